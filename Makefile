@@ -1,0 +1,64 @@
+# Two commands matter: `make demo` and `make test`. Both set up .venv from uv.lock first; nothing else is needed
+# but Python 3.11+, git and make.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+UV     := $(VENV)/.uv/bin/uv
+EXTRAS := --extra demo --extra archive
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types contracts bench simulate docs clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Ratchet needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)/.uv
+	@$(VENV)/.uv/bin/pip install -q --disable-pip-version-check 'uv>=0.7'
+
+$(VENV)/.ready: $(UV) uv.lock pyproject.toml
+	@UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync -q --frozen --compile-bytecode $(EXTRAS)
+	@touch $@
+
+# The demo needs no test tools: it starts sooner without them.
+$(VENV)/.demo: $(UV) uv.lock pyproject.toml
+	@test -e $(VENV)/.ready || UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync -q --frozen --compile-bytecode --no-default-groups --extra demo
+	@$(BIN)/python -m compileall -q proxy policies
+	@touch $@
+
+setup: $(VENV)/.ready  ## create .venv from the lock file
+	@$(BIN)/python -m compileall -q proxy policies
+
+demo: $(VENV)/.demo  ## watch a model improve itself (about a minute)
+	@$(BIN)/ratchet demo $(DEMO_ARGS)
+
+test: setup  ## the whole test suite
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: setup  ## style, types, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: setup  ## benchmarks beside nginx; needs nginx and two idle cores
+	@$(BIN)/python -m tests.bench.gateway
+	@$(BIN)/python -m tests.bench.ingest
+	@$(BIN)/python -m tests.bench.store
+	@$(BIN)/python -m tests.bench.decisions
+
+simulate: setup  ## error rates of the decision rules, the long version
+	@$(BIN)/python -m tests.simulation --runs 200 --write
+
+docs: setup  ## regenerate the reference pages and config.example.toml
+	@$(BIN)/python -m proxy.config.document
+	@$(BIN)/python -m proxy.cli.document
+	@$(BIN)/python -m dashboards.build
+	@$(BIN)/python -m tests.harness.lifecycle_page
+
+clean:  ## remove the virtual environment and caches
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache htmlcov dist

@@ -1,0 +1,252 @@
+"""The traffic dashboard: are people served, how fast, how well, and is everything written down?"""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.builders.dashboard import Dashboard
+
+from dashboards.parts import Query, board, failures_of, graph, level, number, rate, row
+
+__all__ = ["dashboard"]
+
+ARM = "{{arm}}"
+
+
+def quantile(q: float, metric: str, by: str = "arm") -> str:
+    """A quantile of a histogram, over all replicas."""
+    labels = f"le, {by}" if by else "le"
+    return f"histogram_quantile({q}, {rate(f'{metric}_bucket', labels)})"
+
+
+def quantiles(metric: str, *qs: float, by: str = "arm") -> list[Query]:
+    """The same for several, with legends."""
+    return [(quantile(q, metric, by), f"{f'{{{{{by}}}}} ' if by else ''}p{q * 100:g}") for q in qs]
+
+
+def dashboard() -> Dashboard:
+    """Build it."""
+    page = board("traffic", "Requests through the proxy: rate, failures, speed, feedback, and whether all is recorded.")
+    _served(page)
+    _fast(page)
+    _good(page)
+    _asked(page)
+    _safe(page)
+    _recorded(page)
+    return _healthy(page)
+
+
+def _served(page: Dashboard) -> Dashboard:
+    return row(
+        page,
+        "Are people served?",
+        graph(
+            "Requests",
+            "Everything that came in (counted at once), and what has been recorded per assigned arm "
+            "(trails by the ingest's delay).",
+            "reqps",
+            (rate("ratchet_gateway_requests_total"), "came in"),
+            (rate("ratchet_requests_total", "arm"), ARM),
+        ),
+        graph(
+            "Failed answers",
+            "Share of requests whose model said 5xx, broke off or timed out, by assigned arm. "
+            "The error guardrail compares the two.",
+            "percentunit",
+            (failures_of("ratchet_requests_total"), ARM),
+            limits=((None, "green"), (0.01, "orange"), (0.05, "red")),
+        ),
+        graph(
+            "How requests ended",
+            "ok; client_disconnect: the person left; upstream_error and timeout: the model's fault; "
+            "truncated: recorded in part.",
+            "reqps",
+            (rate("ratchet_requests_total", "outcome"), "{{outcome}}"),
+            stacked=True,
+        ),
+        graph(
+            "Open now",
+            "Requests in flight and connections on both sides.",
+            "short",
+            ("sum (ratchet_gateway_in_flight{$M})", "requests"),
+            ("sum (ratchet_gateway_client_connections{$M})", "client connections"),
+            ("sum (ratchet_gateway_upstream_connections{$M})", "model connections"),
+        ),
+    )
+
+
+def _fast(page: Dashboard) -> Dashboard:
+    return row(
+        page,
+        "How fast are the answers?",
+        graph(
+            "Whole answer",
+            "From the request's arrival to the last byte, by assigned arm.",
+            "s",
+            *quantiles("ratchet_request_duration_seconds", 0.5, 0.95),
+        ),
+        graph(
+            "First byte",
+            "From the request's arrival to the first byte: what a person waits for when answers are streamed.",
+            "s",
+            *quantiles("ratchet_time_to_first_byte_seconds", 0.5, 0.95),
+        ),
+        graph(
+            "The proxy's own part",
+            "Time spent in the proxy itself. Milliseconds mean that its CPU is busy.",
+            "s",
+            *quantiles("ratchet_overhead_seconds", 0.5, 0.99, by=""),
+            limits=((None, "green"), (0.005, "orange"), (0.05, "red")),
+        ),
+    )
+
+
+def _good(page: Dashboard) -> Dashboard:
+    quality = f"{rate('ratchet_quality_score_ratio_sum', 'arm')} / {rate('ratchet_quality_score_ratio_count', 'arm')}"
+    voted = f"{rate('ratchet_gateway_feedback_votes_total')} / {rate('ratchet_gateway_requests_total')}"
+    return row(
+        page,
+        "Are the answers good?",
+        graph(
+            "Votes",
+            "Votes stored, by what they say.",
+            "cps",
+            (rate("ratchet_feedback_total", "feedback"), "{{feedback}}"),
+            stacked=True,
+        ),
+        graph(
+            "Votes per request",
+            "How many answers are voted on. Near zero, the loop learns from scores alone.",
+            "percentunit",
+            (voted, "votes per request"),
+        ),
+        graph(
+            "Quality score", "Mean quality of answers (0 to 1) by assigned arm.", "percentunit", (quality, ARM), top=1
+        ),
+    )
+
+
+def _asked(page: Dashboard) -> Dashboard:
+    return row(
+        page,
+        "What is asked for?",
+        graph(
+            "Kinds of requests",
+            "By the API they belong to; other: not understood, recorded raw.",
+            "reqps",
+            (rate("ratchet_request_duration_seconds_count", "kind"), "{{kind}}"),
+            stacked=True,
+        ),
+        graph(
+            "Tokens",
+            "As the model counted them.",
+            "cps",
+            (rate("ratchet_tokens_total", "type, model"), "{{model}} {{type}}"),
+        ),
+        graph(
+            "Bodies",
+            "Bytes of requests and responses.",
+            "Bps",
+            (rate("ratchet_body_bytes_total", "direction"), "{{direction}}"),
+        ),
+        graph(
+            "Where users come from",
+            "What a request's user was known by. Much `random` weakens every experiment: set sticky.headers.",
+            "reqps",
+            (rate("ratchet_sticky_key_source_total", "source"), "{{source}}"),
+            stacked=True,
+        ),
+    )
+
+
+def _safe(page: Dashboard) -> Dashboard:
+    return row(
+        page,
+        "Does the champion have to stand in for the challenger?",
+        graph(
+            "Stand-ins",
+            "Challenger's requests that the champion answered, by cause.",
+            "reqps",
+            (rate("ratchet_gateway_fallbacks_total", "cause"), "{{cause}}"),
+            limits=((None, "green"), (0.1, "orange")),
+        ),
+        graph(
+            "Failures that users saw",
+            "Failures of the challenger too late for the champion to step in.",
+            "reqps",
+            (rate("ratchet_gateway_fallbacks_impossible_total", "cause"), "{{cause}}"),
+        ),
+        number(
+            "Open breakers",
+            "Workers that keep all requests from the challenger for now.",
+            "short",
+            ("sum (ratchet_gateway_breaker_open{$M})", ""),
+            limits=((None, "green"), (1, "red")),
+        ),
+    )
+
+
+def _recorded(page: Dashboard) -> Dashboard:
+    return row(
+        page,
+        "Is everything written down?",
+        graph(
+            "Not recorded",
+            "Requests and votes without a record, by reason. Only skip_path is harmless.",
+            "cps",
+            (rate("ratchet_gateway_not_recorded_total", "reason"), "{{reason}}"),
+            limits=((None, "green"), (0.01, "red")),
+        ),
+        graph(
+            "Spool",
+            "Bytes that wait to be stored, all bytes, and the cap: at the cap records are dropped.",
+            "bytes",
+            ("sum (ratchet_spool_pending_bytes{$M})", "waiting"),
+            ("sum (ratchet_spool_bytes{$M})", "all"),
+            ("sum (ratchet_spool_max_bytes{$M})", "cap"),
+        ),
+        graph(
+            "Oldest waiting record",
+            "Its age: how far ingest is behind.",
+            "s",
+            (level("ratchet_spool_oldest_seconds"), "age"),
+            limits=((None, "green"), (60, "orange"), (600, "red")),
+        ),
+        graph(
+            "Feedback refused",
+            "Refused votes, by reason.",
+            "cps",
+            (rate("ratchet_gateway_feedback_refused_total", "reason"), "{{reason}}"),
+        ),
+    )
+
+
+def _healthy(page: Dashboard) -> Dashboard:
+    return row(
+        page,
+        "How are the processes?",
+        graph(
+            "CPU",
+            "Cores used, by process. A worker near 1 is the limit: raise server.workers.",
+            "short",
+            (rate("ratchet_process_cpu_seconds_total", "instance, process"), "{{instance}} {{process}}"),
+            limits=((None, "green"), (0.9, "orange")),
+        ),
+        graph(
+            "Memory",
+            "Resident memory, by process.",
+            "bytes",
+            ("ratchet_process_resident_memory_bytes{$M}", "{{instance}} {{process}}"),
+        ),
+        graph(
+            "Age",
+            "Since a process was started: a sawtooth is a crash loop.",
+            "s",
+            ("time() - ratchet_process_start_time_seconds{$M}", "{{instance}} {{process}}"),
+        ),
+        graph(
+            "Connections that failed",
+            "To a model: could not be made, or had been closed by its server (sent again).",
+            "cps",
+            (rate("ratchet_gateway_upstream_connect_errors_total"), "not made"),
+            (rate("ratchet_gateway_stale_retries_total"), "sent again"),
+        ),
+    )

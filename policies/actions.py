@@ -1,0 +1,206 @@
+"""The closed set of things that the loop can do: one frozen value each, performed by `proxy/loop/perform.py`.
+
+An action names what it acts on by id, so that doing it twice does it once. It says nothing of why: the reasons
+stand in the `Plan` that carries it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, TypeAlias, get_args
+
+__all__ = ["ACTIONS", "AbandonModel", "AcceptModel", "Action", "BeginPromotion", "CancelRun", "FailPromotion",
+           "FailRun", "FinishWatch", "HaltWatch", "PrepareData", "Promote", "Recover", "Refuse", "Reject", "Retire",
+           "ReturnTraffic", "RollBack", "SetPaused", "SetShare", "StartDeployment", "StartExperiment",
+           "StartTraining"]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareData:
+    """Write the training file of a new run."""
+
+    run_id: str
+    trigger: str
+    """Which trigger fired: sample_count, schedule, quality_drop, negative_feedback or manual."""
+    train: bool = True
+    """False: prepare the data and stop there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartTraining:
+    """Hand the run to the trainer."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptModel:
+    """Training has succeeded: register the model that it returned."""
+
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailRun:
+    """Training has failed, timed out or was lost: stop what may still run, keep the data."""
+
+    run_id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CancelRun:
+    """A person cancelled the run, in training or in deployment."""
+
+    run_id: str
+    model_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartDeployment:
+    """Hand the model to the deployer."""
+
+    model_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbandonModel:
+    """The model cannot be served: stop what was started of it."""
+
+    model_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartExperiment:
+    """Give the challenger its share of the users, under a new salt and a new epoch."""
+
+    model_id: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetShare:
+    """Another share of the users for the challenger; a new epoch."""
+
+    experiment_id: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginPromotion:
+    """Decide for the challenger. `experiment_id` is None where nothing was tested."""
+
+    model_id: int
+    experiment_id: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promote:
+    """Give all users to the challenger and keep the old champion warm."""
+
+    model_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailPromotion:
+    """The challenger stopped answering before the switch: it goes, the champion stays."""
+
+    model_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RollBack:
+    """All users back to the champion; the challenger goes."""
+
+    model_id: int
+    experiment_id: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reject:
+    """End the experiment without harm having been shown: the challenger cannot win."""
+
+    model_id: int
+    experiment_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReturnTraffic:
+    """Undo a promotion: the old champion serves everybody again."""
+
+    model_id: int
+    """The old champion."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishWatch:
+    """The new champion has held: the old one may go."""
+
+    model_id: int
+    """The old champion."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HaltWatch:
+    """The new champion breaks a guardrail, but the old one is dead: stay, and call a person."""
+
+    model_id: int
+    """The old champion."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retire:
+    """Stop a model that has had no traffic for long enough."""
+
+    model_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetPaused:
+    """Pause the loop, or let it go on."""
+
+    paused: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refuse:
+    """Answer a command that does not fit the phase."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recover:
+    """What the phase needs is gone, as after a restore of an older database: back to idle."""
+
+    reason: str
+
+
+Action: TypeAlias = (
+    PrepareData
+    | StartTraining
+    | AcceptModel
+    | FailRun
+    | CancelRun
+    | StartDeployment
+    | AbandonModel
+    | StartExperiment
+    | SetShare
+    | BeginPromotion
+    | Promote
+    | FailPromotion
+    | RollBack
+    | Reject
+    | ReturnTraffic
+    | FinishWatch
+    | HaltWatch
+    | Retire
+    | SetPaused
+    | Refuse
+    | Recover
+)
+
+ACTIONS: Final[tuple[type[Action], ...]] = get_args(Action)
+"""Every action, for codecs and for tests that want to see them all."""

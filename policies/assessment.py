@@ -1,0 +1,191 @@
+"""What goes into a look at an experiment, the terms included, and what comes out of it.
+
+Values only; `experiment.evaluate` goes from the one to the other. An `Assessment` is stored with every decision, so it
+is JSON-ready and says None where a number is unknown or infinite.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from policies.estimates import Metric, MetricMean, Moments
+from policies.guardrails import GuardrailConfig, GuardrailResult
+from policies.records import Arm
+
+__all__ = [
+    "ABTestConfig",
+    "ArmStats",
+    "Assessment",
+    "Eta",
+    "Evidence",
+    "ExperimentFacts",
+    "FeedbackRate",
+    "MetricComparison",
+    "SampleRatio",
+    "Verdict",
+]
+
+Evidence = Literal["default", "strict"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ABTestConfig:
+    """How a challenger is tested, promoted and watched."""
+
+    initial_challenger_traffic: float = 0.1
+    """Share of users (0 to 1) that the challenger serves."""
+    promotion_threshold: float = 0.05
+    """Smallest estimated gain worth a change of model: δ (0.05 = 5 %)."""
+    min_duration_hours: float = 48.0
+    """No promotion sooner: weekday, time of day and novelty need to average out."""
+    max_duration_hours: float = 720.0
+    """After this the test is INCONCLUSIVE: the challenger stays at its share until somebody decides."""
+    min_samples_per_version: int = 100
+    """Requests per arm before a promotion."""
+    min_effective_users: float = 10.0
+    """Effective users per arm and metric before a promotion."""
+    alpha: float = 0.05
+    """Chance of promoting a challenger that is no better, over any number of looks."""
+    alpha_harm: float = 0.05
+    """Chance of rolling back a harmless challenger, split over composite, errors and latency as 2 : 2 : 1."""
+    evidence: Evidence = "default"
+    """`default`: sure that it is not worse, best estimate ≥ threshold. `strict`: sure that it is ≥ threshold."""
+    quality_weight: float = 0.5
+    """Weight of the relative change in quality score in the composite."""
+    feedback_weight: float = 0.3
+    """Weight of the relative change in the positive rate."""
+    latency_weight: float = 0.2
+    """Weight of the relative change in latency; slower counts against."""
+    icc: float = 0.1
+    """Intra-class correlation behind the soft cap: no user weighs more than 1/icc observations."""
+    watch_hours: float = 24.0
+    """After a promotion the old champion is kept warm for this long, and traffic goes back if guardrails break."""
+    rejection_cooldown_hours: float = 0.0
+    """Extra wait after a rejected or rolled-back challenger before the next retrain."""
+    guardrails: GuardrailConfig = field(default_factory=GuardrailConfig)
+
+
+class Verdict(StrEnum):
+    """What to do with the challenger."""
+
+    PROMOTE = "promote"
+    ROLL_BACK = "roll_back"
+    """It harms: take its users away at once."""
+    REJECT = "reject"
+    """It cannot reach the threshold: free the slot."""
+    CONTINUE = "continue"
+    INCONCLUSIVE = "inconclusive"
+    """The longest duration is over: it stays at its share until somebody decides."""
+    INVALID = "invalid"
+    """The arms are not comparable: hold and ask a human."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArmStats:
+    """What one arm's users did in one epoch."""
+
+    arm: Arm
+    requests: int
+    """Records of this arm, each counted once."""
+    moments: Moments
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentFacts:
+    """One epoch of one experiment: constant share, models and weights. Epochs are never pooled."""
+
+    started_at: float
+    """When the challenger first had users, Unix seconds; the longest duration counts from here."""
+    epoch_started_at: float
+    """When this epoch began, Unix seconds; the shortest duration counts from here."""
+    share: float
+    """The challenger's share of the users in this epoch."""
+    champion: ArmStats
+    challenger: ArmStats
+    slow_threshold_s: float | None
+    """L95: the champion's 95th percentile of latency, frozen before the epoch; None when it was not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricComparison:
+    """One metric in both arms. None: not observed."""
+
+    metric: Metric
+    weight: float
+    """Signed weight in the composite; 0 for metrics that only guard."""
+    champion: MetricMean | None
+    challenger: MetricMean | None
+    change: float | None
+    """Relative change of the mean, R₁/R₀ − 1; None when unknown or when R₀ is 0."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampleRatio:
+    """Did the users split as configured?"""
+
+    expected_share: float
+    observed_share: float | None
+    champion_users: int
+    challenger_users: int
+    log_bayes_factor: float | None
+    mismatch: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackRate:
+    """Do both arms' users vote equally often? If not, their positive rates cannot be compared."""
+
+    champion: float | None
+    challenger: float | None
+    """Share of requests with a vote."""
+    log_e: float | None
+    """Log e-value for a difference, either way."""
+    differs: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eta:
+    """When a decision may be expected, in hours from now, if the true gain is `gain`."""
+
+    gain: float
+    earliest_hours: float
+    """Information keeps growing in proportion to time."""
+    latest_hours: float | None
+    """Only the users seen so far come back; None: then it is never reached."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """One look: the verdict and everything it rests on. JSON-ready through `dataclasses.asdict`; None is unknown."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    """Plain English, most important first."""
+    at: float
+    """When the look was taken, Unix seconds."""
+    elapsed_hours: float
+    """Since the epoch began."""
+    theta: float | None
+    """Estimated weighted gain of the challenger (0.05 = 5 %)."""
+    se: float | None
+    lower: float | None
+    upper: float | None
+    """Always-valid one-sided bounds, each at 1 − alpha; None when infinite."""
+    log_e_promote: float | None
+    log_e_harm: float | None
+    log_e_futility: float | None
+    """Log e-values for: better than nothing, worse than nothing, below the threshold."""
+    log_e_promote_target: float
+    log_e_harm_target: float
+    """What they must reach."""
+    effective_users: float | None
+    """The smallest over arms and weighted metrics."""
+    champion_requests: int
+    challenger_requests: int
+    metrics: tuple[MetricComparison, ...]
+    guardrails: tuple[GuardrailResult, ...]
+    sample_ratio: SampleRatio
+    feedback_rate: FeedbackRate
+    eta: Eta | None

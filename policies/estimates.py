@@ -1,0 +1,286 @@
+"""What users told us, as sufficient statistics, and how sure it makes us.
+
+The unit is the user (the sticky key), not the request: one user's requests resemble each other, and a test that
+counts them as independent promotes two to eight times too often. Per user and metric the store keeps a count n and a
+sum s. The soft cap w = n / (1 + (n − 1)·icc) is how many independent observations those n are worth; no user weighs
+more than 1/icc. Per arm the sums and pairwise products of the users' vectors (S₁, N₁, S₂, N₂, …), S = w·s/n, N = w,
+are all that a decision needs (`Moments`): one upsert per record or late vote, exact in any order.
+
+From two arms' moments comes the effect θ = Σ ω (R₁/R₀ − 1) of ratios R = ΣS/ΣN with its standard error: delta method
+over users (Deng, Knoblich, Lu, arXiv 1803.06336), plus a floor: a lucky small arm understates its own variance, so the
+challenger's share of it is at least what the champion's spread implies. Assumptions: users are independent, both arms
+are concurrent, and there are enough effective users for averages to be near normal (callers ask for 5 or 10).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from itertools import combinations_with_replacement
+from operator import add, itemgetter, mul, sub
+from struct import Struct
+from typing import Final, NamedTuple, Self
+
+__all__ = [
+    "DEFAULT_ICC",
+    "METRICS",
+    "Effect",
+    "Metric",
+    "MetricMean",
+    "Moments",
+    "UserTotals",
+    "Vector",
+    "difference",
+    "metric_mean",
+    "moments_delta",
+    "observation_sd",
+    "relative_change",
+    "user_weight",
+    "weighted_effect",
+]
+
+
+class Metric(StrEnum):
+    """What is measured per user; the order is the order of every statistics vector in the store."""
+
+    QUALITY = "quality"
+    POSITIVE = "positive"
+    LATENCY = "latency"
+    ERROR = "error"
+    SLOW = "slow"
+    VOTED = "voted"
+
+
+METRICS: Final[tuple[Metric, ...]] = tuple(Metric)
+DEFAULT_ICC: Final = 0.1
+"""Intra-class correlation behind the soft cap when nothing else is configured."""
+
+Vector = tuple[float, ...]
+"""One user's weighted contribution: (S, N) for each of METRICS, twelve numbers."""
+
+_DIM: Final = 2 * len(METRICS)
+_PRODUCTS: Final = _DIM * (_DIM + 1) // 2
+_PAIRS: Final = tuple(combinations_with_replacement(range(_DIM), 2))
+_LEFT: Final = itemgetter(*(row for row, _ in _PAIRS))
+_RIGHT: Final = itemgetter(*(column for _, column in _PAIRS))
+_ROW: Final = tuple(_PAIRS.index((row, row)) - row for row in range(_DIM))
+_INDEX: Final = {metric: 2 * i for i, metric in enumerate(METRICS)}
+_PACKED: Final = Struct(f"<{1 + _DIM + _PRODUCTS}d")
+_EMPTY: Final[Vector] = (0.0,) * _DIM
+_ROUNDING: Final = 1e-12
+"""Sums of squares below this fraction of their terms are rounding noise, not spread."""
+_NOTHING: Final = 1e-9
+"""A mean or weight below this is what rounding leaves of zero: the smallest real weight is 1, one observation."""
+
+
+def user_weight(n: float, icc: float = DEFAULT_ICC) -> float:
+    """How many independent observations `n` observations of one user are worth; at most 1/icc."""
+    return n / (1.0 + (n - 1.0) * icc) if n > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserTotals:
+    """One user's counts and sums, in the order of METRICS. A metric never observed has n = 0."""
+
+    n: tuple[float, ...] = (0.0,) * len(METRICS)
+    s: tuple[float, ...] = (0.0,) * len(METRICS)
+
+    def plus(self, other: UserTotals) -> UserTotals:
+        """These totals and `other`'s (negative counts take a retracted vote back)."""
+        return UserTotals(
+            n=tuple(a + b for a, b in zip(self.n, other.n, strict=True)),
+            s=tuple(a + b for a, b in zip(self.s, other.s, strict=True)),
+        )
+
+    def vector(self, icc: float = DEFAULT_ICC) -> Vector:
+        """The weighted contribution (S, N) per metric that goes into an arm's `Moments`."""
+        values: list[float] = []
+        for n, s in zip(self.n, self.s, strict=True):
+            weight = user_weight(n, icc)
+            values += (weight * s / n, weight) if n > 0 else (0.0, 0.0)
+        return tuple(values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Moments:
+    """Users, sums and pairwise products of their vectors: an arm, or the change to one. Moments add up."""
+
+    users: int = 0
+    sums: tuple[float, ...] = _EMPTY
+    products: tuple[float, ...] = (0.0,) * _PRODUCTS
+    """Upper triangle of Σ v vᵀ by rows: (0,0), (0,1), …, (0,11), (1,1), …"""
+
+    def __add__(self, other: Moments) -> Moments:
+        return Moments(
+            users=self.users + other.users,
+            sums=tuple(map(add, self.sums, other.sums)),
+            products=tuple(map(add, self.products, other.products)),
+        )
+
+    def replaced(self, old: Vector | None, new: Vector | None) -> Moments:
+        """With one user's vector changed; `old` is None for a new user, `new` for one who is deleted."""
+        return self + moments_delta(old, new)
+
+    def product(self, row: int, column: int) -> float:
+        """Σ over users of v[row]·v[column]."""
+        return self.products[_ROW[row] + column] if row <= column else self.products[_ROW[column] + row]
+
+    def to_bytes(self) -> bytes:
+        """728 bytes for a database column, little-endian doubles: users, sums, products."""
+        return _PACKED.pack(self.users, *self.sums, *self.products)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """The inverse of `to_bytes`. ValueError when `data` has another length."""
+        if len(data) != _PACKED.size:
+            raise ValueError(f"moments: {len(data)} bytes, {_PACKED.size} expected; the row is of another version")
+        users, *rest = _PACKED.unpack(data)
+        return cls(users=round(users), sums=tuple(rest[:_DIM]), products=tuple(rest[_DIM:]))
+
+
+def moments_delta(old: Vector | None, new: Vector | None) -> Moments:
+    """What an arm's moments gain when one user's vector goes from `old` to `new` (None: not in the arm)."""
+    before, after = old or _EMPTY, new or _EMPTY
+    gained = map(mul, _LEFT(after), _RIGHT(after))
+    lost = map(mul, _LEFT(before), _RIGHT(before))
+    return Moments(
+        users=(new is not None) - (old is not None),
+        sums=tuple(map(sub, after, before)),
+        products=tuple(map(sub, gained, lost)),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricMean:
+    """One metric in one arm."""
+
+    mean: float
+    observations: float
+    """Weighted observations W: what the raw ones are worth after the soft cap."""
+    effective_users: float
+    """W² / ΣN²: as many users of equal weight would say as much."""
+
+
+def metric_mean(moments: Moments, metric: Metric) -> MetricMean | None:
+    """Mean of `metric` over the arm's users, or None when nobody was observed."""
+    s = _INDEX[metric]
+    weight, squares = moments.sums[s + 1], moments.product(s + 1, s + 1)
+    if weight < _NOTHING or squares < _NOTHING:
+        return None
+    return MetricMean(mean=moments.sums[s] / weight, observations=weight, effective_users=weight * weight / squares)
+
+
+def observation_sd(moments: Moments, metric: Metric) -> float | None:
+    """Standard deviation of one weighted observation of `metric`; None when fewer than two users were observed."""
+    mean = metric_mean(moments, metric)
+    if mean is None or moments.users < 2:
+        return None
+    return math.sqrt(_clustered(moments, [(_INDEX[metric], mean.mean, 1.0)]) / mean.observations)
+
+
+def relative_change(champion: MetricMean | None, challenger: MetricMean | None) -> float | None:
+    """R₁/R₀ − 1; None when an arm was not observed, or when the champion's mean is zero."""
+    if champion is None or challenger is None or champion.mean < _NOTHING:
+        return None
+    return challenger.mean / champion.mean - 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Effect:
+    """Challenger minus champion."""
+
+    theta: float
+    se: float
+    """Standard error of theta; inf when the spread is not known (fewer than two users, or no spread at all)."""
+    effective_users: float
+    """The smallest over metrics and arms."""
+
+
+def weighted_effect(champion: Moments, challenger: Moments, weights: Mapping[Metric, float]) -> Effect | None:
+    """The weighted sum of relative changes, Σ ω (R₁/R₀ − 1). Metrics with weight 0 are left out.
+
+    None when no metric has a weight, or when one of them was not observed in both arms, or is zero throughout in the
+    champion (there is no relative change of nothing).
+    """
+    terms: list[_Term] = []
+    theta = 0.0
+    for metric, weight in weights.items():
+        if not weight:
+            continue
+        old, new = metric_mean(champion, metric), metric_mean(challenger, metric)
+        change = relative_change(old, new)
+        if old is None or new is None or change is None:
+            return None
+        theta += weight * change
+        terms.append(_Term(_INDEX[metric], old, new, weight / old.mean, weight * new.mean / old.mean**2))
+    if not terms:
+        return None
+    return _effect(theta, champion, challenger, terms)
+
+
+def difference(champion: Moments, challenger: Moments, metric: Metric) -> Effect | None:
+    """The absolute change R₁ − R₀ of a metric in [0, 1]; None when it was not observed in both arms.
+
+    Where all users agree exactly within each arm (no error against nothing but errors) the moments show no spread.
+    Then the variance is the largest that values in [0, 1] with the pooled mean can have, so that total failure counts.
+    """
+    old, new = metric_mean(champion, metric), metric_mean(challenger, metric)
+    if old is None or new is None:
+        return None
+    effect = _effect(new.mean - old.mean, champion, challenger, [_Term(_INDEX[metric], old, new, 1.0, 1.0)])
+    if math.isfinite(effect.se) or min(champion.users, challenger.users) < 2:
+        return effect
+    pooled = (old.mean * old.observations + new.mean * new.observations) / (old.observations + new.observations)
+    variance = pooled * (1.0 - pooled) * (1.0 / old.effective_users + 1.0 / new.effective_users)
+    return replace(effect, se=math.sqrt(variance)) if variance > _NOTHING else effect
+
+
+class _Term(NamedTuple):
+    """One metric's part in an effect: ∂θ/∂R₁ is `gain`, −∂θ/∂R₀ is `loss`."""
+
+    row: int
+    old: MetricMean
+    new: MetricMean
+    gain: float
+    loss: float
+
+
+def _effect(theta: float, champion: Moments, challenger: Moments, terms: Sequence[_Term]) -> Effect:
+    effective = min(min(term.old.effective_users, term.new.effective_users) for term in terms)
+    if champion.users < 2 or challenger.users < 2:
+        return Effect(theta=theta, se=math.inf, effective_users=effective)
+    variance = _clustered(challenger, [(t.row, t.new.mean, t.gain / t.new.observations) for t in terms])
+    variance += _clustered(champion, [(t.row, t.old.mean, t.loss / t.old.observations) for t in terms])
+    variance += sum(_floor(champion, challenger, term) for term in terms)
+    return Effect(theta=theta, se=math.sqrt(variance) if variance > 0 else math.inf, effective_users=effective)
+
+
+def _clustered(arm: Moments, parts: Sequence[tuple[int, float, float]]) -> float:
+    """K/(K−1) Σ_users (Σ_k c_k e_k)², with e_k = S_k − R_k N_k; parts are (row, R, c)."""
+    total = 0.0
+    for i, (row1, mean1, c1) in enumerate(parts):
+        total += c1 * c1 * _residuals(arm, row1, row1, mean1, mean1)
+        for row2, mean2, c2 in parts[:i]:
+            total += 2.0 * c1 * c2 * _residuals(arm, row1, row2, mean1, mean2)
+    return max(total, 0.0) * arm.users / (arm.users - 1)
+
+
+def _floor(champion: Moments, challenger: Moments, term: _Term) -> float:
+    """What is missing of the variance that the champion's spread implies for the challenger's mean."""
+    own = _clustered(challenger, [(term.row, term.new.mean, term.gain / term.new.observations)])
+    spread = _clustered(champion, [(term.row, term.old.mean, term.gain)])
+    return max(spread / term.old.observations / term.new.observations - own, 0.0)
+
+
+def _residuals(arm: Moments, row1: int, row2: int, mean1: float, mean2: float) -> float:
+    """Σ_users e₁·e₂ from the raw products; what is left of nothing but rounding is nothing."""
+    square = arm.product(row1, row2)
+    value = (
+        square
+        - mean2 * arm.product(row1, row2 + 1)
+        - mean1 * arm.product(row1 + 1, row2)
+        + mean1 * mean2 * arm.product(row1 + 1, row2 + 1)
+    )
+    return value if abs(value) > _ROUNDING * abs(square) else 0.0

@@ -1,0 +1,80 @@
+"""When a decision may be expected: a range, because nobody knows whether new users come.
+
+The earliest end takes information to grow in proportion to time. The latest takes only the users seen so far to come
+back: under the soft cap a user of n observations is worth w(n) = n / (1 + (n − 1)·icc) and never more than 1/icc, so
+information stops at a ceiling, and where the needed amount lies above it the answer is "never, as things are".
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+from policies.assessment import ABTestConfig, Eta, ExperimentFacts
+from policies.estimates import Effect, Metric, metric_mean
+from policies.evidence import information_needed
+from policies.wording import duration, signed_percent
+
+__all__ = ["estimate_eta", "eta_in_words"]
+
+
+def estimate_eta(
+    facts: ExperimentFacts, config: ABTestConfig, effect: Effect, metrics: list[Metric], elapsed_hours: float
+) -> Eta | None:
+    """Hours from now until the evidence suffices with power 80 %, if the true gain is the estimate or the threshold.
+
+    `metrics` are those in the composite. None while nothing is known about the pace.
+    """
+    gain = max(effect.theta, config.promotion_threshold)
+    margin = gain - config.promotion_threshold if config.evidence == "strict" else gain
+    if not math.isfinite(effect.se) or elapsed_hours <= 0 or margin <= 0:
+        return None
+    deltas = config.promotion_threshold, 4 * config.promotion_threshold
+    factor = max(_information(round(margin, 3) or margin, deltas, config.alpha) * effect.se**2, 1.0)
+    shortest = max(config.min_duration_hours - elapsed_hours, 0.0)
+    stretch = _stretch(factor, _observations_per_user(facts, metrics), config.icc)
+    return Eta(
+        gain=gain,
+        earliest_hours=max((factor - 1) * elapsed_hours, shortest),
+        latest_hours=None if stretch is None else max((stretch - 1) * elapsed_hours, shortest),
+    )
+
+
+def eta_in_words(eta: Eta, config: ABTestConfig) -> str:
+    """One sentence; a decision further away than the longest duration is said to be that."""
+    words = (
+        f"If the true gain is {signed_percent(eta.gain)}, the evidence may suffice in {duration(eta.earliest_hours)}"
+    )
+    if eta.latest_hours is None:
+        words += "; without new users or a larger share it cannot be reached."
+    elif eta.latest_hours > 1.05 * eta.earliest_hours:
+        words += f", or in {duration(eta.latest_hours)} if no new users come."
+    else:
+        words += "."
+    if eta.earliest_hours > config.max_duration_hours:
+        words += " That is longer than the test may take: a larger share or more traffic is needed."
+    return words
+
+
+@lru_cache(maxsize=64)
+def _information(gain: float, deltas: tuple[float, float], alpha: float) -> float:
+    """Remembered, because hourly looks ask for nearly the same gain: a tenth of a percent is all that is shown."""
+    return information_needed(gain, deltas=deltas, alpha=alpha)
+
+
+def _observations_per_user(facts: ExperimentFacts, metrics: list[Metric]) -> float:
+    """Weighted observations per challenger user in the metric that is nearest to the cap."""
+    moments = facts.challenger.moments
+    means = [mean for metric in metrics if (mean := metric_mean(moments, metric)) is not None]
+    return max((mean.observations / moments.users for mean in means), default=0.0)
+
+
+def _stretch(factor: float, weight: float, icc: float) -> float | None:
+    """How many times as long the same users must go on until their weight has grown by `factor`; None: never."""
+    if weight <= 0 or icc >= 1 or weight * factor * icc >= 1:
+        return None
+
+    def observations(worth: float) -> float:
+        return worth * (1 - icc) / (1 - worth * icc)
+
+    return observations(weight * factor) / observations(weight)

@@ -1,0 +1,168 @@
+"""What a challenger may not make worse, however good it is otherwise.
+
+A weighted sum lets speed buy quality: −5 % quality, −5 % thumbs and −50 % latency add up to +6 %. So each metric has
+a limit of its own. Errors and slow answers roll back on proof of harm, from the first hour; quality and thumbs block a
+promotion (their harm rolls back through the composite). Missing data is `unknown`, which holds a promotion.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from policies.estimates import Effect, Metric, MetricMean, Moments, difference, metric_mean, weighted_effect
+from policies.evidence import bounds, log_e_value
+from policies.wording import finite, odds, percent, points, signed_percent
+
+__all__ = ["RATE_DELTAS", "Guardrail", "GuardrailConfig", "GuardrailResult", "GuardrailState", "check"]
+
+RATE_DELTAS: Final = (0.01, 0.05, 0.20)
+"""The changes of a rate (absolute) that its e-value is quickest to see: 1, 5 and 20 percentage points."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardrailConfig:
+    """Limits per metric. Harm is decided by e-values; these are the estimates that block a promotion."""
+
+    max_error_increase: float = 0.02
+    """Promotion is blocked while the challenger's error rate is estimated this much higher (absolute)."""
+    max_slow_increase: float = 0.05
+    """Promotion is blocked while the share of slow answers is estimated this much higher (absolute)."""
+    max_quality_drop: float = 0.05
+    """Promotion is blocked while quality is estimated to be this much lower (relative)."""
+    max_positive_drop: float = 0.05
+    """Promotion is blocked while the positive rate is estimated to be this much lower (relative)."""
+    min_effective_users: float = 5.0
+    """Effective users per arm before a guardrail may roll back."""
+    srm_bayes_factor: float = 1000.0
+    """Sample ratio mismatch alarm: Bayes factor on distinct users per arm."""
+    srm_concentration: float = 100.0
+    """Concentration c of the Dirichlet prior of that test."""
+
+
+class GuardrailState(StrEnum):
+    """What a guardrail says about the challenger."""
+
+    PASS = "pass"
+    BLOCK = "block"
+    """No promotion now; the test goes on."""
+    ROLL_BACK = "roll_back"
+    """Harm is proven: take the users away from it."""
+    UNKNOWN = "unknown"
+    """Not enough data to say: no promotion."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardrailResult:
+    """One guardrail at one look. None where a number is not known, or a bound is infinite."""
+
+    name: str
+    """errors, latency, quality or positive."""
+    champion: float | None
+    challenger: float | None
+    """The arms' means: a rate for errors, latency (share of slow answers) and positive, a score for quality."""
+    estimate: float | None
+    """The change: absolute for errors and latency, relative for quality and positive."""
+    lower: float | None
+    upper: float | None
+    log_e_harm: float | None
+    """Log e-value for harm; proof at ≥ −ln of the guardrail's share of alpha_harm."""
+    state: GuardrailState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Guardrail:
+    """The rule for one metric. Worse is up for errors and latency, down for quality and thumbs."""
+
+    name: str
+    metric: Metric
+    limit: float
+    """Estimated worsening that blocks."""
+    alpha: float
+    """Chance that harm is "proven" of a harmless challenger, over any number of looks."""
+    deltas: tuple[float, ...] = RATE_DELTAS
+    """Effect sizes that the harm e-value is quickest to see."""
+    tolerance: float = 0.0
+    """Harm means: worse by more than this."""
+    rolls_back: bool = False
+    """Proven harm takes the users away; else it blocks a promotion."""
+    required: bool = True
+    """Missing data is unknown. Else (a metric that is switched off) only proven harm counts."""
+
+
+def check(guardrail: Guardrail, champion: Moments, challenger: Moments, config: GuardrailConfig) -> GuardrailResult:
+    """What `guardrail` says about the challenger. Rates are compared absolutely, scores relatively."""
+    old, new = metric_mean(champion, guardrail.metric), metric_mean(challenger, guardrail.metric)
+    if _is_rate(guardrail):
+        effect = difference(champion, challenger, guardrail.metric)
+    else:
+        effect = weighted_effect(champion, challenger, {guardrail.metric: 1.0})
+    if effect is None:
+        return _unmeasured(guardrail, old, new)
+    log_e = _log_e_harm(guardrail, effect)
+    lower, upper = bounds(effect.theta, effect.se, deltas=guardrail.deltas, alpha=guardrail.alpha)
+    state, why = _judge(guardrail, effect, log_e, config)
+    return GuardrailResult(
+        name=guardrail.name,
+        champion=old.mean if old else None,
+        challenger=new.mean if new else None,
+        estimate=effect.theta,
+        lower=finite(lower),
+        upper=finite(upper),
+        log_e_harm=finite(log_e),
+        state=state,
+        reason=f"{_change(guardrail, effect, old, new)}; {why}",
+    )
+
+
+def _is_rate(guardrail: Guardrail) -> bool:
+    return guardrail.metric in (Metric.ERROR, Metric.SLOW)
+
+
+def _log_e_harm(guardrail: Guardrail, effect: Effect) -> float:
+    worsening = effect.theta if _is_rate(guardrail) else -effect.theta
+    return log_e_value(worsening, effect.se, null=guardrail.tolerance, deltas=guardrail.deltas, alpha=guardrail.alpha)
+
+
+def _judge(guardrail: Guardrail, effect: Effect, log_e: float, config: GuardrailConfig) -> tuple[GuardrailState, str]:
+    worsening = effect.theta if _is_rate(guardrail) else -effect.theta
+    needed = -math.log(guardrail.alpha)
+    if effect.effective_users < config.min_effective_users:
+        why = f"{effect.effective_users:.1f} of {config.min_effective_users:g} effective users"
+        return (GuardrailState.UNKNOWN if guardrail.required else GuardrailState.PASS), why
+    if log_e >= needed:
+        state = GuardrailState.ROLL_BACK if guardrail.rolls_back else GuardrailState.BLOCK
+        return state, f"harm is proven ({odds(log_e)}, {odds(needed)} needed)"
+    if guardrail.required and worsening > guardrail.limit:
+        return GuardrailState.BLOCK, f"worse than the limit of {percent(guardrail.limit)}, though not proven yet"
+    return GuardrailState.PASS, f"within the limit of {percent(guardrail.limit)}"
+
+
+def _change(guardrail: Guardrail, effect: Effect, old: MetricMean | None, new: MetricMean | None) -> str:
+    assert old is not None  # an effect needs both arms
+    assert new is not None
+    if _is_rate(guardrail):
+        return f"{guardrail.name}: {percent(new.mean)} against {percent(old.mean)}, {points(effect.theta)}"
+    return f"{guardrail.name}: {new.mean:.3f} against {old.mean:.3f}, {signed_percent(effect.theta)}"
+
+
+def _unmeasured(guardrail: Guardrail, old: MetricMean | None, new: MetricMean | None) -> GuardrailResult:
+    if old is None or new is None:
+        missing = "either arm" if old is new else "the champion" if old is None else "the challenger"
+        why = f"{guardrail.name}: nothing measured in {missing} yet"
+    else:
+        why = f"{guardrail.name}: the champion's is 0, so there is no relative change"
+    return GuardrailResult(
+        name=guardrail.name,
+        champion=old.mean if old else None,
+        challenger=new.mean if new else None,
+        estimate=None,
+        lower=None,
+        upper=None,
+        log_e_harm=None,
+        state=GuardrailState.UNKNOWN if guardrail.required else GuardrailState.PASS,
+        reason=why if guardrail.required else f"{why}; its weight is 0, so it is not needed",
+    )

@@ -1,0 +1,142 @@
+"""Every phase of the loop and every way from one to another, as one table.
+
+Rule one: what changes the phase is an `Event`, and every event that exists stands in `TRANSITIONS`; nothing
+else in the project assigns a phase. The picture in docs/explanation/lifecycle.md is drawn from this table.
+
+    idle       nothing under way; triggers are watched
+    training   a dataset is ready, a model is being made from it
+    deploying  the model exists, its server is coming up
+    testing    the challenger serves its share of the users; every look evaluates the experiment
+    promoting  the challenger has won (or tests are off) and is checked once more before it gets everybody
+    watching   the new champion has all traffic; the old one is kept warm and takes it back if guardrails break
+
+Paused is a flag beside the phase, not a phase: a paused loop starts nothing, and still rolls back a harmful
+challenger and returns traffic from a broken champion.
+
+Preparing data is no phase: it is one effect out of idle, which ends in training (enough samples), or in idle
+again (too few, `--no-train`, no trainer, or an error) without any model having been touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+__all__ = ["TRANSITIONS", "Event", "Phase", "Transition", "events_from", "follow"]
+
+
+class Phase(StrEnum):
+    """Where the loop stands."""
+
+    IDLE = "idle"
+    TRAINING = "training"
+    DEPLOYING = "deploying"
+    TESTING = "testing"
+    PROMOTING = "promoting"
+    WATCHING = "watching"
+
+
+class Event(StrEnum):
+    """What happened. The value is what the journal, the metrics and notifications say."""
+
+    DATASET_READY = "dataset_ready"
+    DATASET_TOO_SMALL = "dataset_too_small"
+    DATASET_ONLY = "dataset_only"
+    DATASET_FAILED = "dataset_failed"
+    TRAINING_STARTED = "training_started"
+    TRAINED = "trained"
+    TRAINING_FAILED = "training_failed"
+    RUN_CANCELLED = "run_cancelled"
+    DEPLOYMENT_STARTED = "deployment_started"
+    DEPLOYED = "deployed"
+    DEPLOYED_UNTESTED = "deployed_untested"
+    DEPLOYMENT_FAILED = "deployment_failed"
+    SHARE_CHANGED = "share_changed"
+    WON = "won"
+    ROLLED_BACK = "rolled_back"
+    REJECTED = "rejected"
+    PROMOTED = "promoted"
+    PROMOTION_FAILED = "promotion_failed"
+    RETURNED = "returned"
+    WATCH_FINISHED = "watch_finished"
+    WATCH_HALTED = "watch_halted"
+    RETIRED = "retired"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    REFUSED = "refused"
+    RECOVERED = "recovered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transition:
+    """One arrow of the picture."""
+
+    event: Event
+    source: Phase
+    target: Phase
+    meaning: str
+    """One line for the picture's legend."""
+
+
+def _arrow(source: Phase, event: Event, target: Phase, meaning: str) -> Transition:
+    return Transition(event=event, source=source, target=target, meaning=meaning)
+
+
+def _everywhere(event: Event, meaning: str) -> tuple[Transition, ...]:
+    return tuple(_arrow(phase, event, phase, meaning) for phase in Phase)
+
+
+TRANSITIONS: Final[tuple[Transition, ...]] = (
+    _arrow(Phase.IDLE, Event.DATASET_READY, Phase.TRAINING, "a trigger fired and the dataset has enough samples"),
+    _arrow(Phase.IDLE, Event.DATASET_TOO_SMALL, Phase.IDLE, "too few usable samples; no cool-down starts"),
+    _arrow(Phase.IDLE, Event.DATASET_ONLY, Phase.IDLE, "data only: --no-train, or no trainer is configured"),
+    _arrow(Phase.IDLE, Event.DATASET_FAILED, Phase.IDLE, "the dataset could not be written; tried again later"),
+    _arrow(Phase.TRAINING, Event.TRAINING_STARTED, Phase.TRAINING, "the trainer has taken the run"),
+    _arrow(Phase.TRAINING, Event.TRAINED, Phase.DEPLOYING, "the trainer has returned a model"),
+    _arrow(Phase.TRAINING, Event.TRAINING_FAILED, Phase.IDLE, "the run failed, timed out or was lost; data is kept"),
+    _arrow(Phase.TRAINING, Event.RUN_CANCELLED, Phase.IDLE, "a person cancelled the run"),
+    _arrow(Phase.DEPLOYING, Event.DEPLOYMENT_STARTED, Phase.DEPLOYING, "the deployer has taken the model"),
+    _arrow(Phase.DEPLOYING, Event.DEPLOYED, Phase.TESTING, "healthy; the challenger gets its share of the users"),
+    _arrow(Phase.DEPLOYING, Event.DEPLOYED_UNTESTED, Phase.PROMOTING, "healthy; A/B testing is off"),
+    _arrow(Phase.DEPLOYING, Event.DEPLOYMENT_FAILED, Phase.IDLE, "never became healthy, or cannot be served"),
+    _arrow(Phase.DEPLOYING, Event.RUN_CANCELLED, Phase.IDLE, "a person cancelled the run"),
+    _arrow(Phase.TESTING, Event.SHARE_CHANGED, Phase.TESTING, "another share of the users; a new epoch begins"),
+    _arrow(Phase.TESTING, Event.WON, Phase.PROMOTING, "the experiment, or a person, decided for the challenger"),
+    _arrow(Phase.TESTING, Event.ROLLED_BACK, Phase.IDLE, "the challenger does harm, or a person sent it back"),
+    _arrow(Phase.TESTING, Event.REJECTED, Phase.IDLE, "the challenger cannot reach the required gain"),
+    _arrow(Phase.PROMOTING, Event.PROMOTED, Phase.WATCHING, "all users are on the new champion"),
+    _arrow(Phase.PROMOTING, Event.PROMOTION_FAILED, Phase.IDLE, "the challenger stopped answering before the switch"),
+    _arrow(Phase.PROMOTING, Event.ROLLED_BACK, Phase.IDLE, "a person sent the challenger back before the switch"),
+    _arrow(Phase.WATCHING, Event.RETURNED, Phase.IDLE, "guardrails broke, or a person: the old champion is back"),
+    _arrow(Phase.WATCHING, Event.WATCH_FINISHED, Phase.IDLE, "the watch window passed; the old champion retires"),
+    _arrow(Phase.WATCHING, Event.WATCH_HALTED, Phase.IDLE, "the old champion is dead: nothing to return to"),
+    *_everywhere(Event.RETIRED, "a model without traffic was stopped"),
+    *_everywhere(Event.PAUSED, "a person paused the loop"),
+    *_everywhere(Event.RESUMED, "a person let the loop go on"),
+    *_everywhere(Event.REFUSED, "a command does not fit the phase"),
+    *(
+        _arrow(phase, Event.RECOVERED, Phase.IDLE, "what the phase needs is gone (an older database): back to idle")
+        for phase in Phase
+        if phase is not Phase.IDLE
+    ),
+)  # fmt: skip
+
+_TARGETS: Final[Mapping[tuple[Phase, Event], Phase]] = MappingProxyType(
+    {(arrow.source, arrow.event): arrow.target for arrow in TRANSITIONS}
+)
+
+
+def follow(phase: Phase, event: Event) -> Phase:
+    """The phase after `event` in `phase`. Raises ValueError where the table has no such arrow."""
+    try:
+        return _TARGETS[phase, event]
+    except KeyError:
+        raise ValueError(f"no transition for {event.value} in phase {phase.value}; see policies/lifecycle.py") from None
+
+
+def events_from(phase: Phase) -> frozenset[Event]:
+    """The events that can happen in `phase`."""
+    return frozenset(arrow.event for arrow in TRANSITIONS if arrow.source is phase)

@@ -1,0 +1,123 @@
+"""After a promotion: was it right? The watch window and the way back.
+
+There is no concurrent arm any more: the old champion is warm but has no users. So what the new champion does since the
+promotion is compared with what the old one did in the experiment's last epoch, frozen then. The frozen side does not
+move, but its error is part of the standard error, and Cov(θ̂ₛ, θ̂ₜ) = Var(θ̂ₜ) for s < t all the same, which is what the
+e-values need to be looked at at any time.
+
+Hours, weekdays and users differ between the two periods, so "worse by anything" would be proven of many a good
+promotion. Harm here is to be worse by more than the guardrail's own limit (2 points of errors, 5 of slow answers, 5 %
+of quality or thumbs by default), proven at a part of alpha_harm each: errors two fifths, the others one fifth.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+from policies.experiment import ABTestConfig, ArmStats, guardrails_of
+from policies.guardrails import Guardrail, GuardrailResult, GuardrailState, check
+from policies.wording import duration
+
+__all__ = ["WatchAssessment", "WatchDecision", "WatchFacts", "watch", "watch_guardrails"]
+
+
+class WatchDecision(StrEnum):
+    """What to do during the watch window."""
+
+    KEEP = "keep"
+    """Go on watching."""
+    RETURN = "return"
+    """A guardrail broke: traffic goes back to the old champion."""
+    FINISH = "finish"
+    """The window is over and nothing broke: retire the old champion."""
+    HALT = "halt"
+    """A guardrail broke, but the old champion is not known to be alive: leave traffic where it is, call a human."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchFacts:
+    """What is known about a promotion that is being watched."""
+
+    promoted_at: float
+    """Unix seconds."""
+    before: ArmStats | None
+    """The old champion's arm in the experiment's last epoch, frozen; None when there was no experiment."""
+    after: ArmStats
+    """Everything the new champion has served since `promoted_at`, with the same slow threshold."""
+    old_champion_healthy: bool | None
+    """Result of the last health check; None when it was not checked."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchAssessment:
+    """One look at the watch window."""
+
+    decision: WatchDecision
+    reasons: tuple[str, ...]
+    at: float
+    elapsed_hours: float
+    remaining_hours: float
+    guardrails: tuple[GuardrailResult, ...]
+
+
+def watch(facts: WatchFacts, config: ABTestConfig, now: float) -> WatchAssessment:
+    """Decide at `now` (Unix seconds) whether the promotion stands.
+
+    The window ends by time and needs as many requests as an arm needs before a promotion: a night without traffic
+    watches nothing. Unknown health is not health, so a broken guardrail with an unchecked old champion halts; the next
+    look may return.
+    """
+    elapsed = max(now - facts.promoted_at, 0.0) / 3600
+    guardrails = _guardrails(facts, config)
+    decision, reasons = _decide(facts, config, guardrails, elapsed, clock_behind=now < facts.promoted_at)
+    return WatchAssessment(
+        decision=decision,
+        reasons=reasons,
+        at=now,
+        elapsed_hours=elapsed,
+        remaining_hours=max(config.watch_hours - elapsed, 0.0),
+        guardrails=guardrails,
+    )
+
+
+def watch_guardrails(config: ABTestConfig) -> tuple[Guardrail, ...]:
+    """The test's guardrails as the watch uses them: harm starts at the limit, and each of them takes traffic back."""
+    parts = {"errors": 0.4, "latency": 0.2, "quality": 0.2, "positive": 0.2}
+    return tuple(
+        replace(guardrail, tolerance=guardrail.limit, alpha=parts[guardrail.name] * config.alpha_harm, rolls_back=True)
+        for guardrail in guardrails_of(config)
+    )
+
+
+def _guardrails(facts: WatchFacts, config: ABTestConfig) -> tuple[GuardrailResult, ...]:
+    if facts.before is None:
+        return ()
+    before, after = facts.before.moments, facts.after.moments
+    return tuple(check(guardrail, before, after, config.guardrails) for guardrail in watch_guardrails(config))
+
+
+def _decide(
+    facts: WatchFacts,
+    config: ABTestConfig,
+    guardrails: tuple[GuardrailResult, ...],
+    elapsed_hours: float,
+    *,
+    clock_behind: bool,
+) -> tuple[WatchDecision, tuple[str, ...]]:
+    broken = tuple(f"Since the promotion: {g.reason}." for g in guardrails if g.state is GuardrailState.ROLL_BACK)
+    if broken and facts.old_champion_healthy:
+        return WatchDecision.RETURN, broken
+    if broken:
+        health = "does not answer" if facts.old_champion_healthy is False else "was not checked"
+        return WatchDecision.HALT, (*broken, f"The old champion {health}, so traffic stays where it is.")
+    if clock_behind:
+        return WatchDecision.KEEP, ("The clock reads a time before the promotion: no time counts until it is right.",)
+    if elapsed_hours < config.watch_hours:
+        return WatchDecision.KEEP, (f"{duration(config.watch_hours - elapsed_hours)} of watching to go.",)
+    if facts.after.requests < config.min_samples_per_version:
+        seen, needed = facts.after.requests, config.min_samples_per_version
+        return WatchDecision.KEEP, (f"Only {seen} requests since the promotion, {needed} needed to have watched it.",)
+    if facts.before is None:
+        return WatchDecision.FINISH, ("The window is over; there were no earlier numbers to compare with.",)
+    return WatchDecision.FINISH, ("The window is over and no guardrail broke.",)

@@ -1,0 +1,140 @@
+"""A quality score in [0, 1] from what can be seen without a model: is the answer empty, cut, refused, broken, looping?
+
+An answer without a visible defect scores 1, any other as low as its worst defect: nothing else about it can make up
+for that. So the score says "nothing is visibly wrong", not "this is right"; judges, people and pointers say more, and
+win where they speak. It is cheap (some 15 µs for 1 KB) and the same for both arms.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+__all__ = ["ResponseFacts", "Score", "ScoringConfig", "score"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringConfig:
+    """Quality scores in [0, 1] from heuristics; a score sent with feedback or found by pointer wins."""
+
+    enabled: bool = True
+    """Score every answer whose text was understood."""
+    min_response_chars: int = 1
+    """Shorter answers are empty and score 0."""
+    refusal_score: float = 0.2
+    """Score of an answer that declines."""
+    truncated_score: float = 0.4
+    """Score of an answer cut off by a limit."""
+    repetition_score: float = 0.2
+    """Score of an answer that repeats itself."""
+    invalid_json_score: float = 0.0
+    """Score of an answer that is no JSON where JSON was asked for."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseFacts:
+    """What is known about an answer."""
+
+    text: str
+    finish_reason: str | None = None
+    """As the provider says it: stop, length, end_turn, max_tokens, content_filter, …"""
+    refused: bool = False
+    """The provider marked the answer as a refusal."""
+    json_requested: bool = False
+    broken_off: bool = False
+    """The upstream ended the answer before its end."""
+    partial_text: bool = False
+    """`text` is only the beginning of what was answered (capture limit): its end proves nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A score in [0, 1] and the defects that explain it (empty, refusal, truncated, repetition, invalid_json)."""
+
+    value: float
+    reasons: tuple[str, ...] = ()
+
+
+_LIMITS: Final = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded", "MAX_TOKENS"})
+_REFUSALS: Final = frozenset({"content_filter", "refusal", "SAFETY"})
+_HEAD_CHARS: Final = 240
+_CANNOT: Final = r"(?:can(?:no|')?t|can\s+not|won't|will\s+not|(?:'m|\s+am)\s+(?:unable|not\s+able)\s+to)"
+_LACK: Final = r"(?:do\s+not|don't)\s+(?:have|feel\s+comfortable)"
+_HELP: Final = (
+    r"(?:be\s+able\s+to\s+|do\s+that|help|assist|comply|provide|fulfil|answer|create|write|generate|discuss|share|"
+    r"continue|support|engage)"
+)
+_DECLINES: Final = re.compile(
+    rf"""\W*(?:
+        (?:(?:i'?m|i\s+am)\s+(?:very\s+|really\s+|so\s+)?sorry|sorry|i\s+apologi[sz]e|my\s+apologies|unfortunately
+            |as\s+an\s+ai(?:\s+language\s+model|\s+assistant)?)
+            \b[^.!?\n]{{0,60}}?\bi\s*(?:{_CANNOT}|{_LACK})
+      | i\s*{_CANNOT}\s+{_HELP}
+      | i\s+must\s+(?:respectfully\s+)?decline\b
+      | es\s+tut\s+mir\s+leid\b[^.!?\n]{{0,60}}?\bkann\b[^.!?\n]{{0,60}}?\b(?:nicht|keine?n?)\b
+      | (?:je\s+suis\s+)?désolée?\b[^.!?\n]{{0,40}}?\bje\s+ne\s+(?:peux|suis)\b
+      | lo\s+siento\b[^.!?\n]{{0,40}}?\bno\s+puedo\b
+      | (?:很)?抱歉[^。！？\n]{{0,20}}?(?:无法|不能)
+      | 申し訳(?:ありません|ございません)[^。！？\n]{{0,40}}?(?:できません|できかねます)
+    )""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_PIECES: Final = 240
+"""How much of an answer's end is looked at for repetition: models that start to loop do not stop."""
+_MIN_PIECES: Final = 40
+_GRAM: Final = 4
+_DISTINCT_SHARE: Final = 0.4
+"""Text that repeats itself has fewer distinct four-word runs than this share; prose has 0.95 and more."""
+_WORD_CHARS: Final = 15
+
+
+def score(facts: ResponseFacts, config: ScoringConfig) -> Score:
+    """How good the answer looks, with reasons: 1 without a defect, else the score of the worst one."""
+    text = facts.text.strip()
+    if len(text) < max(config.min_response_chars, 1) and not facts.refused:
+        return Score(0.0, ("empty",))
+    defects = []
+    is_json = _is_json(text) if facts.json_requested or text[:1] in ("{", "[") else False
+    if facts.refused or facts.finish_reason in _REFUSALS or (not is_json and _declines(text)):
+        defects.append((config.refusal_score, "refusal"))
+    if facts.broken_off or facts.finish_reason in _LIMITS:
+        defects.append((config.truncated_score, "truncated"))
+    if not is_json and _repeats(text):
+        defects.append((config.repetition_score, "repetition"))
+    if facts.json_requested and not is_json and not facts.partial_text and "<tool_call>" not in text:
+        defects.append((config.invalid_json_score, "invalid_json"))
+    return Score(min((value for value, _ in defects), default=1.0), tuple(reason for _, reason in defects))
+
+
+def _declines(text: str) -> bool:
+    """Whether the answer begins as refusals do. Later on, the same words are usually part of an answer."""
+    return _DECLINES.match(text[:_HEAD_CHARS].replace("’", "'")) is not None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _no_constant(name: str) -> NoReturn:
+    """NaN and Infinity, which Python reads and JSON does not have."""
+    raise ValueError(f"{name} is no JSON")
+
+
+def _repeats(text: str) -> bool:
+    """Whether the end of the text says the same again and again: in words, or in characters where nothing is spaced."""
+    tail = text[-_PIECES * _WORD_CHARS :]
+    pieces: str | list[str] = tail.split()[-_PIECES:]
+    if len(tail) > _WORD_CHARS * len(pieces):
+        pieces = tail[-_PIECES:]
+    grams = len(pieces) - _GRAM + 1
+    enough = _DISTINCT_SHARE * grams
+    if grams < _MIN_PIECES or len(set(pieces)) - _GRAM + 1 >= enough:
+        return False  # every distinct piece but the last three begins a run of its own: no need to count runs
+    distinct = len(set(zip(*(pieces[start : start + grams] for start in range(_GRAM)), strict=True)))
+    return distinct < enough

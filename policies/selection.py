@@ -1,0 +1,254 @@
+"""Which logged exchanges become training data.
+
+Two steps, both streaming. `select` judges one sample on its own and against the texts before it. `Caps` then admits the
+kept ones, newest first, so that no user, no challenger and no total outgrows its share.
+
+A correction is an answer that a person wrote: it replaces the model's, and neither the score nor the votes of the
+answer that it replaces count against it. Negative votes are dropped, except in the formats that learn from them (dpo,
+kto).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Container
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+from policies.assignment import unit_interval
+from policies.dedupe import Deduper, Duplicate
+from policies.records import Arm, FormatType, Sample
+
+__all__ = [
+    "Caps",
+    "DataGeneratorConfig",
+    "Drop",
+    "DropReason",
+    "FormatType",
+    "Keep",
+    "MemoryTally",
+    "SelectionState",
+    "Tally",
+    "in_holdout",
+    "rehearsal_count",
+    "select",
+]
+
+_HOLDOUT_SALT = b"ratchet-holdout"  # fixed: a user stays on one side from one dataset to the next
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataGeneratorConfig:
+    """What goes into a training file, and in which format."""
+
+    min_quality_score: float | None = 0.7
+    """Lowest quality score kept (0 to 1); unscored samples are dropped. None: no such filter."""
+    min_user_feedback: int | None = None
+    """Lowest vote kept: 1 keeps only thumbs up. None: no vote needed, but thumbs down are dropped all the same."""
+    deduplicate: bool = True
+    """Drop exact and near duplicates (question and answer both the same up to wording)."""
+    near_duplicate_threshold: float = 0.85
+    """Estimated Jaccard similarity of word shingles (0 to 1) from which two questions, or answers, are the same."""
+    max_samples: int | None = None
+    """Newest samples kept; None: all."""
+    max_samples_per_user: int | None = 200
+    """No user contributes more than this, so that one heavy user does not become the model. None: no cap."""
+    max_challenger_share: float = 0.5
+    """Largest share of samples whose answer a challenger wrote (0 to 1): a model must not feed on itself."""
+    holdout_share: float = 0.05
+    """Share of users whose samples go to a separate file, for evaluation only (0 to 1)."""
+    format_type: FormatType = "chatml"
+    """Line format: chatml, alpaca, completion, dpo (needs corrections or votes both ways) or kto (needs votes)."""
+    system_prompt: str | None = None
+    """A system message put before every conversation (chatml, dpo, kto) that has none."""
+    include_existing_data: bool = False
+    """Mix a rehearsal buffer in, against forgetting."""
+    existing_data_path: str | None = None
+    """JSONL file of rehearsal samples, in the same format as the output."""
+    existing_data_share: float = 0.3
+    """Share of the training file that comes from the rehearsal buffer, as far as it reaches (0 to 1)."""
+
+
+class DropReason(StrEnum):
+    """Why a record is not in a training file. The values are the keys of the manifest's `dropped`."""
+
+    NOT_TRAINABLE = "not_trainable"
+    """The request asked not to be used for training."""
+    DELETED_USER = "deleted_user"
+    EMPTY = "empty"
+    """No question or no answer could be read."""
+    NEGATIVE_FEEDBACK = "negative_feedback"
+    NO_FEEDBACK = "no_feedback"
+    """The settings or the format need a vote, and there is none (or a neutral one where it must take a side)."""
+    LOW_FEEDBACK = "low_feedback"
+    UNSCORED = "unscored"
+    LOW_QUALITY = "low_quality"
+    EXACT_DUPLICATE = Duplicate.EXACT.value
+    NEAR_DUPLICATE = Duplicate.NEAR.value
+    USER_CAP = "user_cap"
+    CHALLENGER_SHARE = "challenger_share"
+    MAX_SAMPLES = "max_samples"
+    UNPAIRED = "unpaired"
+    """dpo only: no answer with the opposite vote to the same question."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """The sample may be used."""
+
+    holdout: bool
+    """For evaluation only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The sample is left out."""
+
+    reason: DropReason
+
+
+@dataclass(slots=True, kw_only=True)
+class SelectionState:
+    """What one pass over the records remembers."""
+
+    deleted_users: Container[int] = frozenset()
+    """Hashes of users whose data must never train again."""
+    deduper: Deduper | None = None
+    """Texts seen in this pass; None keeps duplicates."""
+
+
+def select(sample: Sample, config: DataGeneratorConfig, state: SelectionState) -> Keep | Drop:
+    """Judge one sample. The first text of a group of duplicates is the one that is kept."""
+    reason = _permission(sample, state.deleted_users) or _merit(sample, config)
+    if reason is not None:
+        return Drop(reason)
+    if state.deduper is not None:
+        answer = sample.response if sample.correction is None else sample.correction
+        duplicate = state.deduper.seen(sample.query, answer)
+        if duplicate is not None:
+            return Drop(DropReason(duplicate.value))
+    return Keep(holdout=in_holdout(sample, config.holdout_share))
+
+
+def in_holdout(sample: Sample, share: float) -> bool:
+    """Whether the sample is for evaluation only: all of a user's are or none, and the user stays there for good.
+
+    Without a user (a key that was random per request) the record stands for itself.
+    """
+    key = sample.record_id if sample.user is None else str(sample.user)
+    return unit_interval(_HOLDOUT_SALT, key.encode()) < share
+
+
+def rehearsal_count(new: int, available: int, share: float) -> int:
+    """Rehearsal samples to add to `new` ones so that they are `share` (0 to 1) of the file, as far as they reach."""
+    if share >= 1.0:
+        return available
+    return min(available, round(new * share / (1.0 - share)))
+
+
+def _permission(sample: Sample, deleted_users: Container[int]) -> DropReason | None:
+    if not sample.trainable:
+        return DropReason.NOT_TRAINABLE
+    if sample.user is not None and sample.user in deleted_users:
+        return DropReason.DELETED_USER
+    answer = sample.response if sample.correction is None else sample.correction
+    if not sample.query.strip() or not answer.strip():
+        return DropReason.EMPTY
+    return None
+
+
+def _merit(sample: Sample, config: DataGeneratorConfig) -> DropReason | None:
+    if sample.correction is not None:
+        return None
+    reason = _votes(sample, config)
+    if reason is not None or (sample.feedback is not None and sample.feedback < 0):
+        return reason  # a negative example is wanted for its vote, however it scored
+    if config.min_quality_score is not None:
+        if sample.quality is None:
+            return DropReason.UNSCORED
+        if sample.quality < config.min_quality_score:
+            return DropReason.LOW_QUALITY
+    return None
+
+
+def _votes(sample: Sample, config: DataGeneratorConfig) -> DropReason | None:
+    if config.format_type in ("dpo", "kto"):
+        return None if sample.feedback else DropReason.NO_FEEDBACK
+    wanted = config.min_user_feedback
+    if sample.feedback is None:
+        return None if wanted is None else DropReason.NO_FEEDBACK
+    if wanted is None:
+        return DropReason.NEGATIVE_FEEDBACK if sample.feedback < 0 else None
+    if sample.feedback >= wanted:
+        return None
+    return DropReason.NEGATIVE_FEEDBACK if sample.feedback < 0 else DropReason.LOW_FEEDBACK
+
+
+class Tally(Protocol):
+    """Counts per user. The dataset builder keeps them in a temporary file, so that memory stays flat."""
+
+    def add(self, user: int) -> int:
+        """Count one more for `user`; returns the new count."""
+        ...
+
+
+class MemoryTally:
+    """Counts in a dictionary, for small sets and for tests."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+
+    def add(self, user: int) -> int:
+        """Count one more for `user`; returns the new count."""
+        self._counts[user] += 1
+        return self._counts[user]
+
+
+@dataclass(slots=True)
+class Caps:
+    """Limits that depend on the other samples. Ask newest first: the newest are the ones that stay.
+
+    While streaming, `claim` applies the cap per user and `offer` counts what the rest brings. Afterwards `admit` walks
+    over the offers in the same order. The challenger's allowance follows from the champion's count: with c champion
+    samples and a share of s, at most s·n challenger samples are admitted, n = min(max_samples, c/(1 − s)).
+    """
+
+    config: DataGeneratorConfig
+    users: Tally = field(default_factory=MemoryTally)
+    _offered: Counter[Arm] = field(default_factory=Counter)
+    _admitted: Counter[Arm] = field(default_factory=Counter)
+
+    def claim(self, user: int | None) -> DropReason | None:
+        """Count a sample on its user. Without a user (a key that was random per request) there is no cap."""
+        cap = self.config.max_samples_per_user
+        if user is None or cap is None or self.users.add(user) <= cap:
+            return None
+        return DropReason.USER_CAP
+
+    def offer(self, arm: Arm) -> None:
+        """Count a line whose answer `arm` wrote."""
+        self._offered[arm] += 1
+
+    @property
+    def satisfied(self) -> bool:
+        """Whether older samples can no longer be admitted: the champion alone fills the file."""
+        return self.config.max_samples is not None and self._offered[Arm.CHAMPION] >= self.config.max_samples
+
+    def admit(self, arm: Arm) -> DropReason | None:
+        """Whether an offered line may go into the file; ask once all offers are in."""
+        if self.config.max_samples is not None and self._admitted.total() >= self.config.max_samples:
+            return DropReason.MAX_SAMPLES
+        if arm is Arm.CHALLENGER and self._admitted[arm] >= self.challenger_allowance():
+            return DropReason.CHALLENGER_SHARE
+        self._admitted[arm] += 1
+        return None
+
+    def challenger_allowance(self) -> int:
+        """How many lines with a challenger's answer are admitted at most."""
+        share, champions = self.config.max_challenger_share, self._offered[Arm.CHAMPION]
+        total = float(self._offered.total()) if share >= 1.0 else champions / (1.0 - share)
+        if self.config.max_samples is not None:
+            total = min(total, self.config.max_samples)
+        return math.floor(share * total + 1e-9)

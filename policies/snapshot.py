@@ -1,0 +1,177 @@
+"""Everything that `plan` needs to know, as one frozen value with three readers: plan, /status and /metrics.
+
+The loop observes it once a tick, stores it with every decision, and can read it back: the same snapshot gives
+the same decision for ever. Instants are Unix seconds; `None` is unknown, and unknown holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+
+from policies.experiment import ExperimentFacts
+from policies.lifecycle import Phase
+from policies.promotion import WatchFacts
+from policies.triggers import TriggerFacts
+
+__all__ = ["Command", "ExperimentView", "ModelView", "Retiring", "Retry", "RunStatus", "RunView", "Snapshot", "Totals",
+           "Verb", "new_run_id"]  # fmt: skip
+
+
+class Verb(StrEnum):
+    """What a person can tell the loop."""
+
+    TRIGGER = "trigger"
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+    SHARE = "share"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """One order from a person, waiting for the loop."""
+
+    id: int
+    at: float
+    verb: str
+    """A `Verb`; text, because an unknown one is refused, not lost."""
+    args: Mapping[str, bool | float | str] = field(default_factory=dict)
+    """trigger: `no_train` (bool). share: `share` (0 to 1)."""
+    who: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelView:
+    """A model that has, had, or is about to have traffic."""
+
+    id: int
+    name: str
+    path: str | None = None
+    """What training returned; None for the configured champion."""
+    deployed: bool = False
+    """The deployer has taken it (there is a handle). A configured champion was never deployed by us."""
+    ready: bool = False
+    """It has answered its readiness check."""
+    healthy: bool | None = None
+    """As of this look; None where it could not be asked."""
+    unhealthy_since: float | None = None
+    """Since when it has not been seen healthy."""
+    failed: str | None = None
+    """Why it will never answer, as the deployer says."""
+    waiting_for: str = ""
+    """What the deployer says while it is not ready."""
+
+
+class RunStatus(StrEnum):
+    """What the trainer says of a run."""
+
+    NOT_STARTED = "not_started"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    LOST = "lost"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunView:
+    """The retrain that is under way."""
+
+    id: str
+    trigger: str
+    status: RunStatus
+    progress: float | None = None
+    """Done so far (0 to 1)."""
+    message: str = ""
+    """Latest word of the trainer; the reason where it failed."""
+    samples: int | None = None
+    """Lines in its training file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentView:
+    """The running experiment."""
+
+    id: int
+    facts: ExperimentFacts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retiring:
+    """A model without traffic whose server still runs, so that open answers can end."""
+
+    id: int
+    name: str
+    due_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """An action that could not be done, and is tried again."""
+
+    action: str
+    """Class name of the action."""
+    at: float
+    """Not before this instant."""
+    attempts: int
+    """Failures in a row so far."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Counts since installation."""
+
+    runs: int = 0
+    """Datasets prepared, trained on or not."""
+    retrains: int = 0
+    failed_retrains: int = 0
+    promotions: int = 0
+    returns: int = 0
+    """Promotions that were undone in the watch window."""
+    rollbacks: Mapping[str, int] = field(default_factory=dict)
+    """Challengers sent back, by reason (a guardrail's name, harm, manual, unhealthy)."""
+    rejections: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The situation at one look."""
+
+    phase: Phase
+    phase_since: float
+    phase_reason: str
+    """Why the loop is in this phase: what the last transition said."""
+    paused: bool = False
+    installed_at: float
+    triggers: TriggerFacts
+    commands: tuple[Command, ...] = ()
+    """Oldest first."""
+    run: RunView | None = None
+    champion: ModelView
+    challenger: ModelView | None = None
+    previous: ModelView | None = None
+    """The old champion, kept warm while watching."""
+    retiring: tuple[Retiring, ...] = ()
+    experiment: ExperimentView | None = None
+    watch: WatchFacts | None = None
+    retries: tuple[Retry, ...] = ()
+    totals: Totals = field(default_factory=Totals)
+    last_rejection_at: float | None = None
+    """When the last challenger was rejected or rolled back."""
+    notes: tuple[str, ...] = ()
+    """Oddities found while looking: a clock that jumped, a trainer that cannot be reached, restored data."""
+    routes_version: int = 0
+    config_id: int = 0
+
+
+def new_run_id(snapshot: Snapshot, now: float) -> str:
+    """Name of a run that starts at `now`: unique by time, also after a restore of an older database."""
+    moment = datetime.fromtimestamp(max(now, 0.0), UTC)
+    return f"run-{moment:%Y%m%d-%H%M%S}-{snapshot.totals.runs + 1}"

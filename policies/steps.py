@@ -1,0 +1,297 @@
+"""What each phase wants at one look: an action, or the time of the next look, and the reasons for it.
+
+One function a phase, each a straight list of cases; what nobody could observe holds. `policies/plan.py` puts
+commands, pauses and waits around them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, assert_never
+
+from policies.actions import (
+    AbandonModel,
+    AcceptModel,
+    Action,
+    BeginPromotion,
+    FailPromotion,
+    FailRun,
+    FinishWatch,
+    HaltWatch,
+    PrepareData,
+    Promote,
+    Recover,
+    Reject,
+    ReturnTraffic,
+    RollBack,
+    StartDeployment,
+    StartExperiment,
+    StartTraining,
+)
+from policies.experiment import ABTestConfig, Assessment, Verdict, evaluate
+from policies.lifecycle import Phase
+from policies.promotion import WatchAssessment, WatchDecision, watch
+from policies.snapshot import Command, ModelView, RunStatus, Snapshot, new_run_id
+from policies.triggers import TriggerConfig, TriggerReport, evaluate_triggers
+
+__all__ = ["PHASES", "Look", "LoopRules", "Step", "look_at", "span"]
+
+_HOUR_S: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopRules:
+    """The settings that decisions depend on."""
+
+    trigger: TriggerConfig = field(default_factory=TriggerConfig)
+    ab_test: ABTestConfig = field(default_factory=ABTestConfig)
+    enable_ab_testing: bool = True
+    enable_auto_promotion: bool = True
+    trains: bool = True
+    """False where no trainer is configured: data is prepared, and that is all."""
+    check_interval_s: float = 3600.0
+    """Longest time between two looks."""
+    busy_interval_s: float = 60.0
+    """Longest time between two looks while a challenger or a new champion has users."""
+    poll_s: float = 5.0
+    """Between two looks at a training or a deployment."""
+    training_timeout_s: float = 86400.0
+    ready_timeout_s: float = 600.0
+    """For a deployment to become healthy, and for a model that has stopped answering to come back."""
+    max_attempts: int = 5
+    """Failures in a row of one step of a retrain before the retrain is given up."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What a phase wants: an action, or the next look."""
+
+    reasons: tuple[str, ...]
+    action: Action | None = None
+    wake_s: float | None = None
+    """Seconds until the next look; None for the usual interval."""
+    command: Command | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """One look: the snapshot, the rules, and what the statistics say of them."""
+
+    snapshot: Snapshot
+    rules: LoopRules
+    now: float
+    triggers: TriggerReport
+    assessment: Assessment | None
+    watch: WatchAssessment | None
+
+    @property
+    def phase_s(self) -> float:
+        """Seconds in this phase; never negative, whatever the clock did."""
+        return max(0.0, self.now - self.snapshot.phase_since)
+
+
+def look_at(snapshot: Snapshot, rules: LoopRules, now: float) -> Look:
+    """Evaluate triggers, experiment and watch window, as far as the phase has them."""
+    testing = snapshot.phase is Phase.TESTING and snapshot.experiment is not None
+    watching = snapshot.phase is Phase.WATCHING and snapshot.watch is not None
+    return Look(
+        snapshot=snapshot,
+        rules=rules,
+        now=now,
+        triggers=evaluate_triggers(snapshot.triggers, rules.trigger, now),
+        assessment=evaluate(snapshot.experiment.facts, rules.ab_test, now) if testing and snapshot.experiment else None,
+        watch=watch(snapshot.watch, rules.ab_test, now) if watching and snapshot.watch else None,
+    )
+
+
+def _idle(look: Look) -> Step:
+    report, snapshot = look.triggers, look.snapshot
+    due = tuple(progress.reason for progress in report.progress if progress.due)
+    cooling = _rejection_cooldown_s(look)
+    if report.fired is None:
+        held = () if report.hold is None else (report.hold,)
+        return Step(reasons=held + due or ("no trigger is due",), wake_s=_until_trigger(look))
+    if cooling > 0:
+        return Step(
+            reasons=(f"the last challenger was sent back; the next retrain waits {span(cooling)} more", *due),
+            wake_s=cooling,
+        )
+    fired = next(progress.reason for progress in report.progress if progress.name is report.fired)
+    run_id = new_run_id(snapshot, look.now)
+    reasons = (f"trigger {report.fired.value}: {fired}",)
+    return Step(reasons=reasons, action=PrepareData(run_id=run_id, trigger=report.fired.value, train=look.rules.trains))
+
+
+def _training(look: Look) -> Step:
+    run, rules = look.snapshot.run, look.rules
+    if run is None:
+        return _lost("the phase is training, but its run is not in the database")
+    said = f": {run.message}" if run.message else ""
+    match run.status:
+        case RunStatus.NOT_STARTED:
+            return Step(
+                reasons=(f"run {run.id} has its data ({run.samples} samples)",), action=StartTraining(run_id=run.id)
+            )
+        case RunStatus.SUCCEEDED:
+            return Step(reasons=(f"run {run.id} has returned a model",), action=AcceptModel(run_id=run.id))
+        case RunStatus.FAILED:
+            reason = run.message or "the trainer gave no reason"
+        case RunStatus.LOST:
+            reason = f"the trainer does not know the run any more{said}"
+        case RunStatus.RUNNING | RunStatus.UNKNOWN:
+            if look.phase_s <= rules.training_timeout_s:
+                state = "training goes on" if run.status is RunStatus.RUNNING else "the trainer cannot be asked"
+                left = rules.training_timeout_s - look.phase_s
+                return Step(reasons=(f"{state} ({span(look.phase_s)}){said}",), wake_s=min(rules.poll_s, left + 1))
+            reason = f"it took longer than {span(rules.training_timeout_s)} (trainer.timeout_seconds)"
+        case _:
+            assert_never(run.status)
+    return Step(reasons=(f"run {run.id} failed: {reason}",), action=FailRun(run_id=run.id, reason=reason))
+
+
+def _deploying(look: Look) -> Step:
+    model, rules = look.snapshot.challenger, look.rules
+    if model is None:
+        return _lost("the phase is deploying, but its model is not in the database")
+    if model.failed is not None:
+        return _abandon(model, model.failed)
+    if not model.deployed:
+        return Step(reasons=(f"model {model.name} is ready to be deployed",), action=StartDeployment(model_id=model.id))
+    if model.ready and rules.enable_ab_testing:
+        share = rules.ab_test.initial_challenger_traffic
+        return Step(
+            reasons=(f"model {model.name} answers; {share:.0%} of the users go to it",),
+            action=StartExperiment(model_id=model.id, share=share),
+        )
+    if model.ready:
+        return Step(
+            reasons=(f"model {model.name} answers, and A/B testing is off (enable_ab_testing = false)",),
+            action=BeginPromotion(model_id=model.id, experiment_id=None),
+        )
+    if look.phase_s > rules.ready_timeout_s:
+        last = f" (last: {model.waiting_for})" if model.waiting_for else ""
+        limit = f"{span(rules.ready_timeout_s)} (deployer.ready_timeout_seconds)"
+        return _abandon(model, f"it was not healthy within {limit}{last}")
+    waiting = model.waiting_for or "no answer yet"
+    left = rules.ready_timeout_s - look.phase_s
+    return Step(reasons=(f"waiting for {model.name}: {waiting}",), wake_s=min(rules.poll_s, left + 1))
+
+
+def _testing(look: Look) -> Step:
+    snapshot, assessment = look.snapshot, look.assessment
+    model, experiment = snapshot.challenger, snapshot.experiment
+    if model is None or experiment is None or assessment is None:
+        return _lost("the phase is testing, but its experiment or its challenger is not in the database")
+    back = RollBack(model_id=model.id, experiment_id=experiment.id)
+    if (silence := _silence_s(model, look)) > look.rules.ready_timeout_s:
+        reason = f"challenger {model.name} has not answered its health check for {span(silence)}"
+        return Step(reasons=(reason, *assessment.reasons), action=back)
+    match assessment.verdict:
+        case Verdict.ROLL_BACK:
+            return Step(reasons=assessment.reasons, action=back)
+        case Verdict.REJECT:
+            return Step(reasons=assessment.reasons, action=Reject(model_id=model.id, experiment_id=experiment.id))
+        case Verdict.PROMOTE if look.rules.enable_auto_promotion:
+            won = BeginPromotion(model_id=model.id, experiment_id=experiment.id)
+            return Step(reasons=assessment.reasons, action=won)
+        case Verdict.PROMOTE:
+            waits = "it has won, and waits for `ratchet promote` (enable_auto_promotion = false)"
+            return Step(reasons=(waits, *assessment.reasons))
+        case Verdict.CONTINUE | Verdict.INCONCLUSIVE | Verdict.INVALID:
+            return Step(reasons=assessment.reasons)
+        case _:
+            assert_never(assessment.verdict)
+
+
+def _promoting(look: Look) -> Step:
+    model = look.snapshot.challenger
+    if model is None:
+        return _lost("the phase is promoting, but the winner is not in the database")
+    if model.healthy:
+        return Step(reasons=(f"{model.name} is healthy: all users go to it",), action=Promote(model_id=model.id))
+    if look.phase_s > look.rules.ready_timeout_s:
+        reason = f"it was not seen healthy for {span(look.rules.ready_timeout_s)} before the switch"
+        return Step(
+            reasons=(f"promotion of {model.name} called off: {reason}",),
+            action=FailPromotion(model_id=model.id, reason=reason),
+        )
+    return Step(reasons=(f"waiting until {model.name} is seen healthy before the switch",), wake_s=look.rules.poll_s)
+
+
+def _watching(look: Look) -> Step:
+    champion, old, assessment = look.snapshot.champion, look.snapshot.previous, look.watch
+    if old is None or assessment is None:
+        return _lost("the phase is watching, but the old champion is not in the database")
+    silence = _silence_s(champion, look)
+    if silence > look.rules.ready_timeout_s and old.healthy:
+        reason = f"champion {champion.name} has not answered its health check for {span(silence)}"
+        return Step(reasons=(reason,), action=ReturnTraffic(model_id=old.id))
+    match assessment.decision:
+        case WatchDecision.RETURN:
+            return Step(reasons=assessment.reasons, action=ReturnTraffic(model_id=old.id))
+        case WatchDecision.FINISH:
+            return Step(reasons=assessment.reasons, action=FinishWatch(model_id=old.id))
+        case WatchDecision.HALT if assessment.remaining_hours <= 0:
+            return Step(reasons=assessment.reasons, action=HaltWatch(model_id=old.id))
+        case WatchDecision.HALT | WatchDecision.KEEP:
+            left = max(assessment.remaining_hours * _HOUR_S, 0.0)
+            return Step(reasons=assessment.reasons, wake_s=left + 0.01 if left else None)
+        case _:
+            assert_never(assessment.decision)
+
+
+def _lost(reason: str) -> Step:
+    return Step(reasons=(reason,), action=Recover(reason=reason))
+
+
+def _abandon(model: ModelView, reason: str) -> Step:
+    return Step(
+        reasons=(f"model {model.name} cannot be deployed: {reason}",),
+        action=AbandonModel(model_id=model.id, reason=reason),
+    )
+
+
+def _until_trigger(look: Look) -> float | None:
+    """Seconds until the schedule is due or a hold ends; None when neither has a date ahead."""
+    dates = (look.triggers.schedule_at, look.triggers.hold_until)
+    ahead = [date - look.now for date in dates if date is not None and date > look.now]
+    return min(ahead) if ahead else None
+
+
+def _rejection_cooldown_s(look: Look) -> float:
+    rejected_at = look.snapshot.last_rejection_at
+    if rejected_at is None:
+        return 0.0
+    cooldown = look.rules.ab_test.rejection_cooldown_hours * _HOUR_S
+    return min(rejected_at + cooldown - look.now, cooldown)
+
+
+def _silence_s(model: ModelView, look: Look) -> float:
+    since = model.unhealthy_since
+    return 0.0 if model.healthy or since is None else max(0.0, look.now - since)
+
+
+def span(seconds: float) -> str:
+    """A length of time as a person says it: 45 s, 10 min, 3.5 h, 2.0 d."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 2 * _HOUR_S:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 48 * _HOUR_S:
+        return f"{seconds / _HOUR_S:.1f} h"
+    return f"{seconds / (24 * _HOUR_S):.1f} d"
+
+
+PHASES: Final[Mapping[Phase, Callable[[Look], Step]]] = MappingProxyType(
+    {
+        Phase.IDLE: _idle,
+        Phase.TRAINING: _training,
+        Phase.DEPLOYING: _deploying,
+        Phase.TESTING: _testing,
+        Phase.PROMOTING: _promoting,
+        Phase.WATCHING: _watching,
+    }
+)
+"""Who decides in which phase."""

@@ -1,0 +1,277 @@
+"""When to retrain.
+
+Any enabled trigger is enough; manual first, then what users notice, then volume, then the calendar. Two things hold:
+the cool-down between two retrains (and a back-off after failures), and too few usable samples, which does not start a
+cool-down. A person is not held by the clock, only by the lack of samples. Nothing fires on an empty history, and a
+clock that was set back counts as no time at all.
+
+The quality drop needs two witnesses: the 24-hour mean is down by the threshold, and the change detector of `drop`
+agrees. The mean alone fires falsely within a month nearly always at 30 scored requests a day, and half of the time at
+100; the detector alone says that something changed, not that it matters.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from policies.drop import DropDetector
+from policies.wording import duration, percent
+
+__all__ = [
+    "DropDetector",
+    "Trigger",
+    "TriggerConfig",
+    "TriggerFacts",
+    "TriggerProgress",
+    "TriggerReport",
+    "evaluate_triggers",
+    "too_few_samples",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerConfig:
+    """When a retrain starts. Any enabled trigger is enough; the cool-down holds them all."""
+
+    enable_sample_count: bool = True
+    """Retrain when enough new quality samples have come in."""
+    min_new_samples: int = 1000
+    """New quality samples since the last dataset. A fine-tune on fewer rarely shows a gain."""
+    min_quality_score: float = 0.7
+    """A record scored at least this (0 to 1) is a quality sample."""
+    enable_scheduled: bool = True
+    """Retrain on a schedule. The clock starts at installation, not at once."""
+    schedule_interval_hours: float = 168.0
+    """Hours between scheduled retrains: a week."""
+    enable_quality_drop: bool = True
+    """Retrain when quality has dropped and a change detector agrees."""
+    quality_drop_threshold: float = 0.1
+    """Relative drop of the 24-hour mean against the frozen baseline that counts (0 to 1)."""
+    enable_error_rate: bool = False
+    """Retrain on many negative votes. Off: angry voters vote more, so opt in once votes are plenty."""
+    negative_feedback_threshold: float = 0.2
+    """Share of negative votes in the last 24 hours that triggers (0 to 1)."""
+    min_feedback_votes: int = 50
+    """Votes needed in those 24 hours before their share means anything."""
+    min_usable_samples: int = 100
+    """Fewer samples than this after selection: hold and say so; the cool-down does not start."""
+    cooldown_hours: float = 24.0
+    """Hours between the starts of two retrains, whatever triggers them (manual ones excepted)."""
+    failure_backoff_hours: float = 1.0
+    """Wait after a failed retrain; doubles with each failure in a row, up to a day."""
+
+
+_LONGEST_BACKOFF_HOURS: Final = 24.0
+
+
+class Trigger(StrEnum):
+    """Why a retrain starts, in the order in which a reason is named when several hold."""
+
+    MANUAL = "manual"
+    QUALITY_DROP = "quality_drop"
+    SAMPLE_COUNT = "sample_count"
+    NEGATIVE_FEEDBACK = "negative_feedback"
+    SCHEDULE = "schedule"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerFacts:
+    """What the triggers look at. Instants are Unix seconds; None is unknown, and what is unknown never fires."""
+
+    installed_at: float
+    """When this installation first ran: the schedule counts from here until the first retrain."""
+    last_retrain_at: float | None = None
+    """When the last retrain started; cool-down and schedule count from here."""
+    new_quality_samples: int | None = None
+    """Records scored at least min_quality_score since the last dataset."""
+    usable_samples: int | None = None
+    """How many samples selection can keep now: the count of the last preparation, or an upper bound from the store."""
+    quality_baseline: float | None = None
+    """Frozen mean score at promotion or install."""
+    quality_recent: float | None = None
+    """Mean score of the last 24 hours."""
+    detector: DropDetector | None = None
+    positive_votes: int = 0
+    negative_votes: int = 0
+    """Effective votes of the last 24 hours."""
+    failures_in_a_row: int = 0
+    last_failure_at: float | None = None
+    manual: bool = False
+    """Somebody asked for a retrain."""
+    experiment_running: bool = False
+    """A challenger is being tested: the concurrent comparison decides about drops, not the detector."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerProgress:
+    """How near one trigger is."""
+
+    name: Trigger
+    enabled: bool
+    value: float | None
+    target: float | None
+    fraction: float
+    """0 to 1; 1 when it is due."""
+    due: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TriggerReport:
+    """The triggers at one look."""
+
+    fired: Trigger | None
+    """What starts a retrain now; None when nothing is due, or all of it is held."""
+    progress: tuple[TriggerProgress, ...]
+    hold: str | None
+    """Why nothing may start now although something may be due."""
+    hold_until: float | None
+    """When the hold ends by the clock, Unix seconds; None when it does not end by itself."""
+    schedule_at: float | None
+    """When the schedule is due next, Unix seconds; None when it is off."""
+
+
+def too_few_samples(usable: int, config: TriggerConfig) -> str | None:
+    """Why a dataset of `usable` samples is not worth a training; None when it is."""
+    if usable >= config.min_usable_samples:
+        return None
+    return f"{usable} usable samples, {config.min_usable_samples} needed for a training that can show a gain"
+
+
+def evaluate_triggers(facts: TriggerFacts, config: TriggerConfig, now: float) -> TriggerReport:
+    """Which trigger starts a retrain at `now` (Unix seconds), how near the others are, and what holds them."""
+    progress = (
+        _manual(facts),
+        _quality_drop(facts, config),
+        _sample_count(facts, config),
+        _negative_feedback(facts, config),
+        _schedule(facts, config, now),
+    )
+    due = next((each.name for each in progress if each.due), None)
+    hold, hold_until = _hold(facts, config, now, manual=due is Trigger.MANUAL)
+    return TriggerReport(
+        fired=due if hold is None else None,
+        progress=progress,
+        hold=hold,
+        hold_until=hold_until,
+        schedule_at=_schedule_due(facts, config) if config.enable_scheduled else None,
+    )
+
+
+def _hold(facts: TriggerFacts, config: TriggerConfig, now: float, *, manual: bool) -> tuple[str | None, float | None]:
+    """Why nothing may start now, and until when the clock alone says so."""
+    if facts.usable_samples is None:
+        return "The usable samples are not counted yet.", None
+    if few := too_few_samples(facts.usable_samples, config):
+        return f"{few[0].upper()}{few[1:]}.", None
+    if manual:
+        return None, None
+    rest = _longest_rest(facts, config)
+    if rest is None or now >= rest.until:
+        return None, None
+    if now < rest.since:
+        behind = duration((rest.since - now) / 3600)
+        return f"The clock reads {behind} before the last retrain: holding until it is right.", rest.until
+    return f"{rest.why}: {duration((rest.until - now) / 3600)} to go.", rest.until
+
+
+class _Rest(NamedTuple):
+    until: float
+    since: float
+    why: str
+
+
+def _longest_rest(facts: TriggerFacts, config: TriggerConfig) -> _Rest | None:
+    """Whatever ends last: the cool-down after a retrain or the back-off after failures."""
+    rests: list[_Rest] = []
+    if facts.last_retrain_at is not None:
+        until = facts.last_retrain_at + 3600 * config.cooldown_hours
+        rests.append(_Rest(until, facts.last_retrain_at, "Cool-down after the last retrain"))
+    if facts.last_failure_at is not None and facts.failures_in_a_row > 0:
+        doublings = min(facts.failures_in_a_row - 1, 32)
+        hours = min(config.failure_backoff_hours * 2.0**doublings, _LONGEST_BACKOFF_HOURS)
+        why = f"Back-off, {facts.failures_in_a_row} failed in a row"
+        rests.append(_Rest(facts.last_failure_at + 3600 * hours, facts.last_failure_at, why))
+    return max(rests, default=None)
+
+
+def _manual(facts: TriggerFacts) -> TriggerProgress:
+    return TriggerProgress(
+        name=Trigger.MANUAL,
+        enabled=True,
+        value=None,
+        target=None,
+        fraction=float(facts.manual),
+        due=facts.manual,
+        reason="Somebody asked for a retrain." if facts.manual else "Nobody asked for a retrain.",
+    )
+
+
+def _sample_count(facts: TriggerFacts, config: TriggerConfig) -> TriggerProgress:
+    new, target = facts.new_quality_samples, config.min_new_samples
+    reason = "New quality samples are not counted yet." if new is None else f"{new} of {target} new quality samples."
+    # An empty history fires nothing, whatever the target says.
+    return _toward(Trigger.SAMPLE_COUNT, config.enable_sample_count, new or None, max(target, 1), reason)
+
+
+def _schedule(facts: TriggerFacts, config: TriggerConfig, now: float) -> TriggerProgress:
+    since, target = _schedule_starts(facts), config.schedule_interval_hours
+    hours = (now - since) / 3600
+    what = "installation" if facts.last_retrain_at is None else "the last retrain"
+    if hours < 0:
+        reason = f"The clock reads {duration(-hours)} before {what}: no time counts until it is right."
+    else:
+        reason = f"{duration(hours)} since {what}, due after {duration(target)}."
+    return _toward(Trigger.SCHEDULE, config.enable_scheduled, max(hours, 0.0), target, reason)
+
+
+def _schedule_due(facts: TriggerFacts, config: TriggerConfig) -> float:
+    return _schedule_starts(facts) + 3600 * config.schedule_interval_hours
+
+
+def _schedule_starts(facts: TriggerFacts) -> float:
+    return facts.installed_at if facts.last_retrain_at is None else facts.last_retrain_at
+
+
+def _quality_drop(facts: TriggerFacts, config: TriggerConfig) -> TriggerProgress:
+    name, enabled, target = Trigger.QUALITY_DROP, config.enable_quality_drop, config.quality_drop_threshold
+    baseline, recent, detector = facts.quality_baseline, facts.quality_recent, facts.detector
+    if not baseline or recent is None or detector is None:
+        what = "baseline" if not baseline else "score in the last 24 hours" if recent is None else "change detector"
+        return _toward(name, enabled, None, target, f"There is no {what} yet.")
+    drop = 1.0 - recent / baseline
+    if facts.experiment_running:
+        return _toward(name, enabled, None, target, "A challenger is being tested: the comparison decides about drops.")
+    agrees = "agrees" if detector.alarm else "does not"
+    reason = f"Quality {recent:.3f} in 24 hours against {baseline:.3f}, {percent(drop)} lower; the detector {agrees}."
+    progress = _toward(name, enabled, drop, target, reason)
+    return progress if detector.alarm else replace(progress, due=False, fraction=min(progress.fraction, 0.99))
+
+
+def _negative_feedback(facts: TriggerFacts, config: TriggerConfig) -> TriggerProgress:
+    votes, target = facts.positive_votes + facts.negative_votes, config.negative_feedback_threshold
+    rate = facts.negative_votes / votes if votes else None
+    if rate is None or votes < config.min_feedback_votes:
+        rate, reason = None, f"{votes} of the {config.min_feedback_votes} votes in 24 hours that make a rate."
+    else:
+        reason = f"{percent(rate)} of {votes} votes in 24 hours are negative, {percent(target)} needed."
+    return _toward(Trigger.NEGATIVE_FEEDBACK, config.enable_error_rate, rate, target, reason)
+
+
+def _toward(name: Trigger, enabled: bool, value: float | None, target: float, reason: str) -> TriggerProgress:
+    """Progress of `value` toward `target`; what is unknown is not due."""
+    reached = value is not None and value >= target
+    fraction = 1.0 if reached else 0.0
+    if value is not None and 0.0 < value < target:
+        fraction = value / target
+    return TriggerProgress(
+        name=name,
+        enabled=enabled,
+        value=value,
+        target=target,
+        fraction=fraction,
+        due=enabled and reached,
+        reason=reason if enabled else f"Off. {reason}",
+    )

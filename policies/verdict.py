@@ -1,0 +1,198 @@
+"""From what was measured at one look to a verdict and its reasons.
+
+The order is the one in which safety asks: proven harm, then whether the arms are comparable at all, then gain, then
+futility, then time. A promotion names nothing that it waits for; whatever else is returned names all of it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from policies.assessment import ABTestConfig, ExperimentFacts, FeedbackRate, SampleRatio, Verdict
+from policies.estimates import Effect, Metric, metric_mean, relative_change
+from policies.guardrails import GuardrailResult, GuardrailState
+from policies.wording import confidence, duration, odds, percent, signed_percent
+
+__all__ = ["Look", "composite_weights", "decide", "harm_alpha"]
+
+_NAMES: Final = {Metric.QUALITY: "quality score", Metric.POSITIVE: "positive rate", Metric.LATENCY: "latency"}
+_SETTINGS: Final = {
+    Metric.QUALITY: "quality_weight",
+    Metric.POSITIVE: "feedback_weight",
+    Metric.LATENCY: "latency_weight",
+}
+_STAYS: Final = "the challenger stays at its share until somebody decides."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """Everything measured at one look, before it is judged."""
+
+    facts: ExperimentFacts
+    config: ABTestConfig
+    elapsed_hours: float
+    effect: Effect | None
+    harm_effect: Effect | None
+    """The composite, or what is there of quality and thumbs while the composite is incomplete."""
+    lower: float
+    upper: float
+    log_e_promote: float
+    log_e_harm: float
+    log_e_futility: float
+    guardrails: tuple[GuardrailResult, ...]
+    sample_ratio: SampleRatio
+    feedback_rate: FeedbackRate
+    clock_behind_hours: float
+    """How far `now` lies before the epoch's start: above 0 only when the clock was set back."""
+
+
+def composite_weights(config: ABTestConfig) -> dict[Metric, float]:
+    """The signed weight of each metric in the composite; slower counts against."""
+    return {
+        Metric.QUALITY: config.quality_weight,
+        Metric.POSITIVE: config.feedback_weight,
+        Metric.LATENCY: -config.latency_weight,
+    }
+
+
+def harm_alpha(config: ABTestConfig) -> float:
+    """The composite's part of alpha_harm: two fifths; errors have as much, latency the last fifth."""
+    return 0.4 * config.alpha_harm
+
+
+def decide(look: Look) -> tuple[Verdict, tuple[str, ...]]:
+    """The verdict and its reasons: proven harm, then comparability, then gain, then futility, then time."""
+    config, effect = look.config, look.effect
+    broken = tuple(g.reason for g in look.guardrails if g.state is GuardrailState.ROLL_BACK)
+    if broken:
+        return Verdict.ROLL_BACK, broken
+    if look.sample_ratio.mismatch:
+        return Verdict.INVALID, (_mismatch_in_words(look.sample_ratio),)
+    if look.harm_effect is not None and _is_harmful(look, look.harm_effect):
+        return Verdict.ROLL_BACK, (_harm_in_words(look, look.harm_effect),)
+    if look.feedback_rate.differs and config.feedback_weight:
+        return Verdict.INVALID, (_feedback_rate_in_words(look.feedback_rate),)
+    waits = _waits(look)
+    if effect is not None and not waits:
+        return Verdict.PROMOTE, (_gain_in_words(look, effect),)
+    if effect is not None and _is_futile(look, effect):
+        return Verdict.REJECT, (_futility_in_words(look, effect),)
+    reasons = (_estimate_in_words(look), *waits)
+    hours = look.elapsed_hours + (look.facts.epoch_started_at - look.facts.started_at) / 3600
+    if hours >= config.max_duration_hours:
+        return Verdict.INCONCLUSIVE, (f"No decision within {duration(config.max_duration_hours)}: {_STAYS}", *reasons)
+    return Verdict.CONTINUE, reasons
+
+
+def _is_harmful(look: Look, harm: Effect) -> bool:
+    enough = harm.effective_users >= look.config.guardrails.min_effective_users
+    return enough and look.log_e_harm >= -math.log(harm_alpha(look.config))
+
+
+def _is_futile(look: Look, effect: Effect) -> bool:
+    enough = effect.effective_users >= look.config.min_effective_users
+    return enough and look.log_e_futility >= -math.log(look.config.alpha)
+
+
+def _waits(look: Look) -> tuple[str, ...]:
+    """Everything that a promotion still waits for, each with what would end the wait."""
+    config, facts = look.config, look.facts
+    waits = [*_missing(look)]
+    if look.effect is not None:
+        if look.log_e_promote < -math.log(config.alpha):
+            waits.append(f"Evidence: {odds(look.log_e_promote)}, {1 / config.alpha:g} needed.")
+        if look.effect.theta < config.promotion_threshold:
+            waits.append(f"The best estimate is below the threshold of {percent(config.promotion_threshold)}.")
+        if look.effect.effective_users < config.min_effective_users:
+            seen, needed = look.effect.effective_users, config.min_effective_users
+            waits.append(f"Effective users: {seen:.1f} in the scarcest arm and metric, {needed:g} needed.")
+    if look.clock_behind_hours:
+        behind = duration(look.clock_behind_hours)
+        waits.append(f"The clock reads {behind} before the start of this epoch: no time counts until it is right.")
+    elif look.elapsed_hours < config.min_duration_hours:
+        waits.append(f"Time: {look.elapsed_hours:.1f} of {config.min_duration_hours:g} hours.")
+    fewest = min(facts.champion.requests, facts.challenger.requests)
+    if fewest < config.min_samples_per_version:
+        waits.append(f"Requests: {fewest} in the smaller arm, {config.min_samples_per_version} needed.")
+    if look.sample_ratio.log_bayes_factor is None:
+        waits.append(f"A share of {facts.share:g} leaves nothing to compare; it must lie between 0 and 1.")
+    if facts.slow_threshold_s is None and config.latency_weight:
+        waits.append("The champion's p95 latency was not known when the epoch began: start a new epoch to freeze it.")
+    waits += [f"Guardrail {g.reason}." for g in look.guardrails if g.state is not GuardrailState.PASS]
+    return tuple(waits)
+
+
+def _missing(look: Look) -> list[str]:
+    """Why there is no composite: each metric that has a weight but no comparable data, and how to mend it."""
+    if look.effect is not None:
+        return []
+    missing: list[str] = []
+    for metric, weight in composite_weights(look.config).items():
+        old = metric_mean(look.facts.champion.moments, metric)
+        new = metric_mean(look.facts.challenger.moments, metric)
+        if not weight or relative_change(old, new) is not None:
+            continue
+        where = "either arm" if old is new else "the champion's arm" if old is None else "the challenger's arm"
+        what = f"has no data in {where}" if old is None or new is None else "is 0 for the champion"
+        missing.append(
+            f"The {_NAMES[metric]} {what}, and what is missing holds. "
+            f"If this installation never measures it, set ab_test_config.{_SETTINGS[metric]} = 0."
+        )
+    return missing or ["No metric has a weight: set one of quality_weight, feedback_weight, latency_weight above 0."]
+
+
+def _gain_in_words(look: Look, effect: Effect) -> str:
+    config = look.config
+    sure = confidence(config.alpha)
+    claim = "is not worse"
+    if config.evidence == "strict":
+        claim = f"is at least {percent(config.promotion_threshold)} better"
+    return (
+        f"At least {sure} sure that the challenger {claim}; best estimate {signed_percent(effect.theta)} "
+        f"({odds(look.log_e_promote)}, {1 / config.alpha:g} needed)."
+    )
+
+
+def _estimate_in_words(look: Look) -> str:
+    if look.effect is None:
+        return "No estimate of the gain yet."
+    words = f"Best estimate {signed_percent(look.effect.theta)}"
+    if not math.isfinite(look.lower):
+        return f"{words}, without a bound yet."
+    low, high = signed_percent(look.lower), signed_percent(look.upper)
+    return f"{words}; at least {confidence(look.config.alpha)} sure of more than {low}, as sure of less than {high}."
+
+
+def _harm_in_words(look: Look, harm: Effect) -> str:
+    what = "on everything that has a weight" if harm == look.effect else "on what is measured in both arms so far"
+    return (
+        f"At least {confidence(harm_alpha(look.config))} sure that the challenger is worse {what}; "
+        f"best estimate {signed_percent(harm.theta)} ({odds(look.log_e_harm)})."
+    )
+
+
+def _futility_in_words(look: Look, effect: Effect) -> str:
+    config = look.config
+    return (
+        f"At least {confidence(config.alpha)} sure that the true gain is below the threshold of "
+        f"{percent(config.promotion_threshold)}; best estimate {signed_percent(effect.theta)}."
+    )
+
+
+def _mismatch_in_words(ratio: SampleRatio) -> str:
+    total = ratio.champion_users + ratio.challenger_users
+    return (
+        f"Sample ratio mismatch: {ratio.challenger_users} of {total} users are in the challenger's arm, "
+        f"{percent(ratio.expected_share)} expected. The arms are not comparable; look for lost or doubled records, "
+        "then start a new epoch."
+    )
+
+
+def _feedback_rate_in_words(rate: FeedbackRate) -> str:
+    champion, challenger = percent(rate.champion or 0.0), percent(rate.challenger or 0.0)
+    return (
+        f"The challenger's users vote on {challenger} of their requests, the champion's on {champion}: their positive "
+        "rates are not comparable. Find out why, or set ab_test_config.feedback_weight = 0."
+    )

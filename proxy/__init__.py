@@ -1,0 +1,62 @@
+"""Ratchet: a serving proxy that makes the model behind it better, and never worse.
+
+As a library, `from proxy import ContinuousLearningLoop, LoopConfig, UsageLogger, …` gives the loop without HTTP.
+The names are looked up when they are first used, so that a gateway worker imports none of what stands behind them.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+from proxy.version import __version__
+
+if TYPE_CHECKING:
+    from policies.experiment import ABTestConfig
+    from policies.guardrails import GuardrailConfig
+    from policies.records import Feedback
+    from policies.selection import DataGeneratorConfig
+    from policies.triggers import TriggerConfig
+    from proxy.config.loop import LoopConfig
+    from proxy.loop.generator import TrainingDataGenerator
+    from proxy.loop.library import ContinuousLearningLoop, ModelChoice
+    from proxy.loop.usage import UsageLogger
+
+__all__ = [
+    "ABTestConfig",
+    "ContinuousLearningLoop",
+    "DataGeneratorConfig",
+    "Feedback",
+    "GuardrailConfig",
+    "LoopConfig",
+    "ModelChoice",
+    "TrainingDataGenerator",
+    "TriggerConfig",
+    "UsageLogger",
+    "__version__",
+]
+
+_HOMES: Final = {
+    "ABTestConfig": "policies.experiment",
+    "ContinuousLearningLoop": "proxy.loop.library",
+    "DataGeneratorConfig": "policies.selection",
+    "Feedback": "policies.records",
+    "GuardrailConfig": "policies.guardrails",
+    "LoopConfig": "proxy.config.loop",
+    "ModelChoice": "proxy.loop.library",
+    "TrainingDataGenerator": "proxy.loop.generator",
+    "TriggerConfig": "policies.triggers",
+    "UsageLogger": "proxy.loop.usage",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

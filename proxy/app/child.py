@@ -1,0 +1,159 @@
+"""The supervisor's children: how one is started, told its settings, and started again when it dies.
+
+A child gets its settings, secrets included, through its standard input: no argument list, environment or file
+shows them. The pipe then stays open, and its end tells the child that the supervisor is gone, however it went
+(`kill -9` included): workers drain, the controller flushes. That needs no signal and no polling.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import signal
+import struct
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from proxy.clock import Clock
+from proxy.config.model import Config
+
+__all__ = ["EXIT_CONFIG", "Child", "Inheritance", "receive_inheritance"]
+
+EXIT_CONFIG: Final = 78
+"""Exit status of a child that cannot run with these settings however often it is started (EX_CONFIG of sysexits)."""
+_LENGTH: Final = struct.Struct("<Q")
+_FIRST_DELAY_S: Final = 0.1
+_LONGEST_DELAY_S: Final = 10.0
+_STABLE_S: Final = 10.0
+_PACKAGES: Final = str(Path(__file__).resolve().parents[2])
+_BOOTSTRAP: Final = "import sys; sys.path[:0] = [{root!r}]; sys.path.append({here!r}); " \
+                    "from proxy.app.{module} import main; sys.exit(main())"  # fmt: skip
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inheritance:
+    """What a child gets from the supervisor."""
+
+    config: Config
+    name: str
+    index: int
+    """Number of the worker; 0 for the controller."""
+    listen_fd: int | None
+    """The listening socket: public for a worker, admin for the controller; None where there is none."""
+
+    def packed(self) -> bytes:
+        """What `receive_inheritance` reads: a length and a pickle, between processes of one program only."""
+        message = pickle.dumps(self)
+        return _LENGTH.pack(len(message)) + message
+
+
+class Child:
+    """One child process and its restarts. `module` is the module of proxy.app that has its `main`."""
+
+    def __init__(self, name: str, module: str, *, index: int, listen_fd: int | None, clock: Clock, pid: Path) -> None:
+        self.name = name
+        self._module = module
+        self._index = index
+        self._listen_fd = listen_fd
+        self._clock = clock
+        self._pid_file = pid
+        self._process: subprocess.Popen[bytes] | None = None
+        self._started_at = 0.0
+        self._failures = 0
+        self.due_at: float | None = clock.monotonic()
+        """When it is to be started, on the monotonic clock; None while it runs."""
+
+    @property
+    def running(self) -> bool:
+        """True from the start until `reap` has told its end."""
+        return self._process is not None
+
+    def start(self, config: Config) -> None:
+        """Start it. Raises OSError where the system has no process to give."""
+        code = _BOOTSTRAP.format(root=_PACKAGES, here=str(Path.cwd()), module=self._module)
+        settings = Inheritance(config=config, name=self.name, index=self._index, listen_fd=self._listen_fd)
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-c", code, f"ratchet-{self.name}"],
+            stdin=subprocess.PIPE,
+            pass_fds=() if self._listen_fd is None else (self._listen_fd,),
+        )
+        self._started_at = self._clock.monotonic()
+        self.due_at = None
+        try:
+            scratch = self._pid_file.with_suffix(".tmp")
+            scratch.write_text(f"{self._process.pid}\n")
+            scratch.replace(self._pid_file)
+        except OSError as exc:  # a full disk must not keep a worker from starting
+            _log.warning("%s: %s", self._pid_file, exc)
+        assert self._process.stdin is not None  # it was asked for
+        try:
+            self._process.stdin.write(settings.packed())
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            _log.warning("%s died while it was started", self.name)
+
+    def reap(self) -> int | None:
+        """Its exit status if it has ended since, else None. A dead child is due again after a back-off."""
+        if self._process is None or (status := self._process.poll()) is None:
+            return None
+        self._let_go()
+        now = self._clock.monotonic()
+        if now - self._started_at >= _STABLE_S:
+            self._failures = 0
+        delay_s = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**self._failures)
+        self._failures += 1
+        self.due_at = now + delay_s
+        return status
+
+    def send(self, number: signal.Signals) -> None:
+        """Send it a signal, if it runs."""
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def replace(self, config: Config) -> subprocess.Popen[bytes] | None:
+        """Start another in its place and tell the old one to finish; returns the old one, which must be awaited."""
+        old, self._process = self._process, None
+        self.start(config)
+        if old is not None:
+            old.send_signal(signal.SIGTERM)
+        return old
+
+    def _let_go(self) -> None:
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            try:
+                process.stdin.close()
+            except BrokenPipeError:
+                return
+
+
+def receive_inheritance() -> tuple[Inheritance, int]:
+    """In a child: the settings, and the descriptor whose end means that the supervisor is gone.
+
+    Standard input becomes /dev/null, so that nothing this process starts reads the supervisor's pipe.
+    """
+    lifeline = os.dup(0)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    (length,) = _LENGTH.unpack(_read_exactly(lifeline, _LENGTH.size))
+    settings = pickle.loads(_read_exactly(lifeline, length))
+    assert isinstance(settings, Inheritance)
+    return settings, lifeline
+
+
+def _read_exactly(descriptor: int, size: int) -> bytes:
+    parts = []
+    while size:
+        part = os.read(descriptor, size)
+        if not part:
+            raise EOFError("the supervisor ended while it started this process")
+        parts.append(part)
+        size -= len(part)
+    return b"".join(parts)

@@ -1,0 +1,296 @@
+"""The controller: moves the spool into the store, runs the loop, answers on the admin port.
+
+Nothing here is needed to serve: it may be killed, upgraded, or wait for its database, and traffic does not notice.
+The admin port opens first and stays open while the store is away, so that /metrics and /health can say so. Each part is
+a task of its own that is started again when it fails; none takes another down.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import logging
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, Final
+
+import uvloop
+
+from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
+from proxy.app.learning import Learning
+from proxy.app.lifeline import Told
+from proxy.app.logs import configure_logging
+from proxy.app.paths import DataDir
+from proxy.app.presence import Presence
+from proxy.app.reach import Reach
+from proxy.app.sharing import is_shared, share_keys
+from proxy.app.telemetry import ControllerMetrics
+from proxy.app.web_server import WebServer
+from proxy.clock import SystemClock
+from proxy.errors import ConfigError, PermanentError, TemporaryError
+from proxy.ids import KeyRing
+from proxy.ingest import IngestMetrics, Ingestor
+from proxy.spool import SpoolReader, is_alive, writers_of
+from proxy.store.store import Store
+from proxy.tasks import cancel_and_wait, spawn
+from proxy.web.admin import AdminServices, create_admin_app
+from proxy.web.console import with_console
+
+__all__ = ["Controller", "main"]
+
+_SAMPLE_S: Final = 2.0
+_ANSWER_S: Final = 10.0
+_MODELS_EVERY: Final = 5
+_STORE_DELAYS_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+_REFUSED_DELAY_S: Final = 30.0
+_LONGEST_RETRY_S: Final = 5.0
+_FLUSH_S: Final = 10.0
+_FLUSH_STEP_S: Final = 0.05
+
+_log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run this process as the controller; returns its exit status."""
+    settings, lifeline = receive_inheritance()
+    configure_logging(settings.config.telemetry, settings.name)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(Controller(settings).run(lifeline))
+    except ConfigError as exc:
+        _log.error("%s", exc)
+        return EXIT_CONFIG
+
+
+class Controller:
+    """What the controller process holds."""
+
+    def __init__(self, settings: Inheritance) -> None:
+        self._config = settings.config
+        self._admin_fd = settings.listen_fd
+        self._clock = SystemClock()
+        self._data = DataDir.of(self._config)
+        self._keys = KeyRing.load_or_create(self._data.keys)
+        self._metrics = ControllerMetrics(
+            self._data, self._config.telemetry, self._clock, spool_max_bytes=self._config.spool.max_bytes
+        )
+        self._metrics.traffic.set_models({0: self._config.champion.name})
+        self._presence = Presence(self._data, self._clock)
+        self._reach = Reach(self._data.reach)
+        self._learning = Learning(
+            self._config,
+            self._metrics.registry,
+            self._clock,
+            lambda: self._trouble,
+            lambda: self._presence.replicas,
+        )
+        self._ingest_metrics = IngestMetrics(self._metrics.registry)
+        self._store: Store | None = None
+        self._unusable: ConfigError | None = None
+        self._trouble = "the store has not been opened yet"
+
+    async def run(self, lifeline: int) -> int:
+        """Work until told to stop, then store what is left in the spool; returns the exit status."""
+        told = Told(lifeline)
+        stop = told.stop
+        async with AsyncExitStack() as stack:
+            if self._admin_fd is not None:
+                admin = WebServer(
+                    create_admin_app(self._services()), socket.socket(fileno=self._admin_fd), name="admin"
+                )
+                await admin.start()
+                stack.push_async_callback(admin.stop)
+            if not await self._claim(stop, stack) or (store := await self._open_store(stop)) is None:
+                return 0
+            stack.push_async_callback(store.close)
+            await self._work(store, told)
+        if self._unusable is not None:
+            raise self._unusable
+        return 0
+
+    async def _work(self, store: Store, told: Told) -> None:
+        stop = told.stop
+        reader = SpoolReader(self._data.spool)
+        ingestor = Ingestor(
+            self._config,
+            store,
+            reader,
+            self._metrics.traffic,
+            self._clock,
+            metrics=self._ingest_metrics,
+            user_hash=self._keys.user_hash,
+        )
+        self._store, self._trouble = store, ""
+        parts = [
+            spawn(self._keep("ingest", lambda: ingestor.run(stop), stop), name="ingest"),
+            spawn(self._keep("loop", lambda: self._learning.run(store, stop), stop), name="loop"),
+            spawn(self._keep("samples", lambda: self._sample(store), stop), name="samples"),
+            spawn(self._keep("retention", lambda: self._prune(store), stop), name="retention"),
+        ]
+        await stop.wait()
+        _log.info("storing what is left in the spool")
+        await asyncio.wait(parts[:2], timeout=_FLUSH_S)
+        await cancel_and_wait(parts)
+        await self._flush(ingestor, told)
+
+    async def _claim(self, stop: asyncio.Event, stack: AsyncExitStack) -> bool:
+        """Wait until no other controller of this directory is still flushing; False when told to stop first."""
+        descriptor = os.open(self._data.run / "controller.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        stack.callback(os.close, descriptor)
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if stop.is_set():
+                    return False
+                self._trouble = "an earlier controller is still finishing"
+                await _pause(stop, 0.1)
+            else:
+                return True
+
+    async def _open_store(self, stop: asyncio.Event) -> Store | None:
+        """The store, however long it takes to come up; None when told to stop first. Tried once in any case."""
+        url = self._data.store_url(self._config)
+        attempt = 0
+        while True:
+            try:
+                store = await Store.open(url, clock=self._clock, pool_size=self._config.store.pool_size)
+            except (TemporaryError, OSError) as exc:
+                delay_s = _STORE_DELAYS_S[min(attempt, len(_STORE_DELAYS_S) - 1)]
+                self._lost_store(f"the store cannot be reached: {exc}")
+            except PermanentError as exc:
+                delay_s = _REFUSED_DELAY_S
+                self._lost_store(f"the store cannot be used: {exc}")
+            else:
+                self._set_reach(True)
+                return store
+            attempt += 1
+            await _pause(stop, delay_s)
+            if stop.is_set():
+                return None
+
+    def _lost_store(self, trouble: str) -> None:
+        if trouble != self._trouble:
+            _log.error("%s; serving goes on, records wait in the spool", trouble)
+        self._trouble = trouble
+        self._set_reach(False)
+
+    def _set_reach(self, reachable: bool) -> None:
+        self._metrics.set_store_up(reachable)
+        with suppress(OSError):  # a full disk: health then says that nothing is known
+            self._reach.set(reachable, self._clock.now())
+
+    async def _keep(self, name: str, part: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+        """Run a part until told to stop; one that fails is logged and started again."""
+        while not stop.is_set():
+            try:
+                await part()
+            except TemporaryError as exc:
+                self._lost_store(f"{name}: {exc}")
+                await _pause(stop, min(exc.retry_after_s, _LONGEST_RETRY_S))
+            except ConfigError as exc:
+                self._unusable = exc
+                stop.set()
+            except Exception:  # noqa: BLE001 - a part is an edge: whatever it did wrong, the others go on
+                _log.exception("%s failed; it is started again in a second", name)
+                await _pause(stop, 1.0)
+
+    async def _sample(self, store: Store) -> None:
+        """Keep the gauges of spool and store fresh, and the other replicas informed."""
+        reader = SpoolReader(self._data.spool)
+        round_ = 0
+        while True:
+            async with _answer_within(_ANSWER_S):
+                positions = await store.spools.positions()
+            self._set_reach(True)
+            self._trouble = ""
+            usage = await asyncio.to_thread(reader.usage, positions)
+            self._metrics.set_spool(usage)
+            if is_shared(self._config):
+                async with _answer_within(_ANSWER_S):
+                    await self._presence.beat(store, usage, leader=self._learning.leading)
+                await self._share_keys(store)
+            if round_ % _MODELS_EVERY == 0:
+                size = await store.size()
+                self._metrics.set_store_size(size.bytes, size.records)
+            models = {model.id: model.name for model in await store.models.list()}
+            self._metrics.traffic.set_models({0: self._config.champion.name} | models)
+            with suppress(OSError, ValueError):
+                self._keys.reload()
+            round_ += 1
+            await asyncio.sleep(_SAMPLE_S)
+
+    async def _share_keys(self, store: Store) -> None:
+        if self._data.keys_file is None:
+            try:
+                await share_keys(self._keys, store)
+            except (OSError, ValueError) as exc:
+                _log.error("the key ring cannot be shared: %s", exc)
+
+    async def _prune(self, store: Store) -> None:
+        """Forget what is too old or too much."""
+        while True:
+            await asyncio.sleep(self._config.store.retention.interval_seconds)
+            pruned = await store.prune(self._config.store.retention)
+            if pruned.bodies or pruned.records:
+                _log.info("retention (%s): %d bodies, %d records, %d votes dropped",
+                          pruned.reason, pruned.bodies, pruned.records, pruned.votes)  # fmt: skip
+
+    async def _flush(self, ingestor: Ingestor, told: Told) -> None:
+        """Store what workers wrote to the end. Where the supervisor was killed, they are only now draining."""
+        limit_s = _FLUSH_S + (self._config.server.drain_seconds if told.orphaned else 0.0)
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._store_to_the_end(ingestor, told)
+        except TimeoutError:
+            _log.warning("after %g s the spool keeps what is not stored yet; the next start goes on with it", limit_s)
+
+    async def _store_to_the_end(self, ingestor: Ingestor, told: Told) -> None:
+        try:
+            while True:
+                more_may_come = told.orphaned and self._workers_live()  # asked before the spool is read
+                if not await ingestor.run_once() and not more_may_come:
+                    return
+                await asyncio.sleep(_FLUSH_STEP_S)
+        except (TemporaryError, OSError) as exc:
+            _log.warning("the spool keeps what could not be stored: %s", exc)
+
+    def _workers_live(self) -> bool:
+        return any(is_alive(self._data.spool / writer) for writer in writers_of(self._data.spool))
+
+    def _services(self) -> AdminServices:
+        services = AdminServices(
+            config=self._config,
+            clock=self._clock,
+            keys=self._keys,
+            metrics=self._metrics.render,
+            status=self._learning.status,
+            health=self._health,
+            store=lambda: self._store,
+            submit=self._learning.submit,
+            explain=self._learning.explain,
+            history=self._learning.history,
+        )
+        return with_console(services, self._data.training)
+
+    def _health(self) -> dict[str, Any]:
+        return {"status": "degraded", "reason": self._trouble} if self._trouble else {"status": "ok"}
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    """Sleep, unless told to stop meanwhile."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+
+
+@asynccontextmanager
+async def _answer_within(seconds: float) -> AsyncIterator[None]:
+    """A database that says nothing is as good as gone. Raises TemporaryError."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as exc:
+        raise TemporaryError(f"store: no answer within {seconds:g} s", retry_after_s=1.0) from exc

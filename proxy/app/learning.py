@@ -1,0 +1,120 @@
+"""The loop as a part of the controller, and what the admin port asks of it.
+
+The loop exists only while its store does. Until then, and while it is started again, whoever asks is told so and why;
+the admin port stays up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from prometheus_client.registry import CollectorRegistry
+
+from proxy.clock import Clock
+from proxy.config.model import Config
+from proxy.errors import TemporaryError
+from proxy.loop import explain
+from proxy.loop.metrics import LoopMetrics
+from proxy.loop.service import open_loop
+from proxy.loop.tick import Loop
+from proxy.store.channels import COMMANDS
+from proxy.store.store import Store
+from proxy.tasks import cancel_and_wait, spawn
+from proxy.version import __version__
+from proxy.web.responses import ApiError
+
+__all__ = ["Learning"]
+
+_RETRY_S: Final = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+class Learning:
+    """Runs the loop on a store; `trouble()` says what keeps it from running."""
+
+    def __init__(
+        self,
+        config: Config,
+        registry: CollectorRegistry,
+        clock: Clock,
+        trouble: Callable[[], str],
+        replicas: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
+    ) -> None:
+        self._config = config
+        self._replicas = replicas
+        self._clock = clock
+        self._trouble = trouble
+        self._metrics = LoopMetrics(registry, clock)
+        self._running: tuple[Loop, Store] | None = None
+
+    async def run(self, store: Store, stop: asyncio.Event) -> None:
+        """Tick until told to stop. Raises ConfigError where trainer or deployer cannot work, TemporaryError."""
+        async with open_loop(self._config, store, self._clock, metrics=self._metrics) as loop:
+            self._running = loop, store
+            listening = spawn(_follow_others(store, loop), name="listen for other replicas")
+            try:
+                await loop.run(stop)
+            finally:
+                self._running = None
+                await cancel_and_wait([listening])
+
+    @property
+    def leading(self) -> bool:
+        """Whether this controller decides for all replicas."""
+        return self._running is not None and self._running[0].leading
+
+    async def submit(self, verb: str, args: Mapping[str, Any], who: str, why: str) -> int:
+        """Write a command down for the loop and wake it; returns the command's id."""
+        return await self._loop().submit(verb, args, who, why)
+
+    async def status(self) -> Mapping[str, Any]:
+        """What the loop sees and decides (`proxy.loop.status`), and who is asked."""
+        about = {"version": __version__, "trouble": self._trouble() or None, "replicas": list(self._replicas())}
+        try:
+            return {**await self._loop().status(), **about}
+        except TemporaryError as exc:  # nothing was seen yet, and the store is away
+            return {"phase": {"name": "starting", "reason": self._trouble() or str(exc)}, **about}
+
+    async def explain(self, at: float | None) -> Mapping[str, Any]:
+        """The decision in force at that time (Unix seconds; None: the latest)."""
+        try:
+            return await explain.explain(self._store(), at)
+        except LookupError as exc:
+            raise ApiError(404, str(exc)) from exc
+
+    async def history(self, limit: int, before: float | None) -> Sequence[Mapping[str, Any]]:
+        """Decisions, newest first."""
+        return await explain.history(self._store(), limit, before)
+
+    def _loop(self) -> Loop:
+        return self._now()[0]
+
+    def _store(self) -> Store:
+        return self._now()[1]
+
+    def _now(self) -> tuple[Loop, Store]:
+        if self._running is None:
+            reason = self._trouble() or "it is being started"
+            raise TemporaryError(f"the loop does not run at the moment: {reason}", retry_after_s=_RETRY_S)
+        return self._running
+
+
+async def _follow_others(store: Store, loop: Loop) -> None:
+    """Wake the loop when another replica has changed something. What is missed, its own polling finds."""
+
+    def heard(channel: str) -> None:
+        if channel == COMMANDS or not loop.leading:  # the leader's own changes reach itself, too
+            loop.poke()
+
+    while True:
+        try:
+            await store.listen(heard)
+        except TemporaryError as exc:
+            _log.info("notifications are interrupted, routes are polled meanwhile: %s", exc)
+            await asyncio.sleep(exc.retry_after_s)
+        else:
+            return

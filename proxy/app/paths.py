@@ -1,0 +1,97 @@
+"""The data directory: which file lives where. Everything durable that this install owns is below one directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.config.model import Config
+from proxy.ids import KEYS_FILE
+from proxy.routes import ROUTES_FILE
+
+__all__ = ["DataDir"]
+
+
+@dataclass(frozen=True, slots=True)
+class DataDir:
+    """Paths below `root` (`server.data_dir`, made absolute)."""
+
+    root: Path
+    keys_file: Path | None = None
+    """`server.keys_file`, where that is set."""
+
+    @classmethod
+    def of(cls, config: Config) -> DataDir:
+        """The data directory that the configuration names; `~` and relative paths are resolved."""
+        keys_file = config.server.keys_file
+        return cls(_absolute(config.server.data_dir), None if keys_file is None else _absolute(keys_file))
+
+    def create(self) -> None:
+        """Make the directories, private to this user. Raises OSError where the disk does not let it."""
+        for directory in (self.root, self.run, self.spool):
+            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @property
+    def routes(self) -> Path:
+        """The route table: the controller writes it, workers follow it."""
+        return self.root / ROUTES_FILE
+
+    @property
+    def keys(self) -> Path:
+        """Signing keys and pepper."""
+        return self.keys_file or self.root / KEYS_FILE
+
+    @property
+    def replica_id(self) -> Path:
+        """What this install is called among those that share its database."""
+        return self.root / "replica_id"
+
+    @property
+    def reach(self) -> Path:
+        """Whether the controller reaches the store, for the workers' health."""
+        return self.run / "store.json"
+
+    @property
+    def spool(self) -> Path:
+        """Segments, one directory per writer."""
+        return self.root / "spool"
+
+    @property
+    def run(self) -> Path:
+        """Sockets, counters and process ids of the running processes."""
+        return self.root / "run"
+
+    @property
+    def addresses(self) -> Path:
+        """Where the running supervisor listens, as JSON."""
+        return self.run / "addresses.json"
+
+    @property
+    def training(self) -> Path:
+        """One directory per training run."""
+        return self.root / "training"
+
+    @property
+    def models(self) -> Path:
+        """One directory per managed model server."""
+        return self.root / "models"
+
+    def socket(self, index: int) -> Path:
+        """Unix socket of worker `index`'s side app."""
+        return self.run / f"worker-{index}.sock"
+
+    def stats(self, index: int) -> Path:
+        """Shared counters of worker `index`."""
+        return self.run / f"worker-{index}.stats"
+
+    def pid(self, name: str) -> Path:
+        """Process id of `name` (supervisor, controller, worker-0, …)."""
+        return self.run / f"{name}.pid"
+
+    def store_url(self, config: Config) -> str:
+        """The configured database, or the SQLite file of this directory."""
+        return config.store.url or f"sqlite:///{self.root / 'ratchet.db'}"
+
+
+def _absolute(path: str) -> Path:
+    return Path(path).expanduser().absolute()

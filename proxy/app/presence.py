@@ -1,0 +1,106 @@
+"""This host among those that share the store: it says that it is there, and knows who else is.
+
+A replica is one data directory. Its row is written every few seconds and tells where it listens, which routes it
+follows and how much waits in its spool; ages are by the database's clock, so that hosts whose clocks differ agree.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from proxy.app.paths import DataDir
+from proxy.clock import Clock
+from proxy.routes import read_routes
+from proxy.spool import SpoolUsage
+from proxy.store.control import Replica
+from proxy.store.store import Store
+from proxy.version import __version__
+
+__all__ = ["Presence", "replica_id"]
+
+_ALIVE_S: Final = 15.0
+_FORGET_US: Final = 7 * 86_400_000_000
+
+
+def replica_id(path: Path) -> str:
+    """The name in the file `path`, made up at the first start. Raises OSError."""
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        name = secrets.token_hex(4)
+        scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        scratch.write_text(f"{name}\n")
+        scratch.replace(path)
+        return name
+
+
+class Presence:
+    """Written by `beat`; `replicas` is what the last beat saw."""
+
+    def __init__(self, data: DataDir, clock: Clock) -> None:
+        self._data = data
+        self._clock = clock
+        self._id = replica_id(data.replica_id)
+        self._host = socket.gethostname()
+        self._started_us = int(clock.now() * 1e6)
+        self.replicas: Sequence[dict[str, Any]] = ()
+
+    async def beat(self, store: Store, usage: SpoolUsage, *, leader: bool) -> None:
+        """Say that we are here, and look who else is. Raises TemporaryError."""
+        now = self._clock.now()
+        detail = {
+            **self._addresses(),
+            "leader": leader,
+            "routes_version": self._routes_version(),
+            "pending_bytes": usage.pending_bytes,
+            "oldest_s": None if usage.oldest_at is None else max(0.0, now - usage.oldest_at),
+            "clock_us": int(now * 1e6),
+        }
+        await store.replicas.seen(
+            self._id, host=self._host, version=__version__, started_us=self._started_us, detail=detail
+        )
+        ages = await store.replicas.ages()
+        rows = await store.replicas.list()
+        self.replicas = [self._document(row, ages.get(row.id)) for row in rows]
+        if any(row.seen_us < int(now * 1e6) - _FORGET_US for row in rows):
+            await store.replicas.forget(int(now * 1e6) - _FORGET_US)
+
+    def _document(self, row: Replica, age_s: float | None) -> dict[str, Any]:
+        """One replica for /status; `lag_s` is the age of its oldest record that is not stored yet, as it last said."""
+        detail = row.detail
+        return {
+            "id": row.id,
+            "this": row.id == self._id,
+            "host": row.host,
+            "version": row.version,
+            "started_at": row.started_us / 1e6,
+            "seen_s_ago": age_s,
+            "alive": age_s is not None and age_s <= _ALIVE_S,
+            "leader": detail.get("leader", False),
+            "public": detail.get("public"),
+            "admin": detail.get("admin"),
+            "routes_version": detail.get("routes_version"),
+            "pending_bytes": detail.get("pending_bytes"),
+            "lag_s": detail.get("oldest_s") or 0.0,
+            "clock_ahead_s": (detail["clock_us"] - row.seen_us) / 1e6 if "clock_us" in detail else None,
+        }
+
+    def _addresses(self) -> dict[str, Any]:
+        try:
+            told = orjson.loads(self._data.addresses.read_bytes())
+        except (OSError, orjson.JSONDecodeError):
+            return {}
+        return {"public": told.get("public"), "admin": told.get("admin")}
+
+    def _routes_version(self) -> int | None:
+        try:
+            return read_routes(self._data.routes).version
+        except (OSError, ValueError):
+            return None

@@ -1,0 +1,76 @@
+"""What replicas of one install have in common beyond the records: the key ring.
+
+With PostgreSQL it is shared through the database, with `server.keys_file` by whoever puts that file on every host. A
+replica never waits for it: one that can not reach the database when it first starts begins with a ring of its own, and
+joins later (`proxy.ids.merge_rings`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from proxy.app.paths import DataDir
+from proxy.clock import Clock
+from proxy.config.model import Config
+from proxy.errors import PermanentError, TemporaryError
+from proxy.ids import KeyRing, merge_rings
+
+if TYPE_CHECKING:
+    from proxy.store.store import Store
+
+__all__ = ["first_keys", "is_shared", "share_keys"]
+
+_KEYS: Final = "keys"
+_FIRST_S: Final = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+def is_shared(config: Config) -> bool:
+    """Whether several hosts may use this store."""
+    return (config.store.url or "").startswith("postgres")
+
+
+def first_keys(config: Config, data: DataDir, clock: Clock) -> None:
+    """See to it that there are keys before the first worker starts.
+
+    Raises OSError where they cannot be written, ValueError where they cannot be read, or where `server.keys_file` names
+    a file that is not there: made up here, it would be another one on every host.
+    """
+    if data.keys_file is not None and not data.keys_file.exists():
+        raise ValueError(f"server.keys_file: {data.keys_file} does not exist; copy keys.json of another host there")
+    new = not data.keys.exists()
+    ring = KeyRing.load_or_create(data.keys)
+    if not new or not is_shared(config):
+        return
+    try:
+        asyncio.run(_share_first(ring, config, data, clock))
+    except (TemporaryError, PermanentError, TimeoutError) as exc:
+        _log.warning("the database's keys cannot be had yet, this host begins with its own: %s",
+                     str(exc) or "it is slow")  # fmt: skip
+
+
+async def share_keys(ring: KeyRing, store: Store) -> None:
+    """Make the ring of the database and that of this host the same. Raises TemporaryError, OSError, ValueError."""
+    mine = ring.document()
+    shared = await store.secrets.get(_KEYS)
+    if shared == mine:
+        return
+    if shared is None or merge_rings(mine, shared) != shared:
+        shared = await store.secrets.merge(_KEYS, mine, merge_rings)
+    if shared != mine:
+        ring.adopt(shared)
+        _log.info("the key ring of the database is in force: %d keys", len(ring.key_ids))
+
+
+async def _share_first(ring: KeyRing, config: Config, data: DataDir, clock: Clock) -> None:
+    from proxy.store.store import Store  # here: a supervisor with SQLite never loads it
+
+    async with asyncio.timeout(_FIRST_S):
+        store = await Store.open(data.store_url(config), clock=clock, pool_size=1)
+        try:
+            await share_keys(ring, store)
+        finally:
+            await store.close()

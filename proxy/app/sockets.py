@@ -1,0 +1,87 @@
+"""Listening sockets: bound once by the supervisor, inherited by whoever accepts on them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Final
+
+__all__ = ["listen", "listen_unix", "short_path", "url_of"]
+
+_BACKLOG: Final = 4096
+_LONGEST_PATH: Final = 100
+_PATIENCE_S: Final = 3.0
+_STEP_S: Final = 0.05
+
+
+def listen(host: str, port: int, table: str) -> socket.socket:
+    """A listening TCP socket; port 0 takes a free one. `table` is the configuration's, for the message of an OSError.
+
+    An address in use is tried again for three seconds: after a `kill -9` of a supervisor its workers may still
+    be about to close theirs.
+    """
+    for attempt in range(int(_PATIENCE_S / _STEP_S), -1, -1):
+        try:
+            return _bind(host, port)
+        except socket.gaierror as exc:
+            raise OSError(f"{table}.host {host!r} is no address of this machine: {exc}") from exc
+        except OSError as exc:
+            if exc.errno == errno.EADDRINUSE and attempt:
+                time.sleep(_STEP_S)
+                continue
+            raise OSError(exc.errno, f"cannot listen on {host} port {port} ({table}.host, {table}.port): "
+                          f"{exc.strerror}") from exc  # fmt: skip
+    raise AssertionError("unreachable: the last attempt returns or raises")
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(address)
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def listen_unix(path: Path) -> socket.socket:
+    """A listening Unix socket at `path`, for this user only; an earlier one there is replaced. Raises OSError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        path.unlink(missing_ok=True)
+        sock.bind(str(path))
+        path.chmod(0o600)
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def short_path(path: Path) -> Path:
+    """`path`, or another name of it, good in this process, that fits into a socket's address (108 bytes)."""
+    if len(os.fsencode(path)) <= _LONGEST_PATH:
+        return path
+    return Path(f"/proc/self/fd/{os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)}") / path.name
+
+
+def url_of(sock: socket.socket, scheme: str) -> str:
+    """Where a client on this machine reaches the socket."""
+    host, port = sock.getsockname()[:2]
+    if sock.family == socket.AF_INET6:
+        host = f"[{host if host != '::' else '::1'}]"
+    elif host == "0.0.0.0":
+        host = "127.0.0.1"
+    return f"{scheme}://{host}:{port}"

@@ -1,0 +1,292 @@
+"""The supervisor: holds the listening sockets, keeps the other processes alive, does nothing else.
+
+One thread, no event loop, no traffic: it waits for a signal or for the next restart that is due. The sockets are
+its own, so a worker that dies loses its open connections and nobody else's, and a client that connects meanwhile waits
+in the backlog instead of being refused.
+
+    SIGTERM, SIGINT    drain: workers finish what is open (server.drain_seconds), then the controller stores what is
+                       left in the spool; exit 0. A second one cuts this short.
+    SIGHUP             read the configuration again; if it is right, replace the workers one by one (new ones accept
+                       before the old ones drain) and the controller
+    SIGCHLD            start what has died again, after 0.1 s, doubling up to 10 s while it keeps dying
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from proxy.app.boot import publish_first_routes
+from proxy.app.child import EXIT_CONFIG, Child
+from proxy.app.logs import configure_logging
+from proxy.app.paths import DataDir
+from proxy.app.sharing import first_keys
+from proxy.app.sockets import listen, url_of
+from proxy.clock import Clock, SystemClock
+from proxy.config import check_serving
+from proxy.config.model import Config
+from proxy.errors import ConfigError
+from proxy.version import __version__
+
+__all__ = ["Supervisor", "serve"]
+
+_SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
+_BAD_SETTINGS: Final = 3
+_HEAD_START_S: Final = 0.3
+"""Workers start before the controller: clients may be waiting."""
+_GRACE_S: Final = 3.0
+_FLUSH_S: Final = 30.0
+_NEEDS_RESTART: Final = ("server.host", "server.port", "server.workers", "server.data_dir", "server.keys_file",
+                         "admin.enabled", "admin.host", "admin.port")  # fmt: skip
+
+_log = logging.getLogger(__name__)
+
+
+def serve(config: Config, reload: Callable[[], Config] | None = None) -> int:
+    """Run until told to stop; returns the exit status. `reload` reads the configuration again, for SIGHUP.
+
+    0: stopped on request, everything that was open is finished and stored. 1: could not listen, or something had to be
+    killed on the way out. 3: these settings cannot work, the log says why.
+    """
+    configure_logging(config.telemetry, "supervisor")
+    data = DataDir.of(config)
+    try:
+        data.create()
+        with _Claim(data) as claim:
+            sockets = _Sockets.bind(config)
+            try:
+                first_keys(config, data, SystemClock())
+                publish_first_routes(data.routes, config)
+                claim.announce(config, sockets)
+                return Supervisor(config, sockets, reload=reload).run()
+            finally:
+                sockets.close()
+    except (OSError, ValueError) as exc:
+        _log.error("cannot serve: %s", exc)
+        return 1
+
+
+class Supervisor:
+    """The children of one `ratchet serve`."""
+
+    def __init__(
+        self,
+        config: Config,
+        sockets: _Sockets,
+        *,
+        reload: Callable[[], Config] | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._config = config
+        self._sockets = sockets
+        self._reload = reload
+        self._clock: Clock = clock or SystemClock()
+        data = DataDir.of(config)
+        public_fd = sockets.public.fileno()
+        admin_fd = sockets.admin.fileno() if sockets.admin is not None else None
+        self._workers = [
+            Child(f"worker-{n}", "worker", index=n, listen_fd=public_fd, clock=self._clock, pid=data.pid(f"worker-{n}"))
+            for n in range(config.server.workers)
+        ]
+        self._controller = Child(
+            "controller", "controller", index=0, listen_fd=admin_fd, clock=self._clock, pid=data.pid("controller")
+        )
+        self._controller.due_at = self._clock.monotonic() + _HEAD_START_S
+        self._leaving: list[tuple[Child, subprocess.Popen[bytes]]] = []
+        """Processes that were replaced, with the child that they were."""
+        self._fatal = False
+        self._reloaded = False
+        self._draining = False
+
+    @property
+    def _children(self) -> list[Child]:
+        return [*self._workers, self._controller]
+
+    def run(self) -> int:
+        """Keep the children alive until SIGTERM or SIGINT, then drain; returns the exit status."""
+        earlier = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            while not self._fatal:
+                self._start_due()
+                match self._wait(self._seconds_to_next_start()):
+                    case signal.SIGTERM | signal.SIGINT:
+                        break
+                    case signal.SIGHUP:
+                        self._reload_config()
+                    case _:
+                        self._reap()
+            clean = self._drain()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+        if self._fatal:
+            return _BAD_SETTINGS
+        return 0 if clean else 1
+
+    def _wait(self, seconds: float | None) -> int | None:
+        """The next signal, or None after `seconds`."""
+        if seconds is None:
+            return signal.sigwait(_SIGNALS)
+        info = signal.sigtimedwait(_SIGNALS, max(0.0, seconds))
+        return None if info is None else info.si_signo
+
+    def _seconds_to_next_start(self) -> float | None:
+        due = [child.due_at for child in self._children if child.due_at is not None]
+        return min(due) - self._clock.monotonic() if due else None
+
+    def _start_due(self) -> None:
+        now = self._clock.monotonic()
+        for child in self._children:
+            if child.due_at is not None and child.due_at <= now:
+                child.start(self._config)
+
+    def _reap(self) -> None:
+        self._leaving = [(child, process) for child, process in self._leaving if process.poll() is None]
+        for child in self._children:
+            status = child.reap()
+            if status == EXIT_CONFIG and not self._reloaded:
+                _log.error("%s cannot run with these settings: stopping", child.name)
+                self._fatal = True
+            elif status is not None and not self._draining:
+                _log.warning("%s ended (%s); it is started again", child.name, _describe(status))
+            elif status:
+                _log.warning("%s ended (%s)", child.name, _describe(status))
+
+    def _reload_config(self) -> None:
+        """Take new settings over where that needs no new socket; say what needs a restart."""
+        if self._reload is None:
+            _log.warning("SIGHUP: there is no configuration file to read again")
+            return
+        try:
+            fresh = self._reload()
+            check_serving(fresh)
+        except ConfigError as exc:
+            _log.error("SIGHUP: the new configuration is not used, the old one stays in force: %s", exc)
+            return
+        fixed = [key for key in _NEEDS_RESTART if _setting(fresh, key) != _setting(self._config, key)]
+        if fixed:
+            _log.error("SIGHUP: nothing was changed, because these need a restart: %s", ", ".join(fixed))
+            return
+        self._reloaded = True  # from here on a child that cannot run is no reason to stop the others
+        self._config = fresh
+        publish_first_routes(DataDir.of(fresh).routes, fresh)
+        for child in self._children:
+            if child.running and (old := child.replace(fresh)) is not None:
+                self._leaving.append((child, old))
+        _log.info("SIGHUP: the new configuration is in force")
+
+    def _drain(self) -> bool:
+        """Workers first, then the controller; True where nobody had to be killed."""
+        self._draining = True
+        self._sockets.public.close()  # the workers close theirs: from then on new connections are refused
+        _log.info("draining: open requests have %g s", self._config.server.drain_seconds)
+        patient = self._end(self._workers, self._config.server.drain_seconds + _GRACE_S)
+        flushed = self._end([self._controller], _FLUSH_S)
+        return patient and flushed
+
+    def _end(self, children: list[Child], limit_s: float) -> bool:
+        """Ask the children to end, and kill what is left after `limit_s` or at the next SIGTERM or SIGINT."""
+        deadline = self._clock.monotonic() + limit_s
+        for child in children:
+            child.send(signal.SIGTERM)
+        while True:
+            self._reap()
+            leaving = [process for child, process in self._leaving if child in children]
+            if not leaving and not any(child.running for child in children):
+                return True
+            left_s = deadline - self._clock.monotonic()
+            if left_s <= 0 or self._wait(left_s) in (signal.SIGTERM, signal.SIGINT):
+                break
+        for child in children:
+            if child.running:
+                _log.error("%s did not end in time and is killed", child.name)
+                child.send(signal.SIGKILL)
+        for process in leaving:
+            process.kill()
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Sockets:
+    """The listening sockets."""
+
+    public: socket.socket
+    admin: socket.socket | None
+
+    @classmethod
+    def bind(cls, config: Config) -> _Sockets:
+        """Raises OSError naming the setting where an address cannot be had."""
+        public = listen(config.server.host, config.server.port, "server")
+        if not config.admin.enabled:
+            return cls(public, None)
+        try:
+            return cls(public, listen(config.admin.host, config.admin.port, "admin"))
+        except OSError:
+            public.close()
+            raise
+
+    def close(self) -> None:
+        self.public.close()
+        if self.admin is not None:
+            self.admin.close()
+
+
+class _Claim:
+    """This supervisor's hold on the data directory: two of them would fight over everything in it."""
+
+    def __init__(self, data: DataDir) -> None:
+        self._data = data
+        self._descriptor = -1
+
+    def __enter__(self) -> _Claim:
+        path = self._data.pid("supervisor")
+        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(self._descriptor, 32).decode().strip()
+            os.close(self._descriptor)
+            raise BlockingIOError(
+                f"{self._data.root} is in use by another `ratchet serve` (process {holder}): "
+                "stop that one, or set server.data_dir to another directory"
+            ) from None
+        os.ftruncate(self._descriptor, 0)
+        os.write(self._descriptor, f"{os.getpid()}\n".encode())
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._data.addresses.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+    def announce(self, config: Config, sockets: _Sockets) -> None:
+        """Tell where we listen: a person on stdout, programs in run/addresses.json."""
+        scheme = "https" if config.server.tls_cert_file else "http"
+        public = url_of(sockets.public, scheme)
+        admin = url_of(sockets.admin, "http") if sockets.admin is not None else None
+        lines = [f"ratchet {__version__}: {public} → {config.champion.url}"]
+        if admin is not None:
+            lines.append(f"metrics, status and console: {admin}")
+        lines.append(f"data: {self._data.root}")
+        sys.stdout.write("\n".join(lines) + "\n")
+        sys.stdout.flush()
+        scratch = self._data.addresses.with_suffix(".tmp")
+        scratch.write_bytes(orjson.dumps({"public": public, "admin": admin, "pid": os.getpid()}))
+        scratch.replace(self._data.addresses)
+
+
+def _describe(status: int) -> str:
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
+
+
+def _setting(config: Config, key: str) -> object:
+    table, _, name = key.partition(".")
+    return getattr(getattr(config, table), name)

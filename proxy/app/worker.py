@@ -1,0 +1,184 @@
+"""One worker: the gateway on the public port, its spool, and the side app for `/-/`. No database, no loop.
+
+It starts in this order because a client may be waiting: what forwarding needs, then accept, then the web framework
+behind `/-/`, which takes longer to import than everything else together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import os
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+import uvloop
+
+from proxy.app.boot import configured_champion
+from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
+from proxy.app.follow import Routes, follow_files
+from proxy.app.lifeline import Told
+from proxy.app.logs import configure_logging
+from proxy.app.paths import DataDir
+from proxy.app.reach import read_reach
+from proxy.app.sockets import listen_unix, short_path
+from proxy.clock import SystemClock
+from proxy.config.model import Config
+from proxy.errors import ConfigError
+from proxy.gateway.gateway import Gateway, client_tls
+from proxy.gateway.ports import GATEWAY_COUNTERS
+from proxy.ids import KeyRing, RecordIds
+from proxy.metrics.shared import SharedCounters
+from proxy.routes import RouteTable
+from proxy.spool.writer import DROP_REASONS, SpoolWriter
+from proxy.tasks import cancel_and_wait, spawn
+from proxy.web.counters import FEEDBACK_COUNTERS
+
+if TYPE_CHECKING:
+    from proxy.app.web_server import WebServer
+    from proxy.wire.redact import Redactor
+
+__all__ = ["WORKER_COUNTERS", "Worker", "main"]
+
+WORKER_COUNTERS: Final = (
+    *GATEWAY_COUNTERS,
+    *(f'not_recorded_total{{reason="{reason}"}}' for reason in DROP_REASONS),
+    "spool_sync_errors_total",
+    *FEEDBACK_COUNTERS,
+)
+"""Every slot of a worker's shared counters."""
+_BACKLOG: Final = 4096
+_SIDE_RETRY_S: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Run this process as a worker; returns its exit status."""
+    settings, lifeline = receive_inheritance()
+    configure_logging(settings.config.telemetry, settings.name)
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(Worker(settings).run(lifeline))
+    except ConfigError as exc:
+        _log.error("%s", exc)
+        return EXIT_CONFIG
+
+
+class Worker:
+    """What one worker process holds."""
+
+    def __init__(self, settings: Inheritance) -> None:
+        """Open what forwarding needs. Raises ConfigError for settings that cannot work, OSError for the disk."""
+        self._config = config = settings.config
+        self._listen_fd = settings.listen_fd
+        self._clock = SystemClock()
+        self._data = DataDir.of(config)
+        self._keys = KeyRing.load_or_create(self._data.keys)
+        self._ids = RecordIds(self._keys)
+        self._counters = SharedCounters(self._data.stats(settings.index), WORKER_COUNTERS)
+        self._spool = SpoolWriter(
+            self._data.spool,
+            config.spool,
+            index=settings.index,
+            clock=self._clock,
+            on_drop=lambda reason: self._counters.add(f'not_recorded_total{{reason="{reason}"}}'),
+            on_sync_error=lambda: self._counters.add("spool_sync_errors_total"),
+        )
+        self._routes = Routes(self._data.routes, RouteTable(version=0, champion=configured_champion(config)))
+        self._side_path = short_path(self._data.socket(settings.index))
+        self._tls = client_tls(config)
+        self._draining = False
+
+    async def run(self, lifeline: int) -> int:
+        """Serve until told to stop, then drain; returns the exit status."""
+        told = Told(lifeline)
+        gateway = self._gateway()
+        server = await asyncio.get_running_loop().create_server(
+            gateway.protocol_factory,
+            sock=socket.socket(fileno=self._listen_fd),
+            ssl=self._tls,
+            backlog=_BACKLOG,
+        )
+        following = spawn(follow_files(self._routes, self._keys), name="follow files")
+        side = spawn(self._start_side(), name="start the side app")
+        _log.info("accepting on %s", server.sockets[0].getsockname())
+        await told.stop.wait()
+        self._draining = True
+        server.close()
+        finished = await gateway.drain(self._config.server.drain_seconds)
+        if not finished:
+            _log.warning("requests that were open after %g s were cut", self._config.server.drain_seconds)
+        await gateway.close()
+        await cancel_and_wait([following, side])
+        if not side.cancelled() and side.exception() is None:
+            await side.result().stop()
+        self._spool.close()
+        self._counters.close()
+        return 0
+
+    def _gateway(self) -> Gateway:
+        config = self._config
+        try:
+            return Gateway(
+                config,
+                routes=lambda: self._routes.table,
+                spool=self._spool,
+                ids=self._ids,
+                user_hash=self._keys.user_hash,
+                counters=self._counters,
+                side_socket=self._side_path,
+                redact=_redactor(config),
+                admin_token=config.admin.token,
+                clock=self._clock,
+            )
+        except ValueError as exc:
+            raise ConfigError(f"the gateway cannot work with these settings: {exc}") from exc
+
+    async def _start_side(self) -> WebServer:
+        """Import the web framework beside the traffic, then serve `/-/` on this worker's Unix socket."""
+        public = await asyncio.to_thread(importlib.import_module, "proxy.web.public")
+        web_server = await asyncio.to_thread(importlib.import_module, "proxy.app.web_server")
+        script = await asyncio.to_thread(importlib.import_module, "proxy.web.feedback_js")
+        app = public.create_public_app(
+            self._config,
+            self._spool,
+            self._ids,
+            self._counters,
+            self._clock,
+            health=self._health,
+            routes=[script.feedback_js_route()],
+        )
+        while True:
+            try:
+                listener = listen_unix(self._side_path)
+            except OSError as exc:  # a full disk: traffic goes on without /-/
+                _log.error("%s: %s; trying again", self._side_path, exc)
+                await asyncio.sleep(_SIDE_RETRY_S)
+            else:
+                break
+        side: WebServer = web_server.WebServer(app, listener, name="side app")
+        await side.start()
+        return side
+
+    def _health(self) -> dict[str, Any]:
+        return {
+            "status": "draining" if self._draining else "ok",
+            "pid": os.getpid(),
+            "routes_version": self._routes.table.version,
+            "spool_full": self._spool.full,
+            **read_reach(self._data.reach, self._clock.now()),
+        }
+
+
+def _redactor(config: Config) -> Redactor | None:
+    """What cleans captured copies, or None where nothing is configured. Imported only then."""
+    if not config.capture.redaction.patterns and config.capture.redaction.callable is None:
+        return None
+    from proxy.wire.redact import Redactor
+
+    try:
+        return Redactor(config.capture.redaction)
+    except ValueError as exc:
+        raise ConfigError(f"capture.redaction: {exc}") from exc

@@ -1,0 +1,87 @@
+"""The `ratchet` command: the table of verbs, and what all of them share.
+
+Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 configuration, 4 server or store not reachable, 5 not found.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from proxy.cli import (
+    checks,
+    control,
+    data,
+    demo,
+    feedback,
+    keys,
+    loop,
+    models,
+    power,
+    records,
+    serve,
+    simulate,
+    status,
+    store,
+)
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="ratchet",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # locals hold secrets
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="A serving proxy that makes the model behind it better, and never worse.",
+    epilog="Exit codes: 0 done · 1 failed or refused · 2 wrong usage · 3 configuration · "
+    "4 server or store not reachable · 5 not found",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from proxy.version import __version__
+
+        typer.echo(f"ratchet {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options before the verb."""
+
+
+app.command("serve", rich_help_panel="Run")(serve.serve)
+app.add_typer(loop.app, name="loop", rich_help_panel="Run")
+app.command("check-config", rich_help_panel="Run")(checks.check_config)
+app.command("demo", rich_help_panel="Run")(demo.demo)
+
+app.command("status", rich_help_panel="Watch")(status.status)
+app.command("explain", rich_help_panel="Watch")(control.explain)
+app.command("history", rich_help_panel="Watch")(control.history)
+app.command("power", rich_help_panel="Watch")(power.power)
+app.command("simulate", rich_help_panel="Watch")(simulate.simulate)
+
+for order in (
+    control.trigger,
+    control.promote,
+    control.rollback,
+    control.share,
+    control.pause,
+    control.resume,
+    control.cancel,
+):
+    app.command(rich_help_panel="Steer")(order)
+
+app.command("feedback", rich_help_panel="Data", context_settings={"ignore_unknown_options": True})(feedback.feedback)
+app.add_typer(records.app, name="records", rich_help_panel="Data")
+app.add_typer(data.app, name="data", rich_help_panel="Data")
+app.add_typer(keys.app, name="keys", rich_help_panel="Data")
+app.add_typer(models.app, name="models", rich_help_panel="Run")
+app.add_typer(store.app, name="store", rich_help_panel="Data")

@@ -1,0 +1,81 @@
+"""`ratchet check-config`: would this configuration start, and what does it change?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from proxy.cli.common import ConfigOption, DataDirOption, JsonOption, console, print_json, read_config
+from proxy.cli.serve import SetOption, parse_settings
+
+if TYPE_CHECKING:
+    from proxy.config.model import Config
+
+__all__ = ["check_config"]
+
+
+def check_config(
+    file: Annotated[str | None, typer.Argument(help="The file to check, as --config.", show_default=False)] = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    settings: SetOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Check the configuration as `serve` would and list what differs from the defaults.
+
+    All problems are printed at once, each with its key, the value, the reason and the remedy; exit code 3 then.
+    """
+    from pathlib import Path
+
+    from proxy.config import fingerprint, public_document
+
+    loaded = read_config(Path(file) if file else config, data_dir, parse_settings(settings))
+    changed = _changed(loaded)
+    notes = _notes(loaded)
+    if json:
+        print_json({"ok": True, "fingerprint": fingerprint(loaded), "changed": changed, "notes": notes,
+                    "config": public_document(loaded)})  # fmt: skip
+        return
+    from rich.table import Table
+
+    from proxy.config.parse import show
+
+    out = console()
+    table = Table("setting", "value", title=f"Configuration {fingerprint(loaded)} is sound", title_justify="left")
+    for path, value in changed.items():
+        table.add_row(path, show(value))
+    if not changed:
+        table.add_row("[dim]everything at its default[/dim]", "")
+    out.print(table)
+    for note in notes:
+        out.print(f"note: {note}", markup=False)
+
+
+def _changed(config: Config) -> dict[str, Any]:
+    """Settings that are not at their default, secrets masked."""
+    from proxy.config import Config, public_document
+    from proxy.config.parse import keys
+
+    def at(document: Any, path: str) -> Any:
+        for part in path.split("."):
+            document = document[part]
+        return document
+
+    ours, defaults = public_document(config), public_document(Config())
+    paths = [key.path for key in keys(Config)]
+    return {path: at(ours, path) for path in paths if at(ours, path) != at(defaults, path)}
+
+
+def _notes(config: Config) -> list[str]:
+    """What is allowed, but may not be what was meant."""
+    notes = []
+    if not config.champion.url:
+        notes.append("champion.url is not set: `ratchet serve` needs it, or --champion")
+    if config.trainer.kind == "none":
+        notes.append("trainer.kind is none: the loop prepares training data and stops there")
+    if config.capture.enabled is False:
+        notes.append("capture.enabled is false: without bodies nothing can be trained on")
+    if config.spool.fsync == "never":
+        notes.append("spool.fsync is never: a power cut may take any number of records")
+    return notes

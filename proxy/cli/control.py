@@ -1,0 +1,272 @@
+"""Telling the loop what to do, and asking it why: trigger, promote, …, explain, history.
+
+An order goes to the running server, which wakes its loop; without one it is left in the store, and the loop finds it
+when it starts. Either way it is journalled with who and why.
+"""
+
+from __future__ import annotations
+
+import getpass
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from proxy.cli.common import (
+    AdminUrlOption,
+    ConfigOption,
+    DataDirOption,
+    Exit,
+    JsonOption,
+    TokenOption,
+    console,
+    fail,
+    print_json,
+    read_config,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from proxy.cli.http import Server
+    from proxy.config.model import Config
+    from proxy.store.store import Store
+
+    _FromStore = Callable[[Store], Coroutine[Any, Any, Any]]
+
+__all__ = [
+    "Where",
+    "cancel",
+    "explain",
+    "history",
+    "order",
+    "pause",
+    "promote",
+    "resume",
+    "rollback",
+    "share",
+    "trigger",
+]
+
+_POLL_S = 0.2
+
+Why = Annotated[str, typer.Option(help="The reason; it is kept with the decision.", show_default=False)]
+Who = Annotated[str | None, typer.Option(help="Who gives the order.", show_default="the user name")]
+Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the loop's answer.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Which server an order is for."""
+
+    config: Path | None
+    data_dir: str | None
+    admin_url: str | None = None
+    token: str | None = None
+
+
+def _simple(verb: str, help_text: str) -> Callable[..., None]:
+    """An order that takes no arguments of its own."""
+
+    def command(
+        why: Why, who: Who = None, wait: Wait = 10.0, config: ConfigOption = None, data_dir: DataDirOption = None,
+        admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
+    ) -> None:  # fmt: skip
+        order(verb, {}, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
+
+    command.__name__, command.__doc__ = verb, help_text
+    return command
+
+
+promote = _simple(
+    "promote", "Make the challenger the champion, whatever the statistics say. The watch window applies all the same."
+)
+rollback = _simple(
+    "rollback", "Take the challenger out of traffic or, in the watch window, give traffic back to the old champion."
+)
+pause = _simple("pause", "Let the loop start nothing more on its own. Serving goes on.")
+resume = _simple("resume", "End a pause.")
+cancel = _simple("cancel", "Give up the running training or deployment.")
+
+
+def trigger(
+    why: Why, no_train: Annotated[bool, typer.Option("--no-train", help="Prepare the data and stop there.")] = False,
+    who: Who = None, wait: Wait = 10.0, config: ConfigOption = None, data_dir: DataDirOption = None,
+    admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Retrain now, whatever the triggers say."""
+    args = {"no_train": True} if no_train else {}
+    order("trigger", args, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
+
+
+def share(
+    share: Annotated[float, typer.Argument(min=0, max=1, help="Share of the users, 0 to 1.")], why: Why,
+    who: Who = None, wait: Wait = 10.0, config: ConfigOption = None, data_dir: DataDirOption = None,
+    admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Change the challenger's share of the users. A new epoch begins: evidence is collected afresh."""
+    order("share", {"share": share}, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
+
+
+def explain(
+    at: Annotated[str | None, typer.Option(help="When: 2h (ago), 2026-01-31T12:00.", show_default="now")] = None,
+    config: ConfigOption = None, data_dir: DataDirOption = None, admin_url: AdminUrlOption = None,
+    token: TokenOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Explain the decision in force: what was decided, on which inputs, under which settings, and why."""
+    loaded = read_config(config, data_dir)
+    instant = _instant(at)
+    path = "/api/explain" if instant is None else f"/api/explain?at={instant}"
+
+    async def from_store(store: Store) -> Any:
+        from proxy.loop.explain import explain as stored
+
+        try:
+            return await stored(store, instant)
+        except LookupError as exc:
+            fail(Exit.NOT_FOUND, str(exc))
+
+    document = _ask(loaded, admin_url, token, path, from_store)
+    if json:
+        print_json(document)
+    else:
+        _print_decision(document, in_full=True)
+
+
+def history(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="At most so many.")] = 20,
+    before: Annotated[str | None, typer.Option(help="Only before: 2h (ago), 2026-01-31.", show_default=False)] = None,
+    config: ConfigOption = None, data_dir: DataDirOption = None, admin_url: AdminUrlOption = None,
+    token: TokenOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """List decisions with what came of them, newest first."""
+    loaded = read_config(config, data_dir)
+    instant = _instant(before)
+    path = f"/api/history?limit={limit}" + ("" if instant is None else f"&before={instant}")
+
+    async def from_store(store: Store) -> Any:
+        from proxy.loop.explain import history as stored
+
+        return {"entries": await stored(store, limit, instant)}
+
+    entries = _ask(loaded, admin_url, token, path, from_store)["entries"]
+    if json:
+        print_json(entries)
+        return
+    for entry in entries:
+        _print_decision(entry, in_full=False)
+    if not entries:
+        console().print("nothing has been decided yet")
+
+
+def order(
+    verb: str,
+    args: dict[str, Any],
+    why: str,
+    where: Where,
+    *,
+    who: str | None = None,
+    wait_s: float = 10.0,
+    json: bool = False,
+) -> None:
+    """Give the loop an order and print what it answers within `wait_s` seconds."""
+    from proxy.cli.http import ServerError, admin_server
+
+    if not why.strip():
+        fail(Exit.USAGE, "--why is empty; say in a sentence why, it is kept with the decision")
+    loaded = read_config(where.config, where.data_dir)
+    server = admin_server(loaded, where.admin_url, where.token)
+    body = {"verb": verb, "args": args, "who": who or getpass.getuser(), "why": why}
+    try:
+        command = _settled(server, server.post("/api/commands", body)["id"], wait_s)
+    except ServerError as exc:
+        fail(Exit.FAILED, f"{server.url}: {exc}")
+    except OSError as exc:
+        if where.admin_url is not None:
+            fail(Exit.UNREACHABLE, f"no server answers at {server.url} ({exc})")
+        command = _left_in_store(loaded, body)
+    if json:
+        print_json(command)
+    elif command["state"] == "pending":
+        typer.echo(f"{verb} is written down as order {command['id']}; the loop has not answered yet")
+    elif command["state"] == "done":
+        typer.echo(f"{verb}: {command['detail'] or 'done'}")
+    if command["state"] == "refused":
+        fail(Exit.FAILED, f"{verb} was refused: {command['detail']}")
+
+
+def _settled(server: Server, command_id: int, wait_s: float) -> dict[str, Any]:
+    """The order once the loop has answered it, or as it stands after `wait_s` seconds."""
+    from proxy.clock import SystemClock
+
+    clock = SystemClock()
+    ends = clock.monotonic() + wait_s
+    while True:
+        command: dict[str, Any] = server.get(f"/api/commands/{command_id}")
+        if command["state"] != "pending" or clock.monotonic() >= ends:
+            return command
+        time.sleep(_POLL_S)
+
+
+def _left_in_store(config: Config, body: dict[str, Any]) -> dict[str, Any]:
+    from proxy.cli.stores import with_store
+
+    async def work(store: Store) -> dict[str, Any]:
+        from dataclasses import asdict
+
+        return asdict(await store.commands.submit(body["verb"], who=body["who"], why=body["why"], args=body["args"]))
+
+    command = with_store(config, work)
+    typer.echo("no server is running here: the loop will find this order when it starts", err=True)
+    return command
+
+
+def _ask(config: Config, admin_url: str | None, token: str | None, path: str, from_store: _FromStore) -> Any:
+    """The answer of the running server, or of the store where none runs."""
+    from proxy.cli.http import ServerError, admin_server
+    from proxy.cli.stores import with_store
+
+    server = admin_server(config, admin_url, token)
+    try:
+        return server.get(path)
+    except ServerError as exc:
+        fail(Exit.NOT_FOUND if exc.status == 404 else Exit.FAILED, f"{server.url}: {exc}")
+    except OSError as exc:
+        if admin_url is not None:
+            fail(Exit.UNREACHABLE, f"no server answers at {server.url} ({exc})")
+    return with_store(config, from_store)
+
+
+def _instant(text: str | None) -> float | None:
+    from proxy.clock import SystemClock
+    from proxy.web.documents import parse_instant
+
+    if text is None:
+        return None
+    try:
+        return parse_instant(text, SystemClock().now())
+    except ValueError as exc:
+        fail(Exit.USAGE, str(exc))
+
+
+def _print_decision(entry: dict[str, Any], *, in_full: bool) -> None:
+    from rich.markup import escape
+
+    from proxy.web.documents import iso
+
+    out = console()
+    when = iso(int(entry["at"] * 1e6))[:19].replace("T", " ")
+    state = "" if entry["state"] == "done" else f" [yellow]({entry['state']})[/yellow]"
+    phase = entry.get("phase") or {}
+    moved = f"  {phase['from']} → {phase['to']}" if phase else ""
+    out.print(f"{when} UTC  [bold]{escape(entry['action'])}[/bold]{state}{moved}  by {escape(entry['who'])}")
+    reasons = entry.get("reasons") or [entry["why"]]
+    for reason in reasons if in_full else reasons[:1]:
+        out.print(f"    · {reason}", markup=False)
+    if in_full:
+        for name in ("run_id", "experiment_id", "config_id"):
+            if entry.get(name) is not None:
+                out.print(f"    {name.replace('_', ' ')}: {entry[name]}", markup=False)
+        out.print("    (`--json` shows every input of the decision)", style="dim", markup=False)

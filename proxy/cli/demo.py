@@ -1,0 +1,36 @@
+"""`ratchet demo`: watch a model improve itself."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from proxy.cli.common import Exit, fail
+
+__all__ = ["demo"]
+
+_EXTRA = ("sklearn", "matplotlib")
+
+
+def demo(
+    directory: Annotated[
+        Path, typer.Option("--dir", help="Where everything is written; only a directory of the demo is emptied.")
+    ] = Path("demo-output"),
+    seed: Annotated[int, typer.Option(help="The same seed ends with the same verdicts.")] = 7,
+    fast: Annotated[bool, typer.Option("--fast", help="One promotion, not two, before the bad one.")] = False,
+    keep_running: Annotated[bool, typer.Option("--keep-running", help="Serve on at the end, to look around.")] = False,
+    rate: Annotated[float, typer.Option(min=20, max=1000, help="Questions per second of the simulated users.")] = 150.0,
+) -> None:
+    """Watch a small real model improve itself: asked, voted on, retrained, tested, promoted; and a bad one caught.
+
+    Only the users are simulated. Needs the extra `demo` (scikit-learn, matplotlib).
+    """
+    missing = [name for name in _EXTRA if find_spec(name) is None]
+    if missing:
+        fail(Exit.FAILED, f"the demo needs {' and '.join(missing)}: pip install 'ratchet-proxy[demo]'")
+    from proxy.demo.command import run_demo
+
+    raise typer.Exit(run_demo(directory, seed=seed, fast=fast, keep_running=keep_running, rate=rate))

@@ -1,0 +1,109 @@
+"""Talking to a running server from the command line: small, blocking, standard library.
+
+An asynchronous client would cost half a second of import for one request. Answers are JSON; errors carry the
+server's own message.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from proxy.cli.common import Exit, fail
+
+if TYPE_CHECKING:
+    from proxy.config.model import Config
+
+__all__ = ["Server", "ServerError", "admin_server", "ask", "public_url", "running_address"]
+
+_TIMEOUT_S = 10.0
+
+
+class ServerError(Exception):
+    """The server answered with an error; `status` is HTTP's."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One listener of a running server."""
+
+    url: str
+    token: str | None = None
+
+    def get(self, path: str) -> Any:
+        """GET; the decoded JSON. Raises ServerError, OSError where nothing answers."""
+        return self._send("GET", path, None)
+
+    def post(self, path: str, body: Any) -> Any:
+        """POST `body` as JSON; the decoded answer. Raises as `get`."""
+        return self._send("POST", path, json.dumps(body).encode())
+
+    def _send(self, method: str, path: str, body: bytes | None) -> Any:
+        headers = {"content-type": "application/json", "x-ratchet-csrf": "1"}
+        if self.token:
+            headers["authorization"] = f"Bearer {self.token}"
+        request = urllib.request.Request(f"{self.url}{path}", data=body, headers=headers, method=method)
+        try:
+            with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+                return json.load(response)
+        except urllib.error.HTTPError as exc:
+            raise ServerError(exc.code, _message(exc)) from exc
+
+
+def _message(exc: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.load(exc)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP {exc.code} {exc.reason}"
+
+
+def running_address(config: Config, name: str) -> str | None:
+    """Where the server of this data directory listens (`public` or `admin`), as it wrote down when it started."""
+    from proxy.app.paths import DataDir
+
+    try:
+        addresses = json.loads(DataDir.of(config).addresses.read_bytes())
+        if "pid" in addresses:
+            os.kill(addresses["pid"], 0)
+        return str(addresses[name]) if addresses.get(name) else None
+    except PermissionError:
+        return str(addresses[name])  # it lives, as another user
+    except (OSError, ValueError, TypeError, AttributeError):
+        return None
+
+
+def admin_server(config: Config, url: str | None, token: str | None) -> Server:
+    """The admin port to talk to: as given, else of the running server, else as configured."""
+    found = url or running_address(config, "admin") or _configured(config.admin.host, config.admin.port)
+    return Server(found.rstrip("/"), token or config.admin.token)
+
+
+def public_url(config: Config) -> str:
+    """The public port: of the running server, else as configured."""
+    return running_address(config, "public") or _configured(config.server.host, config.server.port)
+
+
+def _configured(host: str, port: int) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"http://{host}:{port}"
+
+
+def ask(server: Server, path: str) -> Any:
+    """GET, or end the command with the reason."""
+    try:
+        return server.get(path)
+    except ServerError as exc:
+        fail(Exit.FAILED, f"{server.url}{path}: {exc}")
+    except OSError as exc:
+        fail(
+            Exit.UNREACHABLE,
+            f"no server answers at {server.url} ({exc}); start one with `ratchet serve`, or give --admin-url",
+        )

@@ -1,0 +1,218 @@
+"""`ratchet loop`: the learning loop alone, over a usage database that an application writes. No proxy in front.
+
+The quick start's command: `ratchet loop`, `ratchet loop --status`, `ratchet loop --trigger --no-train`, with its
+config.json. Where a server runs on the same data directory the loop is already running inside it: status and trigger
+then go there.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json
+from proxy.cli.control import Where, order
+from proxy.cli.http import running_address
+from proxy.cli.status import status as server_status
+from proxy.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from proxy.config import Config, LoopConfig
+
+__all__ = ["app"]
+
+app = typer.Typer(help="Run the learning loop over a usage database, without the proxy.")
+
+Database = Annotated[
+    str | None, typer.Option("--db", help="Usage database (db_path).", show_default="ratchet.db in the data directory")
+]
+NoTrain = Annotated[bool, typer.Option("--no-train", help="Prepare the data and stop there.")]
+MaxIterations = Annotated[
+    int | None, typer.Option(min=1, help="Stop after so many checks.", show_default="until interrupted")
+]
+Why = Annotated[str, typer.Option(help="The reason; it is kept with the decision.")]
+
+
+@app.callback(invoke_without_command=True)
+def loop(
+    context: typer.Context, config: ConfigOption = None, data_dir: DataDirOption = None, db: Database = None,
+    status: Annotated[bool, typer.Option("--status", help="As `ratchet loop status`.")] = False,
+    trigger: Annotated[bool, typer.Option("--trigger", help="As `ratchet loop trigger`.")] = False,
+    no_train: NoTrain = False, max_iterations: MaxIterations = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Check the triggers every `check_interval_seconds` and do what is due; without a verb, as `run`."""
+    if context.invoked_subcommand is not None:
+        return
+    if status:
+        show(config, data_dir, db, json)
+    elif trigger:
+        retrain(config, data_dir, db, no_train, json=json)
+    else:
+        run(config, data_dir, db, no_train, max_iterations, json)
+
+
+@app.command()
+def run(
+    config: ConfigOption = None, data_dir: DataDirOption = None, db: Database = None, no_train: NoTrain = False,
+    max_iterations: MaxIterations = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Check the triggers, now and every `check_interval_seconds`, and do what is due, until interrupted."""
+    import signal
+
+    from proxy.loop.library import ContinuousLearningLoop
+
+    class Told(ContinuousLearningLoop):
+        def run_iteration(self, train_fn: Callable[[str], Any] | None = None) -> dict[str, Any]:
+            result = super().run_iteration(train_fn)
+            _print_result(result, json=json)
+            return result
+
+    settings, service = _settings(config, data_dir, db)
+    _refuse_beside_server(service, db)
+    train = None if no_train else _train_function(service)
+    with Told(settings) as engine:
+        earlier = signal.signal(signal.SIGTERM, lambda *_: engine.stop())
+        try:
+            engine.run_loop(train, max_iterations)
+        except KeyboardInterrupt:
+            engine.stop()
+        finally:
+            signal.signal(signal.SIGTERM, earlier)
+
+
+@app.command("status")
+def show(
+    config: ConfigOption = None, data_dir: DataDirOption = None, db: Database = None, json: JsonOption = False
+) -> None:
+    """Show usage, triggers, models and the next step."""
+    from proxy.loop.library import ContinuousLearningLoop
+
+    settings, service = _settings(config, data_dir, db)
+    if db is None and running_address(service, "admin") is not None:
+        server_status(config, data_dir, json=json)
+        return
+    if not Path(settings.db_path).expanduser().is_file():
+        fail(Exit.UNREACHABLE, f"{settings.db_path}: no usage database there; log something first, or give --db")
+    with ContinuousLearningLoop(settings) as engine:
+        summary = engine.get_status_summary()
+    if json:
+        print_json(summary)
+    else:
+        _print_summary(summary)
+
+
+@app.command("trigger")
+def retrain(
+    config: ConfigOption = None, data_dir: DataDirOption = None, db: Database = None, no_train: NoTrain = False,
+    why: Why = "asked for on the command line", json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Retrain now, whatever the triggers say; with `--no-train` only prepare the data."""
+    from proxy.loop.library import ContinuousLearningLoop
+
+    settings, service = _settings(config, data_dir, db)
+    if db is None and running_address(service, "admin") is not None:
+        order("trigger", {"no_train": True} if no_train else {}, why, Where(config, data_dir), json=json)
+        return
+    train = None if no_train else _train_function(service)
+    with ContinuousLearningLoop(settings) as engine:
+        result = engine.trigger(train, no_train=no_train, who=getpass.getuser(), why=why)
+    _print_result(result, json=json)
+    if (result["retrain"] or {}).get("status") not in ("completed", "data_prepared"):
+        raise typer.Exit(int(Exit.FAILED))
+
+
+def _settings(path: Path | None, data_dir: str | None, db: str | None) -> tuple[LoopConfig, Config]:
+    """The library's settings and the service's, from one file: the library's own keys are taken out first."""
+    from proxy.app.paths import DataDir
+    from proxy.config import LoopConfig, LoopSettings
+    from proxy.config.load import load_document, parse_as, read_document
+
+    own = {field.name for field in fields(LoopConfig)} - {field.name for field in fields(LoopSettings)}
+    try:
+        document = read_document(path) if path is not None else {}
+        given = {name: document.pop(name) for name in own & document.keys()}
+        service = load_document(
+            document, {"server.data_dir": data_dir}, os.environ, source=str(path or "configuration")
+        )
+        data = DataDir.of(service)
+        places = {
+            "db_path": str(data.root / "ratchet.db"),
+            "output_dir": str(data.training),
+            "models_dir": str(data.models),
+            "champion_name": service.champion.name,
+        }
+        library = parse_as(LoopConfig, places | given | ({"db_path": db} if db else {}), source=str(path))
+    except ConfigError as exc:
+        fail(Exit.CONFIG, str(exc))
+    shared = {field.name: getattr(service, field.name) for field in fields(LoopSettings)}
+    return replace(library, **shared), service
+
+
+def _refuse_beside_server(service: Config, db: str | None) -> None:
+    server = running_address(service, "admin") if db is None else None
+    if server is not None:
+        fail(
+            Exit.FAILED, f"a server runs on this data directory ({server}), and its loop with it; see `ratchet status`"
+        )
+
+
+def _train_function(service: Config) -> Callable[[str], Any] | None:
+    """The function that `trainer.callable` names, from the working directory or anything installed."""
+    import importlib
+    import sys
+
+    trainer = service.trainer
+    if trainer.kind == "none":
+        return None
+    if trainer.kind != "callable" or trainer.callable is None:
+        fail(Exit.CONFIG, f"trainer.kind: {trainer.kind} needs `ratchet serve`; here, callable or none")
+    module, _, name = trainer.callable.partition(":")
+    sys.path.insert(0, os.getcwd())
+    try:
+        function = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as exc:
+        fail(Exit.CONFIG, f"trainer.callable: {trainer.callable} can not be imported ({exc})")
+    if not callable(function):
+        fail(Exit.CONFIG, f"trainer.callable: {trainer.callable} is not a function")
+    return cast("Callable[[str], Any]", function)
+
+
+def _print_result(result: dict[str, Any], *, json: bool) -> None:
+    if json:
+        print_json(result)
+        return
+    retrained, said = result["retrain"], []
+    if retrained:
+        where = retrained.get("data_path") or retrained.get("reason") or ""
+        said.append(f"retrain by {retrained['trigger']}: {retrained['status']} {where}".rstrip())
+    events = ("challenger_deployed", "champion_promoted", "rolled_back")
+    said += [f"{name.replace('_', ' ')}: {result[name]}" for name in events if result.get(name)]
+    update = result.get("ab_test_update")
+    if update:
+        said.append(f"test: {update['verdict']}" + (f", {update['reasons'][0]}" if update["reasons"] else ""))
+    typer.echo(f"{result['timestamp']}  {'; '.join(said) or 'nothing to do'}")
+
+
+def _print_summary(summary: dict[str, Any]) -> None:
+    from proxy.cli.status import print_next, print_triggers
+
+    status, usage = summary["status"], summary["usage_stats"]
+    out = console()
+    out.print(f"[bold]{status['phase']}[/bold]{' (paused)' if status['paused'] else ''}: {status['reason']}")
+    out.print(f"  champion   {status['champion_model']}")
+    if status["challenger_model"]:
+        out.print(f"  challenger {status['challenger_model']}")
+    quality = "–" if usage["avg_quality_score"] is None else f"{usage['avg_quality_score']:.3f}"
+    out.print(f"usage: {usage['total']} calls, {usage['feedback_rate']:.1%} with feedback, average quality {quality}")
+    out.print(f"retrains: {status['total_retrains']}, last {status['last_retrain'] or 'never'}")
+    print_next(out, summary["next"] or {})
+    print_triggers(out, {"progress": summary["triggers"]})
+    for error in status["errors"]:
+        out.print(f"error: {error}", style="red", markup=False)

@@ -1,0 +1,262 @@
+"""`ratchet records`: list, show, export and delete what was recorded. Works with or without a running server."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
+from proxy.cli.stores import key_ring, with_store
+
+if TYPE_CHECKING:
+    from proxy.ids import KeyRing
+    from proxy.store.store import Store
+    from proxy.store.values import RecordFilter, RecordRow
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="List, show, export and delete records.")
+_PAGE = 500
+
+Since = Annotated[str | None, typer.Option(help="From: 2h (ago), 2026-01-31, 2026-01-31T12:00.", show_default=False)]
+Until = Annotated[str | None, typer.Option(help="Up to, exclusive; as --since.", show_default=False)]
+User = Annotated[str | None, typer.Option(help="Sticky key of a user, as the client sent it.", show_default=False)]
+ArmName = Annotated[str | None, typer.Option("--arm", help="champion or challenger.", show_default=False)]
+Model = Annotated[str | None, typer.Option(help="Name of the model that answered.", show_default=False)]
+Status = Annotated[str | None, typer.Option(help="HTTP status, 404 or 5xx.", show_default=False)]
+OutcomeName = Annotated[
+    str | None,
+    typer.Option("--outcome", help="ok, client_disconnect, upstream_error, timeout, truncated.", show_default=False),
+]
+Kind = Annotated[str | None, typer.Option(help="chat, completions, responses, messages, …", show_default=False)]
+MinQuality = Annotated[str | None, typer.Option(help="Lowest quality score, 0 to 1.", show_default=False)]
+MaxQuality = Annotated[str | None, typer.Option(help="Highest quality score, 0 to 1.", show_default=False)]
+Votes = Annotated[str | None, typer.Option("--feedback", help="positive, negative, any or none.", show_default=False)]
+Text = Annotated[str | None, typer.Option(help="Part of the query or the answer.", show_default=False)]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")]
+
+
+@app.command("list")
+def list_records(
+    config: ConfigOption = None, data_dir: DataDirOption = None, since: Since = None, until: Until = None,
+    user: User = None, arm: ArmName = None, model: Model = None, status: Status = None, outcome: OutcomeName = None,
+    kind: Kind = None, min_quality: MinQuality = None, max_quality: MaxQuality = None, feedback: Votes = None,
+    text: Text = None, limit: Limit = 20, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """List records, newest first."""
+    loaded = read_config(config, data_dir)
+    ring = key_ring(loaded)
+    given = {
+        "since": since, "until": until, "user": user, "arm": arm, "model": model, "status": status, "outcome": outcome,
+        "kind": kind, "min_quality": min_quality, "max_quality": max_quality, "feedback": feedback, "text": text,
+    }  # fmt: skip
+
+    async def work(store: Store) -> list[dict[str, Any]]:
+        criteria = await _filter(store, ring, given)
+        return [_row_document(row, ring) async for row in _rows(store, criteria, limit)]
+
+    rows = with_store(loaded, work)
+    if json:
+        print_json(rows)
+    else:
+        _print_table(rows)
+
+
+@app.command("show")
+def show_record(
+    record: Annotated[str, typer.Argument(help="Id of the record: UUID, signed id, provider's or client-chosen id.")],
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show one record: request, answer, votes, scores, and where it was routed."""
+    loaded = read_config(config, data_dir)
+    ring = key_ring(loaded)
+
+    async def work(store: Store) -> dict[str, Any] | None:
+        return await _full_document(store, ring, record)
+
+    document = with_store(loaded, work)
+    if document is None:
+        fail(Exit.NOT_FOUND, f"there is no record {record}; it may not be ingested yet, or retention has dropped it")
+    if json:
+        print_json(document)
+    else:
+        _print_record(document)
+
+
+@app.command("export")
+def export_records(
+    file: Annotated[Path | None, typer.Argument(help="File to write; else stdout.", show_default=False)] = None,
+    config: ConfigOption = None, data_dir: DataDirOption = None, since: Since = None, until: Until = None,
+    user: User = None, arm: ArmName = None, model: Model = None, kind: Kind = None, min_quality: MinQuality = None,
+    feedback: Votes = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many.")] = None,
+    full: Annotated[bool, typer.Option("--full", help="With raw bodies, headers, votes and scores.")] = False,
+) -> None:  # fmt: skip
+    """Export records as JSON lines, newest first."""
+    loaded = read_config(config, data_dir)
+    ring = key_ring(loaded)
+    given = {"since": since, "until": until, "user": user, "arm": arm, "model": model, "kind": kind,
+             "min_quality": min_quality, "feedback": feedback}  # fmt: skip
+
+    async def work(store: Store) -> int:
+        return await _export(store, ring, await _filter(store, ring, given), file, limit, full=full)
+
+    count = with_store(loaded, work)
+    if file is not None:
+        typer.echo(f"{count} records written to {file}", err=True)
+
+
+@app.command("delete")
+def delete_records(
+    user: Annotated[str, typer.Option("--user", help="Sticky key of the user, as the client sent it.")],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Delete everything of one user, and say which models were trained on it.
+
+    Records, bodies, votes and statistics go; what is still in a spool goes when it is read, and nothing of it ever
+    trains again.
+    """
+    loaded = read_config(config, data_dir)
+    ring = key_ring(loaded)
+    if not yes:
+        typer.confirm(f"Delete everything of the user {user!r}? This can not be undone.", abort=True)
+
+    async def work(store: Store) -> dict[str, Any]:
+        from dataclasses import asdict
+
+        return asdict(await store.delete_user(ring.user_hash(user.encode())))
+
+    deleted = with_store(loaded, work)
+    if json:
+        print_json(deleted)
+        return
+    typer.echo(f"{deleted['records']} records and {deleted['votes']} votes deleted ({deleted['rows']} rows in all)")
+    if deleted["models"]:
+        typer.echo(f"models that were trained on them: {', '.join(deleted['models'])}")
+
+
+async def _filter(store: Store, ring: KeyRing, given: dict[str, str | None]) -> RecordFilter:
+    from proxy.clock import SystemClock
+    from proxy.web.documents import parse_filter
+
+    params = {name: text for name, text in given.items() if text is not None}
+    models = {model.name: model.id for model in await store.models.list()} if "model" in params else {}
+    try:
+        return parse_filter(params, ring, models, SystemClock().now())
+    except ValueError as exc:
+        fail(Exit.USAGE, f"--{str(exc).replace('_', '-', 1)}")
+
+
+async def _rows(store: Store, criteria: RecordFilter, limit: int | None) -> AsyncIterator[RecordRow]:
+    """Newest first, page by page."""
+    cursor: str | None = None
+    left = limit
+    while left is None or left > 0:
+        page = await store.list_records(criteria, cursor=cursor, limit=_PAGE if left is None else min(_PAGE, left))
+        for row in page.rows:
+            yield row
+        cursor = page.cursor
+        left = None if left is None else left - len(page.rows)
+        if cursor is None:
+            return
+
+
+async def _export(
+    store: Store, ring: KeyRing, criteria: RecordFilter, file: Path | None, limit: int | None, *, full: bool
+) -> int:
+    import sys
+
+    import orjson
+    from rich.console import Console
+    from rich.progress import Progress
+
+    count = 0
+    target = sys.stdout.buffer if file is None else file.open("wb")
+    try:
+        with Progress(console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task("records", total=limit)
+            async for row in _rows(store, criteria, limit):
+                document = (await _full_document(store, ring, row.id)) if full else _row_document(row, ring)
+                target.write(orjson.dumps(document) + b"\n")
+                count += 1
+                progress.update(task, advance=1)
+    finally:
+        target.flush() if file is None else target.close()
+    return count
+
+
+def _row_document(row: RecordRow, ring: KeyRing) -> dict[str, Any]:
+    from proxy.ids import RecordIds
+    from proxy.web.documents import row_document
+
+    return row_document(row, RecordIds(ring))
+
+
+async def _full_document(store: Store, ring: KeyRing, name: str) -> dict[str, Any] | None:
+    from proxy.ids import RecordIds
+    from proxy.web.documents import record_document
+    from proxy.web.records import find_record
+
+    ids = RecordIds(ring)
+    view = await find_record(store, ids, name)
+    return None if view is None else record_document(view, ids)
+
+
+def _print_table(rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("id", "time", "model", "arm", "kind"):
+        table.add_column(name, no_wrap=True)
+    for name in ("status", "ms", "tokens", "quality", "votes"):
+        table.add_column(name, no_wrap=True, justify="right")
+    table.add_column("query", no_wrap=True, overflow="ellipsis", min_width=20)
+    for row in rows:
+        status = str(row["status"]) if row["outcome"] == "ok" else f"{row['status']} {row['outcome']}"
+        table.add_row(
+            row["id"], row["created_at"][:19].replace("T", " "), _text(row["model"]), row["arm"], row["kind"], status,
+            f"{row['duration_ms']:.0f}", _text(row["completion_tokens"]), _number(row["quality"]),
+            _number(row["feedback"]), " ".join((row["query"] or "").split())[:200],
+        )  # fmt: skip
+    console().print(table if rows else "no records match")
+
+
+def _print_record(document: dict[str, Any]) -> None:
+    from rich.panel import Panel
+    from rich.pretty import Pretty
+    from rich.text import Text as RichText
+
+    out = console()
+    aside = ("query", "response", "exchange", "votes", "scores")
+    facts = {name: value for name, value in document.items() if name not in aside and value is not None}
+    out.print(Panel(Pretty(facts, expand_all=True), title=f"Record {document['id']}", title_align="left"))
+    for name in ("query", "response"):
+        if document[name] is not None:
+            out.print(Panel(RichText(document[name]), title=name, title_align="left"))
+    exchange = document["exchange"]
+    if exchange is None:
+        out.print("Request and answer have been dropped by retention.")
+    elif document["response"] is None:
+        out.print(Panel(RichText(exchange["request"]), title=f"request {exchange['target']}", title_align="left"))
+        out.print(Panel(RichText(exchange["response"]), title="answer", title_align="left"))
+    if document["scores"]:
+        out.print(Panel(Pretty(document["scores"]), title="scores", title_align="left"))
+    for vote in document["votes"]:
+        said = {name: value for name, value in vote.items() if value not in (None, {}, False)}
+        out.print(Panel(Pretty(said, expand_all=True), title=f"vote of {vote['source']}", title_align="left"))
+
+
+def _text(value: Any) -> str:
+    return "–" if value is None else str(value)
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.2f}" if value < 0 else f"{value:.2f}"

@@ -1,0 +1,82 @@
+"""`ratchet serve`: start the proxy."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Any
+
+import typer
+
+from proxy.cli.common import ConfigOption, DataDirOption, Exit, fail, read_config
+
+__all__ = ["SetOption", "parse_settings", "serve"]
+
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any other setting, e.g. --set gateway.via=true. Repeatable.",
+        show_default=False,
+    ),
+]
+
+
+def serve(
+    champion: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Base URL of the model's server (champion.url).", show_default=False),
+    ] = None,
+    config: ConfigOption = None,
+    host: Annotated[str | None, typer.Option(help="Public address (server.host).", show_default="127.0.0.1")] = None,
+    port: Annotated[int | None, typer.Option(help="Public port (server.port).", show_default="8080")] = None,
+    admin_host: Annotated[
+        str | None, typer.Option(help="Admin address (admin.host).", show_default="127.0.0.1")
+    ] = None,
+    admin_port: Annotated[int | None, typer.Option(help="Admin port (admin.port).", show_default="8081")] = None,
+    workers: Annotated[int | None, typer.Option(help="Gateway processes (server.workers).", show_default="1")] = None,
+    data_dir: DataDirOption = None,
+    settings: SetOption = None,
+) -> None:
+    """Serve: forward every request, keep each user on one model, record, learn.
+
+    `ratchet serve --champion http://127.0.0.1:8000` is enough to start. Then point clients at http://127.0.0.1:8080
+    instead of at the model; metrics and console are on http://127.0.0.1:8081. SIGTERM finishes open streams and stops.
+    """
+    overrides = {
+        "champion.url": champion,
+        "server.host": host,
+        "server.port": port,
+        "server.workers": workers,
+        "admin.host": admin_host,
+        "admin.port": admin_port,
+        **parse_settings(settings),
+    }
+    loaded = read_config(config, data_dir, overrides)
+    from proxy.config import check_serving, load_config
+    from proxy.errors import ConfigError
+
+    try:
+        check_serving(loaded)
+    except ConfigError as exc:
+        fail(Exit.CONFIG, str(exc))
+    from proxy.app import serve as run
+
+    raise typer.Exit(
+        run(loaded, config, lambda: load_config(config, {"server.data_dir": data_dir, **overrides}, os.environ))
+    )
+
+
+def parse_settings(settings: list[str] | None) -> dict[str, Any]:
+    """`["gateway.via=true"]` as overrides; a key that does not exist is left for the configuration to refuse."""
+    from proxy.config.model import Config
+    from proxy.config.parse import from_text, keys
+
+    hints = {key.path: key.hint for key in keys(Config)}
+    overrides: dict[str, Any] = {}
+    for setting in settings or ():
+        path, equals, text = setting.partition("=")
+        if not equals:
+            fail(Exit.USAGE, f"--set {setting}: write KEY=VALUE, for example --set server.port=9000")
+        overrides[path] = from_text(hints.get(path, str), text)
+    return overrides

@@ -1,0 +1,141 @@
+"""`ratchet status`: what the loop is doing, what it waits for, and why."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from proxy.cli.common import (
+    AdminUrlOption,
+    ConfigOption,
+    DataDirOption,
+    JsonOption,
+    TokenOption,
+    console,
+    print_json,
+    read_config,
+)
+from proxy.cli.http import admin_server, ask
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["print_next", "print_status", "print_triggers", "status"]
+
+
+def status(
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    admin_url: AdminUrlOption = None,
+    token: TokenOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show phase, next action and why, progress of every trigger, and the running experiment.
+
+    The same document as GET /status on the admin port, and as the metrics: one snapshot, three readers.
+    """
+    document = ask(admin_server(read_config(config, data_dir), admin_url, token), "/status")
+    if json:
+        print_json(document)
+    else:
+        print_status(document)
+
+
+def print_status(document: dict[str, Any]) -> None:
+    """The status document for people. What is missing in it is left out, so that it works while the store is away."""
+    out = console()
+    phase = document.get("phase") or {}
+    if phase:
+        paused = " [yellow](paused)[/yellow]" if phase.get("paused") else ""
+        since = f" since {_time(phase['since'])}" if phase.get("since") else ""  # none while the controller starts
+        out.print(f"[bold]{phase['name']}[/bold]{paused}{since}: {phase['reason']}")
+    for name in ("champion", "challenger", "previous"):
+        model = document.get(name)
+        if model:
+            health = {True: "healthy", False: "[red]not healthy[/red]", None: "not asked"}[model.get("healthy")]
+            out.print(f"  {name:<11}{model['name']} ({health})")
+    print_next(out, document.get("next") or {})
+    _print_run(out, document.get("run"))
+    print_triggers(out, document.get("triggers") or {})
+    _print_experiment(out, document.get("experiment"))
+    _print_replicas(out, document.get("replicas") or ())
+    for note in [*document.get("notes", ()), *([document["problem"]] if document.get("problem") else ())]:
+        out.print(f"note: {note}", style="yellow", markup=False)
+
+
+def print_next(out: Console, plan: dict[str, Any]) -> None:
+    """What the loop does next or waits for, and why: `next` of the status document."""
+    action, held = plan.get("action"), plan.get("held")
+    if action:
+        out.print(f"next: [bold]{action['action']}[/bold]")
+    elif held:
+        out.print(f"waiting to do: [bold]{held['action']}[/bold]")
+    for reason in plan.get("reasons", ()):
+        out.print(f"  · {reason}", markup=False)
+    if plan.get("wake_at"):
+        out.print(f"  looks again at {_time(plan['wake_at'])}")
+
+
+def _print_run(out: Console, run: dict[str, Any] | None) -> None:
+    if run:
+        progress = "" if run.get("progress") is None else f" {run['progress']:.0%}"
+        out.print(
+            f"run {run['id']} ({run['trigger']}): {run['status']}{progress} {run.get('message') or ''}", markup=False
+        )
+
+
+def print_triggers(out: Console, triggers: dict[str, Any]) -> None:
+    """How near each trigger is: `triggers` of the status document."""
+    from rich.progress_bar import ProgressBar
+    from rich.table import Table
+
+    rows = triggers.get("progress") or ()
+    if not rows:
+        return
+    table = Table("trigger", "", "now", "due at", "", box=None, header_style="bold")
+    for row in rows:
+        bar = ProgressBar(total=1.0, completed=min(1.0, row["fraction"] or 0.0), width=20) if row["enabled"] else "off"
+        table.add_row(row["name"], bar, _figure(row["value"]), _figure(row["target"]), row["reason"])
+    out.print(table)
+    if triggers.get("hold"):
+        out.print(f"  held: {triggers['hold']}", markup=False)
+
+
+def _print_experiment(out: Console, experiment: dict[str, Any] | None) -> None:
+    if not experiment:
+        return
+    share, since = 100 * experiment["share"], _time(experiment["started_at"])
+    out.print(f"experiment {experiment['id']}: {share:g} % of the users since {since}")
+    assessment = experiment.get("assessment")
+    if assessment:
+        out.print(f"  verdict so far: [bold]{assessment['verdict']}[/bold]")
+        for reason in assessment.get("reasons", ()):
+            out.print(f"  · {reason}", markup=False)
+
+
+def _print_replicas(out: Console, replicas: Sequence[dict[str, Any]]) -> None:
+    """Who shares the database, where several can."""
+    if not replicas:
+        return
+    from rich.table import Table
+
+    table = Table("replica", "", "version", "seen", "routes", "behind", box=None, header_style="bold")
+    for row in replicas:
+        role = "leads" if row["leader"] and row["alive"] else "follows" if row["alive"] else "[red]gone[/red]"
+        age, routes = _figure(row["seen_s_ago"]), _figure(row["routes_version"])
+        table.add_row(
+            f"{row['host']} {row['id']}", role, row["version"], f"{age} s ago", routes, f"{row['lag_s']:.1f} s"
+        )
+    out.print(table)
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4g}"
+
+
+def _time(at: float | None) -> str:
+    if at is None:
+        return "?"
+    from proxy.web.documents import iso
+
+    return iso(int(at * 1e6))[:19].replace("T", " ") + " UTC"

@@ -1,0 +1,92 @@
+"""Opening the store for one command, and turning what can go wrong there into an exit code."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from proxy.cli.common import Exit, fail
+from proxy.errors import ConfigError, PermanentError, TemporaryError
+
+if TYPE_CHECKING:
+    from proxy.config.model import Config
+    from proxy.ids import KeyRing
+    from proxy.store.archive import ArchiveSource, Place
+    from proxy.store.store import Store
+
+__all__ = ["key_ring", "open_place", "with_archive", "with_store"]
+
+T = TypeVar("T")
+
+
+def with_store(config: Config, work: Callable[[Store], Awaitable[T]]) -> T:
+    """Open the store of `config`, do `work`, close it; a server may run meanwhile. Ends the command on failure."""
+    from proxy.app.paths import DataDir
+
+    data = DataDir.of(config)
+    if config.store.url is None and not (data.root / "ratchet.db").is_file():
+        fail(
+            Exit.UNREACHABLE,
+            f"{data.root}: no database there yet; start `ratchet serve`, or give --data-dir or --config",
+        )
+    return _run(_opened(data.store_url(config), config, work))
+
+
+def with_archive(url: str, work: Callable[[ArchiveSource], Awaitable[T]]) -> T:
+    """Do `work` on the archive at `url`. Ends the command on failure, and where nothing is archived there."""
+
+    async def opened() -> T:
+        place = open_place(url)
+        from proxy.store.archive import ArchiveSource
+
+        if not await asyncio.to_thread(place.dates):
+            fail(Exit.NOT_FOUND, f"{url}: nothing is archived there; write it with `ratchet data archive`")
+        return await work(ArchiveSource(place))
+
+    return _run(opened())
+
+
+def open_place(url: str) -> Place:
+    """The archive at `url`. Raises PermanentError without the libraries that it needs."""
+    try:
+        from proxy.store.archive import Place
+    except ImportError as exc:
+        raise PermanentError(f"an archive needs more libraries ({exc}): pip install 'ratchet-proxy[archive]'") from exc
+    return Place(url)
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    try:
+        return asyncio.run(work)
+    except ConfigError as exc:
+        fail(Exit.CONFIG, str(exc))
+    except TemporaryError as exc:
+        fail(Exit.UNREACHABLE, str(exc))
+    except PermanentError as exc:
+        fail(Exit.FAILED, str(exc))
+
+
+async def _opened(url: str, config: Config, work: Callable[[Store], Awaitable[T]]) -> T:
+    from proxy.clock import SystemClock
+    from proxy.store.store import Store
+
+    store = await Store.open(url, clock=SystemClock(), pool_size=config.store.pool_size)
+    try:
+        return await work(store)
+    finally:
+        await store.close()
+
+
+def key_ring(config: Config) -> KeyRing:
+    """The install's keys; ends the command where there are none or they can not be read."""
+    from proxy.app.paths import DataDir
+    from proxy.ids import KeyRing
+
+    path = DataDir.of(config).keys
+    try:
+        return KeyRing(path)
+    except FileNotFoundError:
+        fail(Exit.UNREACHABLE, f"{path}: no keys there yet; start `ratchet serve`, or give --data-dir or --config")
+    except (OSError, ValueError) as exc:
+        fail(Exit.FAILED, str(exc))

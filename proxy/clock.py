@@ -1,0 +1,55 @@
+"""Where time comes from: the only module that may read the system clock.
+
+Wall time (`now`) dates things; `monotonic` measures them. Tests hand in a `ManualClock` and move it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Protocol
+
+__all__ = ["Clock", "ManualClock", "SystemClock"]
+
+
+class Clock(Protocol):
+    """A source of wall time and of monotonic time, both in seconds."""
+
+    def now(self) -> float:
+        """Unix seconds, UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds from an arbitrary origin; never goes back."""
+        ...
+
+
+class SystemClock:
+    """The machine's clocks."""
+
+    now = staticmethod(time.time)
+    monotonic = staticmethod(time.monotonic)
+
+
+class ManualClock:
+    """A clock that moves only when told to."""
+
+    def __init__(self, now: float = 1_700_000_000.0) -> None:
+        self._now = now
+        self._monotonic = 0.0
+
+    def now(self) -> float:
+        """Unix seconds, UTC."""
+        return self._now
+
+    def monotonic(self) -> float:
+        """Seconds since construction, as advanced."""
+        return self._monotonic
+
+    def advance(self, seconds: float) -> None:
+        """Move both clocks forward by `seconds`."""
+        self._now += seconds
+        self._monotonic += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Move only the wall clock (either way), as NTP or an operator does."""
+        self._now += seconds

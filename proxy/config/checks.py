@@ -1,0 +1,222 @@
+"""What a configuration may not say: numbers out of range, forms that mean nothing, settings that contradict.
+
+Ranges are a table in `ranges.py`, forms of text a table here, contradictions one generator per subject. What can
+not apply, because the library's LoopConfig has no such table, is left out.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from proxy.config.model import Config
+from proxy.config.parse import Problem, keys, show
+from proxy.config.ranges import RANGES
+from proxy.errors import ConfigError
+
+__all__ = ["check_serving", "contradictions", "is_loopback"]
+
+
+_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_CALLABLE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a listener on `host`."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def check_serving(config: Config) -> None:
+    """Raise ConfigError where `config`, although sound, is not enough to serve: there is no model to forward to."""
+    if not config.champion.url:
+        raise ConfigError(
+            "champion.url: not set, so there is nothing to forward to; "
+            'give `--champion http://127.0.0.1:8000`, or url = "…" under [champion]'
+        )
+
+
+def contradictions(config: Any) -> Iterator[Problem]:
+    """Everything that is wrong with the values of `config`, one Problem each."""
+    yield from _out_of_range(config)
+    yield from _loop(config)
+    if isinstance(config, Config):
+        yield from _process(config)
+        yield from _bad_forms(config)
+        yield from _adapters(config)
+
+
+def _value(config: Any, path: str) -> Any:
+    for part in path.split("."):
+        config = getattr(config, part)
+    return config
+
+
+def _out_of_range(config: Any) -> Iterator[Problem]:
+    present = {key.path for key in keys(type(config))}
+    for interval, paths in RANGES.items():
+        for path in paths:
+            value = _value(config, path) if path in present else None
+            if value is not None and (complaint := interval.complaint(value)) is not None:
+                yield Problem(path, complaint)
+
+
+def _loop(config: Any) -> Iterator[Problem]:
+    test, data = config.ab_test_config, config.generator_config
+    if test.min_duration_hours > test.max_duration_hours:
+        message = f"{show(test.min_duration_hours)} is more than max_duration_hours ({show(test.max_duration_hours)}); no test could end"
+        yield Problem("ab_test_config.min_duration_hours", message)
+    if test.quality_weight + test.feedback_weight + test.latency_weight == 0:
+        message = "all three weights are 0, so nothing can be better; give at least one of quality_weight, feedback_weight, latency_weight"
+        yield Problem("ab_test_config.quality_weight", message)
+    if data.include_existing_data and not data.existing_data_path:
+        message = "true, but existing_data_path is not set; name the JSONL file to mix in"
+        yield Problem("generator_config.include_existing_data", message)
+
+
+def _process(config: Config) -> Iterator[Problem]:
+    server, admin, spool = config.server, config.admin, config.spool
+    if not server.data_dir:
+        yield Problem("server.data_dir", 'empty; name a directory, for example data_dir = "ratchet-data"')
+    if spool.segment_bytes > spool.max_bytes:
+        message = f"{spool.segment_bytes} is more than spool.max_bytes ({spool.max_bytes}); make it smaller"
+        yield Problem("spool.segment_bytes", message)
+    if (server.tls_cert_file is None) != (server.tls_key_file is None):
+        given, missing = ("cert", "key") if server.tls_cert_file else ("key", "cert")
+        yield Problem(f"server.tls_{missing}_file", f"not set, although tls_{given}_file is; HTTPS needs both")
+    if admin.enabled:
+        yield from _admin(config)
+
+
+def _admin(config: Config) -> Iterator[Problem]:
+    server, admin = config.server, config.admin
+    if not is_loopback(admin.host) and not (admin.token or admin.token_file):
+        message = (f'"{admin.host}" can be reached from other machines, and there is no admin.token; '
+                   "set admin.token_file (or token), or listen on 127.0.0.1")  # fmt: skip
+        yield Problem("admin.host", message)
+    if admin.metrics_need_token and not (admin.token or admin.token_file):
+        yield Problem("admin.metrics_need_token", "true, but there is no admin.token; set admin.token_file or token")
+    if admin.port == server.port != 0 and (admin.host == server.host or {"0.0.0.0", "::"} & {admin.host, server.host}):
+        yield Problem("admin.port", f"{admin.port} is server.port, too; choose another one")
+
+
+def _bad_forms(config: Config) -> Iterator[Problem]:
+    for test, paths in _FORMS.items():
+        for path in paths:
+            value = _value(config, path)
+            for text in value if isinstance(value, tuple) else (value,):
+                if text and (complaint := test(text)) is not None:
+                    yield Problem(path, complaint)
+
+
+def _url(text: str) -> str | None:
+    if (complaint := _webhook(text)) is not None:
+        return complaint
+    parts = urlsplit(text)
+    if parts.query or parts.fragment:
+        return f"{show(text)} has a query or fragment; give scheme, host, port and path only"
+    return None
+
+
+def _webhook(text: str) -> str | None:
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError as exc:
+        return f"{show(text)} is no URL ({exc}); write it like http://127.0.0.1:8000"
+    if parts.scheme not in ("http", "https") or not host or any(char <= " " or char == "\x7f" for char in text):
+        return f"{show(text)} is no URL of an HTTP server; write it like http://127.0.0.1:8000"
+    if parts.username or parts.password:
+        return "has a user name or password in it; leave it out and use the key or token setting of this table"
+    return None
+
+
+def _store_url(text: str) -> str | None:
+    if re.match(r"(sqlite|postgres(ql)?)(\+\w+)?://", text):
+        return None
+    return "is neither sqlite:///path/to/file.db nor postgresql://user:password@host/database"
+
+
+def _header_name(text: str) -> str | None:
+    return None if _TOKEN.fullmatch(text) else f"{show(text)} is no header name; use letters, digits and hyphens"
+
+
+def _secret(text: str) -> str | None:
+    if text.isprintable() and text.isascii() and text == text.strip():
+        return None
+    return "has spaces around it, or characters that a header can not carry; write the bare secret"
+
+
+def _origin(text: str) -> str | None:
+    parts = urlsplit(text)
+    if text == "*" or (parts.scheme and parts.netloc and text == f"{parts.scheme}://{parts.netloc}"):
+        return None
+    return f"{show(text)} is no origin; write scheme, host and port only, like https://chat.example.com, or *"
+
+
+def _pattern(text: str) -> str | None:
+    try:
+        re.compile(text)
+    except re.error as exc:
+        return f"{show(text)} is no regular expression ({exc})"
+    return None
+
+
+def _pointer(text: str) -> str | None:
+    if text.startswith("/"):
+        return None
+    return f"{show(text)} is no JSON pointer; it starts with a slash, like /choices/0/text"
+
+
+def _path(text: str) -> str | None:
+    return None if text.startswith("/") else f"{show(text)} is no path; it starts with a slash, like /health"
+
+
+def _callable(text: str) -> str | None:
+    return None if _CALLABLE.fullmatch(text) else f"{show(text)} is not of the form package.module:function"
+
+
+_FORMS: Final[dict[Callable[[str], str | None], tuple[str, ...]]] = {
+    _url: ("champion.url", "trainer.url", "deployer.url", "deployer.urls"),
+    _webhook: ("notify.urls",),
+    _store_url: ("store.url",),
+    _header_name: ("champion.api_key_header", "capture.no_train_header", "sticky.headers"),
+    _secret: ("champion.api_key", "feedback.token", "admin.token"),
+    _origin: ("feedback.cors_origins",),
+    _pattern: ("capture.redaction.patterns",),
+    _pointer: (
+        "capture.query_pointers",
+        "capture.response_pointers",
+        "capture.user_pointers",
+        "capture.quality_pointers",
+    ),
+    _path: ("capture.skip_paths", "deployer.health_path"),
+    _callable: ("capture.redaction.callable", "trainer.callable"),
+}
+
+
+def _adapters(config: Config) -> Iterator[Problem]:
+    """What the chosen kind of trainer and deployer needs."""
+    for table, needs in (("trainer", _TRAINER_NEEDS), ("deployer", _DEPLOYER_NEEDS)):
+        settings = getattr(config, table)
+        key, remedy = needs.get(settings.kind, (None, ""))
+        if key is not None and not getattr(settings, key) and not (settings.kind == "vllm_lora" and settings.urls):
+            yield Problem(f"{table}.{key}", f"not set, although {table}.kind is {settings.kind}; {remedy}")
+
+
+_TRAINER_NEEDS: Final = {
+    "callable": ("callable", 'write callable = "package.module:train_model"'),
+    "command": ("command", 'write command = ["python", "train.py", "{data_path}"]'),
+    "http": ("url", "give the webhook's URL"),
+    "ray": ("url", "give the dashboard's URL, like http://127.0.0.1:8265"),
+}
+_DEPLOYER_NEEDS: Final = {
+    "command": ("command", 'write command = ["python", "serve.py", "{model_path}", "{port}"]'),
+    "http": ("url", "give the webhook's URL"),
+    "vllm_lora": ("url", "give the base URL of the vLLM server"),
+}

@@ -1,0 +1,71 @@
+"""The whole configuration as one value. Each table is a frozen dataclass with a line under every key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from policies.scoring import ScoringConfig
+from proxy.config.loop import DeployerConfig, LoopSettings, NotifyConfig, TrainerConfig
+from proxy.config.serving import (
+    AdminConfig,
+    CaptureConfig,
+    ChampionConfig,
+    GatewayConfig,
+    ServerConfig,
+    SpoolConfig,
+    StickyConfig,
+)
+from proxy.config.storage import StoreConfig
+
+__all__ = ["Config", "FeedbackConfig", "ScoringConfig", "TelemetryConfig"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackConfig:
+    """The side endpoint for thumbs, corrections and scores."""
+
+    token: str | None = field(default=None, repr=False, metadata={"secret": True})
+    """Bearer token for votes by provider id or client-chosen id. None: only signed record ids are accepted."""
+    token_file: str | None = None
+    """File that holds the token."""
+    cors_origins: tuple[str, ...] = ()
+    """Origins whose pages may post votes, e.g. https://chat.example.com; `*` for any."""
+    rate_per_second: float = 50.0
+    """Votes per second per client address and worker; 429 over it. Whoever holds the token is not limited. 0: no limit."""
+    max_batch: int = 1000
+    """Votes in one request."""
+    max_age_days: float = 90.0
+    """Votes for older records are refused with 410."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetryConfig:
+    """Metrics and logs of the proxy itself."""
+
+    otel_names: bool = False
+    """Export OpenTelemetry GenAI names beside ours (gen_ai_server_request_duration_seconds, …)."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """debug, info, warning or error."""
+    log_format: Literal["text", "json"] = "text"
+    """text, or json (one object a line)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(LoopSettings):
+    """Everything `ratchet serve` can be told. Defaults are safe on a laptop; only `champion.url` has none."""
+
+    server: ServerConfig = field(default_factory=ServerConfig)
+    admin: AdminConfig = field(default_factory=AdminConfig)
+    champion: ChampionConfig = field(default_factory=ChampionConfig)
+    sticky: StickyConfig = field(default_factory=StickyConfig)
+    gateway: GatewayConfig = field(default_factory=GatewayConfig)
+    capture: CaptureConfig = field(default_factory=CaptureConfig)
+    spool: SpoolConfig = field(default_factory=SpoolConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
+    scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    deployer: DeployerConfig = field(default_factory=DeployerConfig)
+    notify: NotifyConfig = field(default_factory=NotifyConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)

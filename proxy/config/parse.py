@@ -1,0 +1,231 @@
+"""From plain data (what TOML and JSON give) to the settings' dataclasses, with every problem at once.
+
+A small parser of our own instead of pydantic's: building pydantic's validators costs 0.6 s of every start,
+more than everything else that has to happen before the first request, and half of it would be rewriting its
+messages. The dataclasses use eight shapes of type and no others; `coerce` reads like the list of them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import json
+import math
+import types
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from proxy.config.model import Config
+
+__all__ = ["Key", "Problem", "from_text", "hints", "keys", "nearest", "optional", "parse_table", "show"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with a configuration."""
+
+    path: str
+    """The key, dotted from the top, e.g. `server.port`; empty for the file as a whole."""
+    message: str
+    """Value, why it can not be used, and what to write instead."""
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.message}" if self.path else self.message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Key:
+    """One setting: where it is, what it takes, what it is when nobody says."""
+
+    path: str
+    hint: Any
+    """The resolved annotation, e.g. `int` or `str | None`."""
+    default: Any
+    secret: bool
+    """Whether its value must never be printed."""
+    owner: type
+    """The dataclass that declares it."""
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition(".")[2]
+
+
+class _WrongTypeError(ValueError):
+    """The value has the wrong type; the text says what was expected."""
+
+
+@functools.cache
+def hints(cls: type) -> dict[str, Any]:
+    """Resolved annotations of the fields of the dataclass `cls`, in the order of declaration."""
+    resolved = get_type_hints(cls)
+    return {field.name: resolved[field.name] for field in dataclasses.fields(cls)}
+
+
+def keys(cls: type, prefix: str = "") -> Iterator[Key]:
+    """Every setting of the dataclass `cls`, nested tables included."""
+    for field in dataclasses.fields(cls):
+        hint = hints(cls)[field.name]
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            yield from keys(hint, f"{prefix}{field.name}.")
+        else:
+            default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+            secret = bool(field.metadata.get("secret"))
+            yield Key(path=prefix + field.name, hint=hint, default=default, secret=secret, owner=cls)
+
+
+def parse_table(cls: type[T], data: Mapping[str, Any], problems: list[Problem], prefix: str = "") -> T:
+    """`data` as the dataclass `cls`; what can not be used is added to `problems` and left at its default."""
+    known: dict[str, Any] = hints(cls)  # type: ignore[arg-type]
+    secrets = {field.name for field in dataclasses.fields(cls) if field.metadata.get("secret")}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for name, value in data.items():
+        path = prefix + str(name)
+        hint = known.get(name)
+        if hint is None:
+            problems.append(Problem(path, f"unknown key{_suggestion(name, known, prefix)}"))
+        elif dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            if isinstance(value, Mapping):
+                values[name] = parse_table(hint, value, problems, f"{path}.")
+            else:
+                message = f"{show(value)} is not a table; write [{path}] and its keys below"
+                problems.append(Problem(path, message))
+        else:
+            try:
+                values[name] = coerce(hint, value)
+            except _WrongTypeError as exc:
+                shown = "the value" if name in secrets else show(value)
+                problems.append(Problem(path, f"{shown} is not {exc}{_example(cls, name)}"))
+    return cls(**values)
+
+
+def coerce(hint: Any, value: Any) -> Any:
+    """`value` as the type `hint`; raises with what was expected."""
+    if (inner := optional(hint)) is not None:
+        if value is None or (inner is not str and value == "none"):
+            return None
+        return coerce(inner, value)
+    origin = get_origin(hint)
+    if origin is Literal:
+        if value in get_args(hint) and isinstance(value, str):
+            return value
+        raise _WrongTypeError(f"one of {', '.join(get_args(hint))}{_close(value, get_args(hint))}")
+    if origin is tuple:
+        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise _WrongTypeError("a list of texts")
+    if origin is dict:
+        if isinstance(value, Mapping) and all(isinstance(item, str) for pair in value.items() for item in pair):
+            return dict(value)
+        raise _WrongTypeError("a table of texts")
+    return _scalar(hint, value)
+
+
+def _scalar(hint: Any, value: Any) -> Any:
+    if hint is bool and isinstance(value, bool):
+        return value
+    if hint is str and isinstance(value, str):
+        return value
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if hint is float and number:
+        return float(value)
+    if hint is int and number and float(value).is_integer():
+        return int(value)
+    raise _WrongTypeError(_EXPECTED[hint])
+
+
+_EXPECTED: Final = {bool: "true or false", str: "a text in quotes", float: "a number", int: "a whole number"}
+
+
+def optional(hint: Any) -> Any | None:
+    """The X of `X | None`, or None for any other type."""
+    if get_origin(hint) not in (Union, types.UnionType):
+        return None
+    inner = [arg for arg in get_args(hint) if arg is not type(None)]
+    return inner[0]
+
+
+def from_text(hint: Any, text: str) -> Any:
+    """What the environment variable's or option's `text` means for a key of type `hint`.
+
+    Text that means nothing there is returned as it is: the parser then says what it wanted.
+    """
+    if (inner := optional(hint)) is not None:
+        return None if text.lower() in ("", "none") else from_text(inner, text)
+    if hint is bool:
+        return _SWITCH.get(text.lower(), text)
+    origin = get_origin(hint)
+    if origin is tuple:
+        return (
+            _json(text) if text.lstrip().startswith("[") else [part.strip() for part in text.split(",") if part.strip()]
+        )
+    if origin is dict or hint in (int, float):
+        return _json(text)
+    return text
+
+
+_SWITCH: Final = {
+    "true": True,
+    "1": True,
+    "yes": True,
+    "on": True,
+    "false": False,
+    "0": False,
+    "no": False,
+    "off": False,
+}
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def show(value: Any, limit: int | None = 60) -> str:
+    """`value` as it would be written in the file, cut to `limit` characters."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        text = f'"{value}"'
+    elif isinstance(value, list | tuple):
+        text = f"[{', '.join(show(item, limit) for item in value)}]"
+    else:
+        text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
+    return text if limit is None or len(text) <= limit else f"{text[: limit - 1]}…"
+
+
+def _example(cls: type, name: str) -> str:
+    key = next(key for key in keys(cls) if key.path == name)
+    if key.default in (None, (), {}, "") or key.secret:
+        return ""
+    return f"; for example {name} = {show(key.default)}"
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The one of `names` that `name` was probably meant to be, or None."""
+    return next(iter(difflib.get_close_matches(name, list(names), n=1, cutoff=0.6)), None)
+
+
+def _close(value: Any, names: tuple[str, ...]) -> str:
+    near = nearest(str(value), names)
+    return f"; did you mean {near}?" if near else ""
+
+
+def _suggestion(name: Any, known: Mapping[str, Any], prefix: str) -> str:
+    """Where the author of an unknown key probably wanted to go: a sibling, or the same name elsewhere."""
+    near = nearest(str(name).lower().replace("-", "_"), known)
+    if near:
+        return f"; did you mean {prefix}{near}?"
+    elsewhere = [key.path for key in keys(Config) if key.name == name]
+    if elsewhere:
+        return f"; did you mean {' or '.join(elsewhere[:3])}?"
+    return f"; known here: {', '.join(known)}" if len(known) <= 20 else "; see config.example.toml for every key"

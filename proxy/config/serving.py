@@ -1,0 +1,179 @@
+"""Settings of the serving path: listeners, the model behind us, the gateway's limits, capture and spool."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+__all__ = ["AdminConfig", "BreakerConfig", "CaptureConfig", "ChampionConfig", "GatewayConfig",
+           "RedactionConfig", "ServerConfig", "SpoolConfig", "StickyConfig"]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """The public listener, where clients point instead of at the model."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. 0.0.0.0 or :: for every interface."""
+    port: int = 8080
+    """TCP port; 0 picks a free one and prints it."""
+    workers: int = 1
+    """Gateway processes sharing the port. One handles about 25,000 small requests a second; more need more cores."""
+    data_dir: str = "ratchet-data"
+    """Directory for spool, SQLite database, route table, keys, training data and logs. Relative to the working directory."""
+    keys_file: str | None = None
+    """File with the keys that sign record ids, shared by several hosts. None: keys.json in the data directory, which hosts on one PostgreSQL share through it."""
+    drain_seconds: float = 30.0
+    """On SIGTERM, seconds that open requests and streams get to finish before they are cut."""
+    tls_cert_file: str | None = None
+    """PEM certificate chain; with tls_key_file the public port speaks HTTPS."""
+    tls_key_file: str | None = None
+    """PEM private key of tls_cert_file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminConfig:
+    """The admin listener: metrics, status, console and control actions. Never exposed to users."""
+
+    enabled: bool = True
+    """Serve the admin port."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Any but a loopback address needs a token."""
+    port: int = 8081
+    """TCP port; 0 picks a free one and prints it."""
+    token: str | None = field(default=None, repr=False, metadata={"secret": True})
+    """Bearer token for every admin URL but /metrics. Required on a non-loopback address."""
+    token_file: str | None = None
+    """File that holds the token, as an alternative to `token`."""
+    metrics_need_token: bool = False
+    """Ask for the token on /metrics, too."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChampionConfig:
+    """The model that serves until something better is promoted."""
+
+    url: str = ""
+    """Base URL of the model's server, e.g. http://127.0.0.1:8000 or https://api.openai.com. Required to serve."""
+    name: str = "champion"
+    """What this model is called in metrics, pages and training data."""
+    model: str | None = None
+    """Rewrite the JSON `model` field of requests to this; None leaves the client's."""
+    api_key: str | None = field(default=None, repr=False, metadata={"secret": True})
+    """Replaces the client's credential upstream; None passes the client's through."""
+    api_key_file: str | None = None
+    """File that holds api_key."""
+    api_key_header: str = "authorization"
+    """Header that carries api_key; `authorization` gets the prefix `Bearer `, any other header the bare key."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StickyConfig:
+    """Which part of a request names its user. The first source that is present wins."""
+
+    headers: tuple[str, ...] = ("x-user-id", "helicone-user-id", "x-litellm-session-id")
+    """Request headers, tried in order after x-ratchet-user."""
+    cookie: str | None = None
+    """Name of a cookie, tried after the headers."""
+    body_fields: tuple[str, ...] = ("safety_identifier", "user", "prompt_cache_key", "metadata.user_id")
+    """Fields of a JSON body, dotted, tried after the cookie."""
+    first_message: bool = True
+    """Last resort before random: hash of the first user message, which keeps a conversation together."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerConfig:
+    """Circuit breaker on the challenger: a broken challenger costs nobody an answer."""
+
+    consecutive_failures: int = 5
+    """Failures in a row (no connection, time-out before the first byte, 502/503/504) that open it."""
+    open_seconds: float = 10.0
+    """Seconds before one request probes again; doubles up to ten times that while probes fail."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayConfig:
+    """Limits and time-outs of forwarding. Each limit has its own status code."""
+
+    connect_timeout_seconds: float = 5.0
+    """For a connection to the model, TLS included; 502 after it."""
+    first_byte_timeout_seconds: float = 600.0
+    """From the end of the request to the first byte of the answer; 504 after it. Long, because a model may think."""
+    idle_timeout_seconds: float = 300.0
+    """Silence in the middle of an answer before it is given up."""
+    head_timeout_seconds: float = 30.0
+    """For a client to send a whole request head; 408 after it."""
+    client_idle_seconds: float = 75.0
+    """Keep-alive connections of clients are closed after this silence."""
+    body_idle_seconds: float = 60.0
+    """Silence in the middle of a request body before 408."""
+    max_head_bytes: int = 65536
+    """Request line and headers; 431 (414 for the target alone) over it."""
+    max_headers: int = 200
+    """Number of request headers; 431 over it."""
+    max_body_bytes: int = 0
+    """Request body; 413 over it. 0: no limit, bodies stream through."""
+    max_connections: int = 10000
+    """Client connections per worker; more wait in the kernel's backlog."""
+    upstream_keepalive: int = 256
+    """Idle connections kept per model and worker."""
+    upstream_idle_seconds: float = 30.0
+    """Idle connections to the model are closed after this; keep it below the model server's own limit."""
+    forwarded_headers: bool = False
+    """Add X-Forwarded-For, -Proto and -Host. Off: requests go out as they came."""
+    via: bool = False
+    """Add a Via header to requests and responses."""
+    expose_arm: bool = False
+    """Add x-ratchet-arm to responses. Off: users should not know which model they got."""
+    breaker: BreakerConfig = field(default_factory=BreakerConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedactionConfig:
+    """Cleaning of the captured copy before it reaches the disk. What is forwarded is never touched."""
+
+    patterns: tuple[str, ...] = ()
+    """Regular expressions; each match becomes `[redacted]`."""
+    callable: str | None = None
+    """`package.module:function` taking and returning text, applied after the patterns."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureConfig:
+    """What of an exchange is written down."""
+
+    enabled: bool = True
+    """Keep bodies. Off: metadata only."""
+    max_request_bytes: int = 262144
+    """Kept of a request body; the rest streams on, counted and hashed."""
+    max_response_bytes: int = 1048576
+    """Kept of a response body; the rest streams on, counted and hashed."""
+    skip_paths: tuple[str, ...] = ("/health", "/healthz", "/metrics", "/ping", "/favicon.ico")
+    """Exact paths that are forwarded but not recorded."""
+    no_train_header: str = "x-ratchet-no-train"
+    """Requests with this header (any value but 0 or false), or with a JSON `store: false`, never become training data."""
+    query_pointers: tuple[str, ...] = ()
+    """JSON pointers (RFC 6901) to the query in a request body of unknown shape; the first that exists wins."""
+    response_pointers: tuple[str, ...] = ()
+    """JSON pointers to the answer in a response body of unknown shape."""
+    user_pointers: tuple[str, ...] = ()
+    """JSON pointers to the user in a request body, after the sticky sources. For the record only, not for assignment."""
+    quality_pointers: tuple[str, ...] = ()
+    """JSON pointers to a quality score in [0, 1] in a response body."""
+    redaction: RedactionConfig = field(default_factory=RedactionConfig)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolConfig:
+    """The write-ahead log between the gateway and the store."""
+
+    fsync: Literal["interval", "always", "never"] = "interval"
+    """A killed process loses nothing either way; this bounds what a power cut can take."""
+    fsync_interval_seconds: float = 1.0
+    """How much a power cut may take with fsync = "interval"."""
+    segment_bytes: int = 67108864
+    """A segment file is closed at this size; ingested segments are deleted whole."""
+    max_bytes: int = 4294967296
+    """Cap over all segments of this host: what an outage of the store may pile up."""
+    when_full: Literal["drop_new", "refuse"] = "drop_new"
+    """At the cap: serve on and count what is not recorded, or answer 503."""

@@ -1,0 +1,38 @@
+"""Settings of the store: where records live and how long."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["RetentionConfig", "StoreConfig"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionConfig:
+    """Bodies and metadata age separately. Whole ranges are dropped, oldest first."""
+
+    bodies_days: float = 30.0
+    """Requests and responses older than this are dropped. 0: keep."""
+    records_days: float = 365.0
+    """Metadata and feedback older than this are dropped. 0: keep."""
+    max_bytes: int = 0
+    """Oldest bodies, then oldest records, are dropped while the database is larger than this. 0: no cap."""
+    interval_seconds: float = 3600.0
+    """Seconds between two passes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreConfig:
+    """The database."""
+
+    url: str | None = field(default=None, metadata={"secret": True})
+    """`sqlite:///path/to/file.db` or `postgresql://user:password@host/database`. None: ratchet.db in the data directory."""
+    url_file: str | None = None
+    """File that holds the url."""
+    pool_size: int = 5
+    """Connections to PostgreSQL."""
+    ingest_batch: int = 500
+    """Records per transaction at most."""
+    ingest_interval_seconds: float = 0.25
+    """Longest wait of a record in the spool while the store is up."""
+    retention: RetentionConfig = field(default_factory=RetentionConfig)

@@ -1,0 +1,75 @@
+"""The picture at the end: what was really right over time, with every retrain and decision marked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from proxy.demo.users import Window
+
+__all__ = ["Mark", "draw", "smoothed"]
+
+_COLOURS = {"champion": "#2563eb", "challenger": "#d97706"}
+_STYLES = {"retrain": ("#6b7280", ":"), "promoted": ("#15803d", "-"), "sent back": ("#b91c1c", "-")}
+_SMOOTHING_S = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A decision to draw: seconds since the customers came, one of the `_STYLES`, and what to write."""
+
+    at_s: float
+    kind: str
+    text: str
+
+
+def smoothed(windows: Sequence[Window], arm: str) -> list[tuple[float, float | None]]:
+    """(seconds, accuracy over the last few windows) of an arm; None where it had no traffic."""
+    points: list[tuple[float, float | None]] = []
+    for index, window in enumerate(windows):
+        near = [w for w in windows[max(0, index - _SMOOTHING_S + 1) : index + 1] if arm in w.asked]
+        asked = sum(w.asked[arm] for w in near)
+        current = arm in window.asked and asked > 0
+        points.append((window.at_s, sum(w.right.get(arm, 0) for w in near) / asked if current else None))
+    return points
+
+
+def draw(windows: Sequence[Window], marks: Sequence[Mark], path: Path) -> None:
+    """Write the PNG `path`, 1,200 × 600 pixels."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(10, 5), dpi=120)
+    for arm, colour in _COLOURS.items():
+        points = smoothed(windows, arm)
+        values = [float("nan") if value is None else 100 * value for _, value in points]
+        axes.plot([at for at, _ in points], values, color=colour, linewidth=2, label=arm)
+    for number, mark in enumerate(marks):
+        _draw_mark(axes, mark, number)
+    axes.set(xlabel="seconds", ylabel="answers that were right, %", ylim=(0, 105))
+    axes.set_title(
+        "A model that improves itself: truth as the customers know it, which Ratchet never sees", fontsize=11
+    )
+    axes.grid(axis="y", alpha=0.3)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(loc="lower left", frameon=False)
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def _draw_mark(axes: Any, mark: Mark, number: int) -> None:
+    colour, style = _STYLES[mark.kind]
+    axes.axvline(mark.at_s, color=colour, linestyle=style, linewidth=1.2, alpha=0.8)
+    axes.annotate(
+        mark.text,
+        (mark.at_s, 101 - 5 * (number % 3)),
+        textcoords="offset points",
+        xytext=(4, 0),
+        color=colour,
+        fontsize=8,
+    )

@@ -1,0 +1,202 @@
+"""A route table made ready: its targets with their connections, credentials and breakers, and the salt."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import urlsplit
+
+import orjson
+
+from policies.assignment import assign
+from policies.records import Arm
+from proxy.config.model import Config
+from proxy.errors import ConfigError
+from proxy.gateway.breaker import Breaker
+from proxy.gateway.pool import Address, UpstreamPool
+from proxy.routes import RouteTable, Target
+
+__all__ = ["Backend", "Plan", "Planner", "adds_lines", "parse_url"]
+
+_log = logging.getLogger(__name__)
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+class Backend:
+    """One arm's model: where it is, how to speak to it, and whether to."""
+
+    __slots__ = ("arm", "breaker", "credential", "facts", "host_line", "pool", "prefix", "target", "verbatim")
+
+    def __init__(
+        self,
+        arm: Arm,
+        target: Target,
+        pool: UpstreamPool,
+        breaker: Breaker | None,
+        credential: bytes | None,
+        *,
+        verbatim: bool,
+    ) -> None:
+        self.arm = arm
+        self.target = target
+        self.pool = pool
+        self.breaker = breaker
+        self.credential = credential
+        address, self.prefix = parse_url(target.url)
+        self.facts = b""
+        """What a record says where it was assigned and has served: see Plan.facts."""
+        self.verbatim = verbatim and target.model is None
+        """Whether a head that is rendered once for this model is good for every client and body."""
+        self.host_line = b"Host: " + _authority(address)
+
+
+class Plan:
+    """One route table, ready to be followed. Compares by identity: a new table makes a new plan."""
+
+    __slots__ = ("challenger", "champion", "rewrites", "salt", "share", "splits", "table")
+
+    def __init__(self, table: RouteTable, champion: Backend, challenger: Backend | None) -> None:
+        self.table = table
+        self.champion = champion
+        self.challenger = challenger
+        self.share = table.share
+        self.salt = bytes.fromhex(table.salt)
+        self.rewrites = any(b is not None and b.target.model is not None for b in (champion, challenger))
+        """Whether a request may need another model's name in its body."""
+        self.splits = challenger is not None and table.share > 0.0
+        """Whether the sticky key decides anything."""
+        for backend in (champion, challenger):
+            if backend is not None:
+                backend.facts = self.facts(backend.arm, backend, True)
+
+    def facts(self, assigned: Arm, served_by: Backend, counts: bool) -> bytes:
+        """What a record says of the table, the arms and the model: members of a JSON object.
+
+        `counts`: whether the request is evidence in the experiment.
+        """
+        table, target = self.table, served_by.target
+        members = {
+            "arm": int(assigned),
+            "srv": int(served_by.arm),
+            "mid": target.model_id,
+            "mn": target.name,
+            "exp": table.experiment_id if counts else None,
+            "ep": table.epoch,
+            "cfg": table.config_id,
+        }
+        return orjson.dumps(members)[1:-1]
+
+    def backend_for(self, key: bytes) -> Backend:
+        """Which model serves the user `key`."""
+        if self.challenger is not None and assign(self.salt, key, self.share) is Arm.CHALLENGER:
+            return self.challenger
+        return self.champion
+
+
+class Planner:
+    """Turns route tables into plans; connections and breakers live on while their URL stays in the table."""
+
+    def __init__(
+        self, config: Config, make_pool: Callable[[Address], UpstreamPool], on_change: Callable[[], None]
+    ) -> None:
+        """`on_change` is called after another table was taken up."""
+        self._config = config
+        self._on_change = on_change
+        self._make_pool = make_pool
+        self._pools: dict[str, UpstreamPool] = {}
+        self._retired: list[UpstreamPool] = []
+        self._breakers: dict[tuple[int, str], Breaker] = {}
+        self._plan: Plan | None = None
+        self._table: RouteTable | None = None
+
+    def plan(self, table: RouteTable) -> Plan:
+        """The plan of `table`; the same object for the same table.
+
+        A table that can not be followed is logged, and the last good one goes on serving. Raises ValueError
+        (ConfigError is one) where there is none yet.
+        """
+        if table is self._table and self._plan is not None:
+            return self._plan
+        self._table = table
+        try:
+            self._plan = self._made(table)
+        except ValueError as exc:
+            if self._plan is None:
+                raise
+            _log.error("route table %d is not followed: %s", table.version, exc)
+        self._on_change()
+        return self._plan
+
+    def _made(self, table: RouteTable) -> Plan:
+        champion = self._backend(Arm.CHAMPION, table.champion)
+        challenger = self._backend(Arm.CHALLENGER, table.challenger) if table.challenger is not None else None
+        plan = Plan(table, champion, challenger)
+        self._forget_all_but(champion, challenger)
+        return plan
+
+    @property
+    def open_breakers(self) -> int:
+        """How many models are being spared."""
+        return sum(breaker.is_open for breaker in self._breakers.values())
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for pool in (*self._pools.values(), *self._retired):
+            await pool.close()
+
+    def _backend(self, arm: Arm, target: Target) -> Backend:
+        origin = target.url
+        pool = self._pools.get(origin)
+        if pool is None:
+            address, _ = parse_url(origin)
+            pool = self._pools[origin] = self._make_pool(address)
+        breaker = None
+        if arm is Arm.CHALLENGER:
+            breaker = self._breakers.setdefault((target.model_id, origin), Breaker(self._config.gateway.breaker))
+        verbatim = not adds_lines(self._config)
+        return Backend(arm, target, pool, breaker, self._credential(target), verbatim=verbatim)
+
+    def _credential(self, target: Target) -> bytes | None:
+        champion = self._config.champion
+        if target.credential != "champion" or champion.api_key is None:
+            return None
+        prefix = "Bearer " if champion.api_key_header.lower() == "authorization" else ""
+        return f"{champion.api_key_header}: {prefix}{champion.api_key}".encode("latin-1")
+
+    def _forget_all_but(self, champion: Backend, challenger: Backend | None) -> None:
+        kept = {backend.target.url for backend in (champion, challenger) if backend is not None}
+        self._retired = [pool for pool in self._retired if pool.open]
+        for url in self._pools.keys() - kept:
+            pool = self._pools.pop(url)
+            pool.retire()
+            self._retired.append(pool)
+        breakers = {(challenger.target.model_id, challenger.target.url)} if challenger is not None else set()
+        for key in self._breakers.keys() - breakers:
+            del self._breakers[key]
+
+
+def adds_lines(config: Config) -> bool:
+    """Whether some lines are to be added to heads that depend on the client or the arm."""
+    return config.gateway.via or config.gateway.expose_arm or config.gateway.forwarded_headers
+
+
+def parse_url(url: str) -> tuple[Address, bytes]:
+    """Address and path prefix (no slash at its end) of a model's base URL. Raises ConfigError."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as exc:
+        raise ConfigError(f"{url!r} is no URL: {exc}") from exc
+    if parts.scheme not in _PORTS or not parts.hostname:
+        raise ConfigError(f"{url!r}: a model's URL looks like http://host:port or https://host/prefix")
+    address = Address(host=parts.hostname, port=port or _PORTS[parts.scheme], tls=parts.scheme == "https")
+    return address, parts.path.rstrip("/").encode("ascii", "strict")
+
+
+def _authority(address: Address) -> bytes:
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    default = _PORTS["https" if address.tls else "http"]
+    return (host if address.port == default else f"{host}:{address.port}").encode(
+        "idna" if not host.isascii() else "ascii"
+    )

@@ -1,0 +1,324 @@
+"""The client leg: requests in, one after the other, answers out in their order.
+
+A connection reads a head, makes an exchange of it and feeds it the body; what is pipelined behind waits in a
+buffer until the answer has left. It refuses what is malformed, too large or too slow, each with its own status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from typing import TYPE_CHECKING, Final, cast
+
+from proxy.gateway.deadlines import NEVER
+from proxy.gateway.errors import RejectedError, answer
+from proxy.gateway.exchange import Exchange
+from proxy.gateway.framing import Body, ChunkedBody, FramingError, LengthBody
+from proxy.gateway.head import has_bare_line_feed
+from proxy.gateway.known import KnownRequest
+from proxy.gateway.outbound import Peer
+
+if TYPE_CHECKING:
+    from proxy.gateway.gateway import Gateway
+
+__all__ = ["ClientConnection"]
+
+_MAX_PIPELINED: Final = 65536
+_LINGER_S: Final = 5.0
+_RESET: Final = struct.pack("ii", 1, 0)
+_MESSAGES: Final = {
+    408: "the request did not arrive in time",
+    414: "the request target is longer than gateway.max_head_bytes",
+    431: "the request head is longer than gateway.max_head_bytes",
+}
+
+
+class ClientConnection(asyncio.Protocol):
+    """One client's connection."""
+
+    def __init__(self, services: Gateway) -> None:
+        self._services = services
+        self._buffer = bytearray()
+        self._scanned = 0
+        self._known: KnownRequest | None = None
+        self._body: Body | None = None
+        self._held = False
+        self._blocked = False
+        self._closing = False
+        self._waiting = False
+        self.exchange: Exchange | None = None
+        self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self.deadline = NEVER
+
+    @property
+    def peer(self) -> Peer:
+        """Who is on the other end."""
+        address = self.transport.get_extra_info("peername")
+        host = address[0] if isinstance(address, tuple) else "unix"
+        return Peer(str(host).encode("latin-1"), tls=self.transport.get_extra_info("sslcontext") is not None)
+
+    # -- called by the exchange
+
+    def write(self, data: bytes) -> None:
+        """Send bytes of the answer; a connection that is closing takes none, and soon says so."""
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    def hold(self, held: bool) -> None:
+        """Stop or go on reading the body, as the model's server is slow or ready."""
+        if held is self._held or self.transport.is_closing():
+            return
+        self._held = held
+        if held:
+            self.transport.pause_reading()
+            self.deadline = NEVER
+        else:
+            self.transport.resume_reading()
+            self._expect_body()
+
+    def exchange_done(self, keep_alive: bool) -> None:
+        """The answer is written. Go on with the next request, or part."""
+        self.exchange = None
+        if not keep_alive or self._services.draining:
+            self.part()
+            return
+        if self._held:
+            self.hold(False)
+        if self._body is not None:  # answered early: the rest of the body is still to be swallowed
+            self.deadline = self._now() + _LINGER_S
+        else:
+            self._ready()
+
+    def cut(self, unsent: bytes, error: Exception | None) -> None:
+        """The answer broke off: send what there is of it and end the connection without an end of the message.
+
+        Where the model's connection was reset, so is the client's, unless bytes still wait to be sent.
+        """
+        self.exchange = None
+        if unsent:
+            self.write(unsent)
+        if isinstance(error, ConnectionError) and not self.transport.get_write_buffer_size():
+            sock = self.transport.get_extra_info("socket")
+            if sock is not None and not self.transport.is_closing():
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        self._close()
+
+    def take_over(self) -> bytes:
+        """The connection is a tunnel's now; what had been read ahead."""
+        self.deadline = NEVER
+        ahead = bytes(self._buffer)
+        self._buffer.clear()
+        return ahead
+
+    # -- called by the gateway
+
+    def part(self) -> None:
+        """Close, in such a way that what was written arrives: an unread byte would make the close a reset."""
+        self._closing = True
+        if self._body is None and not self._buffer:
+            self._close()
+            return
+        self._buffer.clear()
+        self.deadline = self._now() + _LINGER_S
+        self.hold(False)
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+
+    def _close(self) -> None:
+        """Close once everything is sent, or once the client has not read on for too long."""
+        self.deadline = self._now() + self._services.config.gateway.idle_timeout_seconds
+        self.transport.close()
+
+    def admit(self) -> None:
+        """There is room for this connection."""
+        self._waiting = False
+        self.hold(False)
+        self._ready()
+
+    # -- called by the event loop
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self.transport = cast(asyncio.Transport, transport)
+        self.deadline = self._now() + self._services.config.gateway.client_idle_seconds
+        if not self._services.client_came(self):
+            self.deadline = NEVER
+            self._waiting = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        exchange, self.exchange = self.exchange, None
+        if exchange is not None:
+            exchange.client_lost()
+        self._services.client_left(self)
+
+    def eof_received(self) -> None:
+        """See asyncio.Protocol: a client that stops sending has gone, as for nginx and Go."""
+
+    def pause_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._blocked = True
+        self.deadline = self._now() + self._services.config.gateway.idle_timeout_seconds
+        if self.exchange is not None:
+            self.exchange.client_blocked(True)
+
+    def resume_writing(self) -> None:
+        """See asyncio.Protocol."""
+        self._blocked = False
+        if self.exchange is not None:
+            self.exchange.client_blocked(False)
+            self._expect_body()
+        elif not self._closing and self._body is None:
+            self._ready()
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self._closing:
+            return
+        try:
+            if self._body is not None:
+                self._take_body(self._body, data)
+            elif self.exchange is None and not (self._blocked or self._waiting):
+                self._take_head(data)
+            else:
+                self._buffer += data
+                if self._waiting or len(self._buffer) > _MAX_PIPELINED:
+                    self.hold(True)
+        except RejectedError as exc:
+            self._reject(exc)
+        except FramingError as exc:
+            self._reject(RejectedError(400, str(exc)))
+
+    def expire(self) -> None:
+        """See Watched."""
+        if self._closing or self._blocked or self.transport.is_closing():
+            self.transport.abort()
+        elif self.exchange is not None or self._buffer:
+            self._reject(RejectedError(408, _MESSAGES[408]))
+        else:
+            self.transport.close()
+
+    # -- reading requests
+
+    def _now(self) -> float:
+        return self._services.monotonic()
+
+    def _expect_body(self) -> None:
+        if self._body is None:
+            self.deadline = NEVER
+        else:
+            self.deadline = self._now() + self._services.config.gateway.body_idle_seconds
+
+    def _ready(self) -> None:
+        """Wait for the next request, or take it from the buffer."""
+        self.deadline = self._services.monotonic() + self._services.client_idle_s
+        if self._buffer and not self._blocked:
+            asyncio.get_running_loop().call_soon(self._take_pipelined)
+
+    def _take_pipelined(self) -> None:
+        if self.exchange is None and not self._blocked and not self.transport.is_closing():
+            data = bytes(self._buffer)
+            self._buffer.clear()
+            self.data_received(data)
+
+    def _take_head(self, data: bytes) -> None:
+        """Read a request head, and begin the exchange as soon as it is whole."""
+        buffer = self._buffer
+        last = self._known
+        if last is not None and not buffer and (again := last.again(data)) is not None:  # the usual case: as before
+            self.deadline = NEVER
+            self._begin(last, again[1] if last.varies else last.head.length, data[again[0] :])
+            return
+        if buffer or data[0] == 13:
+            began = not buffer
+            buffer += data
+            while buffer[:2] == b"\r\n":  # an empty line or two before a request are allowed
+                del buffer[:2]
+                self._scanned = 0
+            end = buffer.find(b"\r\n\r\n", max(0, self._scanned - 3))
+            if end < 0:
+                self._wait_for_head(began)
+                return
+            data = bytes(buffer)
+            buffer.clear()
+        else:
+            end = data.find(b"\r\n\r\n")
+            if end < 0:
+                buffer += data
+                self._wait_for_head(True)
+                return
+        self._scanned = 0
+        self.deadline = NEVER
+        if end > self._services.max_head_bytes:
+            raise _too_long(data, self._services.max_head_bytes)
+        known, length = self._services.heads.read(data, end)
+        self._known = known
+        self._begin(known, length, data[end + 4 :])
+
+    def _wait_for_head(self, began: bool) -> None:
+        buffer, limit = self._buffer, self._services.max_head_bytes
+        if has_bare_line_feed(buffer, max(0, self._scanned - 1)):
+            raise RejectedError(400, "the request head has a line that does not end in CRLF")
+        if len(buffer) > limit:
+            raise _too_long(buffer, limit)
+        self._scanned = len(buffer)
+        if began and buffer:
+            self.deadline = self._now() + self._services.config.gateway.head_timeout_seconds
+
+    def _begin(self, known: KnownRequest, length: int | None, rest: bytes) -> None:
+        services = self._services
+        if length is not None and length > services.max_body_bytes > 0:
+            raise RejectedError(413, "the body is longer than gateway.max_body_bytes")
+        chunked = known.head.chunked
+        self.exchange = exchange = Exchange(services, self, known, length)
+        if not chunked and len(rest) == (length or 0):  # the usual case: it is all here
+            exchange.begin(rest, True)
+            return
+        body: Body = ChunkedBody() if chunked else LengthBody(length or 0)
+        payload, rest = body.feed(rest)
+        self._buffer += rest
+        if body.done:
+            exchange.request.trailer = _trailer(body)
+        else:
+            self._body = body
+            self._expect_body()
+        exchange.begin(payload, body.done)
+
+    def _take_body(self, body: Body, data: bytes) -> None:
+        payload, rest = body.feed(data)
+        exchange = self.exchange
+        if body.done:
+            self._body = None
+            self._buffer += rest
+        if exchange is None:  # swallowing the rest of a body that was answered early
+            if body.done:
+                self._ready()
+            return
+        if body.done:
+            exchange.request.trailer = _trailer(body)
+        if not self._blocked:
+            self._expect_body()
+        exchange.receive(payload, body.done)
+
+    def _reject(self, error: RejectedError) -> None:
+        """Refuse the request at hand and close: what follows on this connection cannot be trusted."""
+        exchange, self.exchange = self.exchange, None
+        self._services.rejected(error.status)
+        if exchange is not None:
+            exchange.client_lost()
+            if exchange.answered:
+                self._close()
+                return
+        self.write(answer(error.status, "bad_request", str(error), close=True))
+        self._body = self._body or LengthBody(1)  # whatever still comes is swallowed
+        self.part()
+
+
+def _too_long(data: bytes | bytearray, limit: int) -> RejectedError:
+    status = 414 if data.find(b"\r\n", 0, limit) < 0 else 431
+    return RejectedError(status, _MESSAGES[status])
+
+
+def _trailer(body: Body) -> bytes:
+    return body.trailer if isinstance(body, ChunkedBody) else b""

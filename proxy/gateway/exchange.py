@@ -1,0 +1,471 @@
+"""One request, from its head to its record. Read it from top to bottom: that is the order in which things happen.
+
+    begin          the head is here, with whatever came of the body
+    route          whose request is it, which model serves it (waits for the body only if the body must say)
+    forward        to that model, on a kept connection if there is one
+    relay          the answer, byte for byte, as it comes
+    end            append the record, then let the last byte go
+
+and beside it what can go wrong: a stale connection (once more on a fresh one), a challenger that fails (the
+champion answers), a champion that fails (502, 504), a client that leaves (the model's connection is closed at
+once, a GPU must not go on generating). Everything runs in the event loop's callbacks: nothing here waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final, Literal
+
+from policies.records import Arm, Outcome, StickySource
+from proxy.gateway.backend import Backend, Plan
+from proxy.gateway.capture import Capture
+from proxy.gateway.errors import BadResponseError, answer
+from proxy.gateway.head import ResponseHead
+from proxy.gateway.held import HeldRequest
+from proxy.gateway.known import KnownRequest, KnownResponse
+from proxy.gateway.model_field import replace_model
+from proxy.gateway.outbound import (
+    request_head,
+    request_lines,
+    response_head,
+    response_lines,
+    side_request_head,
+    upgrade_response_head,
+)
+from proxy.gateway.ports import Minted
+from proxy.gateway.record import frame_of
+from proxy.gateway.routing import body_decides, forced_backend, key_in_body
+from proxy.gateway.sticky import StickyKey
+from proxy.gateway.tunnel import Tunnel
+from proxy.gateway.upstream import UpstreamConnection
+
+if TYPE_CHECKING:
+    from proxy.gateway.client import ClientConnection
+    from proxy.gateway.gateway import Gateway
+
+__all__ = ["Exchange"]
+
+Cause = Literal["breaker", "connect", "status", "timeout"]
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_UNAVAILABLE = frozenset((502, 503, 504))
+_CHAMPION: Final[Arm] = Arm.CHAMPION
+_OK: Final = Outcome.OK
+_log = logging.getLogger(__name__)
+
+
+class Exchange:
+    """A request and its answer. The client's connection and the upstream's call it; see the module."""
+
+    __slots__ = (
+        "_connection", "_continued", "_dechunk", "_dialling", "_finished", "_held_at", "_key", "_out", "_retried",
+        "_waiting", "arrived_at", "assigned", "backend", "client", "counts", "fallback", "first_byte", "handed_over",
+        "head", "held_s", "keep_alive", "known", "length", "plan", "record_id", "recorded", "request", "response",
+        "response_capture", "services", "started", "status",
+    )  # fmt: skip
+
+    plan: Plan
+    backend: Backend
+    record_id: Minted
+
+    def __init__(self, services: Gateway, client: ClientConnection, known: KnownRequest, length: int | None) -> None:
+        """`length` is the Content-Length in bytes, if there was one."""
+        self.services = services
+        self.client = client
+        self.known = known
+        self.head = head = known.head
+        self.length = length
+        self.keep_alive = head.keep_alive
+        """Whether the client's connection stays open."""
+        self.started = started = services.monotonic()
+        self.arrived_at = services.now()
+        self.request = HeldRequest(services.captured_request_bytes, head.chunked, started)
+        self.response_capture = Capture(services.captured_response_bytes)
+        # Facts for the record, with what they are until something happens.
+        self.recorded = False
+        self.assigned = _CHAMPION
+        self.counts = True
+        """Whether it is evidence in the experiment: not where QA forced the arm."""
+        self.status = 0
+        self.response: KnownResponse | None = None
+        self.fallback: Cause | None = None
+        self.handed_over: float | None = None
+        self.first_byte: float | None = None
+        self.held_s = 0.0
+        """Seconds for which the client was too slow to read."""
+        self._waiting = self._finished = self._retried = self._continued = self._dechunk = False
+        self._held_at: float | None = None
+        self._key = known.key
+        self._out = b""
+        self._connection: UpstreamConnection | None = None
+        self._dialling: asyncio.Task[None] | None = None
+
+    # -- begin: called by the client's connection
+
+    def begin(self, payload: bytes, done: bool) -> None:
+        """Start, with what has come of the body (`done`: that is all of it). Raises RejectedError."""
+        services, known = self.services, self.known
+        if known.side:
+            self.request.store(payload, done, services.max_body_bytes)
+            self._begin_side()
+            return
+        count = services.count
+        count("requests_total")
+        count("in_flight")
+        self.request.store(payload, done, services.max_body_bytes)
+        self.plan = plan = services.planner.plan(services.routes())
+        if known.recorded:
+            self.recorded = True
+            if services.refuses_when_full and services.spool.full:
+                self._refuse()
+                return
+        else:
+            services.count('not_recorded_total{reason="skip_path"}')
+        self.record_id = services.ids.mint(self.arrived_at)
+        if not done and body_decides(known, plan, services.sticky):
+            self._waiting = True
+            if self.head.expects_continue:
+                self._continued = True
+                self.client.write(_CONTINUE)
+            return
+        self._route()
+
+    def receive(self, payload: bytes, done: bool) -> None:
+        """Take more of the body. Raises RejectedError for a body that is not forwarded."""
+        if done:
+            self.request.ended = self.services.monotonic()
+        self.request.store(payload, done, self.services.max_body_bytes)
+        if self._waiting:
+            if done or self.request.cut:
+                self._waiting = False
+                self._route()
+        elif self._connection is not None:
+            payload = self.request.framed(self.request.take())
+            self._connection.send(payload, last=done)
+        else:
+            self.client.hold(True)
+
+    def _begin_side(self) -> None:
+        """Our own URLs: one more upstream, neither recorded nor counted."""
+        if self.services.side is None:
+            self._answer(503, "side_unavailable", "feedback and health are not served by this process")
+            return
+        if self.head.expects_continue and not self.request.done:
+            self.client.write(_CONTINUE)
+        self._forward(self.services.side)
+
+    def _refuse(self) -> None:
+        self.recorded = False
+        self.services.count('not_recorded_total{reason="refused"}')
+        self._answer(503, "spool_full", "records cannot be written down now (spool.when_full = refuse); try again")
+
+    # -- route
+
+    def _route(self) -> None:
+        """Choose the model."""
+        plan = self.plan
+        backend = plan.champion
+        if b"x-ratchet-arm" in self.head.fields:  # QA
+            forced = forced_backend(self.head, plan, self.services.admin_token)
+            self.counts = forced is None
+            backend = forced or backend
+        if plan.splits and self.counts:
+            backend = plan.backend_for(self.user()[0])
+        self.assigned = backend.arm
+        if backend.breaker is not None and not backend.breaker.allow(self.services.monotonic()):
+            self.fallback = "breaker"
+            self.services.count('fallbacks_total{cause="breaker"}')
+            backend = plan.champion
+        self._forward(backend)
+
+    def user(self) -> StickyKey:
+        """The sticky key and its source; read from the body only now if it was not needed before."""
+        if self._key is None:
+            limit = self.services.config.capture.max_request_bytes
+            found = key_in_body(self.head, self.request, self.services.sticky, limit)
+            self._key = found or (self.record_id.hex.encode(), StickySource.RANDOM)
+        return self._key
+
+    # -- forward
+
+    def _forward(self, backend: Backend, *, fresh: bool = False) -> None:
+        """Send the request to `backend`, on a new connection if `fresh`."""
+        self.backend = backend
+        self.handed_over = self.services.monotonic()
+        connection = None if fresh else backend.pool.take()
+        if connection is not None:
+            self.connected(connection)
+        else:
+            self._dialling = backend.pool.dial(self)
+
+    def connected(self, connection: UpstreamConnection) -> None:
+        """See Receiver."""
+        self._dialling = None
+        self._connection = connection
+        connection.begin(self, self.head.method)
+        request = self.request
+        if not request.done:
+            self.client.hold(False)
+        head, payload = self._opening(request.take())
+        connection.send(head + request.framed(payload), last=request.done)
+
+    def _opening(self, body: bytes) -> tuple[bytes, bytes]:
+        """The head for the chosen model, and `body` (all or its beginning) with that model's name in it."""
+        head, backend, length = self.head, self.backend, self.length
+        if backend.verbatim and not head.expects_continue:
+            return self.known.opening(backend, length), body
+        if self.known.side:
+            return side_request_head(head, self.client.peer, length), body
+        model = backend.target.model
+        if model is not None and body and "content-encoding" not in head.recorded:
+            renamed = replace_model(body, model)
+            if length is not None:
+                length += len(renamed) - len(body)
+            body = renamed
+        expect = head.expects_continue and not (self._continued or self.request.size)
+        if expect or self.services.adds_lines or (length != self.length and not self.known.varies):
+            settings = self.services.config.gateway
+            extra = request_lines(head, self.client.peer, settings) if self.services.adds_lines else ()
+            return request_head(head, backend, length=length, extra=extra, expect=expect), body
+        return self.known.opening(backend, length), body
+
+    def upstream_blocked(self, blocked: bool) -> None:
+        """See Receiver: the model's server is slow to read; so are we."""
+        if not self.request.done:
+            self.client.hold(blocked)
+        elif not blocked and self._connection is not None:
+            self._connection.await_answer()
+
+    # -- relay: called by the upstream's connection
+
+    def informational(self, head: ResponseHead) -> None:
+        """See Receiver."""
+        if head.status == 100:
+            if self._continued:
+                return
+            self._continued = True
+        if self.head.minor:
+            self.client.write(response_head(head))
+
+    def responded(self, response: KnownResponse, length: int | None) -> None:
+        """See Receiver: the final head. It leaves together with the first bytes of the body."""
+        head = response.head
+        breaker = self.backend.breaker
+        if breaker is not None:
+            if head.status in _UNAVAILABLE and self._fall_back("status"):
+                return
+            if head.status not in _UNAVAILABLE:
+                breaker.success()
+                self.services.breaker_changed()
+        self._keep_head(response)
+        minor = self.head.minor
+        self._dechunk = head.chunked and not minor
+        if self._dechunk or (length is None and not head.chunked) or self.services.draining:
+            self.keep_alive = False
+        added = self._added_lines()
+        if not self.keep_alive:
+            added += b"Connection: close\r\n"
+        elif not minor:
+            added += b"Connection: keep-alive\r\n"
+        if self._dechunk:
+            self._out = response_head(head, added=added, dechunked=True)
+        else:
+            self._out = response.opening(added, length)
+
+    def _keep_head(self, response: KnownResponse) -> None:
+        self.response = response
+        self.status = response.head.status
+        if self._connection is not None:
+            self.first_byte = self._connection.heard_at
+
+    def _added_lines(self) -> bytes:
+        """What we add to a response: whole lines."""
+        added = b"x-ratchet-record-id: %b\r\n" % self.record_id.text.encode() if self.recorded else b""
+        if self.services.adds_lines and not self.known.side:
+            added += response_lines(self.assigned, self.services.config.gateway)
+        return added
+
+    def relay(self, wire: bytes, payload: bytes, done: bool) -> None:
+        """See Receiver."""
+        if payload:
+            if self.services.captures:
+                self.response_capture.add(payload)
+            else:
+                self.response_capture.size += len(payload)
+        data = payload if self._dechunk else wire
+        if self._out:
+            data = self._out + data
+            self._out = b""
+        if not done:
+            self.client.write(data)
+            return
+        self._end(_OK)
+        self.client.write(data)
+        self._let_go(reusable=self.request.done)
+        self.client.exchange_done(self.keep_alive)
+
+    def client_blocked(self, blocked: bool) -> None:
+        """The client is slow to read, or reads again: so do we."""
+        if self._connection is None or self._finished:
+            return
+        self._connection.hold(blocked)
+        now = self.services.monotonic()
+        if blocked:
+            self._held_at = now
+        elif self._held_at is not None:
+            self.held_s += now - self._held_at
+            self._held_at = None
+
+    def switched(self, head: ResponseHead, data: bytes) -> None:
+        """See Receiver: 101, so the bytes that follow are none of our business."""
+        connection = self._connection
+        if connection is None or not self.head.upgrade or not self.request.done:
+            raise BadResponseError("101 Switching Protocols that nobody asked for")
+        if self.backend.breaker is not None:
+            self.backend.breaker.success()
+            self.services.breaker_changed()
+        self._keep_head(KnownResponse(head))
+        self.services.count("tunnels")
+        self.client.write(upgrade_response_head(head, added=self._added_lines()))
+        connection.detach()
+        tunnel = Tunnel(
+            self.client.transport,
+            connection.transport,
+            lambda error, by_client: self._tunnel_ended(tunnel, error, by_client),
+        )
+        tunnel.feed(self.client.take_over(), data)
+
+    def _tunnel_ended(self, tunnel: Tunnel, error: Exception | None, by_client: bool) -> None:
+        self.services.count("tunnels", -1.0)
+        self.request.size = tunnel.sent
+        self.response_capture.size = tunnel.received
+        broken = Outcome.CLIENT_DISCONNECT if by_client else Outcome.UPSTREAM_ERROR
+        self._end(Outcome.OK if error is None else broken)
+
+    # -- what can go wrong
+
+    def connect_failed(self, error: Exception) -> None:
+        """See Receiver."""
+        self._dialling = None
+        if not self._fall_back("connect"):
+            self._give_up(502, "upstream_unreachable", error)
+
+    def upstream_lost(self, error: Exception | None) -> None:
+        """See Receiver."""
+        connection = self._connection
+        if self.response is not None:
+            self._end(Outcome.UPSTREAM_ERROR)
+            self.client.cut(self._out, error)
+        elif connection is not None and connection.used and not connection.answered and self._retry():
+            self.services.count("stale_retries_total")
+        elif not self._fall_back("connect"):
+            self._give_up(502, "upstream_failed", error)
+
+    def upstream_timed_out(self) -> None:
+        """See Receiver."""
+        if self.response is not None:
+            self._end(Outcome.TIMEOUT)
+            self.client.cut(self._out, None)
+        elif not self._fall_back("timeout"):
+            self._give_up(504, "upstream_timeout", None)
+
+    def _retry(self) -> bool:
+        """Once more on a fresh connection: the server closed a kept one just as we wrote to it."""
+        if self._retried or not self.request.rewind():
+            return False
+        self._retried = True
+        self._let_go(reusable=False)
+        self._forward(self.backend, fresh=True)
+        return True
+
+    def _fall_back(self, cause: Cause) -> bool:
+        """Let the champion answer for a failed challenger, if the request is still whole in our hands."""
+        breaker = self.backend.breaker
+        if breaker is None:
+            return False
+        breaker.failure(self.services.monotonic())
+        self.services.breaker_changed()
+        if not self.request.rewind():
+            self.services.count(f'fallbacks_impossible_total{{cause="{cause}"}}')
+            return False
+        self.fallback = cause
+        self.services.count(f'fallbacks_total{{cause="{cause}"}}')
+        self._retried = False
+        self._let_go(reusable=False)
+        self._forward(self.plan.champion)
+        return True
+
+    def _give_up(self, status: int, code: str, error: Exception | None) -> None:
+        if self.known.side:
+            self._answer(503, "side_unavailable", "feedback and health are starting; try again")
+            return
+        _log.warning(
+            "%s answered with %d: %s (%s)", self.backend.target.name, status, code, error or "connection closed"
+        )
+        outcome = Outcome.TIMEOUT if status == 504 else Outcome.UPSTREAM_ERROR
+        self._answer(status, code, "the model's server did not answer this request", outcome)
+
+    def _answer(self, status: int, code: str, message: str, outcome: Outcome = _OK) -> None:
+        """Answer in the model's stead."""
+        self.status = status
+        self._end(outcome)
+        keep = self.keep_alive and self.request.done and not self.services.draining
+        head_only = self.head.method == b"HEAD"
+        self.client.write(
+            answer(status, code, message, headers=self._added_lines(), close=not keep, head_only=head_only)
+        )
+        self._let_go(reusable=False)
+        self.client.exchange_done(keep)
+
+    def client_lost(self) -> None:
+        """The client is gone, or is being sent away: whatever was going on upstream stops now."""
+        if self._finished:
+            return
+        if self.handed_over is None:
+            if self.recorded:
+                self.recorded = False
+                self.services.count('not_recorded_total{reason="incomplete_request"}')
+        elif self.response is None and self.backend.breaker is not None:
+            self.backend.breaker.release()
+        self._end(Outcome.CLIENT_DISCONNECT)
+        self._let_go(reusable=False)
+
+    @property
+    def answered(self) -> bool:
+        """Whether anything of a final response was sent."""
+        return self.status != 0
+
+    # -- end
+
+    def _let_go(self, *, reusable: bool) -> None:
+        """Part with the upstream: give its connection back, or break off."""
+        if self._dialling is not None:
+            self._dialling.cancel()
+            self._dialling = None
+        if self._connection is not None:
+            self._connection.release(reusable=reusable)
+            self._connection = None
+
+    def _end(self, outcome: Outcome) -> None:
+        """Write the record. Called before the last byte of the answer leaves."""
+        if self._finished:
+            return
+        self._finished = True
+        if self.known.side:
+            return
+        self.services.count("in_flight", -1.0)
+        if not self.recorded:
+            return
+        if self.services.cutting and outcome is not _OK:
+            outcome = Outcome.TRUNCATED
+        try:
+            self.services.spool.append(frame_of(self, outcome, self.services.monotonic()))
+        except Exception:  # noqa: BLE001 - fail open: a defect in bookkeeping must not cost the user the answer
+            self.services.count('not_recorded_total{reason="defect"}')
+            _log.exception("the record of a request was lost")
+
+    @property
+    def heard(self) -> float | None:
+        """When bytes of the response came last, monotonic seconds."""
+        return self._connection.heard_at if self._connection is not None and self._connection.answered else None

@@ -1,0 +1,211 @@
+"""The gateway of one worker: what its connections share, and its beginning and end.
+
+`Gateway(...).protocol_factory` goes to `loop.create_server`; `drain` waits for what is open, `close` ends it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from policies.records import Arm
+from proxy.clock import Clock, SystemClock
+from proxy.config.model import Config
+from proxy.errors import ConfigError
+from proxy.gateway.backend import Backend, Planner, adds_lines
+from proxy.gateway.client import ClientConnection
+from proxy.gateway.deadlines import Deadlines
+from proxy.gateway.head import RequestParser
+from proxy.gateway.known import Heads, KnownRequest
+from proxy.gateway.pool import Address, UpstreamPool
+from proxy.gateway.ports import Counters, MintsIds, Redacts, Spool
+from proxy.gateway.sticky import StickySources
+from proxy.routes import RouteTable, Target
+
+__all__ = ["Gateway", "client_tls"]
+
+_SWEEPS: Final = 8
+_SHORTEST_SWEEP_S: Final = 0.01
+_LONGEST_SWEEP_S: Final = 0.5
+
+
+class Gateway:
+    """Forwards requests, and hands a frame per exchange to the spool."""
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        routes: Callable[[], RouteTable],
+        spool: Spool,
+        ids: MintsIds,
+        user_hash: Callable[[bytes], int],
+        counters: Counters,
+        side_socket: Path | None = None,
+        redact: Redacts | None = None,
+        admin_token: str | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """`routes` returns the current table, the same object until it changes. `side_socket` is where `/-/` is served.
+
+        Raises ValueError where the first table can not be followed.
+        """
+        self.config = config
+        self.routes = routes
+        self.spool = spool
+        self.ids = ids
+        self.user_hash = user_hash
+        self.counters = counters
+        self.count = counters.add
+        self.redact = redact
+        self.admin_token = admin_token.encode() if admin_token else None
+        self.clock: Clock = clock or SystemClock()
+        self.monotonic = self.clock.monotonic
+        self.now = self.clock.now
+        self.sticky = StickySources(config.sticky)
+        self._no_train_header = config.capture.no_train_header.lower().encode("latin-1")
+        self._skip_paths = frozenset(path.encode("latin-1") for path in config.capture.skip_paths)
+        self._parser = RequestParser(
+            (*self.sticky.header_names, config.capture.no_train_header), max_headers=config.gateway.max_headers
+        )
+        self.heads = Heads(self._parse)
+        self.max_body_bytes = config.gateway.max_body_bytes
+        self.max_head_bytes = config.gateway.max_head_bytes
+        self.client_idle_s = config.gateway.client_idle_seconds
+        self.captured_request_bytes = config.capture.max_request_bytes
+        self.captured_response_bytes = config.capture.max_response_bytes
+        self.refuses_when_full = config.spool.when_full == "refuse"
+        self.captures = config.capture.enabled
+        self.adds_lines = adds_lines(config)
+        self.draining = False
+        """No new requests are wanted: every answer closes its connection."""
+        self.cutting = False
+        """The time to finish is over: what is open now is being cut."""
+        self._open_breakers = 0
+        self.planner = Planner(config, self._pool, on_change=self.breaker_changed)
+        self._deadlines = Deadlines(self.clock, _sweep_s(config))
+        self._clients: set[ClientConnection] = set()
+        self._waiting: deque[ClientConnection] = deque()
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.side = self._side(side_socket) if side_socket is not None else None
+        self.planner.plan(routes())
+
+    def protocol_factory(self) -> ClientConnection:
+        """For `loop.create_server`."""
+        return ClientConnection(self)
+
+    @property
+    def open_requests(self) -> int:
+        """Requests whose answer is not complete, tunnels included."""
+        return sum(client.exchange is not None for client in self._clients)
+
+    async def drain(self, timeout_s: float) -> bool:
+        """Let open requests finish for at most `timeout_s` seconds, then cut them; True if none was cut."""
+        self.draining = True
+        for client in [client for client in self._clients if client.exchange is None]:
+            client.part()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._empty.wait()
+        except TimeoutError:
+            self.cutting = True
+            for client in list(self._clients):
+                client.transport.abort()
+            await self._empty.wait()
+            return False
+        return True
+
+    async def close(self) -> None:
+        """End everything at once."""
+        self.draining = self.cutting = True
+        for client in list(self._clients):
+            client.transport.abort()
+        await self._empty.wait()
+        await self.planner.close()
+        if self.side is not None:
+            await self.side.pool.close()
+        self._deadlines.close()
+
+    # -- called by connections
+
+    def client_came(self, client: ClientConnection) -> bool:
+        """Count a new connection in; False where it has to wait for another one to end."""
+        self._clients.add(client)
+        self._empty.clear()
+        self._deadlines.watch(client)
+        self.counters.add("client_connections")
+        if len(self._clients) <= self.config.gateway.max_connections:
+            return True
+        self._waiting.append(client)
+        return False
+
+    def client_left(self, client: ClientConnection) -> None:
+        """Count a connection out, and admit one that waits."""
+        self._deadlines.forget(client)
+        self._clients.discard(client)
+        self.counters.add("client_connections", -1.0)
+        while self._waiting:
+            waiting = self._waiting.popleft()
+            if not waiting.transport.is_closing():
+                waiting.admit()
+                break
+        if not self._clients:
+            self._empty.set()
+
+    def rejected(self, status: int) -> None:
+        """Count a request that was refused for its form."""
+        self.counters.add(f'protocol_errors_total{{status="{status}"}}')
+
+    def breaker_changed(self) -> None:
+        """Publish how many models are being spared."""
+        now_open = self.planner.open_breakers
+        if now_open != self._open_breakers:
+            self.counters.add("breaker_open", now_open - self._open_breakers)
+            self._open_breakers = now_open
+
+    def _parse(self, data: bytes, end: int) -> KnownRequest:
+        head = self._parser.parse(data, end)
+        key = self.sticky.from_head(head.fields)
+        return KnownRequest(head, key=key, skip_paths=self._skip_paths, no_train_header=self._no_train_header)
+
+    def _pool(self, address: Address) -> UpstreamPool:
+        return UpstreamPool(
+            address, self.config.gateway, clock=self.clock, deadlines=self._deadlines, counters=self.counters
+        )
+
+    def _side(self, path: Path) -> Backend:
+        target = Target(model_id=0, name="side", url="http://side")
+        return Backend(Arm.CHAMPION, target, self._pool(Address(path=path)), None, None, verbatim=False)
+
+
+def _sweep_s(config: Config) -> float:
+    """Time-outs are checked several times within the shortest of them."""
+    gateway = config.gateway
+    shortest = min(
+        gateway.first_byte_timeout_seconds,
+        gateway.idle_timeout_seconds,
+        gateway.head_timeout_seconds,
+        gateway.body_idle_seconds,
+        gateway.client_idle_seconds,
+        gateway.upstream_idle_seconds,
+    )
+    return min(_LONGEST_SWEEP_S, max(_SHORTEST_SWEEP_S, shortest / _SWEEPS))
+
+
+def client_tls(config: Config) -> ssl.SSLContext | None:
+    """The TLS context of the public port, or None where it speaks plain HTTP. Raises ConfigError."""
+    server = config.server
+    if server.tls_cert_file is None or server.tls_key_file is None:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(server.tls_cert_file, server.tls_key_file)
+    except OSError as exc:  # ssl.SSLError is one
+        raise ConfigError(f"server.tls_cert_file, server.tls_key_file: cannot be loaded: {exc}") from exc
+    context.set_alpn_protocols(["http/1.1"])
+    return context

@@ -1,0 +1,115 @@
+"""The heads that go out: what of a message's head is ours to change, in one place.
+
+Upstream: the target's prefix, Host, Content-Length where the body was rewritten, a credential where one is
+configured, X-Forwarded-* and Via by setting. Downstream: the record id, Connection, Via by setting. Every other
+line is the one that arrived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from policies.records import Arm
+from proxy.config.serving import GatewayConfig
+from proxy.gateway.head import RequestHead, ResponseHead
+
+if TYPE_CHECKING:
+    from proxy.gateway.backend import Backend
+
+__all__ = ["Peer", "request_head", "request_lines", "response_head", "response_lines", "side_request_head",
+           "upgrade_response_head"]  # fmt: skip
+
+_CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key", b"api-key"))
+_FORWARDED: Final = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
+
+
+class Peer:
+    """The client as a connection: its address and whether it came over TLS."""
+
+    __slots__ = ("host", "tls")
+
+    def __init__(self, host: bytes, *, tls: bool) -> None:
+        self.host = host
+        self.tls = tls
+
+
+def request_head(
+    head: RequestHead,
+    backend: Backend,
+    *,
+    length: int | None = None,
+    extra: Sequence[bytes] = (),
+    expect: bool = False,
+) -> bytes:
+    """The head sent to `backend`. `length` replaces the number in Content-Length, where given.
+
+    `extra`: whole lines without CRLF. `expect`: whether the server is to say `100 Continue`, or the body comes anyway.
+    """
+    lines = head.lines.copy()
+    if head.host_at >= 0:
+        lines[head.host_at] = backend.host_line
+    if length is not None and head.length_at >= 0:
+        lines[head.length_at] = b"%b: %d" % (lines[head.length_at].partition(b":")[0], length)
+    if not expect and b"expect" in head.fields:
+        lines = _without(lines, frozenset((b"expect",)))
+    if backend.credential is not None:
+        own = backend.credential.partition(b":")[0].lower()
+        lines = _without(lines, _CREDENTIALS | {own})
+        lines.append(backend.credential)
+    if head.host_at < 0:
+        lines.insert(0, backend.host_line)
+    if head.upgrade:
+        lines += (b"Connection: Upgrade", b"Upgrade: " + head.fields[b"upgrade"])
+    target = head.target if head.target == b"*" else backend.prefix + head.target
+    return b"\r\n".join((b"%b %b HTTP/1.1" % (head.method, target), *lines, *extra, b"", b""))
+
+
+def side_request_head(head: RequestHead, peer: Peer, length: int | None) -> bytes:
+    """The head sent to the worker's own web application: everything, and the client's true address."""
+    lines = head.lines.copy()
+    if head.length_at >= 0:
+        lines[head.length_at] = b"Content-Length: %d" % (length or 0)
+    lines = _without(lines, frozenset((*_FORWARDED, b"expect")))
+    lines.append(b"X-Forwarded-For: " + peer.host)
+    return b"\r\n".join((b"%b %b HTTP/1.1" % (head.method, head.target), *lines, b"", b""))
+
+
+def request_lines(head: RequestHead, peer: Peer, settings: GatewayConfig) -> list[bytes]:
+    """By setting: X-Forwarded-For, one more in the list; -Proto and -Host where no proxy before us has said
+    them; Via."""
+    lines: list[bytes] = []
+    if settings.forwarded_headers:
+        said = {line.partition(b":")[0].lower() for line in head.lines}
+        lines.append(b"X-Forwarded-For: " + peer.host)
+        if b"x-forwarded-proto" not in said:
+            lines.append(b"X-Forwarded-Proto: " + (b"https" if peer.tls else b"http"))
+        if b"x-forwarded-host" not in said:
+            lines.append(b"X-Forwarded-Host: " + head.fields.get(b"host", b""))
+    if settings.via:
+        lines.append(b"Via: 1.%d ratchet" % head.minor)
+    return lines
+
+
+def response_lines(assigned: Arm, settings: GatewayConfig) -> bytes:
+    """By setting: Via, and which arm it was. Whole lines with CRLF."""
+    via = b"Via: 1.1 ratchet\r\n" if settings.via else b""
+    return via + b"x-ratchet-arm: %b\r\n" % assigned.label.encode() if settings.expose_arm else via
+
+
+def response_head(head: ResponseHead, *, added: bytes = b"", dechunked: bool = False) -> bytes:
+    """The head sent to the client; `added` are whole lines with CRLF."""
+    lines = head.lines
+    if dechunked:
+        lines = _without(lines, frozenset((b"transfer-encoding", b"trailer")))
+    return b"\r\n".join((b"HTTP/1.1 %d%b" % (head.status, head.reason), *lines, added + b"\r\n"))
+
+
+def upgrade_response_head(head: ResponseHead, *, added: bytes) -> bytes:
+    """The head of a 101: Connection and Upgrade belong to it."""
+    upgrade = head.fields.get(b"upgrade", b"")
+    return response_head(head, added=b"%bUpgrade: %b\r\nConnection: Upgrade\r\n" % (added, upgrade))
+
+
+def _without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:
+    return [line for line in lines if line.partition(b":")[0].lower() not in names]

@@ -1,0 +1,139 @@
+"""Connections to one model's server, kept alive between exchanges: opened here, kept here, closed here.
+
+Who needs one takes an idle one, or asks for a new one and is told; nobody waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from pathlib import Path
+
+from proxy.clock import Clock
+from proxy.config.serving import GatewayConfig
+from proxy.gateway.deadlines import Deadlines
+from proxy.gateway.ports import Counters
+from proxy.gateway.upstream import Receiver, UpstreamConnection
+from proxy.tasks import cancel_and_wait, spawn
+
+__all__ = ["Address", "UpstreamPool"]
+
+
+class Address:
+    """Where a server listens: TCP, TLS over TCP, or a Unix socket (`path`)."""
+
+    __slots__ = ("host", "path", "port", "tls")
+
+    def __init__(self, *, host: str = "", port: int = 0, tls: bool = False, path: Path | None = None) -> None:
+        self.host, self.port, self.tls, self.path = host, port, tls, path
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}" if self.path else f"{self.host}:{self.port}"
+
+
+class UpstreamPool:
+    """Connections to one address. The one used last is used next, so that spare ones can age and close."""
+
+    def __init__(
+        self,
+        address: Address,
+        config: GatewayConfig,
+        *,
+        clock: Clock,
+        deadlines: Deadlines,
+        counters: Counters,
+    ) -> None:
+        self.address = address
+        self.config = config
+        self.monotonic = clock.monotonic
+        self.deadlines = deadlines
+        self.counters = counters
+        self.idle: deque[UpstreamConnection] = deque()
+        self.open: set[UpstreamConnection] = set()
+        self._dialling: set[asyncio.Task[None]] = set()
+        self._tls: ssl.SSLContext | None = ssl.create_default_context() if address.tls else None
+        if self._tls is not None:
+            self._tls.set_alpn_protocols(["http/1.1"])
+        self._closed = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def take(self) -> UpstreamConnection | None:
+        """An idle connection, if there is one; the caller begins an exchange on it at once."""
+        while self.idle:
+            connection = self.idle.pop()
+            if not connection.transport.is_closing():
+                return connection
+        return None
+
+    def dial(self, receiver: Receiver) -> asyncio.Task[None]:
+        """Open a connection for `receiver`, which is told the result. Cancel the task to lose interest."""
+        task = spawn(self._dial(receiver), name=f"connect {self.address}")
+        self._dialling.add(task)
+        task.add_done_callback(self._dialling.discard)
+        return task
+
+    def put_back(self, connection: UpstreamConnection) -> None:
+        """Keep a connection for the next request, or close it where there are enough."""
+        if self._closed or len(self.idle) >= self.config.upstream_keepalive:
+            connection.close()
+            return
+        connection.deadline = connection.heard_at + self.config.upstream_idle_seconds
+        self.idle.append(connection)
+
+    def retire(self) -> None:
+        """No new requests come: close what is idle now and what is busy when it is done."""
+        self._closed = True
+        while self.idle:
+            self.idle.pop().close()
+
+    async def close(self) -> None:
+        """Close everything."""
+        self.retire()
+        await cancel_and_wait(list(self._dialling))
+        for connection in list(self.open):
+            connection.close()
+        await self._empty.wait()
+
+    def came(self, connection: UpstreamConnection) -> None:
+        """Count a new connection in."""
+        self.open.add(connection)
+        self._empty.clear()
+        self.counters.add("upstream_connections")
+        self.deadlines.watch(connection)
+
+    def left(self, connection: UpstreamConnection) -> None:
+        """Count a connection out."""
+        self.deadlines.forget(connection)
+        self.open.discard(connection)
+        self.counters.add("upstream_connections", -1.0)
+        if connection in self.idle:
+            self.idle.remove(connection)
+        if not self.open:
+            self._empty.set()
+
+    async def _dial(self, receiver: Receiver) -> None:
+        try:
+            async with asyncio.timeout(self.config.connect_timeout_seconds):
+                connection = await self._connect()
+        except OSError as exc:  # TimeoutError and ssl.SSLError are OSErrors
+            self.counters.add("upstream_connect_errors_total")
+            receiver.connect_failed(exc)
+        else:
+            receiver.connected(connection)
+
+    async def _connect(self) -> UpstreamConnection:
+        loop = asyncio.get_running_loop()
+        address = self.address
+        if address.path is not None:
+            _, connection = await loop.create_unix_connection(lambda: UpstreamConnection(self), str(address.path))
+            return connection
+        _, connection = await loop.create_connection(
+            lambda: UpstreamConnection(self),
+            address.host,
+            address.port,
+            ssl=self._tls,
+            server_hostname=address.host if self._tls else None,
+        )
+        return connection

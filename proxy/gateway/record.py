@@ -1,0 +1,109 @@
+"""The record of an exchange as the spool keeps it: facts under short names, and the captured bodies as they were.
+
+The names are a contract with the ingest (docs/reference/records.md). Durations are microseconds. No credential and no
+cookie is ever among them, and users appear as keyed hashes only.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from policies.records import Outcome, StickySource
+from proxy.gateway.capture import Capture
+from proxy.gateway.ports import Redacts
+from proxy.spool.frames import KIND_EXCHANGE, encode_frame
+
+if TYPE_CHECKING:
+    from proxy.gateway.exchange import Exchange
+
+__all__ = ["frame_of"]
+
+_RANDOM: Final = StickySource.RANDOM
+_FALLBACKS: Final = {
+    None: b"null",
+    "breaker": b'"breaker"',
+    "connect": b'"connect"',
+    "status": b'"status"',
+    "timeout": b'"timeout"',
+}
+_FACTS: Final = (
+    b'{"id":"%b","t":%d,%b,%b,"st":%d,"out":%d,"dur":%d,"ttfb":%b,"up":%d,"own":%d,'
+    b'"key":%b,"src":"%b","fb":%b,"rb":%d,"sb":%d,"sh":%b%b}'
+)
+"""JSON, whose longer parts the head, the route table and the response have ready."""
+
+
+def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
+    """The frame of `exchange`, which ended so at the monotonic time `ended`."""
+    services, response = exchange.services, exchange.response
+    sent, received = exchange.request, exchange.response_capture
+    assigned, backend, counts = exchange.assigned, exchange.backend, exchange.counts
+    key, source = exchange.user()
+    total, first_byte, upstream, own = _timing(exchange, ended)
+    facts = _FACTS % (
+        exchange.record_id.hex.encode(),
+        exchange.arrived_at * 1e6,
+        exchange.known.facts,
+        backend.facts if assigned is backend.arm and counts else exchange.plan.facts(assigned, backend, counts),
+        exchange.status,
+        outcome.real,
+        total * 1e6,
+        b"null" if first_byte is None else b"%d" % (first_byte * 1e6),
+        upstream * 1e6,
+        own * 1e6,
+        b"null" if source is _RANDOM else b"%d" % services.user_hash(key),
+        str.__str__(source).encode(),  # str(), format() and %s of an enum go through its class: ten times the price
+        _FALLBACKS[exchange.fallback],
+        sent.size,
+        received.size,
+        b"{}" if response is None else response.facts,
+        _digests(sent, received) if sent.cut or received.cut else b"",
+    )
+    if not services.captures:
+        return encode_frame(KIND_EXCHANGE, facts)
+    if services.redact is not None:
+        return _redacted(services.redact, orjson.loads(facts), bytes(sent.data), bytes(received.data))
+    return encode_frame(KIND_EXCHANGE, facts, sent.data, received.data)
+
+
+def _redacted(redact: Redacts, meta: dict[str, Any], request: bytes, response: bytes) -> bytes:
+    """The frame with cleaned text for bodies, whose encodings are gone with it."""
+    meta["red"] = True
+    meta["p"] = redact.clean_text(meta["p"])
+    bodies = []
+    for body, name in ((request, "rh"), (response, "sh")):
+        headers = meta[name]
+        bodies.append(redact.clean(body, headers.get("content-type", ""), headers.pop("content-encoding", "")))
+    return encode_frame(KIND_EXCHANGE, meta, *bodies)
+
+
+def _digests(sent: Capture, received: Capture) -> bytes:
+    """Members for the bodies that were not captured whole."""
+    digests = {"rsha": sent.sha256} if sent.cut else {}
+    if received.cut:
+        digests["ssha"] = received.sha256
+    return b"," + orjson.dumps(digests)[1:-1]
+
+
+def _timing(exchange: Exchange, ended: float) -> tuple[float, float | None, float, float]:
+    """Total, time to first byte, upstream wait and own overhead, in seconds.
+
+    While the client still sends its body we wait for the client; from then (or from the moment we hand the
+    request on, whichever is later) to the last byte heard from the model we wait for the model. The rest is ours.
+    """
+    started, request_ended, handed_over = exchange.started, exchange.request.ended, exchange.handed_over
+    first = exchange.first_byte
+    waited = 0.0
+    if handed_over is not None:
+        waited = (exchange.heard or ended) - (handed_over if handed_over > request_ended else request_ended)
+        if waited < 0.0:
+            waited = 0.0
+    own = ended - request_ended - waited
+    return (
+        ended - started,
+        None if first is None else first - started,
+        waited - exchange.held_s if waited > exchange.held_s else 0.0,
+        own if own > 0.0 else 0.0,
+    )

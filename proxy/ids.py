@@ -1,0 +1,274 @@
+"""Record ids that prove themselves, and hashes of users that cannot be turned back.
+
+A record's id is a UUIDv7: 48 bits of milliseconds, then random bits that only grow within a process, so that
+ids sort by time. What a client sees of it is one token, 36 characters that need no escaping in a URL (RFC 3986
+"unreserved"), the base 64 of 27 bytes in an alphabet that sorts as its values do:
+
+    16 bytes   the UUID
+    10 bytes   MAC: BLAKE2b keyed with a signing key, over the UUID, cut to 80 bits
+     1 byte    which signing key
+
+so feedback is checked without a database, by any process of this install, before its record was ingested,
+and an id of another install is told apart. The token says nothing about the arm. Keys live in `keys.json`;
+after a rotation the newest signs and the older ones go on verifying.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import secrets
+from binascii import a2b_base64, b2a_base64
+from collections.abc import Mapping
+from hashlib import blake2b
+from hmac import compare_digest
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+__all__ = ["KEYS_FILE", "ForgedIdError", "KeyRing", "MintedId", "RecordIds", "Uuid7", "merge_rings",
+           "minted_at"]  # fmt: skip
+
+KEYS_FILE: Final = "keys.json"
+_STANDARD: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+_SORTABLE: Final = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz~"
+_TO_TOKEN: Final = bytes.maketrans(_STANDARD, _SORTABLE)
+_FROM_TOKEN: Final = bytes.maketrans(_SORTABLE, _STANDARD)
+_TOKEN: Final = re.compile(r"[0-9A-Z_a-z~]{36}", re.ASCII)
+_UUID_BYTES: Final = 16
+_MAC_BYTES: Final = 10
+_PERSON: Final = b"ratchet record"
+_KEY_BYTES: Final = 32
+_REMEMBERED_USERS: Final = 4096
+_LONGEST_REMEMBERED: Final = 256
+_RANDOM_BITS: Final = 74
+_VERSION_AND_VARIANT: Final = (0x7 << 76) | (0b10 << 62)
+_LOW_62: Final = (1 << 62) - 1
+
+
+class ForgedIdError(ValueError):
+    """A record id that this install did not sign: mistyped, made up, or another install's."""
+
+
+class MintedId(NamedTuple):
+    """A new record's id: `hex` (32 characters, the UUID) for us, `text` (36, signed) for clients."""
+
+    hex: str
+    text: str
+
+
+class Uuid7:
+    """UUIDv7 generator (RFC 9562 §5.7, method 2): what one process makes only grows, whatever the clock does."""
+
+    __slots__ = ("_bits", "_millisecond", "_random")
+
+    def __init__(self) -> None:
+        self._random = random.Random(secrets.token_bytes(32))  # uniqueness, not secrecy: ids carry a MAC
+        self._millisecond = 0
+        self._bits = 0
+
+    def next_int(self, now_s: float) -> int:
+        """The next id as an integer; `now_s` in Unix seconds. A clock that stands or goes back is outlasted."""
+        millisecond = int(now_s * 1000)
+        if millisecond > self._millisecond:
+            self._millisecond = millisecond
+            self._bits = self._random.getrandbits(_RANDOM_BITS - 1)  # headroom for the steps below
+        else:
+            self._bits += 1 + self._random.getrandbits(32)
+            if self._bits >> _RANDOM_BITS:
+                self._millisecond += 1
+                self._bits = self._random.getrandbits(_RANDOM_BITS - 1)
+        bits = self._bits
+        return (self._millisecond << 80) | _VERSION_AND_VARIANT | ((bits >> 62) << 64) | (bits & _LOW_62)
+
+    def next_hex(self, now_s: float) -> str:
+        """The next id as 32 hexadecimal characters."""
+        return f"{self.next_int(now_s):032x}"
+
+
+def minted_at(uuid_hex: str) -> float:
+    """When a UUIDv7 was made, Unix seconds (to the millisecond)."""
+    return int(uuid_hex[:12], 16) / 1000
+
+
+class KeyRing:
+    """The install's secrets: signing keys, newest last, and the pepper under which users are hashed."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stamp: tuple[int, int] = (0, 0)
+        self._macs: dict[int, blake2b] = {}
+        self._signing_id = 0
+        self.reload()
+
+    def __repr__(self) -> str:
+        return f"KeyRing({str(self._path)!r}, {len(self._macs)} keys)"
+
+    @classmethod
+    def load_or_create(cls, path: Path) -> KeyRing:
+        """The ring in the file `path`, which is made (mode 0600) if it does not exist. Safe in a race.
+
+        Raises OSError where the file cannot be read or made, ValueError where it is no key ring.
+        """
+        if not path.exists():
+            fresh = {"pepper": secrets.token_hex(_KEY_BYTES), "signing": [_new_key(set())]}
+            scratch = _write_secret(path, fresh)
+            try:
+                os.link(scratch, path)
+            except FileExistsError:
+                pass  # another process was first: its ring is the install's
+            finally:
+                scratch.unlink()
+        return cls(path)
+
+    @property
+    def key_ids(self) -> tuple[int, ...]:
+        """Ids of the signing keys, oldest first; the last one signs."""
+        return tuple(self._macs)
+
+    def rotate(self) -> int:
+        """Add a signing key, keep the old ones for verifying, write the file; returns the new key's id."""
+        document = _read_ring(self._path)
+        fresh = _new_key({entry["id"] for entry in document["signing"]})
+        document["signing"].append(fresh)
+        _write_secret(self._path, document).replace(self._path)
+        self.reload()
+        return self._signing_id
+
+    def document(self) -> dict[str, Any]:
+        """The ring with its secrets, as in the file. Raises OSError, ValueError."""
+        return _read_ring(self._path)
+
+    def adopt(self, document: Mapping[str, Any]) -> None:
+        """Take a ring from elsewhere (`merge_rings`) in place of this one, and write the file."""
+        _write_secret(self._path, dict(document)).replace(self._path)
+        self.reload()
+
+    def reload(self) -> bool:
+        """Read the file again if it was replaced since; True if it was. Running processes follow a rotation so."""
+        status = self._path.stat()
+        stamp = (status.st_mtime_ns, status.st_ino)
+        if stamp == self._stamp:
+            return False
+        document = _read_ring(self._path)
+        self._macs = {
+            entry["id"]: blake2b(digest_size=_MAC_BYTES, key=bytes.fromhex(entry["key"]), person=_PERSON)
+            for entry in document["signing"]
+        }
+        self._signing_id = document["signing"][-1]["id"]
+        self._signer = self._macs[self._signing_id]
+        self._signature_end = self._signing_id.to_bytes()
+        self._pepper = bytes.fromhex(document["pepper"])
+        self._user_hashes: dict[bytes, int] = {}
+        self._stamp = stamp
+        return True
+
+    def sign(self, uuid: bytes) -> bytes:
+        """MAC of a UUID's 16 bytes under the newest key, and that key's id: 11 bytes."""
+        mac = self._signer.copy()
+        mac.update(uuid)
+        return mac.digest() + self._signature_end
+
+    def signed(self, uuid: bytes, signature: bytes) -> bool:
+        """True where `signature` is what `sign` gave, now or before a rotation. The comparison takes constant time."""
+        keyed = self._macs.get(signature[-1])
+        if keyed is None:
+            return False
+        mac = keyed.copy()
+        mac.update(uuid)
+        return compare_digest(mac.digest(), signature[:-1])
+
+    def user_hash(self, key: bytes) -> int:
+        """Signed 64-bit hash of a raw user key. Keyed: without `keys.json` it cannot be guessed back."""
+        found = self._user_hashes.get(key)
+        if found is None:
+            found = int.from_bytes(blake2b(key, digest_size=8, key=self._pepper).digest(), "big", signed=True)
+            if len(key) <= _LONGEST_REMEMBERED:
+                if len(self._user_hashes) >= _REMEMBERED_USERS:
+                    self._user_hashes.clear()
+                self._user_hashes[key] = found
+        return found
+
+
+class RecordIds:
+    """Mints and verifies record ids under a ring."""
+
+    __slots__ = ("_ring", "_uuids")
+
+    def __init__(self, ring: KeyRing) -> None:
+        self._ring = ring
+        self._uuids = Uuid7()
+
+    def mint(self, now_s: float) -> MintedId:
+        """A new id; `now_s` is the request's arrival in Unix seconds."""
+        uuid = self._uuids.next_int(now_s).to_bytes(_UUID_BYTES, "big")
+        token = b2a_base64(uuid + self._ring.sign(uuid), newline=False).translate(_TO_TOKEN)
+        return tuple.__new__(MintedId, (uuid.hex(), token.decode("ascii")))  # NamedTuple's own __new__ is slow
+
+    def sign(self, uuid_hex: str) -> str:
+        """The signed id of a record that is known by its UUID (32 hex characters), as its client got it."""
+        uuid = bytes.fromhex(uuid_hex)
+        return b2a_base64(uuid + self._ring.sign(uuid), newline=False).translate(_TO_TOKEN).decode("ascii")
+
+    def verify(self, text: str) -> str:
+        """The UUID (32 hex characters) of a signed id; raises ForgedIdError."""
+        if not _TOKEN.fullmatch(text):
+            raise ForgedIdError("not a record id: expected the 36 characters of the x-ratchet-record-id header")
+        raw = a2b_base64(text.encode("ascii").translate(_FROM_TOKEN))
+        uuid = raw[:_UUID_BYTES]
+        if not self._ring.signed(uuid, raw[_UUID_BYTES:]):
+            raise ForgedIdError("this record id was not signed here: it was altered, or another install minted it")
+        return uuid.hex()
+
+    def new_uuid(self, now_s: float) -> str:
+        """An unsigned UUIDv7 (32 hex characters) from the same growing sequence, e.g. for a vote."""
+        return self._uuids.next_hex(now_s)
+
+
+def merge_rings(mine: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    """The ring that replicas share, with what this one's adds (both as in the file).
+
+    Of two replicas of one install (the same pepper), a key that is not shared yet comes from a rotation, and signs from
+    now on. A replica that had to begin with a ring of its own joins: what it signed stays valid, the shared key signs
+    and the shared pepper counts. Where two keys have the same id, the shared one stays.
+    """
+    known = {entry["id"] for entry in shared["signing"]}
+    fresh = [entry for entry in mine["signing"] if entry["id"] not in known]
+    rotated = mine["pepper"] == shared["pepper"]
+    signing = [*shared["signing"], *fresh] if rotated else [*fresh, *shared["signing"]]
+    return {**shared, "signing": signing}
+
+
+def _new_key(taken: set[int]) -> dict[str, Any]:
+    free = [key_id for key_id in range(256) if key_id not in taken]
+    if not free:
+        raise ValueError("the key ring is full (256 signing keys): remove the oldest ones from keys.json")
+    return {"id": secrets.choice(free), "key": secrets.token_hex(_KEY_BYTES)}
+
+
+def _read_ring(path: Path) -> dict[str, Any]:
+    try:
+        document: dict[str, Any] = orjson.loads(path.read_bytes())
+        keys = {entry["id"].to_bytes(): bytes.fromhex(entry["key"]) for entry in document["signing"]}
+        if not keys or len(bytes.fromhex(document["pepper"])) != _KEY_BYTES:
+            raise ValueError("no signing key, or a pepper of the wrong length")
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as exc:
+        raise ValueError(
+            f"{path}: not a key ring ({exc}). Restore it from a backup; "
+            "if it is deleted, a new one is made and earlier record ids are refused"
+        ) from exc
+    return document
+
+
+def _write_secret(path: Path, document: dict[str, Any]) -> Path:
+    """Write `document` durably beside `path`, readable by the owner only; returns the scratch file."""
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
+    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.write(descriptor, orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    return scratch

@@ -1,0 +1,237 @@
+"""The loop from spool to store. Exactly once, in order, and nothing stops it for good.
+
+One batch is one transaction together with the position behind it, so a crash anywhere repeats a batch or continues
+behind it, and a repeated one changes nothing. Three things can go wrong, each with its own answer:
+
+* the store is not there (locked, full, down): wait and try the same again, the spool keeps everything;
+* a frame makes no sense: it is stored raw and counted;
+* the store refuses a batch for what is in it: the batch is halved until the one frame is found, that is stored
+  raw, and if even this is refused, set aside in a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from prometheus_client.registry import CollectorRegistry
+
+from proxy.clock import Clock
+from proxy.config.model import Config
+from proxy.errors import TemporaryError
+from proxy.ingest.interpret import Interpreter, raw_record
+from proxy.ingest.metrics import IngestMetrics
+from proxy.ingest.votes import votes_of
+from proxy.metrics.traffic import TrafficMetrics
+from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, encode_frame
+from proxy.spool.reader import SpoolBatch, SpoolReader
+from proxy.store.store import Store
+from proxy.store.values import Applied, IngestBatch, NewRecord, NewVote
+
+__all__ = ["REJECTED_FILE", "Ingestor"]
+
+REJECTED_FILE: Final = "rejected.frames"
+"""In the spool's directory: frames that the store refused in any form, as `proxy.spool.frames` has them."""
+_MAX_BACKOFF_S: Final = 10.0
+_SLICE: Final = 50
+_FULL_BYTES: Final = 1 << 20
+"""The reader hands out about 2 MiB at a time; a batch of this size means that there is more."""
+_PARKED_EVERY_S: Final = 60.0
+
+_log = logging.getLogger(__name__)
+
+Positions = dict[str, tuple[int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One frame of a batch, understood: its records or votes, and where reading goes on behind it."""
+
+    frame: Frame
+    end: int
+    record: NewRecord | None = None
+    votes: tuple[NewVote, ...] = ()
+    raw: Literal["unreadable", "refused"] | None = None
+    """Why the frame is stored uninterpreted, where it is."""
+
+
+class Ingestor:
+    """Moves everything from one host's spool into the store. One per spool."""
+
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        reader: SpoolReader,
+        traffic: TrafficMetrics,
+        clock: Clock,
+        *,
+        metrics: IngestMetrics | None = None,
+        user_hash: Callable[[bytes], int] | None = None,
+    ) -> None:
+        """`traffic` and `metrics` are counted after each commit; `user_hash` (KeyRing's) names users found by pointer.
+
+        Raises ValueError for a pointer in `config` that is none.
+        """
+        self._batch = config.store.ingest_batch
+        self._interval_s = config.store.ingest_interval_seconds
+        self._interpreter = Interpreter(config.capture, config.scoring, user_hash)
+        self._store = store
+        self._reader = reader
+        self._traffic = traffic
+        self._metrics = metrics or IngestMetrics(CollectorRegistry())
+        self._clock = clock
+        self._positions: Positions | None = None
+        self._behind = False
+        """The last round took all it may: more is waiting."""
+        self._parked_at = clock.monotonic()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Ingest until `stop` is set. Waits between rounds for a batch worth committing, longer while nothing works."""
+        backoff_s = 0.0
+        while not stop.is_set():
+            wait_s = self._interval_s
+            try:
+                await self.run_once()
+                backoff_s = 0.0
+                if self._behind:
+                    wait_s = 0.0
+            except (TemporaryError, OSError) as exc:
+                backoff_s = min(max(2 * backoff_s, self._interval_s), _MAX_BACKOFF_S)
+                wait_s = backoff_s
+                self._metrics.retries.value += 1
+                _log.warning("ingest waits %.1f s, the spool keeps the records meanwhile: %s", wait_s, exc)
+            if wait_s:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), wait_s)
+
+    async def run_once(self) -> int:
+        """Store what the spool holds, one batch per writer; returns how many frames that were.
+
+        Raises TemporaryError or OSError while the store or the spool's disk is not there: nothing is lost, call again.
+        """
+        if self._positions is None:
+            self._positions = await self._store.spools.positions()
+        frames = 0
+        self._behind = False
+        try:
+            for batch in await asyncio.to_thread(self._reader.poll, self._positions, max_frames=self._batch):
+                await self._ingest(batch, self._positions)
+                frames += len(batch.frames)
+            await self._tidy(self._positions)
+        except BaseException:
+            self._positions = None  # whether the last commit arrived is for the store to say
+            raise
+        return frames
+
+    async def _ingest(self, batch: SpoolBatch, positions: Positions) -> None:
+        """Store one writer's batch and move its position."""
+        entries = []
+        for start in range(0, len(batch.frames), _SLICE):
+            stop = start + _SLICE
+            entries += await asyncio.to_thread(self._understand, batch, start, stop)
+        await self._apply(batch, entries, batch.offset)
+        segment, offset = positions.get(batch.writer, (0, 0))
+        taken = batch.offset - (offset if segment == batch.segment else 0)
+        self._behind |= len(batch.frames) >= self._batch or taken >= _FULL_BYTES
+        positions[batch.writer] = (batch.segment, batch.offset)
+        self._metrics.skipped_bytes.value += batch.skipped_bytes
+
+    def _understand(self, batch: SpoolBatch, start: int, stop: int) -> list[_Entry]:
+        """Frames `start` to `stop` of the batch. In a thread: one large stream must not hold up the event loop."""
+        return [
+            self._entry(batch, frame, end)
+            for frame, end in zip(batch.frames[start:stop], batch.ends[start:stop], strict=True)
+        ]
+
+    def _entry(self, batch: SpoolBatch, frame: Frame, end: int) -> _Entry:
+        try:
+            if frame.kind == KIND_EXCHANGE:
+                return _Entry(frame, end, record=self._interpreter.record(frame))
+            if frame.kind == KIND_FEEDBACK:
+                return _Entry(frame, end, votes=votes_of(frame))
+            raise ValueError(f"this version knows no frames of kind {frame.kind}")
+        except Exception as exc:  # noqa: BLE001 - whatever a frame holds, the queue goes on
+            return _Entry(frame, end, record=self._raw(batch, frame, end, exc), raw="unreadable")
+
+    def _raw(self, batch: SpoolBatch, frame: Frame, end: int, exc: Exception) -> NewRecord:
+        place = f"{batch.writer}/{batch.segment}/{end}"
+        _log.error("a frame is stored uninterpreted (spool %s): %s", place, type(exc).__name__)
+        now_us = int(self._clock.now() * 1e6)
+        return raw_record(frame, place=place, now_us=now_us, error=f"{type(exc).__name__}: {exc}")
+
+    async def _apply(self, batch: SpoolBatch, entries: list[_Entry], offset: int) -> None:
+        """Commit `entries` and the position `offset` behind them, or find out which of them cannot be."""
+        try:
+            applied = await self._store.apply(_ingest_batch(batch, entries, offset))
+        except TemporaryError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - the content is refused: find the culprit, keep the rest
+            await self._apply_apart(batch, entries, offset, exc)
+        else:
+            self._count(entries, applied)
+
+    async def _apply_apart(self, batch: SpoolBatch, entries: list[_Entry], offset: int, exc: Exception) -> None:
+        if len(entries) > 1:
+            middle = len(entries) // 2
+            await self._apply(batch, entries[:middle], entries[middle - 1].end)
+            await self._apply(batch, entries[middle:], offset)
+        elif not entries:
+            raise exc  # even a position is refused: this is no frame's fault
+        elif entries[0].raw is None:
+            [entry] = entries
+            raw = self._raw(batch, entry.frame, entry.end, exc)
+            await self._apply(batch, [_Entry(entry.frame, entry.end, record=raw, raw="refused")], offset)
+        else:
+            await self._apply(batch, [], 0)  # a step that moves nothing: raises where the store refuses everything
+            await asyncio.to_thread(self._set_aside, entries[0].frame)
+            await self._apply(batch, [], offset)
+
+    def _set_aside(self, frame: Frame) -> None:
+        path = self._reader.root / REJECTED_FILE
+        with path.open("ab") as file:
+            file.write(encode_frame(frame.kind, frame.meta, frame.request, frame.response))
+        path.chmod(0o600)
+        self._metrics.rejected.value += 1
+        _log.error("the store refuses a frame in any form; it is kept in %s", path)
+
+    def _count(self, entries: list[_Entry], applied: Applied) -> None:
+        """After the commit: what is counted happened."""
+        for record in applied.records:
+            self._traffic.observe(record)
+        self._traffic.observe_votes(applied.votes)
+        metrics = self._metrics
+        metrics.records.value += len(applied.records)
+        metrics.votes.value += len(applied.votes)
+        metrics.parked.value += applied.parked
+        metrics.duplicates.value += applied.duplicates
+        metrics.deleted.value += applied.deleted
+        metrics.batches.value += 1
+        for entry in entries:
+            if entry.raw is not None:
+                metrics.raw[entry.raw].value += 1
+
+    async def _tidy(self, positions: Positions) -> None:
+        """Delete what is stored from the spool, and join votes that waited for another replica's record."""
+        here = {writer: positions[writer] for writer in self._reader.writers() if writer in positions}
+        if gone := await asyncio.to_thread(self._reader.forget, here):
+            await self._store.spools.forget(gone)
+            for writer in gone:
+                del positions[writer]
+        if self._clock.monotonic() - self._parked_at >= _PARKED_EVERY_S:
+            self._parked_at = self._clock.monotonic()
+            await self._store.join_parked()
+
+
+def _ingest_batch(batch: SpoolBatch, entries: list[_Entry], offset: int) -> IngestBatch:
+    return IngestBatch(
+        writer=batch.writer,
+        segment=batch.segment,
+        offset=offset,
+        records=tuple(entry.record for entry in entries if entry.record is not None),
+        votes=tuple(vote for entry in entries for vote in entry.votes),
+    )

@@ -1,0 +1,35 @@
+"""What ingest tells about itself. What it tells about the traffic is in `proxy.metrics.traffic`."""
+
+from __future__ import annotations
+
+from prometheus_client.registry import CollectorRegistry
+
+from proxy.metrics.families import CounterFamily
+
+__all__ = ["IngestMetrics"]
+
+
+class IngestMetrics:
+    """Counters of one ingestor; add to `.value`."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, text: str) -> CounterFamily:
+            return CounterFamily(registry, name, text)
+
+        self.records = counter("ratchet_ingest_records", "Records stored.").cell()
+        self.votes = counter("ratchet_ingest_votes", "Votes stored.").cell()
+        self.parked = counter("ratchet_ingest_parked_votes", "Votes stored before their record.").cell()
+        self.duplicates = counter("ratchet_ingest_duplicates", "Records and votes that were stored already.").cell()
+        self.deleted = counter(
+            "ratchet_ingest_deleted", "Records left out because their user had been deleted meanwhile."
+        ).cell()
+        self.batches = counter("ratchet_ingest_batches", "Transactions.").cell()
+        self.retries = counter("ratchet_ingest_retries", "Attempts that failed because the store was not there.").cell()
+        self.skipped_bytes = counter("ratchet_ingest_skipped_bytes", "Unreadable bytes in the spool.").cell()
+        raw = CounterFamily(
+            registry, "ratchet_ingest_raw", "Frames stored raw because they could not be interpreted.", ("reason",)
+        )
+        self.raw = {reason: raw.cell(reason) for reason in ("unreadable", "refused")}
+        self.rejected = counter(
+            "ratchet_ingest_rejected", "Frames that the store refused even raw, set aside in a file."
+        ).cell()

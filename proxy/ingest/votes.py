@@ -1,0 +1,38 @@
+"""A frame of feedback as votes. The side app has checked them; here they only change their form."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.spool.frames import Frame
+from proxy.store.values import NewVote
+
+__all__ = ["votes_of"]
+
+
+def votes_of(frame: Frame) -> tuple[NewVote, ...]:
+    """The votes in `frame`. Raises KeyError, TypeError or ValueError where it is no frame of votes."""
+    received_us = int(frame.meta["t"])
+    return tuple(_vote(entry, received_us) for entry in frame.meta["votes"])
+
+
+def _vote(entry: dict[str, Any], received_us: int) -> NewVote:
+    bytes.fromhex(entry["fid"])
+    return NewVote(
+        fid=entry["fid"],
+        record_id=entry.get("id"),
+        alias=entry.get("alias"),
+        source=_storable(entry.get("source")) or "anonymous",
+        feedback=entry.get("feedback"),
+        retracted="feedback" in entry and entry["feedback"] is None,
+        comment=_storable(entry.get("comment")),
+        correction=_storable(entry.get("correction")),
+        quality_score=entry.get("quality_score"),
+        tags={key.replace("\0", ""): value.replace("\0", "") for key, value in (entry.get("tags") or {}).items()},
+        created_us=received_us,
+    )
+
+
+def _storable(text: str | None) -> str | None:
+    """PostgreSQL keeps any text but NUL; a vote is not to be lost for one."""
+    return text.replace("\0", "") if text is not None else None

@@ -1,0 +1,98 @@
+"""Puts a loop together: from ports and rules (`assemble`), or from the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from policies.plan import LoopRules
+from proxy.clock import Clock
+from proxy.config import LoopSettings
+from proxy.loop.books import Books
+from proxy.loop.challengers import Challengers
+from proxy.loop.install import BaseModel
+from proxy.loop.leadership import Leadership
+from proxy.loop.metrics import LoopMetrics
+from proxy.loop.observe import Observer
+from proxy.loop.perform import Performer
+from proxy.loop.ports import DatasetBuilder, Deployer, Notifier, Probe, Trainer
+from proxy.loop.runs import Runs
+from proxy.loop.tick import Loop
+from proxy.loop.upkeep import Upkeep
+from proxy.store.store import Store
+
+__all__ = ["LoopPorts", "assemble", "rules_of"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopPorts:
+    """The outside of a loop."""
+
+    datasets: DatasetBuilder
+    trainer: Trainer
+    deployer: Deployer
+    probe: Probe
+    notifier: Notifier
+
+
+def rules_of(settings: LoopSettings, *, trains: bool = True) -> LoopRules:
+    """The rules of the loop's own settings, as the library has them."""
+    return LoopRules(
+        trigger=settings.trigger_config,
+        ab_test=settings.ab_test_config,
+        enable_ab_testing=settings.enable_ab_testing,
+        enable_auto_promotion=settings.enable_auto_promotion,
+        trains=trains,
+        check_interval_s=settings.check_interval_seconds,
+    )
+
+
+def assemble(
+    *,
+    store: Store,
+    clock: Clock,
+    rules: LoopRules,
+    ports: LoopPorts,
+    base: BaseModel,
+    training_dir: Path,
+    routes_path: Path | None,
+    dataset_quality: float | None,
+    drain_s: float,
+    config_id: int = 0,
+    fingerprint: str = "",
+    leadership: Leadership | None = None,
+    metrics: LoopMetrics | None = None,
+) -> Loop:
+    """A loop from its parts. `routes_path` None: no workers to tell (the library)."""
+    runs = Runs(
+        store=store,
+        datasets=ports.datasets,
+        trainer=ports.trainer,
+        deployer=ports.deployer,
+        triggers=rules.trigger,
+        training_dir=training_dir,
+        training_timeout_s=rules.training_timeout_s,
+        check_interval_s=rules.check_interval_s,
+        fingerprint=fingerprint,
+    )
+    challengers = Challengers(store=store, deployer=ports.deployer, drain_s=drain_s, icc=rules.ab_test.icc)
+    observer = Observer(
+        store=store,
+        trainer=ports.trainer,
+        deployer=ports.deployer,
+        probe=ports.probe,
+        clock=clock,
+        trigger_quality=rules.trigger.min_quality_score,
+        dataset_quality=dataset_quality,
+    )
+    return Loop(
+        store=store,
+        clock=clock,
+        books=Books(store=store, rules=rules, base=base, routes_path=routes_path, config_id=config_id),
+        leadership=leadership or Leadership(store),
+        observer=observer,
+        upkeep=Upkeep(store=store, deployer=ports.deployer),
+        performer=Performer(store=store, runs=runs, challengers=challengers),
+        notifier=ports.notifier,
+        metrics=metrics,
+    )

@@ -1,0 +1,323 @@
+"""Challengers and champions: deployed, tested, promoted, sent back, retired.
+
+Traffic moves by the route table, which follows from the state; nothing here stops a server that may still have
+answers to finish. A model that loses its traffic is put on the list of the retiring and stopped later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from policies.actions import (
+    AbandonModel,
+    BeginPromotion,
+    FailPromotion,
+    FinishWatch,
+    HaltWatch,
+    Promote,
+    Reject,
+    Retire,
+    ReturnTraffic,
+    RollBack,
+    SetShare,
+    StartDeployment,
+    StartExperiment,
+)
+from policies.lifecycle import Event, Phase
+from policies.records import Arm
+from proxy.errors import PermanentError, TemporaryError
+from proxy.loop.change import Change, Situation, changed, count, idle_model, retiring
+from proxy.loop.ports import Deployer, Endpoint
+from proxy.store.control import Experiment, Model, ModelState, Run
+from proxy.store.store import Store
+
+__all__ = ["Challengers"]
+
+_WEEK_US: Final = 7 * 24 * 3600 * 1_000_000
+_NOBODY: Final[dict[str, Any]] = {"run_id": None, "challenger_id": None, "experiment_id": None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challengers:
+    """Performs the actions on models and experiments."""
+
+    store: Store
+    deployer: Deployer
+    drain_s: float
+    icc: float
+
+    async def deploy(self, action: StartDeployment, now: Situation) -> Change:
+        """Hand the model to the deployer."""
+        model = _challenger(now)
+        try:
+            handle = await self.deployer.deploy(model.id, model.name, model.path, model.detail.get("result", {}))
+        except PermanentError as exc:
+            return await self.abandon(AbandonModel(model_id=action.model_id, reason=str(exc)), now)
+        reason = f"the deployer has taken {model.name}"
+        model = replace(model, state=ModelState.DEPLOYING, detail={**model.detail, "handle": handle})
+        state = changed(now, Event.DEPLOYMENT_STARTED, reason)
+        return Change(event=Event.DEPLOYMENT_STARTED, state=state, reason=reason, models=(model,))
+
+    async def abandon(self, action: AbandonModel, now: Situation) -> Change:
+        """The model cannot be served: stop what was started; the back-off of failed retrains holds the next."""
+        model = _challenger(now)
+        await self._stop(model)
+        reason = f"{model.name} cannot be deployed: {action.reason}"
+        state = changed(
+            now,
+            Event.DEPLOYMENT_FAILED,
+            reason,
+            **_NOBODY,
+            failures_in_a_row=now.state.failures_in_a_row + 1,
+            last_failure_at=now.at,
+            totals=count(now.state.totals, "failed_retrains"),
+        )
+        model = replace(model, state=ModelState.FAILED, retired_us=now.at_us)
+        runs = _ended(now, "failed", action.reason)
+        return Change(event=Event.DEPLOYMENT_FAILED, state=state, reason=reason, models=(model,), runs=runs)
+
+    async def start_experiment(self, action: StartExperiment, now: Situation, experiment_id: int) -> Change:
+        """Give the challenger its users: a new salt, a new epoch, and the champion's p95 frozen."""
+        champion = now.cast.champion
+        model = await self._with_endpoint(_challenger(now), champion)
+        slow_s = await self._slow_s(now)
+        experiment = Experiment(
+            id=experiment_id,
+            champion_model_id=champion.id,
+            challenger_model_id=model.id,
+            salt=_salt(model, now),
+            share=action.share,
+            epoch=now.next_version,
+            epoch_started_us=now.at_us,
+            started_us=now.at_us,
+            frozen={"l95_s": slow_s, "icc": self.icc},
+        )
+        reason = f"{model.name} serves {action.share:.0%} of the users"
+        state = changed(now, Event.DEPLOYED, reason, experiment_id=experiment.id)
+        model = replace(model, state=ModelState.CHALLENGER)
+        outcome = {"experiment_id": experiment.id, "slow_threshold_s": slow_s}
+        return Change(
+            event=Event.DEPLOYED,
+            state=state,
+            reason=reason,
+            models=(model,),
+            experiments=(experiment,),
+            outcome=outcome,
+        )
+
+    async def set_share(self, action: SetShare, now: Situation) -> Change:
+        """Another share, another epoch: the numbers of different shares are never pooled.
+
+        The champion's p95 is frozen now where it was not known at the start.
+        """
+        experiment = _experiment(now)
+        before = experiment.share
+        slow_s = experiment.frozen.get("l95_s")
+        if slow_s is None:
+            slow_s = await self._slow_s(now)
+        experiment = replace(
+            experiment,
+            share=action.share,
+            epoch=now.next_version,
+            epoch_started_us=now.at_us,
+            frozen={**experiment.frozen, "l95_s": slow_s},
+        )
+        reason = f"the challenger's share goes from {before:.0%} to {action.share:.0%}; a new epoch begins"
+        state = changed(now, Event.SHARE_CHANGED, reason)
+        return Change(event=Event.SHARE_CHANGED, state=state, reason=reason, experiments=(experiment,))
+
+    async def begin_promotion(self, action: BeginPromotion, now: Situation) -> Change:
+        """Decide for the challenger; it is checked once more before it gets everybody."""
+        model = _challenger(now)
+        if action.experiment_id is None:
+            model = await self._with_endpoint(model, now.cast.champion)
+        event = Event.DEPLOYED_UNTESTED if action.experiment_id is None else Event.WON
+        reason = f"{model.name} is to become champion: {now.reason}"
+        state = changed(now, event, reason)
+        return Change(event=event, state=state, reason=reason, models=(model,))
+
+    async def promote(self, action: Promote, now: Situation) -> Change:
+        """All users to the challenger. The old champion's numbers are frozen to watch the new one by."""
+        model, old, experiment = _challenger(now), now.cast.champion, now.cast.experiment
+        before = None
+        if experiment is not None:
+            before = (await self.store.arm_stats(experiment.id, experiment.epoch)).get(Arm.CHAMPION)
+            experiment = replace(
+                experiment,
+                share=0.0,
+                epoch=now.next_version,
+                epoch_started_us=now.at_us,
+                ended_us=now.at_us,
+                verdict="promote",
+            )
+        reason = f"{model.name} serves all users; {old.name} is kept warm"
+        state = changed(
+            now,
+            Event.PROMOTED,
+            reason,
+            champion_id=model.id,
+            previous_id=old.id,
+            challenger_id=None,
+            run_id=None,
+            promoted_at=now.at,
+            before=before,
+            baseline=None,
+            totals=count(now.state.totals, "promotions"),
+        )
+        models = (replace(model, state=ModelState.CHAMPION), idle_model(old))
+        experiments = () if experiment is None else (experiment,)
+        runs = _ended(now, "promoted")
+        return Change(
+            event=Event.PROMOTED, state=state, reason=reason, models=models, experiments=experiments, runs=runs
+        )
+
+    async def fail_promotion(self, action: FailPromotion, now: Situation) -> Change:
+        """The winner died before the switch."""
+        return self._sent_back(now, Event.PROMOTION_FAILED, action.reason, "promotion_failed")
+
+    async def roll_back(self, action: RollBack, now: Situation) -> Change:
+        """The challenger goes, because of harm or because a person says so."""
+        return self._sent_back(now, Event.ROLLED_BACK, now.reason, "manual" if now.manual else "harm")
+
+    async def reject(self, action: Reject, now: Situation) -> Change:
+        """The challenger goes, because it cannot win."""
+        change = self._sent_back(now, Event.REJECTED, now.reason, None)
+        return replace(change, state=replace(change.state, totals=count(now.state.totals, "rejections")))
+
+    def _sent_back(self, now: Situation, event: Event, why: str, counted: str | None) -> Change:
+        model, totals = _challenger(now), now.state.totals
+        if counted is not None:
+            totals = replace(totals, rollbacks={**totals.rollbacks, counted: totals.rollbacks.get(counted, 0) + 1})
+        reason = f"{model.name} goes back: {why}"
+        state = changed(
+            now, event, reason, **_NOBODY, totals=totals, last_rejection_at=now.at,
+            retiring=retiring(now, model, self.drain_s),
+        )  # fmt: skip
+        verdict = "reject" if event is Event.REJECTED else "roll_back"
+        experiments = () if now.cast.experiment is None else (_closed(now.cast.experiment, now, verdict),)
+        return Change(
+            event=event,
+            state=state,
+            reason=reason,
+            models=(idle_model(model),),
+            experiments=experiments,
+            runs=_ended(now, verdict),
+        )
+
+    async def return_traffic(self, action: ReturnTraffic, now: Situation) -> Change:
+        """The old champion serves everybody again; the promoted model goes."""
+        old, new = _previous(now), now.cast.champion
+        reason = f"{old.name} serves all users again: {now.reason}"
+        state = changed(
+            now,
+            Event.RETURNED,
+            reason,
+            champion_id=old.id,
+            previous_id=None,
+            experiment_id=None,
+            before=None,
+            promoted_at=None,
+            baseline=None,
+            last_rejection_at=now.at,
+            totals=count(now.state.totals, "returns"),
+            retiring=retiring(now, new, self.drain_s),
+        )
+        experiments = () if now.cast.experiment is None else (_closed(now.cast.experiment, now, "returned"),)
+        models = (replace(old, state=ModelState.CHAMPION), idle_model(new))
+        return Change(event=Event.RETURNED, state=state, reason=reason, models=models, experiments=experiments)
+
+    async def finish_watch(self, action: FinishWatch, now: Situation) -> Change:
+        """The new champion has held; the old one may go."""
+        return self._unwatched(now, Event.WATCH_FINISHED)
+
+    async def halt_watch(self, action: HaltWatch, now: Situation) -> Change:
+        """Nothing to return to: the new champion stays, although a guardrail broke."""
+        return self._unwatched(now, Event.WATCH_HALTED)
+
+    def _unwatched(self, now: Situation, event: Event) -> Change:
+        old = _previous(now)
+        reason = f"{now.cast.champion.name} stays champion: {now.reason}"
+        state = changed(
+            now,
+            event,
+            reason,
+            previous_id=None,
+            experiment_id=None,
+            before=None,
+            promoted_at=None,
+            retiring=retiring(now, old, self.drain_s),
+        )
+        return Change(event=event, state=state, reason=reason)
+
+    async def retire(self, action: Retire, now: Situation, model: Model | None) -> Change:
+        """Stop a model that has no traffic."""
+        name = next((other.name for other in now.state.retiring if other.id == action.model_id), str(action.model_id))
+        if model is not None:
+            await self._stop(model)
+        reason = f"{name} is stopped"
+        others = tuple(other for other in now.state.retiring if other.id != action.model_id)
+        state = changed(now, Event.RETIRED, reason, retiring=others)
+        models = () if model is None else (replace(model, state=ModelState.RETIRED, retired_us=now.at_us),)
+        return Change(event=Event.RETIRED, state=state, reason=reason, models=models)
+
+    async def _slow_s(self, now: Situation) -> float | None:
+        """L95: the champion's 95th percentile of latency over the last week, in seconds; None without traffic."""
+        return await self.store.duration_quantile(now.cast.champion.id, now.at_us - _WEEK_US, 0.95)
+
+    async def _stop(self, model: Model) -> None:
+        if "handle" in model.detail:
+            await self.deployer.retire(dict(model.detail["handle"]))
+
+    async def _with_endpoint(self, model: Model, champion: Model) -> Model:
+        """`model` with the endpoint that its deployer names now.
+
+        On the champion's own server (a fine-tuned model of the same API, an adapter) it needs the same credential;
+        a server elsewhere must not see it.
+        """
+        readiness = await self.deployer.ready(dict(model.detail.get("handle", {})))
+        if not isinstance(readiness, Endpoint):
+            raise TemporaryError(f"{model.name} was ready, but its deployer now says {readiness}")
+        credential = champion.credential if _origin(readiness.url) == _origin(champion.url or "") else None
+        return replace(model, state=ModelState.READY, url=readiness.url, model=readiness.model, credential=credential)
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
+def _challenger(now: Situation) -> Model:
+    if now.cast.challenger is None:
+        raise PermanentError(f"challenger {now.state.challenger_id} is not in the database; was an older one restored?")
+    return now.cast.challenger
+
+
+def _previous(now: Situation) -> Model:
+    if now.cast.previous is None:
+        raise PermanentError(f"old champion {now.state.previous_id} is not in the database; was an older one restored?")
+    return now.cast.previous
+
+
+def _experiment(now: Situation) -> Experiment:
+    if now.cast.experiment is None:
+        raise PermanentError(f"experiment {now.state.experiment_id} is not in the database; was an older one restored?")
+    return now.cast.experiment
+
+
+def _salt(model: Model, now: Situation) -> str:
+    """New for each experiment, the same when the experiment is started again after a crash."""
+    return blake2b(f"{model.name}/{now.next_version}/{now.at_us}".encode(), digest_size=16).hexdigest()
+
+
+def _closed(experiment: Experiment, now: Situation, verdict: str) -> Experiment:
+    return replace(experiment, share=0.0, ended_us=now.at_us, verdict=verdict)
+
+
+def _ended(now: Situation, state: str, error: str | None = None) -> tuple[Run, ...]:
+    """The run behind the challenger, closed with what became of its model."""
+    if now.run is None or now.state.phase is Phase.IDLE:
+        return ()
+    return (replace(now.run, state=state, error=error, ended_us=now.at_us),)

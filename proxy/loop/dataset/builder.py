@@ -1,0 +1,170 @@
+"""The dataset builder: streams samples from the store, in batches, beside the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sqlite3
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from policies.records import Sample
+from policies.selection import DataGeneratorConfig
+from proxy.errors import PermanentError, TemporaryError
+from proxy.loop.dataset.picking import LineFormat, Picking, Progress
+from proxy.loop.dataset.rehearsal import Rehearsal
+from proxy.loop.dataset.staging import Split, Staging
+from proxy.loop.dataset.writer import Writer, read_manifest
+from proxy.loop.ports import DatasetRequest, Manifest
+from proxy.store.keys import id_floor
+from proxy.tasks import spawn
+
+__all__ = ["Preview", "SampleSource", "StoreDatasetBuilder"]
+
+_T = TypeVar("_T")
+_BATCH_CHARS = 2_000_000
+_BATCH_SAMPLES = 200
+_READ_ROWS = 100  # a chunk of the store holds this many whole bodies
+_RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class SampleSource(Protocol):
+    """The part of the store that a build reads."""
+
+    def iter_samples(
+        self,
+        *,
+        after_id: str | None = None,
+        before_id: str | None = None,
+        min_quality: float | None = None,
+        min_feedback: float | None = None,
+        newest_first: bool = False,
+        chunk: int = 500,
+    ) -> AsyncIterator[Sample]:
+        """Stream samples; `before_id` is exclusive."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preview:
+    """What a build over the newest records would keep, and its first lines."""
+
+    seen: int
+    kept: int
+    dropped: dict[str, int]
+    lines: tuple[dict[str, Any], ...]
+    """Newest first."""
+
+
+class StoreDatasetBuilder:
+    """Builds datasets from the store (the port `DatasetBuilder`)."""
+
+    def __init__(
+        self,
+        store: SampleSource,
+        config: DataGeneratorConfig,
+        training_dir: Path,
+        *,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+        line_format: LineFormat | None = None,
+    ) -> None:
+        """Datasets go to `training_dir/<run_id>/`. `on_progress` is called after every batch, on the event loop.
+
+        `line_format` writes the lines, instead of the config's `format_type`.
+        """
+        self._store = store
+        self._config = config
+        self._training_dir = training_dir.expanduser().absolute()
+        self._on_progress = on_progress
+        self._line_format = line_format
+
+    async def build(self, request: DatasetRequest) -> Manifest:
+        """Write the files of `request.run_id`, or return the manifest of those that are already there."""
+        folder = self._folder(request.run_id)
+        finished = read_manifest(folder)
+        if finished is not None and Path(finished.data_path).is_file():
+            return finished
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            rehearsal = await self._rehearsal()
+            with Staging(folder / "staging.db") as staging:
+                picking = Picking(self._config, staging, self._line_format)
+                before_id = id_floor(round(request.until_s * 1e6))
+                await self._fill(picking, before_id, limit=None)
+                return await _in_thread(lambda: Writer(folder, request, self._config, picking, rehearsal).write())
+        except (OSError, sqlite3.OperationalError) as error:
+            raise TemporaryError(
+                f"the dataset of {request.run_id} could not be written to {folder}: {error}"
+            ) from error
+
+    async def preview(self, *, until_s: float, scan: int = 2000, show: int = 10) -> Preview:
+        """What a build would make of the newest `scan` records before `until_s`; writes nothing."""
+        with Staging(None) as staging:
+            picking = Picking(self._config, staging, self._line_format)
+            await self._fill(picking, id_floor(round(until_s * 1e6)), limit=scan)
+            await _in_thread(picking.finish)
+            newest = list(staging.bodies(Split.TRAIN))[::-1][:show]
+            return Preview(
+                seen=picking.seen,
+                kept=staging.count(Split.TRAIN) + staging.count(Split.HOLDOUT),
+                dropped=dict(picking.dropped),
+                lines=tuple(json.loads(line) for line in newest),
+            )
+
+    async def discard(self, run_id: str) -> None:
+        """Remove data.jsonl and holdout.jsonl; manifest and lineage stay. Safe to repeat."""
+        folder = self._folder(run_id)
+        for name in ("data.jsonl", "holdout.jsonl"):
+            (folder / name).unlink(missing_ok=True)
+
+    def _folder(self, run_id: str) -> Path:
+        if not _RUN_ID.fullmatch(run_id):
+            raise PermanentError(f"run id {run_id!r} can not name a folder: use letters, digits, dot, dash, underscore")
+        return self._training_dir / run_id
+
+    async def _rehearsal(self) -> Rehearsal | None:
+        if not self._config.include_existing_data:
+            return None
+        return await _in_thread(lambda: Rehearsal(self._config.existing_data_path, self._config.format_type))
+
+    async def _fill(self, picking: Picking, before_id: str, limit: int | None) -> None:
+        source = self._store.iter_samples(before_id=before_id, newest_first=True, chunk=_READ_ROWS)
+        async with aclosing(_batches(source, limit)) as batches:
+            async for batch in batches:
+                await _in_thread(partial(picking.take, batch))
+                self._on_progress(picking.progress())
+                if picking.satisfied:
+                    return
+
+
+async def _batches(source: AsyncIterator[Sample], limit: int | None) -> AsyncGenerator[list[Sample], None]:
+    """Batches bounded in number and in characters; at most `limit` samples in all."""
+    batch: list[Sample] = []
+    seen = chars = 0
+    async with aclosing(source) as samples:  # type: ignore[type-var]
+        async for sample in samples:
+            batch.append(sample)
+            seen += 1
+            chars += len(sample.query) + len(sample.response)
+            if len(batch) >= _BATCH_SAMPLES or chars >= _BATCH_CHARS:
+                yield batch
+                batch, chars = [], 0
+            if seen == limit:
+                break
+    if batch:
+        yield batch
+
+
+async def _in_thread(work: Callable[[], _T]) -> _T:
+    """Run `work` beside the event loop. When cancelled, wait for its end: it uses files that are about to be closed."""
+    task = spawn(asyncio.to_thread(work), name="dataset")
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        raise

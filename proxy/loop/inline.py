@@ -1,0 +1,120 @@
+"""Trainer, deployer and probe of the library: the application's own function trains, the application itself serves."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import orjson
+
+from proxy.errors import TemporaryError
+from proxy.loop.ports import Endpoint, Failed, Handle, Readiness, Succeeded, TrainingRun, TrainingStatus
+from proxy.loop.trainers.results import accept
+
+__all__ = ["AppDeployer", "AppProbe", "InlineTrainer", "Job", "TrainFunction"]
+
+TrainFunction: TypeAlias = Callable[[str], Any]
+"""The quick start's `train_model(data_path) -> {"model_path": …, metrics}`."""
+Job: TypeAlias = Callable[[], None]
+
+
+class InlineTrainer:
+    """Runs a function in the thread that waits for `jobs`: the caller's own, since a function may need that.
+
+    The result is written to the run's folder before it counts, so that a crash right after the training does not
+    train again.
+    """
+
+    kind = "callable"
+
+    def __init__(self, training_dir: Path) -> None:
+        self._training_dir = training_dir
+        self.function: TrainFunction | None = None
+        self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+
+    async def start(self, run: TrainingRun) -> Handle:
+        """Train, unless this run has been trained already."""
+        path = self._result_path(run.run_id)
+        if not path.exists():
+            if self.function is None:
+                raise TemporaryError(f"run {run.run_id} waits for a train_fn: pass one to run_iteration or run_loop")
+            outcome = await self._in_callers_thread(self.function, str(run.data_path))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            scratch = path.with_suffix(".tmp")
+            scratch.write_bytes(orjson.dumps(outcome, default=str))
+            scratch.replace(path)
+        return {"result_path": str(path)}
+
+    async def poll(self, run_id: str, handle: Handle) -> TrainingStatus:
+        """What the function returned, or how it failed."""
+        try:
+            outcome = orjson.loads(self._result_path(run_id).read_bytes())
+        except (OSError, ValueError) as exc:
+            return Failed(reason=f"the result of the training cannot be read: {exc}")
+        if "error" in outcome:
+            return Failed(reason=outcome["error"])
+        return _accepted(outcome["result"])
+
+    async def cancel(self, run_id: str, handle: Handle) -> None:
+        """Nothing runs between two iterations."""
+
+    async def adopt(self, run_id: str, handle: Handle) -> bool:
+        """True where the run's result is there."""
+        return self._result_path(run_id).exists()
+
+    def _result_path(self, run_id: str) -> Path:
+        return self._training_dir / run_id / "result.json"
+
+    async def _in_callers_thread(self, function: TrainFunction, data_path: str) -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[dict[str, Any]] = loop.create_future()
+
+        def job() -> None:
+            outcome: dict[str, Any] = {"error": "the training was interrupted"}
+            try:
+                outcome = {"result": function(data_path)}
+            except Exception as exc:  # noqa: BLE001 - the user's own function: whatever it raises is its result
+                outcome = {"error": f"train_fn raised {type(exc).__name__}: {exc}"}
+            finally:  # also on KeyboardInterrupt, which goes on to the caller
+                loop.call_soon_threadsafe(done.set_result, outcome)
+
+        self.jobs.put(job)
+        return await done
+
+
+def _accepted(result: Any) -> Succeeded | Failed:
+    return accept(result, base=Path.cwd())
+
+
+class AppDeployer:
+    """The application serves its models itself: a model is there as soon as it is named."""
+
+    async def deploy(self, model_id: int, name: str, model_path: str | None, detail: Mapping[str, Any]) -> Handle:
+        """Nothing to start."""
+        return {"model_id": model_id}
+
+    async def ready(self, handle: Handle) -> Readiness:
+        """At once."""
+        return Endpoint(url="")
+
+    async def healthy(self, handle: Handle) -> bool:
+        """The application would know."""
+        return True
+
+    async def ensure(self, handle: Handle) -> Handle:
+        """Nothing to bring back."""
+        return handle
+
+    async def retire(self, handle: Handle) -> None:
+        """Nothing to stop."""
+
+
+class AppProbe:
+    """The model that the application began with is alive as long as the application is."""
+
+    async def answers(self, url: str) -> bool:
+        """Always."""
+        return True

@@ -1,0 +1,175 @@
+"""The loop's metrics, read from the snapshot and the plan themselves at each scrape.
+
+A collector and not a set of gauges: what is unknown or over is absent, never a stale number, and `/metrics`
+cannot disagree with `/status` or with the decision. Every label comes from a closed set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector, CollectorRegistry
+
+from policies.experiment import Assessment, Verdict
+from policies.guardrails import GuardrailState
+from policies.lifecycle import Phase
+from policies.plan import Plan
+from policies.snapshot import Snapshot
+from proxy.clock import Clock
+
+__all__ = ["LoopMetrics"]
+
+_HOUR_S: Final = 3600.0
+_Key = TypeVar("_Key", bound=tuple[str, ...])
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    snapshot: Snapshot
+    plan: Plan
+    leader: bool
+    at: float
+
+
+class LoopMetrics(Collector):
+    """Renders the latest look. Register it once; `set` it after each commit."""
+
+    def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
+        self._clock = clock
+        self._seen: _Seen | None = None
+        self._good_tick: float | None = None
+        self._failures = 0
+        registry.register(self)
+
+    def set(self, snapshot: Snapshot, plan: Plan, *, leader: bool = True) -> None:
+        """Show this look; it also counts as a good tick."""
+        self._seen = _Seen(snapshot, plan, leader, self._clock.now())
+        self._good_tick = self._clock.monotonic()
+
+    def failed(self) -> None:
+        """Count a tick that ended in an error."""
+        self._failures += 1
+
+    def collect(self) -> Iterable[Metric]:
+        """All families of the latest look."""
+        yield _counter("ratchet_loop_tick_failures", "Ticks that ended in an error.", self._failures)
+        if self._seen is None or self._good_tick is None:
+            return
+        age = self._clock.monotonic() - self._good_tick
+        yield _gauge("ratchet_loop_seconds_since_tick", "Since the last tick that went well.", age)
+        late = max(0.0, self._clock.now() - max(self._seen.at, self._seen.plan.wake_at))
+        yield _gauge("ratchet_loop_overdue_seconds", "Since the time at which the next tick was due.", late)
+        yield from _loop(self._seen)
+        yield from _triggers(self._seen.plan)
+        yield from _totals(self._seen.snapshot)
+        if self._seen.plan.assessment is not None:
+            yield from _experiment(self._seen.snapshot, self._seen.plan.assessment)
+        if self._seen.plan.watch is not None:
+            left = self._seen.plan.watch.remaining_hours * _HOUR_S
+            yield _gauge("ratchet_watch_remaining_seconds", "Until the old champion retires.", left)
+
+
+def _loop(seen: _Seen) -> Iterator[Metric]:
+    snapshot = seen.snapshot
+    phases = {(phase.value,): float(phase is snapshot.phase) for phase in Phase}
+    yield _labelled("ratchet_loop_phase", "1 for the phase that the loop is in.", ("phase",), phases)
+    age = max(0.0, seen.at - snapshot.phase_since)
+    yield _gauge("ratchet_loop_phase_seconds", "Time in this phase.", age)
+    yield _gauge("ratchet_loop_paused", "1 while a person has paused the loop.", snapshot.paused)
+    yield _gauge("ratchet_loop_leader", "1 where this process holds the loop's lease.", seen.leader)
+    yield _gauge("ratchet_loop_commands_pending", "Commands that wait for the loop.", len(snapshot.commands))
+    retries = {(retry.action,): float(retry.attempts) for retry in snapshot.retries}
+    help_ = "Failures in a row of an action that is tried again."
+    yield _labelled("ratchet_loop_retry_attempts", help_, ("action",), retries)
+    if snapshot.run is not None and snapshot.run.progress is not None:
+        yield _gauge("ratchet_training_progress", "Done of the training (0 to 1).", snapshot.run.progress)
+
+
+def _triggers(plan: Plan) -> Iterator[Metric]:
+    enabled = [progress for progress in plan.triggers.progress if progress.enabled]
+    fraction = {(one.name.value,): one.fraction for one in enabled}
+    value = {(one.name.value,): one.value for one in enabled if one.value is not None}
+    target = {(one.name.value,): one.target for one in enabled if one.target is not None}
+    yield _labelled("ratchet_trigger_progress", "How near a trigger is (1: due).", ("trigger",), fraction)
+    yield _labelled("ratchet_trigger_value", "What a trigger looks at.", ("trigger",), value)
+    yield _labelled("ratchet_trigger_target", "The value at which a trigger is due.", ("trigger",), target)
+
+
+def _totals(snapshot: Snapshot) -> Iterator[Metric]:
+    totals = snapshot.totals
+    yield _counter("ratchet_loop_datasets", "Datasets prepared.", totals.runs)
+    yield _counter("ratchet_loop_retrains", "Trainings that returned a model.", totals.retrains)
+    yield _counter("ratchet_loop_failed_retrains", "Retrains that failed.", totals.failed_retrains)
+    yield _counter("ratchet_loop_promotions", "Challengers promoted.", totals.promotions)
+    yield _counter("ratchet_loop_returns", "Promotions undone in the watch window.", totals.returns)
+    yield _counter("ratchet_loop_rejections", "Challengers rejected: they could not win.", totals.rejections)
+    rollbacks = CounterMetricFamily("ratchet_loop_rollbacks", "Challengers rolled back.", labels=("reason",))
+    for reason, n in totals.rollbacks.items():
+        rollbacks.add_metric((reason,), n)
+    yield rollbacks
+
+
+def _experiment(snapshot: Snapshot, seen: Assessment) -> Iterator[Metric]:
+    if snapshot.experiment is not None:
+        yield _gauge("ratchet_experiment_share", "The challenger's share of users.", snapshot.experiment.facts.share)
+    yield _gauge("ratchet_experiment_elapsed_seconds", "Since the epoch began.", seen.elapsed_hours * _HOUR_S)
+    verdicts = {(verdict.value,): float(verdict is seen.verdict) for verdict in Verdict}
+    yield _labelled("ratchet_experiment_verdict", "1 for the present verdict.", ("verdict",), verdicts)
+    lift = {("estimate",): seen.theta, ("lower",): seen.lower, ("upper",): seen.upper}
+    yield _labelled("ratchet_experiment_lift", "Weighted gain of the challenger and its bounds.", ("of",), lift)
+    log_e = {("promote",): seen.log_e_promote, ("harm",): seen.log_e_harm, ("futility",): seen.log_e_futility}
+    yield _labelled("ratchet_experiment_log_e", "Log e-values: evidence for a verdict.", ("side",), log_e)
+    targets = {("promote",): seen.log_e_promote_target, ("harm",): seen.log_e_harm_target}
+    yield _labelled("ratchet_experiment_log_e_target", "What the log e-values must reach.", ("side",), targets)
+    if seen.effective_users is not None:
+        yield _gauge("ratchet_experiment_effective_users", "Smallest over arms and metrics.", seen.effective_users)
+    requests = {("champion",): float(seen.champion_requests), ("challenger",): float(seen.challenger_requests)}
+    yield _labelled("ratchet_experiment_requests", "Requests in this epoch.", ("arm",), requests)
+    yield from _validity(seen)
+    yield from _metrics(seen)
+
+
+def _validity(seen: Assessment) -> Iterator[Metric]:
+    ratio = seen.sample_ratio
+    users = {("champion",): float(ratio.champion_users), ("challenger",): float(ratio.challenger_users)}
+    yield _labelled("ratchet_experiment_users", "Distinct users in this epoch.", ("arm",), users)
+    yield _gauge("ratchet_experiment_srm", "1 on a sample ratio mismatch.", ratio.mismatch)
+    if ratio.log_bayes_factor is not None:
+        yield _gauge("ratchet_experiment_srm_log_bayes_factor", "Evidence for a mismatch.", ratio.log_bayes_factor)
+    if seen.eta is not None:
+        hours = {("earliest",): seen.eta.earliest_hours, ("latest",): seen.eta.latest_hours}
+        eta = {key: None if value is None else value * _HOUR_S for key, value in hours.items()}
+        yield _labelled("ratchet_experiment_eta_seconds", "Until a decision may be expected.", ("bound",), eta)
+
+
+def _metrics(seen: Assessment) -> Iterator[Metric]:
+    means: dict[tuple[str, ...], float | None] = {}
+    for one in seen.metrics:
+        means[one.metric.value, "champion"] = None if one.champion is None else one.champion.mean
+        means[one.metric.value, "challenger"] = None if one.challenger is None else one.challenger.mean
+    yield _labelled("ratchet_experiment_mean", "Mean per metric and arm, over users.", ("metric", "arm"), means)
+    states = {
+        (rail.name, state.value): float(state is rail.state) for rail in seen.guardrails for state in GuardrailState
+    }
+    yield _labelled(
+        "ratchet_experiment_guardrail", "1 for a guardrail's present state.", ("guardrail", "state"), states
+    )
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=float(value))
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=value)
+
+
+def _labelled(name: str, text: str, labels: tuple[str, ...], values: Mapping[_Key, float | None]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=labels)
+    for key, value in values.items():
+        if value is not None:
+            family.add_metric(key, value)
+    return family

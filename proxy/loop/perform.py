@@ -1,0 +1,139 @@
+"""Do one action: call the trainer, the deployer or the dataset builder, and say what changes.
+
+Nothing is written here. Every effect is idempotent by the id in the action, so that after a crash the same intent
+is simply performed again; the tick writes the `Change` in one transaction.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import assert_never
+
+from policies.actions import (
+    AbandonModel,
+    AcceptModel,
+    Action,
+    BeginPromotion,
+    CancelRun,
+    FailPromotion,
+    FailRun,
+    FinishWatch,
+    HaltWatch,
+    PrepareData,
+    Promote,
+    Recover,
+    Refuse,
+    Reject,
+    Retire,
+    ReturnTraffic,
+    RollBack,
+    SetPaused,
+    SetShare,
+    StartDeployment,
+    StartExperiment,
+    StartTraining,
+)
+from policies.lifecycle import Event
+from proxy.loop.challengers import Challengers
+from proxy.loop.change import Change, Situation, changed, idle_model, retiring
+from proxy.loop.runs import Runs
+from proxy.store.store import Store
+
+__all__ = ["Performer"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Performer:
+    """Knows who performs which action."""
+
+    store: Store
+    runs: Runs
+    challengers: Challengers
+
+    async def perform(self, action: Action, now: Situation) -> Change:
+        """Raises TemporaryError where it may succeed later, PermanentError where it never will."""
+        match action:
+            case PrepareData():
+                return await self.runs.prepare(action, now)
+            case StartTraining():
+                return await self.runs.start(action, now)
+            case AcceptModel():
+                return await self.runs.accept(action, now)
+            case FailRun():
+                return await self.runs.fail(action, now)
+            case CancelRun():
+                return await self.runs.cancel(action, now)
+            case StartDeployment():
+                return await self.challengers.deploy(action, now)
+            case AbandonModel():
+                return await self.challengers.abandon(action, now)
+            case StartExperiment():
+                return await self.challengers.start_experiment(action, now, await self.store.experiments.next_id())
+            case SetShare():
+                return await self.challengers.set_share(action, now)
+            case BeginPromotion():
+                return await self.challengers.begin_promotion(action, now)
+            case Promote():
+                return await self.challengers.promote(action, now)
+            case FailPromotion():
+                return await self.challengers.fail_promotion(action, now)
+            case RollBack():
+                return await self.challengers.roll_back(action, now)
+            case Reject():
+                return await self.challengers.reject(action, now)
+            case ReturnTraffic():
+                return await self.challengers.return_traffic(action, now)
+            case FinishWatch():
+                return await self.challengers.finish_watch(action, now)
+            case HaltWatch():
+                return await self.challengers.halt_watch(action, now)
+            case Retire():
+                return await self.challengers.retire(action, now, await self.store.models.get(action.model_id))
+            case SetPaused():
+                return _set_paused(action, now)
+            case Refuse():
+                return Change(
+                    event=Event.REFUSED, state=changed(now, Event.REFUSED, action.reason), reason=action.reason
+                )
+            case Recover():
+                return _recover(action, now, self.challengers.drain_s)
+            case _:
+                assert_never(action)
+
+
+def _refuse(action: Refuse, now: Situation) -> Change:
+    return Change(event=Event.REFUSED, state=changed(now, Event.REFUSED, action.reason), reason=action.reason)
+
+
+def _set_paused(action: SetPaused, now: Situation) -> Change:
+    event = Event.PAUSED if action.paused else Event.RESUMED
+    return Change(event=event, state=changed(now, event, now.reason, paused=action.paused), reason=now.reason)
+
+
+def _recover(action: Recover, now: Situation, drain_s: float) -> Change:
+    """Back to idle with the champion alone; whatever else is left of the phase retires."""
+    run, experiment = now.run, now.cast.experiment
+    left = tuple(model for model in (now.cast.challenger, now.cast.previous) if model is not None)
+    for model in left:
+        now = replace(now, state=replace(now.state, retiring=retiring(now, model, drain_s)))
+    state = changed(
+        now,
+        Event.RECOVERED,
+        action.reason,
+        run_id=None,
+        challenger_id=None,
+        previous_id=None,
+        experiment_id=None,
+        promoted_at=None,
+        before=None,
+    )
+    lost = run is not None and run.ended_us is None
+    open_ = experiment is not None and experiment.ended_us is None
+    return Change(
+        event=Event.RECOVERED,
+        state=state,
+        reason=action.reason,
+        models=tuple(idle_model(model) for model in left),
+        runs=(replace(run, state="failed", error=action.reason, ended_us=now.at_us),) if run and lost else (),
+        experiments=(replace(experiment, ended_us=now.at_us, verdict="lost"),) if experiment and open_ else (),
+    )

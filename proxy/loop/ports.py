@@ -1,0 +1,222 @@
+"""What the loop asks of the outside: a dataset builder, a trainer, a deployer, a notifier.
+
+Narrow on purpose, and every effect is safe to do twice: the loop calls `start`, `deploy` and `build` again with
+the same id after a crash, and must get the run that is already there. A handle is a small JSON object that the
+adapter alone understands; the loop keeps it in the store, so that a restarted controller can go on with it.
+
+`TemporaryError` means "ask again later", `PermanentError` "give up and say why"; anything else is the adapter's
+bug and is treated as temporary, with a limit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+__all__ = ["DatasetBuilder", "DatasetRequest", "DeployFailed", "Deployer", "Endpoint", "Failed", "Handle", "Manifest",
+           "NotReady", "Notifier", "Probe", "Readiness", "Running", "Succeeded", "Trainer", "TrainingRun",
+           "TrainingStatus"]  # fmt: skip
+
+Handle: TypeAlias = dict[str, Any]
+"""What an adapter needs to find its work again; JSON-serialisable, without secrets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetRequest:
+    """Which records become the training file of a run."""
+
+    run_id: str
+    """Names the folder; the same id again gives the dataset that is already there."""
+    until_s: float
+    """Records that arrived before this instant (Unix seconds); fixes the content across repeated builds."""
+    config_fingerprint: str
+    """Which settings were in force; goes into the manifest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What is in a training file, and what was left out and why."""
+
+    run_id: str
+    data_path: str
+    """The training file (JSONL)."""
+    holdout_path: str | None
+    """The evaluation file, or None when no user fell into it."""
+    samples: int
+    """Lines in the training file, rehearsal lines included."""
+    holdout_samples: int
+    rehearsal_samples: int
+    """Lines of the training file that come from the rehearsal buffer."""
+    seen: int
+    """Records looked at."""
+    dropped: Mapping[str, int] = field(default_factory=dict)
+    """Records left out, by reason."""
+    sha256: str = ""
+    """Of the training file, hex."""
+    format_type: str = "chatml"
+    first_record_id: str | None = None
+    """Oldest record in the file (UUID hex)."""
+    last_record_id: str | None = None
+    config_fingerprint: str = ""
+    models: Mapping[str, int] = field(default_factory=dict)
+    """Samples per model that answered them."""
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of manifest.json."""
+        return asdict(self)
+
+
+class DatasetBuilder(Protocol):
+    """Selects logged exchanges and writes them as a training file."""
+
+    async def build(self, request: DatasetRequest) -> Manifest:
+        """Write data.jsonl, holdout.jsonl and manifest.json of `request.run_id`, or return what is already there.
+
+        A dataset with few or no samples is no error: the loop judges `samples`.
+        Raises TemporaryError (disk full, store down), PermanentError (a rehearsal file that does not exist).
+        """
+        ...
+
+    async def discard(self, run_id: str) -> None:
+        """Remove the data files of a run that has succeeded; the manifest stays. Safe to repeat."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainingRun:
+    """One training, as an adapter sees it."""
+
+    run_id: str
+    data_path: Path
+    holdout_path: Path | None
+    output_dir: Path
+    """A folder of this run's own: log, result and progress files go here."""
+    champion: str
+    """Name of the model to start from or to beat."""
+    timeout_s: float
+    """The adapter need not watch this; the loop cancels a run that takes longer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Running:
+    """The training goes on."""
+
+    progress: float | None = None
+    """Done so far (0 to 1); None where unknown."""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succeeded:
+    """The training has ended well."""
+
+    result: Mapping[str, Any]
+    """What the training returned: `model_path`, optionally `url` and `model`, and metrics; JSON."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """The training has ended badly."""
+
+    reason: str
+    """One readable sentence, with the end of the log where there is one."""
+
+
+TrainingStatus: TypeAlias = Running | Succeeded | Failed
+
+
+class Trainer(Protocol):
+    """Turns a training file into a model."""
+
+    @property
+    def kind(self) -> str:
+        """The `trainer.kind` of the settings; `none` prepares data and stops there."""
+        ...
+
+    async def start(self, run: TrainingRun) -> Handle:
+        """Start training, or return the handle of the run with this id that is already going on or has ended."""
+        ...
+
+    async def poll(self, run_id: str, handle: Handle) -> TrainingStatus:
+        """How it goes. Quick (under a second or two) and without side effects."""
+        ...
+
+    async def cancel(self, run_id: str, handle: Handle) -> None:
+        """Stop it and whatever it started; safe to repeat, and after its end."""
+        ...
+
+    async def adopt(self, run_id: str, handle: Handle) -> bool:
+        """After a restart of the controller: True when the run (still going on, or ended) was found again."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where a deployed model answers."""
+
+    url: str
+    """Base URL."""
+    model: str | None = None
+    """What the JSON `model` field of requests must say; None leaves the client's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NotReady:
+    """Deployed, but not answering yet."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployFailed:
+    """It will never answer."""
+
+    reason: str
+
+
+Readiness: TypeAlias = Endpoint | NotReady | DeployFailed
+
+
+class Deployer(Protocol):
+    """Turns a model path into an endpoint that answers requests."""
+
+    async def deploy(self, model_id: int, name: str, model_path: str | None, detail: Mapping[str, Any]) -> Handle:
+        """Start serving the model, or return the handle of the deployment of `model_id` that is already there.
+
+        `detail` is the result of the training. Raises PermanentError where `model_path` does not exist.
+        """
+        ...
+
+    async def ready(self, handle: Handle) -> Readiness:
+        """Whether it answers by now."""
+        ...
+
+    async def healthy(self, handle: Handle) -> bool:
+        """Whether a deployment that was ready still answers."""
+        ...
+
+    async def ensure(self, handle: Handle) -> Handle:
+        """Bring back what a restart (of us or of the model server) has lost; returns the handle to keep."""
+        ...
+
+    async def retire(self, handle: Handle) -> None:
+        """Stop serving and give resources back; safe to repeat."""
+        ...
+
+
+class Notifier(Protocol):
+    """Tells people what happened. Never raises, never holds the loop."""
+
+    def notify(self, event: Mapping[str, Any]) -> None:
+        """Queue one event (`event`, `at`, `phase`, `reasons`, ids) for delivery."""
+        ...
+
+
+class Probe(Protocol):
+    """Asks a model that was not deployed by us whether it is alive."""
+
+    async def answers(self, url: str) -> bool:
+        """Whether a server at the base URL answers at all."""
+        ...

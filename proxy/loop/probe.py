@@ -1,0 +1,29 @@
+"""Is a model alive that we did not deploy? One GET on its base URL; any answer but a gateway's error counts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import aiohttp
+
+__all__ = ["HttpProbe"]
+
+_DEAD: Final = frozenset({502, 503, 504})
+
+
+class HttpProbe:
+    """Asks over HTTP. Knows no paths of the model: a 404 or a 401 is a sign of life, too."""
+
+    def __init__(self, *, timeout_s: float = 5.0) -> None:
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+
+    async def answers(self, url: str) -> bool:
+        """Whether a server at the base URL answers at all within the time-out."""
+        try:
+            async with (
+                aiohttp.ClientSession(timeout=self._timeout) as session,
+                session.get(url, allow_redirects=False) as response,
+            ):
+                return response.status not in _DEAD
+        except (aiohttp.ClientError, TimeoutError, ValueError):
+            return False

@@ -1,0 +1,186 @@
+"""Processes that outlive the controller: trainings and model servers.
+
+Each is started in a session of its own, with its output in a file, and is found again by an identity that pid reuse and
+reboots can not fake: pid, start time in clock ticks since boot (/proc/<pid>/stat, field 22) and the boot's id. One
+that was started just before a crash, and whose pid nobody wrote down, is found by a token in its environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+__all__ = ["ProcessId", "alive", "exit_code", "find", "identify", "log_tail", "start", "stop"]
+
+TOKEN = "RATCHET_PROCESS_TOKEN"
+_POLL_S = 0.02
+_PROC = Path("/proc")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessId:
+    """Which process this is, for good."""
+
+    pid: int
+    """Also the id of its session and process group."""
+    start_ticks: int
+    boot_id: str
+
+    def as_json(self) -> dict[str, Any]:
+        """For a handle or a file."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> ProcessId:
+        """The inverse of `as_json`."""
+        return cls(pid=int(content["pid"]), start_ticks=int(content["start_ticks"]), boot_id=str(content["boot_id"]))
+
+
+_children: dict[ProcessId, subprocess.Popen[bytes]] = {}
+"""Started by this very controller, so that their exit codes can be asked for (which reaps them)."""
+
+
+class _Stat(NamedTuple):
+    state: str
+    group: int
+    session: int
+    start_ticks: int
+
+
+def start(
+    argv: Sequence[str], *, log: Path, token: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> ProcessId:
+    """Start `argv` in a new session with stdout and stderr appended to `log`; `env` adds to ours.
+
+    Raises OSError where the program can not be started.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as out:
+        child = subprocess.Popen(
+            list(argv),
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd=cwd,
+            env={**os.environ, **(env or {}), TOKEN: token},
+            start_new_session=True,
+        )
+    process = identify(child.pid)  # it can be read even if it has ended: only `exit_code` reaps
+    _children[process] = child
+    return process
+
+
+def identify(pid: int) -> ProcessId:
+    """The identity of a living process. Raises ProcessLookupError."""
+    stat = _stat(pid)
+    if stat is None:
+        raise ProcessLookupError(f"there is no process {pid}")
+    return ProcessId(pid=pid, start_ticks=stat.start_ticks, boot_id=_boot_id())
+
+
+def find(token: str) -> ProcessId | None:
+    """The session leader that was started with this token, if it is alive."""
+    wanted = f"{TOKEN}={token}".encode()
+    for pid in _pids():
+        stat = _stat(pid)
+        if stat is None or stat.session != pid or stat.state in "ZX":
+            continue
+        try:
+            environment = (_PROC / str(pid) / "environ").read_bytes()
+        except OSError:  # ended meanwhile, or somebody else's
+            continue
+        if wanted in environment.split(b"\0"):
+            return identify(pid)
+    return None
+
+
+def alive(process: ProcessId) -> bool:
+    """Whether that very process still runs."""
+    exit_code(process)
+    stat = _ours(process)
+    return stat is not None and stat.state not in "ZX"
+
+
+def exit_code(process: ProcessId) -> int | None:
+    """Exit code (negative: the signal), where the process was started by us and has ended; else None."""
+    child = _children.get(process)
+    return None if child is None else child.poll()
+
+
+async def stop(process: ProcessId, *, grace_s: float) -> None:
+    """End the process and all of its group: SIGTERM, then SIGKILL after `grace_s` seconds. Safe to repeat."""
+    for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
+        if not _signal(process, number):
+            return
+        deadline = asyncio.get_running_loop().time() + wait_s
+        while _group_alive(process):
+            if asyncio.get_running_loop().time() > deadline:
+                break
+            await asyncio.sleep(_POLL_S)
+        else:
+            return
+
+
+def log_tail(log: Path, *, lines: int = 5, limit: int = 1000) -> str:
+    """The last non-empty lines of a log, at most `limit` characters; empty where there is none."""
+    try:
+        with log.open("rb") as source:
+            source.seek(max(0, log.stat().st_size - 8 * limit))
+            text = source.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+    return "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-lines:])[-limit:]
+
+
+def _signal(process: ProcessId, number: signal.Signals) -> bool:
+    """Signal the whole group; False where it is gone. A stranger with a reused pid is left alone."""
+    if not _group_alive(process):
+        return False
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _group_alive(process: ProcessId) -> bool:
+    """Whether the leader, or after its end one of its children, still runs."""
+    if process.boot_id != _boot_id():
+        return False
+    if alive(process):
+        return True
+    leader = _stat(process.pid)
+    if leader is not None and leader.start_ticks != process.start_ticks:
+        return False
+    return any(
+        stat.group == process.pid and stat.state not in "ZX" for pid in _pids() if (stat := _stat(pid)) is not None
+    )
+
+
+def _ours(process: ProcessId) -> _Stat | None:
+    stat = _stat(process.pid)
+    same = stat is not None and stat.start_ticks == process.start_ticks and process.boot_id == _boot_id()
+    return stat if same else None
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal()]
+
+
+def _stat(pid: int) -> _Stat | None:
+    try:
+        line = (_PROC / str(pid) / "stat").read_text(errors="replace")
+    except OSError:
+        return None
+    fields = line.rpartition(")")[2].split()  # the command's name, before it, may hold anything
+    return _Stat(state=fields[0], group=int(fields[2]), session=int(fields[3]), start_ticks=int(fields[19]))
+
+
+def _boot_id() -> str:
+    return (_PROC / "sys/kernel/random/boot_id").read_text().strip()

@@ -1,0 +1,91 @@
+"""The route table that follows from the loop's state, and the file that the workers read it from.
+
+Level-triggered: after each look the file is compared with what it should say, and replaced where it differs; a
+crash between the commit and the file is mended by the next look. `version` only grows, also past a file that
+is newer than a restored database.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from policies.lifecycle import Phase
+from proxy.loop.state import LoopState
+from proxy.routes import RouteTable, Target, read_routes, write_routes
+from proxy.store.control import Experiment, Model
+
+__all__ = ["Cast", "current_version", "publish", "route_table", "same_routes"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cast:
+    """The models and the experiment that the state names."""
+
+    champion: Model
+    challenger: Model | None = None
+    previous: Model | None = None
+    experiment: Experiment | None = None
+
+
+def route_table(state: LoopState, cast: Cast, config_id: int) -> RouteTable:
+    """Where requests go in this state.
+
+    While watching there is no challenger, but the experiment and a new epoch stay in the table, so that what the
+    new champion does is counted.
+    """
+    table = RouteTable(version=state.routes_version, champion=_target(cast.champion), config_id=config_id)
+    experiment = cast.experiment
+    if experiment is None or state.phase not in (Phase.TESTING, Phase.PROMOTING, Phase.WATCHING):
+        return table
+    table = replace(table, experiment_id=experiment.id, epoch=experiment.epoch, salt=experiment.salt)
+    if state.phase is Phase.WATCHING or cast.challenger is None:
+        return table
+    return replace(table, challenger=_target(cast.challenger), share=experiment.share)
+
+
+def _target(model: Model) -> Target:
+    return Target(
+        model_id=model.id, name=model.name, url=model.url or "", model=model.model, credential=model.credential
+    )
+
+
+def same_routes(one: RouteTable, other: RouteTable) -> bool:
+    """Whether both send requests the same way, whatever their versions."""
+    return replace(one, version=0) == replace(other, version=0)
+
+
+def current_version(path: Path | None) -> int:
+    """Version of the table in the file; 0 where there is none that can be read."""
+    table = _read(path)
+    return table.version if table else 0
+
+
+def publish(path: Path | None, table: RouteTable) -> RouteTable:
+    """Make the file say `table`, with a version above the file's own where it must change; returns what it says."""
+    if path is None:
+        return table
+    present = _read(path)
+    if present is not None and same_routes(present, table) and present.version >= table.version:
+        return present
+    if present is not None and present.version >= table.version:
+        table = replace(table, version=present.version + 1)
+    write_routes(path, table)
+    _log.info("routes version %d: champion %s, challenger %s at %.3g", table.version, table.champion.name,
+              table.challenger.name if table.challenger else None, table.share)  # fmt: skip
+    return table
+
+
+def _read(path: Path | None) -> RouteTable | None:
+    if path is None:
+        return None
+    try:
+        return read_routes(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as exc:
+        _log.warning("routes file cannot be read and will be replaced: %s", exc)
+        return None

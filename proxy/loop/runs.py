@@ -1,0 +1,208 @@
+"""Retrains: from a trigger to a model that is registered. Each step is safe to do twice by its run id."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from policies.actions import AcceptModel, CancelRun, FailRun, PrepareData, StartTraining
+from policies.lifecycle import Event
+from policies.snapshot import Retry
+from policies.triggers import TriggerConfig, too_few_samples
+from proxy.errors import PermanentError, TemporaryError
+from proxy.loop.change import Change, Situation, changed, count
+from proxy.loop.ports import DatasetBuilder, DatasetRequest, Deployer, Manifest, Succeeded, Trainer, TrainingRun
+from proxy.loop.state import with_retry
+from proxy.store.control import ModelState, Run
+from proxy.store.store import Store
+
+__all__ = ["LINEAGE_FILE", "Runs"]
+
+LINEAGE_FILE: Final = "lineage.csv"
+"""Beside a dataset's manifest: whose records are in it."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runs:
+    """Performs the actions on runs."""
+
+    store: Store
+    datasets: DatasetBuilder
+    trainer: Trainer
+    deployer: Deployer
+    triggers: TriggerConfig
+    training_dir: Path
+    training_timeout_s: float
+    check_interval_s: float
+    fingerprint: str
+
+    async def prepare(self, action: PrepareData, now: Situation) -> Change:
+        """Write the dataset; what it holds decides where the run goes."""
+        request = DatasetRequest(run_id=action.run_id, until_s=now.at, config_fingerprint=self.fingerprint)
+        run = Run(
+            id=action.run_id,
+            state="preparing",
+            trigger=action.trigger,
+            started_us=now.at_us,
+            trainer=self.trainer.kind,
+        )
+        try:
+            manifest = await self.datasets.build(request)
+        except PermanentError as exc:
+            return self._not_prepared(now, run, str(exc))
+        await self.store.runs.add_users(run.id, _trained_users(self.training_dir / run.id / LINEAGE_FILE))
+        run = replace(run, manifest=manifest.as_json())
+        usable = manifest.samples - manifest.rehearsal_samples
+        now = replace(now, state=replace(now.state, usable_samples=usable, usable_at=now.at))
+        too_few = too_few_samples(usable, self.triggers)
+        if too_few is not None:
+            return self._too_small(now, run, too_few)
+        return self._prepared(action, now, run, manifest)
+
+    def _prepared(self, action: PrepareData, now: Situation, run: Run, manifest: Manifest) -> Change:
+        state, totals = now.state, count(now.state.totals, "runs")
+        outcome = {"samples": manifest.samples, "data_path": manifest.data_path}
+        if action.train:
+            reason = f"{manifest.samples} samples for run {run.id} (trigger {run.trigger})"
+            state = changed(
+                now,
+                Event.DATASET_READY,
+                reason,
+                run_id=run.id,
+                totals=totals,
+                prior_dataset_at=state.last_dataset_at,
+                prior_retrain_at=state.last_retrain_at,
+                last_dataset_at=now.at,
+                last_retrain_at=now.at,
+            )
+            run = replace(run, state="prepared")
+            return Change(event=Event.DATASET_READY, state=state, reason=reason, runs=(run,), outcome=outcome)
+        reason = f"{manifest.samples} samples in {manifest.data_path}; nothing is trained on them"
+        # Asked for by a person it is a rehearsal and starts no cool-down; without a trainer it is all there is.
+        turn: dict[str, Any] = {} if now.manual else {"last_dataset_at": now.at, "last_retrain_at": now.at}
+        state = changed(now, Event.DATASET_ONLY, reason, totals=totals, **turn)
+        run = replace(run, state="data_only", ended_us=now.at_us)
+        return Change(event=Event.DATASET_ONLY, state=state, reason=reason, runs=(run,), outcome=outcome)
+
+    def _too_small(self, now: Situation, run: Run, reason: str) -> Change:
+        retry = Retry(action="PrepareData", at=now.at + self.check_interval_s, attempts=1, reason=reason)
+        state = with_retry(changed(now, Event.DATASET_TOO_SMALL, reason, totals=count(now.state.totals, "runs")), retry)
+        run = replace(run, state="too_small", ended_us=now.at_us, error=reason)
+        return Change(event=Event.DATASET_TOO_SMALL, state=state, reason=reason, runs=(run,))
+
+    def _not_prepared(self, now: Situation, run: Run, error: str) -> Change:
+        reason = f"the dataset of {run.id} could not be written: {error}"
+        totals = count(count(now.state.totals, "runs"), "failed_retrains")
+        state = changed(now, Event.DATASET_FAILED, reason, totals=totals, **_failure(now))
+        run = replace(run, state="failed", ended_us=now.at_us, error=error)
+        return Change(event=Event.DATASET_FAILED, state=state, reason=reason, runs=(run,))
+
+    async def start(self, action: StartTraining, now: Situation) -> Change:
+        """Hand the run to the trainer."""
+        run = _run(now)
+        manifest = run.manifest or {}
+        holdout = manifest.get("holdout_path")
+        order = TrainingRun(
+            run_id=run.id,
+            data_path=Path(manifest["data_path"]),
+            holdout_path=Path(holdout) if holdout else None,
+            output_dir=self.training_dir / run.id,
+            champion=now.cast.champion.name,
+            timeout_s=self.training_timeout_s,
+        )
+        try:
+            handle = await self.trainer.start(order)
+        except PermanentError as exc:
+            return await self.fail(FailRun(run_id=action.run_id, reason=str(exc)), now)
+        reason = f"{self.trainer.kind} trainer has taken run {run.id}"
+        run = replace(run, state="training", handle=handle)
+        state = changed(now, Event.TRAINING_STARTED, reason)
+        return Change(event=Event.TRAINING_STARTED, state=state, reason=reason, runs=(run,))
+
+    async def accept(self, action: AcceptModel, now: Situation) -> Change:
+        """Register what the training returned, and clean its data up."""
+        run = _run(now)
+        status = await self.trainer.poll(run.id, dict(run.handle or {}))
+        if not isinstance(status, Succeeded):
+            raise TemporaryError(f"run {run.id} had succeeded, but its trainer now says {status}")
+        result = dict(status.result)
+        path = result.get("model_path")
+        model = await self.store.models.add(
+            run.id.replace("run-", "model-", 1),
+            path=None if path is None else str(path),
+            run_id=run.id,
+            detail={"result": result},
+        )
+        await self.datasets.discard(run.id)
+        reason = f"run {run.id} returned model {model.name}"
+        totals = count(now.state.totals, "retrains")
+        state = changed(now, Event.TRAINED, reason, challenger_id=model.id, totals=totals, failures_in_a_row=0)
+        run = replace(run, state="trained", ended_us=now.at_us, result=result)
+        return Change(event=Event.TRAINED, state=state, reason=reason, runs=(run,), outcome={"model": model.name})
+
+    async def fail(self, action: FailRun, now: Situation) -> Change:
+        """Stop what may still run; the data is kept, and the samples count again for the next trigger."""
+        run = _run(now)
+        await self._stop(run)
+        reason = f"run {run.id} failed: {action.reason}"
+        state = changed(
+            now,
+            Event.TRAINING_FAILED,
+            reason,
+            run_id=None,
+            last_dataset_at=now.state.prior_dataset_at,
+            last_retrain_at=now.state.prior_retrain_at,
+            totals=count(now.state.totals, "failed_retrains"),
+            **_failure(now),
+        )
+        run = replace(run, state="failed", ended_us=now.at_us, error=action.reason)
+        return Change(event=Event.TRAINING_FAILED, state=state, reason=reason, runs=(run,))
+
+    async def cancel(self, action: CancelRun, now: Situation) -> Change:
+        """Stop a run for a person, in training or in deployment. The cool-down stays: nobody wants it back at once."""
+        run, model = _run(now), now.cast.challenger
+        if run.state == "training":
+            await self._stop(run)
+        if model is not None and "handle" in model.detail:
+            await self.deployer.retire(dict(model.detail["handle"]))
+        reason = f"run {run.id} was cancelled: {now.reason}"
+        state = changed(now, Event.RUN_CANCELLED, reason, run_id=None, challenger_id=None)
+        run = replace(run, state="cancelled", ended_us=now.at_us, error="cancelled by a person")
+        models = () if model is None else (replace(model, state=ModelState.FAILED, retired_us=now.at_us),)
+        return Change(event=Event.RUN_CANCELLED, state=state, reason=reason, runs=(run,), models=models)
+
+    async def _stop(self, run: Run) -> None:
+        """Cancel what still runs. A trainer that cannot be reached does not keep the loop from going on."""
+        if run.handle is None:
+            return
+        try:
+            await self.trainer.cancel(run.id, dict(run.handle))
+        except (TemporaryError, PermanentError, OSError) as exc:
+            _log.warning("run %s could not be cancelled, it may still be running: %s", run.id, exc)
+
+
+def _run(now: Situation) -> Run:
+    if now.run is None:
+        raise PermanentError(f"run {now.state.run_id} is not in the database; was an older one restored?")
+    return now.run
+
+
+def _trained_users(lineage: Path) -> Iterator[int]:
+    """Users with samples in the training file, from the dataset's lineage (record_id,user,split), where it has one."""
+    if not lineage.exists():
+        return
+    with lineage.open() as file:
+        for line in file:
+            _, user, split = line.rstrip("\n").split(",")
+            if split == "train" and user:
+                yield int(user)
+
+
+def _failure(now: Situation) -> dict[str, Any]:
+    """What a failed retrain does to the back-off."""
+    return {"failures_in_a_row": now.state.failures_in_a_row + 1, "last_failure_at": now.at}

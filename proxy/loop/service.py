@@ -1,0 +1,83 @@
+"""The loop as the controller runs it: put together from the configuration, on the data directory's files."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from policies.plan import LoopRules
+from proxy.clock import Clock
+from proxy.config import Config
+from proxy.config.load import fingerprint, public_document
+from proxy.loop.build import LoopPorts, assemble, rules_of
+from proxy.loop.dataset import StoreDatasetBuilder
+from proxy.loop.deployers import build_deployer
+from proxy.loop.install import BaseModel
+from proxy.loop.metrics import LoopMetrics
+from proxy.loop.notify import NoNotifier, WebhookNotifier
+from proxy.loop.probe import HttpProbe
+from proxy.loop.tick import Loop
+from proxy.loop.trainers import build_trainer
+from proxy.routes import ROUTES_FILE
+from proxy.store.store import Store
+
+__all__ = ["TRAINING_DIR", "open_loop", "service_rules"]
+
+TRAINING_DIR: Final = "training"
+
+
+def service_rules(config: Config) -> LoopRules:
+    """The rules that the whole configuration gives."""
+    return replace(
+        rules_of(config, trains=config.trainer.kind != "none"),
+        poll_s=config.trainer.poll_seconds,
+        training_timeout_s=config.trainer.timeout_seconds,
+        ready_timeout_s=config.deployer.ready_timeout_seconds,
+    )
+
+
+@asynccontextmanager
+async def open_loop(
+    config: Config, store: Store, clock: Clock, *, metrics: LoopMetrics | None = None
+) -> AsyncIterator[Loop]:
+    """A loop on an open store; `run` it, `poke` it, ask its `status`. Its notifier is stopped at the end.
+
+    Raises ConfigError where the trainer's or deployer's settings do not suffice.
+    """
+    data_dir = Path(config.server.data_dir).expanduser().absolute()
+    own = data_dir / TRAINING_DIR
+    training_dir = own if config.trainer.directory is None else Path(config.trainer.directory).expanduser().absolute()
+    mark = fingerprint(config)
+    version = await store.configs.add(mark, public_document(config))
+    urls = config.notify.urls
+    notifier = WebhookNotifier(urls, timeout_s=config.notify.timeout_seconds) if urls else NoNotifier()
+    loop = assemble(
+        store=store,
+        clock=clock,
+        rules=service_rules(config),
+        ports=LoopPorts(
+            datasets=StoreDatasetBuilder(store, config.generator_config, training_dir),
+            trainer=build_trainer(config.trainer),
+            deployer=build_deployer(config.deployer, data_dir, clock),
+            probe=HttpProbe(),
+            notifier=notifier,
+        ),
+        base=BaseModel.of(config.champion),
+        training_dir=training_dir,
+        routes_path=data_dir / ROUTES_FILE,
+        dataset_quality=config.generator_config.min_quality_score,
+        drain_s=config.server.drain_seconds,
+        config_id=version.id,
+        fingerprint=mark,
+        metrics=metrics,
+    )
+    if isinstance(notifier, WebhookNotifier):
+        notifier.start()
+    try:
+        yield loop
+    finally:
+        if isinstance(notifier, WebhookNotifier):
+            await notifier.close()

@@ -1,0 +1,333 @@
+"""The loop: one tick, from the lease to the next sleep, and safe to kill anywhere in it.
+
+    hold the lease → resume unfinished intents → look once → plan → at most one action:
+    intent → effect → outcome, phase and rows in one transaction → route table → metrics, status, notifications
+
+An effect that was begun and not written down is done again with the same id; a decision that was written down and
+not begun is begun. A process that lost its lease finds its writes refused by the fence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from policies.actions import Action
+from policies.experiment import Verdict
+from policies.plan import Plan, plan
+from proxy.clock import Clock
+from proxy.errors import PermanentError, TemporaryError
+from proxy.loop.books import Books
+from proxy.loop.change import Change, Situation
+from proxy.loop.codec import action_from_json
+from proxy.loop.leadership import Leadership
+from proxy.loop.metrics import LoopMetrics
+from proxy.loop.observe import Observation, Observer, load_cast
+from proxy.loop.perform import Performer
+from proxy.loop.ports import Notifier
+from proxy.loop.routing import current_version, publish, route_table
+from proxy.loop.state import LoopState
+from proxy.loop.status import status_document
+from proxy.loop.upkeep import Upkeep
+from proxy.store.control import Command, JournalEntry, Lease
+from proxy.store.store import Store
+from proxy.tasks import cancel_and_wait, spawn
+
+__all__ = ["Loop", "Tick"]
+
+_RETRY_S: Final = 10.0
+"""First wait after an effect that failed for a reason of its own."""
+_FAILED_TICK_S: Final = 5.0
+"""Wait after a tick that could not be finished; doubles, up to a minute."""
+_LONGEST_SLEEP_S: Final = 10.0
+"""Between two looks without a tick, so that metrics and status stay fresh."""
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tick:
+    """What one tick has done."""
+
+    plan: Plan | None
+    """None where nothing could be seen yet (another controller is just installing)."""
+    change: Change | None
+    """What the action changed; None without an action, or when it failed."""
+    leader: bool
+    wake_at: float
+    """Tick again then at the latest (Unix seconds)."""
+
+
+class Loop:
+    """Ticks. Everything that it needs is handed in; `proxy.loop.build` puts it together."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        books: Books,
+        leadership: Leadership,
+        observer: Observer,
+        upkeep: Upkeep,
+        performer: Performer,
+        notifier: Notifier,
+        metrics: LoopMetrics | None = None,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._books = books
+        self._leadership = leadership
+        self._observer = observer
+        self._upkeep = upkeep
+        self._performer = performer
+        self._notifier = notifier
+        self._metrics = metrics
+        self._poked = asyncio.Event()
+        self._status: dict[str, Any] | None = None
+        self._kind_of_hold: tuple[object, ...] = ()
+        self._looked_at = 0.0
+
+    # ---------------------------------------------------------------------------------------- one tick
+
+    async def tick(self) -> Tick:
+        """One pass. Raises TemporaryError while the store is away, PermanentError where the lease was lost in it."""
+        lease = await self._leadership.hold()
+        if lease is None:
+            return await self.look(leader=False)
+        async with self._leadership.renewing():
+            state = await self._books.open(lease, self._clock.now())
+            state = await self._resume(lease, state)
+            state = await self._keep_up(lease, state)
+            seen = await self._observer.observe(state, self._books.config_id)
+            now = self._clock.now()
+            decided = plan(seen.snapshot, self._books.rules, now)
+            change = None
+            if decided.action is None:
+                await self._hold(lease, seen, decided, now)
+            else:
+                state, change = await self._act(lease, seen, decided, decided.action, now)
+            await self._publish_routes(state)
+        self._show(seen, decided, leader=True)
+        return Tick(plan=decided, change=change, leader=True, wake_at=decided.wake_at)
+
+    async def look(self, *, leader: bool = True) -> Tick:
+        """See and show what a tick would see, without acting: for standbys, and for status between two ticks."""
+        state = await self._books.state()
+        if state is None:
+            return Tick(plan=None, change=None, leader=leader, wake_at=self._clock.now() + self._leadership.renew_s)
+        seen = await self._observer.observe(state, state.config_id, ask=leader)
+        now = self._clock.now()
+        decided = plan(seen.snapshot, self._books.rules, now)
+        await self._publish_routes(state)
+        self._show(seen, decided, leader=leader)
+        wake_at = decided.wake_at if leader else now + self._leadership.renew_s
+        return Tick(plan=decided, change=None, leader=leader, wake_at=wake_at)
+
+    async def _resume(self, lease: Lease, state: LoopState) -> LoopState:
+        """Finish what a crash left begun: the same action, by the same ids, as of the same instant."""
+        for entry in await self._store.journal.unfinished():
+            inputs = entry.inputs
+            if inputs.get("action") is None:
+                await self._books.drop(lease, entry, "interrupted before anything was done")
+                continue
+            try:
+                action = action_from_json(inputs["action"])
+            except (TypeError, ValueError) as exc:
+                await self._books.drop(lease, entry, str(exc))
+                continue
+            _log.info("resuming %s of journal entry %d", entry.action, entry.seq)
+            command = await self._command(inputs.get("command"))
+            situation = await self._situation(state, inputs["now"], entry.why, command)
+            state, _ = await self._carry_out(lease, entry, action, situation, command)
+        return state
+
+    async def _keep_up(self, lease: Lease, state: LoopState) -> LoopState:
+        """Deployments brought back, baseline and detector fed; written only where something has changed."""
+        cast, now_us = await load_cast(self._store, state), round(self._clock.now() * 1e6)
+        mended = await self._upkeep.deployments(state, cast)
+        detector = await self._upkeep.detector(state, now_us)
+        baseline = await self._upkeep.baseline(state, now_us)
+        if not mended and detector is None and baseline is None:
+            return state
+        if mended:
+            version = max(state.routes_version, current_version(self._books.routes_path)) + 1
+            state = replace(state, routes_version=version)
+        if baseline is not None:
+            state = replace(state, baseline=baseline)
+        await self._books.keep(lease, state, models=mended, detector=detector)
+        return state
+
+    async def _act(
+        self, lease: Lease, seen: Observation, decided: Plan, action: Action, now: float
+    ) -> tuple[LoopState, Change | None]:
+        """Intent, effect, outcome."""
+        entry = await self._books.intend(lease, seen, decided, now)
+        command = await self._command(decided.command.id if decided.command else None)
+        situation = await self._situation(seen.state, now, decided.reasons[0], command)
+        return await self._carry_out(lease, entry, action, situation, command)
+
+    async def _carry_out(
+        self, lease: Lease, entry: JournalEntry, action: Action, now: Situation, command: Command | None
+    ) -> tuple[LoopState, Change | None]:
+        try:
+            change = await self._performer.perform(action, now)
+        except Exception as exc:  # noqa: BLE001 - a plug-in's edge: whatever it raises, the loop goes on
+            return await self._failed(lease, entry, action, now, command, exc), None
+        state = await self._books.settle(lease, entry, action, now, change, command)
+        _log.info("%s: %s", change.event.value, change.reason)
+        self._notifier.notify(_event(entry, change, now, state))
+        return state, change
+
+    async def _failed(
+        self, lease: Lease, entry: JournalEntry, action: Action, now: Situation, command: Command | None, exc: Exception
+    ) -> LoopState:
+        error = str(exc) or type(exc).__name__
+        if isinstance(exc, TemporaryError | PermanentError):
+            _log.warning("%s could not be done: %s", entry.action, error)
+        else:
+            _log.error("%s failed unexpectedly", entry.action, exc_info=exc)
+        retry_s = exc.retry_after_s if isinstance(exc, TemporaryError) else _RETRY_S
+        return await self._books.postpone(lease, entry, action, now, error, retry_s, self._clock.now(), command)
+
+    async def _hold(self, lease: Lease, seen: Observation, decided: Plan, now: float) -> None:
+        """Nothing to do: note it where that is news, and keep a look at the experiment every now and then."""
+        verdict = decided.assessment.verdict if decided.assessment else None
+        watching = decided.watch.decision if decided.watch else None
+        kind = (seen.snapshot.phase, seen.snapshot.paused, type(decided.held), verdict, watching,
+                decided.triggers.fired, decided.triggers.hold is None)  # fmt: skip
+        note = kind != self._kind_of_hold
+        interval_s = self._books.rules.check_interval_s
+        look = note or not 0 <= now - self._looked_at < interval_s
+        await self._books.hold(lease, seen, decided, now, note=note, look=look)
+        if note and verdict in (Verdict.INVALID, Verdict.INCONCLUSIVE):
+            self._notifier.notify(_held_event(seen, decided, now))
+        self._kind_of_hold = kind
+        self._looked_at = now if look else self._looked_at
+
+    # ------------------------------------------------------------------------------------ around it
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Tick until `stop`, then give the lease back. A tick that fails is reported and tried again."""
+        failures = 0
+        while not stop.is_set():
+            try:
+                tick = await self.tick()
+                failures = 0
+                await self._sleep_until(tick, stop)
+            except (TemporaryError, PermanentError, OSError) as exc:
+                failures += 1
+                _log.warning("tick could not be finished: %s", exc)
+                await self._wait_after(failures, stop)
+            except Exception:  # noqa: BLE001 - whatever breaks, the loop goes on
+                failures += 1
+                _log.exception("tick failed")
+                await self._wait_after(failures, stop)
+        with contextlib.suppress(TemporaryError, PermanentError):
+            await self._leadership.release()
+
+    @property
+    def leading(self) -> bool:
+        """Whether this process held the lease when it last asked."""
+        return self._leadership.held
+
+    def poke(self) -> None:
+        """Tick now: a command came in."""
+        self._poked.set()
+
+    async def submit(self, verb: str, args: Mapping[str, Any], who: str, why: str) -> int:
+        """Write a command down for the next tick, and wake it; returns the command's id."""
+        command = await self._store.commands.submit(verb, who=who, why=why, args=args)
+        self.poke()
+        return command.id
+
+    async def status(self) -> dict[str, Any]:
+        """The status document of the latest look; looks first where there was none."""
+        if self._status is None:
+            await self.look(leader=False)
+        return self._status or {"phase": {"name": "starting", "reason": "nothing has been seen yet"}}
+
+    async def _sleep_until(self, tick: Tick, stop: asyncio.Event) -> None:
+        """Sleep until the next tick is due, renewing the lease and looking again meanwhile."""
+        due = self._clock.monotonic() + tick.wake_at - self._clock.now()
+        while not stop.is_set() and not self._poked.is_set() and (left_s := due - self._clock.monotonic()) > 0:
+            await self._nap(min(left_s, self._leadership.renew_s, _LONGEST_SLEEP_S), stop)
+            if tick.leader and due > self._clock.monotonic():
+                if await self._leadership.hold() is None:
+                    break
+                if (seen := (await self.look()).plan) is not None and seen.command is not None:
+                    break  # another replica took a command in, and its notification was lost
+        self._poked.clear()
+
+    async def _wait_after(self, failures: int, stop: asyncio.Event) -> None:
+        if self._metrics is not None:
+            self._metrics.failed()
+        await self._nap(min(_FAILED_TICK_S * 2.0 ** (failures - 1), 60.0), stop)
+
+    async def _nap(self, seconds: float, stop: asyncio.Event) -> None:
+        """Until the time is up, a poke, or the end."""
+        waits = [spawn(event.wait(), name="nap of the loop") for event in (stop, self._poked)]
+        try:
+            await asyncio.wait(waits, timeout=max(seconds, 0.0), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await cancel_and_wait(waits)
+
+    # ----------------------------------------------------------------------------------- small parts
+
+    async def _situation(self, state: LoopState, at: float, reason: str, command: Command | None) -> Situation:
+        return Situation(
+            at=at,
+            state=state,
+            cast=await load_cast(self._store, state),
+            run=None if state.run_id is None else await self._store.runs.get(state.run_id),
+            manual=command is not None,
+            reason=reason,
+            next_version=max(state.routes_version, current_version(self._books.routes_path)) + 1,
+        )
+
+    async def _command(self, command_id: int | None) -> Command | None:
+        return None if command_id is None else await self._store.commands.get(command_id)
+
+    async def _publish_routes(self, state: LoopState) -> None:
+        cast = await load_cast(self._store, state)
+        publish(self._books.routes_path, route_table(state, cast, state.config_id))
+
+    def _show(self, seen: Observation, decided: Plan, *, leader: bool) -> None:
+        self._status = status_document(seen.snapshot, decided, at=self._clock.now(), leader=leader)
+        if self._metrics is not None:
+            self._metrics.set(seen.snapshot, decided, leader=leader)
+
+
+def _event(entry: JournalEntry, change: Change, now: Situation, state: LoopState) -> dict[str, Any]:
+    """A notification of what was done."""
+    return {
+        "event": change.event.value,
+        "at": now.at,
+        "phase": state.phase.value,
+        "phase_before": now.state.phase.value,
+        "reason": change.reason,
+        "who": entry.who,
+        "journal_seq": entry.seq,
+        "run_id": entry.run_id,
+        "experiment_id": state.experiment_id,
+    }
+
+
+def _held_event(seen: Observation, decided: Plan, now: float) -> dict[str, Any]:
+    """A notification that a person is asked for."""
+    assert decided.assessment is not None
+    phase = seen.snapshot.phase.value
+    return {
+        "event": decided.assessment.verdict.value,
+        "at": now,
+        "phase": phase,
+        "phase_before": phase,
+        "reason": decided.reasons[0],
+        "who": "ratchet",
+        "journal_seq": None,
+        "run_id": seen.state.run_id,
+        "experiment_id": seen.state.experiment_id,
+    }

@@ -1,0 +1,192 @@
+"""Training on this machine, in a process that outlives the controller: a Python function or a command.
+
+Both are run by `proxy.loop.trainers.runner`. Everything this adapter knows about a run stands in the run's folder, so
+a new controller finds the run again, running or ended, even if the old one died between starting it and saying so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from proxy.config.loop import TrainerConfig
+from proxy.errors import ConfigError, TemporaryError
+from proxy.loop import processes
+from proxy.loop.ports import Failed, Handle, Running, TrainingRun, TrainingStatus
+from proxy.loop.processes import ProcessId
+from proxy.loop.trainers import runner
+from proxy.loop.trainers.results import accept, fraction, read_json
+from proxy.loop.trainers.runner import write_json
+
+__all__ = ["CallableTrainer", "CommandTrainer"]
+
+_LOG, _ORDER = "train.log", "order.json"
+_START_S = 30.0
+_POLL_S = 0.02
+_PLACEHOLDER = re.compile(r"\{(data_path|holdout_path|output_dir|result_path|run_id|champion)\}")
+
+
+class _LocalTrainer:
+    """The life cycle that function and command share."""
+
+    kind = ""
+
+    def __init__(self, config: TrainerConfig) -> None:
+        """`options.cancel_grace_seconds` is the time between SIGTERM and SIGKILL (default 10)."""
+        self._grace_s = float(config.options.get("cancel_grace_seconds", "10"))
+
+    def _target(self, run: TrainingRun) -> Any:
+        raise NotImplementedError
+
+    async def start(self, run: TrainingRun) -> Handle:
+        """Start the runner, or find the one that this run already has."""
+        folder = run.output_dir.absolute()
+        handle = {"kind": self.kind, "output_dir": str(folder)}
+        if _process(folder) is not None or _ended(folder):
+            return handle
+        folder.mkdir(parents=True, exist_ok=True)
+        order = folder / _ORDER
+        write_json(order, self._order(run, folder))
+        try:
+            process = processes.start(
+                [sys.executable, "-m", "proxy.loop.trainers.runner", str(order)],
+                log=folder / _LOG,
+                token=str(folder),
+                env={"PYTHONUNBUFFERED": "1"},
+            )
+        except OSError as error:
+            raise TemporaryError(f"no training process could be started for {run.run_id}: {error}") from error
+        await _until_it_has_signed(folder, process)
+        return handle
+
+    async def poll(self, run_id: str, handle: Handle) -> TrainingStatus:
+        """Ended by exit.json; gone without one when nobody is left; otherwise running."""
+        folder = Path(handle["output_dir"])
+        process = _process(folder)
+        if process is not None and not _ended(folder) and processes.alive(process):
+            return _running(folder)
+        if _ended(folder):  # asked after `alive`: the file is written before the process ends
+            return _outcome(folder)
+        code = None if process is None else processes.exit_code(process)
+        how = f" by signal {-code}" if code is not None and code < 0 else ""
+        return Failed(reason=_with_log(folder, f"the training process left no result: was it killed{how}?"))
+
+    async def cancel(self, run_id: str, handle: Handle) -> None:
+        """End the runner and whatever it started."""
+        folder = Path(handle["output_dir"])
+        process = _process(folder) or processes.find(str(folder))
+        if process is not None:
+            await processes.stop(process, grace_s=self._grace_s)
+        if folder.is_dir() and not _ended(folder):
+            write_json(folder / runner.EXIT, {"code": -1, "reason": "the training was cancelled"})
+
+    async def adopt(self, run_id: str, handle: Handle) -> bool:
+        """Whether the run's folder still knows of it."""
+        folder = Path(handle["output_dir"])
+        return _process(folder) is not None or _ended(folder)
+
+    def _order(self, run: TrainingRun, folder: Path) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "target": self._target(run),
+            "run_id": run.run_id,
+            "data_path": str(run.data_path.absolute()),
+            "holdout_path": None if run.holdout_path is None else str(run.holdout_path.absolute()),
+            "output_dir": str(folder),
+            "champion": run.champion,
+            "cwd": os.getcwd(),
+        }
+
+
+class CallableTrainer(_LocalTrainer):
+    """`trainer.callable = "package.module:train_model"`, imported from the working directory or the environment."""
+
+    kind = "callable"
+
+    def __init__(self, config: TrainerConfig) -> None:
+        """Raises ConfigError where the name is not `module:function`; it is imported only in the training process."""
+        super().__init__(config)
+        if not re.fullmatch(r"[\w.]+:[\w.]+", config.callable or ""):
+            raise ConfigError(f"trainer.callable: {config.callable!r} is not of the form package.module:function")
+        self._callable = config.callable
+
+    def _target(self, run: TrainingRun) -> Any:
+        return self._callable
+
+
+class CommandTrainer(_LocalTrainer):
+    """`trainer.command`: an argv in which {data_path} and the like are filled in. No shell."""
+
+    kind = "command"
+
+    def __init__(self, config: TrainerConfig) -> None:
+        """Raises ConfigError where the command is empty."""
+        super().__init__(config)
+        if not config.command:
+            raise ConfigError("trainer.command is empty; it needs the program and its arguments")
+        self._command = config.command
+
+    def _target(self, run: TrainingRun) -> Any:
+        folder = run.output_dir.absolute()
+        known = {
+            "data_path": str(run.data_path.absolute()),
+            "holdout_path": "" if run.holdout_path is None else str(run.holdout_path.absolute()),
+            "output_dir": str(folder),
+            "result_path": str(folder / runner.RESULT),
+            "run_id": run.run_id,
+            "champion": run.champion,
+        }
+        return [_PLACEHOLDER.sub(lambda match: known[match[1]], part) for part in self._command]
+
+
+async def _until_it_has_signed(folder: Path, process: ProcessId) -> None:
+    """Wait for process.json, so that from here on the folder knows of the run."""
+    deadline = asyncio.get_running_loop().time() + _START_S
+    while _process(folder) is None and not _ended(folder):
+        if not processes.alive(process):
+            if _process(folder) is None:
+                reason = f"the training process could not start: {processes.log_tail(folder / _LOG)}"
+                write_json(folder / runner.EXIT, {"code": processes.exit_code(process), "reason": reason})
+            return
+        if asyncio.get_running_loop().time() > deadline:
+            raise TemporaryError(f"the training process in {folder} has not signed on within {_START_S:.0f} s")
+        await asyncio.sleep(_POLL_S)
+
+
+def _process(folder: Path) -> ProcessId | None:
+    content = read_json(folder / runner.PROCESS)
+    return None if content is None else ProcessId.from_json(content)
+
+
+def _ended(folder: Path) -> bool:
+    return (folder / runner.EXIT).is_file()
+
+
+def _running(folder: Path) -> Running:
+    """Progress as the training reports it, else the last line of its log."""
+    report = read_json(folder / runner.PROGRESS)
+    if isinstance(report, Mapping):
+        return Running(progress=fraction(report.get("fraction")), message=str(report.get("message", "")))
+    return Running(message=processes.log_tail(folder / _LOG, lines=1, limit=200))
+
+
+def _outcome(folder: Path) -> TrainingStatus:
+    ended = read_json(folder / runner.EXIT) or {}
+    if ended.get("code") != 0:
+        return Failed(reason=_with_log(folder, str(ended.get("reason") or "the training failed")))
+    result = read_json(folder / runner.RESULT)
+    if result is None:
+        reason = f"the training ended without an error, but wrote no JSON to {folder / runner.RESULT}"
+        return Failed(reason=_with_log(folder, reason))
+    order = read_json(folder / _ORDER) or {}
+    return accept(result, base=Path(order.get("cwd", "/")))
+
+
+def _with_log(folder: Path, reason: str) -> str:
+    tail = processes.log_tail(folder / _LOG)
+    return f"{reason}; the log ends:\n{tail}" if tail and tail not in reason else reason

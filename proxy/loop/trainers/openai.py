@@ -1,0 +1,178 @@
+"""Fine-tuning at an OpenAI-compatible API (`trainer.url` is its base, https://api.openai.com/v1 by default).
+
+The files go to `POST /files`, the job to `POST /fine_tuning/jobs`. The API has no idempotency key, so the job carries
+the run id in its metadata, and the list of jobs is searched for it before one is made.
+
+Formats: chatml as it stands; dpo lines are rewritten as {"input", "preferred_output", "non_preferred_output"}. The
+result names the fine-tuned model, for the static deployer: {"model_path": "openai://ft:…", "model": "ft:…"}.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+import orjson
+
+from proxy.config.loop import TrainerConfig
+from proxy.errors import ConfigError, PermanentError, TemporaryError
+from proxy.loop.ports import Failed, Handle, Running, Succeeded, TrainingRun, TrainingStatus
+from proxy.loop.webhook import Answer, Webhook
+
+__all__ = ["OpenAITrainer"]
+
+_UPLOAD_S = 300.0
+_PAGE = 100
+_PAGES = 10
+_RUN_KEY = "ratchet_run_id"
+
+
+class OpenAITrainer:
+    """Uploads, starts, follows and cancels; the job lives at the provider."""
+
+    kind = "openai"
+
+    def __init__(self, config: TrainerConfig) -> None:
+        """`options`: model (what to fine-tune; needed), suffix, n_epochs, url (where the result is served).
+
+        Raises ConfigError without a model.
+        """
+        self._model = config.options.get("model")
+        if not self._model:
+            raise ConfigError("trainer.options.model is not set; it names the model to fine-tune")
+        self._api = Webhook("trainer.url", config.url or "https://api.openai.com/v1", config.token_file)
+        self._files = Webhook("trainer.url", self._api.url, config.token_file, timeout_s=_UPLOAD_S)
+        self._options = config.options
+
+    async def start(self, run: TrainingRun) -> Handle:
+        """Upload and create the job, unless the provider has one of this run."""
+        job = await self._find(run.run_id)
+        if job is None:
+            method = await asyncio.to_thread(_method, run.data_path)
+            order: dict[str, Any] = {
+                "model": self._model,
+                "training_file": await self._upload(run, run.data_path, method),
+                "metadata": {_RUN_KEY: run.run_id},
+                "method": self._method(method),
+            }
+            if run.holdout_path is not None:
+                order["validation_file"] = await self._upload(run, run.holdout_path, method)
+            if "suffix" in self._options:
+                order["suffix"] = self._options["suffix"]
+            job = _good(
+                await self._api.call("POST", "/fine_tuning/jobs", body=order), "did not start a fine-tuning job"
+            )
+        return {"kind": self.kind, "job_id": str(job["id"])}
+
+    async def poll(self, run_id: str, handle: Handle) -> TrainingStatus:
+        """Ask how it goes."""
+        answer = await self._api.call("GET", self._job(handle))
+        if answer.status == 404:
+            return Failed(reason=f"the provider does not know fine-tuning job {handle['job_id']} of run {run_id}")
+        job = _good(answer, f"does not say how run {run_id} goes")
+        status = str(job.get("status", ""))
+        if status == "succeeded" and job.get("fine_tuned_model"):
+            return Succeeded(result=self._result(job))
+        if status in ("failed", "cancelled", "succeeded"):
+            error = job.get("error") or {}
+            detail = (
+                error.get("message") or f"fine-tuning job {handle['job_id']} of run {run_id} {status} without a model"
+            )
+            return Failed(reason=str(detail) if status == "failed" else f"{status}: {detail}")
+        return Running(message=status.replace("_", " "))
+
+    async def cancel(self, run_id: str, handle: Handle) -> None:
+        """Ask the provider to stop. A job that has ended, which it refuses to cancel with a 400, stays ended."""
+        answer = await self._api.call("POST", f"{self._job(handle)}/cancel")
+        if not answer.good and answer.status not in (400, 404):
+            raise PermanentError(f"the provider did not cancel run {run_id}: {answer.excerpt()}")
+
+    async def adopt(self, run_id: str, handle: Handle) -> bool:
+        """Whether the provider knows the job."""
+        return (await self._api.call("GET", self._job(handle))).good
+
+    def _job(self, handle: Handle) -> str:
+        return f"/fine_tuning/jobs/{quote(str(handle.get('job_id', 'none')))}"
+
+    def _method(self, method: str) -> dict[str, Any]:
+        epochs = self._options.get("n_epochs")
+        hyperparameters = {} if epochs is None else {"hyperparameters": {"n_epochs": int(epochs)}}
+        return {"type": method, method: hyperparameters}
+
+    def _result(self, job: Mapping[str, Any]) -> dict[str, Any]:
+        model = str(job["fine_tuned_model"])
+        result = {"model_path": f"openai://{model}", "model": model, "job_id": job["id"]}
+        if job.get("trained_tokens") is not None:
+            result["trained_tokens"] = job["trained_tokens"]
+        if "url" in self._options:
+            result["url"] = self._options["url"]
+        return result
+
+    async def _find(self, run_id: str) -> Mapping[str, Any] | None:
+        """The job that carries this run's id, among the newest thousand."""
+        after = ""
+        for _ in range(_PAGES):
+            page = _good(
+                await self._api.call("GET", f"/fine_tuning/jobs?limit={_PAGE}{after}"), "does not list its jobs"
+            )
+            jobs = page.get("data") or []
+            for job in jobs:
+                if (job.get("metadata") or {}).get(_RUN_KEY) == run_id:
+                    return dict(job)
+            if not page.get("has_more") or not jobs:
+                return None
+            after = f"&after={quote(str(jobs[-1]['id']))}"
+        return None
+
+    async def _upload(self, run: TrainingRun, path: Path, method: str) -> str:
+        source = path
+        try:
+            if method == "dpo":
+                source = run.output_dir / f"openai-{path.name}"
+                await asyncio.to_thread(_rewrite_pairs, path, source)
+            with source.open("rb") as data:
+                form = aiohttp.FormData({"purpose": "fine-tune"})
+                form.add_field("file", data, filename=f"{run.run_id}-{path.name}", content_type="application/jsonl")
+                answer = await self._files.send("POST", "/files", data=form, headers={})
+        except OSError as error:
+            raise TemporaryError(f"{source} can not be read: {error}") from error
+        return str(_good(answer, f"did not take {source.name}")["id"])
+
+
+def _good(answer: Answer, what: str) -> Mapping[str, Any]:
+    if not answer.good:
+        raise PermanentError(f"the provider {what}: {answer.excerpt()}")
+    return answer.fields
+
+
+def _method(data_path: Path) -> str:
+    """How to train on this file, by its first line. Raises PermanentError for a format that the API does not take."""
+    with data_path.open("rb") as lines:
+        first = orjson.loads(next(iter(lines), b"{}"))
+    if "messages" in first:
+        return "supervised"
+    if "chosen" in first:
+        return "dpo"
+    raise PermanentError(
+        "trainer.kind openai takes generator_config.format_type chatml or dpo, and at least one sample"
+    )
+
+
+def _rewrite_pairs(source: Path, target: Path) -> None:
+    with source.open("rb") as lines, target.open("wb") as out:
+        for line in lines:
+            pair = orjson.loads(line)
+            out.write(
+                orjson.dumps(
+                    {
+                        "input": {"messages": pair["prompt"]},
+                        "preferred_output": pair["chosen"],
+                        "non_preferred_output": pair["rejected"],
+                    }
+                )
+                + b"\n"
+            )

@@ -1,0 +1,100 @@
+"""The same traffic under OpenTelemetry's GenAI names, for dashboards that already know them.
+
+Names, buckets and attributes are those of the semantic conventions (v1.37, `gen_ai.*` metrics), written as
+Prometheus writes them: dots become underscores, the unit a suffix. Off by default (`telemetry.otel_names`).
+"""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from prometheus_client.registry import CollectorRegistry
+
+from proxy.metrics.families import Distribution, HistogramFamily
+
+__all__ = ["GenAiMetrics", "GenAiSeries"]
+
+_OPERATIONS: Final = {
+    "chat": "chat",
+    "responses": "chat",
+    "messages": "chat",
+    "ollama": "chat",
+    "completions": "text_completion",
+    "embeddings": "embeddings",
+}
+_DURATION_S: Final = tuple(0.01 * 2**n for n in range(14))
+_FIRST_TOKEN_S: Final = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+_TOKENS: Final = tuple(4**n for n in range(14))
+_US: Final = 1e-6
+
+
+class GenAiRecord(Protocol):
+    """What is counted of a record here."""
+
+    @property
+    def status(self) -> int: ...
+    @property
+    def duration_us(self) -> int: ...
+    @property
+    def ttfb_us(self) -> int | None: ...
+    @property
+    def prompt_tokens(self) -> int | None: ...
+    @property
+    def completion_tokens(self) -> int | None: ...
+
+
+class GenAiSeries:
+    """The histograms of one (operation, model), resolved once."""
+
+    __slots__ = ("_family", "_first_token", "_input", "_labels", "_ok", "_output")
+
+    def __init__(
+        self,
+        duration: HistogramFamily,
+        labels: tuple[str, str],
+        first_token: Distribution,
+        tokens: tuple[Distribution, Distribution],
+    ) -> None:
+        self._family = duration
+        self._labels = labels
+        self._ok = duration.cell(*labels, "")
+        self._first_token = first_token
+        self._input, self._output = tokens
+
+    def observe(self, record: GenAiRecord) -> None:
+        """Count one record."""
+        if 200 <= record.status < 400:
+            self._ok.observe(record.duration_us * _US)
+        else:
+            error = f"{record.status // 100}xx" if 100 <= record.status < 600 else "_OTHER"
+            self._family.cell(*self._labels, error).observe(record.duration_us * _US)
+        if record.ttfb_us is not None:
+            self._first_token.observe(record.ttfb_us * _US)
+        if record.prompt_tokens is not None:
+            self._input.observe(record.prompt_tokens)
+        if record.completion_tokens is not None:
+            self._output.observe(record.completion_tokens)
+
+
+class GenAiMetrics:
+    """The GenAI families."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        labels = ("gen_ai_operation_name", "gen_ai_response_model")
+        self._duration = HistogramFamily(registry, "gen_ai_server_request_duration_seconds",
+                                         "Duration of GenAI requests.", (*labels, "error_type"),
+                                         _DURATION_S)  # fmt: skip
+        self._first_token = HistogramFamily(registry, "gen_ai_server_time_to_first_token_seconds",
+                                            "Time until a GenAI answer's first byte.", labels,
+                                            _FIRST_TOKEN_S)  # fmt: skip
+        self._tokens = HistogramFamily(registry, "gen_ai_client_token_usage", "Tokens of a GenAI request.",
+                                       (*labels, "gen_ai_token_type"), _TOKENS)  # fmt: skip
+
+    def resolve(self, model: str, kind: str) -> GenAiSeries | None:
+        """The series of this model and kind; None for a kind that is no GenAI operation."""
+        operation = _OPERATIONS.get(kind)
+        if operation is None:
+            return None
+        labels = (operation, model)
+        tokens = (self._tokens.cell(*labels, "input"), self._tokens.cell(*labels, "output"))
+        return GenAiSeries(self._duration, labels, self._first_token.cell(*labels), tokens)

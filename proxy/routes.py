@@ -1,0 +1,82 @@
+"""The route table: one small immutable value that tells a worker where requests go.
+
+The controller writes it (`routes.json` in the data directory, replaced atomically); workers read it several
+times a second and keep the last good one. It holds no secrets: a target names its credential, the worker
+looks that up in its own configuration.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+__all__ = ["ROUTES_FILE", "RouteTable", "Target", "read_routes", "write_routes"]
+
+ROUTES_FILE: Final = "routes.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """One model's endpoint."""
+
+    model_id: int
+    """Row in the store's `models` table; 0 for the configured champion before the store has seen it."""
+    name: str
+    """The model's name, for metrics and pages."""
+    url: str
+    """Base URL: scheme, host, port and an optional path prefix that is put before the request's path."""
+    model: str | None = None
+    """Rewrite the JSON `model` field to this; None leaves the client's."""
+    credential: str | None = None
+    """Name of the credential in the configuration (`champion`), or None to pass the client's through."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteTable:
+    """Where requests go. `version` only grows; a table with a lower one is ignored."""
+
+    version: int
+    champion: Target
+    challenger: Target | None = None
+    share: float = 0.0
+    """Share of users (0 to 1) that the challenger serves."""
+    salt: str = ""
+    """The experiment's salt, hex, at most 64 bytes decoded."""
+    experiment_id: int | None = None
+    epoch: int = 0
+    """Grows with every change of share, model or weights within the experiment."""
+    config_id: int = 0
+    """Row in the store's `configs` table: which settings this table was made under."""
+
+
+def _table(data: dict[str, Any]) -> RouteTable:
+    champion = Target(**data.pop("champion"))
+    challenger = data.pop("challenger", None)
+    return RouteTable(champion=champion, challenger=Target(**challenger) if challenger else None, **data)
+
+
+def read_routes(path: Path) -> RouteTable:
+    """The table in the file `path`. Raises OSError, or ValueError where it is no route table."""
+    try:
+        return _table(orjson.loads(path.read_bytes()))
+    except (TypeError, KeyError, AttributeError, orjson.JSONDecodeError) as exc:
+        raise ValueError(f"{path}: not a route table ({exc})") from exc
+
+
+def write_routes(path: Path, table: RouteTable) -> None:
+    """Replace the file `path` with `table`, atomically and durably: a reader sees the old one or the new."""
+    scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with scratch.open("wb") as file:
+        file.write(orjson.dumps(asdict(table)))
+        file.flush()
+        os.fsync(file.fileno())
+    scratch.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

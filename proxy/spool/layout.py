@@ -1,0 +1,76 @@
+"""Names and measures of the spool on disk, shared by the writer and the reader.
+
+    <root>/<writer>/lock              held with flock by the writer while it lives
+    <root>/<writer>/NNNNNNNNNN.seg    frames; the number grows, only the last one still grows
+    <root>/<writer>/NNNNNNNNNN.damaged    a segment with unreadable bytes, kept for a person, read by nobody
+
+A writer is one process: `w<worker>-<pid>-<start in Unix ms>-<8 random hex digits>`; the last part tells hosts apart
+that share a database, where the rest may be the same (containers). A directory appears under that name only after
+its lock is held, so whoever finds the lock free knows that the writer is dead.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+__all__ = ["DAMAGED", "LOCK_FILE", "SEGMENT", "is_alive", "segment_name", "segments_of", "spool_bytes", "writers_of"]
+
+LOCK_FILE: Final = "lock"
+SEGMENT: Final = ".seg"
+DAMAGED: Final = ".damaged"
+
+
+def segment_name(number: int) -> str:
+    """File name of segment `number`."""
+    return f"{number:010d}{SEGMENT}"
+
+
+def writers_of(root: Path) -> list[str]:
+    """Writers that have a directory, in name order; empty where the spool does not exist yet."""
+    try:
+        with os.scandir(root) as entries:
+            return sorted(entry.name for entry in entries if entry.name.startswith("w") and entry.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def segments_of(directory: Path) -> list[int]:
+    """Numbers of a writer's segments, ascending; empty where the directory is gone."""
+    try:
+        with os.scandir(directory) as entries:
+            return sorted(int(entry.name[: -len(SEGMENT)]) for entry in entries if entry.name.endswith(SEGMENT))
+    except FileNotFoundError:
+        return []
+
+
+def spool_bytes(root: Path) -> int:
+    """Bytes of all segments below `root`, damaged ones included. A file that vanishes meanwhile counts nothing."""
+    total = 0
+    for writer in writers_of(root):
+        try:
+            with os.scandir(root / writer) as entries:
+                for entry in entries:
+                    if entry.name.endswith((SEGMENT, DAMAGED)):
+                        total += entry.stat().st_size
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def is_alive(directory: Path) -> bool:
+    """True while the writer of this directory holds its lock."""
+    try:
+        descriptor = os.open(directory / LOCK_FILE, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,212 @@
+"""The reading end of the spool: frames in the order in which each writer wrote them, none twice, none skipped.
+
+The reader keeps no state that matters. Its caller stores, in the transaction that stores the records, how far it
+has come with each writer; after a crash it asks again from there. Two rules make this sound while writers write:
+
+* whether a segment is finished (its writer is dead, or a later segment exists) is asked *before* it is read, so
+  nothing can be appended between the last read and the verdict;
+* an incomplete frame at the end of a segment that is not finished is not torn but on its way.
+
+What cannot be read in a finished segment is skipped up to the next frame whose checksum is right, and counted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from proxy.spool.frames import Frame, Scan, scan
+from proxy.spool.layout import DAMAGED, LOCK_FILE, is_alive, segment_name, segments_of, spool_bytes, writers_of
+
+__all__ = ["SpoolBatch", "SpoolReader", "SpoolUsage"]
+
+_WINDOW: Final = 2 << 20
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolBatch:
+    """Frames of one writer that follow its position."""
+
+    writer: str
+    frames: tuple[Frame, ...]
+    ends: tuple[int, ...]
+    """Offset behind each frame, for a caller that stores only a part."""
+    segment: int
+    offset: int
+    """With `segment`, the position once all of `frames` are stored: behind the last one, and behind unreadable
+    bytes that follow it."""
+    skipped_bytes: int = 0
+    """Unreadable bytes between or behind the frames: a torn last frame of a killed writer, or damage."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolUsage:
+    """What the spool holds."""
+
+    bytes: int
+    """On the disk, all writers."""
+    pending_bytes: int
+    """Of these, not stored yet."""
+    oldest_at: float | None
+    """Unix seconds of the oldest frame that is not stored yet; None where everything is stored."""
+    writers: int
+    """Writers that have a directory, dead or alive."""
+
+
+class SpoolReader:
+    """Reads every writer's segments below `root`. One reader per spool; not for use from two threads at once."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._damaged: set[tuple[str, int]] = set()
+
+    @property
+    def root(self) -> Path:
+        """The spool's directory."""
+        return self._root
+
+    def writers(self) -> list[str]:
+        """Writers that have a directory here; a store shared by several hosts knows others, too."""
+        return writers_of(self._root)
+
+    def poll(self, positions: Mapping[str, tuple[int, int]], *, max_frames: int = 500) -> list[SpoolBatch]:
+        """At most one batch per writer: the frames behind its position, a segment and an offset.
+
+        A writer without a position is read from its first segment. Batches hold at most `max_frames` frames and
+        about 2 MiB (or one frame that is larger). An empty list: nothing new. Raises OSError.
+        """
+        batches = (self._read(writer, positions.get(writer), max_frames) for writer in writers_of(self._root))
+        return [batch for batch in batches if batch is not None]
+
+    def forget(self, positions: Mapping[str, tuple[int, int]]) -> list[str]:
+        """Delete what is stored: segments before each position, and all of a dead writer that has nothing behind it.
+
+        Returns the writers whose position is of no more use, because their directory is gone for good.
+        """
+        gone = []
+        for writer in {*self.writers(), *positions}:
+            directory = self._root / writer
+            alive = is_alive(directory)
+            at_segment, at_offset = positions.get(writer, (0, 0))
+            for number in segments_of(directory):
+                path = directory / segment_name(number)
+                size = path.stat().st_size
+                at_end = size == 0 or (number == at_segment and size <= at_offset)
+                if number < at_segment or (at_end and not alive):
+                    self._discard(writer, number, path)
+            if not alive and not segments_of(directory) and _remove(directory) and writer in positions:
+                gone.append(writer)
+        return gone
+
+    def usage(self, positions: Mapping[str, tuple[int, int]]) -> SpoolUsage:
+        """Sizes and age, for metrics. Reads one frame per writer that is behind."""
+        writers = writers_of(self._root)
+        pending, oldest = 0, None
+        for writer in writers:
+            behind, first_at = self._behind(writer, positions.get(writer, (0, 0)))
+            pending += behind
+            if first_at is not None:
+                oldest = first_at if oldest is None else min(oldest, first_at)
+        return SpoolUsage(bytes=spool_bytes(self._root), pending_bytes=pending, oldest_at=oldest, writers=len(writers))
+
+    def _read(self, writer: str, position: tuple[int, int] | None, max_frames: int) -> SpoolBatch | None:
+        directory = self._root / writer
+        alive = is_alive(directory)
+        segments = segments_of(directory)
+        at_segment, at_offset = position or (0, 0)
+        for number in segments:
+            if number < at_segment:
+                continue
+            start = at_offset if number == at_segment else 0
+            finished = not alive or number != segments[-1]
+            batch = self._read_segment(writer, number, start, finished=finished, max_frames=max_frames)
+            if batch is not None:
+                return batch
+            if not finished:
+                return None
+        return None
+
+    def _read_segment(
+        self, writer: str, number: int, start: int, *, finished: bool, max_frames: int
+    ) -> SpoolBatch | None:
+        """The frames of one segment from `start` on; None where there are none (yet, or any more)."""
+        try:
+            found = _scan_file(self._root / writer / segment_name(number), start, finished, max_frames)
+        except FileNotFoundError:
+            return None
+        if not found.offset:
+            return None
+        if found.damaged and (writer, number) not in self._damaged:
+            self._damaged.add((writer, number))
+            _log.error("spool %s, segment %d: %d unreadable bytes skipped; the file is kept as *%s",
+                       writer, number, found.skipped, DAMAGED)  # fmt: skip
+        return SpoolBatch(
+            writer=writer,
+            frames=tuple(found.frames),
+            ends=tuple(start + end for end in found.ends),
+            segment=number,
+            offset=start + found.offset,
+            skipped_bytes=found.skipped,
+        )
+
+    def _discard(self, writer: str, number: int, path: Path) -> None:
+        if (writer, number) in self._damaged:
+            path.rename(path.with_suffix(DAMAGED))
+            self._damaged.discard((writer, number))
+        else:
+            path.unlink(missing_ok=True)
+
+    def _behind(self, writer: str, position: tuple[int, int]) -> tuple[int, float | None]:
+        """Bytes behind `position`, and when the first frame among them was written."""
+        directory = self._root / writer
+        pending, first_at = 0, None
+        for number in segments_of(directory):
+            path = directory / segment_name(number)
+            start = position[1] if number == position[0] else 0
+            if number < position[0]:
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                pending += max(0, path.stat().st_size - start)
+                if first_at is None:
+                    first_at = _first_frame_at(path, start)
+        return pending, first_at
+
+
+def _scan_file(path: Path, start: int, finished: bool, max_frames: int) -> Scan:
+    """Scan a window of the file; a wider one while that holds not even one whole frame."""
+    size = _WINDOW
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        while True:
+            data = os.pread(descriptor, size, start)
+            to_end = len(data) < size
+            found = scan(data, max_frames=max_frames, final=finished and to_end)
+            if found.offset or to_end:
+                return found
+            size *= 4
+    finally:
+        os.close(descriptor)
+
+
+def _first_frame_at(path: Path, start: int) -> float | None:
+    frames = _scan_file(path, start, finished=False, max_frames=1).frames
+    arrived_us = frames[0].meta.get("t") if frames else None
+    return arrived_us / 1e6 if isinstance(arrived_us, int) else None
+
+
+def _remove(directory: Path) -> bool:
+    """Remove a dead writer's directory; False where a damaged segment is kept in it."""
+    names = os.listdir(directory) if directory.exists() else []
+    if any(name != LOCK_FILE for name in names):
+        return False
+    with contextlib.suppress(FileNotFoundError):
+        (directory / LOCK_FILE).unlink()
+        directory.rmdir()
+    return True

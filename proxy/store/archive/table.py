@@ -1,0 +1,133 @@
+"""The archive's columns, and between a row of them and a record. They have the names that the store's values have.
+
+Enumerations are their words, instants are timestamps (µs, UTC), durations stay µs, flags are a column each. A record
+whose body retention had dropped before it was archived has null in `target` and in all columns of the body.
+New columns are added at the end, and readers give null for one that an old file does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from typing import Any, Final
+
+import pyarrow as pa
+
+from policies.records import Arm, Outcome, StickySource
+from proxy.store.keys import id_time_us
+from proxy.store.values import BodyPayload, RecordFlag, RecordRow, RecordView, VoteView
+
+__all__ = ["ENUMERATIONS", "from_row", "schema", "to_row", "weight"]
+
+_AS_THEY_ARE: Final = (
+    "user_hash", "model_id", "model_name", "experiment_id", "epoch", "config_id", "kind", "method", "status",
+    "duration_us", "upstream_us", "ttfb_us", "own_us", "request_bytes", "response_bytes", "prompt_tokens",
+    "completion_tokens", "quality", "quality_source", "feedback",
+)  # fmt: skip
+_OF_BODY: Final = ("target", "request", "response", "query", "response_text", "request_sha256", "response_sha256",
+                   "error")  # fmt: skip
+_MAPS: Final = ("request_headers", "response_headers", "tags")
+_OF_VOTE: Final = ("fid", "source", "feedback", "retracted", "comment", "correction", "quality_score", "effective")
+ENUMERATIONS: Final = ("key_source", "arm", "served_by", "model_name", "kind", "method", "outcome", "quality_source")
+"""Columns of few different words."""
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
+_FLAGS: Final = {flag.name.lower(): flag for flag in RecordFlag if flag.name is not None}
+
+
+@cache
+def schema() -> pa.Schema:
+    """Of every file."""
+    text, instant, words = pa.string(), pa.timestamp("us", tz="UTC"), pa.map_(pa.string(), pa.string())
+    vote = pa.struct(
+        [
+            ("fid", text), ("source", text), ("feedback", pa.int8()), ("retracted", pa.bool_()), ("comment", text),
+            ("correction", text), ("quality_score", pa.float64()), ("effective", pa.bool_()), ("tags", words),
+            ("created_at", instant),
+        ]
+    )  # fmt: skip
+    columns = [
+        pa.field("id", text, nullable=False), pa.field("created_at", instant, nullable=False),
+        ("user_hash", pa.int64()), ("key_source", text), ("arm", text), ("served_by", text), ("model_id", pa.int32()),
+        ("model_name", text), ("experiment_id", pa.int32()), ("epoch", pa.int32()), ("config_id", pa.int32()),
+        ("kind", text), ("method", text), ("target", text), ("status", pa.int16()), ("outcome", text),
+        ("duration_us", pa.int64()), ("upstream_us", pa.int64()), ("ttfb_us", pa.int64()), ("own_us", pa.int64()),
+        ("request_bytes", pa.int64()), ("response_bytes", pa.int64()), ("prompt_tokens", pa.int32()),
+        ("completion_tokens", pa.int32()), ("quality", pa.float64()), ("quality_source", text),
+        ("feedback", pa.float64()), *((name, pa.bool_()) for name in _FLAGS),
+        ("query", text), ("response_text", text),
+        ("messages", pa.list_(pa.struct([("role", text), ("content", text)]))),
+        ("request", pa.binary()), ("response", pa.binary()), ("request_headers", words), ("response_headers", words),
+        ("request_sha256", text), ("response_sha256", text), ("error", text), ("tags", words),
+        ("scores", pa.map_(text, pa.float64())), ("votes", pa.list_(vote)),
+    ]  # fmt: skip
+    return pa.schema(columns, metadata={"ratchet_archive": "1"})
+
+
+def to_row(view: RecordView) -> dict[str, Any]:
+    """The record as a row."""
+    row, body = view.row, view.body
+    values: dict[str, Any] = {name: getattr(row, name) for name in _AS_THEY_ARE}
+    values |= {
+        "id": row.id,
+        "created_at": row.created_us,
+        "key_source": row.key_source.value,
+        "arm": row.arm.label,
+        "served_by": row.served_by.label,
+        "outcome": row.outcome.label,
+        **{name: flag in row.flags for name, flag in _FLAGS.items()},
+        "scores": list(view.scores.items()),
+        "votes": [_vote_to_row(vote) for vote in view.votes],
+    }
+    if body is not None:
+        values |= {name: getattr(body, name) for name in _OF_BODY}
+        values |= {name: list(getattr(body, name).items()) for name in _MAPS}
+        values["messages"] = [dict(message) for message in body.messages]
+    return values
+
+
+def from_row(row: Mapping[str, Any]) -> RecordView:
+    """The inverse of `to_row`, from a row of any archived file."""
+    body = _body(row) if row["target"] is not None else None
+    flags = RecordFlag.NONE
+    for name, flag in _FLAGS.items():
+        flags |= flag if row.get(name) else RecordFlag.NONE
+    facts = RecordRow(
+        id=row["id"],
+        created_us=id_time_us(row["id"]),
+        key_source=StickySource(row["key_source"]),
+        arm=Arm[row["arm"].upper()],
+        served_by=Arm[row["served_by"].upper()],
+        outcome=Outcome[row["outcome"].upper()],
+        flags=flags,
+        query=row["query"],
+        response_text=row["response_text"],
+        **{name: row[name] for name in _AS_THEY_ARE},
+    )
+    votes = tuple(_vote_from_row(vote) for vote in row["votes"])
+    return RecordView(row=facts, body=body, votes=votes, scores=dict(row["scores"]))
+
+
+def weight(view: RecordView) -> int:
+    """About how many bytes the record takes before compression."""
+    body = view.body
+    if body is None:
+        return 500
+    texts = (body.query, body.response_text, *(text for message in body.messages for text in message.values()))
+    return 500 + len(body.request) + len(body.response) + sum(len(text) for text in texts if text)
+
+
+def _body(row: Mapping[str, Any]) -> BodyPayload:
+    facts = {name: row[name] for name in _OF_BODY} | {name: dict(row[name]) for name in _MAPS}
+    return BodyPayload(method=row["method"], messages=tuple(row["messages"]), **facts)
+
+
+def _vote_to_row(vote: VoteView) -> dict[str, Any]:
+    values: dict[str, Any] = {name: getattr(vote, name) for name in _OF_VOTE}
+    return values | {"tags": list(vote.tags.items()), "created_at": vote.created_us}
+
+
+def _vote_from_row(row: Mapping[str, Any]) -> VoteView:
+    created_us = (row["created_at"] - _EPOCH) // _MICROSECOND
+    return VoteView(tags=dict(row["tags"]), created_us=created_us, **{name: row[name] for name in _OF_VOTE})

@@ -1,0 +1,295 @@
+"""How requests and responses are packed: blocks of up to 64, zstd with a dictionary trained on the first few hundred.
+
+Short texts compress badly alone. A batch is cut into blocks that are compressed as one, which also spares a key and
+half a page per record; at low traffic a block holds one record, and then the dictionary, which knows what this
+installation's requests look like, makes up for it (measured in docs/benchmarks.md). Dictionaries are kept in the
+database and named in every row, so old rows stay readable whatever comes later. 0 means none.
+
+A block's key begins with the milliseconds of its first record: keys are in order of time, as record ids are.
+Unpacked, a block is a count, as many lengths, and the bodies (length 0: deleted); a body is three lengths (all u32,
+little-endian), the request, the response and a JSON array of facts, which points into the two where it can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from struct import Struct
+from typing import Any, Final
+
+import orjson
+import sqlalchemy as sa
+import zstandard
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from proxy.store.dialect import insert_new
+from proxy.store.engine import Database
+from proxy.store.keys import BLOCK_RECORDS, block_key
+from proxy.store.schema import bodies, dictionaries
+from proxy.store.values import BodyPayload
+
+__all__ = ["Block", "BodyCodec", "grouped", "pack", "unpack"]
+
+_PARTS: Final = Struct("<III")
+_COUNT: Final = Struct("<I")
+_BLOCK_BYTES: Final = 256 * 1024
+_SHORT: Final = 24
+"""Characters from which a text is worth looking up in the body it came from."""
+_LEVEL: Final = 6
+_DICTIONARY_BYTES: Final = 112 * 1024
+_SAMPLES: Final = 500
+_SAMPLE_BYTES: Final = 16 * 1024
+_NO_DICTIONARY: Final = 0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Block:
+    """Some bodies, compressed together."""
+
+    key: int
+    dictionary_id: int
+    ids: tuple[str, ...]
+    data: bytes
+
+
+def grouped(where: Iterable[int | None]) -> dict[int, set[int]]:
+    """Places by block, of the bodies that records point to."""
+    places: dict[int, set[int]] = {}
+    for body in where:
+        if body is not None:
+            places.setdefault(body - body % BLOCK_RECORDS, set()).add(body % BLOCK_RECORDS)
+    return places
+
+
+def pack(body: BodyPayload) -> bytes:
+    """One buffer with everything in `body`, not yet compressed."""
+    facts = orjson.dumps(
+        [
+            body.method,
+            body.target,
+            _plain(body.request_headers),
+            _plain(body.response_headers),
+            _refer(body.query, body.request),
+            _refer(body.response_text, body.response),
+            [{name: _refer(text, body.request) for name, text in message.items()} for message in body.messages],
+            body.request_sha256,
+            body.response_sha256,
+            body.error,
+            _plain(body.tags),
+        ]
+    )
+    lengths = _PARTS.pack(len(facts), len(body.request), len(body.response))
+    return b"".join((lengths, body.request, body.response, facts))
+
+
+def unpack(data: bytes) -> BodyPayload:
+    """The inverse of `pack`."""
+    n_facts, n_request, n_response = _PARTS.unpack_from(data)
+    response_at = _PARTS.size + n_request
+    facts_at = response_at + n_response
+    request, response = data[_PARTS.size : response_at], data[response_at:facts_at]
+    facts: list[Any] = orjson.loads(data[facts_at : facts_at + n_facts])
+    return BodyPayload(
+        method=facts[0],
+        target=facts[1],
+        request_headers=facts[2],
+        response_headers=facts[3],
+        request=request,
+        response=response,
+        query=_resolve(facts[4], request),
+        response_text=_resolve(facts[5], response),
+        messages=tuple({name: _resolve(text, request) or "" for name, text in message.items()} for message in facts[6]),
+        request_sha256=facts[7],
+        response_sha256=facts[8],
+        error=facts[9],
+        tags=facts[10],
+    )
+
+
+class BodyCodec:
+    """Packs and unpacks bodies with the dictionaries of one store. Usable from several threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._lock = threading.Lock()
+        self._current = _NO_DICTIONARY
+        self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
+        self._decompressors = {_NO_DICTIONARY: zstandard.ZstdDecompressor()}
+        self._samples: list[bytes] | None = None
+        """Bodies to train the first dictionary on; None before the database was asked for one."""
+
+    async def prepare(self, payloads: Iterable[BodyPayload]) -> None:
+        """Get the newest dictionary, or train the first one when enough bodies have been seen. Writes: call it outside
+        of a transaction."""
+        if self._samples is None:
+            await self._load_newest()
+        if self._current == _NO_DICTIONARY:
+            await self._learn(payloads)
+
+    async def encode(self, payloads: Sequence[tuple[str, BodyPayload]]) -> list[Block]:
+        """Blocks of the bodies of these records, in their order."""
+        if not payloads:
+            return []
+        packed = [(record_id, pack(payload)) for record_id, payload in payloads]
+        return await asyncio.to_thread(self._compress, packed)
+
+    async def load(self, connection: AsyncConnection, dictionary_ids: Iterable[int]) -> None:
+        """Make these dictionaries known to `decode`."""
+        missing = set(dictionary_ids) - self._decompressors.keys()
+        if missing:
+            rows = await connection.execute(sa.select(dictionaries).where(dictionaries.c.id.in_(missing)))
+            for row in rows:
+                self._decompressors[row.id] = _decompressor(row.data)
+
+    async def read(self, connection: AsyncConnection, wanted: Mapping[str, int | None]) -> dict[str, BodyPayload]:
+        """Bodies by record id, of records given with where it is; those that retention has dropped are left out."""
+        places = grouped(wanted.values())
+        if not places:
+            return {}
+        keys = list(places)
+        query = sa.select(bodies).where(bodies.c.block.in_(keys), bodies.c.block.between(min(keys), max(keys)))
+        rows = (await connection.execute(query)).all()
+        await self.load(connection, {row.dictionary_id for row in rows})
+        found = await asyncio.to_thread(self._decode, rows, places)
+        return {record_id: found[body] for record_id, body in wanted.items() if body in found}
+
+    async def without(self, connection: AsyncConnection, key: int, places: Collection[int]) -> int:
+        """Take bodies out of a block for good; returns how many there were."""
+        row = (await connection.execute(sa.select(bodies).where(bodies.c.block == key))).first()
+        if row is None:
+            return 0
+        await self.load(connection, {row.dictionary_id})
+        packed = self._split(row)
+        kept = [b"" if place in places else data for place, data in enumerate(packed)]
+        n = sum(map(bool, kept))
+        where = bodies.c.block == key
+        if n:
+            with self._lock:
+                changed = {"dictionary_id": self._current, "data": self._compressor.compress(_join(kept)), "n": n}
+            await connection.execute(sa.update(bodies).where(where).values(changed))
+        else:
+            await connection.execute(sa.delete(bodies).where(where))
+        return int(row.n) - n
+
+    def _decode(self, rows: Iterable[Any], places: Mapping[int, Collection[int]]) -> dict[int, BodyPayload]:
+        found: dict[int, BodyPayload] = {}
+        for row in rows:
+            packed = self._split(row)
+            found |= {row.block + place: unpack(packed[place]) for place in places[row.block] if packed[place]}
+        return found
+
+    def _split(self, row: Any) -> list[bytes]:
+        with self._lock:
+            data = self._decompressors[row.dictionary_id].decompress(row.data)
+        (count,) = _COUNT.unpack_from(data)
+        start = _COUNT.size * (1 + count)
+        packed = []
+        for (length,) in _COUNT.iter_unpack(data[_COUNT.size : start]):
+            packed.append(data[start : start + length])
+            start += length
+        return packed
+
+    def _compress(self, packed: Sequence[tuple[str, bytes]]) -> list[Block]:
+        blocks = []
+        key = 0
+        with self._lock:
+            for part in _parts(packed):
+                ids = tuple(record_id for record_id, _ in part)
+                key = max(key + BLOCK_RECORDS, block_key(ids[0]))
+                data = self._compressor.compress(_join([body for _, body in part]))
+                blocks.append(Block(key=key, dictionary_id=self._current, ids=ids, data=data))
+        return blocks
+
+    async def _load_newest(self) -> None:
+        async with self._db.read() as connection:
+            newest = sa.select(dictionaries).order_by(dictionaries.c.id.desc()).limit(1)
+            row = (await connection.execute(newest)).first()
+            if row is not None:
+                self._use(row.id, row.data)
+                self._samples = []
+                return
+            query = sa.select(bodies).order_by(bodies.c.block.desc()).limit(_SAMPLES)
+            rows = (await connection.execute(query)).all()
+        packed = (data for row in rows for data in self._split(row) if data)
+        self._samples = [data[:_SAMPLE_BYTES] for data in islice(packed, _SAMPLES - 1)]
+
+    async def _learn(self, payloads: Iterable[BodyPayload]) -> None:
+        assert self._samples is not None
+        wanted = _SAMPLES - len(self._samples)
+        self._samples += [pack(payload)[:_SAMPLE_BYTES] for payload in islice(payloads, wanted)]
+        if len(self._samples) < _SAMPLES:
+            return
+        samples, self._samples = self._samples, []
+        try:
+            data = await asyncio.to_thread(_train, samples)
+        except zstandard.ZstdError as exc:  # all alike, or all tiny: nothing to learn yet
+            _log.info("no dictionary for bodies yet: %s", exc)
+            return
+        await self._keep(data)
+
+    async def _keep(self, data: bytes) -> None:
+        """Store the dictionary; another process may have been quicker, then theirs is used."""
+        async with self._db.write() as connection:
+            row = {"id": _NO_DICTIONARY + 1, "data": data, "created_us": int(self._db.clock.now() * 1e6)}
+            await insert_new(connection, dictionaries, [row])
+        await self._load_newest()
+
+    def _use(self, dictionary_id: int, data: bytes) -> None:
+        dictionary = zstandard.ZstdCompressionDict(data)
+        dictionary.precompute_compress(level=_LEVEL)
+        with self._lock:
+            self._current = dictionary_id
+            self._compressor = zstandard.ZstdCompressor(level=_LEVEL, dict_data=dictionary, write_dict_id=False)
+            self._decompressors[dictionary_id] = _decompressor(data)
+
+
+def _parts(packed: Sequence[tuple[str, bytes]]) -> Iterator[Sequence[tuple[str, bytes]]]:
+    """Runs of records that go into one block."""
+    part: list[tuple[str, bytes]] = []
+    size = 0
+    for entry in packed:
+        if part and (len(part) == BLOCK_RECORDS or size + len(entry[1]) > _BLOCK_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(entry)
+        size += len(entry[1])
+    yield part
+
+
+def _join(packed: Sequence[bytes]) -> bytes:
+    return b"".join((_COUNT.pack(len(packed)), *(_COUNT.pack(len(data)) for data in packed), *packed))
+
+
+def _train(samples: Sequence[bytes]) -> bytes:
+    return zstandard.train_dictionary(_DICTIONARY_BYTES, list(samples), k=400, d=6).as_bytes()
+
+
+def _decompressor(dictionary: bytes) -> zstandard.ZstdDecompressor:
+    return zstandard.ZstdDecompressor(dict_data=zstandard.ZstdCompressionDict(dictionary))
+
+
+def _refer(text: str | None, source: bytes) -> str | list[int] | None:
+    """Where `source` says `text`, as (offset, length) of a JSON string's inside; the text itself where it does not."""
+    if text is None or len(text) < _SHORT:
+        return text
+    inside = orjson.dumps(text)[1:-1]
+    at = source.find(inside)
+    return [at, len(inside)] if at >= 0 else text
+
+
+def _resolve(reference: str | list[int] | None, source: bytes) -> str | None:
+    """The inverse of `_refer`."""
+    if not isinstance(reference, list):
+        return reference
+    at, length = reference
+    text: str = orjson.loads(b'"' + source[at : at + length] + b'"')
+    return text
+
+
+def _plain(mapping: Mapping[str, str]) -> dict[str, str]:
+    return mapping if isinstance(mapping, dict) else dict(mapping)

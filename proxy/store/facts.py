@@ -1,0 +1,205 @@
+"""The few facts of a record that sums and statistics need, and what its votes amount to. Pure.
+
+`exposure` functions say what a record, a changed vote or a changed score adds to its user's totals, in the order of
+`policies.estimates.METRICS`: quality, positive, latency, error, slow, voted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from policies.estimates import DEFAULT_ICC, METRICS, Metric
+from policies.records import Arm, Outcome
+from proxy.store.keys import id_time_us, random_user_key
+from proxy.store.values import NewRecord, RecordFlag
+
+__all__ = ["RecordFacts", "Terms", "VoteSummary", "count_arrival", "count_score", "count_votes", "flags_of"]
+
+_QUALITY, _POSITIVE, _LATENCY, _ERROR, _SLOW, _VOTED = (METRICS.index(metric) for metric in Metric)
+_NO_TRAIN, _FALLBACK, _SAMPLE = (int(f) for f in (RecordFlag.NO_TRAIN, RecordFlag.FALLBACK, RecordFlag.SAMPLE))
+_ERRORS: Final = (Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT)
+
+Totals = tuple[list[float], list[float]]
+"""Counts and sums by metric, changed in place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What an experiment froze at its start."""
+
+    l95_s: float | None = None
+    """Answers slower than this are slow; None: nothing is."""
+    icc: float = DEFAULT_ICC
+
+    @classmethod
+    def of(cls, frozen: Mapping[str, Any]) -> Self:
+        """From the experiment's `frozen` column."""
+        icc = frozen.get("icc")
+        return cls(l95_s=frozen.get("l95_s"), icc=DEFAULT_ICC if icc is None else float(icc))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordFacts:
+    """A record, as far as counting goes."""
+
+    id: str
+    user_hash: int | None
+    arm: Arm
+    model_id: int
+    experiment_id: int | None
+    epoch: int
+    status: int
+    outcome: Outcome
+    duration_us: int
+    quality: float | None
+    quality_source: str | None
+    flags: RecordFlag
+
+    @property
+    def at_s(self) -> int:
+        """When it arrived, Unix seconds."""
+        return id_time_us(self.id) // 1_000_000
+
+    @property
+    def user_key(self) -> int:
+        """The user, or the record itself where no sticky key was given."""
+        return self.user_hash if self.user_hash is not None else random_user_key(self.id)
+
+    @property
+    def answered(self) -> bool:
+        """The client got a whole answer that was no error: only its duration says how fast the model is.
+
+        A duration of 0 was not measured: the library's callers need not give one.
+        """
+        return self.outcome == Outcome.OK and 200 <= self.status < 400 and self.duration_us > 0
+
+    @property
+    def sample(self) -> bool:
+        """It may become training data."""
+        return self.flags.value & _SAMPLE != 0
+
+    @property
+    def fallback(self) -> bool:
+        """The champion answered for the challenger."""
+        return self.flags.value & _FALLBACK != 0
+
+    @property
+    def failed(self) -> bool:
+        """The assigned arm's fault; the client's own 4xx and disconnects are not."""
+        return self.status >= 500 or self.outcome in _ERRORS or self.fallback
+
+    @classmethod
+    def of(cls, record: NewRecord) -> Self:
+        """From a record about to be inserted."""
+        return cls(
+            id=record.id,
+            user_hash=record.user_hash,
+            arm=record.arm,
+            model_id=record.model_id,
+            experiment_id=record.experiment_id,
+            epoch=record.epoch,
+            status=record.status,
+            outcome=record.outcome,
+            duration_us=record.duration_us,
+            quality=record.quality,
+            quality_source=record.quality_source,
+            flags=flags_of(record),
+        )
+
+
+def flags_of(record: NewRecord) -> RecordFlag:
+    """The record's flags, with SAMPLE set where it may become training data."""
+    body = record.body
+    usable = (
+        body is not None
+        and body.query is not None
+        and body.response_text is not None
+        and record.outcome == Outcome.OK
+        and 200 <= record.status < 300
+        and not record.flags.value & _NO_TRAIN
+    )
+    return RecordFlag(record.flags.value | _SAMPLE if usable else record.flags.value & ~_SAMPLE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteSummary:
+    """The effective votes on one record: of each source the latest, unless retracted since."""
+
+    positive: int = 0
+    negative: int = 0
+    neutral: int = 0
+    score: float | None = None
+    """Mean of the scores people gave."""
+    correction: str | None = None
+    """The latest one."""
+    fids: frozenset[str] = frozenset()
+    """Votes that count."""
+
+    @property
+    def count(self) -> int:
+        """Sources whose thumb counts."""
+        return self.positive + self.negative + self.neutral
+
+    @property
+    def mean(self) -> float | None:
+        """In [-1, 1]; None without any."""
+        return (self.positive - self.negative) / self.count if self.count else None
+
+    @classmethod
+    def of(cls, votes: Iterable[Any]) -> Self:
+        """From rows of `feedback` for one record, in any order: the id of a vote says when it was given."""
+        thumbs: dict[str, tuple[str, int]] = {}
+        given: dict[str, tuple[str, float]] = {}
+        corrections: dict[str, tuple[str, str]] = {}
+        for vote in sorted(votes, key=lambda row: str(row.fid)):
+            if vote.retracted:
+                for said in (thumbs, given, corrections):
+                    said.pop(vote.source, None)
+            if vote.feedback is not None:
+                thumbs[vote.source] = (vote.fid, vote.feedback)
+            if vote.quality_score is not None:
+                given[vote.source] = (vote.fid, vote.quality_score)
+            if vote.correction is not None:
+                corrections[vote.source] = (vote.fid, vote.correction)
+        values = [value for _, value in thumbs.values()]
+        counted = {fid for said in (thumbs, given, corrections) for fid, *_ in said.values()}
+        return cls(
+            positive=values.count(1),
+            negative=values.count(-1),
+            neutral=values.count(0),
+            score=sum(score for _, score in given.values()) / len(given) if given else None,
+            correction=max(corrections.values())[1] if corrections else None,
+            fids=frozenset(counted),
+        )
+
+
+def count_arrival(totals: Totals, record: RecordFacts, terms: Terms) -> None:
+    """A new record, not yet voted on."""
+    n, s = totals
+    n[_ERROR] += 1
+    s[_ERROR] += record.failed
+    if record.answered:
+        seconds = record.duration_us / 1e6
+        n[_LATENCY] += 1
+        s[_LATENCY] += seconds
+        n[_SLOW] += 1
+        s[_SLOW] += terms.l95_s is not None and seconds > terms.l95_s
+    n[_VOTED] += 1
+    count_score(totals, None, record.quality)
+
+
+def count_score(totals: Totals, before: float | None, after: float | None) -> None:
+    """The score that counts changed."""
+    n, s = totals
+    n[_QUALITY] += (after is not None) - (before is not None)
+    s[_QUALITY] += (after or 0.0) - (before or 0.0)
+
+
+def count_votes(totals: Totals, before: VoteSummary, after: VoteSummary) -> None:
+    """The effective votes changed. Neutral is neither positive nor negative."""
+    n, s = totals
+    n[_POSITIVE] += after.positive + after.negative - before.positive - before.negative
+    s[_POSITIVE] += after.positive - before.positive
+    s[_VOTED] += (after.count > 0) - (before.count > 0)

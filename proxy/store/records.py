@@ -1,0 +1,219 @@
+"""Reading records: one with everything about it, pages of a filtered list, or all of a stretch of time.
+
+A list is walked by key, newest first, and each call looks at a bounded number of rows: a rare match in a large table
+takes several pages instead of one slow query. A walk over everything is a series of short reads, a chunk each.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from policies.records import Arm, Outcome
+from proxy.store.bodies import BodyCodec
+from proxy.store.engine import Database
+from proxy.store.facts import VoteSummary
+from proxy.store.ingest import KEY_SOURCES
+from proxy.store.keys import HOUR_US, alias_hash, id_floor, id_time_us, is_record_id
+from proxy.store.schema import aliases, feedback, models, records, scores
+from proxy.store.values import BodyPayload, Page, RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
+
+__all__ = ["get_record", "iter_records", "list_records", "user_hour_means"]
+
+_MAX_LIMIT: Final = 1000
+_SCANNED_ROWS: Final = 20_000
+"""Rows of metadata that one call looks at."""
+_SCANNED_BODIES: Final = 1_000
+"""Bodies that one call of a text search unpacks."""
+_MAX_USERS: Final = 100_000
+_BEYOND: Final = "f" * 32
+
+
+async def get_record(db: Database, codec: BodyCodec, name: str) -> RecordView | None:
+    """The record with this id, or the newest with this alias."""
+    async with db.read() as connection:
+        record_id = name.lower() if is_record_id(name.lower()) else await _by_alias(connection, name)
+        if record_id is None:
+            return None
+        query = _select().where(records.c.id == record_id)
+        row = (await connection.execute(query)).first()
+        if row is None:
+            return None
+        return (await _views(connection, codec, [row]))[0]
+
+
+async def iter_records(
+    db: Database, codec: BodyCodec, *, after_id: str | None, before_id: str | None, newest_first: bool, chunk: int
+) -> AsyncIterator[RecordView]:
+    """Everything about every record between two ids, both exclusive."""
+    query = _select().order_by(records.c.id.desc() if newest_first else records.c.id).limit(chunk)
+    while True:
+        bounds = [records.c.id > after_id] if after_id is not None else []
+        bounds += [records.c.id < before_id] if before_id is not None else []
+        async with db.read() as connection:
+            rows = (await connection.execute(query.where(*bounds))).all()
+            views = await _views(connection, codec, rows)
+        for view in views:
+            yield view
+        if len(rows) < chunk:
+            return
+        after_id, before_id = (after_id, rows[-1].id) if newest_first else (rows[-1].id, before_id)
+
+
+async def list_records(
+    db: Database, codec: BodyCodec, filter: RecordFilter, *, cursor: str | None, limit: int, texts: bool
+) -> Page:
+    """Records that match, newest first, with a cursor to go on from."""
+    limit = max(1, min(limit, _MAX_LIMIT))
+    scanned = _SCANNED_BODIES if filter.text else _SCANNED_ROWS
+    before = min(cursor or _BEYOND, id_floor(filter.until_us) if filter.until_us is not None else _BEYOND)
+    async with db.read() as connection:
+        scan = sa.select(records).where(*_indexed(filter, before)).order_by(records.c.id.desc()).limit(scanned)
+        part = scan.subquery()
+        query = _select(part).where(*_conditions(part, filter)).order_by(part.c.id.desc())
+        rows = (await connection.execute(query if filter.text else query.limit(limit + 1))).all()
+        end = None if len(rows) > limit and not filter.text else await _end(connection, scan, scanned)
+        wanted = rows if filter.text else rows[:limit] if texts else []
+        found = await codec.read(connection, {row.id: row.body for row in wanted})
+    if filter.text:
+        rows = [row for row in rows if _says(found.get(row.id), filter.text.casefold())]
+    shown = rows[:limit]
+    return Page(
+        rows=tuple(_row(row, found.get(row.id) if texts else None) for row in shown),
+        cursor=shown[-1].id if len(rows) > limit else end,
+    )
+
+
+async def user_hour_means(db: Database, hour_us: int, model_id: int | None) -> list[float]:
+    """Mean score of each user in the hour that begins at `hour_us`."""
+    query = sa.select(sa.func.avg(records.c.quality)).where(
+        records.c.id >= id_floor(hour_us), records.c.id < id_floor(hour_us + HOUR_US), records.c.quality.is_not(None)
+    )
+    if model_id is not None:
+        query = query.where(records.c.model_id == model_id)
+    keyed = query.where(records.c.user_hash.is_not(None)).group_by(records.c.user_hash).limit(_MAX_USERS)
+    keyless = query.where(records.c.user_hash.is_(None)).group_by(records.c.id).limit(_MAX_USERS)
+    async with db.read() as connection:
+        return [float(mean) for q in (keyed, keyless) for mean in await connection.scalars(q)]
+
+
+async def _views(connection: AsyncConnection, codec: BodyCodec, rows: Sequence[Any]) -> list[RecordView]:
+    """What hangs on these neighbouring records: a range of ids finds their votes and scores."""
+    if not rows:
+        return []
+    ends = sorted((rows[0].id, rows[-1].id))
+    found = await codec.read(connection, {row.id: row.body for row in rows})
+    votes: defaultdict[str, list[Any]] = defaultdict(list)
+    for vote in await connection.execute(sa.select(feedback).where(feedback.c.record_id.between(*ends))):
+        votes[vote.record_id].append(vote)
+    judged: defaultdict[str, dict[str, float]] = defaultdict(dict)
+    for score in await connection.execute(sa.select(scores).where(scores.c.record_id.between(*ends))):
+        judged[score.record_id][score.scorer] = score.score
+    views = []
+    for row in rows:
+        body, kept = found.get(row.id), judged[row.id]
+        if row.quality is not None and row.quality_source is not None:
+            kept[row.quality_source] = row.quality
+        views.append(RecordView(row=_row(row, body), body=body, votes=_votes(votes[row.id]), scores=kept))
+    return views
+
+
+async def _by_alias(connection: AsyncConnection, alias: str) -> str | None:
+    query = sa.select(aliases.c.id).where(aliases.c.hash == alias_hash(alias)).order_by(aliases.c.id.desc()).limit(1)
+    return (await connection.scalars(query)).first()
+
+
+async def _end(connection: AsyncConnection, scan: sa.Select[Any], scanned: int) -> str | None:
+    """The last id that a full scan saw; None when it came to the end of the records."""
+    last = scan.with_only_columns(records.c.id).limit(1).offset(scanned - 1)
+    return (await connection.scalars(last)).first()
+
+
+def _select(source: sa.FromClause = records) -> sa.Select[Any]:
+    name = models.c.name.label("model_name")
+    return sa.select(source, name).join_from(source, models, models.c.id == source.c.model_id, isouter=True)
+
+
+def _indexed(filter: RecordFilter, before: str) -> list[sa.ColumnElement[bool]]:
+    """Conditions that an index answers, so that the scan's bound is spent on rows that count."""
+    where = [records.c.id < before]
+    if filter.since_us is not None:
+        where.append(records.c.id >= id_floor(filter.since_us))
+    if filter.user_hash is not None:
+        where.append(records.c.user_hash == filter.user_hash)
+    elif filter.voted or filter.min_feedback is not None or filter.max_feedback is not None:
+        where.append(records.c.feedback.is_not(None))
+    elif (filter.status or 0) >= 400 or filter.status in (4, 5) or filter.outcome not in (None, Outcome.OK):
+        where.append(sa.or_(records.c.status >= 400, records.c.outcome != 0))
+    return where
+
+
+def _conditions(part: sa.Subquery, filter: RecordFilter) -> list[sa.ColumnElement[bool]]:
+    c = part.c
+    exact = {
+        "arm": filter.arm,
+        "model_id": filter.model_id,
+        "experiment_id": filter.experiment_id,
+        "outcome": filter.outcome,
+        "kind": filter.kind,
+    }
+    where: list[sa.ColumnElement[bool]] = [c[name] == value for name, value in exact.items() if value is not None]
+    if filter.status is not None:
+        low, high = (
+            (filter.status, filter.status) if filter.status >= 100 else (filter.status * 100, filter.status * 100 + 99)
+        )
+        where.append(c.status.between(low, high))
+    if filter.voted is not None:
+        where.append(c.feedback.is_not(None) if filter.voted else c.feedback.is_(None))
+    for column, low_value, high_value in (
+        (c.quality, filter.min_quality, filter.max_quality),
+        (c.feedback, filter.min_feedback, filter.max_feedback),
+    ):
+        if low_value is not None:
+            where.append(column >= low_value)
+        if high_value is not None:
+            where.append(column <= high_value)
+    return where
+
+
+def _says(body: BodyPayload | None, text: str) -> bool:
+    return body is not None and any(text in part.casefold() for part in (body.query, body.response_text) if part)
+
+
+def _votes(rows: Sequence[Any]) -> tuple[VoteView, ...]:
+    effective = VoteSummary.of(rows).fids
+    return tuple(
+        VoteView(
+            fid=row.fid,
+            source=row.source,
+            feedback=row.feedback,
+            retracted=row.retracted,
+            comment=row.comment,
+            correction=row.correction,
+            quality_score=row.quality_score,
+            tags=row.tags or {},
+            created_us=row.created_us,
+            effective=row.fid in effective,
+        )
+        for row in sorted(rows, key=lambda row: str(row.fid))
+    )
+
+
+def _row(row: Any, body: BodyPayload | None) -> RecordRow:
+    values = dict(row._mapping)
+    del values["body"]
+    values |= {
+        "created_us": id_time_us(row.id),
+        "key_source": KEY_SOURCES[row.key_source],
+        "arm": Arm(row.arm),
+        "served_by": Arm(row.served_by),
+        "outcome": Outcome(row.outcome),
+        "flags": RecordFlag(row.flags),
+        "query": body.query if body else None,
+        "response_text": body.response_text if body else None,
+    }
+    return RecordRow(**values)

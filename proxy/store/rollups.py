@@ -1,0 +1,173 @@
+"""Questions about stretches of time, answered from sums per minute and hour: never by scanning records.
+
+Minutes are kept for two days; a window that begins within the last 47 hours is answered from them, else from hours.
+Both ends are rounded down to the step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from policies.records import Arm, Outcome
+from proxy.clock import Clock
+from proxy.store.deltas import duration_of_bin
+from proxy.store.engine import Database
+from proxy.store.keys import HOUR_US, id_floor
+from proxy.store.schema import HOUR_S, MINUTE_S, SUMS, durations, quality_hours, records, traffic
+from proxy.store.values import RecordFlag, StoreSize, Totals, TrafficPoint, VoteCounts
+
+__all__ = ["MINUTES_KEPT_S", "count_quality_samples", "duration_quantile", "size", "totals", "traffic_points"]
+
+MINUTES_KEPT_S: Final = 48 * HOUR_S
+_ERROR: Final = sa.or_(
+    traffic.c.status_class == 5, traffic.c.outcome.in_((int(Outcome.UPSTREAM_ERROR), int(Outcome.TIMEOUT)))
+)
+_COLUMNS: Final = (*SUMS, "quality")
+
+
+async def totals(db: Database, clock: Clock, since_us: int, until_us: int | None, model_id: int | None) -> Totals:
+    """Sums over the window; until the end of time where `until_us` is None."""
+    step = _step(clock, since_us)
+    query = sa.select(*_sums(), _errors()).where(*_window(traffic, step, since_us, until_us))
+    if model_id is not None:
+        query = query.where(traffic.c.model_id == model_id)
+    async with db.read() as connection:
+        row = (await connection.execute(query)).one()
+    if row.n is None:
+        return Totals()
+    return Totals(
+        requests=int(row.n),
+        errors=int(row.errors),
+        fallbacks=int(row.fallbacks),
+        voted=int(row.voted),
+        votes=_votes(row),
+        scored=int(row.scored),
+        quality=_mean(row.quality, row.scored),
+        prompt_tokens=int(row.prompt_tokens),
+        completion_tokens=int(row.completion_tokens),
+    )
+
+
+async def count_quality_samples(db: Database, since_us: int, min_quality: float | None) -> int:
+    """Samples since then with at least this score: whole hours from the sums, the first hour from the records."""
+    low = None if min_quality is None else math.ceil(min_quality * 100 - 1e-9)
+    next_hour_us = -(-since_us // HOUR_US) * HOUR_US
+    hours = sa.select(sa.func.sum(quality_hours.c.n)).where(quality_hours.c.at_s >= next_hour_us // 1_000_000)
+    edge = (
+        sa.select(sa.func.count())
+        .select_from(records)
+        .where(
+            records.c.id >= id_floor(since_us),
+            records.c.id < id_floor(next_hour_us),
+            records.c.flags.bitwise_and(int(RecordFlag.SAMPLE)) != 0,
+        )
+    )
+    if low is not None:
+        hours = hours.where(quality_hours.c.bin >= low)
+        edge = edge.where(records.c.quality >= low / 100)
+    async with db.read() as connection:
+        return int(await connection.scalar(hours) or 0) + int(await connection.scalar(edge) or 0)
+
+
+async def duration_quantile(db: Database, clock: Clock, model_id: int, since_us: int, q: float) -> float | None:
+    """Seconds under which the share `q` of OK requests stayed."""
+    where = _window(durations, _step(clock, since_us), since_us, None)
+    query = sa.select(durations.c.bin, sa.func.sum(durations.c.n)).where(*where, durations.c.model_id == model_id)
+    async with db.read() as connection:
+        return _quantile({number: int(n) for number, n in await connection.execute(query.group_by(durations.c.bin))}, q)
+
+
+async def traffic_points(db: Database, clock: Clock, since_us: int, until_us: int, step_s: int) -> list[TrafficPoint]:
+    """Per step, arm and model, oldest first."""
+    if step_s <= 0 or step_s % MINUTE_S:
+        raise ValueError(f"step_s: {step_s} is no multiple of {MINUTE_S} (seconds)")
+    kept = HOUR_S if step_s % HOUR_S == 0 else MINUTE_S
+    async with db.read() as connection:
+        key = _key(traffic, step_s)
+        query = sa.select(*key, *_sums(), _errors()).where(*_window(traffic, kept, since_us, until_us))
+        sums = (await connection.execute(query.group_by(*key).order_by(*key))).all()
+        key = (*_key(durations, step_s), durations.c.bin)
+        query = sa.select(*key, sa.func.sum(durations.c.n).label("n")).where(
+            *_window(durations, kept, since_us, until_us)
+        )
+        bins: defaultdict[tuple[int, ...], dict[int, int]] = defaultdict(dict)
+        for row in await connection.execute(query.group_by(*key)):
+            bins[row.start, row.arm, row.model_id][row.bin] = int(row.n)
+    return [_point(row, bins[row.start, row.arm, row.model_id]) for row in sums]
+
+
+async def size(db: Database) -> StoreSize:
+    """Records, from the hourly sums, and bytes on disk."""
+    count = sa.select(sa.func.sum(traffic.c.n)).where(traffic.c.step_s == HOUR_S)
+    async with db.read() as connection:
+        records_kept = int(await connection.scalar(count) or 0)
+        if db.dialect == "postgresql":
+            used = int(await connection.scalar(sa.text("SELECT pg_database_size(current_database())")) or 0)
+        else:
+            used = sum(file.stat().st_size for file in db.files() if file.exists())
+    return StoreSize(records=records_kept, bytes=used)
+
+
+def _step(clock: Clock, since_us: int) -> int:
+    return MINUTE_S if since_us >= (clock.now() - MINUTES_KEPT_S + HOUR_S) * 1e6 else HOUR_S
+
+
+def _window(table: sa.Table, step_s: int, since_us: int, until_us: int | None) -> list[sa.ColumnElement[bool]]:
+    where = [table.c.step_s == step_s, table.c.at_s >= since_us // 1_000_000 // step_s * step_s]
+    if until_us is not None:
+        where.append(table.c.at_s < until_us // 1_000_000 // step_s * step_s)
+    return where
+
+
+def _key(table: sa.Table, step_s: int) -> tuple[sa.ColumnElement[int], ...]:
+    start = (table.c.at_s - table.c.at_s % sa.literal_column(str(step_s))).label("start")
+    return start, table.c.arm, table.c.model_id
+
+
+def _sums() -> Iterable[sa.ColumnElement[Any]]:
+    return (sa.func.sum(traffic.c[name]).label(name) for name in _COLUMNS)
+
+
+def _errors() -> sa.ColumnElement[Any]:
+    return sa.func.sum(sa.case((_ERROR, traffic.c.n), else_=0)).label("errors")
+
+
+def _votes(row: Any) -> VoteCounts:
+    return VoteCounts(positive=int(row.positive), negative=int(row.negative), neutral=int(row.neutral))
+
+
+def _mean(total: float, n: int) -> float | None:
+    return float(total) / int(n) if n else None
+
+
+def _point(row: Any, bins: Mapping[int, int]) -> TrafficPoint:
+    return TrafficPoint(
+        at_us=int(row.start) * 1_000_000,
+        arm=Arm(row.arm),
+        model_id=row.model_id,
+        requests=int(row.n),
+        errors=int(row.errors),
+        fallbacks=int(row.fallbacks),
+        duration_s=float(row.duration_us) / int(row.n) / 1e6 if row.n else 0.0,
+        p50_s=_quantile(bins, 0.5),
+        p95_s=_quantile(bins, 0.95),
+        prompt_tokens=int(row.prompt_tokens),
+        completion_tokens=int(row.completion_tokens),
+        votes=_votes(row),
+        scored=int(row.scored),
+        quality=_mean(row.quality, row.scored),
+    )
+
+
+def _quantile(bins: Mapping[int, int], q: float) -> float | None:
+    rank = q * sum(bins.values())
+    for number in sorted(bins):
+        if rank <= bins[number]:
+            return duration_of_bin(number, rank / bins[number])
+        rank -= bins[number]
+    return None

@@ -1,0 +1,119 @@
+"""Streaming what may become training data, a chunk at a time.
+
+Each chunk is a short read of its own, by key: memory stays constant, and a reader that takes hours never keeps
+SQLite's write-ahead log or PostgreSQL's old rows alive.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from policies.records import Arm, Sample
+from proxy.store.bodies import BodyCodec
+from proxy.store.engine import Database
+from proxy.store.facts import VoteSummary
+from proxy.store.keys import id_time_us
+from proxy.store.schema import feedback, models, records
+from proxy.store.values import BodyPayload, RecordFlag, RecordView
+
+__all__ = ["iter_samples", "sample_of"]
+
+
+async def iter_samples(
+    db: Database,
+    codec: BodyCodec,
+    *,
+    after_id: str | None,
+    before_id: str | None,
+    min_quality: float | None,
+    min_feedback: float | None,
+    newest_first: bool,
+    chunk: int,
+) -> AsyncIterator[Sample]:
+    """Samples between two ids, both exclusive."""
+    query = _query(min_quality, min_feedback, newest_first).limit(chunk)
+    while True:
+        bounds = [records.c.id > after_id] if after_id is not None else []
+        bounds += [records.c.id < before_id] if before_id is not None else []
+        async with db.read() as connection:
+            rows = (await connection.execute(query.where(*bounds))).all()
+            found = await codec.read(connection, {row.id: row.body for row in rows})
+            corrections = await _corrections(connection, [row.id for row in rows])
+        for row in rows:
+            if row.id in found:
+                yield _sample(row, found[row.id], corrections.get(row.id))
+        if len(rows) < chunk:
+            return
+        after_id, before_id = (after_id, rows[-1].id) if newest_first else (rows[-1].id, before_id)
+
+
+def sample_of(view: RecordView) -> Sample | None:
+    """A whole record as a sample; None where it may not become training data, or its body is gone."""
+    row, body = view.row, view.body
+    if body is None or RecordFlag.SAMPLE not in row.flags:
+        return None
+    return Sample(
+        record_id=row.id,
+        created_at=id_time_us(row.id) / 1e6,
+        user=row.user_hash,
+        query=body.query or "",
+        response=body.response_text or "",
+        messages=body.messages,
+        model=row.model_name or "",
+        arm=row.served_by,
+        quality=row.quality,
+        feedback=row.feedback,
+        correction=VoteSummary.of(view.votes).correction,
+        tags=body.tags,
+    )
+
+
+def _query(min_quality: float | None, min_feedback: float | None, newest_first: bool) -> sa.Select[Any]:
+    columns = ("id", "user_hash", "quality", "feedback", "served_by", "body")
+    query = (
+        sa.select(*(records.c[name] for name in columns), models.c.name)
+        .join(models, models.c.id == records.c.model_id, isouter=True)
+        .where(records.c.flags.bitwise_and(int(RecordFlag.SAMPLE)) != 0)
+        .order_by(records.c.id.desc() if newest_first else records.c.id)
+    )
+    if min_quality is not None:
+        query = query.where(records.c.quality >= min_quality)
+    if min_feedback is not None:
+        query = query.where(records.c.feedback >= min_feedback)
+    return query
+
+
+async def _corrections(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, str]:
+    """What people said the answers should have been. They are few: the range finds them without a list of ids."""
+    if not ids:
+        return {}
+    said = sa.or_(feedback.c.correction.is_not(None), feedback.c.retracted)
+    query = sa.select(feedback).where(feedback.c.record_id.between(min(ids), max(ids)), said)
+    votes: defaultdict[str, list[Any]] = defaultdict(list)
+    for row in await connection.execute(query):
+        votes[row.record_id].append(row)
+    summaries = {record_id: VoteSummary.of(rows).correction for record_id, rows in votes.items()}
+    return {record_id: text for record_id, text in summaries.items() if text is not None}
+
+
+def _sample(row: Any, body: BodyPayload, correction: str | None) -> Sample:
+    return Sample(
+        record_id=row.id,
+        created_at=id_time_us(row.id) / 1e6,
+        user=row.user_hash,
+        query=body.query or "",
+        response=body.response_text or "",
+        messages=body.messages,
+        model=row.name or "",
+        arm=Arm(row.served_by),
+        quality=row.quality,
+        feedback=row.feedback,
+        correction=correction,
+        trainable=True,
+        tags=body.tags,
+    )

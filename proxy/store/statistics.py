@@ -1,0 +1,135 @@
+"""Per user and per arm: what the experiment's decisions are made of, kept exact by every batch.
+
+A user's row holds counts and sums; an arm's row holds the moments of its users' weighted vectors. When a user's totals
+change, the old vector leaves the arm's moments and the new one enters them, in the same transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from policies.estimates import Moments, UserTotals, Vector
+from policies.experiment import ArmStats
+from policies.records import Arm
+from proxy.store.deltas import Deltas, ExperimentKey
+from proxy.store.dialect import for_update, insert_new, upsert
+from proxy.store.engine import Database
+from proxy.store.facts import Terms
+from proxy.store.schema import USER_TOTALS, experiments, user_stats
+from proxy.store.schema import arm_stats as arm_table
+
+__all__ = ["arm_stats", "count_users", "forget_user", "terms_of"]
+
+_CHUNK = 500
+
+
+async def arm_stats(db: Database, experiment_id: int, epoch: int) -> dict[Arm, ArmStats]:
+    """Sufficient statistics of both arms; an arm without a record has empty ones."""
+    found = {arm: ArmStats(arm=arm, requests=0, moments=Moments()) for arm in Arm}
+    query = sa.select(arm_table).where(arm_table.c.experiment_id == experiment_id, arm_table.c.epoch == epoch)
+    async with db.read() as connection:
+        for row in await connection.execute(query):
+            arm = Arm(row.arm)
+            found[arm] = ArmStats(arm=arm, requests=row.requests, moments=Moments.from_bytes(row.moments))
+    return found
+
+
+async def terms_of(connection: AsyncConnection, experiment_ids: Iterable[int]) -> dict[int, Terms]:
+    """The frozen terms of those of the experiments that exist."""
+    wanted = set(experiment_ids)
+    if not wanted:
+        return {}
+    rows = await connection.execute(
+        sa.select(experiments.c.id, experiments.c.frozen).where(experiments.c.id.in_(wanted))
+    )
+    return {row.id: Terms.of(row.frozen) for row in rows}
+
+
+async def count_users(connection: AsyncConnection, deltas: Deltas, terms: Mapping[int, Terms]) -> None:
+    """Add the users' deltas to their rows and move the arms' moments along."""
+    for key in sorted(deltas.users):
+        change = Moments()
+        users = sorted(deltas.users[key].items())
+        for start in range(0, len(users), _CHUNK):
+            change += await _count_chunk(connection, key, dict(users[start : start + _CHUNK]), terms[key[0]].icc)
+        await _add_to_arm(connection, key, deltas.requests[key], change)
+
+
+async def forget_user(connection: AsyncConnection, user_key: int) -> int:
+    """Take a user out of every experiment, moments included; returns how many rows that were."""
+    query = for_update(connection, sa.select(user_stats).where(user_stats.c.user_key == user_key))
+    rows = (await connection.execute(query)).all()
+    terms = await terms_of(connection, {row.experiment_id for row in rows})
+    for row in rows:
+        vector = _totals(row).vector(terms.get(row.experiment_id, Terms()).icc)
+        await _add_to_arm(connection, (row.experiment_id, row.epoch, Arm(row.arm)), 0, Moments().replaced(vector, None))
+    await connection.execute(sa.delete(user_stats).where(user_stats.c.user_key == user_key))
+    return len(rows)
+
+
+async def _count_chunk(
+    connection: AsyncConnection, key: ExperimentKey, users: dict[int, tuple[list[float], list[float]]], icc: float
+) -> Moments:
+    before = await _lock_users(connection, key, list(users))
+    rows, gains = [], []
+    for user_key, (n, s) in users.items():
+        old = before.get(user_key)
+        new = (old or UserTotals()).plus(UserTotals(n=tuple(n), s=tuple(s)))
+        gains.append((old.vector(icc) if old else None, new.vector(icc)))
+        rows.append(_row(key, user_key, new))
+    await upsert(connection, user_stats, rows)
+    return _sum(gains)
+
+
+async def _lock_users(connection: AsyncConnection, key: ExperimentKey, keys: list[int]) -> dict[int, UserTotals]:
+    """Totals of the users who have any. On PostgreSQL new users get a row of zeros first, so that there is something
+    to lock when two controllers meet the same new user at once."""
+    if connection.dialect.name == "postgresql":
+        await insert_new(connection, user_stats, [_row(key, user_key, UserTotals()) for user_key in keys])
+    experiment_id, epoch, arm = key
+    query = sa.select(user_stats).where(
+        user_stats.c.experiment_id == experiment_id,
+        user_stats.c.epoch == epoch,
+        user_stats.c.arm == int(arm),
+        user_stats.c.user_key.in_(keys),
+    )
+    rows = await connection.execute(for_update(connection, query.order_by(user_stats.c.user_key)))
+    totals = ((row.user_key, _totals(row)) for row in rows)
+    return {user_key: known for user_key, known in totals if any(known.n)}
+
+
+async def _add_to_arm(connection: AsyncConnection, key: ExperimentKey, requests: int, change: Moments) -> None:
+    row = dict(zip(("experiment_id", "epoch", "arm"), (key[0], key[1], int(key[2])), strict=True))
+    await insert_new(connection, arm_table, [{**row, "requests": 0, "moments": Moments().to_bytes()}])
+    where = sa.and_(*(arm_table.c[name] == value for name, value in row.items()))
+    found = (await connection.execute(for_update(connection, sa.select(arm_table).where(where)))).one()
+    moments = Moments.from_bytes(found.moments) + change
+    values = {"requests": found.requests + requests, "moments": moments.to_bytes()}
+    await connection.execute(sa.update(arm_table).where(where).values(values))
+
+
+def _sum(gains: list[tuple[Vector | None, Vector]]) -> Moments:
+    change = Moments()
+    for old, new in gains:
+        change = change.replaced(old, new)
+    return change
+
+
+def _totals(row: Any) -> UserTotals:
+    values = [getattr(row, name) for name in USER_TOTALS]
+    return UserTotals(n=tuple(values[0::2]), s=tuple(values[1::2]))
+
+
+def _row(key: ExperimentKey, user_key: int, totals: UserTotals) -> dict[str, Any]:
+    values = (value for pair in zip(totals.n, totals.s, strict=True) for value in pair)
+    return {
+        "experiment_id": key[0],
+        "epoch": key[1],
+        "arm": int(key[2]),
+        "user_key": user_key,
+        **dict(zip(USER_TOTALS, values, strict=True)),
+    }

@@ -1,0 +1,239 @@
+"""The store as the rest of the program sees it: one object, opened once, closed at the end.
+
+Records, votes and statistics are methods; the control plane hangs off it by noun (`store.models`,
+`store.journal`, …). Each method is one short transaction of its own. What can not be done now, because the
+database is locked, full, down or restarting, raises TemporaryError: nothing was written, try again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Self
+
+from policies.experiment import ArmStats
+from policies.records import Arm, Sample
+from proxy.clock import Clock
+from proxy.config.storage import RetentionConfig
+from proxy.store import deletion, ingest, records, retention, rollups, samples, statistics
+from proxy.store.bodies import BodyCodec
+from proxy.store.channels import CHANNELS
+from proxy.store.commands import Commands
+from proxy.store.configs import Configs
+from proxy.store.control import Transition
+from proxy.store.days import Days
+from proxy.store.engine import Database
+from proxy.store.experiments import Experiments
+from proxy.store.journal import Journal
+from proxy.store.leases import Leases
+from proxy.store.migrate import migrate
+from proxy.store.models import Models
+from proxy.store.move import copy_all, mark_moved, refuse_if_moved
+from proxy.store.replicas import Replicas
+from proxy.store.runs import Runs
+from proxy.store.secrets import Secrets
+from proxy.store.spools import Spools
+from proxy.store.state import LoopState
+from proxy.store.transition import transition
+from proxy.store.values import (
+    Applied,
+    Deleted,
+    IngestBatch,
+    Page,
+    Pruned,
+    RecordFilter,
+    RecordView,
+    StoreSize,
+    Totals,
+    TrafficPoint,
+    VoteCounts,
+)
+
+__all__ = ["Store"]
+
+
+class Store:
+    """All that is kept. Safe to use from many tasks of one event loop, and by many processes at once."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._db = database
+        self._clock = clock
+        self._codec = BodyCodec(database)
+        self.models = Models(database, clock)
+        self.experiments = Experiments(database)
+        self.runs = Runs(database)
+        self.journal = Journal(database, clock)
+        self.state = LoopState(database)
+        self.leases = Leases(database)
+        self.commands = Commands(database, clock)
+        self.configs = Configs(database, clock)
+        self.replicas = Replicas(database)
+        self.spools = Spools(database)
+        self.days = Days(database)
+        self.secrets = Secrets(database)
+
+    @classmethod
+    async def open(cls, url: str, *, clock: Clock, pool_size: int = 5, busy_timeout_s: float = 5.0) -> Self:
+        """Connect to `sqlite:///file.db` or `postgresql://…` and bring the schema up to date.
+
+        `busy_timeout_s` is how long a SQLite call waits for another process's write. Raises ConfigError for another
+        kind of url, TemporaryError while the database can not be reached, PermanentError where it was written by a
+        newer version.
+        """
+        database = Database.connect(url, clock=clock, pool_size=pool_size, busy_timeout_s=busy_timeout_s)
+        try:
+            await migrate(database)
+            await refuse_if_moved(database)
+        except BaseException:
+            await database.close()
+            raise
+        return cls(database, clock)
+
+    async def close(self) -> None:
+        """Give back every connection."""
+        await self._db.close()
+
+    @property
+    def engine(self) -> str:
+        """`sqlite` or `postgresql`."""
+        return self._db.dialect
+
+    async def ping(self) -> None:
+        """Raises TemporaryError while the database does not answer."""
+        await self._db.ping()
+
+    async def listen(self, heard: Callable[[str], None]) -> None:
+        """Call `heard` with the channel (`proxy.store.channels`) whenever another replica tells of a change.
+
+        Returns at once on SQLite, else never; raises TemporaryError once the connection is lost.
+        """
+        if self._db.dialect == "postgresql":
+            await self._db.listen(CHANNELS, heard)
+
+    # Records and votes
+
+    async def apply(self, batch: IngestBatch) -> Applied:
+        """Write a batch and the spool position behind it in one transaction; a batch applied before changes nothing."""
+        return await ingest.apply(self._db, self._codec, batch)
+
+    async def join_parked(self, limit: int = 500) -> int:
+        """Join votes whose record came in meanwhile by another replica; returns how many. Call it now and then."""
+        return await ingest.join_parked(self._db, limit)
+
+    async def get_record(self, name: str) -> RecordView | None:
+        """The record with this id (32 hex digits), or the newest with this alias (provider or client id)."""
+        return await records.get_record(self._db, self._codec, name)
+
+    async def list_records(
+        self, filter: RecordFilter, *, cursor: str | None = None, limit: int = 50, texts: bool = True
+    ) -> Page:
+        """Newest first. `texts` adds query and response text. Looks at a bounded number of rows a call (see Page)."""
+        return await records.list_records(self._db, self._codec, filter, cursor=cursor, limit=limit, texts=texts)
+
+    def iter_records(
+        self,
+        *,
+        after_id: str | None = None,
+        before_id: str | None = None,
+        newest_first: bool = False,
+        chunk: int = 200,
+    ) -> AsyncIterator[RecordView]:
+        """Every record between two ids, both exclusive, with bodies, votes and scores, `chunk` of them at a time."""
+        return records.iter_records(
+            self._db, self._codec, after_id=after_id, before_id=before_id, newest_first=newest_first, chunk=chunk
+        )
+
+    def iter_samples(
+        self,
+        *,
+        after_id: str | None = None,
+        before_id: str | None = None,
+        min_quality: float | None = None,
+        min_feedback: float | None = None,
+        newest_first: bool = False,
+        chunk: int = 500,
+    ) -> AsyncIterator[Sample]:
+        """Exchanges that may become training data, oldest first unless asked, in constant memory.
+
+        Bounds are record ids, both exclusive (`keys.id_floor` makes one of an instant). `min_quality` and
+        `min_feedback` leave out samples without the one or the other.
+        """
+        return samples.iter_samples(
+            self._db,
+            self._codec,
+            after_id=after_id,
+            before_id=before_id,
+            min_quality=min_quality,
+            min_feedback=min_feedback,
+            newest_first=newest_first,
+            chunk=chunk,
+        )
+
+    # Statistics
+
+    async def arm_stats(self, experiment_id: int, epoch: int) -> dict[Arm, ArmStats]:
+        """Sufficient statistics of both arms; an arm without a record has empty ones."""
+        return await statistics.arm_stats(self._db, experiment_id, epoch)
+
+    async def count_quality_samples(self, since_us: int, min_quality: float | None) -> int:
+        """Training samples that arrived since then with at least this score; None counts unscored ones too.
+
+        The score is compared in hundredths, rounded up (0.705 counts from 0.71).
+        """
+        return await rollups.count_quality_samples(self._db, since_us, min_quality)
+
+    async def quality_window(
+        self, since_us: int, until_us: int, model_id: int | None = None
+    ) -> tuple[int, float | None]:
+        """(scored requests, mean score), by arrival. Minute-exact over the last 47 hours, else hour-exact."""
+        totals = await rollups.totals(self._db, self._clock, since_us, until_us, model_id)
+        return totals.scored, totals.quality
+
+    async def feedback_window(self, since_us: int, until_us: int, model_id: int | None = None) -> VoteCounts:
+        """Effective votes on requests that arrived in the window. Exact as `quality_window` is."""
+        return (await rollups.totals(self._db, self._clock, since_us, until_us, model_id)).votes
+
+    async def totals(self, since_us: int = 0, until_us: int | None = None, model_id: int | None = None) -> Totals:
+        """Sums over the window; by default over all that is kept. Exact as `quality_window` is."""
+        return await rollups.totals(self._db, self._clock, since_us, until_us, model_id)
+
+    async def user_hour_means(self, hour_us: int, model_id: int | None = None) -> list[float]:
+        """Mean score of each user in the hour that begins at `hour_us`; a keyless request is a user of its own."""
+        return await records.user_hour_means(self._db, hour_us, model_id)
+
+    async def duration_quantile(self, model_id: int, since_us: int, q: float) -> float | None:
+        """Seconds under which the share `q` of OK requests stayed, within ±5 %; None without any."""
+        return await rollups.duration_quantile(self._db, self._clock, model_id, since_us, q)
+
+    async def traffic(self, since_us: int, until_us: int, step_s: int) -> list[TrafficPoint]:
+        """Per step, arm and model, oldest first, empty ones left out. `step_s`: minutes (for 48 h) or hours."""
+        return await rollups.traffic_points(self._db, self._clock, since_us, until_us, step_s)
+
+    async def size(self) -> StoreSize:
+        """Records (an estimate) and bytes on disk."""
+        return await rollups.size(self._db)
+
+    # Keeping and forgetting
+
+    async def prune(self, config: RetentionConfig) -> Pruned:
+        """One retention pass in small transactions (SQLite) or by dropping days (PostgreSQL)."""
+        return await retention.prune(self._db, self._clock, config)
+
+    async def delete_user(self, user_hash: int) -> Deleted:
+        """Remove a user's rows everywhere, also those still in a spool, and say which models were trained on them."""
+        return await deletion.delete_user(self._db, self._codec, self._clock, user_hash)
+
+    async def move_to(self, target: Store, progress: Callable[[str, int], None] = lambda _table, _rows: None) -> int:
+        """Copy everything to the empty `target`; afterwards this one opens no more. Returns the number of records.
+
+        Nobody else may use this store meanwhile. `progress` hears a table's name and its rows so far. Raises
+        PermanentError where `target` is not empty; then nothing has changed.
+        """
+        copied = await copy_all(self._db, target._db, progress)
+        await mark_moved(self._db, target._db.name)
+        return copied["records"]
+
+    # The loop
+
+    async def transition(self, change: Transition) -> None:
+        """Write what an action changed in one transaction. Raises PermanentError where the lease has moved on."""
+        await transition(self._db, self._clock, change)

@@ -1,0 +1,74 @@
+"""Column types whose form on disk differs from the value in the program."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+__all__ = ["BigKey", "Code", "RecordId", "Words"]
+
+
+class RecordId(TypeDecorator[str]):
+    """32 hex digits in the program; 16 bytes on SQLite, `uuid` on PostgreSQL. Both sort by time."""
+
+    impl = sa.LargeBinary
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """The database's own type."""
+        return sa.Uuid(as_uuid=True) if dialect.name == "postgresql" else sa.LargeBinary(16)
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> Any:
+        """Hex to the database's form."""
+        if value is None:
+            return None
+        return UUID(hex=value) if dialect.name == "postgresql" else bytes.fromhex(value)
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> str | None:
+        """The database's form to hex."""
+        if value is None:
+            return None
+        return str(value.hex) if dialect.name == "postgresql" else value.hex()
+
+
+class Words(TypeDecorator[str]):
+    """Text from outside. NUL, which PostgreSQL can not store, is left out."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Without NUL."""
+        return value.replace("\x00", "") if value is not None else None
+
+
+class Code(TypeDecorator[str]):
+    """A word that is nearly always one of a known few: those are kept as one control character, any other as it is.
+
+    The known words' order is what is on disk; new ones are added at the end.
+    """
+
+    impl = sa.Text
+    cache_ok = True
+
+    def __init__(self, *known: str) -> None:
+        super().__init__()
+        self.known = known
+        self._codes = {word: chr(1 + position) for position, word in enumerate(known)}
+        self._words = {code: word for word, code in self._codes.items()}
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """The code of a known word."""
+        return self._codes.get(value, value.replace("\x00", "")) if value is not None else None
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        """The word of a code."""
+        return self._words.get(value, value) if value is not None else None
+
+
+BigKey = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+"""A counted 64-bit key; SQLite only counts in INTEGER."""

@@ -1,0 +1,351 @@
+"""What goes into the store and what comes out of it: frozen values, no behaviour, no SQL.
+
+Instants are Unix microseconds (UTC) in fields ending `_us`, as are durations; a record's id is the 32 hex
+digits of its UUIDv7, so it carries its own time (`proxy.store.keys`). `None` means unknown, never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntFlag
+from typing import Literal
+
+from policies.records import Arm, Outcome, StickySource
+
+__all__ = [
+    "Applied",
+    "BodyPayload",
+    "Deleted",
+    "IngestBatch",
+    "NewRecord",
+    "NewVote",
+    "Page",
+    "Pruned",
+    "RecordFilter",
+    "RecordFlag",
+    "RecordRow",
+    "RecordView",
+    "StoreSize",
+    "Totals",
+    "TrafficPoint",
+    "VoteCounts",
+    "VoteView",
+]
+
+
+class RecordFlag(IntFlag):
+    """Facts about a record that are true or false. The integer is what the store keeps."""
+
+    NONE = 0
+    NO_TRAIN = 1
+    """The request asked not to be trained on (`store: false` or the no-train header)."""
+    STREAMED = 2
+    FALLBACK = 4
+    """The champion answered for the challenger; counts against the assigned arm."""
+    TRUNCATED_REQUEST = 8
+    """The captured copy of the request is cut; `request_bytes` is the true size."""
+    TRUNCATED_RESPONSE = 16
+    REDACTED = 32
+    SAMPLE = 64
+    """May become training data: set by the store for an OK 2xx exchange with query and response text, not NO_TRAIN."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyPayload:
+    """What was said. Bodies are content-decoded copies, a streamed response reassembled."""
+
+    method: str
+    target: str
+    request_headers: Mapping[str, str] = field(default_factory=dict)
+    response_headers: Mapping[str, str] = field(default_factory=dict)
+    request: bytes = b""
+    response: bytes = b""
+    query: str | None = None
+    """Text of the last user turn, or the prompt; None where the shape was not understood."""
+    response_text: str | None = None
+    messages: tuple[Mapping[str, str], ...] = ()
+    request_sha256: str | None = None
+    """Of the whole body, where the copy is cut."""
+    response_sha256: str | None = None
+    error: str | None = None
+    """What the upstream's answer said went wrong."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRecord:
+    """One exchange, as ingest hands it over."""
+
+    id: str
+    user_hash: int | None
+    """Signed 64 bits; None when the key was random per request."""
+    key_source: StickySource
+    arm: Arm
+    """Assigned. Statistics count here, whoever answered."""
+    served_by: Arm
+    model_id: int
+    """Model that answered."""
+    experiment_id: int | None = None
+    epoch: int = 0
+    config_id: int = 0
+    kind: str = "other"
+    """Shape of the exchange: chat, completions, … (`proxy.wire`)."""
+    method: str = "POST"
+    status: int = 0
+    """HTTP status sent to the client; 0 when none was."""
+    outcome: Outcome = Outcome.OK
+    duration_us: int = 0
+    upstream_us: int = 0
+    ttfb_us: int | None = None
+    own_us: int = 0
+    request_bytes: int = 0
+    response_bytes: int = 0
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    quality: float | None = None
+    """The score that counts, in [0, 1]."""
+    quality_source: str | None = None
+    """Scorer of `quality`: "heuristic", "pointer", …"""
+    flags: RecordFlag = RecordFlag.NONE
+    body: BodyPayload | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Further scores by scorer, kept beside the one that counts."""
+    aliases: tuple[str, ...] = ()
+    """Other names of this record: provider's id (`chatcmpl-…`), client-chosen request id."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewVote:
+    """One vote as received. Of one source on one record the newest `fid` with a feedback counts."""
+
+    fid: str
+    """UUIDv7 hex of the vote: what makes it count once."""
+    record_id: str | None
+    alias: str | None = None
+    """Provider or client id, where no record id was given."""
+    source: str = "anonymous"
+    feedback: int | None = None
+    """1, 0 or -1; None: this message says nothing about it."""
+    retracted: bool = False
+    """Withdraws all that this source said before: thumb, score and correction."""
+    comment: str | None = None
+    correction: str | None = None
+    quality_score: float | None = None
+    """In [0, 1]; wins over heuristics."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    created_us: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestBatch:
+    """Everything between two positions of one spool."""
+
+    writer: str
+    segment: int
+    """Position behind the batch: where reading goes on."""
+    offset: int
+    records: tuple[NewRecord, ...] = ()
+    votes: tuple[NewVote, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What a batch changed: count these, after the commit."""
+
+    records: tuple[NewRecord, ...] = ()
+    """Records that were new."""
+    votes: tuple[NewVote, ...] = ()
+    """Votes that were new, joined or parked."""
+    parked: int = 0
+    """New votes whose record is not known yet."""
+    duplicates: int = 0
+    """Records and votes that had been applied before."""
+    deleted: int = 0
+    """Records left out because their user was deleted after making them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteView:
+    """One stored vote."""
+
+    fid: str
+    source: str
+    feedback: int | None
+    retracted: bool
+    comment: str | None
+    correction: str | None
+    quality_score: float | None
+    tags: Mapping[str, str]
+    created_us: int
+    effective: bool
+    """This is the one that counts for its source."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordRow:
+    """A record as lists show it."""
+
+    id: str
+    created_us: int
+    user_hash: int | None
+    key_source: StickySource
+    arm: Arm
+    served_by: Arm
+    model_id: int
+    model_name: str | None
+    experiment_id: int | None
+    epoch: int
+    config_id: int
+    kind: str
+    method: str
+    status: int
+    outcome: Outcome
+    duration_us: int
+    upstream_us: int
+    ttfb_us: int | None
+    own_us: int
+    request_bytes: int
+    response_bytes: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    quality: float | None
+    quality_source: str | None
+    feedback: float | None
+    """Mean of the effective votes in [-1, 1]."""
+    flags: RecordFlag
+    query: str | None = None
+    """Whole text; None where unknown, or when the body has been dropped by retention."""
+    response_text: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordView:
+    """Everything about one record."""
+
+    row: RecordRow
+    body: BodyPayload | None
+    """None after retention has dropped it."""
+    votes: tuple[VoteView, ...]
+    """Oldest first."""
+    scores: Mapping[str, float]
+    """All scores by scorer, the one that counts included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordFilter:
+    """Which records to list; fields are joined by AND, None leaves one out."""
+
+    since_us: int | None = None
+    until_us: int | None = None
+    """Exclusive."""
+    user_hash: int | None = None
+    arm: Arm | None = None
+    model_id: int | None = None
+    experiment_id: int | None = None
+    status: int | None = None
+    """Exact (404), or a class by its first digit (5 for 5xx)."""
+    outcome: Outcome | None = None
+    kind: str | None = None
+    min_quality: float | None = None
+    max_quality: float | None = None
+    voted: bool | None = None
+    min_feedback: float | None = None
+    max_feedback: float | None = None
+    text: str | None = None
+    """Case-insensitive part of the query or response text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A part of a list, newest first."""
+
+    rows: tuple[RecordRow, ...]
+    cursor: str | None
+    """Hand back to go on; None at the end. A page may be short, even empty, and still have one: each call looks at a
+    bounded number of rows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteCounts:
+    """Effective votes."""
+
+    positive: int = 0
+    negative: int = 0
+    neutral: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficPoint:
+    """One step of time, for one arm and model."""
+
+    at_us: int
+    """Start of the step."""
+    arm: Arm
+    model_id: int
+    requests: int
+    errors: int
+    """Status 5xx, upstream error or timeout."""
+    fallbacks: int
+    duration_s: float
+    """Mean; 0 without requests."""
+    p50_s: float | None
+    """Of OK outcomes, as are all quantiles; None without any."""
+    p95_s: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    votes: VoteCounts
+    scored: int
+    quality: float | None
+    """Mean score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Totals:
+    """Sums over a stretch of time."""
+
+    requests: int = 0
+    errors: int = 0
+    fallbacks: int = 0
+    voted: int = 0
+    """Records with at least one effective vote."""
+    votes: VoteCounts = field(default_factory=VoteCounts)
+    scored: int = 0
+    quality: float | None = None
+    """Mean score."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deleted:
+    """What deleting a user removed, and which models had been trained on them."""
+
+    records: int
+    votes: int
+    rows: int
+    """All rows, records and votes included."""
+    models: tuple[str, ...]
+    """Names of models whose training data held this user."""
+    runs: tuple[str, ...]
+    """Training runs whose data held this user."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What a retention pass removed."""
+
+    bodies: int = 0
+    records: int = 0
+    votes: int = 0
+    reason: Literal["age", "size", "nothing"] = "nothing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSize:
+    """How large the store is."""
+
+    records: int
+    """An estimate from the hourly sums."""
+    bytes: int
+    """On disk, indices and write-ahead log included."""

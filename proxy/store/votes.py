@@ -1,0 +1,254 @@
+"""Votes: kept as they came, counted once, joined to their record in whichever order the two arrive.
+
+Every vote is a row. What counts for a record follows from all its rows (`VoteSummary`), so a change is the difference
+between the summary of the rows joined before and the summary of all: the same for a new vote, a changed one, a
+retraction, and votes that waited for their record.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from policies.records import Arm, Outcome
+from proxy.store.deltas import Deltas
+from proxy.store.dialect import for_update, insert_new, upsert
+from proxy.store.facts import RecordFacts, VoteSummary, count_score, count_votes
+from proxy.store.keys import alias_hash
+from proxy.store.schema import aliases, feedback, records, scores
+from proxy.store.statistics import terms_of
+from proxy.store.values import NewRecord, NewVote, RecordFlag
+
+__all__ = ["BY_PEOPLE", "FACTS", "Voted", "add", "facts_of_row", "join_stragglers"]
+
+BY_PEOPLE: Final = "feedback"
+"""Scorer of the mean of the scores that people gave; it wins over all others."""
+_PREFERENCE: Final = (BY_PEOPLE, "pointer", "judge")
+"""Which score counts, best first; any other scorer comes after these."""
+FACTS: Final = tuple(records.c[field.name] for field in fields(RecordFacts))
+_PARKED: Final = feedback.c.joined.is_(sa.false())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voted:
+    """What became of a batch's votes."""
+
+    new: tuple[NewVote, ...] = ()
+    parked: int = 0
+
+
+async def add(
+    connection: AsyncConnection,
+    incoming: Sequence[NewVote],
+    new_records: Sequence[NewRecord],
+    new_facts: Mapping[str, RecordFacts],
+    deltas: Deltas,
+) -> Voted:
+    """Keep the new votes, and join them and the parked ones that were waiting for `new_records`."""
+    waiting = await _waiting_for(connection, new_records)
+    fresh = await _insert(connection, incoming)
+    targets = waiting | {target for target in fresh.values() if target is not None}
+    joined = await _join(connection, targets, new_facts, deltas)
+    parked = sum(target not in joined for target in fresh.values())
+    once = {vote.fid: vote for vote in incoming}.values()
+    return Voted(new=tuple(vote for vote in once if vote.fid in fresh), parked=parked)
+
+
+async def join_stragglers(connection: AsyncConnection, limit: int, deltas: Deltas) -> int:
+    """Join parked votes whose record is there by now; returns how many."""
+    by_id = sa.select(feedback.c.fid, records.c.id).join(records, records.c.id == feedback.c.record_id)
+    by_alias = sa.select(feedback.c.fid, aliases.c.id).join(aliases, aliases.c.hash == feedback.c.alias_hash)
+    found = (await connection.execute(by_id.where(_PARKED).limit(limit))).all()
+    named = by_alias.where(_PARKED, feedback.c.record_id.is_(None)).order_by(feedback.c.fid, aliases.c.id).limit(limit)
+    resolved = {row.fid: row.id for row in await connection.execute(named)}
+    await _resolve(connection, resolved)
+    waiting = {record_id for _, record_id in found} | set(resolved.values())
+    await _join(connection, waiting, {}, deltas)
+    return len(found) + len(resolved)
+
+
+async def _insert(connection: AsyncConnection, incoming: Sequence[NewVote]) -> dict[str, str | None]:
+    """Keep the votes that are new; returns the record each is for, by vote id, None where it is not known."""
+    if not incoming:
+        return {}
+    votes = {vote.fid: vote for vote in incoming}
+    known = set(await connection.scalars(sa.select(feedback.c.fid).where(feedback.c.fid.in_(list(votes)))))
+    fresh = [vote for fid, vote in votes.items() if fid not in known]
+    named = await _find(connection, {alias_hash(vote.alias) for vote in fresh if vote.record_id is None and vote.alias})
+    targets: dict[str, str | None] = {}
+    rows = []
+    for vote in fresh:
+        hashed = alias_hash(vote.alias) if vote.alias else None
+        target = targets[vote.fid] = vote.record_id or (named.get(hashed) if hashed is not None else None)
+        rows.append(_row(vote, target, hashed))
+    await insert_new(connection, feedback, rows)
+    return targets
+
+
+async def _waiting_for(connection: AsyncConnection, new_records: Sequence[NewRecord]) -> set[str]:
+    """Those of the new records that parked votes wait for."""
+    if not new_records or (await connection.execute(sa.select(feedback.c.fid).where(_PARKED).limit(1))).first() is None:
+        return set()
+    ids = [record.id for record in new_records]
+    found = set(await connection.scalars(sa.select(feedback.c.record_id).where(_PARKED, feedback.c.record_id.in_(ids))))
+    by_hash = {alias_hash(alias): record.id for record in new_records for alias in record.aliases}
+    if by_hash:
+        query = sa.select(feedback.c.fid, feedback.c.alias_hash).where(
+            _PARKED, feedback.c.record_id.is_(None), feedback.c.alias_hash.in_(list(by_hash))
+        )
+        resolved = {fid: by_hash[hashed] for fid, hashed in await connection.execute(query)}
+        await _resolve(connection, resolved)
+        found.update(resolved.values())
+    return {record_id for record_id in found if record_id is not None}
+
+
+async def _find(connection: AsyncConnection, hashes: set[int]) -> dict[int, str]:
+    """The newest record of each alias."""
+    if not hashes:
+        return {}
+    query = sa.select(aliases.c.hash, aliases.c.id).where(aliases.c.hash.in_(hashes)).order_by(aliases.c.id)
+    return {row.hash: row.id for row in await connection.execute(query)}
+
+
+async def _resolve(connection: AsyncConnection, targets: Mapping[str, str]) -> None:
+    """Write down which record an alias turned out to mean."""
+    if targets:
+        statement = sa.update(feedback).where(feedback.c.fid == sa.bindparam("vote"))
+        rows = [{"vote": fid, "target": record_id} for fid, record_id in targets.items()]
+        await connection.execute(statement.values(record_id=sa.bindparam("target")), rows)
+
+
+async def _join(
+    connection: AsyncConnection, targets: set[str], new_facts: Mapping[str, RecordFacts], deltas: Deltas
+) -> set[str]:
+    """Let all votes on these records count; returns those of the records that exist."""
+    facts = {target: new_facts[target] for target in targets if target in new_facts}
+    facts |= await _lock_records(connection, sorted(targets - facts.keys()))
+    if not facts:
+        return set()
+    votes = await _grouped(connection, feedback, feedback.c.record_id, list(facts))
+    kept = await _grouped(connection, scores, scores.c.record_id, list(facts))
+    recounts = [_recount(facts[key], votes[key], kept[key]) for key in sorted(facts)]
+    terms = await terms_of(connection, {f.experiment_id for f in facts.values() if f.experiment_id is not None})
+    for change in recounts:
+        record = change.record
+        deltas.voted(record, change.before, change.after)
+        deltas.rescored(record, change.quality)
+        if record.experiment_id in terms:
+            totals = deltas.user((record.experiment_id, record.epoch, record.arm), record.user_key)
+            count_votes(totals, change.before, change.after)
+            count_score(totals, record.quality, change.quality)
+    await _write(connection, recounts)
+    return set(facts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Recount:
+    """A record's votes and score before and after."""
+
+    record: RecordFacts
+    before: VoteSummary
+    after: VoteSummary
+    scores: Mapping[str, float]
+    quality: float | None
+    quality_source: str | None
+
+
+def _recount(record: RecordFacts, votes: Sequence[Any], kept: Sequence[Any]) -> _Recount:
+    after = VoteSummary.of(votes)
+    known = {row.scorer: row.score for row in kept}
+    if record.quality is not None and record.quality_source is not None:
+        known[record.quality_source] = record.quality
+    known.pop(BY_PEOPLE, None)
+    if after.score is not None:
+        known[BY_PEOPLE] = after.score
+    source = min(known, key=_rank, default=None)
+    return _Recount(
+        record=record,
+        before=VoteSummary.of(row for row in votes if row.joined),
+        after=after,
+        scores=known,
+        quality=known[source] if source is not None else None,
+        quality_source=source,
+    )
+
+
+def _rank(scorer: str) -> tuple[int, str]:
+    return (_PREFERENCE.index(scorer) if scorer in _PREFERENCE else len(_PREFERENCE), scorer)
+
+
+async def _write(connection: AsyncConnection, recounts: Sequence[_Recount]) -> None:
+    ids = [change.record.id for change in recounts]
+    update = sa.update(records).where(records.c.id == sa.bindparam("key"))
+    await connection.execute(
+        update.values({name: sa.bindparam(f"new_{name}") for name in ("feedback", "quality", "quality_source")}),
+        [
+            {
+                "key": change.record.id,
+                "new_feedback": change.after.mean,
+                "new_quality": change.quality,
+                "new_quality_source": change.quality_source,
+            }
+            for change in recounts
+        ],
+    )
+    several = [change for change in recounts if len(change.scores) > 1]
+    rows = [
+        {"record_id": change.record.id, "scorer": scorer, "score": score}
+        for change in several
+        for scorer, score in change.scores.items()
+    ]
+    await upsert(connection, scores, rows)
+    withdrawn = [c.record.id for c in recounts if c.before.score is not None and c.after.score is None]
+    if withdrawn:
+        await connection.execute(
+            sa.delete(scores).where(scores.c.record_id.in_(withdrawn), scores.c.scorer == BY_PEOPLE)
+        )
+    await connection.execute(sa.update(feedback).where(feedback.c.record_id.in_(ids), _PARKED).values(joined=True))
+
+
+async def _grouped(
+    connection: AsyncConnection, table: sa.Table, key: sa.ColumnElement[str], ids: list[str]
+) -> defaultdict[str, list[Any]]:
+    groups: defaultdict[str, list[Any]] = defaultdict(list)
+    for row in await connection.execute(sa.select(table).where(key.in_(ids))):
+        groups[row.record_id].append(row)
+    return groups
+
+
+async def _lock_records(connection: AsyncConnection, ids: list[str]) -> dict[str, RecordFacts]:
+    if not ids:
+        return {}
+    query = sa.select(*FACTS).where(records.c.id.in_(ids), records.c.id.between(ids[0], ids[-1])).order_by(records.c.id)
+    rows = await connection.execute(for_update(connection, query))
+    return {row.id: facts_of_row(row) for row in rows}
+
+
+def facts_of_row(row: Any) -> RecordFacts:
+    """From a row of `records` with at least the columns FACTS."""
+    values = {column.name: getattr(row, column.name) for column in FACTS}
+    return RecordFacts(
+        **values | {"arm": Arm(row.arm), "outcome": Outcome(row.outcome), "flags": RecordFlag(row.flags)}
+    )
+
+
+def _row(vote: NewVote, target: str | None, hashed: int | None) -> dict[str, Any]:
+    return {
+        "fid": vote.fid,
+        "record_id": target,
+        "alias_hash": hashed,
+        "created_us": vote.created_us,
+        "feedback": vote.feedback,
+        "retracted": vote.retracted,
+        "joined": False,
+        "quality_score": vote.quality_score,
+        "source": vote.source,
+        "comment": vote.comment,
+        "correction": vote.correction,
+        "tags": dict(vote.tags) or None,
+    }

@@ -1,0 +1,191 @@
+"""The admin app: metrics, status, records, control, and whatever pages the console adds.
+
+Everything it shows or does is handed in by the composition root as `AdminServices`; this module only speaks HTTP.
+Control actions are not done here: they are written down as commands, and the loop does them in its next tick.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from policies.snapshot import Verb
+from proxy.clock import Clock
+from proxy.config.model import Config
+from proxy.ids import KeyRing
+from proxy.store.store import Store
+from proxy.web.auth import SESSION_COOKIE, SESSION_S, Sessions, TokenAuth
+from proxy.web.records import RecordsApi
+from proxy.web.responses import EXCEPTION_HANDLERS, ApiError, JsonResponse
+
+__all__ = ["VERBS", "AdminServices", "create_admin_app"]
+
+VERBS: Final = tuple(verb.value for verb in Verb)
+"""What a person can ask of the loop."""
+_MAX_WHY: Final = 1_000
+_OPEN: Final = ("/health", "/api/session")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminServices:
+    """What the admin port shows and does. Where something is None, its URL answers 503 and says so."""
+
+    config: Config
+    clock: Clock
+    keys: KeyRing
+    metrics: Callable[[str], tuple[bytes, str]]
+    """Accept header → the exposition and its content type."""
+    status: Callable[[], Awaitable[Mapping[str, Any]]]
+    """The status document: the snapshot that the loop decides on, and what it decided."""
+    health: Callable[[], Mapping[str, Any]]
+    """Facts about the controller; `status` is "ok" while it can do its work."""
+    store: Callable[[], Store | None]
+    """The store, or None while it can not be reached."""
+    submit: Callable[[str, Mapping[str, Any], str, str], Awaitable[int]] | None = None
+    """(verb, args, who, why) → id of the command, written down and the loop woken."""
+    explain: Callable[[float | None], Awaitable[Mapping[str, Any]]] | None = None
+    """Unix seconds, or None for now → the decision of that time with its reasons."""
+    history: Callable[[int, float | None], Awaitable[Sequence[Mapping[str, Any]]]] | None = None
+    """(limit, before Unix seconds or None) → decisions with their outcomes, newest first."""
+    console: Sequence[BaseRoute] = ()
+    """Pages, put after the API."""
+    open_paths: Sequence[str] = ()
+    """Paths of the console that need no token: its log-in page and static files."""
+    login_path: str | None = None
+    """Where a browser without a session is sent."""
+
+
+def create_admin_app(services: AdminServices) -> Starlette:
+    """The app of the admin port. Raises ValueError where the token is named but was not read."""
+    admin = services.config.admin
+    if admin.token_file and not admin.token:
+        raise ValueError("admin.token_file is set but was not read: use load_config")
+    sessions = Sessions(admin.token, services.clock) if admin.token else None
+    open_paths = [*_OPEN, *services.open_paths] + ([] if admin.metrics_need_token else ["/metrics"])
+    auth = Middleware(TokenAuth, sessions=sessions, open_paths=open_paths, login_path=services.login_path)
+    api = _Api(services, sessions)
+    return Starlette(
+        routes=[
+            Route("/metrics", api.metrics),
+            Route("/status", api.status),
+            Route("/health", api.health),
+            Route("/api/session", api.session, methods=["POST", "DELETE"]),
+            Route("/api/commands", api.command, methods=["POST"]),
+            Route("/api/commands/{id:int}", api.command_state),
+            Route("/api/explain", api.explain),
+            Route("/api/history", api.history),
+            *RecordsApi(services.store, services.keys, services.clock).routes(),
+            *services.console,
+        ],
+        middleware=[auth],
+        exception_handlers=EXCEPTION_HANDLERS,
+    )
+
+
+class _Api:
+    """The endpoints, one method each."""
+
+    def __init__(self, services: AdminServices, sessions: Sessions | None) -> None:
+        self._services = services
+        self._sessions = sessions
+
+    async def metrics(self, request: Request) -> Response:
+        body, content_type = self._services.metrics(request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": content_type})
+
+    async def status(self, request: Request) -> Response:
+        return JsonResponse(await self._services.status())
+
+    async def health(self, request: Request) -> Response:
+        facts = self._services.health()
+        return JsonResponse(facts, 200 if facts.get("status") == "ok" else 503)
+
+    async def session(self, request: Request) -> Response:
+        """Exchange the token for a cookie, or give the cookie back."""
+        response = JsonResponse({"ok": True})
+        if request.method == "POST" and self._sessions is not None:
+            if not self._sessions.is_token(str((await _json_object(request)).get("token", ""))):
+                raise ApiError(401, "this is not the admin token", field="token")
+            value, age = self._sessions.issue(), SESSION_S
+        else:
+            value, age = "", 0
+        secure = request.url.scheme == "https"
+        response.set_cookie(SESSION_COOKIE, value, max_age=age, httponly=True, samesite="strict", secure=secure)
+        return response
+
+    async def command(self, request: Request) -> Response:
+        """Write a control action down for the loop: {"verb", "why", "who", "args"}."""
+        if self._services.submit is None:
+            raise ApiError(503, "the loop does not run here, so nobody would act on this")
+        body = await _json_object(request)
+        verb, why = body.get("verb"), body.get("why")
+        who, args = body.get("who", "admin"), body.get("args", {})
+        if verb not in VERBS:
+            raise ApiError(400, f"verb: not one of {', '.join(VERBS)}", field="verb")
+        if not isinstance(why, str) or not 0 < len(why.strip()) <= _MAX_WHY:
+            raise ApiError(400, "why: say in a sentence why, it is kept with the decision", field="why")
+        if not isinstance(who, str) or not 0 < len(who.strip()) <= _MAX_WHY:
+            raise ApiError(400, "who: not a text", field="who")
+        if not isinstance(args, dict):
+            raise ApiError(400, "args: not an object", field="args")
+        command_id = await self._services.submit(verb, args, who.strip(), why.strip())
+        return JsonResponse({"id": command_id, "state": "pending"}, 202)
+
+    async def command_state(self, request: Request) -> Response:
+        store = self._services.store()
+        if store is None:
+            raise ApiError(503, "the store can not be reached at the moment", headers={"retry-after": "5"})
+        found = await store.commands.get(request.path_params["id"])
+        if found is None:
+            raise ApiError(404, f"there is no command {request.path_params['id']}")
+        return JsonResponse(found)
+
+    async def explain(self, request: Request) -> Response:
+        if self._services.explain is None:
+            raise ApiError(503, "the loop does not run here")
+        try:
+            return JsonResponse(await self._services.explain(_number(request, "at")))
+        except LookupError as exc:
+            raise ApiError(404, str(exc)) from exc
+
+    async def history(self, request: Request) -> Response:
+        if self._services.history is None:
+            raise ApiError(503, "the loop does not run here")
+        limit = _number(request, "limit")
+        entries = await self._services.history(min(1000, max(1, int(limit or 50))), _number(request, "before"))
+        return JsonResponse({"entries": list(entries)})
+
+
+def _number(request: Request, name: str) -> float | None:
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+        if math.isfinite(value):
+            return value
+    except ValueError:
+        pass
+    raise ApiError(400, f"{name}: {text!r} is not a number", field=name)
+
+
+async def _json_object(request: Request) -> dict[str, Any]:
+    """The JSON object in the body. Only as application/json: no HTML form can send that."""
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        raise ApiError(415, "send JSON with `content-type: application/json`")
+    try:
+        body = orjson.loads(await request.body())
+    except orjson.JSONDecodeError as exc:
+        raise ApiError(400, f"the body is not JSON ({exc})", field="body") from exc
+    if not isinstance(body, dict):
+        raise ApiError(400, "the body is not an object", field="body")
+    return body

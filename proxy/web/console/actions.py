@@ -1,0 +1,136 @@
+"""Orders from the console, and logging in.
+
+A form goes the way of `POST /api/commands`: written down, done by the loop in its next tick, kept with its reason.
+Against other sites' pages: the session cookie is SameSite=Strict, `TokenAuth` wants a header that no form can send,
+and what a browser itself calls cross-site is refused whatever it carries.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from policies.snapshot import Verb
+from proxy.errors import TemporaryError
+from proxy.web.admin import VERBS
+from proxy.web.auth import SESSION_COOKIE, SESSION_S, Sessions
+from proxy.web.console.page import Console
+from proxy.web.console.wording import VERB_WORDS
+from proxy.web.responses import ApiError
+
+__all__ = ["action_routes"]
+
+_MAX_TEXT: Final = 1_000
+_MAX_FORM_BYTES: Final = 65_536
+
+
+def action_routes(console: Console, sessions: Sessions | None, login_path: str) -> list[Route]:
+    """POST /actions, GET /actions/{id}, and the log-in page (which without a token only leads back)."""
+    actions, login = _Actions(console), _Login(console, sessions)
+    return [
+        Route("/actions", actions.submit, methods=["POST"]),
+        Route("/actions/{id:int}", actions.state),
+        Route(login_path, console.page(login.page)),
+        Route(login_path, login.enter, methods=["POST"]),
+        Route("/logout", login.leave, methods=["POST"]),
+    ]
+
+
+class _Actions:
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    async def submit(self, request: Request) -> Response:
+        _refuse_other_sites(request)
+        form = await _form(request)
+        submit = self._console.services.submit
+        if submit is None:
+            return await self._said("The loop does not run here, so nobody would act on this.", 503)
+        verb, why, who = (form.get(name, "").strip() for name in ("verb", "why", "who"))
+        if verb not in VERBS:
+            return await self._said(f"There is no action {verb!r}.", 422)
+        if not why or not who:
+            return await self._said("Say who you are and why: both are kept with the decision.", 422)
+        if max(len(why), len(who)) > _MAX_TEXT:
+            return await self._said(f"At most {_MAX_TEXT} characters.", 422)
+        args: dict[str, float] = {}
+        if verb == Verb.SHARE:
+            try:
+                args["share"] = float(form.get("share", "")) / 100
+            except ValueError:
+                return await self._said("Give the share as a number of per cent.", 422)
+        try:
+            command_id = await submit(verb, args, who, why)
+        except TemporaryError as exc:
+            return await self._said(str(exc), 503)
+        return await self._show(command_id)
+
+    async def state(self, request: Request) -> Response:
+        """What has become of an order: the page asks until it is done or refused."""
+        return await self._show(request.path_params["id"])
+
+    async def _show(self, command_id: int) -> Response:
+        command = await self._console.store.commands.get(command_id)
+        if command is None:
+            return await self._said("This order is not known any more.", 404)
+        name, _ = VERB_WORDS[Verb(command.verb)]
+        return await self._console.partial("order.html", {"command": command, "name": name})
+
+    async def _said(self, message: str, status_code: int) -> Response:
+        return await self._console.partial("refusal.html", {"message": message}, status_code=status_code)
+
+
+class _Login:
+    def __init__(self, console: Console, sessions: Sessions | None) -> None:
+        self._console = console
+        self._sessions = sessions
+
+    async def page(self, request: Request) -> Response:
+        if self._sessions is None:
+            return RedirectResponse("/", 303)
+        return await self._console.partial("login.html", {"next": _own_path(request.query_params.get("next"))})
+
+    async def enter(self, request: Request) -> Response:
+        """Exchange the token for a cookie that does not contain it."""
+        _refuse_other_sites(request)
+        form = await _form(request)
+        if self._sessions is None or not self._sessions.is_token(form.get("token", "")):
+            return await self._console.partial("refusal.html", {"message": "This is not the token."}, status_code=401)
+        response = Response(status_code=204, headers={"hx-redirect": _own_path(form.get("next"))})
+        secure = request.url.scheme == "https"
+        response.set_cookie(
+            SESSION_COOKIE, self._sessions.issue(), max_age=SESSION_S, httponly=True, samesite="strict", secure=secure
+        )
+        return response
+
+    async def leave(self, request: Request) -> Response:
+        response = Response(status_code=204, headers={"hx-redirect": "/login"})
+        response.delete_cookie(SESSION_COOKIE, httponly=True, samesite="strict")
+        return response
+
+
+def _refuse_other_sites(request: Request) -> None:
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        raise ApiError(403, "this came from another site's page")
+
+
+async def _form(request: Request) -> dict[str, str]:
+    """The fields of a URL-encoded form, the last of each name."""
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MAX_FORM_BYTES:
+            raise ApiError(413, "this form is too large")
+    found = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=100)
+    return {name: values[-1] for name, values in found.items()}
+
+
+def _own_path(text: str | None) -> str:
+    """Where to go after logging in: a path of ours, never another host."""
+    parts = urlsplit(text or "/")
+    own = not parts.scheme and not parts.netloc and parts.path.startswith("/") and "\\" not in parts.path
+    return parts.path if own and not parts.path.startswith("//") else "/"

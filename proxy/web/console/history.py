@@ -1,0 +1,78 @@
+"""History: every decision, newest first, and each with the evidence that it was made on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from proxy.errors import TemporaryError
+from proxy.store.control import JournalEntry
+from proxy.web.console.page import Console
+from proxy.web.responses import ApiError
+
+__all__ = ["history_routes"]
+
+_PAGE: Final = 50
+_HOLD: Final = "Hold"
+
+
+def history_routes(console: Console) -> list[Route]:
+    """GET /history and /history/{seq}."""
+
+    async def history(request: Request) -> Response:
+        if console.services.history is None:
+            raise TemporaryError("the loop does not run here", retry_after_s=5.0)
+        before = _instant(request.query_params.get("before"))
+        entries = await console.services.history(_PAGE, before)
+        holds = request.query_params.get("holds") == "1"
+        context = {
+            "entries": [entry for entry in entries if holds or entry["action"] != _HOLD],
+            "left_out": sum(entry["action"] == _HOLD for entry in entries) if not holds else 0,
+            "older": entries[-1]["at"] if len(entries) == _PAGE else None,
+            "first_page": before is None,
+            "holds": holds,
+        }
+        return await console.render(request, "history.html", context)
+
+    async def decision(request: Request) -> Response:
+        store = console.store
+        entry = await store.journal.get(request.path_params["seq"])
+        if entry is None:
+            raise ApiError(404, f"there is no decision {request.path_params['seq']}")
+        settings = await store.configs.get(entry.config_id)
+        context = {
+            "entry": entry,
+            "reasons": entry.inputs.get("reasons", [entry.why]),
+            "assessment": entry.inputs.get("assessment"),
+            "watch": entry.inputs.get("watch"),
+            "evidence": _evidence(entry, None if settings is None else settings.content),
+        }
+        return await console.render(request, "decision.html", context)
+
+    return [Route("/history", console.page(history)), Route("/history/{seq:int}", console.page(decision))]
+
+
+def _evidence(entry: JournalEntry, settings: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """What the decision was made on, part by part, as indented JSON."""
+    parts: dict[str, Any] = {
+        "What the loop saw": entry.inputs.get("snapshot"),
+        "Rules in force": entry.inputs.get("rules"),
+        "Action, as decided": entry.inputs.get("action"),
+        "Outcome": entry.outcome,
+        "Settings in force": settings,
+    }
+    return [(name, json.dumps(part, indent=2, ensure_ascii=False)) for name, part in parts.items() if part]
+
+
+def _instant(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return float(text)
+    except ValueError as exc:
+        raise ApiError(400, "before: not a Unix time", field="before") from exc

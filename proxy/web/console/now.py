@@ -1,0 +1,49 @@
+"""Now: what is happening, why, and what happens next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from proxy.errors import TemporaryError
+from proxy.store.values import Totals
+from proxy.web.console.page import Console
+
+__all__ = ["now_routes"]
+
+_RECENT_S: Final = 900
+_DECISIONS: Final = 6
+_HOLD: Final = "Hold"
+
+
+def now_routes(console: Console) -> list[Route]:
+    """GET /."""
+
+    async def now(request: Request) -> Response:
+        traffic, decisions, trouble = None, [], None
+        try:
+            traffic = await _recent_traffic(console)
+            decisions = await _recent_decisions(console)
+        except TemporaryError as exc:
+            trouble = str(exc)  # the page still says what it knows: this is when somebody looks at it
+        context = {"traffic": traffic, "minutes": _RECENT_S // 60, "decisions": decisions, "store_trouble": trouble}
+        return await console.render(request, "now.html", context)
+
+    return [Route("/", console.page(now))]
+
+
+async def _recent_traffic(console: Console) -> Totals:
+    since_s = console.services.clock.now() - _RECENT_S
+    return await console.store.totals(int(since_s * 1e6))
+
+
+async def _recent_decisions(console: Console) -> list[Mapping[str, Any]]:
+    """The latest that did something."""
+    if console.services.history is None:
+        return []
+    entries = await console.services.history(_DECISIONS * 5, None)
+    return [entry for entry in entries if entry["action"] != _HOLD][:_DECISIONS]

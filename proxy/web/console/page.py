@@ -1,0 +1,146 @@
+"""How every page is made: one template, whose `live` block alone is sent when htmx asks for news.
+
+A page that cannot be shown (store away, nothing found) is a page, too, with the status and a sentence that says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import jinja2
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from policies.lifecycle import Phase
+from policies.snapshot import Verb
+from proxy.errors import TemporaryError
+from proxy.ids import RecordIds
+from proxy.store.store import Store
+from proxy.version import __version__
+from proxy.web.admin import AdminServices
+from proxy.web.console.assets import asset_url
+from proxy.web.console.wording import FILTERS, UNKNOWN, VERB_WORDS
+from proxy.web.responses import ApiError
+
+__all__ = ["Console", "Handler", "Status", "is_fragment"]
+
+Handler = Callable[[Request], Awaitable[Response]]
+Status = Mapping[str, Any]
+
+_PAGES: Final = (("/", "Now"), ("/experiment", "Experiment"), ("/traffic", "Traffic"), ("/records", "Records"),
+                 ("/runs", "Runs"), ("/history", "History"))  # fmt: skip
+_SECURITY: Final = {
+    "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "cache-control": "no-store",
+    "referrer-policy": "same-origin",
+    "x-content-type-options": "nosniff",
+    "cross-origin-opener-policy": "same-origin",
+}
+_EMPTY: Final[Status] = dict.fromkeys(
+    ("at", "leader", "next", "champion", "challenger", "previous", "run", "triggers", "experiment", "watch", "totals",
+     "installed_at", "last_retrain_at", "routes_version", "config_id", "trouble", "version"),
+) | {"retiring": [], "commands": [], "retries": [], "notes": []}  # fmt: skip
+"""The status of a controller whose loop does not run yet, as the templates expect it."""
+_TEMPORARY_RETRY_S: Final = 5.0
+
+
+def is_fragment(request: Request) -> bool:
+    """htmx asks for the live part of a page only."""
+    return request.headers.get("hx-request") == "true"
+
+
+class Console:
+    """What all pages share: the services, the templates, and the way from a handler to a response."""
+
+    def __init__(self, services: AdminServices) -> None:
+        self.services = services
+        self.ids = RecordIds(services.keys)
+        self._env = jinja2.Environment(
+            loader=jinja2.PackageLoader("proxy.web.console"),
+            autoescape=True,
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            auto_reload=False,
+        )
+        self._env.filters |= FILTERS
+        self._env.globals |= {
+            "asset": asset_url,
+            "pages": _PAGES,
+            "phases": [phase.value for phase in Phase],
+            "version": __version__,
+            "verbs": {verb.value: words for verb, words in VERB_WORDS.items()},
+            "unknown": UNKNOWN,
+            "with_login": bool(services.config.admin.token),
+        }
+
+    @property
+    def store(self) -> Store:
+        """The store. Raises TemporaryError while it is away."""
+        store = self.services.store()
+        if store is None:
+            raise TemporaryError("the store can not be reached at the moment", retry_after_s=_TEMPORARY_RETRY_S)
+        return store
+
+    async def status(self) -> Status:
+        """The status document, with every key that the templates name."""
+        return {**_EMPTY, **await self.services.status()}
+
+    def page(self, handler: Handler) -> Handler:
+        """`handler`, with its errors as pages."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handler(request)
+            except TemporaryError as exc:
+                return await self._error(request, 503, str(exc))
+            except ApiError as exc:
+                return await self._error(request, exc.status, str(exc))
+            except HTTPException as exc:
+                return await self._error(request, exc.status_code, exc.detail)
+
+        return answer
+
+    async def render(
+        self, request: Request, template: str, context: Mapping[str, Any], *, status_code: int = 200
+    ) -> Response:
+        """The page, or its live block where htmx asks. `context` may bring the status along."""
+        values = {"here": request.url.path, "query": request.url.query, **context}
+        if "status" not in values:
+            values["status"] = await self.status()
+        values["offered"] = _offered(values["status"])
+        found = self._env.get_template(template)
+        if is_fragment(request) and "live" in found.blocks:
+            html = "".join(found.blocks["live"](found.new_context(values)))
+            html += self._env.get_template("chip.html").render({**values, "out_of_band": True})
+        else:
+            html = found.render(values)
+        return HTMLResponse(html, status_code, headers={**_SECURITY, "vary": "HX-Request"})
+
+    async def partial(self, template: str, context: Mapping[str, Any], *, status_code: int = 200) -> Response:
+        """A piece of HTML without a page around it."""
+        html = self._env.get_template(template).render(context)
+        return HTMLResponse(html, status_code, headers=_SECURITY)
+
+    async def _error(self, request: Request, status_code: int, message: str) -> Response:
+        context = {"code": status_code, "message": message}
+        return await self.render(request, "error.html", context, status_code=status_code)
+
+
+def _offered(status: Status) -> list[str]:
+    """The orders that fit the phase; the loop has the last word and says why it refuses."""
+    if status["at"] is None:
+        return []
+    by_phase: dict[str, tuple[Verb, ...]] = {
+        Phase.IDLE: (Verb.TRIGGER,),
+        Phase.TRAINING: (Verb.CANCEL,),
+        Phase.DEPLOYING: (Verb.CANCEL,),
+        Phase.TESTING: (Verb.PROMOTE, Verb.ROLLBACK, Verb.SHARE),
+        Phase.PROMOTING: (Verb.ROLLBACK,),
+        Phase.WATCHING: (Verb.ROLLBACK,),
+    }
+    pause = Verb.RESUME if status["phase"]["paused"] else Verb.PAUSE
+    return [verb.value for verb in (*by_phase.get(status["phase"]["name"], ()), pause)]

@@ -1,0 +1,114 @@
+"""Records: search and filter, and one exchange with everything that is known about it.
+
+Lists are pages by key (never an offset, never a count), so the last page of a million costs what the first does.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from policies.records import Arm, Outcome
+from proxy.store.keys import is_record_id
+from proxy.store.values import RecordFilter
+from proxy.web.console.page import Console
+from proxy.web.documents import parse_filter, record_document, row_document
+from proxy.web.records import find_record
+from proxy.web.responses import ApiError
+
+__all__ = ["record_routes"]
+
+_PAGE: Final = 50
+_HASH_DIGITS: Final = 16
+_SHOWN_CHARS: Final = 65_536
+_KINDS: Final = ("chat", "completions", "responses", "embeddings", "messages", "ollama", "kserve", "json", "other")
+_FIELDS: Final = ("text", "since", "arm", "model", "status", "outcome", "kind", "feedback", "min_quality",
+                  "max_quality", "user", "user_hash", "experiment")  # fmt: skip
+
+
+def record_routes(console: Console) -> list[Route]:
+    """GET /records and /records/{id}."""
+    pages = _Pages(console)
+    return [Route("/records", console.page(pages.list)), Route("/records/{id}", console.page(pages.show))]
+
+
+class _Pages:
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    async def list(self, request: Request) -> Response:
+        params = {name: text.strip() for name, text in request.query_params.items() if text.strip()}
+        cursor = params.pop("cursor", None)
+        fields = {name: text for name, text in params.items() if name in _FIELDS}
+        store = self._console.store
+        models = {model.name: model.id for model in await store.models.list()}
+        context: dict[str, Any] = {
+            "fields": dict.fromkeys(_FIELDS, "") | fields,
+            "models": list(models),
+            "arms": [arm.label for arm in Arm],
+            "outcomes": [outcome.label for outcome in Outcome],
+            "kinds": _KINDS,
+            "first_page": cursor is None,
+            "rows": [],
+            "older": None,
+            "newest": f"/records?{urlencode(fields)}",
+            "mistake": None,
+        }
+        try:
+            if cursor is not None and not is_record_id(cursor):
+                raise ValueError("cursor: not one that a list gave out")
+            criteria = self._criteria(fields, models)
+            page = await store.list_records(criteria, cursor=cursor, limit=_PAGE)
+        except ValueError as exc:
+            return await self._console.render(request, "records.html", context | {"mistake": str(exc)}, status_code=400)
+        context["rows"] = [row_document(row, self._console.ids) for row in page.rows]
+        if page.cursor:
+            context["older"] = f"/records?{urlencode({**fields, 'cursor': page.cursor})}"
+        return await self._console.render(request, "records.html", context)
+
+    def _criteria(self, fields: dict[str, str], models: dict[str, int]) -> RecordFilter:
+        services = self._console.services
+        known = {name: text for name, text in fields.items() if name != "user_hash"}
+        criteria = parse_filter(known, services.keys, models, services.clock.now())
+        return replace(criteria, user_hash=_user_hash(fields["user_hash"])) if "user_hash" in fields else criteria
+
+    async def show(self, request: Request) -> Response:
+        view = await find_record(self._console.store, self._console.ids, request.path_params["id"])
+        if view is None:
+            raise ApiError(404, "There is no such record. It may not have been ingested yet, or retention dropped it.")
+        record = record_document(view, self._console.ids)
+        exchange = record["exchange"]
+        shown = None if exchange is None else {
+            **exchange,
+            "request": _readable(exchange["request"]),
+            "response": _readable(exchange["response"]),
+        }  # fmt: skip
+        context = {"record": record, "exchange": shown, "created_s": view.row.created_us / 1e6}
+        return await self._console.render(request, "record.html", context)
+
+
+def _user_hash(text: str) -> int:
+    """The inverse of `documents.user_text`."""
+    try:
+        value = int(text, 16)
+    except ValueError as exc:
+        raise ValueError("user_hash: not hexadecimal") from exc
+    if len(text) > _HASH_DIGITS:
+        raise ValueError("user_hash: more than 16 digits")
+    return value - 2**64 if value >= 2**63 else value
+
+
+def _readable(text: str) -> str:
+    """JSON indented, other text as it is; long ones cut, with a word about it."""
+    with suppress(ValueError):
+        text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
+    if len(text) <= _SHOWN_CHARS:
+        return text
+    return f"{text[:_SHOWN_CHARS]}\n… {len(text) - _SHOWN_CHARS:,} more characters: see /api/records"

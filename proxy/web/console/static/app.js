@@ -1,0 +1,117 @@
+// What the pages do by themselves: refresh while somebody looks, orders with a reason, themes, keys, relative times.
+// No framework but htmx, no inline script, nothing evaluated: see the Content-Security-Policy in page.py.
+"use strict";
+
+(() => {
+  const TICK_MS = 2000, QUICK_MS = 500;
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const all = (selector, root = document) => [...root.querySelectorAll(selector)];
+
+  // Relative times. The server writes UTC; how long ago that is, only the reader's clock knows.
+  function ago(seconds) {
+    const s = Math.abs(seconds);
+    const [n, unit] = s < 90 ? [s, "s"] : s < 5400 ? [s / 60, "min"] : s < 172800 ? [s / 3600, "h"] : [s / 86400, "days"];
+    return seconds < 0 ? `in ${Math.round(n)} ${unit}` : `${Math.round(n)} ${unit} ago`;
+  }
+  function tellTimes() {
+    for (const time of all("time")) {
+      const text = ago((Date.now() - Date.parse(time.dateTime)) / 1000);
+      if (time.dataset.ago !== text) time.dataset.ago = text;
+    }
+  }
+
+  // Refresh: one event that live regions listen to, only while the tab is in view.
+  const state = $("#live-state");
+  let failedSince = null;
+  function told(ok) {
+    if (!state) return;
+    failedSince = ok ? null : failedSince ?? Date.now();
+    state.textContent = ok ? "live" : `no answer for ${Math.round((Date.now() - failedSince) / 1000)} s`;
+    state.classList.toggle("lost", !ok);
+  }
+  const send = (name) => document.body.dispatchEvent(new CustomEvent(name));
+  setInterval(() => { if (!document.hidden) { send("tick"); tellTimes(); } }, TICK_MS);
+  setInterval(() => { if (!document.hidden && $("[data-order=pending]")) send("quick"); }, QUICK_MS);
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) send("tick"); });
+
+  let phase = $("#phase")?.dataset.phase;
+  const shown = new WeakMap();
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const { target, xhr } = event.detail;
+    if (target.hasAttribute("data-swap-errors")) {
+      event.detail.shouldSwap = xhr.status !== 204;
+      event.detail.isError = false;
+      if (!(xhr.getResponseHeader("content-type") || "").includes("html")) {
+        target.textContent = `Not done: the answer was ${xhr.status}.`;
+        event.detail.shouldSwap = false;
+      }
+    } else if (target.id === "live" && event.detail.shouldSwap) {
+      // the same text again would only cost the reader's selection and focus
+      if (shown.get(target) === xhr.responseText) event.detail.shouldSwap = false;
+      shown.set(target, xhr.responseText);
+    }
+  });
+  document.addEventListener("htmx:afterRequest", (event) => {
+    const { xhr, target } = event.detail;
+    if (xhr.status === 401 && state) location.reload(); // the session has ended: to the log-in page
+    if (target.id === "live") told(xhr.status > 0 && xhr.status < 500);
+  });
+  document.addEventListener("htmx:afterSettle", () => {
+    tellTimes();
+    const chip = $("#phase");
+    if (chip && chip.dataset.phase !== phase) {
+      phase = chip.dataset.phase;
+      $("#announce").textContent = `The phase is now ${phase}.`;
+    }
+    if ($("[data-order=done]")) send("tick");
+  });
+
+  // Orders: one dialog for all of them; the reason is required, who asked is remembered here.
+  const dialog = $("#order");
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-verb]");
+    if (button && dialog) openOrder(button.dataset);
+    else if (event.target.closest("[data-close]")) dialog.close();
+  });
+  function openOrder({ verb, name, about }) {
+    const form = $("form", dialog);
+    $("#order-title").textContent = name;
+    $("#order-about").textContent = about;
+    $("#order-answer").replaceChildren();
+    form.elements.verb.value = verb;
+    form.elements.why.value = "";
+    form.elements.who.value = recall("ratchet-who");
+    for (const part of all("[data-only]", form)) {
+      part.hidden = part.dataset.only !== verb;
+      for (const input of all("input", part)) { input.disabled = part.hidden; input.required = !part.hidden; }
+    }
+    $(".submit", form).textContent = name;
+    dialog.showModal();
+    (verb === "share" ? form.elements.share : form.elements.why).focus();
+  }
+  dialog?.addEventListener("submit", (event) => remember("ratchet-who", event.target.elements.who.value));
+
+  // Themes.
+  $("#theme")?.addEventListener("click", () => {
+    const root = document.documentElement;
+    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+    remember("ratchet-theme", root.dataset.theme);
+    document.dispatchEvent(new Event("themechange"));
+  });
+
+  function recall(name) { try { return localStorage.getItem(name) || ""; } catch { return ""; } }
+  function remember(name, value) { try { localStorage.setItem(name, value); } catch { /* blocked: asked again */ } }
+
+  // Keys: j and k through the rows of a table.
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || !["j", "k"].includes(event.key)) return;
+    if (event.target.closest("input, textarea, select, dialog")) return;
+    const links = all("table[data-keys] tbody tr").map((row) => $("a", row)).filter(Boolean);
+    const at = links.indexOf(document.activeElement);
+    const next = links[event.key === "j" ? Math.min(at + 1, links.length - 1) : Math.max(at - 1, 0)];
+    next?.focus();
+  });
+
+  tellTimes();
+})();

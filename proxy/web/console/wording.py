@@ -1,0 +1,148 @@
+"""Values as a person reads them: units beside numbers, UTC times, a dash where nothing is known."""
+
+from __future__ import annotations
+
+import math
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from markupsafe import Markup
+
+from policies import wording
+from policies.snapshot import Verb
+
+__all__ = ["FILTERS", "UNKNOWN", "VERB_WORDS", "action_words", "change_text", "share_text"]
+
+UNKNOWN: Final = "–"
+
+VERB_WORDS: Final = {
+    Verb.TRIGGER: ("Retrain now", "Builds a dataset from what was logged and starts a training run."),
+    Verb.PROMOTE: ("Promote", "Gives every user to the challenger, whatever the evidence says."),
+    Verb.ROLLBACK: ("Roll back", "Takes the users away from the new model and gives them to the old one."),
+    Verb.PAUSE: ("Pause", "The loop starts nothing new. It still takes users away from a model that does harm."),
+    Verb.RESUME: ("Resume", "The loop goes on from where it stands."),
+    Verb.CANCEL: ("Cancel the run", "Stops the training or the deployment under way. No user is affected."),
+    Verb.SHARE: ("Change the share", "Another share of the users for the challenger. A new epoch begins: what was "
+                                     "counted so far no longer counts."),
+}  # fmt: skip
+"""Name of the button, and what pressing it does."""
+
+_ACTION_WORDS: Final = {
+    "Hold": "No action",
+    "Install": "Install",
+    "PrepareData": "Prepare training data",
+    "StartTraining": "Start training",
+    "AcceptModel": "Accept the trained model",
+    "FailRun": "Give the run up",
+    "CancelRun": "Cancel the run",
+    "StartDeployment": "Deploy the model",
+    "AbandonModel": "Abandon the model",
+    "StartExperiment": "Start the experiment",
+    "SetShare": "Change the share",
+    "BeginPromotion": "Decide for the challenger",
+    "Promote": "Promote",
+    "FailPromotion": "Give the promotion up",
+    "RollBack": "Roll back",
+    "Reject": "Reject the challenger",
+    "ReturnTraffic": "Return traffic to the old champion",
+    "FinishWatch": "Finish watching",
+    "HaltWatch": "Stay, and call a person",
+    "Retire": "Stop a model without traffic",
+    "SetPaused": "Pause or resume",
+    "Refuse": "Refuse an order",
+    "Recover": "Recover",
+}
+
+
+def action_words(name: str) -> str:
+    """`StartExperiment` → "Start the experiment"."""
+    return _ACTION_WORDS.get(name, name)
+
+
+def share_text(value: float | None) -> str:
+    """0.0512 → "5.1 %"."""
+    return UNKNOWN if value is None else wording.percent(value)
+
+
+def change_text(value: float | None) -> str:
+    """−0.021 → "−2.1 %"."""
+    return UNKNOWN if value is None else wording.signed_percent(value)
+
+
+def _points(value: float | None) -> str:
+    return UNKNOWN if value is None else wording.points(value)
+
+
+def _evidence(log_e: float | None) -> str:
+    return UNKNOWN if log_e is None else wording.odds(log_e)
+
+
+def _score(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.3f}"
+
+
+def _count(value: float | None) -> str:
+    """Whole numbers with thin spaces: 1 234 567."""
+    return UNKNOWN if value is None else f"{value:,.0f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+
+
+def _seconds(value: float | None) -> str:
+    """A duration in the unit that fits."""
+    if value is None:
+        return UNKNOWN
+    for limit, factor, unit in ((0.001, 1e6, "µs"), (1.0, 1e3, "ms"), (120.0, 1, "s"), (7200.0, 1 / 60, "min")):
+        if value < limit:
+            return f"{value * factor:.3g} {unit}" if value * factor < 100 else f"{value * factor:.0f} {unit}"
+    return f"{value / 3600:.1f} h" if value < 172_800 else f"{value / 86_400:.1f} days"
+
+
+def _hours(value: float | None) -> str:
+    return UNKNOWN if value is None else _seconds(value * 3600)
+
+
+def _bytes(value: float | None) -> str:
+    if value is None:
+        return UNKNOWN
+    for unit in ("B", "KB", "MB"):
+        if value < 1024:
+            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} GB"
+
+
+def _when(at_s: float | None) -> str | Markup:
+    """An instant in UTC; the page's script adds how long ago that is."""
+    if at_s is None or not math.isfinite(at_s):
+        return UNKNOWN
+    moment = datetime.fromtimestamp(at_s, UTC)
+    return Markup('<time datetime="{}">{}</time>').format(
+        moment.isoformat(timespec="milliseconds").replace("+00:00", "Z"), moment.strftime("%Y-%m-%d %H:%M:%S UTC")
+    )
+
+
+def _vote(value: float | None) -> str:
+    if value is None:
+        return UNKNOWN
+    return f"+{value:.2g}" if value > 0 else f"{value:.2g}".replace("-", "−")
+
+
+def _words(value: str) -> str:
+    """`near_duplicate` → "near duplicate"."""
+    return str(value).replace("_", " ")
+
+
+FILTERS: Final[dict[str, Any]] = {
+    "share": share_text,
+    "change": change_text,
+    "points": _points,
+    "evidence": _evidence,
+    "score": _score,
+    "count": _count,
+    "seconds": _seconds,
+    "hours": _hours,
+    "bytes": _bytes,
+    "when": _when,
+    "vote": _vote,
+    "words": _words,
+    "action_words": action_words,
+}

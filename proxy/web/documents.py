@@ -1,0 +1,200 @@
+"""Records as JSON documents and back from query parameters, the same for the admin API and the command line.
+
+Words instead of numbers, ISO times in UTC, and both names of a record: `id`, its UUID, and `record_id`, the
+signed one that its client got and votes with. A user's hash is hexadecimal, for JavaScript has no 64-bit integers.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from policies.records import Arm, Outcome
+from proxy.ids import KeyRing, RecordIds
+from proxy.store.values import RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
+
+__all__ = ["FILTERS", "iso", "parse_filter", "parse_instant", "record_document", "row_document", "user_text"]
+
+FILTERS: Final = ("since", "until", "user", "arm", "model", "experiment", "status", "outcome", "kind", "min_quality",
+                  "max_quality", "feedback", "text")  # fmt: skip
+_FEEDBACK: Final[dict[str, dict[str, Any]]] = {
+    "any": {"voted": True},
+    "none": {"voted": False},
+    "positive": {"min_feedback": 0.001},
+    "negative": {"max_feedback": -0.001},
+}
+
+
+def iso(at_us: int) -> str:
+    """Unix microseconds as `2026-01-31T12:00:00.000Z`."""
+    return datetime.fromtimestamp(at_us / 1e6, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def user_text(user_hash: int | None) -> str | None:
+    """A user's hash as 16 hexadecimal digits."""
+    return None if user_hash is None else f"{user_hash & 0xFFFF_FFFF_FFFF_FFFF:016x}"
+
+
+def row_document(row: RecordRow, ids: RecordIds) -> dict[str, Any]:
+    """One line of a list."""
+    return {
+        "id": row.id,
+        "record_id": ids.sign(row.id),
+        "created_at": iso(row.created_us),
+        "user": user_text(row.user_hash),
+        "key_source": row.key_source.value,
+        "arm": row.arm.label,
+        "served_by": row.served_by.label,
+        "model": row.model_name,
+        "experiment_id": row.experiment_id,
+        "epoch": row.epoch,
+        "config_id": row.config_id,
+        "kind": row.kind,
+        "method": row.method,
+        "status": row.status,
+        "outcome": row.outcome.label,
+        "duration_ms": row.duration_us / 1000,
+        "upstream_ms": row.upstream_us / 1000,
+        "ttfb_ms": None if row.ttfb_us is None else row.ttfb_us / 1000,
+        "own_ms": row.own_us / 1000,
+        "request_bytes": row.request_bytes,
+        "response_bytes": row.response_bytes,
+        "prompt_tokens": row.prompt_tokens,
+        "completion_tokens": row.completion_tokens,
+        "quality": row.quality,
+        "quality_source": row.quality_source,
+        "feedback": row.feedback,
+        "flags": [flag.name.lower() for flag in RecordFlag if flag in row.flags and flag.name],
+        "query": row.query,
+        "response": row.response_text,
+    }
+
+
+def record_document(view: RecordView, ids: RecordIds) -> dict[str, Any]:
+    """Everything about one record; `exchange` is None once retention has dropped it."""
+    document = row_document(view.row, ids)
+    body = view.body
+    if body is not None:
+        document |= {"query": body.query, "response": body.response_text}
+    exchange = None if body is None else {
+        "target": body.target,
+        "request_headers": dict(body.request_headers),
+        "request": body.request.decode("utf-8", "replace"),
+        "response_headers": dict(body.response_headers),
+        "response": body.response.decode("utf-8", "replace"),
+        "messages": [dict(message) for message in body.messages],
+        "error": body.error,
+        "tags": dict(body.tags),
+    }  # fmt: skip
+    return document | {
+        "scores": dict(view.scores),
+        "votes": [_vote_document(vote) for vote in view.votes],
+        "exchange": exchange,
+    }
+
+
+def _vote_document(vote: VoteView) -> dict[str, Any]:
+    return {
+        "feedback_id": vote.fid,
+        "source": vote.source,
+        "feedback": vote.feedback,
+        "retracted": vote.retracted,
+        "comment": vote.comment,
+        "correction": vote.correction,
+        "quality_score": vote.quality_score,
+        "tags": dict(vote.tags),
+        "created_at": iso(vote.created_us),
+        "counts": vote.effective,
+    }
+
+
+def parse_filter(params: Mapping[str, str], keys: KeyRing, models: Mapping[str, int], now: float) -> RecordFilter:
+    """What to list, from texts named as in FILTERS; `models` maps names to ids.
+
+    Raises ValueError `name: why` for the first that can not be understood.
+    """
+    fields: dict[str, Any] = {}
+    for name, text in params.items():
+        try:
+            fields |= _criterion(name, text, keys, models, now)
+        except ValueError as exc:
+            raise ValueError(f"{name}: {exc}") from exc
+    return RecordFilter(**fields)
+
+
+def _criterion(name: str, text: str, keys: KeyRing, models: Mapping[str, int], now: float) -> dict[str, Any]:
+    match name:
+        case "since" | "until":
+            return {f"{name}_us": int(parse_instant(text, now) * 1e6)}
+        case "user":
+            return {"user_hash": keys.user_hash(text.encode())}
+        case "arm":
+            return {"arm": _member(Arm, text)}
+        case "outcome":
+            return {"outcome": _member(Outcome, text)}
+        case "model":
+            if text not in models:
+                raise ValueError(f"there is no model {text!r}; known are {', '.join(models) or 'none yet'}")
+            return {"model_id": models[text]}
+        case "experiment":
+            return {"experiment_id": _whole(text)}
+        case "status":
+            return {"status": _whole(text.lower().removesuffix("xx"))}
+        case "min_quality" | "max_quality":
+            return {name: _finite(text)}
+        case "feedback":
+            if text not in _FEEDBACK:
+                raise ValueError(f"not one of {', '.join(_FEEDBACK)}")
+            return _FEEDBACK[text]
+        case "kind" | "text":
+            return {name: text}
+    raise ValueError(f"no such filter; known are {', '.join(FILTERS)}")
+
+
+def _member(kind: type[Arm] | type[Outcome], text: str) -> Arm | Outcome:
+    try:
+        return kind[text.upper().replace("-", "_")]
+    except KeyError as exc:
+        raise ValueError(f"not one of {', '.join(member.label for member in kind)}") from exc
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or len(text) > 18:
+        raise ValueError(f"{text!r} is not a whole number")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{text!r} is not a number")
+    return value
+
+
+_LAST_INSTANT_S: Final = 253_402_300_799.0  # the end of the year 9999
+_UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_DURATION: Final = re.compile(r"\d{1,9}(\.\d{1,9})?[smhdw]", re.ASCII)
+_NUMBER: Final = re.compile(r"\d{9,12}(\.\d{1,9})?", re.ASCII)
+
+
+def parse_instant(text: str, now: float) -> float:
+    """Unix seconds from `2h` (ago; s, m, h, d, w), a Unix time, or an ISO date or time (UTC unless it says so)."""
+    if text[-1:] in _UNITS_S and _DURATION.fullmatch(text):
+        at = now - float(text[:-1]) * _UNITS_S[text[-1]]
+    elif _NUMBER.fullmatch(text):
+        at = float(text)
+    else:
+        try:
+            instant = datetime.fromisoformat(text)
+            at = (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError) as exc:
+            raise ValueError(f"{text!r} is no time; write 2h (ago), 2026-01-31, or 2026-01-31T12:00") from exc
+    if not 0 <= at <= _LAST_INSTANT_S:
+        raise ValueError(f"{text!r} is outside of the years 1970 to 9999")
+    return at

@@ -1,0 +1,152 @@
+"""POST /-/feedback: check the votes, write them to the spool in one frame, answer 202. In that order.
+
+A signed record id is its own authorisation, so that a browser can vote with nothing else; another name of a record
+(the provider's id, a client-chosen request id) needs the feedback token. No database is asked: votes are accepted
+while the store is down and before their record was ingested, and joined later.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from hmac import compare_digest
+from typing import Any, Final, Protocol
+
+import orjson
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from proxy.clock import Clock
+from proxy.config.model import FeedbackConfig
+from proxy.ids import ForgedIdError, RecordIds, minted_at
+from proxy.spool.frames import KIND_FEEDBACK, encode_frame
+from proxy.web.counters import ACCEPTED, FEEDBACK_COUNTERS, refused_slot
+from proxy.web.limits import RateLimit
+from proxy.web.responses import ApiError, JsonResponse
+from proxy.web.votes import Vote, VoteError, parse_votes
+
+__all__ = ["CLIENT_ADDRESS_HEADER", "FEEDBACK_COUNTERS", "Counters", "FeedbackEndpoint", "Spool"]
+
+CLIENT_ADDRESS_HEADER: Final = "x-forwarded-for"
+"""The address that the gateway saw: towards this app it replaces whatever the client had put there."""
+MAX_BODY_BYTES: Final = 4 << 20
+_SIGNED_FORM: Final = re.compile(r"[0-9A-Z_a-z~]{36}", re.ASCII)
+_DAY_S: Final = 86_400.0
+
+
+class Spool(Protocol):
+    """Where votes are written: proxy.spool.SpoolWriter."""
+
+    def append(self, frame: bytes) -> bool:
+        """Write one frame; False when it was dropped."""
+        ...
+
+
+class Counters(Protocol):
+    """Where events are counted: proxy.metrics.SharedCounters with the slots of FEEDBACK_COUNTERS."""
+
+    def add(self, name: str, amount: float = 1.0) -> None:
+        """Add to a counter."""
+        ...
+
+
+class FeedbackEndpoint:
+    """The feedback URL of one worker."""
+
+    def __init__(self, config: FeedbackConfig, spool: Spool, ids: RecordIds, counters: Counters, clock: Clock) -> None:
+        self._config = config
+        self._spool = spool
+        self._ids = ids
+        self._counters = counters
+        self._clock = clock
+        self._limit = RateLimit(config.rate_per_second, burst=max(config.rate_per_second, config.max_batch))
+
+    async def post(self, request: Request) -> Response:
+        """Answer one POST: 202, or an error that names the field."""
+        try:
+            return self._accept(request, await _body(request))
+        except ApiError as exc:
+            self._counters.add(refused_slot(exc.status))
+            raise
+
+    def _accept(self, request: Request, body: bytes) -> Response:
+        now = self._clock.now()
+        document = _decode(body)
+        trusted = self._has_token(request)
+        if not trusted:
+            self._hold_back(request, len(document) if isinstance(document, list) else 1)
+        try:
+            votes = parse_votes(document, self._config.max_batch)
+        except VoteError as exc:
+            raise ApiError(400, str(exc), field=exc.field) from exc
+        single = not isinstance(document, list)
+        entries = [
+            self._entry(vote, now, trusted=trusted, at="" if single else f"[{index}].")
+            for index, vote in enumerate(votes)
+        ]
+        frame = encode_frame(KIND_FEEDBACK, {"t": int(now * 1e6), "votes": entries})
+        if not self._spool.append(frame):
+            message = "votes can not be written at the moment (the spool is full); send it again later"
+            raise ApiError(503, message, headers={"retry-after": "5"})
+        self._counters.add(ACCEPTED, len(entries))
+        fids = [entry["fid"] for entry in entries]
+        answer = {"feedback_id": fids[0]} if single else {"feedback_ids": fids}
+        return JsonResponse({"accepted": len(entries), **answer}, 202)
+
+    def _entry(self, vote: Vote, now: float, *, trusted: bool, at: str) -> dict[str, Any]:
+        """The vote as the spool keeps it; raises ApiError where its id may not be used."""
+        name: dict[str, str | None] = {"id": None, "alias": None}
+        try:
+            name["id"] = self._ids.verify(vote.record_id)
+        except ForgedIdError as exc:
+            if not trusted:
+                raise ApiError(403, f"{at}record_id: {self._refusal(vote, exc)}", field=f"{at}record_id") from exc
+            name["alias"] = vote.record_id
+        if name["id"] is not None and now - minted_at(name["id"]) > self._config.max_age_days * _DAY_S:
+            message = f"{at}record_id: older than {self._config.max_age_days:g} days, after which votes are not taken"
+            raise ApiError(410, message, field=f"{at}record_id")
+        entry: dict[str, Any] = {"fid": self._ids.new_uuid(now), **name, **vote.says, "source": vote.source}
+        return entry | ({"tags": dict(vote.tags)} if vote.tags else {})
+
+    def _refusal(self, vote: Vote, exc: ForgedIdError) -> str:
+        if _SIGNED_FORM.fullmatch(vote.record_id):
+            return str(exc)
+        if self._config.token:
+            return "not a signed record id; any other id of the record needs `Authorization: Bearer <feedback.token>`"
+        return f"{exc}; other ids are only taken where feedback.token is configured"
+
+    def _has_token(self, request: Request) -> bool:
+        scheme, _, given = request.headers.get("authorization", "").partition(" ")
+        token = self._config.token
+        return (
+            bool(token) and scheme.lower() == "bearer" and compare_digest(given.strip().encode(), str(token).encode())
+        )
+
+    def _hold_back(self, request: Request, votes: int) -> None:
+        peer = request.client.host if request.client else ""
+        address = request.headers.get(CLIENT_ADDRESS_HEADER, peer)
+        wait_s = self._limit.take(address, max(1, votes), self._clock.monotonic())
+        if wait_s > 0:
+            message = f"more than {self._config.rate_per_second:g} votes per second from this address"
+            raise ApiError(429, message, headers={"retry-after": str(math.ceil(wait_s))})
+
+
+async def _body(request: Request) -> bytes:
+    """The whole body; raises ApiError where it is longer than a batch of votes can be."""
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_BODY_BYTES:
+                raise ApiError(413, f"more than {MAX_BODY_BYTES} bytes; send smaller batches")
+    except ClientDisconnect as exc:
+        raise ApiError(400, "the connection ended within the body") from exc
+    return bytes(body)
+
+
+def _decode(body: bytes) -> Any:
+    """JSON, whatever the content type says: `navigator.sendBeacon` sends text/plain."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError as exc:
+        raise ApiError(400, f"the body is not JSON ({exc})", field="body") from exc

@@ -1,0 +1,69 @@
+"""The public side app: what Ratchet itself answers on the port that clients use, all of it under /-/.
+
+It runs inside each worker behind a Unix socket; the gateway hands it the requests whose path begins with /-/. It
+imports neither store nor loop, so that a worker starts fast and serves without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from proxy.clock import Clock
+from proxy.config.model import Config
+from proxy.ids import RecordIds
+from proxy.version import __version__
+from proxy.web.feedback import FEEDBACK_COUNTERS, Counters, FeedbackEndpoint, Spool
+from proxy.web.responses import EXCEPTION_HANDLERS, JsonResponse
+
+__all__ = ["FEEDBACK_COUNTERS", "Health", "create_public_app"]
+
+Health = Callable[[], Mapping[str, Any]]
+"""Facts about this worker; `status` is "ok" while it may get traffic, anything else takes it out of rotation."""
+
+
+def create_public_app(
+    config: Config,
+    spool: Spool,
+    ids: RecordIds,
+    counters: Counters,
+    clock: Clock,
+    *,
+    health: Health | None = None,
+    routes: Sequence[BaseRoute] = (),
+) -> Starlette:
+    """The app of one worker. `routes` are further ones under /-/, such as the feedback script's."""
+
+    feedback = FeedbackEndpoint(config.feedback, spool, ids, counters, clock)
+
+    async def answer_health(request: Request) -> Response:
+        facts = {"status": "ok", **(health() if health is not None else {})}
+        if "verbose" in request.query_params:
+            facts |= {"version": __version__}
+        else:
+            facts = {"status": facts["status"]}
+        return JsonResponse(facts, 200 if facts["status"] == "ok" else 503)
+
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=config.feedback.cors_origins,
+        allow_methods=["GET", "POST"],
+        allow_headers=["authorization", "content-type"],
+        max_age=86_400,
+    )
+    return Starlette(
+        routes=[
+            Route("/-/feedback", feedback.post, methods=["POST"]),
+            Route("/-/health", answer_health),
+            *routes,
+        ],
+        middleware=[cors] if config.feedback.cors_origins else [],
+        exception_handlers=EXCEPTION_HANDLERS,
+    )

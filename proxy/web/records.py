@@ -1,0 +1,79 @@
+"""The records API of the admin port: lists with filters, and one record with everything about it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from proxy.clock import Clock
+from proxy.ids import ForgedIdError, KeyRing, RecordIds
+from proxy.store.keys import is_record_id
+from proxy.store.store import Store
+from proxy.store.values import RecordView
+from proxy.web.documents import parse_filter, record_document, row_document
+from proxy.web.responses import ApiError, JsonResponse
+
+__all__ = ["MAX_LIMIT", "RecordsApi", "find_record"]
+
+MAX_LIMIT: Final = 500
+
+
+class RecordsApi:
+    """GET /api/records and GET /api/records/{id}."""
+
+    def __init__(self, store: Callable[[], Store | None], keys: KeyRing, clock: Clock) -> None:
+        self._store = store
+        self._keys = keys
+        self._ids = RecordIds(keys)
+        self._clock = clock
+
+    def routes(self) -> list[Route]:
+        """Where the two are found."""
+        return [Route("/api/records", self.list), Route("/api/records/{id}", self.show)]
+
+    async def list(self, request: Request) -> Response:
+        """A page of records, newest first: {"records": […], "cursor": …}; hand the cursor back to go on."""
+        params = dict(request.query_params)
+        cursor, limit = params.pop("cursor", None), params.pop("limit", "50")
+        if not limit.isdecimal() or not 0 < int(limit) <= MAX_LIMIT:
+            raise ApiError(400, f"limit: not a number from 1 to {MAX_LIMIT}", field="limit")
+        if cursor is not None and not is_record_id(cursor):
+            raise ApiError(400, "cursor: not one that a list gave out", field="cursor")
+        store = self._reachable()
+        try:
+            models = {model.name: model.id for model in await store.models.list()} if "model" in params else {}
+            criteria = parse_filter(params, self._keys, models, self._clock.now())
+            page = await store.list_records(criteria, cursor=cursor, limit=int(limit))
+        except ValueError as exc:
+            raise ApiError(400, str(exc), field=str(exc).partition(":")[0]) from exc
+        rows = [row_document(row, self._ids) for row in page.rows]
+        return JsonResponse({"records": rows, "cursor": page.cursor})
+
+    async def show(self, request: Request) -> Response:
+        """One record by its id, its signed id, or another name of it (provider's or client-chosen id)."""
+        view = await find_record(self._reachable(), self._ids, request.path_params["id"])
+        if view is None:
+            message = "there is no such record; it may not have been ingested yet, or retention has dropped it"
+            raise ApiError(404, message)
+        return JsonResponse(record_document(view, self._ids))
+
+    def _reachable(self) -> Store:
+        store = self._store()
+        if store is None:
+            raise ApiError(503, "the store can not be reached at the moment", headers={"retry-after": "5"})
+        return store
+
+
+async def find_record(store: Store, ids: RecordIds, name: str) -> RecordView | None:
+    """The record that a person calls `name`: its signed id, its UUID with or without hyphens, or an alias."""
+    try:
+        return await store.get_record(ids.verify(name))
+    except ForgedIdError:
+        pass
+    compact = name.replace("-", "").lower()
+    found = await store.get_record(compact) if is_record_id(compact) else None
+    return found or await store.get_record(name)

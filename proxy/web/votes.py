@@ -1,0 +1,135 @@
+"""What a vote may look like: our own form, and the forms of two others that people already send.
+
+    ours        {"record_id": "…", "feedback": 1 | 0 | -1 | null, "comment", "correction", "quality_score",
+                 "source", "tags"}
+    Helicone    {"record_id": "…", "rating": true | false}
+    TensorZero  {"inference_id": "…", "metric_name": "…", "value": true | 0.8 | "text", "tags"}
+
+Pure: from decoded JSON to values. Whether an id is genuine is decided in `feedback.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+__all__ = ["Vote", "VoteError", "parse_votes"]
+
+_TEXT_LIMITS: Final = {"comment": 10_000, "correction": 200_000, "source": 200}
+_MAX_TAGS: Final = 32
+_MAX_TAG: Final = 200
+_MAX_ID: Final = 256
+_SAYS_SOMETHING: Final = ("feedback", "comment", "correction", "quality_score")
+_FIELDS: Final = frozenset({"record_id", "source", "tags", *_SAYS_SOMETHING})
+
+
+class VoteError(ValueError):
+    """A vote that can not be understood; `field` is the path of what is wrong, like `[3].feedback`."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vote:
+    """One understood vote."""
+
+    record_id: str
+    """As sent: a signed record id, or another name of the record."""
+    says: Mapping[str, Any] = field(default_factory=dict)
+    """feedback (None retracts), comment, correction, quality_score: only those that were given."""
+    source: str = "anonymous"
+    """Who voted; one vote per record and source."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+def parse_votes(document: Any, max_batch: int) -> list[Vote]:
+    """The vote or the list of votes in `document`; raises VoteError for the first that is wrong."""
+    if not isinstance(document, list):
+        return [_vote(document, "")]
+    if not document:
+        raise VoteError("[]", "an empty list; send at least one vote")
+    if len(document) > max_batch:
+        raise VoteError("[]", f"{len(document)} votes; send at most {max_batch} at a time")
+    return [_vote(item, f"[{index}].") for index, item in enumerate(document)]
+
+
+def _vote(item: Any, at: str) -> Vote:
+    if not isinstance(item, Mapping):
+        raise VoteError(at.rstrip(".") or "body", 'not an object; send {"record_id": …, "feedback": 1}')
+    item = _own_form(item, at)
+    for name in item:
+        if name not in _FIELDS:
+            raise VoteError(
+                f"{at}{name[:60] or '(empty name)'}", f"unknown field; known are {', '.join(sorted(_FIELDS))}"
+            )
+    says = {name: _check(name, item[name], at) for name in _SAYS_SOMETHING if name in item}
+    if not says:
+        raise VoteError(f"{at}feedback", f"nothing said; give at least one of {', '.join(_SAYS_SOMETHING)}")
+    return Vote(
+        record_id=_record_id(item.get("record_id"), at),
+        says=says,
+        source=_check("source", item["source"], at) if item.get("source") is not None else "anonymous",
+        tags=_tags(item.get("tags"), at),
+    )
+
+
+def _own_form(item: Mapping[str, Any], at: str) -> Mapping[str, Any]:
+    """`item` in our words, where it came in Helicone's or TensorZero's."""
+    if "rating" in item:
+        rest = {name: value for name, value in item.items() if name != "rating"}
+        return rest | {"feedback": _thumb(item["rating"], f"{at}rating")}
+    if "metric_name" not in item:
+        return item
+    rest = {name: value for name, value in item.items() if name not in ("inference_id", "metric_name", "value")}
+    rest["record_id"] = item.get("inference_id", item.get("record_id"))
+    metric, value = item["metric_name"], item.get("value")
+    if metric == "comment":
+        return rest | {"comment": value}
+    if metric == "demonstration":
+        return rest | {"correction": value}
+    if isinstance(value, bool):
+        return rest | {"feedback": _thumb(value, f"{at}value")}
+    return rest | {"quality_score": value}
+
+
+def _thumb(value: Any, where: str) -> int:
+    if not isinstance(value, bool):
+        raise VoteError(where, "neither true nor false")
+    return 1 if value else -1
+
+
+def _check(name: str, value: Any, at: str) -> Any:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if name == "feedback":
+        if value is None or (number and value in (1, 0, -1)):
+            return None if value is None else int(value)
+        raise VoteError(f"{at}feedback", "not 1 (good), 0 (neutral), -1 (bad) or null (take it back)")
+    if name == "quality_score":
+        if number and 0 <= value <= 1:
+            return float(value)
+        raise VoteError(f"{at}quality_score", "not a number from 0 to 1")
+    if not isinstance(value, str) or not value.strip():
+        raise VoteError(f"{at}{name}", "not a text, or an empty one; leave it out")
+    if len(value) > _TEXT_LIMITS[name]:
+        raise VoteError(f"{at}{name}", f"{len(value)} characters; at most {_TEXT_LIMITS[name]} are kept")
+    return value
+
+
+def _record_id(value: Any, at: str) -> str:
+    if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID:
+        message = "missing, or no text; take it from the x-ratchet-record-id header of the answer"
+        raise VoteError(f"{at}record_id", message)
+    return value
+
+
+def _tags(value: Any, at: str) -> Mapping[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping) or not all(isinstance(text, str) for text in value.values()):
+        raise VoteError(f"{at}tags", "not an object of texts")
+    if len(value) > _MAX_TAGS or any(len(name) > _MAX_TAG or len(text) > _MAX_TAG for name, text in value.items()):
+        raise VoteError(f"{at}tags", f"more than {_MAX_TAGS} tags, or one of more than {_MAX_TAG} characters")
+    return value

@@ -1,0 +1,78 @@
+"""OpenAI text completions (`…/completions`): a prompt in, text out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from proxy.wire.extract.chat import wants_json
+from proxy.wire.extract.model import Answer, Ask
+from proxy.wire.extract.values import compact, count, items, mapping, text
+
+__all__ = ["SUFFIXES", "answer", "ask", "fits", "join", "prompt_text"]
+
+SUFFIXES: Final = ("/completions",)
+_PER_CHUNK: Final = frozenset({"choices", "usage", "error"})
+
+
+def fits(request: dict[str, Any]) -> bool:
+    """Whether the request has a prompt."""
+    return isinstance(request.get("prompt"), str | list)
+
+
+def ask(request: dict[str, Any]) -> Ask:
+    """The prompt."""
+    return Ask(query=prompt_text(request.get("prompt")), json_requested=wants_json(request))
+
+
+def prompt_text(prompt: Any) -> str | None:
+    """A prompt or an input for embedding: a string, several on lines, or token ids as JSON."""
+    if isinstance(prompt, str):
+        return prompt
+    parts = items(prompt)
+    if not parts:
+        return None
+    if all(isinstance(part, str) for part in parts):
+        return "\n".join(parts)
+    return compact(parts)
+
+
+def answer(response: dict[str, Any]) -> Answer:
+    """The first choice's text, and the usage."""
+    choice = next((mapping(choice) for choice in items(response.get("choices"))), {})
+    usage = mapping(response.get("usage"))
+    return Answer(
+        text=text(choice.get("text")),
+        prompt_tokens=count(usage.get("prompt_tokens")),
+        completion_tokens=count(usage.get("completion_tokens")),
+        finish_reason=text(choice.get("finish_reason")),
+        provider_id=text(response.get("id")),
+    )
+
+
+def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The `text_completion` that the chunks add up to."""
+    whole: dict[str, Any] = {}
+    choices: dict[int, dict[str, Any]] = {}
+    texts: dict[int, list[str]] = {}
+    for event in events:
+        for key, value in event.items():
+            if key not in _PER_CHUNK and value is not None:
+                whole.setdefault(key, value)
+        for choice in map(mapping, items(event.get("choices"))):
+            index = count(choice.get("index")) or 0
+            texts.setdefault(index, []).append(text(choice.get("text")) or "")
+            _add(choices.setdefault(index, {"index": index, "finish_reason": None}), choice)
+        for key in ("usage", "error"):
+            if event.get(key):
+                whole[key] = event[key]
+    whole["choices"] = [choices[index] | {"text": "".join(texts[index])} for index in sorted(choices)]
+    return whole
+
+
+def _add(target: dict[str, Any], choice: dict[str, Any]) -> None:
+    target["finish_reason"] = text(choice.get("finish_reason")) or target["finish_reason"]
+    if logprobs := mapping(choice.get("logprobs")):
+        lists = target.setdefault("logprobs", {})
+        for key, values in logprobs.items():
+            lists.setdefault(key, []).extend(items(values))

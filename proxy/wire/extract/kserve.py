@@ -1,0 +1,70 @@
+"""KServe: the Open Inference Protocol v2 (`…/infer`, `…/generate`, `…/generate_stream`) and v1 (`…:predict`).
+
+Tensors of text are read as text, others as JSON. Requests with binary tensors are no JSON and stay raw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from proxy.wire.extract.model import Answer, Ask
+from proxy.wire.extract.values import compact, items, mapping, text
+
+__all__ = ["SUFFIXES", "answer", "ask", "fits", "join"]
+
+SUFFIXES: Final = ("/infer", "/generate", "/generate_stream", ":predict")
+
+
+def fits(request: dict[str, Any]) -> bool:
+    """Whether the request has tensors, a text input or instances."""
+    return (
+        isinstance(request.get("inputs"), list)
+        or isinstance(request.get("text_input"), str)
+        or isinstance(request.get("instances"), list)
+    )
+
+
+def ask(request: dict[str, Any]) -> Ask:
+    """The inputs as text."""
+    if (given := text(request.get("text_input"))) is not None:
+        return Ask(query=given)
+    if "instances" in request:
+        return Ask(query=compact(request["instances"]))
+    return Ask(query=_tensors(request.get("inputs")))
+
+
+def answer(response: dict[str, Any]) -> Answer:
+    """The outputs as text."""
+    whole = text(response.get("text_output"))
+    if whole is None and "predictions" in response:
+        whole = compact(response["predictions"])
+    if whole is None:
+        whole = _tensors(response.get("outputs"))
+    return Answer(text=whole, provider_id=text(response.get("id")))
+
+
+def _tensors(tensors: Any) -> str | None:
+    """Texts on lines where every element is one; else the data, by tensor name where there are several."""
+    data = [(text(mapping(tensor).get("name")) or "", mapping(tensor).get("data")) for tensor in items(tensors)]
+    if not data:
+        return None
+    values = [value for _, tensor in data for value in _flat(tensor)]
+    if values and all(isinstance(value, str) for value in values):
+        return "\n".join(values)
+    return compact(data[0][1]) if len(data) == 1 else compact(dict(data))
+
+
+def _flat(data: Any) -> list[Any]:
+    """The elements of a tensor, which may come nested by row (two levels are looked into)."""
+    return [value for row in items(data) for value in (row if isinstance(row, list) else (row,))]
+
+
+def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The single answer that `generate` would have given: the last event with all the text."""
+    whole: dict[str, Any] = {}
+    pieces = []
+    for event in events:
+        whole |= event
+        pieces.append(text(event.get("text_output")) or "")
+    return whole | {"text_output": "".join(pieces)}

@@ -1,0 +1,134 @@
+"""Anthropic's Messages API (`…/messages`): system, content blocks, tool use, and its stream of block deltas."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import orjson
+
+from proxy.wire.extract.model import Answer, Ask
+from proxy.wire.extract.values import (
+    content_text,
+    count,
+    items,
+    kind_of,
+    last_user_text,
+    mapping,
+    sum_of,
+    text,
+    tool_call,
+    turn,
+)
+
+__all__ = ["SUFFIXES", "answer", "ask", "fits", "join"]
+
+SUFFIXES: Final = ("/messages",)
+_CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
+_INPUT_TOKENS: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+_GROWING: Final = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
+
+
+def fits(request: dict[str, Any]) -> bool:
+    """Whether the request has the shape of a conversation."""
+    return isinstance(request.get("messages"), list)
+
+
+def ask(request: dict[str, Any]) -> Ask:
+    """The system prompt and the conversation. Tool results become turns of the role `tool`."""
+    messages = []
+    if system := content_text(request.get("system")):
+        messages.append(turn("system", [system]))
+    for message in map(mapping, items(request.get("messages"))):
+        messages += _turns(message)
+    wanted = mapping(mapping(request.get("output_config")).get("format")).get("type")
+    return Ask(query=last_user_text(messages), messages=messages, json_requested=wanted == "json_schema")
+
+
+def _turns(message: dict[str, Any]) -> list[dict[str, str]]:
+    content = message.get("content")
+    results = [turn("tool", [content_text(mapping(block).get("content"))])
+               for block in items(content) if mapping(block).get("type") == "tool_result"]  # fmt: skip
+    pieces = [content_text(content), *_calls(content)]
+    return [*results, turn(message.get("role"), pieces)] if any(pieces) or not results else results
+
+
+def _calls(content: Any) -> list[str]:
+    blocks = [mapping(block) for block in items(content)]
+    return [tool_call(block.get("name"), block.get("input")) for block in blocks if kind_of(block) in _CALLS]
+
+
+def answer(response: dict[str, Any]) -> Answer:
+    """The text blocks with the tool calls, and the usage; prompt tokens include the cached ones."""
+    content = response.get("content")
+    blocks = [block for block in map(mapping, items(content)) if kind_of(block) == "text"]
+    pieces = [content_text(blocks, separator=""), *_calls(content)]
+    usage = mapping(response.get("usage"))
+    stop = text(response.get("stop_reason"))
+    return Answer(
+        text="\n".join(piece for piece in pieces if piece) if isinstance(content, list) else None,
+        prompt_tokens=sum_of(usage.get(key) for key in _INPUT_TOKENS),
+        completion_tokens=count(usage.get("output_tokens")),
+        finish_reason=stop,
+        provider_id=text(response.get("id")),
+        refused=stop == "refusal",
+    )
+
+
+def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The `message` that the events add up to."""
+    whole: dict[str, Any] = {"type": "message", "role": "assistant"}
+    usage: dict[str, Any] = {}
+    blocks: dict[int, _Block] = {}
+    for event in events:
+        match event.get("type"):
+            case "message_start":
+                whole |= mapping(event.get("message"))
+                usage |= mapping(whole.get("usage"))
+            case "content_block_start":
+                blocks[count(event.get("index")) or 0] = _Block(mapping(event.get("content_block")))
+            case "content_block_delta":
+                index = count(event.get("index")) or 0
+                (blocks.get(index) or blocks.setdefault(index, _Block({"type": "text"}))).add(
+                    mapping(event.get("delta"))
+                )
+            case "message_delta":
+                whole |= mapping(event.get("delta"))
+                usage |= {key: value for key, value in mapping(event.get("usage")).items() if value is not None}
+            case "error":
+                whole["error"] = event.get("error")
+    whole["content"] = [blocks[index].whole() for index in sorted(blocks)]
+    whole["usage"] = usage
+    return whole
+
+
+class _Block:
+    """One content block as its deltas arrive; text is joined once, at the end."""
+
+    def __init__(self, start: dict[str, Any]) -> None:
+        self._start = start
+        self._texts: dict[str, list[str]] = {}
+        self._json: list[str] = []
+        self._citations: list[Any] = []
+
+    def add(self, delta: dict[str, Any]) -> None:
+        kind = kind_of(delta)
+        if key := _GROWING.get(kind):
+            self._texts.setdefault(key, []).append(text(delta.get(key)) or "")
+        elif kind == "input_json_delta":
+            self._json.append(text(delta.get("partial_json")) or "")
+        elif kind == "citations_delta":
+            self._citations.append(delta.get("citation"))
+
+    def whole(self) -> dict[str, Any]:
+        block = dict(self._start)
+        for key, pieces in self._texts.items():
+            block[key] = (text(block.get(key)) or "") + "".join(pieces)
+        if given := "".join(self._json):
+            try:
+                block["input"] = orjson.loads(given)
+            except orjson.JSONDecodeError:
+                block["input"] = given  # the stream was cut: what had arrived
+        if self._citations:
+            block["citations"] = [*items(block.get("citations")), *self._citations]
+        return block

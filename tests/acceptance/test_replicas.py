@@ -1,0 +1,186 @@
+"""Replicas on one PostgreSQL: whatever is killed, stopped or paused, each answer has one record, and one decides."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness.fleet import Fleet
+from tests.harness.load import load_on
+from tests.harness.postgres import PostgresServer, find_binaries, running_postgres
+from tests.harness.require import need
+from tests.harness.serve import RatchetProcess, await_true, request
+from tests.harness.upstream import Line, Seen, Upstream, reply, serve_upstream
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+TAKEOVER_S = 15.0
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    binaries = find_binaries()
+    need("postgresql", binaries is not None)
+    assert binaries is not None
+    with running_postgres(binaries) as server:
+        yield server
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async with serve_upstream() as server:
+
+        async def hasty(seen: Seen, line: Line) -> None:
+            await asyncio.sleep(0.02)
+            await line.send(reply())
+
+        server.on("/v1/chat/completions", hasty)
+        yield server
+
+
+@contextlib.asynccontextmanager
+async def fleet_of(
+    size: int, directory: Path, server: PostgresServer, champion: str, settings: Mapping[str, Any] | None = None
+) -> AsyncIterator[Fleet]:
+    fleet = Fleet(directory, server, size, champion=champion, settings=settings or {"check_interval_seconds": 0.5})
+    try:
+        await asyncio.to_thread(fleet.start)
+        yield fleet
+    finally:
+        await asyncio.to_thread(fleet.stop)
+
+
+async def until(fleet: Fleet, look: Callable[[], Any], what: str, limit_s: float = 60.0) -> Any:
+    return await asyncio.to_thread(await_true, look, what, fleet.check, limit_s)
+
+
+async def test_a_killed_leader_is_followed_and_nothing_is_lost(
+    tmp_path: Path, postgres: PostgresServer, upstream: Upstream
+) -> None:
+    async with fleet_of(2, tmp_path, postgres, upstream.url) as fleet:
+        first, second = fleet.replicas
+        async with load_on(first.base_url, clients=2) as one, load_on(second.base_url, clients=2) as other:
+            await one.until(50)
+            (fence,) = fleet.query("select fence from leases")
+            killed = fleet.leader()
+            assert killed is not None
+            pid = killed.kill("controller")
+            began = time.monotonic()
+            await until(fleet, lambda: int(fleet.query("select fence from leases")[0]) > int(fence), "a new leader")
+            assert time.monotonic() - began < TAKEOVER_S
+            await asyncio.to_thread(killed.await_new, "controller", pid)
+            await other.until(50)
+        assert one.broken == other.broken == 0
+        await fleet.assert_nothing_lost(one, other)
+        seen = await until(fleet, lambda: _replicas(fleet, 2), "both replicas in the status of each")
+        assert sum(replica["leader"] for replica in seen) == 1
+        assert {replica["public"] for replica in seen} == {first.base_url, second.base_url}
+        assert first.data_dir.joinpath("keys.json").read_bytes() == second.data_dir.joinpath("keys.json").read_bytes()
+
+
+def _replicas(fleet: Fleet, count: int) -> list[dict[str, Any]] | None:
+    """What every replica says of all of them, once they agree on who is there and who leads."""
+    told = [fleet.status(replica).get("replicas", []) for replica in fleet.replicas]
+    agreed = all(len(seen) == count and sum(row["leader"] for row in seen) == 1 for seen in told)
+    return told[0] if agreed and all(row["alive"] for row in told[0]) else None
+
+
+async def test_traffic_goes_on_while_the_database_is_down(
+    tmp_path: Path, postgres: PostgresServer, upstream: Upstream
+) -> None:
+    async with fleet_of(2, tmp_path, postgres, upstream.url) as fleet:
+        first, second = fleet.replicas
+        async with load_on(first.base_url, clients=2) as one, load_on(second.base_url, clients=2) as other:
+            await one.until(50)
+            await asyncio.to_thread(postgres.stop)
+            try:
+                await until(fleet, lambda: all(_says(r, "unreachable") for r in fleet.replicas), "health to say so")
+                for replica in fleet.replicas:
+                    assert replica.metric("ratchet_store_up") == 0
+                    assert "store" in fleet.status(replica)["trouble"], fleet.status(replica)
+                first.kill("controller")  # one that starts without a database waits for it
+                second_worker = second.kill("worker-0")  # and so does nobody who starts to serve
+                await asyncio.to_thread(second.await_new, "worker-0", second_worker)
+                await one.until(100)
+                await other.until(100)
+                assert first.metric("ratchet_spool_pending_bytes") >= 0
+            finally:
+                await asyncio.to_thread(postgres.start)
+            await until(fleet, lambda: all(_says(r, "ok") for r in fleet.replicas), "health to say ok again")
+            await one.until(50)
+        assert one.broken == one.refused == other.refused == 0
+        assert other.broken <= 2, "what was open in the worker that was killed"
+        await fleet.assert_nothing_lost(one, other)
+        await until(fleet, fleet.leader, "a leader")
+
+
+async def test_a_leader_that_slept_changes_nothing(
+    tmp_path: Path, postgres: PostgresServer, upstream: Upstream
+) -> None:
+    async with fleet_of(2, tmp_path, postgres, upstream.url) as fleet:
+        await take_over_while_the_leader_sleeps(fleet, "pause", paused=True)
+        await take_over_while_the_leader_sleeps(fleet, "resume", paused=False)
+        assert _late_entries(fleet) == [], "written under a lease that had moved on"
+
+
+async def take_over_while_the_leader_sleeps(fleet: Fleet, verb: str, *, paused: bool) -> None:
+    """SIGSTOP the leader, let the other one decide something, SIGCONT: it follows."""
+    sleeper = await until(fleet, fleet.leader, "a leader")
+    (other,) = (replica for replica in fleet.replicas if replica is not sleeper)
+    pid = sleeper.controller_pid
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        await until(fleet, lambda: fleet.leader() is other, "the other one to lead")
+        assert time.monotonic() - began < TAKEOVER_S
+        command = await asyncio.to_thread(fleet.order, other, verb)
+        done = f"select id from commands where id = {command} and state = 'done'"
+        await until(fleet, lambda: fleet.query(done), "the order to be carried out")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    await until(fleet, lambda: _agree(fleet, paused), "both to say what the new leader decided")
+    assert sleeper.controller_pid == pid
+    assert fleet.leader() is other
+
+
+async def test_an_order_given_to_a_follower_reaches_the_leader(
+    tmp_path: Path, postgres: PostgresServer, upstream: Upstream
+) -> None:
+    settings = {"check_interval_seconds": 3600}  # the leader sleeps for an hour, but for notifications
+    async with fleet_of(2, tmp_path, postgres, upstream.url, settings) as fleet:
+        leader = fleet.leader()
+        (follower,) = (replica for replica in fleet.replicas if replica is not leader)
+        began = time.monotonic()
+        await asyncio.to_thread(fleet.order, follower, "pause")
+        await until(fleet, lambda: _agree(fleet, True), "both to say that the loop is paused")
+        assert time.monotonic() - began < TAKEOVER_S
+
+
+def _says(replica: RatchetProcess, store: str) -> bool:
+    """Whether its worker serves and says so about the store."""
+    health = request(replica.base_url, "/-/health?verbose")
+    return health.status == 200 and health.json()["store"] == store
+
+
+def _agree(fleet: Fleet, paused: bool) -> bool:
+    """Whether every replica shows that phase, and exactly one says that it leads."""
+    told = [fleet.status(replica) for replica in fleet.replicas]
+    return (
+        all(status.get("phase", {}).get("paused") is paused for status in told)
+        and sum(status.get("leader", False) for status in told) == 1
+    )
+
+
+def _late_entries(fleet: Fleet) -> list[str]:
+    """Journal entries whose fence is lower than that of one before them."""
+    return fleet.query(
+        "select seq from journal late where fence < (select max(fence) from journal where seq < late.seq) order by seq"
+    )

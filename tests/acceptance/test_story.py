@@ -1,0 +1,278 @@
+"""The whole story on real processes, with time compressed by configuration alone.
+
+Customers ask and vote → trigger → a classifier is trained in a process of its own → served on a free port → a tenth of
+the users → decision → promotion, watch, retirement. Its twin has a bug in the training code and ends with a roll-back;
+its other twin loses the controller to `kill -9` in every phase and ends like the first. Model, server, training
+function and customers are those of `ratchet demo`.
+
+What a busy machine does to latency is no part of the story: latency neither counts nor blocks, and harm is proven at
+one in 10,000 instead of one in 20.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import json
+import os
+import socket
+import sqlite3
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import psutil
+import pytest
+
+from proxy.clock import SystemClock
+from proxy.demo.processes import Child, free_port, wait_until_healthy
+from proxy.demo.story import prepare
+from proxy.demo.users import Customer, Tally, keep_asking
+from tests.harness.serve import RatchetProcess, await_true, request
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+
+USERS = 400
+QUESTIONS_PER_S = 60.0
+LIMIT_S = 400.0
+PHASES = {"idle", "training", "deploying", "testing", "promoting", "watching"}
+TRAINED = ["dataset_ready", "training_started", "trained", "deployment_started", "deployed"]
+
+
+def settings(directory: Path, *, min_effective_users: float) -> dict[str, Any]:
+    """The ordinary rules; hours become seconds."""
+    return {
+        "check_interval_seconds": 0.5,
+        "server": {"drain_seconds": 1},
+        "gateway": {"expose_arm": True},
+        "trigger_config": {
+            "min_new_samples": 250,
+            "min_usable_samples": 60,
+            "enable_scheduled": False,
+            "enable_quality_drop": False,
+            "cooldown_hours": 1000,
+        },
+        "generator_config": {
+            "min_user_feedback": 1,
+            "include_existing_data": True,
+            "existing_data_path": str(directory / "rehearsal.jsonl"),
+            "existing_data_share": 0.2,
+            "holdout_share": 0.1,
+        },
+        "ab_test_config": {
+            "initial_challenger_traffic": 0.1,
+            "min_duration_hours": 0.0005,
+            "min_samples_per_version": 50,
+            "min_effective_users": min_effective_users,
+            "quality_weight": 0.4,
+            "feedback_weight": 0.6,
+            "latency_weight": 0.0,
+            "alpha_harm": 0.0001,
+            "watch_hours": 0.0005,
+            "guardrails": {"max_slow_increase": 1.0},
+        },
+        "trainer": {"kind": "callable", "callable": "proxy.demo.training:train_model", "poll_seconds": 0.2},
+        "deployer": {
+            "kind": "command",
+            "command": [sys.executable, "-m", "proxy.demo.server", "--model", "{model_path}", "--port", "{port}"],
+            "options": {"stop_grace_seconds": "1"},
+        },
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Story:
+    """A running Ratchet in front of the handbook's model, and customers who ask and vote."""
+
+    ratchet: RatchetProcess
+    tally: Tally
+    asking: asyncio.Task[None]
+
+    async def ended(self) -> dict[str, Any]:
+        """The status once the loop has decided, is idle again and has nothing left to stop."""
+        end, status = time.monotonic() + LIMIT_S, {}
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError, ValueError):  # the controller may be dead just now
+                status = (await asyncio.to_thread(request, self.ratchet.admin_url, "/status")).json()
+            totals = status.get("totals")
+            decided = totals and totals["promotions"] + totals["rejections"] + sum(totals["rollbacks"].values())
+            if decided and status["phase"]["name"] == "idle" and not status["retiring"]:
+                return status
+            assert not self.asking.done(), "the customers have gone"
+            await asyncio.sleep(0.1)
+        raise AssertionError(f"no end; the last status: {json.dumps(status, indent=1)}\n{self.ratchet.log}")
+
+    async def reaches(self, phase: str) -> None:
+        """Return once the loop is in this phase."""
+
+        def there() -> bool:
+            document = request(self.ratchet.admin_url, "/status").json()
+            return bool(document["phase"]["name"] == phase)
+
+        await asyncio.to_thread(await_true, there, f"the phase {phase}", limit_s=LIMIT_S)
+
+    def history(self) -> list[dict[str, Any]]:
+        """What the loop did, oldest first."""
+        entries = request(self.ratchet.admin_url, "/api/history?limit=200").json()["entries"]
+        return [entry for entry in reversed(entries) if entry["event"] is not None]
+
+    def select(self, query: str) -> list[Any]:
+        with contextlib.closing(sqlite3.connect(self.ratchet.data_dir / "ratchet.db")) as database:
+            return database.execute(query).fetchall()
+
+    def accuracy(self, arm: str) -> float:
+        """Share of right answers of one arm while both had users, as only the customers know it."""
+        both = [window for window in self.tally.windows if len(window.asked) == 2]
+        return sum(window.right.get(arm, 0) for window in both) / sum(window.asked[arm] for window in both)
+
+
+@contextlib.asynccontextmanager
+async def told(directory: Path, *, bug: bool = False) -> AsyncIterator[Story]:
+    """Start everything; with `bug`, the training code confuses its labels.
+
+    A model that does harm cannot gain anything either, and which of the two is proven first is chance: in the story
+    with the bug there are never users enough to say the latter.
+    """
+    model = await asyncio.to_thread(prepare, directory)
+    if bug:
+        (directory / "bug").touch()
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "RATCHET_DEMO_BUG": str(directory / "bug")}
+    port = free_port()
+    command = (sys.executable, "-m", "proxy.demo.server", "--model", str(model), "--port", str(port))
+    tally, url = Tally(), f"http://127.0.0.1:{port}"
+    with Child(command, log=directory / "champion.log", env=environ) as child:
+        await wait_until_healthy(f"{url}/health", child)
+        rules = settings(directory, min_effective_users=USERS if bug else 10)
+        ratchet = RatchetProcess(directory / "r", champion=url, settings=rules, environ=environ)
+        await asyncio.to_thread(ratchet.start)
+        await asyncio.to_thread(ratchet.await_admin)
+        people = [Customer(f"customer-{number}", laziness=0.3, activity=1.0) for number in range(USERS)]
+        asking = asyncio.create_task(
+            keep_asking(ratchet.base_url, people, tally, rate=QUESTIONS_PER_S, seed=1, clock=SystemClock())
+        )
+        try:
+            yield Story(ratchet=ratchet, tally=tally, asking=asking)
+        finally:
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+            await asyncio.to_thread(ratchet.stop, expect=None)
+            for server in _processes(str(directory)):
+                server.kill()  # a model's server outlives `ratchet serve`, which adopts it when it comes back
+
+
+class Assassin:
+    """Kills the controller once in every phase. It watches the loop's own row, for some phases are short."""
+
+    def __init__(self, ratchet: RatchetProcess) -> None:
+        self.killed: set[str] = set()
+        self._ratchet = ratchet
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._lurk)
+
+    def __enter__(self) -> Assassin:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _lurk(self) -> None:
+        path = self._ratchet.data_dir / "ratchet.db"
+        with contextlib.closing(sqlite3.connect(path, timeout=60, isolation_level=None)) as database:
+            while not self._stop.wait(0.002):
+                phase = _phase(database)
+                if phase is None or phase in self.killed:
+                    continue
+                pid = self._ratchet.kill("controller")
+                self.killed.add(str(_phase(database)))
+                self._ratchet.await_new("controller", pid)
+                self._ratchet.await_admin()
+
+
+def _phase(database: sqlite3.Connection) -> str | None:
+    """The phase that the loop has committed; None before its first look."""
+    query = "select json_extract(value, '$.phase') from loop_state where name = 'loop'"
+    row = database.execute(query).fetchone()
+    return None if row is None else str(row[0])
+
+
+def assert_a_better_model_serves(story: Story, status: dict[str, Any]) -> None:
+    totals = status["totals"]
+    assert (totals["runs"], totals["retrains"], totals["promotions"], totals["returns"]) == (1, 1, 1, 0)
+    assert [entry["event"] for entry in story.history()] == [*TRAINED, "won", "promoted", "watch_finished", "retired"]
+    assert all(entry["reasons"] and entry["state"] == "done" for entry in story.history())
+    assert status["champion"]["name"].startswith("model-")
+    assert story.accuracy("challenger") > story.accuracy("champion") + 0.1
+    assert story.tally.failures == 0
+    why = request(story.ratchet.admin_url, "/api/explain").json()
+    assert why["reasons"]
+    assert why["config"]["fingerprint"]
+    assert_sticky(story)
+
+
+def assert_sticky(story: Story) -> None:
+    """About a tenth of the users, each on one side for as long as the test lasted."""
+    arms = dict[int, set[int]]()
+    for user, arm in story.select(
+        "select user_hash, arm from records where experiment_id is not null "
+        "and epoch = (select min(epoch) from records where experiment_id is not null)"
+    ):
+        arms.setdefault(user, set()).add(arm)
+    assert {len(seen) for seen in arms.values()} == {1}
+    assert 0.04 < sum(seen == {1} for seen in arms.values()) / len(arms) < 0.18
+
+
+async def test_a_better_model_is_trained_tested_and_promoted(tmp_path: Path) -> None:
+    async with told(tmp_path) as story:
+        status = await story.ended()
+        await asyncio.to_thread(assert_a_better_model_serves, story, status)
+
+
+async def test_a_worse_model_is_rolled_back_and_its_server_stopped(tmp_path: Path) -> None:
+    async with told(tmp_path, bug=True) as story:
+        status = await story.ended()
+        assert status["champion"]["name"] == "champion"
+        assert (status["totals"]["promotions"], status["totals"]["rollbacks"]) == (0, {"harm": 1})
+        history = await asyncio.to_thread(story.history)
+        assert [entry["event"] for entry in history] == [*TRAINED, "rolled_back", "retired"]
+        assert story.accuracy("challenger") < story.accuracy("champion")
+        assert story.tally.failures == 0
+        [(url,)] = story.select("select url from models where name != 'champion'")
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection((urlsplit(url).hostname, urlsplit(url).port)).close()
+
+
+async def test_a_challenger_that_dies_costs_no_user_an_answer(tmp_path: Path) -> None:
+    """It is started again, and what it cost is counted against it: how that ends is for the experiment to say."""
+    async with told(tmp_path) as story:
+        await story.reaches("testing")
+        [(url,)] = story.select("select url from models where name != 'champion'")
+        [server] = _processes(f"--port {urlsplit(url).port}")
+        server.kill()
+        fallbacks = functools.partial(story.ratchet.metric, "ratchet_fallbacks_total")
+        await asyncio.to_thread(await_true, lambda: fallbacks() > 0, "a fallback", limit_s=LIMIT_S)
+        status = await story.ended()
+        assert status["phase"]["reason"]
+        assert story.tally.failures == 0
+        assert story.select("select count(*) from records where arm = 1 and served_by = 0 and status = 200") > [(0,)]
+
+
+def _processes(word: str) -> list[psutil.Process]:
+    """The model servers with `word` in the command that started them."""
+    running = ((process, process.info["cmdline"] or ()) for process in psutil.process_iter(["cmdline"]))
+    return [process for process, argv in running if "proxy.demo.server" in argv and word in " ".join(argv)]
+
+
+async def test_the_controller_killed_in_every_phase_changes_nothing(tmp_path: Path) -> None:
+    async with told(tmp_path) as story:
+        with Assassin(story.ratchet) as assassin:
+            status = await story.ended()
+        assert assassin.killed == PHASES
+        await asyncio.to_thread(assert_a_better_model_serves, story, status)

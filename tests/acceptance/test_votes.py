@@ -1,0 +1,86 @@
+"""The life of a vote on a running server: ahead of its record, twice, changed, retracted, forged, a stranger's."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.ids import KeyRing, RecordIds
+from tests.harness.model_server import create_model_server
+from tests.harness.serve import RatchetProcess, await_true, request
+from tests.harness.webserver import serving_in_thread
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def ratchet(tmp_path: Path) -> Iterator[RatchetProcess]:
+    with serving_in_thread(create_model_server()) as url, RatchetProcess(tmp_path / "r", champion=url) as ratchet:
+        ratchet.await_admin()
+        yield ratchet
+
+
+def chat(ratchet: RatchetProcess) -> str:
+    """Ask something; the record id that came back."""
+    body = {"model": "small", "messages": [{"role": "user", "content": "hello"}]}
+    answer = request(ratchet.base_url, "/v1/chat/completions", method="POST", body=body)
+    assert answer.status == 200
+    return answer.headers["x-ratchet-record-id"]
+
+
+def vote(ratchet: RatchetProcess, record_id: str, feedback: int | None, source: str = "ann") -> int:
+    body = {"record_id": record_id, "feedback": feedback, "source": source}
+    return request(ratchet.base_url, "/-/feedback", method="POST", body=body).status
+
+
+def record(ratchet: RatchetProcess, record_id: str, *, votes: int) -> dict[str, Any]:
+    """The record once it has so many votes, superseded ones included."""
+
+    def look() -> dict[str, Any] | None:
+        answer = request(ratchet.admin_url, f"/api/records/{record_id}")
+        return answer.json() if answer.status == 200 and len(answer.json()["votes"]) >= votes else None
+
+    found: dict[str, Any] = await_true(look, f"{votes} votes on the record")
+    return found
+
+
+def test_a_vote_counts_once_and_as_it_was_last_meant(ratchet: RatchetProcess) -> None:
+    controller = ratchet.controller_pid
+    os.kill(controller, signal.SIGSTOP)  # nothing is ingested: the vote comes before its record
+    record_id = chat(ratchet)
+    assert vote(ratchet, record_id, 1) == 202
+    os.kill(controller, signal.SIGCONT)
+    assert record(ratchet, record_id, votes=1)["feedback"] == 1
+
+    assert vote(ratchet, record_id, 1) == 202
+    twice = record(ratchet, record_id, votes=2)
+    assert (twice["feedback"], sum(vote["counts"] for vote in twice["votes"])) == (1, 1)
+
+    assert vote(ratchet, record_id, -1) == 202
+    assert record(ratchet, record_id, votes=3)["feedback"] == -1
+
+    assert vote(ratchet, record_id, 1, source="bob") == 202
+    both = record(ratchet, record_id, votes=4)
+    assert (both["feedback"], sum(vote["counts"] for vote in both["votes"])) == (0, 2)
+
+    assert vote(ratchet, record_id, None) == 202
+    assert record(ratchet, record_id, votes=5)["feedback"] == 1, "ann has taken hers back, bob's counts"
+
+
+def test_a_vote_after_its_record_and_a_forgery(ratchet: RatchetProcess, tmp_path: Path) -> None:
+    record_id = chat(ratchet)
+    assert record(ratchet, record_id, votes=0)["feedback"] is None
+    forged = record_id[:30] + ("A" if record_id[30] != "A" else "B") + record_id[31:]
+    elsewhere = RecordIds(KeyRing.load_or_create(tmp_path / "other.json")).mint(1.8e9).text
+    for bad in (forged, elsewhere):
+        assert vote(ratchet, bad, -1) == 403
+    assert vote(ratchet, "nonsense", -1) == 403
+    assert vote(ratchet, record_id, 7) == 400
+    assert vote(ratchet, record_id, -1) == 202
+    voted = record(ratchet, record_id, votes=1)
+    assert (voted["feedback"], len(voted["votes"])) == (-1, 1)

@@ -1,0 +1,66 @@
+"""A worker follows the route table's file and keeps the last good one, whatever happens to the file."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from proxy.app.follow import Routes, follow_files
+from proxy.ids import KeyRing
+from proxy.routes import RouteTable, Target, write_routes
+from proxy.tasks import cancel_and_wait, spawn
+
+FIRST = RouteTable(version=3, champion=Target(model_id=1, name="a", url="http://a"))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    write_routes(tmp_path / "routes.json", FIRST)
+    return tmp_path / "routes.json"
+
+
+def test_a_new_table_is_taken(path: Path) -> None:
+    routes = Routes(path, RouteTable(version=0, champion=FIRST.champion))
+    assert routes.table == FIRST
+    assert not routes.refresh()
+    write_routes(path, replace(FIRST, version=4, share=0.5))
+    assert routes.refresh()
+    assert routes.table.share == 0.5
+
+
+def test_an_older_version_is_ignored(path: Path) -> None:
+    routes = Routes(path, FIRST)
+    write_routes(path, replace(FIRST, version=2, share=0.9))
+    assert not routes.refresh()
+    assert routes.table == FIRST
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 9}', '{"version": 9, "champion": {"nonsense": 1}}'])
+def test_a_damaged_file_leaves_the_last_good_table(path: Path, content: str, caplog: pytest.LogCaptureFixture) -> None:
+    routes = Routes(path, FIRST)
+    path.write_text(content)
+    assert not routes.refresh()
+    assert not routes.refresh()
+    assert routes.table == FIRST
+    assert len(caplog.records) == 1, "told once, not four times a second"
+
+
+def test_without_a_file_the_fallback_serves(tmp_path: Path) -> None:
+    routes = Routes(tmp_path / "absent.json", FIRST)
+    assert not routes.refresh()
+    assert routes.table == FIRST
+
+
+async def test_changes_are_in_force_within_a_second(path: Path, tmp_path: Path) -> None:
+    routes = Routes(path, FIRST)
+    ring = KeyRing.load_or_create(tmp_path / "keys.json")
+    following = spawn(follow_files(routes, ring), name="follow")
+    write_routes(path, replace(FIRST, version=4))
+    KeyRing.load_or_create(tmp_path / "keys.json").rotate()
+    async with asyncio.timeout(5):
+        while routes.table.version < 4 or len(ring.key_ids) < 2:
+            await asyncio.sleep(0.01)
+    await cancel_and_wait([following])

@@ -1,0 +1,151 @@
+"""`ratchet serve` as a group of processes: what it refuses to start with, how it reloads, how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.serve import RatchetProcess, await_true, request
+from tests.harness.upstream import Line, Seen, Upstream, serve_upstream
+
+pytestmark = pytest.mark.slow
+
+NOWHERE = "http://127.0.0.1:9"
+
+
+@pytest.fixture
+def ratchet(tmp_path: Path) -> Iterator[RatchetProcess]:
+    made = RatchetProcess(tmp_path, champion=NOWHERE)
+    yield made
+    made.stop(expect=None)
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async with serve_upstream() as server:
+        yield server
+
+
+def ends_with(ratchet: RatchetProcess, status: int) -> str:
+    """Start something that cannot start; returns its log."""
+    with pytest.raises(AssertionError, match=f"ended with status {status}"):
+        ratchet.start()
+    return ratchet.wait(expect=status)
+
+
+def test_a_second_server_in_the_same_directory_is_refused(ratchet: RatchetProcess, tmp_path: Path) -> None:
+    ratchet.start()
+    assert ratchet.process is not None
+    pid = ratchet.process.pid
+    second = RatchetProcess(tmp_path / "second", champion=NOWHERE)
+    second.settings["server"]["data_dir"] = str(ratchet.data_dir)
+    assert f"in use by another `ratchet serve` (process {pid})" in ends_with(second, 1)
+    assert request(ratchet.base_url, "/-/health").status == 200
+
+
+def test_a_port_in_use_is_named(ratchet: RatchetProcess) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ratchet.settings["admin"]["port"] = taken.getsockname()[1]
+        log = ends_with(ratchet, 1)
+    assert f"port {ratchet.settings['admin']['port']} (admin.host, admin.port)" in log
+
+
+def test_settings_that_cannot_work_end_it_with_a_reason(ratchet: RatchetProcess) -> None:
+    ratchet.settings["capture"] = {"redaction": {"callable": "no_such_package:function"}}
+    ratchet.start(ready=False)
+    log = ratchet.wait(expect=3)
+    assert "no_such_package" in log
+    assert "worker-0 cannot run with these settings: stopping" in log
+
+
+def test_the_pid_files_and_addresses_are_true_and_the_addresses_go_with_it(ratchet: RatchetProcess) -> None:
+    ratchet.start()
+    ratchet.await_admin()
+    assert ratchet.process is not None
+    assert ratchet.pid("supervisor") == ratchet.process.pid
+    for pid in (*ratchet.worker_pids, ratchet.controller_pid):
+        assert int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) == ratchet.process.pid
+    addresses = json.loads((ratchet.data_dir / "run" / "addresses.json").read_text())
+    assert addresses == {"public": ratchet.base_url, "admin": ratchet.admin_url, "pid": ratchet.process.pid}
+    ratchet.stop()
+    assert not (ratchet.data_dir / "run" / "addresses.json").exists()
+
+
+def test_the_first_answer_does_not_wait_for_the_store(tmp_path: Path, ratchet: RatchetProcess) -> None:
+    blocked = tmp_path / "not-a-directory"
+    blocked.write_text("")
+    ratchet.settings["store"]["url"] = f"sqlite:///{blocked}/r.db"
+    ratchet.start()
+    await_true(lambda: _degraded(ratchet), "the admin port to say that the store is away")
+    assert ratchet.metric("ratchet_store_up") == 0
+    assert request(ratchet.admin_url, "/status").json()["phase"]["name"] == "starting"
+    assert request(ratchet.base_url, "/-/health").status == 200
+    ratchet.stop()
+
+
+def _degraded(ratchet: RatchetProcess) -> dict[str, str] | None:
+    answer = request(ratchet.admin_url, "/health")
+    facts: dict[str, str] = answer.json()
+    return facts if answer.status == 503 and "the store can" in facts["reason"] else None
+
+
+async def test_a_second_sigterm_cuts_the_draining_short(upstream: Upstream, tmp_path: Path) -> None:
+    async def hang(seen: Seen, line: Line) -> None:
+        await line.until_closed()
+
+    upstream.on("/hang", hang)
+    ratchet = RatchetProcess(tmp_path, champion=upstream.url, settings={"server": {"drain_seconds": 60}})
+    await asyncio.to_thread(ratchet.start)
+    open_request = asyncio.create_task(asyncio.to_thread(request, ratchet.base_url, "/hang"))
+    await upstream.arrived.wait()
+    ratchet.terminate()
+    await asyncio.to_thread(await_true, lambda: "draining" in ratchet.log, "the drain")
+    assert ratchet.process is not None
+    begun = time.monotonic()
+    ratchet.process.send_signal(signal.SIGTERM)
+    log = await asyncio.to_thread(ratchet.wait, expect=1)
+    assert time.monotonic() - begun < 30
+    assert "worker-0 did not end in time and is killed" in log
+    with pytest.raises((ConnectionError, http.client.HTTPException)):
+        await open_request
+
+
+async def test_sighup_takes_new_settings_over_without_a_refused_connection(upstream: Upstream, tmp_path: Path) -> None:
+    ratchet = RatchetProcess(tmp_path, champion=NOWHERE)
+    await asyncio.to_thread(ratchet.start)
+    worker, controller = ratchet.pid("worker-0"), ratchet.controller_pid
+    try:
+        assert (await asyncio.to_thread(request, ratchet.base_url, "/x")).status == 502
+        ratchet.settings["champion"]["url"] = upstream.url
+        ratchet.config_file.write_text(json.dumps(ratchet.settings))
+        os.kill(ratchet.pid("supervisor"), signal.SIGHUP)
+        await asyncio.to_thread(ratchet.await_new, "worker-0", worker)
+        await asyncio.to_thread(ratchet.await_new, "controller", controller)
+        await asyncio.to_thread(
+            await_true, lambda: request(ratchet.base_url, "/x").status == 200, "the new champion's answer"
+        )
+    finally:
+        await asyncio.to_thread(ratchet.stop, expect=0)
+
+
+def test_sighup_with_a_broken_file_changes_nothing(ratchet: RatchetProcess) -> None:
+    ratchet.start()
+    worker = ratchet.pid("worker-0")
+    for content, told in (
+        ('{"champion": {"urll": "http://x"}}', "the old one stays in force"),
+        (json.dumps(ratchet.settings | {"admin": {"port": 1}}), "these need a restart: admin.port"),
+    ):
+        ratchet.config_file.write_text(content)
+        os.kill(ratchet.pid("supervisor"), signal.SIGHUP)
+        await_true(lambda told=told: told in ratchet.log, told)
+    assert ratchet.pid("worker-0") == worker
+    assert request(ratchet.base_url, "/-/health").status == 200

@@ -1,0 +1,178 @@
+"""What the store costs: records per second in, bytes on disk, and the console's queries over a full table.
+
+    python -m tests.bench.store [--records N] [--queries] [--only sqlite|postgresql]
+
+Prints a table and one JSON line. The rate is measured twice: by the clock, and by this process's CPU time, which a
+busy machine does not distort. `--queries` asks for at least 1,000,000 records to say something about the promise of
+100 ms.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import orjson
+
+from policies.records import Arm, Outcome
+from proxy.clock import SystemClock
+from proxy.store.control import Experiment, Transition
+from proxy.store.store import Store
+from proxy.store.values import IngestBatch, NewRecord, RecordFilter
+from tests.harness.exchanges import exchanges, new_id, vote
+from tests.harness.postgres import find_binaries, running_postgres
+
+BATCH = 500
+DAY_US = 86_400_000_000
+TEMPLATES = 5000
+
+
+@dataclass
+class Traffic:
+    """Records over the last days, in batches. Texts repeat after 5,000 records; ids, users and times do not."""
+
+    records: int
+    start_us: int
+    step_us: int
+    templates: list[NewRecord]
+
+    @classmethod
+    def of(cls, records: int) -> Traffic:
+        now_us = int(time.time() * 1e6)
+        span_us = min(20 * DAY_US, records * 1_000_000)
+        templates = list(exchanges(min(records, TEMPLATES), start_us=now_us))
+        return cls(records, now_us - span_us, span_us // records, templates)
+
+    def batch(self, first: int, rng: random.Random) -> IngestBatch:
+        """The batch that begins with record number `first`; every tenth record has a vote, two arms share the users."""
+        made = []
+        for number in range(first, min(first + BATCH, self.records)):
+            template = self.templates[number % len(self.templates)]
+            error = rng.random() < 0.01
+            made.append(
+                replace(
+                    template,
+                    id=new_id(self.start_us + number * self.step_us, rng),
+                    experiment_id=1,
+                    epoch=1,
+                    arm=Arm((template.user_hash or 0) % 10 == 0),
+                    status=502 if error else 200,
+                    outcome=Outcome.UPSTREAM_ERROR if error else Outcome.OK,
+                    aliases=(f"chatcmpl-{rng.getrandbits(128):032x}",),
+                )
+            )
+        votes = tuple(vote(r.id, self.start_us + first * self.step_us, rng) for r in made[::10])
+        return IngestBatch(writer="bench", segment=0, offset=first + 1, records=tuple(made), votes=votes)
+
+
+async def prepare(store: Store) -> None:
+    """A model and a running experiment, so that statistics are counted."""
+    await store.models.add("champion")
+    lease = await store.leases.acquire("loop", "bench", ttl_s=3600)
+    assert lease is not None
+    running = Experiment(id=1, champion_model_id=1, challenger_model_id=2, salt="", share=0.1, frozen={"l95_s": 2.0})
+    await store.transition(Transition(fence=lease.fence, experiments=(running,)))
+
+
+async def fill(store: Store, traffic: Traffic) -> dict[str, float]:
+    """Apply everything; the first thousand records only warm up. Making the records is not measured."""
+    rng = random.Random(1)
+    wall = cpu = 0.0
+    base = 0
+    for first in range(0, traffic.records, BATCH):
+        batch = traffic.batch(first, rng)
+        if first == 2 * BATCH:
+            base = (await store.size()).bytes
+        started, used = time.perf_counter(), time.process_time()
+        await store.apply(batch)
+        if first >= 2 * BATCH:
+            wall += time.perf_counter() - started
+            cpu += time.process_time() - used
+    measured = traffic.records - 2 * BATCH
+    grown = (await store.size()).bytes - base
+    return {
+        "records_per_s": measured / wall,
+        "cpu_us_per_record": cpu / measured * 1e6,
+        "bytes_per_record": grown / measured,
+    }
+
+
+async def time_queries(store: Store, traffic: Traffic) -> dict[str, float]:
+    """Slowest of five, milliseconds, for each thing that the console and a tick ask for."""
+    end_us = traffic.start_us + traffic.records * traffic.step_us
+    newest = (await store.list_records(RecordFilter(), limit=1)).rows[0]
+    user = newest.user_hash
+    questions: dict[str, Callable[[], Awaitable[object]]] = {
+        "newest page": lambda: store.list_records(RecordFilter()),
+        "page of a user": lambda: store.list_records(RecordFilter(user_hash=user)),
+        "page of errors": lambda: store.list_records(RecordFilter(status=5)),
+        "page of thumbs down": lambda: store.list_records(RecordFilter(max_feedback=-1.0)),
+        "page of a rare kind": lambda: store.list_records(RecordFilter(kind="kserve")),
+        "text search": lambda: store.list_records(RecordFilter(text="no such words")),
+        "one record": lambda: store.get_record(newest.id),
+        "samples since 3 days": lambda: store.count_quality_samples(end_us - 3 * DAY_US - 1_234_567, 0.7),
+        "quality of a day": lambda: store.quality_window(end_us - DAY_US, end_us),
+        "users of an hour": lambda: store.user_hour_means(end_us // 3_600_000_000 * 3_600_000_000 - 3_600_000_000),
+        "p95 of 7 days": lambda: store.duration_quantile(1, end_us - 7 * DAY_US, 0.95),
+        "traffic of a day by 5 min": lambda: store.traffic(end_us - DAY_US, end_us, 300),
+        "traffic of 20 days by hour": lambda: store.traffic(end_us - 20 * DAY_US, end_us, 3600),
+        "totals of everything": lambda: store.totals(),
+        "arms of the experiment": lambda: store.arm_stats(1, 1),
+        "size": lambda: store.size(),
+    }
+    slowest = {}
+    for name, ask in questions.items():
+        times = []
+        for _ in range(5):
+            started = time.perf_counter()
+            await ask()
+            times.append(time.perf_counter() - started)
+        slowest[name] = max(times) * 1e3
+    return slowest
+
+
+async def measure(url: str, records: int, queries: bool) -> dict[str, object]:
+    store = await Store.open(url, clock=SystemClock())
+    await prepare(store)
+    traffic = Traffic.of(records)
+    result: dict[str, object] = {"engine": store.engine, "records": records, **await fill(store, traffic)}
+    if queries:
+        result["queries_ms"] = await time_queries(store, traffic)
+    await store.close()
+    return result
+
+
+def show(result: dict[str, object]) -> None:
+    print(f"\n{result['engine']}, {result['records']:,} records")
+    for name, value in result.items():
+        if isinstance(value, float):
+            print(f"  {name:28} {value:10,.1f}")
+    for name, value in dict(result.get("queries_ms", {})).items():  # type: ignore[call-overload]
+        print(f"  {name:28} {value:10,.1f} ms")
+    print(orjson.dumps(result).decode())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--records", type=int, default=20_000)
+    parser.add_argument("--queries", action="store_true")
+    parser.add_argument("--only", choices=["sqlite", "postgresql"])
+    options = parser.parse_args()
+    if options.only != "postgresql":
+        with tempfile.TemporaryDirectory() as directory:
+            url = f"sqlite:///{Path(directory) / 'bench.db'}"
+            show(asyncio.run(measure(url, options.records, options.queries)))
+    binaries = find_binaries()
+    if options.only != "sqlite" and binaries is not None:
+        with running_postgres(binaries) as server:
+            show(asyncio.run(measure(server.new_database(), options.records, options.queries)))
+
+
+if __name__ == "__main__":
+    main()

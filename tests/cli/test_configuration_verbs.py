@@ -1,0 +1,70 @@
+"""check-config and the options of serve, without starting anything."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from proxy.cli.app import app
+from proxy.version import __version__
+
+
+def ratchet(*args: str, env: dict[str, str] | None = None) -> Result:
+    return CliRunner().invoke(app, list(args), env={"COLUMNS": "200", **(env or {})})
+
+
+def test_a_sound_file_passes_and_shows_what_it_changes(tmp_path: Path) -> None:
+    file = tmp_path / "ratchet.toml"
+    file.write_text('[champion]\nurl = "http://127.0.0.1:8000"\napi_key = "hunter2"\n')
+    result = ratchet("check-config", str(file), "--set", "server.workers=2")
+    assert result.exit_code == 0
+    assert all(text in result.output for text in ("champion.url", "http://127.0.0.1:8000", "server.workers"))
+    assert "hunter2" not in result.output
+    document = json.loads(ratchet("check-config", "--config", str(file), "--json").stdout)
+    assert document["changed"] == {"champion.url": "http://127.0.0.1:8000", "champion.api_key": "***"}
+
+
+def test_every_mistake_is_printed_at_once_with_exit_code_3(tmp_path: Path) -> None:
+    file = tmp_path / "ratchet.toml"
+    file.write_text("[server]\nprt = 1\n[spool]\nfsync = 'no'\n")
+    result = ratchet("check-config", str(file), "--set", "gateway.vai=true")
+    assert result.exit_code == 3
+    assert all(key in result.output for key in ("server.prt", "spool.fsync", "gateway.vai"))
+
+
+def test_the_environment_names_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "ratchet.toml"
+    file.write_text("[server]\nport = 9000\n")
+    document = json.loads(ratchet("check-config", "--json", env={"RATCHET_CONFIG": str(file)}).stdout)
+    assert document["changed"] == {"server.port": 9000}
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "message"),
+    [
+        (["serve"], 3, "champion.url: not set"),
+        (["serve", "--champion", "localhost:8000"], 3, "champion.url: "),
+        (["serve", "--champion", "http://h", "--admin-host", "0.0.0.0"], 3, "admin.host: "),
+        (["serve", "--champion", "http://h", "--set", "port"], 2, "write KEY=VALUE"),
+        (["serve", "--config", "/nonexistent.toml"], 3, "can not be read"),
+        (["serve", "--port", "http"], 2, "--port"),
+        (["surf"], 2, "No such command"),
+    ],
+)
+def test_serve_refuses_to_start_with_a_reason(args: list[str], code: int, message: str) -> None:
+    result = ratchet(*args)
+    assert (result.exit_code, message in result.output) == (code, True), result.output
+
+
+def test_version() -> None:
+    assert ratchet("--version").output.strip() == f"ratchet {__version__}"
+
+
+def test_the_command_line_loads_nothing_heavy_before_it_knows_the_verb() -> None:
+    heavy = ("sqlalchemy", "aiohttp", "starlette", "uvicorn", "proxy.store.store", "proxy.loop", "pydantic")
+    script = f"import sys, proxy.cli.app; print([name for name in {heavy!r} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[]"

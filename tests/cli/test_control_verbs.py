@@ -1,0 +1,206 @@
+"""Orders to the loop and questions about it: through a server, and through the store where none runs."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from typer.testing import CliRunner, Result
+
+from proxy.cli.app import app
+from proxy.loop.explain import explain, history
+from proxy.store.control import Command, CommandState, Transition
+from proxy.store.store import Store
+from proxy.web.admin import AdminServices, create_admin_app
+from tests.harness.install import Install
+from tests.harness.webserver import serving_in_thread
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Install:
+    return Install(tmp_path / "data")
+
+
+def ratchet(install: Install, *args: str) -> Result:
+    return CliRunner().invoke(app, [*args, "--data-dir", str(install.root)], env={"COLUMNS": "200"})
+
+
+class Controller:
+    """An admin port whose loop answers every order at once with `state` and `detail`; PENDING leaves it waiting."""
+
+    def __init__(self, install: Install, state: CommandState, detail: str | None = None) -> None:
+        self.install = install
+        self.state = state
+        self.detail = detail
+        self.store: Store | None = None
+
+    async def opened(self) -> Store:
+        self.store = self.store or await self.install.open_store()
+        return self.store
+
+    async def close(self) -> None:
+        if self.store is not None:
+            await self.store.close()
+
+    def serving(self) -> contextlib.AbstractContextManager[str]:
+        return serving_in_thread(self.app(), self.close)
+
+    async def submit(self, verb: str, args: Mapping[str, Any], who: str, why: str) -> int:
+        store = await self.opened()
+        command = await store.commands.submit(verb, who=who, why=why, args=args)
+        if self.state is not CommandState.PENDING:
+            lease = await store.leases.acquire("loop", "test", ttl_s=60)
+            assert lease is not None
+            settled = replace(command, state=self.state, detail=self.detail)
+            await store.transition(Transition(fence=lease.fence, commands=(settled,)))
+        return command.id
+
+    def app(self) -> Starlette:
+        async def status() -> Mapping[str, Any]:
+            return {}
+
+        async def explained(at: float | None) -> Mapping[str, Any]:
+            return await explain(await self.opened(), at)
+
+        async def listed(limit: int, before: float | None) -> list[Mapping[str, Any]]:
+            return [*await history(await self.opened(), limit, before)]
+
+        return create_admin_app(
+            AdminServices(
+                config=self.install.config,
+                clock=self.install.clock,
+                keys=self.install.keys,
+                metrics=lambda accept: (b"", "text/plain"),
+                status=status,
+                health=lambda: {"status": "ok"},
+                store=lambda: self.store,
+                submit=self.submit,
+                explain=explained,
+                history=listed,
+            )
+        )
+
+
+def commands(install: Install) -> list[Command]:
+    async def read() -> list[Command]:
+        store = await install.open_store()
+        try:
+            return [command for n in range(1, 9) if (command := await store.commands.get(n)) is not None]
+        finally:
+            await store.close()
+
+    return asyncio.run(read())
+
+
+@pytest.mark.parametrize(
+    ("line", "verb", "args"),
+    [
+        (["trigger"], "trigger", {}),
+        (["trigger", "--no-train"], "trigger", {"no_train": True}),
+        (["share", "0.25"], "share", {"share": 0.25}),
+        (["promote"], "promote", {}),
+        (["rollback"], "rollback", {}),
+        (["pause"], "pause", {}),
+        (["resume"], "resume", {}),
+        (["cancel"], "cancel", {}),
+    ],
+)
+def test_an_order_reaches_the_loop_with_who_and_why(
+    install: Install, line: list[str], verb: str, args: dict[str, Any]
+) -> None:
+    with Controller(install, CommandState.DONE, "as you wish").serving() as url:
+        result = ratchet(install, *line, "--why", "a reason", "--who", "ann", "--admin-url", url)
+    assert (result.exit_code, "as you wish" in result.output) == (0, True), result.output
+    [command] = commands(install)
+    assert (command.verb, command.args, command.who, command.why) == (verb, args, "ann", "a reason")
+
+
+def test_a_refused_order_fails_with_the_loops_reason(install: Install) -> None:
+    with Controller(install, CommandState.REFUSED, "there is no challenger").serving() as url:
+        result = ratchet(install, "promote", "--why", "now", "--admin-url", url)
+    assert (result.exit_code, "there is no challenger" in result.output) == (1, True)
+
+
+def test_an_order_that_is_not_answered_in_time_is_said_to_wait(install: Install) -> None:
+    with Controller(install, CommandState.PENDING).serving() as url:
+        result = ratchet(install, "pause", "--why", "now", "--wait", "0", "--admin-url", url)
+    assert (result.exit_code, "has not answered yet" in result.output) == (0, True)
+
+
+def test_an_order_needs_a_reason(install: Install) -> None:
+    assert ratchet(install, "pause").exit_code == 2
+    assert ratchet(install, "pause", "--why", " ").exit_code == 2
+
+
+def test_without_a_server_the_order_waits_in_the_store(install: Install) -> None:
+    asyncio.run(install.fill([]))
+    (install.root / "run").mkdir()
+    (install.root / "run" / "addresses.json").write_text('{"admin": "http://127.0.0.1:1"}')
+    result = ratchet(install, "trigger", "--no-train", "--why", "tonight", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["state"] == "pending"
+    assert [(command.verb, command.args) for command in commands(install)] == [("trigger", {"no_train": True})]
+
+
+def test_a_named_server_that_does_not_answer_is_an_error_not_a_detour(install: Install) -> None:
+    asyncio.run(install.fill([]))
+    result = ratchet(install, "trigger", "--why", "x", "--admin-url", "http://127.0.0.1:1")
+    assert result.exit_code == 4
+    assert commands(install) == []
+
+
+async def decide(install: Install, action: str, *reasons: str) -> float:
+    """Journal one decision of the loop; when it was, Unix seconds."""
+    install.clock.advance(60.0)
+    store = await install.open_store()
+    try:
+        lease = await store.leases.acquire("loop", "test", ttl_s=60)
+        assert lease is not None
+        inputs = {"reasons": list(reasons), "snapshot": {"phase": "idle"}}
+        await store.journal.intend(action, fence=lease.fence, who="loop", why=reasons[0], inputs=inputs)
+    finally:
+        await store.close()
+    return install.clock.now()
+
+
+@pytest.mark.parametrize("through_server", [True, False])
+def test_decisions_are_explained_and_listed_the_same_with_and_without_a_server(
+    install: Install, through_server: bool
+) -> None:
+    first = asyncio.run(decide(install, "StartTraining", "1000 of 1000 new quality samples", "no cool-down"))
+    asyncio.run(decide(install, "Promote", "sure that it is better"))
+
+    def ask(*args: str) -> Any:
+        if not through_server:
+            (install.root / "run").mkdir(exist_ok=True)
+            (install.root / "run" / "addresses.json").write_text('{"admin": "http://127.0.0.1:1"}')
+            result = ratchet(install, *args, "--json")
+        else:
+            with Controller(install, CommandState.DONE).serving() as url:
+                result = ratchet(install, *args, "--json", "--admin-url", url)
+        return json.loads(result.stdout) if result.exit_code == 0 else result.exit_code
+
+    assert ask("explain")["action"] == "Promote"
+    then = ask("explain", "--at", str(first + 1))
+    assert (then["action"], then["inputs"]["snapshot"]) == ("StartTraining", {"phase": "idle"})
+    assert ask("explain", "--at", "1000000000") == 5
+    assert ask("explain", "--at", "soon") == 2
+    assert [entry["action"] for entry in ask("history")] == ["Promote", "StartTraining"]
+    assert [entry["action"] for entry in ask("history", "--before", str(first + 1))] == ["StartTraining"]
+    assert len(ask("history", "--limit", "1")) == 1
+
+
+def test_an_explanation_for_people_gives_every_reason(install: Install) -> None:
+    asyncio.run(decide(install, "StartTraining", "1000 of 1000 new quality samples", "no cool-down"))
+    (install.root / "run").mkdir()
+    (install.root / "run" / "addresses.json").write_text('{"admin": "http://127.0.0.1:1"}')
+    text = ratchet(install, "explain").output
+    assert all(
+        said in text for said in ("StartTraining", "1000 of 1000 new quality samples", "no cool-down", "by loop")
+    )
+    assert "StartTraining" in ratchet(install, "history").output

@@ -1,0 +1,119 @@
+"""Verbs that work on a data directory, with or without a server: records and keys."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from proxy.cli.app import app
+from proxy.ids import KeyRing, RecordIds
+from tests.harness.install import Install
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Install:
+    return Install(tmp_path / "data")
+
+
+def ratchet(*args: str, stdin: str | None = None) -> Result:
+    return CliRunner().invoke(app, list(args), input=stdin, env={"COLUMNS": "200"})
+
+
+def on(install: Install, *args: str, stdin: str | None = None) -> Result:
+    return ratchet(*args, "--data-dir", str(install.root), stdin=stdin)
+
+
+def answer(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_list_shows_the_newest_first_as_a_table_and_as_json(install: Install) -> None:
+    records = [install.record(query=f"question {n}") for n in range(3)]
+    asyncio.run(install.fill(records))
+    table = on(install, "records", "list", "--limit", "2")
+    assert table.exit_code == 0
+    assert [records[n].id in table.output for n in range(3)] == [False, True, True]
+    assert table.output.index("question 2") < table.output.index("question 1")
+    rows = answer(on(install, "records", "list", "--json"))
+    assert [row["id"] for row in rows] == [record.id for record in reversed(records)]
+    assert rows[0]["record_id"] == install.ids.sign(records[2].id)
+
+
+def test_list_goes_on_over_pages_until_the_limit(install: Install) -> None:
+    asyncio.run(install.fill([install.record(query=f"q{n}") for n in range(620)]))
+    assert len(answer(on(install, "records", "list", "--limit", "610", "--json"))) == 610
+
+
+def test_list_filters(install: Install) -> None:
+    ann, bob = install.record(user="ann", quality=0.9), install.record(user="bob", quality=0.1)
+    asyncio.run(install.fill([ann, bob], [install.vote(bob, -1)]))
+    for option, value, record in (
+        ("--user", "ann", ann),
+        ("--min-quality", "0.5", ann),
+        ("--feedback", "negative", bob),
+        ("--max-quality", "0.5", bob),
+    ):
+        assert [row["id"] for row in answer(on(install, "records", "list", option, value, "--json"))] == [record.id]
+    assert answer(on(install, "records", "list", "--model", "champion", "--status", "5xx", "--json")) == []
+
+
+def test_a_filter_that_means_nothing_is_wrong_usage(install: Install) -> None:
+    asyncio.run(install.fill([]))
+    result = on(install, "records", "list", "--min-quality", "high")
+    assert (result.exit_code, "--min-quality: 'high' is not a number" in result.output) == (2, True)
+
+
+def test_show_finds_a_record_by_any_name(install: Install) -> None:
+    record = install.record(aliases=["chatcmpl-1"])
+    asyncio.run(install.fill([record], [install.vote(record, -1, source="ann")]))
+    for name in (record.id, install.ids.sign(record.id), "chatcmpl-1"):
+        assert answer(on(install, "records", "show", name, "--json"))["id"] == record.id
+    page = on(install, "records", "show", record.id).output
+    assert all(text in page for text in ("What is 65816?", "A CPU.", "vote of ann", "heuristic"))
+
+
+def test_show_of_nothing_is_not_found(install: Install) -> None:
+    asyncio.run(install.fill([]))
+    assert on(install, "records", "show", "chatcmpl-none").exit_code == 5
+
+
+def test_export_writes_json_lines(install: Install, tmp_path: Path) -> None:
+    records = [install.record(query=f"q{n}") for n in range(3)]
+    asyncio.run(install.fill(records))
+    target = tmp_path / "out.jsonl"
+    result = on(install, "records", "export", str(target), "--full")
+    assert (result.exit_code, "3 records written" in result.stderr) == (0, True)
+    lines = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [line["query"] for line in lines] == ["q2", "q1", "q0"]
+    assert lines[0]["exchange"]["request"] == '{"model": "m"}'
+    piped = on(install, "records", "export", "--limit", "1")
+    assert json.loads(piped.stdout)["query"] == "q2"
+
+
+def test_delete_asks_then_deletes_one_user_only(install: Install) -> None:
+    asyncio.run(install.fill([install.record(user="ann"), install.record(user="ann"), install.record(user="bob")]))
+    refused = on(install, "records", "delete", "--user", "ann", stdin="n\n")
+    assert refused.exit_code == 1
+    deleted = answer(on(install, "records", "delete", "--user", "ann", "--yes", "--json"))
+    assert (deleted["records"], deleted["models"]) == (2, [])
+    assert len(answer(on(install, "records", "list", "--json"))) == 1
+
+
+def test_an_empty_directory_is_told_apart_from_an_empty_store(tmp_path: Path) -> None:
+    for verb in (["records", "list"], ["keys", "list"]):
+        result = ratchet(*verb, "--data-dir", str(tmp_path / "nowhere"))
+        assert (result.exit_code, "ratchet serve" in result.output) == (4, True)
+    assert not (tmp_path / "nowhere").exists()
+
+
+def test_keys_rotate_and_older_ids_stay_valid(install: Install) -> None:
+    older = install.ids.mint(1.7e9)
+    [first] = answer(on(install, "keys", "list", "--json"))
+    rotated = answer(on(install, "keys", "rotate", "--json"))
+    listed = answer(on(install, "keys", "list", "--json"))
+    assert listed == [{"id": first["id"], "signs": False}, {"id": rotated["id"], "signs": True}]
+    assert RecordIds(KeyRing(install.root / "keys.json")).verify(older.text) == older.hex

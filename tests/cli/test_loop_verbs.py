@@ -1,0 +1,143 @@
+"""`ratchet loop`: the quick start's command over a usage database, with a real training function."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from proxy import UsageLogger
+from proxy.cli.app import app
+
+QUICK_START = {
+    "check_interval_seconds": 3600,
+    "trigger_config": {"min_new_samples": 1000, "schedule_interval_hours": 168},
+    "generator_config": {"min_quality_score": 0.7, "min_user_feedback": 1},
+    "ab_test_config": {"initial_challenger_traffic": 0.1, "promotion_threshold": 0.05},
+}
+TRAINER = """
+from pathlib import Path
+
+def train_model(data_path):
+    model = Path(data_path).parent / "model.txt"
+    model.write_text(str(len(Path(data_path).read_text().splitlines())))
+    return {"loss": 0.1, "model_path": str(model)}
+"""
+WORDS = ["tides", "glaciers", "violins", "comets", "bridges", "saffron", "lighthouses", "fjords", "meadows", "anchors"]
+
+
+@pytest.fixture(scope="module")
+def logged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with 120 liked answers in its usage database."""
+    directory = tmp_path_factory.mktemp("logged") / "ratchet-data"
+    with UsageLogger(directory / "ratchet.db") as usage:
+        for n in range(120):
+            topic = f"{WORDS[n % 10]} and {WORDS[n // 10 % 10]} number {n * n}"
+            record_id = usage.log(
+                f"What about {topic}?", f"All of {topic}.", "champion", quality_score=0.9, user=f"u{n}"
+            )
+            assert usage.record_feedback(record_id, feedback=1)
+    return directory
+
+
+@pytest.fixture
+def place(logged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the quick start's config.json and a usage database."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "config.json").write_text(json.dumps(QUICK_START))
+    shutil.copytree(logged, tmp_path / "ratchet-data")
+    return tmp_path
+
+
+def ratchet(*args: str) -> Result:
+    return CliRunner().invoke(app, ["loop", *args], env={"COLUMNS": "200"})
+
+
+def answer(result: Result) -> Any:
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_status_shows_the_usage(place: Path) -> None:
+    summary = answer(ratchet("--config", "config.json", "--status", "--json"))
+    assert (summary["usage_stats"]["total"], summary["usage_stats"]["feedback_rate"]) == (120, 1.0)
+    assert ratchet("--config", "config.json", "--max-iterations", "1").exit_code == 0
+    text = ratchet("--config", "config.json", "--status").output
+    for said in ("idle", "champion", "120 calls", "100.0% with feedback", "sample_count"):
+        assert said in text, text
+
+
+def test_trigger_without_training_prepares_the_data(place: Path) -> None:
+    result = answer(ratchet("--config", "config.json", "--trigger", "--no-train", "--json"))
+    assert result["retrain"]["status"] == "data_prepared"
+    lines = Path(result["retrain"]["data_path"]).read_text().splitlines()
+    assert len(lines) == result["retrain"]["samples"] > 100
+
+
+def test_trigger_trains_with_the_function_that_the_configuration_names(place: Path) -> None:
+    (place / "my_training.py").write_text(TRAINER)
+    trainer = {"kind": "callable", "callable": "my_training:train_model"}
+    (place / "config.json").write_text(json.dumps(QUICK_START | {"trainer": trainer}))
+    result = answer(ratchet("trigger", "--config", "config.json", "--json"))
+    assert result["retrain"]["status"] == "completed", result
+    assert int(Path(result["retrain"]["model_path"]).read_text()) == result["retrain"]["samples"]
+
+
+def test_run_stops_after_so_many_checks_and_says_what_was_due(place: Path) -> None:
+    result = ratchet("--config", "config.json", "--max-iterations", "1")
+    assert (result.exit_code, "nothing to do" in result.output) == (0, True), result.output
+
+
+def test_the_librarys_own_keys_are_read_from_the_same_file(place: Path) -> None:
+    (place / "ratchet-data").rename(place / "elsewhere")
+    (place / "config.json").write_text(json.dumps(QUICK_START | {"db_path": "elsewhere/ratchet.db"}))
+    assert answer(ratchet("status", "--config", "config.json", "--json"))["usage_stats"]["total"] == 120
+
+
+@pytest.mark.parametrize(
+    ("trainer", "message"),
+    [
+        ({"kind": "callable", "callable": "no_such_module:train"}, "can not be imported"),
+        ({"kind": "command", "command": ["train"]}, "needs `ratchet serve`"),
+    ],
+)
+def test_a_trainer_that_can_not_be_called_is_a_configuration_error(
+    place: Path, trainer: dict[str, Any], message: str
+) -> None:
+    (place / "config.json").write_text(json.dumps(QUICK_START | {"trainer": trainer}))
+    result = ratchet("--config", "config.json", "--trigger")
+    assert (result.exit_code, message in result.output) == (3, True), result.output
+
+
+def test_beside_a_running_server_the_loop_is_not_started_twice(place: Path) -> None:
+    (place / "ratchet-data" / "run").mkdir()
+    addresses = place / "ratchet-data" / "run" / "addresses.json"
+    addresses.write_text(json.dumps({"admin": "http://127.0.0.1:1", "pid": os.getpid()}))
+    result = ratchet("--config", "config.json")
+    assert (result.exit_code, "its loop with it" in result.output) == (1, True)
+    addresses.write_text(json.dumps({"admin": "http://127.0.0.1:1", "pid": 2**22 + 1}))
+    assert ratchet("--config", "config.json", "--max-iterations", "1").exit_code == 0
+
+
+def test_nothing_logged_yet_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = ratchet("--status")
+    assert (result.exit_code, "no usage database" in result.output) == (4, True)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_loop_cleanly(place: Path, number: signal.Signals) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONUNBUFFERED": "1"}
+    command = [sys.executable, "-m", "proxy", "loop", "--config", "config.json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        assert "nothing to do" in process.stdout.readline()
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 0

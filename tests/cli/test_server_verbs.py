@@ -1,0 +1,136 @@
+"""Verbs that talk to a running server: feedback and status."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.applications import Starlette
+from typer.testing import CliRunner, Result
+
+from proxy.cli.app import app
+from proxy.config.serving import SpoolConfig
+from proxy.metrics.shared import SharedCounters
+from proxy.spool import SpoolWriter
+from proxy.spool.frames import iter_frames
+from proxy.web.admin import AdminServices, create_admin_app
+from proxy.web.public import FEEDBACK_COUNTERS, create_public_app
+from tests.harness.install import Install
+from tests.harness.webserver import serving_in_thread
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Install:
+    return Install(tmp_path / "data")
+
+
+def ratchet(install: Install, *args: str) -> Result:
+    return CliRunner().invoke(app, [*args, "--data-dir", str(install.root)], env={"COLUMNS": "200"})
+
+
+def vote(install: Install, *args: str) -> tuple[Result, list[dict[str, Any]]]:
+    """`ratchet feedback` against a real side app; the result, and the votes that are then in its spool."""
+    spool = SpoolWriter(install.root / "spool", SpoolConfig())
+    counters = SharedCounters(install.root / "stats", FEEDBACK_COUNTERS)
+    side = create_public_app(install.config, spool, install.ids, counters, install.clock)
+    with serving_in_thread(side) as url:
+        result = ratchet(install, "feedback", *args, "--url", url)
+    spool.close()
+    counters.close()
+    segments = sorted(install.root.glob("spool/*/*.seg"))
+    return result, [
+        vote for path in segments for frame, _ in iter_frames(path.read_bytes()) for vote in frame.meta["votes"]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "feedback"), [("good", 1), ("bad", -1), ("-1", -1), ("neutral", 0), ("retract", None)]
+)
+def test_a_vote_by_the_id_that_lists_show(install: Install, word: str, feedback: int | None) -> None:
+    record = install.record()
+    result, [kept] = vote(install, record.id, word, "--comment", "hm")
+    assert result.exit_code == 0, result.output
+    assert (kept["id"], kept["feedback"], kept["source"], kept["comment"]) == (record.id, feedback, "cli", "hm")
+
+
+def test_a_refusal_says_why_and_fails(install: Install) -> None:
+    result, votes = vote(install, "chatcmpl-1", "good")
+    assert (result.exit_code, votes) == (1, [])
+    assert "not a record id" in result.output
+
+
+def test_a_word_that_is_no_vote_is_wrong_usage(install: Install) -> None:
+    assert ratchet(install, "feedback", "x", "great").exit_code == 2
+
+
+def test_no_server_is_told_apart_from_a_refusal(install: Install) -> None:
+    for verb in (["feedback", "x", "good", "--url"], ["status", "--admin-url"]):
+        result = ratchet(install, *verb, "http://127.0.0.1:1")
+        assert (result.exit_code, "no server answers" in result.output) == (4, True)
+
+
+STATUS = {
+    "phase": {"name": "testing", "since": 1.7e9, "reason": "run-1 is deployed", "paused": True},
+    "next": {"action": None, "held": {"action": "Promote"}, "reasons": ["48 h are not over"], "wake_at": 1.7e9},
+    "champion": {"id": 1, "name": "base", "healthy": True},
+    "challenger": {"id": 2, "name": "run-1", "healthy": False},
+    "previous": None,
+    "run": {"id": "run-1", "trigger": "manual", "status": "done", "progress": 0.5, "message": "epoch 2"},
+    "triggers": {
+        "hold": "cool-down",
+        "progress": [
+            {"name": "sample_count", "enabled": True, "value": 250, "target": 1000, "fraction": 0.25, "reason": "few"},
+        ],
+    },
+    "experiment": {
+        "id": 3, "share": 0.1, "started_at": 1.7e9, "assessment": {"verdict": "continue", "reasons": ["not sure yet"]},
+    },
+    "notes": ["the clock went back"],
+}  # fmt: skip
+
+
+def admin_app(install: Install, status: Mapping[str, Any]) -> Starlette:
+    async def answer() -> Mapping[str, Any]:
+        return status
+
+    return create_admin_app(
+        AdminServices(
+            config=install.config,
+            clock=install.clock,
+            keys=install.keys,
+            metrics=lambda accept: (b"", "text/plain"),
+            status=answer,
+            health=lambda: {"status": "ok"},
+            store=lambda: None,
+        )
+    )
+
+
+def test_status_for_people_says_everything_that_matters(install: Install) -> None:
+    with serving_in_thread(admin_app(install, STATUS)) as url:
+        text = ratchet(install, "status", "--admin-url", url).output
+    said_by_status = [
+        "testing", "(paused)", "run-1 is deployed", "base", "not healthy", "Promote", "48 h are not over",
+        "sample_count", "few", "cool-down", "10 %", "continue", "not sure yet", "clock went back",
+    ]  # fmt: skip
+    for said in said_by_status:
+        assert said in text, said
+
+
+def test_status_for_programs_is_the_document(install: Install) -> None:
+    with serving_in_thread(admin_app(install, STATUS)) as url:
+        assert json.loads(ratchet(install, "status", "--admin-url", url, "--json").stdout) == STATUS
+
+
+def test_status_of_a_server_without_a_loop_is_short_not_a_crash(install: Install) -> None:
+    with serving_in_thread(admin_app(install, {"problem": "the store is away"})) as url:
+        result = ratchet(install, "status", "--admin-url", url)
+    assert (result.exit_code, "the store is away" in result.output) == (0, True)
+
+
+def test_the_running_server_is_found_by_the_addresses_it_wrote_down(install: Install) -> None:
+    with serving_in_thread(admin_app(install, STATUS)) as url:
+        (install.root / "run").mkdir()
+        (install.root / "run" / "addresses.json").write_text(json.dumps({"public": None, "admin": url}))
+        assert ratchet(install, "status", "--json").exit_code == 0

@@ -1,0 +1,93 @@
+"""`ratchet simulate`: other settings on stored traffic, answered by the functions that decide in earnest."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from proxy import ContinuousLearningLoop, LoopConfig, TriggerConfig
+from proxy.cli.app import app
+from proxy.clock import ManualClock, SystemClock
+
+SUBJECTS = (
+    "tides",
+    "glaciers",
+    "violins",
+    "comets",
+    "bridges",
+    "saffron",
+    "lighthouses",
+    "fjords",
+    "meadows",
+    "anchors",
+)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three days ago 150 good answers in three hours, then one look of a loop that wants 100: it prepared data."""
+    root = tmp_path_factory.mktemp("simulate") / "data"
+    clock = ManualClock(SystemClock().now() - 3 * 86_400)
+    config = LoopConfig(
+        db_path=str(root / "ratchet.db"),
+        output_dir=str(root / "training"),
+        models_dir=str(root / "models"),
+        trigger_config=TriggerConfig(min_new_samples=100),
+    )
+    with ContinuousLearningLoop(config, clock=clock) as loop:
+        for n in range(150):
+            topic = f"{SUBJECTS[n % 10]} and {SUBJECTS[n // 10 % 10]} number {n * n}"
+            loop.log_usage(f"What about {topic}?", f"All of {topic}.", "champion", quality_score=0.9, user=f"u{n}")
+            clock.advance(72.0)
+        assert loop.run_iteration()["retrain"]["status"] == "data_prepared"
+    return root
+
+
+def simulate(data: Path, *args: str) -> Any:
+    result = CliRunner().invoke(app, ["simulate", "--data-dir", str(data), "--json", *args])
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def setting(samples: int) -> tuple[str, str]:
+    return "--set", f"trigger_config.min_new_samples={samples}"
+
+
+def test_a_lower_bar_retrains_on_paper_with_the_samples_it_would_have_had(data: Path) -> None:
+    document = simulate(data, *setting(110))
+    [retrain] = document["retrains"]
+    assert retrain["trigger"] == "sample_count"
+    assert 110 <= retrain["new_quality_samples"] <= 150
+    assert 100 <= retrain["kept"] <= retrain["new_quality_samples"]
+    assert document["since"] < retrain["at"] <= document["since"] + 4 * 3600
+
+
+def test_a_higher_bar_retrains_never_and_would_have_decided_otherwise(data: Path) -> None:
+    document = simulate(data, *setting(5000), "--scan", "0")
+    assert document["retrains"] == []
+    assert "PrepareData" in [other["was"] for other in document["different"]]
+    assert {other["would_be"] for other in document["different"]} == {"Hold"}
+
+
+def test_the_settings_that_were_in_force_decide_as_they_did(data: Path) -> None:
+    document = simulate(data, *setting(100), "--scan", "0")
+    assert document["decisions"] > 0
+    assert document["different"] == []
+
+
+def test_a_schedule_comes_round(data: Path) -> None:
+    document = simulate(data, *setting(5000), "--set", "trigger_config.schedule_interval_hours=25", "--scan", "0")
+    assert [retrain["trigger"] for retrain in document["retrains"]] == ["schedule", "schedule"]
+
+
+def test_for_people_it_is_a_table(data: Path) -> None:
+    args = ["simulate", "--data-dir", str(data), *setting(5000)]
+    text = CliRunner().invoke(app, args, env={"COLUMNS": "200"}).output
+    assert all(said in text for said in ("0 retrains in", "PrepareData → Hold")), text
+
+
+def test_a_time_without_traffic_is_said(data: Path) -> None:
+    text = CliRunner().invoke(app, ["simulate", "--data-dir", str(data), "--since", "1h"]).output
+    assert "nothing is stored from that time" in text

@@ -1,0 +1,135 @@
+"""data preview, data export and power, on a real store."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from proxy.cli.app import app
+from proxy.clock import ManualClock, SystemClock
+from tests.harness.install import Install
+
+SUBJECTS = ("tides", "glaciers", "violins", "comets", "bridges", "saffron", "lighthouses", "fjords")
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Install:
+    return Install(tmp_path / "data", clock=ManualClock(SystemClock().now() - 7200))
+
+
+def ratchet(install: Install, *args: str) -> Result:
+    return CliRunner().invoke(app, [*args, "--data-dir", str(install.root)], env={"COLUMNS": "200"})
+
+
+def fill(install: Install) -> None:
+    """Eight good answers, a bad one, and a duplicate."""
+    good = [
+        install.record(
+            user=f"user-{n}", query=f"Tell me about {word}", response=f"What there is to say about {word}: {n}."
+        )
+        for n, word in enumerate(SUBJECTS)
+    ]
+    bad = install.record(user="ann", query="Say it badly", response="No.", quality=0.1)
+    twin = install.record(user="eve", query="Tell me about tides", response="What there is to say about tides: 0.")
+    asyncio.run(install.fill([*good, bad, twin], [install.vote(record, 1) for record in good[:4]]))
+
+
+def test_preview_says_what_would_be_kept_and_why_not_the_rest(install: Install) -> None:
+    fill(install)
+    document = json.loads(ratchet(install, "data", "preview", "--json").stdout)
+    assert (document["seen"], document["kept"], sum(document["dropped"].values())) == (10, 8, 2)
+    text = ratchet(install, "data", "preview", "--show", "1").output
+    assert all(said in text for said in ("seen", "dropped: ", "kept", "messages"))
+
+
+def test_export_writes_the_training_file_and_its_manifest_once(install: Install, tmp_path: Path) -> None:
+    fill(install)
+    folder = tmp_path / "out" / "first"
+    result = ratchet(install, "data", "export", str(folder), "--json")
+    assert result.exit_code == 0, result.output
+    manifest = json.loads(result.stdout)
+    lines = [json.loads(line) for line in (folder / "data.jsonl").read_text().splitlines()]
+    assert len(lines) == manifest["samples"] > 0
+    assert manifest["samples"] + manifest["holdout_samples"] == 8
+    assert json.loads((folder / "manifest.json").read_text())["sha256"] == manifest["sha256"]
+    again = ratchet(install, "data", "export", str(folder))
+    assert (again.exit_code, "holds an export already" in again.output) == (2, True)
+
+
+def test_power_for_given_traffic_says_what_it_assumes(install: Install) -> None:
+    result = ratchet(install, "power", "--requests-per-day", "20000", "--users", "2000", "--gain", "0.1", "--json")
+    document = json.loads(result.stdout)
+    by_gain = {answer["gain"]: answer["days"] for answer in document["answers"]}
+    assert document["assumed"] is True
+    assert by_gain[0.2] < by_gain[0.1]
+    text = ratchet(install, "power", "--requests-per-day", "20000", "--users", "2000").output
+    assert all(
+        said in text for said in ("assumed", "+5%", "20,000 requests a day by 2,000 users", "challenger at 10 %")
+    )
+
+
+def test_a_larger_share_needs_fewer_days(install: Install) -> None:
+    def days(share: str) -> float:
+        args = ("power", "--requests-per-day", "20000", "--users", "2000", "--share", share, "--gain", "0.1", "--json")
+        answers = json.loads(ratchet(install, *args).stdout)["answers"]
+        return float(next(answer["days"] for answer in answers if answer["gain"] == 0.1))
+
+    assert days("0.5") < days("0.1")
+
+
+def test_power_backwards_gives_the_gain_that_so_many_days_show(install: Install) -> None:
+    def gain(days: str) -> float:
+        args = ("power", "--requests-per-day", "20000", "--users", "2000", "--days", days, "--json")
+        return float(json.loads(ratchet(install, *args).stdout)["detectable_gain"])
+
+    assert 0 < gain("28") < gain("7")
+
+
+def test_power_takes_the_traffic_from_the_store_where_it_has_some(install: Install) -> None:
+    fill(install)
+    document = json.loads(ratchet(install, "power", "--users", "8", "--json").stdout)
+    assert document["traffic"]["requests_per_day"] == pytest.approx(10 / 7)
+    rates = {metric["metric"]: metric["per_request"] for metric in document["metrics"]}
+    assert rates["positive"] == pytest.approx(0.4)
+
+
+def test_power_without_numbers_says_which_ones_to_give(install: Install) -> None:
+    result = ratchet(install, "power")
+    assert (result.exit_code, "--requests-per-day and --users" in result.output) == (2, True)
+
+
+def days_ago(install: Install, days: float) -> None:
+    install.clock.advance(-days * 86_400)
+
+
+def test_archive_then_build_from_the_archive_alone(install: Install, tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="the archive needs the extra `archive`")
+    days_ago(install, 3)
+    fill(install)
+    archive = str(tmp_path / "archive")
+    nothing = ratchet(install, "data", "export", str(tmp_path / "none"), "--from", archive)
+    assert (nothing.exit_code, "data archive" in nothing.output) == (5, True)
+    days = json.loads(ratchet(install, "data", "archive", archive, "--json").stdout)
+    assert ({day["state"] for day in days}, sum(day["records"] for day in days)) == ({"written"}, 10)
+    again = ratchet(install, "data", "archive", archive)
+    assert (again.exit_code, "0 of" in again.output, "10 records" in again.output) == (0, True, True)
+
+    stored = json.loads(ratchet(install, "data", "export", str(tmp_path / "a" / "x"), "--json").stdout)
+    (install.root / "ratchet.db").unlink()
+    result = ratchet(install, "data", "export", str(tmp_path / "b" / "x"), "--from", archive, "--json")
+    assert result.exit_code == 0, result.output
+    archived = json.loads(result.stdout)
+    assert (archived["sha256"], archived["dropped"]) == (stored["sha256"], stored["dropped"])
+    preview = json.loads(ratchet(install, "data", "preview", "--from", archive, "--json").stdout)
+    assert (preview["seen"], preview["kept"]) == (10, 8)
+
+
+def test_another_format_for_one_export(install: Install, tmp_path: Path) -> None:
+    fill(install)
+    result = ratchet(install, "data", "export", str(tmp_path / "x"), "--format", "alpaca", "--json")
+    assert json.loads(result.stdout)["format_type"] == "alpaca"
+    assert {"instruction", "input", "output"} <= json.loads(
+        (tmp_path / "x/data.jsonl").read_text().splitlines()[0]
+    ).keys()

@@ -1,0 +1,148 @@
+"""Where settings come from, which source wins, and what the quick start's own file gives."""
+
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from proxy.config import Config, LoopConfig, fingerprint, load_config, parse_as, parse_config, public_document
+from proxy.errors import ConfigError
+
+QUICK_START = """{
+  "check_interval_seconds": 3600,
+  "trigger_config": {"min_new_samples": 1000, "schedule_interval_hours": 168},
+  "generator_config": {"min_quality_score": 0.7, "min_user_feedback": 1},
+  "ab_test_config": {"initial_challenger_traffic": 0.1, "promotion_threshold": 0.05}
+}"""
+
+
+def test_nothing_given_is_the_defaults() -> None:
+    assert load_config() == Config()
+
+
+def test_the_quick_starts_config_json_works_as_it_stands(tmp_path: Path) -> None:
+    file = tmp_path / "config.json"
+    file.write_text(QUICK_START)
+    config = load_config(file)
+    assert config.generator_config.min_user_feedback == 1
+    assert config.ab_test_config.initial_challenger_traffic == 0.1
+    assert config.check_interval_seconds == 3600.0
+
+
+def test_the_library_reads_the_same_tables() -> None:
+    settings = parse_as(LoopConfig, json.loads(QUICK_START) | {"db_path": "usage.db"})
+    assert settings.db_path == "usage.db"
+    assert settings.trigger_config.min_new_samples == 1000
+
+
+def test_toml_and_json_give_the_same(tmp_path: Path) -> None:
+    (tmp_path / "a.toml").write_text('[server]\nport = 9000\n[sticky]\nheaders = ["x-tenant"]\n')
+    (tmp_path / "a.json").write_text('{"server": {"port": 9000}, "sticky": {"headers": ["x-tenant"]}}')
+    assert load_config(tmp_path / "a.toml") == load_config(tmp_path / "a.json")
+
+
+def test_command_line_beats_environment_beats_file(tmp_path: Path) -> None:
+    file = tmp_path / "c.toml"
+    file.write_text('[server]\nport = 1\nworkers = 1\nhost = "::1"\n')
+    config = load_config(
+        file,
+        {"server.port": 3, "server.workers": None},
+        {"RATCHET_SERVER__PORT": "2", "RATCHET_SERVER__WORKERS": "2"},
+    )
+    assert (config.server.port, config.server.workers, config.server.host) == (3, 2, "::1")
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "path", "value"),
+    [
+        ("RATCHET_CHECK_INTERVAL_SECONDS", "60", "check_interval_seconds", 60.0),
+        ("RATCHET_ENABLE_AB_TESTING", "off", "enable_ab_testing", False),
+        ("RATCHET_STICKY__HEADERS", "x-a, x-b", "sticky.headers", ("x-a", "x-b")),
+        ("RATCHET_STICKY__HEADERS", '["x-a"]', "sticky.headers", ("x-a",)),
+        ("RATCHET_TRAINER__OPTIONS", '{"gpu": "1"}', "trainer.options", {"gpu": "1"}),
+        ("RATCHET_GENERATOR_CONFIG__MIN_QUALITY_SCORE", "none", "generator_config.min_quality_score", None),
+        ("RATCHET_STORE__RETENTION__BODIES_DAYS", "7", "store.retention.bodies_days", 7.0),
+        ("RATCHET_CHAMPION__NAME", "1e3", "champion.name", "1e3"),
+    ],
+)
+def test_environment_text_takes_the_type_of_its_key(name: str, text: str, path: str, value: object) -> None:
+    config: object = load_config(environ={name: text})
+    for part in path.split("."):
+        config = getattr(config, part)
+    assert config == value
+
+
+def test_other_ratchet_variables_are_left_alone_but_misspelt_settings_are_not() -> None:
+    assert load_config(environ={"RATCHET_FULL": "1"}) == Config()
+    with pytest.raises(ConfigError, match=r"RATCHET_SEVER__PORT.*did you mean RATCHET_SERVER__PORT\?"):
+        load_config(environ={"RATCHET_SEVER__PORT": "1"})
+
+
+def test_a_bad_environment_value_names_its_variable() -> None:
+    with pytest.raises(ConfigError, match=r"server\.port: .*\(from RATCHET_SERVER__PORT\)"):
+        load_config(environ={"RATCHET_SERVER__PORT": "http"})
+
+
+def test_secrets_come_from_files_without_their_last_line_break(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cret\n")
+    config = load_config(environ={"RATCHET_ADMIN__TOKEN_FILE": str(tmp_path / "token")})
+    assert config.admin.token == "s3cret"
+    assert "s3cret" not in repr(config)
+
+
+@pytest.mark.parametrize(
+    ("content", "also", "message"),
+    [
+        (None, {}, r"admin\.token_file: .*can not be read"),
+        ("", {}, r"admin\.token_file: .*is empty"),
+        ("x", {"RATCHET_ADMIN__TOKEN": "y"}, r"admin\.token_file: is set, and so is admin\.token"),
+    ],
+)
+def test_a_secret_file_that_can_not_be_used_is_named(
+    tmp_path: Path, content: str | None, also: dict[str, str], message: str
+) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(ConfigError, match=message):
+        load_config(environ={"RATCHET_ADMIN__TOKEN_FILE": str(file), **also})
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("c.toml", "server.port = ", "not valid TOML"),
+        ("c.json", "{", "not valid JSON"),
+        ("c.json", '{"server": {"port": 1, "port": 2}}', "'port' appears twice"),
+        ("c.json", "[1]", "holds a list"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, name: str, text: str, message: str) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(tmp_path / name)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: can not be read"):
+        load_config(tmp_path / "nowhere.toml")
+
+
+def test_the_fingerprint_follows_settings_but_does_not_reveal_secrets() -> None:
+    base = parse_config({"admin": {"token": "one"}})
+    assert fingerprint(base) == fingerprint(parse_config({"admin": {"token": "two"}}))
+    assert fingerprint(base) != fingerprint(parse_config({}))
+    assert fingerprint(base) != fingerprint(replace(base, check_interval_seconds=1.0))
+    assert public_document(base)["admin"]["token"] == "***"
+
+
+def test_the_public_document_can_be_read_back() -> None:
+    config = parse_config({"server": {"port": 9000}, "generator_config": {"min_quality_score": None}})
+    assert parse_config(json.loads(json.dumps(public_document(config)))) == config
+
+
+def test_a_configuration_travels_to_another_process() -> None:
+    config = parse_config({"admin": {"token": "one"}})
+    assert pickle.loads(pickle.dumps(config)) == config

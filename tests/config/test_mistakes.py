@@ -1,0 +1,161 @@
+"""Every mistake stops the start, all of them at once, each with its key, the value, the reason and the remedy."""
+
+import dataclasses
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.config import Config, check_serving, parse_config
+from proxy.config.parse import keys, optional
+from proxy.config.ranges import RANGES, Interval
+from proxy.errors import ConfigError
+
+
+def nested(path: str, value: Any) -> dict[str, Any]:
+    """`value` at the dotted `path`, as plain data."""
+    for part in reversed(path.split(".")):
+        value = {part: value}
+    return value
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"server": {"prt": 1}}, "server.prt: unknown key; did you mean server.port?"),
+        ({"port": 1}, "port: unknown key; did you mean server.port or admin.port?"),
+        ({"ab_test_config": {"guardrails": {"zz": 1}}}, "ab_test_config.guardrails.zz: unknown key"),
+        ({"server": {"port": "80"}}, 'server.port: "80" is not a whole number; for example port = 8080'),
+        ({"server": {"port": True}}, "server.port: true is not a whole number"),
+        ({"server": {"port": 80.5}}, "server.port: 80.5 is not a whole number"),
+        ({"server": 7}, "server: 7 is not a table; write [server] and its keys below"),
+        ({"server": {"host": None}}, "server.host: null is not a text in quotes"),
+        ({"enable_ab_testing": "yes"}, 'enable_ab_testing: "yes" is not true or false'),
+        ({"check_interval_seconds": float("nan")}, "check_interval_seconds: nan is not a number"),
+        ({"check_interval_seconds": 0}, "check_interval_seconds: 0 is too small (seconds); write more than 0"),
+        ({"sticky": {"headers": "x-user"}}, 'sticky.headers: "x-user" is not a list of texts'),
+        ({"trainer": {"options": {"a": 1}}}, "trainer.options: {'a': 1} is not a table of texts"),
+        ({"spool": {"fsync": "allways"}}, "is not one of interval, always, never; did you mean always?"),
+        ({"ab_test_config": {"initial_challenger_traffic": 1.5}},
+         "ab_test_config.initial_challenger_traffic: 1.5 is too large (a share of users, 0 to 1"),
+        ({"ab_test_config": {"min_duration_hours": 800}}, "is more than max_duration_hours (720); no test could end"),
+        ({"ab_test_config": {"quality_weight": 0, "feedback_weight": 0, "latency_weight": 0}},
+         "all three weights are 0"),
+        ({"generator_config": {"include_existing_data": True}}, "existing_data_path is not set"),
+        ({"server": {"tls_cert_file": "a.pem"}}, "server.tls_key_file: not set, although tls_cert_file is"),
+        ({"server": {"data_dir": ""}}, "server.data_dir: empty"),
+        ({"admin": {"host": "0.0.0.0"}}, 'admin.host: "0.0.0.0" can be reached from other machines'),
+        ({"admin": {"host": "0.0.0.0", "token": ""}}, "admin.host: "),
+        ({"admin": {"host": "example.com"}}, "admin.host: "),
+        ({"admin": {"metrics_need_token": True}}, "admin.metrics_need_token: true, but there is no admin.token"),
+        ({"admin": {"port": 8080}}, "admin.port: 8080 is server.port, too"),
+        ({"admin": {"token": "a b\n"}}, "admin.token: has spaces around it"),
+        ({"admin": {"token": 5}}, "admin.token: the value is not a text"),
+        ({"spool": {"max_bytes": 65536}}, "spool.segment_bytes: 67108864 is more than spool.max_bytes (65536)"),
+        ({"champion": {"url": "localhost:8000"}}, "champion.url: "),
+        ({"champion": {"url": "http://h:x"}}, "champion.url: "),
+        ({"champion": {"url": "http://h/?a=1"}}, "has a query or fragment"),
+        ({"champion": {"url": "http://u:p@h"}}, "has a user name or password in it"),
+        ({"champion": {"api_key_header": "x key"}}, "champion.api_key_header: \"x key\" is no header name"),
+        ({"notify": {"urls": ["ftp://h"]}}, "notify.urls: "),
+        ({"feedback": {"cors_origins": ["chat.example.com"]}}, "feedback.cors_origins: "),
+        ({"feedback": {"cors_origins": ["https://chat.example.com/"]}}, "feedback.cors_origins: "),
+        ({"capture": {"redaction": {"patterns": ["("]}}}, "capture.redaction.patterns: \"(\" is no regular expression"),
+        ({"capture": {"redaction": {"callable": "module"}}}, "is not of the form package.module:function"),
+        ({"capture": {"query_pointers": ["a"]}}, "capture.query_pointers: \"a\" is no JSON pointer"),
+        ({"capture": {"skip_paths": ["health"]}}, "capture.skip_paths: \"health\" is no path"),
+        ({"store": {"url": "mysql://u:p@h/d"}}, "store.url: is neither sqlite:///"),
+        ({"trainer": {"kind": "callable"}}, "trainer.callable: not set, although trainer.kind is callable"),
+        ({"trainer": {"kind": "command"}}, "trainer.command: not set"),
+        ({"trainer": {"kind": "http"}}, "trainer.url: not set"),
+        ({"deployer": {"kind": "command"}}, "deployer.command: not set"),
+        ({"deployer": {"kind": "vllm_lora"}}, "deployer.url: not set"),
+    ],
+)  # fmt: skip
+def test_the_message_names_key_value_reason_and_remedy(data: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        parse_config(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"admin": {"host": "0.0.0.0", "token": "t"}},
+        {"admin": {"host": "0.0.0.0", "enabled": False}},
+        {"admin": {"host": "127.0.0.2"}},
+        {"admin": {"host": "::1", "port": 8080}},
+        {"server": {"port": 0}, "admin": {"port": 0}},
+        {"deployer": {"kind": "vllm_lora", "urls": ["http://a", "http://b"]}},
+        {"notify": {"urls": ["https://hooks.example.com/x?token=1"]}},
+        {"feedback": {"cors_origins": ["*", "http://localhost:3000"]}},
+        {"server": {"port": 9000.0}},
+        {"generator_config": {"min_quality_score": "none", "max_samples": None}},
+        {"store": {"url": "postgresql://u:p@h/d"}},
+    ],
+)
+def test_what_is_sound_passes(data: dict[str, Any]) -> None:
+    assert isinstance(parse_config(data), Config)
+
+
+def test_all_problems_are_reported_at_once_under_the_files_name() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"server": {"prt": 1, "port": "x"}, "ab_test_config": {"alpha": 2}}, source="ratchet.toml")
+    head, *problems = str(caught.value).split("\n")
+    assert head == "ratchet.toml: 3 problems"
+    assert [line.split(":")[0].strip() for line in problems] == ["server.prt", "server.port", "ab_test_config.alpha"]
+
+
+def test_a_secret_never_appears_in_a_message() -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_config({"admin": {"token": "hunter2 "}, "store": {"url": "mysql://u:hunter2@h/d"}})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_serving_needs_a_champion() -> None:
+    with pytest.raises(ConfigError, match=r"champion\.url: not set.*--champion"):
+        check_serving(parse_config({}))
+    check_serving(parse_config({"champion": {"url": "http://127.0.0.1:8000"}}))
+
+
+def test_every_number_has_exactly_one_range() -> None:
+    numbers = [key.path for key in keys(Config) if (optional(key.hint) or key.hint) in (int, float)]
+    ranged = [path for paths in RANGES.values() for path in paths]
+    assert sorted(ranged) == sorted(numbers)
+
+
+@pytest.mark.parametrize("path", [path for paths in RANGES.values() for path in paths])
+def test_each_range_is_enforced_at_its_ends(path: str) -> None:
+    interval = next(interval for interval, paths in RANGES.items() if path in paths)
+    low = float(interval.text[1:-1].split(",")[0])
+    with pytest.raises(ConfigError, match=re.escape(f"{path}: ")):
+        parse_config(nested(path, low if interval.text[0] == "(" else low - 1))
+
+
+@given(value=st.floats(allow_nan=False))
+def test_an_interval_contains_what_its_notation_says(value: float) -> None:
+    assert (Interval("(0, 1]", "m").complaint(value) is None) == (0 < value <= 1)
+    assert (Interval("[0, 1)", "m").complaint(value) is None) == (0 <= value < 1)
+    assert (Interval("[0, inf)", "m").complaint(value) is None) == (value >= 0)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@given(path=st.sampled_from([key.path for key in keys(Config)]), value=json_values)
+def test_any_value_anywhere_is_accepted_or_refused_by_name_but_never_crashes(path: str, value: object) -> None:
+    problem = _problem(nested(path, value))
+    assert problem is None or path.split(".")[0] in problem
+
+
+def _problem(data: dict[str, Any]) -> str | None:
+    try:
+        assert dataclasses.is_dataclass(parse_config(data))
+    except ConfigError as exc:
+        return str(exc)
+    return None

@@ -1,0 +1,164 @@
+"""The statistics of an experiment are exact: however records and votes came, they equal those worked out at once."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from policies.estimates import METRICS, Moments, UserTotals
+from policies.records import Arm, Outcome
+from proxy.clock import ManualClock
+from proxy.store.control import Experiment, Transition
+from proxy.store.keys import random_user_key
+from proxy.store.store import Store
+from proxy.store.values import IngestBatch, NewRecord, NewVote, RecordFlag
+from tests.harness.exchanges import exchange, vote
+
+L95_S = 2.0
+
+
+async def start_experiment(store: Store, experiment_id: int = 1, icc: float = 0.1) -> None:
+    lease = await store.leases.acquire("loop", "test", ttl_s=60)
+    assert lease is not None
+    made = Experiment(
+        id=experiment_id,
+        champion_model_id=1,
+        challenger_model_id=2,
+        salt="00",
+        share=0.5,
+        frozen={"l95_s": L95_S, "icc": icc},
+    )
+    await store.transition(Transition(fence=lease.fence, experiments=(made,)))
+
+
+def expected(records: list[NewRecord], votes: list[NewVote], arm: Arm, icc: float = 0.1) -> Moments:
+    """The moments worked out the slow way: every user's totals from the final state of everything."""
+    final = {}
+    for ballot in sorted(votes, key=lambda v: v.fid):
+        final[ballot.record_id, ballot.source] = ballot
+    totals: dict[int, UserTotals] = {}
+    for record in records:
+        if record.arm != arm:
+            continue
+        cast = [v.feedback for (of, _), v in final.items() if of == record.id and v.feedback is not None]
+        answered = record.outcome == Outcome.OK and 200 <= record.status < 400
+        failed = record.status >= 500 or record.outcome in (Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT)
+        seconds = record.duration_us / 1e6
+        seen = {
+            "quality": (record.quality is not None, record.quality or 0.0),
+            "positive": (cast.count(1) + cast.count(-1), cast.count(1)),
+            "latency": (answered, seconds * answered),
+            "error": (1, failed or bool(record.flags & RecordFlag.FALLBACK)),
+            "slow": (answered, answered and seconds > L95_S),
+            "voted": (1, bool(cast)),
+        }
+        key = record.user_hash if record.user_hash is not None else random_user_key(record.id)
+        gain = UserTotals(n=tuple(float(seen[m][0]) for m in METRICS), s=tuple(float(seen[m][1]) for m in METRICS))
+        totals[key] = totals.get(key, UserTotals()).plus(gain)
+    moments = Moments()
+    for user in totals.values():
+        moments = moments.replaced(None, user.vector(icc))
+    return moments
+
+
+def close(got: Moments, want: Moments) -> bool:
+    return (
+        got.users == want.users
+        and got.sums == pytest.approx(want.sums, abs=1e-9)
+        and got.products == pytest.approx(want.products, abs=1e-8)
+    )
+
+
+async def test_one_users_two_requests_by_hand(store: Store, clock: ManualClock) -> None:
+    """Two requests of one user: 1 s and 3 s (slow), scores 0.5 and 1, one thumb up. w(2) = 2/1.1, w(1) = 1."""
+    await start_experiment(store)
+    rng, now_us = random.Random(1), int(clock.now() * 1e6)
+    common = {"experiment_id": 1, "epoch": 1, "user_hash": 5, "arm": Arm.CHALLENGER}
+    first = exchange(now_us, rng, duration_us=1_000_000, quality=0.5, **common)
+    second = exchange(now_us, rng, duration_us=3_000_000, quality=1.0, **common)
+    ballot = vote(first.id, now_us, rng)
+    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=(first, second), votes=(ballot,)))
+    stats = await store.arm_stats(1, 1)
+    assert (stats[Arm.CHAMPION].requests, stats[Arm.CHAMPION].moments) == (0, Moments())
+    assert stats[Arm.CHALLENGER].requests == 2
+    w = 2 / 1.1
+    by_hand = (w * 0.75, w, 1.0, 1.0, w * 2.0, w, 0.0, w, w * 0.5, w, w * 0.5, w)
+    assert stats[Arm.CHALLENGER].moments.sums == pytest.approx(by_hand)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 10_000))
+async def test_any_order_gives_the_same_moments(store: Store, clock: ManualClock, seed: int) -> None:
+    rng, now_us = random.Random(seed), int(clock.now() * 1e6)
+    experiment_id = rng.getrandbits(30) + 2
+    await start_experiment(store, experiment_id, icc=0.2)
+    records = [
+        exchange(
+            now_us + i,
+            rng,
+            experiment_id=experiment_id,
+            epoch=4,
+            arm=Arm(rng.randrange(2)),
+            user_hash=rng.choice((None, 1, 2, 3, 4)),
+            status=rng.choice((200, 200, 404, 503)),
+            outcome=rng.choice((Outcome.OK, Outcome.OK, Outcome.TIMEOUT, Outcome.CLIENT_DISCONNECT)),
+            quality=rng.choice((None, 0.0, 0.5, 1.0)),
+            flags=rng.choice((RecordFlag.NONE, RecordFlag.FALLBACK)),
+            aliases=(),
+        )
+        for i in range(12)
+    ]
+    votes = [
+        vote(rng.choice(records).id, now_us + i, rng, source=rng.choice("ab"), feedback=rng.choice((1, -1, 0)))
+        for i in range(15)
+    ]
+    arrivals: list[NewRecord | NewVote] = rng.sample([*records, *votes], len(records) + len(votes))
+    while arrivals:
+        part, arrivals = arrivals[: rng.randint(1, 9)], arrivals[rng.randint(1, 9) :]
+        arrivals = [a for a in [*arrivals] if a not in part]
+        batch = IngestBatch(
+            writer="",
+            segment=0,
+            offset=0,
+            records=tuple(p for p in part if isinstance(p, NewRecord)),
+            votes=tuple(p for p in part if isinstance(p, NewVote)),
+        )
+        await store.apply(batch)
+    await store.apply(IngestBatch(writer="", segment=0, offset=0, records=tuple(records), votes=tuple(votes)))
+    stats = await store.arm_stats(experiment_id, 4)
+    for arm in Arm:
+        assert stats[arm].requests == sum(record.arm == arm for record in records)
+        assert close(stats[arm].moments, expected(records, votes, arm, icc=0.2))
+
+
+async def test_a_deleted_user_leaves_the_moments(store: Store, clock: ManualClock) -> None:
+    await start_experiment(store)
+    rng, now_us = random.Random(3), int(clock.now() * 1e6)
+    records = [
+        exchange(now_us + i, rng, experiment_id=1, epoch=1, user_hash=i % 3, arm=Arm(i % 3 == 0), aliases=())
+        for i in range(12)
+    ]
+    votes = [vote(record.id, now_us, rng) for record in records]
+    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=tuple(votes)))
+    await store.delete_user(1)
+    stats = await store.arm_stats(1, 1)
+    rest = [record for record in records if record.user_hash != 1]
+    for arm in Arm:
+        assert close(stats[arm].moments, expected(rest, votes, arm))
+
+
+async def test_epochs_and_unknown_experiments_are_kept_apart(store: Store, clock: ManualClock) -> None:
+    await start_experiment(store)
+    rng, now_us = random.Random(3), int(clock.now() * 1e6)
+    record = exchange(now_us, rng, experiment_id=1, epoch=1, user_hash=1)
+    others = (
+        replace(record, id=exchange(now_us, rng).id, epoch=2),
+        replace(record, id=exchange(now_us, rng).id, experiment_id=9),
+    )
+    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=(record, *others)))
+    counted = {key: (await store.arm_stats(*key))[Arm.CHAMPION].requests for key in ((1, 1), (1, 2), (9, 1))}
+    assert counted == {(1, 1): 1, (1, 2): 1, (9, 1): 0}

@@ -1,0 +1,149 @@
+"""Questions about stretches of time, checked against the records themselves."""
+
+from __future__ import annotations
+
+import random
+from statistics import mean, quantiles
+
+import pytest
+
+from policies.records import Arm, Outcome
+from proxy.clock import ManualClock
+from proxy.store.store import Store
+from proxy.store.values import IngestBatch, NewRecord, RecordFlag, VoteCounts
+from tests.harness.exchanges import exchange, vote
+
+HOUR_US = 3_600_000_000
+MINUTE_US = 60_000_000
+
+
+async def fill(store: Store, now_us: int, n: int = 300, span_us: int = 6 * HOUR_US) -> list[NewRecord]:
+    """`n` records over the last `span_us`, a few of them errors, a few unscored."""
+    rng = random.Random(11)
+    records = [
+        exchange(
+            now_us - span_us + i * span_us // n,
+            rng,
+            model_id=rng.choice((1, 2)),
+            arm=Arm(i % 2),
+            status=rng.choice((200, 200, 200, 500)),
+            outcome=rng.choice((Outcome.OK, Outcome.OK, Outcome.TIMEOUT)),
+            flags=rng.choice((RecordFlag.NONE, RecordFlag.NONE, RecordFlag.NO_TRAIN, RecordFlag.FALLBACK)),
+            quality=rng.choice((None, 0.2, 0.7, 0.705, 1.0)),
+        )
+        for i in range(n)
+    ]
+    votes = tuple(vote(r.id, now_us, rng, feedback=rng.choice((1, -1, 0))) for r in records[::5])
+    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=votes))
+    return records
+
+
+def time_us(record: NewRecord) -> int:
+    return int(record.id[:12], 16) * 1000
+
+
+def is_sample(record: NewRecord) -> bool:
+    good = record.outcome == Outcome.OK and 200 <= record.status < 300
+    return good and not record.flags & RecordFlag.NO_TRAIN
+
+
+@pytest.mark.parametrize("min_quality", [None, 0.7, 0.71, 1.0])
+async def test_samples_are_counted_from_any_instant(
+    store: Store, clock: ManualClock, min_quality: float | None
+) -> None:
+    now_us = int(clock.now() * 1e6)
+    records = await fill(store, now_us)
+    for since_us in (0, now_us - 5 * HOUR_US, now_us - 3 * HOUR_US - 1234, now_us - 90 * MINUTE_US, now_us):
+        wanted = [
+            r
+            for r in records
+            if is_sample(r)
+            and time_us(r) >= since_us // 1000 * 1000
+            and (min_quality is None or (r.quality is not None and r.quality >= min_quality))
+        ]
+        assert await store.count_quality_samples(since_us, min_quality) == len(wanted)
+
+
+async def test_sums_agree_with_the_records(store: Store, clock: ManualClock) -> None:
+    now_us = int(clock.now() * 1e6)
+    records = await fill(store, now_us)
+    since_us, until_us = (
+        now_us // MINUTE_US * MINUTE_US - 200 * MINUTE_US,
+        now_us // MINUTE_US * MINUTE_US - 20 * MINUTE_US,
+    )
+    inside = [r for r in records if since_us <= time_us(r) < until_us]
+    totals = await store.totals(since_us, until_us)
+    scored = [r.quality for r in inside if r.quality is not None]
+    assert totals.requests == len(inside)
+    assert totals.errors == sum(r.status >= 500 or r.outcome == Outcome.TIMEOUT for r in inside)
+    assert totals.fallbacks == sum(bool(r.flags & RecordFlag.FALLBACK) for r in inside)
+    assert totals.prompt_tokens == sum(r.prompt_tokens or 0 for r in inside)
+    assert await store.quality_window(since_us, until_us) == (len(scored), pytest.approx(mean(scored)))
+    of_one = [r.quality for r in inside if r.quality is not None and r.model_id == 1]
+    assert await store.quality_window(since_us, until_us, model_id=1) == (len(of_one), pytest.approx(mean(of_one)))
+    assert sum(vars_of(totals.votes)) == sum(records.index(r) % 5 == 0 for r in inside)
+    assert await store.feedback_window(since_us, until_us) == totals.votes
+    everything = await store.totals()
+    assert (everything.requests, everything.voted) == (len(records), len(records) // 5)
+
+
+def vars_of(votes: VoteCounts) -> tuple[int, int, int]:
+    return votes.positive, votes.negative, votes.neutral
+
+
+async def test_an_empty_store_answers_with_nothing(store: Store, clock: ManualClock) -> None:
+    now_us = int(clock.now() * 1e6)
+    assert await store.quality_window(0, now_us) == (0, None)
+    assert await store.duration_quantile(1, 0, 0.95) is None
+    assert await store.traffic(0, now_us, 3600) == []
+    assert await store.count_quality_samples(0, 0.7) == 0
+    assert await store.user_hour_means(now_us) == []
+    assert (await store.size()).records == 0
+
+
+async def test_a_quantile_is_within_five_percent(store: Store, clock: ManualClock) -> None:
+    now_us = int(clock.now() * 1e6)
+    records = await fill(store, now_us, n=2000)
+    durations = [r.duration_us / 1e6 for r in records if r.outcome == Outcome.OK and r.model_id == 2]
+    cuts = quantiles(durations, n=20)
+    for q, exact in ((0.5, cuts[9]), (0.95, cuts[18])):
+        assert await store.duration_quantile(2, 0, q) == pytest.approx(exact, rel=0.05)
+
+
+async def test_traffic_by_step_adds_up(store: Store, clock: ManualClock) -> None:
+    now_us = int(clock.now() * 1e6)
+    records = await fill(store, now_us)
+    for step_s in (300, 3600):
+        start_us = (now_us - 7 * HOUR_US) // (step_s * 1_000_000) * step_s * 1_000_000
+        points = await store.traffic(start_us, now_us + HOUR_US, step_s)
+        assert sum(p.requests for p in points) == len(records)
+        assert all(p.at_us % (step_s * 1_000_000) == 0 for p in points)
+        assert [p.at_us for p in points] == sorted(p.at_us for p in points)
+        busiest = max(points, key=lambda p: p.requests)
+        mine = [
+            r
+            for r in records
+            if (r.arm, r.model_id) == (busiest.arm, busiest.model_id)
+            and busiest.at_us <= time_us(r) < busiest.at_us + step_s * 1_000_000
+        ]
+        assert busiest.requests == len(mine)
+        assert busiest.duration_s == pytest.approx(mean(r.duration_us / 1e6 for r in mine))
+
+
+async def test_a_step_that_is_no_minute_is_refused(store: Store) -> None:
+    with pytest.raises(ValueError, match="multiple of 60"):
+        await store.traffic(0, 1, 90)
+
+
+async def test_users_are_averaged_within_the_hour(store: Store, clock: ManualClock) -> None:
+    hour_us = int(clock.now() * 1e6) // HOUR_US * HOUR_US
+    rng = random.Random(1)
+    users_and_scores = [(1, 0.2), (1, 0.4), (2, 1.0), (None, 0.5), (None, 0.7), (2, None)]
+    records = [
+        exchange(hour_us + i, rng, user_hash=user, quality=quality)
+        for i, (user, quality) in enumerate(users_and_scores)
+    ]
+    late = exchange(hour_us + HOUR_US, rng, user_hash=1, quality=0.9)
+    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=(*records, late)))
+    assert sorted(await store.user_hour_means(hour_us)) == pytest.approx([0.3, 0.5, 0.7, 1.0])
+    assert await store.user_hour_means(hour_us, model_id=99) == []

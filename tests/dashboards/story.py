@@ -1,0 +1,105 @@
+"""Everything that the dashboards show, made to happen in half a minute: people chat and vote, a model is trained,
+tested on half of them, promoted, watched. Real processes; hours are seconds by settings alone.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from tests.dashboards.prometheus import Prometheus, prometheus
+from tests.harness.programs import EXAMPLES, program
+from tests.harness.serve import RatchetProcess, await_true, request
+
+__all__ = ["told"]
+
+LEARNER = Path(__file__).with_name("learner.py")
+PEOPLE = 80
+
+
+def settings(better: str) -> dict[str, Any]:
+    """The ordinary loop in a hurry; the model at `better` is what training returns."""
+    second = 1 / 3600
+    return {
+        "check_interval_seconds": 0.5,
+        "gateway": {"expose_arm": True},
+        "trigger_config": {"min_new_samples": 100, "min_usable_samples": 20, "cooldown_hours": 1000},
+        "generator_config": {"deduplicate": False},
+        "ab_test_config": {
+            "initial_challenger_traffic": 0.5,
+            "latency_weight": 0,
+            "min_duration_hours": 3 * second,
+            "watch_hours": 4 * second,
+            "min_samples_per_version": 60,
+            "guardrails": {"max_slow_increase": 1.0},
+        },
+        "trainer": {
+            "kind": "command",
+            "command": [sys.executable, str(LEARNER), better, "{output_dir}", "{result_path}"],
+            "poll_seconds": 0.2,
+        },
+        "deployer": {"kind": "static"},
+    }
+
+
+class People(threading.Thread):
+    """They ask in turn, and like the challenger's answers better."""
+
+    def __init__(self, base_url: str) -> None:
+        super().__init__()
+        self._base_url = base_url
+        self._done = threading.Event()
+
+    def run(self) -> None:
+        turn = 0
+        while not self._done.wait(0.005):
+            turn += 1
+            self._ask(turn)
+
+    def stop(self) -> None:
+        self._done.set()
+        self.join()
+
+    def _ask(self, turn: int) -> None:
+        person = f"person {turn % PEOPLE}"
+        body = {"messages": [{"role": "user", "content": f"I need {turn} things"}]}
+        answer = request(
+            self._base_url, "/v1/chat/completions", method="POST", body=body, headers={"x-user-id": person}
+        )
+        better = answer.headers["x-ratchet-arm"] == "challenger"
+        good = turn % 10 < (9 if better else 6)
+        vote = {
+            "record_id": answer.headers["x-ratchet-record-id"],
+            "source": person,
+            "feedback": 1 if good else -1,
+            "quality_score": 0.95 if better else 0.75,
+        }
+        assert request(self._base_url, "/-/feedback", method="POST", body=vote).status == 202
+
+
+@contextmanager
+def told(folder: Path) -> Iterator[Prometheus]:
+    """Prometheus, after it has seen all of it, and with everything still running."""
+    with ExitStack() as stack:
+        first, better = (
+            stack.enter_context(program(EXAMPLES / "chat/eliza.py", "0", says=r"listens on (\S+)")) for _ in range(2)
+        )
+        ratchet = stack.enter_context(RatchetProcess(folder / "ratchet", champion=first, settings=settings(better)))
+        ratchet.await_admin()
+        server = stack.enter_context(prometheus(folder / "prometheus", ratchet.admin_url))
+        people = People(ratchet.base_url)
+        people.start()
+        stack.callback(people.stop)
+        await_true(lambda: _over(ratchet), "a promotion and the end of the watch over it", limit_s=150)
+        scraped = server.values("count(scrape_samples_scraped)")
+        await_true(lambda: len(server.values("count(scrape_samples_scraped)")) >= len(scraped) + 2, "two more scrapes")
+        yield server
+
+
+def _over(ratchet: RatchetProcess) -> bool:
+    status = request(ratchet.admin_url, "/status").json()
+    return "totals" in status and status["totals"]["promotions"] == 1 and status["phase"]["name"] == "idle"

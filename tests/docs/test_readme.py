@@ -1,0 +1,119 @@
+"""The README's commands and its five lines of Python do what they say."""
+
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+from openai import OpenAI
+
+from tests.harness.pages import ROOT, Command, Session, blocks, commands
+from tests.harness.programs import program
+from tests.harness.require import need
+
+README = ROOT / "README.md"
+COMMANDS = [command for block in blocks(README) if block.language == "console" for command in commands(block)]
+
+
+def the_command(start: str) -> Command:
+    [found] = [command for command in COMMANDS if command.line.startswith(start)]
+    return found
+
+
+def test_there_is_no_command_that_is_not_tested() -> None:
+    assert [command.line.split()[0] for command in COMMANDS] == ["make", "make", "pip", "ratchet", "curl"]
+
+
+@pytest.mark.parametrize("target", ["demo", "test"])
+def test_make_knows_its_targets(target: str) -> None:
+    """A dry run: the demo has an acceptance test of its own, and the suite is what runs here."""
+    need("make", subprocess.run(["which", "make"], capture_output=True, check=False).returncode == 0)
+    line = the_command(f"make {target}").line.partition("#")[0]
+    told = subprocess.run(
+        [*shlex.split(line), "--dry-run"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    assert {"demo": "ratchet demo", "test": "-m pytest"}[target] in told
+
+
+def test_it_is_installed_as_in_the_tutorial() -> None:
+    """Where a test in a fresh environment runs it."""
+    tutorial = blocks(ROOT / "docs/tutorial/quickstart.md")[0]
+    assert the_command("pip").line in [command.line for command in commands(tutorial)]
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Session]:
+    """With the model of the README on port 8000, and `ratchet serve` before it."""
+    session = Session(tmp_path)
+    model = tmp_path / "model.json"
+    model.write_text('{"quality": 0.9}')
+    tiny = ROOT / "tests/harness/tiny_model.py"
+    with program(tiny, "serve", str(model), session.ports["8000"]):
+        line = session.local(the_command("ratchet").line)
+        with (tmp_path / "log").open("wb") as log:
+            server = subprocess.Popen(
+                [str(Path(sys.executable).with_name("ratchet")), *shlex.split(line)[1:]],
+                cwd=tmp_path,
+                env=session.environ,
+                stdout=log,
+                stderr=log,
+            )
+        try:
+            _await_health(f"http://127.0.0.1:{session.ports['8080']}/-/health", server)
+            yield session
+        finally:
+            server.terminate()
+            assert server.wait(60) == 0
+
+
+def test_ask_and_vote(reader: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    [python] = [block.text for block in blocks(README) if block.language == "python" and "OpenAI" in block.text]
+    names: dict[str, object] = {}
+    exec(compile(reader.local(python).replace("…", "key"), "README.md", "exec"), names)
+    client = names["client"]
+    assert isinstance(client, OpenAI)
+    client.close()
+    record_id = str(names["record_id"])
+    assert len(record_id) == 36
+    vote = the_command("curl")
+    line = reader.local(vote.line).replace("…", record_id)
+    answered = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout
+    assert re.fullmatch(re.escape(vote.shown.strip()).replace("…", "[0-9a-f]+"), answered.strip())
+
+
+def test_metrics_are_where_the_readme_says_and_documented(reader: Session) -> None:
+    """Every family of a real server is on the reference page, with its type."""
+    page = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
+    url = f"http://127.0.0.1:{reader.ports['8081']}/metrics"
+    text = ""
+    deadline = time.monotonic() + 60
+    while "ratchet_loop_phase" not in text and time.monotonic() < deadline:
+        try:
+            with urlopen(url, timeout=5) as answer:
+                text = answer.read().decode()
+        except (URLError, TimeoutError):
+            pass
+        time.sleep(0.2)
+    families = re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE)
+    assert len(families) > 30, text
+    for name, kind in families:
+        if not name.endswith("_created"):
+            assert f"| `{name}` | {kind} |" in page, name
+
+
+def _await_health(url: str, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        assert server.poll() is None, "it has ended"
+        try:
+            with urlopen(url, timeout=5):
+                return
+        except (URLError, TimeoutError, ConnectionError):
+            time.sleep(0.1)
+    raise AssertionError(f"{url} did not answer in a minute")

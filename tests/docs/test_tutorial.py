@@ -1,0 +1,95 @@
+"""The quick start is run as it stands, by a reader with a shell in an empty directory."""
+
+import json
+import os
+import signal
+import subprocess
+import sysconfig
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.pages import ROOT, Session, blocks, commands
+from tests.harness.require import need
+
+PAGE = ROOT / "docs/tutorial/quickstart.md"
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Session]:
+    """A reader, behind whom everything is tidied up that a failed page left running."""
+    yield Session(tmp_path)
+    for pid in _left_below(tmp_path):
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_quick_start_runs_to_a_promotion(reader: Session) -> None:
+    install, *rest = blocks(PAGE)
+    assert "pip install" in install.text
+    reader.run(rest, limit_s=240)
+    assert not _left_below(reader.directory), "the clean-up leaves something running"
+    manifests = sorted((reader.directory / "ratchet-data/training").glob("*/manifest.json"))
+    assert json.loads(manifests[0].read_text())["samples"] >= 20
+
+
+def test_the_settings_shown_as_defaults_are_the_defaults() -> None:
+    """`key = value  # default` in the compressed settings names what production has."""
+    from proxy.config import Config
+
+    [shown] = [block.text for block in blocks(PAGE) if block.title == "ratchet.toml"]
+    defaults = Config()
+    expected = {
+        "min_usable_samples": defaults.trigger_config.min_usable_samples,
+        "cooldown_hours": defaults.trigger_config.cooldown_hours,
+        "initial_challenger_traffic": defaults.ab_test_config.initial_challenger_traffic,
+        "min_duration_hours": defaults.ab_test_config.min_duration_hours,
+        "watch_hours": defaults.ab_test_config.watch_hours,
+    }
+    for line in shown.splitlines():
+        key, _, rest = line.partition(" = ")
+        if key in expected:
+            assert float(rest.partition("# ")[2]) == expected[key], line
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_install_commands_install_everything(tmp_path: Path) -> None:
+    """In a copy of the checkout. Dependencies are this environment's: that they can be had is uv.lock's business."""
+    copy = tmp_path / "checkout"
+    listed = subprocess.run(["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True,
+                            check=True).stdout.splitlines()  # fmt: skip
+    files = [name for name in listed if not name.startswith("tests/") and (ROOT / name).is_file()]
+    for name in files:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes((ROOT / name).read_bytes())
+    create, install = (command.line for command in commands(blocks(PAGE)[0]))
+    alone = "export PIP_NO_DEPS=1 PIP_NO_BUILD_ISOLATION=0"  # 0 is how pip spells "no isolation" in a variable
+    script = f"set -e; {create}; pip install -q hatchling; {alone}; {install}"
+    made = subprocess.run(["bash", "-c", script], cwd=copy, capture_output=True, text=True, check=False)
+    need("a package index", "No matching distribution found for hatchling" not in made.stderr)
+    assert made.returncode == 0, made.stderr
+    packages = sysconfig.get_path("purelib")
+    command = [str(copy / ".venv/bin/ratchet"), "--help"]
+    helped = subprocess.run(command, cwd="/", env={**os.environ, "PYTHONPATH": packages}, capture_output=True,
+                            text=True, check=True)  # fmt: skip
+    assert "serve" in helped.stdout
+    [installed] = (copy / ".venv/lib").glob("python*/site-packages")
+    missing = [name for name in files if name.startswith(("proxy/", "policies/")) and not (installed / name).is_file()]
+    assert not missing
+
+
+def _left_below(directory: Path) -> list[int]:
+    """Processes whose command line or working directory names this directory."""
+    found = []
+    for proc in Path("/proc").glob("[0-9]*"):
+        try:
+            named = str(directory).encode() in (proc / "cmdline").read_bytes()
+            here = os.readlink(proc / "cwd").startswith(str(directory))
+        except OSError:
+            continue
+        if (named or here) and int(proc.name) != os.getpid():
+            found.append(int(proc.name))
+    return found

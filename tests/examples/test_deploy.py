@@ -1,0 +1,162 @@
+"""examples/deploy holds together: settings exist, paths and names meet, and each tool that is here accepts its file.
+
+Images are not built and nothing is started in containers; `docs/how-to/deploy.md` says the same.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from proxy.config import Config, check_serving, load_config
+from proxy.config.load import load_document
+
+ROOT = Path(__file__).parents[2]
+DEPLOY = ROOT / "examples/deploy"
+SECRETS = {"admin_token": "a-token", "store_url": "postgresql://ratchet:x@postgres/ratchet"}
+
+
+def from_environment(names: dict[str, str], tmp_path: Path) -> Config:
+    """The configuration that these RATCHET_ variables make; mounted secrets are put below `tmp_path`."""
+    for name, text in SECRETS.items():
+        (tmp_path / name).write_text(text)
+    mounted = {name: value.replace("/run/secrets", str(tmp_path)) for name, value in names.items()}
+    return load_document({}, {}, mounted)
+
+
+def image_environment() -> dict[str, str]:
+    text = (DEPLOY / "Dockerfile").read_text()
+    return dict(re.findall(r"(RATCHET_[A-Z_]+)=(\S+)", text))
+
+
+def documents() -> list[dict[str, Any]]:
+    """All of the kustomize base."""
+    kustomization = yaml.safe_load((DEPLOY / "kubernetes/kustomization.yaml").read_text())
+    files = [DEPLOY / "kubernetes" / name for name in kustomization["resources"]]
+    return [document for file in files for document in yaml.safe_load_all(file.read_text())]
+
+
+def of_kind(kind: str) -> list[dict[str, Any]]:
+    return [document for document in documents() if document["kind"] == kind]
+
+
+def test_the_image_is_built_from_what_there_is(tmp_path: Path) -> None:
+    text = (DEPLOY / "Dockerfile").read_text()
+    sources = {name for line in re.findall(r"^COPY (?!--from)(.+)$", text, re.M) for name in line.split()[:-1]}
+    assert {name for name in sources if not (ROOT / name).exists()} == set()
+    kept = {line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert kept == sources
+    config = from_environment(image_environment(), tmp_path)
+    assert (config.server.host, config.admin.host) == ("0.0.0.0", "127.0.0.1")
+    assert f"VOLUME {config.server.data_dir}" in text
+
+
+def test_compose_gives_settings_that_serve(tmp_path: Path) -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    given = {
+        name: re.sub(r"\$\{RATCHET_CHAMPION_URL.*\}", "http://model:8000", value)
+        for name, value in compose["services"]["ratchet"]["environment"].items()
+    }
+    config = from_environment(image_environment() | given, tmp_path)
+    check_serving(config)
+    assert (config.admin.token, config.store.url) == (SECRETS["admin_token"], SECRETS["store_url"])
+    named = set(re.findall(r"\$\{([A-Z_]+)", (DEPLOY / "compose.yaml").read_text()))
+    named |= {secret["environment"] for secret in compose["secrets"].values()}
+    example = (DEPLOY / "compose/example.env").read_text()
+    assert named == set(re.findall(r"^([A-Z_]+)=", example, re.M))
+
+
+def test_compose_mounts_what_there_is() -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    mounts = [mount for service in compose["services"].values() for mount in service.get("volumes", [])]
+    paths = [mount.split(":")[0] for mount in mounts if mount.startswith(".")]
+    assert len(paths) == 5
+    assert [path for path in paths if not (DEPLOY / path).exists()] == []
+    assert {mount.split(":")[0] for mount in mounts if not mount.startswith(".")} == compose["volumes"].keys()
+    for name in ("prometheus.yml", "recording.rules.yml", "alerts.rules.yml"):
+        assert any(mount.endswith(f"/{name}:ro") for mount in mounts)
+
+
+def test_prometheus_in_compose_is_the_example_but_for_the_address() -> None:
+    ours, example = (
+        yaml.safe_load((folder / "prometheus.yml").read_text())
+        for folder in (DEPLOY / "compose", ROOT / "dashboards/prometheus")
+    )
+    for content in (ours, example):
+        content["scrape_configs"][0]["static_configs"] = []
+    assert ours == example
+
+
+def test_the_config_map_serves(tmp_path: Path) -> None:
+    for name in ("admin-token", "store-url"):
+        (tmp_path / name).write_text(SECRETS[name.replace("-", "_")])
+    text = (DEPLOY / "kubernetes/config.toml").read_text()
+    changed = tmp_path / "config.toml"
+    changed.write_text(text.replace("/run/secrets/ratchet", str(tmp_path)))
+    config = load_config(changed)
+    check_serving(config)
+    [state] = of_kind("StatefulSet")
+    pod = state["spec"]["template"]["spec"]
+    mounts = {mount["mountPath"] for mount in pod["containers"][0]["volumeMounts"]}
+    assert {config.server.data_dir, "/run/secrets/ratchet", "/etc/ratchet"} <= mounts
+    ports = {port["name"]: port["containerPort"] for port in pod["containers"][0]["ports"]}
+    assert ports == {"http": config.server.port, "admin": config.admin.port}
+    assert pod["terminationGracePeriodSeconds"] >= config.server.drain_seconds + 20
+
+
+def test_names_meet_in_the_kustomize_base() -> None:
+    [state] = of_kind("StatefulSet")
+    labels = state["spec"]["template"]["metadata"]["labels"]
+    selectors = [service["spec"]["selector"] for service in of_kind("Service")]
+    selectors += [thing["spec"]["selector"]["matchLabels"] for thing in (state, *of_kind("PodDisruptionBudget"))]
+    assert all(selector == labels for selector in selectors)
+    assert state["spec"]["serviceName"] in {service["metadata"]["name"] for service in of_kind("Service")}
+    [job] = of_kind("CronJob")
+    archiving = job["spec"]["jobTemplate"]["spec"]["template"]
+    assert archiving["metadata"]["labels"] != labels  # or clients would be sent to it
+    for pod in (state["spec"]["template"]["spec"], archiving["spec"]):
+        claims = state["spec"]["volumeClaimTemplates"] if pod is not archiving["spec"] else []
+        volumes = {v["name"] for v in pod["volumes"]} | {claim["metadata"]["name"] for claim in claims}
+        [container] = pod["containers"]
+        assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+    container = state["spec"]["template"]["spec"]["containers"][0]
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        assert container[probe]["httpGet"] == {"path": "/-/health", "port": "http"}
+
+
+def test_kustomize_builds_the_base() -> None:
+    if shutil.which("kubectl") is None:
+        pytest.skip("kubectl is not here")
+    built = subprocess.run(
+        ["kubectl", "kustomize", DEPLOY / "kubernetes"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert built.returncode == 0, built.stderr
+    documents = list(yaml.safe_load_all(built.stdout))
+    assert {document["metadata"].get("namespace", "ratchet") for document in documents} == {"ratchet"}
+    [config] = [document for document in documents if document["kind"] == "ConfigMap"]
+    [state] = [document for document in documents if document["kind"] == "StatefulSet"]
+    volumes = state["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "config", "configMap": {"name": config["metadata"]["name"]}} in volumes
+    assert state["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.example.com/ratchet:0.1.0"
+
+
+@pytest.mark.parametrize("unit", sorted((DEPLOY / "systemd").iterdir()), ids=lambda path: path.name)
+def test_systemd_accepts_the_unit(unit: Path, tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not here")
+    for file in unit.parent.iterdir():  # /opt/ratchet does not exist on this machine
+        (tmp_path / file.name).write_text(
+            file.read_text().replace("/opt/ratchet/bin/ratchet", shutil.which("true") or "")
+        )
+    checked = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", tmp_path / unit.name],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    complaints = [line for line in checked.stderr.splitlines() if "ratchet" in line]
+    assert (checked.returncode, complaints) == (0, [])

@@ -1,0 +1,308 @@
+"""What breaks upstream or downstream ends the way it would have without us, and is written down as what it was."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from policies.records import Arm, Outcome
+from tests.harness.gateway import Door, config, open_gateway
+from tests.harness.upstream import CHAT, Line, Seen, Upstream, reply, serve_upstream
+
+GET = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
+POST = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
+DEAD = "http://127.0.0.1:1"
+
+
+async def test_a_dead_champion_is_a_502_with_a_record(tmp_path: Path) -> None:
+    async with open_gateway(tmp_path, DEAD) as door:
+        head, body = await door.ask(POST)
+        assert head.startswith(b"HTTP/1.1 502 Bad Gateway")
+        assert b"upstream_unreachable" in body
+        meta = (await door.frame()).meta
+        assert b"x-ratchet-record-id" in head
+        assert (meta["st"], meta["out"], meta["fb"]) == (502, Outcome.UPSTREAM_ERROR, None)
+        assert door.count("upstream_connect_errors_total") == 1
+
+
+@pytest.mark.parametrize(
+    "garbage",
+    [
+        b"\x00\x01\x02 nonsense\r\n\r\n",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX: a\r\n folded\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 200 OK\r\nBad Name: a\r\nContent-Length: 2\r\n\r\nok",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+        b"HTTP/1.1 20",
+    ],
+)
+async def test_garbage_from_the_model_is_a_502(door: Door, upstream: Upstream, garbage: bytes) -> None:
+    async def script(seen: Seen, line: Line) -> None:
+        await line.send(garbage)
+        line.close()
+
+    upstream.on("/x", script)
+    head, _ = await door.ask(GET)
+    assert head.startswith(b"HTTP/1.1 502 Bad Gateway")
+    assert (await door.frame()).meta["out"] == Outcome.UPSTREAM_ERROR
+
+
+async def test_silence_before_the_first_byte_is_a_504(upstream: Upstream, tmp_path: Path) -> None:
+    async def hang(seen: Seen, line: Line) -> None:
+        await line.until_closed()
+
+    upstream.on("/x", hang)
+    async with open_gateway(
+        tmp_path, upstream.url, settings=config(gateway={"first_byte_timeout_seconds": 0.1})
+    ) as door:
+        head, _ = await door.ask(POST)
+        assert head.startswith(b"HTTP/1.1 504 Gateway Timeout")
+        assert (await door.frame()).meta["out"] == Outcome.TIMEOUT
+        await asyncio.wait_for(upstream.lines[0].closed.wait(), 2)
+
+
+async def test_silence_in_the_middle_cuts_the_answer(upstream: Upstream, tmp_path: Path) -> None:
+    async def stall(seen: Seen, line: Line) -> None:
+        await line.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await line.until_closed()
+
+    upstream.on("/x", stall)
+    async with open_gateway(tmp_path, upstream.url, settings=config(gateway={"idle_timeout_seconds": 0.1})) as door:
+        answer = await door.dialogue(GET)
+        assert answer.endswith(b"3\r\nabc\r\n")
+        meta = (await door.frame()).meta
+        assert (meta["out"], meta["st"]) == (Outcome.TIMEOUT, 200)
+
+
+@pytest.mark.parametrize(
+    ("start", "sent"),
+    [
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n", b"3\r\nabc\r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc", b"abc"),
+    ],
+)
+@pytest.mark.parametrize("how", ["close", "reset"])
+async def test_a_death_mid_body_is_no_end_of_the_answer(
+    door: Door, upstream: Upstream, start: bytes, sent: bytes, how: str
+) -> None:
+    go = asyncio.Event()
+
+    async def die(seen: Seen, line: Line) -> None:
+        await line.send(start)
+        await go.wait()
+        line.reset() if how == "reset" else line.close()
+
+    upstream.on("/x", die)
+    client = await door.connect()
+    await client.send(GET)
+    head = await client.head()
+    assert head.startswith(b"HTTP/1.1 200 OK")
+    assert await client.exactly(len(sent)) == sent
+    go.set()
+    try:
+        assert await client.rest() == b""
+    except ConnectionResetError:
+        assert how == "reset"
+    frame = await door.frame()
+    assert frame.meta["out"] == Outcome.UPSTREAM_ERROR
+    assert frame.response == b"abc"
+
+
+async def test_chunks_that_do_not_add_up_cut_the_answer(door: Door, upstream: Upstream) -> None:
+    async def script(seen: Seen, line: Line) -> None:
+        await line.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n")
+        await line.until_closed()
+
+    upstream.on("/x", script)
+    answer = await door.dialogue(GET)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.partition(b"\r\n\r\n")[2] == b""
+    assert (await door.frame()).meta["out"] == Outcome.UPSTREAM_ERROR
+    await asyncio.wait_for(upstream.lines[0].closed.wait(), 2)
+
+
+async def test_a_client_that_leaves_closes_the_model_at_once(door: Door, upstream: Upstream) -> None:
+    async def stream(seen: Seen, line: Line) -> None:
+        await line.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await line.until_closed()
+
+    upstream.on("/x", stream)
+    client = await door.connect()
+    await client.send(GET)
+    await client.until(b"abc\r\n")
+    client.close()
+    await asyncio.wait_for(upstream.lines[0].closed.wait(), 1)
+    frame = await door.frame()
+    assert (frame.meta["out"], frame.response) == (Outcome.CLIENT_DISCONNECT, b"abc")
+    await door.settled("in_flight", 0)
+
+
+async def test_a_client_that_leaves_before_the_answer_is_recorded_once(door: Door, upstream: Upstream) -> None:
+    async def hang(seen: Seen, line: Line) -> None:
+        await line.until_closed()
+
+    upstream.on("/x", hang)
+    client = await door.connect()
+    await client.send(POST)
+    await asyncio.wait_for(upstream.arrived.wait(), 2)
+    client.close()
+    await asyncio.wait_for(upstream.lines[0].closed.wait(), 1)
+    meta = (await door.frame()).meta
+    assert (meta["out"], meta["st"], meta["ttfb"]) == (Outcome.CLIENT_DISCONNECT, 0, None)
+    assert len(door.frames()) == 1
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.parametrize("request_", [GET, POST])
+async def test_a_stale_connection_is_retried_on_a_fresh_one(
+    door: Door, upstream: Upstream, how: str, request_: bytes
+) -> None:
+    async def once(seen: Seen, line: Line) -> None:
+        if len([s for s in upstream.seen if s.connection == seen.connection]) == 1:
+            await line.send(reply())
+        elif how == "reset":
+            line.reset()
+        else:
+            line.close()
+
+    upstream.on("/x", once)
+    for _ in range(2):
+        head, body = await door.ask(request_)
+        assert head.startswith(b"HTTP/1.1 200 OK")
+        assert body == CHAT
+    assert [seen.connection for seen in upstream.seen] == [1, 1, 2]
+    assert door.count("stale_retries_total") == 1
+
+
+async def test_a_fresh_connection_that_dies_is_not_retried(door: Door, upstream: Upstream) -> None:
+    async def die(seen: Seen, line: Line) -> None:
+        line.close()
+
+    upstream.on("/x", die)
+    head, _ = await door.ask(POST)
+    assert head.startswith(b"HTTP/1.1 502")
+    assert len(upstream.seen) == 1
+
+
+async def test_a_connection_closed_while_idle_is_not_used(door: Door, upstream: Upstream) -> None:
+    await door.ask(GET)
+    upstream.lines[0].close()
+    await door.settled("upstream_connections", 0)
+    head, _ = await door.ask(GET)
+    assert head.startswith(b"HTTP/1.1 200")
+    assert door.count("stale_retries_total") == 0
+
+
+async def test_bytes_behind_an_answer_never_reach_the_next_client(door: Door, upstream: Upstream) -> None:
+    async def split(seen: Seen, line: Line) -> None:
+        await line.send(reply(b"one") + reply(b"evil"))
+
+    upstream.on("/x", split)
+    assert (await door.ask(GET))[1] == b"one"
+    assert (await door.ask(b"GET /next HTTP/1.1\r\nHost: x\r\n\r\n"))[1] == CHAT
+
+
+FAILURES = {
+    "connect": DEAD,
+    "reset": None,
+    "garbage": None,
+    "timeout": None,
+    "status": None,
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_a_failing_challenger_costs_no_user_an_answer(upstream: Upstream, tmp_path: Path, failure: str) -> None:
+    async def fail(seen: Seen, line: Line) -> None:
+        if failure == "reset":
+            line.reset()
+        elif failure == "garbage":
+            await line.send(b"\x00\r\n\r\n")
+        elif failure == "status":
+            await line.send(reply(b"busy", status=b"503 Service Unavailable"))
+        else:
+            await line.until_closed()
+
+    async with serve_upstream() as bad:
+        bad.default = fail  # type: ignore[method-assign]
+        settings = config(gateway={"first_byte_timeout_seconds": 0.1})
+        url = FAILURES[failure] or bad.url
+        async with open_gateway(tmp_path, upstream.url, challenger=url, settings=settings) as door:
+            head, body = await door.ask(POST)
+            assert head.startswith(b"HTTP/1.1 200 OK")
+            assert body == CHAT
+            meta = (await door.frame()).meta
+            cause = failure if failure in ("timeout", "status") else "connect"
+            assert (meta["arm"], meta["srv"], meta["fb"]) == (Arm.CHALLENGER, Arm.CHAMPION, cause)
+            assert (meta["mn"], meta["st"], meta["out"]) == ("old", 200, Outcome.OK)
+            assert door.count(f'fallbacks_total{{cause="{cause}"}}') == 1
+    assert upstream.seen[0].payload == b"body"
+
+
+async def test_the_breaker_opens_probes_and_closes(upstream: Upstream, tmp_path: Path) -> None:
+    healthy = False
+
+    async def sick(seen: Seen, line: Line) -> None:
+        await line.send(reply() if healthy else reply(b"no", status=b"502 Bad Gateway"))
+
+    async with serve_upstream() as challenger:
+        challenger.default = sick  # type: ignore[method-assign]
+        from proxy.config.serving import BreakerConfig
+
+        breaker = BreakerConfig(consecutive_failures=3, open_seconds=0.2)
+        settings = config(gateway={"breaker": breaker})
+        async with open_gateway(tmp_path, upstream.url, challenger=challenger.url, settings=settings) as door:
+            for _ in range(5):
+                assert (await door.ask(POST))[1] == CHAT
+            assert len(challenger.seen) == 3
+            assert door.count("breaker_open") == 1
+            assert [frame.meta["fb"] for frame in door.frames()] == ["status"] * 3 + ["breaker"] * 2
+            healthy = True
+            async with asyncio.timeout(5):
+                while len(challenger.seen) < 5:
+                    await door.ask(POST)
+            assert door.count("breaker_open") == 0
+            assert door.frames()[-1].meta["srv"] == Arm.CHALLENGER
+
+
+async def test_a_body_too_long_to_keep_cannot_fall_back(upstream: Upstream, tmp_path: Path) -> None:
+    settings = config(capture={"max_request_bytes": 10})
+    async with open_gateway(tmp_path, upstream.url, challenger=DEAD, settings=settings) as door:
+        head, _ = await door.ask(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n" + b"a" * 20)
+        assert head.startswith(b"HTTP/1.1 502")
+        assert door.count('fallbacks_impossible_total{cause="connect"}') == 1
+
+
+async def test_a_bad_route_table_leaves_the_last_good_one_serving(door: Door) -> None:
+    from proxy.routes import Target
+
+    door.route(champion=Target(model_id=3, name="bad", url="ftp://nowhere"))
+    assert (await door.ask(GET))[1] == CHAT
+
+
+async def test_a_full_spool_refuses_where_told_to(upstream: Upstream, tmp_path: Path) -> None:
+    settings = config(spool={"when_full": "refuse", "max_bytes": 1})
+    async with open_gateway(tmp_path, upstream.url, settings=settings) as door:
+        head, body = await door.ask(GET)  # the spool is empty, so not full; the frame is dropped
+        assert head.startswith(b"HTTP/1.1 200")
+        door.gateway.spool = Full()
+        head, body = await door.ask(GET)
+        assert head.startswith(b"HTTP/1.1 503")
+        assert b"spool_full" in body
+        assert door.count('not_recorded_total{reason="refused"}') == 1
+    assert len(upstream.seen) == 1
+
+
+class Full:
+    """A spool at its cap."""
+
+    full = True
+
+    def append(self, frame: bytes) -> bool:
+        return False

@@ -1,0 +1,232 @@
+"""An install with a past, for the console: a real loop on a real store has trained, tested, promoted, and tests again.
+
+The story takes two days of a clock that the test moves; decisions, looks, statistics and sums are the loop's and the
+store's own. Only the users, the trainer and the deployer are made up (`tests.harness.loop`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from policies.experiment import ABTestConfig
+from policies.plan import LoopRules
+from policies.records import Arm, Outcome
+from policies.triggers import TriggerConfig
+from proxy.clock import ManualClock
+from proxy.config import Config, parse_config
+from proxy.loop import explain
+from proxy.loop.ports import DatasetRequest, Manifest, Succeeded
+from proxy.loop.tick import Loop
+from proxy.store.store import Store
+from proxy.store.values import IngestBatch, NewRecord, NewVote, RecordFlag
+from proxy.tasks import cancel_and_wait, spawn
+from proxy.web.admin import AdminServices, create_admin_app
+from proxy.web.console import with_console
+from tests.harness.exchanges import exchange, vote
+from tests.harness.loop import FolderDatasets, World, settle
+from tests.harness.webserver import serving
+
+__all__ = ["Admin", "ConsoleStage"]
+
+_STEP_S = 3600.0
+_COMMENTS = ("Wrong part number.", "Exactly what I needed, thank you.", "Too long.")
+
+
+class CuratedDatasets(FolderDatasets):
+    """As its parent, and says what a real selection leaves out."""
+
+    async def build(self, request: DatasetRequest) -> Manifest:
+        manifest = await super().build(request)
+        (self.root / request.run_id / "train.log").write_text(
+            "".join(f"step {step:4d}  loss {2.1 / (1 + step / 60):.4f}\n" for step in range(0, 400, 10))
+        )
+        dropped = {"low_quality": 311, "near_duplicate": 84, "no_feedback": 402, "user_cap": 27}
+        return replace(
+            manifest,
+            samples=1_164,
+            holdout_samples=118,
+            rehearsal_samples=116,
+            seen=1_990,
+            dropped=dropped,
+            sha256="b94cdecd0f55adb2b1f6d97b8bd82f0ddc734e51a45832fd830ae62f420cb092",
+            models={"base": 1_048, "": 116},
+        )
+
+
+def _rules() -> LoopRules:
+    return LoopRules(
+        trigger=TriggerConfig(min_new_samples=400, min_usable_samples=20, cooldown_hours=18.0),
+        ab_test=ABTestConfig(
+            initial_challenger_traffic=0.3, latency_weight=0.1, feedback_weight=0.3, min_duration_hours=6, watch_hours=6
+        ),
+    )
+
+
+@dataclass
+class ConsoleStage:
+    """The world, its loop and its store, and the admin port before them."""
+
+    root: Path
+    ends_at: float = 1_767_225_600.0
+    """When the story ends, Unix seconds: 2026-01-01."""
+    token: str | None = None
+    hours: float = 48.0
+    """Length of the story."""
+    per_step: int = 70
+    """Exchanges in an hour."""
+    failing: bool = False
+    """The store is away."""
+
+    def __post_init__(self) -> None:
+        self.clock = ManualClock(self.ends_at - self.hours * 3600)
+        self.world = World(self.root, rules=_rules(), clock=self.clock)
+        self.world.datasets = CuratedDatasets(self.root / "training")
+        self.world.trainer.outcome = Succeeded(
+            result={"model_path": "/models/adapter-7", "metrics": {"loss": 0.2714, "samples_per_second": 41.5}}
+        )
+        self.rng = random.Random(4)
+        self._batches = 0
+
+    async def play(self, store: Store) -> Loop:
+        """Two days: a challenger that wins, the watch, and one that is still being tested."""
+        loop = self.world.start(store)
+        await settle(loop)
+        while self.clock.now() < self.ends_at:
+            await self._traffic(store)
+            await settle(loop)
+        return loop
+
+    async def _traffic(self, store: Store) -> None:
+        """An hour of traffic as the route table sends it; a fifth of the answers gets a vote."""
+        table = self.world.routes()
+        records: list[NewRecord] = []
+        votes: list[NewVote] = []
+        for _ in range(self.per_step):
+            self.clock.advance(_STEP_S / self.per_step)
+            at_us = int(self.clock.now() * 1e6)
+            challenger = table.challenger
+            user = self.rng.randrange(400)
+            arm = Arm.CHALLENGER if challenger is not None and user % 10 < 3 else Arm.CHAMPION
+            model = challenger if arm and challenger is not None else table.champion
+            good = 0.72 if model.model_id == 1 else 0.86
+            record = self._exchange(at_us, arm, model.model_id, good)
+            record = replace(record, user_hash=user + 1, experiment_id=table.experiment_id, epoch=table.epoch)
+            records.append(record)
+            if self.rng.random() < 0.2:
+                thumb = 1 if self.rng.random() < good else -1
+                comment = self.rng.choice(_COMMENTS) if self.rng.random() < 0.2 else None
+                votes.append(vote(record.id, at_us + 1000, self.rng, feedback=thumb, comment=comment))
+        self._batches += 1
+        batch = IngestBatch(
+            writer="w0-1-1", segment=self._batches, offset=1, records=tuple(records), votes=tuple(votes)
+        )
+        await store.apply(batch)
+
+    def _exchange(self, at_us: int, arm: Arm, model_id: int, good: float) -> NewRecord:
+        quality = min(1.0, max(0.0, round(self.rng.gauss(good, 0.12), 3)))
+        record = exchange(at_us, self.rng, arm=arm, served_by=arm, model_id=model_id, config_id=0, quality=quality)
+        chance = self.rng.random()
+        if chance < 0.006:
+            return replace(record, status=503, quality=None, quality_source=None, completion_tokens=None)
+        if chance < 0.01:
+            return replace(record, outcome=Outcome.CLIENT_DISCONNECT, quality=None, quality_source=None)
+        if arm is Arm.CHALLENGER and chance < 0.014:
+            return replace(record, served_by=Arm.CHAMPION, flags=RecordFlag.FALLBACK)
+        return record
+
+    @property
+    def config(self) -> Config:
+        """Settings that agree with the story's rules."""
+        found = parse_config({"server": {"data_dir": str(self.root)}, "champion": {"url": "http://127.0.0.1:1"}})
+        found = replace(found, ab_test_config=self.world.rules.ab_test, trigger_config=self.world.rules.trigger)
+        return replace(found, admin=replace(found.admin, token=self.token))
+
+    def services(self, loop: Loop, store: Store) -> AdminServices:
+        """What the controller hands to the admin port."""
+
+        async def history(limit: int, before: float | None) -> list[dict[str, Any]]:
+            return await explain.history(store, limit, before)
+
+        async def status() -> Mapping[str, Any]:
+            trouble = "the store cannot be reached: the disk is gone" if self.failing else None
+            return {**await loop.status(), "version": "test", "trouble": trouble}
+
+        return AdminServices(
+            config=self.config,
+            clock=self.clock,
+            keys=self.world.keys,
+            metrics=lambda accept: (b"", "text/plain"),
+            status=status,
+            health=lambda: {"status": "ok"},
+            store=lambda: None if self.failing else store,
+            submit=loop.submit,
+            explain=lambda at: explain.explain(store, at),
+            history=history,
+        )
+
+
+class Admin:
+    """The stage's admin port, on an event loop in a thread of its own, for tests that drive a browser."""
+
+    def __init__(self, stage: ConsoleStage) -> None:
+        self.stage = stage
+        self.url = ""
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._act = asyncio.Event()
+        self._up: Future[str] = Future()
+
+    def let_the_loop_act(self) -> None:
+        """The next look: orders that were given are done or refused."""
+        self._loop.call_soon_threadsafe(self._act.set)
+
+    async def _run(self) -> None:
+        stage = self.stage
+        store = await Store.open(f"sqlite:///{stage.root / 'ratchet.db'}", clock=stage.clock)
+        acting = None
+        try:
+            loop = await stage.play(store)
+            acting = spawn(self._obey(loop), name="the loop's next looks")
+            app = create_admin_app(with_console(stage.services(loop, store), stage.root / "training"))
+            async with serving(app) as url:
+                self._up.set_result(url)
+                await self._stop.wait()
+        except BaseException as exc:
+            if not self._up.done():
+                self._up.set_exception(exc)
+            raise
+        finally:
+            if acting is not None:
+                await cancel_and_wait([acting])
+            await store.close()
+
+    async def _obey(self, loop: Loop) -> None:
+        while True:
+            await self._act.wait()
+            self._act.clear()
+            await settle(loop)
+
+    def __enter__(self) -> Admin:
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
+        self._thread.start()
+        try:
+            self.url = self._up.result(timeout=100)
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._end()
+
+    def _end(self) -> None:
+        self._thread.join()
+        self._loop.close()

@@ -1,0 +1,55 @@
+"""Frames as the gateway and the side app write them, from made-up exchanges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, encode_frame
+from proxy.store.values import NewRecord
+
+__all__ = ["exchange_frame", "facts", "feedback_frame", "frame_of", "of_record"]
+
+
+def facts(record_id: str, **changes: Any) -> dict[str, Any]:
+    """The facts of a quick, successful chat by a known user; `changes` are keys of the frame's JSON object."""
+    return {
+        "id": record_id, "t": int(record_id[:12], 16) * 1000, "m": "POST", "p": "/v1/chat/completions", "st": 200,
+        "out": 0, "dur": 900_000, "ttfb": 850_000, "up": 899_000, "own": 400, "arm": 0, "srv": 0, "mid": 1,
+        "mn": "champion", "exp": None, "ep": 0, "cfg": 1, "key": 42, "src": "header", "fb": None, "rb": 100, "sb": 200,
+        "rh": {"content-type": "application/json"}, "sh": {"content-type": "application/json"},
+    } | changes  # fmt: skip
+
+
+def exchange_frame(record_id: str, request: bytes, response: bytes, **changes: Any) -> bytes:
+    """One exchange, encoded."""
+    return encode_frame(KIND_EXCHANGE, facts(record_id, **changes), request, response)
+
+
+def frame_of(record_id: str, request: bytes, response: bytes, **changes: Any) -> Frame:
+    """One exchange as the reader hands it out."""
+    return Frame(KIND_EXCHANGE, facts(record_id, **changes), request, response)
+
+
+def of_record(record: NewRecord) -> bytes:
+    """The frame from which `record` (with its body) could have come."""
+    assert record.body is not None
+    body = record.body
+    return exchange_frame(
+        record.id,
+        body.request,
+        body.response,
+        key=record.user_hash,
+        arm=int(record.arm),
+        srv=int(record.served_by),
+        mid=record.model_id,
+        dur=record.duration_us,
+        rb=len(body.request),
+        sb=len(body.response),
+        rh=dict(body.request_headers),
+        sh=dict(body.response_headers),
+    )
+
+
+def feedback_frame(at_us: int, *votes: dict[str, Any]) -> bytes:
+    """Votes as the side app writes them, encoded."""
+    return encode_frame(KIND_FEEDBACK, {"t": at_us, "votes": list(votes)})

@@ -1,0 +1,74 @@
+"""Draws docs/explanation/lifecycle.md from `policies.lifecycle.TRANSITIONS`.
+
+`python -m tests.harness.lifecycle_page` writes the page; a test compares it with the table.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from policies.lifecycle import TRANSITIONS, Event, Phase
+
+PAGE: Final = Path(__file__).parents[2] / "docs" / "explanation" / "lifecycle.md"
+_ANYWHERE: Final = frozenset({Event.RETIRED, Event.PAUSED, Event.RESUMED, Event.REFUSED, Event.RECOVERED})
+_PHASES: Final = {
+    Phase.IDLE: "Nothing is under way. Triggers are watched; models that lost their traffic are stopped.",
+    Phase.TRAINING: "A dataset is ready and a model is being made from it.",
+    Phase.DEPLOYING: "The model exists; its server is coming up. No user is sent there yet.",
+    Phase.TESTING: "The challenger serves its share of the users. Every look evaluates the experiment.",
+    Phase.PROMOTING: "The challenger has won, or tests are off. It is checked once more before it gets everybody.",
+    Phase.WATCHING: "The new champion has all traffic; the old one is kept warm and takes it back if guardrails break.",
+}
+
+
+def render() -> str:
+    """The page."""
+    arrows = [arrow for arrow in TRANSITIONS if arrow.event not in _ANYWHERE]
+    lines = [
+        "# The lifecycle",
+        "",
+        "The loop is in one of six phases, and only an event changes the phase. This page is drawn from the table in",
+        "`policies/lifecycle.py`; a test keeps the two the same.",
+        "",
+        "```mermaid",
+        "stateDiagram-v2",
+        "    [*] --> idle",
+        *(f"    {arrow.source} --> {arrow.target}: {arrow.event}" for arrow in arrows),
+        "```",
+        "",
+        "## Phases",
+        "",
+        "| phase | what it means |",
+        "|---|---|",
+        *(f"| {phase} | {meaning} |" for phase, meaning in _PHASES.items()),
+        "",
+        "*Paused* is a flag beside the phase: a paused loop starts nothing, and still takes users away from a harmful",
+        "challenger or a broken new champion.",
+        "",
+        "## Events",
+        "",
+        "| in phase | event | leads to | when |",
+        "|---|---|---|---|",
+        *(f"| {arrow.source} | `{arrow.event}` | {arrow.target} | {arrow.meaning} |" for arrow in arrows),
+        *_anywhere(),
+        "",
+        "Each row of the journal (`ratchet history`) names the event that its action ended in, the phases before and",
+        "after, who asked for it and why. `ratchet explain` shows the snapshot that the decision was made on.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _anywhere() -> list[str]:
+    seen: dict[Event, str] = {}
+    for arrow in TRANSITIONS:
+        if arrow.event in _ANYWHERE and arrow.event not in seen:
+            target = "idle" if arrow.event is Event.RECOVERED else "the same phase"
+            seen[arrow.event] = f"| any | `{arrow.event}` | {target} | {arrow.meaning} |"
+    return list(seen.values())
+
+
+if __name__ == "__main__":
+    PAGE.parent.mkdir(parents=True, exist_ok=True)
+    PAGE.write_text(render())

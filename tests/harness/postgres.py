@@ -1,0 +1,110 @@
+"""A private PostgreSQL server for the tests: its own data directory, its own Unix socket, gone at the end.
+
+`initdb` refuses to run as root, so as root everything is run as the system user `postgres`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Final
+
+__all__ = ["PostgresServer", "find_binaries", "running_postgres"]
+
+_SETTINGS: Final = {
+    "listen_addresses": "",
+    "max_connections": "60",
+    "shared_buffers": "64MB",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "log_min_messages": "warning",
+}
+_numbers = count(1)
+
+
+def find_binaries() -> Path | None:
+    """Directory of `initdb` and `pg_ctl`; None where PostgreSQL is not installed or can not be run."""
+    if os.geteuid() == 0 and shutil.which("runuser") is None:
+        return None
+    on_path = shutil.which("initdb")
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3].split(".")[0]))
+    candidates = [*([Path(on_path)] if on_path else []), *found]
+    return candidates[-1].parent if candidates else None
+
+
+class PostgresServer:
+    """A running server. `url()` is its default database, `new_database()` makes an empty one."""
+
+    def __init__(self, directory: Path, binaries: Path) -> None:
+        self._directory = directory
+        self._binaries = binaries
+        self._data = directory / "data"
+
+    def initialise(self) -> None:
+        """Make the data directory."""
+        self._run(
+            "initdb", "-D", self._data, "-A", "trust", "-U", "ratchet", "--no-sync", "-E", "UTF8", "--locale", "C"
+        )
+        with (self._data / "postgresql.conf").open("a") as file:
+            file.writelines(f"{name} = '{value}'\n" for name, value in _SETTINGS.items())
+            file.write(f"unix_socket_directories = '{self._directory}'\n")
+
+    def start(self) -> None:
+        """Start and wait until connections are accepted."""
+        self._run("pg_ctl", "-D", self._data, "-l", self._directory / "log", "-w", "start")
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop: `smart`, `fast`, or `immediate` (as a crash)."""
+        self._run("pg_ctl", "-D", self._data, "-m", mode, "-w", "stop")
+
+    def url(self, database: str = "postgres") -> str:
+        """For `store.url`."""
+        return f"postgresql://ratchet@/{database}?host={self._directory}"
+
+    def new_database(self) -> str:
+        """Url of a new, empty database."""
+        name = f"test_{next(_numbers)}_{time.monotonic_ns()}"
+        self._run("createdb", "-h", self._directory, "-U", "ratchet", name)
+        return self.url(name)
+
+    def drop_database(self, url: str) -> None:
+        """Drop what `new_database` made, connections and all."""
+        name = url.split("/")[-1].split("?")[0] if "?host=" not in url else url.split("@/")[1].split("?")[0]
+        self._run("dropdb", "-h", self._directory, "-U", "ratchet", "--force", name)
+
+    def _run(self, program: str, *arguments: str | Path) -> None:
+        command = [str(self._binaries / program), *map(str, arguments)]
+        if os.geteuid() == 0:
+            command = ["runuser", "-u", "postgres", "--", *command]
+        # pg_ctl's server inherits the pipes: a file, not a pipe, or the wait for their end never ends
+        with tempfile.TemporaryFile() as output:
+            done = subprocess.run(command, cwd="/", stdout=output, stderr=output, check=False, timeout=120)
+            if done.returncode:
+                output.seek(0)
+                raise RuntimeError(f"{program} failed ({done.returncode}): {output.read().decode(errors='replace')}")
+
+
+@contextmanager
+def running_postgres(binaries: Path) -> Iterator[PostgresServer]:
+    """A server for the length of the block."""
+    directory = Path(tempfile.mkdtemp(prefix="ratchet-pg-", dir="/tmp"))  # a short path: it holds the socket
+    try:
+        if os.geteuid() == 0:
+            shutil.chown(directory, "postgres")
+            directory.chmod(0o755)
+        server = PostgresServer(directory, binaries)
+        server.initialise()
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop("immediate")
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,51 @@
+"""An ASGI app behind a real socket, in the test's own event loop."""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import Future
+
+import uvicorn
+from starlette.types import ASGIApp
+
+
+@contextlib.asynccontextmanager
+async def serving(app: ASGIApp) -> AsyncIterator[str]:
+    """Serve `app` on a free port of 127.0.0.1; gives the base URL. Up when entered, down when left."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        config = uvicorn.Config(app, lifespan="off", log_config=None, http="httptools", loop="none")
+        config.load()
+        server = uvicorn.Server(config)
+        server.lifespan = config.lifespan_class(config)
+        await server.startup(sockets=[listener])
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            await server.shutdown(sockets=[listener])
+
+
+@contextlib.contextmanager
+def serving_in_thread(app: ASGIApp, close: Callable[[], Awaitable[None]] | None = None) -> Iterator[str]:
+    """As `serving`, but in a thread with its own event loop, for tests of blocking clients; `close` runs there last."""
+    started: Future[str] = Future()
+    stop = asyncio.Event()
+
+    async def run() -> None:
+        async with serving(app) as url:
+            started.set_result(url)
+            await stop.wait()
+        if close is not None:
+            await close()
+
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
+    thread.start()
+    try:
+        yield started.result(timeout=30)
+    finally:
+        loop.call_soon_threadsafe(stop.set)
+        thread.join()
+        loop.close()

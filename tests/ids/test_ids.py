@@ -1,0 +1,177 @@
+"""Record ids: they sort by time, verify under every key of the ring, and nothing else passes."""
+
+from __future__ import annotations
+
+import stat
+import threading
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.ids import ForgedIdError, KeyRing, RecordIds, Uuid7, merge_rings, minted_at
+
+NOW = 1_700_000_000.123
+
+
+@pytest.fixture
+def ring(tmp_path: Path) -> KeyRing:
+    return KeyRing.load_or_create(tmp_path / "keys.json")
+
+
+def test_a_minted_id_verifies_to_its_uuid(ring: KeyRing) -> None:
+    ids = RecordIds(ring)
+    minted = ids.mint(NOW)
+    uuid = UUID(minted.hex)
+    assert (uuid.version, len(minted.text)) == (7, 36)
+    assert ids.verify(minted.text) == minted.hex
+    assert minted_at(minted.hex) == pytest.approx(NOW, abs=0.001)
+
+
+def test_a_known_uuid_signs_to_the_id_its_client_got(ring: KeyRing) -> None:
+    ids = RecordIds(ring)
+    minted = ids.mint(1_700_000_000.0)
+    assert ids.sign(minted.hex) == minted.text
+
+
+def test_ids_grow_even_while_the_clock_goes_back(ring: KeyRing) -> None:
+    ids = RecordIds(ring)
+    times = [NOW, NOW, NOW + 1, NOW - 100, NOW - 100, NOW + 2] * 200
+    minted = [ids.mint(now) for now in times]
+    assert [m.hex for m in minted] == sorted({m.hex for m in minted})
+    assert [m.text for m in minted] == sorted(m.text for m in minted)
+
+
+def test_a_full_millisecond_moves_on_to_the_next() -> None:
+    uuids = Uuid7()
+    first = uuids.next_int(NOW)
+    uuids._bits = (1 << 74) - 1
+    following = uuids.next_int(NOW)
+    assert following > first
+    assert (following >> 80) == (first >> 80) + 1
+
+
+@given(st.integers(0, 35), st.sampled_from("0129ABYZ_abyz~-+/= .é"))
+def test_any_changed_character_is_refused(position: int, character: str) -> None:
+    minted = _ids().mint(NOW)
+    forged = minted.text[:position] + character + minted.text[position + 1 :]
+    if forged == minted.text:
+        assert _ids().verify(forged) == minted.hex
+    else:
+        with pytest.raises(ForgedIdError):
+            _ids().verify(forged)
+
+
+@given(st.text())
+def test_arbitrary_text_is_refused_not_a_crash(text: str) -> None:
+    with pytest.raises(ForgedIdError):
+        _ids().verify(text)
+
+
+def test_another_installs_id_is_refused(ring: KeyRing, tmp_path: Path) -> None:
+    other = KeyRing.load_or_create(tmp_path / "other.json")
+    with pytest.raises(ForgedIdError):
+        RecordIds(ring).verify(RecordIds(other).mint(NOW).text)
+
+
+def test_after_a_rotation_old_ids_verify_and_the_new_key_signs(ring: KeyRing, tmp_path: Path) -> None:
+    ids = RecordIds(ring)
+    old = ids.mint(NOW)
+    running = KeyRing.load_or_create(tmp_path / "keys.json")  # another process, holding the old ring
+    key_id = ring.rotate()
+    new = ids.mint(NOW)
+    assert key_id == ring.key_ids[-1] != ring.key_ids[0]
+    assert ids.verify(old.text) == old.hex
+    with pytest.raises(ForgedIdError):
+        RecordIds(running).verify(new.text)
+    assert running.reload()
+    assert not running.reload()
+    assert RecordIds(running).verify(new.text) == new.hex
+
+
+def test_the_ring_is_private_and_the_same_for_all_who_race_to_make_it(tmp_path: Path) -> None:
+    path = tmp_path / "keys.json"
+    hashes: list[int] = []
+    start = threading.Barrier(8)
+
+    def make() -> None:
+        start.wait()
+        hashes.append(KeyRing.load_or_create(path).user_hash(b"user-1"))
+
+    threads = [threading.Thread(target=make) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(hashes) == 8
+    assert len(set(hashes)) == 1
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["keys.json"]
+
+
+def test_user_hashes_are_signed_64_bit_and_differ_between_installs(ring: KeyRing, tmp_path: Path) -> None:
+    values = {ring.user_hash(str(n).encode()) for n in range(1000)}
+    assert len(values) == 1000
+    assert min(values) < 0 < max(values)
+    assert all(-(2**63) <= value < 2**63 for value in values)
+    other = KeyRing.load_or_create(tmp_path / "other.json")
+    assert other.user_hash(b"1") != ring.user_hash(b"1")
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"pepper": "00", "signing": []}', '{"pepper": "zz", "signing": [{}]}'])
+def test_a_damaged_ring_is_an_error_that_says_what_to_do(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "keys.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="Restore it from a backup"):
+        KeyRing.load_or_create(path)
+
+
+def test_secrets_do_not_show_in_a_repr(ring: KeyRing) -> None:
+    assert repr(ring).endswith("keys.json', 1 keys)")
+
+
+def test_a_full_ring_says_so(ring: KeyRing) -> None:
+    for _ in range(255):
+        ring.rotate()
+    assert len(set(ring.key_ids)) == 256
+    with pytest.raises(ValueError, match="remove the oldest"):
+        ring.rotate()
+
+
+_shared: list[RecordIds] = []
+
+
+def _ids() -> RecordIds:
+    if not _shared:
+        import tempfile
+
+        with tempfile.TemporaryDirectory() as folder:
+            _shared.append(RecordIds(KeyRing.load_or_create(Path(folder) / "keys.json")))
+    return _shared[0]
+
+
+def test_a_host_that_joins_takes_the_shared_ring_and_its_own_ids_stay_valid(tmp_path: Path) -> None:
+    mine = KeyRing.load_or_create(tmp_path / "mine.json")
+    minted = RecordIds(mine).mint(1_700_000_000.0)
+    shared = KeyRing.load_or_create(tmp_path / "shared.json")
+    while mine.key_ids == shared.key_ids:  # one byte each: once in 256 they are the same
+        (tmp_path / "shared.json").unlink()
+        shared = KeyRing.load_or_create(tmp_path / "shared.json")
+    document = merge_rings(mine.document(), shared.document())
+    assert merge_rings(mine.document(), document) == document, "sharing again changes nothing"
+    for ring in (mine, shared):
+        ring.adopt(document)
+        assert RecordIds(ring).verify(minted.text) == minted.hex
+        assert ring.key_ids == (*mine.key_ids[:1], *shared.key_ids[-1:])
+    assert mine.user_hash(b"ann") == shared.user_hash(b"ann")
+    assert RecordIds(mine).sign(minted.hex) == RecordIds(shared).sign(minted.hex)
+
+
+def test_a_rotation_on_one_host_signs_on_all(tmp_path: Path) -> None:
+    one = KeyRing.load_or_create(tmp_path / "one.json")
+    before = one.document()
+    fresh = one.rotate()
+    assert merge_rings(one.document(), before) == one.document()
+    assert merge_rings(before, one.document())["signing"][-1]["id"] == fresh, "a host that is behind takes nothing back"

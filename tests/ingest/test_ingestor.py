@@ -1,0 +1,361 @@
+"""From spool files to rows: exactly once, in order, whatever the store or a frame does. Real files, real SQLite."""
+
+import asyncio
+import random
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from prometheus_client.registry import CollectorRegistry
+from sqlalchemy.exc import IntegrityError
+
+from proxy.clock import Clock, ManualClock, SystemClock
+from proxy.config import parse_config
+from proxy.config.serving import SpoolConfig
+from proxy.errors import TemporaryError
+from proxy.ingest import IngestMetrics, Ingestor
+from proxy.ingest.ingestor import REJECTED_FILE
+from proxy.metrics.traffic import TrafficMetrics
+from proxy.spool import SpoolReader, SpoolWriter
+from proxy.spool.frames import KIND_EXCHANGE, encode_frame, iter_frames
+from proxy.store.store import Store
+from proxy.store.values import RecordFilter
+from tests.harness.exchanges import exchanges, new_id
+from tests.harness.frames import exchange_frame, feedback_frame, of_record
+
+NOW_US = 1_760_000_000_000_000
+BATCH = 20
+
+
+class Setup:
+    """One host: a spool, a store, and ingestors on them."""
+
+    def __init__(self, directory: Path, store: Store) -> None:
+        self.directory = directory
+        self.spool = directory / "spool"
+        self.store = store
+        self.writers: list[SpoolWriter] = []
+        self.ingestor()
+
+    def ingestor(self, clock: Clock | None = None, **settings: Any) -> Ingestor:
+        """A fresh one, as after a restart of the controller."""
+        self.registry = CollectorRegistry()
+        config = parse_config({"champion": {"url": "http://localhost:1"}, "store": {"ingest_batch": BATCH} | settings})
+        return Ingestor(config, self.store, SpoolReader(self.spool), TrafficMetrics(self.registry),
+                        clock or SystemClock(),
+                        metrics=IngestMetrics(self.registry))  # fmt: skip
+
+    def writer(self, index: int = 0, **settings: Any) -> SpoolWriter:
+        writer = SpoolWriter(self.spool, SpoolConfig(fsync="never", **settings), index=index)
+        self.writers.append(writer)
+        return writer
+
+    def count(self, name: str, **labels: str) -> float:
+        """A counter's value; with labels left out, the sum over them."""
+        return sum(
+            sample.value
+            for family in self.registry.collect()
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+    async def ids(self) -> list[str]:
+        page = await self.store.list_records(RecordFilter(), limit=1000)
+        return sorted(row.id for row in page.rows)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    store = await Store.open(f"sqlite:///{tmp_path}/ratchet.db", clock=SystemClock(), busy_timeout_s=0.05)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def host(tmp_path: Path, store: Store) -> Iterator[Setup]:
+    setup = Setup(tmp_path, store)
+    yield setup
+    for writer in setup.writers:
+        writer.close()
+
+
+def frames(n: int, seed: int = 1) -> dict[str, bytes]:
+    """`n` exchanges by record id, in order."""
+    return {record.id: of_record(record) for record in exchanges(n, start_us=NOW_US, seed=seed)}
+
+
+async def drain(ingestor: Ingestor) -> int:
+    total = 0
+    while stored := await ingestor.run_once():
+        total += stored
+    return total
+
+
+async def test_everything_arrives_once_and_the_spool_is_emptied(host: Setup) -> None:
+    written = frames(50)
+    writer = host.writer(segment_bytes=20_000)
+    for frame in written.values():
+        writer.append(frame)
+    ingestor = host.ingestor()
+    assert await drain(ingestor) == 50
+    assert await host.ids() == list(written)
+    view = await host.store.get_record(next(iter(written)))
+    assert view is not None
+    assert view.row.response_text
+    assert host.count("ratchet_requests_total") == host.count("ratchet_ingest_records_total") == 50
+    assert len(list(host.spool.glob("*/*.seg"))) == 1, "finished segments are deleted while their writer lives"
+    writer.close()
+    assert await ingestor.run_once() == 0
+    assert list(host.spool.iterdir()) == [], "and all of a dead one"
+    assert await host.store.spools.positions() == {}
+
+
+async def test_writers_are_read_side_by_side(host: Setup) -> None:
+    first, second = frames(30, seed=1), frames(30, seed=2)
+    one, two = host.writer(0), host.writer(1)
+    for a, b in zip(first.values(), second.values(), strict=True):
+        one.append(a)
+        two.append(b)
+    assert await drain(host.ingestor()) == 60
+    assert await host.ids() == sorted([*first, *second])
+
+
+async def test_a_restart_between_any_two_batches_changes_nothing(host: Setup) -> None:
+    written = frames(50)
+    writer = host.writer()
+    for frame in written.values():
+        writer.append(frame)
+    while await host.ingestor().run_once():
+        pass
+    assert await host.ids() == list(written)
+    assert (await host.store.totals()).requests == 50
+
+
+async def test_a_commit_whose_answer_was_lost_is_not_repeated(host: Setup) -> None:
+    """The task is cancelled somewhere in the middle of committing, again and again."""
+    written = frames(60)
+    writer = host.writer()
+    for frame in written.values():
+        writer.append(frame)
+    ingestor = host.ingestor()
+    for delay_ms in range(0, 40, 2):
+        attempt = asyncio.create_task(ingestor.run_once())
+        await asyncio.sleep(delay_ms / 1000)
+        attempt.cancel()
+        await asyncio.gather(attempt, return_exceptions=True)
+    while True:
+        try:
+            if not await ingestor.run_once():
+                break
+        except TemporaryError:  # the cancelled transaction is still rolling back
+            await asyncio.sleep(0.01)
+    assert await host.ids() == list(written)
+    assert (await host.store.totals()).requests == 60
+
+
+async def test_a_locked_store_costs_time_and_nothing_else(host: Setup, tmp_path: Path) -> None:
+    written = frames(30)
+    writer = host.writer()
+    for frame in written.values():
+        writer.append(frame)
+    ingestor = host.ingestor(ingest_interval_seconds=0.02)
+    with sqlite3.connect(tmp_path / "ratchet.db", isolation_level=None) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(TemporaryError):
+            await ingestor.run_once()
+        stop = asyncio.Event()
+        running = asyncio.create_task(ingestor.run(stop))
+        while host.count("ratchet_ingest_retries_total") < 2:
+            await asyncio.sleep(0.01)
+        assert await host.ids() == []
+        other.execute("ROLLBACK")
+    other.close()
+    while host.count("ratchet_ingest_records_total") < 30:
+        await asyncio.sleep(0.01)
+    stop.set()
+    await asyncio.wait_for(running, 10)
+    assert await host.ids() == list(written)
+
+
+async def test_votes_find_their_record_in_whichever_order(host: Setup) -> None:
+    rng = random.Random(3)
+    (first, frame), (second, other) = frames(2).items()
+    vote = {"fid": new_id(NOW_US, rng), "id": first, "alias": None, "feedback": 1, "source": "u"}
+    late = {"fid": new_id(NOW_US, rng), "id": second, "alias": None, "feedback": -1, "source": "u"}
+    writer = host.writer()
+    writer.append(feedback_frame(NOW_US, vote))
+    ingestor = host.ingestor()
+    assert await ingestor.run_once() == 1
+    for data in (frame, other, feedback_frame(NOW_US, late), feedback_frame(NOW_US, late)):
+        writer.append(data)
+    assert await drain(ingestor) == 4
+    rows = {row.id: row.feedback for row in (await host.store.list_records(RecordFilter())).rows}
+    assert rows == {first: 1.0, second: -1.0}
+    assert host.count("ratchet_feedback_total", feedback="positive") == 1
+    assert host.count("ratchet_feedback_total", feedback="negative") == 1
+    assert (host.count("ratchet_ingest_parked_votes_total"), host.count("ratchet_ingest_duplicates_total")) == (1, 1)
+
+
+UNREADABLE = {
+    "no facts": encode_frame(KIND_EXCHANGE, {"nonsense": 1}, b"asked", b"answered"),
+    "no object": encode_frame(KIND_EXCHANGE, orjson.loads('["an", {"x": "array"}]'), b"asked", b"answered"),
+    "unknown kind": encode_frame(77, {"t": NOW_US}, b"asked", b"answered"),
+    "bad arm": exchange_frame(new_id(NOW_US, random.Random(8)), b"asked", b"answered", arm=9),
+    "bad votes": feedback_frame(NOW_US, {"fid": "no hex"}),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+async def test_a_frame_without_sense_is_kept_raw_and_holds_up_nothing(host: Setup, case: str) -> None:
+    before, after = frames(2).items()
+    writer = host.writer()
+    for frame in (before[1], UNREADABLE[case], after[1]):
+        writer.append(frame)
+    assert await drain(host.ingestor()) == 3
+    [raw] = [name for name in await host.ids() if name not in (before[0], after[0])]
+    view = await host.store.get_record(raw)
+    assert view is not None
+    assert view.row.kind == "other"
+    assert view.body is not None
+    assert view.body.error
+    assert (view.body.request, view.body.response) == (b"asked", b"answered") or case == "bad votes"
+    assert host.count("ratchet_ingest_raw_total", reason="unreadable") == 1
+
+
+async def test_a_frame_that_the_store_refuses_is_found_and_the_rest_kept(host: Setup) -> None:
+    """A number that no integer column holds: the whole transaction fails, the batch is halved until it is alone."""
+    written = frames(15)
+    poison = new_id(NOW_US + 700_000, random.Random(9))
+    writer = host.writer()
+    for position, frame in enumerate(written.values()):
+        if position == 7:
+            writer.append(exchange_frame(poison, b"asked", b"answered", dur=2**63, rh={}, sh={}))
+        writer.append(frame)
+    assert await drain(host.ingestor()) == 16
+    assert await host.ids() == sorted([*written, poison])
+    view = await host.store.get_record(poison)
+    assert view is not None
+    assert view.body is not None
+    assert (view.body.request, view.row.duration_us) == (b"asked", 0)
+    assert host.count("ratchet_ingest_raw_total") == host.count("ratchet_ingest_raw_total", reason="refused") == 1
+    assert (await host.store.totals()).requests == 16
+
+
+async def test_a_frame_that_is_refused_in_any_form_is_set_aside(host: Setup, tmp_path: Path) -> None:
+    """A trigger in the database refuses one record whatever is in it, as a full partition or a broken index might."""
+    written = frames(5)
+    refused = list(written)[2]
+    with sqlite3.connect(tmp_path / "ratchet.db") as other:
+        other.execute(f"CREATE TRIGGER no BEFORE INSERT ON records WHEN hex(NEW.id) = '{refused.upper()}' "
+                      "BEGIN SELECT RAISE(ABORT, 'not this one'); END")  # fmt: skip
+    other.close()
+    writer = host.writer()
+    for frame in written.values():
+        writer.append(frame)
+    ingestor = host.ingestor()
+    assert await drain(ingestor) == 5
+    assert await host.ids() == [name for name in written if name != refused]
+    [(kept, _)] = iter_frames((host.spool / REJECTED_FILE).read_bytes())
+    assert kept.meta["id"] == refused
+    assert host.count("ratchet_ingest_rejected_total") == 1
+
+
+async def test_a_store_that_refuses_everything_is_no_frames_fault(host: Setup, tmp_path: Path) -> None:
+    written = frames(5)
+    writer = host.writer()
+    for frame in written.values():
+        writer.append(frame)
+    statement = "CREATE TRIGGER no BEFORE {} ON spool_positions BEGIN SELECT RAISE(ABORT, 'out of order'); END"
+    with sqlite3.connect(tmp_path / "ratchet.db") as other:
+        other.execute(statement.format("INSERT"))
+    ingestor = host.ingestor()
+    with pytest.raises(IntegrityError, match="out of order"):
+        await ingestor.run_once()
+    assert not (host.spool / REJECTED_FILE).exists()
+    with other:
+        other.execute("DROP TRIGGER no")
+    other.close()
+    assert await drain(ingestor) == 5
+    assert await host.ids() == list(written)
+
+
+async def test_votes_that_a_racing_replica_left_parked_are_joined(host: Setup, tmp_path: Path) -> None:
+    """Another replica committed the record between our look for it and our commit of the vote."""
+    [(record_id, frame)] = frames(1).items()
+    vote = {"fid": new_id(NOW_US, random.Random(3)), "id": record_id, "alias": None, "feedback": 1, "source": "u"}
+    host.writer().append(feedback_frame(NOW_US, vote))
+    clock = ManualClock()
+    ingestor = host.ingestor(clock)
+    await ingestor.run_once()
+    elsewhere = await Store.open(f"sqlite:///{tmp_path}/other.db", clock=clock)
+    replica = Setup(tmp_path / "replica", elsewhere)
+    replica.writer().append(frame)
+    await drain(replica.ingestor())
+    await elsewhere.close()
+    replica.writers[0].close()
+    with sqlite3.connect(tmp_path / "ratchet.db") as ours:
+        ours.execute("ATTACH ? AS other", (str(tmp_path / "other.db"),))
+        ours.execute("INSERT INTO records SELECT * FROM other.records")
+    ours.close()
+    await ingestor.run_once()
+    assert [row.feedback for row in (await host.store.list_records(RecordFilter())).rows] == [None]
+    clock.advance(60)
+    await ingestor.run_once()
+    assert [row.feedback for row in (await host.store.list_records(RecordFilter())).rows] == [1.0]
+
+
+async def test_torn_bytes_are_skipped_and_counted(host: Setup) -> None:
+    written = frames(3)
+    writer = host.writer()
+    for frame in written.values():
+        writer.append(frame)
+    writer.close()
+    [segment] = host.spool.glob("*/*.seg")
+    with segment.open("ab") as file:
+        file.write(next(iter(frames(1, seed=5).values()))[:100])
+    assert await drain(host.ingestor()) == 3
+    assert host.count("ratchet_ingest_skipped_bytes_total") == 100
+
+
+async def test_run_ends_when_told_and_leaves_the_rest_for_the_next(host: Setup) -> None:
+    writer = host.writer()
+    stop = asyncio.Event()
+    ingestor = host.ingestor(ingest_interval_seconds=0.01)
+    running = asyncio.create_task(ingestor.run(stop))
+    written = frames(45)
+    for frame in written.values():
+        writer.append(frame)
+    while host.count("ratchet_ingest_records_total") < 45:
+        await asyncio.sleep(0.01)
+    stop.set()
+    await asyncio.wait_for(running, 10)
+    assert host.count("ratchet_ingest_batches_total") >= 3
+
+
+async def test_a_backlog_of_large_frames_is_not_waited_for(host: Setup) -> None:
+    """A round takes some 2 MiB, which is less than a full batch of these; there must be no pause between rounds."""
+    writer = host.writer()
+    for record_id in frames(12):
+        writer.append(exchange_frame(record_id, random.Random(record_id).randbytes(700_000), b""))
+    stop = asyncio.Event()
+    running = asyncio.create_task(host.ingestor(ingest_interval_seconds=3600.0).run(stop))
+    while host.count("ratchet_ingest_records_total") < 12:
+        await asyncio.sleep(0.01)
+    stop.set()
+    await asyncio.wait_for(running, 10)
+    assert host.count("ratchet_ingest_batches_total") > 1
+
+
+async def test_positions_of_other_hosts_are_left_alone(host: Setup) -> None:
+    """A store shared by several hosts knows spools that are not on this disk."""
+    elsewhere = Setup(host.directory / "elsewhere", host.store)
+    writer = elsewhere.writer(7)
+    for frame in frames(2).values():
+        writer.append(frame)
+    await drain(elsewhere.ingestor())
+    assert await drain(host.ingestor()) == 0
+    assert list(await host.store.spools.positions()) == [writer.name]
+    writer.close()

@@ -1,0 +1,180 @@
+"""One frame, one record: what is read, what is kept as it came, what counts as quality."""
+
+import gzip
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.records import Arm, Outcome, StickySource
+from policies.scoring import ScoringConfig
+from proxy.config.serving import CaptureConfig
+from proxy.ingest.interpret import Interpreter, raw_record
+from proxy.ingest.votes import votes_of
+from proxy.spool.frames import KIND_FEEDBACK, Frame
+from proxy.store.values import NewRecord, NewVote, RecordFlag
+from tests.harness.frames import frame_of
+
+ID = "0190a0a0b0b07abc8def0123456789ab"
+ASK = orjson.dumps({"model": "m", "messages": [{"role": "user", "content": "2+2?"}]})
+ANSWER = orjson.dumps({
+    "id": "chatcmpl-12345", "model": "m-1", "usage": {"prompt_tokens": 9, "completion_tokens": 1},
+    "choices": [{"message": {"role": "assistant", "content": "4"}, "finish_reason": "stop"}],
+})  # fmt: skip
+JSON = {"content-type": "application/json"}
+
+
+def record(request: bytes = ASK, response: bytes = ANSWER, *, capture: Any = None, **changes: Any) -> NewRecord:
+    interpreter = Interpreter(CaptureConfig(**(capture or {})), ScoringConfig(), lambda key: len(key))
+    return interpreter.record(frame_of(ID, request, response, **changes))
+
+
+def test_a_chat_becomes_a_record() -> None:
+    found = record(
+        arm=1, srv=0, fb="timeout", exp=7, ep=2, cfg=3, mid=5, rh=JSON | {"x-request-id": "client-chosen"},
+        sh=JSON | {"x-request-id": "req_987654"},
+    )  # fmt: skip
+    assert (found.id, found.kind, found.user_hash, found.key_source) == (ID, "chat", 42, StickySource.HEADER)
+    assert (found.arm, found.served_by, found.experiment_id, found.epoch) == (Arm.CHALLENGER, Arm.CHAMPION, 7, 2)
+    assert (found.model_id, found.config_id, found.status, found.outcome) == (5, 3, 200, Outcome.OK)
+    assert (found.duration_us, found.upstream_us, found.ttfb_us, found.own_us) == (900_000, 899_000, 850_000, 400)
+    assert (found.prompt_tokens, found.completion_tokens) == (9, 1)
+    assert (found.quality, found.quality_source, found.scores) == (1.0, "heuristic", {"heuristic": 1.0})
+    assert found.flags == RecordFlag.FALLBACK
+    assert found.aliases == ("chatcmpl-12345", "client-chosen", "req_987654")
+    assert found.body is not None
+    assert (found.body.query, found.body.response_text) == ("2+2?", "4")
+    assert found.body.messages == ({"role": "user", "content": "2+2?"},)
+    assert (found.body.request, found.body.response) == (ASK, ANSWER)
+
+
+def test_encoded_bodies_are_kept_decoded_and_their_header_goes() -> None:
+    found = record(response=gzip.compress(ANSWER), sh=JSON | {"content-encoding": "gzip"})
+    assert found.body is not None
+    assert found.body.response == ANSWER
+    assert found.body.response_headers == JSON
+    assert found.completion_tokens == 1
+
+
+def test_an_unknown_encoding_is_kept_with_its_header() -> None:
+    found = record(response=b"\x1f\x9d packed", sh=JSON | {"content-encoding": "compress"})
+    assert found.body is not None
+    assert found.body.response == b"\x1f\x9d packed"
+    assert found.body.response_headers["content-encoding"] == "compress"
+
+
+def test_a_stream_is_kept_put_together() -> None:
+    stream = b'data: {"id":"chatcmpl-1","choices":[{"index":0,"delta":{"content":"4"},"finish_reason":"stop"}]}\n\n'
+    found = record(response=stream + b"data: [DONE]\n\n", sh={"content-type": "text/event-stream"})
+    assert found.flags == RecordFlag.STREAMED
+    assert found.body is not None
+    assert orjson.loads(found.body.response)["choices"][0]["message"]["content"] == "4"
+
+
+def test_a_stream_nested_too_deeply_to_be_written_stays_as_it_was() -> None:
+    deep = b'data: {"choices":[{"delta":{"content":"4"}}],"x":' + b"[" * 300 + b"]" * 300 + b"}\n\n"
+    found = record(response=deep, sh={"content-type": "text/event-stream"})
+    assert found.body is not None
+    assert (found.body.response, found.body.response_text) == (deep, "4")
+
+
+def test_an_unknown_shape_is_kept_raw() -> None:
+    found = record(b"\x00\x01", b"\xff", p="/upload", rh={}, sh={"content-type": "image/png"})
+    assert (found.kind, found.quality) == ("other", None)
+    assert found.body is not None
+    assert (found.body.request, found.body.response) == (b"\x00\x01", b"\xff")
+
+
+@pytest.mark.parametrize(
+    ("changes", "flag"),
+    [
+        ({"nt": True}, RecordFlag.NO_TRAIN),
+        ({"rsha": "ab"}, RecordFlag.TRUNCATED_REQUEST),
+        ({"ssha": "ab"}, RecordFlag.TRUNCATED_RESPONSE),
+        ({"red": True}, RecordFlag.REDACTED),
+        ({}, RecordFlag.NONE),
+    ],
+)
+def test_flags(changes: dict[str, Any], flag: RecordFlag) -> None:
+    assert record(**changes).flags == flag
+
+
+def test_store_false_means_no_training() -> None:
+    assert record(orjson.dumps({"messages": [], "store": False})).flags == RecordFlag.NO_TRAIN
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"st": 500}, {"st": 429}, {"out": int(Outcome.CLIENT_DISCONNECT)}, {"m": "GET", "request": b""},
+     {"response": b"{}"}],
+)  # fmt: skip
+def test_what_is_no_answer_has_no_score(changes: dict[str, Any]) -> None:
+    assert record(**changes).quality is None
+
+
+def test_an_answer_that_broke_off_is_scored_as_cut() -> None:
+    assert record(out=int(Outcome.UPSTREAM_ERROR)).quality == ScoringConfig().truncated_score
+    late = orjson.dumps({"choices": [{"message": {"content": "4"}}], "error": {"message": "late"}})
+    assert record(response=late).quality == ScoringConfig().truncated_score
+
+
+def test_a_score_found_by_pointer_wins() -> None:
+    response = orjson.dumps({"choices": [{"message": {"content": "4"}}], "score": 0.25})
+    found = record(response=response, capture={"quality_pointers": ("/score",)})
+    assert (found.quality, found.quality_source) == (0.25, "pointer")
+    assert found.scores == {"heuristic": 1.0, "pointer": 0.25}
+
+
+def test_no_scores_when_switched_off() -> None:
+    interpreter = Interpreter(CaptureConfig(), ScoringConfig(enabled=False))
+    assert interpreter.record(frame_of(ID, ASK, ANSWER)).quality_source is None
+
+
+def test_a_user_found_by_pointer_counts_only_outside_of_experiments() -> None:
+    request = orjson.dumps({"messages": [], "who": "abc"})
+    capture = {"user_pointers": ("/who",)}
+    assert record(request, capture=capture, key=None, src="random").user_hash == 3
+    assert record(request, capture=capture, key=None, src="random", exp=1).user_hash is None
+    assert record(request, capture=capture).user_hash == 42
+
+
+INTEGERS = st.integers(-(2**63), 2**64 - 1)
+
+
+@given(st.dictionaries(st.sampled_from(["id", "t", "m", "p"]), st.none() | INTEGERS | st.text()), st.binary())
+def test_anything_can_be_kept_raw(meta: dict[str, Any], blob: bytes) -> None:
+    frame = Frame(9, meta, blob, blob)
+    found = raw_record(frame, place="w0-1-1/1/99", now_us=1_700_000_000_000_000, error="e" * 999)
+    assert len(bytes.fromhex(found.id)) == 16
+    assert found == raw_record(frame, place="w0-1-1/1/99", now_us=1_700_000_000_000_000, error="e" * 999)
+    assert found.body is not None
+    assert found.body.response == blob
+
+
+def test_a_raw_record_keeps_the_id_and_time_that_it_has() -> None:
+    assert raw_record(frame_of(ID, b"", b""), place="x", now_us=0, error="").id == ID
+    dated = raw_record(Frame(1, {"t": 1_700_000_000_000_000}, b"", b""), place="x", now_us=0, error="")
+    assert dated.id.startswith(f"{1_700_000_000_000:012x}7")
+    no_object: Any = [1]
+    undated = raw_record(Frame(1, no_object, b"", b""), place="x", now_us=5_000_000, error="")
+    assert undated.id.startswith(f"{5_000:012x}7")
+    assert undated.body is not None
+    assert undated.body.tags == {"frame": "1", "facts": "[1]"}
+
+
+def test_votes() -> None:
+    entries = [
+        {"fid": ID, "id": ID, "alias": None, "feedback": 1, "source": "u1", "comment": "c", "tags": {"a": "b"}},
+        {"fid": ID, "id": None, "alias": "chatcmpl-1", "feedback": None},
+        {"fid": ID, "id": ID, "correction": "better", "quality_score": 0.5},
+    ]
+    given, retracted, silent = votes_of(Frame(KIND_FEEDBACK, {"t": 7, "votes": entries}, b"", b""))
+    assert given == NewVote(fid=ID, record_id=ID, source="u1", feedback=1, comment="c", tags={"a": "b"}, created_us=7)
+    assert (retracted.alias, retracted.retracted, retracted.source) == ("chatcmpl-1", True, "anonymous")
+    [cleaned] = votes_of(
+        Frame(KIND_FEEDBACK, {"t": 7, "votes": [entries[0] | {"comment": "a\0b", "source": "\0"}]}, b"", b"")
+    )
+    assert (cleaned.comment, cleaned.source) == ("ab", "anonymous"), "PostgreSQL has no NUL"
+    assert (silent.feedback, silent.retracted, silent.quality_score) == (None, False, 0.5)

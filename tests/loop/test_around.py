@@ -1,0 +1,297 @@
+"""Around the decisions: running and sleeping, the lease, upkeep, webhooks, probes, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import generate_latest
+
+from policies.records import Arm
+from policies.triggers import TriggerConfig
+from proxy.clock import SystemClock
+from proxy.config import parse_config
+from proxy.loop.leadership import LEASE, Leadership
+from proxy.loop.metrics import LoopMetrics
+from proxy.loop.notify import WebhookNotifier
+from proxy.loop.ports import Endpoint, Handle
+from proxy.loop.probe import HttpProbe
+from proxy.loop.processes import identify
+from proxy.loop.service import open_loop, service_rules
+from proxy.loop.state import DETECTOR_ENTRY
+from proxy.store.store import Store
+from proxy.tasks import spawn
+from tests.harness.loop import HOUR_S, RecordingDeployer, World, rules, settle
+
+
+class Receiver:
+    """A real HTTP server: `posts` collects what /hook is sent; of `answers` (statuses) the last one stays."""
+
+    def __init__(self) -> None:
+        self.posts: list[dict[str, Any]] = []
+        self.answers = [200]
+        self.arrived = asyncio.Event()
+        self.url = ""
+
+    async def hook(self, request: web.Request) -> web.Response:
+        self.posts.append(await request.json())
+        self.arrived.set()
+        return web.Response(status=self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
+
+    async def root(self, request: web.Request) -> web.Response:
+        return web.Response(status=self.answers[0])
+
+    async def got(self, n: int) -> None:
+        async with asyncio.timeout(20):
+            while len(self.posts) < n:
+                await self.arrived.wait()
+                self.arrived.clear()
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Receiver]:
+    receiver = Receiver()
+    app = web.Application()
+    app.add_routes([web.post("/hook", receiver.hook), web.get("/", receiver.root)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+    yield receiver
+    await runner.cleanup()
+
+
+# -------------------------------------------------------------------------------------------- running
+
+
+async def test_the_service_runs_from_its_configuration_and_a_poke_wakes_it(tmp_path: Path) -> None:
+    config = parse_config({"server": {"data_dir": str(tmp_path)}, "champion": {"url": "http://127.0.0.1:9"}})
+    registry, clock, stop = CollectorRegistry(), SystemClock(), asyncio.Event()
+    store = await Store.open(f"sqlite:///{tmp_path / 'ratchet.db'}", clock=clock)
+    try:
+        async with open_loop(config, store, clock, metrics=LoopMetrics(registry, clock)) as loop:
+            running = spawn(loop.run(stop), name="loop under test")
+            command_id = await loop.submit("pause", {}, "ann", "maintenance")
+            async with asyncio.timeout(60):
+                while not (await loop.status())["phase"].get("paused"):
+                    await asyncio.sleep(0.05)
+            command = await store.commands.get(command_id)
+            assert command is not None
+            assert command.state.value == "done"
+            stop.set()
+            await running
+        text = generate_latest(registry).decode()
+        assert "ratchet_loop_paused 1.0" in text
+        lease = await store.leases.get(LEASE)
+        assert lease is not None
+        assert lease.expires_us == 0  # given back
+        assert (tmp_path / "routes.json").exists()
+    finally:
+        await store.close()
+
+
+async def test_a_tick_that_fails_is_counted_and_tried_again(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    registry = CollectorRegistry()
+    path = tmp_path / "ratchet.db"
+    store = await Store.open(f"sqlite:///{path}", clock=world.clock, busy_timeout_s=0.05)
+    stop, running = asyncio.Event(), None
+    try:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")  # another process is writing, and does not end
+            loop = world.start(store, metrics=LoopMetrics(registry, world.clock))
+            running = spawn(loop.run(stop), name="loop under test")
+            async with asyncio.timeout(30):
+                while "ratchet_loop_tick_failures_total 1.0" not in generate_latest(registry).decode():
+                    await asyncio.sleep(0.02)
+            other.execute("ROLLBACK")
+        loop.poke()
+        async with asyncio.timeout(30):
+            while "ratchet_loop_leader 1.0" not in generate_latest(registry).decode():
+                await asyncio.sleep(0.02)
+    finally:
+        stop.set()
+        if running is not None:
+            await running
+        await store.close()
+
+
+def test_service_rules_follow_the_configuration() -> None:
+    config = parse_config(
+        {
+            "champion": {"url": "http://127.0.0.1:9"},
+            "trainer": {"kind": "command", "command": ["train"], "timeout_seconds": 60, "poll_seconds": 2},
+            "deployer": {"ready_timeout_seconds": 30},
+            "enable_ab_testing": False,
+            "trigger_config": {"min_new_samples": 5},
+        }
+    )
+    seen = service_rules(config)
+    assert (seen.trains, seen.training_timeout_s, seen.poll_s, seen.ready_timeout_s) == (True, 60, 2, 30)
+    assert not seen.enable_ab_testing
+    assert seen.trigger.min_new_samples == 5
+
+
+# ---------------------------------------------------------------------------------------------- lease
+
+
+async def test_the_lease_of_a_dead_process_is_taken_over_at_once(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    dead = identify(child.pid)
+    child.communicate(b"\n")
+    async with world.store() as store:
+        here = os.readlink("/proc/self/ns/pid")
+        for holder, pids, taken in ((identify(os.getpid()), here, False), (dead, "pid:[1]", False), (dead, here, True)):
+            detail = {**holder.as_json(), "pids": pids}
+            held = await store.leases.acquire(LEASE, "other", ttl_s=30.0, detail=detail)
+            assert held is not None
+            lease = await Leadership(store).hold()
+            assert (lease is not None) == taken
+        assert lease is not None
+        assert lease.fence > held.fence
+
+
+# --------------------------------------------------------------------------------------------- upkeep
+
+
+class MovingDeployer(RecordingDeployer):
+    """Its servers come back on another port after a restart."""
+
+    port = 1
+
+    async def ensure(self, handle: Handle) -> Handle:
+        return {**handle, "port": self.port}
+
+    async def ready(self, handle: Handle) -> Endpoint:
+        return Endpoint(url=f"http://models:{handle.get('port', 0)}")
+
+
+async def test_a_model_server_that_came_back_elsewhere_gets_its_traffic(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.deployer = MovingDeployer()
+    async with world.store() as store:
+        loop = world.start(store)
+        await world.chat(store, users=40)
+        await settle(loop)
+        table = world.routes()
+        assert table.challenger is not None
+        assert table.challenger.url == "http://models:1"
+        world.deployer.port = 2
+        await settle(loop)
+        moved = world.routes()
+        assert moved.challenger is not None
+        assert moved.challenger.url == "http://models:2"
+        assert moved.version > table.version
+        assert moved.epoch == table.epoch
+
+
+async def test_the_baseline_is_frozen_and_a_drop_in_quality_triggers(tmp_path: Path) -> None:
+    triggers = TriggerConfig(enable_sample_count=False, enable_scheduled=False, min_usable_samples=20)
+    world = World(tmp_path, rules=rules(trigger=triggers))
+    async with world.store() as store:
+        loop = world.start(store)
+        for _ in range(12 * 4):
+            await world.chat(store, users=10, each=1)
+            world.clock.advance(6 * HOUR_S)
+        assert await settle(loop) == []
+        facts = (await loop.status())["triggers"]["facts"]
+        assert facts["quality_baseline"] == pytest.approx(0.8, abs=0.02)
+        started = []
+        for _ in range(60):
+            await world.chat(store, users=30, each=1, quality={Arm.CHAMPION: 0.5})
+            world.clock.advance(HOUR_S)
+            started = await settle(loop)
+            if started:
+                break
+        assert started[0].plan is not None
+        assert "quality_drop" in started[0].plan.reasons[0]
+        assert (await store.state.get(DETECTOR_ENTRY))["detector"]["hours"] > 0
+
+
+# ---------------------------------------------------------------------------------- webhooks and probes
+
+
+async def test_a_webhook_is_retried_until_it_is_taken(server: Receiver) -> None:
+    server.answers = [500, 503, 200]
+    notifier = WebhookNotifier([f"{server.url}/hook"], timeout_s=5.0, retry_s=(0.01, 0.01))
+    notifier.start()
+    notifier.notify({"event": "promoted"})
+    notifier.notify({"event": "watch_finished"})
+    await server.got(4)
+    await notifier.close()
+    assert [post["event"] for post in server.posts] == ["promoted"] * 3 + ["watch_finished"]
+
+
+async def test_what_a_receiver_missed_is_said_with_the_next_delivery(server: Receiver) -> None:
+    server.answers = [500, 500, 200]
+    notifier = WebhookNotifier([f"{server.url}/hook"], timeout_s=5.0, retry_s=(0.01,))
+    notifier.start()
+    notifier.notify({"event": "lost"})
+    notifier.notify({"event": "heard"})
+    await server.got(3)
+    await notifier.close()
+    assert (server.posts[-1]["event"], server.posts[-1]["missed"]) == ("heard", 1)
+
+
+@pytest.mark.parametrize(("status", "alive"), [(200, True), (404, True), (401, True), (503, False)])
+async def test_any_answer_but_a_gateways_error_is_a_sign_of_life(server: Receiver, status: int, alive: bool) -> None:
+    server.answers = [status]
+    assert await HttpProbe().answers(server.url) == alive
+
+
+async def test_no_answer_is_no_sign_of_life(unused_tcp_port: int) -> None:
+    assert not await HttpProbe(timeout_s=2.0).answers(f"http://127.0.0.1:{unused_tcp_port}")
+    assert not await HttpProbe().answers("not a url")
+
+
+# -------------------------------------------------------------------------------------------- metrics
+
+
+async def test_metrics_status_and_plan_tell_the_same(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    registry = CollectorRegistry()
+    metrics = LoopMetrics(registry, world.clock)
+    async with world.store() as store:
+        loop = world.start(store, metrics=metrics)
+        await world.chat(store, users=40)
+        await settle(loop)
+        world.clock.advance(0.5 * HOUR_S)
+        await world.chat(store, users=20, quality={Arm.CHAMPION: 0.7, Arm.CHALLENGER: 0.75})
+        await settle(loop)
+        status = await loop.status()
+        world.clock.advance(7.0)
+    found = [sample for family in registry.collect() for sample in family.samples]
+    samples = {(sample.name, *sample.labels.values()): sample.value for sample in found}
+    seen = status["experiment"]["assessment"]
+    assert samples["ratchet_loop_phase", "testing"] == 1.0
+    assert samples["ratchet_loop_phase", "idle"] == 0.0
+    assert samples["ratchet_loop_seconds_since_tick",] == 7.0
+    assert samples["ratchet_loop_overdue_seconds",] == 0.0
+    assert samples["ratchet_loop_retrains_total",] == 1.0
+    assert samples["ratchet_experiment_share",] == status["experiment"]["share"] == 0.5
+    assert samples["ratchet_experiment_lift", "estimate"] == seen["theta"]
+    assert samples["ratchet_experiment_verdict", seen["verdict"]] == 1.0
+    assert samples["ratchet_experiment_requests", "challenger"] == seen["challenger_requests"] == 30.0
+    assert samples["ratchet_trigger_progress", "sample_count"] == status["triggers"]["progress"][2]["fraction"]
+    due_in = status["next"]["wake_at"] - world.clock.now()
+    world.clock.advance(due_in + 60.0)
+    assert registry.get_sample_value("ratchet_loop_overdue_seconds") == pytest.approx(60.0)
+    assert samples["ratchet_experiment_guardrail", "errors", "unknown"] in (0.0, 1.0)
+
+
+def test_metrics_before_the_first_look_say_nothing_but_failures() -> None:
+    registry = CollectorRegistry()
+    LoopMetrics(registry, SystemClock())
+    names = {family.name for family in registry.collect()}
+    assert names == {"ratchet_loop_tick_failures"}

@@ -1,0 +1,88 @@
+"""The dataset of real records in the real store: votes, corrections, opt-outs and deleted users."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from policies.selection import DataGeneratorConfig
+from proxy.clock import ManualClock
+from proxy.loop.dataset import StoreDatasetBuilder
+from proxy.loop.ports import DatasetRequest, Manifest
+from proxy.store.store import Store
+from proxy.store.values import IngestBatch, NewRecord, RecordFlag
+from tests.harness.exchanges import exchange, vote
+
+T0 = 1_700_000_000_000_000
+CONFIG = DataGeneratorConfig(holdout_share=0.0)
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    opened = await Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock=ManualClock(T0 / 1e6 + 3600))
+    yield opened
+    await opened.close()
+
+
+def logged(n: int, user: int, **changes: object) -> NewRecord:
+    """A good exchange of this user, `n` seconds after T0."""
+    return exchange(T0 + n * 1_000_000, random.Random(n), **{"user_hash": user, "quality": 0.9} | changes)
+
+
+async def dataset(store: Store, folder: Path, run_id: str = "run-1") -> Manifest:
+    request = DatasetRequest(run_id=run_id, until_s=T0 / 1e6 + 3600, config_fingerprint="")
+    return await StoreDatasetBuilder(store, CONFIG, folder).build(request)
+
+
+def lines(manifest: Manifest) -> list[dict[str, list[dict[str, str]]]]:
+    return [json.loads(line) for line in Path(manifest.data_path).read_text().splitlines()]
+
+
+async def test_from_the_log_to_the_training_file(store: Store, tmp_path: Path) -> None:
+    good, disliked, corrected, secret = (
+        logged(1, 1),
+        logged(2, 2),
+        logged(3, 3, quality=0.1),
+        logged(4, 4, flags=RecordFlag.NO_TRAIN),
+    )
+    coin = random.Random(0)
+    votes = (
+        vote(disliked.id, T0, coin, feedback=-1),
+        vote(corrected.id, T0, coin, feedback=-1, correction="What a person would have said."),
+    )
+    batch = IngestBatch(writer="w", segment=1, offset=1, records=(good, disliked, corrected, secret), votes=votes)
+    await store.apply(batch)
+    manifest = await dataset(store, tmp_path)
+    assert good.body is not None
+    assert corrected.body is not None
+    assert lines(manifest) == [
+        {"messages": [*good.body.messages, {"role": "assistant", "content": good.body.response_text}]},
+        {"messages": [*corrected.body.messages, {"role": "assistant", "content": "What a person would have said."}]},
+    ]
+    assert manifest.dropped == {"negative_feedback": 1}
+    assert (manifest.first_record_id, manifest.last_record_id) == (good.id, corrected.id)
+
+
+async def test_a_deleted_user_is_in_no_later_dataset(store: Store, tmp_path: Path) -> None:
+    records = tuple(logged(n, user=n % 3) for n in range(30))
+    await store.apply(IngestBatch(writer="w", segment=1, offset=1, records=records))
+    before = await dataset(store, tmp_path, "run-1")
+    await store.delete_user(1)
+    after = await dataset(store, tmp_path, "run-2")
+    assert (before.samples, after.samples) == (30, 20)
+    lineage = (tmp_path / "run-2/lineage.csv").read_text().splitlines()[1:]
+    assert {line.split(",")[1] for line in lineage} == {"0", "2"}
+
+
+async def test_a_long_history_is_read_in_chunks_newest_first(store: Store, tmp_path: Path) -> None:
+    records = tuple(logged(n, user=n) for n in range(450))
+    await store.apply(IngestBatch(writer="w", segment=1, offset=1, records=records))
+    manifest = await dataset(store, tmp_path)
+    assert manifest.seen == 450
+    assert manifest.samples + sum(manifest.dropped.values()) == 450
+    order = [line.split(",")[0] for line in (tmp_path / "run-1/lineage.csv").read_text().splitlines()[1:]]
+    assert order == sorted(order)

@@ -1,0 +1,212 @@
+"""Sufficient statistics and effects: by hand, against the oracle, and as properties of any order of arrival."""
+
+from __future__ import annotations
+
+import math
+import timeit
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.estimates import (
+    METRICS,
+    Metric,
+    Moments,
+    UserTotals,
+    difference,
+    metric_mean,
+    moments_delta,
+    observation_sd,
+    relative_change,
+    user_weight,
+    weighted_effect,
+)
+from policies.records import Arm
+from tests.harness.arms import arm_stats
+from tests.policies.oracle import ORACLE, moments
+
+WEIGHTS = {Metric.QUALITY: 0.5, Metric.POSITIVE: 0.3, Metric.LATENCY: -0.2}
+CHAMPION, CHALLENGER = Arm.CHAMPION, Arm.CHALLENGER
+
+counts = st.tuples(*[st.integers(0, 50).map(float)] * len(METRICS))
+totals = st.builds(
+    lambda n, share: UserTotals(n=n, s=tuple(a * b for a, b in zip(n, share, strict=True))),
+    counts,
+    st.tuples(*[st.floats(0, 1)] * len(METRICS)),
+)
+
+
+def test_metrics_keep_the_order_of_the_stored_vectors() -> None:
+    assert METRICS == ("quality", "positive", "latency", "error", "slow", "voted")
+
+
+def test_no_user_weighs_more_than_ten_observations() -> None:
+    assert user_weight(0) == 0
+    assert user_weight(1) == 1
+    assert user_weight(11) == pytest.approx(5.5)
+    assert 9.99 < user_weight(1e6) < 10
+    assert user_weight(7, icc=0.0) == 7
+
+
+def test_a_users_vector_is_the_capped_sum_and_count_per_metric() -> None:
+    user = UserTotals(n=(11, 0, 1, 0, 0, 0), s=(5.5, 0, 2.5, 0, 0, 0))
+    assert user.vector() == pytest.approx((2.75, 5.5, 0, 0, 2.5, 1, 0, 0, 0, 0, 0, 0))
+
+
+def test_a_retracted_vote_leaves_no_trace() -> None:
+    user = UserTotals(n=(3, 0, 3, 3, 3, 3), s=(2, 0, 3, 0, 0, 0))
+    vote = UserTotals(n=(0, 1, 0, 0, 0, 0), s=(0, 1, 0, 0, 0, 0))
+    back = UserTotals(n=(0, -1, 0, 0, 0, 0), s=(0, -1, 0, 0, 0, 0))
+    assert user.plus(vote).plus(back) == user
+
+
+def test_moments_of_two_users_by_hand() -> None:
+    one = UserTotals(n=(1, 1, 0, 0, 0, 0), s=(0.5, 1, 0, 0, 0, 0)).vector()
+    two = UserTotals(n=(1, 0, 0, 0, 0, 0), s=(0.9, 0, 0, 0, 0, 0)).vector()
+    both = Moments().replaced(None, one).replaced(None, two)
+    assert both.users == 2
+    assert both.sums[:4] == pytest.approx((1.4, 2.0, 1.0, 1.0))
+    assert both.product(0, 0) == pytest.approx(0.25 + 0.81)
+    assert both.product(2, 0) == both.product(0, 2) == pytest.approx(0.5)
+    assert both.replaced(two, None).users == 1
+
+
+def test_moments_survive_the_database() -> None:
+    before = arm_stats(CHAMPION, 7).moments
+    assert Moments.from_bytes(before.to_bytes()) == before
+    with pytest.raises(ValueError, match="8 bytes, 728 expected"):
+        Moments.from_bytes(b"12345678")
+
+
+@given(st.lists(totals, min_size=1, max_size=6), st.data())
+def test_moments_do_not_depend_on_the_order_of_arrival(users: list[UserTotals], data: st.DataObject) -> None:
+    at_once = Moments()
+    for user in users:
+        at_once = at_once.replaced(None, user.vector())
+    by_halves = Moments()
+    halves = [UserTotals(n=tuple(n // 2 for n in u.n), s=tuple(s / 3 for s in u.s)) for u in users]
+    for half in halves:
+        by_halves += moments_delta(None, half.vector())
+    for i in data.draw(st.permutations(range(len(users)))):
+        by_halves = by_halves.replaced(halves[i].vector(), users[i].vector())
+    assert by_halves.users == at_once.users
+    assert by_halves.sums == pytest.approx(at_once.sums, abs=1e-9)
+    assert by_halves.products == pytest.approx(at_once.products, abs=1e-9)
+
+
+def test_the_mean_and_the_effective_users() -> None:
+    arm = arm_stats(CHAMPION, 8, quality=(0.5, 0.7), thumbs=None)
+    quality = metric_mean(arm.moments, Metric.QUALITY)
+    assert quality is not None
+    assert quality.mean == pytest.approx(0.6)
+    assert quality.observations == quality.effective_users == 8
+    assert metric_mean(arm.moments, Metric.POSITIVE) is None
+    assert metric_mean(Moments(), Metric.QUALITY) is None
+
+
+def test_the_spread_of_one_observation() -> None:
+    arm = arm_stats(CHAMPION, 8, quality=(0.5, 0.7)).moments
+    assert observation_sd(arm, Metric.QUALITY) == pytest.approx(0.1 * math.sqrt(8 / 7))
+    assert observation_sd(arm_stats(CHAMPION, 1).moments, Metric.QUALITY) is None
+    assert observation_sd(Moments(users=4), Metric.QUALITY) is None
+
+
+def test_the_relative_change_of_nothing_is_unknown() -> None:
+    some = metric_mean(arm_stats(CHAMPION, 4, quality=(0.5,)).moments, Metric.QUALITY)
+    more = metric_mean(arm_stats(CHAMPION, 4, quality=(0.6,)).moments, Metric.QUALITY)
+    none = metric_mean(arm_stats(CHAMPION, 4, quality=(0.0,)).moments, Metric.QUALITY)
+    assert relative_change(some, more) == pytest.approx(0.2)
+    assert relative_change(none, more) is None
+    assert relative_change(None, more) is None
+    assert relative_change(some, None) is None
+
+
+@pytest.mark.parametrize("case", ORACLE["effects"])
+def test_effects_agree_with_the_oracle(case: dict[str, Any]) -> None:
+    champion, challenger = moments(case["champion"]), moments(case["challenger"])
+    for effect, expected in (
+        (weighted_effect(champion, challenger, WEIGHTS), case["composite"]),
+        (difference(champion, challenger, Metric.ERROR), case["error"]),
+    ):
+        assert effect is not None
+        assert effect.theta == pytest.approx(expected["theta"], rel=1e-9, abs=1e-9)
+        assert effect.se == pytest.approx(expected["se"], rel=1e-9)
+        assert effect.effective_users == pytest.approx(expected["effective_users"], rel=1e-9)
+
+
+def test_without_data_there_is_no_effect() -> None:
+    full, no_votes = arm_stats(CHAMPION, 20).moments, arm_stats(CHALLENGER, 20, thumbs=None).moments
+    assert weighted_effect(full, no_votes, WEIGHTS) is None
+    assert weighted_effect(no_votes, full, WEIGHTS) is None
+    assert weighted_effect(arm_stats(CHAMPION, 20, thumbs=(0.0,)).moments, full, WEIGHTS) is None
+    assert weighted_effect(full, full, {Metric.QUALITY: 0.0}) is None
+    assert difference(full, Moments(), Metric.ERROR) is None
+    assert weighted_effect(full, no_votes, {**WEIGHTS, Metric.POSITIVE: 0.0}) is not None
+
+
+def test_a_lone_user_has_no_spread() -> None:
+    many, one = arm_stats(CHAMPION, 20).moments, arm_stats(CHALLENGER, 1).moments
+    composite, errors = weighted_effect(many, one, WEIGHTS), difference(one, many, Metric.ERROR)
+    assert composite is not None
+    assert errors is not None
+    assert composite.se == errors.se == math.inf
+
+
+def test_agreement_of_all_users_is_not_certainty_about_scores() -> None:
+    champion = arm_stats(CHAMPION, 30, quality=(0.8,)).moments
+    challenger = arm_stats(CHALLENGER, 30, quality=(0.9,)).moments
+    effect = weighted_effect(champion, challenger, {Metric.QUALITY: 1.0})
+    assert effect is not None
+    assert effect.theta == pytest.approx(0.125)
+    assert effect.se == math.inf
+
+
+def test_total_failure_against_none_is_evidence() -> None:
+    champion = arm_stats(CHAMPION, 100, errors=(0.0,)).moments
+    challenger = arm_stats(CHALLENGER, 25, errors=(1.0,)).moments
+    effect = difference(champion, challenger, Metric.ERROR)
+    assert effect is not None
+    assert effect.theta == 1.0
+    assert effect.se == pytest.approx(math.sqrt(0.2 * 0.8 * (1 / 100 + 1 / 25)))
+
+
+def test_no_errors_at_all_is_no_change_of_unknown_spread() -> None:
+    champion, challenger = (arm_stats(arm, 100, errors=(0.0,)).moments for arm in Arm)
+    effect = difference(champion, challenger, Metric.ERROR)
+    assert effect is not None
+    assert effect.theta == 0.0
+    assert effect.se == math.inf
+
+
+def test_a_lucky_small_arm_borrows_the_champions_spread() -> None:
+    champion = arm_stats(CHAMPION, 1000, thumbs=(*(1.0,) * 9, 0.0)).moments
+    lucky = arm_stats(CHALLENGER, 12, thumbs=(1.0,)).moments
+    effect = weighted_effect(champion, lucky, {Metric.POSITIVE: 1.0})
+    assert effect is not None
+    assert effect.se >= math.sqrt(0.9 * 0.1 / 12) / 0.9
+
+
+@given(st.lists(totals, min_size=2, max_size=8), st.lists(totals, min_size=2, max_size=8))
+def test_effects_are_finite_or_say_that_they_are_not(a: list[UserTotals], b: list[UserTotals]) -> None:
+    arms = []
+    for users in (a, b):
+        arm = Moments()
+        for user in users:
+            arm = arm.replaced(None, user.vector())
+        arms.append(arm)
+    composite, errors = weighted_effect(*arms, WEIGHTS), difference(*arms, Metric.ERROR)
+    for effect in (composite, errors):
+        if effect is not None:
+            assert math.isfinite(effect.theta)
+            assert effect.se > 0
+            assert effect.effective_users > 0
+
+
+def test_an_update_is_cheap() -> None:
+    """Some 15 µs on an idle core (tests/bench/decisions.py); the best of many rounds, with room for a busy one."""
+    arm, old = arm_stats(CHAMPION, 20).moments, UserTotals(n=(1.0,) * 6, s=(0.5,) * 6)
+    one = UserTotals(n=(1.0,) * 6, s=(0.2,) * 6)
+    rounds = timeit.repeat(lambda: arm.replaced(old.vector(), old.plus(one).vector()), number=20, repeat=50)
+    assert min(rounds) / 20 < 200e-6

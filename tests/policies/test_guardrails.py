@@ -1,0 +1,105 @@
+"""Guardrails: what passes, what blocks, what takes the users away, and that missing data holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from policies.estimates import Metric, Moments
+from policies.guardrails import Guardrail, GuardrailConfig, GuardrailResult, GuardrailState, check
+from policies.records import Arm
+from tests.harness.arms import MIXED, arm_stats, scaled
+
+ERRORS = Guardrail(name="errors", metric=Metric.ERROR, limit=0.02, alpha=0.02, rolls_back=True)
+QUALITY = Guardrail(name="quality", metric=Metric.QUALITY, limit=0.05, alpha=0.05, deltas=(0.05, 0.2))
+CHAMPION = arm_stats(Arm.CHAMPION, 900)
+
+
+def result(guardrail: Guardrail, challenger: Moments, champion: Moments = CHAMPION.moments) -> GuardrailResult:
+    return check(guardrail, champion, challenger, GuardrailConfig())
+
+
+def challenger(users: int, **patterns: object) -> Moments:
+    return arm_stats(Arm.CHALLENGER, users, **patterns).moments  # type: ignore[arg-type]
+
+
+def test_the_same_behaviour_passes_and_is_told_in_numbers() -> None:
+    same = result(ERRORS, challenger(900))
+    assert same.state is GuardrailState.PASS
+    assert same.champion == same.challenger == pytest.approx(0.02)
+    assert same.estimate == 0.0
+    assert same.lower is not None
+    assert same.upper is not None
+    assert same.lower < 0 < same.upper
+    assert same.reason == "errors: 2.0 % against 2.0 %, +0.0 points; within the limit of 2.0 %"
+
+
+def test_proven_errors_roll_back() -> None:
+    many = result(ERRORS, challenger(60, errors=(1.0, 0.0, 0.0)))
+    assert many.state is GuardrailState.ROLL_BACK
+    assert many.reason.startswith("errors: 33.3 % against 2.0 %, +31.3 points; harm is proven (e = 19,")
+    assert many.reason.endswith(", e = 50 needed)")
+
+
+def test_total_failure_rolls_back_as_soon_as_there_are_five_users() -> None:
+    clean = arm_stats(Arm.CHAMPION, 900, errors=(0.0,)).moments
+    assert result(ERRORS, challenger(4, errors=(1.0,)), clean).state is GuardrailState.UNKNOWN
+    assert result(ERRORS, challenger(5, errors=(1.0,)), clean).state is GuardrailState.ROLL_BACK
+
+
+def test_a_worse_estimate_blocks_without_proof() -> None:
+    some = result(ERRORS, challenger(20, errors=(*(0.0,) * 9, 1.0)))
+    assert some.state is GuardrailState.BLOCK
+    assert some.reason.endswith("worse than the limit of 2.0 %, though not proven yet")
+
+
+def test_worse_answers_block_but_do_not_roll_back() -> None:
+    worse = result(QUALITY, challenger(300, quality=scaled(MIXED, 0.8)))
+    assert worse.state is GuardrailState.BLOCK
+    assert "0.560 against 0.700, −20.0 %" in worse.reason
+    assert "proven" in worse.reason
+    rolling = replace(QUALITY, rolls_back=True)
+    assert result(rolling, challenger(300, quality=scaled(MIXED, 0.8))).state is GuardrailState.ROLL_BACK
+
+
+def test_better_answers_are_no_harm() -> None:
+    better = result(QUALITY, challenger(300, quality=scaled(MIXED, 1.2)))
+    assert better.state is GuardrailState.PASS
+    assert better.log_e_harm is not None
+    assert better.log_e_harm < 0
+
+
+def test_a_tolerance_moves_what_counts_as_harm() -> None:
+    worse = challenger(300, quality=scaled(MIXED, 0.93))
+    assert result(QUALITY, worse).state is GuardrailState.BLOCK
+    lenient = replace(QUALITY, tolerance=0.1, limit=0.1)
+    assert result(lenient, worse).state is GuardrailState.PASS
+
+
+@pytest.mark.parametrize(
+    ("champion_quality", "challenger_quality", "reason"),
+    [
+        (None, None, "nothing measured in either arm yet"),
+        (MIXED, None, "nothing measured in the challenger yet"),
+        (None, MIXED, "nothing measured in the champion yet"),
+        ((0.0,), MIXED, "the champion's is 0, so there is no relative change"),
+    ],
+)
+def test_missing_data_holds(champion_quality: object, challenger_quality: object, reason: str) -> None:
+    champion = arm_stats(Arm.CHAMPION, 90, quality=champion_quality).moments  # type: ignore[arg-type]
+    missing = result(QUALITY, challenger(90, quality=challenger_quality), champion)
+    assert missing.state is GuardrailState.UNKNOWN
+    assert missing.estimate is None
+    assert missing.log_e_harm is None
+    assert missing.reason == f"quality: {reason}"
+
+
+def test_a_metric_that_is_switched_off_needs_no_data_but_its_harm_still_counts() -> None:
+    off = replace(QUALITY, required=False)
+    absent = result(off, challenger(90, quality=None))
+    assert absent.state is GuardrailState.PASS
+    assert absent.reason.endswith("its weight is 0, so it is not needed")
+    assert result(off, challenger(3)).state is GuardrailState.PASS
+    assert result(off, challenger(12, quality=scaled(MIXED, 0.93))).state is GuardrailState.PASS
+    assert result(off, challenger(300, quality=scaled(MIXED, 0.8))).state is GuardrailState.BLOCK

@@ -1,0 +1,436 @@
+"""One snapshot in, one decision out: a retrain as a conversation, then every way it can go wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.actions import (
+    ACTIONS,
+    AbandonModel,
+    AcceptModel,
+    Action,
+    BeginPromotion,
+    CancelRun,
+    FailPromotion,
+    FailRun,
+    FinishWatch,
+    HaltWatch,
+    PrepareData,
+    Promote,
+    Recover,
+    Refuse,
+    Reject,
+    Retire,
+    ReturnTraffic,
+    RollBack,
+    SetPaused,
+    SetShare,
+    StartDeployment,
+    StartExperiment,
+    StartTraining,
+)
+from policies.experiment import ABTestConfig, ArmStats, Verdict
+from policies.lifecycle import Phase
+from policies.plan import LoopRules, Plan, plan
+from policies.promotion import WatchFacts
+from policies.records import Arm
+from policies.snapshot import (
+    Command,
+    ExperimentView,
+    ModelView,
+    Retiring,
+    Retry,
+    RunStatus,
+    RunView,
+    Snapshot,
+    Totals,
+    new_run_id,
+)
+from policies.steps import span
+from policies.triggers import TriggerFacts
+from tests.harness.arms import HOUR, MIXED, arm_stats, facts, scaled
+
+NOW = 100 * HOUR
+RULES = LoopRules()
+CHAMPION = ModelView(id=1, name="base", ready=True, healthy=True)
+CHALLENGER = ModelView(id=2, name="model-2", deployed=True, ready=True, healthy=True)
+RUN = RunView(id="run-1", trigger="manual", status=RunStatus.NOT_STARTED, samples=500)
+SAME = facts(arm_stats(Arm.CHAMPION, 60), arm_stats(Arm.CHALLENGER, 60))
+BETTER = facts(arm_stats(Arm.CHAMPION, 400), arm_stats(Arm.CHALLENGER, 400, quality=scaled(MIXED, 1.25)))
+WORSE = facts(arm_stats(Arm.CHAMPION, 400), arm_stats(Arm.CHALLENGER, 400, quality=scaled(MIXED, 0.6)))
+HOPELESS = facts(arm_stats(Arm.CHAMPION, 400), arm_stats(Arm.CHALLENGER, 400))
+UNEVEN = facts(arm_stats(Arm.CHAMPION, 400, split=900), arm_stats(Arm.CHALLENGER, 400, split=300))
+
+
+def seen(phase: Phase = Phase.IDLE, **changes: Any) -> Snapshot:
+    """A healthy installation of a hundred hours, in `phase` for one."""
+    return replace(
+        Snapshot(
+            phase=phase,
+            phase_since=NOW - HOUR,
+            phase_reason="for the test",
+            installed_at=0.0,
+            triggers=TriggerFacts(installed_at=0.0, new_quality_samples=10, usable_samples=500),
+            champion=CHAMPION,
+        ),
+        **changes,
+    )
+
+
+def on_trial(experiment: Any, **changes: Any) -> Snapshot:
+    return seen(Phase.TESTING, challenger=CHALLENGER, experiment=ExperimentView(id=7, facts=experiment), **changes)
+
+
+def watching(after: ArmStats, *, hours: float, healthy: bool | None = True, **changes: Any) -> Snapshot:
+    window = WatchFacts(
+        promoted_at=NOW - hours * HOUR,
+        before=arm_stats(Arm.CHAMPION, 400),
+        after=after,
+        old_champion_healthy=healthy,
+    )
+    old = replace(CHAMPION, healthy=healthy)
+    return seen(Phase.WATCHING, champion=CHALLENGER, previous=old, watch=window, **changes)
+
+
+def ordered(verb: str, **args: Any) -> tuple[Command, ...]:
+    return (Command(id=3, at=NOW, verb=verb, args=args, who="ann", why="I say so"),)
+
+
+def decide(snapshot: Snapshot, rules: LoopRules = RULES, now: float = NOW) -> Action | None:
+    return plan(snapshot, rules, now).action
+
+
+def test_a_retrain_as_a_conversation() -> None:
+    due = replace(seen().triggers, new_quality_samples=1000)
+    assert decide(seen()) is None
+    started = decide(seen(triggers=due))
+    assert started == PrepareData(run_id="run-19700105-040000-1", trigger="sample_count", train=True)
+    assert decide(seen(Phase.TRAINING, run=RUN)) == StartTraining(run_id="run-1")
+    assert decide(seen(Phase.TRAINING, run=replace(RUN, status=RunStatus.RUNNING))) is None
+    assert decide(seen(Phase.TRAINING, run=replace(RUN, status=RunStatus.SUCCEEDED))) == AcceptModel(run_id="run-1")
+    fresh = ModelView(id=2, name="model-2")
+    assert decide(seen(Phase.DEPLOYING, challenger=fresh)) == StartDeployment(model_id=2)
+    starting = replace(fresh, deployed=True, waiting_for="HTTP 503")
+    young = seen(Phase.DEPLOYING, challenger=starting, phase_since=NOW - 10)
+    assert plan(young, RULES, NOW).reasons == ("waiting for model-2: HTTP 503",)
+    up = replace(starting, ready=True)
+    assert decide(seen(Phase.DEPLOYING, challenger=up)) == StartExperiment(model_id=2, share=0.1)
+    assert decide(on_trial(SAME)) is None
+    assert decide(on_trial(BETTER)) == BeginPromotion(model_id=2, experiment_id=7)
+    assert decide(seen(Phase.PROMOTING, challenger=CHALLENGER)) == Promote(model_id=2)
+    steady = arm_stats(Arm.CHAMPION, 400)
+    assert decide(watching(steady, hours=10)) is None
+    assert decide(watching(steady, hours=25)) == FinishWatch(model_id=1)
+    leaving = seen(retiring=(Retiring(id=1, name="base", due_at=NOW - 1),))
+    assert decide(leaving) == Retire(model_id=1)
+
+
+# ------------------------------------------------------------------------------------------------ verdicts
+
+
+@pytest.mark.parametrize(
+    ("experiment", "verdict", "action"),
+    [
+        (SAME, Verdict.CONTINUE, None),
+        (BETTER, Verdict.PROMOTE, BeginPromotion(model_id=2, experiment_id=7)),
+        (WORSE, Verdict.ROLL_BACK, RollBack(model_id=2, experiment_id=7)),
+        (HOPELESS, Verdict.REJECT, Reject(model_id=2, experiment_id=7)),
+        (UNEVEN, Verdict.INVALID, None),
+    ],
+)
+def test_each_verdict_has_its_action(experiment: Any, verdict: Verdict, action: Action | None) -> None:
+    decided = plan(on_trial(experiment), RULES, NOW)
+    assert decided.assessment is not None
+    assert decided.assessment.verdict is verdict
+    assert decided.action == action
+    assert decided.reasons[0] == decided.assessment.reasons[0]
+
+
+def test_an_inconclusive_challenger_stays_at_its_share() -> None:
+    decided = plan(on_trial(SAME), RULES, 800 * HOUR)
+    assert decided.assessment is not None
+    assert decided.assessment.verdict is Verdict.INCONCLUSIVE
+    assert decided.action is None
+
+
+def test_a_winner_waits_for_a_person_where_promotion_is_not_automatic() -> None:
+    decided = plan(on_trial(BETTER), replace(RULES, enable_auto_promotion=False), NOW)
+    assert decided.action is None
+    assert "ratchet promote" in decided.reasons[0]
+    by_hand = plan(on_trial(BETTER, commands=ordered("promote")), replace(RULES, enable_auto_promotion=False), NOW)
+    assert by_hand.action == BeginPromotion(model_id=2, experiment_id=7)
+
+
+def test_without_ab_testing_a_model_goes_straight_to_promotion() -> None:
+    rules = replace(RULES, enable_ab_testing=False)
+    decided = plan(seen(Phase.DEPLOYING, challenger=CHALLENGER), rules, NOW)
+    assert decided.action == BeginPromotion(model_id=2, experiment_id=None)
+    assert "A/B testing is off" in decided.reasons[0]
+
+
+def test_without_a_trainer_data_is_prepared_and_nothing_more() -> None:
+    due = replace(seen().triggers, new_quality_samples=1000)
+    action = decide(seen(triggers=due), replace(RULES, trains=False))
+    assert isinstance(action, PrepareData)
+    assert not action.train
+
+
+# ------------------------------------------------------------------------------------------------ failures
+
+
+@pytest.mark.parametrize(
+    ("run", "reason"),
+    [
+        (replace(RUN, status=RunStatus.FAILED, message="exit status 1: out of memory"), "exit status 1: out of memory"),
+        (replace(RUN, status=RunStatus.FAILED), "the trainer gave no reason"),
+        (
+            replace(RUN, status=RunStatus.LOST, message="not found"),
+            "the trainer does not know the run any more: not found",
+        ),
+    ],
+)
+def test_a_training_that_fails_or_is_lost_ends_with_a_reason(run: RunView, reason: str) -> None:
+    assert decide(seen(Phase.TRAINING, run=run)) == FailRun(run_id="run-1", reason=reason)
+
+
+@pytest.mark.parametrize("status", [RunStatus.RUNNING, RunStatus.UNKNOWN])
+def test_a_training_that_takes_too_long_is_failed(status: RunStatus) -> None:
+    snapshot = seen(Phase.TRAINING, run=replace(RUN, status=status))
+    assert decide(snapshot) is None
+    late = decide(snapshot, now=NOW + 24 * HOUR)
+    assert isinstance(late, FailRun)
+    assert "trainer.timeout_seconds" in late.reason
+
+
+def test_a_deployment_ends_by_failure_or_by_time() -> None:
+    broken = replace(CHALLENGER, ready=False, failed="exit status 3")
+    assert decide(seen(Phase.DEPLOYING, challenger=broken)) == AbandonModel(model_id=2, reason="exit status 3")
+    starting = replace(CHALLENGER, ready=False, waiting_for="HTTP 503")
+    late = decide(seen(Phase.DEPLOYING, challenger=starting))
+    assert isinstance(late, AbandonModel)
+    assert "HTTP 503" in late.reason
+    assert "deployer.ready_timeout_seconds" in late.reason
+
+
+def test_a_challenger_that_stops_answering_is_rolled_back_after_a_while() -> None:
+    silent = replace(CHALLENGER, healthy=False, unhealthy_since=NOW - 300)
+    assert (
+        decide(replace(on_trial(SAME), challenger=silent)) is None
+    )  # the breaker sends its users to the champion meanwhile
+    gone = replace(silent, unhealthy_since=NOW - 601)
+    assert decide(replace(on_trial(SAME), challenger=gone)) == RollBack(model_id=2, experiment_id=7)
+
+
+def test_a_winner_is_seen_healthy_before_the_switch_or_not_promoted() -> None:
+    unknown = replace(CHALLENGER, healthy=None)
+    young = seen(Phase.PROMOTING, challenger=unknown, phase_since=NOW - 10)
+    assert decide(young) is None
+    assert isinstance(decide(seen(Phase.PROMOTING, challenger=unknown)), FailPromotion)
+
+
+def test_traffic_returns_when_a_guardrail_breaks_or_the_new_champion_dies() -> None:
+    failing = arm_stats(Arm.CHAMPION, 100, errors=(1.0, 0.0))
+    assert decide(watching(failing, hours=1)) == ReturnTraffic(model_id=1)
+    steady = arm_stats(Arm.CHAMPION, 400)
+    dead = replace(CHALLENGER, healthy=False, unhealthy_since=NOW - 700)
+    assert decide(replace(watching(steady, hours=1), champion=dead)) == ReturnTraffic(model_id=1)
+
+
+def test_traffic_never_returns_to_a_dead_champion() -> None:
+    failing = arm_stats(Arm.CHAMPION, 100, errors=(1.0, 0.0))
+    assert decide(watching(failing, hours=1, healthy=False)) is None
+    assert decide(watching(failing, hours=25, healthy=False)) == HaltWatch(model_id=1)
+    dead = replace(CHALLENGER, healthy=False, unhealthy_since=NOW - 700)
+    both = replace(watching(arm_stats(Arm.CHAMPION, 400), hours=1, healthy=False), champion=dead)
+    assert decide(both) is None
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.IDLE])
+def test_a_phase_whose_rows_are_gone_recovers_to_idle(phase: Phase) -> None:
+    assert isinstance(decide(seen(phase)), Recover)
+
+
+def test_the_next_retrain_waits_after_a_rejection_where_asked() -> None:
+    due = replace(seen().triggers, new_quality_samples=1000)
+    rules = replace(RULES, ab_test=ABTestConfig(rejection_cooldown_hours=5.0))
+    decided = plan(seen(triggers=due, last_rejection_at=NOW - HOUR), rules, NOW)
+    assert decided.action is None
+    assert decided.wake_at == NOW + HOUR  # the usual interval is sooner than the four hours that are left
+    assert "4.0 h more" in decided.reasons[0]
+    assert isinstance(decide(seen(triggers=due, last_rejection_at=NOW - 6 * HOUR), rules), PrepareData)
+
+
+# ------------------------------------------------------------------------------------------------ commands
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "verb", "expected"),
+    [
+        (seen(), "trigger", PrepareData(run_id="run-19700105-040000-1", trigger="manual", train=True)),
+        (seen(), "pause", SetPaused(paused=True)),
+        (seen(paused=True), "resume", SetPaused(paused=False)),
+        (on_trial(SAME), "promote", BeginPromotion(model_id=2, experiment_id=7)),
+        (on_trial(SAME), "rollback", RollBack(model_id=2, experiment_id=7)),
+        (seen(Phase.PROMOTING, challenger=CHALLENGER), "rollback", RollBack(model_id=2, experiment_id=None)),
+        (watching(arm_stats(Arm.CHAMPION, 400), hours=1), "rollback", ReturnTraffic(model_id=1)),
+        (seen(Phase.TRAINING, run=RUN), "cancel", CancelRun(run_id="run-1", model_id=None)),
+        (seen(Phase.DEPLOYING, run=RUN, challenger=CHALLENGER), "cancel", CancelRun(run_id="run-1", model_id=2)),
+    ],
+)
+def test_a_command_that_fits_the_phase_is_done(snapshot: Snapshot, verb: str, expected: Action) -> None:
+    decided = plan(replace(snapshot, commands=ordered(verb)), RULES, NOW)
+    assert decided.action == expected
+    assert decided.command is not None
+    assert decided.reasons == (f"ann asked for `{verb}` (I say so)",)
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "verb", "args", "why"),
+    [
+        (on_trial(SAME), "trigger", {}, "one retrain at a time"),
+        (seen(), "promote", {}, "no challenger is being tested"),
+        (seen(), "rollback", {}, "there is nothing to roll back"),
+        (seen(), "cancel", {}, "no run is under way"),
+        (on_trial(SAME), "cancel", {}, "use `ratchet rollback`"),
+        (seen(), "share", {"share": 0.5}, "no challenger is being tested"),
+        (on_trial(SAME), "share", {"share": 1.5}, "is not between 0 and 1"),
+        (on_trial(SAME), "share", {"share": True}, "is not between 0 and 1"),
+        (seen(), "dance", {}, "there is no such command"),
+        (watching(arm_stats(Arm.CHAMPION, 400), hours=1, healthy=False), "rollback", {}, "does not answer"),
+    ],
+)
+def test_a_command_that_does_not_fit_is_refused_with_the_reason(
+    snapshot: Snapshot, verb: str, args: dict[str, Any], why: str
+) -> None:
+    action = decide(replace(snapshot, commands=ordered(verb, **args)))
+    assert isinstance(action, Refuse)
+    assert why in action.reason
+
+
+def test_the_arguments_of_commands() -> None:
+    dry = decide(seen(commands=ordered("trigger", no_train=True)))
+    assert isinstance(dry, PrepareData)
+    assert not dry.train
+    assert decide(on_trial(SAME, commands=ordered("share", share=0.5))) == SetShare(experiment_id=7, share=0.5)
+
+
+# ------------------------------------------------------------------------------------------- holding back
+
+
+def test_a_paused_loop_starts_nothing_and_still_protects() -> None:
+    due = replace(seen().triggers, new_quality_samples=1000)
+    decided = plan(seen(triggers=due, paused=True), RULES, NOW)
+    assert decided.action is None
+    assert isinstance(decided.held, PrepareData)
+    assert "paused" in decided.reasons[0]
+    assert decide(on_trial(BETTER, paused=True)) is None
+    assert decide(on_trial(WORSE, paused=True)) == RollBack(model_id=2, experiment_id=7)
+    assert decide(seen(paused=True, commands=ordered("trigger"))) is not None
+
+
+def test_an_action_that_failed_waits_and_is_given_up_in_the_end() -> None:
+    snapshot = seen(Phase.TRAINING, run=RUN)
+    once = replace(snapshot, retries=(Retry(action="StartTraining", at=NOW + 30, attempts=1, reason="no route"),))
+    decided = plan(once, RULES, NOW)
+    assert decided.action is None
+    assert decided.held == StartTraining(run_id="run-1")
+    assert decided.wake_at == NOW + 30
+    assert decide(once, now=NOW + 31) == StartTraining(run_id="run-1")
+    often = replace(snapshot, retries=(Retry(action="StartTraining", at=NOW + 30, attempts=5, reason="no route"),))
+    assert decide(often) == FailRun(run_id="run-1", reason="no route")
+    fresh = seen(Phase.DEPLOYING, challenger=ModelView(id=2, name="model-2"))
+    stuck = (Retry(action="StartDeployment", at=NOW, attempts=5, reason="no GPU"),)
+    assert decide(replace(fresh, retries=stuck)) == AbandonModel(model_id=2, reason="no GPU")
+    goes_on = seen(
+        retiring=(Retiring(id=1, name="base", due_at=NOW),),
+        retries=(Retry(action="Retire", at=NOW + 9, attempts=50, reason="refused"),),
+    )
+    assert plan(goes_on, RULES, NOW).held == Retire(model_id=1)
+
+
+def test_a_clock_that_was_set_back_holds_nothing_for_ever() -> None:
+    far = (Retry(action="StartTraining", at=NOW + 900 * HOUR, attempts=1, reason="no route"),)
+    assert plan(seen(Phase.TRAINING, run=RUN, retries=far), RULES, NOW).wake_at == NOW + HOUR
+    ahead = seen(Phase.TRAINING, run=replace(RUN, status=RunStatus.RUNNING), phase_since=NOW + 50 * HOUR)
+    assert decide(ahead) is None
+
+
+# ----------------------------------------------------------------------------------------------- sleeping
+
+
+def test_the_next_look_is_as_soon_as_something_can_change() -> None:
+    assert plan(seen(), RULES, NOW).wake_at == NOW + HOUR
+    assert plan(on_trial(SAME), RULES, NOW).wake_at == NOW + 60
+    assert plan(seen(Phase.TRAINING, run=replace(RUN, status=RunStatus.RUNNING)), RULES, NOW).wake_at == NOW + 5
+    leaving = seen(retiring=(Retiring(id=1, name="base", due_at=NOW + 20),))
+    assert plan(leaving, RULES, NOW).wake_at == NOW + 20
+    almost_over = watching(arm_stats(Arm.CHAMPION, 400), hours=24 - 10 / 3600)
+    assert plan(almost_over, RULES, NOW).wake_at == pytest.approx(NOW + 10, abs=0.1)
+    soon = seen(installed_at=0.0, triggers=replace(seen().triggers, installed_at=NOW - 168 * HOUR + 30))
+    assert plan(soon, RULES, NOW).wake_at == pytest.approx(NOW + 30)
+    acting: Plan = plan(on_trial(WORSE), RULES, NOW)
+    assert acting.wake_at == NOW
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(5, "5 s"), (600, "10 min"), (3.5 * HOUR, "3.5 h"), (48 * HOUR, "2.0 d")]
+)
+def test_lengths_of_time_read_well(seconds: float, text: str) -> None:
+    assert span(seconds) == text
+
+
+def test_run_ids_differ_by_time_and_by_count() -> None:
+    ids = {new_run_id(seen(totals=Totals(runs=n)), now) for n in (0, 1) for now in (NOW, NOW + 1)}
+    assert len(ids) == 4
+
+
+_MODELS = st.builds(
+    ModelView,
+    id=st.integers(1, 3),
+    name=st.just("m"),
+    deployed=st.booleans(),
+    ready=st.booleans(),
+    healthy=st.sampled_from([True, False, None]),
+    unhealthy_since=st.sampled_from([None, NOW - 1000, NOW + 5]),
+    failed=st.sampled_from([None, "broken"]),
+)
+_COMMANDS = st.sampled_from(["trigger", "promote", "rollback", "pause", "resume", "cancel", "share", "nonsense"])
+
+
+@given(
+    phase=st.sampled_from(list(Phase)),
+    since=st.floats(-1e6, 1e9),
+    challenger=st.none() | _MODELS,
+    previous=st.none() | _MODELS,
+    run=st.none() | st.sampled_from([replace(RUN, status=status) for status in RunStatus]),
+    experiment=st.sampled_from([None, SAME, BETTER, WORSE, UNEVEN]),
+    verbs=st.lists(_COMMANDS, max_size=2),
+    paused=st.booleans(),
+    retry=st.none() | st.sampled_from([kind.__name__ for kind in ACTIONS]),
+    now=st.floats(0, 1e9),
+)
+def test_every_situation_has_one_decision_with_a_reason(
+    phase: Phase, since: float, challenger: ModelView | None, previous: ModelView | None, run: RunView | None,
+    experiment: Any, verbs: list[str], paused: bool, retry: str | None, now: float,
+) -> None:  # fmt: skip
+    snapshot = seen(
+        phase,
+        phase_since=since,
+        challenger=challenger,
+        previous=previous,
+        run=run,
+        experiment=None if experiment is None else ExperimentView(id=7, facts=experiment),
+        commands=tuple(command for verb in verbs for command in ordered(verb)),
+        paused=paused,
+        retries=() if retry is None else (Retry(action=retry, at=NOW, attempts=1, reason="r"),),
+    )
+    decided = plan(snapshot, RULES, now)
+    assert decided == plan(snapshot, RULES, now)
+    assert decided.reasons
+    assert all(decided.reasons)
+    assert decided.wake_at == now if decided.action else now <= decided.wake_at <= now + HOUR

@@ -1,0 +1,124 @@
+"""Quality heuristics: each defect by example, the worst one counts, and good answers are left alone."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.scoring import ResponseFacts, Score, ScoringConfig, score
+
+DEFAULT = ScoringConfig()
+PROSE = (
+    "In native mode the accumulator and the index registers may be eight or sixteen bits wide, as two flags of the "
+    "status register say. Bank registers extend addresses to twenty-four bits, so that sixteen megabytes are within "
+    "reach. Programmers remember it for the instructions that set widths, and for its two block moves."
+)
+
+
+def of(text: str, config: ScoringConfig = DEFAULT, **facts: Any) -> Score:
+    return score(ResponseFacts(text=text, **facts), config)
+
+
+def test_an_answer_without_a_visible_defect_scores_1() -> None:
+    assert of(PROSE, finish_reason="stop") == Score(1.0)
+    assert of("6") == Score(1.0)
+
+
+def test_empty_answers_score_0() -> None:
+    assert of(" \n") == Score(0.0, ("empty",))
+    assert of("ok", ScoringConfig(min_response_chars=3)) == Score(0.0, ("empty",))
+    assert of("", ScoringConfig(min_response_chars=0)) == Score(0.0, ("empty",))
+
+
+@pytest.mark.parametrize("reason", ["length", "max_tokens", "max_output_tokens"])
+def test_an_answer_that_hit_a_limit_is_truncated(reason: str) -> None:
+    assert of(PROSE, finish_reason=reason) == Score(0.4, ("truncated",))
+    assert of(PROSE, broken_off=True) == Score(0.4, ("truncated",))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I'm sorry, but I can't help with that.", "I’m sorry, but I cannot assist with that request.",
+        "I cannot provide medical advice.", "I am unable to help.", "I can not answer that.", "I must decline.",
+        "I won't be able to help with that.", "Unfortunately, I am not able to do that.",
+        "As an AI language model, I don't have opinions.", "Es tut mir leid, aber ich kann dabei nicht helfen.",
+        "Je suis désolé, mais je ne peux pas vous aider.", "Lo siento, pero no puedo ayudar con eso.",
+        "抱歉，我无法帮助您。", "申し訳ありませんが、お手伝いできません。",
+    ],
+)  # fmt: skip
+def test_refusals(text: str) -> None:
+    assert of(text) == Score(0.2, ("refusal",))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "I can't wait to help you plan!", "I cannot recommend this book enough.", "Sorry for the delay! Here it is.",
+        "You can't do that in C. Instead, write:", "To decline politely, say: I'm sorry, I can't help you.",
+        "Sorry, which one do you mean?", '{"reply": "I cannot help"}',
+    ],
+)  # fmt: skip
+def test_no_refusals(text: str) -> None:
+    assert of(text) == Score(1.0)
+
+
+def test_a_refusal_that_the_provider_marks() -> None:
+    assert of(PROSE, refused=True).reasons == ("refusal",)
+    assert of("", refused=True) == Score(0.2, ("refusal",))
+    assert of(PROSE, finish_reason="content_filter") == Score(0.2, ("refusal",))
+
+
+@pytest.mark.parametrize("text", ["the cat sat on the mat. " * 30, PROSE + " and so on" * 60, "ha" * 300, "无法" * 100])
+def test_loops(text: str) -> None:
+    assert of(text) == Score(0.2, ("repetition",))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        PROSE,
+        "no no no",
+        "| a | b |\n" * 3,
+        "[0, 0, 0, 0, " + "0, " * 200 + "0]",
+        "x = 1\n" * 9,
+        PROSE.replace(" ", "_"),
+    ],
+)
+def test_no_loops(text: str) -> None:
+    assert of(text) == Score(1.0)
+
+
+@pytest.mark.parametrize("text", ["Sure! {}", '```json\n{"a": 1}\n```', '{"a": NaN}', '{"a": 1', "[" * 100_000])
+def test_no_json_where_json_was_asked_for(text: str) -> None:
+    found = of(text, json_requested=True)
+    assert found.value == 0.0
+    assert "invalid_json" in found.reasons
+    assert "invalid_json" not in of(text).reasons
+
+
+def test_json_where_it_was_asked_for() -> None:
+    assert of(' {"a": [1, 2]} ', json_requested=True) == Score(1.0)
+    assert of('{"a": 1', json_requested=True, partial_text=True) == Score(1.0), "the copy is cut, not the answer"
+    assert of('<tool_call>{"name":"f"}</tool_call>', json_requested=True) == Score(1.0)
+
+
+def test_the_worst_defect_counts_and_all_are_named() -> None:
+    assert of('{"a": 1', json_requested=True, finish_reason="length") == Score(0.0, ("truncated", "invalid_json"))
+    lenient = ScoringConfig(invalid_json_score=0.9, truncated_score=0.6)
+    assert of('{"a": 1', lenient, json_requested=True, finish_reason="length").value == 0.6
+
+
+@given(
+    st.text() | st.text("ab c", max_size=400),
+    st.sampled_from([None, "stop", "length", "content_filter"]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_a_score_is_in_range_and_1_exactly_without_reasons(
+    text: str, reason: str | None, refused: bool, json_requested: bool
+) -> None:
+    found = of(text, finish_reason=reason, refused=refused, json_requested=json_requested)
+    assert 0 <= found.value <= 1
+    assert (found.value == 1.0) == (found.reasons == ())

@@ -1,0 +1,176 @@
+"""Selection: each reason to drop with the smallest sample that earns it, then the caps by hand and by property."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.dedupe import Deduper, MemoryIndex
+from policies.records import Arm, Sample
+from policies.selection import (
+    Caps,
+    DataGeneratorConfig,
+    Drop,
+    DropReason,
+    Keep,
+    SelectionState,
+    in_holdout,
+    rehearsal_count,
+    select,
+)
+
+GOOD = Sample(record_id="r1", created_at=0.0, user=1, query="What is a SNES?", response="A console.", quality=0.9)
+PLAIN = DataGeneratorConfig(holdout_share=0.0)
+VOTED = replace(PLAIN, min_user_feedback=1)
+DPO = replace(PLAIN, format_type="dpo")
+
+
+def judged(sample: Sample, config: DataGeneratorConfig = PLAIN, *, deleted: frozenset[int] = frozenset()) -> str | None:
+    """The reason for dropping, or None when kept."""
+    verdict = select(sample, config, SelectionState(deleted_users=deleted))
+    return verdict.reason.value if isinstance(verdict, Drop) else None
+
+
+def test_a_good_sample_is_kept() -> None:
+    assert select(GOOD, PLAIN, SelectionState()) == Keep(holdout=False)
+
+
+@pytest.mark.parametrize(
+    ("change", "config", "reason"),
+    [
+        ({"trainable": False}, PLAIN, "not_trainable"),
+        ({"trainable": False, "correction": "A box."}, PLAIN, "not_trainable"),
+        ({"query": " \n"}, PLAIN, "empty"),
+        ({"response": ""}, PLAIN, "empty"),
+        ({"correction": " "}, PLAIN, "empty"),
+        ({"quality": None}, PLAIN, "unscored"),
+        ({"quality": 0.69}, PLAIN, "low_quality"),
+        ({"quality": 0.7}, PLAIN, None),
+        ({"quality": None}, replace(PLAIN, min_quality_score=None), None),
+        ({"feedback": -0.5}, PLAIN, "negative_feedback"),
+        ({"feedback": 0.0}, PLAIN, None),
+        ({"feedback": None}, VOTED, "no_feedback"),
+        ({"feedback": 0.5}, VOTED, "low_feedback"),
+        ({"feedback": -1.0}, VOTED, "negative_feedback"),
+        ({"feedback": 1.0}, VOTED, None),
+        ({"feedback": 1.0, "quality": 0.1}, VOTED, "low_quality"),
+        ({"feedback": None}, DPO, "no_feedback"),
+        ({"feedback": 0.0}, DPO, "no_feedback"),
+        ({"feedback": -1.0, "quality": 0.1}, DPO, None),
+        ({"feedback": 1.0, "quality": 0.1}, DPO, "low_quality"),
+        ({"correction": "A box.", "quality": 0.0, "feedback": -1.0}, VOTED, None),
+        ({"correction": "A box.", "response": ""}, PLAIN, None),
+    ],
+)
+def test_each_reason(change: dict[str, object], config: DataGeneratorConfig, reason: str | None) -> None:
+    assert judged(replace(GOOD, **change), config) == reason  # type: ignore[arg-type]
+
+
+def test_a_deleted_user_never_trains_again() -> None:
+    assert judged(GOOD, deleted=frozenset({1})) == "deleted_user"
+    assert judged(replace(GOOD, user=None), deleted=frozenset({1})) is None
+
+
+def test_duplicates_are_dropped_by_question_and_answer() -> None:
+    state = SelectionState(deduper=Deduper(0.85, MemoryIndex()))
+    assert isinstance(select(GOOD, PLAIN, state), Keep)
+    assert select(replace(GOOD, user=2), PLAIN, state) == Drop(DropReason.EXACT_DUPLICATE)
+    assert select(replace(GOOD, response="A console!"), PLAIN, state) == Drop(DropReason.NEAR_DUPLICATE)
+    assert isinstance(select(replace(GOOD, response="A games machine made by Nintendo."), PLAIN, state), Keep)
+
+
+def test_a_dropped_sample_does_not_make_a_later_one_a_duplicate() -> None:
+    state = SelectionState(deduper=Deduper(0.85, MemoryIndex()))
+    assert select(replace(GOOD, quality=0.1), PLAIN, state) == Drop(DropReason.LOW_QUALITY)
+    assert isinstance(select(GOOD, PLAIN, state), Keep)
+
+
+def test_the_correction_is_what_is_compared() -> None:
+    state = SelectionState(deduper=Deduper(0.85, MemoryIndex()))
+    assert isinstance(select(GOOD, PLAIN, state), Keep)
+    assert isinstance(select(replace(GOOD, correction="A 16-bit console from 1990."), PLAIN, state), Keep)
+
+
+def test_the_holdout_takes_whole_users() -> None:
+    sides = {user: {in_holdout(replace(GOOD, user=user, record_id=r), 0.3) for r in "abc"} for user in range(1000)}
+    assert all(len(side) == 1 for side in sides.values())
+    assert sum(side == {True} for side in sides.values()) == pytest.approx(300, abs=60)
+    assert not in_holdout(GOOD, 0.0)
+    assert in_holdout(GOOD, 1.0)
+
+
+def test_without_a_user_the_record_decides() -> None:
+    sides = {in_holdout(replace(GOOD, user=None, record_id=f"r{n}"), 0.5) for n in range(50)}
+    assert sides == {True, False}
+
+
+@given(user=st.integers(-(2**63), 2**63 - 1), small=st.floats(0, 1), large=st.floats(0, 1))
+def test_a_larger_holdout_contains_the_smaller(user: int, small: float, large: float) -> None:
+    sample = replace(GOOD, user=user)
+    small, large = sorted((small, large))
+    assert in_holdout(sample, large) >= in_holdout(sample, small)
+
+
+def test_the_cap_per_user() -> None:
+    caps = Caps(replace(PLAIN, max_samples_per_user=2))
+    assert [caps.claim(user) for user in (1, 1, 2, 1, None, None, None)] == [
+        None, None, None, DropReason.USER_CAP, None, None, None,
+    ]  # fmt: skip
+    assert Caps(replace(PLAIN, max_samples_per_user=None)).claim(1) is None
+
+
+def admitted(config: DataGeneratorConfig, arms: list[Arm]) -> list[DropReason | None]:
+    caps = Caps(config)
+    for arm in arms:
+        caps.offer(arm)
+    return [caps.admit(arm) for arm in arms]
+
+
+def test_the_challengers_share_is_of_the_file_not_of_the_offers() -> None:
+    """3 champion lines and a share of 1/4 allow one challenger line in a file of four: the newest."""
+    config = replace(PLAIN, max_challenger_share=0.25)
+    champion, challenger = Arm.CHAMPION, Arm.CHALLENGER
+    assert admitted(config, [challenger, challenger, champion, champion, champion]) == [
+        None, DropReason.CHALLENGER_SHARE, None, None, None,
+    ]  # fmt: skip
+    assert admitted(config, [challenger]) == [DropReason.CHALLENGER_SHARE]
+    assert admitted(replace(config, max_challenger_share=1.0), [challenger]) == [None]
+
+
+def test_the_newest_samples_are_the_ones_that_stay() -> None:
+    config = replace(PLAIN, max_samples=2)
+    assert admitted(config, [Arm.CHAMPION] * 3) == [None, None, DropReason.MAX_SAMPLES]
+    caps = Caps(config)
+    caps.offer(Arm.CHAMPION)
+    caps.offer(Arm.CHALLENGER)
+    assert not caps.satisfied
+    caps.offer(Arm.CHAMPION)
+    assert caps.satisfied
+    assert not Caps(PLAIN).satisfied
+
+
+@given(
+    arms=st.lists(st.sampled_from(Arm), max_size=60),
+    share=st.floats(0.0, 1.0),
+    limit=st.none() | st.integers(1, 40),
+)
+def test_no_limit_is_ever_exceeded_and_no_champion_line_is_wasted(
+    arms: list[Arm], share: float, limit: int | None
+) -> None:
+    config = replace(PLAIN, max_challenger_share=share, max_samples=limit)
+    kept = [arm for arm, reason in zip(arms, admitted(config, arms), strict=True) if reason is None]
+    assert limit is None or len(kept) <= limit
+    assert kept.count(Arm.CHALLENGER) <= share * len(kept) + 1e-6
+    if limit is None:
+        assert kept.count(Arm.CHAMPION) == arms.count(Arm.CHAMPION)
+
+
+@pytest.mark.parametrize(
+    ("new", "available", "share", "count"),
+    [(70, 1000, 0.3, 30), (70, 10, 0.3, 10), (70, 1000, 0.0, 0), (70, 1000, 1.0, 1000), (0, 50, 0.3, 0)],
+)
+def test_rehearsal_is_a_share_of_the_whole_file(new: int, available: int, share: float, count: int) -> None:
+    assert rehearsal_count(new, available, share) == count

@@ -1,0 +1,222 @@
+"""The reader gives every frame once and in order, waits for what is on its way, and steps over what is broken."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.config.serving import SpoolConfig
+from proxy.spool import SpoolReader, SpoolWriter
+from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, encode_frame, scan
+
+
+def frame(n: int, blob: bytes = b"") -> bytes:
+    return encode_frame(KIND_EXCHANGE, {"n": n, "t": 1_700_000_000_000_000 + n}, blob, b"answer")
+
+
+def numbers(batch_frames: tuple) -> list[int]:  # type: ignore[type-arg]
+    return [f.meta["n"] for f in batch_frames]
+
+
+frames_with_content = st.lists(st.tuples(st.integers(0, 10**9), st.binary(max_size=60)), min_size=1, max_size=8)
+
+
+@given(frames_with_content, st.data())
+def test_any_truncation_of_a_segment_yields_a_prefix(contents: list[tuple[int, bytes]], data: st.DataObject) -> None:
+    whole = b"".join(frame(n, blob) for n, blob in contents)
+    cut = data.draw(st.integers(0, len(whole)))
+    for final in (False, True):
+        found = scan(whole[:cut], max_frames=100, final=final)
+        assert [(f.meta["n"], f.request) for f in found.frames] == contents[: len(found.frames)]
+        kept = found.ends[-1] if found.ends else 0
+        assert found.offset == (cut if final else kept)
+        assert found.skipped == found.offset - kept
+        assert not found.damaged
+        if cut == len(whole):
+            assert len(found.frames) == len(contents)
+
+
+@given(frames_with_content, st.data())
+def test_damage_costs_only_the_frame_it_hits(contents: list[tuple[int, bytes]], data: st.DataObject) -> None:
+    encoded = [frame(n, blob) for n, blob in contents]
+    hit = data.draw(st.integers(0, len(encoded) - 1))
+    at = data.draw(st.integers(0, len(encoded[hit]) - 1))
+    flipped = bytearray(encoded[hit])
+    flipped[at] ^= data.draw(st.integers(1, 255))
+    found = scan(b"".join([*encoded[:hit], bytes(flipped), *encoded[hit + 1 :]]), max_frames=100, final=True)
+    assert [f.meta["n"] for f in found.frames] == [n for i, (n, _) in enumerate(contents) if i != hit]
+    assert found.skipped == len(flipped)
+
+
+@given(st.binary(max_size=300), st.booleans())
+def test_arbitrary_bytes_are_never_a_crash(junk: bytes, final: bool) -> None:
+    found = scan(junk + frame(7), max_frames=10, final=final)
+    assert found.offset <= len(junk) + len(frame(7))
+
+
+def test_batches_are_bounded_and_positions_carry_on(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, SpoolConfig(segment_bytes=10 * len(frame(1))))
+    for n in range(25):
+        writer.append(frame(n))
+    reader = SpoolReader(tmp_path)
+    seen: list[int] = []
+    positions: dict[str, tuple[int, int]] = {}
+    while batches := reader.poll(positions, max_frames=4):
+        (batch,) = batches
+        assert len(batch.frames) <= 4
+        assert batch.ends[-1] == batch.offset
+        seen += numbers(batch.frames)
+        positions[batch.writer] = (batch.segment, batch.offset)
+    assert seen == list(range(25))
+    writer.append(frame(25))
+    assert numbers(reader.poll(positions)[0].frames) == [25]
+    writer.close()
+
+
+def test_a_part_of_a_batch_can_be_stored(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, SpoolConfig())
+    for n in range(5):
+        writer.append(frame(n))
+    reader = SpoolReader(tmp_path)
+    (batch,) = reader.poll({})
+    (rest,) = reader.poll({batch.writer: (batch.segment, batch.ends[1])})
+    assert numbers(rest.frames) == [2, 3, 4]
+    writer.close()
+
+
+def test_writers_are_read_side_by_side(tmp_path: Path) -> None:
+    writers = [SpoolWriter(tmp_path, SpoolConfig(), index=index) for index in range(3)]
+    for n, writer in enumerate(writers):
+        writer.append(frame(n))
+    batches = SpoolReader(tmp_path).poll({})
+    assert {batch.writer: numbers(batch.frames) for batch in batches} == {w.name: [n] for n, w in enumerate(writers)}
+    for writer in writers:
+        writer.close()
+
+
+def test_a_frame_larger_than_the_window_is_read_whole(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, SpoolConfig())
+    large = random.Random(1).randbytes(9_000_000)
+    writer.append(frame(1, large))
+    writer.append(frame(2))
+    reader = SpoolReader(tmp_path)
+    (batch,) = reader.poll({})
+    assert batch.frames[0].request == large
+    writer.close()
+
+
+def test_an_incomplete_frame_of_a_living_writer_is_awaited(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, SpoolConfig())
+    writer.append(frame(1))
+    segment = tmp_path / writer.name / "0000000001.seg"
+    with segment.open("ab") as file:
+        file.write(frame(2)[:-3])
+    reader = SpoolReader(tmp_path)
+    (batch,) = reader.poll({})
+    assert numbers(batch.frames) == [1]
+    at = {writer.name: (batch.segment, batch.offset)}
+    assert reader.poll(at) == []
+    with segment.open("ab") as file:
+        file.write(frame(2)[-3:])
+    assert numbers(reader.poll(at)[0].frames) == [2]
+    writer.close()
+
+
+def test_the_torn_tail_of_a_dead_writer_is_skipped_once(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, SpoolConfig())
+    writer.append(frame(1))
+    writer.close()
+    segment = tmp_path / writer.name / "0000000001.seg"
+    with segment.open("ab") as file:
+        file.write(frame(2)[:-1])
+    reader = SpoolReader(tmp_path)
+    (batch,) = reader.poll({})
+    assert numbers(batch.frames) == [1]
+    assert batch.skipped_bytes == len(frame(2)) - 1
+    at = {writer.name: (batch.segment, batch.offset)}
+    assert reader.poll(at) == []
+    assert reader.forget(at) == [writer.name]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_torn_frame_that_a_later_segment_follows_is_skipped_even_while_its_writer_lives(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, SpoolConfig(segment_bytes=len(frame(1))))
+    writer.append(frame(1))
+    with (tmp_path / writer.name / "0000000001.seg").open("ab") as file:
+        file.write(b"\x99" * 7)
+    writer.append(frame(2))
+    reader = SpoolReader(tmp_path)
+    (first,) = reader.poll({})
+    assert (numbers(first.frames), first.skipped_bytes) == ([1], 7)
+    (second,) = reader.poll({writer.name: (first.segment, first.offset)})
+    assert numbers(second.frames) == [2]
+    writer.close()
+
+
+def test_a_damaged_segment_is_kept_for_a_person(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, SpoolConfig())
+    for n in range(3):
+        writer.append(frame(n))
+    writer.close()
+    segment = tmp_path / writer.name / "0000000001.seg"
+    data = bytearray(segment.read_bytes())
+    data[len(frame(0)) + 30] ^= 0xFF
+    segment.write_bytes(data)
+    reader = SpoolReader(tmp_path)
+    (batch,) = reader.poll({})
+    assert numbers(batch.frames) == [0, 2]
+    at = {writer.name: (batch.segment, batch.offset)}
+    assert reader.forget(at) == []
+    assert segment.with_suffix(".damaged").read_bytes() == bytes(data)
+    assert reader.poll(at) == []
+
+
+def test_forget_deletes_only_what_is_stored(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, SpoolConfig(segment_bytes=len(frame(1))))
+    for n in range(3):
+        writer.append(frame(n))
+    reader = SpoolReader(tmp_path)
+    size = len(frame(1))
+    assert reader.forget({writer.name: (2, size)}) == []
+    names = sorted(path.name for path in (tmp_path / writer.name).glob("*.seg"))
+    assert names == ["0000000002.seg", "0000000003.seg"], "a living writer's last segments stay"
+    assert reader.poll({writer.name: (1, 10)})[0].segment == 2, "a position from an older backup finds what is left"
+    writer.close()
+    assert reader.forget({writer.name: (3, size - 1)}) == []
+    assert reader.forget({writer.name: (3, size)}) == [writer.name]
+    assert reader.forget({writer.name: (3, size)}) == [writer.name]
+
+
+def test_a_writer_that_died_before_its_first_frame_leaves_nothing_behind(tmp_path: Path) -> None:
+    silent = SpoolWriter(tmp_path, SpoolConfig(), index=1)
+    living = SpoolWriter(tmp_path, SpoolConfig(), index=2)
+    begun = SpoolWriter(tmp_path, SpoolConfig(), index=3)
+    begun.append(frame(1))
+    silent.close()
+    begun.close()
+    (tmp_path / begun.name / "0000000002.seg").touch()  # killed right after it had rotated
+    reader = SpoolReader(tmp_path)
+    assert reader.forget({}) == []
+    assert sorted(path.name for path in tmp_path.iterdir()) == [living.name, begun.name]
+    assert reader.forget({begun.name: (1, len(frame(1)))}) == [begun.name]
+    living.close()
+
+
+def test_usage_tells_bytes_and_age_of_what_is_not_stored(tmp_path: Path) -> None:
+    reader = SpoolReader(tmp_path / "spool")
+    assert reader.usage({}).oldest_at is None
+    writer = SpoolWriter(tmp_path / "spool", SpoolConfig())
+    writer.append(frame(0))
+    writer.append(encode_frame(KIND_FEEDBACK, {"t": 1_700_000_005_000_000, "votes": []}))
+    before = reader.usage({})
+    assert (before.pending_bytes, before.oldest_at, before.writers) == (before.bytes, 1_700_000_000.0, 1)
+    first = reader.usage({writer.name: (1, len(frame(0)))})
+    assert first.oldest_at == pytest.approx(1_700_000_005.0)
+    assert first.pending_bytes == before.bytes - len(frame(0))
+    after = reader.usage({writer.name: (1, before.bytes)})
+    assert (after.pending_bytes, after.oldest_at) == (0, None)
+    writer.close()

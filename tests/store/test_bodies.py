@@ -1,0 +1,63 @@
+"""Packing a body and unpacking it gives the body, whatever is in it."""
+
+from __future__ import annotations
+
+import orjson
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.store.bodies import grouped, pack, unpack
+from proxy.store.keys import BLOCK_RECORDS, block_floor, block_key, id_floor, id_of_block, id_time_us
+from proxy.store.values import BodyPayload
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
+words = st.dictionaries(texts, texts, max_size=3)
+
+
+@st.composite
+def payloads(draw: st.DrawFn) -> BodyPayload:
+    query, answer = draw(st.none() | texts), draw(st.none() | texts)
+    said = draw(st.sampled_from([b"", b"\xff\x00", orjson.dumps({"q": query, "n": 1}), draw(st.binary(max_size=50))]))
+    return BodyPayload(
+        method=draw(texts),
+        target=draw(texts),
+        request_headers=draw(words),
+        response_headers=draw(words),
+        request=said,
+        response=draw(st.sampled_from([orjson.dumps([answer]), b"", b"plain"])),
+        query=query,
+        response_text=answer,
+        messages=tuple(draw(st.lists(words, max_size=3))),
+        request_sha256=draw(st.none() | texts),
+        error=draw(st.none() | texts),
+        tags=draw(words),
+    )
+
+
+@given(payloads())
+def test_a_body_survives_packing(body: BodyPayload) -> None:
+    assert unpack(pack(body)) == body
+
+
+def test_a_text_that_the_body_holds_is_not_kept_twice() -> None:
+    text = "the same words, said at some length\n" * 40
+    request = orjson.dumps({"messages": [{"role": "user", "content": text}]})
+    body = BodyPayload(
+        method="POST", target="/", request=request, query=text, messages=({"role": "user", "content": text},)
+    )
+    assert len(pack(body)) < len(request) + 200
+    assert unpack(pack(body)) == body
+
+
+@given(st.integers(0, 4_000_000_000_000_000), st.integers(0, 2**80 - 1))
+def test_block_keys_are_in_order_of_time(at_us: int, tail: int) -> None:
+    record_id = id_floor(at_us)[:12] + f"{tail:020x}"
+    key = block_key(record_id)
+    assert 0 <= key < 2**63
+    assert key % BLOCK_RECORDS == 0
+    assert block_floor(id_floor(at_us)) <= key < block_floor(id_floor(at_us + 1000))
+    assert id_time_us(id_of_block(key)) == at_us // 1000 * 1000
+
+
+def test_places_are_grouped_by_block() -> None:
+    assert grouped([128, 130, None, 64, 130]) == {128: {0, 2}, 64: {0}}

@@ -1,0 +1,149 @@
+"""Every page in a real browser, over a real store with a past: it says what happened, and nothing goes wrong."""
+
+import re
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.harness.chromium import watched_page
+from tests.harness.console_data import Admin
+from tests.harness.serve import request
+
+pytestmark = pytest.mark.slow
+
+PAGES = ("/", "/experiment", "/experiment/1", "/traffic?range=24h", "/records", "/runs", "/history", "/history?holds=1")
+
+
+def fits(page: Page) -> bool:
+    """Nothing is wider than the screen."""
+    return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 360), ("dark", 360)])
+def test_every_page_opens_without_a_complaint_and_fits(admin: Admin, browser: Browser, scheme: str, width: int) -> None:
+    with watched_page(browser, color_scheme=scheme, width=width) as page:
+        for path in PAGES:
+            answer = page.goto(admin.url + path)
+            assert answer is not None
+            assert answer.status == 200, path
+            assert "default-src 'none'" in answer.headers["content-security-policy"]
+            assert "unsafe" not in answer.headers["content-security-policy"]
+            expect(page.locator("main h1")).to_have_count(1)
+            assert fits(page), f"{path} is wider than {width} pixels"
+
+
+def test_now_says_what_happens_why_and_what_next(admin: Admin, browser: Browser) -> None:
+    with watched_page(browser) as page:
+        page.goto(admin.url)
+        expect(page.locator(".phases [aria-current=step]")).to_have_text("testing")
+        expect(page.locator("#lead")).to_contain_text("serves 30% of the users")
+        expect(page.locator(".reasons")).to_contain_text("Best estimate")
+        expect(page.get_by_role("heading", name="When it trains next")).to_be_visible()
+        expect(page.locator(".triggers li").filter(has_text="sample count")).to_contain_text(
+            "of 400 new quality samples"
+        )
+        expect(page.locator("#models ~ ul")).to_contain_text("healthy")
+
+
+def test_the_experiment_shows_its_confidence_sequence_and_why_it_is_not_promoted(
+    admin: Admin, browser: Browser
+) -> None:
+    with watched_page(browser) as page:
+        page.goto(f"{admin.url}/experiment")
+        expect(page.get_by_role("heading", name="Why it is not promoted yet")).to_be_visible()
+        lift = page.locator("#chart-lift")
+        expect(lift.locator("canvas")).to_be_visible()
+        expect(lift.locator("figcaption")).to_contain_text(re.compile(r"estimated [+−].* at least [+−].* at most [+−]"))
+        lift.get_by_text("As a table").click()
+        assert lift.locator("details tbody tr").count() >= 5
+        for name in ("errors", "slow answers", "quality", "thumbs up"):
+            expect(page.locator("#guards ~ .scroll").get_by_role("rowheader", name=name)).to_be_visible()
+        expect(page.locator("#split ~ ul")).to_contain_text("Users split as configured")
+
+
+def test_the_charts_of_traffic_have_both_arms(admin: Admin, browser: Browser) -> None:
+    with watched_page(browser) as page:
+        page.goto(f"{admin.url}/traffic?range=24h")
+        expect(page.locator("#chart-requests figcaption")).to_contain_text("requests in 24 hours")
+        for name in ("requests", "errors", "latency", "tokens", "quality", "votes"):
+            labels = page.locator(f"#chart-{name} .u-legend .u-label")
+            expect(labels).to_have_text(["UTC", "champion", "challenger"])
+
+
+def test_records_are_searched_paged_and_opened(admin: Admin, browser: Browser) -> None:
+    with watched_page(browser) as page:
+        page.goto(f"{admin.url}/records")
+        rows = page.locator("table.records tbody tr")
+        expect(rows).to_have_count(50)
+        first = rows.first.inner_text()
+        page.get_by_role("link", name="Older »").click()
+        expect(rows).to_have_count(50)
+        assert rows.first.inner_text() != first
+        page.get_by_label("Arm").select_option("challenger")
+        page.get_by_role("button", name="Filter").click()
+        expect(rows.locator(".arm.champion")).to_have_count(0)
+        expect(rows.locator(".arm.challenger")).to_have_count(50)
+        page.keyboard.press("j")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="Where it went, and why")).to_be_visible()
+        expect(page.locator("#routed ~ p").first).to_contain_text(
+            "assigned by their hash to the challenger of experiment"
+        )
+        page.locator(".pairs a").click()
+        expect(page).to_have_url(re.compile("user_hash="))
+        assert rows.count() >= 1
+
+
+def test_a_filter_that_means_nothing_says_so(admin: Admin) -> None:
+    answer = request(admin.url, "/records?min_quality=good")
+    assert answer.status == 400
+    assert "min_quality: &#39;good&#39; is not a number" in answer.body.decode()
+
+
+def test_a_run_shows_its_data_what_was_left_out_and_its_log(admin: Admin, browser: Browser) -> None:
+    with watched_page(browser) as page:
+        page.goto(f"{admin.url}/runs")
+        page.locator("table.rows tbody a").first.click()
+        expect(page.locator("#dropped ~ ul li").first).to_contain_text("no feedback")
+        expect(page.locator("#result ~ dl")).to_contain_text("0.2714")
+        expect(page.locator("#log ~ pre")).to_contain_text("step  390")
+
+
+def test_a_decision_opens_with_its_evidence(admin: Admin, browser: Browser) -> None:
+    with watched_page(browser) as page:
+        page.goto(f"{admin.url}/history")
+        page.get_by_role("link", name="Decide for the challenger").click()
+        expect(page.locator(".reasons")).to_contain_text("At least 95 % sure that the challenger is not worse")
+        page.get_by_text("What the loop saw").click()
+        expect(page.locator("pre").first).to_contain_text('"phase": "testing"')
+
+
+def test_what_is_not_there_is_a_page_that_says_so(admin: Admin) -> None:
+    for path in ("/experiment/99", "/records/nothing", "/runs/none", "/history/99999", "/traffic?range=century"):
+        answer = request(admin.url, path)
+        assert answer.status in (400, 404), path
+        assert b"<main" in answer.body
+    for path in ("/static/../page.py", "/static/app.py"):
+        assert request(admin.url, path).status == 404
+
+
+def test_without_a_store_the_page_still_tells(admin: Admin) -> None:
+    admin.stage.failing = True
+    try:
+        now = request(admin.url, "/")
+        assert now.status == 200
+        assert b"the disk is gone" in now.body
+        assert request(admin.url, "/records").status == 503
+    finally:
+        admin.stage.failing = False
+
+
+def test_everything_that_a_page_names_is_served_and_may_be_kept(admin: Admin) -> None:
+    names = re.findall(r'(?:src|href)="(/static/[^"]+)"', request(admin.url, "/").body.decode())
+    assert len(names) >= 7
+    for name in names:
+        answer = request(admin.url, name)
+        assert answer.status == 200, name
+        assert "immutable" in answer.headers["cache-control"]
+        assert not urlsplit(name).netloc

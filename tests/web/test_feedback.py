@@ -1,0 +1,223 @@
+"""POST /-/feedback over a real socket, into a real spool."""
+
+import contextlib
+import io
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import pytest
+
+from proxy.clock import ManualClock
+from proxy.config import Config, FeedbackConfig, parse_config
+from proxy.config.serving import SpoolConfig
+from proxy.ids import KeyRing, RecordIds
+from proxy.metrics.shared import SharedCounters, read_counters
+from proxy.spool import SpoolWriter
+from proxy.spool.frames import KIND_FEEDBACK, iter_frames
+from proxy.web.public import FEEDBACK_COUNTERS, create_public_app
+from tests.harness.webserver import serving
+
+
+@dataclass
+class Side:
+    """The side app of one worker, and what it left behind."""
+
+    directory: Path
+    config: Config = field(default_factory=Config)
+    spool_bytes: int = 1 << 20
+    clock: ManualClock = field(default_factory=ManualClock)
+
+    def __post_init__(self) -> None:
+        self.ring = KeyRing.load_or_create(self.directory / "keys.json")
+        self.ids = RecordIds(self.ring)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[aiohttp.ClientSession]:
+        limits = SpoolConfig(max_bytes=self.spool_bytes, segment_bytes=self.spool_bytes)
+        spool = SpoolWriter(self.directory / "spool", limits)
+        counters = SharedCounters(self.directory / "worker.stats", FEEDBACK_COUNTERS)
+        app = create_public_app(self.config, spool, self.ids, counters, self.clock)
+        try:
+            async with serving(app) as url, aiohttp.ClientSession(url) as client:
+                yield client
+        finally:
+            spool.close()
+            counters.close()
+
+    def record_id(self, age_days: float = 0.0) -> str:
+        return RecordIds(self.ring).mint(self.clock.now() - age_days * 86_400).text
+
+    def votes(self) -> list[dict[str, Any]]:
+        found = []
+        for segment in sorted((self.directory / "spool").rglob("*.seg")):
+            for frame, _ in iter_frames(segment.read_bytes()):
+                assert frame.kind == KIND_FEEDBACK
+                found += frame.meta["votes"]
+        return found
+
+    def count(self, name: str) -> float:
+        return read_counters(self.directory / "worker.stats")[name]
+
+
+@pytest.fixture
+def side(tmp_path: Path) -> Side:
+    return Side(tmp_path)
+
+
+async def post(client: aiohttp.ClientSession, body: Any, **headers: str) -> tuple[int, dict[str, Any]]:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    async with client.post("/-/feedback", json=body, headers=named) as response:
+        return response.status, await response.json()
+
+
+async def test_a_vote_is_in_the_spool_before_it_is_accepted(side: Side) -> None:
+    minted = side.ids.mint(side.clock.now())
+    async with side.running() as client:
+        status, answer = await post(client, {"record_id": minted.text, "feedback": 1, "source": "user-42"})
+        [vote] = side.votes()
+    assert (status, answer) == (202, {"accepted": 1, "feedback_id": vote["fid"]})
+    assert vote == {"fid": vote["fid"], "id": minted.hex, "alias": None, "feedback": 1, "source": "user-42"}
+    assert side.count("feedback_votes_total") == 1
+
+
+async def test_a_retraction_says_null_and_a_comment_says_nothing_about_the_thumb(side: Side) -> None:
+    async with side.running() as client:
+        await post(client, {"record_id": side.record_id(), "feedback": None})
+        await post(client, {"record_id": side.record_id(), "comment": "slow", "tags": {"page": "7"}})
+    retraction, comment = side.votes()
+    assert retraction["feedback"] is None
+    assert "feedback" not in comment
+    assert comment["tags"] == {"page": "7"}
+
+
+async def test_a_list_is_one_frame_with_growing_ids(side: Side) -> None:
+    body = [{"record_id": side.record_id(), "feedback": 1} for _ in range(1000)]
+    async with side.running() as client:
+        status, answer = await post(client, body)
+    assert (status, answer["accepted"], len(set(answer["feedback_ids"]))) == (202, 1000, 1000)
+    assert [vote["fid"] for vote in side.votes()] == sorted(answer["feedback_ids"])
+
+
+async def test_a_beacons_text_plain_is_read_as_json(side: Side) -> None:
+    body = orjson.dumps({"record_id": side.record_id(), "feedback": -1})
+    async with (
+        side.running() as client,
+        client.post("/-/feedback", data=body, headers={"content-type": "text/plain;charset=UTF-8"}) as response,
+    ):
+        assert response.status == 202
+    assert side.votes()[0]["feedback"] == -1
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[1"])
+async def test_no_json_is_a_400(side: Side, body: bytes) -> None:
+    async with side.running() as client, client.post("/-/feedback", data=body) as response:
+        assert response.status == 400
+        assert (await response.json())["error"]["field"] == "body"
+
+
+async def test_one_bad_vote_refuses_the_list_and_names_the_field(side: Side) -> None:
+    body = [{"record_id": side.record_id(), "feedback": 1}, {"record_id": side.record_id(), "feedback": 5}]
+    async with side.running() as client:
+        status, answer = await post(client, body)
+    assert (status, answer["error"]["field"]) == (400, "[1].feedback")
+    assert side.votes() == []
+    assert side.count('feedback_refused_total{reason="bad"}') == 1
+
+
+async def test_forged_and_foreign_ids_are_refused(side: Side, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    foreign = Side(tmp_path / "other").record_id()
+    genuine = side.record_id()
+    forged = genuine[:-1] + ("0" if genuine[-1] != "0" else "1")
+    async with side.running() as client:
+        for name in (foreign, forged, "chatcmpl-123"):
+            status, answer = await post(client, {"record_id": name, "feedback": 1})
+            assert (status, answer["error"]["field"]) == (403, "record_id")
+    assert side.votes() == []
+    assert side.count('feedback_refused_total{reason="forged"}') == 3
+
+
+async def test_a_providers_id_needs_the_token(tmp_path: Path) -> None:
+    side = Side(tmp_path, config=Config(feedback=FeedbackConfig(token="s3cret")))
+    body = {"record_id": "chatcmpl-123", "feedback": 1}
+    async with side.running() as client:
+        status, answer = await post(client, body)
+        assert (status, "feedback.token" in answer["error"]["message"]) == (403, True)
+        assert (await post(client, body, authorization="Bearer wrong"))[0] == 403
+        assert (await post(client, body, authorization="Bearer s3cret"))[0] == 202
+    [vote] = side.votes()
+    assert (vote["id"], vote["alias"]) == (None, "chatcmpl-123")
+
+
+async def test_a_rotated_key_still_accepts_votes_for_older_records(side: Side, tmp_path: Path) -> None:
+    older = side.record_id()
+    KeyRing.load_or_create(tmp_path / "keys.json").rotate()
+    async with Side(tmp_path).running() as client:
+        assert (await post(client, {"record_id": older, "feedback": 1}))[0] == 202
+
+
+async def test_a_vote_for_a_record_beyond_the_age_limit_is_gone(side: Side) -> None:
+    async with side.running() as client:
+        assert (await post(client, {"record_id": side.record_id(age_days=89.9), "feedback": 1}))[0] == 202
+        status, answer = await post(client, {"record_id": side.record_id(age_days=90.1), "feedback": 1})
+    assert (status, answer["error"]["code"]) == (410, "too_old")
+
+
+async def test_too_many_votes_are_told_when_to_come_back(tmp_path: Path) -> None:
+    config = Config(feedback=FeedbackConfig(rate_per_second=2, max_batch=2))
+    side = Side(tmp_path, config=config)
+    vote = {"record_id": side.record_id(), "feedback": 1}
+    async with side.running() as client:
+        assert (await post(client, [vote, vote], x_forwarded_for="10.0.0.1"))[0] == 202
+        async with client.post("/-/feedback", json=vote, headers={"x-forwarded-for": "10.0.0.1"}) as response:
+            assert (response.status, response.headers["retry-after"]) == (429, "1")
+        assert (await post(client, vote, x_forwarded_for="10.0.0.2"))[0] == 202
+        side.clock.advance(1.0)
+        assert (await post(client, vote, x_forwarded_for="10.0.0.1"))[0] == 202
+
+
+async def test_the_holder_of_the_token_is_not_held_back(tmp_path: Path) -> None:
+    side = Side(tmp_path, config=Config(feedback=FeedbackConfig(rate_per_second=1, max_batch=1, token="t")))
+    vote = {"record_id": side.record_id(), "feedback": 1}
+    async with side.running() as client:
+        answers = [await post(client, vote, authorization="Bearer t") for _ in range(5)]
+    assert [status for status, _ in answers] == [202] * 5
+
+
+async def test_a_full_spool_says_come_back_instead_of_losing_the_vote(tmp_path: Path) -> None:
+    side = Side(tmp_path, spool_bytes=100)
+    vote = {"record_id": side.record_id(), "feedback": 1}
+    async with side.running() as client, client.post("/-/feedback", json=vote) as response:
+        assert (response.status, "retry-after" in response.headers) == (503, True)
+    assert side.count("feedback_votes_total") == 0
+
+
+async def test_an_endless_body_is_cut_off(side: Side) -> None:
+    async with side.running() as client, client.post("/-/feedback", data=io.BytesIO(b"[" * (5 << 20))) as response:
+        assert response.status == 413
+
+
+async def test_pages_of_a_configured_origin_may_vote(tmp_path: Path) -> None:
+    config = parse_config({"feedback": {"cors_origins": ["https://chat.example.com"]}})
+    preflight = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
+    async with Side(tmp_path, config=config).running() as client:
+        for origin, status in (("https://chat.example.com", 200), ("https://evil.example", 400)):
+            async with client.options("/-/feedback", headers={"origin": origin, **preflight}) as response:
+                assert response.status == status
+                assert ("access-control-allow-origin" in response.headers) == (status == 200)
+
+
+async def test_health_and_the_rest(side: Side) -> None:
+    async with side.running() as client:
+        async with client.get("/-/health") as response:
+            assert (response.status, await response.json()) == (200, {"status": "ok"})
+        async with client.get("/-/health?verbose") as response:
+            assert "version" in await response.json()
+        async with client.get("/-/nothing") as response:
+            assert (response.status, (await response.json())["error"]["code"]) == (404, "not_found")
+        async with client.get("/-/feedback") as response:
+            assert (response.status, response.headers["allow"]) == (405, "POST")

@@ -1,0 +1,177 @@
+"""Everything else: pointers, common names, errors, raw bodies, and no input that breaks it."""
+
+import json
+import re
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.wire.extract import CapturedExchange, Extraction, Kind, Pointers, extract
+
+NONE = Pointers()
+
+
+def call(request: Any, response: Any, pointers: Pointers = NONE, **more: Any) -> Extraction:
+    return extract(
+        CapturedExchange(
+            target=more.pop("target", "/anything"),
+            request=b"" if request is None else json.dumps(request).encode(),
+            response=b"" if response is None else json.dumps(response).encode(),
+            response_type="application/json",
+            **more,
+        ),
+        pointers,
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_body", "query"),
+    [
+        ({"query": "q"}, "q"), ({"question": "q", "text": "t"}, "q"), ({"prompt": None, "input": "i"}, "i"),
+        ({"text": ["a", "b"]}, '["a","b"]'), ({"instances": [[1, 2]]}, "[[1,2]]"), ({"features": {"a": 1}}, '{"a":1}'),
+        ({"message": {"role": "user", "content": "hi"}}, "hi"), ({"unknown": 1}, None), ([1, 2], "[1,2]"), ([], None),
+        ({"messages": [{"role": "user", "content": "hi"}]}, "hi"), ({}, None),
+    ],
+)  # fmt: skip
+def test_common_names_of_a_query(request_body: Any, query: str | None) -> None:
+    found = call(request_body, {})
+    assert (found.kind, found.query) == (Kind.JSON, query)
+
+
+@pytest.mark.parametrize(
+    ("response_body", "answer"),
+    [
+        ({"response": "r"}, "r"), ({"label": "cat", "score": 0.9}, "cat"), ({"prediction": 3}, "3"),
+        ([{"generated_text": "g"}], "g"), ([{"a": 1}, {"b": 2}], '[{"a":1},{"b":2}]'), ({"nothing": 1}, None),
+        ({"choices": [{"message": {"content": "c"}}]}, "c"), ({"choices": [{"text": "t"}]}, "t"), ([0.1], "[0.1]"),
+        ({"message": {"content": [{"type": "text", "text": "hi"}]}}, "hi"), ({"id": "x", "result": False}, "false"),
+    ],
+)  # fmt: skip
+def test_common_names_of_an_answer(response_body: Any, answer: str | None) -> None:
+    assert call({"query": "q"}, response_body).response == answer
+
+
+def test_pointers_win() -> None:
+    pointers = Pointers.parse(
+        query=["/absent", "/a/0/b"], response=["/out/text"], user=["/who"], quality=["/meta/score"]
+    )
+    found = call(
+        {"query": "no", "a": [{"b": "yes"}], "who": 42},
+        {"response": "no", "id": "r1", "out": {"text": "yes"}, "meta": {"score": 0.5}},
+        pointers,
+    )
+    assert (found.query, found.response, found.user, found.quality) == ("yes", "yes", "42", 0.5)
+    assert found.provider_id == "r1"
+    assert call({"user": "u", "who": ""}, {}, pointers).user == "u"
+    assert call({"who": ""}, {}, pointers).user is None
+
+
+@pytest.mark.parametrize(("score", "quality"), [(0, 0.0), (1, 1.0), (1.5, None), (-1, None), (True, None), ("1", None)])
+def test_a_quality_is_a_number_from_0_to_1(score: Any, quality: float | None) -> None:
+    assert call({}, {"q": score}, Pointers.parse(quality=["/q"])).quality == quality
+
+
+@pytest.mark.parametrize(
+    ("status", "response_body", "error"),
+    [
+        (500, {"error": "boom"}, "boom"), (500, {"error": {"type": "t"}}, "t"), (422, {"detail": "bad"}, "bad"),
+        (404, {"message": "none"}, "none"), (200, {"message": "fine"}, None), (200, {"error": None}, None),
+        (422, {"detail": [{"loc": []}]}, None), (500, {"error": "e" * 999}, "e" * 500),
+    ],
+)  # fmt: skip
+def test_errors(status: int, response_body: Any, error: str | None) -> None:
+    assert call({"query": "q"}, response_body, status=status).error == error
+
+
+def test_raw_bodies_stay_raw() -> None:
+    found = extract(CapturedExchange(target="/x", request=b"a=1", response=b"plain", response_type="text/plain"))
+    assert found == Extraction(kind=Kind.OTHER)
+    failed = extract(CapturedExchange(target="/x", status=502, response=b"<html>Bad gateway"))
+    assert (failed.kind, failed.error) == (Kind.OTHER, "<html>Bad gateway")
+    assert extract(CapturedExchange(target="/x", status=502)).error is None
+
+
+def test_a_form_that_is_json_is_read_as_json() -> None:
+    exchange = CapturedExchange(
+        target="/x", request=b' {"query":"q"}', request_type="application/x-www-form-urlencoded"
+    )
+    assert extract(exchange).query == "q"
+    typed = CapturedExchange(target="/x", request=b'"bare"', request_type="application/json")
+    assert (extract(typed).kind, extract(typed).query) == (Kind.JSON, "bare")
+
+
+def test_a_path_alone_proves_nothing() -> None:
+    assert call({"query": "q"}, {"answer": "a"}, target="/v1/chat/completions").kind == Kind.JSON
+    assert call(None, {"data": []}, target="/v1/responses").kind == Kind.JSON
+    cut = CapturedExchange(target="/v1/responses", request=b'{"input": "cut', response=b"{}")
+    assert extract(cut).kind == Kind.JSON
+
+
+def test_streams_of_unknown_events_stay_raw() -> None:
+    body = b'data: {"tick":1}\n\ndata: {"error":"late"}\n\ndata: 7\n\n'
+    found = extract(CapturedExchange(target="/x", response=body, response_type="text/event-stream"))
+    assert (found.kind, found.reassembled, found.streamed) == (Kind.OTHER, None, True)
+
+
+def test_cleaned_streams_are_already_json() -> None:
+    """Redaction leaves a put-together stream behind under its old media type."""
+    body = b'{"choices":[{"message":{"content":"hi"}}]}'
+    exchange = CapturedExchange(target="/v1/chat/completions", request=b'{"messages":[]}', response=body,
+                                response_type="text/event-stream")  # fmt: skip
+    found = extract(exchange)
+    assert (found.response, found.streamed, found.reassembled) == ("hi", True, None)
+
+
+def test_values_nested_too_deeply_to_write_are_named() -> None:
+    deep: Any = 1
+    for _ in range(300):
+        deep = [deep]
+    assert call({"query": deep}, {}).query == "[nested too deeply]"
+
+
+PATHS = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/embeddings", "/api/chat",
+         "/api/generate", "/v2/models/m/infer", "/v2/m/generate_stream", "/x:predict", "/other", ""]  # fmt: skip
+NAMES = re.findall(
+    r"\w+",
+    """messages content role choices delta message index tool_calls function arguments name type text input output item
+    output_index response usage prompt_tokens id error content_block system inputs data prompt done logprobs query
+    model function_call instructions text_output format metadata user audio refusal finish_reason""",
+)
+WORDS = re.findall(
+    r"\S+",
+    """response.completed response.output_item.added response.output_text.delta message_start message_delta user text {
+    content_block_delta content_block_start text_delta input_json_delta citations_delta error function_call message
+    tool_use tool_result""",
+)
+LEAVES = (
+    st.none() | st.booleans() | st.integers(-5, 2**40) | st.floats(allow_nan=False) | st.sampled_from(WORDS) | st.text()
+)
+TREES = st.recursive(
+    LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
+    max_leaves=12,
+)  # fmt: skip
+OBJECTS = st.dictionaries(st.sampled_from(NAMES), TREES, max_size=6)
+BODIES = (
+    st.binary(max_size=40)
+    | OBJECTS.map(orjson.dumps)
+    | st.lists(OBJECTS, max_size=5).map(lambda events: b"".join(b"data: %b\n\n" % orjson.dumps(e) for e in events))
+    | st.lists(OBJECTS, max_size=5).map(lambda events: b"\n".join(map(orjson.dumps, events)))
+)
+TYPES = st.sampled_from(["application/json", "text/event-stream", "application/x-ndjson", "", "text/plain"])
+
+
+@given(st.sampled_from(PATHS), BODIES, BODIES, TYPES, st.integers(0, 599))
+def test_nothing_breaks_it(target: str, request: bytes, response: bytes, response_type: str, status: int) -> None:
+    pointers = Pointers.parse(query=["/query/0"], response=["/output"], user=["/user"], quality=["/usage"])
+    found = extract(
+        CapturedExchange(target=target, status=status, request=request, response=response, response_type=response_type),
+        pointers,
+    )
+    for text in (found.query, found.response, found.model, found.finish_reason, found.provider_id, found.error):
+        assert text is None or text.encode() is not None
+    assert all(set(message) == {"role", "content"} for message in found.messages)
+    for tokens in (found.prompt_tokens, found.completion_tokens):
+        assert tokens is None or 0 <= tokens < 2**31
