@@ -27,7 +27,7 @@ def test_a_model_improves_itself_and_a_bad_one_is_caught(tmp_path: Path) -> None
     assert ", 0 questions failed" in " ".join(demo.stdout.split())
     assert (stage / "demo.png").read_bytes().startswith(b"\x89PNG")
 
-    told = ratchet("history", "--config", str(stage / "demo.toml"), "--json")
+    told = ratchet("history", "--config", str(stage / "demo.toml"), "--limit", "1000", "--json")
     events = [entry["event"] for entry in reversed(json.loads(told.stdout)) if entry["event"]]
     promoted = events.index("promoted")
     assert events.index("training_started") < events.index("deployed") < promoted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from pathlib import Path
@@ -255,5 +256,6 @@ def unused_port() -> int:
 
 
 async def gone(process: dict[str, Any]) -> None:
-    """Wait until it has ended."""
-    await processes.stop(ProcessId.from_json(process), grace_s=5.0)
+    """Wait until it has ended by itself."""
+    while processes.alive(ProcessId.from_json(process)):
+        await asyncio.sleep(0.01)
