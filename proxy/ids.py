@@ -9,8 +9,10 @@ ids sort by time. What a client sees of it is one token, 36 characters that need
      1 byte    which signing key
 
 so feedback is checked without a database, by any process of this install, before its record was ingested,
-and an id of another install is told apart. The token says nothing about the arm. Keys live in `keys.json`;
-after a rotation the newest signs and the older ones go on verifying.
+and an id of another install is told apart. The token says nothing about the arm. Keys live in `keys.json`.
+
+A rotation adds a key that signs only some time later, so that by then every process and host knows it: an id that
+one of them signs is never a stranger to another. Older keys go on verifying.
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from proxy.clock import Clock, SystemClock
+
 __all__ = ["KEYS_FILE", "ForgedIdError", "KeyRing", "MintedId", "RecordIds", "Uuid7", "merge_rings",
            "minted_at"]  # fmt: skip
 
@@ -41,6 +45,8 @@ _UUID_BYTES: Final = 16
 _MAC_BYTES: Final = 10
 _PERSON: Final = b"ratchet record"
 _KEY_BYTES: Final = 32
+_NOTICE_S: Final = 600.0
+"""Keys reach every host within seconds of being able to; this also covers a short outage, and clocks that differ."""
 _REMEMBERED_USERS: Final = 4096
 _LONGEST_REMEMBERED: Final = 256
 _RANDOM_BITS: Final = 74
@@ -96,8 +102,10 @@ def minted_at(uuid_hex: str) -> float:
 class KeyRing:
     """The install's secrets: signing keys, newest last, and the pepper under which users are hashed."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: Clock | None = None) -> None:
         self._path = path
+        self._clock: Clock = clock or SystemClock()
+        self._document: dict[str, Any] = {}
         self._stamp: tuple[int, int] = (0, 0)
         self._macs: dict[int, blake2b] = {}
         self._signing_id = 0
@@ -107,7 +115,7 @@ class KeyRing:
         return f"KeyRing({str(self._path)!r}, {len(self._macs)} keys)"
 
     @classmethod
-    def load_or_create(cls, path: Path) -> KeyRing:
+    def load_or_create(cls, path: Path, clock: Clock | None = None) -> KeyRing:
         """The ring in the file `path`, which is made (mode 0600) if it does not exist. Safe in a race.
 
         Raises OSError where the file cannot be read or made, ValueError where it is no key ring.
@@ -121,21 +129,30 @@ class KeyRing:
                 pass  # another process was first: its ring is the install's
             finally:
                 scratch.unlink()
-        return cls(path)
+        return cls(path, clock)
 
     @property
     def key_ids(self) -> tuple[int, ...]:
-        """Ids of the signing keys, oldest first; the last one signs."""
+        """Ids of the signing keys, oldest first."""
         return tuple(self._macs)
 
-    def rotate(self) -> int:
-        """Add a signing key, keep the old ones for verifying, write the file; returns the new key's id."""
+    @property
+    def signing_id(self) -> int:
+        """Id of the key that signs now."""
+        return self._signing_id
+
+    def signs_from(self, key_id: int) -> float:
+        """When this key signs, or began to (Unix seconds; 0: from the beginning)."""
+        return next(_signs_from(entry) for entry in self._document["signing"] if entry["id"] == key_id)
+
+    def rotate(self, notice_s: float = _NOTICE_S) -> int:
+        """Add a key that signs in `notice_s` seconds, keep the old ones, write the file; returns the new key's id."""
         document = _read_ring(self._path)
         fresh = _new_key({entry["id"] for entry in document["signing"]})
-        document["signing"].append(fresh)
+        document["signing"].append({**fresh, "signs_from": round(self._clock.now() + notice_s, 3)})
         _write_secret(self._path, document).replace(self._path)
         self.reload()
-        return self._signing_id
+        return int(fresh["id"])
 
     def document(self) -> dict[str, Any]:
         """The ring with its secrets, as in the file. Raises OSError, ValueError."""
@@ -147,26 +164,33 @@ class KeyRing:
         self.reload()
 
     def reload(self) -> bool:
-        """Read the file again if it was replaced since; True if it was. Running processes follow a rotation so."""
+        """Read the file again if it was replaced since; True if it was. Call it often: a key may begin to sign."""
         status = self._path.stat()
         stamp = (status.st_mtime_ns, status.st_ino)
         if stamp == self._stamp:
+            self._choose_signer()
             return False
         document = _read_ring(self._path)
         self._macs = {
             entry["id"]: blake2b(digest_size=_MAC_BYTES, key=bytes.fromhex(entry["key"]), person=_PERSON)
             for entry in document["signing"]
         }
-        self._signing_id = document["signing"][-1]["id"]
-        self._signer = self._macs[self._signing_id]
-        self._signature_end = self._signing_id.to_bytes()
+        self._document = document
+        self._choose_signer()
         self._pepper = bytes.fromhex(document["pepper"])
         self._user_hashes: dict[bytes, int] = {}
         self._stamp = stamp
         return True
 
+    def _choose_signer(self) -> None:
+        now = self._clock.now()
+        due = [entry["id"] for entry in self._document["signing"] if _signs_from(entry) <= now]
+        self._signing_id = due[-1] if due else self._document["signing"][0]["id"]
+        self._signer = self._macs[self._signing_id]
+        self._signature_end = self._signing_id.to_bytes()
+
     def sign(self, uuid: bytes) -> bytes:
-        """MAC of a UUID's 16 bytes under the newest key, and that key's id: 11 bytes."""
+        """MAC of a UUID's 16 bytes under the key that signs now, and that key's id: 11 bytes."""
         mac = self._signer.copy()
         mac.update(uuid)
         return mac.digest() + self._signature_end
@@ -230,9 +254,9 @@ class RecordIds:
 def merge_rings(mine: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
     """The ring that replicas share, with what this one's adds (both as in the file).
 
-    Of two replicas of one install (the same pepper), a key that is not shared yet comes from a rotation, and signs from
-    now on. A replica that had to begin with a ring of its own joins: what it signed stays valid, the shared key signs
-    and the shared pepper counts. Where two keys have the same id, the shared one stays.
+    Of two replicas of one install (the same pepper), a key that is not shared yet comes from a rotation, and signs when
+    its time has come. A replica that had to begin with a ring of its own joins: what it signed stays valid, the shared
+    key signs and the shared pepper counts. Where two keys have the same id, the shared one stays.
     """
     known = {entry["id"] for entry in shared["signing"]}
     fresh = [entry for entry in mine["signing"] if entry["id"] not in known]
@@ -248,10 +272,16 @@ def _new_key(taken: set[int]) -> dict[str, Any]:
     return {"id": secrets.choice(free), "key": secrets.token_hex(_KEY_BYTES)}
 
 
+def _signs_from(entry: Mapping[str, Any]) -> float:
+    return float(entry.get("signs_from", 0.0))
+
+
 def _read_ring(path: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = orjson.loads(path.read_bytes())
-        keys = {entry["id"].to_bytes(): bytes.fromhex(entry["key"]) for entry in document["signing"]}
+        keys = {
+            entry["id"].to_bytes(): (bytes.fromhex(entry["key"]), _signs_from(entry)) for entry in document["signing"]
+        }
         if not keys or len(bytes.fromhex(document["pepper"])) != _KEY_BYTES:
             raise ValueError("no signing key, or a pepper of the wrong length")
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as exc:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Annotated
+
 import typer
 
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, fail, print_json, read_config
 from proxy.cli.stores import key_ring
+from proxy.clock import SystemClock
 
 __all__ = ["app"]
 
@@ -14,24 +18,37 @@ app = typer.Typer(no_args_is_help=True, help="List and rotate the keys that sign
 
 @app.command("list")
 def list_keys(config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonOption = False) -> None:
-    """List the signing keys by id, never the keys themselves; the last one signs, all of them verify."""
-    ids = key_ring(read_config(config, data_dir)).key_ids
+    """List the signing keys by id, never the keys themselves; one signs, all of them verify."""
+    ring = key_ring(read_config(config, data_dir))
+    keys = [(key_id, key_id == ring.signing_id, ring.signs_from(key_id)) for key_id in ring.key_ids]
+    now = SystemClock().now()
     if json:
-        print_json([{"id": key_id, "signs": key_id == ids[-1]} for key_id in ids])
+        print_json([{"id": key_id, "signs": signs, "signs_from": since} for key_id, signs, since in keys])
         return
-    for key_id in ids:
-        typer.echo(f"{key_id:3}  {'signs' if key_id == ids[-1] else 'verifies'}")
+    for key_id, signs, since in keys:
+        typer.echo(f"{key_id:3}  {'signs' if signs else _waiting(since) if since > now else 'verifies'}")
 
 
 @app.command("rotate")
-def rotate(config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonOption = False) -> None:
-    """Add a new signing key. Ids signed before stay valid; a running server follows within a second."""
+def rotate(
+    after: Annotated[
+        float, typer.Option(help="Seconds until it signs: by then every process and host must know it.", min=0)
+    ] = 600.0,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Add a new signing key. Ids signed before stay valid; until it signs, all workers and hosts learn of it."""
     ring = key_ring(read_config(config, data_dir))
     try:
-        key_id = ring.rotate()
+        key_id = ring.rotate(after)
     except (OSError, ValueError) as exc:
         fail(Exit.FAILED, str(exc))
     if json:
-        print_json({"id": key_id})
+        print_json({"id": key_id, "signs_from": ring.signs_from(key_id)})
     else:
-        typer.echo(f"key {key_id} signs from now on")
+        typer.echo(f"key {key_id}: {_waiting(ring.signs_from(key_id))}")
+
+
+def _waiting(signs_from: float) -> str:
+    return f"signs from {datetime.fromtimestamp(signs_from, UTC):%Y-%m-%d %H:%M:%S} UTC"

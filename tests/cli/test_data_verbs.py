@@ -113,7 +113,13 @@ def test_an_empty_directory_is_told_apart_from_an_empty_store(tmp_path: Path) ->
 def test_keys_rotate_and_older_ids_stay_valid(install: Install) -> None:
     older = install.ids.mint(1.7e9)
     [first] = answer(on(install, "keys", "list", "--json"))
-    rotated = answer(on(install, "keys", "rotate", "--json"))
+    assert first["signs"]
+    later = answer(on(install, "keys", "rotate", "--json"))
+    assert [key["signs"] for key in answer(on(install, "keys", "list", "--json"))] == [True, False]
+    assert f"{later['id']:3}  signs from " in on(install, "keys", "list").output
+    rotated = answer(on(install, "keys", "rotate", "--after", "0", "--json"))
     listed = answer(on(install, "keys", "list", "--json"))
-    assert listed == [{"id": first["id"], "signs": False}, {"id": rotated["id"], "signs": True}]
+    assert [(key["id"], key["signs"]) for key in listed] == [
+        (first["id"], False), (later["id"], False), (rotated["id"], True),
+    ]  # fmt: skip
     assert RecordIds(KeyRing(install.root / "keys.json")).verify(older.text) == older.hex

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.clock import ManualClock
 from proxy.ids import ForgedIdError, KeyRing, RecordIds, Uuid7, merge_rings, minted_at
 
 NOW = 1_700_000_000.123
@@ -76,19 +78,41 @@ def test_another_installs_id_is_refused(ring: KeyRing, tmp_path: Path) -> None:
         RecordIds(ring).verify(RecordIds(other).mint(NOW).text)
 
 
-def test_after_a_rotation_old_ids_verify_and_the_new_key_signs(ring: KeyRing, tmp_path: Path) -> None:
-    ids = RecordIds(ring)
+def test_a_rotated_key_signs_only_once_everybody_had_time_to_learn_it(tmp_path: Path) -> None:
+    clock = ManualClock(NOW)
+    ring = KeyRing.load_or_create(tmp_path / "keys.json", clock)
+    running = KeyRing.load_or_create(tmp_path / "keys.json", clock)  # another process, holding the old ring
+    ids, others = RecordIds(ring), RecordIds(running)
     old = ids.mint(NOW)
-    running = KeyRing.load_or_create(tmp_path / "keys.json")  # another process, holding the old ring
-    key_id = ring.rotate()
-    new = ids.mint(NOW)
-    assert key_id == ring.key_ids[-1] != ring.key_ids[0]
-    assert ids.verify(old.text) == old.hex
-    with pytest.raises(ForgedIdError):
-        RecordIds(running).verify(new.text)
+    key_id = ring.rotate(notice_s=60)
+    early = ids.mint(NOW)
+    assert ring.signing_id == ring.key_ids[0] != key_id == ring.key_ids[-1]
+    assert (ring.signs_from(ring.key_ids[0]), ring.signs_from(key_id)) == (0, NOW + 60)
+    assert others.verify(early.text) == early.hex, "also where the rotation is not known yet"
     assert running.reload()
     assert not running.reload()
-    assert RecordIds(running).verify(new.text) == new.hex
+    clock.advance(60)
+    assert not ring.reload(), "the file is the same"
+    late = ids.mint(NOW)
+    assert ring.signing_id == key_id
+    assert running.signing_id != key_id, "it has not looked at its clock yet"
+    for minted in (old, early, late):
+        assert ids.verify(minted.text) == others.verify(minted.text) == minted.hex
+
+
+def test_a_key_that_nobody_was_told_of_is_a_stranger(tmp_path: Path) -> None:
+    ring, running = (KeyRing.load_or_create(tmp_path / "keys.json") for _ in range(2))
+    ring.rotate(notice_s=0)
+    with pytest.raises(ForgedIdError):
+        RecordIds(running).verify(RecordIds(ring).mint(NOW).text)
+    running.reload()
+    assert running.signing_id == ring.signing_id == ring.key_ids[-1]
+
+
+def test_a_ring_written_before_keys_had_a_beginning_still_works(tmp_path: Path) -> None:
+    document = {"pepper": "ab" * 32, "signing": [{"id": 7, "key": "cd" * 32}, {"id": 3, "key": "ef" * 32}]}
+    (tmp_path / "keys.json").write_text(json.dumps(document))
+    assert KeyRing(tmp_path / "keys.json").signing_id == 3
 
 
 def test_the_ring_is_private_and_the_same_for_all_who_race_to_make_it(tmp_path: Path) -> None:
@@ -172,6 +196,6 @@ def test_a_host_that_joins_takes_the_shared_ring_and_its_own_ids_stay_valid(tmp_
 def test_a_rotation_on_one_host_signs_on_all(tmp_path: Path) -> None:
     one = KeyRing.load_or_create(tmp_path / "one.json")
     before = one.document()
-    fresh = one.rotate()
+    fresh = one.rotate(notice_s=0)
     assert merge_rings(one.document(), before) == one.document()
     assert merge_rings(before, one.document())["signing"][-1]["id"] == fresh, "a host that is behind takes nothing back"
