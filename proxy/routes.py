@@ -11,10 +11,11 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import orjson
 
-__all__ = ["ROUTES_FILE", "RouteTable", "Target", "read_routes", "write_routes"]
+__all__ = ["ROUTES_FILE", "RouteTable", "Target", "origin", "read_routes", "write_routes"]
 
 ROUTES_FILE: Final = "routes.json"
 
@@ -51,6 +52,12 @@ class RouteTable:
     """Grows with every change of share, model or weights within the experiment."""
     config_id: int = 0
     """Row in the store's `configs` table: which settings this table was made under."""
+
+
+def origin(url: str) -> tuple[str, str]:
+    """Scheme, and host with port: two URLs with the same are one server, which may see the same credential."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
 
 
 def _table(data: dict[str, Any]) -> RouteTable:

@@ -81,6 +81,8 @@ class DeployerConfig:
     """GET on it must answer 2xx before a user is sent there."""
     ready_timeout_seconds: float = 600.0
     """A model that is not healthy by then has failed to deploy."""
+    warmup_requests: int = 3
+    """Recorded requests that a fresh model answers before its first user: loading and compiling are not charged to it, and one that answers none has failed to deploy. 0: none."""
     token_file: str | None = None
     """File with a bearer token for the webhook or the model server's admin calls."""
     options: dict[str, str] = field(default_factory=dict)

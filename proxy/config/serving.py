@@ -66,6 +66,13 @@ class ChampionConfig:
     api_key_header: str = "authorization"
     """Header that carries api_key; `authorization` gets the prefix `Bearer `, any other header the bare key."""
 
+    def credential_header(self) -> tuple[str, str] | None:
+        """Name and value of the header that carries `api_key`; None without one."""
+        if self.api_key is None:
+            return None
+        prefix = "Bearer " if self.api_key_header.lower() == "authorization" else ""
+        return self.api_key_header, prefix + self.api_key
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StickyConfig:

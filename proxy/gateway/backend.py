@@ -158,11 +158,8 @@ class Planner:
         return Backend(arm, target, pool, breaker, self._credential(target), verbatim=verbatim)
 
     def _credential(self, target: Target) -> bytes | None:
-        champion = self._config.champion
-        if target.credential != "champion" or champion.api_key is None:
-            return None
-        prefix = "Bearer " if champion.api_key_header.lower() == "authorization" else ""
-        return f"{champion.api_key_header}: {prefix}{champion.api_key}".encode("latin-1")
+        header = self._config.champion.credential_header()
+        return None if target.credential != "champion" or header is None else ": ".join(header).encode("latin-1")
 
     def _forget_all_but(self, champion: Backend, challenger: Backend | None) -> None:
         kept = {backend.target.url for backend in (champion, challenger) if backend is not None}

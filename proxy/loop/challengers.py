@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from policies.actions import (
     AbandonModel,
@@ -31,6 +30,7 @@ from policies.records import Arm
 from proxy.errors import PermanentError, TemporaryError
 from proxy.loop.change import Change, Situation, changed, count, idle_model, retiring
 from proxy.loop.ports import Deployer, Endpoint
+from proxy.routes import origin
 from proxy.store.control import Experiment, Model, ModelState, Run
 from proxy.store.store import Store
 
@@ -280,13 +280,8 @@ class Challengers:
         readiness = await self.deployer.ready(dict(model.detail.get("handle", {})))
         if not isinstance(readiness, Endpoint):
             raise TemporaryError(f"{model.name} was ready, but its deployer now says {readiness}")
-        credential = champion.credential if _origin(readiness.url) == _origin(champion.url or "") else None
+        credential = champion.credential if origin(readiness.url) == origin(champion.url or "") else None
         return replace(model, state=ModelState.READY, url=readiness.url, model=readiness.model, credential=credential)
-
-
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
 
 
 def _challenger(now: Situation) -> Model:

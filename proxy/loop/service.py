@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ from proxy.config import Config
 from proxy.config.load import fingerprint, public_document
 from proxy.loop.build import LoopPorts, assemble, rules_of
 from proxy.loop.dataset import StoreDatasetBuilder
-from proxy.loop.deployers import build_deployer
+from proxy.loop.deployers import WarmingDeployer, build_deployer, recorded
 from proxy.loop.install import BaseModel
 from proxy.loop.metrics import LoopMetrics
 from proxy.loop.notify import NoNotifier, WebhookNotifier
@@ -54,6 +55,12 @@ async def open_loop(
     version = await store.configs.add(mark, public_document(config))
     urls = config.notify.urls
     notifier = WebhookNotifier(urls, timeout_s=config.notify.timeout_seconds) if urls else NoNotifier()
+    deployer = build_deployer(config.deployer, data_dir, clock)
+    warming = None
+    if config.deployer.warmup_requests:
+        replays = partial(recorded, store, config.deployer.warmup_requests)
+        timeout_s = config.deployer.ready_timeout_seconds
+        deployer = warming = WarmingDeployer(deployer, replays, config.champion, timeout_s=timeout_s)
     loop = assemble(
         store=store,
         clock=clock,
@@ -61,7 +68,7 @@ async def open_loop(
         ports=LoopPorts(
             datasets=StoreDatasetBuilder(store, config.generator_config, training_dir),
             trainer=build_trainer(config.trainer),
-            deployer=build_deployer(config.deployer, data_dir, clock),
+            deployer=deployer,
             probe=HttpProbe(),
             notifier=notifier,
         ),
@@ -79,5 +86,7 @@ async def open_loop(
     try:
         yield loop
     finally:
+        if warming is not None:
+            await warming.close()
         if isinstance(notifier, WebhookNotifier):
             await notifier.close()

@@ -11,9 +11,10 @@ from proxy.loop.deployers.command import CommandDeployer
 from proxy.loop.deployers.http import HttpDeployer
 from proxy.loop.deployers.static import StaticDeployer
 from proxy.loop.deployers.vllm_lora import VllmLoraDeployer
+from proxy.loop.deployers.warm import WarmingDeployer, recorded
 from proxy.loop.ports import Deployer
 
-__all__ = ["build_deployer"]
+__all__ = ["WarmingDeployer", "build_deployer", "recorded"]
 
 
 def build_deployer(config: DeployerConfig, data_dir: Path, clock: Clock | None = None) -> Deployer:
