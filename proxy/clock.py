@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-__all__ = ["Clock", "ManualClock", "SystemClock"]
+__all__ = ["AdjustedClock", "Clock", "ManualClock", "SystemClock"]
 
 
 class Clock(Protocol):
@@ -28,6 +28,25 @@ class SystemClock:
 
     now = staticmethod(time.time)
     monotonic = staticmethod(time.monotonic)
+
+
+class AdjustedClock:
+    """The machine's clocks, with wall time set right by what is known of how far it is ahead."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+        """Seconds by which this machine's wall clock is ahead of the one that counts."""
+
+    monotonic = staticmethod(time.monotonic)
+
+    def now(self) -> float:
+        """Unix seconds, UTC, by the clock that counts."""
+        return time.time() - self.ahead_s
+
+    @staticmethod
+    def unadjusted() -> float:
+        """Unix seconds, UTC, by this machine's clock."""
+        return time.time()
 
 
 class ManualClock:

@@ -27,8 +27,9 @@ from proxy.app.presence import Presence
 from proxy.app.reach import Reach
 from proxy.app.sharing import is_shared, share_keys
 from proxy.app.telemetry import ControllerMetrics
+from proxy.app.timekeeping import Timekeeper
 from proxy.app.web_server import WebServer
-from proxy.clock import SystemClock
+from proxy.clock import AdjustedClock
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.ids import KeyRing
 from proxy.ingest import IngestMetrics, Ingestor
@@ -70,9 +71,10 @@ class Controller:
     def __init__(self, settings: Inheritance) -> None:
         self._config = settings.config
         self._admin_fd = settings.listen_fd
-        self._clock = SystemClock()
+        self._clock = AdjustedClock()
         self._data = DataDir.of(self._config)
-        self._keys = KeyRing.load_or_create(self._data.keys)
+        self._time = Timekeeper(self._data.host_clock, self._clock)
+        self._keys = KeyRing.load_or_create(self._data.keys, self._clock)
         self._metrics = ControllerMetrics(
             self._data, self._config.telemetry, self._clock, spool_max_bytes=self._config.spool.max_bytes
         )
@@ -112,6 +114,7 @@ class Controller:
 
     async def _work(self, store: Store, told: Told) -> None:
         stop = told.stop
+        await self._agree_on_time(store)
         reader = SpoolReader(self._data.spool)
         ingestor = Ingestor(
             self._config,
@@ -211,6 +214,7 @@ class Controller:
             if is_shared(self._config):
                 async with _answer_within(_ANSWER_S):
                     await self._presence.beat(store, usage, leader=self._learning.leading)
+                await self._agree_on_time(store)
                 await self._share_keys(store)
             if round_ % _MODELS_EVERY == 0:
                 size = await store.size()
@@ -221,6 +225,18 @@ class Controller:
                 self._keys.reload()
             round_ += 1
             await asyncio.sleep(_SAMPLE_S)
+
+    async def _agree_on_time(self, store: Store) -> None:
+        """Before the loop decides anything, and every few seconds."""
+        try:
+            if is_shared(self._config):
+                async with _answer_within(_ANSWER_S):
+                    await self._time.compare(store)
+            else:
+                self._time.forget()
+        except (TemporaryError, OSError) as exc:
+            _log.warning("this host goes on by the time that it has: %s", exc)
+        self._metrics.set_clock(self._clock.ahead_s)
 
     async def _share_keys(self, store: Store) -> None:
         if self._data.keys_file is None:

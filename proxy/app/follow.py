@@ -1,4 +1,4 @@
-"""Files that others replace while a worker runs: the route table and the key ring, looked at four times a second."""
+"""Files that others replace while a worker runs, looked at four times a second: routes, keys, and what the time is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import logging
 from pathlib import Path
 from typing import Final
 
+from proxy.app.timekeeping import follow_time
+from proxy.clock import AdjustedClock
 from proxy.ids import KeyRing
 from proxy.routes import RouteTable, read_routes
 
@@ -52,10 +54,11 @@ class Routes:
         return changed
 
 
-async def follow_files(routes: Routes, keys: KeyRing) -> None:
-    """Look at both until cancelled."""
+async def follow_files(routes: Routes, keys: KeyRing, clock: AdjustedClock, clock_file: Path) -> None:
+    """Look at all of them until cancelled."""
     while True:
         await asyncio.sleep(_INTERVAL_S)
+        follow_time(clock_file, clock)
         if routes.refresh():
             _log.info("routes version %d are in force", routes.table.version)
         try:

@@ -52,6 +52,11 @@ class DataDir:
         return self.run / "store.json"
 
     @property
+    def host_clock(self) -> Path:
+        """How far this host's clock is ahead of the database's: the controller measures it, workers follow it."""
+        return self.run / "clock.json"
+
+    @property
     def spool(self) -> Path:
         """Segments, one directory per writer."""
         return self.root / "spool"

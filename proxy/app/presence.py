@@ -1,7 +1,8 @@
 """This host among those that share the store: it says that it is there, and knows who else is.
 
 A replica is one data directory. Its row is written every few seconds and tells where it listens, which routes it
-follows and how much waits in its spool; ages are by the database's clock, so that hosts whose clocks differ agree.
+follows and how much waits in its spool; ages are by the database's clock, so that hosts whose clocks differ agree. How
+far this host's own clock is ahead of it is told, too: somebody should look after that.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.app.paths import DataDir
-from proxy.clock import Clock
+from proxy.clock import AdjustedClock
 from proxy.routes import read_routes
 from proxy.spool import SpoolUsage
 from proxy.store.control import Replica
@@ -44,7 +45,7 @@ def replica_id(path: Path) -> str:
 class Presence:
     """Written by `beat`; `replicas` is what the last beat saw."""
 
-    def __init__(self, data: DataDir, clock: Clock) -> None:
+    def __init__(self, data: DataDir, clock: AdjustedClock) -> None:
         self._data = data
         self._clock = clock
         self._id = replica_id(data.replica_id)
@@ -61,7 +62,7 @@ class Presence:
             "routes_version": self._routes_version(),
             "pending_bytes": usage.pending_bytes,
             "oldest_s": None if usage.oldest_at is None else max(0.0, now - usage.oldest_at),
-            "clock_us": int(now * 1e6),
+            "clock_us": int(self._clock.unadjusted() * 1e6),
         }
         await store.replicas.seen(
             self._id, host=self._host, version=__version__, started_us=self._started_us, detail=detail

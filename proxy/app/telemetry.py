@@ -67,6 +67,9 @@ class ControllerMetrics:
         self._oldest = self._gauge("ratchet_spool_oldest_seconds", "Age of the oldest record that is not stored yet.")
         if spool_max_bytes is not None:
             self._gauge("ratchet_spool_max_bytes", "Cap of the spool (spool.max_bytes).").set(spool_max_bytes)
+        self._clock_ahead = self._gauge(
+            "ratchet_clock_ahead_seconds", "By how much this host's clock is corrected: it is ahead of the database's."
+        )
         self._writers = self._gauge("ratchet_spool_writers", "Processes, dead ones included, with a spool to read.")
 
     def set_store_up(self, up: bool) -> None:
@@ -77,6 +80,10 @@ class ControllerMetrics:
         """How large the store is."""
         self._store_bytes.set(size_bytes)
         self._store_records.set(records)
+
+    def set_clock(self, ahead_s: float) -> None:
+        """How far this host's clock is ahead of the one that counts."""
+        self._clock_ahead.set(ahead_s)
 
     def set_spool(self, usage: SpoolUsage) -> None:
         """What the spool holds."""

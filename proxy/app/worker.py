@@ -23,7 +23,8 @@ from proxy.app.logs import configure_logging
 from proxy.app.paths import DataDir
 from proxy.app.reach import read_reach
 from proxy.app.sockets import listen_unix, short_path
-from proxy.clock import SystemClock
+from proxy.app.timekeeping import follow_time
+from proxy.clock import AdjustedClock
 from proxy.config.model import Config
 from proxy.errors import ConfigError
 from proxy.gateway.gateway import Gateway, client_tls
@@ -73,9 +74,10 @@ class Worker:
         """Open what forwarding needs. Raises ConfigError for settings that cannot work, OSError for the disk."""
         self._config = config = settings.config
         self._listen_fd = settings.listen_fd
-        self._clock = SystemClock()
+        self._clock = AdjustedClock()
         self._data = DataDir.of(config)
-        self._keys = KeyRing.load_or_create(self._data.keys)
+        follow_time(self._data.host_clock, self._clock)
+        self._keys = KeyRing.load_or_create(self._data.keys, self._clock)
         self._ids = RecordIds(self._keys)
         self._counters = SharedCounters(self._data.stats(settings.index), WORKER_COUNTERS)
         self._spool = SpoolWriter(
@@ -101,7 +103,9 @@ class Worker:
             ssl=self._tls,
             backlog=_BACKLOG,
         )
-        following = spawn(follow_files(self._routes, self._keys), name="follow files")
+        following = spawn(
+            follow_files(self._routes, self._keys, self._clock, self._data.host_clock), name="follow files"
+        )
         side = spawn(self._start_side(), name="start the side app")
         _log.info("accepting on %s", server.sockets[0].getsockname())
         await told.stop.wait()

@@ -37,6 +37,11 @@ class Replicas:
             }
             await upsert(connection, replicas, [row])
 
+    async def now(self) -> float:
+        """The time that all of them go by, Unix seconds: the database's on PostgreSQL, this host's on SQLite."""
+        async with self._db.read() as connection:
+            return await self._db.now_us(connection) / 1e6
+
     async def ages(self) -> dict[str, float]:
         """Seconds since each replica was last seen, by id."""
         async with self._db.read() as connection:

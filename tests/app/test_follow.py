@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.app.follow import Routes, follow_files
+from proxy.clock import AdjustedClock
 from proxy.ids import KeyRing
 from proxy.routes import RouteTable, Target, write_routes
 from proxy.tasks import cancel_and_wait, spawn
@@ -57,10 +58,12 @@ def test_without_a_file_the_fallback_serves(tmp_path: Path) -> None:
 async def test_changes_are_in_force_within_a_second(path: Path, tmp_path: Path) -> None:
     routes = Routes(path, FIRST)
     ring = KeyRing.load_or_create(tmp_path / "keys.json")
-    following = spawn(follow_files(routes, ring), name="follow")
+    clock = AdjustedClock()
+    following = spawn(follow_files(routes, ring, clock, tmp_path / "clock.json"), name="follow")
+    (tmp_path / "clock.json").write_text('{"ahead_s": 30}')
     write_routes(path, replace(FIRST, version=4))
-    KeyRing.load_or_create(tmp_path / "keys.json").rotate()
+    KeyRing.load_or_create(tmp_path / "keys.json").rotate(notice_s=0)
     async with asyncio.timeout(5):
-        while routes.table.version < 4 or len(ring.key_ids) < 2:
+        while routes.table.version < 4 or ring.signing_id != ring.key_ids[-1] or clock.ahead_s != 30:
             await asyncio.sleep(0.01)
     await cancel_and_wait([following])
