@@ -82,7 +82,7 @@ async def test_without_a_challenger_the_body_is_not_waited_for(door: Door, upstr
     upstream.on("/v1", script, early=True)
     client = await door.connect()
     await client.send(b"POST /v1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{")
-    await asyncio.wait_for(got_head.wait(), 2)
+    await asyncio.wait_for(got_head.wait(), 30)
     await client.send(b'"user":"u"}')
     await client.response()
     assert (await door.frame()).meta["src"] == "body"

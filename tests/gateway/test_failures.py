@@ -64,7 +64,7 @@ async def test_silence_before_the_first_byte_is_a_504(upstream: Upstream, tmp_pa
         head, _ = await door.ask(POST)
         assert head.startswith(b"HTTP/1.1 504 Gateway Timeout")
         assert (await door.frame()).meta["out"] == Outcome.TIMEOUT
-        await asyncio.wait_for(upstream.lines[0].closed.wait(), 2)
+        await asyncio.wait_for(upstream.lines[0].closed.wait(), 30)
 
 
 async def test_silence_in_the_middle_cuts_the_answer(upstream: Upstream, tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ async def test_chunks_that_do_not_add_up_cut_the_answer(door: Door, upstream: Up
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     assert answer.partition(b"\r\n\r\n")[2] == b""
     assert (await door.frame()).meta["out"] == Outcome.UPSTREAM_ERROR
-    await asyncio.wait_for(upstream.lines[0].closed.wait(), 2)
+    await asyncio.wait_for(upstream.lines[0].closed.wait(), 30)
 
 
 async def test_a_client_that_leaves_closes_the_model_at_once(door: Door, upstream: Upstream) -> None:
@@ -137,7 +137,7 @@ async def test_a_client_that_leaves_closes_the_model_at_once(door: Door, upstrea
     await client.send(GET)
     await client.until(b"abc\r\n")
     client.close()
-    await asyncio.wait_for(upstream.lines[0].closed.wait(), 1)
+    await asyncio.wait_for(upstream.lines[0].closed.wait(), 30)
     frame = await door.frame()
     assert (frame.meta["out"], frame.response) == (Outcome.CLIENT_DISCONNECT, b"abc")
     await door.settled("in_flight", 0)
@@ -150,9 +150,9 @@ async def test_a_client_that_leaves_before_the_answer_is_recorded_once(door: Doo
     upstream.on("/x", hang)
     client = await door.connect()
     await client.send(POST)
-    await asyncio.wait_for(upstream.arrived.wait(), 2)
+    await asyncio.wait_for(upstream.arrived.wait(), 30)
     client.close()
-    await asyncio.wait_for(upstream.lines[0].closed.wait(), 1)
+    await asyncio.wait_for(upstream.lines[0].closed.wait(), 30)
     meta = (await door.frame()).meta
     assert (meta["out"], meta["st"], meta["ttfb"]) == (Outcome.CLIENT_DISCONNECT, 0, None)
     assert len(door.frames()) == 1
@@ -255,7 +255,7 @@ async def test_the_breaker_opens_probes_and_closes(upstream: Upstream, tmp_path:
         challenger.default = sick  # type: ignore[method-assign]
         from proxy.config.serving import BreakerConfig
 
-        breaker = BreakerConfig(consecutive_failures=3, open_seconds=0.2)
+        breaker = BreakerConfig(consecutive_failures=3, open_seconds=1.0)
         settings = config(gateway={"breaker": breaker})
         async with open_gateway(tmp_path, upstream.url, challenger=challenger.url, settings=settings) as door:
             for _ in range(5):
@@ -264,7 +264,7 @@ async def test_the_breaker_opens_probes_and_closes(upstream: Upstream, tmp_path:
             assert door.count("breaker_open") == 1
             assert [frame.meta["fb"] for frame in door.frames()] == ["status"] * 3 + ["breaker"] * 2
             healthy = True
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(30):
                 while len(challenger.seen) < 5:
                     await door.ask(POST)
             assert door.count("breaker_open") == 0

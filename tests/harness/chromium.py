@@ -7,11 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.parse import urlsplit
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
 from tests.harness.require import need
 
 __all__ = ["open_browser", "watched_page"]
+
+_PATIENCE_MS = 30_000
+"""Longest wait for anything on a page: a busy machine is no failure."""
 
 
 @contextmanager
@@ -19,6 +22,7 @@ def open_browser() -> Iterator[Browser]:
     """A browser without a window. Skips (or fails, see `need`) where there is no Chromium."""
     path = shutil.which("chromium")
     need("chromium", path is not None)
+    expect.set_options(timeout=_PATIENCE_MS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
         try:
@@ -44,7 +48,7 @@ def watched_page(browser: Browser, *, color_scheme: str = "light", width: int = 
     context = browser.new_context(color_scheme=color_scheme, viewport={"width": width, "height": 800})  # type: ignore[arg-type]
     try:
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(_PATIENCE_MS)
         page.on("console", on_console)
         page.on("pageerror", lambda error: complaints.append(f"exception: {error}"))
         page.on("request", on_request)

@@ -121,7 +121,7 @@ class Door:
 
     async def frame(self, number: int = 1) -> Frame:
         """The record number `number` (from 1), once it is there."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(frames := self.frames()) < number:
                 await asyncio.sleep(0.005)
         return frames[number - 1]
@@ -131,7 +131,7 @@ class Door:
 
     async def settled(self, name: str, value: float) -> None:
         """Wait until a counter has `value`."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while self.count(name) != value:
                 await asyncio.sleep(0.005)
 

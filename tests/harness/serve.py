@@ -217,7 +217,7 @@ def await_true(look: Any, what: str, check: Any = lambda: None, limit_s: float =
 
 def _ok(base_url: str, path: str) -> bool:
     try:
-        return request(base_url, path, timeout_s=5).status == 200
+        return request(base_url, path, timeout_s=30).status == 200
     except (OSError, http.client.HTTPException):
         return False
 
