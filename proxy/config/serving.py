@@ -85,7 +85,7 @@ class StickyConfig:
     body_fields: tuple[str, ...] = ("safety_identifier", "user", "prompt_cache_key", "metadata.user_id")
     """Fields of a JSON body, dotted, tried after the cookie."""
     first_message: bool = True
-    """Last resort before random: hash of the first user message, which keeps a conversation together."""
+    """Last resort before random: hash of the first user message, which keeps a conversation together. Also of a body too long to keep."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -36,8 +36,9 @@ def key_in_body(head: RequestHead, body: Capture, sticky: StickySources, limit: 
         return None
     encoding = head.recorded.get("content-encoding")
     if encoding is None:
-        return sticky.from_body(body.data)
+        return sticky.from_body(body.data, cut=body.cut)
     try:
-        return sticky.from_body(decode(bytes(body.data), encoding, limit))
+        decoded = decode(bytes(body.data), encoding, limit)
     except UnknownEncodingError:
         return None
+    return sticky.from_body(decoded, cut=body.cut or len(decoded) >= limit)

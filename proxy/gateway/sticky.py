@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import orjson
 
@@ -44,22 +44,40 @@ class StickySources:
             return found[1], StickySource.COOKIE
         return None
 
-    def from_body(self, body: bytes | bytearray) -> StickyKey | None:
-        """The key that a JSON request body holds, if any; None for a body that is no JSON object."""
+    def from_body(self, body: bytes | bytearray, *, cut: bool = False) -> StickyKey | None:
+        """The key that a JSON request body holds, if any; None for a body that is no JSON object.
+
+        Of a `cut` one, a long document or a picture in it, the beginning is read: a field counts when it stands there
+        whole, a first message as far as it goes, which is as far for every turn of its conversation.
+        """
         if not self.reads_body:
             return None
+        if cut:
+            return self._in(_beginning(body, "on"), fields=True) or self._in(_beginning(body, "trailing-strings"))
         try:
-            document = orjson.loads(body)
+            return self._in(orjson.loads(body), fields=True)
         except orjson.JSONDecodeError:
             return None
+
+    def _in(self, document: Any, *, fields: bool = False) -> StickyKey | None:
         if not isinstance(document, dict):
             return None
-        for path in self._fields:
+        for path in self._fields if fields else ():
             value = document.get(path[0])
             if value is not None and (key := _scalar(value, path)) is not None:
                 return key, _BODY
         if self._first_message and (key := _first_message(document)) is not None:
             return key, StickySource.FIRST_MESSAGE
+        return None
+
+
+def _beginning(body: bytes | bytearray, partial: Literal["on", "trailing-strings"]) -> Any:
+    """What can be read of JSON that ends too early: without its last, broken value, or with that string's start."""
+    from pydantic_core import from_json  # rare, and the first answer after a start should not wait for it
+
+    try:
+        return from_json(bytes(body).rstrip(b"0123456789"), allow_partial=partial)  # a number may be cut, too
+    except ValueError:
         return None
 
 

@@ -149,6 +149,28 @@ def test_a_conversation_keeps_its_key_as_it_grows() -> None:
     assert sources.from_body(orjson.dumps({"messages": turns})) == first
 
 
+def test_a_conversation_keeps_its_key_although_its_bodies_are_cut() -> None:
+    sources = StickySources(StickyConfig())
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 2000}}
+    turns: list[dict[str, object]] = [{"role": "user", "content": [{"type": "text", "text": "What is this?"}, picture]}]
+    first = sources.from_body(orjson.dumps({"model": "m", "messages": turns})[:1000], cut=True)
+    turns += [{"role": "assistant", "content": "A cat."}, {"role": "user", "content": "And behind it?"}]
+    assert sources.from_body(orjson.dumps({"model": "m", "messages": turns})[:1000], cut=True) == first
+    assert first is not None
+    assert first[1] is StickySource.FIRST_MESSAGE
+    turns[0] = {"role": "user", "content": "Summarise: " + "word " * 500}
+    document = sources.from_body(orjson.dumps({"messages": turns})[:1000], cut=True)
+    assert document not in (None, first)
+
+
+def test_a_name_that_is_cut_is_nobodys_name() -> None:
+    sources = StickySources(StickyConfig())
+    body = b'{"user":"alice","messages":[]}'
+    assert sources.from_body(body[:-1], cut=True) == (b"alice", StickySource.BODY)
+    assert sources.from_body(body[:12], cut=True) is None
+    assert sources.from_body(b'{"user":12', cut=True) is None
+
+
 def test_sources_can_be_turned_off() -> None:
     sources = StickySources(StickyConfig(headers=(), body_fields=(), first_message=False))
     assert sources.from_head({b"x-user-id": b"u"}) is None
