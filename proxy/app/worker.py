@@ -97,6 +97,7 @@ class Worker:
         """Serve until told to stop, then drain; returns the exit status."""
         told = Told(lifeline)
         gateway = self._gateway()
+        listener = self._listen_side()  # before the first client: a vote waits for the side app, it is not refused
         server = await asyncio.get_running_loop().create_server(
             gateway.protocol_factory,
             sock=socket.socket(fileno=self._listen_fd),
@@ -106,7 +107,7 @@ class Worker:
         following = spawn(
             follow_files(self._routes, self._keys, self._clock, self._data.host_clock), name="follow files"
         )
-        side = spawn(self._start_side(), name="start the side app")
+        side = spawn(self._start_side(listener), name="start the side app")
         _log.info("accepting on %s", server.sockets[0].getsockname())
         await told.stop.wait()
         self._draining = True
@@ -118,6 +119,8 @@ class Worker:
         await cancel_and_wait([following, side])
         if not side.cancelled() and side.exception() is None:
             await side.result().stop()
+        elif listener is not None:
+            listener.close()
         self._spool.close()
         self._counters.close()
         return 0
@@ -140,7 +143,15 @@ class Worker:
         except ValueError as exc:
             raise ConfigError(f"the gateway cannot work with these settings: {exc}") from exc
 
-    async def _start_side(self) -> WebServer:
+    def _listen_side(self) -> socket.socket | None:
+        """The Unix socket of `/-/`, or None where there is no room for it: traffic goes on without."""
+        try:
+            return listen_unix(self._side_path)
+        except OSError as exc:
+            _log.error("%s: %s; trying again", self._side_path, exc)
+            return None
+
+    async def _start_side(self, listener: socket.socket | None) -> WebServer:
         """Import the web framework beside the traffic, then serve `/-/` on this worker's Unix socket."""
         public = await asyncio.to_thread(importlib.import_module, "proxy.web.public")
         web_server = await asyncio.to_thread(importlib.import_module, "proxy.app.web_server")
@@ -154,14 +165,9 @@ class Worker:
             health=self._health,
             routes=[script.feedback_js_route()],
         )
-        while True:
-            try:
-                listener = listen_unix(self._side_path)
-            except OSError as exc:  # a full disk: traffic goes on without /-/
-                _log.error("%s: %s; trying again", self._side_path, exc)
-                await asyncio.sleep(_SIDE_RETRY_S)
-            else:
-                break
+        while listener is None:
+            await asyncio.sleep(_SIDE_RETRY_S)
+            listener = self._listen_side()
         side: WebServer = web_server.WebServer(app, listener, name="side app")
         await side.start()
         return side

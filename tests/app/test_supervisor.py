@@ -92,6 +92,14 @@ def test_the_first_answer_does_not_wait_for_the_store(tmp_path: Path, ratchet: R
     ratchet.stop()
 
 
+def test_a_vote_in_the_first_moment_waits_for_its_turn(ratchet: RatchetProcess) -> None:
+    ratchet.start(ready=False)
+    answer = request(ratchet.base_url, "/v1/chat/completions", method="POST", body={"messages": []})
+    vote = {"record_id": answer.headers["x-ratchet-record-id"], "feedback": 1}
+    assert request(ratchet.base_url, "/-/feedback", method="POST", body=vote).status == 202
+    ratchet.stop()
+
+
 def _degraded(ratchet: RatchetProcess) -> dict[str, str] | None:
     answer = request(ratchet.admin_url, "/health")
     facts: dict[str, str] = answer.json()
