@@ -21,6 +21,8 @@ __all__ = ["check_serving", "contradictions", "is_loopback"]
 
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_ANY: Final = frozenset({"0.0.0.0", "::"})
+"""Hosts of a listener on every address."""
 _CALLABLE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -91,6 +93,20 @@ def _process(config: Config) -> Iterator[Problem]:
         yield Problem(f"server.tls_{missing}_file", f"not set, although tls_{given}_file is; HTTPS needs both")
     if admin.enabled:
         yield from _admin(config)
+    yield from _circle(config)
+
+
+def _circle(config: Config) -> Iterator[Problem]:
+    """A champion that is this very server: each request would come back to it, until nothing is left."""
+    if _bad_url(url := config.champion.url) is not None or not url:
+        return
+    parts = urlsplit(url)
+    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+    for name, listener in (("server", config.server), ("admin", config.admin)):
+        here = host == listener.host or (is_loopback(host) and (is_loopback(listener.host) or listener.host in _ANY))
+        if here and port == listener.port:
+            message = f"{show(url)} is Ratchet's own address ({name}.port); name the model's server, or choose another {name}.port"
+            yield Problem("champion.url", message)
 
 
 def _admin(config: Config) -> Iterator[Problem]:
@@ -101,7 +117,7 @@ def _admin(config: Config) -> Iterator[Problem]:
         yield Problem("admin.host", message)
     if admin.metrics_need_token and not (admin.token or admin.token_file):
         yield Problem("admin.metrics_need_token", "true, but there is no admin.token; set admin.token_file or token")
-    if admin.port == server.port != 0 and (admin.host == server.host or {"0.0.0.0", "::"} & {admin.host, server.host}):
+    if admin.port == server.port != 0 and (admin.host == server.host or _ANY & {admin.host, server.host}):
         yield Problem("admin.port", f"{admin.port} is server.port, too; choose another one")
 
 
@@ -114,7 +130,7 @@ def _bad_forms(config: Config) -> Iterator[Problem]:
                     yield Problem(path, complaint)
 
 
-def _url(text: str) -> str | None:
+def _bad_url(text: str) -> str | None:
     if (complaint := _webhook(text)) is not None:
         return complaint
     parts = urlsplit(text)
@@ -131,6 +147,8 @@ def _webhook(text: str) -> str | None:
         return f"{show(text)} is no URL ({exc}); write it like http://127.0.0.1:8000"
     if parts.scheme not in ("http", "https") or not host or any(char <= " " or char == "\x7f" for char in text):
         return f"{show(text)} is no URL of an HTTP server; write it like http://127.0.0.1:8000"
+    if parts.netloc.endswith(":"):
+        return f"{show(text)} ends its host with a colon; write the port after it, or leave it out"
     if parts.username or parts.password:
         return "has a user name or password in it; leave it out and use the key or token setting of this table"
     return None
@@ -182,7 +200,7 @@ def _callable(text: str) -> str | None:
 
 
 _FORMS: Final[dict[Callable[[str], str | None], tuple[str, ...]]] = {
-    _url: ("champion.url", "trainer.url", "deployer.url", "deployer.urls"),
+    _bad_url: ("champion.url", "trainer.url", "deployer.url", "deployer.urls"),
     _webhook: ("notify.urls",),
     _store_url: ("store.url",),
     _header_name: ("champion.api_key_header", "capture.no_train_header", "sticky.headers"),
