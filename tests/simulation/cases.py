@@ -149,6 +149,13 @@ CASES: tuple[Case, ...] = (
         fast=True,
     ),
     Case(
+        # A wrong split takes thousands of users to see, and a good challenger may have won by then.
+        name="10 % better, 12 % of the users instead of 10 %, 5,000/day",
+        world=World(requests_per_day=5_000, share=0.12, declared_share=0.10, **_worth(0.10)),
+        must="noticed ≥ 30 %",
+        holds=lambda o: o.invalid >= 0.3,
+    ),
+    Case(
         name="10 % better, 12 % of the users instead of 10 %, 20,000/day",
         world=World(requests_per_day=20_000, share=0.12, declared_share=0.10, **_worth(0.10)),
         must="noticed ≥ 95 %, promoted 0 %",
