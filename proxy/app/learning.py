@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from prometheus_client.registry import CollectorRegistry
@@ -116,5 +117,8 @@ async def _follow_others(store: Store, loop: Loop) -> None:
         except TemporaryError as exc:
             _log.info("notifications are interrupted, routes are polled meanwhile: %s", exc)
             await asyncio.sleep(exc.retry_after_s)
+            with suppress(TemporaryError):
+                await store.ping()
+                loop.poke()  # it may have failed so often that it waits for long
         else:
             return

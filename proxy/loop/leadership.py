@@ -8,9 +8,9 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from proxy.errors import TemporaryError
 from proxy.loop import processes
@@ -26,6 +26,7 @@ _RENEWALS: Final = 3
 _TTL_S: Final = {"sqlite": 30.0, "postgresql": 9.0}
 """With one controller, its successor on the same host sees that it is dead. Other hosts can only wait: they go on with
 the loop within this time and a third."""
+_T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
@@ -38,6 +39,8 @@ class Leadership:
         self._who = {"host": socket.gethostname(), **_identity()}
         self._holder = holder or f"{self._who['host']}:{self._who['pid']}:{secrets.token_hex(4)}"
         self._lease: Lease | None = None
+        self._valid_until = 0.0
+        """On the event loop's clock, which no operator sets."""
 
     @property
     def renew_s(self) -> float:
@@ -46,14 +49,20 @@ class Leadership:
 
     @property
     def held(self) -> bool:
-        """Whether the last call of `hold` had the lease."""
-        return self._lease is not None
+        """Whether this process took or renewed the lease, and its time is not up yet."""
+        return self._lease is not None and not self.lapsed
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether the lease could not be renewed in time: somebody else may have it by now."""
+        return self._lease is not None and asyncio.get_running_loop().time() > self._valid_until
 
     async def hold(self) -> Lease | None:
-        """Take or renew the lease; None while a living controller holds it."""
-        self._lease = await self._acquire()
+        """Take or renew the lease; None while a living controller holds it. Raises TemporaryError."""
+        if self._lease is not None or await self._is_free():
+            await self._acquire()
         if self._lease is None and await self._bury_dead_holder():
-            self._lease = await self._acquire()
+            await self._acquire()
         return self._lease
 
     @asynccontextmanager
@@ -71,8 +80,24 @@ class Leadership:
             await self._store.leases.release(self._lease)
             self._lease = None
 
-    async def _acquire(self) -> Lease | None:
-        return await self._store.leases.acquire(LEASE, self._holder, ttl_s=self._ttl_s, detail=self._who)
+    async def _is_free(self) -> bool:
+        return await self._within_term(self._store.leases.is_free(LEASE, self._holder, ttl_s=self._ttl_s))
+
+    async def _acquire(self) -> None:
+        until = asyncio.get_running_loop().time() + self._ttl_s  # asked before the database sets the end
+        acquiring = self._store.leases.acquire(LEASE, self._holder, ttl_s=self._ttl_s, detail=self._who)
+        self._lease = await self._within_term(acquiring)
+        self._valid_until = until
+
+    async def _within_term(self, answer: Awaitable[_T]) -> _T:
+        """A database that takes longer than a term is as good as gone. Raises TemporaryError."""
+        try:
+            async with asyncio.timeout(self._ttl_s):
+                return await answer
+        except TimeoutError as exc:
+            raise TemporaryError(
+                f"store: no answer about the lease within {self._ttl_s:g} s", retry_after_s=1.0
+            ) from exc
 
     async def _renew(self) -> None:
         while True:

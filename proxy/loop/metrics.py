@@ -1,7 +1,8 @@
 """The loop's metrics, read from the snapshot and the plan themselves at each scrape.
 
 A collector and not a set of gauges: what is unknown or over is absent, never a stale number, and `/metrics`
-cannot disagree with `/status` or with the decision. Every label comes from a closed set.
+cannot disagree with `/status` or with the decision. Of several replicas only the leader tells of the loop. Every label
+comes from a closed set.
 """
 
 from __future__ import annotations
@@ -30,7 +31,6 @@ _Key = TypeVar("_Key", bound=tuple[str, ...])
 class _Seen:
     snapshot: Snapshot
     plan: Plan
-    leader: bool
     at: float
 
 
@@ -41,13 +41,25 @@ class LoopMetrics(Collector):
         self._clock = clock
         self._seen: _Seen | None = None
         self._good_tick: float | None = None
+        self._due_at = 0.0
         self._failures = 0
         registry.register(self)
 
-    def set(self, snapshot: Snapshot, plan: Plan, *, leader: bool = True) -> None:
-        """Show this look; it also counts as a good tick."""
-        self._seen = _Seen(snapshot, plan, leader, self._clock.now())
+    def set(self, snapshot: Snapshot, plan: Plan) -> None:
+        """Show this look of the leader; it also counts as a good tick."""
+        self._seen = _Seen(snapshot, plan, self._clock.now())
         self._good_tick = self._clock.monotonic()
+        self._due_at = max(self._seen.at, plan.wake_at)
+
+    def standing_by(self, wake_at: float) -> None:
+        """Another process leads and tells of the loop; a good tick of ours is to have seen that."""
+        self._seen = None
+        self._good_tick = self._clock.monotonic()
+        self._due_at = wake_at
+
+    def deposed(self) -> None:
+        """The lease could not be renewed: what was seen may not be so any more."""
+        self._seen = None
 
     def failed(self) -> None:
         """Count a tick that ended in an error."""
@@ -56,12 +68,15 @@ class LoopMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """All families of the latest look."""
         yield _counter("ratchet_loop_tick_failures", "Ticks that ended in an error.", self._failures)
-        if self._seen is None or self._good_tick is None:
+        if self._good_tick is None:
             return
         age = self._clock.monotonic() - self._good_tick
         yield _gauge("ratchet_loop_seconds_since_tick", "Since the last tick that went well.", age)
-        late = max(0.0, self._clock.now() - max(self._seen.at, self._seen.plan.wake_at))
+        late = max(0.0, self._clock.now() - self._due_at)
         yield _gauge("ratchet_loop_overdue_seconds", "Since the time at which the next tick was due.", late)
+        yield _gauge("ratchet_loop_leader", "1 where this process holds the loop's lease.", self._seen is not None)
+        if self._seen is None:
+            return
         yield from _loop(self._seen)
         yield from _triggers(self._seen.plan)
         yield from _totals(self._seen.snapshot)
@@ -79,7 +94,6 @@ def _loop(seen: _Seen) -> Iterator[Metric]:
     age = max(0.0, seen.at - snapshot.phase_since)
     yield _gauge("ratchet_loop_phase_seconds", "Time in this phase.", age)
     yield _gauge("ratchet_loop_paused", "1 while a person has paused the loop.", snapshot.paused)
-    yield _gauge("ratchet_loop_leader", "1 where this process holds the loop's lease.", seen.leader)
     yield _gauge("ratchet_loop_commands_pending", "Commands that wait for the loop.", len(snapshot.commands))
     retries = {(retry.action,): float(retry.attempts) for retry in snapshot.retries}
     help_ = "Failures in a row of an action that is tried again."

@@ -33,6 +33,7 @@ from proxy.loop.routing import current_version, publish, route_table
 from proxy.loop.state import LoopState
 from proxy.loop.status import status_document
 from proxy.loop.upkeep import Upkeep
+from proxy.routes import RouteTable
 from proxy.store.control import Command, JournalEntry, Lease
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
@@ -43,6 +44,8 @@ _RETRY_S: Final = 10.0
 """First wait after an effect that failed for a reason of its own."""
 _FAILED_TICK_S: Final = 5.0
 """Wait after a tick that could not be finished; doubles, up to a minute."""
+_ANSWER_S: Final = 5.0
+"""Whoever asks a standby for its status waits this long for a fresh one."""
 _LONGEST_SLEEP_S: Final = 10.0
 """Between two looks without a tick, so that metrics and status stay fresh."""
 _log = logging.getLogger(__name__)
@@ -53,7 +56,7 @@ class Tick:
     """What one tick has done."""
 
     plan: Plan | None
-    """None where nothing could be seen yet (another controller is just installing)."""
+    """None on a standby, which looks only when it is asked."""
     change: Change | None
     """What the action changed; None without an action, or when it failed."""
     leader: bool
@@ -90,6 +93,9 @@ class Loop:
         self._status: dict[str, Any] | None = None
         self._kind_of_hold: tuple[object, ...] = ()
         self._looked_at = 0.0
+        self._looking = asyncio.Lock()
+        self._shown_at = float("-inf")
+        self._followed: tuple[LoopState, RouteTable] | None = None
 
     # ---------------------------------------------------------------------------------------- one tick
 
@@ -97,12 +103,12 @@ class Loop:
         """One pass. Raises TemporaryError while the store is away, PermanentError where the lease was lost in it."""
         lease = await self._leadership.hold()
         if lease is None:
-            return await self.look(leader=False)
+            return await self.follow()
         async with self._leadership.renewing():
             state = await self._books.open(lease, self._clock.now())
             state = await self._resume(lease, state)
             state = await self._keep_up(lease, state)
-            seen = await self._observer.observe(state, self._books.config_id)
+            seen = await self._observe(state, self._books.config_id)
             now = self._clock.now()
             decided = plan(seen.snapshot, self._books.rules, now)
             change = None
@@ -114,12 +120,26 @@ class Loop:
         self._show(seen, decided, leader=True)
         return Tick(plan=decided, change=change, leader=True, wake_at=decided.wake_at)
 
+    async def follow(self) -> Tick:
+        """A standby's tick: requests go where the leader's rows say. It asks for one row, for many may stand by."""
+        wake_at = self._clock.now() + self._leadership.renew_s
+        state = await self._books.state()
+        if state is not None:
+            if self._followed is None or self._followed[0] != state:
+                cast = await load_cast(self._store, state)
+                self._followed = state, route_table(state, cast, state.config_id)
+                self._shown_at = float("-inf")
+            publish(self._books.routes_path, self._followed[1])
+        if self._metrics is not None:
+            self._metrics.standing_by(wake_at)
+        return Tick(plan=None, change=None, leader=False, wake_at=wake_at)
+
     async def look(self, *, leader: bool = True) -> Tick:
-        """See and show what a tick would see, without acting: for standbys, and for status between two ticks."""
+        """See and show what a tick would see, without acting: for status, between two ticks or on a standby."""
         state = await self._books.state()
         if state is None:
             return Tick(plan=None, change=None, leader=leader, wake_at=self._clock.now() + self._leadership.renew_s)
-        seen = await self._observer.observe(state, state.config_id, ask=leader)
+        seen = await self._observe(state, state.config_id, ask=leader)
         now = self._clock.now()
         decided = plan(seen.snapshot, self._books.rules, now)
         await self._publish_routes(state)
@@ -231,7 +251,7 @@ class Loop:
 
     @property
     def leading(self) -> bool:
-        """Whether this process held the lease when it last asked."""
+        """Whether this process holds the lease, as far as it can know."""
         return self._leadership.held
 
     def poke(self) -> None:
@@ -245,10 +265,24 @@ class Loop:
         return command.id
 
     async def status(self) -> dict[str, Any]:
-        """The status document of the latest look; looks first where there was none."""
+        """The status document of the latest look; a standby looks for it. Raises TemporaryError."""
+        age_s = self._clock.monotonic() - self._shown_at
+        if self._status is None or (not self.leading and age_s >= self._leadership.renew_s):
+            await self._look_for_status()
         if self._status is None:
-            await self.look(leader=False)
-        return self._status or {"phase": {"name": "starting", "reason": "nothing has been seen yet"}}
+            return {"phase": {"name": "starting", "reason": "nothing has been seen yet"}}
+        return {**self._status, "leader": self._status["leader"] and not self._leadership.lapsed}
+
+    async def _look_for_status(self) -> None:
+        """What was seen before will do where the store is away."""
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                await self.look(leader=False)
+        except (TemporaryError, TimeoutError) as exc:
+            if self._status is None:
+                raise TemporaryError(
+                    f"nothing was seen yet: {str(exc) or 'the store is slow'}", retry_after_s=1.0
+                ) from exc
 
     async def _sleep_until(self, tick: Tick, stop: asyncio.Event) -> None:
         """Sleep until the next tick is due, renewing the lease and looking again meanwhile."""
@@ -265,6 +299,8 @@ class Loop:
     async def _wait_after(self, failures: int, stop: asyncio.Event) -> None:
         if self._metrics is not None:
             self._metrics.failed()
+            if not self.leading:
+                self._metrics.deposed()
         await self._nap(min(_FAILED_TICK_S * 2.0 ** (failures - 1), 60.0), stop)
 
     async def _nap(self, seconds: float, stop: asyncio.Event) -> None:
@@ -276,6 +312,10 @@ class Loop:
             await cancel_and_wait(waits)
 
     # ----------------------------------------------------------------------------------- small parts
+
+    async def _observe(self, state: LoopState, config_id: int, *, ask: bool = True) -> Observation:
+        async with self._looking:  # a look for somebody's status may be under way
+            return await self._observer.observe(state, config_id, ask=ask)
 
     async def _situation(self, state: LoopState, at: float, reason: str, command: Command | None) -> Situation:
         return Situation(
@@ -297,8 +337,9 @@ class Loop:
 
     def _show(self, seen: Observation, decided: Plan, *, leader: bool) -> None:
         self._status = status_document(seen.snapshot, decided, at=self._clock.now(), leader=leader)
-        if self._metrics is not None:
-            self._metrics.set(seen.snapshot, decided, leader=leader)
+        self._shown_at = self._clock.monotonic()
+        if self._metrics is not None and leader:
+            self._metrics.set(seen.snapshot, decided)
 
 
 def _event(entry: JournalEntry, change: Change, now: Situation, state: LoopState) -> dict[str, Any]:

@@ -32,8 +32,9 @@ PAGE_SIZE: Final = 4096
 _READERS: Final = 3
 _LOCK_TIMEOUT_MS: Final = 10_000
 _LISTEN_PING_S: Final = 20.0
-_RETRYABLE_STATES: Final = ("08", "40", "53", "55P03", "57")
-"""PostgreSQL: connection, serialisation and deadlock, resources (disk full), lock timeout, shutdown."""
+_RETRYABLE_STATES: Final = ("08", "25P03", "40", "53", "55P03", "57")
+"""PostgreSQL: connection, silent in a transaction for too long, serialisation and deadlock, resources (disk full), lock
+timeout, shutdown."""
 
 
 _OVERTAKEN: Final = ("23505", "23514")

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from policies.records import Arm
 from policies.triggers import TriggerConfig
 from proxy.errors import TemporaryError
 from proxy.loop.explain import explain, history, replay
+from proxy.loop.metrics import LoopMetrics
 from proxy.loop.ports import NotReady
 from proxy.loop.tick import Loop
 from proxy.store.control import CommandState, JournalState
@@ -145,15 +148,26 @@ async def test_every_decision_can_be_explained_and_decided_again(tmp_path: Path)
 async def test_only_one_of_two_controllers_acts_and_the_other_shows(tmp_path: Path) -> None:
     world = World(tmp_path)
     async with world.store() as store:
-        first, second = world.start(store, holder="one"), world.start(store, holder="two")
+        registry = CollectorRegistry()
+        first = world.start(store, holder="one")
+        second = world.start(store, holder="two", metrics=LoopMetrics(registry, world.clock))
         await world.chat(store, users=40)
         await settle(first)
+        published = world.routes()
+        world.routes_path.unlink()
         tick = await second.tick()
-        assert not tick.leader
-        assert tick.change is None
+        assert (tick.leader, tick.plan, tick.change) == (False, None, None)
+        assert world.routes() == published
         status = await second.status()
         assert not status["leader"]
         assert status["phase"]["name"] == "testing"
+        told = {family.name for family in registry.collect()}
+        assert told == {f"ratchet_loop_{name}"
+                        for name in ("tick_failures", "seconds_since_tick", "overdue_seconds", "leader")}  # fmt: skip
+        await order(first, store, "pause")
+        assert (await second.status())["phase"]["paused"] is False, "it was asked a moment ago"
+        await second.tick()
+        assert (await second.status())["phase"]["paused"] is True, "but now it knows of a change"
         world.clock.advance(31.0)
         assert (await second.tick()).leader
         assert not (await first.tick()).leader

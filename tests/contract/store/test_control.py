@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 
 import pytest
 
 from proxy.clock import ManualClock, SystemClock
-from proxy.errors import PermanentError
+from proxy.errors import PermanentError, TemporaryError
 from proxy.store.control import (
     CommandState,
     Experiment,
@@ -20,6 +21,8 @@ from proxy.store.control import (
     Run,
     Transition,
 )
+from proxy.store.engine import Database
+from proxy.store.leases import guard
 from proxy.store.store import Store
 
 
@@ -36,6 +39,37 @@ async def test_a_lease_has_one_holder_who_may_renew_it(store: Store) -> None:
     assert (first.fence, renewed.fence) == (1, 1)
     assert await store.leases.get("loop") == renewed
     assert await store.leases.get("another") is None
+
+
+async def test_whoever_waits_for_a_lease_only_looks(store: Store) -> None:
+    assert await store.leases.is_free("loop", "host-2", ttl_s=60)
+    lease = await take(store)
+    assert await store.leases.is_free("loop", "host-1", ttl_s=60)
+    assert not await store.leases.is_free("loop", "host-2", ttl_s=60)
+    assert not await store.leases.is_free("loop", "host-2", ttl_s=40)
+    assert await store.leases.is_free("loop", "host-2", ttl_s=20), "made by a clock that has been set back since"
+    await store.leases.release(lease)
+    assert await store.leases.is_free("loop", "host-2", ttl_s=60)
+    assert (await store.leases.get("loop")).fence == lease.fence  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+async def test_a_holder_that_stops_in_the_middle_of_a_write_locks_nobody_out(store_url: str) -> None:
+    """As one does that is paused, or loses its network: its connection stays open and says nothing."""
+    database = Database.connect(store_url, clock=SystemClock(), pool_size=2, busy_timeout_s=5)
+    store = await Store.open(store_url, clock=SystemClock())
+    lease = await take(store, ttl_s=0.01)
+    with pytest.raises(TemporaryError):
+        async with database.write() as connection:
+            await guard(connection, "loop", lease.fence)
+            taken = None
+            while taken is None:
+                with contextlib.suppress(TemporaryError):  # it gives up waiting for the lock before PostgreSQL ends it
+                    taken = await store.leases.acquire("loop", "host-2", ttl_s=60)
+            assert taken.fence == lease.fence + 1
+            await guard(connection, "loop", lease.fence)
+    await store.close()
+    await database.close()
 
 
 async def test_a_lease_given_back_or_run_out_moves_on_with_a_higher_fence(store_url: str) -> None:
