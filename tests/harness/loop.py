@@ -216,8 +216,7 @@ class World:
             await store.close()
 
     def start(self, store: Any, *, holder: str = "test", trainer: Any = None, deployer: Any = None,
-              datasets: Any = None, metrics: LoopMetrics | None = None,
-              leadership: Leadership | None = None) -> Loop:  # fmt: skip
+              datasets: Any = None, metrics: LoopMetrics | None = None) -> Loop:  # fmt: skip
         """A controller's loop; what is passed replaces the world's own (to inject faults around it)."""
         ports = LoopPorts(
             datasets=datasets or self.datasets,
@@ -236,7 +235,7 @@ class World:
             routes_path=self.routes_path,
             dataset_quality=0.7,
             drain_s=self.drain_s,
-            leadership=leadership or Leadership(store, holder=holder),
+            leadership=Leadership(store, holder=holder),
             metrics=metrics,
         )
 

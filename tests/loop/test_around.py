@@ -162,16 +162,18 @@ async def test_the_lease_of_a_dead_process_is_taken_over_at_once(tmp_path: Path)
         assert lease.fence > held.fence
 
 
-async def test_a_leader_that_can_not_renew_says_so_before_it_is_told(tmp_path: Path) -> None:
-    world = World(tmp_path)
-    async with world.store() as store:
-        loop = world.start(store, leadership=Leadership(store, ttl_s=0.2))
-        assert (await loop.tick()).leader
+async def test_a_leader_that_can_not_renew_knows_before_it_is_told(tmp_path: Path) -> None:
+    async with World(tmp_path).store() as store:
+        leadership = Leadership(store, ttl_s=0.05)
+        first = await leadership.hold()
         async with asyncio.timeout(30):
-            while loop.leading:
+            while leadership.held:
                 await asyncio.sleep(0.01)
-        assert not (await loop.status())["leader"]
-        assert (await loop.tick()).leader, "nobody else was there"
+        assert leadership.lapsed
+        second = await leadership.hold()
+        assert first is not None
+        assert second is not None
+        assert second.fence == first.fence, "the store's clock stands still: nobody could have taken it"
 
 
 # --------------------------------------------------------------------------------------------- upkeep
