@@ -92,9 +92,7 @@ class Performer:
             case SetPaused():
                 return _set_paused(action, now)
             case Refuse():
-                return Change(
-                    event=Event.REFUSED, state=changed(now, Event.REFUSED, action.reason), reason=action.reason
-                )
+                return _refuse(action, now)
             case Recover():
                 return _recover(action, now, self.challengers.drain_s)
             case _:
