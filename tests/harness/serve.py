@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -71,7 +71,10 @@ class RatchetProcess:
         champion: str,
         settings: Mapping[str, Any] | None = None,
         environ: Mapping[str, str] | None = None,
+        inside: Sequence[str] = (),
     ) -> None:
+        """`inside`: a command that runs what follows it somewhere else, as `Network.inside` does."""
+        self._inside = inside
         self.directory = directory
         self.data_dir = directory / "data"
         self.config_file = directory / "config.json"
@@ -106,7 +109,7 @@ class RatchetProcess:
         self._terminated = False
         with self.log_file.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "proxy", "serve", "--config", str(self.config_file)],
+                [*self._inside, sys.executable, "-m", "proxy", "serve", "--config", str(self.config_file)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -162,7 +165,16 @@ class RatchetProcess:
         return pid
 
     def pid(self, name: str) -> int:
-        return int((self.data_dir / "run" / f"{name}.pid").read_text())
+        """Its process id, once it has one: a child that is just starting has none yet."""
+        path = self.data_dir / "run" / f"{name}.pid"
+
+        def known() -> int | None:
+            try:
+                return int(path.read_text())
+            except FileNotFoundError:
+                return None
+
+        return int(self._await(known, f"the process id of {name}"))
 
     def await_new(self, name: str, earlier: int) -> int:
         """The process id of `name` once it is another one than `earlier`."""

@@ -7,6 +7,7 @@ core/v1 Pod and Status). They are neither Ray nor Kubernetes; `test_ray.py` runs
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import shlex
 import signal
@@ -43,7 +44,8 @@ class Job:
         """End it and its children."""
         self.stopped = True
         if self.process is not None and self.process.returncode is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it has just ended by itself
+                os.killpg(self.process.pid, signal.SIGKILL)
 
     @property
     def code(self) -> int | None:
