@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proxy.cli.common import ConfigOption, DataDirOption, JsonOption, console, print_json, read_config
+from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
 from proxy.cli.serve import SetOption, parse_settings
 
 if TYPE_CHECKING:
@@ -24,13 +24,17 @@ def check_config(
 ) -> None:
     """Check the configuration as `serve` would and list what differs from the defaults.
 
-    All problems are printed at once, each with its key, the value, the reason and the remedy; exit code 3 then.
+    All problems are printed at once, each with its key, the value, the reason and the remedy; exit code 3 then. Also
+    looks whether the training function and the commands are there (`serve` only warns: traffic does not wait for them).
     """
     from pathlib import Path
 
     from proxy.config import fingerprint, public_document
+    from proxy.config.programs import missing_programs
 
     loaded = read_config(Path(file) if file else config, data_dir, parse_settings(settings))
+    if missing := list(missing_programs(loaded)):
+        fail(Exit.CONFIG, "\n  ".join(("the configuration names what is not there:", *map(str, missing))))
     changed = _changed(loaded)
     notes = _notes(loaded)
     if json:

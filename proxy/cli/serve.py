@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, fail, read_config
 
+if TYPE_CHECKING:
+    from proxy.config.model import Config
+
 __all__ = ["SetOption", "parse_settings", "serve"]
+
+_LOCAL: Final = frozenset({"callable", "command"})
 
 SetOption = Annotated[
     list[str] | None,
@@ -60,11 +65,22 @@ def serve(
         check_serving(loaded)
     except ConfigError as exc:
         fail(Exit.CONFIG, str(exc))
+    _warn_of_missing_programs(loaded)
     from proxy.app import serve as run
 
     raise typer.Exit(
         run(loaded, config, lambda: load_config(config, {"server.data_dir": data_dir, **overrides}, os.environ))
     )
+
+
+def _warn_of_missing_programs(config: Config) -> None:
+    """A training that is due in a week is no reason not to serve, but better known now."""
+    if config.trainer.kind not in _LOCAL and config.deployer.kind not in _LOCAL:
+        return
+    from proxy.config.programs import missing_programs
+
+    for missing in missing_programs(config):
+        typer.secho(f"ratchet: warning: {missing}; until then no model comes of it", err=True, fg=typer.colors.YELLOW)
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, Any]:

@@ -35,6 +35,36 @@ def test_every_mistake_is_printed_at_once_with_exit_code_3(tmp_path: Path) -> No
     assert all(key in result.output for key in ("server.prt", "spool.fsync", "gateway.vai"))
 
 
+def test_a_training_function_that_is_not_there_is_told_before_it_is_due(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_training.py").write_text(
+        "raise SystemExit('only a training may run this')\ndef train_model(p): ...\n"
+    )
+    (tmp_path / "tools").mkdir()
+    (tmp_path / "tools" / "lora.py").write_text("from my_training import train_model as fit\n")
+    (tmp_path / "open.py").write_text("from my_training import *\n")
+
+    def check(target: str) -> Result:
+        return ratchet("check-config", "--set", "trainer.kind=callable", "--set", f"trainer.callable={target}")
+
+    for target in ("my_training:train_model", "tools.lora:fit", "open:anything", "json:dumps"):
+        assert check(target).exit_code == 0, target
+    wrong = check("my_training:train_modle")
+    assert wrong.exit_code == 3
+    assert "has no train_modle; did you mean train_model?" in wrong.output
+    for target in ("my_trianing:train_model", "tools.nothing:fit", "nowhere.at.all:f"):
+        assert "there is no module" in check(target).output, target
+
+
+def test_a_command_that_is_not_there_is_told_before_it_is_due() -> None:
+    for table in ("trainer", "deployer"):
+        result = ratchet("check-config", "--set", f"{table}.kind=command", "--set", f"{table}.command=pyhton3,serve.py")
+        assert result.exit_code == 3
+        assert f'{table}.command: "pyhton3" is no program that can be run' in result.output
+
+
 def test_the_environment_names_the_file(tmp_path: Path) -> None:
     file = tmp_path / "ratchet.toml"
     file.write_text("[server]\nport = 9000\n")

@@ -1,0 +1,86 @@
+"""Are the programs that the configuration names there: the training function, the commands?
+
+Looked for without running any of them. `ratchet check-config` refuses what is missing; a server only warns, because
+traffic must not stop for a training that is due in a week.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import shutil
+from collections.abc import Iterator
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
+
+from proxy.config.model import Config
+from proxy.config.parse import Problem, nearest, show
+
+__all__ = ["missing_programs"]
+
+
+def missing_programs(config: Config) -> Iterator[Problem]:
+    """One Problem for each program that is named and not found here, in this working directory and environment."""
+    trainer = config.trainer
+    if trainer.kind == "callable" and trainer.callable and (complaint := _function(trainer.callable)) is not None:
+        yield Problem("trainer.callable", complaint)
+    for table, settings in (("trainer", config.trainer), ("deployer", config.deployer)):
+        if settings.kind == "command" and settings.command and (complaint := _command(settings.command[0])) is not None:
+            yield Problem(f"{table}.command", complaint)
+
+
+def _command(program: str) -> str | None:
+    if "{" in program or shutil.which(program) is not None:
+        return None
+    return f"{show(program)} is no program that can be run from {os.getcwd()}; install it, or write its whole path"
+
+
+def _function(target: str) -> str | None:
+    module, _, name = target.partition(":")
+    spec = _spec(module)
+    if spec is None:
+        where = f"neither in {os.getcwd()} nor among the installed packages"
+        return f"{show(target)}: there is no module {module}, {where}; start there, or install it"
+    names = _names(spec)
+    first = name.partition(".")[0]
+    if names is None or first in names:
+        return None
+    near = nearest(first, names)
+    return f"{show(target)}: {spec.origin} has no {first}; " + (
+        f"did you mean {near}?" if near else "name the function"
+    )
+
+
+def _spec(module: str) -> ModuleSpec | None:
+    """Where `module` comes from; no package is imported to find out."""
+    path = [os.getcwd()]
+    found: ModuleSpec | None = None
+    for depth, _ in enumerate(parts := module.split(".")):
+        name = ".".join(parts[: depth + 1])
+        found = PathFinder.find_spec(name, path)
+        if found is None and depth == 0:
+            found = importlib.util.find_spec(name)
+        if found is None:
+            return None
+        path = list(found.submodule_search_locations or ())
+    return found
+
+
+def _names(spec: ModuleSpec) -> set[str] | None:
+    """What the module's text defines or imports; None where that cannot be told by reading it."""
+    if spec.origin is None or not spec.origin.endswith(".py"):
+        return None
+    try:
+        tree = ast.parse(Path(spec.origin).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return None
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.Import | ast.ImportFrom):
+            names |= {(alias.asname or alias.name).partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+    return None if names & {"*", "__getattr__"} else names
