@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, assert_never
 
+from policies import wording
 from policies.actions import (
     AbandonModel,
     AcceptModel,
@@ -162,7 +163,7 @@ def _deploying(look: Look) -> Step:
     if model.ready and rules.enable_ab_testing:
         share = rules.ab_test.initial_challenger_traffic
         return Step(
-            reasons=(f"model {model.name} answers; {share:.0%} of the users go to it",),
+            reasons=(f"model {model.name} answers; {wording.share(share)} of the users go to it",),
             action=StartExperiment(model_id=model.id, share=share),
         )
     if model.ready:

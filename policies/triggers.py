@@ -17,7 +17,7 @@ from enum import StrEnum
 from typing import Final, NamedTuple
 
 from policies.drop import DropDetector
-from policies.wording import duration, percent
+from policies.wording import duration, percent, share
 
 __all__ = [
     "DropDetector",
@@ -256,7 +256,7 @@ def _negative_feedback(facts: TriggerFacts, config: TriggerConfig) -> TriggerPro
     if rate is None or votes < config.min_feedback_votes:
         rate, reason = None, f"{votes} of the {config.min_feedback_votes} votes in 24 hours that make a rate."
     else:
-        reason = f"{percent(rate)} of {votes} votes in 24 hours are negative, {percent(target)} needed."
+        reason = f"{share(rate)} of {votes} votes in 24 hours are negative, {share(target)} needed."
     return _toward(Trigger.NEGATIVE_FEEDBACK, config.enable_error_rate, rate, target, reason)
 
 

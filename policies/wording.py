@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["confidence", "duration", "finite", "odds", "percent", "points", "signed_percent"]
+__all__ = ["confidence", "duration", "finite", "odds", "percent", "points", "share", "signed_percent"]
 
 
 def percent(share: float) -> str:
     """0.0512 → "5.1 %"."""
     return f"{100 * share:.1f} %"
+
+
+def share(part: float) -> str:
+    """A share that somebody has set, or that is counted exactly: 0.3 → "30 %", 0.125 → "12.5 %"."""
+    return f"{round(100 * part, 1):g} %"
 
 
 def confidence(alpha: float) -> str:
@@ -28,8 +33,13 @@ def points(change: float) -> str:
 
 
 def duration(hours: float) -> str:
-    """Hours up to two days, days from there: "5.5 hours", "12 days"."""
-    return f"{hours:.1f} hours" if hours < 48 else f"{hours / 24:.0f} days"
+    """In the unit that fits: "36 seconds", "12 minutes", "5.5 hours", from two days on "12 days"."""
+    if hours >= 48:
+        return f"{hours / 24:.0f} days"
+    if hours >= 1:
+        return f"{hours:.1f} hours"
+    n, unit = (round(hours * 60), "minute") if hours * 60 >= 1 else (round(hours * 3600), "second")
+    return f"{n} {unit}" if n == 1 else f"{n} {unit}s"
 
 
 def odds(log_e: float) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from hashlib import blake2b
 from typing import Any, Final
 
+from policies import wording
 from policies.actions import (
     AbandonModel,
     BeginPromotion,
@@ -95,7 +96,7 @@ class Challengers:
             started_us=now.at_us,
             frozen={"l95_s": slow_s, "icc": self.icc},
         )
-        reason = f"{model.name} serves {action.share:.0%} of the users"
+        reason = f"{model.name} serves {wording.share(action.share)} of the users"
         state = changed(now, Event.DEPLOYED, reason, experiment_id=experiment.id)
         model = replace(model, state=ModelState.CHALLENGER)
         outcome = {"experiment_id": experiment.id, "slow_threshold_s": slow_s}
@@ -125,7 +126,8 @@ class Challengers:
             epoch_started_us=now.at_us,
             frozen={**experiment.frozen, "l95_s": slow_s},
         )
-        reason = f"the challenger's share goes from {before:.0%} to {action.share:.0%}; a new epoch begins"
+        shares = f"{wording.share(before)} to {wording.share(action.share)}"
+        reason = f"the challenger's share goes from {shares}; a new epoch begins"
         state = changed(now, Event.SHARE_CHANGED, reason)
         return Change(event=Event.SHARE_CHANGED, state=state, reason=reason, experiments=(experiment,))
 

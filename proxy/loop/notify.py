@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from proxy.loop.webhook import why_no_answer
 from proxy.tasks import cancel_and_wait, spawn
 
 __all__ = ["NoNotifier", "WebhookNotifier"]
@@ -102,4 +103,4 @@ class WebhookNotifier:
             async with session.post(url, json=event) as response:
                 return None if response.status < 300 else f"HTTP {response.status}"
         except (aiohttp.ClientError, TimeoutError, ValueError) as exc:
-            return repr(exc)
+            return why_no_answer(exc)

@@ -5,6 +5,7 @@ One connection per call: these are a few calls a minute, and there is nothing to
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +17,20 @@ import orjson
 
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 
-__all__ = ["Answer", "Webhook"]
+__all__ = ["Answer", "Webhook", "why_no_answer"]
 
 _LATER = frozenset({408, 425, 429})
 _EXCERPT = 300
+
+
+def why_no_answer(error: Exception) -> str:
+    """A failed call in words that are no programmer's: "connection refused", not ClientConnectorError(…)."""
+    if isinstance(error, TimeoutError):
+        return "nothing came within the time-out"
+    number = getattr(getattr(error, "os_error", error), "errno", None)
+    if isinstance(number, int) and number > 0:
+        return os.strerror(number).lower()
+    return str(error) or type(error).__name__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +104,7 @@ class Webhook:
                 content = _decoded(await response.read())
                 retry_after = response.headers.get("Retry-After", "")
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise TemporaryError(f"{method} {url} got no answer: {type(error).__name__} {error}".rstrip()) from error
+            raise TemporaryError(f"{method} {url} got no answer: {why_no_answer(error)}") from error
         answer = Answer(status=response.status, content=content)
         if answer.status >= 500 or answer.status in _LATER:
             wait_s = float(retry_after) if retry_after.isdecimal() else 10.0

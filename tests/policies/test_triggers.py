@@ -152,7 +152,7 @@ def test_the_cool_down_holds_all_but_people() -> None:
 @pytest.mark.parametrize(("failures", "hours"), [(1, 1), (2, 2), (4, 8), (6, 24), (4000, 24)])
 def test_failures_back_off_twice_as_long_each_time_up_to_a_day(failures: int, hours: float) -> None:
     failed = replace(QUIET, new_quality_samples=5000, failures_in_a_row=failures, last_failure_at=0.0)
-    assert look(failed, hours - 0.01).hold == f"Back-off, {failures} failed in a row: 0.0 hours to go."
+    assert look(failed, hours - 0.01).hold == f"Back-off, {failures} failed in a row: 36 seconds to go."
     assert look(failed, hours).fired is Trigger.SAMPLE_COUNT
     assert look(replace(failed, failures_in_a_row=0), 0.1).fired is Trigger.SAMPLE_COUNT
 
@@ -161,7 +161,7 @@ def test_the_longer_rest_counts() -> None:
     facts = replace(
         QUIET, new_quality_samples=5000, last_retrain_at=0.0, last_failure_at=23 * HOUR, failures_in_a_row=2
     )
-    assert look(facts, 24.5).hold == "Back-off, 2 failed in a row: 0.5 hours to go."
+    assert look(facts, 24.5).hold == "Back-off, 2 failed in a row: 30 minutes to go."
 
 
 def test_too_few_usable_samples_hold_even_people_without_a_cool_down() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from policies.wording import confidence, duration, finite, odds, percent, points, signed_percent
+from policies.wording import confidence, duration, finite, odds, percent, points, share, signed_percent
 
 
 def test_changes_carry_a_true_sign_and_nothing_is_minus_zero() -> None:
@@ -20,7 +20,18 @@ def test_confidence_is_what_the_error_rate_leaves() -> None:
     assert confidence(0.025) == "97.5 %"
 
 
-def test_durations_change_their_unit_after_two_days() -> None:
+def test_a_share_has_no_decimal_that_says_nothing() -> None:
+    assert share(0.3) == "30 %"
+    assert share(0.07) == "7 %"
+    assert share(0.125) == "12.5 %"
+    assert share(1.0) == "100 %"
+
+
+def test_durations_have_the_unit_that_fits() -> None:
+    assert duration(0.0) == "0 seconds"
+    assert duration(0.01) == "36 seconds"
+    assert duration(1 / 60) == "1 minute"
+    assert duration(0.5) == "30 minutes"
     assert duration(5.52) == "5.5 hours"
     assert duration(47.94) == "47.9 hours"
     assert duration(290) == "12 days"

@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from policies.lifecycle import Phase
 from proxy.errors import TemporaryError
 from proxy.store.values import Totals
 from proxy.web.console.page import Console
@@ -18,6 +19,14 @@ __all__ = ["now_routes"]
 _RECENT_S: Final = 900
 _DECISIONS: Final = 6
 _HOLD: Final = "Hold"
+_WAITS_FOR: Final = {
+    Phase.TRAINING: "until this run has ended",
+    Phase.DEPLOYING: "until the new model has been tried",
+    Phase.TESTING: "until the experiment has ended",
+    Phase.PROMOTING: "until the promotion is through",
+    Phase.WATCHING: "until the watch has ended",
+}
+"""What holds the next training in each phase, whatever is due."""
 
 
 def now_routes(console: Console) -> list[Route]:
@@ -30,7 +39,15 @@ def now_routes(console: Console) -> list[Route]:
             decisions = await _recent_decisions(console)
         except TemporaryError as exc:
             trouble = str(exc)  # the page still says what it knows: this is when somebody looks at it
-        context = {"traffic": traffic, "minutes": _RECENT_S // 60, "decisions": decisions, "store_trouble": trouble}
+        status = await console.status()
+        context = {
+            "status": status,
+            "traffic": traffic,
+            "minutes": _RECENT_S // 60,
+            "decisions": decisions,
+            "store_trouble": trouble,
+            "waits_for": _WAITS_FOR.get(status["phase"]["name"]),
+        }
         return await console.render(request, "now.html", context)
 
     return [Route("/", console.page(now))]

@@ -131,8 +131,14 @@ def _words(value: str) -> str:
     return str(value).replace("_", " ")
 
 
+def _part(value: float | None) -> str:
+    """0.3 → "30 %"."""
+    return UNKNOWN if value is None else wording.share(value)
+
+
 FILTERS: Final[dict[str, Any]] = {
     "share": share_text,
+    "part": _part,
     "change": change_text,
     "points": _points,
     "evidence": _evidence,

@@ -37,11 +37,14 @@ def test_now_says_what_happens_why_and_what_next(admin: Admin, browser: Browser)
     with watched_page(browser) as page:
         page.goto(admin.url)
         expect(page.locator(".phases [aria-current=step]")).to_have_text("testing")
-        expect(page.locator("#lead")).to_contain_text("serves 30% of the users")
+        expect(page.locator("#lead")).to_contain_text("serves 30 % of the users")
         expect(page.locator(".reasons")).to_contain_text("Best estimate")
         expect(page.get_by_role("heading", name="When it trains next")).to_be_visible()
         expect(page.locator(".triggers li").filter(has_text="sample count")).to_contain_text(
             "of 400 new quality samples"
+        )
+        expect(page.locator("#triggers ~ .hint").first).to_have_text(
+            "One model at a time: what is due waits until the experiment has ended."
         )
         expect(page.locator("#models ~ ul")).to_contain_text("healthy")
 
