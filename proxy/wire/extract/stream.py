@@ -11,6 +11,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.wire.extract import chat, completions, kserve, messages, ollama, responses
+from proxy.wire.extract.runs import without_repeats
 from proxy.wire.extract.values import items, kind_of, mapping
 from proxy.wire.headers import is_event_stream, is_ndjson
 from proxy.wire.ndjson import NdjsonDecoder
@@ -41,15 +42,22 @@ def _events(body: bytes, content_type: str) -> list[dict[str, Any]]:
     if is_ndjson(content_type):
         lines = NdjsonDecoder()
         return [value for value in lines.feed(body) + lines.finish() if isinstance(value, dict)]
+    short = without_repeats(body)
+    events, unread = _sse_events(short)
+    return _sse_events(body)[0] if unread and short is not body else events
+
+
+def _sse_events(body: bytes) -> tuple[list[dict[str, Any]], int]:
+    """The JSON objects in a stream of server-sent events, and how many could not be read."""
     decoder = SseDecoder()
-    events = []
+    events, unread = [], 0
     for event in decoder.feed(body) + decoder.finish():
         if event.data.startswith(b"{"):  # not the [DONE] that OpenAI ends with
             try:
                 events.append(orjson.loads(event.data))
             except orjson.JSONDecodeError:
-                continue  # cut in the middle
-    return events
+                unread += 1  # cut in the middle
+    return events, unread
 
 
 def _joiner(event: dict[str, Any]) -> _Join | None:

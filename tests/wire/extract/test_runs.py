@@ -1,0 +1,151 @@
+"""Runs of text in a stream: taken together before they are parsed, they say what the events one by one would have."""
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.wire.extract import chat, completions, messages, reassemble
+from proxy.wire.extract.runs import without_repeats
+
+HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7, "model": "m"}
+Join = Callable[[Iterable[dict[str, Any]]], dict[str, Any]]
+
+
+def chunk(delta: dict[str, Any], **choice: Any) -> dict[str, Any]:
+    return HEAD | {"choices": [{"index": 0, "delta": delta, "finish_reason": None} | choice]}
+
+
+def block(delta: dict[str, Any], index: int = 0) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": delta}
+
+
+def sse(events: Iterable[dict[str, Any]], *, named: bool = False, **style: Any) -> bytes:
+    lines = (f"event: {event['type']}\n" if named else "" for event in events)
+    return "".join(f"{line}data: {json.dumps(event, **style)}\n\n" for line, event in zip(lines, events, strict=True)
+                   ).encode() + b"data: [DONE]\n\n"  # fmt: skip
+
+
+def count(body: bytes) -> int:
+    return body.count(b"data: ")
+
+
+def test_an_answer_of_many_words_becomes_three_events() -> None:
+    words = [chunk({"content": word}) for word in ("A ", '"quoted" ', "back\\slash\n", "\n\n", "é", "")]
+    body = sse([chunk({"role": "assistant", "content": ""}), *words, chunk({}, finish_reason="stop")])
+    short = without_repeats(body)
+    assert count(short) == 4, "role, text, end, [DONE]"
+    assert reassemble(body, "text/event-stream") == chat.join(
+        [chunk({"role": "assistant", "content": ""}), *words, chunk({}, finish_reason="stop")]
+    )
+
+
+def test_reasoning_and_answer_are_two_runs() -> None:
+    events = [chunk({"reasoning_content": word}) for word in "abc"] + [chunk({"content": word}) for word in "de"]
+    assert count(without_repeats(sse(events))) == 3
+    whole = reassemble(sse(events), "text/event-stream")
+    assert whole is not None
+    message = whole["choices"][0]["message"]
+    assert (message["reasoning_content"], message["content"]) == ("abc", "de")
+
+
+@pytest.mark.parametrize(
+    "pair",
+    [
+        [chunk({"content": "a"}, logprobs={"tokens": ["a"]})] * 2,
+        [chunk({"role": "assistant", "content": "a"})] * 2,
+        [chunk({"content": "a", "reasoning": "content"})] * 2,
+        [chunk({"tool_calls": [{"index": 0, "function": {"content": "a"}}]})] * 2,
+        [HEAD | {"choices": [{"index": i, "delta": {"content": "a"}} for i in (0, 1)]}] * 2,
+        [{"type": "content_block_delta", "delta": {"type": "citations_delta", "text": "a"}}] * 2,
+        [{"type": "other", "delta": {"type": "text_delta", "text": "a"}}] * 2,
+        [{"content": "a"}] * 2,
+        [chunk({"content": "a"}) | {"user": "say \"hi\""}] * 2,
+        [chunk({"content": "a"}), chunk({"reasoning": "a"})],
+    ],
+)  # fmt: skip
+def test_what_might_mean_something_else_is_left_as_it_is(pair: list[dict[str, Any]]) -> None:
+    body = sse(pair)
+    assert without_repeats(body) is body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"data: nothing\n\n",
+        b"".join(b'data: {"content": "%d"} {\n\n' % n for n in range(3)),
+        b'x: {"content":"a"}\n\nx: {"content":"a"}\n\n',
+        b"".join(b'data: {"choices":[{"index":0,"delta":{"n%d":0,"content":"a"}}]}\n\n' % n for n in range(40)),
+    ],
+)
+def test_other_bytes_are_left_as_they_are(body: bytes) -> None:
+    assert without_repeats(body) is body
+
+
+def test_a_text_that_only_looks_ended_is_not_joined() -> None:
+    """The quotation mark that seems to end the text is escaped, or begins another member."""
+    whole = chunk({"content": "a"})
+    body = sse([whole, whole], separators=(",", ":"))
+    for inside in (b'x\\"},"finish_reason":null}],"n":[{"a":{"b":"\\', b'x","y":"z'):
+        strange = body.replace(b'"content":"a"', b'"content":"%b"' % inside, 2).replace(inside, b"a", 1)
+        assert without_repeats(strange) == strange
+
+
+def test_one_bad_chunk_does_not_cost_the_others() -> None:
+    body = sse([chunk({"content": word}) for word in "abc"]).replace(b'"b"', b'"\\q"')
+    whole = reassemble(body, "text/event-stream")
+    assert whole is not None
+    assert whole["choices"][0]["message"]["content"] == "ac"
+
+
+def test_a_character_split_over_two_chunks_is_whole_again() -> None:
+    body = sse([chunk({"content": "X"}), chunk({"content": "Y"})])
+    whole = reassemble(body.replace(b'"X"', b'"\\ud83d"').replace(b'"Y"', b'"\\ude00"'), "text/event-stream")
+    assert whole is not None
+    assert whole["choices"][0]["message"]["content"] == "\N{GRINNING FACE}"
+
+
+def test_messages_and_completions_have_runs_too() -> None:
+    spoken = [block({"type": "text_delta", "text": word}) for word in "abc"]
+    called = [block({"type": "input_json_delta", "partial_json": part}, 1) for part in ('{"a"', ": 1}")]
+    body = sse([*spoken, *called], named=True)
+    assert count(without_repeats(body)) == 3
+    assert reassemble(body, "text/event-stream") == messages.join([*spoken, *called])
+    texts = [{"choices": [{"index": 0, "text": word, "logprobs": None}]} for word in "abc"]
+    assert count(without_repeats(sse(texts))) == 2
+    assert reassemble(sse(texts), "text/event-stream") == completions.join(texts)
+
+
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(
+    ['"', "\\", '"},"', "\n\ndata: "]
+)
+chunks = st.one_of(
+    texts.map(lambda text: chunk({"content": text})),
+    texts.map(lambda text: chunk({"reasoning": text})),
+    texts.map(lambda text: chunk({"role": "assistant", "content": text})),
+    texts.map(lambda text: chunk({"content": text}, finish_reason="stop")),
+    texts.map(lambda text: chunk({"content": text}, index=1)),
+    texts.map(lambda text: chunk({"content": text}) | {"system_fingerprint": "fp"}),
+    texts.map(lambda text: chunk({"content": text}, logprobs={"content": [{"token": text}]})),
+    texts.map(lambda text: chunk({"tool_calls": [{"index": 0, "function": {"arguments": text}}]})),
+)
+blocks = st.one_of(
+    texts.map(lambda text: block({"type": "text_delta", "text": text})),
+    texts.map(lambda text: block({"type": "thinking_delta", "thinking": text}, 1)),
+    texts.map(lambda text: block({"type": "input_json_delta", "partial_json": text}, 2)),
+)
+
+
+@given(st.lists(chunks, min_size=1, max_size=12), st.booleans(), st.sampled_from([(",", ":"), (", ", ": ")]))
+def test_chat_says_the_same(events: list[dict[str, Any]], ascii: bool, separators: tuple[str, str]) -> None:
+    body = sse(events, ensure_ascii=ascii, separators=separators)
+    assert reassemble(body, "text/event-stream") == chat.join(events)
+
+
+@given(st.lists(blocks, min_size=1, max_size=12), st.booleans())
+def test_messages_say_the_same(events: list[dict[str, Any]], named: bool) -> None:
+    assert reassemble(sse(events, named=named), "text/event-stream") == messages.join(events)
