@@ -144,6 +144,8 @@ async def _join(
             count_votes(totals, change.before, change.after)
             count_score(totals, record.quality, change.quality)
     await _write(connection, recounts)
+    counted = [vote.fid for rows in votes.values() for vote in rows if not vote.joined]
+    await _mark(connection, counted)
     return set(facts)
 
 
@@ -183,7 +185,6 @@ def _rank(scorer: str) -> tuple[int, str]:
 
 
 async def _write(connection: AsyncConnection, recounts: Sequence[_Recount]) -> None:
-    ids = [change.record.id for change in recounts]
     update = sa.update(records).where(records.c.id == sa.bindparam("key"))
     await connection.execute(
         update.values({name: sa.bindparam(f"new_{name}") for name in ("feedback", "quality", "quality_source")}),
@@ -209,7 +210,11 @@ async def _write(connection: AsyncConnection, recounts: Sequence[_Recount]) -> N
         await connection.execute(
             sa.delete(scores).where(scores.c.record_id.in_(withdrawn), scores.c.scorer == BY_PEOPLE)
         )
-    await connection.execute(sa.update(feedback).where(feedback.c.record_id.in_(ids), _PARKED).values(joined=True))
+
+
+async def _mark(connection: AsyncConnection, counted: list[str]) -> None:
+    """Those that were counted, and no others: another host may have parked one for the same record meanwhile."""
+    await connection.execute(sa.update(feedback).where(feedback.c.fid.in_(counted)).values(joined=True))
 
 
 async def _grouped(

@@ -1,0 +1,49 @@
+"""Two hosts store what belongs together at the same moment; only PostgreSQL has more than one writer."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import asyncpg
+import pytest
+
+from proxy.clock import ManualClock
+from proxy.store.store import Store
+from proxy.store.values import IngestBatch
+from tests.harness.exchanges import exchange, vote
+
+pytestmark = pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+
+GATE = """
+create function wait_at_the_gate() returns trigger language plpgsql as
+$$ begin perform pg_advisory_xact_lock_shared(1); return new; end $$;
+create trigger gate before update on records for each row execute function wait_at_the_gate();
+"""
+"""A transaction that has read a record's votes waits here, before it writes what they amount to."""
+
+
+async def test_a_vote_that_comes_while_another_host_stores_the_record_counts_later(
+    store_url: str, store: Store, clock: ManualClock
+) -> None:
+    rng, now_us = random.Random(5), int(clock.now() * 1e6)
+    record = exchange(now_us, rng, quality=0.5)
+    first, second = (vote(record.id, now_us + n, rng, source="ann", feedback=f) for n, f in ((1000, 1), (2000, -1)))
+    other = await Store.open(store_url, clock=clock)
+    gate = await asyncpg.connect(store_url)
+    await gate.execute(GATE)
+    await gate.execute("select pg_advisory_lock(1)")
+    here = IngestBatch(writer="w0-1-1", segment=0, offset=1, records=(record,), votes=(first,))
+    storing = asyncio.create_task(store.apply(here))
+    while not await gate.fetchval("select count(*) from pg_locks where locktype = 'advisory' and not granted"):
+        await asyncio.sleep(0.01)
+    there = IngestBatch(writer="w0-2-2", segment=0, offset=1, votes=(second,))
+    assert (await other.apply(there)).parked == 1, "the record is not committed yet"
+    await gate.execute("select pg_advisory_unlock(1)")
+    assert (await storing).parked == 0
+    await other.join_parked()
+    found = await store.get_record(record.id)
+    assert found is not None
+    assert found.row.feedback == -1
+    await gate.close()
+    await other.close()
