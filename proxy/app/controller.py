@@ -89,6 +89,8 @@ class Controller:
             lambda: self._presence.replicas,
         )
         self._ingest_metrics = IngestMetrics(self._metrics.registry)
+        self._positions: dict[str, tuple[int, int]] = {}
+        """How far each spool was stored when the store last said so."""
         self._store: Store | None = None
         self._unusable: ConfigError | None = None
         self._trouble = "the store has not been opened yet"
@@ -205,12 +207,14 @@ class Controller:
         reader = SpoolReader(self._data.spool)
         round_ = 0
         while True:
-            async with _answer_within(_ANSWER_S):
-                positions = await store.spools.positions()
-            self._set_reach(True)
-            self._trouble = ""
-            usage = await asyncio.to_thread(reader.usage, positions)
-            self._metrics.set_spool(usage)
+            try:
+                async with _answer_within(_ANSWER_S):
+                    self._positions = await store.spools.positions()
+                self._set_reach(True)
+                self._trouble = ""
+            finally:  # while the store is away, what waits grows, and whoever looks must see that
+                usage = await asyncio.to_thread(reader.usage, self._positions)
+                self._metrics.set_spool(usage)
             if is_shared(self._config):
                 async with _answer_within(_ANSWER_S):
                     await self._presence.beat(store, usage, leader=self._learning.leading)

@@ -1,8 +1,8 @@
 """What replicas of one install have in common beyond the records: the key ring.
 
-With PostgreSQL it is shared through the database, with `server.keys_file` by whoever puts that file on every host. A
-replica never waits for it: one that can not reach the database when it first starts begins with a ring of its own, and
-joins later (`proxy.ids.merge_rings`).
+With PostgreSQL it is shared through the database, with `server.keys_file` by whoever puts that file on every host. No
+replica waits long for it: one that can not reach the database when it first starts begins with a ring of its own, and
+joins later (`proxy.ids.merge_rings`); one that starts again asks what the others have rotated meanwhile.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from proxy.app.paths import DataDir
-from proxy.clock import Clock
+from proxy.app.timekeeping import Timekeeper
+from proxy.clock import AdjustedClock
 from proxy.config.model import Config
 from proxy.errors import PermanentError, TemporaryError
 from proxy.ids import KeyRing, merge_rings
@@ -24,6 +25,7 @@ __all__ = ["first_keys", "is_shared", "share_keys"]
 
 _KEYS: Final = "keys"
 _FIRST_S: Final = 10.0
+_AGAIN_S: Final = 2.0
 
 _log = logging.getLogger(__name__)
 
@@ -33,8 +35,8 @@ def is_shared(config: Config) -> bool:
     return (config.store.url or "").startswith("postgres")
 
 
-def first_keys(config: Config, data: DataDir, clock: Clock) -> None:
-    """See to it that there are keys before the first worker starts.
+def first_keys(config: Config, data: DataDir) -> None:
+    """See to it that there are keys before the first worker starts, and that it knows what the time is.
 
     Raises OSError where they cannot be written, ValueError where they cannot be read, or where `server.keys_file` names
     a file that is not there: made up here, it would be another one on every host.
@@ -43,11 +45,11 @@ def first_keys(config: Config, data: DataDir, clock: Clock) -> None:
         raise ValueError(f"server.keys_file: {data.keys_file} does not exist; copy keys.json of another host there")
     new = not data.keys.exists()
     ring = KeyRing.load_or_create(data.keys)
-    if not new or not is_shared(config):
+    if data.keys_file is not None or not is_shared(config):
         return
     try:
-        asyncio.run(_share_first(ring, config, data, clock))
-    except (TemporaryError, PermanentError, TimeoutError) as exc:
+        asyncio.run(_share_first(ring, config, data, _FIRST_S if new else _AGAIN_S))
+    except (TemporaryError, PermanentError, TimeoutError, OSError) as exc:
         _log.warning("the database's keys cannot be had yet, this host begins with its own: %s",
                      str(exc) or "it is slow")  # fmt: skip
 
@@ -65,12 +67,14 @@ async def share_keys(ring: KeyRing, store: Store) -> None:
         _log.info("the key ring of the database is in force: %d keys", len(ring.key_ids))
 
 
-async def _share_first(ring: KeyRing, config: Config, data: DataDir, clock: Clock) -> None:
+async def _share_first(ring: KeyRing, config: Config, data: DataDir, limit_s: float) -> None:
     from proxy.store.store import Store  # here: a supervisor with SQLite never loads it
 
-    async with asyncio.timeout(_FIRST_S):
+    async with asyncio.timeout(limit_s):
+        clock = AdjustedClock()
         store = await Store.open(data.store_url(config), clock=clock, pool_size=1)
         try:
+            await Timekeeper(data.host_clock, clock).compare(store)
             await share_keys(ring, store)
         finally:
             await store.close()

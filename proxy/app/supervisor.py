@@ -65,7 +65,7 @@ def serve(config: Config, reload: Callable[[], Config] | None = None) -> int:
         with _Claim(data) as claim:
             sockets = _Sockets.bind(config)
             try:
-                first_keys(config, data, SystemClock())
+                first_keys(config, data)
                 publish_first_routes(data.routes, config)
                 claim.announce(config, sockets)
                 return Supervisor(config, sockets, reload=reload).run()

@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from proxy.clock import Clock
 from proxy.errors import ConfigError, TemporaryError
+from proxy.store.keepalive import SERVER_SETTINGS, notice_silence
 
 __all__ = ["Database"]
 
@@ -168,7 +169,7 @@ def _postgresql_engine(url: URL, pool_size: int) -> AsyncEngine:
     query = dict(url.query)
     if "sslmode" in query:  # libpq's name; asyncpg's argument is `ssl`
         query["ssl"] = query.pop("sslmode")
-    return create_async_engine(
+    engine = create_async_engine(
         url.set(drivername="postgresql+asyncpg", query=query),
         pool_size=pool_size,
         max_overflow=1,  # for the connection that listens
@@ -179,9 +180,16 @@ def _postgresql_engine(url: URL, pool_size: int) -> AsyncEngine:
         connect_args={
             "timeout": 10,
             "command_timeout": 60,
-            "server_settings": {"application_name": "ratchet", "lock_timeout": str(_LOCK_TIMEOUT_MS), "jit": "off"},
+            "server_settings": {
+                "application_name": "ratchet",
+                "lock_timeout": str(_LOCK_TIMEOUT_MS),
+                "jit": "off",
+                **SERVER_SETTINGS,
+            },
         },
     )
+    notice_silence(engine)
+    return engine
 
 
 def _sqlite_engine(url: URL, *, writes: bool, size: int, busy_timeout_s: float) -> AsyncEngine:

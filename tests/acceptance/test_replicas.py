@@ -22,7 +22,11 @@ from tests.harness.upstream import Line, Seen, Upstream, reply, serve_upstream
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
-TAKEOVER_S = 15.0
+FULL = os.environ.get("RATCHET_FULL") == "1"
+TAKEOVER_S = 15.0 if FULL else 45.0
+"""The promise is 15 s. In CI other tests run beside this one, and how fast they let it be is no promise of ours."""
+OUTAGE_S = 60.0 if FULL else 8.0
+CATCH_UP_S = 30.0 if FULL else 60.0
 
 
 @pytest.fixture(scope="module")
@@ -96,30 +100,47 @@ def _replicas(fleet: Fleet, count: int) -> list[dict[str, Any]] | None:
 async def test_traffic_goes_on_while_the_database_is_down(
     tmp_path: Path, postgres: PostgresServer, upstream: Upstream
 ) -> None:
-    async with fleet_of(2, tmp_path, postgres, upstream.url) as fleet:
-        first, second = fleet.replicas
-        async with load_on(first.base_url, clients=2) as one, load_on(second.base_url, clients=2) as other:
-            await one.until(50)
-            await asyncio.to_thread(postgres.stop)
-            try:
-                await until(fleet, lambda: all(_says(r, "unreachable") for r in fleet.replicas), "health to say so")
-                for replica in fleet.replicas:
-                    assert replica.metric("ratchet_store_up") == 0
-                    assert "store" in fleet.status(replica)["trouble"], fleet.status(replica)
-                first.kill("controller")  # one that starts without a database waits for it
-                second_worker = second.kill("worker-0")  # and so does nobody who starts to serve
-                await asyncio.to_thread(second.await_new, "worker-0", second_worker)
-                await one.until(100)
-                await other.until(100)
-                assert first.metric("ratchet_spool_pending_bytes") >= 0
-            finally:
-                await asyncio.to_thread(postgres.start)
-            await until(fleet, lambda: all(_says(r, "ok") for r in fleet.replicas), "health to say ok again")
-            await one.until(50)
-        assert one.broken == one.refused == other.refused == 0
-        assert other.broken <= 2, "what was open in the worker that was killed"
-        await fleet.assert_nothing_lost(one, other)
+    async with fleet_of(3, tmp_path, postgres, upstream.url) as fleet, contextlib.AsyncExitStack() as stack:
+        first, second, _ = fleet.replicas
+        loads = [await stack.enter_async_context(load_on(replica.base_url, clients=2)) for replica in fleet.replicas]
+        await asyncio.gather(*(load.until(50) for load in loads))
+        await asyncio.to_thread(postgres.stop)
+        began = time.monotonic()
+        try:
+            await until(fleet, lambda: all(_says(r, "unreachable") for r in fleet.replicas), "health to say so")
+            for replica in fleet.replicas:
+                assert replica.metric("ratchet_store_up") == 0
+                assert "store" in fleet.status(replica)["trouble"], fleet.status(replica)
+            pending = [replica.metric("ratchet_spool_pending_bytes") for replica in fleet.replicas]
+            await until(fleet, lambda: _grows(fleet, pending), "what waits to be seen growing")
+            first.kill("controller")  # one that starts without a database waits for it
+            second_worker = second.kill("worker-0")  # and so does nobody who starts to serve
+            await asyncio.to_thread(second.await_new, "worker-0", second_worker)
+            while time.monotonic() - began < OUTAGE_S:
+                await asyncio.gather(*(load.until(50) for load in loads))
+        finally:
+            await asyncio.to_thread(postgres.start)
+        back, missed = time.monotonic(), sum(len(load.answered) for load in loads)
+        await until(fleet, lambda: int(fleet.query("select count(*) from records")[0]) >= missed, "what was missed")
+        caught_up_s = time.monotonic() - back
+        await until(fleet, lambda: all(_says(r, "ok") for r in fleet.replicas), "health to say ok again")
         await until(fleet, fleet.leader, "a leader")
+        led_s = time.monotonic() - back
+        await stack.aclose()
+        print(
+            f"{missed} answers; after {OUTAGE_S} s without a database stored in {caught_up_s:.1f} s, led in {led_s:.1f}"
+        )
+        assert [load.refused for load in loads] == [0, 0, 0]
+        assert loads[0].broken == loads[2].broken == 0
+        assert loads[1].broken <= 2, "what was open in the worker that was killed"
+        assert caught_up_s < CATCH_UP_S
+        await fleet.assert_nothing_lost(*loads)
+
+
+def _grows(fleet: Fleet, before: list[float]) -> bool:
+    """Whether more waits on every replica than before."""
+    now = [replica.metric("ratchet_spool_pending_bytes") for replica in fleet.replicas]
+    return all(later > earlier > 0 for earlier, later in zip(before, now, strict=True))
 
 
 async def test_a_leader_that_slept_changes_nothing(
@@ -128,7 +149,7 @@ async def test_a_leader_that_slept_changes_nothing(
     async with fleet_of(2, tmp_path, postgres, upstream.url) as fleet:
         await take_over_while_the_leader_sleeps(fleet, "pause", paused=True)
         await take_over_while_the_leader_sleeps(fleet, "resume", paused=False)
-        assert _late_entries(fleet) == [], "written under a lease that had moved on"
+        assert fleet.late_entries() == [], "written under a lease that had moved on"
 
 
 async def take_over_while_the_leader_sleeps(fleet: Fleet, verb: str, *, paused: bool) -> None:
@@ -176,11 +197,4 @@ def _agree(fleet: Fleet, paused: bool) -> bool:
     return (
         all(status.get("phase", {}).get("paused") is paused for status in told)
         and sum(status.get("leader", False) for status in told) == 1
-    )
-
-
-def _late_entries(fleet: Fleet) -> list[str]:
-    """Journal entries whose fence is lower than that of one before them."""
-    return fleet.query(
-        "select seq from journal late where fence < (select max(fence) from journal where seq < late.seq) order by seq"
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import tempfile
 import time
@@ -42,8 +43,10 @@ def find_binaries() -> Path | None:
 class PostgresServer:
     """A running server. `url()` is its default database, `new_database()` makes an empty one."""
 
-    def __init__(self, directory: Path, binaries: Path) -> None:
+    def __init__(self, directory: Path, binaries: Path, address: str | None = None) -> None:
         self._directory = directory
+        self._address = address
+        self._port = 5432 if address is None else _free_port(address)
         self._binaries = binaries
         self._data = directory / "data"
 
@@ -54,7 +57,12 @@ class PostgresServer:
         )
         with (self._data / "postgresql.conf").open("a") as file:
             file.writelines(f"{name} = '{value}'\n" for name, value in _SETTINGS.items())
-            file.write(f"unix_socket_directories = '{self._directory}'\n")
+            file.write(f"unix_socket_directories = '{self._directory}'\nport = {self._port}\n")
+            if self._address is not None:
+                file.write(f"listen_addresses = '{self._address}'\n")
+        if self._address is not None:
+            with (self._data / "pg_hba.conf").open("a") as file:
+                file.write(f"host all all {self._address}/24 trust\n")
 
     def start(self) -> None:
         """Start and wait until connections are accepted."""
@@ -66,18 +74,20 @@ class PostgresServer:
 
     def url(self, database: str = "postgres") -> str:
         """For `store.url`."""
+        if self._address is not None:
+            return f"postgresql://ratchet@{self._address}:{self._port}/{database}"
         return f"postgresql://ratchet@/{database}?host={self._directory}"
 
     def new_database(self) -> str:
         """Url of a new, empty database."""
         name = f"test_{next(_numbers)}_{time.monotonic_ns()}"
-        self._run("createdb", "-h", self._directory, "-U", "ratchet", name)
+        self._run("createdb", "-h", self._directory, "-p", str(self._port), "-U", "ratchet", name)
         return self.url(name)
 
     def drop_database(self, url: str) -> None:
         """Drop what `new_database` made, connections and all."""
         name = url.split("/")[-1].split("?")[0] if "?host=" not in url else url.split("@/")[1].split("?")[0]
-        self._run("dropdb", "-h", self._directory, "-U", "ratchet", "--force", name)
+        self._run("dropdb", "-h", self._directory, "-p", str(self._port), "-U", "ratchet", "--force", name)
 
     def _run(self, program: str, *arguments: str | Path) -> None:
         command = [str(self._binaries / program), *map(str, arguments)]
@@ -91,15 +101,21 @@ class PostgresServer:
                 raise RuntimeError(f"{program} failed ({done.returncode}): {output.read().decode(errors='replace')}")
 
 
+def _free_port(address: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
 @contextmanager
-def running_postgres(binaries: Path) -> Iterator[PostgresServer]:
-    """A server for the length of the block."""
+def running_postgres(binaries: Path, address: str | None = None) -> Iterator[PostgresServer]:
+    """A server for the length of the block, on a Unix socket, and on a port of `address` too where that is given."""
     directory = Path(tempfile.mkdtemp(prefix="ratchet-pg-", dir="/tmp"))  # a short path: it holds the socket
     try:
         if os.geteuid() == 0:
             shutil.chown(directory, "postgres")
             directory.chmod(0o755)
-        server = PostgresServer(directory, binaries)
+        server = PostgresServer(directory, binaries, address)
         server.initialise()
         server.start()
         try:

@@ -12,17 +12,17 @@ from starlette.types import ASGIApp
 
 
 @contextlib.asynccontextmanager
-async def serving(app: ASGIApp) -> AsyncIterator[str]:
-    """Serve `app` on a free port of 127.0.0.1; gives the base URL. Up when entered, down when left."""
+async def serving(app: ASGIApp, host: str = "127.0.0.1") -> AsyncIterator[str]:
+    """Serve `app` on a free port of `host`; gives the base URL. Up when entered, down when left."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((host, 0))
         config = uvicorn.Config(app, lifespan="off", log_config=None, http="httptools", loop="none")
         config.load()
         server = uvicorn.Server(config)
         server.lifespan = config.lifespan_class(config)
         await server.startup(sockets=[listener])
         try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+            yield f"http://{host}:{listener.getsockname()[1]}"
         finally:
             await server.shutdown(sockets=[listener])
 
