@@ -6,7 +6,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := $(VENV)/.uv/bin/uv
 EXTRAS := --extra demo --extra archive
-PYTEST_ARGS ?=
+# Two processes: most tests wait for servers. A file stays in one process.
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint types contracts bench simulate docs clean
