@@ -1,8 +1,9 @@
-"""The three statements that SQL leaves to each database: insert what is new, replace, and add up.
+"""The statements that SQL leaves to each database: insert many, insert what is new, replace, and add up.
 
 They run for hundreds of rows at a time and are most of what a batch costs, so each is compiled once per set of
 columns, and values go through their column's type a column at a time: binding every row anew, as SQLAlchemy does,
-takes longer than the insert itself.
+takes longer than the insert itself. SQLite gets a row at a time, which costs it nothing; PostgreSQL gets one statement
+with an array per column, or COPY, because there every execution costs as much as several rows.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["Rows", "for_update", "insert_new", "upsert", "upsert_sums"]
+__all__ = ["Rows", "any_of", "for_update", "insert_all", "insert_new", "upsert", "upsert_sums"]
 
 Rows = Sequence[Mapping[str, Any]]
 Insert = postgresql.Insert | sqlite.Insert
@@ -24,6 +25,20 @@ Prepared = tuple[str, tuple[tuple[str, Process | None], ...]]
 """The statement's text, and its parameters in order: column and how its values reach the driver."""
 
 _prepared: Final[dict[tuple[object, ...], Prepared]] = {}
+
+
+async def insert_all(connection: AsyncConnection, table: sa.Table, rows: Rows) -> None:
+    """Insert `rows`, which are new: one whose key is taken fails the transaction. All have the same columns."""
+    if connection.dialect.name != "postgresql":
+        await _run(connection, _plain, table, rows)
+    elif rows:
+        names = tuple(rows[0])
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        if not driver.is_in_transaction():
+            await connection.execute(sa.text("SELECT 1"))  # COPY by itself does not begin SQLAlchemy's transaction
+        columns = _columns(rows, [(name, _process(connection.dialect, table.columns[name])) for name in names])
+        await driver.copy_records_to_table(table.name, records=zip(*columns, strict=True), columns=names)
 
 
 async def insert_new(connection: AsyncConnection, table: sa.Table, rows: Rows) -> None:
@@ -44,6 +59,17 @@ async def upsert_sums(connection: AsyncConnection, table: sa.Table, rows: Rows) 
 def for_update(connection: AsyncConnection, query: sa.Select[Any]) -> sa.Select[Any]:
     """Lock the rows that `query` finds until the end of the transaction; SQLite's writer has the whole file anyway."""
     return query.with_for_update() if connection.dialect.name == "postgresql" else query
+
+
+def any_of(connection: AsyncConnection, column: sa.ColumnElement[Any], values: Sequence[Any]) -> sa.ColumnElement[bool]:
+    """`column` IN `values`, for hundreds of them: on PostgreSQL one parameter, however many there are."""
+    if connection.dialect.name == "postgresql":
+        return column == sa.any_(sa.bindparam(None, list(values), type_=postgresql.ARRAY(column.type)))
+    return column.in_(values)
+
+
+def _plain(insert: Insert, table: sa.Table, names: Sequence[str]) -> Insert:
+    return insert
 
 
 def _ignore(insert: Insert, table: sa.Table, names: Sequence[str]) -> Insert:
@@ -68,20 +94,40 @@ async def _run(
     if not rows:
         return
     names = tuple(rows[0])
-    key = (connection.dialect.name, build, table.name, names)
+    in_arrays = len(rows) > 1 and connection.dialect.name == "postgresql"
+    key = (connection.dialect.name, build, table.name, names, in_arrays)
     if key not in _prepared:
-        kind = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-        _prepared[key] = _prepare(connection.dialect, build(kind(table), table, names), table, names)
+        start = _from_arrays(table, names) if in_arrays else _from_values(connection.dialect, table)
+        _prepared[key] = _prepare(connection.dialect, build(start, table, names), table, names)
     text, parameters = _prepared[key]
-    columns = [
-        [row[name] for row in rows] if process is None else [process(row[name]) for row in rows]
-        for name, process in parameters
-    ]
-    await connection.exec_driver_sql(text, list(zip(*columns, strict=True)))
+    columns = _columns(rows, parameters)
+    await connection.exec_driver_sql(text, tuple(columns) if in_arrays else list(zip(*columns, strict=True)))
+
+
+def _from_values(dialect: Dialect, table: sa.Table) -> Insert:
+    return postgresql.insert(table) if dialect.name == "postgresql" else sqlite.insert(table)
+
+
+def _from_arrays(table: sa.Table, names: Sequence[str]) -> Insert:
+    """An insert of rows that come as one array per column, in their order."""
+    arrays = (sa.bindparam(name, type_=postgresql.ARRAY(table.columns[name].type)) for name in names)
+    given = sa.func.unnest(*arrays).table_valued(*names, name="given").render_derived()
+    return postgresql.insert(table).from_select(names, sa.select(*(given.c[name] for name in names)))
 
 
 def _prepare(dialect: Dialect, statement: Insert, table: sa.Table, names: Sequence[str]) -> Prepared:
     compiled = statement.compile(dialect=dialect, column_keys=list(names))
     order = compiled.positiontup or ()
-    types = (table.columns[name].type.dialect_impl(dialect) for name in order)
-    return compiled.string, tuple(zip(order, (kind.bind_processor(dialect) for kind in types), strict=True))
+    return compiled.string, tuple((name, _process(dialect, table.columns[name])) for name in order)
+
+
+def _process(dialect: Dialect, column: sa.Column[Any]) -> Process | None:
+    return column.type.dialect_impl(dialect).bind_processor(dialect)
+
+
+def _columns(rows: Rows, parameters: Sequence[tuple[str, Process | None]]) -> list[list[Any]]:
+    """The values as the driver takes them, a list per column."""
+    return [
+        [row[name] for row in rows] if process is None else [process(row[name]) for row in rows]
+        for name, process in parameters
+    ]

@@ -101,11 +101,14 @@ class Database:
             with _temporary_errors():
                 async with self._writer.begin() as connection:
                     yield connection
-        except IntegrityError as exc:
-            if getattr(exc.orig, "sqlstate", None) not in _OVERTAKEN:
+        except (IntegrityError, asyncpg.IntegrityConstraintViolationError) as exc:  # the latter from COPY
+            cause = exc.orig if isinstance(exc, IntegrityError) else exc
+            if getattr(cause, "sqlstate", None) not in _OVERTAKEN:
                 raise
             self.known_days.clear()
-            raise TemporaryError(f"store: another replica was quicker ({_reason(exc)})", retry_after_s=0.1) from exc
+            raise TemporaryError(
+                f"store: another replica was quicker ({_first_line(cause)})", retry_after_s=0.1
+            ) from exc
 
     @contextlib.asynccontextmanager
     async def outside_transaction(self) -> AsyncIterator[AsyncConnection]:
@@ -250,8 +253,8 @@ def _temporary_errors() -> Iterator[None]:
         raise TemporaryError(f"store: {_reason(exc)}", retry_after_s=1.0) from exc
     except (OSError, TimeoutError) as exc:
         raise TemporaryError(f"store: the database does not answer ({exc})", retry_after_s=1.0) from exc
-    except (asyncpg.PostgresError, asyncpg.InterfaceError) as exc:  # while connecting, SQLAlchemy lets these through
-        if not str(getattr(exc, "sqlstate", "08")).startswith(_RETRYABLE_STATES):
+    except (asyncpg.PostgresError, asyncpg.InterfaceError) as exc:  # from COPY, and while connecting
+        if isinstance(exc, ValueError) or not str(getattr(exc, "sqlstate", "08")).startswith(_RETRYABLE_STATES):
             raise
         raise TemporaryError(f"store: the database does not answer ({exc})", retry_after_s=1.0) from exc
 
@@ -264,4 +267,8 @@ def _passes(exc: DBAPIError) -> bool:
 
 
 def _reason(exc: DBAPIError) -> str:
-    return str(exc.orig).splitlines()[0] if str(exc.orig) else type(exc.orig).__name__
+    return _first_line(exc.orig)
+
+
+def _first_line(cause: object) -> str:
+    return str(cause).splitlines()[0] if str(cause) else type(cause).__name__

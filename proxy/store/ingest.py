@@ -17,7 +17,7 @@ from policies.records import StickySource
 from proxy.store import partitions, statistics, votes
 from proxy.store.bodies import Block, BodyCodec
 from proxy.store.deltas import Deltas
-from proxy.store.dialect import insert_new
+from proxy.store.dialect import any_of, insert_all, insert_new
 from proxy.store.engine import Database
 from proxy.store.facts import RecordFacts, count_arrival
 from proxy.store.keys import BLOCK_RECORDS, alias_hash, day_of, id_time_us
@@ -74,17 +74,19 @@ async def _unknown(connection: AsyncConnection, incoming: Sequence[NewRecord]) -
     if not incoming:
         return []
     ids = [record.id for record in incoming]
-    query = sa.select(records.c.id).where(records.c.id.in_(ids), records.c.id.between(ids[0], ids[-1]))
+    query = sa.select(records.c.id).where(any_of(connection, records.c.id, ids), records.c.id.between(ids[0], ids[-1]))
     known = set(await connection.scalars(query))
     return [record for record in incoming if record.id not in known]
 
 
 async def _without_deleted_users(connection: AsyncConnection, new: list[NewRecord]) -> list[NewRecord]:
     """Leave out what a user said before they were deleted: it was still in a spool at that time."""
-    users = {record.user_hash for record in new} - {None}
+    users = {record.user_hash for record in new if record.user_hash is not None}
     if not users:
         return new
-    rows = await connection.execute(sa.select(deleted_users).where(deleted_users.c.user_hash.in_(users)))
+    rows = await connection.execute(
+        sa.select(deleted_users).where(any_of(connection, deleted_users.c.user_hash, list(users)))
+    )
     gone = {row.user_hash: row.at_us for row in rows}
     if not gone:
         return new
@@ -105,8 +107,7 @@ async def _insert_bodies(connection: AsyncConnection, blocks: Sequence[Block]) -
         {"block": key, "dictionary_id": block.dictionary_id, "n": len(block.ids), "data": block.data}
         for key, block in zip(keys, blocks, strict=True)
     ]
-    if rows:
-        await connection.execute(sa.insert(bodies), rows)
+    await insert_all(connection, bodies, rows)
     return {
         record_id: key + place
         for key, block in zip(keys, blocks, strict=True)
@@ -120,13 +121,13 @@ async def _insert(
     facts: Mapping[str, RecordFacts],
     places: Mapping[str, int],
 ) -> None:
-    await insert_new(
+    await insert_all(
         connection, records, [_row(record, facts[record.id].flags, places.get(record.id)) for record in new]
     )
     await insert_new(
         connection,
         aliases,
-        [{"hash": alias_hash(alias), "id": r.id} for r in new for alias in dict.fromkeys(r.aliases)],
+        [{"hash": alias_hash(alias), "id": r.id} for r in new for alias in r.aliases],
     )
     await insert_new(
         connection,

@@ -18,7 +18,7 @@ from proxy.store.bodies import BodyCodec
 from proxy.store.engine import Database
 from proxy.store.facts import VoteSummary
 from proxy.store.ingest import KEY_SOURCES
-from proxy.store.keys import HOUR_US, alias_hash, id_floor, id_time_us, is_record_id
+from proxy.store.keys import BLOCK_RECORDS, HOUR_US, alias_hash, id_floor, id_time_us, is_record_id
 from proxy.store.schema import aliases, feedback, models, records, scores
 from proxy.store.values import BodyPayload, Page, RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
 
@@ -28,7 +28,9 @@ _MAX_LIMIT: Final = 1000
 _SCANNED_ROWS: Final = 20_000
 """Rows of metadata that one call looks at."""
 _SCANNED_BODIES: Final = 1_000
-"""Bodies that one call of a text search unpacks."""
+"""Bodies that one call of a text search looks at."""
+_SCANNED_BLOCKS: Final = 64
+"""Blocks of bodies that it unpacks: neighbours share one, but a user's or the failed requests each have their own."""
 _MAX_USERS: Final = 100_000
 _BEYOND: Final = "f" * 32
 
@@ -77,6 +79,9 @@ async def list_records(
         query = _select(part).where(*_conditions(part, filter)).order_by(part.c.id.desc())
         rows = (await connection.execute(query if filter.text else query.limit(limit + 1))).all()
         end = None if len(rows) > limit and not filter.text else await _end(connection, scan, scanned)
+        if filter.text and (within := _within_blocks(rows)) < len(rows):
+            rows = rows[:within]
+            end = rows[-1].id
         wanted = rows if filter.text else rows[:limit] if texts else []
         found = await codec.read(connection, {row.id: row.body for row in wanted})
     if filter.text:
@@ -125,6 +130,17 @@ async def _views(connection: AsyncConnection, codec: BodyCodec, rows: Sequence[A
 async def _by_alias(connection: AsyncConnection, alias: str) -> str | None:
     query = sa.select(aliases.c.id).where(aliases.c.hash == alias_hash(alias)).order_by(aliases.c.id.desc()).limit(1)
     return (await connection.scalars(query)).first()
+
+
+def _within_blocks(rows: Sequence[Any]) -> int:
+    """How many of the rows, from the first on, have their bodies in as many blocks as one call unpacks."""
+    blocks: set[int] = set()
+    for position, row in enumerate(rows):
+        if row.body is not None:
+            blocks.add(row.body // BLOCK_RECORDS)
+        if len(blocks) > _SCANNED_BLOCKS:
+            return position
+    return len(rows)
 
 
 async def _end(connection: AsyncConnection, scan: sa.Select[Any], scanned: int) -> str | None:

@@ -7,11 +7,11 @@ Both ends are rounded down to the step.
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.records import Arm, Outcome
 from proxy.clock import Clock
@@ -91,14 +91,34 @@ async def traffic_points(db: Database, clock: Clock, since_us: int, until_us: in
         key = _key(traffic, step_s)
         query = sa.select(*key, *_sums(), _errors()).where(*_window(traffic, kept, since_us, until_us))
         sums = (await connection.execute(query.group_by(*key).order_by(*key))).all()
-        key = (*_key(durations, step_s), durations.c.bin)
-        query = sa.select(*key, sa.func.sum(durations.c.n).label("n")).where(
-            *_window(durations, kept, since_us, until_us)
-        )
-        bins: defaultdict[tuple[int, ...], dict[int, int]] = defaultdict(dict)
-        for row in await connection.execute(query.group_by(*key)):
-            bins[row.start, row.arm, row.model_id][row.bin] = int(row.n)
-    return [_point(row, bins[row.start, row.arm, row.model_id]) for row in sums]
+        bins = await _histograms(connection, step_s, _window(durations, kept, since_us, until_us), step_s != kept)
+    return [_point(row, bins.get((row.start, row.arm, row.model_id), {})) for row in sums]
+
+
+async def _histograms(
+    connection: AsyncConnection, step_s: int, where: Sequence[sa.ColumnElement[bool]], coarser: bool
+) -> dict[tuple[int, int, int], dict[int, int]]:
+    """Durations by step, arm and model: how many in each bin. `coarser`: several of what is kept make one step.
+
+    One row a histogram, its bins as text: as rows of their own they are tens of thousands, and take several times as
+    long to fetch as to find.
+    """
+    key = _key(durations, step_s)
+    n = sa.func.sum(durations.c.n) if coarser else durations.c.n
+    columns: list[Any] = [*key, durations.c.bin, n.label("n")]
+    query = sa.select(*columns).where(*where)
+    if coarser:
+        query = query.group_by(*key, durations.c.bin)
+    part = query.subquery()
+    pair = sa.cast(part.c.bin, sa.Text) + ":" + sa.cast(part.c.n, sa.Text)
+    names = (part.c.start, part.c.arm, part.c.model_id)
+    whole = sa.select(*names, sa.func.aggregate_strings(pair, " ").label("pairs")).group_by(*names)
+    return {
+        (row.start, row.arm, row.model_id): {
+            int(number): int(n) for number, _, n in (pair.partition(":") for pair in row.pairs.split(" "))
+        }
+        for row in await connection.execute(whole)
+    }
 
 
 async def size(db: Database) -> StoreSize:

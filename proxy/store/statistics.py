@@ -16,7 +16,7 @@ from policies.estimates import Moments, UserTotals, Vector
 from policies.experiment import ArmStats
 from policies.records import Arm
 from proxy.store.deltas import Deltas, ExperimentKey
-from proxy.store.dialect import for_update, insert_new, upsert
+from proxy.store.dialect import any_of, for_update, insert_new, upsert
 from proxy.store.engine import Database
 from proxy.store.facts import Terms
 from proxy.store.schema import USER_TOTALS, experiments, user_stats
@@ -95,7 +95,7 @@ async def _lock_users(connection: AsyncConnection, key: ExperimentKey, keys: lis
         user_stats.c.experiment_id == experiment_id,
         user_stats.c.epoch == epoch,
         user_stats.c.arm == int(arm),
-        user_stats.c.user_key.in_(keys),
+        any_of(connection, user_stats.c.user_key, keys),
     )
     rows = await connection.execute(for_update(connection, query.order_by(user_stats.c.user_key)))
     totals = ((row.user_key, _totals(row)) for row in rows)

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.records import Arm, Outcome
 from proxy.store.deltas import Deltas
-from proxy.store.dialect import for_update, insert_new, upsert
+from proxy.store.dialect import any_of, for_update, insert_new, upsert
 from proxy.store.facts import RecordFacts, VoteSummary, count_score, count_votes
 from proxy.store.keys import alias_hash
 from proxy.store.schema import aliases, feedback, records, scores
@@ -77,7 +77,9 @@ async def _insert(connection: AsyncConnection, incoming: Sequence[NewVote]) -> d
     if not incoming:
         return {}
     votes = {vote.fid: vote for vote in incoming}
-    known = set(await connection.scalars(sa.select(feedback.c.fid).where(feedback.c.fid.in_(list(votes)))))
+    known = set(
+        await connection.scalars(sa.select(feedback.c.fid).where(any_of(connection, feedback.c.fid, list(votes))))
+    )
     fresh = [vote for fid, vote in votes.items() if fid not in known]
     named = await _find(connection, {alias_hash(vote.alias) for vote in fresh if vote.record_id is None and vote.alias})
     targets: dict[str, str | None] = {}
@@ -95,11 +97,15 @@ async def _waiting_for(connection: AsyncConnection, new_records: Sequence[NewRec
     if not new_records or (await connection.execute(sa.select(feedback.c.fid).where(_PARKED).limit(1))).first() is None:
         return set()
     ids = [record.id for record in new_records]
-    found = set(await connection.scalars(sa.select(feedback.c.record_id).where(_PARKED, feedback.c.record_id.in_(ids))))
+    found = set(
+        await connection.scalars(
+            sa.select(feedback.c.record_id).where(_PARKED, any_of(connection, feedback.c.record_id, ids))
+        )
+    )
     by_hash = {alias_hash(alias): record.id for record in new_records for alias in record.aliases}
     if by_hash:
         query = sa.select(feedback.c.fid, feedback.c.alias_hash).where(
-            _PARKED, feedback.c.record_id.is_(None), feedback.c.alias_hash.in_(list(by_hash))
+            _PARKED, feedback.c.record_id.is_(None), any_of(connection, feedback.c.alias_hash, list(by_hash))
         )
         resolved = {fid: by_hash[hashed] for fid, hashed in await connection.execute(query)}
         await _resolve(connection, resolved)
@@ -111,7 +117,11 @@ async def _find(connection: AsyncConnection, hashes: set[int]) -> dict[int, str]
     """The newest record of each alias."""
     if not hashes:
         return {}
-    query = sa.select(aliases.c.hash, aliases.c.id).where(aliases.c.hash.in_(hashes)).order_by(aliases.c.id)
+    query = (
+        sa.select(aliases.c.hash, aliases.c.id)
+        .where(any_of(connection, aliases.c.hash, list(hashes)))
+        .order_by(aliases.c.id)
+    )
     return {row.hash: row.id for row in await connection.execute(query)}
 
 
@@ -214,14 +224,14 @@ async def _write(connection: AsyncConnection, recounts: Sequence[_Recount]) -> N
 
 async def _mark(connection: AsyncConnection, counted: list[str]) -> None:
     """Those that were counted, and no others: another host may have parked one for the same record meanwhile."""
-    await connection.execute(sa.update(feedback).where(feedback.c.fid.in_(counted)).values(joined=True))
+    await connection.execute(sa.update(feedback).where(any_of(connection, feedback.c.fid, counted)).values(joined=True))
 
 
 async def _grouped(
     connection: AsyncConnection, table: sa.Table, key: sa.ColumnElement[str], ids: list[str]
 ) -> defaultdict[str, list[Any]]:
     groups: defaultdict[str, list[Any]] = defaultdict(list)
-    for row in await connection.execute(sa.select(table).where(key.in_(ids))):
+    for row in await connection.execute(sa.select(table).where(any_of(connection, key, ids))):
         groups[row.record_id].append(row)
     return groups
 
@@ -229,7 +239,11 @@ async def _grouped(
 async def _lock_records(connection: AsyncConnection, ids: list[str]) -> dict[str, RecordFacts]:
     if not ids:
         return {}
-    query = sa.select(*FACTS).where(records.c.id.in_(ids), records.c.id.between(ids[0], ids[-1])).order_by(records.c.id)
+    query = (
+        sa.select(*FACTS)
+        .where(any_of(connection, records.c.id, ids), records.c.id.between(ids[0], ids[-1]))
+        .order_by(records.c.id)
+    )
     rows = await connection.execute(for_update(connection, query))
     return {row.id: facts_of_row(row) for row in rows}
 

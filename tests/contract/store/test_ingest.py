@@ -10,6 +10,7 @@ import pytest
 
 from policies.records import Arm, Outcome, StickySource
 from proxy.clock import ManualClock
+from proxy.errors import TemporaryError
 from proxy.store.store import Store
 from proxy.store.values import BodyPayload, IngestBatch, NewRecord, RecordFilter, RecordFlag
 from tests.harness.exchanges import exchange, exchanges, vote
@@ -46,6 +47,37 @@ async def test_a_record_comes_out_as_it_went_in(store: Store, clock: ManualClock
     assert view.scores == {"judge": 0.25, "heuristic": record.quality}
     same = {f.name for f in fields(view.row)} & {f.name for f in fields(record)} - {"flags"}
     assert {name: getattr(view.row, name) for name in same} == {name: getattr(record, name) for name in same}
+
+
+async def test_a_number_that_no_column_holds_is_refused_for_good(store: Store, clock: ManualClock) -> None:
+    """Not as what passes by itself: ingest would try the batch for ever instead of looking for the culprit."""
+    good, bad = exchanges(2, start_us=int(clock.now() * 1e6))
+    with pytest.raises(Exception) as refused:
+        await store.apply(batch(good, replace(bad, duration_us=2**63)))
+    assert not isinstance(refused.value, TemporaryError | OSError)
+    assert await store.get_record(good.id) is None
+    assert len((await store.apply(batch(good))).records) == 1
+
+
+async def test_a_record_that_another_spool_brought_meanwhile_is_no_fault(store_url: str, clock: ManualClock) -> None:
+    """Two controllers store the same record at once, each from a spool of its own (a copied disk): one copy is kept."""
+    [record] = exchanges(1, start_us=int(clock.now() * 1e6))
+    stores = [await Store.open(store_url, clock=clock) for _ in range(2)]
+    first = batch(record, writer="w0-1-1-a"), batch(record, writer="w0-1-1-b")
+
+    async def stored(store: Store, one: IngestBatch) -> int:
+        for _ in range(20):
+            try:
+                return len((await store.apply(one)).records)
+            except TemporaryError:
+                continue
+        raise AssertionError("it never got in")
+
+    counts = await asyncio.gather(*(stored(store, one) for store, one in zip(stores, first, strict=True)))
+    assert sorted(counts) == [0, 1]
+    assert (await stores[0].totals()).requests == 1
+    for store in stores:
+        await store.close()
 
 
 async def test_bytes_that_are_no_text_come_out_unchanged(store: Store, clock: ManualClock) -> None:

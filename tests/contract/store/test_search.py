@@ -1,0 +1,53 @@
+"""Searching for words: newest first, a bounded number of bodies a call, and never an answer that hides the rest."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+from proxy.clock import ManualClock
+from proxy.store.records import _SCANNED_BLOCKS
+from proxy.store.store import Store
+from proxy.store.values import IngestBatch, NewRecord, RecordFilter
+from tests.harness.exchanges import exchange
+
+USER = 7
+
+
+def saying(record: NewRecord, words: str) -> NewRecord:
+    assert record.body is not None
+    return replace(record, body=replace(record.body, query=words))
+
+
+async def pages(store: Store, wanted: RecordFilter) -> list[tuple[list[str], str | None]]:
+    """The ids on each page, and its cursor."""
+    found: list[tuple[list[str], str | None]] = []
+    cursor = None
+    while not found or cursor is not None:
+        page = await store.list_records(wanted, cursor=cursor)
+        cursor = page.cursor
+        found.append(([row.id for row in page.rows], cursor))
+    return found
+
+
+async def test_a_search_among_scattered_records_goes_on_from_page_to_page(store: Store, clock: ManualClock) -> None:
+    """Each of the user's records is in a block of its own, so that every one costs the unpacking of a whole block."""
+    rng = random.Random(3)
+    start_us = int(clock.now() * 1e6) - 1_000_000_000
+    mine = [exchange(start_us + i * 1_000_000, rng, user_hash=USER) for i in range(_SCANNED_BLOCKS + 9)]
+    mine[0], mine[-1] = saying(mine[0], "Where is the BLUE door?"), saying(mine[-1], "a blue window")
+    for number, record in enumerate(mine, 1):
+        await store.apply(IngestBatch(writer="w", segment=0, offset=number, records=(record,)))
+    found = await pages(store, RecordFilter(user_hash=USER, text="blue"))
+    assert [ids for ids, _ in found] == [[mine[-1].id], [mine[0].id]]
+    assert found[0][1] == mine[-_SCANNED_BLOCKS].id, "the first page says how far back it has looked"
+    assert await pages(store, RecordFilter(user_hash=8, text="blue")) == [([], None)]
+
+
+async def test_neighbours_share_a_block_and_are_found_at_once(store: Store, clock: ManualClock) -> None:
+    rng = random.Random(4)
+    start_us = int(clock.now() * 1e6) - 1_000_000_000
+    several = [exchange(start_us + i * 1000, rng) for i in range(200)]
+    several[5] = saying(several[5], "a green door")
+    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(several)))
+    assert await pages(store, RecordFilter(text="green DOOR")) == [([several[5].id], None)]
