@@ -1,5 +1,7 @@
 """examples/deploy holds together: settings exist, paths and names meet, and each tool that is here accepts its file.
 
+Kubernetes' own schemas and hadolint come from PyPI, so they are always here where CI runs.
+
 Images are not built and nothing is started in containers; `docs/how-to/deploy.md` says the same.
 """
 
@@ -8,17 +10,23 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
 from proxy.config import Config, check_serving, load_config
 from proxy.config.load import load_document
+from tests.harness.require import need
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "examples/deploy"
+SERVICE_KEYS = {"build", "image", "restart", "depends_on", "environment", "secrets", "ports", "extra_hosts", "volumes",
+                "stop_grace_period", "healthcheck", "command"}  # fmt: skip
+"""Keys of a service in the Compose specification that ours use: a misspelt one is none of them."""
 SECRETS = {"admin_token": "a-token", "store_url": "postgresql://ratchet:x@postgres/ratchet"}
 
 
@@ -128,6 +136,50 @@ def test_names_meet_in_the_kustomize_base() -> None:
     container = state["spec"]["template"]["spec"]["containers"][0]
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert container[probe]["httpGet"] == {"path": "/-/health", "port": "http"}
+
+
+@pytest.mark.parametrize("version", ["1.30", kubernetes_validate.latest_version()])
+def test_kubernetes_knows_every_field(version: str) -> None:
+    for document in documents():
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+def test_a_misspelt_field_would_be_seen() -> None:
+    [budget] = of_kind("PodDisruptionBudget")
+    budget["spec"]["maxUnavailible"] = 1
+    with pytest.raises(kubernetes_validate.ValidationError, match="maxUnavailible"):
+        kubernetes_validate.validate(budget, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_what_kustomize_is_asked_to_change_is_there() -> None:
+    """`kustomize build` says nothing when a name that it is to replace does not occur."""
+    kustomization = yaml.safe_load((DEPLOY / "kubernetes/kustomization.yaml").read_text())
+    pods = [state["spec"]["template"]["spec"] for state in of_kind("StatefulSet")]
+    pods += [job["spec"]["jobTemplate"]["spec"]["template"]["spec"] for job in of_kind("CronJob")]
+    images = {container["image"] for pod in pods for container in pod["containers"]}
+    assert images == {image["name"] for image in kustomization["images"]}
+    named = {volume["configMap"]["name"] for pod in pods for volume in pod["volumes"] if "configMap" in volume}
+    assert named == {generator["name"] for generator in kustomization["configMapGenerator"]}
+    files = [name for generator in kustomization["configMapGenerator"] for name in generator["files"]]
+    assert all((DEPLOY / "kubernetes" / name).is_file() for name in [*files, *kustomization["resources"]])
+
+
+def test_hadolint_has_nothing_to_say_about_the_image() -> None:
+    program = Path(sys.executable).with_name("hadolint")
+    need("hadolint", program.exists())
+    said = subprocess.run([program, DEPLOY / "Dockerfile"], capture_output=True, text=True, timeout=60, check=False)
+    assert (said.returncode, said.stdout) == (0, "")
+
+
+def test_compose_refers_to_what_it_declares() -> None:
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text())
+    for name, service in compose["services"].items():
+        assert set(service) <= SERVICE_KEYS, name
+        assert set(service.get("depends_on", {})) <= compose["services"].keys()
+        assert set(service.get("secrets", [])) <= compose["secrets"].keys()
+        assert ("build" in service) or re.search(r":\w", service["image"]), f"{name}: an image without a version"
+        for dependency, how in service.get("depends_on", {}).items():
+            assert how["condition"] != "service_healthy" or "healthcheck" in compose["services"][dependency]
 
 
 def test_kustomize_builds_the_base() -> None:
