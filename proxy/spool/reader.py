@@ -25,7 +25,7 @@ from proxy.spool.layout import DAMAGED, LOCK_FILE, is_alive, segment_name, segme
 
 __all__ = ["SpoolBatch", "SpoolReader", "SpoolUsage"]
 
-_WINDOW: Final = 2 << 20
+_WINDOW: Final = 4 << 20
 
 _log = logging.getLogger(__name__)
 
@@ -80,7 +80,7 @@ class SpoolReader:
         """At most one batch per writer: the frames behind its position, a segment and an offset.
 
         A writer without a position is read from its first segment. Batches hold at most `max_frames` frames and
-        about 2 MiB (or one frame that is larger). An empty list: nothing new. Raises OSError.
+        about 4 MiB (or one frame that is larger). An empty list: nothing new. Raises OSError.
         """
         batches = (self._read(writer, positions.get(writer), max_frames) for writer in writers_of(self._root))
         return [batch for batch in batches if batch is not None]

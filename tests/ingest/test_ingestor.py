@@ -336,7 +336,7 @@ async def test_run_ends_when_told_and_leaves_the_rest_for_the_next(host: Setup) 
 
 
 async def test_a_backlog_of_large_frames_is_not_waited_for(host: Setup) -> None:
-    """A round takes some 2 MiB, which is less than a full batch of these; there must be no pause between rounds."""
+    """A round takes some 4 MiB, which is less than a full batch of these; there must be no pause between rounds."""
     writer = host.writer()
     for record_id in frames(12):
         writer.append(exchange_frame(record_id, random.Random(record_id).randbytes(700_000), b""))
