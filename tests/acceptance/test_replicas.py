@@ -1,4 +1,7 @@
-"""Replicas on one PostgreSQL: whatever is killed, stopped or paused, each answer has one record, and one decides."""
+"""Replicas on one PostgreSQL: whatever is stopped or paused, each answer has one record, and one decides.
+
+Hosts that die are in `test_replicas_story.py`, hosts that are cut off in `test_replicas_cut.py`.
+"""
 
 from __future__ import annotations
 
@@ -64,37 +67,6 @@ async def fleet_of(
 
 async def until(fleet: Fleet, look: Callable[[], Any], what: str, limit_s: float = 60.0) -> Any:
     return await asyncio.to_thread(await_true, look, what, fleet.check, limit_s)
-
-
-async def test_a_killed_leader_is_followed_and_nothing_is_lost(
-    tmp_path: Path, postgres: PostgresServer, upstream: Upstream
-) -> None:
-    async with fleet_of(2, tmp_path, postgres, upstream.url) as fleet:
-        first, second = fleet.replicas
-        async with load_on(first.base_url, clients=2) as one, load_on(second.base_url, clients=2) as other:
-            await one.until(50)
-            (fence,) = fleet.query("select fence from leases")
-            killed = fleet.leader()
-            assert killed is not None
-            pid = killed.kill("controller")
-            began = time.monotonic()
-            await until(fleet, lambda: int(fleet.query("select fence from leases")[0]) > int(fence), "a new leader")
-            assert time.monotonic() - began < TAKEOVER_S
-            await asyncio.to_thread(killed.await_new, "controller", pid)
-            await other.until(50)
-        assert one.broken == other.broken == 0
-        await fleet.assert_nothing_lost(one, other)
-        seen = await until(fleet, lambda: _replicas(fleet, 2), "both replicas in the status of each")
-        assert sum(replica["leader"] for replica in seen) == 1
-        assert {replica["public"] for replica in seen} == {first.base_url, second.base_url}
-        assert first.data_dir.joinpath("keys.json").read_bytes() == second.data_dir.joinpath("keys.json").read_bytes()
-
-
-def _replicas(fleet: Fleet, count: int) -> list[dict[str, Any]] | None:
-    """What every replica says of all of them, once they agree on who is there and who leads."""
-    told = [fleet.status(replica).get("replicas", []) for replica in fleet.replicas]
-    agreed = all(len(seen) == count and sum(row["leader"] for row in seen) == 1 for seen in told)
-    return told[0] if agreed and all(row["alive"] for row in told[0]) else None
 
 
 async def test_traffic_goes_on_while_the_database_is_down(
@@ -183,6 +155,17 @@ async def test_an_order_given_to_a_follower_reaches_the_leader(
         await asyncio.to_thread(fleet.order, follower, "pause")
         await until(fleet, lambda: _agree(fleet, True), "both to say that the loop is paused")
         assert time.monotonic() - began < TAKEOVER_S
+        seen = await until(fleet, lambda: _replicas(fleet, 2), "both replicas in the status of each")
+        assert {replica["public"] for replica in seen} == {replica.base_url for replica in fleet.replicas}
+        rings = [replica.data_dir / "keys.json" for replica in fleet.replicas]
+        await until(fleet, lambda: rings[0].read_bytes() == rings[1].read_bytes(), "one key ring for both")
+
+
+def _replicas(fleet: Fleet, count: int) -> list[dict[str, Any]] | None:
+    """What every replica says of all of them, once they agree on who is there and who leads."""
+    told = [fleet.status(replica).get("replicas", []) for replica in fleet.replicas]
+    agreed = all(len(seen) == count and sum(row["leader"] for row in seen) == 1 for seen in told)
+    return told[0] if agreed and all(row["alive"] for row in told[0]) else None
 
 
 def _says(replica: RatchetProcess, store: str) -> bool:
