@@ -42,7 +42,7 @@ def _revision(connection: sa.Connection) -> str | None:
     return revision
 
 
-def _upgrade(connection: sa.Connection) -> None:
+def _upgrade(connection: sa.Connection, target: str = "head") -> None:
     from alembic import command  # late: an up-to-date store opens without it
     from alembic.config import Config
     from alembic.script import ScriptDirectory
@@ -57,4 +57,4 @@ def _upgrade(connection: sa.Connection) -> None:
             f"store: the database is at schema {revision}, this version knows {HEAD} at most; run the newer version, "
             "or restore the backup made before it"
         )
-    command.upgrade(config, "head")
+    command.upgrade(config, target)

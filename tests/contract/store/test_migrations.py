@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
@@ -12,9 +14,13 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 import proxy.store.migrate as migrate
-from proxy.clock import ManualClock
+from proxy.clock import ManualClock, SystemClock
+from proxy.store import partitions
+from proxy.store.engine import Database
 from proxy.store.schema import metadata
 from proxy.store.store import Store
+from proxy.store.values import IngestBatch
+from tests.harness.exchanges import exchange
 
 
 async def test_the_migrated_tables_are_those_of_the_schema(store: Store) -> None:
@@ -28,6 +34,41 @@ async def test_the_migrated_tables_are_those_of_the_schema(store: Store) -> None
 
 def not_a_partition(thing: object, name: str | None, kind: str, *_: object) -> bool:
     return not (name or "")[-8:].isdigit()
+
+
+def older_revisions() -> list[str]:
+    scripts = ScriptDirectory(str(Path(migrate.__file__).parent / "migrations"))
+    return [script.revision for script in scripts.walk_revisions() if script.revision != migrate.HEAD]
+
+
+@pytest.mark.parametrize("revision", older_revisions())
+async def test_a_store_is_brought_up_to_date_while_an_older_version_writes_to_it(store_url: str, revision: str) -> None:
+    clock = SystemClock()
+    database = Database.connect(store_url, clock=clock, pool_size=2, busy_timeout_s=30.0)
+    async with database.write() as connection:
+        await connection.run_sync(migrate._upgrade, revision)
+    await partitions.create_ahead(database)
+    old, written, finish = Store(database, clock), list[str](), asyncio.Event()
+
+    async def write() -> None:
+        rng, last = random.Random(1), False
+        while not last:
+            last = finish.is_set()
+            batch = tuple(exchange(int(clock.now() * 1e6), rng) for _ in range(20))
+            await old.apply(IngestBatch(writer="old", segment=1, offset=len(written) + 1, records=batch))
+            written.extend(record.id for record in batch)
+
+    writing = asyncio.create_task(write())
+    while len(written) < 100:
+        await asyncio.sleep(0.001)
+    new = await Store.open(store_url, clock=clock)
+    before = len(written)
+    finish.set()
+    await writing
+    assert len(written) > before, "the older version goes on"
+    assert {view.row.id async for view in new.iter_records()} == set(written)
+    await old.close()
+    await new.close()
 
 
 async def test_many_who_open_a_new_store_at_once_all_succeed(store_url: str, clock: ManualClock) -> None:
