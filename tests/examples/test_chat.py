@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from tests.harness.axe import barriers
 from tests.harness.chromium import open_browser, watched_page
 from tests.harness.programs import EXAMPLES, free_port, program
 from tests.harness.serve import RatchetProcess, await_true, request
@@ -128,6 +129,16 @@ def test_all_of_it_works_from_the_keyboard(browser: Browser, ratchet: RatchetPro
         expect(correction).to_be_hidden()
         expect(down).to_be_focused()
         await_vote(ratchet, record, feedback=-1, correction="Good morning!")
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1000), ("dark", 360)])
+def test_the_page_has_no_barrier_that_axe_knows(browser: Browser, chat_url: str, scheme: str, width: int) -> None:
+    with watched_page(browser, color_scheme=scheme, width=width) as page:
+        page.goto(chat_url)
+        say(page, "Hello")
+        page.get_by_role("button", name="Bad answer").click()
+        expect(page.get_by_label("What should it have said?")).to_be_visible()
+        assert barriers(page) == []
 
 
 def test_each_answer_has_thumbs_of_its_own(browser: Browser, ratchet: RatchetProcess, chat_url: str) -> None:

@@ -58,6 +58,7 @@
   });
   document.addEventListener("htmx:afterSettle", () => {
     tellTimes();
+    reachable();
     const chip = $("#phase");
     if (chip && chip.dataset.phase !== phase) {
       phase = chip.dataset.phase;
@@ -65,6 +66,20 @@
     }
     if ($("[data-order=done]")) send("tick");
   });
+
+  // Tables that are wider than their card: a keyboard can scroll them, and a screen reader knows what they are.
+  function reachable() {
+    for (const box of all(".scroll")) {
+      const wide = box.scrollWidth > box.clientWidth && !$("a, button, input, summary", box);
+      if (wide) {
+        box.tabIndex = 0;
+        box.setAttribute("role", "group");
+        box.setAttribute("aria-label", $("caption", box)?.textContent || "Table");
+      } else for (const name of ["tabindex", "role", "aria-label"]) box.removeAttribute(name);
+    }
+  }
+  addEventListener("resize", reachable);
+  document.addEventListener("toggle", reachable, true);
 
   // Orders: one dialog for all of them; the reason is required, who asked is remembered here.
   const dialog = $("#order");
@@ -114,4 +129,5 @@
   });
 
   tellTimes();
+  reachable();
 })();

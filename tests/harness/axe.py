@@ -1,0 +1,24 @@
+"""axe-core in a page: what a screen reader, a keyboard or weak eyes stumble over, as far as a machine can tell."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from typing import Any, Final
+
+from playwright.sync_api import Page
+
+__all__ = ["barriers"]
+
+_RULES: Final = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+
+
+def barriers(page: Page) -> list[str]:
+    """One line per violation: the rule, how bad, where, and what would mend it."""
+    if page.evaluate("typeof axe") == "undefined":
+        page.evaluate((files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8"))
+    found: dict[str, Any] = page.evaluate("rules => axe.run(document, {runOnly: rules})", list(_RULES))
+    return [
+        f"{rule['id']} ({rule['impact']}): {node['html'][:120]} — {' '.join(node['failureSummary'].split())}"
+        for rule in found["violations"]
+        for node in rule["nodes"]
+    ]
