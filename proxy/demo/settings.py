@@ -52,11 +52,15 @@ holdout_share = 0.1
 [ab_test_config]
 initial_challenger_traffic = 0.3
 min_duration_hours = 0.001              # 3.6 s
-max_duration_hours = 0.05               # 3 min
+max_duration_hours = 0.25               # 15 min: a slow machine may take its time
+min_effective_users = 30                # before "no gain" may be said; harm is said after five, so it comes first
 quality_weight = 0.4                    # refusals, seen by the heuristic scorer
 feedback_weight = 0.6                   # thumbs
 latency_weight = 0.0                    # every model is paced alike: nothing to weigh
 watch_hours = 0.0008                    # 3 s
+
+[ab_test_config.guardrails]
+max_slow_increase = 0.3                 # a laptop that is busy elsewhere for these 3 s is no slower model
 
 [trainer]
 kind = "callable"

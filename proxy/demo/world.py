@@ -1,6 +1,6 @@
 """The demo's world: what customers of a web shop ask, in how many words, and what the right answer is.
 
-The model's handbook (`handbook()`) holds four ways of asking each question. Customers know ten, make typing
+The model's handbook (`handbook()`) holds three ways of asking each question. Customers know ten, make typing
 errors and add chatter, so a model that only read the handbook is often lost: there is something to learn.
 """
 
@@ -14,7 +14,7 @@ __all__ = ["REFUSAL", "TOPICS", "Question", "Topic", "ask", "handbook", "topic_o
 
 REFUSAL = "I'm sorry, but I can't help with that. Could you say it in other words?"
 
-_HANDBOOK_ASKS = 4
+_HANDBOOK_ASKS = 3
 _TYPO_RATE = 0.12
 _OPENINGS = ("", "", "", "hi, ", "hello there, ", "hey ", "good morning, ", "quick question: ", "um, ")
 _CLOSINGS = ("", "", "", "", " please", " thanks", " asap", "?", "??", " :(", " - anyone there?")
@@ -29,7 +29,7 @@ class Topic:
     answer: str
     """What a good answer says."""
     asks: tuple[str, ...]
-    """Ways to ask; the first four are in the handbook."""
+    """Ways to ask; the first three are in the handbook."""
 
 
 @dataclass(frozen=True, slots=True)
