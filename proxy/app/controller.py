@@ -19,6 +19,7 @@ from typing import Any, Final
 import uvloop
 
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
+from proxy.app.housekeeping import Housekeeping
 from proxy.app.learning import Learning
 from proxy.app.lifeline import Told
 from proxy.app.logs import configure_logging
@@ -250,13 +251,11 @@ class Controller:
                 _log.error("the key ring cannot be shared: %s", exc)
 
     async def _prune(self, store: Store) -> None:
-        """Forget what is too old or too much."""
+        """Archive what is finished, forget what is too old or too much."""
+        housekeeping = Housekeeping(self._config.store, store, self._clock)
         while True:
             await asyncio.sleep(self._config.store.retention.interval_seconds)
-            pruned = await store.prune(self._config.store.retention)
-            if pruned.bodies or pruned.records:
-                _log.info("retention (%s): %d bodies, %d records, %d votes dropped",
-                          pruned.reason, pruned.bodies, pruned.records, pruned.votes)  # fmt: skip
+            await housekeeping.run_once()
 
     async def _flush(self, ingestor: Ingestor, told: Told) -> None:
         """Store what workers wrote to the end. Where the supervisor was killed, they are only now draining."""

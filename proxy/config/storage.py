@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-__all__ = ["RetentionConfig", "StoreConfig"]
+__all__ = ["ArchiveConfig", "RetentionConfig", "StoreConfig"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +22,16 @@ class RetentionConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveConfig:
+    """Finished days (UTC) are written here as Parquet files, and retention drops nothing that is not written yet."""
+
+    url: str | None = None
+    """Folder, or URL that fsspec knows, like s3://bucket/ratchet. Needs ratchet-proxy[archive]. None: no archive."""
+    settle_hours: float = 1.0
+    """A day is finished so long after its end: by then the spools have been read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreConfig:
     """The database."""
 
@@ -36,3 +46,4 @@ class StoreConfig:
     ingest_interval_seconds: float = 0.25
     """Longest wait of a record in the spool while the store is up."""
     retention: RetentionConfig = field(default_factory=RetentionConfig)
+    archive: ArchiveConfig = field(default_factory=ArchiveConfig)

@@ -2,11 +2,14 @@
 
 PostgreSQL drops whole days. SQLite deletes a thousand rows a transaction, in key order, so that ingest gets its turn
 in between, and then gives freed pages back to the file system a few at a time. Nothing here ever runs long.
+
+Where there is an archive, only whole days go, from the oldest on, and none before the archive has it and the day after
+it: a block of bodies may begin before midnight and end behind it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -16,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from proxy.clock import Clock
 from proxy.config.storage import RetentionConfig
 from proxy.store import partitions
+from proxy.store.days import Days
 from proxy.store.engine import Database
 from proxy.store.keys import block_floor, day_of, id_floor, id_of_block, id_time_us
 from proxy.store.partitions import DAY_S
@@ -37,7 +41,10 @@ from proxy.store.schema import (
 )
 from proxy.store.values import Pruned
 
-__all__ = ["ALIAS_SLICES", "alias_slices", "prune"]
+__all__ = ["ALIAS_SLICES", "Archived", "alias_slices", "prune"]
+
+Archived = Callable[[int], Awaitable[bool]]
+"""Whether the archive has all that the store has of a day (counted from the Unix epoch)."""
 
 _CHUNK: Final = 1000
 _CHUNK_BLOCKS: Final = 32
@@ -59,21 +66,23 @@ class _Tally:
     reason: Literal["age", "size", "nothing"] = "nothing"
 
 
-async def prune(db: Database, clock: Clock, config: RetentionConfig) -> Pruned:
-    """One pass. Safe to stop anywhere: the next one goes on."""
+async def prune(db: Database, clock: Clock, config: RetentionConfig, archived: Archived | None = None) -> Pruned:
+    """One pass. Safe to stop anywhere: the next one goes on. `archived`: asked before a day goes; None: no archive."""
     now = clock.now()
     tally = _Tally()
     if config.bodies_days > 0:
-        await _drop_bodies(db, _days_ago(now, config.bodies_days), tally)
+        before = await _droppable(db, bodies, _days_ago(now, config.bodies_days), archived)
+        await _drop_bodies(db, before, tally)
     if config.records_days > 0:
-        await _drop_records(db, _days_ago(now, config.records_days), tally)
+        before = await _droppable(db, records, _days_ago(now, config.records_days), archived)
+        await _drop_records(db, before, tally)
         await _drop_sums(db, int(now - config.records_days * DAY_S))
         await _drop_user_stats(db, int((now - config.records_days * DAY_S) * 1e6))
     await _drop_leftovers(db, now)
     if tally.bodies or tally.records:
         tally.reason = "age"
     if config.max_bytes > 0:
-        await _shrink(db, config.max_bytes, now, tally)
+        await _shrink(db, config.max_bytes, now, tally, archived)
     await _give_back(db)
     await partitions.create_ahead(db)
     return Pruned(bodies=tally.bodies, records=tally.records, votes=tally.votes, reason=tally.reason)
@@ -88,6 +97,29 @@ def alias_slices() -> Iterable[sa.ColumnElement[bool]]:
 
 def _days_ago(now: float, days: float) -> str:
     return id_floor(int((now - days * DAY_S) * 1e6))
+
+
+async def _droppable(db: Database, table: sa.Table, before: str, archived: Archived | None) -> str:
+    """`before`, or the start of an earlier day where the archive does not have everything up to there."""
+    if archived is None:
+        return before
+    days = Days(db)
+    day = await _oldest_day(db, table)
+    while day is not None and day <= day_of(before):
+        if not await archived(day):
+            return min(before, _day_start(day - 1))
+        day = await days.next(day + 1)
+    return _day_start(day_of(before))
+
+
+async def _oldest_day(db: Database, table: sa.Table) -> int | None:
+    """The day of the first row."""
+    key = bodies.c.block if table is bodies else records.c.id
+    async with db.read() as connection:
+        first = (await connection.scalars(sa.select(key).order_by(key).limit(1))).first()
+    if first is None:
+        return None
+    return day_of(id_of_block(first) if table is bodies else first)
 
 
 async def _drop_bodies(db: Database, before: str, tally: _Tally) -> None:
@@ -188,15 +220,26 @@ async def _drop_leftovers(db: Database, now: float) -> None:
         await connection.execute(sa.delete(deleted_users).where(deleted_users.c.at_us < waited))
 
 
-async def _shrink(db: Database, max_bytes: int, now: float, tally: _Tally) -> None:
+async def _shrink(db: Database, max_bytes: int, now: float, tally: _Tally, archived: Archived | None) -> None:
     """Drop the oldest bodies, then the oldest records, until the database fits. PostgreSQL keeps today's."""
     for table, drop in ((bodies, _drop_bodies), (records, _drop_records)):
         while await _used(db) > max_bytes:
             before = await _after_oldest(db, table, now)
+            if before is not None and archived is not None:
+                before = await _next_archived(db, table, now, archived)
             if before is None:
                 break
             await drop(db, before, tally)
             tally.reason = "size"
+
+
+async def _next_archived(db: Database, table: sa.Table, now: float, archived: Archived) -> str | None:
+    """The end of the oldest day of `table`; None where that may not go."""
+    day = await _oldest_day(db, table)
+    if day is None or day >= int(now) // DAY_S:
+        return None
+    end = _day_start(day + 1)
+    return end if await _droppable(db, table, end, archived) == end else None
 
 
 async def _after_oldest(db: Database, table: sa.Table, now: float) -> str | None:

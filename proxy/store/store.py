@@ -7,7 +7,7 @@ database is locked, full, down or restarting, raises TemporaryError: nothing was
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Self
 
 from policies.experiment import ArmStats
@@ -214,9 +214,13 @@ class Store:
 
     # Keeping and forgetting
 
-    async def prune(self, config: RetentionConfig) -> Pruned:
-        """One retention pass in small transactions (SQLite) or by dropping days (PostgreSQL)."""
-        return await retention.prune(self._db, self._clock, config)
+    async def prune(self, config: RetentionConfig, archived: Callable[[int], Awaitable[bool]] | None = None) -> Pruned:
+        """One retention pass in small transactions (SQLite) or by dropping days (PostgreSQL).
+
+        `archived`, where given, says of a day (counted from the Unix epoch) whether the archive has all of it: what it
+        does not have is kept, whatever its age and the size of the database.
+        """
+        return await retention.prune(self._db, self._clock, config, archived)
 
     async def delete_user(self, user_hash: int) -> Deleted:
         """Remove a user's rows everywhere, also those still in a spool, and say which models were trained on them."""

@@ -81,9 +81,24 @@ class Archiver:
         finally:
             await self._store.leases.release(lease)
 
+    async def holds(self, day: int) -> bool:
+        """Whether everything that the store has of `day` is archived. Raises TemporaryError as `run` does."""
+        counts = await self._store.days.counts(day)
+        if not counts.records:
+            return True
+        manifest = await asyncio.to_thread(self._place.manifest, date_of(day))
+        if manifest is None:
+            return False
+        return not counts.grew_since(DayCounts(records=manifest.store_records, votes=manifest.store_votes))
+
+    @property
+    def unfinished_day(self) -> int:
+        """The first day (counted from the Unix epoch) that a pass would leave alone now."""
+        return int((self._clock.now() - self._settle_s) // DAY_S)
+
     async def _days(self) -> list[int]:
         """Finished days in the store, and those archived."""
-        end = int((self._clock.now() - self._settle_s) // DAY_S)
+        end = self.unfinished_day
         dates = await asyncio.to_thread(self._place.dates)
         days = {int(datetime.fromisoformat(date).replace(tzinfo=UTC).timestamp()) // DAY_S for date in dates}
         day = await self._store.days.next(0)
