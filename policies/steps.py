@@ -133,10 +133,10 @@ def _training(look: Look) -> Step:
     match run.status:
         case RunStatus.NOT_STARTED:
             return Step(
-                reasons=(f"run {run.id} has its data ({run.samples} samples)",), action=StartTraining(run_id=run.id)
+                reasons=(f"{run.id} has its data ({run.samples} samples)",), action=StartTraining(run_id=run.id)
             )
         case RunStatus.SUCCEEDED:
-            return Step(reasons=(f"run {run.id} has returned a model",), action=AcceptModel(run_id=run.id))
+            return Step(reasons=(f"{run.id} has returned a model",), action=AcceptModel(run_id=run.id))
         case RunStatus.FAILED:
             reason = run.message or "the trainer gave no reason"
         case RunStatus.LOST:
@@ -149,7 +149,7 @@ def _training(look: Look) -> Step:
             reason = f"it took longer than {span(rules.training_timeout_s)} (trainer.timeout_seconds)"
         case _:
             assert_never(run.status)
-    return Step(reasons=(f"run {run.id} failed: {reason}",), action=FailRun(run_id=run.id, reason=reason))
+    return Step(reasons=(f"{run.id} failed: {reason}",), action=FailRun(run_id=run.id, reason=reason))
 
 
 def _deploying(look: Look) -> Step:
@@ -159,16 +159,16 @@ def _deploying(look: Look) -> Step:
     if model.failed is not None:
         return _abandon(model, model.failed)
     if not model.deployed:
-        return Step(reasons=(f"model {model.name} is ready to be deployed",), action=StartDeployment(model_id=model.id))
+        return Step(reasons=(f"{model.name} is ready to be deployed",), action=StartDeployment(model_id=model.id))
     if model.ready and rules.enable_ab_testing:
         share = rules.ab_test.initial_challenger_traffic
         return Step(
-            reasons=(f"model {model.name} answers; {wording.share(share)} of the users go to it",),
+            reasons=(f"{model.name} answers; {wording.share(share)} of the users go to it",),
             action=StartExperiment(model_id=model.id, share=share),
         )
     if model.ready:
         return Step(
-            reasons=(f"model {model.name} answers, and A/B testing is off (enable_ab_testing = false)",),
+            reasons=(f"{model.name} answers, and A/B testing is off (enable_ab_testing = false)",),
             action=BeginPromotion(model_id=model.id, experiment_id=None),
         )
     if look.phase_s > rules.ready_timeout_s:
@@ -249,7 +249,7 @@ def _lost(reason: str) -> Step:
 
 def _abandon(model: ModelView, reason: str) -> Step:
     return Step(
-        reasons=(f"model {model.name} cannot be deployed: {reason}",),
+        reasons=(f"{model.name} cannot be deployed: {reason}",),
         action=AbandonModel(model_id=model.id, reason=reason),
     )
 

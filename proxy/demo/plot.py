@@ -14,6 +14,8 @@ __all__ = ["Mark", "draw", "smoothed"]
 _COLOURS = {"champion": "#2563eb", "challenger": "#d97706"}
 _STYLES = {"retrain": ("#6b7280", ":"), "promoted": ("#15803d", "-"), "sent back": ("#b91c1c", "-")}
 _SMOOTHING_S = 3
+_LEAST = 10
+"""Answers behind a point: fewer only make it jump."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +28,12 @@ class Mark:
 
 
 def smoothed(windows: Sequence[Window], arm: str) -> list[tuple[float, float | None]]:
-    """(seconds, accuracy over the last few windows) of an arm; None where it had no traffic."""
+    """(seconds, accuracy over the last few windows) of an arm; None where it had hardly any traffic."""
     points: list[tuple[float, float | None]] = []
     for index, window in enumerate(windows):
         near = [w for w in windows[max(0, index - _SMOOTHING_S + 1) : index + 1] if arm in w.asked]
         asked = sum(w.asked[arm] for w in near)
-        current = arm in window.asked and asked > 0
+        current = arm in window.asked and asked >= _LEAST
         points.append((window.at_s, sum(w.right.get(arm, 0) for w in near) / asked if current else None))
     return points
 

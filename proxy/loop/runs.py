@@ -139,7 +139,7 @@ class Runs:
             detail={"result": result},
         )
         await self.datasets.discard(run.id)
-        reason = f"run {run.id} returned model {model.name}"
+        reason = f"{run.id} returned {model.name}"
         totals = count(now.state.totals, "retrains")
         state = changed(now, Event.TRAINED, reason, challenger_id=model.id, totals=totals, failures_in_a_row=0)
         run = replace(run, state="trained", ended_us=now.at_us, result=result)
@@ -149,7 +149,7 @@ class Runs:
         """Stop what may still run; the data is kept, and the samples count again for the next trigger."""
         run = _run(now)
         await self._stop(run)
-        reason = f"run {run.id} failed: {action.reason}"
+        reason = f"{run.id} failed: {action.reason}"
         state = changed(
             now,
             Event.TRAINING_FAILED,
@@ -170,7 +170,7 @@ class Runs:
             await self._stop(run)
         if model is not None and "handle" in model.detail:
             await self.deployer.retire(dict(model.detail["handle"]))
-        reason = f"run {run.id} was cancelled: {now.reason}"
+        reason = f"{run.id} was cancelled: {now.reason}"
         state = changed(now, Event.RUN_CANCELLED, reason, run_id=None, challenger_id=None)
         run = replace(run, state="cancelled", ended_us=now.at_us, error="cancelled by a person")
         models = () if model is None else (replace(model, state=ModelState.FAILED, retired_us=now.at_us),)

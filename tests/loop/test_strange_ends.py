@@ -78,7 +78,7 @@ async def test_a_training_that_fails_keeps_its_data_and_backs_off(tmp_path: Path
         world.trainer.outcome = Failed(reason="the training returned an empty result; it needs a model_path")
         assert actions(await settle(loop)) == ["FailRun"]
         run = (await store.runs.list())[0]
-        assert await phase_of(loop) == ("idle", f"run {run.id} failed: {world.trainer.outcome.reason}")
+        assert await phase_of(loop) == ("idle", f"{run.id} failed: {world.trainer.outcome.reason}")
         assert (tmp_path / "training" / run.id / "data.jsonl").exists()
         world.trainer.outcome = None
         assert actions(await settle(loop)) == []

@@ -90,6 +90,8 @@ def _seconds(value: float | None) -> str:
     """A duration in the unit that fits."""
     if value is None:
         return UNKNOWN
+    if value == 0:
+        return "0 s"
     for limit, factor, unit in ((0.001, 1e6, "µs"), (1.0, 1e3, "ms"), (120.0, 1, "s"), (7200.0, 1 / 60, "min")):
         if value < limit:
             return f"{value * factor:.3g} {unit}" if value * factor < 100 else f"{value * factor:.0f} {unit}"
