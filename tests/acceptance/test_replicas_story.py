@@ -121,6 +121,7 @@ async def told(directory: Path) -> AsyncIterator[tuple[Fleet, Farm]]:
                 "trainer": {"kind": "http", "url": f"{services}/train", "poll_seconds": 0.2},
                 "deployer": {"kind": "http", "url": f"{services}/deploy"},
             }
+            rules["ab_test_config"]["initial_challenger_traffic"] = 0.3  # with few users the evidence takes longer
             fleet = Fleet(directory, server, len(CLOCKS), champion=champion, settings=rules, network=network,
                           clocks=CLOCKS)  # fmt: skip
             try:

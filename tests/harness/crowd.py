@@ -17,6 +17,7 @@ from proxy.demo.world import ask, topic_of
 __all__ = ["Crowd", "crowd_at"]
 
 _AT_ONCE = 64
+_PATIENCE_S = 45.0
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Crowd:
         """Until cancelled."""
         began, asked = time.monotonic(), 0
         turns: set[asyncio.Task[None]] = set()
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_PATIENCE_S)) as session:
             try:
                 while True:
                     while len(turns) < _AT_ONCE and asked < (time.monotonic() - began) * self.rate:
@@ -82,16 +83,24 @@ class Crowd:
     async def _post(
         self, session: aiohttp.ClientSession, urls: Sequence[str], path: str, body: Any, headers: dict[str, str]
     ) -> tuple[int, Any, str] | None:
-        """Status, document and record id of the first host that answers, as from behind a load balancer."""
+        """Status, document and record id of the first host that answers, as from behind a load balancer.
+
+        A host that has just started serves before it takes votes, and says so (503): they go to the next one.
+        """
+        last = None
         for url in urls:
             self.sent += path != "/-/feedback"
             try:
                 async with session.post(f"{url}{path}", json=body, headers=headers) as response:
                     record_id = response.headers.get("x-ratchet-record-id", "")
-                    return response.status, await response.json(content_type=None), record_id
+                    last = response.status, await response.json(content_type=None), record_id
+                    if response.status != 503 or path != "/-/feedback":
+                        return last
+            except TimeoutError:
+                return 0, f"no answer from {url}{path} within {_PATIENCE_S:g} s", ""
             except (aiohttp.ClientError, ConnectionError):
                 self.broken += 1
-        return None
+        return last
 
 
 @contextlib.asynccontextmanager
@@ -103,4 +112,5 @@ async def crowd_at(urls: Sequence[str], *, users: int, rate: float) -> AsyncIter
         yield crowd
     finally:
         asking.cancel()
-        await asyncio.gather(asking, return_exceptions=True)
+        with contextlib.suppress(asyncio.CancelledError):
+            await asking
