@@ -2,9 +2,10 @@
 
     python -m tests.bench.store [--records N] [--queries] [--only sqlite|postgresql]
 
-Prints a table and one JSON line. The rate is measured twice: by the clock, and by this process's CPU time, which a
-busy machine does not distort. `--queries` asks for at least 1,000,000 records to say something about the promise of
-100 ms.
+Prints a table and one JSON line. Rates and queries are measured twice: by the clock, and by this process's CPU time,
+which a busy machine distorts less (SQLite works in this process, PostgreSQL does not). `--queries` asks for at least
+1,000,000 records to say something about the promise of 100 ms: every list of the console, also with the worst
+combinations of filters, and everything that a tick of the loop asks for.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ import asyncio
 import random
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import orjson
 
@@ -29,7 +34,8 @@ from tests.harness.exchanges import exchanges, new_id, vote
 from tests.harness.postgres import find_binaries, running_postgres
 
 BATCH = 500
-DAY_US = 86_400_000_000
+HOUR_US = 3_600_000_000
+DAY_US = 24 * HOUR_US
 TEMPLATES = 5000
 
 
@@ -103,38 +109,88 @@ async def fill(store: Store, traffic: Traffic) -> dict[str, float]:
     }
 
 
-async def time_queries(store: Store, traffic: Traffic) -> dict[str, float]:
-    """Slowest of five, milliseconds, for each thing that the console and a tick ask for."""
-    end_us = traffic.start_us + traffic.records * traffic.step_us
+Questions = dict[str, Callable[[], Awaitable[object]]]
+
+
+async def console_questions(store: Store, end_us: int) -> Questions:
+    """What the pages of the console and the API ask for."""
     newest = (await store.list_records(RecordFilter(), limit=1)).rows[0]
-    user = newest.user_hash
-    questions: dict[str, Callable[[], Awaitable[object]]] = {
-        "newest page": lambda: store.list_records(RecordFilter()),
-        "page of a user": lambda: store.list_records(RecordFilter(user_hash=user)),
-        "page of errors": lambda: store.list_records(RecordFilter(status=5)),
-        "page of thumbs down": lambda: store.list_records(RecordFilter(max_feedback=-1.0)),
-        "page of a rare kind": lambda: store.list_records(RecordFilter(kind="kserve")),
-        "text search": lambda: store.list_records(RecordFilter(text="no such words")),
+    busiest = Counter(row.user_hash for row in (await store.list_records(RecordFilter(), limit=1000)).rows)
+    [(user, _)] = busiest.most_common(1)
+    filters = {
+        "newest page": RecordFilter(),
+        "page of a user": RecordFilter(user_hash=user),
+        "page of a user's errors": RecordFilter(user_hash=user, status=5),
+        "page of errors": RecordFilter(status=5),
+        "page of a status that is not": RecordFilter(status=404),
+        "page of an arm": RecordFilter(arm=Arm.CHALLENGER),
+        "page of a model that is not": RecordFilter(model_id=99),
+        "page of a kind that is not": RecordFilter(kind="kserve"),
+        "page of low scores": RecordFilter(max_quality=0.1),
+        "page of thumbs down": RecordFilter(max_feedback=-1.0),
+        "page of a day long ago": RecordFilter(until_us=end_us - 7 * DAY_US, arm=Arm.CHALLENGER),
+        "text search": RecordFilter(text="no such words"),
+        "text search in a user": RecordFilter(user_hash=user, text="no such words"),
+        "text search in errors": RecordFilter(status=5, text="no such words"),
+    }
+    lists: Questions = {name: partial(store.list_records, wanted) for name, wanted in filters.items()}
+    return lists | {
         "one record": lambda: store.get_record(newest.id),
-        "samples since 3 days": lambda: store.count_quality_samples(end_us - 3 * DAY_US - 1_234_567, 0.7),
-        "quality of a day": lambda: store.quality_window(end_us - DAY_US, end_us),
-        "users of an hour": lambda: store.user_hour_means(end_us // 3_600_000_000 * 3_600_000_000 - 3_600_000_000),
-        "p95 of 7 days": lambda: store.duration_quantile(1, end_us - 7 * DAY_US, 0.95),
+        "one record by alias": lambda: store.get_record("chatcmpl-unknown"),
+        "traffic of an hour by minute": lambda: store.traffic(end_us - HOUR_US, end_us, 60),
         "traffic of a day by 5 min": lambda: store.traffic(end_us - DAY_US, end_us, 300),
         "traffic of 20 days by hour": lambda: store.traffic(end_us - 20 * DAY_US, end_us, 3600),
+        "history": lambda: store.journal.recent(),
         "totals of everything": lambda: store.totals(),
-        "arms of the experiment": lambda: store.arm_stats(1, 1),
         "size": lambda: store.size(),
     }
-    slowest = {}
-    for name, ask in questions.items():
-        times = []
-        for _ in range(5):
-            started = time.perf_counter()
+
+
+def tick_questions(store: Store, end_us: int) -> Questions:
+    """What a tick of the loop, ingest and housekeeping ask for."""
+    hour_us = end_us // HOUR_US * HOUR_US - HOUR_US
+
+    async def samples() -> None:
+        async for number, _ in _numbered(store.iter_samples(newest_first=True)):
+            if number == 500:
+                break
+
+    return {
+        "samples ever": lambda: store.count_quality_samples(0, 0.7),
+        "samples since 3 days": lambda: store.count_quality_samples(end_us - 3 * DAY_US - 1_234_567, 0.7),
+        "quality of a day": lambda: store.quality_window(end_us - DAY_US, end_us),
+        "quality of 28 days": lambda: store.quality_window(end_us - 28 * DAY_US, end_us),
+        "votes of a day": lambda: store.feedback_window(end_us - DAY_US, end_us),
+        "users of an hour": lambda: store.user_hour_means(hour_us),
+        "p95 of 7 days": lambda: store.duration_quantile(1, end_us - 7 * DAY_US, 0.95),
+        "arms of the experiment": lambda: store.arm_stats(1, 1),
+        "state of the loop": lambda: store.state.all(),
+        "500 samples for a dataset": samples,
+        "parked votes": lambda: store.join_parked(),
+        "counts of a day": lambda: store.days.counts(end_us // DAY_US - 1),
+    }
+
+
+async def _numbered(samples: AsyncIterator[Any]) -> AsyncIterator[tuple[int, Any]]:
+    number = 0
+    async for sample in samples:
+        number += 1
+        yield number, sample
+
+
+async def time_queries(store: Store, traffic: Traffic) -> dict[str, dict[str, float]]:
+    """Milliseconds of each question: the median of seven by the clock, the slowest, and the median of CPU time."""
+    end_us = traffic.start_us + traffic.records * traffic.step_us
+    found = {}
+    for name, ask in {**await console_questions(store, end_us), **tick_questions(store, end_us)}.items():
+        wall, cpu = [], []
+        for _ in range(7):
+            started, used = time.perf_counter(), time.process_time()
             await ask()
-            times.append(time.perf_counter() - started)
-        slowest[name] = max(times) * 1e3
-    return slowest
+            wall.append((time.perf_counter() - started) * 1e3)
+            cpu.append((time.process_time() - used) * 1e3)
+        found[name] = {"median": median(wall), "slowest": max(wall), "cpu": median(cpu)}
+    return found
 
 
 async def measure(url: str, records: int, queries: bool) -> dict[str, object]:
@@ -153,8 +209,9 @@ def show(result: dict[str, object]) -> None:
     for name, value in result.items():
         if isinstance(value, float):
             print(f"  {name:28} {value:10,.1f}")
-    for name, value in dict(result.get("queries_ms", {})).items():  # type: ignore[call-overload]
-        print(f"  {name:28} {value:10,.1f} ms")
+    queries: dict[str, dict[str, float]] = result.get("queries_ms", {})  # type: ignore[assignment]
+    for name, took in queries.items():
+        print(f"  {name:28} {took['median']:8,.1f} ms, slowest {took['slowest']:8,.1f}, CPU {took['cpu']:8,.1f}")
     print(orjson.dumps(result).decode())
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 
+from policies.records import Outcome
 from proxy.clock import ManualClock
-from proxy.store.records import _SCANNED_BLOCKS
+from proxy.store.records import _SCANNED_BLOCKS, _indexed
 from proxy.store.store import Store
 from proxy.store.values import IngestBatch, NewRecord, RecordFilter
 from tests.harness.exchanges import exchange
@@ -51,3 +52,11 @@ async def test_neighbours_share_a_block_and_are_found_at_once(store: Store, cloc
     several[5] = saying(several[5], "a green door")
     await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(several)))
     assert await pages(store, RecordFilter(text="green DOOR")) == [([several[5].id], None)]
+
+
+def test_what_went_wrong_is_asked_for_as_its_index_has_it() -> None:
+    """A partial index is only used where its condition is recognised; numbers sent as parameters are not."""
+    for wanted in (RecordFilter(status=404), RecordFilter(status=5), RecordFilter(outcome=Outcome.TIMEOUT)):
+        [condition] = _indexed(wanted)
+        assert condition.compile().params == {}
+    assert _indexed(RecordFilter(status=200)) == []
