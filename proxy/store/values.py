@@ -12,6 +12,7 @@ from enum import IntFlag
 from typing import Literal
 
 from policies.records import Arm, Outcome, StickySource
+from proxy.store.keys import id_time_us
 
 __all__ = [
     "Applied",
@@ -264,6 +265,11 @@ class Page:
     cursor: str | None
     """Hand back to go on; None at the end. A page may be short, even empty, and still have one: each call looks at a
     bounded number of rows."""
+
+    @property
+    def searched_to_us(self) -> int | None:
+        """How far back this page has looked, Unix µs; None where it came to the end of the records."""
+        return id_time_us(self.cursor) if self.cursor is not None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

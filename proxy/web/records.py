@@ -14,7 +14,7 @@ from proxy.ids import ForgedIdError, KeyRing, RecordIds
 from proxy.store.keys import is_record_id
 from proxy.store.store import Store
 from proxy.store.values import RecordView
-from proxy.web.documents import parse_filter, record_document, row_document
+from proxy.web.documents import iso, parse_filter, record_document, row_document
 from proxy.web.responses import ApiError, JsonResponse
 
 __all__ = ["MAX_LIMIT", "RecordsApi", "find_record"]
@@ -36,7 +36,10 @@ class RecordsApi:
         return [Route("/api/records", self.list), Route("/api/records/{id}", self.show)]
 
     async def list(self, request: Request) -> Response:
-        """A page of records, newest first: {"records": […], "cursor": …}; hand the cursor back to go on."""
+        """A page of records, newest first: {"records": […], "cursor": …, "searched_to": …}.
+
+        Hand the cursor back to go on, from the instant `searched_to` backwards; both are null at the end.
+        """
         params = dict(request.query_params)
         cursor, limit = params.pop("cursor", None), params.pop("limit", "50")
         if not limit.isdecimal() or not 0 < int(limit) <= MAX_LIMIT:
@@ -51,7 +54,8 @@ class RecordsApi:
         except ValueError as exc:
             raise ApiError(400, str(exc), field=str(exc).partition(":")[0]) from exc
         rows = [row_document(row, self._ids) for row in page.rows]
-        return JsonResponse({"records": rows, "cursor": page.cursor})
+        searched_to = iso(page.searched_to_us) if page.searched_to_us is not None else None
+        return JsonResponse({"records": rows, "cursor": page.cursor, "searched_to": searched_to})
 
     async def show(self, request: Request) -> Response:
         """One record by its id, its signed id, or another name of it (provider's or client-chosen id)."""

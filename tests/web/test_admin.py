@@ -223,7 +223,10 @@ async def test_records_are_listed_filtered_and_paged(install: Install) -> None:
         assert await ids("?model=champion&arm=champion&status=2xx&outcome=ok&kind=chat&text=65816") == newest
         assert await ids("?arm=challenger") == []
         _, page = await get(client, "/api/records?limit=2")
+        assert page["searched_to"] == page["records"][-1]["created_at"], "as far back as the page has looked"
         assert await ids(f"?limit=2&cursor={page['cursor']}") == newest[2:]
+        _, rest = await get(client, f"/api/records?limit=2&cursor={page['cursor']}")
+        assert (rest["cursor"], rest["searched_to"]) == (None, None)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from policies.records import Arm, Outcome
 from proxy.store.keys import is_record_id
 from proxy.store.values import RecordFilter
 from proxy.web.console.page import Console
-from proxy.web.documents import parse_filter, record_document, row_document
+from proxy.web.documents import iso, parse_filter, record_document, row_document
 from proxy.web.records import find_record
 from proxy.web.responses import ApiError
 
@@ -58,6 +58,7 @@ class _Pages:
             "first_page": cursor is None,
             "rows": [],
             "older": None,
+            "searched_to": None,
             "newest": f"/records?{urlencode(fields)}",
             "mistake": None,
         }
@@ -69,7 +70,8 @@ class _Pages:
         except ValueError as exc:
             return await self._console.render(request, "records.html", context | {"mistake": str(exc)}, status_code=400)
         context["rows"] = [row_document(row, self._console.ids) for row in page.rows]
-        if page.cursor:
+        if page.cursor and page.searched_to_us is not None:
+            context["searched_to"] = iso(page.searched_to_us)
             context["older"] = f"/records?{urlencode({**fields, 'cursor': page.cursor})}"
         return await self._console.render(request, "records.html", context)
 
