@@ -14,7 +14,7 @@ __all__ = ["Mark", "draw", "smoothed"]
 _COLOURS = {"champion": "#2563eb", "challenger": "#d97706"}
 _STYLES = {"retrain": ("#6b7280", ":"), "promoted": ("#15803d", "-"), "sent back": ("#b91c1c", "-")}
 _SMOOTHING_S = 3
-_LEAST = 10
+_LEAST = 5
 """Answers behind a point: fewer only make it jump."""
 
 
@@ -49,10 +49,10 @@ def draw(windows: Sequence[Window], marks: Sequence[Mark], path: Path) -> None:
     for arm, colour in _COLOURS.items():
         points = smoothed(windows, arm)
         values = [float("nan") if value is None else 100 * value for _, value in points]
-        axes.plot([at for at, _ in points], values, color=colour, linewidth=2, label=arm)
+        axes.plot([at for at, _ in points], values, color=colour, linewidth=2, marker=".", label=arm)
     for number, mark in enumerate(marks):
         _draw_mark(axes, mark, number)
-    axes.set(xlabel="seconds", ylabel="answers that were right, %", ylim=(0, 105))
+    axes.set(xlabel="seconds", ylabel="answers that were right, %", ylim=(0, 118), yticks=range(0, 101, 20))
     axes.set_title(
         "A model that improves itself: truth as the customers know it, which Ratchet never sees", fontsize=11
     )
@@ -69,7 +69,7 @@ def _draw_mark(axes: Any, mark: Mark, number: int) -> None:
     axes.axvline(mark.at_s, color=colour, linestyle=style, linewidth=1.2, alpha=0.8)
     axes.annotate(
         mark.text,
-        (mark.at_s, 101 - 5 * (number % 3)),
+        (mark.at_s, 114 - 5 * (number % 3)),
         textcoords="offset points",
         xytext=(4, 0),
         color=colour,
