@@ -68,15 +68,19 @@ def grouped(where: Iterable[int | None]) -> dict[int, set[int]]:
 
 def pack(body: BodyPayload) -> bytes:
     """One buffer with everything in `body`, not yet compressed."""
+    query = _refer(body.query, body.request)
     facts = orjson.dumps(
         [
             body.method,
             body.target,
             _plain(body.request_headers),
             _plain(body.response_headers),
-            _refer(body.query, body.request),
+            query,
             _refer(body.response_text, body.response),
-            [{name: _refer(text, body.request) for name, text in message.items()} for message in body.messages],
+            [
+                {name: query if text is body.query else _refer(text, body.request) for name, text in message.items()}
+                for message in body.messages
+            ],
             body.request_sha256,
             body.response_sha256,
             body.error,

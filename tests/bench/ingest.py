@@ -4,8 +4,9 @@
 
 Writes made-up 1.4 KB chat exchanges (and again the same answers as SSE streams) into a spool, ingests them into a
 fresh SQLite store and a fresh PostgreSQL (a private server with fsync on, on the same cores), and prints records per
-second by the clock, CPU per record of ingest and of the database's server, and bytes on disk per record. The first
-thousand records only warm up: statements are compiled and the dictionary for bodies is trained once in a store's life.
+second by the clock (over all, and in the fastest tenth of the batches), CPU per record of ingest and of the database's
+server, and bytes on disk per record. The first thousand records only warm up: statements are compiled and the
+dictionary for bodies is trained once in a store's life.
 
 Targets: 5,000 records a second, PostgreSQL on two cores with its server; 0.5 KB a record in SQLite. On a machine that
 others use, believe the CPU time.
@@ -59,6 +60,8 @@ class Measured:
     """What ingesting cost, per record."""
 
     wall_s: float
+    quick_wall_s: float
+    """In the fastest tenth of the batches: closer to what an idle machine gives."""
     cpu_s: float
     server_cpu_s: float
     bytes: float
@@ -117,8 +120,14 @@ async def ingest(frames: Sequence[bytes], directory: Path, database: Database) -
         stored += await ingestor.run_once()
     warm = stored
     wall, cpu, server = time.perf_counter(), time.process_time(), server_cpu_s(database.server)
-    while batch := await ingestor.run_once():
+    batches = []
+    while True:
+        started = time.perf_counter()
+        batch = await ingestor.run_once()
+        if not batch:
+            break
         stored += batch
+        batches.append((time.perf_counter() - started) / batch)
     n = stored - warm
     wall, cpu, server = (
         (time.perf_counter() - wall) / n,
@@ -126,7 +135,8 @@ async def ingest(frames: Sequence[bytes], directory: Path, database: Database) -
         (server_cpu_s(database.server) - server) / n,
     )
     assert stored == len(frames)
-    measured = Measured(wall, cpu, server, (await size(store, database) - empty) / stored)
+    quick = sorted(batches)[: max(1, len(batches) // 10)]
+    measured = Measured(wall, sum(quick) / len(quick), cpu, server, (await size(store, database) - empty) / stored)
     await store.close()
     return measured
 
@@ -166,10 +176,12 @@ def main(count: int, only: str | None) -> None:
                 with tempfile.TemporaryDirectory() as directory:
                     cost = asyncio.run(ingest(frames, Path(directory), database))
                 server = f" + {cost.server_cpu_s * 1e6:.0f} of the server" if database.server else ""
+                understood_s = interpret(frames[:2000])
                 print(
-                    f"{kind}, {name}: {1 / cost.wall_s:,.0f} records/s by the clock, {cost.cpu_s * 1e6:.0f} µs CPU each"
-                    f"{server}, of which {interpret(frames[:2000]) * 1e6:.0f} to understand it; frame "
-                    f"{sum(map(len, frames)) / count:,.0f} B, stored {cost.bytes:,.0f} B"
+                    f"{kind}, {name}: {1 / cost.wall_s:,.0f} records/s by the clock ({1 / cost.quick_wall_s:,.0f} in "
+                    f"the fastest batches), {cost.cpu_s * 1e6:.0f} µs CPU each{server}, of which "
+                    f"{understood_s * 1e6:.0f} to understand it; frame {sum(map(len, frames)) / count:,.0f} B, "
+                    f"stored {cost.bytes:,.0f} B"
                 )
 
 
