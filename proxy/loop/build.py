@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from policies.plan import LoopRules
+from policies.selection import DataGeneratorConfig
 from proxy.clock import Clock
 from proxy.config import LoopSettings
 from proxy.loop.books import Books
@@ -56,7 +57,7 @@ def assemble(
     base: BaseModel,
     training_dir: Path,
     routes_path: Path | None,
-    dataset_quality: float | None,
+    selection: DataGeneratorConfig,
     drain_s: float,
     config_id: int = 0,
     fingerprint: str = "",
@@ -83,7 +84,7 @@ def assemble(
         probe=ports.probe,
         clock=clock,
         trigger_quality=rules.trigger.min_quality_score,
-        dataset_quality=dataset_quality,
+        selection=selection,
     )
     return Loop(
         store=store,

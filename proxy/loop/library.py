@@ -251,7 +251,7 @@ class ContinuousLearningLoop:
                 base=BaseModel(name=self.config.champion_name, url=""),
                 training_dir=self._training_dir,
                 routes_path=None,
-                dataset_quality=self.config.generator_config.min_quality_score,
+                selection=self.config.generator_config,
                 drain_s=0.0,
                 config_id=version.id,
                 fingerprint=mark,

@@ -17,6 +17,7 @@ from policies.experiment import ArmStats, ExperimentFacts
 from policies.lifecycle import Phase
 from policies.promotion import WatchFacts
 from policies.records import Arm
+from policies.selection import DataGeneratorConfig
 from policies.snapshot import Command, ExperimentView, ModelView, RunStatus, RunView, Snapshot
 from policies.triggers import DropDetector, TriggerFacts
 from proxy.clock import Clock
@@ -25,6 +26,7 @@ from proxy.loop.codec import from_json
 from proxy.loop.ports import Deployer, DeployFailed, Endpoint, Failed, NotReady, Probe, Running, Succeeded, Trainer
 from proxy.loop.routing import Cast
 from proxy.loop.state import DETECTOR_ENTRY, LoopState
+from proxy.loop.supply import usable_at_most
 from proxy.store.control import Experiment, Model, Run
 from proxy.store.store import Store
 
@@ -60,8 +62,8 @@ class Observer:
     clock: Clock
     trigger_quality: float
     """Score from which a record counts for the sample trigger."""
-    dataset_quality: float | None
-    """Score from which selection keeps a sample."""
+    selection: DataGeneratorConfig
+    """What a training file keeps."""
     _silent_since: dict[int, float] = field(default_factory=dict)
     _adopted: set[str] = field(default_factory=set)
     _clocks: tuple[float, float] | None = None
@@ -123,10 +125,11 @@ class Observer:
 
     async def _usable(self, state: LoopState) -> int:
         """At most this many samples can be kept: what the last preparation kept, and all that came since."""
-        most = await self.store.count_quality_samples(0, self.dataset_quality)
+        now_us = round(self.clock.now() * 1e6)
+        most = await usable_at_most(self.store, self.selection, 0, now_us)
         if state.usable_samples is None or state.usable_at is None:
             return most
-        new = await self.store.count_quality_samples(round(state.usable_at * 1e6), self.dataset_quality)
+        new = await usable_at_most(self.store, self.selection, round(state.usable_at * 1e6), now_us)
         return min(most, state.usable_samples + new)
 
     async def _detector(self, state: LoopState) -> DropDetector | None:

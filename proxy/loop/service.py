@@ -75,7 +75,7 @@ async def open_loop(
         base=BaseModel.of(config.champion),
         training_dir=training_dir,
         routes_path=data_dir / ROUTES_FILE,
-        dataset_quality=config.generator_config.min_quality_score,
+        selection=config.generator_config,
         drain_s=config.server.drain_seconds,
         config_id=version.id,
         fingerprint=mark,

@@ -16,11 +16,13 @@ from typing import Any, Final
 
 from policies.drop import DropDetector
 from policies.plan import LoopRules, plan
+from policies.selection import DataGeneratorConfig
 from policies.snapshot import Snapshot
 from policies.triggers import TriggerConfig, TriggerFacts, evaluate_triggers
 from proxy.config import LoopSettings
 from proxy.loop.codec import from_json
 from proxy.loop.dataset import StoreDatasetBuilder
+from proxy.loop.supply import usable_at_most
 from proxy.loop.upkeep import measured_baseline
 from proxy.store.control import JournalEntry
 from proxy.store.store import Store
@@ -80,7 +82,7 @@ async def walk_triggers(
 
     `builder` selects the data of each over the newest `scan` records; `on_hour` is told how far the walk has come.
     """
-    walk = _Walk(store, settings.trigger_config, settings.generator_config.min_quality_score, since)
+    walk = _Walk(store, settings.trigger_config, settings.generator_config, since)
     hour = int(since) // _HOUR_S * _HOUR_S + _HOUR_S
     while hour <= until:
         retrain = await walk.step(float(hour))
@@ -96,10 +98,10 @@ async def walk_triggers(
 class _Walk:
     """What the loop would remember between two hours."""
 
-    def __init__(self, store: Store, config: TriggerConfig, dataset_quality: float | None, since: float) -> None:
+    def __init__(self, store: Store, config: TriggerConfig, selection: DataGeneratorConfig, since: float) -> None:
         self._store = store
         self._config = config
-        self._dataset_quality = dataset_quality
+        self._selection = selection
         self._since = since
         self._last: float | None = None
         self._detector: DropDetector | None = None
@@ -134,8 +136,8 @@ class _Walk:
         return TriggerFacts(
             installed_at=self._since,
             last_retrain_at=self._last,
-            new_quality_samples=await self._counted(last, now, self._config.min_quality_score),
-            usable_samples=await self._counted(0.0, now, self._dataset_quality),
+            new_quality_samples=await self._scored(last, now, self._config.min_quality_score),
+            usable_samples=await usable_at_most(self._store, self._selection, 0, now_us),
             quality_baseline=None if self._detector is None else self._detector.baseline,
             quality_recent=recent,
             detector=self._detector,
@@ -143,7 +145,7 @@ class _Walk:
             negative_votes=votes.negative,
         )
 
-    async def _counted(self, since: float, until: float, quality: float | None) -> int:
+    async def _scored(self, since: float, until: float, quality: float | None) -> int:
         """Samples that arrived in between; the store counts from an instant to the end."""
         all_since = await self._store.count_quality_samples(round(since * 1e6), quality)
         return all_since - await self._store.count_quality_samples(round(until * 1e6), quality)

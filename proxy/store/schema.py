@@ -152,7 +152,9 @@ feedback: Final = Table(
     **_NO_ROWID,
 )
 _parked = feedback.c.joined.is_(sa.false())
+_corrected = feedback.c.correction.is_not(None)
 Index("ix_feedback_record", feedback.c.record_id)
+Index("ix_feedback_corrected", feedback.c.created_us, sqlite_where=_corrected, postgresql_where=_corrected)
 Index("ix_feedback_parked", feedback.c.alias_hash, feedback.c.record_id, sqlite_where=_parked, postgresql_where=_parked)
 scores: Final = Table(
     "scores",

@@ -14,7 +14,7 @@ from policies.experiment import ArmStats
 from policies.records import Arm, Sample
 from proxy.clock import Clock
 from proxy.config.storage import RetentionConfig
-from proxy.store import deletion, ingest, records, retention, rollups, samples, statistics
+from proxy.store import deletion, ingest, records, retention, rollups, samples, statistics, votes
 from proxy.store.bodies import BodyCodec
 from proxy.store.channels import CHANNELS
 from proxy.store.commands import Commands
@@ -180,6 +180,10 @@ class Store:
         The score is compared in hundredths, rounded up (0.705 counts from 0.71).
         """
         return await rollups.count_quality_samples(self._db, since_us, min_quality)
+
+    async def count_corrections(self, since_us: int, until_us: int) -> int:
+        """Votes with a correction that came in the window, counted by index."""
+        return await votes.count_corrections(self._db, since_us, until_us)
 
     async def quality_window(
         self, since_us: int, until_us: int, model_id: int | None = None

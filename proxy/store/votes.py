@@ -18,13 +18,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from policies.records import Arm, Outcome
 from proxy.store.deltas import Deltas
 from proxy.store.dialect import any_of, for_update, insert_new, upsert
+from proxy.store.engine import Database
 from proxy.store.facts import RecordFacts, VoteSummary, count_score, count_votes
 from proxy.store.keys import alias_hash
 from proxy.store.schema import aliases, feedback, records, scores
 from proxy.store.statistics import terms_of
 from proxy.store.values import NewRecord, NewVote, RecordFlag
 
-__all__ = ["BY_PEOPLE", "FACTS", "Voted", "add", "facts_of_row", "join_stragglers"]
+__all__ = ["BY_PEOPLE", "FACTS", "Voted", "add", "count_corrections", "facts_of_row", "join_stragglers"]
 
 BY_PEOPLE: Final = "feedback"
 """Scorer of the mean of the scores that people gave; it wins over all others."""
@@ -57,6 +58,14 @@ async def add(
     parked = sum(target not in joined for target in fresh.values())
     once = {vote.fid: vote for vote in incoming}.values()
     return Voted(new=tuple(vote for vote in once if vote.fid in fresh), parked=parked)
+
+
+async def count_corrections(db: Database, since_us: int, until_us: int) -> int:
+    """Votes with a correction that came in the window."""
+    came = (feedback.c.created_us >= since_us, feedback.c.created_us < until_us)
+    query = sa.select(sa.func.count()).select_from(feedback).where(feedback.c.correction.is_not(None), *came)
+    async with db.read() as connection:
+        return int(await connection.scalar(query) or 0)
 
 
 async def join_stragglers(connection: AsyncConnection, limit: int, deltas: Deltas) -> int:

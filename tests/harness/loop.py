@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any
 from policies.experiment import ABTestConfig
 from policies.plan import LoopRules
 from policies.records import Arm, Outcome, StickySource
+from policies.selection import DataGeneratorConfig
 from policies.triggers import TriggerConfig
 from proxy.clock import ManualClock
 from proxy.errors import PermanentError
@@ -233,7 +234,7 @@ class World:
             base=self.base,
             training_dir=self.root / "training",
             routes_path=self.routes_path,
-            dataset_quality=0.7,
+            selection=DataGeneratorConfig(),
             drain_s=self.drain_s,
             leadership=Leadership(store, holder=holder),
             metrics=metrics,
@@ -262,12 +263,21 @@ class World:
         self._batches += 1
         await store.apply(IngestBatch(writer="test", segment=self._batches, offset=1, records=tuple(records), votes=()))
 
-    async def vote(self, store: Store, record: NewRecord, feedback: int) -> None:
-        """One thumb."""
-        fid = self.ids.new_uuid(self.clock.now())
-        vote = NewVote(fid=fid, record_id=record.id, feedback=feedback, created_us=int(self.clock.now() * 1e6))
+    async def correct(self, store: Store, record_ids: Iterable[str], correction: str) -> None:
+        """A thumb down for each, with what it should have said."""
+        now = self.clock.now()
+        votes = [
+            NewVote(
+                fid=self.ids.new_uuid(now),
+                record_id=name,
+                feedback=-1,
+                correction=correction,
+                created_us=int(now * 1e6),
+            )
+            for name in record_ids
+        ]
         self._batches += 1
-        await store.apply(IngestBatch(writer="test", segment=self._batches, offset=1, votes=(vote,)))
+        await store.apply(IngestBatch(writer="test", segment=self._batches, offset=1, votes=tuple(votes)))
 
     def _record(self, user: int, arm: Arm, table: RouteTable | None, quality: float, status: int) -> NewRecord:
         model_id = 1

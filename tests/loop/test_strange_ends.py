@@ -10,6 +10,7 @@ import pytest
 
 from policies.lifecycle import Phase
 from policies.records import Arm
+from policies.triggers import TriggerConfig
 from proxy.errors import PermanentError, TemporaryError
 from proxy.loop.ports import DeployFailed, Failed, NotReady, Running
 from proxy.loop.tick import Loop
@@ -67,6 +68,21 @@ async def test_too_few_usable_samples_hold_without_a_cool_down(tmp_path: Path) -
         world.datasets.samples = 150
         world.clock.advance(1.1 * HOUR_S)
         await world.chat(store, users=40)
+        assert actions(await settle(loop))[:2] == ["PrepareData", "StartTraining"]
+
+
+async def test_a_model_that_is_always_wrong_learns_from_those_who_correct_it(tmp_path: Path) -> None:
+    triggers = TriggerConfig(enable_sample_count=False, schedule_interval_hours=1.0, min_usable_samples=20)
+    world = World(tmp_path, rules=rules(trigger=triggers))
+    async with world.store() as store:
+        loop = world.start(store)
+        await world.chat(store, users=40, each=1, quality={Arm.CHAMPION: 0.1})
+        world.clock.advance(2 * HOUR_S)
+        assert actions(await settle(loop)) == []
+        assert "0 usable samples" in (await loop.status())["triggers"]["hold"]
+        names = [view.row.id async for view in store.iter_records()]
+        await world.correct(store, names[:30], "what it should have said")
+        world.clock.advance(2 * HOUR_S)
         assert actions(await settle(loop))[:2] == ["PrepareData", "StartTraining"]
 
 

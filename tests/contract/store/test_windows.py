@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from statistics import mean, quantiles
 
 import pytest
@@ -62,6 +63,16 @@ async def test_samples_are_counted_from_any_instant(
             and (min_quality is None or (r.quality is not None and r.quality >= min_quality))
         ]
         assert await store.count_quality_samples(since_us, min_quality) == len(wanted)
+
+
+async def test_corrections_are_counted_by_when_they_came(store: Store, clock: ManualClock) -> None:
+    now_us = int(clock.now() * 1e6)
+    rng = random.Random(3)
+    records = await fill(store, now_us)
+    said = [replace(vote(r.id, now_us - n * HOUR_US, rng), correction="no") for n, r in enumerate(records[:5])]
+    await store.apply(IngestBatch(writer="w", segment=0, offset=2, votes=tuple(said)))
+    assert await store.count_corrections(0, now_us) == 4
+    assert await store.count_corrections(now_us - 2 * HOUR_US, now_us + 1) == 3
 
 
 async def test_sums_agree_with_the_records(store: Store, clock: ManualClock) -> None:
