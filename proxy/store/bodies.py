@@ -28,7 +28,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.store.dialect import insert_new
 from proxy.store.engine import Database
-from proxy.store.keys import BLOCK_RECORDS, block_key
+from proxy.store.keys import BLOCK_RECORDS, block_key, day_of
 from proxy.store.schema import bodies, dictionaries
 from proxy.store.values import BodyPayload
 
@@ -253,13 +253,16 @@ class BodyCodec:
 
 
 def _parts(packed: Sequence[tuple[str, bytes]]) -> Iterator[Sequence[tuple[str, bytes]]]:
-    """Runs of records that go into one block."""
+    """Runs of records that go into one block: neighbours of one day, so that a day can be dropped by itself."""
     part: list[tuple[str, bytes]] = []
-    size = 0
+    size = day = 0
     for entry in packed:
-        if part and (len(part) == BLOCK_RECORDS or size + len(entry[1]) > _BLOCK_BYTES):
+        full = len(part) == BLOCK_RECORDS or size + len(entry[1]) > _BLOCK_BYTES
+        if part and (full or day_of(entry[0]) != day):
             yield part
             part, size = [], 0
+        if not part:
+            day = day_of(entry[0])
         part.append(entry)
         size += len(entry[1])
     yield part

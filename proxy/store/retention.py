@@ -4,7 +4,7 @@ PostgreSQL drops whole days. SQLite deletes a thousand rows a transaction, in ke
 in between, and then gives freed pages back to the file system a few at a time. Nothing here ever runs long.
 
 Where there is an archive, only whole days go, from the oldest on, and none before the archive has it and the day after
-it: a block of bodies may begin before midnight and end behind it.
+it: blocks of bodies that an earlier version wrote may begin before midnight and end behind it.
 """
 
 from __future__ import annotations

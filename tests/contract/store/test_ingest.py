@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from dataclasses import fields, replace
 
@@ -78,6 +79,30 @@ async def test_a_record_that_another_spool_brought_meanwhile_is_no_fault(store_u
     assert (await stores[0].totals()).requests == 1
     for store in stores:
         await store.close()
+
+
+async def test_a_batch_that_is_cancelled_anywhere_is_in_whole_or_not_at_all(store: Store, clock: ManualClock) -> None:
+    """At every await of the transaction in turn, the copying of rows included; the connection is of use afterwards."""
+    now_us = int(clock.now() * 1e6)
+    rng = random.Random(6)
+    expected = 0
+    for turns in range(0, 120, 5):
+        made = tuple(exchanges(3, start_us=now_us + turns, seed=turns))
+        one = IngestBatch(writer="w", segment=0, offset=turns + 1, records=made, votes=(vote(made[0].id, now_us, rng),))
+        attempt = asyncio.create_task(store.apply(one))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        attempt.cancel()
+        await asyncio.gather(attempt, return_exceptions=True)
+        while True:
+            with contextlib.suppress(TemporaryError):  # the cancelled transaction may still be rolling back
+                await store.apply(one)
+                break
+        expected += 3
+        assert (await store.totals()).requests == expected
+        view = await store.get_record(made[0].id)
+        assert view is not None
+        assert (view.body, view.row.feedback) == (made[0].body, 1.0)
 
 
 async def test_bytes_that_are_no_text_come_out_unchanged(store: Store, clock: ManualClock) -> None:
