@@ -23,7 +23,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -42,8 +41,9 @@ REQUEST = json.dumps(
     {"model": "m", "user": "user-1234", "messages": [{"role": "user", "content": "What is 65816 assembly? " * 12}]}
 )
 CONNECTIONS = 32
-MOST_PACED = 4000
-"""Requests a second beyond which the pacing client, in Python too, is what is being measured."""
+THINKERS = 64
+THINK_MS = (3, 8)
+"""Half load: so many connections, each of which waits so long before its next request: about 10,000 a second."""
 TICKS = os.sysconf("SC_CLK_TCK")
 NGINX = """
 worker_processes 1; daemon off; pid {dir}/{name}.pid; error_log stderr crit;
@@ -82,9 +82,14 @@ end
 """
 
 
-def pinned(pid: int) -> int:
-    """`pid`, bound to the last core, so that the proxies are measured on the same one, one after the other."""
-    os.sched_setaffinity(pid, {max(os.sched_getaffinity(0))})
+def pinned(pid: int, *, beside: bool = False) -> int:
+    """`pid`, bound to the last core, so that the proxies are measured on the same one, one after the other.
+
+    `beside`: to the other cores, where load and upstream leave that one alone.
+    """
+    cores = os.sched_getaffinity(0)
+    measured = {max(cores)}
+    os.sched_setaffinity(pid, (cores - measured or measured) if beside else measured)
     return pid
 
 
@@ -112,13 +117,14 @@ def process(*argv: str) -> Iterator[subprocess.Popen[bytes]]:
 
 
 @contextlib.contextmanager
-def nginx(directory: Path, name: str, port: int, upstream: int, body: str) -> Iterator[int]:
-    """An nginx with one worker; yields the worker's pid."""
+def nginx(directory: Path, name: str, port: int, upstream: int, body: str, *, beside: bool = False) -> Iterator[int]:
+    """An nginx with one worker, on the core that is measured or `beside` it; yields the worker's pid."""
     file = directory / f"{name}.conf"
     file.write_text(NGINX.format(dir=directory, name=name, port=port, upstream=upstream, body=body))
     with process("/usr/sbin/nginx", "-c", str(file)) as master:
         wait_for(port)
-        yield pinned(int(Path(f"/proc/{master.pid}/task/{master.pid}/children").read_text().split()[0]))
+        worker = int(Path(f"/proc/{master.pid}/task/{master.pid}/children").read_text().split()[0])
+        yield pinned(worker, beside=beside)
 
 
 @contextlib.contextmanager
@@ -172,20 +178,23 @@ async def serve(directory: Path, port: int, upstream: int, challenger: bool) -> 
     spool.close()
 
 
-def wrk(directory: Path, port: int, seconds: int, connections: int = CONNECTIONS) -> dict[str, float]:
-    """Load a port as fast as it goes: requests a second and latency percentiles in ms."""
+def wrk(directory: Path, port: int, seconds: int, *, thinking: bool = False) -> dict[str, float]:
+    """Load a port as fast as it goes, or with pauses: requests a second and latency percentiles in ms."""
     script = directory / "post.lua"
-    script.write_text(SCRIPT.format(request=REQUEST))
+    pause = "delay = function() return math.random({}, {}) end".format(*THINK_MS) if thinking else ""
+    script.write_text(SCRIPT.format(request=REQUEST) + pause)
     argv = [
         "wrk",
         "-t1",
-        f"-c{connections}",
+        f"-c{THINKERS if thinking else CONNECTIONS}",
         f"-d{seconds}s",
         "-s",
         str(script),
         f"http://127.0.0.1:{port}/v1/chat/completions",
     ]
-    output = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as load:
+        pinned(load.pid, beside=True)
+        output, _ = load.communicate()
     match = re.search(r"RESULT (\d+) (\d+) (\d+) (\d+) (\d+) (\d+)", output)
     if match is None:
         raise RuntimeError(f"wrk said nothing useful:\n{output}")
@@ -209,7 +218,7 @@ def requests(directory: Path, seconds: int = 3, rounds: int = 4) -> dict[str, An
     """
     static, through, door, split = (free_port() for _ in range(4))
     with (
-        nginx(directory, "static", static, static, STATIC.format(chat=CHAT.decode())),
+        nginx(directory, "static", static, static, STATIC.format(chat=CHAT.decode()), beside=True),
         nginx(directory, "proxy", through, static, PASS) as nginx_pid,
         ratchet(directory / "one", door, static) as door_pid,
         ratchet(directory / "two", split, static, challenger=True) as split_pid,
@@ -220,89 +229,11 @@ def requests(directory: Path, seconds: int = 3, rounds: int = 4) -> dict[str, An
             for name, (port, pid) in proxies.items():
                 runs[name].append(measured(directory, port, pid, seconds))
         best = {name: min(results, key=lambda run: run["cpu_us"]) for name, results in runs.items()}
-        rate = min(best["ratchet"]["req_s"] / 2, MOST_PACED)
-        half = {"upstream alone": paced(static, rate, seconds)}
+        half = {"upstream alone": wrk(directory, static, seconds, thinking=True)}
         for name, (port, _) in proxies.items():
-            half[name] = paced(port, rate, seconds)
+            half[name] = wrk(directory, port, seconds, thinking=True)
     ratios = [r["cpu_us"] / n["cpu_us"] for n, r in zip(runs["nginx"], runs["ratchet"], strict=True)]
     return {"full load": best, "times nginx, by round": ratios, "half load": half}
-
-
-def paced(port: int, rate: float, seconds: float) -> dict[str, float]:
-    """Latency of requests sent at `rate` a second, however slowly they are answered (no coordinated omission)."""
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(REQUEST)}\r\n\r\n{REQUEST}".encode()
-    return uvloop.run(_paced(port, head, rate, seconds))
-
-
-async def _paced(port: int, request: bytes, rate: float, seconds: float) -> dict[str, float]:
-    callers = _Callers(request)
-    loop = asyncio.get_running_loop()
-    for _ in range(CONNECTIONS):
-        await loop.create_connection(lambda: _Caller(callers), "127.0.0.1", port)
-    start = loop.time()
-    for number in range(int(rate * seconds)):
-        if (early := start + number / rate - loop.time()) > 0:
-            await asyncio.sleep(early)
-        callers.ask()
-    await callers.finished(int(rate * seconds))
-    taken = sorted(callers.taken)
-    return {"requests": len(taken), "rate": len(taken) / (loop.time() - start),
-            "p50_ms": taken[len(taken) // 2] * 1e3, "p99_ms": taken[int(len(taken) * 0.99)] * 1e3}  # fmt: skip
-
-
-class _Callers:
-    """Connections that take turns. A request that finds all of them busy waits, and its clock runs while it does.
-
-    The clock starts when this client gets to it, not when it should have: that the client itself is late on a
-    busy machine is no fault of a proxy.
-    """
-
-    def __init__(self, request: bytes) -> None:
-        self._request = request
-        self._waiting: deque[float] = deque()
-        self.idle: list[_Caller] = []
-        self.taken: list[float] = []
-
-    def ask(self) -> None:
-        now = time.monotonic()
-        if self.idle:
-            self.idle.pop().ask(self._request, now)
-        else:
-            self._waiting.append(now)
-
-    def answered(self, caller: _Caller, asked: float) -> None:
-        self.taken.append(time.monotonic() - asked)
-        if self._waiting:
-            caller.ask(self._request, self._waiting.popleft())
-        else:
-            self.idle.append(caller)
-
-    async def finished(self, count: int) -> None:
-        async with asyncio.timeout(30):
-            while len(self.taken) < count:
-                await asyncio.sleep(0.01)
-
-
-class _Caller(asyncio.Protocol):
-    """A connection; an answer counts as whole once it ends like one."""
-
-    def __init__(self, callers: _Callers) -> None:
-        self._callers = callers
-        self._asked = 0.0
-        self._answer = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
-        self._callers.idle.append(self)
-
-    def ask(self, request: bytes, asked: float) -> None:
-        self._asked, self._answer = asked, b""
-        self._transport.write(request)  # type: ignore[attr-defined]
-
-    def data_received(self, data: bytes) -> None:
-        self._answer += data
-        if self._answer.endswith(CHAT[-40:]):
-            self._callers.answered(self, self._asked)
 
 
 def streams(directory: Path, count: int = 500, seconds: float = 8.0) -> dict[str, Any]:
