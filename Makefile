@@ -46,11 +46,12 @@ lint: setup  ## style, types, import contracts
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: setup  ## benchmarks beside nginx; needs nginx and two idle cores
+bench: setup  ## benchmarks beside nginx, and queries over a million records; needs nginx, PostgreSQL and two idle cores
 	@$(BIN)/python -m tests.bench.gateway
 	@$(BIN)/python -m tests.bench.ingest
-	@$(BIN)/python -m tests.bench.store
+	@$(BIN)/python -m tests.bench.store --records 1000000 --queries
 	@$(BIN)/python -m tests.bench.decisions
+	@$(BIN)/python -m tests.bench.startup
 
 simulate: setup  ## error rates of the decision rules, the long version
 	@$(BIN)/python -m tests.simulation --runs 200 --write

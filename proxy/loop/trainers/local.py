@@ -10,6 +10,7 @@ import asyncio
 import os
 import re
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ _POLL_S = 0.02
 _PLACEHOLDER = re.compile(r"\{(data_path|holdout_path|output_dir|result_path|run_id|champion)\}")
 
 
-class _LocalTrainer:
+class _LocalTrainer(ABC):
     """The life cycle that function and command share."""
 
     kind = ""
@@ -40,8 +41,9 @@ class _LocalTrainer:
         """`options.cancel_grace_seconds` is the time between SIGTERM and SIGKILL (default 10)."""
         self._grace_s = float(config.options.get("cancel_grace_seconds", "10"))
 
+    @abstractmethod
     def _target(self, run: TrainingRun) -> Any:
-        raise NotImplementedError
+        """What the runner is to call or run."""
 
     async def start(self, run: TrainingRun) -> Handle:
         """Start the runner, or find the one that this run already has."""
