@@ -44,6 +44,7 @@ def test_the_settings_shown_as_defaults_are_the_defaults() -> None:
     expected = {
         "min_usable_samples": defaults.trigger_config.min_usable_samples,
         "cooldown_hours": defaults.trigger_config.cooldown_hours,
+        "holdout_share": defaults.generator_config.holdout_share,
         "initial_challenger_traffic": defaults.ab_test_config.initial_challenger_traffic,
         "min_duration_hours": defaults.ab_test_config.min_duration_hours,
         "watch_hours": defaults.ab_test_config.watch_hours,
@@ -51,7 +52,7 @@ def test_the_settings_shown_as_defaults_are_the_defaults() -> None:
     for line in shown.splitlines():
         key, _, rest = line.partition(" = ")
         if key in expected:
-            assert float(rest.partition("# ")[2]) == expected[key], line
+            assert float(rest.partition("# ")[2].partition(":")[0]) == expected[key], line
 
 
 @pytest.mark.slow
