@@ -30,9 +30,16 @@
     state.classList.toggle("lost", !ok);
   }
   const send = (name) => document.body.dispatchEvent(new CustomEvent(name));
-  setInterval(() => { if (!document.hidden) { send("tick"); tellTimes(); } }, TICK_MS);
-  setInterval(() => { if (!document.hidden && $("[data-order=pending]")) send("quick"); }, QUICK_MS);
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) send("tick"); });
+  let leaving = false; // while logging out: what is asked now would only be refused
+  const watched = () => !document.hidden && !leaving;
+  setInterval(() => { if (watched()) { send("tick"); tellTimes(); } }, TICK_MS);
+  setInterval(() => { if (watched() && $("[data-order=pending]")) send("quick"); }, QUICK_MS);
+  document.addEventListener("visibilitychange", () => { if (watched()) send("tick"); });
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.detail.pathInfo?.requestPath !== "/logout") return;
+    leaving = true;
+    $("#live")?.dispatchEvent(new CustomEvent("htmx:abort"));
+  });
 
   let phase = $("#phase")?.dataset.phase;
   const shown = new WeakMap();
@@ -54,6 +61,7 @@
   document.addEventListener("htmx:afterRequest", (event) => {
     const { xhr, target } = event.detail;
     if (xhr.status === 401 && state) location.reload(); // the session has ended: to the log-in page
+    if (event.detail.pathInfo?.requestPath === "/logout" && !event.detail.successful) leaving = false;
     if (target.id === "live") told(xhr.status > 0 && xhr.status < 500);
   });
   document.addEventListener("htmx:afterSettle", () => {
