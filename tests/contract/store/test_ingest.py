@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 from dataclasses import fields, replace
 
@@ -94,10 +93,7 @@ async def test_a_batch_that_is_cancelled_anywhere_is_in_whole_or_not_at_all(stor
             await asyncio.sleep(0)
         attempt.cancel()
         await asyncio.gather(attempt, return_exceptions=True)
-        while True:
-            with contextlib.suppress(TemporaryError):  # the cancelled transaction may still be rolling back
-                await store.apply(one)
-                break
+        await store.apply(one)  # nothing is left open that would hold it
         expected += 3
         assert (await store.totals()).requests == expected
         view = await store.get_record(made[0].id)
