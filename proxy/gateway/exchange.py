@@ -24,7 +24,7 @@ from proxy.gateway.errors import BadResponseError, answer
 from proxy.gateway.head import ResponseHead
 from proxy.gateway.held import HeldRequest
 from proxy.gateway.known import KnownRequest, KnownResponse
-from proxy.gateway.model_field import replace_model
+from proxy.gateway.model_field import ModelField, replace_model
 from proxy.gateway.outbound import (
     request_head,
     request_lines,
@@ -50,6 +50,8 @@ Cause = Literal["breaker", "connect", "status", "timeout"]
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UNAVAILABLE = frozenset((502, 503, 504))
+_LONGEST_HELD: Final = 32 << 20
+"""Bytes of a body that wait for the name of the model in it: as much as the servers of models take."""
 _CHAMPION: Final[Arm] = Arm.CHAMPION
 _OK: Final = Outcome.OK
 _log = logging.getLogger(__name__)
@@ -59,10 +61,10 @@ class Exchange:
     """A request and its answer. The client's connection and the upstream's call it; see the module."""
 
     __slots__ = (
-        "_connection", "_continued", "_dechunk", "_dialling", "_finished", "_held_at", "_key", "_out", "_retried",
-        "_waiting", "arrived_at", "assigned", "backend", "client", "counts", "fallback", "first_byte", "handed_over",
-        "head", "held_s", "keep_alive", "known", "length", "plan", "record_id", "recorded", "request", "response",
-        "response_capture", "services", "started", "status",
+        "_connection", "_continued", "_dechunk", "_dialling", "_finished", "_held_at", "_key", "_model", "_out",
+        "_retried", "_waiting", "arrived_at", "assigned", "backend", "client", "counts", "fallback", "first_byte",
+        "handed_over", "head", "held_s", "keep_alive", "known", "length", "plan", "record_id", "recorded", "request",
+        "response", "response_capture", "services", "started", "status",
     )  # fmt: skip
 
     plan: Plan
@@ -98,6 +100,7 @@ class Exchange:
         self._held_at: float | None = None
         self._key = known.key
         self._out = b""
+        self._model: ModelField | None = None
         self._connection: UpstreamConnection | None = None
         self._dialling: asyncio.Task[None] | None = None
 
@@ -125,6 +128,9 @@ class Exchange:
         self.record_id = services.ids.mint(self.arrived_at)
         if not done and body_decides(known, plan, services.sticky):
             self._waiting = True
+            if plan.rewrites and "content-encoding" not in self.head.recorded:
+                self._model = ModelField()
+                self._model.feed(payload)
             if self.head.expects_continue:
                 self._continued = True
                 self.client.write(_CONTINUE)
@@ -137,7 +143,9 @@ class Exchange:
             self.request.ended = self.services.monotonic()
         self.request.store(payload, done, self.services.max_body_bytes)
         if self._waiting:
-            if done or self.request.cut:
+            if self._model is not None:
+                self._model.feed(payload)
+            if done or (self.request.cut and self._names_model()):
                 self._waiting = False
                 self._route()
         elif self._connection is not None:
@@ -145,6 +153,11 @@ class Exchange:
             self._connection.send(payload, last=done)
         else:
             self.client.hold(True)
+
+    def _names_model(self) -> bool:
+        """Whether what has come of a body names the model, where another name may have to stand there. The SDKs put
+        it behind the messages."""
+        return self._model is None or self._model.decided or self.request.size >= _LONGEST_HELD
 
     def _begin_side(self) -> None:
         """Our own URLs: one more upstream, neither recorded nor counted."""
@@ -219,7 +232,7 @@ class Exchange:
             return side_request_head(head, self.client.peer, length), body
         model = backend.target.model
         if model is not None and body and "content-encoding" not in head.recorded:
-            renamed = replace_model(body, model)
+            renamed = replace_model(body, model, self._model)
             if length is not None:
                 length += len(renamed) - len(body)
             body = renamed

@@ -149,6 +149,41 @@ async def test_a_long_body_is_rewritten_from_its_beginning(upstream: Upstream, t
     assert (len(frame.request), frame.meta["rb"]) == (1000, len(body))
 
 
+async def test_a_long_body_waits_for_the_model_behind_its_messages(upstream: Upstream, tmp_path: Path) -> None:
+    body = b'{"messages":[{"role":"user","content":"' + b'\\"y' * 100_000 + b'"}],"model":"gpt-4o","n":1}'
+    target = Target(model_id=2, name="new", url=upstream.url, model="tuned-7b")
+    settings = config(capture={"max_request_bytes": 1000})
+    async with open_gateway(tmp_path, upstream.url, challenger=target, settings=settings) as door:
+        client = await door.connect()
+        request = post(body, b"X-User-Id: u\r\n")
+        for start in range(0, len(request), 50_000):
+            await client.send(request[start : start + 50_000])
+        await client.response()
+    assert upstream.seen[0].payload == body.replace(b"gpt-4o", b"tuned-7b")
+    assert upstream.seen[0].header("content-length") == b"%d" % (len(body) + 2)
+
+
+async def test_a_body_without_a_model_is_not_held_for_ever(upstream: Upstream, tmp_path: Path) -> None:
+    target = Target(model_id=2, name="new", url=upstream.url, model="tuned-7b")
+    endless = b"POST /c HTTP/1.1\r\nHost: x\r\nX-User-Id: u\r\nContent-Length: 100000000\r\n\r\n"
+
+    async def early(seen: Seen, line: Line) -> None:
+        await line.send(reply())
+        await line.until_closed()
+
+    upstream.on("/c", early, early=True)
+    async with open_gateway(tmp_path, upstream.url, challenger=target) as door:
+        for beginning in (b"a=b&", b'{"x":1}'):  # a form, and an object that has ended
+            client = await door.connect()
+            await client.send(endless + beginning + b" " * 300_000)
+            await client.response()
+        client = await door.connect()
+        await client.send(endless)
+        sending = asyncio.create_task(client.send(b'{"x":"' + b"y" * (33 << 20)))
+        await client.response()
+        await sending
+
+
 async def test_an_arm_is_forced_only_with_the_admin_token(upstream: Upstream, tmp_path: Path) -> None:
     async with (
         serve_upstream() as other,

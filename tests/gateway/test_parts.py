@@ -15,7 +15,7 @@ from proxy.config.serving import BreakerConfig, StickyConfig
 from proxy.gateway.breaker import Breaker
 from proxy.gateway.capture import Capture
 from proxy.gateway.framing import ChunkedBody, CloseBody, FramingError, LengthBody
-from proxy.gateway.model_field import replace_model
+from proxy.gateway.model_field import ModelField, replace_model
 from proxy.gateway.sticky import StickySources
 
 CUTS = st.lists(st.integers(0, 400), max_size=30)
@@ -104,9 +104,36 @@ def test_rewriting_is_what_parsing_and_writing_would_give(document: dict[str, ob
         assert replace_model(body, "ü") == body
 
 
-@given(st.binary(max_size=60))
-def test_no_body_breaks_the_rewriting(body: bytes) -> None:
-    replace_model(body, "x")
+TOKENS = [b'"model"', b":", b'"a"', b"{", b"}", b"[", b"]", b",", b'"mod\\u0065l"', b" 1", b'"\\"', b"\\", b'"']
+
+
+@given(
+    st.binary(max_size=60) | st.lists(st.sampled_from(TOKENS), max_size=14).map(lambda parts: b"{" + b"".join(parts)),
+    st.sets(st.integers(0, 60)),
+)
+def test_the_model_is_found_however_a_body_is_cut(body: bytes, cuts: set[int]) -> None:
+    whole, cut = ModelField(), ModelField()
+    whole.feed(body)
+    for start, end in pairwise(sorted({0, *cuts, 200})):
+        cut.feed(body[start:end])
+    assert cut.spans == whole.spans
+    assert replace_model(body, "x", cut) == replace_model(body, "x")
+
+
+def test_a_string_without_an_end_is_looked_at_once() -> None:
+    quotes = b'{"messages":[{"content":"' + b'\\"' * 200_000  # reading on from each of them would take an hour
+    assert replace_model(quotes, "x") is quotes
+
+
+@pytest.mark.parametrize(
+    ("body", "decided"),
+    [(b"", False), (b' {"messages":[]', False), (b'{"model":"a', False), (b'{"model":"a"', True), (b"{}", True),
+     (b"[", True), (b"a=b", True)],
+)  # fmt: skip
+def test_when_nothing_more_of_a_body_is_waited_for(body: bytes, decided: bool) -> None:
+    field = ModelField()
+    field.feed(body)
+    assert field.decided is decided
 
 
 BODIES = [
