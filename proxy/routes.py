@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 from urllib.parse import urlsplit
 
 import orjson
@@ -18,6 +18,7 @@ import orjson
 __all__ = ["ROUTES_FILE", "RouteTable", "Target", "origin", "read_routes", "write_routes"]
 
 ROUTES_FILE: Final = "routes.json"
+_LONGEST_SALT: Final = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,18 +61,33 @@ def origin(url: str) -> tuple[str, str]:
     return parts.scheme, parts.netloc
 
 
-def _table(data: dict[str, Any]) -> RouteTable:
-    champion = Target(**data.pop("champion"))
-    challenger = data.pop("challenger", None)
-    return RouteTable(champion=champion, challenger=Target(**challenger) if challenger else None, **data)
-
-
 def read_routes(path: Path) -> RouteTable:
     """The table in the file `path`. Raises OSError, or ValueError where it is no route table."""
     try:
         return _table(orjson.loads(path.read_bytes()))
-    except (TypeError, KeyError, AttributeError, orjson.JSONDecodeError) as exc:
+    except (TypeError, KeyError, AttributeError, ValueError) as exc:  # orjson.JSONDecodeError is a ValueError
         raise ValueError(f"{path}: not a route table ({exc})") from exc
+
+
+def _table(data: dict[str, Any]) -> RouteTable:
+    champion = Target(**_checked(Target, data.pop("champion")))
+    challenger = data.pop("challenger", None)
+    if challenger is not None:
+        challenger = Target(**_checked(Target, challenger))
+    table = RouteTable(champion=champion, challenger=challenger, **_checked(RouteTable, data))
+    if not 0.0 <= table.share <= 1.0:
+        raise ValueError(f"share: {table.share} is no share of users, 0 to 1")
+    if len(bytes.fromhex(table.salt)) > _LONGEST_SALT:
+        raise ValueError(f"salt: longer than {_LONGEST_SALT} bytes")
+    return table
+
+
+def _checked(kind: type, data: dict[str, Any]) -> dict[str, Any]:
+    """`data`, each of whose values is what the field of `kind` may hold. Raises TypeError."""
+    for name, expected in get_type_hints(kind).items():
+        if name in data and not isinstance(data[name], (float, int) if expected is float else expected):
+            raise TypeError(f"{name}: {data[name]!r}")
+    return data
 
 
 def write_routes(path: Path, table: RouteTable) -> None:

@@ -11,7 +11,7 @@ import pytest
 from proxy.app.follow import Routes, follow_files
 from proxy.clock import AdjustedClock
 from proxy.ids import KeyRing
-from proxy.routes import RouteTable, Target, write_routes
+from proxy.routes import RouteTable, Target, read_routes, write_routes
 from proxy.tasks import cancel_and_wait, spawn
 
 FIRST = RouteTable(version=3, champion=Target(model_id=1, name="a", url="http://a"))
@@ -39,7 +39,16 @@ def test_an_older_version_is_ignored(path: Path) -> None:
     assert routes.table == FIRST
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"version": 9}', '{"version": 9, "champion": {"nonsense": 1}}'])
+GOOD = '{"version": 9, "champion": {"model_id": 1, "name": "a", "url": "http://a"}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", '{"version": 9}', '{"version": 9, "champion": {"nonsense": 1}}', GOOD, "\0" * 100,
+     GOOD.replace("9", '"9"') + "}", GOOD.replace('"http://a"', "5") + "}", GOOD.replace("{", "[", 1) + "}",
+     GOOD + ', "share": "0.5"}', GOOD + ', "share": 1.5}', GOOD + ', "salt": "xyz"}', GOOD + ', "salt": null}',
+     GOOD + f', "salt": "{"ab" * 65}"}}', GOOD + ', "challenger": 3}', GOOD + ', "challenger": {}}'],
+)  # fmt: skip
 def test_a_damaged_file_leaves_the_last_good_table(path: Path, content: str, caplog: pytest.LogCaptureFixture) -> None:
     routes = Routes(path, FIRST)
     path.write_text(content)
@@ -47,6 +56,11 @@ def test_a_damaged_file_leaves_the_last_good_table(path: Path, content: str, cap
     assert not routes.refresh()
     assert routes.table == FIRST
     assert len(caplog.records) == 1, "told once, not four times a second"
+
+
+def test_a_table_by_another_hand_is_read(path: Path) -> None:
+    path.write_text(GOOD + ', "share": 0, "salt": "00ff", "challenger": null}')
+    assert read_routes(path).champion.url == "http://a"
 
 
 def test_without_a_file_the_fallback_serves(tmp_path: Path) -> None:
