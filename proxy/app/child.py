@@ -75,14 +75,19 @@ class Child:
         return self._process is not None
 
     def start(self, config: Config) -> None:
-        """Start it. Raises OSError where the system has no process to give."""
+        """Start it, or try again later where the system has no process to give."""
         code = _BOOTSTRAP.format(root=_PACKAGES, here=str(Path.cwd()), module=self._module)
         settings = Inheritance(config=config, name=self.name, index=self._index, listen_fd=self._listen_fd)
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-c", code, f"ratchet-{self.name}"],
-            stdin=subprocess.PIPE,
-            pass_fds=() if self._listen_fd is None else (self._listen_fd,),
-        )
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-c", code, f"ratchet-{self.name}"],
+                stdin=subprocess.PIPE,
+                pass_fds=() if self._listen_fd is None else (self._listen_fd,),
+            )
+        except OSError as exc:
+            _log.error("%s cannot be started now: %s", self.name, exc)
+            self._put_off()
+            return
         self._started_at = self._clock.monotonic()
         self.due_at = None
         try:
@@ -103,12 +108,9 @@ class Child:
         if self._process is None or (status := self._process.poll()) is None:
             return None
         self._let_go()
-        now = self._clock.monotonic()
-        if now - self._started_at >= _STABLE_S:
+        if self._clock.monotonic() - self._started_at >= _STABLE_S:
             self._failures = 0
-        delay_s = min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**self._failures)
-        self._failures += 1
-        self.due_at = now + delay_s
+        self._put_off()
         return status
 
     def send(self, number: signal.Signals) -> None:
@@ -117,12 +119,22 @@ class Child:
             self._process.send_signal(number)
 
     def replace(self, config: Config) -> subprocess.Popen[bytes] | None:
-        """Start another in its place and tell the old one to finish; returns the old one, which must be awaited."""
+        """Start another in its place and tell the old one to finish; returns the old one, which must be awaited.
+
+        None where there is none, or where the old one goes on because no other can be started.
+        """
         old, self._process = self._process, None
         self.start(config)
+        if not self.running and old is not None:
+            self._process, self.due_at = old, None
+            return None
         if old is not None:
             old.send_signal(signal.SIGTERM)
         return old
+
+    def _put_off(self) -> None:
+        self.due_at = self._clock.monotonic() + min(_LONGEST_DELAY_S, _FIRST_DELAY_S * 2**self._failures)
+        self._failures += 1
 
     def _let_go(self) -> None:
         process, self._process = self._process, None

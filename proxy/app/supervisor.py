@@ -176,9 +176,13 @@ class Supervisor:
         if fixed:
             _log.error("SIGHUP: nothing was changed, because these need a restart: %s", ", ".join(fixed))
             return
+        try:
+            publish_first_routes(DataDir.of(fresh).routes, fresh)
+        except OSError as exc:
+            _log.error("SIGHUP: nothing was changed, because the route table cannot be written: %s", exc)
+            return
         self._reloaded = True  # from here on a child that cannot run is no reason to stop the others
         self._config = fresh
-        publish_first_routes(DataDir.of(fresh).routes, fresh)
         for child in self._children:
             if child.running and (old := child.replace(fresh)) is not None:
                 self._leaving.append((child, old))

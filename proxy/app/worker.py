@@ -10,6 +10,7 @@ import asyncio
 import importlib
 import logging
 import os
+import resource
 import socket
 from typing import TYPE_CHECKING, Any, Final
 
@@ -50,6 +51,7 @@ WORKER_COUNTERS: Final = (
 )
 """Every slot of a worker's shared counters."""
 _BACKLOG: Final = 4096
+_OTHER_FILES: Final = 256
 _SIDE_RETRY_S: Final = 1.0
 
 _log = logging.getLogger(__name__)
@@ -59,12 +61,25 @@ def main() -> int:
     """Run this process as a worker; returns its exit status."""
     settings, lifeline = receive_inheritance()
     configure_logging(settings.config.telemetry, settings.name)
+    _allow_files(settings.config.gateway.max_connections)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(Worker(settings).run(lifeline))
     except ConfigError as exc:
         _log.error("%s", exc)
         return EXIT_CONFIG
+
+
+def _allow_files(connections: int) -> None:
+    """Have room for so many clients, each with a connection to a model: the usual soft limit of 1,024 files has not."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 2 * connections + _OTHER_FILES
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    if allowed < connections:
+        _log.warning("the limit of open files (ulimit -Hn) is %d: fewer than gateway.max_connections, %d",
+                     hard, connections)  # fmt: skip
 
 
 class Worker:

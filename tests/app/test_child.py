@@ -53,6 +53,30 @@ def test_a_child_that_has_lived_starts_afresh(tmp_path: Path) -> None:
     assert child.due_at == pytest.approx(clock.monotonic() + 0.1)
 
 
+def test_where_no_process_is_to_be_had_it_is_tried_again(child: Child, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as none_left:
+        none_left.setattr(sys, "executable", "/nowhere/python")
+        child.start(Config())
+        assert (child.running, child.due_at) == (False, pytest.approx(0.1))
+    child.start(Config())
+    assert child.due_at is None
+    assert ended(child) == 1
+    assert child.due_at == pytest.approx(0.2)
+
+
+def test_a_child_without_a_successor_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = Child("worker", "worker", index=0, listen_fd=None, clock=ManualClock(), pid=tmp_path / "worker.pid")
+    child._process = sleeper = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    with monkeypatch.context() as none_left:
+        none_left.setattr(sys, "executable", "/nowhere/python")
+        assert child.replace(Config()) is None
+    assert child.running
+    assert child.due_at is None
+    assert sleeper.poll() is None
+    sleeper.communicate(b"\n")
+    assert child.reap() == 0
+
+
 def test_settings_and_secrets_arrive_and_show_nowhere(tmp_path: Path) -> None:
     program = "; ".join(
         (
