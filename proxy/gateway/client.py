@@ -11,7 +11,7 @@ import socket
 import struct
 from typing import TYPE_CHECKING, Final, cast
 
-from proxy.gateway.deadlines import NEVER
+from proxy.gateway.deadlines import NEVER, probe_when_silent
 from proxy.gateway.errors import RejectedError, answer
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.framing import Body, ChunkedBody, FramingError, LengthBody
@@ -141,6 +141,7 @@ class ClientConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self.transport = cast(asyncio.Transport, transport)
+        probe_when_silent(transport)
         self.deadline = self._now() + self._services.config.gateway.client_idle_seconds
         if not self._services.client_came(self):
             self.deadline = NEVER
@@ -197,7 +198,7 @@ class ClientConnection(asyncio.Protocol):
         elif self.exchange is not None or self._buffer:
             self._reject(RejectedError(408, _MESSAGES[408]))
         else:
-            self.transport.close()
+            self._close()
 
     # -- reading requests
 
@@ -211,9 +212,11 @@ class ClientConnection(asyncio.Protocol):
             self.deadline = self._now() + self._services.config.gateway.body_idle_seconds
 
     def _ready(self) -> None:
-        """Wait for the next request, or take it from the buffer."""
+        """Wait for the next request, or take it from the buffer; where the answer is still leaving, later."""
+        if self._blocked:
+            return
         self.deadline = self._services.monotonic() + self._services.client_idle_s
-        if self._buffer and not self._blocked:
+        if self._buffer:
             asyncio.get_running_loop().call_soon(self._take_pipelined)
 
     def _take_pipelined(self) -> None:

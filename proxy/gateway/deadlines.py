@@ -8,14 +8,32 @@ one sweep late.
 from __future__ import annotations
 
 import asyncio
+import socket
 from math import inf
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.clock import Clock
 
-__all__ = ["NEVER", "Deadlines", "Watched"]
+__all__ = ["NEVER", "Deadlines", "Watched", "probe_when_silent"]
 
 NEVER = inf
+_PROBES: Final = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+"""TCP's own: seconds of silence before the first probe, seconds between probes, how many stay unanswered."""
+
+
+def probe_when_silent(transport: asyncio.BaseTransport) -> None:
+    """Have the kernel look after a peer that is silent: gone with its power or network, it says no goodbye.
+
+    A model would go on generating for it, a tunnel stay open for ever; and whatever tracks connections in between
+    forgets one that is silent for minutes, as it is while a model thinks.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in _PROBES.items():
+        if hasattr(socket, name):  # not everywhere
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 class Watched(Protocol):

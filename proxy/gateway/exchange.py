@@ -50,6 +50,7 @@ Cause = Literal["breaker", "connect", "status", "timeout"]
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UNAVAILABLE = frozenset((502, 503, 504))
+_IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 _LONGEST_HELD: Final = 32 << 20
 """Bytes of a body that wait for the name of the model in it: as much as the servers of models take."""
 _CHAMPION: Final[Arm] = Arm.CHAMPION
@@ -370,7 +371,7 @@ class Exchange:
         if self.response is not None:
             self._end(Outcome.UPSTREAM_ERROR)
             self.client.cut(self._out, error)
-        elif connection is not None and connection.used and not connection.answered and self._retry():
+        elif connection is not None and self._was_stale(connection) and self._retry():
             self.services.count("stale_retries_total")
         elif not self._fall_back("connect"):
             self._give_up(502, "upstream_failed", error)
@@ -383,8 +384,19 @@ class Exchange:
         elif not self._fall_back("timeout"):
             self._give_up(504, "upstream_timeout", None)
 
+    def _was_stale(self, connection: UpstreamConnection) -> bool:
+        """Whether the server closed a kept connection just as we wrote to it, so that it has not read the request.
+
+        That shows within a round trip. What goes later may have died of the request, or on its way to an answer: it is
+        asked for again only where asking twice changes nothing.
+        """
+        if not connection.used or connection.answered or self.handed_over is None:
+            return False
+        waited_s = self.services.monotonic() - self.handed_over
+        return waited_s <= self.services.config.gateway.connect_timeout_seconds or self.head.method in _IDEMPOTENT
+
     def _retry(self) -> bool:
-        """Once more on a fresh connection: the server closed a kept one just as we wrote to it."""
+        """Once more on a fresh connection."""
         if self._retried or not self.request.rewind():
             return False
         self._retried = True

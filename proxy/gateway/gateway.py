@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -89,7 +88,7 @@ class Gateway:
         self.planner = Planner(config, self._pool, on_change=self.breaker_changed)
         self._deadlines = Deadlines(self.clock, _sweep_s(config))
         self._clients: set[ClientConnection] = set()
-        self._waiting: deque[ClientConnection] = deque()
+        self._waiting: dict[ClientConnection, None] = {}
         self._empty = asyncio.Event()
         self._empty.set()
         self.side = self._side(side_socket) if side_socket is not None else None
@@ -141,7 +140,7 @@ class Gateway:
         self.counters.add("client_connections")
         if len(self._clients) <= self.config.gateway.max_connections:
             return True
-        self._waiting.append(client)
+        self._waiting[client] = None
         return False
 
     def client_left(self, client: ClientConnection) -> None:
@@ -149,11 +148,12 @@ class Gateway:
         self._deadlines.forget(client)
         self._clients.discard(client)
         self.counters.add("client_connections", -1.0)
-        while self._waiting:
-            waiting = self._waiting.popleft()
-            if not waiting.transport.is_closing():
-                waiting.admit()
-                break
+        if client in self._waiting:
+            del self._waiting[client]
+        elif self._waiting:
+            first = next(iter(self._waiting))
+            del self._waiting[first]
+            first.admit()
         if not self._clients:
             self._empty.set()
 

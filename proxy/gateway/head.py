@@ -363,8 +363,10 @@ def _frame_response(head: ResponseHead, method: bytes, is_1_1: bool) -> None:
             head.lines = [line for line in head.lines if line.partition(b":")[0].lower() not in named]
     length = fields.get(b"content-length")
     coding = fields.get(b"transfer-encoding")
-    if coding is not None and (coding.lower() != b"chunked" or length is not None):
-        raise BadResponseError("the length of the response is ambiguous (Transfer-Encoding)")
+    if coding is not None:
+        if coding.lower() != b"chunked" or length is not None:
+            raise BadResponseError("the length of the response is ambiguous (Transfer-Encoding)")
+        head.keep_alive = head.keep_alive and is_1_1  # RFC 9112 §6.1: whoever chunks over 1.0 may frame wrongly, too
     if length is not None and not _LENGTH.fullmatch(length):
         raise BadResponseError("the length of the response is ambiguous (Content-Length)")
     if method == b"HEAD" or head.status in _NO_BODY or head.status < 200:

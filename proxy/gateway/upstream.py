@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
-from proxy.gateway.deadlines import NEVER
+from proxy.gateway.deadlines import NEVER, probe_when_silent
 from proxy.gateway.errors import BadResponseError
 from proxy.gateway.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
 from proxy.gateway.head import ResponseHead, parse_response
@@ -86,6 +86,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether an earlier exchange was served: the server may have closed it just now (a stale connection)."""
         self.answered = False
         """Whether any byte of the response has come."""
+        self._asked = False
+        """Whether the whole request was sent."""
 
     # -- called by the exchange
 
@@ -96,7 +98,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._body = self._head = None
         if method == b"HEAD":
             self._last = None
-        self.answered = self._clean = False
+        self.answered = self._asked = self._clean = False
         self.deadline = NEVER
 
     def send(self, data: bytes, *, last: bool) -> None:
@@ -104,12 +106,13 @@ class UpstreamConnection(asyncio.Protocol):
         takes none, and soon says so."""
         if not self.transport.is_closing():
             self.transport.write(data)
-        if last and not self.answered:
-            self.deadline = self._pool.monotonic() + self._first_byte_s
+        if last:
+            self._asked = True
+            self.await_answer()
 
     def await_answer(self) -> None:
-        """The request is sent: the first byte of the answer is due."""
-        if not self.answered:
+        """The request is sent: the first byte of the answer is due, if it has not begun."""
+        if self._body is None:
             self.deadline = self._pool.monotonic() + self._first_byte_s
 
     def hold(self, held: bool) -> None:
@@ -147,6 +150,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio.Protocol."""
         self.transport = cast(asyncio.Transport, transport)
+        probe_when_silent(transport)
         pool = self._pool
         self.deadline = pool.monotonic() + pool.config.upstream_idle_seconds  # whoever wanted it may be gone
         pool.came(self)
@@ -195,7 +199,7 @@ class UpstreamConnection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """See asyncio.Protocol."""
         if self._receiver is not None:
-            self.deadline = NEVER
+            self.deadline = NEVER if self._body is None else self._pool.monotonic() + self._idle_s
             self._receiver.upstream_blocked(False)
 
     def expire(self) -> None:
@@ -239,6 +243,9 @@ class UpstreamConnection(asyncio.Protocol):
                 receiver.switched(head, data)
                 return
             receiver.informational(head)
+            self.deadline = NEVER  # not the answer yet, for which the client may have to send its body first
+            if self._asked:
+                self.await_answer()
 
     def _wait_for_head(self, data: bytes) -> None:
         if len(data) > _MAX_HEAD:

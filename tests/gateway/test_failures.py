@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from policies.records import Arm, Outcome
+from proxy.clock import ManualClock
 from tests.harness.gateway import Door, config, open_gateway
 from tests.harness.upstream import CHAT, Line, Seen, Upstream, reply, serve_upstream
 
@@ -78,6 +79,76 @@ async def test_silence_in_the_middle_cuts_the_answer(upstream: Upstream, tmp_pat
         assert answer.endswith(b"3\r\nabc\r\n")
         meta = (await door.frame()).meta
         assert (meta["out"], meta["st"]) == (Outcome.TIMEOUT, 200)
+
+
+CALM = config(gateway={"idle_timeout_seconds": 10.0, "body_idle_seconds": 1000.0, "client_idle_seconds": 5.0})
+
+
+@pytest.mark.parametrize("hint", [b"100 Continue", b"103 Early Hints"])
+async def test_the_silence_behind_a_1xx_is_none_in_the_middle_of_an_answer(
+    upstream: Upstream, tmp_path: Path, hint: bytes
+) -> None:
+    async def script(seen: Seen, line: Line) -> None:
+        await line.send(b"HTTP/1.1 " + hint + b"\r\n\r\n")
+        body = await line.reader.readexactly(4)
+        await line.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        await go.wait()
+        await line.send(reply(body))
+
+    upstream.on("/x", script, early=True)
+    go, clock = asyncio.Event(), ManualClock()
+    async with open_gateway(tmp_path, upstream.url, settings=CALM, clock=clock) as door:
+        client = await door.connect()
+        await client.send(b"POST /x HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\n")
+        assert hint in await client.head()
+        await door.pass_time(clock, 20)  # a long upload
+        await client.send(b"ping")
+        assert b"103" in await client.head()
+        await door.pass_time(clock, 20)  # long thinking
+        go.set()
+        assert (await client.response())[1] == b"ping"
+
+
+async def test_a_1xx_does_not_stop_the_wait_for_the_answer(upstream: Upstream, tmp_path: Path) -> None:
+    async def script(seen: Seen, line: Line) -> None:
+        await line.send(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        await line.until_closed()
+
+    upstream.on("/x", script)
+    clock = ManualClock()
+    async with open_gateway(tmp_path, upstream.url, settings=CALM, clock=clock) as door:
+        client = await door.connect()
+        await client.send(GET)
+        assert b"103" in await client.head()
+        clock.advance(601)
+        assert (await client.head()).startswith(b"HTTP/1.1 504")
+
+
+async def test_an_early_answer_that_stops_is_cut_although_the_body_was_slow_to_go(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    size = 32 << 20
+
+    async def script(seen: Seen, line: Line) -> None:
+        await line.send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nabc")
+        await go.wait()
+        await line.reader.readexactly(size)
+        read.set()
+        await line.until_closed()
+
+    upstream.on("/x", script, early=True)
+    go, read, clock = asyncio.Event(), asyncio.Event(), ManualClock()
+    async with open_gateway(tmp_path, upstream.url, settings=CALM, clock=clock) as door:
+        client = await door.connect()
+        await client.send(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % size)
+        assert (await client.head()).startswith(b"HTTP/1.1 200")
+        sending = asyncio.create_task(client.send(b"a" * size))
+        go.set()
+        await sending
+        await asyncio.wait_for(read.wait(), 30)
+        clock.advance(11)
+        assert await client.rest() == b"abc"
+        assert (await door.frame()).meta["out"] == Outcome.TIMEOUT
 
 
 @pytest.mark.parametrize(
@@ -178,6 +249,26 @@ async def test_a_stale_connection_is_retried_on_a_fresh_one(
         assert body == CHAT
     assert [seen.connection for seen in upstream.seen] == [1, 1, 2]
     assert door.count("stale_retries_total") == 1
+
+
+@pytest.mark.parametrize(("request_", "status", "asked"), [(GET, b"200", 3), (POST, b"502", 2)])
+async def test_a_kept_connection_that_dies_at_work_is_retried_only_where_that_is_safe(
+    upstream: Upstream, tmp_path: Path, request_: bytes, status: bytes, asked: int
+) -> None:
+    async def work(seen: Seen, line: Line) -> None:
+        if len(upstream.seen) == 2:
+            clock.advance(6)  # longer than any close can be on its way
+            line.close()
+        else:
+            await line.send(reply())
+
+    upstream.on("/x", work)
+    clock = ManualClock()
+    async with open_gateway(tmp_path, upstream.url, clock=clock) as door:
+        await door.ask(request_)
+        head, _ = await door.ask(request_)
+    assert head.startswith(b"HTTP/1.1 " + status)
+    assert len(upstream.seen) == asked
 
 
 async def test_a_fresh_connection_that_dies_is_not_retried(door: Door, upstream: Upstream) -> None:

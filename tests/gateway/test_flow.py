@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from policies.records import Outcome
+from proxy.clock import ManualClock
 from tests.harness.gateway import Door, config, open_gateway
 from tests.harness.upstream import CHAT, Line, Seen, Upstream, reply, serve_upstream
 
@@ -62,6 +64,23 @@ async def test_a_client_that_stops_reading_is_given_up(upstream: Upstream, tmp_p
             await door.settled("client_connections", 1)
             await door.settled("client_connections", 0)
         assert [frame.meta["out"] for frame in door.frames()] == [Outcome.CLIENT_DISCONNECT] * 2
+
+
+async def test_the_end_of_an_answer_may_leave_slowly(upstream: Upstream, tmp_path: Path) -> None:
+    async def flood(seen: Seen, line: Line) -> None:
+        await line.send(reply(b"a" * 32 * MIB))
+
+    upstream.on("/x", flood)
+    clock = ManualClock()
+    async with open_gateway(tmp_path, upstream.url, clock=clock) as door:
+        client = await door.connect()
+        await client.send(GET)
+        await client.head()
+        left = 32 * MIB
+        while door.count("in_flight"):  # until the gateway has nothing more to read
+            left -= len(await client.reader.read(65536))
+        await door.pass_time(clock, 100)  # longer than a connection may be idle between two requests
+        assert len(await client.exactly(left)) == left
 
 
 async def test_a_slow_model_holds_the_sender_back(door: Door, upstream: Upstream) -> None:
@@ -305,13 +324,31 @@ async def test_more_connections_than_allowed_wait_for_room(upstream: Upstream, t
         await door.settled("client_connections", 1)
 
 
-async def test_both_legs_send_without_delay(door: Door, upstream: Upstream) -> None:
-    import socket
+async def test_who_leaves_the_queue_makes_no_room(upstream: Upstream, tmp_path: Path) -> None:
+    async with open_gateway(tmp_path, upstream.url, settings=config(gateway={"max_connections": 1})) as door:
+        first = await door.connect()
+        await first.send(GET)
+        await first.response()
+        gone, second = await door.connect(), await door.connect()
+        await second.send(GET)
+        await door.settled("client_connections", 3)
+        gone.close()
+        await door.settled("client_connections", 2)
+        await first.send(GET)
+        await first.response()
+        assert len(upstream.seen) == 2, "the second client was let in, although the first is still there"
+        first.close()
+        assert (await second.response())[1] == CHAT
 
+
+async def test_both_legs_send_without_delay_and_find_out_who_is_gone(door: Door, upstream: Upstream) -> None:
     client = await door.connect()
     await client.send(GET)
     await client.response()
     (inner,) = door.gateway._clients
     (outer,) = next(iter(door.gateway.planner._pools.values())).open
     for transport in (inner.transport, outer.transport):
-        assert transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        sock = transport.get_extra_info("socket")
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 60

@@ -154,6 +154,13 @@ def test_how_long_an_answer_is() -> None:
     assert respond(b"HTTP/1.1 204 No Content\r\nTransfer-Encoding: chunked\r\n\r\n") == (0, False)
 
 
+def test_chunks_over_http_1_0_end_the_connection() -> None:
+    keep = b"200 OK\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n"
+    for version, kept in ((b"HTTP/1.0 ", False), (b"HTTP/1.1 ", True)):
+        head = parse_response(version + keep, len(version + keep) - 4, b"GET")
+        assert (head.chunked, head.keep_alive) == (True, kept)
+
+
 @pytest.mark.parametrize(
     "bad",
     [

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from proxy.clock import ManualClock
 from proxy.config.model import Config
 from proxy.config.serving import CaptureConfig, ChampionConfig, GatewayConfig, SpoolConfig, StickyConfig
 from proxy.gateway import GATEWAY_COUNTERS, Gateway
@@ -134,6 +135,15 @@ class Door:
         async with asyncio.timeout(30):
             while self.count(name) != value:
                 await asyncio.sleep(0.005)
+
+    async def pass_time(self, clock: ManualClock, seconds: float) -> None:
+        """Move the clock by more than gateway.client_idle_seconds, until every deadline was looked at: a client made
+        for this has been found to be idle."""
+        witness = await self.connect()
+        await witness.send(b"GET /witness HTTP/1.1\r\nHost: x\r\n\r\n")
+        await witness.response()
+        clock.advance(seconds)
+        assert await witness.rest() == b""
 
     def route(self, **changes: Any) -> None:
         """Change the route table, as the controller would."""
