@@ -32,6 +32,7 @@ _RESPONSE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)((?: [\t\x20-\x7e\x80
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _OTHER_VERSION: Final = re.compile(rb"\S+ \S+ HTTP/(?!1\.[01]$)\d+(?:\.\d+)?")
 _ABSOLUTE: Final = re.compile(rb"(?i)https?://[^/?#]*")
+_SECRET: Final = re.compile(rb"(?i)([?&](?:key|api[-_]?key|(?:access[-_]?)?token|sig(?:nature)?|password)=)[^&#]*")
 _HOST: Final = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
 _LENGTH: Final = re.compile(rb"\d{1,18}")
 _MALFORMED: Final = "the request head is not well-formed HTTP/1.1 (bare CR or LF, folded line, bad name or byte)"
@@ -103,7 +104,8 @@ class _RequestLines(dict[bytes, tuple[bytes, bytes, int, str, str]]):
             raise RejectedError(400, _MALFORMED)
         method, target = match[1], _origin_form(match[1], match[2])
         minor = 1 if match[3] == b"1" else 0
-        meaning = method, target, minor, method.decode("ascii"), target[:_TARGET_TEXT].decode("latin-1")
+        text = _SECRET.sub(rb"\1[redacted]", target[:_TARGET_TEXT]).decode("latin-1")
+        meaning = method, target, minor, method.decode("ascii"), text
         if len(line) <= _LONGEST_REMEMBERED:
             if len(self) >= _REMEMBERED:
                 self.clear()
@@ -126,7 +128,7 @@ class RequestHead:
     target: bytes
     method_text: str
     target_text: str
-    """Cut after 2048 characters."""
+    """Cut after 2048 characters, without the keys that some providers take in the query."""
     minor: int
     lines: list[bytes]
     fields: dict[bytes, bytes]

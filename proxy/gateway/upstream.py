@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 from proxy.gateway.deadlines import NEVER, probe_when_silent
 from proxy.gateway.errors import BadResponseError
 from proxy.gateway.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
-from proxy.gateway.head import ResponseHead, parse_response
+from proxy.gateway.head import ResponseHead, has_bare_line_feed, parse_response
 from proxy.gateway.known import KnownResponse, known_responses
 
 if TYPE_CHECKING:
@@ -252,6 +252,8 @@ class UpstreamConnection(asyncio.Protocol):
             raise BadResponseError(f"the response head is longer than {_MAX_HEAD} bytes")
         if not (data.startswith(b"HTTP/1.") or b"HTTP/1.".startswith(data)):
             raise BadResponseError("the response does not begin with a status line of HTTP/1.x")
+        if has_bare_line_feed(data, 0):
+            raise BadResponseError("the response head has a line that does not end in CRLF")
         self._buffer = data
 
     def _begin_body(self, receiver: Receiver, response: KnownResponse, length: int | None, data: bytes) -> None:

@@ -211,12 +211,15 @@ async def test_a_record_holds_what_happened_and_no_secret(door: Door, upstream: 
         await line.send(b"cd")
 
     upstream.on("/p", slow)
+    path = b"/p?q=1&key=AIza-secret&api_key=secret&max_token=1&Access_Token=secret"
     secrets = b"Authorization: Bearer sk-secret\r\nCookie: session=secret\r\nX-Api-Key: secret\r\n"
-    await door.ask(post(b'{"store":false}', secrets + b"User-Agent: t/1\r\nX-Ratchet-No-Train: 1\r\n", b"/p?q=1"))
+    await door.ask(post(b'{"store":false}', secrets + b"User-Agent: t/1\r\nX-Ratchet-No-Train: 1\r\n", path))
+    assert upstream.seen[0].target == path
     frame = await door.frame()
     meta = frame.meta
     assert b"secret" not in json.dumps(meta).encode() + frame.request + frame.response
-    assert (meta["m"], meta["p"], meta["st"], meta["nt"]) == ("POST", "/p?q=1", 200, True)
+    assert meta["p"] == "/p?q=1&key=[redacted]&api_key=[redacted]&max_token=1&Access_Token=[redacted]"
+    assert (meta["m"], meta["st"], meta["nt"]) == ("POST", 200, True)
     assert meta["rh"] == {"content-type": "application/json", "user-agent": "t/1"}
     assert meta["sh"] == {"content-type": "text/plain", "x-request-id": "r1"}
     assert (meta["rb"], meta["sb"], frame.response) == (15, 4, b"abcd")

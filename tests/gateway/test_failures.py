@@ -54,6 +54,16 @@ async def test_garbage_from_the_model_is_a_502(door: Door, upstream: Upstream, g
     assert (await door.frame()).meta["out"] == Outcome.UPSTREAM_ERROR
 
 
+async def test_a_head_that_can_not_become_a_good_one_is_not_waited_for(door: Door, upstream: Upstream) -> None:
+    async def script(seen: Seen, line: Line) -> None:
+        await line.send(b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok")
+        await line.until_closed()
+
+    upstream.on("/x", script)
+    head, _ = await door.ask(GET)
+    assert head.startswith(b"HTTP/1.1 502 Bad Gateway")
+
+
 async def test_silence_before_the_first_byte_is_a_504(upstream: Upstream, tmp_path: Path) -> None:
     async def hang(seen: Seen, line: Line) -> None:
         await line.until_closed()
