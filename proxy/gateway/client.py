@@ -309,8 +309,9 @@ class ClientConnection(asyncio.Protocol):
         exchange, self.exchange = self.exchange, None
         self._services.rejected(error.status)
         if exchange is not None:
-            exchange.client_lost()
-            if exchange.answered:
+            answered = exchange.answered
+            exchange.client_lost(error.status)
+            if answered:
                 self._close()
                 return
         self.write(answer(error.status, "bad_request", str(error), close=True))

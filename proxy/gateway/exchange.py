@@ -355,7 +355,7 @@ class Exchange:
         self.request.size = tunnel.sent
         self.response_capture.size = tunnel.received
         broken = Outcome.CLIENT_DISCONNECT if by_client else Outcome.UPSTREAM_ERROR
-        self._end(Outcome.OK if error is None else broken)
+        self._end(_OK if error is None and not self.services.cutting else broken)
 
     # -- what can go wrong
 
@@ -443,10 +443,11 @@ class Exchange:
         self._let_go(reusable=False)
         self.client.exchange_done(keep)
 
-    def client_lost(self) -> None:
-        """The client is gone, or is being sent away: whatever was going on upstream stops now."""
+    def client_lost(self, status: int = 0) -> None:
+        """The client is gone, or is being sent away with `status`: whatever was going on upstream stops now."""
         if self._finished:
             return
+        self.status = self.status or status
         if self.handed_over is None:
             if self.recorded:
                 self.recorded = False

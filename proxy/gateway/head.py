@@ -241,7 +241,7 @@ def _frame_request(head: RequestHead) -> None:
     elif not _HOST.fullmatch(host):
         raise RejectedError(400, "the Host header is no host name")
     head.length = None
-    head.expects_continue = b"expect" in fields and fields[b"expect"].lower() == b"100-continue"
+    head.expects_continue = head.minor == 1 and fields.get(b"expect", b"").lower() == b"100-continue"
     length = fields.get(b"content-length")
     coding = fields.get(b"transfer-encoding")
     head.chunked = coding is not None

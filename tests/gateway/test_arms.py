@@ -102,6 +102,15 @@ async def test_with_a_challenger_the_body_is_read_first_even_behind_expect(upstr
     assert upstream.seen[0].header("expect") is None
 
 
+async def test_an_http_1_0_client_is_told_nothing_before_the_answer(upstream: Upstream, tmp_path: Path) -> None:
+    async with open_gateway(tmp_path, upstream.url, challenger=upstream.url) as door:
+        client = await door.connect()
+        await client.send(b"POST /v1 HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 12\r\n\r\n")
+        await client.send(b'{"user":"u"}')
+        assert (await client.rest()).startswith(b"HTTP/1.1 200 OK")
+        assert upstream.seen[0].header("expect") is None
+
+
 async def test_a_compressed_body_still_names_its_user(upstream: Upstream, tmp_path: Path) -> None:
     async with open_gateway(tmp_path, upstream.url, challenger=upstream.url, share=0.5) as door:
         body = gzip.compress(b'{"user":"zipped"}')

@@ -310,6 +310,20 @@ async def test_what_does_not_finish_in_time_is_cut_and_said_so(door: Door, upstr
     assert (await door.frame()).meta["out"] == Outcome.TRUNCATED
 
 
+async def test_a_tunnel_that_is_cut_is_no_tunnel_that_has_ended(door: Door, upstream: Upstream) -> None:
+    async def upgrade(seen: Seen, line: Line) -> None:
+        await line.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+        await line.until_closed()
+
+    upstream.on("/ws", upgrade)
+    client = await door.connect()
+    await client.send(b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+    await client.head()
+    assert await door.gateway.drain(0.05) is False
+    assert (await door.frame()).meta["out"] == Outcome.TRUNCATED
+    await door.settled("tunnels", 0)
+
+
 async def test_more_connections_than_allowed_wait_for_room(upstream: Upstream, tmp_path: Path) -> None:
     async with open_gateway(tmp_path, upstream.url, settings=config(gateway={"max_connections": 1})) as door:
         first, second = await door.connect(), await door.connect()

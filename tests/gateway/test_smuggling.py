@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from policies.records import Outcome
 from tests.harness.gateway import Door, config, open_gateway
 from tests.harness.upstream import CHAT, Upstream
 
@@ -171,6 +172,8 @@ async def test_a_body_that_stops_coming_runs_into_408(upstream: Upstream, tmp_pa
         answer = await door.dialogue(H + b"Content-Length: 10\r\n\r\nabc")
         assert answer.startswith(b"HTTP/1.1 408 ")
         await asyncio.wait_for(upstream.lines[0].closed.wait(), 30)
+        meta = (await door.frame()).meta
+        assert (meta["st"], meta["out"]) == (408, Outcome.CLIENT_DISCONNECT)
 
 
 async def test_an_idle_connection_is_closed_without_a_word(upstream: Upstream, tmp_path: Path) -> None:
