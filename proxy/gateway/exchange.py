@@ -22,7 +22,7 @@ from proxy.gateway.backend import Backend, Plan
 from proxy.gateway.capture import Capture
 from proxy.gateway.errors import BadResponseError, answer
 from proxy.gateway.head import ResponseHead
-from proxy.gateway.held import HeldRequest
+from proxy.gateway.held import LONGEST_HELD, HeldRequest
 from proxy.gateway.known import KnownRequest, KnownResponse
 from proxy.gateway.model_field import ModelField, replace_model
 from proxy.gateway.outbound import (
@@ -51,8 +51,6 @@ Cause = Literal["breaker", "connect", "status", "timeout"]
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UNAVAILABLE = frozenset((502, 503, 504))
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
-_LONGEST_HELD: Final = 32 << 20
-"""Bytes of a body that wait for the name of the model in it: as much as the servers of models take."""
 _CHAMPION: Final[Arm] = Arm.CHAMPION
 _OK: Final = Outcome.OK
 _log = logging.getLogger(__name__)
@@ -158,7 +156,7 @@ class Exchange:
     def _names_model(self) -> bool:
         """Whether what has come of a body names the model, where another name may have to stand there. The SDKs put
         it behind the messages."""
-        return self._model is None or self._model.decided or self.request.size >= _LONGEST_HELD
+        return self._model is None or self._model.decided or self.request.size >= LONGEST_HELD
 
     def _begin_side(self) -> None:
         """Our own URLs: one more upstream, neither recorded nor counted."""
@@ -191,6 +189,8 @@ class Exchange:
             self.fallback = "breaker"
             self.services.count('fallbacks_total{cause="breaker"}')
             backend = plan.champion
+        if backend.breaker is not None and not (self.request.done and not self.request.cut):
+            self.request.keep()  # the champion may have to answer
         self._forward(backend)
 
     def user(self) -> StickyKey:
@@ -272,6 +272,7 @@ class Exchange:
             if head.status not in _UNAVAILABLE:
                 breaker.success()
                 self.services.breaker_changed()
+            self.request.let_go()
         self._keep_head(response)
         minor = self.head.minor
         self._dechunk = head.chunked and not minor

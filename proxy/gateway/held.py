@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from proxy.gateway.capture import Capture
 from proxy.gateway.errors import RejectedError
 from proxy.gateway.head import safe_trailer
 
-__all__ = ["HeldRequest"]
+__all__ = ["LONGEST_HELD", "HeldRequest"]
+
+LONGEST_HELD: Final = 32 << 20
+"""Bytes of one request's body in memory: as much as the servers of models take."""
 
 
 class HeldRequest(Capture):
     """The copy of a request's body, and of that what is still to be sent: it comes in pieces and goes in pieces."""
 
-    __slots__ = ("_chunked", "_unsent", "done", "ended", "trailer")
+    __slots__ = ("_chunked", "_tail", "_unsent", "done", "ended", "trailer")
 
     def __init__(self, limit: int, chunked: bool, started: float) -> None:
         Capture.__init__(self, limit)
         self._chunked = chunked
         self._unsent: bytes | bytearray = b""
+        self._tail: bytearray | None = None
+        """What is behind `data`, while it is kept."""
         self.done = False
         """Whether all of it has come."""
         self.ended = started
@@ -34,6 +41,8 @@ class HeldRequest(Capture):
                 self.data = self._unsent = payload
             else:
                 self.add(payload)
+                if self._tail is not None and self.cut:
+                    self._keep(payload)
                 if self._unsent:
                     self._unsent = self._unsent if isinstance(self._unsent, bytearray) else bytearray(self._unsent)
                     self._unsent += payload
@@ -58,9 +67,27 @@ class HeldRequest(Capture):
         chunk = b"%x\r\n%b\r\n" % (len(payload), payload) if payload else b""
         return chunk + b"0\r\n" + self.trailer + b"\r\n" if self.done else chunk
 
-    def rewind(self) -> bool:
-        """Make the whole body unsent again; False where its beginning is no longer kept whole."""
+    def keep(self) -> None:
+        """Keep what the record leaves out, too, so that the whole body can be sent once more. Nothing is sent yet."""
+        self._tail = bytearray()
         if self.cut:
+            self._keep(self._unsent)
+
+    def let_go(self) -> None:
+        """It will not be sent once more."""
+        self._tail = None
+
+    def _keep(self, newest: bytes | bytearray) -> None:
+        """Keep what is `newest` in the body, as far as it is neither in `data` nor kept, up to LONGEST_HELD."""
+        assert self._tail is not None  # who calls has looked
+        if self.size > LONGEST_HELD:
+            self._tail = None
+        else:
+            self._tail += newest[len(self.data) + len(self._tail) - self.size :]
+
+    def rewind(self) -> bool:
+        """Make the whole body unsent again; False where it is no longer there."""
+        if self.cut and self._tail is None:
             return False
-        self._unsent = bytes(self.data)
+        self._unsent = bytes(self.data) if self._tail is None else bytes(self.data) + self._tail
         return True

@@ -372,12 +372,46 @@ async def test_the_breaker_opens_probes_and_closes(upstream: Upstream, tmp_path:
             assert door.frames()[-1].meta["srv"] == Arm.CHALLENGER
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("failure", ["connect", "reset", "status"])
+async def test_a_body_longer_than_the_records_falls_back_whole(
+    upstream: Upstream, tmp_path: Path, failure: str, chunked: bool
+) -> None:
+    async def fail(seen: Seen, line: Line) -> None:
+        if failure == "reset":
+            line.reset()
+        else:
+            await line.send(reply(b"busy", status=b"503 Service Unavailable"))
+
+    pieces = [bytes([97 + n]) * 300_000 for n in range(6)]
+    framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: 1800000"
+    async with serve_upstream() as bad:
+        bad.default = fail  # type: ignore[method-assign]
+        async with open_gateway(tmp_path, upstream.url, challenger=DEAD if failure == "connect" else bad.url) as door:
+            client = await door.connect()
+            await client.send(b"POST /x HTTP/1.1\r\nHost: x\r\nX-User-Id: u\r\n" + framing + b"\r\n\r\n")
+            for piece in pieces:
+                await client.send(b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece)
+            await client.send(b"0\r\n\r\n" if chunked else b"")
+            assert (await client.response())[1] == CHAT
+            assert (await door.frame()).meta["rb"] == 1_800_000
+    assert upstream.seen[0].payload == b"".join(pieces)
+
+
 async def test_a_body_too_long_to_keep_cannot_fall_back(upstream: Upstream, tmp_path: Path) -> None:
-    settings = config(capture={"max_request_bytes": 10})
-    async with open_gateway(tmp_path, upstream.url, challenger=DEAD, settings=settings) as door:
-        head, _ = await door.ask(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 20\r\n\r\n" + b"a" * 20)
-        assert head.startswith(b"HTTP/1.1 502")
-        assert door.count('fallbacks_impossible_total{cause="connect"}') == 1
+    async def busy(seen: Seen, line: Line) -> None:
+        await line.send(reply(b"busy", status=b"503 Service Unavailable"))
+
+    async with serve_upstream() as bad:
+        bad.default = busy  # type: ignore[method-assign]
+        async with open_gateway(tmp_path, upstream.url, challenger=bad.url) as door:
+            size = 33 << 20
+            head, body = await door.ask(
+                b"POST /x HTTP/1.1\r\nHost: x\r\nX-User-Id: u\r\nContent-Length: %d\r\n\r\n" % size + b"a" * size
+            )
+            assert (head[:12], body) == (b"HTTP/1.1 503", b"busy")
+            assert door.count('fallbacks_impossible_total{cause="status"}') == 1
+    assert upstream.seen == []
 
 
 async def test_a_bad_route_table_leaves_the_last_good_one_serving(door: Door) -> None:
