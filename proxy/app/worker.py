@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from proxy.app.web_server import WebServer
     from proxy.wire.redact import Redactor
 
-__all__ = ["WORKER_COUNTERS", "Worker", "main"]
+__all__ = ["WORKER_COUNTERS", "Worker", "allow_files", "main"]
 
 WORKER_COUNTERS: Final = (
     *GATEWAY_COUNTERS,
@@ -61,7 +61,7 @@ def main() -> int:
     """Run this process as a worker; returns its exit status."""
     settings, lifeline = receive_inheritance()
     configure_logging(settings.config.telemetry, settings.name)
-    _allow_files(settings.config.gateway.max_connections)
+    allow_files(settings.config.gateway.max_connections)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(Worker(settings).run(lifeline))
@@ -70,7 +70,7 @@ def main() -> int:
         return EXIT_CONFIG
 
 
-def _allow_files(connections: int) -> None:
+def allow_files(connections: int) -> None:
     """Have room for so many clients, each with a connection to a model: the usual soft limit of 1,024 files has not."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 2 * connections + _OTHER_FILES
