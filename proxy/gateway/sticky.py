@@ -104,9 +104,16 @@ def _first_message(document: dict[str, Any]) -> bytes | None:
     if isinstance(turns, list):
         for turn in turns:
             if isinstance(turn, dict) and turn.get("role") == "user" and (content := turn.get("content")):
-                return content.encode() if isinstance(content, str) else orjson.dumps(content)
+                return content.encode() if isinstance(content, str) else _written(content)
         return None
     if isinstance(turns, str) and turns:
         return turns.encode()
     prompt = document.get("prompt")
     return prompt.encode() if isinstance(prompt, str) and prompt else None
+
+
+def _written(content: Any) -> bytes:
+    try:
+        return orjson.dumps(content)
+    except TypeError:  # a number of more than 64 bits, which only the reader of cut bodies leaves whole
+        return repr(content).encode()

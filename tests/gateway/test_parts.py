@@ -190,6 +190,12 @@ def test_a_conversation_keeps_its_key_although_its_bodies_are_cut() -> None:
     assert document not in (None, first)
 
 
+def test_numbers_of_any_length_may_stand_in_a_body_that_is_cut() -> None:
+    body = b'{"messages":[{"role":"user","content":[%d]},{"role":"assistant","content":"yyy' % 10**30
+    found = StickySources(StickyConfig()).from_body(body, cut=True)
+    assert found == (b"[1%b]" % (b"0" * 30), StickySource.FIRST_MESSAGE)
+
+
 def test_a_name_that_is_cut_is_nobodys_name() -> None:
     sources = StickySources(StickyConfig())
     body = b'{"user":"alice","messages":[]}'
