@@ -117,6 +117,7 @@ class Exchange:
         count("in_flight")
         self.request.store(payload, done, services.max_body_bytes)
         self.plan = plan = services.planner.plan(services.routes())
+        self.backend = plan.champion
         if known.recorded:
             self.recorded = True
             if services.refuses_when_full and services.spool.full:
@@ -298,7 +299,7 @@ class Exchange:
         """What we add to a response: whole lines."""
         added = b"x-ratchet-record-id: %b\r\n" % self.record_id.text.encode() if self.recorded else b""
         if self.services.adds_lines and not self.known.side:
-            added += response_lines(self.assigned, self.services.config.gateway)
+            added += response_lines(self.backend.arm, self.services.config.gateway)
         return added
 
     def relay(self, wire: bytes, payload: bytes, done: bool) -> None:

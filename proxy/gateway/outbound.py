@@ -91,10 +91,10 @@ def request_lines(head: RequestHead, peer: Peer, settings: GatewayConfig) -> lis
     return lines
 
 
-def response_lines(assigned: Arm, settings: GatewayConfig) -> bytes:
-    """By setting: Via, and which arm it was. Whole lines with CRLF."""
+def response_lines(served_by: Arm, settings: GatewayConfig) -> bytes:
+    """By setting: Via, and which arm answered. Whole lines with CRLF."""
     via = b"Via: 1.1 ratchet\r\n" if settings.via else b""
-    return via + b"x-ratchet-arm: %b\r\n" % assigned.label.encode() if settings.expose_arm else via
+    return via + b"x-ratchet-arm: %b\r\n" % served_by.label.encode() if settings.expose_arm else via
 
 
 def response_head(head: ResponseHead, *, added: bytes = b"", dechunked: bool = False) -> bytes:

@@ -332,12 +332,13 @@ async def test_a_failing_challenger_costs_no_user_an_answer(upstream: Upstream, 
 
     async with serve_upstream() as bad:
         bad.default = fail  # type: ignore[method-assign]
-        settings = config(gateway={"first_byte_timeout_seconds": 0.1})
+        settings = config(gateway={"first_byte_timeout_seconds": 0.1, "expose_arm": True})
         url = FAILURES[failure] or bad.url
         async with open_gateway(tmp_path, upstream.url, challenger=url, settings=settings) as door:
             head, body = await door.ask(POST)
             assert head.startswith(b"HTTP/1.1 200 OK")
             assert body == CHAT
+            assert b"\r\nx-ratchet-arm: champion\r\n" in head
             meta = (await door.frame()).meta
             cause = failure if failure in ("timeout", "status") else "connect"
             assert (meta["arm"], meta["srv"], meta["fb"]) == (Arm.CHALLENGER, Arm.CHAMPION, cause)
