@@ -22,7 +22,7 @@ from proxy.gateway.backend import Backend, Plan
 from proxy.gateway.capture import Capture
 from proxy.gateway.errors import BadResponseError, answer
 from proxy.gateway.head import ResponseHead
-from proxy.gateway.held import LONGEST_HELD, HeldRequest
+from proxy.gateway.held import HeldRequest
 from proxy.gateway.known import KnownRequest, KnownResponse
 from proxy.gateway.model_field import ModelField, replace_model
 from proxy.gateway.outbound import (
@@ -81,7 +81,7 @@ class Exchange:
         """Whether the client's connection stays open."""
         self.started = started = services.monotonic()
         self.arrived_at = services.now()
-        self.request = HeldRequest(services.captured_request_bytes, head.chunked, started)
+        self.request = HeldRequest(services.captured_request_bytes, head.chunked, started, services.budget)
         self.response_capture = Capture(services.captured_response_bytes)
         # Facts for the record, with what they are until something happens.
         self.recorded = False
@@ -145,7 +145,7 @@ class Exchange:
         if self._waiting:
             if self._model is not None:
                 self._model.feed(payload)
-            if done or (self.request.cut and self._names_model()):
+            if done or (self.request.cut and not self._may_wait(len(payload))):
                 self._waiting = False
                 self._route()
         elif self._connection is not None:
@@ -154,10 +154,10 @@ class Exchange:
         else:
             self.client.hold(True)
 
-    def _names_model(self) -> bool:
-        """Whether what has come of a body names the model, where another name may have to stand there. The SDKs put
-        it behind the messages."""
-        return self._model is None or self._model.decided or self.request.size >= LONGEST_HELD
+    def _may_wait(self, size: int) -> bool:
+        """Whether more of a long body is waited for, of which `size` bytes have come now: another model's name may
+        have to stand in it, and the SDKs put that behind the messages."""
+        return self._model is not None and not self._model.decided and self.request.afford(size)
 
     def _begin_side(self) -> None:
         """Our own URLs: one more upstream, neither recorded nor counted."""
@@ -273,7 +273,6 @@ class Exchange:
             if head.status not in _UNAVAILABLE:
                 breaker.success()
                 self.services.breaker_changed()
-            self.request.let_go()
         self._keep_head(response)
         minor = self.head.minor
         self._dechunk = head.chunked and not minor
@@ -292,6 +291,8 @@ class Exchange:
     def _keep_head(self, response: KnownResponse) -> None:
         self.response = response
         self.status = response.head.status
+        if self.request.charged:
+            self.request.let_go()
         if self._connection is not None:
             self.first_byte = self._connection.heard_at
 
@@ -480,6 +481,8 @@ class Exchange:
         if self._finished:
             return
         self._finished = True
+        if self.request.charged:
+            self.request.let_go()
         if self.known.side:
             return
         self.services.count("in_flight", -1.0)

@@ -19,6 +19,7 @@ from proxy.gateway.backend import Backend, Planner, adds_lines
 from proxy.gateway.client import ClientConnection
 from proxy.gateway.deadlines import Deadlines
 from proxy.gateway.head import RequestParser
+from proxy.gateway.held import Budget
 from proxy.gateway.known import Heads, KnownRequest
 from proxy.gateway.pool import Address, UpstreamPool
 from proxy.gateway.ports import Counters, MintsIds, Redacts, Spool
@@ -80,6 +81,7 @@ class Gateway:
         self.refuses_when_full = config.spool.when_full == "refuse"
         self.captures = config.capture.enabled
         self.adds_lines = adds_lines(config)
+        self.budget = Budget()
         self.draining = False
         """No new requests are wanted: every answer closes its connection."""
         self.cutting = False

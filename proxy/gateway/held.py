@@ -8,20 +8,33 @@ from proxy.gateway.capture import Capture
 from proxy.gateway.errors import RejectedError
 from proxy.gateway.head import safe_trailer
 
-__all__ = ["LONGEST_HELD", "HeldRequest"]
+__all__ = ["Budget", "HeldRequest"]
 
-LONGEST_HELD: Final = 32 << 20
-"""Bytes of one request's body in memory: as much as the servers of models take."""
+_LONGEST: Final = 32 << 20
+"""Bytes of one body in memory: as much as the servers of models take."""
+_TOGETHER: Final = 256 << 20
+
+
+class Budget:
+    """Memory for what records leave out of long bodies, shared by all requests of a worker."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = _TOGETHER
 
 
 class HeldRequest(Capture):
     """The copy of a request's body, and of that what is still to be sent: it comes in pieces and goes in pieces."""
 
-    __slots__ = ("_chunked", "_tail", "_unsent", "done", "ended", "trailer")
+    __slots__ = ("_budget", "_chunked", "_tail", "_unsent", "charged", "done", "ended", "trailer")
 
-    def __init__(self, limit: int, chunked: bool, started: float) -> None:
+    def __init__(self, limit: int, chunked: bool, started: float, budget: Budget) -> None:
         Capture.__init__(self, limit)
         self._chunked = chunked
+        self._budget = budget
+        self.charged = 0
+        """Bytes taken from the budget, until `let_go`."""
         self._unsent: bytes | bytearray = b""
         self._tail: bytearray | None = None
         """What is behind `data`, while it is kept."""
@@ -73,17 +86,28 @@ class HeldRequest(Capture):
         if self.cut:
             self._keep(self._unsent)
 
+    def afford(self, size: int) -> bool:
+        """Take memory for `size` more bytes; False where there is none left for them."""
+        if self.size > _LONGEST or size > self._budget.left:
+            return False
+        self._budget.left -= size
+        self.charged += size
+        return True
+
     def let_go(self) -> None:
-        """It will not be sent once more."""
+        """It will not be sent once more, and does not wait any longer."""
         self._tail = None
+        self._budget.left += self.charged
+        self.charged = 0
 
     def _keep(self, newest: bytes | bytearray) -> None:
-        """Keep what is `newest` in the body, as far as it is neither in `data` nor kept, up to LONGEST_HELD."""
+        """Keep what is `newest` in the body, as far as it is neither in `data` nor kept, while there is room."""
         assert self._tail is not None  # who calls has looked
-        if self.size > LONGEST_HELD:
-            self._tail = None
+        size = self.size - len(self.data) - len(self._tail)
+        if self.afford(size):
+            self._tail += newest[-size:]
         else:
-            self._tail += newest[len(self.data) + len(self._tail) - self.size :]
+            self._tail = None
 
     def rewind(self) -> bool:
         """Make the whole body unsent again; False where it is no longer there."""

@@ -9,6 +9,7 @@ import pytest
 
 from policies.records import Arm, Outcome
 from proxy.clock import ManualClock
+from proxy.gateway.held import Budget
 from tests.harness.gateway import Door, config, open_gateway
 from tests.harness.upstream import CHAT, Line, Seen, Upstream, reply, serve_upstream
 
@@ -396,6 +397,7 @@ async def test_a_body_longer_than_the_records_falls_back_whole(
             await client.send(b"0\r\n\r\n" if chunked else b"")
             assert (await client.response())[1] == CHAT
             assert (await door.frame()).meta["rb"] == 1_800_000
+            assert door.gateway.budget.left == Budget().left
     assert upstream.seen[0].payload == b"".join(pieces)
 
 
@@ -406,12 +408,14 @@ async def test_a_body_too_long_to_keep_cannot_fall_back(upstream: Upstream, tmp_
     async with serve_upstream() as bad:
         bad.default = busy  # type: ignore[method-assign]
         async with open_gateway(tmp_path, upstream.url, challenger=bad.url) as door:
-            size = 33 << 20
-            head, body = await door.ask(
-                b"POST /x HTTP/1.1\r\nHost: x\r\nX-User-Id: u\r\nContent-Length: %d\r\n\r\n" % size + b"a" * size
-            )
-            assert (head[:12], body) == (b"HTTP/1.1 503", b"busy")
-            assert door.count('fallbacks_impossible_total{cause="status"}') == 1
+            for number, size, memory in ((1, 33 << 20, Budget().left), (2, 1 << 20, 700_000)):
+                door.gateway.budget.left = memory
+                head, body = await door.ask(
+                    b"POST /x HTTP/1.1\r\nHost: x\r\nX-User-Id: u\r\nContent-Length: %d\r\n\r\n" % size + b"a" * size
+                )
+                assert (head[:12], body) == (b"HTTP/1.1 503", b"busy")
+                assert door.count('fallbacks_impossible_total{cause="status"}') == number
+                assert door.gateway.budget.left == memory
     assert upstream.seen == []
 
 
