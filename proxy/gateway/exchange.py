@@ -35,7 +35,7 @@ from proxy.gateway.outbound import (
 )
 from proxy.gateway.ports import Minted
 from proxy.gateway.record import frame_of
-from proxy.gateway.routing import body_decides, forced_backend, key_in_body
+from proxy.gateway.routing import body_decides, forced_backend, key_in_body, names_user
 from proxy.gateway.sticky import StickyKey
 from proxy.gateway.tunnel import Tunnel
 from proxy.gateway.upstream import UpstreamConnection
@@ -155,9 +155,12 @@ class Exchange:
             self.client.hold(True)
 
     def _may_wait(self, size: int) -> bool:
-        """Whether more of a long body is waited for, of which `size` bytes have come now: another model's name may
-        have to stand in it, and the SDKs put that behind the messages."""
-        return self._model is not None and not self._model.decided and self.request.afford(size)
+        """Whether more of a long body is waited for, of which `size` bytes have come now: the SDKs put the model, where
+        another name may have to stand, and the user behind the messages."""
+        missing = self._model is not None and not self._model.decided
+        if self._key is None and self.plan.splits:
+            missing = missing or names_user(self.head, self.request, self.services.sticky)
+        return missing and self.request.afford(size)
 
     def _begin_side(self) -> None:
         """Our own URLs: one more upstream, neither recorded nor counted."""

@@ -7,11 +7,14 @@ from hmac import compare_digest
 from proxy.gateway.backend import Backend, Plan
 from proxy.gateway.capture import Capture
 from proxy.gateway.head import RequestHead
+from proxy.gateway.held import HeldRequest
 from proxy.gateway.known import KnownRequest
 from proxy.gateway.sticky import StickyKey, StickySources
 from proxy.wire.decode import UnknownEncodingError, decode
 
-__all__ = ["body_decides", "forced_backend", "key_in_body"]
+__all__ = ["body_decides", "forced_backend", "key_in_body", "names_user"]
+
+_BEFORE_OBJECT = b"\xef\xbb\xbf \t\r\n"
 
 
 def body_decides(known: KnownRequest, plan: Plan, sticky: StickySources) -> bool:
@@ -30,13 +33,21 @@ def forced_backend(head: RequestHead, plan: Plan, admin_token: bytes | None) -> 
     return {b"champion": plan.champion, b"challenger": plan.challenger}.get(arm.lower())
 
 
-def key_in_body(head: RequestHead, body: Capture, sticky: StickySources, limit: int) -> StickyKey | None:
+def names_user(head: RequestHead, body: Capture, sticky: StickySources) -> bool:
+    """Whether the user's name may still come in `body`: it is a JSON object, not compressed."""
+    if not sticky.reads_body or "content-encoding" in head.recorded:
+        return False
+    return bytes(body.data[:64]).lstrip(_BEFORE_OBJECT).startswith(b"{")
+
+
+def key_in_body(head: RequestHead, body: HeldRequest, sticky: StickySources, limit: int) -> StickyKey | None:
     """The sticky key in a captured request body, decoded up to `limit` bytes where it is compressed."""
     if not body.size:
         return None
     encoding = head.recorded.get("content-encoding")
     if encoding is None:
-        return sticky.from_body(body.data, cut=body.cut)
+        whole = body.whole
+        return sticky.from_body(body.data, cut=True) if whole is None else sticky.from_body(whole)
     try:
         decoded = decode(bytes(body.data), encoding, limit)
     except UnknownEncodingError:

@@ -12,6 +12,7 @@ import pytest
 from policies.assignment import assign
 from policies.records import Arm, StickySource
 from proxy.config.serving import RedactionConfig
+from proxy.gateway.held import Budget
 from proxy.ids import KeyRing
 from proxy.routes import Target
 from proxy.wire.redact import Redactor
@@ -111,6 +112,24 @@ async def test_an_http_1_0_client_is_told_nothing_before_the_answer(upstream: Up
         assert upstream.seen[0].header("expect") is None
 
 
+async def test_a_user_behind_long_messages_stays_on_one_side(upstream: Upstream, tmp_path: Path) -> None:
+    short = b'{"messages":[{"role":"user","content":"hello"}],"user":"user-17"}'
+    long = b'\n{"messages":[{"role":"user","content":"%b"}],"user":"user-17"}' % (b"picture" * 100_000)
+    async with open_gateway(tmp_path, upstream.url, challenger=upstream.url, share=0.5) as door:
+        for body in (short, long):
+            client = await door.connect()
+            request = post(body)
+            for start in range(0, len(request), 100_000):
+                await client.send(request[start : start + 100_000])
+            await client.response()
+        assert upstream.seen[1].payload == long
+        facts = [(await door.frame(n)).meta for n in (1, 2)]
+        assert [meta["src"] for meta in facts] == ["body", "body"]
+        assert facts[0]["key"] == facts[1]["key"]
+        assert facts[0]["arm"] == facts[1]["arm"] == int(assign(bytes.fromhex("00ff" * 8), b"user-17", 0.5))
+        assert door.gateway.budget.left == Budget().left
+
+
 async def test_a_compressed_body_still_names_its_user(upstream: Upstream, tmp_path: Path) -> None:
     async with open_gateway(tmp_path, upstream.url, challenger=upstream.url, share=0.5) as door:
         body = gzip.compress(b'{"user":"zipped"}')
@@ -188,7 +207,7 @@ async def test_a_body_without_a_model_is_not_held_for_ever(upstream: Upstream, t
             await client.response()
         client = await door.connect()
         await client.send(endless)
-        sending = asyncio.create_task(client.send(b'{"x":"' + b"y" * (33 << 20)))
+        sending = asyncio.create_task(client.send(b'{"x":"' + b"y" * (17 << 20)))
         await client.response()
         await sending
 

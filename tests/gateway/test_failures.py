@@ -408,7 +408,7 @@ async def test_a_body_too_long_to_keep_cannot_fall_back(upstream: Upstream, tmp_
     async with serve_upstream() as bad:
         bad.default = busy  # type: ignore[method-assign]
         async with open_gateway(tmp_path, upstream.url, challenger=bad.url) as door:
-            for number, size, memory in ((1, 33 << 20, Budget().left), (2, 1 << 20, 700_000)):
+            for number, size, memory in ((1, 17 << 20, Budget().left), (2, 1 << 20, 700_000)):
                 door.gateway.budget.left = memory
                 head, body = await door.ask(
                     b"POST /x HTTP/1.1\r\nHost: x\r\nX-User-Id: u\r\nContent-Length: %d\r\n\r\n" % size + b"a" * size
