@@ -193,7 +193,7 @@ class Exchange:
             self.fallback = "breaker"
             self.services.count('fallbacks_total{cause="breaker"}')
             backend = plan.champion
-        if backend.breaker is not None and not (self.request.done and not self.request.cut):
+        if backend.breaker is not None and (self.request.cut or not self.request.done):
             self.request.keep()  # the champion may have to answer
         self._forward(backend)
 
