@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from struct import Struct
@@ -32,7 +32,7 @@ from proxy.store.keys import BLOCK_RECORDS, block_key, day_of
 from proxy.store.schema import bodies, dictionaries
 from proxy.store.values import BodyPayload
 
-__all__ = ["Block", "BodyCodec", "grouped", "pack", "unpack"]
+__all__ = ["Block", "BodyCodec", "Search", "grouped", "pack", "unpack"]
 
 _PARTS: Final = Struct("<III")
 _COUNT: Final = Struct("<I")
@@ -115,6 +115,26 @@ def unpack(data: bytes) -> BodyPayload:
     )
 
 
+class Search:
+    """Words that a query or a response may say, in whatever case."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text.casefold()
+        plain = self._text.isascii() and self._text.isprintable() and not {'"', "\\"} & set(self._text)
+        self._plain = self._text.encode() if plain else None
+
+    def finds(self, packed: bytes) -> BodyPayload | None:
+        """The body, if it says so. Texts are in there as they are but for JSON's escapes, so most bodies without the
+        words are seen to be that without unpacking them, which takes many times as long."""
+        if self._plain is not None:
+            texts = packed[_PARTS.size :]
+            if texts.isascii() and self._plain not in texts.lower():  # beyond ASCII, other letters fold to these
+                return None
+        body = unpack(packed)
+        said = any(self._text in part.casefold() for part in (body.query, body.response_text) if part)
+        return body if said else None
+
+
 class BodyCodec:
     """Packs and unpacks bodies with the dictionaries of one store. Usable from several threads."""
 
@@ -150,8 +170,11 @@ class BodyCodec:
             for row in rows:
                 self._decompressors[row.id] = _decompressor(row.data)
 
-    async def read(self, connection: AsyncConnection, wanted: Mapping[str, int | None]) -> dict[str, BodyPayload]:
-        """Bodies by record id, of records given with where it is; those that retention has dropped are left out."""
+    async def read(
+        self, connection: AsyncConnection, wanted: Mapping[str, int | None], saying: str | None = None
+    ) -> dict[str, BodyPayload]:
+        """Bodies by record id, of records given with where it is; left out are those that retention has dropped, and
+        those that do not say the words `saying`."""
         places = grouped(wanted.values())
         if not places:
             return {}
@@ -159,7 +182,7 @@ class BodyCodec:
         query = sa.select(bodies).where(bodies.c.block.in_(keys), bodies.c.block.between(min(keys), max(keys)))
         rows = (await connection.execute(query)).all()
         await self.load(connection, {row.dictionary_id for row in rows})
-        found = await asyncio.to_thread(self._decode, rows, places)
+        found = await asyncio.to_thread(self._decode, rows, places, Search(saying).finds if saying else unpack)
         return {record_id: found[body] for record_id, body in wanted.items() if body in found}
 
     async def without(self, connection: AsyncConnection, key: int, places: Collection[int]) -> int:
@@ -180,11 +203,18 @@ class BodyCodec:
             await connection.execute(sa.delete(bodies).where(where))
         return int(row.n) - n
 
-    def _decode(self, rows: Iterable[Any], places: Mapping[int, Collection[int]]) -> dict[int, BodyPayload]:
+    def _decode(
+        self,
+        rows: Iterable[Any],
+        places: Mapping[int, Collection[int]],
+        read: Callable[[bytes], BodyPayload | None],
+    ) -> dict[int, BodyPayload]:
         found: dict[int, BodyPayload] = {}
         for row in rows:
             packed = self._split(row)
-            found |= {row.block + place: unpack(packed[place]) for place in places[row.block] if packed[place]}
+            for place in places[row.block]:
+                if packed[place] and (body := read(packed[place])) is not None:
+                    found[row.block + place] = body
         return found
 
     def _split(self, row: Any) -> list[bytes]:

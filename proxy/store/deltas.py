@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from policies.records import Arm, Outcome
 from proxy.store.dialect import upsert_sums
 from proxy.store.facts import RecordFacts, VoteSummary
-from proxy.store.schema import HOUR_S, MINUTE_S, SUMS, durations, quality_hours, traffic
+from proxy.store.schema import HOUR_S, MINUTE_S, SUMS, TEN_MINUTES_S, durations, quality_hours, traffic
 
 __all__ = ["UNSCORED", "Deltas", "duration_bin", "duration_of_bin", "quality_bin"]
 
@@ -122,9 +122,9 @@ class Deltas:
 
     async def write(self, connection: AsyncConnection) -> None:
         """Add everything but the users' totals to the tables, in key order (two writers then never deadlock)."""
-        sums = _by_step((key, values) for key, values in self._traffic.items() if any(values))
+        sums = _by_step(((key, values) for key, values in self._traffic.items() if any(values)), HOUR_S)
         await upsert_sums(connection, traffic, _rows(traffic, sums))
-        counts = _by_step((key, [n]) for key, n in self._durations.items())
+        counts = _by_step(((key, [n]) for key, n in self._durations.items()), TEN_MINUTES_S, HOUR_S)
         await upsert_sums(connection, durations, _rows(durations, counts))
         changed: dict[Key, list[float]] = {key: [n] for key, n in self._quality.items() if n}
         await upsert_sums(connection, quality_hours, _rows(quality_hours, changed))
@@ -135,13 +135,14 @@ class Deltas:
         return self._traffic[minute, int(record.arm), record.model_id, record.status // 100, int(record.outcome)]
 
 
-def _by_step(minutes: Iterable[tuple[Key, list[float]]]) -> dict[Key, list[float]]:
-    """The same sums by minute and by hour, each under its step."""
+def _by_step(minutes: Iterable[tuple[Key, list[float]]], *longer: int) -> dict[Key, list[float]]:
+    """The same sums by minute and by each of the longer steps, each under its step."""
     found: dict[Key, list[float]] = {}
     for (at_s, *rest), values in minutes:
         found[MINUTE_S, at_s, *rest] = values
-        hour = found.setdefault((HOUR_S, at_s // HOUR_S * HOUR_S, *rest), [0] * len(values))
-        hour[:] = [a + b for a, b in zip(hour, values, strict=True)]
+        for step_s in longer:
+            sums = found.setdefault((step_s, at_s // step_s * step_s, *rest), [0] * len(values))
+            sums[:] = [a + b for a, b in zip(sums, values, strict=True)]
     return found
 
 

@@ -20,7 +20,7 @@ from proxy.store.deltas import Deltas
 from proxy.store.dialect import any_of, insert_all, insert_new
 from proxy.store.engine import Database
 from proxy.store.facts import RecordFacts, count_arrival
-from proxy.store.keys import BLOCK_RECORDS, alias_hash, day_of, id_time_us
+from proxy.store.keys import BLOCK_RECORDS, NO_ID, alias_hash, day_of, id_time_us
 from proxy.store.schema import aliases, bodies, deleted_users, records, scores
 from proxy.store.spools import advance
 from proxy.store.values import Applied, BodyPayload, IngestBatch, NewRecord, RecordFlag
@@ -61,13 +61,18 @@ async def apply(db: Database, codec: BodyCodec, batch: IngestBatch) -> Applied:
     )
 
 
-async def join_parked(db: Database, limit: int) -> int:
-    """Join parked votes whose record another replica brought in; returns how many."""
-    async with db.write() as connection:
-        deltas = Deltas()
-        joined = await votes.join_stragglers(connection, limit, deltas)
-        await _write(connection, deltas)
-    return joined
+async def join_parked(db: Database, after: str, limit: int) -> tuple[int, str]:
+    """Join those of the next parked votes whose record another replica brought in; returns how many, and the vote to go
+    on behind."""
+    async with db.read() as connection:
+        parked = await votes.find_arrived(connection, after, limit)
+    joined = 0
+    if parked.named or parked.resolved:
+        async with db.write() as connection:
+            deltas = Deltas()
+            joined = await votes.join_arrived(connection, parked, deltas)
+            await _write(connection, deltas)
+    return joined, parked.last or NO_ID
 
 
 async def _unknown(connection: AsyncConnection, incoming: Sequence[NewRecord]) -> list[NewRecord]:

@@ -8,6 +8,7 @@ from typing import Final
 __all__ = [
     "BLOCK_RECORDS",
     "HOUR_US",
+    "NO_ID",
     "alias_hash",
     "block_floor",
     "block_key",
@@ -20,6 +21,8 @@ __all__ = [
 ]
 
 HOUR_US: Final = 3_600_000_000
+NO_ID: Final = "0" * 32
+"""Before every id."""
 _DAY_US: Final = 24 * HOUR_US
 BLOCK_RECORDS: Final = 64
 _PLACE_BITS: Final = 6

@@ -1,6 +1,10 @@
 """PostgreSQL's days: one partition of `records`, `bodies` and `aliases` per UTC day of the id.
 
 Created ahead, attached (which blocks nobody) and dropped whole. On SQLite there is nothing to do.
+
+A query plans for, and locks, every day that its bounds leave over, with all indices: a year of them is 1,800 locks, and
+a few such queries at once are more than PostgreSQL has by default. So whoever walks back in time goes some weeks at a
+time (`reach_back`).
 """
 
 from __future__ import annotations
@@ -13,14 +17,19 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.store.engine import Database
-from proxy.store.keys import block_floor, id_floor
+from proxy.store.keys import block_floor, day_of, id_floor
 from proxy.store.schema import PARTITIONED
 
-__all__ = ["DAY_S", "block_bound", "create", "create_ahead", "drop", "ensure", "existing", "id_bound"]
+__all__ = ["DAYS_AT_ONCE", "DAY_S", "block_bound", "create", "create_ahead", "drop", "ensure", "existing", "id_bound",
+           "reach_back"]  # fmt: skip
 
 DAY_S: Final = 86_400
+DAYS_AT_ONCE: Final = 40
+"""Days of `records` that one query walks over."""
 _AHEAD: Final = 3
 _LOCK: Final = 0x72617463_68657402
+_LAST_DAY: Final = 2_932_896
+"""31 December 9999, the last that has a name."""
 
 
 async def create_ahead(database: Database) -> None:
@@ -65,6 +74,23 @@ async def existing(connection: AsyncConnection, table: str) -> list[int]:
         {"table": table},
     )
     return sorted(_day(name) for name in names)
+
+
+async def reach_back(connection: AsyncConnection, before: str | None) -> str | None:
+    """Where a walk from the id `before` (None: from the end) back in time stops to start anew; None where it may go to
+    the first record."""
+    if connection.dialect.name != "postgresql":
+        return None
+    last_day = _LAST_DAY if before is None else min(day_of(before), _LAST_DAY)
+    names = await connection.scalars(
+        sa.text(
+            "SELECT c.relname FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
+            "WHERE i.inhparent = to_regclass('records') AND c.relname <= :last ORDER BY c.relname DESC LIMIT :days"
+        ),
+        {"last": _name("records", last_day), "days": DAYS_AT_ONCE + 1},
+    )
+    found = list(names)
+    return id_bound(_day(found[-2])) if len(found) > DAYS_AT_ONCE else None
 
 
 async def drop(connection: AsyncConnection, table: str, day: int) -> int:

@@ -2,6 +2,7 @@
 
 A list is walked by key, newest first, and each call looks at a bounded number of rows: a rare match in a large table
 takes several pages instead of one slow query. A walk over everything is a series of short reads, a chunk each.
+On PostgreSQL both go back some weeks at a time (`partitions.reach_back`).
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.records import Arm, Outcome
+from proxy.store import partitions
 from proxy.store.bodies import BodyCodec
 from proxy.store.engine import Database
 from proxy.store.facts import VoteSummary
 from proxy.store.ingest import KEY_SOURCES
 from proxy.store.keys import BLOCK_RECORDS, HOUR_US, alias_hash, id_floor, id_time_us, is_record_id
 from proxy.store.schema import WENT_WRONG, aliases, feedback, models, records, scores
+from proxy.store.stretches import Stretch
 from proxy.store.values import BodyPayload, Page, RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
 
 __all__ = ["get_record", "iter_records", "list_records", "user_hour_means"]
@@ -55,17 +58,14 @@ async def iter_records(
 ) -> AsyncIterator[RecordView]:
     """Everything about every record between two ids, both exclusive."""
     query = _select().order_by(records.c.id.desc() if newest_first else records.c.id).limit(chunk)
-    while True:
-        bounds = [records.c.id > after_id] if after_id is not None else []
-        bounds += [records.c.id < before_id] if before_id is not None else []
+    stretch = Stretch(after_id, before_id, newest_first)
+    while not stretch.done:
         async with db.read() as connection:
-            rows = (await connection.execute(query.where(*bounds))).all()
+            rows = (await connection.execute(query.where(*await stretch.bounds(connection)))).all()
             views = await _views(connection, codec, rows)
         for view in views:
             yield view
-        if len(rows) < chunk:
-            return
-        after_id, before_id = (after_id, rows[-1].id) if newest_first else (rows[-1].id, before_id)
+        stretch.walked(rows, chunk)
 
 
 async def list_records(
@@ -73,33 +73,51 @@ async def list_records(
 ) -> Page:
     """Records that match, newest first, with a cursor to go on from."""
     limit = max(1, min(limit, _MAX_LIMIT))
-    before = min(cursor or _BEYOND, id_floor(filter.until_us) if filter.until_us is not None else _BEYOND)
-    indexed = _indexed(filter)
-    scanned = _SCANNED_BODIES if filter.text else _SCANNED_SCATTERED if indexed else _SCANNED_ROWS
-    since = [records.c.id >= id_floor(filter.since_us)] if filter.since_us is not None else []
-    async with db.read() as connection:
-        scan = (
-            sa.select(records)
-            .where(records.c.id < before, *since, *indexed)
-            .order_by(records.c.id.desc())
-            .limit(scanned)
-        )
-        part = scan.subquery()
-        query = _select(part).where(*_conditions(part, filter)).order_by(part.c.id.desc())
-        rows = (await connection.execute(query if filter.text else query.limit(limit + 1))).all()
-        end = None if len(rows) > limit and not filter.text else await _end(connection, scan, scanned)
-        if filter.text and (within := _within_blocks(rows)) < len(rows):
-            rows = rows[:within]
-            end = rows[-1].id
-        wanted = rows if filter.text else rows[:limit] if texts else []
-        found = await codec.read(connection, {row.id: row.body for row in wanted})
-    if filter.text:
-        rows = [row for row in rows if _says(found.get(row.id), filter.text.casefold())]
+    end: str | None = min(cursor or _BEYOND, id_floor(filter.until_us) if filter.until_us is not None else _BEYOND)
+    left = _SCANNED_BODIES if filter.text else _SCANNED_SCATTERED if _indexed(filter) else _SCANNED_ROWS
+    rows: list[Any] = []
+    said: dict[str, BodyPayload] = {}
+    while end is not None and left > 0 and len(rows) <= limit:
+        async with db.read() as connection:
+            found, end, left = await _walk(connection, filter, end, left, limit + 1 - len(rows))
+            wanted = found if filter.text else found[: limit - len(rows)] if texts else []
+            said |= await codec.read(connection, {row.id: row.body for row in wanted}, filter.text)
+        rows += [row for row in found if row.id in said] if filter.text else found
     shown = rows[:limit]
     return Page(
-        rows=tuple(_row(row, found.get(row.id) if texts else None) for row in shown),
+        rows=tuple(_row(row, said.get(row.id) if texts else None) for row in shown),
         cursor=shown[-1].id if len(rows) > limit else end,
     )
+
+
+async def _walk(
+    connection: AsyncConnection, filter: RecordFilter, before: str, scanned: int, wanted: int
+) -> tuple[Sequence[Any], str | None, int]:
+    """Go back in time from the id `before`, over a stretch that PostgreSQL can plan for at once.
+
+    Returns the rows that match, `wanted` of them at most (but all that a search for words has to read); the id to go on
+    from, None at the end of the records; and how many more rows this call may look at.
+    """
+    indexed = _indexed(filter)
+    floor = await partitions.reach_back(connection, before)
+    since = id_floor(filter.since_us) if filter.since_us is not None else None
+    bounds = [records.c.id >= bound for bound in (floor, since) if bound is not None]
+    scan = (
+        sa.select(records).where(records.c.id < before, *bounds, *indexed).order_by(records.c.id.desc()).limit(scanned)
+    )
+    part = scan.subquery()
+    query = _select(part).where(*_conditions(part, filter)).order_by(part.c.id.desc())
+    rows = (await connection.execute(query if filter.text else query.limit(wanted))).all()
+    if filter.text and (within := _within_blocks(rows)) < len(rows):
+        return rows[:within], rows[within - 1].id, 0
+    if not filter.text and len(rows) == wanted:
+        return rows, rows[-1].id, 0
+    if (last := await _last(connection, scan, scanned)) is not None:
+        return rows, last, 0
+    if floor is None or (since is not None and floor <= since):
+        return rows, None, 0
+    seen = await connection.scalar(sa.select(sa.func.count()).select_from(part))
+    return rows, floor, 0 if filter.text and rows else scanned - int(seen or 0)
 
 
 async def user_hour_means(db: Database, hour_us: int, model_id: int | None) -> list[float]:
@@ -152,8 +170,8 @@ def _within_blocks(rows: Sequence[Any]) -> int:
     return len(rows)
 
 
-async def _end(connection: AsyncConnection, scan: sa.Select[Any], scanned: int) -> str | None:
-    """The last id that a full scan saw; None when it came to the end of the records."""
+async def _last(connection: AsyncConnection, scan: sa.Select[Any], scanned: int) -> str | None:
+    """The last id that a full scan saw; None when there were fewer rows."""
     last = scan.with_only_columns(records.c.id).limit(1).offset(scanned - 1)
     return (await connection.scalars(last)).first()
 
@@ -200,10 +218,6 @@ def _conditions(part: sa.Subquery, filter: RecordFilter) -> list[sa.ColumnElemen
         if high_value is not None:
             where.append(column <= high_value)
     return where
-
-
-def _says(body: BodyPayload | None, text: str) -> bool:
-    return body is not None and any(text in part.casefold() for part in (body.query, body.response_text) if part)
 
 
 def _votes(rows: Sequence[Any]) -> tuple[VoteView, ...]:

@@ -27,6 +27,7 @@ from proxy.store.rollups import MINUTES_KEPT_S
 from proxy.store.schema import (
     HOUR_S,
     MINUTE_S,
+    TEN_MINUTES_S,
     aliases,
     bodies,
     deleted_users,
@@ -203,16 +204,16 @@ async def _drop_user_stats(db: Database, before_us: int) -> None:
 
 
 async def _drop_leftovers(db: Database, now: float) -> None:
-    """Minutes older than two days, votes that never found a record, names of users deleted long ago."""
+    """Minutes, and tens of them, older than two days; votes that never found a record; users deleted long ago."""
     minutes_end = int(now - MINUTES_KEPT_S)
-    for table in (traffic, durations):
-        oldest = sa.select(sa.func.min(table.c.at_s)).where(table.c.step_s == MINUTE_S)
+    for table, step_s in ((traffic, MINUTE_S), (durations, MINUTE_S), (durations, TEN_MINUTES_S)):
+        oldest = sa.select(sa.func.min(table.c.at_s)).where(table.c.step_s == step_s)
         async with db.read() as connection:
             start = await connection.scalar(oldest)
         while start is not None and start < minutes_end:
             start = min(start + HOUR_S, minutes_end)
             async with db.write() as connection:
-                await connection.execute(sa.delete(table).where(table.c.step_s == MINUTE_S, table.c.at_s < start))
+                await connection.execute(sa.delete(table).where(table.c.step_s == step_s, table.c.at_s < start))
     waited = int((now - _WAITING_DAYS * DAY_S) * 1e6)
     async with db.write() as connection:
         parked = sa.and_(feedback.c.joined.is_(sa.false()), feedback.c.fid < id_floor(waited))

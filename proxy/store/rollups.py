@@ -1,7 +1,8 @@
 """Questions about stretches of time, answered from sums per minute and hour: never by scanning records.
 
 Minutes are kept for two days; a window that begins within the last 47 hours is answered from them, else from hours.
-Both ends are rounded down to the step.
+Both ends are rounded down to the step. Durations have a row for each bin, a hundred times as many as the other sums:
+they are kept by ten minutes, too, so that a chart of a day does not read those of every minute.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from proxy.clock import Clock
 from proxy.store.deltas import duration_of_bin
 from proxy.store.engine import Database
 from proxy.store.keys import HOUR_US, id_floor
-from proxy.store.schema import HOUR_S, MINUTE_S, SUMS, durations, quality_hours, records, traffic
+from proxy.store.schema import HOUR_S, MINUTE_S, SUMS, TEN_MINUTES_S, durations, quality_hours, records, traffic
 from proxy.store.values import RecordFlag, StoreSize, Totals, TrafficPoint, VoteCounts
 
 __all__ = ["MINUTES_KEPT_S", "count_quality_samples", "duration_quantile", "size", "totals", "traffic_points"]
 
 MINUTES_KEPT_S: Final = 48 * HOUR_S
+_BY_MINUTE_S: Final = 2 * HOUR_S
+"""Durations of a longer time are read by ten minutes."""
 _ERROR: Final = sa.or_(
     traffic.c.status_class == 5, traffic.c.outcome.in_((int(Outcome.UPSTREAM_ERROR), int(Outcome.TIMEOUT)))
 )
@@ -77,7 +80,7 @@ async def count_quality_samples(db: Database, since_us: int, min_quality: float 
 
 async def duration_quantile(db: Database, clock: Clock, model_id: int, since_us: int, q: float) -> float | None:
     """Seconds under which the share `q` of OK requests stayed."""
-    where = _window(durations, _step(clock, since_us), since_us, None)
+    where = _window(durations, _durations_step(clock, since_us), since_us, None)
     query = sa.select(durations.c.bin, sa.func.sum(durations.c.n)).where(*where, durations.c.model_id == model_id)
     async with db.read() as connection:
         return _quantile({number: int(n) for number, n in await connection.execute(query.group_by(durations.c.bin))}, q)
@@ -87,12 +90,15 @@ async def traffic_points(db: Database, clock: Clock, since_us: int, until_us: in
     """Per step, arm and model, oldest first."""
     if step_s <= 0 or step_s % MINUTE_S:
         raise ValueError(f"step_s: {step_s} is no multiple of {MINUTE_S} (seconds)")
-    kept = HOUR_S if step_s % HOUR_S == 0 else MINUTE_S
+    of_sums, of_bins = (
+        next(kept for kept in steps if step_s % kept == 0)
+        for steps in ((HOUR_S, MINUTE_S), (HOUR_S, TEN_MINUTES_S, MINUTE_S))
+    )
     async with db.read() as connection:
         key = _key(traffic, step_s)
-        query = sa.select(*key, *_sums(), _errors()).where(*_window(traffic, kept, since_us, until_us))
+        query = sa.select(*key, *_sums(), _errors()).where(*_window(traffic, of_sums, since_us, until_us))
         sums = (await connection.execute(query.group_by(*key).order_by(*key))).all()
-        bins = await _histograms(connection, step_s, _window(durations, kept, since_us, until_us))
+        bins = await _histograms(connection, step_s, _window(durations, of_bins, since_us, until_us))
     return [_point(row, bins.get((row.start, row.arm, row.model_id), {})) for row in sums]
 
 
@@ -130,6 +136,11 @@ async def size(db: Database) -> StoreSize:
 
 def _step(clock: Clock, since_us: int) -> int:
     return MINUTE_S if since_us >= (clock.now() - MINUTES_KEPT_S + HOUR_S) * 1e6 else HOUR_S
+
+
+def _durations_step(clock: Clock, since_us: int) -> int:
+    step = _step(clock, since_us)
+    return TEN_MINUTES_S if step == MINUTE_S and since_us < (clock.now() - _BY_MINUTE_S) * 1e6 else step
 
 
 def _window(table: sa.Table, step_s: int, since_us: int, until_us: int | None) -> list[sa.ColumnElement[bool]]:

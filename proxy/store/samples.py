@@ -19,6 +19,7 @@ from proxy.store.engine import Database
 from proxy.store.facts import VoteSummary
 from proxy.store.keys import id_time_us
 from proxy.store.schema import feedback, models, records
+from proxy.store.stretches import Stretch
 from proxy.store.values import BodyPayload, RecordFlag, RecordView
 
 __all__ = ["iter_samples", "sample_of"]
@@ -37,19 +38,16 @@ async def iter_samples(
 ) -> AsyncIterator[Sample]:
     """Samples between two ids, both exclusive."""
     query = _query(min_quality, min_feedback, newest_first).limit(chunk)
-    while True:
-        bounds = [records.c.id > after_id] if after_id is not None else []
-        bounds += [records.c.id < before_id] if before_id is not None else []
+    stretch = Stretch(after_id, before_id, newest_first)
+    while not stretch.done:
         async with db.read() as connection:
-            rows = (await connection.execute(query.where(*bounds))).all()
+            rows = (await connection.execute(query.where(*await stretch.bounds(connection)))).all()
             found = await codec.read(connection, {row.id: row.body for row in rows})
             corrections = await _corrections(connection, [row.id for row in rows])
         for row in rows:
             if row.id in found:
                 yield _sample(row, found[row.id], corrections.get(row.id))
-        if len(rows) < chunk:
-            return
-        after_id, before_id = (after_id, rows[-1].id) if newest_first else (rows[-1].id, before_id)
+        stretch.walked(rows, chunk)
 
 
 def sample_of(view: RecordView) -> Sample | None:

@@ -22,6 +22,7 @@ __all__ = [
     "MINUTE_S",
     "PARTITIONED",
     "SUMS",
+    "TEN_MINUTES_S",
     "USER_TOTALS",
     "WENT_WRONG",
     "aliases",
@@ -53,6 +54,7 @@ __all__ = [
 ]
 
 HOUR_S: Final = 3600
+TEN_MINUTES_S: Final = 600
 MINUTE_S: Final = 60
 
 metadata: Final = sa.MetaData(
@@ -156,6 +158,7 @@ _corrected = feedback.c.correction.is_not(None)
 Index("ix_feedback_record", feedback.c.record_id)
 Index("ix_feedback_corrected", feedback.c.created_us, sqlite_where=_corrected, postgresql_where=_corrected)
 Index("ix_feedback_parked", feedback.c.alias_hash, feedback.c.record_id, sqlite_where=_parked, postgresql_where=_parked)
+Index("ix_feedback_waiting", feedback.c.fid, sqlite_where=_parked, postgresql_where=_parked)
 scores: Final = Table(
     "scores",
     metadata,

@@ -24,6 +24,7 @@ from proxy.store.days import Days
 from proxy.store.engine import Database
 from proxy.store.experiments import Experiments
 from proxy.store.journal import Journal
+from proxy.store.keys import NO_ID
 from proxy.store.leases import Leases
 from proxy.store.migrate import migrate
 from proxy.store.models import Models
@@ -59,6 +60,8 @@ class Store:
         self._db = database
         self._clock = clock
         self._codec = BodyCodec(database)
+        self._parked_after = NO_ID
+        """Votes up to here have been asked about."""
         self.models = Models(database, clock)
         self.experiments = Experiments(database)
         self.runs = Runs(database)
@@ -121,8 +124,12 @@ class Store:
         return await to_the_end(ingest.apply(self._db, self._codec, batch), name="store a batch")
 
     async def join_parked(self, limit: int = 500) -> int:
-        """Join votes whose record came in meanwhile by another replica; returns how many. Call it now and then."""
-        return await ingest.join_parked(self._db, limit)
+        """Join votes whose record came in meanwhile by another replica; returns how many.
+
+        Call it now and then: it looks at `limit` of the votes that wait, and goes on where the last call has stopped.
+        """
+        joined, self._parked_after = await ingest.join_parked(self._db, self._parked_after, limit)
+        return joined
 
     async def get_record(self, name: str) -> RecordView | None:
         """The record with this id (32 hex digits), or the newest with this alias (provider or client id)."""

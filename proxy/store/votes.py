@@ -20,12 +20,22 @@ from proxy.store.deltas import Deltas
 from proxy.store.dialect import any_of, for_update, insert_new, upsert
 from proxy.store.engine import Database
 from proxy.store.facts import RecordFacts, VoteSummary, count_score, count_votes
-from proxy.store.keys import alias_hash
+from proxy.store.keys import alias_hash, day_of
 from proxy.store.schema import aliases, feedback, records, scores
 from proxy.store.statistics import terms_of
 from proxy.store.values import NewRecord, NewVote, RecordFlag
 
-__all__ = ["BY_PEOPLE", "FACTS", "Voted", "add", "count_corrections", "facts_of_row", "join_stragglers"]
+__all__ = [
+    "BY_PEOPLE",
+    "FACTS",
+    "Parked",
+    "Voted",
+    "add",
+    "count_corrections",
+    "facts_of_row",
+    "find_arrived",
+    "join_arrived",
+]
 
 BY_PEOPLE: Final = "feedback"
 """Scorer of the mean of the scores that people gave; it wins over all others."""
@@ -68,17 +78,44 @@ async def count_corrections(db: Database, since_us: int, until_us: int) -> int:
         return int(await connection.scalar(query) or 0)
 
 
-async def join_stragglers(connection: AsyncConnection, limit: int, deltas: Deltas) -> int:
-    """Join parked votes whose record is there by now; returns how many."""
-    by_id = sa.select(feedback.c.fid, records.c.id).join(records, records.c.id == feedback.c.record_id)
-    by_alias = sa.select(feedback.c.fid, aliases.c.id).join(aliases, aliases.c.hash == feedback.c.alias_hash)
-    found = (await connection.execute(by_id.where(_PARKED).limit(limit))).all()
-    named = by_alias.where(_PARKED, feedback.c.record_id.is_(None)).order_by(feedback.c.fid, aliases.c.id).limit(limit)
-    resolved = {row.fid: row.id for row in await connection.execute(named)}
-    await _resolve(connection, resolved)
-    waiting = {record_id for _, record_id in found} | set(resolved.values())
-    await _join(connection, waiting, {}, deltas)
-    return len(found) + len(resolved)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """Some of the parked votes: those whose record is there by now, and where to go on."""
+
+    named: Mapping[str, str]
+    """Record by vote, of votes that name it."""
+    resolved: Mapping[str, str]
+    """Record by vote, of votes that know it by an alias."""
+    last: str | None
+    """The last vote that was looked at; None behind the end."""
+
+
+async def find_arrived(connection: AsyncConnection, after: str, limit: int) -> Parked:
+    """Look at the next parked votes behind the vote `after`. Most of them may never find a record (it was lost, or
+    forgotten), so they are asked about by key, a few at a time: a join would read all records."""
+    query = sa.select(feedback.c.fid, feedback.c.record_id, feedback.c.alias_hash).where(
+        _PARKED, feedback.c.fid > after
+    )
+    rows = (await connection.execute(query.order_by(feedback.c.fid).limit(limit))).all()
+    by_day: defaultdict[int, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.record_id is not None:
+            by_day[day_of(row.record_id)].add(row.record_id)
+    there = {found for ids in by_day.values() for found in await _existing(connection, sorted(ids))}
+    aliased = {row.fid: row.alias_hash for row in rows if row.record_id is None and row.alias_hash is not None}
+    known = await _find(connection, set(aliased.values()))
+    return Parked(
+        named={row.fid: row.record_id for row in rows if row.record_id in there},
+        resolved={fid: known[hashed] for fid, hashed in aliased.items() if hashed in known},
+        last=rows[-1].fid if len(rows) == limit else None,
+    )
+
+
+async def join_arrived(connection: AsyncConnection, parked: Parked, deltas: Deltas) -> int:
+    """Let them count; returns how many votes that were."""
+    await _resolve(connection, parked.resolved)
+    await _join(connection, {*parked.named.values(), *parked.resolved.values()}, {}, deltas)
+    return len(parked.named) + len(parked.resolved)
 
 
 async def _insert(connection: AsyncConnection, incoming: Sequence[NewVote]) -> dict[str, str | None]:
@@ -120,6 +157,12 @@ async def _waiting_for(connection: AsyncConnection, new_records: Sequence[NewRec
         await _resolve(connection, resolved)
         found.update(resolved.values())
     return {record_id for record_id in found if record_id is not None}
+
+
+async def _existing(connection: AsyncConnection, ids: Sequence[str]) -> set[str]:
+    """Those of the records, all of one day, that exist."""
+    wanted = any_of(connection, records.c.id, ids), records.c.id.between(ids[0], ids[-1])
+    return set(await connection.scalars(sa.select(records.c.id).where(*wanted)))
 
 
 async def _find(connection: AsyncConnection, hashes: set[int]) -> dict[int, str]:

@@ -6,7 +6,7 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.store.bodies import grouped, pack, unpack
+from proxy.store.bodies import Search, grouped, pack, unpack
 from proxy.store.keys import BLOCK_RECORDS, block_floor, block_key, id_floor, id_of_block, id_time_us
 from proxy.store.values import BodyPayload
 
@@ -37,6 +37,23 @@ def payloads(draw: st.DrawFn) -> BodyPayload:
 @given(payloads())
 def test_a_body_survives_packing(body: BodyPayload) -> None:
     assert unpack(pack(body)) == body
+
+
+@given(payloads(), st.data())
+def test_a_search_finds_whoever_says_the_words_in_any_case(body: BodyPayload, data: st.DataObject) -> None:
+    """Without unpacking most that do not say them, and yet none is missed: escapes, and letters that fold to others."""
+    said = "".join(part for part in (body.query, body.response_text) if part)
+    start = data.draw(st.integers(0, len(said)))
+    looked_for = (
+        data.draw(st.sampled_from([said[start : start + 3], said[start : start + 3].swapcase(), "k", "ss", '"'])) or "e"
+    )
+    says = any(looked_for.casefold() in part.casefold() for part in (body.query, body.response_text) if part)
+    assert Search(looked_for).finds(pack(body)) == (body if says else None)
+
+
+def test_letters_that_fold_to_plain_ones_are_found() -> None:
+    body = BodyPayload(method="POST", target="/", query="273 \u212a, a STRA\u1e9eE", response_text="no")
+    assert [Search(words).finds(pack(body)) for words in ("273 k", "strasse", "stranger")] == [body, body, None]
 
 
 def test_a_text_that_the_body_holds_is_not_kept_twice() -> None:

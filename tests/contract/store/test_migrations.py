@@ -17,7 +17,7 @@ import proxy.store.migrate as migrate
 from proxy.clock import ManualClock, SystemClock
 from proxy.store import partitions
 from proxy.store.engine import Database
-from proxy.store.schema import metadata
+from proxy.store.schema import durations, metadata
 from proxy.store.store import Store
 from proxy.store.values import IngestBatch
 from tests.harness.exchanges import exchange
@@ -69,6 +69,24 @@ async def test_a_store_is_brought_up_to_date_while_an_older_version_writes_to_it
     assert {view.row.id async for view in new.iter_records()} == set(written)
     await old.close()
     await new.close()
+
+
+async def test_durations_by_ten_minutes_are_made_of_those_by_minute(store_url: str, clock: ManualClock) -> None:
+    database = Database.connect(store_url, clock=clock, pool_size=2, busy_timeout_s=30.0)
+    async with database.write() as connection:
+        await connection.run_sync(migrate._upgrade, "0003")
+        values = [(60, 600, 5, 1), (60, 1140, 5, 2), (60, 1200, 5, 4), (60, 1200, 6, 8), (3600, 0, 5, 7)]
+        rows = [
+            {"step_s": step, "at_s": at, "arm": 0, "model_id": 1, "bin": bin, "n": n} for step, at, bin, n in values
+        ]
+        await connection.execute(sa.insert(durations), rows)
+    await database.close()
+    upgraded = await Store.open(store_url, clock=clock)
+    query = sa.select(durations.c.at_s, durations.c.bin, durations.c.n).where(durations.c.step_s == 600)
+    async with upgraded._db.read() as connection:
+        found = {tuple(row) for row in await connection.execute(query)}
+    assert found == {(600, 5, 3), (1200, 5, 4), (1200, 6, 8)}
+    await upgraded.close()
 
 
 async def test_many_who_open_a_new_store_at_once_all_succeed(store_url: str, clock: ManualClock) -> None:

@@ -162,3 +162,21 @@ async def test_votes_that_another_replica_missed_are_joined_later(story: Story) 
     assert await story.store.join_parked() == 2
     assert await story.store.join_parked() == 0
     assert (await story.view()).row.feedback == 1.0
+
+
+async def test_votes_that_never_find_a_record_keep_no_others_from_theirs(story: Story) -> None:
+    """Their records were lost, or forgotten; they are many, and are asked about a few at a time."""
+    for number in range(5):
+        lost = exchange(story.now_us - number * 86_400_000_000, story.rng)
+        await story.votes(
+            story.vote("ann", -1, record_id=lost.id), story.vote("bob", record_id=None, alias=f"{number}")
+        )
+    await story.votes(story.vote("cas", feedback=1))
+    async with story.store._db.write() as connection:
+        facts = {story.record.id: RecordFacts.of(story.record)}
+        await ingest._insert(connection, [story.record], facts, {})
+    assert sum([await story.store.join_parked(limit=4) for _ in range(3)]) == 1
+    assert (await story.view()).row.feedback == 1.0
+    late = story.vote("dan", feedback=0)
+    assert await story.votes(late) == (1, 0)
+    assert sum([await story.store.join_parked(limit=4) for _ in range(4)]) == 0, "round and round"

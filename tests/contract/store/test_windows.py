@@ -141,6 +141,27 @@ async def test_traffic_by_step_adds_up(store: Store, clock: ManualClock) -> None
         assert busiest.duration_s == pytest.approx(mean(r.duration_us / 1e6 for r in mine))
 
 
+async def test_quantiles_of_a_step_are_those_of_its_records_whatever_sums_they_come_from(
+    store: Store, clock: ManualClock
+) -> None:
+    now_us = int(clock.now() * 1e6) // (24 * HOUR_US) * 24 * HOUR_US + 12 * HOUR_US
+    records = [r for r in await fill(store, now_us, n=2000) if r.outcome == Outcome.OK]
+    for step_s in (60, 600, 1800, 3600):  # from the sums by minute, by ten minutes twice, and by hour
+        for point in await store.traffic(now_us - 7 * HOUR_US, now_us + HOUR_US, step_s):
+            mine = sorted(
+                r.duration_us / 1e6
+                for r in records
+                if (r.arm, r.model_id) == (point.arm, point.model_id)
+                and point.at_us <= time_us(r) < point.at_us + step_s * 1_000_000
+            )
+            if mine:
+                assert point.p95_s is not None
+                assert mine[0] * 0.9 < point.p95_s < mine[-1] * 1.1
+                assert sum(seconds <= point.p95_s * 1.1 for seconds in mine) >= 0.95 * len(mine)
+            else:
+                assert point.p95_s is None
+
+
 async def test_a_step_that_is_no_minute_is_refused(store: Store) -> None:
     with pytest.raises(ValueError, match="multiple of 60"):
         await store.traffic(0, 1, 90)
