@@ -19,7 +19,7 @@ from typing import Any, Final
 import uvloop
 
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
-from proxy.app.housekeeping import Housekeeping
+from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
 from proxy.app.learning import Learning
 from proxy.app.lifeline import Told
 from proxy.app.logs import configure_logging
@@ -90,6 +90,7 @@ class Controller:
             lambda: self._presence.replicas,
         )
         self._ingest_metrics = IngestMetrics(self._metrics.registry)
+        self._archive_metrics = ArchiveMetrics(self._metrics.registry, self._config.store.archive, self._clock)
         self._positions: dict[str, tuple[int, int]] = {}
         """How far each spool was stored when the store last said so."""
         self._store: Store | None = None
@@ -252,7 +253,7 @@ class Controller:
 
     async def _prune(self, store: Store) -> None:
         """Archive what is finished, forget what is too old or too much."""
-        housekeeping = Housekeeping(self._config.store, store, self._clock)
+        housekeeping = Housekeeping(self._config.store, store, self._clock, self._archive_metrics)
         while True:
             await asyncio.sleep(self._config.store.retention.interval_seconds)
             await housekeeping.run_once()

@@ -8,28 +8,71 @@ that had news; several controllers may try, one pass runs at a time (a lease).
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector, CollectorRegistry
+
 from proxy.clock import Clock
-from proxy.config.storage import StoreConfig
-from proxy.errors import PermanentError, TemporaryError
+from proxy.config.storage import ArchiveConfig, StoreConfig
+from proxy.errors import PermanentError
+from proxy.store.leases import HeldError
+from proxy.store.partitions import DAY_S
 from proxy.store.store import Store
 
 if TYPE_CHECKING:
     from proxy.store.archive import Archiver
 
-__all__ = ["Housekeeping"]
+__all__ = ["ArchiveMetrics", "Housekeeping"]
 
 _log = logging.getLogger(__name__)
+
+
+class ArchiveMetrics(Collector):
+    """How the archive fares, where there is one: while it is behind nothing is dropped, and the disk fills."""
+
+    def __init__(self, registry: CollectorRegistry, config: ArchiveConfig, clock: Clock) -> None:
+        self._settle_s = config.settle_hours * 3600
+        self._clock = clock
+        self._until: int | None = None
+        self._failures = 0
+        if config.url is not None:
+            registry.register(self)
+
+    def went_well(self, until: int) -> None:
+        """All days before `until` (counted from the Unix epoch) are archived."""
+        self._until = until
+
+    def failed(self) -> None:
+        """The archive could not be written, or not be asked."""
+        self._failures += 1
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        return []
+
+    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+        failures = CounterMetricFamily(
+            "ratchet_archive_failures", "Attempts at which the archive could not be written, or not be asked."
+        )
+        failures.add_metric([], self._failures)
+        yield failures
+        if self._until is not None:
+            behind = GaugeMetricFamily(
+                "ratchet_archive_behind_days", "Days that are finished and not archived since the last good pass."
+            )
+            behind.add_metric([], max(0, int((self._clock.now() - self._settle_s) // DAY_S) - self._until))
+            yield behind
 
 
 class Housekeeping:
     """Archiving and retention of one store."""
 
-    def __init__(self, config: StoreConfig, store: Store, clock: Clock) -> None:
+    def __init__(self, config: StoreConfig, store: Store, clock: Clock, metrics: ArchiveMetrics | None = None) -> None:
         self._config = config
         self._store = store
         self._clock = clock
+        self._metrics = metrics
         self._archiver: Archiver | None = None
         self._archived_until: int | None = None
         """The first day that the last pass left alone."""
@@ -52,10 +95,15 @@ class Housekeeping:
             if until == self._archived_until:
                 return
             written = [day for day in await archiver.run() if day.state != "unchanged"]
-        except (TemporaryError, PermanentError, OSError) as exc:
-            _log.error("the archive is not up to date, and retention keeps what is not in it: %s", exc)
+        except HeldError as exc:  # a replica's, or one that was started by hand: afterwards ours finds little to do
+            _log.info("archive: %s", exc)
+            return
+        except Exception as exc:  # noqa: BLE001 - the driver of a bucket is an edge, and raises what it likes
+            self._failed("the archive is not up to date, and retention keeps what is not in it", exc)
             return
         self._archived_until = until
+        if self._metrics is not None:
+            self._metrics.went_well(until)
         _log.info("archive: %d days written, %d records", len(written), sum(day.records for day in written))
 
     def _open(self, url: str) -> Archiver:
@@ -65,13 +113,18 @@ class Housekeeping:
             raise PermanentError(f"store.archive.url needs more libraries ({exc}): 'ratchet-proxy[archive]'") from exc
         return Archiver(self._store, Place(url), self._clock, settle_s=self._config.archive.settle_hours * 3600)
 
+    def _failed(self, what: str, exc: Exception) -> None:
+        _log.error("%s: %s", what, str(exc) or type(exc).__name__)
+        if self._metrics is not None:
+            self._metrics.failed()
+
     async def _holds(self, day: int) -> bool:
         if self._archiver is None:
             return False
         try:
             held = await self._archiver.holds(day)
-        except (TemporaryError, PermanentError, OSError) as exc:
-            _log.error("retention keeps what the archive cannot be asked about: %s", exc)
+        except Exception as exc:  # noqa: BLE001 - as above
+            self._failed("retention keeps what the archive cannot be asked about", exc)
             return False
         if not held:
             self._archived_until = None  # late records or votes: another pass, next time

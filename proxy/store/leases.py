@@ -16,14 +16,14 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from proxy.errors import PermanentError
+from proxy.errors import PermanentError, TemporaryError
 from proxy.store.control import Lease
 from proxy.store.dialect import for_update, insert_new
 from proxy.store.engine import Database
 from proxy.store.rows import to_value
 from proxy.store.schema import leases
 
-__all__ = ["Leases", "guard"]
+__all__ = ["HeldError", "Leases", "guard"]
 
 _BACKWARDS: Final = 2
 """A lease that ends more terms than this from now was made by a clock that has been set back since: it is over."""
@@ -31,6 +31,10 @@ _BACKWARDS: Final = 2
 
 _SILENCE_MS: Final = 4000
 """How long whoever has locked a lease may say nothing to PostgreSQL; less than a term of the loop's lease."""
+
+
+class HeldError(TemporaryError):
+    """Somebody else holds the lease, and is at work: no trouble."""
 
 
 class Leases:

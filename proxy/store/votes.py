@@ -21,6 +21,7 @@ from proxy.store.dialect import any_of, for_update, insert_new, upsert
 from proxy.store.engine import Database
 from proxy.store.facts import RecordFacts, VoteSummary, count_score, count_votes
 from proxy.store.keys import alias_hash, day_of
+from proxy.store.partitions import DAYS_AT_ONCE
 from proxy.store.schema import aliases, feedback, records, scores
 from proxy.store.statistics import terms_of
 from proxy.store.values import NewRecord, NewVote, RecordFlag
@@ -97,11 +98,11 @@ async def find_arrived(connection: AsyncConnection, after: str, limit: int) -> P
         _PARKED, feedback.c.fid > after
     )
     rows = (await connection.execute(query.order_by(feedback.c.fid).limit(limit))).all()
-    by_day: defaultdict[int, set[str]] = defaultdict(set)
+    weeks: defaultdict[int, set[str]] = defaultdict(set)
     for row in rows:
         if row.record_id is not None:
-            by_day[day_of(row.record_id)].add(row.record_id)
-    there = {found for ids in by_day.values() for found in await _existing(connection, sorted(ids))}
+            weeks[day_of(row.record_id) // DAYS_AT_ONCE].add(row.record_id)
+    there = {found for ids in weeks.values() for found in await _existing(connection, sorted(ids))}
     aliased = {row.fid: row.alias_hash for row in rows if row.record_id is None and row.alias_hash is not None}
     known = await _find(connection, set(aliased.values()))
     return Parked(
@@ -160,7 +161,7 @@ async def _waiting_for(connection: AsyncConnection, new_records: Sequence[NewRec
 
 
 async def _existing(connection: AsyncConnection, ids: Sequence[str]) -> set[str]:
-    """Those of the records, all of one day, that exist."""
+    """Those of the records, all of the same weeks, that exist."""
     wanted = any_of(connection, records.c.id, ids), records.c.id.between(ids[0], ids[-1])
     return set(await connection.scalars(sa.select(records.c.id).where(*wanted)))
 

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Final, Literal
 
 from proxy.clock import Clock
-from proxy.errors import TemporaryError
 from proxy.store.archive.place import DayManifest, Place, date_of
 from proxy.store.archive.source import archived_records
 from proxy.store.archive.writer import PART_BYTES, DayWriter
 from proxy.store.control import Lease
 from proxy.store.days import DayCounts, day_bounds
 from proxy.store.keys import id_time_us
+from proxy.store.leases import HeldError
 from proxy.store.partitions import DAY_S
 from proxy.store.store import Store
 from proxy.store.values import RecordView
@@ -68,7 +68,7 @@ class Archiver:
     async def run(self, on_day: Callable[[ArchivedDay], None] = lambda _: None) -> list[ArchivedDay]:
         """One pass, oldest day first; `on_day` hears of each as it is done.
 
-        Raises TemporaryError while the archive or the store can not be reached, or another pass is running.
+        Raises TemporaryError while the archive or the store can not be reached, HeldError while another pass runs.
         """
         lease = await self._hold()
         try:
@@ -196,7 +196,7 @@ class Archiver:
         lease = await self._store.leases.acquire(_LEASE, self._holder, ttl_s=_LEASE_S)
         if lease is None:
             other = await self._store.leases.get(_LEASE)
-            raise TemporaryError(f"another pass of the archive is running ({other.holder if other else 'unknown'})")
+            raise HeldError(f"another pass of the archive is running ({other.holder if other else 'unknown'})")
         self._renew_at = self._clock.now() + _LEASE_S / 4
         return lease
 

@@ -10,7 +10,10 @@ import pytest
 
 pytest.importorskip("pyarrow", reason="the archive needs the extra `archive`")
 
-from proxy.app.housekeeping import Housekeeping
+import fsspec
+from prometheus_client import CollectorRegistry
+
+from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
 from proxy.clock import ManualClock
 from proxy.config.storage import ArchiveConfig, RetentionConfig, StoreConfig
 from proxy.store.archive import ArchiveSource, Place
@@ -32,7 +35,9 @@ class Site:
         self.config = StoreConfig(
             retention=RetentionConfig(bodies_days=2, records_days=2), archive=ArchiveConfig(url=str(folder))
         )
-        self.keeping = Housekeeping(self.config, store, clock)
+        self.registry = CollectorRegistry()
+        self.metrics = ArchiveMetrics(self.registry, self.config.archive, clock)
+        self.keeping = Housekeeping(self.config, store, clock, self.metrics)
         self.position = 0
 
     async def log(self, day: float, n: int = 3) -> list[NewRecord]:
@@ -47,6 +52,11 @@ class Site:
         """Housekeeping at this time."""
         self.clock.advance((FIRST + day) * DAY_S - self.clock.now())
         await self.keeping.run_once()
+
+    def told(self) -> tuple[float | None, float | None]:
+        """What the metrics say: failures, and days that the archive is behind."""
+        names = ("ratchet_archive_failures_total", "ratchet_archive_behind_days")
+        return self.registry.get_sample_value(names[0]), self.registry.get_sample_value(names[1])
 
     async def stored(self) -> set[str]:
         """Records in the store that have their body."""
@@ -94,6 +104,61 @@ async def test_nothing_is_dropped_while_the_archive_is_out_of_reach(site: Site) 
     await site.at(30.6)
     assert await site.stored() == set()
     assert await site.archived() == ids(*days)
+
+
+async def test_metrics_tell_how_far_the_archive_is_behind(site: Site) -> None:
+    [await site.log(day + 0.5) for day in range(3)]
+    assert site.told() == (0, None), "no pass yet: not known"
+    await site.at(1.5)
+    assert site.told() == (0, 0)
+    site.clock.advance(DAY_S)
+    assert site.told() == (0, 1), "the second day has ended, the next pass is due"
+    kept = site.folder.rename(site.folder.with_name("elsewhere"))
+    site.folder.write_text("no folder")
+    await site.at(2.6)
+    failures, behind = site.told()
+    assert (failures, behind) == (3, 1), "a pass, and retention's questions about the first day, bodies and records"
+    site.folder.unlink()
+    kept.rename(site.folder)
+    await site.at(2.7)
+    assert site.told() == (3, 0)
+
+
+async def test_another_pass_is_waited_for_and_no_failure(site: Site) -> None:
+    await site.log(0.5)
+    site.clock.advance(DAY_S)
+    other = await site.store.leases.acquire("archive", "another host", ttl_s=120)
+    assert other is not None
+    await site.keeping.run_once()
+    assert site.told() == (0, None)
+    await site.store.leases.release(other)
+    await site.keeping.run_once()
+    assert site.told() == (0, 0)
+
+
+class Keyless(fsspec.AbstractFileSystem):  # type: ignore[misc]
+    """A bucket whose driver raises errors of its own, as boto3's does without credentials."""
+
+    protocol = "keyless"
+
+    def ls(self, path: str, detail: bool = True, **_: object) -> list[object]:
+        raise RuntimeError("Unable to locate credentials")
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **_: object) -> bytes:
+        raise RuntimeError("Unable to locate credentials")
+
+
+async def test_a_driver_that_raises_what_it_likes_keeps_nothing_else_from_being_done(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    fsspec.register_implementation("keyless", Keyless, clobber=True)
+    first = await site.log(0.5)
+    config = replace(site.config, archive=ArchiveConfig(url="keyless://bucket"))
+    site.keeping = Housekeeping(config, site.store, site.clock, site.metrics)
+    await site.at(30.5)
+    assert await site.stored() == ids(first)
+    assert "Unable to locate credentials" in caplog.text
+    assert site.told() == (3, None)
 
 
 async def test_what_came_late_for_an_archived_day_is_archived_before_the_day_goes(site: Site) -> None:
