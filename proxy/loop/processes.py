@@ -84,6 +84,11 @@ def identify(pid: int) -> ProcessId:
     return ProcessId(pid=pid, start_ticks=stat.start_ticks, boot_id=_boot_id())
 
 
+def of_this_boot(process: ProcessId) -> bool:
+    """Whether it was started on this host since it was booted: else nothing can be said of it."""
+    return process.boot_id == _boot_id()
+
+
 def find(token: str) -> ProcessId | None:
     """The session leader that was started with this token, if it is alive."""
     wanted = f"{TOKEN}={token}".encode()

@@ -98,6 +98,10 @@ class KubernetesTrainer:
         answer = await self._api.call("PATCH", self._jobs(handle["name"]), body=patch, headers=headers)
         if not answer.good and answer.status != 404:
             raise PermanentError(f"Kubernetes did not suspend the Job of run {run_id}: {answer.excerpt()}")
+        if answer.good and not (answer.fields.get("spec") or {}).get("suspend"):  # a field that it does not know
+            raise PermanentError(
+                f"Kubernetes before 1.22 suspends no Jobs: delete {handle['name']} of run {run_id} by hand"
+            )
 
     async def adopt(self, run_id: str, handle: Handle) -> bool:
         """Whether the Job is there."""

@@ -74,6 +74,10 @@ class _LocalTrainer(ABC):
             return _running(folder)
         if _ended(folder):  # asked after `alive`: the file is written before the process ends
             return _outcome(folder)
+        if process is not None and not processes.of_this_boot(process):
+            return Failed(
+                reason="the training ran on another host, or on this one before it was booted: it is lost here"
+            )
         code = None if process is None else processes.exit_code(process)
         how = f" by signal {-code}" if code is not None and code < 0 else ""
         return Failed(reason=_with_log(folder, f"the training process left no result: was it killed{how}?"))

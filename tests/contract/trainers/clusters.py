@@ -150,7 +150,7 @@ class KubernetesApi(Cluster):
         if job is None:
             return _status(404, "NotFound", f'jobs.batch "{name}" not found')
         status: dict[str, Any] = {"active": 1}
-        if job.spec["spec"].get("suspend"):
+        if job.spec["spec"].get("suspend") and job.stopped:
             status = {"conditions": [{"type": "Suspended", "status": "True", "reason": "JobSuspended"}]}
         elif job.code == 0:
             status = {"succeeded": 1, "conditions": [{"type": "Complete", "status": "True"}]}
@@ -164,8 +164,8 @@ class KubernetesApi(Cluster):
         job = self.jobs.get(request.path_params["name"])
         if job is None:
             return _status(404, "NotFound", "not found")
+        job.spec["spec"].update((await request.json())["spec"])
         if job.code is None:
-            job.spec["spec"].update((await request.json())["spec"])
             job.stop()
         return JSONResponse(job.spec)
 

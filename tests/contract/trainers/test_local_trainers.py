@@ -172,6 +172,19 @@ async def test_a_stranger_with_the_same_pid_is_left_alone(folder: Path) -> None:
     await processes.stop(stranger, grace_s=0.1)
 
 
+async def test_a_training_of_another_host_is_said_to_be_lost_here(folder: Path) -> None:
+    """On a folder that hosts share: the new leader reads the run's files, and cannot see the process."""
+    trainer = function()
+    handle = await trainer.start(run_in(folder, "slow"))
+    process = json.loads((folder / "process.json").read_text())
+    (folder / "process.json").write_text(json.dumps(process | {"boot_id": "another host's"}))
+    status = await function().poll("run-1", handle)
+    assert isinstance(status, Failed)
+    assert "another host" in status.reason
+    (folder / "process.json").write_text(json.dumps(process))
+    await trainer.cancel("run-1", handle)
+
+
 async def test_a_model_path_that_does_not_exist_is_a_failure(folder: Path) -> None:
     assert "does not exist" in await reason(function(), run_in(folder, "missing"))
 
