@@ -34,8 +34,11 @@ async def copy_all(source: Database, target: Database, progress: Progress) -> di
     """Copy every row of `source` to the empty `target`; returns the rows by table.
 
     Nobody may write to `source` meanwhile. Raises PermanentError where `target` is not empty or a count differs, then
-    nothing was copied; TemporaryError where one of the databases went away.
+    nothing was copied, and where `source` is PostgreSQL, which other hosts may be writing to and which has tools of
+    its own; TemporaryError where one of the databases went away.
     """
+    if source.dialect == "postgresql":
+        raise PermanentError(f"{source.name} is PostgreSQL already; move it with pg_dump and pg_restore")
     copied = {}
     async with source.read() as reading:
         await _make_days(reading, target)

@@ -83,6 +83,18 @@ async def test_everything_is_there_afterwards_and_goes_on(tmp_path: Path, postgr
         await Store.open(url, clock=clock)
 
 
+async def test_postgresql_is_not_moved_but_by_its_own_tools(tmp_path: Path, postgres: PostgresServer) -> None:
+    """Other hosts may be writing to it."""
+    clock, install = ManualClock(START_US / 1e6 + 3 * 86_400), Install(tmp_path / "data")
+    old = await filled(postgres.new_database(), clock, install)
+    new = await Store.open(f"sqlite:///{tmp_path / 'new.db'}", clock=clock)
+    with pytest.raises(PermanentError, match="pg_dump"):
+        await old.move_to(new)
+    assert (await old.totals()).requests == 2100
+    await old.close()
+    await new.close()
+
+
 async def test_a_database_in_use_is_not_moved_onto(tmp_path: Path, postgres: PostgresServer) -> None:
     clock, url = ManualClock(START_US / 1e6), f"sqlite:///{tmp_path / 'old.db'}"
     old = await filled(url, clock, Install(tmp_path / "data"))
