@@ -78,7 +78,8 @@ class Learning:
         try:
             return {**await self._loop().status(), **about}
         except TemporaryError as exc:  # nothing was seen yet, and the store is away
-            return {"phase": {"name": "starting", "reason": self._trouble() or str(exc)}, **about}
+            phase = {"name": "starting", "reason": self._trouble() or str(exc)}
+            return {"phase": phase, "leader": self.leading, **about}
 
     async def explain(self, at: float | None) -> Mapping[str, Any]:
         """The decision in force at that time (Unix seconds; None: the latest)."""

@@ -270,7 +270,7 @@ class Loop:
         if self._status is None or (not self.leading and age_s >= self._leadership.renew_s):
             await self._look_for_status()
         if self._status is None:
-            return {"phase": {"name": "starting", "reason": "nothing has been seen yet"}}
+            return {"phase": {"name": "starting", "reason": "nothing has been seen yet"}, "leader": self.leading}
         return {**self._status, "leader": self._status["leader"] and not self._leadership.lapsed}
 
     async def _look_for_status(self) -> None:

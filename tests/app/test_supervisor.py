@@ -87,7 +87,8 @@ def test_the_first_answer_does_not_wait_for_the_store(tmp_path: Path, ratchet: R
     ratchet.start()
     await_true(lambda: _degraded(ratchet), "the admin port to say that the store is away")
     assert ratchet.metric("ratchet_store_up") == 0
-    assert request(ratchet.admin_url, "/status").json()["phase"]["name"] == "starting"
+    status = request(ratchet.admin_url, "/status").json()
+    assert (status["phase"]["name"], status["leader"]) == ("starting", False)
     assert request(ratchet.base_url, "/-/health").status == 200
     ratchet.stop()
 
