@@ -88,7 +88,9 @@ def without_ids(answer: bytes) -> bytes:
     return b"\r\n".join(line for line in answer.split(b"\r\n") if not line.startswith(b"x-ratchet-record-id"))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(
     request_cuts=st.lists(st.integers(0, 10_000), max_size=40) | st.just(list(range(len(REQUESTS)))),
     answer_cuts=st.lists(st.integers(0, 10_000), max_size=40) | st.just(list(range(200))),

@@ -90,7 +90,9 @@ async def test_one_users_two_requests_by_hand(store: Store, clock: ManualClock) 
     assert stats[Arm.CHALLENGER].moments.sums == pytest.approx(by_hand)
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(seed=st.integers(0, 10_000))
 async def test_any_order_gives_the_same_moments(store: Store, clock: ManualClock, seed: int) -> None:
     rng, now_us = random.Random(seed), int(clock.now() * 1e6)
