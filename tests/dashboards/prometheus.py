@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -65,11 +66,11 @@ def prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
         yield server
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(120)
 
 
 def _ready(url: str) -> bool:
     try:
         return request(url, "/-/ready").status == 200
-    except OSError:
+    except (OSError, HTTPException):
         return False

@@ -21,8 +21,11 @@ LEARNER = Path(__file__).with_name("learner.py")
 PEOPLE = 80
 
 
-def settings(better: str) -> dict[str, Any]:
-    """The ordinary loop in a hurry; the model at `better` is what training returns."""
+def settings(better: str, seen: Path) -> dict[str, Any]:
+    """The ordinary loop in a hurry; the model at `better` is what training returns, step by step as they are `seen`.
+
+    Test and watch are long enough for several scrapes on a busy machine.
+    """
     second = 1 / 3600
     return {
         "check_interval_seconds": 0.5,
@@ -32,14 +35,14 @@ def settings(better: str) -> dict[str, Any]:
         "ab_test_config": {
             "initial_challenger_traffic": 0.5,
             "latency_weight": 0,
-            "min_duration_hours": 3 * second,
-            "watch_hours": 4 * second,
+            "min_duration_hours": 10 * second,
+            "watch_hours": 10 * second,
             "min_samples_per_version": 60,
             "guardrails": {"max_slow_increase": 1.0},
         },
         "trainer": {
             "kind": "command",
-            "command": [sys.executable, str(LEARNER), better, "{output_dir}", "{result_path}"],
+            "command": [sys.executable, str(LEARNER), better, "{output_dir}", "{result_path}", str(seen)],
             "poll_seconds": 0.2,
         },
         "deployer": {"kind": "static"},
@@ -88,13 +91,19 @@ def told(folder: Path) -> Iterator[Prometheus]:
         first, better = (
             stack.enter_context(program(EXAMPLES / "chat/eliza.py", "0", says=r"listens on (\S+)")) for _ in range(2)
         )
-        ratchet = stack.enter_context(RatchetProcess(folder / "ratchet", champion=first, settings=settings(better)))
+        seen = folder / "seen"
+        seen.mkdir()
+        rules = settings(better, seen)
+        ratchet = stack.enter_context(RatchetProcess(folder / "ratchet", champion=first, settings=rules))
         ratchet.await_admin()
         server = stack.enter_context(prometheus(folder / "prometheus", ratchet.admin_url))
         people = People(ratchet.base_url)
         people.start()
         stack.callback(people.stop)
-        await_true(lambda: _over(ratchet), "a promotion and the end of the watch over it", limit_s=150)
+        for step in range(1, 5):
+            await_true(lambda step=step: step / 4 in server.values("ratchet_training_progress"), f"step {step}")
+            (seen / str(step)).touch()
+        await_true(lambda: _over(ratchet), "a promotion and the end of the watch over it", limit_s=400)
         scraped = server.values("count(scrape_samples_scraped)")
         await_true(lambda: len(server.values("count(scrape_samples_scraped)")) >= len(scraped) + 2, "two more scrapes")
         yield server

@@ -28,7 +28,7 @@ def panels(name: str) -> list[dict[str, Any]]:
 def queries(name: str) -> list[tuple[str, str]]:
     """(panel's title, PromQL with Grafana's variables filled in)."""
     return [
-        (panel["title"], target["expr"].replace("$__rate_interval", "10s").replace("$instance", ".+"))
+        (panel["title"], target["expr"].replace("$__rate_interval", "1m").replace("$instance", ".+"))
         for panel in panels(name)
         for target in panel["targets"]
     ]
@@ -77,7 +77,6 @@ def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_every_query_has_data(seen: Prometheus, name: str) -> None:
     empty = [(title, query) for title, query in queries(name) if not seen.values(query)]
@@ -85,11 +84,10 @@ def test_every_query_has_data(seen: Prometheus, name: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_what_is_shown_is_what_happened(seen: Prometheus) -> None:
     """Two numbers that the story fixes, through the panels' own queries."""
     training = dict(queries("loop"))["Training"]
-    assert {0.25, 1.0} >= set(seen.values(training)) - {0.5, 0.75}
+    assert set(seen.values(training)) == {0.25, 0.5, 0.75, 1.0}
     promoted = next(query for title, query in queries("loop") if title == "Outcomes" and "promotions" in query)
     assert seen.values(promoted)[-1] == 1
     share = next(query for title, query in queries("experiment") if title == "Share of users")
@@ -97,7 +95,6 @@ def test_what_is_shown_is_what_happened(seen: Prometheus) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_the_rules_have_data_and_no_alarm_is_raised(seen: Prometheus) -> None:
     groups = seen.get("rules")["groups"]
     rules = [rule for group in groups for rule in group["rules"]]
@@ -109,7 +106,6 @@ def test_the_rules_have_data_and_no_alarm_is_raised(seen: Prometheus) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_every_metric_that_is_named_is_exported(seen: Prometheus) -> None:
     """An alert on a misspelt metric would never fire, and `or vector(0)` would hide one in a panel."""
     rules = [path.read_text(encoding="utf-8") for path in sorted((FOLDER.parent / "prometheus").glob("*.rules.yml"))]
