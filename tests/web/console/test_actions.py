@@ -29,17 +29,22 @@ def post(admin: Admin, path: str, headers: dict[str, str], **fields: str) -> Ans
 
 def order(page: Page, name: str, why: str) -> None:
     page.get_by_role("button", name=name, exact=True).click()
+    give(page, name, why)
+
+
+def give(page: Page, name: str, why: str) -> None:
+    """Fill in the open dialog and send it; the order is written down then, for the loop to act on."""
     dialog = page.get_by_role("dialog")
     dialog.get_by_label("Why").fill(why)
     dialog.get_by_label("Who you are").fill("ann")
     dialog.get_by_role("button", name=name, exact=True).click()
+    expect(page.locator("[data-order=pending]")).to_be_visible()
 
 
 def test_an_order_is_pending_then_done_and_kept_with_its_reason(admin: Admin, browser: Browser) -> None:
     with watched_page(browser) as page:
         page.goto(admin.url)
         order(page, "Pause", "the database is being moved")
-        expect(page.locator("[data-order=pending]")).to_be_visible()
         admin.let_the_loop_act()
         expect(page.locator("[data-order=done]")).to_contain_text("Done.")
         page.get_by_role("button", name="Close").click()
@@ -71,8 +76,9 @@ def test_without_a_reason_there_is_no_order(admin: Admin, browser: Browser) -> N
 def test_an_order_that_does_not_fit_is_refused_with_the_reason(admin: Admin, browser: Browser) -> None:
     with watched_page(browser) as page:
         page.goto(admin.url)
-        page.evaluate("document.querySelector('#verb-trigger').hidden = false")  # as on a page that is a moment old
-        order(page, "Retrain now", "I cannot wait")
+        # as on a page that is a moment old, and before it refreshes itself
+        page.locator("#verb-trigger").evaluate("button => { button.hidden = false; button.click(); }")
+        give(page, "Retrain now", "I cannot wait")
         admin.let_the_loop_act()
         expect(page.locator("[data-order=refused]")).to_contain_text("one retrain at a time: the phase is testing")
 

@@ -30,6 +30,7 @@ def test_every_page_opens_without_a_complaint_and_fits(admin: Admin, browser: Br
             assert "default-src 'none'" in answer.headers["content-security-policy"]
             assert "unsafe" not in answer.headers["content-security-policy"]
             expect(page.locator("main h1")).to_have_count(1)
+            expect(page.locator("figure[data-src] canvas")).to_have_count(page.locator("figure[data-src]").count())
             assert fits(page), f"{path} is wider than {width} pixels"
 
 
@@ -87,6 +88,7 @@ def test_records_are_searched_paged_and_opened(admin: Admin, browser: Browser) -
         page.get_by_role("button", name="Filter").click()
         expect(rows.locator(".arm.champion")).to_have_count(0)
         expect(rows.locator(".arm.challenger")).to_have_count(50)
+        page.wait_for_load_state()  # only then there are keys
         page.keyboard.press("j")
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", name="Where it went, and why")).to_be_visible()
