@@ -18,7 +18,6 @@ def ratchet(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_a_model_improves_itself_and_a_bad_one_is_caught(tmp_path: Path) -> None:
     stage = tmp_path / "demo"
     demo = ratchet("demo", "--fast", "--dir", str(stage))

@@ -21,7 +21,8 @@ from tests.harness.upstream import CHAT, Line, Seen, Upstream, reply, serve_upst
 pytestmark = pytest.mark.slow
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n6\r\ndata: \r\n"
-LIMITS = {"first_byte_timeout_seconds": 1, "idle_timeout_seconds": 1, "head_timeout_seconds": 1, "max_head_bytes": 4096}
+LIMITS = {"first_byte_timeout_seconds": 4, "idle_timeout_seconds": 4, "head_timeout_seconds": 4, "max_head_bytes": 4096}
+"""Far longer than anything else here takes on a busy machine."""
 
 
 @pytest.fixture
@@ -134,18 +135,19 @@ async def test_a_client_that_vanishes_stops_the_model_within_a_second(
         await line.until_closed()
 
     upstream.on("/stream", stream)
-    took = []
-    for line in range(3):  # the machine may stall once, the gateway never
+    took: list[float] = []
+    while not took or (min(took) >= 1 and len(took) < 10):  # the machine may stall, the gateway never
         client = await connect(ratchet)
         await client.send(get("/stream"))
         await client.until(b"data: \r\n")
         left = time.monotonic()
         client.close()
-        await asyncio.wait_for(upstream.lines[line].closed.wait(), 30)
+        await asyncio.wait_for(upstream.lines[len(took)].closed.wait(), 120)
         took.append(time.monotonic() - left)
     assert min(took) < 1
     await serves(ratchet)
-    assert [row["outcome"] for row in await records(ratchet, 4)] == ["client_disconnect"] * 3 + ["ok"]
+    tries = len(took)
+    assert [row["outcome"] for row in await records(ratchet, tries + 1)] == ["client_disconnect"] * tries + ["ok"]
 
 
 async def test_attacks_on_the_framing_reach_nobody(ratchet: RatchetProcess, upstream: Upstream) -> None:

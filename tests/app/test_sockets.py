@@ -15,7 +15,7 @@ from proxy.app.sockets import listen, listen_unix, short_path, url_of
 def test_port_zero_takes_a_free_one_and_says_which() -> None:
     with listen("127.0.0.1", 0, "server") as sock:
         assert url_of(sock, "http") == f"http://127.0.0.1:{sock.getsockname()[1]}"
-        with socket.create_connection(sock.getsockname(), timeout=5):
+        with socket.create_connection(sock.getsockname(), timeout=120):
             pass
 
 
@@ -24,7 +24,7 @@ def test_the_url_is_one_that_a_client_here_can_use(host: str, shown: str) -> Non
     with listen(host, 0, "server") as sock:
         port = sock.getsockname()[1]
         assert url_of(sock, "https") == f"https://{shown}:{port}"
-        with socket.create_connection((shown.strip("[]"), port), timeout=5):
+        with socket.create_connection((shown.strip("[]"), port), timeout=120):
             pass
 
 

@@ -8,7 +8,6 @@ import json
 import os
 import signal
 import socket
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -61,8 +60,7 @@ def test_a_port_in_use_is_named(ratchet: RatchetProcess) -> None:
 
 def test_settings_that_cannot_work_end_it_with_a_reason(ratchet: RatchetProcess) -> None:
     ratchet.settings["capture"] = {"redaction": {"callable": "no_such_package:function"}}
-    ratchet.start(ready=False)
-    log = ratchet.wait(expect=3)
+    log = ends_with(ratchet, 3)
     assert "no_such_package" in log
     assert "worker-0 cannot run with these settings: stopping" in log
 
@@ -112,17 +110,15 @@ async def test_a_second_sigterm_cuts_the_draining_short(upstream: Upstream, tmp_
         await line.until_closed()
 
     upstream.on("/hang", hang)
-    ratchet = RatchetProcess(tmp_path, champion=upstream.url, settings={"server": {"drain_seconds": 60}})
+    ratchet = RatchetProcess(tmp_path, champion=upstream.url, settings={"server": {"drain_seconds": 3600}})
     await asyncio.to_thread(ratchet.start)
     open_request = asyncio.create_task(asyncio.to_thread(request, ratchet.base_url, "/hang"))
     await upstream.arrived.wait()
     ratchet.terminate()
     await asyncio.to_thread(await_true, lambda: "draining" in ratchet.log, "the drain")
     assert ratchet.process is not None
-    begun = time.monotonic()
     ratchet.process.send_signal(signal.SIGTERM)
     log = await asyncio.to_thread(ratchet.wait, expect=1)
-    assert time.monotonic() - begun < 30
     assert "worker-0 did not end in time and is killed" in log
     with pytest.raises((ConnectionError, http.client.HTTPException)):
         await open_request

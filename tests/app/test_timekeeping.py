@@ -102,5 +102,5 @@ async def test_alone_a_host_goes_by_its_own_clock(tmp_path: Path, store: Store) 
     clock = AdjustedClock()
     Timekeeper(tmp_path / "clock.json", clock).forget()
     assert clock.ahead_s == 0
-    assert abs(clock.now() - time.time()) < 5
+    assert time.time() - 1 < clock.now() < time.time() + 1
     assert not (tmp_path / "clock.json").exists()

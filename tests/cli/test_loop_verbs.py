@@ -140,4 +140,4 @@ def test_a_signal_ends_the_loop_cleanly(place: Path, number: signal.Signals) -> 
         assert process.stdout is not None
         assert "nothing to do" in process.stdout.readline()
         process.send_signal(number)
-        assert process.wait(timeout=30) == 0
+        assert process.wait(timeout=120) == 0

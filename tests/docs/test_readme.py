@@ -4,11 +4,10 @@ import re
 import shlex
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
+from http.client import HTTPException
 from pathlib import Path
-from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.parse import urlsplit
 
 import pytest
 from openai import OpenAI
@@ -16,6 +15,7 @@ from openai import OpenAI
 from tests.harness.pages import ROOT, Command, Session, blocks, commands
 from tests.harness.programs import program
 from tests.harness.require import need
+from tests.harness.serve import await_true, request
 
 README = ROOT / "README.md"
 COMMANDS = [command for block in blocks(README) if block.language == "console" for command in commands(block)]
@@ -55,6 +55,7 @@ def reader(tmp_path: Path) -> Iterator[Session]:
     model.write_text('{"quality": 0.9}')
     tiny = ROOT / "tests/harness/tiny_model.py"
     with program(tiny, "serve", str(model), session.ports["8000"]):
+        await_true(lambda: _answers(f"http://127.0.0.1:{session.ports['8000']}/health"), "the model")
         line = session.local(the_command("ratchet").line)
         with (tmp_path / "log").open("wb") as log:
             server = subprocess.Popen(
@@ -65,11 +66,12 @@ def reader(tmp_path: Path) -> Iterator[Session]:
                 stderr=log,
             )
         try:
-            _await_health(f"http://127.0.0.1:{session.ports['8080']}/-/health", server)
+            health = f"http://127.0.0.1:{session.ports['8080']}/-/health"
+            await_true(lambda: _answers(health), "a healthy worker", lambda: _runs(server))
             yield session
         finally:
             server.terminate()
-            assert server.wait(60) == 0
+            assert server.wait(120) == 0
 
 
 def test_ask_and_vote(reader: Session, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,16 +92,13 @@ def test_ask_and_vote(reader: Session, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_metrics_are_where_the_readme_says_and_documented(reader: Session) -> None:
     """Every family of a real server is on the reference page, with its type."""
     page = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
-    url = f"http://127.0.0.1:{reader.ports['8081']}/metrics"
-    text = ""
-    deadline = time.monotonic() + 60
-    while "ratchet_loop_phase" not in text and time.monotonic() < deadline:
-        try:
-            with urlopen(url, timeout=5) as answer:
-                text = answer.read().decode()
-        except (URLError, TimeoutError):
-            pass
-        time.sleep(0.2)
+    url = f"http://127.0.0.1:{reader.ports['8081']}"
+
+    def look() -> str | None:
+        text = request(url, "/metrics").body.decode()
+        return text if "ratchet_loop_phase" in text else None
+
+    text = await_true(look, "the loop's metrics")
     families = re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE)
     assert len(families) > 30, text
     for name, kind in families:
@@ -107,13 +106,12 @@ def test_metrics_are_where_the_readme_says_and_documented(reader: Session) -> No
             assert f"| `{name}` | {kind} |" in page, name
 
 
-def _await_health(url: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert server.poll() is None, "it has ended"
-        try:
-            with urlopen(url, timeout=5):
-                return
-        except (URLError, TimeoutError, ConnectionError):
-            time.sleep(0.1)
-    raise AssertionError(f"{url} did not answer in a minute")
+def _runs(server: subprocess.Popen[bytes]) -> None:
+    assert server.poll() is None, "it has ended"
+
+
+def _answers(url: str) -> bool:
+    try:
+        return request(url, urlsplit(url).path).status == 200
+    except (OSError, HTTPException):
+        return False

@@ -1,5 +1,6 @@
 """The quick start is run as it stands, by a reader with a shell in an empty directory."""
 
+import contextlib
 import json
 import os
 import signal
@@ -12,6 +13,7 @@ import pytest
 
 from tests.harness.pages import ROOT, Session, blocks, commands
 from tests.harness.require import need
+from tests.harness.serve import await_true
 
 PAGE = ROOT / "docs/tutorial/quickstart.md"
 
@@ -21,16 +23,16 @@ def reader(tmp_path: Path) -> Iterator[Session]:
     """A reader, behind whom everything is tidied up that a failed page left running."""
     yield Session(tmp_path)
     for pid in _left_below(tmp_path):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_the_quick_start_runs_to_a_promotion(reader: Session) -> None:
     install, *rest = blocks(PAGE)
     assert "pip install" in install.text
-    reader.run(rest, limit_s=240)
-    assert not _left_below(reader.directory), "the clean-up leaves something running"
+    reader.run(rest, limit_s=800)
+    await_true(lambda: not _left_below(reader.directory), "what the clean-up was to stop")
     manifests = sorted((reader.directory / "ratchet-data/training").glob("*/manifest.json"))
     assert json.loads(manifests[0].read_text())["samples"] >= 20
 
@@ -56,7 +58,6 @@ def test_the_settings_shown_as_defaults_are_the_defaults() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_the_install_commands_install_everything(tmp_path: Path) -> None:
     """In a copy of the checkout. Dependencies are this environment's: that they can be had is uv.lock's business."""
     copy = tmp_path / "checkout"

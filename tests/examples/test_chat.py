@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def chat_url(ratchet: RatchetProcess) -> Iterator[str]:
 def _answers(url: str) -> bool:
     try:
         return request(url, "/").status == 200
-    except OSError:
+    except (OSError, HTTPException):
         return False
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 def run(ratchet: RatchetProcess, *argv: str) -> str:
     """What the program prints, run against this Ratchet."""
     environ = {**os.environ, "RATCHET_URL": ratchet.base_url}
-    done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(argv, env=environ, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -65,7 +65,7 @@ def test_javascript(ratchet: RatchetProcess) -> None:
 def test_python_library(tmp_path_factory: pytest.TempPathFactory) -> None:
     directory = tmp_path_factory.mktemp("library")
     done = subprocess.run([sys.executable, str(EXAMPLES / "python_library/learn.py"), str(directory)],
-                          capture_output=True, text=True, timeout=110, check=False)  # fmt: skip
+                          capture_output=True, text=True, timeout=300, check=False)  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "retrains: 1, promotions: 1" in done.stdout
     assert list((directory / "models").glob("*.json"))

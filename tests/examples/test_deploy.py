@@ -167,7 +167,7 @@ def test_what_kustomize_is_asked_to_change_is_there() -> None:
 def test_hadolint_has_nothing_to_say_about_the_image() -> None:
     program = Path(sys.executable).with_name("hadolint")
     need("hadolint", program.exists())
-    said = subprocess.run([program, DEPLOY / "Dockerfile"], capture_output=True, text=True, timeout=60, check=False)
+    said = subprocess.run([program, DEPLOY / "Dockerfile"], capture_output=True, text=True, timeout=300, check=False)
     assert (said.returncode, said.stdout) == (0, "")
 
 
@@ -186,7 +186,7 @@ def test_kustomize_builds_the_base() -> None:
     if shutil.which("kubectl") is None:
         pytest.skip("kubectl is not here")
     built = subprocess.run(
-        ["kubectl", "kustomize", DEPLOY / "kubernetes"], capture_output=True, text=True, timeout=60, check=False
+        ["kubectl", "kustomize", DEPLOY / "kubernetes"], capture_output=True, text=True, timeout=300, check=False
     )
     assert built.returncode == 0, built.stderr
     documents = list(yaml.safe_load_all(built.stdout))
@@ -208,7 +208,7 @@ def test_systemd_accepts_the_unit(unit: Path, tmp_path: Path) -> None:
         )
     checked = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", tmp_path / unit.name],
-        capture_output=True, text=True, timeout=60, check=False,
+        capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
     complaints = [line for line in checked.stderr.splitlines() if "ratchet" in line]
     assert (checked.returncode, complaints) == (0, [])

@@ -3,6 +3,7 @@
 PyTorch is too large for CI: RATCHET_LORA_PYTHON names an interpreter that has examples/lora/requirements.txt.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -39,7 +40,8 @@ def reader(tmp_path: Path) -> Iterator[Session]:
     settings.write_text(session.local(settings.read_text()))
     yield session
     for pid in _started_in(tmp_path):
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 @pytest.mark.slow

@@ -83,7 +83,7 @@ async def test_without_a_challenger_the_body_is_not_waited_for(door: Door, upstr
     upstream.on("/v1", script, early=True)
     client = await door.connect()
     await client.send(b"POST /v1 HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n{")
-    await asyncio.wait_for(got_head.wait(), 30)
+    await asyncio.wait_for(got_head.wait(), 120)
     await client.send(b'"user":"u"}')
     await client.response()
     assert (await door.frame()).meta["src"] == "body"
@@ -262,12 +262,13 @@ async def test_a_slow_client_is_not_our_overhead(door: Door) -> None:
     client = await door.connect()
     request = post(b'{"user":"u"}')
     await client.send(request[:-1])
+    await door.settled("in_flight", 1)
     await asyncio.sleep(1.0)  # the client's slowness is what is tested
     await client.send(request[-1:])
     await client.response()
     meta = (await door.frame()).meta
     assert meta["dur"] >= 900_000
-    assert meta["own"] + meta["up"] < meta["dur"] / 2
+    assert meta["own"] + meta["up"] <= meta["dur"] - 900_000
 
 
 async def test_long_bodies_are_cut_in_the_record_only(upstream: Upstream, tmp_path: Path) -> None:

@@ -56,7 +56,7 @@ async def test_a_client_that_stops_reading_is_given_up(upstream: Upstream, tmp_p
         await line.send(reply(b"a" * 32 * MIB))
 
     upstream.on("/x", flood)
-    async with open_gateway(tmp_path, upstream.url, settings=config(gateway={"idle_timeout_seconds": 0.2})) as door:
+    async with open_gateway(tmp_path, upstream.url, settings=config(gateway={"idle_timeout_seconds": 2.0})) as door:
         for last in (b"", b"Connection: close\r\n"):
             client = await door.connect()
             client.writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -152,10 +152,11 @@ async def test_a_real_websocket_client_and_server(tmp_path: Path) -> None:
         async for message in connection:
             await connection.send(message)
 
-    async with serve(echo, "127.0.0.1", 0) as server:
+    async with serve(echo, "127.0.0.1", 0, open_timeout=None, ping_interval=None) as server:
         port = server.sockets[0].getsockname()[1]
         async with open_gateway(tmp_path, f"http://127.0.0.1:{port}") as door:
-            async with connect(f"ws://127.0.0.1:{door.port}/v1/realtime?model=m") as socket:
+            url = f"ws://127.0.0.1:{door.port}/v1/realtime?model=m"
+            async with connect(url, open_timeout=None, ping_interval=None) as socket:
                 for size in (0, 10, 70_000):
                     await socket.send(b"x" * size)
                     assert await socket.recv() == b"x" * size
@@ -289,7 +290,7 @@ async def test_draining_finishes_what_is_open_and_no_more(door: Door, upstream: 
     await busy.send(GET)
     await busy.until(b"a\r\n")
     assert door.gateway.open_requests == 1
-    draining = asyncio.create_task(door.gateway.drain(5))
+    draining = asyncio.create_task(door.gateway.drain(120))
     assert await idle.rest() == b""
     assert not draining.done()
     go.set()
@@ -334,7 +335,7 @@ async def test_more_connections_than_allowed_wait_for_room(upstream: Upstream, t
         await asyncio.wait({waiting}, timeout=0.1)
         assert not waiting.done()
         first.close()
-        assert (await asyncio.wait_for(waiting, 30))[1] == CHAT
+        assert (await asyncio.wait_for(waiting, 120))[1] == CHAT
         await door.settled("client_connections", 1)
 
 

@@ -168,10 +168,10 @@ async def test_a_trickled_head_runs_into_408(upstream: Upstream, tmp_path: Path)
 
 
 async def test_a_body_that_stops_coming_runs_into_408(upstream: Upstream, tmp_path: Path) -> None:
-    async with open_gateway(tmp_path, upstream.url, settings=config(gateway={"body_idle_seconds": 0.1})) as door:
+    async with open_gateway(tmp_path, upstream.url, settings=config(gateway={"body_idle_seconds": 0.5})) as door:
         answer = await door.dialogue(H + b"Content-Length: 10\r\n\r\nabc")
         assert answer.startswith(b"HTTP/1.1 408 ")
-        await asyncio.wait_for(upstream.lines[0].closed.wait(), 30)
+        await asyncio.wait_for(upstream.lines[0].closed.wait(), 120)
         meta = (await door.frame()).meta
         assert (meta["st"], meta["out"]) == (408, Outcome.CLIENT_DISCONNECT)
 

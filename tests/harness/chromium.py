@@ -13,7 +13,7 @@ from tests.harness.require import need
 
 __all__ = ["open_browser", "watched_page"]
 
-_PATIENCE_MS = 30_000
+_PATIENCE_MS = 120_000
 """Longest wait for anything on a page: a busy machine is no failure."""
 
 
@@ -24,7 +24,8 @@ def open_browser() -> Iterator[Browser]:
     need("chromium", path is not None)
     expect.set_options(timeout=_PATIENCE_MS)
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-dev-shm-usage"])
+        arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
+        browser = playwright.chromium.launch(executable_path=path, args=arguments, timeout=_PATIENCE_MS)
         try:
             yield browser
         finally:
@@ -48,7 +49,7 @@ def watched_page(browser: Browser, *, color_scheme: str = "light", width: int = 
     context = browser.new_context(color_scheme=color_scheme, viewport={"width": width, "height": 800})  # type: ignore[arg-type]
     try:
         page = context.new_page()
-        page.set_default_timeout(_PATIENCE_MS)
+        page.set_default_timeout(_PATIENCE_MS)  # of navigation, too
         page.on("console", on_console)
         page.on("pageerror", lambda error: complaints.append(f"exception: {error}"))
         page.on("request", on_request)

@@ -217,7 +217,7 @@ class Admin:
         self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
         self._thread.start()
         try:
-            self.url = self._up.result(timeout=100)
+            self.url = self._up.result()
         except BaseException:
             self._end()
             raise

@@ -17,7 +17,7 @@ from proxy.demo.world import ask, topic_of
 __all__ = ["Crowd", "crowd_at"]
 
 _AT_ONCE = 64
-_PATIENCE_S = 45.0
+_PATIENCE_S = 120.0
 
 
 @dataclass

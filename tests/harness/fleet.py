@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ class Fleet:
         """Its /status; empty while it does not answer."""
         try:
             return dict(request(replica.admin_url, "/status", headers=self._admin, timeout_s=8).json())
-        except (OSError, ValueError):
+        except (OSError, HTTPException, ValueError):
             return {}
 
     def ask(self, replica: RatchetProcess, path: str) -> Any:
@@ -98,7 +99,7 @@ class Fleet:
     def query(self, sql: str) -> list[str]:
         """What `sql` gives, as text; columns are joined by a bar."""
         done = subprocess.run(
-            ["psql", self.url, "-X", "-At", "-c", sql], capture_output=True, text=True, check=True, timeout=30
+            ["psql", self.url, "-X", "-At", "-c", sql], capture_output=True, text=True, check=True, timeout=120
         )
         return done.stdout.split()
 

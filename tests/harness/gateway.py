@@ -22,6 +22,8 @@ from proxy.spool.writer import SpoolWriter
 
 __all__ = ["Client", "Door", "config", "open_gateway"]
 
+_PATIENCE_S = 120.0
+
 
 def config(
     *,
@@ -122,7 +124,7 @@ class Door:
 
     async def frame(self, number: int = 1) -> Frame:
         """The record number `number` (from 1), once it is there."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(_PATIENCE_S):
             while len(frames := self.frames()) < number:
                 await asyncio.sleep(0.005)
         return frames[number - 1]
@@ -132,7 +134,7 @@ class Door:
 
     async def settled(self, name: str, value: float) -> None:
         """Wait until a counter has `value`."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(_PATIENCE_S):
             while self.count(name) != value:
                 await asyncio.sleep(0.005)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Mapping
@@ -87,14 +88,20 @@ class HostProcess(RatchetProcess):
     def terminate(self) -> None:
         if self.process is not None and self.process.poll() is None and not self._terminated:
             self._terminated = True
-            os.kill(self.supervisor, signal.SIGTERM)
+            self._signal(signal.SIGTERM)
 
     def crash(self) -> None:
         """`kill -9` of all that runs on the host, at once."""
         assert self.process is not None
-        os.kill(self.supervisor, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self.process.wait()
         self.process = None
+
+    def _signal(self, number: signal.Signals) -> None:
+        """To the first process on the host, where it has not ended by itself meanwhile."""
+        with contextlib.suppress(OSError):
+            if pid := self.supervisor:
+                os.kill(pid, number)
 
     def come_back(self) -> None:
         """Start it again, on the same disk, and wait until all of it is well."""

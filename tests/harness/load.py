@@ -51,7 +51,7 @@ class Load:
     async def until(self, answers: int) -> None:
         """Return once so many more requests have been answered."""
         goal = len(self.answered) + answers
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(120):
             while len(self.answered) < goal:
                 await asyncio.sleep(0.02)
 

@@ -24,7 +24,7 @@ def can_make_networks() -> bool:
         return False
     try:
         with network_of(1) as network:
-            subprocess.run([*network.inside(0), "true"], check=True, capture_output=True, timeout=30)
+            subprocess.run([*network.inside(0), "true"], check=True, capture_output=True, timeout=120)
     except (OSError, subprocess.SubprocessError):
         return False
     return True
@@ -105,4 +105,4 @@ def network_of(size: int) -> Iterator[Network]:
 
 
 def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=30)
+    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=120)

@@ -66,11 +66,11 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start and wait until connections are accepted."""
-        self._run("pg_ctl", "-D", self._data, "-l", self._directory / "log", "-w", "start")
+        self._run("pg_ctl", "-D", self._data, "-l", self._directory / "log", "-w", "-t", "180", "start")
 
     def stop(self, mode: str = "fast") -> None:
         """Stop: `smart`, `fast`, or `immediate` (as a crash)."""
-        self._run("pg_ctl", "-D", self._data, "-m", mode, "-w", "stop")
+        self._run("pg_ctl", "-D", self._data, "-m", mode, "-w", "-t", "180", "stop")
 
     def url(self, database: str = "postgres") -> str:
         """For `store.url`."""
@@ -95,7 +95,7 @@ class PostgresServer:
             command = ["runuser", "-u", "postgres", "--", *command]
         # pg_ctl's server inherits the pipes: a file, not a pipe, or the wait for their end never ends
         with tempfile.TemporaryFile() as output:
-            done = subprocess.run(command, cwd="/", stdout=output, stderr=output, check=False, timeout=120)
+            done = subprocess.run(command, cwd="/", stdout=output, stderr=output, check=False, timeout=200)
             if done.returncode:
                 output.seek(0)
                 raise RuntimeError(f"{program} failed ({done.returncode}): {output.read().decode(errors='replace')}")

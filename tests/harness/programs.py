@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import os
 import re
 import socket
@@ -16,11 +18,20 @@ __all__ = ["EXAMPLES", "free_port", "program"]
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
 
+_ports = itertools.count(os.getpid() * 97)
+
+
 def free_port() -> int:
-    """A port that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port for a server that must be told one.
+
+    It is below those that the kernel gives away by itself, which could be gone before the server has started, and every
+    process that runs tests counts on from another place.
+    """
+    while True:
+        port = 10_000 + next(_ports) % 22_000
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @contextmanager
@@ -43,6 +54,6 @@ def program(path: Path, *args: str, says: str = "", environ: Mapping[str, str] |
         yield found
     finally:
         process.terminate()
-        process.wait(10)
+        process.wait(120)
         if process.stdout is not None:
             process.stdout.close()

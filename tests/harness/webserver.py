@@ -34,9 +34,14 @@ def serving_in_thread(app: ASGIApp, close: Callable[[], Awaitable[None]] | None 
     stop = asyncio.Event()
 
     async def run() -> None:
-        async with serving(app) as url:
-            started.set_result(url)
-            await stop.wait()
+        try:
+            async with serving(app) as url:
+                started.set_result(url)
+                await stop.wait()
+        except BaseException as exc:
+            if not started.done():
+                started.set_exception(exc)
+            raise
         if close is not None:
             await close()
 
@@ -44,7 +49,7 @@ def serving_in_thread(app: ASGIApp, close: Callable[[], Awaitable[None]] | None 
     thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
     thread.start()
     try:
-        yield started.result(timeout=30)
+        yield started.result()
     finally:
         loop.call_soon_threadsafe(stop.set)
         thread.join()

@@ -52,7 +52,7 @@ class Receiver:
         return web.Response(status=self.answers[0])
 
     async def got(self, n: int) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             while len(self.posts) < n:
                 await self.arrived.wait()
                 self.arrived.clear()
@@ -82,7 +82,7 @@ async def test_the_service_runs_from_its_configuration_and_a_poke_wakes_it(tmp_p
         async with open_loop(config, store, clock, metrics=LoopMetrics(registry, clock)) as loop:
             running = spawn(loop.run(stop), name="loop under test")
             command_id = await loop.submit("pause", {}, "ann", "maintenance")
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(120):
                 while not (await loop.status())["phase"].get("paused"):
                     await asyncio.sleep(0.05)
             command = await store.commands.get(command_id)
@@ -111,12 +111,12 @@ async def test_a_tick_that_fails_is_counted_and_tried_again(tmp_path: Path) -> N
             other.execute("BEGIN IMMEDIATE")  # another process is writing, and does not end
             loop = world.start(store, metrics=LoopMetrics(registry, world.clock))
             running = spawn(loop.run(stop), name="loop under test")
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(120):
                 while "ratchet_loop_tick_failures_total 1.0" not in generate_latest(registry).decode():
                     await asyncio.sleep(0.02)
             other.execute("ROLLBACK")
         loop.poke()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while "ratchet_loop_leader 1.0" not in generate_latest(registry).decode():
                 await asyncio.sleep(0.02)
     finally:
@@ -166,7 +166,7 @@ async def test_a_leader_that_can_not_renew_knows_before_it_is_told(tmp_path: Pat
     async with World(tmp_path).store() as store:
         leadership = Leadership(store, ttl_s=0.05)
         first = await leadership.hold()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(120):
             while leadership.held:
                 await asyncio.sleep(0.01)
         assert leadership.lapsed
@@ -238,7 +238,7 @@ async def test_the_baseline_is_frozen_and_a_drop_in_quality_triggers(tmp_path: P
 
 async def test_a_webhook_is_retried_until_it_is_taken(server: Receiver) -> None:
     server.answers = [500, 503, 200]
-    notifier = WebhookNotifier([f"{server.url}/hook"], timeout_s=5.0, retry_s=(0.01, 0.01))
+    notifier = WebhookNotifier([f"{server.url}/hook"], timeout_s=120.0, retry_s=(0.01, 0.01))
     notifier.start()
     notifier.notify({"event": "promoted"})
     notifier.notify({"event": "watch_finished"})
@@ -249,7 +249,7 @@ async def test_a_webhook_is_retried_until_it_is_taken(server: Receiver) -> None:
 
 async def test_what_a_receiver_missed_is_said_with_the_next_delivery(server: Receiver) -> None:
     server.answers = [500, 500, 200]
-    notifier = WebhookNotifier([f"{server.url}/hook"], timeout_s=5.0, retry_s=(0.01,))
+    notifier = WebhookNotifier([f"{server.url}/hook"], timeout_s=120.0, retry_s=(0.01,))
     notifier.start()
     notifier.notify({"event": "lost"})
     notifier.notify({"event": "heard"})
@@ -261,7 +261,7 @@ async def test_what_a_receiver_missed_is_said_with_the_next_delivery(server: Rec
 @pytest.mark.parametrize(("status", "alive"), [(200, True), (404, True), (401, True), (503, False)])
 async def test_any_answer_but_a_gateways_error_is_a_sign_of_life(server: Receiver, status: int, alive: bool) -> None:
     server.answers = [status]
-    assert await HttpProbe().answers(server.url) == alive
+    assert await HttpProbe(timeout_s=120.0).answers(server.url) == alive
 
 
 async def test_no_answer_is_no_sign_of_life(unused_tcp_port: int) -> None:

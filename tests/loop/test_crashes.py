@@ -133,7 +133,6 @@ _STORIES = 6
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 async def test_a_crash_after_any_effect_changes_nothing(tmp_path: Path, template: Path) -> None:
     """Every effect of the story is crashed after once; each telling takes every sixth of them."""
     calm = Faults()
@@ -159,7 +158,6 @@ async def test_a_crash_after_any_effect_changes_nothing(tmp_path: Path, template
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 @pytest.mark.parametrize("seed", range(2))
 async def test_crashes_all_over_the_place_change_nothing(tmp_path: Path, template: Path, seed: int) -> None:
     def dies_after(count: int, label: str) -> bool:

@@ -256,7 +256,7 @@ def test_run_loop_stops_after_its_iterations_and_when_told(tmp_path: Path) -> No
         while not loop.get_status_summary()["status"]["running"] and thread.is_alive():
             time.sleep(0.01)
         loop.stop()
-        thread.join(timeout=20)
+        thread.join(timeout=120)
         assert not thread.is_alive()
         assert ran[0] >= 1
 
@@ -299,7 +299,7 @@ with UsageLogger({str(usage.db_path)!r}) as usage:
         thread.start()
     for thread in threads:
         thread.join()
-    assert other.wait(timeout=60) == 0
+    assert other.wait(timeout=300) == 0
     statistics = usage.get_statistics()
     assert statistics["total"] == 1 + 25 + 40
     assert statistics["positive"] == 25

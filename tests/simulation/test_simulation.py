@@ -31,7 +31,7 @@ def _marked(case: Case) -> object:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600 if FULL else 300)
+@pytest.mark.timeout(3600 if FULL else 900)
 @pytest.mark.parametrize("case", [_marked(case) for case in CASES])
 def test_the_rule_keeps_its_promise(case: Case) -> None:
     if not (case.fast or FULL):
@@ -41,7 +41,7 @@ def test_the_rule_keeps_its_promise(case: Case) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600 if FULL else 300)
+@pytest.mark.timeout(3600 if FULL else 900)
 @pytest.mark.parametrize("index", range(len(DROPS)), ids=[f"{d.scored_per_day}-{d.change:+.0%}" for d in DROPS])
 def test_the_drop_trigger_is_quiet_and_quick(index: int) -> None:
     outcome = simulate_drop(index, RUNS)
@@ -49,7 +49,7 @@ def test_the_drop_trigger_is_quiet_and_quick(index: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(3600 if FULL else 300)
+@pytest.mark.timeout(3600 if FULL else 900)
 def test_the_plain_rule_promotes_the_identical() -> None:
     """The control: the same streams fool the rule that ours replaces."""
     assert outcome_of("identical, 2,000/day, zipf").naive_promoted > 0

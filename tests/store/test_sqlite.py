@@ -25,7 +25,7 @@ from proxy.store.values import IngestBatch
 from tests.harness.exchanges import exchanges
 
 async def main(url, name, seed):
-    store = await Store.open(url, clock=SystemClock(), busy_timeout_s=60)
+    store = await Store.open(url, clock=SystemClock(), busy_timeout_s=300)
     records = list(exchanges(200, start_us=1_700_000_000_000_000, seed=seed))
     for n in range(0, 200, 10):
         await store.apply(IngestBatch(writer=name, segment=0, offset=n + 1, records=tuple(records[n:n + 10])))
@@ -44,7 +44,7 @@ async def test_two_processes_write_one_new_file(path: Path) -> None:
     """Both create the schema, learn a dictionary and write: nothing is lost and the file stays whole."""
     command = [sys.executable, "-c", WRITER, f"sqlite:///{path}"]
     processes = [subprocess.Popen([*command, f"writer-{seed}", str(seed)]) for seed in (1, 2)]
-    assert [process.wait(100) for process in processes] == [0, 0]
+    assert [process.wait(600) for process in processes] == [0, 0]
     with sqlite3.connect(path) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("SELECT count(*), count(body) FROM records").fetchone() == (400, 400)

@@ -53,7 +53,7 @@ async def warming(folder: Path, model: FreshModel, records: Sequence[NewRecord])
     async with serving(model.app) as url:
         inner = build_deployer(DeployerConfig(url=url, options={"model": "tuned"}), folder)
         champion = ChampionConfig(url=f"{url}/elsewhere", api_key="sk-1")
-        deployer = WarmingDeployer(inner, partial(recorded, store, 3), champion, timeout_s=30.0)
+        deployer = WarmingDeployer(inner, partial(recorded, store, 3), champion, timeout_s=120.0)
         try:
             yield deployer
         finally:
@@ -71,7 +71,7 @@ def history(*changes: dict[str, Any]) -> list[NewRecord]:
 async def settled(deployer: WarmingDeployer) -> Readiness:
     """What it says when the warm-up has ended."""
     handle = await deployer.deploy(1, "tuned", None, {})
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while isinstance(readiness := await deployer.ready(handle), NotReady):
             pass
     return readiness

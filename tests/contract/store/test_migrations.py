@@ -44,7 +44,7 @@ def older_revisions() -> list[str]:
 @pytest.mark.parametrize("revision", older_revisions())
 async def test_a_store_is_brought_up_to_date_while_an_older_version_writes_to_it(store_url: str, revision: str) -> None:
     clock = SystemClock()
-    database = Database.connect(store_url, clock=clock, pool_size=2, busy_timeout_s=30.0)
+    database = Database.connect(store_url, clock=clock, pool_size=2, busy_timeout_s=300.0)
     async with database.write() as connection:
         await connection.run_sync(migrate._upgrade, revision)
     await partitions.create_ahead(database)
@@ -61,7 +61,7 @@ async def test_a_store_is_brought_up_to_date_while_an_older_version_writes_to_it
     writing = asyncio.create_task(write())
     while len(written) < 100:
         await asyncio.sleep(0.001)
-    new = await Store.open(store_url, clock=clock)
+    new = await Store.open(store_url, clock=clock, busy_timeout_s=300.0)
     before = len(written)
     finish.set()
     await writing
@@ -90,7 +90,7 @@ async def test_durations_by_ten_minutes_are_made_of_those_by_minute(store_url: s
 
 
 async def test_many_who_open_a_new_store_at_once_all_succeed(store_url: str, clock: ManualClock) -> None:
-    stores = await asyncio.gather(*(Store.open(store_url, clock=clock) for _ in range(4)))
+    stores = await asyncio.gather(*(Store.open(store_url, clock=clock, busy_timeout_s=300.0) for _ in range(4)))
     assert [(await store.totals()).requests for store in stores] == [0] * 4
     for store in stores:
         await store.close()

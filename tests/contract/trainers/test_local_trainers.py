@@ -85,10 +85,10 @@ async def test_kill_9_of_the_training_is_a_failure_with_a_reason(folder: Path) -
 
 async def test_a_training_survives_kill_9_of_its_controller(folder: Path) -> None:
     """Another process starts the training and is killed; this one adopts it and sees it end."""
+    run_in(folder, "slow")
     controller = subprocess.Popen(
         [sys.executable, "-c", _CONTROLLER, MODULE, str(folder)], stdout=subprocess.PIPE, text=True
     )
-    run_in(folder, "slow")
     assert controller.stdout is not None
     handle = json.loads(controller.stdout.readline())
     controller.kill()
@@ -125,7 +125,7 @@ async def test_a_start_that_was_never_written_down_is_found_again(folder: Path) 
     await running(trainer, run)
     order, signed = folder / "order.json", folder / "process.json"
     first = signed.read_text()
-    second = subprocess.run([sys.executable, "-m", "proxy.loop.trainers.runner", str(order)], timeout=30, check=True)
+    second = subprocess.run([sys.executable, "-m", "proxy.loop.trainers.runner", str(order)], timeout=300, check=True)
     assert second.returncode == 0
     assert signed.read_text() == first
     assert len((folder / "starts").read_text().splitlines()) == 1

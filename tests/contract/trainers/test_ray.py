@@ -149,7 +149,6 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 async def test_the_whole_story_on_a_real_ray(cluster: str, run: TrainingRun) -> None:
     argv = (sys.executable, training.__file__, "{data_path}", "{output_dir}", "{run_id}", "{result_path}")
     environment = {"env_vars": {"PYTHONPATH": os.getcwd()}}
