@@ -149,7 +149,7 @@ class KeyRing:
         """Add a key that signs in `notice_s` seconds, keep the old ones, write the file; returns the new key's id."""
         document = _read_ring(self._path)
         fresh = _new_key({entry["id"] for entry in document["signing"]})
-        document["signing"].append({**fresh, "signs_from": round(self._clock.now() + notice_s, 3)})
+        document["signing"].append({**fresh, "signs_from": self._clock.now() + notice_s})
         _write_secret(self._path, document).replace(self._path)
         self.reload()
         return int(fresh["id"])

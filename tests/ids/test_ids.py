@@ -100,6 +100,11 @@ def test_a_rotated_key_signs_only_once_everybody_had_time_to_learn_it(tmp_path: 
         assert ids.verify(minted.text) == others.verify(minted.text) == minted.hex
 
 
+def test_a_key_without_notice_signs_at_once_at_any_fraction_of_a_second(tmp_path: Path) -> None:
+    ring = KeyRing.load_or_create(tmp_path / "keys.json", ManualClock(NOW + 0.0006))
+    assert ring.rotate(notice_s=0) == ring.signing_id
+
+
 def test_a_key_that_nobody_was_told_of_is_a_stranger(tmp_path: Path) -> None:
     ring, running = (KeyRing.load_or_create(tmp_path / "keys.json") for _ in range(2))
     ring.rotate(notice_s=0)
