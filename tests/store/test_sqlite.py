@@ -7,6 +7,7 @@ import random
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ async def test_two_processes_write_one_new_file(path: Path) -> None:
     command = [sys.executable, "-c", WRITER, f"sqlite:///{path}"]
     processes = [subprocess.Popen([*command, f"writer-{seed}", str(seed)]) for seed in (1, 2)]
     assert [process.wait(600) for process in processes] == [0, 0]
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert connection.execute("SELECT count(*), count(body) FROM records").fetchone() == (400, 400)
     store = await Store.open(f"sqlite:///{path}", clock=SystemClock())
@@ -100,7 +101,7 @@ async def test_half_a_kilobyte_a_record(path: Path, clock: ManualClock) -> None:
 
 
 async def pages(path: Path) -> int:
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection:
         count, size = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
     return int(count) * int(size)
 
@@ -138,7 +139,7 @@ async def test_freed_room_is_given_back(path: Path, clock: ManualClock) -> None:
 async def test_a_newer_schema_is_refused_by_name(path: Path, clock: ManualClock) -> None:
     store = await Store.open(f"sqlite:///{path}", clock=clock)
     await store.close()
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     with pytest.raises(PermanentError, match="schema 9999"):
         await Store.open(f"sqlite:///{path}", clock=clock)
