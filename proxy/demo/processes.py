@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,16 +12,9 @@ from typing import Self
 
 import aiohttp
 
-__all__ = ["Child", "free_port", "wait_until_healthy"]
+__all__ = ["Child", "wait_until_healthy"]
 
 _STOP_S = 20.0
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Child:

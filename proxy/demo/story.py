@@ -28,12 +28,12 @@ import aiohttp
 from proxy.clock import Clock, SystemClock
 from proxy.demo.model import fit
 from proxy.demo.plot import Mark
-from proxy.demo.processes import Child, free_port, wait_until_healthy
+from proxy.demo.processes import Child, wait_until_healthy
 from proxy.demo.settings import write_settings
 from proxy.demo.users import Tally, customers, keep_asking
 from proxy.demo.world import handbook, topic_of
 from proxy.loop import processes
-from proxy.loop.deployers.command import running_servers
+from proxy.loop.deployers.command import free_port, running_servers
 from proxy.tasks import cancel_and_wait, spawn
 
 __all__ = ["Scene", "Stage", "play", "prepare", "raise_curtain"]
@@ -106,7 +106,10 @@ def prepare(directory: Path) -> Path:
 async def raise_curtain(directory: Path, *, seed: int, fast: bool, rate: float) -> AsyncIterator[Stage]:
     """Start the first model and `ratchet serve`; stop both at the end."""
     model = await asyncio.to_thread(prepare, directory)
-    model_port, port, admin_port = free_port(), free_port(), free_port()
+    ports: set[int] = set()
+    while len(ports) < 3:
+        ports.add(free_port("127.0.0.1"))
+    model_port, port, admin_port = ports
     champion_url = f"http://127.0.0.1:{model_port}"
     stage = Stage(
         directory=directory,

@@ -7,6 +7,7 @@ one that has died is started again, on the same port where that is still free.
 
 from __future__ import annotations
 
+import random
 import re
 import secrets
 import socket
@@ -24,11 +25,13 @@ from proxy.loop.deployers.health import illness
 from proxy.loop.ports import DeployFailed, Endpoint, Handle, NotReady, Readiness
 from proxy.loop.processes import ProcessId
 
-__all__ = ["CommandDeployer", "running_servers"]
+__all__ = ["CommandDeployer", "free_port", "running_servers"]
 
 _LOG, _SERVER = "server.log", "server.json"
 _HOST = "127.0.0.1"
 _RESTART_S = 10.0
+_KERNELS_PORTS = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_LOWEST_PORT, _TRIES = 20_000, 100
 _PLACEHOLDER = re.compile(r"\{(model_path|port|host|model_id|model_name)\}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -122,7 +125,7 @@ class CommandDeployer:
 
     def _start(self, handle: Handle, port: int | None = None) -> Handle:
         folder = Path(handle["folder"])
-        port = port if port is not None and _is_free(self._host, port) else _free_port(self._host)
+        port = port if port is not None and _is_free(self._host, port) else free_port(self._host)
         server = {"model_id": handle["model_id"], "port": port, "token": secrets.token_hex(16)}
         known = {**handle, "port": port, "host": self._host}
         argv = [_PLACEHOLDER.sub(lambda match: str(known[match[1]]), part) for part in self._command]
@@ -159,10 +162,25 @@ def running_servers(models_dir: Path) -> dict[str, ProcessId]:
     return running
 
 
-def _free_port(host: str) -> int:
+def free_port(host: str) -> int:
+    """A port of `host` on which nobody listens, where there is one below those that the kernel gives away by itself.
+
+    It takes a server minutes to load its model, and one of the kernel's could go to somebody else meanwhile.
+    """
+    candidates = range(_LOWEST_PORT, _kernels_first_port())
+    for port in random.sample(candidates, min(_TRIES, len(candidates))):
+        if _is_free(host, port):
+            return port
     with socket.socket() as listener:
         listener.bind((host, 0))
         return int(listener.getsockname()[1])
+
+
+def _kernels_first_port() -> int:
+    try:
+        return int(_KERNELS_PORTS.read_text().split()[0])
+    except OSError:  # not Linux
+        return 0
 
 
 def _is_free(host: str, port: int) -> bool:

@@ -69,6 +69,15 @@ async def test_a_server_that_keeps_dying_is_restarted_at_most_every_ten_seconds(
     await gone(again["process"])
 
 
+async def test_a_server_that_loads_for_minutes_loses_its_port_to_no_other_connection(tmp_path: Path) -> None:
+    """The kernel gives ports of its own range to whoever asks for any, and to every connection that goes out."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    deployer = build(DeployerConfig(kind="command", command=("sleep", "{port}")), tmp_path)
+    handle = await deployer.deploy(1, "one", None, {})
+    await deployer.retire(handle)
+    assert handle["port"] < first
+
+
 async def test_a_port_taken_meanwhile_is_not_fought_over(tmp_path: Path) -> None:
     async with rig_of("command", tmp_path) as rig:
         path = rig.model("good")
