@@ -10,8 +10,9 @@ each text becomes a fixed signature whose agreement estimates J:
   Simple Tabulation Hashing*, 2012), and a cache of words makes it cheap. Nothing depends on PYTHONHASHSEED.
 * **One-permutation MinHash** (Li, Owen, Zhang 2012): the low bits of a shingle's hash choose one of 128 bins, each bin
   keeps its smallest hash. J is estimated by the share of equal bins among those that are filled in either text.
-* **Banding**: bins are grouped into bands of r, and samples of which one band is equal in question and answer both are
-  candidates: a chance of 1 − (1 − J²ʳ)^(128/r). r is the largest that finds 99 % at the threshold. For this step alone
+* **Banding**: bins are grouped into bands of r, and samples of which one of b bands is equal in question and answer
+  both are candidates: a chance of 1 − (1 − J²ʳ)ᵇ. r is the largest and then b the smallest that find 99 % at the
+  threshold: a band costs as much in an index of millions as the rest of the fingerprint together. For this step alone
   an empty bin borrows from a filled one, the first in a random order of its own (Shrivastava, *Optimal Densification
   for Fast and Accurate Minwise Hashing*, 2017), so that short texts have bands too. Borrowing from the neighbour would
   be quicker, but would fill whole bands from one common shingle.
@@ -28,20 +29,23 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from hashlib import blake2b
+from operator import xor
 from struct import Struct
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-__all__ = ["Deduper", "Duplicate", "Fingerprint", "Index", "MemoryIndex", "fingerprint", "rows_per_band", "similarity"]
+__all__ = ["Banding", "Deduper", "Duplicate", "Fingerprint", "Index", "MemoryIndex", "banding", "fingerprint",
+           "similarity"]  # fmt: skip
 
 BINS = 128
 _MASK63 = 2**63 - 1
-_EMPTY = 1 << 64  # larger than any hash, and the byte that the signature keeps is 0
+_EMPTY = 1 << 63  # larger than any hash, and the byte that the signature keeps is 0
 _FILLED = 1 << 32  # set in every shingle's hash, so that a filled bin never shows the byte 0 in the signature
 _CHANCE = 1 / 128  # two unequal filled bins agree in the seven other bits of that byte
 _RECALL = 0.99
 _CACHED_WORDS = 65_536
-_ODD = 0x9E3779B97F4A7C15
 _COLUMN = Struct("<3Q")
+_BINS_OF_BOTH = Struct(f"<{2 * BINS}Q")
+_KEPT_BYTE = slice(4, None, 8)  # of each of these numbers: bits 32 to 39
 _PROSE = str.maketrans(dict.fromkeys(".,;:!?\"'`()[]{}“”‘’«»…。、，！？「」（）", " "))
 # Scripts written without spaces: every character is a word.
 _UNSPACED = re.compile(
@@ -66,6 +70,14 @@ class Fingerprint:
     """63-bit key of each band; samples that share one are candidates."""
     signature: bytes
     """One byte per bin: 128 of the question, 128 of the answer."""
+
+
+class Banding(NamedTuple):
+    """How candidates are found."""
+
+    rows: int
+    """Bins per band."""
+    bands: int
 
 
 class Index(Protocol):
@@ -114,14 +126,16 @@ class Deduper:
         if not 0.0 < threshold <= 1.0:
             raise ValueError(f"near_duplicate_threshold: {threshold} is not in (0, 1]")
         self._threshold = threshold
-        self._rows = rows_per_band(threshold)
+        self._banding = banding(threshold)
         self._index = index
 
     def seen(self, question: str, answer: str) -> Duplicate | None:
         """How a sample repeats an earlier one; None when it is new, and from then on it counts as seen."""
-        item = fingerprint(question, answer, self._rows)
-        if self._index.has(item.digest):
+        folded = question.casefold(), answer.casefold()
+        digest = _digest(*folded)
+        if self._index.has(digest):
             return Duplicate.EXACT
+        item = _fingerprint(digest, *folded, self._banding)
         for signature in self._index.candidates(item.bands):
             if similarity(signature, item.signature) >= self._threshold:
                 return Duplicate.NEAR
@@ -129,16 +143,10 @@ class Deduper:
         return None
 
 
-def fingerprint(question: str, answer: str, rows: int) -> Fingerprint:
-    """The fingerprint of a sample with bands of `rows` bins (a divisor of 128)."""
+def fingerprint(question: str, answer: str, layout: Banding) -> Fingerprint:
+    """The fingerprint of a sample with the bands of `layout`."""
     folded = question.casefold(), answer.casefold()
-    asked, answered = (_minima(_shingles(_words(text))) for text in folded)
-    full = list(map(_mix, _densify(asked), _densify(answered)))
-    return Fingerprint(
-        digest=_hash63("\0".join(" ".join(text.split()) for text in folded)),
-        bands=tuple([sum(full[at : at + rows]) & _MASK63 for at in range(0, BINS, rows)]),
-        signature=bytes([value >> 32 & 0xFF for value in asked + answered]),
-    )
+    return _fingerprint(_digest(*folded), *folded, layout)
 
 
 def similarity(one: bytes, other: bytes) -> float:
@@ -146,17 +154,33 @@ def similarity(one: bytes, other: bytes) -> float:
     return min(_jaccard(one[:BINS], other[:BINS]), _jaccard(one[BINS:], other[BINS:]))
 
 
-def rows_per_band(threshold: float) -> int:
-    """The most bins per band with which a pair at `threshold` still becomes a candidate with a chance of 99 %."""
-    for rows in (16, 8, 4, 2):
-        if 1.0 - (1.0 - threshold ** (2 * rows)) ** (BINS // rows) >= _RECALL:
-            return rows
-    return 1
+def banding(threshold: float) -> Banding:
+    """The fewest bands of the most bins with which a pair at `threshold` becomes a candidate with a chance of 99 %."""
+    for rows in (16, 8, 4, 2, 1):
+        missed = 1.0 - threshold ** (2 * rows)
+        for bands in range(1, BINS // rows + 1):
+            if missed**bands <= 1.0 - _RECALL:
+                return Banding(rows, bands)
+    return Banding(1, BINS)
 
 
-def _mix(asked: int, answered: int) -> int:
-    """One number for a bin of both texts; sums of these differ when either text's bins do."""
-    return (asked * _ODD ^ answered) * _ODD
+def _fingerprint(digest: int, question: str, answer: str, layout: Banding) -> Fingerprint:
+    """The same of folded texts whose digest is known."""
+    asked, answered = (_minima(_shingles(_words(text))) for text in (question, answer))
+    bins = (_densified(each, layout.rows * layout.bands) for each in (asked, answered))
+    # An iterator given `rows` times hands out as many bins in a row: those of a band, of question and answer.
+    rows = [iterator for each in bins for iterator in [iter(each)] * layout.rows]
+    return Fingerprint(
+        digest=digest,
+        bands=tuple([hash(band) & _MASK63 for band in zip(*rows, strict=True)]),
+        signature=_BINS_OF_BOTH.pack(*asked, *answered)[_KEPT_BYTE],
+    )
+
+
+def _digest(question: str, answer: str) -> int:
+    """Of folded texts, up to white space; it fits SQLite's signed 64 bits."""
+    text = "\0".join(" ".join(text.split()) for text in (question, answer))
+    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big") >> 1
 
 
 def _jaccard(one: bytes, other: bytes) -> float:
@@ -177,8 +201,8 @@ def _words(folded: str) -> list[str]:
 def _shingles(words: list[str]) -> list[int]:
     """The hash of every run of three words; of the whole text when it is shorter."""
     padded = words if len(words) >= 3 else [*words, "", "", ""][:3]
-    columns = list(map(_COLUMNS.__getitem__, padded))
-    return [a[0] ^ b[1] ^ c[2] for a, b, c in zip(columns, columns[1:], columns[2:], strict=False)]
+    first, second, third = zip(*map(_COLUMNS.__getitem__, padded), strict=True)
+    return list(map(xor, map(xor, first, second[1:]), third[2:]))
 
 
 class _Columns(dict[str, tuple[int, int, int]]):
@@ -188,8 +212,8 @@ class _Columns(dict[str, tuple[int, int, int]]):
         if len(self) >= _CACHED_WORDS:
             self.clear()
         digest = blake2b(word.encode("utf-8", "surrogatepass"), digest_size=24).digest()
-        first, second, third = _COLUMN.unpack(digest)
-        columns = self[word] = (first | _FILLED, second & ~_FILLED, third & ~_FILLED)
+        first, second, third = (value & _MASK63 & ~_FILLED for value in _COLUMN.unpack(digest))
+        columns = self[word] = (first | _FILLED, second, third)
         return columns
 
 
@@ -203,12 +227,14 @@ def _minima(hashes: list[int]) -> list[int]:
     return bins
 
 
-def _densify(bins: list[int]) -> list[int]:
-    """A copy with a value in every bin; at least one must be filled."""
-    empty = bytes([at for at, value in enumerate(bins) if value == _EMPTY])
-    full = list(bins)
-    for at in empty:
-        full[at] = bins[_order(at).translate(None, empty)[0]]
+def _densified(bins: list[int], count: int) -> list[int]:
+    """The first `count` bins with a value in each; at least one of all must be filled."""
+    full = bins[:count]
+    if _EMPTY in full:
+        empty = bytes([at for at, value in enumerate(bins) if value == _EMPTY])
+        full = [
+            bins[_order(at).translate(None, empty)[0]] if value == _EMPTY else value for at, value in enumerate(full)
+        ]
     return full
 
 
@@ -216,11 +242,6 @@ def _densify(bins: list[int]) -> list[int]:
 def _order(at: int) -> bytes:
     """All bins in an order of the bin `at`'s own."""
     return bytes(sorted(range(BINS), key=lambda other: blake2b(bytes((at, other)), digest_size=8).digest()))
-
-
-def _hash63(text: str) -> int:
-    """A non-negative integer that fits SQLite's signed 64 bits."""
-    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big") >> 1
 
 
 _COLUMNS = _Columns()
