@@ -24,6 +24,8 @@ _SETTINGS: Final = {
     Metric.LATENCY: "latency_weight",
 }
 _STAYS: Final = "the challenger stays at its share until somebody decides."
+_PLAIN_Z: Final = 4.0
+"""A gain this many standard errors above nothing is plain to see, whatever the bet says of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +110,8 @@ def _waits(look: Look) -> tuple[str, ...]:
         if look.effect.effective_users < config.min_effective_users:
             seen, needed = look.effect.effective_users, config.min_effective_users
             waits.append(f"Effective users: {seen:.1f} in the scarcest arm and metric, {needed:g} needed.")
+        else:
+            waits += _small_bases(look, look.effect)
     if look.clock_behind_hours:
         behind = duration(look.clock_behind_hours)
         waits.append(f"The clock reads {behind} before the start of this epoch: no time counts until it is right.")
@@ -134,13 +138,49 @@ def _missing(look: Look) -> list[str]:
         new = metric_mean(look.facts.challenger.moments, metric)
         if not weight or relative_change(old, new) is not None:
             continue
+        if old is not None and new is not None:
+            missing.append(
+                f"The {_NAMES[metric]} is 0 for the champion and {_in_words(metric, new.mean)} for the challenger, "
+                f"and there is no relative change of nothing. {_way_out(metric)}"
+            )
+            continue
         where = "either arm" if old is new else "the champion's arm" if old is None else "the challenger's arm"
-        what = f"has no data in {where}" if old is None or new is None else "is 0 for the champion"
         missing.append(
-            f"The {_NAMES[metric]} {what}, and what is missing holds. "
+            f"The {_NAMES[metric]} has no data in {where}, and what is missing holds. "
             f"If this installation never measures it, set ab_test_config.{_SETTINGS[metric]} = 0."
         )
     return missing or ["No metric has a weight: set one of quality_weight, feedback_weight, latency_weight above 0."]
+
+
+def _small_bases(look: Look, effect: Effect) -> list[str]:
+    """What keeps a plain gain from being proven: a metric that has more than doubled, from next to nothing.
+
+    The bet is made for gains of about the threshold. Relative to a small base the gain is far larger, and so is its
+    standard error; the bet has no stake on such numbers, and may never have.
+    """
+    if look.log_e_promote >= -math.log(look.config.alpha) or effect.theta < _PLAIN_Z * effect.se:
+        return []
+    small: list[str] = []
+    for metric, weight in composite_weights(look.config).items():
+        old = metric_mean(look.facts.champion.moments, metric)
+        new = metric_mean(look.facts.challenger.moments, metric)
+        if old is not None and new is not None and weight > 0 and new.mean > 2 * old.mean:
+            small.append(
+                f"The {_NAMES[metric]} is so low for the champion ({_in_words(metric, old.mean)}, the challenger's is "
+                f"{_in_words(metric, new.mean)}) that relative to it the bet may stay undecided. {_way_out(metric)}"
+            )
+    return small
+
+
+def _in_words(metric: Metric, mean: float) -> str:
+    return percent(mean) if metric is Metric.POSITIVE else f"{mean:.3f}"
+
+
+def _way_out(metric: Metric) -> str:
+    return (
+        "Decide by hand (`ratchet promote`, `ratchet rollback`), or leave it out of the comparison with "
+        f"ab_test_config.{_SETTINGS[metric]} = 0."
+    )
 
 
 def _gain_in_words(look: Look, effect: Effect) -> str:

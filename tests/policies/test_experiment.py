@@ -194,8 +194,29 @@ def test_the_missing_arm_is_named() -> None:
         look(challenger(thumbs=None), champion=no_votes).reasons
     )
     assert "positive rate has no data in the champion's arm" in " ".join(look(GOOD, champion=no_votes).reasons)
+
+
+def test_a_champion_who_is_never_right_is_left_to_a_person() -> None:
     booed = arm_stats(Arm.CHAMPION, 600, thumbs=(0.0,))
-    assert "positive rate is 0 for the champion" in " ".join(look(GOOD, champion=booed).reasons)
+    seen = look(GOOD, champion=booed)
+    assert seen.verdict is Verdict.CONTINUE
+    words = " ".join(seen.reasons)
+    assert "The positive rate is 0 for the champion and 80.0 % for the challenger" in words
+    assert "Decide by hand (`ratchet promote`, `ratchet rollback`)" in words
+    assert "ab_test_config.feedback_weight = 0" in words
+
+
+def test_a_champion_who_is_hardly_ever_right_is_said_to_be_out_of_the_reach_of_evidence() -> None:
+    booed = arm_stats(Arm.CHAMPION, 2000, thumbs=(1.0, *(0.0,) * 99))
+    seen = look(challenger(400, thumbs=BETTER_THUMBS), champion=booed, share=400 / 2400)
+    assert seen.verdict is Verdict.CONTINUE
+    assert seen.theta is not None
+    assert seen.se is not None
+    assert seen.theta > 4 * seen.se
+    words = " ".join(seen.reasons)
+    assert "The positive rate is so low for the champion (1.0 %, the challenger's is 80.0 %)" in words
+    assert "Decide by hand (`ratchet promote`, `ratchet rollback`)" in words
+    assert "so low" not in " ".join(look(challenger(4, thumbs=BETTER_THUMBS), champion=booed, share=4 / 2004).reasons)
 
 
 def test_a_metric_of_weight_zero_is_not_waited_for() -> None:
