@@ -266,8 +266,13 @@ class Challengers:
         return Change(event=Event.RETIRED, state=state, reason=reason, models=models)
 
     async def _slow_s(self, now: Situation) -> float | None:
-        """L95: the champion's 95th percentile of latency over the last week, in seconds; None without traffic."""
-        return await self.store.duration_quantile(now.cast.champion.id, now.at_us - _WEEK_US, 0.95)
+        """L95: the champion's 95th percentile of latency over the last week, in seconds; None without traffic.
+
+        Where none is under the champion's name, that of all: an application that logs by itself may call it otherwise.
+        """
+        since_us = now.at_us - _WEEK_US
+        own = await self.store.duration_quantile(now.cast.champion.id, since_us, 0.95)
+        return await self.store.duration_quantile(None, since_us, 0.95) if own is None else own
 
     async def _stop(self, model: Model) -> None:
         if "handle" in model.detail:

@@ -64,6 +64,9 @@ def _details(tick: Tick) -> dict[str, Any]:
         return {}
     details = dict(change.outcome)
     for run in change.runs:
+        manifest = run.manifest or {}
+        details |= {"run_id": run.id, "trigger": run.trigger}
+        details |= {name: manifest[name] for name in ("samples", "data_path") if name in manifest}
         if run.result is not None:
             result = dict(run.result)
             details |= {"model_path": result.pop("model_path", None), "metrics": result}

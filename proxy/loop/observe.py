@@ -220,8 +220,8 @@ class Observer:
     async def _watch(self, snapshot: Snapshot, state: LoopState, cast: Cast) -> WatchFacts | None:
         if state.phase is not Phase.WATCHING or state.promoted_at is None or snapshot.previous is None:
             return None
-        if cast.experiment is None:  # promoted untested: there is nothing to compare with, but traffic is counted
-            served = await self.store.totals(round(state.promoted_at * 1e6), None, cast.champion.id)
+        if cast.experiment is None:  # promoted untested: nothing to compare with, but traffic counts, by any name
+            served = await self.store.totals(round(state.promoted_at * 1e6))
             after = ArmStats(arm=Arm.CHAMPION, requests=served.requests, moments=Moments())
         else:
             after = (await self.store.arm_stats(cast.experiment.id, cast.experiment.epoch))[Arm.CHAMPION]

@@ -78,10 +78,12 @@ async def count_quality_samples(db: Database, since_us: int, min_quality: float 
         return int(await connection.scalar(hours) or 0) + int(await connection.scalar(edge) or 0)
 
 
-async def duration_quantile(db: Database, clock: Clock, model_id: int, since_us: int, q: float) -> float | None:
+async def duration_quantile(db: Database, clock: Clock, model_id: int | None, since_us: int, q: float) -> float | None:
     """Seconds under which the share `q` of OK requests stayed."""
     where = _window(durations, _durations_step(clock, since_us), since_us, None)
-    query = sa.select(durations.c.bin, sa.func.sum(durations.c.n)).where(*where, durations.c.model_id == model_id)
+    if model_id is not None:
+        where.append(durations.c.model_id == model_id)
+    query = sa.select(durations.c.bin, sa.func.sum(durations.c.n)).where(*where)
     async with db.read() as connection:
         return _quantile({number: int(n) for number, n in await connection.execute(query.group_by(durations.c.bin))}, q)
 

@@ -216,8 +216,9 @@ class Store:
         """Mean score of each user in the hour that begins at `hour_us`; a keyless request is a user of its own."""
         return await records.user_hour_means(self._db, hour_us, model_id)
 
-    async def duration_quantile(self, model_id: int, since_us: int, q: float) -> float | None:
-        """Seconds under which the share `q` of OK requests stayed, within ±5 %; None without any."""
+    async def duration_quantile(self, model_id: int | None, since_us: int, q: float) -> float | None:
+        """Seconds under which the share `q` of a model's (None: of all) OK requests stayed, within ±5 %; None without
+        any."""
         return await rollups.duration_quantile(self._db, self._clock, model_id, since_us, q)
 
     async def traffic(self, since_us: int, until_us: int, step_s: int) -> list[TrafficPoint]:

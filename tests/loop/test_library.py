@@ -129,8 +129,12 @@ def test_a_vote_for_an_unknown_record_is_refused(usage: UsageLogger) -> None:
     assert not usage.record_feedback("0" * 32, feedback=1)
     with pytest.raises(ValueError, match="not 1, 0 or -1"):
         usage.record_feedback("0" * 32, feedback=5)
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        usage.log("q", "r", "m", quality_score=7.0)
+    for score in (7.0, float("nan")):
+        with pytest.raises(ValueError, match="between 0 and 1"):
+            usage.log("q", "r", "m", quality_score=score)
+    for latency_ms in (-1.0, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="latency_ms"):
+            usage.log("q", "r", "m", latency_ms=latency_ms)
 
 
 def test_a_home_directory_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,6 +249,47 @@ def test_without_ab_testing_a_new_model_goes_straight_to_production(tmp_path: Pa
         assert result["champion_promoted"] is not None
         assert loop.choose_model().name == result["champion_promoted"]
         assert "A/B testing is off" in " ".join(entry["why"] for entry in loop.history())
+
+
+def test_a_retrain_that_goes_on_later_still_says_which_it_is(tmp_path: Path) -> None:
+    with ContinuousLearningLoop(config(tmp_path)) as loop:
+        use(loop, 40)
+        loop.command("pause")
+        begun = loop.trigger(train_into(tmp_path))["retrain"]
+        assert begun["status"] == "prepared"  # the order was obeyed; what follows from it waits
+        loop.command("resume")
+        done = loop.run_iteration(train_into(tmp_path))["retrain"]
+        assert done["status"] == "completed"
+        assert {key: done[key] for key in ("run_id", "trigger", "samples", "data_path")} == {
+            key: begun[key] for key in ("run_id", "trigger", "samples", "data_path")
+        }
+
+
+def log_by_another_name(loop: ContinuousLearningLoop, n: int) -> None:
+    for index in range(n):
+        loop.log_usage(
+            f"q {index}", f"r {index * 31}", "my-own-name", latency_ms=20.0, quality_score=0.9, user=f"u{index}"
+        )
+
+
+def test_the_champions_speed_is_known_whatever_the_application_calls_it(tmp_path: Path) -> None:
+    with ContinuousLearningLoop(config(tmp_path, champion_name="champion")) as loop:
+        log_by_another_name(loop, 80)
+        assert loop.run_iteration(train_into(tmp_path))["challenger_deployed"] is not None
+        assert loop.get_status_summary()["ab_test"]["slow_threshold_s"] == pytest.approx(0.020, rel=0.1)
+
+
+def test_a_promotion_is_watched_to_the_end_whatever_the_application_calls_its_model(tmp_path: Path) -> None:
+    clock = ManualClock()
+    settings = config(tmp_path, champion_name="champion", enable_ab_testing=False)
+    with ContinuousLearningLoop(settings, clock=clock) as loop:
+        log_by_another_name(loop, 80)
+        clock.advance(2.0)
+        assert loop.run_iteration(train_into(tmp_path))["champion_promoted"] is not None
+        clock.advance(60.0)
+        log_by_another_name(loop, 40)
+        clock.advance(25 * HOUR_S)
+        assert loop.run_iteration(train_into(tmp_path))["events"][0] == "watch_finished"
 
 
 def test_run_loop_stops_after_its_iterations_and_when_told(tmp_path: Path) -> None:

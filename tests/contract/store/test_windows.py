@@ -119,6 +119,8 @@ async def test_a_quantile_is_within_five_percent(store: Store, clock: ManualCloc
     cuts = quantiles(durations, n=20)
     for q, exact in ((0.5, cuts[9]), (0.95, cuts[18])):
         assert await store.duration_quantile(2, 0, q) == pytest.approx(exact, rel=0.05)
+    of_all = quantiles([r.duration_us / 1e6 for r in records if r.outcome == Outcome.OK], n=20)
+    assert await store.duration_quantile(None, 0, 0.95) == pytest.approx(of_all[18], rel=0.05)
 
 
 async def test_traffic_by_step_adds_up(store: Store, clock: ManualClock) -> None:
