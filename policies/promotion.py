@@ -111,8 +111,11 @@ def _decide(
     if broken:
         health = "does not answer" if facts.old_champion_healthy is False else "was not checked"
         return WatchDecision.HALT, (*broken, f"The old champion {health}, so traffic stays where it is.")
-    if clock_behind:
-        return WatchDecision.KEEP, ("The clock reads a time before the promotion: no time counts until it is right.",)
+    if clock_behind and config.watch_hours > 0:
+        return WatchDecision.KEEP, (
+            "The clock reads a time before the promotion: no time counts until it is right. If it was wrong then "
+            "and is right now, ab_test_config.watch_hours = 0 ends the window.",
+        )
     if elapsed_hours < config.watch_hours:
         return WatchDecision.KEEP, (f"{duration(config.watch_hours - elapsed_hours)} of watching to go.",)
     if facts.after.requests < config.min_samples_per_version:

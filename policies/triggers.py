@@ -173,7 +173,8 @@ def _hold(facts: TriggerFacts, config: TriggerConfig, now: float, *, manual: boo
         return None, None
     if now < rest.since:
         behind = duration((rest.since - now) / 3600)
-        return f"The clock reads {behind} before the last retrain: holding until it is right.", rest.until
+        until = "holding until it is right (`ratchet trigger` does not wait)"
+        return f"The clock reads {behind} before the last retrain: {until}.", rest.until
     return f"{rest.why}: {duration((rest.until - now) / 3600)} to go.", rest.until
 
 

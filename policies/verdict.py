@@ -114,7 +114,10 @@ def _waits(look: Look) -> tuple[str, ...]:
             waits += _small_bases(look, look.effect)
     if look.clock_behind_hours:
         behind = duration(look.clock_behind_hours)
-        waits.append(f"The clock reads {behind} before the start of this epoch: no time counts until it is right.")
+        waits.append(
+            f"The clock reads {behind} before the start of this epoch: no time counts until it is right. If it was "
+            "wrong then and is right now, `ratchet share` starts a new epoch."
+        )
     elif look.elapsed_hours < config.min_duration_hours:
         waits.append(f"Time: {look.elapsed_hours:.1f} of {config.min_duration_hours:g} hours.")
     fewest = min(facts.champion.requests, facts.challenger.requests)

@@ -17,10 +17,15 @@ STEADY = arm_stats(Arm.CHAMPION, 400)
 
 
 def look(
-    after: ArmStats, hours: float, *, healthy: bool | None = True, before: ArmStats | None = BEFORE
+    after: ArmStats,
+    hours: float,
+    *,
+    healthy: bool | None = True,
+    before: ArmStats | None = BEFORE,
+    config: ABTestConfig = CONFIG,
 ) -> WatchAssessment:
     facts = WatchFacts(promoted_at=0.0, before=before, after=after, old_champion_healthy=healthy)
-    return watch(facts, CONFIG, hours * HOUR)
+    return watch(facts, config, hours * HOUR)
 
 
 def test_a_quiet_window_is_watched_to_its_end() -> None:
@@ -81,6 +86,12 @@ def test_a_clock_that_was_set_back_keeps_watching() -> None:
     assert seen.decision is WatchDecision.KEEP
     assert seen.elapsed_hours == 0
     assert "before the promotion" in seen.reasons[0]
+
+
+def test_a_promotion_made_by_a_clock_that_ran_ahead_need_not_be_watched_for_ever() -> None:
+    seen = look(STEADY, -8760)
+    assert "ab_test_config.watch_hours = 0 ends the window" in seen.reasons[0]
+    assert look(STEADY, -8760, config=replace(CONFIG, watch_hours=0.0)).decision is WatchDecision.FINISH
 
 
 def test_the_watch_spends_alpha_harm_once() -> None:

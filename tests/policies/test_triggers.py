@@ -180,7 +180,8 @@ def test_a_clock_set_back_fires_nothing_and_says_so() -> None:
     assert of(report, Trigger.SCHEDULE).reason.startswith("The clock reads 41 days before installation: no time")
     retrained = look(replace(QUIET, new_quality_samples=5000, last_retrain_at=100 * HOUR), 95)
     assert retrained.fired is None
-    assert retrained.hold == "The clock reads 5.0 hours before the last retrain: holding until it is right."
+    holding = "holding until it is right (`ratchet trigger` does not wait)"
+    assert retrained.hold == f"The clock reads 5.0 hours before the last retrain: {holding}."
 
 
 maybe_count = st.none() | st.integers(0, 10**6)
