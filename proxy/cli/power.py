@@ -31,10 +31,13 @@ Share = Annotated[
 Days = Annotated[float | None, typer.Option(min=0, help="Ask instead what gain so many days show.", show_default=False)]
 Requests = Annotated[
     float | None,
-    typer.Option("--requests-per-day", help="By default the last 7 days of the store.", show_default=False),
+    typer.Option("--requests-per-day", help="By default as in the last 7 days of the store.", show_default=False),
 ]
 Users = Annotated[
-    float | None, typer.Option("--users", help="Users a day; by default those of the latest test.", show_default=False)
+    float | None,
+    typer.Option(
+        "--users", help="Users a day; by default those of the latest test, or one per request.", show_default=False
+    ),
 ]
 NewUsers = Annotated[float, typer.Option("--new-users-per-day", min=0, help="Users who join each day.")]
 VoteRate = Annotated[
@@ -96,9 +99,10 @@ def _answer(
 ) -> dict[str, Any]:
     from policies.power import Traffic, assumed_profiles, detectable_gain, required_test
 
-    if not seen.requests_per_day or not seen.users:
+    if not seen.requests_per_day:
         raise ValueError("the store does not know the traffic yet; give --requests-per-day and --users")
-    traffic = Traffic(requests_per_day=seen.requests_per_day, users=seen.users, new_users_per_day=new_users)
+    users = seen.users or seen.requests_per_day
+    traffic = Traffic(requests_per_day=seen.requests_per_day, users=users, new_users_per_day=new_users)
     test = config.ab_test_config
     profiles = seen.profiles or assumed_profiles(
         test,
@@ -111,6 +115,7 @@ def _answer(
         raise ValueError(f"{never[0]}: is never observed, but has a weight in ab_test_config; set its weight to 0")
     document: dict[str, Any] = {
         "traffic": asdict(traffic),
+        "users_assumed": seen.users is None,
         "share": share,
         "assumed": seen.profiles is None,
         "metrics": [asdict(profile) for profile in profiles],
@@ -142,12 +147,15 @@ async def _look(store: Store, config: Config) -> _Observed:
     from proxy.clock import SystemClock
 
     now_us = int(SystemClock().now() * 1e6)
-    totals = await store.totals(int(now_us - _WINDOW_DAYS * _DAY_US), now_us)
-    if not totals.requests:
+    since_us = int(now_us - _WINDOW_DAYS * _DAY_US)
+    totals = await store.totals(since_us, now_us)
+    hours = await store.traffic(since_us, now_us, 3600)
+    if not totals.requests or not hours:
         return _Observed()
+    days = min(max((now_us - hours[0].at_us) / _DAY_US, 1.0), _WINDOW_DAYS)  # an installation may be younger
     thumbs = totals.votes.positive + totals.votes.negative
     seen = _Observed(
-        requests_per_day=totals.requests / _WINDOW_DAYS,
+        requests_per_day=totals.requests / days,
         vote_rate=totals.voted / totals.requests,
         scored_rate=totals.scored / totals.requests,
         positive_rate=min(0.99, max(0.01, totals.votes.positive / thumbs)) if thumbs else None,
@@ -169,7 +177,8 @@ def _print(document: dict[str, Any]) -> None:
     out = console()
     traffic, share = document["traffic"], 100 * document["share"]
     crowd = f"{traffic['requests_per_day']:,.0f} requests a day by {traffic['users']:,.0f} users"
-    out.print(f"{crowd}, challenger at {share:g} %")
+    assumed = " (one request each: assumed, --users says otherwise)" if document["users_assumed"] else ""
+    out.print(f"{crowd}{assumed}, challenger at {share:g} %")
     source = "assumed, for there was no test yet" if document["assumed"] else "as the champion's in the latest test"
     for row in document["metrics"]:
         spread = f"{row['mean']:.3g} ± {row['sd']:.2g}, on {row['per_request']:.0%} of the requests"

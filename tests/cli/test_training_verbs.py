@@ -90,9 +90,39 @@ def test_power_backwards_gives_the_gain_that_so_many_days_show(install: Install)
 def test_power_takes_the_traffic_from_the_store_where_it_has_some(install: Install) -> None:
     fill(install)
     document = json.loads(ratchet(install, "power", "--users", "8", "--json").stdout)
-    assert document["traffic"]["requests_per_day"] == pytest.approx(10 / 7)
+    assert document["traffic"]["requests_per_day"] == pytest.approx(10)  # it is not a day old
     rates = {metric["metric"]: metric["per_request"] for metric in document["metrics"]}
     assert rates["positive"] == pytest.approx(0.4)
+
+
+def test_power_takes_an_unknown_crowd_for_as_many_as_there_are_requests(install: Install) -> None:
+    args = ("power", "--gain", "0.1", "--requests-per-day", "2000", "--vote-rate", "0.1")
+    document = json.loads(ratchet(install, *args, "--json").stdout)
+    assert (document["traffic"]["users"], document["users_assumed"]) == (2000, True)
+    assert "2,000 users (one request each: assumed, --users says otherwise)" in ratchet(install, *args).output
+
+
+def test_power_says_what_the_documentation_of_the_rule_says(install: Install) -> None:
+    """docs/statistics.md: thumbs, 70 % up, alone at a share of 10 %: 27,000 votes for +5 %, 6,700 for +10 %."""
+    config = install.root.parent / "thumbs.toml"
+    config.write_text("[ab_test_config]\nquality_weight = 0\nfeedback_weight = 1\nlatency_weight = 0\n")
+    args = (
+        "power",
+        "--config",
+        str(config),
+        "--requests-per-day",
+        "1e4",
+        "--users",
+        "1e6",
+        "--vote-rate",
+        "1",
+        "--json",
+    )
+    by_gain = {
+        row["gain"]: row["observations"]["positive"] for row in json.loads(ratchet(install, *args).stdout)["answers"]
+    }
+    assert by_gain[0.05] == pytest.approx(27_000, rel=0.02)
+    assert by_gain[0.1] == pytest.approx(6_700, rel=0.02)
 
 
 def test_power_without_numbers_says_which_ones_to_give(install: Install) -> None:
