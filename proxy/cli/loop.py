@@ -190,8 +190,10 @@ def _print_result(result: dict[str, Any], *, json: bool) -> None:
         return
     retrained, said = result["retrain"], []
     if retrained:
-        where = retrained.get("data_path") or retrained.get("reason") or ""
-        said.append(f"retrain by {retrained['trigger']}: {retrained['status']} {where}".rstrip())
+        shown = {"completed": "model", "data_prepared": "data_path"}.get(retrained["status"], "reason")
+        said.append(
+            f"retrain by {retrained['trigger']}: {retrained['status']}, {retrained.get(shown) or ''}".rstrip(", ")
+        )
     events = ("challenger_deployed", "champion_promoted", "rolled_back")
     said += [f"{name.replace('_', ' ')}: {result[name]}" for name in events if result.get(name)]
     update = result.get("ab_test_update")

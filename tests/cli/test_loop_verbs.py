@@ -81,6 +81,32 @@ def test_trigger_without_training_prepares_the_data(place: Path) -> None:
     assert len(lines) == result["retrain"]["samples"] > 100
 
 
+def test_what_a_retrain_came_to_is_said_in_one_line(place: Path) -> None:
+    assert "data_prepared, /" in ratchet("--config", "config.json", "--trigger", "--no-train").output
+    strict = QUICK_START | {"trigger_config": {"min_usable_samples": 1000}}
+    (place / "config.json").write_text(json.dumps(strict))
+    result = ratchet("--config", "config.json", "--trigger", "--no-train")
+    assert (result.exit_code, "too_few_samples, " in result.output) == (1, True)
+    assert "usable samples, 1000 needed" in result.output
+
+
+def test_a_process_killed_in_the_training_is_followed_by_one_that_ends_it(place: Path) -> None:
+    dying = TRAINER.replace("def train_model(data_path):", "import os, signal\n\ndef train_model(data_path):")
+    dying = dying.replace("    model =", "    os.kill(os.getpid(), signal.SIGKILL)\n    model =")
+    (place / "my_training.py").write_text(dying)
+    trainer = {"kind": "callable", "callable": "my_training:train_model"}
+    settings = QUICK_START | {"trainer": trainer, "trigger_config": {"min_new_samples": 100}}
+    (place / "config.json").write_text(json.dumps(settings))
+    environment = {**os.environ, "PYTHONPATH": f"{place}{os.pathsep}{Path(__file__).parents[2]}"}
+    command = [sys.executable, "-m", "proxy", "loop", "run", "--config", "config.json", "--max-iterations", "1"]
+    assert subprocess.run(command, env=environment, check=False).returncode == -signal.SIGKILL
+    (place / "my_training.py").write_text(TRAINER)
+    again = subprocess.run(command, env=environment, check=False, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "retrain by sample_count: completed, model-" in again.stdout
+    assert answer(ratchet("status", "--config", "config.json", "--json"))["status"]["total_retrains"] == 1
+
+
 def test_trigger_trains_with_the_function_that_the_configuration_names(place: Path) -> None:
     (place / "my_training.py").write_text(TRAINER)
     trainer = {"kind": "callable", "callable": "my_training:train_model"}
