@@ -21,6 +21,7 @@ __all__ = ["power"]
 _WINDOW_DAYS = 7.0
 _GAINS = (0.02, 0.05, 0.1, 0.2)
 _DAY_US = 86_400_000_000
+_HOUR_US = 3_600_000_000
 
 Gain = Annotated[
     float | None, typer.Option(min=0, help="Relative gain to show, 0.05 for +5 %.", show_default="promotion_threshold")
@@ -148,8 +149,8 @@ async def _look(store: Store, config: Config) -> _Observed:
 
     now_us = int(SystemClock().now() * 1e6)
     since_us = int(now_us - _WINDOW_DAYS * _DAY_US)
-    totals = await store.totals(since_us, now_us)
-    hours = await store.traffic(since_us, now_us, 3600)
+    totals = await store.totals(since_us)
+    hours = await store.traffic(since_us, now_us + _HOUR_US, 3600)  # with the hour that has not ended yet
     if not totals.requests or not hours:
         return _Observed()
     days = min(max((now_us - hours[0].at_us) / _DAY_US, 1.0), _WINDOW_DAYS)  # an installation may be younger

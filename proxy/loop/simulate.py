@@ -10,6 +10,7 @@ Two questions, each answered by the functions that decide in earnest:
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -64,7 +65,7 @@ class OtherDecision:
 
 async def first_traffic(store: Store, since_us: int, until_us: int) -> float | None:
     """The start of the first hour with a record in the window, Unix seconds; None without any."""
-    points = await store.traffic(since_us, until_us, _HOUR_S)
+    points = await store.traffic(since_us, until_us + _HOUR_S * 1_000_000, _HOUR_S)  # the last hour has not ended yet
     return points[0].at_us / 1e6 if points else None
 
 
@@ -80,11 +81,12 @@ async def walk_triggers(
 ) -> AsyncIterator[PaperRetrain]:
     """Retrains that would have started from `since` to `until` (Unix seconds), as if installed at `since`.
 
-    `builder` selects the data of each over the newest `scan` records; `on_hour` is told how far the walk has come.
+    It looks at the end of each hour, and at `until`. `builder` selects the data of each over the newest `scan` records;
+    `on_hour` is told how far the walk has come.
     """
     walk = _Walk(store, settings.trigger_config, settings.generator_config, since)
-    hour = int(since) // _HOUR_S * _HOUR_S + _HOUR_S
-    while hour <= until:
+    first = int(since) // _HOUR_S * _HOUR_S + _HOUR_S
+    for hour in (*range(first, math.ceil(until), _HOUR_S), until):
         retrain = await walk.step(float(hour))
         if retrain is not None and builder is not None:
             preview = await builder.preview(until_s=retrain.at, scan=scan, show=0)
@@ -92,7 +94,6 @@ async def walk_triggers(
         if retrain is not None:
             yield retrain
         on_hour(float(hour))
-        hour += _HOUR_S
 
 
 class _Walk:
@@ -107,8 +108,9 @@ class _Walk:
         self._detector: DropDetector | None = None
 
     async def step(self, now: float) -> PaperRetrain | None:
-        """Look at the end of an hour; a retrain that starts then, or None."""
-        await self._watch_quality(now)
+        """Look at the end of an hour, or in the last one; a retrain that starts then, or None."""
+        if now % _HOUR_S == 0:
+            await self._watch_quality(now)
         facts = await self._facts(now)
         report = evaluate_triggers(facts, self._config, now)
         if report.fired is None or report.hold is not None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from proxy import ContinuousLearningLoop, LoopConfig, TriggerConfig
+from proxy import ContinuousLearningLoop, LoopConfig, TriggerConfig, UsageLogger
 from proxy.cli.app import app
 from proxy.clock import ManualClock, SystemClock
 
@@ -91,3 +91,14 @@ def test_for_people_it_is_a_table(data: Path) -> None:
 def test_a_time_without_traffic_is_said(data: Path) -> None:
     text = CliRunner().invoke(app, ["simulate", "--data-dir", str(data), "--since", "1h"]).output
     assert "nothing is stored from that time" in text
+
+
+def test_what_was_logged_a_moment_ago_counts(tmp_path: Path) -> None:
+    """A new installation: its first hour has not ended yet."""
+    with UsageLogger(tmp_path / "data" / "ratchet.db", clock=ManualClock(SystemClock().now())) as usage:
+        for n in range(110):
+            usage.log(f"question {n} about {n * n}", f"answer {n} is {n * 31}", "m", quality_score=0.9, user=f"u{n}")
+    [retrain] = simulate(tmp_path / "data", *setting(100), "--scan", "0")["retrains"]
+    assert retrain["new_quality_samples"] == 110
+    power = CliRunner().invoke(app, ["power", "--data-dir", str(tmp_path / "data"), "--vote-rate", "0.5", "--json"])
+    assert json.loads(power.stdout)["traffic"] == {"requests_per_day": 110, "users": 110, "new_users_per_day": 0}
