@@ -40,7 +40,9 @@ from policies.triggers import TriggerReport
 __all__ = ["LoopRules", "Plan", "plan"]
 
 _LONGEST_RETRY_S: Final = 3600.0
-"""No wait after a failure is longer: a clock that was set back must not hold an action for ever."""
+"""No wait after a failure is longer, but for a check interval; a date further ahead is of a clock that was set back."""
+_LONGEST_DRAIN_S: Final = 7 * 86400.0
+"""No open answer takes a week; a date further ahead is of such a clock, too."""
 _PROTECTIVE: Final = (RollBack, ReturnTraffic, Retire, Recover)
 """What a paused loop still does."""
 
@@ -109,8 +111,8 @@ def _wait_after_failure(decided: Plan, look: Look) -> Plan:
         return replace(
             decided, action=last_resort, reasons=(f"given up after {retry.attempts} attempts", *decided.reasons)
         )
-    wait_s = min(retry.at - look.now, _LONGEST_RETRY_S)
-    if wait_s <= 0:
+    wait_s = retry.at - look.now
+    if not 0.0 < wait_s <= _LONGEST_RETRY_S + look.rules.check_interval_s:
         return decided
     reason = f"attempt {retry.attempts} failed ({retry.reason}); the next is in {span(wait_s)}"
     return _hold(decided, action, reason, look.now + wait_s)
@@ -134,7 +136,7 @@ def _hold(decided: Plan, action: Action, reason: str, wake_at: float) -> Plan:
 def _retire_due(look: Look, step: Step) -> Step:
     """When the phase wants nothing: stop the first model whose open answers have had time to end."""
     for model in look.snapshot.retiring:
-        if look.now >= model.due_at:
+        if not 0.0 < model.due_at - look.now <= _LONGEST_DRAIN_S:
             return Step(
                 reasons=(f"{model.name} has no traffic any more", *step.reasons), action=Retire(model_id=model.id)
             )

@@ -353,9 +353,17 @@ def test_an_action_that_failed_waits_and_is_given_up_in_the_end() -> None:
     assert plan(goes_on, RULES, NOW).held == Retire(model_id=1)
 
 
+def test_too_few_samples_wait_for_a_whole_check_interval_however_long() -> None:
+    waits = (Retry(action="PrepareData", at=NOW + 24 * HOUR, attempts=1, reason="too few"),)
+    due = replace(seen().triggers, new_quality_samples=1000)
+    daily = replace(RULES, check_interval_s=24 * HOUR)
+    assert isinstance(plan(seen(triggers=due, retries=waits), daily, NOW).held, PrepareData)
+
+
 def test_a_clock_that_was_set_back_holds_nothing_for_ever() -> None:
     far = (Retry(action="StartTraining", at=NOW + 900 * HOUR, attempts=1, reason="no route"),)
-    assert plan(seen(Phase.TRAINING, run=RUN, retries=far), RULES, NOW).wake_at == NOW + HOUR
+    assert decide(seen(Phase.TRAINING, run=RUN, retries=far)) == StartTraining(run_id="run-1")
+    assert decide(seen(retiring=(Retiring(id=1, name="base", due_at=NOW + 900 * HOUR),))) == Retire(model_id=1)
     ahead = seen(Phase.TRAINING, run=replace(RUN, status=RunStatus.RUNNING), phase_since=NOW + 50 * HOUR)
     assert decide(ahead) is None
 
