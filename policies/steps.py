@@ -40,6 +40,8 @@ from policies.triggers import TriggerConfig, TriggerReport, evaluate_triggers
 __all__ = ["PHASES", "Look", "LoopRules", "Step", "look_at", "span"]
 
 _HOUR_S: Final = 3600.0
+_CLOCKS_DIFFER_S: Final = 60.0
+"""So far the clocks of two hosts may be apart; below it nothing is said of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +147,8 @@ def _training(look: Look) -> Step:
             if look.phase_s <= rules.training_timeout_s:
                 state = "training goes on" if run.status is RunStatus.RUNNING else "the trainer cannot be asked"
                 left = rules.training_timeout_s - look.phase_s
-                return Step(reasons=(f"{state} ({span(look.phase_s)}){said}",), wake_s=min(rules.poll_s, left + 1))
+                reasons = (f"{state} ({span(look.phase_s)}){said}", *_clock_behind(look, "cancel"))
+                return Step(reasons=reasons, wake_s=min(rules.poll_s, left + 1))
             reason = f"it took longer than {span(rules.training_timeout_s)} (trainer.timeout_seconds)"
         case _:
             assert_never(run.status)
@@ -177,7 +180,8 @@ def _deploying(look: Look) -> Step:
         return _abandon(model, f"it was not healthy within {limit}{last}")
     waiting = model.waiting_for or "no answer yet"
     left = rules.ready_timeout_s - look.phase_s
-    return Step(reasons=(f"waiting for {model.name}: {waiting}",), wake_s=min(rules.poll_s, left + 1))
+    reasons = (f"waiting for {model.name}: {waiting}", *_clock_behind(look, "cancel"))
+    return Step(reasons=reasons, wake_s=min(rules.poll_s, left + 1))
 
 
 def _testing(look: Look) -> Step:
@@ -218,7 +222,8 @@ def _promoting(look: Look) -> Step:
             reasons=(f"promotion of {model.name} called off: {reason}",),
             action=FailPromotion(model_id=model.id, reason=reason),
         )
-    return Step(reasons=(f"waiting until {model.name} is seen healthy before the switch",), wake_s=look.rules.poll_s)
+    waits = f"waiting until {model.name} is seen healthy before the switch"
+    return Step(reasons=(waits, *_clock_behind(look, "rollback")), wake_s=look.rules.poll_s)
 
 
 def _watching(look: Look) -> Step:
@@ -241,6 +246,15 @@ def _watching(look: Look) -> Step:
             return Step(reasons=assessment.reasons, wake_s=left + 0.01 if left else None)
         case _:
             assert_never(assessment.decision)
+
+
+def _clock_behind(look: Look, way_out: str) -> tuple[str, ...]:
+    """What a clock that was set back does to the phase's time-out, and which verb does not wait for it."""
+    behind_s = look.snapshot.phase_since - look.now
+    if behind_s < _CLOCKS_DIFFER_S:
+        return ()
+    why = f"the clock reads {span(behind_s)} before this phase began, so its time-out does not count yet"
+    return (f"{why} (`ratchet {way_out}` does not wait for it)",)
 
 
 def _lost(reason: str) -> Step:

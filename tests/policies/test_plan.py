@@ -366,6 +366,10 @@ def test_a_clock_that_was_set_back_holds_nothing_for_ever() -> None:
     assert decide(seen(retiring=(Retiring(id=1, name="base", due_at=NOW + 900 * HOUR),))) == Retire(model_id=1)
     ahead = seen(Phase.TRAINING, run=replace(RUN, status=RunStatus.RUNNING), phase_since=NOW + 50 * HOUR)
     assert decide(ahead) is None
+    said = plan(ahead, RULES, NOW).reasons[1]
+    assert "the clock reads 2.1 d before this phase began" in said
+    assert "`ratchet cancel` does not wait" in said
+    assert len(plan(replace(ahead, phase_since=NOW), RULES, NOW).reasons) == 1
 
 
 # ----------------------------------------------------------------------------------------------- sleeping
