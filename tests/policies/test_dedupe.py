@@ -65,6 +65,13 @@ def test_one_word_in_a_hundred_changed_is_a_near_duplicate() -> None:
     assert seen(changed) is Duplicate.NEAR
 
 
+def test_a_text_that_is_long_enough_to_fill_every_bin_is_compared_like_any_other() -> None:
+    seen = watcher()
+    assert seen(numbered(0, 1900)) is None
+    assert seen(numbered(0, 1900).replace("word950", "other")) is Duplicate.NEAR
+    assert seen(numbered(700, 1300)) is None
+
+
 def test_half_the_words_changed_is_a_new_text() -> None:
     seen = watcher()
     assert seen(numbered(0, 100)) is None
