@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import signal
 import sys
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.live import Live
 
-from proxy.demo.live import render
+from proxy.demo.live import part, render
 from proxy.demo.plot import draw
-from proxy.demo.story import Scene, Stage, play, raise_curtain
+from proxy.demo.story import Scene, Stage, play, raise_curtain, settle
 from proxy.tasks import cancel_and_wait, spawn
 
 __all__ = ["run_demo"]
@@ -20,25 +21,34 @@ __all__ = ["run_demo"]
 _LIMIT_S = 600.0
 """Nothing but a way out: two idle cores need a minute."""
 _REFRESH_S = 0.25
+_TALL = 100
+"""Rows for the last screen: it stays, and may scroll."""
 
 
 def run_demo(directory: Path, *, seed: int, fast: bool, keep_running: bool, rate: float) -> int:
-    """Run the demo in `directory`; returns 0 when it ended as it should, 1 when it did not, 130 on Ctrl-C."""
+    """Run the demo in `directory`.
+
+    Returns 0 when it ended as it should, 1 when it did not, 130 on Ctrl-C, 143 when it was told to end by another
+    signal (SIGTERM, a closed terminal). In every case nothing is left running.
+    """
     console = Console()
     try:
         return asyncio.run(
             _run(directory.resolve(), console, seed=seed, fast=fast, keep_running=keep_running, rate=rate)
         )
     except KeyboardInterrupt:
-        console.print("\nstopped; everything that was logged is in", str(directory))
+        console.print(f"\nstopped; everything that was logged is in {_short(directory)}", highlight=False)
         return 130
+    except asyncio.CancelledError:
+        return 143
     except (FileExistsError, RuntimeError) as exc:
         console.print(f"[red]{exc}[/red]")
         return 1
 
 
 async def _run(directory: Path, console: Console, *, seed: int, fast: bool, keep_running: bool, rate: float) -> int:
-    console.print("training a first model on the handbook, starting it and `ratchet serve` in front of it …")
+    _end_on_signals()
+    console.print("training a first model on a handbook, and putting `ratchet serve` in front of it …")
     scene = Scene()
     async with raise_curtain(directory, seed=seed, fast=fast, rate=rate) as stage:
         told = await _watch(stage, scene, console, limit_s=_LIMIT_S)
@@ -46,25 +56,41 @@ async def _run(directory: Path, console: Console, *, seed: int, fast: bool, keep
         await asyncio.to_thread(draw, scene.tally.windows, scene.marks, picture)
         console.print(_epilogue(stage, scene, picture, told), highlight=False)
         if told and keep_running:
-            console.print(f"still running: {stage.admin_url} — Ctrl-C stops it", highlight=False)
-            await play(stage, Scene(bug_planted=True), limit_s=float("inf"), forever=True)
-    return 0 if told else 1
+            stage.bug.unlink()
+            console.print("still running, with the bug mended; Ctrl-C stops it", highlight=False)
+            try:
+                await _watch(stage, scene, console, limit_s=float("inf"), forever=True)
+            finally:
+                console.print(_count(scene), highlight=False)
+    return 0 if told and not scene.tally.ledger.lost else 1
 
 
-async def _watch(stage: Stage, scene: Scene, console: Console, *, limit_s: float) -> bool:
-    with Live(render(stage, scene), console=console, auto_refresh=False, transient=False) as live:
+def _end_on_signals() -> None:
+    """As on Ctrl-C: otherwise a closed terminal would leave everything running that was started here."""
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, task.cancel)
+
+
+async def _watch(stage: Stage, scene: Scene, console: Console, *, limit_s: float, forever: bool = False) -> bool:
+    def screen() -> RenderableType:
+        return render(stage, scene, console.size.height)
+
+    with Live(screen(), console=console, auto_refresh=False, transient=False) as live:
 
         async def redraw() -> None:
             while True:
                 await asyncio.sleep(_REFRESH_S)
-                live.update(render(stage, scene), refresh=True)
+                live.update(screen(), refresh=True)
 
         drawing = spawn(redraw(), name="demo-screen")
         try:
-            return await play(stage, scene, limit_s=limit_s)
+            return await play(stage, scene, limit_s=limit_s, forever=forever)
         finally:
+            await settle(stage, scene)
             await cancel_and_wait([drawing])
-            live.update(render(stage, scene), refresh=True)
+            live.update(render(stage, scene, _TALL), refresh=True)
 
 
 def _epilogue(stage: Stage, scene: Scene, picture: Path, told: bool) -> str:
@@ -75,15 +101,19 @@ def _epilogue(stage: Stage, scene: Scene, picture: Path, told: bool) -> str:
             f"[red]The story did not end in time.[/red] What happened is in {stage.directory / 'serve.log'};\n"
             f"`ratchet explain --config {stage.directory / 'demo.toml'}` says what it was waiting for."
         )
+    killed = ", ".join(kill.victim.value for kill in scene.kills)
     models = "model was" if scene.promotions == 1 else "models were"
     ratchet = _command()
     settings = _short(stage.directory / "demo.toml")
     return f"""
 [bold]What you have seen[/bold]
-  right answers: {first:.0%} before, {last:.0%} now
+  right answers: {part(first)} before, {part(last)} now
   {scene.promotions} better {models} promoted, and one bad one was caught
-  {scene.tally.asked:,} questions, {scene.tally.votes:,} votes, {scene.tally.failures} questions failed
   the picture: {_short(picture)}
+
+[bold]Killed meanwhile (kill -9)[/bold]
+  {killed}
+{_count(scene)}
 
 [bold]Look closer[/bold]
   {ratchet} history --config {settings}
@@ -97,9 +127,23 @@ def _epilogue(stage: Stage, scene: Scene, picture: Path, told: bool) -> str:
 """
 
 
+def _count(scene: Scene) -> str:
+    """What customers hold in their hands, and what is in the log."""
+    ledger, tally = scene.tally.ledger, scene.tally
+    lost = f"[green]{ledger.lost} lost[/green]" if not ledger.lost else f"[red]{ledger.lost} lost[/red]"
+    return (
+        f"  {ledger.answers:,} answers received, {ledger.logged:,} of them in the log\n"
+        f"  {ledger.votes:,} votes accepted, {ledger.counted:,} of them counted\n"
+        f"  {lost}; {tally.cut_off:,} cut off and sent again, as an SDK does; {tally.failures} failed"
+    )
+
+
 def _command() -> str:
     """How this command can be typed from here."""
-    return "ratchet" if shutil.which("ratchet") else _short(Path(sys.argv[0]).absolute())
+    if shutil.which("ratchet"):
+        return "ratchet"
+    started = Path(sys.argv[0]).absolute()
+    return "python -m proxy" if started.name == "__main__.py" else _short(started)
 
 
 def _short(path: Path) -> str:

@@ -10,17 +10,23 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from policies import wording
+from proxy.demo.kills import Kill
 from proxy.demo.story import Scene, Stage
 
-__all__ = ["render"]
+__all__ = ["part", "render"]
 
 _PHASES = ("idle", "training", "deploying", "testing", "promoting", "watching")
 _COLOURS = {"promoted": "green", "rolled_back": "red", "rejected": "red", "returned": "red", "training_started": "cyan"}
-_SHOWN_LINES = 9
+_MOST_LINES = 9
+_LEAST_LINES = 2
+_OTHER_ROWS = 22
+"""Rows of the screen without the decisions."""
 
 
-def render(stage: Stage, scene: Scene) -> RenderableType:
-    """The screen of this moment."""
+def render(stage: Stage, scene: Scene, rows: int) -> RenderableType:
+    """The screen of this moment, for a terminal with so many rows."""
+    shown = max(_LEAST_LINES, min(_MOST_LINES, rows - _OTHER_ROWS))
     return Group(
         Text.assemble(
             ("Ratchet demo", "bold"), "   console ", (stage.admin_url, "cyan underline"), "   proxy ", stage.url
@@ -28,7 +34,8 @@ def render(stage: Stage, scene: Scene) -> RenderableType:
         Panel(_phases(scene.status), padding=(0, 1)),
         Panel(_truth(scene), title="right answers, as only the customers know", title_align="left", padding=(0, 1)),
         Panel(_experiment(scene.status), title="what Ratchet knows", title_align="left", padding=(0, 1)),
-        Panel(_decisions(scene), title="what it decided, and why", title_align="left", padding=(0, 1)),
+        Panel(_kills(scene), title="kill -9, in mid-traffic", title_align="left", padding=(0, 1)),
+        Panel(_decisions(scene, shown), title="what it decided, and why", title_align="left", padding=(0, 1)),
     )
 
 
@@ -44,10 +51,11 @@ def _truth(scene: Scene) -> RenderableType:
     for arm in ("champion", "challenger"):
         value = scene.tally.recent(arm)
         bar = ProgressBar(total=1.0, completed=value or 0.0, width=40)
-        table.add_row(arm, bar, "no traffic" if value is None else f"{value:.0%}")
-    bug = Text("  a bug has been planted in the training code", style="red") if scene.bug_planted else Text("")
+        table.add_row(arm, bar, "no traffic" if value is None else part(value))
+    planted = scene.bug_planted and not scene.caught
+    bug = Text("  a bug has been planted in the training code", style="red") if planted else Text("")
     failed = f", {scene.tally.failures} failed" if scene.tally.failures else ""
-    return Group(table, Text.assemble(f"{scene.tally.asked} questions{failed}, {scene.tally.votes} votes", bug))
+    return Group(table, Text.assemble(f"{scene.tally.asked:,} answers{failed}, {scene.tally.votes:,} votes", bug))
 
 
 def _experiment(status: dict[str, Any]) -> RenderableType:
@@ -60,9 +68,11 @@ def _experiment(status: dict[str, Any]) -> RenderableType:
         f"{assessment['challenger_requests']} of {assessment['challenger_requests'] + assessment['champion_requests']}"
     )
     return Group(
-        Text(f"challenger serves {experiment['share']:.0%} of the users: {counts} requests"),
+        Text(f"challenger serves {wording.share(experiment['share'])} of the users: {counts} requests"),
         Text(f"estimated gain {_percent(theta)}, always-valid bounds {_percent(lower)} … {_percent(upper)}"),
-        Text(f"{assessment['verdict']}: {assessment['reasons'][0]}", overflow="ellipsis", no_wrap=True),
+        Text(
+            f"{assessment['verdict'].replace('_', ' ')}: {assessment['reasons'][0]}", overflow="ellipsis", no_wrap=True
+        ),
     )
 
 
@@ -79,9 +89,24 @@ def _triggers(status: dict[str, Any]) -> RenderableType:
     return table
 
 
-def _decisions(scene: Scene) -> RenderableType:
+def _kills(scene: Scene) -> RenderableType:
+    ledger = scene.tally.ledger
+    killed = ", ".join(f"{kill.victim.value} {_back(kill)}" for kill in scene.kills)
+    pids = ", ".join(f"{pid} ({name})" for name, pid in scene.processes.items())
+    return Group(
+        Text(f"back after: {killed}" if killed else "nobody yet", overflow="ellipsis", no_wrap=True),
+        Text(f"{ledger.answers:,} answers received, {ledger.logged:,} of them in the log already"),
+        Text(f"yours to kill: {pids}", style="dim", overflow="ellipsis", no_wrap=True),
+    )
+
+
+def _back(kill: Kill) -> str:
+    return "…" if kill.back_s is None else f"{kill.back_s:.1f} s"
+
+
+def _decisions(scene: Scene, shown: int) -> RenderableType:
     table = Table.grid(padding=(0, 2))
-    for at_s, event, why in scene.lines[-_SHOWN_LINES:]:
+    for at_s, event, why in scene.lines[-shown:]:
         table.add_row(
             f"{at_s:5.1f} s",
             Text(event.replace("_", " "), style=_COLOURS.get(event, "")),
@@ -90,5 +115,10 @@ def _decisions(scene: Scene) -> RenderableType:
     return table
 
 
+def part(value: float) -> str:
+    """0.653 → "65 %"."""
+    return f"{100 * value:.0f} %"
+
+
 def _percent(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:+.1%}"
+    return "unknown" if value is None else wording.signed_percent(value)

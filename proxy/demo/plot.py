@@ -12,6 +12,9 @@ from proxy.demo.users import Window
 __all__ = ["Mark", "draw", "smoothed"]
 
 _COLOURS = {"champion": "#2563eb", "challenger": "#d97706"}
+_KILLED = "#6b7280"
+_MARGIN = 0.12
+"""Room to the right of the end for what is written there, as a share of the time."""
 _STYLES = {"retrain": ("#6b7280", ":"), "promoted": ("#15803d", "-"), "sent back": ("#b91c1c", "-")}
 _SMOOTHING_S = 3
 _LEAST = 5
@@ -20,7 +23,7 @@ _LEAST = 5
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A decision to draw: seconds since the customers came, one of the `_STYLES`, and what to write."""
+    """What to draw: seconds since the customers came, "killed" or one of the `_STYLES`, and what to write."""
 
     at_s: float
     kind: str
@@ -50,28 +53,43 @@ def draw(windows: Sequence[Window], marks: Sequence[Mark], path: Path) -> None:
         points = smoothed(windows, arm)
         values = [float("nan") if value is None else 100 * value for _, value in points]
         axes.plot([at for at, _ in points], values, color=colour, linewidth=2, marker=".", label=arm)
-    for number, mark in enumerate(marks):
-        _draw_mark(axes, mark, number)
-    axes.set(xlabel="seconds", ylabel="answers that were right, %", ylim=(0, 118), yticks=range(0, 101, 20))
+    decisions = [mark for mark in marks if mark.kind in _STYLES]
+    for number, mark in enumerate(decisions):
+        _draw_decision(axes, mark, number)
+    for mark in marks:
+        if mark not in decisions:
+            _draw_kill(axes, mark)
+    end_s = max((window.at_s for window in windows), default=1.0)
+    axes.set(xlabel="seconds", xlim=(-0.02 * end_s, (1 + _MARGIN) * end_s))
+    axes.set(ylabel="answers that were right, %", ylim=(0, 118), yticks=range(0, 101, 20))
     axes.set_title(
         "A model that improves itself: truth as the customers know it, which Ratchet never sees", fontsize=11
     )
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="lower left", frameon=False)
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.06), ncols=2, frameon=False)
     figure.tight_layout()
     figure.savefig(path)
     plt.close(figure)
 
 
-def _draw_mark(axes: Any, mark: Mark, number: int) -> None:
+def _draw_decision(axes: Any, mark: Mark, number: int) -> None:
     colour, style = _STYLES[mark.kind]
     axes.axvline(mark.at_s, color=colour, linestyle=style, linewidth=1.2, alpha=0.8)
+    _write(axes, mark, 114 - 5 * (number % 3), colour)
+
+
+def _draw_kill(axes: Any, mark: Mark) -> None:
+    axes.plot([mark.at_s], [3], color=_KILLED, marker="x", markersize=6, markeredgewidth=1.8)
+    _write(axes, mark, 2.2, _KILLED)
+
+
+def _write(axes: Any, mark: Mark, height: float, colour: str) -> None:
     axes.annotate(
         mark.text,
-        (mark.at_s, 114 - 5 * (number % 3)),
+        (mark.at_s, height),
         textcoords="offset points",
-        xytext=(4, 0),
+        xytext=(6, 0),
         color=colour,
         fontsize=8,
     )

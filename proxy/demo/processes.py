@@ -1,4 +1,4 @@
-"""Child processes of the demo: started with a log, waited for until healthy, stopped by pid."""
+"""Child processes of the demo: started with a log, started again when they died, stopped by pid."""
 
 from __future__ import annotations
 
@@ -22,11 +22,22 @@ class Child:
 
     def __init__(self, argv: Sequence[str], *, log: Path, env: Mapping[str, str]) -> None:
         self.log = log
-        with log.open("wb") as output:
-            self._process = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=dict(env),
+        self._argv = list(argv)
+        self._env = dict(env)
+        log.unlink(missing_ok=True)
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as output:
+            return subprocess.Popen(
+                self._argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, env=self._env,
                 start_new_session=True,
             )  # fmt: skip
+
+    def revive(self) -> None:
+        """Start it again where it is dead, as systemd would."""
+        if not self.alive:
+            self._process = self._start()
 
     @property
     def alive(self) -> bool:

@@ -4,14 +4,17 @@
     ratchet serve in front of it                              (an ordinary process)
     customers ask and vote until two better models have been promoted and have held
     plant a bug in the training code: the next challenger is bad, and must be caught
+    meanwhile kill -9 a worker, the controller in the midst of a training, and in the next one everything at once
+    compare what the customers hold in their hands with what is in the log
     draw what the customers know to be true, and say what to type next
 
-Nothing here decides anything: the story reads /status and /api/history like any other client.
+Nothing here decides anything: the story reads /status, /api/history and /api/records like any other client.
 """
 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import shutil
@@ -26,6 +29,7 @@ from typing import Any
 import aiohttp
 
 from proxy.clock import Clock, SystemClock
+from proxy.demo.kills import Kill, Victim, kill, running
 from proxy.demo.model import fit
 from proxy.demo.plot import Mark
 from proxy.demo.processes import Child, wait_until_healthy
@@ -36,16 +40,17 @@ from proxy.loop import processes
 from proxy.loop.deployers.command import free_port, running_servers
 from proxy.tasks import cancel_and_wait, spawn
 
-__all__ = ["Scene", "Stage", "play", "prepare", "raise_curtain"]
+__all__ = ["Scene", "Stage", "play", "prepare", "raise_curtain", "settle"]
 
+_BUG = "plant-a-bug"
 _LOOK_S = 0.25
+_LOOKS_PER_COUNT = 4
+_SETTLE_S = 60.0
+_SENT_BACK = {"rolled_back", "rejected", "returned"}
 _DECISIVE = {
     "training_started": "retrain",
     "promoted": "promoted",
-    "rolled_back": "sent back",
-    "rejected": "sent back",
-    "returned": "sent back",
-}
+} | dict.fromkeys(_SENT_BACK, "sent back")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +60,8 @@ class Stage:
     directory: Path
     url: str
     admin_url: str
+    server: Child
+    """`ratchet serve`."""
     seed: int
     promotions: int
     """Promotions to see before the bug is planted."""
@@ -64,7 +71,12 @@ class Stage:
     @property
     def bug(self) -> Path:
         """While this file exists, the training function has a bug."""
-        return self.directory / "plant-a-bug"
+        return self.directory / _BUG
+
+    @property
+    def data_dir(self) -> Path:
+        """What `ratchet serve` owns."""
+        return self.directory / "data"
 
 
 @dataclass(slots=True)
@@ -83,13 +95,25 @@ class Scene:
     """A training has begun since the bug was planted."""
     caught: bool = False
     """The bad challenger was sent back."""
+    kills: list[Kill] = field(default_factory=list)
+    processes: dict[str, int] = field(default_factory=dict)
+    """Process ids of `ratchet serve` by name."""
     seen_seq: int = 0
+    started: float | None = None
+    """When the customers came, on the monotonic clock."""
+
+    @property
+    def told(self) -> bool:
+        """Whether the story has come to its end."""
+        return self.caught and len(self.kills) == len(Victim)
 
 
 def prepare(directory: Path) -> Path:
     """Empty the demo's directory; write the first model and the rehearsal buffer. Returns the model's path."""
     if directory.exists() and any(directory.iterdir()) and not (directory / "demo.toml").exists():
         raise FileExistsError(f"{directory} is not empty and was not made by the demo; choose another with --dir")
+    if _in_use(directory / "data" / "run" / "supervisor.pid"):
+        raise FileExistsError(f"a demo is still running in {directory}; stop it, or choose another with --dir")
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     pairs = list(handbook())
@@ -102,6 +126,18 @@ def prepare(directory: Path) -> Path:
     return model
 
 
+def _in_use(claim: Path) -> bool:
+    """Whether a `ratchet serve` holds its lock on this file."""
+    if not claim.exists():
+        return False
+    with claim.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 @asynccontextmanager
 async def raise_curtain(directory: Path, *, seed: int, fast: bool, rate: float) -> AsyncIterator[Stage]:
     """Start the first model and `ratchet serve`; stop both at the end."""
@@ -111,14 +147,7 @@ async def raise_curtain(directory: Path, *, seed: int, fast: bool, rate: float) 
         ports.add(free_port("127.0.0.1"))
     model_port, port, admin_port = ports
     champion_url = f"http://127.0.0.1:{model_port}"
-    stage = Stage(
-        directory=directory,
-        url=f"http://127.0.0.1:{port}",
-        admin_url=f"http://127.0.0.1:{admin_port}",
-        seed=seed,
-        promotions=1 if fast else 2,
-        rate=rate,
-    )
+    url, admin_url = f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}"
     write_settings(
         directory / "demo.toml",
         port=port,
@@ -129,16 +158,24 @@ async def raise_curtain(directory: Path, *, seed: int, fast: bool, rate: float) 
         min_new_samples=round(4 * rate),
     )
     python = (sys.executable, "-m")
-    environment = os.environ | {"RATCHET_DEMO_BUG": str(stage.bug), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"RATCHET_DEMO_BUG": str(directory / _BUG), "OMP_NUM_THREADS": "1"}
     server = (*python, "proxy.demo.server", "--model", str(model), "--port", str(model_port), "--name", "handbook")
     serve = (*python, "proxy", "serve", "--config", str(directory / "demo.toml"))
     with Child(server, log=directory / "handbook.log", env=environment) as first_model:
         await wait_until_healthy(f"{champion_url}/health", first_model)
         try:
             with Child(serve, log=directory / "serve.log", env=environment) as proxy:
-                await wait_until_healthy(f"{stage.url}/-/health", proxy)
-                await wait_until_healthy(f"{stage.admin_url}/status", proxy)
-                yield stage
+                await wait_until_healthy(f"{url}/-/health", proxy)
+                await wait_until_healthy(f"{admin_url}/status", proxy)
+                yield Stage(
+                    directory=directory,
+                    url=url,
+                    admin_url=admin_url,
+                    server=proxy,
+                    seed=seed,
+                    promotions=1 if fast else 2,
+                    rate=rate,
+                )
         finally:  # model servers outlive `ratchet serve`, as they should everywhere but here
             for left in running_servers(directory / "data" / "models").values():
                 await processes.stop(left, grace_s=5.0)
@@ -150,19 +187,28 @@ async def play(
     """Let customers ask until the story is told (or for ever); True when it ended as it should within `limit_s`."""
     clock = clock or SystemClock()
     people = customers(600, Random(stage.seed))
-    started = clock.monotonic()
+    began = clock.monotonic()
+    scene.started = began if scene.started is None else scene.started
     asking = spawn(
-        keep_asking(stage.url, people, scene.tally, rate=stage.rate, seed=stage.seed, clock=clock),
+        keep_asking(
+            stage.url, people, scene.tally, rate=stage.rate, seed=stage.seed, clock=clock, started=scene.started
+        ),
         name="demo-customers",
     )
+    looks = 0
     try:
-        async with aiohttp.ClientSession(stage.admin_url, timeout=aiohttp.ClientTimeout(total=10)) as admin:
-            while clock.monotonic() - started < limit_s and not asking.done():
-                await _look(admin, scene, clock.monotonic() - started)
+        async with _admin(stage) as admin:
+            while clock.monotonic() - began < limit_s and not asking.done():
+                stage.server.revive()
+                await _look(admin, scene, clock.monotonic() - scene.started, count=looks % _LOOKS_PER_COUNT == 0)
+                looks += 1
+                scene.processes = running(stage.data_dir)
                 if scene.promotions >= stage.promotions and not scene.bug_planted:
                     stage.bug.touch()
                     scene.bug_planted = True
-                if scene.caught and not forever:
+                if (victim := _next_victim(stage, scene)) is not None:
+                    await _kill(victim, stage, scene, clock)
+                if scene.told and not forever:
                     return True
                 await asyncio.sleep(_LOOK_S)
         return False
@@ -170,12 +216,45 @@ async def play(
         await cancel_and_wait([asking])
 
 
-async def _look(admin: aiohttp.ClientSession, scene: Scene, at_s: float) -> None:
+async def settle(stage: Stage, scene: Scene) -> None:
+    """The customers have gone: wait until everything they hold is in the log, a minute at the most."""
+    async with _admin(stage) as admin:
+        await scene.tally.ledger.settle(admin, limit_s=_SETTLE_S)
+
+
+def _admin(stage: Stage) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(stage.admin_url, timeout=aiohttp.ClientTimeout(total=10))
+
+
+def _next_victim(stage: Stage, scene: Scene) -> Victim | None:
+    """Never while an experiment runs: what a kill costs its few users would be told to neither arm."""
+    match len(scene.kills):
+        case 0 if scene.tally.asked >= 2 * stage.rate:
+            return Victim.WORKER
+        case 1 if scene.status.get("phase", {}).get("name") == "training" or scene.bad_run:
+            return Victim.CONTROLLER
+        case 2 if scene.bad_run:
+            return Victim.EVERYTHING
+    return None
+
+
+async def _kill(victim: Victim, stage: Stage, scene: Scene, clock: Clock) -> None:
+    assert scene.started is not None
+    at_s = clock.monotonic() - scene.started
+    scene.marks.append(Mark(at_s, "killed", f"kill -9 {victim.value}"))
+    scene.kills.append(Kill(at_s, victim))
+    back_s = await kill(victim, stage.server, stage.data_dir, url=stage.url, admin_url=stage.admin_url, clock=clock)
+    scene.kills[-1] = Kill(at_s, victim, back_s)
+
+
+async def _look(admin: aiohttp.ClientSession, scene: Scene, at_s: float, *, count: bool) -> None:
     try:
-        async with admin.get("/status") as response:
-            scene.status = await response.json() if response.ok else scene.status
         async with admin.get("/api/history", params={"limit": "20"}) as response:
             entries = (await response.json())["entries"] if response.ok else []
+        async with admin.get("/status") as response:
+            scene.status = await response.json() if response.ok else scene.status
+        if count:
+            await scene.tally.ledger.look(admin)
     except (aiohttp.ClientError, TimeoutError):
         return  # the controller may be restarting: look again
     for entry in reversed(entries):
@@ -189,9 +268,10 @@ def _note(scene: Scene, entry: dict[str, Any], at_s: float) -> None:
     if event is None:
         return
     scene.lines.append((at_s, event, entry["reasons"][0] if entry["reasons"] else ""))
-    if event in _DECISIVE:
-        scene.marks.append(Mark(at_s, _DECISIVE[event], event.replace("_", " ")))
     scene.promotions += event == "watch_finished"
-    scene.bad_run = scene.bad_run or (scene.bug_planted and event == "training_started")
-    if scene.bad_run and event in {"rolled_back", "rejected", "returned"}:
-        scene.caught = True
+    bad = scene.bug_planted and not scene.caught and event == "training_started"
+    scene.bad_run = scene.bad_run or bad
+    scene.caught = scene.caught or (scene.bad_run and event in _SENT_BACK)
+    if event in _DECISIVE:
+        what = event.replace("_", " ")
+        scene.marks.append(Mark(at_s, _DECISIVE[event], f"{what}, with a bug" if bad else what))

@@ -2,28 +2,35 @@
 
 Each has an id (sent as `x-user-id`), asks through the proxy like any OpenAI-style client, and knows what was
 meant. One in ten to three in ten answers gets a thumb, a few thumbs are wrong, and some unhappy voters pick the
-right topic from a menu, which arrives as a correction. What they know about the truth is kept here as an outside
-check and never sent.
+right topic from a menu, which arrives as a correction. Where a connection breaks, they ask again, as an SDK does.
+What they know about the truth, and what they hold in their hands, is kept here as an outside check and never sent.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
 from random import Random
+from typing import TypeVar
 
 import aiohttp
 
 from proxy.clock import Clock
-from proxy.demo.world import ask, topic_of
+from proxy.demo.ledger import Ledger
+from proxy.demo.world import Question, ask, topic_of
 from proxy.tasks import cancel_and_wait, spawn
 
 __all__ = ["Customer", "Tally", "Window", "customers", "keep_asking"]
 
+_T = TypeVar("_T")
+
 WRONG_VOTE_RATE = 0.05
 MENU_RATE = 0.35
+_PATIENCE_S = 60.0
+"""So long it is tried again where the connection breaks or is refused."""
+_PAUSE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +66,12 @@ class Window:
 
 @dataclass(slots=True)
 class Tally:
-    """The outside check: truth per second and arm, votes and failures so far."""
+    """The outside check: truth per second and arm, and what was received, voted on, cut off and failed so far."""
 
     windows: list[Window] = field(default_factory=list)
-    votes: int = 0
+    ledger: Ledger = field(default_factory=Ledger)
+    cut_off: int = 0
+    """Questions and votes that had to be sent again because the connection broke or was refused."""
     failures: int = 0
 
     def note(self, at_s: float, arm: str, right: bool) -> None:
@@ -77,7 +86,12 @@ class Tally:
     @property
     def asked(self) -> int:
         """Answers so far."""
-        return sum(sum(window.asked.values()) for window in self.windows)
+        return self.ledger.answers
+
+    @property
+    def votes(self) -> int:
+        """Votes so far."""
+        return self.ledger.votes
 
     def mean(self, arm: str, *, first: bool, seconds: int = 5) -> float:
         """Accuracy of that arm in its first or last seconds of traffic; 0 without any."""
@@ -94,19 +108,33 @@ class Tally:
 
 
 async def keep_asking(
-    url: str, people: list[Customer], tally: Tally, *, rate: float, seed: int, clock: Clock, at_once: int = 64
+    url: str,
+    people: list[Customer],
+    tally: Tally,
+    *,
+    rate: float,
+    seed: int,
+    clock: Clock,
+    started: float,
+    at_once: int = 64,
 ) -> None:
-    """Ask `rate` questions a second through the proxy at `url` until cancelled; the outcome goes to `tally`."""
+    """Ask `rate` questions a second through the proxy at `url` until cancelled; the outcome goes to `tally`.
+
+    `started` is the instant on `clock` that the tally's times count from. What could not be asked in time, because
+    too many wait for an answer, is not made up for later.
+    """
     random = Random(seed)
     turns = _turns(people, random)
-    started = clock.monotonic()
+    began = clock.monotonic()
     open_requests: set[asyncio.Task[None]] = set()
-    timeout = aiohttp.ClientTimeout(total=30)
+    timeout = aiohttp.ClientTimeout(total=60)
     async with aiohttp.ClientSession(url, timeout=timeout) as session:
         try:
             asked = 0
             while True:
-                while len(open_requests) < at_once and asked < (clock.monotonic() - started) * rate:
+                due = int((clock.monotonic() - began) * rate)
+                asked = max(asked, due - at_once)
+                while len(open_requests) < at_once and asked < due:
                     asked += 1
                     turn = _one_turn(session, next(turns), Random(random.random()), tally, clock, started)
                     task = spawn(turn, name="demo-customer")
@@ -127,20 +155,52 @@ async def _one_turn(
     session: aiohttp.ClientSession, person: Customer, random: Random, tally: Tally, clock: Clock, started: float
 ) -> None:
     question = ask(random)
-    body = {"model": "assistant", "messages": [{"role": "user", "content": question.text}]}
     try:
-        async with session.post("/v1/chat/completions", json=body, headers={"x-user-id": person.name}) as response:
-            response.raise_for_status()
-            answer = (await response.json())["choices"][0]["message"]["content"]
-            record_id = response.headers["x-ratchet-record-id"]
-            arm = response.headers.get("x-ratchet-arm", "champion")
-        right = topic_of(answer) == question.topic
-        tally.note(clock.monotonic() - started, arm, right)
+        answer = await _until_answered(lambda: _ask(session, person, question), tally, clock)
+        right = topic_of(answer.text) == question.topic
+        tally.ledger.answered(answer.record_id)
+        tally.note(clock.monotonic() - started, answer.arm, right)
         if random.random() >= person.laziness:
-            await session.post("/-/feedback", json=_vote(record_id, person, question.topic, right, random))
-            tally.votes += 1
+            vote = _vote(answer.record_id, person, question.topic, right, random)
+            await _until_answered(lambda: _send(session, vote), tally, clock)
+            tally.ledger.voted(answer.record_id)
     except (aiohttp.ClientError, TimeoutError):
         tally.failures += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    text: str
+    record_id: str
+    arm: str
+
+
+async def _ask(session: aiohttp.ClientSession, person: Customer, question: Question) -> _Answer:
+    body = {"model": "assistant", "messages": [{"role": "user", "content": question.text}]}
+    async with session.post("/v1/chat/completions", json=body, headers={"x-user-id": person.name}) as response:
+        response.raise_for_status()
+        text = (await response.json())["choices"][0]["message"]["content"]
+        return _Answer(text, response.headers["x-ratchet-record-id"], response.headers["x-ratchet-arm"])
+
+
+async def _send(session: aiohttp.ClientSession, vote: dict[str, object]) -> None:
+    async with session.post("/-/feedback", json=vote) as response:
+        response.raise_for_status()
+
+
+async def _until_answered(call: Callable[[], Awaitable[_T]], tally: Tally, clock: Clock) -> _T:
+    """Call again while the connection breaks, as an SDK does; an answer that says no is an answer."""
+    began = clock.monotonic()
+    first = True
+    while True:
+        try:
+            return await call()
+        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError):
+            if clock.monotonic() - began > _PATIENCE_S:
+                raise
+            tally.cut_off += first
+            first = False
+            await asyncio.sleep(_PAUSE_S)
 
 
 def _vote(record_id: str, person: Customer, topic: str, right: bool, random: Random) -> dict[str, object]:
