@@ -118,6 +118,8 @@ class ConsoleStage:
             good = 0.72 if model.model_id == 1 else 0.86
             record = self._exchange(at_us, arm, model.model_id, good)
             record = replace(record, user_hash=user + 1, experiment_id=table.experiment_id, epoch=table.epoch)
+            if not self._batches and not records:
+                record = replace(record, model_id=0)  # as in a server's first moments, before the loop's first look
             records.append(record)
             if self.rng.random() < 0.2:
                 thumb = 1 if self.rng.random() < good else -1

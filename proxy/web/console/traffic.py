@@ -37,6 +37,12 @@ _RANGES: Final = {
 }
 
 
+_UNNAMED: Final = "before the install"
+"""Served by the configured champion in the first moments, before the loop had written its name down."""
+_LEAST_STEPS: Final = 12
+"""A young install's charts begin where its traffic does, but never show fewer steps."""
+
+
 @dataclass(frozen=True, slots=True)
 class ArmStep:
     """One step of time of one arm, whichever models served it."""
@@ -146,7 +152,7 @@ class _Traffic:
     async def _rows(self, points: Sequence[TrafficPoint], since_us: int) -> list[dict[str, Any]]:
         """Sums per model, the busiest first."""
         store = self._console.store
-        names = {model.id: model.name for model in await store.models.list()}
+        names = {0: _UNNAMED} | {model.id: model.name for model in await store.models.list()}
         by_model: defaultdict[int, list[TrafficPoint]] = defaultdict(list)
         for point in points:
             by_model[point.model_id].append(point)
@@ -167,7 +173,9 @@ class _Traffic:
         since_us, until_us = self._window(chosen)
         steps = arm_steps(await self._console.store.traffic(since_us, until_us, chosen.step_s))
         step = chosen.step_s
-        x = list(range(since_us // 1_000_000 // step * step, until_us // 1_000_000, step))
+        until_s = until_us // 1_000_000
+        first_s = min((at for of_arm in steps.values() for at in of_arm), default=until_s)
+        x = list(range(max(since_us // 1_000_000, min(first_s, until_s - _LEAST_STEPS * step)), until_s, step))
         elapsed_s = [*(float(step) for _ in x[:-1]), self._console.services.clock.now() - x[-1]]
         points = [point for of_arm in steps.values() for of_step in of_arm.values() for point in of_step.points]
         whole = ArmStep(points)

@@ -102,6 +102,11 @@ def _hours(value: float | None) -> str:
     return UNKNOWN if value is None else _seconds(value * 3600)
 
 
+def _duration(value: float | None) -> str:
+    """Hours, as roughly as one says it: "5 seconds", "12 minutes"."""
+    return UNKNOWN if value is None else wording.duration(value)
+
+
 def _bytes(value: float | None) -> str:
     if value is None:
         return UNKNOWN
@@ -148,6 +153,7 @@ FILTERS: Final[dict[str, Any]] = {
     "count": _count,
     "seconds": _seconds,
     "hours": _hours,
+    "duration": _duration,
     "bytes": _bytes,
     "when": _when,
     "vote": _vote,

@@ -63,6 +63,7 @@ def test_the_experiment_shows_its_confidence_sequence_and_why_it_is_not_promoted
         expect(lift.locator("details tbody tr").nth(4)).to_be_visible()
         for name in ("errors", "slow answers", "quality", "thumbs up"):
             expect(page.locator("#guards ~ .scroll").get_by_role("rowheader", name=name)).to_be_visible()
+        expect(page.locator("#guards ~ .scroll tbody .wide").first).to_have_text(re.compile(r"^[0-9.]+ % against"))
         expect(page.locator("#split ~ ul")).to_contain_text("Users split as configured")
 
 
@@ -73,6 +74,20 @@ def test_the_charts_of_traffic_have_both_arms(admin: Admin, browser: Browser) ->
         for name in ("requests", "errors", "latency", "tokens", "quality", "votes"):
             labels = page.locator(f"#chart-{name} .u-legend .u-label")
             expect(labels).to_have_text(["UTC", "champion", "challenger"])
+
+
+def test_a_young_installs_charts_begin_where_its_traffic_does(admin: Admin) -> None:
+    for chosen, steps in (("30d", 12), ("7d", 48), ("1h", 60)):  # of four hours, an hour, a minute: two days in all
+        charts = request(admin.url, f"/traffic/data?range={chosen}").json()
+        assert steps <= len(charts["requests"]["x"]) <= steps + 1, chosen
+    assert charts["latency"]["x"] == charts["requests"]["x"]
+
+
+def test_what_was_served_before_the_first_look_is_named_so(admin: Admin, browser: Browser) -> None:
+    with watched_page(browser) as page:
+        page.goto(f"{admin.url}/traffic?range=7d")
+        row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="before the install"))
+        expect(row).to_contain_text("champion")
 
 
 def test_records_are_searched_paged_and_opened(admin: Admin, browser: Browser) -> None:

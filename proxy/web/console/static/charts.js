@@ -21,7 +21,14 @@
   const FORMATS = {
     share: (v) => `${+(100 * v).toFixed(2)} %`, change: signed, seconds, count, score: (v) => v.toFixed(3),
   };
+  const coarse = (v) => `${v > 0 ? "+" : ""}${Math.round(100 * v)} %`.replace("-", "−");
   const format = (unit, v) => (v === null || v === undefined ? "–" : FORMATS[unit](v));
+
+  // Along an axis: no decimals that are all zero.
+  function along(unit, at) {
+    const whole = unit === "change" && at.length > 1 && at[1] - at[0] >= 0.0099;
+    return at.map((v) => (v === null ? "" : whole ? coarse(v) : format(unit, v)));
+  }
 
   function two(n) { return String(n).padStart(2, "0"); }
   function clock(at, span) {
@@ -79,6 +86,9 @@
     };
   }
 
+  // One instant alone has no extent: a minute around it.
+  const xRange = (_, low, high) => (low !== null && low === high ? [low - 30, high + 30] : [low, high]);
+
   function options(box, data) {
     const span = data.x.length ? data.x[data.x.length - 1] - data.x[0] : 0;
     const axis = { stroke: css("--muted"), grid: { stroke: css("--grid"), width: 1 }, ticks: { stroke: css("--grid"), width: 1 }, font: "11px system-ui" };
@@ -86,10 +96,10 @@
     return {
       width: Math.max(box.clientWidth, 200), height: box.closest("figure").id === "chart-lift" ? 280 : 180,
       cursor: { drag: { x: false, y: false }, sync: { key: box.closest("figure").dataset.src } },
-      scales: { x: { time: true }, y: { range: yRange(data) } },
+      scales: { x: { time: true, range: xRange }, y: { range: yRange(data) } },
       axes: [
         { ...axis, space: 70, size: 32, values: (_, at) => at.map((t) => clock(t, span)) },
-        { ...axis, size: 66, values: (_, at) => at.map((v) => (v === null ? "" : format(data.unit, v))) },
+        { ...axis, size: 66, values: (_, at) => along(data.unit, at) },
       ],
       series: [{ label: "UTC", value: (_, t) => (t === null ? "–" : clock(t, Math.min(span, 86401))) }, ...data.series.map((s) => line(s, data.unit))],
       bands: bounds.length === 2 ? [{ series: bounds, fill: css("--band") }] : [],
