@@ -107,6 +107,16 @@ def _duration(value: float | None) -> str:
     return UNKNOWN if value is None else wording.duration(value)
 
 
+def _until(earliest: float, latest: float | None) -> str:
+    """Two durations in hours as a stretch of time from now: "in 5 to 7 hours"."""
+    first = wording.duration(earliest)
+    last = first if latest is None else wording.duration(latest)
+    if last == first:
+        return f"in {first} or later" if latest is None else f"in {first}"
+    number, _, unit = first.partition(" ")
+    return f"in {number if last.endswith(f' {unit}') else first} to {last}"
+
+
 def _bytes(value: float | None) -> str:
     if value is None:
         return UNKNOWN
@@ -154,6 +164,7 @@ FILTERS: Final[dict[str, Any]] = {
     "seconds": _seconds,
     "hours": _hours,
     "duration": _duration,
+    "until": _until,
     "bytes": _bytes,
     "when": _when,
     "vote": _vote,

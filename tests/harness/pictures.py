@@ -1,0 +1,83 @@
+"""Make the console's pictures in docs/images anew: `python -m tests.harness.pictures`, after a change that shows."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
+
+from proxy.clock import SystemClock
+from tests.harness.chromium import open_browser, watched_page
+from tests.harness.console_data import Admin, ConsoleStage
+
+_IMAGES = Path(__file__).parents[2] / "docs/images"
+_COLOURS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    name: str
+    path: str
+    height: int
+    width: int = 1100
+    dark: bool = False
+    link: str = ""
+    """A link of this name is followed before the picture is taken, "first" being the first of the table."""
+
+
+_PICTURES = (
+    _Picture("now", "/", 820),
+    _Picture("experiment", "/experiment", 900),
+    _Picture("traffic", "/traffic?range=24h", 900, dark=True),
+    _Picture("record", "/records?feedback=any", 900, dark=True, link="first"),
+    _Picture("history", "/history", 700),
+    _Picture("decision", "/history", 900, link="Decide for the challenger"),
+    _Picture("phone-records", "/records", 844, width=390),
+)
+
+
+def _take(page: Page, name: str) -> None:
+    with Image.open(BytesIO(page.screenshot())) as shot:
+        shot.convert("RGB").quantize(_COLOURS, dither=Image.Dither.NONE).save(
+            _IMAGES / f"console-{name}.png", optimize=True
+        )
+
+
+def _photograph(picture: _Picture, admin: Admin, browser: Browser) -> None:
+    with watched_page(browser, color_scheme="dark" if picture.dark else "light", width=picture.width) as page:
+        page.set_viewport_size({"width": picture.width, "height": picture.height})
+        page.goto(admin.url + picture.path)
+        if picture.link:
+            found = page.get_by_role("link", name=picture.link)
+            (page.locator("table.rows tbody a") if picture.link == "first" else found).first.click()
+            page.wait_for_load_state()
+        expect(page.locator("figure[data-src] canvas")).to_have_count(page.locator("figure[data-src]").count())
+        _take(page, picture.name)
+
+
+def _photograph_an_order(admin: Admin, browser: Browser) -> None:
+    with watched_page(browser, width=1100) as page:
+        page.goto(admin.url)
+        page.get_by_role("button", name="Change the share").click()
+        page.get_by_label("Share of the users").fill("50")
+        page.get_by_label("Why").fill("Sooner a decision: the campaign starts on Friday")
+        page.get_by_label("Who you are").fill("ann")
+        _take(page, "order")
+
+
+def main() -> None:
+    """Tell the console tests' story, ending in a minute, which it takes to tell it, and take a picture of each page."""
+    with tempfile.TemporaryDirectory() as directory:
+        stage = ConsoleStage(Path(directory), ends_at=SystemClock.now() + 60)
+        with Admin(stage) as admin, open_browser() as browser:
+            for picture in _PICTURES:
+                _photograph(picture, admin, browser)
+            _photograph_an_order(admin, browser)
+
+
+if __name__ == "__main__":
+    main()
