@@ -48,7 +48,7 @@ def run_demo(directory: Path, *, seed: int, fast: bool, keep_running: bool, rate
 
 async def _run(directory: Path, console: Console, *, seed: int, fast: bool, keep_running: bool, rate: float) -> int:
     _end_on_signals()
-    console.print("training a first model on a handbook, and putting `ratchet serve` in front of it …")
+    console.print("training a first model, and putting `ratchet serve` in front of it …")
     scene = Scene()
     async with raise_curtain(directory, seed=seed, fast=fast, rate=rate) as stage:
         told = await _watch(stage, scene, console, limit_s=_LIMIT_S)

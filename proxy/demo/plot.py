@@ -53,12 +53,10 @@ def draw(windows: Sequence[Window], marks: Sequence[Mark], path: Path) -> None:
         points = smoothed(windows, arm)
         values = [float("nan") if value is None else 100 * value for _, value in points]
         axes.plot([at for at, _ in points], values, color=colour, linewidth=2, marker=".", label=arm)
-    decisions = [mark for mark in marks if mark.kind in _STYLES]
-    for number, mark in enumerate(decisions):
+    for number, mark in enumerate(mark for mark in marks if mark.kind in _STYLES):
         _draw_decision(axes, mark, number)
-    for mark in marks:
-        if mark not in decisions:
-            _draw_kill(axes, mark)
+    for number, mark in enumerate(mark for mark in marks if mark.kind not in _STYLES):
+        _draw_kill(axes, mark, number)
     end_s = max((window.at_s for window in windows), default=1.0)
     axes.set(xlabel="seconds", xlim=(-0.02 * end_s, (1 + _MARGIN) * end_s))
     axes.set(ylabel="answers that were right, %", ylim=(0, 118), yticks=range(0, 101, 20))
@@ -79,9 +77,10 @@ def _draw_decision(axes: Any, mark: Mark, number: int) -> None:
     _write(axes, mark, 114 - 5 * (number % 3), colour)
 
 
-def _draw_kill(axes: Any, mark: Mark) -> None:
-    axes.plot([mark.at_s], [3], color=_KILLED, marker="x", markersize=6, markeredgewidth=1.8)
-    _write(axes, mark, 2.2, _KILLED)
+def _draw_kill(axes: Any, mark: Mark, number: int) -> None:
+    height = 3 + 5 * (number % 2)
+    axes.plot([mark.at_s], [height], color=_KILLED, marker="x", markersize=6, markeredgewidth=1.8)
+    _write(axes, mark, height - 0.8, _KILLED)
 
 
 def _write(axes: Any, mark: Mark, height: float, colour: str) -> None:

@@ -176,9 +176,14 @@ async def raise_curtain(directory: Path, *, seed: int, fast: bool, rate: float) 
                     promotions=1 if fast else 2,
                     rate=rate,
                 )
-        finally:  # model servers outlive `ratchet serve`, as they should everywhere but here
-            for left in running_servers(directory / "data" / "models").values():
+        finally:  # model servers and trainings outlive `ratchet serve`, as they should everywhere but here
+            for left in _left_running(directory / "data"):
                 await processes.stop(left, grace_s=5.0)
+
+
+def _left_running(data_dir: Path) -> list[processes.ProcessId]:
+    trainings = (processes.find(str(folder)) for folder in (data_dir / "training").glob("*"))
+    return [*running_servers(data_dir / "models").values(), *(training for training in trainings if training)]
 
 
 async def play(

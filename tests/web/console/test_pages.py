@@ -159,6 +159,21 @@ def test_without_a_store_the_page_still_tells(admin: Admin) -> None:
         admin.stage.failing = False
 
 
+def test_a_page_that_renews_itself_leaves_the_focus_where_it_is(admin: Admin, browser: Browser) -> None:
+    with watched_page(browser) as page:
+        page.goto(admin.url)
+        button = page.locator("#verb-pause")
+        button.focus()
+        admin.stage.failing = True  # so that there is something new to show
+        try:
+            expect(page.locator("#live")).to_contain_text("the disk is gone")
+            expect(button).to_be_focused()
+        finally:
+            admin.stage.failing = False
+        expect(page.locator("#live")).not_to_contain_text("the disk is gone")
+        expect(button).to_be_focused()
+
+
 def test_everything_that_a_page_names_is_served_and_may_be_kept(admin: Admin) -> None:
     names = re.findall(r'(?:src|href)="(/static/[^"]+)"', request(admin.url, "/").body.decode())
     assert len(names) >= 7
