@@ -109,9 +109,9 @@ async def told(directory: Path) -> AsyncIterator[tuple[Fleet, Farm]]:
     need("network namespaces", can_make_networks())
     need("faketime", find_faketime() is not None)
     assert binaries is not None
-    model = await asyncio.to_thread(prepare, directory)
     with contextlib.ExitStack() as stack:
         network = stack.enter_context(network_of(len(CLOCKS)))
+        model = await asyncio.to_thread(prepare, directory)
         server = stack.enter_context(running_postgres(binaries, network.back))
         farm = stack.enter_context(Farm(network.front, directory))
         champion = farm.serve("champion", model)

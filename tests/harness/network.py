@@ -2,11 +2,16 @@
 
 Two networks join them, as bridges here: `front`, with clients and models on it, and `back`, with the database, from
 which one host can be cut off. Addresses are of 198.18.0.0/15, which RFC 2544 keeps for tests like this one.
+
+All of it is in a namespace that the test's own thread, and whatever it starts, moves into for that time: the machine's
+network stays as it is. Otherwise a browser in another test would give up what it loads (`net::ERR_NETWORK_CHANGED`),
+for Chromium does so whenever an address comes or goes on its machine.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import os
 import shutil
@@ -15,6 +20,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 __all__ = ["Network", "can_make_networks", "network_of"]
+
+_CLONE_NEWNET = 0x40000000
 
 
 @functools.cache
@@ -95,13 +102,38 @@ class Network:
 @contextlib.contextmanager
 def network_of(size: int) -> Iterator[Network]:
     """So many hosts for the length of the block. Raises OSError or CalledProcessError where they cannot be had."""
-    number = next(n for n in range(os.getpid() % 200, 250) if not os.path.exists(f"/sys/class/net/rt{n}f"))
+    number = next(n for n in range(os.getpid() % 200, 250) if not os.path.exists(f"/run/netns/rt{n}h0"))
     network = Network(f"rt{number}", number, size)
+    with _apart():
+        try:
+            network.make()
+            yield network
+        finally:
+            network.remove()
+
+
+@contextlib.contextmanager
+def _apart() -> Iterator[None]:
+    """This thread in a new network namespace; threads and processes that it starts meanwhile are in it, too.
+
+    A thread from before is not: enter this before the first `asyncio.to_thread` of a test.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    machine = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
     try:
-        network.make()
-        yield network
+        _checked(libc.unshare(_CLONE_NEWNET), "unshare")
+        try:
+            _ip("link", "set", "lo", "up")
+            yield
+        finally:
+            _checked(libc.setns(machine, _CLONE_NEWNET), "setns")
     finally:
-        network.remove()
+        os.close(machine)
+
+
+def _checked(status: int, call: str) -> None:
+    if status:
+        raise OSError(ctypes.get_errno(), f"{call}: {os.strerror(ctypes.get_errno())}")
 
 
 def _ip(*arguments: str) -> None:
