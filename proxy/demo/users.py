@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 WRONG_VOTE_RATE = 0.05
 MENU_RATE = 0.35
 _PATIENCE_S = 60.0
-"""So long it is tried again where the connection breaks or is refused."""
+"""So long it is tried again where the connection breaks, is refused, or the answer is 503."""
 _PAUSE_S = 0.2
 
 
@@ -71,7 +71,7 @@ class Tally:
     windows: list[Window] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
     cut_off: int = 0
-    """Questions and votes that had to be sent again because the connection broke or was refused."""
+    """Questions and votes that had to be sent again: the connection broke or was refused, or the answer was 503."""
     failures: int = 0
 
     def note(self, at_s: float, arm: str, right: bool) -> None:
@@ -189,18 +189,25 @@ async def _send(session: aiohttp.ClientSession, vote: dict[str, object]) -> None
 
 
 async def _until_answered(call: Callable[[], Awaitable[_T]], tally: Tally, clock: Clock) -> _T:
-    """Call again while the connection breaks, as an SDK does; an answer that says no is an answer."""
+    """Call again while the connection breaks or the answer is "not now" (503), as an SDK does."""
     began = clock.monotonic()
     first = True
     while True:
         try:
             return await call()
-        except (aiohttp.ClientConnectionError, aiohttp.ClientPayloadError):
-            if clock.monotonic() - began > _PATIENCE_S:
+        except aiohttp.ClientError as exc:
+            if not _passes(exc) or clock.monotonic() - began > _PATIENCE_S:
                 raise
             tally.cut_off += first
             first = False
             await asyncio.sleep(_PAUSE_S)
+
+
+def _passes(error: aiohttp.ClientError) -> bool:
+    """Whether it may go well the next time."""
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.status == 503
+    return isinstance(error, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError)
 
 
 def _vote(record_id: str, person: Customer, topic: str, right: bool, random: Random) -> dict[str, object]:
