@@ -56,7 +56,6 @@ async def _run(directory: Path, console: Console, *, seed: int, fast: bool, keep
         await asyncio.to_thread(draw, scene.tally.windows, scene.marks, picture)
         console.print(_epilogue(stage, scene, picture, told), highlight=False)
         if told and keep_running:
-            stage.bug.unlink()
             console.print("still running, with the bug mended; Ctrl-C stops it", highlight=False)
             try:
                 await _watch(stage, scene, console, limit_s=float("inf"), forever=True)

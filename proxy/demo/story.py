@@ -3,7 +3,7 @@
     train a first model on the handbook and serve it          (the model you already have)
     ratchet serve in front of it                              (an ordinary process)
     customers ask and vote until two better models have been promoted and have held
-    plant a bug in the training code: the next challenger is bad, and must be caught
+    plant a bug in the training code: the next challenger is bad, and must be caught; then the bug is mended
     meanwhile kill -9 a worker, the controller in the midst of a training, and in the next one everything at once
     compare what the customers hold in their hands with what is in the log
     draw what the customers know to be true, and say what to type next
@@ -213,6 +213,8 @@ async def play(
                     scene.bug_planted = True
                 if (victim := _next_victim(stage, scene)) is not None:
                     await _kill(victim, stage, scene, clock)
+                if scene.caught:
+                    stage.bug.unlink(missing_ok=True)
                 if scene.told and not forever:
                     return True
                 await asyncio.sleep(_LOOK_S)
