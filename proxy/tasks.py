@@ -13,7 +13,7 @@ import logging
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
-__all__ = ["cancel_and_wait", "spawn", "to_the_end"]
+__all__ = ["cancel_and_wait", "spawn"]
 
 _T = TypeVar("_T")
 _alive: set[asyncio.Task[Any]] = set()
@@ -36,18 +36,6 @@ async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
     for task in pending:
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await task
-
-
-async def to_the_end(coro: Coroutine[Any, Any, _T], *, name: str) -> _T:
-    """Await `coro`, and let it end even where whoever awaits is cancelled: the cancellation takes effect after it."""
-    task = asyncio.get_running_loop().create_task(coro, name=name)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait((task,))
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.warning("task %s failed after it was given up: %s", name, error)
-        raise
 
 
 def _finished(task: asyncio.Task[Any]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self
@@ -219,6 +220,13 @@ def _sqlite_engine(url: URL, *, writes: bool, size: int, busy_timeout_s: float) 
     def begin(connection: sa.Connection) -> None:
         if connection.get_execution_options().get("isolation_level") != "AUTOCOMMIT":
             connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    @sa.event.listens_for(engine.sync_engine, "invalidate")
+    def roll_back(connection: Any, _record: object, _error: object) -> None:
+        """A cancelled statement's cursor outlives its connection, and SQLite then keeps the transaction open, with its
+        lock, until the garbage collector comes by."""
+        with contextlib.suppress(sqlite3.Error):
+            connection.rollback()
 
     return engine
 

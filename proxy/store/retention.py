@@ -175,9 +175,9 @@ async def _drop_days(db: Database, table: str, before: str) -> int:
         old = [day for day in await partitions.existing(connection, table) if day < day_of(before)]
     dropped = 0
     for day in old:
+        db.known_days.discard(day)  # first: where this is cancelled, the day may be gone all the same
         async with db.write() as connection:
             dropped += await partitions.drop(connection, table, day)
-        db.known_days.discard(day)
     return dropped
 
 

@@ -48,7 +48,6 @@ from proxy.store.values import (
     TrafficPoint,
     VoteCounts,
 )
-from proxy.tasks import to_the_end
 
 __all__ = ["Store"]
 
@@ -116,12 +115,8 @@ class Store:
     # Records and votes
 
     async def apply(self, batch: IngestBatch) -> Applied:
-        """Write a batch and the spool position behind it in one transaction; a batch applied before changes nothing.
-
-        A cancellation takes effect behind the transaction: in the middle of it, SQLite's driver would leave it open,
-        and nobody could write any more.
-        """
-        return await to_the_end(ingest.apply(self._db, self._codec, batch), name="store a batch")
+        """Write a batch and the spool position behind it in one transaction; a batch applied before changes nothing."""
+        return await ingest.apply(self._db, self._codec, batch)
 
     async def join_parked(self, limit: int = 500) -> int:
         """Join votes whose record came in meanwhile by another replica; returns how many.
@@ -256,8 +251,5 @@ class Store:
     # The loop
 
     async def transition(self, change: Transition) -> None:
-        """Write what an action changed in one transaction, which no cancellation interrupts (see `apply`).
-
-        Raises PermanentError where the lease has moved on.
-        """
-        await to_the_end(transition(self._db, self._clock, change), name="store a transition")
+        """Write what an action changed in one transaction. Raises PermanentError where the lease has moved on."""
+        await transition(self._db, self._clock, change)
