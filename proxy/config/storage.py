@@ -41,7 +41,7 @@ class StoreConfig:
     """File that holds the url."""
     pool_size: int = 5
     """Connections to PostgreSQL."""
-    ingest_batch: int = 500
+    ingest_batch: int = 1000
     """Records per transaction at most."""
     ingest_interval_seconds: float = 0.25
     """Longest wait of a record in the spool while the store is up."""

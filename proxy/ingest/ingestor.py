@@ -37,7 +37,7 @@ __all__ = ["REJECTED_FILE", "Ingestor"]
 REJECTED_FILE: Final = "rejected.frames"
 """In the spool's directory: frames that the store refused in any form, as `proxy.spool.frames` has them."""
 _MAX_BACKOFF_S: Final = 10.0
-_SLICE: Final = 50
+_SLICE: Final = 250
 _FULL_BYTES: Final = 2 << 20
 """The reader hands out about 4 MiB at a time; a batch of this size means that there is more."""
 _PARKED_EVERY_S: Final = 60.0

@@ -16,7 +16,7 @@ from policies.records import Arm, Outcome, StickySource
 from policies.scoring import ResponseFacts, ScoringConfig, score
 from proxy.config.serving import CaptureConfig
 from proxy.spool.frames import Frame
-from proxy.store.values import BodyPayload, NewRecord, RecordFlag
+from proxy.store.values import FLAGS, BodyPayload, NewRecord, RecordFlag
 from proxy.wire.decode import UnknownEncodingError, decode
 from proxy.wire.extract import CapturedExchange, Extraction, Pointers, extract
 from proxy.wire.extract.values import compact
@@ -40,7 +40,10 @@ _NO_TRAIN, _STREAMED, _FALLBACK, _TRUNCATED_REQUEST, _TRUNCATED_RESPONSE, _REDAC
         RecordFlag.TRUNCATED_RESPONSE, RecordFlag.REDACTED,
     )
 )  # fmt: skip
-# as numbers: combining flags takes ten times as long
+_OUTCOMES: Final = {outcome.value: outcome for outcome in Outcome}
+_ARMS: Final = {arm.value: arm for arm in Arm}
+_SOURCES: Final = {source.value: source for source in StickySource}
+# a look into a dictionary takes a fifth of what calling the enumeration does
 _BROKEN_OFF: Final = (Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT, Outcome.TRUNCATED)
 
 
@@ -75,14 +78,14 @@ class Interpreter:
             ),
             self._pointers,
         )
-        outcome = Outcome(meta["out"])
+        outcome = _OUTCOMES[meta["out"]]
         quality, source, scores = self._quality(meta, outcome, found)
         return NewRecord(
             id=_record_id(meta["id"]),
             user_hash=self._user(meta, found),
-            key_source=StickySource(meta["src"]),
-            arm=Arm(meta["arm"]),
-            served_by=Arm(meta["srv"]),
+            key_source=_SOURCES[meta["src"]],
+            arm=_ARMS[meta["arm"]],
+            served_by=_ARMS[meta["srv"]],
             model_id=meta["mid"],
             experiment_id=meta.get("exp"),
             epoch=meta["ep"],
@@ -191,7 +194,7 @@ def _flags(meta: dict[str, Any], found: Extraction) -> RecordFlag:
         flags |= _TRUNCATED_RESPONSE
     if meta.get("red"):
         flags |= _REDACTED
-    return RecordFlag(flags)
+    return FLAGS[flags]
 
 
 def _aliases(meta: dict[str, Any], found: Extraction) -> tuple[str, ...]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from policies.estimates import DEFAULT_ICC, METRICS, Metric
 from policies.records import Arm, Outcome
 from proxy.store.keys import id_time_us, random_user_key
-from proxy.store.values import NewRecord, RecordFlag
+from proxy.store.values import FLAGS, NewRecord, RecordFlag
 
 __all__ = ["RecordFacts", "Terms", "VoteSummary", "count_arrival", "count_score", "count_votes", "flags_of"]
 
@@ -40,9 +40,8 @@ class Terms:
         return cls(l95_s=frozen.get("l95_s"), icc=DEFAULT_ICC if icc is None else float(icc))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordFacts:
-    """A record, as far as counting goes."""
+class RecordFacts(NamedTuple):
+    """A record, as far as counting goes. A tuple because every record passes by here, and it is made at once."""
 
     id: str
     user_hash: int | None
@@ -120,7 +119,7 @@ def flags_of(record: NewRecord) -> RecordFlag:
         and 200 <= record.status < 300
         and not record.flags.value & _NO_TRAIN
     )
-    return RecordFlag(record.flags.value | _SAMPLE if usable else record.flags.value & ~_SAMPLE)
+    return FLAGS[record.flags.value | _SAMPLE if usable else record.flags.value & ~_SAMPLE]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

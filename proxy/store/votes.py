@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -42,7 +42,7 @@ BY_PEOPLE: Final = "feedback"
 """Scorer of the mean of the scores that people gave; it wins over all others."""
 _PREFERENCE: Final = (BY_PEOPLE, "pointer", "judge")
 """Which score counts, best first; any other scorer comes after these."""
-FACTS: Final = tuple(records.c[field.name] for field in fields(RecordFacts))
+FACTS: Final = tuple(records.c[name] for name in RecordFacts._fields)
 _PARKED: Final = feedback.c.joined.is_(sa.false())
 
 

@@ -55,7 +55,8 @@ def extract(exchange: CapturedExchange, pointers: Pointers = _NOWHERE) -> Extrac
     request = _json(exchange.request, exchange.request_type)
     response = _json(exchange.response, exchange.response_type)
     reassembled = None
-    if response is None and is_stream(exchange.response_type):
+    streamed = is_stream(exchange.response_type)
+    if response is None and streamed:
         response = reassembled = reassemble(exchange.response, exchange.response_type)
     shape = _shape(path, exchange, request, response)
     fields, found = mapping(request), mapping(response)
@@ -78,7 +79,7 @@ def extract(exchange: CapturedExchange, pointers: Pointers = _NOWHERE) -> Extrac
         user=_user(request, fields, pointers),
         quality=_quality(first_found(pointers.quality, response)),
         json_requested=asked.json_requested,
-        streamed=is_stream(exchange.response_type),
+        streamed=streamed,
         store=fields.get("store") is not False,
         refused=answered.refused,
         error=_error(exchange, found),

@@ -64,9 +64,12 @@ class Pointers:
         return cls(*(tuple(JsonPointer(text) for text in texts) for texts in (query, response, user, quality)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Extraction:
-    """What was understood of an exchange. None means that the exchange does not say."""
+    """What was understood of an exchange. None means that the exchange does not say.
+
+    Not frozen, as are `Ask` and `Answer`: every record makes one, and a frozen one takes twice as long to make.
+    """
 
     kind: Kind
     query: str | None = None
