@@ -11,6 +11,7 @@ import os
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 
 from proxy.cli.common import Exit, fail
@@ -50,12 +51,19 @@ class Server:
         headers = {"content-type": "application/json", "x-ratchet-csrf": "1"}
         if self.token:
             headers["authorization"] = f"Bearer {self.token}"
-        request = urllib.request.Request(f"{self.url}{path}", data=body, headers=headers, method=method)
         try:
+            request = urllib.request.Request(f"{self.url}{path}", data=body, headers=headers, method=method)
             with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:
+                status = response.status
                 return json.load(response)
         except urllib.error.HTTPError as exc:
             raise ServerError(exc.code, _message(exc)) from exc
+        except urllib.error.URLError as exc:
+            raise ConnectionError(getattr(exc.reason, "strerror", None) or str(exc.reason)) from exc
+        except json.JSONDecodeError as exc:
+            raise ServerError(status, "what answers there is no Ratchet: its answer is no JSON") from exc
+        except (ValueError, HTTPException) as exc:  # no url, or another protocol than HTTP
+            raise ConnectionError(str(exc)) from exc
 
 
 def _message(exc: urllib.error.HTTPError) -> str:

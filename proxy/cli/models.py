@@ -30,6 +30,8 @@ def list_models(config: ConfigOption = None, data_dir: DataDirOption = None, jso
         return
     for name, process in servers.items():
         typer.echo(f"{process.pid:8}  {name}")
+    if not servers:
+        typer.echo("none runs", err=True)
 
 
 @app.command("stop")

@@ -65,6 +65,10 @@ def _run(work: Coroutine[Any, Any, T]) -> T:
         fail(Exit.UNREACHABLE, str(exc))
     except PermanentError as exc:
         fail(Exit.FAILED, str(exc))
+    except OSError as exc:
+        if isinstance(exc, BrokenPipeError):  # `| head`
+            raise
+        fail(Exit.FAILED, f"{exc.filename or 'output'}: {exc.strerror or exc}")
 
 
 async def _opened(url: str, config: Config, work: Callable[[Store], Awaitable[T]]) -> T:

@@ -94,6 +94,13 @@ def test_export_writes_json_lines(install: Install, tmp_path: Path) -> None:
     assert json.loads(piped.stdout)["query"] == "q2"
 
 
+def test_a_file_that_cannot_be_written_is_named_with_the_reason(install: Install, tmp_path: Path) -> None:
+    asyncio.run(install.fill([install.record()]))
+    for target, reason in ((tmp_path, "Is a directory"), (tmp_path / "no" / "file", "No such file or directory")):
+        result = on(install, "records", "export", str(target))
+        assert (result.exit_code, f"ratchet: {target}: {reason}" in result.output) == (1, True)
+
+
 def test_delete_asks_then_deletes_one_user_only(install: Install) -> None:
     asyncio.run(install.fill([install.record(user="ann"), install.record(user="ann"), install.record(user="bob")]))
     refused = on(install, "records", "delete", "--user", "ann", stdin="n\n")

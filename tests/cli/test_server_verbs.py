@@ -64,10 +64,22 @@ def test_a_word_that_is_no_vote_is_wrong_usage(install: Install) -> None:
     assert ratchet(install, "feedback", "x", "great").exit_code == 2
 
 
+def test_a_vote_that_says_nothing_is_wrong_usage(install: Install) -> None:
+    result = ratchet(install, "feedback", "x")
+    assert (result.exit_code, "--correction" in result.output) == (2, True)
+
+
 def test_no_server_is_told_apart_from_a_refusal(install: Install) -> None:
     for verb in (["feedback", "x", "good", "--url"], ["status", "--admin-url"]):
         result = ratchet(install, *verb, "http://127.0.0.1:1")
         assert (result.exit_code, "no server answers" in result.output) == (4, True)
+        assert "(Connection refused)" in result.output
+
+
+def test_an_address_that_is_none_is_not_reachable(install: Install) -> None:
+    for url in ("localhost:8081", "nothing", "http://[::1"):
+        result = ratchet(install, "status", "--admin-url", url)
+        assert (result.exit_code, f"no server answers at {url}" in result.output) == (4, True)
 
 
 STATUS = {
