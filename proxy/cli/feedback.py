@@ -46,7 +46,7 @@ def feedback(
     if vote is not None and vote.lower() not in _WORDS:
         fail(Exit.USAGE, f"{vote!r} is no vote; write good, bad, neutral or retract")
     if (vote, comment, correction, score) == (None, None, None, None):
-        fail(Exit.USAGE, "nothing said; write good, bad, neutral or retract, or give --comment, --correction or --score")
+        fail(Exit.USAGE, "nothing said; write good, bad, neutral or retract, or give --correction or --score")
     loaded = read_config(config, data_dir)
     body: dict[str, Any] = {"record_id": _signed(loaded, record), "source": source}
     if vote is not None:
