@@ -6,6 +6,7 @@ A page that cannot be shown (store away, nothing found) is a page, too, with the
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from hashlib import blake2b
 from typing import Any, Final
 
 import jinja2
@@ -45,6 +46,8 @@ _EMPTY: Final[Status] = dict.fromkeys(
 ) | {"retiring": [], "commands": [], "retries": [], "notes": []}  # fmt: skip
 """The status of a controller whose loop does not run yet, as the templates expect it."""
 _TEMPORARY_RETRY_S: Final = 5.0
+_EDITION: Final = "x-ratchet-edition"
+"""Which text the live block is: the browser leaves its own alone where that is the same."""
 
 
 def is_fragment(request: Request) -> bool:
@@ -113,12 +116,14 @@ class Console:
             values["status"] = await self.status()
         values["offered"] = _offered(values["status"])
         found = self._env.get_template(template)
-        if is_fragment(request) and "live" in found.blocks:
-            html = "".join(found.blocks["live"](found.new_context(values)))
-            html += self._env.get_template("chip.html").render({**values, "out_of_band": True})
-        else:
-            html = found.render(values)
-        return HTMLResponse(html, status_code, headers={**_SECURITY, "vary": "HX-Request"})
+        headers = {**_SECURITY, "vary": "HX-Request"}
+        if "live" not in found.blocks:
+            return HTMLResponse(found.render(values), status_code, headers=headers)
+        live = "".join(found.blocks["live"](found.new_context(values)))
+        live += self._env.get_template("chip.html").render({**values, "out_of_band": True})
+        edition = blake2b(live.encode(), digest_size=8).hexdigest()
+        html = live if is_fragment(request) else found.render({**values, "edition": edition})
+        return HTMLResponse(html, status_code, headers={**headers, _EDITION: edition})
 
     async def partial(self, template: str, context: Mapping[str, Any], *, status_code: int = 200) -> Response:
         """A piece of HTML without a page around it."""

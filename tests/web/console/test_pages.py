@@ -174,6 +174,20 @@ def test_a_page_that_renews_itself_leaves_the_focus_where_it_is(admin: Admin, br
         expect(button).to_be_focused()
 
 
+def test_a_page_that_has_nothing_new_to_show_is_left_alone(admin: Admin, browser: Browser) -> None:
+    """From the first look on: a new copy of the same would cost the reader's selection."""
+    with watched_page(browser) as page:
+        page.goto(f"{admin.url}/experiment")
+        page.evaluate("document.querySelector('#live').firstElementChild.kept = true")
+        for _ in range(2):
+            with page.expect_response(lambda answer: "hx-request" in answer.request.headers) as looked:
+                page.evaluate("document.body.dispatchEvent(new CustomEvent('tick'))")
+            assert looked.value.finished() is None
+        page.evaluate("document.body.dispatchEvent(new CustomEvent('tick'))")
+        expect(page.locator("#live-state")).to_have_text("live")
+        assert page.evaluate("document.querySelector('#live').firstElementChild.kept")
+
+
 def test_everything_that_a_page_names_is_served_and_may_be_kept(admin: Admin) -> None:
     names = re.findall(r'(?:src|href)="(/static/[^"]+)"', request(admin.url, "/").body.decode())
     assert len(names) >= 7

@@ -42,7 +42,6 @@
   });
 
   let phase = $("#phase")?.dataset.phase;
-  const shown = new WeakMap();
   document.addEventListener("htmx:beforeSwap", (event) => {
     const { target, xhr } = event.detail;
     if (target.hasAttribute("data-swap-errors")) {
@@ -54,8 +53,9 @@
       }
     } else if (target.id === "live" && event.detail.shouldSwap) {
       // the same text again would only cost the reader's selection and focus
-      if (shown.get(target) === xhr.responseText) event.detail.shouldSwap = false;
-      shown.set(target, xhr.responseText);
+      const edition = xhr.getResponseHeader("x-ratchet-edition");
+      event.detail.shouldSwap = target.dataset.edition !== edition;
+      target.dataset.edition = edition;
     }
   });
   document.addEventListener("htmx:afterRequest", (event) => {
