@@ -159,9 +159,11 @@ async def told(directory: Path, *, bug: bool = False) -> AsyncIterator[Story]:
         await asyncio.to_thread(ratchet.start)
         await asyncio.to_thread(ratchet.await_admin)
         people = [Customer(name, laziness=0.3, activity=1.0) for name in NAMES]
-        asking = asyncio.create_task(
-            keep_asking(ratchet.base_url, people, tally, rate=QUESTIONS_PER_S, seed=1, clock=SystemClock())
+        clock = SystemClock()
+        crowd = keep_asking(
+            ratchet.base_url, people, tally, rate=QUESTIONS_PER_S, seed=1, clock=clock, started=clock.monotonic()
         )
+        asking = asyncio.create_task(crowd)
         try:
             yield Story(ratchet=ratchet, tally=tally, asking=asking)
         finally:
