@@ -52,6 +52,7 @@ _LONGEST_RETRY_S: Final = 5.0
 _FLUSH_S: Final = 10.0
 _FLUSH_STEP_S: Final = 0.05
 _YOUNG_OBJECTS: Final = 50_000
+_FIRST_PASS_S: Final = 60.0
 
 _log = logging.getLogger(__name__)
 
@@ -257,9 +258,12 @@ class Controller:
     async def _prune(self, store: Store) -> None:
         """Archive what is finished, forget what is too old or too much."""
         housekeeping = Housekeeping(self._config.store, store, self._clock, self._archive_metrics)
+        interval_s = self._config.store.retention.interval_seconds
+        delay_s = min(interval_s, _FIRST_PASS_S)  # also where nothing runs for a whole interval
         while True:
-            await asyncio.sleep(self._config.store.retention.interval_seconds)
+            await asyncio.sleep(delay_s)
             await housekeeping.run_once()
+            delay_s = interval_s
 
     async def _flush(self, ingestor: Ingestor, told: Told) -> None:
         """Store what workers wrote to the end. Where the supervisor was killed, they are only now draining."""

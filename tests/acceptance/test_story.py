@@ -156,19 +156,21 @@ async def told(directory: Path, *, bug: bool = False) -> AsyncIterator[Story]:
         await wait_until_healthy(f"{url}/health", child)
         rules = settings(directory, min_effective_users=USERS if bug else 10)
         ratchet = RatchetProcess(directory / "r", champion=url, settings=rules, environ=environ)
-        await asyncio.to_thread(ratchet.start)
-        await asyncio.to_thread(ratchet.await_admin)
         people = [Customer(name, laziness=0.3, activity=1.0) for name in NAMES]
         clock = SystemClock()
-        crowd = keep_asking(
-            ratchet.base_url, people, tally, rate=QUESTIONS_PER_S, seed=1, clock=clock, started=clock.monotonic()
-        )
-        asking = asyncio.create_task(crowd)
         try:
-            yield Story(ratchet=ratchet, tally=tally, asking=asking)
+            await asyncio.to_thread(ratchet.start)
+            await asyncio.to_thread(ratchet.await_admin)
+            crowd = keep_asking(
+                ratchet.base_url, people, tally, rate=QUESTIONS_PER_S, seed=1, clock=clock, started=clock.monotonic()
+            )
+            asking = asyncio.create_task(crowd)
+            try:
+                yield Story(ratchet=ratchet, tally=tally, asking=asking)
+            finally:
+                asking.cancel()
+                await asyncio.gather(asking, return_exceptions=True)
         finally:
-            asking.cancel()
-            await asyncio.gather(asking, return_exceptions=True)
             await asyncio.to_thread(ratchet.stop, expect=None)
             for server in _processes(str(directory)):
                 server.kill()  # a model's server outlives `ratchet serve`, which adopts it when it comes back

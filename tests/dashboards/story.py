@@ -21,7 +21,7 @@ LEARNER = Path(__file__).with_name("learner.py")
 PEOPLE = 80
 
 
-def settings(better: str, seen: Path) -> dict[str, Any]:
+def settings(better: str, seen: Path, archive: Path) -> dict[str, Any]:
     """The ordinary loop in a hurry; the model at `better` is what training returns, step by step as they are `seen`.
 
     Test and watch are long enough for several scrapes on a busy machine.
@@ -46,6 +46,7 @@ def settings(better: str, seen: Path) -> dict[str, Any]:
             "poll_seconds": 0.2,
         },
         "deployer": {"kind": "static"},
+        "store": {"archive": {"url": str(archive)}, "retention": {"interval_seconds": 1}},
     }
 
 
@@ -93,7 +94,7 @@ def told(folder: Path) -> Iterator[Prometheus]:
         )
         seen = folder / "seen"
         seen.mkdir()
-        rules = settings(better, seen)
+        rules = settings(better, seen, folder / "archive")
         ratchet = stack.enter_context(RatchetProcess(folder / "ratchet", champion=first, settings=rules))
         ratchet.await_admin()
         server = stack.enter_context(prometheus(folder / "prometheus", ratchet.admin_url))
@@ -104,6 +105,7 @@ def told(folder: Path) -> Iterator[Prometheus]:
             await_true(lambda step=step: step / 4 in server.values("ratchet_training_progress"), f"step {step}")
             (seen / str(step)).touch()
         await_true(lambda: _over(ratchet), "a promotion and the end of the watch over it", limit_s=400)
+        await_true(lambda: server.values("ratchet_archive_behind_days"), "a pass of the archive")
         scraped = server.values("count(scrape_samples_scraped)")
         await_true(lambda: len(server.values("count(scrape_samples_scraped)")) >= len(scraped) + 2, "two more scrapes")
         yield server
