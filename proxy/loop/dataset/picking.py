@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +24,8 @@ _BREATH_EVERY = 4
 _BREATH_S = 1e-5
 """… after which the interpreter is left to others. A thread that computes keeps it for 5 ms at a time, and the event
 loop beside it, whose every step waits for it anew, would do half of its work."""
+_NEVER = threading.Event()
+"""Waited for in vain, for `time.sleep` fails under a faked clock (libfaketime)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +82,7 @@ class Picking:
             if reason is not None:
                 self.dropped[str(reason)] += 1
             if self.seen % _BREATH_EVERY == 0:
-                time.sleep(_BREATH_S)
+                _NEVER.wait(_BREATH_S)
 
     def finish(self) -> None:
         """Apply the caps that depend on the whole."""
