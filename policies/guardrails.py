@@ -16,10 +16,20 @@ from policies.estimates import Effect, Metric, MetricMean, Moments, difference, 
 from policies.evidence import bounds, log_e_value
 from policies.wording import finite, odds, percent, points, signed_percent
 
-__all__ = ["RATE_DELTAS", "Guardrail", "GuardrailConfig", "GuardrailResult", "GuardrailState", "check"]
+__all__ = [
+    "GUARDRAIL_WORDS",
+    "RATE_DELTAS",
+    "Guardrail",
+    "GuardrailConfig",
+    "GuardrailResult",
+    "GuardrailState",
+    "check",
+]
 
 RATE_DELTAS: Final = (0.01, 0.05, 0.20)
 """The changes of a rate (absolute) that its e-value is quickest to see: 1, 5 and 20 percentage points."""
+GUARDRAIL_WORDS: Final = {"errors": "errors", "latency": "slow answers", "quality": "quality", "positive": "thumbs up"}
+"""What each guardrail looks at, as sentences and pages say it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +81,12 @@ class GuardrailResult:
     """Log e-value for harm; proof at ≥ −ln of the guardrail's share of alpha_harm."""
     state: GuardrailState
     reason: str
+    """The numbers and what they mean, without the guardrail's name; results stored by older versions begin with it."""
+
+    @property
+    def named_reason(self) -> str:
+        """The reason where no name stands beside it: "slow answers: 12.0 % against 3.0 %, …"."""
+        return f"{GUARDRAIL_WORDS[self.name]}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,16 +161,16 @@ def _change(guardrail: Guardrail, effect: Effect, old: MetricMean | None, new: M
     assert old is not None  # an effect needs both arms
     assert new is not None
     if _is_rate(guardrail):
-        return f"{guardrail.name}: {percent(new.mean)} against {percent(old.mean)}, {points(effect.theta)}"
-    return f"{guardrail.name}: {new.mean:.3f} against {old.mean:.3f}, {signed_percent(effect.theta)}"
+        return f"{percent(new.mean)} against {percent(old.mean)}, {points(effect.theta)}"
+    return f"{new.mean:.3f} against {old.mean:.3f}, {signed_percent(effect.theta)}"
 
 
 def _unmeasured(guardrail: Guardrail, old: MetricMean | None, new: MetricMean | None) -> GuardrailResult:
     if old is None or new is None:
         missing = "either arm" if old is new else "the champion" if old is None else "the challenger"
-        why = f"{guardrail.name}: nothing measured in {missing} yet"
+        why = f"nothing measured in {missing} yet"
     else:
-        why = f"{guardrail.name}: the champion's is 0, so there is no relative change"
+        why = "the champion's is 0, so there is no relative change"
     return GuardrailResult(
         name=guardrail.name,
         champion=old.mean if old else None,

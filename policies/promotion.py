@@ -105,7 +105,7 @@ def _decide(
     *,
     clock_behind: bool,
 ) -> tuple[WatchDecision, tuple[str, ...]]:
-    broken = tuple(f"Since the promotion: {g.reason}." for g in guardrails if g.state is GuardrailState.ROLL_BACK)
+    broken = tuple(f"Since the promotion: {g.named_reason}." for g in guardrails if g.state is GuardrailState.ROLL_BACK)
     if broken and facts.old_champion_healthy:
         return WatchDecision.RETURN, broken
     if broken:

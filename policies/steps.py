@@ -123,7 +123,7 @@ def _idle(look: Look) -> Step:
         )
     fired = next(progress.reason for progress in report.progress if progress.name is report.fired)
     run_id = new_run_id(snapshot, look.now)
-    reasons = (f"trigger {report.fired.value}: {fired}",)
+    reasons = (f"a retrain is due: {fired}",)
     return Step(reasons=reasons, action=PrepareData(run_id=run_id, trigger=report.fired.value, train=look.rules.trains))
 
 

@@ -67,7 +67,7 @@ def harm_alpha(config: ABTestConfig) -> float:
 def decide(look: Look) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict and its reasons: proven harm, then comparability, then gain, then futility, then time."""
     config, effect = look.config, look.effect
-    broken = tuple(g.reason for g in look.guardrails if g.state is GuardrailState.ROLL_BACK)
+    broken = tuple(f"Guardrail {g.named_reason}." for g in look.guardrails if g.state is GuardrailState.ROLL_BACK)
     if broken:
         return Verdict.ROLL_BACK, broken
     if look.sample_ratio.mismatch:
@@ -127,7 +127,7 @@ def _waits(look: Look) -> tuple[str, ...]:
         waits.append(f"A share of {facts.share:g} leaves nothing to compare; it must lie between 0 and 1.")
     if facts.slow_threshold_s is None and config.latency_weight:
         waits.append("The champion's p95 latency was not known when the epoch began: start a new epoch to freeze it.")
-    waits += [f"Guardrail {g.reason}." for g in look.guardrails if g.state is not GuardrailState.PASS]
+    waits += [f"Guardrail {g.named_reason}." for g in look.guardrails if g.state is not GuardrailState.PASS]
     return tuple(waits)
 
 

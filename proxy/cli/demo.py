@@ -26,7 +26,9 @@ def demo(
 ) -> None:
     """Watch a small real model improve itself: asked, voted on, retrained, tested, promoted; and a bad one caught.
 
-    Only the users are simulated. Needs the extra `demo` (scikit-learn, matplotlib).
+    Only the users are simulated. In between, kill -9 hits the demo's own worker, its controller and all its processes
+    at once, and at the end the log is compared with what the users hold. Needs the extra `demo` (scikit-learn,
+    matplotlib).
     """
     missing = [name for name in _EXTRA if find_spec(name) is None]
     if missing:

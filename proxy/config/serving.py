@@ -121,7 +121,7 @@ class GatewayConfig:
     max_body_bytes: int = 0
     """Request body; 413 over it. 0: no limit, bodies stream through."""
     max_connections: int = 10000
-    """Client connections per worker; more wait in the kernel's backlog."""
+    """Client connections that a worker serves at a time; more are accepted, and wait unread until there is room."""
     upstream_keepalive: int = 256
     """Idle connections kept per model and worker."""
     upstream_idle_seconds: float = 30.0

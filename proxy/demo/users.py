@@ -59,10 +59,6 @@ class Window:
     asked: dict[str, int] = field(default_factory=dict)
     right: dict[str, int] = field(default_factory=dict)
 
-    def accuracy(self, arm: str) -> float | None:
-        """Share of right answers of that arm ("champion", "challenger"), None without answers."""
-        return self.right.get(arm, 0) / self.asked[arm] if self.asked.get(arm) else None
-
 
 @dataclass(slots=True)
 class Tally:

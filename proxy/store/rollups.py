@@ -1,8 +1,10 @@
 """Questions about stretches of time, answered from sums per minute and hour: never by scanning records.
 
 Minutes are kept for two days; a window that begins within the last 47 hours is answered from them, else from hours.
-Both ends are rounded down to the step. Durations have a row for each bin, a hundred times as many as the other sums:
-they are kept by ten minutes, too, so that a chart of a day does not read those of every minute.
+Both ends are rounded down to the step: a window that ends now leaves out the minute or hour under way.
+
+Durations have a row for each bin, a hundred times as many as the other sums: they are kept by ten minutes, too, so that
+a chart of a day does not read those of every minute.
 """
 
 from __future__ import annotations
@@ -35,7 +37,7 @@ _COLUMNS: Final = (*SUMS, "quality")
 
 
 async def totals(db: Database, clock: Clock, since_us: int, until_us: int | None, model_id: int | None) -> Totals:
-    """Sums over the window; until the end of time where `until_us` is None."""
+    """Sums over the window; with what is under way where `until_us` is None."""
     step = _step(clock, since_us)
     query = sa.select(*_sums(), _errors()).where(*_window(traffic, step, since_us, until_us))
     if model_id is not None:
@@ -88,7 +90,7 @@ async def duration_quantile(db: Database, clock: Clock, model_id: int | None, si
         return _quantile({number: int(n) for number, n in await connection.execute(query.group_by(durations.c.bin))}, q)
 
 
-async def traffic_points(db: Database, clock: Clock, since_us: int, until_us: int, step_s: int) -> list[TrafficPoint]:
+async def traffic_points(db: Database, since_us: int, until_us: int, step_s: int) -> list[TrafficPoint]:
     """Per step, arm and model, oldest first."""
     if step_s <= 0 or step_s % MINUTE_S:
         raise ValueError(f"step_s: {step_s} is no multiple of {MINUTE_S} (seconds)")

@@ -195,16 +195,23 @@ class Store:
     async def quality_window(
         self, since_us: int, until_us: int, model_id: int | None = None
     ) -> tuple[int, float | None]:
-        """(scored requests, mean score), by arrival. Minute-exact over the last 47 hours, else hour-exact."""
+        """(scored requests, mean score), by arrival.
+
+        Both ends are rounded down: to the minute where the window begins within the last 47 hours, else to the hour. So
+        a window that ends now leaves out the minute or hour under way.
+        """
         totals = await rollups.totals(self._db, self._clock, since_us, until_us, model_id)
         return totals.scored, totals.quality
 
     async def feedback_window(self, since_us: int, until_us: int, model_id: int | None = None) -> VoteCounts:
-        """Effective votes on requests that arrived in the window. Exact as `quality_window` is."""
+        """Effective votes on requests that arrived in the window, whose ends are rounded as `quality_window` says."""
         return (await rollups.totals(self._db, self._clock, since_us, until_us, model_id)).votes
 
     async def totals(self, since_us: int = 0, until_us: int | None = None, model_id: int | None = None) -> Totals:
-        """Sums over the window; by default over all that is kept. Exact as `quality_window` is."""
+        """Sums over the window, by default over all that is kept; its ends are rounded as `quality_window` says.
+
+        `until_us` None, and not the present, is how to count what is under way, too.
+        """
         return await rollups.totals(self._db, self._clock, since_us, until_us, model_id)
 
     async def user_hour_means(self, hour_us: int, model_id: int | None = None) -> list[float]:
@@ -217,8 +224,12 @@ class Store:
         return await rollups.duration_quantile(self._db, self._clock, model_id, since_us, q)
 
     async def traffic(self, since_us: int, until_us: int, step_s: int) -> list[TrafficPoint]:
-        """Per step, arm and model, oldest first, empty ones left out. `step_s`: minutes (for 48 h) or hours."""
-        return await rollups.traffic_points(self._db, self._clock, since_us, until_us, step_s)
+        """Per step, arm and model, oldest first, empty ones left out.
+
+        `step_s` is a number of whole minutes (kept for 48 hours) or hours, in seconds; else ValueError. Both ends are
+        rounded down to whole minutes or hours: pass the end of the step under way, not the present, to have it, too.
+        """
+        return await rollups.traffic_points(self._db, since_us, until_us, step_s)
 
     async def size(self) -> StoreSize:
         """Records (an estimate) and bytes on disk."""

@@ -50,11 +50,6 @@ class Redactor:
         self._patterns = tuple(_compiled(pattern) for pattern in settings.patterns)
         self._function = _imported(settings.callable) if settings.callable else None
 
-    @property
-    def active(self) -> bool:
-        """Whether there is anything to do; where not, bodies need not come here at all."""
-        return bool(self._patterns) or self._function is not None
-
     def clean(self, body: bytes, content_type: str, content_encoding: str) -> bytes:
         """`body` as cleaned UTF-8 text: decoded, reassembled where it is a known stream, at most `limit` bytes read.
 

@@ -126,7 +126,7 @@ def test_errors_roll_back_however_good_the_answers() -> None:
     broken = challenger(quality=scaled(MIXED, 1.2), errors=(1.0, 0.0, 0.0))
     seen = look(broken, hours=1.0)
     assert seen.verdict is Verdict.ROLL_BACK
-    assert seen.reasons[0].startswith("errors: 33.3 % against 2.0 %, +31.3 points; harm is proven")
+    assert seen.reasons[0].startswith("Guardrail errors: 33.3 % against 2.0 %, +31.3 points; harm is proven")
 
 
 def test_slow_answers_roll_back() -> None:

@@ -32,13 +32,13 @@ def test_the_same_behaviour_passes_and_is_told_in_numbers() -> None:
     assert same.lower is not None
     assert same.upper is not None
     assert same.lower < 0 < same.upper
-    assert same.reason == "errors: 2.0 % against 2.0 %, +0.0 points; within the limit of 2.0 %"
+    assert same.reason == "2.0 % against 2.0 %, +0.0 points; within the limit of 2.0 %"
 
 
 def test_proven_errors_roll_back() -> None:
     many = result(ERRORS, challenger(60, errors=(1.0, 0.0, 0.0)))
     assert many.state is GuardrailState.ROLL_BACK
-    assert many.reason.startswith("errors: 33.3 % against 2.0 %, +31.3 points; harm is proven (e = 19,")
+    assert many.reason.startswith("33.3 % against 2.0 %, +31.3 points; harm is proven (e = 19,")
     assert many.reason.endswith(", e = 50 needed)")
 
 
@@ -92,7 +92,8 @@ def test_missing_data_holds(champion_quality: object, challenger_quality: object
     assert missing.state is GuardrailState.UNKNOWN
     assert missing.estimate is None
     assert missing.log_e_harm is None
-    assert missing.reason == f"quality: {reason}"
+    assert missing.reason == reason
+    assert missing.named_reason == f"quality: {reason}"
 
 
 def test_a_metric_that_is_switched_off_needs_no_data_but_its_harm_still_counts() -> None:

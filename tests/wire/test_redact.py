@@ -104,12 +104,6 @@ def test_a_body_that_cannot_be_decoded_does_not_pass() -> None:
     assert clean(b"raw", "text/plain", "compress") == FAILED
 
 
-def test_inactive_without_patterns_and_callable() -> None:
-    assert not Redactor(Settings(patterns=())).active
-    assert Redactor(Settings()).active
-    assert Redactor(Settings(patterns=(), callable=f"{__name__}:shout")).active
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

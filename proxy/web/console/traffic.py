@@ -37,8 +37,8 @@ _RANGES: Final = {
 }
 
 
-_UNNAMED: Final = "before the install"
-"""Served by the configured champion in the first moments, before the loop had written its name down."""
+_UNNAMED: Final = "before the loop’s first look"
+"""Model 0: what the configured champion answered in an installation's first moments, before it had a row of its own."""
 _LEAST_STEPS: Final = 12
 """A young install's charts begin where its traffic does, but never show fewer steps."""
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from policies import wording
+from policies.guardrails import GUARDRAIL_WORDS
 from policies.snapshot import Verb
 
 __all__ = ["FILTERS", "UNKNOWN", "VERB_WORDS", "action_words", "change_text", "share_text"]
@@ -148,6 +149,11 @@ def _words(value: str) -> str:
     return str(value).replace("_", " ")
 
 
+def _guardrail(name: str) -> str:
+    """`latency` → "slow answers"."""
+    return GUARDRAIL_WORDS.get(name, name)
+
+
 def _part(value: float | None) -> str:
     """0.3 → "30 %"."""
     return UNKNOWN if value is None else wording.share(value)
@@ -169,5 +175,6 @@ FILTERS: Final[dict[str, Any]] = {
     "when": _when,
     "vote": _vote,
     "words": _words,
+    "guardrail": _guardrail,
     "action_words": action_words,
 }

@@ -98,6 +98,26 @@ async def test_sums_agree_with_the_records(store: Store, clock: ManualClock) -> 
     assert (everything.requests, everything.voted) == (len(records), len(records) // 5)
 
 
+async def test_a_window_that_ends_now_leaves_out_what_is_under_way(store: Store, clock: ManualClock) -> None:
+    minute_us = int(clock.now() * 1e6) // MINUTE_US * MINUTE_US
+    rng = random.Random(7)
+    arrived = (minute_us - 5 * MINUTE_US, minute_us, minute_us + 1_000_000)
+    await store.apply(
+        IngestBatch(
+            writer="w",
+            segment=0,
+            offset=1,
+            records=tuple(exchange(at_us, rng, model_id=1, arm=Arm.CHAMPION) for at_us in arrived),
+        )
+    )
+    now_us = minute_us + 2_000_000
+    since_us = minute_us - 10 * MINUTE_US
+    assert (await store.totals(since_us, now_us)).requests == 1
+    assert (await store.totals(since_us)).requests == 3
+    assert [point.requests for point in await store.traffic(since_us, now_us, 60)] == [1]
+    assert sum(point.requests for point in await store.traffic(since_us, minute_us + MINUTE_US, 60)) == 3
+
+
 def vars_of(votes: VoteCounts) -> tuple[int, int, int]:
     return votes.positive, votes.negative, votes.neutral
 

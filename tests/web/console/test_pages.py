@@ -86,7 +86,7 @@ def test_a_young_installs_charts_begin_where_its_traffic_does(admin: Admin) -> N
 def test_what_was_served_before_the_first_look_is_named_so(admin: Admin, browser: Browser) -> None:
     with watched_page(browser) as page:
         page.goto(f"{admin.url}/traffic?range=7d")
-        row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="before the install"))
+        row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="before the loop’s first look"))
         expect(row).to_contain_text("champion")
 
 
