@@ -429,7 +429,7 @@ class Exchange:
 
     def _give_up(self, status: int, code: str, error: Exception | None) -> None:
         if self.known.side:
-            self._answer(503, "side_unavailable", "feedback and health are starting; try again")
+            self._answer(503, "side_unavailable", "feedback and health cannot be reached now; try again")
             return
         _log.warning(
             "%s answered with %d: %s (%s)", self.backend.target.name, status, code, error or "connection closed"

@@ -1,7 +1,7 @@
 """The loop: one tick, from the lease to the next sleep, and safe to kill anywhere in it.
 
     hold the lease → resume unfinished intents → look once → plan → at most one action:
-    intent → effect → outcome, phase and rows in one transaction → route table → metrics, status, notifications
+    intent → effect → outcome, phase and rows in one transaction → notification → route table → status and metrics
 
 An effect that was begun and not written down is done again with the same id; a decision that was written down and
 not begun is begun. A process that lost its lease finds its writes refused by the fence.

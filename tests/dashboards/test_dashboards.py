@@ -100,6 +100,7 @@ def test_the_rules_have_data_and_no_alarm_is_raised(seen: Prometheus) -> None:
     rules = [rule for group in groups for rule in group["rules"]]
     assert all(rule["health"] == "ok" for rule in rules), [rule for rule in rules if rule["health"] != "ok"]
     recorded = [rule["name"] for rule in rules if rule["type"] == "recording"]
+    assert recorded
     assert not [name for name in recorded if not seen.values(name)]
     firing = [alert["labels"]["alertname"] for alert in seen.get("alerts")["alerts"] if alert["state"] == "firing"]
     assert firing == []

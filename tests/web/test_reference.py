@@ -1,5 +1,6 @@
 """docs/reference/http.md names every URL, filter, order and vote field that there is."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -53,8 +54,6 @@ def test_every_filter_and_order_is_documented() -> None:
 
 def test_the_vote_shown_is_one() -> None:
     shown = PAGE.partition("### `POST /-/feedback`")[2].partition("```json")[2].partition("```")[0]
-    import json
-
     [vote] = parse_votes(json.loads(shown), 1)
     for field in ("record_id", "source", "tags", *vote.says):
         assert f"| `{field}` |" in PAGE, field

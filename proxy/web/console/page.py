@@ -22,7 +22,7 @@ from proxy.store.store import Store
 from proxy.version import __version__
 from proxy.web.admin import AdminServices
 from proxy.web.console.assets import asset_url
-from proxy.web.console.wording import FILTERS, UNKNOWN, VERB_WORDS
+from proxy.web.console.wording import FILTERS, UNKNOWN, UNNAMED, VERB_WORDS
 from proxy.web.responses import ApiError
 
 __all__ = ["Console", "Handler", "Status", "is_fragment"]
@@ -77,6 +77,7 @@ class Console:
             "version": __version__,
             "verbs": {verb.value: words for verb, words in VERB_WORDS.items()},
             "unknown": UNKNOWN,
+            "unnamed": UNNAMED,
             "with_login": bool(services.config.admin.token),
         }
 

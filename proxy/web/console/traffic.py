@@ -15,7 +15,7 @@ from policies.records import Arm
 from proxy.store.values import TrafficPoint
 from proxy.web.console.page import Console
 from proxy.web.console.series import Unit, arm_chart
-from proxy.web.console.wording import share_text
+from proxy.web.console.wording import UNNAMED, share_text
 from proxy.web.responses import ApiError, JsonResponse
 
 __all__ = ["ArmStep", "arm_steps", "quality_chart", "traffic_routes", "vote_chart"]
@@ -35,10 +35,6 @@ _RANGES: Final = {
     "7d": _Range("7 days", 604_800, 3600),
     "30d": _Range("30 days", 2_592_000, 14_400),
 }
-
-
-_UNNAMED: Final = "before the loop’s first look"
-"""Model 0: what the configured champion answered in an installation's first moments, before it had a row of its own."""
 _LEAST_STEPS: Final = 12
 """A young install's charts begin where its traffic does, but never show fewer steps."""
 
@@ -152,7 +148,7 @@ class _Traffic:
     async def _rows(self, points: Sequence[TrafficPoint], since_us: int) -> list[dict[str, Any]]:
         """Sums per model, the busiest first."""
         store = self._console.store
-        names = {0: _UNNAMED} | {model.id: model.name for model in await store.models.list()}
+        names = {0: UNNAMED} | {model.id: model.name for model in await store.models.list()}
         by_model: defaultdict[int, list[TrafficPoint]] = defaultdict(list)
         for point in points:
             by_model[point.model_id].append(point)

@@ -12,9 +12,11 @@ from policies import wording
 from policies.guardrails import GUARDRAIL_WORDS
 from policies.snapshot import Verb
 
-__all__ = ["FILTERS", "UNKNOWN", "VERB_WORDS", "action_words", "change_text", "share_text"]
+__all__ = ["FILTERS", "UNKNOWN", "UNNAMED", "VERB_WORDS", "action_words", "change_text", "share_text"]
 
 UNKNOWN: Final = "–"
+UNNAMED: Final = "before the loop’s first look"
+"""Model 0: what the configured champion answered in an installation's first moments, before it had a row of its own."""
 
 VERB_WORDS: Final = {
     Verb.TRIGGER: ("Retrain now", "Builds a dataset from what was logged and starts a training run."),
