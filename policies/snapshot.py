@@ -136,7 +136,7 @@ class Totals:
     returns: int = 0
     """Promotions that were undone in the watch window."""
     rollbacks: Mapping[str, int] = field(default_factory=dict)
-    """Challengers sent back, by reason (a guardrail's name, harm, manual, unhealthy)."""
+    """Challengers sent back, by reason: harm, manual, or promotion_failed (dead before the switch)."""
     rejections: int = 0
 
 

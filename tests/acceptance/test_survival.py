@@ -38,7 +38,7 @@ async def upstream() -> AsyncIterator[Upstream]:
         yield server
 
 
-LOCKED_S = 30 if os.environ.get("RATCHET_FULL") else 6
+LOCKED_S = 30 if os.environ.get("RATCHET_FULL") == "1" else 6
 """How long another process holds the database: in either case longer than the store waits for a lock."""
 
 

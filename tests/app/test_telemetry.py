@@ -18,6 +18,7 @@ from proxy.clock import ManualClock
 from proxy.config.model import TelemetryConfig
 from proxy.metrics.shared import SharedCounters
 from proxy.spool import SpoolUsage
+from tests.harness.require import need
 
 
 @pytest.fixture
@@ -73,8 +74,8 @@ def test_every_slot_of_a_worker_has_a_help_text_and_promtool_likes_it_all(data: 
     assert content_type.startswith("text/plain")
     assert b"Sum over the workers." not in body
     promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed")
+    need("promtool", promtool is not None)
+    assert promtool is not None
     checked = subprocess.run([promtool, "check", "metrics"], input=body, capture_output=True, check=False)
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
 

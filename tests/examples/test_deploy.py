@@ -183,8 +183,7 @@ def test_compose_refers_to_what_it_declares() -> None:
 
 
 def test_kustomize_builds_the_base() -> None:
-    if shutil.which("kubectl") is None:
-        pytest.skip("kubectl is not here")
+    need("kubectl", shutil.which("kubectl") is not None, extra=True)
     built = subprocess.run(
         ["kubectl", "kustomize", DEPLOY / "kubernetes"], capture_output=True, text=True, timeout=300, check=False
     )
@@ -200,8 +199,7 @@ def test_kustomize_builds_the_base() -> None:
 
 @pytest.mark.parametrize("unit", sorted((DEPLOY / "systemd").iterdir()), ids=lambda path: path.name)
 def test_systemd_accepts_the_unit(unit: Path, tmp_path: Path) -> None:
-    if shutil.which("systemd-analyze") is None:
-        pytest.skip("systemd-analyze is not here")
+    need("systemd-analyze", shutil.which("systemd-analyze") is not None, extra=True)
     for file in unit.parent.iterdir():  # /opt/ratchet does not exist on this machine
         (tmp_path / file.name).write_text(
             file.read_text().replace("/opt/ratchet/bin/ratchet", shutil.which("true") or "")

@@ -16,7 +16,8 @@ __all__ = ["need"]
 def need(what: str, present: bool, *, extra: bool = False) -> None:
     """Skip the test where `what` is not `present`; fail where RATCHET_REQUIRE is `all` or names it (with commas).
 
-    An `extra` is something that not even CI installs, because of its size: only naming it makes it required.
+    An `extra` is something that not even CI installs, because of its size or of what it needs: only naming it makes it
+    required.
     """
     if present:
         return

@@ -229,7 +229,7 @@ async def test_the_baseline_is_frozen_and_a_drop_in_quality_triggers(tmp_path: P
             if started:
                 break
         assert started[0].plan is not None
-        assert "quality_drop" in started[0].plan.reasons[0]
+        assert started[0].plan.reasons[0].startswith("a retrain is due: Quality ")
         assert (await store.state.get(DETECTOR_ENTRY))["detector"]["hours"] > 0
 
 

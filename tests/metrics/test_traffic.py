@@ -17,6 +17,7 @@ from proxy.metrics.gateway import GatewayCollector, stats_files
 from proxy.metrics.shared import SharedCounters
 from proxy.metrics.traffic import KINDS, TrafficMetrics
 from proxy.store.values import NewRecord, NewVote
+from tests.harness.require import need
 
 
 def record(**changes: object) -> NewRecord:
@@ -153,8 +154,8 @@ def test_the_workers_counters_are_summed_and_labelled(registry: CollectorRegistr
 
 def test_promtool_accepts_it(registry: CollectorRegistry, tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
-    if promtool is None:
-        pytest.skip("promtool is not installed")
+    need("promtool", promtool is not None)
+    assert promtool is not None
     metrics = TrafficMetrics(registry, otel_names=True)
     metrics.observe(record())
     metrics.observe_votes([NewVote(fid="0" * 32, record_id="1" * 32, feedback=1)])

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from policies.estimates import Metric
 from policies.experiment import ABTestConfig, ArmStats, Assessment, ExperimentFacts, Verdict, evaluate, guardrails_of
+from policies.guardrails import GUARDRAIL_WORDS
 from policies.records import Arm
 from tests.harness.arms import HOUR, MIXED, STEADY, THUMBS, arm_stats, facts, scaled
 
@@ -264,6 +265,10 @@ def test_every_metric_is_shown_whether_weighted_or_not() -> None:
     assert rows[Metric.QUALITY].change == pytest.approx(0.2)
     assert rows[Metric.LATENCY].weight == -0.2
     assert rows[Metric.ERROR].weight == 0
+
+
+def test_every_guardrail_has_words_for_people() -> None:
+    assert {guardrail.name for guardrail in guardrails_of(CONFIG)} == GUARDRAIL_WORDS.keys()
 
 
 def test_rollback_triggers_share_alpha_harm() -> None:

@@ -20,6 +20,14 @@ def test_a_stretch_of_time_names_its_unit_once(earliest: float, latest: float | 
     assert FILTERS["until"](earliest, latest) == said
 
 
+def test_a_guardrail_is_called_by_what_it_looks_at_and_one_of_another_version_by_its_name() -> None:
+    assert [FILTERS["guardrail"](name) for name in ("latency", "positive", "tokens")] == [
+        "slow answers",
+        "thumbs up",
+        "tokens",
+    ]
+
+
 def test_what_is_unknown_is_a_dash() -> None:
     for name in ("share", "change", "seconds", "hours", "duration", "bytes", "when", "count", "score"):
         assert FILTERS[name](None) == "–", name
