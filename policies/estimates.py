@@ -160,7 +160,7 @@ class MetricMean:
     observations: float
     """Weighted observations W: what the raw ones are worth after the soft cap."""
     effective_users: float
-    """W² / ΣN²: as many users of equal weight would say as much."""
+    """W² / ΣN²: so many users of equal weight would be worth the same."""
 
 
 def metric_mean(moments: Moments, metric: Metric) -> MetricMean | None:

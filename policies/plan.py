@@ -40,9 +40,10 @@ from policies.triggers import TriggerReport
 __all__ = ["LoopRules", "Plan", "plan"]
 
 _LONGEST_RETRY_S: Final = 3600.0
-"""No wait after a failure is longer, but for a check interval; a date further ahead is of a clock that was set back."""
+"""The longest wait after a failure, beside a check interval. A retry dated further ahead was written by a clock that
+has been set back since: it does not wait."""
 _LONGEST_DRAIN_S: Final = 7 * 86400.0
-"""No open answer takes a week; a date further ahead is of such a clock, too."""
+"""No open answer takes a week: a model due to stop later than that was dated by such a clock, too."""
 _PROTECTIVE: Final = (RollBack, ReturnTraffic, Retire, Recover)
 """What a paused loop still does."""
 

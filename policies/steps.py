@@ -41,7 +41,7 @@ __all__ = ["PHASES", "Look", "LoopRules", "Step", "look_at", "span"]
 
 _HOUR_S: Final = 3600.0
 _CLOCKS_DIFFER_S: Final = 60.0
-"""So far the clocks of two hosts may be apart; below it nothing is said of it."""
+"""The clocks of two hosts may differ by this much without a word about it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -307,7 +307,7 @@ class Controller:
 
 
 def leave_garbage() -> None:
-    """Have the garbage collector look less often, and never again at what is here by now, which stays.
+    """Have the garbage collector look less often, and no more at what has been loaded by now, for that stays anyway.
 
     A batch makes tens of thousands of objects and frees them all without its help. With Python's own settings it spent
     a tenth of ingest's time on looking through them, and through all modules.

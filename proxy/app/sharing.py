@@ -36,7 +36,7 @@ def is_shared(config: Config) -> bool:
 
 
 def first_keys(config: Config, data: DataDir) -> None:
-    """See to it that there are keys before the first worker starts, and that it knows what the time is.
+    """Before the first worker starts: make keys where there are none, and learn how far this host's clock is ahead.
 
     Raises OSError where they cannot be written, ValueError where they cannot be read, or where `server.keys_file` names
     a file that is not there: made up here, it would be another one on every host.

@@ -16,7 +16,7 @@ _TOGETHER: Final = 256 << 20
 
 
 class Budget:
-    """Memory for what records leave out of long bodies, shared by all requests of a worker."""
+    """Bytes that all requests of a worker together may hold of long bodies, beyond what their records keep."""
 
     __slots__ = ("left",)
 
@@ -25,7 +25,7 @@ class Budget:
 
 
 class HeldRequest(Capture):
-    """The copy of a request's body, and of that what is still to be sent: it comes in pieces and goes in pieces."""
+    """A request's body on its way through, in pieces: the copy for the record, and what is still to be sent on."""
 
     __slots__ = ("_budget", "_chunked", "_tail", "_unsent", "charged", "done", "ended", "trailer")
 

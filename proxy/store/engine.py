@@ -37,8 +37,6 @@ _LISTEN_PING_S: Final = 20.0
 _RETRYABLE_STATES: Final = ("08", "25P03", "40", "53", "55P03", "57")
 """PostgreSQL: connection, silent in a transaction for too long, serialisation and deadlock, resources (disk full), lock
 timeout, shutdown."""
-
-
 _OVERTAKEN: Final = ("23505", "23514")
 """A key taken, or a day's partition dropped, between our look and our insert."""
 

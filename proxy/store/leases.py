@@ -27,8 +27,6 @@ __all__ = ["HeldError", "Leases", "guard"]
 
 _BACKWARDS: Final = 2
 """A lease that ends more terms than this from now was made by a clock that has been set back since: it is over."""
-
-
 _SILENCE_MS: Final = 4000
 """How long whoever has locked a lease may say nothing to PostgreSQL; less than a term of the loop's lease."""
 

@@ -2,9 +2,9 @@
 
 Created ahead, attached (which blocks nobody) and dropped whole. On SQLite there is nothing to do.
 
-A query plans for, and locks, every day that its bounds leave over, with all indices: a year of them is 1,800 locks, and
-a few such queries at once are more than PostgreSQL has by default. So whoever walks back in time goes some weeks at a
-time (`reach_back`).
+A query plans for, and locks, every day that its bounds do not rule out, with all indices: a year of them is 1,800
+locks, and a few such queries at once are more than PostgreSQL has by default. So whoever walks back in time goes some
+weeks at a time (`reach_back`).
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ __all__ = ["Stretch"]
 class Stretch:
     """What is left of a walk between two ids, both exclusive: ask for its `bounds`, read a chunk, say how far it went.
 
-    Forwards it is not cut: whoever walks so has both ends of a day (the archive).
+    A walk forwards is not cut: whoever makes one (the archive) has both ends of a day.
     """
 
     def __init__(self, after_id: str | None, before_id: str | None, newest_first: bool) -> None:

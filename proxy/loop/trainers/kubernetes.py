@@ -19,12 +19,12 @@ from urllib.parse import quote
 from proxy.config.loop import TrainerConfig
 from proxy.errors import ConfigError, PermanentError
 from proxy.loop.ports import Failed, Handle, Running, TrainingRun, TrainingStatus
+from proxy.loop.trainers.placeholders import fill, values_of
 from proxy.loop.trainers.results import accept, from_log, read_json
 from proxy.loop.webhook import Webhook
 
 __all__ = ["KubernetesTrainer"]
 
-_PLACEHOLDER = re.compile(r"\{(data_path|holdout_path|output_dir|result_path|run_id|champion)\}")
 _TAIL_LINES = 200
 _TAIL = 1000
 
@@ -51,16 +51,8 @@ class KubernetesTrainer:
     async def start(self, run: TrainingRun) -> Handle:
         """Create the Job, or leave the one that exists."""
         name = _name(run.run_id)
-        folder = run.output_dir.absolute()
-        paths = {
-            "data_path": str(run.data_path.absolute()),
-            "holdout_path": "" if run.holdout_path is None else str(run.holdout_path.absolute()),
-            "output_dir": str(folder),
-            "result_path": str(folder / "result.json"),
-            "run_id": run.run_id,
-            "champion": run.champion,
-        }
-        job = _filled(self._manifest, paths)
+        values = values_of(run)
+        job = _filled(self._manifest, values)
         metadata = job.setdefault("metadata", {})
         labels = {**metadata.get("labels", {}), "app.kubernetes.io/managed-by": "ratchet"}
         metadata.update(name=name, namespace=self._namespace, labels=labels)
@@ -68,7 +60,12 @@ class KubernetesTrainer:
         answer = await self._api.call("POST", self._jobs(), body=job)
         if not answer.good and answer.status != 409:
             raise PermanentError(f"Kubernetes refused the Job of run {run.run_id}: {answer.excerpt()}")
-        return {"kind": self.kind, "name": name, "output_dir": str(folder), "result_path": paths["result_path"]}
+        return {
+            "kind": self.kind,
+            "name": name,
+            "output_dir": values["output_dir"],
+            "result_path": values["result_path"],
+        }
 
     async def poll(self, run_id: str, handle: Handle) -> TrainingStatus:
         """Ask how it goes; at its end the log is fetched into train.log."""
@@ -135,12 +132,12 @@ def _name(run_id: str) -> str:
     return f"ratchet-{re.sub(r'[^a-z0-9-]', '-', run_id.lower())}"[:63].rstrip("-")
 
 
-def _filled(value: Any, paths: Mapping[str, str]) -> Any:
+def _filled(part: Any, values: Mapping[str, str]) -> Any:
     """A copy of the manifest with the placeholders in its strings filled in."""
-    if isinstance(value, str):
-        return _PLACEHOLDER.sub(lambda match: paths[match[1]], value)
-    if isinstance(value, Mapping):
-        return {key: _filled(item, paths) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_filled(item, paths) for item in value]
-    return value
+    if isinstance(part, str):
+        return fill(part, values)
+    if isinstance(part, Mapping):
+        return {key: _filled(item, values) for key, item in part.items()}
+    if isinstance(part, list):
+        return [_filled(item, values) for item in part]
+    return part

@@ -21,6 +21,7 @@ from proxy.loop import processes
 from proxy.loop.ports import Failed, Handle, Running, TrainingRun, TrainingStatus
 from proxy.loop.processes import ProcessId
 from proxy.loop.trainers import runner
+from proxy.loop.trainers.placeholders import fill, values_of
 from proxy.loop.trainers.results import accept, fraction, read_json
 from proxy.loop.trainers.runner import write_json
 
@@ -29,7 +30,6 @@ __all__ = ["CallableTrainer", "CommandTrainer"]
 _LOG, _ORDER = "train.log", "order.json"
 _START_S = 30.0
 _POLL_S = 0.02
-_PLACEHOLDER = re.compile(r"\{(data_path|holdout_path|output_dir|result_path|run_id|champion)\}")
 
 
 class _LocalTrainer(ABC):
@@ -138,16 +138,8 @@ class CommandTrainer(_LocalTrainer):
         self._command = config.command
 
     def _target(self, run: TrainingRun) -> Any:
-        folder = run.output_dir.absolute()
-        known = {
-            "data_path": str(run.data_path.absolute()),
-            "holdout_path": "" if run.holdout_path is None else str(run.holdout_path.absolute()),
-            "output_dir": str(folder),
-            "result_path": str(folder / runner.RESULT),
-            "run_id": run.run_id,
-            "champion": run.champion,
-        }
-        return [_PLACEHOLDER.sub(lambda match: known[match[1]], part) for part in self._command]
+        values = values_of(run)
+        return [fill(part, values) for part in self._command]
 
 
 async def _until_it_has_signed(folder: Path, process: ProcessId) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,12 @@ from urllib.parse import quote
 from proxy.config.loop import TrainerConfig
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.loop.ports import Failed, Handle, Running, TrainingRun, TrainingStatus
+from proxy.loop.trainers.placeholders import fill, values_of
 from proxy.loop.trainers.results import accept, from_log
 from proxy.loop.webhook import Webhook
 
 __all__ = ["RayTrainer"]
 
-_PLACEHOLDER = re.compile(r"\{(data_path|holdout_path|output_dir|result_path|run_id|champion)\}")
 _NUMBERS = ("entrypoint_num_cpus", "entrypoint_num_gpus", "entrypoint_memory")
 _TAIL = 1000
 _TIMEOUT_S = 25.0  # the first submission waits until an agent has started on the head node
@@ -54,13 +53,13 @@ class RayTrainer:
 
     async def start(self, run: TrainingRun) -> Handle:
         """Ship the data and submit the job, unless the cluster knows it."""
-        paths = self._paths(run)
-        handle = {"kind": self.kind, "output_dir": paths["output_dir"], "result_path": paths["result_path"]}
+        values = self._values(run)
+        handle = {"kind": self.kind, "output_dir": values["output_dir"], "result_path": values["result_path"]}
         if await self.adopt(run.run_id, handle):
             return handle
         if self._data_url is not None:
-            await self._upload(run, paths)
-        argv = [_PLACEHOLDER.sub(lambda match: paths[match[1]], part) for part in self._command]
+            await self._upload(run, values)
+        argv = [fill(part, values) for part in self._command]
         job = {
             "submission_id": run.run_id,
             "entrypoint": shlex.join(argv),
@@ -100,25 +99,22 @@ class RayTrainer:
         """Whether the cluster knows the job."""
         return (await self._ray.call("GET", f"/api/jobs/{quote(run_id)}")).good
 
-    def _paths(self, run: TrainingRun) -> dict[str, str]:
-        folder = run.output_dir.absolute()
-        base = str(folder) if self._data_url is None else f"{self._data_url}/{run.run_id}"
-        data, holdout = (str(run.data_path.absolute()), run.holdout_path and str(run.holdout_path.absolute()))
-        if self._data_url is not None:
-            data, holdout = f"{base}/data.jsonl", f"{base}/holdout.jsonl" if run.holdout_path else ""
-        return {
-            "data_path": data,
-            "holdout_path": holdout or "",
-            "output_dir": str(folder),
+    def _values(self, run: TrainingRun) -> dict[str, str]:
+        """Of the placeholders: paths as they are here, or below `data_url`."""
+        values = values_of(run)
+        if self._data_url is None:
+            return values
+        base = f"{self._data_url}/{run.run_id}"
+        return values | {
+            "data_path": f"{base}/data.jsonl",
+            "holdout_path": f"{base}/holdout.jsonl" if run.holdout_path is not None else "",
             "result_path": f"{base}/result.json",
-            "run_id": run.run_id,
-            "champion": run.champion,
         }
 
-    async def _upload(self, run: TrainingRun, paths: dict[str, str]) -> None:
-        files = [(run.data_path, paths["data_path"])]
+    async def _upload(self, run: TrainingRun, values: dict[str, str]) -> None:
+        files = [(run.data_path, values["data_path"])]
         if run.holdout_path is not None:
-            files.append((run.holdout_path, paths["holdout_path"]))
+            files.append((run.holdout_path, values["holdout_path"]))
         try:
             await asyncio.to_thread(_copy, files)
         except OSError as error:
