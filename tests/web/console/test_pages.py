@@ -90,6 +90,16 @@ def test_what_was_served_before_the_first_look_is_named_so(admin: Admin, browser
         expect(row).to_contain_text("champion")
 
 
+def test_a_record_of_before_the_first_look_says_who_answered(admin: Admin) -> None:
+    page, newer = request(admin.url, "/api/records?limit=500").json(), {}
+    while page["cursor"] is not None:
+        page, newer = request(admin.url, f"/api/records?limit=500&cursor={page['cursor']}").json(), page
+    oldest = [*newer.get("records", ()), *page["records"]][-1]
+    assert oldest["model"] is None
+    shown = request(admin.url, f"/records/{oldest['id']}").body.decode()
+    assert "Answered by the configured champion, before the loop’s first look." in shown
+
+
 def test_records_are_searched_paged_and_opened(admin: Admin, browser: Browser) -> None:
     with watched_page(browser) as page:
         page.goto(f"{admin.url}/records")
