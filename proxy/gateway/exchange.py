@@ -431,11 +431,18 @@ class Exchange:
         if self.known.side:
             self._answer(503, "side_unavailable", "feedback and health cannot be reached now; try again")
             return
-        _log.warning(
-            "%s answered with %d: %s (%s)", self.backend.target.name, status, code, error or "connection closed"
-        )
+        self._complain(status, code, error)
         outcome = Outcome.TIMEOUT if status == 504 else Outcome.UPSTREAM_ERROR
         self._answer(status, code, "the model's server did not answer this request", outcome)
+
+    def _complain(self, status: int, code: str, error: Exception | None) -> None:
+        target = self.backend.target
+        before = self.services.complaints.of((target.name, code), self.services.monotonic())
+        if before is not None:
+            why = error or ("no answer in time" if status == 504 else "connection closed")
+            more = f"; {before:,} more since the last such line" if before else ""
+            _log.warning("%s at %s: %s, %s; the client got %d%s",
+                         target.name, self.backend.pool.address, code, why, status, more)  # fmt: skip
 
     def _answer(self, status: int, code: str, message: str, outcome: Outcome = _OK) -> None:
         """Answer in the model's stead."""

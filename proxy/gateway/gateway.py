@@ -17,6 +17,7 @@ from proxy.config.model import Config
 from proxy.errors import ConfigError
 from proxy.gateway.backend import Backend, Planner, adds_lines
 from proxy.gateway.client import ClientConnection
+from proxy.gateway.complaints import Complaints
 from proxy.gateway.deadlines import Deadlines
 from proxy.gateway.head import RequestParser
 from proxy.gateway.held import Budget
@@ -82,6 +83,7 @@ class Gateway:
         self.captures = config.capture.enabled
         self.adds_lines = adds_lines(config)
         self.budget = Budget()
+        self.complaints = Complaints()
         self.draining = False
         """No new requests are wanted: every answer closes its connection."""
         self.cutting = False

@@ -29,6 +29,20 @@ async def test_a_dead_champion_is_a_502_with_a_record(tmp_path: Path) -> None:
         assert door.count("upstream_connect_errors_total") == 1
 
 
+async def test_a_dead_champion_is_one_line_in_the_log_and_not_one_a_request(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = ManualClock()
+    async with open_gateway(tmp_path, DEAD, clock=clock) as door:
+        for _ in range(3):
+            await door.ask(POST)
+        (line,) = caplog.messages
+        assert line.startswith("old at 127.0.0.1:1: upstream_unreachable")
+        clock.advance(10)
+        await door.ask(POST)
+        assert caplog.messages[1].endswith("the client got 502; 2 more since the last such line")
+
+
 @pytest.mark.parametrize(
     "garbage",
     [
