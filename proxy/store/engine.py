@@ -39,6 +39,9 @@ _RETRYABLE_STATES: Final = ("08", "25P03", "40", "53", "55P03", "57")
 timeout, shutdown."""
 _OVERTAKEN: Final = ("23505", "23514")
 """A key taken, or a day's partition dropped, between our look and our insert."""
+_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_REMEDY: Final = "the database file is damaged; stop `ratchet serve`, put a backup in its place, or move it away to " \
+                 "begin anew"  # fmt: skip
 
 
 class Database:
@@ -248,7 +251,8 @@ def _dump(value: object) -> str:
 
 @contextlib.contextmanager
 def _temporary_errors() -> Iterator[None]:
-    """Turn what passes by itself (locked, full, down, deadlock) into TemporaryError; all else stays what it is."""
+    """Turn what passes by itself (locked, down, deadlock) or once somebody has seen to it (full, damaged) into
+    TemporaryError; all else stays what it is."""
     try:
         yield
     except PoolTimeoutError as exc:
@@ -269,11 +273,16 @@ def _passes(exc: DBAPIError) -> bool:
     state = getattr(exc.orig, "sqlstate", None)
     if state is not None:
         return str(state).startswith(_RETRYABLE_STATES)
-    return isinstance(exc, OperationalError) or exc.connection_invalidated
+    return isinstance(exc, OperationalError) or exc.connection_invalidated or _is_damaged(exc)
+
+
+def _is_damaged(exc: DBAPIError) -> bool:
+    return getattr(exc.orig, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
 
 
 def _reason(exc: DBAPIError) -> str:
-    return _first_line(exc.orig)
+    reason = _first_line(exc.orig)
+    return f"{reason}: {_REMEDY}" if _is_damaged(exc) else reason
 
 
 def _first_line(cause: object) -> str:

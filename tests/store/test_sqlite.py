@@ -145,6 +145,22 @@ async def test_a_newer_schema_is_refused_by_name(path: Path, clock: ManualClock)
         await Store.open(f"sqlite:///{path}", clock=clock)
 
 
+@pytest.mark.parametrize("healthy_bytes", [0, 4096])
+async def test_a_damaged_file_is_named_and_a_backup_in_its_place_works(
+    path: Path, clock: ManualClock, healthy_bytes: int
+) -> None:
+    store = await Store.open(f"sqlite:///{path}", clock=clock)
+    await store.close()
+    backup = path.read_bytes()
+    path.write_bytes(backup[:healthy_bytes] + b"\xa5" * (len(backup) - healthy_bytes))
+    with pytest.raises(TemporaryError, match=r"the database file is damaged; .*backup"):
+        await Store.open(f"sqlite:///{path}", clock=clock)
+    path.write_bytes(backup)
+    store = await Store.open(f"sqlite:///{path}", clock=clock)
+    await store.ping()
+    await store.close()
+
+
 @pytest.mark.parametrize("url", ["mysql://h/d", "sqlite://", "sqlite:///:memory:", "nonsense", ""])
 async def test_a_url_that_is_no_database_of_ours_is_refused(url: str, clock: ManualClock) -> None:
     with pytest.raises(ConfigError, match=r"store\.url"):
