@@ -60,7 +60,7 @@ async def follow_files(routes: Routes, keys: KeyRing, clock: AdjustedClock, cloc
         await asyncio.sleep(_INTERVAL_S)
         follow_time(clock_file, clock)
         if routes.refresh():
-            _log.info("routes version %d are in force", routes.table.version)
+            _log.info("routes version %d is in force", routes.table.version)
         try:
             if keys.reload():
                 _log.info("the key ring was replaced: %d keys", len(keys.key_ids))

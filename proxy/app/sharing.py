@@ -46,6 +46,9 @@ def first_keys(config: Config, data: DataDir) -> None:
     new = not data.keys.exists()
     ring = KeyRing.load_or_create(data.keys)
     if data.keys_file is not None or not is_shared(config):
+        if new and data.routes.exists():
+            _log.error("%s was gone, so a new one was made: votes on earlier answers are refused, and users count as "
+                       "new ones. If there is a backup, put it there and start again", data.keys)  # fmt: skip
         return
     try:
         asyncio.run(_share_first(ring, config, data, _FIRST_S if new else _AGAIN_S))

@@ -15,6 +15,11 @@ _BACKLOG: Final = 4096
 _LONGEST_PATH: Final = 100
 _PATIENCE_S: Final = 3.0
 _STEP_S: Final = 0.05
+_REMEDIES: Final = {
+    errno.EADDRINUSE: "; stop what listens there, or choose another port",
+    errno.EACCES: "; choose a port of 1024 or more, or give the process CAP_NET_BIND_SERVICE",
+    errno.EADDRNOTAVAIL: "; choose an address of this machine",
+}
 
 
 def listen(host: str, port: int, table: str) -> socket.socket:
@@ -32,8 +37,8 @@ def listen(host: str, port: int, table: str) -> socket.socket:
             if exc.errno == errno.EADDRINUSE and attempt:
                 time.sleep(_STEP_S)
                 continue
-            raise OSError(exc.errno, f"cannot listen on {host} port {port} ({table}.host, {table}.port): "
-                          f"{exc.strerror}") from exc  # fmt: skip
+            raise OSError(f"cannot listen on {host} port {port} ({table}.host, {table}.port): "
+                          f"{exc.strerror}{_REMEDIES.get(exc.errno or 0, '')}") from exc  # fmt: skip
     raise AssertionError("unreachable: the last attempt returns or raises")
 
 

@@ -123,7 +123,8 @@ class Worker:
             follow_files(self._routes, self._keys, self._clock, self._data.host_clock), name="follow files"
         )
         side = spawn(self._start_side(listener), name="start the side app")
-        _log.info("accepting on %s", server.sockets[0].getsockname())
+        host, port = server.sockets[0].getsockname()[:2]
+        _log.info("accepting on %s port %d", host, port)
         await told.stop.wait()
         self._draining = True
         server.close()

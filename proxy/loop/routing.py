@@ -74,8 +74,8 @@ def publish(path: Path | None, table: RouteTable) -> RouteTable:
     if present is not None and present.version >= table.version:
         table = replace(table, version=present.version + 1)
     write_routes(path, table)
-    _log.info("routes version %d: champion %s, challenger %s at %.3g", table.version, table.champion.name,
-              table.challenger.name if table.challenger else None, table.share)  # fmt: skip
+    challenger = f"challenger {table.challenger.name} at {table.share:.3g}" if table.challenger else "no challenger"
+    _log.info("routes version %d: champion %s, %s", table.version, table.champion.name, challenger)
     return table
 
 

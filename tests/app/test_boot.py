@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from proxy.app.boot import publish_first_routes
+from proxy.app.paths import DataDir
+from proxy.app.sharing import first_keys
 from proxy.config.model import Config
 from proxy.config.serving import ChampionConfig
 from proxy.routes import RouteTable, Target, read_routes, write_routes
@@ -53,3 +57,15 @@ def test_a_damaged_table_is_replaced(tmp_path: Path) -> None:
     path.write_text('{"version": 3')
     assert publish_first_routes(path, config()).champion.url == "http://one"
     assert read_routes(path).version == 1
+
+
+def test_keys_that_are_lost_are_not_replaced_in_silence(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = DataDir(tmp_path)
+    first_keys(config(), data)
+    publish_first_routes(data.routes, config())
+    first_keys(config(), data)
+    assert not caplog.records
+    data.keys.unlink()
+    first_keys(config(), data)
+    assert f"{data.keys} was gone" in caplog.text
+    assert data.keys.exists()

@@ -32,7 +32,7 @@ def test_an_address_in_use_names_the_settings(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(sockets, "_PATIENCE_S", 0.1)
     with (
         listen("127.0.0.1", 0, "server") as taken,
-        pytest.raises(OSError, match=r"admin\.host, admin\.port.*in use"),
+        pytest.raises(OSError, match=r"^cannot listen .*admin\.host, admin\.port.*in use; stop what"),
     ):
         listen("127.0.0.1", taken.getsockname()[1], "admin")
 
