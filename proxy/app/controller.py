@@ -216,8 +216,6 @@ class Controller:
             try:
                 async with _answer_within(_ANSWER_S):
                     self._positions = await store.spools.positions()
-                self._set_reach(True)
-                self._trouble = ""
             finally:  # while the store is away, what waits grows, and whoever looks must see that
                 usage = await asyncio.to_thread(reader.usage, self._positions)
                 self._metrics.set_spool(usage)
@@ -233,6 +231,8 @@ class Controller:
             self._metrics.traffic.set_models({0: self._config.champion.name} | models)
             with suppress(OSError, ValueError):
                 self._keys.reload()
+            self._set_reach(True)  # here: a damaged file answers some questions, and is not well for that
+            self._trouble = ""
             round_ += 1
             await asyncio.sleep(_SAMPLE_S)
 
