@@ -14,6 +14,7 @@ from proxy.cli.stores import with_store
 
 if TYPE_CHECKING:
     from proxy.config.model import Config
+    from proxy.loop.retest import PaperTest
     from proxy.store.store import Store
 
 __all__ = ["simulate"]
@@ -28,7 +29,9 @@ def simulate(
     """Replay stored traffic under other settings: what would have triggered, trained on, promoted, and when.
 
     `ratchet simulate --set trigger_config.min_new_samples=300`. Nothing is changed. Retrains are assumed to succeed at
-    once; decisions are taken again on the inputs that they had.
+    once. Stored experiments are judged again from their records and votes, check by check, with the date of each
+    verdict beside what happened; other decisions are taken again on the inputs that they had. What cannot be known
+    (traffic after the real end, another share) is said.
     """
     from proxy.clock import SystemClock
     from proxy.web.documents import parse_instant
@@ -51,26 +54,45 @@ async def _replay(store: Store, config: Config, since: float, now: float, scan: 
     from rich.progress import Progress
 
     from proxy.loop.dataset import StoreDatasetBuilder
+    from proxy.loop.retest import retest
     from proxy.loop.simulate import decide_again, first_traffic, walk_triggers
 
     begun = await first_traffic(store, int(since * 1e6), int(now * 1e6))
     retrains = []
-    if begun is not None:
-        builder = StoreDatasetBuilder(store, config.generator_config, Path("unused")) if scan else None
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        if begun is not None:
+            builder = StoreDatasetBuilder(store, config.generator_config, Path("unused")) if scan else None
             task = progress.add_task("hours", total=now - begun)
             async for retrain in walk_triggers(
                 store, config, begun, now, builder=builder, scan=scan,
                 on_hour=lambda at: progress.update(task, completed=at - begun),
             ):  # fmt: skip
                 retrains.append(asdict(retrain))  # noqa: PERF401 – an asynchronous comprehension would hide the walk
+        task = progress.add_task("tests", total=None)
+        tests = [
+            test
+            async for test in retest(
+                store, config, since, now, on_look=lambda done, all: progress.update(task, completed=done, total=all)
+            )
+        ]
     seen, others = await decide_again(store, config, since)
     return {
         "since": begun,
         "until": now,
         "retrains": retrains,
+        "experiments": [_test_document(test) for test in tests],
         "decisions": seen,
         "different": [asdict(other) for other in others],
+    }
+
+
+def _test_document(test: PaperTest) -> dict[str, Any]:
+    decision, really = test.decision, test.really
+    same = decision is not None and really is not None and decision.action == really.action
+    return {
+        **asdict(test),
+        "would_be": None if decision is None else asdict(decision),
+        "hours_earlier": (really.at - decision.at) / 3600 if same and decision and really else None,
     }
 
 
@@ -89,9 +111,56 @@ def _print(document: dict[str, Any]) -> None:
         table.add_row(_time(row["at"]), row["trigger"], f"{row['new_quality_samples']:,}", kept, row["reason"])
     if document["retrains"]:
         out.print(table)
+    _print_tests(document["experiments"])
     out.print(f"{len(document['different'])} of {document['decisions']} journalled decisions would have been others")
     for row in document["different"]:
         out.print(f"  {_time(row['at'])}  {row['was']} → {row['would_be']}: {row['reasons'][0]}", markup=False)
+
+
+def _print_tests(tests: list[dict[str, Any]]) -> None:
+    """What happened, what would have, and below it what is not known."""
+    from rich.table import Table
+
+    from policies.wording import share
+
+    if not tests:
+        return
+    out = console()
+    table = Table("challenger", "share", "what happened", "under these settings", box=None, header_style="bold")
+    for test in tests:
+        shares = " → ".join(share(epoch["share"]) for epoch in test["epochs"]) or "–"
+        table.add_row(test["challenger"], shares, _really(test["really"]), _would_be(test))
+    out.print("stored experiments, judged again check by check")
+    out.print(table)
+    for test in tests:
+        would_be = test["would_be"]
+        for said in ((would_be["reasons"][0] if would_be else test["undecided"]), *test["notes"]):
+            out.print(f"  {test['challenger']}: {said}", markup=False)
+
+
+def _really(decision: dict[str, Any] | None) -> str:
+    if decision is None:
+        return "still running"
+    by = "" if decision["who"] == "ratchet" else f" by {decision['who']}"
+    return f"{_time(decision['at'])}  {decision['action']}{by}"
+
+
+def _would_be(test: dict[str, Any]) -> str:
+    held = "".join(f"{_time(v['at'])}  {v['verdict']}, held\n" for v in test["verdicts"] if v["action"] is None)
+    decision, hours = test["would_be"], test["hours_earlier"]
+    if decision is None:
+        return held + ("still undecided" if test["really"] is None else "undecided when its data ended")
+    apart = "" if hours is None else f", {_apart(hours)}"
+    return f"{held}{_time(decision['at'])}  {decision['action']}{apart}"
+
+
+def _apart(hours: float) -> str:
+    """The loop looks once a minute: nearer than that is the same look."""
+    from policies.wording import duration
+
+    if abs(hours) * 60 <= 1:
+        return "at the same check"
+    return f"{duration(abs(hours))} {'earlier' if hours > 0 else 'later'}"
 
 
 def _time(at: float) -> str:

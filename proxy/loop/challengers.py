@@ -99,14 +99,13 @@ class Challengers:
         reason = f"{model.name} serves {wording.share(action.share)} of the users"
         state = changed(now, Event.DEPLOYED, reason, experiment_id=experiment.id)
         model = replace(model, state=ModelState.CHALLENGER)
-        outcome = {"experiment_id": experiment.id, "slow_threshold_s": slow_s}
         return Change(
             event=Event.DEPLOYED,
             state=state,
             reason=reason,
             models=(model,),
             experiments=(experiment,),
-            outcome=outcome,
+            outcome=_epoch_of(experiment),
         )
 
     async def set_share(self, action: SetShare, now: Situation) -> Change:
@@ -129,7 +128,13 @@ class Challengers:
         shares = f"{wording.share(before)} to {wording.share(action.share)}"
         reason = f"the challenger's share goes from {shares}; a new epoch begins"
         state = changed(now, Event.SHARE_CHANGED, reason)
-        return Change(event=Event.SHARE_CHANGED, state=state, reason=reason, experiments=(experiment,))
+        return Change(
+            event=Event.SHARE_CHANGED,
+            state=state,
+            reason=reason,
+            experiments=(experiment,),
+            outcome=_epoch_of(experiment),
+        )
 
     async def begin_promotion(self, action: BeginPromotion, now: Situation) -> Change:
         """Decide for the challenger; it is checked once more before it gets everybody."""
@@ -307,6 +312,16 @@ def _experiment(now: Situation) -> Experiment:
     if now.cast.experiment is None:
         raise PermanentError(f"experiment {now.state.experiment_id} is not in the database; was an older one restored?")
     return now.cast.experiment
+
+
+def _epoch_of(experiment: Experiment) -> dict[str, Any]:
+    """What the journal keeps of a new epoch: the experiment's own row knows only the last."""
+    return {
+        "experiment_id": experiment.id,
+        "epoch": experiment.epoch,
+        "share": experiment.share,
+        "slow_threshold_s": experiment.frozen["l95_s"],
+    }
 
 
 def _salt(model: Model, now: Situation) -> str:

@@ -5,7 +5,8 @@ Two questions, each answered by the functions that decide in earnest:
 * *Triggers*: walk the stored hours, put together what the triggers would have seen in each, and retrain on paper.
   Assumed: every retrain succeeds, at once, and the traffic is the one that was: a better model would have changed it.
 * *Decisions*: take every journalled decision with the inputs of its moment and decide it again under the other
-  settings. Assumed: history up to that decision is the one that happened.
+  settings. Assumed: history up to that decision is the one that happened. What another rule would have made of a
+  whole experiment, and when, is worked out in `retest.py`.
 """
 
 from __future__ import annotations

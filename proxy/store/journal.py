@@ -71,6 +71,12 @@ class Journal:
         query = sa.select(journal).order_by(journal.c.seq.desc()).limit(limit)
         return await self._list(query.where(journal.c.seq < before_seq) if before_seq is not None else query)
 
+    async def done(self, since_us: int, until_us: int) -> list[JournalEntry]:
+        """Actions that were done in the window (decisions to do nothing are none), oldest first."""
+        window = journal.c.at_us >= since_us, journal.c.at_us < until_us
+        acted = journal.c.state == JournalState.DONE.value, journal.c.action != "Hold"
+        return await self._list(sa.select(journal).where(*window, *acted).order_by(journal.c.seq))
+
     async def latest_at(self, at_us: int) -> JournalEntry | None:
         """The last entry written at or before an instant."""
         query = (

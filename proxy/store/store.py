@@ -29,6 +29,7 @@ from proxy.store.leases import Leases
 from proxy.store.migrate import migrate
 from proxy.store.models import Models
 from proxy.store.move import copy_all, mark_moved, refuse_if_moved
+from proxy.store.replay import Epoch, EpochReplay
 from proxy.store.replicas import Replicas
 from proxy.store.runs import Runs
 from proxy.store.secrets import Secrets
@@ -180,6 +181,10 @@ class Store:
     async def arm_stats(self, experiment_id: int, epoch: int) -> dict[Arm, ArmStats]:
         """Sufficient statistics of both arms; an arm without a record has empty ones."""
         return await statistics.arm_stats(self._db, experiment_id, epoch)
+
+    def replay(self, epoch: Epoch, *, chunk: int = 1000) -> EpochReplay:
+        """The same as they stood at any moment of the epoch, from the records and votes that are still stored."""
+        return EpochReplay(self._db, epoch, chunk)
 
     async def count_quality_samples(self, since_us: int, min_quality: float | None) -> int:
         """Training samples that arrived since then with at least this score; None counts unscored ones too.

@@ -35,7 +35,10 @@ __all__ = [
     "count_corrections",
     "facts_of_row",
     "find_arrived",
+    "grouped",
     "join_arrived",
+    "own_scores",
+    "preferred",
 ]
 
 BY_PEOPLE: Final = "feedback"
@@ -194,8 +197,8 @@ async def _join(
     facts |= await _lock_records(connection, sorted(targets - facts.keys()))
     if not facts:
         return set()
-    votes = await _grouped(connection, feedback, feedback.c.record_id, list(facts))
-    kept = await _grouped(connection, scores, scores.c.record_id, list(facts))
+    votes = await grouped(connection, feedback, feedback.c.record_id, list(facts))
+    kept = await grouped(connection, scores, scores.c.record_id, list(facts))
     recounts = [_recount(facts[key], votes[key], kept[key]) for key in sorted(facts)]
     terms = await terms_of(connection, {f.experiment_id for f in facts.values() if f.experiment_id is not None})
     for change in recounts:
@@ -226,21 +229,33 @@ class _Recount:
 
 def _recount(record: RecordFacts, votes: Sequence[Any], kept: Sequence[Any]) -> _Recount:
     after = VoteSummary.of(votes)
-    known = {row.scorer: row.score for row in kept}
-    if record.quality is not None and record.quality_source is not None:
-        known[record.quality_source] = record.quality
-    known.pop(BY_PEOPLE, None)
+    known = own_scores(record, kept)
     if after.score is not None:
         known[BY_PEOPLE] = after.score
-    source = min(known, key=_rank, default=None)
+    source, quality = preferred(known)
     return _Recount(
         record=record,
         before=VoteSummary.of(row for row in votes if row.joined),
         after=after,
         scores=known,
-        quality=known[source] if source is not None else None,
+        quality=quality,
         quality_source=source,
     )
+
+
+def own_scores(record: RecordFacts, kept: Sequence[Any]) -> dict[str, float]:
+    """The record's scores by scorer, but for what people gave; `kept` are its rows of `scores`."""
+    known = {row.scorer: row.score for row in kept}
+    if record.quality is not None and record.quality_source is not None:
+        known[record.quality_source] = record.quality
+    known.pop(BY_PEOPLE, None)
+    return known
+
+
+def preferred(known: Mapping[str, float]) -> tuple[str | None, float | None]:
+    """Whose score counts, and the score."""
+    source = min(known, key=_rank, default=None)
+    return source, None if source is None else known[source]
 
 
 def _rank(scorer: str) -> tuple[int, str]:
@@ -280,10 +295,13 @@ async def _mark(connection: AsyncConnection, counted: list[str]) -> None:
     await connection.execute(sa.update(feedback).where(any_of(connection, feedback.c.fid, counted)).values(joined=True))
 
 
-async def _grouped(
+async def grouped(
     connection: AsyncConnection, table: sa.Table, key: sa.ColumnElement[str], ids: list[str]
 ) -> defaultdict[str, list[Any]]:
+    """Rows of `table` by the record they hang on."""
     groups: defaultdict[str, list[Any]] = defaultdict(list)
+    if not ids:
+        return groups
     for row in await connection.execute(sa.select(table).where(any_of(connection, key, ids))):
         groups[row.record_id].append(row)
     return groups

@@ -1,5 +1,6 @@
 """`ratchet simulate`: other settings on stored traffic, answered by the functions that decide in earnest."""
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typer.testing import CliRunner
 from proxy import ContinuousLearningLoop, LoopConfig, TriggerConfig, UsageLogger
 from proxy.cli.app import app
 from proxy.clock import ManualClock, SystemClock
+from proxy.store.store import Store
+from tests.harness.story import Story
 
 SUBJECTS = (
     "tides",
@@ -102,3 +105,49 @@ def test_what_was_logged_a_moment_ago_counts(tmp_path: Path) -> None:
     assert retrain["new_quality_samples"] == 110
     power = CliRunner().invoke(app, ["power", "--data-dir", str(tmp_path / "data"), "--vote-rate", "0.5", "--json"])
     assert json.loads(power.stdout)["traffic"] == {"requests_per_day": 110, "users": 110, "new_users_per_day": 0}
+
+
+@pytest.fixture(scope="module")
+def tested(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two days ago a challenger was promoted after 18 minutes, the shortest time that the rules allowed."""
+    root = tmp_path_factory.mktemp("tested") / "data"
+    clock = ManualClock(SystemClock().now() - 2 * 86_400)
+
+    async def play() -> None:
+        root.mkdir()
+        store = await Store.open(f"sqlite:///{root / 'ratchet.db'}", clock=clock)
+        try:
+            await Story(store, clock, root, better_by=0.25, min_duration_hours=0.3).play()
+        finally:
+            await store.close()
+
+    asyncio.run(play())
+    return root
+
+
+def ab_test(hours: float, share: float = 0.5) -> tuple[str, ...]:
+    """The rules of the story, but for these."""
+    rules = {"initial_challenger_traffic": share, "latency_weight": 0.0, "min_duration_hours": hours}
+    return "--scan", "0", *(part for key, value in rules.items() for part in ("--set", f"ab_test_config.{key}={value}"))
+
+
+def test_an_earlier_promotion_gets_its_date(tested: Path) -> None:
+    [test] = simulate(tested, *ab_test(0.1))["experiments"]
+    assert test["really"]["action"] == test["would_be"]["action"] == "BeginPromotion"
+    assert test["really"]["at"] - test["would_be"]["at"] == pytest.approx(3600 * test["hours_earlier"])
+    assert 0.05 < test["hours_earlier"] < 0.3
+    assert test["would_be"]["reasons"]
+
+
+def test_what_happened_stands_beside_what_would_have(tested: Path) -> None:
+    def text(*args: str) -> str:
+        command = ["simulate", "--data-dir", str(tested), *args]
+        return " ".join(CliRunner().invoke(app, command, env={"COLUMNS": "250"}).output.split())
+
+    assert "BeginPromotion, at the same check" in text(*ab_test(0.3))
+    earlier = text(*ab_test(0.1, share=0.2))
+    assert "minutes earlier" in earlier
+    assert "a share of 20 % cannot be replayed: 50 % of the users were asked" in earlier
+    later = text(*ab_test(48))
+    assert "undecided when its data ended" in later
+    assert "of 48 hours" in later

@@ -1,0 +1,176 @@
+"""What the store counted as traffic came in, it works out again afterwards, as of any moment; and the loop on top of it
+decides again as it did."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from policies.experiment import ArmStats
+from policies.records import Arm, Outcome
+from proxy import LoopConfig
+from proxy.clock import ManualClock
+from proxy.store.control import Experiment, Transition
+from proxy.store.facts import Terms
+from proxy.store.replay import Epoch
+from proxy.store.store import Store
+from proxy.store.values import IngestBatch, NewRecord, NewVote, RecordFlag
+from tests.harness.exchanges import exchange, vote
+from tests.harness.story import CHECK_S, Story
+
+TERMS = Terms(l95_s=1.0, icc=0.2)
+SECOND_US = 1_000_000
+
+
+def close(got: ArmStats, want: ArmStats) -> bool:
+    """The same but for the rounding of sums in another order."""
+    return (got.requests, got.moments.users) == (want.requests, want.moments.users) and (
+        got.moments.sums == pytest.approx(want.moments.sums, abs=1e-9)
+        and got.moments.products == pytest.approx(want.moments.products, abs=1e-8)
+    )
+
+
+def some_record(at_us: int, rng: random.Random) -> NewRecord:
+    """Mostly of experiment 1, epoch 4; also failures, fallbacks, keyless users, what QA forced, other epochs."""
+    experiment_id, epoch = rng.choice(((1, 4), (1, 4), (1, 4), (1, 4), (1, 5), (2, 4), (None, 0)))
+    return exchange(
+        at_us,
+        rng,
+        experiment_id=experiment_id,
+        epoch=epoch,
+        arm=Arm(rng.randrange(2)),
+        user_hash=rng.choice((None, 1, 2, 3, 4)),
+        status=rng.choice((200, 200, 404, 503)),
+        outcome=rng.choice((Outcome.OK, Outcome.OK, Outcome.TIMEOUT)),
+        quality=rng.choice((None, 0.0, 0.5, 1.0)),
+        flags=rng.choice((RecordFlag.NONE, RecordFlag.FALLBACK)),
+        aliases=(),
+    )
+
+
+def some_vote(record_id: str, at_us: int, rng: random.Random) -> NewVote:
+    """A thumb, a score, or one taken back."""
+    said: tuple[dict[str, Any], ...] = (
+        {},
+        {"feedback": -1},
+        {"feedback": 0},
+        {"feedback": None, "quality_score": 0.3},
+        {"feedback": None, "retracted": True},
+    )
+    return vote(record_id, at_us, rng, source=rng.choice("ab"), **rng.choice(said))
+
+
+async def test_a_replay_stands_where_the_live_count_stood_at_every_moment(store: Store, clock: ManualClock) -> None:
+    lease = await store.leases.acquire("loop", "test", ttl_s=60)
+    assert lease is not None
+    frozen = {"l95_s": TERMS.l95_s, "icc": TERMS.icc}
+    made = [
+        Experiment(id=number, champion_model_id=1, challenger_model_id=2, salt="00", share=0.5, frozen=frozen)
+        for number in (1, 2)
+    ]
+    await store.transition(Transition(fence=lease.fence, experiments=tuple(made)))
+
+    rng, start_us = random.Random(1), int(clock.now() * 1e6)
+    ids: list[str] = []
+    live: list[tuple[int, dict[Arm, ArmStats]]] = []
+    for second in range(60):
+        at_us = start_us + second * SECOND_US
+        records = tuple(some_record(at_us + i * 1000, rng) for i in range(rng.randrange(4)))
+        ids += [record.id for record in records]
+        votes = tuple(some_vote(rng.choice(ids), at_us + 500_000 + i * 1000, rng) for i in range(2) if ids)
+        await store.apply(IngestBatch(writer="w", segment=second, offset=1, records=records, votes=votes))
+        live.append((at_us + 900_000, await store.arm_stats(1, 4)))
+
+    epoch = Epoch(experiment_id=1, number=4, terms=TERMS, since_us=start_us, until_us=live[-1][0])
+    replay = store.replay(epoch, chunk=7)
+    for at_us, counted in live:
+        again = await replay.advance(at_us)
+        assert all(close(again[arm], counted[arm]) for arm in Arm), f"second {(at_us - start_us) // SECOND_US}"
+    assert min(arm.requests for arm in again.values()) > 20
+    await replay.aclose()
+
+
+# Which way each story goes, and what it is told by: how much better the challenger is, and the rules that differ.
+STORIES = {
+    "BeginPromotion": (0.25, {}),
+    "RollBack": (-0.2, {}),
+    "Reject": (0.0, {"promotion_threshold": 0.3}),
+}
+
+
+@pytest.mark.parametrize("action", STORIES)
+async def test_under_its_own_settings_a_test_ends_as_it_did_at_the_same_check(
+    store: Store, clock: ManualClock, tmp_path: Path, action: str
+) -> None:
+    better_by, changes = STORIES[action]
+    story = await Story(store, clock, tmp_path, better_by=better_by, **changes).play()
+    test = await story.again()
+    assert test.really is not None
+    assert test.decision is not None
+    assert (test.really.action, test.decision.action) == (action, action)
+    assert abs(test.decision.at - test.really.at) <= CHECK_S
+    assert test.notes == ()
+    assert test.epochs[0].stored_requests == test.epochs[0].counted_requests > 0
+
+
+async def test_another_rule_ends_a_test_when_a_loop_that_had_it_would_have(
+    store: Store, clock: ManualClock, tmp_path: Path
+) -> None:
+    patient = await Story(store, clock, tmp_path / "patient", better_by=0.25, min_duration_hours=0.3).play()
+    test = await patient.again(min_duration_hours=0.1)
+    assert test.decision is not None
+    assert test.really is not None
+    assert test.really.at - test.decision.at > 3 * CHECK_S
+
+    other_clock = ManualClock()
+    other = await Store.open(f"sqlite:///{tmp_path / 'quick.db'}", clock=other_clock)
+    try:
+        quick = await Story(other, other_clock, tmp_path / "quick", better_by=0.25, min_duration_hours=0.1).play()
+        really = (await quick.again()).really
+    finally:
+        await other.close()
+    assert really is not None
+    assert (test.decision.action, really.action) == ("BeginPromotion", "BeginPromotion")
+    on_paper, in_earnest = test.decision.at - patient.began, really.at - quick.began
+    assert abs(on_paper - in_earnest) <= CHECK_S
+
+
+async def test_what_cannot_be_known_is_said(store: Store, clock: ManualClock, tmp_path: Path) -> None:
+    story = await Story(store, clock, tmp_path, better_by=0.25).play()
+    longer = await story.again(min_duration_hours=48.0)
+    assert longer.decision is None
+    assert "of 48 hours" in (longer.undecided or "")
+    assert longer.notes == ("its data ended with the test: what later traffic would have shown is not known",)
+    wider = await story.again(initial_challenger_traffic=0.1)
+    assert wider.notes == ("a share of 10 % cannot be replayed: 50 % of the users were asked",)
+    untested = await story.again_with(LoopConfig(ab_test_config=story.config, enable_ab_testing=False))
+    assert untested.notes == ("without A/B testing (enable_ab_testing = false) there would have been no test",)
+    by_hand = await story.again_with(LoopConfig(ab_test_config=story.config, enable_auto_promotion=False))
+    assert [(said.verdict, said.action) for said in by_hand.verdicts] == [("promote", None)]
+    await store.delete_user(1)
+    gone = (await story.again()).notes[0]
+    assert gone.startswith("only ")
+    assert gone.endswith("requests are still stored (retention, deleted users)")
+
+
+async def test_a_person_and_a_changed_share_are_part_of_what_happened(
+    store: Store, clock: ManualClock, tmp_path: Path
+) -> None:
+    story = Story(store, clock, tmp_path, better_by=0.05)
+    await story.begin()
+    await story.go_on(minutes=3)
+    running = await story.again()
+    assert (running.really, running.decision) == (None, None)
+    await store.commands.submit("share", who="ada", why="more users", args={"share": 0.3})
+    await story.go_on(minutes=3)
+    await store.commands.submit("rollback", who="ada", why="enough", args={})
+    await story.go_on(minutes=1)
+    test = await story.again()
+    assert [epoch.share for epoch in test.epochs] == [0.5, 0.3]
+    assert [epoch.stored_requests > 0 for epoch in test.epochs] == [True, True]
+    assert test.epochs[0].ended_at == test.epochs[1].started_at
+    assert test.really is not None
+    assert (test.really.action, test.really.who, test.really.at) == ("RollBack", "ada", test.epochs[1].ended_at)

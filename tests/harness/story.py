@@ -1,0 +1,87 @@
+"""An experiment on a real loop that looks once a minute, with users and late votes, to be judged again afterwards."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from policies.experiment import ABTestConfig
+from policies.records import Arm
+from proxy.clock import ManualClock
+from proxy.config import LoopConfig
+from proxy.loop.retest import PaperTest, retest
+from proxy.store.store import Store
+from proxy.store.values import IngestBatch, RecordFilter
+from tests.harness.exchanges import vote
+from tests.harness.loop import World, settle
+
+__all__ = ["CHECK_S", "Story"]
+
+CHECK_S = 60.0
+"""Between two looks of a loop whose challenger has users."""
+_LONGEST_MINUTES = 180
+
+
+class Story:
+    """The challenger is better by `better_by` (a share) in score and thumbs; `changes` are rules that differ."""
+
+    def __init__(self, store: Store, clock: ManualClock, root: Path, *, better_by: float, **changes: Any) -> None:
+        self.store = store
+        self.clock = clock
+        rules = ABTestConfig(
+            initial_challenger_traffic=0.5, latency_weight=0.0, min_duration_hours=0.1, watch_hours=0.1
+        )
+        self.config = replace(rules, **changes)
+        world = World(root, clock=clock)
+        world.rules = replace(world.rules, ab_test=self.config)
+        self.world = world
+        self.loop = world.start(store)
+        self.began = 0.0
+        """When the challenger got its users."""
+        self._better_by = better_by
+        self._random = random.Random(7)
+
+    async def play(self) -> Story:
+        """From the first users to the end of the test."""
+        await self.begin()
+        await self.go_on(minutes=_LONGEST_MINUTES)
+        return self
+
+    async def begin(self) -> None:
+        """Samples, a retrain, a challenger with users."""
+        await settle(self.loop)
+        await self.world.chat(self.store, users=40)
+        await settle(self.loop)
+        self.began = self.clock.now()
+
+    async def go_on(self, *, minutes: int) -> None:
+        """Traffic, votes and a look each minute, while there is a challenger."""
+        scores = {Arm.CHAMPION: 0.6, Arm.CHALLENGER: 0.6 * (1 + self._better_by)}
+        for minute in range(minutes):
+            if self.world.routes().challenger is None:
+                return
+            await self.world.chat(self.store, users=40 + minute % 7, each=1, quality=scores)
+            await self._vote()
+            self.clock.advance(CHECK_S)
+            await settle(self.loop)
+
+    async def again(self, **changes: Any) -> PaperTest:
+        """The experiment judged again, under its rules with these changes."""
+        return await self.again_with(LoopConfig(ab_test_config=replace(self.config, **changes)))
+
+    async def again_with(self, config: LoopConfig) -> PaperTest:
+        """The experiment judged again."""
+        [test] = [test async for test in retest(self.store, config, 0.0, self.clock.now())]
+        return test
+
+    async def _vote(self) -> None:
+        """On some of the latest answers, also on some that were voted on before."""
+        now_us = int(self.clock.now() * 1e6)
+        ballots = []
+        rows = (await self.store.list_records(RecordFilter(), limit=60, texts=False)).rows
+        for row in self._random.sample(rows, 8):
+            liked = self._random.random() < (0.6 if row.arm is Arm.CHAMPION else 0.6 * (1 + self._better_by))
+            ballots.append(vote(row.id, now_us, self._random, feedback=1 if liked else -1))
+        await self.store.apply(IngestBatch(writer="votes", segment=now_us, offset=1, votes=tuple(ballots)))
