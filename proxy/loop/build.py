@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from proxy.clock import Clock
 from proxy.config import LoopSettings
 from proxy.loop.books import Books
 from proxy.loop.challengers import Challengers
+from proxy.loop.dataset.picking import Progress
 from proxy.loop.install import BaseModel
 from proxy.loop.leadership import Leadership
 from proxy.loop.metrics import LoopMetrics
@@ -63,8 +65,10 @@ def assemble(
     fingerprint: str = "",
     leadership: Leadership | None = None,
     metrics: LoopMetrics | None = None,
+    building: Callable[[], Progress | None] = lambda: None,
 ) -> Loop:
-    """A loop from its parts. `routes_path` None: no workers to tell (the library)."""
+    """A loop from its parts. `routes_path` None: no workers to tell (the library). `building` is asked for the status
+    how far a dataset has come."""
     runs = Runs(
         store=store,
         datasets=ports.datasets,
@@ -96,4 +100,5 @@ def assemble(
         performer=Performer(store=store, runs=runs, challengers=challengers),
         notifier=ports.notifier,
         metrics=metrics,
+        building=building,
     )

@@ -7,7 +7,7 @@ comes from a closed set.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -20,6 +20,7 @@ from policies.lifecycle import Phase
 from policies.plan import Plan
 from policies.snapshot import Snapshot
 from proxy.clock import Clock
+from proxy.loop.dataset.picking import Progress
 
 __all__ = ["LoopMetrics"]
 
@@ -43,6 +44,8 @@ class LoopMetrics(Collector):
         self._good_tick: float | None = None
         self._due_at = 0.0
         self._failures = 0
+        self.building: Callable[[], Progress | None] = lambda: None
+        """How far the dataset that is being prepared has come; asked at each scrape."""
         registry.register(self)
 
     def set(self, snapshot: Snapshot, plan: Plan) -> None:
@@ -77,6 +80,10 @@ class LoopMetrics(Collector):
         yield _gauge("ratchet_loop_leader", "1 where this process holds the loop's lease.", self._seen is not None)
         if self._seen is None:
             return
+        if (progress := self.building()) is not None:
+            so_far = {("seen",): float(progress.seen), ("kept",): float(progress.kept)}
+            help_ = "Records seen and kept of the dataset that is being prepared."
+            yield _labelled("ratchet_loop_dataset_records", help_, ("state",), so_far)
         yield from _loop(self._seen)
         yield from _triggers(self._seen.plan)
         yield from _totals(self._seen.snapshot)

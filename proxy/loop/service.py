@@ -61,12 +61,13 @@ async def open_loop(
         replays = partial(recorded, store, config.deployer.warmup_requests)
         timeout_s = config.deployer.ready_timeout_seconds
         deployer = warming = WarmingDeployer(deployer, replays, config.champion, timeout_s=timeout_s)
+    datasets = StoreDatasetBuilder(store, config.generator_config, training_dir)
     loop = assemble(
         store=store,
         clock=clock,
         rules=service_rules(config),
         ports=LoopPorts(
-            datasets=StoreDatasetBuilder(store, config.generator_config, training_dir),
+            datasets=datasets,
             trainer=build_trainer(config.trainer),
             deployer=deployer,
             probe=HttpProbe(),
@@ -80,6 +81,7 @@ async def open_loop(
         config_id=version.id,
         fingerprint=mark,
         metrics=metrics,
+        building=lambda: datasets.building,
     )
     if isinstance(notifier, WebhookNotifier):
         notifier.start()

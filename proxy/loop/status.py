@@ -8,8 +8,9 @@ from policies.lifecycle import Phase
 from policies.plan import Plan
 from policies.snapshot import Snapshot
 from proxy.loop.codec import action_to_json, to_json
+from proxy.loop.dataset.picking import Progress
 
-__all__ = ["status_document"]
+__all__ = ["status_document", "with_building"]
 
 
 def status_document(snapshot: Snapshot, plan: Plan, *, at: float, leader: bool = True) -> dict[str, Any]:
@@ -31,6 +32,7 @@ def status_document(snapshot: Snapshot, plan: Plan, *, at: float, leader: bool =
      "commands": [{"id", "at", "verb", "args", "who", "why"}] still waiting,
      "totals": {"runs", "retrains", "failed_retrains", "promotions", "returns", "rollbacks": {reason: n}, "rejections"},
      "retries": [{"action", "at", "attempts", "reason"}], "notes": [oddities],
+     "building": {"seen", "kept"} records, only while a training dataset is being prepared,
      "installed_at", "last_retrain_at", "routes_version", "config_id"}
     """
     return {
@@ -65,6 +67,16 @@ def status_document(snapshot: Snapshot, plan: Plan, *, at: float, leader: bool =
         "routes_version": snapshot.routes_version,
         "config_id": snapshot.config_id,
     }
+
+
+def with_building(document: dict[str, Any], progress: Progress) -> dict[str, Any]:
+    """The document while a dataset is being prepared. That is one action, and the look was taken before it."""
+    note = (
+        f"training data is being prepared: {progress.seen:,} records seen, {progress.kept:,} kept so far; "
+        "orders are taken when it is done"
+    )
+    building = {"seen": progress.seen, "kept": progress.kept}
+    return {**document, "building": building, "notes": [*document["notes"], note]}
 
 
 def _experiment(snapshot: Snapshot, plan: Plan) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from proxy.errors import PermanentError, TemporaryError
 from proxy.loop.books import Books
 from proxy.loop.change import Change, Situation
 from proxy.loop.codec import action_from_json
+from proxy.loop.dataset.picking import Progress
 from proxy.loop.leadership import Leadership
 from proxy.loop.metrics import LoopMetrics
 from proxy.loop.observe import Observation, Observer, load_cast
@@ -31,7 +32,7 @@ from proxy.loop.perform import Performer
 from proxy.loop.ports import Notifier
 from proxy.loop.routing import current_version, publish, route_table
 from proxy.loop.state import LoopState
-from proxy.loop.status import status_document
+from proxy.loop.status import status_document, with_building
 from proxy.loop.upkeep import Upkeep
 from proxy.routes import RouteTable
 from proxy.store.control import Command, JournalEntry, Lease
@@ -79,6 +80,7 @@ class Loop:
         performer: Performer,
         notifier: Notifier,
         metrics: LoopMetrics | None = None,
+        building: Callable[[], Progress | None] = lambda: None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -89,6 +91,9 @@ class Loop:
         self._performer = performer
         self._notifier = notifier
         self._metrics = metrics
+        self._building = building
+        if metrics is not None:
+            metrics.building = building
         self._poked = asyncio.Event()
         self._status: dict[str, Any] | None = None
         self._kind_of_hold: tuple[object, ...] = ()
@@ -271,7 +276,9 @@ class Loop:
             await self._look_for_status()
         if self._status is None:
             return {"phase": {"name": "starting", "reason": "nothing has been seen yet"}, "leader": self.leading}
-        return {**self._status, "leader": self._status["leader"] and not self._leadership.lapsed}
+        document = {**self._status, "leader": self._status["leader"] and not self._leadership.lapsed}
+        progress = self._building()
+        return document if progress is None else with_building(document, progress)
 
     async def _look_for_status(self) -> None:
         """What was seen before will do where the store is away."""

@@ -217,7 +217,8 @@ class World:
             await store.close()
 
     def start(self, store: Any, *, holder: str = "test", trainer: Any = None, deployer: Any = None,
-              datasets: Any = None, metrics: LoopMetrics | None = None) -> Loop:  # fmt: skip
+              datasets: Any = None, metrics: LoopMetrics | None = None,
+              building: Any = lambda: None) -> Loop:  # fmt: skip
         """A controller's loop; what is passed replaces the world's own (to inject faults around it)."""
         ports = LoopPorts(
             datasets=datasets or self.datasets,
@@ -238,6 +239,7 @@ class World:
             drain_s=self.drain_s,
             leadership=Leadership(store, holder=holder),
             metrics=metrics,
+            building=building,
         )
 
     def routes(self) -> RouteTable:

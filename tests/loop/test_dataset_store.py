@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from policies.lifecycle import Event
+from policies.records import Sample
 from policies.selection import DataGeneratorConfig
 from proxy.clock import ManualClock
 from proxy.loop.dataset import StoreDatasetBuilder
+from proxy.loop.metrics import LoopMetrics
 from proxy.loop.ports import DatasetRequest, Manifest
 from proxy.store.store import Store
 from proxy.store.values import IngestBatch, NewRecord, RecordFlag
 from tests.harness.exchanges import exchange, vote
+from tests.harness.loop import World, settle
 
 T0 = 1_700_000_000_000_000
 CONFIG = DataGeneratorConfig(holdout_share=0.0)
@@ -86,3 +94,48 @@ async def test_a_long_history_is_read_in_chunks_newest_first(store: Store, tmp_p
     assert manifest.samples + sum(manifest.dropped.values()) == 450
     order = [line.split(",")[0] for line in (tmp_path / "run-1/lineage.csv").read_text().splitlines()[1:]]
     assert order == sorted(order)
+
+
+class Halting:
+    """A store that stops giving samples after so many, until it may go on."""
+
+    def __init__(self, store: Store, after: int) -> None:
+        self.store, self.after = store, after
+        self.halted, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def iter_samples(self, **bounds: Any) -> AsyncIterator[Sample]:
+        count = 0
+        async for sample in self.store.iter_samples(**bounds):
+            if count == self.after:
+                self.halted.set()
+                await self.go_on.wait()
+            count += 1
+            yield sample
+
+
+async def test_the_status_says_how_far_a_dataset_has_come(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    async with world.store() as store:
+        source = Halting(store, after=220)
+        builder = StoreDatasetBuilder(source, replace(CONFIG, deduplicate=False), tmp_path / "training")
+        registry = CollectorRegistry()
+        metrics = LoopMetrics(registry, world.clock)
+        loop = world.start(store, datasets=builder, building=lambda: builder.building, metrics=metrics)
+        await settle(loop)
+        await world.chat(store, users=250, each=1)
+        assert "building" not in await loop.status()
+        assert registry.get_sample_value("ratchet_loop_dataset_records", {"state": "kept"}) is None
+        ticking = asyncio.create_task(loop.tick())
+        await source.halted.wait()
+        status = await loop.status()
+        assert (status["phase"]["name"], status["building"]) == ("idle", {"seen": 200, "kept": 200})
+        assert status["notes"] == [
+            "training data is being prepared: 200 records seen, 200 kept so far; orders are taken when it is done"
+        ]
+        assert registry.get_sample_value("ratchet_loop_dataset_records", {"state": "kept"}) == 200
+        source.go_on.set()
+        tick = await ticking
+        assert tick.change is not None
+        assert tick.change.event is Event.DATASET_READY
+        assert "building" not in await loop.status()
+        assert registry.get_sample_value("ratchet_loop_dataset_records", {"state": "kept"}) is None

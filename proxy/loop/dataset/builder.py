@@ -82,6 +82,8 @@ class StoreDatasetBuilder:
         self._training_dir = training_dir.expanduser().absolute()
         self._on_progress = on_progress
         self._line_format = line_format
+        self.building: Progress | None = None
+        """How far the build that is under way has come."""
 
     async def build(self, request: DatasetRequest) -> Manifest:
         """Write the files of `request.run_id`, or return the manifest of those that are already there."""
@@ -89,6 +91,7 @@ class StoreDatasetBuilder:
         finished = read_manifest(folder)
         if finished is not None and Path(finished.data_path).is_file():
             return finished
+        self.building = Progress(seen=0, kept=0, dropped={})
         try:
             folder.mkdir(parents=True, exist_ok=True)
             rehearsal = await self._rehearsal()
@@ -101,6 +104,8 @@ class StoreDatasetBuilder:
             raise TemporaryError(
                 f"the dataset of {request.run_id} could not be written to {folder}: {error}"
             ) from error
+        finally:
+            self.building = None
 
     async def preview(self, *, until_s: float, scan: int = 2000, show: int = 10) -> Preview:
         """What a build would make of the newest `scan` records before `until_s`; writes nothing."""
@@ -137,7 +142,10 @@ class StoreDatasetBuilder:
         async with aclosing(_batches(source, limit)) as batches:
             async for batch in batches:
                 await _in_thread(partial(picking.take, batch))
-                self._on_progress(picking.progress())
+                progress = picking.progress()
+                if self.building is not None:
+                    self.building = progress
+                self._on_progress(progress)
                 if picking.satisfied:
                     return
 
