@@ -44,6 +44,7 @@ _OUTCOMES: Final = {outcome.value: outcome for outcome in Outcome}
 _ARMS: Final = {arm.value: arm for arm in Arm}
 _SOURCES: Final = {source.value: source for source in StickySource}
 # a look into a dictionary takes a fifth of what calling the enumeration does
+_UNFINISHED: Final = (None, "in_progress", "queued")
 _BROKEN_OFF: Final = (Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT, Outcome.TRUNCATED)
 
 
@@ -78,7 +79,7 @@ class Interpreter:
             ),
             self._pointers,
         )
-        outcome = _OUTCOMES[meta["out"]]
+        outcome = _outcome(meta, found)
         quality, source, scores = self._quality(meta, outcome, found)
         return NewRecord(
             id=_record_id(meta["id"]),
@@ -152,6 +153,15 @@ class Interpreter:
             scores["pointer"] = found.quality
         source = "pointer" if "pointer" in scores else "heuristic" if scores else None
         return (scores[source] if source else None), source, scores
+
+
+def _outcome(meta: dict[str, Any], found: Extraction) -> Outcome:
+    """How it ended for the user. OpenAI's SDK hangs up at a stream's `[DONE]`, before HTTP's own end has come: whoever
+    leaves after the model has said that it is done has had a whole answer."""
+    outcome = _OUTCOMES[meta["out"]]
+    if outcome is Outcome.CLIENT_DISCONNECT and found.streamed and found.error is None:
+        return outcome if found.finish_reason in _UNFINISHED else Outcome.OK
+    return outcome
 
 
 def _is_answer(meta: dict[str, Any], outcome: Outcome, found: Extraction) -> bool:

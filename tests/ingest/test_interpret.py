@@ -73,6 +73,31 @@ def test_a_stream_is_kept_put_together() -> None:
     assert orjson.loads(found.body.response)["choices"][0]["message"]["content"] == "4"
 
 
+FINISHED = b'data: {"choices":[{"index":0,"delta":{"content":"4"},"finish_reason":"stop"}]}\n\n'
+UNFINISHED = b'data: {"choices":[{"index":0,"delta":{"content":"4"},"finish_reason":null}]}\n\n'
+RESPONSES = {"p": "/v1/responses", "request": orjson.dumps({"model": "m", "input": "2+2?"})}
+DONE = b'data: {"type":"response.completed","response":{"status":"completed","output":[]}}\n\n'
+BEGUN = b'data: {"type":"response.created","response":{"status":"in_progress","output":[]}}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("stream", "changes", "outcome"),
+    [
+        (FINISHED, {}, Outcome.OK),
+        (UNFINISHED, {}, Outcome.CLIENT_DISCONNECT),
+        (DONE, RESPONSES, Outcome.OK),
+        (BEGUN, RESPONSES, Outcome.CLIENT_DISCONNECT),
+    ],
+)
+def test_who_hangs_up_after_a_streams_own_end_had_a_whole_answer(
+    stream: bytes, changes: dict[str, Any], outcome: Outcome
+) -> None:
+    found = record(
+        response=stream, sh={"content-type": "text/event-stream"}, out=int(Outcome.CLIENT_DISCONNECT), **changes
+    )
+    assert (found.outcome, found.quality is None) == (outcome, outcome is not Outcome.OK)
+
+
 def test_a_stream_nested_too_deeply_to_be_written_stays_as_it_was() -> None:
     deep = b'data: {"choices":[{"delta":{"content":"4"}}],"x":' + b"[" * 300 + b"]" * 300 + b"}\n\n"
     found = record(response=deep, sh={"content-type": "text/event-stream"})
