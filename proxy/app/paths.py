@@ -29,7 +29,11 @@ class DataDir:
     def create(self) -> None:
         """Make the directories, private to this user. Raises OSError where the disk does not let it."""
         for directory in (self.root, self.run, self.spool):
-            directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as exc:
+                raise OSError(f"server.data_dir: {directory} cannot be made ({exc.strerror}); name a directory that "
+                              "this user may write to") from exc  # fmt: skip
 
     @property
     def routes(self) -> Path:
