@@ -158,18 +158,23 @@ async def test_a_stranger_with_the_same_pid_is_left_alone(folder: Path) -> None:
     stranger = processes.start([sys.executable, "-c", "input()"], log=folder / "x.log", token="stranger")
     other = ProcessId(pid=stranger.pid, start_ticks=stranger.start_ticks - 1, boot_id=stranger.boot_id)
     rebooted = ProcessId(pid=stranger.pid, start_ticks=stranger.start_ticks, boot_id="another boot")
-    sleeper = processes.start(["sleep", "600"], log=folder / "x.log", token="sleeper")
+    token = f"sleeper in {folder}"
+    sleeper = processes.start(["sleep", "600"], log=folder / "x.log", token=token)
     impostor = ProcessId(pid=sleeper.pid, start_ticks=sleeper.start_ticks - 1, boot_id=sleeper.boot_id)
-    for nobody in (other, rebooted, impostor):
-        assert not processes.alive(nobody)
-        await processes.stop(nobody, grace_s=0.1)
-    assert processes.alive(sleeper)
-    assert processes.find("sleeper") == sleeper
-    await processes.stop(sleeper, grace_s=5.0)
+    try:
+        for nobody in (other, rebooted, impostor):
+            assert not processes.alive(nobody)
+            await processes.stop(nobody, grace_s=0.1)
+        assert processes.alive(sleeper)
+        while (found := processes.find(token)) is None:  # a program that has just begun has no environment yet
+            await asyncio.sleep(0.01)
+        assert found == sleeper
+    finally:
+        await processes.stop(sleeper, grace_s=5.0)
+        await processes.stop(stranger, grace_s=0.1)
     assert not processes.alive(sleeper)
     assert processes.exit_code(sleeper) == -signal.SIGTERM
-    assert processes.find("sleeper") is None
-    await processes.stop(stranger, grace_s=0.1)
+    assert processes.find(token) is None
 
 
 async def test_a_training_of_another_host_is_said_to_be_lost_here(folder: Path) -> None:
