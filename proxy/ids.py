@@ -17,12 +17,14 @@ one of them signs is never a stranger to another. Older keys go on verifying.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import random
 import re
 import secrets
 from binascii import a2b_base64, b2a_base64
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from hashlib import blake2b
 from hmac import compare_digest
 from pathlib import Path
@@ -147,10 +149,11 @@ class KeyRing:
 
     def rotate(self, notice_s: float = _NOTICE_S) -> int:
         """Add a key that signs in `notice_s` seconds, keep the old ones, write the file; returns the new key's id."""
-        document = _read_ring(self._path)
-        fresh = _new_key({entry["id"] for entry in document["signing"]})
-        document["signing"].append({**fresh, "signs_from": self._clock.now() + notice_s})
-        _write_secret(self._path, document).replace(self._path)
+        with _one_writer(self._path):
+            document = _read_ring(self._path)
+            fresh = _new_key({entry["id"] for entry in document["signing"]})
+            document["signing"].append({**fresh, "signs_from": self._clock.now() + notice_s})
+            _write_secret(self._path, document).replace(self._path)
         self.reload()
         return int(fresh["id"])
 
@@ -158,9 +161,16 @@ class KeyRing:
         """The ring with its secrets, as in the file. Raises OSError, ValueError."""
         return _read_ring(self._path)
 
-    def adopt(self, document: Mapping[str, Any]) -> None:
-        """Take a ring from elsewhere (`merge_rings`) in place of this one, and write the file."""
-        _write_secret(self._path, dict(document)).replace(self._path)
+    def adopt(self, document: Mapping[str, Any], *, instead_of: Mapping[str, Any]) -> None:
+        """Take a ring from elsewhere (`merge_rings`) in place of this one, and write the file.
+
+        A key that was rotated in since the file was `instead_of` stays, and signs when its time has come.
+        """
+        with _one_writer(self._path):
+            known = {entry["id"] for ring in (document, instead_of) for entry in ring["signing"]}
+            rotated = [entry for entry in _read_ring(self._path)["signing"] if entry["id"] not in known]
+            taken = {**document, "signing": [*document["signing"], *rotated]}
+            _write_secret(self._path, taken).replace(self._path)
         self.reload()
 
     def reload(self) -> bool:
@@ -290,6 +300,18 @@ def _read_ring(path: Path) -> dict[str, Any]:
             "if it is deleted, a new one is made and earlier record ids are refused"
         ) from exc
     return document
+
+
+@contextlib.contextmanager
+def _one_writer(path: Path) -> Iterator[None]:
+    """Read the file and replace it while no other process does; where its folder cannot be locked, hope so."""
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some network file systems
+            fcntl.flock(folder, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(folder)
 
 
 def _write_secret(path: Path, document: dict[str, Any]) -> Path:

@@ -66,7 +66,7 @@ async def share_keys(ring: KeyRing, store: Store) -> None:
     if shared is None or merge_rings(mine, shared) != shared:
         shared = await store.secrets.merge(_KEYS, mine, merge_rings)
     if shared != mine:
-        ring.adopt(shared)
+        ring.adopt(shared, instead_of=mine)
         _log.info("the key ring of the database is in force: %d keys", len(ring.key_ids))
 
 

@@ -191,7 +191,7 @@ def test_a_host_that_joins_takes_the_shared_ring_and_its_own_ids_stay_valid(tmp_
     document = merge_rings(mine.document(), shared.document())
     assert merge_rings(mine.document(), document) == document, "sharing again changes nothing"
     for ring in (mine, shared):
-        ring.adopt(document)
+        ring.adopt(document, instead_of=ring.document())
         assert RecordIds(ring).verify(minted.text) == minted.hex
         assert ring.key_ids == (*mine.key_ids[:1], *shared.key_ids[-1:])
     assert mine.user_hash(b"ann") == shared.user_hash(b"ann")
@@ -204,3 +204,18 @@ def test_a_rotation_on_one_host_signs_on_all(tmp_path: Path) -> None:
     fresh = one.rotate(notice_s=0)
     assert merge_rings(one.document(), before) == one.document()
     assert merge_rings(before, one.document())["signing"][-1]["id"] == fresh, "a host that is behind takes nothing back"
+
+
+def test_a_key_that_is_rotated_while_a_host_joins_is_not_lost(tmp_path: Path) -> None:
+    """The host reads its ring, asks the database, and writes; somebody rotates in between."""
+    for folder in ("mine", "shared"):
+        (tmp_path / folder).mkdir()
+    ring, shared = (KeyRing.load_or_create(tmp_path / folder / "keys.json") for folder in ("mine", "shared"))
+    before, elsewhere = ring.document(), KeyRing(tmp_path / "mine" / "keys.json")
+    rotated = elsewhere.rotate(notice_s=0)
+    while rotated in shared.key_ids:  # one byte each: once in 256 they are the same
+        rotated = elsewhere.rotate(notice_s=0)
+    ring.adopt(merge_rings(before, shared.document()), instead_of=before)
+    assert ring.signing_id == rotated
+    assert set(shared.key_ids) <= set(ring.key_ids)
+    assert ring.document()["pepper"] == shared.document()["pepper"]
