@@ -60,6 +60,7 @@ class RecordFlag(IntFlag):
 
 FLAGS: Final = tuple(RecordFlag(number) for number in range(2 * max(RecordFlag)))
 """Every combination, at its number: looking it up takes a fiftieth of what combining flags does."""
+_FALLBACK: Final = int(RecordFlag.FALLBACK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,6 +135,11 @@ class NewRecord:
     """Further scores by scorer, kept beside the one that counts."""
     aliases: tuple[str, ...] = ()
     """Other names of this record: provider's id (`chatcmpl-…`), client-chosen request id."""
+
+    @property
+    def fallback(self) -> bool:
+        """The champion answered for the challenger."""
+        return self.flags.value & _FALLBACK != 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
