@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import Final, Literal
 
+from policies.kinds import Kind
 from policies.records import Arm, Outcome, StickySource
 from proxy.store.keys import id_time_us
 
@@ -103,8 +104,8 @@ class NewRecord:
     experiment_id: int | None = None
     epoch: int = 0
     config_id: int = 0
-    kind: str = "other"
-    """Shape of the exchange: chat, completions, … (`proxy.wire`)."""
+    kind: str = Kind.OTHER.value
+    """Shape of the exchange: the value of one of `policies.kinds.Kind`."""
     method: str = "POST"
     status: int = 0
     """HTTP status sent to the client; 0 when none was."""
@@ -272,6 +273,7 @@ class RecordFilter:
     until_us: int | None = None
     """Exclusive."""
     user_hash: int | None = None
+    conversation: int | None = None
     arm: Arm | None = None
     model_id: int | None = None
     experiment_id: int | None = None
