@@ -18,14 +18,13 @@ from typing import Final, Protocol
 
 from prometheus_client.registry import CollectorRegistry
 
-from policies.kinds import Kind
+from policies.kinds import KINDS, Kind
 from policies.records import Arm, Outcome, StickySource
 from proxy.metrics.families import Cell, CounterFamily, Distribution, HistogramFamily
 from proxy.metrics.genai import GenAiMetrics, GenAiSeries
 
 __all__ = ["TrafficMetrics", "TrafficRecord", "TrafficVote"]
 
-_KINDS: Final = {kind.value: kind for kind in Kind}
 _STATUSES: Final = {0: "none"} | {int(status): str(int(status)) for status in HTTPStatus}
 _DURATION_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
 _FIRST_BYTE_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
@@ -219,7 +218,7 @@ class TrafficMetrics:
         return self._requests.cell(arm.label, self._model(model_id), label, outcome.label)
 
     def _resolve(self, arm: Arm, model_id: int, kind: str) -> _Series:
-        known = _KINDS.get(kind, Kind.OTHER)
+        known = KINDS.get(kind, Kind.OTHER)
         model = self._model(model_id)
         series = _Series()
         for_kind, for_model = (arm.label, model, known.value), (arm.label, model)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, SmallInteger, Table, Text
 
 from policies.estimates import METRICS
-from policies.kinds import Kind
+from policies.kinds import KINDS
 from proxy.store.types import BigKey, Code, RecordId, Words
 
 __all__ = [
@@ -97,7 +97,7 @@ records: Final = Table(
     Column("served_by", SmallInteger, nullable=False),
     Column("outcome", SmallInteger, nullable=False),
     Column("key_source", SmallInteger, nullable=False),
-    Column("kind", Code(*(kind.value for kind in Kind)), nullable=False),
+    Column("kind", Code(*KINDS), nullable=False),
     Column("method", Code("POST", "GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"), nullable=False),
     Column("quality_source", Code("heuristic", "pointer", "feedback", "judge")),
     Column("ttft_us", BigInteger),

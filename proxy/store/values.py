@@ -324,7 +324,7 @@ class TrafficPoint:
     model_id: int
     requests: int
     errors: int
-    """Status 5xx, upstream error or timeout."""
+    """Without an answer, by the model's fault (`Outcome.failed`)."""
     fallbacks: int
     duration_s: float
     """Mean; 0 without requests."""
@@ -337,6 +337,8 @@ class TrafficPoint:
     scored: int
     quality: float | None
     """Mean score."""
+    refused: int = 0
+    """Declined with a 4xx (`Outcome.refused`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -345,6 +347,7 @@ class Totals:
 
     requests: int = 0
     errors: int = 0
+    refused: int = 0
     fallbacks: int = 0
     voted: int = 0
     """Records with at least one effective vote."""

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from policies.kinds import Kind
+from policies.kinds import KINDS
 from policies.records import Arm, Outcome
 from proxy.ids import KeyRing, RecordIds
 from proxy.store.values import RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
@@ -159,8 +159,8 @@ def _criterion(name: str, text: str, keys: KeyRing, models: Mapping[str, int], n
                 raise ValueError(f"not one of {', '.join(_FEEDBACK)}")
             return _FEEDBACK[text]
         case "kind":
-            if text not in set(Kind):
-                raise ValueError(f"not one of {', '.join(Kind)}")
+            if text not in KINDS:
+                raise ValueError(f"not one of {', '.join(KINDS)}")
             return {"kind": text}
         case "text":
             return {"text": text}
