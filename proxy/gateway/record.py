@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from policies.records import Outcome, StickySource
-from proxy.gateway.capture import Capture
 from proxy.gateway.ports import Redacts
 from proxy.spool.frames import KIND_EXCHANGE, encode_frame
 
@@ -39,8 +38,8 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
     """The frame of `exchange`, which ended so at the monotonic time `ended`."""
     services, response = exchange.services, exchange.response
     sent, received = exchange.request, exchange.response_capture
-    assigned, backend, counts = exchange.assigned, exchange.backend, exchange.counts
     key, source = exchange.user()
+    assigned, backend, counts = exchange.assigned, exchange.backend, exchange.counts
     total, first_byte, upstream, own = _timing(exchange, ended)
     facts = _FACTS % (
         exchange.record_id.hex.encode(),
@@ -59,7 +58,7 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
         sent.size,
         received.size,
         b"{}" if response is None else response.facts,
-        _digests(sent, received) if sent.cut or received.cut else b"",
+        b"" if services.keeps_bodies and not sent.cut and not received.cut else _more(exchange),
     )
     if not services.captures:
         return encode_frame(KIND_EXCHANGE, facts)
@@ -79,12 +78,16 @@ def _redacted(redact: Redacts, meta: dict[str, Any], request: bytes, response: b
     return encode_frame(KIND_EXCHANGE, meta, *bodies)
 
 
-def _digests(sent: Capture, received: Capture) -> bytes:
-    """Members for the bodies that were not captured whole."""
-    digests = {"rsha": sent.sha256} if sent.cut else {}
+def _more(exchange: Exchange) -> bytes:
+    """Members for bodies that the record does not have whole: their digests, and the conversation that a request
+    names, which nobody else will find in it."""
+    services, sent, received = exchange.services, exchange.request, exchange.response_capture
+    members: dict[str, Any] = {"rsha": sent.sha256} if sent.cut else {}
     if received.cut:
-        digests["ssha"] = received.sha256
-    return b"," + orjson.dumps(digests)[1:-1]
+        members["ssha"] = received.sha256
+    if (sent.cut or not services.keeps_bodies) and (conversation := exchange.conversation()) is not None:
+        members["conv"] = services.user_hash(conversation)
+    return b"," + orjson.dumps(members)[1:-1] if members else b""
 
 
 def _timing(exchange: Exchange, ended: float) -> tuple[float, float | None, float, float]:
