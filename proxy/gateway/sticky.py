@@ -13,6 +13,7 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -31,6 +32,9 @@ _BODY: Final = StickySource.BODY
 _LONGEST_FIELD: Final = 16384
 """Bytes kept of a field of a body that is not parsed."""
 _LEAST_TURNS: Final = 65536
+_LONGEST_REMEMBERED: Final = 256
+_remembered_key: Final = lru_cache(4096)(person_key)
+"""The users of a service come again and again."""
 
 
 class StickySources:
@@ -48,7 +52,9 @@ class StickySources:
         """Whether a body can say anything."""
         read = [header.name.decode("latin-1") for header in (*self._headers, *self._conversation_headers)]
         self.header_names: Final = (*read, "cookie") if config.cookie else tuple(read)
-        names = {path[0].encode(): _LONGEST_FIELD for path in (*self._users, *self._conversations)}
+        self._users_by_step: Final = [(path[0], path[1:]) for path in self._users]
+        self._first_steps: Final = frozenset(path[0] for path in (*self._users, *self._conversations))
+        names = {name.encode(): _LONGEST_FIELD for name in self._first_steps}
         self._names: Final = names
         turns = max(captured_bytes, _LEAST_TURNS)
         self._names_and_turns: Final = (
@@ -108,9 +114,15 @@ class StickySources:
         return found.encode() if found is not None else None
 
     def _named(self, document: dict[str, Any], conversation: bytes | None) -> StickyKey | None:
-        for path in self._users:
-            value = document.get(path[0])
-            if value is not None and (name := name_at(value, path[1:])) is not None and (key := person_key(name)):
+        if self._first_steps.isdisjoint(document):
+            return _conversation_key(conversation)
+        for first, rest in self._users_by_step:
+            value = document.get(first)
+            if value is None:
+                continue
+            if rest or type(value) is not str:
+                value = name_at(value, rest)
+            if value and (key := _remembered_key(value) if len(value) <= _LONGEST_REMEMBERED else person_key(value)):
                 return key, _BODY
         return _conversation_key(conversation or self.conversation_in(document))
 
