@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from policies.records import Outcome, StickySource
-from proxy.gateway.capture import Capture
 from proxy.gateway.ports import Redacts
 from proxy.spool.frames import KIND_EXCHANGE, encode_frame
 
@@ -59,7 +58,7 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
         sent.size,
         received.size,
         b"{}" if response is None else response.facts,
-        _digests(sent, received) if sent.cut or received.cut else b"",
+        _rarer(exchange) if sent.cut or received.cut or exchange.marks or exchange.refusal or exchange.resent else b"",
     )
     if not services.captures:
         return encode_frame(KIND_EXCHANGE, facts)
@@ -69,7 +68,10 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
 
 
 def _redacted(redact: Redacts, meta: dict[str, Any], request: bytes, response: bytes) -> bytes:
-    """The frame with cleaned text for bodies, whose encodings are gone with it."""
+    """The frame with cleaned text for bodies, whose encodings are gone with it.
+
+    `mk` still counts the bytes of the body as it came.
+    """
     meta["red"] = True
     meta["p"] = redact.clean_text(meta["p"])
     bodies = []
@@ -79,12 +81,22 @@ def _redacted(redact: Redacts, meta: dict[str, Any], request: bytes, response: b
     return encode_frame(KIND_EXCHANGE, meta, *bodies)
 
 
-def _digests(sent: Capture, received: Capture) -> bytes:
-    """Members for the bodies that were not captured whole."""
-    digests = {"rsha": sent.sha256} if sent.cut else {}
+def _rarer(exchange: Exchange) -> bytes:
+    """Members that most records lack: digests of bodies that were not captured whole, when the pieces of the answer
+    came, what the challenger said, and whether the request was sent twice."""
+    sent, received, started = exchange.request, exchange.response_capture, exchange.started
+    facts: dict[str, Any] = {}
+    if sent.cut:
+        facts["rsha"] = sent.sha256
     if received.cut:
-        digests["ssha"] = received.sha256
-    return b"," + orjson.dumps(digests)[1:-1]
+        facts["ssha"] = received.sha256
+    if exchange.marks:
+        facts["mk"] = [(offset, int((at - started) * 1e6)) for offset, at in exchange.marks]
+    if exchange.refusal:
+        facts["cs"] = exchange.refusal
+    if exchange.resent:
+        facts["rs"] = True
+    return b"," + orjson.dumps(facts)[1:-1]
 
 
 def _timing(exchange: Exchange, ended: float) -> tuple[float, float | None, float, float]:
