@@ -23,6 +23,7 @@ from proxy.store.values import FLAGS, BodyPayload, NewRecord, RecordFlag
 from proxy.wire.decode import UnknownEncodingError, decode
 from proxy.wire.extract import CapturedExchange, Extraction, Pointers, extract
 from proxy.wire.extract.values import compact
+from proxy.wire.person import person_key
 
 __all__ = ["Interpreter", "raw_record"]
 
@@ -145,7 +146,7 @@ class Interpreter:
         """
         key: int | None = meta.get("key")
         if key is None and meta.get("exp") is None and found.user is not None and self._user_hash is not None:
-            return self._user_hash(found.user.encode())
+            return self._user_hash(person_key(found.user))
         return key
 
     def _conversation(self, meta: dict[str, Any], found: Extraction) -> int | None:
