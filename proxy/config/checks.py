@@ -164,6 +164,13 @@ def _header_name(text: str) -> str | None:
     return None if _TOKEN.fullmatch(text) else f"{show(text)} is no header name; use letters, digits and hyphens"
 
 
+def _header_member(text: str) -> str | None:
+    name, mark, member = text.partition("#")
+    if mark and not member:
+        return f"{show(text)} names no member; write name#member, like x-portkey-metadata#_user"
+    return _header_name(name)
+
+
 def _secret(text: str) -> str | None:
     if text.isprintable() and text.isascii() and text == text.strip():
         return None
@@ -207,7 +214,8 @@ _FORMS: Final[dict[Callable[[Any], str | None], tuple[str, ...]]] = {
     _bad_url: ("champion.url", "trainer.url", "deployer.url", "deployer.urls"),
     _webhook: ("notify.urls",),
     _store_url: ("store.url",),
-    _header_name: ("champion.api_key_header", "capture.no_train_header", "sticky.headers"),
+    _header_name: ("champion.api_key_header", "capture.no_train_header"),
+    _header_member: ("sticky.headers", "sticky.conversation_headers"),
     _secret: ("champion.api_key", "feedback.token", "admin.token"),
     _origin: ("feedback.cors_origins",),
     _pattern: ("capture.redaction.patterns",),

@@ -78,12 +78,46 @@ class ChampionConfig:
 class StickyConfig:
     """Which part of a request names its user. The first source that is present wins."""
 
-    headers: tuple[str, ...] = ("x-user-id", "helicone-user-id", "x-litellm-session-id")
-    """Request headers, tried in order after x-ratchet-user."""
+    headers: tuple[str, ...] = (
+        "x-openwebui-user-id",
+        "x-litellm-user_api_key_end_user_id",
+        "x-user-id",
+        "helicone-user-id",
+        "x-openwebui-user-jwt#sub",
+        "x-portkey-metadata#_user",
+        "x-codex-turn-metadata#installation_id",
+    )
+    """Request headers, tried in order after x-ratchet-user; `name#member` takes one member of the JSON or JWT in a header."""
     cookie: str | None = None
     """Name of a cookie, tried after the headers."""
-    body_fields: tuple[str, ...] = ("safety_identifier", "user", "prompt_cache_key", "metadata.user_id")
-    """Fields of a JSON body, dotted, tried after the cookie."""
+    body_fields: tuple[str, ...] = (
+        "safety_identifier",
+        "user",
+        "user.id",
+        "metadata.user_id",
+        "client_metadata.x-codex-installation-id",
+        "metadata.trace_user_id",
+    )
+    """Fields of a JSON body, dotted, tried after the cookie; wherever they stand, however long the body is."""
+    conversation_headers: tuple[str, ...] = (
+        "x-openwebui-chat-id",
+        "x-conversation-id",
+        "x-claude-code-session-id",
+        "helicone-session-id",
+        "x-litellm-session-id",
+        "session-id",
+        "thread-id",
+    )
+    """Headers that name the conversation, written like `headers`. It is recorded, and the sticky key where nobody names the user."""
+    conversation_fields: tuple[str, ...] = (
+        "conversation",
+        "conversation.id",
+        "conversation_id",
+        "metadata.session_id",
+        "client_metadata.session_id",
+        "prompt_cache_key",
+    )
+    """Fields of a JSON body, dotted, that name the conversation where no header does; after them the session within a user's id."""
     first_message: bool = True
     """Last resort before random: hash of the first user message, which keeps a conversation together. Also of a body too long to keep."""
 

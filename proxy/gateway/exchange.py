@@ -27,7 +27,7 @@ from proxy.gateway.head import ResponseHead
 from proxy.gateway.held import HeldRequest
 from proxy.gateway.known import KnownRequest, KnownResponse
 from proxy.gateway.location import at_home
-from proxy.gateway.model_field import ModelField, replace_model
+from proxy.gateway.model_field import replace_model
 from proxy.gateway.outbound import (
     request_head,
     request_lines,
@@ -38,10 +38,11 @@ from proxy.gateway.outbound import (
 )
 from proxy.gateway.ports import Minted
 from proxy.gateway.record import frame_of
-from proxy.gateway.routing import body_decides, forced_backend, key_in_body, names_user
+from proxy.gateway.routing import Awaited, awaited_of, conversation_of, forced_backend, key_of
 from proxy.gateway.sticky import StickyKey
 from proxy.gateway.tunnel import Tunnel
 from proxy.gateway.upstream import UpstreamConnection
+from proxy.gateway.watch import Watch
 
 if TYPE_CHECKING:
     from proxy.gateway.client import ClientConnection
@@ -68,11 +69,11 @@ class Exchange:
     """A request and its answer. The client's connection and the upstream's call it; see the module."""
 
     __slots__ = (
-        "_connection", "_continued", "_dechunk", "_dialling", "_doubted", "_finished", "_held_at", "_key",
-        "_mark_after", "_model", "_out", "_retried", "_waiting", "arrived_at", "assigned", "backend", "client",
-        "counts", "fallback", "first_byte", "handed_over", "head", "held_s", "keep_alive", "known", "length", "marks",
-        "plan", "record_id", "recorded", "refusal", "request", "resent", "response", "response_capture", "services",
-        "started", "status",
+        "_awaited", "_connection", "_continued", "_dechunk", "_dialling", "_doubted", "_finished", "_held_at", "_key",
+        "_mark_after", "_out", "_retried", "_watch", "arrived_at", "assigned", "backend", "client", "counts",
+        "fallback", "first_byte", "handed_over", "head", "held_s", "keep_alive", "known", "length", "marks", "plan",
+        "record_id", "recorded", "refusal", "request", "resent", "response", "response_capture", "services", "started",
+        "status",
     )  # fmt: skip
 
     plan: Plan
@@ -96,7 +97,7 @@ class Exchange:
         self.recorded = False
         self.assigned = _CHAMPION
         self.counts = True
-        """Whether it is evidence in the experiment: not where QA forced the arm."""
+        """Whether it is evidence in the experiment: not where QA forced the arm, nor on a side not its user's."""
         self.status = 0
         self.response: KnownResponse | None = None
         self.fallback: Cause | None = None
@@ -114,11 +115,12 @@ class Exchange:
         """A piece that comes later than that is marked."""
         self.held_s = 0.0
         """Seconds for which the client was too slow to read."""
-        self._waiting = self._finished = self._retried = self._continued = self._dechunk = False
+        self._finished = self._retried = self._continued = self._dechunk = False
         self._held_at: float | None = None
         self._key = known.key
         self._out = b""
-        self._model: ModelField | None = None
+        self._awaited: Awaited = None
+        self._watch: Watch | None = None
         self._connection: UpstreamConnection | None = None
         self._dialling: asyncio.Task[None] | None = None
         self._doubted: Breaker | None = None
@@ -147,15 +149,16 @@ class Exchange:
         else:
             services.count('not_recorded_total{reason="skip_path"}')
         self.record_id = services.ids.mint(self.arrived_at)
-        if not done and body_decides(known, plan, services.sticky):
-            self._waiting = True
-            if plan.rewrites and "content-encoding" not in self.head.recorded:
-                self._model = ModelField()
-                self._model.feed(payload)
+        if not done:
+            self._awaited = awaited_of(known, plan, services.sticky, self._forced())
+        if payload and (self._awaited is not None or self.request.cut):
+            self._read(payload)
+        if self._awaited is not None and self._may_wait(len(payload)):
             if self.head.expects_continue:
                 self._continued = True
                 self.client.write(_CONTINUE)
             return
+        self._awaited = None
         self._route()
 
     def receive(self, payload: bytes, done: bool) -> None:
@@ -163,11 +166,11 @@ class Exchange:
         if done:
             self.request.ended = self.services.monotonic()
         self.request.store(payload, done, self.services.max_body_bytes)
-        if self._waiting:
-            if self._model is not None:
-                self._model.feed(payload)
-            if done or (self.request.cut and not self._may_wait(len(payload))):
-                self._waiting = False
+        if payload and (self._watch is not None or self.request.cut or (self._awaited is not None and not done)):
+            self._read(payload)
+        if self._awaited is not None:
+            if done or not self._may_wait(len(payload)):
+                self._awaited = None
                 self._route()
         elif self._connection is not None:
             payload = self.request.framed(self.request.take())
@@ -176,12 +179,28 @@ class Exchange:
             self.client.hold(True)
 
     def _may_wait(self, size: int) -> bool:
-        """Whether more of a long body is waited for, of which `size` bytes have come now: the SDKs put the model, where
-        another name may have to stand, and the user behind the messages."""
-        missing = self._model is not None and not self._model.decided
-        if self._key is None and self.plan.splits:
-            missing = missing or names_user(self.head, self.request, self.services.sticky)
-        return missing and self.request.afford(size)
+        """Whether more of the body is waited for, of which `size` bytes have come now: while it can still say what it
+        is held for, which the SDKs put behind the messages, and of a long one as far as there is room."""
+        watch = self._watch
+        if watch is None:  # nothing has come
+            return True
+        if watch.ended:
+            return False
+        if not self.request.cut:
+            return True
+        return not (self._awaited == "model" and watch.spans) and self.request.afford(size)
+
+    def _read(self, payload: bytes) -> None:
+        """Look for the user, the conversation and the model's name in `payload`, the newest of the body."""
+        watch = self._watch
+        if watch is None:
+            known = self.known
+            if self._awaited is None and (known.side or (known.key and known.conversation)):
+                return
+            watch = self._watch = self.services.sticky.watch(known.head, user_known=known.key is not None)
+            if before := self.request.size - len(payload):
+                watch.feed(bytes(self.request.data[:before]))
+        watch.feed(payload)
 
     def _begin_side(self) -> None:
         """Our own URLs: one more upstream, neither recorded nor counted."""
@@ -203,11 +222,10 @@ class Exchange:
         """Choose the model."""
         plan = self.plan
         backend = plan.champion
-        if b"x-ratchet-arm" in self.head.fields:  # QA
-            forced = forced_backend(self.head, plan, self.services.admin_token)
-            self.counts = forced is None
-            backend = forced or backend
-        if plan.splits and self.counts:
+        if b"x-ratchet-arm" in self.head.fields and (forced := self._forced()) is not None:  # QA
+            self.counts = False
+            backend = forced
+        elif plan.splits:
             backend = plan.backend_for(self.user()[0])
         self.assigned = backend.arm
         if backend.breaker is not None and not backend.breaker.allow(self.services.monotonic()):
@@ -218,13 +236,33 @@ class Exchange:
             self.request.keep()  # the champion may have to answer
         self._forward(backend)
 
+    def _forced(self) -> Backend | None:
+        """The arm that QA asks for, if any."""
+        return forced_backend(self.head, self.plan, self.services.admin_token)
+
     def user(self) -> StickyKey:
-        """The sticky key and its source; read from the body only now if it was not needed before."""
-        if self._key is None:
-            limit = self.services.config.capture.max_request_bytes
-            found = key_in_body(self.head, self.request, self.services.sticky, limit)
-            self._key = found or (self.record_id.hex.encode(), StickySource.RANDOM)
-        return self._key
+        """The sticky key and its source; read from the body only now if it was not needed before.
+
+        Where the request had to go before its user was known, the user who is found later is the record's. If that one
+        belongs to the other side, the request is no evidence: nobody is on both.
+        """
+        if self._key is not None:
+            return self._key
+        services = self.services
+        found = key_of(self.known, self.request, self._watch, services.sticky, services.captured_request_bytes)
+        key = found or (self.record_id.hex.encode(), StickySource.RANDOM)
+        if self.request.done or self._finished or (self._watch is not None and self._watch.ended):
+            self._key = key
+            if self.handed_over is not None and self.plan.splits:
+                self.counts = self.counts and self.plan.backend_for(key[0]).arm is self.assigned
+        return key
+
+    def conversation(self) -> bytes | None:
+        """The conversation that the body names, where the head names none."""
+        if self.known.conversation is not None:
+            return None
+        limit = self.services.captured_request_bytes
+        return conversation_of(self.known, self.request, self._watch, self.services.sticky, limit)
 
     # -- forward
 
@@ -268,7 +306,7 @@ class Exchange:
             return side_request_head(head, self.client.peer, length), body
         model = backend.target.model
         if model is not None and body and "content-encoding" not in head.recorded:
-            renamed = replace_model(body, model, self._model)
+            renamed = replace_model(body, model, None if self._watch is None else self._watch.spans)
             if length is not None:
                 length += len(renamed) - len(body)
             body = renamed

@@ -72,7 +72,7 @@ class Gateway:
         self.clock: Clock = clock or SystemClock()
         self.monotonic = self.clock.monotonic
         self.now = self.clock.now
-        self.sticky = StickySources(config.sticky)
+        self.sticky = StickySources(config.sticky, config.capture.max_request_bytes)
         self._no_train_header = config.capture.no_train_header.lower().encode("latin-1")
         self._skip_paths = frozenset(path.encode("latin-1") for path in config.capture.skip_paths)
         self._parser = RequestParser(
@@ -86,6 +86,8 @@ class Gateway:
         self.captured_response_bytes = config.capture.max_response_bytes
         self.refuses_when_full = config.spool.when_full == "refuse"
         self.captures = config.capture.enabled
+        self.keeps_bodies = self.captures and redact is None
+        """Whether a record has the bodies as they were."""
         self.adds_lines = adds_lines(config)
         self.kept_from_trailers = kept_from_trailers(config.champion.api_key_header)
         self.fallback_statuses = frozenset(config.gateway.fallback_statuses)
@@ -191,8 +193,15 @@ class Gateway:
 
     def _parse(self, data: bytes, end: int) -> KnownRequest:
         head = self._parser.parse(data, end)
-        key = self.sticky.from_head(head.fields)
-        return KnownRequest(head, key=key, skip_paths=self._skip_paths, no_train_header=self._no_train_header)
+        conversation = self.sticky.conversation_in_head(head.fields)
+        return KnownRequest(
+            head,
+            key=self.sticky.from_head(head.fields),
+            skip_paths=self._skip_paths,
+            no_train_header=self._no_train_header,
+            conversation=conversation,
+            conversation_hash=None if conversation is None else self.user_hash(conversation),
+        )
 
     def _pool(self, address: Address) -> UpstreamPool:
         return UpstreamPool(

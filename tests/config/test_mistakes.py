@@ -67,6 +67,8 @@ def nested(path: str, value: Any) -> dict[str, Any]:
         ({"champion": {"url": "http://h/?a=1"}}, "has a query or fragment"),
         ({"champion": {"url": "http://u:p@h"}}, "has a user name or password in it"),
         ({"champion": {"api_key_header": "x key"}}, "champion.api_key_header: \"x key\" is no header name"),
+        ({"sticky": {"headers": ["x-user-id", "x meta#user"]}}, "sticky.headers: \"x meta\" is no header name"),
+        ({"sticky": {"conversation_headers": ["x-meta#"]}}, "sticky.conversation_headers: \"x-meta#\" names no member"),
         ({"notify": {"urls": ["ftp://h"]}}, "notify.urls: "),
         ({"feedback": {"cors_origins": ["chat.example.com"]}}, "feedback.cors_origins: "),
         ({"feedback": {"cors_origins": ["https://chat.example.com/"]}}, "feedback.cors_origins: "),

@@ -21,7 +21,7 @@ CLIMBING = [
     b"/v1/.", b"/v1/..", b"/..", b"/..;/x", b"/..;a=b/x", b"/x/..%2fy", b"/x/..%2Fy", b"/x/..%5cy", b"/x\\..\\y",
     b"/x/%5c..%5cy", b"/x%2f..%2fy", b"/%252e%252e/x", b"/%25252e%25252e%25252fx", b"/%252e%2e%255cx", b"/..%00/x",
     b"/..%20/x", b"/%20../x", b"/..%09/x", b"/..#x", b"/..?x", b"/..%3fx", b"/..%23x", b"/..%3b/x",
-    b"//../x", b"http://h/../x", b"http://h/%2e%2e", b"HTTP://h/a/%2e%2e?b",
+    b"/%" + b"25" * 30_000 + b"2e", b"//../x", b"http://h/../x", b"http://h/%2e%2e", b"HTTP://h/a/%2e%2e?b",
 ]  # fmt: skip
 LEVEL = [b"/v1/models", b"/v1.0/models", b"/a..b/...", b"/..a/b..", b"/.well-known/x", b"/x?path=../../y", b"/x#../y",
          b"/%zz%2", b"/%c3%bc.txt", b"/v1/files/report..pdf", b"/a/.../b", b"/", b"http://h/v1", b"/x?u=http://h/../y",
