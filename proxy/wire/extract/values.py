@@ -11,8 +11,8 @@ from typing import Any, Final
 
 import orjson
 
-__all__ = ["compact", "content_text", "count", "items", "kind_of", "last_user_text", "mapping", "sum_of", "text",
-           "tool_call", "turn"]  # fmt: skip
+__all__ = ["compact", "content_text", "count", "items", "kind_of", "last_user_text", "lines", "mapping", "sum_of",
+           "text", "tool_call", "turn"]  # fmt: skip
 
 _MAX_COUNT: Final = 2**31 - 1
 _PLACEHOLDERS: Final = {
@@ -87,9 +87,14 @@ def tool_call(name: Any, arguments: Any) -> str:
     return f"<tool_call>{compact({'name': text(name) or '', 'arguments': arguments})}</tool_call>"
 
 
+def lines(pieces: Iterable[str | None]) -> str:
+    """The non-empty `pieces`, each on a line of its own."""
+    return "\n".join(piece for piece in pieces if piece)
+
+
 def turn(role: Any, content: Iterable[str | None]) -> dict[str, str]:
     """One message of a conversation; the non-empty pieces of `content` on lines of their own."""
-    return {"role": text(role) or "user", "content": "\n".join(piece for piece in content if piece)}
+    return {"role": text(role) or "user", "content": lines(content)}
 
 
 def last_user_text(messages: list[dict[str, str]]) -> str | None:
