@@ -14,8 +14,10 @@ FRAMES = "application/vnd.amazon.eventstream"
 
 def call(target: str, request: Any, response: Any, *, status: int = 200) -> Extraction:
     """An exchange whose answer is JSON."""
-    return extract(CapturedExchange(target=target, status=status, request=json.dumps(request).encode(),
-                                    response=json.dumps(response).encode(), response_type="application/json"))  # fmt: skip
+    asked, said = json.dumps(request).encode(), json.dumps(response).encode()
+    return extract(
+        CapturedExchange(target=target, status=status, request=asked, response=said, response_type="application/json")
+    )
 
 
 def streamed(target: str, request: Any, body: bytes, content_type: str = SSE) -> Extraction:
@@ -34,6 +36,7 @@ def sse(*events: Any, named: bool = False, space: bool = True, done: bool = Fals
 
 def facts(found: Extraction) -> dict[str, Any]:
     """What an answer says, however it came."""
-    names = ("kind", "response", "model", "prompt_tokens", "completion_tokens", "cache_read_tokens", "cache_write_tokens",
-             "reasoning_tokens", "finish_reason", "provider_id", "refused", "error", "failed")  # fmt: skip
+    names = ("kind", "response", "model", "prompt_tokens", "completion_tokens", "cache_read_tokens",
+             "cache_write_tokens", "reasoning_tokens", "finish_reason", "provider_id",
+             "refused", "error", "failed")  # fmt: skip
     return {name: getattr(found, name) for name in names}

@@ -1,6 +1,7 @@
 """AWS's binary event stream: the book's own example, any chunking, and no word beyond the first damaged byte."""
 
 import struct
+from itertools import pairwise
 from zlib import crc32
 
 import pytest
@@ -30,7 +31,8 @@ def test_every_type_of_header() -> None:
     headers = (
         header("yes", 0, b""), header("no", 1, b""), header("byte", 2, b"\xff"), header("short", 3, b"\x01\x00"),
         header("int", 4, struct.pack(">i", -7)), header("long", 5, struct.pack(">q", 2**40)),
-        header("bytes", 6, b"\x00\x02\x00\xff"), text_header("text", "å"), header("time", 8, struct.pack(">q", 8675309)),
+        header("bytes", 6, b"\x00\x02\x00\xff"), text_header("text", "å"),
+        header("time", 8, struct.pack(">q", 8675309)),
         header("uuid", 9, bytes(range(16))),
     )  # fmt: skip
     [found], trouble = decode(frame(b"".join(headers), b"x"))
@@ -59,7 +61,8 @@ def test_headers_that_are_none(headers: bytes, words: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "headers"), [(15, 0), (0, 0), (24 * 2**20 + 1, 0), (17, 2), (2**20, 128 * 2**10 + 1), (2**32 - 1, 2**32 - 1)]
+    ("size", "headers"), [(15, 0), (0, 0), (24 * 2**20 + 1, 0), (17, 2), (2**20, 128 * 2**10 + 1),
+                          (2**32 - 1, 2**32 - 1)]
 )  # fmt: skip
 def test_lengths_that_cannot_be(size: int, headers: int) -> None:
     prelude = struct.pack(">II", size, headers)
@@ -83,7 +86,7 @@ FRAMES = st.lists(
 def test_any_chunking_gives_the_same_frames(frames: list[bytes], cuts: list[int]) -> None:
     body = b"".join(frames)
     at = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
-    pieces = [body[start:end] for start, end in zip(at, at[1:], strict=False)]
+    pieces = [body[start:end] for start, end in pairwise(at)]
     whole = decode(body)
     assert decode(*pieces) == whole
     assert whole[1] is None

@@ -44,8 +44,8 @@ def test_what_is_whole_is_read(body: bytes, found: list[Any] | None, whole: bool
 
 @pytest.mark.parametrize(
     ("body", "yes"),
-    [(b"[{", True), (b"[\n {", True), (b"[", True), (b" [{", True), (b"\xef\xbb\xbf[{", True), (b"[1", False), (b"{", False),
-     (b"[]", False), (b"", False), (b"[[", False)],
+    [(b"[{", True), (b"[\n {", True), (b"[", True), (b" [{", True), (b"\xef\xbb\xbf[{", True),
+     (b"[1", False), (b"{", False), (b"[]", False), (b"", False), (b"[[", False)],
 )  # fmt: skip
 def test_how_an_array_of_objects_begins(body: bytes, yes: bool) -> None:
     assert begins_array(body) is yes

@@ -174,7 +174,8 @@ def test_several_candidates_and_pictures_in_the_answer() -> None:
 
 def test_the_first_content_is_found() -> None:
     silent = candidate({"text": ""})
-    assert streamed(STREAM, ASK, sse(silent, finish := candidate(finishReason="STOP"))).first_content is None
+    finish = candidate(finishReason="STOP")
+    assert streamed(STREAM, ASK, sse(silent, finish)).first_content is None
     found = streamed(STREAM, ASK, sse(silent, EVENTS[2], finish))
     assert found.first_content == len(sse(silent, EVENTS[2]))
     assert array(silent, finish).first_content is None
