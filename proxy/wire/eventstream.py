@@ -11,9 +11,8 @@ from struct import Struct
 from typing import Final, NamedTuple
 from zlib import crc32
 
-__all__ = ["MEDIA_TYPE", "EventStreamDecoder", "Frame", "HeaderValue"]
+__all__ = ["EventStreamDecoder", "Frame", "HeaderValue", "begins_frames"]
 
-MEDIA_TYPE: Final = "application/vnd.amazon.eventstream"
 _MAX_FRAME: Final = 24 << 20
 """Payloads have at most 16 MiB, says the specification; its own libraries take 24."""
 _MAX_HEADERS: Final = 128 << 10
@@ -45,6 +44,8 @@ class EventStreamDecoder:
         self._read = 0
         self.trouble: str | None = None
         """Why the stream cannot be read to its end, where that is so."""
+        self.cut = False
+        """That it ends in the middle of a frame is all the trouble."""
 
     def feed(self, chunk: bytes) -> list[Frame]:
         """The frames that `chunk` completes; none after the first that is damaged."""
@@ -67,9 +68,18 @@ class EventStreamDecoder:
         """The stream is over: a frame that has begun is cut."""
         if self._buffer and self.trouble is None:
             self.trouble = "the last frame is cut"
+            self.cut = True
 
 
-def _size(buffer: bytearray, at: int) -> int | None:
+def begins_frames(body: bytes) -> bool:
+    """Whether `body` begins with the lengths of a frame, and their checksum."""
+    try:
+        return _size(body, 0) is not None
+    except ValueError:
+        return False
+
+
+def _size(buffer: bytes | bytearray, at: int) -> int | None:
     """The length of the frame at `at`; None where its prelude has not come. ValueError where it is none."""
     if len(buffer) - at < _PRELUDE.size:
         return None

@@ -8,22 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from proxy.wire.lenient import text_of
 
-__all__ = ["Element", "begins_array", "read_array"]
+__all__ = ["begins_array", "read_array"]
 
 _BETWEEN: Final = re.compile(r"[\s,]*")
 _DECODER: Final = json.JSONDecoder(strict=False)
-
-
-class Element(NamedTuple):
-    """One value of the array."""
-
-    value: Any
-    end: int
-    """How many bytes of the array had come when the value was whole."""
 
 
 def begins_array(body: bytes) -> bool:
@@ -32,11 +24,11 @@ def begins_array(body: bytes) -> bool:
     return head[:1] == b"[" and head[1:].lstrip()[:1] in (b"{", b"")
 
 
-def read_array(body: bytes) -> tuple[list[Element], bool]:
-    """The whole elements, and whether the array is whole: closed, and nothing of it unread."""
+def read_array(body: bytes) -> tuple[list[tuple[int, Any]], bool]:
+    """The elements that are whole, each behind the offset of its end, and whether the array is: closed, and read."""
     text = text_of(body)
     at = _skip(text, text.find("[") + 1)
-    elements: list[Element] = []
+    elements: list[tuple[int, Any]] = []
     end = len(text[:at].encode("utf-8", "surrogatepass"))
     while at < len(text) and text[at] != "]":
         try:
@@ -44,7 +36,7 @@ def read_array(body: bytes) -> tuple[list[Element], bool]:
         except (json.JSONDecodeError, RecursionError):
             return elements, False
         end += len(text[at:after].encode("utf-8", "surrogatepass"))
-        elements.append(Element(value, end))
+        elements.append((end, value))
         at = _skip(text, after)
         end += at - after  # white space and commas are a byte each
     return elements, text[at:].strip() == "]"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.eventstream import EventStreamDecoder, Frame
+from proxy.wire.eventstream import EventStreamDecoder, Frame, begins_frames
 from tests.harness.eventstream import frame, header, text_header
 
 # Test vectors of the specification: without and with headers and payload.
@@ -121,3 +121,11 @@ def test_anything_at_all_never_raises(body: bytes) -> None:
     decoder = EventStreamDecoder()
     decoder.feed(b"\xff" * 12)
     assert decoder.feed(EMPTY) == [], "after damage nothing is read"
+
+
+@given(FRAMES.filter(bool), st.binary(max_size=30))
+def test_how_a_stream_of_frames_begins(frames: list[bytes], noise: bytes) -> None:
+    assert begins_frames(b"".join(frames))
+    assert not begins_frames(frames[0][:11])
+    assert not begins_frames(b"data: {}" + noise)
+    assert not begins_frames(b'{"a": 1}' + noise)

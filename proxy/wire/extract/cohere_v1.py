@@ -17,6 +17,7 @@ __all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join"]
 
 SUFFIXES: Final = ("/v1/chat",)
 _ROLES: Final = {"chatbot": "assistant"}
+_FRAME: Final = frozenset({"event_type", "is_finished", "response"})
 
 
 def fits(request: dict[str, Any]) -> bool:
@@ -70,7 +71,7 @@ def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
             pieces.append(text(event.get("text")) or "")
         elif kind == "stream-end":
             whole |= mapping(event.get("response"))
-            whole |= {key: event[key] for key in ("finish_reason", "error") if event.get(key)}
+            whole |= {key: value for key, value in event.items() if key not in _FRAME and value is not None}
         else:
             whole |= {key: event[key] for key in ("generation_id", "tool_calls", "error") if event.get(key)}
     return {"text": "".join(pieces)} | whole

@@ -13,28 +13,32 @@ from proxy.wire.eventstream import EventStreamDecoder, Frame
 from proxy.wire.extract.values import items, mapping, text
 from proxy.wire.lenient import read_event
 
-__all__ = ["FrameEvent", "read_frames"]
+__all__ = ["FrameEvents", "read_frames"]
 
 
-class FrameEvent(NamedTuple):
-    """One event, and how many bytes of the stream had come when it was whole."""
+class FrameEvents(NamedTuple):
+    """What the frames of a stream say."""
 
-    value: dict[str, Any]
-    end: int
+    events: list[tuple[int, dict[str, Any]]]
+    """One event after another, each behind the offset of its end."""
+    unread: int
+    """How many frames could not be read; of those behind a damaged one nobody knows."""
+    torn: bool
+    """The last frame broke off."""
 
 
-def read_frames(body: bytes) -> tuple[list[FrameEvent], bool]:
-    """The events of a stream of frames, and whether all of it could be read (damaged and cut frames cannot)."""
+def read_frames(body: bytes) -> FrameEvents:
+    """The events of a whole or cut stream of frames."""
     decoder = EventStreamDecoder()
     events = []
-    whole = True
+    unread = 0
     for frame in decoder.feed(body):
         try:
-            events.append(FrameEvent(_event(frame), frame.end))
+            events.append((frame.end, _event(frame)))
         except ValueError:
-            whole = False
+            unread += 1
     decoder.finish()
-    return events, whole and decoder.trouble is None
+    return FrameEvents(events, unread + (decoder.trouble is not None and not decoder.cut), decoder.cut)
 
 
 def _event(frame: Frame) -> dict[str, Any]:
