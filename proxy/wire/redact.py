@@ -18,7 +18,7 @@ from urllib.parse import unquote_plus
 
 from proxy.wire.decode import decode
 from proxy.wire.extract.stream import read_stream
-from proxy.wire.headers import charset, is_event_stream, is_ndjson, media_type
+from proxy.wire.headers import charset, is_event_stream, is_frames, is_ndjson, media_type
 
 __all__ = ["FAILED", "REDACTED", "RedactionSettings", "Redactor"]
 
@@ -89,8 +89,11 @@ def _failed(exc: Exception) -> str:
 def _readable(body: bytes, content_type: str) -> str:
     """The text of `body` as a person would read it."""
     streamed = is_event_stream(content_type) or is_ndjson(content_type)
-    if (read := read_stream(body, content_type)) is not None and (whole := read.document) is not None:
-        return _dumped(whole)
+    if (read := read_stream(body, content_type)) is not None:
+        if read.document is not None:
+            return _dumped(read.document)
+        if is_frames(content_type):
+            return _dumped(read.events)  # whose bytes, as they are, say nothing to a pattern
     text = body.decode(_codec(content_type), "surrogateescape")
     if media_type(content_type) == "application/x-www-form-urlencoded":
         return unquote_plus(text, errors="surrogateescape")

@@ -5,7 +5,7 @@ from typing import Any
 
 from proxy.wire.extract import CapturedExchange, Extraction, extract
 
-__all__ = ["FRAMES", "NDJSON", "SSE", "call", "facts", "sse", "streamed"]
+__all__ = ["FRAMES", "NDJSON", "SSE", "call", "facts", "sse", "streamed", "upto"]
 
 SSE = "text/event-stream"
 NDJSON = "application/x-ndjson"
@@ -32,6 +32,11 @@ def sse(*events: Any, named: bool = False, space: bool = True, done: bool = Fals
     lines = [f"event: {event['type']}\n" if named else "" for event in events]
     body = "".join(f"{line}{lead}{json.dumps(event)}\n\n" for line, event in zip(lines, events, strict=True))
     return body.encode() + (b"data: [DONE]\n\n" if done else b"")
+
+
+def upto(events: bytes) -> int:
+    """Where the last of these server-sent events can be read: before the empty line behind it."""
+    return len(events) - 1
 
 
 def facts(found: Extraction) -> dict[str, Any]:

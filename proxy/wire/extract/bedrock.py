@@ -54,7 +54,8 @@ def ask(request: dict[str, Any]) -> Ask:
 
 
 def _turns(message: dict[str, Any]) -> list[dict[str, str]]:
-    blocks = [mapping(block) for block in items(message.get("content"))]
+    content = message.get("content")
+    blocks = [{"text": content}] if isinstance(content, str) else [mapping(block) for block in items(content)]
     found = [mapping(block.get("toolResult")) for block in blocks]
     results = [turn("tool", map(_result, items(result.get("content")))) for result in found if result]
     pieces = [piece for block in blocks if (piece := _spoken(block) or _call(block))]

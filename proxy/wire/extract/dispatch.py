@@ -8,21 +8,23 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
 
 from proxy.wire.extract import generic
 from proxy.wire.extract.failures import MAX_WORDS, error_of, only_error_of, words_of
 from proxy.wire.extract.model import Answer, Ask, CapturedExchange, Extraction, Kind, Pointers, Streamed
-from proxy.wire.extract.shapes import SHAPES, Shape
+from proxy.wire.extract.shapes import Shape, served_at
 from proxy.wire.extract.stream import read_array, read_stream
 from proxy.wire.extract.values import mapping, text
-from proxy.wire.headers import charset, is_event_stream, is_json, is_ndjson
+from proxy.wire.headers import charset, is_event_stream, is_frames, is_json, is_ndjson
 from proxy.wire.lenient import read_json
 from proxy.wire.pointer import MISSING, first_found
 
 __all__ = ["extract"]
 
 _MAX_NAME: Final = 256
-_MODEL_IN_PATH: Final = re.compile(r"/models/([^/:?]+)")
+_MODEL_IN_PATH: Final = re.compile(r"/model/([^/]+)/|/(?:tunedM|m)odels/([^/:]+)")
+"""Bedrock's names have colons, which elsewhere begin what is to be done with the model."""
 _NOWHERE: Final = Pointers()
 _BEFORE_JSON: Final = b" \t\r\n\xef\xbb\xbf\xff\xfe\0"
 """White space, byte order marks, and the other half of characters in UTF-16."""
@@ -48,8 +50,8 @@ def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
     path = exchange.target.partition("?")[0].rstrip("/")
     request, asks_unread = _request(exchange)
     response, stream, answers_unread = _response(exchange)
-    shape = _shape(path, exchange, request, response)
-    fields, found = mapping(request), mapping(response)
+    fields, found = mapping(request), _object(response)
+    shape = _shape(path, exchange, request, found)
     if shape is not None:
         asked, answered = shape.ask(fields), shape.answer(found)
     elif request is None and response is None:
@@ -74,7 +76,7 @@ def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
         user=_user(request, fields, pointers),
         quality=_quality(first_found(pointers.quality, response)),
         json_requested=asked.json_requested,
-        streamed=stream is not None or is_event_stream(exchange.response_type) or is_ndjson(exchange.response_type),
+        streamed=stream is not None or _is_stream(exchange.response_type),
         store=fields.get("store") is not False,
         refused=answered.refused,
         error=in_band or _other_error(exchange, found),
@@ -84,6 +86,10 @@ def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
         first_content=_first_content(exchange, stream),
         reassembled=stream.document if stream is not None and isinstance(stream.document, dict) else None,
     )
+
+
+def _is_stream(content_type: str) -> bool:
+    return is_event_stream(content_type) or is_ndjson(content_type) or is_frames(content_type)
 
 
 def _request(exchange: CapturedExchange) -> tuple[Any, bool]:
@@ -99,7 +105,7 @@ def _response(exchange: CapturedExchange) -> _Body:
     body, kind = exchange.response, exchange.response_type
     value = None if is_ndjson(kind) else _json(body, kind)
     if value is not None:
-        array = read_array(value) if isinstance(value, list) else None
+        array = read_array(value, body) if isinstance(value, list) else None
         return _Body(value, None) if array is None else _Body(array.document, array)
     stream = read_stream(body, kind, cut=exchange.response_cut) if body or exchange.status else None
     if stream is not None:
@@ -118,14 +124,26 @@ def _json(body: bytes, content_type: str) -> Any:
         return None
 
 
-def _shape(path: str, exchange: CapturedExchange, request: Any, response: Any) -> Shape | None:
-    for shape in SHAPES:
-        if shape.serves(path):
-            if request is None:  # cut in the middle (long contexts are): the answer has to prove the shape
-                return shape if exchange.request and shape.answer(mapping(response)).text is not None else None
-            if shape.fits(mapping(request)):
-                return shape
-    return None
+def _shape(path: str, exchange: CapturedExchange, request: Any, found: dict[str, Any]) -> Shape | None:
+    """The shape that path and request agree on; where several do, the one that finds its text in the answer.
+
+    A request that was cut in the middle (long contexts are) says nothing: then the answer alone has to prove the shape.
+    """
+    served = served_at(path)
+    if request is not None:
+        fields = mapping(request)
+        served = tuple(shape for shape in served if shape.fits(fields))
+        if len(served) < 2:
+            return served[0] if served else None
+    elif not exchange.request:
+        return None
+    proven = next((shape for shape in served if shape.answer(found).text is not None), None)
+    return proven if proven is not None or request is None else served[0]
+
+
+def _object(response: Any) -> dict[str, Any]:
+    """The object that the response is; a list of one object counts as that object (TGI's root answers so)."""
+    return mapping(response[0]) if isinstance(response, list) and len(response) == 1 else mapping(response)
 
 
 def _kind(shape: Shape | None, request: Any, response: Any) -> Kind:
@@ -166,11 +184,11 @@ def _first_content(exchange: CapturedExchange, stream: Streamed | None) -> int |
 
 
 def _model(path: str, request: dict[str, Any], response: dict[str, Any]) -> str | None:
-    for name in (response.get("model"), response.get("model_name"), request.get("model")):
+    for name in (response.get("model"), response.get("model_name"), response.get("modelVersion"), request.get("model")):
         if isinstance(name, str) and name:
             return name[:_MAX_NAME]
     in_path = _MODEL_IN_PATH.search(path)
-    return in_path[1][:_MAX_NAME] if in_path else None
+    return unquote(in_path[1] or in_path[2])[:_MAX_NAME] if in_path else None
 
 
 def _name(value: str | None) -> str | None:

@@ -63,8 +63,10 @@ def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
         whole |= event
         if (found := text(event.get("text"))) is not None:
             texts.append(found)
-    grows = all(later.startswith(earlier) for earlier, later in pairwise(texts))
-    return whole | {"text": texts[-1] if texts and grows else "".join(texts)}
+    if texts:
+        grows = all(later.startswith(earlier) for earlier, later in pairwise(texts))
+        whole["text"] = texts[-1] if grows else "".join(texts)
+    return whole
 
 
 def _knows(event: dict[str, Any]) -> bool:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.wire.extract import Kind
-from tests.harness.shapes import call, facts, sse, streamed
+from tests.harness.shapes import call, facts, sse, streamed, upto
 
 ASK = {"text": "hi", "sampling_params": {"max_new_tokens": 9}}
 
@@ -34,7 +34,7 @@ def test_plain_and_streamed_say_the_same(texts: tuple[str, ...]) -> None:
     assert facts(found) == facts(plain)
     assert found.reassembled == PLAIN
     assert found.whole is True
-    assert found.first_content == len(sse(event(texts[0])))
+    assert found.first_content == upto(sse(event(texts[0])))
 
 
 @given(st.lists(st.text(min_size=1, max_size=5), min_size=1, max_size=5))
@@ -75,4 +75,6 @@ def test_a_stream_without_its_end_and_one_that_fails() -> None:
 def test_something_else_on_the_same_path() -> None:
     assert call("/generate", ASK, {"text": "no numbers"}).response is None
     assert call("/generate", ASK, {"text": "x", "meta_info": {"id": "g1"}}).finish_reason is None
-    assert streamed("/generate", ASK, sse({"meta_info": {"id": "g1"}, "output_ids": [7]})).response == ""
+    ids = {"meta_info": {"id": "g1", "finish_reason": STOP}, "output_ids": [7]}
+    found = streamed("/generate", ASK, sse(ids))
+    assert (found.kind, found.response, found.whole, found.first_content) == (Kind.SGLANG, None, True, upto(sse(ids)))
