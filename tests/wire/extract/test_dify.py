@@ -42,8 +42,8 @@ def test_an_app_in_a_workflow_with_thoughts_and_a_moderator() -> None:
               event("node_started", data={"text": "?"}), event("agent_thought", thought="Let me see.")]  # fmt: skip
     found = stream(
         *before, event("message", answer="Damn"), event("message", answer=" it"),
-        event("message_replace", answer="It "), event("message", answer="rains."), event("message_file", url="x"), event("tts_message", audio="AA=="),
-        event("node_finished", data={"outputs": {"text": "?"}}),
+        event("message_replace", answer="It "), event("message", answer="rains."), event("message_file", url="x"),
+        event("tts_message", audio="AA=="), event("node_finished", data={"outputs": {"text": "?"}}),
         event("workflow_finished", data={"status": "succeeded", "outputs": {"answer": "It rains."}}), END,
     )  # fmt: skip
     assert (found.response, found.whole, found.failed, found.finish_reason) == ("It rains.", True, False, None)
