@@ -11,7 +11,7 @@ import anthropic
 import pytest
 from anthropic import Anthropic, AsyncAnthropic
 
-from tests.harness.model_server import answer_to
+from tests.harness.model_words import answer_to
 from tests.harness.sdk import Way, asked, two_ways
 
 pytestmark = pytest.mark.slow

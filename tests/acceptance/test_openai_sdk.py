@@ -11,7 +11,8 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
-from tests.harness.model_server import answer_to, vector_of
+from tests.harness.model_openai import vector_of
+from tests.harness.model_words import answer_to
 from tests.harness.sdk import Way, asked, two_ways
 
 pytestmark = pytest.mark.slow

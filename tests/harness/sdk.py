@@ -13,7 +13,8 @@ from typing import Any
 from typer.testing import CliRunner
 
 from proxy.cli.app import app
-from tests.harness.model_server import answer_to, create_model_server
+from tests.harness.model_server import create_model_server
+from tests.harness.model_words import answer_to
 from tests.harness.serve import RatchetProcess, await_true
 from tests.harness.webserver import serving_in_thread
 
