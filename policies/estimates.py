@@ -51,6 +51,7 @@ class Metric(StrEnum):
     ERROR = "error"
     SLOW = "slow"
     VOTED = "voted"
+    REFUSED = "refused"
 
 
 METRICS: Final[tuple[Metric, ...]] = tuple(Metric)
@@ -58,7 +59,7 @@ DEFAULT_ICC: Final = 0.1
 """Intra-class correlation behind the soft cap when nothing else is configured."""
 
 Vector = tuple[float, ...]
-"""One user's weighted contribution: (S, N) for each of METRICS, twelve numbers."""
+"""One user's weighted contribution: (S, N) for each of METRICS, fourteen numbers."""
 
 _DIM: Final = 2 * len(METRICS)
 _PRODUCTS: Final = _DIM * (_DIM + 1) // 2
@@ -68,6 +69,8 @@ _RIGHT: Final = itemgetter(*(column for _, column in _PAIRS))
 _ROW: Final = tuple(_PAIRS.index((row, row)) - row for row in range(_DIM))
 _INDEX: Final = {metric: 2 * i for i, metric in enumerate(METRICS)}
 _PACKED: Final = Struct(f"<{1 + _DIM + _PRODUCTS}d")
+_DIM_OF: Final = {8 * (1 + dim + dim * (dim + 1) // 2): dim for dim in (12, _DIM)}
+"""How many sums there are in so many bytes: version 0.1 did not know refusals."""
 _EMPTY: Final[Vector] = (0.0,) * _DIM
 _ROUNDING: Final = 1e-12
 """Sums of squares below this fraction of their terms are rounding noise, not spread."""
@@ -110,7 +113,7 @@ class Moments:
     users: int = 0
     sums: tuple[float, ...] = _EMPTY
     products: tuple[float, ...] = (0.0,) * _PRODUCTS
-    """Upper triangle of Σ v vᵀ by rows: (0,0), (0,1), …, (0,11), (1,1), …"""
+    """Upper triangle of Σ v vᵀ by rows: (0,0), (0,1), …, (0,13), (1,1), …"""
 
     def __add__(self, other: Moments) -> Moments:
         return Moments(
@@ -128,16 +131,22 @@ class Moments:
         return self.products[_ROW[row] + column] if row <= column else self.products[_ROW[column] + row]
 
     def to_bytes(self) -> bytes:
-        """728 bytes for a database column, little-endian doubles: users, sums, products."""
+        """960 bytes for a database column, little-endian doubles: users, sums, products."""
         return _PACKED.pack(self.users, *self.sums, *self.products)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """The inverse of `to_bytes`. ValueError when `data` has another length."""
-        if len(data) != _PACKED.size:
+        """The inverse of `to_bytes`, also of a version before that knew fewer metrics: of those nothing was observed.
+
+        ValueError when `data` has another length.
+        """
+        dim = _DIM_OF.get(len(data))
+        if dim is None:
             raise ValueError(f"moments: {len(data)} bytes, {_PACKED.size} expected; the row is of another version")
-        users, *rest = _PACKED.unpack(data)
-        return cls(users=round(users), sums=tuple(rest[:_DIM]), products=tuple(rest[_DIM:]))
+        users, *rest = Struct(f"<{len(data) // 8}d").unpack(data)
+        sums, products = rest[:dim], iter(rest[dim:])
+        known = [next(products) if row < dim and column < dim else 0.0 for row, column in _PAIRS]
+        return cls(users=round(users), sums=(*sums, *_EMPTY[dim:]), products=tuple(known))
 
 
 def moments_delta(old: Vector | None, new: Vector | None) -> Moments:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Literal
+from typing import Final, Literal
 
 __all__ = ["Arm", "Feedback", "FormatType", "Outcome", "Sample", "StickySource"]
 
@@ -30,18 +30,44 @@ class Arm(IntEnum):
 
 
 class Outcome(IntEnum):
-    """How an exchange ended, seen from the client. The integer is what the store keeps."""
+    """Whether the user got an answer, and if not, why. The integer is what the store keeps.
+
+    The gateway knows the first five from the connection; what the answer itself says decides the rest, when it is read.
+    Whoever asks whether something went wrong asks `failed` or `refused` here, so that all readers agree.
+    """
 
     OK = 0
+    """A whole answer."""
     CLIENT_DISCONNECT = 1
+    """The client left before its end."""
     UPSTREAM_ERROR = 2
+    """The model failed: not reached, broken off, a 5xx, or an error inside an answer that began well."""
     TIMEOUT = 3
+    """The model was silent for too long."""
     TRUNCATED = 4
+    """We were told to stop, and cut it."""
+    INCOMPLETE = 5
+    """A stream of a known shape that ended cleanly, but without its terminal mark."""
+    REFUSED = 6
+    """The server declined the request with a 4xx."""
 
     @property
     def label(self) -> str:
         """Lower-case name, as used in metrics and pages."""
         return self.name.lower()
+
+    @property
+    def failed(self) -> bool:
+        """No answer, and that is the model's fault."""
+        return self in _FAILED
+
+    @property
+    def refused(self) -> bool:
+        """No answer, and whose fault that is shows only beside what the other arm does."""
+        return self is Outcome.REFUSED
+
+
+_FAILED: Final = frozenset((Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT, Outcome.INCOMPLETE))
 
 
 class StickySource(StrEnum):

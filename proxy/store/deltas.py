@@ -14,6 +14,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from policies.estimates import METRICS
 from policies.records import Arm, Outcome
 from proxy.store.dialect import upsert_sums
 from proxy.store.facts import RecordFacts, VoteSummary
@@ -118,7 +119,7 @@ class Deltas:
 
     def user(self, key: ExperimentKey, user_key: int) -> tuple[list[float], list[float]]:
         """Counts and sums, to be added to in place."""
-        return self.users.setdefault(key, {}).setdefault(user_key, ([0.0] * 6, [0.0] * 6))
+        return self.users.setdefault(key, {}).setdefault(user_key, ([0.0] * len(METRICS), [0.0] * len(METRICS)))
 
     async def write(self, connection: AsyncConnection) -> None:
         """Add everything but the users' totals to the tables, in key order (two writers then never deadlock)."""

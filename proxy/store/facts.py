@@ -1,7 +1,7 @@
 """The few facts of a record that sums and statistics need, and what its votes amount to. Pure.
 
 `exposure` functions say what a record, a changed vote or a changed score adds to its user's totals, in the order of
-`policies.estimates.METRICS`: quality, positive, latency, error, slow, voted.
+`policies.estimates.METRICS`: quality, positive, latency, error, slow, voted, refused.
 """
 
 from __future__ import annotations
@@ -11,15 +11,17 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self
 
 from policies.estimates import DEFAULT_ICC, METRICS, Metric
+from policies.kinds import Kind
 from policies.records import Arm, Outcome
 from proxy.store.keys import id_time_us, random_user_key
 from proxy.store.values import FLAGS, NewRecord, RecordFlag
 
 __all__ = ["RecordFacts", "Terms", "VoteSummary", "count_arrival", "count_score", "count_votes", "flags_of"]
 
-_QUALITY, _POSITIVE, _LATENCY, _ERROR, _SLOW, _VOTED = (METRICS.index(metric) for metric in Metric)
-_NO_TRAIN, _FALLBACK, _SAMPLE = (int(f) for f in (RecordFlag.NO_TRAIN, RecordFlag.FALLBACK, RecordFlag.SAMPLE))
-_ERRORS: Final = (Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT)
+_QUALITY, _POSITIVE, _LATENCY, _ERROR, _SLOW, _VOTED, _REFUSED = (METRICS.index(metric) for metric in Metric)
+_FALLBACK, _SAMPLE = int(RecordFlag.FALLBACK), int(RecordFlag.SAMPLE)
+_NO_SAMPLE: Final = int(RecordFlag.NO_TRAIN | RecordFlag.UNREAD)
+_TRAINABLE: Final = frozenset(kind.value for kind in Kind if kind.trainable)
 
 Totals = tuple[list[float], list[float]]
 """Counts and sums by metric, changed in place."""
@@ -86,8 +88,13 @@ class RecordFacts(NamedTuple):
 
     @property
     def failed(self) -> bool:
-        """The assigned arm's fault; the client's own 4xx and disconnects are not."""
-        return self.status >= 500 or self.outcome in _ERRORS or self.fallback
+        """The assigned arm's fault: it failed, or the champion had to answer for it."""
+        return self.outcome.failed or self.fallback
+
+    @property
+    def refused(self) -> bool:
+        """The assigned arm declined the request; the champion did not have to answer for it."""
+        return self.outcome.refused and not self.fallback
 
     @classmethod
     def of(cls, record: NewRecord) -> Self:
@@ -117,7 +124,8 @@ def flags_of(record: NewRecord) -> RecordFlag:
         and body.response_text is not None
         and record.outcome == Outcome.OK
         and 200 <= record.status < 300
-        and not record.flags.value & _NO_TRAIN
+        and record.kind in _TRAINABLE
+        and not record.flags.value & _NO_SAMPLE
     )
     return FLAGS[record.flags.value | _SAMPLE if usable else record.flags.value & ~_SAMPLE]
 
@@ -179,6 +187,8 @@ def count_arrival(totals: Totals, record: RecordFacts, terms: Terms) -> None:
     n, s = totals
     n[_ERROR] += 1
     s[_ERROR] += record.failed
+    n[_REFUSED] += 1
+    s[_REFUSED] += record.refused
     if record.answered:
         seconds = record.duration_us / 1e6
         n[_LATENCY] += 1

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, SmallInteger, Table, Text
 
 from policies.estimates import METRICS
+from policies.kinds import Kind
 from proxy.store.types import BigKey, Code, RecordId, Words
 
 __all__ = [
@@ -96,13 +97,14 @@ records: Final = Table(
     Column("served_by", SmallInteger, nullable=False),
     Column("outcome", SmallInteger, nullable=False),
     Column("key_source", SmallInteger, nullable=False),
-    Column(
-        "kind",
-        Code("chat", "completions", "responses", "embeddings", "messages", "ollama", "kserve", "json", "other"),
-        nullable=False,
-    ),
+    Column("kind", Code(*(kind.value for kind in Kind)), nullable=False),
     Column("method", Code("POST", "GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"), nullable=False),
     Column("quality_source", Code("heuristic", "pointer", "feedback", "judge")),
+    Column("ttft_us", BigInteger),
+    Column("conversation", BigInteger),
+    Column("cache_read_tokens", Integer),
+    Column("cache_write_tokens", Integer),
+    Column("reasoning_tokens", Integer),
     **_BY_DAY,
 )
 _user_known = records.c.user_hash.is_not(None)
@@ -170,6 +172,8 @@ scores: Final = Table(
 
 USER_TOTALS: Final = tuple(f"{part}_{metric}" for metric in METRICS for part in ("n", "s"))
 """Columns of `user_stats`: count and sum of each metric."""
+_LATER: Final = {"n_refused": "0", "s_refused": "0"}
+"""Columns that older rows do not have, and what they read there."""
 user_stats: Final = Table(
     "user_stats",
     metadata,
@@ -177,7 +181,7 @@ user_stats: Final = Table(
     Column("epoch", Integer, primary_key=True, autoincrement=False),
     Column("arm", SmallInteger, primary_key=True, autoincrement=False),
     Column("user_key", BigInteger, primary_key=True, autoincrement=False),
-    *(Column(name, Double, nullable=False) for name in USER_TOTALS),
+    *(Column(name, Double, nullable=False, server_default=_LATER.get(name)) for name in USER_TOTALS),
     **_NO_ROWID,
 )
 arm_stats: Final = Table(

@@ -50,10 +50,15 @@ class RecordFlag(IntFlag):
     TRUNCATED_RESPONSE = 16
     REDACTED = 32
     SAMPLE = 64
-    """May become training data: set by the store for an OK 2xx exchange with query and response text, not NO_TRAIN."""
+    """May become training data: set by the store for an OK 2xx exchange of a trainable kind, read whole, with query and
+    response text, not NO_TRAIN."""
+    UNREAD = 128
+    """A part of the answer, or of the request, could not be read: what is recorded is not all that was said."""
+    RESENT = 256
+    """The request was sent a second time, on a fresh connection, as a kept one had been closed."""
 
 
-FLAGS: Final = tuple(RecordFlag(number) for number in range(2 * RecordFlag.SAMPLE))
+FLAGS: Final = tuple(RecordFlag(number) for number in range(2 * max(RecordFlag)))
 """Every combination, at its number: looking it up takes a fiftieth of what combining flags does."""
 
 
@@ -86,6 +91,8 @@ class NewRecord:
     id: str
     user_hash: int | None
     """Signed 64 bits; None when the key was random per request."""
+    conversation: int | None = None
+    """Hash of the conversation's id, where the client sent one; signed 64 bits."""
     key_source: StickySource
     arm: Arm
     """Assigned. Statistics count here, whoever answered."""
@@ -104,11 +111,19 @@ class NewRecord:
     duration_us: int = 0
     upstream_us: int = 0
     ttfb_us: int | None = None
+    """From arrival to the head of the answer."""
+    ttft_us: int | None = None
+    """From arrival to the first event that carries content: text, reasoning or a call."""
     own_us: int = 0
     request_bytes: int = 0
     response_bytes: int = 0
     prompt_tokens: int | None = None
+    """With those that came from or went into a cache."""
     completion_tokens: int | None = None
+    """With those of the reasoning."""
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
     quality: float | None = None
     """The score that counts, in [0, 1]."""
     quality_source: str | None = None
@@ -195,6 +210,7 @@ class RecordRow:
     id: str
     created_us: int
     user_hash: int | None
+    conversation: int | None
     key_source: StickySource
     arm: Arm
     served_by: Arm
@@ -210,11 +226,15 @@ class RecordRow:
     duration_us: int
     upstream_us: int
     ttfb_us: int | None
+    ttft_us: int | None
     own_us: int
     request_bytes: int
     response_bytes: int
     prompt_tokens: int | None
     completion_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
     quality: float | None
     quality_source: str | None
     feedback: float | None

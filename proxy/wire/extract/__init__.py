@@ -1,7 +1,8 @@
 """What an exchange says: query, answer, model, tokens, errors. One file per API shape.
 
 A shape offers `SUFFIXES` and `fits` (to be recognised), `ask` (request → Ask), `answer` (response → Answer) and, where
-it streams, `join` (events → the unstreamed response). `dispatch` composes them.
+it streams, `STREAM`, a StreamShape: how to know its events, its end and its first word, and how to join them.
+`dispatch` composes them.
 """
 
 from proxy.wire.extract.dispatch import extract

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
+from policies.kinds import Kind
 from proxy.wire.pointer import JsonPointer
 
-__all__ = ["Answer", "Ask", "CapturedExchange", "Extraction", "Kind", "Pointers"]
-
-
-class Kind(StrEnum):
-    """The API shape of an exchange."""
-
-    CHAT = "chat"
-    COMPLETIONS = "completions"
-    RESPONSES = "responses"
-    EMBEDDINGS = "embeddings"
-    MESSAGES = "messages"
-    OLLAMA = "ollama"
-    KSERVE = "kserve"
-    JSON = "json"
-    OTHER = "other"
+__all__ = ["Answer", "Ask", "CapturedExchange", "Extraction", "Kind", "Pointers", "StreamShape", "Streamed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,12 +67,19 @@ class Extraction:
     model: str | None = None
     """The model's name as the response says it, else as the request asked for it."""
     prompt_tokens: int | None = None
+    """With those that came from or went into a cache."""
     completion_tokens: int | None = None
+    """With those of the reasoning."""
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
     finish_reason: str | None = None
     provider_id: str | None = None
     """The provider's id of the answer, e.g. `chatcmpl-…`."""
     user: str | None = None
     """The end user as the request's body names them."""
+    conversation: str | None = None
+    """The conversation's id as the request's body names it."""
     quality: float | None = None
     """A score in [0, 1] that the response carries."""
     json_requested: bool = False
@@ -97,6 +90,15 @@ class Extraction:
     """The provider itself marked the answer as a refusal."""
     error: str | None = None
     """What the upstream said went wrong, also in the middle of a stream."""
+    failed: bool = False
+    """The answer says of itself that it failed, whatever its status: an error in its body or among its events."""
+    whole: bool | None = None
+    """Whether a stream came to its terminal mark; None where there is no stream, or nobody knows its marks."""
+    unread: bool = False
+    """A part of the request, or of the answer, could not be read: what is here is not all that was said."""
+    first_content: int | None = None
+    """How many bytes of the (decoded) response had come when its first content was there: text, reasoning or a call;
+    None where a stream had none, or its shape is not known. Of an answer that is no stream: its first byte, 1."""
     reassembled: dict[str, Any] | None = None
     """A streamed response in the shape of its non-streamed sibling."""
 
@@ -117,6 +119,41 @@ class Answer:
     text: str | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
     finish_reason: str | None = None
     provider_id: str | None = None
     refused: bool = False
+    error: str | None = None
+    """What says that the answer failed, in words, where something does."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Streamed:
+    """A streamed response, read."""
+
+    document: Any = None
+    """The JSON that the unstreamed response would have been; None where nobody knows its events."""
+    events: list[Any] = field(default_factory=list)
+    """The events of a stream of unknown shape, for pointers and common names."""
+    whole: bool | None = None
+    """See Extraction.whole."""
+    error: str | None = None
+    """What an event said went wrong, in words."""
+    unread: bool = False
+    first_content: int | None = None
+    """See Extraction.first_content."""
+
+
+class StreamShape(NamedTuple):
+    """What a shape knows of its events."""
+
+    knows: Callable[[dict[str, Any]], bool]
+    """Whether an event is one of this shape's, and tells so."""
+    join: Callable[[Iterable[dict[str, Any]]], dict[str, Any]]
+    """The unstreamed response that the events add up to."""
+    ends: Callable[[dict[str, Any]], bool]
+    """Whether an event is the terminal mark."""
+    speaks: Callable[[dict[str, Any]], bool]
+    """Whether an event carries content: text, reasoning or a call."""
