@@ -29,8 +29,7 @@ async def _messages(request: Request) -> Response:
         whole = facts | ended | {"content": _blocks(script), "usage": tokens}
         return json_answer(request, overloaded if script.broken else whole)
     started = facts | {"content": [], "stop_reason": None, "usage": tokens | {"output_tokens": 1}}
-    last = {"type": "message_delta", "delta": ended | {"stop_sequence": None},
-            "usage": {"output_tokens": script.completion_tokens}}  # fmt: skip
+    last = {"type": "message_delta", "delta": ended | {"stop_sequence": None}, "usage": tokens}
     pieces = script.played(
         opening=events({"type": "message_start", "message": started}, {"type": "ping"}, named=True),
         body=events(*_deltas(script), named=True),
