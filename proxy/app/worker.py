@@ -55,7 +55,7 @@ _OTHER_FILES: Final = 256
 _SIDE_RETRY_S: Final = 1.0
 _GRACE_S: Final = 3.0
 """As long as the supervisor would wait behind the drain."""
-_SIDE_STOP_S: Final = 1.0
+_SIDE_STOP_S: Final = 0.5
 
 _log = logging.getLogger(__name__)
 

@@ -133,7 +133,8 @@ class Gateway:
     async def close(self) -> None:
         """End everything at once, within about two seconds: what does not end by then is left to the process's end."""
         self.draining = True
-        await self._cut()
+        if not self.cutting:
+            await self._cut()
         pools = [*self.planner.pools, *([self.side.pool] if self.side is not None else [])]
         await asyncio.gather(*(pool.close() for pool in pools))
         self._deadlines.close()
@@ -147,7 +148,8 @@ class Gateway:
             async with asyncio.timeout(_CUT_S):
                 await self._empty.wait()
         except TimeoutError:
-            _log.error("%d connections of clients were left behind", len(self._clients))
+            if self._clients:
+                _log.error("%d connections of clients were left behind", len(self._clients))
 
     # -- called by connections
 

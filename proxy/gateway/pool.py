@@ -107,6 +107,8 @@ class UpstreamPool:
                     connection.close()
                 await self._empty.wait()
         except TimeoutError:
+            if not (self.open or self._dialling):
+                return
             _log.error("%d connections to %s were left behind", len(self.open) + len(self._dialling), self.address)
 
     def _came(self, connection: UpstreamConnection) -> None:
@@ -134,7 +136,7 @@ class UpstreamPool:
             async with asyncio.timeout(self.config.connect_timeout_seconds):
                 await self._connect(connection)
             connection.check()
-        except OSError as exc:  # TimeoutError and ssl.SSLError are OSErrors
+        except (OSError, ValueError, RuntimeError) as exc:  # ValueError: no name of a host; RuntimeError: uvloop's own
             connection.close()
             self.counters.add("upstream_connect_errors_total")
             receiver.connect_failed(exc)

@@ -154,3 +154,9 @@ async def test_close_has_an_end_although_a_connection_has_none(upstream: Upstrea
         inner.connection_lost = lambda exc: None  # type: ignore[method-assign]
         async with asyncio.timeout(5):
             await door.gateway.close()
+
+
+async def test_a_name_that_cannot_be_looked_up_is_a_502(tmp_path: Path) -> None:
+    async with open_gateway(tmp_path, f"http://{'a' * 70}.example") as door:
+        assert (await door.ask(POST))[0].startswith(b"HTTP/1.1 502")
+        assert door.count("upstream_connect_errors_total") == 1
