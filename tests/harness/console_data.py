@@ -128,6 +128,7 @@ class ConsoleStage:
             model = challenger if arm and challenger is not None else table.champion
             good = 0.72 if model.model_id == 1 else 0.86
             record = self._exchange(at_us, arm, model.model_id, good)
+            record = replace(record, conversation=-user - 1)
             record = replace(record, user_hash=user + 1, experiment_id=table.experiment_id, epoch=table.epoch)
             if not self._batches and not records:
                 record = replace(record, model_id=0)  # as in a server's first moments, before the loop's first look

@@ -83,6 +83,7 @@ def exchange(at_us: int, rng: random.Random, **changes: Any) -> NewRecord:
         duration_us=duration_us,
         upstream_us=duration_us - rng.randint(80, 400),
         ttfb_us=duration_us // rng.randint(3, 9),
+        ttft_us=duration_us // 3,
         own_us=rng.randint(80, 400),
         prompt_tokens=tokens[0],
         completion_tokens=tokens[1],

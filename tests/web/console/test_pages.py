@@ -100,6 +100,28 @@ def test_a_record_of_before_the_first_look_says_who_answered(admin: Admin) -> No
     assert "Answered by the configured champion, before the loop’s first look." in shown
 
 
+def test_a_record_that_failed_inside_a_200_and_was_read_in_part_says_so(admin: Admin) -> None:
+    found = request(admin.url, "/api/records?outcome=upstream_error&status=2xx").json()["records"]
+    shown = request(admin.url, f"/records/{found[0]['id']}").body.decode()
+    assert "200 upstream error" in shown
+    assert "The model failed" in shown
+    assert "could not be read" in shown
+    assert "no sample: there is no whole answer" in shown
+    listed = request(admin.url, "/records?outcome=upstream_error&status=2xx").body.decode()
+    assert listed.count("read in part") == len(found)
+
+
+def test_a_conversation_is_followed_from_a_record(admin: Admin, browser: Browser) -> None:
+    with watched_page(browser) as page:
+        page.goto(f"{admin.url}/records?outcome=refused")
+        page.locator("table.rows tbody a").first.click()
+        expect(page.locator("main")).to_contain_text("404 refused")
+        expect(page.locator("dl.facts")).to_contain_text("First token")
+        page.locator("a[href*=conversation_hash]").click()
+        expect(page.locator("table.rows tbody")).to_contain_text("404 refused")
+        expect(page.get_by_label("or its hash")).to_have_value(re.compile("^f{10}"))
+
+
 def test_records_are_searched_paged_and_opened(admin: Admin, browser: Browser) -> None:
     with watched_page(browser) as page:
         page.goto(f"{admin.url}/records")
@@ -120,7 +142,7 @@ def test_records_are_searched_paged_and_opened(admin: Admin, browser: Browser) -
         expect(page.locator("#routed ~ p").first).to_contain_text(
             "assigned by their hash to the challenger of experiment"
         )
-        page.locator(".pairs a").click()
+        page.locator(".pairs a[href*=user_hash]").click()
         expect(page).to_have_url(re.compile("user_hash="))
         expect(rows.first).to_be_visible()
 
