@@ -316,12 +316,15 @@ class TrafficPoint:
     model_id: int
     requests: int
     errors: int
-    """Status 5xx, upstream error or timeout."""
+    """No answer, and that was the model's fault: see `Outcome.failed`."""
+    refused: int
+    """No answer, as the server declined the request (4xx): see `Outcome.refused`."""
     fallbacks: int
+    """The champion answered for the challenger; whether that was an answer is counted above."""
     duration_s: float
     """Mean; 0 without requests."""
     p50_s: float | None
-    """Of OK outcomes, as are all quantiles; None without any."""
+    """Of whole answers that were no errors, as are all quantiles; None without any."""
     p95_s: float | None
     prompt_tokens: int
     completion_tokens: int
@@ -337,6 +340,7 @@ class Totals:
 
     requests: int = 0
     errors: int = 0
+    refused: int = 0
     fallbacks: int = 0
     voted: int = 0
     """Records with at least one effective vote."""
