@@ -8,16 +8,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from tests.harness.gateway import Client
 from tests.harness.serve import Answer
 from tests.harness.upstream import Line, Seen, reply
 
-__all__ = ["CASES", "Case", "Stage", "exchange", "send", "written"]
+__all__ = ["CASES", "Case", "Stage", "connected", "exchange", "send", "written"]
 
 CASES: Final = Path(__file__).parents[1] / "cases"
 _NAME: Final = "x-case"
@@ -110,19 +111,30 @@ async def exchange(base_url: str, case: Case) -> Answer:
 
 
 async def send(base_url: str, path: str, body: bytes, headers: Mapping[str, str]) -> Answer:
-    """A POST on a connection of its own."""
-    host, _, port = base_url.removeprefix("http://").partition(":")
-    client = Client(*await asyncio.open_connection(host, int(port)))
+    """A POST on a connection of its own; as much of the answer as came."""
     length = {"Host": "x", "Content-Length": str(len(body)), "Connection": "close"}
-    await client.send(b"POST %b HTTP/1.1\r\n" % path.encode() + _lines({**length, **headers}) + _CRLF + body)
-    head, received = await client.head(), b""
-    with contextlib.suppress(ConnectionResetError):
-        while piece := await client.reader.read(1 << 16):
-            received += piece
-    client.close()
+    async with connected(base_url) as client:
+        await client.send(b"POST %b HTTP/1.1\r\n" % path.encode() + _lines({**length, **headers}) + _CRLF + body)
+        head, received = await client.head(), b""
+        with contextlib.suppress(ConnectionResetError):
+            while piece := await client.reader.read(1 << 16):
+                received += piece
     fields = dict(line.decode("latin-1").split(": ", 1) for line in head.split(_CRLF)[1:-2])
-    chunked = any(name.lower() == "transfer-encoding" for name in fields)
-    return Answer(int(head.split()[1]), fields, b"".join(_chunks(received)) if chunked else received)
+    answer = Answer(int(head.split()[1]), fields, received)
+    if answer.headers.get("transfer-encoding") == "chunked":
+        answer.body = b"".join(_chunks(received))
+    return answer
+
+
+@contextlib.asynccontextmanager
+async def connected(base_url: str) -> AsyncIterator[Client]:
+    """A raw client, gone at the end of the block."""
+    address = urlsplit(base_url)
+    client = Client(*await asyncio.open_connection(address.hostname, address.port))
+    try:
+        yield client
+    finally:
+        client.writer.transport.abort()
 
 
 def _chunks(body: bytes) -> Iterator[bytes]:
