@@ -75,8 +75,9 @@ class WarmingDeployer:
         self._warming: dict[bytes, asyncio.Task[DeployFailed | None]] = {}
 
     async def deploy(self, model_id: int, name: str, model_path: str | None, detail: Mapping[str, Any]) -> Handle:
-        """As `inner` does."""
-        return await self._inner.deploy(model_id, name, model_path, detail)
+        """As `inner` does; the handle is this model's alone, also where another one was at the same place before."""
+        handle = await self._inner.deploy(model_id, name, model_path, detail)
+        return {**handle, "model_id": model_id}
 
     async def ready(self, handle: Handle) -> Readiness:
         """What `inner` says, but an endpoint only once the recorded requests are through."""

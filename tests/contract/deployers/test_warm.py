@@ -79,9 +79,9 @@ def history(*changes: dict[str, Any]) -> list[NewRecord]:
     return [exchange(now_us - (len(changes) - n) * 1_000_000, rng, **change) for n, change in enumerate(changes)]
 
 
-async def settled(deployer: WarmingDeployer) -> Readiness:
+async def settled(deployer: WarmingDeployer, model_id: int = 1) -> Readiness:
     """What it says when the warm-up has ended."""
-    handle = await deployer.deploy(1, "tuned", None, {})
+    handle = await deployer.deploy(model_id, "tuned", None, {})
     async with asyncio.timeout(120):
         while isinstance(readiness := await deployer.ready(handle), NotReady):
             pass
@@ -181,6 +181,16 @@ async def test_whoever_has_no_key_is_not_told_whether_the_model_answers(status: 
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_key_of_ours_that_is_refused_is_no_answer(status: int, tmp_path: Path) -> None:
     assert isinstance(await verdict(tmp_path, FreshModel((status, JSON, ERROR)), {}), DeployFailed)
+
+
+async def test_each_model_at_one_place_is_asked_anew(tmp_path: Path) -> None:
+    model = FreshModel((404, JSON, ERROR), (200, JSON, WELL))
+    model.warm.set()
+    async with warming(tmp_path, model, history({})) as deployer:
+        assert isinstance(await settled(deployer), DeployFailed)
+        assert isinstance(await settled(deployer, model_id=2), Endpoint)
+        assert isinstance(await settled(deployer), DeployFailed)
+    assert len(model.asked) == 2
 
 
 async def test_without_a_history_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
