@@ -71,7 +71,8 @@ _FAILED: Final = frozenset((Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT, Outcome.INC
 
 
 class StickySource(StrEnum):
-    """Where the sticky key of a request came from, in the order in which the sources are tried."""
+    """Where the sticky key of a request came from, in the order in which the sources are tried; CONVERSATION is
+    tried before FIRST_MESSAGE. A store knows them by their position: new ones are added at the end."""
 
     RATCHET_HEADER = "x-ratchet-user"
     HEADER = "header"
@@ -79,6 +80,7 @@ class StickySource(StrEnum):
     BODY = "body"
     FIRST_MESSAGE = "first-message"
     RANDOM = "random"
+    CONVERSATION = "conversation"
 
 
 class Feedback(IntEnum):

@@ -14,7 +14,7 @@ from proxy.cli.stores import key_ring, with_store
 if TYPE_CHECKING:
     from proxy.ids import KeyRing
     from proxy.store.store import Store
-    from proxy.store.values import RecordFilter, RecordRow
+    from proxy.store.values import Deleted, RecordFilter, RecordRow
 
 __all__ = ["app"]
 
@@ -130,9 +130,9 @@ def delete_records(
         typer.confirm(f"Delete everything of the user {user!r}? This can not be undone.", abort=True)
 
     async def work(store: Store) -> dict[str, Any]:
-        from dataclasses import asdict
+        from proxy.wire.person import former_keys
 
-        return asdict(await store.delete_user(ring.user_hash(user.encode())))
+        return _together([await store.delete_user(ring.user_hash(key)) for key in former_keys(user)])
 
     deleted = with_store(loaded, work)
     if json:
@@ -141,6 +141,17 @@ def delete_records(
     typer.echo(f"{deleted['records']} records and {deleted['votes']} votes deleted ({deleted['rows']} rows in all)")
     if deleted["models"]:
         typer.echo(f"models that were trained on them: {', '.join(deleted['models'])}")
+
+
+def _together(parts: list[Deleted]) -> dict[str, Any]:
+    """What was deleted under several hashes of one name."""
+    return {
+        "records": sum(part.records for part in parts),
+        "votes": sum(part.votes for part in parts),
+        "rows": sum(part.rows for part in parts),
+        "models": sorted({name for part in parts for name in part.models}),
+        "runs": sorted({run for part in parts for run in part.runs}),
+    }
 
 
 async def _filter(store: Store, ring: KeyRing, given: dict[str, str | None]) -> RecordFilter:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from policies.records import Outcome, StickySource
-from proxy.gateway.capture import Capture
 from proxy.gateway.ports import Redacts
 from proxy.spool.frames import KIND_EXCHANGE, encode_frame
 
@@ -39,8 +38,8 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
     """The frame of `exchange`, which ended so at the monotonic time `ended`."""
     services, response = exchange.services, exchange.response
     sent, received = exchange.request, exchange.response_capture
-    assigned, backend, counts = exchange.assigned, exchange.backend, exchange.counts
     key, source = exchange.user()
+    assigned, backend, counts = exchange.assigned, exchange.backend, exchange.counts
     total, first_byte, upstream, own = _timing(exchange, ended)
     facts = _FACTS % (
         exchange.record_id.hex.encode(),
@@ -59,7 +58,14 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
         sent.size,
         received.size,
         b"{}" if response is None else response.facts,
-        _digests(sent, received) if sent.cut or received.cut else b"",
+        _rarer(exchange)
+        if sent.cut
+        or received.cut
+        or exchange.marks
+        or exchange.refusal
+        or exchange.resent
+        or not services.keeps_bodies
+        else b"",
     )
     if not services.captures:
         return encode_frame(KIND_EXCHANGE, facts)
@@ -69,7 +75,10 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
 
 
 def _redacted(redact: Redacts, meta: dict[str, Any], request: bytes, response: bytes) -> bytes:
-    """The frame with cleaned text for bodies, whose encodings are gone with it."""
+    """The frame with cleaned text for bodies, whose encodings are gone with it.
+
+    `mk` still counts the bytes of the body as it came.
+    """
     meta["red"] = True
     meta["p"] = redact.clean_text(meta["p"])
     bodies = []
@@ -79,12 +88,31 @@ def _redacted(redact: Redacts, meta: dict[str, Any], request: bytes, response: b
     return encode_frame(KIND_EXCHANGE, meta, *bodies)
 
 
-def _digests(sent: Capture, received: Capture) -> bytes:
-    """Members for the bodies that were not captured whole."""
-    digests = {"rsha": sent.sha256} if sent.cut else {}
+def _is_plain(exchange: Exchange) -> bool:
+    """Whether there is nothing more to say, as of nearly all exchanges."""
+    if exchange.marks is not None or exchange.refusal or exchange.resent:
+        return False
+    return exchange.services.keeps_bodies and not exchange.request.cut and not exchange.response_capture.cut
+
+
+def _rarer(exchange: Exchange) -> bytes:
+    """Members that most records lack: digests of bodies that the record does not have whole, and the conversation that
+    such a request names, which nobody else will find in it; when the pieces of the answer came, what the challenger
+    said, and whether the request was sent twice."""
+    services, started = exchange.services, exchange.started
+    sent, received = exchange.request, exchange.response_capture
+    facts: dict[str, Any] = {"rsha": sent.sha256} if sent.cut else {}
     if received.cut:
-        digests["ssha"] = received.sha256
-    return b"," + orjson.dumps(digests)[1:-1]
+        facts["ssha"] = received.sha256
+    if (sent.cut or not services.keeps_bodies) and (conversation := exchange.conversation()) is not None:
+        facts["conv"] = services.user_hash(conversation)
+    if exchange.marks:
+        facts["mk"] = [(offset, int((at - started) * 1e6)) for offset, at in exchange.marks]
+    if exchange.refusal:
+        facts["cs"] = exchange.refusal
+    if exchange.resent:
+        facts["rs"] = True
+    return b"," + orjson.dumps(facts)[1:-1] if facts else b""
 
 
 def _timing(exchange: Exchange, ended: float) -> tuple[float, float | None, float, float]:

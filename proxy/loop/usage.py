@@ -25,6 +25,7 @@ from proxy.store.keys import is_record_id
 from proxy.store.store import Store
 from proxy.store.values import BodyPayload, IngestBatch, NewRecord, NewVote, RecordFilter, RecordRow
 from proxy.tasks import spawn
+from proxy.wire.person import person_key
 
 __all__ = ["Book", "UsageLogger", "open_book"]
 
@@ -196,7 +197,7 @@ async def _log(
     arm, model_id = await _place(book, model)
     record = NewRecord(
         id=minted.hex,
-        user_hash=None if user is None else book.keys.user_hash(user.encode()),
+        user_hash=None if user is None else book.keys.user_hash(person_key(user)),
         key_source=StickySource.RANDOM if user is None else StickySource.HEADER,
         arm=arm,
         served_by=arm,

@@ -15,6 +15,7 @@ from typing import Any, Final
 from policies.records import Arm, Outcome
 from proxy.ids import KeyRing, RecordIds
 from proxy.store.values import RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
+from proxy.wire.person import person_key
 
 __all__ = ["FILTERS", "iso", "parse_filter", "parse_instant", "record_document", "row_document", "user_text"]
 
@@ -130,7 +131,7 @@ def _criterion(name: str, text: str, keys: KeyRing, models: Mapping[str, int], n
         case "since" | "until":
             return {f"{name}_us": int(parse_instant(text, now) * 1e6)}
         case "user":
-            return {"user_hash": keys.user_hash(text.encode())}
+            return {"user_hash": keys.user_hash(person_key(text))}
         case "arm":
             return {"arm": _member(Arm, text)}
         case "outcome":
