@@ -54,12 +54,16 @@ class Contest:
         self.ratchet = ratchet
         self.champion = champion
         self.challenger = challenger
+        self.name = ""
+        """Of the latest challenger's model."""
 
     async def begin(self) -> None:
         """A fresh challenger; return when its users are sent there."""
         await self.order("trigger")
         await self.reaches("testing")
-        version = self.routes().version
+        routes = self.routes()
+        assert routes.challenger is not None
+        self.name, version = routes.challenger.name, routes.version
         await self._until(lambda: f"routes version {version} is in force" in self.ratchet.log, "the new routes")
 
     async def order(self, verb: str) -> None:
@@ -109,12 +113,13 @@ class Contest:
         """The table in force."""
         return read_routes(self.ratchet.data_dir / ROUTES_FILE)
 
-    async def entry(self, event: str) -> dict[str, Any]:
-        """The latest entry of this event, once there is one."""
+    async def entry(self, event: str, name: str = "") -> dict[str, Any]:
+        """The latest entry of this event whose reasons name this, once there is one."""
 
         def look() -> dict[str, Any] | None:
             entries = request(self.ratchet.admin_url, "/api/history?limit=200").json()["entries"]
-            return next((dict(entry) for entry in entries if entry["event"] == event), None)
+            fitting = (entry for entry in entries if entry["event"] == event and name in " ".join(entry["reasons"]))
+            return next(map(dict, fitting), None)
 
         found: dict[str, Any] = await self._until(look, f"the event {event}")
         return found
