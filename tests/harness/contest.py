@@ -60,11 +60,10 @@ class Contest:
     async def begin(self) -> None:
         """A fresh challenger; return when its users are sent there."""
         await self.order("trigger")
-        await self.reaches("testing")
-        routes = self.routes()
+        routes: RouteTable = await self._until(self._published, "the phase testing")
         assert routes.challenger is not None
-        self.name, version = routes.challenger.name, routes.version
-        await self._until(lambda: f"routes version {version} is in force" in self.ratchet.log, "the new routes")
+        self.name = routes.challenger.name
+        await self._until(lambda: f"routes version {routes.version} is in force" in self.ratchet.log, "the new routes")
 
     async def order(self, verb: str) -> None:
         """Tell the loop what to do."""
@@ -123,6 +122,12 @@ class Contest:
 
         found: dict[str, Any] = await self._until(look, f"the event {event}")
         return found
+
+    def _published(self) -> RouteTable | None:
+        """The routes of the test that runs: they are published a moment after it has begun."""
+        status, routes = request(self.ratchet.admin_url, "/status").json(), self.routes()
+        runs = status["phase"]["name"] == "testing" and status["experiment"]["id"] == routes.experiment_id
+        return routes if runs and routes.challenger is not None else None
 
     def _phase(self) -> str:
         return str(request(self.ratchet.admin_url, "/status").json()["phase"]["name"])
