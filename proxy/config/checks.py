@@ -125,8 +125,8 @@ def _bad_forms(config: Config) -> Iterator[Problem]:
     for test, paths in _FORMS.items():
         for path in paths:
             value = _value(config, path)
-            for text in value if isinstance(value, tuple) else (value,):
-                if text and (complaint := test(text)) is not None:
+            for part in value if isinstance(value, tuple) else (value,):
+                if part not in (None, "") and (complaint := test(part)) is not None:
                     yield Problem(path, complaint)
 
 
@@ -202,11 +202,15 @@ def _path(text: str) -> str | None:
     return None if text.startswith("/") else f"{show(text)} is no path; it starts with a slash, like /health"
 
 
+def _refusal(status: int) -> str | None:
+    return None if 400 <= status <= 499 else f"{status} is no status of a refusal; write numbers from 400 to 499"
+
+
 def _callable(text: str) -> str | None:
     return None if _CALLABLE.fullmatch(text) else f"{show(text)} is not of the form package.module:function"
 
 
-_FORMS: Final[dict[Callable[[str], str | None], tuple[str, ...]]] = {
+_FORMS: Final[dict[Callable[[Any], str | None], tuple[str, ...]]] = {
     _bad_url: ("champion.url", "trainer.url", "deployer.url", "deployer.urls"),
     _webhook: ("notify.urls",),
     _store_url: ("store.url",),
@@ -222,6 +226,7 @@ _FORMS: Final[dict[Callable[[str], str | None], tuple[str, ...]]] = {
         "capture.quality_pointers",
     ),
     _path: ("capture.skip_paths", "deployer.health_path"),
+    _refusal: ("gateway.fallback_statuses",),
     _callable: ("capture.redaction.callable", "trainer.callable"),
 }
 

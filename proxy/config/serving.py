@@ -127,7 +127,7 @@ class BreakerConfig:
     """Circuit breaker on the challenger: a broken challenger costs nobody an answer."""
 
     consecutive_failures: int = 5
-    """Failures in a row (no connection, time-out before the first byte, 502/503/504) that open it."""
+    """Failures in a row (no connection, time-out before the first byte, 502/503/504, gateway.fallback_statuses) that open it."""
     open_seconds: float = 10.0
     """Seconds before one request probes again; doubles up to ten times that while probes fail."""
 
@@ -166,6 +166,10 @@ class GatewayConfig:
     """Add a Via header to requests and responses."""
     expose_arm: bool = False
     """Add x-ratchet-arm to responses. Off: users should not know which model they got."""
+    fallback_statuses: tuple[int, ...] = (401, 403, 404, 408, 429)
+    """Refusals of the challenger (400 to 499) that the champion answers instead; where it answers well, they count like the 502, 503 and 504 that always do. What it refuses, too, was the client's own fault."""
+    rewrite_locations: bool = True
+    """Rewrite Location, Content-Location and Refresh that name the model's own address, so that clients stay with us."""
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
 
 

@@ -16,11 +16,13 @@ GATEWAY_COUNTERS: Final = (
     # counters
     "requests_total",
     'protocol_errors_total{status="400"}',
+    'protocol_errors_total{status="405"}',
     'protocol_errors_total{status="408"}',
     'protocol_errors_total{status="413"}',
     'protocol_errors_total{status="414"}',
     'protocol_errors_total{status="431"}',
     'protocol_errors_total{status="505"}',
+    'fallbacks_total{cause="both_refused"}',
     'fallbacks_total{cause="breaker"}',
     'fallbacks_total{cause="connect"}',
     'fallbacks_total{cause="status"}',

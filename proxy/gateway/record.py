@@ -58,7 +58,14 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
         sent.size,
         received.size,
         b"{}" if response is None else response.facts,
-        b"" if services.keeps_bodies and not sent.cut and not received.cut else _more(exchange),
+        _rarer(exchange)
+        if sent.cut
+        or received.cut
+        or exchange.marks
+        or exchange.refusal
+        or exchange.resent
+        or not services.keeps_bodies
+        else b"",
     )
     if not services.captures:
         return encode_frame(KIND_EXCHANGE, facts)
@@ -68,7 +75,10 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
 
 
 def _redacted(redact: Redacts, meta: dict[str, Any], request: bytes, response: bytes) -> bytes:
-    """The frame with cleaned text for bodies, whose encodings are gone with it."""
+    """The frame with cleaned text for bodies, whose encodings are gone with it.
+
+    `mk` still counts the bytes of the body as it came.
+    """
     meta["red"] = True
     meta["p"] = redact.clean_text(meta["p"])
     bodies = []
@@ -78,16 +88,31 @@ def _redacted(redact: Redacts, meta: dict[str, Any], request: bytes, response: b
     return encode_frame(KIND_EXCHANGE, meta, *bodies)
 
 
-def _more(exchange: Exchange) -> bytes:
-    """Members for bodies that the record does not have whole: their digests, and the conversation that a request
-    names, which nobody else will find in it."""
-    services, sent, received = exchange.services, exchange.request, exchange.response_capture
-    members: dict[str, Any] = {"rsha": sent.sha256} if sent.cut else {}
+def _is_plain(exchange: Exchange) -> bool:
+    """Whether there is nothing more to say, as of nearly all exchanges."""
+    if exchange.marks is not None or exchange.refusal or exchange.resent:
+        return False
+    return exchange.services.keeps_bodies and not exchange.request.cut and not exchange.response_capture.cut
+
+
+def _rarer(exchange: Exchange) -> bytes:
+    """Members that most records lack: digests of bodies that the record does not have whole, and the conversation that
+    such a request names, which nobody else will find in it; when the pieces of the answer came, what the challenger
+    said, and whether the request was sent twice."""
+    services, started = exchange.services, exchange.started
+    sent, received = exchange.request, exchange.response_capture
+    facts: dict[str, Any] = {"rsha": sent.sha256} if sent.cut else {}
     if received.cut:
-        members["ssha"] = received.sha256
+        facts["ssha"] = received.sha256
     if (sent.cut or not services.keeps_bodies) and (conversation := exchange.conversation()) is not None:
-        members["conv"] = services.user_hash(conversation)
-    return b"," + orjson.dumps(members)[1:-1] if members else b""
+        facts["conv"] = services.user_hash(conversation)
+    if exchange.marks:
+        facts["mk"] = [(offset, int((at - started) * 1e6)) for offset, at in exchange.marks]
+    if exchange.refusal:
+        facts["cs"] = exchange.refusal
+    if exchange.resent:
+        facts["rs"] = True
+    return b"," + orjson.dumps(facts)[1:-1] if facts else b""
 
 
 def _timing(exchange: Exchange, ended: float) -> tuple[float, float | None, float, float]:

@@ -17,8 +17,8 @@ from typing import Final, Protocol
 from urllib.parse import unquote_plus
 
 from proxy.wire.decode import decode
-from proxy.wire.extract.stream import is_stream, reassemble
-from proxy.wire.headers import charset, media_type
+from proxy.wire.extract.stream import read_stream
+from proxy.wire.headers import charset, is_event_stream, is_frames, is_ndjson, media_type
 
 __all__ = ["FAILED", "REDACTED", "RedactionSettings", "Redactor"]
 
@@ -88,9 +88,12 @@ def _failed(exc: Exception) -> str:
 
 def _readable(body: bytes, content_type: str) -> str:
     """The text of `body` as a person would read it."""
-    streamed = is_stream(content_type)
-    if streamed and (whole := reassemble(body, content_type)) is not None:
-        return _dumped(whole)
+    streamed = is_event_stream(content_type) or is_ndjson(content_type)
+    if (read := read_stream(body, content_type)) is not None:
+        if read.document is not None:
+            return _dumped(read.document)
+        if is_frames(content_type):
+            return _dumped(read.events)  # whose bytes, as they are, say nothing to a pattern
     text = body.decode(_codec(content_type), "surrogateescape")
     if media_type(content_type) == "application/x-www-form-urlencoded":
         return unquote_plus(text, errors="surrogateescape")

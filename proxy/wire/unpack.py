@@ -96,7 +96,7 @@ class _Brotli:
         self._stream = brotli.Decompressor()
 
     def feed(self, data: bytes, room: int) -> bytes:
-        out = self._stream.process(data, output_buffer_limit=room + 1)
+        out: bytes = self._stream.process(data, output_buffer_limit=room + 1)
         if len(out) > room:
             raise _Full
         return out

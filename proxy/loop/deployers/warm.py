@@ -18,6 +18,7 @@ import orjson
 
 from proxy.config.serving import ChampionConfig
 from proxy.loop.ports import Deployer, DeployFailed, Endpoint, Handle, NotReady, Readiness
+from proxy.loop.session import open_session
 from proxy.routes import origin
 from proxy.store.store import Store
 from proxy.store.values import RecordFlag
@@ -113,7 +114,7 @@ class WarmingDeployer:
         except Exception as exc:  # noqa: BLE001 - a store that is away must not hold a model back
             _log.warning("no warm-up of %s: %s", endpoint.url, exc)
             return None
-        async with aiohttp.ClientSession(timeout=self._timeout) as session:
+        async with open_session(self._timeout) as session:
             refusals = [await self._refusal(session, endpoint, request) for request in requests]
         failed = [refusal for refusal in refusals if refusal is not None]
         if requests and len(failed) == len(requests):

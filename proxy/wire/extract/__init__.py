@@ -6,7 +6,18 @@ it streams, `STREAM`, a StreamShape: how to know its events, its end and its fir
 """
 
 from proxy.wire.extract.dispatch import extract
-from proxy.wire.extract.model import Answer, Ask, CapturedExchange, Extraction, Kind, Pointers
-from proxy.wire.extract.stream import is_stream, reassemble
+from proxy.wire.extract.model import (
+    Answer,
+    Ask,
+    CapturedExchange,
+    Extraction,
+    Kind,
+    Pointers,
+    Streamed,
+    StreamShape,
+)
+from proxy.wire.extract.shapes import SHAPES, Shape
+from proxy.wire.extract.stream import read_stream
 
-__all__ = ["Answer", "Ask", "CapturedExchange", "Extraction", "Kind", "Pointers", "extract", "is_stream", "reassemble"]
+__all__ = ["SHAPES", "Answer", "Ask", "CapturedExchange", "Extraction", "Kind", "Pointers", "Shape", "StreamShape",
+           "Streamed", "extract", "read_stream"]  # fmt: skip

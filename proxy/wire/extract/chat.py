@@ -9,14 +9,32 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract.model import Answer, Ask
-from proxy.wire.extract.values import content_text, count, items, last_user_text, mapping, text, tool_call, turn
+from proxy.wire.extract.calls import Call, Calls
+from proxy.wire.extract.failures import bad_finish, words_of
+from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.tokens import count_in, usage_of
+from proxy.wire.extract.values import (
+    content_text,
+    count,
+    items,
+    kind_of,
+    last_user_text,
+    mapping,
+    says_something,
+    text,
+    tool_call,
+    turn,
+)
 
-__all__ = ["SUFFIXES", "answer", "ask", "fits", "join", "wants_json"]
+__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "error_in", "fits", "join", "wants_json"]
 
 SUFFIXES: Final = ("/chat/completions",)
-_PER_CHUNK: Final = frozenset({"choices", "usage", "object", "obfuscation", "error"})
+_PER_CHUNK: Final = frozenset({"choices", "usage", "object", "obfuscation", "error", "x_groq"})
 _ONCE: Final = frozenset({"role", "id", "type", "name"})
+_GROWING: Final = frozenset({"text", "thinking", "output_text", "reasoning.text", "reasoning.summary"})
+"""Types of parts that come in pieces."""
+_SILENT: Final = _ONCE | {"annotations", "provider_specific_fields", "obfuscation"}
+"""Members of a delta that are no words of the answer."""
 
 
 def fits(request: dict[str, Any]) -> bool:
@@ -39,20 +57,30 @@ def wants_json(request: dict[str, Any]) -> bool:
 
 def answer(response: dict[str, Any]) -> Answer:
     """The first choice's text with its tool calls, and the usage."""
-    choice = next((mapping(choice) for choice in items(response.get("choices"))), {})
+    choices = [mapping(choice) for choice in items(response.get("choices"))]
+    choice = choices[0] if choices else {}
     message = mapping(choice.get("message"))
     pieces = [content_text(message.get("content"), separator=""), text(message.get("refusal")), *_calls(message)]
     if not any(pieces):
         pieces.append(text(mapping(message.get("audio")).get("transcript")))
-    usage = mapping(response.get("usage"))
-    return Answer(
+    answered = Answer(
         text="\n".join(piece for piece in pieces if piece) if message else None,
-        prompt_tokens=count(usage.get("prompt_tokens")),
-        completion_tokens=count(usage.get("completion_tokens")),
         finish_reason=text(choice.get("finish_reason")),
         provider_id=text(response.get("id")),
         refused=bool(message.get("refusal")),
+        error=error_in(choices),
     )
+    return count_in(answered, usage_of(response))
+
+
+def error_in(choices: list[dict[str, Any]]) -> str | None:
+    """What says that one of the choices failed."""
+    for choice in choices:
+        if (error := choice.get("error")) and isinstance(error, str | dict):
+            return words_of(error)
+        if (words := bad_finish(choice.get("finish_reason"))) is not None:
+            return words
+    return None
 
 
 def _message(message: dict[str, Any]) -> dict[str, str]:
@@ -84,14 +112,38 @@ def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
             head = {key: value for key, value in event.items() if key not in settled and value not in (None, "")}
             whole |= head
             settled |= head.keys()
-        for choice in map(mapping, items(event.get("choices"))):
-            index = count(choice.get("index")) or 0
+        for position, choice in enumerate(items(event.get("choices"))):
+            choice = mapping(choice)
+            index = count(choice.get("index"))
+            index = position if index is None else index
             (choices.get(index) or choices.setdefault(index, _Choice())).add(choice)
-        for key in ("usage", "error"):
-            if event.get(key):
-                whole[key] = event[key]
+        if usage := usage_of(event):
+            whole["usage"] = mapping(whole.get("usage")) | {k: v for k, v in usage.items() if v is not None}
+        if event.get("error"):
+            whole["error"] = event["error"]
     whole["choices"] = [choices[index].whole(index) for index in sorted(choices)]
     return whole
+
+
+def _knows(event: dict[str, Any]) -> bool:
+    if event.get("object") == "chat.completion.chunk":
+        return True
+    return any("delta" in mapping(choice) for choice in items(event.get("choices")))
+
+
+def _ends(event: dict[str, Any]) -> bool:
+    return any(mapping(choice).get("finish_reason") for choice in items(event.get("choices")))
+
+
+def _speaks(event: dict[str, Any]) -> bool:
+    for choice in map(mapping, items(event.get("choices"))):
+        for key, value in mapping(choice.get("delta")).items():
+            if key not in _SILENT and says_something(value):
+                return True
+    return False
+
+
+STREAM: Final = StreamShape(_knows, join, _ends, _speaks, done=True)
 
 
 class _Choice:
@@ -99,81 +151,91 @@ class _Choice:
 
     def __init__(self) -> None:
         self._texts: dict[str, list[str]] = {}
+        self._parts: dict[str, list[Any]] = {}
         self._fixed: dict[str, Any] = {}
-        self._calls: dict[int, _Call] = {}
-        self._function = _Call()
+        self._calls = Calls()
+        self._function: Call | None = None
         self._logprobs: dict[str, list[Any]] = {}
         self._finish: str | None = None
+        self._error: Any = None
 
     def add(self, choice: dict[str, Any]) -> None:
         if finish := choice.get("finish_reason"):
-            self._finish = text(finish)
+            self._finish = text(finish) or self._finish
+        if error := choice.get("error"):
+            self._error = error
         if logprobs := choice.get("logprobs"):
             for key, tokens in mapping(logprobs).items():
                 self._logprobs.setdefault(key, []).extend(items(tokens))
         for key, value in mapping(choice.get("delta")).items():
             if isinstance(value, str) and key not in _ONCE:
-                self._texts.setdefault(key, []).append(value)
+                if key in self._parts:
+                    self._parts[key].append(value)
+                else:
+                    self._texts.setdefault(key, []).append(value)
             elif key == "tool_calls":
-                self._add_calls(items(value))
+                self._calls.add(items(value))
             elif key == "function_call":
-                self._function.add(mapping(value))
+                self._call_function(mapping(value))
             elif isinstance(value, list):
-                self._fixed[key] = [*items(self._fixed.get(key)), *value]
+                self._parts.setdefault(key, [*self._texts.pop(key, ())]).extend(value)
             elif value is not None:
                 self._fixed[key] = _merged(self._fixed.get(key), value)
 
-    def _add_calls(self, calls: list[Any]) -> None:
-        for position, call in enumerate(map(mapping, calls)):
-            index = count(call.get("index"))
-            index = position if index is None else index
-            target = self._calls.get(index) or self._calls.setdefault(index, _Call())
-            target.add(mapping(call.get("function")), call)
+    def _call_function(self, said: dict[str, Any]) -> None:
+        """The legacy call; an empty one or null keeps its place in every delta of some servers."""
+        if any(value is not None for value in said.values()):
+            self._function = self._function or Call()
+            self._function.add(said)
 
     def whole(self, index: int) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": None} | self._fixed
         message |= {key: "".join(parts) for key, parts in self._texts.items()}
+        message |= {key: _together(parts) for key, parts in self._parts.items()}
         if self._calls:
-            message["tool_calls"] = [self._calls[i].as_tool_call() for i in sorted(self._calls)]
-        if self._function.seen:
+            message["tool_calls"] = self._calls.whole()
+        if self._function is not None:
             message["function_call"] = self._function.as_function()
         choice: dict[str, Any] = {"index": index, "message": message, "finish_reason": self._finish}
         if self._logprobs:
             choice["logprobs"] = self._logprobs
+        if self._error is not None:
+            choice["error"] = self._error
         return choice
 
 
+def _together(parts: list[Any]) -> Any:
+    """Parts of a content, neighbours that go on with each other made one; text where all of it is."""
+    joined: list[Any] = []
+    for part in parts:
+        part = {"type": "text", "text": part} if isinstance(part, str) else part
+        before = joined[-1] if joined else None
+        if isinstance(part, dict) and isinstance(before, dict) and _goes_on(before, part):
+            joined[-1] = _merged(before, part)
+        else:
+            joined.append(part)
+    if len(joined) == 1 and isinstance(joined[0], dict) and joined[0].keys() == {"type", "text"}:
+        return joined[0]["text"]
+    return joined
+
+
+def _goes_on(before: dict[str, Any], part: dict[str, Any]) -> bool:
+    kind = kind_of(part)
+    return kind in _GROWING and kind == kind_of(before) and part.get("index") == before.get("index")
+
+
 def _merged(old: Any, new: Any) -> Any:
-    """Objects in deltas (audio, for one): strings grow, anything else is replaced."""
+    """Objects in deltas (audio, for one): strings grow, lists too, anything else is replaced."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return new
     merged = dict(old)
     for key, value in new.items():
-        grows = key not in _ONCE and isinstance(value, str) and isinstance(old.get(key), str)
-        merged[key] = old[key] + value if grows else value
+        if value is None:
+            merged.setdefault(key, None)
+        elif key not in _ONCE and isinstance(value, str) and isinstance(old.get(key), str):
+            merged[key] = old[key] + value
+        elif isinstance(value, list) and isinstance(old.get(key), list):
+            merged[key] = items(_together([*old[key], *value])) or [*old[key], *value]
+        else:
+            merged[key] = value
     return merged
-
-
-class _Call:
-    """A tool or function call as its deltas arrive: the name comes once, the arguments in pieces."""
-
-    def __init__(self) -> None:
-        self.seen = False
-        self._id: str | None = None
-        self._type = "function"
-        self._name: str | None = None
-        self._arguments: list[str] = []
-
-    def add(self, function: dict[str, Any], call: dict[str, Any] | None = None) -> None:
-        self.seen = True
-        call = call or {}
-        self._id = text(call.get("id")) or self._id
-        self._type = text(call.get("type")) or self._type
-        self._name = text(function.get("name")) or self._name
-        self._arguments.append(text(function.get("arguments")) or "")
-
-    def as_function(self) -> dict[str, Any]:
-        return {"name": self._name, "arguments": "".join(self._arguments)}
-
-    def as_tool_call(self) -> dict[str, Any]:
-        return {"id": self._id, "type": self._type, "function": self.as_function()}

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract.chat import wants_json
-from proxy.wire.extract.model import Answer, Ask
+from proxy.wire.extract.chat import error_in, wants_json
+from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.tokens import count_in, usage_of
 from proxy.wire.extract.values import compact, count, items, mapping, text
 
-__all__ = ["SUFFIXES", "answer", "ask", "fits", "join", "prompt_text"]
+__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join", "prompt_text"]
 
 SUFFIXES: Final = ("/completions",)
-_PER_CHUNK: Final = frozenset({"choices", "usage", "error"})
+_PER_CHUNK: Final = frozenset({"choices", "usage", "error", "x_groq"})
 
 
 def fits(request: dict[str, Any]) -> bool:
@@ -39,15 +40,15 @@ def prompt_text(prompt: Any) -> str | None:
 
 def answer(response: dict[str, Any]) -> Answer:
     """The first choice's text, and the usage."""
-    choice = next((mapping(choice) for choice in items(response.get("choices"))), {})
-    usage = mapping(response.get("usage"))
-    return Answer(
+    choices = [mapping(choice) for choice in items(response.get("choices"))]
+    choice = choices[0] if choices else {}
+    answered = Answer(
         text=text(choice.get("text")),
-        prompt_tokens=count(usage.get("prompt_tokens")),
-        completion_tokens=count(usage.get("completion_tokens")),
         finish_reason=text(choice.get("finish_reason")),
         provider_id=text(response.get("id")),
+        error=error_in(choices),
     )
+    return count_in(answered, usage_of(response))
 
 
 def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -59,20 +60,41 @@ def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
         for key, value in event.items():
             if key not in _PER_CHUNK and value is not None:
                 whole.setdefault(key, value)
-        for choice in map(mapping, items(event.get("choices"))):
-            index = count(choice.get("index")) or 0
+        for position, choice in enumerate(map(mapping, items(event.get("choices")))):
+            index = count(choice.get("index"))
+            index = position if index is None else index
             texts.setdefault(index, []).append(text(choice.get("text")) or "")
             _add(choices.setdefault(index, {"index": index, "finish_reason": None}), choice)
-        for key in ("usage", "error"):
-            if event.get(key):
-                whole[key] = event[key]
+        if usage := usage_of(event):
+            whole["usage"] = mapping(whole.get("usage")) | {k: v for k, v in usage.items() if v is not None}
+        if event.get("error"):
+            whole["error"] = event["error"]
     whole["choices"] = [choices[index] | {"text": "".join(texts[index])} for index in sorted(choices)]
     return whole
 
 
 def _add(target: dict[str, Any], choice: dict[str, Any]) -> None:
     target["finish_reason"] = text(choice.get("finish_reason")) or target["finish_reason"]
+    if error := choice.get("error"):
+        target["error"] = error
     if logprobs := mapping(choice.get("logprobs")):
         lists = target.setdefault("logprobs", {})
         for key, values in logprobs.items():
             lists.setdefault(key, []).extend(items(values))
+
+
+def _knows(event: dict[str, Any]) -> bool:
+    if event.get("object") == "text_completion":
+        return True
+    return any("text" in mapping(choice) for choice in items(event.get("choices")))
+
+
+def _ends(event: dict[str, Any]) -> bool:
+    return any(mapping(choice).get("finish_reason") for choice in items(event.get("choices")))
+
+
+def _speaks(event: dict[str, Any]) -> bool:
+    return any(text(mapping(choice).get("text")) for choice in items(event.get("choices")))
+
+
+STREAM: Final = StreamShape(_knows, join, _ends, _speaks, done=True)

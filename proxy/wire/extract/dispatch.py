@@ -7,118 +7,188 @@ what agrees with nothing is generic JSON, and what is no JSON stays raw.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
 
-import orjson
-
-from proxy.wire.extract import chat, completions, embeddings, generic, kserve, messages, ollama, responses
-from proxy.wire.extract.model import Answer, Ask, CapturedExchange, Extraction, Kind, Pointers
-from proxy.wire.extract.stream import is_stream, reassemble
+from proxy.wire.extract import generic
+from proxy.wire.extract.failures import MAX_WORDS, error_of, only_error_of, words_of
+from proxy.wire.extract.model import Answer, Ask, CapturedExchange, Extraction, Kind, Pointers, Streamed
+from proxy.wire.extract.shapes import Shape, served_at
+from proxy.wire.extract.stream import read_array, read_stream
 from proxy.wire.extract.values import mapping, text
-from proxy.wire.headers import is_json
+from proxy.wire.headers import charset, is_event_stream, is_frames, is_json, is_ndjson
+from proxy.wire.lenient import read_json
 from proxy.wire.pointer import MISSING, first_found
 
 __all__ = ["extract"]
 
 _MAX_NAME: Final = 256
-_MAX_ERROR: Final = 500
-_MODEL_IN_PATH: Final = re.compile(r"/models/([^/:?]+)")
+_MODEL_IN_PATH: Final = re.compile(r"/model/([^/]+)/|/(?:tunedM|m)odels/([^/:]+)")
+"""Bedrock's names have colons, which elsewhere begin what is to be done with the model."""
 _NOWHERE: Final = Pointers()
+_BEFORE_JSON: Final = b" \t\r\n\xef\xbb\xbf\xff\xfe\0"
+"""White space, byte order marks, and the other half of characters in UTF-16."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Shape:
-    kind: Kind
-    suffixes: tuple[str, ...]
-    fits: Callable[[dict[str, Any]], bool]
-    ask: Callable[[dict[str, Any]], Ask]
-    answer: Callable[[dict[str, Any]], Answer]
+class _Body(NamedTuple):
+    """A body as read: a JSON value, or the reading of a stream, or neither."""
 
-
-# The order matters where one suffix ends in another: /chat/completions, /api/generate.
-_SHAPES: Final = (
-    _Shape(Kind.CHAT, chat.SUFFIXES, chat.fits, chat.ask, chat.answer),
-    _Shape(Kind.COMPLETIONS, completions.SUFFIXES, completions.fits, completions.ask, completions.answer),
-    _Shape(Kind.RESPONSES, responses.SUFFIXES, responses.fits, responses.ask, responses.answer),
-    _Shape(Kind.MESSAGES, messages.SUFFIXES, messages.fits, messages.ask, messages.answer),
-    _Shape(Kind.EMBEDDINGS, embeddings.SUFFIXES, embeddings.fits, embeddings.ask, embeddings.answer),
-    _Shape(Kind.OLLAMA, ollama.SUFFIXES, ollama.fits, ollama.ask, ollama.answer),
-    _Shape(Kind.KSERVE, kserve.SUFFIXES, kserve.fits, kserve.ask, kserve.answer),
-)
+    value: Any = None
+    stream: Streamed | None = None
+    unread: bool = False
 
 
 def extract(exchange: CapturedExchange, pointers: Pointers = _NOWHERE) -> Extraction:
     """What `exchange` says. Never raises: what is not understood is None, and the kind says how much was."""
+    try:
+        return _extract(exchange, pointers)
+    except RecursionError:  # nested more deeply than anybody writes who wants to be understood
+        return Extraction(kind=Kind.OTHER, unread=True, store=False)
+
+
+def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
     path = exchange.target.partition("?")[0].rstrip("/")
-    request = _json(exchange.request, exchange.request_type)
-    response = _json(exchange.response, exchange.response_type)
-    reassembled = None
-    streamed = is_stream(exchange.response_type)
-    if response is None and streamed:
-        response = reassembled = reassemble(exchange.response, exchange.response_type)
-    shape = _shape(path, exchange, request, response)
-    fields, found = mapping(request), mapping(response)
+    request, asks_unread = _request(exchange)
+    response, stream, answers_unread = _response(exchange)
+    fields, found = mapping(request), _object(response)
+    shape = _shape(path, exchange, request, found)
     if shape is not None:
         asked, answered = shape.ask(fields), shape.answer(found)
     elif request is None and response is None:
         asked, answered = Ask(), Answer()
     else:
         asked, answered = generic.ask(request, pointers), generic.answer(response, pointers)
+    went_well = exchange.status < 400
+    in_band = _in_band(found, answered, stream, known=shape is not None)
     return Extraction(
         kind=_kind(shape, request, response),
         query=asked.query,
-        response=answered.text if exchange.status < 400 else None,
+        response=_said(answered.text, stream) if went_well else None,
         messages=tuple(asked.messages),
         model=_model(path, fields, found),
         prompt_tokens=answered.prompt_tokens,
         completion_tokens=answered.completion_tokens,
+        cache_read_tokens=answered.cache_read_tokens,
+        cache_write_tokens=answered.cache_write_tokens,
+        reasoning_tokens=answered.reasoning_tokens,
         finish_reason=_name(answered.finish_reason),
         provider_id=_name(answered.provider_id),
         user=_user(request, fields, pointers),
         quality=_quality(first_found(pointers.quality, response)),
         json_requested=asked.json_requested,
-        streamed=streamed,
+        streamed=stream is not None or _is_stream(exchange.response_type),
         store=fields.get("store") is not False,
         refused=answered.refused,
-        error=_error(exchange, found),
-        reassembled=reassembled,
+        error=in_band or _other_error(exchange, found),
+        failed=went_well and in_band is not None,
+        whole=stream.whole if stream is not None else None,
+        unread=asks_unread or answers_unread,
+        first_content=_first_content(exchange, stream),
+        reassembled=stream.document if stream is not None and isinstance(stream.document, dict) else None,
     )
+
+
+def _is_stream(content_type: str) -> bool:
+    return is_event_stream(content_type) or is_ndjson(content_type) or is_frames(content_type)
+
+
+def _request(exchange: CapturedExchange) -> tuple[Any, bool]:
+    """The JSON value that the request is (None: none), and whether it claims to be one and cannot be read."""
+    body = exchange.request
+    value = _json(body, exchange.request_type)
+    claims = value is None and is_json(exchange.request_type) and body not in (b"", b"null")
+    return value, claims and not exchange.request_cut
+
+
+def _response(exchange: CapturedExchange) -> _Body:
+    """The response as JSON, be it the events of a stream put together."""
+    body, kind = exchange.response, exchange.response_type
+    value = None if is_ndjson(kind) else _json(body, kind)
+    if value is not None:
+        array = read_array(value, body) if isinstance(value, list) else None
+        return _Body(value, None) if array is None else _Body(array.document, array)
+    stream = read_stream(body, kind, cut=exchange.response_cut) if body or exchange.status else None
+    if stream is not None:
+        merged = generic.merged(stream.events) if stream.document is None else stream.document
+        return _Body(merged, stream, stream.unread)
+    return _Body(unread=is_json(kind) and body not in (b"", b"null") and not exchange.response_cut)
 
 
 def _json(body: bytes, content_type: str) -> Any:
     """The JSON value that `body` is, whatever its type claims (curl sends JSON as a form); None where it is none."""
-    if not (body[:1] in (b"{", b"[") or is_json(content_type) or body[:64].lstrip()[:1] in (b"{", b"[")):
+    if not (body[:1] in (b"{", b"[") or is_json(content_type) or body[:64].lstrip(_BEFORE_JSON)[:1] in (b"{", b"[")):
         return None
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
+        return read_json(body, charset(content_type) if content_type else None)
+    except ValueError:
         return None
 
 
-def _shape(path: str, exchange: CapturedExchange, request: Any, response: Any) -> _Shape | None:
-    for shape in _SHAPES:
-        if path.endswith(shape.suffixes):
-            if request is None:  # cut in the middle (long contexts are): the answer has to prove the shape
-                return shape if exchange.request and shape.answer(mapping(response)).text is not None else None
-            if shape.fits(mapping(request)):
-                return shape
-    return None
+def _shape(path: str, exchange: CapturedExchange, request: Any, found: dict[str, Any]) -> Shape | None:
+    """The shape that path and request agree on; where several do, the one that finds its text in the answer.
+
+    A request that was cut in the middle (long contexts are) says nothing: then the answer alone has to prove the shape.
+    """
+    served = served_at(path)
+    if request is not None:
+        fields = mapping(request)
+        served = tuple(shape for shape in served if shape.fits(fields))
+        if len(served) < 2:
+            return served[0] if served else None
+    elif not exchange.request:
+        return None
+    proven = next((shape for shape in served if shape.answer(found).text is not None), None)
+    return proven if proven is not None or request is None else served[0]
 
 
-def _kind(shape: _Shape | None, request: Any, response: Any) -> Kind:
+def _object(response: Any) -> dict[str, Any]:
+    """The object that the response is; a list of one object counts as that object (TGI's root answers so)."""
+    return mapping(response[0]) if isinstance(response, list) and len(response) == 1 else mapping(response)
+
+
+def _kind(shape: Shape | None, request: Any, response: Any) -> Kind:
     if shape is not None:
         return shape.kind
     return Kind.OTHER if request is None and response is None else Kind.JSON
 
 
+def _said(answer: str | None, stream: Streamed | None) -> str | None:
+    """The text of the answer. Where a stream was cut before its first word, nobody knows what it would have been."""
+    if answer == "" and stream is not None and stream.whole is False:
+        return None
+    return answer
+
+
+def _in_band(found: dict[str, Any], answered: Answer, stream: Streamed | None, *, known: bool) -> str | None:
+    """What the response itself says went wrong, in words."""
+    if stream is not None and stream.error is not None:
+        return stream.error
+    error = words_of(error_of(found) if known or stream is not None else only_error_of(found))
+    return error or answered.error
+
+
+def _other_error(exchange: CapturedExchange, response: dict[str, Any]) -> str | None:
+    """What the body of an error status says went wrong: FastAPI's `detail`, a `message`, or the plain text."""
+    if exchange.status < 400:
+        return None
+    found = words_of(error_of(response)) or text(response.get("detail")) or text(response.get("message"))
+    if found is None and not response:
+        found = exchange.response[: 4 * MAX_WORDS].decode("utf-8", "replace").strip()
+    return found[:MAX_WORDS] if found else None
+
+
+def _first_content(exchange: CapturedExchange, stream: Streamed | None) -> int | None:
+    if stream is not None:
+        return stream.first_content
+    return 1 if exchange.response else None
+
+
 def _model(path: str, request: dict[str, Any], response: dict[str, Any]) -> str | None:
-    for name in (response.get("model"), response.get("model_name"), request.get("model")):
+    for name in (response.get("model"), response.get("model_name"), response.get("modelVersion"), request.get("model")):
         if isinstance(name, str) and name:
             return name[:_MAX_NAME]
     in_path = _MODEL_IN_PATH.search(path)
-    return in_path[1][:_MAX_NAME] if in_path else None
+    return unquote(in_path[1] or in_path[2])[:_MAX_NAME] if in_path else None
 
 
 def _name(value: str | None) -> str | None:
@@ -140,14 +210,3 @@ def _quality(value: Any) -> float | None:
     if value is MISSING or isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if 0 <= value <= 1 else None
-
-
-def _error(exchange: CapturedExchange, response: dict[str, Any]) -> str | None:
-    """What the upstream said went wrong: OpenAI's and Anthropic's `error`, FastAPI's `detail`, or the plain text."""
-    error = response.get("error")
-    found = text(error) or text(mapping(error).get("message")) or text(mapping(error).get("type"))
-    if found is None and exchange.status >= 400:
-        found = text(response.get("detail")) or text(response.get("message"))
-        if found is None and not response:
-            found = exchange.response[: 4 * _MAX_ERROR].decode("utf-8", "replace").strip()
-    return found[:_MAX_ERROR] if found else None

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract.model import Answer, Ask
+from proxy.wire.extract.model import Answer, Ask, StreamShape
 from proxy.wire.extract.values import compact, items, mapping, text
 
-__all__ = ["SUFFIXES", "answer", "ask", "fits", "join"]
+__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join"]
 
 SUFFIXES: Final = ("/infer", "/generate", "/generate_stream", ":predict")
 
@@ -68,3 +68,14 @@ def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
         whole |= event
         pieces.append(text(event.get("text_output")) or "")
     return whole | {"text_output": "".join(pieces)}
+
+
+def _knows(event: dict[str, Any]) -> bool:
+    return "text_output" in event
+
+
+def _speaks(event: dict[str, Any]) -> bool:
+    return bool(event.get("text_output"))
+
+
+STREAM: Final = StreamShape(_knows, join, None, _speaks)

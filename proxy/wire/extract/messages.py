@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-import orjson
-
-from proxy.wire.extract.model import Answer, Ask
+from proxy.wire.extract.failures import bad_finish
+from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.tokens import count_in
 from proxy.wire.extract.values import (
     content_text,
     count,
     items,
+    json_in,
     kind_of,
     last_user_text,
     mapping,
-    sum_of,
     text,
     tool_call,
     turn,
 )
 
-__all__ = ["SUFFIXES", "answer", "ask", "fits", "join"]
+__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join"]
 
 SUFFIXES: Final = ("/messages",)
 _CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
-_INPUT_TOKENS: Final = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+_EVENTS: Final = frozenset({"message_start", "content_block_start", "content_block_delta", "message_delta"})
 _GROWING: Final = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
 
 
@@ -63,16 +63,15 @@ def answer(response: dict[str, Any]) -> Answer:
     content = response.get("content")
     blocks = [block for block in map(mapping, items(content)) if kind_of(block) == "text"]
     pieces = [content_text(blocks, separator=""), *_calls(content)]
-    usage = mapping(response.get("usage"))
     stop = text(response.get("stop_reason"))
-    return Answer(
-        text="\n".join(piece for piece in pieces if piece) if isinstance(content, list) else None,
-        prompt_tokens=sum_of(usage.get(key) for key in _INPUT_TOKENS),
-        completion_tokens=count(usage.get("output_tokens")),
+    answered = Answer(
+        text="\n".join(piece for piece in pieces if piece) if isinstance(content, list) else text(content),
         finish_reason=stop,
         provider_id=text(response.get("id")),
         refused=stop == "refusal",
+        error=bad_finish(stop),
     )
+    return count_in(answered, mapping(response.get("usage")))
 
 
 def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
@@ -84,7 +83,7 @@ def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
         match event.get("type"):
             case "message_start":
                 whole |= mapping(event.get("message"))
-                usage |= mapping(whole.get("usage"))
+                usage |= {key: value for key, value in mapping(whole.get("usage")).items() if value is not None}
             case "content_block_start":
                 blocks[count(event.get("index")) or 0] = _Block(mapping(event.get("content_block")))
             case "content_block_delta":
@@ -93,13 +92,35 @@ def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
                     mapping(event.get("delta"))
                 )
             case "message_delta":
-                whole |= mapping(event.get("delta"))
+                whole |= {key: value for key, value in mapping(event.get("delta")).items() if value is not None}
                 usage |= {key: value for key, value in mapping(event.get("usage")).items() if value is not None}
             case "error":
                 whole["error"] = event.get("error")
     whole["content"] = [blocks[index].whole() for index in sorted(blocks)]
     whole["usage"] = usage
     return whole
+
+
+def _knows(event: dict[str, Any]) -> bool:
+    return kind_of(event) in _EVENTS
+
+
+def _ends(event: dict[str, Any]) -> bool:
+    return event.get("type") == "message_stop"
+
+
+def _speaks(event: dict[str, Any]) -> bool:
+    kind = event.get("type")
+    if kind == "content_block_delta":
+        delta = mapping(event.get("delta"))
+        return any(delta.get(key) for key in ("text", "thinking", "partial_json"))
+    if kind == "content_block_start":
+        block = mapping(event.get("content_block"))
+        return bool(kind_of(block) in _CALLS or block.get("text") or block.get("thinking"))
+    return False
+
+
+STREAM: Final = StreamShape(_knows, join, _ends, _speaks)
 
 
 class _Block:
@@ -109,6 +130,7 @@ class _Block:
         self._start = start
         self._texts: dict[str, list[str]] = {}
         self._json: list[str] = []
+        self._input: Any = None
         self._citations: list[Any] = []
 
     def add(self, delta: dict[str, Any]) -> None:
@@ -116,7 +138,11 @@ class _Block:
         if key := _GROWING.get(kind):
             self._texts.setdefault(key, []).append(text(delta.get(key)) or "")
         elif kind == "input_json_delta":
-            self._json.append(text(delta.get("partial_json")) or "")
+            given = delta.get("partial_json")
+            if isinstance(given, str):
+                self._json.append(given)
+            elif given is not None:
+                self._input = given  # the object itself, as some gateways have it
         elif kind == "citations_delta":
             self._citations.append(delta.get("citation"))
 
@@ -125,10 +151,9 @@ class _Block:
         for key, pieces in self._texts.items():
             block[key] = (text(block.get(key)) or "") + "".join(pieces)
         if given := "".join(self._json):
-            try:
-                block["input"] = orjson.loads(given)
-            except orjson.JSONDecodeError:
-                block["input"] = given  # the stream was cut: what had arrived
+            block["input"] = json_in(given)  # its text, where the stream was cut
+        elif self._input is not None:
+            block["input"] = self._input
         if self._citations:
             block["citations"] = [*items(block.get("citations")), *self._citations]
         return block

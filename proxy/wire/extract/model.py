@@ -26,6 +26,10 @@ class CapturedExchange:
     """Content-Type of the request."""
     response_type: str = ""
     """Content-Type of the response."""
+    request_cut: bool = False
+    """The request is not all there (the copy was cut, or its connection): what breaks off is no fault of its own."""
+    response_cut: bool = False
+    """The same of the response."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Extraction:
     error: str | None = None
     """What the upstream said went wrong, also in the middle of a stream."""
     failed: bool = False
-    """The answer says of itself that it failed, whatever its status: an error in its body or among its events."""
+    """The answer says of itself that it failed, though its status does not: an error in its body or among its events."""
     whole: bool | None = None
     """Whether a stream came to its terminal mark; None where there is no stream, or nobody knows its marks."""
     unread: bool = False
@@ -142,6 +146,7 @@ class Streamed:
     error: str | None = None
     """What an event said went wrong, in words."""
     unread: bool = False
+    """An event could not be read, or something stood where an event should have been."""
     first_content: int | None = None
     """See Extraction.first_content."""
 
@@ -153,7 +158,9 @@ class StreamShape(NamedTuple):
     """Whether an event is one of this shape's, and tells so."""
     join: Callable[[Iterable[dict[str, Any]]], dict[str, Any]]
     """The unstreamed response that the events add up to."""
-    ends: Callable[[dict[str, Any]], bool]
-    """Whether an event is the terminal mark."""
+    ends: Callable[[dict[str, Any]], bool] | None
+    """Whether an event is the terminal mark; None where the shape has no such mark."""
     speaks: Callable[[dict[str, Any]], bool]
     """Whether an event carries content: text, reasoning or a call."""
+    done: bool = False
+    """Whether `data: [DONE]` is a terminal mark too."""

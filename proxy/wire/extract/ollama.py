@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract.model import Answer, Ask
+from proxy.wire.extract.failures import bad_finish
+from proxy.wire.extract.model import Answer, Ask, StreamShape
 from proxy.wire.extract.values import count, items, last_user_text, mapping, text, tool_call, turn
 
-__all__ = ["SUFFIXES", "answer", "ask", "fits", "join"]
+__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join"]
 
 SUFFIXES: Final = ("/api/generate", "/api/chat")
 
@@ -51,6 +52,7 @@ def answer(response: dict[str, Any]) -> Answer:
         prompt_tokens=count(response.get("prompt_eval_count")),
         completion_tokens=count(response.get("eval_count")),
         finish_reason=text(response.get("done_reason")),
+        error=bad_finish(response.get("done_reason")),
     )
 
 
@@ -76,3 +78,28 @@ def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     if message or spoken:
         whole["message"] = message | {key: "".join(pieces) for key, pieces in spoken.items()}
     return whole
+
+
+def _knows(event: dict[str, Any]) -> bool:
+    return "done" in event and ("message" in event or "response" in event)
+
+
+def _ends(event: dict[str, Any]) -> bool:
+    return event.get("done") is True
+
+
+def _speaks(event: dict[str, Any]) -> bool:
+    message = mapping(event.get("message"))
+    return any(
+        part.get(key)
+        for part, key in (
+            (event, "response"),
+            (event, "thinking"),
+            (message, "content"),
+            (message, "thinking"),
+            (message, "tool_calls"),
+        )
+    )
+
+
+STREAM: Final = StreamShape(_knows, join, _ends, _speaks)

@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract.model import Answer, Ask
+from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.tokens import count_in
 from proxy.wire.extract.values import (
+    compact,
     content_text,
     count,
     items,
@@ -21,7 +23,7 @@ from proxy.wire.extract.values import (
     turn,
 )
 
-__all__ = ["SUFFIXES", "answer", "ask", "fits", "join"]
+__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join"]
 
 SUFFIXES: Final = ("/responses",)
 _CALLS: Final = {"function_call": "arguments", "custom_tool_call": "input", "mcp_call": "arguments"}
@@ -37,6 +39,11 @@ _ARGUMENTS: Final = {
     "response.custom_tool_call_input.delta": "input",
     "response.mcp_call_arguments.delta": "arguments",
 }
+
+
+_FAILED: Final = ("failed", "cancelled")
+_UNFINISHED: Final = ("queued", "in_progress", *_FAILED)
+_ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 
 
 def fits(request: dict[str, Any]) -> bool:
@@ -80,34 +87,70 @@ def answer(response: dict[str, Any]) -> Answer:
             refused |= any(mapping(part).get("type") == "refusal" for part in items(item.get("content")))
         elif kind in _CALLS:
             pieces.append(tool_call(item.get("name"), item.get(_CALLS[kind])))
-    usage = mapping(response.get("usage"))
+    status = text(response.get("status"))
     incomplete = text(mapping(response.get("incomplete_details")).get("reason"))
-    return Answer(
-        text="\n".join(piece for piece in pieces if piece) if "output" in response else None,
-        prompt_tokens=count(usage.get("input_tokens")),
-        completion_tokens=count(usage.get("output_tokens")),
-        finish_reason=incomplete or text(response.get("status")),
+    answered = Answer(
+        text="\n".join(piece for piece in pieces if piece) if _has_output(response, status) else None,
+        finish_reason=incomplete or status,
         provider_id=text(response.get("id")),
         refused=refused,
+        error=f"status {status}" if status in _FAILED else None,
     )
+    return count_in(answered, mapping(response.get("usage")))
+
+
+def _has_output(response: dict[str, Any], status: str | None) -> bool:
+    """Whether there is an answer, be it an empty one; what is still to come is not known."""
+    output = response.get("output")
+    return bool(output) or (output is not None and status not in _UNFINISHED)
 
 
 def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The `response` that the stream ended with, or what had arrived of it."""
     whole: dict[str, Any] = {"object": "response"}
     output: dict[int, _Item] = {}
+    places: dict[str, int] = {}
     for event in events:
         kind = kind_of(event)
         if isinstance(event.get("response"), dict):
-            whole |= event["response"]
+            whole |= {key: value for key, value in event["response"].items() if value is not None or key not in whole}
         elif kind == "error":
             whole["error"] = mapping(event.get("error")) or {
                 "code": event.get("code"), "message": event.get("message")}  # fmt: skip
-        elif (index := count(event.get("output_index"))) is not None:
+        elif kind.startswith("response.") and (index := _place(event, places)) is not None:
             (output.get(index) or output.setdefault(index, _Item())).add(kind, event)
     if not items(whole.get("output")):
         whole["output"] = [output[index].whole() for index in sorted(output)]
     return whole
+
+
+def _place(event: dict[str, Any], places: dict[str, int]) -> int | None:
+    """The index of the item that an event is about; by the item's id where a server does not count."""
+    index = count(event.get("output_index"))
+    name = text(event.get("item_id")) or text(mapping(event.get("item")).get("id"))
+    if name is not None:
+        return places.setdefault(name, len(places) if index is None else index)
+    return index
+
+
+def _knows(event: dict[str, Any]) -> bool:
+    return kind_of(event).startswith("response.")
+
+
+def _ends(event: dict[str, Any]) -> bool:
+    return event.get("type") in _ENDS
+
+
+def _speaks(event: dict[str, Any]) -> bool:
+    kind = kind_of(event)
+    if kind.endswith(".delta"):
+        return bool(event.get("delta"))
+    if kind == "response.output_item.added":
+        return kind_of(mapping(event.get("item"))) in _CALLS
+    return kind in _ENDS and bool(items(mapping(event.get("response")).get("output")))
+
+
+STREAM: Final = StreamShape(_knows, join, _ends, _speaks)
 
 
 class _Item:
@@ -129,13 +172,21 @@ class _Item:
             part = self._parts.setdefault((place, index), (part_type, key, []))
             part[2].append(text(event.get("delta")) or "")
         elif kind in _ARGUMENTS:
-            self._arguments.setdefault(_ARGUMENTS[kind], []).append(text(event.get("delta")) or "")
+            given = event.get("delta")
+            piece = given if isinstance(given, str) else "" if given is None else compact(given)
+            self._arguments.setdefault(_ARGUMENTS[kind], []).append(piece)
 
     def whole(self) -> dict[str, Any]:
         if self._done:
             return self._item
-        item = dict(self._item) or {"type": "message", "role": "assistant"}
+        item = dict(self._item) or self._unnamed()
         for place in ("content", "summary"):
             if parts := [self._parts[at] for at in sorted(self._parts) if at[0] == place]:
                 item[place] = [{"type": kind, key: "".join(pieces)} for kind, key, pieces in parts]
         return item | {key: "".join(pieces) for key, pieces in self._arguments.items()}
+
+    def _unnamed(self) -> dict[str, Any]:
+        """An item whose beginning did not come."""
+        if self._arguments:
+            return {"type": "custom_tool_call" if "input" in self._arguments else "function_call"}
+        return {"type": "message", "role": "assistant"}

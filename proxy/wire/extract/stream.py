@@ -1,74 +1,105 @@
 """Streamed responses, put together again: the shape is read off the events themselves.
 
-Whoever holds only the bytes and their media type (redaction, before the spool) gets the same JSON as extraction.
+Whoever holds only the bytes and their media type (redaction, before the spool) gets the same JSON as extraction, and the
+same facts: whether it came to its end, what failed, what could not be read, and when the first word was there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-import orjson
+from proxy.wire.extract.failures import error_of, only_error_of, words_of
+from proxy.wire.extract.framing import ARRAY, Framed, Framing, framing_of
+from proxy.wire.extract.model import Streamed, StreamShape
+from proxy.wire.extract.shapes import STREAMS
+from proxy.wire.lenient import mended
 
-from proxy.wire.extract import chat, completions, kserve, messages, ollama, responses
-from proxy.wire.extract.runs import without_repeats
-from proxy.wire.extract.values import items, kind_of, mapping
-from proxy.wire.headers import is_event_stream, is_ndjson
-from proxy.wire.ndjson import NdjsonDecoder
-from proxy.wire.sse import SseDecoder
-
-__all__ = ["is_stream", "reassemble"]
-
-_Join = Callable[[Iterable[dict[str, Any]]], dict[str, Any]]
-_ANTHROPIC: Final = ("message_start", "content_block_start", "content_block_delta", "message_delta")
+__all__ = ["read_array", "read_stream"]
 
 
-def is_stream(content_type: str) -> bool:
-    """Whether a body of this type is a stream of events."""
-    return is_event_stream(content_type) or is_ndjson(content_type)
+def read_stream(body: bytes, content_type: str, *, cut: bool = False) -> Streamed | None:
+    """A whole or cut stream as the JSON that the unstreamed response would have been; None for what is no stream.
+
+    `cut` says that the copy ends before the stream did: an event that breaks off there is no fault of its own.
+    """
+    framing = framing_of(body, content_type)
+    if framing is None:
+        return None
+    found = framing.read(body)
+    events = [value for value in found.values if isinstance(value, dict)]
+    shape = _shape_of(events)
+    if shape is None and framing is ARRAY:
+        return None
+    read = _joined(events, shape) if shape is not None else _unknown(found, events)
+    _note_error(read, found, events if b"rror" in body else (), shape)
+    read.unread = found.unread > 0 or (found.torn and not cut)
+    if shape is not None:
+        read.whole = _whole(shape, found, read.document, events)
+        read.first_content = _first_content(shape, framing, body, events)
+    elif not found.values:
+        read.whole = False
+    if found.halves:
+        read.document, read.events = mended(read.document), mended(read.events)
+    return read
 
 
-def reassemble(body: bytes, content_type: str) -> dict[str, Any] | None:
-    """The JSON that the unstreamed response would have been, from a whole or cut stream; None for unknown events."""
-    events = _events(body, content_type)
-    join = next((found for event in events if (found := _joiner(event))), None)
-    if join is not None:
-        return join(events)
-    errors = [event for event in events if event.get("error")]
-    return errors[-1] if errors and len(errors) == len(events) else None
+def read_array(values: Sequence[Any], body: bytes) -> Streamed | None:
+    """A stream that came as one JSON array, `body`, with `values` in it; None where it is no such thing."""
+    events = [value for value in values if isinstance(value, dict)]
+    shape = _shape_of(events)
+    if shape is None or len(events) < len(values):
+        return None
+    read = _joined(events, shape)
+    _note_error(read, Framed(), events, shape)
+    read.whole = None if shape.ends is None else any(map(shape.ends, events))
+    read.first_content = _first_content(shape, ARRAY, body, events)
+    return read
 
 
-def _events(body: bytes, content_type: str) -> list[dict[str, Any]]:
-    if is_ndjson(content_type):
-        lines = NdjsonDecoder()
-        return [value for value in lines.feed(body) + lines.finish() if isinstance(value, dict)]
-    short = without_repeats(body)
-    events, unread = _sse_events(short)
-    return _sse_events(body)[0] if unread and short is not body else events
+def _shape_of(events: Iterable[dict[str, Any]]) -> StreamShape | None:
+    """The shape that the first event which tells belongs to."""
+    return next((shape for event in events for shape in STREAMS if shape.knows(event)), None)
 
 
-def _sse_events(body: bytes) -> tuple[list[dict[str, Any]], int]:
-    """The JSON objects in a stream of server-sent events, and how many could not be read."""
-    decoder = SseDecoder()
-    events, unread = [], 0
-    for event in decoder.feed(body) + decoder.finish():
-        if event.data.startswith(b"{"):  # not the [DONE] that OpenAI ends with
-            try:
-                events.append(orjson.loads(event.data))
-            except orjson.JSONDecodeError:
-                unread += 1  # cut in the middle
-    return events, unread
+def _joined(events: list[dict[str, Any]], shape: StreamShape) -> Streamed:
+    return Streamed(document=shape.join(events))
 
 
-def _joiner(event: dict[str, Any]) -> _Join | None:
-    """Which shape `event` belongs to; None where it does not tell."""
-    kind = kind_of(event)
-    if kind.startswith("response."):
-        return responses.join
-    if kind in _ANTHROPIC:
-        return messages.join
-    for choice in map(mapping, items(event.get("choices"))):
-        return chat.join if "delta" in choice else completions.join
-    if "done" in event and ("message" in event or "response" in event):
-        return ollama.join
-    return kserve.join if "text_output" in event else None
+def _unknown(found: Framed, events: list[dict[str, Any]]) -> Streamed:
+    """Events that nobody knows; where they are nothing but errors, the last one is what the response would have been."""
+    if events and all(map(only_error_of, events)):
+        return Streamed(document=events[-1], events=found.values)
+    return Streamed(events=found.values)
+
+
+def _note_error(read: Streamed, found: Framed, events: Iterable[dict[str, Any]], shape: StreamShape | None) -> None:
+    """The first error that an event holds or is named for, in words; the document says it too."""
+    look = error_of if shape is not None else only_error_of
+    error = next((error for event in events if (error := look(event)) is not None), found.error)
+    if error is None:
+        return
+    read.error = words_of(error)
+    if read.document is None and not read.events:
+        read.document = {"error": error}
+    elif isinstance(read.document, dict) and not read.document.get("error"):
+        read.document["error"] = error
+
+
+def _whole(shape: StreamShape, found: Framed, document: dict[str, Any], events: list[dict[str, Any]]) -> bool | None:
+    if shape.ends is None:
+        return None
+    if any(map(shape.ends, reversed(events))):
+        return True
+    return shape.done and found.done and bool(document.get("choices"))
+
+
+def _first_content(shape: StreamShape, framing: Framing, body: bytes, events: list[dict[str, Any]]) -> int | None:
+    """How many bytes there were when the first event that speaks was there.
+
+    It is looked for in the bytes as they came: `events` may have been taken together.
+    """
+    if not any(map(shape.speaks, events)):
+        return None
+    found = (end for end, value in framing.scan(body) if isinstance(value, dict) and shape.speaks(value))
+    return next(found, len(body))

@@ -5,14 +5,15 @@ Also the two conventions that all shapes share: how content parts become text, a
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable
 from typing import Any, Final
 
 import orjson
 
-__all__ = ["compact", "content_text", "count", "items", "kind_of", "last_user_text", "mapping", "sum_of", "text",
-           "tool_call", "turn"]  # fmt: skip
+from proxy.wire.lenient import read_json
+
+__all__ = ["compact", "content_text", "count", "items", "json_in", "kind_of", "last_user_text", "lines", "mapping",
+           "says_something", "sum_of", "text", "tool_call", "turn"]  # fmt: skip
 
 _MAX_COUNT: Final = 2**31 - 1
 _PLACEHOLDERS: Final = {
@@ -38,8 +39,15 @@ def text(value: Any) -> str | None:
 
 
 def count(value: Any) -> int | None:
-    """`value` where it is a whole number from 0 to 2³¹ − 1."""
-    return value if type(value) is int and 0 <= value <= _MAX_COUNT else None
+    """`value` where it is a whole number from 0 to 2³¹ − 1, also written as `10.0` or `"10"`."""
+    if type(value) is not int:
+        if (isinstance(value, float) and value.is_integer()) or (
+            isinstance(value, str) and len(value) <= 10 and value.isascii() and value.isdigit()
+        ):
+            value = int(value)
+        else:
+            return None
+    return value if 0 <= value <= _MAX_COUNT else None
 
 
 def sum_of(values: Iterable[Any]) -> int | None:
@@ -79,17 +87,45 @@ def _part_text(part: Any) -> str | None:
     return _PLACEHOLDERS.get(kind_of(fields))
 
 
+def json_in(given: str) -> Any:
+    """The JSON value that a text holds; the text itself where it holds none (it may be cut, or free text)."""
+    try:
+        return orjson.loads(given)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return read_json(given.encode("utf-8", "surrogatepass"))
+    except ValueError:
+        return given
+
+
+_LABELS: Final = frozenset({"type", "index", "id", "role", "format"})
+
+
+def says_something(value: Any) -> bool:
+    """Whether a part of a delta holds any words, and not only the place for them."""
+    if isinstance(value, dict):
+        return any(says_something(part) for key, part in value.items() if key not in _LABELS)
+    if isinstance(value, list):
+        return any(says_something(part) for part in value)
+    return value not in (None, "", False)
+
+
 def tool_call(name: Any, arguments: Any) -> str:
     """A call as chat templates commonly write it; `arguments` is JSON text or a value."""
     if isinstance(arguments, str):
-        with contextlib.suppress(orjson.JSONDecodeError):  # cut in the middle: kept as the text that arrived
-            arguments = orjson.loads(arguments)
+        arguments = json_in(arguments)
     return f"<tool_call>{compact({'name': text(name) or '', 'arguments': arguments})}</tool_call>"
+
+
+def lines(pieces: Iterable[str | None]) -> str:
+    """The non-empty `pieces`, each on a line of its own."""
+    return "\n".join(piece for piece in pieces if piece)
 
 
 def turn(role: Any, content: Iterable[str | None]) -> dict[str, str]:
     """One message of a conversation; the non-empty pieces of `content` on lines of their own."""
-    return {"role": text(role) or "user", "content": "\n".join(piece for piece in content if piece)}
+    return {"role": text(role) or "user", "content": lines(content)}
 
 
 def last_user_text(messages: list[dict[str, str]]) -> str | None:

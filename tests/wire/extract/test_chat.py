@@ -75,6 +75,7 @@ def test_a_plain_exchange() -> None:
         provider_id="chatcmpl-1",
         user="u1",
         store=False,
+        first_content=1,
     )
 
 

@@ -88,7 +88,7 @@ def test_errors(status: int, response_body: Any, error: str | None) -> None:
 
 def test_raw_bodies_stay_raw() -> None:
     found = extract(CapturedExchange(target="/x", request=b"a=1", response=b"plain", response_type="text/plain"))
-    assert found == Extraction(kind=Kind.OTHER)
+    assert found == Extraction(kind=Kind.OTHER, first_content=1)
     failed = extract(CapturedExchange(target="/x", status=502, response=b"<html>Bad gateway"))
     assert (failed.kind, failed.error) == (Kind.OTHER, "<html>Bad gateway")
     assert extract(CapturedExchange(target="/x", status=502)).error is None
@@ -110,10 +110,10 @@ def test_a_path_alone_proves_nothing() -> None:
     assert extract(cut).kind == Kind.JSON
 
 
-def test_streams_of_unknown_events_stay_raw() -> None:
+def test_streams_of_unknown_events_are_kept_as_they_are() -> None:
     body = b'data: {"tick":1}\n\ndata: {"error":"late"}\n\ndata: 7\n\n'
     found = extract(CapturedExchange(target="/x", response=body, response_type="text/event-stream"))
-    assert (found.kind, found.reassembled, found.streamed) == (Kind.OTHER, None, True)
+    assert (found.kind, found.reassembled, found.streamed) == (Kind.JSON, None, True)
 
 
 def test_cleaned_streams_are_already_json() -> None:

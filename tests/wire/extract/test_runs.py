@@ -8,11 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.extract import chat, completions, messages, reassemble
+from proxy.wire.extract import chat, completions, messages, read_stream
 from proxy.wire.extract.runs import without_repeats
 
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7, "model": "m"}
 Join = Callable[[Iterable[dict[str, Any]]], dict[str, Any]]
+
+
+def reassemble(body: bytes, content_type: str) -> Any:
+    read = read_stream(body, content_type)
+    assert read is not None
+    return read.document
 
 
 def chunk(delta: dict[str, Any], **choice: Any) -> dict[str, Any]:

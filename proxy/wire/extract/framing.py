@@ -1,0 +1,245 @@
+"""From the bytes of a stream to its events, whatever its Content-Type says: server-sent events, or JSON line by line.
+
+Servers name their streams text/plain, application/json or nothing at all, so a stream is also known by its beginning.
+They end events with one newline where the standard wants two: a data line that is a JSON value by itself is an event by
+itself, where the lines together are no JSON.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from proxy.wire.extract.frames import read_frames
+from proxy.wire.extract.runs import without_repeats
+from proxy.wire.eventstream import begins_frames
+from proxy.wire.headers import is_event_stream, is_frames, is_ndjson
+from proxy.wire.jsonarray import begins_array, read_array
+from proxy.wire.lenient import read_event, text_of
+from proxy.wire.sse import SseDecoder
+
+__all__ = ["ARRAY", "Framed", "Framing", "framing_of"]
+
+_HEAD: Final = 4096
+_BEGINS: Final = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?:(?:data|event|id|retry)?:)")
+_FIELD: Final = re.compile(rb"(?:data|event|id|retry)?:|(?:data|event|id|retry)\Z")
+_SAYS: Final = re.compile(rb"(?:data|event):")
+_JSON_DATA: Final = re.compile(rb"data:\s*[{\[]")
+_DATA_LINE: Final = re.compile(rb"(?:(?<=[\r\n])|\A(?:\xef\xbb\xbf)?)data: ?([^\r\n]*)(?:\r\n|\r|\n|\Z)")
+_LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
+_PINGS: Final = frozenset({b"", b"ping", b"pong", b"heartbeat", b"keep-alive", b"keepalive", b"null"})
+_BLANK: Final = b" \t\r\n"
+_MARK: Final = b"\xef\xbb\xbf"
+
+
+@dataclass(slots=True)
+class Framed:
+    """What the bytes of a stream hold."""
+
+    values: list[Any] = field(default_factory=list)
+    """The JSON values of its events; halves of characters are left in texts where `halves` says so."""
+    done: bool = False
+    """`[DONE]` was among them."""
+    error: Any = None
+    """What an event named `error` carried: a JSON value, or words."""
+    plain: list[str] = field(default_factory=list)
+    """The data of events that are no JSON."""
+    unread: int = 0
+    """How many events or lines could not be read."""
+    torn: bool = False
+    """The last event broke off."""
+    halves: bool = False
+    """Some events were not strict JSON."""
+
+
+class Framing(NamedTuple):
+    """A way to put events into bytes."""
+
+    read: Callable[[bytes], Framed]
+    """The whole stream."""
+    scan: Callable[[bytes], Iterator[tuple[int, Any]]]
+    """One JSON value after another, each with the offset behind it; an event may come twice."""
+
+
+def framing_of(body: bytes, content_type: str) -> Framing | None:
+    """How `body` holds events; None where it is no stream."""
+    if is_frames(content_type) or begins_frames(body):
+        return FRAMES
+    if begins_array(body):
+        return ARRAY
+    first = body[:_HEAD].removeprefix(_MARK).lstrip(_BLANK)[:1]
+    if first == b"{" and (is_ndjson(content_type) or _is_lines(body)):
+        return LINES
+    if is_event_stream(content_type) or _is_events(body):
+        return EVENTS
+    return LINES if is_ndjson(content_type) else None
+
+
+def _is_events(body: bytes) -> bool:
+    """Whether the beginning of `body` is fields of server-sent events and nothing else."""
+    if _BEGINS.match(body) is None:
+        return False
+    lines = body[:_HEAD].removeprefix(_MARK).splitlines()
+    if len(body) > _HEAD:
+        lines.pop()
+    says = False
+    for line in filter(None, lines):
+        if _JSON_DATA.match(line):
+            return True
+        if _FIELD.match(line) is None:
+            return False
+        says = says or _SAYS.match(line) is not None
+    return says
+
+
+def _is_lines(body: bytes) -> bool:
+    """Whether `body` begins with a line that is a JSON object, and another one follows."""
+    lines = (line for found in _LINE.finditer(body) if (line := found[0].removeprefix(_MARK).strip(_BLANK)))
+    first, second = next(lines, b""), next(lines, b"")
+    return second[:1] == b"{" and isinstance(_value(first), dict)
+
+
+def _read_events(body: bytes) -> Framed:
+    short = without_repeats(body)
+    found = _events(short)
+    if short is not body and (found.unread or found.plain):
+        found = _events(body)
+    return _settled(found)
+
+
+def _events(body: bytes) -> Framed:
+    decoder = SseDecoder()
+    found = Framed()
+    values = found.values
+    whole = decoder.feed(body)
+    strange = decoder.strange
+    ending = decoder.finish()
+    for name, data, _ in whole:
+        if data[:1] == b"{" and name != "error":
+            try:
+                values.append(orjson.loads(data))
+            except orjson.JSONDecodeError:
+                _add(found, name, data)
+        else:
+            _add(found, name, data)
+    broken_off = not body.endswith((b"\n", b"\r"))
+    for name, data, _ in ending:
+        _add(found, name, data, last=broken_off)
+    found.unread += strange
+    if decoder.strange > strange:
+        found.torn = True
+    return found
+
+
+def _settled(found: Framed) -> Framed:
+    """Words alone are the answer of a server that streams no JSON; among JSON they are something else that got in."""
+    if found.values:
+        found.unread += len(found.plain)
+    elif found.plain:
+        found.values.append("".join(found.plain))
+    return found
+
+
+def _add(found: Framed, name: str, data: bytes, *, last: bool = False) -> None:
+    """One event, in whatever way it can be read; `last` where it may have been broken off."""
+    value = _value(data)
+    if value is not None:
+        _take(found, name, value)
+        return
+    lines = data.split(b"\n")
+    if len(lines) > 1 and any(isinstance(_value(line), dict) for line in lines):
+        for line in lines[:-1]:
+            _add(found, "", line)
+        _add(found, name, lines[-1], last=last)
+    elif name == "error":
+        found.error = text_of(data).strip() or "error"
+    elif (word := data.strip()) == b"[DONE]":
+        found.done = True
+    elif word.lower() not in _PINGS and name != "ping":
+        if data[:1] not in (b"{", b"["):
+            found.plain.append(text_of(data))
+        elif last:
+            found.torn = True
+        else:
+            found.unread += 1
+
+
+def _take(found: Framed, name: str, value: Any) -> None:
+    found.halves = True
+    if name == "error" and not (isinstance(value, dict) and value.get("error")):
+        found.error = value
+    else:
+        found.values.append(value)
+
+
+def _value(data: bytes) -> Any:
+    """The JSON value that `data` is; None where it is none, or null."""
+    if data[:1] in b"[D" and data.strip() == b"[DONE]":
+        return None
+    try:
+        return read_event(data)
+    except ValueError:
+        return None
+
+
+def _scan_events(body: bytes) -> Iterator[tuple[int, Any]]:
+    """Data lines by themselves; then events of several lines, for whoever has not found what it looks for."""
+    for line in _DATA_LINE.finditer(body):
+        if (value := _value(line[1])) is not None:
+            yield line.end(), value
+    decoder = SseDecoder()
+    for line in _LINE.finditer(body):
+        for event in decoder.feed(line[0]):
+            if (value := _value(event.data)) is not None:
+                yield line.end(), value
+    for event in decoder.finish():
+        if (value := _value(event.data)) is not None:
+            yield len(body), value
+
+
+def _read_lines(body: bytes) -> Framed:
+    found = Framed()
+    lines = body.removeprefix(_MARK).split(b"\n")
+    tail = lines.pop()
+    for line in lines:
+        try:
+            found.values.append(orjson.loads(line))
+        except orjson.JSONDecodeError:
+            _add(found, "", line)
+    _add(found, "", tail, last=True)
+    found.unread += len(found.plain)
+    return found
+
+
+def _scan_lines(body: bytes) -> Iterator[tuple[int, Any]]:
+    for line in _LINE.finditer(body):
+        if (value := _value(line[0].removeprefix(_MARK))) is not None:
+            yield line.end(), value
+
+
+def _read_frames(body: bytes) -> Framed:
+    events, unread, torn = read_frames(body)
+    return Framed([value for _, value in events], unread=unread, torn=torn, halves=True)
+
+
+def _scan_frames(body: bytes) -> Iterator[tuple[int, Any]]:
+    return iter(read_frames(body).events)
+
+
+def _read_array(body: bytes) -> Framed:
+    elements, whole = read_array(body)
+    return Framed([value for _, value in elements], torn=not whole, halves=True)
+
+
+def _scan_array(body: bytes) -> Iterator[tuple[int, Any]]:
+    return iter(read_array(body)[0])
+
+
+FRAMES: Final = Framing(_read_frames, _scan_frames)
+ARRAY: Final = Framing(_read_array, _scan_array)
+EVENTS: Final = Framing(_read_events, _scan_events)
+LINES: Final = Framing(_read_lines, _scan_lines)
