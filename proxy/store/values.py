@@ -340,8 +340,6 @@ class TrafficPoint:
     scored: int
     quality: float | None
     """Mean score."""
-    refused: int = 0
-    """Declined with a 4xx (`Outcome.refused`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
