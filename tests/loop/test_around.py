@@ -126,6 +126,34 @@ async def test_a_tick_that_fails_is_counted_and_tried_again(tmp_path: Path) -> N
         await store.close()
 
 
+@pytest.mark.parametrize("status", [404, 503])
+async def test_a_challenger_that_answers_nobody_is_gone_at_the_next_look_and_not_at_the_next_tick(
+    tmp_path: Path, status: int
+) -> None:
+    """The clock stands still, so that no tick is ever due; between two of them the loop looks."""
+    world = World(tmp_path)
+    async with world.store() as store:
+        registry = CollectorRegistry()
+        await settle(world.start(store))
+        await world.chat(store, users=60)
+        await settle(world.start(store))
+        assert world.routes().challenger is not None
+        loop, stop = world.start(store, lease_s=6.0, metrics=LoopMetrics(registry, world.clock)), asyncio.Event()
+        running = spawn(loop.run(stop), name="loop under test")
+        async with asyncio.timeout(120):
+            while "ratchet_loop_leader 1.0" not in generate_latest(registry).decode():
+                await asyncio.sleep(0.02)  # its first tick sees nothing wrong
+        await world.chat(store, users=18, each=1, status={Arm.CHALLENGER: status})
+        async with asyncio.timeout(120):
+            while world.routes().challenger is not None:
+                await asyncio.sleep(0.02)
+        stop.set()
+        await running
+    rolled_back = next(event for event in world.told.events if event["event"] == "rolled_back")
+    what = "errors" if status == 503 else "refused requests"
+    assert f"goes back: Guardrail {what}: 100.0 % against 0.0 %" in rolled_back["reason"]
+
+
 def test_service_rules_follow_the_configuration() -> None:
     config = parse_config(
         {
