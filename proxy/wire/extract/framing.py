@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from proxy.wire.eventstream import begins_frames
 from proxy.wire.extract.frames import read_frames
 from proxy.wire.extract.runs import without_repeats
-from proxy.wire.eventstream import begins_frames
 from proxy.wire.headers import is_event_stream, is_frames, is_ndjson
 from proxy.wire.jsonarray import begins_array, read_array
 from proxy.wire.lenient import read_event, text_of
