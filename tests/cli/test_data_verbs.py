@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from policies.records import Outcome
 from proxy.cli.app import app
 from proxy.ids import KeyRing, RecordIds
+from proxy.store.values import RecordFlag
 from tests.harness.install import Install
 
 
@@ -59,6 +62,38 @@ def test_list_filters(install: Install) -> None:
     ):
         assert [row["id"] for row in answer(on(install, "records", "list", option, value, "--json"))] == [record.id]
     assert answer(on(install, "records", "list", "--model", "champion", "--status", "5xx", "--json")) == []
+
+
+def test_what_went_wrong_is_found_by_its_outcome_and_shown_beside_the_status(install: Install) -> None:
+    found = {
+        outcome: replace(install.record(query=outcome.label, status=404 if outcome.refused else 200), outcome=outcome)
+        for outcome in Outcome
+    }
+    found[Outcome.UPSTREAM_ERROR] = replace(found[Outcome.UPSTREAM_ERROR], flags=RecordFlag.UNREAD)
+    asyncio.run(install.fill(list(found.values())))
+    for outcome, record in found.items():
+        rows = answer(on(install, "records", "list", "--outcome", outcome.label, "--json"))
+        assert [(row["id"], row["outcome"]) for row in rows] == [(record.id, outcome.label)]
+    table = on(install, "records", "list").output
+    assert all(f"200 {name}" in table for name in ("upstream_error unread", "incomplete", "timeout", "truncated"))
+    assert "404 refused" in table
+    assert "200 ok" not in table
+    shown = on(install, "records", "show", found[Outcome.UPSTREAM_ERROR].id).output
+    assert "could not be read" in shown
+
+
+def test_a_conversation_is_found_by_the_id_that_the_client_sent(install: Install) -> None:
+    key = install.keys.user_hash(b"thread_1")
+    first, other, last = (replace(install.record(), conversation=at) for at in (key, key ^ 1, key))
+    last = replace(last, ttft_us=41_000, cache_read_tokens=3, cache_write_tokens=2, reasoning_tokens=1)
+    asyncio.run(install.fill([first, other, last, install.record()]))
+    rows = answer(on(install, "records", "list", "--conversation", "thread_1", "--json"))
+    assert [row["id"] for row in rows] == [last.id, first.id]
+    names = ("conversation", "ttft_ms", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+    assert [rows[0][name] for name in names] == [f"{key & (1 << 64) - 1:016x}", 41.0, 3, 2, 1]
+    assert [rows[1][name] for name in names[1:]] == [None] * 4
+    exported = on(install, "records", "export", "--conversation", "thread_1", "--outcome", "ok").stdout
+    assert [json.loads(line)["id"] for line in exported.splitlines()] == [last.id, first.id]
 
 
 def test_a_filter_that_means_nothing_is_wrong_usage(install: Install) -> None:

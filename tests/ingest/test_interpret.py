@@ -14,6 +14,7 @@ from proxy.config.serving import CaptureConfig
 from proxy.ingest.interpret import Interpreter, raw_record
 from proxy.ingest.votes import votes_of
 from proxy.spool.frames import KIND_FEEDBACK, Frame
+from proxy.store.facts import flags_of
 from proxy.store.values import NewRecord, NewVote, RecordFlag
 from tests.harness.frames import frame_of
 
@@ -119,6 +120,8 @@ def test_an_unknown_shape_is_kept_raw() -> None:
         ({"rsha": "ab"}, RecordFlag.TRUNCATED_REQUEST),
         ({"ssha": "ab"}, RecordFlag.TRUNCATED_RESPONSE),
         ({"red": True}, RecordFlag.REDACTED),
+        ({"rs": True}, RecordFlag.RESENT),
+        ({"red": True, "sf": {"unread": True}}, RecordFlag.REDACTED | RecordFlag.UNREAD),
         ({}, RecordFlag.NONE),
     ],
 )
@@ -139,10 +142,100 @@ def test_what_is_no_answer_has_no_score(changes: dict[str, Any]) -> None:
     assert record(**changes).quality is None
 
 
-def test_an_answer_that_broke_off_is_scored_as_cut() -> None:
-    assert record(out=int(Outcome.UPSTREAM_ERROR)).quality == ScoringConfig().truncated_score
-    late = orjson.dumps({"choices": [{"message": {"content": "4"}}], "error": {"message": "late"}})
-    assert record(response=late).quality == ScoringConfig().truncated_score
+STREAM = {"content-type": "text/event-stream"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({"out": int(Outcome.UPSTREAM_ERROR)}, Outcome.UPSTREAM_ERROR),
+        ({"out": int(Outcome.TIMEOUT)}, Outcome.TIMEOUT),
+        ({"out": int(Outcome.TRUNCATED)}, Outcome.TRUNCATED),
+        ({"st": 500}, Outcome.UPSTREAM_ERROR),
+        ({"st": 503, "out": int(Outcome.CLIENT_DISCONNECT)}, Outcome.UPSTREAM_ERROR),
+        ({"st": 404}, Outcome.REFUSED),
+        ({"st": 429, "out": int(Outcome.CLIENT_DISCONNECT)}, Outcome.REFUSED),
+        ({"st": 408, "out": int(Outcome.CLIENT_DISCONNECT), "ttfb": None}, Outcome.CLIENT_DISCONNECT),
+        ({"st": 502, "out": int(Outcome.UPSTREAM_ERROR), "ttfb": None}, Outcome.UPSTREAM_ERROR),
+        ({"response": b"", "sb": 0, "sh": STREAM}, Outcome.INCOMPLETE),
+        ({"response": b": ping\n\n: ping\n\n", "sh": STREAM}, Outcome.INCOMPLETE),
+        ({"response": b"data: [DONE]\n\n", "sh": STREAM}, Outcome.INCOMPLETE),
+        ({"red": True, "sf": {"failed": True}, "sh": STREAM}, Outcome.UPSTREAM_ERROR),
+        ({"red": True, "sf": {"whole": False}, "sh": STREAM}, Outcome.INCOMPLETE),
+    ],
+)
+def test_what_is_no_answer_is_neither_scored_nor_a_sample(changes: dict[str, Any], outcome: Outcome) -> None:
+    found = record(**changes, capture={"quality_pointers": ("/usage/completion_tokens",)})
+    assert (found.outcome, found.quality, found.scores) == (outcome, None, {})
+    assert RecordFlag.SAMPLE not in flags_of(found)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"m": "HEAD", "response": b"", "sb": 0, "sh": STREAM},
+        {"st": 204, "response": b"", "sb": 0, "sh": STREAM},
+        {"st": 304, "response": b"", "sb": 0, "sh": STREAM},
+        {"response": b"", "sb": 900, "sh": STREAM},  # nothing is captured
+        {"response": b": ping\n\n", "ssha": "ab", "sb": 2_000_000, "sh": STREAM},
+        {"red": True, "sf": {"whole": False}, "ssha": "ab", "sh": STREAM},
+        {"response": b"", "sb": 0, "sh": {"content-type": "text/html"}},
+        {"response": b"data: anything\n\n", "sh": STREAM},
+        {"response": b"", "sb": 0, "st": 101, "sh": {}},
+    ],
+)
+def test_what_may_have_been_whole_is_not_called_incomplete(changes: dict[str, Any]) -> None:
+    assert record(**changes).outcome is Outcome.OK
+
+
+def test_what_is_not_at_hand_is_never_scored_as_missing() -> None:
+    """The copy ends before the first word, or in the middle of the JSON that was asked for."""
+    empty = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
+    half = b'data: {"choices":[{"index":0,"delta":{"content":"{\\"a\\": "}}]}\n\n'
+    as_json = orjson.dumps({"messages": [{"role": "user", "content": "q"}], "response_format": {"type": "json_object"}})
+    cut = {"ssha": "ab", "sb": 2_000_000, "sh": STREAM}
+    assert record(response=empty, **cut).quality is None
+    assert record(as_json, half, **cut).quality == 1.0
+    assert record(response=ANSWER[:-20], ssha="ab").quality is None
+
+
+def test_a_stream_that_is_cut_in_the_copy_teaches_nothing() -> None:
+    found = record(response=UNFINISHED, ssha="ab", sb=2_000_000, sh=STREAM)
+    assert found.outcome is Outcome.OK
+    assert found.flags == RecordFlag.STREAMED | RecordFlag.TRUNCATED_RESPONSE | RecordFlag.UNREAD
+    assert RecordFlag.SAMPLE not in flags_of(found)
+
+
+def test_an_answer_that_is_to_come_is_no_answer() -> None:
+    queued = orjson.dumps({"id": "resp_12345", "object": "response", "status": "queued", "output": []})
+    found = record(response=queued, p="/v1/responses", request=orjson.dumps({"input": "2+2?", "background": True}))
+    assert (found.outcome, found.quality, found.ttft_us) == (Outcome.OK, None, None)
+    assert RecordFlag.SAMPLE not in flags_of(found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "first_us"),
+    [
+        ({}, 850_000),  # all of it came with the head
+        ({"mk": [[0, 860_000], [40, 870_000]]}, 860_000),
+        ({"mk": [[40, 870_000]]}, 850_000),
+        ({"mk": [[0, 860_000]], "response": gzip.compress(ANSWER), "sh": JSON | {"content-encoding": "gzip"}}, 860_000),
+        ({"ttft": 123, "red": True, "sh": STREAM}, 123),
+        ({"red": True, "sh": STREAM}, None),
+        ({"st": 500, "mk": [[0, 860_000]]}, None),
+        ({"st": 404}, None),
+        ({"response": b"", "sb": 0}, None),
+        ({"response": b"", "sb": 0, "st": 502, "ttfb": None, "out": int(Outcome.UPSTREAM_ERROR)}, None),
+        ({"response": b"<html>", "p": "/page", "sh": {"content-type": "text/html"}}, None),
+    ],
+)
+def test_the_time_to_the_first_token(changes: dict[str, Any], first_us: int | None) -> None:
+    assert record(**changes).ttft_us == first_us
+
+
+def test_a_conversation_is_the_headers_else_the_bodys() -> None:
+    assert record(conv=7).conversation == 7
+    assert record().conversation is None
 
 
 def test_a_score_found_by_pointer_wins() -> None:
