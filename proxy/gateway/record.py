@@ -42,6 +42,8 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
     key, source = exchange.user()
     assigned, backend, counts = exchange.assigned, exchange.backend, exchange.counts
     total, first_byte, upstream, own = _timing(exchange, ended)
+    whole = services.keeps_bodies and not sent.cut and not received.cut
+    plain = whole and not (exchange.marks or exchange.refusal or exchange.resent)  # as nearly all are
     facts = _FACTS % (
         exchange.record_id.hex.encode(),
         exchange.arrived_at * 1e6,
@@ -59,14 +61,7 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
         sent.size,
         received.size,
         b"{}" if response is None else response.facts,
-        _rarer(exchange)
-        if sent.cut
-        or received.cut
-        or exchange.marks
-        or exchange.refusal
-        or exchange.resent
-        or not services.keeps_bodies
-        else b"",
+        b"" if plain else _rarer(exchange),
     )
     if not services.captures:
         return encode_frame(KIND_EXCHANGE, facts)
@@ -94,13 +89,6 @@ def _redacted(redact: Redacts, meta: dict[str, Any], request: bytes, response: b
 def _popped(headers: dict[str, str]) -> tuple[str, str]:
     """Type and encoding of a body; the encoding is gone."""
     return headers.get("content-type", ""), headers.pop("content-encoding", "")
-
-
-def _is_plain(exchange: Exchange) -> bool:
-    """Whether there is nothing more to say, as of nearly all exchanges."""
-    if exchange.marks is not None or exchange.refusal or exchange.resent:
-        return False
-    return exchange.services.keeps_bodies and not exchange.request.cut and not exchange.response_capture.cut
 
 
 def _rarer(exchange: Exchange) -> bytes:

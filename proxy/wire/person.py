@@ -16,7 +16,7 @@ import orjson
 from proxy.wire.lenient import mended_text
 
 __all__ = ["CONVERSATION_FIELDS", "USER_FIELDS", "conversation_of", "former_keys", "name_at", "path_of",
-           "person_key", "reduce_user"]  # fmt: skip
+           "person_key", "reduce_user", "user_of"]  # fmt: skip
 
 Path = tuple[str, ...]
 
@@ -43,6 +43,7 @@ CONVERSATION_FIELDS: Final = tuple(map(path_of, (
     "prompt_cache_key",
 )))  # fmt: skip
 """The same for the conversation: `sticky.conversation_fields`."""
+_FIRST_STEPS: Final = frozenset(path[0] for path in (*USER_FIELDS, *CONVERSATION_FIELDS))
 
 
 def reduce_user(text: str) -> tuple[str, str | None]:
@@ -82,12 +83,22 @@ def name_at(document: Any, path: Path) -> str | None:
     return _name(document)
 
 
+def user_of(fields: Mapping[str, Any]) -> str | None:
+    """Whoever a request's JSON object names at the USER_FIELDS: the person."""
+    if _FIRST_STEPS.isdisjoint(fields):
+        return None
+    found = next((name for path in USER_FIELDS if (name := name_at(fields, path)) is not None), None)
+    return reduce_user(found)[0] or None if found is not None else None
+
+
 def conversation_of(
     fields: Mapping[str, Any],
     paths: Iterable[Path] = CONVERSATION_FIELDS,
     users: Iterable[Path] = USER_FIELDS,
 ) -> str | None:
     """The conversation that a request's JSON object names: at one of `paths`, else within the user's id."""
+    if paths is CONVERSATION_FIELDS and users is USER_FIELDS and _FIRST_STEPS.isdisjoint(fields):
+        return None
     for path in paths:
         if (found := name_at(fields, path)) is not None:
             return reduce_user(found)[1] or found

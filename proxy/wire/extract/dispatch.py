@@ -18,6 +18,7 @@ from proxy.wire.extract.stream import read_array, read_stream
 from proxy.wire.extract.values import mapping, text
 from proxy.wire.headers import charset, is_event_stream, is_frames, is_json, is_ndjson
 from proxy.wire.lenient import read_json
+from proxy.wire.person import conversation_of, reduce_user, user_of
 from proxy.wire.pointer import MISSING, first_found
 
 __all__ = ["extract"]
@@ -74,6 +75,7 @@ def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
         finish_reason=_name(answered.finish_reason),
         provider_id=_name(answered.provider_id),
         user=_user(request, fields, pointers),
+        conversation=conversation_of(fields),
         quality=_quality(first_found(pointers.quality, response)),
         json_requested=asked.json_requested,
         streamed=stream is not None or _is_stream(exchange.response_type),
@@ -197,11 +199,10 @@ def _name(value: str | None) -> str | None:
 
 def _user(request: Any, fields: dict[str, Any], pointers: Pointers) -> str | None:
     """The fields that clients put their user into, then the configured pointers."""
-    named = (fields.get("safety_identifier"), fields.get("user"), mapping(fields.get("metadata")).get("user_id"))
-    found = next((value for value in named if isinstance(value, str) and value), None)
-    if found is None:
+    found = user_of(fields)
+    if found is None and pointers.user:
         pointed = first_found(pointers.user, request)
-        found = str(pointed) if isinstance(pointed, str | int) and pointed != "" else None
+        found = reduce_user(str(pointed))[0] or None if isinstance(pointed, str | int) else None
     return found
 
 
