@@ -24,12 +24,15 @@ from proxy.routes import origin
 from proxy.store.store import Store
 from proxy.store.values import RecordFlag
 from proxy.tasks import cancel_and_wait, spawn
+from proxy.wire.decode import UnknownEncodingError, decode
 from proxy.wire.extract import CapturedExchange, extract
 
 __all__ = ["Replayable", "Replays", "WarmingDeployer", "recorded"]
 
 _LOOK_BACK: Final = 500
 """Newest records among which replayable ones are looked for."""
+_MOST_READ: Final = 1 << 24
+"""Bytes of an unpacked answer that are read."""
 _KEPT_HEADERS: Final = ("content-type", "accept", "anthropic-version", "openai-organization")
 _UNFIT: Final = RecordFlag.TRUNCATED_REQUEST | RecordFlag.NO_TRAIN | RecordFlag.UNREAD
 _NOT_ALLOWED: Final = (401, 403)
@@ -131,8 +134,9 @@ class WarmingDeployer:
         credential = self._credential(endpoint)
         headers = {**request.headers, **credential}
         try:
-            async with session.post(url, data=_renamed(request.body, endpoint.model), headers=headers) as response:
-                body = await response.read()
+            data = _renamed(request.body, endpoint.model)
+            async with session.post(url, data=data, headers=headers, auto_decompress=False) as response:
+                body = _decoded(await response.read(), response.headers.get("content-encoding", ""))
         except TimeoutError:
             return f"POST {request.target} took longer than {self._timeout.total:.0f} s"
         except (aiohttp.ClientError, ValueError) as exc:
@@ -151,6 +155,14 @@ class WarmingDeployer:
 
 def _key(handle: Handle) -> bytes:
     return orjson.dumps(handle, option=orjson.OPT_SORT_KEYS)
+
+
+def _decoded(body: bytes, encoding: str) -> bytes:
+    """The body as its encoding says, or as it came where it is not what that says: users get it all the same."""
+    try:
+        return decode(body, encoding, _MOST_READ) or body
+    except UnknownEncodingError:
+        return body
 
 
 def _failure(request: Replayable, status: int, media_type: str, body: bytes) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -41,6 +42,8 @@ class FreshModel:
     def __init__(self, *answers: tuple[int, str, bytes]) -> None:
         self.warm = asyncio.Event()
         self.answers = list(answers or ((200, JSON, WELL),))
+        self.headers: dict[str, str] = {}
+        """Of every answer."""
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
         asks = [Route(path, self.answer, methods=["POST"]) for path in ("/v1/chat/completions", "/v1/responses")]
@@ -51,7 +54,7 @@ class FreshModel:
         self.keys.append(request.headers.get("authorization"))
         await self.warm.wait()
         status, media_type, body = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        return Response(body, status, media_type=media_type)
+        return Response(body, status, self.headers, media_type)
 
 
 @asynccontextmanager
@@ -163,6 +166,22 @@ ANSWERS = {
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_every_answer_will_do(name: str, tmp_path: Path) -> None:
     assert isinstance(await verdict(tmp_path, FreshModel(ANSWERS[name]), {}), Endpoint)
+
+
+CODED = {
+    "well": ("gzip", gzip.compress(WELL), Endpoint),
+    "an error": ("gzip", gzip.compress(ERROR), DeployFailed),
+    "not what it says": ("gzip", WELL, Endpoint),
+    "a coding that nobody knows": ("rot13", WELL, Endpoint),
+}
+
+
+@pytest.mark.parametrize("name", CODED)
+async def test_an_answer_is_read_through_its_coding(name: str, tmp_path: Path) -> None:
+    coding, body, right = CODED[name]
+    model = FreshModel((200, JSON, body))
+    model.headers = {"content-encoding": coding}
+    assert isinstance(await verdict(tmp_path, model, {}), right)
 
 
 async def test_one_answer_is_enough(tmp_path: Path) -> None:
