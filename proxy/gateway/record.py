@@ -13,6 +13,7 @@ import orjson
 from policies.records import Outcome, StickySource
 from proxy.gateway.ports import Redacts
 from proxy.spool.frames import KIND_EXCHANGE, encode_frame
+from proxy.wire.arrival import arrival_us
 
 if TYPE_CHECKING:
     from proxy.gateway.exchange import Exchange
@@ -75,17 +76,24 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
 
 
 def _redacted(redact: Redacts, meta: dict[str, Any], request: bytes, response: bytes) -> bytes:
-    """The frame with cleaned text for bodies, whose encodings are gone with it.
-
-    `mk` still counts the bytes of the body as it came.
-    """
+    """The frame with cleaned text for bodies, whose encodings are gone with it, and so is what only a stream shows: how
+    it ended, and when its first content came."""
     meta["red"] = True
     meta["p"] = redact.clean_text(meta["p"])
-    bodies = []
-    for body, name in ((request, "rh"), (response, "sh")):
-        headers = meta[name]
-        bodies.append(redact.clean(body, headers.get("content-type", ""), headers.pop("content-encoding", "")))
-    return encode_frame(KIND_EXCHANGE, meta, *bodies)
+    asked = redact.clean(request, *_popped(meta["rh"]))
+    kind, encoding = _popped(meta["sh"])
+    answered, stream = redact.clean_answer(response, kind, encoding, cut="ssha" in meta)
+    if stream is not None:
+        marks = meta.pop("mk", ())
+        meta["sf"] = {"failed": stream.error is not None, "whole": stream.whole, "unread": stream.unread}
+        if stream.first_content is not None:
+            meta["ttft"] = arrival_us(stream.first_content, marks, meta["ttfb"], response, encoding or None)
+    return encode_frame(KIND_EXCHANGE, meta, asked, answered)
+
+
+def _popped(headers: dict[str, str]) -> tuple[str, str]:
+    """Type and encoding of a body; the encoding is gone."""
+    return headers.get("content-type", ""), headers.pop("content-encoding", "")
 
 
 def _is_plain(exchange: Exchange) -> bool:

@@ -17,9 +17,9 @@ from policies.records import Arm, Outcome, StickySource
 from policies.scoring import ResponseFacts, ScoringConfig, score
 from proxy.config.serving import CaptureConfig
 from proxy.ingest.outcome import is_silent, outcome_of
-from proxy.ingest.times import arrival_us
 from proxy.spool.frames import Frame
 from proxy.store.values import FLAGS, BodyPayload, NewRecord, RecordFlag
+from proxy.wire.arrival import arrival_us
 from proxy.wire.decode import UnknownEncodingError, decode
 from proxy.wire.extract import CapturedExchange, Extraction, Pointers, extract
 from proxy.wire.extract.values import compact
@@ -198,9 +198,10 @@ def _is_partial(frame: Frame, response: bytes) -> bool:
 def _outcome(meta: dict[str, Any], found: Extraction, response: bytes, *, partial: bool) -> Outcome:
     """How it ended for the user."""
     whole = found.whole
-    if whole is not True and found.streamed and found.reassembled is None and meta["m"] != "HEAD":
-        silent = 200 <= meta["st"] < 300 and meta["st"] not in _BODILESS and is_silent(response)
-        whole = False if silent else whole
+    if meta["m"] == "HEAD" or not 200 <= meta["st"] < 300 or meta["st"] in _BODILESS:
+        whole = None
+    elif whole is None and found.streamed and found.reassembled is None and is_silent(response):
+        whole = False
     done = whole is True or (found.finish_reason is not None and found.finish_reason not in _TO_COME)
     return outcome_of(
         _OUTCOMES[meta["out"]],

@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from urllib.parse import unquote_plus
 
 from proxy.wire.decode import decode
+from proxy.wire.extract.model import Streamed
 from proxy.wire.extract.stream import read_stream
 from proxy.wire.headers import charset, is_event_stream, is_frames, is_ndjson, media_type
 
@@ -55,13 +56,24 @@ class Redactor:
 
         Bytes that are no text in the declared charset pass as they are, around the matches. Never raises.
         """
+        return self.clean_answer(body, content_type, content_encoding)[0]
+
+    def clean_answer(
+        self, body: bytes, content_type: str, content_encoding: str, *, cut: bool = False
+    ) -> tuple[bytes, Streamed | None]:
+        """The same, and what its stream said of itself (None: it was none): the cleaned text does not show it any more.
+
+        `cut`: the copy ends before the body did.
+        """
         if not body:
-            return body
+            return body, None
         try:
-            text = self._cleaned(_readable(decode(body, content_encoding, self._limit), content_type))
-            return text.encode("utf-8", "surrogateescape")
+            plain = decode(body, content_encoding, self._limit)
+            stream = read_stream(plain, content_type, cut=cut or len(plain) >= self._limit)
+            text = self._cleaned(_readable(plain, content_type, stream))
+            return text.encode("utf-8", "surrogateescape"), stream
         except Exception as exc:  # noqa: BLE001 - a plug-in's edge: anything may come, and nothing raw may pass
-            return _failed(exc).encode()
+            return _failed(exc).encode(), None
 
     def clean_text(self, text: str) -> str:
         """A short text (a request target, a comment) cleaned the same way. Never raises."""
@@ -86,14 +98,14 @@ def _failed(exc: Exception) -> str:
     return FAILED
 
 
-def _readable(body: bytes, content_type: str) -> str:
-    """The text of `body` as a person would read it."""
+def _readable(body: bytes, content_type: str, stream: Streamed | None) -> str:
+    """The text of `body`, which was read as `stream`, as a person would read it."""
     streamed = is_event_stream(content_type) or is_ndjson(content_type)
-    if (read := read_stream(body, content_type)) is not None:
-        if read.document is not None:
-            return _dumped(read.document)
+    if stream is not None:
+        if stream.document is not None:
+            return _dumped(stream.document)
         if is_frames(content_type):
-            return _dumped(read.events)  # whose bytes, as they are, say nothing to a pattern
+            return _dumped(stream.events)  # whose bytes, as they are, say nothing to a pattern
     text = body.decode(_codec(content_type), "surrogateescape")
     if media_type(content_type) == "application/x-www-form-urlencoded":
         return unquote_plus(text, errors="surrogateescape")

@@ -11,7 +11,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.ingest.times import arrival_us
+from proxy.wire.arrival import arrival_us
 
 
 def gzipped(pieces: list[bytes]) -> list[bytes]:
