@@ -75,7 +75,7 @@ def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
         finish_reason=_name(answered.finish_reason),
         provider_id=_name(answered.provider_id),
         user=_user(request, fields, pointers),
-        conversation=conversation_of(fields),
+        conversation=conversation_of(fields) or _name(answered.conversation),
         quality=_quality(first_found(pointers.quality, response)),
         json_requested=asked.json_requested,
         streamed=stream is not None or _is_stream(exchange.response_type),
