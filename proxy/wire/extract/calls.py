@@ -80,13 +80,15 @@ class Calls:
         self._at: dict[int, Call] = {}
         self._by_id: dict[str, Call] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._calls)
-
     def add(self, deltas: list[Any]) -> None:
         """The `tool_calls` of one delta."""
         touched: list[Call] = []
         for delta in map(mapping, deltas):
+            current = self._at.get(index) if type(index := delta.get("index")) is int else None
+            if current is not None and not current.custom and "id" not in delta and "custom" not in delta:
+                current.add(mapping(delta.get("function")))  # nearly every delta
+                touched.append(current)
+                continue
             custom = mapping(delta.get("custom"))
             said = custom or mapping(delta.get("function"))
             call = self._call(delta, text(said.get("name")), touched)

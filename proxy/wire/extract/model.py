@@ -95,7 +95,7 @@ class Extraction:
     error: str | None = None
     """What the upstream said went wrong, also in the middle of a stream."""
     failed: bool = False
-    """The answer says of itself that it failed, though its status does not: an error in its body or among its events."""
+    """The answer says of itself that it failed, though its status does not: an error in its body or its events."""
     whole: bool | None = None
     """Whether a stream came to its terminal mark; None where there is no stream, or nobody knows its marks."""
     unread: bool = False

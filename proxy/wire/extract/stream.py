@@ -1,7 +1,7 @@
 """Streamed responses, put together again: the shape is read off the events themselves.
 
-Whoever holds only the bytes and their media type (redaction, before the spool) gets the same JSON as extraction, and the
-same facts: whether it came to its end, what failed, what could not be read, and when the first word was there.
+Whoever holds only the bytes and their media type (redaction, before the spool) gets the same JSON as extraction, and
+the same facts: whether it came to its end, what failed, what could not be read, and when the first word was there.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def read_stream(body: bytes, content_type: str, *, cut: bool = False) -> Streame
     if shape is None and framing is ARRAY:
         return None
     read = _joined(events, shape) if shape is not None else _unknown(found, events)
-    _note_error(read, found, events if b"rror" in body else (), shape)
+    _note_error(read, found, events if found.errors else (), shape)
     read.unread = found.unread > 0 or (found.torn and not cut)
     if shape is not None:
         read.whole = _whole(shape, found, read.document, events)
@@ -67,7 +67,7 @@ def _joined(events: list[dict[str, Any]], shape: StreamShape) -> Streamed:
 
 
 def _unknown(found: Framed, events: list[dict[str, Any]]) -> Streamed:
-    """Events that nobody knows; where they are nothing but errors, the last one is what the response would have been."""
+    """Events that nobody knows; where they are nothing but errors, the last is what the response would have been."""
     if events and all(map(only_error_of, events)):
         return Streamed(document=events[-1], events=found.values)
     return Streamed(events=found.values)
@@ -95,11 +95,9 @@ def _whole(shape: StreamShape, found: Framed, document: dict[str, Any], events: 
 
 
 def _first_content(shape: StreamShape, framing: Framing, body: bytes, events: list[dict[str, Any]]) -> int | None:
-    """How many bytes there were when the first event that speaks was there.
-
-    It is looked for in the bytes as they came: `events` may have been taken together.
-    """
-    if not any(map(shape.speaks, events)):
-        return None
-    found = (end for end, value in framing.scan(body) if isinstance(value, dict) and shape.speaks(value))
-    return next(found, len(body))
+    """How many bytes there were when the first event that speaks was there; of `events` some may be several as one."""
+    speaks = shape.speaks
+    for end, value in framing.scan(body):
+        if isinstance(value, dict) and speaks(value):
+            return end
+    return len(body) if any(map(speaks, events)) else None
