@@ -8,7 +8,8 @@ body, the command line, the log.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -26,6 +27,7 @@ _PERSON: Final = ("account_uuid", "account_id", "user_id", "device_id", "install
 """Who it is within an id that is JSON, the best first: an account is one person on all their devices."""
 _OLDER: Final = re.compile(r"user_(?P<device>.+?)(?:_account_(?P<account>.*?))?_session_(?P<session>.*)", re.DOTALL)
 _LONGEST_OLDER: Final = 512
+_LONGEST_REMEMBERED: Final = 256
 
 
 def path_of(dotted: str) -> Path:
@@ -43,7 +45,6 @@ CONVERSATION_FIELDS: Final = tuple(map(path_of, (
     "prompt_cache_key",
 )))  # fmt: skip
 """The same for the conversation: `sticky.conversation_fields`."""
-_FIRST_STEPS: Final = frozenset(path[0] for path in (*USER_FIELDS, *CONVERSATION_FIELDS))
 
 
 def reduce_user(text: str) -> tuple[str, str | None]:
@@ -61,6 +62,9 @@ def reduce_user(text: str) -> tuple[str, str | None]:
             break
         text = parts[0]
     return text, session
+
+
+_reduced: Final = lru_cache(4096)(reduce_user)
 
 
 def person_key(text: str) -> bytes:
@@ -85,10 +89,8 @@ def name_at(document: Any, path: Path) -> str | None:
 
 def user_of(fields: Mapping[str, Any]) -> str | None:
     """Whoever a request's JSON object names at the USER_FIELDS: the person."""
-    if _FIRST_STEPS.isdisjoint(fields):
-        return None
-    found = next((name for path in USER_FIELDS if (name := name_at(fields, path)) is not None), None)
-    return reduce_user(found)[0] or None if found is not None else None
+    found = next(_names(fields, USER_FIELDS), None)
+    return _remembered(found)[0] or None if found is not None else None
 
 
 def conversation_of(
@@ -97,15 +99,24 @@ def conversation_of(
     users: Iterable[Path] = USER_FIELDS,
 ) -> str | None:
     """The conversation that a request's JSON object names: at one of `paths`, else within the user's id."""
-    if paths is CONVERSATION_FIELDS and users is USER_FIELDS and _FIRST_STEPS.isdisjoint(fields):
-        return None
-    for path in paths:
-        if (found := name_at(fields, path)) is not None:
-            return reduce_user(found)[1] or found
-    for path in users:
-        if (found := name_at(fields, path)) is not None and (session := reduce_user(found)[1]) is not None:
+    for found in _names(fields, paths):
+        return _remembered(found)[1] or found
+    for found in _names(fields, users):
+        if (session := _remembered(found)[1]) is not None:
             return session
     return None
+
+
+def _names(fields: Mapping[str, Any], paths: Iterable[Path]) -> Iterator[str]:
+    """The names at `paths`, where there are any."""
+    for path in paths:
+        if path[0] in fields and (found := name_at(fields, path)) is not None:
+            yield found
+
+
+def _remembered(text: str) -> tuple[str, str | None]:
+    """As `reduce_user`: the users of a service come again and again."""
+    return _reduced(text) if len(text) <= _LONGEST_REMEMBERED else reduce_user(text)
 
 
 def _name(value: Any) -> str | None:
