@@ -42,7 +42,7 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
     key, source = exchange.user()
     assigned, backend, counts = exchange.assigned, exchange.backend, exchange.counts
     total, first_byte, upstream, own = _timing(exchange, ended)
-    whole = services.keeps_bodies and not sent.cut and not received.cut
+    whole = services.leaves_conversations and not sent.cut and not received.cut
     plain = whole and not (exchange.marks or exchange.refusal or exchange.resent)  # as nearly all are
     facts = _FACTS % (
         exchange.record_id.hex.encode(),
@@ -100,7 +100,7 @@ def _rarer(exchange: Exchange) -> bytes:
     facts: dict[str, Any] = {"rsha": sent.sha256} if sent.cut else {}
     if received.cut:
         facts["ssha"] = received.sha256
-    if (sent.cut or not services.keeps_bodies) and (conversation := exchange.conversation()) is not None:
+    if (sent.cut or not services.leaves_conversations) and (conversation := exchange.conversation()) is not None:
         facts["conv"] = services.user_hash(conversation)
     if exchange.marks:
         facts["mk"] = [(offset, int((at - started) * 1e6)) for offset, at in exchange.marks]
