@@ -16,7 +16,7 @@ import orjson
 from policies.records import Arm, Outcome, StickySource
 from policies.scoring import ResponseFacts, ScoringConfig, score
 from proxy.config.serving import CaptureConfig
-from proxy.ingest.outcome import is_silent, outcome_of
+from proxy.ingest.outcome import outcome_of
 from proxy.spool.frames import Frame
 from proxy.store.values import FLAGS, BodyPayload, NewRecord, RecordFlag
 from proxy.wire.arrival import arrival_us
@@ -48,6 +48,7 @@ _OUTCOMES: Final = {outcome.value: outcome for outcome in Outcome}
 _ARMS: Final = {arm.value: arm for arm in Arm}
 _SOURCES: Final = {source.value: source for source in StickySource}
 # a look into a dictionary takes a fifth of what calling the enumeration does
+_OK: Final = Outcome.OK.value
 _TO_COME: Final = ("in_progress", "queued")
 """What an answer says of itself that is only announced."""
 _BODILESS: Final = (204, 205, 304)
@@ -75,6 +76,8 @@ class Interpreter:
         request_headers, response_headers = dict(meta["rh"]), dict(meta["sh"])
         request = _decoded(frame.request, request_headers)
         response = _decoded(frame.response, response_headers)
+        partial = _is_partial(frame, response)
+        broken_off = meta["out"] != _OK
         found = extract(
             CapturedExchange(
                 target=meta["p"],
@@ -83,12 +86,13 @@ class Interpreter:
                 response=response,
                 request_type=request_headers.get("content-type", ""),
                 response_type=response_headers.get("content-type", ""),
+                request_cut="rsha" in meta or broken_off,
+                response_cut=partial or broken_off,
             ),
             self._pointers,
         )
         _recall(meta, found)
-        partial = _is_partial(frame, response)
-        outcome = _outcome(meta, found, response, partial=partial)
+        outcome = _outcome(meta, found, partial=partial)
         text = None if found.finish_reason in _TO_COME and not found.streamed else found.response
         quality, source, scores = self._quality(meta, outcome, found, text, partial=partial)
         return NewRecord(
@@ -195,20 +199,16 @@ def _is_partial(frame: Frame, response: bytes) -> bool:
     return "ssha" in meta or unpacked_in_part or (not frame.response and meta["sb"] > 0)
 
 
-def _outcome(meta: dict[str, Any], found: Extraction, response: bytes, *, partial: bool) -> Outcome:
+def _outcome(meta: dict[str, Any], found: Extraction, *, partial: bool) -> Outcome:
     """How it ended for the user."""
-    whole = found.whole
-    if meta["m"] == "HEAD" or not 200 <= meta["st"] < 300 or meta["st"] in _BODILESS:
-        whole = None
-    elif whole is None and found.streamed and found.reassembled is None and is_silent(response):
-        whole = False
-    done = whole is True or (found.finish_reason is not None and found.finish_reason not in _TO_COME)
+    done = found.whole is True or (found.finish_reason is not None and found.finish_reason not in _TO_COME)
+    bodiless = meta["m"] == "HEAD" or meta["st"] in _BODILESS
     return outcome_of(
         _OUTCOMES[meta["out"]],
         meta["st"],
         headed=meta.get("ttfb") is not None,
         failed=found.failed,
-        whole=whole,
+        whole=None if bodiless else found.whole,
         finished=found.streamed and done,
         cut=partial,
     )

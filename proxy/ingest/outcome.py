@@ -7,14 +7,9 @@ brought together here, once, before anything is counted.
 
 from __future__ import annotations
 
-import re
-from typing import Final
-
 from policies.records import Outcome
 
-__all__ = ["is_silent", "outcome_of"]
-
-_SILENT_LINE: Final = re.compile(rb"[ \t]*|:.*|(?:event|id|retry)(?::.*)?|data(?::[ \t]*(?:\[DONE\])?[ \t]*)?")
+__all__ = ["outcome_of"]
 
 
 def outcome_of(
@@ -37,9 +32,4 @@ def outcome_of(
         return Outcome.UPSTREAM_ERROR
     if left:  # OpenAI's SDK hangs up at a stream's [DONE], before HTTP's own end has come
         return Outcome.OK if finished else Outcome.CLIENT_DISCONNECT
-    return Outcome.INCOMPLETE if whole is False and not cut else Outcome.OK
-
-
-def is_silent(stream: bytes) -> bool:
-    """Whether an event stream says nothing at all: it is empty, or comments, names and an end without any data."""
-    return all(map(_SILENT_LINE.fullmatch, stream.splitlines()))
+    return Outcome.INCOMPLETE if whole is False and status < 300 and not cut else Outcome.OK

@@ -1,6 +1,7 @@
 """One frame, one record: what is read, what is kept as it came, what counts as quality."""
 
 import gzip
+import zlib
 from typing import Any
 
 import orjson
@@ -193,7 +194,7 @@ def test_what_is_not_at_hand_is_never_scored_as_missing() -> None:
     empty = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
     half = b'data: {"choices":[{"index":0,"delta":{"content":"{\\"a\\": "}}]}\n\n'
     as_json = orjson.dumps({"messages": [{"role": "user", "content": "q"}], "response_format": {"type": "json_object"}})
-    cut = {"ssha": "ab", "sb": 2_000_000, "sh": STREAM}
+    cut: dict[str, Any] = {"ssha": "ab", "sb": 2_000_000, "sh": STREAM}
     assert record(response=empty, **cut).quality is None
     assert record(as_json, half, **cut).quality == 1.0
     assert record(response=ANSWER[:-20], ssha="ab").quality is None
@@ -233,7 +234,53 @@ def test_the_time_to_the_first_token(changes: dict[str, Any], first_us: int | No
     assert record(**changes).ttft_us == first_us
 
 
-def test_a_conversation_is_the_headers_else_the_bodys() -> None:
+SAID = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
+WORD = b'data: {"choices":[{"index":0,"delta":{"content":"4"}}]}\n\n'
+FAILURE = b'data: {"error":{"message":"out of memory","code":500}}\n\n'
+REST = b"data: [DONE]\n\n"
+
+
+def test_an_error_inside_a_200_is_a_failure_whoever_leaves() -> None:
+    for outcome in (Outcome.OK, Outcome.CLIENT_DISCONNECT):
+        for stream in (FAILURE, WORD + FAILURE, WORD + FAILURE + REST):
+            found = record(response=stream, sh=STREAM, out=int(outcome))
+            assert (found.outcome, found.quality) == (Outcome.UPSTREAM_ERROR, None), stream
+            assert found.body is not None
+            assert found.body.error == "out of memory"
+            assert RecordFlag.UNREAD not in found.flags
+
+
+def test_a_stream_without_its_mark_is_incomplete() -> None:
+    assert record(response=SAID + WORD, sh=STREAM).outcome is Outcome.INCOMPLETE
+    assert record(response=SAID + WORD + REST, sh=STREAM).outcome is Outcome.OK
+    assert record(response=SAID + WORD, sh=STREAM, out=int(Outcome.CLIENT_DISCONNECT)).outcome is (
+        Outcome.CLIENT_DISCONNECT
+    )
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_first_token_is_the_first_event_with_content(packed: bool) -> None:
+    """Neither the head nor the role: the piece in which the first word came. Packed, as each piece is flushed."""
+    pieces, encoding = [SAID, WORD, REST], dict[str, str]()
+    if packed:
+        packer = zlib.compressobj(wbits=31)
+        pieces = [packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH) for piece in pieces]
+        encoding = {"content-encoding": "gzip"}
+    marks = [[sum(map(len, pieces[:n])), 100_000 * (n + 1)] for n in range(3)]
+    found = record(response=b"".join(pieces), sh=STREAM | encoding, ttfb=10, mk=marks)
+    assert (found.ttfb_us, found.ttft_us, found.outcome) == (10, 200_000, Outcome.OK)
+    assert record(response=FAILURE, sh=STREAM, ttfb=10).ttft_us is None
+
+
+def test_an_event_that_cannot_be_read_bars_the_record_from_training() -> None:
+    found = record(response=WORD + b"data: {broken\n\n" + REST, sh=STREAM)
+    assert (found.outcome, RecordFlag.UNREAD in found.flags) == (Outcome.OK, True)
+    assert RecordFlag.SAMPLE not in flags_of(found)
+    torn = record(response=WORD + b'data: {"cho', sh=STREAM, out=int(Outcome.CLIENT_DISCONNECT))
+    assert RecordFlag.UNREAD not in torn.flags, "it broke off there: nobody wrote it wrongly"
+
+
+def test_a_conversation_is_the_one_that_the_headers_name() -> None:
     assert record(conv=7).conversation == 7
     assert record().conversation is None
 
@@ -283,7 +330,7 @@ def test_a_raw_record_keeps_the_id_and_time_that_it_has() -> None:
 
 
 def test_votes() -> None:
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"fid": ID, "id": ID, "alias": None, "feedback": 1, "source": "u1", "comment": "c", "tags": {"a": "b"}},
         {"fid": ID, "id": None, "alias": "chatcmpl-1", "feedback": None},
         {"fid": ID, "id": ID, "correction": "better", "quality_score": 0.5},
