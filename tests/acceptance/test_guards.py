@@ -224,7 +224,7 @@ async def test_a_broken_challenger_is_gone_as_soon_as_one_that_says_500(
     name: str, guard: Guard, yardstick: int
 ) -> None:
     assert await guard.crowds_until_it_is_gone(FAULTS[name]) <= yardstick + LATER
-    reasons = (await guard.contest.entry("rolled_back", guard.contest.name))["reasons"]
+    reasons = (await guard.contest.entry("rolled_back"))["reasons"]
     assert "Guardrail errors: 100.0 %" in reasons[0] or "Guardrail refused requests: 100.0 %" in reasons[0]
 
 

@@ -54,19 +54,18 @@ class Contest:
         self.ratchet = ratchet
         self.champion = champion
         self.challenger = challenger
-        self.name = ""
-        """Of the latest challenger's model."""
+        self._since = 0
+        """What the loop had done when the last order was given."""
 
     async def begin(self) -> None:
         """A fresh challenger; return when its users are sent there."""
         await self.order("trigger")
         routes: RouteTable = await self._until(self._published, "the phase testing")
-        assert routes.challenger is not None
-        self.name = routes.challenger.name
         await self._until(lambda: f"routes version {routes.version} is in force" in self.ratchet.log, "the new routes")
 
     async def order(self, verb: str) -> None:
         """Tell the loop what to do."""
+        self._since = max((entry["seq"] for entry in await asyncio.to_thread(self._history)), default=0)
         order, own = {"verb": verb, "why": "a test wants it"}, {"x-ratchet-csrf": "1"}
         answer = await asyncio.to_thread(
             request, self.ratchet.admin_url, "/api/commands", method="POST", body=order, headers=own
@@ -76,10 +75,6 @@ class Contest:
     async def ask(self, user: str, body: Any = None, *, path: str = CHAT_PATH) -> Answer:
         """One request of this user."""
         return await send(self.ratchet.base_url, path, json.dumps(body or chat()).encode(), {"x-user-id": user})
-
-    async def status(self) -> dict[str, Any]:
-        """What the loop says of itself."""
-        return dict((await asyncio.to_thread(request, self.ratchet.admin_url, "/status")).json())
 
     async def reaches(self, phase: str) -> None:
         """Return once the loop is in this phase."""
@@ -112,16 +107,19 @@ class Contest:
         """The table in force."""
         return read_routes(self.ratchet.data_dir / ROUTES_FILE)
 
-    async def entry(self, event: str, name: str = "") -> dict[str, Any]:
-        """The latest entry of this event whose reasons name this, once there is one."""
+    async def entry(self, event: str) -> dict[str, Any]:
+        """What the loop did after the last order, once it has done this."""
 
         def look() -> dict[str, Any] | None:
-            entries = request(self.ratchet.admin_url, "/api/history?limit=200").json()["entries"]
-            fitting = (entry for entry in entries if entry["event"] == event and name in " ".join(entry["reasons"]))
-            return next(map(dict, fitting), None)
+            fitting = (entry for entry in self._history() if entry["event"] == event and entry["seq"] > self._since)
+            return next(fitting, None)
 
         found: dict[str, Any] = await self._until(look, f"the event {event}")
         return found
+
+    def _history(self) -> list[dict[str, Any]]:
+        """Newest first."""
+        return list(request(self.ratchet.admin_url, "/api/history?limit=200").json()["entries"])
 
     def _published(self) -> RouteTable | None:
         """The routes of the test that runs: they are published a moment after it has begun."""
