@@ -89,7 +89,8 @@ class Contest:
                 return "over"
             judged = (status["experiment"] or {}).get("assessment") or {}
             counted = judged.get("champion_requests", 0) + judged.get("challenger_requests", 0)
-            return "goes on" if counted >= asked else None
+            about_to_act = status["next"]["action"] is not None
+            return "goes on" if counted >= asked and not about_to_act else None
 
         found: str = await self._until(look, f"a look at {asked} requests")
         return found == "goes on"
