@@ -75,10 +75,12 @@ def text_of(body: bytes, charset: str | None = None) -> str:
     latin-1."""
     for mark, name in _MARKS:
         if body.startswith(mark):
-            return body[len(mark) :].decode(name, "replace")
-    name = _codec(charset)
-    if name == "utf-8" and b"\0" in body[:4]:
-        name = next((wide for zeros, wide in _WIDE if bytes(map(bool, body[:4])) == zeros), name)
+            body = body[len(mark) :]
+            break
+    else:
+        name = _codec(charset)
+        if name == "utf-8" and b"\0" in body[:4]:
+            name = next((wide for zeros, wide in _WIDE if bytes(map(bool, body[:4])) == zeros), name)
     return body.decode(name, "latin-1-byte" if name == "utf-8" else "replace")
 
 

@@ -17,7 +17,6 @@ from typing import Final, Protocol
 from urllib.parse import unquote_plus
 
 from proxy.wire.decode import NotEncodedError, decode
-from proxy.wire.extract.generic import merged
 from proxy.wire.extract.model import Streamed
 from proxy.wire.extract.stream import read_stream
 from proxy.wire.headers import charset, media_type
@@ -109,8 +108,8 @@ def _failed(exc: Exception) -> str:
 
 def _readable(body: bytes, content_type: str, stream: Streamed | None) -> str:
     """The text of `body` as a person would read it."""
-    if stream is not None and (stream.document is not None or stream.events):
-        return _dumped(merged(stream.events) if stream.document is None else stream.document)
+    if stream is not None and (whole := stream.merged if stream.document is None else stream.document) is not None:
+        return _dumped(whole)
     text = body.decode(_codec(content_type), "surrogateescape")
     if media_type(content_type) == "application/x-www-form-urlencoded":
         return unquote_plus(text, errors="surrogateescape")

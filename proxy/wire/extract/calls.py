@@ -7,7 +7,7 @@ for every call; id and name come with every delta, or another id does; arguments
 * it begins a new call where its id is a new one and it has a name too (or the call so far has all of its arguments);
   and, where there are no ids to go by, where its name is another one, or the same after all the arguments have come.
 
-Two deltas that come in one list are never of one call, unless index or id say so.
+Two deltas with names that come in one list are never of one call, unless index or id say so.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class Calls:
         if given in self._by_id:
             return self._by_id[given]
         last = self._calls[-1] if self._calls else None
-        if last is None or last in touched or _begins_unnumbered(last, given, name):
+        if last is None or (name and last in touched) or _begins_unnumbered(last, given, name):
             return self._new(last.index + 1 if last else 0)
         return last
 

@@ -114,8 +114,7 @@ def _response(exchange: CapturedExchange) -> _Body:
         return _Body(value) if array is None else _Body(array.document, array)
     stream = read_stream(body, kind, cut=exchange.response_cut) if body or exchange.status else None
     if stream is not None:
-        merged = generic.merged(stream.events) if stream.document is None else stream.document
-        return _Body(merged, stream, stream.unread)
+        return _Body(stream.merged if stream.document is None else stream.document, stream, stream.unread)
     return _Body(unread=is_json(kind) and body not in (b"", b"null") and not exchange.response_cut)
 
 

@@ -140,8 +140,8 @@ class Streamed:
 
     document: Any = None
     """The JSON that the unstreamed response would have been; None where nobody knows its events."""
-    events: list[Any] = field(default_factory=list)
-    """The events of a stream of unknown shape, for pointers and common names."""
+    merged: Any = None
+    """What the events of a stream of unknown shape add up to member by member, for pointers and common names."""
     whole: bool | None = None
     """See Extraction.whole."""
     error: str | None = None

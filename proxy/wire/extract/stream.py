@@ -11,6 +11,7 @@ from typing import Any
 
 from proxy.wire.extract.failures import error_of, only_error_of, words_of
 from proxy.wire.extract.framing import ARRAY, Framed, Framing, framing_of
+from proxy.wire.extract.generic import merged
 from proxy.wire.extract.model import Streamed, StreamShape
 from proxy.wire.extract.shapes import STREAMS
 from proxy.wire.lenient import mended
@@ -40,7 +41,7 @@ def read_stream(body: bytes, content_type: str, *, cut: bool = False) -> Streame
     elif not found.values:
         read.whole = False
     if found.halves:
-        read.document, read.events = mended(read.document), mended(read.events)
+        read.document, read.merged = mended(read.document), mended(read.merged)
     return read
 
 
@@ -69,8 +70,8 @@ def _joined(events: list[dict[str, Any]], shape: StreamShape) -> Streamed:
 def _unknown(found: Framed, events: list[dict[str, Any]]) -> Streamed:
     """Events that nobody knows; where they are nothing but errors, the last is what the response would have been."""
     if events and all(map(only_error_of, events)):
-        return Streamed(document=events[-1], events=found.values)
-    return Streamed(events=found.values)
+        return Streamed(document=events[-1])
+    return Streamed(merged=merged(found.values))
 
 
 def _note_error(read: Streamed, found: Framed, events: Iterable[dict[str, Any]], shape: StreamShape | None) -> None:
@@ -80,7 +81,7 @@ def _note_error(read: Streamed, found: Framed, events: Iterable[dict[str, Any]],
     if error is None:
         return
     read.error = words_of(error)
-    if read.document is None and not read.events:
+    if read.document is None and read.merged is None:
         read.document = {"error": error}
     elif isinstance(read.document, dict) and not read.document.get("error"):
         read.document["error"] = error
