@@ -66,6 +66,15 @@ class Outcome(IntEnum):
         """No answer, and whose fault that is shows only beside what the other arm does."""
         return self is Outcome.REFUSED
 
+    def with_status(self, status: int) -> Outcome:
+        """What this is of an exchange with that HTTP status: OK is only what was answered with less than 400.
+
+        Version 0.1 called OK whatever came whole; its records and sums are read like this.
+        """
+        if self is not Outcome.OK or status < 400:
+            return self
+        return Outcome.REFUSED if status < 500 else Outcome.UPSTREAM_ERROR
+
 
 _FAILED: Final = frozenset((Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT, Outcome.INCOMPLETE))
 

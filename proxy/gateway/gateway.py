@@ -15,6 +15,7 @@ from typing import Final
 from policies.records import Arm
 from proxy.clock import Clock, SystemClock
 from proxy.config.model import Config
+from proxy.config.serving import StickyConfig
 from proxy.errors import ConfigError
 from proxy.gateway.backend import Backend, Planner, adds_lines
 from proxy.gateway.client import ClientConnection
@@ -86,8 +87,9 @@ class Gateway:
         self.captured_response_bytes = config.capture.max_response_bytes
         self.refuses_when_full = config.spool.when_full == "refuse"
         self.captures = config.capture.enabled
-        self.keeps_bodies = self.captures and redact is None
-        """Whether a record has the bodies as they were."""
+        settings = config.sticky.conversation_fields
+        self.leaves_conversations = self.captures and redact is None and settings == StickyConfig().conversation_fields
+        """Whether whoever reads a record finds the conversation in its body."""
         self.adds_lines = adds_lines(config)
         self.kept_from_trailers = kept_from_trailers(config.champion.api_key_header)
         self.fallback_statuses = frozenset(config.gateway.fallback_statuses)

@@ -13,6 +13,7 @@ import orjson
 from policies.records import Outcome, StickySource
 from proxy.gateway.ports import Redacts
 from proxy.spool.frames import KIND_EXCHANGE, encode_frame
+from proxy.wire.arrival import arrival_us
 
 if TYPE_CHECKING:
     from proxy.gateway.exchange import Exchange
@@ -41,6 +42,8 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
     key, source = exchange.user()
     assigned, backend, counts = exchange.assigned, exchange.backend, exchange.counts
     total, first_byte, upstream, own = _timing(exchange, ended)
+    whole = services.leaves_conversations and not sent.cut and not received.cut
+    plain = whole and not (exchange.marks or exchange.refusal or exchange.resent)  # as nearly all are
     facts = _FACTS % (
         exchange.record_id.hex.encode(),
         exchange.arrived_at * 1e6,
@@ -58,14 +61,7 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
         sent.size,
         received.size,
         b"{}" if response is None else response.facts,
-        _rarer(exchange)
-        if sent.cut
-        or received.cut
-        or exchange.marks
-        or exchange.refusal
-        or exchange.resent
-        or not services.keeps_bodies
-        else b"",
+        b"" if plain else _rarer(exchange),
     )
     if not services.captures:
         return encode_frame(KIND_EXCHANGE, facts)
@@ -75,24 +71,24 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
 
 
 def _redacted(redact: Redacts, meta: dict[str, Any], request: bytes, response: bytes) -> bytes:
-    """The frame with cleaned text for bodies, whose encodings are gone with it.
-
-    `mk` still counts the bytes of the body as it came.
-    """
+    """The frame with cleaned text for bodies, whose encodings are gone with it, and so is what only a stream shows: how
+    it ended, and when its first content came."""
     meta["red"] = True
     meta["p"] = redact.clean_text(meta["p"])
-    bodies = []
-    for body, name in ((request, "rh"), (response, "sh")):
-        headers = meta[name]
-        bodies.append(redact.clean(body, headers.get("content-type", ""), headers.pop("content-encoding", "")))
-    return encode_frame(KIND_EXCHANGE, meta, *bodies)
+    asked = redact.clean(request, *_popped(meta["rh"]))
+    kind, encoding = _popped(meta["sh"])
+    answered, stream = redact.clean_answer(response, kind, encoding, cut="ssha" in meta)
+    if stream is not None:
+        marks = meta.pop("mk", ())
+        meta["sf"] = {"failed": stream.error is not None, "whole": stream.whole, "unread": stream.unread}
+        if stream.first_content is not None:
+            meta["ttft"] = arrival_us(stream.first_content, marks, meta["ttfb"], response, encoding or None)
+    return encode_frame(KIND_EXCHANGE, meta, asked, answered)
 
 
-def _is_plain(exchange: Exchange) -> bool:
-    """Whether there is nothing more to say, as of nearly all exchanges."""
-    if exchange.marks is not None or exchange.refusal or exchange.resent:
-        return False
-    return exchange.services.keeps_bodies and not exchange.request.cut and not exchange.response_capture.cut
+def _popped(headers: dict[str, str]) -> tuple[str, str]:
+    """Type and encoding of a body; the encoding is gone."""
+    return headers.get("content-type", ""), headers.pop("content-encoding", "")
 
 
 def _rarer(exchange: Exchange) -> bytes:
@@ -104,7 +100,7 @@ def _rarer(exchange: Exchange) -> bytes:
     facts: dict[str, Any] = {"rsha": sent.sha256} if sent.cut else {}
     if received.cut:
         facts["ssha"] = received.sha256
-    if (sent.cut or not services.keeps_bodies) and (conversation := exchange.conversation()) is not None:
+    if (sent.cut or not services.leaves_conversations) and (conversation := exchange.conversation()) is not None:
         facts["conv"] = services.user_hash(conversation)
     if exchange.marks:
         facts["mk"] = [(offset, int((at - started) * 1e6)) for offset, at in exchange.marks]

@@ -17,9 +17,9 @@ from policies.records import Arm, Outcome, StickySource
 from policies.scoring import ResponseFacts, ScoringConfig, score
 from proxy.config.serving import CaptureConfig
 from proxy.ingest.outcome import outcome_of
-from proxy.ingest.times import arrival_us
 from proxy.spool.frames import Frame
 from proxy.store.values import FLAGS, BodyPayload, NewRecord, RecordFlag
+from proxy.wire.arrival import arrival_us
 from proxy.wire.decode import UnknownEncodingError, decode
 from proxy.wire.extract import CapturedExchange, Extraction, Pointers, extract
 from proxy.wire.extract.values import compact

@@ -250,7 +250,7 @@ def _row(row: Any, body: BodyPayload | None) -> RecordRow:
         "key_source": KEY_SOURCES[row.key_source],
         "arm": Arm(row.arm),
         "served_by": Arm(row.served_by),
-        "outcome": Outcome(row.outcome),
+        "outcome": Outcome(row.outcome).with_status(row.status),
         "flags": RecordFlag(row.flags),
         "query": body.query if body else None,
         "response_text": body.response_text if body else None,

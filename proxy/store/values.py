@@ -324,12 +324,15 @@ class TrafficPoint:
     model_id: int
     requests: int
     errors: int
-    """Without an answer, by the model's fault (`Outcome.failed`)."""
+    """No answer, and that was the model's fault: see `Outcome.failed`."""
+    refused: int
+    """No answer, as the server declined the request (4xx): see `Outcome.refused`."""
     fallbacks: int
+    """The champion answered for the challenger; whether that was an answer is counted above."""
     duration_s: float
     """Mean; 0 without requests."""
     p50_s: float | None
-    """Of OK outcomes, as are all quantiles; None without any."""
+    """Of whole answers that were no errors, as are all quantiles; None without any."""
     p95_s: float | None
     prompt_tokens: int
     completion_tokens: int
@@ -337,8 +340,6 @@ class TrafficPoint:
     scored: int
     quality: float | None
     """Mean score."""
-    refused: int = 0
-    """Declined with a 4xx (`Outcome.refused`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,6 @@ import re
 from hmac import compare_digest
 from typing import Any, Final, Protocol
 
-import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -24,6 +23,8 @@ from proxy.web.counters import ACCEPTED, FEEDBACK_COUNTERS, refused_slot
 from proxy.web.limits import RateLimit
 from proxy.web.responses import ApiError, JsonResponse
 from proxy.web.votes import Vote, VoteError, parse_votes
+from proxy.wire.headers import charset
+from proxy.wire.lenient import read_json
 
 __all__ = ["CLIENT_ADDRESS_HEADER", "FEEDBACK_COUNTERS", "Counters", "FeedbackEndpoint", "Spool"]
 
@@ -71,7 +72,7 @@ class FeedbackEndpoint:
 
     def _accept(self, request: Request, body: bytes) -> Response:
         now = self._clock.now()
-        document = _decode(body)
+        document = _decode(body, request.headers.get("content-type", ""))
         trusted = self._has_token(request)
         if not trusted:
             self._hold_back(request, len(document) if isinstance(document, list) else 1)
@@ -144,9 +145,9 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _decode(body: bytes) -> Any:
-    """JSON, whatever the content type says: `navigator.sendBeacon` sends text/plain."""
+def _decode(body: bytes, content_type: str) -> Any:
+    """JSON, whatever the content type says (`navigator.sendBeacon` sends text/plain), and however it is spelled."""
     try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError as exc:
+        return read_json(body, charset(content_type))
+    except ValueError as exc:
         raise ApiError(400, f"the body is not JSON ({exc})", field="body") from exc

@@ -1,7 +1,8 @@
 """Content encodings, undone for the copy in the log: gzip, deflate, br, zstd and chains of them.
 
 The copy may be cut, damaged or hostile, so every stage gives what could be decoded and stops at a limit; a few
-kilobytes must not become gigabytes of memory.
+kilobytes must not become gigabytes of memory, and no header may ask for more than a few stages. A header may also be
+wrong: what does not begin as the coding that it names is not decoded.
 """
 
 from __future__ import annotations
@@ -10,15 +11,18 @@ import contextlib
 import io
 import zlib
 from collections.abc import Callable
+from enum import Enum, auto
 from typing import Final
 
 import brotli
 import zstandard
 
-__all__ = ["UnknownEncodingError", "decode"]
+__all__ = ["NotEncodedError", "UnknownEncodingError", "decode"]
 
 _SLICE: Final = 512
 _BLOCK: Final = 1 << 16
+_HEAD: Final = 512
+_MAX_CODINGS: Final = 5
 _MAX_WINDOW: Final = 1 << 27
 _MAX_MEMBERS: Final = 256
 _GZIP: Final = 31
@@ -30,47 +34,92 @@ class UnknownEncodingError(ValueError):
     """A content encoding that is not ours to decode; the body stays as it was."""
 
 
+class NotEncodedError(UnknownEncodingError):
+    """A body that is not what its content encoding says: it stays as it was, and may well be readable so."""
+
+
 def decode(body: bytes, content_encoding: str, limit: int) -> bytes:
     """`body` without its content encodings, at most `limit` (> 0) bytes of it.
 
-    Cut or damaged data gives the part before the fault. Raises UnknownEncodingError for any coding but gzip,
-    x-gzip, deflate (with or without zlib's wrapper), br, zstd and identity.
+    Cut or damaged data gives the part before the fault. Raises UnknownEncodingError for any coding but gzip, x-gzip,
+    deflate (with or without zlib's wrapper), br, zstd and identity, and for more than five of them; NotEncodedError
+    where the body is something else.
     """
-    codings = [coding.strip().lower() for coding in content_encoding.split(",")]
+    codings = [coding for name in content_encoding.split(",") if (coding := name.strip().lower()) not in _NONE]
+    if len(codings) > _MAX_CODINGS:
+        raise UnknownEncodingError(f"content-encoding names {len(codings)} codings; at most {_MAX_CODINGS} are decoded")
     for coding in reversed(codings):
-        if coding in ("", "identity"):
-            continue
         if (stage := _STAGES.get(coding)) is None:
             raise UnknownEncodingError(f"content-encoding {coding[:40]!r}: only gzip, deflate, br and zstd are decoded")
-        body = stage(body, limit)
+        plain, state = stage(body, limit)
+        if (state is _State.DAMAGED and not plain) or (state is not _State.WHOLE and _is_text(body)):
+            raise NotEncodedError(f"content-encoding {coding}: the body is something else")
+        body = plain
     return body[:limit]
 
 
-def _gunzip(data: bytes, limit: int) -> bytes:
+def _is_text(body: bytes) -> bool:
+    """Whether `body` begins as something that a person can read, which no coding's output does."""
+    try:
+        head = body[:_HEAD].decode()
+    except UnicodeDecodeError as exc:
+        if exc.start < len(body[:_HEAD]) - 3:
+            return False
+        head = body[: exc.start].decode()
+    return all(char.isprintable() or char in "\t\r\n" or (char.isspace() and char >= "\xa0") for char in head)
+
+
+class _State(Enum):
+    """How well the data was what it should be."""
+
+    WHOLE = auto()
+    """It ended where its coding says."""
+    OPEN = auto()
+    """It was cut, or longer than the limit."""
+    DAMAGED = auto()
+    """It is not, or at some place no longer, of its coding."""
+
+
+_Decoded = tuple[bytes, _State]
+
+
+def _gunzip(data: bytes, limit: int) -> _Decoded:
     """All members of a gzip file, as RFC 1952 has them concatenated; trailing garbage is ignored."""
     out = bytearray()
+    at, state = 0, _State.WHOLE
     for _ in range(_MAX_MEMBERS):
-        part, data = _inflate(data, _GZIP, limit - len(out))
+        part, end, found = _inflate(data, at, _GZIP, limit - len(out))
         out += part
-        if not data or len(out) >= limit:
+        if at == 0 or part:
+            state = found
+        if found is not _State.WHOLE or end == len(data) or len(out) >= limit:
             break
-    return bytes(out)
+        at = end
+    return bytes(out), state
 
 
-def _undeflate(data: bytes, limit: int) -> bytes:
+def _undeflate(data: bytes, limit: int) -> _Decoded:
     """HTTP's deflate is zlib's format; some servers send it without the wrapper."""
     wrapped = len(data) >= 2 and data[0] & 0x0F == 8 and int.from_bytes(data[:2], "big") % 31 == 0
-    return _inflate(data, _ZLIB if wrapped else _RAW, limit)[0]
+    part, end, state = _inflate(data, 0, _ZLIB if wrapped else _RAW, limit)
+    return part, _State.DAMAGED if state is _State.WHOLE and end < len(data) else state
 
 
-def _inflate(data: bytes, window_bits: int, limit: int) -> tuple[bytes, bytes]:
-    """One zlib stream and what follows it (nothing, where the stream is damaged or the limit reached)."""
+def _inflate(data: bytes, at: int, window_bits: int, limit: int) -> tuple[bytes, int, _State]:
+    """One zlib stream from `at` on, and where it ends."""
     stream = zlib.decompressobj(window_bits)
-    try:
-        out = stream.decompress(data, limit)
-    except zlib.error:
-        return _inflate_damaged(data, window_bits, limit), b""
-    return out, stream.unused_data
+    out = bytearray()
+    for start in range(at, len(data), _BLOCK):
+        block = data[start : start + _BLOCK]
+        try:
+            out += stream.decompress(block, limit - len(out))
+        except zlib.error:
+            return _inflate_damaged(data[at:], window_bits, limit), len(data), _State.DAMAGED
+        if stream.eof:
+            return bytes(out), start + len(block) - len(stream.unused_data), _State.WHOLE
+        if len(out) >= limit:
+            break
+    return bytes(out), len(data), _State.OPEN
 
 
 def _inflate_damaged(data: bytes, window_bits: int, limit: int) -> bytes:
@@ -83,28 +132,37 @@ def _inflate_damaged(data: bytes, window_bits: int, limit: int) -> bytes:
     return bytes(out)
 
 
-def _unbrotli(data: bytes, limit: int) -> bytes:
+def _unbrotli(data: bytes, limit: int) -> _Decoded:
     stream = brotli.Decompressor()
     out = bytearray()
-    with contextlib.suppress(brotli.error):
+    state = _State.OPEN
+    try:
         for start in range(0, len(data), _BLOCK):
             out += stream.process(data[start : start + _BLOCK], output_buffer_limit=limit)
             if len(out) >= limit:
                 break
-    return bytes(out)
+        if stream.is_finished():
+            state = _State.WHOLE
+    except brotli.error:
+        state = _State.DAMAGED
+    return bytes(out), state
 
 
-def _unzstd(data: bytes, limit: int) -> bytes:
+def _unzstd(data: bytes, limit: int) -> _Decoded:
     reader = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(
         io.BytesIO(data), read_across_frames=True
     )
     out = bytearray()
-    with contextlib.suppress(zstandard.ZstdError):
+    state = _State.OPEN  # the reader does not say whether it came to an end
+    try:
         while len(out) < limit and (part := reader.read(min(_BLOCK, limit - len(out)))):
             out += part
-    return bytes(out)
+    except zstandard.ZstdError:
+        state = _State.DAMAGED
+    return bytes(out), state
 
 
-_STAGES: Final[dict[str, Callable[[bytes, int], bytes]]] = {
+_NONE: Final = frozenset({"", "identity"})
+_STAGES: Final[dict[str, Callable[[bytes, int], _Decoded]]] = {
     "gzip": _gunzip, "x-gzip": _gunzip, "deflate": _undeflate, "br": _unbrotli, "zstd": _unzstd,
 }  # fmt: skip

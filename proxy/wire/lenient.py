@@ -13,6 +13,8 @@ from __future__ import annotations
 import codecs
 import json
 import re
+from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -25,6 +27,16 @@ _MARKS: Final = (
     (codecs.BOM_UTF32_BE, "utf-32-be"),
     (codecs.BOM_UTF16_LE, "utf-16-le"),
     (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+_WIDE: Final = (
+    (b"\1\0\1\0", "utf-16-le"),
+    (b"\0\1\0\1", "utf-16-be"),
+    (b"\1\0\0\0", "utf-32-le"),
+    (b"\0\0\0\1", "utf-32-be"),
+)
+"""Which of the first four bytes are not zero: JSON begins with two characters of ASCII (RFC 4627)."""
+_TEXT: Final = re.compile(
+    r"(?i)(utf|u8|iso|latin|l1|cp|windows|koi|gb|big5|shift|sjis|s-jis|euc|mac|tis|johab|ascii|us-)"
 )
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _LARGEST: Final = 2**64 - 1
@@ -63,10 +75,12 @@ def text_of(body: bytes, charset: str | None = None) -> str:
     latin-1."""
     for mark, name in _MARKS:
         if body.startswith(mark):
-            return body[len(mark) :].decode(name, "replace")
-    name = _codec(charset)
-    if name == "utf-8" and b"\0" in body[:2]:  # JSON begins with two characters of ASCII
-        name = "utf-16-be" if body[:1] == b"\0" else "utf-16-le"
+            body = body[len(mark) :]
+            break
+    else:
+        name = _codec(charset)
+        if name == "utf-8" and b"\0" in body[:4]:
+            name = next((wide for zeros, wide in _WIDE if bytes(map(bool, body[:4])) == zeros), name)
     return body.decode(name, "latin-1-byte" if name == "utf-8" else "replace")
 
 
@@ -100,11 +114,15 @@ def _number(digits: str) -> int | float:
     return value if _SMALLEST <= value <= _LARGEST else float(digits)
 
 
+@lru_cache(maxsize=64)
 def _codec(charset: str | None) -> str:
-    try:
-        return codecs.lookup(charset).name if charset else "utf-8"
-    except LookupError:
-        return "utf-8"
+    """The codec for a charset's name; UTF-8 where it is none for text (Python knows others), or ASCII, of which UTF-8
+    is more."""
+    if charset is not None and _TEXT.match(charset):
+        with suppress(LookupError, ValueError):
+            name = codecs.lookup(charset).name
+            return "utf-8" if name == "ascii" else name
+    return "utf-8"
 
 
 def _latin_1_byte(error: UnicodeError) -> tuple[str, int]:

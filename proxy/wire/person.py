@@ -8,7 +8,8 @@ body, the command line, the log.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -16,7 +17,7 @@ import orjson
 from proxy.wire.lenient import mended_text
 
 __all__ = ["CONVERSATION_FIELDS", "USER_FIELDS", "conversation_of", "former_keys", "name_at", "path_of",
-           "person_key", "reduce_user"]  # fmt: skip
+           "person_key", "reduce_user", "user_of"]  # fmt: skip
 
 Path = tuple[str, ...]
 
@@ -26,6 +27,7 @@ _PERSON: Final = ("account_uuid", "account_id", "user_id", "device_id", "install
 """Who it is within an id that is JSON, the best first: an account is one person on all their devices."""
 _OLDER: Final = re.compile(r"user_(?P<device>.+?)(?:_account_(?P<account>.*?))?_session_(?P<session>.*)", re.DOTALL)
 _LONGEST_OLDER: Final = 512
+_LONGEST_REMEMBERED: Final = 256
 
 
 def path_of(dotted: str) -> Path:
@@ -62,6 +64,9 @@ def reduce_user(text: str) -> tuple[str, str | None]:
     return text, session
 
 
+_reduced: Final = lru_cache(4096)(reduce_user)
+
+
 def person_key(text: str) -> bytes:
     """The bytes that a user's hash is made of, from the name as a client sends it. Empty where that names nobody."""
     return reduce_user(text)[0].encode()
@@ -82,19 +87,36 @@ def name_at(document: Any, path: Path) -> str | None:
     return _name(document)
 
 
+def user_of(fields: Mapping[str, Any]) -> str | None:
+    """Whoever a request's JSON object names at the USER_FIELDS: the person."""
+    found = next(_names(fields, USER_FIELDS), None)
+    return _remembered(found)[0] or None if found is not None else None
+
+
 def conversation_of(
     fields: Mapping[str, Any],
     paths: Iterable[Path] = CONVERSATION_FIELDS,
     users: Iterable[Path] = USER_FIELDS,
 ) -> str | None:
     """The conversation that a request's JSON object names: at one of `paths`, else within the user's id."""
-    for path in paths:
-        if (found := name_at(fields, path)) is not None:
-            return reduce_user(found)[1] or found
-    for path in users:
-        if (found := name_at(fields, path)) is not None and (session := reduce_user(found)[1]) is not None:
+    for found in _names(fields, paths):
+        return _remembered(found)[1] or found
+    for found in _names(fields, users):
+        if (session := _remembered(found)[1]) is not None:
             return session
     return None
+
+
+def _names(fields: Mapping[str, Any], paths: Iterable[Path]) -> Iterator[str]:
+    """The names at `paths`, where there are any."""
+    for path in paths:
+        if path[0] in fields and (found := name_at(fields, path)) is not None:
+            yield found
+
+
+def _remembered(text: str) -> tuple[str, str | None]:
+    """As `reduce_user`: the users of a service come again and again."""
+    return _reduced(text) if len(text) <= _LONGEST_REMEMBERED else reduce_user(text)
 
 
 def _name(value: Any) -> str | None:

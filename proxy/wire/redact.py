@@ -16,9 +16,10 @@ from importlib import import_module
 from typing import Final, Protocol
 from urllib.parse import unquote_plus
 
-from proxy.wire.decode import decode
+from proxy.wire.decode import NotEncodedError, decode
+from proxy.wire.extract.model import Streamed
 from proxy.wire.extract.stream import read_stream
-from proxy.wire.headers import charset, is_event_stream, is_frames, is_ndjson, media_type
+from proxy.wire.headers import charset, media_type
 
 __all__ = ["FAILED", "REDACTED", "RedactionSettings", "Redactor"]
 
@@ -51,17 +52,36 @@ class Redactor:
         self._function = _imported(settings.callable) if settings.callable else None
 
     def clean(self, body: bytes, content_type: str, content_encoding: str) -> bytes:
-        """`body` as cleaned UTF-8 text: decoded, reassembled where it is a known stream, at most `limit` bytes read.
+        """`body` as cleaned UTF-8 text: decoded, put together where it is a stream, at most `limit` bytes read.
 
         Bytes that are no text in the declared charset pass as they are, around the matches. Never raises.
         """
+        return self.clean_answer(body, content_type, content_encoding)[0]
+
+    def clean_answer(
+        self, body: bytes, content_type: str, content_encoding: str, *, cut: bool = False
+    ) -> tuple[bytes, Streamed | None]:
+        """`body` as `clean` gives it, and what its events said of themselves where it was a stream: only here can that
+        be known, for what is kept of a stream is what it adds up to. `cut`: the copy ends before the body did.
+
+        Of the reading, the document, the events and the words of the error are raw; the rest is safe to keep.
+        """
         if not body:
-            return body
+            return body, None
+        stream = None
         try:
-            text = self._cleaned(_readable(decode(body, content_encoding, self._limit), content_type))
-            return text.encode("utf-8", "surrogateescape")
+            plain = self._plain(body, content_encoding)
+            stream = read_stream(plain, content_type, cut=cut)
+            text = self._cleaned(_readable(plain, content_type, stream))
+            return text.encode("utf-8", "surrogateescape"), stream
         except Exception as exc:  # noqa: BLE001 - a plug-in's edge: anything may come, and nothing raw may pass
-            return _failed(exc).encode()
+            return _failed(exc).encode(), stream
+
+    def _plain(self, body: bytes, content_encoding: str) -> bytes:
+        try:
+            return decode(body, content_encoding, self._limit)
+        except NotEncodedError:
+            return body  # it says so, and is not
 
     def clean_text(self, text: str) -> str:
         """A short text (a request target, a comment) cleaned the same way. Never raises."""
@@ -86,20 +106,16 @@ def _failed(exc: Exception) -> str:
     return FAILED
 
 
-def _readable(body: bytes, content_type: str) -> str:
+def _readable(body: bytes, content_type: str, stream: Streamed | None) -> str:
     """The text of `body` as a person would read it."""
-    streamed = is_event_stream(content_type) or is_ndjson(content_type)
-    if (read := read_stream(body, content_type)) is not None:
-        if read.document is not None:
-            return _dumped(read.document)
-        if is_frames(content_type):
-            return _dumped(read.events)  # whose bytes, as they are, say nothing to a pattern
+    if stream is not None and (whole := stream.merged if stream.document is None else stream.document) is not None:
+        return _dumped(whole)
     text = body.decode(_codec(content_type), "surrogateescape")
     if media_type(content_type) == "application/x-www-form-urlencoded":
         return unquote_plus(text, errors="surrogateescape")
     if "\\" not in text:
         return text
-    return "\n".join(map(_unescaped, text.split("\n"))) if streamed else _unescaped(text)
+    return "\n".join(map(_unescaped, text.split("\n"))) if stream is not None else _unescaped(text)
 
 
 def _unescaped(text: str) -> str:

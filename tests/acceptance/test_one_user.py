@@ -86,6 +86,12 @@ SPELLINGS: dict[str, Request] = {
 }
 
 
+CONVERSATIONS = {
+    "one session": b"s-1", "another session": b"s-2", "an older client": b"s-3", "a session behind a picture": b"s-4",
+    "another tool": b"s-5", "a header for Open WebUI": b"c", "LiteLLM": b"s",
+}  # fmt: skip
+
+
 async def send(door: Door, request: Request, *, pieces: int = 60_000, chunked: bool = False) -> None:
     headers, body = request
     lines = {"Host": "x", "Content-Type": "application/json"} | headers
@@ -128,7 +134,11 @@ async def test_one_person_is_one_user_on_one_arm(tmp_path: Path, share: float | 
             rows = await stored(tmp_path, store, 2 * len(SPELLINGS))
         assert not old.seen or not new.seen
     names = [name for name in SPELLINGS for _ in range(2)]
-    hashed = KeyRing.load_or_create(tmp_path / "keys.json").user_hash(b"ann")
+    ring = KeyRing.load_or_create(tmp_path / "keys.json")
+    hashed = ring.user_hash(b"ann")
+    conversations = {name: row.conversation for name, row in zip(names, rows, strict=True)}
+    named = {name: ring.user_hash(conversation) for name, conversation in CONVERSATIONS.items()}
+    assert conversations == dict.fromkeys(SPELLINGS) | named
     assert {name: row.user_hash for name, row in zip(names, rows, strict=True)} == dict.fromkeys(SPELLINGS, hashed)
     right = Arm.CHAMPION if share is None else assign(bytes.fromhex("00ff" * 8), b"ann", share)
     assert {row.arm for row in rows} == {right}

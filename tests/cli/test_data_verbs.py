@@ -145,6 +145,16 @@ def test_delete_asks_then_deletes_one_user_only(install: Install) -> None:
     assert len(answer(on(install, "records", "list", "--json"))) == 1
 
 
+def test_a_name_with_a_session_in_it_is_the_person(install: Install) -> None:
+    composite = '{"account_uuid":"ann","device_id":"d","session_id":"s"}'
+    former = install.record(user=composite)  # as it was recorded when names were taken whole
+    asyncio.run(install.fill([install.record(user="ann"), former, install.record(user="bob")]))
+    assert len(answer(on(install, "records", "list", "--user", composite, "--json"))) == 1
+    deleted = answer(on(install, "records", "delete", "--user", composite, "--yes", "--json"))
+    assert (deleted["records"], deleted["votes"], deleted["models"], deleted["runs"]) == (2, 0, [], [])
+    assert len(answer(on(install, "records", "list", "--json"))) == 1
+
+
 def test_an_empty_directory_is_told_apart_from_an_empty_store(tmp_path: Path) -> None:
     for verb in (["records", "list"], ["keys", "list"]):
         result = ratchet(*verb, "--data-dir", str(tmp_path / "nowhere"))

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import itertools
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -200,8 +201,9 @@ async def test_a_conversation_stands_in_the_record_where_nobody_else_will_find_i
     hashed = KeyRing.load_or_create(tmp_path / "keys.json").user_hash(b"c-1")
 
     async def facts(body: bytes, *lines: bytes, **options: object) -> object:
-        captured = options.pop("capture", {})
-        settings = config(capture={"max_request_bytes": 1000} | captured)  # type: ignore[operator]
+        captured: Any = options.pop("capture", {})
+        sticky: Any = options.pop("sticky", {})
+        settings = config(capture={"max_request_bytes": 1000} | captured, sticky=sticky)
         folder = tmp_path / str(len(list(tmp_path.iterdir())))
         folder.mkdir()
         (folder / "keys.json").write_bytes((tmp_path / "keys.json").read_bytes())
@@ -222,6 +224,7 @@ async def test_a_conversation_stands_in_the_record_where_nobody_else_will_find_i
     assert await facts(short, redact=redact) == hashed
     assert await facts(short + b" ", b"x-user-id: u", redact=redact) == hashed
     assert await facts(short, capture={"enabled": False}) == hashed
+    assert await facts(b'{"thread":"c-1"}', sticky={"conversation_fields": ("thread",)}) == hashed
     assert await facts(b"{", capture={"enabled": False}) is None
     assert await facts(b"", capture={"enabled": False}) is None
     assert await facts(b'["conversation"]', capture={"enabled": False}) is None

@@ -12,6 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.clock import ManualClock
+from proxy.config.serving import RedactionConfig
+from proxy.wire.redact import Redactor
 from tests.harness.gateway import Door, config, open_gateway
 from tests.harness.upstream import Line, Seen, Upstream, reply, serve_upstream
 
@@ -105,6 +107,32 @@ async def test_what_is_said_before_the_answer_is_not_its_first_byte(upstream: Up
         meta = await tell(door, upstream, clock, [(0.5, hint), (1.0, HEAD), (1.0, chunk(b"a") + END)])
         assert meta["ttfb"] == pytest.approx(us(1.5), abs=2)
         assert near(meta["mk"], [(0, 2.5)])
+
+
+EVENTS = HEAD.replace(b"\r\n\r\n", b"\r\nContent-Type: text/event-stream\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    ("last", "facts"),
+    [
+        (b"data: [DONE]\n\n", {"failed": False, "whole": True, "unread": False}),
+        (b": bye\n\n", {"failed": False, "whole": False, "unread": False}),
+        (b'data: {"error": {"message": "gone"}}\n\n', {"failed": True, "whole": False, "unread": False}),
+        (b"data: {]\n\ndata: [DONE]\n\n", {"failed": False, "whole": True, "unread": True}),
+    ],
+)
+async def test_what_a_stream_showed_outlives_its_redaction(
+    upstream: Upstream, tmp_path: Path, last: bytes, facts: dict[str, bool]
+) -> None:
+    clock = ManualClock()
+    redact = Redactor(RedactionConfig(patterns=("Rome",)))
+    async with open_gateway(tmp_path, upstream.url, clock=clock, redact=redact) as door:
+        word = b'data: {"choices":[{"index":0,"delta":{"content":"Rome"},"finish_reason":null}]}\n\n'
+        pieces = [(0.5, EVENTS), (1.0, chunk(b": wait\n\n")), (2.0, chunk(word)), (1.0, chunk(last) + END)]
+        meta = await tell(door, upstream, clock, pieces)
+    assert meta["ttft"] == pytest.approx(us(3.5), abs=2)
+    assert meta["sf"] == facts
+    assert "mk" not in meta
 
 
 async def test_a_champion_that_steps_in_has_its_own_times(upstream: Upstream, tmp_path: Path) -> None:

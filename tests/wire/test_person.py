@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.person import conversation_of, former_keys, name_at, person_key, reduce_user
+from proxy.wire.extract import CapturedExchange, Pointers, extract
+from proxy.wire.person import conversation_of, former_keys, name_at, person_key, reduce_user, user_of
 
 HEX = "0a1b2c3d" * 8
 ACCOUNT = "11111111-2222-4333-8444-555555555555"
@@ -114,3 +115,30 @@ def test_a_conversation_is_looked_for_where_one_says() -> None:
     fields = {"thread": "t", "conversation": "c", "who": agent(device_id="d", session_id="s")}
     assert conversation_of(fields, [("thread",)]) == "t"
     assert conversation_of(fields, [("none",)], [("who",)]) == "s"
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({}, None),
+        ({"model": "m", "messages": []}, None),
+        ({"user": ""}, None),
+        ({"user": 42}, "42"),
+        ({"user": "u", "safety_identifier": "s"}, "s"),
+        ({"metadata": {"user_id": agent(account_uuid="ann", session_id="s")}}, "ann"),
+        ({"metadata": {"trace_user_id": "t"}}, "t"),
+    ],
+)
+def test_who_a_request_names(fields: dict[str, object], expected: str | None) -> None:
+    assert user_of(fields) == expected
+
+
+def test_the_log_reads_person_and_conversation_of_a_body() -> None:
+    request = json.dumps({"metadata": {"user_id": agent(account_uuid="ann", session_id="s-1")}}).encode()
+    found = extract(CapturedExchange(target="/v1/messages", status=200, request=request, response=b""))
+    assert (found.user, found.conversation) == ("ann", "s-1")
+    pointers = Pointers.parse(user=["/who"])
+    for who, expected in ((agent(device_id="d"), "d"), (7, "7"), ("", None), (None, None), ([1], None)):
+        request = json.dumps({"who": who}).encode()
+        exchange = CapturedExchange(target="/", status=200, request=request, response=b"")
+        assert extract(exchange, pointers).user == expected

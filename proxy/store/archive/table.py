@@ -107,7 +107,7 @@ def from_row(row: Mapping[str, Any]) -> RecordView:
         key_source=StickySource(row["key_source"]),
         arm=Arm[row["arm"].upper()],
         served_by=Arm[row["served_by"].upper()],
-        outcome=Outcome[row["outcome"].upper()],
+        outcome=Outcome[row["outcome"].upper()].with_status(row["status"]),
         flags=flags,
         query=row["query"],
         response_text=row["response_text"],

@@ -7,7 +7,7 @@ for every call; id and name come with every delta, or another id does; arguments
 * it begins a new call where its id is a new one and it has a name too (or the call so far has all of its arguments);
   and, where there are no ids to go by, where its name is another one, or the same after all the arguments have come.
 
-Two deltas that come in one list are never of one call, unless index or id say so.
+Two deltas with names that come in one list are never of one call, unless index or id say so.
 """
 
 from __future__ import annotations
@@ -80,13 +80,15 @@ class Calls:
         self._at: dict[int, Call] = {}
         self._by_id: dict[str, Call] = {}
 
-    def __bool__(self) -> bool:
-        return bool(self._calls)
-
     def add(self, deltas: list[Any]) -> None:
         """The `tool_calls` of one delta."""
         touched: list[Call] = []
         for delta in map(mapping, deltas):
+            current = self._at.get(index) if type(index := delta.get("index")) is int else None
+            if current is not None and not current.custom and "id" not in delta and "custom" not in delta:
+                current.add(mapping(delta.get("function")))  # nearly every delta
+                touched.append(current)
+                continue
             custom = mapping(delta.get("custom"))
             said = custom or mapping(delta.get("function"))
             call = self._call(delta, text(said.get("name")), touched)
@@ -112,7 +114,7 @@ class Calls:
         if given in self._by_id:
             return self._by_id[given]
         last = self._calls[-1] if self._calls else None
-        if last is None or last in touched or _begins_unnumbered(last, given, name):
+        if last is None or (name and last in touched) or _begins_unnumbered(last, given, name):
             return self._new(last.index + 1 if last else 0)
         return last
 

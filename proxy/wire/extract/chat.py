@@ -12,7 +12,7 @@ from typing import Any, Final
 from proxy.wire.extract.calls import Call, Calls
 from proxy.wire.extract.failures import bad_finish, words_of
 from proxy.wire.extract.model import Answer, Ask, StreamShape
-from proxy.wire.extract.tokens import count_in, usage_of
+from proxy.wire.extract.tokens import add_usage, count_in, usage_of
 from proxy.wire.extract.values import (
     content_text,
     count,
@@ -57,8 +57,8 @@ def wants_json(request: dict[str, Any]) -> bool:
 
 def answer(response: dict[str, Any]) -> Answer:
     """The first choice's text with its tool calls, and the usage."""
-    choices = [mapping(choice) for choice in items(response.get("choices"))]
-    choice = choices[0] if choices else {}
+    choices = items(response.get("choices"))
+    choice = mapping(choices[0]) if choices else {}
     message = mapping(choice.get("message"))
     pieces = [content_text(message.get("content"), separator=""), text(message.get("refusal")), *_calls(message)]
     if not any(pieces):
@@ -73,9 +73,9 @@ def answer(response: dict[str, Any]) -> Answer:
     return count_in(answered, usage_of(response))
 
 
-def error_in(choices: list[dict[str, Any]]) -> str | None:
+def error_in(choices: list[Any]) -> str | None:
     """What says that one of the choices failed."""
-    for choice in choices:
+    for choice in map(mapping, choices):
         if (error := choice.get("error")) and isinstance(error, str | dict):
             return words_of(error)
         if (words := bad_finish(choice.get("finish_reason"))) is not None:
@@ -84,7 +84,10 @@ def error_in(choices: list[dict[str, Any]]) -> str | None:
 
 
 def _message(message: dict[str, Any]) -> dict[str, str]:
-    return turn(message.get("role"), (content_text(message.get("content")), *_calls(message)))
+    content = message.get("content")
+    if isinstance(content, str) and "tool_calls" not in message and "function_call" not in message:
+        return {"role": text(message.get("role")) or "user", "content": content}  # nearly every message
+    return turn(message.get("role"), (content_text(content), *_calls(message)))
 
 
 def _calls(message: dict[str, Any]) -> list[str]:
@@ -112,13 +115,10 @@ def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
             head = {key: value for key, value in event.items() if key not in settled and value not in (None, "")}
             whole |= head
             settled |= head.keys()
-        for position, choice in enumerate(items(event.get("choices"))):
-            choice = mapping(choice)
-            index = count(choice.get("index"))
-            index = position if index is None else index
+        for position, choice in enumerate(map(mapping, items(event.get("choices")))):
+            index = count(choice.get("index", position)) or 0
             (choices.get(index) or choices.setdefault(index, _Choice())).add(choice)
-        if usage := usage_of(event):
-            whole["usage"] = mapping(whole.get("usage")) | {k: v for k, v in usage.items() if v is not None}
+        add_usage(whole, event)
         if event.get("error"):
             whole["error"] = event["error"]
     whole["choices"] = [choices[index].whole(index) for index in sorted(choices)]
@@ -126,9 +126,9 @@ def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _knows(event: dict[str, Any]) -> bool:
-    if event.get("object") == "chat.completion.chunk":
-        return True
-    return any("delta" in mapping(choice) for choice in items(event.get("choices")))
+    return event.get("object") == "chat.completion.chunk" or any(
+        "delta" in mapping(choice) for choice in items(event.get("choices"))
+    )
 
 
 def _ends(event: dict[str, Any]) -> bool:
@@ -136,9 +136,9 @@ def _ends(event: dict[str, Any]) -> bool:
 
 
 def _speaks(event: dict[str, Any]) -> bool:
-    for choice in map(mapping, items(event.get("choices"))):
-        for key, value in mapping(choice.get("delta")).items():
-            if key not in _SILENT and says_something(value):
+    for choice in items(event.get("choices")):
+        for key, value in mapping(mapping(choice).get("delta")).items():
+            if value and key not in _SILENT and (isinstance(value, str) or says_something(value)):
                 return True
     return False
 
@@ -153,7 +153,7 @@ class _Choice:
         self._texts: dict[str, list[str]] = {}
         self._parts: dict[str, list[Any]] = {}
         self._fixed: dict[str, Any] = {}
-        self._calls = Calls()
+        self._calls: Calls | None = None
         self._function: Call | None = None
         self._logprobs: dict[str, list[Any]] = {}
         self._finish: str | None = None
@@ -174,7 +174,9 @@ class _Choice:
                 else:
                     self._texts.setdefault(key, []).append(value)
             elif key == "tool_calls":
-                self._calls.add(items(value))
+                if value and isinstance(value, list):
+                    self._calls = self._calls or Calls()
+                    self._calls.add(value)
             elif key == "function_call":
                 self._call_function(mapping(value))
             elif isinstance(value, list):
@@ -191,8 +193,9 @@ class _Choice:
     def whole(self, index: int) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": None} | self._fixed
         message |= {key: "".join(parts) for key, parts in self._texts.items()}
-        message |= {key: _together(parts) for key, parts in self._parts.items()}
-        if self._calls:
+        if self._parts:
+            message |= {key: _together(parts) for key, parts in self._parts.items()}
+        if self._calls is not None:
             message["tool_calls"] = self._calls.whole()
         if self._function is not None:
             message["function_call"] = self._function.as_function()

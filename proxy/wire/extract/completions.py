@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from proxy.wire.extract.chat import error_in, wants_json
 from proxy.wire.extract.model import Answer, Ask, StreamShape
-from proxy.wire.extract.tokens import count_in, usage_of
+from proxy.wire.extract.tokens import add_usage, count_in, usage_of
 from proxy.wire.extract.values import compact, count, items, mapping, text
 
 __all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join", "prompt_text"]
@@ -40,8 +40,8 @@ def prompt_text(prompt: Any) -> str | None:
 
 def answer(response: dict[str, Any]) -> Answer:
     """The first choice's text, and the usage."""
-    choices = [mapping(choice) for choice in items(response.get("choices"))]
-    choice = choices[0] if choices else {}
+    choices = items(response.get("choices"))
+    choice = mapping(choices[0]) if choices else {}
     answered = Answer(
         text=text(choice.get("text")),
         finish_reason=text(choice.get("finish_reason")),
@@ -61,12 +61,10 @@ def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
             if key not in _PER_CHUNK and value is not None:
                 whole.setdefault(key, value)
         for position, choice in enumerate(map(mapping, items(event.get("choices")))):
-            index = count(choice.get("index"))
-            index = position if index is None else index
+            index = count(choice.get("index", position)) or 0
             texts.setdefault(index, []).append(text(choice.get("text")) or "")
             _add(choices.setdefault(index, {"index": index, "finish_reason": None}), choice)
-        if usage := usage_of(event):
-            whole["usage"] = mapping(whole.get("usage")) | {k: v for k, v in usage.items() if v is not None}
+        add_usage(whole, event)
         if event.get("error"):
             whole["error"] = event["error"]
     whole["choices"] = [choices[index] | {"text": "".join(texts[index])} for index in sorted(choices)]

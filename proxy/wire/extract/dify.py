@@ -57,6 +57,7 @@ def answer(response: dict[str, Any]) -> Answer:
         completion_tokens=count(usage.get("completion_tokens")),
         finish_reason=status if spoken is None else None,
         provider_id=text(response.get("message_id")) or text(response.get("workflow_run_id")),
+        conversation=text(response.get("conversation_id")),
         error=(text(run.get("error")) or status) if status == "failed" else None,
     )
 

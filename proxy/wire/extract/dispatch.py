@@ -10,6 +10,8 @@ import re
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
+import orjson
+
 from proxy.wire.extract import generic
 from proxy.wire.extract.failures import MAX_WORDS, error_of, only_error_of, words_of
 from proxy.wire.extract.model import Answer, Ask, CapturedExchange, Extraction, Kind, Pointers, Streamed
@@ -18,6 +20,7 @@ from proxy.wire.extract.stream import read_array, read_stream
 from proxy.wire.extract.values import mapping, text
 from proxy.wire.headers import charset, is_event_stream, is_frames, is_json, is_ndjson
 from proxy.wire.lenient import read_json
+from proxy.wire.person import conversation_of, reduce_user, user_of
 from proxy.wire.pointer import MISSING, first_found
 
 __all__ = ["extract"]
@@ -26,6 +29,7 @@ _MAX_NAME: Final = 256
 _MODEL_IN_PATH: Final = re.compile(r"/model/([^/]+)/|/(?:tunedM|m)odels/([^/:]+)")
 """Bedrock's names have colons, which elsewhere begin what is to be done with the model."""
 _NOWHERE: Final = Pointers()
+_PLAIN: Final = "application/json"
 _BEFORE_JSON: Final = b" \t\r\n\xef\xbb\xbf\xff\xfe\0"
 """White space, byte order marks, and the other half of characters in UTF-16."""
 
@@ -58,7 +62,7 @@ def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
         asked, answered = Ask(), Answer()
     else:
         asked, answered = generic.ask(request, pointers), generic.answer(response, pointers)
-    went_well = exchange.status < 400
+    went_well, kind = exchange.status < 400, exchange.response_type
     in_band = _in_band(found, answered, stream, known=shape is not None)
     return Extraction(
         kind=_kind(shape, request, response),
@@ -74,16 +78,17 @@ def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
         finish_reason=_name(answered.finish_reason),
         provider_id=_name(answered.provider_id),
         user=_user(request, fields, pointers),
+        conversation=conversation_of(fields) or _name(answered.conversation),
         quality=_quality(first_found(pointers.quality, response)),
         json_requested=asked.json_requested,
-        streamed=stream is not None or _is_stream(exchange.response_type),
+        streamed=stream is not None or (kind != _PLAIN and _is_stream(kind)),
         store=fields.get("store") is not False,
         refused=answered.refused,
-        error=in_band or _other_error(exchange, found),
+        error=in_band if went_well or in_band else _refusal(exchange, found),
         failed=went_well and in_band is not None,
         whole=stream.whole if stream is not None else None,
         unread=asks_unread or answers_unread,
-        first_content=_first_content(exchange, stream),
+        first_content=stream.first_content if stream is not None else 1 if exchange.response else None,
         reassembled=stream.document if stream is not None and isinstance(stream.document, dict) else None,
     )
 
@@ -94,23 +99,22 @@ def _is_stream(content_type: str) -> bool:
 
 def _request(exchange: CapturedExchange) -> tuple[Any, bool]:
     """The JSON value that the request is (None: none), and whether it claims to be one and cannot be read."""
-    body = exchange.request
-    value = _json(body, exchange.request_type)
-    claims = value is None and is_json(exchange.request_type) and body not in (b"", b"null")
-    return value, claims and not exchange.request_cut
+    value = _json(exchange.request, exchange.request_type)
+    if value is not None or exchange.request_cut:
+        return value, False
+    return None, is_json(exchange.request_type) and exchange.request not in (b"", b"null")
 
 
 def _response(exchange: CapturedExchange) -> _Body:
     """The response as JSON, be it the events of a stream put together."""
     body, kind = exchange.response, exchange.response_type
-    value = None if is_ndjson(kind) else _json(body, kind)
+    value = None if kind != _PLAIN and is_ndjson(kind) else _json(body, kind)
     if value is not None:
         array = read_array(value, body) if isinstance(value, list) else None
-        return _Body(value, None) if array is None else _Body(array.document, array)
+        return _Body(value) if array is None else _Body(array.document, array)
     stream = read_stream(body, kind, cut=exchange.response_cut) if body or exchange.status else None
     if stream is not None:
-        merged = generic.merged(stream.events) if stream.document is None else stream.document
-        return _Body(merged, stream, stream.unread)
+        return _Body(stream.merged if stream.document is None else stream.document, stream, stream.unread)
     return _Body(unread=is_json(kind) and body not in (b"", b"null") and not exchange.response_cut)
 
 
@@ -119,7 +123,11 @@ def _json(body: bytes, content_type: str) -> Any:
     if not (body[:1] in (b"{", b"[") or is_json(content_type) or body[:64].lstrip(_BEFORE_JSON)[:1] in (b"{", b"[")):
         return None
     try:
-        return read_json(body, charset(content_type) if content_type else None)
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return read_json(body, charset(content_type))
     except ValueError:
         return None
 
@@ -163,24 +171,16 @@ def _in_band(found: dict[str, Any], answered: Answer, stream: Streamed | None, *
     """What the response itself says went wrong, in words."""
     if stream is not None and stream.error is not None:
         return stream.error
-    error = words_of(error_of(found) if known or stream is not None else only_error_of(found))
-    return error or answered.error
+    error = error_of(found) if known else only_error_of(found)
+    return words_of(error) if error is not None else answered.error
 
 
-def _other_error(exchange: CapturedExchange, response: dict[str, Any]) -> str | None:
+def _refusal(exchange: CapturedExchange, response: dict[str, Any]) -> str | None:
     """What the body of an error status says went wrong: FastAPI's `detail`, a `message`, or the plain text."""
-    if exchange.status < 400:
-        return None
     found = words_of(error_of(response)) or text(response.get("detail")) or text(response.get("message"))
     if found is None and not response:
         found = exchange.response[: 4 * MAX_WORDS].decode("utf-8", "replace").strip()
     return found[:MAX_WORDS] if found else None
-
-
-def _first_content(exchange: CapturedExchange, stream: Streamed | None) -> int | None:
-    if stream is not None:
-        return stream.first_content
-    return 1 if exchange.response else None
 
 
 def _model(path: str, request: dict[str, Any], response: dict[str, Any]) -> str | None:
@@ -197,11 +197,10 @@ def _name(value: str | None) -> str | None:
 
 def _user(request: Any, fields: dict[str, Any], pointers: Pointers) -> str | None:
     """The fields that clients put their user into, then the configured pointers."""
-    named = (fields.get("safety_identifier"), fields.get("user"), mapping(fields.get("metadata")).get("user_id"))
-    found = next((value for value in named if isinstance(value, str) and value), None)
-    if found is None:
+    found = user_of(fields)
+    if found is None and pointers.user:
         pointed = first_found(pointers.user, request)
-        found = str(pointed) if isinstance(pointed, str | int) and pointed != "" else None
+        found = reduce_user(str(pointed))[0] or None if isinstance(pointed, str | int) else None
     return found
 
 

@@ -25,7 +25,7 @@ _ANSWERS: Final = frozenset({
     "choices", "response", "answer", "output", "completion", "generated_text", "text", "content", "result",
     "prediction", "predictions", "label", "outputs", "results", "data", "candidates", "embedding", "embeddings",
 })  # fmt: skip
-"""Members of JSON of unknown kind that are an answer, whatever `error` beside them means (a regression has one, too)."""
+"""Members of JSON of unknown kind that are an answer, whatever `error` beside them means (regressions have one)."""
 
 
 def error_of(fields: dict[str, Any]) -> Any:
@@ -61,14 +61,9 @@ def words_of(error: Any) -> str | None:
     found = text(error)
     if not found:
         fields = mapping(error)
-        parts = (fields.get(name) for name in _WORDS)
-        found = (
-            next((part for part in parts if isinstance(part, str) and part), None) or _inner(fields) or compact(error)
-        )
+        found = _words(fields) or _words(mapping(fields.get("error"))) or compact(error)
     return found[:MAX_WORDS]
 
 
-def _inner(fields: dict[str, Any]) -> str | None:
-    """The words of an error within an error."""
-    inner = mapping(fields.get("error"))
-    return next((part for name in _WORDS if isinstance(part := inner.get(name), str) and part), None)
+def _words(fields: dict[str, Any]) -> str | None:
+    return next((part for name in _WORDS if isinstance(part := fields.get(name), str) and part), None)

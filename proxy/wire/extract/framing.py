@@ -14,9 +14,9 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from proxy.wire.eventstream import begins_frames
 from proxy.wire.extract.frames import read_frames
 from proxy.wire.extract.runs import without_repeats
-from proxy.wire.eventstream import begins_frames
 from proxy.wire.headers import is_event_stream, is_frames, is_ndjson
 from proxy.wire.jsonarray import begins_array, read_array
 from proxy.wire.lenient import read_event, text_of
@@ -31,6 +31,8 @@ _SAYS: Final = re.compile(rb"(?:data|event):")
 _JSON_DATA: Final = re.compile(rb"data:\s*[{\[]")
 _DATA_LINE: Final = re.compile(rb"(?:(?<=[\r\n])|\A(?:\xef\xbb\xbf)?)data: ?([^\r\n]*)(?:\r\n|\r|\n|\Z)")
 _LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
+_ERROR: Final = re.compile(rb'"errors?"(?!\s*:\s*null)')
+"""What an error in an event looks like from outside."""
 _PINGS: Final = frozenset({b"", b"ping", b"pong", b"heartbeat", b"keep-alive", b"keepalive", b"null"})
 _BLANK: Final = b" \t\r\n"
 _MARK: Final = b"\xef\xbb\xbf"
@@ -54,6 +56,8 @@ class Framed:
     """The last event broke off."""
     halves: bool = False
     """Some events were not strict JSON."""
+    errors: bool = False
+    """There may be errors among the values; nearly always there are none, and nobody has to look."""
 
 
 class Framing(NamedTuple):
@@ -106,8 +110,10 @@ def _is_lines(body: bytes) -> bool:
 def _read_events(body: bytes) -> Framed:
     short = without_repeats(body)
     found = _events(short)
+    found.errors = _ERROR.search(short) is not None
     if short is not body and (found.unread or found.plain):
         found = _events(body)
+        found.errors = _ERROR.search(body) is not None
     return _settled(found)
 
 
@@ -146,6 +152,11 @@ def _settled(found: Framed) -> Framed:
 
 def _add(found: Framed, name: str, data: bytes, *, last: bool = False) -> None:
     """One event, in whatever way it can be read; `last` where it may have been broken off."""
+    if not data and name != "error":
+        return
+    if data == b"[DONE]":
+        found.done = True
+        return
     value = _value(data)
     if value is not None:
         _take(found, name, value)
@@ -178,7 +189,7 @@ def _take(found: Framed, name: str, value: Any) -> None:
 
 def _value(data: bytes) -> Any:
     """The JSON value that `data` is; None where it is none, or null."""
-    if data[:1] in b"[D" and data.strip() == b"[DONE]":
+    if not data or data == b"[DONE]":
         return None
     try:
         return read_event(data)
@@ -202,7 +213,7 @@ def _scan_events(body: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def _read_lines(body: bytes) -> Framed:
-    found = Framed()
+    found = Framed(errors=_ERROR.search(body) is not None)
     lines = body.removeprefix(_MARK).split(b"\n")
     tail = lines.pop()
     for line in lines:

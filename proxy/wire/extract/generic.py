@@ -7,6 +7,7 @@ any other. Of a stream of no known shape its events are taken together first: se
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, Final
 
 from proxy.wire.extract import chat, completions
@@ -103,7 +104,7 @@ def _joined(texts: Sequence[str]) -> str:
     said = [part for part in texts if part]
     if not said:
         return ""
-    if all(later.startswith(former) for former, later in zip(said, said[1:], strict=False)):
+    if all(later.startswith(former) for former, later in pairwise(said)):
         return said[-1]
     former = "".join(said[:-1])
     return said[-1] if said[-1] == former else former + said[-1]

@@ -83,7 +83,7 @@ class Extraction:
     user: str | None = None
     """The end user as the request's body names them."""
     conversation: str | None = None
-    """The conversation's id as the request's body names it."""
+    """The conversation's id as the answer names it (Dify's does, which begins it); the gateway reads the request's."""
     quality: float | None = None
     """A score in [0, 1] that the response carries."""
     json_requested: bool = False
@@ -95,7 +95,7 @@ class Extraction:
     error: str | None = None
     """What the upstream said went wrong, also in the middle of a stream."""
     failed: bool = False
-    """The answer says of itself that it failed, though its status does not: an error in its body or among its events."""
+    """The answer says of itself that it failed, though its status does not: an error in its body or its events."""
     whole: bool | None = None
     """Whether a stream came to its terminal mark; None where there is no stream, or nobody knows its marks."""
     unread: bool = False
@@ -128,6 +128,7 @@ class Answer:
     reasoning_tokens: int | None = None
     finish_reason: str | None = None
     provider_id: str | None = None
+    conversation: str | None = None
     refused: bool = False
     error: str | None = None
     """What says that the answer failed, in words, where something does."""
@@ -139,8 +140,8 @@ class Streamed:
 
     document: Any = None
     """The JSON that the unstreamed response would have been; None where nobody knows its events."""
-    events: list[Any] = field(default_factory=list)
-    """The events of a stream of unknown shape, for pointers and common names."""
+    merged: Any = None
+    """What the events of a stream of unknown shape add up to member by member, for pointers and common names."""
     whole: bool | None = None
     """See Extraction.whole."""
     error: str | None = None

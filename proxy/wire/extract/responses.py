@@ -117,7 +117,10 @@ def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
         elif kind == "error":
             whole["error"] = mapping(event.get("error")) or {
                 "code": event.get("code"), "message": event.get("message")}  # fmt: skip
-        elif kind.startswith("response.") and (index := _place(event, places)) is not None:
+        else:
+            index = event.get("output_index")
+            if type(index) is not int and (index := _place(event, places)) is None:
+                continue
             (output.get(index) or output.setdefault(index, _Item())).add(kind, event)
     if not items(whole.get("output")):
         whole["output"] = [output[index].whole() for index in sorted(output)]
@@ -125,12 +128,11 @@ def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _place(event: dict[str, Any], places: dict[str, int]) -> int | None:
-    """The index of the item that an event is about; by the item's id where a server does not count."""
-    index = count(event.get("output_index"))
+    """The index of the item that an event is about; by the item's id where a server does not count its items."""
+    if (index := count(event.get("output_index"))) is not None:
+        return index
     name = text(event.get("item_id")) or text(mapping(event.get("item")).get("id"))
-    if name is not None:
-        return places.setdefault(name, len(places) if index is None else index)
-    return index
+    return None if name is None else places.setdefault(name, len(places))
 
 
 def _knows(event: dict[str, Any]) -> bool:

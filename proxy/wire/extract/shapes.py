@@ -51,7 +51,7 @@ class Shape:
     stream: StreamShape | None = None
     """How its streams are read; None where it has none of its own."""
     paths: re.Pattern[str] | None = None
-    """Searched for in a path (without query and last slash) that has none of the suffixes, where those do not suffice."""
+    """Searched for in a path (without query and last slash) that has none of the suffixes."""
 
     def serves(self, path: str) -> bool:
         """Whether it may be served at `path`."""

@@ -1,7 +1,7 @@
 """Streamed responses, put together again: the shape is read off the events themselves.
 
-Whoever holds only the bytes and their media type (redaction, before the spool) gets the same JSON as extraction, and the
-same facts: whether it came to its end, what failed, what could not be read, and when the first word was there.
+Whoever holds only the bytes and their media type (redaction, before the spool) gets the same JSON as extraction, and
+the same facts: whether it came to its end, what failed, what could not be read, and when the first word was there.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Any
 
 from proxy.wire.extract.failures import error_of, only_error_of, words_of
 from proxy.wire.extract.framing import ARRAY, Framed, Framing, framing_of
+from proxy.wire.extract.generic import merged
 from proxy.wire.extract.model import Streamed, StreamShape
 from proxy.wire.extract.shapes import STREAMS
 from proxy.wire.lenient import mended
@@ -32,7 +33,7 @@ def read_stream(body: bytes, content_type: str, *, cut: bool = False) -> Streame
     if shape is None and framing is ARRAY:
         return None
     read = _joined(events, shape) if shape is not None else _unknown(found, events)
-    _note_error(read, found, events if b"rror" in body else (), shape)
+    _note_error(read, found, events if found.errors else (), shape)
     read.unread = found.unread > 0 or (found.torn and not cut)
     if shape is not None:
         read.whole = _whole(shape, found, read.document, events)
@@ -40,7 +41,7 @@ def read_stream(body: bytes, content_type: str, *, cut: bool = False) -> Streame
     elif not found.values:
         read.whole = False
     if found.halves:
-        read.document, read.events = mended(read.document), mended(read.events)
+        read.document, read.merged = mended(read.document), mended(read.merged)
     return read
 
 
@@ -67,10 +68,10 @@ def _joined(events: list[dict[str, Any]], shape: StreamShape) -> Streamed:
 
 
 def _unknown(found: Framed, events: list[dict[str, Any]]) -> Streamed:
-    """Events that nobody knows; where they are nothing but errors, the last one is what the response would have been."""
+    """Events that nobody knows; where they are nothing but errors, the last is what the response would have been."""
     if events and all(map(only_error_of, events)):
-        return Streamed(document=events[-1], events=found.values)
-    return Streamed(events=found.values)
+        return Streamed(document=events[-1])
+    return Streamed(merged=merged(found.values))
 
 
 def _note_error(read: Streamed, found: Framed, events: Iterable[dict[str, Any]], shape: StreamShape | None) -> None:
@@ -80,7 +81,7 @@ def _note_error(read: Streamed, found: Framed, events: Iterable[dict[str, Any]],
     if error is None:
         return
     read.error = words_of(error)
-    if read.document is None and not read.events:
+    if read.document is None and read.merged is None:
         read.document = {"error": error}
     elif isinstance(read.document, dict) and not read.document.get("error"):
         read.document["error"] = error
@@ -95,11 +96,9 @@ def _whole(shape: StreamShape, found: Framed, document: dict[str, Any], events: 
 
 
 def _first_content(shape: StreamShape, framing: Framing, body: bytes, events: list[dict[str, Any]]) -> int | None:
-    """How many bytes there were when the first event that speaks was there.
-
-    It is looked for in the bytes as they came: `events` may have been taken together.
-    """
-    if not any(map(shape.speaks, events)):
-        return None
-    found = (end for end, value in framing.scan(body) if isinstance(value, dict) and shape.speaks(value))
-    return next(found, len(body))
+    """How many bytes there were when the first event that speaks was there; of `events` some may be several as one."""
+    speaks = shape.speaks
+    for end, value in framing.scan(body):
+        if isinstance(value, dict) and speaks(value):
+            return end
+    return len(body) if any(map(speaks, events)) else None

@@ -10,10 +10,14 @@ from typing import Any, Final
 from proxy.wire.extract.model import Answer
 from proxy.wire.extract.values import count, items, mapping, sum_of
 
-__all__ = ["count_in", "usage_of"]
+__all__ = ["add_usage", "count_in", "usage_of"]
 
-_READ: Final = ("prompt_tokens_details", "input_tokens_details")
-_WRITTEN: Final = ("completion_tokens_details", "output_tokens_details")
+_RARE: Final = frozenset({
+    "prompt_tokens_details", "completion_tokens_details", "input_tokens_details", "output_tokens_details",
+    "cache_read_input_tokens", "cache_creation_input_tokens", "cache_creation", "prompt_cache_hit_tokens",
+    "cached_tokens", "reasoning_tokens", "inputTokens", "outputTokens", "promptTokens", "completionTokens",
+})  # fmt: skip
+"""Members of a usage that need more than a look."""
 
 
 def usage_of(response: dict[str, Any]) -> dict[str, Any]:
@@ -28,15 +32,32 @@ def usage_of(response: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
+def add_usage(whole: dict[str, Any], event: dict[str, Any]) -> None:
+    """The usage in a chunk, if it has one, put into the `whole` answer; what is null there erases nothing."""
+    choices = event.get("choices")
+    last = choices[-1] if choices and isinstance(choices, list) else None
+    if "usage" not in event and "x_groq" not in event and not (isinstance(last, dict) and "usage" in last):
+        return  # nearly every chunk
+    if usage := usage_of(event):
+        whole["usage"] = mapping(whole.get("usage")) | {key: n for key, n in usage.items() if n is not None}
+
+
 def count_in(answer: Answer, usage: dict[str, Any]) -> Answer:
     """`answer` with the counts of `usage`, in whichever words it has them."""
     if not usage:
         return answer
-    read = next((details for key in _READ if (details := usage.get(key))), None)
-    written = next((details for key in _WRITTEN if (details := usage.get(key))), None)
-    reads, writes = mapping(read), mapping(written)
-    answer.prompt_tokens = _first(usage, "prompt_tokens", "inputTokens", "promptTokens")
-    answer.completion_tokens = _first(usage, "completion_tokens", "output_tokens", "outputTokens", "completionTokens")
+    answer.prompt_tokens = count(usage.get("prompt_tokens", usage.get("input_tokens")))
+    answer.completion_tokens = count(usage.get("completion_tokens", usage.get("output_tokens")))
+    return answer if _RARE.isdisjoint(usage) else _count_rare(answer, usage)
+
+
+def _count_rare(answer: Answer, usage: dict[str, Any]) -> Answer:
+    reads = mapping(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
+    writes = mapping(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
+    if answer.prompt_tokens is None:
+        answer.prompt_tokens = _first(usage, "inputTokens", "promptTokens")
+    if answer.completion_tokens is None:
+        answer.completion_tokens = _first(usage, "outputTokens", "completionTokens")
     answer.cache_read_tokens = _first(reads, "cached_tokens", "cache_read_tokens")
     if answer.cache_read_tokens is None:
         answer.cache_read_tokens = _first(usage, "cache_read_input_tokens", "prompt_cache_hit_tokens", "cached_tokens")
@@ -46,8 +67,10 @@ def count_in(answer: Answer, usage: dict[str, Any]) -> Answer:
     answer.reasoning_tokens = _first(writes, "reasoning_tokens", "thinking_tokens")
     if answer.reasoning_tokens is None:
         answer.reasoning_tokens = _first(usage, "reasoning_tokens")
-    if answer.prompt_tokens is None and "input_tokens" in usage:
-        answer.prompt_tokens = _input(usage, answer.cache_write_tokens)
+    if "prompt_tokens" not in usage and "input_tokens_details" not in usage and "inputTokens" not in usage:
+        answer.prompt_tokens = sum_of(
+            (answer.prompt_tokens, usage.get("cache_read_input_tokens"), answer.cache_write_tokens)
+        )  # Anthropic's words, which count them beside each other
     return answer
 
 
@@ -59,10 +82,3 @@ def _cache_writes(usage: dict[str, Any]) -> int | None:
     """Anthropic's sum, or the parts of it by how long they are kept."""
     found = count(usage.get("cache_creation_input_tokens"))
     return sum_of(mapping(usage.get("cache_creation")).values()) if found is None else found
-
-
-def _input(usage: dict[str, Any], written: int | None) -> int | None:
-    """The tokens of the prompt where `input_tokens` counts them: without those of the cache in Anthropic's words."""
-    if any(key in usage for key in _READ):
-        return count(usage.get("input_tokens"))
-    return sum_of((usage.get("input_tokens"), usage.get("cache_read_input_tokens"), written))

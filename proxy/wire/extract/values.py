@@ -41,12 +41,10 @@ def text(value: Any) -> str | None:
 def count(value: Any) -> int | None:
     """`value` where it is a whole number from 0 to 2³¹ − 1, also written as `10.0` or `"10"`."""
     if type(value) is not int:
-        if (isinstance(value, float) and value.is_integer()) or (
-            isinstance(value, str) and len(value) <= 10 and value.isascii() and value.isdigit()
-        ):
-            value = int(value)
-        else:
+        written = isinstance(value, str) and len(value) <= 10 and value.isascii() and value.isdigit()
+        if not written and not (isinstance(value, float) and value.is_integer()):
             return None
+        value = int(value)
     return value if 0 <= value <= _MAX_COUNT else None
 
 

@@ -33,6 +33,7 @@ def test_plain_and_streamed_say_the_same(kind: str) -> None:
     assert (plain.prompt_tokens, plain.completion_tokens, plain.user) == (9, 2, "u1")
     found = stream(event(kind, answer="Ra"), event(kind, answer="in."), END)
     assert facts(found) == facts(plain)
+    assert found.conversation == plain.conversation == "c1"
     assert (found.whole, found.unread) == (True, False)
     assert found.first_content == upto(PING + sse(event(kind, answer="Ra")))
 

@@ -11,7 +11,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.ingest.times import arrival_us
+from proxy.wire.arrival import arrival_us
 
 
 def gzipped(pieces: list[bytes]) -> list[bytes]:
@@ -91,3 +91,17 @@ def test_the_work_is_bounded_whatever_the_answer_is(encoding: str | None) -> Non
     body = b"x" * (1 << 20)
     marks = [(n << 10, n) for n in range(1 << 10)]
     assert arrival_us(1 << 20, marks, 0, body, encoding) == (1 << 10) - 1
+
+
+def test_what_is_not_so_encoded_is_counted_as_it_came() -> None:
+    body = b"data: 1\n\n" * 4
+    assert arrival_us(12, [(9, 20), (18, 30)], 10, body, "gzip") == 20
+    assert arrival_us(12, [(9, 20), (18, 30)], 10, body, "martian") == 20
+
+
+@pytest.mark.parametrize("encoding", PACKERS)
+def test_beginnings_that_decode_to_nothing_break_nothing(encoding: str) -> None:
+    packed = b"".join(PACKERS[encoding]([b"data: hello\n\n"] * 50))
+    found = arrival_us(13, [(end, end) for end in range(1, len(packed))], 0, packed, encoding)
+    assert found is not None
+    assert 0 < found < len(packed)

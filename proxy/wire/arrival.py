@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final
 
-from proxy.wire.decode import decode
+from proxy.wire.decode import UnknownEncodingError, decode
 
 __all__ = ["arrival_us"]
 
@@ -29,8 +29,16 @@ def arrival_us(needed: int, marks: Marks, head_us: int | None, body: bytes, enco
     known = marks[:_MOST_MARKS]
     ends = [offset for offset, _ in known]
     """Of each piece: where the next one begins. The first came with the head, the last has no mark behind it."""
-    if encoding is None:
+    if encoding is None or not _decoded(body, encoding, needed):
         piece = bisect_left(ends, needed)
     else:
-        piece = bisect_left(ends, needed, key=lambda end: len(decode(body[:end], encoding, needed)))
+        piece = bisect_left(ends, needed, key=lambda end: _decoded(body[:end], encoding, needed))
     return head_us if piece == 0 else known[piece - 1][1]
+
+
+def _decoded(body: bytes, encoding: str, limit: int) -> int:
+    """How many bytes, up to `limit`, can be decoded of `body`: none where it is too short, or not so encoded."""
+    try:
+        return len(decode(body, encoding, limit))
+    except UnknownEncodingError:
+        return 0
