@@ -48,7 +48,7 @@ _OUTCOMES: Final = {outcome.value: outcome for outcome in Outcome}
 _ARMS: Final = {arm.value: arm for arm in Arm}
 _SOURCES: Final = {source.value: source for source in StickySource}
 # a look into a dictionary takes a fifth of what calling the enumeration does
-_OK: Final = Outcome.OK.value
+_OK: Final = Outcome.OK
 _TO_COME: Final = ("in_progress", "queued")
 """What an answer says of itself that is only announced."""
 _BODILESS: Final = (204, 205, 304)
@@ -165,7 +165,7 @@ class Interpreter:
     ) -> tuple[float | None, str | None, dict[str, float]]:
         """The score that counts, its scorer, and all scores. The response's own score wins over the heuristics."""
         scores: dict[str, float] = {}
-        if outcome is not Outcome.OK or not 200 <= meta["st"] < 300:
+        if outcome is not _OK or not 200 <= meta["st"] < 300:
             return None, None, scores
         asked = found.query is not None or "rsha" in meta
         if self._scoring.enabled and asked and text is not None:

@@ -7,9 +7,15 @@ brought together here, once, before anything is counted.
 
 from __future__ import annotations
 
+from typing import Final
+
 from policies.records import Outcome
 
 __all__ = ["outcome_of"]
+
+_OK: Final = Outcome.OK
+_LEFT: Final = Outcome.CLIENT_DISCONNECT
+# a member is found in a module ten times as fast as in its enumeration, and every record asks
 
 
 def outcome_of(
@@ -21,9 +27,9 @@ def outcome_of(
     to its terminal mark; None where there is no stream, or nobody knows its marks. `finished`: the model has said that
     it is done. `cut`: not all of the answer is at hand, so that what it lacks proves nothing.
     """
-    if seen not in (Outcome.OK, Outcome.CLIENT_DISCONNECT) or status < 200:
+    left = seen is _LEFT
+    if not (left or seen is _OK) or status < 200:
         return seen
-    left = seen is Outcome.CLIENT_DISCONNECT
     if left and not headed:  # a status of ours: the client had gone wrong, or was too slow
         return seen
     if 400 <= status < 500:
@@ -31,5 +37,5 @@ def outcome_of(
     if failed or status >= 500:  # also where the client left because of it, as SDKs do
         return Outcome.UPSTREAM_ERROR
     if left:  # OpenAI's SDK hangs up at a stream's [DONE], before HTTP's own end has come
-        return Outcome.OK if finished else Outcome.CLIENT_DISCONNECT
-    return Outcome.INCOMPLETE if whole is False and status < 300 and not cut else Outcome.OK
+        return _OK if finished else _LEFT
+    return Outcome.INCOMPLETE if whole is False and status < 300 and not cut else _OK

@@ -23,6 +23,7 @@ _DURATION_S: Final = tuple(0.01 * 2**n for n in range(14))
 _FIRST_TOKEN_S: Final = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 _TOKENS: Final = tuple(4**n for n in range(14))
 _US: Final = 1e-6
+_OK: Final = Outcome.OK
 
 
 class GenAiRecord(Protocol):
@@ -63,7 +64,7 @@ class GenAiSeries:
     def observe(self, record: GenAiRecord) -> None:
         """Count one record."""
         outcome = record.outcome
-        if outcome is Outcome.OK:
+        if outcome is _OK:
             self._ok.observe(record.duration_us * _US)
         else:
             self._family.cell(*self._labels, _error_type(record)).observe(record.duration_us * _US)

@@ -33,6 +33,7 @@ _FIRST_TOKEN_S: Final = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 1.5, 2.5, 5
 _OVERHEAD_S: Final = (0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5)
 _QUALITY: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _US: Final = 1e-6
+_OK: Final = Outcome.OK
 
 
 class TrafficRecord(Protocol):
@@ -198,7 +199,7 @@ class TrafficMetrics:
     def _observe_times(self, series: _Series, record: TrafficRecord) -> None:
         outcome = record.outcome
         series.overhead.observe(record.own_us * _US)
-        if outcome is Outcome.OK:
+        if outcome is _OK:
             series.duration.observe(record.duration_us * _US)
         else:
             self._duration.cell(*series.labels, outcome.label).observe(record.duration_us * _US)

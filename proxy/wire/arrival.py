@@ -26,6 +26,8 @@ def arrival_us(needed: int, marks: Marks, head_us: int | None, body: bytes, enco
     What came before the first mark came with the head, at `head_us`. `body` is the answer as it was captured,
     `encoding` what was undone before its bytes were counted.
     """
+    if not marks:
+        return head_us
     known = marks[:_MOST_MARKS]
     ends = [offset for offset, _ in known]
     """Of each piece: where the next one begins. The first came with the head, the last has no mark behind it."""
