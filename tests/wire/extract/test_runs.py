@@ -49,6 +49,15 @@ def test_an_answer_of_many_words_becomes_three_events() -> None:
     )
 
 
+@pytest.mark.parametrize("words", [2, 15, 16, 17, 31, 32, 33, 100])
+def test_a_run_of_any_length_is_one_event(words: int) -> None:
+    events = [chunk({"content": f"w{n} "}) for n in range(words)]
+    body = sse(events).removesuffix(b"data: [DONE]\n\n")
+    for variant in (body, body.removesuffix(b"\n\n"), body + b"data: [DONE]\n\n", sse([*events, chunk({}), *events])):
+        assert count(without_repeats(variant)) <= 4
+        assert reassemble(variant, "text/event-stream")["choices"][0]["message"]["content"].startswith("w0 w1 ")
+
+
 def test_reasoning_and_answer_are_two_runs() -> None:
     events = [chunk({"reasoning_content": word}) for word in "abc"] + [chunk({"content": word}) for word in "de"]
     assert count(without_repeats(sse(events))) == 3
