@@ -69,7 +69,7 @@ def dashboard() -> Dashboard:
         graph(
             "Metrics",
             "Mean over users per metric and arm. quality: score; positive: share of good votes; voted: share of "
-            "answers voted on; error, slow: shares of failed and of slow answers.",
+            "answers voted on; error, refused, slow: shares of failed, of refused (4xx) and of slow answers.",
             "percentunit",
             (level("ratchet_experiment_mean", "metric, arm", 'metric!="latency"'), "{{metric}} {{arm}}"),
         ),

@@ -38,7 +38,10 @@ from grafana_foundation_sdk.models.dashboard import (
     VariableRefresh,
 )
 
-__all__ = ["Query", "bars", "board", "failures_of", "graph", "level", "number", "rate", "row", "states"]
+from policies.records import Outcome
+
+__all__ = ["Query", "bars", "board", "failures_of", "graph", "level", "number", "rate", "refusals_of", "row",
+           "states"]  # fmt: skip
 
 Query = tuple[str, str]
 """(PromQL, legend)."""
@@ -155,11 +158,19 @@ def level(metric: str, by: str = "", matchers: str = "") -> str:
 
 
 def failures_of(metric: str) -> str:
-    """Share of requests per arm that failed: the model's server said 5xx, broke off, or timed out. 0 where none did."""
+    """Share of requests per arm that got no answer by the model's fault. 0 where all did."""
+    return _share_of(metric, [outcome for outcome in Outcome if outcome.failed])
+
+
+def refusals_of(metric: str) -> str:
+    """Share of requests per arm that were declined with a 4xx. 0 where none was."""
+    return _share_of(metric, [outcome for outcome in Outcome if outcome.refused])
+
+
+def _share_of(metric: str, outcomes: Sequence[Outcome]) -> str:
     asked = rate(metric, "arm")
-    broken = rate(metric, "arm", 'outcome=~"upstream_error|timeout"')
-    refused = rate(metric, "arm", 'outcome!~"upstream_error|timeout",status=~"5.."')
-    return f"(({broken} or {asked} * 0) + ({refused} or {asked} * 0)) / {asked}"
+    found = rate(metric, "arm", f'outcome=~"{"|".join(outcome.label for outcome in outcomes)}"')
+    return f"({found} or {asked} * 0) / {asked}"
 
 
 def _filled(panel: Panel, title: str, why: str, unit: str, queries: Sequence[Query], limits: Steps) -> Panel:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from dashboards.parts import Query, board, failures_of, graph, level, number, rate, row
+from dashboards.parts import Query, board, failures_of, graph, level, number, rate, refusals_of, row
+from policies.records import Outcome
 
 __all__ = ["dashboard"]
 
 ARM = "{{arm}}"
 
 
-def quantile(q: float, metric: str, by: str = "arm") -> str:
+def quantile(q: float, metric: str, by: str = "arm", matchers: str = "") -> str:
     """A quantile of a histogram, over all replicas."""
     labels = f"le, {by}" if by else "le"
-    return f"histogram_quantile({q}, {rate(f'{metric}_bucket', labels)})"
+    return f"histogram_quantile({q}, {rate(f'{metric}_bucket', labels, matchers)})"
 
 
-def quantiles(metric: str, *qs: float, by: str = "arm") -> list[Query]:
+def quantiles(metric: str, *qs: float, by: str = "arm", matchers: str = "") -> list[Query]:
     """The same for several, with legends."""
-    return [(quantile(q, metric, by), f"{f'{{{{{by}}}}} ' if by else ''}p{q * 100:g}") for q in qs]
+    return [(quantile(q, metric, by, matchers), f"{f'{{{{{by}}}}} ' if by else ''}p{q * 100:g}") for q in qs]
 
 
 def dashboard() -> Dashboard:
@@ -48,16 +49,24 @@ def _served(page: Dashboard) -> Dashboard:
         ),
         graph(
             "Failed answers",
-            "Share of requests whose model said 5xx, broke off or timed out, by assigned arm. "
-            "The error guardrail compares the two.",
+            "Share of requests without an answer by the model's fault, by assigned arm: it said 5xx, broke off, timed "
+            "out, or said inside a 200 that it failed. The error guardrail compares the two.",
             "percentunit",
             (failures_of("ratchet_requests_total"), ARM),
             limits=((None, "green"), (0.01, "orange"), (0.05, "red")),
         ),
         graph(
+            "Refused requests",
+            "Share of requests that the model's server declined with a 4xx, by assigned arm. "
+            "What only one arm refuses is that arm's fault; what both refuse is the client's.",
+            "percentunit",
+            (refusals_of("ratchet_requests_total"), ARM),
+            limits=((None, "green"), (0.05, "orange")),
+        ),
+        graph(
             "How requests ended",
-            "ok; client_disconnect: the person left; upstream_error and timeout: the model's fault; "
-            "truncated: recorded in part.",
+            "ok; client_disconnect: the person left; upstream_error, timeout and incomplete: the model's fault; "
+            "refused: a 4xx; truncated: cut when the proxy was told to stop.",
             "reqps",
             (rate("ratchet_requests_total", "outcome"), "{{outcome}}"),
             stacked=True,
@@ -79,15 +88,22 @@ def _fast(page: Dashboard) -> Dashboard:
         "How fast are the answers?",
         graph(
             "Whole answer",
-            "From the request's arrival to the last byte, by assigned arm.",
+            "From the request's arrival to the last byte, by assigned arm. Answers only: a quick failure is none.",
             "s",
-            *quantiles("ratchet_request_duration_seconds", 0.5, 0.95),
+            *quantiles("ratchet_request_duration_seconds", 0.5, 0.95, matchers=f'outcome="{Outcome.OK.label}"'),
         ),
         graph(
             "First byte",
-            "From the request's arrival to the first byte: what a person waits for when answers are streamed.",
+            "From the request's arrival to the head of the answer: how soon the model's server says anything.",
             "s",
             *quantiles("ratchet_time_to_first_byte_seconds", 0.5, 0.95),
+        ),
+        graph(
+            "First token",
+            "From the request's arrival to the first word, thought or call: what a person waits for when answers are "
+            "streamed.",
+            "s",
+            *quantiles("ratchet_time_to_first_token_seconds", 0.5, 0.95),
         ),
         graph(
             "The proxy's own part",
@@ -137,7 +153,7 @@ def _asked(page: Dashboard) -> Dashboard:
         ),
         graph(
             "Tokens",
-            "As the model counted them.",
+            "As the model counted them. Those of caches are part of the prompt's, reasoning of the completion's.",
             "cps",
             (rate("ratchet_tokens_total", "type, model"), "{{model}} {{type}}"),
         ),

@@ -49,7 +49,7 @@ class ABTestConfig:
     alpha: float = 0.05
     """Chance of promoting a challenger that is no better, over any number of looks."""
     alpha_harm: float = 0.05
-    """Chance of rolling back a harmless challenger, split over composite, errors and latency as 2 : 2 : 1."""
+    """Chance of rolling back a harmless challenger: composite, errors, refusals, latency share it as 7 : 5 : 5 : 3."""
     evidence: Evidence = "default"
     """`default`: sure that it is not worse, best estimate ≥ threshold. `strict`: sure that it is ≥ threshold."""
     quality_weight: float = 0.5

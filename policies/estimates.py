@@ -69,8 +69,8 @@ _RIGHT: Final = itemgetter(*(column for _, column in _PAIRS))
 _ROW: Final = tuple(_PAIRS.index((row, row)) - row for row in range(_DIM))
 _INDEX: Final = {metric: 2 * i for i, metric in enumerate(METRICS)}
 _PACKED: Final = Struct(f"<{1 + _DIM + _PRODUCTS}d")
-_DIM_OF: Final = {8 * (1 + dim + dim * (dim + 1) // 2): dim for dim in (12, _DIM)}
-"""How many sums there are in so many bytes: version 0.1 did not know refusals."""
+_OLDER: Final = (12,)
+"""How many sums there were before: version 0.1 did not know refusals."""
 _EMPTY: Final[Vector] = (0.0,) * _DIM
 _ROUNDING: Final = 1e-12
 """Sums of squares below this fraction of their terms are rounding noise, not spread."""
@@ -115,6 +115,21 @@ class Moments:
     products: tuple[float, ...] = (0.0,) * _PRODUCTS
     """Upper triangle of Σ v vᵀ by rows: (0,0), (0,1), …, (0,13), (1,1), …"""
 
+    def __post_init__(self) -> None:
+        """Take the sums of an older version, which knew fewer metrics: of those that came since nothing was observed.
+
+        ValueError when there are neither as many as now nor as many as then.
+        """
+        dim = len(self.sums)
+        if dim == _DIM and len(self.products) == _PRODUCTS:
+            return
+        if dim not in _OLDER or len(self.products) != _products_of(dim):
+            raise ValueError(f"moments: {dim} sums and {len(self.products)} products are those of no version")
+        products = iter(self.products)
+        known = tuple(next(products) if row < dim and column < dim else 0.0 for row, column in _PAIRS)
+        object.__setattr__(self, "sums", (*self.sums, *_EMPTY[dim:]))
+        object.__setattr__(self, "products", known)
+
     def __add__(self, other: Moments) -> Moments:
         return Moments(
             users=self.users + other.users,
@@ -136,17 +151,16 @@ class Moments:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
-        """The inverse of `to_bytes`, also of a version before that knew fewer metrics: of those nothing was observed.
+        """The inverse of `to_bytes`, also of an older version's. ValueError when `data` has the length of neither."""
+        for dim in (_DIM, *_OLDER):
+            if len(data) == 8 * (1 + dim + _products_of(dim)):
+                users, *rest = Struct(f"<{len(data) // 8}d").unpack(data)
+                return cls(users=round(users), sums=tuple(rest[:dim]), products=tuple(rest[dim:]))
+        raise ValueError(f"moments: {len(data)} bytes, {_PACKED.size} expected; the row is of another version")
 
-        ValueError when `data` has another length.
-        """
-        dim = _DIM_OF.get(len(data))
-        if dim is None:
-            raise ValueError(f"moments: {len(data)} bytes, {_PACKED.size} expected; the row is of another version")
-        users, *rest = Struct(f"<{len(data) // 8}d").unpack(data)
-        sums, products = rest[:dim], iter(rest[dim:])
-        known = [next(products) if row < dim and column < dim else 0.0 for row, column in _PAIRS]
-        return cls(users=round(users), sums=(*sums, *_EMPTY[dim:]), products=tuple(known))
+
+def _products_of(dim: int) -> int:
+    return dim * (dim + 1) // 2
 
 
 def moments_delta(old: Vector | None, new: Vector | None) -> Moments:

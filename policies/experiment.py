@@ -3,8 +3,8 @@
 One look takes the moments of both arms in the running epoch and returns a verdict with everything it rests on. Looks
 may be taken at any time and as often as one likes; over all of them together the chance of promoting a challenger
 that is no better is at most `alpha`, and of rolling back a harmless one at most `alpha_harm`, which is split over the
-composite, errors and latency as 2 : 2 : 1 (guardrails that only block need no share of it: Schultzberg et al., arXiv
-2402.11609). docs/statistics.md explains the rule and what was measured.
+composite, errors, refusals and latency (`verdict.HARM_PARTS`; guardrails that only block need no part of it:
+Schultzberg et al., arXiv 2402.11609). docs/statistics.md explains the rule and what was measured.
 
 What is missing holds. A promotion needs every metric that has a weight, in both arms. Proof of harm must not wait for
 the rarest of them: while the composite is incomplete, harm is judged on quality and thumbs as far as they are there.
@@ -40,7 +40,7 @@ from policies.estimates import (
 )
 from policies.eta import estimate_eta, eta_in_words
 from policies.evidence import bounds, log_e_value, sample_ratio_log_bf
-from policies.guardrails import RATE_DELTAS, Guardrail, check
+from policies.guardrails import FAILURE_DELTAS, RATE_DELTAS, Guardrail, check
 from policies.verdict import Look, composite_weights, decide, harm_alpha
 from policies.wording import finite
 
@@ -99,21 +99,30 @@ def evaluate(facts: ExperimentFacts, config: ABTestConfig, now: float) -> Assess
 
 
 def guardrails_of(config: ABTestConfig) -> tuple[Guardrail, ...]:
-    """The four guardrails of a running test: errors and latency roll back, quality and thumbs block."""
+    """The five guardrails of a running test: errors, refusals and latency roll back, quality and thumbs block."""
     limits, deltas = config.guardrails, _deltas(config)
     return (
         Guardrail(
             name="errors",
             metric=Metric.ERROR,
             limit=limits.max_error_increase,
-            alpha=harm_alpha(config),
+            alpha=harm_alpha(config, "errors"),
+            deltas=FAILURE_DELTAS,
+            rolls_back=True,
+        ),
+        Guardrail(
+            name="refused",
+            metric=Metric.REFUSED,
+            limit=limits.max_refused_increase,
+            alpha=harm_alpha(config, "refused"),
+            deltas=FAILURE_DELTAS,
             rolls_back=True,
         ),
         Guardrail(
             name="latency",
             metric=Metric.SLOW,
             limit=limits.max_slow_increase,
-            alpha=0.2 * config.alpha_harm,
+            alpha=harm_alpha(config, "latency"),
             rolls_back=True,
             required=config.latency_weight != 0,
         ),

@@ -1,8 +1,14 @@
 """What a challenger may not make worse, however good it is otherwise.
 
 A weighted sum lets speed buy quality: −5 % quality, −5 % thumbs and −50 % latency add up to +6 %. So each metric has
-a limit of its own. Errors and slow answers roll back on proof of harm, from the first hour; quality and thumbs block a
-promotion (their harm rolls back through the composite). Missing data is `unknown`, which holds a promotion.
+a limit of its own. Errors, refusals and slow answers roll back on proof of harm, from the first hour; quality and
+thumbs block a promotion (their harm rolls back through the composite). Missing data is `unknown`, which holds a
+promotion.
+
+A refusal (a 4xx) may be the client's own fault, an expired key or a prompt that is too long. Such clients are in both
+arms; what one arm refuses more than the other is the model's. So refusals are compared as errors are, by the difference
+of the rates, and have a guardrail of their own: they are not mixed into the errors, where they would add nothing but
+noise on a site whose clients often err.
 """
 
 from __future__ import annotations
@@ -17,6 +23,7 @@ from policies.evidence import bounds, log_e_value
 from policies.wording import finite, odds, percent, points, signed_percent
 
 __all__ = [
+    "FAILURE_DELTAS",
     "GUARDRAIL_WORDS",
     "RATE_DELTAS",
     "Guardrail",
@@ -28,7 +35,15 @@ __all__ = [
 
 RATE_DELTAS: Final = (0.01, 0.05, 0.20)
 """The changes of a rate (absolute) that its e-value is quickest to see: 1, 5 and 20 percentage points."""
-GUARDRAIL_WORDS: Final = {"errors": "errors", "latency": "slow answers", "quality": "quality", "positive": "thumbs up"}
+FAILURE_DELTAS: Final = (*RATE_DELTAS, 1.0)
+"""Of errors and refusals also 100 points: a challenger that answers nobody is found with its first few users."""
+GUARDRAIL_WORDS: Final = {
+    "errors": "errors",
+    "refused": "refused requests",
+    "latency": "slow answers",
+    "quality": "quality",
+    "positive": "thumbs up",
+}
 """What each guardrail looks at, as sentences and pages say it."""
 
 
@@ -38,6 +53,9 @@ class GuardrailConfig:
 
     max_error_increase: float = 0.02
     """Promotion is blocked while the challenger's error rate is estimated this much higher (absolute)."""
+    max_refused_increase: float = 0.02
+    """Promotion is blocked while the share of requests that the challenger refuses (4xx) is estimated this much higher
+    (absolute)."""
     max_slow_increase: float = 0.05
     """Promotion is blocked while the share of slow answers is estimated this much higher (absolute)."""
     max_quality_drop: float = 0.05
@@ -69,12 +87,12 @@ class GuardrailResult:
     """One guardrail at one look. None where a number is not known, or a bound is infinite."""
 
     name: str
-    """errors, latency, quality or positive."""
+    """A key of GUARDRAIL_WORDS."""
     champion: float | None
     challenger: float | None
-    """The arms' means: a rate for errors, latency (share of slow answers) and positive, a score for quality."""
+    """The arms' means: a score for quality, else a rate (for latency the share of slow answers)."""
     estimate: float | None
-    """The change: absolute for errors and latency, relative for quality and positive."""
+    """The change: absolute for errors, refused and latency, relative for quality and positive."""
     lower: float | None
     upper: float | None
     log_e_harm: float | None
@@ -91,7 +109,7 @@ class GuardrailResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Guardrail:
-    """The rule for one metric. Worse is up for errors and latency, down for quality and thumbs."""
+    """The rule for one metric. Worse is up for errors, refusals and latency, down for quality and thumbs."""
 
     name: str
     metric: Metric
@@ -135,7 +153,7 @@ def check(guardrail: Guardrail, champion: Moments, challenger: Moments, config: 
 
 
 def _is_rate(guardrail: Guardrail) -> bool:
-    return guardrail.metric in (Metric.ERROR, Metric.SLOW)
+    return guardrail.metric in (Metric.ERROR, Metric.REFUSED, Metric.SLOW)
 
 
 def _log_e_harm(guardrail: Guardrail, effect: Effect) -> float:

@@ -6,9 +6,9 @@ A new kind is a line at the end of `Kind`; its place there is its code on disk, 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Literal
+from typing import Final, Literal
 
-__all__ = ["Kind", "Operation"]
+__all__ = ["KINDS", "Kind", "Operation"]
 
 Operation = Literal["chat", "text_completion", "generate_content", "embeddings"]
 """`gen_ai.operation.name` of OpenTelemetry's semantic conventions."""
@@ -49,3 +49,7 @@ class Kind(StrEnum):
     DIFY = "dify", "Dify", "chat", True
     RERANK = "rerank", "Rerank", None, False
     MODERATIONS = "moderations", "Moderations", None, False
+
+
+KINDS: Final = {kind.value: kind for kind in Kind}
+"""By name; a record of a later version may have a kind that is not among them."""

@@ -6,20 +6,25 @@ move, but its error is part of the standard error, and Cov(θ̂ₛ, θ̂ₜ) = V
 e-values need to be looked at at any time.
 
 Hours, weekdays and users differ between the two periods, so "worse by anything" would be proven of many a good
-promotion. Harm here is to be worse by more than the guardrail's own limit (2 points of errors, 5 of slow answers, 5 %
-of quality or thumbs by default), proven at a part of alpha_harm each: errors two fifths, the others one fifth.
+promotion. Harm here is to be worse by more than the guardrail's own limit (2 points of errors or refusals, 5 of slow
+answers, 5 % of quality or thumbs by default), proven at a part of alpha_harm each: errors and refusals a quarter, the
+others a sixth.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
 
 from policies.experiment import ABTestConfig, ArmStats, guardrails_of
 from policies.guardrails import Guardrail, GuardrailResult, GuardrailState, check
 from policies.wording import duration
 
 __all__ = ["WatchAssessment", "WatchDecision", "WatchFacts", "watch", "watch_guardrails"]
+
+_PARTS: Final = {"errors": 1 / 4, "refused": 1 / 4, "latency": 1 / 6, "quality": 1 / 6, "positive": 1 / 6}
+"""How alpha_harm is split over the guardrails of the watch window."""
 
 
 class WatchDecision(StrEnum):
@@ -83,9 +88,8 @@ def watch(facts: WatchFacts, config: ABTestConfig, now: float) -> WatchAssessmen
 
 def watch_guardrails(config: ABTestConfig) -> tuple[Guardrail, ...]:
     """The test's guardrails as the watch uses them: harm starts at the limit, and each of them takes traffic back."""
-    parts = {"errors": 0.4, "latency": 0.2, "quality": 0.2, "positive": 0.2}
     return tuple(
-        replace(guardrail, tolerance=guardrail.limit, alpha=parts[guardrail.name] * config.alpha_harm, rolls_back=True)
+        replace(guardrail, tolerance=guardrail.limit, alpha=_PARTS[guardrail.name] * config.alpha_harm, rolls_back=True)
         for guardrail in guardrails_of(config)
     )
 

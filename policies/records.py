@@ -66,12 +66,22 @@ class Outcome(IntEnum):
         """No answer, and whose fault that is shows only beside what the other arm does."""
         return self is Outcome.REFUSED
 
+    def with_status(self, status: int) -> Outcome:
+        """What this is of an exchange with that HTTP status: OK is only what was answered with less than 400.
+
+        Version 0.1 called OK whatever came whole; its records and sums are read like this.
+        """
+        if self is not Outcome.OK or status < 400:
+            return self
+        return Outcome.REFUSED if status < 500 else Outcome.UPSTREAM_ERROR
+
 
 _FAILED: Final = frozenset((Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT, Outcome.INCOMPLETE))
 
 
 class StickySource(StrEnum):
-    """Where the sticky key of a request came from, in the order in which the sources are tried."""
+    """Where the sticky key of a request came from, in the order in which the sources are tried; CONVERSATION is
+    tried before FIRST_MESSAGE. A store knows them by their position: new ones are added at the end."""
 
     RATCHET_HEADER = "x-ratchet-user"
     HEADER = "header"
@@ -79,6 +89,7 @@ class StickySource(StrEnum):
     BODY = "body"
     FIRST_MESSAGE = "first-message"
     RANDOM = "random"
+    CONVERSATION = "conversation"
 
 
 class Feedback(IntEnum):

@@ -39,7 +39,7 @@ class ResponseFacts:
 
     text: str
     finish_reason: str | None = None
-    """As the provider says it: stop, length, end_turn, max_tokens, content_filter, …"""
+    """As the provider says it, in its own spelling: stop, length, end_turn, MAX_TOKENS, content_filter, …"""
     refused: bool = False
     """The provider marked the answer as a refusal."""
     json_requested: bool = False
@@ -51,14 +51,40 @@ class ResponseFacts:
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A score in [0, 1] and the defects that explain it (empty, refusal, truncated, repetition, invalid_json)."""
+    """A score in [0, 1] and the defects that explain it.
+
+    They are empty, failed, refusal, truncated, repetition, invalid_json.
+    """
 
     value: float
     reasons: tuple[str, ...] = ()
 
 
-_LIMITS: Final = frozenset({"length", "max_tokens", "max_output_tokens", "model_context_window_exceeded", "MAX_TOKENS"})
-_REFUSALS: Final = frozenset({"content_filter", "refusal", "SAFETY"})
+_LIMITS: Final = frozenset(
+    {
+        "length", "max_tokens", "max_output_tokens", "max_length", "model_length", "limit", "error_limit",
+        "model_context_window_exceeded",
+    }
+)  # fmt: skip
+"""Finish reasons of an answer that was cut, in lower case with underscores, of all APIs: OpenAI and TGI, Anthropic,
+Gemini, Cohere and Bedrock, Mistral, llama.cpp."""
+_REFUSALS: Final = frozenset(
+    {
+        "content_filter", "content_filtered", "guardrail_intervened", "refusal", "sensitive", "error_toxic",
+        "safety", "prohibited_content", "blocklist", "recitation", "spii", "language",
+        "image_safety", "image_prohibited_content", "image_recitation",
+    }
+)  # fmt: skip
+"""Of one that was withheld."""
+_FAILURES: Final = frozenset(
+    {
+        "error", "abort", "aborted", "cancelled", "timeout", "network_error", "insufficient_system_resource",
+        "malformed_function_call", "unexpected_tool_call", "too_many_tool_calls", "malformed_model_output",
+        "malformed_tool_use",
+    }
+)  # fmt: skip
+"""Of one that the model or its server broke off or spoilt. Such answers are failed, and are not scored; should one be,
+it is worth nothing."""
 _HEAD_CHARS: Final = 240
 _CANNOT: Final = r"(?:can(?:no|')?t|can\s+not|won't|will\s+not|(?:'m|\s+am)\s+(?:unable|not\s+able)\s+to)"
 _LACK: Final = r"(?:do\s+not|don't)\s+(?:have|feel\s+comfortable)"
@@ -96,10 +122,13 @@ def score(facts: ResponseFacts, config: ScoringConfig) -> Score:
     if len(text) < max(config.min_response_chars, 1) and not facts.refused:
         return Score(0.0, ("empty",))
     defects = []
+    reason = (facts.finish_reason or "").casefold().replace("-", "_")
+    if reason in _FAILURES:
+        defects.append((0.0, "failed"))
     is_json = _is_json(text) if facts.json_requested or text[:1] in ("{", "[") else False
-    if facts.refused or facts.finish_reason in _REFUSALS or (not is_json and _declines(text)):
+    if facts.refused or reason in _REFUSALS or (not is_json and _declines(text)):
         defects.append((config.refusal_score, "refusal"))
-    if facts.broken_off or facts.finish_reason in _LIMITS:
+    if facts.broken_off or reason in _LIMITS:
         defects.append((config.truncated_score, "truncated"))
     if not is_json and _repeats(text):
         defects.append((config.repetition_score, "repetition"))

@@ -15,7 +15,11 @@ from policies.estimates import Effect, Metric, metric_mean, relative_change
 from policies.guardrails import GuardrailResult, GuardrailState
 from policies.wording import confidence, duration, odds, percent, signed_percent
 
-__all__ = ["Look", "composite_weights", "decide", "harm_alpha"]
+__all__ = ["HARM_PARTS", "Look", "composite_weights", "decide", "harm_alpha"]
+
+HARM_PARTS: Final = {"composite": 0.35, "errors": 0.25, "refused": 0.25, "latency": 0.15}
+"""How alpha_harm is split over what takes a challenger's users away, as 7 : 5 : 5 : 3. Errors and refusals have the
+same part: to a user without an answer they are the same, so the same numbers of them are proven at the same time."""
 
 _NAMES: Final = {Metric.QUALITY: "quality score", Metric.POSITIVE: "positive rate", Metric.LATENCY: "latency"}
 _SETTINGS: Final = {
@@ -59,9 +63,9 @@ def composite_weights(config: ABTestConfig) -> dict[Metric, float]:
     }
 
 
-def harm_alpha(config: ABTestConfig) -> float:
-    """The composite's part of alpha_harm: two fifths; errors have as much, latency the last fifth."""
-    return 0.4 * config.alpha_harm
+def harm_alpha(config: ABTestConfig, trigger: str = "composite") -> float:
+    """The part of alpha_harm that a key of HARM_PARTS has."""
+    return HARM_PARTS[trigger] * config.alpha_harm
 
 
 def decide(look: Look) -> tuple[Verdict, tuple[str, ...]]:

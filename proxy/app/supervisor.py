@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import os
 import signal
 import socket
@@ -102,8 +103,7 @@ class Supervisor:
             "controller", "controller", index=0, listen_fd=admin_fd, clock=self._clock, pid=data.pid("controller")
         )
         self._controller.due_at = self._clock.monotonic() + _HEAD_START_S
-        self._leaving: list[tuple[Child, subprocess.Popen[bytes]]] = []
-        """Processes that were replaced, with the child that they were."""
+        self._leaving: list[_Leaving] = []
         self._fatal = False
         self._reloaded = False
         self._draining = False
@@ -118,7 +118,8 @@ class Supervisor:
         try:
             while not self._fatal:
                 self._start_due()
-                match self._wait(self._seconds_to_next_start()):
+                self._kill_overdue()
+                match self._wait(self._seconds_to_next()):
                     case signal.SIGTERM | signal.SIGINT:
                         break
                     case signal.SIGHUP:
@@ -139,8 +140,10 @@ class Supervisor:
         info = signal.sigtimedwait(_SIGNALS, max(0.0, seconds))
         return None if info is None else info.si_signo
 
-    def _seconds_to_next_start(self) -> float | None:
+    def _seconds_to_next(self) -> float | None:
+        """Until a child is to be started, or one that was replaced is to be killed."""
         due = [child.due_at for child in self._children if child.due_at is not None]
+        due += [old.kill_at for old in self._leaving if old.kill_at < math.inf]
         return min(due) - self._clock.monotonic() if due else None
 
     def _start_due(self) -> None:
@@ -149,8 +152,17 @@ class Supervisor:
             if child.due_at is not None and child.due_at <= now:
                 child.start(self._config)
 
+    def _kill_overdue(self) -> None:
+        """Kill what was replaced and has not ended in its time."""
+        now = self._clock.monotonic()
+        for old in self._leaving:
+            if old.kill_at <= now:
+                _log.error("%s, which was replaced, did not end in time and is killed", old.child.name)
+                old.process.kill()
+                old.kill_at = math.inf
+
     def _reap(self) -> None:
-        self._leaving = [(child, process) for child, process in self._leaving if process.poll() is None]
+        self._leaving = [old for old in self._leaving if old.process.poll() is None]
         for child in self._children:
             status = child.reap()
             if status == EXIT_CONFIG and not self._reloaded:
@@ -182,10 +194,11 @@ class Supervisor:
             _log.error("SIGHUP: nothing was changed, because the route table cannot be written: %s", exc)
             return
         self._reloaded = True  # from here on a child that cannot run is no reason to stop the others
-        self._config = fresh
+        patience_s, self._config = self._config.server.drain_seconds + _GRACE_S, fresh
         for child in self._children:
             if child.running and (old := child.replace(fresh)) is not None:
-                self._leaving.append((child, old))
+                limit_s = _FLUSH_S if child is self._controller else patience_s
+                self._leaving.append(_Leaving(child, old, self._clock.monotonic() + limit_s))
         _log.info("SIGHUP: the new configuration is in force")
 
     def _drain(self) -> bool:
@@ -204,19 +217,30 @@ class Supervisor:
             child.send(signal.SIGTERM)
         while True:
             self._reap()
-            leaving = [process for child, process in self._leaving if child in children]
+            self._kill_overdue()
+            leaving = [old for old in self._leaving if old.child in children]
             if not leaving and not any(child.running for child in children):
                 return True
-            left_s = deadline - self._clock.monotonic()
-            if left_s <= 0 or self._wait(left_s) in (signal.SIGTERM, signal.SIGINT):
+            now = self._clock.monotonic()
+            soonest = min([deadline, *(old.kill_at for old in leaving)])
+            if deadline <= now or self._wait(soonest - now) in (signal.SIGTERM, signal.SIGINT):
                 break
         for child in children:
             if child.running:
                 _log.error("%s did not end in time and is killed", child.name)
                 child.send(signal.SIGKILL)
-        for process in leaving:
-            process.kill()
+        for old in leaving:
+            old.process.kill()
         return False
+
+
+@dataclass(slots=True)
+class _Leaving:
+    """A process that was replaced, and when it is to be killed, on the monotonic clock."""
+
+    child: Child
+    process: subprocess.Popen[bytes]
+    kill_at: float
 
 
 @dataclass(frozen=True, slots=True)

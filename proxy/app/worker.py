@@ -53,6 +53,9 @@ WORKER_COUNTERS: Final = (
 _BACKLOG: Final = 4096
 _OTHER_FILES: Final = 256
 _SIDE_RETRY_S: Final = 1.0
+_GRACE_S: Final = 3.0
+"""As long as the supervisor would wait behind the drain."""
+_SIDE_STOP_S: Final = 0.5
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +113,7 @@ class Worker:
 
     async def run(self, lifeline: int) -> int:
         """Serve until told to stop, then drain; returns the exit status."""
-        told = Told(lifeline)
+        told = Told(lifeline, orphan_s=self._config.server.drain_seconds + _GRACE_S)
         gateway = self._gateway()
         listener = self._listen_side()  # before the first client: a vote waits for the side app, it is not refused
         server = await asyncio.get_running_loop().create_server(
@@ -133,13 +136,22 @@ class Worker:
             _log.warning("requests that were open after %g s were cut", self._config.server.drain_seconds)
         await gateway.close()
         await cancel_and_wait([following, side])
-        if not side.cancelled() and side.exception() is None:
-            await side.result().stop()
-        elif listener is not None:
-            listener.close()
+        await self._stop_side(side, listener)
         self._spool.close()
         self._counters.close()
         return 0
+
+    async def _stop_side(self, side: asyncio.Task[WebServer], listener: socket.socket | None) -> None:
+        """Nobody asks it any more: its only way in was the gateway."""
+        if side.cancelled() or side.exception() is not None:
+            if listener is not None:
+                listener.close()
+            return
+        try:
+            async with asyncio.timeout(_SIDE_STOP_S):
+                await side.result().stop()
+        except TimeoutError:
+            _log.warning("the side app did not stop in time")
 
     def _gateway(self) -> Gateway:
         config = self._config

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from policies.kinds import KINDS
+from policies.records import Outcome
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
 from proxy.cli.stores import key_ring, with_store
 
 if TYPE_CHECKING:
     from proxy.ids import KeyRing
     from proxy.store.store import Store
-    from proxy.store.values import RecordFilter, RecordRow
+    from proxy.store.values import Deleted, RecordFilter, RecordRow
 
 __all__ = ["app"]
 
@@ -23,15 +25,16 @@ _PAGE = 500
 
 Since = Annotated[str | None, typer.Option(help="From: 2h (ago), 2026-01-31, 2026-01-31T12:00.", show_default=False)]
 Until = Annotated[str | None, typer.Option(help="Up to, exclusive; as --since.", show_default=False)]
+Conversation = Annotated[str | None, typer.Option(help="Id of a conversation, as sent.", show_default=False)]
 User = Annotated[str | None, typer.Option(help="Sticky key of a user, as the client sent it.", show_default=False)]
 ArmName = Annotated[str | None, typer.Option("--arm", help="champion or challenger.", show_default=False)]
 Model = Annotated[str | None, typer.Option(help="Name of the model that answered.", show_default=False)]
 Status = Annotated[str | None, typer.Option(help="HTTP status, 404 or 5xx.", show_default=False)]
 OutcomeName = Annotated[
     str | None,
-    typer.Option("--outcome", help="ok, client_disconnect, upstream_error, timeout, truncated.", show_default=False),
+    typer.Option("--outcome", help=f"{', '.join(outcome.label for outcome in Outcome)}.", show_default=False),
 ]
-Kind = Annotated[str | None, typer.Option(help="chat, completions, responses, messages, …", show_default=False)]
+KindName = Annotated[str | None, typer.Option("--kind", help=f"{', '.join(KINDS)}.", show_default=False)]
 MinQuality = Annotated[str | None, typer.Option(help="Lowest quality score, 0 to 1.", show_default=False)]
 MaxQuality = Annotated[str | None, typer.Option(help="Highest quality score, 0 to 1.", show_default=False)]
 Votes = Annotated[str | None, typer.Option("--feedback", help="positive, negative, any or none.", show_default=False)]
@@ -42,16 +45,18 @@ Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so man
 @app.command("list")
 def list_records(
     config: ConfigOption = None, data_dir: DataDirOption = None, since: Since = None, until: Until = None,
-    user: User = None, arm: ArmName = None, model: Model = None, status: Status = None, outcome: OutcomeName = None,
-    kind: Kind = None, min_quality: MinQuality = None, max_quality: MaxQuality = None, feedback: Votes = None,
-    text: Text = None, limit: Limit = 20, json: JsonOption = False,
+    user: User = None, conversation: Conversation = None, arm: ArmName = None, model: Model = None,
+    status: Status = None, outcome: OutcomeName = None, kind: KindName = None, min_quality: MinQuality = None,
+    max_quality: MaxQuality = None, feedback: Votes = None, text: Text = None, limit: Limit = 20,
+    json: JsonOption = False,
 ) -> None:  # fmt: skip
     """List records, newest first."""
     loaded = read_config(config, data_dir)
     ring = key_ring(loaded)
     given = {
-        "since": since, "until": until, "user": user, "arm": arm, "model": model, "status": status, "outcome": outcome,
-        "kind": kind, "min_quality": min_quality, "max_quality": max_quality, "feedback": feedback, "text": text,
+        "since": since, "until": until, "user": user, "conversation": conversation, "arm": arm, "model": model,
+        "status": status, "outcome": outcome, "kind": kind, "min_quality": min_quality, "max_quality": max_quality,
+        "feedback": feedback, "text": text,
     }  # fmt: skip
 
     async def work(store: Store) -> list[dict[str, Any]]:
@@ -92,16 +97,16 @@ def show_record(
 def export_records(
     file: Annotated[Path | None, typer.Argument(help="File to write; else stdout.", show_default=False)] = None,
     config: ConfigOption = None, data_dir: DataDirOption = None, since: Since = None, until: Until = None,
-    user: User = None, arm: ArmName = None, model: Model = None, kind: Kind = None, min_quality: MinQuality = None,
-    feedback: Votes = None,
+    user: User = None, conversation: Conversation = None, arm: ArmName = None, model: Model = None,
+    outcome: OutcomeName = None, kind: KindName = None, min_quality: MinQuality = None, feedback: Votes = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many.")] = None,
     full: Annotated[bool, typer.Option("--full", help="With raw bodies, headers, votes and scores.")] = False,
 ) -> None:  # fmt: skip
     """Export records as JSON lines, newest first."""
     loaded = read_config(config, data_dir)
     ring = key_ring(loaded)
-    given = {"since": since, "until": until, "user": user, "arm": arm, "model": model, "kind": kind,
-             "min_quality": min_quality, "feedback": feedback}  # fmt: skip
+    given = {"since": since, "until": until, "user": user, "conversation": conversation, "arm": arm, "model": model,
+             "outcome": outcome, "kind": kind, "min_quality": min_quality, "feedback": feedback}  # fmt: skip
 
     async def work(store: Store) -> int:
         return await _export(store, ring, await _filter(store, ring, given), file, limit, full=full)
@@ -130,9 +135,9 @@ def delete_records(
         typer.confirm(f"Delete everything of the user {user!r}? This can not be undone.", abort=True)
 
     async def work(store: Store) -> dict[str, Any]:
-        from dataclasses import asdict
+        from proxy.wire.person import former_keys
 
-        return asdict(await store.delete_user(ring.user_hash(user.encode())))
+        return _together([await store.delete_user(ring.user_hash(key)) for key in former_keys(user)])
 
     deleted = with_store(loaded, work)
     if json:
@@ -141,6 +146,17 @@ def delete_records(
     typer.echo(f"{deleted['records']} records and {deleted['votes']} votes deleted ({deleted['rows']} rows in all)")
     if deleted["models"]:
         typer.echo(f"models that were trained on them: {', '.join(deleted['models'])}")
+
+
+def _together(parts: list[Deleted]) -> dict[str, Any]:
+    """What was deleted under several hashes of one name."""
+    return {
+        "records": sum(part.records for part in parts),
+        "votes": sum(part.votes for part in parts),
+        "rows": sum(part.rows for part in parts),
+        "models": sorted({name for part in parts for name in part.models}),
+        "runs": sorted({run for part in parts for run in part.runs}),
+    }
 
 
 async def _filter(store: Store, ring: KeyRing, given: dict[str, str | None]) -> RecordFilter:
@@ -220,13 +236,20 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
         table.add_column(name, no_wrap=True, justify="right")
     table.add_column("query", no_wrap=True, overflow="ellipsis", min_width=20)
     for row in rows:
-        status = str(row["status"]) if row["outcome"] == "ok" else f"{row['status']} {row['outcome']}"
         table.add_row(
-            row["id"], row["created_at"][:19].replace("T", " "), _text(row["model"]), row["arm"], row["kind"], status,
+            row["id"], row["created_at"][:19].replace("T", " "), _text(row["model"]), row["arm"], row["kind"],
+            _ending(row),
             f"{row['duration_ms']:.0f}", _text(row["completion_tokens"]), _number(row["quality"]),
             _number(row["feedback"]), " ".join((row["query"] or "").split())[:200],
         )  # fmt: skip
     console().print(table if rows else "no records match")
+
+
+def _ending(row: dict[str, Any]) -> str:
+    """The status, with what it does not say: `200 upstream_error`, `404 refused`, `200 unread`."""
+    rest = [row["outcome"]] if row["outcome"] != "ok" else []
+    rest += ["unread"] if "unread" in row["flags"] else []
+    return " ".join([str(row["status"]), *rest])
 
 
 def _print_record(document: dict[str, Any]) -> None:
@@ -238,6 +261,10 @@ def _print_record(document: dict[str, Any]) -> None:
     aside = ("query", "response", "exchange", "votes", "scores")
     facts = {name: value for name, value in document.items() if name not in aside and value is not None}
     out.print(Panel(Pretty(facts, expand_all=True), title=f"Record {document['id']}", title_align="left"))
+    if "unread" in document["flags"]:
+        out.print(
+            "A part of what was said could not be read: this may be less than what the client got.", style="yellow"
+        )
     for name in ("query", "response"):
         if document[name] is not None:
             out.print(Panel(RichText(document[name]), title=name, title_align="left"))

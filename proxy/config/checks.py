@@ -125,8 +125,8 @@ def _bad_forms(config: Config) -> Iterator[Problem]:
     for test, paths in _FORMS.items():
         for path in paths:
             value = _value(config, path)
-            for text in value if isinstance(value, tuple) else (value,):
-                if text and (complaint := test(text)) is not None:
+            for part in value if isinstance(value, tuple) else (value,):
+                if part not in (None, "") and (complaint := test(part)) is not None:
                     yield Problem(path, complaint)
 
 
@@ -164,6 +164,13 @@ def _header_name(text: str) -> str | None:
     return None if _TOKEN.fullmatch(text) else f"{show(text)} is no header name; use letters, digits and hyphens"
 
 
+def _header_member(text: str) -> str | None:
+    name, mark, member = text.partition("#")
+    if mark and not member:
+        return f"{show(text)} names no member; write name#member, like x-portkey-metadata#_user"
+    return _header_name(name)
+
+
 def _secret(text: str) -> str | None:
     if text.isprintable() and text.isascii() and text == text.strip():
         return None
@@ -195,15 +202,20 @@ def _path(text: str) -> str | None:
     return None if text.startswith("/") else f"{show(text)} is no path; it starts with a slash, like /health"
 
 
+def _refusal(status: int) -> str | None:
+    return None if 400 <= status <= 499 else f"{status} is no status of a refusal; write numbers from 400 to 499"
+
+
 def _callable(text: str) -> str | None:
     return None if _CALLABLE.fullmatch(text) else f"{show(text)} is not of the form package.module:function"
 
 
-_FORMS: Final[dict[Callable[[str], str | None], tuple[str, ...]]] = {
+_FORMS: Final[dict[Callable[[Any], str | None], tuple[str, ...]]] = {
     _bad_url: ("champion.url", "trainer.url", "deployer.url", "deployer.urls"),
     _webhook: ("notify.urls",),
     _store_url: ("store.url",),
-    _header_name: ("champion.api_key_header", "capture.no_train_header", "sticky.headers"),
+    _header_name: ("champion.api_key_header", "capture.no_train_header"),
+    _header_member: ("sticky.headers", "sticky.conversation_headers"),
     _secret: ("champion.api_key", "feedback.token", "admin.token"),
     _origin: ("feedback.cors_origins",),
     _pattern: ("capture.redaction.patterns",),
@@ -214,6 +226,7 @@ _FORMS: Final[dict[Callable[[str], str | None], tuple[str, ...]]] = {
         "capture.quality_pointers",
     ),
     _path: ("capture.skip_paths", "deployer.health_path"),
+    _refusal: ("gateway.fallback_statuses",),
     _callable: ("capture.redaction.callable", "trainer.callable"),
 }
 

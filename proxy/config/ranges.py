@@ -80,8 +80,8 @@ RANGES: Final[dict[Interval, tuple[str, ...]]] = {
     ),
     Interval("[0, 1]", "a share, 0 to 1"): (
         "generator_config.max_challenger_share", "ab_test_config.guardrails.max_error_increase",
-        "ab_test_config.guardrails.max_slow_increase", "ab_test_config.guardrails.max_quality_drop",
-        "ab_test_config.guardrails.max_positive_drop",
+        "ab_test_config.guardrails.max_refused_increase", "ab_test_config.guardrails.max_slow_increase",
+        "ab_test_config.guardrails.max_quality_drop", "ab_test_config.guardrails.max_positive_drop",
     ),
     Interval("[0, 1)", "a share, 0 to 1"): ("generator_config.holdout_share", "generator_config.existing_data_share"),
     Interval("(0, 1)", "a share of users, 0 to 1; with nobody on one side there is nothing to compare"): (

@@ -78,12 +78,46 @@ class ChampionConfig:
 class StickyConfig:
     """Which part of a request names its user. The first source that is present wins."""
 
-    headers: tuple[str, ...] = ("x-user-id", "helicone-user-id", "x-litellm-session-id")
-    """Request headers, tried in order after x-ratchet-user."""
+    headers: tuple[str, ...] = (
+        "x-openwebui-user-id",
+        "x-litellm-user_api_key_end_user_id",
+        "x-user-id",
+        "helicone-user-id",
+        "x-openwebui-user-jwt#sub",
+        "x-portkey-metadata#_user",
+        "x-codex-turn-metadata#installation_id",
+    )
+    """Request headers, tried in order after x-ratchet-user; `name#member` takes one member of the JSON or JWT in a header."""
     cookie: str | None = None
     """Name of a cookie, tried after the headers."""
-    body_fields: tuple[str, ...] = ("safety_identifier", "user", "prompt_cache_key", "metadata.user_id")
-    """Fields of a JSON body, dotted, tried after the cookie."""
+    body_fields: tuple[str, ...] = (
+        "safety_identifier",
+        "user",
+        "user.id",
+        "metadata.user_id",
+        "client_metadata.x-codex-installation-id",
+        "metadata.trace_user_id",
+    )
+    """Fields of a JSON body, dotted, tried after the cookie; wherever they stand, however long the body is."""
+    conversation_headers: tuple[str, ...] = (
+        "x-openwebui-chat-id",
+        "x-conversation-id",
+        "x-claude-code-session-id",
+        "helicone-session-id",
+        "x-litellm-session-id",
+        "session-id",
+        "thread-id",
+    )
+    """Headers that name the conversation, written like `headers`. It is recorded, and the sticky key where nobody names the user."""
+    conversation_fields: tuple[str, ...] = (
+        "conversation",
+        "conversation.id",
+        "conversation_id",
+        "metadata.session_id",
+        "client_metadata.session_id",
+        "prompt_cache_key",
+    )
+    """Fields of a JSON body, dotted, that name the conversation where no header does; after them the session within a user's id."""
     first_message: bool = True
     """Last resort before random: hash of the first user message, which keeps a conversation together. Also of a body too long to keep."""
 
@@ -93,7 +127,7 @@ class BreakerConfig:
     """Circuit breaker on the challenger: a broken challenger costs nobody an answer."""
 
     consecutive_failures: int = 5
-    """Failures in a row (no connection, time-out before the first byte, 502/503/504) that open it."""
+    """Failures in a row (no connection, time-out before the first byte, 502/503/504, gateway.fallback_statuses) that open it."""
     open_seconds: float = 10.0
     """Seconds before one request probes again; doubles up to ten times that while probes fail."""
 
@@ -132,6 +166,10 @@ class GatewayConfig:
     """Add a Via header to requests and responses."""
     expose_arm: bool = False
     """Add x-ratchet-arm to responses. Off: users should not know which model they got."""
+    fallback_statuses: tuple[int, ...] = (401, 403, 404, 408, 429)
+    """Refusals of the challenger (400 to 499) that the champion answers instead; where it answers well, they count like the 502, 503 and 504 that always do. What it refuses, too, was the client's own fault."""
+    rewrite_locations: bool = True
+    """Rewrite Location, Content-Location and Refresh that name the model's own address, so that clients stay with us."""
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
 
 

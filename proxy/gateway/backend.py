@@ -140,10 +140,10 @@ class Planner:
         """How many models are being spared."""
         return sum(breaker.is_open for breaker in self._breakers.values())
 
-    async def close(self) -> None:
-        """Close all connections."""
-        for pool in (*self._pools.values(), *self._retired):
-            await pool.close()
+    @property
+    def pools(self) -> list[UpstreamPool]:
+        """Those in use, and those that still have connections."""
+        return [*self._pools.values(), *self._retired]
 
     def _backend(self, arm: Arm, target: Target) -> Backend:
         origin = target.url

@@ -17,7 +17,7 @@ from proxy.gateway.exchange import Exchange
 from proxy.gateway.framing import Body, ChunkedBody, FramingError, LengthBody
 from proxy.gateway.head import has_bare_line_feed
 from proxy.gateway.known import KnownRequest
-from proxy.gateway.outbound import Peer
+from proxy.gateway.outbound import Peer, trailer_lines
 
 if TYPE_CHECKING:
     from proxy.gateway.gateway import Gateway
@@ -282,7 +282,7 @@ class ClientConnection(asyncio.Protocol):
         payload, rest = body.feed(rest)
         self._buffer += rest
         if body.done:
-            exchange.request.trailer = _trailer(body)
+            exchange.request.trailer = self._trailer(body)
         else:
             self._body = body
             self._expect_body()
@@ -299,10 +299,16 @@ class ClientConnection(asyncio.Protocol):
                 self._ready()
             return
         if body.done:
-            exchange.request.trailer = _trailer(body)
+            exchange.request.trailer = self._trailer(body)
         if not self._blocked:
             self._expect_body()
         exchange.receive(payload, body.done)
+
+    def _trailer(self, body: Body) -> bytes:
+        """The trailer section that may travel on."""
+        if not isinstance(body, ChunkedBody) or not body.trailer:
+            return b""
+        return trailer_lines(body.trailer, self._services.kept_from_trailers)
 
     def _reject(self, error: RejectedError) -> None:
         """Refuse the request at hand and close: what follows on this connection cannot be trusted."""
@@ -314,7 +320,7 @@ class ClientConnection(asyncio.Protocol):
             if answered:
                 self._close()
                 return
-        self.write(answer(error.status, "bad_request", str(error), close=True))
+        self.write(answer(error.status, "bad_request", str(error), headers=error.headers, close=True))
         self._body = self._body or LengthBody(1)  # whatever still comes is swallowed
         self.part()
 
@@ -322,7 +328,3 @@ class ClientConnection(asyncio.Protocol):
 def _too_long(data: bytes | bytearray, limit: int) -> RejectedError:
     status = 414 if data.find(b"\r\n", 0, limit) < 0 else 431
     return RejectedError(status, _MESSAGES[status])
-
-
-def _trailer(body: Body) -> bytes:
-    return body.trailer if isinstance(body, ChunkedBody) else b""

@@ -13,6 +13,7 @@ __all__ = ["BadResponseError", "RejectedError", "answer"]
 
 _REASONS: Final = {
     400: b"Bad Request",
+    405: b"Method Not Allowed",
     408: b"Request Timeout",
     413: b"Content Too Large",
     414: b"URI Too Long",
@@ -27,9 +28,11 @@ _REASONS: Final = {
 class RejectedError(Exception):
     """A request that is not forwarded; it is answered with `status` and its connection is closed."""
 
-    def __init__(self, status: int, message: str) -> None:
+    def __init__(self, status: int, message: str, *, headers: bytes = b"") -> None:
+        """`headers` are whole lines with CRLF."""
         super().__init__(message)
         self.status = status
+        self.headers = headers
 
 
 class BadResponseError(Exception):

@@ -15,16 +15,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from math import inf
 from typing import TYPE_CHECKING, Final, Literal
 
 from policies.records import Arm, Outcome, StickySource
 from proxy.gateway.backend import Backend, Plan
+from proxy.gateway.breaker import Breaker
 from proxy.gateway.capture import Capture
-from proxy.gateway.errors import BadResponseError, answer
+from proxy.gateway.errors import BadResponseError, RejectedError, answer
 from proxy.gateway.head import ResponseHead
 from proxy.gateway.held import HeldRequest
 from proxy.gateway.known import KnownRequest, KnownResponse
-from proxy.gateway.model_field import ModelField, replace_model
+from proxy.gateway.location import at_home
+from proxy.gateway.model_field import replace_model
 from proxy.gateway.outbound import (
     request_head,
     request_lines,
@@ -35,10 +38,11 @@ from proxy.gateway.outbound import (
 )
 from proxy.gateway.ports import Minted
 from proxy.gateway.record import frame_of
-from proxy.gateway.routing import body_decides, forced_backend, key_in_body, names_user
+from proxy.gateway.routing import Awaited, awaited_of, conversation_of, forced_backend, key_of
 from proxy.gateway.sticky import StickyKey
 from proxy.gateway.tunnel import Tunnel
 from proxy.gateway.upstream import UpstreamConnection
+from proxy.gateway.watch import Watch
 
 if TYPE_CHECKING:
     from proxy.gateway.client import ClientConnection
@@ -51,6 +55,11 @@ Cause = Literal["breaker", "connect", "status", "timeout"]
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _UNAVAILABLE = frozenset((502, 503, 504))
 _IDEMPOTENT = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+_STALE_S: Final = 0.02, 0.1
+"""Bounds of a round trip: a busy event loop hears of a close late; and no close is on its way for longer."""
+_EVERY_PIECE: Final = 32
+_MOST_MARKS: Final = 256
+_SPACING: Final = 1.05
 _CHAMPION: Final[Arm] = Arm.CHAMPION
 _OK: Final = Outcome.OK
 _log = logging.getLogger(__name__)
@@ -60,10 +69,11 @@ class Exchange:
     """A request and its answer. The client's connection and the upstream's call it; see the module."""
 
     __slots__ = (
-        "_connection", "_continued", "_dechunk", "_dialling", "_finished", "_held_at", "_key", "_model", "_out",
-        "_retried", "_waiting", "arrived_at", "assigned", "backend", "client", "counts", "fallback", "first_byte",
-        "handed_over", "head", "held_s", "keep_alive", "known", "length", "plan", "record_id", "recorded", "request",
-        "response", "response_capture", "services", "started", "status",
+        "_awaited", "_connection", "_continued", "_dechunk", "_dialling", "_doubted", "_finished", "_held_at", "_key",
+        "_mark_after", "_out", "_retried", "_watch", "arrived_at", "assigned", "backend", "client", "counts",
+        "fallback", "first_byte", "handed_over", "head", "held_s", "keep_alive", "known", "length", "marks", "plan",
+        "record_id", "recorded", "refusal", "request", "resent", "response", "response_capture", "services", "started",
+        "status",
     )  # fmt: skip
 
     plan: Plan
@@ -87,21 +97,34 @@ class Exchange:
         self.recorded = False
         self.assigned = _CHAMPION
         self.counts = True
-        """Whether it is evidence in the experiment: not where QA forced the arm."""
+        """Whether it is evidence in the experiment: not where QA forced the arm, nor on a side not its user's."""
         self.status = 0
         self.response: KnownResponse | None = None
         self.fallback: Cause | None = None
+        self.refusal = 0
+        """The challenger's own status where the champion was asked because of it."""
+        self.resent = False
+        """Whether it was sent once more because a kept connection had been closed."""
         self.handed_over: float | None = None
         self.first_byte: float | None = None
+        """When the response's head was there, monotonic seconds."""
+        self.marks: list[tuple[int, float]] | None = None
+        """When the pieces of the response's body came that did not come with its head: bytes before it, monotonic
+        seconds."""
+        self._mark_after = inf
+        """A piece that comes later than that is marked."""
         self.held_s = 0.0
         """Seconds for which the client was too slow to read."""
-        self._waiting = self._finished = self._retried = self._continued = self._dechunk = False
+        self._finished = self._retried = self._continued = self._dechunk = False
         self._held_at: float | None = None
         self._key = known.key
         self._out = b""
-        self._model: ModelField | None = None
+        self._awaited: Awaited = None
+        self._watch: Watch | None = None
         self._connection: UpstreamConnection | None = None
         self._dialling: asyncio.Task[None] | None = None
+        self._doubted: Breaker | None = None
+        """Of the challenger that refused, while the champion is asked whether that was right."""
 
     # -- begin: called by the client's connection
 
@@ -126,15 +149,16 @@ class Exchange:
         else:
             services.count('not_recorded_total{reason="skip_path"}')
         self.record_id = services.ids.mint(self.arrived_at)
-        if not done and body_decides(known, plan, services.sticky):
-            self._waiting = True
-            if plan.rewrites and "content-encoding" not in self.head.recorded:
-                self._model = ModelField()
-                self._model.feed(payload)
+        if not done:
+            self._awaited = awaited_of(known, plan, services.sticky, self._forced())
+        if payload and (self._awaited is not None or self.request.cut):
+            self._read(payload)
+        if self._awaited is not None and self._may_wait(len(payload)):
             if self.head.expects_continue:
                 self._continued = True
                 self.client.write(_CONTINUE)
             return
+        self._awaited = None
         self._route()
 
     def receive(self, payload: bytes, done: bool) -> None:
@@ -142,11 +166,11 @@ class Exchange:
         if done:
             self.request.ended = self.services.monotonic()
         self.request.store(payload, done, self.services.max_body_bytes)
-        if self._waiting:
-            if self._model is not None:
-                self._model.feed(payload)
-            if done or (self.request.cut and not self._may_wait(len(payload))):
-                self._waiting = False
+        if payload and (self._watch is not None or self.request.cut or (self._awaited is not None and not done)):
+            self._read(payload)
+        if self._awaited is not None:
+            if done or not self._may_wait(len(payload)):
+                self._awaited = None
                 self._route()
         elif self._connection is not None:
             payload = self.request.framed(self.request.take())
@@ -155,12 +179,28 @@ class Exchange:
             self.client.hold(True)
 
     def _may_wait(self, size: int) -> bool:
-        """Whether more of a long body is waited for, of which `size` bytes have come now: the SDKs put the model, where
-        another name may have to stand, and the user behind the messages."""
-        missing = self._model is not None and not self._model.decided
-        if self._key is None and self.plan.splits:
-            missing = missing or names_user(self.head, self.request, self.services.sticky)
-        return missing and self.request.afford(size)
+        """Whether more of the body is waited for, of which `size` bytes have come now: while it can still say what it
+        is held for, which the SDKs put behind the messages, and of a long one as far as there is room."""
+        watch = self._watch
+        if watch is None:  # nothing has come
+            return True
+        if watch.ended:
+            return False
+        if not self.request.cut:
+            return True
+        return not (self._awaited == "model" and watch.spans) and self.request.afford(size)
+
+    def _read(self, payload: bytes) -> None:
+        """Look for the user, the conversation and the model's name in `payload`, the newest of the body."""
+        watch = self._watch
+        if watch is None:
+            known = self.known
+            if self._awaited is None and (known.side or (known.key and known.conversation)):
+                return
+            watch = self._watch = self.services.sticky.watch(known.head, user_known=known.key is not None)
+            if before := self.request.size - len(payload):
+                watch.feed(bytes(self.request.data[:before]))
+        watch.feed(payload)
 
     def _begin_side(self) -> None:
         """Our own URLs: one more upstream, neither recorded nor counted."""
@@ -182,11 +222,10 @@ class Exchange:
         """Choose the model."""
         plan = self.plan
         backend = plan.champion
-        if b"x-ratchet-arm" in self.head.fields:  # QA
-            forced = forced_backend(self.head, plan, self.services.admin_token)
-            self.counts = forced is None
-            backend = forced or backend
-        if plan.splits and self.counts:
+        if b"x-ratchet-arm" in self.head.fields and (forced := self._forced()) is not None:  # QA
+            self.counts = False
+            backend = forced
+        elif plan.splits:
             backend = plan.backend_for(self.user()[0])
         self.assigned = backend.arm
         if backend.breaker is not None and not backend.breaker.allow(self.services.monotonic()):
@@ -197,18 +236,40 @@ class Exchange:
             self.request.keep()  # the champion may have to answer
         self._forward(backend)
 
+    def _forced(self) -> Backend | None:
+        """The arm that QA asks for, if any."""
+        return forced_backend(self.head, self.plan, self.services.admin_token)
+
     def user(self) -> StickyKey:
-        """The sticky key and its source; read from the body only now if it was not needed before."""
-        if self._key is None:
-            limit = self.services.config.capture.max_request_bytes
-            found = key_in_body(self.head, self.request, self.services.sticky, limit)
-            self._key = found or (self.record_id.hex.encode(), StickySource.RANDOM)
-        return self._key
+        """The sticky key and its source; read from the body only now if it was not needed before.
+
+        Where the request had to go before its user was known, the user who is found later is the record's. If that one
+        belongs to the other side, the request is no evidence: nobody is on both.
+        """
+        if self._key is not None:
+            return self._key
+        services = self.services
+        found = key_of(self.known, self.request, self._watch, services.sticky, services.captured_request_bytes)
+        key = found or (self.record_id.hex.encode(), StickySource.RANDOM)
+        if self.request.done or self._finished or (self._watch is not None and self._watch.ended):
+            self._key = key
+            if self.handed_over is not None and self.plan.splits:
+                self.counts = self.counts and self.plan.backend_for(key[0]).arm is self.assigned
+        return key
+
+    def conversation(self) -> bytes | None:
+        """The conversation that the body names, where the head names none."""
+        if self.known.conversation is not None:
+            return None
+        limit = self.services.captured_request_bytes
+        return conversation_of(self.known, self.request, self._watch, self.services.sticky, limit)
 
     # -- forward
 
     def _forward(self, backend: Backend, *, fresh: bool = False) -> None:
-        """Send the request to `backend`, on a new connection if `fresh`."""
+        """Send the request to `backend`, on a new connection if `fresh`. Raises RejectedError at the first time."""
+        if self.head.dotted and not self.known.side:
+            self._check_path(backend)
         self.backend = backend
         self.handed_over = self.services.monotonic()
         connection = None if fresh else backend.pool.take()
@@ -216,6 +277,14 @@ class Exchange:
             self.connected(connection)
         else:
             self._dialling = backend.pool.dial(self)
+
+    def _check_path(self, backend: Backend) -> None:
+        """Refuse a path that might climb out of the prefix of whoever is to answer, or may have to in the end."""
+        if backend.prefix or self.plan.champion.prefix:
+            if backend.breaker is not None:
+                backend.breaker.release()
+            raise RejectedError(400, "the path has dot segments ('.' or '..', perhaps encoded): they could lead out of "
+                                     "the path that this model's URL has")  # fmt: skip
 
     def connected(self, connection: UpstreamConnection) -> None:
         """See Receiver."""
@@ -237,7 +306,7 @@ class Exchange:
             return side_request_head(head, self.client.peer, length), body
         model = backend.target.model
         if model is not None and body and "content-encoding" not in head.recorded:
-            renamed = replace_model(body, model, self._model)
+            renamed = replace_model(body, model, None if self._watch is None else self._watch.spans)
             if length is not None:
                 length += len(renamed) - len(body)
             body = renamed
@@ -268,14 +337,15 @@ class Exchange:
 
     def responded(self, response: KnownResponse, length: int | None) -> None:
         """See Receiver: the final head. It leaves together with the first bytes of the body."""
-        head = response.head
-        breaker = self.backend.breaker
-        if breaker is not None:
-            if head.status in _UNAVAILABLE and self._fall_back("status"):
+        status = response.head.status
+        if self.backend.breaker is not None:
+            if self._declined(status, self.backend.breaker):
                 return
-            if head.status not in _UNAVAILABLE:
-                breaker.success()
-                self.services.breaker_changed()
+        elif self._doubted is not None:
+            self._judge(status, self._doubted)
+        if response.head.places and self.services.rewrites_locations and not self.known.side:
+            response = at_home(response, self.backend)
+        head = response.head
         self._keep_head(response)
         minor = self.head.minor
         self._dechunk = head.chunked and not minor
@@ -298,6 +368,8 @@ class Exchange:
             self.request.let_go()
         if self._connection is not None:
             self.first_byte = self._connection.heard_at
+            if self.recorded and self.services.captures:
+                self._mark_after = self.first_byte
 
     def _added_lines(self) -> bytes:
         """What we add to a response: whole lines."""
@@ -310,6 +382,9 @@ class Exchange:
         """See Receiver."""
         if payload:
             if self.services.captures:
+                connection = self._connection
+                if connection is not None and connection.heard_at > self._mark_after:
+                    self._mark(connection.heard_at)
                 self.response_capture.add(payload)
             else:
                 self.response_capture.size += len(payload)
@@ -324,6 +399,19 @@ class Exchange:
         self.client.write(data)
         self._let_go(reusable=self.request.done)
         self.client.exchange_done(self.keep_alive)
+
+    def _mark(self, heard_at: float) -> None:
+        """Note when the next piece of the body came. The first pieces each, later ones as far apart as matters."""
+        marks = self.marks
+        if marks is None:
+            marks = self.marks = []
+        marks.append((self.response_capture.size, heard_at))
+        if len(marks) < _EVERY_PIECE:
+            self._mark_after = heard_at
+        elif len(marks) < _MOST_MARKS:
+            self._mark_after = self.started + (heard_at - self.started) * _SPACING
+        else:
+            self._mark_after = inf
 
     def client_blocked(self, blocked: bool) -> None:
         """The client is slow to read, or reads again: so do we."""
@@ -345,6 +433,8 @@ class Exchange:
         if self.backend.breaker is not None:
             self.backend.breaker.success()
             self.services.breaker_changed()
+        elif self._doubted is not None:
+            self._judge(head.status, self._doubted)
         self._keep_head(KnownResponse(head))
         self.services.count("tunnels")
         self.client.write(upgrade_response_head(head, added=self._added_lines()))
@@ -391,21 +481,23 @@ class Exchange:
             self._give_up(504, "upstream_timeout", None)
 
     def _was_stale(self, connection: UpstreamConnection) -> bool:
-        """Whether the server closed a kept connection just as we wrote to it, so that it has not read the request.
+        """Whether the server closed a kept connection before it can have read the request.
 
-        That shows within a round trip. What goes later may have died of the request, or on its way to an answer: it is
-        asked for again only where asking twice changes nothing.
+        Either it was closed already, or that shows within a round trip. What goes later may have died of the request,
+        or on its way to an answer: it is asked for again only where asking twice changes nothing.
         """
         if not connection.used or connection.answered or self.handed_over is None:
             return False
-        waited_s = self.services.monotonic() - self.handed_over
-        return waited_s <= self.services.config.gateway.connect_timeout_seconds or self.head.method in _IDEMPOTENT
+        if not connection.written or self.head.method in _IDEMPOTENT or b"idempotency-key" in self.head.fields:
+            return True
+        shortest, longest = _STALE_S
+        return self.services.monotonic() - self.handed_over < min(longest, max(shortest, 2 * connection.dialled_s))
 
     def _retry(self) -> bool:
         """Once more on a fresh connection."""
         if self._retried or not self.request.rewind():
             return False
-        self._retried = True
+        self._retried = self.resent = True
         self._let_go(reusable=False)
         self._forward(self.backend, fresh=True)
         return True
@@ -422,16 +514,59 @@ class Exchange:
             return False
         self.fallback = cause
         self.services.count(f'fallbacks_total{{cause="{cause}"}}')
+        self._ask_champion()
+        return True
+
+    def _ask_champion(self) -> None:
         self._retried = False
         self._let_go(reusable=False)
         self._forward(self.plan.champion)
-        return True
+
+    def _declined(self, status: int, breaker: Breaker) -> bool:
+        """Take note of the challenger's status; whether the champion is asked because of it.
+
+        A refusal may be right (the file is not there, the client's key is bad). So its breaker waits for what the
+        champion says, and the client gets that.
+        """
+        if status in _UNAVAILABLE:
+            if not self._fall_back("status"):
+                return False
+            self.refusal = status
+            return True
+        if not 400 <= status < 500:
+            breaker.success()
+            self.services.breaker_changed()
+        elif status in self.services.fallback_statuses and self.request.rewind():
+            self.refusal = status
+            self._doubted = breaker
+            self._ask_champion()
+            return True
+        else:
+            breaker.release()  # nothing is shown: the champion might have refused it, too
+        return False
+
+    def _judge(self, status: int, breaker: Breaker) -> None:
+        """The champion's status shows whether the challenger was right to refuse."""
+        self._doubted = None
+        if 400 <= status < 500:
+            breaker.release()
+            self.services.count('fallbacks_total{cause="both_refused"}')
+            return
+        self.fallback = "status"
+        self.services.count('fallbacks_total{cause="status"}')
+        if status < 400:
+            breaker.failure(self.services.monotonic())
+            self.services.breaker_changed()
+        else:
+            breaker.release()
 
     def _give_up(self, status: int, code: str, error: Exception | None) -> None:
         if self.known.side:
             self._answer(503, "side_unavailable", "feedback and health cannot be reached now; try again")
             return
         self._complain(status, code, error)
+        if self._doubted is not None:
+            self._judge(status, self._doubted)
         outcome = Outcome.TIMEOUT if status == 504 else Outcome.UPSTREAM_ERROR
         self._answer(status, code, "the model's server did not answer this request", outcome)
 
@@ -465,8 +600,8 @@ class Exchange:
             if self.recorded:
                 self.recorded = False
                 self.services.count('not_recorded_total{reason="incomplete_request"}')
-        elif self.response is None and self.backend.breaker is not None:
-            self.backend.breaker.release()
+        elif self.response is None and (breaker := self._doubted or self.backend.breaker) is not None:
+            breaker.release()
         self._end(Outcome.CLIENT_DISCONNECT)
         self._let_go(reusable=False)
 

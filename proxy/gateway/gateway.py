@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Final
 from policies.records import Arm
 from proxy.clock import Clock, SystemClock
 from proxy.config.model import Config
+from proxy.config.serving import StickyConfig
 from proxy.errors import ConfigError
 from proxy.gateway.backend import Backend, Planner, adds_lines
 from proxy.gateway.client import ClientConnection
@@ -22,6 +24,7 @@ from proxy.gateway.deadlines import Deadlines
 from proxy.gateway.head import RequestParser
 from proxy.gateway.held import Budget
 from proxy.gateway.known import Heads, KnownRequest
+from proxy.gateway.outbound import kept_from_trailers
 from proxy.gateway.pool import Address, UpstreamPool
 from proxy.gateway.ports import Counters, MintsIds, Redacts, Spool
 from proxy.gateway.sticky import StickySources
@@ -32,6 +35,9 @@ __all__ = ["Gateway", "client_tls"]
 _SWEEPS: Final = 8
 _SHORTEST_SWEEP_S: Final = 0.01
 _LONGEST_SWEEP_S: Final = 0.5
+_CUT_S: Final = 1.0
+"""Longest wait for clients' connections that were cut to say so."""
+_log = logging.getLogger(__name__)
 
 
 class Gateway:
@@ -67,7 +73,7 @@ class Gateway:
         self.clock: Clock = clock or SystemClock()
         self.monotonic = self.clock.monotonic
         self.now = self.clock.now
-        self.sticky = StickySources(config.sticky)
+        self.sticky = StickySources(config.sticky, config.capture.max_request_bytes)
         self._no_train_header = config.capture.no_train_header.lower().encode("latin-1")
         self._skip_paths = frozenset(path.encode("latin-1") for path in config.capture.skip_paths)
         self._parser = RequestParser(
@@ -81,7 +87,13 @@ class Gateway:
         self.captured_response_bytes = config.capture.max_response_bytes
         self.refuses_when_full = config.spool.when_full == "refuse"
         self.captures = config.capture.enabled
+        settings = config.sticky.conversation_fields
+        self.leaves_conversations = self.captures and redact is None and settings == StickyConfig().conversation_fields
+        """Whether whoever reads a record finds the conversation in its body."""
         self.adds_lines = adds_lines(config)
+        self.kept_from_trailers = kept_from_trailers(config.champion.api_key_header)
+        self.fallback_statuses = frozenset(config.gateway.fallback_statuses)
+        self.rewrites_locations = config.gateway.rewrite_locations
         self.budget = Budget()
         self.complaints = Complaints()
         self.draining = False
@@ -116,28 +128,37 @@ class Gateway:
             async with asyncio.timeout(timeout_s):
                 await self._empty.wait()
         except TimeoutError:
-            self.cutting = True
-            for client in list(self._clients):
-                client.transport.abort()
-            await self._empty.wait()
+            await self._cut()
             return False
         return True
 
     async def close(self) -> None:
-        """End everything at once."""
-        self.draining = self.cutting = True
+        """End everything at once, within about two seconds: what does not end by then is left to the process's end."""
+        self.draining = True
+        if not self.cutting:
+            await self._cut()
+        pools = [*self.planner.pools, *([self.side.pool] if self.side is not None else [])]
+        await asyncio.gather(*(pool.close() for pool in pools))
+        self._deadlines.close()
+
+    async def _cut(self) -> None:
+        """Break off what clients are still open, and have it written down."""
+        self.cutting = True
         for client in list(self._clients):
             client.transport.abort()
-        await self._empty.wait()
-        await self.planner.close()
-        if self.side is not None:
-            await self.side.pool.close()
-        self._deadlines.close()
+        try:
+            async with asyncio.timeout(_CUT_S):
+                await self._empty.wait()
+        except TimeoutError:
+            if self._clients:
+                _log.error("%d connections of clients were left behind", len(self._clients))
 
     # -- called by connections
 
     def client_came(self, client: ClientConnection) -> bool:
         """Count a new connection in; False where it has to wait for another one to end."""
+        if self.cutting:  # accepted in the last moment
+            client.transport.abort()
         self._clients.add(client)
         self._empty.clear()
         self._deadlines.watch(client)
@@ -174,8 +195,15 @@ class Gateway:
 
     def _parse(self, data: bytes, end: int) -> KnownRequest:
         head = self._parser.parse(data, end)
-        key = self.sticky.from_head(head.fields)
-        return KnownRequest(head, key=key, skip_paths=self._skip_paths, no_train_header=self._no_train_header)
+        conversation = self.sticky.conversation_in_head(head.fields)
+        return KnownRequest(
+            head,
+            key=self.sticky.from_head(head.fields),
+            skip_paths=self._skip_paths,
+            no_train_header=self._no_train_header,
+            conversation=conversation,
+            conversation_hash=None if conversation is None else self.user_hash(conversation),
+        )
 
     def _pool(self, address: Address) -> UpstreamPool:
         return UpstreamPool(

@@ -19,8 +19,8 @@ from typing import Final
 
 from proxy.gateway.errors import BadResponseError, RejectedError
 
-__all__ = ["TRAILERS", "RequestHead", "RequestParser", "ResponseHead", "has_bare_line_feed", "parse_response",
-           "safe_trailer"]  # fmt: skip
+__all__ = ["FORBIDDEN_TRAILERS", "TRAILERS", "RequestHead", "RequestParser", "ResponseHead", "has_bare_line_feed",
+           "has_dot_segments", "parse_response", "safe_trailer"]  # fmt: skip
 
 _TOKEN: Final = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _VALUE: Final = rb"[\t\x20-\x7e\x80-\xff]*+"
@@ -37,19 +37,26 @@ _HOST: Final = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
 _LENGTH: Final = re.compile(rb"\d{1,18}")
 _MALFORMED: Final = "the request head is not well-formed HTTP/1.1 (bare CR or LF, folded line, bad name or byte)"
 
+_UNESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
+_MOST_ESCAPED: Final = 5
+_DOTS: Final = re.compile(rb"(?:^|[/\\])[\t \0]*\.{1,2}[\t \0]*(?:[/\\;?#]|$)")
+_METHODS: Final = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n"
+
 _RECORDED: Final = (b"content-type", b"content-encoding", b"transfer-encoding", b"user-agent", b"x-request-id",
                     b"request-id", b"x-ratchet-request-id", b"traceparent", b"x-stainless-retry-count")  # fmt: skip
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"host"))
 _HOP_BY_HOP: Final = (b"connection", b"keep-alive", b"proxy-connection", b"upgrade")
 _OWN: Final = (b"x-ratchet-user", b"x-ratchet-arm", b"x-ratchet-admin-token", b"x-ratchet-no-train",
                b"x-ratchet-request-id", b"x-ratchet-record-id")  # fmt: skip
-_REQUEST_FIELDS: Final = dict.fromkeys((*_RECORDED, *_FRAMING, b"expect"), True) | dict.fromkeys(
+_PLACES: Final = (b"location", b"content-location", b"refresh")
+_REQUEST_FIELDS: Final = dict.fromkeys((*_RECORDED, *_FRAMING, b"expect", b"idempotency-key"), True) | dict.fromkeys(
     (*_HOP_BY_HOP, *_OWN, b"te", b"proxy-authorization"), False
 )
-_RESPONSE_FIELDS: Final = dict.fromkeys((*_RECORDED, b"content-length"), True) | dict.fromkeys(
+_RESPONSE_FIELDS: Final = dict.fromkeys((*_RECORDED, *_PLACES, b"content-length"), True) | dict.fromkeys(
     (*_HOP_BY_HOP, b"x-ratchet-record-id", b"x-ratchet-arm"), False
 )
-_FORBIDDEN_TRAILERS: Final = frozenset((*_FRAMING, *_HOP_BY_HOP, *_OWN, b"authorization", b"content-type", b"te"))
+FORBIDDEN_TRAILERS: Final = frozenset((*_FRAMING, *_HOP_BY_HOP, *_OWN, b"authorization", b"content-type", b"te"))
+"""A request that says these behind its body is refused."""
 _NO_BODY: Final = frozenset((204, 304))
 _REMEMBERED: Final = 2048
 _TARGET_TEXT: Final = 2048
@@ -90,13 +97,14 @@ class _Fields(dict[bytes, "_Field | None"]):
         return field
 
 
-class _RequestLines(dict[bytes, tuple[bytes, bytes, int, str, str]]):
-    """Method, target in origin form and minor version of a request line, and the first two as text.
+class _RequestLines(dict[bytes, tuple[bytes, bytes, int, str, str, bool]]):
+    """Method, target in origin form and minor version of a request line, the first two as text, and whether the
+    target has dot segments.
 
     Raises RejectedError.
     """
 
-    def __missing__(self, line: bytes) -> tuple[bytes, bytes, int, str, str]:
+    def __missing__(self, line: bytes) -> tuple[bytes, bytes, int, str, str, bool]:
         match = _REQUEST.fullmatch(line)
         if match is None:
             if _OTHER_VERSION.fullmatch(line):
@@ -105,7 +113,7 @@ class _RequestLines(dict[bytes, tuple[bytes, bytes, int, str, str]]):
         method, target = match[1], _origin_form(match[1], match[2])
         minor = 1 if match[3] == b"1" else 0
         text = _SECRET.sub(rb"\1[redacted]", target[:_TARGET_TEXT]).decode("latin-1")
-        meaning = method, target, minor, method.decode("ascii"), text
+        meaning = method, target, minor, method.decode("ascii"), text, has_dot_segments(target)
         if len(line) <= _LONGEST_REMEMBERED:
             if len(self) >= _REMEMBERED:
                 self.clear()
@@ -121,8 +129,9 @@ class RequestHead:
     that are written down. `length` is None unless Content-Length was given.
     """
 
-    __slots__ = ("chunked", "expects_continue", "fields", "host_at", "keep_alive", "length", "length_at", "lines",
-                 "method", "method_text", "minor", "recorded", "target", "target_text", "upgrade")  # fmt: skip
+    __slots__ = ("chunked", "dotted", "expects_continue", "fields", "host_at", "keep_alive", "length", "length_at",
+                 "lines", "method", "method_text", "minor", "recorded", "target", "target_text",
+                 "upgrade")  # fmt: skip
 
     method: bytes
     target: bytes
@@ -130,6 +139,8 @@ class RequestHead:
     target_text: str
     """Cut after 2048 characters, without the keys that some providers take in the query."""
     minor: int
+    dotted: bool
+    """Whether the path climbs, or may be read so."""
     lines: list[bytes]
     fields: dict[bytes, bytes]
     recorded: dict[str, str]
@@ -146,7 +157,7 @@ class RequestHead:
 class ResponseHead:
     """A status line and its headers, checked. `reason` starts with its space, or is empty."""
 
-    __slots__ = ("chunked", "fields", "keep_alive", "length", "lines", "reason", "recorded", "status")
+    __slots__ = ("chunked", "fields", "keep_alive", "length", "lines", "places", "reason", "recorded", "status")
 
     status: int
     reason: bytes
@@ -156,6 +167,8 @@ class ResponseHead:
     length: int | None
     chunked: bool
     keep_alive: bool
+    places: bool
+    """Whether it says where something else is."""
 
 
 class RequestParser:
@@ -171,7 +184,8 @@ class RequestParser:
         """The head in `data`, whose empty line begins at `end`. Raises RejectedError."""
         head = RequestHead()
         lines = data[:end].split(b"\r\n")
-        head.method, head.target, head.minor, head.method_text, head.target_text = self._start[lines.pop(0)]
+        start = self._start[lines.pop(0)]
+        head.method, head.target, head.minor, head.method_text, head.target_text, head.dotted = start
         if len(lines) > self._max_headers:
             raise RejectedError(431, "the request has more headers than gateway.max_headers allows")
         fields: dict[bytes, bytes] = {}
@@ -215,12 +229,30 @@ def has_bare_line_feed(data: bytes | bytearray, start: int) -> bool:
 
 def safe_trailer(trailer: bytes) -> bool:
     """Whether the trailer lines of a request hold nothing that may only stand in its head."""
-    return all(line.partition(b":")[0].lower() not in _FORBIDDEN_TRAILERS for line in trailer.split(b"\r\n"))
+    return all(line.partition(b":")[0].lower() not in FORBIDDEN_TRAILERS for line in trailer.split(b"\r\n"))
+
+
+def has_dot_segments(target: bytes) -> bool:
+    """Whether a segment of the path is `.` or `..`, or is one to somebody who decodes more often, takes a backslash for
+    a slash, or cuts a segment at a semicolon or a control character. So is one that is escaped again and again: nobody
+    writes that in earnest, and to unwrap all of it would take time in the square of its length."""
+    path = target.partition(b"?")[0]
+    if b"." not in path and b"%" not in path:
+        return False
+    for _ in range(_MOST_ESCAPED):
+        if b"%" not in path or (plain := _UNESCAPE.sub(_unescaped, path)) == path:
+            return _DOTS.search(path) is not None
+        path = plain
+    return True
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    return bytes((int(match[1], 16),))
 
 
 def _origin_form(method: bytes, target: bytes) -> bytes:
     if method == b"CONNECT":
-        raise RejectedError(400, "CONNECT is not served here: this is a reverse proxy")
+        raise RejectedError(405, "CONNECT is not served here: this is a reverse proxy", headers=_METHODS)
     if target[0] == 47:  # "/"
         return target
     if target == b"*" and method == b"OPTIONS":
@@ -326,6 +358,7 @@ def parse_response(data: bytes, end: int, method: bytes) -> ResponseHead:
     recorded: dict[str, str] = {}
     dropped: list[int] = []
     head.lines, head.fields, head.recorded = lines, fields, recorded
+    head.places = False
     try:
         head.status, head.reason, is_1_1 = _status_lines[lines.pop(0)]
         for index, field in enumerate(map(_response_fields.__getitem__, lines)):
@@ -345,6 +378,8 @@ def parse_response(data: bytes, end: int, method: bytes) -> ResponseHead:
             fields[name] = value
             if field.record is not None:
                 recorded[field.record] = field.text
+            elif name in _PLACES:
+                head.places = True
     except ValueError as exc:
         raise BadResponseError(f"the response head is not well-formed HTTP/1.x ({exc})") from None
     for index in reversed(dropped):

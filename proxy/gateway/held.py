@@ -72,13 +72,6 @@ class HeldRequest(Capture):
         unsent, self._unsent = self._unsent, b""
         return unsent if isinstance(unsent, bytes) else bytes(unsent)
 
-    @property
-    def whole(self) -> bytes | bytearray | None:
-        """All of the body, what the record leaves out too; None where that is not there at once."""
-        if not self.cut:
-            return self.data
-        return self._unsent if self.done and len(self._unsent) == self.size else None
-
     def framed(self, payload: bytes) -> bytes:
         """`payload` as it goes on the wire: in a chunk of its own where the request is chunked, with the end of
         the body where that has come."""

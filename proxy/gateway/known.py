@@ -63,18 +63,26 @@ class _Known:
 class KnownRequest(_Known):
     """A request head, and what follows from it for routing, forwarding and the record."""
 
-    __slots__ = ("_backend", "facts", "head", "key", "maybe_json", "recorded", "side")
+    __slots__ = ("_backend", "conversation", "facts", "head", "key", "maybe_json", "recorded", "side")
 
     sized = True
     """Whether a Content-Length says how long the body is."""
 
     def __init__(
-        self, head: RequestHead, *, key: StickyKey | None, skip_paths: frozenset[bytes], no_train_header: bytes
+        self,
+        head: RequestHead,
+        *,
+        key: StickyKey | None,
+        skip_paths: frozenset[bytes],
+        no_train_header: bytes,
+        conversation: bytes | None = None,
+        conversation_hash: int | None = None,
     ) -> None:
-        """`key` is the sticky key that the head holds, if any."""
+        """`key` is the user that the head names, `conversation` the conversation and its keyed hash, if any."""
         super().__init__()
         self.head = head
         self.key = key
+        self.conversation = conversation
         self.side = head.target.startswith(b"/-/")
         """Whether it is for one of our own URLs, which are neither recorded nor counted."""
         self.recorded = not self.side and head.target.partition(b"?")[0] not in skip_paths
@@ -84,6 +92,8 @@ class KnownRequest(_Known):
         facts: dict[str, Any] = {"m": head.method_text, "p": head.target_text, "rh": head.recorded}
         if _opted_out(head, no_train_header):
             facts["nt"] = True
+        if conversation_hash is not None:
+            facts["conv"] = conversation_hash
         self.facts = orjson.dumps(facts)[1:-1]
         """Its part of the record: members of a JSON object."""
         self._backend: Backend | None = None

@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING, Final
 
 from policies.records import Arm
 from proxy.config.serving import GatewayConfig
-from proxy.gateway.head import RequestHead, ResponseHead
+from proxy.gateway.head import FORBIDDEN_TRAILERS, RequestHead, ResponseHead
 
 if TYPE_CHECKING:
     from proxy.gateway.backend import Backend
 
-__all__ = ["Peer", "request_head", "request_lines", "response_head", "response_lines", "side_request_head",
-           "upgrade_response_head"]  # fmt: skip
+__all__ = ["Peer", "kept_from_trailers", "request_head", "request_lines", "response_head", "response_lines",
+           "side_request_head", "trailer_lines", "upgrade_response_head"]  # fmt: skip
 
-_CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key", b"api-key"))
+_CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
 _FORWARDED: Final = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
+_HEAD_ONLY: Final = _CREDENTIALS | {b"cookie", b"proxy-authorization", b"forwarded", b"x-real-ip", b"via"}
+"""Fields that say who asks and by which way: RFC 9110 §6.5.1 wants none of them behind a body."""
 
 
 class Peer:
@@ -73,6 +75,23 @@ def side_request_head(head: RequestHead, peer: Peer, length: int | None) -> byte
     lines = _without(lines, frozenset((*_FORWARDED, b"expect")))
     lines.append(b"X-Forwarded-For: " + peer.host)
     return b"\r\n".join((b"%b %b HTTP/1.1" % (head.method, head.target), *lines, b"", b""))
+
+
+def kept_from_trailers(api_key_header: str) -> frozenset[bytes]:
+    """The names of fields that leave with a head or not at all, the credential's own among them; those for which a
+    request is refused are not."""
+    return (_HEAD_ONLY | {api_key_header.lower().encode("latin-1")}) - FORBIDDEN_TRAILERS
+
+
+def trailer_lines(trailer: bytes, kept_out: frozenset[bytes]) -> bytes:
+    """A request's trailer section without what only a head may say: there each of these is ours to take out or to
+    replace, and a server that merges the two would take the trailer's word."""
+    lines = trailer.split(b"\r\n")
+    return b"\r\n".join(line for line in lines if not _head_only(line.partition(b":")[0].lower(), kept_out))
+
+
+def _head_only(name: bytes, kept_out: frozenset[bytes]) -> bool:
+    return name in kept_out or (name.startswith((b"x-forwarded-", b"x-ratchet-")) and name not in FORBIDDEN_TRAILERS)
 
 
 def request_lines(head: RequestHead, peer: Peer, settings: GatewayConfig) -> list[bytes]:

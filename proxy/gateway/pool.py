@@ -1,14 +1,19 @@
 """Connections to one model's server, kept alive between exchanges: opened here, kept here, closed here.
 
-Who needs one takes an idle one, or asks for a new one and is told; nobody waits.
+Who needs one takes an idle one, or asks for a new one and is told; nobody waits. A connection counts from the moment
+at which it is handed over. Until then its dialling owns it, and whatever ends that (a client that leaves, a time-out)
+closes it: the event loop does not always tell a protocol of the end of a connection whose dialling was cancelled just
+when it was made, and one that had been counted by then would be counted for ever.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections import deque
 from pathlib import Path
+from typing import Final
 
 from proxy.clock import Clock
 from proxy.config.serving import GatewayConfig
@@ -18,6 +23,10 @@ from proxy.gateway.upstream import Receiver, UpstreamConnection
 from proxy.tasks import cancel_and_wait, spawn
 
 __all__ = ["Address", "UpstreamPool"]
+
+_CLOSE_S: Final = 1.0
+"""Longest wait for connections to say that they are closed."""
+_log = logging.getLogger(__name__)
 
 
 class Address:
@@ -89,14 +98,20 @@ class UpstreamPool:
             self.idle.pop().close()
 
     async def close(self) -> None:
-        """Close everything."""
+        """Close everything; who does not confirm it within a second is not waited for."""
         self.retire()
-        await cancel_and_wait(list(self._dialling))
-        for connection in list(self.open):
-            connection.close()
-        await self._empty.wait()
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await cancel_and_wait(list(self._dialling))
+                for connection in list(self.open):
+                    connection.close()
+                await self._empty.wait()
+        except TimeoutError:
+            if not (self.open or self._dialling):
+                return
+            _log.error("%d connections to %s were left behind", len(self.open) + len(self._dialling), self.address)
 
-    def came(self, connection: UpstreamConnection) -> None:
+    def _came(self, connection: UpstreamConnection) -> None:
         """Count a new connection in."""
         self.open.add(connection)
         self._empty.clear()
@@ -104,9 +119,11 @@ class UpstreamPool:
         self.deadlines.watch(connection)
 
     def left(self, connection: UpstreamConnection) -> None:
-        """Count a connection out."""
+        """Count a connection out, if it was counted in."""
+        if connection not in self.open:
+            return
         self.deadlines.forget(connection)
-        self.open.discard(connection)
+        self.open.remove(connection)
         self.counters.add("upstream_connections", -1.0)
         if connection in self.idle:
             self.idle.remove(connection)
@@ -114,26 +131,33 @@ class UpstreamPool:
             self._empty.set()
 
     async def _dial(self, receiver: Receiver) -> None:
+        connection, began = UpstreamConnection(self), self.monotonic()
         try:
             async with asyncio.timeout(self.config.connect_timeout_seconds):
-                connection = await self._connect()
-        except OSError as exc:  # TimeoutError and ssl.SSLError are OSErrors
+                await self._connect(connection)
+            connection.check()
+        except (OSError, ValueError, RuntimeError) as exc:  # ValueError: no name of a host; RuntimeError: uvloop's own
+            connection.close()
             self.counters.add("upstream_connect_errors_total")
             receiver.connect_failed(exc)
+        except asyncio.CancelledError:
+            connection.close()
+            raise
         else:
+            connection.dialled_s = self.monotonic() - began
+            self._came(connection)
             receiver.connected(connection)
 
-    async def _connect(self) -> UpstreamConnection:
+    async def _connect(self, connection: UpstreamConnection) -> None:
         loop = asyncio.get_running_loop()
         address = self.address
         if address.path is not None:
-            _, connection = await loop.create_unix_connection(lambda: UpstreamConnection(self), str(address.path))
-            return connection
-        _, connection = await loop.create_connection(
-            lambda: UpstreamConnection(self),
+            await loop.create_unix_connection(lambda: connection, str(address.path))
+            return
+        await loop.create_connection(
+            lambda: connection,
             address.host,
             address.port,
             ssl=self._tls,
             server_hostname=address.host if self._tls else None,
         )
-        return connection

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    from proxy.wire.extract.model import Streamed
 
 __all__ = ["GATEWAY_COUNTERS", "Counters", "Minted", "MintsIds", "Redacts", "Spool"]
 
@@ -16,11 +19,13 @@ GATEWAY_COUNTERS: Final = (
     # counters
     "requests_total",
     'protocol_errors_total{status="400"}',
+    'protocol_errors_total{status="405"}',
     'protocol_errors_total{status="408"}',
     'protocol_errors_total{status="413"}',
     'protocol_errors_total{status="414"}',
     'protocol_errors_total{status="431"}',
     'protocol_errors_total{status="505"}',
+    'fallbacks_total{cause="both_refused"}',
     'fallbacks_total{cause="breaker"}',
     'fallbacks_total{cause="connect"}',
     'fallbacks_total{cause="status"}',
@@ -86,6 +91,12 @@ class Redacts(Protocol):
 
     def clean(self, body: bytes, content_type: str, content_encoding: str) -> bytes:
         """The body as cleaned UTF-8 text."""
+        ...
+
+    def clean_answer(
+        self, body: bytes, content_type: str, content_encoding: str, *, cut: bool
+    ) -> tuple[bytes, Streamed | None]:
+        """The same, and what its stream said of itself."""
         ...
 
     def clean_text(self, text: str) -> str:

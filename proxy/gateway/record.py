@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from policies.records import Outcome, StickySource
-from proxy.gateway.capture import Capture
 from proxy.gateway.ports import Redacts
 from proxy.spool.frames import KIND_EXCHANGE, encode_frame
+from proxy.wire.arrival import arrival_us
 
 if TYPE_CHECKING:
     from proxy.gateway.exchange import Exchange
@@ -39,9 +39,11 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
     """The frame of `exchange`, which ended so at the monotonic time `ended`."""
     services, response = exchange.services, exchange.response
     sent, received = exchange.request, exchange.response_capture
-    assigned, backend, counts = exchange.assigned, exchange.backend, exchange.counts
     key, source = exchange.user()
+    assigned, backend, counts = exchange.assigned, exchange.backend, exchange.counts
     total, first_byte, upstream, own = _timing(exchange, ended)
+    whole = services.leaves_conversations and not sent.cut and not received.cut
+    plain = whole and not (exchange.marks or exchange.refusal or exchange.resent)  # as nearly all are
     facts = _FACTS % (
         exchange.record_id.hex.encode(),
         exchange.arrived_at * 1e6,
@@ -59,7 +61,7 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
         sent.size,
         received.size,
         b"{}" if response is None else response.facts,
-        _digests(sent, received) if sent.cut or received.cut else b"",
+        b"" if plain else _rarer(exchange),
     )
     if not services.captures:
         return encode_frame(KIND_EXCHANGE, facts)
@@ -69,22 +71,44 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
 
 
 def _redacted(redact: Redacts, meta: dict[str, Any], request: bytes, response: bytes) -> bytes:
-    """The frame with cleaned text for bodies, whose encodings are gone with it."""
+    """The frame with cleaned text for bodies, whose encodings are gone with it, and so is what only a stream shows: how
+    it ended, and when its first content came."""
     meta["red"] = True
     meta["p"] = redact.clean_text(meta["p"])
-    bodies = []
-    for body, name in ((request, "rh"), (response, "sh")):
-        headers = meta[name]
-        bodies.append(redact.clean(body, headers.get("content-type", ""), headers.pop("content-encoding", "")))
-    return encode_frame(KIND_EXCHANGE, meta, *bodies)
+    asked = redact.clean(request, *_popped(meta["rh"]))
+    kind, encoding = _popped(meta["sh"])
+    answered, stream = redact.clean_answer(response, kind, encoding, cut="ssha" in meta)
+    if stream is not None:
+        marks = meta.pop("mk", ())
+        meta["sf"] = {"failed": stream.error is not None, "whole": stream.whole, "unread": stream.unread}
+        if stream.first_content is not None:
+            meta["ttft"] = arrival_us(stream.first_content, marks, meta["ttfb"], response, encoding or None)
+    return encode_frame(KIND_EXCHANGE, meta, asked, answered)
 
 
-def _digests(sent: Capture, received: Capture) -> bytes:
-    """Members for the bodies that were not captured whole."""
-    digests = {"rsha": sent.sha256} if sent.cut else {}
+def _popped(headers: dict[str, str]) -> tuple[str, str]:
+    """Type and encoding of a body; the encoding is gone."""
+    return headers.get("content-type", ""), headers.pop("content-encoding", "")
+
+
+def _rarer(exchange: Exchange) -> bytes:
+    """Members that most records lack: digests of bodies that the record does not have whole, and the conversation that
+    such a request names, which nobody else will find in it; when the pieces of the answer came, what the challenger
+    said, and whether the request was sent twice."""
+    services, started = exchange.services, exchange.started
+    sent, received = exchange.request, exchange.response_capture
+    facts: dict[str, Any] = {"rsha": sent.sha256} if sent.cut else {}
     if received.cut:
-        digests["ssha"] = received.sha256
-    return b"," + orjson.dumps(digests)[1:-1]
+        facts["ssha"] = received.sha256
+    if (sent.cut or not services.leaves_conversations) and (conversation := exchange.conversation()) is not None:
+        facts["conv"] = services.user_hash(conversation)
+    if exchange.marks:
+        facts["mk"] = [(offset, int((at - started) * 1e6)) for offset, at in exchange.marks]
+    if exchange.refusal:
+        facts["cs"] = exchange.refusal
+    if exchange.resent:
+        facts["rs"] = True
+    return b"," + orjson.dumps(facts)[1:-1] if facts else b""
 
 
 def _timing(exchange: Exchange, ended: float) -> tuple[float, float | None, float, float]:

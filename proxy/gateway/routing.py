@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 from hmac import compare_digest
+from typing import Literal
+
+import orjson
 
 from proxy.gateway.backend import Backend, Plan
-from proxy.gateway.capture import Capture
 from proxy.gateway.head import RequestHead
 from proxy.gateway.held import HeldRequest
 from proxy.gateway.known import KnownRequest
 from proxy.gateway.sticky import StickyKey, StickySources
+from proxy.gateway.watch import Watch
 from proxy.wire.decode import UnknownEncodingError, decode
 
-__all__ = ["body_decides", "forced_backend", "key_in_body", "names_user"]
+__all__ = ["Awaited", "awaited_of", "conversation_of", "forced_backend", "key_of"]
 
-_BEFORE_OBJECT = b"\xef\xbb\xbf \t\r\n"
+Awaited = Literal["user", "model"] | None
+"""What the body is held for."""
 
 
-def body_decides(known: KnownRequest, plan: Plan, sticky: StickySources) -> bool:
-    """Whether the body must be read before the request can go anywhere: for the user's name, or the model's."""
-    named = known.key is not None or not plan.splits or not sticky.reads_body
-    return known.maybe_json and (plan.rewrites or not named)
+def awaited_of(known: KnownRequest, plan: Plan, sticky: StickySources, forced: Backend | None) -> Awaited:
+    """What must be read of the body before the request can go anywhere."""
+    if not known.maybe_json:
+        return None
+    if known.key is None and plan.splits and sticky.reads_body and forced is None:
+        return "user"
+    rewrites = plan.rewrites if forced is None else forced.target.model is not None
+    return "model" if rewrites and "content-encoding" not in known.head.recorded else None
 
 
 def forced_backend(head: RequestHead, plan: Plan, admin_token: bytes | None) -> Backend | None:
@@ -33,23 +41,46 @@ def forced_backend(head: RequestHead, plan: Plan, admin_token: bytes | None) -> 
     return {b"champion": plan.champion, b"challenger": plan.challenger}.get(arm.lower())
 
 
-def names_user(head: RequestHead, body: Capture, sticky: StickySources) -> bool:
-    """Whether the user's name may still come in `body`: it is a JSON object, not compressed."""
-    if not sticky.reads_body or "content-encoding" in head.recorded:
-        return False
-    return bytes(body.data[:64]).lstrip(_BEFORE_OBJECT).startswith(b"{")
+def key_of(
+    known: KnownRequest, body: HeldRequest, watch: Watch | None, sticky: StickySources, limit: int
+) -> StickyKey | None:
+    """The sticky key of a request whose head names no user, as far as its body has come; `watch` has read that, if
+    anything has. A compressed body is parsed up to `limit` bytes."""
+    if watch is None and sticky.reads_body and body.size:
+        try:
+            document = _parsed(known, body, limit)
+        except ValueError:
+            watch = sticky.watch(known.head)
+            watch.feed(bytes(body.data))
+        else:
+            return sticky.in_document(document, known.conversation)
+    if watch is not None:
+        return sticky.in_watched(watch, known.conversation)
+    return sticky.in_document(None, known.conversation)
 
 
-def key_in_body(head: RequestHead, body: HeldRequest, sticky: StickySources, limit: int) -> StickyKey | None:
-    """The sticky key in a captured request body, decoded up to `limit` bytes where it is compressed."""
-    if not body.size:
-        return None
-    encoding = head.recorded.get("content-encoding")
-    if encoding is None:
-        whole = body.whole
-        return sticky.from_body(body.data, cut=True) if whole is None else sticky.from_body(whole)
-    try:
-        decoded = decode(bytes(body.data), encoding, limit)
-    except UnknownEncodingError:
-        return None
-    return sticky.from_body(decoded, cut=body.cut or len(decoded) >= limit)
+def conversation_of(
+    known: KnownRequest, body: HeldRequest, watch: Watch | None, sticky: StickySources, limit: int
+) -> bytes | None:
+    """The conversation that the body names; arguments as for `key_of`."""
+    if watch is None:
+        try:
+            return sticky.conversation_in(_parsed(known, body, limit)) if body.size else None
+        except ValueError:
+            watch = sticky.watch(known.head, user_known=True)
+            watch.feed(bytes(body.data))
+    return sticky.conversation_in(watch.fields())
+
+
+def _parsed(known: KnownRequest, body: HeldRequest, limit: int) -> object:
+    """The JSON that the body is. Raises ValueError where it is none, or more than is parsed."""
+    data, encoding = body.data, known.head.recorded.get("content-encoding")
+    if encoding is not None:
+        try:
+            data = decode(bytes(data), encoding, limit)
+        except UnknownEncodingError:
+            return None
+        if len(data) >= limit:
+            raise ValueError("too long to be parsed")
+    document: object = orjson.loads(data)
+    return document

@@ -1,115 +1,189 @@
-"""Who sent this request: the ordered sources of the sticky key.
+"""Who sent this request, and in which conversation: the ordered sources of the sticky key.
 
-Header and cookie are looked up before the body is there; the body is asked only when they are silent. The
-API key is no source: one backend's key would put all its users on one side. A key names its source's value only,
-so a user keeps the same side whichever header carries the name.
+A user is looked for in the head (headers, then a cookie), then in the body. Where nobody is named, the conversation
+keeps a chat together, named in the same places, and at last its first message. Header and cookie are looked up before
+the body is there; the body is asked only when they are silent. The API key is no source: one backend's key would put
+all its users on one side. A key is the person that its source's value names (`proxy.wire.person`), so a user keeps
+the same side whichever place carries the name, and however it is written there.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from functools import lru_cache
+from typing import Any, Final
 
 import orjson
 
 from policies.records import StickySource
 from proxy.config.serving import StickyConfig
+from proxy.gateway.head import RequestHead
+from proxy.gateway.watch import TURNS, Watch
+from proxy.wire.lenient import read_json, text_of
+from proxy.wire.person import conversation_of, name_at, path_of, person_key, reduce_user
 
 __all__ = ["StickyKey", "StickySources"]
 
 StickyKey = tuple[bytes, StickySource]
 _BODY: Final = StickySource.BODY
+_LONGEST_FIELD: Final = 16384
+"""Bytes kept of a field of a body that is not parsed."""
+_LEAST_TURNS: Final = 65536
+_LONGEST_REMEMBERED: Final = 256
+_remembered_key: Final = lru_cache(4096)(person_key)
+"""The users of a service come again and again."""
 
 
 class StickySources:
     """The configured sources, in their order."""
 
-    def __init__(self, config: StickyConfig) -> None:
-        self._headers: Final = [name.lower().encode("latin-1") for name in config.headers]
+    def __init__(self, config: StickyConfig, captured_bytes: int = 262144) -> None:
+        """`captured_bytes`: up to this length a body is parsed whole; of a longer one the turns' beginning is read."""
+        self._headers: Final = [_Header(name) for name in config.headers]
+        self._conversation_headers: Final = [_Header(name) for name in config.conversation_headers]
         self._cookie: Final = _cookie_pattern(config.cookie) if config.cookie else None
-        self._fields: Final = [tuple(name.split(".")) for name in config.body_fields]
+        self._users: Final = [path_of(name) for name in config.body_fields]
+        self._conversations: Final = [path_of(name) for name in config.conversation_fields]
         self._first_message: Final = config.first_message
-        self.reads_body: Final = bool(self._fields) or self._first_message
-        self.header_names: Final = (*config.headers, "cookie") if config.cookie else config.headers
+        self.reads_body: Final = bool(self._users or self._conversations or self._first_message)
+        """Whether a body can say anything."""
+        read = [header.name.decode("latin-1") for header in (*self._headers, *self._conversation_headers)]
+        self.header_names: Final = (*read, "cookie") if config.cookie else tuple(read)
+        self._users_by_step: Final = [(path[0], path[1:]) for path in self._users]
+        self._first_steps: Final = frozenset(path[0] for path in (*self._users, *self._conversations))
+        names = {name.encode(): _LONGEST_FIELD for name in self._first_steps}
+        self._names: Final = names
+        turns = max(captured_bytes, _LEAST_TURNS)
+        self._names_and_turns: Final = (
+            names | {name.encode(): turns for name in TURNS} if self._first_message else names
+        )
+
+    # -- what the head says
 
     def from_head(self, fields: Mapping[bytes, bytes]) -> StickyKey | None:
-        """The key that the request's headers (lower-case names) hold, if any."""
-        if value := fields.get(b"x-ratchet-user"):
-            return value, StickySource.RATCHET_HEADER
-        for name in self._headers:
-            if value := fields.get(name):
-                return value, StickySource.HEADER
-        if self._cookie is not None and (found := self._cookie.search(fields.get(b"cookie", b""))):
-            return found[1], StickySource.COOKIE
+        """The user that the request's headers (lower-case names) name, if any."""
+        for value, source in self._users_in_head(fields):
+            if key := person_key(value):
+                return key, source
         return None
 
-    def from_body(self, body: bytes | bytearray, *, cut: bool = False) -> StickyKey | None:
-        """The key that a JSON request body holds, if any; None for a body that is no JSON object.
+    def conversation_in_head(self, fields: Mapping[bytes, bytes]) -> bytes | None:
+        """The conversation that the headers name: by one of its own, else within the user's id."""
+        for header in self._conversation_headers:
+            if name := header.text(fields).strip():
+                return (reduce_user(name)[1] or name).encode()
+        for value, _ in self._users_in_head(fields):
+            if session := reduce_user(value)[1]:
+                return session.encode()
+        return None
 
-        Of a `cut` one, a long document or a picture in it, the beginning is read: a field counts when it stands there
-        whole, a first message as far as it goes, which is as far for every turn of its conversation.
-        """
-        if not self.reads_body:
-            return None
-        if cut:
-            return self._in(_beginning(body, "on"), fields=True) or self._in(_beginning(body, "trailing-strings"))
-        try:
-            return self._in(orjson.loads(body), fields=True)
-        except orjson.JSONDecodeError:
-            return None
+    def _users_in_head(self, fields: Mapping[bytes, bytes]) -> list[tuple[str, StickySource]]:
+        """What stands where a user may be named; texts may be empty."""
+        values = [(text_of(fields.get(b"x-ratchet-user", b"")), StickySource.RATCHET_HEADER)]
+        values += [(header.text(fields), StickySource.HEADER) for header in self._headers]
+        if self._cookie is not None and (found := self._cookie.search(fields.get(b"cookie", b""))):
+            values.append((text_of(found[1]), StickySource.COOKIE))
+        return values
 
-    def _in(self, document: Any, *, fields: bool = False) -> StickyKey | None:
+    # -- what the body says
+
+    def watch(self, head: RequestHead, *, user_known: bool = False) -> Watch:
+        """What reads the body of this request while it passes; where the user is known, for its conversation only."""
+        kind, encoding = head.recorded.get("content-type", ""), head.recorded.get("content-encoding")
+        return Watch(self._names if user_known else self._names_and_turns, kind, encoding)
+
+    def in_document(self, document: Any, conversation: bytes | None) -> StickyKey | None:
+        """The key in a request's JSON; `conversation` is the one that its head names."""
+        if not isinstance(document, dict):
+            return _conversation_key(conversation)
+        return self._named(document, conversation) or (self._first(document) if self._first_message else None)
+
+    def in_watched(self, watch: Watch, conversation: bytes | None) -> StickyKey | None:
+        """The key in what was read so far of a body."""
+        named = self._named(watch.fields(), conversation)
+        return named or (self._first(watch.turns()) if self._first_message else None)
+
+    def conversation_in(self, document: Any) -> bytes | None:
+        """The conversation that a request's JSON names."""
         if not isinstance(document, dict):
             return None
-        for path in self._fields if fields else ():
-            value = document.get(path[0])
-            if value is not None and (key := _scalar(value, path)) is not None:
+        found = conversation_of(document, self._conversations, self._users)
+        return found.encode() if found is not None else None
+
+    def _named(self, document: dict[str, Any], conversation: bytes | None) -> StickyKey | None:
+        if self._first_steps.isdisjoint(document):
+            return _conversation_key(conversation)
+        for first, rest in self._users_by_step:
+            value = document.get(first)
+            if value is None:
+                continue
+            if rest or type(value) is not str:
+                value = name_at(value, rest)
+            if value and (key := _remembered_key(value) if len(value) <= _LONGEST_REMEMBERED else person_key(value)):
                 return key, _BODY
-        if self._first_message and (key := _first_message(document)) is not None:
-            return key, StickySource.FIRST_MESSAGE
-        return None
+        return _conversation_key(conversation or self.conversation_in(document))
+
+    def _first(self, document: dict[str, Any]) -> StickyKey | None:
+        key = _first_message(document)
+        return (key, StickySource.FIRST_MESSAGE) if key else None
 
 
-def _beginning(body: bytes | bytearray, partial: Literal["on", "trailing-strings"]) -> Any:
-    """What can be read of JSON that ends too early: without its last, broken value, or with that string's start."""
-    from pydantic_core import from_json  # rare, and the first answer after a start should not wait for it
+class _Header:
+    """A header that names somebody: all of its value, or (`name#member`) one member of the JSON or JWT in it."""
 
+    def __init__(self, setting: str) -> None:
+        name, _, member = setting.partition("#")
+        self.name: Final = name.lower().encode("latin-1")
+        self._member: Final = path_of(member) if member else None
+
+    def text(self, fields: Mapping[bytes, bytes]) -> str:
+        """The name; empty where there is none."""
+        value = fields.get(self.name)
+        if not value:
+            return ""
+        if self._member is None:
+            return text_of(value)
+        return name_at(_inside(value), self._member) or ""
+
+
+def _inside(value: bytes) -> Any:
+    """The JSON in a header, or what a JWT claims: who put it there is believed as with every other header."""
+    parts = value.split(b".")
     try:
-        return from_json(bytes(body).rstrip(b"0123456789"), allow_partial=partial)  # a number may be cut, too
-    except ValueError:
+        if len(parts) == 3 and not value.startswith(b"{"):
+            value = base64.b64decode(parts[1] + b"=" * (-len(parts[1]) % 4), b"-_", validate=True)
+        return read_json(value)
+    except (binascii.Error, ValueError):
         return None
+
+
+def _conversation_key(conversation: bytes | None) -> StickyKey | None:
+    return (conversation, StickySource.CONVERSATION) if conversation else None
 
 
 def _cookie_pattern(name: str) -> re.Pattern[bytes]:
     return re.compile(rb"(?:^|;)[ \t]*" + re.escape(name.encode("latin-1")) + rb'="?([^;"]+)')
 
 
-def _scalar(value: Any, path: tuple[str, ...]) -> bytes | None:
-    """The name that stands at `path`, of whose first step `value` was found."""
-    for step in path[1:]:
-        if not isinstance(value, dict):
-            return None
-        value = value.get(step)
-    if isinstance(value, str) and value:
-        return value.encode("utf-8", "surrogatepass")
-    if isinstance(value, int) and not isinstance(value, bool):
-        return b"%d" % value
-    return None
-
-
 def _first_message(document: dict[str, Any]) -> bytes | None:
-    """What the user said first: chat and Responses input, or a plain prompt. It stays the same as a chat grows."""
-    turns = document.get("messages") or document.get("input")
+    """What the user said first, in any of TURNS: it stays the same as a chat grows."""
+    turns = document.get("messages") or document.get("input") or document.get("contents")
     if isinstance(turns, list):
         for turn in turns:
-            if isinstance(turn, dict) and turn.get("role") == "user" and (content := turn.get("content")):
-                return content.encode() if isinstance(content, str) else _written(content)
+            if not isinstance(turn, dict) or turn.get("role", "user" if "parts" in turn else None) != "user":
+                continue
+            if said := turn.get("content") or turn.get("parts"):
+                return _text(said) if isinstance(said, str) else _written(said)
         return None
-    if isinstance(turns, str) and turns:
-        return turns.encode()
-    prompt = document.get("prompt")
-    return prompt.encode() if isinstance(prompt, str) and prompt else None
+    prompt = turns if isinstance(turns, str) and turns else document.get("prompt")
+    return _text(prompt) if isinstance(prompt, str) and prompt else None
+
+
+def _text(said: str) -> bytes:
+    return said.encode("utf-8", "replace")
 
 
 def _written(content: Any) -> bytes:

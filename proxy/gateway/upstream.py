@@ -79,6 +79,10 @@ class UpstreamConnection(asyncio.Protocol):
         self._first_byte_s = pool.config.first_byte_timeout_seconds
         self._idle_s = pool.config.idle_timeout_seconds
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
+        self._lost = False
+        """Whether the connection has ended."""
+        self.dialled_s = 0.0
+        """Seconds that it took to be made: a round trip, or a few."""
         self.deadline = NEVER
         self.heard_at = 0.0
         """When bytes of the response came last, monotonic seconds."""
@@ -86,6 +90,8 @@ class UpstreamConnection(asyncio.Protocol):
         """Whether an earlier exchange was served: the server may have closed it just now (a stale connection)."""
         self.answered = False
         """Whether any byte of the response has come."""
+        self.written = False
+        """Whether any byte of the request was sent."""
         self._asked = False
         """Whether the whole request was sent."""
 
@@ -98,7 +104,7 @@ class UpstreamConnection(asyncio.Protocol):
         self._body = self._head = None
         if method == b"HEAD":
             self._last = None
-        self.answered = self._asked = self._clean = False
+        self.answered = self.written = self._asked = self._clean = False
         self.deadline = NEVER
 
     def send(self, data: bytes, *, last: bool) -> None:
@@ -106,6 +112,7 @@ class UpstreamConnection(asyncio.Protocol):
         takes none, and soon says so."""
         if not self.transport.is_closing():
             self.transport.write(data)
+            self.written = True
         if last:
             self._asked = True
             self.await_answer()
@@ -136,9 +143,15 @@ class UpstreamConnection(asyncio.Protocol):
             self.close()
 
     def close(self) -> None:
-        """Close at once: nobody wants the rest."""
+        """Close at once: nobody wants the rest, or it was not even made."""
         self._receiver = None
-        self.transport.abort()
+        if self.transport is not None:
+            self.transport.abort()
+
+    def check(self) -> None:
+        """Raise ConnectionResetError where it ended before anybody had it: nobody will be told of that again."""
+        if self._lost:
+            raise ConnectionResetError("the connection was closed as soon as it was made")
 
     def detach(self) -> None:
         """Leave the pool's care: the bytes go through a tunnel now."""
@@ -151,9 +164,6 @@ class UpstreamConnection(asyncio.Protocol):
         """See asyncio.Protocol."""
         self.transport = cast(asyncio.Transport, transport)
         probe_when_silent(transport)
-        pool = self._pool
-        self.deadline = pool.monotonic() + pool.config.upstream_idle_seconds  # whoever wanted it may be gone
-        pool.came(self)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol."""
@@ -180,6 +190,7 @@ class UpstreamConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
+        self._lost = True
         self._pool.left(self)
         receiver = self._receiver
         if receiver is None:

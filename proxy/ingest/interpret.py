@@ -1,7 +1,8 @@
-"""A frame of an exchange as a record: decoded, put together, understood, scored. Pure work on the CPU.
+"""A frame of an exchange as a record: decoded, put together, understood, judged, scored. Pure work on the CPU.
 
-A frame whose facts do not make sense still becomes a record, with its bytes as they are and kind `other`: what was
-seen is never dropped for not being understood.
+Only an answer has a score: what failed, was refused, was never finished or is still to come has none, whatever of it
+can be read. A frame whose facts do not make sense still becomes a record, with its bytes as they are and kind `other`:
+what was seen is never dropped for not being understood.
 """
 
 from __future__ import annotations
@@ -15,11 +16,14 @@ import orjson
 from policies.records import Arm, Outcome, StickySource
 from policies.scoring import ResponseFacts, ScoringConfig, score
 from proxy.config.serving import CaptureConfig
+from proxy.ingest.outcome import outcome_of
 from proxy.spool.frames import Frame
 from proxy.store.values import FLAGS, BodyPayload, NewRecord, RecordFlag
+from proxy.wire.arrival import arrival_us
 from proxy.wire.decode import UnknownEncodingError, decode
 from proxy.wire.extract import CapturedExchange, Extraction, Pointers, extract
 from proxy.wire.extract.values import compact
+from proxy.wire.person import person_key
 
 __all__ = ["Interpreter", "raw_record"]
 
@@ -34,18 +38,22 @@ _ALIAS_HEADERS: Final = (
     ("sh", "x-request-id"),
     ("sh", "request-id"),
 )
-_NO_TRAIN, _STREAMED, _FALLBACK, _TRUNCATED_REQUEST, _TRUNCATED_RESPONSE, _REDACTED = (
+_NO_TRAIN, _STREAMED, _FALLBACK, _TRUNCATED_REQUEST, _TRUNCATED_RESPONSE, _REDACTED, _UNREAD, _RESENT = (
     flag.value for flag in (
         RecordFlag.NO_TRAIN, RecordFlag.STREAMED, RecordFlag.FALLBACK, RecordFlag.TRUNCATED_REQUEST,
-        RecordFlag.TRUNCATED_RESPONSE, RecordFlag.REDACTED,
+        RecordFlag.TRUNCATED_RESPONSE, RecordFlag.REDACTED, RecordFlag.UNREAD, RecordFlag.RESENT,
     )
 )  # fmt: skip
 _OUTCOMES: Final = {outcome.value: outcome for outcome in Outcome}
 _ARMS: Final = {arm.value: arm for arm in Arm}
 _SOURCES: Final = {source.value: source for source in StickySource}
 # a look into a dictionary takes a fifth of what calling the enumeration does
-_UNFINISHED: Final = (None, "in_progress", "queued")
-_BROKEN_OFF: Final = (Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT, Outcome.TRUNCATED)
+_OK: Final = Outcome.OK.value
+_TO_COME: Final = ("in_progress", "queued")
+"""What an answer says of itself that is only announced."""
+_BODILESS: Final = (204, 205, 304)
+_BEFORE_REDACTION: Final = ("failed", "whole", "unread")
+"""What a frame may say of a stream whose events redaction has made one text of (`sf`)."""
 
 
 class Interpreter:
@@ -68,6 +76,8 @@ class Interpreter:
         request_headers, response_headers = dict(meta["rh"]), dict(meta["sh"])
         request = _decoded(frame.request, request_headers)
         response = _decoded(frame.response, response_headers)
+        partial = _is_partial(frame, response)
+        broken_off = meta["out"] != _OK
         found = extract(
             CapturedExchange(
                 target=meta["p"],
@@ -76,14 +86,19 @@ class Interpreter:
                 response=response,
                 request_type=request_headers.get("content-type", ""),
                 response_type=response_headers.get("content-type", ""),
+                request_cut="rsha" in meta or broken_off,
+                response_cut=partial or broken_off,
             ),
             self._pointers,
         )
-        outcome = _outcome(meta, found)
-        quality, source, scores = self._quality(meta, outcome, found)
+        _recall(meta, found)
+        outcome = _outcome(meta, found, partial=partial)
+        text = None if found.finish_reason in _TO_COME and not found.streamed else found.response
+        quality, source, scores = self._quality(meta, outcome, found, text, partial=partial)
         return NewRecord(
             id=_record_id(meta["id"]),
             user_hash=self._user(meta, found),
+            conversation=self._conversation(meta, found),
             key_source=_SOURCES[meta["src"]],
             arm=_ARMS[meta["arm"]],
             served_by=_ARMS[meta["srv"]],
@@ -98,14 +113,18 @@ class Interpreter:
             duration_us=meta["dur"],
             upstream_us=meta["up"],
             ttfb_us=meta.get("ttfb"),
+            ttft_us=_first_token_us(frame, found, text, decoded="content-encoding" not in response_headers),
             own_us=meta["own"],
             request_bytes=meta["rb"],
             response_bytes=meta["sb"],
             prompt_tokens=found.prompt_tokens,
             completion_tokens=found.completion_tokens,
+            cache_read_tokens=found.cache_read_tokens,
+            cache_write_tokens=found.cache_write_tokens,
+            reasoning_tokens=found.reasoning_tokens,
             quality=quality,
             quality_source=source,
-            flags=_flags(meta, found),
+            flags=_flags(meta, found, partial=partial),
             scores=scores,
             aliases=_aliases(meta, found),
             body=BodyPayload(
@@ -116,7 +135,7 @@ class Interpreter:
                 request=request,
                 response=_put_together(found) or response,
                 query=found.query,
-                response_text=found.response,
+                response_text=text,
                 messages=found.messages,
                 request_sha256=meta.get("rsha"),
                 response_sha256=meta.get("ssha"),
@@ -131,44 +150,87 @@ class Interpreter:
         """
         key: int | None = meta.get("key")
         if key is None and meta.get("exp") is None and found.user is not None and self._user_hash is not None:
-            return self._user_hash(found.user.encode())
+            return self._user_hash(person_key(found.user))
+        return key
+
+    def _conversation(self, meta: dict[str, Any], found: Extraction) -> int | None:
+        """The conversation that the headers name, else the one that the body does; hashed as users are."""
+        key: int | None = meta.get("conv")
+        if key is None and found.conversation is not None and self._user_hash is not None:
+            return self._user_hash(found.conversation.encode())
         return key
 
     def _quality(
-        self, meta: dict[str, Any], outcome: Outcome, found: Extraction
+        self, meta: dict[str, Any], outcome: Outcome, found: Extraction, text: str | None, *, partial: bool
     ) -> tuple[float | None, str | None, dict[str, float]]:
         """The score that counts, its scorer, and all scores. The response's own score wins over the heuristics."""
-        scores = {}
-        if self._scoring.enabled and _is_answer(meta, outcome, found):
+        scores: dict[str, float] = {}
+        if outcome is not Outcome.OK or not 200 <= meta["st"] < 300:
+            return None, None, scores
+        asked = found.query is not None or "rsha" in meta
+        if self._scoring.enabled and asked and text is not None:
             facts = ResponseFacts(
-                text=found.response or "",
+                text=text,
                 finish_reason=found.finish_reason,
                 refused=found.refused,
                 json_requested=found.json_requested,
-                broken_off=outcome in _BROKEN_OFF or found.error is not None,
-                partial_text="ssha" in meta,
+                partial_text=partial or found.unread,
             )
-            scores["heuristic"] = score(facts, self._scoring).value
+            judged = score(facts, self._scoring)
+            if not (facts.partial_text and "empty" in judged.reasons):
+                scores["heuristic"] = judged.value
         if found.quality is not None:
             scores["pointer"] = found.quality
         source = "pointer" if "pointer" in scores else "heuristic" if scores else None
         return (scores[source] if source else None), source, scores
 
 
-def _outcome(meta: dict[str, Any], found: Extraction) -> Outcome:
-    """How it ended for the user. OpenAI's SDK hangs up at a stream's `[DONE]`, before HTTP's own end has come: whoever
-    leaves after the model has said that it is done has had a whole answer."""
-    outcome = _OUTCOMES[meta["out"]]
-    if outcome is Outcome.CLIENT_DISCONNECT and found.streamed and found.error is None:
-        return outcome if found.finish_reason in _UNFINISHED else Outcome.OK
-    return outcome
+def _recall(meta: dict[str, Any], found: Extraction) -> None:
+    """Add what was known of a stream before it was redacted."""
+    if (said := meta.get("sf")) is not None:
+        for name in _BEFORE_REDACTION:
+            setattr(found, name, said.get(name, getattr(found, name)))
 
 
-def _is_answer(meta: dict[str, Any], outcome: Outcome, found: Extraction) -> bool:
-    """Whether there is an answer to a question, and it is the model's doing how it ended."""
-    asked = found.query is not None or "rsha" in meta
-    answered = found.response is not None and 200 <= meta["st"] < 300
-    return asked and answered and outcome != Outcome.CLIENT_DISCONNECT
+def _is_partial(frame: Frame, response: bytes) -> bool:
+    """Whether more was answered than is at hand: the copy is cut, was not made, or does not unpack to its end."""
+    meta = frame.meta
+    unpacked_in_part = response is not frame.response and len(response) >= _DECODED_LIMIT
+    return "ssha" in meta or unpacked_in_part or (not frame.response and meta["sb"] > 0)
+
+
+def _outcome(meta: dict[str, Any], found: Extraction, *, partial: bool) -> Outcome:
+    """How it ended for the user."""
+    done = found.whole is True or (found.finish_reason is not None and found.finish_reason not in _TO_COME)
+    bodiless = meta["m"] == "HEAD" or meta["st"] in _BODILESS
+    return outcome_of(
+        _OUTCOMES[meta["out"]],
+        meta["st"],
+        headed=meta.get("ttfb") is not None,
+        failed=found.failed,
+        whole=None if bodiless else found.whole,
+        finished=found.streamed and done,
+        cut=partial,
+    )
+
+
+def _first_token_us(frame: Frame, found: Extraction, text: str | None, *, decoded: bool) -> int | None:
+    """From arrival to the first content: of a stream its first event that has any, of a whole answer its first byte.
+
+    None where nothing was answered, and where nobody knows: a stream of unknown shape, or one that redaction has
+    changed and whose first content the gateway did not see.
+    """
+    meta = frame.meta
+    if (seen := meta.get("ttft")) is not None:
+        return int(seen)
+    marks, head_us = meta.get("mk", ()), meta.get("ttfb")
+    if not found.streamed:
+        answered = text is not None and not found.failed
+        return arrival_us(1, marks, head_us, b"", None) if answered else None
+    if found.first_content is None or meta.get("red"):
+        return None
+    encoding = meta["sh"].get("content-encoding") if decoded else None
+    return arrival_us(found.first_content, marks, head_us, frame.response, encoding)
 
 
 def _decoded(body: bytes, headers: dict[str, str]) -> bytes:
@@ -192,7 +254,7 @@ def _put_together(found: Extraction) -> bytes | None:
         return None
 
 
-def _flags(meta: dict[str, Any], found: Extraction) -> RecordFlag:
+def _flags(meta: dict[str, Any], found: Extraction, *, partial: bool) -> RecordFlag:
     flags = _NO_TRAIN if meta.get("nt") or not found.store else 0
     if found.streamed:
         flags |= _STREAMED
@@ -204,6 +266,10 @@ def _flags(meta: dict[str, Any], found: Extraction) -> RecordFlag:
         flags |= _TRUNCATED_RESPONSE
     if meta.get("red"):
         flags |= _REDACTED
+    if found.unread or (partial and found.streamed and found.response is not None):
+        flags |= _UNREAD  # a document that is cut reads as nothing; of a stream there is a beginning, and no more
+    if meta.get("rs"):
+        flags |= _RESENT
     return FLAGS[flags]
 
 

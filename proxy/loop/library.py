@@ -29,6 +29,7 @@ from proxy.loop.leadership import Leadership
 from proxy.loop.notify import NoNotifier
 from proxy.loop.tick import Loop, Tick
 from proxy.loop.usage import Book, UsageLogger
+from proxy.wire.person import person_key
 
 __all__ = ["ContinuousLearningLoop", "ModelChoice"]
 
@@ -94,7 +95,7 @@ class ContinuousLearningLoop:
         if table is None or book.cast is None:
             return ModelChoice(name=self.config.champion_name, path=None, arm=Arm.CHAMPION)
         challenger, champion = book.cast.challenger, book.cast.champion
-        name = book.ids.new_uuid(self._clock.now()) if user is None else str(book.keys.user_hash(user.encode()))
+        name = book.ids.new_uuid(self._clock.now()) if user is None else str(book.keys.user_hash(person_key(user)))
         if table.challenger is not None and challenger is not None:
             arm = assign(bytes.fromhex(table.salt), name.encode(), table.share)
             if arm is Arm.CHALLENGER:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import aiohttp
 
+from proxy.loop.session import open_session
 from proxy.loop.webhook import why_no_answer
 from proxy.tasks import cancel_and_wait, spawn
 
@@ -72,7 +73,7 @@ class WebhookNotifier:
             receiver.put(event)
 
     async def _deliver(self, receiver: _Receiver) -> None:
-        async with aiohttp.ClientSession(timeout=self._timeout) as session:
+        async with open_session(self._timeout) as session:
             while True:
                 while not receiver.events:
                     receiver.filled.clear()

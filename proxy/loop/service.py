@@ -16,6 +16,7 @@ from proxy.config.load import fingerprint, public_document
 from proxy.loop.build import LoopPorts, assemble, rules_of
 from proxy.loop.dataset import StoreDatasetBuilder
 from proxy.loop.deployers import WarmingDeployer, build_deployer, recorded
+from proxy.loop.deployers.health import trusts_unseen
 from proxy.loop.install import BaseModel
 from proxy.loop.metrics import LoopMetrics
 from proxy.loop.notify import NoNotifier, WebhookNotifier
@@ -70,7 +71,7 @@ async def open_loop(
             datasets=datasets,
             trainer=build_trainer(config.trainer),
             deployer=deployer,
-            probe=HttpProbe(),
+            probe=HttpProbe(trusting=trusts_unseen(config.deployer)),
             notifier=notifier,
         ),
         base=BaseModel.of(config.champion),

@@ -299,8 +299,8 @@ class Loop:
             if tick.leader and due > self._clock.monotonic():
                 if await self._leadership.hold() is None:
                     break
-                if (seen := (await self.look()).plan) is not None and seen.command is not None:
-                    break  # another replica took a command in, and its notification was lost
+                if (seen := (await self.look()).plan) is not None and seen.action is not None:
+                    break  # harm does not wait for the next tick; nor does an order whose notification was lost
         self._poked.clear()
 
     async def _wait_after(self, failures: int, stop: asyncio.Event) -> None:

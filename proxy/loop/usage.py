@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
+from policies.kinds import Kind
 from policies.records import Arm, StickySource
 from proxy.clock import Clock, SystemClock
 from proxy.ids import KEYS_FILE, ForgedIdError, KeyRing, RecordIds
@@ -25,6 +26,7 @@ from proxy.store.keys import is_record_id
 from proxy.store.store import Store
 from proxy.store.values import BodyPayload, IngestBatch, NewRecord, NewVote, RecordFilter, RecordRow
 from proxy.tasks import spawn
+from proxy.wire.person import person_key
 
 __all__ = ["Book", "UsageLogger", "open_book"]
 
@@ -196,7 +198,7 @@ async def _log(
     arm, model_id = await _place(book, model)
     record = NewRecord(
         id=minted.hex,
-        user_hash=None if user is None else book.keys.user_hash(user.encode()),
+        user_hash=None if user is None else book.keys.user_hash(person_key(user)),
         key_source=StickySource.RANDOM if user is None else StickySource.HEADER,
         arm=arm,
         served_by=arm,
@@ -204,7 +206,7 @@ async def _log(
         experiment_id=None if table is None else table.experiment_id,
         epoch=0 if table is None else table.epoch,
         config_id=0 if table is None else table.config_id,
-        kind="json",
+        kind=Kind.JSON.value,
         method=body.method,
         status=200,
         duration_us=round(latency_ms * 1000),

@@ -16,6 +16,7 @@ import aiohttp
 import orjson
 
 from proxy.errors import ConfigError, PermanentError, TemporaryError
+from proxy.loop.session import open_session
 
 __all__ = ["Answer", "Webhook", "why_no_answer"]
 
@@ -96,8 +97,8 @@ class Webhook:
         url = f"{self.url}{path}"
         try:
             async with (
-                aiohttp.ClientSession(timeout=self._timeout) as session,
-                session.request(
+                open_session(self._timeout) as client,
+                client.request(
                     method, url, data=data, headers={**self._authorization(), **headers}, ssl=self._tls
                 ) as response,
             ):

@@ -2,6 +2,9 @@
 
 Names, buckets and attributes are those of the semantic conventions (v1.37, `gen_ai.*` metrics), written as
 Prometheus writes them: dots become underscores, the unit a suffix. Off by default (`telemetry.otel_names`).
+
+`error.type` is empty for an answer and nothing else. What failed or was refused has a duration under its error type
+alone: no first token and no tokens of it are mixed with those of answers.
 """
 
 from __future__ import annotations
@@ -10,18 +13,12 @@ from typing import Final, Protocol
 
 from prometheus_client.registry import CollectorRegistry
 
+from policies.kinds import Kind
+from policies.records import Outcome
 from proxy.metrics.families import Distribution, HistogramFamily
 
 __all__ = ["GenAiMetrics", "GenAiSeries"]
 
-_OPERATIONS: Final = {
-    "chat": "chat",
-    "responses": "chat",
-    "messages": "chat",
-    "ollama": "chat",
-    "completions": "text_completion",
-    "embeddings": "embeddings",
-}
 _DURATION_S: Final = tuple(0.01 * 2**n for n in range(14))
 _FIRST_TOKEN_S: Final = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 _TOKENS: Final = tuple(4**n for n in range(14))
@@ -34,9 +31,11 @@ class GenAiRecord(Protocol):
     @property
     def status(self) -> int: ...
     @property
+    def outcome(self) -> Outcome: ...
+    @property
     def duration_us(self) -> int: ...
     @property
-    def ttfb_us(self) -> int | None: ...
+    def ttft_us(self) -> int | None: ...
     @property
     def prompt_tokens(self) -> int | None: ...
     @property
@@ -63,13 +62,15 @@ class GenAiSeries:
 
     def observe(self, record: GenAiRecord) -> None:
         """Count one record."""
-        if 200 <= record.status < 400:
+        outcome = record.outcome
+        if outcome is Outcome.OK:
             self._ok.observe(record.duration_us * _US)
         else:
-            error = f"{record.status // 100}xx" if 100 <= record.status < 600 else "_OTHER"
-            self._family.cell(*self._labels, error).observe(record.duration_us * _US)
-        if record.ttfb_us is not None:
-            self._first_token.observe(record.ttfb_us * _US)
+            self._family.cell(*self._labels, _error_type(record)).observe(record.duration_us * _US)
+            if outcome.failed or outcome.refused:
+                return
+        if record.ttft_us is not None:
+            self._first_token.observe(record.ttft_us * _US)
         if record.prompt_tokens is not None:
             self._input.observe(record.prompt_tokens)
         if record.completion_tokens is not None:
@@ -85,16 +86,20 @@ class GenAiMetrics:
                                          "Duration of GenAI requests.", (*labels, "error_type"),
                                          _DURATION_S)  # fmt: skip
         self._first_token = HistogramFamily(registry, "gen_ai_server_time_to_first_token_seconds",
-                                            "Time until a GenAI answer's first byte.", labels,
+                                            "Time until a GenAI answer's first token.", labels,
                                             _FIRST_TOKEN_S)  # fmt: skip
         self._tokens = HistogramFamily(registry, "gen_ai_client_token_usage", "Tokens of a GenAI request.",
                                        (*labels, "gen_ai_token_type"), _TOKENS)  # fmt: skip
 
-    def resolve(self, model: str, kind: str) -> GenAiSeries | None:
+    def resolve(self, model: str, kind: Kind) -> GenAiSeries | None:
         """The series of this model and kind; None for a kind that is no GenAI operation."""
-        operation = _OPERATIONS.get(kind)
-        if operation is None:
+        if kind.operation is None:
             return None
-        labels = (operation, model)
+        labels = (kind.operation, model)
         tokens = (self._tokens.cell(*labels, "input"), self._tokens.cell(*labels, "output"))
         return GenAiSeries(self._duration, labels, self._first_token.cell(*labels), tokens)
+
+
+def _error_type(record: GenAiRecord) -> str:
+    """`error.type`: the class of the HTTP status, where that is an error, else what became of the answer."""
+    return f"{record.status // 100}xx" if 400 <= record.status < 600 else record.outcome.label

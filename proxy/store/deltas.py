@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.estimates import METRICS
-from policies.records import Arm, Outcome
+from policies.records import Arm
 from proxy.store.dialect import upsert_sums
 from proxy.store.facts import RecordFacts, VoteSummary
 from proxy.store.schema import HOUR_S, MINUTE_S, SUMS, TEN_MINUTES_S, durations, quality_hours, traffic
@@ -86,7 +86,7 @@ class Deltas:
         if record.quality is not None:
             sums[_SCORED] += 1
             sums[_QUALITY] += record.quality
-        if record.outcome == Outcome.OK:
+        if record.answered:
             number = duration_bin(record.duration_us)
             self._durations[at_s // MINUTE_S * MINUTE_S, int(record.arm), record.model_id, number] += 1
         if record.sample:

@@ -107,7 +107,7 @@ class RecordFacts(NamedTuple):
             experiment_id=record.experiment_id,
             epoch=record.epoch,
             status=record.status,
-            outcome=record.outcome,
+            outcome=record.outcome.with_status(record.status),
             duration_us=record.duration_us,
             quality=record.quality,
             quality_source=record.quality_source,

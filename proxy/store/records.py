@@ -183,6 +183,8 @@ def _select(source: sa.FromClause = records) -> sa.Select[Any]:
 
 def _indexed(filter: RecordFilter) -> list[sa.ColumnElement[bool]]:
     """A condition that an index answers, so that the scan's bound is spent on rows that count."""
+    if filter.conversation is not None:
+        return [records.c.conversation == filter.conversation]
     if filter.user_hash is not None:
         return [records.c.user_hash == filter.user_hash]
     if filter.voted or filter.min_feedback is not None or filter.max_feedback is not None:
@@ -195,6 +197,7 @@ def _indexed(filter: RecordFilter) -> list[sa.ColumnElement[bool]]:
 def _conditions(part: sa.Subquery, filter: RecordFilter) -> list[sa.ColumnElement[bool]]:
     c = part.c
     exact = {
+        "user_hash": filter.user_hash,
         "arm": filter.arm,
         "model_id": filter.model_id,
         "experiment_id": filter.experiment_id,
@@ -247,7 +250,7 @@ def _row(row: Any, body: BodyPayload | None) -> RecordRow:
         "key_source": KEY_SOURCES[row.key_source],
         "arm": Arm(row.arm),
         "served_by": Arm(row.served_by),
-        "outcome": Outcome(row.outcome),
+        "outcome": Outcome(row.outcome).with_status(row.status),
         "flags": RecordFlag(row.flags),
         "query": body.query if body else None,
         "response_text": body.response_text if body else None,

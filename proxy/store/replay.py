@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from policies.estimates import Moments, UserTotals, Vector
+from policies.estimates import METRICS, Moments, UserTotals, Vector
 from policies.experiment import ArmStats
 from policies.records import Arm
 from proxy.store.dialect import any_of
@@ -121,7 +121,7 @@ class EpochReplay:
         users, changed = self._users[record.arm], self._changed[record.arm]
         if record.user_key not in changed:
             changed[record.user_key] = self._vector(record.arm, record.user_key)
-        totals = users.setdefault(record.user_key, ([0.0] * 6, [0.0] * 6))
+        totals = users.setdefault(record.user_key, ([0.0] * len(METRICS), [0.0] * len(METRICS)))
         if event.votes is None:
             self._requests[record.arm] += 1
             count_arrival(totals, record, self._epoch.terms)

@@ -31,7 +31,12 @@ MINUTES_KEPT_S: Final = 48 * HOUR_S
 _BY_MINUTE_S: Final = 2 * HOUR_S
 """Durations of a longer time are read by ten minutes."""
 _ERROR: Final = sa.or_(
-    traffic.c.status_class == 5, traffic.c.outcome.in_((int(Outcome.UPSTREAM_ERROR), int(Outcome.TIMEOUT)))
+    traffic.c.status_class == 5, traffic.c.outcome.in_([int(outcome) for outcome in Outcome if outcome.failed])
+)
+"""As `Outcome.with_status` reads rows of version 0.1, which called OK whatever came whole."""
+_REFUSED: Final = sa.or_(
+    traffic.c.outcome == int(Outcome.REFUSED),
+    sa.and_(traffic.c.status_class == 4, traffic.c.outcome == int(Outcome.OK)),
 )
 _COLUMNS: Final = (*SUMS, "quality")
 
@@ -39,7 +44,7 @@ _COLUMNS: Final = (*SUMS, "quality")
 async def totals(db: Database, clock: Clock, since_us: int, until_us: int | None, model_id: int | None) -> Totals:
     """Sums over the window; with what is under way where `until_us` is None."""
     step = _step(clock, since_us)
-    query = sa.select(*_sums(), _errors()).where(*_window(traffic, step, since_us, until_us))
+    query = sa.select(*_sums(), *_unanswered()).where(*_window(traffic, step, since_us, until_us))
     if model_id is not None:
         query = query.where(traffic.c.model_id == model_id)
     async with db.read() as connection:
@@ -49,6 +54,7 @@ async def totals(db: Database, clock: Clock, since_us: int, until_us: int | None
     return Totals(
         requests=int(row.n),
         errors=int(row.errors),
+        refused=int(row.refused),
         fallbacks=int(row.fallbacks),
         voted=int(row.voted),
         votes=_votes(row),
@@ -81,7 +87,7 @@ async def count_quality_samples(db: Database, since_us: int, min_quality: float 
 
 
 async def duration_quantile(db: Database, clock: Clock, model_id: int | None, since_us: int, q: float) -> float | None:
-    """Seconds under which the share `q` of OK requests stayed."""
+    """Seconds under which the share `q` of the answers stayed; what failed or was declined is none."""
     where = _window(durations, _durations_step(clock, since_us), since_us, None)
     if model_id is not None:
         where.append(durations.c.model_id == model_id)
@@ -100,7 +106,7 @@ async def traffic_points(db: Database, since_us: int, until_us: int, step_s: int
     )
     async with db.read() as connection:
         key = _key(traffic, step_s)
-        query = sa.select(*key, *_sums(), _errors()).where(*_window(traffic, of_sums, since_us, until_us))
+        query = sa.select(*key, *_sums(), *_unanswered()).where(*_window(traffic, of_sums, since_us, until_us))
         sums = (await connection.execute(query.group_by(*key).order_by(*key))).all()
         bins = await _histograms(connection, step_s, _window(durations, of_bins, since_us, until_us))
     return [_point(row, bins.get((row.start, row.arm, row.model_id), {})) for row in sums]
@@ -163,8 +169,9 @@ def _sums() -> Iterable[sa.ColumnElement[Any]]:
     return (sa.func.sum(traffic.c[name]).label(name) for name in _COLUMNS)
 
 
-def _errors() -> sa.ColumnElement[Any]:
-    return sa.func.sum(sa.case((_ERROR, traffic.c.n), else_=0)).label("errors")
+def _unanswered() -> Iterable[sa.ColumnElement[Any]]:
+    for name, rows in (("errors", _ERROR), ("refused", _REFUSED)):
+        yield sa.func.sum(sa.case((rows, traffic.c.n), else_=0)).label(name)
 
 
 def _votes(row: Any) -> VoteCounts:
@@ -182,6 +189,7 @@ def _point(row: Any, bins: Mapping[int, int]) -> TrafficPoint:
         model_id=row.model_id,
         requests=int(row.n),
         errors=int(row.errors),
+        refused=int(row.refused),
         fallbacks=int(row.fallbacks),
         duration_s=float(row.duration_us) / int(row.n) / 1e6 if row.n else 0.0,
         p50_s=_quantile(bins, 0.5),

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, SmallInteger, Table, Text
 
 from policies.estimates import METRICS
-from policies.kinds import Kind
+from policies.kinds import KINDS
 from proxy.store.types import BigKey, Code, RecordId, Words
 
 __all__ = [
@@ -97,7 +97,7 @@ records: Final = Table(
     Column("served_by", SmallInteger, nullable=False),
     Column("outcome", SmallInteger, nullable=False),
     Column("key_source", SmallInteger, nullable=False),
-    Column("kind", Code(*(kind.value for kind in Kind)), nullable=False),
+    Column("kind", Code(*KINDS), nullable=False),
     Column("method", Code("POST", "GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"), nullable=False),
     Column("quality_source", Code("heuristic", "pointer", "feedback", "judge")),
     Column("ttft_us", BigInteger),
@@ -108,10 +108,18 @@ records: Final = Table(
     **_BY_DAY,
 )
 _user_known = records.c.user_hash.is_not(None)
+_of_conversation = records.c.conversation.is_not(None)
 _voted = records.c.feedback.is_not(None)
 WENT_WRONG: Final = sa.or_(records.c.status >= sa.literal_column("400"), records.c.outcome != sa.literal_column("0"))
 """As the index has it: with the numbers as parameters, PostgreSQL's generic plans would not know it again."""
 Index("ix_records_user", records.c.user_hash, records.c.id, sqlite_where=_user_known, postgresql_where=_user_known)
+Index(
+    "ix_records_conversation",
+    records.c.conversation,
+    records.c.id,
+    sqlite_where=_of_conversation,
+    postgresql_where=_of_conversation,
+)
 Index("ix_records_voted", records.c.id, sqlite_where=_voted, postgresql_where=_voted)
 Index("ix_records_wrong", records.c.id, sqlite_where=WENT_WRONG, postgresql_where=WENT_WRONG)
 

@@ -224,7 +224,7 @@ class Store:
         return await records.user_hour_means(self._db, hour_us, model_id)
 
     async def duration_quantile(self, model_id: int | None, since_us: int, q: float) -> float | None:
-        """Seconds under which the share `q` of a model's (None: of all) OK requests stayed, within ±5 %; None without
+        """Seconds under which the share `q` of a model's (None: of all) whole answers stayed, within ±5 %; None without
         any."""
         return await rollups.duration_quantile(self._db, self._clock, model_id, since_us, q)
 

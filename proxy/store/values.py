@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import Final, Literal
 
+from policies.kinds import Kind
 from policies.records import Arm, Outcome, StickySource
 from proxy.store.keys import id_time_us
 
@@ -60,6 +61,7 @@ class RecordFlag(IntFlag):
 
 FLAGS: Final = tuple(RecordFlag(number) for number in range(2 * max(RecordFlag)))
 """Every combination, at its number: looking it up takes a fiftieth of what combining flags does."""
+_FALLBACK: Final = int(RecordFlag.FALLBACK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,8 +104,8 @@ class NewRecord:
     experiment_id: int | None = None
     epoch: int = 0
     config_id: int = 0
-    kind: str = "other"
-    """Shape of the exchange: chat, completions, … (`proxy.wire`)."""
+    kind: str = Kind.OTHER.value
+    """Shape of the exchange: the value of one of `policies.kinds.Kind`."""
     method: str = "POST"
     status: int = 0
     """HTTP status sent to the client; 0 when none was."""
@@ -134,6 +136,11 @@ class NewRecord:
     """Further scores by scorer, kept beside the one that counts."""
     aliases: tuple[str, ...] = ()
     """Other names of this record: provider's id (`chatcmpl-…`), client-chosen request id."""
+
+    @property
+    def fallback(self) -> bool:
+        """The champion answered for the challenger."""
+        return self.flags.value & _FALLBACK != 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,6 +273,7 @@ class RecordFilter:
     until_us: int | None = None
     """Exclusive."""
     user_hash: int | None = None
+    conversation: int | None = None
     arm: Arm | None = None
     model_id: int | None = None
     experiment_id: int | None = None
@@ -316,12 +324,15 @@ class TrafficPoint:
     model_id: int
     requests: int
     errors: int
-    """Status 5xx, upstream error or timeout."""
+    """No answer, and that was the model's fault: see `Outcome.failed`."""
+    refused: int
+    """No answer, as the server declined the request (4xx): see `Outcome.refused`."""
     fallbacks: int
+    """The champion answered for the challenger; whether that was an answer is counted above."""
     duration_s: float
     """Mean; 0 without requests."""
     p50_s: float | None
-    """Of OK outcomes, as are all quantiles; None without any."""
+    """Of whole answers that were no errors, as are all quantiles; None without any."""
     p95_s: float | None
     prompt_tokens: int
     completion_tokens: int
@@ -337,6 +348,7 @@ class Totals:
 
     requests: int = 0
     errors: int = 0
+    refused: int = 0
     fallbacks: int = 0
     voted: int = 0
     """Records with at least one effective vote."""

@@ -322,9 +322,8 @@ async def _lock_records(connection: AsyncConnection, ids: list[str]) -> dict[str
 def facts_of_row(row: Any) -> RecordFacts:
     """From a row of `records` with at least the columns FACTS."""
     values = {column.name: getattr(row, column.name) for column in FACTS}
-    return RecordFacts(
-        **values | {"arm": Arm(row.arm), "outcome": Outcome(row.outcome), "flags": RecordFlag(row.flags)}
-    )
+    outcome = Outcome(row.outcome).with_status(row.status)
+    return RecordFacts(**values | {"arm": Arm(row.arm), "outcome": outcome, "flags": RecordFlag(row.flags)})
 
 
 def _row(vote: NewVote, target: str | None, hashed: int | None) -> dict[str, Any]:

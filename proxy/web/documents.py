@@ -1,7 +1,8 @@
 """Records as JSON documents and back from query parameters, the same for the admin API and the command line.
 
 Words instead of numbers, ISO times in UTC, and both names of a record: `id`, its UUID, and `record_id`, the
-signed one that its client got and votes with. A user's hash is hexadecimal, for JavaScript has no 64-bit integers.
+signed one that its client got and votes with. A hash, of a user or a conversation, is hexadecimal, for JavaScript has
+no 64-bit integers.
 """
 
 from __future__ import annotations
@@ -12,14 +13,16 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from policies.kinds import KINDS
 from policies.records import Arm, Outcome
 from proxy.ids import KeyRing, RecordIds
 from proxy.store.values import RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
+from proxy.wire.person import conversation_of, person_key
 
 __all__ = ["FILTERS", "iso", "parse_filter", "parse_instant", "record_document", "row_document", "user_text"]
 
-FILTERS: Final = ("since", "until", "user", "arm", "model", "experiment", "status", "outcome", "kind", "min_quality",
-                  "max_quality", "feedback", "text")  # fmt: skip
+FILTERS: Final = ("since", "until", "user", "conversation", "arm", "model", "experiment", "status", "outcome", "kind",
+                  "min_quality", "max_quality", "feedback", "text")  # fmt: skip
 _FEEDBACK: Final[dict[str, dict[str, Any]]] = {
     "any": {"voted": True},
     "none": {"voted": False},
@@ -34,7 +37,7 @@ def iso(at_us: int) -> str:
 
 
 def user_text(user_hash: int | None) -> str | None:
-    """A user's hash as 16 hexadecimal digits."""
+    """A user's or a conversation's hash as 16 hexadecimal digits."""
     return None if user_hash is None else f"{user_hash & 0xFFFF_FFFF_FFFF_FFFF:016x}"
 
 
@@ -45,6 +48,7 @@ def row_document(row: RecordRow, ids: RecordIds) -> dict[str, Any]:
         "record_id": ids.sign(row.id),
         "created_at": iso(row.created_us),
         "user": user_text(row.user_hash),
+        "conversation": user_text(row.conversation),
         "key_source": row.key_source.value,
         "arm": row.arm.label,
         "served_by": row.served_by.label,
@@ -59,11 +63,15 @@ def row_document(row: RecordRow, ids: RecordIds) -> dict[str, Any]:
         "duration_ms": row.duration_us / 1000,
         "upstream_ms": row.upstream_us / 1000,
         "ttfb_ms": None if row.ttfb_us is None else row.ttfb_us / 1000,
+        "ttft_ms": None if row.ttft_us is None else row.ttft_us / 1000,
         "own_ms": row.own_us / 1000,
         "request_bytes": row.request_bytes,
         "response_bytes": row.response_bytes,
         "prompt_tokens": row.prompt_tokens,
         "completion_tokens": row.completion_tokens,
+        "cache_read_tokens": row.cache_read_tokens,
+        "cache_write_tokens": row.cache_write_tokens,
+        "reasoning_tokens": row.reasoning_tokens,
         "quality": row.quality,
         "quality_source": row.quality_source,
         "feedback": row.feedback,
@@ -130,7 +138,9 @@ def _criterion(name: str, text: str, keys: KeyRing, models: Mapping[str, int], n
         case "since" | "until":
             return {f"{name}_us": int(parse_instant(text, now) * 1e6)}
         case "user":
-            return {"user_hash": keys.user_hash(text.encode())}
+            return {"user_hash": keys.user_hash(person_key(text))}
+        case "conversation":
+            return {"conversation": keys.user_hash((conversation_of({name: text}) or "").encode())}
         case "arm":
             return {"arm": _member(Arm, text)}
         case "outcome":
@@ -149,8 +159,12 @@ def _criterion(name: str, text: str, keys: KeyRing, models: Mapping[str, int], n
             if text not in _FEEDBACK:
                 raise ValueError(f"not one of {', '.join(_FEEDBACK)}")
             return _FEEDBACK[text]
-        case "kind" | "text":
-            return {name: text}
+        case "kind":
+            if text not in KINDS:
+                raise ValueError(f"not one of {', '.join(KINDS)}")
+            return {"kind": text}
+        case "text":
+            return {"text": text}
     raise ValueError(f"no such filter; known are {', '.join(FILTERS)}")
 
 

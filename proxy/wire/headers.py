@@ -9,7 +9,7 @@ import re
 from functools import lru_cache
 from typing import Final
 
-__all__ = ["HOP_BY_HOP", "charset", "is_event_stream", "is_json", "is_ndjson", "media_type"]
+__all__ = ["HOP_BY_HOP", "charset", "is_event_stream", "is_frames", "is_json", "is_ndjson", "media_type"]
 
 HOP_BY_HOP: Final = frozenset({
     "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
@@ -45,6 +45,11 @@ def is_json(content_type: str) -> bool:
 def is_ndjson(content_type: str) -> bool:
     """Whether a body of this type is one JSON text a line."""
     return media_type(content_type) in _NDJSON
+
+
+def is_frames(content_type: str) -> bool:
+    """Whether a body of this type is a stream of AWS's binary frames."""
+    return media_type(content_type) == "application/vnd.amazon.eventstream"
 
 
 def is_event_stream(content_type: str) -> bool:

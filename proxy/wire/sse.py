@@ -88,5 +88,8 @@ class SseDecoder:
             self._id = value.decode("utf-8", "replace")
         elif field == b"data":
             self._data.append(value)
+        elif field == b"error" and colon:  # llama.cpp says so what went wrong
+            self._name = "error"
+            self._data.append(value)
         elif field not in _OTHERS and not (colon and _FIELD_NAME.fullmatch(field)):
             self.strange += 1

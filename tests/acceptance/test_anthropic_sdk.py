@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from random import Random
 from typing import Any
 
@@ -11,8 +12,9 @@ import anthropic
 import pytest
 from anthropic import Anthropic, AsyncAnthropic
 
-from tests.harness.model_server import answer_to
-from tests.harness.sdk import Way, asked, two_ways
+from tests.harness.model_words import answer_to
+from tests.harness.sdk import Way, asked, refused, two_ways
+from tests.harness.sdk_contract import Caller, Contract
 
 pytestmark = pytest.mark.slow
 
@@ -23,6 +25,84 @@ FILE = Random(2).randbytes(1_200_000)  # no codec makes it smaller
 def way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
     with two_ways(tmp_path_factory.mktemp("anthropic")) as way:
         yield way
+
+
+class Messages(Caller):
+    kind = "messages"
+    errors = (anthropic.AnthropicError,)
+    key_source = "body"
+
+    def __init__(self, url: str, user: str | None = None) -> None:
+        self._facts: dict[str, Any] = {"base_url": url, "api_key": "sk-ant-test", "max_retries": 0}
+        self._client = Anthropic(**self._facts)
+        self._user: dict[str, Any] = {"metadata": {"user_id": user}} if user else {}
+        self._record_id: str | None = None
+
+    def ask(self, text: str) -> Any:
+        raw = self._client.messages.with_raw_response.create(**message(text), **self._user)
+        self._record_id = raw.headers.get("x-ratchet-record-id")
+        return raw.parse()
+
+    def stream(self, text: str) -> Iterator[Any]:
+        with self._client.messages.create(**message(text), **self._user, stream=True) as events:
+            self._record_id = events.response.headers.get("x-ratchet-record-id")
+            yield from events
+
+    async def ask_async(self, texts: Sequence[str]) -> list[Any]:
+        async with AsyncAnthropic(**self._facts) as client:
+            return await asyncio.gather(*(client.messages.create(**message(text)) for text in texts))
+
+    async def stream_async(self, text: str) -> list[Any]:
+        async with AsyncAnthropic(**self._facts) as client, client.messages.stream(**message(text)) as helper:
+            return [event async for event in helper if event.type == "content_block_delta"]
+
+    def close(self) -> None:
+        self._client.close()
+
+    def said(self, piece: Any) -> str:
+        if hasattr(piece, "content"):
+            return "".join(block.text for block in piece.content or () if block.type == "text")
+        return getattr(piece.delta, "text", "") if piece.type == "content_block_delta" else ""
+
+    def calls(self, pieces: Sequence[Any]) -> list[tuple[str, Any]]:
+        if hasattr(pieces[0], "content"):
+            return [(block.name, block.input) for block in pieces[0].content if block.type == "tool_use"]
+        calls: list[list[str]] = []
+        for piece in pieces:
+            if piece.type == "content_block_start" and piece.content_block.type == "tool_use":
+                calls.append([piece.content_block.name, ""])
+            elif piece.type == "content_block_delta" and piece.delta.type == "input_json_delta":
+                calls[-1][1] += piece.delta.partial_json
+        return [(name, json.loads(arguments)) for name, arguments in calls]
+
+    def tokens(self, pieces: Sequence[Any]) -> tuple[int | None, int | None]:
+        begun = pieces[0].message if len(pieces) > 1 else pieces[0]
+        [ended] = [piece for piece in pieces if piece.type in ("message_delta", "message")]
+        return begun.usage.input_tokens, ended.usage.output_tokens
+
+    def record_id(self, pieces: Sequence[Any]) -> str | None:
+        return self._record_id
+
+
+class TestMessages(Contract):
+    caller = Messages
+
+
+def test_one_person_of_claude_code_is_one_user_in_every_session(way: Way) -> None:
+    """Both forms of the composite id that it has sent."""
+    device, account = "0a1b2c3d" * 8, "11111111-2222-4333-8444-555555555555"
+
+    def ids(session: str) -> list[str]:
+        facts = {"device_id": device, "account_uuid": account, "session_id": session}
+        return [f"user_{device}_account_{account}_session_{session}", json.dumps(facts)]
+
+    sessions = ["aaaaaaaa-0001-4000-8000-000000000001", "bbbbbbbb-0002-4000-8000-000000000002"]
+    with Anthropic(base_url=way.proxied, api_key="sk-ant-test") as client:
+        for number, user in enumerate(user for session in sessions for user in ids(session)):
+            client.messages.create(**message(f"coding turn {number}"), metadata={"user_id": user})
+    rows = way.records(4, text="coding turn")
+    assert {row["key_source"] for row in rows} == {"body"}
+    assert len({row["user"] for row in rows}) == 1
 
 
 Same = Callable[[Callable[[Anthropic], Any]], Any]
@@ -51,24 +131,6 @@ async def client(way: Way) -> AsyncIterator[AsyncAnthropic]:
 
 def message(text: str) -> dict[str, Any]:
     return {"model": "small", "max_tokens": 500, "messages": [{"role": "user", "content": text}]}
-
-
-def test_messages(way: Way, same: Same) -> None:
-    found = same(lambda client: client.messages.create(**message("a message")))
-    assert found.content[0].text == answer_to("a message")
-    asked(*way.records(text="a message"), "a message", "messages")
-
-
-def test_messages_streamed(way: Way, same: Same) -> None:
-    def stream(client: Anthropic) -> list[Any]:
-        with client.messages.create(**message("streamed message"), stream=True) as events:
-            return list(events)
-
-    events = same(stream)
-    assert (events[0].type, events[-1].type) == ("message_start", "message_stop")
-    [row] = way.records(text="streamed message")
-    asked(row, "streamed message", "messages")
-    assert "streamed" in row["flags"]
 
 
 def test_messages_with_the_stream_helper(way: Way, same: Same) -> None:
@@ -131,23 +193,13 @@ def test_errors_are_the_servers_own_and_retries_are_calls(
 ) -> None:
     def fail(client: Anthropic) -> Any:
         with pytest.raises(kind) as failed:
-            client.with_options(max_retries=1).messages.create(**message(word))
+            client.with_options(max_retries=1).messages.create(**message(f"{word} again"))
         return failed.value.status_code, failed.value.body, failed.value.request_id
 
     assert same(fail)[0] == status
     tries = 2 if status in (429, 500) else 1
-    for row in way.records(tries, text=word):
-        assert (row["status"], row["response"], row["outcome"], row["quality"]) == (status, None, "ok", None)
-
-
-async def test_messages_asynchronously(way: Way, client: AsyncAnthropic) -> None:
-    """All at once, each with its own answer."""
-    texts = [f"concurrent {number}." for number in range(20)]
-    found = await asyncio.gather(*(client.messages.create(**message(text)) for text in texts))
-    assert [one.content[0].text for one in found] == [*map(answer_to, texts)]
-    rows = await way.records_async(20, text="concurrent")
-    for text, row in zip(texts, sorted(rows, key=lambda row: texts.index(row["query"])), strict=True):
-        asked(row, text, "messages")
+    for row in way.records(tries, text=f"{word} again"):
+        refused(row, f"{word} again", status)
 
 
 async def test_streams_asynchronously(way: Way, client: AsyncAnthropic) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+import json
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from random import Random
 from typing import Any
 
@@ -11,8 +12,10 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI
 
-from tests.harness.model_server import answer_to, vector_of
-from tests.harness.sdk import Way, asked, two_ways
+from tests.harness.model_openai import vector_of
+from tests.harness.model_words import answer_to
+from tests.harness.sdk import Way, asked, refused, two_ways
+from tests.harness.sdk_contract import Caller, Contract
 
 pytestmark = pytest.mark.slow
 
@@ -23,6 +26,115 @@ FILE = Random(1).randbytes(1_200_000)  # no codec makes it smaller
 def way(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Way]:
     with two_ways(tmp_path_factory.mktemp("openai")) as way:
         yield way
+
+
+class _OpenAI(Caller):
+    """What both of its APIs share: a user in the body, and headers that raw responses show."""
+
+    errors = (openai.OpenAIError,)
+    key_source = "body"
+
+    def __init__(self, url: str, user: str | None = None) -> None:
+        self._facts: dict[str, Any] = {"base_url": f"{url}/v1", "api_key": "sk-test", "max_retries": 0}
+        self._client = OpenAI(**self._facts)
+        self._user: dict[str, Any] = {"user": user} if user else {}
+        self._record_id: str | None = None
+
+    def close(self) -> None:
+        self._client.close()
+
+    def record_id(self, pieces: Sequence[Any]) -> str | None:
+        return self._record_id
+
+    def _whole(self, raw: Any) -> Any:
+        self._record_id = raw.headers.get("x-ratchet-record-id")
+        return raw.parse()
+
+    def _events(self, events: Any) -> Iterator[Any]:
+        self._record_id = events.response.headers.get("x-ratchet-record-id")
+        with events:
+            yield from events
+
+
+class OpenAIChat(_OpenAI):
+    kind = "chat"
+
+    def ask(self, text: str) -> Any:
+        return self._whole(self._client.chat.completions.with_raw_response.create(**chat(text), **self._user))
+
+    def stream(self, text: str) -> Iterator[Any]:
+        return self._events(self._client.chat.completions.create(**chat_stream(text), **self._user))
+
+    async def ask_async(self, texts: Sequence[str]) -> list[Any]:
+        async with AsyncOpenAI(**self._facts) as client:
+            return await asyncio.gather(*(client.chat.completions.create(**chat(text)) for text in texts))
+
+    async def stream_async(self, text: str) -> list[Any]:
+        async with AsyncOpenAI(**self._facts) as client:
+            return [chunk async for chunk in await client.chat.completions.create(**chat_stream(text))]
+
+    def said(self, piece: Any) -> str:
+        return "".join(message.content or "" for message in _messages(piece))
+
+    def calls(self, pieces: Sequence[Any]) -> list[tuple[str, Any]]:
+        calls: list[list[str]] = []
+        for message in (message for piece in pieces for message in _messages(piece)):
+            for call in message.tool_calls or ():
+                if call.id:
+                    calls.append([call.function.name, ""])
+                calls[-1][1] += call.function.arguments
+        return [(name, json.loads(arguments)) for name, arguments in calls]
+
+    def tokens(self, pieces: Sequence[Any]) -> tuple[int | None, int | None]:
+        return pieces[-1].usage.prompt_tokens, pieces[-1].usage.completion_tokens
+
+
+def _messages(piece: Any) -> list[Any]:
+    """Of an answer, or of a piece of a stream."""
+    return [choice.delta if hasattr(choice, "delta") else choice.message for choice in piece.choices or ()]
+
+
+class OpenAIResponses(_OpenAI):
+    kind = "responses"
+
+    def ask(self, text: str) -> Any:
+        return self._whole(self._client.responses.with_raw_response.create(**response(text), **self._user))
+
+    def stream(self, text: str) -> Iterator[Any]:
+        return self._events(self._client.responses.create(**response(text), **self._user, stream=True))
+
+    async def ask_async(self, texts: Sequence[str]) -> list[Any]:
+        async with AsyncOpenAI(**self._facts) as client:
+            return await asyncio.gather(*(client.responses.create(**response(text)) for text in texts))
+
+    async def stream_async(self, text: str) -> list[Any]:
+        async with AsyncOpenAI(**self._facts) as client:
+            return [event async for event in await client.responses.create(**response(text), stream=True)]
+
+    def said(self, piece: Any) -> str:
+        if not hasattr(piece, "type"):
+            return piece.output_text
+        return piece.delta if piece.type == "response.output_text.delta" else ""
+
+    def calls(self, pieces: Sequence[Any]) -> list[tuple[str, Any]]:
+        calls = [item for item in _ended(pieces).output if item.type == "function_call"]
+        return [(call.name, json.loads(call.arguments)) for call in calls]
+
+    def tokens(self, pieces: Sequence[Any]) -> tuple[int | None, int | None]:
+        return _ended(pieces).usage.input_tokens, _ended(pieces).usage.output_tokens
+
+
+def _ended(pieces: Sequence[Any]) -> Any:
+    """The response that is the answer, or that the last event holds."""
+    return getattr(pieces[-1], "response", pieces[-1])
+
+
+class TestChat(Contract):
+    caller = OpenAIChat
+
+
+class TestResponses(Contract):
+    caller = OpenAIResponses
 
 
 Same = Callable[[Callable[[OpenAI], Any]], Any]
@@ -53,25 +165,12 @@ def chat(text: str) -> dict[str, Any]:
     return {"model": "small", "messages": [{"role": "user", "content": text}]}
 
 
-def test_chat(way: Way, same: Same) -> None:
-    completion = same(lambda client: client.chat.completions.create(**chat("a chat")))
-    assert completion.choices[0].message.content == answer_to("a chat")
-    asked(*way.records(text="a chat"), "a chat", "chat")
+def chat_stream(text: str) -> dict[str, Any]:
+    return chat(text) | {"stream": True, "stream_options": {"include_usage": True}}
 
 
-def test_chat_streamed(way: Way, same: Same) -> None:
-    def stream(client: OpenAI) -> list[Any]:
-        with client.chat.completions.create(
-            **chat("streamed chat"), stream=True, stream_options={"include_usage": True}
-        ) as events:
-            return list(events)
-
-    chunks = same(stream)
-    said = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-    assert said == answer_to("streamed chat")
-    [row] = way.records(text="streamed chat")
-    asked(row, "streamed chat", "chat")
-    assert "streamed" in row["flags"]
+def response(text: str) -> dict[str, Any]:
+    return {"model": "small", "input": text}
 
 
 def test_chat_with_the_stream_helper(way: Way, same: Same) -> None:
@@ -86,27 +185,18 @@ def test_chat_with_the_stream_helper(way: Way, same: Same) -> None:
     asked(*way.records(text="helped chat"), "helped chat", "chat")
 
 
+def test_who_is_behind_the_user_comes_first(way: Way, same: Same) -> None:
+    known = {"user": "an account", "safety_identifier": "a person"}
+    same(lambda client: client.chat.completions.create(**chat("by safety identifier"), **known))
+    [row] = way.records(text="by safety identifier")
+    assert row["user"] in {one["user"] for one in way.records(user="a person")}
+    assert row["key_source"] == "body"
+
+
 def test_completions(way: Way, same: Same) -> None:
     completion = same(lambda client: client.completions.create(model="small", prompt="an old prompt"))
     assert completion.choices[0].text == answer_to("an old prompt")
     asked(*way.records(text="an old prompt"), "an old prompt", "completions")
-
-
-def test_responses(way: Way, same: Same) -> None:
-    response = same(lambda client: client.responses.create(model="small", input="a response"))
-    assert response.output_text == answer_to("a response")
-    asked(*way.records(text="a response"), "a response", "responses")
-
-
-def test_responses_streamed(way: Way, same: Same) -> None:
-    def stream(client: OpenAI) -> list[Any]:
-        with client.responses.create(model="small", input="streamed response", stream=True) as events:
-            return list(events)
-
-    events = same(stream)
-    assert events[-1].type == "response.completed"
-    assert events[-1].response.output_text == answer_to("streamed response")
-    asked(*way.records(text="streamed response"), "streamed response", "responses")
 
 
 def test_embeddings(way: Way, same: Same) -> None:
@@ -170,37 +260,13 @@ def test_errors_are_the_servers_own_and_retries_are_calls(
 ) -> None:
     def fail(client: OpenAI) -> Any:
         with pytest.raises(kind) as failed:
-            client.with_options(max_retries=1).chat.completions.create(**chat(word))
+            client.with_options(max_retries=1).chat.completions.create(**chat(f"{word} again"))
         return failed.value.status_code, failed.value.body, failed.value.request_id
 
     assert same(fail)[0] == status
     tries = 2 if status in (429, 500) else 1
-    for row in way.records(tries, text=word):
-        assert (row["status"], row["response"], row["outcome"], row["quality"]) == (status, None, "ok", None)
-
-
-async def test_everything_asynchronously(way: Way, client: AsyncOpenAI) -> None:
-    """All at once, each with its own answer."""
-    texts = [f"concurrent {number}." for number in range(20)]
-    completions = await asyncio.gather(*(client.chat.completions.create(**chat(text)) for text in texts))
-    assert [completion.choices[0].message.content for completion in completions] == [*map(answer_to, texts)]
-    rows = await way.records_async(20, text="concurrent")
-    for text, row in zip(texts, sorted(rows, key=lambda row: texts.index(row["query"])), strict=True):
-        asked(row, text, "chat")
-
-
-async def test_streams_asynchronously(way: Way, client: AsyncOpenAI) -> None:
-    said = ""
-    async with await client.chat.completions.create(
-        **chat("async stream"), stream=True, stream_options={"include_usage": True}
-    ) as chunks:
-        async for chunk in chunks:
-            said += chunk.choices[0].delta.content or "" if chunk.choices else ""
-    assert said == answer_to("async stream")
-    async with client.responses.stream(model="small", input="async response") as events:
-        assert (await events.get_final_response()).output_text == answer_to("async response")
-    asked(*await way.records_async(text="async stream"), "async stream", "chat")
-    asked(*await way.records_async(text="async response"), "async response", "responses")
+    for row in way.records(tries, text=f"{word} again"):
+        refused(row, f"{word} again", status)
 
 
 async def test_a_stream_left_early_is_recorded_as_such(way: Way, client: AsyncOpenAI) -> None:

@@ -2,14 +2,17 @@
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from policies.records import Outcome
 from proxy.cli.app import app
 from proxy.ids import KeyRing, RecordIds
+from proxy.store.values import RecordFlag
 from tests.harness.install import Install
 
 
@@ -61,6 +64,38 @@ def test_list_filters(install: Install) -> None:
     assert answer(on(install, "records", "list", "--model", "champion", "--status", "5xx", "--json")) == []
 
 
+def test_what_went_wrong_is_found_by_its_outcome_and_shown_beside_the_status(install: Install) -> None:
+    found = {
+        outcome: replace(install.record(query=outcome.label, status=404 if outcome.refused else 200), outcome=outcome)
+        for outcome in Outcome
+    }
+    found[Outcome.UPSTREAM_ERROR] = replace(found[Outcome.UPSTREAM_ERROR], flags=RecordFlag.UNREAD)
+    asyncio.run(install.fill(list(found.values())))
+    for outcome, record in found.items():
+        rows = answer(on(install, "records", "list", "--outcome", outcome.label, "--json"))
+        assert [(row["id"], row["outcome"]) for row in rows] == [(record.id, outcome.label)]
+    table = on(install, "records", "list").output
+    assert all(f"200 {name}" in table for name in ("upstream_error unread", "incomplete", "timeout", "truncated"))
+    assert "404 refused" in table
+    assert "200 ok" not in table
+    shown = on(install, "records", "show", found[Outcome.UPSTREAM_ERROR].id).output
+    assert "could not be read" in shown
+
+
+def test_a_conversation_is_found_by_the_id_that_the_client_sent(install: Install) -> None:
+    key = install.keys.user_hash(b"thread_1")
+    first, other, last = (replace(install.record(), conversation=at) for at in (key, key ^ 1, key))
+    last = replace(last, ttft_us=41_000, cache_read_tokens=3, cache_write_tokens=2, reasoning_tokens=1)
+    asyncio.run(install.fill([first, other, last, install.record()]))
+    rows = answer(on(install, "records", "list", "--conversation", "thread_1", "--json"))
+    assert [row["id"] for row in rows] == [last.id, first.id]
+    names = ("conversation", "ttft_ms", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens")
+    assert [rows[0][name] for name in names] == [f"{key & (1 << 64) - 1:016x}", 41.0, 3, 2, 1]
+    assert [rows[1][name] for name in names[1:]] == [None] * 4
+    exported = on(install, "records", "export", "--conversation", "thread_1", "--outcome", "ok").stdout
+    assert [json.loads(line)["id"] for line in exported.splitlines()] == [last.id, first.id]
+
+
 def test_a_filter_that_means_nothing_is_wrong_usage(install: Install) -> None:
     asyncio.run(install.fill([]))
     result = on(install, "records", "list", "--min-quality", "high")
@@ -107,6 +142,16 @@ def test_delete_asks_then_deletes_one_user_only(install: Install) -> None:
     assert refused.exit_code == 1
     deleted = answer(on(install, "records", "delete", "--user", "ann", "--yes", "--json"))
     assert (deleted["records"], deleted["models"]) == (2, [])
+    assert len(answer(on(install, "records", "list", "--json"))) == 1
+
+
+def test_a_name_with_a_session_in_it_is_the_person(install: Install) -> None:
+    composite = '{"account_uuid":"ann","device_id":"d","session_id":"s"}'
+    former = install.record(user=composite)  # as it was recorded when names were taken whole
+    asyncio.run(install.fill([install.record(user="ann"), former, install.record(user="bob")]))
+    assert len(answer(on(install, "records", "list", "--user", composite, "--json"))) == 1
+    deleted = answer(on(install, "records", "delete", "--user", composite, "--yes", "--json"))
+    assert (deleted["records"], deleted["votes"], deleted["models"], deleted["runs"]) == (2, 0, [], [])
     assert len(answer(on(install, "records", "list", "--json"))) == 1
 
 

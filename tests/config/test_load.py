@@ -61,6 +61,8 @@ def test_command_line_beats_environment_beats_file(tmp_path: Path) -> None:
         ("RATCHET_ENABLE_AB_TESTING", "off", "enable_ab_testing", False),
         ("RATCHET_STICKY__HEADERS", "x-a, x-b", "sticky.headers", ("x-a", "x-b")),
         ("RATCHET_STICKY__HEADERS", '["x-a"]', "sticky.headers", ("x-a",)),
+        ("RATCHET_GATEWAY__FALLBACK_STATUSES", "404, 422", "gateway.fallback_statuses", (404, 422)),
+        ("RATCHET_GATEWAY__FALLBACK_STATUSES", "[]", "gateway.fallback_statuses", ()),
         ("RATCHET_TRAINER__OPTIONS", '{"gpu": "1"}', "trainer.options", {"gpu": "1"}),
         ("RATCHET_GENERATOR_CONFIG__MIN_QUALITY_SCORE", "none", "generator_config.min_quality_score", None),
         ("RATCHET_STORE__RETENTION__BODIES_DAYS", "7", "store.retention.bodies_days", 7.0),

@@ -10,14 +10,16 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 import proxy
+from policies.kinds import KINDS
 from policies.lifecycle import Phase
+from policies.records import Outcome
 from policies.selection import DropReason
 from proxy.app.telemetry import COUNTER_TEXTS
 from proxy.config import Config
 from proxy.config.loop import DeployerConfig, LoopConfig, TrainerConfig
 from proxy.loop.ports import Manifest
 from proxy.loop.usage import UsageLogger
-from proxy.metrics.traffic import KINDS
+from proxy.store.values import RecordFlag
 from proxy.web.documents import record_document, row_document
 from tests.harness.install import Install
 from tests.harness.pages import ROOT, Block, blocks
@@ -125,7 +127,13 @@ async def test_every_field_of_a_record_is_documented(tmp_path: Path) -> None:
         assert f"`{name}`" in page("records"), name
 
 
-@pytest.mark.parametrize("name", [*sorted(KINDS), *DropReason, *(field.name for field in dataclasses.fields(Manifest))])
+FLAG_NAMES = [flag.name.lower() for flag in RecordFlag if flag.name]
+OUTCOMES = [outcome.label for outcome in Outcome]
+
+
+@pytest.mark.parametrize(
+    "name", [*KINDS, *DropReason, *(field.name for field in dataclasses.fields(Manifest)), *FLAG_NAMES, *OUTCOMES]
+)
 def test_words_in_records_and_manifests_are_documented(name: str) -> None:
     assert f"`{name}`" in page("records")
 
@@ -133,8 +141,9 @@ def test_words_in_records_and_manifests_are_documented(name: str) -> None:
 def test_every_fact_of_a_frame_is_documented() -> None:
     """As the reader of frames asks for them."""
     source = (ROOT / "proxy/ingest/interpret.py").read_text(encoding="utf-8")
-    names = set(re.findall(r'meta(?:\[|\.get\()"(\w+)"', source))
-    assert {"id", "t", "out", "sh"} <= names
+    names = set(re.findall(r'"(\w+)" in meta|meta(?:\[|\.get\()"(\w+)"', source))
+    names = {name for pair in names for name in pair if name}
+    assert {"id", "t", "out", "sh", "mk", "ssha"} <= names
     for name in names:
         assert f"`{name}`" in page("records"), name
 

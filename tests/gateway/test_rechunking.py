@@ -24,12 +24,12 @@ REQUESTS = (
     + b"}"
     b"GET /none HTTP/1.1\r\nHost: x\r\n\r\n"
     b"\r\nPOST /chunked HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-    b"5\r\nhello\r\n1;x=y\r\n \r\n00a\r\n0123456789\r\n0\r\nX-Sum: 1\r\n\r\n"
+    b"5\r\nhello\r\n1;x=y\r\n \r\n00a\r\n0123456789\r\n0\r\nX-Api-Key: k\r\nX-Sum: 1\r\nX-Forwarded-For: h\r\n\r\n"
     b"HEAD /head HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 ).replace(b"Content-Length: 13", b"Content-Length: 14")
 BODIES = [b'{"user":"ann"}', b"", b"hello 0123456789", b""]
 ANSWERS = {
-    "/length": b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nthe end",
+    "/length": b"HTTP/1.1 201 Created\r\nLocation: http://HOST/made\r\nContent-Length: 7\r\n\r\nthe end",
     "/none": b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 No Content\r\nX: y\r\n\r\n",
     "/chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nWiki\r\n05;a=b\r\npedia\r\n"
     b"0\r\nT: u\r\n\r\n",
@@ -46,7 +46,8 @@ class Bench:
         self.cuts: list[int] = []
 
     async def answer(self, seen: Seen, line: Line) -> None:
-        for piece in pieces(ANSWERS[seen.target.decode()], self.cuts):
+        answer = ANSWERS[seen.target.decode()].replace(b"HOST", seen.header("host") or b"")
+        for piece in pieces(answer, self.cuts):
             await line.send(piece)
             await asyncio.sleep(0)
 
@@ -99,7 +100,7 @@ def test_any_cutting_gives_the_same(bench: Bench, request_cuts: list[int], answe
     bench.cuts = answer_cuts
     before = len(bench.door.frames())
     answer, seen = bench.runner.run(converse(bench, request_cuts))
-    expected = b"".join(ANSWERS.values())
+    expected = b"".join(ANSWERS.values()).replace(b"http://HOST", b"")
     assert without_ids(answer) == expected.replace(
         b"Content-Length: 99\r\n", b"Content-Length: 99\r\nConnection: close\r\n"
     )
@@ -108,5 +109,9 @@ def test_any_cutting_gives_the_same(bench: Bench, request_cuts: list[int], answe
     frames = bench.door.frames()[before:]
     assert [frame.request for frame in frames] == BODIES
     assert [frame.response for frame in frames] == RESPONSES
-    assert [frame.meta["st"] for frame in frames] == [200, 204, 200, 200]
+    assert [frame.meta["st"] for frame in frames] == [201, 204, 200, 200]
+    for frame in frames:
+        marks = frame.meta.get("mk", [])
+        assert all(0 <= offset < frame.meta["sb"] and at > frame.meta["ttfb"] for offset, at in marks)
+        assert marks == sorted(marks)
     assert [frame.meta["src"] for frame in frames] == ["body", "random", "random", "random"]

@@ -56,8 +56,6 @@ CORPUS = {
     "relative target": b"GET a HTTP/1.1\r\nHost: x\r\n\r\n",
     "other scheme": b"GET ftp://x/ HTTP/1.1\r\nHost: x\r\n\r\n",
     "asterisk": b"GET * HTTP/1.1\r\nHost: x\r\n\r\n",
-    "connect": b"CONNECT example.com:443 HTTP/1.1\r\nHost: x\r\n\r\n",
-    "connect a path": b"CONNECT / HTTP/1.1\r\nHost: x\r\n\r\n",
     "HTTP/0.9": b"GET /\r\n\r\n",
     "two spaces": b"GET  / HTTP/1.1\r\nHost: x\r\n\r\n",
     "tab in the request line": b"GET\t/ HTTP/1.1\r\nHost: x\r\n\r\n",

@@ -28,6 +28,7 @@ def arm_stats(
     errors: Sequence[float] = RARELY,
     slow: Sequence[float] | None = RARELY,
     voted: Sequence[float] = (1.0, 0.0),
+    refused: Sequence[float] | None = RARELY,
     split: int | None = None,
 ) -> ArmStats:
     """An arm of `users` users with `requests_each` equal requests; None: that metric was never observed.
@@ -35,7 +36,7 @@ def arm_stats(
     `split` is the number of users the arm shows to the sample ratio check, where it should differ.
     """
     moments = Moments()
-    patterns = (quality, thumbs, latency, errors, slow, voted)
+    patterns = (quality, thumbs, latency, errors, slow, voted, refused)
     for values in zip(*(islice(cycle(pattern or (0.0,)), users) for pattern in patterns), strict=True):
         n = tuple(0.0 if pattern is None else float(requests_each) for pattern in patterns)
         s = tuple(count * value for count, value in zip(n, values, strict=True))

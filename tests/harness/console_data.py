@@ -69,6 +69,17 @@ def _rules() -> LoopRules:
     )
 
 
+def _gone_wrong(chance: float) -> dict[str, Any]:
+    """Half of it shows in the status; the rest only in the answer."""
+    if chance < 0.003:
+        return {"status": 503, "outcome": Outcome.UPSTREAM_ERROR}
+    if chance < 0.004:
+        return {"status": 404, "outcome": Outcome.REFUSED}
+    if chance < 0.005:
+        return {"outcome": Outcome.INCOMPLETE}
+    return {"outcome": Outcome.UPSTREAM_ERROR, "flags": RecordFlag.UNREAD | RecordFlag.STREAMED}
+
+
 @dataclass
 class ConsoleStage:
     """The world, its loop and its store, and the admin port before them."""
@@ -136,7 +147,7 @@ class ConsoleStage:
         record = exchange(at_us, self.rng, arm=arm, served_by=arm, model_id=model_id, config_id=0, quality=quality)
         chance = self.rng.random()
         if chance < 0.006:
-            return replace(record, status=503, quality=None, quality_source=None, completion_tokens=None)
+            return replace(record, **_gone_wrong(chance), quality=None, quality_source=None, completion_tokens=None)
         if chance < 0.01:
             return replace(record, outcome=Outcome.CLIENT_DISCONNECT, quality=None, quality_source=None)
         if arm is Arm.CHALLENGER and chance < 0.014:

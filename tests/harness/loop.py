@@ -218,7 +218,7 @@ class World:
 
     def start(self, store: Any, *, holder: str = "test", trainer: Any = None, deployer: Any = None,
               datasets: Any = None, metrics: LoopMetrics | None = None,
-              building: Any = lambda: None) -> Loop:  # fmt: skip
+              building: Any = lambda: None, lease_s: float | None = None) -> Loop:  # fmt: skip
         """A controller's loop; what is passed replaces the world's own (to inject faults around it)."""
         ports = LoopPorts(
             datasets=datasets or self.datasets,
@@ -237,7 +237,7 @@ class World:
             routes_path=self.routes_path,
             selection=DataGeneratorConfig(),
             drain_s=self.drain_s,
-            leadership=Leadership(store, holder=holder),
+            leadership=Leadership(store, holder=holder, ttl_s=lease_s),
             metrics=metrics,
             building=building,
         )

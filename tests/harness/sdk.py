@@ -1,4 +1,7 @@
-"""An SDK's view of Ratchet: one model server, reachable directly and through the proxy, and records of the calls."""
+"""An SDK's view of Ratchet: one model server, reachable directly and through the proxy, and records of the calls.
+
+The assertions say what a record has to hold, given what the client asked and saw.
+"""
 
 from __future__ import annotations
 
@@ -13,11 +16,12 @@ from typing import Any
 from typer.testing import CliRunner
 
 from proxy.cli.app import app
-from tests.harness.model_server import answer_to, create_model_server
+from tests.harness.model_server import create_model_server
+from tests.harness.model_words import Script
 from tests.harness.serve import RatchetProcess, await_true
 from tests.harness.webserver import serving_in_thread
 
-__all__ = ["Way", "asked", "two_ways"]
+__all__ = ["Way", "asked", "called", "failed", "refused", "two_ways"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,11 +65,36 @@ def two_ways(directory: Path) -> Iterator[Way]:
         yield Way(direct=url, proxied=ratchet.base_url, ratchet=ratchet)
 
 
+def called(name: str, arguments: Any) -> str:
+    """A tool call as the text of a record has it."""
+    call = json.dumps({"name": name, "arguments": arguments}, separators=(",", ":"), ensure_ascii=False)
+    return f"<tool_call>{call}</tool_call>"
+
+
 def asked(row: dict[str, Any], text: str, kind: str) -> None:
     """Assert that `row` is the record of a model's whole answer to `text`, with its tokens and timing."""
-    said = answer_to(text)
+    script = Script(text)
+    said = script.said or "\n".join(called(call.name, call.arguments) for call in script.calls)
     assert (row["kind"], row["query"], row["response"]) == (kind, text, said)
-    assert (row["prompt_tokens"], row["completion_tokens"]) == (len(text.split()), len(said.split()))
+    assert (row["prompt_tokens"], row["completion_tokens"]) == (script.prompt_tokens, script.completion_tokens)
     assert (row["status"], row["outcome"], row["arm"]) == (200, "ok", "champion")
-    assert 0 < row["ttfb_ms"] <= row["duration_ms"]
+    assert 0 < row["ttfb_ms"] <= row["ttft_ms"] <= row["duration_ms"]
     assert row["quality"] is not None
+
+
+def failed(row: dict[str, Any], text: str, kind: str, outcome: str, said: str) -> None:
+    """Assert that `row` is the record of an answer to `text` that began well, went as far as `said`, and failed."""
+    assert (row["kind"], row["query"], row["status"]) == (kind, text, 200)
+    assert (row["outcome"], row["response"] or "") == (outcome, said)
+    assert 0 < row["ttfb_ms"] <= row["duration_ms"]
+    assert not said or row["ttfb_ms"] <= row["ttft_ms"] <= row["duration_ms"]
+    assert row["quality"] is None or row["quality"] < 1
+    assert "sample" not in row["flags"]
+
+
+def refused(row: dict[str, Any], text: str, status: int) -> None:
+    """Assert that `row` is the record of an HTTP error in place of an answer to `text`: a refusal is not a failure."""
+    outcome = "refused" if status < 500 else "upstream_error"
+    assert (row["query"], row["status"], row["outcome"]) == (text, status, outcome)
+    assert (row["response"], row["quality"]) == (None, None)
+    assert "sample" not in row["flags"]

@@ -1,6 +1,7 @@
 """One frame, one record: what is read, what is kept as it came, what counts as quality."""
 
 import gzip
+import zlib
 from typing import Any
 
 import orjson
@@ -14,6 +15,7 @@ from proxy.config.serving import CaptureConfig
 from proxy.ingest.interpret import Interpreter, raw_record
 from proxy.ingest.votes import votes_of
 from proxy.spool.frames import KIND_FEEDBACK, Frame
+from proxy.store.facts import flags_of
 from proxy.store.values import NewRecord, NewVote, RecordFlag
 from tests.harness.frames import frame_of
 
@@ -119,6 +121,8 @@ def test_an_unknown_shape_is_kept_raw() -> None:
         ({"rsha": "ab"}, RecordFlag.TRUNCATED_REQUEST),
         ({"ssha": "ab"}, RecordFlag.TRUNCATED_RESPONSE),
         ({"red": True}, RecordFlag.REDACTED),
+        ({"rs": True}, RecordFlag.RESENT),
+        ({"red": True, "sf": {"unread": True}}, RecordFlag.REDACTED | RecordFlag.UNREAD),
         ({}, RecordFlag.NONE),
     ],
 )
@@ -139,10 +143,146 @@ def test_what_is_no_answer_has_no_score(changes: dict[str, Any]) -> None:
     assert record(**changes).quality is None
 
 
-def test_an_answer_that_broke_off_is_scored_as_cut() -> None:
-    assert record(out=int(Outcome.UPSTREAM_ERROR)).quality == ScoringConfig().truncated_score
-    late = orjson.dumps({"choices": [{"message": {"content": "4"}}], "error": {"message": "late"}})
-    assert record(response=late).quality == ScoringConfig().truncated_score
+STREAM = {"content-type": "text/event-stream"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "outcome"),
+    [
+        ({"out": int(Outcome.UPSTREAM_ERROR)}, Outcome.UPSTREAM_ERROR),
+        ({"out": int(Outcome.TIMEOUT)}, Outcome.TIMEOUT),
+        ({"out": int(Outcome.TRUNCATED)}, Outcome.TRUNCATED),
+        ({"st": 500}, Outcome.UPSTREAM_ERROR),
+        ({"st": 503, "out": int(Outcome.CLIENT_DISCONNECT)}, Outcome.UPSTREAM_ERROR),
+        ({"st": 404}, Outcome.REFUSED),
+        ({"st": 429, "out": int(Outcome.CLIENT_DISCONNECT)}, Outcome.REFUSED),
+        ({"st": 408, "out": int(Outcome.CLIENT_DISCONNECT), "ttfb": None}, Outcome.CLIENT_DISCONNECT),
+        ({"st": 502, "out": int(Outcome.UPSTREAM_ERROR), "ttfb": None}, Outcome.UPSTREAM_ERROR),
+        ({"response": b"", "sb": 0, "sh": STREAM}, Outcome.INCOMPLETE),
+        ({"response": b": ping\n\n: ping\n\n", "sh": STREAM}, Outcome.INCOMPLETE),
+        ({"response": b"data: [DONE]\n\n", "sh": STREAM}, Outcome.INCOMPLETE),
+        ({"red": True, "sf": {"failed": True}, "sh": STREAM}, Outcome.UPSTREAM_ERROR),
+        ({"red": True, "sf": {"whole": False}, "sh": STREAM}, Outcome.INCOMPLETE),
+    ],
+)
+def test_what_is_no_answer_is_neither_scored_nor_a_sample(changes: dict[str, Any], outcome: Outcome) -> None:
+    found = record(**changes, capture={"quality_pointers": ("/usage/completion_tokens",)})
+    assert (found.outcome, found.quality, found.scores) == (outcome, None, {})
+    assert RecordFlag.SAMPLE not in flags_of(found)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"m": "HEAD", "response": b"", "sb": 0, "sh": STREAM},
+        {"st": 204, "response": b"", "sb": 0, "sh": STREAM},
+        {"st": 304, "response": b"", "sb": 0, "sh": STREAM},
+        {"response": b"", "sb": 900, "sh": STREAM},  # nothing is captured
+        {"response": b": ping\n\n", "ssha": "ab", "sb": 2_000_000, "sh": STREAM},
+        {"red": True, "sf": {"whole": False}, "ssha": "ab", "sh": STREAM},
+        {"response": b"", "sb": 0, "sh": {"content-type": "text/html"}},
+        {"response": b"data: anything\n\n", "sh": STREAM},
+        {"response": b"", "sb": 0, "st": 101, "sh": {}},
+    ],
+)
+def test_what_may_have_been_whole_is_not_called_incomplete(changes: dict[str, Any]) -> None:
+    assert record(**changes).outcome is Outcome.OK
+
+
+def test_what_is_not_at_hand_is_never_scored_as_missing() -> None:
+    """The copy ends before the first word, or in the middle of the JSON that was asked for."""
+    empty = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
+    half = b'data: {"choices":[{"index":0,"delta":{"content":"{\\"a\\": "}}]}\n\n'
+    as_json = orjson.dumps({"messages": [{"role": "user", "content": "q"}], "response_format": {"type": "json_object"}})
+    cut: dict[str, Any] = {"ssha": "ab", "sb": 2_000_000, "sh": STREAM}
+    assert record(response=empty, **cut).quality is None
+    assert record(as_json, half, **cut).quality == 1.0
+    assert record(response=ANSWER[:-20], ssha="ab").quality is None
+
+
+def test_a_stream_that_is_cut_in_the_copy_teaches_nothing() -> None:
+    found = record(response=UNFINISHED, ssha="ab", sb=2_000_000, sh=STREAM)
+    assert found.outcome is Outcome.OK
+    assert found.flags == RecordFlag.STREAMED | RecordFlag.TRUNCATED_RESPONSE | RecordFlag.UNREAD
+    assert RecordFlag.SAMPLE not in flags_of(found)
+
+
+def test_an_answer_that_is_to_come_is_no_answer() -> None:
+    queued = orjson.dumps({"id": "resp_12345", "object": "response", "status": "queued", "output": []})
+    found = record(response=queued, p="/v1/responses", request=orjson.dumps({"input": "2+2?", "background": True}))
+    assert (found.outcome, found.quality, found.ttft_us) == (Outcome.OK, None, None)
+    assert RecordFlag.SAMPLE not in flags_of(found)
+
+
+@pytest.mark.parametrize(
+    ("changes", "first_us"),
+    [
+        ({}, 850_000),  # all of it came with the head
+        ({"mk": [[0, 860_000], [40, 870_000]]}, 860_000),
+        ({"mk": [[40, 870_000]]}, 850_000),
+        ({"mk": [[0, 860_000]], "response": gzip.compress(ANSWER), "sh": JSON | {"content-encoding": "gzip"}}, 860_000),
+        ({"ttft": 123, "red": True, "sh": STREAM}, 123),
+        ({"red": True, "sh": STREAM}, None),
+        ({"st": 500, "mk": [[0, 860_000]]}, None),
+        ({"st": 404}, None),
+        ({"response": b"", "sb": 0}, None),
+        ({"response": b"", "sb": 0, "st": 502, "ttfb": None, "out": int(Outcome.UPSTREAM_ERROR)}, None),
+        ({"response": b"<html>", "p": "/page", "sh": {"content-type": "text/html"}}, None),
+    ],
+)
+def test_the_time_to_the_first_token(changes: dict[str, Any], first_us: int | None) -> None:
+    assert record(**changes).ttft_us == first_us
+
+
+SAID = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
+WORD = b'data: {"choices":[{"index":0,"delta":{"content":"4"}}]}\n\n'
+FAILURE = b'data: {"error":{"message":"out of memory","code":500}}\n\n'
+REST = b"data: [DONE]\n\n"
+
+
+def test_an_error_inside_a_200_is_a_failure_whoever_leaves() -> None:
+    for outcome in (Outcome.OK, Outcome.CLIENT_DISCONNECT):
+        for stream in (FAILURE, WORD + FAILURE, WORD + FAILURE + REST):
+            found = record(response=stream, sh=STREAM, out=int(outcome))
+            assert (found.outcome, found.quality) == (Outcome.UPSTREAM_ERROR, None), stream
+            assert found.body is not None
+            assert found.body.error == "out of memory"
+            assert RecordFlag.UNREAD not in found.flags
+
+
+def test_a_stream_without_its_mark_is_incomplete() -> None:
+    assert record(response=SAID + WORD, sh=STREAM).outcome is Outcome.INCOMPLETE
+    assert record(response=SAID + WORD + REST, sh=STREAM).outcome is Outcome.OK
+    assert record(response=SAID + WORD, sh=STREAM, out=int(Outcome.CLIENT_DISCONNECT)).outcome is (
+        Outcome.CLIENT_DISCONNECT
+    )
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_first_token_is_the_first_event_with_content(packed: bool) -> None:
+    """Neither the head nor the role: the piece in which the first word came. Packed, as each piece is flushed."""
+    pieces, encoding = [SAID, WORD, REST], dict[str, str]()
+    if packed:
+        packer = zlib.compressobj(wbits=31)
+        pieces = [packer.compress(piece) + packer.flush(zlib.Z_SYNC_FLUSH) for piece in pieces]
+        encoding = {"content-encoding": "gzip"}
+    marks = [[sum(map(len, pieces[:n])), 100_000 * (n + 1)] for n in range(3)]
+    found = record(response=b"".join(pieces), sh=STREAM | encoding, ttfb=10, mk=marks)
+    assert (found.ttfb_us, found.ttft_us, found.outcome) == (10, 200_000, Outcome.OK)
+    assert record(response=FAILURE, sh=STREAM, ttfb=10).ttft_us is None
+
+
+def test_an_event_that_cannot_be_read_bars_the_record_from_training() -> None:
+    found = record(response=WORD + b"data: {broken\n\n" + REST, sh=STREAM)
+    assert (found.outcome, RecordFlag.UNREAD in found.flags) == (Outcome.OK, True)
+    assert RecordFlag.SAMPLE not in flags_of(found)
+    torn = record(response=WORD + b'data: {"cho', sh=STREAM, out=int(Outcome.CLIENT_DISCONNECT))
+    assert RecordFlag.UNREAD not in torn.flags, "it broke off there: nobody wrote it wrongly"
+
+
+def test_a_conversation_is_the_one_that_the_headers_name() -> None:
+    assert record(conv=7).conversation == 7
+    assert record().conversation is None
 
 
 def test_a_score_found_by_pointer_wins() -> None:
@@ -190,7 +330,7 @@ def test_a_raw_record_keeps_the_id_and_time_that_it_has() -> None:
 
 
 def test_votes() -> None:
-    entries = [
+    entries: list[dict[str, Any]] = [
         {"fid": ID, "id": ID, "alias": None, "feedback": 1, "source": "u1", "comment": "c", "tags": {"a": "b"}},
         {"fid": ID, "id": None, "alias": "chatcmpl-1", "feedback": None},
         {"fid": ID, "id": ID, "correction": "better", "quality_score": 0.5},

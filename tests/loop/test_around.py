@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sqlite3
 import subprocess
@@ -17,10 +18,13 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
+from policies.experiment import ABTestConfig
+from policies.promotion import WatchDecision, WatchFacts, watch
 from policies.records import Arm
 from policies.triggers import TriggerConfig
 from proxy.clock import SystemClock
 from proxy.config import parse_config
+from proxy.loop.codec import from_json, to_json
 from proxy.loop.leadership import LEASE, Leadership
 from proxy.loop.metrics import LoopMetrics
 from proxy.loop.notify import WebhookNotifier
@@ -28,9 +32,10 @@ from proxy.loop.ports import Endpoint, Handle
 from proxy.loop.probe import HttpProbe
 from proxy.loop.processes import identify
 from proxy.loop.service import open_loop, service_rules
-from proxy.loop.state import DETECTOR_ENTRY
+from proxy.loop.state import DETECTOR_ENTRY, LoopState
 from proxy.store.store import Store
 from proxy.tasks import spawn
+from tests.harness.arms import arm_stats
 from tests.harness.loop import HOUR_S, RecordingDeployer, World, rules, settle
 
 
@@ -124,6 +129,53 @@ async def test_a_tick_that_fails_is_counted_and_tried_again(tmp_path: Path) -> N
         if running is not None:
             await running
         await store.close()
+
+
+@pytest.mark.parametrize("status", [404, 503])
+async def test_a_challenger_that_answers_nobody_is_gone_at_the_next_look_and_not_at_the_next_tick(
+    tmp_path: Path, status: int
+) -> None:
+    """The clock stands still, so that no tick is ever due; between two of them the loop looks."""
+    world = World(tmp_path)
+    async with world.store() as store:
+        registry = CollectorRegistry()
+        await settle(world.start(store))
+        await world.chat(store, users=60)
+        await settle(world.start(store))
+        assert world.routes().challenger is not None
+        loop, stop = world.start(store, lease_s=6.0, metrics=LoopMetrics(registry, world.clock)), asyncio.Event()
+        running = spawn(loop.run(stop), name="loop under test")
+        async with asyncio.timeout(120):
+            while "ratchet_loop_leader 1.0" not in generate_latest(registry).decode():
+                await asyncio.sleep(0.02)  # its first tick sees nothing wrong
+        await world.chat(store, users=18, each=1, status={Arm.CHALLENGER: status})
+        async with asyncio.timeout(120):
+            while world.routes().challenger is not None:
+                await asyncio.sleep(0.02)
+        stop.set()
+        await running
+    rolled_back = next(event for event in world.told.events if event["event"] == "rolled_back")
+    what = "errors" if status == 503 else "refused requests"
+    assert f"goes back: Guardrail {what}: 100.0 % against 0.0 %" in rolled_back["reason"]
+
+
+def test_a_promotion_that_an_older_version_began_to_watch_is_watched_on() -> None:
+    """The old champion's frozen sums know no refusals: of these nothing follows, of all else as much as before."""
+    state = LoopState(installed_at=0.0, phase_since=0.0, champion_id=1, before=arm_stats(Arm.CHAMPION, 600))
+    kept = to_json(state)
+    moments = kept["before"]["moments"]
+    products = [state.before.moments.product(row, column) for row in range(12) for column in range(row, 12)]  # type: ignore[union-attr]
+    kept["before"]["moments"] = {**moments, "sums": moments["sums"][:12], "products": products}
+    before = from_json(LoopState, json.loads(json.dumps(kept))).before
+    seen = {}
+    for what in ("errors", "refused"):
+        worse = arm_stats(Arm.CHAMPION, 600, **{what: (1.0, 0.0)})  # type: ignore[arg-type]
+        facts = WatchFacts(promoted_at=0.0, before=before, after=worse, old_champion_healthy=True)
+        seen[what] = watch(facts, ABTestConfig(), HOUR_S)
+    assert seen["errors"].decision is WatchDecision.RETURN
+    assert seen["refused"].decision is WatchDecision.KEEP
+    unknown = next(one for one in seen["refused"].guardrails if one.name == "refused")
+    assert unknown.reason == "nothing measured in the champion yet"
 
 
 def test_service_rules_follow_the_configuration() -> None:

@@ -11,12 +11,13 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from policies.kinds import Kind
 from policies.records import Arm, Outcome, StickySource
 from proxy.metrics.families import CounterFamily, Distribution
 from proxy.metrics.gateway import GatewayCollector, stats_files
 from proxy.metrics.shared import SharedCounters
-from proxy.metrics.traffic import KINDS, TrafficMetrics
-from proxy.store.values import NewRecord, NewVote
+from proxy.metrics.traffic import TrafficMetrics
+from proxy.store.values import NewRecord, NewVote, RecordFlag
 from tests.harness.require import need
 
 
@@ -24,8 +25,8 @@ def record(**changes: object) -> NewRecord:
     facts: dict[str, object] = {
         "id": "0" * 32, "user_hash": 1, "key_source": StickySource.BODY, "arm": Arm.CHAMPION, "served_by": Arm.CHAMPION,
         "model_id": 1, "kind": "chat", "status": 200, "duration_us": 1_500_000, "upstream_us": 1_400_000,
-        "ttfb_us": 300_000, "own_us": 150, "request_bytes": 10, "response_bytes": 20, "prompt_tokens": 5,
-        "completion_tokens": 7, "quality": 0.95,
+        "ttfb_us": 300_000, "ttft_us": 700_000, "own_us": 150, "request_bytes": 10, "response_bytes": 20,
+        "prompt_tokens": 5, "completion_tokens": 7, "quality": 0.95,
     }  # fmt: skip
     return NewRecord(**(facts | changes))  # type: ignore[arg-type]
 
@@ -55,7 +56,8 @@ def test_a_record_is_counted_by_arm_model_status_and_outcome(registry: Collector
     metrics.set_models({1: "base", 2: "tuned"})
     metrics.observe(record())
     metrics.observe(record())
-    metrics.observe(record(arm=Arm.CHALLENGER, model_id=1, status=502, outcome=Outcome.UPSTREAM_ERROR))
+    metrics.observe(record(arm=Arm.CHALLENGER, flags=RecordFlag.FALLBACK, status=502, outcome=Outcome.UPSTREAM_ERROR))
+    metrics.observe(record(arm=Arm.CHALLENGER, status=404, outcome=Outcome.REFUSED))  # the champion, asked, did, too
     ok = {"arm": "champion", "model": "base", "status": "200", "outcome": "ok"}
     assert value(registry, "ratchet_requests_total", **ok) == 2
     assert value(registry, "ratchet_requests_total", arm="challenger", model="base", status="502",
@@ -63,7 +65,7 @@ def test_a_record_is_counted_by_arm_model_status_and_outcome(registry: Collector
     assert value(registry, "ratchet_fallbacks_total") == 1
     assert value(registry, "ratchet_tokens_total", arm="champion", type="completion") == 14
     assert value(registry, "ratchet_body_bytes_total", arm="champion", direction="response") == 40
-    assert value(registry, "ratchet_sticky_key_source_total", source="body") == 3
+    assert value(registry, "ratchet_sticky_key_source_total", source="body") == 4
 
 
 def test_durations_fall_into_the_right_buckets(registry: CollectorRegistry) -> None:
@@ -76,6 +78,8 @@ def test_durations_fall_into_the_right_buckets(registry: CollectorRegistry) -> N
     assert value(registry, f"{name}_sum") == pytest.approx(1.5)
     assert value(registry, "ratchet_overhead_seconds_bucket", le="0.0002") == 1
     assert value(registry, "ratchet_time_to_first_byte_seconds_sum") == pytest.approx(0.3)
+    assert value(registry, "ratchet_time_to_first_token_seconds_sum") == pytest.approx(0.7)
+    assert value(registry, "ratchet_time_to_first_token_seconds_bucket", le="0.5") == 0
     assert value(registry, "ratchet_quality_score_ratio_bucket", le="0.9") == 0
 
 
@@ -88,8 +92,11 @@ def test_a_value_on_a_bound_belongs_below_it() -> None:
 
 def test_unknown_values_are_not_observed_as_zero(registry: CollectorRegistry) -> None:
     metrics = TrafficMetrics(registry)
-    metrics.observe(record(ttfb_us=None, quality=None, prompt_tokens=None, completion_tokens=None))
+    metrics.observe(record(ttfb_us=None, ttft_us=None, quality=None, prompt_tokens=None, completion_tokens=None))
     assert value(registry, "ratchet_time_to_first_byte_seconds_count") == 0
+    assert value(registry, "ratchet_time_to_first_token_seconds_count") == 0
+    for kind in ("prompt", "completion", "cache_read", "cache_write", "reasoning"):
+        assert value(registry, "ratchet_tokens_total", type=kind) == 0
     assert value(registry, "ratchet_quality_score_ratio_count") == 0
 
 
@@ -100,7 +107,7 @@ def test_no_client_can_make_labels(registry: CollectorRegistry) -> None:
     found = samples(registry)
     labels = {pair for _, pairs in found for pair in pairs}
     assert {v for k, v in labels if k == "model"} == {"unknown"}
-    assert {v for k, v in labels if k == "kind"} <= KINDS
+    assert {v for k, v in labels if k == "kind"} <= set(Kind)
     assert len([1 for name, _ in found if name == "ratchet_requests_total"]) < 75
 
 
@@ -121,20 +128,74 @@ def test_votes_are_counted_by_what_they_say(registry: CollectorRegistry) -> None
     assert {f: value(registry, "ratchet_feedback_total", feedback=f) for f in expected} == expected
 
 
+def test_tokens_of_caches_and_reasoning_are_counted_as_parts(registry: CollectorRegistry) -> None:
+    metrics = TrafficMetrics(registry)
+    metrics.observe(record(cache_read_tokens=3, cache_write_tokens=1, reasoning_tokens=4))
+    expected = {"prompt": 5, "completion": 7, "cache_read": 3, "cache_write": 1, "reasoning": 4}
+    assert {kind: value(registry, "ratchet_tokens_total", type=kind) for kind in expected} == expected
+
+
+NO_ANSWERS = [outcome for outcome in Outcome if outcome.failed or outcome.refused]
+
+
+@pytest.mark.parametrize("outcome", Outcome, ids=lambda outcome: outcome.label)
+def test_what_is_no_answer_never_looks_like_a_quick_one(registry: CollectorRegistry, outcome: Outcome) -> None:
+    """Whatever its status: an error inside a 200, too."""
+    metrics = TrafficMetrics(registry, otel_names=True)
+    metrics.observe(record(outcome=outcome))
+    by_outcome = value(registry, "ratchet_request_duration_seconds_count", outcome=outcome.label)
+    assert by_outcome == value(registry, "ratchet_requests_total", outcome=outcome.label) == 1
+    good = value(registry, "ratchet_request_duration_seconds_count", outcome="ok")
+    assert good == value(registry, "gen_ai_server_request_duration_seconds_count", error_type="") == (outcome == 0)
+    timed = 0 if outcome in NO_ANSWERS else 1
+    ours = ("ratchet_upstream_seconds", "ratchet_time_to_first_byte_seconds", "ratchet_time_to_first_token_seconds")
+    for name in (*ours, "gen_ai_server_time_to_first_token_seconds"):
+        assert value(registry, f"{name}_count") == timed, name
+    assert value(registry, "gen_ai_client_token_usage_count", gen_ai_token_type="output") == timed
+
+
 def test_genai_names_stand_beside_ours_when_asked_for(registry: CollectorRegistry) -> None:
     metrics = TrafficMetrics(registry, otel_names=True)
     metrics.set_models({1: "base"})
     metrics.observe(record())
-    metrics.observe(record(status=503))
     metrics.observe(record(kind="kserve"))
     chat = {"gen_ai_operation_name": "chat", "gen_ai_response_model": "base"}
     assert value(registry, "gen_ai_server_request_duration_seconds_count", **chat, error_type="") == 1
-    assert value(registry, "gen_ai_server_request_duration_seconds_count", **chat, error_type="5xx") == 1
-    assert value(registry, "gen_ai_server_time_to_first_token_seconds_count", **chat) == 2
-    assert value(registry, "gen_ai_client_token_usage_sum", **chat, gen_ai_token_type="input") == 10
+    assert value(registry, "gen_ai_server_time_to_first_token_seconds_count", **chat) == 1
+    assert value(registry, "gen_ai_server_time_to_first_token_seconds_bucket", **chat, le="0.5") == 0
+    assert value(registry, "gen_ai_client_token_usage_sum", **chat, gen_ai_token_type="input") == 5
     plain = CollectorRegistry()
     TrafficMetrics(plain)
     assert "gen_ai" not in generate_latest(plain).decode()
+
+
+@pytest.mark.parametrize(
+    ("changes", "error_type"),
+    [
+        ({"status": 200, "outcome": Outcome.UPSTREAM_ERROR}, "upstream_error"),
+        ({"status": 200, "outcome": Outcome.INCOMPLETE}, "incomplete"),
+        ({"status": 200, "outcome": Outcome.CLIENT_DISCONNECT}, "client_disconnect"),
+        ({"status": 0, "outcome": Outcome.CLIENT_DISCONNECT}, "client_disconnect"),
+        ({"status": 504, "outcome": Outcome.TIMEOUT}, "5xx"),
+        ({"status": 503, "outcome": Outcome.UPSTREAM_ERROR}, "5xx"),
+        ({"status": 404, "outcome": Outcome.REFUSED}, "4xx"),
+        ({"status": 999, "outcome": Outcome.UPSTREAM_ERROR}, "upstream_error"),
+    ],
+)
+def test_genai_error_types_are_few(registry: CollectorRegistry, changes: dict[str, object], error_type: str) -> None:
+    metrics = TrafficMetrics(registry, otel_names=True)
+    metrics.observe(record(**changes))
+    assert value(registry, "gen_ai_server_request_duration_seconds_count", error_type=error_type) == 1
+    assert value(registry, "gen_ai_server_request_duration_seconds_count", error_type="") == 0
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_every_kind_has_its_own_label_and_its_operation(registry: CollectorRegistry, kind: Kind) -> None:
+    metrics = TrafficMetrics(registry, otel_names=True)
+    metrics.observe(record(kind=kind.value))
+    assert value(registry, "ratchet_request_duration_seconds_count", kind=kind.value) == 1
+    operations = {dict(labels).get("gen_ai_operation_name") for _, labels in samples(registry)} - {None}
+    assert operations == ({kind.operation} if kind.operation else set())
 
 
 def test_the_workers_counters_are_summed_and_labelled(registry: CollectorRegistry, tmp_path: Path) -> None:

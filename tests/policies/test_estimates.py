@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 import timeit
 from typing import Any
 
@@ -39,7 +40,7 @@ totals = st.builds(
 
 
 def test_metrics_keep_the_order_of_the_stored_vectors() -> None:
-    assert METRICS == ("quality", "positive", "latency", "error", "slow", "voted")
+    assert METRICS == ("quality", "positive", "latency", "error", "slow", "voted", "refused")
 
 
 def test_no_user_weighs_more_than_ten_observations() -> None:
@@ -51,20 +52,20 @@ def test_no_user_weighs_more_than_ten_observations() -> None:
 
 
 def test_a_users_vector_is_the_capped_sum_and_count_per_metric() -> None:
-    user = UserTotals(n=(11, 0, 1, 0, 0, 0), s=(5.5, 0, 2.5, 0, 0, 0))
-    assert user.vector() == pytest.approx((2.75, 5.5, 0, 0, 2.5, 1, 0, 0, 0, 0, 0, 0))
+    user = UserTotals(n=(11, 0, 1, 0, 0, 0, 2), s=(5.5, 0, 2.5, 0, 0, 0, 1))
+    assert user.vector() == pytest.approx((2.75, 5.5, 0, 0, 2.5, 1, 0, 0, 0, 0, 0, 0, 1 / 1.1, 2 / 1.1))
 
 
 def test_a_retracted_vote_leaves_no_trace() -> None:
-    user = UserTotals(n=(3, 0, 3, 3, 3, 3), s=(2, 0, 3, 0, 0, 0))
-    vote = UserTotals(n=(0, 1, 0, 0, 0, 0), s=(0, 1, 0, 0, 0, 0))
-    back = UserTotals(n=(0, -1, 0, 0, 0, 0), s=(0, -1, 0, 0, 0, 0))
+    user = UserTotals(n=(3, 0, 3, 3, 3, 3, 3), s=(2, 0, 3, 0, 0, 0, 0))
+    vote = UserTotals(n=(0, 1, 0, 0, 0, 0, 0), s=(0, 1, 0, 0, 0, 0, 0))
+    back = UserTotals(n=(0, -1, 0, 0, 0, 0, 0), s=(0, -1, 0, 0, 0, 0, 0))
     assert user.plus(vote).plus(back) == user
 
 
 def test_moments_of_two_users_by_hand() -> None:
-    one = UserTotals(n=(1, 1, 0, 0, 0, 0), s=(0.5, 1, 0, 0, 0, 0)).vector()
-    two = UserTotals(n=(1, 0, 0, 0, 0, 0), s=(0.9, 0, 0, 0, 0, 0)).vector()
+    one = UserTotals(n=(1, 1, 0, 0, 0, 0, 0), s=(0.5, 1, 0, 0, 0, 0, 0)).vector()
+    two = UserTotals(n=(1, 0, 0, 0, 0, 0, 0), s=(0.9, 0, 0, 0, 0, 0, 0)).vector()
     both = Moments().replaced(None, one).replaced(None, two)
     assert both.users == 2
     assert both.sums[:4] == pytest.approx((1.4, 2.0, 1.0, 1.0))
@@ -76,8 +77,42 @@ def test_moments_of_two_users_by_hand() -> None:
 def test_moments_survive_the_database() -> None:
     before = arm_stats(CHAMPION, 7).moments
     assert Moments.from_bytes(before.to_bytes()) == before
-    with pytest.raises(ValueError, match="8 bytes, 728 expected"):
+    with pytest.raises(ValueError, match="8 bytes, 960 expected"):
         Moments.from_bytes(b"12345678")
+
+
+def older(moments: Moments) -> tuple[list[float], list[float]]:
+    """The sums and products as version 0.1 kept them: of six metrics."""
+    products = [moments.product(row, column) for row in range(12) for column in range(row, 12)]
+    return list(moments.sums[:12]), products
+
+
+@given(st.lists(totals, max_size=4), st.lists(totals, max_size=4))
+def test_moments_of_an_older_version_go_on_counting_exactly(before: list[UserTotals], after: list[UserTotals]) -> None:
+    """Users who were counted by a version that knew six metrics, and users, old and new, who came after it."""
+    known = [UserTotals(n=(*user.n[:6], 0.0), s=(*user.s[:6], 0.0)) for user in before]
+    now = Moments()
+    for user in known:
+        now = now.replaced(None, user.vector())
+    sums, products = older(now)
+    data = struct.pack(f"<{1 + 12 + 78}d", now.users, *sums, *products)
+    moments, expected = Moments.from_bytes(data), Moments()
+    assert moments == now == Moments(users=now.users, sums=tuple(sums), products=tuple(products))
+    for i, user in enumerate(after):
+        old = known[i] if i < len(known) else None
+        new = user.plus(old) if old else user
+        moments = moments.replaced(old.vector() if old else None, new.vector())
+    for user in (*after[len(known) :], *(u.plus(after[i]) if i < len(after) else u for i, u in enumerate(known))):
+        expected = expected.replaced(None, user.vector())
+    assert moments.users == expected.users
+    assert moments.sums == pytest.approx(expected.sums, abs=1e-9)
+    assert moments.products == pytest.approx(expected.products, abs=1e-9)
+
+
+def test_moments_of_no_version_are_refused() -> None:
+    for sums, products in ((11, 66), (12, 105), (14, 78)):
+        with pytest.raises(ValueError, match="no version"):
+            Moments(users=1, sums=(0.0,) * sums, products=(0.0,) * products)
 
 
 @given(st.lists(totals, min_size=1, max_size=6), st.data())
@@ -206,7 +241,7 @@ def test_effects_are_finite_or_say_that_they_are_not(a: list[UserTotals], b: lis
 
 def test_an_update_is_cheap() -> None:
     """Some 15 µs on an idle core (tests/bench/decisions.py); the best of many rounds, with room for a busy one."""
-    arm, old = arm_stats(CHAMPION, 20).moments, UserTotals(n=(1.0,) * 6, s=(0.5,) * 6)
-    one = UserTotals(n=(1.0,) * 6, s=(0.2,) * 6)
+    arm, old = arm_stats(CHAMPION, 20).moments, UserTotals(n=(1.0,) * len(METRICS), s=(0.5,) * len(METRICS))
+    one = UserTotals(n=(1.0,) * len(METRICS), s=(0.2,) * len(METRICS))
     rounds = timeit.repeat(lambda: arm.replaced(old.vector(), old.plus(one).vector()), number=20, repeat=50)
     assert min(rounds) / 20 < 200e-6

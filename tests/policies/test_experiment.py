@@ -15,6 +15,7 @@ from policies.estimates import Metric
 from policies.experiment import ABTestConfig, ArmStats, Assessment, ExperimentFacts, Verdict, evaluate, guardrails_of
 from policies.guardrails import GUARDRAIL_WORDS
 from policies.records import Arm
+from policies.verdict import HARM_PARTS
 from tests.harness.arms import HOUR, MIXED, STEADY, THUMBS, arm_stats, facts, scaled
 
 CONFIG = ABTestConfig()
@@ -120,7 +121,9 @@ def test_strict_evidence_wants_the_bound_above_the_threshold() -> None:
 def test_a_worse_challenger_is_rolled_back_within_the_hour() -> None:
     seen = look(challenger(quality=scaled(MIXED, 0.7), thumbs=(1.0, 0.0)), hours=0.5)
     assert seen.verdict is Verdict.ROLL_BACK
-    assert seen.reasons[0].startswith("At least 98 % sure that the challenger is worse on everything that has a weight")
+    assert seen.reasons[0].startswith(
+        "At least 98.25 % sure that the challenger is worse on everything that has a weight"
+    )
 
 
 def test_errors_roll_back_however_good_the_answers() -> None:
@@ -272,10 +275,11 @@ def test_every_guardrail_has_words_for_people() -> None:
 
 
 def test_rollback_triggers_share_alpha_harm() -> None:
-    errors, latency, *blocking = guardrails_of(CONFIG)
+    rolling = [guardrail for guardrail in guardrails_of(CONFIG) if guardrail.rolls_back]
     composite = math.exp(-look(GOOD).log_e_harm_target)
-    assert errors.alpha + latency.alpha + composite == pytest.approx(CONFIG.alpha_harm)
-    assert not any(guardrail.rolls_back for guardrail in blocking)
+    assert {guardrail.name for guardrail in rolling} | {"composite"} == HARM_PARTS.keys()
+    assert sum(guardrail.alpha for guardrail in rolling) + composite == pytest.approx(CONFIG.alpha_harm)
+    assert sum(HARM_PARTS.values()) == pytest.approx(1.0)
 
 
 @given(

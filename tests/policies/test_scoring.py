@@ -31,10 +31,38 @@ def test_empty_answers_score_0() -> None:
     assert of("", ScoringConfig(min_response_chars=0)) == Score(0.0, ("empty",))
 
 
-@pytest.mark.parametrize("reason", ["length", "max_tokens", "max_output_tokens"])
+@pytest.mark.parametrize(
+    "reason", ["length", "max_tokens", "max_output_tokens", "MAX_TOKENS", "model_length", "limit", "max-tokens"]
+)
 def test_an_answer_that_hit_a_limit_is_truncated(reason: str) -> None:
     assert of(PROSE, finish_reason=reason) == Score(0.4, ("truncated",))
     assert of(PROSE, broken_off=True) == Score(0.4, ("truncated",))
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "content_filter", "refusal", "SAFETY", "PROHIBITED_CONTENT", "BLOCKLIST", "RECITATION", "SPII",
+        "guardrail_intervened", "content_filtered", "ERROR_TOXIC", "content-filter",
+    ],
+)  # fmt: skip
+def test_an_answer_that_was_withheld_is_a_refusal(reason: str) -> None:
+    assert of(PROSE, finish_reason=reason) == Score(0.2, ("refusal",))
+
+
+@pytest.mark.parametrize(
+    "reason", ["error", "abort", "ERROR", "TIMEOUT", "MALFORMED_FUNCTION_CALL", "malformed_model_output"]
+)
+def test_an_answer_that_says_it_failed_is_worth_nothing(reason: str) -> None:
+    assert of(PROSE, finish_reason=reason) == Score(0.0, ("failed",))
+
+
+@pytest.mark.parametrize(
+    "reason",
+    ["stop", "STOP", "end_turn", "tool_use", "COMPLETE", "STOP_SEQUENCE", "eos_token", "eos", "tool_calls", None],
+)
+def test_an_answer_that_came_to_its_end_has_no_defect(reason: str | None) -> None:
+    assert of(PROSE, finish_reason=reason) == Score(1.0)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from policies.experiment import Verdict
@@ -86,6 +86,12 @@ def _same(requests_per_day: int, activity: Activity, **world: float) -> Case:
     )
 
 
+def _alike(what: str, **world: float) -> Case:
+    """Neither arm is better, and clients err."""
+    same = _same(2000, "lognormal", **world)
+    return replace(same, name=f"identical, 2,000/day, {what}")
+
+
 def _worse(requests_per_day: int, **world: float) -> Case:
     kind = ", thumbs only" if not world.get("judge", True) else ""
     return Case(
@@ -104,6 +110,8 @@ CASES: tuple[Case, ...] = (
     _same(500, "lognormal", judge=False),
     _same(2000, "lognormal", judge=False, positive_mean=0.9),
     _same(2000, "lognormal", judge=False, positive_mean=0.97),
+    _alike("5 % of the requests refused by both", refused_rate=0.05, champion_refused_rate=0.05),
+    _alike("5 % of the users refused by both", bad_clients=0.05),
     _worse(500, **_worth(-0.05)),
     _worse(500, judge=False, positive_change=-0.05 / 0.3),
     _worse(2000, **_worth(-0.05)),
@@ -146,6 +154,26 @@ CASES: tuple[Case, ...] = (
         world=World(requests_per_day=500, error_rate=0.31),
         must="rolled back ≥ 95 %, median ≤ 24 h",
         holds=lambda o: o.rolled_back >= 0.95 and o.median_hours is not None and o.median_hours <= 24,
+        fast=True,
+    ),
+    Case(
+        name="31 % refused, 500/day",
+        world=World(requests_per_day=500, refused_rate=0.31),
+        must="rolled back ≥ 95 %, median ≤ 24 h",
+        holds=lambda o: o.rolled_back >= 0.95 and o.median_hours is not None and o.median_hours <= 24,
+        fast=True,
+    ),
+    Case(
+        name="5 % refused, 2,000/day",
+        world=World(requests_per_day=2000, refused_rate=0.05),
+        must="rolled back ≥ 90 %, promoted 0 %",
+        holds=lambda o: o.rolled_back >= 0.9 and o.promoted == 0,
+    ),
+    Case(
+        name="all refused, a share of 50 %, 500/day",
+        world=World(requests_per_day=500, share=0.5, refused_rate=1.0),
+        must="rolled back 100 %, median ≤ 2 h",
+        holds=lambda o: o.rolled_back == 1 and o.median_hours is not None and o.median_hours <= 2,
         fast=True,
     ),
     Case(

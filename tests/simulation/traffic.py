@@ -47,6 +47,12 @@ class World:
     latency_change: float = 0.0
     error_rate: float = ERROR_RATE
     """The challenger's error rate."""
+    refused_rate: float = 0.0
+    """The share of requests that the challenger refuses with a 4xx …"""
+    champion_refused_rate: float = 0.0
+    """… and the champion."""
+    bad_clients: float = 0.0
+    """Share of users whose every request is refused, whichever model serves them: an expired key, a wrong format."""
     quality_mean: float = 0.7
     positive_mean: float = 0.7
     vote_rate: float = 0.2
@@ -68,6 +74,7 @@ class Stream:
     """Hour in which the vote arrives; HOURS when there is none within the month."""
     latency_s: Floats
     error: Bools
+    refused: Bools
 
 
 def stream(world: World, seed: int) -> Stream:
@@ -91,7 +98,13 @@ def stream(world: World, seed: int) -> Stream:
         voted_hour=np.where(voted, np.minimum(hour + delay, HOURS), HOURS),
         latency_s=_latencies(rng, user, users) * np.where(served, 1 + world.latency_change, 1.0),
         error=rng.random(hour.size) < np.where(served, world.error_rate, ERROR_RATE),
+        refused=_refusals(rng, world, user, served, users),
     )
+
+
+def _refusals(rng: np.random.Generator, world: World, user: Ints, served: Bools, users: int) -> Bools:
+    bad = (rng.random(users) < world.bad_clients)[user]
+    return bad | (rng.random(user.size) < np.where(served, world.refused_rate, world.champion_refused_rate))
 
 
 def _arrivals(rng: np.random.Generator, requests_per_day: int) -> Ints:

@@ -97,9 +97,11 @@ class Book:
 
     def _book_requests(self, new: Ints) -> None:
         t, user = self._traffic, self._traffic.user[new]
-        ok = ~t.error[new]
+        error, refused = t.error[new], t.refused[new] & ~t.error[new]
+        ok = ~error & ~refused
         one = np.ones(new.size)
-        self._add(user, Metric.ERROR, one, t.error[new].astype(float))
+        self._add(user, Metric.ERROR, one, error.astype(float))
+        self._add(user, Metric.REFUSED, one, refused.astype(float))
         self._add(user, Metric.VOTED, one, 0.0 * one)
         self._add(user[ok], Metric.LATENCY, one[ok], t.latency_s[new][ok])
         self._add(user[ok], Metric.SLOW, one[ok], (t.latency_s[new][ok] > SLOW_THRESHOLD_S).astype(float))
@@ -140,7 +142,8 @@ class Book:
 
 def _naive(traffic: Stream, world: World, config: ABTestConfig) -> int | None:
     """The plain rule: after 48 hours and 100 requests a side, the weighted change of the plain means is ≥ 5 %."""
-    served, ok, votes = traffic.challenger[traffic.user], ~traffic.error, traffic.voted_hour < HOURS
+    served, ok = traffic.challenger[traffic.user], ~(traffic.error | traffic.refused)
+    votes = traffic.voted_hour < HOURS
     gain = np.zeros(HOURS)
     with np.errstate(divide="ignore", invalid="ignore"):
         if world.judge:

@@ -7,6 +7,7 @@ import random
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -263,6 +264,44 @@ async def test_any_fsspec_url_will_do(store: Store, clock: ManualClock) -> None:
         Place("nowhere://bucket")
 
 
+FIRST_COLUMNS = [
+    "id", "created_at", "user_hash", "key_source", "arm", "served_by", "model_id", "model_name", "experiment_id",
+    "epoch", "config_id", "kind", "method", "target", "status", "outcome", "duration_us", "upstream_us", "ttfb_us",
+    "own_us", "request_bytes", "response_bytes", "prompt_tokens", "completion_tokens", "quality", "quality_source",
+    "feedback", "no_train", "streamed", "fallback", "truncated_request", "truncated_response", "redacted", "sample",
+    "query", "response_text", "messages", "request", "response", "request_headers", "response_headers",
+    "request_sha256", "response_sha256", "error", "tags", "scores", "votes",
+]  # fmt: skip
+"""Those of version 0.1."""
+
+
+def test_later_columns_stand_behind_the_first_ones() -> None:
+    assert schema().names[: len(FIRST_COLUMNS)] == FIRST_COLUMNS
+    flags = {flag.name.lower() for flag in RecordFlag if flag.name}
+    assert flags <= set(schema().names)
+
+
+async def test_files_of_an_older_version_are_still_read(
+    store: Store, archiver: Archiver, place: Place, tmp_path: Path
+) -> None:
+    """Its columns are these; what it did not know is unknown, beside days that have it."""
+    known: dict[str, Any] = {"ttft_us": 5, "conversation": 7, "cache_read_tokens": 1, "cache_write_tokens": 2,
+                             "reasoning_tokens": 3}  # fmt: skip
+    await put(store, *(logged(day, n, flags=RecordFlag.RESENT, **known) for day in (0, 1) for n in range(5)))
+    await archiver.run()
+    [name] = [name for name in files(tmp_path) if name.endswith(".parquet")]
+    path = tmp_path / "archive/date=2024-10-04" / name
+    pq.write_table(pq.read_table(path, partitioning=None).select(FIRST_COLUMNS), path)
+    stored = await everything(store)
+    old, new = stored[:5], stored[5:]
+    unknown: dict[str, Any] = dict.fromkeys(known)
+    forgotten = [
+        replace(view, row=replace(view.row, **unknown, flags=view.row.flags & ~RecordFlag.RESENT)) for view in old
+    ]
+    assert await everything(ArchiveSource(place)) == forgotten + new
+    assert all(getattr(view.row, field) == value for view in new for field, value in known.items())
+
+
 ROW_FIELDS = {field.name for field in fields(RecordRow)}
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 WORDS = st.dictionaries(TEXT, TEXT, max_size=3)
@@ -271,14 +310,15 @@ WORDS = st.dictionaries(TEXT, TEXT, max_size=3)
 @given(
     request=st.binary(max_size=50), response=st.binary(max_size=50), query=st.none() | TEXT, text=st.none() | TEXT,
     words=WORDS, messages=st.lists(st.fixed_dictionaries({"role": TEXT, "content": TEXT}), max_size=3),
-    quality=st.none() | st.floats(0, 1), flags=st.integers(0, 127).map(RecordFlag),
-    tokens=st.none() | st.integers(0, 9), outcome=st.sampled_from(Outcome), source=st.sampled_from(StickySource),
+    quality=st.none() | st.floats(0, 1), flags=st.integers(0, 511).map(RecordFlag),
+    tokens=st.none() | st.integers(0, 9), first_us=st.none() | st.integers(0, 2**40),
+    outcome=st.sampled_from(Outcome), source=st.sampled_from(StickySource),
     user=st.none() | st.integers(-(2**63), 2**63 - 1),
 )  # fmt: skip
 def test_any_record_survives_a_row(
     request: bytes, response: bytes, query: str | None, text: str | None, words: dict[str, str],
-    messages: list[dict[str, str]], quality: float | None, flags: RecordFlag, tokens: int | None, outcome: Outcome,
-    source: StickySource, user: int | None,
+    messages: list[dict[str, str]], quality: float | None, flags: RecordFlag, tokens: int | None, first_us: int | None,
+    outcome: Outcome, source: StickySource, user: int | None,
 ) -> None:  # fmt: skip
     import pyarrow as pa
 
@@ -288,7 +328,9 @@ def test_any_record_survives_a_row(
                       request_headers=words, messages=tuple(messages))  # fmt: skip
     taken = {field.name: getattr(record, field.name) for field in fields(NewRecord) if field.name in ROW_FIELDS}
     given_values = {"quality": quality, "flags": flags, "prompt_tokens": tokens, "outcome": outcome,
-                    "key_source": source, "user_hash": user, "query": query, "response_text": text}  # fmt: skip
+                    "key_source": source, "user_hash": user, "query": query, "response_text": text,
+                    "ttft_us": first_us, "conversation": user, "cache_read_tokens": tokens,
+                    "cache_write_tokens": tokens, "reasoning_tokens": tokens}  # fmt: skip
     row = RecordRow(created_us=FIRST * DAY_US, model_name=None, feedback=None, **taken | given_values)
     view = RecordView(row=row, body=payload, votes=(), scores={"heuristic": 0.5})
     [back] = pa.RecordBatch.from_pylist([to_row(view)], schema=schema()).to_pylist()

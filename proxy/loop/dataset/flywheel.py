@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 import orjson
 
 from policies.formats import Line, Partners
+from policies.kinds import Kind
 from policies.records import Arm, Sample
 from policies.selection import DataGeneratorConfig
 from proxy.loop.dataset.picking import LineFormat
@@ -85,7 +86,7 @@ class FlywheelSource:
 
     def _line(self, view: RecordView, sample: Sample) -> dict[str, Any] | None:
         assert view.body is not None
-        if view.row.kind != "chat" or view.row.flags & _CUT:
+        if view.row.kind != Kind.CHAT or view.row.flags & _CUT:
             return None
         request, response = _object(view.body.request), _object(view.body.response)
         if not _has_messages(request) or not _has_choices(response):

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from proxy.config.loop import DeployerConfig
 from proxy.errors import TemporaryError
 from proxy.loop.webhook import Webhook
 
-__all__ = ["illness"]
+__all__ = ["illness", "trusts_unseen"]
+
+
+def trusts_unseen(config: DeployerConfig) -> bool:
+    """Whether no model's server is asked whether it is up: `options.health_check = "false"` of a static deployer."""
+    return config.kind == "static" and config.options.get("health_check", "true").lower() == "false"
 
 
 async def illness(url: str, health_path: str) -> str | None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from proxy.config.loop import DeployerConfig
 from proxy.errors import PermanentError
-from proxy.loop.deployers.health import illness
+from proxy.loop.deployers.health import illness, trusts_unseen
 from proxy.loop.ports import Endpoint, Handle, NotReady, Readiness
 
 __all__ = ["StaticDeployer"]
@@ -24,7 +24,7 @@ class StaticDeployer:
         self._url = config.url
         self._model = config.options.get("model")
         self._health_path = config.health_path
-        self._checked = config.options.get("health_check", "true") != "false"
+        self._checked = not trusts_unseen(config)
 
     async def deploy(self, model_id: int, name: str, model_path: str | None, detail: Mapping[str, Any]) -> Handle:
         """Note the endpoint. Raises PermanentError where none is known."""

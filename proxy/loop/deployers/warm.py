@@ -1,8 +1,9 @@
 """A fresh model answers a few recorded requests before its first user.
 
 Loading, compiling and filling caches are then not charged to users, nor to the model in its experiment; and a model
-that is healthy but answers nothing never gets a user. Wraps any deployer: `ready` says "not yet" while the answers are
-awaited in the background, so that no tick waits for them.
+that is healthy but answers nothing never gets a user. An answer is read as those are that users get: an error inside
+of a 200 is none. Wraps any deployer: `ready` says "not yet" while the answers are awaited in the background, so that no
+tick waits for them.
 """
 
 from __future__ import annotations
@@ -18,17 +19,23 @@ import orjson
 
 from proxy.config.serving import ChampionConfig
 from proxy.loop.ports import Deployer, DeployFailed, Endpoint, Handle, NotReady, Readiness
+from proxy.loop.session import open_session
 from proxy.routes import origin
 from proxy.store.store import Store
 from proxy.store.values import RecordFlag
 from proxy.tasks import cancel_and_wait, spawn
+from proxy.wire.decode import UnknownEncodingError, decode
+from proxy.wire.extract import CapturedExchange, extract
 
 __all__ = ["Replayable", "Replays", "WarmingDeployer", "recorded"]
 
 _LOOK_BACK: Final = 500
 """Newest records among which replayable ones are looked for."""
+_MOST_READ: Final = 1 << 24
+"""Bytes of an unpacked answer that are read."""
 _KEPT_HEADERS: Final = ("content-type", "accept", "anthropic-version", "openai-organization")
-_UNFIT: Final = RecordFlag.TRUNCATED_REQUEST | RecordFlag.NO_TRAIN
+_UNFIT: Final = RecordFlag.TRUNCATED_REQUEST | RecordFlag.NO_TRAIN | RecordFlag.UNREAD
+_NOT_ALLOWED: Final = (401, 403)
 _log = logging.getLogger(__name__)
 
 
@@ -72,8 +79,9 @@ class WarmingDeployer:
         self._warming: dict[bytes, asyncio.Task[DeployFailed | None]] = {}
 
     async def deploy(self, model_id: int, name: str, model_path: str | None, detail: Mapping[str, Any]) -> Handle:
-        """As `inner` does."""
-        return await self._inner.deploy(model_id, name, model_path, detail)
+        """As `inner` does; the handle is this model's alone, also where another one was at the same place before."""
+        handle = await self._inner.deploy(model_id, name, model_path, detail)
+        return {**handle, "model_id": model_id}
 
     async def ready(self, handle: Handle) -> Readiness:
         """What `inner` says, but an endpoint only once the recorded requests are through."""
@@ -107,13 +115,13 @@ class WarmingDeployer:
         await cancel_and_wait(self._warming.values())
 
     async def _warm(self, endpoint: Endpoint) -> DeployFailed | None:
-        """One request after the other; a failure only where a server's error was the answer to every one of them."""
+        """One request after the other; a failure only where none of them was answered."""
         try:
             requests = await self._replays()
         except Exception as exc:  # noqa: BLE001 - a store that is away must not hold a model back
             _log.warning("no warm-up of %s: %s", endpoint.url, exc)
             return None
-        async with aiohttp.ClientSession(timeout=self._timeout) as session:
+        async with open_session(self._timeout) as session:
             refusals = [await self._refusal(session, endpoint, request) for request in requests]
         failed = [refusal for refusal in refusals if refusal is not None]
         if requests and len(failed) == len(requests):
@@ -121,17 +129,22 @@ class WarmingDeployer:
         return None
 
     async def _refusal(self, session: aiohttp.ClientSession, endpoint: Endpoint, request: Replayable) -> str | None:
-        """Why there was no answer; None where there was one. A 4xx is one: clients' credentials are not ours."""
+        """Why there was no answer; None where there was one."""
         url = endpoint.url.rstrip("/") + request.target
-        headers = {**request.headers, **self._credential(endpoint)}
+        credential = self._credential(endpoint)
+        headers = {**request.headers, **credential}
         try:
-            async with session.post(url, data=_renamed(request.body, endpoint.model), headers=headers) as response:
-                await response.read()
+            data = _renamed(request.body, endpoint.model)
+            async with session.post(url, data=data, headers=headers, auto_decompress=False) as response:
+                body = _decoded(await response.read(), response.headers.get("content-encoding", ""))
         except TimeoutError:
             return f"POST {request.target} took longer than {self._timeout.total:.0f} s"
         except (aiohttp.ClientError, ValueError) as exc:
             return f"POST {request.target}: {str(exc) or type(exc).__name__}"
-        return f"POST {request.target}: HTTP {response.status}" if response.status >= 500 else None
+        if response.status in _NOT_ALLOWED and not credential:
+            return None  # clients bring their own credentials, which are never kept: this says nothing of the model
+        why = _failure(request, response.status, response.headers.get("content-type", ""), body)
+        return why and f"POST {request.target}: {why}"
 
     def _credential(self, endpoint: Endpoint) -> Mapping[str, str]:
         header = self._champion.credential_header()
@@ -142,6 +155,34 @@ class WarmingDeployer:
 
 def _key(handle: Handle) -> bytes:
     return orjson.dumps(handle, option=orjson.OPT_SORT_KEYS)
+
+
+def _decoded(body: bytes, encoding: str) -> bytes:
+    """The body as its encoding says, or as it came where it is not what that says: users get it all the same."""
+    try:
+        return decode(body, encoding, _MOST_READ) or body
+    except UnknownEncodingError:
+        return body
+
+
+def _failure(request: Replayable, status: int, media_type: str, body: bytes) -> str | None:
+    """What says that this is no answer, in words; None where nothing does."""
+    found = extract(
+        CapturedExchange(
+            target=request.target,
+            status=status,
+            request=request.body,
+            response=body,
+            request_type=request.headers.get("content-type", ""),
+            response_type=media_type,
+        )
+    )
+    said = f", {found.error}" if found.error else ""
+    if status >= 400:
+        return f"HTTP {status}{said}"
+    if found.failed:
+        return f"HTTP {status} with an error inside{said}"
+    return "a stream that ended before its end" if found.whole is False else None
 
 
 def _renamed(body: bytes, model: str | None) -> bytes:

@@ -2,7 +2,8 @@
 
 Enumerations are their words, instants are timestamps (µs, UTC), durations stay µs, flags are a column each. A record
 whose body retention had dropped before it was archived has null in `target` and in all columns of the body.
-New columns are added at the end, and readers give null for one that an old file does not have.
+What came with a later version of Ratchet, flags too, stands at the end (`_LATER`, `_LATER_FLAGS`), so that the columns
+before it keep their places; readers give null for a column that an old file does not have.
 """
 
 from __future__ import annotations
@@ -25,6 +26,10 @@ _AS_THEY_ARE: Final = (
     "duration_us", "upstream_us", "ttfb_us", "own_us", "request_bytes", "response_bytes", "prompt_tokens",
     "completion_tokens", "quality", "quality_source", "feedback",
 )  # fmt: skip
+_LATER: Final[Mapping[str, pa.DataType]] = {
+    "ttft_us": pa.int64(), "conversation": pa.int64(), "cache_read_tokens": pa.int32(),
+    "cache_write_tokens": pa.int32(), "reasoning_tokens": pa.int32(),
+}  # fmt: skip
 _OF_BODY: Final = ("target", "request", "response", "query", "response_text", "request_sha256", "response_sha256",
                    "error")  # fmt: skip
 _MAPS: Final = ("request_headers", "response_headers", "tags")
@@ -34,6 +39,7 @@ ENUMERATIONS: Final = ("key_source", "arm", "served_by", "model_name", "kind", "
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _FLAGS: Final = {flag.name.lower(): flag for flag in RecordFlag if flag.name is not None}
+_LATER_FLAGS: Final = ("unread", "resent")
 
 
 @cache
@@ -55,12 +61,13 @@ def schema() -> pa.Schema:
         ("duration_us", pa.int64()), ("upstream_us", pa.int64()), ("ttfb_us", pa.int64()), ("own_us", pa.int64()),
         ("request_bytes", pa.int64()), ("response_bytes", pa.int64()), ("prompt_tokens", pa.int32()),
         ("completion_tokens", pa.int32()), ("quality", pa.float64()), ("quality_source", text),
-        ("feedback", pa.float64()), *((name, pa.bool_()) for name in _FLAGS),
+        ("feedback", pa.float64()), *((name, pa.bool_()) for name in _FLAGS if name not in _LATER_FLAGS),
         ("query", text), ("response_text", text),
         ("messages", pa.list_(pa.struct([("role", text), ("content", text)]))),
         ("request", pa.binary()), ("response", pa.binary()), ("request_headers", words), ("response_headers", words),
         ("request_sha256", text), ("response_sha256", text), ("error", text), ("tags", words),
         ("scores", pa.map_(text, pa.float64())), ("votes", pa.list_(vote)),
+        *_LATER.items(), *((name, pa.bool_()) for name in _LATER_FLAGS),
     ]  # fmt: skip
     return pa.schema(columns, metadata={"ratchet_archive": "1"})
 
@@ -68,7 +75,7 @@ def schema() -> pa.Schema:
 def to_row(view: RecordView) -> dict[str, Any]:
     """The record as a row."""
     row, body = view.row, view.body
-    values: dict[str, Any] = {name: getattr(row, name) for name in _AS_THEY_ARE}
+    values: dict[str, Any] = {name: getattr(row, name) for name in (*_AS_THEY_ARE, *_LATER)}
     values |= {
         "id": row.id,
         "created_at": row.created_us,
@@ -93,17 +100,18 @@ def from_row(row: Mapping[str, Any]) -> RecordView:
     flags = RecordFlag.NONE
     for name, flag in _FLAGS.items():
         flags |= flag if row.get(name) else RecordFlag.NONE
+    given: dict[str, Any] = {name: row[name] for name in _AS_THEY_ARE} | {name: row.get(name) for name in _LATER}
     facts = RecordRow(
         id=row["id"],
         created_us=id_time_us(row["id"]),
         key_source=StickySource(row["key_source"]),
         arm=Arm[row["arm"].upper()],
         served_by=Arm[row["served_by"].upper()],
-        outcome=Outcome[row["outcome"].upper()],
+        outcome=Outcome[row["outcome"].upper()].with_status(row["status"]),
         flags=flags,
         query=row["query"],
         response_text=row["response_text"],
-        **{name: row[name] for name in _AS_THEY_ARE},
+        **given,
     )
     votes = tuple(_vote_from_row(vote) for vote in row["votes"])
     return RecordView(row=facts, body=body, votes=votes, scores=dict(row["scores"]))

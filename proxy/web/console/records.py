@@ -15,10 +15,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from policies.kinds import KINDS
 from policies.records import Arm, Outcome
 from proxy.store.keys import is_record_id
 from proxy.store.values import RecordFilter
 from proxy.web.console.page import Console
+from proxy.web.console.wording import no_sample_words
 from proxy.web.documents import iso, parse_filter, record_document, row_document
 from proxy.web.records import find_record
 from proxy.web.responses import ApiError
@@ -28,9 +30,10 @@ __all__ = ["record_routes"]
 _PAGE: Final = 50
 _HASH_DIGITS: Final = 16
 _SHOWN_CHARS: Final = 65_536
-_KINDS: Final = ("chat", "completions", "responses", "embeddings", "messages", "ollama", "kserve", "json", "other")
+_HASHES: Final = {"user_hash": "user_hash", "conversation_hash": "conversation"}
+"""Fields that give a hash itself, as pages link to it, and what they look for."""
 _FIELDS: Final = ("text", "since", "arm", "model", "status", "outcome", "kind", "feedback", "min_quality",
-                  "max_quality", "user", "user_hash", "experiment")  # fmt: skip
+                  "max_quality", "user", "conversation", "experiment", *_HASHES)  # fmt: skip
 
 
 def record_routes(console: Console) -> list[Route]:
@@ -54,7 +57,7 @@ class _Pages:
             "models": list(models),
             "arms": [arm.label for arm in Arm],
             "outcomes": [outcome.label for outcome in Outcome],
-            "kinds": _KINDS,
+            "kinds": list(KINDS),
             "first_page": cursor is None,
             "rows": [],
             "older": None,
@@ -77,9 +80,10 @@ class _Pages:
 
     def _criteria(self, fields: dict[str, str], models: dict[str, int]) -> RecordFilter:
         services = self._console.services
-        known = {name: text for name, text in fields.items() if name != "user_hash"}
-        criteria = parse_filter(known, services.keys, models, services.clock.now())
-        return replace(criteria, user_hash=_user_hash(fields["user_hash"])) if "user_hash" in fields else criteria
+        named = {name: text for name, text in fields.items() if name not in _HASHES}
+        criteria = parse_filter(named, services.keys, models, services.clock.now())
+        hashes: dict[str, Any] = {_HASHES[name]: _hash(name, text) for name, text in fields.items() if name in _HASHES}
+        return replace(criteria, **hashes)
 
     async def show(self, request: Request) -> Response:
         view = await find_record(self._console.store, self._console.ids, request.path_params["id"])
@@ -92,18 +96,23 @@ class _Pages:
             "request": _readable(exchange["request"]),
             "response": _readable(exchange["response"]),
         }  # fmt: skip
-        context = {"record": record, "exchange": shown, "created_s": view.row.created_us / 1e6}
+        context = {
+            "record": record,
+            "exchange": shown,
+            "created_s": view.row.created_us / 1e6,
+            "no_sample": no_sample_words(view),
+        }
         return await self._console.render(request, "record.html", context)
 
 
-def _user_hash(text: str) -> int:
-    """The inverse of `documents.user_text`."""
+def _hash(name: str, text: str) -> int:
+    """The inverse of `documents.user_text`; `name` is the field's, for the message."""
     try:
         value = int(text, 16)
     except ValueError as exc:
-        raise ValueError("user_hash: not hexadecimal") from exc
+        raise ValueError(f"{name}: not hexadecimal") from exc
     if len(text) > _HASH_DIGITS:
-        raise ValueError("user_hash: more than 16 digits")
+        raise ValueError(f"{name}: more than 16 digits")
     return value - 2**64 if value >= 2**63 else value
 
 

@@ -1,4 +1,4 @@
-"""Traffic: requests, errors, latency, tokens, scores and votes per arm, from the sums per minute and hour."""
+"""Traffic: requests, failures, refusals, latency, tokens, scores, votes per arm, from the sums per minute and hour."""
 
 from __future__ import annotations
 
@@ -54,6 +54,11 @@ class ArmStep:
         """Failed requests, those that the champion had to answer included."""
         failed = sum(point.errors + point.fallbacks for point in self.points)
         return min(1.0, failed / self.requests) if self.requests else None
+
+    @property
+    def refused_share(self) -> float | None:
+        """Requests declined with a 4xx."""
+        return sum(point.refused for point in self.points) / self.requests if self.requests else None
 
     @property
     def p95_s(self) -> float | None:
@@ -175,13 +180,17 @@ class _Traffic:
         elapsed_s = [*(float(step) for _ in x[:-1]), self._console.services.clock.now() - x[-1]]
         points = [point for of_arm in steps.values() for of_step in of_arm.values() for point in of_step.points]
         whole = ArmStep(points)
-        failed = "none" if whole.error_share is None else f"{share_text(whole.error_share)} of all"
+        failed, refused = (
+            "none" if share is None else f"{share_text(share)} of all"
+            for share in (whole.error_share, whole.refused_share)
+        )
         return JsonResponse(
             {
                 "requests": _rate_chart(
                     steps, x, elapsed_s, f"{whole.requests:,} requests in {chosen.words}.", lambda s: s.requests
                 ),
                 "errors": _chart(steps, x, "share", f"Failed requests: {failed}.", lambda s: s.error_share),
+                "refused": _chart(steps, x, "share", f"Declined with a 4xx: {refused}.", lambda s: s.refused_share),
                 "latency": _chart(steps, x, "seconds", "95 of 100 answers were faster than this.", lambda s: s.p95_s),
                 "tokens": _rate_chart(
                     steps, x, elapsed_s, "Prompt and completion tokens together.", lambda s: s.tokens

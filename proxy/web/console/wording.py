@@ -10,9 +10,13 @@ from markupsafe import Markup
 
 from policies import wording
 from policies.guardrails import GUARDRAIL_WORDS
+from policies.kinds import KINDS
+from policies.records import Outcome
 from policies.snapshot import Verb
+from proxy.store.values import RecordFlag, RecordView
 
-__all__ = ["FILTERS", "UNKNOWN", "UNNAMED", "VERB_WORDS", "action_words", "change_text", "share_text"]
+__all__ = ["FILTERS", "UNKNOWN", "UNNAMED", "VERB_WORDS", "action_words", "change_text", "no_sample_words",
+           "share_text"]  # fmt: skip
 
 UNKNOWN: Final = "–"
 UNNAMED: Final = "before the loop’s first look"
@@ -29,6 +33,16 @@ VERB_WORDS: Final = {
                                      "counted so far no longer counts."),
 }  # fmt: skip
 """Name of the button, and what pressing it does."""
+
+_OUTCOME_WORDS: Final = {
+    Outcome.OK: "The client got a whole answer.",
+    Outcome.CLIENT_DISCONNECT: "The client left before the answer’s end.",
+    Outcome.UPSTREAM_ERROR: "The model failed: it could not be reached, broke off, or said that something went wrong.",
+    Outcome.TIMEOUT: "The model was silent for too long.",
+    Outcome.TRUNCATED: "Ratchet was told to stop and cut the answer.",
+    Outcome.INCOMPLETE: "The answer’s stream ended without the mark that ends one: the rest of it never came.",
+    Outcome.REFUSED: "The model’s server declined the request.",
+}
 
 _ACTION_WORDS: Final = {
     "Hold": "No action",
@@ -60,6 +74,30 @@ _ACTION_WORDS: Final = {
 def action_words(name: str) -> str:
     """`StartExperiment` → "Start the experiment"."""
     return _ACTION_WORDS.get(name, name)
+
+
+def _outcome(label: str) -> str:
+    """`incomplete` → a sentence."""
+    return _OUTCOME_WORDS[Outcome[label.upper()]]
+
+
+def no_sample_words(view: RecordView) -> str | None:
+    """Why a record may not become training data, None where it may; the first reason of those that bar it."""
+    row, body = view.row, view.body
+    if RecordFlag.SAMPLE in row.flags:
+        return None
+    if RecordFlag.NO_TRAIN in row.flags:
+        return "the request asked for that"
+    if row.outcome is not Outcome.OK or not 200 <= row.status < 300:
+        return "there is no whole answer"
+    if RecordFlag.UNREAD in row.flags:
+        return "a part of it could not be read"
+    kind = KINDS.get(row.kind)
+    if kind is not None and not kind.trainable:
+        return f"there are no words of a model in “{kind.meaning}”"
+    if body is None:
+        return "its text has been dropped"
+    return "no question and answer could be read"
 
 
 def share_text(value: float | None) -> str:
@@ -177,6 +215,7 @@ FILTERS: Final[dict[str, Any]] = {
     "when": _when,
     "vote": _vote,
     "words": _words,
+    "outcome": _outcome,
     "guardrail": _guardrail,
     "action_words": action_words,
 }

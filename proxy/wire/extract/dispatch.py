@@ -8,23 +8,26 @@ from __future__ import annotations
 
 import re
 from typing import Any, Final, NamedTuple
+from urllib.parse import unquote
 
 import orjson
 
 from proxy.wire.extract import generic
 from proxy.wire.extract.failures import MAX_WORDS, error_of, only_error_of, words_of
 from proxy.wire.extract.model import Answer, Ask, CapturedExchange, Extraction, Kind, Pointers, Streamed
-from proxy.wire.extract.shapes import SHAPES, Shape
+from proxy.wire.extract.shapes import Shape, served_at
 from proxy.wire.extract.stream import read_array, read_stream
 from proxy.wire.extract.values import mapping, text
-from proxy.wire.headers import charset, is_event_stream, is_json, is_ndjson
+from proxy.wire.headers import charset, is_event_stream, is_frames, is_json, is_ndjson
 from proxy.wire.lenient import read_json
+from proxy.wire.person import conversation_of, reduce_user, user_of
 from proxy.wire.pointer import MISSING, first_found
 
 __all__ = ["extract"]
 
 _MAX_NAME: Final = 256
-_MODEL_IN_PATH: Final = re.compile(r"/models/([^/:?]+)")
+_MODEL_IN_PATH: Final = re.compile(r"/model/([^/]+)/|/(?:tunedM|m)odels/([^/:]+)")
+"""Bedrock's names have colons, which elsewhere begin what is to be done with the model."""
 _NOWHERE: Final = Pointers()
 _PLAIN: Final = "application/json"
 _BEFORE_JSON: Final = b" \t\r\n\xef\xbb\xbf\xff\xfe\0"
@@ -51,8 +54,8 @@ def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
     path = exchange.target.partition("?")[0].rstrip("/")
     request, asks_unread = _request(exchange)
     response, stream, answers_unread = _response(exchange)
-    shape = _shape(path, exchange, request, response)
-    fields, found = mapping(request), mapping(response)
+    fields, found = mapping(request), _object(response)
+    shape = _shape(path, exchange, request, found)
     if shape is not None:
         asked, answered = shape.ask(fields), shape.answer(found)
     elif request is None and response is None:
@@ -75,9 +78,10 @@ def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
         finish_reason=_name(answered.finish_reason),
         provider_id=_name(answered.provider_id),
         user=_user(request, fields, pointers),
+        conversation=conversation_of(fields) or _name(answered.conversation),
         quality=_quality(first_found(pointers.quality, response)),
         json_requested=asked.json_requested,
-        streamed=stream is not None or (kind != _PLAIN and (is_event_stream(kind) or is_ndjson(kind))),
+        streamed=stream is not None or (kind != _PLAIN and _is_stream(kind)),
         store=fields.get("store") is not False,
         refused=answered.refused,
         error=in_band if went_well or in_band else _refusal(exchange, found),
@@ -87,6 +91,10 @@ def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
         first_content=stream.first_content if stream is not None else 1 if exchange.response else None,
         reassembled=stream.document if stream is not None and isinstance(stream.document, dict) else None,
     )
+
+
+def _is_stream(content_type: str) -> bool:
+    return is_event_stream(content_type) or is_ndjson(content_type) or is_frames(content_type)
 
 
 def _request(exchange: CapturedExchange) -> tuple[Any, bool]:
@@ -102,7 +110,7 @@ def _response(exchange: CapturedExchange) -> _Body:
     body, kind = exchange.response, exchange.response_type
     value = None if kind != _PLAIN and is_ndjson(kind) else _json(body, kind)
     if value is not None:
-        array = read_array(value) if isinstance(value, list) else None
+        array = read_array(value, body) if isinstance(value, list) else None
         return _Body(value) if array is None else _Body(array.document, array)
     stream = read_stream(body, kind, cut=exchange.response_cut) if body or exchange.status else None
     if stream is not None:
@@ -124,14 +132,26 @@ def _json(body: bytes, content_type: str) -> Any:
         return None
 
 
-def _shape(path: str, exchange: CapturedExchange, request: Any, response: Any) -> Shape | None:
-    for shape in SHAPES:
-        if shape.serves(path):
-            if request is None:  # cut in the middle (long contexts are): the answer has to prove the shape
-                return shape if exchange.request and shape.answer(mapping(response)).text is not None else None
-            if shape.fits(mapping(request)):
-                return shape
-    return None
+def _shape(path: str, exchange: CapturedExchange, request: Any, found: dict[str, Any]) -> Shape | None:
+    """The shape that path and request agree on; where several do, the one that finds its text in the answer.
+
+    A request that was cut in the middle (long contexts are) says nothing: then the answer alone has to prove the shape.
+    """
+    served = served_at(path)
+    if request is not None:
+        fields = mapping(request)
+        served = tuple(shape for shape in served if shape.fits(fields))
+        if len(served) < 2:
+            return served[0] if served else None
+    elif not exchange.request:
+        return None
+    proven = next((shape for shape in served if shape.answer(found).text is not None), None)
+    return proven if proven is not None or request is None else served[0]
+
+
+def _object(response: Any) -> dict[str, Any]:
+    """The object that the response is; a list of one object counts as that object (TGI's root answers so)."""
+    return mapping(response[0]) if isinstance(response, list) and len(response) == 1 else mapping(response)
 
 
 def _kind(shape: Shape | None, request: Any, response: Any) -> Kind:
@@ -164,11 +184,11 @@ def _refusal(exchange: CapturedExchange, response: dict[str, Any]) -> str | None
 
 
 def _model(path: str, request: dict[str, Any], response: dict[str, Any]) -> str | None:
-    for name in (response.get("model"), response.get("model_name"), request.get("model")):
+    for name in (response.get("model"), response.get("model_name"), response.get("modelVersion"), request.get("model")):
         if isinstance(name, str) and name:
             return name[:_MAX_NAME]
     in_path = _MODEL_IN_PATH.search(path)
-    return in_path[1][:_MAX_NAME] if in_path else None
+    return unquote(in_path[1] or in_path[2])[:_MAX_NAME] if in_path else None
 
 
 def _name(value: str | None) -> str | None:
@@ -177,11 +197,10 @@ def _name(value: str | None) -> str | None:
 
 def _user(request: Any, fields: dict[str, Any], pointers: Pointers) -> str | None:
     """The fields that clients put their user into, then the configured pointers."""
-    named = (fields.get("safety_identifier"), fields.get("user"), mapping(fields.get("metadata")).get("user_id"))
-    found = next((value for value in named if isinstance(value, str) and value), None)
-    if found is None:
+    found = user_of(fields)
+    if found is None and pointers.user:
         pointed = first_found(pointers.user, request)
-        found = str(pointed) if isinstance(pointed, str | int) and pointed != "" else None
+        found = reduce_user(str(pointed))[0] or None if isinstance(pointed, str | int) else None
     return found
 
 

@@ -1,4 +1,4 @@
-"""Embeddings: OpenAI's (`…/embeddings`) and Ollama's (`/api/embed`, `/api/embeddings`).
+"""Embeddings: OpenAI's (`…/embeddings`), Ollama's, text-embeddings-inference's, Cohere's and Gemini's.
 
 Text in, vectors out; a vector is no answer text.
 """
@@ -8,22 +8,31 @@ from __future__ import annotations
 from typing import Any, Final
 
 from proxy.wire.extract.completions import prompt_text
+from proxy.wire.extract.gemini import parts_text
 from proxy.wire.extract.model import Answer, Ask
-from proxy.wire.extract.values import count, mapping, text
+from proxy.wire.extract.values import count, items, lines, mapping, text
 
 __all__ = ["SUFFIXES", "answer", "ask", "fits"]
 
-SUFFIXES: Final = ("/embeddings", "/api/embed")
+SUFFIXES: Final = ("/embeddings", "/embed", "/embed_all", "/embed_sparse", ":embedContent", ":batchEmbedContents")
+_NAMES: Final = ("input", "prompt", "inputs", "texts")
 
 
 def fits(request: dict[str, Any]) -> bool:
     """Whether the request has something to embed."""
-    return isinstance(request.get("input") or request.get("prompt"), str | list)
+    return isinstance(_given(request), str | list) or "content" in request or "requests" in request
+
+
+def _given(request: dict[str, Any]) -> Any:
+    return next((request[name] for name in _NAMES if request.get(name)), None)
 
 
 def ask(request: dict[str, Any]) -> Ask:
     """The text to embed."""
-    return Ask(query=prompt_text(request.get("input") or request.get("prompt")))
+    if (given := _given(request)) is not None:
+        return Ask(query=prompt_text(given))
+    contents = [request.get("content"), *(mapping(one).get("content") for one in items(request.get("requests")))]
+    return Ask(query=lines(map(parts_text, contents)) or None)
 
 
 def answer(response: dict[str, Any]) -> Answer:

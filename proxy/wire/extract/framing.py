@@ -14,12 +14,15 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
+from proxy.wire.eventstream import begins_frames
+from proxy.wire.extract.frames import read_frames
 from proxy.wire.extract.runs import without_repeats
-from proxy.wire.headers import is_event_stream, is_ndjson
+from proxy.wire.headers import is_event_stream, is_frames, is_ndjson
+from proxy.wire.jsonarray import begins_array, read_array
 from proxy.wire.lenient import read_event, text_of
 from proxy.wire.sse import SseDecoder
 
-__all__ = ["Framed", "Framing", "framing_of"]
+__all__ = ["ARRAY", "Framed", "Framing", "framing_of"]
 
 _HEAD: Final = 4096
 _BEGINS: Final = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?:(?:data|event|id|retry)?:)")
@@ -68,6 +71,10 @@ class Framing(NamedTuple):
 
 def framing_of(body: bytes, content_type: str) -> Framing | None:
     """How `body` holds events; None where it is no stream."""
+    if is_frames(content_type) or begins_frames(body):
+        return FRAMES
+    if begins_array(body):
+        return ARRAY
     first = body[:_HEAD].removeprefix(_MARK).lstrip(_BLANK)[:1]
     if first == b"{" and (is_ndjson(content_type) or _is_lines(body)):
         return LINES
@@ -225,5 +232,25 @@ def _scan_lines(body: bytes) -> Iterator[tuple[int, Any]]:
             yield line.end(), value
 
 
+def _read_frames(body: bytes) -> Framed:
+    events, unread, torn = read_frames(body)
+    return Framed([value for _, value in events], unread=unread, torn=torn, halves=True)
+
+
+def _scan_frames(body: bytes) -> Iterator[tuple[int, Any]]:
+    return iter(read_frames(body).events)
+
+
+def _read_array(body: bytes) -> Framed:
+    elements, whole = read_array(body)
+    return Framed([value for _, value in elements], torn=not whole, halves=True)
+
+
+def _scan_array(body: bytes) -> Iterator[tuple[int, Any]]:
+    return iter(read_array(body)[0])
+
+
+FRAMES: Final = Framing(_read_frames, _scan_frames)
+ARRAY: Final = Framing(_read_array, _scan_array)
 EVENTS: Final = Framing(_read_events, _scan_events)
 LINES: Final = Framing(_read_lines, _scan_lines)

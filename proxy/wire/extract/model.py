@@ -83,7 +83,7 @@ class Extraction:
     user: str | None = None
     """The end user as the request's body names them."""
     conversation: str | None = None
-    """The conversation's id as the request's body names it."""
+    """The conversation's id as the answer names it (Dify's does, which begins it); the gateway reads the request's."""
     quality: float | None = None
     """A score in [0, 1] that the response carries."""
     json_requested: bool = False
@@ -128,6 +128,7 @@ class Answer:
     reasoning_tokens: int | None = None
     finish_reason: str | None = None
     provider_id: str | None = None
+    conversation: str | None = None
     refused: bool = False
     error: str | None = None
     """What says that the answer failed, in words, where something does."""

@@ -9,12 +9,32 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
-from proxy.wire.extract import chat, completions, embeddings, kserve, messages, ollama, responses
+from proxy.wire.extract import (
+    bedrock,
+    chat,
+    cohere,
+    cohere_v1,
+    completions,
+    dify,
+    embeddings,
+    gemini,
+    hosted,
+    invoke,
+    kserve,
+    llama_cpp,
+    messages,
+    ollama,
+    responses,
+    scores,
+    sglang,
+    tgi,
+)
 from proxy.wire.extract.model import Answer, Ask, Kind, StreamShape
 
-__all__ = ["SHAPES", "STREAMS", "Shape"]
+__all__ = ["SHAPES", "STREAMS", "Shape", "served_at"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +62,34 @@ class Shape:
 # of one shape could pass for one of another: the first that takes it has it.
 SHAPES: Final = (
     Shape(Kind.CHAT, chat.SUFFIXES, chat.fits, chat.ask, chat.answer, chat.STREAM),
+    Shape(Kind.COMPLETIONS, ("/fim/completions",), completions.fits, completions.ask, chat.answer),
     Shape(Kind.COMPLETIONS, completions.SUFFIXES, completions.fits, completions.ask, completions.answer,
           completions.STREAM),
     Shape(Kind.RESPONSES, responses.SUFFIXES, responses.fits, responses.ask, responses.answer, responses.STREAM),
     Shape(Kind.MESSAGES, messages.SUFFIXES, messages.fits, messages.ask, messages.answer, messages.STREAM),
     Shape(Kind.EMBEDDINGS, embeddings.SUFFIXES, embeddings.fits, embeddings.ask, embeddings.answer),
     Shape(Kind.OLLAMA, ollama.SUFFIXES, ollama.fits, ollama.ask, ollama.answer, ollama.STREAM),
+    Shape(Kind.MESSAGES, hosted.SUFFIXES, hosted.fits_messages, messages.ask, messages.answer),
+    Shape(Kind.GEMINI, gemini.SUFFIXES, gemini.fits, gemini.ask, gemini.answer, gemini.STREAM),
+    Shape(Kind.BEDROCK, bedrock.SUFFIXES, bedrock.fits, bedrock.ask, bedrock.answer, bedrock.STREAM),
+    Shape(Kind.COHERE, cohere.SUFFIXES, cohere.fits, cohere.ask, cohere.answer, cohere.STREAM),
+    Shape(Kind.COHERE, cohere_v1.SUFFIXES, cohere_v1.fits, cohere_v1.ask, cohere_v1.answer, cohere_v1.STREAM),
+    Shape(Kind.BEDROCK, invoke.SUFFIXES, invoke.fits, invoke.ask, invoke.answer, invoke.STREAM),
+    Shape(Kind.CHAT, hosted.SUFFIXES, hosted.fits_chat, chat.ask, chat.answer),
+    Shape(Kind.TGI, tgi.SUFFIXES, tgi.fits, tgi.ask, tgi.answer, tgi.STREAM, paths=re.compile(r"\A\Z")),
+    Shape(Kind.SGLANG, sglang.SUFFIXES, sglang.fits, sglang.ask, sglang.answer, sglang.STREAM),
     Shape(Kind.KSERVE, kserve.SUFFIXES, kserve.fits, kserve.ask, kserve.answer, kserve.STREAM),
+    Shape(Kind.LLAMA_CPP, llama_cpp.SUFFIXES, llama_cpp.fits, llama_cpp.ask, llama_cpp.answer, llama_cpp.STREAM),
+    Shape(Kind.DIFY, dify.SUFFIXES, dify.fits, dify.ask, dify.answer, dify.STREAM),
+    Shape(Kind.RERANK, scores.RERANK, scores.fits_rerank, scores.ask_rerank, scores.answer),
+    Shape(Kind.MODERATIONS, scores.MODERATIONS, scores.fits_moderation, scores.ask_moderation, scores.answer),
 )  # fmt: skip
+
+
+@lru_cache(maxsize=256)
+def served_at(path: str) -> tuple[Shape, ...]:
+    """The shapes that may be served at `path`."""
+    return tuple(shape for shape in SHAPES if shape.serves(path))
+
 
 STREAMS: Final = tuple(shape.stream for shape in SHAPES if shape.stream is not None)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from proxy.wire.extract.failures import error_of, only_error_of, words_of
-from proxy.wire.extract.framing import Framed, Framing, framing_of
+from proxy.wire.extract.framing import ARRAY, Framed, Framing, framing_of
 from proxy.wire.extract.generic import merged
 from proxy.wire.extract.model import Streamed, StreamShape
 from proxy.wire.extract.shapes import STREAMS
@@ -30,6 +30,8 @@ def read_stream(body: bytes, content_type: str, *, cut: bool = False) -> Streame
     found = framing.read(body)
     events = [value for value in found.values if isinstance(value, dict)]
     shape = _shape_of(events)
+    if shape is None and framing is ARRAY:
+        return None
     read = _joined(events, shape) if shape is not None else _unknown(found, events)
     _note_error(read, found, events if found.errors else (), shape)
     read.unread = found.unread > 0 or (found.torn and not cut)
@@ -43,8 +45,8 @@ def read_stream(body: bytes, content_type: str, *, cut: bool = False) -> Streame
     return read
 
 
-def read_array(values: Sequence[Any]) -> Streamed | None:
-    """A stream that came as one JSON array; None where it is no such thing."""
+def read_array(values: Sequence[Any], body: bytes) -> Streamed | None:
+    """A stream that came as one JSON array, `body`, with `values` in it; None where it is no such thing."""
     events = [value for value in values if isinstance(value, dict)]
     shape = _shape_of(events)
     if shape is None or len(events) < len(values):
@@ -52,6 +54,7 @@ def read_array(values: Sequence[Any]) -> Streamed | None:
     read = _joined(events, shape)
     _note_error(read, Framed(), events, shape)
     read.whole = None if shape.ends is None else any(map(shape.ends, events))
+    read.first_content = _first_content(shape, ARRAY, body, events)
     return read
 
 

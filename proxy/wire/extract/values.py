@@ -12,7 +12,7 @@ import orjson
 
 from proxy.wire.lenient import read_json
 
-__all__ = ["compact", "content_text", "count", "items", "json_in", "kind_of", "last_user_text", "mapping",
+__all__ = ["compact", "content_text", "count", "items", "json_in", "kind_of", "last_user_text", "lines", "mapping",
            "says_something", "sum_of", "text", "tool_call", "turn"]  # fmt: skip
 
 _MAX_COUNT: Final = 2**31 - 1
@@ -116,9 +116,14 @@ def tool_call(name: Any, arguments: Any) -> str:
     return f"<tool_call>{compact({'name': text(name) or '', 'arguments': arguments})}</tool_call>"
 
 
+def lines(pieces: Iterable[str | None]) -> str:
+    """The non-empty `pieces`, each on a line of its own."""
+    return "\n".join(piece for piece in pieces if piece)
+
+
 def turn(role: Any, content: Iterable[str | None]) -> dict[str, str]:
     """One message of a conversation; the non-empty pieces of `content` on lines of their own."""
-    return {"role": text(role) or "user", "content": "\n".join(piece for piece in content if piece)}
+    return {"role": text(role) or "user", "content": lines(content)}
 
 
 def last_user_text(messages: list[dict[str, str]]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import random
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -11,9 +12,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
 
 from proxy.clock import SystemClock
@@ -26,33 +28,45 @@ from proxy.store.values import IngestBatch, NewRecord, RecordFlag
 from tests.harness.exchanges import exchange
 from tests.harness.webserver import serving
 
+OF_STREAMS = "text/event-stream"
+JSON = "application/json"
+WELL = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"Aisle 7."},"finish_reason":"stop"}]}'
+ERROR = b'{"error":{"message":"out of memory","type":"server_error"}}'
+WORDS = b'data: {"choices":[{"index":0,"delta":{"content":"Aisle 7."},"finish_reason":null}]}\n\n'
+END = b'data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+
 
 class FreshModel:
-    """Answers its first request when `warm` is set, with `status`."""
+    """Answers its first request when `warm` is set: the last of `answers` again and again, the others once each."""
 
-    def __init__(self) -> None:
+    def __init__(self, *answers: tuple[int, str, bytes]) -> None:
         self.warm = asyncio.Event()
-        self.status = 200
+        self.answers = list(answers or ((200, JSON, WELL),))
+        self.headers: dict[str, str] = {}
+        """Of every answer."""
         self.asked: list[dict[str, Any]] = []
         self.keys: list[str | None] = []
-        chat = Route("/v1/chat/completions", self.chat, methods=["POST"])
-        self.app = Starlette(routes=[chat, Route("/health", lambda _: Response())])
+        asks = [Route(path, self.answer, methods=["POST"]) for path in ("/v1/chat/completions", "/v1/responses")]
+        self.app = Starlette(routes=[*asks, Route("/health", lambda _: Response())])
 
-    async def chat(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> Response:
         self.asked.append(await request.json())
         self.keys.append(request.headers.get("authorization"))
         await self.warm.wait()
-        return JSONResponse({}, self.status)
+        status, media_type, body = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        return Response(body, status, self.headers, media_type)
 
 
 @asynccontextmanager
-async def warming(folder: Path, model: FreshModel, records: Sequence[NewRecord]) -> AsyncIterator[WarmingDeployer]:
+async def warming(
+    folder: Path, model: FreshModel, records: Sequence[NewRecord], *, key: str | None = "sk-1"
+) -> AsyncIterator[WarmingDeployer]:
     """A static deployer on `model`, whose server is the champion's too, with `records` in a real store."""
     store = await Store.open(f"sqlite:///{folder / 'ratchet.db'}", clock=SystemClock())
     await store.apply(IngestBatch(records=tuple(records), writer="test", segment=1, offset=1))
     async with serving(model.app) as url:
         inner = build_deployer(DeployerConfig(url=url, options={"model": "tuned"}), folder)
-        champion = ChampionConfig(url=f"{url}/elsewhere", api_key="sk-1")
+        champion = ChampionConfig(url=f"{url}/elsewhere", api_key=key)
         deployer = WarmingDeployer(inner, partial(recorded, store, 3), champion, timeout_s=120.0)
         try:
             yield deployer
@@ -68,9 +82,9 @@ def history(*changes: dict[str, Any]) -> list[NewRecord]:
     return [exchange(now_us - (len(changes) - n) * 1_000_000, rng, **change) for n, change in enumerate(changes)]
 
 
-async def settled(deployer: WarmingDeployer) -> Readiness:
+async def settled(deployer: WarmingDeployer, model_id: int = 1) -> Readiness:
     """What it says when the warm-up has ended."""
-    handle = await deployer.deploy(1, "tuned", None, {})
+    handle = await deployer.deploy(model_id, "tuned", None, {})
     async with asyncio.timeout(120):
         while isinstance(readiness := await deployer.ready(handle), NotReady):
             pass
@@ -79,7 +93,12 @@ async def settled(deployer: WarmingDeployer) -> Readiness:
 
 async def test_a_model_is_ready_when_it_has_answered_the_newest_good_requests(tmp_path: Path) -> None:
     model = FreshModel()
-    unfit = ({"flags": RecordFlag.NO_TRAIN}, {"flags": RecordFlag.TRUNCATED_REQUEST}, {"status": 500})
+    unfit = (
+        {"flags": RecordFlag.NO_TRAIN},
+        {"flags": RecordFlag.TRUNCATED_REQUEST},
+        {"flags": RecordFlag.UNREAD},
+        {"status": 500},
+    )
     records = history(*[{}] * 4, *unfit)
     async with warming(tmp_path, model, records) as deployer:
         handle = await deployer.deploy(1, "tuned", None, {})
@@ -93,23 +112,104 @@ async def test_a_model_is_ready_when_it_has_answered_the_newest_good_requests(tm
     assert set(model.keys) == {"Bearer sk-1"}
 
 
+async def verdict(folder: Path, model: FreshModel, *changes: dict[str, Any], key: str | None = "sk-1") -> Readiness:
+    """What becomes of a model that answers at once."""
+    model.warm.set()
+    async with warming(folder, model, history(*changes), key=key) as deployer:
+        return await settled(deployer)
+
+
 async def test_a_model_that_answers_nothing_never_gets_a_user(tmp_path: Path) -> None:
-    model = FreshModel()
-    model.warm.set()
-    model.status = 500
-    async with warming(tmp_path, model, history({}, {})) as deployer:
-        readiness = await settled(deployer)
-    expected = "it answered none of 2 recorded requests; the last: POST /v1/chat/completions: HTTP 500"
-    assert readiness == DeployFailed(reason=expected)
+    readiness = await verdict(tmp_path, FreshModel((500, JSON, ERROR)), {}, {})
+    last = "the last: POST /v1/chat/completions: HTTP 500, out of memory"
+    assert readiness == DeployFailed(reason=f"it answered none of 2 recorded requests; {last}")
 
 
-async def test_an_answer_that_blames_the_client_is_an_answer(tmp_path: Path) -> None:
-    model = FreshModel()
-    model.warm.set()
-    model.status = 401
-    async with warming(tmp_path, model, history({})) as deployer:
-        assert isinstance(await settled(deployer), Endpoint)
+NO_ANSWERS = {
+    "400": ((400, JSON, ERROR), "HTTP 400, out of memory"),
+    "404, in words": ((404, "text/plain", b"no such model"), "HTTP 404, no such model"),
+    "408": ((408, JSON, ERROR), "HTTP 408, out of memory"),
+    "422": ((422, JSON, b'{"detail":"no chat template"}'), "HTTP 422, no chat template"),
+    "429": ((429, "text/plain", b""), "HTTP 429"),
+    "503": ((503, "text/html", b"<h1>starting</h1>"), "HTTP 503, <h1>starting</h1>"),
+    "an error as the document": ((200, JSON, ERROR), "HTTP 200 with an error inside, out of memory"),
+    "an error as the only event": (
+        (200, OF_STREAMS, b"data: " + ERROR + b"\n\ndata: [DONE]\n\n"),
+        "HTTP 200 with an error inside, out of memory",
+    ),
+    "an error after words": (
+        (200, OF_STREAMS, WORDS + b"event: error\ndata: the engine died\n\n"),
+        "HTTP 200 with an error inside, the engine died",
+    ),
+    "words without an end": ((200, OF_STREAMS, WORDS), "a stream that ended before its end"),
+    "a stream without events": ((200, OF_STREAMS, b""), "a stream that ended before its end"),
+}
+
+
+@pytest.mark.parametrize("name", NO_ANSWERS)
+async def test_what_is_no_answer_to_a_user_is_none_here(name: str, tmp_path: Path) -> None:
+    answer, why = NO_ANSWERS[name]
+    readiness = await verdict(tmp_path, FreshModel(answer), {}, {})
+    last = f"the last: POST /v1/chat/completions: {why}"
+    assert readiness == DeployFailed(reason=f"it answered none of 2 recorded requests; {last}")
+
+
+ANSWERS = {
+    "a document": (200, JSON, WELL),
+    "a whole stream": (200, OF_STREAMS, WORDS + END),
+    "a stream that nobody knows": (200, OF_STREAMS, b'data: {"part":"Aisle 7."}\n\n'),
+    "a document that nobody knows": (200, JSON, b'{"part":"Aisle 7."}'),
+    "no body": (204, JSON, b""),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_every_answer_will_do(name: str, tmp_path: Path) -> None:
+    assert isinstance(await verdict(tmp_path, FreshModel(ANSWERS[name]), {}), Endpoint)
+
+
+CODED = {
+    "well": ("gzip", gzip.compress(WELL), Endpoint),
+    "an error": ("gzip", gzip.compress(ERROR), DeployFailed),
+    "not what it says": ("gzip", WELL, Endpoint),
+    "a coding that nobody knows": ("rot13", WELL, Endpoint),
+}
+
+
+@pytest.mark.parametrize("name", CODED)
+async def test_an_answer_is_read_through_its_coding(name: str, tmp_path: Path) -> None:
+    coding, body, right = CODED[name]
+    model = FreshModel((200, JSON, body))
+    model.headers = {"content-encoding": coding}
+    assert isinstance(await verdict(tmp_path, model, {}), right)
+
+
+async def test_one_answer_is_enough(tmp_path: Path) -> None:
+    model = FreshModel((404, JSON, ERROR), (200, JSON, WELL), (200, JSON, ERROR))
+    assert isinstance(await verdict(tmp_path, model, {}, {}, {}), Endpoint)
+    assert len(model.asked) == 3
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_whoever_has_no_key_is_not_told_whether_the_model_answers(status: int, tmp_path: Path) -> None:
+    model = FreshModel((status, JSON, ERROR))
+    assert isinstance(await verdict(tmp_path, model, {}, key=None), Endpoint)
     assert len(model.asked) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_key_of_ours_that_is_refused_is_no_answer(status: int, tmp_path: Path) -> None:
+    assert isinstance(await verdict(tmp_path, FreshModel((status, JSON, ERROR)), {}), DeployFailed)
+
+
+async def test_each_model_at_one_place_is_asked_anew(tmp_path: Path) -> None:
+    model = FreshModel((404, JSON, ERROR), (200, JSON, WELL))
+    model.warm.set()
+    async with warming(tmp_path, model, history({})) as deployer:
+        assert isinstance(await settled(deployer), DeployFailed)
+        assert isinstance(await settled(deployer, model_id=2), Endpoint)
+        assert isinstance(await settled(deployer), DeployFailed)
+    assert len(model.asked) == 2
 
 
 async def test_without_a_history_there_is_nothing_to_wait_for(tmp_path: Path) -> None:

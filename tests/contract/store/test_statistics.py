@@ -46,15 +46,19 @@ def expected(records: list[NewRecord], votes: list[NewVote], arm: Arm, icc: floa
             continue
         cast = [v.feedback for (of, _), v in final.items() if of == record.id and v.feedback is not None]
         answered = record.outcome == Outcome.OK and 200 <= record.status < 400
-        failed = record.status >= 500 or record.outcome in (Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT)
+        fallback = bool(record.flags & RecordFlag.FALLBACK)
+        broken = record.outcome in (Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT, Outcome.INCOMPLETE)
+        failed = broken or (record.outcome == Outcome.OK and record.status >= 500) or fallback
+        declined = record.outcome == Outcome.REFUSED or (record.outcome == Outcome.OK and record.status // 100 == 4)
         seconds = record.duration_us / 1e6
         seen = {
             "quality": (record.quality is not None, record.quality or 0.0),
             "positive": (cast.count(1) + cast.count(-1), cast.count(1)),
             "latency": (answered, seconds * answered),
-            "error": (1, failed or bool(record.flags & RecordFlag.FALLBACK)),
+            "error": (1, failed),
             "slow": (answered, answered and seconds > L95_S),
             "voted": (1, bool(cast)),
+            "refused": (1, declined and not fallback),
         }
         key = record.user_hash if record.user_hash is not None else random_user_key(record.id)
         gain = UserTotals(n=tuple(float(seen[m][0]) for m in METRICS), s=tuple(float(seen[m][1]) for m in METRICS))
@@ -86,7 +90,7 @@ async def test_one_users_two_requests_by_hand(store: Store, clock: ManualClock) 
     assert (stats[Arm.CHAMPION].requests, stats[Arm.CHAMPION].moments) == (0, Moments())
     assert stats[Arm.CHALLENGER].requests == 2
     w = 2 / 1.1
-    by_hand = (w * 0.75, w, 1.0, 1.0, w * 2.0, w, 0.0, w, w * 0.5, w, w * 0.5, w)
+    by_hand = (w * 0.75, w, 1.0, 1.0, w * 2.0, w, 0.0, w, w * 0.5, w, w * 0.5, w, 0.0, w)
     assert stats[Arm.CHALLENGER].moments.sums == pytest.approx(by_hand)
 
 
@@ -107,7 +111,7 @@ async def test_any_order_gives_the_same_moments(store: Store, clock: ManualClock
             arm=Arm(rng.randrange(2)),
             user_hash=rng.choice((None, 1, 2, 3, 4)),
             status=rng.choice((200, 200, 404, 503)),
-            outcome=rng.choice((Outcome.OK, Outcome.OK, Outcome.TIMEOUT, Outcome.CLIENT_DISCONNECT)),
+            outcome=rng.choice((Outcome.OK, Outcome.OK, *Outcome)),
             quality=rng.choice((None, 0.0, 0.5, 1.0)),
             flags=rng.choice((RecordFlag.NONE, RecordFlag.FALLBACK)),
             aliases=(),

@@ -27,8 +27,10 @@ async def fill(store: Store, now_us: int, n: int = 300, span_us: int = 6 * HOUR_
             rng,
             model_id=rng.choice((1, 2)),
             arm=Arm(i % 2),
-            status=rng.choice((200, 200, 200, 500)),
-            outcome=rng.choice((Outcome.OK, Outcome.OK, Outcome.TIMEOUT)),
+            status=rng.choice((200, 200, 200, 200, 404, 500)),
+            outcome=rng.choice(
+                (Outcome.OK, Outcome.OK, Outcome.OK, Outcome.TIMEOUT, Outcome.INCOMPLETE, Outcome.REFUSED)
+            ),
             flags=rng.choice((RecordFlag.NONE, RecordFlag.NONE, RecordFlag.NO_TRAIN, RecordFlag.FALLBACK)),
             quality=rng.choice((None, 0.2, 0.7, 0.705, 1.0)),
         )
@@ -41,6 +43,10 @@ async def fill(store: Store, now_us: int, n: int = 300, span_us: int = 6 * HOUR_
 
 def time_us(record: NewRecord) -> int:
     return int(record.id[:12], 16) * 1000
+
+
+def answered(record: NewRecord) -> bool:
+    return record.outcome == Outcome.OK and record.status < 400
 
 
 def is_sample(record: NewRecord) -> bool:
@@ -86,7 +92,11 @@ async def test_sums_agree_with_the_records(store: Store, clock: ManualClock) -> 
     totals = await store.totals(since_us, until_us)
     scored = [r.quality for r in inside if r.quality is not None]
     assert totals.requests == len(inside)
-    assert totals.errors == sum(r.status >= 500 or r.outcome == Outcome.TIMEOUT for r in inside)
+    assert totals.errors == sum(r.status >= 500 or r.outcome in (Outcome.TIMEOUT, Outcome.INCOMPLETE) for r in inside)
+    declined = (r.outcome == Outcome.REFUSED or (r.status == 404 and r.outcome == Outcome.OK) for r in inside)
+    assert totals.refused == sum(declined)
+    points = await store.traffic(since_us, until_us, 600)
+    assert (sum(p.errors for p in points), sum(p.refused for p in points)) == (totals.errors, totals.refused)
     assert totals.fallbacks == sum(bool(r.flags & RecordFlag.FALLBACK) for r in inside)
     assert totals.prompt_tokens == sum(r.prompt_tokens or 0 for r in inside)
     assert await store.quality_window(since_us, until_us) == (len(scored), pytest.approx(mean(scored)))
@@ -135,12 +145,30 @@ async def test_an_empty_store_answers_with_nothing(store: Store, clock: ManualCl
 async def test_a_quantile_is_within_five_percent(store: Store, clock: ManualClock) -> None:
     now_us = int(clock.now() * 1e6)
     records = await fill(store, now_us, n=2000)
-    durations = [r.duration_us / 1e6 for r in records if r.outcome == Outcome.OK and r.model_id == 2]
+    durations = [r.duration_us / 1e6 for r in records if answered(r) and r.model_id == 2]
     cuts = quantiles(durations, n=20)
     for q, exact in ((0.5, cuts[9]), (0.95, cuts[18])):
         assert await store.duration_quantile(2, 0, q) == pytest.approx(exact, rel=0.05)
-    of_all = quantiles([r.duration_us / 1e6 for r in records if r.outcome == Outcome.OK], n=20)
+    of_all = quantiles([r.duration_us / 1e6 for r in records if answered(r)], n=20)
     assert await store.duration_quantile(None, 0, 0.95) == pytest.approx(of_all[18], rel=0.05)
+
+
+async def test_how_fast_nothing_came_says_nothing_of_how_fast_answers_come(store: Store, clock: ManualClock) -> None:
+    """An error or a refusal is quickly said, and what was not timed took no time at all."""
+    rng, now_us = random.Random(3), int(clock.now() * 1e6)
+    answers = [exchange(now_us + i, rng, model_id=1, duration_us=2_000_000) for i in range(20)]
+    nothing = [
+        exchange(now_us + 100 + i, rng, model_id=1, duration_us=duration_us, status=status, outcome=outcome)
+        for i, (status, outcome, duration_us) in enumerate(
+            [(200, outcome, 1000) for outcome in Outcome if outcome is not Outcome.OK]
+            + [(404, Outcome.OK, 1000), (503, Outcome.OK, 1000), (200, Outcome.OK, 0)]
+        )
+    ]
+    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=(*answers, *nothing)))
+    assert await store.duration_quantile(1, 0, 0.01) == pytest.approx(2.0, rel=0.1)
+    [point] = await store.traffic(0, now_us + HOUR_US, 3600)
+    assert point.p50_s == pytest.approx(2.0, rel=0.1)
+    assert (point.errors, point.refused) == (4, 2)
 
 
 async def test_traffic_by_step_adds_up(store: Store, clock: ManualClock) -> None:
@@ -167,7 +195,7 @@ async def test_quantiles_of_a_step_are_those_of_its_records_whatever_sums_they_c
     store: Store, clock: ManualClock
 ) -> None:
     now_us = int(clock.now() * 1e6) // (24 * HOUR_US) * 24 * HOUR_US + 12 * HOUR_US
-    records = [r for r in await fill(store, now_us, n=2000) if r.outcome == Outcome.OK]
+    records = [r for r in await fill(store, now_us, n=2000) if answered(r)]
     for step_s in (60, 600, 1800, 3600):  # from the sums by minute, by ten minutes twice, and by hour
         for point in await store.traffic(now_us - 7 * HOUR_US, now_us + HOUR_US, step_s):
             mine = sorted(

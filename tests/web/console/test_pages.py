@@ -71,7 +71,7 @@ def test_the_charts_of_traffic_have_both_arms(admin: Admin, browser: Browser) ->
     with watched_page(browser) as page:
         page.goto(f"{admin.url}/traffic?range=24h")
         expect(page.locator("#chart-requests figcaption")).to_contain_text("requests in 24 hours")
-        for name in ("requests", "errors", "latency", "tokens", "quality", "votes"):
+        for name in ("requests", "errors", "refused", "latency", "tokens", "quality", "votes"):
             labels = page.locator(f"#chart-{name} .u-legend .u-label")
             expect(labels).to_have_text(["UTC", "champion", "challenger"])
 

@@ -1,8 +1,15 @@
 """Values as a person reads them."""
 
+import random
+from dataclasses import fields
+from typing import Any
+
 import pytest
 
-from proxy.web.console.wording import FILTERS
+from policies.records import Outcome
+from proxy.store.values import RecordFlag, RecordRow, RecordView
+from proxy.web.console.wording import FILTERS, no_sample_words
+from tests.harness.exchanges import exchange
 
 
 @pytest.mark.parametrize(
@@ -31,3 +38,39 @@ def test_a_guardrail_is_called_by_what_it_looks_at_and_one_of_another_version_by
 def test_what_is_unknown_is_a_dash() -> None:
     for name in ("share", "change", "seconds", "hours", "duration", "bytes", "when", "count", "score"):
         assert FILTERS[name](None) == "–", name
+
+
+def test_every_outcome_is_a_sentence() -> None:
+    said = {FILTERS["outcome"](outcome.label) for outcome in Outcome}
+    assert len(said) == len(Outcome)
+    assert all(text.endswith(".") for text in said)
+
+
+def view(**changes: Any) -> RecordView:
+    """A record as it was stored, with these facts."""
+    record = exchange(1_700_000_000_000_000, random.Random(1))
+    body = changes.pop("body", record.body)
+    names = {field.name for field in fields(RecordRow)}
+    taken = {name: getattr(record, name) for name in names if hasattr(record, name)}
+    row = RecordRow(**taken | {"created_us": 0, "model_name": None, "feedback": None} | changes)
+    return RecordView(row=row, body=body, votes=(), scores={})
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"flags": RecordFlag.SAMPLE}, None),
+        ({"flags": RecordFlag.NO_TRAIN}, "asked for that"),
+        ({"flags": RecordFlag.UNREAD}, "could not be read"),
+        ({"outcome": Outcome.UPSTREAM_ERROR, "flags": RecordFlag.UNREAD}, "no whole answer"),
+        ({"outcome": Outcome.REFUSED, "status": 404}, "no whole answer"),
+        ({"status": 302}, "no whole answer"),
+        ({"kind": "rerank"}, "Rerank"),
+        ({"kind": "a later version's"}, "no question and answer"),
+        ({"body": None}, "dropped"),
+        ({}, "no question and answer"),
+    ],
+)
+def test_a_record_says_why_it_is_no_sample(changes: dict[str, Any], reason: str | None) -> None:
+    said = no_sample_words(view(**changes))
+    assert said == reason if reason is None else reason in (said or "")

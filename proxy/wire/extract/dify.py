@@ -1,0 +1,103 @@
+"""Dify's apps: `/chat-messages`, `/completion-messages` and `/workflows/run`, blocking or streamed.
+
+A stream says in `event` what happened. Words come as `message` (of an agent: `agent_message`), a moderator may replace
+them all, and `message_end` is the mark; a workflow's is `workflow_finished`. Pings and the steps on the way say nothing
+to the user, and an agent's thoughts are its reasoning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.values import compact, count, mapping, text
+
+__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join"]
+
+SUFFIXES: Final = ("/chat-messages", "/completion-messages", "/workflows/run")
+_WORDS: Final = frozenset({"message", "agent_message"})
+_ENDS: Final = frozenset({"message_end", "workflow_finished"})
+_STEPS: Final = frozenset({
+    "agent_thought", "message_file", "message_replace", "tts_message", "tts_message_end", "error", "workflow_started",
+    "node_started", "node_finished", "text_chunk", "iteration_started", "loop_started", "parallel_branch_started",
+})  # fmt: skip
+_EVENTS: Final = _WORDS | _ENDS | _STEPS
+_IDS: Final = frozenset({"task_id", "message_id", "conversation_id", "workflow_run_id"})
+_HEAD: Final = _IDS | {"id", "mode", "created_at", "metadata"}
+
+
+def fits(request: dict[str, Any]) -> bool:
+    """Whether the request has a query, or an app's inputs."""
+    return isinstance(request.get("query"), str) or isinstance(request.get("inputs"), dict)
+
+
+def ask(request: dict[str, Any]) -> Ask:
+    """The query; of an app without one its inputs: the only text, else as JSON."""
+    inputs = mapping(request.get("inputs"))
+    query = text(request.get("query")) or text(inputs.get("query"))
+    return Ask(query=query or (_only_text(inputs) if inputs else None))
+
+
+def _only_text(fields: dict[str, Any]) -> str:
+    values = list(fields.values())
+    return values[0] if len(values) == 1 and isinstance(values[0], str) else compact(fields)
+
+
+def answer(response: dict[str, Any]) -> Answer:
+    """The answer, or a workflow's outputs, and the usage."""
+    usage = mapping(mapping(response.get("metadata")).get("usage"))
+    run = mapping(response.get("data"))
+    outputs = mapping(run.get("outputs"))
+    spoken = text(response.get("answer"))
+    status = text(run.get("status"))
+    return Answer(
+        text=_only_text(outputs) if spoken is None and outputs else spoken,
+        prompt_tokens=count(usage.get("prompt_tokens")),
+        completion_tokens=count(usage.get("completion_tokens")),
+        finish_reason=status if spoken is None else None,
+        provider_id=text(response.get("message_id")) or text(response.get("workflow_run_id")),
+        conversation=text(response.get("conversation_id")),
+        error=(text(run.get("error")) or status) if status == "failed" else None,
+    )
+
+
+def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The blocking response that the events add up to."""
+    whole: dict[str, Any] = {}
+    pieces: list[str] = []
+    chunks: list[str] = []
+    spoke = False
+    for event in events:
+        kind = event.get("event")
+        whole |= {key: value for key, value in event.items() if key in _HEAD and value is not None}
+        if kind in _WORDS or kind == "message_replace":
+            spoke = True
+            if kind == "message_replace":
+                pieces.clear()
+            pieces.append(text(event.get("answer")) or "")
+        elif kind == "text_chunk":
+            chunks.append(text(mapping(event.get("data")).get("text")) or "")
+        elif kind == "workflow_finished":
+            whole["data"] = mapping(event.get("data"))
+        elif kind == "error":
+            whole["error"] = {key: event.get(key) for key in ("message", "code", "status")}
+    if spoke or (chunks and "data" not in whole):
+        whole["answer"] = "".join(pieces if spoke else chunks)
+    return whole
+
+
+def _knows(event: dict[str, Any]) -> bool:
+    return event.get("event") in _EVENTS and not _IDS.isdisjoint(event)
+
+
+def _ends(event: dict[str, Any]) -> bool:
+    return event.get("event") in _ENDS
+
+
+def _speaks(event: dict[str, Any]) -> bool:
+    chunk = mapping(event.get("data")).get("text") if event.get("event") == "text_chunk" else None
+    return bool(event.get("answer") or event.get("thought") or chunk)
+
+
+STREAM: Final = StreamShape(knows=_knows, join=join, ends=_ends, speaks=_speaks)

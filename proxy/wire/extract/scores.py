@@ -1,0 +1,60 @@
+"""What answers with numbers about texts: rerankers and scorers, and moderations. There are no words to learn from.
+
+Cohere, Jina, Voyage, vLLM, SGLang, llama.cpp and text-embeddings-inference all call it `…/rerank`; vLLM also `…/score`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from proxy.wire.extract.completions import prompt_text
+from proxy.wire.extract.model import Answer, Ask
+from proxy.wire.extract.values import content_text, count, items, last_user_text, mapping, text, turn
+
+__all__ = ["MODERATIONS", "RERANK", "answer", "ask_moderation", "ask_rerank", "fits_moderation", "fits_rerank"]
+
+RERANK: Final = ("/rerank", "/score")
+MODERATIONS: Final = ("/moderations",)
+_TEXTS: Final = ("documents", "texts", "passages", "text_2", "items")
+
+
+def fits_rerank(request: dict[str, Any]) -> bool:
+    """Whether the request has a query, and texts to compare with it."""
+    return _query(request) is not None and any(key in request for key in _TEXTS)
+
+
+def ask_rerank(request: dict[str, Any]) -> Ask:
+    """The query."""
+    return Ask(query=_query(request))
+
+
+def _query(request: dict[str, Any]) -> str | None:
+    asked = next((request[key] for key in ("query", "queries", "text_1") if key in request), None)
+    return prompt_text(asked) or text(mapping(asked).get("text"))
+
+
+def fits_moderation(request: dict[str, Any]) -> bool:
+    """Whether the request has something to look at."""
+    return isinstance(request.get("input"), str | list)
+
+
+def ask_moderation(request: dict[str, Any]) -> Ask:
+    """The text to look at: a text, several, parts, or a conversation."""
+    given = request["input"]
+    turns = [mapping(part) for part in items(given) if "role" in mapping(part)]
+    if turns:
+        return Ask(
+            query=last_user_text([turn(part.get("role"), [content_text(part.get("content"))]) for part in turns])
+        )
+    return Ask(query=content_text(given) or prompt_text(given))
+
+
+def answer(response: dict[str, Any]) -> Answer:
+    """The usage; there is no text."""
+    usage = mapping(response.get("usage"))
+    billed = mapping(mapping(response.get("meta")).get("tokens"))
+    read = (usage.get("prompt_tokens"), usage.get("total_tokens"), billed.get("input_tokens"))
+    return Answer(
+        prompt_tokens=next((found for value in read if (found := count(value)) is not None), None),
+        provider_id=text(response.get("id")),
+    )

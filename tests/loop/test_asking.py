@@ -1,0 +1,108 @@
+"""Whoever reads a model server's log knows who asked, and where nobody is to ask, nobody does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import proxy
+from proxy.clock import ManualClock
+from proxy.config.loop import DeployerConfig
+from proxy.config.serving import ChampionConfig
+from proxy.loop.deployers import WarmingDeployer, build_deployer
+from proxy.loop.deployers.health import illness, trusts_unseen
+from proxy.loop.deployers.warm import Replayable
+from proxy.loop.notify import WebhookNotifier
+from proxy.loop.probe import HttpProbe
+from proxy.loop.webhook import Webhook
+from proxy.version import __version__
+from tests.harness.upstream import Upstream, serve_upstream
+
+STATIC = DeployerConfig(kind="static")
+UNSEEN = replace(STATIC, options={"health_check": "false"})
+
+
+def deployer(config: DeployerConfig, upstream: Upstream, folder: Path) -> WarmingDeployer:
+    """One that warms its models up with a recorded request."""
+
+    async def replays() -> list[Replayable]:
+        return [Replayable(target="/v1/chat/completions", headers={"content-type": "application/json"}, body=b"{}")]
+
+    inner = build_deployer(replace(config, url=upstream.url), folder, ManualClock())
+    return WarmingDeployer(inner, replays, ChampionConfig(url=upstream.url, api_key="sk"), timeout_s=120.0)
+
+
+async def ready(upstream: Upstream, folder: Path, config: DeployerConfig = STATIC) -> None:
+    made = deployer(config, upstream, folder)
+    handle = await made.deploy(1, "one", None, {})
+    await made.ready(handle)
+    await made._warming[next(iter(made._warming))]
+    await made.healthy(handle)
+    await made.close()
+
+
+async def lora(upstream: Upstream, folder: Path) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    made = build_deployer(DeployerConfig(kind="vllm_lora", url=upstream.url), folder, ManualClock())
+    handle = await made.deploy(1, "one", str(folder), {})
+    await made.ready(handle)
+    await made.healthy(handle)
+
+
+async def told(upstream: Upstream, folder: Path) -> None:
+    notifier = WebhookNotifier([f"{upstream.url}/hook"], timeout_s=120.0)
+    notifier.start()
+    notifier.notify({"event": "promoted"})
+    await upstream.arrived.wait()
+    await notifier.close()
+
+
+ASKERS: dict[str, Callable[[Upstream, Path], Awaitable[object]]] = {
+    "the loop's probe": lambda upstream, folder: HttpProbe(timeout_s=120.0).answers(upstream.url),
+    "a health check": lambda upstream, folder: illness(upstream.url, "/health"),
+    "a static deployer and its warm-up": ready,
+    "a LoRA deployer": lora,
+    "a webhook": lambda upstream, folder: Webhook("trainer.url", upstream.url, None).call("POST", "/x", body={}),
+    "a notification": told,
+}
+
+
+@pytest.mark.parametrize("name", ASKERS)
+async def test_every_request_of_ours_says_so(name: str, tmp_path: Path) -> None:
+    async with serve_upstream() as upstream:
+        await ASKERS[name](upstream, tmp_path)
+    assert {seen.header("user-agent") for seen in upstream.seen} == {f"ratchet/{__version__}".encode()}
+
+
+def test_there_is_one_place_that_opens_a_session() -> None:
+    root = Path(proxy.__file__).parent
+    places = [path for path in (root / "loop").rglob("*.py") if "ClientSession(" in path.read_text()]
+    assert [path.name for path in places] == ["session.py"]
+    others = re.compile(r"urlopen|http\.client|import requests|import httpx")
+    assert not [path for path in (root / "loop").rglob("*.py") if others.search(path.read_text())]
+
+
+@pytest.mark.parametrize(
+    ("config", "unseen"),
+    [
+        (STATIC, False),
+        (UNSEEN, True),
+        (replace(STATIC, options={"health_check": "False"}), True),
+        (replace(STATIC, options={"health_check": "true"}), False),
+        (replace(UNSEEN, kind="command"), False),
+    ],
+)
+def test_what_is_trusted_unseen(config: DeployerConfig, unseen: bool) -> None:
+    assert trusts_unseen(config) is unseen
+
+
+async def test_without_a_health_check_nobody_asks(tmp_path: Path) -> None:
+    async with serve_upstream() as upstream:
+        await ready(upstream, tmp_path, UNSEEN)
+        assert await HttpProbe(trusting=trusts_unseen(UNSEEN)).answers(upstream.url)
+        assert await HttpProbe(trusting=trusts_unseen(UNSEEN)).answers("http://127.0.0.1:1")
+    assert [seen.target for seen in upstream.seen] == [b"/v1/chat/completions"], "but the warm-up, which is a setting"
