@@ -131,6 +131,7 @@ def test_an_error_within_status_200_is_a_failure(name: str) -> None:
     assert (found.failed, found.error) == (True, words)
     assert found.reassembled is None or kind == "own" or found.reassembled.get("error") or "finish" in words or \
         "status" in words or "choice" in name  # fmt: skip
+    assert json.dumps(found.reassembled) is not None, "no circle"
     crlf = call(kind, body.replace("\n", "\r\n"))
     assert (crlf.failed, crlf.error) == (True, words)
 
@@ -321,7 +322,7 @@ UNREAD = {
     "words midway": ("chat", sse(ROME, "Internal Server Error", STOP), SSE, True),
     "a page midway": ("chat", sse(ROME) + "<html><body>502</body></html>\n" + sse(STOP), SSE, True),
     "words without a field": ("chat", sse(ROME) + "upstream connect error\n\n" + sse(STOP), SSE, True),
-    "words like a field": ("chat", sse(ROME) + "error: gone\n\n" + sse(STOP), SSE, True),
+    "words like a field": ("chat", sse(ROME) + "Error: gone\n\n" + sse(STOP), SSE, True),
     "a page instead": ("chat", "<html><body>502</body></html>\n", SSE, True),
     "a page instead, as JSON": ("chat", "<html>502</html>", "application/json", True),
     "half of an object": ("chat", '{"choices":[', "application/json", True),
