@@ -73,10 +73,9 @@ def read_event(data: bytes) -> Any:
 def text_of(body: bytes, charset: str | None = None) -> str:
     """The text of `body`: by its byte order mark, else by `charset`, else UTF-8, whose single stray bytes are read as
     latin-1."""
-    for mark, name in _MARKS:
-        if body.startswith(mark):
-            body = body[len(mark) :]
-            break
+    marked = next(((mark, name) for mark, name in _MARKS if body.startswith(mark)), None)
+    if marked is not None:
+        body, name = body.removeprefix(marked[0]), marked[1]
     else:
         name = _codec(charset)
         if name == "utf-8" and b"\0" in body[:4]:

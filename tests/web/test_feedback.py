@@ -119,6 +119,41 @@ async def test_no_json_is_a_400(side: Side, body: bytes) -> None:
         assert (await response.json())["error"]["field"] == "body"
 
 
+@pytest.mark.parametrize(
+    ("spelled", "comment"),
+    [
+        (b'\xef\xbb\xbf{"record_id":"%b","feedback":1,"comment":"so good"}', "so good"),
+        (b'{"record_id":"%b","feedback":1,"comment":"so good \\ud83d"}', "so good \ufffd"),
+        (b'{"record_id":"%b","feedback":1,"comment":"\\ud83d\\ude42"}', "\U0001f642"),
+        (b'{"record_id":"%b","feedback":1,"comment":"\xed\xa0\xbd"}', "\ufffd"),
+        (b'{"record_id":"%b","feedback":1,"comment":"caf\xe9"}', "caf\xe9"),
+        (b'{"record_id":"%b","feedback":1.0,"comment":"two\nlines\tof it"}', "two\nlines\tof it"),
+    ],
+)
+@pytest.mark.parametrize("encoding", [None, "utf-16", "utf-16-le"])
+async def test_a_vote_is_never_lost_for_the_spelling_of_its_comment(
+    side: Side, spelled: bytes, comment: str, encoding: str | None
+) -> None:
+    body = spelled % side.record_id().encode()
+    if encoding is not None:
+        try:
+            body = body.decode("utf-8-sig").encode(encoding)
+        except UnicodeDecodeError:
+            pytest.skip("these bytes are no text that could be written otherwise")
+    async with side.running() as client, client.post("/-/feedback", data=body) as response:
+        assert response.status == 202
+    (vote,) = side.votes()
+    assert (vote["feedback"], vote["comment"]) == (1, comment)
+
+
+async def test_a_charset_in_the_content_type_is_honoured(side: Side) -> None:
+    body = f'{{"record_id":"{side.record_id()}","feedback":-1,"comment":"\u0436"}}'.encode("cp1251")
+    headers = {"content-type": "text/plain; charset=windows-1251"}
+    async with side.running() as client, client.post("/-/feedback", data=body, headers=headers) as response:
+        assert response.status == 202
+    assert side.votes()[0]["comment"] == "\u0436"
+
+
 async def test_one_bad_vote_refuses_the_list_and_names_the_field(side: Side) -> None:
     body = [{"record_id": side.record_id(), "feedback": 1}, {"record_id": side.record_id(), "feedback": 5}]
     async with side.running() as client:

@@ -68,9 +68,54 @@ def test_a_secret_split_over_a_stream_is_found() -> None:
     assert json.loads(cleaned)["choices"][0]["message"]["content"] == "Ask [redacted]"
 
 
-def test_escapes_in_a_stream_of_unknown_shape_are_undone_line_by_line() -> None:
-    stream = 'data: {"x": "al\\u0040x.org"}\nevent: \\\n\nb@x.org\n'
-    assert clean(stream, "text/event-stream") == 'data:{"x":"[redacted]"}\nevent: \\\n\n[redacted]\n'
+def pieces(before: str, after: str, end: str = "\n\n") -> str:
+    """An address torn over three events of any shape."""
+    return "".join(f"data: {before}{json.dumps(piece)}{after}{end}" for piece in ("mail zo", "e@corp", ".example now"))
+
+
+CHAT = pieces('{"choices":[{"delta":{"content":', "}}]}")
+
+
+@pytest.mark.parametrize(
+    ("stream", "content_type"),
+    [
+        (CHAT, "text/event-stream"), (CHAT, "text/plain"), (CHAT, ""), (CHAT, JSON),
+        (CHAT.replace("\n\n", "\n"), "text/event-stream"), (CHAT.replace("\n", "\r\n"), "text/plain"),
+        (pieces('{"say":{"it":', "}}"), "text/event-stream"), (pieces('{"token":{"text":', "}}"), "text/plain"),
+        (pieces('{"parts":[{"text":', "}]}"), "text/event-stream"), (pieces("", ""), "text/event-stream"),
+        ("data: mail zo\n\ndata: e@corp\n\ndata: .example now\n\n", "text/event-stream"),
+        (pieces('{"choices":[{"delta":{"content":[{"type":"text","text":', "}]}}]}"), "text/event-stream"),
+        (CHAT.replace("data: ", "").replace("\n\n", "\n"), "application/x-ndjson"),
+    ],
+)  # fmt: skip
+def test_a_secret_torn_over_any_stream_is_found(stream: str, content_type: str) -> None:
+    cleaned = clean(stream, content_type)
+    assert "[redacted] now" in cleaned
+    assert "corp" not in cleaned
+
+
+def test_escapes_in_a_stream_that_cannot_be_read_are_undone_line_by_line() -> None:
+    stream = 'event: \\\nid: {"x": "al\\u0040x.org"}\n\nb@x.org\n'
+    assert clean(stream, "text/event-stream") == 'event: \\\nid: {"x": "al\\u0040x.org"}\n\n[redacted]\n'
+    broken = '{"x": "al\\u0040x.org"\n["al\\u0040x.org"]\nb@x.org'
+    assert clean(broken, "application/x-ndjson") == '["[redacted]"]'
+
+
+def test_what_a_stream_said_of_itself_is_handed_out() -> None:
+    redactor = Redactor(Settings())
+    ended = CHAT + 'data: {"error":"gone to al@x.org"}\n\ndata: {"choi'
+    body, stream = redactor.clean_answer(ended.encode(), "text/event-stream", "")
+    assert json.loads(body)["error"] == "gone to [redacted]"
+    assert stream is not None
+    assert (stream.whole, stream.error, stream.unread) == (False, "gone to al@x.org", True)
+    assert stream.first_content == CHAT.index("\n\n") + 1
+    assert redactor.clean_answer(ended.encode(), "text/event-stream", "", cut=True)[1].unread is False  # type: ignore[union-attr]
+    assert redactor.clean_answer(b"", "text/event-stream", "") == (b"", None)
+    assert redactor.clean_answer(b"{}", JSON, "") == (b"{}", None)
+
+
+def test_what_is_not_encoded_as_it_says_is_cleaned_as_it_is() -> None:
+    assert "[redacted] now" in clean(CHAT, "text/event-stream", "gzip")
 
 
 def test_the_declared_charset_is_honoured_and_an_unknown_one_is_utf8() -> None:

@@ -45,7 +45,25 @@ def test_all_three_line_ends_and_a_byte_order_mark() -> None:
     assert data(b"", b"data: a\n\n") == [b"a"]
 
 
-def test_a_cr_at_the_end_of_a_chunk_waits_for_its_lf() -> None:
+def test_an_error_is_an_event_even_without_data() -> None:
+    assert decode(b"event: error\n\nevent: other\n\n") == [ServerEvent("error", b"")]
+
+
+def test_what_is_no_field_is_counted() -> None:
+    decoder = SseDecoder()
+    decoder.feed(b": comment\nid\nretry: 7\nnew-field: 1\ndata: x\n\n")
+    assert decoder.strange == 0
+    decoder.feed(b"<html>\nError: gone\nerror: gone\nhello\nupstream error: gone\n")
+    assert decoder.strange == 5
+
+
+def test_an_event_is_there_with_its_cr() -> None:
+    decoder = SseDecoder()
+    assert decoder.feed(b"data: a\r\r") == [ServerEvent("", b"a")]
+    assert decoder.feed(b"\ndata: b\r\n\r") == [ServerEvent("", b"b")]
+
+
+def test_a_cr_at_the_end_of_a_chunk_may_be_half_of_a_crlf() -> None:
     assert data(b"data: a\r", b"\ndata: b\r", b"\r", b"\n") == [b"a\nb"]
 
 

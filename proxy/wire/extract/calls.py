@@ -86,8 +86,8 @@ class Calls:
         for delta in map(mapping, deltas):
             current = self._at.get(index) if type(index := delta.get("index")) is int else None
             if current is not None and not current.custom and "id" not in delta and "custom" not in delta:
-                current.add(mapping(delta.get("function")))  # nearly every delta
-                touched.append(current)
+                touched.append(current)  # nearly every delta
+                current.add(mapping(delta.get("function")))
                 continue
             custom = mapping(delta.get("custom"))
             said = custom or mapping(delta.get("function"))

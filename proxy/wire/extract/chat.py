@@ -238,7 +238,8 @@ def _merged(old: Any, new: Any) -> Any:
         elif key not in _ONCE and isinstance(value, str) and isinstance(old.get(key), str):
             merged[key] = old[key] + value
         elif isinstance(value, list) and isinstance(old.get(key), list):
-            merged[key] = items(_together([*old[key], *value])) or [*old[key], *value]
+            parts = _together([*old[key], *value])
+            merged[key] = [{"type": "text", "text": parts}] if isinstance(parts, str) else parts
         else:
             merged[key] = value
     return merged

@@ -10,13 +10,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 import orjson
 
 from proxy.wire.eventstream import begins_frames
 from proxy.wire.extract.frames import read_frames
-from proxy.wire.extract.runs import without_repeats
+from proxy.wire.extract.runs import split_events, without_repeats
 from proxy.wire.headers import is_event_stream, is_frames, is_ndjson
 from proxy.wire.jsonarray import begins_array, read_array
 from proxy.wire.lenient import read_event, text_of
@@ -56,7 +57,7 @@ class Framed:
     """The last event broke off."""
     halves: bool = False
     """Some events were not strict JSON."""
-    errors: bool = False
+    errors: bool = True
     """There may be errors among the values; nearly always there are none, and nobody has to look."""
 
 
@@ -65,8 +66,9 @@ class Framing(NamedTuple):
 
     read: Callable[[bytes], Framed]
     """The whole stream."""
-    scan: Callable[[bytes], Iterator[tuple[int, Any]]]
-    """One JSON value after another, each with the offset behind it; an event may come twice."""
+    scan: Callable[[bytes, int], Iterator[tuple[int, Any]]]
+    """One JSON value after another, each with the offset behind it, after so many objects that are skipped unread; an
+    event may come twice."""
 
 
 def framing_of(body: bytes, content_type: str) -> Framing | None:
@@ -108,32 +110,47 @@ def _is_lines(body: bytes) -> bool:
 
 
 def _read_events(body: bytes) -> Framed:
-    short = without_repeats(body)
+    if b"\r" in body:
+        return _settled(_decode(Framed(), body, last=True))
+    events = split_events(body)
+    short = without_repeats(events)
     found = _events(short)
-    found.errors = _ERROR.search(short) is not None
-    if short is not body and (found.unread or found.plain):
-        found = _events(body)
-        found.errors = _ERROR.search(body) is not None
+    if short is not events and (found.unread or found.plain):
+        found = _events(events)
     return _settled(found)
 
 
-def _events(body: bytes) -> Framed:
-    decoder = SseDecoder()
-    found = Framed()
+def _events(events: list[bytes]) -> Framed:
+    """What stands between the gaps of a stream: nearly always one JSON object, with a name before it or none."""
+    found = Framed(errors=_ERROR.search(b"\n".join(events)) is not None)
     values = found.values
-    whole = decoder.feed(body)
-    strange = decoder.strange
-    ending = decoder.finish()
-    for name, data, _ in whole:
-        if data[:1] == b"{" and name != "error":
+    for event in events[:-1]:
+        data = event
+        if event.startswith(b"event: "):
+            name, _, data = event.partition(b"\n")
+            if name == b"event: error":
+                data = b""
+        if data.startswith(b"data: {"):
             try:
-                values.append(orjson.loads(data))
+                values.append(orjson.loads(data[6:]))
+                continue
             except orjson.JSONDecodeError:
-                _add(found, name, data)
-        else:
-            _add(found, name, data)
-    broken_off = not body.endswith((b"\n", b"\r"))
-    for name, data, _ in ending:
+                pass
+        if event == b"data: [DONE]":
+            found.done = True
+        elif event:
+            _decode(found, event + b"\n\n")
+    return _decode(found, events[-1], last=True)
+
+
+def _decode(found: Framed, part: bytes, *, last: bool = False) -> Framed:
+    """Whatever events there are in a part of a stream, the `last` of which may have been broken off."""
+    decoder = SseDecoder()
+    for name, data, _ in decoder.feed(part):
+        _add(found, name, data)
+    strange = decoder.strange
+    broken_off = last and not part.endswith((b"\n", b"\r"))
+    for name, data, _ in decoder.finish():
         _add(found, name, data, last=broken_off)
     found.unread += strange
     if decoder.strange > strange:
@@ -197,10 +214,13 @@ def _value(data: bytes) -> Any:
         return None
 
 
-def _scan_events(body: bytes) -> Iterator[tuple[int, Any]]:
+def _scan_events(body: bytes, skip: int) -> Iterator[tuple[int, Any]]:
     """Data lines by themselves; then events of several lines, for whoever has not found what it looks for."""
     for line in _DATA_LINE.finditer(body):
-        if (value := _value(line[1])) is not None:
+        data = line[1]
+        if skip and data.startswith(b"{"):
+            skip -= 1
+        elif (value := _value(data)) is not None:
             yield line.end(), value
     decoder = SseDecoder()
     for line in _LINE.finditer(body):
@@ -226,9 +246,12 @@ def _read_lines(body: bytes) -> Framed:
     return found
 
 
-def _scan_lines(body: bytes) -> Iterator[tuple[int, Any]]:
+def _scan_lines(body: bytes, skip: int) -> Iterator[tuple[int, Any]]:
     for line in _LINE.finditer(body):
-        if (value := _value(line[0].removeprefix(_MARK))) is not None:
+        data = line[0].removeprefix(_MARK)
+        if skip and data.startswith(b"{"):
+            skip -= 1
+        elif (value := _value(data)) is not None:
             yield line.end(), value
 
 
@@ -237,8 +260,8 @@ def _read_frames(body: bytes) -> Framed:
     return Framed([value for _, value in events], unread=unread, torn=torn, halves=True)
 
 
-def _scan_frames(body: bytes) -> Iterator[tuple[int, Any]]:
-    return iter(read_frames(body).events)
+def _scan_frames(body: bytes, skip: int) -> Iterator[tuple[int, Any]]:
+    return islice(read_frames(body).events, skip, None)
 
 
 def _read_array(body: bytes) -> Framed:
@@ -246,8 +269,8 @@ def _read_array(body: bytes) -> Framed:
     return Framed([value for _, value in elements], torn=not whole, halves=True)
 
 
-def _scan_array(body: bytes) -> Iterator[tuple[int, Any]]:
-    return iter(read_array(body)[0])
+def _scan_array(body: bytes, skip: int) -> Iterator[tuple[int, Any]]:
+    return islice(read_array(body)[0], skip, None)
 
 
 FRAMES: Final = Framing(_read_frames, _scan_frames)

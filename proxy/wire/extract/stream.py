@@ -83,7 +83,7 @@ def _note_error(read: Streamed, found: Framed, events: Iterable[dict[str, Any]],
     read.error = words_of(error)
     if read.document is None and read.merged is None:
         read.document = {"error": error}
-    elif isinstance(read.document, dict) and not read.document.get("error"):
+    elif isinstance(read.document, dict) and error is not read.document and not read.document.get("error"):
         read.document["error"] = error
 
 
@@ -98,7 +98,8 @@ def _whole(shape: StreamShape, found: Framed, document: dict[str, Any], events: 
 def _first_content(shape: StreamShape, framing: Framing, body: bytes, events: list[dict[str, Any]]) -> int | None:
     """How many bytes there were when the first event that speaks was there; of `events` some may be several as one."""
     speaks = shape.speaks
-    for end, value in framing.scan(body):
-        if isinstance(value, dict) and speaks(value):
-            return end
-    return len(body) if any(map(speaks, events)) else None
+    silent = next((index for index, event in enumerate(events) if speaks(event)), None)
+    if silent is None:
+        return None
+    found = framing.scan(body, silent)  # each of those before it was at least one object in the bytes
+    return next((end for end, value in found if isinstance(value, dict) and speaks(value)), len(body))

@@ -197,6 +197,56 @@ def test_other_deltas_are_kept() -> None:
     assert found.refused
 
 
+def content(*deltas: Any) -> Any:
+    found = stream(*(chunk({"content": one}) for one in deltas))
+    assert found.reassembled is not None
+    return found.reassembled["choices"][0]["message"]["content"]
+
+
+def part(piece: str, **more: Any) -> dict[str, Any]:
+    return {"type": "text", "text": piece} | more
+
+
+def test_contents_in_lists_and_texts_are_one_text() -> None:
+    for deltas in ([[part("Fort")], "y-two"], ["Fort", [part("y-two")]], [[part("Fort"), part("y-")], None, "two"],
+                   [["Fort", "y-two"], ""]):  # fmt: skip
+        assert content(*deltas) == "Forty-two"
+    thought = {"type": "thinking", "thinking": [part("H")]}
+    more = {"type": "thinking", "thinking": [part("m", index=1), {"type": "reference", "ids": [1]}], "closed": None}
+    assert content([thought], [thought | {"signature": "s"}], "Forty", "-two") == [
+        {"type": "thinking", "thinking": [part("HH")], "signature": "s"}, part("Forty-two"),
+    ]  # fmt: skip
+    assert content([thought], [more], [7]) == [
+        {"type": "thinking", "thinking": [part("H"), part("m", index=1), {"type": "reference", "ids": [1]}],
+         "closed": None}, 7,
+    ]  # fmt: skip
+    picture = {"type": "image_url", "image_url": {"url": "x"}}
+    assert content([picture], [picture], [part("a", index=0)], [part("b", index=1)]) == [
+        picture, picture, part("a", index=0), part("b", index=1),
+    ]  # fmt: skip
+
+
+def test_a_content_may_be_a_list_though_it_has_no_text_yet() -> None:
+    found = stream(chunk({"content": [part("Fort")]}), chunk({"content": "y-two"}, finish_reason="stop"))
+    assert (found.response, whole(found).choices[0].message.content) == ("Forty-two", "Forty-two")
+
+
+def test_places_kept_by_null_are_no_calls() -> None:
+    empty = {"function_call": None, "tool_calls": None, "refusal": None}
+    found = stream(chunk({"role": "assistant", "content": "Rome"} | empty), chunk({"function_call": {}} | empty),
+                   chunk({"function_call": {"name": None, "arguments": None}}, finish_reason="stop"))  # fmt: skip
+    assert found.response == "Rome"
+    assert not whole(found).choices[0].message.tool_calls
+    assert whole(found).choices[0].message.function_call is None
+
+
+def test_choices_without_an_index_go_by_position() -> None:
+    two = {"choices": [{"delta": {"content": "a"}}, {"delta": {"content": "b"}}]}
+    found = stream(two, two)
+    assert found.reassembled is not None
+    assert [choice["message"]["content"] for choice in found.reassembled["choices"]] == ["aa", "bb"]
+
+
 def test_an_error_in_the_middle_of_a_stream_is_seen() -> None:
     found = stream(chunk({"content": "He"}), {"error": {"message": "out of memory", "code": 500}}, end="")
     assert (found.response, found.error, found.finish_reason) == ("He", "out of memory", None)

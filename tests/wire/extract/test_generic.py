@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.wire.extract import CapturedExchange, Extraction, Kind, Pointers, extract
+from proxy.wire.extract.generic import merged
 
 NONE = Pointers()
 
@@ -132,6 +133,80 @@ def test_values_nested_too_deeply_to_write_are_named() -> None:
     assert call({"query": deep}, {}).query == "[nested too deeply]"
 
 
+def stream(*events: Any, pointers: Pointers = NONE) -> Extraction:
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events)
+    exchange = CapturedExchange(target="/own", request=b'{"q":"x"}', response=body.encode(),
+                                response_type="text/event-stream")  # fmt: skip
+    return extract(exchange, pointers)
+
+
+@pytest.mark.parametrize(
+    ("events", "whole"),
+    [
+        ([], None),
+        ([None, {"a": "x"}, None], {"a": "x"}),
+        ([{"a": "Hel"}, {"a": "lo"}], {"a": "Hello"}),
+        ([{"a": "Hel"}, {"a": "Hello"}, {"a": "Hello!"}], {"a": "Hello!"}),
+        ([{"a": "Hel"}, {"a": "lo"}, {"a": "Hello"}], {"a": "Hello"}),
+        ([{"a": ""}, {"a": "Hel"}, {"a": ""}, {"a": "lo"}, {"a": None}], {"a": "Hello"}),
+        ([{"a": ""}, {"a": ""}], {"a": ""}),
+        ([{"id": "e7", "n": 1}, {"id": "e7", "n": 2}], {"id": "e7", "n": 2}),
+        ([{"p": {"w": "a", "k": 1}}, {"p": {"w": "b"}, "over": True}], {"p": {"w": "ab", "k": 1}, "over": True}),
+        ([{"p": [{"t": "a"}]}, {"p": [{"t": "b"}, {"t": "c"}]}], {"p": [{"t": "ab"}, {"t": "c"}]}),
+        ([{"p": [0.1, 0.2]}, {"p": [0.3]}], {"p": [0.3]}),
+        ([{"p": ["a", None]}, {"p": [None, "b"]}], {"p": ["a", "b"]}),
+        ([{"a": "x"}, {"a": {"b": "y"}}, {"a": 7}], {"a": {"b": "y"}}),
+        ([{"a": "x"}, ["y"], "z", 7], {"a": "x"}),
+        (["Hel", "lo", 7], "Hello"),
+        ([[1], [2], "x"], [2]),
+        ([1, True, 2.5], 2.5),
+    ],
+)
+def test_events_are_taken_together_member_by_member(events: list[Any], whole: Any) -> None:
+    assert merged(events) == whole
+
+
+def test_very_deep_events_end_with_the_last() -> None:
+    def deep(text: str) -> Any:
+        value: Any = text
+        for _ in range(40):
+            value = {"a": value}
+        return value
+
+    assert merged([deep("x"), deep("y")]) == deep("y")
+
+
+@given(st.lists(st.text(min_size=1, max_size=4), min_size=1, max_size=8), st.booleans())
+def test_a_text_in_any_pieces_is_the_same_text(pieces: list[str], cumulative: bool) -> None:
+    whole = "".join(pieces)
+    marked = ["<", *pieces, ">"]
+    said = ["".join(marked[: end + 1]) for end in range(len(marked))] if cumulative else marked
+    found = stream(*({"say": {"it": part}} for part in said), pointers=Pointers.parse(response=["/say/it"]))
+    assert found.response == f"<{whole}>"
+
+
+def test_pointers_and_common_names_apply_to_each_event() -> None:
+    pointers = Pointers.parse(response=["/absent", "/part/words"], quality=["/score"])
+    found = stream({"part": {"words": "Hel"}}, {"part": {"words": "lo"}}, {"score": 0.5}, pointers=pointers)
+    assert (found.response, found.quality, found.kind, found.streamed) == ("Hello", 0.5, Kind.JSON, True)
+    named = stream({"answer": "Hel", "id": "a1"}, {"answer": "lo", "id": "a1"},
+                   {"usage": {"prompt_tokens": 5, "completion_tokens": 2}, "model": "own-1"})  # fmt: skip
+    assert (named.response, named.model, named.provider_id) == ("Hello", "own-1", "a1")
+    assert (named.prompt_tokens, named.completion_tokens, named.reassembled) == (5, 2, None)
+    assert stream({"label": "cat", "score": 0.2}, {"label": "cat", "score": 0.9}).response == "cat"
+
+
+def test_pointers_lead_into_the_objects_of_an_array() -> None:
+    pointers = Pointers.parse(response=["/part/words"])
+    assert call({"q": "x"}, [{"part": {"words": "Hel"}}, {"part": {"words": "lo"}}], pointers).response == "Hello"
+    assert call({"q": "x"}, [{"other": 1}, 2], pointers).response == '[{"other":1},2]'
+
+
+def test_parts_under_content_are_text() -> None:
+    assert call({"q": "x"}, {"content": [{"type": "text", "text": "Hel"}, {"text": "lo"}]}).response == "Hello"
+    assert call({"q": "x"}, {"content": [1, 2]}).response == "[1,2]"
+
+
 PATHS = ["/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages", "/v1/embeddings", "/api/chat",
          "/api/generate", "/v2/models/m/infer", "/v2/m/generate_stream", "/x:predict", "/other", ""]  # fmt: skip
 NAMES = re.findall(
@@ -154,8 +229,12 @@ TREES = st.recursive(
     max_leaves=12,
 )  # fmt: skip
 OBJECTS = st.dictionaries(st.sampled_from(NAMES), TREES, max_size=6)
+ODD = [b"NaN", b"\xef\xbb\xbf", b'"\\ud83d"', b"\xe9", b"data: ", b"\n\n", b"\r", b"event: error\n", b"[DONE]",
+       b"{", b"}", b"]", b'{"choices":[{"delta":{"content":"\\ude42"}}]}', b'{"error":', b"[" * 3000,
+       b"\0", b": ping\n"]  # fmt: skip
 BODIES = (
     st.binary(max_size=40)
+    | st.lists(st.sampled_from(ODD), max_size=9).map(b"".join)
     | OBJECTS.map(orjson.dumps)
     | st.lists(OBJECTS, max_size=5).map(lambda events: b"".join(b"data: %b\n\n" % orjson.dumps(e) for e in events))
     | st.lists(OBJECTS, max_size=5).map(lambda events: b"\n".join(map(orjson.dumps, events)))
@@ -163,7 +242,7 @@ BODIES = (
 TYPES = st.sampled_from(["application/json", "text/event-stream", "application/x-ndjson", "", "text/plain"])
 
 
-@given(st.sampled_from(PATHS), BODIES, BODIES, TYPES, st.integers(0, 599))
+@given(st.sampled_from(PATHS), BODIES, BODIES, TYPES, st.integers(0, 599) | st.just(200))
 def test_nothing_breaks_it(target: str, request: bytes, response: bytes, response_type: str, status: int) -> None:
     pointers = Pointers.parse(query=["/query/0"], response=["/output"], user=["/user"], quality=["/usage"])
     found = extract(
@@ -173,5 +252,8 @@ def test_nothing_breaks_it(target: str, request: bytes, response: bytes, respons
     for text in (found.query, found.response, found.model, found.finish_reason, found.provider_id, found.error):
         assert text is None or text.encode() is not None
     assert all(set(message) == {"role", "content"} for message in found.messages)
-    for tokens in (found.prompt_tokens, found.completion_tokens):
+    assert found.first_content is None or 0 < found.first_content <= len(response)
+    assert found.failed is (found.error is not None and status < 400)
+    for tokens in (found.prompt_tokens, found.completion_tokens, found.cache_read_tokens, found.cache_write_tokens,
+                   found.reasoning_tokens):  # fmt: skip
         assert tokens is None or 0 <= tokens < 2**31

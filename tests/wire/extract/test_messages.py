@@ -114,6 +114,16 @@ def test_a_stream_adds_up_to_a_message() -> None:
     assert (found.prompt_tokens, found.completion_tokens, found.finish_reason) == (15, 12, "tool_use")
 
 
+def test_the_input_of_a_tool_may_come_as_an_object() -> None:
+    tool = start(0, type="tool_use", id="t", name="look", input={})
+    for deltas in ([{"at": "Oslo"}], [None, {"at": "Oslo"}], ["", '{"at":', '"Oslo"}'], ['{"at":"Oslo"', "}", None]):
+        found = stream(BEGIN, tool, *(delta(0, type="input_json_delta", partial_json=given) for given in deltas))
+        assert found.response == '<tool_call>{"name":"look","arguments":{"at":"Oslo"}}</tool_call>'
+    assert stream(BEGIN, start(0, type="tool_use", name="look", input={"at": "Oslo"})).response == (
+        '<tool_call>{"name":"look","arguments":{"at":"Oslo"}}</tool_call>'
+    )
+
+
 def test_a_cut_stream_keeps_what_had_arrived() -> None:
     found = stream(
         BEGIN,

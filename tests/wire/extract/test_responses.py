@@ -133,6 +133,24 @@ def test_a_cut_stream_keeps_what_had_arrived() -> None:
     assert Response.model_validate(found.reassembled).output_text == "Hello"
 
 
+def test_items_are_told_apart_by_their_ids_where_nobody_counts_them() -> None:
+    found = stream(
+        {"type": "response.created", "response": response()},
+        {"type": "response.output_item.added", "item": {"type": "message", "id": "msg"}},
+        {"type": "response.output_text.delta", "item_id": "msg", "content_index": 0, "delta": "Hel"},
+        {"type": "response.function_call_arguments.delta", "item_id": "fc", "delta": '{"a":'},
+        {"type": "response.output_text.delta", "item_id": "msg", "content_index": 0, "delta": "lo"},
+        {"type": "response.function_call_arguments.delta", "item_id": "fc", "delta": "1}"},
+        {"type": "response.custom_tool_call_input.delta", "item_id": "ct", "delta": {"b": 2}},
+        {"type": "response.custom_tool_call_input.delta", "item_id": "ct", "delta": None},
+        {"type": "response.output_text.delta", "output_index": 3.0, "delta": "!"},
+    )
+    assert found.response == (
+        'Hello\n<tool_call>{"name":"","arguments":{"a":1}}</tool_call>\n'
+        '<tool_call>{"name":"","arguments":{"b":2}}</tool_call>\n!'
+    )
+
+
 def test_errors_in_the_stream() -> None:
     failed = stream({"type": "response.failed", "response": response(error={"message": "boom"}, status="failed")})
     assert (failed.error, failed.finish_reason) == ("boom", "failed")

@@ -8,11 +8,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.extract import chat, completions, messages, read_stream
-from proxy.wire.extract.runs import without_repeats
+from proxy.wire.extract import chat, completions, messages, read_stream, runs
 
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7, "model": "m"}
 Join = Callable[[Iterable[dict[str, Any]]], dict[str, Any]]
+
+
+def without_repeats(body: bytes) -> bytes:
+    """As bytes again; `body` itself where there are no runs."""
+    events = runs.split_events(body)
+    short = runs.without_repeats(events)
+    assert b"\n\n".join(events) == body
+    return body if short is events else b"\n\n".join(short)
 
 
 def reassemble(body: bytes, content_type: str) -> Any:
@@ -47,6 +54,15 @@ def test_an_answer_of_many_words_becomes_three_events() -> None:
     assert reassemble(body, "text/event-stream") == chat.join(
         [chunk({"role": "assistant", "content": ""}), *words, chunk({}, finish_reason="stop")]
     )
+
+
+@pytest.mark.parametrize("words", [2, 15, 16, 17, 31, 32, 33, 100])
+def test_a_run_of_any_length_is_one_event(words: int) -> None:
+    events = [chunk({"content": f"w{n} "}) for n in range(words)]
+    body = sse(events).removesuffix(b"data: [DONE]\n\n")
+    for variant in (body, body.removesuffix(b"\n\n"), body + b"data: [DONE]\n\n", sse([*events, chunk({}), *events])):
+        assert count(without_repeats(variant)) <= 4
+        assert reassemble(variant, "text/event-stream")["choices"][0]["message"]["content"].startswith("w0 w1 ")
 
 
 def test_reasoning_and_answer_are_two_runs() -> None:

@@ -89,7 +89,8 @@ FAILURES = {
     "abort of the second choice": (
         "chat", sse(ROME, STOP, {"choices": [{"index": 1, "delta": {}, "finish_reason": "abort"}]}),
         "finish reason abort"),
-    "event error with words": ("chat", sse(ROME) + "event: error\ndata: the engine has gone\n\n", "the engine has gone"),
+    "event error with words": (
+        "chat", sse(ROME) + "event: error\ndata: the engine has gone\n\n", "the engine has gone"),
     "event error with a JSON text": ("chat", sse(ROME) + 'event: error\ndata: "gone"\n\n', "gone"),
     "event error with a number": ("chat", sse(ROME) + "event: error\ndata: 503\n\n", "503"),
     "event error with an object": ("chat", sse(ROME) + 'event: error\ndata: {"detail":"gone"}\n\n', "gone"),
@@ -130,6 +131,7 @@ def test_an_error_within_status_200_is_a_failure(name: str) -> None:
     assert (found.failed, found.error) == (True, words)
     assert found.reassembled is None or kind == "own" or found.reassembled.get("error") or "finish" in words or \
         "status" in words or "choice" in name  # fmt: skip
+    assert json.dumps(found.reassembled) is not None, "no circle"
     crlf = call(kind, body.replace("\n", "\r\n"))
     assert (crlf.failed, crlf.error) == (True, words)
 
@@ -287,7 +289,8 @@ def test_json_lines_are_known_by_their_beginning(content_type: str) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    ["data", "data and more", "id: 7\nname: x\n", ": a list\n: of two\n", "event: birthday\nplace: Rome\n", "retry: 7\n",
+    ["data", "data and more", "id: 7\nname: x\n", ": a list\n: of two\n", "event: birthday\nplace: Rome\n",
+     "retry: 7\n",
      "data: 1\nmore: 2\n", "<html>", "Note: data: {}", "{\n}", "", "\n", '{"a":1}', '"a"\n{"b":1}\n'],
 )  # fmt: skip
 def test_what_only_begins_alike_is_no_stream(body: str) -> None:
@@ -319,7 +322,7 @@ UNREAD = {
     "words midway": ("chat", sse(ROME, "Internal Server Error", STOP), SSE, True),
     "a page midway": ("chat", sse(ROME) + "<html><body>502</body></html>\n" + sse(STOP), SSE, True),
     "words without a field": ("chat", sse(ROME) + "upstream connect error\n\n" + sse(STOP), SSE, True),
-    "words like a field": ("chat", sse(ROME) + "error: gone\n\n" + sse(STOP), SSE, True),
+    "words like a field": ("chat", sse(ROME) + "Error: gone\n\n" + sse(STOP), SSE, True),
     "a page instead": ("chat", "<html><body>502</body></html>\n", SSE, True),
     "a page instead, as JSON": ("chat", "<html>502</html>", "application/json", True),
     "half of an object": ("chat", '{"choices":[', "application/json", True),
@@ -366,7 +369,8 @@ FIRST: dict[str, tuple[str, list[Any], int | None]] = {
     "after an empty usage": ("chat", [{"choices": [], "prompt_filter_results": []}, ROME], 1),
     "reasoning": ("chat", [chat({"content": ""}), chat({"reasoning_content": "Hm"}), ROME], 1),
     "a refusal": ("chat", [chat({"refusal": "No"})], 0),
-    "a call": ("chat", [chat({"role": "assistant"}), chat({"tool_calls": [{"index": 0, "function": {"name": "f"}}]})], 1),
+    "a call": (
+        "chat", [chat({"role": "assistant"}), chat({"tool_calls": [{"index": 0, "function": {"name": "f"}}]})], 1),
     "an empty call": (
         "chat", [chat({"tool_calls": [{"index": 0, "type": "function", "function": {"arguments": ""}}]}), ROME], 1),
     "a list of parts": ("chat", [chat({"content": [{"type": "text", "text": ""}]}),
@@ -402,6 +406,7 @@ def test_the_first_content_is_behind_its_event(name: str, comment: str, end: str
     found = call(kind, "".join(parts))
     if at is None:
         assert found.first_content is None
+        assert call(kind, lines(*events), LINES).first_content is None
         return
     before = sum(map(len, parts[: at + 1]))
     assert found.first_content is not None

@@ -40,6 +40,8 @@ def tokens(found: Extraction) -> tuple[int | None, ...]:
         ({"prompt_tokens": 10, "completion_tokens": 3, "prompt_tokens_details": None,
           "completion_tokens_details": None}, (10, 3, None, None, None)),
         ({"prompt_tokens": 10, "completion_tokens": 3, "prompt_cache_hit_tokens": 4}, (10, 3, 4, None, None)),
+        ({"prompt_tokens": 10, "completion_tokens": 3, "prompt_tokens_details": {"cache_write_tokens": 6}},
+         (10, 3, None, 6, None)),
         ({"prompt_tokens": 10, "completion_tokens": 3, "reasoning_tokens": 2}, (10, 3, None, None, 2)),
         ({"prompt_tokens": 10, "completion_tokens": 3, "cache_read_input_tokens": 4,
           "cache_creation_input_tokens": 5}, (10, 3, 4, 5, None)),
