@@ -39,7 +39,7 @@ def read_stream(body: bytes, content_type: str, *, cut: bool = False) -> Streame
     if shape is None and framing is ARRAY:
         return None
     read = _joined(events, shape) if shape is not None else _unknown(found, events)
-    _note_error(read, found, events if found.errors else (), shape)
+    _note_error(read, found, events if found.errors else _edges(events), shape)
     read.unread = found.unread > 0 or (found.torn and not cut)
     if shape is not None:
         read.whole = _whole(shape, found, read.document, events)
@@ -95,6 +95,11 @@ def _note_error(read: Streamed, found: Framed, events: Iterable[dict[str, Any]],
         read.document = {"error": error}
     elif isinstance(read.document, dict) and error is not read.document and not read.document.get("error"):
         read.document["error"] = error
+
+
+def _edges(events: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Where an error stands that does not call itself one: in place of an answer, or where one breaks off."""
+    return (*events[:1], *events[-1:])
 
 
 def _error_in(event: dict[str, Any], shape: StreamShape | None) -> Any:
