@@ -126,8 +126,10 @@ def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _knows(event: dict[str, Any]) -> bool:
+    if "choices" not in event:
+        return False
     return event.get("object") == "chat.completion.chunk" or any(
-        "delta" in mapping(choice) for choice in items(event.get("choices"))
+        "delta" in mapping(choice) for choice in items(event["choices"])
     )
 
 

@@ -67,8 +67,8 @@ class Framing(NamedTuple):
     read: Callable[[bytes], Framed]
     """The whole stream."""
     scan: Callable[[bytes, int], Iterator[tuple[int, Any]]]
-    """One JSON value after another, each with the offset behind it, after so many objects that are skipped unread; an
-    event may come twice."""
+    """One JSON value (None: no JSON) after another, each with the offset behind it, after so many objects that are
+    skipped unread; an event may come twice."""
 
 
 def framing_of(body: bytes, content_type: str) -> Framing | None:
@@ -140,7 +140,7 @@ def _events(events: list[bytes]) -> Framed:
             found.done = True
         elif event:
             _decode(found, event + b"\n\n")
-    return _decode(found, events[-1], last=True)
+    return _decode(found, events[-1], last=True) if events[-1] else found
 
 
 def _decode(found: Framed, part: bytes, *, last: bool = False) -> Framed:
@@ -217,19 +217,16 @@ def _value(data: bytes) -> Any:
 def _scan_events(body: bytes, skip: int) -> Iterator[tuple[int, Any]]:
     """Data lines by themselves; then events of several lines, for whoever has not found what it looks for."""
     for line in _DATA_LINE.finditer(body):
-        data = line[1]
-        if skip and data.startswith(b"{"):
+        if skip and line[1].startswith(b"{"):
             skip -= 1
-        elif (value := _value(data)) is not None:
-            yield line.end(), value
+        else:
+            yield line.end(), _value(line[1])
     decoder = SseDecoder()
     for line in _LINE.finditer(body):
         for event in decoder.feed(line[0]):
-            if (value := _value(event.data)) is not None:
-                yield line.end(), value
+            yield line.end(), _value(event.data)
     for event in decoder.finish():
-        if (value := _value(event.data)) is not None:
-            yield len(body), value
+        yield len(body), _value(event.data)
 
 
 def _read_lines(body: bytes) -> Framed:
@@ -251,8 +248,8 @@ def _scan_lines(body: bytes, skip: int) -> Iterator[tuple[int, Any]]:
         data = line[0].removeprefix(_MARK)
         if skip and data.startswith(b"{"):
             skip -= 1
-        elif (value := _value(data)) is not None:
-            yield line.end(), value
+        else:
+            yield line.end(), _value(data)
 
 
 def _read_frames(body: bytes) -> Framed:

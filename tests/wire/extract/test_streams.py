@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.wire.extract import CapturedExchange, Extraction, Kind, Pointers, Streamed, extract, read_stream
+from proxy.wire.extract.framing import framing_of
 
 SSE, LINES = "text/event-stream", "application/x-ndjson"
 ASK: dict[str, tuple[str, bytes]] = {
@@ -414,6 +415,18 @@ def test_the_first_content_is_behind_its_event(name: str, comment: str, end: str
     assert "".join(parts)[: found.first_content].rstrip() == "".join(parts[: at + 2]).rstrip()
     by_line = call(kind, lines(*events), LINES)
     assert by_line.first_content == len(lines(*events[: at + 1]))
+
+
+def test_objects_are_found_again_in_the_bytes() -> None:
+    body = b'data: {"a":1}\n\ndata: [DONE]\n\ndata: {\ndata: "b":2}\n\ndata: {"c":\ndata: 3}'
+    framing = framing_of(body, SSE)
+    assert framing is not None
+    found = [(end, value) for end, value in framing.scan(body, 0) if value is not None]
+    assert found == [(14, {"a": 1}), (14 + 1, {"a": 1}), (51, {"b": 2}), (len(body), {"c": 3})]
+    assert [value for _, value in framing.scan(body, 3)][:3] == [None, None, None]
+    by_line = framing_of(b"", LINES)
+    assert by_line is not None
+    assert [pair for pair in by_line.scan(b'{"a":1}\nx\n{"b":2}', 1) if pair[1]] == [(17, {"b": 2})]
 
 
 def test_an_answer_that_is_no_stream_is_there_with_its_first_byte() -> None:
