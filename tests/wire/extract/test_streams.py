@@ -1,6 +1,7 @@
 """Streams of every kind: whether they failed, came to their end, could be read, and when their first word was there."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -512,3 +513,24 @@ def test_a_stream_of_an_error_status_is_no_answer() -> None:
 def test_nothing_was_sent_is_no_stream() -> None:
     assert extract(CapturedExchange(target="/x", status=0, response_type=SSE)).whole is None
     assert read_stream(b"", SSE) == Streamed(whole=False)
+
+
+MANY = 20_000
+HOSTILE = {
+    "no JSON": b'data: {"a":\n\n', "words": b"data: x\n\n", "pings": b": ping\n\n", "CR": b"data: {}\r\r",
+    "single newlines": b'data: {"choices":[{"delta":{"content":"a"}}]}\n',
+    "calls that never end":
+        b'data: {"choices":[{"delta":{"tool_calls":[{"function":{"name":"a","arguments":"{"}}]}}]}\n\n',
+    "parts": b'data: {"choices":[{"delta":{"content":[{"type":"text","text":"a"}]}}]}\n\n',
+    "parts in parts":
+        b'data: {"choices":[{"delta":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"a"}]}]}}]}\n\n',
+    "audio": b'data: {"choices":[{"delta":{"audio":{"data":"aaaa"}}}]}\n\n',
+    "nothing known": b'data: {"a":{"b":"xyz"}}\n\n', "empty words": b'data: {"choices":[{"delta":{"content":""}}]}\n\n',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_work_grows_with_the_stream_and_not_with_its_square(name: str) -> None:
+    began = time.process_time()
+    call("chat", HOSTILE[name] * MANY)
+    assert time.process_time() - began < 20.0, "half a second on an idle machine"
