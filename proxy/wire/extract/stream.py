@@ -7,7 +7,8 @@ the same facts: whether it came to its end, what failed, what could not be read,
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 from proxy.wire.extract.failures import error_of, only_error_of, words_of
 from proxy.wire.extract.framing import ARRAY, Framed, Framing, framing_of
@@ -17,6 +18,8 @@ from proxy.wire.extract.shapes import STREAMS
 from proxy.wire.lenient import mended
 
 __all__ = ["read_array", "read_stream"]
+
+_MAX_SILENT: Final = 1000
 
 
 def read_stream(body: bytes, content_type: str, *, cut: bool = False) -> Streamed | None:
@@ -59,8 +62,9 @@ def read_array(values: Sequence[Any], body: bytes) -> Streamed | None:
 
 
 def _shape_of(events: Iterable[dict[str, Any]]) -> StreamShape | None:
-    """The shape that the first event which tells belongs to."""
-    return next((shape for event in events for shape in STREAMS if shape.knows(event)), None)
+    """The shape that the first event which tells belongs to; it is among the first ones, or there is none."""
+    first = islice(events, _MAX_SILENT)
+    return next((shape for event in first for shape in STREAMS if shape.knows(event)), None)
 
 
 def _joined(events: list[dict[str, Any]], shape: StreamShape) -> Streamed:
