@@ -71,9 +71,9 @@ class Exchange:
     __slots__ = (
         "_awaited", "_connection", "_continued", "_dechunk", "_dialling", "_doubted", "_finished", "_held_at", "_key",
         "_mark_after", "_out", "_retried", "_sent_at", "_watch", "arrived_at", "assigned", "backend", "client",
-        "counts", "fallback", "first_byte", "handed_over", "head", "held_s", "keep_alive", "known", "length", "marks", "plan",
-        "record_id", "recorded", "refusal", "request", "resent", "response", "response_capture", "services", "started",
-        "status",
+        "counts", "fallback", "first_byte", "handed_over", "head", "held_s", "keep_alive", "known", "length", "marks",
+        "plan", "record_id", "recorded", "refusal", "request", "resent", "response", "response_capture", "services",
+        "started", "status",
     )  # fmt: skip
 
     plan: Plan
