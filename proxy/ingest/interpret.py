@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import orjson
 
+from policies.kinds import Kind
 from policies.records import Arm, Outcome, StickySource
 from policies.scoring import ResponseFacts, ScoringConfig, score
 from proxy.config.serving import CaptureConfig
@@ -49,11 +50,10 @@ _ARMS: Final = {arm.value: arm for arm in Arm}
 _SOURCES: Final = {source.value: source for source in StickySource}
 # a look into a dictionary takes a fifth of what calling the enumeration does
 _OK: Final = Outcome.OK
+_OTHER: Final = Kind.OTHER
 _TO_COME: Final = ("in_progress", "queued")
 """What an answer says of itself that is only announced."""
 _BODILESS: Final = (204, 205, 304)
-_BEFORE_REDACTION: Final = ("failed", "whole", "unread")
-"""What a frame may say of a stream whose events redaction has made one text of (`sf`)."""
 
 
 class Interpreter:
@@ -186,10 +186,12 @@ class Interpreter:
 
 
 def _recall(meta: dict[str, Any], found: Extraction) -> None:
-    """Add what was known of a stream before it was redacted."""
+    """Add what was known of a stream (`sf`) before redaction made one text of its events."""
     if (said := meta.get("sf")) is not None:
-        for name in _BEFORE_REDACTION:
-            setattr(found, name, said.get(name, getattr(found, name)))
+        found.streamed = True
+        found.failed |= said.get("failed", False)  # a finish reason stands in the document
+        found.whole = said.get("whole", found.whole)
+        found.unread = said.get("unread", found.unread) or found.asked_unread
 
 
 def _is_partial(frame: Frame, response: bytes) -> bool:
@@ -203,12 +205,13 @@ def _outcome(meta: dict[str, Any], found: Extraction, *, partial: bool) -> Outco
     """How it ended for the user."""
     done = found.whole is True or (found.finish_reason is not None and found.finish_reason not in _TO_COME)
     bodiless = meta["m"] == "HEAD" or meta["st"] in _BODILESS
+    silent = found.whole is False and found.kind is _OTHER and not meta["rb"]  # nobody asked, and nothing happened
     return outcome_of(
         _OUTCOMES[meta["out"]],
         meta["st"],
         headed=meta.get("ttfb") is not None,
         failed=found.failed,
-        whole=None if bodiless else found.whole,
+        whole=None if bodiless or silent else found.whole,
         finished=found.streamed and done,
         cut=partial,
     )

@@ -91,5 +91,5 @@ class SseDecoder:
         elif field == b"error" and colon:  # llama.cpp says so what went wrong
             self._name = "error"
             self._data.append(value)
-        elif field not in _OTHERS and not (colon and _FIELD_NAME.fullmatch(field)):
+        elif field.strip() not in _OTHERS and not (colon and _FIELD_NAME.fullmatch(field)):
             self.strange += 1

@@ -122,7 +122,7 @@ def test_an_unknown_shape_is_kept_raw() -> None:
         ({"ssha": "ab"}, RecordFlag.TRUNCATED_RESPONSE),
         ({"red": True}, RecordFlag.REDACTED),
         ({"rs": True}, RecordFlag.RESENT),
-        ({"red": True, "sf": {"unread": True}}, RecordFlag.REDACTED | RecordFlag.UNREAD),
+        ({"red": True, "sf": {"unread": True}}, RecordFlag.STREAMED | RecordFlag.REDACTED | RecordFlag.UNREAD),
         ({}, RecordFlag.NONE),
     ],
 )
@@ -343,3 +343,27 @@ def test_votes() -> None:
     )
     assert (cleaned.comment, cleaned.source) == ("ab", "anonymous"), "PostgreSQL has no NUL"
     assert (silent.feedback, silent.retracted, silent.quality_score) == (None, False, 0.5)
+
+
+ABORTED = orjson.dumps({"choices": [{"message": {"role": "assistant", "content": "4"}, "finish_reason": "abort"}]})
+
+
+def test_redaction_hides_no_failure_and_no_broken_request() -> None:
+    """What is seen before it, and what the document still says, both count."""
+    seen = {"failed": False, "whole": True, "unread": False}
+    found = record(response=ABORTED, red=True, sf=seen)
+    assert (found.outcome, found.quality) == (Outcome.UPSTREAM_ERROR, None)
+    found = record(ASK[:-9], red=True, sf=seen)
+    assert found.flags == RecordFlag.REDACTED | RecordFlag.STREAMED | RecordFlag.UNREAD
+    found = record(red=True, sf=seen, out=Outcome.CLIENT_DISCONNECT.value, sh={"content-type": "text/plain"})
+    assert found.outcome is Outcome.OK, "a stream is one whatever its type says"
+
+
+@pytest.mark.parametrize("response", [b"", b": ping\n\n", b"event: tick\n\n"])
+def test_a_subscription_in_which_nothing_happened_has_not_failed(response: bytes) -> None:
+    """The same silence is no answer where something was asked."""
+    sse = {"content-type": "text/event-stream"}
+    asked = record(response=response, sb=len(response), sh=sse, rb=len(ASK))
+    assert asked.outcome is Outcome.INCOMPLETE
+    listened = record(b"", response, m="GET", p="/events", rb=0, sb=len(response), sh=sse)
+    assert listened.outcome is Outcome.OK

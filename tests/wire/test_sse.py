@@ -51,7 +51,7 @@ def test_an_error_is_an_event_even_without_data() -> None:
 
 def test_what_is_no_field_is_counted() -> None:
     decoder = SseDecoder()
-    decoder.feed(b": comment\nid\nretry: 7\nnew-field: 1\ndata: x\n\n")
+    decoder.feed(b": comment\nid\nretry: 7\nnew-field: 1\n \t\ndata: x\n\n")
     assert decoder.strange == 0
     decoder.feed(b"<html>\nError: gone\nhello\nupstream error: gone\n")
     assert decoder.strange == 4

@@ -5,7 +5,8 @@ for every call; id and name come with every delta, or another id does; arguments
 
 * a delta belongs to the call at its index, without one to the call of its id, without both to the last call;
 * it begins a new call where its id is a new one and it has a name too (or the call so far has all of its arguments);
-  and, where there are no ids to go by, where its name is another one, or the same after all the arguments have come.
+  and, where there are no ids to go by, where its name is another one, or the same (at an index: with more arguments)
+  after all the arguments have come.
 
 Two deltas with names that come in one list are never of one call, unless index or id say so.
 """
@@ -92,29 +93,32 @@ class Calls:
         for delta in map(mapping, deltas):
             current = self._at.get(index) if type(index := delta.get("index")) is int else None
             if current is not None and not current.custom and "id" not in delta and "custom" not in delta:
-                touched.append(current)  # nearly every delta
-                current.add(mapping(delta.get("function")))
-                continue
+                more = mapping(delta.get("function"))
+                if not more.get("name"):
+                    touched.append(current)  # nearly every delta
+                    current.add(more)
+                    continue
             custom = mapping(delta.get("custom"))
             said = custom or mapping(delta.get("function"))
-            call = self._call(delta, text(said.get("name")), touched)
+            given = said.get("input" if custom else "arguments")
+            call = self._call(delta, text(said.get("name")), touched, more=bool(given))
             touched.append(call)
-            if given := text(delta.get("id")):
-                call.id = call.id or given
-                self._by_id[given] = call
+            if name := text(delta.get("id")):
+                call.id = call.id or name
+                self._by_id[name] = call
             call.kind = text(delta.get("type")) or call.kind
             if custom or call.kind == "custom":
                 call.custom = True
             call.add(said, "input" if custom else "arguments")
 
-    def _call(self, delta: dict[str, Any], name: str | None, touched: list[Call]) -> Call:
+    def _call(self, delta: dict[str, Any], name: str | None, touched: list[Call], *, more: bool) -> Call:
         """The call that `delta` goes on with, or a new one."""
         given, index = text(delta.get("id")) or None, count(delta.get("index"))
         if index is not None:
             current = self._at.get(index)
             if current is None and given in self._by_id and not name:
                 return self._by_id[given]
-            if current is None or _begins(current, given, name):
+            if current is None or _begins(current, given, name, more=more):
                 current = self._at[index] = self._new(index)
             return current
         if given in self._by_id:
@@ -133,11 +137,11 @@ class Calls:
         return [call.as_tool_call() for call in sorted(self._calls, key=lambda call: call.index)]
 
 
-def _begins(current: Call, given: str | None, name: str | None) -> bool:
-    """Whether a delta at the index of `current` is the first of another call."""
-    if given is None or current.id is None or given == current.id:
-        return False
-    return bool(name) or current.complete
+def _begins(current: Call, given: str | None, name: str | None, *, more: bool) -> bool:
+    """Whether a delta at the index of `current` is the first of another call; `more`: it has arguments."""
+    if given is None:
+        return bool(name and current.name) and (name != current.name or (more and current.complete))
+    return given != current.id and current.id is not None and (bool(name) or current.complete)
 
 
 def _begins_unnumbered(last: Call, given: str | None, name: str | None) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from proxy.wire.extract.calls import Call, Calls
-from proxy.wire.extract.failures import bad_finish, words_of
+from proxy.wire.extract.failures import bad_finish, tells, words_of
 from proxy.wire.extract.model import Answer, Ask, StreamShape
 from proxy.wire.extract.tokens import add_usage, count_in, usage_of
 from proxy.wire.extract.values import (
@@ -76,7 +76,7 @@ def answer(response: dict[str, Any]) -> Answer:
 def error_in(choices: list[Any]) -> str | None:
     """What says that one of the choices failed."""
     for choice in map(mapping, choices):
-        if (error := choice.get("error")) and isinstance(error, str | dict):
+        if (error := choice.get("error")) and tells(error):
             return words_of(error)
         if (words := bad_finish(choice.get("finish_reason"))) is not None:
             return words

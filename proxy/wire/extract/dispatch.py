@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import orjson
 
 from proxy.wire.extract import generic
-from proxy.wire.extract.failures import MAX_WORDS, error_of, only_error_of, words_of
+from proxy.wire.extract.failures import MAX_WORDS, bad_finish, error_of, lone_error_of, only_error_of, words_of
 from proxy.wire.extract.model import Answer, Ask, CapturedExchange, Extraction, Kind, Pointers, Streamed
 from proxy.wire.extract.shapes import Shape, served_at
 from proxy.wire.extract.stream import read_array, read_stream
@@ -64,7 +64,7 @@ def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
     else:
         asked, answered = generic.ask(request, pointers), generic.answer(response, pointers)
     went_well, kind = exchange.status < 400, exchange.response_type
-    in_band = _in_band(found, answered, stream, known=shape is not None)
+    in_band = _in_band(found, answered, stream, known=shape is not None, status=exchange.status)
     return Extraction(
         kind=_kind(shape, request, response),
         query=asked.query,
@@ -89,6 +89,7 @@ def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
         failed=went_well and in_band is not None,
         whole=stream.whole if stream is not None else None,
         unread=asks_unread or answers_unread,
+        asked_unread=asks_unread,
         first_content=stream.first_content if stream is not None else 1 if exchange.response else None,
         reassembled=stream.document if stream is not None and isinstance(stream.document, dict) else None,
     )
@@ -168,12 +169,18 @@ def _said(answer: str | None, stream: Streamed | None) -> str | None:
     return answer
 
 
-def _in_band(found: dict[str, Any], answered: Answer, stream: Streamed | None, *, known: bool) -> str | None:
+def _in_band(
+    found: dict[str, Any], answered: Answer, stream: Streamed | None, *, known: bool, status: int
+) -> str | None:
     """What the response itself says went wrong, in words."""
     if stream is not None and stream.error is not None:
         return stream.error
     error = error_of(found) if known else only_error_of(found)
-    return words_of(error) if error is not None else answered.error
+    if error is None and known and answered.text is None and answered.error is None and status == 200:
+        error = lone_error_of(found)
+    if error is not None:
+        return words_of(error)
+    return answered.error or bad_finish(answered.finish_reason)
 
 
 def _refusal(exchange: CapturedExchange, response: dict[str, Any]) -> str | None:

@@ -2,7 +2,8 @@
 reasons.
 
 Words are for people: the first of `message`, `detail`, `type` and so on that an error has. An error that says nothing
-(null, an empty text or object) is a place kept for one.
+(null, an empty text or object, one whose members are null) is a place kept for one, and one of bare numbers measures
+something.
 """
 
 from __future__ import annotations
@@ -11,11 +12,27 @@ from typing import Any, Final
 
 from proxy.wire.extract.values import compact, mapping, text
 
-__all__ = ["MAX_WORDS", "bad_finish", "error_of", "only_error_of", "words_of"]
+__all__ = ["MAX_WORDS", "bad_finish", "error_of", "lone_error_of", "only_error_of", "tells", "words_of"]
 
 MAX_WORDS: Final = 500
 _WORDS: Final = ("message", "msg", "detail", "error", "reason", "type", "error_type", "code", "status", "object")
 _TAGS: Final = ("type", "object", "event")
+_SPELLINGS: Final = ("error", "Error", "ERROR")
+_NOTHING: Final = frozenset({"", "null", "none", "false"})
+"""How an error that is none is written as a text."""
+_CODES: Final = frozenset({"code", "status", "status_code", "statusCode", "http_code", "http_status"})
+_LABELS: Final = frozenset({"object", "param"})
+"""Members of an error that do not make it one."""
+_NAMES: Final = frozenset({
+    "error", "Error", "errors", "err", "error_message", "errorMessage", "error_msg", "errorMsg", "error_code",
+    "errorCode", "error_type", "errorType", "exception", "fault", "__type",
+})  # fmt: skip
+"""Members that speak of an error where there is no answer."""
+_SAYINGS: Final = ("message", "msg", "detail")
+_BARE: Final = frozenset({*_SAYINGS, "code", "id", "request_id", "requestId", "timestamp", "path"})
+"""What may stand beside a bare saying."""
+_STATUSES: Final = ("status", "code", "statusCode", "status_code")
+_BAD_STATUS: Final = frozenset({"error", "failed", "failure", "fail"})
 _BAD_FINISH: Final = frozenset({
     "error", "abort", "aborted", "timeout", "failed", "failure", "cancelled", "canceled", "server_error",
     "internal_error", "network_error", "engine_error", "engine_overloaded", "overloaded", "unexpected_error",
@@ -31,20 +48,53 @@ _ANSWERS: Final = frozenset({
 def error_of(fields: dict[str, Any]) -> Any:
     """The error in a body or an event of a known shape; None where there is none."""
     error = fields.get("error")
-    if error and isinstance(error, str | dict | list | bool):
+    if error and tells(error):
         return error
     for tag in _TAGS:
-        if fields.get(tag) == "error":
+        value = fields.get(tag)
+        if value is not None and value in _SPELLINGS:
             return fields
     errors = fields.get("errors")
-    return errors if errors and isinstance(errors, list) and "choices" not in fields else None
+    return errors if errors and isinstance(errors, list) and "choices" not in fields and tells(errors) else None
+
+
+def tells(error: Any) -> bool:
+    """Whether what stands where an error would says that there is one."""
+    if isinstance(error, str):
+        return error.strip().lower() not in _NOTHING
+    if isinstance(error, list):
+        return any(map(tells, error))
+    if isinstance(error, dict):
+        return any(value and (tells(value) or key in _CODES) for key, value in error.items() if key not in _LABELS)
+    return error is True
+
+
+def lone_error_of(fields: dict[str, Any]) -> Any:
+    """What `error_of` does not take for one, though a known shape sent it instead of an answer or an event of its own;
+    None where it is no error even so.
+
+    Servers have many words for it: a framework's `detail`, a gateway's bare `message`, a status of 500 in the body.
+    """
+    if not fields or _answers(fields):
+        return None
+    for name in _NAMES.intersection(fields):
+        if (error := fields[name]) and (tells(error) or not isinstance(error, list | dict | str)):
+            return error if tells(error) else fields
+    said = any(isinstance(fields.get(name), str | list) and fields[name] for name in _SAYINGS)
+    if said and fields.keys() <= _BARE:
+        return fields["detail"] if fields.get("detail") else fields
+    marked = any(isinstance(code := fields.get(name), int) and 400 <= code <= 599 for name in _STATUSES)
+    marked = marked or str(fields.get("status")).lower() in _BAD_STATUS
+    return fields if marked or fields.get("success") is False or fields.get("ok") is False else None
 
 
 def only_error_of(fields: dict[str, Any]) -> Any:
     """The error in JSON of unknown kind; None where there is none, or there is an answer beside it."""
-    if any(fields.get(name) not in (None, "", [], {}) for name in _ANSWERS.intersection(fields)):
-        return None
-    return error_of(fields)
+    return None if _answers(fields) else error_of(fields)
+
+
+def _answers(fields: dict[str, Any]) -> bool:
+    return any(fields.get(name) not in (None, "", [], {}) for name in _ANSWERS.intersection(fields))
 
 
 def bad_finish(reason: Any) -> str | None:
@@ -57,7 +107,7 @@ def words_of(error: Any) -> str | None:
     if error is None:
         return None
     if isinstance(error, list):
-        error = error[0]
+        error = next(filter(tells, error), None)
     found = text(error)
     if not found:
         fields = mapping(error)

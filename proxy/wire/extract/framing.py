@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from proxy.wire.eventstream import begins_frames
+from proxy.wire.extract.failures import tells
 from proxy.wire.extract.frames import read_frames
 from proxy.wire.extract.runs import split_events, without_repeats
 from proxy.wire.headers import is_event_stream, is_frames, is_ndjson
@@ -27,12 +28,17 @@ __all__ = ["ARRAY", "Framed", "Framing", "framing_of"]
 
 _HEAD: Final = 4096
 _BEGINS: Final = re.compile(rb"(?:\xef\xbb\xbf)?[\r\n]*(?:(?:data|event|id|retry)?:)")
+_SILENCE: Final = re.compile(rb"(?:\xef\xbb\xbf)?(?:[ \t]*[\r\n]|:[^\r\n]*)*")
+"""What may stand before the first event, however long: comments, and lines without anything."""
 _FIELD: Final = re.compile(rb"(?:data|event|id|retry)?:|(?:data|event|id|retry)\Z")
 _SAYS: Final = re.compile(rb"(?:data|event):")
 _JSON_DATA: Final = re.compile(rb"data:\s*[{\[]")
 _DATA_LINE: Final = re.compile(rb"(?:(?<=[\r\n])|\A(?:\xef\xbb\xbf)?)data: ?([^\r\n]*)(?:\r\n|\r|\n|\Z)")
 _LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 _ERROR: Final = re.compile(rb'"errors?"(?!\s*:\s*null)')
+_OTHER_ERRORS: Final = (
+    b'"error_', b'"errorM', b'"Err', b'"ERR', b'"detail"', b'"message":"', b'"message": "', b'"msg"',
+)  # fmt: skip
 """What an error in an event looks like from outside."""
 _PINGS: Final = frozenset({b"", b"ping", b"pong", b"heartbeat", b"keep-alive", b"keepalive", b"null"})
 _BEGINNINGS: Final = frozenset(bytes((byte,)) for byte in b'{["-0123456789tfnNI \t\r\n\xef\xfe\xff\0')
@@ -91,10 +97,11 @@ def framing_of(body: bytes, content_type: str) -> Framing | None:
 
 def _is_events(body: bytes) -> bool:
     """Whether the beginning of `body` is fields of server-sent events and nothing else."""
-    if _BEGINS.match(body) is None:
+    start = _SILENCE.match(body).end()  # type: ignore[union-attr]  # it matches the empty text
+    if _BEGINS.match(body, start) is None:
         return False
-    lines = body[:_HEAD].removeprefix(_MARK).splitlines()
-    if len(body) > _HEAD:
+    lines = body[start : start + _HEAD].splitlines()
+    if len(body) - start > _HEAD:
         lines.pop()
     says = False
     for line in filter(None, lines):
@@ -126,13 +133,13 @@ def _read_events(body: bytes) -> Framed:
 
 def _events(events: list[bytes]) -> Framed:
     """What stands between the gaps of a stream: nearly always one JSON object, with a name before it or none."""
-    found = Framed(errors=_ERROR.search(b"\n".join(events)) is not None)
+    found = Framed(errors=_may_err(b"\n".join(events)))
     values = found.values
     for event in events[:-1]:
         data = event
         if event.startswith(b"event: "):
             name, _, data = event.partition(b"\n")
-            if name == b"event: error":
+            if name[7:].strip().lower() == b"error":
                 data = b""
         if data.startswith(b"data: {"):
             try:
@@ -151,15 +158,24 @@ def _decode(found: Framed, part: bytes, *, last: bool = False) -> Framed:
     """Whatever events there are in a part of a stream, the `last` of which may have been broken off."""
     decoder = SseDecoder()
     for name, data, _ in decoder.feed(part):
-        _add(found, name, data)
+        _add(found, _plainly(name), data)
     strange = decoder.strange
     broken_off = last and not part.endswith((b"\n", b"\r"))
     for name, data, _ in decoder.finish():
-        _add(found, name, data, last=broken_off)
+        _add(found, _plainly(name), data, last=broken_off)
     found.unread += strange
     if decoder.strange > strange:
         found.torn = True
     return found
+
+
+def _may_err(text: bytes) -> bool:
+    return _ERROR.search(text) is not None or any(mark in text for mark in _OTHER_ERRORS)
+
+
+def _plainly(name: str) -> str:
+    """The name of an event; `Error` and the like are errors too."""
+    return "error" if name.strip().lower() == "error" else name
 
 
 def _settled(found: Framed) -> Framed:
@@ -175,7 +191,7 @@ def _add(found: Framed, name: str, data: bytes, *, last: bool = False) -> None:
     """One event, in whatever way it can be read; `last` where it may have been broken off."""
     if not data and name != "error":
         return
-    if data == b"[DONE]":
+    if data == b"[DONE]" and name != "error":
         found.done = True
         return
     value = _value(data, tolerant=found.unread + len(found.plain) < _MAX_UNREAD)
@@ -189,7 +205,7 @@ def _add(found: Framed, name: str, data: bytes, *, last: bool = False) -> None:
         _add(found, name, lines[-1], last=last)
     elif name == "error":
         found.error = text_of(data).strip() or "error"
-    elif (word := data.strip()) == b"[DONE]":
+    elif (word := data.strip()).upper() == b"[DONE]":
         found.done = True
     elif word.lower() not in _PINGS and name != "ping":
         if data[:1] not in (b"{", b"["):
@@ -202,9 +218,10 @@ def _add(found: Framed, name: str, data: bytes, *, last: bool = False) -> None:
 
 def _take(found: Framed, name: str, value: Any) -> None:
     found.halves = True
-    if name == "error" and not (isinstance(value, dict) and value.get("error")):
-        found.error = value
-    else:
+    within = value.get("error") if isinstance(value, dict) and name == "error" else None
+    if name == "error":
+        found.error = within if tells(within) else value
+    if name != "error" or tells(within):
         found.values.append(value)
 
 
@@ -234,7 +251,7 @@ def _scan_events(body: bytes, skip: int) -> Iterator[tuple[int, Any]]:
 
 
 def _read_lines(body: bytes) -> Framed:
-    found = Framed(errors=_ERROR.search(body) is not None)
+    found = Framed(errors=_may_err(body))
     lines = body.removeprefix(_MARK).split(b"\n")
     tail = lines.pop()
     for line in lines:

@@ -100,6 +100,8 @@ class Extraction:
     """Whether a stream came to its terminal mark; None where there is no stream, or nobody knows its marks."""
     unread: bool = False
     """A part of the request, or of the answer, could not be read: what is here is not all that was said."""
+    asked_unread: bool = False
+    """The same of the request alone."""
     first_content: int | None = None
     """How many bytes of the (decoded) response had come when its first content was there: text, reasoning or a call;
     None where a stream had none, or its shape is not known. Of an answer that is no stream: its first byte, 1."""

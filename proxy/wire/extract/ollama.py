@@ -42,8 +42,8 @@ def _calls(message: dict[str, Any]) -> list[str]:
 
 def answer(response: dict[str, Any]) -> Answer:
     """The text with the tool calls, and the token counts of the last object."""
-    if "message" in response:
-        message = mapping(response["message"])
+    if isinstance(response.get("message"), dict):
+        message = response["message"]
         whole: str | None = "\n".join(piece for piece in (text(message.get("content")), *_calls(message)) if piece)
     else:
         whole = text(response.get("response"))

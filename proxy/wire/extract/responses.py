@@ -41,7 +41,7 @@ _ARGUMENTS: Final = {
 }
 
 
-_FAILED: Final = ("failed", "cancelled")
+_FAILED: Final = ("failed", "cancelled", "canceled")
 _UNFINISHED: Final = ("queued", "in_progress", *_FAILED)
 _ENDS: Final = frozenset({"response.completed", "response.incomplete", "response.failed", "response.cancelled"})
 
@@ -87,7 +87,7 @@ def answer(response: dict[str, Any]) -> Answer:
             refused |= any(mapping(part).get("type") == "refusal" for part in items(item.get("content")))
         elif kind in _CALLS:
             pieces.append(tool_call(item.get("name"), item.get(_CALLS[kind])))
-    status = text(response.get("status"))
+    status = (text(response.get("status")) or "").lower() or None
     incomplete = text(mapping(response.get("incomplete_details")).get("reason"))
     answered = Answer(
         text="\n".join(piece for piece in pieces if piece) if _has_output(response, status) else None,

@@ -6,20 +6,25 @@ the same facts: whether it came to its end, what failed, what could not be read,
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from proxy.wire.extract.failures import error_of, only_error_of, words_of
+from proxy.wire.extract.failures import error_of, lone_error_of, only_error_of, words_of
 from proxy.wire.extract.framing import ARRAY, Framed, Framing, framing_of
 from proxy.wire.extract.generic import merged
 from proxy.wire.extract.model import Streamed, StreamShape
 from proxy.wire.extract.shapes import STREAMS
+from proxy.wire.extract.values import items, mapping
 from proxy.wire.lenient import mended
 
 __all__ = ["read_array", "read_stream"]
 
 _MAX_SILENT: Final = 1000
+_HALF: Final = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])")
+"""Half a character, whose other half may stand in the next element."""
+_SEVERAL: Final = (("choices", "finish_reason"), ("candidates", "finishReason"))
 
 
 def read_stream(body: bytes, content_type: str, *, cut: bool = False) -> Streamed | None:
@@ -54,9 +59,14 @@ def read_array(values: Sequence[Any], body: bytes) -> Streamed | None:
     shape = _shape_of(events)
     if shape is None or len(events) < len(values):
         return None
+    halves = _HALF.search(body) is not None
+    if halves:
+        events = ARRAY.read(body).values
     read = _joined(events, shape)
+    if halves:
+        read.document = mended(read.document)
     _note_error(read, Framed(), events, shape)
-    read.whole = None if shape.ends is None else any(map(shape.ends, events))
+    read.whole = _whole(shape, Framed(), read.document, events)
     read.first_content = _first_content(shape, ARRAY, body, events)
     return read
 
@@ -80,8 +90,7 @@ def _unknown(found: Framed, events: list[dict[str, Any]]) -> Streamed:
 
 def _note_error(read: Streamed, found: Framed, events: Iterable[dict[str, Any]], shape: StreamShape | None) -> None:
     """The first error that an event holds or is named for, in words; the document says it too."""
-    look = error_of if shape is not None else only_error_of
-    error = next((error for event in events if (error := look(event)) is not None), found.error)
+    error = next((error for event in events if (error := _error_in(event, shape)) is not None), found.error)
     if error is None:
         return
     read.error = words_of(error)
@@ -91,12 +100,28 @@ def _note_error(read: Streamed, found: Framed, events: Iterable[dict[str, Any]],
         read.document["error"] = error
 
 
+def _error_in(event: dict[str, Any], shape: StreamShape | None) -> Any:
+    if shape is None:
+        return only_error_of(event)
+    if (error := error_of(event)) is not None or shape.knows(event):
+        return error
+    return lone_error_of(event)
+
+
 def _whole(shape: StreamShape, found: Framed, document: dict[str, Any], events: list[dict[str, Any]]) -> bool | None:
     if shape.ends is None:
         return None
-    if any(map(shape.ends, reversed(events))):
-        return True
-    return shape.done and found.done and bool(document.get("choices"))
+    done = shape.done and found.done and bool(document.get("choices"))
+    return done or (any(map(shape.ends, reversed(events))) and _all_end(document))
+
+
+def _all_end(document: dict[str, Any]) -> bool:
+    """Whether each of several answers to one question has come to its end, of which one has."""
+    for name, mark in _SEVERAL:
+        several = items(document.get(name))
+        if len(several) > 1:
+            return all(mapping(one).get(mark) for one in several)
+    return True
 
 
 def _first_content(shape: StreamShape, framing: Framing, body: bytes, events: list[dict[str, Any]]) -> int | None:

@@ -58,6 +58,16 @@ BOTH = [("weather", ROME), ("news", OSLO)]
             id="index 0 for all",
         ),
         pytest.param(
+            [[delta({"name": "weather", "arguments": ROME}, index=0),
+              delta({"name": "news", "arguments": OSLO}, index=0)]],
+            id="index 0 for all and no ids, in one list",
+        ),
+        pytest.param(
+            [[delta({"name": "weather"}, index=0, id="")], [delta({"arguments": ROME}, index=0)],
+             [delta({"name": "news"}, index=0, id="")], [delta({"arguments": OSLO}, index=0)]],
+            id="index 0 for all and empty ids, in pieces",
+        ),
+        pytest.param(
             [[delta({"name": "weather", "arguments": ROME[:5]}, index=0, id="a")],
              [delta({"name": "weather", "arguments": ROME[5:]}, index=0, id="a")],
              [delta({"name": "news", "arguments": OSLO}, index=1, id="b")]],
@@ -186,3 +196,11 @@ def test_any_style_and_any_split_gives_the_same_calls(case: tuple[list[tuple[str
     found = [(call["function"]["name"], json.loads(call["function"]["arguments"])) for call in message["tool_calls"]]
     assert found == wanted
     assert "function_call" not in message
+
+
+def test_one_tool_called_twice_at_one_index_without_ids_is_two_calls() -> None:
+    first = delta({"name": "news", "arguments": OSLO}, index=0)
+    second = delta({"name": "news", "arguments": ROME}, index=0)
+    assert calls([first], [second]) == [("news", OSLO), ("news", ROME)]
+    closing = delta({"name": "news", "arguments": ""}, index=0)
+    assert calls([first], [closing]) == [("news", OSLO)], "the name is repeated, and nothing else"

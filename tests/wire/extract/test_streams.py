@@ -122,6 +122,17 @@ FAILURES = {
     "a foreign error among Responses": ("responses", named(CREATED, SPOKEN) + sse(OOM), "out of memory"),
     "an unknown stream's": ("own", sse({"tick": 1}, {"error": "late"}), "late"),
     "an unknown stream of errors": ("own", sse({"error": "a"}, {"error": {"message": "b"}}), "a"),
+    "event error with the end": ("chat", sse(ROME, STOP) + "event: error\ndata: [DONE]\n\n", "[DONE]"),
+    "event Error": ("chat", sse(ROME, STOP) + "event: Error\ndata: gone\n\n", "gone"),
+    "event ERROR, with spaces": ("chat", sse(ROME, STOP) + "event:  ERROR \ndata: gone\n\n", "gone"),
+    "event error of an answer": (
+        "own", sse({"text": "a"}) + 'event: error\ndata: {"error": "late", "text": "b"}\n\n', "late"),
+    "event error with a number in it": ("chat", sse(ROME, STOP) + 'event: error\ndata: {"error": 503}\n\n',
+                                        '{"error":503}'),
+    "a number, after the end": ("chat", sse(ROME, STOP, "[DONE]", {"error": 503, "message": "busy"}), "busy"),
+    "a framework's detail": ("chat", sse(ROME, {"detail": "gone"}, "[DONE]"), "gone"),
+    "a framework's detail alone": ("chat", sse({"detail": "gone"}, "[DONE]"), "gone"),
+    "a gateway's message": ("chat", sse(ROME, STOP, {"message": "gone", "request_id": "1"}), "gone"),
     "Dify": ("own", sse({"event": "error", "status": 400, "message": "quota"}), "quota"),
 }  # fmt: skip
 
@@ -144,6 +155,24 @@ def test_an_error_within_status_200_is_a_failure(name: str) -> None:
         ("chat", {"error": {"message": "no such provider", "code": 502}}, "no such provider"),
         ("chat", {"error": "gone"}, "gone"),
         ("chat", {"error": True, "message": "gone"}, "true"),
+        ("chat", {"error": [None, {"message": "gone"}]}, "gone"),
+        ("chat", {"error": 503}, '{"error":503}'),
+        ("chat", {"error": {"status": 503}}, '{"status":503}'),
+        ("chat", {"object": "Error", "message": "gone"}, "gone"),
+        ("chat", {"errors": {"model": "gone"}}, '{"model":"gone"}'),
+        ("chat", {"detail": "gone"}, "gone"),
+        ("chat", {"detail": [{"loc": ["body"], "msg": "missing"}]}, "missing"),
+        ("chat", {"message": "Internal server error"}, "Internal server error"),
+        ("chat", {"status": "error", "message": "gone"}, "gone"),
+        ("chat", {"status": 500, "message": "gone"}, "gone"),
+        ("chat", {"success": False, "message": "gone"}, "gone"),
+        ("chat", {"ok": False}, '{"ok":false}'),
+        ("chat", {"errorMessage": "gone", "errorType": "Timeout"}, None),
+        ("chat", {"error_code": 5, "error_msg": "gone"}, None),
+        ("chat", {"choices": [{"message": {"content": "a"}, "error": ["left"]}]}, "left"),
+        ("messages", {"message": "gone"}, "gone"),
+        ("ollama", {"message": "gone", "code": 500}, "gone"),
+        ("responses", {**SAID, "status": "CANCELED"}, "status canceled"),
         ("chat", {"object": "error", "message": "bad", "code": 400}, "bad"),
         ("chat", {"choices": [{"message": {"content": "The"}, "finish_reason": "error"}]}, "finish reason error"),
         ("chat", {"choices": [{"message": {"content": "The"}, "error": "left"}]}, "left"),
@@ -161,9 +190,11 @@ def test_an_error_within_status_200_is_a_failure(name: str) -> None:
         ("own", {"finish_reason": "abort", "text": "a"}, "finish reason abort"),
     ],
 )
-def test_a_json_body_that_is_an_error_is_a_failure(kind: str, body: dict[str, Any], words: str) -> None:
+def test_a_json_body_that_is_an_error_is_a_failure(kind: str, body: dict[str, Any], words: str | None) -> None:
     found = call(kind, json.dumps(body), "application/json")
-    assert (found.failed, found.error) == (True, words)
+    assert found.failed
+    assert found.error
+    assert words in (None, found.error)
     assert call(kind, json.dumps(body), SSE).failed, "also where it stands in for the stream that was asked for"
 
 
@@ -180,6 +211,18 @@ def test_a_json_body_that_is_an_error_is_a_failure(kind: str, body: dict[str, An
         ("ollama", talk("a", done=True, done_reason="length")),
         ("own", {"error": 0.03, "prediction": 5}),
         ("own", {"error": 0.03}),
+        ("own", {"error": [0.1, 0.2], "y": [1, 2]}),
+        ("own", {"errors": [0.1, 0.2]}),
+        ("own", {"error": {"mae": 0.1, "rmse": 0.2}, "score": 0.9}),
+        ("own", {"error": {"code": None, "message": None, "param": "x"}, "status": "running"}),
+        ("own", {"error": {"object": "list", "data": []}}),
+        ("own", {"error": "None"}),
+        ("own", {"detail": "a house with a garden"}),
+        ("own", {"status": "failed", "id": "job-1"}),
+        ("chat", {"error": {"code": 0, "message": ""}, "choices": [{"message": {"content": "a"}}]}),
+        ("chat", {"error": [None], "choices": [{"message": {"content": "a"}, "error": {"message": None}}]}),
+        ("chat", {"request_id": "answered later"}),
+        ("chat", {}),
         ("own", {"error": "±3 %", "prediction": 5}),
         ("own", {"type": "error", "label": "cat"}),
     ],
@@ -207,6 +250,18 @@ ENDS = {
         "chat", sse({"object": "chat.completion.chunk", "choices": [], "usage": {"total_tokens": 1}}, "[DONE]"), SSE,
         False),
     "chat, only [DONE]": ("chat", sse("[DONE]"), SSE, False),
+    "chat, the second of two ended": (
+        "chat", sse(ROME, {"choices": [{"index": 1, "delta": {"content": "a"}, "finish_reason": "stop"}]}), SSE, False),
+    "chat, the first of two ended": (
+        "chat", sse(ROME, {"choices": [{"index": 1, "delta": {"content": "a"}}]}, STOP), SSE, False),
+    "chat, both ended": (
+        "chat", sse(ROME, {"choices": [{"index": 1, "delta": {}, "finish_reason": "stop"}]}, STOP), SSE, True),
+    "chat, one of two ended, and [DONE]": (
+        "chat", sse(ROME, {"choices": [{"index": 1, "delta": {}}]}, STOP, "[DONE]"), SSE, True),
+    "chat, blanks behind the end": ("chat", sse(ROME, "[done]") + " \t\n", SSE, True),
+    "chat, news between": (
+        "chat", sse({"status": "searching", "message": "the web"}, {"type": "status", "message": "read"}, ROME, STOP),
+        SSE, True),
     "text, finish reason": ("completions", sse(text("Rome", "stop")), SSE, True),
     "text, [DONE]": ("completions", sse(text("Rome"), "[DONE]"), SSE, True),
     "text, neither": ("completions", sse(text("Rome")), SSE, False),
@@ -301,7 +356,9 @@ def test_what_only_begins_alike_is_no_stream(body: str) -> None:
 
 def test_a_long_beginning_is_judged_by_whole_lines() -> None:
     comments = ": waiting\n\n" * 1000
-    assert call("chat", comments + sse(ROME, STOP), "text/plain").response is None
+    assert call("chat", comments + sse(ROME, STOP), "text/plain").response == "Rome"
+    assert call("chat", comments, "text/plain").streamed is False
+    assert call("chat", comments + "Rome" * 2000, "text/plain").streamed is False
     assert call("chat", "event: " + "x" * 5000 + "\n" + sse(ROME, STOP), "text/plain").response is None
     words = "data: word\n\n" * 1000
     assert call("own", words, "text/plain").response == "word" * 1000
@@ -534,3 +591,45 @@ def test_the_work_grows_with_the_stream_and_not_with_its_square(name: str) -> No
     began = time.process_time()
     call("chat", HOSTILE[name] * MANY)
     assert time.process_time() - began < 20.0, "half a second on an idle machine"
+
+
+SAYS_HI: Any = {"messages": [{"role": "user", "content": [{"text": "hi"}]}]}
+ENDED_BY: dict[str, tuple[str, Any, Any]] = {
+    "chat": ("/v1/chat/completions", SAYS_HI, {"choices": [{"message": {"content": "a"}, "finish_reason": "REASON"}]}),
+    "the second choice": ("/v1/chat/completions", SAYS_HI, {
+        "choices": [{"message": {"content": "a"}}, {"message": {"content": "a"}, "finish_reason": "REASON"}]}),
+    "completions": ("/v1/completions", {"prompt": "hi"}, {"choices": [{"text": "a", "finish_reason": "REASON"}]}),
+    "messages": ("/v1/messages", SAYS_HI, {"content": [{"type": "text", "text": "a"}], "stop_reason": "REASON"}),
+    "ollama": ("/api/chat", SAYS_HI, {"message": {"content": "a"}, "done": True, "done_reason": "REASON"}),
+    "gemini": ("/m:generateContent", {"contents": "hi"}, {
+        "candidates": [{"content": {"parts": [{"text": "a"}]}, "finishReason": "REASON"}]}),
+    "converse": ("/model/m/converse", SAYS_HI, {
+        "output": {"message": {"content": [{"text": "a"}]}}, "stopReason": "REASON"}),
+    "invoke": ("/model/m/invoke", {"prompt": "hi"}, {"generation": "a", "stop_reason": "REASON"}),
+    "cohere": ("/v2/chat", SAYS_HI, {"message": {"content": "a"}, "finish_reason": "REASON"}),
+    "cohere v1": ("/v1/chat", {"message": "hi"}, {"text": "a", "finish_reason": "REASON"}),
+    "tgi": ("/generate", {"inputs": "hi"}, {"generated_text": "a", "details": {"finish_reason": "REASON"}}),
+    "sglang": ("/generate", {"text": "hi"}, {"text": "a", "meta_info": {"finish_reason": {"type": "REASON"}}}),
+    "llama.cpp": ("/completion", {"prompt": "hi"}, {"content": "a", "stop": True, "stop_type": "REASON"}),
+    "unknown": ("/own", {"text": "hi"}, {"text": "a", "stop_reason": "REASON"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("reason", ["error", "ERROR", "Abort", "aborted", "timeout"])
+@pytest.mark.parametrize("name", ENDED_BY)
+def test_whoever_ends_by_giving_up_has_failed(name: str, reason: str) -> None:
+    """In every shape, however it is spelt."""
+    target, ask, answer = ENDED_BY[name]
+    response = json.dumps(answer).replace("REASON", reason).encode()
+    request = json.dumps(ask).encode()
+    found = extract(CapturedExchange(target=target, request=request, response=response))
+    assert found.failed
+    assert found.error
+
+
+def test_halves_of_an_emoji_are_joined_across_the_elements_of_an_array() -> None:
+    one = '{"candidates": [{"content": {"parts": [{"text": "%s"}]}, "finishReason": %s}]}'
+    body = "[" + one % (r"a \ud83d", "null") + ",\n" + one % (r"\ude42 b \ud83d", '"STOP"') + "]"
+    request = json.dumps({"contents": "hi"}).encode()
+    found = extract(CapturedExchange(target="/m:streamGenerateContent", request=request, response=body.encode()))
+    assert (found.response, found.whole) == ("a 🙂 b \ufffd", True)
