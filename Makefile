@@ -19,7 +19,7 @@ $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Ratchet needs Python 3.11 or newer; $(PYTHON) is " + sys.version.split()[0])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PYTHON) -m venv $(VENV)/.uv
-	@$(VENV)/.uv/bin/pip install -q --disable-pip-version-check 'uv>=0.7'
+	@$(VENV)/.uv/bin/pip install -q --disable-pip-version-check 'uv>=0.9.8'
 
 $(VENV)/.ready: $(UV) uv.lock pyproject.toml
 	@UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync -q --frozen --compile-bytecode $(EXTRAS)

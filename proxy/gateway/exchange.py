@@ -70,15 +70,17 @@ class Exchange:
 
     __slots__ = (
         "_awaited", "_connection", "_continued", "_dechunk", "_dialling", "_doubted", "_finished", "_held_at", "_key",
-        "_mark_after", "_out", "_retried", "_watch", "arrived_at", "assigned", "backend", "client", "counts",
-        "fallback", "first_byte", "handed_over", "head", "held_s", "keep_alive", "known", "length", "marks", "plan",
-        "record_id", "recorded", "refusal", "request", "resent", "response", "response_capture", "services", "started",
-        "status",
+        "_mark_after", "_out", "_retried", "_sent_at", "_watch", "arrived_at", "assigned", "backend", "client",
+        "counts", "fallback", "first_byte", "handed_over", "head", "held_s", "keep_alive", "known", "length", "marks",
+        "plan", "record_id", "recorded", "refusal", "request", "resent", "response", "response_capture", "services",
+        "started", "status",
     )  # fmt: skip
 
     plan: Plan
     backend: Backend
     record_id: Minted
+    _sent_at: float
+    """When it went to the model at hand."""
 
     def __init__(self, services: Gateway, client: ClientConnection, known: KnownRequest, length: int | None) -> None:
         """`length` is the Content-Length in bytes, if there was one."""
@@ -106,6 +108,7 @@ class Exchange:
         self.resent = False
         """Whether it was sent once more because a kept connection had been closed."""
         self.handed_over: float | None = None
+        """When the first model got it, monotonic seconds; another one may have answered in the end."""
         self.first_byte: float | None = None
         """When the response's head was there, monotonic seconds."""
         self.marks: list[tuple[int, float]] | None = None
@@ -271,7 +274,9 @@ class Exchange:
         if self.head.dotted and not self.known.side:
             self._check_path(backend)
         self.backend = backend
-        self.handed_over = self.services.monotonic()
+        self._sent_at = now = self.services.monotonic()
+        if self.handed_over is None:
+            self.handed_over = now
         connection = None if fresh else backend.pool.take()
         if connection is not None:
             self.connected(connection)
@@ -364,7 +369,7 @@ class Exchange:
     def _keep_head(self, response: KnownResponse) -> None:
         self.response = response
         self.status = response.head.status
-        if self.request.charged:
+        if self.request.charged or not self.request.done:
             self.request.let_go()
         if self._connection is not None:
             self.first_byte = self._connection.heard_at
@@ -448,6 +453,8 @@ class Exchange:
 
     def _tunnel_ended(self, tunnel: Tunnel, error: Exception | None, by_client: bool) -> None:
         self.services.count("tunnels", -1.0)
+        if self._connection is not None:
+            self._connection.heard_at = self.services.monotonic()  # until now the model had the floor
         self.request.size = tunnel.sent
         self.response_capture.size = tunnel.received
         broken = Outcome.CLIENT_DISCONNECT if by_client else Outcome.UPSTREAM_ERROR
@@ -486,12 +493,12 @@ class Exchange:
         Either it was closed already, or that shows within a round trip. What goes later may have died of the request,
         or on its way to an answer: it is asked for again only where asking twice changes nothing.
         """
-        if not connection.used or connection.answered or self.handed_over is None:
+        if not connection.used or connection.answered:
             return False
         if not connection.written or self.head.method in _IDEMPOTENT or b"idempotency-key" in self.head.fields:
             return True
         shortest, longest = _STALE_S
-        return self.services.monotonic() - self.handed_over < min(longest, max(shortest, 2 * connection.dialled_s))
+        return self.services.monotonic() - self._sent_at < min(longest, max(shortest, 2 * connection.dialled_s))
 
     def _retry(self) -> bool:
         """Once more on a fresh connection."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Final
+from urllib.parse import unquote_to_bytes
 
 from proxy.gateway.errors import BadResponseError, RejectedError
 
@@ -37,7 +38,6 @@ _HOST: Final = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
 _LENGTH: Final = re.compile(rb"\d{1,18}")
 _MALFORMED: Final = "the request head is not well-formed HTTP/1.1 (bare CR or LF, folded line, bad name or byte)"
 
-_UNESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
 _MOST_ESCAPED: Final = 5
 _DOTS: Final = re.compile(rb"(?:^|[/\\])[\t \0]*\.{1,2}[\t \0]*(?:[/\\;?#]|$)")
 _METHODS: Final = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n"
@@ -240,14 +240,10 @@ def has_dot_segments(target: bytes) -> bool:
     if b"." not in path and b"%" not in path:
         return False
     for _ in range(_MOST_ESCAPED):
-        if b"%" not in path or (plain := _UNESCAPE.sub(_unescaped, path)) == path:
+        if b"%" not in path or (plain := unquote_to_bytes(path)) == path:
             return _DOTS.search(path) is not None
         path = plain
     return True
-
-
-def _unescaped(match: re.Match[bytes]) -> bytes:
-    return bytes((int(match[1], 16),))
 
 
 def _origin_form(method: bytes, target: bytes) -> bytes:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["at_home", "homeward"]
 
 _URL: Final = re.compile(rb"(?:([A-Za-z][A-Za-z0-9+.\-]*):)?//([^/?#\\]*)(.*)", re.DOTALL)
-_AUTHORITY: Final = re.compile(rb"(\[[^\]@]*\]|[^:@\[\]]*)(?::(\d*))?")
+_AUTHORITY: Final = re.compile(rb"(\[[^\]@]*\]|[^:@\[\]]*)(?::(\d{0,9}))?")
 _LINE: Final = re.compile(rb"(?i)((?:content-)?location:[ \t]*)(.*)", re.DOTALL)
 _REFRESH: Final = re.compile(
     rb"(?i)(refresh:[ \t]*[\d.]*[ \t]*[;,]?[ \t]*(?:url[ \t]*=[ \t]*)?[\"']?)([^\"']*)(.*)", re.DOTALL

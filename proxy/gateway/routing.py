@@ -45,13 +45,17 @@ def key_of(
     known: KnownRequest, body: HeldRequest, watch: Watch | None, sticky: StickySources, limit: int
 ) -> StickyKey | None:
     """The sticky key of a request whose head names no user, as far as its body has come; `watch` has read that, if
-    anything has. A compressed body is parsed up to `limit` bytes."""
-    if watch is None and sticky.reads_body and body.size:
+    anything has. A compressed body is parsed up to `limit` bytes.
+
+    A body that is whole here is parsed, in however many pieces it came: so the same body names the same user.
+    """
+    if sticky.reads_body and body.size and (watch is None or (body.done and not body.cut)):
         try:
             document = _parsed(known, body, limit)
         except ValueError:
-            watch = sticky.watch(known.head)
-            watch.feed(bytes(body.data))
+            if watch is None:
+                watch = sticky.watch(known.head)
+                watch.feed(bytes(body.data))
         else:
             return sticky.in_document(document, known.conversation)
     if watch is not None:
@@ -63,12 +67,13 @@ def conversation_of(
     known: KnownRequest, body: HeldRequest, watch: Watch | None, sticky: StickySources, limit: int
 ) -> bytes | None:
     """The conversation that the body names; arguments as for `key_of`."""
-    if watch is None:
+    if watch is None or (body.done and not body.cut):
         try:
             return sticky.conversation_in(_parsed(known, body, limit)) if body.size else None
         except ValueError:
-            watch = sticky.watch(known.head, user_known=True)
-            watch.feed(bytes(body.data))
+            if watch is None:
+                watch = sticky.watch(known.head, user_known=True)
+                watch.feed(bytes(body.data))
     return sticky.conversation_in(watch.fields())
 
 

@@ -29,7 +29,7 @@ __all__ = ["StickyKey", "StickySources"]
 
 StickyKey = tuple[bytes, StickySource]
 _BODY: Final = StickySource.BODY
-_LONGEST_FIELD: Final = 16384
+_LONGEST_FIELD: Final = 65536
 """Bytes kept of a field of a body that is not parsed."""
 _LEAST_TURNS: Final = 65536
 _LONGEST_REMEMBERED: Final = 256

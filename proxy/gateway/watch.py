@@ -35,8 +35,12 @@ _WIDE: Final = {
 }
 _WIDE_STARTS: Final = (b"\xff", b"\xfe")
 _WIDEST: Final = 4
-_LONGEST_BROKEN: Final = 65536
+_LONGEST_BROKEN: Final = 16384
 """Bytes of a text that a tolerant reader is asked to read."""
+_MOST_STRAY: Final = 2048
+"""Of them, bytes that are no UTF-8: it takes each in hand."""
+_MOST_TURNS: Final = 512
+"""Turns among which the user's first is looked for, where the list of them cannot be parsed."""
 _PACKED_BYTES_PER_STEP: Final = 64
 
 
@@ -95,17 +99,26 @@ class Watch:
         return {name.decode(): self._read(raw) for name, (raw, whole) in self._top.found.items() if whole}
 
     def turns(self) -> dict[str, Any]:
-        """The beginning of what TURNS hold, as far as it can be read: of a list, the user's first turn."""
+        """The beginning of what TURNS hold, as far as it can be read, up to the first that says something: of a list
+        that cannot be parsed, the user's first turn."""
         found = {}
         for name in TURNS:
             if raw := self._top.so_far(name.encode()):
                 raw = raw.lstrip()
-                found[name] = self._first_turn(raw) if raw.startswith(b"[") else self._beginning(raw)
+                found[name] = value = self._turns(raw) if raw.startswith(b"[") else self._beginning(raw)
+                if value and isinstance(value, str | list):
+                    break
         return found
 
+    def _turns(self, raw: bytes) -> Any:
+        with contextlib.suppress(orjson.JSONDecodeError):
+            return orjson.loads(raw)
+        return self._first_turn(raw)
+
     def _first_turn(self, turns: bytes) -> list[dict[str, Any]]:
-        at = turns.find(b"{")
-        while at >= 0:
+        at, left = turns.find(b"{"), _MOST_TURNS
+        while at >= 0 and left:
+            left -= 1
             turn = TopLevel(dict.fromkeys((b"role", b"content", b"parts"), len(turns)))
             turn.feed(turns, at)
             role, parts = turn.so_far(b"role"), turn.so_far(b"parts")
@@ -114,7 +127,7 @@ class Watch:
             if said and users and (content := self._beginning(said)):
                 return [{"role": "user", "content": content}]
             at = turns.find(b"{", turn.stopped_at) if turn.ended else -1
-        return []
+        return [{}]  # somebody's turns, which say nothing: whoever parses them looks no further, either
 
     def _beginning(self, raw: bytes) -> Any:
         """What can be read of a value that may end too early: a string as far as it goes, a list without what is
@@ -123,7 +136,7 @@ class Watch:
 
         with contextlib.suppress(orjson.JSONDecodeError):
             return orjson.loads(raw)
-        if len(raw) <= _LONGEST_BROKEN and (value := self._read(raw)) is not None:
+        if (value := self._read(raw)) is not None:
             return value
         try:
             return from_json(raw.rstrip(b"0123456789"), allow_partial="trailing-strings")  # a number may be cut, too
@@ -131,10 +144,19 @@ class Watch:
             return raw.decode("utf-8", "replace")
 
     def _read(self, raw: bytes) -> Any:
-        try:
-            return read_json(raw, None if self._decoder is not None else self._charset)
-        except ValueError:
+        with contextlib.suppress(orjson.JSONDecodeError):
+            return orjson.loads(raw)
+        charset = None if self._decoder is not None else self._charset
+        if len(raw) > _LONGEST_BROKEN or (charset is None and _stray(raw) > _MOST_STRAY):
             return None
+        with contextlib.suppress(ValueError):
+            return read_json(raw, charset)
+        return None
+
+
+def _stray(raw: bytes) -> int:
+    """How many bytes of `raw` belong to no character of UTF-8."""
+    return len(raw) - len(raw.decode("utf-8", "ignore").encode())
 
 
 def _decoder(beginning: bytes) -> codecs.IncrementalDecoder | None:

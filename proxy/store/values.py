@@ -1,4 +1,4 @@
-"""What goes into the store and what comes out of it: frozen values, no behaviour, no SQL.
+"""What goes into the store and what comes out of it: values, no behaviour, no SQL.
 
 Instants are Unix microseconds (UTC) in fields ending `_us`, as are durations; a record's id is the 32 hex
 digits of its UUIDv7, so it carries its own time (`proxy.store.keys`). `None` means unknown, never zero.
@@ -64,9 +64,12 @@ FLAGS: Final = tuple(RecordFlag(number) for number in range(2 * max(RecordFlag))
 _FALLBACK: Final = int(RecordFlag.FALLBACK)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class BodyPayload:
-    """What was said. Bodies are content-decoded copies, a streamed response reassembled."""
+    """What was said. Bodies are content-decoded copies, a streamed response reassembled. Nobody changes one.
+
+    Not frozen, as NewRecord: every record makes one, and a frozen one takes four times as long to make.
+    """
 
     method: str
     target: str
@@ -86,9 +89,9 @@ class BodyPayload:
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class NewRecord:
-    """One exchange, as ingest hands it over."""
+    """One exchange, as ingest hands it over. Nobody changes one; see BodyPayload."""
 
     id: str
     user_hash: int | None

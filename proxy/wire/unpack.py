@@ -23,6 +23,8 @@ _RATIO: Final = 16
 """Bytes that may come out: so many, and so many times what went in. JSON rarely packs better than that."""
 _MAX_WINDOW: Final = 1 << 27
 _MAX_CODINGS: Final = 4
+_MAX_MEMBERS: Final = 256
+"""Of a gzip file, empty ones included: each takes time, and of empty ones a few bytes become a million."""
 _DAMAGED: Final = (zlib.error, brotli.error, zstandard.ZstdError)
 
 
@@ -71,6 +73,7 @@ class _Zlib:
     def __init__(self, *, gzip: bool) -> None:
         self._gzip = gzip
         self._first = b""
+        self._members = 1
         self._stream = zlib.decompressobj(31) if gzip else None
 
     def feed(self, data: bytes, room: int) -> bytes:
@@ -83,6 +86,9 @@ class _Zlib:
         out = bytearray()
         while data and not (self._stream.eof and not self._gzip):
             if self._stream.eof:
+                self._members += 1
+                if self._members > _MAX_MEMBERS:
+                    raise _Full
                 self._stream = zlib.decompressobj(31)
             out += self._stream.decompress(data, room + 1 - len(out))
             if len(out) > room:

@@ -213,7 +213,7 @@ async def test_a_stream_left_early_is_recorded_as_such(way: Way, client: AsyncAn
         await anext(aiter(events))
     [row] = await way.records_async(text="left early")
     assert row["outcome"] == "client_disconnect"
-    assert answer_to("left early endless").startswith(row["response"])
+    assert answer_to("left early endless").startswith(row["response"] or "")  # it may have left before the first word
 
 
 async def test_files_and_raw_responses_asynchronously(way: Way, client: AsyncAnthropic) -> None:

@@ -122,7 +122,7 @@ async def test_whatever_the_models_server_does_is_answered_and_recorded(
         (502, "upstream_error"),
         (502, "upstream_error"),
         (200, "upstream_error"),
-        (413, "ok"),
+        (413, "refused"),
         (200, "ok"),
     ]
 

@@ -421,6 +421,26 @@ async def test_a_body_longer_than_the_records_falls_back_whole(
     assert upstream.seen[0].payload == b"".join(pieces)
 
 
+async def test_what_is_uploaded_behind_the_answer_is_not_kept(upstream: Upstream, tmp_path: Path) -> None:
+    got = asyncio.Event()
+
+    async def early(seen: Seen, line: Line) -> None:
+        await line.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await line.reader.readexactly(1_000_000)
+        got.set()
+        await line.until_closed()
+
+    upstream.on("/x", early, early=True)
+    async with open_gateway(tmp_path, upstream.url, challenger=upstream.url) as door:
+        client = await door.connect()
+        await client.send(b"POST /x HTTP/1.1\r\nHost: x\r\nX-User-Id: u\r\nTransfer-Encoding: chunked\r\n\r\n")
+        await client.send(b"3\r\nabc\r\n")
+        await client.head()
+        await client.send(b"f4240\r\n" + b"a" * 1_000_000)
+        await asyncio.wait_for(got.wait(), 120)
+        assert door.gateway.budget.left == Budget().left
+
+
 async def test_a_body_too_long_to_keep_cannot_fall_back(upstream: Upstream, tmp_path: Path) -> None:
     async def busy(seen: Seen, line: Line) -> None:
         await line.send(reply(b"busy", status=b"503 Service Unavailable"))

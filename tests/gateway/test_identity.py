@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +252,34 @@ async def test_a_long_body_is_rewritten_whatever_stands_in_it(upstream: Upstream
         async with open_gateway(tmp_path, upstream.url, challenger=target, share=0.5) as door:
             await upload(door, body)
         assert other.seen[0].payload == body.replace(b'"m"', b'"tuned-7b"')
+
+
+BIG = json.dumps({"x": "y" * 100_000, "user_id": "ann"})
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        f'{{"messages":[],"metadata":{BIG}}}',
+        f'{{"messages":[],"conversation":{BIG.replace("user_id", "id")}}}',
+        '{"user":"%s"}' % ("ann" * 30_000),
+        '{"messages":["{",{"role":"user","content":"hi"}],"prompt":"other"}',
+    ],
+)
+async def test_in_however_many_pieces_a_body_comes_its_user_is_one(
+    upstream: Upstream, tmp_path: Path, body: str
+) -> None:
+    other = Target(model_id=2, name="new", url=upstream.url)
+    async with open_gateway(tmp_path, upstream.url, challenger=other, share=0.5) as door:
+        keys = set()
+        for number, cut in enumerate((0, 1, len(body) // 2), 1):
+            client = await door.connect()
+            length = head(b"application/json", length=b"Content-Length: %d" % len(body))
+            await client.send(length + body[:cut].encode())
+            if cut:
+                await door.settled("in_flight", 1)
+            await client.send(body[cut:].encode())
+            await client.response()
+            meta = (await door.frame(number)).meta
+            keys.add((meta["key"], meta["src"], meta["arm"]))
+    assert len(keys) == 1

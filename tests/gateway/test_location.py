@@ -77,6 +77,8 @@ WHERE = [
     (SIX, b"http://[::1]/x", b"/x"),
     (SIX, b"http://[::1]:80/x", b"/x"),
     (SIX, b"http://::1/x", None),
+    (PLAIN, b"http://model:" + b"9" * 5000 + b"/x", None),
+    (PLAIN, b"http://model:00008000/x", b"/x"),
 ]  # fmt: skip
 
 

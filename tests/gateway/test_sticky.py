@@ -6,6 +6,7 @@ import base64
 import codecs
 import gzip
 import json
+import time
 import zlib
 from typing import Any
 
@@ -368,6 +369,40 @@ def test_a_first_message_longer_than_what_is_read_is_known_by_its_beginning() ->
     assert first_message(json.dumps({"messages": [*broken, *turns]}).encode(), limit) == first
 
 
+@pytest.mark.parametrize(
+    "turns",
+    [
+        b"{}," * 1_300_000,
+        b'{"role":"system","content":"x"},' * 120_000,
+        b'{"role":"user","content":"' + b"\xe9a" * 2_000_000,
+    ],
+)
+def test_nobodys_turns_make_it_slow(turns: bytes) -> None:
+    sources = StickySources(StickyConfig(), 1 << 22)
+    watch = sources.watch(known(sources=sources).head)
+    watch.feed(b'{"messages":[' + turns)
+    began = time.process_time()
+    sources.in_watched(watch, None)
+    assert time.process_time() - began < 1.0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"messages": [{"role": "system", "content": "be kind"}], "prompt": "hello"},
+        {"input": [7], "prompt": "hello"},
+        {"input": [], "prompt": "hello"},
+        {"messages": [{"content": "no role"}, {"role": "user", "content": "hello"}], "prompt": "other"},
+    ],
+)
+def test_turns_say_the_same_whether_a_body_is_parsed_or_watched(body: dict[str, Any]) -> None:
+    text = json.dumps(body).encode()
+    for written in (text, text[:-1] + b',"x":NaN}'):  # the second for a tolerant reader only
+        assert SOURCES.in_watched(watched(written), None) == key_in(text)
+    broken = text.replace(b"]", b",NaN]")
+    assert broken == text or body["input" if "input" in body else "messages"] == [] or key_in(broken) == key_in(text)
+
+
 def test_numbers_of_any_length_may_stand_in_a_body_that_is_cut() -> None:
     body = b'{"messages":[{"role":"user","content":[%d,"%b' % (10**30, b"y" * 70_000)
     assert key_in(body, limit=20) is not None
@@ -378,7 +413,7 @@ def test_a_name_that_is_cut_is_nobodys_name() -> None:
     assert SOURCES.in_watched(watched(b'{"user":"ali'), None) is None
     assert SOURCES.in_watched(watched(b'{"user":12'), None) is None
     assert SOURCES.in_watched(watched(b'{"user":"alice",'), None) == (b"alice", StickySource.BODY)
-    assert SOURCES.in_watched(watched(b'{"user":"%b"}' % (b"x" * 20_000)), None) is None
+    assert SOURCES.in_watched(watched(b'{"user":"%b"}' % (b"x" * 70_000)), None) is None
 
 
 # -- settings

@@ -148,6 +148,30 @@ async def test_a_champion_that_steps_in_has_its_own_times(upstream: Upstream, tm
             meta = await tell(door, upstream, clock, [(0.5, HEAD), (1.0, chunk(b"a") + END)])
             assert meta["ttfb"] == pytest.approx(us(3.5), abs=2)
             assert near(meta["mk"], [(0, 4.5)])
+            assert (meta["up"], meta["own"]) == (pytest.approx(us(4.5), abs=3), pytest.approx(0, abs=3))
+
+
+async def test_the_life_of_a_tunnel_is_none_of_our_time(upstream: Upstream, tmp_path: Path) -> None:
+    clock = ManualClock()
+
+    async def upgrade(seen: Seen, line: Line) -> None:
+        clock.advance(1.0)
+        await line.send(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n")
+        await line.reader.readexactly(4)
+        clock.advance(60.0)
+        line.close()
+
+    upstream.default = upgrade  # type: ignore[method-assign]
+    async with open_gateway(tmp_path, upstream.url, clock=clock) as door:
+        client = await door.connect()
+        await client.send(GET.replace(b"Host: x\r\n", b"Host: x\r\nConnection: Upgrade\r\nUpgrade: x\r\n"))
+        await client.head()
+        await client.send(b"more")
+        client.writer.write_eof()
+        assert await client.rest() == b""
+        meta = (await door.frame()).meta
+    assert (meta["dur"], meta["up"]) == (pytest.approx(us(61.0), abs=3), pytest.approx(us(61.0), abs=3))
+    assert meta["own"] == pytest.approx(0, abs=3)
 
 
 async def test_without_bodies_or_records_nothing_is_marked(upstream: Upstream, tmp_path: Path) -> None:

@@ -166,8 +166,8 @@ CASES: tuple[Case, ...] = (
     Case(
         name="5 % refused, 2,000/day",
         world=World(requests_per_day=2000, refused_rate=0.05),
-        must="rolled back ≥ 90 %, promoted 0 %",
-        holds=lambda o: o.rolled_back >= 0.9 and o.promoted == 0,
+        must="rolled back or rejected ≥ 95 %, rolled back ≥ 80 %, promoted 0 %",
+        holds=lambda o: o.ended_against >= 0.95 and o.rolled_back >= 0.8 and o.promoted == 0,
     ),
     Case(
         name="all refused, a share of 50 %, 500/day",

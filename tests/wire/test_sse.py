@@ -53,7 +53,7 @@ def test_what_is_no_field_is_counted() -> None:
     decoder = SseDecoder()
     decoder.feed(b": comment\nid\nretry: 7\nnew-field: 1\n \t\ndata: x\n\n")
     assert decoder.strange == 0
-    decoder.feed(b"<html>\nError: gone\nerror: gone\nhello\nupstream error: gone\n")
+    decoder.feed(b"<html>\nError: gone\nhello\nupstream error: gone\n")
     assert decoder.strange == 4
 
 

@@ -53,6 +53,15 @@ def test_a_few_kilobytes_do_not_become_gigabytes(coding: str, size: int) -> None
     assert len(out) <= 4 << 20
 
 
+@pytest.mark.parametrize("size", [7, 1 << 20])
+def test_a_million_empty_members_are_not_opened(size: int) -> None:
+    many = gzip.compress(b"") * 20_000
+    assert unpack(gzip.compress(b"a") + many + gzip.compress(b"b"), "gzip", size)[1]
+    assert unpack(gzip.compress(many), "gzip, gzip", size)[1]
+    few = b"".join(gzip.compress(b"%d," % n) for n in range(256))
+    assert unpack(few, "gzip", size) == (decode(few, "gzip", 1 << 20), False)
+
+
 @pytest.mark.parametrize("coding", sorted(set(PACK) - {"identity"}))
 def test_what_is_damaged_ends(coding: str) -> None:
     unpacker = Unpacker(coding)

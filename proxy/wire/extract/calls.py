@@ -13,7 +13,7 @@ Two deltas with names that come in one list are never of one call, unless index 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -21,11 +21,13 @@ from proxy.wire.extract.values import compact, count, json_in, mapping, text
 
 __all__ = ["Call", "Calls"]
 
+_MAX_LOOKS: Final = 64
+
 
 class Call:
     """One call. The name comes once (or is repeated), the arguments in pieces, or as an object."""
 
-    __slots__ = ("_pieces", "_value", "custom", "id", "index", "kind", "name")
+    __slots__ = ("_looks", "_pieces", "_value", "custom", "id", "index", "kind", "name")
 
     def __init__(self, index: int = 0) -> None:
         self.index = index
@@ -35,6 +37,7 @@ class Call:
         self.custom = False
         self._pieces: list[str] = []
         self._value: Any = None
+        self._looks = 0
 
     def add(self, said: dict[str, Any], key: str = "arguments") -> None:
         """A function (or custom tool) as a delta has it, its arguments under `key`."""
@@ -53,9 +56,12 @@ class Call:
 
     @property
     def complete(self) -> bool:
-        """Whether the arguments are a whole JSON value."""
+        """Whether the arguments are a whole JSON value; after many looks at it they count as never ending."""
         if not any(self._pieces):
             return self._value is not None
+        self._looks += 1
+        if self._looks > _MAX_LOOKS:
+            return False
         try:
             orjson.loads("".join(self._pieces).encode("utf-8", "surrogatepass"))
         except orjson.JSONDecodeError:

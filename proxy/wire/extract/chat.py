@@ -126,8 +126,10 @@ def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _knows(event: dict[str, Any]) -> bool:
+    if "choices" not in event:
+        return False
     return event.get("object") == "chat.completion.chunk" or any(
-        "delta" in mapping(choice) for choice in items(event.get("choices"))
+        "delta" in mapping(choice) for choice in items(event["choices"])
     )
 
 
@@ -152,6 +154,7 @@ class _Choice:
     def __init__(self) -> None:
         self._texts: dict[str, list[str]] = {}
         self._parts: dict[str, list[Any]] = {}
+        self._objects: dict[str, list[dict[str, Any]]] = {}
         self._fixed: dict[str, Any] = {}
         self._calls: Calls | None = None
         self._function: Call | None = None
@@ -181,8 +184,10 @@ class _Choice:
                 self._call_function(mapping(value))
             elif isinstance(value, list):
                 self._parts.setdefault(key, [*self._texts.pop(key, ())]).extend(value)
+            elif isinstance(value, dict):
+                self._objects.setdefault(key, []).append(value)
             elif value is not None:
-                self._fixed[key] = _merged(self._fixed.get(key), value)
+                self._fixed[key] = value
 
     def _call_function(self, said: dict[str, Any]) -> None:
         """The legacy call; an empty one or null keeps its place in every delta of some servers."""
@@ -193,6 +198,8 @@ class _Choice:
     def whole(self, index: int) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": None} | self._fixed
         message |= {key: "".join(parts) for key, parts in self._texts.items()}
+        if self._objects:
+            message |= {key: _folded(pieces) for key, pieces in self._objects.items()}
         if self._parts:
             message |= {key: _together(parts) for key, parts in self._parts.items()}
         if self._calls is not None:
@@ -209,14 +216,14 @@ class _Choice:
 
 def _together(parts: list[Any]) -> Any:
     """Parts of a content, neighbours that go on with each other made one; text where all of it is."""
-    joined: list[Any] = []
+    groups: list[list[Any]] = []
     for part in parts:
         part = {"type": "text", "text": part} if isinstance(part, str) else part
-        before = joined[-1] if joined else None
-        if isinstance(part, dict) and isinstance(before, dict) and _goes_on(before, part):
-            joined[-1] = _merged(before, part)
+        if groups and isinstance(part, dict) and isinstance(groups[-1][-1], dict) and _goes_on(groups[-1][-1], part):
+            groups[-1].append(part)
         else:
-            joined.append(part)
+            groups.append([part])
+    joined = [group[0] if len(group) == 1 else _folded(group) for group in groups]
     if len(joined) == 1 and isinstance(joined[0], dict) and joined[0].keys() == {"type", "text"}:
         return joined[0]["text"]
     return joined
@@ -227,19 +234,21 @@ def _goes_on(before: dict[str, Any], part: dict[str, Any]) -> bool:
     return kind in _GROWING and kind == kind_of(before) and part.get("index") == before.get("index")
 
 
-def _merged(old: Any, new: Any) -> Any:
-    """Objects in deltas (audio, for one): strings grow, lists too, anything else is replaced."""
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        return new
-    merged = dict(old)
-    for key, value in new.items():
-        if value is None:
-            merged.setdefault(key, None)
-        elif key not in _ONCE and isinstance(value, str) and isinstance(old.get(key), str):
-            merged[key] = old[key] + value
-        elif isinstance(value, list) and isinstance(old.get(key), list):
-            parts = _together([*old[key], *value])
-            merged[key] = [{"type": "text", "text": parts}] if isinstance(parts, str) else parts
-        else:
-            merged[key] = value
-    return merged
+def _folded(objects: list[dict[str, Any]]) -> dict[str, Any]:
+    """Objects that come in pieces (audio, for one) as one: texts grow, lists too, of anything else the last counts."""
+    members: dict[str, list[Any]] = {}
+    for piece in objects:
+        for key, value in piece.items():
+            said = members.setdefault(key, [])
+            if value is not None:
+                said.append(value)
+    return {key: _grown(key, values) if values else None for key, values in members.items()}
+
+
+def _grown(key: str, values: list[Any]) -> Any:
+    if key not in _ONCE and all(isinstance(value, str) for value in values):
+        return "".join(values)
+    if all(isinstance(value, list) for value in values):
+        parts = _together([part for value in values for part in value])
+        return [{"type": "text", "text": parts}] if isinstance(parts, str) else parts
+    return values[-1]

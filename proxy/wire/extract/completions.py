@@ -82,9 +82,11 @@ def _add(target: dict[str, Any], choice: dict[str, Any]) -> None:
 
 
 def _knows(event: dict[str, Any]) -> bool:
-    if event.get("object") == "text_completion":
-        return True
-    return any("text" in mapping(choice) for choice in items(event.get("choices")))
+    if "choices" not in event:
+        return False
+    return event.get("object") == "text_completion" or any(
+        "text" in mapping(choice) for choice in items(event["choices"])
+    )
 
 
 def _ends(event: dict[str, Any]) -> bool:

@@ -7,6 +7,7 @@ what agrees with nothing is generic JSON, and what is no JSON stays raw.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
@@ -138,10 +139,10 @@ def _shape(path: str, exchange: CapturedExchange, request: Any, found: dict[str,
 
     A request that was cut in the middle (long contexts are) says nothing: then the answer alone has to prove the shape.
     """
-    served = served_at(path)
+    served: Sequence[Shape] = served_at(path)
     if request is not None:
         fields = mapping(request)
-        served = tuple(shape for shape in served if shape.fits(fields))
+        served = [shape for shape in served if shape.fits(fields)]
         if len(served) < 2:
             return served[0] if served else None
     elif not exchange.request:

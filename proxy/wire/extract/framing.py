@@ -38,6 +38,10 @@ _LINE: Final = re.compile(rb"[^\r\n]*(?:\r\n|\r|\n|\Z)")
 _ERROR: Final = re.compile(rb'"errors?"(?!\s*:\s*null)')
 """What an error in an event looks like from outside."""
 _PINGS: Final = frozenset({b"", b"ping", b"pong", b"heartbeat", b"keep-alive", b"keepalive", b"null"})
+_BEGINNINGS: Final = frozenset(bytes((byte,)) for byte in b'{["-0123456789tfnNI \t\r\n\xef\xfe\xff\0')
+"""Bytes that JSON may begin with, in any encoding."""
+_MAX_UNREAD: Final = 1000
+"""So many events without sense get the tolerant reading, which takes ten times as long as the strict one."""
 _BLANK: Final = b" \t\r\n"
 _MARK: Final = b"\xef\xbb\xbf"
 
@@ -70,8 +74,8 @@ class Framing(NamedTuple):
     read: Callable[[bytes], Framed]
     """The whole stream."""
     scan: Callable[[bytes, int], Iterator[tuple[int, Any]]]
-    """One JSON value after another, each with the offset behind it, after so many objects that are skipped unread; an
-    event may come twice."""
+    """One JSON value (None: no JSON) after another, each with the offset behind it, after so many objects that are
+    skipped unread; an event may come twice."""
 
 
 def framing_of(body: bytes, content_type: str) -> Framing | None:
@@ -142,9 +146,9 @@ def _events(events: list[bytes]) -> Framed:
                 pass
         if event == b"data: [DONE]":
             found.done = True
-        elif event:
+        elif event and (event[:1] != b":" or b"\n" in event):  # nothing, or a comment
             _decode(found, event + b"\n\n")
-    return _decode(found, events[-1], last=True)
+    return _decode(found, events[-1], last=True) if events[-1] else found
 
 
 def _decode(found: Framed, part: bytes, *, last: bool = False) -> Framed:
@@ -183,7 +187,7 @@ def _add(found: Framed, name: str, data: bytes, *, last: bool = False) -> None:
     if data == b"[DONE]" and name != "error":
         found.done = True
         return
-    value = _value(data)
+    value = _value(data, tolerant=found.unread + len(found.plain) < _MAX_UNREAD)
     if value is not None:
         _take(found, name, value)
         return
@@ -214,12 +218,12 @@ def _take(found: Framed, name: str, value: Any) -> None:
         found.values.append(value)
 
 
-def _value(data: bytes) -> Any:
+def _value(data: bytes, *, tolerant: bool = True) -> Any:
     """The JSON value that `data` is; None where it is none, or null."""
-    if not data or data == b"[DONE]":
+    if data[:1] not in _BEGINNINGS or data == b"[DONE]":
         return None
     try:
-        return read_event(data)
+        return read_event(data) if tolerant else orjson.loads(data)
     except ValueError:
         return None
 
@@ -227,19 +231,16 @@ def _value(data: bytes) -> Any:
 def _scan_events(body: bytes, skip: int) -> Iterator[tuple[int, Any]]:
     """Data lines by themselves; then events of several lines, for whoever has not found what it looks for."""
     for line in _DATA_LINE.finditer(body):
-        data = line[1]
-        if skip and data.startswith(b"{"):
+        if skip and line[1].startswith(b"{"):
             skip -= 1
-        elif (value := _value(data)) is not None:
-            yield line.end(), value
+        else:
+            yield line.end(), _value(line[1])
     decoder = SseDecoder()
     for line in _LINE.finditer(body):
         for event in decoder.feed(line[0]):
-            if (value := _value(event.data)) is not None:
-                yield line.end(), value
+            yield line.end(), _value(event.data)
     for event in decoder.finish():
-        if (value := _value(event.data)) is not None:
-            yield len(body), value
+        yield len(body), _value(event.data)
 
 
 def _read_lines(body: bytes) -> Framed:
@@ -261,8 +262,8 @@ def _scan_lines(body: bytes, skip: int) -> Iterator[tuple[int, Any]]:
         data = line[0].removeprefix(_MARK)
         if skip and data.startswith(b"{"):
             skip -= 1
-        elif (value := _value(data)) is not None:
-            yield line.end(), value
+        else:
+            yield line.end(), _value(data)
 
 
 def _read_frames(body: bytes) -> Framed:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any, Final
 
 from proxy.wire.extract.failures import error_of, lone_error_of, only_error_of, words_of
@@ -20,6 +21,7 @@ from proxy.wire.lenient import mended
 
 __all__ = ["read_array", "read_stream"]
 
+_MAX_SILENT: Final = 1000
 _HALF: Final = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])")
 """Half a character, whose other half may stand in the next element."""
 _SEVERAL: Final = (("choices", "finish_reason"), ("candidates", "finishReason"))
@@ -70,8 +72,9 @@ def read_array(values: Sequence[Any], body: bytes) -> Streamed | None:
 
 
 def _shape_of(events: Iterable[dict[str, Any]]) -> StreamShape | None:
-    """The shape that the first event which tells belongs to."""
-    return next((shape for event in events for shape in STREAMS if shape.knows(event)), None)
+    """The shape that the first event which tells belongs to; it is among the first ones, or there is none."""
+    first = islice(events, _MAX_SILENT)
+    return next((shape for event in first for shape in STREAMS if shape.knows(event)), None)
 
 
 def _joined(events: list[dict[str, Any]], shape: StreamShape) -> Streamed:

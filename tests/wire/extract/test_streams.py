@@ -1,6 +1,7 @@
 """Streams of every kind: whether they failed, came to their end, could be read, and when their first word was there."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.wire.extract import CapturedExchange, Extraction, Kind, Pointers, Streamed, extract, read_stream
+from proxy.wire.extract.framing import framing_of
 
 SSE, LINES = "text/event-stream", "application/x-ndjson"
 ASK: dict[str, tuple[str, bytes]] = {
@@ -473,6 +475,18 @@ def test_the_first_content_is_behind_its_event(name: str, comment: str, end: str
     assert by_line.first_content == len(lines(*events[: at + 1]))
 
 
+def test_objects_are_found_again_in_the_bytes() -> None:
+    body = b'data: {"a":1}\n\ndata: [DONE]\n\ndata: {\ndata: "b":2}\n\ndata: {"c":\ndata: 3}'
+    framing = framing_of(body, SSE)
+    assert framing is not None
+    found = [(end, value) for end, value in framing.scan(body, 0) if value is not None]
+    assert found == [(14, {"a": 1}), (14 + 1, {"a": 1}), (51, {"b": 2}), (len(body), {"c": 3})]
+    assert [value for _, value in framing.scan(body, 3)][:3] == [None, None, None]
+    by_line = framing_of(b"", LINES)
+    assert by_line is not None
+    assert [pair for pair in by_line.scan(b'{"a":1}\nx\n{"b":2}', 1) if pair[1]] == [(17, {"b": 2})]
+
+
 def test_an_answer_that_is_no_stream_is_there_with_its_first_byte() -> None:
     assert call("chat", json.dumps({"choices": []}), "application/json").first_content == 1
     assert call("chat", "", "application/json").first_content is None
@@ -556,6 +570,27 @@ def test_a_stream_of_an_error_status_is_no_answer() -> None:
 def test_nothing_was_sent_is_no_stream() -> None:
     assert extract(CapturedExchange(target="/x", status=0, response_type=SSE)).whole is None
     assert read_stream(b"", SSE) == Streamed(whole=False)
+
+
+MANY = 20_000
+HOSTILE = {
+    "no JSON": b'data: {"a":\n\n', "words": b"data: x\n\n", "pings": b": ping\n\n", "CR": b"data: {}\r\r",
+    "single newlines": b'data: {"choices":[{"delta":{"content":"a"}}]}\n',
+    "calls that never end":
+        b'data: {"choices":[{"delta":{"tool_calls":[{"function":{"name":"a","arguments":"{"}}]}}]}\n\n',
+    "parts": b'data: {"choices":[{"delta":{"content":[{"type":"text","text":"a"}]}}]}\n\n',
+    "parts in parts":
+        b'data: {"choices":[{"delta":{"content":[{"type":"thinking","thinking":[{"type":"text","text":"a"}]}]}}]}\n\n',
+    "audio": b'data: {"choices":[{"delta":{"audio":{"data":"aaaa"}}}]}\n\n',
+    "nothing known": b'data: {"a":{"b":"xyz"}}\n\n', "empty words": b'data: {"choices":[{"delta":{"content":""}}]}\n\n',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_the_work_grows_with_the_stream_and_not_with_its_square(name: str) -> None:
+    began = time.process_time()
+    call("chat", HOSTILE[name] * MANY)
+    assert time.process_time() - began < 20.0, "half a second on an idle machine"
 
 
 SAYS_HI: Any = {"messages": [{"role": "user", "content": [{"text": "hi"}]}]}
