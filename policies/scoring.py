@@ -43,8 +43,6 @@ class ResponseFacts:
     refused: bool = False
     """The provider marked the answer as a refusal."""
     json_requested: bool = False
-    broken_off: bool = False
-    """The upstream ended the answer before its end."""
     partial_text: bool = False
     """`text` is only the beginning of what was answered (capture limit): its end proves nothing."""
 
@@ -128,7 +126,7 @@ def score(facts: ResponseFacts, config: ScoringConfig) -> Score:
     is_json = _is_json(text) if facts.json_requested or text[:1] in ("{", "[") else False
     if facts.refused or reason in _REFUSALS or (not is_json and _declines(text)):
         defects.append((config.refusal_score, "refusal"))
-    if facts.broken_off or reason in _LIMITS:
+    if reason in _LIMITS:
         defects.append((config.truncated_score, "truncated"))
     if not is_json and _repeats(text):
         defects.append((config.repetition_score, "repetition"))

@@ -36,7 +36,6 @@ def test_empty_answers_score_0() -> None:
 )
 def test_an_answer_that_hit_a_limit_is_truncated(reason: str) -> None:
     assert of(PROSE, finish_reason=reason) == Score(0.4, ("truncated",))
-    assert of(PROSE, broken_off=True) == Score(0.4, ("truncated",))
 
 
 @pytest.mark.parametrize(
