@@ -13,12 +13,12 @@ the same conversation. The second kind needs a partner, which `Partners` remembe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from itertools import pairwise
 from typing import Any, Protocol
 
-from policies.records import Arm, FormatType, Sample
+from policies.records import Author, FormatType, Sample
 
 __all__ = ["Line", "MemoryPartners", "Partners", "Waiting", "conforms", "lines"]
 
@@ -32,7 +32,8 @@ class Waiting:
     record_id: str
     user: int | None
     answer: str
-    arm: Arm
+    author: Author
+    generation: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +42,10 @@ class Line:
 
     body: Mapping[str, Any]
     """The JSON object."""
-    arm: Arm
-    """Who wrote the answer that is to be learnt; a person's correction counts as the champion's."""
+    author: Author
+    """Who wrote the answer that is to be learnt."""
+    generation: int = 0
+    """Of the model that wrote it; 0 for one from elsewhere, and for a person."""
     partner: Waiting | None = None
     """The other record in a pair of two."""
 
@@ -85,7 +88,7 @@ def lines(sample: Sample, format_type: FormatType, system_prompt: str | None, pa
     if format_type == "kto":
         return _kto(sample, system_prompt)
     body = _SINGLE[format_type](sample, system_prompt)
-    return [Line(body=body, arm=_author(sample))]
+    return [_line(body, sample)]
 
 
 def conforms(line: Mapping[str, Any], format_type: FormatType) -> bool:
@@ -118,8 +121,8 @@ def _alpaca(sample: Sample, system_prompt: str | None) -> dict[str, Any]:
 def _completion(sample: Sample, _: str | None) -> dict[str, Any]:
     """A bare prompt stays as it was sent; a conversation of several messages becomes a transcript."""
     prompt = sample.query
-    if len(sample.messages) > 1:
-        transcript = [f"{message['role']}: {message['content']}" for message in sample.messages]
+    if len(sample.said.turns) > 1:
+        transcript = [f"{turn.role}: {turn.text}" for turn in sample.said.turns]
         prompt = "\n\n".join([*transcript, "assistant:"])
     return {"prompt": prompt, "completion": _answer(sample)}
 
@@ -127,13 +130,14 @@ def _completion(sample: Sample, _: str | None) -> dict[str, Any]:
 def _kto(sample: Sample, system_prompt: str | None) -> list[Line]:
     prompt = _conversation(sample, system_prompt)
 
-    def line(answer: str, arm: Arm, *, label: bool) -> Line:
-        return Line(body={"prompt": prompt, "completion": [_assistant(answer)], "label": label}, arm=arm)
+    def line(answer: str, whose: Sample, *, label: bool) -> Line:
+        return _line({"prompt": prompt, "completion": [_assistant(answer)], "label": label}, whose)
 
     if sample.correction is None:
-        return [line(sample.response, sample.arm, label=(sample.feedback or 0.0) > 0)]
-    good = line(sample.correction, Arm.CHAMPION, label=True)
-    return [good, line(sample.response, sample.arm, label=False)] if sample.response.strip() else [good]
+        return [line(sample.response, sample, label=(sample.feedback or 0.0) > 0)]
+    good = line(sample.correction, sample, label=True)
+    corrected = replace(sample, correction=None)
+    return [good, line(sample.response, corrected, label=False)] if sample.response.strip() else [good]
 
 
 def _dpo(sample: Sample, system_prompt: str | None, partners: Partners) -> list[Line]:
@@ -144,24 +148,29 @@ def _dpo(sample: Sample, system_prompt: str | None, partners: Partners) -> list[
 
     if sample.correction is not None:
         body = pair(sample.correction, sample.response)
-        return [Line(body=body, arm=Arm.CHAMPION)] if sample.response.strip() else []
+        return [_line(body, sample)] if sample.response.strip() else []
     liked = (sample.feedback or 0.0) > 0
     key = _key(prompt)
     partner = partners.take(key, liked=not liked)
     if partner is None:
-        own = Waiting(record_id=sample.record_id, user=sample.user, answer=sample.response, arm=sample.arm)
+        own = Waiting(
+            record_id=sample.record_id,
+            user=sample.user,
+            answer=sample.response,
+            author=sample.author,
+            generation=sample.generation,
+        )
         partners.put(key, own, liked=liked)
         return []
     if liked:
-        return [Line(body=pair(sample.response, partner.answer), arm=sample.arm, partner=partner)]
-    return [Line(body=pair(partner.answer, sample.response), arm=partner.arm, partner=partner)]
+        return [replace(_line(pair(sample.response, partner.answer), sample), partner=partner)]
+    body = pair(partner.answer, sample.response)
+    return [Line(body=body, author=partner.author, generation=partner.generation, partner=partner)]
 
 
 def _conversation(sample: Sample, system_prompt: str | None) -> list[Message]:
     """The messages before the answer; a bare prompt is one user message."""
-    messages = [{"role": message["role"], "content": message["content"]} for message in sample.messages]
-    if not messages:
-        messages = [{"role": "user", "content": sample.query}]
+    messages = [{"role": str(turn.role), "content": turn.text} for turn in sample.said.turns]
     if system_prompt is not None and not any(message["role"] in _SYSTEM_ROLES for message in messages):
         messages.insert(0, {"role": "system", "content": system_prompt})
     return messages
@@ -175,8 +184,8 @@ def _answer(sample: Sample) -> str:
     return sample.response if sample.correction is None else sample.correction
 
 
-def _author(sample: Sample) -> Arm:
-    return sample.arm if sample.correction is None else Arm.CHAMPION
+def _line(body: Mapping[str, Any], sample: Sample) -> Line:
+    return Line(body=body, author=sample.author, generation=sample.generation if sample.correction is None else 0)
 
 
 def _key(conversation: Sequence[Message]) -> int:

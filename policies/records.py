@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Final, Literal
 
-__all__ = ["Arm", "Feedback", "FormatType", "Outcome", "Sample", "StickySource"]
+from policies.conversation import Conversation
+
+__all__ = ["Arm", "Author", "Exchange", "Feedback", "FormatType", "Outcome", "Sample", "StickySource"]
 
 FormatType = Literal["chatml", "alpaca", "completion", "dpo", "kto"]
 """How a line of a training file looks; see policies.formats."""
@@ -27,6 +29,17 @@ class Arm(IntEnum):
     def label(self) -> str:
         """Lower-case name, as used in metrics, headers and pages."""
         return self.name.lower()
+
+
+class Author(IntEnum):
+    """Who wrote what is to be learnt."""
+
+    PERSON = 0
+    """A correction."""
+    ELSEWHERE = 1
+    """A model that was not trained here."""
+    OWN = 2
+    """A model that was trained here."""
 
 
 class Outcome(IntEnum):
@@ -101,6 +114,24 @@ class Feedback(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Exchange:
+    """What went over the wire, as it was logged: content encodings undone, a streamed answer put together."""
+
+    kind: str = ""
+    """One of policies.kinds.Kind."""
+    target: str = ""
+    """Path and query of the request."""
+    request: bytes = b""
+    response: bytes = b""
+    request_type: str = ""
+    """Content-Type of the request."""
+    response_type: str = ""
+    """Content-Type of the response; of a stream that was put together still that of the stream."""
+    cut: bool = False
+    """One of the captured copies is cut."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
     """One logged exchange as the training-data policies see it."""
 
@@ -114,8 +145,11 @@ class Sample:
     """The text of the last user turn, or the prompt."""
     response: str
     """The text the model answered."""
-    messages: tuple[Mapping[str, str], ...] = ()
-    """The whole conversation before the response (role, content), when the request was a chat."""
+    exchange: Exchange = field(default_factory=Exchange)
+    conversation: Conversation | None = None
+    """Read from the exchange; None as long as nobody has read it."""
+    generation: int = 0
+    """Of the model that answered: how many trainings of this installation lie behind it; 0 for one from elsewhere."""
     model: str = ""
     """Name of the model that answered."""
     arm: Arm = Arm.CHAMPION
@@ -128,3 +162,15 @@ class Sample:
     trainable: bool = True
     """False when the request asked not to be stored for training (`store: false`, no-train header)."""
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def said(self) -> Conversation:
+        """The conversation; of a sample that has no other, its question and answer."""
+        return self.conversation or Conversation.plain(self.query, self.response)
+
+    @property
+    def author(self) -> Author:
+        """Who wrote the answer that counts: a correction stands in the place of the model's."""
+        if self.correction is not None:
+            return Author.PERSON
+        return Author.OWN if self.generation else Author.ELSEWHERE

@@ -15,11 +15,12 @@ from collections import Counter
 from collections.abc import Container
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import Literal, Protocol
 
 from policies.assignment import unit_interval
+from policies.conversation import Lack
 from policies.dedupe import Deduper, Duplicate
-from policies.records import Arm, FormatType, Sample
+from policies.records import Author, FormatType, Sample
 
 __all__ = [
     "Caps",
@@ -55,8 +56,14 @@ class DataGeneratorConfig:
     """Newest samples kept; None: all."""
     max_samples_per_user: int | None = 200
     """No user contributes more than this, so that one heavy user does not become the model. None: no cap."""
-    max_challenger_share: float = 0.5
-    """Largest share of samples whose answer a challenger wrote (0 to 1): a model must not feed on itself."""
+    max_own_share: float = 0.5
+    """Largest share of lines that a model wrote which was trained here (0 to 1): a model must not feed on itself."""
+    train_on: Literal["last", "all"] = "last"
+    """Which of the model's turns are learnt: the answer alone, or earlier ones too. chatml writes it as weights."""
+    keep_reasoning: bool = False
+    """Keep what the model thought (`reasoning_content`, thinking blocks, `<think>`); off: all of it is left out."""
+    exclude: tuple[str, ...] = ()
+    """Regular expressions; what matches one in its system prompt or its question is no training data."""
     holdout_share: float = 0.05
     """Share of users whose samples go to a separate file, for evaluation only (0 to 1)."""
     format_type: FormatType = "chatml"
@@ -69,6 +76,10 @@ class DataGeneratorConfig:
     """JSONL file of rehearsal samples, in the same format as the output."""
     existing_data_share: float = 0.3
     """Share of the training file that comes from the rehearsal buffer, as far as it reaches (0 to 1)."""
+    tokenizer: str | None = None
+    """Tokenizer of the model (a tokenizer.json, or a folder with one) to count tokens by; none: characters / 4."""
+    cost_per_million_tokens: float | None = None
+    """What a trainer charges for a million tokens, in whatever currency: manifest and console then estimate a run."""
 
 
 class DropReason(StrEnum):
@@ -79,6 +90,14 @@ class DropReason(StrEnum):
     DELETED_USER = "deleted_user"
     EMPTY = "empty"
     """No question or no answer could be read."""
+    EXCLUDED = "excluded"
+    """A pattern of `generator_config.exclude` matches."""
+    CONTEXT_ELSEWHERE = Lack.CONTEXT_ELSEWHERE.value
+    MULTIMODAL = Lack.MULTIMODAL.value
+    TRUNCATED = Lack.TRUNCATED.value
+    UNREAD = Lack.UNREAD.value
+    NOT_IN_FORMAT = "not_in_format"
+    """The format cannot hold something that was said: tools, mostly."""
     NEGATIVE_FEEDBACK = "negative_feedback"
     NO_FEEDBACK = "no_feedback"
     """The settings or the format need a vote, and there is none (or a neutral one where it must take a side)."""
@@ -88,7 +107,7 @@ class DropReason(StrEnum):
     EXACT_DUPLICATE = Duplicate.EXACT.value
     NEAR_DUPLICATE = Duplicate.NEAR.value
     USER_CAP = "user_cap"
-    CHALLENGER_SHARE = "challenger_share"
+    OWN_SHARE = "own_share"
     MAX_SAMPLES = "max_samples"
     UNPAIRED = "unpaired"
     """dpo only: no answer with the opposite vote to the same question."""
@@ -121,7 +140,7 @@ class SelectionState:
 
 def select(sample: Sample, config: DataGeneratorConfig, state: SelectionState) -> Keep | Drop:
     """Judge one sample. The first text of a group of duplicates is the one that is kept."""
-    reason = _permission(sample, state.deleted_users) or _merit(sample, config)
+    reason = _permission(sample, state.deleted_users) or _lack(sample) or _merit(sample, config)
     if reason is not None:
         return Drop(reason)
     if state.deduper is not None:
@@ -157,6 +176,11 @@ def _permission(sample: Sample, deleted_users: Container[int]) -> DropReason | N
     if not sample.query.strip() or not answer.strip():
         return DropReason.EMPTY
     return None
+
+
+def _lack(sample: Sample) -> DropReason | None:
+    lacks = sample.said.lacks
+    return None if lacks is None else DropReason(lacks.value)
 
 
 def _merit(sample: Sample, config: DataGeneratorConfig) -> DropReason | None:
@@ -211,14 +235,14 @@ class Caps:
     """Limits that depend on the other samples. Ask newest first: the newest are the ones that stay.
 
     While streaming, `claim` applies the cap per user and `offer` counts what the rest brings. Afterwards `admit` walks
-    over the offers in the same order. The challenger's allowance follows from the champion's count: with c champion
-    samples and a share of s, at most s·n challenger samples are admitted, n = min(max_samples, c/(1 − s)).
+    over the offers in the same order. What models trained here may contribute follows from the count of the others: with
+    c of those and a share of s, at most s·n of their own are admitted, n = min(max_samples, c/(1 − s)).
     """
 
     config: DataGeneratorConfig
     users: Tally = field(default_factory=MemoryTally)
-    _offered: Counter[Arm] = field(default_factory=Counter)
-    _admitted: Counter[Arm] = field(default_factory=Counter)
+    _offered: Counter[Author] = field(default_factory=Counter)
+    _admitted: Counter[Author] = field(default_factory=Counter)
 
     def claim(self, user: int | None) -> DropReason | None:
         """Count a sample on its user. Without a user (a key that was random per request) there is no cap."""
@@ -227,28 +251,32 @@ class Caps:
             return None
         return DropReason.USER_CAP
 
-    def offer(self, arm: Arm) -> None:
-        """Count a line whose answer `arm` wrote."""
-        self._offered[arm] += 1
+    def offer(self, author: Author) -> None:
+        """Count a line that `author` wrote."""
+        self._offered[author] += 1
 
     @property
     def satisfied(self) -> bool:
-        """Whether older samples can no longer be admitted: the champion alone fills the file."""
-        return self.config.max_samples is not None and self._offered[Arm.CHAMPION] >= self.config.max_samples
+        """Whether older samples can no longer be admitted: those that others wrote fill the file."""
+        return self.config.max_samples is not None and self._others >= self.config.max_samples
 
-    def admit(self, arm: Arm) -> DropReason | None:
+    def admit(self, author: Author) -> DropReason | None:
         """Whether an offered line may go into the file; ask once all offers are in."""
         if self.config.max_samples is not None and self._admitted.total() >= self.config.max_samples:
             return DropReason.MAX_SAMPLES
-        if arm is Arm.CHALLENGER and self._admitted[arm] >= self.challenger_allowance():
-            return DropReason.CHALLENGER_SHARE
-        self._admitted[arm] += 1
+        if author is Author.OWN and self._admitted[author] >= self.own_allowance():
+            return DropReason.OWN_SHARE
+        self._admitted[author] += 1
         return None
 
-    def challenger_allowance(self) -> int:
-        """How many lines with a challenger's answer are admitted at most."""
-        share, champions = self.config.max_challenger_share, self._offered[Arm.CHAMPION]
-        total = float(self._offered.total()) if share >= 1.0 else champions / (1.0 - share)
+    @property
+    def _others(self) -> int:
+        return self._offered.total() - self._offered[Author.OWN]
+
+    def own_allowance(self) -> int:
+        """How many lines that models trained here wrote are admitted at most."""
+        share = self.config.max_own_share
+        total = float(self._offered.total()) if share >= 1.0 else self._others / (1.0 - share)
         if self.config.max_samples is not None:
             total = min(total, self.config.max_samples)
         return math.floor(share * total + 1e-9)

@@ -99,10 +99,10 @@ def export(
     folder = folder.expanduser().absolute()
     if (folder / "manifest.json").exists():
         fail(Exit.USAGE, f"{folder}: holds an export already; give another folder")
-    flywheel = (client_id, workload_id) if format is Format.NVIDIA else None
+    names = (client_id, workload_id) if format is Format.NVIDIA else None
 
     async def work(source: Store | ArchiveSource) -> dict[str, Any]:
-        return await _build(source, loaded, folder, flywheel)
+        return await _build(source, loaded, folder, names)
 
     manifest = with_store(loaded, work) if archive is None else with_archive(archive, work)
     if json:
@@ -170,9 +170,9 @@ async def _archive(store: Store, url: str, settle_s: float) -> list[dict[str, An
 
 
 async def _build(
-    source: Store | ArchiveSource, config: Config, folder: Path, flywheel: tuple[str, str] | None
+    source: Store | ArchiveSource, config: Config, folder: Path, names: tuple[str, str] | None
 ) -> dict[str, Any]:
-    """Build the files in `folder`; `flywheel`: client id and workload id for NVIDIA's format."""
+    """Build the files in `folder`; `names`: client id and workload id for NVIDIA's format."""
     from dataclasses import asdict
 
     from rich.console import Console
@@ -180,22 +180,22 @@ async def _build(
 
     from proxy.clock import SystemClock
     from proxy.config import fingerprint
-    from proxy.loop.dataset import FLYWHEEL, FlywheelSource, StoreDatasetBuilder, flywheel_config
+    from proxy.loop.dataset import StoreDatasetBuilder, flywheel, flywheel_config
     from proxy.loop.ports import DatasetRequest
 
     columns = (
         TextColumn("{task.completed:,} of about {task.total:,} records seen, {task.fields[kept]:,} kept"),
         TimeElapsedColumn(),
     )
-    chats = FlywheelSource(source, client_id=flywheel[0], workload_id=flywheel[1]) if flywheel else None
+    nvidia = flywheel(client_id=names[0], workload_id=names[1]) if names else None
     with Progress(*Progress.get_default_columns(), *columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("building", total=(await source.size()).records, kept=0)
         builder = StoreDatasetBuilder(
-            chats or source,
-            flywheel_config(config.generator_config) if chats else config.generator_config,
+            source,
+            flywheel_config(config.generator_config) if nvidia else config.generator_config,
             folder.parent,
             on_progress=lambda seen: progress.update(task, completed=seen.seen, kept=seen.kept),
-            line_format=FLYWHEEL if chats else None,
+            line_format=nvidia,
         )
         until_s = SystemClock().now()
         request = DatasetRequest(run_id=folder.name, until_s=until_s, config_fingerprint=fingerprint(config))

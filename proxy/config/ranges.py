@@ -35,6 +35,7 @@ class Interval:
 
 
 RANGES: Final[dict[Interval, tuple[str, ...]]] = {
+    Interval("[0, inf)", "money for a million tokens"): ("generator_config.cost_per_million_tokens",),
     Interval("[0, 65535]", "a TCP port, 0 for a free one"): ("server.port", "admin.port"),
     Interval("[1, 256]", "a number of processes"): ("server.workers",),
     Interval("[0, inf)", "seconds"): ("server.drain_seconds",),
@@ -79,7 +80,7 @@ RANGES: Final[dict[Interval, tuple[str, ...]]] = {
         "generator_config.near_duplicate_threshold",
     ),
     Interval("[0, 1]", "a share, 0 to 1"): (
-        "generator_config.max_challenger_share", "ab_test_config.guardrails.max_error_increase",
+        "generator_config.max_own_share", "ab_test_config.guardrails.max_error_increase",
         "ab_test_config.guardrails.max_refused_increase", "ab_test_config.guardrails.max_slow_increase",
         "ab_test_config.guardrails.max_quality_drop", "ab_test_config.guardrails.max_positive_drop",
     ),

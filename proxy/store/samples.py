@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from policies.records import Arm, Sample
+from policies.records import Arm, Exchange, Sample
 from proxy.store.bodies import BodyCodec
 from proxy.store.engine import Database
 from proxy.store.facts import VoteSummary
@@ -23,6 +23,8 @@ from proxy.store.stretches import Stretch
 from proxy.store.values import BodyPayload, RecordFlag, RecordView
 
 __all__ = ["iter_samples", "sample_of"]
+
+_CUT: Final = int(RecordFlag.TRUNCATED_REQUEST | RecordFlag.TRUNCATED_RESPONSE)
 
 
 async def iter_samples(
@@ -61,7 +63,7 @@ def sample_of(view: RecordView) -> Sample | None:
         user=row.user_hash,
         query=body.query or "",
         response=body.response_text or "",
-        messages=body.messages,
+        exchange=_exchange(row.kind, row.flags, body),
         model=row.model_name or "",
         arm=row.served_by,
         quality=row.quality,
@@ -71,8 +73,20 @@ def sample_of(view: RecordView) -> Sample | None:
     )
 
 
+def _exchange(kind: str, flags: int, body: BodyPayload) -> Exchange:
+    return Exchange(
+        kind=kind,
+        target=body.target,
+        request=body.request,
+        response=body.response,
+        request_type=body.request_headers.get("content-type", ""),
+        response_type=body.response_headers.get("content-type", ""),
+        cut=bool(flags & _CUT),
+    )
+
+
 def _query(min_quality: float | None, min_feedback: float | None, newest_first: bool) -> sa.Select[Any]:
-    columns = ("id", "user_hash", "quality", "feedback", "served_by", "body")
+    columns = ("id", "user_hash", "quality", "feedback", "served_by", "body", "kind", "flags")
     query = (
         sa.select(*(records.c[name] for name in columns), models.c.name)
         .join(models, models.c.id == records.c.model_id, isouter=True)
@@ -106,7 +120,7 @@ def _sample(row: Any, body: BodyPayload, correction: str | None) -> Sample:
         user=row.user_hash,
         query=body.query or "",
         response=body.response_text or "",
-        messages=body.messages,
+        exchange=_exchange(row.kind, row.flags, body),
         model=row.name or "",
         arm=Arm(row.served_by),
         quality=row.quality,

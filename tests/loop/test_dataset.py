@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from policies.records import Arm, Sample
+from policies.records import Sample
 from policies.selection import DataGeneratorConfig
 from proxy.errors import PermanentError, TemporaryError
 from proxy.loop.dataset import Progress, StoreDatasetBuilder
@@ -126,7 +126,7 @@ async def test_the_same_run_is_built_once(tmp_path: Path) -> None:
 
 
 async def test_two_builds_of_the_same_history_are_byte_for_byte_equal(tmp_path: Path) -> None:
-    history = [sample(n, user=n % 7, arm=Arm(n % 2)) for n in range(300)]
+    history = [sample(n, user=n % 7, generation=n % 2) for n in range(300)]
     buffer = tmp_path / "buffer.jsonl"
     buffer.write_text("".join(json.dumps({"messages": [{"n": n}]}) + "\n" for n in range(500)))
     config = DataGeneratorConfig(include_existing_data=True, existing_data_path=str(buffer), max_samples=100)
@@ -170,11 +170,11 @@ async def test_the_holdout_shares_no_user_with_the_training_file(tmp_path: Path)
 
 async def test_heavy_users_challengers_and_old_samples_are_capped(tmp_path: Path) -> None:
     history = [sample(n, user=1) for n in range(10)]
-    history += [sample(n, arm=Arm.CHALLENGER, model="challenger") for n in range(10, 20)]
-    config = DataGeneratorConfig(deduplicate=False, holdout_share=0.0, max_samples_per_user=4, max_challenger_share=0.2)
+    history += [sample(n, generation=1, model="challenger") for n in range(10, 20)]
+    config = DataGeneratorConfig(deduplicate=False, holdout_share=0.0, max_samples_per_user=4, max_own_share=0.2)
     manifest = await builder(history, config, tmp_path).build(REQUEST)
     assert answers(manifest.data_path) == ["Number 6.", "Number 7.", "Number 8.", "Number 9.", "Number 19."]
-    assert manifest.dropped == {"challenger_share": 9, "user_cap": 6}
+    assert manifest.dropped == {"own_share": 9, "user_cap": 6}
     assert manifest.models == {"champion": 4, "challenger": 1}
 
 

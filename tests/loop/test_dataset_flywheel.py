@@ -13,7 +13,7 @@ import pytest
 
 from policies.selection import DataGeneratorConfig
 from proxy.clock import ManualClock
-from proxy.loop.dataset import FLYWHEEL, FlywheelSource, StoreDatasetBuilder, flywheel_config
+from proxy.loop.dataset import StoreDatasetBuilder, flywheel, flywheel_config
 from proxy.loop.ports import DatasetRequest, Manifest
 from proxy.store.store import Store
 from proxy.store.values import BodyPayload, IngestBatch, NewRecord, NewVote, RecordFlag
@@ -45,9 +45,8 @@ async def export(store: Store, folder: Path, *news: NewRecord | NewVote) -> tupl
     records = tuple(new for new in news if isinstance(new, NewRecord))
     votes = tuple(new for new in news if isinstance(new, NewVote))
     await store.apply(IngestBatch(writer="w", segment=1, offset=1, records=records, votes=votes))
-    source = FlywheelSource(store, client_id="shop", workload_id="support")
     config = flywheel_config(DataGeneratorConfig(holdout_share=0.0, format_type="dpo", include_existing_data=True))
-    builder = StoreDatasetBuilder(source, config, folder, line_format=FLYWHEEL)
+    builder = StoreDatasetBuilder(store, config, folder, line_format=flywheel(client_id="shop", workload_id="support"))
     manifest = await builder.build(DatasetRequest(run_id="out", until_s=T0 / 1e6 + 3600, config_fingerprint=""))
     return manifest, [json.loads(line) for line in Path(manifest.data_path).read_text().splitlines()]
 

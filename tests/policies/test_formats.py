@@ -9,26 +9,35 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.conversation import Conversation, Turn
 from policies.formats import MemoryPartners, conforms, lines
-from policies.records import Arm, FormatType, Sample
+from policies.records import Author, FormatType, Sample
 
 ASKED = {"role": "user", "content": "What is a SNES?"}
 ANSWERED = {"role": "assistant", "content": "A console."}
+FOLLOWS = {"role": "user", "content": "And its CPU?"}
 SYSTEM = {"role": "system", "content": "Be brief."}
+
+
+def said(*messages: dict[str, str], answer: str) -> Conversation:
+    turns = tuple(Turn(role=message["role"], content=message["content"]) for message in messages)  # type: ignore[arg-type]
+    return Conversation(turns=turns, answer=Turn(role="assistant", content=answer))
+
+
 SAMPLE = Sample(
     record_id="r1",
     created_at=0.0,
     user=1,
     query="What is a SNES?",
     response="A console.",
-    messages=(ASKED,),
-    arm=Arm.CHALLENGER,
+    conversation=said(ASKED, answer="A console."),
+    generation=1,
 )
 LONG = replace(
     SAMPLE,
     query="And its CPU?",
     response="A 65816.",
-    messages=(SYSTEM, ASKED, ANSWERED, {"role": "user", "content": "And its CPU?"}),
+    conversation=said(SYSTEM, ASKED, ANSWERED, FOLLOWS, answer="A 65816."),
 )
 
 
@@ -38,17 +47,19 @@ def bodies(sample: Sample, format_type: FormatType, system_prompt: str | None = 
 
 def test_chatml() -> None:
     assert bodies(SAMPLE, "chatml") == [{"messages": [ASKED, ANSWERED]}]
-    assert bodies(LONG, "chatml") == [{"messages": [*LONG.messages, {"role": "assistant", "content": "A 65816."}]}]
+    assert bodies(LONG, "chatml") == [
+        {"messages": [SYSTEM, ASKED, ANSWERED, FOLLOWS, {"role": "assistant", "content": "A 65816."}]}
+    ]
 
 
 def test_a_bare_prompt_is_one_user_message() -> None:
-    assert bodies(replace(SAMPLE, messages=()), "chatml") == [{"messages": [ASKED, ANSWERED]}]
+    assert bodies(replace(SAMPLE, conversation=None), "chatml") == [{"messages": [ASKED, ANSWERED]}]
 
 
 def test_the_system_prompt_goes_before_conversations_that_have_none() -> None:
     assert bodies(SAMPLE, "chatml", "Be brief.") == [{"messages": [SYSTEM, ASKED, ANSWERED]}]
     assert bodies(LONG, "chatml", "Ramble.") == bodies(LONG, "chatml")
-    developer = replace(SAMPLE, messages=({"role": "developer", "content": "x"}, ASKED))
+    developer = replace(SAMPLE, conversation=said({"role": "system", "content": "x"}, ASKED, answer="A console."))
     assert bodies(developer, "chatml", "Ramble.") == bodies(developer, "chatml")
 
 
@@ -83,8 +94,8 @@ def test_a_correction_replaces_the_answer_and_is_nobodys_but_a_persons(format_ty
     (line,) = lines(replace(SAMPLE, correction="A 16-bit console."), format_type, None, MemoryPartners())
     assert "A 16-bit console." in str(line.body)
     assert "'A console.'" not in str(line.body)
-    assert line.arm is Arm.CHAMPION
-    assert lines(SAMPLE, format_type, None, MemoryPartners())[0].arm is Arm.CHALLENGER
+    assert line.author is Author.PERSON
+    assert lines(SAMPLE, format_type, None, MemoryPartners())[0].author is Author.OWN
 
 
 def test_kto_labels_the_vote() -> None:
@@ -114,19 +125,19 @@ def test_dpo_prefers_the_correction() -> None:
         "chosen": [{"role": "assistant", "content": "A 16-bit console."}],
         "rejected": [ANSWERED],
     }
-    assert line.arm is Arm.CHAMPION
+    assert line.author is Author.PERSON
     assert bodies(replace(corrected, response=" "), "dpo") == []
 
 
 def test_dpo_pairs_opposite_votes_on_the_same_question_once() -> None:
     partners = MemoryPartners()
     liked = replace(SAMPLE, feedback=1.0)
-    disliked = replace(SAMPLE, feedback=-1.0, response="A fish.", arm=Arm.CHAMPION, query="what is a snes?")
+    disliked = replace(SAMPLE, feedback=-1.0, response="A fish.", generation=0, query="what is a snes?")
     assert lines(liked, "dpo", None, partners) == []
-    (pair,) = lines(replace(disliked, messages=()), "dpo", None, partners)
+    (pair,) = lines(replace(disliked, conversation=None), "dpo", None, partners)
     assert pair.body["chosen"] == [ANSWERED]
     assert pair.body["rejected"] == [{"role": "assistant", "content": "A fish."}]
-    assert pair.arm is Arm.CHALLENGER, "the answer to be learnt is the challenger's"
+    assert pair.author is Author.OWN, "the answer to be learnt is by a model trained here"
     assert pair.partner is not None
     assert pair.partner.record_id == liked.record_id
     assert lines(disliked, "dpo", None, partners) == [], "the good answer was used up"
@@ -164,5 +175,5 @@ def test_rehearsal_lines_are_checked_against_the_format(line: Any, format_type: 
     prompt=st.none() | st.text(),
 )
 def test_what_is_written_conforms(query: str, response: str, format_type: FormatType, prompt: str | None) -> None:
-    sample = replace(SAMPLE, query=query, response=response, messages=())
+    sample = replace(SAMPLE, query=query, response=response, conversation=None)
     assert all(conforms(body, format_type) for body in bodies(sample, format_type, prompt))

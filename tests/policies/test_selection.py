@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.dedupe import Deduper, MemoryIndex
-from policies.records import Arm, Sample
+from policies.records import Author, Sample
 from policies.selection import (
     Caps,
     DataGeneratorConfig,
@@ -122,7 +122,7 @@ def test_the_cap_per_user() -> None:
     assert Caps(replace(PLAIN, max_samples_per_user=None)).claim(1) is None
 
 
-def admitted(config: DataGeneratorConfig, arms: list[Arm]) -> list[DropReason | None]:
+def admitted(config: DataGeneratorConfig, arms: list[Author]) -> list[DropReason | None]:
     caps = Caps(config)
     for arm in arms:
         caps.offer(arm)
@@ -131,41 +131,41 @@ def admitted(config: DataGeneratorConfig, arms: list[Arm]) -> list[DropReason | 
 
 def test_the_challengers_share_is_of_the_file_not_of_the_offers() -> None:
     """3 champion lines and a share of 1/4 allow one challenger line in a file of four: the newest."""
-    config = replace(PLAIN, max_challenger_share=0.25)
-    champion, challenger = Arm.CHAMPION, Arm.CHALLENGER
+    config = replace(PLAIN, max_own_share=0.25)
+    champion, challenger = Author.ELSEWHERE, Author.OWN
     assert admitted(config, [challenger, challenger, champion, champion, champion]) == [
-        None, DropReason.CHALLENGER_SHARE, None, None, None,
+        None, DropReason.OWN_SHARE, None, None, None,
     ]  # fmt: skip
-    assert admitted(config, [challenger]) == [DropReason.CHALLENGER_SHARE]
-    assert admitted(replace(config, max_challenger_share=1.0), [challenger]) == [None]
+    assert admitted(config, [challenger]) == [DropReason.OWN_SHARE]
+    assert admitted(replace(config, max_own_share=1.0), [challenger]) == [None]
 
 
 def test_the_newest_samples_are_the_ones_that_stay() -> None:
     config = replace(PLAIN, max_samples=2)
-    assert admitted(config, [Arm.CHAMPION] * 3) == [None, None, DropReason.MAX_SAMPLES]
+    assert admitted(config, [Author.ELSEWHERE] * 3) == [None, None, DropReason.MAX_SAMPLES]
     caps = Caps(config)
-    caps.offer(Arm.CHAMPION)
-    caps.offer(Arm.CHALLENGER)
+    caps.offer(Author.ELSEWHERE)
+    caps.offer(Author.OWN)
     assert not caps.satisfied
-    caps.offer(Arm.CHAMPION)
+    caps.offer(Author.ELSEWHERE)
     assert caps.satisfied
     assert not Caps(PLAIN).satisfied
 
 
 @given(
-    arms=st.lists(st.sampled_from(Arm), max_size=60),
+    arms=st.lists(st.sampled_from(Author), max_size=60),
     share=st.floats(0.0, 1.0),
     limit=st.none() | st.integers(1, 40),
 )
 def test_no_limit_is_ever_exceeded_and_no_champion_line_is_wasted(
-    arms: list[Arm], share: float, limit: int | None
+    arms: list[Author], share: float, limit: int | None
 ) -> None:
-    config = replace(PLAIN, max_challenger_share=share, max_samples=limit)
+    config = replace(PLAIN, max_own_share=share, max_samples=limit)
     kept = [arm for arm, reason in zip(arms, admitted(config, arms), strict=True) if reason is None]
     assert limit is None or len(kept) <= limit
-    assert kept.count(Arm.CHALLENGER) <= share * len(kept) + 1e-6
+    assert kept.count(Author.OWN) <= share * len(kept) + 1e-6
     if limit is None:
-        assert kept.count(Arm.CHAMPION) == arms.count(Arm.CHAMPION)
+        assert kept.count(Author.ELSEWHERE) == arms.count(Author.ELSEWHERE)
 
 
 @pytest.mark.parametrize(

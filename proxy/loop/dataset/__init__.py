@@ -12,15 +12,14 @@ atomically, the manifest last: a folder with a manifest is complete. The same ru
 """
 
 from proxy.loop.dataset.builder import Preview, SampleSource, StoreDatasetBuilder
-from proxy.loop.dataset.flywheel import FLYWHEEL, FlywheelSource, flywheel_config
+from proxy.loop.dataset.flywheel import flywheel, flywheel_config
 from proxy.loop.dataset.picking import Progress
 
 __all__ = [
-    "FLYWHEEL",
-    "FlywheelSource",
     "Preview",
     "Progress",
     "SampleSource",
     "StoreDatasetBuilder",
+    "flywheel",
     "flywheel_config",
 ]

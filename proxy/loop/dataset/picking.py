@@ -15,6 +15,7 @@ from policies.dedupe import Deduper
 from policies.formats import Line, Partners, lines
 from policies.records import Sample
 from policies.selection import Caps, DataGeneratorConfig, Drop, DropReason, SelectionState, select
+from proxy.loop.dataset.reading import read
 from proxy.loop.dataset.staging import Source, Split, Staging
 
 __all__ = ["LineFormat", "Picking", "Progress"]
@@ -76,7 +77,8 @@ class Picking:
 
     def take(self, batch: Iterable[Sample]) -> None:
         """Select and stage a batch, newest first; on a thread of its own, where an event loop is to go on."""
-        for sample in batch:
+        for logged in batch:
+            sample = read(logged)
             self.seen += 1
             reason = self.line_format.refuses(sample) or self._take(sample)
             if reason is not None:
@@ -89,7 +91,7 @@ class Picking:
         for split in Split:
             refused: list[int] = []
             for line in self.staging.lines(split):
-                reason = self._caps[split].admit(line.arm)
+                reason = self._caps[split].admit(line.author)
                 if reason is not None:
                     refused.append(line.seq)
                     self.dropped[reason.value] += 1
@@ -111,8 +113,8 @@ class Picking:
             sources = [Source(sample.record_id, sample.user)]
             if line.partner is not None:
                 sources.append(Source(line.partner.record_id, line.partner.user))
-            caps.offer(line.arm)
-            self.staging.stage(split, line.arm, sample.model, sources, _dump(line.body))
+            caps.offer(line.author)
+            self.staging.stage(split, line, sample.model, sources, _dump(line.body))
             self._staged += 1
         return None
 

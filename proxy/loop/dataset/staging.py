@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Self
 
 from policies.dedupe import Fingerprint
-from policies.formats import Waiting
-from policies.records import Arm
+from policies.formats import Line, Waiting
+from policies.records import Author
 
 __all__ = ["LineRow", "Source", "Split", "Staging"]
 
@@ -28,9 +28,11 @@ CREATE TABLE bands (band INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (ban
 CREATE TABLE users (split INTEGER NOT NULL, user INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (split, user))
     WITHOUT ROWID;
 CREATE TABLE waiting (seq INTEGER PRIMARY KEY, split INTEGER NOT NULL, conversation INTEGER NOT NULL,
-    liked INTEGER NOT NULL, record_id TEXT NOT NULL, user INTEGER, arm INTEGER NOT NULL, answer BLOB NOT NULL);
+    liked INTEGER NOT NULL, record_id TEXT NOT NULL, user INTEGER, author INTEGER NOT NULL,
+    generation INTEGER NOT NULL, answer BLOB NOT NULL);
 CREATE INDEX waiting_by_conversation ON waiting (split, conversation, liked, seq);
-CREATE TABLE lines (seq INTEGER PRIMARY KEY, split INTEGER NOT NULL, arm INTEGER NOT NULL, model TEXT NOT NULL);
+CREATE TABLE lines (seq INTEGER PRIMARY KEY, split INTEGER NOT NULL, author INTEGER NOT NULL,
+    generation INTEGER NOT NULL, model TEXT NOT NULL);
 CREATE TABLE bodies (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE sources (seq INTEGER NOT NULL, record_id TEXT NOT NULL, user INTEGER, PRIMARY KEY (seq, record_id))
     WITHOUT ROWID;
@@ -60,7 +62,8 @@ class LineRow:
     """A staged line without its body. Lines are staged newest first, so the smallest `seq` is the newest."""
 
     seq: int
-    arm: Arm
+    author: Author
+    generation: int
     model: str
 
 
@@ -123,10 +126,11 @@ class Staging:
 
     # Lines
 
-    def stage(self, split: Split, arm: Arm, model: str, sources: Iterable[Source], body: bytes) -> None:
+    def stage(self, split: Split, line: Line, model: str, sources: Iterable[Source], body: bytes) -> None:
         """Keep a line; call newest first."""
         seq = self._db.execute(
-            "INSERT INTO lines (split, arm, model) VALUES (?, ?, ?)", (int(split), int(arm), model)
+            "INSERT INTO lines (split, author, generation, model) VALUES (?, ?, ?, ?)",
+            (int(split), int(line.author), line.generation, model),
         ).lastrowid
         self._db.execute("INSERT INTO bodies VALUES (?, ?)", (seq, body))
         self._db.executemany(
@@ -138,11 +142,11 @@ class Staging:
         """The staged lines of a split, newest first. Lines may be dropped meanwhile."""
         after = 0
         while rows := self._db.execute(
-            "SELECT seq, arm, model FROM lines WHERE split = ? AND seq > ? ORDER BY seq LIMIT ?",
+            "SELECT seq, author, generation, model FROM lines WHERE split = ? AND seq > ? ORDER BY seq LIMIT ?",
             (int(split), after, _PAGE),
         ).fetchall():
-            for seq, arm, model in rows:
-                yield LineRow(seq, Arm(arm), model)
+            for seq, author, generation, model in rows:
+                yield LineRow(seq, Author(author), generation, model)
             after = rows[-1][0]
 
     def drop(self, seqs: Sequence[int]) -> None:
@@ -205,21 +209,36 @@ class SplitPartners:
     def take(self, conversation: int, *, liked: bool) -> Waiting | None:
         """Remove and return the answer that waited longest."""
         row = self._db.execute(
-            "SELECT seq, record_id, user, arm, answer FROM waiting"
+            "SELECT seq, record_id, user, author, generation, answer FROM waiting"
             " WHERE split = ? AND conversation = ? AND liked = ? ORDER BY seq LIMIT 1",
             (self._split, conversation, liked),
         ).fetchone()
         if row is None:
             return None
-        seq, record_id, user, arm, answer = row
+        seq, record_id, user, author, generation, answer = row
         self._db.execute("DELETE FROM waiting WHERE seq = ?", (seq,))
-        return Waiting(record_id=record_id, user=user, arm=Arm(arm), answer=answer.decode("utf-8", "surrogatepass"))
+        return Waiting(
+            record_id=record_id,
+            user=user,
+            author=Author(author),
+            generation=generation,
+            answer=answer.decode("utf-8", "surrogatepass"),
+        )
 
     def put(self, conversation: int, waiting: Waiting, *, liked: bool) -> None:
         """Let an answer wait."""
         answer = waiting.answer.encode("utf-8", "surrogatepass")
         self._db.execute(
-            "INSERT INTO waiting (split, conversation, liked, record_id, user, arm, answer)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (self._split, conversation, liked, waiting.record_id, waiting.user, int(waiting.arm), answer),
+            "INSERT INTO waiting (split, conversation, liked, record_id, user, author, generation, answer)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                self._split,
+                conversation,
+                liked,
+                waiting.record_id,
+                waiting.user,
+                int(waiting.author),
+                waiting.generation,
+                answer,
+            ),
         )
