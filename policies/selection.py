@@ -235,7 +235,7 @@ class Caps:
     """Limits that depend on the other samples. Ask newest first: the newest are the ones that stay.
 
     While streaming, `claim` applies the cap per user and `offer` counts what the rest brings. Afterwards `admit` walks
-    over the offers in the same order. What models trained here may contribute follows from the count of the others: with
+    over the offers in the same order. What models trained here may add follows from the count of the others: with
     c of those and a share of s, at most s·n of their own are admitted, n = min(max_samples, c/(1 − s)).
     """
 
