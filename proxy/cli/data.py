@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from proxy.cli.check_data import check
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
 from proxy.cli.stores import with_archive, with_store
 
@@ -115,6 +116,9 @@ def export(
     )
     if manifest["holdout_path"]:
         typer.echo(f"{manifest['holdout_samples']} lines held out in {manifest['holdout_path']}")
+
+
+app.command("check")(check)
 
 
 @app.command("archive")
