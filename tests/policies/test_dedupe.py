@@ -176,8 +176,3 @@ def test_fingerprints_do_not_depend_on_the_process() -> None:
     assert outputs == {f"{' '.join(map(str, here))}\n"}
 
 
-def test_the_cache_of_words_forgets_and_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = fingerprint(numbered(0, 50), "", WIDE)
-    monkeypatch.setattr("policies.dedupe._CACHED_WORDS", 3)
-    assert fingerprint("words that no other test has brought into the cache yet", "", WIDE) != before
-    assert fingerprint(numbered(0, 50), "", WIDE) == before
