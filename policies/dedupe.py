@@ -165,7 +165,7 @@ class Deduper:
             return Duplicate.EXACT
         item = _fingerprint(digest, *folded, context, self._banding)
         for signature in self._index.candidates(item.bands):
-            if similarity(signature, item.signature) >= self._threshold and _few_differ(signature, item.signature):
+            if _few_differ(signature, item.signature) and similarity(signature, item.signature) >= self._threshold:
                 return Duplicate.NEAR
         self._index.add(item)
         return None
