@@ -15,7 +15,7 @@ TASK_PATTERNS: Final = (
     r"\A\s*Your task is to reflect the speaker.s likely facial expression through a fitting emoji",
     r"\A\s*Available Tools: [\s\S]*Your task is to choose and return the correct tool\(s\) from the list",
     r"\A\s*Here is the query:[\s\S]*Create a concise, 3-5 word phrase",
-    r"(?i)\A\s*(?:please )?(?:analy[sz]e|provide|generate|write|create|give)\b(?=[\s\S]{0,400}\btitle\b)(?=[\s\S]{0,400}\b(?:5|five)[- ]words?[- ]or[- ]less\b)[\s\S]{0,400}\bconversation\b[\s\S]*\n\s*(?:User|Conversation):",
+    r"\A\s*(?:Please )?(?:[Aa]naly[sz]e|[Pp]rovide|[Gg]enerate|[Ww]rite|[Cc]reate|[Gg]ive)\b(?i:(?=[\s\S]{0,400}\btitle\b)(?=[\s\S]{0,400}\b(?:5|five)[- ]words?[- ]or[- ]less\b)[\s\S]{0,400}\bconversation\b[\s\S]*\n\s*(?:User|Conversation):)",
 )
 """The built-in templates of Open WebUI, and LibreChat's for titles: beginning and further marks, each in linear time."""
 

@@ -9,7 +9,7 @@ request that is not streamed, which is how the UIs ask; the templates and the sw
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from proxy.config.serving import CaptureConfig
@@ -17,18 +17,21 @@ from proxy.wire.extract.values import items, mapping, text
 
 __all__ = ["Tasks"]
 
+Matcher = Callable[[str], re.Match[str] | None]
+
 _NAMES: Final = frozenset((
     "title_generation", "follow_up_generation", "tags_generation", "emoji_generation", "query_generation",
     "image_prompt_generation", "autocomplete_generation", "function_calling", "moa_response_generation",
 ))  # fmt: skip
 """Open WebUI's tasks: what `metadata.task` must say, for other applications call their users' wishes tasks."""
-_ANCHORED: Final = re.compile(r"(?:\(\?[ailmsux]+\))?\\A")
+_ANCHORED: Final = re.compile(r"(?:\(\?([ims]+)\))?\\A\\s\*(?![*+?{])")
 _ATOM: Final = re.compile(r"\\[\s\S]|\[\^?\]?[^\]]*\]")
 _INNERMOST_GROUP: Final = re.compile(r"\([^()]*\)")
 _UNFILLED: Final = re.compile(r"\s*(?:\{\{.*\}\})?\s*")
 _HEAD_CHARS: Final = 8192
 _TAIL_CHARS: Final = 2048
 """What of a long text is looked at: templates name themselves at one of its ends."""
+_LOOKED_AT: Final = _HEAD_CHARS + _TAIL_CHARS
 _INSTRUCTIONS: Final = ("system", "developer")
 _TITLE: Final = frozenset(("title",))
 _TITLE_AND_LANGUAGE: Final = frozenset(("title", "language"))
@@ -43,7 +46,7 @@ class Tasks:
         self._headers = tuple(name.lower() for name in capture.task_headers)
         self._models = frozenset(capture.task_models)
         try:
-            self._patterns = tuple(_matcher(pattern) for pattern in capture.task_patterns)
+            self._patterns = tuple(_matchers(capture.task_patterns))
         except re.error as exc:
             raise ValueError(f"capture.task_patterns: {exc.pattern!r} is no regular expression: {exc}") from exc
 
@@ -69,22 +72,32 @@ class Tasks:
             return True
         if "metadata" in asked and _named(mapping(asked["metadata"])):
             return True
-        if streamed or not self._patterns or len(messages) > 2 or asked.get("stream") is True:
+        if streamed or not self._patterns or asked.get("stream") is True:
             return False
-        return self._hinted(asked, messages, query)
-
-    def _hinted(self, asked: Mapping[str, Any], messages: Sequence[Mapping[str, str]], query: str | None) -> bool:
         texts = _only_texts(messages, query)
-        looked_at = [_ends(said) for said in texts]
-        if any(matches(said) for said in looked_at for matches in self._patterns):
-            return True
-        return bool(texts) and _asks_for_a_title(asked, looked_at)
+        for said in texts:
+            looked_at = said if len(said) <= _LOOKED_AT else f"{said[:_HEAD_CHARS]}\n{said[-_TAIL_CHARS:]}"
+            for matches in self._patterns:
+                if matches(looked_at) is not None:
+                    return True
+        shaped = "tools" in asked or "response_format" in asked or "functions" in asked
+        return shaped and _asks_for_a_title(asked, texts)
 
 
-def _matcher(pattern: str) -> Callable[[str], re.Match[str] | None]:
-    """What is anchored is tried at the beginning alone: a search would fail there, and then everywhere else."""
-    compiled = re.compile(pattern)
-    return compiled.match if _ANCHORED.match(pattern) and not _has_alternatives(pattern) else compiled.search
+def _matchers(patterns: Iterable[str]) -> Iterator[Matcher]:
+    """Those that are anchored at the first word as one, which is tried there alone: nearly every record fails at its
+    first letter. Each of the others by itself, anywhere."""
+    anchored = []
+    for pattern in patterns:
+        compiled = re.compile(pattern)
+        begins = _ANCHORED.match(pattern)
+        if begins is None or compiled.groups or _has_alternatives(pattern):
+            yield compiled.search
+        else:
+            flags, rest = begins[1], pattern[begins.end() :]
+            anchored.append(f"(?{flags}:{rest})" if flags else rest)
+    if anchored:
+        yield re.compile(rf"\s*(?:{'|'.join(anchored)})").match
 
 
 def _has_alternatives(pattern: str) -> bool:
@@ -99,18 +112,14 @@ def _named(metadata: Mapping[str, Any]) -> bool:
     return any(text(metadata.get(name)) in _NAMES for name in ("task", "task_name"))
 
 
-def _only_texts(messages: Sequence[Mapping[str, str]], query: str | None) -> list[str]:
+def _only_texts(messages: Sequence[Mapping[str, str]], query: str | None) -> tuple[str, ...]:
     """What the only user message says, and the instructions before it; nothing where more was said."""
-    if not messages:
-        return [query] if query else []
-    *before, last = messages
-    if last["role"] != "user" or any(message["role"] not in _INSTRUCTIONS for message in before):
-        return []
-    return [message["content"] for message in messages]
-
-
-def _ends(said: str) -> str:
-    return said if len(said) <= _HEAD_CHARS + _TAIL_CHARS else f"{said[:_HEAD_CHARS]}\n{said[-_TAIL_CHARS:]}"
+    count = len(messages)
+    if count == 2 and messages[1]["role"] == "user" and messages[0]["role"] in _INSTRUCTIONS:
+        return messages[0]["content"], messages[1]["content"]
+    if count == 1 and messages[0]["role"] == "user":
+        return (messages[0]["content"],)
+    return () if count or not query else (query,)
 
 
 def _asks_for_a_title(asked: Mapping[str, Any], texts: Sequence[str]) -> bool:
@@ -118,7 +127,7 @@ def _asks_for_a_title(asked: Mapping[str, Any], texts: Sequence[str]) -> bool:
 
     A title alone is what many an application asks for; it has to be one of a conversation.
     """
-    names = _answer_fields(asked)
+    names = _answer_fields(asked) if texts else frozenset()
     return names == _TITLE_AND_LANGUAGE or (names == _TITLE and any(_ABOUT_A_CHAT.search(said) for said in texts))
 
 
