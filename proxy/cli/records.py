@@ -34,7 +34,9 @@ OutcomeName = Annotated[
     str | None,
     typer.Option("--outcome", help=f"{', '.join(outcome.label for outcome in Outcome)}.", show_default=False),
 ]
-KindName = Annotated[str | None, typer.Option("--kind", help=f"{', '.join(KINDS)}.", show_default=False)]
+KindName = Annotated[
+    str | None, typer.Option("--kind", help=f"{', '.join(KINDS)}; -task: all but task.", show_default=False)
+]
 MinQuality = Annotated[str | None, typer.Option(help="Lowest quality score, 0 to 1.", show_default=False)]
 MaxQuality = Annotated[str | None, typer.Option(help="Highest quality score, 0 to 1.", show_default=False)]
 Votes = Annotated[str | None, typer.Option("--feedback", help="positive, negative, any or none.", show_default=False)]

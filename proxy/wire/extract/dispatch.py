@@ -92,6 +92,7 @@ def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
         asked_unread=asks_unread,
         first_content=stream.first_content if stream is not None else 1 if exchange.response else None,
         reassembled=stream.document if stream is not None and isinstance(stream.document, dict) else None,
+        asked=fields,
     )
 
 

@@ -107,6 +107,8 @@ class Extraction:
     None where a stream had none, or its shape is not known. Of an answer that is no stream: its first byte, 1."""
     reassembled: dict[str, Any] | None = None
     """A streamed response in the shape of its non-streamed sibling."""
+    asked: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """The request's JSON object as it was read; empty where there was none. Not to be changed."""
 
 
 @dataclass(slots=True, kw_only=True)
