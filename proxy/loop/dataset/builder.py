@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 from policies.records import Sample
 from policies.selection import DataGeneratorConfig
 from proxy.errors import PermanentError, TemporaryError
+from proxy.loop.dataset.joining import Joining
 from proxy.loop.dataset.picking import LineFormat, Picking, Progress
 from proxy.loop.dataset.rehearsal import Rehearsal
 from proxy.loop.dataset.staging import Split, Staging
@@ -139,8 +140,10 @@ class StoreDatasetBuilder:
 
     async def _fill(self, picking: Picking, before_id: str, limit: int | None) -> None:
         source = self._store.iter_samples(before_id=before_id, newest_first=True, chunk=_READ_ROWS)
+        joining = Joining(self._store)
         async with aclosing(_batches(source, limit)) as batches:
-            async for batch in batches:
+            async for logged in batches:
+                batch = await joining.join(logged)
                 await _in_thread(partial(picking.take, batch))
                 progress = picking.progress()
                 if self.building is not None:

@@ -12,17 +12,20 @@ from policies.kinds import Kind
 from policies.records import Exchange, Sample
 from proxy.wire.extract import CapturedExchange, converse, extract
 
-__all__ = ["conversation_of", "read"]
+__all__ = ["conversation_of", "provider_id_of", "read"]
 
 
 def read(sample: Sample) -> Sample:
     """The sample with its conversation. One that goes on from another which nobody has joined lacks its context."""
-    if sample.conversation is not None or not sample.exchange.request:
-        return sample
-    said = conversation_of(sample)
+    said = sample.conversation
+    if said is None:
+        if not sample.exchange.request:
+            return sample
+        said = conversation_of(sample)
+        sample = replace(sample, conversation=said)
     if said.goes_on_from is not None and said.lacks is None:
         said.lacks = Lack.CONTEXT_ELSEWHERE
-    return replace(sample, conversation=said)
+    return sample
 
 
 def conversation_of(sample: Sample) -> Conversation:
@@ -38,6 +41,11 @@ def conversation_of(sample: Sample) -> Conversation:
         if (found.query, found.response) != (sample.query, sample.response):
             return Conversation.plain(sample.query, sample.response)  # pointers found them
     return converse(captured)
+
+
+def provider_id_of(exchange: Exchange) -> str | None:
+    """The id that the provider gave to the answer."""
+    return extract(_captured(exchange)).provider_id
 
 
 def _captured(exchange: Exchange) -> CapturedExchange:
