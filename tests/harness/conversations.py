@@ -252,7 +252,8 @@ CHAT: list[Case] = [
     ),
     (
         "documents beside the messages", "/v1/chat/completions",
-        {"messages": [{"role": "user", "content": "News?"}], "documents": [{"text": "Rain"}]}, _chat({"content": "Rain."}),
+        {"messages": [{"role": "user", "content": "News?"}], "documents": [{"text": "Rain"}]},
+        _chat({"content": "Rain."}),
         {"turns": ["user: News?"], "answer": "assistant: Rain.", "lacks": "not_in_format"},
     ),
     (
@@ -306,7 +307,7 @@ RESPONSES: list[Case] = [
             {"type": "function", "name": "weather", "description": "of a city", "parameters": SCHEMA, "strict": None},
             {"type": "custom", "name": "sql", "format": {"type": "grammar", "syntax": "lark", "definition": "x"}},
             {"type": "custom", "name": "free", "format": {"type": "text"}}, {"type": "web_search"},
-            {"type": "namespace", "name": "n", "tools": [WEATHER]},
+            {"type": "custom", "name": "bare"}, {"type": "namespace", "name": "n", "tools": [WEATHER]},
         ]},
         {"output": [{"type": "reasoning", "content": [{"type": "reasoning_text", "text": "hm"}]},
                     {"type": "message", "content": [{"type": "output_text", "text": "One."}]},
@@ -323,7 +324,8 @@ RESPONSES: list[Case] = [
          "tools": [WEATHER,
                    {"type": "custom", "custom": {"name": "sql", "format": {
                        "type": "grammar", "grammar": {"syntax": "lark", "definition": "x"}}}},
-                   {"type": "custom", "custom": {"name": "free", "format": {"type": "text"}}}, WEATHER]},
+                   {"type": "custom", "custom": {"name": "free", "format": {"type": "text"}}},
+                   {"type": "custom", "custom": {"name": "bare"}}, WEATHER]},
     ),
     (
         "goes on", "/v1/responses", {"previous_response_id": "resp_0", "input": "And?"},
@@ -401,7 +403,8 @@ MESSAGES: list[Case] = [
             {"type": "document", "title": "T", "source": {"type": "content", "content": [
                 {"type": "text", "text": "inner"}]}},
             {"type": "document", "source": {"type": "content", "content": "alone"}},
-            {"type": "search_result", "title": "F", "source": "https://x", "content": [{"type": "text", "text": "found"}]},
+            {"type": "search_result", "title": "F", "source": "https://x",
+             "content": [{"type": "text", "text": "found"}]},
             {"type": "image", "source": {"type": "file", "file_id": "file_1"}}]}]},
         {"content": "A cat."},
         {"turns": [{"user": [{"type": "image_url", "image_url": {"url": "https://x.org/a.png"}}, "a.pdf", "Ours",
@@ -425,7 +428,8 @@ MESSAGES: list[Case] = [
     ),
     (
         "odd messages", "/v1/messages",
-        {"messages": [None, {"role": "tool", "content": [{"type": "text", "text": "Hm"}]},
+        {"messages": [None, {"role": "tool", "content": [{"type": "text", "text": "Hm"},
+                                                         {"type": "document", "source": {"type": "text"}}]},
                       {"role": "user", "content": None}]},
         {"content": [{"type": "tool_result"}, {"type": "text", "text": "Yes"}]},
         {"turns": ["user: Hm"], "answer": "assistant: Yes", "lacks": "unread"},
@@ -633,7 +637,8 @@ COHERE: list[Case] = [
             {"role": "system", "content": "Be brief."}, {"role": "user", "content": "Weather?"},
             {"role": "assistant", "tool_plan": "look", "tool_calls": [_call("weather", ROME, "t1")]},
             {"role": "tool", "tool_call_id": "t1", "content": [
-                {"type": "document", "document": {"data": {"t": 21}}}, {"type": "document", "document": {"data": "w"}}]},
+                {"type": "document", "document": {"data": {"t": 21}}},
+                {"type": "document", "document": {"data": "w"}}]},
         ], "tools": [WEATHER]},
         {"message": {"role": "assistant", "tool_plan": "hm", "content": [{"type": "text", "text": "Go."}],
                      "tool_calls": [_call("weather", OSLO, "t2")]}},
@@ -735,9 +740,11 @@ PLAIN: list[Case] = [
      {"answer": "Hello"}, {"turns": [{"user": ["file"]}], "answer": "assistant: Hello", "lacks": "multimodal"}),
     ("any JSON", "/predict", {"question": "Hi"}, {"answer": "Hello"},
      {"turns": ["user: Hi"], "answer": "assistant: Hello"}),
-    ("chat at another path", "/my/bot", {"messages": [{"role": "user", "content": "Hi"}]}, _chat({"content": "Hello"}),
+    ("chat at another path", "/my/bot", {"messages": [{"role": "user", "content": "Hi"}]},
+     _chat({"content": "Hello"}),
      {"turns": ["user: Hi"], "answer": "assistant: Hello"}),
-    ("messages at another path", "/my/bot", {"messages": [{"role": "user", "content": "Hi"}]}, {"reply": 1, "text": "Yo"},
+    ("messages at another path", "/my/bot", {"messages": [{"role": "user", "content": "Hi"}]},
+     {"reply": 1, "text": "Yo"},
      {"turns": ["user: Hi"], "answer": "assistant: Yo"}),
     ("no JSON object", "/my/bot", ["Hi"], ["Hello"],
      {"turns": ['user: ["Hi"]'], "answer": 'assistant: ["Hello"]'}),

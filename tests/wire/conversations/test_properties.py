@@ -81,6 +81,13 @@ def test_any_bytes_are_a_conversation_that_lacks_something(request: bytes, respo
     assert said.lacks is Lack.UNREAD or request[:1] in (b"[", b"{", b" ")
 
 
+def test_a_tool_whose_form_is_nested_too_deeply_is_unread() -> None:
+    form = b'{"items":' * 900 + b"1" + b"}" * 900
+    request = b'{"contents":"Hi","tools":[{"functionDeclarations":[{"name":"f","parameters":' + form + b"}]}]}"
+    path = "/v1beta/models/m:generateContent"
+    assert converse(CapturedExchange(target=path, request=request, response=b"{}")).lacks is Lack.UNREAD
+
+
 def test_what_is_nested_too_deeply_is_unread() -> None:
     deep = b'{"messages":[' + b'{"a":' * 2000 + b"1" + b"}" * 2000 + b"]}"
     assert converse(CapturedExchange(target="/x", request=deep, response=b"NaN" + b"[" * 90_000)).lacks is Lack.UNREAD
@@ -125,7 +132,7 @@ def test_no_word_is_lost_and_every_result_answers_its_call(messages: list[dict[s
         open_calls |= {call.id: call.name for call in turn.calls}
         if turn.role == "tool":
             name = open_calls.pop(turn.call_id)
-            assert name == turn.name and turn.text == f"result {name[-1]}"
+            assert (turn.name, turn.text) == (name, f"result {name[-1]}")
     assert not open_calls
 
 

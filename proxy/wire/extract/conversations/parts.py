@@ -35,13 +35,10 @@ class Pieces:
 
     def read(self, content: Any) -> None:
         """A content as OpenAI's chat and Responses, Anthropic, Mistral, Cohere and Hugging Face write it."""
-        if isinstance(content, str):
-            self.pieces.append(content)
-        elif isinstance(content, list):
-            for part in content:
-                self._part(part)
-        elif content is not None:
-            self._part(content)
+        if content is None:
+            return
+        for part in content if isinstance(content, list) else [content]:
+            self._part(part)
 
     def _part(self, part: Any) -> None:
         if isinstance(part, str | Attachment):
