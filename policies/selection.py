@@ -124,7 +124,8 @@ class DropReason(StrEnum):
     MULTIMODAL = Lack.MULTIMODAL.value
     TRUNCATED = Lack.TRUNCATED.value
     UNREAD = Lack.UNREAD.value
-    NOT_IN_FORMAT = "not_in_format"
+    MALFORMED = Lack.MALFORMED.value
+    NOT_IN_FORMAT = Lack.NOT_IN_FORMAT.value
     """The format cannot hold something that was said: tools, mostly."""
     NEGATIVE_FEEDBACK = "negative_feedback"
     NO_FEEDBACK = "no_feedback"

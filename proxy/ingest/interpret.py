@@ -189,6 +189,7 @@ class Interpreter:
                 finish_reason=found.finish_reason,
                 refused=found.refused,
                 json_requested=found.json_requested,
+                malformed=found.malformed,
                 partial_text=partial or found.unread,
             )
             judged = score(facts, self._scoring)

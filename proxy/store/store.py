@@ -14,13 +14,14 @@ from policies.experiment import ArmStats
 from policies.records import Arm, Sample
 from proxy.clock import Clock
 from proxy.config.storage import RetentionConfig
-from proxy.store import ancestry, deletion, ingest, records, retention, rollups, samples, statistics, votes
+from proxy.store import ancestry, deletion, earlier, ingest, records, retention, rollups, samples, statistics, votes
 from proxy.store.bodies import BodyCodec
 from proxy.store.channels import CHANNELS
 from proxy.store.commands import Commands
 from proxy.store.configs import Configs
 from proxy.store.control import Transition
 from proxy.store.days import Days
+from proxy.store.earlier import Earlier
 from proxy.store.engine import Database
 from proxy.store.experiments import Experiments
 from proxy.store.journal import Journal
@@ -179,6 +180,14 @@ class Store:
     async def generations(self) -> dict[str, int]:
         """By name, how many trainings of this installation lie behind each model that was trained here."""
         return ancestry.generations(await self.models.list(), await self.experiments.met())
+
+    async def earlier(self, provider_id: str) -> tuple[Earlier, ...]:
+        """Exchanges whose answer may have this id at its provider, newest first: what another goes on from."""
+        return await earlier.earlier(self._db, self._codec, provider_id)
+
+    async def names_user(self, record_id: str) -> bool:
+        """Whether this record's key is a user, and not what stands in for one (a first message, chance)."""
+        return await earlier.names_user(self._db, record_id)
 
     # Statistics
 

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from policies.records import Sample
 from policies.selection import DataGeneratorConfig
 from proxy.errors import PermanentError, TemporaryError
+from proxy.loop.dataset.joining import Joining
 from proxy.loop.dataset.picking import LineFormat, Picking, Progress, read_all
 from proxy.loop.dataset.rehearsal import Rehearsal
 from proxy.loop.dataset.space import Measured, ensure_space
@@ -172,8 +173,10 @@ class StoreDatasetBuilder:
         """The samples before `before_id`, newest first, as they are judged: read, and with their generation."""
         generations = await self._store.generations() if isinstance(self._store, KnowsModels) else {}
         source = self._store.iter_samples(before_id=before_id, newest_first=True, chunk=_READ_ROWS)
+        joining = Joining(self._store)
         async with aclosing(_batched(source, limit)) as batches:
-            async for batch in batches:
+            async for logged in batches:
+                batch = await joining.join(logged)
                 yield await _in_thread(partial(read_all, batch, generations))
 
 
