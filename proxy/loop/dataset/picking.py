@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from policies.dedupe import Deduper
-from policies.formats import Line, Partners, lines
+from policies.formats import Line, Misfit, Partners, lines, refuses
 from policies.records import Sample
 from policies.selection import Caps, DataGeneratorConfig, Drop, DropReason, SelectionState, select
 from proxy.loop.dataset.reading import read
@@ -55,11 +55,12 @@ class Picking:
 
     def __init__(self, config: DataGeneratorConfig, staging: Staging, line_format: LineFormat | None = None) -> None:
         self.staging = staging
-        usual = LineFormat(name=config.format_type, lines=self._usual)
+        usual = LineFormat(name=config.format_type, lines=self._usual, refuses=self._misfit)
         self.line_format = line_format or usual
         self.seen = 0
         self.dropped: Counter[str] = Counter()
         self._config = config
+        self._style = config.style
         self._staged = 0
         deduper = Deduper(config.near_duplicate_threshold, staging) if config.deduplicate else None
         self._state = SelectionState(deduper=deduper)
@@ -119,7 +120,10 @@ class Picking:
         return None
 
     def _usual(self, sample: Sample, partners: Partners) -> list[Line]:
-        return lines(sample, self._config.format_type, self._config.system_prompt, partners)
+        return lines(sample, self._style, partners)
+
+    def _misfit(self, sample: Sample) -> Misfit | None:
+        return None if sample.said.lacks else refuses(sample, self._style)
 
 
 def _dump(body: Mapping[str, Any]) -> bytes:
