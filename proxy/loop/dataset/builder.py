@@ -49,6 +49,10 @@ class SampleSource(Protocol):
         """Stream samples; `before_id` is exclusive."""
         ...
 
+    def iter_judged(self, *, before_id: str | None = None, chunk: int = 100) -> AsyncIterator[Sample]:
+        """Stream what people corrected or disliked, also what is no sample."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Preview:
@@ -138,6 +142,10 @@ class StoreDatasetBuilder:
         return await _in_thread(lambda: Rehearsal(self._config.existing_data_path, self._config.format_type))
 
     async def _fill(self, picking: Picking, before_id: str, limit: int | None) -> None:
+        judged = self._store.iter_judged(before_id=before_id, chunk=_READ_ROWS)
+        async with aclosing(_batches(judged, None)) as batches:
+            async for batch in batches:
+                await _in_thread(partial(picking.judged.remember, batch))
         source = self._store.iter_samples(before_id=before_id, newest_first=True, chunk=_READ_ROWS)
         async with aclosing(_batches(source, limit)) as batches:
             async for batch in batches:

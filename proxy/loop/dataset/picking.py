@@ -55,6 +55,7 @@ class Picking:
 
     def __init__(self, config: DataGeneratorConfig, staging: Staging, line_format: LineFormat | None = None) -> None:
         self.staging = staging
+        self.judged = staging.judged()
         usual = LineFormat(name=config.format_type, lines=self._usual, refuses=self._misfit)
         self.line_format = line_format or usual
         self.seen = 0
@@ -79,7 +80,7 @@ class Picking:
     def take(self, batch: Iterable[Sample]) -> None:
         """Select and stage a batch, newest first; on a thread of its own, where an event loop is to go on."""
         for logged in batch:
-            sample = read(logged)
+            sample = self.judged.applied(read(logged))
             self.seen += 1
             reason = self.line_format.refuses(sample) or self._take(sample)
             if reason is not None:
