@@ -48,6 +48,7 @@ class Waiting:
     """The assistant's message, as JSON text."""
     author: Author
     generation: int = 0
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

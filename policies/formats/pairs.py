@@ -52,6 +52,7 @@ def dpo(material: Material, partners: Partners) -> list[Line]:
             answer=json.dumps(own, ensure_ascii=False),
             author=sample.author,
             generation=sample.generation,
+            model=sample.model,
         )
         partners.put(key, waiting, liked=liked)
         return []

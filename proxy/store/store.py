@@ -14,7 +14,7 @@ from policies.experiment import ArmStats
 from policies.records import Arm, Sample
 from proxy.clock import Clock
 from proxy.config.storage import RetentionConfig
-from proxy.store import deletion, ingest, records, retention, rollups, samples, statistics, votes
+from proxy.store import ancestry, deletion, ingest, records, retention, rollups, samples, statistics, votes
 from proxy.store.bodies import BodyCodec
 from proxy.store.channels import CHANNELS
 from proxy.store.commands import Commands
@@ -182,6 +182,10 @@ class Store:
         Also those that may not become training data (`trainable` is then false); one that was both comes twice.
         """
         return samples.iter_judged(self._db, self._codec, before_id=before_id, chunk=chunk)
+
+    async def generations(self) -> dict[str, int]:
+        """By name, how many trainings of this installation lie behind each model that was trained here."""
+        return ancestry.generations(await self.models.list(), await self.experiments.met())
 
     # Statistics
 
