@@ -9,14 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
-from typing import Final, Literal
+from typing import Final
 
 from policies.conversation import Conversation
 
-__all__ = ["Arm", "Author", "Exchange", "Feedback", "FormatType", "Outcome", "Sample", "StickySource"]
-
-FormatType = Literal["chatml", "alpaca", "completion", "dpo", "kto"]
-"""How a line of a training file looks; see policies.formats."""
+__all__ = ["Arm", "Author", "Exchange", "Feedback", "Outcome", "Sample", "StickySource"]
 
 
 class Arm(IntEnum):

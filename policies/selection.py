@@ -22,7 +22,8 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 from policies.assignment import unit_interval
 from policies.conversation import Conversation, Lack
 from policies.dedupe import Deduper, Duplicate, seen_of
-from policies.records import Author, FormatType, Sample
+from policies.formats import FORMATS, FormatType, Style
+from policies.records import Author, Sample
 
 __all__ = [
     "RENAMED",
@@ -95,9 +96,10 @@ class DataGeneratorConfig:
     holdout_share: float = 0.05
     """Share of users whose samples go to a separate file, for evaluation only (0 to 1)."""
     format_type: FormatType = "chatml"
-    """Line format: chatml, alpaca, completion, dpo (needs corrections or votes both ways) or kto (needs votes)."""
+    """Line format: chatml, prompt_completion, alpaca, completion, dpo (needs corrections or votes both ways) or kto
+    (needs votes)."""
     system_prompt: str | None = None
-    """A system message put before every conversation (chatml, dpo, kto) that has none."""
+    """A system message put before every conversation that has none; a completion gets none."""
     include_existing_data: bool = False
     """Mix a rehearsal buffer in, against forgetting."""
     existing_data_path: str | None = None
@@ -108,6 +110,16 @@ class DataGeneratorConfig:
     """Tokenizer of the model (a tokenizer.json, or a folder with one) to count tokens by; none: characters / 4."""
     cost_per_million_tokens: float | None = None
     """What a trainer charges for a million tokens, in whatever currency: manifest and console then estimate a run."""
+
+    @property
+    def style(self) -> Style:
+        """How lines are written."""
+        return Style(
+            format_type=self.format_type,
+            system_prompt=self.system_prompt,
+            train_on=self.train_on,
+            keep_reasoning=self.keep_reasoning,
+        )
 
 
 class DropReason(StrEnum):
@@ -258,7 +270,7 @@ def _merit(sample: Sample, config: DataGeneratorConfig) -> DropReason | None:
 
 
 def _votes(sample: Sample, config: DataGeneratorConfig) -> DropReason | None:
-    if config.format_type in ("dpo", "kto"):
+    if FORMATS[config.format_type].needs_votes:
         return None if sample.feedback else DropReason.NO_FEEDBACK
     wanted = config.min_user_feedback
     if sample.feedback is None:

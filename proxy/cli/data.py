@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from policies.formats import FormatType
 from proxy.cli.check_data import check
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
 from proxy.cli.stores import with_archive, with_store
 
 if TYPE_CHECKING:
-    from policies.records import FormatType
     from proxy.config.model import Config
     from proxy.store.archive import ArchiveSource
     from proxy.store.store import Store
@@ -24,15 +23,8 @@ __all__ = ["app"]
 app = typer.Typer(no_args_is_help=True, help="Preview and export training data; archive finished days.")
 
 
-class Format(StrEnum):
-    """What `export` writes."""
-
-    CHATML = "chatml"
-    ALPACA = "alpaca"
-    COMPLETION = "completion"
-    DPO = "dpo"
-    KTO = "kto"
-    NVIDIA = "nvidia"
+ExportType = Literal[FormatType, "nvidia"]
+"""What `export` writes: any format of a training file, and NVIDIA's, which is for export alone."""
 
 
 From = Annotated[
@@ -77,7 +69,7 @@ def preview(
 def export(
     folder: Annotated[Path, typer.Argument(help="Where to write data.jsonl, holdout.jsonl and manifest.json.")],
     format: Annotated[
-        Format | None,
+        ExportType | None,
         typer.Option(
             "--format",
             help="Line format; nvidia writes whole requests and answers for NVIDIA's data flywheel.",
@@ -93,14 +85,12 @@ def export(
 ) -> None:
     """Build the training files that the loop would build now, with their manifest."""
     loaded = read_config(config, data_dir)
-    if format is not None and format is not Format.NVIDIA:
-        loaded = replace(
-            loaded, generator_config=replace(loaded.generator_config, format_type=cast("FormatType", format.value))
-        )
+    if format is not None and format != "nvidia":
+        loaded = replace(loaded, generator_config=replace(loaded.generator_config, format_type=format))
     folder = folder.expanduser().absolute()
     if (folder / "manifest.json").exists():
         fail(Exit.USAGE, f"{folder}: holds an export already; give another folder")
-    names = (client_id, workload_id) if format is Format.NVIDIA else None
+    names = (client_id, workload_id) if format == "nvidia" else None
 
     async def work(source: Store | ArchiveSource) -> dict[str, Any]:
         return await _build(source, loaded, folder, names)

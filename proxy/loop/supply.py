@@ -6,6 +6,7 @@ made; what the last file kept then replaces the estimate.
 
 from __future__ import annotations
 
+from policies.formats import FORMATS
 from policies.selection import DataGeneratorConfig
 from proxy.store.store import Store
 
@@ -18,6 +19,6 @@ async def usable_at_most(store: Store, config: DataGeneratorConfig, since_us: in
     most = await store.count_quality_samples(since_us, config.min_quality_score)
     most -= await store.count_quality_samples(until_us, config.min_quality_score)
     most += await store.count_corrections(since_us, until_us)
-    if config.format_type in ("dpo", "kto"):
+    if FORMATS[config.format_type].needs_votes:
         most += (await store.feedback_window(since_us, until_us)).negative
     return most

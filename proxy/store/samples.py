@@ -20,9 +20,9 @@ from proxy.store.facts import VoteSummary
 from proxy.store.keys import id_time_us
 from proxy.store.schema import feedback, models, records
 from proxy.store.stretches import Stretch
-from proxy.store.values import BodyPayload, RecordFlag, RecordView
+from proxy.store.values import BodyPayload, RecordFlag, RecordRow, RecordView
 
-__all__ = ["iter_samples", "sample_of", "sample_of_row"]
+__all__ = ["iter_judged", "iter_samples", "judged_of", "sample_of", "sample_of_row"]
 
 _CUT: Final = int(RecordFlag.TRUNCATED_REQUEST | RecordFlag.TRUNCATED_RESPONSE)
 
@@ -39,8 +39,50 @@ async def iter_samples(
     chunk: int,
 ) -> AsyncIterator[Sample]:
     """Samples between two ids, both exclusive."""
-    query = _query(min_quality, min_feedback, newest_first).limit(chunk)
-    stretch = Stretch(after_id, before_id, newest_first)
+    query = _query(newest_first).where(records.c.flags.bitwise_and(int(RecordFlag.SAMPLE)) != 0)
+    if min_quality is not None:
+        query = query.where(records.c.quality >= min_quality)
+    if min_feedback is not None:
+        query = query.where(records.c.feedback >= min_feedback)
+    async for sample in _walk(db, codec, query, Stretch(after_id, before_id, newest_first), chunk):
+        yield sample
+
+
+async def iter_judged(
+    db: Database, codec: BodyCodec, *, before_id: str | None = None, chunk: int = 100
+) -> AsyncIterator[Sample]:
+    """What people corrected, then what they disliked, each newest first; also what may not become training data.
+
+    A record that was both comes twice. Those that are disliked and those that are corrected are few, and each kind has
+    an index.
+    """
+    corrected = sa.select(feedback.c.record_id).where(
+        feedback.c.correction.is_not(None), feedback.c.record_id.is_not(None)
+    )
+    disliked = sa.and_(records.c.feedback.is_not(None), records.c.feedback < 0)
+    for condition in (records.c.id.in_(corrected), disliked):
+        query = _query(newest_first=True).where(condition)
+        async for sample in _walk(db, codec, query, Stretch(None, before_id, True), chunk):
+            if _is_judged(sample):
+                yield sample
+
+
+def judged_of(view: RecordView) -> Sample | None:
+    """A whole record as a sample, if somebody disliked or corrected it; None also where its body is gone."""
+    if view.body is None:
+        return None
+    sample = _whole(view.row, view.body, view.votes)
+    return sample if _is_judged(sample) else None
+
+
+def _is_judged(sample: Sample) -> bool:
+    return sample.correction is not None or (sample.feedback is not None and sample.feedback < 0)
+
+
+async def _walk(
+    db: Database, codec: BodyCodec, query: sa.Select[Any], stretch: Stretch, chunk: int
+) -> AsyncIterator[Sample]:
+    query = query.limit(chunk)
     while not stretch.done:
         async with db.read() as connection:
             rows = (await connection.execute(query.where(*await stretch.bounds(connection)))).all()
@@ -54,9 +96,12 @@ async def iter_samples(
 
 def sample_of(view: RecordView) -> Sample | None:
     """A whole record as a sample; None where it may not become training data, or its body is gone."""
-    row, body = view.row, view.body
-    if body is None or RecordFlag.SAMPLE not in row.flags:
+    if view.body is None or RecordFlag.SAMPLE not in view.row.flags:
         return None
+    return _whole(view.row, view.body, view.votes)
+
+
+def _whole(row: RecordRow, body: BodyPayload, votes: Sequence[Any]) -> Sample:
     return Sample(
         record_id=row.id,
         created_at=id_time_us(row.id) / 1e6,
@@ -68,7 +113,8 @@ def sample_of(view: RecordView) -> Sample | None:
         arm=row.served_by,
         quality=row.quality,
         feedback=row.feedback,
-        correction=VoteSummary.of(view.votes).correction,
+        correction=VoteSummary.of(votes).correction,
+        trainable=RecordFlag.NO_TRAIN not in row.flags,
         tags=body.tags,
     )
 
@@ -85,19 +131,13 @@ def _exchange(kind: str, flags: int, body: BodyPayload) -> Exchange:
     )
 
 
-def _query(min_quality: float | None, min_feedback: float | None, newest_first: bool) -> sa.Select[Any]:
+def _query(newest_first: bool) -> sa.Select[Any]:
     columns = ("id", "user_hash", "quality", "feedback", "served_by", "body", "kind", "flags")
-    query = (
+    return (
         sa.select(*(records.c[name] for name in columns), models.c.name)
         .join(models, models.c.id == records.c.model_id, isouter=True)
-        .where(records.c.flags.bitwise_and(int(RecordFlag.SAMPLE)) != 0)
         .order_by(records.c.id.desc() if newest_first else records.c.id)
     )
-    if min_quality is not None:
-        query = query.where(records.c.quality >= min_quality)
-    if min_feedback is not None:
-        query = query.where(records.c.feedback >= min_feedback)
-    return query
 
 
 async def _corrections(connection: AsyncConnection, ids: Sequence[str]) -> dict[str, str]:
@@ -127,6 +167,6 @@ def sample_of_row(row: Any, body: BodyPayload, correction: str | None) -> Sample
         quality=row.quality,
         feedback=row.feedback,
         correction=correction,
-        trainable=True,
+        trainable=not row.flags & RecordFlag.NO_TRAIN,
         tags=body.tags,
     )

@@ -177,6 +177,13 @@ class Store:
             chunk=chunk,
         )
 
+    def iter_judged(self, *, before_id: str | None = None, chunk: int = 100) -> AsyncIterator[Sample]:
+        """Exchanges before an id whose answer people corrected or disliked: corrected ones first, newest first each.
+
+        Also those that may not become training data (`trainable` is then false); one that was both comes twice.
+        """
+        return samples.iter_judged(self._db, self._codec, before_id=before_id, chunk=chunk)
+
     async def generations(self) -> dict[str, int]:
         """By name, how many trainings of this installation lie behind each model that was trained here."""
         return ancestry.generations(await self.models.list(), await self.experiments.met())

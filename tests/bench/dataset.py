@@ -52,6 +52,12 @@ class Synthetic:
                 quality=0.9,
             )
 
+    async def iter_judged(self, **_: Any) -> AsyncIterator[Sample]:
+        """The store's method: nobody voted."""
+        nobody: tuple[Sample, ...] = ()
+        for sample in nobody:
+            yield sample
+
 
 def peak_mib() -> float:
     """Most memory this process has ever held."""

@@ -60,6 +60,11 @@ class History:
                 self.read += 1
                 yield item
 
+    async def iter_judged(self, *, before_id: str | None = None, chunk: int = 100) -> AsyncIterator[Sample]:
+        for item in sorted(self.samples, key=lambda item: item.record_id, reverse=True):
+            if before_id is None or item.record_id < before_id:
+                yield item
+
 
 def builder(samples: list[Sample], config: DataGeneratorConfig, folder: Path) -> StoreDatasetBuilder:
     return StoreDatasetBuilder(History(samples), config, folder)

@@ -112,6 +112,9 @@ class Halting:
             count += 1
             yield sample
 
+    def iter_judged(self, **bounds: Any) -> AsyncIterator[Sample]:
+        return self.store.iter_judged(**bounds)
+
 
 async def test_the_status_says_how_far_a_dataset_has_come(tmp_path: Path) -> None:
     world = World(tmp_path)

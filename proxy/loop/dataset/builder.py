@@ -51,6 +51,10 @@ class SampleSource(Protocol):
         """Stream samples; `before_id` is exclusive."""
         ...
 
+    def iter_judged(self, *, before_id: str | None = None, chunk: int = 100) -> AsyncIterator[Sample]:
+        """Stream what people corrected or disliked, also what is no sample."""
+        ...
+
 
 @runtime_checkable
 class KnowsModels(Protocol):
@@ -159,6 +163,10 @@ class StoreDatasetBuilder:
         await _in_thread(lambda: ensure_space(folder, samples, size.records, self._config))
 
     async def _fill(self, picking: Picking, before_id: str, limit: int | None) -> None:
+        judged = self._store.iter_judged(before_id=before_id, chunk=_READ_ROWS)
+        async with aclosing(_batched(judged, None)) as batches:
+            async for batch in batches:
+                await _in_thread(partial(picking.judged.remember, batch))
         async with aclosing(self._batches(before_id, limit)) as batches:
             async for batch in batches:
                 await _in_thread(partial(picking.take, batch))

@@ -14,8 +14,9 @@ from typing import Any
 
 import orjson
 
+from policies.conversation import Lack
 from policies.dedupe import Deduper
-from policies.formats import Line, Partners, lines
+from policies.formats import Line, Partners, lines, refuses
 from policies.records import Author, Sample
 from policies.selection import Caps, DataGeneratorConfig, Drop, DropReason, Exclusion, SelectionState, select
 from proxy.loop.dataset.reading import read
@@ -100,7 +101,8 @@ class Picking:
 
     def __init__(self, config: DataGeneratorConfig, staging: Staging, line_format: LineFormat | None = None) -> None:
         self.staging = staging
-        usual = LineFormat(name=config.format_type, lines=self._usual)
+        self.judged = staging.judged()
+        usual = LineFormat(name=config.format_type, lines=self._usual, refuses=self._misfit)
         self.line_format = line_format or usual
         self.seen = 0
         self.used = 0
@@ -111,6 +113,7 @@ class Picking:
         self.examples: defaultdict[str, list[str]] = defaultdict(list)
         """Ids of the newest 20 records that were dropped for a reason."""
         self._config = config
+        self._style = config.style
         self._staged = 0
         self._state = SelectionState(
             excluded=Exclusion(config.exclude) if config.exclude else None,
@@ -131,7 +134,7 @@ class Picking:
     def take(self, batch: Iterable[Sample]) -> None:
         """Select and stage a batch of read samples, newest first; on a thread of its own, where an event loop is to go
         on."""
-        for sample in _breathing(batch):
+        for sample in map(self.judged.applied, _breathing(batch)):
             self.seen += 1
             reason = self.line_format.refuses(sample) or self._take(sample)
             if reason is not None:
@@ -224,7 +227,10 @@ class Picking:
             examples += record_ids()[: _EXAMPLES - len(examples)]
 
     def _usual(self, sample: Sample, partners: Partners) -> list[Line]:
-        return lines(sample, self._config.format_type, self._config.system_prompt, partners)
+        return lines(sample, self._style, partners)
+
+    def _misfit(self, sample: Sample) -> Lack | None:
+        return None if sample.said.lacks else refuses(sample, self._style)
 
 
 def _thought(sample: Sample) -> bool:

@@ -14,8 +14,7 @@ from pathlib import Path
 import orjson
 
 from policies.assignment import unit_interval
-from policies.formats import conforms
-from policies.records import FormatType
+from policies.formats import FormatType, conforms
 from proxy.errors import PermanentError
 
 __all__ = ["Rehearsal"]

@@ -18,6 +18,7 @@ from typing import Any, Self
 from policies.formats import Line, Waiting
 from policies.records import Author
 from proxy.loop.dataset.index import INDEX_SCHEMA, StagedIndex
+from proxy.loop.dataset.judged import Judged
 
 __all__ = ["LineRow", "Source", "Split", "Staging"]
 
@@ -126,6 +127,10 @@ class Staging:
     def partners(self, split: Split) -> SplitPartners:
         """Unpaired answers of one split."""
         return SplitPartners(self._db, split)
+
+    def judged(self) -> Judged:
+        """What people disliked and corrected."""
+        return Judged(self._db)
 
     def unpaired(self) -> int:
         """Answers that found no partner."""

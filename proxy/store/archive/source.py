@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from policies.records import Sample
 from proxy.store.archive.place import DayManifest, Place
-from proxy.store.samples import sample_of
+from proxy.store.samples import judged_of, sample_of
 from proxy.store.values import RecordView, StoreSize
 
 __all__ = ["ArchiveSource", "archived_records"]
@@ -57,6 +57,13 @@ class ArchiveSource:
             if min_feedback is not None and (row.feedback is None or row.feedback < min_feedback):
                 continue
             sample = sample_of(view)
+            if sample is not None:
+                yield sample
+
+    async def iter_judged(self, *, before_id: str | None = None, chunk: int = 100) -> AsyncIterator[Sample]:
+        """As `Store.iter_judged`, but in one walk, newest first."""
+        async for view in self.iter_records(before_id=before_id, newest_first=True, chunk=chunk):
+            sample = judged_of(view)
             if sample is not None:
                 yield sample
 

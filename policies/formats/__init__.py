@@ -1,0 +1,28 @@
+"""Lines of a training file, in the formats that the usual trainers read as they stand.
+
+`table` lists the formats, with what each can hold; `material` makes a sample ready for one, or says why it does not
+fit: what a format cannot hold is left out as a whole and counted, never flattened into words. `single` and `pairs`
+write the lines, from the messages of `messages`. `layout` is about whole files.
+"""
+
+from policies.formats.layout import HEADS, in_parts, shape
+from policies.formats.line import FormatType, Line, MemoryPartners, Partners, Style, Waiting
+from policies.formats.table import FORMATS, Format, Holds, conforms, lines, refuses
+
+__all__ = [
+    "FORMATS",
+    "HEADS",
+    "Format",
+    "FormatType",
+    "Holds",
+    "Line",
+    "MemoryPartners",
+    "Partners",
+    "Style",
+    "Waiting",
+    "conforms",
+    "in_parts",
+    "lines",
+    "refuses",
+    "shape",
+]

@@ -1,0 +1,68 @@
+"""How the lines of one file are made to load with one schema.
+
+Readers of whole files (pyarrow, and `datasets`, which is built on it) give every field of a file one type, and
+`datasets` takes it from the first 10 MB. Two things would break that:
+
+* A content that is text in one line and a list of parts in another. As soon as one line of a file has parts, all of
+  them are written `in_parts`. Such traffic was answered by a model that sees, whose chat template reads parts; a
+  template for words alone would fail on the pictures in any case.
+* Keys that first come late: a `weight`, a call, `tools`, another tool. So lines of every `shape` that a file has stand
+  at its head, the oldest of each (at most HEADS), before all others. `datasets` then sees that these objects have no
+  fixed keys, and keeps them as JSON.
+
+Tools whose schemas give one property different types (`"string"` here, `["string", "null"]` there), and in TRL's
+formats arguments that do, load with `datasets` from version 5 on; bare `pyarrow.json` has no type for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any, Final
+
+__all__ = ["HEADS", "in_parts", "shape"]
+
+HEADS: Final = 256
+"""Shapes that the head of a file shows at most."""
+_SPOKEN: Final = ("messages", "prompt", "completion", "chosen", "rejected")
+_DEPTH: Final = 6  # tools/[]/function/parameters/properties, and which properties there are
+
+
+def in_parts(body: Mapping[str, Any]) -> dict[str, Any]:
+    """The same line, with every message's content as a list of parts."""
+    return {
+        key: [_parted(message) for message in value] if key in _SPOKEN and isinstance(value, list) else value
+        for key, value in body.items()
+    }
+
+
+def shape(body: Mapping[str, Any]) -> int:
+    """63-bit hash of the keys that a line, its messages and its tools have; texts and arguments do not count."""
+    seen: list[Any] = []
+    for key, value in body.items():
+        if key in _SPOKEN and isinstance(value, list):
+            seen.append((key, sorted({_keys(message) for message in value})))
+        else:
+            seen.append((key, _outline(value, _DEPTH) if key == "tools" else type(value).__name__))
+    return int.from_bytes(blake2b(repr(seen).encode("utf-8", "replace"), digest_size=8).digest(), "big") >> 1
+
+
+def _keys(message: Mapping[str, Any]) -> tuple[str, ...]:
+    content = message.get("content")
+    kinds = {str(part.get("type")) for part in content} if isinstance(content, list) else ()
+    return (*message, *sorted(kinds))
+
+
+def _parted(message: Mapping[str, Any]) -> dict[str, Any]:
+    content = message.get("content")
+    return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else dict(message)
+
+
+def _outline(value: Any, depth: int) -> Any:
+    if depth == 0:
+        return type(value).__name__
+    if isinstance(value, Mapping):
+        return sorted((key, _outline(item, depth - 1)) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return sorted({repr(_outline(item, depth - 1)) for item in value})
+    return type(value).__name__

@@ -1,0 +1,96 @@
+"""Formats that teach what people prefer: dpo and kto.
+
+A pair is a correction over the answer that it corrects, or an answer with a good vote over one with a bad vote to the
+same conversation. The second kind needs a partner, which `Partners` remembers under all that the model saw: turns,
+calls, tools, pictures. Case and white space do not count, nor do the ids of calls, which differ from chat to chat.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import replace
+from hashlib import blake2b
+from typing import Any
+
+from policies.conversation import Attachment, ToolCall, Turn
+from policies.formats.line import Line, Partners, Waiting
+from policies.formats.material import Material
+from policies.formats.messages import Message, message, messages, tools_of
+from policies.formats.turns import arguments_of
+
+__all__ = ["dpo", "kto"]
+
+
+def kto(material: Material, _: Partners) -> list[Line]:
+    """One line with the vote for a label; of a correction two, unless the model said nothing."""
+    head, sample = _head(material), material.sample
+
+    def line(answer: Turn, *, label: bool, by_model: bool = False) -> Line:
+        body = {"prompt": head["prompt"], "completion": [_message(answer, material)], "label": label}
+        return material.line({**body, **tools_of(material.tools)}, by_model=by_model)
+
+    if sample.correction is None:
+        return [line(material.answer, label=(sample.feedback or 0.0) > 0)]
+    good = line(material.answer, label=True)
+    return [good] if material.given.empty else [good, line(material.given, label=False, by_model=True)]
+
+
+def dpo(material: Material, partners: Partners) -> list[Line]:
+    """A pair, or none as long as the counterpart is missing."""
+    sample, own = material.sample, _message(material.answer, material)
+    if sample.correction is not None:
+        given = material.given
+        return [] if given.empty else [material.line(_pair(material, own, _message(given, material)))]
+    liked = (sample.feedback or 0.0) > 0
+    key = _key(material)
+    partner = partners.take(key, liked=not liked)
+    if partner is None:
+        waiting = Waiting(
+            record_id=sample.record_id,
+            user=sample.user,
+            answer=json.dumps(own, ensure_ascii=False),
+            author=sample.author,
+            generation=sample.generation,
+            model=sample.model,
+        )
+        partners.put(key, waiting, liked=liked)
+        return []
+    other = json.loads(partner.answer)
+    line = material.line(_pair(material, own, other) if liked else _pair(material, other, own))
+    line = replace(line, partner=partner, reasoning=line.reasoning or "reasoning_content" in other)
+    line = replace(line, parts=line.parts or isinstance(other["content"], list))
+    return [line if liked else replace(line, author=partner.author, generation=partner.generation)]
+
+
+def _head(material: Material) -> dict[str, Any]:
+    return {"prompt": messages(material.prompt, objects=True, reasoning=material.style.keep_reasoning)}
+
+
+def _pair(material: Material, chosen: Message, rejected: Message) -> dict[str, Any]:
+    return {**_head(material), "chosen": [chosen], "rejected": [rejected], **tools_of(material.tools)}
+
+
+def _message(answer: Turn, material: Material) -> Message:
+    return message(answer, objects=True, reasoning=material.style.keep_reasoning)
+
+
+def _key(material: Material) -> int:
+    """63-bit hash of what the model saw."""
+    seen = [[_seen(turn) for turn in material.prompt], material.tools]
+    text = json.dumps(seen, sort_keys=True, default=dict)
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def _seen(turn: Turn) -> list[Any]:
+    pieces: Iterable[str | Attachment] = (turn.content,) if isinstance(turn.content, str) else turn.content
+    content = [_folded(piece) if isinstance(piece, str) else piece.part for piece in pieces]
+    return [turn.role, content, [_called(call) for call in turn.calls]]
+
+
+def _called(call: ToolCall) -> list[Any]:
+    return [call.name, arguments_of(call)]
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())

@@ -1,0 +1,65 @@
+"""Formats that teach one answer: chatml, prompt_completion, alpaca, completion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from policies.conversation import Turn
+from policies.formats.line import Line, Partners
+from policies.formats.material import Material
+from policies.formats.messages import message, messages, tools_of
+
+__all__ = ["alpaca", "alternates", "chatml", "completion", "prompt_completion"]
+
+
+def chatml(material: Material, _: Partners) -> list[Line]:
+    """All messages in a row; what is not to be learnt carries the weight 0."""
+    style = material.style
+    said = messages(
+        material.prompt,
+        reasoning=style.keep_reasoning,
+        unlearnt=lambda turn: style.train_on == "last" or not turn.taught,
+    )
+    said.append(message(material.answer, reasoning=style.keep_reasoning))
+    return [material.line({"messages": said, **tools_of(material.tools)})]
+
+
+def prompt_completion(material: Material, _: Partners) -> list[Line]:
+    """The messages before the answer, and the answer."""
+    thoughts = material.style.keep_reasoning
+    body = {
+        "prompt": messages(material.prompt, objects=True, reasoning=thoughts),
+        "completion": [message(material.answer, objects=True, reasoning=thoughts)],
+        **tools_of(material.tools),
+    }
+    return [material.line(body)]
+
+
+def alpaca(material: Material, _: Partners) -> list[Line]:
+    """Earlier turns go into `history` as [question, answer] pairs."""
+    turns = [turn for turn in material.prompt if turn.role != "system"]
+    system = [turn.text for turn in material.prompt if turn.role == "system"]
+    line: dict[str, Any] = {"instruction": turns[-1].text, "input": "", "output": material.answer.text}
+    if system:
+        line["system"] = "\n\n".join(system)
+    if len(turns) > 1:
+        line["history"] = [[turns[at].text, turns[at + 1].text] for at in range(0, len(turns) - 1, 2)]
+    return [material.line(line)]
+
+
+def alternates(turns: Sequence[Turn]) -> bool:
+    """Whether these are a system prompt, if any, and then user and assistant in turn, ending with the user."""
+    roles = [turn.role for turn in turns]
+    while roles and roles[0] == "system":
+        roles.pop(0)
+    return len(roles) % 2 == 1 and roles == (["user", "assistant"] * len(roles))[: len(roles)]
+
+
+def completion(material: Material, _: Partners) -> list[Line]:
+    """A bare prompt stays as it was sent; a conversation of several messages becomes a transcript."""
+    turns = material.turns
+    prompt = turns[-1].text
+    if len(turns) > 1:
+        prompt = "\n\n".join([*(f"{turn.role}: {turn.text}" for turn in turns), "assistant:"])
+    return [material.line({"prompt": prompt, "completion": material.answer.text})]

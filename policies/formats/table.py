@@ -1,0 +1,153 @@
+"""The one list of formats: what a line looks like, what it can hold, who writes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Final
+
+from policies.conversation import Lack, Turn
+from policies.formats.line import FormatType, Line, Partners, Style
+from policies.formats.material import Material, misfit, prepared
+from policies.formats.pairs import dpo, kto
+from policies.formats.single import alpaca, alternates, chatml, completion, prompt_completion
+from policies.records import Sample
+
+__all__ = ["FORMATS", "Format", "Holds", "conforms", "lines", "refuses"]
+
+
+class Holds(StrEnum):
+    """What a line can say besides who said what."""
+
+    TOOLS = "tools"
+    """Tools, their calls and their results."""
+    ATTACHMENTS = "attachments"
+    """Pictures, sounds and files, as content parts."""
+    REASONING = "reasoning"
+    """What the model thought."""
+    WEIGHTS = "weights"
+    """Which turns are not to be learnt."""
+    PAIRS = "pairs"
+    """Which of two answers is the better one."""
+    LABELS = "labels"
+    """Whether an answer was liked."""
+
+
+Kinds = type | tuple[type, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format:
+    """A format."""
+
+    name: FormatType
+    line: str
+    """How a line looks; `?` follows what may be missing."""
+    meaning: str
+    """Who reads it, and what is learnt from it."""
+    holds: frozenset[Holds]
+    build: Callable[[Material, Partners], list[Line]]
+    fields: Mapping[str, Kinds]
+    """What every line has, with its JSON type."""
+    fits: Callable[[Sequence[Turn]], bool] = field(default=lambda _: True)
+    """Whether it can hold turns in this order."""
+
+    @property
+    def needs_votes(self) -> bool:
+        """Whether it learns from what people disliked, too: a sample needs a vote or a correction."""
+        return bool(self.holds & {Holds.PAIRS, Holds.LABELS})
+
+
+_TYPED: Final = frozenset({Holds.TOOLS, Holds.ATTACHMENTS, Holds.REASONING})
+_TEXTS: Final[Kinds] = (str, list)
+
+FORMATS: Final[Mapping[FormatType, Format]] = {
+    item.name: item
+    for item in (
+        Format(
+            name="chatml",
+            line='{"messages": [{"role", "content", "weight"?, …}, …], "tools"?}',
+            meaning="OpenAI, Mistral, Axolotl. Answers with `weight: 0` are not learnt.",
+            holds=_TYPED | {Holds.WEIGHTS},
+            build=chatml,
+            fields={"messages": list},
+        ),
+        Format(
+            name="prompt_completion",
+            line='{"prompt": [{"role", "content", …}, …], "completion": [{"role", "content", …}], "tools"?}',
+            meaning="TRL's SFT: only the completion is learnt.",
+            holds=_TYPED,
+            build=prompt_completion,
+            fields={"prompt": list, "completion": list},
+        ),
+        Format(
+            name="alpaca",
+            line='{"instruction", "input", "output", "system"?, "history"?}',
+            meaning="Stanford Alpaca, LLaMA-Factory, Axolotl. Words alone, user and assistant in turn.",
+            holds=frozenset(),
+            build=alpaca,
+            fields={"instruction": str, "output": str},
+            fits=alternates,
+        ),
+        Format(
+            name="completion",
+            line='{"prompt", "completion"}',
+            meaning="TRL, and small models: a bare prompt, or a transcript. Words alone.",
+            holds=frozenset(),
+            build=completion,
+            fields={"prompt": str, "completion": str},
+        ),
+        Format(
+            name="dpo",
+            line='{"prompt": […], "chosen": […], "rejected": […], "tools"?}',
+            meaning="TRL's DPO, OpenAI's preferences: corrections over what they correct, and votes both ways.",
+            holds=_TYPED | {Holds.PAIRS},
+            build=dpo,
+            fields={"prompt": _TEXTS, "chosen": _TEXTS, "rejected": _TEXTS},
+        ),
+        Format(
+            name="kto",
+            line='{"prompt": […], "completion": […], "label": true or false, "tools"?}',
+            meaning="TRL's KTO: every answer with a vote.",
+            holds=_TYPED | {Holds.LABELS},
+            build=kto,
+            fields={"prompt": _TEXTS, "completion": _TEXTS, "label": bool},
+        ),
+    )
+}
+
+
+def lines(sample: Sample, style: Style, partners: Partners) -> list[Line]:
+    """The lines that a kept sample yields: one as a rule, two from a kto correction, none from a dpo answer that waits,
+    none from what the format `refuses`.
+
+    Give the training file and the holdout file partners of their own, or a pair would sit on both sides.
+    """
+    material = _material(sample, style)
+    return [] if isinstance(material, Lack) else FORMATS[style.format_type].build(material, partners)
+
+
+def refuses(sample: Sample, style: Style) -> Lack | None:
+    """Why the format can not hold the sample; None where it can."""
+    material = _material(sample, style)
+    return material if isinstance(material, Lack) else None
+
+
+def conforms(line: Mapping[str, Any], format_type: FormatType) -> bool:
+    """Whether a rehearsal line has the fields of the format, with the right JSON types."""
+    return all(isinstance(line.get(name), kind) for name, kind in FORMATS[format_type].fields.items())
+
+
+def _material(sample: Sample, style: Style) -> Material | Lack:
+    form = FORMATS[style.format_type]
+    material = prepared(sample, style, weights=Holds.WEIGHTS in form.holds)
+    if material is None:
+        return Lack.NOT_IN_FORMAT
+    reason = misfit(
+        material,
+        tools=Holds.TOOLS in form.holds,
+        attachments=Holds.ATTACHMENTS in form.holds,
+        pairs=form.needs_votes,
+    )
+    return reason or (material if form.fits(material.turns) else Lack.NOT_IN_FORMAT)
