@@ -11,6 +11,7 @@ import typer
 from policies.kinds import KINDS
 from policies.records import Outcome
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
+from proxy.cli.printable import plain
 from proxy.cli.stores import key_ring, with_store
 
 if TYPE_CHECKING:
@@ -237,10 +238,10 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     table.add_column("query", no_wrap=True, overflow="ellipsis", min_width=20)
     for row in rows:
         table.add_row(
-            row["id"], row["created_at"][:19].replace("T", " "), _text(row["model"]), row["arm"], row["kind"],
+            row["id"], row["created_at"][:19].replace("T", " "), plain(_text(row["model"])), row["arm"], row["kind"],
             _ending(row),
             f"{row['duration_ms']:.0f}", _text(row["completion_tokens"]), _number(row["quality"]),
-            _number(row["feedback"]), " ".join((row["query"] or "").split())[:200],
+            _number(row["feedback"]), plain(" ".join((row["query"] or "").split())[:200]),
         )  # fmt: skip
     console().print(table if rows else "no records match")
 
@@ -255,7 +256,6 @@ def _ending(row: dict[str, Any]) -> str:
 def _print_record(document: dict[str, Any]) -> None:
     from rich.panel import Panel
     from rich.pretty import Pretty
-    from rich.text import Text as RichText
 
     out = console()
     aside = ("query", "response", "exchange", "votes", "scores")
@@ -267,18 +267,19 @@ def _print_record(document: dict[str, Any]) -> None:
         )
     for name in ("query", "response"):
         if document[name] is not None:
-            out.print(Panel(RichText(document[name]), title=name, title_align="left"))
+            out.print(Panel(plain(document[name]), title=name, title_align="left"))
     exchange = document["exchange"]
     if exchange is None:
         out.print("Request and answer have been dropped by retention.")
     elif document["response"] is None:
-        out.print(Panel(RichText(exchange["request"]), title=f"request {exchange['target']}", title_align="left"))
-        out.print(Panel(RichText(exchange["response"]), title="answer", title_align="left"))
+        title = plain(f"request {exchange['target']}")
+        out.print(Panel(plain(exchange["request"]), title=title, title_align="left"))
+        out.print(Panel(plain(exchange["response"]), title="answer", title_align="left"))
     if document["scores"]:
         out.print(Panel(Pretty(document["scores"]), title="scores", title_align="left"))
     for vote in document["votes"]:
         said = {name: value for name, value in vote.items() if value not in (None, {}, False)}
-        out.print(Panel(Pretty(said, expand_all=True), title=f"vote of {vote['source']}", title_align="left"))
+        out.print(Panel(Pretty(said, expand_all=True), title=plain(f"vote of {vote['source']}"), title_align="left"))
 
 
 def _text(value: Any) -> str:

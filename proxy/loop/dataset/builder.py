@@ -85,8 +85,11 @@ class StoreDatasetBuilder:
         self.building: Progress | None = None
         """How far the build that is under way has come."""
 
-    async def build(self, request: DatasetRequest) -> Manifest:
-        """Write the files of `request.run_id`, or return the manifest of those that are already there."""
+    async def build(self, request: DatasetRequest, *, limit: int | None = None) -> Manifest:
+        """Write the files of `request.run_id`, or return the manifest of those that are already there.
+
+        `limit`: look at so many records only, the newest.
+        """
         folder = self._folder(request.run_id)
         finished = read_manifest(folder)
         if finished is not None and Path(finished.data_path).is_file():
@@ -98,7 +101,7 @@ class StoreDatasetBuilder:
             with Staging(folder / "staging.db") as staging:
                 picking = Picking(self._config, staging, self._line_format)
                 before_id = id_floor(round(request.until_s * 1e6))
-                await self._fill(picking, before_id, limit=None)
+                await self._fill(picking, before_id, limit)
                 return await _in_thread(lambda: Writer(folder, request, self._config, picking, rehearsal).write())
         except (OSError, sqlite3.OperationalError) as error:
             raise TemporaryError(
