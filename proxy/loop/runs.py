@@ -198,7 +198,7 @@ def _trained_users(lineage: Path) -> Iterator[int]:
         return
     with lineage.open() as file:
         for line in file:
-            _, user, split = line.rstrip("\n").split(",")
+            _, user, split, *_ = line.rstrip("\n").split(",")
             if split == "train" and user:
                 yield int(user)
 
