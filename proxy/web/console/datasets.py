@@ -19,7 +19,7 @@ from proxy.web.responses import ApiError
 __all__ = ["dataset_routes"]
 
 _PAGE: Final = 20
-_SHOWN_CHARS: Final = 12_000
+_SHOWN_CHARS: Final = 6_000
 """Of one thing that was said; `/api/datasets` has all of it."""
 _PICTURES_CHARS: Final = 3_000_000
 """Thumbnails on one page."""
