@@ -1,56 +1,70 @@
 """Duplicates among training samples: exact ones by hash, near ones by MinHash and banding.
 
-Two samples are *near* duplicates when their questions are alike and their answers are alike: when the Jaccard
-similarity J of the sets of three-word shingles reaches a threshold for both. Each counts by itself, because a long
-answer that is given to everybody must not make different questions look the same. Comparing every pair is hopeless, so
-each text becomes a fixed signature whose agreement estimates J:
+A sample is three things (`Seen`): its *context*, which is all that the model was given besides the last user turn's
+words (system prompt, earlier turns, calls and their results, attachments with their data, tools); its *question*, those
+words; and its *answer*. An *exact* duplicate has all three the same up to case and white space. A *near* one has the
+very same context, for a question about another document is another question, and the same numbers in its question, for
+17 is no wording of 18; and its question and its answer are alike, each by itself: a long answer that is given to
+everybody must not make different questions look the same.
 
-* **Shingle hash.** Simple tabulation: each word has one BLAKE2b value per position in a shingle, and a shingle's hash
-  is the XOR of its three. Simple tabulation behaves well for minwise hashing (Pătraşcu and Thorup, *The Power of
-  Simple Tabulation Hashing*, 2012), and a cache of words makes it cheap. Nothing depends on PYTHONHASHSEED.
+Alike means: the Jaccard similarity J of the sets of three-word shingles reaches the threshold. For questions it means
+besides that at most 12 shingles are different, which is two words changed: else a long template with a short item to
+classify would look the same whatever the item. Comparing every pair is hopeless, so each text becomes a sketch:
+
+* **Shingle hash.** Each word has one BLAKE2b value of 48 bits; a shingle's hash is the XOR of its three, the second
+  shifted by 8 and the third by 16 bits, of which the 32 bits count that all three reach: tabulation hashing, which
+  behaves well for minwise hashing (Pătraşcu and Thorup, *The Power of Simple Tabulation Hashing*, 2012). All shingles
+  of a text are made at once, in the arithmetic of one long integer. Nothing depends on PYTHONHASHSEED.
 * **One-permutation MinHash** (Li, Owen, Zhang 2012): the low bits of a shingle's hash choose one of 128 bins, each bin
   keeps its smallest hash. J is estimated by the share of equal bins among those that are filled in either text.
+* **Differences**: shingles are summed by XOR in 128 buckets. What both texts have falls out of the XOR of two such
+  sums, so that the buckets that differ count the differing shingles: never too many, and hardly ever two too few.
 * **Banding**: bins are grouped into bands of r, and samples of which one of b bands is equal in question and answer
   both are candidates: a chance of 1 − (1 − J²ʳ)ᵇ. r is the largest and then b the smallest that find 99 % at the
-  threshold: a band costs as much in an index of millions as the rest of the fingerprint together. For this step alone
-  an empty bin borrows from a filled one, the first in a random order of its own (Shrivastava, *Optimal Densification
-  for Fast and Accurate Minwise Hashing*, 2017), so that short texts have bands too. Borrowing from the neighbour would
-  be quicker, but would fill whole bands from one common shingle.
+  threshold: a band costs as much in an index of millions as the rest of the fingerprint together. Context and numbers
+  are part of a band's key. For this step alone an empty bin borrows from a filled one: the bins, in four orders, lie on
+  two circles, and a band looks at random places of them for the next filled bin (densification after Shrivastava 2014
+  and 2017), so that short texts have bands too, and no one shingle fills a whole band.
 
 The standard error of the estimate is at most √(J(1 − J)/128), 0.03 at J = 0.85; it vanishes for texts so short that
-every shingle has a bin of its own.
+every shingle has a bin of its own. Of a text beyond 2,000 words the first and the last thousand are compared like this,
+and what is between them must be the same.
 """
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from hashlib import blake2b
-from operator import xor
-from struct import Struct
-from typing import NamedTuple, Protocol
+from struct import Struct, pack, unpack
+from typing import Any, NamedTuple, Protocol
 
-__all__ = ["Banding", "Deduper", "Duplicate", "Fingerprint", "Index", "MemoryIndex", "banding", "fingerprint",
-           "similarity"]  # fmt: skip
+from policies.conversation import Attachment, Conversation, ToolCall, Turn
+from policies.records import Sample
+
+__all__ = ["Banding", "Deduper", "Duplicate", "Fingerprint", "Index", "MemoryIndex", "Seen", "banding", "fingerprint",
+           "seen_of", "similarity"]  # fmt: skip
 
 BINS = 128
-_MASK63 = 2**63 - 1
-_EMPTY = 1 << 63  # larger than any hash, and the byte that the signature keeps is 0
-_FILLED = 1 << 32  # set in every shingle's hash, so that a filled bin never shows the byte 0 in the signature
-_CHANCE = 1 / 128  # two unequal filled bins agree in the seven other bits of that byte
+_DIFFERENT = 12
+"""Shingles that may differ between two questions: two words changed, three shingles each, on either side."""
+_CHANCE = 1 / 128  # two unequal filled bins agree in the seven bits that are kept
 _RECALL = 0.99
+_WORDS = 2000
 _CACHED_WORDS = 65_536
-_COLUMN = Struct("<3Q")
-_BINS_OF_BOTH = Struct(f"<{2 * BINS}Q")
-_KEPT_BYTE = slice(4, None, 8)  # of each of these numbers: bits 32 to 39
+_MASK63 = 2**63 - 1
+_LANES = int.from_bytes(b"\xff\xff\xff\xff\0\0\0\0" * (_WORDS + 2), "little")
 _PROSE = str.maketrans(dict.fromkeys(".,;:!?\"'`()[]{}“”‘’«»…。、，！？「」（）", " "))
 # Scripts written without spaces: every character is a word.
 _UNSPACED = re.compile(
     r"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af])"
 )
+_NUMBER = re.compile(r"\b\d+\b")
+"""A number that stands by itself, and is no part of a name like `word17`."""
 
 
 class Duplicate(StrEnum):
@@ -61,15 +75,26 @@ class Duplicate(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """A sample as duplicates are told by."""
+
+    question: str
+    answer: str
+    """Words, and the calls of tools with their arguments; not what was thought."""
+    context: bytes = b""
+    """Digest of all else that the model was given; empty where that is nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
     """What the index keeps of a sample."""
 
     digest: int
-    """63-bit hash of question and answer up to case and white space."""
+    """63-bit hash of context, question and answer up to case and white space."""
     bands: tuple[int, ...]
     """63-bit key of each band; samples that share one are candidates."""
     signature: bytes
-    """One byte per bin: 128 of the question, 128 of the answer."""
+    """A byte per bin: 128 of the question, 128 of the answer; then the question's 128 buckets."""
 
 
 class Banding(NamedTuple):
@@ -129,29 +154,41 @@ class Deduper:
         self._banding = banding(threshold)
         self._index = index
 
-    def seen(self, question: str, answer: str) -> Duplicate | None:
+    def seen(self, question: str, answer: str, context: bytes = b"") -> Duplicate | None:
         """How a sample repeats an earlier one; None when it is new, and from then on it counts as seen."""
         folded = question.casefold(), answer.casefold()
-        digest = _digest(*folded)
+        digest = _digest(*folded, context)
         if self._index.has(digest):
             return Duplicate.EXACT
-        item = _fingerprint(digest, *folded, self._banding)
+        item = _fingerprint(digest, *folded, context, self._banding)
         for signature in self._index.candidates(item.bands):
-            if similarity(signature, item.signature) >= self._threshold:
+            if similarity(signature, item.signature) >= self._threshold and _few_differ(signature, item.signature):
                 return Duplicate.NEAR
         self._index.add(item)
         return None
 
 
-def fingerprint(question: str, answer: str, layout: Banding) -> Fingerprint:
+def seen_of(sample: Sample) -> Seen:
+    """The parts of a sample by which it is told from others. A correction takes the answer's place."""
+    said = sample.said
+    asked = said.question
+    answer = _spoken(said.answer) if sample.correction is None else sample.correction
+    if asked is None:
+        return Seen(question="", answer=answer, context=_context(said, None))
+    if len(said.turns) == 1 and not said.tools and isinstance(asked.content, str):
+        return Seen(question=asked.content, answer=answer)  # the most of them, and nothing else was given
+    return Seen(question=asked.text, answer=answer, context=_context(said, asked))
+
+
+def fingerprint(question: str, answer: str, layout: Banding, context: bytes = b"") -> Fingerprint:
     """The fingerprint of a sample with the bands of `layout`."""
     folded = question.casefold(), answer.casefold()
-    return _fingerprint(_digest(*folded), *folded, layout)
+    return _fingerprint(_digest(*folded, context), *folded, context, layout)
 
 
 def similarity(one: bytes, other: bytes) -> float:
     """Estimated similarity (0 to 1) of the samples behind two signatures: of the questions or answers, the lesser."""
-    return min(_jaccard(one[:BINS], other[:BINS]), _jaccard(one[BINS:], other[BINS:]))
+    return min(_jaccard(one[:BINS], other[:BINS]), _jaccard(one[BINS : 2 * BINS], other[BINS : 2 * BINS]))
 
 
 def banding(threshold: float) -> Banding:
@@ -164,23 +201,163 @@ def banding(threshold: float) -> Banding:
     return Banding(1, BINS)
 
 
-def _fingerprint(digest: int, question: str, answer: str, layout: Banding) -> Fingerprint:
-    """The same of folded texts whose digest is known."""
-    asked, answered = (_minima(_shingles(_words(text))) for text in (question, answer))
-    bins = (_densified(each, layout.rows * layout.bands) for each in (asked, answered))
-    # An iterator given `rows` times hands out as many bins in a row: those of a band, of question and answer.
-    rows = [iterator for each in bins for iterator in [iter(each)] * layout.rows]
+# The parts of a sample
+
+
+def _spoken(answer: Turn) -> str:
+    """Words and calls in one text."""
+    return "\n".join((answer.text, *map(_call, answer.calls))) if answer.calls else answer.text
+
+
+def _call(call: ToolCall) -> str:
+    """A call without its id, which is another in every run."""
+    try:
+        arguments = call.arguments if call.custom else _canonical(json.loads(call.arguments))
+    except (ValueError, RecursionError):
+        arguments = call.arguments
+    return f"{call.name} {arguments}"
+
+
+def _context(said: Conversation, asked: Turn | None) -> bytes:
+    """Digest of the turns and tools, up to case and white space, without the words of the turn `asked`."""
+    digest = blake2b(digest_size=16)
+    order: dict[str | None, str] = {}
+    for turn in said.turns:
+        for call in turn.calls:
+            order[call.id] = str(len(order))
+        answers = order.get(turn.call_id, "") if turn.call_id else ""
+        for part in ("\x1e", turn.role, turn.name or "", answers, *_content(turn, asked), *map(_call, turn.calls)):
+            digest.update(_folded(part) if isinstance(part, str) else part)
+    for tool in said.tools:
+        digest.update(_folded(_canonical(tool)))
+    return digest.digest()
+
+
+def _content(turn: Turn, asked: Turn | None) -> Iterable[str | bytes]:
+    if isinstance(turn.content, str):
+        return () if turn is asked else (turn.content,)
+    return [
+        _attached(piece) if isinstance(piece, Attachment) else piece
+        for piece in turn.content
+        if turn is not asked or isinstance(piece, Attachment)
+    ]
+
+
+def _attached(attachment: Attachment) -> bytes:
+    """With its data, whose case counts."""
+    part = "" if attachment.part is None else _canonical(attachment.part)
+    return f"\x1f{attachment.medium}\x1f{part}".encode("utf-8", "surrogatepass")
+
+
+def _canonical(content: Mapping[str, Any] | Any) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
+def _folded(text: str) -> bytes:
+    return f"\x1f{' '.join(text.casefold().split())}".encode("utf-8", "surrogatepass")
+
+
+# Sketches
+
+
+def _fingerprint(digest: int, question: str, answer: str, context: bytes, layout: Banding) -> Fingerprint:
+    """Of folded texts whose digest is known."""
+    (asked, between), (answered, between_answered) = _shingles(question), _shingles(answer)
+    exact = (context, between, between_answered, *_NUMBER.findall(question))
+    salt = 0
+    if any(exact):
+        text = b"\0".join(part if isinstance(part, bytes) else part.encode() for part in exact)
+        salt = int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
+    of_question, of_answer = _minima(asked), _minima(answered)
     return Fingerprint(
         digest=digest,
-        bands=tuple([hash(band) & _MASK63 for band in zip(*rows, strict=True)]),
-        signature=_BINS_OF_BOTH.pack(*asked, *answered)[_KEPT_BYTE],
+        bands=_bands(of_question, of_answer, salt, layout),
+        signature=of_question + of_answer + _buckets(asked),
     )
 
 
-def _digest(question: str, answer: str) -> int:
+def _digest(question: str, answer: str, context: bytes) -> int:
     """Of folded texts, up to white space; it fits SQLite's signed 64 bits."""
-    text = "\0".join(" ".join(text.split()) for text in (question, answer))
-    return int.from_bytes(blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big") >> 1
+    text = f"{' '.join(question.split())}\0{' '.join(answer.split())}\0".encode("utf-8", "surrogatepass")
+    return int.from_bytes(blake2b(text + context, digest_size=8).digest(), "big") >> 1
+
+
+def _words(folded: str) -> list[str]:
+    """Words without prose punctuation; signs of arithmetic and code stay, for 2 + 2 is not 2 * 2."""
+    spaced = folded if folded.isascii() else _UNSPACED.sub(r" \1 ", folded)
+    return spaced.translate(_PROSE).split()
+
+
+def _shingles(folded: str) -> tuple[tuple[int, ...], bytes]:
+    """The hash (32 bits) of every run of three words, of the whole text when it is shorter; digest of what a text too
+    long has between those that were looked at."""
+    words, between = _words(folded), b""
+    if len(words) > _WORDS:
+        middle = " ".join(words[_WORDS // 2 : -_WORDS // 2])
+        between = blake2b(middle.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        words = words[: _WORDS // 2] + words[-_WORDS // 2 :]
+    elif len(words) < 3:
+        words = [*words, "", "", ""][:3]
+    lanes = int.from_bytes(b"".join(map(_HASHES.__getitem__, words)), "little")
+    mixed = lanes ^ (lanes >> 64 << 8) ^ (lanes >> 128 << 16)
+    count = len(words) - 2
+    data = (mixed >> 16 & _LANES).to_bytes(8 * len(words), "little")
+    return unpack(f"<{count}Q", data[: 8 * count]), between
+
+
+class _Hashes(dict[str, bytes]):
+    """A word's hash, 48 bits in 8 bytes, computed once while it stays in the cache."""
+
+    def __missing__(self, word: str) -> bytes:
+        if len(self) >= _CACHED_WORDS:
+            self.clear()
+        hashed = self[word] = blake2b(word.encode("utf-8", "surrogatepass"), digest_size=6).digest() + b"\0\0"
+        return hashed
+
+
+def _minima(hashes: Sequence[int]) -> bytes:
+    """A byte of the smallest hash of each bin: seven bits and a mark, or 0 for an empty bin."""
+    descending = sorted(hashes, reverse=True)  # the smallest of a bin comes last, and stays in the dictionary
+    data = pack(f"<{len(descending)}I", *descending)
+    smallest = dict(zip(data[::4].translate(_BIN), data[1::4].translate(_MARKED), strict=True))
+    return bytes((_EMPTY_BINS | smallest).values())
+
+
+def _buckets(hashes: Iterable[int]) -> bytes:
+    """The XOR of the hashes in each bucket, a byte of it. The bits are not those of bins and minima."""
+    buckets = [0] * BINS
+    for value in hashes:
+        buckets[value >> 24 & 127] ^= value >> 16
+    return bytes([bucket & 255 for bucket in buckets])
+
+
+def _bands(question: bytes, answer: bytes, salt: int, layout: Banding) -> tuple[int, ...]:
+    """A key for each band, in which every bin of question and answer and the salt count."""
+    group = _groups(layout)
+    asked, answered = (group.unpack(_drawn(each, layout.bands * layout.rows)) for each in (question, answer))
+    if layout.rows == 16:
+        asked, answered = (tuple(map(int.from_bytes, each)) for each in (asked, answered))
+    return tuple([hash((salt, at, *band)) & _MASK63 for at, band in enumerate(zip(asked, answered, strict=True))])
+
+
+def _drawn(bins: bytes, count: int) -> bytes:
+    """What is at `count` random places of circles of these bins, half on either."""
+    one, other = (_circle(order.translate(bins + bins)) for order in _ORDERS)
+    return _PLACES[0][: count // 2].translate(one) + _PLACES[1][: count - count // 2].translate(other)
+
+
+def _circle(circle: bytes) -> bytes:
+    """256 places with bins; an empty one gets the value of the next that is filled."""
+    if 0 not in circle:
+        return circle
+    value = int.from_bytes(circle, "little")
+    filled = (value >> 7 & _ONES) * 255
+    step = 8
+    while filled != _FULL:
+        value |= (value >> step | value << 2048 - step) & ~filled & _FULL
+        filled = (value >> 7 & _ONES) * 255
+        step *= 2
+    return value.to_bytes(256, "little")
 
 
 def _jaccard(one: bytes, other: bytes) -> float:
@@ -192,56 +369,28 @@ def _jaccard(one: bytes, other: bytes) -> float:
     return max(0.0, (share - _CHANCE) / (1.0 - _CHANCE))
 
 
-def _words(folded: str) -> list[str]:
-    """Words without prose punctuation; signs of arithmetic and code stay, for 2 + 2 is not 2 * 2."""
-    spaced = folded if folded.isascii() else _UNSPACED.sub(r" \1 ", folded)
-    return spaced.translate(_PROSE).split()
+def _few_differ(one: bytes, other: bytes) -> bool:
+    """Whether at most 12 shingles of the questions behind two signatures are different."""
+    left, right = (int.from_bytes(each[2 * BINS :], "little") for each in (one, other))
+    return BINS - (left ^ right).to_bytes(BINS, "little").count(0) <= _DIFFERENT
 
 
-def _shingles(words: list[str]) -> list[int]:
-    """The hash of every run of three words; of the whole text when it is shorter."""
-    padded = words if len(words) >= 3 else [*words, "", "", ""][:3]
-    first, second, third = zip(*map(_COLUMNS.__getitem__, padded), strict=True)
-    return list(map(xor, map(xor, first, second[1:]), third[2:]))
-
-
-class _Columns(dict[str, tuple[int, int, int]]):
-    """A word's hash for each of the three positions in a shingle, computed once while it stays in the cache."""
-
-    def __missing__(self, word: str) -> tuple[int, int, int]:
-        if len(self) >= _CACHED_WORDS:
-            self.clear()
-        digest = blake2b(word.encode("utf-8", "surrogatepass"), digest_size=24).digest()
-        first, second, third = (value & _MASK63 & ~_FILLED for value in _COLUMN.unpack(digest))
-        columns = self[word] = (first | _FILLED, second, third)
-        return columns
-
-
-def _minima(hashes: list[int]) -> list[int]:
-    """The smallest hash of each bin."""
-    bins = [_EMPTY] * BINS
-    for value in hashes:
-        at = value & (BINS - 1)
-        if value < bins[at]:
-            bins[at] = value
-    return bins
-
-
-def _densified(bins: list[int], count: int) -> list[int]:
-    """The first `count` bins with a value in each; at least one of all must be filled."""
-    full = bins[:count]
-    if _EMPTY in full:
-        empty = bytes([at for at, value in enumerate(bins) if value == _EMPTY])
-        full = [
-            bins[_order(at).translate(None, empty)[0]] if value == _EMPTY else value for at, value in enumerate(full)
-        ]
-    return full
+def _shuffled(count: int, salt: bytes) -> bytes:
+    """The numbers below `count` in an order that is the same everywhere."""
+    return bytes(sorted(range(count), key=lambda at: blake2b(salt + bytes((at,)), digest_size=8).digest()))
 
 
 @cache
-def _order(at: int) -> bytes:
-    """All bins in an order of the bin `at`'s own."""
-    return bytes(sorted(range(BINS), key=lambda other: blake2b(bytes((at, other)), digest_size=8).digest()))
+def _groups(layout: Banding) -> Struct:
+    """The bytes of each band, as a number where there is a type for it (in each process bytes have another hash)."""
+    return Struct("<" + {1: "B", 2: "H", 4: "I", 8: "Q", 16: "16s"}[layout.rows] * layout.bands)
 
 
-_COLUMNS = _Columns()
+_HASHES = _Hashes()
+_BIN = bytes(at & 127 for at in range(256))
+_MARKED = bytes(at | 128 for at in range(256))
+_EMPTY_BINS = dict.fromkeys(range(BINS), 0)
+_ORDERS = (bytes(range(BINS)) + _shuffled(BINS, b"1"), _shuffled(BINS, b"2") + _shuffled(BINS, b"3"))
+_PLACES = (_shuffled(256, b"4"), _shuffled(256, b"5"))
+_ONES = int.from_bytes(b"\1" * 256, "little")
+_FULL = (1 << 2048) - 1

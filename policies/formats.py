@@ -34,6 +34,7 @@ class Waiting:
     answer: str
     author: Author
     generation: int = 0
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,6 +160,7 @@ def _dpo(sample: Sample, system_prompt: str | None, partners: Partners) -> list[
             answer=sample.response,
             author=sample.author,
             generation=sample.generation,
+            model=sample.model,
         )
         partners.put(key, own, liked=liked)
         return []

@@ -10,23 +10,27 @@ kto).
 
 from __future__ import annotations
 
+import functools
 import math
+import re
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 from policies.assignment import unit_interval
-from policies.conversation import Lack
-from policies.dedupe import Deduper, Duplicate
+from policies.conversation import Conversation, Lack
+from policies.dedupe import Deduper, Duplicate, seen_of
 from policies.records import Author, FormatType, Sample
 
 __all__ = [
+    "RENAMED",
     "Caps",
     "DataGeneratorConfig",
     "Drop",
     "DropReason",
+    "Exclusion",
     "FormatType",
     "Keep",
     "MemoryTally",
@@ -37,9 +41,33 @@ __all__ = [
     "select",
 ]
 
+_T = TypeVar("_T")
 _HOLDOUT_SALT = b"ratchet-holdout"  # fixed: a user stays on one side from one dataset to the next
+_LOOKED_AT = 4000  # characters from either end of a text: a pattern that backtracks takes its time on all of them
+
+RENAMED: Final = {"max_challenger_share": "max_own_share"}
+"""Settings of `DataGeneratorConfig` under the names that they had before; they are still taken."""
 
 
+def _with_old_names(cls: type[_T]) -> type[_T]:
+    """Let the class be called with the old names of its settings, too."""
+    made: Callable[..., None] = cls.__init__
+
+    @functools.wraps(made)
+    def init(self: _T, *args: Any, **settings: Any) -> None:
+        for old, new in RENAMED.items():
+            if old not in settings:
+                continue
+            if new in settings:
+                raise TypeError(f"{old} is now called {new}, and both are given; keep {new}")
+            settings[new] = settings.pop(old)
+        made(self, *args, **settings)
+
+    setattr(cls, "__init__", init)  # noqa: B010 - mypy lets nobody assign to it
+    return cls
+
+
+@_with_old_names
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataGeneratorConfig:
     """What goes into a training file, and in which format."""
@@ -49,7 +77,7 @@ class DataGeneratorConfig:
     min_user_feedback: int | None = None
     """Lowest vote kept: 1 keeps only thumbs up. None: no vote needed, but thumbs down are dropped all the same."""
     deduplicate: bool = True
-    """Drop exact and near duplicates (question and answer both the same up to wording)."""
+    """Drop exact and near duplicates (the same conversation, question and answer both the same up to wording)."""
     near_duplicate_threshold: float = 0.85
     """Estimated Jaccard similarity of word shingles (0 to 1) from which two questions, or answers, are the same."""
     max_samples: int | None = None
@@ -132,20 +160,45 @@ class Drop:
 class SelectionState:
     """What one pass over the records remembers."""
 
+    excluded: Exclusion | None = None
+    """Patterns of what is no training data; None: there are none."""
     deleted_users: Container[int] = frozenset()
     """Hashes of users whose data must never train again."""
     deduper: Deduper | None = None
     """Texts seen in this pass; None keeps duplicates."""
 
 
+class Exclusion:
+    """Tells by regular expressions what is no training data, such as a chat UI's requests for titles."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        """Raises re.error for a pattern that is none."""
+        self._patterns = tuple(map(re.compile, patterns))
+
+    def matches(self, said: Conversation) -> bool:
+        """Whether a pattern is found in the system prompt or in the last user turn.
+
+        Of a text beyond 8,000 characters only the first and the last 4,000 are searched.
+        """
+        asked = said.question
+        texts = [turn.text for turn in said.turns if turn.role == "system" or turn is asked]
+        return any(_found(pattern, text) for text in texts for pattern in self._patterns)
+
+
+def _found(pattern: re.Pattern[str], text: str) -> bool:
+    if len(text) <= 2 * _LOOKED_AT:
+        return pattern.search(text) is not None
+    return pattern.search(text, 0, _LOOKED_AT) is not None or pattern.search(text, len(text) - _LOOKED_AT) is not None
+
+
 def select(sample: Sample, config: DataGeneratorConfig, state: SelectionState) -> Keep | Drop:
     """Judge one sample. The first text of a group of duplicates is the one that is kept."""
-    reason = _permission(sample, state.deleted_users) or _lack(sample) or _merit(sample, config)
+    reason = _permission(sample, state.deleted_users) or _content(sample, state.excluded) or _merit(sample, config)
     if reason is not None:
         return Drop(reason)
     if state.deduper is not None:
-        answer = sample.response if sample.correction is None else sample.correction
-        duplicate = state.deduper.seen(sample.query, answer)
+        said = seen_of(sample)
+        duplicate = state.deduper.seen(said.question, said.answer, said.context)
         if duplicate is not None:
             return Drop(DropReason(duplicate.value))
     return Keep(holdout=in_holdout(sample, config.holdout_share))
@@ -172,15 +225,21 @@ def _permission(sample: Sample, deleted_users: Container[int]) -> DropReason | N
         return DropReason.NOT_TRAINABLE
     if sample.user is not None and sample.user in deleted_users:
         return DropReason.DELETED_USER
-    answer = sample.response if sample.correction is None else sample.correction
-    if not sample.query.strip() or not answer.strip():
-        return DropReason.EMPTY
     return None
 
 
-def _lack(sample: Sample) -> DropReason | None:
-    lacks = sample.said.lacks
-    return None if lacks is None else DropReason(lacks.value)
+def _content(sample: Sample, excluded: Exclusion | None) -> DropReason | None:
+    """Why what was said can not be learnt."""
+    said = sample.said
+    if said.lacks is not None:
+        return DropReason(said.lacks.value)
+    question = said.question
+    answered = not said.answer.empty if sample.correction is None else sample.correction.strip()
+    if question is None or question.empty or not answered:
+        return DropReason.EMPTY
+    if excluded is not None and excluded.matches(said):
+        return DropReason.EXCLUDED
+    return None
 
 
 def _merit(sample: Sample, config: DataGeneratorConfig) -> DropReason | None:

@@ -10,8 +10,8 @@ bug and is treated as temporary, with a limit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
@@ -50,9 +50,16 @@ class Manifest:
     rehearsal_samples: int
     """Lines of the training file that come from the rehearsal buffer."""
     seen: int
-    """Records looked at."""
+    """Records looked at: those that are used and those that are dropped."""
+    rehearsal_malformed: int = 0
+    """Lines of the rehearsal buffer that are not in the format."""
+    records: int = 0
+    """Records used: those in a line of the training file or of the holdout file. Pairs are of two, a correction in
+    format kto makes two lines."""
     dropped: Mapping[str, int] = field(default_factory=dict)
-    """Records left out, by reason."""
+    """Records left out, each under one reason: `seen` is `records` and all of these."""
+    examples: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Ids of the newest 20 records that were left out for a reason."""
     sha256: str = ""
     """Of the training file, hex."""
     format_type: str = "chatml"
@@ -61,7 +68,38 @@ class Manifest:
     last_record_id: str | None = None
     config_fingerprint: str = ""
     models: Mapping[str, int] = field(default_factory=dict)
-    """Samples per model that answered them."""
+    """Lines per model that answered, rehearsal lines aside."""
+    authors: Mapping[str, int] = field(default_factory=dict)
+    """Those lines by who wrote what is learnt: `person` (a correction), `own` (a model that was trained here),
+    `elsewhere` (one that was not)."""
+    generations: Mapping[str, int] = field(default_factory=dict)
+    """Lines that a model wrote, by how many trainings of this installation lie behind it."""
+    liked: int = 0
+    """Lines whose answer people voted up."""
+    reasoning: Mapping[str, Any] = field(default_factory=dict)
+    """`lines`: those in whose conversation a model thought aloud; `kept`: whether they were written with it."""
+    bytes: int = 0
+    """Size of the training file."""
+    tokens: int = 0
+    """Tokens of the training file, once over it."""
+    tokens_by: str = ""
+    """What counted them: a tokenizer, or characters / 4."""
+    estimated_cost: float | None = None
+    """Of one training over these tokens; None without `generator_config.cost_per_million_tokens`."""
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any]) -> Manifest:
+        """What manifest.json holds; that of an older version lacks fields."""
+        return cls(**{item.name: content[item.name] for item in fields(cls) if item.name in content})
+
+    @property
+    def ancestry(self) -> str:
+        """How much of the training file models trained here wrote, in words; empty where that is nothing."""
+        own, lines = self.authors.get("own", 0), self.samples - self.rehearsal_samples
+        if not own or lines <= 0:
+            return ""
+        oldest = max((int(generation) for generation in self.generations), default=1)
+        return f"{round(100 * own / lines)} % by models trained here, {oldest} generation{'s' if oldest != 1 else ''}"
 
     def as_json(self) -> dict[str, Any]:
         """The content of manifest.json."""

@@ -193,12 +193,12 @@ def _run(now: Situation) -> Run:
 
 
 def _trained_users(lineage: Path) -> Iterator[int]:
-    """Users with samples in the training file, from the dataset's lineage (record_id,user,split), where it has one."""
+    """Users with samples in the training file, from the dataset's lineage, where it has one: record_id,user,split,…"""
     if not lineage.exists():
         return
     with lineage.open() as file:
         for line in file:
-            _, user, split, *_ = line.rstrip("\n").split(",")
+            _, user, split, *_ = line.rstrip("\n").split(",", 3)
             if split == "train" and user:
                 yield int(user)
 

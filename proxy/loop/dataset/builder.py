@@ -6,18 +6,19 @@ import asyncio
 import json
 import re
 import sqlite3
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from policies.records import Sample
 from policies.selection import DataGeneratorConfig
 from proxy.errors import PermanentError, TemporaryError
-from proxy.loop.dataset.picking import LineFormat, Picking, Progress
+from proxy.loop.dataset.picking import LineFormat, Picking, Progress, read_all
 from proxy.loop.dataset.rehearsal import Rehearsal
+from proxy.loop.dataset.space import Measured, ensure_space
 from proxy.loop.dataset.staging import Split, Staging
 from proxy.loop.dataset.writer import Writer, read_manifest
 from proxy.loop.ports import DatasetRequest, Manifest
@@ -47,6 +48,15 @@ class SampleSource(Protocol):
         chunk: int = 500,
     ) -> AsyncIterator[Sample]:
         """Stream samples; `before_id` is exclusive."""
+        ...
+
+
+@runtime_checkable
+class KnowsModels(Protocol):
+    """A source that knows which models were trained here; samples of another keep the generation that they have."""
+
+    async def generations(self) -> Mapping[str, int]:
+        """By a model's name: how many trainings of this installation lie behind it; those with none may be left out."""
         ...
 
 
@@ -97,10 +107,11 @@ class StoreDatasetBuilder:
         self.building = Progress(seen=0, kept=0, dropped={})
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            before_id = id_floor(round(request.until_s * 1e6))
             rehearsal = await self._rehearsal()
+            await self._ensure_space(folder, before_id, limit)
             with Staging(folder / "staging.db") as staging:
                 picking = Picking(self._config, staging, self._line_format)
-                before_id = id_floor(round(request.until_s * 1e6))
                 await self._fill(picking, before_id, limit)
                 return await _in_thread(lambda: Writer(folder, request, self._config, picking, rehearsal).write())
         except (OSError, sqlite3.OperationalError) as error:
@@ -140,9 +151,18 @@ class StoreDatasetBuilder:
             return None
         return await _in_thread(lambda: Rehearsal(self._config.existing_data_path, self._config.format_type))
 
+    async def _ensure_space(self, folder: Path, before_id: str, limit: int | None) -> None:
+        """Raises TemporaryError where the disk of `folder` can not hold the build, to judge by the newest samples."""
+        if not isinstance(self._store, Measured):
+            return
+        size = await self._store.size()
+        records = size.records if limit is None else min(limit, size.records)
+        newest = [batch async for batch in self._batches(before_id, limit=_READ_ROWS)]
+        samples = [sample for batch in newest for sample in batch]
+        await _in_thread(lambda: ensure_space(folder, samples, records, self._config))
+
     async def _fill(self, picking: Picking, before_id: str, limit: int | None) -> None:
-        source = self._store.iter_samples(before_id=before_id, newest_first=True, chunk=_READ_ROWS)
-        async with aclosing(_batches(source, limit)) as batches:
+        async with aclosing(self._batches(before_id, limit)) as batches:
             async for batch in batches:
                 await _in_thread(partial(picking.take, batch))
                 progress = picking.progress()
@@ -152,9 +172,17 @@ class StoreDatasetBuilder:
                 if picking.satisfied:
                     return
 
+    async def _batches(self, before_id: str, limit: int | None) -> AsyncGenerator[list[Sample]]:
+        """The samples before `before_id`, newest first, as they are judged: read, and with their generation."""
+        generations = await self._store.generations() if isinstance(self._store, KnowsModels) else {}
+        source = self._store.iter_samples(before_id=before_id, newest_first=True, chunk=_READ_ROWS)
+        async with aclosing(_batched(source, limit)) as batches:
+            async for batch in batches:
+                yield await _in_thread(partial(read_all, batch, generations))
 
-async def _batches(source: AsyncIterator[Sample], limit: int | None) -> AsyncGenerator[list[Sample], None]:
-    """Batches bounded in number and in characters; at most `limit` samples in all."""
+
+async def _batched(source: AsyncIterator[Sample], limit: int | None) -> AsyncGenerator[list[Sample], None]:
+    """Batches bounded in number and in characters and bytes; at most `limit` samples in all."""
     batch: list[Sample] = []
     seen = chars = 0
     async with aclosing(source) as samples:  # type: ignore[type-var]
@@ -162,6 +190,7 @@ async def _batches(source: AsyncIterator[Sample], limit: int | None) -> AsyncGen
             batch.append(sample)
             seen += 1
             chars += len(sample.query) + len(sample.response)
+            chars += len(sample.exchange.request) + len(sample.exchange.response)
             if len(batch) >= _BATCH_SAMPLES or chars >= _BATCH_CHARS:
                 yield batch
                 batch, chars = [], 0

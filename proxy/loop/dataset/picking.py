@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import json
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import orjson
 
 from policies.dedupe import Deduper
 from policies.formats import Line, Partners, lines
-from policies.records import Sample
-from policies.selection import Caps, DataGeneratorConfig, Drop, DropReason, SelectionState, select
+from policies.records import Author, Sample
+from policies.selection import Caps, DataGeneratorConfig, Drop, DropReason, Exclusion, SelectionState, select
 from proxy.loop.dataset.reading import read
-from proxy.loop.dataset.staging import Source, Split, Staging
+from proxy.loop.dataset.staging import LineRow, Source, Split, Staging
+from proxy.loop.dataset.tokens import characters
 
-__all__ = ["LineFormat", "Picking", "Progress"]
+__all__ = ["Kept", "LineFormat", "Picking", "Progress", "read_all"]
 
-_BREATH_EVERY = 4
+_EXAMPLES = 20
+_DROP_AT_ONCE = 5_000
+_BREATH_EVERY = 6
 """Samples, about a millisecond of work, …"""
 _BREATH_S = 1e-5
 """… after which the interpreter is left to others. A thread that computes keeps it for 5 ms at a time, and the event
@@ -50,19 +56,66 @@ class Progress:
     dropped: dict[str, int]
 
 
+@dataclass(slots=True)
+class Kept:
+    """The lines of the training file, rehearsal aside, added up."""
+
+    authors: Counter[Author] = field(default_factory=Counter)
+    models: Counter[str] = field(default_factory=Counter)
+    """By the model whose answer is learnt, or was corrected."""
+    generations: Counter[int] = field(default_factory=Counter)
+    """Of the lines that a model wrote."""
+    liked: int = 0
+    reasoned: int = 0
+    chars: int = 0
+
+    def add(self, line: LineRow) -> None:
+        """Count a line."""
+        self.authors[line.author] += 1
+        self.models[line.model] += 1
+        if line.author is not Author.PERSON:
+            self.generations[line.generation] += 1
+        self.liked += line.liked
+        self.reasoned += line.reasoned
+        self.chars += line.chars
+
+
+def read_all(batch: Iterable[Sample], generations: Mapping[str, int]) -> list[Sample]:
+    """The samples with their conversations, and with the generation of the model that answered.
+
+    On a thread of its own, where an event loop is to go on, like `Picking.take`.
+    """
+    return [
+        replace(sample, generation=generations[sample.model]) if generations.get(sample.model) else sample
+        for sample in map(read, _breathing(batch))
+    ]
+
+
 class Picking:
-    """Feed samples newest first with `take`, then `finish` once."""
+    """Feed samples newest first with `take`, then `finish` once.
+
+    Every record seen is accounted for: it is `used`, or it is dropped for one reason. What the caps at the end take
+    away counts a record only where none of its lines is left.
+    """
 
     def __init__(self, config: DataGeneratorConfig, staging: Staging, line_format: LineFormat | None = None) -> None:
         self.staging = staging
         usual = LineFormat(name=config.format_type, lines=self._usual)
         self.line_format = line_format or usual
         self.seen = 0
+        self.used = 0
+        """Records in a line of the training file or of the holdout file; known after `finish`."""
+        self.kept = Kept()
+        """Known after `finish`."""
         self.dropped: Counter[str] = Counter()
+        self.examples: defaultdict[str, list[str]] = defaultdict(list)
+        """Ids of the newest 20 records that were dropped for a reason."""
         self._config = config
         self._staged = 0
-        deduper = Deduper(config.near_duplicate_threshold, staging) if config.deduplicate else None
-        self._state = SelectionState(deduper=deduper)
+        self._state = SelectionState(
+            excluded=Exclusion(config.exclude) if config.exclude else None,
+            deduper=Deduper(config.near_duplicate_threshold, staging.index) if config.deduplicate else None,
+        )
         self._caps = {split: Caps(config, staging.tally(split)) for split in Split}
         self._partners = {split: staging.partners(split) for split in Split}
 
@@ -76,50 +129,118 @@ class Picking:
         return Progress(seen=self.seen, kept=self._staged, dropped=dict(self.dropped))
 
     def take(self, batch: Iterable[Sample]) -> None:
-        """Select and stage a batch, newest first; on a thread of its own, where an event loop is to go on."""
-        for logged in batch:
-            sample = read(logged)
+        """Select and stage a batch of read samples, newest first; on a thread of its own, where an event loop is to go
+        on."""
+        for sample in _breathing(batch):
             self.seen += 1
             reason = self.line_format.refuses(sample) or self._take(sample)
             if reason is not None:
-                self.dropped[str(reason)] += 1
-            if self.seen % _BREATH_EVERY == 0:
-                _NEVER.wait(_BREATH_S)
+                self._drop(str(reason), sample.record_id)
 
     def finish(self) -> None:
         """Apply the caps that depend on the whole."""
+        self.staging.write()
+        refused: array[int] = array("q")
         for split in Split:
-            refused: list[int] = []
-            for line in self.staging.lines(split):
-                reason = self._caps[split].admit(line.author)
-                if reason is not None:
-                    refused.append(line.seq)
-                    self.dropped[reason.value] += 1
-            self.staging.drop(refused)
+            for _, group in groupby(self.staging.lines(split), key=attrgetter("record")):
+                refused.extend(self._admit(split, list(group)))
+                if len(refused) >= _DROP_AT_ONCE:
+                    self.staging.drop(refused)
+                    refused = array("q")
+        self.staging.drop(refused)
         unpaired = self.staging.unpaired()
         if unpaired:
             self.dropped[DropReason.UNPAIRED.value] += unpaired
+            self._example(DropReason.UNPAIRED.value, lambda: self.staging.unpaired_records(_EXAMPLES))
+
+    def _admit(self, split: Split, rows: Sequence[LineRow]) -> list[int]:
+        """Ask the caps for the lines of one record; returns those that may not go into the file."""
+        answers = [(line.seq, self._caps[split].admit(line.author)) for line in rows]
+        reasons = {seq: why for seq, why in answers if why is not None}
+        records = max(line.records for line in rows)
+        if len(reasons) == len(rows):
+            reason = reasons[rows[0].seq].value
+            self.dropped[reason] += records
+            self._example(reason, lambda: self.staging.records_of(rows[0].seq))
+        else:
+            self.used += records
+        if split is Split.TRAIN:
+            for line in rows:
+                if line.seq not in reasons:
+                    self.kept.add(line)
+        return list(reasons)
 
     def _take(self, sample: Sample) -> DropReason | None:
         verdict = select(sample, self._config, self._state)
         if isinstance(verdict, Drop):
             return verdict.reason
         split = Split.HOLDOUT if verdict.holdout else Split.TRAIN
-        caps = self._caps[split]
-        capped = caps.claim(sample.user)
+        partners = self._partners[split]
+        capped = self._caps[split].claim(sample.user)
         if capped is not None:
             return capped
-        for line in self.line_format.lines(sample, self._partners[split]):
-            sources = [Source(sample.record_id, sample.user)]
-            if line.partner is not None:
-                sources.append(Source(line.partner.record_id, line.partner.user))
-            caps.offer(line.author)
-            self.staging.stage(split, line, sample.model, sources, _dump(line.body))
-            self._staged += 1
-        return None
+        waited = partners.waiting
+        made = self.line_format.lines(sample, partners)
+        for line in made:
+            self._stage(split, sample, line)
+        if made or partners.waiting > waited:
+            return None
+        return DropReason.UNPAIRED if self.line_format.name == "dpo" else DropReason.NOT_IN_FORMAT
+
+    def _stage(self, split: Split, sample: Sample, line: Line) -> None:
+        """Keep a line with what the manifest and the lineage say of it."""
+        partner, disliked = line.partner, (sample.feedback or 0.0) < 0
+        sources = [
+            Source(sample.record_id, sample.user, sample.model, sample.generation, sample.author, sample.feedback)
+        ]
+        model, liked = sample.model, sample.correction is None and (sample.feedback or 0.0) > 0
+        if partner is not None:
+            vote = 1.0 if disliked else -1.0
+            kin = Source(partner.record_id, partner.user, partner.model, partner.generation, partner.author, vote)
+            sources.append(kin)
+            liked = True
+            model = partner.model if disliked else model
+        self._caps[split].offer(line.author)
+        self.staging.stage(
+            split,
+            self.seen,
+            line,
+            model,
+            sources,
+            _dump(line.body),
+            liked=liked and line.author is not Author.PERSON,
+            reasoned=_thought(sample),
+            chars=characters(line.body),
+        )
+        self._staged += 1
+
+    def _drop(self, reason: str, record_id: str) -> None:
+        self.dropped[reason] += 1
+        self._example(reason, lambda: [record_id])
+
+    def _example(self, reason: str, record_ids: Callable[[], list[str]]) -> None:
+        examples = self.examples[reason]
+        if len(examples) < _EXAMPLES:
+            examples += record_ids()[: _EXAMPLES - len(examples)]
 
     def _usual(self, sample: Sample, partners: Partners) -> list[Line]:
         return lines(sample, self._config.format_type, self._config.system_prompt, partners)
+
+
+def _thought(sample: Sample) -> bool:
+    """Whether the answer, or an earlier turn, came with what the model thought."""
+    said = sample.conversation
+    if said is None:
+        return False
+    return bool(said.answer.reasoning) or any(turn.reasoning for turn in said.turns)
+
+
+def _breathing(batch: Iterable[Sample]) -> Iterator[Sample]:
+    """The batch, with pauses in which an event loop beside this thread gets its turn."""
+    for at, sample in enumerate(batch, start=1):
+        yield sample
+        if at % _BREATH_EVERY == 0:
+            _NEVER.wait(_BREATH_S)
 
 
 def _dump(body: Mapping[str, Any]) -> bytes:

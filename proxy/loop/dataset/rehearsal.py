@@ -33,6 +33,8 @@ class Rehearsal:
         self._path = Path(path).expanduser()
         self._format: FormatType = format_type
         self.available = 0
+        self.taken = 0
+        """Lines that `take` has given."""
         self.malformed = 0
         """Lines that are no JSON object of the format; they are left out."""
         if not self._path.is_file():
@@ -58,6 +60,7 @@ class Rehearsal:
                     continue
                 if unit_interval(salt, str(number).encode()) * left < wanted:
                     wanted -= 1
+                    self.taken += 1
                     yield line.strip()
                 left -= 1
 

@@ -1,45 +1,45 @@
 """The temporary SQLite file behind a dataset build: what selection must remember, at constant memory.
 
 A dataset of a million samples needs its duplicates' fingerprints, its users' counts, its unpaired answers and its lines
-(whose caps are known only at the end). All of it lives here, without journal or fsync: a crash throws it away.
-Used by one thread at a time.
+(whose caps are known only at the end). All of it lives here, without journal or fsync: a crash throws it away. Lines
+are written some hundred at a time. Used by one thread at a time.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-from policies.dedupe import Fingerprint
 from policies.formats import Line, Waiting
 from policies.records import Author
+from proxy.loop.dataset.index import INDEX_SCHEMA, StagedIndex
 
 __all__ = ["LineRow", "Source", "Split", "Staging"]
 
-_SCHEMA = """
-CREATE TABLE digests (digest INTEGER PRIMARY KEY);
-CREATE TABLE signatures (id INTEGER PRIMARY KEY, signature BLOB NOT NULL);
-CREATE TABLE bands (band INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (band, id)) WITHOUT ROWID;
+_SCHEMA = f"""
+{INDEX_SCHEMA}
 CREATE TABLE users (split INTEGER NOT NULL, user INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (split, user))
     WITHOUT ROWID;
 CREATE TABLE waiting (seq INTEGER PRIMARY KEY, split INTEGER NOT NULL, conversation INTEGER NOT NULL,
     liked INTEGER NOT NULL, record_id TEXT NOT NULL, user INTEGER, author INTEGER NOT NULL,
-    generation INTEGER NOT NULL, answer BLOB NOT NULL);
+    generation INTEGER NOT NULL, model TEXT NOT NULL, answer BLOB NOT NULL);
 CREATE INDEX waiting_by_conversation ON waiting (split, conversation, liked, seq);
-CREATE TABLE lines (seq INTEGER PRIMARY KEY, split INTEGER NOT NULL, author INTEGER NOT NULL,
-    generation INTEGER NOT NULL, model TEXT NOT NULL);
+CREATE TABLE lines (seq INTEGER PRIMARY KEY, split INTEGER NOT NULL, record INTEGER NOT NULL, records INTEGER NOT NULL,
+    author INTEGER NOT NULL, generation INTEGER NOT NULL, model INTEGER NOT NULL, liked INTEGER NOT NULL,
+    reasoned INTEGER NOT NULL, chars INTEGER NOT NULL);
 CREATE TABLE bodies (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE sources (seq INTEGER NOT NULL, record_id TEXT NOT NULL, user INTEGER, PRIMARY KEY (seq, record_id))
-    WITHOUT ROWID;
+CREATE TABLE sources (seq INTEGER NOT NULL, record_id TEXT NOT NULL, user INTEGER, author INTEGER NOT NULL,
+    generation INTEGER NOT NULL, model INTEGER NOT NULL, vote REAL, PRIMARY KEY (seq, record_id)) WITHOUT ROWID;
 """
-_CANDIDATES = 256  # of texts that share a band; far more than a text has near duplicates, since those are dropped
 _CACHE_KIB = 65_536
 _PAGE = 5_000
+_WAITING = 200
+_WAITING_BYTES = 4_000_000
 
 
 class Split(IntEnum):
@@ -55,6 +55,13 @@ class Source:
 
     record_id: str
     user: int | None
+    model: str = ""
+    generation: int = 0
+    """Of the model that answered."""
+    author: Author = Author.ELSEWHERE
+    """Who wrote what is learnt from it."""
+    vote: float | None = None
+    """Mean of the votes on the answer, in [-1, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,13 +69,23 @@ class LineRow:
     """A staged line without its body. Lines are staged newest first, so the smallest `seq` is the newest."""
 
     seq: int
+    record: int
+    """The lines of one record stand together, and have the same number here."""
+    records: int
+    """How many records are behind it: two of a pair of answers."""
     author: Author
     generation: int
     model: str
+    liked: bool
+    """Whether people voted for its answer."""
+    reasoned: bool
+    """Whether a model had thought aloud in its conversation."""
+    chars: int
+    """Characters of its texts."""
 
 
 class Staging:
-    """Everything one build remembers; a context manager that closes and removes its file. Also the dedupe `Index`."""
+    """Everything one build remembers; a context manager that closes and removes its file."""
 
     def __init__(self, path: Path | None) -> None:
         """A fresh file at `path`, replacing an old one; None keeps everything in memory (previews)."""
@@ -81,6 +98,14 @@ class Staging:
             f"PRAGMA cache_size=-{_CACHE_KIB}; {_SCHEMA}"
         )
         self._db.execute("BEGIN")
+        self.index = StagedIndex(self._db)
+        """What was seen (policies.dedupe.Index)."""
+        self._seq = self._bytes = 0
+        self._models: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._lines: list[tuple[int, ...]] = []
+        self._bodies: list[tuple[int, bytes]] = []
+        self._sources: list[tuple[Any, ...]] = []
 
     def __enter__(self) -> Self:
         return self
@@ -88,27 +113,10 @@ class Staging:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.index.close()
         self._db.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)
-
-    # The dedupe index (policies.dedupe.Index)
-
-    def has(self, digest: int) -> bool:
-        """Whether a text with this digest was added."""
-        return self._db.execute("SELECT 1 FROM digests WHERE digest = ?", (digest,)).fetchone() is not None
-
-    def candidates(self, bands: Sequence[int]) -> Iterable[bytes]:
-        """Signatures of at most 256 added texts that share at least one of these bands."""
-        shared = f"SELECT id FROM bands WHERE band IN ({','.join('?' * len(bands))}) LIMIT {_CANDIDATES}"
-        rows = self._db.execute(f"SELECT signature FROM signatures WHERE id IN ({shared})", tuple(bands))
-        return [row[0] for row in rows.fetchall()]
-
-    def add(self, item: Fingerprint) -> None:
-        """Remember a text."""
-        self._db.execute("INSERT OR IGNORE INTO digests VALUES (?)", (item.digest,))
-        row = self._db.execute("INSERT INTO signatures (signature) VALUES (?)", (item.signature,)).lastrowid
-        self._db.executemany("INSERT OR IGNORE INTO bands VALUES (?, ?)", [(band, row) for band in item.bands])
 
     # Users and pairs, per split
 
@@ -124,29 +132,66 @@ class Staging:
         """Answers that found no partner."""
         return self._count("SELECT count(*) FROM waiting")
 
+    def unpaired_records(self, limit: int) -> list[str]:
+        """Record ids of the newest of them."""
+        rows = self._db.execute("SELECT record_id FROM waiting ORDER BY seq LIMIT ?", (limit,))
+        return [record_id for (record_id,) in rows]
+
     # Lines
 
-    def stage(self, split: Split, line: Line, model: str, sources: Iterable[Source], body: bytes) -> None:
-        """Keep a line; call newest first."""
-        seq = self._db.execute(
-            "INSERT INTO lines (split, author, generation, model) VALUES (?, ?, ?, ?)",
-            (int(split), int(line.author), line.generation, model),
-        ).lastrowid
-        self._db.execute("INSERT INTO bodies VALUES (?, ?)", (seq, body))
-        self._db.executemany(
-            "INSERT OR IGNORE INTO sources VALUES (?, ?, ?)",
-            [(seq, source.record_id, source.user) for source in sources],
-        )
+    def stage(
+        self, split: Split, record: int, line: Line, model: str, sources: Sequence[Source], body: bytes,
+        *, liked: bool = False, reasoned: bool = False, chars: int = 0,
+    ) -> None:  # fmt: skip
+        """Keep a line of the record with this number (see `LineRow`); call newest first."""
+        self._seq += 1
+        self._bytes += len(body)
+        number = self._number(model)
+        kept = (int(split), record, len(sources), int(line.author), line.generation, number, liked, reasoned, chars)
+        self._lines.append((self._seq, *kept))
+        self._bodies.append((self._seq, body))
+        self._sources += [
+            (
+                self._seq,
+                source.record_id,
+                source.user,
+                int(source.author),
+                source.generation,
+                self._number(source.model),
+                source.vote,
+            )
+            for source in sources
+        ]
+        if len(self._lines) >= _WAITING or self._bytes >= _WAITING_BYTES:
+            self.write()
+
+    def write(self) -> None:
+        """What waits goes into the file; needed before anything is read."""
+        self._db.executemany("INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._lines)
+        self._db.executemany("INSERT INTO bodies VALUES (?, ?)", self._bodies)
+        self._db.executemany("INSERT OR IGNORE INTO sources VALUES (?, ?, ?, ?, ?, ?, ?)", self._sources)
+        self._lines, self._bodies, self._sources, self._bytes = [], [], [], 0
 
     def lines(self, split: Split) -> Iterator[LineRow]:
         """The staged lines of a split, newest first. Lines may be dropped meanwhile."""
         after = 0
         while rows := self._db.execute(
-            "SELECT seq, author, generation, model FROM lines WHERE split = ? AND seq > ? ORDER BY seq LIMIT ?",
+            "SELECT seq, record, records, author, generation, model, liked, reasoned, chars FROM lines"
+            " WHERE split = ? AND seq > ? ORDER BY seq LIMIT ?",
             (int(split), after, _PAGE),
         ).fetchall():
-            for seq, author, generation, model in rows:
-                yield LineRow(seq, Author(author), generation, model)
+            for seq, record, records, author, generation, model, liked, reasoned, chars in rows:
+                yield LineRow(
+                    seq,
+                    record,
+                    records,
+                    Author(author),
+                    generation,
+                    self._models[model],
+                    bool(liked),
+                    bool(reasoned),
+                    chars,
+                )
             after = rows[-1][0]
 
     def drop(self, seqs: Sequence[int]) -> None:
@@ -165,14 +210,25 @@ class Staging:
         for (body,) in rows:
             yield body
 
-    def sources(self, split: Split) -> Iterator[Source]:
-        """The records behind the lines of a split that are still in, oldest line first."""
+    def records_of(self, seq: int) -> list[str]:
+        """Ids of the records behind a line, whether it is still in or not."""
+        rows = self._db.execute("SELECT record_id FROM sources WHERE seq = ?", (seq,))
+        return [record_id for (record_id,) in rows]
+
+    def sources(self, split: Split) -> Iterator[tuple[int, Source]]:
+        """The records behind the lines of a split that are still in, oldest line first, with the line's number from 1.
+
+        A record whose line has another beside it comes with each.
+        """
         rows = self._db.execute(
-            "SELECT record_id, user FROM lines JOIN sources USING (seq) WHERE split = ? ORDER BY seq DESC",
+            "SELECT seq, record_id, user, sources.model, sources.generation, sources.author, vote"
+            " FROM lines JOIN sources USING (seq) WHERE split = ? ORDER BY seq DESC",
             (int(split),),
         )
-        for record_id, user in rows:
-            yield Source(record_id, user)
+        at, last = 0, 0
+        for seq, record_id, user, model, generation, author, vote in rows:
+            at, last = at + (seq != last), seq
+            yield at, Source(record_id, user, self._models[model], generation, Author(author), vote)
 
     def record_range(self, split: Split) -> tuple[str | None, str | None]:
         """Smallest and largest record id behind the lines of a split that are still in."""
@@ -180,6 +236,14 @@ class Staging:
             "SELECT min(record_id), max(record_id) FROM lines JOIN sources USING (seq) WHERE split = ?", (int(split),)
         ).fetchone()
         return first, last
+
+    def _number(self, model: str) -> int:
+        """A model's name is kept once."""
+        number = self._numbers.get(model)
+        if number is None:
+            number = self._numbers[model] = len(self._models)
+            self._models.append(model)
+        return number
 
     def _count(self, query: str, *args: int) -> int:
         (count,) = self._db.execute(query, args).fetchone()
@@ -205,32 +269,37 @@ class SplitPartners:
 
     def __init__(self, db: sqlite3.Connection, split: Split) -> None:
         self._db, self._split = db, int(split)
+        self.waiting = 0
+        """Answers that wait now."""
 
     def take(self, conversation: int, *, liked: bool) -> Waiting | None:
         """Remove and return the answer that waited longest."""
         row = self._db.execute(
-            "SELECT seq, record_id, user, author, generation, answer FROM waiting"
+            "SELECT seq, record_id, user, author, generation, model, answer FROM waiting"
             " WHERE split = ? AND conversation = ? AND liked = ? ORDER BY seq LIMIT 1",
             (self._split, conversation, liked),
         ).fetchone()
         if row is None:
             return None
-        seq, record_id, user, author, generation, answer = row
+        seq, record_id, user, author, generation, model, answer = row
+        self.waiting -= 1
         self._db.execute("DELETE FROM waiting WHERE seq = ?", (seq,))
         return Waiting(
             record_id=record_id,
             user=user,
             author=Author(author),
             generation=generation,
+            model=model,
             answer=answer.decode("utf-8", "surrogatepass"),
         )
 
     def put(self, conversation: int, waiting: Waiting, *, liked: bool) -> None:
         """Let an answer wait."""
+        self.waiting += 1
         answer = waiting.answer.encode("utf-8", "surrogatepass")
         self._db.execute(
-            "INSERT INTO waiting (split, conversation, liked, record_id, user, author, generation, answer)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO waiting (split, conversation, liked, record_id, user, author, generation, model, answer)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 self._split,
                 conversation,
@@ -239,6 +308,7 @@ class SplitPartners:
                 waiting.user,
                 int(waiting.author),
                 waiting.generation,
+                waiting.model,
                 answer,
             ),
         )

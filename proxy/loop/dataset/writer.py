@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import os
-from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, fields
-from itertools import chain
+from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
+from policies.records import Author
 from policies.selection import DataGeneratorConfig, rehearsal_count
 from proxy.loop.dataset.picking import Picking
 from proxy.loop.dataset.rehearsal import Rehearsal
 from proxy.loop.dataset.staging import Split
+from proxy.loop.dataset.tokens import TokenCount
 from proxy.loop.ports import DatasetRequest, Manifest
 
 __all__ = ["Writer", "read_manifest"]
+
+_LINEAGE = ("record_id", "user", "split", "line", "model", "generation", "author", "vote")
 
 
 @dataclass(slots=True)
@@ -37,46 +41,76 @@ class Writer:
         self.picking.finish()
         staging = self.picking.staging
         new, holdout, rehearsed = staging.count(Split.TRAIN), staging.count(Split.HOLDOUT), 0
+        tokens = TokenCount(self.config.tokenizer)
         mixed: Iterable[bytes] = staging.bodies(Split.TRAIN)
+        if tokens.exact:
+            mixed = _counted(mixed, tokens)
+        else:
+            tokens.add_characters(self.picking.kept.chars)
         if self.rehearsal is not None:
             rehearsed = rehearsal_count(new, self.rehearsal.available, self.config.existing_data_share)
-            mixed = _interleave(mixed, new, self.rehearsal.take(rehearsed, self.request.run_id), rehearsed)
-            if self.rehearsal.malformed:
-                self.picking.dropped["rehearsal_malformed"] = self.rehearsal.malformed
+            extra = _counted(self.rehearsal.take(rehearsed, self.request.run_id), tokens)
+            mixed = _interleave(mixed, new, extra, rehearsed)
         data, held = self.folder / "data.jsonl", self.folder / "holdout.jsonl"
         sha256 = _write_lines(data, mixed)
         if holdout:
             _write_lines(held, staging.bodies(Split.HOLDOUT))
         else:
             held.unlink(missing_ok=True)  # of an attempt that was cut short
-        self._lineage()
-        first, last = staging.record_range(Split.TRAIN)
-        manifest = Manifest(
-            run_id=self.request.run_id,
-            data_path=str(data),
-            holdout_path=str(held) if holdout else None,
-            samples=new + rehearsed,
-            holdout_samples=holdout,
-            rehearsal_samples=rehearsed,
-            seen=self.picking.seen,
-            dropped=dict(sorted(self.picking.dropped.items())),
-            sha256=sha256,
-            format_type=self.picking.line_format.name,
-            first_record_id=first,
-            last_record_id=last,
-            config_fingerprint=self.request.config_fingerprint,
-            models=dict(Counter(line.model for line in staging.lines(Split.TRAIN))),
-        )
+        _write_lines(self.folder / "lineage.csv", self._lineage(new, rehearsed))
+        manifest = self._manifest(data, held if holdout else None, sha256, tokens)
         _write_lines(self.folder / "manifest.json", [json.dumps(manifest.as_json(), indent=2).encode()])
         return manifest
 
-    def _lineage(self) -> None:
-        rows = (
-            f"{source.record_id},{'' if source.user is None else source.user},{split.name.lower()}".encode()
-            for split in Split
-            for source in self.picking.staging.sources(split)
+    def _manifest(self, data: Path, held: Path | None, sha256: str, tokens: TokenCount) -> Manifest:
+        picking, staging, kept = self.picking, self.picking.staging, self.picking.kept
+        first, last = staging.record_range(Split.TRAIN)
+        new, cost = staging.count(Split.TRAIN), self.config.cost_per_million_tokens
+        rehearsed = 0 if self.rehearsal is None else self.rehearsal.taken
+        return Manifest(
+            run_id=self.request.run_id,
+            data_path=str(data),
+            holdout_path=None if held is None else str(held),
+            samples=new + rehearsed,
+            holdout_samples=staging.count(Split.HOLDOUT),
+            rehearsal_samples=rehearsed,
+            rehearsal_malformed=0 if self.rehearsal is None else self.rehearsal.malformed,
+            seen=picking.seen,
+            records=picking.used,
+            dropped=dict(sorted(picking.dropped.items())),
+            examples={reason: tuple(ids) for reason, ids in sorted(picking.examples.items())},
+            sha256=sha256,
+            format_type=picking.line_format.name,
+            first_record_id=first,
+            last_record_id=last,
+            config_fingerprint=self.request.config_fingerprint,
+            models=dict(kept.models),
+            authors={author.name.lower(): kept.authors[author] for author in Author},
+            generations={str(generation): n for generation, n in sorted(kept.generations.items())},
+            liked=kept.liked,
+            reasoning={"lines": kept.reasoned, "kept": self.config.keep_reasoning},
+            bytes=data.stat().st_size,
+            tokens=tokens.tokens,
+            tokens_by=tokens.by,
+            estimated_cost=None if cost is None else round(tokens.tokens / 1e6 * cost, 6),
         )
-        _write_lines(self.folder / "lineage.csv", chain([b"record_id,user,split"], rows))
+
+    def _lineage(self, new: int, rehearsed: int) -> Iterator[bytes]:
+        """The lines of lineage.csv. Rehearsal lines are of no record, but have their numbers in the file."""
+        yield ",".join(_LINEAGE).encode()
+        for split in Split:
+            between = rehearsed if split is Split.TRAIN else 0
+            for at, source in self.picking.staging.sources(split):
+                yield _csv(
+                    source.record_id,
+                    "" if source.user is None else source.user,
+                    split.name.lower(),
+                    at + _given(at - 1, new, between),
+                    source.model,
+                    source.generation,
+                    source.author.name.lower(),
+                    "" if source.vote is None else format(source.vote, "g"),
+                )
 
 
 def read_manifest(folder: Path) -> Manifest | None:
@@ -84,8 +118,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     path = folder / "manifest.json"
     if not path.is_file():
         return None
-    content = orjson.loads(path.read_bytes())
-    return Manifest(**{item.name: content[item.name] for item in fields(Manifest)})
+    return Manifest.of(orjson.loads(path.read_bytes()))
 
 
 def _interleave(first: Iterable[bytes], n_first: int, second: Iterator[bytes], n_second: int) -> Iterator[bytes]:
@@ -93,10 +126,31 @@ def _interleave(first: Iterable[bytes], n_first: int, second: Iterator[bytes], n
     given = 0
     for at, line in enumerate(first, start=1):
         yield line
-        while given * n_first < at * n_second and (extra := next(second, None)) is not None:
+        while given < _given(at, n_first, n_second) and (extra := next(second, None)) is not None:
             given += 1
             yield extra
     yield from second
+
+
+def _given(at: int, n_first: int, n_second: int) -> int:
+    """Lines of the second file that stand before the line after `at` lines of the first."""
+    return -(-at * n_second // n_first) if n_first else 0
+
+
+def _counted(rows: Iterable[bytes], tokens: TokenCount) -> Iterator[bytes]:
+    for row in rows:
+        tokens.add(row)
+        yield row
+
+
+def _csv(*cells: object) -> bytes:
+    """One row; cells with commas or quotation marks are quoted."""
+    line = ",".join(map(str, cells))
+    if line.count(",") == len(cells) - 1 and '"' not in line and "\n" not in line and "\r" not in line:
+        return line.encode("utf-8", "replace")
+    out = io.StringIO()
+    csv.writer(out, lineterminator="").writerow(cells)
+    return out.getvalue().encode("utf-8", "replace")
 
 
 def _write_lines(path: Path, rows: Iterable[bytes]) -> str:
