@@ -1,4 +1,4 @@
-"""A champion on a hosted API and a trainer: the provider's terms may forbid that; it is said until somebody has read them."""
+"""A champion on a hosted API and a trainer: the provider's terms may forbid that, which is said until acknowledged."""
 
 from dataclasses import replace
 

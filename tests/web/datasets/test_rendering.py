@@ -80,7 +80,7 @@ def test_turns_that_are_not_taught_say_so(member: dict[str, Any], mark: str) -> 
         ({"type": "image", "image": PICTURE}, "[picture, 12 KB]", True),
         ({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXELS}},
          "[picture, 12 KB]", False),
-        ({"type": "image_url", "image_url": {"url": "data:image/svg+xml;base64,PHN2Zz4="}}, "[picture, 6 bytes]", False),
+        ({"type": "image_url", "image_url": {"url": "data:image/svg+xml;base64,PHN2"}}, "[picture, 3 bytes]", False),
         ({"type": "image", "image": 'data:image/png;base64,"onerror='}, "[picture, 6 bytes]", False),
         ({"type": "input_audio", "input_audio": {"data": PIXELS * 100, "format": "wav"}}, "[sound, 1.2 MB]", False),
         ({"type": "file", "file": {"filename": "a.pdf", "file_data": PICTURE}}, "[file, 12 KB]", False),
