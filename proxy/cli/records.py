@@ -141,12 +141,20 @@ def delete_records(
         return _together([await store.delete_user(ring.user_hash(key)) for key in former_keys(user)])
 
     deleted = with_store(loaded, work)
+    deleted["files"] = [str(file) for run in deleted["runs"] for file in _training_files(loaded.training_dir / run)]
     if json:
         print_json(deleted)
         return
     typer.echo(f"{deleted['records']} records and {deleted['votes']} votes deleted ({deleted['rows']} rows in all)")
     if deleted["models"]:
         typer.echo(f"models that were trained on them: {', '.join(deleted['models'])}")
+    for file in deleted["files"]:
+        typer.echo(f"still holds what they said, until its training has ended well: {file}")
+
+
+def _training_files(folder: Path) -> list[Path]:
+    """The files of a dataset that hold texts, as far as they are there."""
+    return [file for name in ("data.jsonl", "holdout.jsonl") if (file := folder / name).is_file()]
 
 
 def _together(parts: list[Deleted]) -> dict[str, Any]:
