@@ -76,6 +76,8 @@ class ChampionConfig:
     """File that holds api_key."""
     api_key_header: str = "authorization"
     """Header that carries api_key; `authorization` gets the prefix `Bearer `, any other header the bare key."""
+    terms_acknowledged: bool = False
+    """You know what the terms of a hosted champion's provider say about training on its answers; `check-config` no longer mentions them."""
 
     def credential_header(self) -> tuple[str, str] | None:
         """Name and value of the header that carries `api_key`; None without one."""

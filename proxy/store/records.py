@@ -18,6 +18,7 @@ from policies.kinds import Kind
 from policies.records import Arm, Outcome
 from proxy.store import partitions
 from proxy.store.bodies import BodyCodec
+from proxy.store.dialect import any_of
 from proxy.store.engine import Database
 from proxy.store.facts import VoteSummary
 from proxy.store.ingest import KEY_SOURCES
@@ -26,7 +27,7 @@ from proxy.store.schema import WENT_WRONG, aliases, feedback, models, records, s
 from proxy.store.stretches import Stretch
 from proxy.store.values import BodyPayload, Page, RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
 
-__all__ = ["get_record", "iter_records", "list_records", "user_hour_means"]
+__all__ = ["get_record", "iter_records", "list_records", "rows_of", "user_hour_means"]
 
 _MAX_LIMIT: Final = 1000
 _SCANNED_ROWS: Final = 20_000
@@ -52,6 +53,19 @@ async def get_record(db: Database, codec: BodyCodec, name: str) -> RecordView | 
         if row is None:
             return None
         return (await _views(connection, codec, [row]))[0]
+
+
+async def rows_of(db: Database, codec: BodyCodec, ids: Sequence[str]) -> dict[str, RecordRow]:
+    """The records with these ids, with their texts, as far as they are there."""
+    found: dict[str, RecordRow] = {}
+    for start in range(0, len(wanted := sorted(set(ids))), _MAX_LIMIT):
+        part = wanted[start : start + _MAX_LIMIT]
+        async with db.read() as connection:
+            mine = any_of(connection, records.c.id, part) & records.c.id.between(part[0], part[-1])
+            rows = (await connection.execute(_select().where(mine))).all()
+            said = await codec.read(connection, {row.id: row.body for row in rows})
+        found |= {row.id: _row(row, said.get(row.id)) for row in rows}
+    return found
 
 
 async def iter_records(

@@ -7,7 +7,7 @@ database is locked, full, down or restarting, raises TemporaryError: nothing was
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Self
 
 from policies.experiment import ArmStats
@@ -44,6 +44,7 @@ from proxy.store.values import (
     Page,
     Pruned,
     RecordFilter,
+    RecordRow,
     RecordView,
     StoreSize,
     Totals,
@@ -131,6 +132,10 @@ class Store:
     async def get_record(self, name: str) -> RecordView | None:
         """The record with this id (32 hex digits), or the newest with this alias (provider or client id)."""
         return await records.get_record(self._db, self._codec, name)
+
+    async def rows_of(self, ids: Sequence[str]) -> dict[str, RecordRow]:
+        """The records with these ids as lists show them, with their texts; those that are gone are left out."""
+        return await records.rows_of(self._db, self._codec, ids)
 
     async def list_records(
         self, filter: RecordFilter, *, cursor: str | None = None, limit: int = 50, texts: bool = True
