@@ -370,9 +370,9 @@ def test_counts_add_up(ratchet: RatchetProcess, name: str) -> None:
     [
         ("chatml", "openai", None),
         ("chatml", "trl", "qwen3"),
-        ("chatml", "axolotl", "llama3_1"),
+        ("chatml", "axolotl", "qwen2_5"),
         ("chatml", "mistral", None),
-        *(("prompt_completion", "trl", template) for template in ("qwen3", "qwen3_6", "llama3_1", "gemma4", "glm4moe")),
+        *(("prompt_completion", "trl", template) for template in ("qwen3", "qwen3_6", "qwen2_5", "gemma4", "glm4moe")),
         ("kto", "trl", "qwen3"),
         ("alpaca", "axolotl", None),
         ("completion", "trl", None),
