@@ -177,7 +177,7 @@ class Store:
         )
 
     async def generations(self) -> dict[str, int]:
-        """By name, how many trainings of this installation lie behind each model that was trained here."""
+        """By name and path, how many trainings of this installation lie behind each model that was trained here."""
         return ancestry.generations(await self.models.list(), await self.experiments.met())
 
     # Statistics
