@@ -176,6 +176,8 @@ def _permission(sample: Sample, deleted_users: Container[int]) -> DropReason | N
     answer = sample.response if sample.correction is None else sample.correction
     if not sample.query.strip() or not answer.strip():
         return DropReason.EMPTY
+    if sample.correction is None and sample.said.answer.empty:
+        return DropReason.EMPTY  # nothing but thoughts
     return None
 
 
