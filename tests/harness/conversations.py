@@ -264,6 +264,12 @@ CHAT: list[Case] = [
         {"turns": ["user: Bad.", "user: Hi", "user: Yo"], "answer": "assistant: Hello", "lacks": "unread"},
     ),
     (
+        "calls of a user", "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": "Hi", "tool_calls": [_call("weather", ROME, "c1")]}]},
+        _chat({"content": "Hello"}),
+        {"turns": ["user: Hi"], "answer": "assistant: Hello", "lacks": "unread"},
+    ),
+    (
         "a call as text where tools were offered, now and before", "/v1/chat/completions",
         {"messages": [{"role": "user", "content": "Weather?"},
                       {"role": "assistant", "content": "<tool_call>\n{}\n</tool_call>"},

@@ -83,7 +83,10 @@ class Draft:
         reasoning: str | None = None,
         name: Any = None,
     ) -> None:
-        """Anybody's turn but a tool's."""
+        """Anybody's turn but a tool's. Only an assistant calls tools: of whomever else it is not understood."""
+        if calls and role != "assistant":
+            self.lack(Lack.UNREAD)
+            calls = ()
         numbered = self._numbered(calls) if calls else ()
         self.turns.append(
             Turn(role=role, content=content, calls=numbered, reasoning=reasoning, name=text(name) or None)
