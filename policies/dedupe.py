@@ -11,10 +11,10 @@ Alike means: the Jaccard similarity J of the sets of three-word shingles reaches
 besides that at most 12 shingles are different, which is two words changed: else a long template with a short item to
 classify would look the same whatever the item. Comparing every pair is hopeless, so each text becomes a sketch:
 
-* **Shingle hash.** Each word has one BLAKE2b value of 48 bits; a shingle's hash is the XOR of its three, the second
-  shifted by 8 and the third by 16 bits, of which the 32 bits count that all three reach: tabulation hashing, which
-  behaves well for minwise hashing (Pătraşcu and Thorup, *The Power of Simple Tabulation Hashing*, 2012). All shingles
-  of a text are made at once, in the arithmetic of one long integer. Nothing depends on PYTHONHASHSEED.
+* **Shingle hash.** A word is its CRC-32; a shingle's hash is the XOR of its three, each multiplied by an odd number
+  for its position, of which the middle 32 of 64 bits count: after tabulation hashing, which behaves well for minwise
+  hashing (Pătraşcu and Thorup, *The Power of Simple Tabulation Hashing*, 2012). All shingles of a text are made at
+  once, in the arithmetic of one long integer. Nothing depends on PYTHONHASHSEED.
 * **One-permutation MinHash** (Li, Owen, Zhang 2012): the low bits of a shingle's hash choose one of 128 bins, each bin
   keeps its smallest hash. J is estimated by the share of equal bins among those that are filled in either text.
 * **Differences**: shingles are summed by XOR in 128 buckets. What both texts have falls out of the XOR of two such
@@ -22,9 +22,9 @@ classify would look the same whatever the item. Comparing every pair is hopeless
 * **Banding**: bins are grouped into bands of r, and samples of which one of b bands is equal in question and answer
   both are candidates: a chance of 1 − (1 − J²ʳ)ᵇ. r is the largest and then b the smallest that find 99 % at the
   threshold: a band costs as much in an index of millions as the rest of the fingerprint together. Context and numbers
-  are part of a band's key. For this step alone an empty bin borrows from a filled one: the bins, in four orders, lie on
-  two circles, and a band looks at random places of them for the next filled bin (densification after Shrivastava 2014
-  and 2017), so that short texts have bands too, and no one shingle fills a whole band.
+  are part of a band's key. For this step alone an empty bin borrows from a filled one: the bins lie on four circles
+  in four orders, and it takes the next filled one from a random place of one of them (densification after Shrivastava
+  2014 and 2017), so that short texts have bands too, and no one shingle fills a whole band.
 
 The standard error of the estimate is at most √(J(1 − J)/128), 0.03 at J = 0.85; it vanishes for texts so short that
 every shingle has a bin of its own. Of a text beyond 2,000 words the first and the last thousand are compared like this,
@@ -42,6 +42,7 @@ from functools import cache
 from hashlib import blake2b
 from struct import Struct, pack, unpack
 from typing import Any, NamedTuple, Protocol
+from zlib import crc32
 
 from policies.conversation import Attachment, Conversation, ToolCall, Turn
 from policies.records import Sample
@@ -55,10 +56,12 @@ _DIFFERENT = 12
 _CHANCE = 1 / 128  # two unequal filled bins agree in the seven bits that are kept
 _RECALL = 0.99
 _WORDS = 2000
-_CACHED_WORDS = 65_536
+_FACTORS = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)  # odd, 32 bits
 _MASK63 = 2**63 - 1
 _LANES = int.from_bytes(b"\xff\xff\xff\xff\0\0\0\0" * (_WORDS + 2), "little")
-_PROSE = str.maketrans(dict.fromkeys(".,;:!?\"'`()[]{}“”‘’«»…。、，！？「」（）", " "))
+_MARKS = ".,;:!?\"'`()[]{}“”‘’«»…。、，！？「」（）"
+_PROSE = str.maketrans(dict.fromkeys(_MARKS, " "))
+_ASCII_PROSE = bytes(32 if at < 33 or (at < 128 and chr(at) in _MARKS) else at for at in range(256))
 # Scripts written without spaces: every character is a word.
 _UNSPACED = re.compile(
     r"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af])"
@@ -162,7 +165,7 @@ class Deduper:
             return Duplicate.EXACT
         item = _fingerprint(digest, *folded, context, self._banding)
         for signature in self._index.candidates(item.bands):
-            if similarity(signature, item.signature) >= self._threshold and _few_differ(signature, item.signature):
+            if _few_differ(signature, item.signature) and similarity(signature, item.signature) >= self._threshold:
                 return Duplicate.NEAR
         self._index.add(item)
         return None
@@ -278,14 +281,22 @@ def _fingerprint(digest: int, question: str, answer: str, context: bytes, layout
 
 def _digest(question: str, answer: str, context: bytes) -> int:
     """Of folded texts, up to white space; it fits SQLite's signed 64 bits."""
-    text = f"{' '.join(question.split())}\0{' '.join(answer.split())}\0".encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(text + context, digest_size=8).digest(), "big") >> 1
+    text = b"\0".join((_spaced(question), _spaced(answer), context))
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
-def _words(folded: str) -> list[str]:
+def _spaced(text: str) -> bytes:
+    """With one space wherever there was white space."""
+    if text.isascii():
+        return b" ".join(text.encode().split())
+    return " ".join(text.split()).encode("utf-8", "surrogatepass")
+
+
+def _words(folded: str) -> list[bytes]:
     """Words without prose punctuation; signs of arithmetic and code stay, for 2 + 2 is not 2 * 2."""
-    spaced = folded if folded.isascii() else _UNSPACED.sub(r" \1 ", folded)
-    return spaced.translate(_PROSE).split()
+    if folded.isascii():
+        return folded.encode().translate(_ASCII_PROSE).split()
+    return _spaced(_UNSPACED.sub(r" \1 ", folded).translate(_PROSE)).split()
 
 
 def _shingles(folded: str) -> tuple[tuple[int, ...], bytes]:
@@ -293,26 +304,16 @@ def _shingles(folded: str) -> tuple[tuple[int, ...], bytes]:
     long has between those that were looked at."""
     words, between = _words(folded), b""
     if len(words) > _WORDS:
-        middle = " ".join(words[_WORDS // 2 : -_WORDS // 2])
-        between = blake2b(middle.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+        middle = b" ".join(words[_WORDS // 2 : -_WORDS // 2])
+        between = blake2b(middle, digest_size=8).digest()
         words = words[: _WORDS // 2] + words[-_WORDS // 2 :]
     elif len(words) < 3:
-        words = [*words, "", "", ""][:3]
-    lanes = int.from_bytes(b"".join(map(_HASHES.__getitem__, words)), "little")
-    mixed = lanes ^ (lanes >> 64 << 8) ^ (lanes >> 128 << 16)
+        words = [*words, b"", b"", b""][:3]
     count = len(words) - 2
-    data = (mixed >> 16 & _LANES).to_bytes(8 * len(words), "little")
+    lanes = int.from_bytes(pack(f"<{count + 2}Q", *map(crc32, words)), "little")
+    mixed = lanes * _FACTORS[0] ^ lanes * _FACTORS[1] >> 64 ^ lanes * _FACTORS[2] >> 128
+    data = (mixed >> 28 & _LANES).to_bytes(8 * count + 16, "little")
     return unpack(f"<{count}Q", data[: 8 * count]), between
-
-
-class _Hashes(dict[str, bytes]):
-    """A word's hash, 48 bits in 8 bytes, computed once while it stays in the cache."""
-
-    def __missing__(self, word: str) -> bytes:
-        if len(self) >= _CACHED_WORDS:
-            self.clear()
-        hashed = self[word] = blake2b(word.encode("utf-8", "surrogatepass"), digest_size=6).digest() + b"\0\0"
-        return hashed
 
 
 def _minima(hashes: Sequence[int]) -> bytes:
@@ -341,23 +342,17 @@ def _bands(question: bytes, answer: bytes, salt: int, layout: Banding) -> tuple[
 
 
 def _drawn(bins: bytes, count: int) -> bytes:
-    """What is at `count` random places of circles of these bins, half on either."""
-    one, other = (_circle(order.translate(bins + bins)) for order in _ORDERS)
-    return _PLACES[0][: count // 2].translate(one) + _PLACES[1][: count - count // 2].translate(other)
-
-
-def _circle(circle: bytes) -> bytes:
-    """256 places with bins; an empty one gets the value of the next that is filled."""
-    if 0 not in circle:
-        return circle
-    value = int.from_bytes(circle, "little")
-    filled = (value >> 7 & _ONES) * 255
-    step = 8
-    while filled != _FULL:
-        value |= (value >> step | value << 2048 - step) & ~filled & _FULL
-        filled = (value >> 7 & _ONES) * 255
-        step *= 2
-    return value.to_bytes(256, "little")
+    """The first `count` bins in an order of their own; an empty one gets the value of the next that is filled from a
+    random place on, in one of four orders."""
+    table = bins + bins
+    drawn = bytearray(_DRAWN[:count].translate(table))
+    at = drawn.find(0)
+    if at >= 0:
+        circles = [order.translate(table) for order in _ORDERS]
+        while at >= 0:
+            drawn[at] = circles[at & 3][_PLACES[at] :].lstrip(b"\0")[0]
+            at = drawn.find(0, at + 1)
+    return bytes(drawn)
 
 
 def _jaccard(one: bytes, other: bytes) -> float:
@@ -386,11 +381,9 @@ def _groups(layout: Banding) -> Struct:
     return Struct("<" + {1: "B", 2: "H", 4: "I", 8: "Q", 16: "16s"}[layout.rows] * layout.bands)
 
 
-_HASHES = _Hashes()
 _BIN = bytes(at & 127 for at in range(256))
 _MARKED = bytes(at | 128 for at in range(256))
 _EMPTY_BINS = dict.fromkeys(range(BINS), 0)
-_ORDERS = (bytes(range(BINS)) + _shuffled(BINS, b"1"), _shuffled(BINS, b"2") + _shuffled(BINS, b"3"))
-_PLACES = (_shuffled(256, b"4"), _shuffled(256, b"5"))
-_ONES = int.from_bytes(b"\1" * 256, "little")
-_FULL = (1 << 2048) - 1
+_DRAWN = _shuffled(BINS, b"drawn")
+_PLACES = _shuffled(BINS, b"place")
+_ORDERS = [_shuffled(BINS, b"order %d" % at) * 2 for at in range(4)]

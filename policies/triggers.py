@@ -12,7 +12,8 @@ agrees. The mean alone fires falsely within a month nearly always at 30 scored r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, NamedTuple
 
@@ -29,6 +30,16 @@ __all__ = [
     "evaluate_triggers",
     "too_few_samples",
 ]
+
+_REASONS: Final = 4
+"""Reasons for which samples were left out that a sentence names, at most."""
+_SETTING: Final = {
+    "own_share": " (generator_config.max_own_share: models trained here wrote them)",
+    "user_cap": " (generator_config.max_samples_per_user)",
+    "low_quality": " (generator_config.min_quality_score)",
+    "unscored": " (generator_config.min_quality_score)",
+    "no_feedback": " (generator_config.min_user_feedback)",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +99,8 @@ class TriggerFacts:
     """Records scored at least min_quality_score since the last dataset."""
     usable_samples: int | None = None
     """How many samples selection can keep now: the count of the last preparation, or an upper bound from the store."""
+    left_out: Mapping[str, int] = field(default_factory=dict)
+    """What the last preparation dropped, by reason."""
     quality_baseline: float | None = None
     """Frozen mean score at promotion or install."""
     quality_recent: float | None = None
@@ -133,11 +146,19 @@ class TriggerReport:
     """When the schedule is due next, Unix seconds; None when it is off."""
 
 
-def too_few_samples(usable: int, config: TriggerConfig) -> str | None:
-    """Why a dataset of `usable` samples is not worth a training; None when it is."""
+def too_few_samples(usable: int, config: TriggerConfig, left_out: Mapping[str, int] | None = None) -> str | None:
+    """Why a dataset of `usable` samples is not worth a training; None when it is. `left_out`: what it dropped, and why.
+
+    Names the most frequent reasons with their settings, so that a loop that waits says what it waits for.
+    """
     if usable >= config.min_usable_samples:
         return None
-    return f"{usable} usable samples, {config.min_usable_samples} needed for a training that can show a gain"
+    text = f"{usable} usable samples, {config.min_usable_samples} needed for a training that can show a gain"
+    most = sorted((left_out or {}).items(), key=lambda item: (-item[1], item[0]))[:_REASONS]
+    if not most:
+        return text
+    named = (f"{count} {reason}{_SETTING.get(reason, '')}" for reason, count in most)
+    return f"{text}; left out of the last dataset: {', '.join(named)}"
 
 
 def evaluate_triggers(facts: TriggerFacts, config: TriggerConfig, now: float) -> TriggerReport:
@@ -164,7 +185,7 @@ def _hold(facts: TriggerFacts, config: TriggerConfig, now: float, *, manual: boo
     """Why nothing may start now, and until when the clock alone says so."""
     if facts.usable_samples is None:
         return "The usable samples are not counted yet.", None
-    if few := too_few_samples(facts.usable_samples, config):
+    if few := too_few_samples(facts.usable_samples, config, facts.left_out):
         return f"{few[0].upper()}{few[1:]}.", None
     if manual:
         return None, None

@@ -27,16 +27,20 @@ def check_config(
     All problems are printed at once, each with its key, the value, the reason and the remedy; exit code 3 then. Also
     looks whether the training function and the commands are there (`serve` only warns: traffic does not wait for them).
     """
+    import os
     from pathlib import Path
 
     from proxy.config import fingerprint, public_document
+    from proxy.config.load import old_names
     from proxy.config.programs import missing_programs
 
-    loaded = read_config(Path(file) if file else config, data_dir, parse_settings(settings))
+    source, overrides = Path(file) if file else config, parse_settings(settings)
+    loaded = read_config(source, data_dir, overrides)
     if missing := list(missing_programs(loaded)):
         fail(Exit.CONFIG, "\n  ".join(("the configuration names what is not there:", *map(str, missing))))
     changed = _changed(loaded)
-    notes = _notes(loaded)
+    renamed = old_names(source, overrides, os.environ).items()
+    notes = [*(f"{old} is now called {new}; the old name is still read" for old, new in renamed), *_notes(loaded)]
     if json:
         print_json({"ok": True, "fingerprint": fingerprint(loaded), "changed": changed, "notes": notes,
                     "config": public_document(loaded)})  # fmt: skip

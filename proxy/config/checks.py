@@ -47,10 +47,17 @@ def contradictions(config: Any) -> Iterator[Problem]:
     """Everything that is wrong with the values of `config`, one Problem each."""
     yield from _out_of_range(config)
     yield from _loop(config)
+    yield from _excludes(config)
     if isinstance(config, Config):
         yield from _process(config)
         yield from _bad_forms(config)
         yield from _adapters(config)
+
+
+def _excludes(config: Any) -> Iterator[Problem]:
+    for at, pattern in enumerate(config.generator_config.exclude, start=1):
+        if (complaint := _pattern(pattern)) is not None:
+            yield Problem("generator_config.exclude", f"number {at}, {complaint}")
 
 
 def _value(config: Any, path: str) -> Any:

@@ -17,10 +17,10 @@ from typing import Any, Final, TypeVar
 
 from proxy.config.checks import contradictions
 from proxy.config.model import Config
-from proxy.config.parse import Key, Problem, from_text, keys, nearest, parse_table
+from proxy.config.parse import OLD_PATHS, Key, Problem, from_text, keys, nearest, parse_table
 from proxy.errors import ConfigError
 
-__all__ = ["ENV_PREFIX", "fingerprint", "load_config", "load_document", "parse_as", "parse_config", "public_document",
+__all__ = ["ENV_PREFIX", "fingerprint", "load_config", "load_document", "old_names", "parse_as", "parse_config", "public_document",
            "read_document"]  # fmt: skip
 
 T = TypeVar("T")
@@ -41,6 +41,15 @@ def load_config(
     return load_document(data, overrides, environ, source=str(path or "configuration"))
 
 
+def old_names(
+    path: str | Path | None, overrides: Mapping[str, Any] | None = None, environ: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """Settings that `load_config` would find under a name that they no longer have, with the name of now."""
+    data = read_document(Path(path)) if path is not None else {}
+    given = {*(overrides or {}), *(name.removeprefix(ENV_PREFIX).lower().replace("__", ".") for name in environ or {})}
+    return {old: new for old, new in OLD_PATHS.items() if old in given or _get(data, old) is not None}
+
+
 def load_document(
     data: dict[str, Any],
     overrides: Mapping[str, Any] | None = None,
@@ -52,11 +61,15 @@ def load_document(
     origins: dict[str, str] = {}
     problems: list[Problem] = []
     for key, name, text in _from_environment(environ or {}, problems):
-        _put(data, key.path, from_text(key.hint, text))
+        if key.path in origins:
+            problems.append(Problem(name, f"is the same setting as {origins[key.path]}; keep one of the two"))
+            continue
+        _override(data, key.path, from_text(key.hint, text))
         origins[key.path] = name
-    for dotted, value in (overrides or {}).items():
+    for given, value in (overrides or {}).items():
+        dotted = OLD_PATHS.get(given, given)
         if value is not None:
-            _put(data, dotted, value)
+            _override(data, dotted, value)
             origins[dotted] = "command line"
     _read_secrets(data, problems)
     return _finish(Config, data, problems, source=source, origins=origins)
@@ -149,7 +162,7 @@ def _from_environment(environ: Mapping[str, str], problems: list[Problem]) -> li
         if not name.startswith(ENV_PREFIX):
             continue
         path = name.removeprefix(ENV_PREFIX).lower().replace("__", ".")
-        if (key := known.get(path)) is not None:
+        if (key := known.get(OLD_PATHS.get(path, path))) is not None:
             found.append((key, name, text))
         elif "." in path:
             near = nearest(path, known)
@@ -166,6 +179,15 @@ def _put(data: dict[str, Any], dotted: str, value: Any) -> None:
             inner = data[table] = {}
         data = inner
     data[name] = value
+
+
+def _override(data: dict[str, Any], dotted: str, value: Any) -> None:
+    """Put it in the place of whatever a weaker source said, under the old name too."""
+    for old, new in OLD_PATHS.items():
+        table, _, name = old.rpartition(".")
+        if new == dotted and isinstance(inner := _get(data, table), dict):
+            inner.pop(name, None)
+    _put(data, dotted, value)
 
 
 def _get(data: Any, dotted: str) -> Any:

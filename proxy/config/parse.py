@@ -17,11 +17,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from policies.selection import RENAMED, DataGeneratorConfig
 from proxy.config.model import Config
 
-__all__ = ["Key", "Problem", "from_text", "hints", "keys", "nearest", "optional", "parse_table", "show"]
+__all__ = ["OLD_PATHS", "Key", "Problem", "from_text", "hints", "keys", "nearest", "optional", "parse_table", "show"]
 
 T = TypeVar("T")
+OLD_PATHS: Final = {f"generator_config.{old}": f"generator_config.{new}" for old, new in RENAMED.items()}
+"""Settings under the names that they had before; they are still read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +87,12 @@ def parse_table(cls: type[T], data: Mapping[str, Any], problems: list[Problem], 
     known: dict[str, Any] = hints(cls)  # type: ignore[arg-type]
     secrets = {field.name for field in dataclasses.fields(cls) if field.metadata.get("secret")}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
-    for name, value in data.items():
+    for given, value in data.items():
+        name = RENAMED.get(given, given) if cls is DataGeneratorConfig else given
         path = prefix + str(name)
+        if name != given and name in data:
+            problems.append(Problem(prefix + given, f"is now called {name}, and both are given; keep {name}"))
+            continue
         hint = known.get(name)
         if hint is None:
             problems.append(Problem(path, f"unknown key{_suggestion(name, known, prefix)}"))

@@ -113,6 +113,7 @@ class Observer:
             last_retrain_at=state.last_retrain_at,
             new_quality_samples=await self.store.count_quality_samples(since_us, self.trigger_quality),
             usable_samples=await self._usable(state),
+            left_out=state.left_out,
             quality_baseline=state.baseline,
             quality_recent=recent,
             detector=await self._detector(state),

@@ -58,8 +58,9 @@ class Runs:
         await self.store.runs.add_users(run.id, _trained_users(self.training_dir / run.id / LINEAGE_FILE))
         run = replace(run, manifest=manifest.as_json())
         usable = manifest.samples - manifest.rehearsal_samples
-        now = replace(now, state=replace(now.state, usable_samples=usable, usable_at=now.at))
-        too_few = too_few_samples(usable, self.triggers)
+        left_out = dict(manifest.dropped)
+        now = replace(now, state=replace(now.state, usable_samples=usable, usable_at=now.at, left_out=left_out))
+        too_few = too_few_samples(usable, self.triggers, left_out)
         if too_few is not None:
             return self._too_small(now, run, too_few)
         return self._prepared(action, now, run, manifest)
@@ -136,7 +137,7 @@ class Runs:
             run.id.replace("run-", "model-", 1),
             path=None if path is None else str(path),
             run_id=run.id,
-            detail={"result": result},
+            detail={"result": result, "trained_beside": now.cast.champion.id},
         )
         await self.datasets.discard(run.id)
         reason = f"{run.id} returned {model.name}"

@@ -50,6 +50,8 @@ class LoopState:
     """What selection kept at the last preparation, and …"""
     usable_at: float | None = None
     """… when that was."""
+    left_out: dict[str, int] = field(default_factory=dict)
+    """What it dropped, by reason."""
     failures_in_a_row: int = 0
     last_failure_at: float | None = None
     last_rejection_at: float | None = None

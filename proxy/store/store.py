@@ -14,7 +14,7 @@ from policies.experiment import ArmStats
 from policies.records import Arm, Sample
 from proxy.clock import Clock
 from proxy.config.storage import RetentionConfig
-from proxy.store import deletion, ingest, records, retention, rollups, samples, statistics, votes
+from proxy.store import ancestry, deletion, ingest, records, retention, rollups, samples, statistics, votes
 from proxy.store.bodies import BodyCodec
 from proxy.store.channels import CHANNELS
 from proxy.store.commands import Commands
@@ -180,6 +180,10 @@ class Store:
             newest_first=newest_first,
             chunk=chunk,
         )
+
+    async def generations(self) -> dict[str, int]:
+        """By name and path, how many trainings of this installation lie behind each model that was trained here."""
+        return ancestry.generations(await self.models.list(), await self.experiments.met())
 
     # Statistics
 

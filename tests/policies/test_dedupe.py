@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
+import json
+import random
 import subprocess
 import sys
+from base64 import b64encode
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.dedupe import Banding, Deduper, Duplicate, MemoryIndex, banding, fingerprint, similarity
+from policies.conversation import Attachment, Conversation, ToolCall, Turn
+from policies.dedupe import (
+    Banding,
+    Deduper,
+    Duplicate,
+    MemoryIndex,
+    banding,
+    fingerprint,
+    seen_of,
+    similarity,
+)
+from policies.records import Sample
 
 WORDS = [f"word{n}" for n in range(2000)]
 WIDE = Banding(rows=8, bands=16)
@@ -165,7 +180,8 @@ def test_a_text_is_its_own_duplicate_and_fits_a_database(text: str) -> None:
 
 
 def test_fingerprints_do_not_depend_on_the_process() -> None:
-    code = "from policies.dedupe import *; print(*[fingerprint('the quick brown fox', 'jumps', Banding(n, 4)) for n in (1, 4, 16)])"
+    made = "fingerprint('the quick brown fox', 'jumps', Banding(n, 4))"
+    code = f"from policies.dedupe import *; print(*[{made} for n in (1, 4, 16)])"
     outputs = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
@@ -176,8 +192,151 @@ def test_fingerprints_do_not_depend_on_the_process() -> None:
     assert outputs == {f"{' '.join(map(str, here))}\n"}
 
 
-def test_the_cache_of_words_forgets_and_nothing_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = fingerprint(numbered(0, 50), "", WIDE)
-    monkeypatch.setattr("policies.dedupe._CACHED_WORDS", 3)
-    assert fingerprint("words that no other test has brought into the cache yet", "", WIDE) != before
-    assert fingerprint(numbered(0, 50), "", WIDE) == before
+# What belongs to a sample besides its question and its answer
+
+
+def sample(*turns: Turn, answer: Turn | None = None, **change: Any) -> Sample:
+    said = Conversation(turns=turns, answer=answer or Turn(role="assistant", content="positive"), **change)
+    return Sample(record_id="", created_at=0.0, user=None, query="", response="", conversation=said)
+
+
+def repeats(*samples: Sample) -> list[Duplicate | None]:
+    one = deduper()
+    parts = map(seen_of, samples)
+    return [one.seen(each.question, each.answer, each.context) for each in parts]
+
+
+def user(content: Any) -> Turn:
+    return Turn(role="user", content=content)
+
+
+ASKS = user("Is this document positive or negative?")
+TEMPLATE = " ".join(["Read the following document with care, then say in one word what it is about."] * 20)
+
+
+def called(arguments: str, name: str = "read", id: str = "call-1") -> Turn:
+    return Turn(role="assistant", calls=(ToolCall(name=name, arguments=arguments, id=id),))
+
+
+def result(content: Any, id: str = "call-1") -> Turn:
+    return Turn(role="tool", content=content, call_id=id)
+
+
+def picture(data: str) -> Attachment:
+    return Attachment(medium="image", part={"type": "image_url", "image_url": {"url": f"data:image/png;base64,{data}"}})
+
+
+def document(n: int) -> str:
+    """Ten words, of which only some are another document's as well."""
+    coin = random.Random(n)
+    return " ".join(coin.choices(NAMES, k=10))
+
+
+NAMES = [f"{one}{other}" for one in ("fox", "whale", "car", "tree", "king") for other in ("", *"abcdefghijklmnopqrst")]
+PLACES: dict[str, Callable[[str], Sample]] = {
+    "an earlier turn": lambda text: sample(user(text), Turn(role="assistant", content="I have read it."), ASKS),
+    "the system prompt": lambda text: sample(Turn(role="system", content=text), ASKS),
+    "a tool's result": lambda text: sample(ASKS, called("{}"), result(text)),
+    "a call's arguments": lambda text: sample(ASKS, called(json.dumps({"text": text})), result("done")),
+    "an attachment": lambda text: sample(user((ASKS.text, picture(b64encode(text.encode()).decode())))),
+    "an attachment of a tool's result": lambda text: sample(ASKS, called("{}"), result((picture(text),))),
+    "the tools": lambda text: sample(
+        ASKS, tools=({"type": "function", "function": {"name": "f", "description": text}},)
+    ),
+    "a template of 300 words": lambda text: sample(user(f"{TEMPLATE}\n\nDocument: {text}\n\n{TEMPLATE}")),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_thousand_documents_with_one_question_and_one_answer_are_all_kept(place: str) -> None:
+    assert repeats(*(PLACES[place](document(n)) for n in range(1000))) == [None] * 1000
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_same_conversation_is_kept_once(place: str) -> None:
+    again = [PLACES[place](document(1)) for _ in range(3)]
+    assert repeats(*again) == [None, Duplicate.EXACT, Duplicate.EXACT]
+
+
+def test_ids_of_calls_are_no_part_of_a_conversation() -> None:
+    first, again = (
+        sample(ASKS, called('{"n": 1}', id=run), result("text", id=run), answer=called('{"to":"me"}', id=f"{run}-2"))
+        for run in ("call-abc", "call-xyz")
+    )
+    assert repeats(first, again) == [None, Duplicate.EXACT]
+
+
+def test_which_call_a_result_answers_is_part_of_it() -> None:
+    def run(first: str, second: str) -> Sample:
+        both = Turn(role="assistant", calls=(called("{}", id="a").calls[0], called("{}", id="b").calls[0]))
+        return sample(ASKS, both, result("one", first), result("two", second))
+
+    assert repeats(run("a", "b"), run("b", "a")) == [None, None]
+
+
+def test_how_a_calls_json_is_written_is_no_part_of_it() -> None:
+    first, again = (sample(ASKS, answer=called(text)) for text in ('{"a": 1, "b": [2]}', '{"b":[2],"a":1}'))
+    assert repeats(first, again) == [None, Duplicate.EXACT]
+    assert repeats(first, sample(ASKS, answer=called('{"a": 1, "b": [3]}'))) == [None, None]
+    torn = sample(ASKS, answer=called('{"a": 1, "b'))
+    assert repeats(torn, torn, sample(ASKS, answer=called("x"))) == [None, Duplicate.EXACT, None]
+
+
+def test_case_and_space_of_the_context_do_not_count_but_the_case_of_data_does() -> None:
+    system = [Turn(role="system", content=text) for text in ("You are  helpful.", "you are helpful.")]
+    assert repeats(*(sample(each, ASKS) for each in system)) == [None, Duplicate.EXACT]
+    assert repeats(*(sample(user(("What?", picture(data)))) for data in ("AAaa", "aaAA"))) == [None, None]
+
+
+def test_what_was_thought_is_no_part_of_it() -> None:
+    answers = [Turn(role="assistant", content="positive", reasoning=text) for text in (None, "Let me see.")]
+    assert repeats(*(sample(ASKS, answer=each) for each in answers)) == [None, Duplicate.EXACT]
+
+
+def test_without_a_user_turn_all_is_context() -> None:
+    system = [Turn(role="system", content=text) for text in ("Say hello.", "Say goodbye.")]
+    assert repeats(*map(sample, system)) == [None, None]
+    only_from_the_provider = sample(user((Attachment(medium="file"),)))
+    assert repeats(only_from_the_provider, only_from_the_provider) == [None, Duplicate.EXACT]
+
+
+def test_other_words_for_the_same_question_in_the_same_context_are_near() -> None:
+    system = Turn(role="system", content="You are the help desk of a shop.")
+    question = "Where is my order, which I have paid for a week ago and which has still not come to me"
+    asked = [question, f"{question}?", f"please, {question}", f"{question} at all"]
+    assert repeats(*(sample(system, user(text)) for text in asked)) == [None, *[Duplicate.NEAR] * 3]
+
+
+def test_a_number_is_no_wording() -> None:
+    question = f"{TEMPLATE} What is {{}} times 24?"
+    assert repeats(*(sample(user(question.format(n))) for n in range(200))) == [None] * 200
+    assert watcher()(f"{TEMPLATE} word17") is None
+
+
+def test_two_words_of_a_long_question_are_wording_and_an_item_of_eight_is_not() -> None:
+    words = numbered(0, 400).split()
+    changed, other = [*words], [*words]
+    changed[100], changed[300] = "other", "words"
+    other[200:208] = [f"item{n}" for n in range(8)]
+    seen = watcher()
+    assert [seen(" ".join(each)) for each in (words, changed, other)] == [None, Duplicate.NEAR, None]
+
+
+def test_of_a_very_long_text_the_middle_must_be_the_same() -> None:
+    words = [f"word{n}" for n in range(5000)]
+    middle, end = [*words], [*words]
+    middle[2500], end[4900] = "other", "other"
+    seen = watcher()
+    assert [seen(" ".join(each)) for each in (words, middle, end)] == [None, None, Duplicate.NEAR]
+
+
+@pytest.mark.parametrize("length", [10, 12, 20, 60])
+def test_short_texts_are_found_as_surely_as_long_ones(length: int) -> None:
+    """A word is put before the question and one after the answer."""
+    missed = 0
+    for n in range(200):
+        question, answer = numbered(n, length), numbered(1000 + n, length)
+        seen = deduper().seen
+        assert seen(question, answer) is None
+        missed += seen(f"well {question}", f"{answer} indeed") is not Duplicate.NEAR
+    assert missed <= 12

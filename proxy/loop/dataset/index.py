@@ -7,7 +7,6 @@ What is added waits, and goes into the file in order, some hundred samples at a 
 
 from __future__ import annotations
 
-import mmap
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -22,7 +21,7 @@ CREATE TABLE signatures (id INTEGER PRIMARY KEY, signature BLOB NOT NULL);
 CREATE TABLE bands (band INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (band, id)) WITHOUT ROWID;
 """
 _CANDIDATES = 128  # of texts that share a band; far more than a text has near duplicates, since those are dropped
-_FILTER_BYTES = 1 << 25  # touched as it fills: one key in twenty is in doubt among fifteen million
+_FILTER_BYTES = 1 << 24  # one key in nine is in doubt among fifteen million
 _BYTE = _FILTER_BYTES - 1
 _WAITING = 500
 
@@ -33,15 +32,11 @@ class StagedIndex:
     def __init__(self, db: sqlite3.Connection) -> None:
         """`db` has the tables of `INDEX_SCHEMA`, all empty."""
         self._db = db
-        self._filter = mmap.mmap(-1, _FILTER_BYTES)
+        self._filter = bytearray(_FILTER_BYTES)
         self._last = 0
         self._digests: set[int] = set()
         self._signatures: dict[int, bytes] = {}
         self._bands: dict[int, list[int]] = {}
-
-    def close(self) -> None:
-        """Give the filter's memory back."""
-        self._filter.close()
 
     def has(self, digest: int) -> bool:
         """Whether a sample with this digest was added."""

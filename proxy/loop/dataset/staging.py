@@ -113,7 +113,6 @@ class Staging:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.index.close()
         self._db.close()
         if self._path is not None:
             self._path.unlink(missing_ok=True)

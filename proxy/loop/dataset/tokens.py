@@ -22,7 +22,13 @@ _NO_WORDS = frozenset(("role", "type", "id", "tool_call_id", "url", "data", "fil
 
 def characters(content: Any) -> int:
     """Characters of all texts in a line."""
-    return sum(map(len, _texts(content)))
+    if isinstance(content, str):
+        return len(content)
+    if isinstance(content, dict):
+        return sum([characters(value) for key, value in content.items() if key not in _NO_WORDS])
+    if isinstance(content, list | tuple):
+        return sum([characters(value) for value in content])
+    return 0
 
 
 class TokenCount:
