@@ -92,7 +92,7 @@ async def get(client: aiohttp.ClientSession, path: str) -> tuple[int, Any]:
 
 async def test_with_a_token_everything_but_metrics_and_health_wants_it(install: Install) -> None:
     async with Admin(install).running() as client:
-        for path in ("/status", "/api/records", "/api/history", "/"):
+        for path in ("/status", "/api/records", "/api/datasets/run-1/lines", "/api/history", "/", "/runs/run-1/data"):
             async with client.get(path) as response:
                 assert response.status == 401
                 assert response.headers["www-authenticate"].startswith("Bearer")
