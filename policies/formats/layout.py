@@ -6,9 +6,9 @@ Readers of whole files (pyarrow, and `datasets`, which is built on it) give ever
 * A content that is text in one line and a list of parts in another. As soon as one line of a file has parts, all of
   them are written `in_parts`. Such traffic was answered by a model that sees, whose chat template reads parts; a
   template for words alone would fail on the pictures in any case.
-* Keys that first come late: a `weight`, a call, `tools`, another tool. So lines of every `shape` that a file has stand
-  at its head, the oldest of each (at most HEADS), before all others. `datasets` then sees that these objects have no
-  fixed keys, and keeps them as JSON.
+* Keys that first come late: a `weight`, a call, `tools`, another tool. So in a large file lines of every `shape` that
+  it has stand at its head, the oldest of each (at most HEADS), before all others. `datasets` then sees that these
+  objects have no fixed keys, and keeps them as JSON.
 
 Tools whose schemas give one property different types (`"string"` here, `["string", "null"]` there), and in TRL's
 formats arguments that do, load with `datasets` from version 5 on; bare `pyarrow.json` has no type for them.
@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
-__all__ = ["HEADS", "in_parts", "shape"]
+__all__ = ["HEADS", "has_parts", "in_parts", "shape"]
 
 HEADS: Final = 256
 """Shapes that the head of a file shows at most."""
@@ -34,6 +34,12 @@ def in_parts(body: Mapping[str, Any]) -> dict[str, Any]:
         key: [_parted(message) for message in value] if key in _SPOKEN and isinstance(value, list) else value
         for key, value in body.items()
     }
+
+
+def has_parts(body: Mapping[str, Any]) -> bool:
+    """Whether a message's content is a list of parts."""
+    said = [message for key in _SPOKEN if isinstance(value := body.get(key), list) for message in value]
+    return any(isinstance(message, Mapping) and isinstance(message.get("content"), list) for message in said)
 
 
 def shape(body: Mapping[str, Any]) -> int:
@@ -53,7 +59,9 @@ def _keys(message: Mapping[str, Any]) -> tuple[str, ...]:
     return (*message, *sorted(kinds))
 
 
-def _parted(message: Mapping[str, Any]) -> dict[str, Any]:
+def _parted(message: Any) -> Any:
+    if not isinstance(message, Mapping):
+        return message
     content = message.get("content")
     return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else dict(message)
 
