@@ -25,7 +25,7 @@ __all__ = ["HEADS", "has_parts", "in_parts", "shape"]
 HEADS: Final = 256
 """Shapes that the head of a file shows at most."""
 _SPOKEN: Final = ("messages", "prompt", "completion", "chosen", "rejected")
-_DEPTH: Final = 6  # tools/[]/function/parameters/properties, and which properties there are
+_DEPTH: Final = 4  # of a tool: function/parameters/properties, and which properties there are
 
 
 def in_parts(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def shape(body: Mapping[str, Any]) -> int:
         if key in _SPOKEN and isinstance(value, list):
             seen.append((key, sorted({_keys(message) for message in value})))
         else:
-            seen.append((key, _outline(value, _DEPTH) if key == "tools" else type(value).__name__))
+            seen.append((key, sorted({_outline(tool, _DEPTH) for tool in value}) if key == "tools" else ""))
     return int.from_bytes(blake2b(repr(seen).encode("utf-8", "replace"), digest_size=8).digest(), "big") >> 1
 
 
@@ -66,11 +66,7 @@ def _parted(message: Any) -> Any:
     return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else dict(message)
 
 
-def _outline(value: Any, depth: int) -> Any:
-    if depth == 0:
-        return type(value).__name__
-    if isinstance(value, Mapping):
-        return sorted((key, _outline(item, depth - 1)) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return sorted({repr(_outline(item, depth - 1)) for item in value})
-    return type(value).__name__
+def _outline(value: Any, depth: int) -> str:
+    if depth == 0 or not isinstance(value, Mapping):
+        return ""
+    return f"{{{','.join([key + _outline(value[key], depth - 1) for key in sorted(value)])}}}"

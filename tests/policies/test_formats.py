@@ -554,7 +554,8 @@ def test_lines_have_a_shape_by_their_keys() -> None:
     }
     assert len(set(of.values())) == len(of)
     assert of["short"] == shape(body(sample(user("Other?"), model("Words.")), "chatml"))
-    clock = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "required": ["a"]}}}
+    schema = {"type": "object", "properties": {"zone": {"type": "string"}}}
+    clock = {"type": "function", "function": {"name": "clock", "parameters": schema}}
     other = replace(AGENT, conversation=replace(AGENT.said, tools=(clock,)))
     assert shape(body(other, "chatml")) != of["agent"], "another tool has other keys"
     assert shape(body(LONG, "alpaca")) != shape(body(SHORT, "alpaca"))
@@ -562,7 +563,7 @@ def test_lines_have_a_shape_by_their_keys() -> None:
 
 # Properties
 
-WORDS = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=12).filter(str.strip)
+WORDS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12).filter(str.strip)
 TAUGHT = st.booleans()
 
 
