@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, get_args
 
 import pytest
@@ -104,6 +105,13 @@ def test_there_is_one_list_of_formats() -> None:
     assert tuple(FORMATS) == get_args(FormatType)
     assert all(name == form.name for name, form in FORMATS.items())
     assert [name for name, form in FORMATS.items() if form.needs_votes] == ["dpo", "kto"]
+
+
+@pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
+def test_the_reference_says_what_each_format_is(form: Format) -> None:
+    held = ", ".join(item.value for item in Holds if item in form.holds) or "words"
+    page = (Path(__file__).parents[2] / "docs/reference/records.md").read_text()
+    assert f"| `{form.name}` | `{form.line}` | {form.meaning} | {held} |" in page
 
 
 # chatml
