@@ -30,6 +30,10 @@ class Lack(StrEnum):
     """The captured copy is cut."""
     UNREAD = "unread"
     """A part could not be understood."""
+    MALFORMED = "malformed"
+    """The answer holds a call that nobody could run: the text of one, or one whose arguments are no JSON object."""
+    NOT_IN_FORMAT = "not_in_format"
+    """Something was given that no format holds: the text behind a gap, documents beside the messages."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,13 +103,15 @@ class Conversation:
     """What was said before an answer, and the answer. Nobody changes one."""
 
     turns: tuple[Turn, ...]
-    """Before the answer, oldest first; never empty turns."""
+    """Before the answer, oldest first; never empty turns, but for tools that had nothing to say."""
     answer: Turn
     tools: tuple[Mapping[str, Any], ...] = ()
     """Offered to the model, as OpenAI's chat lists them: {"type": "function", "function": {…}}."""
     lacks: Lack | None = None
     goes_on_from: str | None = None
     """Provider's id of the answer that it goes on from (`previous_response_id`), while that part is not joined."""
+    instructed: bool = False
+    """Whether the first turn was said for this answer alone (`instructions`): what goes on from it does not see it."""
 
     @property
     def question(self) -> Turn | None:

@@ -49,6 +49,7 @@ class Kind(StrEnum):
     DIFY = "dify", "Dify", "chat", True
     RERANK = "rerank", "Rerank", None, False
     MODERATIONS = "moderations", "Moderations", None, False
+    TASK = "task", "A chat UI's own request, whatever its shape: a title, tags, follow-up questions", "chat", False
 
 
 KINDS: Final = {kind.value: kind for kind in Kind}

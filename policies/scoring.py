@@ -43,6 +43,9 @@ class ResponseFacts:
     refused: bool = False
     """The provider marked the answer as a refusal."""
     json_requested: bool = False
+    malformed: bool = False
+    """The answer is the text of a tool call that its server did not understand. Calls that it did understand, which
+    `text` shows in the same way, are none."""
     partial_text: bool = False
     """`text` is only the beginning of what was answered (capture limit): its end proves nothing."""
 
@@ -51,7 +54,7 @@ class ResponseFacts:
 class Score:
     """A score in [0, 1] and the defects that explain it.
 
-    They are empty, failed, refusal, truncated, repetition, invalid_json.
+    They are empty, failed, refusal, truncated, repetition, invalid_json, malformed.
     """
 
     value: float
@@ -130,6 +133,8 @@ def score(facts: ResponseFacts, config: ScoringConfig) -> Score:
         defects.append((config.truncated_score, "truncated"))
     if not is_json and _repeats(text):
         defects.append((config.repetition_score, "repetition"))
+    if facts.malformed:
+        defects.append((0.0, "malformed"))
     if facts.json_requested and not is_json and not facts.partial_text and "<tool_call>" not in text:
         defects.append((config.invalid_json_score, "invalid_json"))
     return Score(min((value for value, _ in defects), default=1.0), tuple(reason for _, reason in defects))

@@ -22,7 +22,7 @@ from typing import Any, Final, Literal, Protocol, TypeVar
 from policies.assignment import unit_interval
 from policies.conversation import Conversation, Lack
 from policies.dedupe import Deduper, Duplicate, seen_of
-from policies.formats import FORMATS, FormatType, Misfit, Style
+from policies.formats import FORMATS, FormatType, Style
 from policies.records import Author, Sample
 
 __all__ = [
@@ -136,7 +136,8 @@ class DropReason(StrEnum):
     MULTIMODAL = Lack.MULTIMODAL.value
     TRUNCATED = Lack.TRUNCATED.value
     UNREAD = Lack.UNREAD.value
-    NOT_IN_FORMAT = Misfit.NOT_IN_FORMAT.value
+    MALFORMED = Lack.MALFORMED.value
+    NOT_IN_FORMAT = Lack.NOT_IN_FORMAT.value
     """The format cannot hold something that was said: tools, mostly."""
     NEGATIVE_FEEDBACK = "negative_feedback"
     NO_FEEDBACK = "no_feedback"

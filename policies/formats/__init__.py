@@ -6,7 +6,7 @@ write the lines, from the messages of `messages`. `layout` is about whole files.
 """
 
 from policies.formats.layout import HEADS, has_parts, in_parts, shape
-from policies.formats.line import FormatType, Line, MemoryPartners, Misfit, Partners, Style, Waiting
+from policies.formats.line import FormatType, Line, MemoryPartners, Partners, Style, Waiting
 from policies.formats.table import FORMATS, Format, Holds, conforms, lines, refuses
 
 __all__ = [
@@ -17,7 +17,6 @@ __all__ = [
     "Holds",
     "Line",
     "MemoryPartners",
-    "Misfit",
     "Partners",
     "Style",
     "Waiting",

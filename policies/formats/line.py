@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, Literal, Protocol
 
-from policies.conversation import Lack
 from policies.records import Author
 
-__all__ = ["FormatType", "Line", "MemoryPartners", "Misfit", "Partners", "Style", "Waiting"]
+__all__ = ["FormatType", "Line", "MemoryPartners", "Partners", "Style", "Waiting"]
 
 FormatType = Literal["chatml", "prompt_completion", "alpaca", "completion", "dpo", "kto"]
 """Names of the formats of `policies.formats.FORMATS`."""
@@ -27,15 +25,6 @@ class Style:
     """Which of the model's turns are learnt, where the format can say so."""
     keep_reasoning: bool = False
     """Whether what the model thought is written, where the format can hold it."""
-
-
-class Misfit(StrEnum):
-    """Why a conversation can not be written in a format."""
-
-    MULTIMODAL = Lack.MULTIMODAL.value
-    """A picture, a sound or a file, whose data is not at hand or which the format can not hold."""
-    NOT_IN_FORMAT = "not_in_format"
-    """Tools, or an order of turns, that the format can not hold; a call that no trainer could read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

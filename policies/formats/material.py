@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from policies.conversation import Turn
-from policies.formats.line import Line, Misfit, Style
+from policies.conversation import Lack, Turn
+from policies.formats.line import Line, Style
 from policies.formats.turns import paired, speakable, without_disliked
 from policies.records import Author, Sample
 
@@ -67,13 +67,13 @@ def prepared(sample: Sample, style: Style, *, weights: bool) -> Material | None:
     return Material(sample=sample, style=style, turns=turns, answer=answer, given=said.answer, tools=tuple(said.tools))
 
 
-def misfit(material: Material, *, tools: bool, attachments: bool, pairs: bool) -> Misfit | None:
+def misfit(material: Material, *, tools: bool, attachments: bool, pairs: bool) -> Lack | None:
     """Why a format that holds this much, or this little, can not hold the sample."""
     answers = (material.answer, material.given) if pairs else (material.answer,)
     turns = (*material.turns, *answers)
     found = [attachment for turn in turns if not isinstance(turn.content, str) for attachment in turn.attachments]
     if found and (not attachments or any(attachment.part is None for attachment in found)):
-        return Misfit.MULTIMODAL
+        return Lack.MULTIMODAL
     if not tools and (material.tools or any(turn.calls or turn.role == "tool" for turn in turns)):
-        return Misfit.NOT_IN_FORMAT
-    return None if all(speakable(turn.calls) for turn in turns) else Misfit.NOT_IN_FORMAT
+        return Lack.NOT_IN_FORMAT
+    return None if all(speakable(turn.calls) for turn in turns) else Lack.NOT_IN_FORMAT

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
-from policies.conversation import Turn
-from policies.formats.line import FormatType, Line, Misfit, Partners, Style
+from policies.conversation import Lack, Turn
+from policies.formats.line import FormatType, Line, Partners, Style
 from policies.formats.material import Material, misfit, prepared
 from policies.formats.pairs import dpo, kto
 from policies.formats.single import alpaca, alternates, chatml, completion, prompt_completion
@@ -125,13 +125,13 @@ def lines(sample: Sample, style: Style, partners: Partners) -> list[Line]:
     Give the training file and the holdout file partners of their own, or a pair would sit on both sides.
     """
     material = _material(sample, style)
-    return [] if isinstance(material, Misfit) else FORMATS[style.format_type].build(material, partners)
+    return [] if isinstance(material, Lack) else FORMATS[style.format_type].build(material, partners)
 
 
-def refuses(sample: Sample, style: Style) -> Misfit | None:
+def refuses(sample: Sample, style: Style) -> Lack | None:
     """Why the format can not hold the sample; None where it can."""
     material = _material(sample, style)
-    return material if isinstance(material, Misfit) else None
+    return material if isinstance(material, Lack) else None
 
 
 def conforms(line: Mapping[str, Any], format_type: FormatType) -> bool:
@@ -139,15 +139,15 @@ def conforms(line: Mapping[str, Any], format_type: FormatType) -> bool:
     return all(isinstance(line.get(name), kind) for name, kind in FORMATS[format_type].fields.items())
 
 
-def _material(sample: Sample, style: Style) -> Material | Misfit:
+def _material(sample: Sample, style: Style) -> Material | Lack:
     form = FORMATS[style.format_type]
     material = prepared(sample, style, weights=Holds.WEIGHTS in form.holds)
     if material is None:
-        return Misfit.NOT_IN_FORMAT
+        return Lack.NOT_IN_FORMAT
     reason = misfit(
         material,
         tools=Holds.TOOLS in form.holds,
         attachments=Holds.ATTACHMENTS in form.holds,
         pairs=form.needs_votes,
     )
-    return reason or (material if form.fits(material.turns) else Misfit.NOT_IN_FORMAT)
+    return reason or (material if form.fits(material.turns) else Lack.NOT_IN_FORMAT)

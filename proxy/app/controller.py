@@ -300,7 +300,7 @@ class Controller:
             explain=self._learning.explain,
             history=self._learning.history,
         )
-        return with_console(services, self._data.training)
+        return with_console(services, self._config.training_dir)
 
     def _health(self) -> dict[str, Any]:
         return {"status": "degraded", "reason": self._trouble} if self._trouble else {"status": "ok"}

@@ -77,6 +77,8 @@ def _changed(config: Config) -> dict[str, Any]:
 
 def _notes(config: Config) -> list[str]:
     """What is allowed, but may not be what was meant."""
+    from proxy.config.terms import terms_note
+
     notes = []
     if not config.champion.url:
         notes.append("champion.url is not set: `ratchet serve` needs it, or --champion")
@@ -86,4 +88,6 @@ def _notes(config: Config) -> list[str]:
         notes.append("capture.enabled is false: without bodies nothing can be trained on")
     if config.spool.fsync == "never":
         notes.append("spool.fsync is never: a power cut may take any number of records")
+    if (terms := terms_note(config)) is not None:
+        notes.append(terms)
     return notes

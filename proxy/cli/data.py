@@ -1,26 +1,33 @@
-"""`ratchet data`: what the loop would train on, without the loop; and finished days as Parquet, in and out."""
+"""`ratchet data`: what the loop trains on, to be looked at, compared and exported; and finished days as Parquet."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
 from policies.formats import FormatType
 from proxy.cli.check_data import check
-from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
+from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, fail, print_json, read_config
+from proxy.cli.datasets import print_dataset, print_difference, print_lines
 from proxy.cli.stores import with_archive, with_store
 
 if TYPE_CHECKING:
     from proxy.config.model import Config
     from proxy.store.archive import ArchiveSource
     from proxy.store.store import Store
+    from proxy.web.datasets import DatasetReader
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Preview and export training data; archive finished days.")
+app = typer.Typer(no_args_is_help=True, help="Look at, compare and export training data; archive finished days.")
+
+
+_NAMES: Final = ("ratchet", "chat")
+"""What a preview in NVIDIA's format calls client and workload."""
 
 
 ExportType = Literal[FormatType, "nvidia"]
@@ -35,47 +42,120 @@ From = Annotated[
 ]
 
 
+FormatOption = Annotated[
+    ExportType | None,
+    typer.Option(
+        "--format",
+        help="Line format; nvidia writes whole requests and answers for NVIDIA's data flywheel.",
+        show_default="generator_config.format_type",
+    ),
+]
+RunName = Annotated[str, typer.Argument(help="Id of a run, or the folder of an export.")]
+Examples = Annotated[
+    int | None,
+    typer.Option(
+        min=0, max=20, help="Records named per reason for which some were dropped.", show_default="3; 20 with --json"
+    ),
+]
+
+
 @app.command("preview")
 def preview(
     scan: Annotated[int, typer.Option(min=1, help="Newest records to look at.")] = 2000,
-    show: Annotated[int, typer.Option(min=0, help="Lines to print.")] = 3,
+    show: Annotated[int, typer.Option(min=0, help="Lines to print, the newest.")] = 3,
+    examples: Examples = None,
+    format: FormatOption = None,
     archive: From = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what of the newest records would be trained on, what would be dropped and why. Writes nothing."""
-    loaded = read_config(config, data_dir)
+    """Show what of the newest records would be trained on, as conversations; what would be dropped, and why.
+
+    Leaves nothing behind. Rehearsal lines are not looked at.
+    """
+    loaded = _in_format(read_config(config, data_dir), format)
+    loaded = replace(loaded, generator_config=replace(loaded.generator_config, include_existing_data=False))
+    names = _NAMES if format == "nvidia" else None
+    n = (20 if json else 3) if examples is None else examples
 
     async def work(source: Store | ArchiveSource) -> dict[str, Any]:
-        from dataclasses import asdict
-
-        from proxy.clock import SystemClock
-        from proxy.loop.dataset import StoreDatasetBuilder
-
-        builder = StoreDatasetBuilder(source, loaded.generator_config, Path(loaded.server.data_dir) / "training")
-        return asdict(await builder.preview(until_s=SystemClock().now(), scan=scan, show=show))
+        return await _preview(source, loaded, names, scan=scan, show=show, examples=n)
 
     document = with_store(loaded, work) if archive is None else with_archive(archive, work)
     if json:
         print_json(document)
         return
-    _print_counts(document["seen"], document["kept"], document["dropped"])
-    for line in document["lines"]:
-        console().print_json(data=line)
+    print_dataset(document["dataset"])
+    print_lines(document["conversations"])
+
+
+@app.command("show")
+def show_dataset(
+    run: RunName,
+    lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=1000, help="Lines to print.")] = 3,
+    start: Annotated[
+        int | None, typer.Option("--from", min=1, help="Number of the first of them.", show_default="the newest")
+    ] = None,
+    holdout: Annotated[bool, typer.Option("--holdout", help="Lines of the held-out file.")] = False,
+    examples: Examples = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Show the dataset of a run: counts, reasons with examples, whose answers, and lines as conversations."""
+    loaded = read_config(config, data_dir)
+    n = (20 if json else 3) if examples is None else examples
+    split = "holdout" if holdout else "train"
+
+    async def work(store: Store) -> dict[str, Any]:
+        reader, name = _reader(loaded, store, run)
+        document = await reader.document(name, examples=n)
+        return {**document, "split": split, "lines": await reader.stretch(name, split, start, lines)}
+
+    document = _found(loaded, work)
+    if json:
+        print_json(document)
+        return
+    print_dataset(document)
+    if document["lines"] is None:
+        typer.echo(
+            f"its {split} file is no longer here; what it was made of is in the records above and in lineage.csv"
+        )
+    else:
+        print_lines(document["lines"])
+
+
+@app.command("diff")
+def diff(
+    run: RunName,
+    former: Annotated[
+        str | None,
+        typer.Argument(help="What to compare with: another run, or folder.", show_default="the dataset before it"),
+    ] = None,
+    config: ConfigOption = None,
+    data_dir: DataDirOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Compare the dataset of a run with another: records new and gone, counts, reasons, settings that changed."""
+    loaded = read_config(config, data_dir)
+
+    async def work(store: Store) -> dict[str, Any]:
+        reader, name = _reader(loaded, store, run)
+        other = None if former is None else _reader(loaded, store, former)
+        return await reader.difference(name, *(() if other is None else (other[1], other[0])))
+
+    document = _found(loaded, work)
+    if json:
+        print_json(document)
+    else:
+        print_difference(document)
 
 
 @app.command("export")
 def export(
     folder: Annotated[Path, typer.Argument(help="Where to write data.jsonl, holdout.jsonl and manifest.json.")],
-    format: Annotated[
-        ExportType | None,
-        typer.Option(
-            "--format",
-            help="Line format; nvidia writes whole requests and answers for NVIDIA's data flywheel.",
-            show_default="generator_config.format_type",
-        ),
-    ] = None,
+    format: FormatOption = None,
     archive: From = None,
     client_id: Annotated[str, typer.Option(help="nvidia: names the application.")] = "ratchet",
     workload_id: Annotated[str, typer.Option(help="nvidia: the task of records without a tag workload_id.")] = "chat",
@@ -84,28 +164,26 @@ def export(
     json: JsonOption = False,
 ) -> None:
     """Build the training files that the loop would build now, with their manifest."""
-    loaded = read_config(config, data_dir)
-    if format is not None and format != "nvidia":
-        loaded = replace(loaded, generator_config=replace(loaded.generator_config, format_type=format))
+    loaded = _in_format(read_config(config, data_dir), format)
     folder = folder.expanduser().absolute()
     if (folder / "manifest.json").exists():
         fail(Exit.USAGE, f"{folder}: holds an export already; give another folder")
     names = (client_id, workload_id) if format == "nvidia" else None
 
     async def work(source: Store | ArchiveSource) -> dict[str, Any]:
-        return await _build(source, loaded, folder, names)
+        manifest = await _build(source, loaded, folder, names)
+        reader, name = _reader(loaded, None, str(folder))
+        return {"manifest": manifest, "dataset": await reader.document(name, examples=0)}
 
-    manifest = with_store(loaded, work) if archive is None else with_archive(archive, work)
+    built = with_store(loaded, work) if archive is None else with_archive(archive, work)
+    manifest = built["manifest"]
     if json:
         print_json(manifest)
         return
-    kept = manifest["samples"] + manifest["holdout_samples"] - manifest["rehearsal_samples"]
-    _print_counts(manifest["seen"], kept, manifest["dropped"])
-    typer.echo(
-        f"{manifest['samples']} lines ({manifest['rehearsal_samples']} of them rehearsal) in {manifest['data_path']}"
-    )
-    if manifest["holdout_path"]:
-        typer.echo(f"{manifest['holdout_samples']} lines held out in {manifest['holdout_path']}")
+    print_dataset(built["dataset"])
+    for name in ("data_path", "holdout_path"):
+        if manifest[name]:
+            typer.echo(f"in {manifest[name]}")
 
 
 app.command("check")(check)
@@ -164,7 +242,12 @@ async def _archive(store: Store, url: str, settle_s: float) -> list[dict[str, An
 
 
 async def _build(
-    source: Store | ArchiveSource, config: Config, folder: Path, names: tuple[str, str] | None
+    source: Store | ArchiveSource,
+    config: Config,
+    folder: Path,
+    names: tuple[str, str] | None,
+    *,
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """Build the files in `folder`; `names`: client id and workload id for NVIDIA's format."""
     from dataclasses import asdict
@@ -193,16 +276,62 @@ async def _build(
         )
         until_s = SystemClock().now()
         request = DatasetRequest(run_id=folder.name, until_s=until_s, config_fingerprint=fingerprint(config))
-        return asdict(await builder.build(request))
+        return asdict(await builder.build(request, limit=limit))
 
 
-def _print_counts(seen: int, kept: int, dropped: dict[str, int]) -> None:
-    from rich.table import Table
+async def _preview(
+    source: Store | ArchiveSource,
+    config: Config,
+    names: tuple[str, str] | None,
+    *,
+    scan: int,
+    show: int,
+    examples: int,
+) -> dict[str, Any]:
+    """A build of the newest records in a place of its own, read as any other dataset is."""
+    from tempfile import TemporaryDirectory
 
-    table = Table("", "records", box=None, header_style="bold")
-    table.columns[1].justify = "right"
-    table.add_row("seen", f"{seen:,}")
-    for reason, count in sorted(dropped.items(), key=lambda item: -item[1]):
-        table.add_row(f"dropped: {reason.replace('_', ' ')}", f"{count:,}")
-    table.add_row("kept", f"{kept:,}")
-    console().print(table)
+    from proxy.store.store import Store
+    from proxy.web.datasets import DatasetReader
+
+    with TemporaryDirectory(prefix="ratchet-preview-") as place:
+        folder = Path(place) / "preview"
+        await _build(source, config, folder, names, limit=scan)
+        reader = DatasetReader(folder.parent, source if isinstance(source, Store) else None)
+        dataset = await reader.document(folder.name, examples=examples)
+        newest = (await reader.stretch(folder.name, "train", None, show) or [])[::-1]
+        bodies = await reader.bodies(folder.name, [line["number"] for line in newest])
+    return {
+        "seen": dataset["seen"],
+        "kept": dataset["samples"] + dataset["holdout_samples"] - dataset["rehearsal_samples"],
+        "dropped": {reason["reason"]: reason["count"] for reason in dataset["dropped"]},
+        "lines": bodies,
+        "conversations": newest,
+        "dataset": dataset,
+    }
+
+
+def _reader(config: Config, store: Store | None, run: str) -> tuple[DatasetReader, str]:
+    """A reader of the dataset that a person calls `run`, and its name there."""
+    from proxy.web.datasets import DatasetReader
+
+    folder = Path(run).expanduser()
+    if (folder / "manifest.json").is_file():
+        folder = folder.absolute()
+        return DatasetReader(folder.parent, store), folder.name
+    return DatasetReader(config.training_dir, store), run
+
+
+def _found(config: Config, work: Callable[[Store], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
+    """What `work` says; ends the command where there is no such dataset."""
+    try:
+        return with_store(config, work)
+    except LookupError as exc:
+        fail(Exit.NOT_FOUND, str(exc))
+
+
+def _in_format(config: Config, format: ExportType | None) -> Config:
+    if format is None or format == "nvidia":
+        return config
+    chosen = replace(config.generator_config, format_type=format)
+    return replace(config, generator_config=chosen)

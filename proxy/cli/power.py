@@ -151,14 +151,14 @@ async def _look(store: Store, config: Config) -> _Observed:
     since_us = int(now_us - _WINDOW_DAYS * _DAY_US)
     totals = await store.totals(since_us)
     hours = await store.traffic(since_us, now_us + _HOUR_US, 3600)  # with the hour that has not ended yet
-    if not totals.requests or not hours:
+    if not totals.of_users or not hours:
         return _Observed()
     days = min(max((now_us - hours[0].at_us) / _DAY_US, 1.0), _WINDOW_DAYS)  # an installation may be younger
     thumbs = totals.votes.positive + totals.votes.negative
     seen = _Observed(
-        requests_per_day=totals.requests / days,
-        vote_rate=totals.voted / totals.requests,
-        scored_rate=totals.scored / totals.requests,
+        requests_per_day=totals.of_users / days,
+        vote_rate=totals.voted / totals.of_users,
+        scored_rate=totals.scored / totals.of_users,
         positive_rate=min(0.99, max(0.01, totals.votes.positive / thumbs)) if thumbs else None,
     )
     latest = next(iter(await store.experiments.list(limit=1)), None)

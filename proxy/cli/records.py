@@ -11,6 +11,7 @@ import typer
 from policies.kinds import KINDS
 from policies.records import Outcome
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
+from proxy.cli.printable import plain
 from proxy.cli.stores import key_ring, with_store
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ OutcomeName = Annotated[
     str | None,
     typer.Option("--outcome", help=f"{', '.join(outcome.label for outcome in Outcome)}.", show_default=False),
 ]
-KindName = Annotated[str | None, typer.Option("--kind", help=f"{', '.join(KINDS)}.", show_default=False)]
+KindName = Annotated[
+    str | None, typer.Option("--kind", help=f"{', '.join(KINDS)}; -task: all but task.", show_default=False)
+]
 MinQuality = Annotated[str | None, typer.Option(help="Lowest quality score, 0 to 1.", show_default=False)]
 MaxQuality = Annotated[str | None, typer.Option(help="Highest quality score, 0 to 1.", show_default=False)]
 Votes = Annotated[str | None, typer.Option("--feedback", help="positive, negative, any or none.", show_default=False)]
@@ -140,12 +143,20 @@ def delete_records(
         return _together([await store.delete_user(ring.user_hash(key)) for key in former_keys(user)])
 
     deleted = with_store(loaded, work)
+    deleted["files"] = [str(file) for run in deleted["runs"] for file in _training_files(loaded.training_dir / run)]
     if json:
         print_json(deleted)
         return
     typer.echo(f"{deleted['records']} records and {deleted['votes']} votes deleted ({deleted['rows']} rows in all)")
     if deleted["models"]:
         typer.echo(f"models that were trained on them: {', '.join(deleted['models'])}")
+    for file in deleted["files"]:
+        typer.echo(f"still holds what they said, until its training has ended well: {file}")
+
+
+def _training_files(folder: Path) -> list[Path]:
+    """The files of a dataset that hold texts, as far as they are there."""
+    return [file for name in ("data.jsonl", "holdout.jsonl") if (file := folder / name).is_file()]
 
 
 def _together(parts: list[Deleted]) -> dict[str, Any]:
@@ -237,10 +248,10 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
     table.add_column("query", no_wrap=True, overflow="ellipsis", min_width=20)
     for row in rows:
         table.add_row(
-            row["id"], row["created_at"][:19].replace("T", " "), _text(row["model"]), row["arm"], row["kind"],
+            row["id"], row["created_at"][:19].replace("T", " "), plain(_text(row["model"])), row["arm"], row["kind"],
             _ending(row),
             f"{row['duration_ms']:.0f}", _text(row["completion_tokens"]), _number(row["quality"]),
-            _number(row["feedback"]), " ".join((row["query"] or "").split())[:200],
+            _number(row["feedback"]), plain(" ".join((row["query"] or "").split())[:200]),
         )  # fmt: skip
     console().print(table if rows else "no records match")
 
@@ -255,7 +266,6 @@ def _ending(row: dict[str, Any]) -> str:
 def _print_record(document: dict[str, Any]) -> None:
     from rich.panel import Panel
     from rich.pretty import Pretty
-    from rich.text import Text as RichText
 
     out = console()
     aside = ("query", "response", "exchange", "votes", "scores")
@@ -267,18 +277,19 @@ def _print_record(document: dict[str, Any]) -> None:
         )
     for name in ("query", "response"):
         if document[name] is not None:
-            out.print(Panel(RichText(document[name]), title=name, title_align="left"))
+            out.print(Panel(plain(document[name]), title=name, title_align="left"))
     exchange = document["exchange"]
     if exchange is None:
         out.print("Request and answer have been dropped by retention.")
     elif document["response"] is None:
-        out.print(Panel(RichText(exchange["request"]), title=f"request {exchange['target']}", title_align="left"))
-        out.print(Panel(RichText(exchange["response"]), title="answer", title_align="left"))
+        title = plain(f"request {exchange['target']}")
+        out.print(Panel(plain(exchange["request"]), title=title, title_align="left"))
+        out.print(Panel(plain(exchange["response"]), title="answer", title_align="left"))
     if document["scores"]:
         out.print(Panel(Pretty(document["scores"]), title="scores", title_align="left"))
     for vote in document["votes"]:
         said = {name: value for name, value in vote.items() if value not in (None, {}, False)}
-        out.print(Panel(Pretty(said, expand_all=True), title=f"vote of {vote['source']}", title_align="left"))
+        out.print(Panel(Pretty(said, expand_all=True), title=plain(f"vote of {vote['source']}"), title_align="left"))
 
 
 def _text(value: Any) -> str:

@@ -23,6 +23,9 @@ __all__ = ["check_serving", "contradictions", "is_loopback"]
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ANY: Final = frozenset({"0.0.0.0", "::"})
 """Hosts of a listener on every address."""
+_SECRETS: Final = frozenset((
+    "authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key", "x-ratchet-admin-token",
+))  # fmt: skip
 _CALLABLE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -52,6 +55,7 @@ def contradictions(config: Any) -> Iterator[Problem]:
         yield from _process(config)
         yield from _bad_forms(config)
         yield from _adapters(config)
+        yield from _recorded_headers(config)
 
 
 def _excludes(config: Any) -> Iterator[Problem]:
@@ -126,6 +130,18 @@ def _admin(config: Config) -> Iterator[Problem]:
         yield Problem("admin.metrics_need_token", "true, but there is no admin.token; set admin.token_file or token")
     if admin.port == server.port != 0 and (admin.host == server.host or _ANY & {admin.host, server.host}):
         yield Problem("admin.port", f"{admin.port} is server.port, too; choose another one")
+
+
+def _recorded_headers(config: Config) -> Iterator[Problem]:
+    """Headers that tell tasks are written down as they are: none of them may name a person or hold a secret."""
+    sticky = config.sticky
+    people = {name.partition("#")[0].lower() for name in (*sticky.headers, *sticky.conversation_headers)}
+    secrets = _SECRETS | {config.champion.api_key_header.lower()}
+    for name in config.capture.task_headers:
+        if name.lower() in secrets:
+            yield Problem("capture.task_headers", f"{show(name)} carries a credential, and would be written down")
+        elif name.lower() in people | {"x-ratchet-user"}:
+            yield Problem("capture.task_headers", f"{show(name)} names users (see sticky), and would be written down")
 
 
 def _bad_forms(config: Config) -> Iterator[Problem]:
@@ -221,11 +237,11 @@ _FORMS: Final[dict[Callable[[Any], str | None], tuple[str, ...]]] = {
     _bad_url: ("champion.url", "trainer.url", "deployer.url", "deployer.urls"),
     _webhook: ("notify.urls",),
     _store_url: ("store.url",),
-    _header_name: ("champion.api_key_header", "capture.no_train_header"),
+    _header_name: ("champion.api_key_header", "capture.no_train_header", "capture.task_headers"),
     _header_member: ("sticky.headers", "sticky.conversation_headers"),
     _secret: ("champion.api_key", "feedback.token", "admin.token"),
     _origin: ("feedback.cors_origins",),
-    _pattern: ("capture.redaction.patterns",),
+    _pattern: ("capture.redaction.patterns", "capture.task_patterns"),
     _pointer: (
         "capture.query_pointers",
         "capture.response_pointers",

@@ -24,6 +24,8 @@ __all__ = ["EXAMPLE_FILE", "REFERENCE_FILE", "Table", "describe", "example_toml"
 
 EXAMPLE_FILE: Final = "config.example.toml"
 REFERENCE_FILE: Final = "docs/reference/config.md"
+_LONG_LIST: Final = 200
+"""Characters from which on a list is written with an item a line."""
 _FIRST: Final = (
     "",
     "champion",
@@ -119,7 +121,11 @@ def example_toml() -> str:
 
 def _assignment(key: Key) -> str:
     if key.default is not None:
-        return f"{key.name} = {show(key.default, limit=None)}"
+        line = f"{key.name} = {show(key.default, limit=None)}"
+        if not isinstance(key.default, tuple) or len(line) <= _LONG_LIST:
+            return line
+        items = [f"    {show(item, limit=None)}," for item in key.default]
+        return "\n".join([f"{key.name} = [", *items, "]"])
     if optional(key.hint) is str:
         return f'# {key.name} = "…"'
     return f'{key.name} = "none"'
@@ -166,7 +172,7 @@ def _type_name(hint: Any) -> str:
 def _default(key: Key) -> str:
     if key.default is None:
         return "–" if optional(key.hint) is str else "none"
-    return f"`{show(key.default, limit=None)}`"
+    return f"`{show(key.default, limit=None)}`".replace("|", r"\|")
 
 
 def _one_line(text: str) -> str:

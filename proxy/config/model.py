@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from policies.scoring import ScoringConfig
@@ -69,3 +70,10 @@ class Config(LoopSettings):
     deployer: DeployerConfig = field(default_factory=DeployerConfig)
     notify: NotifyConfig = field(default_factory=NotifyConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
+
+    @property
+    def training_dir(self) -> Path:
+        """Where the runs' directories are, with their training data: `trainer.directory`, or in the data directory."""
+        named = self.trainer.directory
+        own = Path(self.server.data_dir) / "training" if named is None else Path(named)
+        return own.expanduser().absolute()

@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Final, Literal
 
 __all__ = ["AdminConfig", "BreakerConfig", "CaptureConfig", "ChampionConfig", "GatewayConfig",
            "RedactionConfig", "ServerConfig", "SpoolConfig", "StickyConfig"]  # fmt: skip
+
+
+TASK_PATTERNS: Final = (
+    r"\A\s*### Task:\s[\s\S]*<chat_history>",
+    r'\A\s*### Task:\s[\s\S]*### Output:\s*(?:Strictly return in )?JSON format:\s*\{\s*"(?:title|tags|follow_ups|queries|prompt)"',
+    r"\A\s*Your task is to reflect the speaker.s likely facial expression through a fitting emoji",
+    r"\A\s*Available Tools: [\s\S]*Your task is to choose and return the correct tool\(s\) from the list",
+    r"\A\s*Here is the query:[\s\S]*Create a concise, 3-5 word phrase",
+    r"\A\s*(?:Please )?(?:[Aa]naly[sz]e|[Pp]rovide|[Gg]enerate|[Ww]rite|[Cc]reate|[Gg]ive)\b(?i:(?=[\s\S]{0,400}\btitle\b)(?=[\s\S]{0,400}\b(?:5|five)[- ]words?[- ]or[- ]less\b)[\s\S]{0,400}\bconversation\b[\s\S]*\n\s*(?:User|Conversation):)",
+)
+"""The built-in templates of Open WebUI, and LibreChat's for titles: beginning and further marks, each in linear time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +76,8 @@ class ChampionConfig:
     """File that holds api_key."""
     api_key_header: str = "authorization"
     """Header that carries api_key; `authorization` gets the prefix `Bearer `, any other header the bare key."""
+    terms_acknowledged: bool = False
+    """You know what the terms of a hosted champion's provider say about training on its answers; `check-config` no longer mentions them."""
 
     def credential_header(self) -> tuple[str, str] | None:
         """Name and value of the header that carries `api_key`; None without one."""
@@ -205,6 +218,12 @@ class CaptureConfig:
     """JSON pointers to the user in a request body, after the sticky sources. For the record only, not for assignment."""
     quality_pointers: tuple[str, ...] = ()
     """JSON pointers to a quality score in [0, 1] in a response body."""
+    task_headers: tuple[str, ...] = ("x-openwebui-task",)
+    """Request headers by which a chat UI says that it asks for itself (a title, tags): any value but an empty one or an unfilled `{{TASK}}`. Such requests have the kind `task`: never training data, never evidence."""
+    task_models: tuple[str, ...] = ()
+    """Names that requests give as `model` only when a UI asks for itself, such as LibreChat's titleModel."""
+    task_patterns: tuple[str, ...] = TASK_PATTERNS
+    """Regular expressions that tell a UI's own request by its only user message, or by the system prompt before it; never a streamed one. An empty list leaves it to headers, metadata and model names."""
     redaction: RedactionConfig = field(default_factory=RedactionConfig)
 
 

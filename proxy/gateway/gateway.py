@@ -77,7 +77,9 @@ class Gateway:
         self._no_train_header = config.capture.no_train_header.lower().encode("latin-1")
         self._skip_paths = frozenset(path.encode("latin-1") for path in config.capture.skip_paths)
         self._parser = RequestParser(
-            (*self.sticky.header_names, config.capture.no_train_header), max_headers=config.gateway.max_headers
+            (*self.sticky.header_names, config.capture.no_train_header),
+            recorded=config.capture.task_headers,
+            max_headers=config.gateway.max_headers,
         )
         self.heads = Heads(self._parse)
         self.max_body_bytes = config.gateway.max_body_bytes

@@ -68,20 +68,21 @@ class _Field:
 
     __slots__ = ("name", "record", "text", "travels", "value")
 
-    def __init__(self, name: bytes, value: bytes, travels: bool) -> None:
+    def __init__(self, name: bytes, value: bytes, *, travels: bool, recorded: bool) -> None:
         self.name = name
         self.value = value
         self.travels = travels
-        self.record = name.decode() if name in _RECORDED else None
+        self.record = name.decode("latin-1") if recorded else None
         self.text = value.decode("latin-1") if self.record else ""
 
 
 class _Fields(dict[bytes, "_Field | None"]):
     """What a header line means: None where it just travels on. Raises ValueError for a malformed line."""
 
-    def __init__(self, read: Mapping[bytes, bool]) -> None:
+    def __init__(self, read: Mapping[bytes, bool], recorded: Iterable[bytes] = ()) -> None:
         super().__init__()
         self._read = read
+        self._recorded = frozenset((*_RECORDED, *recorded))
 
     def __missing__(self, line: bytes) -> _Field | None:
         match = _LINE.fullmatch(line)
@@ -89,7 +90,9 @@ class _Fields(dict[bytes, "_Field | None"]):
             raise ValueError("malformed header line")
         name = match[1].lower()
         travels = self._read.get(name)
-        field = None if travels is None else _Field(name, match[2].strip(b" \t"), travels)
+        field = None
+        if travels is not None:
+            field = _Field(name, match[2].strip(b" \t"), travels=travels, recorded=name in self._recorded)
         if len(line) <= _LONGEST_REMEMBERED:
             if len(self) >= _REMEMBERED:
                 self.clear()
@@ -172,12 +175,14 @@ class ResponseHead:
 
 
 class RequestParser:
-    """Reads request heads. `extra` names headers to read besides those that forwarding needs."""
+    """Reads request heads. `extra` names headers to read besides those that forwarding needs, `recorded` those to write
+    down besides the usual ones."""
 
-    def __init__(self, extra: Iterable[str] = (), *, max_headers: int = 200) -> None:
+    def __init__(self, extra: Iterable[str] = (), *, recorded: Iterable[str] = (), max_headers: int = 200) -> None:
         self._max_headers = max_headers
-        read = dict.fromkeys((name.lower().encode("latin-1") for name in extra), True)
-        self._fields = _Fields(read | _REQUEST_FIELDS)
+        noted = [name.lower().encode("latin-1") for name in recorded]
+        read = dict.fromkeys((*(name.lower().encode("latin-1") for name in extra), *noted), True)
+        self._fields = _Fields(read | _REQUEST_FIELDS, noted)
         self._start = _RequestLines()
 
     def parse(self, data: bytes, end: int) -> RequestHead:

@@ -18,6 +18,7 @@ from policies.records import Arm, Outcome, StickySource
 from policies.scoring import ResponseFacts, ScoringConfig, score
 from proxy.config.serving import CaptureConfig
 from proxy.ingest.outcome import outcome_of
+from proxy.ingest.tasks import Tasks
 from proxy.spool.frames import Frame
 from proxy.store.values import FLAGS, BodyPayload, NewRecord, RecordFlag
 from proxy.wire.arrival import arrival_us
@@ -51,6 +52,7 @@ _SOURCES: Final = {source.value: source for source in StickySource}
 # a look into a dictionary takes a fifth of what calling the enumeration does
 _OK: Final = Outcome.OK
 _OTHER: Final = Kind.OTHER
+_TASK: Final = Kind.TASK.value
 _TO_COME: Final = ("in_progress", "queued")
 """What an answer says of itself that is only announced."""
 _BODILESS: Final = (204, 205, 304)
@@ -60,8 +62,9 @@ class Interpreter:
     """Turns frames into records. Stateless between calls, safe to use from any thread."""
 
     def __init__(self, capture: CaptureConfig, scoring: ScoringConfig, user_hash: UserHash | None = None) -> None:
-        """`user_hash` names users that only a pointer finds. Raises ValueError for a pointer that is none."""
+        """`user_hash` names users that only a pointer finds. Raises ValueError for a bad pointer or pattern."""
         self._scoring = scoring
+        self._tasks = Tasks(capture)
         self._user_hash = user_hash
         self._pointers = Pointers.parse(
             query=capture.query_pointers,
@@ -106,7 +109,7 @@ class Interpreter:
             experiment_id=meta.get("exp"),
             epoch=meta["ep"],
             config_id=meta["cfg"],
-            kind=found.kind.value,
+            kind=self._kind(request_headers, found),
             method=meta["m"],
             status=meta["st"],
             outcome=outcome,
@@ -143,6 +146,18 @@ class Interpreter:
             ),
         )
 
+    def _kind(self, headers: dict[str, str], found: Extraction) -> str:
+        """The shape of the exchange, or that a UI asked for itself."""
+        is_task = self._tasks.includes(
+            headers,
+            found.asked,
+            found.messages,
+            query=found.query,
+            model=found.model,
+            streamed=found.streamed,
+        )
+        return _TASK if is_task else found.kind.value
+
     def _user(self, meta: dict[str, Any], found: Extraction) -> int | None:
         """The sticky key's hash; outside of an experiment else the user that the body names.
 
@@ -174,6 +189,7 @@ class Interpreter:
                 finish_reason=found.finish_reason,
                 refused=found.refused,
                 json_requested=found.json_requested,
+                malformed=found.malformed,
                 partial_text=partial or found.unread,
             )
             judged = score(facts, self._scoring)

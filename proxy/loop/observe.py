@@ -223,7 +223,7 @@ class Observer:
             return None
         if cast.experiment is None:  # promoted untested: nothing to compare with, but traffic counts, by any name
             served = await self.store.totals(round(state.promoted_at * 1e6))
-            after = ArmStats(arm=Arm.CHAMPION, requests=served.requests, moments=Moments())
+            after = ArmStats(arm=Arm.CHAMPION, requests=served.of_users, moments=Moments())
         else:
             after = (await self.store.arm_stats(cast.experiment.id, cast.experiment.epoch))[Arm.CHAMPION]
         return WatchFacts(

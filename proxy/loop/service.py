@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Final
 
 from policies.plan import LoopRules
 from proxy.clock import Clock
@@ -26,9 +25,7 @@ from proxy.loop.trainers import build_trainer
 from proxy.routes import ROUTES_FILE
 from proxy.store.store import Store
 
-__all__ = ["TRAINING_DIR", "open_loop", "service_rules"]
-
-TRAINING_DIR: Final = "training"
+__all__ = ["open_loop", "service_rules"]
 
 
 def service_rules(config: Config) -> LoopRules:
@@ -50,8 +47,7 @@ async def open_loop(
     Raises ConfigError where the trainer's or deployer's settings do not suffice.
     """
     data_dir = Path(config.server.data_dir).expanduser().absolute()
-    own = data_dir / TRAINING_DIR
-    training_dir = own if config.trainer.directory is None else Path(config.trainer.directory).expanduser().absolute()
+    training_dir = config.training_dir
     mark = fingerprint(config)
     version = await store.configs.add(mark, public_document(config))
     urls = config.notify.urls

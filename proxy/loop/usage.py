@@ -292,7 +292,7 @@ async def _statistics(book: Book) -> dict[str, Any]:
     return {
         "total": totals.requests,
         "with_feedback": totals.voted,
-        "feedback_rate": totals.voted / totals.requests if totals.requests else 0.0,
+        "feedback_rate": totals.voted / totals.of_users if totals.of_users else 0.0,
         "scored": totals.scored,
         "avg_quality_score": totals.quality if totals.quality is not None else 0.0,
         "avg_feedback": (votes.positive - votes.negative) / given if given else None,

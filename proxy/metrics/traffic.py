@@ -106,7 +106,8 @@ class _Series:
     first_byte: Distribution
     first_token: Distribution
     overhead: Distribution
-    quality: Distribution
+    quality: Distribution | None
+    """None of a UI's own requests: their scores say nothing about the answers that people got."""
     tokens_in: Cell
     tokens_out: Cell
     tokens: tuple[Cell, Cell, Cell]
@@ -183,7 +184,7 @@ class TrafficMetrics:
         series.bytes_in.value += record.request_bytes
         series.bytes_out.value += record.response_bytes
         _count_tokens(series, record)
-        if record.quality is not None:
+        if record.quality is not None and series.quality is not None:
             series.quality.observe(record.quality)
         if record.fallback:
             self._fallbacks.value += 1
@@ -229,7 +230,7 @@ class TrafficMetrics:
         series.first_byte = self._first_byte.cell(*for_kind)
         series.first_token = self._first_token.cell(*for_kind)
         series.overhead = self._overhead.cell(*for_model)
-        series.quality = self._quality.cell(*for_model)
+        series.quality = None if known is Kind.TASK else self._quality.cell(*for_model)
         series.tokens_in, series.tokens_out, *parts = (self._tokens.cell(*for_model, name) for name in _TOKENS)
         series.tokens = (parts[0], parts[1], parts[2])
         series.bytes_in, series.bytes_out = (self._bytes.cell(*for_model, d) for d in ("request", "response"))

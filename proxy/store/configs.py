@@ -37,3 +37,9 @@ class Configs:
         async with self._db.read() as connection:
             row = (await connection.execute(sa.select(configs).where(configs.c.id == config_id))).first()
         return to_value(ConfigVersion, row) if row is not None else None
+
+    async def find(self, fingerprint: str) -> ConfigVersion | None:
+        """By fingerprint, as a dataset's manifest names it."""
+        async with self._db.read() as connection:
+            row = (await connection.execute(sa.select(configs).where(configs.c.fingerprint == fingerprint))).first()
+        return to_value(ConfigVersion, row) if row is not None else None

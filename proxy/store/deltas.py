@@ -26,7 +26,7 @@ UNSCORED: Final = -1
 """Bin of samples without a score."""
 _BINS_PER_DOUBLING: Final = 8
 _FLOOR_US: Final = 100
-_WIDTH: Final = len(SUMS) + 1
+_WIDTH: Final = len(SUMS) + 2
 (
     _N,
     _FALLBACKS,
@@ -39,7 +39,8 @@ _WIDTH: Final = len(SUMS) + 1
     _NEUTRAL,
     _SCORED,
     _QUALITY,
-) = range(_WIDTH)  # in the order of SUMS, and the sum of scores behind them
+    _TASKS,
+) = range(_WIDTH)  # in the order of SUMS, and behind them the sum of scores, and how many were tasks
 
 Key = tuple[int, ...]
 ExperimentKey = tuple[int, int, Arm]
@@ -75,7 +76,7 @@ class Deltas:
         self.requests: defaultdict[ExperimentKey, int] = defaultdict(int)
 
     def arrived(self, record: RecordFacts, tokens: tuple[int, int]) -> None:
-        """A new record, not yet voted on."""
+        """A new record, not yet voted on. A task is a request that took time and tokens, and nothing else."""
         at_s = record.at_s
         sums = self._sums(record, at_s)
         sums[_N] += 1
@@ -83,6 +84,9 @@ class Deltas:
         sums[_DURATION] += record.duration_us
         sums[_PROMPT] += tokens[0]
         sums[_COMPLETION] += tokens[1]
+        if record.task:
+            sums[_TASKS] += 1
+            return
         if record.quality is not None:
             sums[_SCORED] += 1
             sums[_QUALITY] += record.quality
@@ -94,6 +98,8 @@ class Deltas:
 
     def voted(self, record: RecordFacts, before: VoteSummary, after: VoteSummary) -> None:
         """The effective votes on a record changed."""
+        if record.task:
+            return
         sums = self._sums(record, record.at_s)
         sums[_VOTED] += (after.count > 0) - (before.count > 0)
         sums[_POSITIVE] += after.positive - before.positive
@@ -102,7 +108,7 @@ class Deltas:
 
     def rescored(self, record: RecordFacts, quality: float | None) -> None:
         """The score that counts changed."""
-        if quality == record.quality:
+        if quality == record.quality or record.task:
             return
         sums = self._sums(record, record.at_s)
         sums[_SCORED] += (quality is not None) - (record.quality is not None)

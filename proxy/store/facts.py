@@ -21,6 +21,7 @@ __all__ = ["RecordFacts", "Terms", "VoteSummary", "count_arrival", "count_score"
 _QUALITY, _POSITIVE, _LATENCY, _ERROR, _SLOW, _VOTED, _REFUSED = (METRICS.index(metric) for metric in Metric)
 _FALLBACK, _SAMPLE = int(RecordFlag.FALLBACK), int(RecordFlag.SAMPLE)
 _NO_SAMPLE: Final = int(RecordFlag.NO_TRAIN | RecordFlag.UNREAD)
+_TASK: Final = Kind.TASK.value
 _TRAINABLE: Final = frozenset(kind.value for kind in Kind if kind.trainable)
 
 Totals = tuple[list[float], list[float]]
@@ -57,6 +58,12 @@ class RecordFacts(NamedTuple):
     quality: float | None
     quality_source: str | None
     flags: RecordFlag
+    kind: str
+
+    @property
+    def task(self) -> bool:
+        """A UI asked for itself. It was a request like any other, but no statistic that decides anything has it."""
+        return self.kind == _TASK
 
     @property
     def at_s(self) -> int:
@@ -112,6 +119,7 @@ class RecordFacts(NamedTuple):
             quality=record.quality,
             quality_source=record.quality_source,
             flags=flags_of(record),
+            kind=record.kind,
         )
 
 

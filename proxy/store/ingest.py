@@ -13,6 +13,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from policies.kinds import Kind
 from policies.records import StickySource
 from proxy.store import partitions, statistics, votes
 from proxy.store.bodies import Block, BodyCodec
@@ -20,7 +21,7 @@ from proxy.store.deltas import Deltas
 from proxy.store.dialect import any_of, insert_all, insert_new
 from proxy.store.engine import Database
 from proxy.store.facts import RecordFacts, count_arrival
-from proxy.store.keys import BLOCK_RECORDS, NO_ID, alias_hash, day_of, id_time_us
+from proxy.store.keys import BLOCK_RECORDS, NO_ID, alias_hash, day_of, id_time_us, task_alias_hash
 from proxy.store.schema import aliases, bodies, deleted_users, records, scores
 from proxy.store.spools import advance
 from proxy.store.values import Applied, BodyPayload, IngestBatch, NewRecord, RecordFlag
@@ -29,6 +30,7 @@ __all__ = ["KEY_SOURCES", "apply", "join_parked"]
 
 KEY_SOURCES: Final = tuple(StickySource)
 """The column `key_source` holds the position in here; new sources are added at the end."""
+_TASK: Final = Kind.TASK.value
 _SOURCE_CODE: Final = {source: code for code, source in enumerate(KEY_SOURCES)}
 
 
@@ -132,7 +134,7 @@ async def _insert(
     await insert_new(
         connection,
         aliases,
-        [{"hash": alias_hash(alias), "id": r.id} for r in new for alias in r.aliases],
+        [{"hash": hashed, "id": r.id} for r in new for hashed in _alias_hashes(r)],
     )
     await insert_new(
         connection,
@@ -146,6 +148,12 @@ async def _insert(
     )
 
 
+def _alias_hashes(record: NewRecord) -> list[int]:
+    """A UI's message id stands for a turn, and its title and its tags carry the same one: votes are for the answer."""
+    hashed = task_alias_hash if record.kind == _TASK else alias_hash
+    return [hashed(alias) for alias in record.aliases]
+
+
 async def _count(
     connection: AsyncConnection, new: Sequence[NewRecord], all_facts: Mapping[str, RecordFacts], deltas: Deltas
 ) -> None:
@@ -153,7 +161,7 @@ async def _count(
     for record in new:
         facts = all_facts[record.id]
         deltas.arrived(facts, (record.prompt_tokens or 0, record.completion_tokens or 0))
-        if facts.experiment_id in terms:
+        if facts.experiment_id in terms and not facts.task:
             key = (facts.experiment_id, facts.epoch, facts.arm)
             deltas.requests[key] += 1
             count_arrival(deltas.user(key, facts.user_key), facts, terms[facts.experiment_id])

@@ -18,6 +18,7 @@ __all__ = [
     "id_time_us",
     "is_record_id",
     "random_user_key",
+    "task_alias_hash",
 ]
 
 HOUR_US: Final = 3_600_000_000
@@ -72,6 +73,11 @@ def is_record_id(text: str) -> bool:
 def alias_hash(alias: str) -> int:
     """Signed 64 bits under which an alias is found."""
     return _signed64(alias.encode("utf-8", "surrogatepass"))
+
+
+def task_alias_hash(alias: str) -> int:
+    """The same for an alias of a task: another one, so that no vote by that name goes to a task."""
+    return _signed64(b"task\0" + alias.encode("utf-8", "surrogatepass"))
 
 
 def random_user_key(record_id: str) -> int:

@@ -14,18 +14,20 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from policies.kinds import Kind
 from policies.records import Arm, Outcome
 from proxy.store import partitions
 from proxy.store.bodies import BodyCodec
+from proxy.store.dialect import any_of
 from proxy.store.engine import Database
 from proxy.store.facts import VoteSummary
 from proxy.store.ingest import KEY_SOURCES
-from proxy.store.keys import BLOCK_RECORDS, HOUR_US, alias_hash, id_floor, id_time_us, is_record_id
+from proxy.store.keys import BLOCK_RECORDS, HOUR_US, alias_hash, id_floor, id_time_us, is_record_id, task_alias_hash
 from proxy.store.schema import WENT_WRONG, aliases, feedback, models, records, scores
 from proxy.store.stretches import Stretch
 from proxy.store.values import BodyPayload, Page, RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
 
-__all__ = ["get_record", "iter_records", "list_records", "user_hour_means"]
+__all__ = ["get_record", "iter_records", "list_records", "rows_of", "user_hour_means"]
 
 _MAX_LIMIT: Final = 1000
 _SCANNED_ROWS: Final = 20_000
@@ -41,7 +43,7 @@ _BEYOND: Final = "f" * 32
 
 
 async def get_record(db: Database, codec: BodyCodec, name: str) -> RecordView | None:
-    """The record with this id, or the newest with this alias."""
+    """The record with this id, or the newest with this alias; a task only where no answer has it."""
     async with db.read() as connection:
         record_id = name.lower() if is_record_id(name.lower()) else await _by_alias(connection, name)
         if record_id is None:
@@ -51,6 +53,19 @@ async def get_record(db: Database, codec: BodyCodec, name: str) -> RecordView | 
         if row is None:
             return None
         return (await _views(connection, codec, [row]))[0]
+
+
+async def rows_of(db: Database, codec: BodyCodec, ids: Sequence[str]) -> dict[str, RecordRow]:
+    """The records with these ids, with their texts, as far as they are there."""
+    found: dict[str, RecordRow] = {}
+    for start in range(0, len(wanted := sorted(set(ids))), _MAX_LIMIT):
+        part = wanted[start : start + _MAX_LIMIT]
+        async with db.read() as connection:
+            mine = any_of(connection, records.c.id, part) & records.c.id.between(part[0], part[-1])
+            rows = (await connection.execute(_select().where(mine))).all()
+            said = await codec.read(connection, {row.id: row.body for row in rows})
+        found |= {row.id: _row(row, said.get(row.id)) for row in rows}
+    return found
 
 
 async def iter_records(
@@ -121,9 +136,12 @@ async def _walk(
 
 
 async def user_hour_means(db: Database, hour_us: int, model_id: int | None) -> list[float]:
-    """Mean score of each user in the hour that begins at `hour_us`."""
+    """Mean score of each user in the hour that begins at `hour_us`; tasks are none of a user's answers."""
     query = sa.select(sa.func.avg(records.c.quality)).where(
-        records.c.id >= id_floor(hour_us), records.c.id < id_floor(hour_us + HOUR_US), records.c.quality.is_not(None)
+        records.c.id >= id_floor(hour_us),
+        records.c.id < id_floor(hour_us + HOUR_US),
+        records.c.quality.is_not(None),
+        records.c.kind != Kind.TASK.value,
     )
     if model_id is not None:
         query = query.where(records.c.model_id == model_id)
@@ -155,8 +173,12 @@ async def _views(connection: AsyncConnection, codec: BodyCodec, rows: Sequence[A
 
 
 async def _by_alias(connection: AsyncConnection, alias: str) -> str | None:
-    query = sa.select(aliases.c.id).where(aliases.c.hash == alias_hash(alias)).order_by(aliases.c.id.desc()).limit(1)
-    return (await connection.scalars(query)).first()
+    for hashed in (alias_hash(alias), task_alias_hash(alias)):
+        query = sa.select(aliases.c.id).where(aliases.c.hash == hashed).order_by(aliases.c.id.desc()).limit(1)
+        found: str | None = (await connection.scalars(query)).first()
+        if found is not None:
+            return found
+    return None
 
 
 def _within_blocks(rows: Sequence[Any]) -> int:
@@ -220,6 +242,8 @@ def _conditions(part: sa.Subquery, filter: RecordFilter) -> list[sa.ColumnElemen
             where.append(column >= low_value)
         if high_value is not None:
             where.append(column <= high_value)
+    if filter.other_than is not None:
+        where.append(c.kind != filter.other_than)
     return where
 
 

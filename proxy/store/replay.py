@@ -15,6 +15,7 @@ import sqlalchemy as sa
 
 from policies.estimates import METRICS, Moments, UserTotals, Vector
 from policies.experiment import ArmStats
+from policies.kinds import Kind
 from policies.records import Arm
 from proxy.store.dialect import any_of
 from proxy.store.engine import Database
@@ -191,7 +192,12 @@ class EpochReplay:
         return id_floor(self._epoch.since_us - _CLOCKS_DIFFER_US), _behind(self._epoch.until_us)
 
     def _mine(self) -> tuple[sa.ColumnElement[bool], ...]:
-        return records.c.experiment_id == self._epoch.experiment_id, records.c.epoch == self._epoch.number
+        """The epoch's records, but for tasks."""
+        return (
+            records.c.experiment_id == self._epoch.experiment_id,
+            records.c.epoch == self._epoch.number,
+            records.c.kind != Kind.TASK.value,
+        )
 
 
 def _behind(at_us: int) -> str:

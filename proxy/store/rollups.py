@@ -38,7 +38,7 @@ _REFUSED: Final = sa.or_(
     traffic.c.outcome == int(Outcome.REFUSED),
     sa.and_(traffic.c.status_class == 4, traffic.c.outcome == int(Outcome.OK)),
 )
-_COLUMNS: Final = (*SUMS, "quality")
+_COLUMNS: Final = (*SUMS, "quality", "tasks")
 
 
 async def totals(db: Database, clock: Clock, since_us: int, until_us: int | None, model_id: int | None) -> Totals:
@@ -62,6 +62,7 @@ async def totals(db: Database, clock: Clock, since_us: int, until_us: int | None
         quality=_mean(row.quality, row.scored),
         prompt_tokens=int(row.prompt_tokens),
         completion_tokens=int(row.completion_tokens),
+        tasks=int(row.tasks),
     )
 
 

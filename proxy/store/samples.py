@@ -22,7 +22,7 @@ from proxy.store.schema import feedback, models, records
 from proxy.store.stretches import Stretch
 from proxy.store.values import BodyPayload, RecordFlag, RecordRow, RecordView
 
-__all__ = ["iter_judged", "iter_samples", "judged_of", "sample_of"]
+__all__ = ["iter_judged", "iter_samples", "judged_of", "sample_of", "sample_of_row"]
 
 _CUT: Final = int(RecordFlag.TRUNCATED_REQUEST | RecordFlag.TRUNCATED_RESPONSE)
 
@@ -90,7 +90,7 @@ async def _walk(
             corrections = await _corrections(connection, [row.id for row in rows])
         for row in rows:
             if row.id in found:
-                yield _sample(row, found[row.id], corrections.get(row.id))
+                yield sample_of_row(row, found[row.id], corrections.get(row.id))
         stretch.walked(rows, chunk)
 
 
@@ -153,7 +153,8 @@ async def _corrections(connection: AsyncConnection, ids: Sequence[str]) -> dict[
     return {record_id: text for record_id, text in summaries.items() if text is not None}
 
 
-def _sample(row: Any, body: BodyPayload, correction: str | None) -> Sample:
+def sample_of_row(row: Any, body: BodyPayload, correction: str | None) -> Sample:
+    """A row with these columns of a record, and its model's name."""
     return Sample(
         record_id=row.id,
         created_at=id_time_us(row.id) / 1e6,

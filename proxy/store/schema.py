@@ -234,6 +234,7 @@ traffic: Final = Table(
     Column("outcome", SmallInteger, primary_key=True, autoincrement=False),
     *(Column(name, BigInteger, nullable=False) for name in SUMS),
     Column("quality", Double, nullable=False),
+    Column("tasks", BigInteger, nullable=False, server_default="0"),
     **_NO_ROWID,
 )
 durations: Final = Table(

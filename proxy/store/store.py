@@ -7,20 +7,21 @@ database is locked, full, down or restarting, raises TemporaryError: nothing was
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Self
 
 from policies.experiment import ArmStats
 from policies.records import Arm, Sample
 from proxy.clock import Clock
 from proxy.config.storage import RetentionConfig
-from proxy.store import ancestry, deletion, ingest, records, retention, rollups, samples, statistics, votes
+from proxy.store import ancestry, deletion, earlier, ingest, records, retention, rollups, samples, statistics, votes
 from proxy.store.bodies import BodyCodec
 from proxy.store.channels import CHANNELS
 from proxy.store.commands import Commands
 from proxy.store.configs import Configs
 from proxy.store.control import Transition
 from proxy.store.days import Days
+from proxy.store.earlier import Earlier
 from proxy.store.engine import Database
 from proxy.store.experiments import Experiments
 from proxy.store.journal import Journal
@@ -43,6 +44,7 @@ from proxy.store.values import (
     Page,
     Pruned,
     RecordFilter,
+    RecordRow,
     RecordView,
     StoreSize,
     Totals,
@@ -131,6 +133,10 @@ class Store:
         """The record with this id (32 hex digits), or the newest with this alias (provider or client id)."""
         return await records.get_record(self._db, self._codec, name)
 
+    async def rows_of(self, ids: Sequence[str]) -> dict[str, RecordRow]:
+        """The records with these ids as lists show them, with their texts; those that are gone are left out."""
+        return await records.rows_of(self._db, self._codec, ids)
+
     async def list_records(
         self, filter: RecordFilter, *, cursor: str | None = None, limit: int = 50, texts: bool = True
     ) -> Page:
@@ -186,6 +192,14 @@ class Store:
     async def generations(self) -> dict[str, int]:
         """By name, how many trainings of this installation lie behind each model that was trained here."""
         return ancestry.generations(await self.models.list(), await self.experiments.met())
+
+    async def earlier(self, provider_id: str) -> tuple[Earlier, ...]:
+        """Exchanges whose answer may have this id at its provider, newest first: what another goes on from."""
+        return await earlier.earlier(self._db, self._codec, provider_id)
+
+    async def names_user(self, record_id: str) -> bool:
+        """Whether this record's key is a user, and not what stands in for one (a first message, chance)."""
+        return await earlier.names_user(self._db, record_id)
 
     # Statistics
 

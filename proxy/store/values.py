@@ -284,6 +284,8 @@ class RecordFilter:
     """Exact (404), or a class by its first digit (5 for 5xx)."""
     outcome: Outcome | None = None
     kind: str | None = None
+    other_than: str | None = None
+    """A kind to leave out."""
     min_quality: float | None = None
     max_quality: float | None = None
     voted: bool | None = None
@@ -361,6 +363,13 @@ class Totals:
     """Mean score."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    tasks: int = 0
+    """How many of the requests were chat UIs' own: nothing of those is in `voted`, `votes`, `scored` and `quality`."""
+
+    @property
+    def of_users(self) -> int:
+        """Requests of people, which is what decisions count."""
+        return self.requests - self.tasks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from policies.kinds import Kind
 from policies.records import Arm, Outcome
 from proxy.store.deltas import Deltas
 from proxy.store.dialect import any_of, for_update, insert_new, upsert
@@ -46,6 +47,7 @@ BY_PEOPLE: Final = "feedback"
 _PREFERENCE: Final = (BY_PEOPLE, "pointer", "judge")
 """Which score counts, best first; any other scorer comes after these."""
 FACTS: Final = tuple(records.c[name] for name in RecordFacts._fields)
+_TASK: Final = Kind.TASK.value
 _PARKED: Final = feedback.c.joined.is_(sa.false())
 
 
@@ -75,7 +77,7 @@ async def add(
 
 
 async def count_corrections(db: Database, since_us: int, until_us: int) -> int:
-    """Votes with a correction that came in the window."""
+    """Votes with a correction that came in the window, also such as changed nothing: on a task, or withdrawn."""
     came = (feedback.c.created_us >= since_us, feedback.c.created_us < until_us)
     query = sa.select(sa.func.count()).select_from(feedback).where(feedback.c.correction.is_not(None), *came)
     async with db.read() as connection:
@@ -152,7 +154,8 @@ async def _waiting_for(connection: AsyncConnection, new_records: Sequence[NewRec
             sa.select(feedback.c.record_id).where(_PARKED, any_of(connection, feedback.c.record_id, ids))
         )
     )
-    by_hash = {alias_hash(alias): record.id for record in new_records for alias in record.aliases}
+    answers = (record for record in new_records if record.kind != _TASK)
+    by_hash = {alias_hash(alias): record.id for record in answers for alias in record.aliases}
     if by_hash:
         query = sa.select(feedback.c.fid, feedback.c.alias_hash).where(
             _PARKED, feedback.c.record_id.is_(None), any_of(connection, feedback.c.alias_hash, list(by_hash))
@@ -170,7 +173,7 @@ async def _existing(connection: AsyncConnection, ids: Sequence[str]) -> set[str]
 
 
 async def _find(connection: AsyncConnection, hashes: set[int]) -> dict[int, str]:
-    """The newest record of each alias."""
+    """The newest record of each alias; tasks are not known by these hashes."""
     if not hashes:
         return {}
     query = (
@@ -205,7 +208,7 @@ async def _join(
         record = change.record
         deltas.voted(record, change.before, change.after)
         deltas.rescored(record, change.quality)
-        if record.experiment_id in terms:
+        if record.experiment_id in terms and not record.task:
             totals = deltas.user((record.experiment_id, record.epoch, record.arm), record.user_key)
             count_votes(totals, change.before, change.after)
             count_score(totals, record.quality, change.quality)

@@ -24,6 +24,7 @@ from proxy.config.model import Config
 from proxy.ids import KeyRing
 from proxy.store.store import Store
 from proxy.web.auth import SESSION_COOKIE, SESSION_S, Sessions, TokenAuth
+from proxy.web.datasets import DatasetsApi
 from proxy.web.records import RecordsApi
 from proxy.web.responses import EXCEPTION_HANDLERS, ApiError, JsonResponse
 
@@ -84,6 +85,7 @@ def create_admin_app(services: AdminServices) -> Starlette:
             Route("/api/explain", api.explain),
             Route("/api/history", api.history),
             *RecordsApi(services.store, services.keys, services.clock).routes(),
+            *DatasetsApi(services.store, services.config.training_dir).routes(),
             *services.console,
         ],
         middleware=[auth],

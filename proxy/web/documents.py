@@ -160,9 +160,9 @@ def _criterion(name: str, text: str, keys: KeyRing, models: Mapping[str, int], n
                 raise ValueError(f"not one of {', '.join(_FEEDBACK)}")
             return _FEEDBACK[text]
         case "kind":
-            if text not in KINDS:
-                raise ValueError(f"not one of {', '.join(KINDS)}")
-            return {"kind": text}
+            if text.removeprefix("-") not in KINDS:
+                raise ValueError(f"not one of {', '.join(KINDS)}; -task is all but task")
+            return {"other_than": text[1:]} if text.startswith("-") else {"kind": text}
         case "text":
             return {"text": text}
     raise ValueError(f"no such filter; known are {', '.join(FILTERS)}")

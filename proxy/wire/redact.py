@@ -19,11 +19,11 @@ from urllib.parse import unquote_plus
 from proxy.wire.decode import NotEncodedError, decode
 from proxy.wire.extract.model import Streamed
 from proxy.wire.extract.stream import read_stream
+from proxy.wire.extract.values import REDACTED
 from proxy.wire.headers import charset, media_type
 
 __all__ = ["FAILED", "REDACTED", "RedactionSettings", "Redactor"]
 
-REDACTED: Final = "[redacted]"
 FAILED: Final = "[redaction failed]"
 _LIMIT: Final = 8 << 20
 _log = logging.getLogger(__name__)

@@ -65,6 +65,19 @@ def test_a_command_that_is_not_there_is_told_before_it_is_due() -> None:
         assert f'{table}.command: "pyhton3" is no program that can be run' in result.output
 
 
+def test_training_on_a_hosted_models_answers_is_a_note_until_its_terms_are_acknowledged() -> None:
+    args = ("check-config", "--set", "champion.url=https://api.openai.com", "--set", "trainer.kind=callable",
+            "--set", "trainer.callable=json:dumps")  # fmt: skip
+    told = ratchet(*args)
+    assert told.exit_code == 0
+    assert told.output.count("terms may forbid") == 1
+    assert "is sound" in told.output
+    [note] = [note for note in json.loads(ratchet(*args, "--json").stdout)["notes"] if "terms" in note]
+    assert "OpenAI" in note
+    acknowledged = ratchet(*args, "--set", "champion.terms_acknowledged=true")
+    assert (acknowledged.exit_code, "may forbid" in acknowledged.output) == (0, False)
+
+
 def test_the_environment_names_the_file(tmp_path: Path) -> None:
     file = tmp_path / "ratchet.toml"
     file.write_text("[server]\nport = 9000\n")

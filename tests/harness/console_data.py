@@ -29,6 +29,7 @@ from proxy.store.values import IngestBatch, NewRecord, NewVote, RecordFlag
 from proxy.tasks import cancel_and_wait, spawn
 from proxy.web.admin import AdminServices, create_admin_app
 from proxy.web.console import with_console
+from tests.harness.dataset_files import write_dataset
 from tests.harness.exchanges import exchange, vote
 from tests.harness.loop import FolderDatasets, World, settle
 from tests.harness.webserver import serving
@@ -40,15 +41,21 @@ _COMMENTS = ("Wrong part number.", "Exactly what I needed, thank you.", "Too lon
 
 
 class CuratedDatasets(FolderDatasets):
-    """As its parent, and says what a real selection leaves out."""
+    """As its parent, and says what a real selection leaves out. The lines of the first dataset go with its training."""
+
+    def __init__(self, root: Path, spoken: list[NewRecord]) -> None:
+        super().__init__(root)
+        self._spoken = spoken
+        """What users have said so far: lines are made of it."""
 
     async def build(self, request: DatasetRequest) -> Manifest:
         manifest = await super().build(request)
-        (self.root / request.run_id / "train.log").write_text(
+        folder = self.root / request.run_id
+        (folder / "train.log").write_text(
             "".join(f"step {step:4d}  loss {2.1 / (1 + step / 60):.4f}\n" for step in range(0, 400, 10))
         )
         dropped = {"low_quality": 311, "near_duplicate": 84, "no_feedback": 402, "user_cap": 27}
-        return replace(
+        manifest = replace(
             manifest,
             samples=1_164,
             holdout_samples=118,
@@ -58,6 +65,14 @@ class CuratedDatasets(FolderDatasets):
             sha256="b94cdecd0f55adb2b1f6d97b8bd82f0ddc734e51a45832fd830ae62f420cb092",
             models={"base": 1_048, "": 116},
         )
+        spoken = [record for record in self._spoken if record.outcome is Outcome.OK and record.body is not None]
+        write_dataset(folder, manifest, spoken[-60:], left_out=[record.id for record in spoken[:30]])
+        return manifest
+
+    async def discard(self, run_id: str) -> None:
+        if run_id == self.built[0]:
+            await super().discard(run_id)
+            (self.root / run_id / "holdout.jsonl").unlink(missing_ok=True)
 
 
 def _rules() -> LoopRules:
@@ -98,7 +113,9 @@ class ConsoleStage:
     def __post_init__(self) -> None:
         self.clock = ManualClock(self.ends_at - self.hours * 3600)
         self.world = World(self.root, rules=_rules(), clock=self.clock)
-        self.world.datasets = CuratedDatasets(self.root / "training")
+        self.spoken: list[NewRecord] = []
+        """Every exchange of the story so far."""
+        self.world.datasets = CuratedDatasets(self.root / "training", self.spoken)
         self.world.trainer.outcome = Succeeded(
             result={"model_path": "/models/adapter-7", "metrics": {"loss": 0.2714, "samples_per_second": 41.5}}
         )
@@ -133,6 +150,7 @@ class ConsoleStage:
             if not self._batches and not records:
                 record = replace(record, model_id=0)  # as in a server's first moments, before the loop's first look
             records.append(record)
+            self.spoken.append(record)
             if self.rng.random() < 0.2:
                 thumb = 1 if self.rng.random() < good else -1
                 comment = self.rng.choice(_COMMENTS) if self.rng.random() < 0.2 else None

@@ -26,7 +26,8 @@ class _Picture:
     width: int = 1100
     dark: bool = False
     link: str = ""
-    """A link of this name is followed before the picture is taken, "first" being the first of the table."""
+    """A link of this name is followed before the picture is taken, "first" being the first of the table, "data" the
+    dataset of that."""
 
 
 _PICTURES = (
@@ -35,6 +36,7 @@ _PICTURES = (
     _Picture("traffic", "/traffic?range=24h", 900, dark=True),
     _Picture("record", "/records?feedback=any", 900, dark=True, link="first"),
     _Picture("history", "/history", 700),
+    _Picture("dataset", "/runs", 1000, link="data"),
     _Picture("decision", "/history", 900, link="Decide for the challenger"),
     _Picture("phone-records", "/records", 844, width=390),
 )
@@ -53,7 +55,10 @@ def _photograph(picture: _Picture, admin: Admin, browser: Browser) -> None:
         page.goto(admin.url + picture.path)
         if picture.link:
             found = page.get_by_role("link", name=picture.link)
-            (page.locator("table.rows tbody a") if picture.link == "first" else found).first.click()
+            (page.locator("table.rows a") if picture.link in ("first", "data") else found).first.click()
+            page.wait_for_load_state()
+        if picture.link == "data":
+            page.get_by_role("link", name="Look at the data").click()
             page.wait_for_load_state()
         expect(page.locator("figure[data-src] canvas")).to_have_count(page.locator("figure[data-src]").count())
         _take(page, picture.name)

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from policies.records import Sample
 from policies.selection import DataGeneratorConfig
 from proxy.errors import PermanentError, TemporaryError
+from proxy.loop.dataset.joining import Joining
 from proxy.loop.dataset.picking import LineFormat, Picking, Progress, read_all
 from proxy.loop.dataset.rehearsal import Rehearsal
 from proxy.loop.dataset.space import Measured, ensure_space
@@ -99,8 +100,11 @@ class StoreDatasetBuilder:
         self.building: Progress | None = None
         """How far the build that is under way has come."""
 
-    async def build(self, request: DatasetRequest) -> Manifest:
-        """Write the files of `request.run_id`, or return the manifest of those that are already there."""
+    async def build(self, request: DatasetRequest, *, limit: int | None = None) -> Manifest:
+        """Write the files of `request.run_id`, or return the manifest of those that are already there.
+
+        `limit`: look at so many records only, the newest.
+        """
         folder = self._folder(request.run_id)
         finished = read_manifest(folder)
         if finished is not None and Path(finished.data_path).is_file():
@@ -110,10 +114,10 @@ class StoreDatasetBuilder:
             folder.mkdir(parents=True, exist_ok=True)
             before_id = id_floor(round(request.until_s * 1e6))
             rehearsal = await self._rehearsal()
-            await self._ensure_space(folder, before_id)
+            await self._ensure_space(folder, before_id, limit)
             with Staging(folder / "staging.db") as staging:
                 picking = Picking(self._config, staging, self._line_format)
-                await self._fill(picking, before_id, limit=None)
+                await self._fill(picking, before_id, limit)
                 return await _in_thread(lambda: Writer(folder, request, self._config, picking, rehearsal).write())
         except (OSError, sqlite3.OperationalError) as error:
             raise TemporaryError(
@@ -152,14 +156,15 @@ class StoreDatasetBuilder:
             return None
         return await _in_thread(lambda: Rehearsal(self._config.existing_data_path, self._config.format_type))
 
-    async def _ensure_space(self, folder: Path, before_id: str) -> None:
+    async def _ensure_space(self, folder: Path, before_id: str, limit: int | None) -> None:
         """Raises TemporaryError where the disk of `folder` can not hold the build, to judge by the newest samples."""
         if not isinstance(self._store, Measured):
             return
         size = await self._store.size()
+        records = size.records if limit is None else min(limit, size.records)
         newest = [batch async for batch in self._batches(before_id, limit=_READ_ROWS)]
         samples = [sample for batch in newest for sample in batch]
-        await _in_thread(lambda: ensure_space(folder, samples, size.records, self._config))
+        await _in_thread(lambda: ensure_space(folder, samples, records, self._config))
 
     async def _fill(self, picking: Picking, before_id: str, limit: int | None) -> None:
         judged = self._store.iter_judged(before_id=before_id, chunk=_READ_ROWS)
@@ -180,8 +185,10 @@ class StoreDatasetBuilder:
         """The samples before `before_id`, newest first, as they are judged: read, and with their generation."""
         generations = await self._store.generations() if isinstance(self._store, KnowsModels) else {}
         source = self._store.iter_samples(before_id=before_id, newest_first=True, chunk=_READ_ROWS)
+        joining = Joining(self._store)
         async with aclosing(_batched(source, limit)) as batches:
-            async for batch in batches:
+            async for logged in batches:
+                batch = await joining.join(logged)
                 yield await _in_thread(partial(read_all, batch, generations))
 
 

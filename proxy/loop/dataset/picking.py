@@ -14,8 +14,9 @@ from typing import Any
 
 import orjson
 
+from policies.conversation import Lack
 from policies.dedupe import Deduper
-from policies.formats import Line, Misfit, Partners, lines, refuses
+from policies.formats import Line, Partners, lines, refuses
 from policies.records import Author, Sample
 from policies.selection import Caps, DataGeneratorConfig, Drop, DropReason, Exclusion, SelectionState, select
 from proxy.loop.dataset.reading import read
@@ -228,7 +229,7 @@ class Picking:
     def _usual(self, sample: Sample, partners: Partners) -> list[Line]:
         return lines(sample, self._style, partners)
 
-    def _misfit(self, sample: Sample) -> Misfit | None:
+    def _misfit(self, sample: Sample) -> Lack | None:
         return None if sample.said.lacks else refuses(sample, self._style)
 
 

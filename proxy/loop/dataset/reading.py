@@ -1,40 +1,58 @@
-"""From what was logged to the conversation that it was."""
+"""From what was logged to the conversation that it was.
+
+What the library logged, or pointers found in JSON of no known shape, is a question and an answer, and stays these two.
+"""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from policies.conversation import Conversation, Lack, Turn
-from policies.records import Sample
-from proxy.wire.extract import CapturedExchange, extract
+from policies.conversation import Conversation, Lack
+from policies.kinds import Kind
+from policies.records import Exchange, Sample
+from proxy.wire.extract import CapturedExchange, converse, extract
 
-__all__ = ["read"]
+__all__ = ["conversation_of", "provider_id_of", "read"]
 
 
 def read(sample: Sample) -> Sample:
-    """The sample with its conversation; one that was logged as a question and an answer is these two."""
+    """The sample with its conversation. One that goes on from another which nobody has joined lacks its context."""
+    said = sample.conversation
+    if said is None:
+        if not sample.exchange.request:
+            return sample
+        said = conversation_of(sample)
+        sample = replace(sample, conversation=said)
+    if said.goes_on_from is not None and said.lacks is None:
+        said.lacks = Lack.CONTEXT_ELSEWHERE
+    return sample
+
+
+def conversation_of(sample: Sample) -> Conversation:
+    """What was logged of the sample, as far as it stands in its own request and answer."""
     exchange = sample.exchange
-    if sample.conversation is not None or not exchange.request:
-        return sample
-    found = extract(
-        CapturedExchange(
-            target=exchange.target,
-            request=exchange.request,
-            response=exchange.response,
-            request_type=exchange.request_type,
-            response_type=exchange.response_type,
-        )
-    )
-    turns = tuple(
-        Turn(role=_ROLES.get(message["role"], "user"), content=message["content"])  # type: ignore[arg-type]
-        for message in found.messages
-    )
-    said = Conversation(
-        turns=turns or (Turn(role="user", content=sample.query),),
-        answer=Turn(role="assistant", content=sample.response),
-        lacks=Lack.TRUNCATED if exchange.cut else None,
-    )
-    return replace(sample, conversation=said)
+    if exchange.cut:
+        cut = Conversation.plain(sample.query, sample.response)
+        cut.lacks = Lack.TRUNCATED
+        return cut
+    captured = _captured(exchange)
+    if exchange.kind == Kind.JSON:
+        found = extract(captured)
+        if (found.query, found.response) != (sample.query, sample.response):
+            return Conversation.plain(sample.query, sample.response)  # pointers found them
+    return converse(captured)
 
 
-_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
+def provider_id_of(exchange: Exchange) -> str | None:
+    """The id that the provider gave to the answer."""
+    return extract(_captured(exchange)).provider_id
+
+
+def _captured(exchange: Exchange) -> CapturedExchange:
+    return CapturedExchange(
+        target=exchange.target,
+        request=exchange.request,
+        response=exchange.response,
+        request_type=exchange.request_type,
+        response_type=exchange.response_type,
+    )

@@ -14,6 +14,7 @@ from proxy.web.admin import AdminServices
 from proxy.web.auth import Sessions
 from proxy.web.console.actions import action_routes
 from proxy.web.console.assets import PREFIX, asset_route
+from proxy.web.console.datasets import dataset_routes
 from proxy.web.console.experiment import experiment_routes
 from proxy.web.console.history import history_routes
 from proxy.web.console.now import now_routes
@@ -38,6 +39,7 @@ def with_console(services: AdminServices, training_dir: Path) -> AdminServices:
         *traffic_routes(console),
         *record_routes(console),
         *run_routes(console, training_dir),
+        *dataset_routes(console, training_dir),
         *history_routes(console),
         *action_routes(console, sessions, _LOGIN),
         asset_route(),

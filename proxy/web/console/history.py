@@ -19,6 +19,7 @@ __all__ = ["history_routes"]
 
 _PAGE: Final = 50
 _HOLD: Final = "Hold"
+_BUILDS: Final = "PrepareData"
 
 
 def history_routes(console: Console) -> list[Route]:
@@ -45,8 +46,10 @@ def history_routes(console: Console) -> list[Route]:
         if entry is None:
             raise ApiError(404, f"there is no decision {request.path_params['seq']}")
         settings = await store.configs.get(entry.config_id)
+        run = None if entry.run_id is None else await store.runs.get(entry.run_id)
         context = {
             "entry": entry,
+            "built": entry.action == _BUILDS and run is not None and run.manifest is not None,
             "reasons": entry.inputs.get("reasons", [entry.why]),
             "assessment": entry.inputs.get("assessment"),
             "watch": entry.inputs.get("watch"),

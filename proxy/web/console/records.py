@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from policies.kinds import KINDS
+from policies.kinds import KINDS, Kind
 from policies.records import Arm, Outcome
 from proxy.store.keys import is_record_id
 from proxy.store.values import RecordFilter
@@ -57,7 +57,7 @@ class _Pages:
             "models": list(models),
             "arms": [arm.label for arm in Arm],
             "outcomes": [outcome.label for outcome in Outcome],
-            "kinds": list(KINDS),
+            "kinds": [*KINDS, f"-{Kind.TASK}"],
             "first_page": cursor is None,
             "rows": [],
             "older": None,

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from policies import wording
 from policies.guardrails import GUARDRAIL_WORDS
-from policies.kinds import KINDS
+from policies.kinds import KINDS, Kind
 from policies.records import Outcome
 from policies.snapshot import Verb
 from proxy.store.values import RecordFlag, RecordView
@@ -93,6 +93,8 @@ def no_sample_words(view: RecordView) -> str | None:
     if RecordFlag.UNREAD in row.flags:
         return "a part of it could not be read"
     kind = KINDS.get(row.kind)
+    if kind is Kind.TASK:
+        return "a chat UI asked for itself"
     if kind is not None and not kind.trainable:
         return f"there are no words of a model in “{kind.meaning}”"
     if body is None:

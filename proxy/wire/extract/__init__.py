@@ -1,11 +1,12 @@
 """What an exchange says: query, answer, model, tokens, errors. One file per API shape.
 
 A shape offers `SUFFIXES` and `fits` (to be recognised), `ask` (request → Ask), `answer` (response → Answer) and, where
-it streams, `STREAM`, a StreamShape: how to know its events, its end and its first word, and how to join them.
+it streams, `STREAM`, a StreamShape: how to know its events, its end and its first word, and how to join them. Its typed
+conversation (what is taught) has a reader in `conversations`.
 `dispatch` composes them.
 """
 
-from proxy.wire.extract.dispatch import extract
+from proxy.wire.extract.dispatch import converse, extract
 from proxy.wire.extract.model import (
     Answer,
     Ask,
@@ -20,4 +21,4 @@ from proxy.wire.extract.shapes import SHAPES, Shape
 from proxy.wire.extract.stream import read_stream
 
 __all__ = ["SHAPES", "Answer", "Ask", "CapturedExchange", "Extraction", "Kind", "Pointers", "Shape", "StreamShape",
-           "Streamed", "extract", "read_stream"]  # fmt: skip
+           "Streamed", "converse", "extract", "read_stream"]  # fmt: skip

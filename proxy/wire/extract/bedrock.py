@@ -88,10 +88,12 @@ def answer(response: dict[str, Any]) -> Answer:
     message = mapping(mapping(response.get("output")).get("message"))
     blocks = [mapping(block) for block in items(message.get("content"))]
     spoken = "".join(piece for block in blocks if (piece := _spoken(block)))
+    calls = [call for block in blocks if (call := _call(block))]
     stop = text(response.get("stopReason"))
     usage = mapping(response.get("usage"))
     return Answer(
-        text=lines([spoken, *map(_call, blocks)]) if message else None,
+        text=lines([spoken, *calls]) if message else None,
+        words=spoken if calls else None,
         prompt_tokens=sum_of(usage.get(key) for key in _INPUT_TOKENS),
         completion_tokens=count(usage.get("outputTokens")),
         cache_read_tokens=count(usage.get("cacheReadInputTokens")),

@@ -19,6 +19,7 @@ from proxy.wire.extract.values import (
     items,
     kind_of,
     last_user_text,
+    lines,
     mapping,
     says_something,
     text,
@@ -60,11 +61,15 @@ def answer(response: dict[str, Any]) -> Answer:
     choices = items(response.get("choices"))
     choice = mapping(choices[0]) if choices else {}
     message = mapping(choice.get("message"))
-    pieces = [content_text(message.get("content"), separator=""), text(message.get("refusal")), *_calls(message)]
+    pieces = [content_text(message.get("content"), separator=""), text(message.get("refusal"))]
+    calls = _calls(message)
+    words = lines(pieces) if calls else None
+    pieces += calls
     if not any(pieces):
         pieces.append(text(mapping(message.get("audio")).get("transcript")))
     answered = Answer(
         text="\n".join(piece for piece in pieces if piece) if message else None,
+        words=words,
         finish_reason=text(choice.get("finish_reason")),
         provider_id=text(response.get("id")),
         refused=bool(message.get("refusal")),

@@ -70,8 +70,10 @@ def answer(response: dict[str, Any]) -> Answer:
     message = mapping(response.get("message"))
     finish = text(response.get("finish_reason"))
     tokens = tokens_of(mapping(response.get("usage")))
+    spoken, calls = content_text(message.get("content"), separator=""), _calls(message)
     return Answer(
-        text=lines([content_text(message.get("content"), separator=""), *_calls(message)]) if message else None,
+        text=lines([spoken, *calls]) if message else None,
+        words=spoken or "" if calls else None,
         prompt_tokens=count(tokens.get("input_tokens")),
         completion_tokens=count(tokens.get("output_tokens")),
         cache_read_tokens=count(mapping(response.get("usage")).get("cached_tokens")),

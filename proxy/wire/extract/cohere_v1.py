@@ -49,9 +49,10 @@ def answer(response: dict[str, Any]) -> Answer:
     """The text with its calls, and the usage."""
     finish = text(response.get("finish_reason"))
     tokens = tokens_of(mapping(response.get("meta")))
-    spoken = text(response.get("text"))
+    spoken, calls = text(response.get("text")), _calls(response)
     return Answer(
-        text=None if spoken is None else lines([spoken, *_calls(response)]),
+        text=None if spoken is None else lines([spoken, *calls]),
+        words=spoken if calls else None,
         prompt_tokens=count(tokens.get("input_tokens")),
         completion_tokens=count(tokens.get("output_tokens")),
         finish_reason=finish,

@@ -13,7 +13,10 @@ from urllib.parse import unquote
 
 import orjson
 
+from policies.conversation import Conversation, Lack, Turn
 from proxy.wire.extract import generic
+from proxy.wire.extract.conversations.calltext import is_call_text, may_be_call, offered
+from proxy.wire.extract.conversations.plain import other
 from proxy.wire.extract.failures import MAX_WORDS, bad_finish, error_of, lone_error_of, only_error_of, words_of
 from proxy.wire.extract.model import Answer, Ask, CapturedExchange, Extraction, Kind, Pointers, Streamed
 from proxy.wire.extract.shapes import Shape, served_at
@@ -24,7 +27,7 @@ from proxy.wire.lenient import read_json
 from proxy.wire.person import conversation_of, reduce_user, user_of
 from proxy.wire.pointer import MISSING, first_found
 
-__all__ = ["extract"]
+__all__ = ["converse", "extract"]
 
 _MAX_NAME: Final = 256
 _MODEL_IN_PATH: Final = re.compile(r"/model/([^/]+)/|/(?:tunedM|m)odels/([^/:]+)")
@@ -85,6 +88,7 @@ def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
         streamed=stream is not None or (kind != _PLAIN and _is_stream(kind)),
         store=fields.get("store") is not False,
         refused=answered.refused,
+        malformed=_malformed(fields, answered),
         error=in_band if went_well or in_band else _refusal(exchange, found),
         failed=went_well and in_band is not None,
         whole=stream.whole if stream is not None else None,
@@ -92,7 +96,33 @@ def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
         asked_unread=asks_unread,
         first_content=stream.first_content if stream is not None else 1 if exchange.response else None,
         reassembled=stream.document if stream is not None and isinstance(stream.document, dict) else None,
+        asked=fields,
     )
+
+
+def converse(exchange: CapturedExchange) -> Conversation:
+    """The typed conversation of `exchange`, by the shape that `extract` finds. Never raises: what cannot be read lacks
+    UNREAD. Of JSON of no known shape the common names are tried, and chat's; pointers know nothing of conversations.
+    """
+    try:
+        return _converse(exchange)
+    except RecursionError:
+        return Conversation(turns=(), answer=Turn(role="assistant"), lacks=Lack.UNREAD)
+
+
+def _converse(exchange: CapturedExchange) -> Conversation:
+    path = exchange.target.partition("?")[0].rstrip("/")
+    request, asks_unread = _request(exchange)
+    response, _, answers_unread = _response(exchange)
+    fields, found = mapping(request), _object(response)
+    shape = _shape(path, exchange, request, found)
+    if shape is not None:
+        said = shape.converse(fields, found)
+    else:
+        said = other(fields, generic.ask(request, _NOWHERE).query, generic.answer(response, _NOWHERE), found)
+    if asks_unread or answers_unread or request is None or response is None:
+        said.lacks = Lack.UNREAD
+    return said
 
 
 def _is_stream(content_type: str) -> bool:
@@ -167,6 +197,17 @@ def _said(answer: str | None, stream: Streamed | None) -> str | None:
     if answer == "" and stream is not None and stream.whole is False:
         return None
     return answer
+
+
+def _malformed(request: dict[str, Any], answered: Answer) -> bool:
+    """Whether the words of the answer are a call of a tool that was offered, which its server did not understand."""
+    if "tools" not in request and "functions" not in request and "toolConfig" not in request:
+        return False
+    said = answered.text if answered.words is None else answered.words
+    if not said or not may_be_call(said):
+        return False
+    names = offered(request)
+    return bool(names) and is_call_text(said, names)
 
 
 def _in_band(

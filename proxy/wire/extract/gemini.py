@@ -113,12 +113,14 @@ def answer(response: dict[str, Any]) -> Answer:
     candidate = min(candidates, key=lambda candidate: count(candidate.get("index")) or 0, default={})
     parts = [part for part in _parts(candidate.get("content")) if part.get("thought") is not True]
     spoken = "".join(piece for part in parts if (piece := _spoken(part)))
+    calls = [call for part in parts if (call := _call(part))]
     finish = text(candidate.get("finishReason"))
     blocked = text(mapping(response.get("promptFeedback")).get("blockReason"))
     usage = mapping(response.get("usageMetadata"))
     thoughts = usage.get("thoughtsTokenCount")
     return Answer(
-        text=lines([spoken, *map(_call, parts)]) if "content" in candidate else None,
+        text=lines([spoken, *calls]) if "content" in candidate else None,
+        words=spoken if calls else None,
         prompt_tokens=sum_of(usage.get(key) for key in ("promptTokenCount", "toolUsePromptTokenCount")),
         completion_tokens=sum_of((usage.get("candidatesTokenCount"), thoughts)),
         cache_read_tokens=count(usage.get("cachedContentTokenCount")),

@@ -62,10 +62,12 @@ def answer(response: dict[str, Any]) -> Answer:
     """The text blocks with the tool calls, and the usage; prompt tokens include the cached ones."""
     content = response.get("content")
     blocks = [block for block in map(mapping, items(content)) if kind_of(block) == "text"]
-    pieces = [content_text(blocks, separator=""), *_calls(content)]
+    words, calls = content_text(blocks, separator=""), _calls(content)
+    pieces = [words, *calls]
     stop = text(response.get("stop_reason"))
     answered = Answer(
         text="\n".join(piece for piece in pieces if piece) if isinstance(content, list) else text(content),
+        words=words or "" if calls else None,
         finish_reason=stop,
         provider_id=text(response.get("id")),
         refused=stop == "refusal",

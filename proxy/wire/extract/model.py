@@ -92,6 +92,8 @@ class Extraction:
     """False where the request says `store: false`."""
     refused: bool = False
     """The provider itself marked the answer as a refusal."""
+    malformed: bool = False
+    """The words of the answer are a tool call that its server did not understand; see `conversations.calltext`."""
     error: str | None = None
     """What the upstream said went wrong, also in the middle of a stream."""
     failed: bool = False
@@ -107,6 +109,8 @@ class Extraction:
     None where a stream had none, or its shape is not known. Of an answer that is no stream: its first byte, 1."""
     reassembled: dict[str, Any] | None = None
     """A streamed response in the shape of its non-streamed sibling."""
+    asked: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """The request's JSON object as it was read; empty where there was none. Not to be changed."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -123,6 +127,8 @@ class Answer:
     """What a shape reads from a response."""
 
     text: str | None = None
+    words: str | None = None
+    """The text without its tool calls, where it has any; None: all of it is words."""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     cache_read_tokens: int | None = None

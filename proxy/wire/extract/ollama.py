@@ -42,13 +42,17 @@ def _calls(message: dict[str, Any]) -> list[str]:
 
 def answer(response: dict[str, Any]) -> Answer:
     """The text with the tool calls, and the token counts of the last object."""
+    words: str | None = None
     if isinstance(response.get("message"), dict):
         message = response["message"]
-        whole: str | None = "\n".join(piece for piece in (text(message.get("content")), *_calls(message)) if piece)
+        calls = _calls(message)
+        whole: str | None = "\n".join(piece for piece in (text(message.get("content")), *calls) if piece)
+        words = text(message.get("content")) or "" if calls else None
     else:
         whole = text(response.get("response"))
     return Answer(
         text=whole,
+        words=words,
         prompt_tokens=count(response.get("prompt_eval_count")),
         completion_tokens=count(response.get("eval_count")),
         finish_reason=text(response.get("done_reason")),

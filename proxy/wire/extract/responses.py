@@ -17,6 +17,7 @@ from proxy.wire.extract.values import (
     items,
     kind_of,
     last_user_text,
+    lines,
     mapping,
     text,
     tool_call,
@@ -79,6 +80,7 @@ def _item_turn(item: dict[str, Any]) -> dict[str, str] | None:
 def answer(response: dict[str, Any]) -> Answer:
     """The text of all output messages with the tool calls, and the usage."""
     pieces: list[str | None] = []
+    calls: list[str] = []
     refused = False
     for item in map(mapping, items(response.get("output"))):
         kind = kind_of(item)
@@ -86,11 +88,13 @@ def answer(response: dict[str, Any]) -> Answer:
             pieces.append(content_text(item.get("content"), separator=""))
             refused |= any(mapping(part).get("type") == "refusal" for part in items(item.get("content")))
         elif kind in _CALLS:
-            pieces.append(tool_call(item.get("name"), item.get(_CALLS[kind])))
+            calls.append(tool_call(item.get("name"), item.get(_CALLS[kind])))
+            pieces.append(calls[-1])
     status = (text(response.get("status")) or "").lower() or None
     incomplete = text(mapping(response.get("incomplete_details")).get("reason"))
     answered = Answer(
         text="\n".join(piece for piece in pieces if piece) if _has_output(response, status) else None,
+        words=lines(piece for piece in pieces if piece not in calls) if calls else None,
         finish_reason=incomplete or status,
         provider_id=text(response.get("id")),
         refused=refused,

@@ -40,7 +40,7 @@ def fits_moderation(request: dict[str, Any]) -> bool:
 
 def ask_moderation(request: dict[str, Any]) -> Ask:
     """The text to look at: a text, several, parts, or a conversation."""
-    given = request["input"]
+    given = request.get("input")
     turns = [mapping(part) for part in items(given) if "role" in mapping(part)]
     if turns:
         return Ask(

@@ -32,6 +32,16 @@ from proxy.wire.extract import (
     sglang,
     tgi,
 )
+from proxy.wire.extract.conversations import bedrock as bedrock_talk
+from proxy.wire.extract.conversations import chat as chat_talk
+from proxy.wire.extract.conversations import cohere as cohere_talk
+from proxy.wire.extract.conversations import gemini as gemini_talk
+from proxy.wire.extract.conversations import messages as messages_talk
+from proxy.wire.extract.conversations import ollama as ollama_talk
+from proxy.wire.extract.conversations import responses as responses_talk
+from proxy.wire.extract.conversations.draft import Reader
+from proxy.wire.extract.conversations.plain import dify as dify_talk
+from proxy.wire.extract.conversations.plain import plain
 from proxy.wire.extract.model import Answer, Ask, Kind, StreamShape
 
 __all__ = ["SHAPES", "STREAMS", "Shape", "served_at"]
@@ -56,6 +66,11 @@ class Shape:
     def serves(self, path: str) -> bool:
         """Whether it may be served at `path`."""
         return path.endswith(self.suffixes) or (self.paths is not None and self.paths.search(path) is not None)
+
+    @property
+    def converse(self) -> Reader:
+        """From a request and its answer to the typed conversation: any JSON objects, and nothing raised."""
+        return _reader(self.ask, self.answer)
 
 
 # The order matters where one suffix ends in another (/chat/completions, /api/generate), and where an event or a request
@@ -84,6 +99,26 @@ SHAPES: Final = (
     Shape(Kind.RERANK, scores.RERANK, scores.fits_rerank, scores.ask_rerank, scores.answer),
     Shape(Kind.MODERATIONS, scores.MODERATIONS, scores.fits_moderation, scores.ask_moderation, scores.answer),
 )  # fmt: skip
+
+
+_READERS: Final[dict[Any, Reader]] = {
+    chat.ask: chat_talk.converse,
+    responses.ask: responses_talk.converse,
+    messages.ask: messages_talk.converse,
+    ollama.ask: ollama_talk.converse,
+    gemini.ask: gemini_talk.converse,
+    bedrock.ask: bedrock_talk.converse,
+    invoke.ask: bedrock_talk.converse_invoked,
+    cohere.ask: cohere_talk.converse,
+    cohere_v1.ask: cohere_talk.converse_v1,
+    dify.ask: dify_talk(dify.ask, dify.answer),
+}
+"""Who reads the conversation of a request that `ask` understands. Whoever is not here has a prompt and a text."""
+
+
+@lru_cache(maxsize=64)
+def _reader(ask: Callable[[dict[str, Any]], Ask], answer: Callable[[dict[str, Any]], Answer]) -> Reader:
+    return _READERS.get(ask) or plain(ask, answer)
 
 
 @lru_cache(maxsize=256)

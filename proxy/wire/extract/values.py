@@ -12,9 +12,11 @@ import orjson
 
 from proxy.wire.lenient import read_json
 
-__all__ = ["compact", "content_text", "count", "items", "json_in", "kind_of", "last_user_text", "lines", "mapping",
-           "says_something", "sum_of", "text", "tool_call", "turn"]  # fmt: skip
+__all__ = ["REDACTED", "compact", "content_text", "count", "items", "json_in", "kind_of", "last_user_text", "lines",
+           "mapping", "says_something", "sum_of", "text", "tool_call", "turn"]  # fmt: skip
 
+REDACTED: Final = "[redacted]"
+"""What redaction puts in the place of what must not be written down."""
 _MAX_COUNT: Final = 2**31 - 1
 _PLACEHOLDERS: Final = {
     "image_url": "[image]", "input_image": "[image]", "image": "[image]", "image_file": "[image]",

@@ -200,3 +200,10 @@ async def test_replicas_are_seen_and_forgotten(store: Store) -> None:
     assert (replica.version, replica.detail) == ("0.2.0", {})
     await store.replicas.forget(replica.seen_us + 1)
     assert await store.replicas.list() == []
+
+
+async def test_settings_are_found_by_their_fingerprint(store: Store) -> None:
+    first = await store.configs.add("a1", {"port": 1})
+    await store.configs.add("b2", {"port": 2})
+    assert await store.configs.find("a1") == first
+    assert await store.configs.find("c3") is None

@@ -60,3 +60,19 @@ def test_what_went_wrong_is_asked_for_as_its_index_has_it() -> None:
         [condition] = _indexed(wanted)
         assert condition.compile().params == {}
     assert _indexed(RecordFilter(status=200)) == []
+
+
+async def test_records_are_found_by_their_ids_with_their_texts(store: Store, clock: ManualClock) -> None:
+    rng = random.Random(5)
+    start_us = int(clock.now() * 1e6) - 1_000_000_000
+    several = [exchange(start_us + i * 60_000_000, rng, user_hash=i) for i in range(5)]
+    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(several)))
+    wanted = [several[3].id, several[0].id, "0" * 32, several[3].id]
+    found = await store.rows_of(wanted)
+    assert set(found) == {several[0].id, several[3].id}
+    body = several[3].body
+    assert body is not None
+    assert (found[several[3].id].query, found[several[3].id].user_hash) == (body.query, 3)
+    await store.delete_user(3)
+    assert set(await store.rows_of(wanted)) == {several[0].id}
+    assert await store.rows_of([]) == {}

@@ -79,5 +79,5 @@ def test_one_record_run_experiment_and_decision_are_found_by_key(admin: Admin) -
     run = re.search(r'href="(/runs/run-[^"]+)"', request(admin.url, "/runs").body.decode())
     assert record
     assert run
-    for path in (record[1], run[1], "/experiment/1", "/history/2"):
+    for path in (record[1], run[1], f"{run[1]}/data", f"{run[1]}/diff", "/experiment/1", "/history/2"):
         test_no_page_reads_a_growing_table_to_its_end(admin, path)

@@ -1,0 +1,262 @@
+"""The files of a dataset, read a page at a time: lines by number, the records behind them, nothing loaded whole.
+
+A file of a million lines is walked once to note where every 256th begins; what was noted is kept while the file is the
+same. All of this blocks: call it beside the event loop.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+__all__ = ["SPLITS", "DatasetFolder", "Line", "Source", "is_run_id"]
+
+SPLITS: Final = ("train", "holdout")
+_FILES: Final = {"train": "data.jsonl", "holdout": "holdout.jsonl"}
+_STRIDE: Final = 256
+_FIRST_LINE: Final = 1
+_LONGEST_LINE: Final = 16_000_000
+"""Bytes of one line that are looked at; what is longer is shown as the text of its beginning."""
+_BEGINNING: Final = 20_000
+_RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def is_run_id(name: str) -> bool:
+    """Whether `name` can be a run's: never a path."""
+    return _RUN_ID.fullmatch(name) is not None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A record behind a line, as the lineage has it. Files of earlier versions know less."""
+
+    record_id: str
+    user: int | None
+    split: str
+    line: int | None
+    """Number of the line in its file, from 1 on."""
+    model: str | None
+    generation: int | None
+    author: str | None
+    """person, elsewhere or own."""
+    vote: float | None
+    """Mean of the votes on it, −1 to 1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line:
+    """One line of a training file, and where it comes from."""
+
+    number: int
+    body: bytes
+    sources: tuple[Source, ...]
+    """None of a rehearsal line; two of a pair."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetFolder:
+    """What a build left in `path`. Any of its files may be gone by now."""
+
+    path: Path
+
+    def manifest(self) -> Mapping[str, Any] | None:
+        """What manifest.json says; None where there is none that can be read."""
+        try:
+            content = orjson.loads((self.path / "manifest.json").read_bytes())
+        except (OSError, orjson.JSONDecodeError):
+            return None
+        return content if isinstance(content, dict) else None
+
+    def size(self, split: str) -> int | None:
+        """Bytes of the file of a split; None where it is gone."""
+        try:
+            return (self.path / _FILES[split]).stat().st_size
+        except OSError:
+            return None
+
+    def count(self, split: str) -> int | None:
+        """Lines of a split; None where its file is gone."""
+        index = _index_of(self.path / _FILES[split], _line_index)
+        return None if index is None else index.lines
+
+    def lines(self, split: str, first: int, n: int) -> list[Line] | None:
+        """`n` lines of a split from the number `first` (1 is the oldest); None where its file is gone."""
+        file = self.path / _FILES[split]
+        index = _index_of(file, _line_index)
+        if index is None:
+            return None
+        try:
+            bodies = list(_read(file, index, first, n))
+        except OSError:  # removed this very moment, a training having ended
+            return None
+        behind = self.sources(split, first, n)
+        return [Line(number=number, body=body, sources=behind.get(number, ())) for number, body in bodies]
+
+    def sources(self, split: str, first: int, n: int) -> dict[int, tuple[Source, ...]]:
+        """The records behind these lines, by line; empty where the lineage does not tell lines."""
+        index = _index_of(self.path / "lineage.csv", _lineage_index)
+        found: dict[int, tuple[Source, ...]] = {}
+        if index is None:
+            return found
+        buckets = range(first // _STRIDE, (first + n - 1) // _STRIDE + 1)
+        ends = [index[split, bucket] for bucket in buckets if (split, bucket) in index]
+        if not ends:
+            return found
+        start, end = min(start for start, _ in ends), max(end for _, end in ends)
+        for source in self._lineage(start, end):
+            if source.split == split and source.line is not None and first <= source.line < first + n:
+                found[source.line] = (*found.get(source.line, ()), source)
+        return found
+
+    def tells_lines(self) -> bool:
+        """Whether the lineage says which line is whose; those of earlier versions do not."""
+        return bool(_index_of(self.path / "lineage.csv", _lineage_index))
+
+    def record_ids(self) -> Iterator[bytes]:
+        """The ids in the lineage, as they stand there, one after the other. Raises FileNotFoundError without one."""
+        with (self.path / "lineage.csv").open("rb") as file:
+            next(file, None)
+            for row in file:
+                if record_id := row.partition(b",")[0].strip():
+                    yield record_id
+
+    def has_lineage(self) -> bool:
+        """Whether there is a lineage."""
+        return (self.path / "lineage.csv").is_file()
+
+    def newest_sources(self, n: int) -> list[Source]:
+        """The last `n` records of the training file's lineage, newest first: what is left once its lines are gone."""
+        try:
+            with (self.path / "lineage.csv").open("rb") as file:
+                names = _names(next(file, b""))
+                kept: list[Source] = []
+                for row in file:
+                    source = _source(names, row)
+                    if source is not None and source.split == "train":
+                        kept.append(source)
+                        if len(kept) >= 2 * n:
+                            del kept[:n]
+        except OSError:
+            return []
+        return kept[: -n - 1 : -1]
+
+    def _lineage(self, start: int, end: int) -> Iterator[Source]:
+        with (self.path / "lineage.csv").open("rb") as file:
+            names = _names(next(file, b""))
+            file.seek(start)
+            while file.tell() < end and (row := file.readline()):
+                source = _source(names, row)
+                if source is not None:
+                    yield source
+
+
+# Where lines begin
+
+
+@dataclass(frozen=True, slots=True)
+class _LineIndex:
+    lines: int
+    starts: tuple[int, ...]
+    """Offsets of every 256th line."""
+
+
+def _index_of(file: Path, build: Any) -> Any:
+    """What `build` notes about the file in its present state; None where it is gone."""
+    try:
+        state = file.stat()
+        return build(file, state.st_mtime_ns, state.st_size)
+    except OSError:
+        return None
+
+
+@lru_cache(maxsize=8)
+def _line_index(file: Path, mtime_ns: int, size: int) -> _LineIndex:
+    starts, offset, lines = [], 0, 0
+    with file.open("rb") as rows:
+        for row in rows:
+            if lines % _STRIDE == 0:
+                starts.append(offset)
+            lines += 1
+            offset += len(row)
+    return _LineIndex(lines, tuple(starts))
+
+
+@lru_cache(maxsize=8)
+def _lineage_index(file: Path, mtime_ns: int, size: int) -> dict[tuple[str, int], tuple[int, int]]:
+    """Of every 256 lines of a split, from where to where in the lineage their records stand."""
+    found: dict[tuple[str, int], tuple[int, int]] = {}
+    with file.open("rb") as rows:
+        header = next(rows, b"")
+        names, offset = _names(header), len(header)
+        for row in rows:
+            source = _source(names, row)
+            end = offset + len(row)
+            if source is not None and source.line is not None:
+                key = (source.split, source.line // _STRIDE)
+                start, former_end = found.get(key, (offset, end))
+                found[key] = (min(start, offset), max(former_end, end))
+            offset = end
+    return found
+
+
+def _read(file: Path, index: _LineIndex, first: int, n: int) -> Iterator[tuple[int, bytes]]:
+    at = first - _FIRST_LINE
+    if not 0 <= at < index.lines:
+        return
+    with file.open("rb") as rows:
+        rows.seek(index.starts[at // _STRIDE])
+        for position in range(at // _STRIDE * _STRIDE, min(at + n, index.lines)):
+            body = rows.readline(_LONGEST_LINE)
+            if len(body) == _LONGEST_LINE and not body.endswith(b"\n"):
+                body = body[:_BEGINNING]
+                while (rest := rows.readline(_LONGEST_LINE)) and not rest.endswith(b"\n"):
+                    pass
+            if position >= at:
+                yield position + _FIRST_LINE, body.rstrip(b"\n")
+
+
+# The lineage's rows
+
+
+def _names(header: bytes) -> list[str]:
+    return header.decode("utf-8", "replace").strip().split(",")
+
+
+def _source(names: list[str], row: bytes) -> Source | None:
+    """A row by the names of its columns; None for one that is none."""
+    text = row.decode("utf-8", "replace").rstrip("\r\n")
+    cells = next(csv.reader([text])) if '"' in text else text.split(",")
+    values = dict(zip(names, cells, strict=False))
+    if not values.get("record_id") or values.get("split") not in SPLITS:
+        return None
+    return Source(
+        record_id=values["record_id"],
+        user=_whole(values.get("user")),
+        split=values["split"],
+        line=_whole(values.get("line")),
+        model=values.get("model") or None,
+        generation=_whole(values.get("generation")),
+        author=values.get("author") or None,
+        vote=_number(values.get("vote")),
+    )
+
+
+def _whole(text: str | None) -> int | None:
+    try:
+        return int(text) if text else None
+    except ValueError:
+        return None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text) if text else None
+    except ValueError:
+        return None

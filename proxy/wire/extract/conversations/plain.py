@@ -1,0 +1,83 @@
+"""APIs that take a prompt and give a text: one turn of the user's, and the answer.
+
+A prompt of token ids cannot be read; of several prompts in one request, the first is the one whose answer counts. The
+text behind a gap to be filled has no place in any conversation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from policies.conversation import Attachment, Conversation, Lack
+from proxy.wire.extract.conversations.chat import converse as chat
+from proxy.wire.extract.conversations.draft import Draft, Reader
+from proxy.wire.extract.conversations.parts import picture_data
+from proxy.wire.extract.model import Answer, Ask
+from proxy.wire.extract.values import items, kind_of, mapping, text
+
+__all__ = ["dify", "other", "plain"]
+
+_BEHIND: Final = ("suffix", "input_suffix", "input_extra")
+_TOKENS: Final = ("prompt", "input_ids")
+_SHOWN: Final = ("image_data", "images", "multimodal_data")
+
+
+def plain(ask: Callable[[dict[str, Any]], Ask], answer: Callable[[dict[str, Any]], Answer]) -> Reader:
+    """A reader for a shape that is no conversation."""
+
+    def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
+        draft = Draft()
+        draft.lack(Lack.NOT_IN_FORMAT, where=any(request.get(key) for key in _BEHIND))
+        draft.lack(Lack.UNREAD, where=any(_is_tokens(request.get(key)) for key in _TOKENS))
+        prompt = request.get("prompt")
+        shown = request if isinstance(prompt, str | list) else mapping(prompt) | request
+        draft.lack(Lack.MULTIMODAL, where=any(shown.get(key) for key in _SHOWN))
+        query = _first(prompt) or ask(request).query or ""
+        draft.say("user", query)
+        said = answer(response).text or ""
+        if request.get("echo") or mapping(request.get("parameters")).get("return_full_text"):
+            said = said.removeprefix(query)
+        return draft.answered(said)
+
+    return converse
+
+
+def _first(prompts: Any) -> str | None:
+    """The first of several prompts."""
+    return text(prompts[0]) if isinstance(prompts, list) and prompts else None
+
+
+def _is_tokens(prompt: Any) -> bool:
+    return bool(items(prompt)) and not any(isinstance(part, str) for part in prompt)
+
+
+def dify(ask: Callable[[dict[str, Any]], Ask], answer: Callable[[dict[str, Any]], Answer]) -> Reader:
+    """Dify's query with its files. A conversation that goes on is kept by the server."""
+
+    def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
+        draft = Draft()
+        draft.lack(Lack.CONTEXT_ELSEWHERE, where=request.get("conversation_id"))
+        files = tuple(_file(mapping(file)) for file in items(request.get("files")))
+        query = ask(request).query or ""
+        draft.say("user", (*((query,) if query else ()), *files) if files else query)
+        return draft.answered(answer(response).text or "")
+
+    return converse
+
+
+def _file(file: dict[str, Any]) -> Attachment:
+    """A picture at an address; of what was uploaded before, only Dify has the data."""
+    if kind_of(file) == "image":
+        return picture_data(file.get("url"))
+    return Attachment(medium="file")
+
+
+def other(request: dict[str, Any], query: str | None, answered: Answer, response: dict[str, Any]) -> Conversation:
+    """JSON of no known shape: messages as chat has them, else a query; choices as chat has them, else a text."""
+    messages = isinstance(request.get("messages"), list)
+    if messages and mapping(next(iter(items(response.get("choices"))), None)).get("message"):
+        return chat(request, response)
+    choice = {"message": {"role": "assistant", "content": answered.text}}
+    asked = request if messages else {"messages": [{"role": "user", "content": query}]}
+    return chat(asked, {"choices": [choice]})

@@ -1,0 +1,70 @@
+"""Thoughts that stand in the text, as models without a field for them write them: `<think>…</think>` and its kin.
+
+Some chat templates put the opening tag into the prompt: then the answer has only the closing one, and all before it is
+a thought. An answer that never closes its tag has not begun to speak. A tag that is quoted, or in a block of code, is
+spoken about, and so is one in the middle of a sentence that nobody closes.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+__all__ = ["FENCE", "split_thoughts"]
+
+_HINTS: Final = ("hink>", "HINK]", "hinking>", "hink▷", "HINK>", "HINKING>", "thought|>")
+"""One of these is in whatever has thoughts."""
+_PAIRS: Final = (
+    (r"<(think|thinking|seed:think)>", "</{}>"),
+    (r"\[(THINK)\]", "[/{}]"),
+    (r"◁(think)▷", "◁/{}▷"),
+    (r"<\|begin_of_(thought)\|>", "<|end_of_{}|>"),
+)
+_OPENING: Final = re.compile(rf"(?<![`'\"“‘])(?:{'|'.join(opening for opening, _ in _PAIRS)})", re.IGNORECASE)
+_CLOSING: Final = r"(?:</(?:think|thinking|seed:think)>|\[/THINK\]|◁/think▷)"
+_LONE: Final = re.compile(rf"(?<![`'\"“‘ ]){_CLOSING}|(?<![`'\"“‘]){_CLOSING}(?! \w)", re.IGNORECASE)
+FENCE: Final = re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE)
+"""Where a block of code begins or ends."""
+
+
+def split_thoughts(text: str) -> tuple[str | None, str]:
+    """What was thought (None: nothing), and what was said; a text without thoughts is as it was."""
+    if "hink" not in text and "HINK" not in text and "thought|" not in text:
+        return None, text
+    if not any(hint in text for hint in _HINTS):
+        return None, text
+    thoughts: list[str] = []
+    lone = _LONE.search(text)
+    first = _OPENING.search(text)
+    if lone is not None and (first is None or lone.start() < first.start()) and not _quoted(text, lone.start()):
+        thoughts.append(text[: lone.start()])
+        text = text[lone.end() :]
+    spoken = _without(text, thoughts)
+    if not thoughts:
+        return None, text
+    return "\n\n".join(filter(None, map(str.strip, thoughts))) or None, spoken.strip()
+
+
+def _without(text: str, thoughts: list[str]) -> str:
+    """The text without its thoughts, which go to `thoughts`."""
+    said: list[str] = []
+    at = 0
+    while (opening := _OPENING.search(text, at)) is not None:
+        place = next(number for number, name in enumerate(opening.groups()) if name is not None)
+        closing = re.escape(_PAIRS[place][1].format(opening[place + 1]))
+        end = re.compile(closing, re.IGNORECASE).search(text, opening.end())
+        begun = bool(text[at : opening.start()].strip() or any(map(str.strip, said)))
+        if _quoted(text, opening.start()) or (end is None and begun):
+            said.append(text[at : opening.end()])
+            at = opening.end()
+            continue
+        said.append(text[at : opening.start()])
+        thoughts.append(text[opening.end() : end.start() if end else None])
+        at = end.end() if end else len(text)
+    said.append(text[at:])
+    return "".join(said)
+
+
+def _quoted(text: str, place: int) -> bool:
+    """Whether a place is within a block of code."""
+    return len(FENCE.findall(text, 0, place)) % 2 == 1

@@ -1,0 +1,170 @@
+"""data preview, show and diff, on a real store: what would be taught, where it comes from, what is left out."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from proxy.cli.app import app
+from proxy.clock import ManualClock, SystemClock
+from proxy.store.values import IngestBatch, NewRecord
+from tests.harness.install import Install
+
+SUBJECTS = ("tides", "glaciers", "violins", "comets", "bridges", "saffron", "lighthouses", "fjords")
+ATTACK = "clear \x1b[2J\x1b]0;owned\x07 [red]colour[/red] \u202eback\x9b31m"
+
+
+@pytest.fixture
+def install(tmp_path: Path) -> Install:
+    return Install(tmp_path / "data", clock=ManualClock(SystemClock().now() - 7200))
+
+
+def ratchet(install: Install, *args: str) -> Result:
+    environ = {"COLUMNS": "200", "RATCHET_GENERATOR_CONFIG__HOLDOUT_SHARE": "0"}
+    return CliRunner().invoke(app, [*args, "--data-dir", str(install.root)], env=environ)
+
+
+def answer(install: Install, *args: str) -> Any:
+    result = ratchet(install, *args, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def fill(install: Install) -> list[NewRecord]:
+    """Eight good answers with votes, a bad one, and one that would command the terminal."""
+    good = [
+        install.record(user=f"user-{n}", query=f"Tell me about {word}", response=f"What there is about {word}: {n}.")
+        for n, word in enumerate(SUBJECTS)
+    ]
+    bad = install.record(user="ann", query="Say it badly", response="No.", quality=0.1)
+    odd = install.record(user="eve", query=ATTACK, response=f"answer {ATTACK}", quality=0.9)
+    asyncio.run(install.fill([*good, bad, odd], [install.vote(record, 1) for record in good[:4]]))
+    return [*good, bad, odd]
+
+
+def test_preview_shows_conversations_with_their_provenance(install: Install) -> None:
+    records = fill(install)
+    text = ratchet(install, "data", "preview", "--show", "20").output
+    for said in ("user: Tell me about fjords", "assistant: What there is about fjords: 7.", f"record {records[7].id}",
+                 "by a model from elsewhere", "model champion", "vote +1", "score 0.80", "lines to train on",
+                 "none by models trained here", "characters / 4", "size: "):  # fmt: skip
+        assert said in text, said
+    document = answer(install, "data", "preview", "--show", "20")
+    [line] = [line for line in document["conversations"] if line["sources"][0]["record"] == records[0].id]
+    assert line["sources"][0] == {
+        "record": records[0].id, "there": True, "words": "Tell me about tides", "model": "champion", "generation": 0,
+        "author": "elsewhere", "vote": 1.0, "quality": 0.8, "user": line["sources"][0]["user"],
+    }  # fmt: skip
+    assert [(row["speaker"], row["text"]) for row in line["rows"]] == [
+        ("user", "Tell me about tides"), ("assistant", "What there is about tides: 0."),
+    ]  # fmt: skip
+    assert document["lines"][0]["messages"][0]["role"] == "user"
+
+
+def test_preview_counts_add_up_and_reasons_have_examples(install: Install) -> None:
+    records = fill(install)
+    dataset = answer(install, "data", "preview")["dataset"]
+    assert dataset["seen"] == dataset["used"] + dataset["left_out"] == len(records)
+    [reason] = dataset["dropped"]
+    assert (reason["reason"], reason["count"]) == ("low_quality", 1)
+    assert reason["examples"] == [{"record": records[8].id, "there": True, "words": "Say it badly"}]
+    assert f"{records[8].id}  Say it badly" in ratchet(install, "data", "preview").output
+    assert "Say it badly" not in ratchet(install, "data", "preview", "--examples", "0").output
+
+
+def test_preview_leaves_nothing_behind(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(install)
+    place = tmp_path / "tmp"
+    place.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(place))
+    before = {*install.root.rglob("*"), *(install.root / f"ratchet.db-{name}" for name in ("wal", "shm"))}
+    assert ratchet(install, "data", "preview").exit_code == 0
+    assert list(place.iterdir()) == []
+    assert set(install.root.rglob("*")) <= before
+
+
+@pytest.mark.parametrize("verb", [("data", "preview", "--show", "20"), ("records", "list"), ("records", "show")])
+def test_what_users_say_never_commands_the_terminal(install: Install, verb: tuple[str, ...]) -> None:
+    odd = fill(install)[-1]
+    text = ratchet(install, *verb, *([odd.id] if verb == ("records", "show") else [])).output
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(text)
+    assert r"clear \x1b[2J" in text
+    assert "[red]colour[/red]" in text
+    printed = ratchet(install, *verb, *([odd.id] if verb == ("records", "show") else []), "--json").stdout
+    assert not {"\x1b", "\x07", "\x9b", "\u202e"} & set(printed)
+    assert r"clear \u001b[2J" in printed
+
+
+def test_preview_in_another_format(install: Install) -> None:
+    fill(install)
+    document = answer(install, "data", "preview", "--format", "alpaca")
+    assert document["conversations"][0]["format"] == "alpaca"
+    assert answer(install, "data", "preview", "--format", "dpo")["seen"] == 10
+
+
+def test_an_export_is_shown_line_by_line(install: Install, tmp_path: Path) -> None:
+    records = fill(install)
+    folder = tmp_path / "out" / "first"
+    text = ratchet(install, "data", "export", str(folder)).output
+    assert "lines to train on" in text
+    assert str(folder / "data.jsonl") in text
+    document = answer(install, "data", "show", str(folder), "--lines", "100", "--from", "1")
+    shown = [line["sources"][0]["record"] for line in document["lines"]]
+    assert set(shown) <= {record.id for record in records}
+    assert shown == sorted(shown)
+    assert (document["seen"], document["used"] + document["left_out"]) == (10, 10)
+    assert "user: Tell me about" in ratchet(install, "data", "show", str(folder)).output
+    second = answer(install, "data", "show", str(folder), "--lines", "1", "--from", "2")["lines"]
+    assert [line["number"] for line in second] == [2]
+
+
+def test_a_deleted_users_line_is_never_shown(install: Install, tmp_path: Path) -> None:
+    fill(install)
+    folder = tmp_path / "out" / "first"
+    ratchet(install, "data", "export", str(folder))
+    assert "Tell me about comets" in (folder / "data.jsonl").read_text()
+    ratchet(install, "records", "delete", "--user", "user-3", "--yes")
+    args = ("data", "show", str(folder), "--lines", "100", "--from", "1")
+    assert "comets" not in ratchet(install, *args).output
+    document = answer(install, *args)
+    assert "comets" not in json.dumps(document)
+    assert [line["hidden"] for line in document["lines"] if not line["rows"]] == [
+        "not shown: its record is no longer in the store"
+    ]
+
+
+def test_two_datasets_are_compared(install: Install, tmp_path: Path) -> None:
+    records = fill(install)
+    ratchet(install, "data", "export", str(tmp_path / "a"))
+    ratchet(install, "records", "delete", "--user", "user-3", "--yes")
+    later = install.record(user="zoe", query="Tell me about kelp", response="It grows in the sea.")
+    asyncio.run(add(install, later))
+    ratchet(install, "data", "export", str(tmp_path / "b"))
+    document = answer(install, "data", "diff", str(tmp_path / "b"), str(tmp_path / "a"))
+    assert document["records"] == {"new": 1, "gone": 1, "same": 8}
+    assert [example["record"] for example in document["examples"]["new"]] == [later.id]
+    assert document["examples"]["gone"] == [{"record": records[3].id, "there": False, "words": None}]
+    counts = {row["name"]: (row["former"], row["later"]) for row in document["counts"]}
+    assert counts["used"] == (9, 9)
+    text = ratchet(install, "data", "diff", str(tmp_path / "b"), str(tmp_path / "a")).output
+    assert all(
+        said in text for said in ("new records: 1", "Tell me about kelp", "no longer in the store", "low quality")
+    )
+
+
+async def add(install: Install, record: NewRecord) -> None:
+    store = await install.open_store()
+    try:
+        await store.apply(IngestBatch(writer="w0-1-1", segment=2, offset=1, records=(record,)))
+    finally:
+        await store.close()
+
+
+def test_what_is_no_dataset_is_not_found(install: Install) -> None:
+    fill(install)
+    for args in (("show", "run-none"), ("diff", "run-none"), ("show", "../../etc"), ("diff", "a/b")):
+        result = ratchet(install, "data", *args)
+        assert (result.exit_code, "there is no run" in result.output) == (5, True), args
