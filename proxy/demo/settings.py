@@ -47,6 +47,7 @@ min_user_feedback = 1                   # learn from thumbs up and from correcti
 include_existing_data = true            # the handbook is the rehearsal buffer: never forgotten
 existing_data_path = $rehearsal
 existing_data_share = 0.2
+max_own_share = 1                       # 0.5: here nothing is learnt that customers have not voted up or corrected
 holdout_share = 0.1
 
 [ab_test_config]

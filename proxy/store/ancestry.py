@@ -17,7 +17,9 @@ TRAINED_BESIDE = "trained_beside"
 
 
 def generations(models: Iterable[Model], met: Mapping[int, int]) -> dict[str, int]:
-    """By name, the generation of every model that was trained here (it has a run); the others are left out.
+    """The generation of every model that was trained here (it has a run); the others are left out.
+
+    By name and by path: an application that logs its own calls may know a model by either.
 
     The champion of its time is the one in its detail; of a model of an older version the one that it met in its first
     test (`met`: champion by challenger, both ids); where there was none, the model that was trained before it.
@@ -30,5 +32,6 @@ def generations(models: Iterable[Model], met: Mapping[int, int]) -> dict[str, in
             found[model.id] = 0
             continue
         champion = model.detail.get(TRAINED_BESIDE, met.get(model.id))
-        before = names[model.name] = found[model.id] = 1 + found.get(champion, before)
+        before = found[model.id] = 1 + found.get(champion, before)
+        names |= dict.fromkeys(filter(None, (model.path, model.name)), before)
     return names

@@ -190,7 +190,7 @@ class Store:
         return samples.iter_judged(self._db, self._codec, before_id=before_id, chunk=chunk)
 
     async def generations(self) -> dict[str, int]:
-        """By name, how many trainings of this installation lie behind each model that was trained here."""
+        """By name and path, how many trainings of this installation lie behind each model that was trained here."""
         return ancestry.generations(await self.models.list(), await self.experiments.met())
 
     async def earlier(self, provider_id: str) -> tuple[Earlier, ...]:

@@ -64,6 +64,15 @@ def test_list_filters(install: Install) -> None:
     assert answer(on(install, "records", "list", "--model", "champion", "--status", "5xx", "--json")) == []
 
 
+def test_tasks_are_listed_alone_or_left_out(install: Install) -> None:
+    answered, task = install.record(), replace(install.record(), kind="task")
+    asyncio.run(install.fill([answered, task]))
+    for given, record in ((["--kind", "task"], task), (["--kind=-task"], answered), (["--kind", "-task"], answered)):
+        assert [row["id"] for row in answer(on(install, "records", "list", *given, "--json"))] == [record.id]
+    result = on(install, "records", "export", "--kind=-task")
+    assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == [answered.id]
+
+
 def test_what_went_wrong_is_found_by_its_outcome_and_shown_beside_the_status(install: Install) -> None:
     found = {
         outcome: replace(install.record(query=outcome.label, status=404 if outcome.refused else 200), outcome=outcome)

@@ -203,6 +203,20 @@ async def test_an_order_that_is_no_order_names_the_field(install: Install, body:
         assert (response.status, (await response.json())["error"]["field"]) == (400, field)
 
 
+async def test_tasks_are_listed_alone_or_left_out_and_no_name_of_theirs_hides_an_answer(install: Install) -> None:
+    answered, task = install.record(aliases=["message-1"]), install.record(aliases=["message-1"])
+    task = replace(task, kind="task")
+    await install.fill([answered, task])
+    async with Admin(install).running() as client:
+        for query, expected in (("task", [task.id]), ("-task", [answered.id]), ("-chat", [task.id])):
+            _, page = await get(client, f"/api/records?kind={query}")
+            assert [row["id"] for row in page["records"]] == expected
+        _, found = await get(client, "/api/records/message-1")
+        assert found["id"] == answered.id
+        status, refused = await get(client, "/api/records?kind=-tasks")
+        assert (status, refused["error"]["message"][:21]) == (400, "kind: not one of chat")
+
+
 async def test_records_are_listed_filtered_and_paged(install: Install) -> None:
     records = [
         install.record(user=user, quality=quality) for user, quality in (("ann", 0.9), ("bob", 0.2), ("ann", 0.4))

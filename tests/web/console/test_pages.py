@@ -111,6 +111,18 @@ def test_a_record_that_failed_inside_a_200_and_was_read_in_part_says_so(admin: A
     assert listed.count("read in part") == len(found)
 
 
+def test_the_list_can_leave_a_kind_out(admin: Admin) -> None:
+    everything = request(admin.url, "/records").body.decode()
+    assert '<option value="-task">all but task</option>' in everything
+    without = request(admin.url, "/records?kind=-task").body.decode()
+    assert '<option value="-task" selected>all but task</option>' in without
+    rows = request(admin.url, "/api/records?kind=-task").json()["records"]
+    assert rows
+    assert all(f"/records/{row['id']}" in without for row in rows[:50])
+    assert request(admin.url, "/api/records?kind=-chat").json()["records"] == []
+    assert request(admin.url, "/records?kind=-tasks").status == 400
+
+
 def test_a_conversation_is_followed_from_a_record(admin: Admin, browser: Browser) -> None:
     with watched_page(browser) as page:
         page.goto(f"{admin.url}/records?outcome=refused")

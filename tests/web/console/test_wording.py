@@ -66,6 +66,7 @@ def view(**changes: Any) -> RecordView:
         ({"outcome": Outcome.REFUSED, "status": 404}, "no whole answer"),
         ({"status": 302}, "no whole answer"),
         ({"kind": "rerank"}, "Rerank"),
+        ({"kind": "task"}, "a chat UI asked for itself"),
         ({"kind": "a later version's"}, "no question and answer"),
         ({"body": None}, "dropped"),
         ({}, "no question and answer"),
