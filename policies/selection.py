@@ -91,6 +91,9 @@ class DataGeneratorConfig:
     """Which of the model's turns are learnt: the answer alone, or earlier ones too. chatml writes it as weights."""
     keep_reasoning: bool = False
     """Keep what the model thought (`reasoning_content`, thinking blocks, `<think>`); off: all of it is left out."""
+    attachments: Literal["auto", "keep", "drop"] = "auto"
+    """Lines with pictures, sounds or files: keep (every content of the file is then a list of parts), drop, or auto:
+    keep where most lines have some, since a chat template for words alone does not take parts."""
     exclude: tuple[str, ...] = ()
     """Regular expressions; what matches one in its system prompt or its question is no training data."""
     holdout_share: float = 0.05
@@ -323,9 +326,9 @@ class Caps:
             return None
         return DropReason.USER_CAP
 
-    def offer(self, author: Author) -> None:
-        """Count a line that `author` wrote."""
-        self._offered[author] += 1
+    def offer(self, author: Author, lines: int = 1) -> None:
+        """Count lines that `author` wrote."""
+        self._offered[author] += lines
 
     @property
     def satisfied(self) -> bool:

@@ -3,9 +3,9 @@
 Readers of whole files (pyarrow, and `datasets`, which is built on it) give every field of a file one type, and
 `datasets` takes it from the first 10 MB. Two things would break that:
 
-* A content that is text in one line and a list of parts in another. As soon as one line of a file has parts, all of
-  them are written `in_parts`. Such traffic was answered by a model that sees, whose chat template reads parts; a
-  template for words alone would fail on the pictures in any case.
+* A content that is text in one line and a list of parts in another. Either all lines of a file are written `in_parts`,
+  or those with pictures are left out (`generator_config.attachments`). Parts are for models that see: some chat
+  templates for words alone fail on them, others (Llama 3) write them as they are printed, which would be learnt.
 * Keys that first come late: a `weight`, a call, `tools`, another tool. So in a large file lines of every `shape` that
   it has stand at its head, the oldest of each (at most HEADS), before all others. `datasets` then sees that these
   objects have no fixed keys, and keeps them as JSON.

@@ -36,6 +36,12 @@ def talk(n: int, *texts: str, user: int | None = 1, **change: Any) -> Sample:
 BAD = talk(1, "How do I reset it?", "Throw it away.", feedback=-1.0)
 LATER = talk(2, "How do I reset it?", "Throw it away.", "No!", "Hold the button.")
 
+LOOKED = Turn(
+    role="user",
+    content=("Which?", Attachment(medium="image", part={"type": "image_url", "image_url": {"url": "data:,"}})),
+)
+SEEN = sample(5, user=None, conversation=Conversation(turns=(LOOKED,), answer=Turn(role="assistant", content="Red.")))
+
 
 def taught(item: Sample) -> list[tuple[str, bool]]:
     return [(turn.text, turn.taught) for turn in item.said.turns if turn.role == "assistant"]
@@ -127,11 +133,24 @@ async def test_votes_on_records_after_the_end_do_not_count(tmp_path: Path) -> No
     assert [m.get("weight", 1) for line in read(manifest.data_path) for m in line["messages"]] == [1, 1, 1, 1]
 
 
-async def test_one_picture_puts_every_line_of_a_dataset_in_parts(tmp_path: Path) -> None:
-    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
-    asked = Turn(role="user", content=("Which?", Attachment(medium="image", part=picture)))
-    seen = Conversation(turns=(asked,), answer=Turn(role="assistant", content="Red."))
-    history = [talk(1, "Hi", "Hello", user=None), sample(2, user=None, conversation=seen)]
+@pytest.mark.parametrize(
+    ("attachments", "texts", "kept", "parts"),
+    [("auto", 1, 2, True), ("auto", 2, 2, False), ("keep", 2, 3, True), ("drop", 1, 1, False), ("auto", 0, 1, True)],
+)
+async def test_pictures_are_in_the_whole_file_or_left_out(
+    tmp_path: Path, attachments: Any, texts: int, kept: int, parts: bool
+) -> None:
+    history = [talk(n, f"Hi {n}", "Hello", user=None) for n in range(1, texts + 1)] + [SEEN]
+    config = replace(ALL, attachments=attachments, max_samples=kept)
+    manifest = await builder(history, config, tmp_path).build(REQUEST)
+    contents = [message["content"] for line in read(manifest.data_path) for message in line["messages"]]
+    assert manifest.samples == kept
+    assert {isinstance(content, list) for content in contents} == {parts}
+    assert manifest.dropped == ({} if kept > texts else {"multimodal": 1})
+
+
+async def test_a_picture_puts_old_lines_in_parts_too(tmp_path: Path) -> None:
+    history = [talk(1, "Hi", "Hello", user=None), SEEN]
     rehearsal = tmp_path / "old.jsonl"
     rehearsal.write_text('{"messages": [{"role": "user", "content": "Old"}]}\n')
     config = replace(ALL, include_existing_data=True, existing_data_path=str(rehearsal), existing_data_share=0.4)

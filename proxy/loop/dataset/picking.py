@@ -109,6 +109,8 @@ class Picking:
         """Records in a line of the training file or of the holdout file; known after `finish`."""
         self.kept = Kept()
         """Known after `finish`."""
+        self.in_parts = False
+        """Whether every content of the files is to be a list of parts; known after `finish`."""
         self.dropped: Counter[str] = Counter()
         self.examples: defaultdict[str, list[str]] = defaultdict(list)
         """Ids of the newest 20 records that were dropped for a reason."""
@@ -140,9 +142,10 @@ class Picking:
             if reason is not None:
                 self._drop(str(reason), sample.record_id)
 
-    def finish(self) -> None:
-        """Apply the caps that depend on the whole."""
+    def finish(self, *, in_parts: bool = False) -> None:
+        """Apply the caps that depend on the whole. `in_parts`: the file has contents in parts in any case."""
         self.staging.write()
+        self._decide_on_parts(in_parts)
         refused: array[int] = array("q")
         for split in Split:
             for _, group in groupby(self.staging.lines(split), key=attrgetter("record")):
@@ -156,9 +159,20 @@ class Picking:
             self.dropped[DropReason.UNPAIRED.value] += unpaired
             self._example(DropReason.UNPAIRED.value, lambda: self.staging.unpaired_records(_EXAMPLES))
 
+    def _decide_on_parts(self, in_parts: bool) -> None:
+        """Whether lines with contents in parts are kept: all of a file has them, or none (policies.formats.layout)."""
+        found = self.staging.in_parts()
+        count = sum(lines for _, _, lines in found)
+        total = sum(self.staging.count(split) for split in Split)
+        wanted = self._config.attachments
+        self.in_parts = in_parts or (bool(found) and (wanted == "keep" or (wanted == "auto" and 2 * count >= total)))
+        if self.in_parts and wanted != "drop":
+            for split, author, lines in found:
+                self._caps[split].offer(author, lines)
+
     def _admit(self, split: Split, rows: Sequence[LineRow]) -> list[int]:
         """Ask the caps for the lines of one record; returns those that may not go into the file."""
-        answers = [(line.seq, self._caps[split].admit(line.author)) for line in rows]
+        answers = [(line.seq, self._refusal(split, line)) for line in rows]
         reasons = {seq: why for seq, why in answers if why is not None}
         records = max(line.records for line in rows)
         if len(reasons) == len(rows):
@@ -172,6 +186,11 @@ class Picking:
                 if line.seq not in reasons:
                     self.kept.add(line)
         return list(reasons)
+
+    def _refusal(self, split: Split, line: LineRow) -> DropReason | None:
+        if line.parts and (not self.in_parts or self._config.attachments == "drop"):
+            return DropReason.MULTIMODAL
+        return self._caps[split].admit(line.author)
 
     def _take(self, sample: Sample) -> DropReason | None:
         verdict = select(sample, self._config, self._state)
@@ -203,7 +222,8 @@ class Picking:
             sources.append(kin)
             liked = True
             model = partner.model if disliked else model
-        self._caps[split].offer(line.author)
+        if not line.parts:  # the others are offered once it is known whether they are kept
+            self._caps[split].offer(line.author)
         self.staging.stage(
             split,
             self.seen,

@@ -84,6 +84,8 @@ class LineRow:
     """Whether a model had thought aloud in its conversation."""
     chars: int
     """Characters of its texts."""
+    parts: bool
+    """Whether it has contents in parts."""
 
 
 class Staging:
@@ -182,11 +184,11 @@ class Staging:
         """The staged lines of a split, newest first. Lines may be dropped meanwhile."""
         after = 0
         while rows := self._db.execute(
-            "SELECT seq, record, records, author, generation, model, liked, reasoned, chars FROM lines"
+            "SELECT seq, record, records, author, generation, model, liked, reasoned, chars, parts FROM lines"
             " WHERE split = ? AND seq > ? ORDER BY seq LIMIT ?",
             (int(split), after, _PAGE),
         ).fetchall():
-            for seq, record, records, author, generation, model, liked, reasoned, chars in rows:
+            for seq, record, records, author, generation, model, liked, reasoned, chars, parts in rows:
                 yield LineRow(
                     seq,
                     record,
@@ -197,6 +199,7 @@ class Staging:
                     bool(liked),
                     bool(reasoned),
                     chars,
+                    bool(parts),
                 )
             after = rows[-1][0]
 
@@ -213,10 +216,10 @@ class Staging:
         for _, body in self._in_order("SELECT seq, body FROM lines JOIN bodies USING (seq)", split):
             yield body
 
-    @property
-    def parts(self) -> bool:
-        """Whether a line that is still in has contents in parts: then all are to be written so."""
-        return self._count("SELECT count(*) FROM (SELECT 1 FROM lines WHERE parts LIMIT 1)") > 0
+    def in_parts(self) -> list[tuple[Split, Author, int]]:
+        """How many lines that are still in have contents in parts, by split and author."""
+        rows = self._db.execute("SELECT split, author, count(*) FROM lines WHERE parts GROUP BY split, author")
+        return [(Split(split), Author(author), count) for split, author, count in rows]
 
     def records_of(self, seq: int) -> list[str]:
         """Ids of the records behind a line, whether it is still in or not."""

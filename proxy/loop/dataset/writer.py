@@ -39,11 +39,11 @@ class Writer:
 
     def write(self) -> Manifest:
         """Write everything; returns what manifest.json says."""
-        self.picking.finish()
+        self.picking.finish(in_parts=self.rehearsal is not None and self.rehearsal.parts)
         staging = self.picking.staging
         new, holdout, rehearsed = staging.count(Split.TRAIN), staging.count(Split.HOLDOUT), 0
         tokens = TokenCount(self.config.tokenizer)
-        parted = staging.parts or (self.rehearsal is not None and self.rehearsal.parts)
+        parted = self.picking.in_parts
         mixed: Iterable[bytes] = staging.bodies(Split.TRAIN)
         if tokens.exact:
             mixed = _counted(mixed, tokens)
