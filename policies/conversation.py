@@ -115,8 +115,9 @@ class Conversation:
 
     @property
     def question(self) -> Turn | None:
-        """The last user turn."""
-        return next((turn for turn in reversed(self.turns) if turn.role == "user"), None)
+        """The last user turn, else the last turn; None where nothing was said before the answer."""
+        last = self.turns[-1] if self.turns else None
+        return next((turn for turn in reversed(self.turns) if turn.role == "user"), last)
 
     @classmethod
     def plain(cls, query: str, answer: str) -> Conversation:

@@ -6,8 +6,10 @@ proves little, for clients name requests too: whoever asks compares the answer's
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -18,12 +20,14 @@ from proxy.store.ingest import KEY_SOURCES
 from proxy.store.keys import alias_hash
 from proxy.store.samples import sample_of_row
 from proxy.store.schema import aliases, models, records
-from proxy.store.values import RecordFlag
+from proxy.store.values import BodyPayload, RecordFlag
 
-__all__ = ["Earlier", "earlier", "names_user"]
+__all__ = ["Earlier", "earlier", "name_users"]
 
 _MOST: Final = 4
-"""Records with one name that are looked at, newest first."""
+"""Records a name that are looked at, newest first."""
+_COLUMNS: Final = ("id", "user_hash", "quality", "feedback", "served_by", "body", "kind", "flags", "status", "outcome",
+                   "key_source")  # fmt: skip
 _NOT_WHOLE: Final = int(RecordFlag.TRUNCATED_REQUEST | RecordFlag.TRUNCATED_RESPONSE | RecordFlag.UNREAD)
 _NAMING: Final = frozenset({StickySource.RATCHET_HEADER, StickySource.HEADER, StickySource.COOKIE, StickySource.BODY})
 """Where a key is a user, and not what stands in for one."""
@@ -41,38 +45,38 @@ class Earlier:
     """An answer, and all of it is at hand."""
 
 
-async def earlier(db: Database, codec: BodyCodec, name: str) -> tuple[Earlier, ...]:
-    """Records that have this name as an alias, newest first; those whose bodies are gone are left out."""
-    columns = ("id", "user_hash", "quality", "feedback", "served_by", "body", "kind", "flags", "status", "outcome",
-               "key_source")  # fmt: skip
-    named = sa.select(aliases.c.id).where(aliases.c.hash == alias_hash(name)).order_by(aliases.c.id.desc()).limit(_MOST)
+async def earlier(db: Database, codec: BodyCodec, names: Sequence[str]) -> dict[str, tuple[Earlier, ...]]:
+    """Records that have these names as an alias, by name, newest first; those whose bodies are gone are left out."""
+    hashes = {alias_hash(name): name for name in names}
+    named = sa.select(aliases.c.hash, aliases.c.id).where(aliases.c.hash.in_(list(hashes)))
     async with db.read() as connection:
-        ids = (await connection.scalars(named)).all()
-        if not ids:
-            return ()
+        claims = (await connection.execute(named.order_by(aliases.c.id.desc()).limit(_MOST * len(hashes)))).all()
         query = (
-            sa.select(*(records.c[column] for column in columns), models.c.name)
+            sa.select(*(records.c[column] for column in _COLUMNS), models.c.name)
             .join(models, models.c.id == records.c.model_id, isouter=True)
-            .where(records.c.id.in_(ids))
-            .order_by(records.c.id.desc())
+            .where(records.c.id.in_({claim.id for claim in claims}))
         )
-        rows = (await connection.execute(query)).all()
-        found = await codec.read(connection, {row.id: row.body for row in rows})
-    return tuple(
-        Earlier(
-            sample=replace(sample_of_row(row, found[row.id], None), trainable=not row.flags & RecordFlag.NO_TRAIN),
-            names_user=KEY_SOURCES[row.key_source] in _NAMING,
-            whole=not row.flags & _NOT_WHOLE
-            and 200 <= row.status < 300
-            and Outcome(row.outcome).with_status(row.status) is Outcome.OK,
-        )
-        for row in rows
-        if row.id in found
+        rows = {row.id: row for row in (await connection.execute(query)).all()} if claims else {}
+        found = await codec.read(connection, {row.id: row.body for row in rows.values()})
+    by_name: defaultdict[str, tuple[Earlier, ...]] = defaultdict(tuple)
+    for claim in claims:
+        if claim.id in found:
+            by_name[hashes[claim.hash]] += (_earlier(rows[claim.id], found[claim.id]),)
+    return by_name
+
+
+def _earlier(row: Any, body: BodyPayload) -> Earlier:
+    well = Outcome(row.outcome).with_status(row.status) is Outcome.OK and 200 <= row.status < 300
+    return Earlier(
+        sample=replace(sample_of_row(row, body, None), trainable=not row.flags & RecordFlag.NO_TRAIN),
+        names_user=KEY_SOURCES[row.key_source] in _NAMING,
+        whole=well and not row.flags & _NOT_WHOLE,
     )
 
 
-async def names_user(db: Database, record_id: str) -> bool:
-    """Whether the key of this record is a user."""
+async def name_users(db: Database, record_ids: Sequence[str]) -> set[str]:
+    """Those of the records whose key is a user."""
+    query = sa.select(records.c.id, records.c.key_source).where(records.c.id.in_(record_ids))
     async with db.read() as connection:
-        source = await connection.scalar(sa.select(records.c.key_source).where(records.c.id == record_id))
-    return source is not None and KEY_SOURCES[source] in _NAMING
+        rows = (await connection.execute(query)).all()
+    return {row.id for row in rows if KEY_SOURCES[row.key_source] in _NAMING}

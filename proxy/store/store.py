@@ -193,13 +193,13 @@ class Store:
         """By name and path, how many trainings of this installation lie behind each model that was trained here."""
         return ancestry.generations(await self.models.list(), await self.experiments.met())
 
-    async def earlier(self, provider_id: str) -> tuple[Earlier, ...]:
-        """Exchanges whose answer may have this id at its provider, newest first: what another goes on from."""
-        return await earlier.earlier(self._db, self._codec, provider_id)
+    async def earlier(self, provider_ids: Sequence[str]) -> dict[str, tuple[Earlier, ...]]:
+        """Exchanges whose answers may have these ids at their provider, newest first: what others go on from."""
+        return await earlier.earlier(self._db, self._codec, provider_ids)
 
-    async def names_user(self, record_id: str) -> bool:
-        """Whether this record's key is a user, and not what stands in for one (a first message, chance)."""
-        return await earlier.names_user(self._db, record_id)
+    async def name_users(self, record_ids: Sequence[str]) -> set[str]:
+        """Those of the records whose key is a user, and not what stands in for one (a first message, chance)."""
+        return await earlier.name_users(self._db, record_ids)
 
     # Statistics
 

@@ -190,6 +190,18 @@ CHAT: list[Case] = [
         {"turns": ["user: Haiku"], "answer": "assistant: Here: Waves"},
     ),
     (
+        "prefill of a bracket, gone on from", "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": "Lists"}, {"role": "assistant", "content": "["}]},
+        _chat({"content": "[1], [2]]"}),
+        {"turns": ["user: Lists"], "answer": "assistant: [[1], [2]]"},
+    ),
+    (
+        "prefill of a bracket, repeated", "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": "A list"}, {"role": "assistant", "content": "["}]},
+        _chat({"content": "[1, 2]"}),
+        {"turns": ["user: A list"], "answer": "assistant: [1, 2]"},
+    ),
+    (
         "prefill of a thought", "/v1/chat/completions",
         {"messages": [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "<think>\n"}]},
         _chat({"content": "easy</think>2"}),
@@ -262,6 +274,12 @@ CHAT: list[Case] = [
                       {"content": [{"type": "hologram"}, {"type": "quote", "text": "Yo"}, 3]}]},
         _chat({"content": "Hello"}),
         {"turns": ["user: Bad.", "user: Hi", "user: Yo"], "answer": "assistant: Hello", "lacks": "unread"},
+    ),
+    (
+        "calls of a user", "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": "Hi", "tool_calls": [_call("weather", ROME, "c1")]}]},
+        _chat({"content": "Hello"}),
+        {"turns": ["user: Hi"], "answer": "assistant: Hello", "lacks": "unread"},
     ),
     (
         "a call as text where tools were offered, now and before", "/v1/chat/completions",

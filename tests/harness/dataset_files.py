@@ -1,4 +1,4 @@
-"""The files of a dataset, as a build leaves them, of records that a test has made up: lines of every kind among them."""
+"""The files of a dataset, as a build leaves them, of records that a test has made up: every kind of line in them."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def _photograph(picture: _Picture, admin: Admin, browser: Browser) -> None:
         page.goto(admin.url + picture.path)
         if picture.link:
             found = page.get_by_role("link", name=picture.link)
-            (page.locator("table.rows a") if picture.link in ("first", "data") else found).first.click()
+            (page.locator("table.rows tbody a") if picture.link in ("first", "data") else found).first.click()
             page.wait_for_load_state()
         if picture.link == "data":
             page.get_by_role("link", name="Look at the data").click()

@@ -292,6 +292,20 @@ def test_a_score_found_by_pointer_wins() -> None:
     assert found.scores == {"heuristic": 1.0, "pointer": 0.25}
 
 
+def test_a_tool_call_that_came_as_text_is_worth_nothing_and_one_that_was_understood_is() -> None:
+    tools = [{"type": "function", "function": {"name": "weather"}}]
+    ask = orjson.dumps({"messages": [{"role": "user", "content": "Weather?"}], "tools": tools})
+    call = {"id": "c", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    text = '<tool_call>{"name": "weather", "arguments": {}}</tool_call>'
+
+    def quality(request: bytes, message: dict[str, Any]) -> float | None:
+        return record(request, orjson.dumps({"choices": [{"message": message, "finish_reason": "stop"}]})).quality
+
+    assert quality(ask, {"content": text}) == 0.0
+    assert quality(ask, {"content": None, "tool_calls": [call]}) == 1.0
+    assert quality(ASK, {"content": text}) == 1.0  # no tool was offered: somebody asked for it
+
+
 def test_no_scores_when_switched_off() -> None:
     interpreter = Interpreter(CaptureConfig(), ScoringConfig(enabled=False))
     assert interpreter.record(frame_of(ID, ASK, ANSWER)).quality_source is None

@@ -29,9 +29,10 @@ def test_what_went_over_the_wire_is_the_conversation() -> None:
 
 
 def test_a_question_and_an_answer_stay_these_two() -> None:
-    logged = Sample(record_id="r", created_at=0.0, user=1, query="Rome?", response="<think>hm</think>Yes.")
-    assert read(logged) is logged
-    assert shown(logged.said)["answer"] == "assistant: <think>hm</think>Yes."
+    logged = Sample(record_id="r", created_at=0.0, user=1, query="Rome?", response=" Yes. ")
+    assert shown(read(logged).said) == {"turns": ["user: Rome?"], "answer": "assistant:  Yes. "}
+    aloud = Sample(record_id="r", created_at=0.0, user=1, query="Rome?", response="<think>hm</think>Yes.")
+    assert shown(read(aloud).said)["answer"] == {"assistant": "Yes.", "thought": "hm"}
 
 
 def test_who_has_a_conversation_keeps_it() -> None:

@@ -56,6 +56,12 @@ def test_an_answer_that_says_it_failed_is_worth_nothing(reason: str) -> None:
     assert of(PROSE, finish_reason=reason) == Score(0.0, ("failed",))
 
 
+def test_a_tool_call_that_came_as_text_is_worth_nothing() -> None:
+    call = '<tool_call>{"name":"weather","arguments":{}}</tool_call>'
+    assert of(call, malformed=True) == Score(0.0, ("malformed",))
+    assert of(call) == Score(1.0)  # one that the server understood is shown in the same way
+
+
 @pytest.mark.parametrize(
     "reason",
     ["stop", "STOP", "end_turn", "tool_use", "COMPLETE", "STOP_SEQUENCE", "eos_token", "eos", "tool_calls", None],

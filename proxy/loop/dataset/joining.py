@@ -6,14 +6,14 @@ All of it must be there, whole, and of the same user: else the context is elsewh
 not, through somebody else's turn either.
 
 Whoever reads newest first meets a chain's last part first, and then each of the others: what was looked up is kept for
-a while, so that a chain of n parts costs n reads.
+a while, so that a chain of n parts costs n reads; and what a batch needs is looked up together.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Protocol, runtime_checkable
 
@@ -27,6 +27,8 @@ __all__ = ["AnswerSource", "Joining"]
 
 _MOST_LINKS: Final = 100
 """Parts of a chain; a longer one counts as being elsewhere."""
+_AT_ONCE: Final = 50
+"""Samples that are looked up together."""
 _KEPT_BYTES: Final = 32 << 20
 """Of the exchanges that are remembered; a build has 256 MiB."""
 _KEY_BYTES: Final = 512
@@ -39,12 +41,12 @@ _LOST: Final = frozenset({Lack.CONTEXT_ELSEWHERE, Lack.TRUNCATED, Lack.UNREAD})
 class AnswerSource(Protocol):
     """The part of the store that finds earlier answers. What has it not (an archive) is asked for none."""
 
-    async def earlier(self, provider_id: str) -> tuple[Earlier, ...]:
-        """Exchanges whose answer may have this id, newest first."""
+    async def earlier(self, provider_ids: Sequence[str]) -> Mapping[str, tuple[Earlier, ...]]:
+        """Exchanges whose answers may have these ids, newest first."""
         ...
 
-    async def names_user(self, record_id: str) -> bool:
-        """Whether this record's key is a user."""
+    async def name_users(self, record_ids: Sequence[str]) -> set[str]:
+        """Those of the records whose key is a user."""
         ...
 
 
@@ -58,6 +60,11 @@ class _Link:
     trainable: bool
     bytes: int
 
+    @property
+    def after(self) -> str | None:
+        """What has to be known, too."""
+        return self.said.goes_on_from if self.trainable else None
+
 
 class Joining:
     """Joins the conversations of one build, batch by batch."""
@@ -70,39 +77,67 @@ class Joining:
 
     async def join(self, batch: list[Sample]) -> list[Sample]:
         """The batch, with the conversations of those that go on from another."""
-        if self._store is None or not any(map(_goes_on, batch)):
+        places = [place for place, sample in enumerate(batch) if _goes_on(sample)]
+        if self._store is None or not places:
             return batch
-        return [await self._joined(sample, self._store) if _goes_on(sample) else sample for sample in batch]
+        joined = list(batch)
+        for start in range(0, len(places), _AT_ONCE):
+            some = places[start : start + _AT_ONCE]
+            for place, sample in zip(some, await self._some([batch[at] for at in some], self._store), strict=True):
+                joined[place] = sample
+        return joined
 
-    async def _joined(self, sample: Sample, store: AnswerSource) -> Sample:
-        said = await asyncio.to_thread(conversation_of, sample)
-        if said.goes_on_from is None or said.lacks is not None:
-            return replace(sample, conversation=said)
-        links: list[_Link] = []
-        wanted: str | None = said.goes_on_from
-        while wanted is not None:
-            link = await self._link(wanted, store) if len(links) < _MOST_LINKS else None
-            if link is None or not await _same_user(sample, link, store):
-                said.lacks = Lack.CONTEXT_ELSEWHERE
-                return replace(sample, conversation=said)
-            if not link.trainable:
-                return replace(sample, conversation=said, trainable=False)
-            links.append(link)
-            wanted = link.said.goes_on_from
-        return replace(sample, conversation=_together(said, [link.said for link in reversed(links)]))
+    async def _some(self, samples: list[Sample], store: AnswerSource) -> list[Sample]:
+        """As many as are looked up at once: a query a generation, of which most are known already."""
+        read = await asyncio.to_thread(lambda: [replace(one, conversation=conversation_of(one)) for one in samples])
+        wanted = [said.goes_on_from for one in read if (said := one.said).lacks is None]
+        known: dict[str, _Link | None] = {}
+        for _ in range(_MOST_LINKS):
+            names = {name for name in wanted if name is not None and name not in known}
+            if not names:
+                break
+            known |= await self._known(names, store)
+            wanted = [link.after for name in names if (link := known[name]) is not None]
+        users = await store.name_users([one.record_id for one in read])
+        return await asyncio.to_thread(lambda: [_joined(one, known, one.record_id in users) for one in read])
 
-    async def _link(self, name: str, store: AnswerSource) -> _Link | None:
-        """The part whose answer has that id; None where it is not at hand."""
-        if name in self._links:
+    async def _known(self, names: set[str], store: AnswerSource) -> dict[str, _Link | None]:
+        """The parts whose answers have these ids; None where one is not at hand."""
+        links = {name: self._links[name] for name in names if name in self._links}
+        for name in links:
             self._links.move_to_end(name)
-            return self._links[name]
-        found = await store.earlier(name)
-        link = self._links[name] = await asyncio.to_thread(_read, name, found)
-        self._bytes += _size(link)
-        while self._bytes > _KEPT_BYTES and len(self._links) > 1:
+        if asked := sorted(names - links.keys()):
+            found = await store.earlier(asked)
+            new = await asyncio.to_thread(lambda: {name: _read(name, found.get(name, ())) for name in asked})
+            links |= new
+            self._remember(new)
+        return links
+
+    def _remember(self, links: Mapping[str, _Link | None]) -> None:
+        self._links |= links
+        self._bytes += sum(map(_size, links.values()))
+        while self._bytes > _KEPT_BYTES and self._links:
             _, gone = self._links.popitem(last=False)
             self._bytes -= _size(gone)
-        return link
+
+
+def _joined(sample: Sample, known: Mapping[str, _Link | None], names_user: bool) -> Sample:
+    """The sample with what is `known` put before it; `names_user`: its key is a user."""
+    said = sample.said
+    if said.goes_on_from is None or said.lacks is not None:
+        return sample
+    links: list[_Link] = []
+    wanted: str | None = said.goes_on_from
+    while wanted is not None:
+        link = known.get(wanted) if len(links) < _MOST_LINKS else None
+        if link is None or not _same_user(sample, link, names_user):
+            said.lacks = Lack.CONTEXT_ELSEWHERE
+            return sample
+        if not link.trainable:
+            return replace(sample, trainable=False)
+        links.append(link)
+        wanted = link.after
+    return replace(sample, conversation=_together(said, [link.said for link in reversed(links)]))
 
 
 def _size(link: _Link | None) -> int:
@@ -133,12 +168,9 @@ def _read(name: str, found: Sequence[Earlier]) -> _Link | None:
     return None
 
 
-async def _same_user(sample: Sample, link: _Link, store: AnswerSource) -> bool:
-    """Whether both are one user's. Keys that stand in for a user prove nothing: the provider knew that id by whom it
-    belongs to."""
-    if sample.user == link.user:
-        return True
-    return not link.names_user and not await store.names_user(sample.record_id)
+def _same_user(sample: Sample, link: _Link, names_user: bool) -> bool:
+    """Whether both are one user's. Keys that stand in for a user prove nothing: the provider knew whose that id is."""
+    return sample.user == link.user or not (link.names_user or names_user)
 
 
 def _together(said: Conversation, earlier: Sequence[Conversation]) -> Conversation:

@@ -1,6 +1,7 @@
 """From what was logged to the conversation that it was.
 
-What the library logged, or pointers found in JSON of no known shape, is a question and an answer, and stays these two.
+What the library logged, or pointers found in JSON of no known shape, is a question and an answer, and stays these two
+(thoughts that stand in the answer are told from it, as anywhere).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from dataclasses import replace
 from policies.conversation import Conversation, Lack
 from policies.kinds import Kind
 from policies.records import Exchange, Sample
-from proxy.wire.extract import CapturedExchange, converse, extract
+from proxy.wire.extract import CapturedExchange, converse, extract, told
 
 __all__ = ["conversation_of", "provider_id_of", "read"]
 
@@ -19,8 +20,6 @@ def read(sample: Sample) -> Sample:
     """The sample with its conversation. One that goes on from another which nobody has joined lacks its context."""
     said = sample.conversation
     if said is None:
-        if not sample.exchange.request:
-            return sample
         said = conversation_of(sample)
         sample = replace(sample, conversation=said)
     if said.goes_on_from is not None and said.lacks is None:
@@ -31,15 +30,15 @@ def read(sample: Sample) -> Sample:
 def conversation_of(sample: Sample) -> Conversation:
     """What was logged of the sample, as far as it stands in its own request and answer."""
     exchange = sample.exchange
-    if exchange.cut:
-        cut = Conversation.plain(sample.query, sample.response)
-        cut.lacks = Lack.TRUNCATED
-        return cut
+    if exchange.cut or not exchange.request:
+        said = told(sample.query, sample.response)
+        said.lacks = Lack.TRUNCATED if exchange.cut else None
+        return said
     captured = _captured(exchange)
     if exchange.kind == Kind.JSON:
         found = extract(captured)
         if (found.query, found.response) != (sample.query, sample.response):
-            return Conversation.plain(sample.query, sample.response)  # pointers found them
+            return told(sample.query, sample.response)  # pointers found them
     return converse(captured)
 
 

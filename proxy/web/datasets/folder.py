@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +26,7 @@ _FIRST_LINE: Final = 1
 _LONGEST_LINE: Final = 16_000_000
 """Bytes of one line that are looked at; what is longer is shown as the text of its beginning."""
 _BEGINNING: Final = 20_000
+_PORTION: Final = 1 << 20
 _RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -119,13 +121,12 @@ class DatasetFolder:
         """Whether the lineage says which line is whose; those of earlier versions do not."""
         return bool(_index_of(self.path / "lineage.csv", _lineage_index))
 
-    def record_ids(self) -> Iterator[bytes]:
-        """The ids in the lineage, as they stand there, one after the other. Raises FileNotFoundError without one."""
+    def record_ids(self) -> Iterator[list[bytes]]:
+        """The ids in the lineage, as they stand there, in portions. Raises FileNotFoundError without one."""
         with (self.path / "lineage.csv").open("rb") as file:
             next(file, None)
-            for row in file:
-                if record_id := row.partition(b",")[0].strip():
-                    yield record_id
+            while rows := file.readlines(_PORTION):
+                yield [row.partition(b",")[0] for row in rows if row[:1].isalnum()]
 
     def has_lineage(self) -> bool:
         """Whether there is a lineage."""
@@ -136,16 +137,11 @@ class DatasetFolder:
         try:
             with (self.path / "lineage.csv").open("rb") as file:
                 names = _names(next(file, b""))
-                kept: list[Source] = []
-                for row in file:
-                    source = _source(names, row)
-                    if source is not None and source.split == "train":
-                        kept.append(source)
-                        if len(kept) >= 2 * n:
-                            del kept[:n]
+                last = deque((row for row in file if b",train" in row), maxlen=n)
         except OSError:
             return []
-        return kept[: -n - 1 : -1]
+        found = (_source(names, row) for row in reversed(last))
+        return [source for source in found if source is not None]
 
     def _lineage(self, start: int, end: int) -> Iterator[Source]:
         with (self.path / "lineage.csv").open("rb") as file:
@@ -191,19 +187,22 @@ def _line_index(file: Path, mtime_ns: int, size: int) -> _LineIndex:
 @lru_cache(maxsize=8)
 def _lineage_index(file: Path, mtime_ns: int, size: int) -> dict[tuple[str, int], tuple[int, int]]:
     """Of every 256 lines of a split, from where to where in the lineage their records stand."""
-    found: dict[tuple[str, int], tuple[int, int]] = {}
+    found: dict[tuple[bytes, int], tuple[int, int]] = {}
     with file.open("rb") as rows:
         header = next(rows, b"")
         names, offset = _names(header), len(header)
+        if "line" not in names or "split" not in names:
+            return {}
+        split, line = names.index("split"), names.index("line")  # before any cell that may be quoted
         for row in rows:
-            source = _source(names, row)
+            cells = row.split(b",", line + 1)
             end = offset + len(row)
-            if source is not None and source.line is not None:
-                key = (source.split, source.line // _STRIDE)
+            if len(cells) > line and cells[line].isdigit():
+                key = (cells[split], int(cells[line]) // _STRIDE)
                 start, former_end = found.get(key, (offset, end))
                 found[key] = (min(start, offset), max(former_end, end))
             offset = end
-    return found
+    return {(name.decode("utf-8", "replace"), bucket): where for (name, bucket), where in found.items()}
 
 
 def _read(file: Path, index: _LineIndex, first: int, n: int) -> Iterator[tuple[int, bytes]]:

@@ -129,7 +129,7 @@ class DatasetReader:
             raise LookupError(f"there is no dataset before that of {run_id}; name one to compare with")
         former_folder, _, former = await (elsewhere or self)._found(former_id)
         sets = await asyncio.to_thread(compare_records, former_folder, folder)
-        named = {} if sets is None else sets.examples
+        named: Mapping[str, list[str]] = {} if sets is None else sets.examples
         known = await self._records({name for names in named.values() for name in names})
         before, after = summary(former), summary(manifest)
         models = {side: {name or "unknown": n for name, n in facts["models"].items()}

@@ -6,6 +6,7 @@ conversation (what is taught) has a reader in `conversations`.
 `dispatch` composes them.
 """
 
+from proxy.wire.extract.conversations.plain import told
 from proxy.wire.extract.dispatch import converse, extract
 from proxy.wire.extract.model import (
     Answer,
@@ -21,4 +22,4 @@ from proxy.wire.extract.shapes import SHAPES, Shape
 from proxy.wire.extract.stream import read_stream
 
 __all__ = ["SHAPES", "Answer", "Ask", "CapturedExchange", "Extraction", "Kind", "Pointers", "Shape", "StreamShape",
-           "Streamed", "converse", "extract", "read_stream"]  # fmt: skip
+           "Streamed", "converse", "extract", "read_stream", "told"]  # fmt: skip

@@ -72,7 +72,7 @@ def test_a_lineage_of_an_earlier_version_does_not_tell_lines(tmp_path: Path) -> 
     assert not folder.tells_lines()
     assert [line.sources for line in folder.lines("train", 1, 3) or ()] == [(), (), ()]
     assert [(source.record_id, source.user, source.model) for source in folder.newest_sources(5)] == [("a1", 7, None)]
-    assert list(folder.record_ids()) == [b"a1", b"b2"]
+    assert list(folder.record_ids()) == [[b"a1", b"b2"]]
 
 
 def test_what_is_left_are_the_newest_records(tmp_path: Path) -> None:
@@ -88,14 +88,16 @@ def test_rows_that_are_none_are_passed_over(tmp_path: Path, rows: list[str]) -> 
     assert [line.sources for line in lines or ()] == [()] * 5
 
 
-@pytest.mark.parametrize("passes", [1, 3, None])
-def test_records_are_new_gone_or_the_same(tmp_path: Path, passes: int | None) -> None:
+@pytest.mark.parametrize("portion", [1, 500, 1 << 20])
+def test_records_are_new_gone_or_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, portion: int) -> None:
+    monkeypatch.setattr("proxy.web.datasets.folder._PORTION", portion)
+
     def lineage(name: str, numbers: range) -> DatasetFolder:
         rows = [HEADER, *(f"{at:032x},,train,1,m,0,own," for at in numbers for _ in range(1 + at % 2))]
         return write(tmp_path / name, 1, lineage=rows)
 
     former, later = lineage("a", range(100)), lineage("b", range(30, 200))
-    found = compare_records(former, later, passes)
+    found = compare_records(former, later)
     assert found is not None
     assert (found.new, found.gone, found.same) == (100, 30, 70)
     assert found.examples == {

@@ -18,7 +18,7 @@ from policies.conversation import Attachment, Content, Conversation, Lack, Role,
 from proxy.wire.extract.conversations.calltext import is_call_text
 from proxy.wire.extract.conversations.parts import Pieces
 from proxy.wire.extract.conversations.thoughts import split_thoughts
-from proxy.wire.extract.values import compact, mapping, text
+from proxy.wire.extract.values import compact, json_in, mapping, text
 
 __all__ = ["ROLES", "Draft", "Reader", "arguments_of", "function_tool"]
 
@@ -83,7 +83,10 @@ class Draft:
         reasoning: str | None = None,
         name: Any = None,
     ) -> None:
-        """Anybody's turn but a tool's."""
+        """Anybody's turn but a tool's. Only an assistant calls tools: of whomever else it is not understood."""
+        if calls and role != "assistant":
+            self.lack(Lack.UNREAD)
+            calls = ()
         numbered = self._numbered(calls) if calls else ()
         self.turns.append(
             Turn(role=role, content=content, calls=numbered, reasoning=reasoning, name=text(name) or None)
@@ -179,12 +182,18 @@ def _joined(prefill: Turn, answer: Turn) -> Turn:
     before, after = prefill.content, answer.content
     content: Content
     if isinstance(before, str) and isinstance(after, str):
-        repeated = before.strip() != "" and after.lstrip().startswith(before.strip())
-        content = after if repeated else before + after
+        content = after if _repeats(after, before.strip()) else before + after
     else:
         content = (*_as_pieces(before), *_as_pieces(after))
     thoughts = [thought for thought in (prefill.reasoning, answer.reasoning) if thought]
     return Turn(role="assistant", content=content, calls=answer.calls, reasoning="\n\n".join(thoughts) or None)
+
+
+def _repeats(answer: str, prefill: str) -> bool:
+    """Whether the answer begins with the prefill once more; where that is a bracket, whether it is JSON without it."""
+    if not prefill or not answer.lstrip().startswith(prefill):
+        return False
+    return prefill not in ("{", "[", "[{") or json_in(answer) is not answer
 
 
 def _as_pieces(content: Content) -> tuple[Any, ...]:

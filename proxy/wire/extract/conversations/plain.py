@@ -16,7 +16,7 @@ from proxy.wire.extract.conversations.parts import picture_data
 from proxy.wire.extract.model import Answer, Ask
 from proxy.wire.extract.values import items, kind_of, mapping, text
 
-__all__ = ["dify", "other", "plain"]
+__all__ = ["dify", "other", "plain", "told"]
 
 _BEHIND: Final = ("suffix", "input_suffix", "input_extra")
 _TOKENS: Final = ("prompt", "input_ids")
@@ -41,6 +41,13 @@ def plain(ask: Callable[[dict[str, Any]], Ask], answer: Callable[[dict[str, Any]
         return draft.answered(said)
 
     return converse
+
+
+def told(query: str, answer: str) -> Conversation:
+    """A question and its answer as somebody logged them; what the answer thinks aloud is reasoning here, too."""
+    draft = Draft()
+    draft.say("user", query)
+    return draft.answered(answer)
 
 
 def _first(prompts: Any) -> str | None:
