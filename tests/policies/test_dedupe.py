@@ -25,7 +25,6 @@ from policies.dedupe import (
     seen_of,
     similarity,
 )
-from policies.records import Sample
 
 WORDS = [f"word{n}" for n in range(2000)]
 WIDE = Banding(rows=8, bands=16)
@@ -195,12 +194,11 @@ def test_fingerprints_do_not_depend_on_the_process() -> None:
 # What belongs to a sample besides its question and its answer
 
 
-def sample(*turns: Turn, answer: Turn | None = None, **change: Any) -> Sample:
-    said = Conversation(turns=turns, answer=answer or Turn(role="assistant", content="positive"), **change)
-    return Sample(record_id="", created_at=0.0, user=None, query="", response="", conversation=said)
+def sample(*turns: Turn, answer: Turn | None = None, **change: Any) -> Conversation:
+    return Conversation(turns=turns, answer=answer or Turn(role="assistant", content="positive"), **change)
 
 
-def repeats(*samples: Sample) -> list[Duplicate | None]:
+def repeats(*samples: Conversation) -> list[Duplicate | None]:
     one = deduper()
     parts = map(seen_of, samples)
     return [one.seen(each.question, each.answer, each.context) for each in parts]
@@ -233,7 +231,7 @@ def document(n: int) -> str:
 
 
 NAMES = [f"{one}{other}" for one in ("fox", "whale", "car", "tree", "king") for other in ("", *"abcdefghijklmnopqrst")]
-PLACES: dict[str, Callable[[str], Sample]] = {
+PLACES: dict[str, Callable[[str], Conversation]] = {
     "an earlier turn": lambda text: sample(user(text), Turn(role="assistant", content="I have read it."), ASKS),
     "the system prompt": lambda text: sample(Turn(role="system", content=text), ASKS),
     "a tool's result": lambda text: sample(ASKS, called("{}"), result(text)),
@@ -267,7 +265,7 @@ def test_ids_of_calls_are_no_part_of_a_conversation() -> None:
 
 
 def test_which_call_a_result_answers_is_part_of_it() -> None:
-    def run(first: str, second: str) -> Sample:
+    def run(first: str, second: str) -> Conversation:
         both = Turn(role="assistant", calls=(called("{}", id="a").calls[0], called("{}", id="b").calls[0]))
         return sample(ASKS, both, result("one", first), result("two", second))
 
