@@ -20,11 +20,11 @@ classify would look the same whatever the item. Comparing every pair is hopeless
 * **Differences**: shingles are summed by XOR in 128 buckets. What both texts have falls out of the XOR of two such
   sums, so that the buckets that differ count the differing shingles: never too many, and hardly ever two too few.
 * **Banding**: bins are grouped into bands of r, and samples of which one of b bands is equal in question and answer
-  both are candidates: a chance of 1 − (1 − J²ʳ)ᵇ. r is the largest and then b the smallest that find 99 % at the
-  threshold: a band costs as much in an index of millions as the rest of the fingerprint together. Context and numbers
-  are part of a band's key. For this step alone an empty bin borrows from a filled one: a band looks at random places
-  of all bins in four orders, one after the other, for the next filled one (densification after Shrivastava 2014 and
-  2017), so that short texts have bands too, and no one shingle fills a whole band.
+  both are candidates: a chance of 1 − (1 − J²ʳ)ᵇ. r is the largest (of 16, 8, 3, 2, 1) and then b the smallest that
+  find 99 % at the threshold: a band costs as much in an index of millions as the rest of the fingerprint together.
+  Context and numbers are part of a band's key. For this step alone an empty bin borrows from a filled one: a band looks
+  at random places of all bins in four orders, one after the other, for the next filled one (densification after
+  Shrivastava 2014 and 2017), so that short texts have bands too, and no one shingle fills a whole band.
 
 The standard error of the estimate is at most √(J(1 − J)/128), 0.03 at J = 0.85; it vanishes for texts so short that
 every shingle has a bin of its own. Of a text beyond 2,000 words the first and the last thousand are compared like this,
@@ -54,6 +54,7 @@ _DIFFERENT = 12
 """Shingles that may differ between two questions: two words changed, three shingles each, on either side."""
 _CHANCE = 1 / 128  # two unequal filled bins agree in the seven bits that are kept
 _RECALL = 0.99
+_BANDS = 24
 _WORDS = 2000
 _FACTORS = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)  # odd, 32 bits
 _MASK63 = 2**63 - 1
@@ -194,9 +195,9 @@ def similarity(one: bytes, other: bytes) -> float:
 
 def banding(threshold: float) -> Banding:
     """The fewest bands of the most bins with which a pair at `threshold` becomes a candidate with a chance of 99 %."""
-    for rows in (16, 8, 4, 2, 1):
+    for rows in (16, 8, 3, 2, 1):
         missed = 1.0 - threshold ** (2 * rows)
-        for bands in range(1, BINS // rows + 1):
+        for bands in range(1, min(BINS // rows, _BANDS) + 1):
             if missed**bands <= 1.0 - _RECALL:
                 return Banding(rows, bands)
     return Banding(1, BINS)
@@ -335,8 +336,8 @@ def _bands(question: bytes, answer: bytes, salt: int, layout: Banding) -> tuple[
     group, count = _groups(layout), layout.bands * layout.rows
     circles = _circles(question, answer)
     asked, answered = (group.unpack(_drawn(circles[at : at + 512], count)) for at in (0, 512))
-    if layout.rows == 16:
-        asked, answered = (tuple(map(int.from_bytes, each)) for each in (asked, answered))
+    if layout.rows not in _NUMBERS:
+        asked, answered = (tuple([int.from_bytes(part, "little") for part in each]) for each in (asked, answered))
     return tuple([hash((salt, at, *band)) & _MASK63 for at, band in enumerate(zip(asked, answered, strict=True))])
 
 
@@ -384,12 +385,13 @@ def _shuffled(count: int, salt: bytes) -> bytes:
 @cache
 def _groups(layout: Banding) -> Struct:
     """The bytes of each band, as a number where there is a type for it (in each process bytes have another hash)."""
-    return Struct("<" + {1: "B", 2: "H", 4: "I", 8: "Q", 16: "16s"}[layout.rows] * layout.bands)
+    return Struct("<" + _NUMBERS.get(layout.rows, f"{layout.rows}s") * layout.bands)
 
 
 _BIN = bytes(at & 127 for at in range(256))
 _MARKED = bytes(at | 128 for at in range(256))
 _EMPTY_BINS = dict.fromkeys(range(BINS), 0)
+_NUMBERS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _PLACES = (_shuffled(256, b"4"), _shuffled(256, b"5"))
 _ORDERS = (bytes(range(BINS)), *(_shuffled(BINS, b"%d" % at) for at in (1, 2, 3)))
 _ONES = int.from_bytes(b"\1" * 1024, "little")
