@@ -38,9 +38,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
 from hashlib import blake2b
-from struct import Struct, pack, unpack
+from itertools import repeat
+from struct import pack, unpack
 from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
@@ -333,12 +333,11 @@ def _buckets(hashes: Iterable[int]) -> bytes:
 
 def _bands(question: bytes, answer: bytes, salt: int, layout: Banding) -> tuple[int, ...]:
     """A key for each band, in which every bin of question and answer and the salt count."""
-    group, count = _groups(layout), layout.bands * layout.rows
-    circles = _circles(question, answer)
-    asked, answered = (group.unpack(_drawn(circles[at : at + 512], count)) for at in (0, 512))
-    if layout.rows not in _NUMBERS:
-        asked, answered = (tuple([int.from_bytes(part, "little") for part in each]) for each in (asked, answered))
-    return tuple([hash((salt, at, *band)) & _MASK63 for at, band in enumerate(zip(asked, answered, strict=True))])
+    circles, count = _circles(question, answer), layout.bands * layout.rows
+    # An iterator given `rows` times hands out as many bins in a row: those of a band, of question and answer.
+    bins = [iter(_drawn(circles[at : at + 512], count)) for at in (0, 512)]
+    rows = [each for drawn in bins for each in [drawn] * layout.rows]
+    return tuple([key & _MASK63 for key in map(hash, zip(repeat(salt), range(layout.bands), *rows))])
 
 
 def _circles(question: bytes, answer: bytes) -> bytes:
@@ -382,16 +381,9 @@ def _shuffled(count: int, salt: bytes) -> bytes:
     return bytes(sorted(range(count), key=lambda at: blake2b(salt + bytes((at,)), digest_size=8).digest()))
 
 
-@cache
-def _groups(layout: Banding) -> Struct:
-    """The bytes of each band, as a number where there is a type for it (in each process bytes have another hash)."""
-    return Struct("<" + _NUMBERS.get(layout.rows, f"{layout.rows}s") * layout.bands)
-
-
 _BIN = bytes(at & 127 for at in range(256))
 _MARKED = bytes(at | 128 for at in range(256))
 _EMPTY_BINS = dict.fromkeys(range(BINS), 0)
-_NUMBERS = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _PLACES = (_shuffled(256, b"4"), _shuffled(256, b"5"))
 _ORDERS = (bytes(range(BINS)), *(_shuffled(BINS, b"%d" % at) for at in (1, 2, 3)))
 _ONES = int.from_bytes(b"\1" * 1024, "little")
