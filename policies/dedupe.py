@@ -343,8 +343,6 @@ def _bands(question: bytes, answer: bytes, salt: int, layout: Banding) -> tuple[
 def _circles(question: bytes, answer: bytes) -> bytes:
     """The bins of either in four orders, one after the other; an empty place has the value of the next filled one."""
     places = b"".join([order.translate(each + each) for each in (question, answer) for order in _ORDERS])
-    if 0 not in places:
-        return places
     value = int.from_bytes(places, "little")
     filled = (value >> 7 & _ONES) * 255
     step = 8
