@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
+from time import perf_counter
 from typing import Any
 
 import orjson
@@ -27,8 +28,8 @@ __all__ = ["Kept", "LineFormat", "Picking", "Progress", "read_all"]
 
 _EXAMPLES = 20
 _DROP_AT_ONCE = 5_000
-_BREATH_EVERY = 6
-"""Samples, about a millisecond of work, …"""
+_BREATH_EVERY_S = 1e-3
+"""Work of so long, …"""
 _BREATH_S = 1e-5
 """… after which the interpreter is left to others. A thread that computes keeps it for 5 ms at a time, and the event
 loop beside it, whose every step waits for it anew, would do half of its work."""
@@ -263,10 +264,12 @@ def _thought(sample: Sample) -> bool:
 
 def _breathing(batch: Iterable[Sample]) -> Iterator[Sample]:
     """The batch, with pauses in which an event loop beside this thread gets its turn."""
-    for at, sample in enumerate(batch, start=1):
+    rested = perf_counter()
+    for sample in batch:
         yield sample
-        if at % _BREATH_EVERY == 0:
+        if perf_counter() - rested >= _BREATH_EVERY_S:
             _NEVER.wait(_BREATH_S)
+            rested = perf_counter()
 
 
 def _dump(body: Mapping[str, Any]) -> bytes:

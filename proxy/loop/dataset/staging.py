@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, NamedTuple, Self
 
 from policies.formats import HEADS, Line, Waiting, shape
 from policies.records import Author
@@ -37,6 +36,8 @@ CREATE TABLE bodies (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE sources (seq INTEGER NOT NULL, record_id TEXT NOT NULL, user INTEGER, author INTEGER NOT NULL,
     generation INTEGER NOT NULL, model INTEGER NOT NULL, vote REAL, PRIMARY KEY (seq, record_id)) WITHOUT ROWID;
 """
+_AUTHORS: Final = tuple(Author)
+"""By number."""
 _CACHE_KIB = 65_536
 _PAGE = 5_000
 _ONE_PIECE = 8_000_000  # bytes, less than the 10 MB by which `datasets` decides what a file looks like
@@ -51,8 +52,7 @@ class Split(IntEnum):
     HOLDOUT = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """A record behind a line."""
 
     record_id: str
@@ -66,8 +66,7 @@ class Source:
     """Mean of the votes on the answer, in [-1, 1]."""
 
 
-@dataclass(frozen=True, slots=True)
-class LineRow:
+class LineRow(NamedTuple):
     """A staged line without its body. Lines are staged newest first, so the smallest `seq` is the newest."""
 
     seq: int
@@ -193,7 +192,7 @@ class Staging:
                     seq,
                     record,
                     records,
-                    Author(author),
+                    _AUTHORS[author],
                     generation,
                     self._models[model],
                     bool(liked),
@@ -239,7 +238,7 @@ class Staging:
         at, last = 0, 0
         for seq, record_id, user, model, generation, author, vote in rows:
             at, last = at + (seq != last), seq
-            yield at, Source(record_id, user, self._models[model], generation, Author(author), vote)
+            yield at, Source(record_id, user, self._models[model], generation, _AUTHORS[author], vote)
 
     def record_range(self, split: Split) -> tuple[str | None, str | None]:
         """Smallest and largest record id behind the lines of a split that are still in."""
@@ -315,7 +314,7 @@ class SplitPartners:
         return Waiting(
             record_id=record_id,
             user=user,
-            author=Author(author),
+            author=_AUTHORS[author],
             generation=generation,
             model=model,
             answer=answer.decode("utf-8", "surrogatepass"),
