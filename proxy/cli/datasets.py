@@ -49,14 +49,14 @@ def _facts(document: Mapping[str, Any]) -> list[str]:
     rehearsal = document["rehearsal_samples"]
     of_them = f", {rehearsal:,} of them rehearsal" if rehearsal else ""
     said = [f"{document['samples']:,} lines to train on{of_them}; {document['holdout_samples']:,} held out"]
-    if document["authors"]:
+    if document["ancestry"]:
         told = (f"{document['authors'][name]:,} by {words}" for name, words in _AUTHORS.items())
         said.append(f"whose answers: {document['ancestry']} ({', '.join(told)})")
     if document["liked"] is not None:
         said.append(f"liked by people: {document['liked']:,}")
     if document["reasoning"]:
         kept = "kept" if document["reasoning"].get("kept") else "left out"
-        said.append(f"reasoning: in {document['reasoning'].get('lines') or 0:,} lines, {kept}")
+        said.append(f"lines with reasoning: {document['reasoning'].get('lines') or 0:,}, {kept}")
     weight = []
     if document["bytes"]:
         weight.append(f"{document['bytes'] / 1e6:,.2f} MB")

@@ -55,3 +55,11 @@ def test_what_pointers_found_is_a_question_and_an_answer() -> None:
     assert shown(pointed) == {"turns": ["user: Rome?"], "answer": "assistant: Yes."}
     unpointed = read(sample(CHAT, {"text": "Yes."}, **facts)).said
     assert shown(unpointed) == {"turns": ["system: Be brief.", "user: Rome?"], "answer": "assistant: Yes."}
+
+
+def test_copies_of_no_known_shape_leave_the_texts_that_were_logged() -> None:
+    found = read(sample({"model": "m"}, {"choices": []})).said
+    assert shown(found) == {"turns": ["user: Rome?"], "answer": "assistant: Yes."}
+    elsewhere = sample({"model": "m", "previous_response_id": "resp_1"}, {"output": []}, kind="responses",
+                       target="/v1/responses")  # fmt: skip
+    assert read(elsewhere).said.lacks is not None

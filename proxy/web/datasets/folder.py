@@ -89,7 +89,7 @@ class DatasetFolder:
         return None if index is None else index.lines
 
     def lines(self, split: str, first: int, n: int) -> list[Line] | None:
-        """`n` lines of a split from the number `first` (1 is the oldest); None where its file is gone."""
+        """`n` lines of a split from the number `first` on (the first one is 1); None where its file is gone."""
         file = self.path / _FILES[split]
         index = _index_of(file, _line_index)
         if index is None:

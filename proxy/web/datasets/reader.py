@@ -85,7 +85,7 @@ class DatasetReader:
         }
 
     async def lines(self, run_id: str, split: str, page: int, per_page: int) -> dict[str, Any]:
-        """A page of lines, newest last as in the file: `lines` is null where the file is gone."""
+        """A page of lines, in the order of the file: `lines` is null where the file is gone."""
         folder = self.folder(run_id)
         total = await asyncio.to_thread(folder.count, split)
         lines = await self.stretch(run_id, split, (page - 1) * per_page + 1, per_page)

@@ -267,7 +267,7 @@ def _call(role: str, call: Any) -> Row:
     if not isinstance(inner, dict) or not isinstance(inner.get("name"), str):
         return _raw(role, call)
     arguments = inner.get("arguments", inner.get("input", ""))
-    text = f"{inner['name']}({arguments if isinstance(arguments, str) else _json(arguments)})"
+    text = f"{inner['name']}({arguments if isinstance(arguments, str) else orjson.dumps(arguments).decode()})"
     name = call.get("id")
     return Row(speaker=role, text=text, form=Form.CALL, marks=(f"id {name}",) if isinstance(name, str) else ())
 

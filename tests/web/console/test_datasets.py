@@ -35,7 +35,7 @@ def test_the_head_adds_up_and_says_whose_answers_these_are(admin: Admin, browser
         expect(lead).to_contain_text("by characters / 4")
         expect(lead).to_contain_text("1.24")
         whose = page.get_by_role("region", name="Whose answers")
-        for words in ("people’s corrections", "Generation 2", "Liked by people", "Rehearsal", "31 lines, left out"):
+        for words in ("people’s corrections", "Generation 2", "Liked by people", "Rehearsal", "31, left out"):
             expect(whose).to_contain_text(words)
         dropped = page.get_by_role("region", name="Left out, and why")
         dropped.get_by_text("20 examples of no feedback").click()
