@@ -20,11 +20,11 @@ classify would look the same whatever the item. Comparing every pair is hopeless
 * **Differences**: shingles are summed by XOR in 128 buckets. What both texts have falls out of the XOR of two such
   sums, so that the buckets that differ count the differing shingles: never too many, and hardly ever two too few.
 * **Banding**: bins are grouped into bands of r, and samples of which one of b bands is equal in question and answer
-  both are candidates: a chance of 1 − (1 − J²ʳ)ᵇ. r is the largest and then b the smallest that find 99 % at the
-  threshold: a band costs as much in an index of millions as the rest of the fingerprint together. Context and numbers
-  are part of a band's key. For this step alone an empty bin borrows from a filled one: the bins lie on four circles
-  in four orders, and it takes the next filled one from a random place of one of them (densification after Shrivastava
-  2014 and 2017), so that short texts have bands too, and no one shingle fills a whole band.
+  both are candidates: a chance of 1 − (1 − J²ʳ)ᵇ. r is the largest (of 16, 8, 3, 2, 1) and then b the smallest that
+  find 99 % at the threshold: a band costs as much in an index of millions as the rest of the fingerprint together.
+  Context and numbers are part of a band's key. For this step alone an empty bin borrows from a filled one: a band looks
+  at random places of all bins in four orders, one after the other, for the next filled one (densification after
+  Shrivastava 2014 and 2017), so that short texts have bands too, and no one shingle fills a whole band.
 
 The standard error of the estimate is at most √(J(1 − J)/128), 0.03 at J = 0.85; it vanishes for texts so short that
 every shingle has a bin of its own. Of a text beyond 2,000 words the first and the last thousand are compared like this,
@@ -38,14 +38,13 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cache
 from hashlib import blake2b
-from struct import Struct, pack, unpack
+from itertools import repeat
+from struct import pack, unpack
 from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
 from policies.conversation import Attachment, Conversation, ToolCall, Turn
-from policies.records import Sample
 
 __all__ = ["Banding", "Deduper", "Duplicate", "Fingerprint", "Index", "MemoryIndex", "Seen", "banding", "fingerprint",
            "seen_of", "similarity"]  # fmt: skip
@@ -55,6 +54,7 @@ _DIFFERENT = 12
 """Shingles that may differ between two questions: two words changed, three shingles each, on either side."""
 _CHANCE = 1 / 128  # two unequal filled bins agree in the seven bits that are kept
 _RECALL = 0.99
+_BANDS = 24
 _WORDS = 2000
 _FACTORS = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)  # odd, 32 bits
 _MASK63 = 2**63 - 1
@@ -171,11 +171,10 @@ class Deduper:
         return None
 
 
-def seen_of(sample: Sample) -> Seen:
-    """The parts of a sample by which it is told from others. A correction takes the answer's place."""
-    said = sample.said
+def seen_of(said: Conversation, correction: str | None = None) -> Seen:
+    """The parts by which it is told from others. A correction takes the answer's place."""
     asked = said.question
-    answer = _spoken(said.answer) if sample.correction is None else sample.correction
+    answer = _spoken(said.answer) if correction is None else correction
     if asked is None:
         return Seen(question="", answer=answer, context=_context(said, None))
     if len(said.turns) == 1 and not said.tools and isinstance(asked.content, str):
@@ -196,9 +195,9 @@ def similarity(one: bytes, other: bytes) -> float:
 
 def banding(threshold: float) -> Banding:
     """The fewest bands of the most bins with which a pair at `threshold` becomes a candidate with a chance of 99 %."""
-    for rows in (16, 8, 4, 2, 1):
+    for rows in (16, 8, 3, 2, 1):
         missed = 1.0 - threshold ** (2 * rows)
-        for bands in range(1, BINS // rows + 1):
+        for bands in range(1, min(BINS // rows, _BANDS) + 1):
             if missed**bands <= 1.0 - _RECALL:
                 return Banding(rows, bands)
     return Banding(1, BINS)
@@ -334,25 +333,30 @@ def _buckets(hashes: Iterable[int]) -> bytes:
 
 def _bands(question: bytes, answer: bytes, salt: int, layout: Banding) -> tuple[int, ...]:
     """A key for each band, in which every bin of question and answer and the salt count."""
-    group = _groups(layout)
-    asked, answered = (group.unpack(_drawn(each, layout.bands * layout.rows)) for each in (question, answer))
-    if layout.rows == 16:
-        asked, answered = (tuple(map(int.from_bytes, each)) for each in (asked, answered))
-    return tuple([hash((salt, at, *band)) & _MASK63 for at, band in enumerate(zip(asked, answered, strict=True))])
+    circles, count = _circles(question, answer), layout.bands * layout.rows
+    # An iterator given `rows` times hands out as many bins in a row: those of a band, of question and answer.
+    bins = [iter(_drawn(circles[at : at + 512], count)) for at in (0, 512)]
+    rows = [each for drawn in bins for each in [drawn] * layout.rows]
+    return tuple([key & _MASK63 for key in map(hash, zip(repeat(salt), range(layout.bands), *rows))])
 
 
-def _drawn(bins: bytes, count: int) -> bytes:
-    """The first `count` bins in an order of their own; an empty one gets the value of the next that is filled from a
-    random place on, in one of four orders."""
-    table = bins + bins
-    drawn = bytearray(_DRAWN[:count].translate(table))
-    at = drawn.find(0)
-    if at >= 0:
-        circles = [order.translate(table) for order in _ORDERS]
-        while at >= 0:
-            drawn[at] = circles[at & 3][_PLACES[at] :].lstrip(b"\0")[0]
-            at = drawn.find(0, at + 1)
-    return bytes(drawn)
+def _circles(question: bytes, answer: bytes) -> bytes:
+    """The bins of either in four orders, one after the other; an empty place has the value of the next filled one."""
+    places = b"".join([order.translate(each + each) for each in (question, answer) for order in _ORDERS])
+    value = int.from_bytes(places, "little")
+    filled = (value >> 7 & _ONES) * 255
+    step = 8
+    while filled != _FULL:
+        value |= (value >> step | value << 8192 - step) & (filled ^ _FULL)
+        filled = (value >> 7 & _ONES) * 255
+        step *= 2
+    return value.to_bytes(1024, "little")
+
+
+def _drawn(circles: bytes, count: int) -> bytes:
+    """What is at `count` random places of two times 256, half of them in either."""
+    half = count // 2
+    return _PLACES[0][:half].translate(circles[:256]) + _PLACES[1][: count - half].translate(circles[256:])
 
 
 def _jaccard(one: bytes, other: bytes) -> float:
@@ -375,15 +379,10 @@ def _shuffled(count: int, salt: bytes) -> bytes:
     return bytes(sorted(range(count), key=lambda at: blake2b(salt + bytes((at,)), digest_size=8).digest()))
 
 
-@cache
-def _groups(layout: Banding) -> Struct:
-    """The bytes of each band, as a number where there is a type for it (in each process bytes have another hash)."""
-    return Struct("<" + {1: "B", 2: "H", 4: "I", 8: "Q", 16: "16s"}[layout.rows] * layout.bands)
-
-
 _BIN = bytes(at & 127 for at in range(256))
 _MARKED = bytes(at | 128 for at in range(256))
 _EMPTY_BINS = dict.fromkeys(range(BINS), 0)
-_DRAWN = _shuffled(BINS, b"drawn")
-_PLACES = _shuffled(BINS, b"place")
-_ORDERS = [_shuffled(BINS, b"order %d" % at) * 2 for at in range(4)]
+_PLACES = (_shuffled(256, b"4"), _shuffled(256, b"5"))
+_ORDERS = (bytes(range(BINS)), *(_shuffled(BINS, b"%d" % at) for at in (1, 2, 3)))
+_ONES = int.from_bytes(b"\1" * 1024, "little")
+_FULL = (1 << 8192) - 1

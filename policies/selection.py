@@ -91,6 +91,9 @@ class DataGeneratorConfig:
     """Which of the model's turns are learnt: the answer alone, or earlier ones too. chatml writes it as weights."""
     keep_reasoning: bool = False
     """Keep what the model thought (`reasoning_content`, thinking blocks, `<think>`); off: all of it is left out."""
+    attachments: Literal["auto", "keep", "drop"] = "auto"
+    """Lines with pictures, sounds or files: keep (every content of the file is then a list of parts), drop, or auto:
+    keep where most lines have some, since a chat template for words alone does not take parts."""
     exclude: tuple[str, ...] = ()
     """Regular expressions; what matches one in its system prompt or its question is no training data."""
     holdout_share: float = 0.05
@@ -206,12 +209,17 @@ def _found(pattern: re.Pattern[str], text: str) -> bool:
 
 def select(sample: Sample, config: DataGeneratorConfig, state: SelectionState) -> Keep | Drop:
     """Judge one sample. The first text of a group of duplicates is the one that is kept."""
-    reason = _permission(sample, state.deleted_users) or _content(sample, state.excluded) or _merit(sample, config)
+    said = sample.said
+    reason = (
+        _permission(sample, state.deleted_users)
+        or _content(said, sample.correction, state.excluded)
+        or _merit(sample, config)
+    )
     if reason is not None:
         return Drop(reason)
     if state.deduper is not None:
-        said = seen_of(sample)
-        duplicate = state.deduper.seen(said.question, said.answer, said.context)
+        parts = seen_of(said, sample.correction)
+        duplicate = state.deduper.seen(parts.question, parts.answer, parts.context)
         if duplicate is not None:
             return Drop(DropReason(duplicate.value))
     return Keep(holdout=in_holdout(sample, config.holdout_share))
@@ -241,13 +249,12 @@ def _permission(sample: Sample, deleted_users: Container[int]) -> DropReason | N
     return None
 
 
-def _content(sample: Sample, excluded: Exclusion | None) -> DropReason | None:
+def _content(said: Conversation, correction: str | None, excluded: Exclusion | None) -> DropReason | None:
     """Why what was said can not be learnt."""
-    said = sample.said
     if said.lacks is not None:
         return DropReason(said.lacks.value)
     question = said.question
-    answered = not said.answer.empty if sample.correction is None else sample.correction.strip()
+    answered = not said.answer.empty if correction is None else correction.strip()
     if question is None or question.empty or not answered:
         return DropReason.EMPTY
     if excluded is not None and excluded.matches(said):
@@ -323,9 +330,9 @@ class Caps:
             return None
         return DropReason.USER_CAP
 
-    def offer(self, author: Author) -> None:
-        """Count a line that `author` wrote."""
-        self._offered[author] += 1
+    def offer(self, author: Author, lines: int = 1) -> None:
+        """Count lines that `author` wrote."""
+        self._offered[author] += lines
 
     @property
     def satisfied(self) -> bool:

@@ -1,5 +1,7 @@
 """Train a LoRA adapter with TRL on what Ratchet has selected: chats that users liked, or corrected.
 
+The lines are prompts and completions, of which TRL learns the completions alone.
+
     python train.py DATA OUTPUT_DIR RESULT        as the trainer `command` runs it
 
 `train_model` is also what the trainer `callable` takes, where Ratchet and PyTorch share an environment.
@@ -42,7 +44,6 @@ def train_model(data_path: str, output_dir: str, report: Callable[[float, str], 
         num_train_epochs=10,
         per_device_train_batch_size=32,
         learning_rate=5e-3,
-        assistant_only_loss=True,
         logging_steps=5,
         save_strategy="no",
         report_to="none",

@@ -5,7 +5,7 @@ fit: what a format cannot hold is left out as a whole and counted, never flatten
 write the lines, from the messages of `messages`. `layout` is about whole files.
 """
 
-from policies.formats.layout import HEADS, in_parts, shape
+from policies.formats.layout import HEADS, has_parts, in_parts, shape
 from policies.formats.line import FormatType, Line, MemoryPartners, Partners, Style, Waiting
 from policies.formats.table import FORMATS, Format, Holds, conforms, lines, refuses
 
@@ -21,6 +21,7 @@ __all__ = [
     "Style",
     "Waiting",
     "conforms",
+    "has_parts",
     "in_parts",
     "lines",
     "refuses",

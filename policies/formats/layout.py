@@ -3,12 +3,12 @@
 Readers of whole files (pyarrow, and `datasets`, which is built on it) give every field of a file one type, and
 `datasets` takes it from the first 10 MB. Two things would break that:
 
-* A content that is text in one line and a list of parts in another. As soon as one line of a file has parts, all of
-  them are written `in_parts`. Such traffic was answered by a model that sees, whose chat template reads parts; a
-  template for words alone would fail on the pictures in any case.
-* Keys that first come late: a `weight`, a call, `tools`, another tool. So lines of every `shape` that a file has stand
-  at its head, the oldest of each (at most HEADS), before all others. `datasets` then sees that these objects have no
-  fixed keys, and keeps them as JSON.
+* A content that is text in one line and a list of parts in another. Either all lines of a file are written `in_parts`,
+  or those with pictures are left out (`generator_config.attachments`). Parts are for models that see: some chat
+  templates for words alone fail on them, others (Llama 3) write them as they are printed, which would be learnt.
+* Keys that first come late: a `weight`, a call, `tools`, another tool. So in a large file lines of every `shape` that
+  it has stand at its head, the oldest of each (at most HEADS), before all others. `datasets` then sees that these
+  objects have no fixed keys, and keeps them as JSON.
 
 Tools whose schemas give one property different types (`"string"` here, `["string", "null"]` there), and in TRL's
 formats arguments that do, load with `datasets` from version 5 on; bare `pyarrow.json` has no type for them.
@@ -20,12 +20,12 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any, Final
 
-__all__ = ["HEADS", "in_parts", "shape"]
+__all__ = ["HEADS", "has_parts", "in_parts", "shape"]
 
 HEADS: Final = 256
 """Shapes that the head of a file shows at most."""
 _SPOKEN: Final = ("messages", "prompt", "completion", "chosen", "rejected")
-_DEPTH: Final = 6  # tools/[]/function/parameters/properties, and which properties there are
+_DEPTH: Final = 4  # of a tool: function/parameters/properties, and which properties there are
 
 
 def in_parts(body: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,6 +36,12 @@ def in_parts(body: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def has_parts(body: Mapping[str, Any]) -> bool:
+    """Whether a message's content is a list of parts."""
+    said = [message for key in _SPOKEN if isinstance(value := body.get(key), list) for message in value]
+    return any(isinstance(message, Mapping) and isinstance(message.get("content"), list) for message in said)
+
+
 def shape(body: Mapping[str, Any]) -> int:
     """63-bit hash of the keys that a line, its messages and its tools have; texts and arguments do not count."""
     seen: list[Any] = []
@@ -43,7 +49,7 @@ def shape(body: Mapping[str, Any]) -> int:
         if key in _SPOKEN and isinstance(value, list):
             seen.append((key, sorted({_keys(message) for message in value})))
         else:
-            seen.append((key, _outline(value, _DEPTH) if key == "tools" else type(value).__name__))
+            seen.append((key, sorted({_outline(tool, _DEPTH) for tool in value}) if key == "tools" else ""))
     return int.from_bytes(blake2b(repr(seen).encode("utf-8", "replace"), digest_size=8).digest(), "big") >> 1
 
 
@@ -53,16 +59,14 @@ def _keys(message: Mapping[str, Any]) -> tuple[str, ...]:
     return (*message, *sorted(kinds))
 
 
-def _parted(message: Mapping[str, Any]) -> dict[str, Any]:
+def _parted(message: Any) -> Any:
+    if not isinstance(message, Mapping):
+        return message
     content = message.get("content")
     return {**message, "content": [{"type": "text", "text": content}]} if isinstance(content, str) else dict(message)
 
 
-def _outline(value: Any, depth: int) -> Any:
-    if depth == 0:
-        return type(value).__name__
-    if isinstance(value, Mapping):
-        return sorted((key, _outline(item, depth - 1)) for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return sorted({repr(_outline(item, depth - 1)) for item in value})
-    return type(value).__name__
+def _outline(value: Any, depth: int) -> str:
+    if depth == 0 or not isinstance(value, Mapping):
+        return ""
+    return f"{{{','.join([key + _outline(value[key], depth - 1) for key in sorted(value)])}}}"

@@ -55,7 +55,7 @@ class Line:
     reasoning: bool = False
     """Whether the model thought aloud anywhere in the conversation, written or not."""
     parts: bool = False
-    """Whether a content is a list of parts: then all of the file is to be written `in_parts`."""
+    """Whether a content is a list of parts: then all of the file is to be written `in_parts`, or this line left out."""
 
 
 class Partners(Protocol):

@@ -6,6 +6,7 @@ All of it is logged once, through one real process; each format is then exported
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -244,12 +245,15 @@ def log(process: RatchetProcess) -> None:
     await_true(there, "the last vote")
 
 
-def export(process: RatchetProcess, name: str) -> tuple[dict[str, Any], Path]:
-    """The manifest and the file of a format, built once."""
-    folder = process.directory / f"out-{name}"
+def export(process: RatchetProcess, name: str, **settings: str) -> tuple[dict[str, Any], Path]:
+    """The manifest and the file of a format, built once. `settings` stand in the environment."""
+    folder = process.directory / "-".join(["out", name, *settings.values()])
     if not folder.exists():
         verb = ["data", "export", str(folder), "--format", name, "--config", str(process.config_file), "--json"]
-        done = subprocess.run([sys.executable, "-m", "proxy", *verb], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "proxy", *verb],
+            env=os.environ | settings, capture_output=True, text=True, check=False,
+        )  # fmt: skip
         assert done.returncode == 0, done.stderr
     manifest = json.loads((folder / "manifest.json").read_text())
     return manifest, folder / "data.jsonl"
@@ -322,8 +326,16 @@ def test_what_lacks_its_context_is_not_taught(chatml: list[dict[str, Any]]) -> N
     assert about(chatml, "What does FILE say") == []
 
 
-def test_pictures_are_kept_with_their_data(chatml: list[dict[str, Any]]) -> None:
-    assert PNG in json.dumps(only(chatml, ", PICTURE?"))
+def test_a_file_of_words_has_no_pictures_unless_they_are_wished(ratchet: RatchetProcess) -> None:
+    manifest, path = export(ratchet, "chatml")
+    assert about(read(path), ", PICTURE?") == []
+    assert manifest["dropped"]["multimodal"] >= 1
+    kept, path = export(ratchet, "chatml", RATCHET_GENERATOR_CONFIG__ATTACHMENTS="keep")
+    assert PNG in json.dumps(only(read(path), ", PICTURE?"))
+    assert all(isinstance(message["content"], list) for line in read(path) for message in line["messages"])
+    assert kept["dropped"].get("multimodal", 0) < manifest["dropped"]["multimodal"]
+    report = check(path, "openai", None)
+    assert report.good, sorted(report.findings)
 
 
 def test_what_was_disliked_or_corrected_is_not_taught(chatml: list[dict[str, Any]]) -> None:

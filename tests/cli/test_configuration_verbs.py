@@ -27,6 +27,16 @@ def test_a_sound_file_passes_and_shows_what_it_changes(tmp_path: Path) -> None:
     assert document["changed"] == {"champion.url": "http://127.0.0.1:8000", "champion.api_key": "***"}
 
 
+def test_an_old_name_of_a_setting_is_told(tmp_path: Path) -> None:
+    note = "generator_config.max_challenger_share is now called generator_config.max_own_share"
+    file = tmp_path / "ratchet.toml"
+    file.write_text("[generator_config]\nmax_challenger_share = 0.2\n")
+    assert note in ratchet("check-config", str(file)).output
+    assert note in ratchet("check-config", env={"RATCHET_GENERATOR_CONFIG__MAX_CHALLENGER_SHARE": "0.2"}).output
+    file.write_text("[generator_config]\nmax_own_share = 0.2\n")
+    assert "is now called" not in ratchet("check-config", str(file)).output
+
+
 def test_every_mistake_is_printed_at_once_with_exit_code_3(tmp_path: Path) -> None:
     file = tmp_path / "ratchet.toml"
     file.write_text("[server]\nprt = 1\n[spool]\nfsync = 'no'\n")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from proxy.config import Config, LoopConfig, fingerprint, load_config, parse_as, parse_config, public_document
+from proxy.config.load import load_document
 from proxy.errors import ConfigError
 
 QUICK_START = """{
@@ -148,3 +149,39 @@ def test_the_public_document_can_be_read_back() -> None:
 def test_a_configuration_travels_to_another_process() -> None:
     config = parse_config({"admin": {"token": "one"}})
     assert pickle.loads(pickle.dumps(config)) == config
+
+
+OLD, NEW = "max_challenger_share", "max_own_share"
+
+
+def of_data(table: dict[str, float], **environ: str) -> float:
+    variables = {f"RATCHET_GENERATOR_CONFIG__{name}": text for name, text in environ.items()}
+    return load_document({"generator_config": dict(table)}, {}, variables).generator_config.max_own_share
+
+
+def test_a_setting_is_read_under_the_name_that_it_had(tmp_path: Path) -> None:
+    assert of_data({OLD: 0.2}) == of_data({NEW: 0.2}) == of_data({}, MAX_CHALLENGER_SHARE="0.2") == 0.2
+    assert of_data({OLD: 0.2}, MAX_OWN_SHARE="0.3") == of_data({NEW: 0.2}, MAX_CHALLENGER_SHARE="0.3") == 0.3
+    assert parse_as(LoopConfig, {"generator_config": {OLD: 0.2}}).generator_config.max_own_share == 0.2
+    for name, text in (("a.toml", "[generator_config]\nmax_challenger_share = 0.2\n"),
+                       ("a.json", '{"generator_config": {"max_challenger_share": 0.2}}')):  # fmt: skip
+        (tmp_path / name).write_text(text)
+        assert load_config(tmp_path / name).generator_config.max_own_share == 0.2
+    assert load_config(None, {f"generator_config.{OLD}": 0.4}).generator_config.max_own_share == 0.4
+
+
+@pytest.mark.parametrize(
+    ("table", "environ", "says"),
+    [
+        ({OLD: 0.2, NEW: 0.2}, {}, "max_challenger_share: is now called max_own_share, and both are given"),
+        (
+            {},
+            {"MAX_CHALLENGER_SHARE": "0.2", "MAX_OWN_SHARE": "0.2"},
+            "is the same setting as RATCHET_GENERATOR_CONFIG__",
+        ),
+        ({OLD: 2.0}, {}, "generator_config.max_own_share: 2 is too large"),
+    ],
+)
+def test_both_names_at_once_are_a_mistake(table: dict[str, float], environ: dict[str, str], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        of_data(table, **environ)

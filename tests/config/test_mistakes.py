@@ -30,6 +30,11 @@ def nested(path: str, value: Any) -> dict[str, Any]:
         ({"server": {"port": "80"}}, 'server.port: "80" is not a whole number; for example port = 8080'),
         ({"server": {"port": True}}, "server.port: true is not a whole number"),
         ({"server": {"port": 80.5}}, "server.port: 80.5 is not a whole number"),
+        (
+            {"generator_config": {"exclude": ["title", "a("]}},
+            'generator_config.exclude: number 2, "a(" is no regular expression (missing ), unterminated subpattern at'
+            " position 1)",
+        ),
         ({"server": 7}, "server: 7 is not a table; write [server] and its keys below"),
         ({"server": {"host": None}}, "server.host: null is not a text in quotes"),
         ({"enable_ab_testing": "yes"}, 'enable_ab_testing: "yes" is not true or false'),

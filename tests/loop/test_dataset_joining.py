@@ -157,6 +157,22 @@ async def test_a_stranger_who_claims_the_name_is_passed_over(store: Store) -> No
     assert [turn.text for turn in joined.turns] == ["question 1", "answer 1", "question 10"]
 
 
+async def test_nobody_goes_on_from_what_came_later(store: Store) -> None:
+    """A server that gives one id to everything: each goes on from the one before it."""
+    one_id = b"resp_00000001"
+
+    def same(n: int, **changes: Any) -> NewRecord:
+        record = said(n, aliases=(one_id.decode(),), **changes)
+        assert record.body is not None
+        response = record.body.response.replace(b"resp_%08d" % n, one_id)
+        return replace(record, body=replace(record.body, response=response))
+
+    joined = await newest(store, same(1), same(2, after=1), same(3, after=1))
+    assert [turn.text for turn in joined.turns] == ["question 1", "answer 1", "question 2", "answer 2", "question 3"]
+    alone = await newest(store, said(4, after=4))
+    assert alone.lacks == "context_elsewhere"
+
+
 async def test_what_an_earlier_part_lacks_the_whole_lacks(store: Store) -> None:
     picture = {"role": "user", "content": [{"type": "input_image", "file_id": "file-1"}]}
     assert (await newest(store, said(1, request={"input": [picture]}), said(2, after=1))).lacks == "multimodal"

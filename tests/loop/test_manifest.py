@@ -18,7 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.conversation import Conversation, Lack, Turn
-from policies.records import Arm, FormatType, Sample
+from policies.formats import FormatType
+from policies.records import Arm, Sample
 from policies.selection import DataGeneratorConfig, DropReason
 from proxy.errors import TemporaryError
 from proxy.loop.dataset import StoreDatasetBuilder, flywheel

@@ -25,7 +25,6 @@ from policies.dedupe import (
     seen_of,
     similarity,
 )
-from policies.records import Sample
 
 WORDS = [f"word{n}" for n in range(2000)]
 WIDE = Banding(rows=8, bands=16)
@@ -137,7 +136,7 @@ def test_the_first_of_a_group_stays_and_the_dropped_ones_are_not_compared_agains
 
 @pytest.mark.parametrize(
     ("threshold", "rows", "bands"),
-    [(0.99, 16, 4), (0.85, 4, 15), (0.7, 2, 17), (0.5, 1, 17), (0.1, 1, 128), (1.0, 16, 1)],
+    [(0.99, 16, 4), (0.85, 3, 10), (0.7, 2, 17), (0.5, 1, 17), (0.1, 1, 128), (1.0, 16, 1)],
 )
 def test_bands_are_as_wide_and_as_few_as_99_percent_recall_allows(threshold: float, rows: int, bands: int) -> None:
     assert banding(threshold) == (rows, bands)
@@ -181,26 +180,25 @@ def test_a_text_is_its_own_duplicate_and_fits_a_database(text: str) -> None:
 
 def test_fingerprints_do_not_depend_on_the_process() -> None:
     made = "fingerprint('the quick brown fox', 'jumps', Banding(n, 4))"
-    code = f"from policies.dedupe import *; print(*[{made} for n in (1, 4, 16)])"
+    code = f"from policies.dedupe import *; print(*[{made} for n in (1, 3, 4, 16)])"
     outputs = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
         ).stdout
         for seed in ("1", "2")
     }
-    here = [fingerprint("the quick brown fox", "jumps", Banding(n, 4)) for n in (1, 4, 16)]
+    here = [fingerprint("the quick brown fox", "jumps", Banding(n, 4)) for n in (1, 3, 4, 16)]
     assert outputs == {f"{' '.join(map(str, here))}\n"}
 
 
 # What belongs to a sample besides its question and its answer
 
 
-def sample(*turns: Turn, answer: Turn | None = None, **change: Any) -> Sample:
-    said = Conversation(turns=turns, answer=answer or Turn(role="assistant", content="positive"), **change)
-    return Sample(record_id="", created_at=0.0, user=None, query="", response="", conversation=said)
+def sample(*turns: Turn, answer: Turn | None = None, **change: Any) -> Conversation:
+    return Conversation(turns=turns, answer=answer or Turn(role="assistant", content="positive"), **change)
 
 
-def repeats(*samples: Sample) -> list[Duplicate | None]:
+def repeats(*samples: Conversation) -> list[Duplicate | None]:
     one = deduper()
     parts = map(seen_of, samples)
     return [one.seen(each.question, each.answer, each.context) for each in parts]
@@ -233,7 +231,7 @@ def document(n: int) -> str:
 
 
 NAMES = [f"{one}{other}" for one in ("fox", "whale", "car", "tree", "king") for other in ("", *"abcdefghijklmnopqrst")]
-PLACES: dict[str, Callable[[str], Sample]] = {
+PLACES: dict[str, Callable[[str], Conversation]] = {
     "an earlier turn": lambda text: sample(user(text), Turn(role="assistant", content="I have read it."), ASKS),
     "the system prompt": lambda text: sample(Turn(role="system", content=text), ASKS),
     "a tool's result": lambda text: sample(ASKS, called("{}"), result(text)),
@@ -267,7 +265,7 @@ def test_ids_of_calls_are_no_part_of_a_conversation() -> None:
 
 
 def test_which_call_a_result_answers_is_part_of_it() -> None:
-    def run(first: str, second: str) -> Sample:
+    def run(first: str, second: str) -> Conversation:
         both = Turn(role="assistant", calls=(called("{}", id="a").calls[0], called("{}", id="b").calls[0]))
         return sample(ASKS, both, result("one", first), result("two", second))
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.conversation import Attachment, Conversation, Lack, ToolCall, Turn
 from policies.dedupe import Deduper, MemoryIndex
 from policies.records import Author, Sample
 from policies.selection import (
@@ -15,6 +16,7 @@ from policies.selection import (
     DataGeneratorConfig,
     Drop,
     DropReason,
+    Exclusion,
     Keep,
     SelectionState,
     in_holdout,
@@ -174,3 +176,69 @@ def test_no_limit_is_ever_exceeded_and_no_champion_line_is_wasted(
 )
 def test_rehearsal_is_a_share_of_the_whole_file(new: int, available: int, share: float, count: int) -> None:
     assert rehearsal_count(new, available, share) == count
+
+
+# What was said
+
+
+def said(*turns: Turn, answer: Turn | None = None, lacks: Lack | None = None) -> Sample:
+    answered = answer or Turn(role="assistant", content="A console.")
+    return replace(GOOD, query="", response="", conversation=Conversation(turns=turns, answer=answered, lacks=lacks))
+
+
+ASKED = Turn(role="user", content="What is a SNES?")
+PICTURE = Turn(role="user", content=(Attachment(medium="image"),))
+CALL = Turn(role="assistant", calls=(ToolCall(name="look_up", arguments="{}"),))
+
+
+@pytest.mark.parametrize(
+    ("sample", "reason"),
+    [
+        (said(ASKED, answer=CALL), None),
+        (said(PICTURE), None),
+        (said(ASKED, CALL, Turn(role="tool", content="found")), None),
+        (said(Turn(role="system", content="Help.")), DropReason.EMPTY),
+        (said(Turn(role="user", content=" ")), DropReason.EMPTY),
+        (said(ASKED, answer=Turn(role="assistant", content=" \n", reasoning="Hm.")), DropReason.EMPTY),
+        (replace(said(ASKED), correction=" "), DropReason.EMPTY),
+        *((said(ASKED, lacks=lack), DropReason(lack.value)) for lack in Lack),
+    ],
+)
+def test_an_answer_without_words_may_be_a_call_and_a_question_a_picture(
+    sample: Sample, reason: DropReason | None
+) -> None:
+    verdict = select(sample, PLAIN, SelectionState())
+    assert (verdict.reason if isinstance(verdict, Drop) else None) is reason
+
+
+LONG = "x" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("system", "question", "excluded"),
+    [
+        ("### Task: a title", "hello", True),
+        ("You help.", "### Task: a title", True),
+        ("You help.", "What is a ### Task: ?", False),
+        ("You help.", f"{LONG} Write a title.", True),
+        (f"### Task: {LONG}", "hello", True),
+        ("You help.", f"{LONG} ### Task: {LONG}", False),
+    ],
+)
+def test_a_pattern_in_system_prompt_or_question_excludes(system: str, question: str, excluded: bool) -> None:
+    """An answer, or an earlier question, may say what it likes. Of a long text both ends are searched."""
+    sample = said(
+        Turn(role="system", content=system),
+        Turn(role="user", content="### Task: earlier"),
+        Turn(role="assistant", content="### Task: done"),
+        Turn(role="user", content=question),
+        answer=Turn(role="assistant", content="### Task: done"),
+    )
+    state = SelectionState(excluded=Exclusion((r"^### Task:", r"a title\.$")))
+    assert (select(sample, PLAIN, state) == Drop(DropReason.EXCLUDED)) is excluded
+
+
+def test_the_old_name_of_a_setting_is_still_taken() -> None:
+    assert DataGeneratorConfig(max_challenger_share=0.2) == replace(PLAIN, max_own_share=0.2, holdout_share=0.05)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="is now called max_own_share, and both are given"):
+        DataGeneratorConfig(max_challenger_share=0.2, max_own_share=0.2)  # type: ignore[call-arg]

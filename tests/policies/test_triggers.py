@@ -173,6 +173,17 @@ def test_too_few_usable_samples_hold_even_people_without_a_cool_down() -> None:
     assert too_few_samples(100, CONFIG) is None
 
 
+def test_what_left_the_samples_out_is_named_most_frequent_first() -> None:
+    left_out = {"near_duplicate": 12, "own_share": 290, "empty": 1, "low_quality": 30, "unscored": 2}
+    few = replace(QUIET, usable_samples=40, left_out=left_out, manual=True)
+    assert look(few).hold == (
+        "40 usable samples, 100 needed for a training that can show a gain; left out of the last dataset:"
+        " 290 own_share (generator_config.max_own_share: models trained here wrote them),"
+        " 30 low_quality (generator_config.min_quality_score), 12 near_duplicate,"
+        " 2 unscored (generator_config.min_quality_score)."
+    )
+
+
 def test_a_clock_set_back_fires_nothing_and_says_so() -> None:
     facts = replace(QUIET, installed_at=1000 * HOUR)
     report = look(facts, 10)

@@ -112,6 +112,21 @@ async def test_samples_are_those_of_the_store(store: Store, archiver: Archiver, 
         assert expected
 
 
+async def test_what_people_judged_is_known_without_the_store(store: Store, archiver: Archiver, place: Place) -> None:
+    liked, bad, corrected = logged(0, 1), logged(0, 2, flags=RecordFlag.NO_TRAIN), logged(0, 3)
+    coin = random.Random(1)
+    votes = (
+        vote(liked.id, FIRST * DAY_US, coin, feedback=1),
+        vote(bad.id, FIRST * DAY_US, coin, feedback=-1),
+        vote(corrected.id, FIRST * DAY_US, coin, feedback=0, correction="Better."),
+    )
+    await put(store, liked, bad, corrected, logged(0, 4, body=None), *votes)
+    await archiver.run()
+    expected = [sample async for sample in store.iter_judged()]
+    assert [sample.record_id for sample in expected] == [corrected.id, bad.id]
+    assert [sample async for sample in ArchiveSource(place).iter_judged()] == expected
+
+
 async def test_the_day_that_is_not_over_waits(store: Store, archiver: Archiver, clock: ManualClock) -> None:
     await put(store, logged(1, 1), logged(2, 1))
     assert [day.date for day in await archiver.run()] == ["2024-10-05"]

@@ -54,6 +54,9 @@ class AnswerSource(Protocol):
 class _Link:
     """An earlier part, as it is remembered."""
 
+    record_id: str
+    whole: bool
+    """All of it is at hand."""
     said: Conversation
     user: int | None
     names_user: bool
@@ -63,7 +66,11 @@ class _Link:
     @property
     def after(self) -> str | None:
         """What has to be known, too."""
-        return self.said.goes_on_from if self.trainable else None
+        return self.said.goes_on_from if self.trainable and self.whole else None
+
+
+_Links = tuple[_Link, ...]
+"""Those whose answers have one id, newest first: nobody goes on from what came later. One as a rule."""
 
 
 class Joining:
@@ -72,7 +79,7 @@ class Joining:
     def __init__(self, store: object) -> None:
         """Of a `store` that is no AnswerSource nothing is joined."""
         self._store = store if isinstance(store, AnswerSource) else None
-        self._links: OrderedDict[str, _Link | None] = OrderedDict()
+        self._links: OrderedDict[str, _Links] = OrderedDict()
         self._bytes = 0
 
     async def join(self, batch: list[Sample]) -> list[Sample]:
@@ -91,18 +98,18 @@ class Joining:
         """As many as are looked up at once: a query a generation, of which most are known already."""
         read = await asyncio.to_thread(lambda: [replace(one, conversation=conversation_of(one)) for one in samples])
         wanted = [said.goes_on_from for one in read if (said := one.said).lacks is None]
-        known: dict[str, _Link | None] = {}
+        known: dict[str, _Links] = {}
         for _ in range(_MOST_LINKS):
             names = {name for name in wanted if name is not None and name not in known}
             if not names:
                 break
             known |= await self._known(names, store)
-            wanted = [link.after for name in names if (link := known[name]) is not None]
+            wanted = [link.after for name in names for link in known[name]]
         users = await store.name_users([one.record_id for one in read])
         return await asyncio.to_thread(lambda: [_joined(one, known, one.record_id in users) for one in read])
 
-    async def _known(self, names: set[str], store: AnswerSource) -> dict[str, _Link | None]:
-        """The parts whose answers have these ids; None where one is not at hand."""
+    async def _known(self, names: set[str], store: AnswerSource) -> dict[str, _Links]:
+        """The parts whose answers have these ids."""
         links = {name: self._links[name] for name in names if name in self._links}
         for name in links:
             self._links.move_to_end(name)
@@ -113,7 +120,7 @@ class Joining:
             self._remember(new)
         return links
 
-    def _remember(self, links: Mapping[str, _Link | None]) -> None:
+    def _remember(self, links: Mapping[str, _Links]) -> None:
         self._links |= links
         self._bytes += sum(map(_size, links.values()))
         while self._bytes > _KEPT_BYTES and self._links:
@@ -121,27 +128,28 @@ class Joining:
             self._bytes -= _size(gone)
 
 
-def _joined(sample: Sample, known: Mapping[str, _Link | None], names_user: bool) -> Sample:
+def _joined(sample: Sample, known: Mapping[str, _Links], names_user: bool) -> Sample:
     """The sample with what is `known` put before it; `names_user`: its key is a user."""
     said = sample.said
     if said.goes_on_from is None or said.lacks is not None:
         return sample
     links: list[_Link] = []
     wanted: str | None = said.goes_on_from
+    before = sample.record_id
     while wanted is not None:
-        link = known.get(wanted) if len(links) < _MOST_LINKS else None
-        if link is None or not _same_user(sample, link, names_user):
+        link = next((link for link in known.get(wanted, ()) if link.record_id < before), None)
+        if link is None or not link.whole or len(links) == _MOST_LINKS or not _same_user(sample, link, names_user):
             said.lacks = Lack.CONTEXT_ELSEWHERE
             return sample
         if not link.trainable:
             return replace(sample, trainable=False)
         links.append(link)
-        wanted = link.after
+        wanted, before = link.after, link.record_id
     return replace(sample, conversation=_together(said, [link.said for link in reversed(links)]))
 
 
-def _size(link: _Link | None) -> int:
-    return _KEY_BYTES if link is None else _KEY_BYTES + link.bytes
+def _size(links: _Links) -> int:
+    return _KEY_BYTES + sum(link.bytes for link in links)
 
 
 def _goes_on(sample: Sample) -> bool:
@@ -149,23 +157,26 @@ def _goes_on(sample: Sample) -> bool:
     return exchange.kind == Kind.RESPONSES and sample.conversation is None and _NAMED in exchange.request
 
 
-def _read(name: str, found: Sequence[Earlier]) -> _Link | None:
-    """The newest of these whose answer really has that id, if it is whole."""
+def _read(name: str, found: Sequence[Earlier]) -> _Links:
+    """Those whose answer really has that id."""
+    links: list[_Link] = []
     for one in found:
         exchange = one.sample.exchange
         if exchange.kind != Kind.RESPONSES or provider_id_of(exchange) != name:
             continue
         said = conversation_of(one.sample)
-        if not one.whole or said.lacks in _LOST:
-            return None
-        return _Link(
-            said=said,
-            user=one.sample.user,
-            names_user=one.names_user,
-            trainable=one.sample.trainable,
-            bytes=len(exchange.request) + len(exchange.response),
+        links.append(
+            _Link(
+                record_id=one.sample.record_id,
+                whole=one.whole and said.lacks not in _LOST,
+                said=said,
+                user=one.sample.user,
+                names_user=one.names_user,
+                trainable=one.sample.trainable,
+                bytes=len(exchange.request) + len(exchange.response),
+            )
         )
-    return None
+    return tuple(links)
 
 
 def _same_user(sample: Sample, link: _Link, names_user: bool) -> bool:

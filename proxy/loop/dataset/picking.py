@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
+from time import perf_counter
 from typing import Any
 
 import orjson
@@ -27,8 +28,8 @@ __all__ = ["Kept", "LineFormat", "Picking", "Progress", "read_all"]
 
 _EXAMPLES = 20
 _DROP_AT_ONCE = 5_000
-_BREATH_EVERY = 6
-"""Samples, about a millisecond of work, …"""
+_BREATH_EVERY_S = 1e-3
+"""Work of so long, …"""
 _BREATH_S = 1e-5
 """… after which the interpreter is left to others. A thread that computes keeps it for 5 ms at a time, and the event
 loop beside it, whose every step waits for it anew, would do half of its work."""
@@ -109,6 +110,8 @@ class Picking:
         """Records in a line of the training file or of the holdout file; known after `finish`."""
         self.kept = Kept()
         """Known after `finish`."""
+        self.in_parts = False
+        """Whether every content of the files is to be a list of parts; known after `finish`."""
         self.dropped: Counter[str] = Counter()
         self.examples: defaultdict[str, list[str]] = defaultdict(list)
         """Ids of the newest 20 records that were dropped for a reason."""
@@ -140,9 +143,10 @@ class Picking:
             if reason is not None:
                 self._drop(str(reason), sample.record_id)
 
-    def finish(self) -> None:
-        """Apply the caps that depend on the whole."""
+    def finish(self, *, in_parts: bool = False) -> None:
+        """Apply the caps that depend on the whole. `in_parts`: the file has contents in parts in any case."""
         self.staging.write()
+        self._decide_on_parts(in_parts)
         refused: array[int] = array("q")
         for split in Split:
             for _, group in groupby(self.staging.lines(split), key=attrgetter("record")):
@@ -156,9 +160,20 @@ class Picking:
             self.dropped[DropReason.UNPAIRED.value] += unpaired
             self._example(DropReason.UNPAIRED.value, lambda: self.staging.unpaired_records(_EXAMPLES))
 
+    def _decide_on_parts(self, in_parts: bool) -> None:
+        """Whether lines with contents in parts are kept: all of a file has them, or none (policies.formats.layout)."""
+        found = self.staging.in_parts()
+        count = sum(lines for _, _, lines in found)
+        total = sum(self.staging.count(split) for split in Split)
+        wanted = self._config.attachments
+        self.in_parts = in_parts or (bool(found) and (wanted == "keep" or (wanted == "auto" and 2 * count >= total)))
+        if self.in_parts and wanted != "drop":
+            for split, author, lines in found:
+                self._caps[split].offer(author, lines)
+
     def _admit(self, split: Split, rows: Sequence[LineRow]) -> list[int]:
         """Ask the caps for the lines of one record; returns those that may not go into the file."""
-        answers = [(line.seq, self._caps[split].admit(line.author)) for line in rows]
+        answers = [(line.seq, self._refusal(split, line)) for line in rows]
         reasons = {seq: why for seq, why in answers if why is not None}
         records = max(line.records for line in rows)
         if len(reasons) == len(rows):
@@ -172,6 +187,11 @@ class Picking:
                 if line.seq not in reasons:
                     self.kept.add(line)
         return list(reasons)
+
+    def _refusal(self, split: Split, line: LineRow) -> DropReason | None:
+        if line.parts and (not self.in_parts or self._config.attachments == "drop"):
+            return DropReason.MULTIMODAL
+        return self._caps[split].admit(line.author)
 
     def _take(self, sample: Sample) -> DropReason | None:
         verdict = select(sample, self._config, self._state)
@@ -203,7 +223,8 @@ class Picking:
             sources.append(kin)
             liked = True
             model = partner.model if disliked else model
-        self._caps[split].offer(line.author)
+        if not line.parts:  # the others are offered once it is known whether they are kept
+            self._caps[split].offer(line.author)
         self.staging.stage(
             split,
             self.seen,
@@ -243,10 +264,12 @@ def _thought(sample: Sample) -> bool:
 
 def _breathing(batch: Iterable[Sample]) -> Iterator[Sample]:
     """The batch, with pauses in which an event loop beside this thread gets its turn."""
-    for at, sample in enumerate(batch, start=1):
+    rested = perf_counter()
+    for sample in batch:
         yield sample
-        if at % _BREATH_EVERY == 0:
+        if perf_counter() - rested >= _BREATH_EVERY_S:
             _NEVER.wait(_BREATH_S)
+            rested = perf_counter()
 
 
 def _dump(body: Mapping[str, Any]) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 import orjson
 
 from policies.assignment import unit_interval
-from policies.formats import FormatType, conforms
+from policies.formats import FormatType, conforms, has_parts
 from proxy.errors import PermanentError
 
 __all__ = ["Rehearsal"]
@@ -36,12 +36,15 @@ class Rehearsal:
         """Lines that `take` has given."""
         self.malformed = 0
         """Lines that are no JSON object of the format; they are left out."""
+        self.parts = False
+        """Whether one of them has a content in parts."""
         if not self._path.is_file():
             raise PermanentError(f"{_KEY}: there is no file {self._path}")
         with self._path.open("rb") as lines:
             for line in lines:
                 if self._good(line):
                     self.available += 1
+                    self.parts = self.parts or has_parts(orjson.loads(line))
                 elif line.strip():
                     self.malformed += 1
         if self.malformed and not self.available:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, NamedTuple, Self
 
-from policies.formats import Line, Waiting
+from policies.formats import HEADS, Line, Waiting, shape
 from policies.records import Author
 from proxy.loop.dataset.index import INDEX_SCHEMA, StagedIndex
 from proxy.loop.dataset.judged import Judged
@@ -32,13 +31,16 @@ CREATE TABLE waiting (seq INTEGER PRIMARY KEY, split INTEGER NOT NULL, conversat
 CREATE INDEX waiting_by_conversation ON waiting (split, conversation, liked, seq);
 CREATE TABLE lines (seq INTEGER PRIMARY KEY, split INTEGER NOT NULL, record INTEGER NOT NULL, records INTEGER NOT NULL,
     author INTEGER NOT NULL, generation INTEGER NOT NULL, model INTEGER NOT NULL, liked INTEGER NOT NULL,
-    reasoned INTEGER NOT NULL, chars INTEGER NOT NULL);
+    reasoned INTEGER NOT NULL, chars INTEGER NOT NULL, shape INTEGER NOT NULL, parts INTEGER NOT NULL);
 CREATE TABLE bodies (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE sources (seq INTEGER NOT NULL, record_id TEXT NOT NULL, user INTEGER, author INTEGER NOT NULL,
     generation INTEGER NOT NULL, model INTEGER NOT NULL, vote REAL, PRIMARY KEY (seq, record_id)) WITHOUT ROWID;
 """
+_AUTHORS: Final = tuple(Author)
+"""By number."""
 _CACHE_KIB = 65_536
 _PAGE = 5_000
+_ONE_PIECE = 8_000_000  # bytes, less than the 10 MB by which `datasets` decides what a file looks like
 _WAITING = 200
 _WAITING_BYTES = 4_000_000
 
@@ -50,8 +52,7 @@ class Split(IntEnum):
     HOLDOUT = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """A record behind a line."""
 
     record_id: str
@@ -65,8 +66,7 @@ class Source:
     """Mean of the votes on the answer, in [-1, 1]."""
 
 
-@dataclass(frozen=True, slots=True)
-class LineRow:
+class LineRow(NamedTuple):
     """A staged line without its body. Lines are staged newest first, so the smallest `seq` is the newest."""
 
     seq: int
@@ -83,6 +83,8 @@ class LineRow:
     """Whether a model had thought aloud in its conversation."""
     chars: int
     """Characters of its texts."""
+    parts: bool
+    """Whether it has contents in parts."""
 
 
 class Staging:
@@ -101,7 +103,7 @@ class Staging:
         self._db.execute("BEGIN")
         self.index = StagedIndex(self._db)
         """What was seen (policies.dedupe.Index)."""
-        self._seq = self._bytes = 0
+        self._seq = self._bytes = self._total = 0
         self._models: list[str] = []
         self._numbers: dict[str, int] = {}
         self._lines: list[tuple[int, ...]] = []
@@ -151,8 +153,9 @@ class Staging:
         self._seq += 1
         self._bytes += len(body)
         number = self._number(model)
+        self._total += len(body)
         kept = (int(split), record, len(sources), int(line.author), line.generation, number, liked, reasoned, chars)
-        self._lines.append((self._seq, *kept))
+        self._lines.append((self._seq, *kept, shape(line.body), line.parts))
         self._bodies.append((self._seq, body))
         self._sources += [
             (
@@ -171,7 +174,7 @@ class Staging:
 
     def write(self) -> None:
         """What waits goes into the file; needed before anything is read."""
-        self._db.executemany("INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._lines)
+        self._db.executemany("INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._lines)
         self._db.executemany("INSERT INTO bodies VALUES (?, ?)", self._bodies)
         self._db.executemany("INSERT OR IGNORE INTO sources VALUES (?, ?, ?, ?, ?, ?, ?)", self._sources)
         self._lines, self._bodies, self._sources, self._bytes = [], [], [], 0
@@ -180,21 +183,22 @@ class Staging:
         """The staged lines of a split, newest first. Lines may be dropped meanwhile."""
         after = 0
         while rows := self._db.execute(
-            "SELECT seq, record, records, author, generation, model, liked, reasoned, chars FROM lines"
+            "SELECT seq, record, records, author, generation, model, liked, reasoned, chars, parts FROM lines"
             " WHERE split = ? AND seq > ? ORDER BY seq LIMIT ?",
             (int(split), after, _PAGE),
         ).fetchall():
-            for seq, record, records, author, generation, model, liked, reasoned, chars in rows:
+            for seq, record, records, author, generation, model, liked, reasoned, chars, parts in rows:
                 yield LineRow(
                     seq,
                     record,
                     records,
-                    Author(author),
+                    _AUTHORS[author],
                     generation,
                     self._models[model],
                     bool(liked),
                     bool(reasoned),
                     chars,
+                    bool(parts),
                 )
             after = rows[-1][0]
 
@@ -207,12 +211,14 @@ class Staging:
         return self._count("SELECT count(*) FROM lines WHERE split = ?", int(split))
 
     def bodies(self, split: Split) -> Iterator[bytes]:
-        """The lines of a split that are still in, oldest first, without line ends."""
-        rows = self._db.execute(
-            "SELECT body FROM lines JOIN bodies USING (seq) WHERE split = ? ORDER BY seq DESC", (int(split),)
-        )
-        for (body,) in rows:
+        """The lines of a split that are still in, without line ends, oldest first but for heads (see `_in_order`)."""
+        for _, body in self._in_order("SELECT seq, body FROM lines JOIN bodies USING (seq)", split):
             yield body
+
+    def in_parts(self) -> list[tuple[Split, Author, int]]:
+        """How many lines that are still in have contents in parts, by split and author."""
+        rows = self._db.execute("SELECT split, author, count(*) FROM lines WHERE parts GROUP BY split, author")
+        return [(Split(split), Author(author), count) for split, author, count in rows]
 
     def records_of(self, seq: int) -> list[str]:
         """Ids of the records behind a line, whether it is still in or not."""
@@ -220,19 +226,19 @@ class Staging:
         return [record_id for (record_id,) in rows]
 
     def sources(self, split: Split) -> Iterator[tuple[int, Source]]:
-        """The records behind the lines of a split that are still in, oldest line first, with the line's number from 1.
+        """The records behind the lines of a split that are still in, in the order of `bodies`, with the line's number.
 
-        A record whose line has another beside it comes with each.
+        Numbers begin with 1. A record whose line has another beside it comes with each.
         """
-        rows = self._db.execute(
+        rows = self._in_order(
             "SELECT seq, record_id, user, sources.model, sources.generation, sources.author, vote"
-            " FROM lines JOIN sources USING (seq) WHERE split = ? ORDER BY seq DESC",
-            (int(split),),
+            " FROM lines JOIN sources USING (seq)",
+            split,
         )
         at, last = 0, 0
         for seq, record_id, user, model, generation, author, vote in rows:
             at, last = at + (seq != last), seq
-            yield at, Source(record_id, user, self._models[model], generation, Author(author), vote)
+            yield at, Source(record_id, user, self._models[model], generation, _AUTHORS[author], vote)
 
     def record_range(self, split: Split) -> tuple[str | None, str | None]:
         """Smallest and largest record id behind the lines of a split that are still in."""
@@ -240,6 +246,23 @@ class Staging:
             "SELECT min(record_id), max(record_id) FROM lines JOIN sources USING (seq) WHERE split = ?", (int(split),)
         ).fetchone()
         return first, last
+
+    def _in_order(self, select: str, split: Split) -> Iterator[tuple[Any, ...]]:
+        """Rows that begin with `seq`, oldest first; of a file that `datasets` reads in several pieces, the first has a
+        line of every shape (see policies.formats.layout)."""
+        heads = self._heads(split) if self._total > _ONE_PIECE else ()
+        for seq in heads:
+            yield from self._db.execute(f"{select} WHERE lines.seq = ?", (seq,))
+        for row in self._db.execute(f"{select} WHERE split = ? ORDER BY seq DESC", (int(split),)):
+            if row[0] not in heads:
+                yield row
+
+    def _heads(self, split: Split) -> dict[int, None]:
+        rows = self._db.execute(
+            "SELECT max(seq) FROM lines WHERE split = ? GROUP BY shape ORDER BY max(seq) DESC LIMIT ?",
+            (int(split), HEADS),
+        )
+        return {seq: None for (seq,) in rows}
 
     def _number(self, model: str) -> int:
         """A model's name is kept once."""
@@ -291,7 +314,7 @@ class SplitPartners:
         return Waiting(
             record_id=record_id,
             user=user,
-            author=Author(author),
+            author=_AUTHORS[author],
             generation=generation,
             model=model,
             answer=answer.decode("utf-8", "surrogatepass"),

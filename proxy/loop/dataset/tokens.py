@@ -22,13 +22,15 @@ _NO_WORDS = frozenset(("role", "type", "id", "tool_call_id", "url", "data", "fil
 
 def characters(content: Any) -> int:
     """Characters of all texts in a line."""
-    if isinstance(content, str):
-        return len(content)
-    if isinstance(content, dict):
-        return sum([characters(value) for key, value in content.items() if key not in _NO_WORDS])
-    if isinstance(content, list | tuple):
-        return sum([characters(value) for value in content])
-    return 0
+    total, parts = 0, [content]
+    for part in parts:  # which grows
+        if isinstance(part, str):
+            total += len(part)
+        elif isinstance(part, dict):
+            parts += [value for key, value in part.items() if key not in _NO_WORDS]
+        elif isinstance(part, list | tuple):
+            parts += part
+    return total
 
 
 class TokenCount:

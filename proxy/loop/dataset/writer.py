@@ -13,6 +13,7 @@ from pathlib import Path
 
 import orjson
 
+from policies.formats import in_parts
 from policies.records import Author
 from policies.selection import DataGeneratorConfig, rehearsal_count
 from proxy.loop.dataset.picking import Picking
@@ -38,10 +39,11 @@ class Writer:
 
     def write(self) -> Manifest:
         """Write everything; returns what manifest.json says."""
-        self.picking.finish()
+        self.picking.finish(in_parts=self.rehearsal is not None and self.rehearsal.parts)
         staging = self.picking.staging
         new, holdout, rehearsed = staging.count(Split.TRAIN), staging.count(Split.HOLDOUT), 0
         tokens = TokenCount(self.config.tokenizer)
+        parted = self.picking.in_parts
         mixed: Iterable[bytes] = staging.bodies(Split.TRAIN)
         if tokens.exact:
             mixed = _counted(mixed, tokens)
@@ -52,9 +54,10 @@ class Writer:
             extra = _counted(self.rehearsal.take(rehearsed, self.request.run_id), tokens)
             mixed = _interleave(mixed, new, extra, rehearsed)
         data, held = self.folder / "data.jsonl", self.folder / "holdout.jsonl"
-        sha256 = _write_lines(data, mixed)
+        sha256 = _write_lines(data, map(_in_parts, mixed) if parted else mixed)
         if holdout:
-            _write_lines(held, staging.bodies(Split.HOLDOUT))
+            bodies = staging.bodies(Split.HOLDOUT)
+            _write_lines(held, map(_in_parts, bodies) if parted else bodies)
         else:
             held.unlink(missing_ok=True)  # of an attempt that was cut short
         _write_lines(self.folder / "lineage.csv", self._lineage(new, rehearsed))
@@ -141,6 +144,10 @@ def _counted(rows: Iterable[bytes], tokens: TokenCount) -> Iterator[bytes]:
     for row in rows:
         tokens.add(row)
         yield row
+
+
+def _in_parts(row: bytes) -> bytes:
+    return orjson.dumps(in_parts(orjson.loads(row)))
 
 
 def _csv(*cells: object) -> bytes:

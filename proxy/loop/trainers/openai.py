@@ -3,28 +3,30 @@
 The files go to `POST /files`, the job to `POST /fine_tuning/jobs`. The API has no idempotency key, so the job carries
 the run id in its metadata, and the list of jobs is searched for it before one is made.
 
-Formats: chatml as it stands; dpo lines are rewritten as {"input", "preferred_output", "non_preferred_output"}. The
+Formats: chatml, prompt_completion and dpo, rewritten as the API wants them (see `openai_lines`). The
 result names the fine-tuned model, for the static deployer: {"model_path": "openai://ft:…", "model": "ft:…"}.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import aiohttp
-import orjson
 
 from proxy.config.loop import TrainerConfig
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.loop.ports import Failed, Handle, Running, Succeeded, TrainingRun, TrainingStatus
+from proxy.loop.trainers.openai_lines import REFUSED, method_of, rewrite
 from proxy.loop.webhook import Answer, Webhook
 
 __all__ = ["OpenAITrainer"]
 
+_log = logging.getLogger(__name__)
 _UPLOAD_S = 300.0
 _PAGE = 100
 _PAGES = 10
@@ -52,15 +54,19 @@ class OpenAITrainer:
         """Upload and create the job, unless the provider has one of this run."""
         job = await self._find(run.run_id)
         if job is None:
-            method = await asyncio.to_thread(_method, run.data_path)
+            method = await asyncio.to_thread(method_of, run.data_path)
+            data = await self._upload(run, run.data_path)
+            if data is None:
+                raise PermanentError(f"no line of {run.data_path} can be taught at OpenAI: {REFUSED}")
             order: dict[str, Any] = {
                 "model": self._model,
-                "training_file": await self._upload(run, run.data_path, method),
+                "training_file": data,
                 "metadata": {_RUN_KEY: run.run_id},
                 "method": self._method(method),
             }
-            if run.holdout_path is not None:
-                order["validation_file"] = await self._upload(run, run.holdout_path, method)
+            held = None if run.holdout_path is None else await self._upload(run, run.holdout_path)
+            if held is not None:
+                order["validation_file"] = held
             if "suffix" in self._options:
                 order["suffix"] = self._options["suffix"]
             job = _good(
@@ -128,18 +134,21 @@ class OpenAITrainer:
             after = f"&after={quote(str(jobs[-1]['id']))}"
         return None
 
-    async def _upload(self, run: TrainingRun, path: Path, method: str) -> str:
-        source = path
+    async def _upload(self, run: TrainingRun, path: Path) -> str | None:
+        """The provider's id of the file; None where none of its lines can be taught there."""
+        source = run.output_dir / f"openai-{path.name}"
         try:
-            if method == "dpo":
-                source = run.output_dir / f"openai-{path.name}"
-                await asyncio.to_thread(_rewrite_pairs, path, source)
+            kept, refused = await asyncio.to_thread(rewrite, path, source)
+            if refused:
+                _log.warning("%d of %d lines of %s are left out: %s", refused, kept + refused, path, REFUSED)
+            if not kept:
+                return None
             with source.open("rb") as data:
                 form = aiohttp.FormData({"purpose": "fine-tune"})
                 form.add_field("file", data, filename=f"{run.run_id}-{path.name}", content_type="application/jsonl")
                 answer = await self._files.send("POST", "/files", data=form, headers={})
         except OSError as error:
-            raise TemporaryError(f"{source} can not be read: {error}") from error
+            raise TemporaryError(f"{path} can not be rewritten to {source}: {error}") from error
         return str(_good(answer, f"did not take {source.name}")["id"])
 
 
@@ -147,32 +156,3 @@ def _good(answer: Answer, what: str) -> Mapping[str, Any]:
     if not answer.good:
         raise PermanentError(f"the provider {what}: {answer.excerpt()}")
     return answer.fields
-
-
-def _method(data_path: Path) -> str:
-    """How to train on this file, by its first line. Raises PermanentError for a format that the API does not take."""
-    with data_path.open("rb") as lines:
-        first = orjson.loads(next(iter(lines), b"{}"))
-    if "messages" in first:
-        return "supervised"
-    if "chosen" in first:
-        return "dpo"
-    raise PermanentError(
-        "trainer.kind openai takes generator_config.format_type chatml or dpo, and at least one sample"
-    )
-
-
-def _rewrite_pairs(source: Path, target: Path) -> None:
-    with source.open("rb") as lines, target.open("wb") as out:
-        for line in lines:
-            pair = orjson.loads(line)
-            out.write(
-                orjson.dumps(
-                    {
-                        "input": {"messages": pair["prompt"]},
-                        "preferred_output": pair["chosen"],
-                        "non_preferred_output": pair["rejected"],
-                    }
-                )
-                + b"\n"
-            )

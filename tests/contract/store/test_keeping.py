@@ -13,7 +13,7 @@ from proxy.errors import TemporaryError
 from proxy.store.control import ModelState
 from proxy.store.keys import day_of, id_floor
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord, RecordFilter
+from proxy.store.values import IngestBatch, NewRecord, RecordFilter, RecordFlag
 from tests.harness.exchanges import exchange, exchanges, vote
 
 DAY_US = 86_400_000_000
@@ -174,6 +174,33 @@ async def test_samples_come_in_order_and_filtered(store: Store, clock: ManualClo
     assert [s.record_id for s in got] == [r.id for r in (reversed(want) if newest_first else want)]
     voted = [s async for s in store.iter_samples(**bounds, min_feedback=1.0)]
     assert [(s.record_id, s.correction) for s in voted] == [(r.id, f"better {r.id}") for r in records[30:200:10]]
+
+
+async def test_the_judged_are_those_that_people_corrected_or_disliked(store: Store, clock: ManualClock) -> None:
+    start_us, rng = int(clock.now() * 1e6) - DAY_US, random.Random(5)
+    records = [exchange(start_us + n * 1_000_000, rng, user_hash=1) for n in range(7)]
+    records[5] = exchange(start_us + 5_000_000, rng, user_hash=1, flags=RecordFlag.NO_TRAIN)
+    ids = [record.id for record in records]
+    votes = (
+        vote(ids[0], start_us, rng, feedback=-1),
+        vote(ids[1], start_us, rng, feedback=1, correction="Better."),
+        vote(ids[2], start_us, rng, feedback=1),
+        vote(ids[3], start_us, rng, feedback=-1, source="a"),
+        vote(ids[3], start_us, rng, feedback=1, source="b"),
+        vote(ids[4], start_us, rng, feedback=-1, correction="Best."),
+        vote(ids[5], start_us, rng, feedback=-1),
+        vote(ids[6], start_us, rng, feedback=-1),
+    )
+    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=votes))
+    got = [s async for s in store.iter_judged(before_id=ids[6], chunk=2)]
+    assert [(s.record_id, s.feedback, s.correction, s.trainable) for s in got] == [
+        (ids[4], -1.0, "Best.", True),
+        (ids[1], 1.0, "Better.", True),
+        (ids[5], -1.0, None, False),
+        (ids[4], -1.0, "Best.", True),
+        (ids[0], -1.0, None, True),
+    ]
+    assert got[0].exchange.request == (records[4].body.request if records[4].body else None)
 
 
 async def test_a_late_record_of_a_dropped_day_gets_in_at_the_second_try(store_url: str, clock: ManualClock) -> None:

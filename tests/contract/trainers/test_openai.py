@@ -157,12 +157,105 @@ async def test_preference_pairs_are_rewritten(provider: Provider, run: TrainingR
     assert provider.jobs[0]["method"]["type"] == "dpo"
 
 
-@pytest.mark.parametrize("content", ["", '{"prompt": "a", "completion": "b"}\n'])
+ASKED = {"role": "user", "content": "Hi"}
+TOOLS = [{"type": "function", "function": {"name": "look"}}]
+
+
+def calls(arguments: Any) -> dict[str, Any]:
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": arguments}}
+    return {"role": "assistant", "content": "", "tool_calls": [call]}
+
+
+RESULT = {"role": "tool", "tool_call_id": "c1", "content": "21"}
+SAID = {"role": "assistant", "content": "21."}
+SEEN = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+
+
+@pytest.mark.parametrize(
+    ("line", "sent"),
+    [
+        pytest.param(
+            {"prompt": [ASKED, calls({"at": "é"}), {**RESULT, "name": "look"}], "completion": [SAID], "tools": TOOLS},
+            {
+                "messages": [ASKED, {**calls('{"at": "é"}'), "weight": 0}, {**RESULT, "name": "look"}, SAID],
+                "tools": TOOLS,
+            },
+            id="prompt and completion become messages, of which the last is learnt",
+        ),
+        pytest.param(
+            {"prompt": [ASKED], "chosen": [calls({})], "rejected": [SAID], "tools": TOOLS},
+            {
+                "input": {"messages": [ASKED], "tools": TOOLS},
+                "preferred_output": [calls("{}")],
+                "non_preferred_output": [SAID],
+            },
+            id="tools stand with the input",
+        ),
+        pytest.param(
+            {"messages": [ASKED, {**SAID, "weight": 0, "reasoning_content": "hm"}, ASKED, SAID]},
+            {"messages": [ASKED, {**SAID, "weight": 0}, ASKED, SAID]},
+            id="thoughts go, weights stay",
+        ),
+        pytest.param(
+            {
+                "messages": [
+                    {**ASKED, "weight": 0, "content": [SEEN]},
+                    {**SAID, "content": [{"type": "text", "text": "A"}]},
+                ]
+            },
+            {"messages": [{**ASKED, "content": [SEEN]}, {**SAID, "content": "A"}]},
+            id="words alone are text, and only the assistant has weights",
+        ),
+    ],
+)
+async def test_lines_are_sent_as_the_api_takes_them(
+    provider: Provider, run: TrainingRun, line: dict[str, Any], sent: dict[str, Any]
+) -> None:
+    run.data_path.write_text(json.dumps(line) + "\n")
+    await trainer_of(provider).start(run)
+    _, content = provider.files["file-1"]
+    assert json.loads(content) == sent
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]},
+        {"role": "assistant", "content": [SEEN]},
+        {"role": "user", "content": [SEEN] * 11},
+        {"role": "assistant", "content": "", "tool_calls": [{"name": "look"}]},
+        "Hi",
+    ],
+    ids=["a sound", "a picture of the assistant's", "eleven pictures", "a call of another form", "no message"],
+)
+async def test_what_would_have_the_whole_file_refused_is_left_out(
+    provider: Provider, run: TrainingRun, message: Any
+) -> None:
+    bad = json.dumps({"messages": [message, SAID]}) + "\n"
+    (run.output_dir / "holdout.jsonl").write_text(bad)
+    run.data_path.write_text(bad + CHAT)
+    await trainer_of(provider).start(replace(run, holdout_path=run.output_dir / "holdout.jsonl"))
+    assert provider.files["file-1"][1] == CHAT.encode()
+    assert "validation_file" not in provider.jobs[0]
+    run.data_path.write_text(bad)
+    with pytest.raises(PermanentError, match=r"no line of .* can be taught at OpenAI"):
+        await trainer_of(provider).start(replace(run, run_id="run-2"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        '{"prompt": "a", "completion": "b"}\n',
+        '{"prompt": [{"role": "user", "content": "a"}], "completion": [], "label": true}\n',
+        '{"prompt": "a", "chosen": "b", "rejected": "c"}\n',
+    ],
+)
 async def test_a_format_that_the_api_does_not_take_is_refused(
     provider: Provider, run: TrainingRun, content: str
 ) -> None:
     run.data_path.write_text(content)
-    with pytest.raises(PermanentError, match="format_type chatml or dpo"):
+    with pytest.raises(PermanentError, match="format_type chatml, prompt_completion or dpo"):
         await trainer_of(provider).start(run)
     assert not provider.files
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from proxy.wire.extract import told
 from tests.harness.conversations import CASES, asked, shown
 
 
@@ -18,3 +19,8 @@ def test_an_exchange_is_the_conversation_that_it_was(
     path: str, request_: dict[str, Any], response: dict[str, Any], right: dict[str, Any]
 ) -> None:
     assert shown(asked(path, request_, response)) == right
+
+
+def test_a_question_and_an_answer_that_somebody_logged() -> None:
+    assert shown(told("Rome?", " Yes. ")) == {"turns": ["user: Rome?"], "answer": "assistant:  Yes. "}
+    assert shown(told("Rome?", "<think>hm</think>Yes."))["answer"] == {"assistant": "Yes.", "thought": "hm"}

@@ -35,11 +35,10 @@ _FENCED: Final = re.compile(r"\s*(?:```|~~~)\w*\s*\n(.*?)\n?\s*(?:```|~~~)\s*\Z"
 _PYTHONIC: Final = re.compile(r"\[?\s*([\w.-]+)\(.*\)\s*\]?", re.DOTALL)
 _ARGUMENTS: Final = ("arguments", "parameters", "args", "input", "action_input", "tool_input", "kwargs")
 _NAMES: Final = ("name", "function", "tool", "tool_name", "function_name", "action")
-_HINTS: Final = ("tool_", "tool▁", "TOOL_", "<function", "<invoke", "python_tag", "action_start", "to=functions",
-                 "think>", "functools[")  # fmt: skip
-"""One of these is in whatever has a mark, or a thought before it."""
+_TAGS: Final = ("tool_", "tool▁", "<function", "<invoke", "python_tag", "action_start", "to=functions", "think>")
+"""One of these is in whatever has a mark in angle brackets, or a thought before it."""
 _BARE: Final = ("{", "[", "`", "~")
-_NAME: Final = 80
+_NAME: Final = re.compile(r"\s*[\w.-]+\(")
 _TOOLS: Final = ("tools", "functions", "toolConfig")
 
 
@@ -62,8 +61,14 @@ def _names(value: Any, depth: int) -> list[str]:
 
 
 def may_be_call(said: str) -> bool:
-    """Whether words are worth a closer look: nearly none are, and this takes a microsecond."""
-    return said.lstrip()[:1] in _BARE or "(" in said[:_NAME] or any(hint in said for hint in _HINTS)
+    """Whether words are worth a closer look: nearly none are, and single letters are quickest to look for."""
+    if said.lstrip()[:1] in _BARE or _NAME.match(said) is not None:
+        return True
+    if "<" in said and any(tag in said for tag in _TAGS):
+        return True
+    if "[" in said and ("[TOOL_" in said or "functools[" in said):
+        return True
+    return ("`" in said and "```tool_" in said) or ("~" in said and "~~~tool_" in said)
 
 
 def is_call_text(said: str, names: Container[str]) -> bool:
