@@ -38,13 +38,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 from itertools import repeat
 from struct import pack, unpack
 from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
-from policies.conversation import Attachment, Conversation, ToolCall, Turn
+from policies.conversation import Conversation, ToolCall, Turn
 
 __all__ = ["Banding", "Deduper", "Duplicate", "Fingerprint", "Index", "MemoryIndex", "Seen", "banding", "fingerprint",
            "seen_of", "similarity"]  # fmt: skip
@@ -58,6 +59,7 @@ _BANDS = 24
 _WORDS = 2000
 _FACTORS = (0x9E3779B1, 0x85EBCA77, 0xC2B2AE3D)  # odd, 32 bits
 _MASK63 = 2**63 - 1
+_SHORT = 200
 _LANES = int.from_bytes(b"\xff\xff\xff\xff\0\0\0\0" * (_WORDS + 2), "little")
 _MARKS = ".,;:!?\"'`()[]{}“”‘’«»…。、，！？「」（）"
 _PROSE = str.maketrans(dict.fromkeys(_MARKS, " "))
@@ -222,41 +224,37 @@ def _call(call: ToolCall) -> str:
 
 def _context(said: Conversation, asked: Turn | None) -> bytes:
     """Digest of the turns and tools, up to case and white space, without the words of the turn `asked`."""
-    digest = blake2b(digest_size=16)
     order: dict[str | None, str] = {}
+    parts: list[str] = []
+    exact: list[str] = []
     for turn in said.turns:
+        parts += ("\1", turn.role)
+        if turn.name or turn.call_id:
+            parts += (turn.name or "", order.get(turn.call_id, ""))
+        if not isinstance(turn.content, str):
+            _take_pieces(turn, parts if turn is not asked else [], exact)
+        elif turn is not asked:
+            parts.append(turn.content)
         for call in turn.calls:
             order[call.id] = str(len(order))
-        answers = order.get(turn.call_id, "") if turn.call_id else ""
-        for part in ("\x1e", turn.role, turn.name or "", answers, *_content(turn, asked), *map(_call, turn.calls)):
-            digest.update(_folded(part) if isinstance(part, str) else part)
-    for tool in said.tools:
-        digest.update(_folded(_canonical(tool)))
-    return digest.digest()
+            parts.append(_call(call))
+    exact += map(_canonical, said.tools)
+    words = " ".join(" \0 ".join(parts).casefold().split())  # neither mark is white space
+    text = "\0".join((words, *exact)) if exact else words
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
-def _content(turn: Turn, asked: Turn | None) -> Iterable[str | bytes]:
-    if isinstance(turn.content, str):
-        return () if turn is asked else (turn.content,)
-    return [
-        _attached(piece) if isinstance(piece, Attachment) else piece
-        for piece in turn.content
-        if turn is not asked or isinstance(piece, Attachment)
-    ]
-
-
-def _attached(attachment: Attachment) -> bytes:
-    """With its data, whose case counts."""
-    part = "" if attachment.part is None else _canonical(attachment.part)
-    return f"\x1f{attachment.medium}\x1f{part}".encode("utf-8", "surrogatepass")
+def _take_pieces(turn: Turn, words: list[str], exact: list[str]) -> None:
+    """The texts of a content in pieces, and its attachments with their data, whose case counts."""
+    for piece in turn.content:
+        if isinstance(piece, str):
+            words.append(piece)
+        else:
+            exact.append(f"{len(words)} {piece.medium} {'' if piece.part is None else _canonical(piece.part)}")
 
 
 def _canonical(content: Mapping[str, Any] | Any) -> str:
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=str)
-
-
-def _folded(text: str) -> bytes:
-    return f"\x1f{' '.join(text.casefold().split())}".encode("utf-8", "surrogatepass")
 
 
 # Sketches
@@ -264,18 +262,38 @@ def _folded(text: str) -> bytes:
 
 def _fingerprint(digest: int, question: str, answer: str, context: bytes, layout: Banding) -> Fingerprint:
     """Of folded texts whose digest is known."""
-    (asked, between), (answered, between_answered) = _shingles(question), _shingles(answer)
-    exact = (context, between, between_answered, *_NUMBER.findall(question))
+    asked, answered = _sketch_of(question, True), _sketch_of(answer, False)
+    exact = (context, asked.between, answered.between, *_NUMBER.findall(question))
     salt = 0
     if any(exact):
         text = b"\0".join(part if isinstance(part, bytes) else part.encode() for part in exact)
         salt = int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
-    of_question, of_answer = _minima(asked), _minima(answered)
     return Fingerprint(
         digest=digest,
-        bands=_bands(of_question, of_answer, salt, layout),
-        signature=of_question + of_answer + _buckets(asked),
+        bands=_bands(asked.minima, answered.minima, salt, layout),
+        signature=asked.minima + answered.minima + asked.buckets,
     )
+
+
+class _Sketch(NamedTuple):
+    """What is kept of a text."""
+
+    minima: bytes
+    buckets: bytes
+    between: bytes
+
+
+def _sketch_of(folded: str, asked: bool) -> _Sketch:
+    """Many ask the same in a few words, of different documents, and many answers are a word: those are remembered."""
+    return (_remembered if len(folded) <= _SHORT else _sketch)(folded, asked)
+
+
+def _sketch(folded: str, asked: bool) -> _Sketch:
+    hashes, between = _shingles(folded)
+    return _Sketch(_minima(hashes), _buckets(hashes) if asked else b"", between)
+
+
+_remembered = lru_cache(maxsize=4096)(_sketch)
 
 
 def _digest(question: str, answer: str, context: bytes) -> int:

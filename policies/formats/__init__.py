@@ -7,7 +7,8 @@ write the lines, from the messages of `messages`. `layout` is about whole files.
 
 from policies.formats.layout import HEADS, has_parts, in_parts, shape
 from policies.formats.line import FormatType, Line, MemoryPartners, Partners, Style, Waiting
-from policies.formats.table import FORMATS, Format, Holds, conforms, lines, refuses
+from policies.formats.material import Material
+from policies.formats.table import FORMATS, Format, Holds, conforms, lines, lines_of, prepare, refuses
 
 __all__ = [
     "FORMATS",
@@ -16,6 +17,7 @@ __all__ = [
     "FormatType",
     "Holds",
     "Line",
+    "Material",
     "MemoryPartners",
     "Partners",
     "Style",
@@ -24,6 +26,8 @@ __all__ = [
     "has_parts",
     "in_parts",
     "lines",
+    "lines_of",
+    "prepare",
     "refuses",
     "shape",
 ]

@@ -124,13 +124,18 @@ def lines(sample: Sample, style: Style, partners: Partners) -> list[Line]:
 
     Give the training file and the holdout file partners of their own, or a pair would sit on both sides.
     """
-    material = _material(sample, style)
-    return [] if isinstance(material, Lack) else FORMATS[style.format_type].build(material, partners)
+    material = prepare(sample, style)
+    return [] if isinstance(material, Lack) else lines_of(material, partners)
+
+
+def lines_of(material: Material, partners: Partners) -> list[Line]:
+    """The same of a sample that was made ready."""
+    return FORMATS[material.style.format_type].build(material, partners)
 
 
 def refuses(sample: Sample, style: Style) -> Lack | None:
     """Why the format can not hold the sample; None where it can."""
-    material = _material(sample, style)
+    material = prepare(sample, style)
     return material if isinstance(material, Lack) else None
 
 
@@ -139,7 +144,8 @@ def conforms(line: Mapping[str, Any], format_type: FormatType) -> bool:
     return all(isinstance(line.get(name), kind) for name, kind in FORMATS[format_type].fields.items())
 
 
-def _material(sample: Sample, style: Style) -> Material | Lack:
+def prepare(sample: Sample, style: Style) -> Material | Lack:
+    """The sample made ready for the format, or why the format can not hold it."""
     form = FORMATS[style.format_type]
     material = prepared(sample, style, weights=Holds.WEIGHTS in form.holds)
     if material is None:

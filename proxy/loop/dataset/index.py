@@ -1,14 +1,16 @@
-"""The index of what a build has seen (`policies.dedupe.Index`): in the staging file, with a filter before it.
+"""The index of what a build has seen (`policies.dedupe.Index`): bands in a table of fixed size, the rest in the file.
 
-A million samples have fifteen million bands, and each comes in a random place. So nearly all questions are answered
-without the file, by a filter of fixed size (Bloom 1970, with one bit per key): what it does not know was never added.
-What is added waits, and goes into the file in order, some hundred samples at a time.
+A million samples have ten million bands, and each comes in a random place: in a B-tree they would cost more than all
+else. Here a band chooses a bucket of eight entries, each a sample's number with eight bits of the band; a full bucket
+forgets its oldest. What the table says is no more than a hint: the signatures decide. At a million samples one band in
+twenty is forgotten, and a near duplicate shares several. The table takes memory for those of its pages that are used.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Sequence
+from mmap import mmap
 from typing import Final
 
 from policies.dedupe import Fingerprint
@@ -18,12 +20,15 @@ __all__ = ["INDEX_SCHEMA", "StagedIndex"]
 INDEX_SCHEMA: Final = """
 CREATE TABLE digests (digest INTEGER PRIMARY KEY);
 CREATE TABLE signatures (id INTEGER PRIMARY KEY, signature BLOB NOT NULL);
-CREATE TABLE bands (band INTEGER NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (band, id)) WITHOUT ROWID;
 """
-_CANDIDATES = 128  # of texts that share a band; far more than a text has near duplicates, since those are dropped
-_FILTER_BYTES = 1 << 24  # one key in nine is in doubt among fifteen million
-_BYTE = _FILTER_BYTES - 1
-_WAITING = 500
+_WAYS: Final = 8
+_BUCKETS: Final = 1 << 21
+_ENTRY_BYTES: Final = 4
+_NUMBER: Final = (1 << 24) - 1
+"""Samples beyond this number are no candidates any more."""
+_FILTER_BYTES: Final = 1 << 22  # of digests: one in thirty is in doubt among a million
+_BYTE: Final = _FILTER_BYTES - 1
+_WAITING: Final = 500
 
 
 class StagedIndex:
@@ -33,10 +38,10 @@ class StagedIndex:
         """`db` has the tables of `INDEX_SCHEMA`, all empty."""
         self._db = db
         self._filter = bytearray(_FILTER_BYTES)
+        self._table = memoryview(mmap(-1, _BUCKETS * _WAYS * _ENTRY_BYTES)).cast("I")
         self._last = 0
         self._digests: set[int] = set()
         self._signatures: dict[int, bytes] = {}
-        self._bands: dict[int, list[int]] = {}
 
     def has(self, digest: int) -> bool:
         """Whether a sample with this digest was added."""
@@ -47,32 +52,54 @@ class StagedIndex:
         return self._db.execute("SELECT 1 FROM digests WHERE digest = ?", (digest,)).fetchone() is not None
 
     def candidates(self, bands: Sequence[int]) -> Iterable[bytes]:
-        """Signatures of at most 128 added samples that share at least one of these bands, and of those that wait."""
-        known = self._filter
-        asked = [band for band in bands if known[band >> 3 & _BYTE] >> (band & 7) & 1]
-        if not asked:
+        """Signatures of the added samples that share, or seem to share, one of these bands: the newest of each."""
+        found: set[int] = set()
+        for band in bands:
+            at = (band & _BUCKETS - 1) * _WAYS
+            if self._table[at]:
+                tag = band >> 32 & 255
+                found.update([each & _NUMBER for each in self._table[at : at + _WAYS] if each >> 24 == tag])
+        found.discard(0)
+        if not found:
             return ()
-        waiting = {at for band in asked for at in self._bands.get(band, ())}
-        shared = f"SELECT id FROM bands WHERE band IN ({','.join('?' * len(asked))}) LIMIT {_CANDIDATES}"
-        rows = self._db.execute(f"SELECT signature FROM signatures WHERE id IN ({shared})", asked)
-        return [*map(self._signatures.__getitem__, sorted(waiting)), *[row[0] for row in rows.fetchall()]]
+        waiting = self._signatures
+        kept = [each for each in found if each not in waiting]
+        rows: list[tuple[bytes]] = []
+        if kept:
+            wanted = ",".join("?" * len(kept))
+            rows = self._db.execute(f"SELECT signature FROM signatures WHERE id IN ({wanted})", kept).fetchall()
+        return [*(waiting[each] for each in found if each in waiting), *[signature for (signature,) in rows]]
 
     def add(self, item: Fingerprint) -> None:
         """Remember a sample."""
         self._last += 1
-        for key in (item.digest, *item.bands):
-            self._filter[key >> 3 & _BYTE] |= 1 << (key & 7)
-        for band in item.bands:
-            self._bands.setdefault(band, []).append(self._last)
-        self._digests.add(item.digest)
+        digest = item.digest
+        self._filter[digest >> 3 & _BYTE] |= 1 << (digest & 7)
+        self._digests.add(digest)
         self._signatures[self._last] = item.signature
+        if self._last <= _NUMBER:
+            self._enter(item.bands)
         if len(self._signatures) >= _WAITING:
             self._write()
 
+    def _enter(self, bands: Iterable[int]) -> None:
+        table, number = self._table, self._last
+        for band in bands:
+            at = (band & _BUCKETS - 1) * _WAYS
+            entry = (band >> 32 & 255) << 24 | number
+            if not table[at]:
+                table[at] = entry
+                continue
+            bucket = table[at : at + _WAYS].tolist()
+            if bucket[-1]:
+                bucket = [*bucket[1:], entry]
+            else:
+                bucket[bucket.index(0)] = entry
+            for place, each in enumerate(bucket, start=at):
+                table[place] = each
+
     def _write(self) -> None:
-        """What waits goes into the file, in the order of its keys: neighbours share a page there."""
-        bands = [(band, at) for band in sorted(self._bands) for at in self._bands[band]]
-        self._db.executemany("INSERT OR IGNORE INTO bands VALUES (?, ?)", bands)
+        """What waits goes into the file; digests in their order, for neighbours share a page there."""
         self._db.executemany("INSERT INTO signatures VALUES (?, ?)", self._signatures.items())
         self._db.executemany("INSERT OR IGNORE INTO digests VALUES (?)", [(each,) for each in sorted(self._digests)])
-        self._digests, self._signatures, self._bands = set(), {}, {}
+        self._digests, self._signatures = set(), {}

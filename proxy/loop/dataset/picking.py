@@ -7,7 +7,7 @@ import threading
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
 from time import perf_counter
@@ -17,7 +17,7 @@ import orjson
 
 from policies.conversation import Lack
 from policies.dedupe import Deduper
-from policies.formats import Line, Partners, lines, refuses
+from policies.formats import Line, Material, Partners, lines_of, prepare
 from policies.records import Author, Sample
 from policies.selection import Caps, DataGeneratorConfig, Drop, DropReason, Exclusion, SelectionState, select
 from proxy.loop.dataset.reading import read
@@ -87,10 +87,10 @@ def read_all(batch: Iterable[Sample], generations: Mapping[str, int]) -> list[Sa
 
     On a thread of its own, where an event loop is to go on, like `Picking.take`.
     """
-    return [
-        replace(sample, generation=generations[sample.model]) if generations.get(sample.model) else sample
-        for sample in map(read, _breathing(batch))
-    ]
+    samples = list(map(read, _breathing(batch)))
+    for sample in samples:
+        sample.generation = generations.get(sample.model, sample.generation)
+    return samples
 
 
 class Picking:
@@ -105,6 +105,7 @@ class Picking:
         self.judged = staging.judged()
         usual = LineFormat(name=config.format_type, lines=self._usual, refuses=self._misfit)
         self.line_format = line_format or usual
+        self._ready: Material | Lack | None = None
         self.seen = 0
         self.used = 0
         """Records in a line of the training file or of the holdout file; known after `finish`."""
@@ -247,11 +248,16 @@ class Picking:
         if len(examples) < _EXAMPLES:
             examples += record_ids()[: _EXAMPLES - len(examples)]
 
-    def _usual(self, sample: Sample, partners: Partners) -> list[Line]:
-        return lines(sample, self._style, partners)
-
     def _misfit(self, sample: Sample) -> Lack | None:
-        return None if sample.said.lacks else refuses(sample, self._style)
+        """Why the format can not hold it; else it is ready for `_usual`, which is asked about it next."""
+        if sample.said.lacks:
+            return None  # for a reason that is told later
+        self._ready = prepare(sample, self._style)
+        return self._ready if isinstance(self._ready, Lack) else None
+
+    def _usual(self, _: Sample, partners: Partners) -> list[Line]:
+        assert isinstance(self._ready, Material)
+        return lines_of(self._ready, partners)
 
 
 def _thought(sample: Sample) -> bool:

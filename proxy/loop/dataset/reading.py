@@ -6,8 +6,6 @@ What the library logged, or pointers found in JSON of no known shape, is a quest
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from policies.conversation import Conversation, Lack
 from policies.kinds import Kind
 from policies.records import Exchange, Sample
@@ -17,11 +15,10 @@ __all__ = ["conversation_of", "provider_id_of", "read"]
 
 
 def read(sample: Sample) -> Sample:
-    """The sample with its conversation. One that goes on from another which nobody has joined lacks its context."""
+    """Give the sample its conversation. One that goes on from another which nobody has joined lacks its context."""
     said = sample.conversation
     if said is None:
-        said = conversation_of(sample)
-        sample = replace(sample, conversation=said)
+        said = sample.conversation = conversation_of(sample)
     if said.goes_on_from is not None and said.lacks is None:
         said.lacks = Lack.CONTEXT_ELSEWHERE
     return sample

@@ -38,7 +38,7 @@ CREATE TABLE sources (seq INTEGER NOT NULL, record_id TEXT NOT NULL, user INTEGE
 """
 _AUTHORS: Final = tuple(Author)
 """By number."""
-_CACHE_KIB = 65_536
+_CACHE_KIB = 32_768
 _PAGE = 5_000
 _ONE_PIECE = 8_000_000  # bytes, less than the 10 MB by which `datasets` decides what a file looks like
 _WAITING = 200
