@@ -633,3 +633,16 @@ def test_prompts_go_on_alternating(item: Sample, format_type: FormatType) -> Non
     kept = [message["content"] for message in prompt if message["role"] == "assistant"]
     others = [turn.text for turn in item.said.turns if turn.taught]
     assert not set(kept) & (set(unlearnt) - set(others))
+
+
+def test_nothing_is_preferred_to_itself() -> None:
+    confirmed = replace(SHORT, correction=" A\nconsole. ")
+    assert written(confirmed, "dpo") == []
+    (line,) = written(confirmed, "kto")
+    assert line.body["label"] is True
+    partners, style = MemoryPartners(), Style(format_type="dpo")
+    for feedback in (1.0, -1.0):
+        assert lines(replace(ASKS, feedback=feedback), style, partners) == []
+    other = sample(*ASKS.said.turns, model("It is hot."), feedback=-1.0)
+    (pair,) = lines(other, style, partners)
+    assert (pair.body["chosen"][0]["content"], pair.body["rejected"][0]["content"]) == ("Let me look.", "It is hot.")
