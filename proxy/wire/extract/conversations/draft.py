@@ -153,7 +153,7 @@ class Draft:
         return next(same, next(iter(self._open), None) if name is None else None)
 
 
-def between(role: Role) -> str:
+def between(role: Any) -> str:
     """What stands between two texts of one turn: nothing where a model said them, as in its answer when it came."""
     return "" if role == "assistant" else "\n"
 
