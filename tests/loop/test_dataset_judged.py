@@ -203,3 +203,22 @@ async def test_a_large_file_shows_its_shapes_at_its_head(tmp_path: Path) -> None
     assert asked[:4] == ["Question 0? ", "One?", "Question 1? ", "Question 2? "]
     rows = (tmp_path / "b" / "run-1" / "lineage.csv").read_text().splitlines()[1:]
     assert [row.split(",")[0] for row in rows[:3]] == [sample(n).record_id for n in (0, 90, 1)]
+
+
+@pytest.mark.parametrize(
+    ("again", "kept"),
+    [
+        pytest.param({}, False, id="without a vote"),
+        pytest.param({"feedback": 1.0}, True, id="liked this time"),
+        pytest.param({"feedback": 0.0}, True, id="neither this time"),
+        pytest.param({"user": 2}, True, id="somebody else's"),
+        pytest.param({"correction": "Press reset."}, True, id="corrected"),
+    ],
+)
+async def test_a_disliked_answer_that_comes_again_is_not_taught(
+    tmp_path: Path, again: dict[str, Any], kept: bool
+) -> None:
+    same = talk(2, "How do I reset it?", "Throw it  away.", **again)
+    manifest = await builder([BAD, same, talk(3, "Hi", "Hello", user=2)], ALL, tmp_path).build(REQUEST)
+    assert len(read(manifest.data_path)) == 1 + kept
+    assert manifest.dropped == {"negative_feedback": 1 + (not kept)}

@@ -646,3 +646,10 @@ def test_nothing_is_preferred_to_itself() -> None:
     other = sample(*ASKS.said.turns, model("It is hot."), feedback=-1.0)
     (pair,) = lines(other, style, partners)
     assert (pair.body["chosen"][0]["content"], pair.body["rejected"][0]["content"]) == ("Let me look.", "It is hot.")
+
+
+@pytest.mark.parametrize("said", [["x"], [{"role": "user", "content": "x"}, None]])
+def test_what_has_no_messages_is_no_rehearsal(said: list[Any]) -> None:
+    assert not conforms({"messages": said}, "chatml")
+    assert not conforms({"prompt": said, "completion": [{"role": "assistant", "content": "y"}]}, "prompt_completion")
+    assert conforms({"prompt": "x", "completion": "y", "label": True}, "kto")

@@ -68,10 +68,22 @@ class Judged:
         if not self._some or not any(turn.role == "assistant" for turn in sample.said.turns):
             return sample
         owner = _owner(sample)
-        if self._db.execute("SELECT 1 FROM judged WHERE owner = ? LIMIT 1", (owner,)).fetchone() is None:
+        if not self._knows(owner):
             return sample
         said = sample.said
         return replace(sample, conversation=replace(said, turns=self._turns(said, sample.user, owner)))
+
+    def rejects(self, sample: Sample) -> bool:
+        """Whether its answer, on which nobody voted, is word for word one that its user disliked or corrected when it
+        came before: a request that was sent again."""
+        if not self._some or sample.feedback is not None or sample.correction is not None:
+            return False
+        owner, said = _owner(sample), sample.said
+        return self._knows(owner) and self._found(owner, _key(sample.user, _asked(said.turns), said.answer)) is not None
+
+    def _knows(self, owner: int) -> bool:
+        query = "SELECT 1 FROM judged WHERE owner = ? LIMIT 1"
+        return self._db.execute(query, (owner,)).fetchone() is not None
 
     def _turns(self, said: Conversation, user: int | None, owner: int) -> tuple[Turn, ...]:
         turns = []
