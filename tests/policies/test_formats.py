@@ -653,3 +653,12 @@ def test_what_has_no_messages_is_no_rehearsal(said: list[Any]) -> None:
     assert not conforms({"messages": said}, "chatml")
     assert not conforms({"prompt": said, "completion": [{"role": "assistant", "content": "y"}]}, "prompt_completion")
     assert conforms({"prompt": "x", "completion": "y", "label": True}, "kto")
+
+
+def test_the_shape_of_a_whole_exchange_is_that_of_its_request() -> None:
+    plain = {"request": {"messages": [{"role": "user", "content": "Hi"}], "tools": None}, "response": {}}
+    odd = {"request": {"messages": ["Hi"], "tools": None}, "response": {}}
+    parted = {"request": {"messages": [{"role": "user", "content": ["Hi", {"type": "text"}]}], "tools": None}}
+    assert len({shape(plain), shape(odd), shape(parted)}) == 3
+    assert in_parts(plain)["request"]["messages"][0]["content"] == [{"type": "text", "text": "Hi"}]
+    assert in_parts(odd) == odd
