@@ -254,6 +254,8 @@ def _content(said: Conversation, correction: str | None, excluded: Exclusion | N
     if said.lacks is not None:
         return DropReason(said.lacks.value)
     question = said.question
+    if said.turns and said.turns[-1].role == "assistant" and not said.turns[-1].calls:
+        return DropReason.EMPTY  # what was asked last said nothing
     answered = not said.answer.empty if correction is None else correction.strip()
     if question is None or question.empty or not answered:
         return DropReason.EMPTY

@@ -25,15 +25,19 @@ __all__ = ["HEADS", "has_parts", "in_parts", "shape"]
 HEADS: Final = 256
 """Shapes that the head of a file shows at most."""
 _SPOKEN: Final = ("messages", "prompt", "completion", "chosen", "rejected")
+_WHOLE: Final = ("request", "response")  # of NVIDIA's form
 _DEPTH: Final = 4  # of a tool: function/parameters/properties, and which properties there are
 
 
 def in_parts(body: Mapping[str, Any]) -> dict[str, Any]:
     """The same line, with every message's content as a list of parts."""
-    return {
-        key: [_parted(message) for message in value] if key in _SPOKEN and isinstance(value, list) else value
-        for key, value in body.items()
-    }
+    return {key: _spoken_in_parts(key, value) for key, value in body.items()}
+
+
+def _spoken_in_parts(key: str, value: Any) -> Any:
+    if key == "request" and isinstance(value, Mapping):
+        return in_parts(value)
+    return [_parted(message) for message in value] if key in _SPOKEN and isinstance(value, list) else value
 
 
 def has_parts(body: Mapping[str, Any]) -> bool:
@@ -48,14 +52,20 @@ def shape(body: Mapping[str, Any]) -> int:
     for key, value in body.items():
         if key in _SPOKEN and isinstance(value, list):
             seen.append((key, sorted({_keys(message) for message in value})))
+        elif key in _WHOLE and isinstance(value, Mapping):
+            seen.append((key, shape(value)))
         else:
-            seen.append((key, sorted({_outline(tool, _DEPTH) for tool in value}) if key == "tools" else ""))
+            tools = value if key == "tools" and isinstance(value, list) else ()
+            seen.append((key, sorted({_outline(tool, _DEPTH) for tool in tools})))
     return int.from_bytes(blake2b(repr(seen).encode("utf-8", "replace"), digest_size=8).digest(), "big") >> 1
 
 
-def _keys(message: Mapping[str, Any]) -> tuple[str, ...]:
+def _keys(message: Any) -> tuple[str, ...]:
+    if not isinstance(message, Mapping):
+        return ()
     content = message.get("content")
-    kinds = {str(part.get("type")) for part in content} if isinstance(content, list) else ()
+    parts = content if isinstance(content, list) else ()
+    kinds = {str(part.get("type")) for part in parts if isinstance(part, Mapping)}
     return (*message, *sorted(kinds))
 
 

@@ -33,7 +33,11 @@ def kto(material: Material, _: Partners) -> list[Line]:
     if sample.correction is None:
         return [line(material.answer, label=(sample.feedback or 0.0) > 0)]
     good = line(material.answer, label=True)
-    return [good] if material.given.empty else [good, line(material.given, label=False, by_model=True)]
+    return (
+        [good]
+        if material.given.empty or _confirms(material)
+        else [good, line(material.given, label=False, by_model=True)]
+    )
 
 
 def dpo(material: Material, partners: Partners) -> list[Line]:
@@ -41,10 +45,15 @@ def dpo(material: Material, partners: Partners) -> list[Line]:
     sample, own = material.sample, _message(material.answer, material)
     if sample.correction is not None:
         given = material.given
-        return [] if given.empty else [material.line(_pair(material, own, _message(given, material)))]
+        if given.empty or _confirms(material):
+            return []
+        return [material.line(_pair(material, own, _message(given, material)))]
     liked = (sample.feedback or 0.0) > 0
     key = _key(material)
     partner = partners.take(key, liked=not liked)
+    if partner is not None and _same(json.loads(partner.answer), own):  # people do not agree about one answer
+        partners.put(key, partner, liked=not liked)
+        return []
     if partner is None:
         waiting = Waiting(
             record_id=sample.record_id,
@@ -61,6 +70,17 @@ def dpo(material: Material, partners: Partners) -> list[Line]:
     line = replace(line, partner=partner, reasoning=line.reasoning or "reasoning_content" in other)
     line = replace(line, parts=line.parts or isinstance(other["content"], list))
     return [line if liked else replace(line, author=partner.author, generation=partner.generation)]
+
+
+def _confirms(material: Material) -> bool:
+    """Whether the correction is what the model said: nothing is better than itself."""
+    return not material.given.calls and material.answer.text.split() == material.given.text.split()
+
+
+def _same(one: Message, other: Message) -> bool:
+    """Whether two answers say and call the same; the ids of calls are others in every run."""
+    calls = [[call["function"] for call in message.get("tool_calls", ())] for message in (one, other)]
+    return bool(one["content"] == other["content"] and calls[0] == calls[1])
 
 
 def _head(material: Material) -> dict[str, Any]:

@@ -140,8 +140,12 @@ def refuses(sample: Sample, style: Style) -> Lack | None:
 
 
 def conforms(line: Mapping[str, Any], format_type: FormatType) -> bool:
-    """Whether a rehearsal line has the fields of the format, with the right JSON types."""
-    return all(isinstance(line.get(name), kind) for name, kind in FORMATS[format_type].fields.items())
+    """Whether a rehearsal line has the fields of the format, with the right JSON types; messages are objects."""
+    return all(
+        isinstance(value := line.get(name), kind)
+        and (not isinstance(value, list) or all(isinstance(one, Mapping) for one in value))
+        for name, kind in FORMATS[format_type].fields.items()
+    )
 
 
 def prepare(sample: Sample, style: Style) -> Material | Lack:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.json as pj
 import pytest
 
 from policies.selection import DataGeneratorConfig
@@ -95,3 +96,50 @@ async def test_the_same_rules_choose(store: Store, tmp_path: Path) -> None:
     [choice] = lines[1]["response"]["choices"]
     assert choice["message"] == {"role": "assistant", "content": "It is 7 pence."}
     assert all(line["request"]["messages"] and line["response"]["choices"] for line in lines)
+
+
+def talk(n: int, *contents: Any) -> NewRecord:
+    """User and model in turn, and an answer in words."""
+    messages = [{"role": ("user", "assistant")[at % 2], "content": content} for at, content in enumerate(contents)]
+    record = logged(n)
+    return replace(record, body=body_of(record, request=json.dumps({"model": "m", "messages": messages}).encode()))
+
+
+@pytest.mark.parametrize(("words", "pictures"), [(3, 1), (1, 3)])
+async def test_a_content_has_one_type_in_the_whole_file(
+    store: Store, tmp_path: Path, words: int, pictures: int
+) -> None:
+    texts = [{"type": "text", "text": "Nails"}, {"type": "text", "text": " or so."}]
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+    spoken = [talk(n, texts, texts, f"Price of nail {n}?") for n in range(words)]
+    shown = [talk(10 + n, [picture, {"type": "text", "text": f"Nail {n}?"}]) for n in range(pictures)]
+    manifest, lines = await export(store, tmp_path, *spoken, *shown)
+    contents = [[message["content"] for message in line["request"]["messages"]] for line in lines]
+    if words > pictures:
+        assert manifest.dropped["multimodal"] == pictures
+        assert all(told[:2] == ["Nails\n or so.", "Nails or so."] for told in contents)
+    else:
+        assert "multimodal" not in manifest.dropped
+        assert all(isinstance(content, list) for told in contents for content in told)
+    assert pj.read_json(manifest.data_path).num_rows == manifest.samples
+
+
+async def test_a_correction_stands_in_later_history(store: Store, tmp_path: Path) -> None:
+    asked = replace(talk(1, "Price of oak?"), user_hash=7)
+    assert asked.body is not None
+    answer = json.loads(asked.body.response)["choices"][0]["message"]["content"]
+    later = replace(talk(2, "Price of oak?", f"<think>Hm.</think>{answer}", "And of elm?"), user_hash=7)
+    mended = vote(asked.id, T0, random.Random(0), feedback=-1, correction="Oak is 7 pence.")
+    _, lines = await export(store, tmp_path, asked, later, mended)
+    told = [message["content"] for message in lines[-1]["request"]["messages"]]
+    assert told == ["Price of oak?", "Oak is 7 pence.", "And of elm?"]
+
+
+async def test_odd_requests_stop_no_export(store: Store, tmp_path: Path) -> None:
+    odd = talk(1, ["Nails", {"type": "text", "text": "Price?"}])
+    tools = talk(2, "Price of oak?")
+    request = {"messages": [{"role": "user", "content": "Price of oak?"}], "tools": None}
+    manifest, _ = await export(
+        store, tmp_path, odd, replace(tools, body=body_of(tools, request=json.dumps(request).encode()))
+    )
+    assert manifest.records + sum(manifest.dropped.values()) == manifest.seen == 2

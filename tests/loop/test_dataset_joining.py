@@ -22,7 +22,7 @@ from proxy.store.earlier import Earlier
 from proxy.store.store import Store
 from proxy.store.values import BodyPayload, IngestBatch, NewRecord, RecordFlag
 from tests.harness.conversations import shown
-from tests.harness.exchanges import exchange
+from tests.harness.exchanges import exchange, vote
 
 T0 = 1_700_000_000_000_000
 
@@ -225,3 +225,17 @@ async def test_the_training_file_has_it(store: Store, tmp_path: Path) -> None:
     assert preview.dropped == {"context_elsewhere": 1}
     words = [message["content"] for message in preview.lines[0]["messages"]]
     assert words == ["question 1", "answer 1", "question 2", "answer 2"]
+
+
+async def test_what_was_disliked_is_known_by_the_question_of_an_earlier_part(store: Store, tmp_path: Path) -> None:
+    """A request that brings nothing but a tool's result says nothing about what was asked."""
+    call = {"type": "function_call", "call_id": "c", "name": "weather", "arguments": "{}"}
+    result = {"type": "function_call_output", "call_id": "c", "output": "9"}
+    chain = (said(1, output=[call]), said(2, after=1, request={"input": [result]}), said(3, after=2))
+    mended = vote(chain[1].id, T0, random.Random(0), feedback=-1, correction="Nine.")
+    await store.apply(IngestBatch(writer="", segment=0, offset=0, records=chain, votes=(mended,)))
+    preview = await StoreDatasetBuilder(store, DataGeneratorConfig(holdout_share=0.0), tmp_path).preview(
+        until_s=T0 / 1e6 + 3600
+    )
+    words = [message["content"] for message in preview.lines[0]["messages"]]
+    assert words == ["question 1", "", "9", "Nine.", "question 3", "answer 3"]

@@ -80,6 +80,29 @@ def test_a_system_prompt_does_not_count(judged: Judged) -> None:
     assert taught(judged.applied(LATER)) == [("Throw it away.", False)]
 
 
+LONG = "The albatross sleeps while it glides over the southern seas, and so it does not need any land for months." * 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "later", "instead"),
+    [
+        pytest.param(LONG, ["Asleep?", LONG], [(LONG, False)], id="a long answer, shown without the documents"),
+        pytest.param("In flight.", ["Asleep?", "In flight."], [("In flight.", True)], id="a short one may answer all"),
+        pytest.param("In flight.", ["In flight."], [("In flight.", False)], id="the question was cut off"),
+        pytest.param("In flight.", ["On land."], [("On land.", True)], id="another answer without its question"),
+        pytest.param("In flight.", ["Book.\nAsleep?", "In\nflight."], [("Gliding.", True)], id="put together anew"),
+        pytest.param("In flight.", ["Book.\nAsleep?", "Inflight."], [("Gliding.", True)], id="or without a space"),
+    ],
+)
+def test_clients_show_another_history(
+    judged: Judged, answer: str, later: list[str], instead: list[tuple[str, bool]]
+) -> None:
+    judged.remember([talk(1, "Book.\n\nAsleep?", answer, feedback=-1.0, correction="Gliding.")])
+    whole = talk(2, *([""] * (len(later) % 2)), *later, "Really?", "No.")
+    turns = tuple(turn for turn in whole.said.turns if turn.content)
+    assert taught(judged.applied(replace(whole, conversation=replace(whole.said, turns=turns)))) == instead
+
+
 def test_a_correction_stands_where_the_answer_stood(judged: Judged) -> None:
     newest = replace(BAD, correction="Hold the button for 10 s.")
     older = talk(0, "How do I reset it?", "Throw it away.", feedback=-1.0, correction="Ask the shop.")
@@ -180,3 +203,22 @@ async def test_a_large_file_shows_its_shapes_at_its_head(tmp_path: Path) -> None
     assert asked[:4] == ["Question 0? ", "One?", "Question 1? ", "Question 2? "]
     rows = (tmp_path / "b" / "run-1" / "lineage.csv").read_text().splitlines()[1:]
     assert [row.split(",")[0] for row in rows[:3]] == [sample(n).record_id for n in (0, 90, 1)]
+
+
+@pytest.mark.parametrize(
+    ("again", "kept"),
+    [
+        pytest.param({}, False, id="without a vote"),
+        pytest.param({"feedback": 1.0}, True, id="liked this time"),
+        pytest.param({"feedback": 0.0}, True, id="neither this time"),
+        pytest.param({"user": 2}, True, id="somebody else's"),
+        pytest.param({"correction": "Press reset."}, True, id="corrected"),
+    ],
+)
+async def test_a_disliked_answer_that_comes_again_is_not_taught(
+    tmp_path: Path, again: dict[str, Any], kept: bool
+) -> None:
+    same = talk(2, "How do I reset it?", "Throw it  away.", **again)
+    manifest = await builder([BAD, same, talk(3, "Hi", "Hello", user=2)], ALL, tmp_path).build(REQUEST)
+    assert len(read(manifest.data_path)) == 1 + kept
+    assert manifest.dropped == {"negative_feedback": 1 + (not kept)}

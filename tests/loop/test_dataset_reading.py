@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from policies.conversation import Conversation, Lack
@@ -33,6 +34,11 @@ def test_a_question_and_an_answer_stay_these_two() -> None:
     assert shown(read(logged).said) == {"turns": ["user: Rome?"], "answer": "assistant:  Yes. "}
     aloud = Sample(record_id="r", created_at=0.0, user=1, query="Rome?", response="<think>hm</think>Yes.")
     assert shown(read(aloud).said)["answer"] == {"assistant": "Yes.", "thought": "hm"}
+
+
+def test_the_thoughts_in_a_correction_are_none_of_its_words() -> None:
+    mended = replace(sample(CHAT, ANSWER), correction="<think>hm</think>No.")
+    assert read(mended).correction == "No."
 
 
 def test_who_has_a_conversation_keeps_it() -> None:

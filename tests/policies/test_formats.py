@@ -633,3 +633,32 @@ def test_prompts_go_on_alternating(item: Sample, format_type: FormatType) -> Non
     kept = [message["content"] for message in prompt if message["role"] == "assistant"]
     others = [turn.text for turn in item.said.turns if turn.taught]
     assert not set(kept) & (set(unlearnt) - set(others))
+
+
+def test_nothing_is_preferred_to_itself() -> None:
+    confirmed = replace(SHORT, correction=" A\nconsole. ")
+    assert written(confirmed, "dpo") == []
+    (line,) = written(confirmed, "kto")
+    assert line.body["label"] is True
+    partners, style = MemoryPartners(), Style(format_type="dpo")
+    for feedback in (1.0, -1.0):
+        assert lines(replace(ASKS, feedback=feedback), style, partners) == []
+    other = sample(*ASKS.said.turns, model("It is hot."), feedback=-1.0)
+    (pair,) = lines(other, style, partners)
+    assert (pair.body["chosen"][0]["content"], pair.body["rejected"][0]["content"]) == ("Let me look.", "It is hot.")
+
+
+@pytest.mark.parametrize("said", [["x"], [{"role": "user", "content": "x"}, None]])
+def test_what_has_no_messages_is_no_rehearsal(said: list[Any]) -> None:
+    assert not conforms({"messages": said}, "chatml")
+    assert not conforms({"prompt": said, "completion": [{"role": "assistant", "content": "y"}]}, "prompt_completion")
+    assert conforms({"prompt": "x", "completion": "y", "label": True}, "kto")
+
+
+def test_the_shape_of_a_whole_exchange_is_that_of_its_request() -> None:
+    plain = {"request": {"messages": [{"role": "user", "content": "Hi"}], "tools": None}, "response": {}}
+    odd = {"request": {"messages": ["Hi"], "tools": None}, "response": {}}
+    parted = {"request": {"messages": [{"role": "user", "content": ["Hi", {"type": "text"}]}], "tools": None}}
+    assert len({shape(plain), shape(odd), shape(parted)}) == 3
+    assert in_parts(plain)["request"]["messages"][0]["content"] == [{"type": "text", "text": "Hi"}]
+    assert in_parts(odd) == odd

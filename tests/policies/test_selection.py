@@ -201,6 +201,7 @@ CALL = Turn(role="assistant", calls=(ToolCall(name="look_up", arguments="{}"),))
         (said(Turn(role="user", content=" ")), DropReason.EMPTY),
         (said(ASKED, answer=Turn(role="assistant", content=" \n", reasoning="Hm.")), DropReason.EMPTY),
         (replace(said(ASKED), correction=" "), DropReason.EMPTY),
+        (said(ASKED, Turn(role="assistant", content="Last turn said nothing.")), DropReason.EMPTY),
         *((said(ASKED, lacks=lack), DropReason(lack.value)) for lack in Lack),
     ],
 )

@@ -168,8 +168,10 @@ class StoreDatasetBuilder:
 
     async def _fill(self, picking: Picking, before_id: str, limit: int | None) -> None:
         judged = self._store.iter_judged(before_id=before_id, chunk=_READ_ROWS)
+        joining = Joining(self._store)  # what was asked may stand in an earlier part
         async with aclosing(_batched(judged, None)) as batches:
-            async for batch in batches:
+            async for logged in batches:
+                batch = await joining.join(logged)
                 await _in_thread(partial(picking.judged.remember, batch))
         async with aclosing(self._batches(before_id, limit)) as batches:
             async for batch in batches:

@@ -4,7 +4,9 @@
 
 The records are those that a training file would hold, chosen by the same rules; only chat completions have the form
 that the flywheel checks (messages in the request, choices with a message in the response). Tools and their calls are
-kept. A person's correction takes the answer's place. `workload_id` is the record's tag of that name, where it has one.
+kept. A content of several texts becomes one text, and pictures are kept or left out as in the other formats, for a
+column of a file has one type. A person's correction takes the answer's place, also in later history. `workload_id` is
+the record's tag of that name, where it has one.
 
 Source of the form: NVIDIA-AI-Blueprints/data-flywheel, `openai_format_validator.py` and `load_test_data.py`.
 """
@@ -17,11 +19,14 @@ from typing import Any
 
 import orjson
 
-from policies.formats import Line
+from policies.formats import Line, has_parts
 from policies.kinds import Kind
 from policies.records import Sample
 from policies.selection import DataGeneratorConfig
 from proxy.loop.dataset.picking import LineFormat
+from proxy.loop.dataset.reading import conversation_of
+from proxy.wire.extract.conversations.draft import between
+from proxy.wire.extract.conversations.thoughts import split_thoughts
 
 __all__ = ["flywheel", "flywheel_config"]
 
@@ -38,6 +43,7 @@ def flywheel(*, client_id: str, workload_id: str) -> LineFormat:
         chat = _chat(sample)
         assert chat is not None, "what has no form was refused"
         request, response = chat
+        request = {**request, "messages": _as_judged(request["messages"], sample)}
         if sample.correction is not None:
             response = _corrected(response, sample.correction)
         body = {
@@ -47,7 +53,8 @@ def flywheel(*, client_id: str, workload_id: str) -> LineFormat:
             "request": request,
             "response": response,
         }
-        return [Line(body=body, author=sample.author)]
+        generation = 0 if sample.correction is not None else sample.generation
+        return [Line(body=body, author=sample.author, generation=generation, parts=has_parts(request))]
 
     return LineFormat(name="nvidia", lines=lines, refuses=refuses)
 
@@ -62,7 +69,34 @@ def _chat(sample: Sample) -> tuple[dict[str, Any], dict[str, Any]] | None:
     if sample.exchange.kind != Kind.CHAT:
         return None
     request, response = _object(sample.exchange.request), _object(sample.exchange.response)
-    return (request, response) if _has_messages(request) and _has_choices(response) else None
+    if not (_has_messages(request) and _has_choices(response)):
+        return None
+    return {**request, "messages": [_in_words(message) for message in request["messages"]]}, response
+
+
+def _as_judged(messages: list[Any], sample: Sample) -> list[Any]:
+    """The messages, in which earlier answers that were corrected say what the corrections say."""
+    told = zip(conversation_of(sample).turns, sample.said.turns, strict=False)
+    instead = {old.text: new.text for old, new in told if old.role == "assistant" and old.text != new.text}
+    return [_mended(message, instead) for message in messages] if instead else messages
+
+
+def _mended(message: Any, instead: Mapping[str, str]) -> Any:
+    said = message.get("content") if isinstance(message, dict) and message.get("role") == "assistant" else None
+    mended = instead.get(split_thoughts(said)[1]) if isinstance(said, str) else None
+    return message if mended is None else {"role": "assistant", "content": mended}
+
+
+def _in_words(message: Any) -> Any:
+    """The message; a content of nothing but texts as one text."""
+    content = message.get("content") if isinstance(message, dict) else None
+    if not isinstance(content, list) or not all(_is_text(part) for part in content):
+        return message
+    return {**message, "content": between(message.get("role")).join(part["text"] for part in content)}
+
+
+def _is_text(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
 
 
 def _object(body: bytes) -> dict[str, Any]:

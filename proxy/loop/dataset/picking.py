@@ -195,6 +195,8 @@ class Picking:
         return self._caps[split].admit(line.author)
 
     def _take(self, sample: Sample) -> DropReason | None:
+        if sample.said.lacks is None and sample.trainable and self.judged.rejects(sample):
+            return DropReason.NEGATIVE_FEEDBACK
         verdict = select(sample, self._config, self._state)
         if isinstance(verdict, Drop):
             return verdict.reason

@@ -10,6 +10,7 @@ from policies.conversation import Conversation, Lack
 from policies.kinds import Kind
 from policies.records import Exchange, Sample
 from proxy.wire.extract import CapturedExchange, converse, extract, told
+from proxy.wire.extract.conversations.thoughts import split_thoughts
 
 __all__ = ["conversation_of", "provider_id_of", "read"]
 
@@ -19,6 +20,8 @@ def read(sample: Sample) -> Sample:
     said = sample.conversation
     if said is None:
         said = sample.conversation = conversation_of(sample)
+    if sample.correction is not None and (spoken := split_thoughts(sample.correction)[1]) != sample.correction:
+        sample = replace(sample, correction=spoken)  # people mend what they see, and some see the model's thoughts
     if said.goes_on_from is not None and said.lacks is None:
         said.lacks = Lack.CONTEXT_ELSEWHERE
     return sample

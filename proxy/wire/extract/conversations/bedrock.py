@@ -7,7 +7,7 @@ from typing import Any, Final
 from policies.conversation import Conversation, Lack, ToolCall
 from proxy.wire.extract import invoke
 from proxy.wire.extract.conversations import cohere
-from proxy.wire.extract.conversations.draft import Draft, arguments_of, function_tool
+from proxy.wire.extract.conversations.draft import Draft, arguments_of, between, function_tool
 from proxy.wire.extract.conversations.parts import Pieces, media_of
 from proxy.wire.extract.conversations.plain import plain
 from proxy.wire.extract.values import compact, items, mapping, text
@@ -36,7 +36,7 @@ def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
         draft.lack(Lack.UNREAD, where=not isinstance(message, dict))
         role = draft.role(fields.get("role"))
         pieces, calls = _blocks(draft, fields.get("content"))
-        content, reasoning = draft.pieced(pieces)
+        content, reasoning = draft.pieced(pieces, separator=between(role))
         if content or calls:
             draft.say("user" if role == "tool" else role, content, calls=calls, reasoning=reasoning)
     message = mapping(mapping(response.get("output")).get("message"))

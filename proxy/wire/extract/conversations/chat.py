@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from policies.conversation import Attachment, Content, Conversation, Lack, ToolCall, Turn
-from proxy.wire.extract.conversations.draft import ROLES, Draft, arguments_of, function_tool
+from proxy.wire.extract.conversations.draft import ROLES, Draft, arguments_of, between, function_tool
 from proxy.wire.extract.conversations.parts import thought_in
 from proxy.wire.extract.values import items, kind_of, mapping, text
 
@@ -50,7 +50,7 @@ def _message(draft: Draft, message: dict[str, Any]) -> None:
     if role == "tool":
         draft.result(message.get("content"), call_id=message.get("tool_call_id"), name=message.get("name"))
         return
-    content, thoughts = _said(draft, message, separator="\n")
+    content, thoughts = _said(draft, message, separator=between(role))
     reasoning = _reasoning(message) or thoughts
     draft.say(role, content, calls=calls_of(message), reasoning=reasoning, name=message.get("name"))
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from policies.conversation import Conversation, Lack, ToolCall
 from proxy.wire.extract.conversations.chat import calls_of, tools_of
-from proxy.wire.extract.conversations.draft import Draft, arguments_of, function_tool
+from proxy.wire.extract.conversations.draft import Draft, arguments_of, between, function_tool
 from proxy.wire.extract.values import compact, items, kind_of, mapping, text
 
 __all__ = ["converse", "converse_v1"]
@@ -30,7 +30,7 @@ def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
         if role == "tool":
             draft.result(_found(fields.get("content")), call_id=fields.get("tool_call_id"))
             continue
-        content, thoughts = draft.content(_found(fields.get("content")))
+        content, thoughts = draft.content(_found(fields.get("content")), separator=between(role))
         reasoning = text(fields.get("tool_plan")) or thoughts
         draft.say(role, content, calls=calls_of(fields), reasoning=reasoning)
     message = mapping(response.get("message"))

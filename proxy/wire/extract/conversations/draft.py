@@ -20,7 +20,7 @@ from proxy.wire.extract.conversations.parts import Pieces
 from proxy.wire.extract.conversations.thoughts import split_thoughts
 from proxy.wire.extract.values import compact, json_in, mapping, text
 
-__all__ = ["ROLES", "Draft", "Reader", "arguments_of", "function_tool"]
+__all__ = ["ROLES", "Draft", "Reader", "arguments_of", "between", "function_tool"]
 
 Reader = Callable[[dict[str, Any], dict[str, Any]], Conversation]
 """From a request and its response, any two JSON objects, to the conversation; raises nothing."""
@@ -151,6 +151,11 @@ class Draft:
     def _first_open(self, name: str | None) -> str | None:
         same = (call for call, tool in self._open.items() if tool == name)
         return next(same, next(iter(self._open), None) if name is None else None)
+
+
+def between(role: Any) -> str:
+    """What stands between two texts of one turn: nothing where a model said them, as in its answer when it came."""
+    return "" if role == "assistant" else "\n"
 
 
 def arguments_of(given: Any) -> str:

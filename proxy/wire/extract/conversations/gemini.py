@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from policies.conversation import Attachment, Conversation, Lack, Medium, ToolCall
-from proxy.wire.extract.conversations.draft import Draft, arguments_of, function_tool
+from proxy.wire.extract.conversations.draft import Draft, arguments_of, between, function_tool
 from proxy.wire.extract.conversations.parts import Pieces, file_of, media_of, picture
 from proxy.wire.extract.values import count, items, mapping, text
 
@@ -25,10 +25,10 @@ def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
     system = _Content(draft, _either(request, "systemInstruction", "system_instruction"))
     draft.say("system", system.pieces.content("\n"))
     contents = request.get("contents")
-    for given in contents if isinstance(contents, list) else [contents]:
+    for given in _turns(contents if isinstance(contents, list) else [contents]):
         content = _Content(draft, given)
         role = draft.role(mapping(given).get("role"))
-        said = content.pieces.content("\n")
+        said = content.pieces.content(between(role))
         if said or content.calls:
             role = "user" if role == "tool" else role
             draft.say(role, said, calls=content.calls, reasoning=content.pieces.reasoning)
@@ -69,6 +69,17 @@ class _Content:
             self.pieces.add(medium)
         elif not fields or fields.keys() - {"thought", "thoughtSignature", "thought_signature"}:
             self.pieces.unread |= part is not None
+
+
+def _turns(contents: list[Any]) -> list[Any]:
+    """The contents, with those of the model's that follow each other as one: a stream is kept piece by piece."""
+    turns: list[Any] = []
+    for content in contents:
+        if turns and mapping(content).get("role") == mapping(turns[-1]).get("role") == "model":
+            turns[-1] = {**turns[-1], "parts": [*_parts(turns[-1]), *_parts(content)]}
+        else:
+            turns.append(content)
+    return turns
 
 
 def _parts(content: Any) -> Iterable[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from policies.conversation import Conversation, Lack, ToolCall
-from proxy.wire.extract.conversations.draft import Draft, arguments_of, function_tool
+from proxy.wire.extract.conversations.draft import Draft, arguments_of, between, function_tool
 from proxy.wire.extract.conversations.parts import Pieces
 from proxy.wire.extract.values import items, kind_of, mapping, text
 
@@ -34,7 +34,7 @@ def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
             draft.say(role, said)
             continue
         pieces, calls = _blocks(draft, said)
-        content, reasoning = draft.pieced(pieces)
+        content, reasoning = draft.pieced(pieces, separator=between(role))
         if content or calls:
             draft.say("user" if role == "tool" else role, content, calls=calls, reasoning=reasoning)
     pieces, calls = _blocks(draft, response.get("content"), answer=True)

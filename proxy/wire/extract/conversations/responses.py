@@ -39,7 +39,7 @@ def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
     for item in items(response.get("output")):
         fields = mapping(item)
         if kind_of(fields) == "message":
-            said.read(fields.get("content"), separator="")
+            said.read(fields.get("content"))
         elif not said.takes(fields):
             _other(draft, kind_of(fields))
     return draft.answered(said.content, calls=said.calls, reasoning=said.reasoning)
@@ -57,9 +57,9 @@ class _Speech:
         self._thoughts: list[str] = []
         self.calls: list[ToolCall] = []
 
-    def read(self, content: Any, *, separator: str = "\n") -> None:
+    def read(self, content: Any) -> None:
         """A message's content."""
-        said, thoughts = self._draft.content(content, separator=separator)
+        said, thoughts = self._draft.content(content, separator="")
         self._contents.append(said)
         self._thoughts.append(thoughts or "")
 
