@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,37 @@ def test_a_deleted_users_line_is_never_shown(install: Install, tmp_path: Path) -
     assert [line["hidden"] for line in document["lines"] if not line["rows"]] == [
         "not shown: its record is no longer in the store"
     ]
+
+
+@pytest.mark.parametrize("kept", [0, 1, 300, 700])
+def test_nor_is_one_of_which_a_cut_lineage_does_not_tell_whose_it_is(
+    install: Install, tmp_path: Path, kept: int
+) -> None:
+    fill(install)
+    folder = tmp_path / "first"
+    ratchet(install, "data", "export", str(folder))
+    lineage = folder / "lineage.csv"
+    lineage.write_bytes(lineage.read_bytes()[:kept])
+    ratchet(install, "records", "delete", "--user", "user-7", "--yes")
+    args = ("data", "show", str(folder), "--lines", "100", "--from", "1")
+    assert "fjords" not in json.dumps(answer(install, *args)["lines"])
+    assert "does not say whose line it is" in ratchet(install, *args).output
+
+
+def test_a_folder_may_have_any_name(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(install)
+    ratchet(install, "data", "export", str(tmp_path / "first"))
+    names = (".hidden", "my export (2)", "[red]x[nope]", "a\x1b[31mb")
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        shutil.copytree("first", name)
+        for args in (("show", name), ("diff", name, "first"), ("diff", "first", name)):
+            result = ratchet(install, "data", *args)
+            assert result.exit_code == 0, (args, result.output)
+            assert "\x1b" not in result.output
+    assert "[red]x[nope]" in ratchet(install, "data", "diff", "first", "[red]x[nope]").output.splitlines()[4]
+    monkeypatch.chdir(tmp_path / "first")
+    assert ratchet(install, "data", "show", ".").exit_code == 0
 
 
 def test_two_datasets_are_compared(install: Install, tmp_path: Path) -> None:

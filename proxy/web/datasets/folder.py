@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -108,7 +108,7 @@ class DatasetFolder:
         if index is None:
             return found
         buckets = range(first // _STRIDE, (first + n - 1) // _STRIDE + 1)
-        ends = [index[split, bucket] for bucket in buckets if (split, bucket) in index]
+        ends = [index.where[split, bucket] for bucket in buckets if (split, bucket) in index.where]
         if not ends:
             return found
         start, end = min(start for start, _ in ends), max(end for _, end in ends)
@@ -117,9 +117,13 @@ class DatasetFolder:
                 found[source.line] = (*found.get(source.line, ()), source)
         return found
 
-    def tells_lines(self) -> bool:
-        """Whether the lineage says which line is whose; those of earlier versions do not."""
-        return bool(_index_of(self.path / "lineage.csv", _lineage_index))
+    def tells_lines(self, split: str, of_nobody: int) -> bool:
+        """Whether the lineage says whose each line of a split is, but for `of_nobody` lines, those of rehearsal.
+
+        That of an earlier version does not, nor one that is cut.
+        """
+        index, lines = _index_of(self.path / "lineage.csv", _lineage_index), self.count(split) or 0
+        return index is not None and 0 < lines <= index.told.get(split, 0) + of_nobody
 
     def record_ids(self) -> Iterator[list[bytes]]:
         """The ids in the lineage, as they stand there, in portions. Raises FileNotFoundError without one."""
@@ -184,15 +188,24 @@ def _line_index(file: Path, mtime_ns: int, size: int) -> _LineIndex:
     return _LineIndex(lines, tuple(starts))
 
 
-@lru_cache(maxsize=8)
-def _lineage_index(file: Path, mtime_ns: int, size: int) -> dict[tuple[str, int], tuple[int, int]]:
+@dataclass(frozen=True, slots=True)
+class _LineageIndex:
+    where: Mapping[tuple[str, int], tuple[int, int]]
     """Of every 256 lines of a split, from where to where in the lineage their records stand."""
+    told: Mapping[str, int]
+    """Lines of each split of which there is a record."""
+
+
+@lru_cache(maxsize=8)
+def _lineage_index(file: Path, mtime_ns: int, size: int) -> _LineageIndex:
     found: dict[tuple[bytes, int], tuple[int, int]] = {}
+    told: Counter[str] = Counter()
+    former: list[bytes] = []
     with file.open("rb") as rows:
         header = next(rows, b"")
         names, offset = _names(header), len(header)
         if "line" not in names or "split" not in names:
-            return {}
+            return _LineageIndex({}, {})
         split, line = names.index("split"), names.index("line")  # before any cell that may be quoted
         for row in rows:
             cells = row.split(b",", line + 1)
@@ -201,8 +214,12 @@ def _lineage_index(file: Path, mtime_ns: int, size: int) -> dict[tuple[str, int]
                 key = (cells[split], int(cells[line]) // _STRIDE)
                 start, former_end = found.get(key, (offset, end))
                 found[key] = (min(start, offset), max(former_end, end))
+                if (mine := [cells[split], cells[line]]) != former:  # both records of a pair stand together
+                    told[cells[split].decode("utf-8", "replace")] += 1
+                    former = mine
             offset = end
-    return {(name.decode("utf-8", "replace"), bucket): where for (name, bucket), where in found.items()}
+    where = {(name.decode("utf-8", "replace"), bucket): ends for (name, bucket), ends in found.items()}
+    return _LineageIndex(where, told)
 
 
 def _read(file: Path, index: _LineIndex, first: int, n: int) -> Iterator[tuple[int, bytes]]:

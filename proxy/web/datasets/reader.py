@@ -58,14 +58,18 @@ def _known(row: RecordRow) -> Known:
 class DatasetReader:
     """Reads the datasets below `training_dir`, with what the store knows of their runs and records."""
 
-    def __init__(self, training_dir: Path, store: Store | None) -> None:
-        """Without a store only what the files say is known: of what was just read from an archive."""
+    def __init__(self, training_dir: Path, store: Store | None, *, chosen: bool = False) -> None:
+        """Without a store only what the files say is known: of what was just read from an archive.
+
+        `chosen`: names are of folders that a person points at, whatever they are called.
+        """
         self._training_dir = training_dir
         self._store = store
+        self._chosen = chosen
 
     def folder(self, run_id: str) -> DatasetFolder:
         """The files of a run. Raises LookupError for a name that no run can have."""
-        if not is_run_id(run_id):
+        if not (self._chosen or is_run_id(run_id)):
             raise LookupError(f"there is no run {run_id}")
         return DatasetFolder(self._training_dir / run_id)
 
@@ -93,13 +97,14 @@ class DatasetReader:
 
     async def stretch(self, run_id: str, split: str, first: int | None, n: int) -> list[dict[str, Any]] | None:
         """`n` lines from the number `first` on, or the newest without; None where the file is gone."""
-        folder = self.folder(run_id)
+        folder, _, manifest = await self._found(run_id)
         if first is None:
             first = max(1, (await asyncio.to_thread(folder.count, split) or 0) - n + 1)
         found = await asyncio.to_thread(folder.lines, split, first, n)
         if found is None:
             return None
-        told = await asyncio.to_thread(folder.tells_lines)
+        rehearsal = summary(manifest)["rehearsal_samples"] if split == "train" else 0
+        told = await asyncio.to_thread(folder.tells_lines, split, rehearsal)
         known = await self._records(_ids(source for line in found for source in line.sources))
         hidden = [self._hidden(line, known, told=told) for line in found]
         return [line_document(line, known, why) for line, why in zip(found, hidden, strict=True)]

@@ -69,10 +69,19 @@ def test_a_line_too_long_to_look_at_is_cut_and_the_next_one_is_whole(
 
 def test_a_lineage_of_an_earlier_version_does_not_tell_lines(tmp_path: Path) -> None:
     folder = write(tmp_path, 3, lineage=["record_id,user,split", "a1,7,train", "b2,,holdout"])
-    assert not folder.tells_lines()
+    assert not folder.tells_lines("train", 0)
     assert [line.sources for line in folder.lines("train", 1, 3) or ()] == [(), (), ()]
     assert [(source.record_id, source.user, source.model) for source in folder.newest_sources(5)] == [("a1", 7, None)]
     assert list(folder.record_ids()) == [[b"a1", b"b2"]]
+
+
+def test_a_lineage_tells_lines_where_it_has_all_but_those_of_rehearsal(tmp_path: Path) -> None:
+    folder = write(tmp_path, 600)
+    assert folder.tells_lines("train", 200)
+    assert not folder.tells_lines("train", 199), "one line is nobody's, and no rehearsal"
+    assert not folder.tells_lines("holdout", 200), "there is no such file"
+    half = write(tmp_path, 600, lineage=(tmp_path / "lineage.csv").read_text().splitlines()[:300])
+    assert not half.tells_lines("train", 200)
 
 
 def test_what_is_left_are_the_newest_records(tmp_path: Path) -> None:
