@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -69,12 +69,14 @@ class DatasetFolder:
     path: Path
 
     def manifest(self) -> Mapping[str, Any] | None:
-        """What manifest.json says; None where there is none that can be read."""
+        """What manifest.json says, without what is not of its form; None where there is none that can be read."""
         try:
             content = orjson.loads((self.path / "manifest.json").read_bytes())
         except (OSError, orjson.JSONDecodeError):
             return None
-        return content if isinstance(content, dict) else None
+        if not isinstance(content, dict):
+            return None
+        return {name: value for name, value in content.items() if _MEMBERS.get(name, _anything)(value)}
 
     def size(self, split: str) -> int | None:
         """Bytes of the file of a split; None where it is gone."""
@@ -155,6 +157,47 @@ class DatasetFolder:
                 source = _source(names, row)
                 if source is not None:
                     yield source
+
+
+# What a manifest holds: somebody may have edited it, and no page may break of that
+
+
+def _anything(value: object) -> bool:
+    return True
+
+
+def _count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _counts(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_count, value.values()))
+
+
+def _text_or_none(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _examples(value: object) -> bool:
+    lists = list(value.values()) if isinstance(value, dict) else [None]
+    return all(isinstance(ids, list) and all(isinstance(name, str) for name in ids) for ids in lists)
+
+
+def _reasoning(value: object) -> bool:
+    return isinstance(value, dict) and _count(value.get("lines", 0)) and isinstance(value.get("kept", False), bool)
+
+
+def _cost(value: object) -> bool:
+    return value is None or isinstance(value, int | float)
+
+
+_MEMBERS: Final[Mapping[str, Callable[[object], bool]]] = (
+    dict.fromkeys(("seen", "records", "samples", "holdout_samples", "rehearsal_samples", "rehearsal_malformed",
+                   "liked", "bytes", "tokens"), _count)
+    | dict.fromkeys(("dropped", "models", "authors", "generations"), _counts)
+    | dict.fromkeys(("format_type", "sha256", "tokens_by", "config_fingerprint"), _text_or_none)
+    | {"examples": _examples, "reasoning": _reasoning, "estimated_cost": _cost}
+)  # fmt: skip
 
 
 # Where lines begin

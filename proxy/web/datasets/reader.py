@@ -7,6 +7,7 @@ have then not taken it back, whatever a training file still holds.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ __all__ = ["DatasetReader", "line_document", "words_of"]
 _RUNS: Final = 1000
 """Newest runs among which the former dataset is looked for."""
 _WORDS: Final = 100
+_RECORD_ID: Final = re.compile("[0-9a-f]{32}")
 _COMPARED: Final = ("seen", "used", "left_out", "samples", "holdout_samples", "rehearsal_samples", "liked", "bytes",
                     "tokens", "estimated_cost")  # fmt: skip
 _GONE: Final = "not shown: its record is no longer in the store"
@@ -169,7 +171,8 @@ class DatasetReader:
         """The records with these ids, as far as the store has them."""
         if self._store is None:
             return {}
-        return {name: _known(row) for name, row in (await self._store.rows_of(list(ids))).items()}
+        able = [name for name in ids if _RECORD_ID.fullmatch(name)]  # a cut or edited file has others
+        return {name: _known(row) for name, row in (await self._store.rows_of(able)).items()}
 
     async def _found(self, run_id: str) -> tuple[DatasetFolder, Run | None, Mapping[str, Any]]:
         folder = self.folder(run_id)

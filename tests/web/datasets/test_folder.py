@@ -1,10 +1,16 @@
 """Files of a dataset by pages: any line, with the records behind it, without reading the file whole."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from proxy.cli.datasets import print_dataset
+from proxy.clock import SystemClock
+from proxy.loop.ports import Manifest
+from proxy.store.store import Store
+from proxy.web.datasets import DatasetReader
 from proxy.web.datasets.difference import changed_settings, compare_counts, compare_records
 from proxy.web.datasets.folder import DatasetFolder, is_run_id
 from proxy.web.datasets.summary import summary
@@ -140,6 +146,49 @@ def test_a_manifest_of_any_version_adds_up() -> None:
     )  # fmt: skip
     assert (new["used"] + new["left_out"], new["ancestry"]) == (100, "61 % by models trained here, 3 generations")
     assert summary({"authors": {"person": 1, "elsewhere": 2, "own": 0}})["ancestry"] == "none by models trained here"
+
+
+ODD = (
+    None,
+    True,
+    -1,
+    1.5,
+    "x",
+    [],
+    [1],
+    ["x"],
+    {},
+    {"a": "b"},
+    {"a": None},
+    {"own": [1]},
+    {"lines": "x"},
+    {"a": ["x"]},
+)
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Manifest)])
+async def test_no_member_of_an_edited_manifest_stops_a_reader(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "run", 5)
+    for odd in ODD:
+        (tmp_path / "run" / "manifest.json").write_text(json.dumps({"seen": 5, "dropped": {"x": 1}, name: odd}))
+        reader = DatasetReader(tmp_path, None)
+        print_dataset(await reader.document("run"))
+        assert len(await reader.stretch("run", "train", 1, 20) or ()) == 5, odd
+
+
+async def test_ids_that_are_none_are_of_no_record(tmp_path: Path) -> None:
+    store = await Store.open(f"sqlite:///{tmp_path}/ratchet.db", clock=SystemClock())
+    write(tmp_path / "run", 2, lineage=[HEADER, "x,,train,1,,,,", "\xff,,train,2,,,,", "é" * 32 + ",,train,2,,,,"])
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps({"dropped": {"a": 1}, "examples": {"a": ["no id"]}}))
+    write(tmp_path / "other", 2, lineage=[HEADER])
+    (tmp_path / "other" / "manifest.json").write_text(json.dumps({"samples": 2}))
+    try:
+        reader = DatasetReader(tmp_path, store)
+        assert (await reader.difference("run", "other"))["records"]["gone"] == 0
+        assert [line["rows"] for line in await reader.stretch("run", "train", 1, 2) or ()] == [[], []]
+        assert (await reader.document("run"))["dropped"][0]["examples"][0]["there"] is False
+    finally:
+        await store.close()
 
 
 @pytest.mark.parametrize(
