@@ -1,6 +1,7 @@
 """data preview, show and diff, on a real store: what would be taught, where it comes from, what is left out."""
 
 import asyncio
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -193,6 +194,20 @@ async def add(install: Install, record: NewRecord) -> None:
         await store.apply(IngestBatch(writer="w0-1-1", segment=2, offset=1, records=(record,)))
     finally:
         await store.close()
+
+
+def test_an_export_that_can_not_be_made_says_so_in_a_sentence(
+    install: Install, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(install)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"generator_config": {"include_existing_data": True, "existing_data_path": "/none"}}))
+    result = ratchet(install, "data", "export", str(tmp_path / "x"), "--config", str(config))
+    assert (result.exit_code, result.stderr.strip()) == (
+        1, "ratchet: generator_config.existing_data_path: there is no file /none"
+    )  # fmt: skip
+    gc.collect()
+    assert not [record for record in caplog.records if record.exc_info], "a traceback would be printed"
 
 
 def test_what_is_no_dataset_is_not_found(install: Install) -> None:

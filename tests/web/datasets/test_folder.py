@@ -148,22 +148,9 @@ def test_a_manifest_of_any_version_adds_up() -> None:
     assert summary({"authors": {"person": 1, "elsewhere": 2, "own": 0}})["ancestry"] == "none by models trained here"
 
 
-ODD = (
-    None,
-    True,
-    -1,
-    1.5,
-    "x",
-    [],
-    [1],
-    ["x"],
-    {},
-    {"a": "b"},
-    {"a": None},
-    {"own": [1]},
-    {"lines": "x"},
-    {"a": ["x"]},
-)
+ODD: tuple[object, ...] = (
+    None, True, -1, 1.5, "x", [], [1], ["x"], {}, {"a": "b"}, {"a": None}, {"own": [1]}, {"lines": "x"}, {"a": ["x"]},
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(Manifest)])
