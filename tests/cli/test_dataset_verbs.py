@@ -12,6 +12,8 @@ from typer.testing import CliRunner, Result
 
 from proxy.cli.app import app
 from proxy.clock import ManualClock, SystemClock
+from proxy.config.storage import RetentionConfig
+from proxy.store.store import Store
 from proxy.store.values import IngestBatch, NewRecord
 from tests.harness.install import Install
 
@@ -151,6 +153,25 @@ def test_nor_is_one_of_which_a_cut_lineage_does_not_tell_whose_it_is(
     args = ("data", "show", str(folder), "--lines", "100", "--from", "1")
     assert "fjords" not in json.dumps(answer(install, *args)["lines"])
     assert "does not say whose line it is" in ratchet(install, *args).output
+
+
+def test_nor_is_one_whose_text_retention_has_dropped(install: Install, tmp_path: Path) -> None:
+    fill(install)
+    folder = tmp_path / "first"
+    ratchet(install, "data", "export", str(folder))
+    asyncio.run(forget_texts(install))
+    document = answer(install, "data", "show", str(folder), "--lines", "100", "--from", "1")
+    assert "Tell me about" not in json.dumps(document)
+    assert {line["hidden"] for line in document["lines"]} == {"not shown: retention has dropped the text of its record"}
+    assert document["lines"][0]["sources"][0]["there"] is True
+
+
+async def forget_texts(install: Install) -> None:
+    store = await Store.open(f"sqlite:///{install.root}/ratchet.db", clock=ManualClock(SystemClock().now() + 1e6))
+    try:
+        await store.prune(RetentionConfig(bodies_days=3, records_days=0))
+    finally:
+        await store.close()
 
 
 def test_a_folder_may_have_any_name(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,6 +33,7 @@ _RECORD_ID: Final = re.compile("[0-9a-f]{32}")
 _COMPARED: Final = ("seen", "used", "left_out", "samples", "holdout_samples", "rehearsal_samples", "liked", "bytes",
                     "tokens", "estimated_cost")  # fmt: skip
 _GONE: Final = "not shown: its record is no longer in the store"
+_DROPPED: Final = "not shown: retention has dropped the text of its record"
 _NOT_TOLD: Final = "not shown: this dataset does not say whose line it is"
 
 
@@ -45,6 +46,8 @@ class Known:
     quality: float | None
     feedback: float | None
     model: str | None
+    text: bool
+    """Whether its text is still kept: retention drops texts before it drops records."""
 
 
 def words_of(text: str | None) -> str:
@@ -54,7 +57,8 @@ def words_of(text: str | None) -> str:
 
 
 def _known(row: RecordRow) -> Known:
-    return Known(words=words_of(row.query), quality=row.quality, feedback=row.feedback, model=row.model_name)
+    return Known(words=words_of(row.query), quality=row.quality, feedback=row.feedback, model=row.model_name,
+                 text=row.query is not None or row.response_text is not None)  # fmt: skip
 
 
 class DatasetReader:
@@ -165,7 +169,10 @@ class DatasetReader:
             return None
         if not told:
             return _NOT_TOLD  # and nobody knows whose text this would be
-        return _GONE if any(source.record_id not in known for source in line.sources) else None
+        behind = [known.get(source.record_id) for source in line.sources]
+        if None in behind:
+            return _GONE
+        return None if all(record is not None and record.text for record in behind) else _DROPPED
 
     async def _records(self, ids: Iterable[str]) -> dict[str, Known]:
         """The records with these ids, as far as the store has them."""
