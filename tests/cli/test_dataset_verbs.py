@@ -102,6 +102,14 @@ def test_what_users_say_never_commands_the_terminal(install: Install, verb: tupl
     assert r"clear \u001b[2J" in printed
 
 
+def test_preview_bears_lines_too_long_to_look_at(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.web.datasets.folder._LONGEST_LINE", 100)
+    monkeypatch.setattr("proxy.web.datasets.folder._BEGINNING", 20)
+    fill(install)
+    assert answer(install, "data", "preview", "--show", "1")["lines"] == ['{"messages":[{"role"']
+    assert ratchet(install, "data", "preview").exit_code == 0
+
+
 def test_preview_in_another_format(install: Install) -> None:
     fill(install)
     document = answer(install, "data", "preview", "--format", "alpaca")

@@ -116,10 +116,10 @@ class DatasetReader:
         return [line_document(line, known, why) for line, why in zip(found, hidden, strict=True)]
 
     async def bodies(self, run_id: str, numbers: Sequence[int]) -> list[Any]:
-        """Lines of the training file as the JSON that they are, in this order."""
+        """Lines of the training file as the JSON that they are, in this order; the beginning of one too long."""
         folder = self.folder(run_id)
         found = [await asyncio.to_thread(folder.lines, "train", number, 1) for number in numbers]
-        return [orjson.loads(line.body) for lines in found for line in lines or ()]
+        return [_parsed(line.body) for lines in found for line in lines or ()]
 
     async def left(self, run_id: str, n: int) -> list[dict[str, Any]]:
         """What lineage and store still have of a dataset whose lines are gone: its newest records."""
@@ -214,6 +214,13 @@ class DatasetReader:
         former = await self._store.configs.find(before["config_fingerprint"])
         later = await self._store.configs.find(after["config_fingerprint"])
         return None if former is None or later is None else changed_settings(former.content, later.content)
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body.decode("utf-8", "replace")
 
 
 def line_document(line: Line, known: Mapping[str, Known], hidden: str | None = None) -> dict[str, Any]:
