@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
+from proxy.cli.printable import printable
 from proxy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ TokenOption = Annotated[
 
 def fail(code: Exit, message: str) -> NoReturn:
     """Say why on stderr and end with `code`."""
-    typer.secho(f"ratchet: {message}", err=True, fg=typer.colors.RED)
+    typer.secho(f"ratchet: {printable(message)}", err=True, fg=typer.colors.RED)
     raise typer.Exit(int(code))
 
 

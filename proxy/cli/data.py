@@ -317,8 +317,8 @@ def _reader(config: Config, store: Store | None, run: str) -> tuple[DatasetReade
 
     folder = Path(run).expanduser()
     if (folder / "manifest.json").is_file():
-        folder = folder.absolute()
-        return DatasetReader(folder.parent, store), folder.name
+        folder = folder.resolve()
+        return DatasetReader(folder.parent, store, chosen=True), folder.name
     return DatasetReader(config.training_dir, store), run
 
 

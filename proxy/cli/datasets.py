@@ -125,7 +125,7 @@ def _shortened(row: Mapping[str, Any]) -> str:
 
 def print_difference(document: Mapping[str, Any]) -> None:
     """Two datasets side by side."""
-    from rich.table import Table
+    from rich.table import Column, Table
 
     out = console()
     out.print(plain(f"{document['run']} against {document['former']}", "bold"))
@@ -136,7 +136,7 @@ def print_difference(document: Mapping[str, Any]) -> None:
             out.print(f"{title}: {document['records'][name]:,}")
             for example in document["examples"][name] if name != "same" else ():
                 out.print(plain(f"  {_example(example)}", "dim"))
-    table = Table("", document["former"], document["run"], box=None, header_style="bold")
+    table = Table("", *(Column(plain(document[side])) for side in ("former", "run")), box=None, header_style="bold")
     for title, rows in (("", document["counts"]), ("dropped: ", document["dropped"]), ("by ", document["models"])):
         for row in rows:
             name = row["name"] if title == "by " else row["name"].replace("_", " ")

@@ -60,7 +60,7 @@ def contradictions(config: Any) -> Iterator[Problem]:
 
 def _excludes(config: Any) -> Iterator[Problem]:
     for at, pattern in enumerate(config.generator_config.exclude, start=1):
-        if (complaint := _pattern(pattern)) is not None:
+        if (complaint := _telling_pattern(pattern)) is not None:
             yield Problem("generator_config.exclude", f"number {at}, {complaint}")
 
 
@@ -149,7 +149,8 @@ def _bad_forms(config: Config) -> Iterator[Problem]:
         for path in paths:
             value = _value(config, path)
             for part in value if isinstance(value, tuple) else (value,):
-                if part not in (None, "") and (complaint := test(part)) is not None:
+                unset = part is None or (part == "" and test is not _telling_pattern)
+                if not unset and (complaint := test(part)) is not None:
                     yield Problem(path, complaint)
 
 
@@ -215,6 +216,15 @@ def _pattern(text: str) -> str | None:
     return None
 
 
+def _telling_pattern(text: str) -> str | None:
+    """One that tells some texts from others: `.*`, or the empty one, would take every request out of the data."""
+    if (complaint := _pattern(text)) is not None:
+        return complaint
+    if all(re.search(text, said) for said in ("", "Why?", "7 \u2603\n")):
+        return f"{show(text)} matches every text; remove it, or write what only some texts have"
+    return None
+
+
 def _pointer(text: str) -> str | None:
     if text.startswith("/"):
         return None
@@ -241,7 +251,8 @@ _FORMS: Final[dict[Callable[[Any], str | None], tuple[str, ...]]] = {
     _header_member: ("sticky.headers", "sticky.conversation_headers"),
     _secret: ("champion.api_key", "feedback.token", "admin.token"),
     _origin: ("feedback.cors_origins",),
-    _pattern: ("capture.redaction.patterns", "capture.task_patterns"),
+    _pattern: ("capture.redaction.patterns",),
+    _telling_pattern: ("capture.task_patterns",),
     _pointer: (
         "capture.query_pointers",
         "capture.response_pointers",

@@ -1,7 +1,9 @@
 """data preview, show and diff, on a real store: what would be taught, where it comes from, what is left out."""
 
 import asyncio
+import gc
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,8 @@ from typer.testing import CliRunner, Result
 
 from proxy.cli.app import app
 from proxy.clock import ManualClock, SystemClock
+from proxy.config.storage import RetentionConfig
+from proxy.store.store import Store
 from proxy.store.values import IngestBatch, NewRecord
 from tests.harness.install import Install
 
@@ -98,6 +102,14 @@ def test_what_users_say_never_commands_the_terminal(install: Install, verb: tupl
     assert r"clear \u001b[2J" in printed
 
 
+def test_preview_bears_lines_too_long_to_look_at(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.web.datasets.folder._LONGEST_LINE", 100)
+    monkeypatch.setattr("proxy.web.datasets.folder._BEGINNING", 20)
+    fill(install)
+    assert answer(install, "data", "preview", "--show", "1")["lines"] == ['{"messages":[{"role"']
+    assert ratchet(install, "data", "preview").exit_code == 0
+
+
 def test_preview_in_another_format(install: Install) -> None:
     fill(install)
     document = answer(install, "data", "preview", "--format", "alpaca")
@@ -155,6 +167,56 @@ async def trained_on(install: Install, run: str, user: str) -> None:
         await store.close()
 
 
+@pytest.mark.parametrize("kept", [0, 1, 300, 700])
+def test_nor_is_one_of_which_a_cut_lineage_does_not_tell_whose_it_is(
+    install: Install, tmp_path: Path, kept: int
+) -> None:
+    fill(install)
+    folder = tmp_path / "first"
+    ratchet(install, "data", "export", str(folder))
+    lineage = folder / "lineage.csv"
+    lineage.write_bytes(lineage.read_bytes()[:kept])
+    ratchet(install, "records", "delete", "--user", "user-7", "--yes")
+    args = ("data", "show", str(folder), "--lines", "100", "--from", "1")
+    assert "fjords" not in json.dumps(answer(install, *args)["lines"])
+    assert "does not say whose line it is" in ratchet(install, *args).output
+
+
+def test_nor_is_one_whose_text_retention_has_dropped(install: Install, tmp_path: Path) -> None:
+    fill(install)
+    folder = tmp_path / "first"
+    ratchet(install, "data", "export", str(folder))
+    asyncio.run(forget_texts(install))
+    document = answer(install, "data", "show", str(folder), "--lines", "100", "--from", "1")
+    assert "Tell me about" not in json.dumps(document)
+    assert {line["hidden"] for line in document["lines"]} == {"not shown: retention has dropped the text of its record"}
+    assert document["lines"][0]["sources"][0]["there"] is True
+
+
+async def forget_texts(install: Install) -> None:
+    store = await Store.open(f"sqlite:///{install.root}/ratchet.db", clock=ManualClock(SystemClock().now() + 1e6))
+    try:
+        await store.prune(RetentionConfig(bodies_days=3, records_days=0))
+    finally:
+        await store.close()
+
+
+def test_a_folder_may_have_any_name(install: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(install)
+    ratchet(install, "data", "export", str(tmp_path / "first"))
+    names = (".hidden", "my export (2)", "[red]x[nope]", "a\x1b[31mb")
+    monkeypatch.chdir(tmp_path)
+    for name in names:
+        shutil.copytree("first", name)
+        for args in (("show", name), ("diff", name, "first"), ("diff", "first", name)):
+            result = ratchet(install, "data", *args)
+            assert result.exit_code == 0, (args, result.output)
+            assert "\x1b" not in result.output
+    assert "[red]x[nope]" in ratchet(install, "data", "diff", "first", "[red]x[nope]").output.splitlines()[4]
+    monkeypatch.chdir(tmp_path / "first")
+    assert ratchet(install, "data", "show", ".").exit_code == 0
+
+
 def test_two_datasets_are_compared(install: Install, tmp_path: Path) -> None:
     records = fill(install)
     ratchet(install, "data", "export", str(tmp_path / "a"))
@@ -180,6 +242,20 @@ async def add(install: Install, record: NewRecord) -> None:
         await store.apply(IngestBatch(writer="w0-1-1", segment=2, offset=1, records=(record,)))
     finally:
         await store.close()
+
+
+def test_an_export_that_can_not_be_made_says_so_in_a_sentence(
+    install: Install, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(install)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"generator_config": {"include_existing_data": True, "existing_data_path": "/none"}}))
+    result = ratchet(install, "data", "export", str(tmp_path / "x"), "--config", str(config))
+    assert (result.exit_code, result.stderr.strip()) == (
+        1, "ratchet: generator_config.existing_data_path: there is no file /none"
+    )  # fmt: skip
+    gc.collect()
+    assert not [record for record in caplog.records if record.exc_info], "a traceback would be printed"
 
 
 def test_what_is_no_dataset_is_not_found(install: Install) -> None:

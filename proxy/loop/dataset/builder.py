@@ -24,7 +24,6 @@ from proxy.loop.dataset.staging import Split, Staging
 from proxy.loop.dataset.writer import Writer, read_manifest
 from proxy.loop.ports import DatasetRequest, Manifest
 from proxy.store.keys import id_floor
-from proxy.tasks import spawn
 
 __all__ = ["Preview", "SampleSource", "StoreDatasetBuilder"]
 
@@ -215,9 +214,9 @@ async def _batched(source: AsyncIterator[Sample], limit: int | None) -> AsyncGen
 
 async def _in_thread(work: Callable[[], _T]) -> _T:
     """Run `work` beside the event loop. When cancelled, wait for its end: it uses files that are about to be closed."""
-    task = spawn(asyncio.to_thread(work), name="dataset")
+    running = asyncio.get_running_loop().run_in_executor(None, work)  # no task: its error would be logged as well
     try:
-        return await asyncio.shield(task)
+        return await asyncio.shield(running)
     except asyncio.CancelledError:
-        await asyncio.wait([task])
+        await asyncio.wait([running])
         raise

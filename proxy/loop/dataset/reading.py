@@ -6,6 +6,8 @@ What the library logged, or pointers found in JSON of no known shape, is a quest
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from policies.conversation import Conversation, Lack
 from policies.kinds import Kind
 from policies.records import Exchange, Sample

@@ -46,7 +46,7 @@ class DatasetsApi:
     async def lines(self, request: Request) -> Response:
         """A page of lines as conversations, with their provenance."""
         limit = request.query_params.get("limit", "20")
-        if not limit.isdecimal() or not 0 < int(limit) <= _MAX_LINES:
+        if not limit.isdecimal() or len(limit) > _PAGE_DIGITS or not 0 < int(limit) <= _MAX_LINES:
             raise ApiError(400, f"limit: not a number from 1 to {_MAX_LINES}", field="limit")
         reader, run = self._reader(), request.path_params["run"]
         try:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -69,12 +69,14 @@ class DatasetFolder:
     path: Path
 
     def manifest(self) -> Mapping[str, Any] | None:
-        """What manifest.json says; None where there is none that can be read."""
+        """What manifest.json says, without what is not of its form; None where there is none that can be read."""
         try:
             content = orjson.loads((self.path / "manifest.json").read_bytes())
         except (OSError, orjson.JSONDecodeError):
             return None
-        return content if isinstance(content, dict) else None
+        if not isinstance(content, dict):
+            return None
+        return {name: value for name, value in content.items() if _MEMBERS.get(name, _anything)(value)}
 
     def size(self, split: str) -> int | None:
         """Bytes of the file of a split; None where it is gone."""
@@ -108,7 +110,7 @@ class DatasetFolder:
         if index is None:
             return found
         buckets = range(first // _STRIDE, (first + n - 1) // _STRIDE + 1)
-        ends = [index[split, bucket] for bucket in buckets if (split, bucket) in index]
+        ends = [index.where[split, bucket] for bucket in buckets if (split, bucket) in index.where]
         if not ends:
             return found
         start, end = min(start for start, _ in ends), max(end for _, end in ends)
@@ -117,9 +119,13 @@ class DatasetFolder:
                 found[source.line] = (*found.get(source.line, ()), source)
         return found
 
-    def tells_lines(self) -> bool:
-        """Whether the lineage says which line is whose; those of earlier versions do not."""
-        return bool(_index_of(self.path / "lineage.csv", _lineage_index))
+    def tells_lines(self, split: str, of_nobody: int) -> bool:
+        """Whether the lineage says whose each line of a split is, but for `of_nobody` lines, those of rehearsal.
+
+        That of an earlier version does not, nor one that is cut.
+        """
+        index, lines = _index_of(self.path / "lineage.csv", _lineage_index), self.count(split) or 0
+        return index is not None and 0 < lines <= index.told.get(split, 0) + of_nobody
 
     def record_ids(self) -> Iterator[list[bytes]]:
         """The ids in the lineage, as they stand there, in portions. Raises FileNotFoundError without one."""
@@ -153,6 +159,47 @@ class DatasetFolder:
                     yield source
 
 
+# What a manifest holds: somebody may have edited it, and no page may break of that
+
+
+def _anything(value: object) -> bool:
+    return True
+
+
+def _count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _counts(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_count, value.values()))
+
+
+def _text_or_none(value: object) -> bool:
+    return value is None or isinstance(value, str)
+
+
+def _examples(value: object) -> bool:
+    lists = list(value.values()) if isinstance(value, dict) else [None]
+    return all(isinstance(ids, list) and all(isinstance(name, str) for name in ids) for ids in lists)
+
+
+def _reasoning(value: object) -> bool:
+    return isinstance(value, dict) and _count(value.get("lines", 0)) and isinstance(value.get("kept", False), bool)
+
+
+def _cost(value: object) -> bool:
+    return value is None or isinstance(value, int | float)
+
+
+_MEMBERS: Final[Mapping[str, Callable[[object], bool]]] = (
+    dict.fromkeys(("seen", "records", "samples", "holdout_samples", "rehearsal_samples", "rehearsal_malformed",
+                   "liked", "bytes", "tokens"), _count)
+    | dict.fromkeys(("dropped", "models", "authors", "generations"), _counts)
+    | dict.fromkeys(("format_type", "sha256", "tokens_by", "config_fingerprint"), _text_or_none)
+    | {"examples": _examples, "reasoning": _reasoning, "estimated_cost": _cost}
+)  # fmt: skip
+
+
 # Where lines begin
 
 
@@ -184,15 +231,24 @@ def _line_index(file: Path, mtime_ns: int, size: int) -> _LineIndex:
     return _LineIndex(lines, tuple(starts))
 
 
-@lru_cache(maxsize=8)
-def _lineage_index(file: Path, mtime_ns: int, size: int) -> dict[tuple[str, int], tuple[int, int]]:
+@dataclass(frozen=True, slots=True)
+class _LineageIndex:
+    where: Mapping[tuple[str, int], tuple[int, int]]
     """Of every 256 lines of a split, from where to where in the lineage their records stand."""
+    told: Mapping[str, int]
+    """Lines of each split of which there is a record."""
+
+
+@lru_cache(maxsize=8)
+def _lineage_index(file: Path, mtime_ns: int, size: int) -> _LineageIndex:
     found: dict[tuple[bytes, int], tuple[int, int]] = {}
+    told: Counter[str] = Counter()
+    former: list[bytes] = []
     with file.open("rb") as rows:
         header = next(rows, b"")
         names, offset = _names(header), len(header)
         if "line" not in names or "split" not in names:
-            return {}
+            return _LineageIndex({}, {})
         split, line = names.index("split"), names.index("line")  # before any cell that may be quoted
         for row in rows:
             cells = row.split(b",", line + 1)
@@ -201,8 +257,12 @@ def _lineage_index(file: Path, mtime_ns: int, size: int) -> dict[tuple[str, int]
                 key = (cells[split], int(cells[line]) // _STRIDE)
                 start, former_end = found.get(key, (offset, end))
                 found[key] = (min(start, offset), max(former_end, end))
+                if (mine := [cells[split], cells[line]]) != former:  # both records of a pair stand together
+                    told[cells[split].decode("utf-8", "replace")] += 1
+                    former = mine
             offset = end
-    return {(name.decode("utf-8", "replace"), bucket): where for (name, bucket), where in found.items()}
+    where = {(name.decode("utf-8", "replace"), bucket): ends for (name, bucket), ends in found.items()}
+    return _LineageIndex(where, told)
 
 
 def _read(file: Path, index: _LineIndex, first: int, n: int) -> Iterator[tuple[int, bytes]]:

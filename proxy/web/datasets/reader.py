@@ -7,6 +7,7 @@ have then not taken it back, whatever a training file still holds.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,9 +29,11 @@ __all__ = ["DatasetReader", "line_document", "words_of"]
 _RUNS: Final = 1000
 """Newest runs among which the former dataset is looked for."""
 _WORDS: Final = 100
+_RECORD_ID: Final = re.compile("[0-9a-f]{32}")
 _COMPARED: Final = ("seen", "used", "left_out", "samples", "holdout_samples", "rehearsal_samples", "liked", "bytes",
                     "tokens", "estimated_cost")  # fmt: skip
 _GONE: Final = "not shown: its record is no longer in the store"
+_DROPPED: Final = "not shown: retention has dropped the text of its record"
 _NOT_TOLD: Final = "not shown: this dataset does not say whose line it is"
 
 
@@ -43,6 +46,8 @@ class Known:
     quality: float | None
     feedback: float | None
     model: str | None
+    text: bool
+    """Whether its text is still kept: retention drops texts before it drops records."""
 
 
 def words_of(text: str | None) -> str:
@@ -52,20 +57,25 @@ def words_of(text: str | None) -> str:
 
 
 def _known(row: RecordRow) -> Known:
-    return Known(words=words_of(row.query), quality=row.quality, feedback=row.feedback, model=row.model_name)
+    return Known(words=words_of(row.query), quality=row.quality, feedback=row.feedback, model=row.model_name,
+                 text=row.query is not None or row.response_text is not None)  # fmt: skip
 
 
 class DatasetReader:
     """Reads the datasets below `training_dir`, with what the store knows of their runs and records."""
 
-    def __init__(self, training_dir: Path, store: Store | None) -> None:
-        """Without a store only what the files say is known: of what was just read from an archive."""
+    def __init__(self, training_dir: Path, store: Store | None, *, chosen: bool = False) -> None:
+        """Without a store only what the files say is known: of what was just read from an archive.
+
+        `chosen`: names are of folders that a person points at, whatever they are called.
+        """
         self._training_dir = training_dir
         self._store = store
+        self._chosen = chosen
 
     def folder(self, run_id: str) -> DatasetFolder:
         """The files of a run. Raises LookupError for a name that no run can have."""
-        if not is_run_id(run_id):
+        if not (self._chosen or is_run_id(run_id)):
             raise LookupError(f"there is no run {run_id}")
         return DatasetFolder(self._training_dir / run_id)
 
@@ -93,22 +103,23 @@ class DatasetReader:
 
     async def stretch(self, run_id: str, split: str, first: int | None, n: int) -> list[dict[str, Any]] | None:
         """`n` lines from the number `first` on, or the newest without; None where the file is gone."""
-        folder = self.folder(run_id)
+        folder, _, manifest = await self._found(run_id)
         if first is None:
             first = max(1, (await asyncio.to_thread(folder.count, split) or 0) - n + 1)
         found = await asyncio.to_thread(folder.lines, split, first, n)
         if found is None:
             return None
-        told = await asyncio.to_thread(folder.tells_lines)
+        rehearsal = summary(manifest)["rehearsal_samples"] if split == "train" else 0
+        told = await asyncio.to_thread(folder.tells_lines, split, rehearsal)
         known = await self._records(_ids(source for line in found for source in line.sources))
         hidden = [self._hidden(line, known, told=told) for line in found]
         return [line_document(line, known, why) for line, why in zip(found, hidden, strict=True)]
 
     async def bodies(self, run_id: str, numbers: Sequence[int]) -> list[Any]:
-        """Lines of the training file as the JSON that they are, in this order."""
+        """Lines of the training file as the JSON that they are, in this order; the beginning of one too long."""
         folder = self.folder(run_id)
         found = [await asyncio.to_thread(folder.lines, "train", number, 1) for number in numbers]
-        return [orjson.loads(line.body) for lines in found for line in lines or ()]
+        return [_parsed(line.body) for lines in found for line in lines or ()]
 
     async def left(self, run_id: str, n: int) -> list[dict[str, Any]]:
         """What lineage and store still have of a dataset whose lines are gone: its newest records."""
@@ -158,13 +169,17 @@ class DatasetReader:
             return None
         if not told:
             return _NOT_TOLD  # and nobody knows whose text this would be
-        return _GONE if any(source.record_id not in known for source in line.sources) else None
+        behind = [known.get(source.record_id) for source in line.sources]
+        if None in behind:
+            return _GONE
+        return None if all(record is not None and record.text for record in behind) else _DROPPED
 
     async def _records(self, ids: Iterable[str]) -> dict[str, Known]:
         """The records with these ids, as far as the store has them."""
         if self._store is None:
             return {}
-        return {name: _known(row) for name, row in (await self._store.rows_of(list(ids))).items()}
+        able = [name for name in ids if _RECORD_ID.fullmatch(name)]  # a cut or edited file has others
+        return {name: _known(row) for name, row in (await self._store.rows_of(able)).items()}
 
     async def _found(self, run_id: str) -> tuple[DatasetFolder, Run | None, Mapping[str, Any]]:
         folder = self.folder(run_id)
@@ -199,6 +214,13 @@ class DatasetReader:
         former = await self._store.configs.find(before["config_fingerprint"])
         later = await self._store.configs.find(after["config_fingerprint"])
         return None if former is None or later is None else changed_settings(former.content, later.content)
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return body.decode("utf-8", "replace")
 
 
 def line_document(line: Line, known: Mapping[str, Known], hidden: str | None = None) -> dict[str, Any]:

@@ -1,10 +1,16 @@
 """Files of a dataset by pages: any line, with the records behind it, without reading the file whole."""
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from proxy.cli.datasets import print_dataset
+from proxy.clock import SystemClock
+from proxy.loop.ports import Manifest
+from proxy.store.store import Store
+from proxy.web.datasets import DatasetReader
 from proxy.web.datasets.difference import changed_settings, compare_counts, compare_records
 from proxy.web.datasets.folder import DatasetFolder, is_run_id
 from proxy.web.datasets.summary import summary
@@ -69,10 +75,19 @@ def test_a_line_too_long_to_look_at_is_cut_and_the_next_one_is_whole(
 
 def test_a_lineage_of_an_earlier_version_does_not_tell_lines(tmp_path: Path) -> None:
     folder = write(tmp_path, 3, lineage=["record_id,user,split", "a1,7,train", "b2,,holdout"])
-    assert not folder.tells_lines()
+    assert not folder.tells_lines("train", 0)
     assert [line.sources for line in folder.lines("train", 1, 3) or ()] == [(), (), ()]
     assert [(source.record_id, source.user, source.model) for source in folder.newest_sources(5)] == [("a1", 7, None)]
     assert list(folder.record_ids()) == [[b"a1", b"b2"]]
+
+
+def test_a_lineage_tells_lines_where_it_has_all_but_those_of_rehearsal(tmp_path: Path) -> None:
+    folder = write(tmp_path, 600)
+    assert folder.tells_lines("train", 200)
+    assert not folder.tells_lines("train", 199), "one line is nobody's, and no rehearsal"
+    assert not folder.tells_lines("holdout", 200), "there is no such file"
+    half = write(tmp_path, 600, lineage=(tmp_path / "lineage.csv").read_text().splitlines()[:300])
+    assert not half.tells_lines("train", 200)
 
 
 def test_what_is_left_are_the_newest_records(tmp_path: Path) -> None:
@@ -131,6 +146,36 @@ def test_a_manifest_of_any_version_adds_up() -> None:
     )  # fmt: skip
     assert (new["used"] + new["left_out"], new["ancestry"]) == (100, "61 % by models trained here, 3 generations")
     assert summary({"authors": {"person": 1, "elsewhere": 2, "own": 0}})["ancestry"] == "none by models trained here"
+
+
+ODD: tuple[object, ...] = (
+    None, True, -1, 1.5, "x", [], [1], ["x"], {}, {"a": "b"}, {"a": None}, {"own": [1]}, {"lines": "x"}, {"a": ["x"]},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Manifest)])
+async def test_no_member_of_an_edited_manifest_stops_a_reader(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "run", 5)
+    for odd in ODD:
+        (tmp_path / "run" / "manifest.json").write_text(json.dumps({"seen": 5, "dropped": {"x": 1}, name: odd}))
+        reader = DatasetReader(tmp_path, None)
+        print_dataset(await reader.document("run"))
+        assert len(await reader.stretch("run", "train", 1, 20) or ()) == 5, odd
+
+
+async def test_ids_that_are_none_are_of_no_record(tmp_path: Path) -> None:
+    store = await Store.open(f"sqlite:///{tmp_path}/ratchet.db", clock=SystemClock())
+    write(tmp_path / "run", 2, lineage=[HEADER, "x,,train,1,,,,", "\xff,,train,2,,,,", "é" * 32 + ",,train,2,,,,"])
+    (tmp_path / "run" / "manifest.json").write_text(json.dumps({"dropped": {"a": 1}, "examples": {"a": ["no id"]}}))
+    write(tmp_path / "other", 2, lineage=[HEADER])
+    (tmp_path / "other" / "manifest.json").write_text(json.dumps({"samples": 2}))
+    try:
+        reader = DatasetReader(tmp_path, store)
+        assert (await reader.difference("run", "other"))["records"]["gone"] == 0
+        assert [line["rows"] for line in await reader.stretch("run", "train", 1, 2) or ()] == [[], []]
+        assert (await reader.document("run"))["dropped"][0]["examples"][0]["there"] is False
+    finally:
+        await store.close()
 
 
 @pytest.mark.parametrize(
