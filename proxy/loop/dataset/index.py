@@ -54,11 +54,12 @@ class StagedIndex:
     def candidates(self, bands: Sequence[int]) -> Iterable[bytes]:
         """Signatures of the added samples that share, or seem to share, one of these bands: the newest of each."""
         found: set[int] = set()
+        table = self._table
         for band in bands:
             at = (band & _BUCKETS - 1) * _WAYS
-            if self._table[at]:
+            if table[at]:
                 tag = band >> 32 & 255
-                found.update([each & _NUMBER for each in self._table[at : at + _WAYS] if each >> 24 == tag])
+                found.update([each & _NUMBER for each in table[at : at + _WAYS].tolist() if each >> 24 == tag])
         found.discard(0)
         if not found:
             return ()

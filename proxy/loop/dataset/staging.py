@@ -39,6 +39,7 @@ CREATE TABLE sources (seq INTEGER NOT NULL, record_id TEXT NOT NULL, user INTEGE
 _AUTHORS: Final = tuple(Author)
 """By number."""
 _CACHE_KIB = 32_768
+_USERS_AT_HAND = 100_000
 _PAGE = 5_000
 _ONE_PIECE = 8_000_000  # bytes, less than the 10 MB by which `datasets` decides what a file looks like
 _WAITING = 200
@@ -278,17 +279,33 @@ class Staging:
 
 
 class SplitTally:
-    """Counts per user in the staging file (policies.selection.Tally)."""
+    """Counts per user (policies.selection.Tally): those of late in memory, the others in the staging file."""
 
     def __init__(self, db: sqlite3.Connection, split: Split) -> None:
         self._db, self._split = db, int(split)
+        self._counts: dict[int, int] = {}
+        self._spilt = False
 
     def add(self, user: int) -> int:
         """Count one more for `user`; returns the new count."""
-        (count,) = self._db.execute(
-            "INSERT INTO users VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET n = n + 1 RETURNING n", (self._split, user)
-        ).fetchone()
-        return int(count)
+        count = self._counts.get(user)
+        if count is None:
+            count = self._stored(user) if self._spilt else 0
+            if len(self._counts) >= _USERS_AT_HAND:
+                self._spill()
+        self._counts[user] = count + 1
+        return count + 1
+
+    def _stored(self, user: int) -> int:
+        query = "SELECT n FROM users WHERE split = ? AND user = ?"
+        row = self._db.execute(query, (self._split, user)).fetchone()
+        return 0 if row is None else int(row[0])
+
+    def _spill(self) -> None:
+        rows = [(self._split, user, count) for user, count in sorted(self._counts.items())]
+        self._db.executemany("INSERT OR REPLACE INTO users VALUES (?, ?, ?)", rows)
+        self._counts.clear()
+        self._spilt = True
 
 
 class SplitPartners:
