@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -88,6 +89,14 @@ def _notes(config: Config) -> list[str]:
         notes.append("capture.enabled is false: without bodies nothing can be trained on")
     if config.spool.fsync == "never":
         notes.append("spool.fsync is never: a power cut may take any number of records")
+    data = config.generator_config
+    if data.tokenizer and not Path(data.tokenizer).expanduser().exists():
+        notes.append(f"generator_config.tokenizer: there is no {data.tokenizer}; tokens are counted as characters / 4")
+    rehearsal = data.existing_data_path if data.include_existing_data else None
+    if rehearsal and not Path(rehearsal).expanduser().exists():
+        notes.append(
+            f"generator_config.existing_data_path: there is no {rehearsal}; no dataset can be built without it"
+        )
     if (terms := terms_note(config)) is not None:
         notes.append(terms)
     return notes

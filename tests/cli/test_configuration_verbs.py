@@ -88,6 +88,16 @@ def test_training_on_a_hosted_models_answers_is_a_note_until_its_terms_are_ackno
     assert (acknowledged.exit_code, "may forbid" in acknowledged.output) == (0, False)
 
 
+def test_files_that_a_dataset_needs_and_that_are_not_there_are_notes(tmp_path: Path) -> None:
+    there = tmp_path / "there"
+    there.touch()
+    for path, said in ((there, 0), (tmp_path / "none", 2)):
+        args = [f"generator_config.{name}={path}" for name in ("tokenizer", "existing_data_path")]
+        settings = [word for arg in (*args, "generator_config.include_existing_data=true") for word in ("--set", arg)]
+        notes = json.loads(ratchet("check-config", *settings, "--json").stdout)["notes"]
+        assert sum(f"there is no {path}" in note for note in notes) == said
+
+
 def test_the_environment_names_the_file(tmp_path: Path) -> None:
     file = tmp_path / "ratchet.toml"
     file.write_text("[server]\nport = 9000\n")
