@@ -270,7 +270,7 @@ def _fingerprint(digest: int, question: str, answer: str, context: bytes, layout
         salt = int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
     return Fingerprint(
         digest=digest,
-        bands=_bands(asked.minima, answered.minima, salt, layout),
+        bands=_bands(asked.circle, answered.circle, salt, layout),
         signature=asked.minima + answered.minima + asked.buckets,
     )
 
@@ -279,6 +279,7 @@ class _Sketch(NamedTuple):
     """What is kept of a text."""
 
     minima: bytes
+    circle: bytes
     buckets: bytes
     between: bytes
 
@@ -290,7 +291,8 @@ def _sketch_of(folded: str, asked: bool) -> _Sketch:
 
 def _sketch(folded: str, asked: bool) -> _Sketch:
     hashes, between = _shingles(folded)
-    return _Sketch(_minima(hashes), _buckets(hashes) if asked else b"", between)
+    minima = _minima(hashes)
+    return _Sketch(minima, _circle(minima), _buckets(hashes) if asked else b"", between)
 
 
 _remembered = lru_cache(maxsize=4096)(_sketch)
@@ -350,25 +352,25 @@ def _buckets(hashes: Iterable[int]) -> bytes:
 
 
 def _bands(question: bytes, answer: bytes, salt: int, layout: Banding) -> tuple[int, ...]:
-    """A key for each band, in which every bin of question and answer and the salt count."""
-    circles, count = _circles(question, answer), layout.bands * layout.rows
+    """A key for each band, in which every bin of question and answer (their circles) and the salt count."""
+    count = layout.bands * layout.rows
     # An iterator given `rows` times hands out as many bins in a row: those of a band, of question and answer.
-    bins = [iter(_drawn(circles[at : at + 512], count)) for at in (0, 512)]
+    bins = [iter(_drawn(circle, count)) for circle in (question, answer)]
     rows = [each for drawn in bins for each in [drawn] * layout.rows]
     return tuple([key & _MASK63 for key in map(hash, zip(repeat(salt), range(layout.bands), *rows))])
 
 
-def _circles(question: bytes, answer: bytes) -> bytes:
-    """The bins of either in four orders, one after the other; an empty place has the value of the next filled one."""
-    places = b"".join([order.translate(each + each) for each in (question, answer) for order in _ORDERS])
-    value = int.from_bytes(places, "little")
+def _circle(minima: bytes) -> bytes:
+    """The bins in four orders, one after the other; an empty place has the value of the next filled one."""
+    twice = minima + minima
+    value = int.from_bytes(b"".join([order.translate(twice) for order in _ORDERS]), "little")
     filled = (value >> 7 & _ONES) * 255
     step = 8
     while filled != _FULL:
-        value |= (value >> step | value << 8192 - step) & (filled ^ _FULL)
+        value |= (value >> step | value << _CIRCLE_BITS - step) & (filled ^ _FULL)
         filled = (value >> 7 & _ONES) * 255
         step *= 2
-    return value.to_bytes(1024, "little")
+    return value.to_bytes(4 * BINS, "little")
 
 
 def _drawn(circles: bytes, count: int) -> bytes:
@@ -402,5 +404,6 @@ _MARKED = bytes(at | 128 for at in range(256))
 _EMPTY_BINS = dict.fromkeys(range(BINS), 0)
 _PLACES = (_shuffled(256, b"4"), _shuffled(256, b"5"))
 _ORDERS = (bytes(range(BINS)), *(_shuffled(BINS, b"%d" % at) for at in (1, 2, 3)))
-_ONES = int.from_bytes(b"\1" * 1024, "little")
-_FULL = (1 << 8192) - 1
+_CIRCLE_BITS = 8 * 4 * BINS
+_ONES = int.from_bytes(b"\1" * 4 * BINS, "little")
+_FULL = (1 << _CIRCLE_BITS) - 1
