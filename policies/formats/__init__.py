@@ -8,7 +8,7 @@ write the lines, from the messages of `messages`. `layout` is about whole files.
 from policies.formats.layout import HEADS, has_parts, in_parts, shape
 from policies.formats.line import FormatType, Line, MemoryPartners, Partners, Style, Waiting
 from policies.formats.material import Material
-from policies.formats.table import FORMATS, Format, Holds, conforms, lines, lines_of, prepare, refuses
+from policies.formats.table import FORMATS, Format, Holds, conforms, lines, prepare
 
 __all__ = [
     "FORMATS",
@@ -26,8 +26,6 @@ __all__ = [
     "has_parts",
     "in_parts",
     "lines",
-    "lines_of",
     "prepare",
-    "refuses",
     "shape",
 ]

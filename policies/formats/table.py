@@ -14,7 +14,7 @@ from policies.formats.pairs import dpo, kto
 from policies.formats.single import alpaca, alternates, chatml, completion, prompt_completion
 from policies.records import Sample
 
-__all__ = ["FORMATS", "Format", "Holds", "conforms", "lines", "refuses"]
+__all__ = ["FORMATS", "Format", "Holds", "conforms", "lines", "prepare"]
 
 
 class Holds(StrEnum):
@@ -118,25 +118,13 @@ FORMATS: Final[Mapping[FormatType, Format]] = {
 }
 
 
-def lines(sample: Sample, style: Style, partners: Partners) -> list[Line]:
-    """The lines that a kept sample yields: one as a rule, two from a kto correction, none from a dpo answer that waits,
-    none from what the format `refuses`.
+def lines(material: Material, partners: Partners) -> list[Line]:
+    """The lines that a prepared sample yields: one as a rule, two from a kto correction, none from a dpo answer that
+    waits.
 
     Give the training file and the holdout file partners of their own, or a pair would sit on both sides.
     """
-    material = prepare(sample, style)
-    return [] if isinstance(material, Lack) else lines_of(material, partners)
-
-
-def lines_of(material: Material, partners: Partners) -> list[Line]:
-    """The same of a sample that was made ready."""
     return FORMATS[material.style.format_type].build(material, partners)
-
-
-def refuses(sample: Sample, style: Style) -> Lack | None:
-    """Why the format can not hold the sample; None where it can."""
-    material = prepare(sample, style)
-    return material if isinstance(material, Lack) else None
 
 
 def conforms(line: Mapping[str, Any], format_type: FormatType) -> bool:

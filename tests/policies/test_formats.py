@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.conversation import Attachment, Conversation, ToolCall, Turn
+from policies.conversation import Attachment, Conversation, Lack, ToolCall, Turn
 from policies.formats import (
     FORMATS,
     Format,
@@ -20,12 +20,13 @@ from policies.formats import (
     Holds,
     Line,
     MemoryPartners,
+    Partners,
     Style,
     conforms,
     has_parts,
     in_parts,
     lines,
-    refuses,
+    prepare,
     shape,
 )
 from policies.records import Author, Sample
@@ -33,6 +34,18 @@ from policies.records import Author, Sample
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 PROMPT_FORMS = ("prompt_completion", "dpo", "kto")
+
+
+def lines_of(item: Sample, style: Style, partners: Partners) -> list[Line]:
+    """What a build writes of the sample; nothing where the format can not hold it."""
+    material = prepare(item, style)
+    return [] if isinstance(material, Lack) else lines(material, partners)
+
+
+def refusal(item: Sample, style: Style) -> Lack | None:
+    """Why the format can not hold it."""
+    material = prepare(item, style)
+    return material if isinstance(material, Lack) else None
 
 
 def system(text: str) -> Turn:
@@ -63,7 +76,7 @@ def sample(*turns: Turn, tools: tuple[dict[str, Any], ...] = (), **change: Any) 
 
 
 def written(item: Sample, format_type: FormatType, **style: Any) -> list[Line]:
-    return lines(item, Style(format_type=format_type, **style), MemoryPartners())
+    return lines_of(item, Style(format_type=format_type, **style), MemoryPartners())
 
 
 def body(item: Sample, format_type: FormatType, **style: Any) -> Any:
@@ -72,7 +85,7 @@ def body(item: Sample, format_type: FormatType, **style: Any) -> Any:
 
 
 def misfit(item: Sample, format_type: FormatType) -> str | None:
-    reason = refuses(item, Style(format_type=format_type))
+    reason = refusal(item, Style(format_type=format_type))
     return None if reason is None else reason.value
 
 
@@ -382,8 +395,8 @@ def test_what_a_format_can_not_hold_is_refused(item: Sample, wanted: Holds, reas
     ],
 )
 def test_what_nobody_could_read_is_refused(item: Sample, reason: str, form: Format) -> None:
-    assert refuses(item, Style(format_type=form.name)) == reason
-    assert lines(item, Style(format_type=form.name), MemoryPartners()) == []
+    assert refusal(item, Style(format_type=form.name)) == reason
+    assert lines_of(item, Style(format_type=form.name), MemoryPartners()) == []
 
 
 def test_a_broken_answer_that_was_corrected_is_taught_by_its_correction() -> None:
@@ -479,15 +492,15 @@ def test_dpo_pairs_opposite_votes_on_the_same_conversation_once() -> None:
     partners, style = MemoryPartners(), Style(format_type="dpo", keep_reasoning=True)
     liked = replace(THOUGHT, feedback=1.0)
     bad = sample(user("17 * 23?"), model("391"), user(" + 1?\n"), model("", call()), feedback=-1.0, generation=0)
-    assert lines(liked, style, partners) == []
-    (pair,) = lines(bad, style, partners)
+    assert lines_of(liked, style, partners) == []
+    (pair,) = lines_of(bad, style, partners)
     assert pair.body["chosen"] == [said("assistant", "392", reasoning_content="391 + 1")]
     assert pair.body["rejected"][0]["tool_calls"] == [called({"city": "Rome"})]
     assert (pair.author, pair.reasoning) == (Author.OWN, True), "by the model that wrote the good answer"
     assert pair.partner is not None
     assert pair.partner.record_id == "r1"
-    assert lines(bad, style, partners) == [], "the good answer was used up"
-    (second,) = lines(liked, style, partners)
+    assert lines_of(bad, style, partners) == [], "the good answer was used up"
+    (second,) = lines_of(liked, style, partners)
     assert second.body["rejected"] == pair.body["rejected"]
     assert second.author is Author.OWN
 
@@ -504,8 +517,8 @@ def test_dpo_pairs_opposite_votes_on_the_same_conversation_once() -> None:
 )
 def test_dpo_does_not_pair_different_conversations(other: Sample) -> None:
     partners, style = MemoryPartners(), Style(format_type="dpo")
-    assert lines(replace(SHORT, feedback=1.0), style, partners) == []
-    assert lines(replace(other, feedback=-1.0), style, partners) == []
+    assert lines_of(replace(SHORT, feedback=1.0), style, partners) == []
+    assert lines_of(replace(other, feedback=-1.0), style, partners) == []
 
 
 def test_ids_of_calls_do_not_part_the_same_conversation() -> None:
@@ -514,8 +527,8 @@ def test_ids_of_calls_do_not_part_the_same_conversation() -> None:
         user("Weather in Rome?"), model("", call('{ "city":"Rome" }', id="x")), result("21", "x"), model("Hot."),
         tools=(WEATHER,), feedback=-1.0,
     )  # fmt: skip
-    assert lines(replace(AGENT, feedback=1.0), style, partners) == []
-    assert len(lines(again, style, partners)) == 1
+    assert lines_of(replace(AGENT, feedback=1.0), style, partners) == []
+    assert len(lines_of(again, style, partners)) == 1
 
 
 # Files
@@ -601,11 +614,11 @@ STYLES = st.builds(
 
 @given(item=conversations(), style=STYLES)
 def test_what_is_written_conforms_and_is_the_same_each_time(item: Sample, style: Style) -> None:
-    first = [json.dumps(line.body) for line in lines(item, style, MemoryPartners())]
-    assert first == [json.dumps(line.body) for line in lines(item, style, MemoryPartners())]
+    first = [json.dumps(line.body) for line in lines_of(item, style, MemoryPartners())]
+    assert first == [json.dumps(line.body) for line in lines_of(item, style, MemoryPartners())]
     assert all(conforms(json.loads(text), style.format_type) for text in first)
     assert not any("<tool_call>" in text for text in first)
-    if refuses(item, style) is None and style.format_type != "dpo":
+    if refusal(item, style) is None and style.format_type != "dpo":
         assert first
 
 
@@ -642,9 +655,9 @@ def test_nothing_is_preferred_to_itself() -> None:
     assert line.body["label"] is True
     partners, style = MemoryPartners(), Style(format_type="dpo")
     for feedback in (1.0, -1.0):
-        assert lines(replace(ASKS, feedback=feedback), style, partners) == []
+        assert lines_of(replace(ASKS, feedback=feedback), style, partners) == []
     other = sample(*ASKS.said.turns, model("It is hot."), feedback=-1.0)
-    (pair,) = lines(other, style, partners)
+    (pair,) = lines_of(other, style, partners)
     assert (pair.body["chosen"][0]["content"], pair.body["rejected"][0]["content"]) == ("Let me look.", "It is hot.")
 
 

@@ -17,7 +17,7 @@ import orjson
 
 from policies.conversation import Lack
 from policies.dedupe import Deduper
-from policies.formats import Line, Material, Partners, lines_of, prepare
+from policies.formats import Line, Material, Partners, lines, prepare
 from policies.records import Author, Sample
 from policies.selection import Caps, DataGeneratorConfig, Drop, DropReason, Exclusion, SelectionState, select
 from proxy.loop.dataset.reading import read
@@ -259,7 +259,7 @@ class Picking:
 
     def _usual(self, _: Sample, partners: Partners) -> list[Line]:
         assert isinstance(self._ready, Material)
-        return lines_of(self._ready, partners)
+        return lines(self._ready, partners)
 
 
 def _thought(sample: Sample) -> bool:

@@ -134,10 +134,6 @@ class DatasetFolder:
             while rows := file.readlines(_PORTION):
                 yield [row.partition(b",")[0] for row in rows if row[:1].isalnum()]
 
-    def has_lineage(self) -> bool:
-        """Whether there is a lineage."""
-        return (self.path / "lineage.csv").is_file()
-
     def newest_sources(self, n: int) -> list[Source]:
         """The last `n` records of the training file's lineage, newest first: what is left once its lines are gone."""
         try:
