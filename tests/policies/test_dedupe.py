@@ -15,23 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.conversation import Attachment, Conversation, ToolCall, Turn
-from policies.dedupe import (
-    Banding,
-    Deduper,
-    Duplicate,
-    MemoryIndex,
-    banding,
-    fingerprint,
-    seen_of,
-    similarity,
-)
+from policies.dedupe import Deduper, Duplicate, MemoryIndex, seen_of
+from policies.likeness import Banding, Fingerprint, Sketching, banding, digest, similarity
+from proxy.loop.dataset.minhash import minhash
 
 WORDS = [f"word{n}" for n in range(2000)]
 WIDE = Banding(rows=8, bands=16)
 
 
 def deduper(threshold: float = 0.85) -> Deduper:
-    return Deduper(threshold, MemoryIndex())
+    return Deduper(threshold, MemoryIndex(), minhash)
 
 
 def watcher(threshold: float = 0.85) -> Callable[[str], Duplicate | None]:
@@ -40,8 +33,12 @@ def watcher(threshold: float = 0.85) -> Callable[[str], Duplicate | None]:
     return lambda question: one.seen(question, "an answer that everybody gets")
 
 
+def fingerprint(question: str, answer: str, layout: Banding = WIDE) -> Fingerprint:
+    return Sketching(minhash, layout).fingerprint(question, answer, b"", digest(question, answer, b""))
+
+
 def signature(question: str) -> bytes:
-    return fingerprint(question, "", WIDE).signature
+    return fingerprint(question, "").signature
 
 
 def jaccard(one: str, other: str) -> float:
@@ -172,22 +169,23 @@ def test_the_estimate_is_close_to_the_exact_similarity(start: int, length: int, 
 
 @given(text=st.text())
 def test_a_text_is_its_own_duplicate_and_fits_a_database(text: str) -> None:
-    item = fingerprint(text, text, WIDE)
+    item = fingerprint(text, text)
     assert similarity(item.signature, item.signature) == 1.0
     assert len(item.signature) == 384
     assert all(0 <= key < 2**63 for key in (item.digest, *item.bands))
 
 
 def test_fingerprints_do_not_depend_on_the_process() -> None:
-    made = "fingerprint('the quick brown fox', 'jumps', Banding(n, 4))"
-    code = f"from policies.dedupe import *; print(*[{made} for n in (1, 3, 4, 16)])"
+    made = "Sketching(minhash, Banding(n, 4)).fingerprint('the quick brown fox', 'jumps', b'', 5)"
+    imports = "from policies.likeness import *; from proxy.loop.dataset.minhash import minhash"
+    code = f"{imports}; print(*[{made} for n in (1, 3, 4, 16)])"
     outputs = {
         subprocess.run(
             [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
         ).stdout
         for seed in ("1", "2")
     }
-    here = [fingerprint("the quick brown fox", "jumps", Banding(n, 4)) for n in (1, 3, 4, 16)]
+    here = [Sketching(minhash, Banding(n, 4)).fingerprint("the quick brown fox", "jumps", b"", 5) for n in (1, 3, 4, 16)]
     assert outputs == {f"{' '.join(map(str, here))}\n"}
 
 

@@ -23,6 +23,7 @@ from policies.selection import (
     rehearsal_count,
     select,
 )
+from proxy.loop.dataset.minhash import minhash
 
 GOOD = Sample(record_id="r1", created_at=0.0, user=1, query="What is a SNES?", response="A console.", quality=0.9)
 PLAIN = DataGeneratorConfig(holdout_share=0.0)
@@ -77,7 +78,7 @@ def test_a_deleted_user_never_trains_again() -> None:
 
 
 def test_duplicates_are_dropped_by_question_and_answer() -> None:
-    state = SelectionState(deduper=Deduper(0.85, MemoryIndex()))
+    state = SelectionState(deduper=Deduper(0.85, MemoryIndex(), minhash))
     assert isinstance(select(GOOD, PLAIN, state), Keep)
     assert select(replace(GOOD, user=2), PLAIN, state) == Drop(DropReason.EXACT_DUPLICATE)
     assert select(replace(GOOD, response="A console!"), PLAIN, state) == Drop(DropReason.NEAR_DUPLICATE)
@@ -85,13 +86,13 @@ def test_duplicates_are_dropped_by_question_and_answer() -> None:
 
 
 def test_a_dropped_sample_does_not_make_a_later_one_a_duplicate() -> None:
-    state = SelectionState(deduper=Deduper(0.85, MemoryIndex()))
+    state = SelectionState(deduper=Deduper(0.85, MemoryIndex(), minhash))
     assert select(replace(GOOD, quality=0.1), PLAIN, state) == Drop(DropReason.LOW_QUALITY)
     assert isinstance(select(GOOD, PLAIN, state), Keep)
 
 
 def test_the_correction_is_what_is_compared() -> None:
-    state = SelectionState(deduper=Deduper(0.85, MemoryIndex()))
+    state = SelectionState(deduper=Deduper(0.85, MemoryIndex(), minhash))
     assert isinstance(select(GOOD, PLAIN, state), Keep)
     assert isinstance(select(replace(GOOD, correction="A 16-bit console from 1990."), PLAIN, state), Keep)
 

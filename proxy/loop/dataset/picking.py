@@ -20,6 +20,7 @@ from policies.dedupe import Deduper
 from policies.formats import Line, Material, Partners, lines, prepare
 from policies.records import Author, Sample
 from policies.selection import Caps, DataGeneratorConfig, Drop, DropReason, Exclusion, SelectionState, select
+from proxy.loop.dataset.minhash import minhash
 from proxy.loop.dataset.reading import read
 from proxy.loop.dataset.staging import LineRow, Source, Split, Staging
 from proxy.loop.dataset.tokens import characters
@@ -121,7 +122,7 @@ class Picking:
         self._staged = 0
         self._state = SelectionState(
             excluded=Exclusion(config.exclude) if config.exclude else None,
-            deduper=Deduper(config.near_duplicate_threshold, staging.index) if config.deduplicate else None,
+            deduper=Deduper(config.near_duplicate_threshold, staging.index, minhash) if config.deduplicate else None,
         )
         self._caps = {split: Caps(config, staging.tally(split)) for split in Split}
         self._partners = {split: staging.partners(split) for split in Split}

@@ -1,0 +1,202 @@
+"""What two texts have in common, told from small fingerprints instead of the texts.
+
+Alike means: the Jaccard similarity J of the sets of three-word shingles reaches a threshold. Comparing every pair is
+hopeless, so each text becomes a sketch:
+
+* **MinHash** (Broder 1997): the smallest value of a text's shingles in each of 128 permutations; J is estimated by the
+  share of permutations in which two texts agree. The permutations come from outside (`MinHash`), so that a library can
+  do the counting. A byte of each is kept; the standard error of the estimate is √(J(1 − J)/128), 0.03 at J = 0.85.
+* **Differences**: shingles are summed by XOR in 128 buckets. What both texts have falls out of the XOR of two such
+  sums, so that the buckets that differ count the differing shingles: never too many, and hardly ever two too few.
+* **Banding**: permutations are grouped into bands of r, and samples of which one of b bands is equal in question and
+  answer both are candidates: a chance of 1 − (1 − J²ʳ)ᵇ. r is the largest (of 16, 8, 3, 2, 1) and then b the smallest
+  that find 99 % at the threshold: a band costs as much in an index of millions as the rest of the fingerprint together.
+
+Of a text beyond 2,000 words the first and the last thousand are compared like this, and what is between them must be
+the same. Nothing depends on PYTHONHASHSEED.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
+from itertools import repeat
+from struct import unpack
+from typing import NamedTuple
+from zlib import crc32
+
+__all__ = ["PERMUTATIONS", "Banding", "Fingerprint", "MinHash", "Sketching", "banding", "digest", "few_differ",
+           "similarity"]  # fmt: skip
+
+PERMUTATIONS = 128
+MinHash = Callable[[Iterable[bytes]], bytes]
+"""The smallest hash of some shingles in each permutation: 128 numbers of 32 bits, the lowest byte first."""
+_DIFFERENT = 12
+"""Shingles that may differ between two questions: two words changed, three shingles each, on either side."""
+_CHANCE = 1 / 256  # two unequal minima agree in the eight bits that are kept
+_RECALL = 0.99
+_BANDS = 24
+_WORDS = 2000
+_ODD = 0x9E3779B97F4A7C15
+_MASK63 = 2**63 - 1
+_SHORT = 200
+_MARKS = ".,;:!?\"'`()[]{}“”‘’«»…。、，！？「」（）"
+_PROSE = str.maketrans(dict.fromkeys(_MARKS, " "))
+_ASCII_PROSE = bytes(32 if at < 33 or (at < 128 and chr(at) in _MARKS) else at for at in range(256))
+_ASCII_SPACE = bytes(32 if chr(at).isspace() and at < 128 else at for at in range(256))
+# Scripts written without spaces: every character is a word.
+_UNSPACED = re.compile(
+    r"([\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af])"
+)
+_NUMBER = re.compile(r"\b\d+\b")
+"""A number that stands by itself, and is no part of a name like `word17`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fingerprint:
+    """What the index keeps of a sample."""
+
+    digest: int
+    """63-bit hash of context, question and answer up to case and white space."""
+    bands: tuple[int, ...]
+    """63-bit key of each band; samples that share one are candidates."""
+    signature: bytes
+    """A byte per permutation: 128 of the question, 128 of the answer; then the question's 128 buckets."""
+
+
+class Banding(NamedTuple):
+    """How candidates are found."""
+
+    rows: int
+    """Permutations per band."""
+    bands: int
+
+
+def banding(threshold: float) -> Banding:
+    """The fewest bands of the most rows with which a pair at `threshold` becomes a candidate with a chance of 99 %."""
+    for rows in (16, 8, 3, 2, 1):
+        missed = 1.0 - threshold ** (2 * rows)
+        for bands in range(1, min(PERMUTATIONS // rows, _BANDS) + 1):
+            if missed**bands <= 1.0 - _RECALL:
+                return Banding(rows, bands)
+    return Banding(1, PERMUTATIONS)
+
+
+def digest(question: str, answer: str, context: bytes) -> int:
+    """Of folded texts, up to white space; it fits SQLite's signed 64 bits."""
+    text = b"\0".join((_spaced(question), _spaced(answer), context))
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def similarity(one: bytes, other: bytes) -> float:
+    """Estimated similarity (0 to 1) of the samples behind two signatures: of the questions or answers, the lesser."""
+    end = 2 * PERMUTATIONS
+    return min(
+        _jaccard(one[:PERMUTATIONS], other[:PERMUTATIONS]), _jaccard(one[PERMUTATIONS:end], other[PERMUTATIONS:end])
+    )
+
+
+def few_differ(one: bytes, other: bytes) -> bool:
+    """Whether at most 12 shingles of the questions behind two signatures are different."""
+    end = 2 * PERMUTATIONS
+    return PERMUTATIONS - _equal(one[end:], other[end:]) <= _DIFFERENT
+
+
+class Sketching:
+    """Makes fingerprints of samples."""
+
+    def __init__(self, minhash: MinHash, layout: Banding) -> None:
+        self._minhash, self._layout = minhash, layout
+        self._remembered = lru_cache(maxsize=4096)(self._sketch)
+
+    def fingerprint(self, question: str, answer: str, context: bytes, known: int) -> Fingerprint:
+        """Of folded texts, whose digest is `known`. Context and numbers are part of a band's key."""
+        asked, answered = self._sketch_of(question, True), self._sketch_of(answer, False)
+        exact = (context, asked.between, answered.between, *_NUMBER.findall(question))
+        salt = 0
+        if any(exact):
+            text = b"\0".join(part if isinstance(part, bytes) else part.encode() for part in exact)
+            salt = int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
+        return Fingerprint(
+            digest=known,
+            bands=_bands(asked.minima, answered.minima, salt, self._layout),
+            signature=asked.minima[::4] + answered.minima[::4] + asked.buckets,
+        )
+
+    def _sketch_of(self, folded: str, asked: bool) -> _Sketch:
+        """Many ask the same in a few words, of different documents, and many answers are a word: those are remembered.
+        """
+        return (self._remembered if len(folded) <= _SHORT else self._sketch)(folded, asked)
+
+    def _sketch(self, folded: str, asked: bool) -> _Sketch:
+        shingles, between = _shingles(folded)
+        return _Sketch(self._minhash(shingles), _buckets(shingles) if asked else b"", between)
+
+
+class _Sketch(NamedTuple):
+    """What is kept of a text."""
+
+    minima: bytes
+    buckets: bytes
+    between: bytes
+
+
+def _spaced(text: str) -> bytes:
+    """With one space wherever there was white space."""
+    if not text.isascii():
+        return " ".join(text.split()).encode("utf-8", "surrogatepass")
+    spaced = text.encode().translate(_ASCII_SPACE).strip()
+    return spaced if b"  " not in spaced else b" ".join(spaced.split())
+
+
+def _words(folded: str) -> list[bytes]:
+    """Words without prose punctuation; signs of arithmetic and code stay, for 2 + 2 is not 2 * 2."""
+    if folded.isascii():
+        return folded.encode().translate(_ASCII_PROSE).split()
+    return _spaced(_UNSPACED.sub(r" \1 ", folded).translate(_PROSE)).split()
+
+
+def _shingles(folded: str) -> tuple[list[bytes], bytes]:
+    """Every run of three words, the whole text when it is shorter; digest of what a text too long has between those
+    that were looked at."""
+    words, between = _words(folded), b""
+    if len(words) > _WORDS:
+        middle = b" ".join(words[_WORDS // 2 : -_WORDS // 2])
+        between = blake2b(middle, digest_size=8).digest()
+        words = words[: _WORDS // 2] + words[-_WORDS // 2 :]
+    if len(words) < 3:
+        return [b" ".join(words)], between
+    return list(map(b" ".join, zip(words, words[1:], words[2:], strict=False))), between
+
+
+def _buckets(shingles: Iterable[bytes]) -> bytes:
+    """The XOR of the hashes in each bucket, a byte of it. Multiplied, they are no linear codes any more."""
+    buckets = [0] * PERMUTATIONS
+    for shingle in shingles:
+        value = crc32(shingle) * _ODD >> 24
+        buckets[value & 127] ^= value >> 7
+    return bytes([bucket & 255 for bucket in buckets])
+
+
+def _bands(question: bytes, answer: bytes, salt: int, layout: Banding) -> tuple[int, ...]:
+    """A key for each band, in which its minima of question and answer and the salt count."""
+    count = layout.bands * layout.rows
+    # An iterator given `rows` times hands out as many minima in a row: those of a band, of question and answer.
+    drawn = [iter(unpack(f"<{count}I", minima[: 4 * count])) for minima in (question, answer)]
+    rows = [each for minima in drawn for each in [minima] * layout.rows]
+    return tuple([key & _MASK63 for key in map(hash, zip(repeat(salt), range(layout.bands), *rows))])
+
+
+def _jaccard(one: bytes, other: bytes) -> float:
+    """Estimated Jaccard similarity of two texts, corrected for chance agreement."""
+    share = _equal(one, other) / PERMUTATIONS
+    return max(0.0, (share - _CHANCE) / (1.0 - _CHANCE))
+
+
+def _equal(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many bytes of two times 128 are the same."""
+    left, right = int.from_bytes(one, "little"), int.from_bytes(other, "little")
+    return (left ^ right).to_bytes(PERMUTATIONS, "little").count(0)
