@@ -64,7 +64,7 @@ class Fingerprint:
     bands: tuple[int, ...]
     """63-bit key of each band; samples that share one are candidates."""
     signature: bytes
-    """A byte per permutation: 128 of the question, 128 of the answer; then the question's 128 buckets."""
+    """A byte per permutation: 128 of the question, then its 128 buckets, then 128 of the answer."""
 
 
 class Banding(NamedTuple):
@@ -93,16 +93,13 @@ def digest(question: str, answer: str, context: bytes) -> int:
 
 def similarity(one: bytes, other: bytes) -> float:
     """Estimated similarity (0 to 1) of the samples behind two signatures: of the questions or answers, the lesser."""
-    end = 2 * PERMUTATIONS
-    return min(
-        _jaccard(one[:PERMUTATIONS], other[:PERMUTATIONS]), _jaccard(one[PERMUTATIONS:end], other[PERMUTATIONS:end])
-    )
+    return min(_jaccard(one[:PERMUTATIONS], other[:PERMUTATIONS]), _jaccard(one[-PERMUTATIONS:], other[-PERMUTATIONS:]))
 
 
 def few_differ(one: bytes, other: bytes) -> bool:
     """Whether at most 12 shingles of the questions behind two signatures are different."""
-    end = 2 * PERMUTATIONS
-    return PERMUTATIONS - _equal(one[end:], other[end:]) <= _DIFFERENT
+    buckets = slice(PERMUTATIONS, 2 * PERMUTATIONS)
+    return PERMUTATIONS - _equal(one[buckets], other[buckets]) <= _DIFFERENT
 
 
 class Sketching:
@@ -110,38 +107,44 @@ class Sketching:
 
     def __init__(self, minhash: MinHash, layout: Banding) -> None:
         self._minhash, self._layout = minhash, layout
+        self._length = layout.rows * layout.bands
         self._remembered = lru_cache(maxsize=4096)(self._sketch)
 
     def fingerprint(self, question: str, answer: str, context: bytes, known: int) -> Fingerprint:
         """Of folded texts, whose digest is `known`. Context and numbers are part of a band's key."""
         asked, answered = self._sketch_of(question, True), self._sketch_of(answer, False)
-        exact = (context, asked.between, answered.between, *_NUMBER.findall(question))
-        salt = 0
-        if any(exact):
-            text = b"\0".join(part if isinstance(part, bytes) else part.encode() for part in exact)
-            salt = int.from_bytes(blake2b(text, digest_size=8).digest(), "big")
+        exact = context + asked.exact + answered.exact
+        salt = int.from_bytes(blake2b(exact, digest_size=8).digest(), "big") if exact else 0
+        keys = map(hash, zip(repeat(salt), range(self._layout.bands), asked.rows, answered.rows))
         return Fingerprint(
             digest=known,
-            bands=_bands(asked.minima, answered.minima, salt, self._layout),
-            signature=asked.minima[::4] + answered.minima[::4] + asked.buckets,
+            bands=tuple([key & _MASK63 for key in keys]),
+            signature=asked.signature + answered.signature,
         )
 
     def _sketch_of(self, folded: str, asked: bool) -> _Sketch:
-        """Many ask the same in a few words, of different documents, and many answers are a word: those are remembered.
-        """
+        """Short texts are remembered: many ask the same in a few words, and many answers are one."""
         return (self._remembered if len(folded) <= _SHORT else self._sketch)(folded, asked)
 
     def _sketch(self, folded: str, asked: bool) -> _Sketch:
-        shingles, between = _shingles(folded)
-        return _Sketch(self._minhash(shingles), _buckets(shingles) if asked else b"", between)
+        shingles, exact = _shingles(folded)
+        minima = self._minhash(shingles)
+        drawn = iter(unpack(f"<{self._length}I", minima[: 4 * self._length]))
+        rows = tuple(zip(*[drawn] * self._layout.rows, strict=True))  # an iterator `rows` times: so many in a row
+        if asked:
+            exact += b"\0".join([number.encode() for number in _NUMBER.findall(folded)])
+        return _Sketch(rows, minima[::4] + _buckets(shingles) if asked else minima[::4], exact)
 
 
 class _Sketch(NamedTuple):
     """What is kept of a text."""
 
-    minima: bytes
-    buckets: bytes
-    between: bytes
+    rows: tuple[tuple[int, ...], ...]
+    """The minima of each band."""
+    signature: bytes
+    """A byte of every minimum, and of a question its buckets."""
+    exact: bytes
+    """What must be the same: the digest of what is between the parts that are compared, a question's numbers."""
 
 
 def _spaced(text: str) -> bytes:
@@ -179,15 +182,6 @@ def _buckets(shingles: Iterable[bytes]) -> bytes:
         value = crc32(shingle) * _ODD >> 24
         buckets[value & 127] ^= value >> 7
     return bytes([bucket & 255 for bucket in buckets])
-
-
-def _bands(question: bytes, answer: bytes, salt: int, layout: Banding) -> tuple[int, ...]:
-    """A key for each band, in which its minima of question and answer and the salt count."""
-    count = layout.bands * layout.rows
-    # An iterator given `rows` times hands out as many minima in a row: those of a band, of question and answer.
-    drawn = [iter(unpack(f"<{count}I", minima[: 4 * count])) for minima in (question, answer)]
-    rows = [each for minima in drawn for each in [minima] * layout.rows]
-    return tuple([key & _MASK63 for key in map(hash, zip(repeat(salt), range(layout.bands), *rows))])
 
 
 def _jaccard(one: bytes, other: bytes) -> float:

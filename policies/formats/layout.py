@@ -17,6 +17,7 @@ formats arguments that do, load with `datasets` from version 5 on; bare `pyarrow
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
@@ -48,25 +49,43 @@ def has_parts(body: Mapping[str, Any]) -> bool:
 
 def shape(body: Mapping[str, Any]) -> int:
     """63-bit hash of the keys that a line, its messages and its tools have; texts and arguments do not count."""
-    seen: list[Any] = []
-    for key, value in body.items():
-        if key in _SPOKEN and isinstance(value, list):
-            seen.append((key, sorted({_keys(message) for message in value})))
-        elif key in _WHOLE and isinstance(value, Mapping):
-            seen.append((key, shape(value)))
-        else:
-            tools = value if key == "tools" and isinstance(value, list) else ()
-            seen.append((key, sorted({_outline(tool, _DEPTH) for tool in tools})))
-    return int.from_bytes(blake2b(repr(seen).encode("utf-8", "replace"), digest_size=8).digest(), "big") >> 1
+    return _hashed(_outlined(body))
+
+
+def _outlined(body: Mapping[str, Any]) -> frozenset[tuple[str, Any]]:
+    """What `shape` looks at."""
+    return frozenset([(key, _outlined_member(key, value)) for key, value in body.items()])
+
+
+def _outlined_member(key: str, value: Any) -> Any:
+    if isinstance(value, list):
+        if key in _SPOKEN:
+            return frozenset(map(_keys, value))
+        if key == "tools":
+            return frozenset([_outline(tool, _DEPTH) for tool in value])
+    return _outlined(value) if key in _WHOLE and isinstance(value, Mapping) else ""
+
+
+@lru_cache(maxsize=1024)
+def _hashed(outlined: frozenset[tuple[str, Any]]) -> int:
+    text = repr(_sorted(outlined)).encode("utf-8", "replace")
+    return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1
+
+
+def _sorted(outlined: Any) -> Any:
+    """Sets as lists in an order that is the same in every process."""
+    if isinstance(outlined, frozenset):
+        return sorted(map(_sorted, outlined), key=repr)
+    return tuple(map(_sorted, outlined)) if isinstance(outlined, tuple) else outlined
 
 
 def _keys(message: Any) -> tuple[str, ...]:
-    if not isinstance(message, Mapping):
+    if not isinstance(message, dict):
         return ()
     content = message.get("content")
-    parts = content if isinstance(content, list) else ()
-    kinds = {str(part.get("type")) for part in parts if isinstance(part, Mapping)}
-    return (*message, *sorted(kinds))
+    if not isinstance(content, list):
+        return tuple(message)
+    return (*message, *sorted({str(part.get("type")) for part in content if isinstance(part, Mapping)}))
 
 
 def _parted(message: Any) -> Any:

@@ -53,10 +53,8 @@ class Format:
     fits: Callable[[Sequence[Turn]], bool] = field(default=lambda _: True)
     """Whether it can hold turns in this order."""
 
-    @property
-    def needs_votes(self) -> bool:
-        """Whether it learns from what people disliked, too: a sample needs a vote or a correction."""
-        return bool(self.holds & {Holds.PAIRS, Holds.LABELS})
+    needs_votes: bool = False
+    """Whether it learns from what people disliked, too: a sample needs a vote or a correction."""
 
 
 _TYPED: Final = frozenset({Holds.TOOLS, Holds.ATTACHMENTS, Holds.REASONING})
@@ -103,6 +101,7 @@ FORMATS: Final[Mapping[FormatType, Format]] = {
             line='{"prompt": […], "chosen": […], "rejected": […], "tools"?}',
             meaning="TRL's DPO, OpenAI's preferences: corrections over what they correct, and votes both ways.",
             holds=_TYPED | {Holds.PAIRS},
+            needs_votes=True,
             build=dpo,
             fields={"prompt": _TEXTS, "chosen": _TEXTS, "rejected": _TEXTS},
         ),
@@ -111,6 +110,7 @@ FORMATS: Final[Mapping[FormatType, Format]] = {
             line='{"prompt": […], "completion": […], "label": true or false, "tools"?}',
             meaning="TRL's KTO: every answer with a vote.",
             holds=_TYPED | {Holds.LABELS},
+            needs_votes=True,
             build=kto,
             fields={"prompt": _TEXTS, "completion": _TEXTS, "label": bool},
         ),

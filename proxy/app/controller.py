@@ -13,6 +13,7 @@ import gc
 import logging
 import os
 import socket
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any, Final
@@ -52,6 +53,9 @@ _LONGEST_RETRY_S: Final = 5.0
 _FLUSH_S: Final = 10.0
 _FLUSH_STEP_S: Final = 0.05
 _YOUNG_OBJECTS: Final = 50_000
+_SWITCH_S: Final = 5e-4
+"""After so long a thread that computes (a dataset build) leaves the interpreter to the event loop, if that waits for
+it. Python's 5 ms would be paid at every step of the loop."""
 _FIRST_PASS_S: Final = 60.0
 
 _log = logging.getLogger(__name__)
@@ -61,6 +65,7 @@ def main() -> int:
     """Run this process as the controller; returns its exit status."""
     settings, lifeline = receive_inheritance()
     configure_logging(settings.config.telemetry, settings.name)
+    sys.setswitchinterval(_SWITCH_S)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(Controller(settings).run(lifeline))

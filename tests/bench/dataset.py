@@ -182,6 +182,7 @@ async def timed(source: Any, count: int, folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    sys.setswitchinterval(5e-4)  # as the controller does
     counted = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     long = int(sys.argv[2]) if len(sys.argv) > 2 else 150
     print(json.dumps(asyncio.run(measure(counted, long, sys.argv[3] if len(sys.argv) > 3 else "plain"))))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from array import array
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import attrgetter
-from time import perf_counter
 from typing import Any
 
 import orjson
@@ -29,13 +27,6 @@ __all__ = ["Kept", "LineFormat", "Picking", "Progress", "read_all"]
 
 _EXAMPLES = 20
 _DROP_AT_ONCE = 5_000
-_BREATH_EVERY_S = 1e-3
-"""Work of so long, …"""
-_BREATH_S = 1e-5
-"""… after which the interpreter is left to others. A thread that computes keeps it for 5 ms at a time, and the event
-loop beside it, whose every step waits for it anew, would do half of its work."""
-_NEVER = threading.Event()
-"""Waited for in vain, for `time.sleep` fails under a faked clock (libfaketime)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +79,7 @@ def read_all(batch: Iterable[Sample], generations: Mapping[str, int]) -> list[Sa
 
     On a thread of its own, where an event loop is to go on, like `Picking.take`.
     """
-    samples = list(map(read, _breathing(batch)))
+    samples = list(map(read, batch))
     for sample in samples:
         sample.generation = generations.get(sample.model, sample.generation)
     return samples
@@ -139,7 +130,7 @@ class Picking:
     def take(self, batch: Iterable[Sample]) -> None:
         """Select and stage a batch of read samples, newest first; on a thread of its own, where an event loop is to go
         on."""
-        for sample in map(self.judged.applied, _breathing(batch)):
+        for sample in map(self.judged.applied, batch):
             self.seen += 1
             reason = self.line_format.refuses(sample) or self._take(sample)
             if reason is not None:
@@ -269,16 +260,6 @@ def _thought(sample: Sample) -> bool:
     if said is None:
         return False
     return bool(said.answer.reasoning) or any(turn.reasoning for turn in said.turns)
-
-
-def _breathing(batch: Iterable[Sample]) -> Iterator[Sample]:
-    """The batch, with pauses in which an event loop beside this thread gets its turn."""
-    rested = perf_counter()
-    for sample in batch:
-        yield sample
-        if perf_counter() - rested >= _BREATH_EVERY_S:
-            _NEVER.wait(_BREATH_S)
-            rested = perf_counter()
 
 
 def _dump(body: Mapping[str, Any]) -> bytes:
