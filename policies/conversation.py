@@ -95,7 +95,10 @@ class Turn:
     @property
     def empty(self) -> bool:
         """Whether nothing was said and no tool was called."""
-        return not self.calls and (not self.content or not (self.attachments or self.text.strip()))
+        content = self.content
+        if isinstance(content, str):
+            return not self.calls and (not content or content.isspace())
+        return not self.calls and not any(isinstance(piece, Attachment) or piece.strip() for piece in content)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -116,8 +119,10 @@ class Conversation:
     @property
     def question(self) -> Turn | None:
         """The last user turn, else the last turn; None where nothing was said before the answer."""
-        last = self.turns[-1] if self.turns else None
-        return next((turn for turn in reversed(self.turns) if turn.role == "user"), last)
+        for turn in reversed(self.turns):
+            if turn.role == "user":
+                return turn
+        return self.turns[-1] if self.turns else None
 
     @classmethod
     def plain(cls, query: str, answer: str) -> Conversation:

@@ -34,9 +34,9 @@ class Duplicate(StrEnum):
     NEAR = "near_duplicate"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Seen:
-    """A sample as duplicates are told by."""
+    """A sample as duplicates are told by. Nobody changes one."""
 
     question: str
     answer: str

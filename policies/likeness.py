@@ -55,9 +55,9 @@ _NUMBER = re.compile(r"\b\d+\b")
 """A number that stands by itself, and is no part of a name like `word17`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Fingerprint:
-    """What the index keeps of a sample."""
+    """What the index keeps of a sample. Nobody changes one."""
 
     digest: int
     """63-bit hash of context, question and answer up to case and white space."""

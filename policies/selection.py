@@ -165,6 +165,10 @@ class Keep:
     """For evaluation only."""
 
 
+_KEPT = Keep(holdout=False)
+_HELD_OUT = Keep(holdout=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Drop:
     """The sample is left out."""
@@ -222,7 +226,7 @@ def select(sample: Sample, config: DataGeneratorConfig, state: SelectionState) -
         duplicate = state.deduper.seen(parts.question, parts.answer, parts.context)
         if duplicate is not None:
             return Drop(DropReason(duplicate.value))
-    return Keep(holdout=in_holdout(sample, config.holdout_share))
+    return _HELD_OUT if in_holdout(sample, config.holdout_share) else _KEPT
 
 
 def in_holdout(sample: Sample, share: float) -> bool:

@@ -40,9 +40,9 @@ class Waiting:
     model: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Line:
-    """One line of the training file."""
+    """One line of the training file. Nobody changes one."""
 
     body: Mapping[str, Any]
     """The JSON object."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from policies.conversation import Lack, Turn
+from policies.conversation import Conversation, Lack, Turn
 from policies.formats.line import Line, Style
 from policies.formats.turns import paired, speakable, without_disliked
 from policies.records import Author, Sample
@@ -14,9 +14,9 @@ from policies.records import Author, Sample
 __all__ = ["Material", "misfit", "prepared"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Material:
-    """A sample whose calls have ids."""
+    """A sample whose calls have ids. Nobody changes one."""
 
     sample: Sample
     style: Style
@@ -27,6 +27,8 @@ class Material:
     given: Turn
     """The answer that the model gave."""
     tools: tuple[Mapping[str, Any], ...]
+    words_alone: bool
+    """Whether nobody called a tool, and all contents are text."""
 
     @property
     def prompt(self) -> tuple[Turn, ...]:
@@ -49,7 +51,7 @@ class Material:
             author=Author.PERSON if person else model,
             generation=0 if person else self.sample.generation,
             reasoning=self.thoughts,
-            parts=any(turn.attachments for turn in (*self.turns, self.answer, self.given)),
+            parts=not self.words_alone and any(turn.attachments for turn in (*self.turns, self.answer, self.given)),
         )
 
 
@@ -58,17 +60,28 @@ def prepared(sample: Sample, style: Style, *, weights: bool) -> Material | None:
 
     `weights`: the format can say what is not to be learnt. Else what was disliked is left out.
     """
-    said = paired(sample.said)
+    words_alone = _in_words(sample.said)
+    said = sample.said if words_alone else paired(sample.said)
     if said is None:
         return None
     turns = said.turns if weights else without_disliked(said.turns)
     correction = sample.correction
     answer = said.answer if correction is None else Turn(role="assistant", content=correction)
-    return Material(sample=sample, style=style, turns=turns, answer=answer, given=said.answer, tools=tuple(said.tools))
+    return Material(
+        sample=sample,
+        style=style,
+        turns=turns,
+        answer=answer,
+        given=said.answer,
+        tools=tuple(said.tools),
+        words_alone=words_alone,
+    )
 
 
 def misfit(material: Material, *, tools: bool, attachments: bool, pairs: bool) -> Lack | None:
     """Why a format that holds this much, or this little, can not hold the sample."""
+    if material.words_alone:
+        return Lack.NOT_IN_FORMAT if material.tools and not tools else None
     answers = (material.answer, material.given) if pairs else (material.answer,)
     turns = (*material.turns, *answers)
     found = [attachment for turn in turns if not isinstance(turn.content, str) for attachment in turn.attachments]
@@ -77,3 +90,9 @@ def misfit(material: Material, *, tools: bool, attachments: bool, pairs: bool) -
     if not tools and (material.tools or any(turn.calls or turn.role == "tool" for turn in turns)):
         return Lack.NOT_IN_FORMAT
     return None if all(speakable(turn.calls) for turn in turns) else Lack.NOT_IN_FORMAT
+
+
+def _in_words(said: Conversation) -> bool:
+    """Whether nobody called a tool, and all contents are text: nearly every conversation."""
+    turns = (*said.turns, said.answer)
+    return all(isinstance(turn.content, str) and not turn.calls and turn.role != "tool" for turn in turns)

@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import orjson
@@ -24,6 +25,8 @@ from proxy.loop.ports import DatasetRequest, Manifest
 
 __all__ = ["Writer", "read_manifest"]
 
+_AT_ONCE = 16
+"""Lines: each may be as long as a whole body."""
 _LINEAGE = ("record_id", "user", "split", "line", "model", "generation", "author", "vote")
 
 
@@ -162,13 +165,13 @@ def _csv(*cells: object) -> bytes:
 
 def _write_lines(path: Path, rows: Iterable[bytes]) -> str:
     """Write atomically and durably; returns the SHA-256 of the file, hex."""
-    digest = hashlib.sha256()
+    digest, rows = hashlib.sha256(), iter(rows)
     temporary = path.with_name(f"{path.name}.tmp")
     with temporary.open("wb") as out:
-        for row in rows:
-            line = row + b"\n"
-            digest.update(line)
-            out.write(line)
+        while some := list(islice(rows, _AT_ONCE)):
+            written = b"\n".join([*some, b""])
+            digest.update(written)
+            out.write(written)
         out.flush()
         os.fsync(out.fileno())
     temporary.replace(path)
