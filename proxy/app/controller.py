@@ -42,8 +42,11 @@ from proxy.tasks import cancel_and_wait, spawn
 from proxy.web.admin import AdminServices, create_admin_app
 from proxy.web.console import with_console
 
-__all__ = ["Controller", "leave_garbage", "main"]
+__all__ = ["SWITCH_S", "Controller", "leave_garbage", "main"]
 
+SWITCH_S: Final = 5e-4
+"""After so long a thread that computes (a dataset build) leaves the interpreter to the event loop, if that waits for
+it. Python's 5 ms would be paid at every step of the loop."""
 _SAMPLE_S: Final = 2.0
 _ANSWER_S: Final = 10.0
 _MODELS_EVERY: Final = 5
@@ -53,9 +56,6 @@ _LONGEST_RETRY_S: Final = 5.0
 _FLUSH_S: Final = 10.0
 _FLUSH_STEP_S: Final = 0.05
 _YOUNG_OBJECTS: Final = 50_000
-_SWITCH_S: Final = 5e-4
-"""After so long a thread that computes (a dataset build) leaves the interpreter to the event loop, if that waits for
-it. Python's 5 ms would be paid at every step of the loop."""
 _FIRST_PASS_S: Final = 60.0
 
 _log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ def main() -> int:
     """Run this process as the controller; returns its exit status."""
     settings, lifeline = receive_inheritance()
     configure_logging(settings.config.telemetry, settings.name)
-    sys.setswitchinterval(_SWITCH_S)
+    sys.setswitchinterval(SWITCH_S)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(Controller(settings).run(lifeline))

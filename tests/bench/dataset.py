@@ -4,6 +4,7 @@ One sample in ten repeats an earlier one with a word changed. By default samples
 makes them exchanges of chat completions as they are logged, with a system prompt, one in ten with a tool's call and
 result; `store` writes these into a SQLite database first, and reads them from there. The peak is that of the whole
 process (VmHWM), so that SQLite's cache counts too; at constant memory it does not grow with the number of samples.
+The interpreter is set up as the controller sets it up.
 `late_ms` is how much later than due the event loop beside the build came round, in the middle and in the worst
 hundredth: what the controller's other work notices of it.
 """
@@ -23,6 +24,7 @@ from typing import Any
 from policies.kinds import Kind
 from policies.records import Exchange, Sample, StickySource
 from policies.selection import DataGeneratorConfig
+from proxy.app.controller import SWITCH_S, leave_garbage
 from proxy.clock import SystemClock
 from proxy.loop.dataset import StoreDatasetBuilder
 from proxy.loop.ports import DatasetRequest
@@ -182,7 +184,8 @@ async def timed(source: Any, count: int, folder: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    sys.setswitchinterval(5e-4)  # as the controller does
+    sys.setswitchinterval(SWITCH_S)
+    leave_garbage()
     counted = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
     long = int(sys.argv[2]) if len(sys.argv) > 2 else 150
     print(json.dumps(asyncio.run(measure(counted, long, sys.argv[3] if len(sys.argv) > 3 else "plain"))))
