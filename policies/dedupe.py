@@ -18,6 +18,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Protocol
 
@@ -144,25 +145,35 @@ def _context(said: Conversation, asked: Turn | None) -> bytes:
     for turn in said.turns:
         parts += ("\1", turn.role)
         if turn.name or turn.call_id:
-            parts += (turn.name or "", order.get(turn.call_id, ""))
+            parts += (_folded(turn.name or ""), order.get(turn.call_id, ""))
         if not isinstance(turn.content, str):
             _take_pieces(turn, parts if turn is not asked else [], exact)
         elif turn is not asked:
-            parts.append(turn.content)
+            parts.append(_prompt(turn.content) if turn.role == "system" else _folded(turn.content))
         for call in turn.calls:
             order[call.id] = str(len(order))
-            parts.append(_call(call))
+            parts.append(_folded(_call(call)))
     exact += map(_canonical, said.tools)
-    words = " ".join(" \0 ".join(parts).casefold().split())  # neither mark is white space
+    words = "\0".join(parts)
     text = "\0".join((words, *exact)) if exact else words
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+@lru_cache(maxsize=64)
+def _prompt(text: str) -> str:
+    """Digest of a system prompt, which often is long, and the same in every conversation of an application."""
+    return blake2b(_folded(text).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _take_pieces(turn: Turn, words: list[str], exact: list[str]) -> None:
     """The texts of a content in pieces, and its attachments with their data, whose case counts."""
     for piece in turn.content:
         if isinstance(piece, str):
-            words.append(piece)
+            words.append(_folded(piece))
         else:
             exact.append(f"{len(words)} {piece.medium} {'' if piece.part is None else _canonical(piece.part)}")
 

@@ -1,13 +1,13 @@
 """Streaming what may become training data, a chunk at a time.
 
-Each chunk is a short read of its own, by key: memory stays constant, and a reader that takes hours never keeps
-SQLite's write-ahead log or PostgreSQL's old rows alive.
+Each chunk of rows is a short read of its own, by key, and so are their bodies, as many as memory is there for: memory
+stays constant, and a reader that takes hours never keeps SQLite's write-ahead log or PostgreSQL's old rows alive.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -17,13 +17,14 @@ from policies.records import Arm, Exchange, Sample
 from proxy.store.bodies import BodyCodec
 from proxy.store.engine import Database
 from proxy.store.facts import VoteSummary
-from proxy.store.keys import id_time_us
+from proxy.store.keys import BLOCK_RECORDS, id_time_us
 from proxy.store.schema import feedback, models, records
 from proxy.store.stretches import Stretch
 from proxy.store.values import BodyPayload, RecordFlag, RecordRow, RecordView
 
 __all__ = ["iter_judged", "iter_samples", "judged_of", "sample_of", "sample_of_row"]
 
+_BLOCKS: Final = 96
 _CUT: Final = int(RecordFlag.TRUNCATED_REQUEST | RecordFlag.TRUNCATED_RESPONSE)
 
 
@@ -86,12 +87,27 @@ async def _walk(
     while not stretch.done:
         async with db.read() as connection:
             rows = (await connection.execute(query.where(*await stretch.bounds(connection)))).all()
-            found = await codec.read(connection, {row.id: row.body for row in rows})
             corrections = await _corrections(connection, [row.id for row in rows])
-        for row in rows:
-            if row.id in found:
-                yield sample_of_row(row, found[row.id], corrections.get(row.id))
+        for some in _runs(rows):
+            async with db.read() as connection:
+                found = await codec.read(connection, {row.id: row.body for row in some})
+            for row in some:
+                if row.id in found:
+                    yield sample_of_row(row, found[row.id], corrections.get(row.id))
         stretch.walked(rows, chunk)
+
+
+def _runs(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    """The rows in parts whose bodies are in memory at once. Short ones share a block, so blocks measure them."""
+    start, blocks = 0, set[int]()
+    for at, row in enumerate(rows):
+        block = 0 if row.body is None else row.body // BLOCK_RECORDS
+        if len(blocks) == _BLOCKS and block not in blocks:
+            yield rows[start:at]
+            start, blocks = at, set()
+        blocks.add(block)
+    if rows:
+        yield rows[start:]
 
 
 def sample_of(view: RecordView) -> Sample | None:

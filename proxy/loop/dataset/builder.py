@@ -30,7 +30,9 @@ __all__ = ["Preview", "SampleSource", "StoreDatasetBuilder"]
 _T = TypeVar("_T")
 _BATCH_CHARS = 2_000_000
 _BATCH_SAMPLES = 200
-_READ_ROWS = 100  # a chunk of the store holds this many whole bodies
+_READ_ROWS = 500
+_LOOKED_AT = 100
+"""Samples that the room for a build is estimated from."""
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -161,7 +163,7 @@ class StoreDatasetBuilder:
             return
         size = await self._store.size()
         records = size.records if limit is None else min(limit, size.records)
-        newest = [batch async for batch in self._batches(before_id, limit=_READ_ROWS)]
+        newest = [batch async for batch in self._batches(before_id, limit=_LOOKED_AT)]
         samples = [sample for batch in newest for sample in batch]
         await _in_thread(lambda: ensure_space(folder, samples, records, self._config))
 

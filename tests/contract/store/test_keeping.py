@@ -10,6 +10,7 @@ from policies.records import Sample
 from proxy.clock import ManualClock
 from proxy.config.storage import RetentionConfig
 from proxy.errors import TemporaryError
+from proxy.store import samples
 from proxy.store.control import ModelState
 from proxy.store.keys import day_of, id_floor
 from proxy.store.store import Store
@@ -164,8 +165,11 @@ async def test_what_a_deleted_user_said_before_is_refused_and_after_is_kept(stor
         assert view.body == record.body
 
 
-@pytest.mark.parametrize("newest_first", [False, True])
-async def test_samples_come_in_order_and_filtered(store: Store, clock: ManualClock, newest_first: bool) -> None:
+@pytest.mark.parametrize(("newest_first", "blocks"), [(False, 96), (True, 96), (True, 1), (False, 2)])
+async def test_samples_come_in_order_and_filtered(
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, newest_first: bool, blocks: int
+) -> None:
+    monkeypatch.setattr(samples, "_BLOCKS", blocks)
     now_us = int(clock.now() * 1e6)
     records = await fill_days(store, now_us, 2, per_day=120)
     bounds = {"after_id": records[20].id, "before_id": records[200].id}

@@ -14,7 +14,7 @@ __all__ = ["calls_of", "converse", "read_answer", "read_messages", "tools_of"]
 _SEARCHED: Final = ("data_sources", "thread_id")
 """Members of a request that bring in what only the server sees."""
 _CITED: Final = frozenset({"url_citation", "file_citation", "container_file_citation"})
-_FOUND: Final = ("citations", "search_results")
+_FOUND: Final = frozenset({"citations", "search_results"})
 
 
 def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
@@ -60,6 +60,9 @@ def read_answer(draft: Draft, response: dict[str, Any]) -> Conversation:
     choices = items(response.get("choices"))
     choice = mapping(choices[0]) if choices else {}
     message = mapping(choice.get("message"))
+    said = message.get("content")
+    if said and isinstance(said, str) and _FOUND.isdisjoint(response) and sum(map(bool, message.values())) == 2:
+        return draft.answered(said)  # nearly every answer: a role and words, and nothing in all other members
     notes = items(message.get("annotations"))
     searched = message.get("context") or message.get("executed_tools") or any(response.get(key) for key in _FOUND)
     if searched or any(kind_of(mapping(note)) in _CITED for note in notes):

@@ -117,15 +117,18 @@ class Draft:
         if turns and turns[-1].role == "assistant" and not turns[-1].calls and not answer.empty:
             answer = _joined(turns.pop(), answer)
         offered = _names_of(tools) if tools else frozenset()
+        _unthink(answer)
+        self.lack(Lack.MALFORMED, where=_malformed(answer, offered))
+        kept: list[Turn] = []
         for turn in turns:
             if turn.role == "assistant":
                 _unthink(turn)
                 turn.taught = not _malformed(turn, offered)
-        _unthink(answer)
-        self.lack(Lack.MALFORMED, where=_malformed(answer, offered))
-        self.lack(Lack.MULTIMODAL, where=any(map(_shows_nothing, turns)) or _shows_nothing(answer))
+            if turn.role == "tool" or not _is_empty(turn):
+                kept.append(turn)
+        self.lack(Lack.MULTIMODAL, where=_shows_nothing(answer) or any(map(_shows_nothing, turns)))
         return Conversation(
-            turns=tuple([turn for turn in turns if turn.role == "tool" or not _is_empty(turn)]),
+            turns=tuple(kept),
             answer=answer,
             tools=tools,
             lacks=self.lacks,
