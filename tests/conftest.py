@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is loaded: on small models more threads only spin
+
 import pytest
 from hypothesis import HealthCheck, settings
 
