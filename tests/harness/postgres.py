@@ -25,10 +25,11 @@ _SETTINGS: Final = {
     "shared_buffers": "64MB",
     "fsync": "off",  # what is written outlives the server, however it ends; only a power cut would show the difference
     "full_page_writes": "off",
+    "autovacuum": "off",  # a database lives for a second, and a plan that changes in it changes the last digit of a sum
     "synchronous_commit": "on",
     "log_min_messages": "warning",
 }
-_DURABLE: Final = {"fsync": "on", "full_page_writes": "on"}
+_DURABLE: Final = {"fsync": "on", "full_page_writes": "on", "autovacuum": "on"}
 _numbers = count(1)
 
 
