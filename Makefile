@@ -6,8 +6,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 UV     := $(VENV)/.uv/bin/uv
 EXTRAS := --extra demo --extra archive
-# Two processes: most tests wait for servers. A file stays in one process.
-PYTEST_ARGS ?= -n 2 --dist loadfile
+# Three processes, on two cores: most tests wait for servers. A file stays in one process, and tests/conftest.py has an
+# order for them: the one of pytest-xdist begins with files of many tests, so that the longest, of one or two, come last.
+PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder
+# Python compiles what is imported anyway, the first time; compiling all packages makes that time shorter, and setup longer.
+COMPILE ?= --compile-bytecode
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint types contracts bench simulate docs clean
@@ -22,7 +25,7 @@ $(UV):
 	@$(VENV)/.uv/bin/pip install -q --disable-pip-version-check 'uv>=0.9.8'
 
 $(VENV)/.ready: $(UV) uv.lock pyproject.toml
-	@UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync -q --frozen --compile-bytecode $(EXTRAS)
+	@UV_PROJECT_ENVIRONMENT=$(VENV) $(UV) sync -q --frozen $(COMPILE) $(EXTRAS)
 	@touch $@
 
 # The demo needs no test tools: it starts sooner without them.

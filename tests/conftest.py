@@ -1,4 +1,4 @@
-"""What every test shares: how long hypothesis searches, and whose assertions explain themselves.
+"""What every test shares: how long hypothesis searches, whose assertions explain themselves, which files come first.
 
 `fast` (the default) is for every run: always the same examples, so that a run says something about the change before
 it and not about luck, and no test is judged by the clock: a busy machine is not a bug. `deep` looks for new examples
@@ -8,6 +8,9 @@ and is for a night: HYPOTHESIS_PROFILE=deep.
 from __future__ import annotations
 
 import os
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is loaded: on small models more threads only spin
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -19,3 +22,31 @@ settings.register_profile("deep", max_examples=10_000, deadline=None, suppress_h
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 pytest.register_assert_rewrite("tests.harness.sdk", "tests.harness.sdk_contract")
+
+_LONGEST = (
+    "acceptance/test_replicas_story.py",
+    "acceptance/test_story.py",
+    "web/console/test_accessibility.py",
+    "acceptance/test_demo.py",
+    "acceptance/test_survival.py",
+    "acceptance/test_replicas.py",
+    "docs/test_tutorial.py",
+    "web/console/test_pages.py",
+    "web/console/test_datasets.py",
+    "contract/store/test_archived_first.py",
+    "dashboards/test_dashboards.py",
+    "examples/test_chat.py",
+    "examples/test_clients.py",
+    "acceptance/test_guards.py",
+    "acceptance/test_hostile.py",
+    "acceptance/test_move.py",
+    "acceptance/test_replicas_cut.py",
+)
+"""Files that take half a minute or more, the longest first: one that begins late is waited for by idle processes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, the others as they were found."""
+    tests = Path(__file__).parent
+    turns = {tests / name: turn for turn, name in enumerate(_LONGEST)}
+    items.sort(key=lambda item: turns.get(item.path, len(turns)))

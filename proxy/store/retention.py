@@ -208,12 +208,14 @@ async def _drop_leftovers(db: Database, now: float) -> None:
     minutes_end = int(now - MINUTES_KEPT_S)
     for table, step_s in ((traffic, MINUTE_S), (durations, MINUTE_S), (durations, TEN_MINUTES_S)):
         oldest = sa.select(sa.func.min(table.c.at_s)).where(table.c.step_s == step_s)
-        async with db.read() as connection:
-            start = await connection.scalar(oldest)
-        while start is not None and start < minutes_end:
-            start = min(start + HOUR_S, minutes_end)
+        while True:
+            async with db.read() as connection:
+                start = await connection.scalar(oldest)
+            if start is None or start >= minutes_end:
+                break
+            end = min(start + HOUR_S, minutes_end)
             async with db.write() as connection:
-                await connection.execute(sa.delete(table).where(table.c.step_s == step_s, table.c.at_s < start))
+                await connection.execute(sa.delete(table).where(table.c.step_s == step_s, table.c.at_s < end))
     waited = int((now - _WAITING_DAYS * DAY_S) * 1e6)
     async with db.write() as connection:
         parked = sa.and_(feedback.c.joined.is_(sa.false()), feedback.c.fid < id_floor(waited))

@@ -47,7 +47,7 @@ async def upstream() -> AsyncIterator[Upstream]:
     async with serve_upstream() as server:
 
         async def hasty(seen: Seen, line: Line) -> None:
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
             await line.send(reply())
 
         server.on("/v1/chat/completions", hasty)

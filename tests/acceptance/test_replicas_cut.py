@@ -31,7 +31,7 @@ async def two_hosts(directory: Path) -> AsyncIterator[tuple[Fleet, Network]]:
     assert binaries is not None
 
     async def hasty(seen: Seen, line: Line) -> None:
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
         await line.send(reply())
 
     with network_of(2) as network, running_postgres(binaries, network.back) as server:

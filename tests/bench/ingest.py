@@ -162,7 +162,7 @@ def databases(only: str | None) -> Iterator[dict[str, list[Database]]]:
             found["sqlite"] = [Database(f"sqlite:///{folder}/{n}.db") for n in range(2)]
         binaries = find_binaries()
         if only != "sqlite" and binaries is not None:
-            server = stack.enter_context(running_postgres(binaries))
+            server = stack.enter_context(running_postgres(binaries, durable=True))
             pid = int((server._data / "postmaster.pid").read_text().split()[0])
             found["postgresql"] = [Database(server.new_database(), pid) for _ in range(2)]
         yield found

@@ -231,7 +231,7 @@ def main() -> None:
             show(asyncio.run(measure(url, options.records, options.queries)))
     binaries = find_binaries()
     if options.only != "sqlite" and binaries is not None:
-        with running_postgres(binaries) as server:
+        with running_postgres(binaries, durable=True) as server:
             show(asyncio.run(measure(server.new_database(), options.records, options.queries)))
 
 

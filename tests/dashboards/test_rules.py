@@ -18,6 +18,7 @@ from tests.harness.require import need
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "dashboards/prometheus"
+TESTS = sorted((PROMETHEUS / "tests").glob("*.test.yml"))
 RUNBOOK = (ROOT / "docs/how-to/runbook.md").read_text(encoding="utf-8")
 
 
@@ -37,7 +38,7 @@ def section(alert: str) -> str:
     [
         ["check", "config", "prometheus.yml"],
         ["check", "rules", "recording.rules.yml", "alerts.rules.yml"],
-        ["test", "rules", "tests/alerts.test.yml"],
+        ["test", "rules", *(str(path) for path in TESTS)],
     ],
     ids=lambda argv: " ".join(argv[:2]),
 )
@@ -48,7 +49,7 @@ def test_promtool_is_content(argv: list[str]) -> None:
 
 
 def test_every_alert_has_a_test_in_which_it_fires() -> None:
-    tests = yaml.safe_load((PROMETHEUS / "tests/alerts.test.yml").read_text())["tests"]
+    tests = [test for path in TESTS for test in yaml.safe_load(path.read_text())["tests"]]
     fired = {case["alertname"] for test in tests for case in test.get("alert_rule_test", []) if case.get("exp_alerts")}
     assert fired == {alert["alert"] for alert in alerts()}
 

@@ -12,6 +12,7 @@ from proxy.config import Config, parse_config
 from proxy.ids import KeyRing, RecordIds
 from proxy.store.store import Store
 from proxy.store.values import BodyPayload, IngestBatch, NewRecord, NewVote
+from tests.harness.tables import sqlite_with_tables
 
 
 @dataclass
@@ -33,7 +34,7 @@ class Install:
 
     async def open_store(self) -> Store:
         """The store of this install; whoever opens it closes it."""
-        return await Store.open(f"sqlite:///{self.root / 'ratchet.db'}", clock=self.clock)
+        return await Store.open(sqlite_with_tables(self.root / "ratchet.db"), clock=self.clock)
 
     def record(self, *, user: str = "ann", query: str = "What is 65816?", response: str = "A CPU.", model_id: int = 1,
                arm: Arm = Arm.CHAMPION, quality: float = 0.8, status: int = 200,

@@ -44,6 +44,7 @@ from proxy.loop.tick import Loop, Tick
 from proxy.routes import RouteTable, read_routes
 from proxy.store.store import Store
 from proxy.store.values import BodyPayload, IngestBatch, NewRecord, NewVote
+from tests.harness.tables import sqlite_with_tables
 
 HOUR_S = 3600.0
 
@@ -210,7 +211,7 @@ class World:
     @asynccontextmanager
     async def store(self) -> AsyncIterator[Store]:
         """The real store."""
-        store = await Store.open(f"sqlite:///{self.root / 'ratchet.db'}", clock=self.clock)
+        store = await Store.open(sqlite_with_tables(self.root / "ratchet.db"), clock=self.clock)
         try:
             yield store
         finally:

@@ -23,10 +23,13 @@ _SETTINGS: Final = {
     "listen_addresses": "",
     "max_connections": "60",
     "shared_buffers": "64MB",
-    "fsync": "on",
+    "fsync": "off",  # what is written outlives the server, however it ends; only a power cut would show the difference
+    "full_page_writes": "off",
+    "autovacuum": "off",  # a database lives for a second, and a plan that changes in it changes the last digit of a sum
     "synchronous_commit": "on",
     "log_min_messages": "warning",
 }
+_DURABLE: Final = {"fsync": "on", "full_page_writes": "on", "autovacuum": "on"}
 _numbers = count(1)
 
 
@@ -43,11 +46,12 @@ def find_binaries() -> Path | None:
 class PostgresServer:
     """A running server. `url()` is its default database, `new_database()` makes an empty one."""
 
-    def __init__(self, directory: Path, binaries: Path, address: str | None = None) -> None:
+    def __init__(self, directory: Path, binaries: Path, address: str | None = None, *, durable: bool = False) -> None:
         self._directory = directory
         self._address = address
         self._port = 5432 if address is None else _free_port(address)
         self._binaries = binaries
+        self._settings = {**_SETTINGS, **(_DURABLE if durable else {})}
         self._data = directory / "data"
 
     def initialise(self) -> None:
@@ -56,7 +60,7 @@ class PostgresServer:
             "initdb", "-D", self._data, "-A", "trust", "-U", "ratchet", "--no-sync", "-E", "UTF8", "--locale", "C"
         )
         with (self._data / "postgresql.conf").open("a") as file:
-            file.writelines(f"{name} = '{value}'\n" for name, value in _SETTINGS.items())
+            file.writelines(f"{name} = '{value}'\n" for name, value in self._settings.items())
             file.write(f"unix_socket_directories = '{self._directory}'\nport = {self._port}\n")
             if self._address is not None:
                 file.write(f"listen_addresses = '{self._address}'\n")
@@ -78,16 +82,20 @@ class PostgresServer:
             return f"postgresql://ratchet@{self._address}:{self._port}/{database}"
         return f"postgresql://ratchet@/{database}?host={self._directory}"
 
-    def new_database(self) -> str:
-        """Url of a new, empty database."""
+    def new_database(self, template: str | None = None) -> str:
+        """Url of a new database: empty, or a copy of the one at the url `template`, to which nobody is connected."""
         name = f"test_{next(_numbers)}_{time.monotonic_ns()}"
-        self._run("createdb", "-h", self._directory, "-p", str(self._port), "-U", "ratchet", name)
+        copied = [] if template is None else ["-T", self._name(template)]
+        self._run("createdb", "-h", self._directory, "-p", str(self._port), "-U", "ratchet", *copied, name)
         return self.url(name)
 
     def drop_database(self, url: str) -> None:
         """Drop what `new_database` made, connections and all."""
-        name = url.split("/")[-1].split("?")[0] if "?host=" not in url else url.split("@/")[1].split("?")[0]
+        name = self._name(url)
         self._run("dropdb", "-h", self._directory, "-p", str(self._port), "-U", "ratchet", "--force", name)
+
+    def _name(self, url: str) -> str:
+        return url.split("/")[-1].split("?")[0] if "?host=" not in url else url.split("@/")[1].split("?")[0]
 
     def _run(self, program: str, *arguments: str | Path) -> None:
         command = [str(self._binaries / program), *map(str, arguments)]
@@ -108,14 +116,17 @@ def _free_port(address: str) -> int:
 
 
 @contextmanager
-def running_postgres(binaries: Path, address: str | None = None) -> Iterator[PostgresServer]:
-    """A server for the length of the block, on a Unix socket, and on a port of `address` too where that is given."""
+def running_postgres(binaries: Path, address: str | None = None, *, durable: bool = False) -> Iterator[PostgresServer]:
+    """A server for the length of the block, on a Unix socket, and on a port of `address` too where that is given.
+
+    `durable`: as one in production writes, for whoever measures it.
+    """
     directory = Path(tempfile.mkdtemp(prefix="ratchet-pg-", dir="/tmp"))  # a short path: it holds the socket
     try:
         if os.geteuid() == 0:
             shutil.chown(directory, "postgres")
             directory.chmod(0o755)
-        server = PostgresServer(directory, binaries, address)
+        server = PostgresServer(directory, binaries, address, durable=durable)
         server.initialise()
         server.start()
         try:

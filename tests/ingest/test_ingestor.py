@@ -25,6 +25,7 @@ from proxy.store.store import Store
 from proxy.store.values import RecordFilter
 from tests.harness.exchanges import exchanges, new_id
 from tests.harness.frames import exchange_frame, feedback_frame, of_record
+from tests.harness.tables import sqlite_with_tables
 
 NOW_US = 1_760_000_000_000_000
 BATCH = 20
@@ -69,7 +70,7 @@ class Setup:
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    store = await Store.open(f"sqlite:///{tmp_path}/ratchet.db", clock=SystemClock(), busy_timeout_s=0.05)
+    store = await Store.open(sqlite_with_tables(tmp_path / "ratchet.db"), clock=SystemClock(), busy_timeout_s=0.05)
     yield store
     await store.close()
 

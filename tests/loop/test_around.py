@@ -37,6 +37,7 @@ from proxy.store.store import Store
 from proxy.tasks import spawn
 from tests.harness.arms import arm_stats
 from tests.harness.loop import HOUR_S, RecordingDeployer, World, rules, settle
+from tests.harness.tables import sqlite_with_tables
 
 
 class Receiver:
@@ -82,7 +83,7 @@ async def server() -> AsyncIterator[Receiver]:
 async def test_the_service_runs_from_its_configuration_and_a_poke_wakes_it(tmp_path: Path) -> None:
     config = parse_config({"server": {"data_dir": str(tmp_path)}, "champion": {"url": "http://127.0.0.1:9"}})
     registry, clock, stop = CollectorRegistry(), SystemClock(), asyncio.Event()
-    store = await Store.open(f"sqlite:///{tmp_path / 'ratchet.db'}", clock=clock)
+    store = await Store.open(sqlite_with_tables(tmp_path / "ratchet.db"), clock=clock)
     try:
         async with open_loop(config, store, clock, metrics=LoopMetrics(registry, clock)) as loop:
             running = spawn(loop.run(stop), name="loop under test")

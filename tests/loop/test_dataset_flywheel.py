@@ -19,6 +19,7 @@ from proxy.loop.ports import DatasetRequest, Manifest
 from proxy.store.store import Store
 from proxy.store.values import BodyPayload, IngestBatch, NewRecord, NewVote, RecordFlag
 from tests.harness.exchanges import exchange, vote
+from tests.harness.tables import sqlite_with_tables
 
 T0 = 1_700_000_000_000_000
 TOOL = {"type": "function", "function": {"name": "price", "parameters": {"type": "object"}}}
@@ -27,7 +28,7 @@ CALL = {"id": "call-1", "type": "function", "function": {"name": "price", "argum
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock=ManualClock(T0 / 1e6 + 3600))
+    opened = await Store.open(sqlite_with_tables(tmp_path / "store.db"), clock=ManualClock(T0 / 1e6 + 3600))
     yield opened
     await opened.close()
 

@@ -23,13 +23,14 @@ from proxy.store.store import Store
 from proxy.store.values import BodyPayload, IngestBatch, NewRecord, RecordFlag
 from tests.harness.conversations import shown
 from tests.harness.exchanges import exchange, vote
+from tests.harness.tables import sqlite_with_tables
 
 T0 = 1_700_000_000_000_000
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock=ManualClock(T0 / 1e6 + 3600))
+    opened = await Store.open(sqlite_with_tables(tmp_path / "store.db"), clock=ManualClock(T0 / 1e6 + 3600))
     yield opened
     await opened.close()
 

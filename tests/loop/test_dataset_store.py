@@ -24,6 +24,7 @@ from proxy.store.store import Store
 from proxy.store.values import IngestBatch, NewRecord, RecordFlag
 from tests.harness.exchanges import exchange, vote
 from tests.harness.loop import World, settle
+from tests.harness.tables import sqlite_with_tables
 
 T0 = 1_700_000_000_000_000
 CONFIG = DataGeneratorConfig(holdout_share=0.0)
@@ -31,7 +32,7 @@ CONFIG = DataGeneratorConfig(holdout_share=0.0)
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
-    opened = await Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock=ManualClock(T0 / 1e6 + 3600))
+    opened = await Store.open(sqlite_with_tables(tmp_path / "store.db"), clock=ManualClock(T0 / 1e6 + 3600))
     yield opened
     await opened.close()
 

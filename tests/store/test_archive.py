@@ -26,6 +26,7 @@ from proxy.store.archive.table import from_row, schema, to_row
 from proxy.store.store import Store
 from proxy.store.values import IngestBatch, NewRecord, NewVote, RecordFlag, RecordRow, RecordView
 from tests.harness.exchanges import exchange, vote
+from tests.harness.tables import sqlite_with_tables
 
 DAY_US = 86_400_000_000
 FIRST = 20_000
@@ -40,7 +41,7 @@ def clock() -> ManualClock:
 
 @pytest.fixture
 async def store(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
-    opened = await Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock=clock)
+    opened = await Store.open(sqlite_with_tables(tmp_path / "store.db"), clock=clock)
     await opened.models.add("champion")
     yield opened
     await opened.close()

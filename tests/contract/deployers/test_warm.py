@@ -26,6 +26,7 @@ from proxy.loop.ports import DeployFailed, Endpoint, NotReady, Readiness
 from proxy.store.store import Store
 from proxy.store.values import IngestBatch, NewRecord, RecordFlag
 from tests.harness.exchanges import exchange
+from tests.harness.tables import sqlite_with_tables
 from tests.harness.webserver import serving
 
 OF_STREAMS = "text/event-stream"
@@ -62,7 +63,7 @@ async def warming(
     folder: Path, model: FreshModel, records: Sequence[NewRecord], *, key: str | None = "sk-1"
 ) -> AsyncIterator[WarmingDeployer]:
     """A static deployer on `model`, whose server is the champion's too, with `records` in a real store."""
-    store = await Store.open(f"sqlite:///{folder / 'ratchet.db'}", clock=SystemClock())
+    store = await Store.open(sqlite_with_tables(folder / "ratchet.db"), clock=SystemClock())
     await store.apply(IngestBatch(records=tuple(records), writer="test", segment=1, offset=1))
     async with serving(model.app) as url:
         inner = build_deployer(DeployerConfig(url=url, options={"model": "tuned"}), folder)

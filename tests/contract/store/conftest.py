@@ -12,6 +12,7 @@ from proxy.clock import ManualClock
 from proxy.store.store import Store
 from tests.harness.postgres import PostgresServer, find_binaries, running_postgres
 from tests.harness.require import need
+from tests.harness.tables import make_tables, sqlite_with_tables
 
 
 @pytest.fixture(scope="session")
@@ -24,11 +25,31 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def postgres_tables(postgres: PostgresServer) -> str:
+    """Url of a database with tables and no rows, to be copied."""
+    url = postgres.new_database()
+    make_tables(url)
+    return url
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Url of an empty database."""
+    """Url of a database with tables and no rows."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'store.db'}"
+        yield sqlite_with_tables(tmp_path / "store.db")
+        return
+    server: Any = request.getfixturevalue("postgres")
+    url = server.new_database(request.getfixturevalue("postgres_tables"))
+    yield url
+    server.drop_database(url)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Url of a database without tables."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
         return
     server: Any = request.getfixturevalue("postgres")
     url = server.new_database()

@@ -50,9 +50,9 @@ def older_revisions() -> list[str]:
 
 
 @pytest.mark.parametrize("revision", older_revisions())
-async def test_a_store_is_brought_up_to_date_while_an_older_version_writes_to_it(store_url: str, revision: str) -> None:
+async def test_a_store_is_brought_up_to_date_while_an_older_version_writes_to_it(empty_url: str, revision: str) -> None:
     clock = SystemClock()
-    database = Database.connect(store_url, clock=clock, pool_size=2, busy_timeout_s=300.0)
+    database = Database.connect(empty_url, clock=clock, pool_size=2, busy_timeout_s=300.0)
     async with database.write() as connection:
         await connection.run_sync(migrate._upgrade, revision)
     await partitions.create_ahead(database)
@@ -71,7 +71,7 @@ async def test_a_store_is_brought_up_to_date_while_an_older_version_writes_to_it
     writing = asyncio.create_task(write())
     while len(written) < 100:
         await asyncio.sleep(0.001)
-    new = await Store.open(store_url, clock=clock, busy_timeout_s=300.0)
+    new = await Store.open(empty_url, clock=clock, busy_timeout_s=300.0)
     before = len(written)
     finish.set()
     await writing
@@ -97,7 +97,7 @@ def as_kept(record: NewRecord, columns: set[str]) -> dict[str, Any]:
     return {name: value for name, value in _row(record, flags_of(record), None).items() if name in columns}
 
 
-async def test_an_experiment_goes_on_counting_exactly_across_the_upgrade(store_url: str, clock: ManualClock) -> None:
+async def test_an_experiment_goes_on_counting_exactly_across_the_upgrade(empty_url: str, clock: ManualClock) -> None:
     """Version 0.1 kept the sums of six metrics, and called a 404 or a 503 that came whole OK."""
     rng, now_us = random.Random(5), int(clock.now() * 1e6)
     statuses = (200, 200, 404, 503)
@@ -117,8 +117,8 @@ async def test_an_experiment_goes_on_counting_exactly_across_the_upgrade(store_u
         ]
         for first, n in ((0, 40), (1000, 25))
     )
-    await an_old_store(store_url, clock, before)
-    store = await Store.open(store_url, clock=clock)
+    await an_old_store(empty_url, clock, before)
+    store = await Store.open(empty_url, clock=clock)
     votes = [vote(record.id, now_us + 2000 + i, rng) for i, record in enumerate([*before[:9], *after[:9]])]
     await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(after), votes=tuple(votes)))
     stats = await store.arm_stats(1, 1)
@@ -136,9 +136,9 @@ async def test_an_experiment_goes_on_counting_exactly_across_the_upgrade(store_u
     await store.close()
 
 
-async def an_old_store(store_url: str, clock: ManualClock, before: list[NewRecord]) -> None:
+async def an_old_store(empty_url: str, clock: ManualClock, before: list[NewRecord]) -> None:
     """A store of revision 0004 in which an experiment has counted these records."""
-    database = Database.connect(store_url, clock=clock, pool_size=2, busy_timeout_s=30.0)
+    database = Database.connect(empty_url, clock=clock, pool_size=2, busy_timeout_s=30.0)
     async with database.write() as connection:
         await connection.run_sync(migrate._upgrade, "0004")
     await partitions.create_ahead(database)
@@ -215,8 +215,8 @@ def moments_of(totals: dict[int, UserTotals]) -> Moments:
     return moments
 
 
-async def test_durations_by_ten_minutes_are_made_of_those_by_minute(store_url: str, clock: ManualClock) -> None:
-    database = Database.connect(store_url, clock=clock, pool_size=2, busy_timeout_s=30.0)
+async def test_durations_by_ten_minutes_are_made_of_those_by_minute(empty_url: str, clock: ManualClock) -> None:
+    database = Database.connect(empty_url, clock=clock, pool_size=2, busy_timeout_s=30.0)
     async with database.write() as connection:
         await connection.run_sync(migrate._upgrade, "0003")
         values = [(60, 600, 5, 1), (60, 1140, 5, 2), (60, 1200, 5, 4), (60, 1200, 6, 8), (3600, 0, 5, 7)]
@@ -225,7 +225,7 @@ async def test_durations_by_ten_minutes_are_made_of_those_by_minute(store_url: s
         ]
         await connection.execute(sa.insert(durations), rows)
     await database.close()
-    upgraded = await Store.open(store_url, clock=clock)
+    upgraded = await Store.open(empty_url, clock=clock)
     query = sa.select(durations.c.at_s, durations.c.bin, durations.c.n).where(durations.c.step_s == 600)
     async with upgraded._db.read() as connection:
         found = {tuple(row) for row in await connection.execute(query)}
@@ -233,8 +233,8 @@ async def test_durations_by_ten_minutes_are_made_of_those_by_minute(store_url: s
     await upgraded.close()
 
 
-async def test_many_who_open_a_new_store_at_once_all_succeed(store_url: str, clock: ManualClock) -> None:
-    stores = await asyncio.gather(*(Store.open(store_url, clock=clock, busy_timeout_s=300.0) for _ in range(4)))
+async def test_many_who_open_a_new_store_at_once_all_succeed(empty_url: str, clock: ManualClock) -> None:
+    stores = await asyncio.gather(*(Store.open(empty_url, clock=clock, busy_timeout_s=300.0) for _ in range(4)))
     assert [(await store.totals()).requests for store in stores] == [0] * 4
     for store in stores:
         await store.close()
