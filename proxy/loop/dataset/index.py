@@ -23,9 +23,6 @@ CREATE TABLE signatures (id INTEGER PRIMARY KEY, signature BLOB NOT NULL);
 """
 _WAYS: Final = 8
 _BUCKETS: Final = 1 << 21
-_ENTRY_BYTES: Final = 4
-_NUMBER: Final = (1 << 24) - 1
-"""Samples beyond this number are no candidates any more."""
 _FILTER_BYTES: Final = 1 << 22  # of digests: one in thirty is in doubt among a million
 _BYTE: Final = _FILTER_BYTES - 1
 _WAITING: Final = 500
@@ -38,7 +35,8 @@ class StagedIndex:
         """`db` has the tables of `INDEX_SCHEMA`, all empty."""
         self._db = db
         self._filter = bytearray(_FILTER_BYTES)
-        self._table = memoryview(mmap(-1, _BUCKETS * _WAYS * _ENTRY_BYTES)).cast("I")
+        self._tags = bytearray(_BUCKETS * _WAYS)  # 0 where there is no entry
+        self._numbers = memoryview(mmap(-1, 4 * _BUCKETS * _WAYS)).cast("I")
         self._last = 0
         self._digests: set[int] = set()
         self._signatures: dict[int, bytes] = {}
@@ -54,13 +52,13 @@ class StagedIndex:
     def candidates(self, bands: Sequence[int]) -> Iterable[bytes]:
         """Signatures of the added samples that share, or seem to share, one of these bands: the newest of each."""
         found: set[int] = set()
-        table = self._table
+        tags = self._tags
         for band in bands:
             at = (band & _BUCKETS - 1) * _WAYS
-            if table[at]:
-                tag = band >> 32 & 255
-                found.update([each & _NUMBER for each in table[at : at + _WAYS].tolist() if each >> 24 == tag])
-        found.discard(0)
+            place = tags.find(tag := (band >> 32) % 255 + 1, at, at + _WAYS)
+            while place >= 0:
+                found.add(self._numbers[place])
+                place = tags.find(tag, place + 1, at + _WAYS)
         if not found:
             return ()
         waiting = self._signatures
@@ -78,26 +76,20 @@ class StagedIndex:
         self._filter[digest >> 3 & _BYTE] |= 1 << (digest & 7)
         self._digests.add(digest)
         self._signatures[self._last] = item.signature
-        if self._last <= _NUMBER:
-            self._enter(item.bands)
+        self._enter(item.bands)
         if len(self._signatures) >= _WAITING:
             self._write()
 
     def _enter(self, bands: Iterable[int]) -> None:
-        table, number = self._table, self._last
+        tags, numbers, number = self._tags, self._numbers, self._last
         for band in bands:
             at = (band & _BUCKETS - 1) * _WAYS
-            entry = (band >> 32 & 255) << 24 | number
-            if not table[at]:
-                table[at] = entry
-                continue
-            bucket = table[at : at + _WAYS].tolist()
-            if bucket[-1]:
-                bucket = [*bucket[1:], entry]
-            else:
-                bucket[bucket.index(0)] = entry
-            for place, each in enumerate(bucket, start=at):
-                table[place] = each
+            place = tags.find(0, at, at + _WAYS)
+            if place < 0:
+                bucket = numbers[at : at + _WAYS].tolist()
+                place = at + bucket.index(min(bucket))
+            tags[place] = (band >> 32) % 255 + 1
+            numbers[place] = number
 
     def _write(self) -> None:
         """What waits goes into the file; digests in their order, for neighbours share a page there."""
