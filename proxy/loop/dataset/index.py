@@ -3,7 +3,7 @@
 A million samples have ten million bands, and each comes in a random place: in a B-tree they would cost more than all
 else. Here a band chooses a bucket of eight entries, each a sample's number with eight bits of the band; a full bucket
 forgets its oldest. What the table says is no more than a hint: the signatures decide. At a million samples one band in
-twenty is forgotten, and a near duplicate shares several. The table takes up to 80 MiB: those of its pages that are used.
+twenty is forgotten, and a near duplicate shares several. The table takes up to 80 MiB, for pages that are used.
 """
 
 from __future__ import annotations
