@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -19,6 +20,20 @@ def test_an_exchange_is_the_conversation_that_it_was(
     path: str, request_: dict[str, Any], response: dict[str, Any], right: dict[str, Any]
 ) -> None:
     assert shown(asked(path, request_, response)) == right
+
+
+@pytest.mark.parametrize(
+    ("path", "request_", "response", "right"),
+    [case[1:] for case in CASES if "choices" in case[3]],
+    ids=[f"{case[1]}: {case[0]}" for case in CASES if "choices" in case[3]],
+)
+def test_an_answer_that_does_not_say_its_role_is_the_same(
+    path: str, request_: dict[str, Any], response: dict[str, Any], right: dict[str, Any]
+) -> None:
+    without = deepcopy(response)
+    for choice in without["choices"]:
+        choice.get("message", {}).pop("role", None)
+    assert shown(asked(path, request_, without)) == right
 
 
 def test_a_question_and_an_answer_that_somebody_logged() -> None:

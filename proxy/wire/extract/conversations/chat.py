@@ -60,15 +60,20 @@ def read_answer(draft: Draft, response: dict[str, Any]) -> Conversation:
     choices = items(response.get("choices"))
     choice = mapping(choices[0]) if choices else {}
     message = mapping(choice.get("message"))
-    said = message.get("content")
-    if said and isinstance(said, str) and _FOUND.isdisjoint(response) and sum(map(bool, message.values())) == 2:
-        return draft.answered(said)  # nearly every answer: a role and words, and nothing in all other members
+    if _is_plain(message) and _FOUND.isdisjoint(response):
+        return draft.answered(message["content"])
     notes = items(message.get("annotations"))
     searched = message.get("context") or message.get("executed_tools") or any(response.get(key) for key in _FOUND)
     if searched or any(kind_of(mapping(note)) in _CITED for note in notes):
         draft.lack(Lack.CONTEXT_ELSEWHERE)
     content, thoughts = _said(draft, message, separator="")
     return draft.answered(content, calls=calls_of(message), reasoning=_reasoning(message) or thoughts)
+
+
+def _is_plain(message: dict[str, Any]) -> bool:
+    """Whether it has a role and words, and nothing in all other members, as nearly every answer."""
+    said = message.get("content")
+    return bool(said) and isinstance(said, str) and bool(message.get("role")) and sum(map(bool, message.values())) == 2
 
 
 def _said(draft: Draft, message: dict[str, Any], *, separator: str) -> tuple[Content, str | None]:
