@@ -23,9 +23,12 @@ from hashlib import blake2b
 from typing import Any, Protocol
 
 from policies.conversation import Conversation, ToolCall, Turn
-from policies.likeness import Fingerprint, MinHash, Sketching, banding, digest, few_differ, similarity
+from policies.likeness import Fingerprint, MinHash, Sketching, alike, banding, digest
 
 __all__ = ["Deduper", "Duplicate", "Index", "MemoryIndex", "Seen", "seen_of"]
+
+_LONGEST_REMEMBERED = 20_000
+"""Characters of a system prompt; its digest is remembered, and the prompt with it."""
 
 
 class Duplicate(StrEnum):
@@ -103,7 +106,7 @@ class Deduper:
             return Duplicate.EXACT
         item = self._sketching.fingerprint(*folded, context, known)
         for signature in self._index.candidates(item.bands):
-            if few_differ(signature, item.signature) and similarity(signature, item.signature) >= self._threshold:
+            if alike(signature, item.signature, self._threshold):
                 return Duplicate.NEAR
         self._index.add(item)
         return None
@@ -149,7 +152,7 @@ def _context(said: Conversation, asked: Turn | None) -> bytes:
         if not isinstance(turn.content, str):
             _take_pieces(turn, parts if turn is not asked else [], exact)
         elif turn is not asked:
-            parts.append(_prompt(turn.content) if turn.role == "system" else _folded(turn.content))
+            parts.append(_prompt_of(turn.content) if turn.role == "system" else _folded(turn.content))
         for call in turn.calls:
             order[call.id] = str(len(order))
             parts.append(_folded(_call(call)))
@@ -163,10 +166,16 @@ def _folded(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-@lru_cache(maxsize=64)
 def _prompt(text: str) -> str:
     """Digest of a system prompt, which often is long, and the same in every conversation of an application."""
     return blake2b(_folded(text).encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+_remembered_prompt = lru_cache(maxsize=32)(_prompt)
+
+
+def _prompt_of(text: str) -> str:
+    return (_remembered_prompt if len(text) <= _LONGEST_REMEMBERED else _prompt)(text)
 
 
 def _take_pieces(turn: Turn, words: list[str], exact: list[str]) -> None:

@@ -3,11 +3,15 @@
 Alike means: the Jaccard similarity J of the sets of three-word shingles reaches a threshold. Comparing every pair is
 hopeless, so each text becomes a sketch:
 
-* **MinHash** (Broder 1997): the smallest value of a text's shingles in each of 128 permutations; J is estimated by the
-  share of permutations in which two texts agree. The permutations come from outside (`MinHash`), so that a library can
-  do the counting. A byte of each is kept; the standard error of the estimate is √(J(1 − J)/128), 0.03 at J = 0.85.
-* **Differences**: shingles are summed by XOR in 128 buckets. What both texts have falls out of the XOR of two such
-  sums, so that the buckets that differ count the differing shingles: never too many, and hardly ever two too few.
+* **Differences**, of questions and of short answers: shingles are summed by XOR in 128 buckets. What both texts have
+  falls out of the XOR of two such sums, so that the buckets that differ count the differing shingles: never too many,
+  and two too few only where several of a few fall into one bucket, for a count that is odd where the numbers of
+  shingles say even is one too low. J follows exactly, as it must for short texts: a template with a short item has
+  thousands of neighbours just below the threshold, and an estimate would take some of them for duplicates of each.
+* **MinHash** (Broder 1997), of longer answers: the smallest value of a text's shingles in each of 128 permutations; J
+  is estimated by the share of permutations in which two texts agree. The permutations come from outside (`MinHash`),
+  so that a library can do the counting. A byte of each is kept; the standard error of the estimate is √(J(1 − J)/128),
+  0.03 at J = 0.85.
 * **Banding**: permutations are grouped into bands of r, and samples of which one of b bands is equal in question and
   answer both are candidates: a chance of 1 − (1 − J²ʳ)ᵇ. r is the largest (of 16, 8, 3, 2, 1) and then b the smallest
   that find 99 % at the threshold: a band costs as much in an index of millions as the rest of the fingerprint together.
@@ -19,17 +23,16 @@ the same. Nothing depends on PYTHONHASHSEED.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import repeat
 from struct import unpack
 from typing import NamedTuple
 from zlib import crc32
 
-__all__ = ["PERMUTATIONS", "Banding", "Fingerprint", "MinHash", "Sketching", "banding", "digest", "few_differ",
-           "similarity"]  # fmt: skip
+__all__ = ["PERMUTATIONS", "Banding", "Fingerprint", "MinHash", "Sketching", "alike", "banding", "digest"]
 
 PERMUTATIONS = 128
 MinHash = Callable[[Iterable[bytes]], bytes]
@@ -42,7 +45,12 @@ _BANDS = 24
 _WORDS = 2000
 _ODD = 0x9E3779B97F4A7C15
 _MASK63 = 2**63 - 1
+_BUCKETED = PERMUTATIONS + 2
+"""Bytes of the buckets, and of how many shingles are in them."""
+_NO_BUCKETS = bytes(_BUCKETED)
 _SHORT = 200
+_TELLING = 40
+"""Differing buckets up to which they count shingles; beyond that too many share one."""
 _MARKS = ".,;:!?\"'`()[]{}“”‘’«»…。、，！？「」（）"
 _PROSE = str.maketrans(dict.fromkeys(_MARKS, " "))
 _ASCII_PROSE = bytes(32 if at < 33 or (at < 128 and chr(at) in _MARKS) else at for at in range(256))
@@ -64,7 +72,7 @@ class Fingerprint:
     bands: tuple[int, ...]
     """63-bit key of each band; samples that share one are candidates."""
     signature: bytes
-    """A byte per permutation: 128 of the question, then its 128 buckets, then 128 of the answer."""
+    """What `alike` compares: `_BUCKETED` bytes of the question; of the answer as many, and a byte per permutation."""
 
 
 class Banding(NamedTuple):
@@ -91,23 +99,33 @@ def digest(question: str, answer: str, context: bytes) -> int:
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1
 
 
+def alike(one: bytes, other: bytes, threshold: float) -> bool:
+    """Whether the samples behind two signatures are near duplicates: their questions, and their answers.
+
+    Questions differ besides in at most 12 shingles.
+    """
+    asked, answered = slice(_BUCKETED), slice(_BUCKETED, None)
+    if _differing(one[asked], other[asked]) > _DIFFERENT:
+        return False
+    return similarity(one[asked], other[asked]) >= threshold and similarity(one[answered], other[answered]) >= threshold
+
+
 def similarity(one: bytes, other: bytes) -> float:
-    """Estimated similarity (0 to 1) of the samples behind two signatures: of the questions or answers, the lesser."""
-    return min(_jaccard(one[:PERMUTATIONS], other[:PERMUTATIONS]), _jaccard(one[-PERMUTATIONS:], other[-PERMUTATIONS:]))
-
-
-def few_differ(one: bytes, other: bytes) -> bool:
-    """Whether at most 12 shingles of the questions behind two signatures are different."""
-    buckets = slice(PERMUTATIONS, 2 * PERMUTATIONS)
-    return PERMUTATIONS - _equal(one[buckets], other[buckets]) <= _DIFFERENT
+    """Of two texts by their parts of the signatures, 0 to 1: exact for short and for alike texts, else estimated."""
+    left, right = _counted(one), _counted(other)
+    if left and right and ((differ := _differing(one, other)) <= _TELLING or len(one) == _BUCKETED):
+        differ = max(differ + ((differ + left + right) & 1), abs(left - right))
+        return max(0.0, (left + right - differ) / (left + right + differ))
+    share = _equal(one[_BUCKETED:], other[_BUCKETED:]) / PERMUTATIONS
+    return max(0.0, (share - _CHANCE) / (1.0 - _CHANCE))
 
 
 class Sketching:
     """Makes fingerprints of samples."""
 
     def __init__(self, minhash: MinHash, layout: Banding) -> None:
-        self._minhash, self._layout = minhash, layout
-        self._length = layout.rows * layout.bands
+        self._bands = range(layout.bands)
+        self._sketch = partial(_sketch, minhash, layout)
         self._remembered = lru_cache(maxsize=4096)(self._sketch)
 
     def fingerprint(self, question: str, answer: str, context: bytes, known: int) -> Fingerprint:
@@ -115,25 +133,14 @@ class Sketching:
         asked, answered = self._sketch_of(question, True), self._sketch_of(answer, False)
         exact = context + asked.exact + answered.exact
         salt = int.from_bytes(blake2b(exact, digest_size=8).digest(), "big") if exact else 0
-        keys = map(hash, zip(repeat(salt), range(self._layout.bands), asked.rows, answered.rows))
+        keys = map(hash, zip(repeat(salt), self._bands, asked.rows, answered.rows))
         return Fingerprint(
-            digest=known,
-            bands=tuple([key & _MASK63 for key in keys]),
-            signature=asked.signature + answered.signature,
+            digest=known, bands=tuple([key & _MASK63 for key in keys]), signature=asked.signature + answered.signature
         )
 
     def _sketch_of(self, folded: str, asked: bool) -> _Sketch:
         """Short texts are remembered: many ask the same in a few words, and many answers are one."""
         return (self._remembered if len(folded) <= _SHORT else self._sketch)(folded, asked)
-
-    def _sketch(self, folded: str, asked: bool) -> _Sketch:
-        shingles, exact = _shingles(folded)
-        minima = self._minhash(shingles)
-        drawn = iter(unpack(f"<{self._length}I", minima[: 4 * self._length]))
-        rows = tuple(zip(*[drawn] * self._layout.rows, strict=True))  # an iterator `rows` times: so many in a row
-        if asked:
-            exact += b"\0".join([number.encode() for number in _NUMBER.findall(folded)])
-        return _Sketch(rows, minima[::4] + _buckets(shingles) if asked else minima[::4], exact)
 
 
 class _Sketch(NamedTuple):
@@ -142,9 +149,21 @@ class _Sketch(NamedTuple):
     rows: tuple[tuple[int, ...], ...]
     """The minima of each band."""
     signature: bytes
-    """A byte of every minimum, and of a question its buckets."""
+    """Its buckets with how many shingles are in them, or none; of an answer a byte of every minimum, too."""
     exact: bytes
     """What must be the same: the digest of what is between the parts that are compared, a question's numbers."""
+
+
+def _sketch(minhash: MinHash, layout: Banding, folded: str, asked: bool) -> _Sketch:
+    shingles, exact = _shingles(folded)
+    minima = minhash(shingles)
+    count = layout.rows * layout.bands
+    drawn = iter(unpack(f"<{count}I", minima[: 4 * count]))
+    rows = tuple(zip(*[drawn] * layout.rows, strict=True))  # an iterator given `rows` times hands out so many in a row
+    buckets = _buckets(set(shingles)) if asked or len(folded) <= _SHORT else _NO_BUCKETS
+    if asked:
+        exact += b"\0".join([number.encode() for number in _NUMBER.findall(folded)])
+    return _Sketch(rows, buckets if asked else buckets + minima[::4], exact)
 
 
 def _spaced(text: str) -> bytes:
@@ -175,22 +194,27 @@ def _shingles(folded: str) -> tuple[list[bytes], bytes]:
     return list(map(b" ".join, zip(words, words[1:], words[2:], strict=False))), between
 
 
-def _buckets(shingles: Iterable[bytes]) -> bytes:
-    """The XOR of the hashes in each bucket, a byte of it. Multiplied, they are no linear codes any more."""
+def _buckets(shingles: Collection[bytes]) -> bytes:
+    """The XOR of the hashes in each bucket, a byte of it. Multiplied, they are no linear codes any more. Then how many
+    there are."""
     buckets = [0] * PERMUTATIONS
     for shingle in shingles:
         value = crc32(shingle) * _ODD >> 24
         buckets[value & 127] ^= value >> 7
-    return bytes([bucket & 255 for bucket in buckets])
+    return bytes([bucket & 255 for bucket in buckets]) + len(shingles).to_bytes(2, "little")
 
 
-def _jaccard(one: bytes, other: bytes) -> float:
-    """Estimated Jaccard similarity of two texts, corrected for chance agreement."""
-    share = _equal(one, other) / PERMUTATIONS
-    return max(0.0, (share - _CHANCE) / (1.0 - _CHANCE))
+def _counted(part: bytes) -> int:
+    """How many shingles are in the buckets; 0 where there are none."""
+    return int.from_bytes(part[PERMUTATIONS:_BUCKETED], "little")
 
 
-def _equal(one: Sequence[int], other: Sequence[int]) -> int:
+def _differing(one: bytes, other: bytes) -> int:
+    """How many buckets differ."""
+    return PERMUTATIONS - _equal(one[:PERMUTATIONS], other[:PERMUTATIONS])
+
+
+def _equal(one: bytes, other: bytes) -> int:
     """How many bytes of two times 128 are the same."""
     left, right = int.from_bytes(one, "little"), int.from_bytes(other, "little")
     return (left ^ right).to_bytes(PERMUTATIONS, "little").count(0)

@@ -66,7 +66,7 @@ def _outlined_member(key: str, value: Any) -> Any:
     return _outlined(value) if key in _WHOLE and isinstance(value, Mapping) else ""
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def _hashed(outlined: frozenset[tuple[str, Any]]) -> int:
     text = repr(_sorted(outlined)).encode("utf-8", "replace")
     return int.from_bytes(blake2b(text, digest_size=8).digest(), "big") >> 1
