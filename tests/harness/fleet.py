@@ -53,16 +53,24 @@ class Fleet:
         ]
 
     def start(self) -> None:
-        """All at once: whoever is first makes the tables, the keys and the first decision."""
+        """All at once: whoever is first makes the tables, the keys and the first decision.
+
+        Ends when all have the same keys: on a busy machine one may have begun with keys of its own, and join later.
+        """
         with ThreadPoolExecutor() as pool:
             list(pool.map(_start, self.replicas))
         await_true(self.leader, "a leader", self.check)
+        await_true(self._agree_on_keys, "the same keys everywhere", self.check)
 
     def stop(self) -> None:
         for replica in self.replicas:
             replica.terminate()
         for replica in self.replicas:
             replica.wait(expect=None)
+
+    def _agree_on_keys(self) -> bool:
+        first, *others = [KeyRing(replica.data_dir / "keys.json").document() for replica in self.replicas]
+        return all(other == first for other in others)
 
     def check(self) -> None:
         """Raise where a replica has ended by itself; one that a test killed has no process."""
