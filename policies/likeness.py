@@ -4,9 +4,8 @@ Alike means: the Jaccard similarity J of the sets of three-word shingles reaches
 hopeless, so each text becomes a sketch:
 
 * **Differences**, of questions and of short answers: shingles are summed by XOR in 128 buckets. What both texts have
-  falls out of the XOR of two such sums, so that the buckets that differ count the differing shingles: never too many,
-  and two too few only where several of a few fall into one bucket, for a count that is odd where the numbers of
-  shingles say even is one too low. J follows exactly, as it must for short texts: a template with a short item has
+  falls out of the XOR of two such sums, so that the buckets that differ count the differing shingles (those that share
+  one are reckoned with). J follows, as good as exactly, as it must for short texts: a template with a short item has
   thousands of neighbours just below the threshold, and an estimate would take some of them for duplicates of each.
 * **MinHash** (Broder 1997), of longer answers: the smallest value of a text's shingles in each of 128 permutations; J
   is estimated by the share of permutations in which two texts agree. The permutations come from outside (`MinHash`),
@@ -28,6 +27,7 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from hashlib import blake2b
 from itertools import repeat
+from math import log1p
 from struct import unpack
 from typing import NamedTuple
 from zlib import crc32
@@ -49,8 +49,8 @@ _BUCKETED = PERMUTATIONS + 2
 """Bytes of the buckets, and of how many shingles are in them."""
 _NO_BUCKETS = bytes(_BUCKETED)
 _SHORT = 200
-_TELLING = 40
-"""Differing buckets up to which they count shingles; beyond that too many share one."""
+_TELLING = 96
+"""Differing buckets up to which they tell how many shingles differ; beyond that nearly all have several."""
 _MARKS = ".,;:!?\"'`()[]{}“”‘’«»…。、，！？「」（）"
 _PROSE = str.maketrans(dict.fromkeys(_MARKS, " "))
 _ASCII_PROSE = bytes(32 if at < 33 or (at < 128 and chr(at) in _MARKS) else at for at in range(256))
@@ -111,10 +111,13 @@ def alike(one: bytes, other: bytes, threshold: float) -> bool:
 
 
 def similarity(one: bytes, other: bytes) -> float:
-    """Of two texts by their parts of the signatures, 0 to 1: exact for short and for alike texts, else estimated."""
+    """Of two texts by their parts of the signatures, 0 to 1.
+
+    As good as exact for short texts, and for questions that are alike; else estimated.
+    """
     left, right = _counted(one), _counted(other)
     if left and right and ((differ := _differing(one, other)) <= _TELLING or len(one) == _BUCKETED):
-        differ = max(differ + ((differ + left + right) & 1), abs(left - right))
+        differ = _shingles_behind(differ, left + right)
         return max(0.0, (left + right - differ) / (left + right + differ))
     share = _equal(one[_BUCKETED:], other[_BUCKETED:]) / PERMUTATIONS
     return max(0.0, (share - _CHANCE) / (1.0 - _CHANCE))
@@ -212,6 +215,14 @@ def _counted(part: bytes) -> int:
 def _differing(one: bytes, other: bytes) -> int:
     """How many buckets differ."""
     return PERMUTATIONS - _equal(one[:PERMUTATIONS], other[:PERMUTATIONS])
+
+
+def _shingles_behind(differing: int, total: int) -> int:
+    """How many shingles so many differing buckets are, where two texts have `total` together. Some share a bucket, by
+    chance (linear counting), and what two texts do not share is even or odd as all that they have."""
+    likely = -PERMUTATIONS * log1p(-differing / PERMUTATIONS)
+    odd = total & 1
+    return 2 * round((likely - odd) / 2) + odd
 
 
 def _equal(one: bytes, other: bytes) -> int:

@@ -185,6 +185,22 @@ def test_of_short_texts_the_similarity_is_nearly_always_exact(start: int, length
     assert similarity(signature(one), signature(other)) == pytest.approx(jaccard(one, other), abs=0.07)
 
 
+@pytest.mark.parametrize("changed", [3, 5, 8])
+def test_a_short_text_of_many_characters_that_are_words_is_told_as_exactly(changed: int) -> None:
+    """Two hundred words in the room of forty: so many differ that some share a bucket."""
+    errors = []
+    for n in range(40):
+        coin = random.Random(n)
+        one = [chr(coin.randrange(0x4E00, 0x9FFF)) for _ in range(190)]
+        other = [*one]
+        for at in coin.sample(range(0, 190, 4), changed):
+            other[at] = chr(coin.randrange(0x4E00, 0x9FFF))
+        exact = jaccard(" ".join(one), " ".join(other))
+        errors.append(similarity(signature("".join(one)), signature("".join(other))) - exact)
+    assert abs(sum(errors) / len(errors)) < 0.006, "no bias"
+    assert max(map(abs, errors)) < 0.05
+
+
 def test_a_shingle_counts_once_however_often_it_is_said() -> None:
     often = " ".join(["again and again"] * 5)
     assert similarity(signature(often), signature("again and again and once more")) < 0.7
@@ -318,6 +334,7 @@ def test_what_was_thought_is_no_part_of_it() -> None:
 def test_without_a_user_turn_all_is_context() -> None:
     system = [Turn(role="system", content=text) for text in ("Say hello.", "Say goodbye.")]
     assert repeats(*map(sample, system)) == [None, None]
+    assert repeats(sample(), sample(), sample(answer=called("{}"))) == [None, Duplicate.EXACT, None]
     only_from_the_provider = sample(user((Attachment(medium="file"),)))
     assert repeats(only_from_the_provider, only_from_the_provider) == [None, Duplicate.EXACT]
 
