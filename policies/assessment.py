@@ -90,6 +90,16 @@ class ArmStats:
     requests: int
     """Records of this arm, each counted once."""
     moments: Moments
+    """Of the units of evidence: users, and clusters where nobody vouches for a user's name."""
+    claimed_users: int = 0
+    """Users whose names are only claimed; their clusters are units instead of them."""
+    clusters: int = 0
+    """Units that are clusters."""
+
+    @property
+    def users(self) -> int:
+        """Sticky keys that were seen in this arm, by whatever name."""
+        return self.moments.users - self.clusters + self.claimed_users
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -151,7 +151,7 @@ def _deltas(config: ABTestConfig) -> tuple[float, float]:
 
 
 def _sample_ratio(facts: ExperimentFacts, config: ABTestConfig) -> SampleRatio:
-    users = facts.champion.moments.users, facts.challenger.moments.users
+    users = facts.champion.users, facts.challenger.users
     log_bf = sample_ratio_log_bf(users, facts.share, config.guardrails.srm_concentration)
     return SampleRatio(
         expected_share=facts.share,

@@ -40,10 +40,11 @@ _ALIAS_HEADERS: Final = (
     ("sh", "x-request-id"),
     ("sh", "request-id"),
 )
-_NO_TRAIN, _STREAMED, _FALLBACK, _TRUNCATED_REQUEST, _TRUNCATED_RESPONSE, _REDACTED, _UNREAD, _RESENT = (
+_NO_TRAIN, _STREAMED, _FALLBACK, _TRUNCATED_REQUEST, _TRUNCATED_RESPONSE, _REDACTED, _UNREAD, _RESENT, _CLAIMED = (
     flag.value for flag in (
         RecordFlag.NO_TRAIN, RecordFlag.STREAMED, RecordFlag.FALLBACK, RecordFlag.TRUNCATED_REQUEST,
         RecordFlag.TRUNCATED_RESPONSE, RecordFlag.REDACTED, RecordFlag.UNREAD, RecordFlag.RESENT,
+        RecordFlag.CLAIMED,
     )
 )  # fmt: skip
 _OUTCOMES: Final = {outcome.value: outcome for outcome in Outcome}
@@ -102,6 +103,7 @@ class Interpreter:
             id=_record_id(meta["id"]),
             user_hash=self._user(meta, found),
             conversation=self._conversation(meta, found),
+            cluster=meta.get("cl"),
             key_source=_SOURCES[meta["src"]],
             arm=_ARMS[meta["arm"]],
             served_by=_ARMS[meta["srv"]],
@@ -289,6 +291,8 @@ def _flags(meta: dict[str, Any], found: Extraction, *, partial: bool) -> RecordF
         flags |= _UNREAD  # a document that is cut reads as nothing; of a stream there is a beginning, and no more
     if meta.get("rs"):
         flags |= _RESENT
+    if meta.get("cm"):
+        flags |= _CLAIMED
     return FLAGS[flags]
 
 

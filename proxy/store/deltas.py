@@ -72,8 +72,11 @@ class Deltas:
         self._durations: defaultdict[Key, int] = defaultdict(int)
         self._quality: defaultdict[tuple[int, int], int] = defaultdict(int)
         self.users: dict[ExperimentKey, dict[int, tuple[list[float], list[float]]]] = {}
-        """Counts and sums to add, per user key."""
+        """Counts and sums to add, per unit of evidence: a user's key, or a cluster's."""
         self.requests: defaultdict[ExperimentKey, int] = defaultdict(int)
+        self.claimed_users: defaultdict[ExperimentKey, set[int]] = defaultdict(set)
+        self.clusters: defaultdict[ExperimentKey, set[int]] = defaultdict(set)
+        """Which of the units are clusters."""
 
     def arrived(self, record: RecordFacts, tokens: tuple[int, int]) -> None:
         """A new record, not yet voted on. A task is a request that took time and tokens, and nothing else."""
@@ -122,6 +125,11 @@ class Deltas:
         """The record is deleted: it is no sample any more. What passed through the proxy remains counted."""
         if record.sample:
             self._quality[record.at_s // HOUR_S * HOUR_S, quality_bin(record.quality)] -= 1
+
+    def claimed(self, key: ExperimentKey, user_key: int, cluster: int) -> None:
+        """A record names a user that nobody vouches for: the user was there, and the cluster counts."""
+        self.claimed_users[key].add(user_key)
+        self.clusters[key].add(cluster)
 
     def user(self, key: ExperimentKey, user_key: int) -> tuple[list[float], list[float]]:
         """Counts and sums, to be added to in place."""

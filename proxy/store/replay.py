@@ -91,6 +91,8 @@ class EpochReplay:
         """Vectors as they were when the moments were last worked out, of the users that changed since."""
         self._arms = {arm: ArmStats(arm=arm, requests=0, moments=Moments()) for arm in Arm}
         self._requests = dict.fromkeys(Arm, 0)
+        self._claimed: dict[Arm, set[int]] = {arm: set() for arm in Arm}
+        self._clusters: dict[Arm, set[int]] = {arm: set() for arm in Arm}
 
     async def advance(self, until_us: int) -> dict[Arm, ArmStats]:
         """Both arms as they stood at `until_us` (Unix microseconds)."""
@@ -102,7 +104,13 @@ class EpochReplay:
             self._count(event)
             await stream.move_on()
         for arm in Arm:
-            self._arms[arm] = ArmStats(arm=arm, requests=self._requests[arm], moments=self._moments(arm))
+            self._arms[arm] = ArmStats(
+                arm=arm,
+                requests=self._requests[arm],
+                moments=self._moments(arm),
+                claimed_users=len(self._claimed[arm]),
+                clusters=len(self._clusters[arm]),
+            )
         return dict(self._arms)
 
     async def aclose(self) -> None:
@@ -120,11 +128,14 @@ class EpochReplay:
     def _count(self, event: _Event) -> None:
         record = event.record
         users, changed = self._users[record.arm], self._changed[record.arm]
-        if record.user_key not in changed:
-            changed[record.user_key] = self._vector(record.arm, record.user_key)
-        totals = users.setdefault(record.user_key, ([0.0] * len(METRICS), [0.0] * len(METRICS)))
+        if record.unit not in changed:
+            changed[record.unit] = self._vector(record.arm, record.unit)
+        totals = users.setdefault(record.unit, ([0.0] * len(METRICS), [0.0] * len(METRICS)))
         if event.votes is None:
             self._requests[record.arm] += 1
+            if record.claimed:
+                self._claimed[record.arm].add(record.user_key)
+                self._clusters[record.arm].add(record.unit)
             count_arrival(totals, record, self._epoch.terms)
             return
         before, after = event.votes
