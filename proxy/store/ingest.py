@@ -165,8 +165,8 @@ async def _count(
             key = (facts.experiment_id, facts.epoch, facts.arm)
             deltas.requests[key] += 1
             if facts.claimed:
-                deltas.claimed(key, facts.user_key, facts.unit)
-            count_arrival(deltas.user(key, facts.unit), facts, terms[facts.experiment_id])
+                deltas.claimed_users[key].add(facts.user_key)
+            count_arrival(deltas.unit(facts, key), facts, terms[facts.experiment_id])
 
 
 async def _write(connection: AsyncConnection, deltas: Deltas) -> None:
