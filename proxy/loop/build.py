@@ -11,6 +11,7 @@ from policies.selection import DataGeneratorConfig
 from proxy.clock import Clock
 from proxy.config import LoopSettings
 from proxy.loop.books import Books
+from proxy.loop.carriers import EvidenceReader
 from proxy.loop.challengers import Challengers
 from proxy.loop.dataset.picking import Progress
 from proxy.loop.install import BaseModel
@@ -94,8 +95,7 @@ def assemble(
         clock=clock,
         trigger_quality=rules.trigger.min_quality_score,
         selection=selection,
-        ab_test=rules.ab_test,
-        open_scores=open_scores,
+        evidence=EvidenceReader(store=store, clock=clock, ab_test=rules.ab_test, open_scores=open_scores),
     )
     return Loop(
         store=store,

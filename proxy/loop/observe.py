@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections.abc import Awaitable
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
-from policies.carriers import Carriers
 from policies.estimates import Moments
-from policies.experiment import ABTestConfig, ArmStats, ExperimentFacts
+from policies.experiment import ArmStats, ExperimentFacts
 from policies.lifecycle import Phase
 from policies.promotion import WatchFacts
 from policies.records import Arm
@@ -24,14 +22,13 @@ from policies.snapshot import Command, ExperimentView, ModelView, RunStatus, Run
 from policies.triggers import DropDetector, TriggerFacts
 from proxy.clock import Clock
 from proxy.errors import PermanentError
-from proxy.loop.carriers import carriers_of, forgeable
+from proxy.loop.carriers import EvidenceReader
 from proxy.loop.codec import from_json
 from proxy.loop.ports import Deployer, DeployFailed, Endpoint, Failed, NotReady, Probe, Running, Succeeded, Trainer
 from proxy.loop.routing import Cast
 from proxy.loop.state import DETECTOR_ENTRY, LoopState
 from proxy.loop.supply import usable_at_most
 from proxy.store.control import Experiment, Model, Run
-from proxy.store.facts import Terms
 from proxy.store.store import Store
 
 __all__ = ["ASK_TIMEOUT_S", "Observation", "Observer"]
@@ -39,7 +36,6 @@ __all__ = ["ASK_TIMEOUT_S", "Observation", "Observer"]
 ASK_TIMEOUT_S: Final = 30.0
 """Longest wait for one answer of a trainer, deployer or model."""
 _DAY_US: Final = 24 * 3600 * 1_000_000
-_CARRIERS_FOR_S: Final = 60.0
 _JUMP_S: Final = 60.0
 """Wall clock and monotonic clock may differ by this much between two looks."""
 _T = TypeVar("_T")
@@ -69,11 +65,8 @@ class Observer:
     """Score from which a record counts for the sample trigger."""
     selection: DataGeneratorConfig
     """What a training file keeps."""
-    ab_test: ABTestConfig
-    open_scores: bool = False
-    """Whether anybody may give an answer its score: then scores can be forged as votes can."""
-    _carriers: dict[tuple[int, int], tuple[float, Carriers]] = field(default_factory=dict)
-    """By experiment and epoch, with the monotonic time of the reading."""
+    evidence: EvidenceReader
+    """Who carries the evidence."""
     _silent_since: dict[int, float] = field(default_factory=dict)
     _adopted: set[str] = field(default_factory=set)
     _clocks: tuple[float, float] | None = None
@@ -110,6 +103,8 @@ class Observer:
             routes_version=state.routes_version,
             config_id=config_id,
         )
+        if (note := await self.evidence.note()) is not None:
+            self._notes.append(note)
         snapshot = replace(snapshot, watch=await self._watch(snapshot, state, cast), notes=tuple(self._notes))
         return Observation(snapshot=snapshot, state=state, cast=cast, run=run)
 
@@ -226,22 +221,8 @@ class Observer:
             challenger=stats[Arm.CHALLENGER],
             slow_threshold_s=row.frozen.get("l95_s"),
         )
-        facts = replace(facts, carriers=await self._carried(row, facts))
+        facts = replace(facts, carriers=await self.evidence.carriers(row, facts))
         return ExperimentView(id=row.id, facts=facts, terms=row.frozen.get("terms"))
-
-    async def _carried(self, row: Experiment, facts: ExperimentFacts) -> Carriers | None:
-        """Who carries the evidence, where a promotion hangs on nothing else. All units that have voted are read for
-        it, so that while it holds what was read a minute ago will do: it cannot let anything pass that it held."""
-        weights = forgeable(facts, self.ab_test, self.clock.now(), open_scores=self.open_scores)
-        if not weights:
-            return None
-        now, key = self.clock.monotonic(), (row.id, row.epoch)
-        read_at, carriers = self._carriers.get(key, (-math.inf, None))
-        if carriers is None or not 0.0 <= now - read_at < _CARRIERS_FOR_S:
-            voters = self.store.voters(row.id, row.epoch, tuple(weights))
-            carriers = await carriers_of(facts, voters, weights, Terms.of(row.frozen).icc)
-            self._carriers = {key: (now, carriers)}
-        return carriers
 
     async def _watch(self, snapshot: Snapshot, state: LoopState, cast: Cast) -> WatchFacts | None:
         if state.phase is not Phase.WATCHING or state.promoted_at is None or snapshot.previous is None:

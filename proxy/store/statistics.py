@@ -25,8 +25,6 @@ from proxy.store.schema import arm_stats as arm_table
 __all__ = ["arm_stats", "count_users", "forget_user", "terms_of", "voters"]
 
 _CHUNK = 500
-_LOWEST = -(1 << 63) - 1
-"""Below every key; it is written out, for no column holds it."""
 
 
 async def arm_stats(db: Database, experiment_id: int, epoch: int) -> dict[Arm, ArmStats]:
@@ -55,15 +53,13 @@ async def voters(
     for arm in Arm:
         mine = [user_stats.c.experiment_id == experiment_id, user_stats.c.epoch == epoch, user_stats.c.arm == int(arm)]
         query = sa.select(user_stats).where(*mine, sa.or_(*observed)).order_by(user_stats.c.user_key).limit(_CHUNK)
-        after = _LOWEST
-        while True:
+        rows = None
+        while rows is None or len(rows) == _CHUNK:
+            page = query if not rows else query.where(user_stats.c.user_key > rows[-1].user_key)
             async with db.read() as connection:
-                rows = (await connection.execute(query.where(user_stats.c.user_key > after))).all()
+                rows = (await connection.execute(page)).all()
             for row in rows:
                 yield arm, row.user_key, _totals(row), row.claimed
-            if len(rows) < _CHUNK:
-                break
-            after = rows[-1].user_key
 
 
 async def terms_of(connection: AsyncConnection, experiment_ids: Iterable[int]) -> dict[int, Terms]:

@@ -7,6 +7,7 @@ database is locked, full, down or restarting, raises TemporaryError: nothing was
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Self
 
@@ -201,6 +202,10 @@ class Store:
     async def name_users(self, record_ids: Sequence[str]) -> set[str]:
         """Those of the records whose key is a user, and not what stands in for one (a first message, chance)."""
         return await earlier.name_users(self._db, record_ids)
+
+    async def claimed_clusters(self, limit: int) -> Counter[int]:
+        """Of the newest `limit` records those whose user nobody vouches for, by cluster (0: it cannot be told)."""
+        return await records.claimed_clusters(self._db, limit)
 
     # Statistics
 
