@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json
+from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, say
 from proxy.cli.control import Where, order
 from proxy.cli.http import running_address
+from proxy.cli.printable import styled
 from proxy.cli.status import status as server_status
 from proxy.errors import ConfigError
 
@@ -199,7 +200,7 @@ def _print_result(result: dict[str, Any], *, json: bool) -> None:
     update = result.get("ab_test_update")
     if update:
         said.append(f"test: {update['verdict']}" + (f", {update['reasons'][0]}" if update["reasons"] else ""))
-    typer.echo(f"{result['timestamp']}  {'; '.join(said) or 'nothing to do'}")
+    say(f"{result['timestamp']}  {'; '.join(said) or 'nothing to do'}")
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
@@ -207,7 +208,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
     status, usage = summary["status"], summary["usage_stats"]
     out = console()
-    out.print(f"[bold]{status['phase']}[/bold]{' (paused)' if status['paused'] else ''}: {status['reason']}")
+    paused = " (paused)" if status["paused"] else ""
+    out.print(styled((status["phase"], "bold"), f"{paused}: {status['reason']}"))
     out.print(f"  champion   {status['champion_model']}")
     if status["challenger_model"]:
         out.print(f"  challenger {status['challenger_model']}")
@@ -217,4 +219,4 @@ def _print_summary(summary: dict[str, Any]) -> None:
     print_next(out, summary["next"] or {})
     print_triggers(out, {"progress": summary["triggers"]})
     for error in status["errors"]:
-        out.print(f"error: {error}", style="red", markup=False)
+        out.print(f"error: {error}", style="red")
