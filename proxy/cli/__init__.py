@@ -8,12 +8,16 @@ __all__ = ["main"]
 def main() -> None:
     """Entry point of the `ratchet` command."""
     import logging
+    import os
     import sys
     import traceback
 
     from proxy.cli.app import app
     from proxy.cli.printable import say
     from proxy.printable import PrintableFormatter
+    from proxy.private import UMASK
+
+    os.umask(UMASK)
 
     handler = logging.StreamHandler()
     handler.setLevel(logging.WARNING)

@@ -79,9 +79,11 @@ def _changed(config: Config) -> dict[str, Any]:
 
 def _notes(config: Config) -> list[str]:
     """What is allowed, but may not be what was meant."""
+    from proxy.app.paths import open_to_others
+    from proxy.config.checks import weak_tokens
     from proxy.config.terms import terms_note
 
-    notes = []
+    notes = [*map(str, weak_tokens(config)), *open_to_others(config)]
     if not config.champion.url:
         notes.append("champion.url is not set: `ratchet serve` needs it, or --champion")
     if config.trainer.kind == "none":

@@ -21,6 +21,7 @@ from proxy.cli.http import running_address
 from proxy.cli.printable import styled
 from proxy.cli.status import status as server_status
 from proxy.errors import ConfigError
+from proxy.private import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -176,6 +177,8 @@ def _train_function(service: Config) -> Callable[[str], Any] | None:
         fail(Exit.CONFIG, f"trainer.kind: {trainer.kind} needs `ratchet serve`; here, callable or none")
     module, _, name = trainer.callable.partition(":")
     sys.path.insert(0, os.getcwd())
+    for setting in os.environ.keys() - without_secrets(os.environ).keys():  # they have been read; it runs in here
+        del os.environ[setting]
     try:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as exc:

@@ -13,6 +13,7 @@ from policies.records import Outcome
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config, say
 from proxy.cli.printable import json_printable, plain
 from proxy.cli.stores import key_ring, with_store
+from proxy.private import open_private
 
 if TYPE_CHECKING:
     from proxy.ids import KeyRing
@@ -205,7 +206,7 @@ async def _export(
     from rich.progress import Progress
 
     count = 0
-    target = sys.stdout.buffer if file is None else file.open("wb")
+    target = sys.stdout.buffer if file is None else open_private(file, "wb")
     try:
         with Progress(console=console(err=True), transient=True) as progress:
             task = progress.add_task("records", total=limit)
