@@ -36,6 +36,7 @@ from proxy.clock import AdjustedClock
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.ids import KeyRing
 from proxy.ingest import IngestMetrics, Ingestor
+from proxy.limits import Guesses
 from proxy.spool import SpoolReader, is_alive, writers_of
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
@@ -304,6 +305,7 @@ class Controller:
             submit=self._learning.submit,
             explain=self._learning.explain,
             history=self._learning.history,
+            guesses=Guesses(self._clock, count=self._metrics.refused_token),
         )
         return with_console(services, self._config.training_dir)
 

@@ -17,7 +17,7 @@ from proxy.config.parse import Problem, keys, show
 from proxy.config.ranges import RANGES
 from proxy.errors import ConfigError
 
-__all__ = ["check_serving", "contradictions", "is_loopback", "weak_tokens"]
+__all__ = ["SHORTEST_TOKEN", "check_serving", "contradictions", "is_loopback", "weak_tokens"]
 
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -26,7 +26,7 @@ _ANY: Final = frozenset({"0.0.0.0", "::"})
 _SECRETS: Final = frozenset((
     "authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key", "x-ratchet-admin-token",
 ))  # fmt: skip
-_SHORTEST_TOKEN: Final = 16
+SHORTEST_TOKEN: Final = 16
 """Characters; 16 of openssl's hexadecimal ones are 64 bits, which nobody guesses at the pace that we allow."""
 _CALLABLE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -49,10 +49,10 @@ def check_serving(config: Config) -> None:
 
 
 def weak_tokens(config: Config) -> Iterator[Problem]:
-    """Tokens of ours that are short enough to be guessed, wherever we listen; `contradictions` refuses them where more
-    than this machine can try."""
-    for path, token, listener in _tokens(config):
-        if token is not None and len(token) < _SHORTEST_TOKEN and is_loopback(listener):
+    """Tokens of ours that are short enough to be guessed. `contradictions` refuses them where more than this machine can
+    try: these are left."""
+    for path, token in {path: token for path, token, _ in _tokens(config)}.items():
+        if token and len(token) < SHORTEST_TOKEN:
             yield Problem(path, f"{_short(token)}; only this machine can try it, but make a longer one: {_MAKE_ONE}")
 
 
@@ -60,6 +60,7 @@ def _tokens(config: Config) -> Iterator[tuple[str, str | None, str]]:
     """Setting, token, and the address on which it is asked for."""
     if config.admin.enabled:
         yield "admin.token", config.admin.token, config.admin.host
+    yield "admin.token", config.admin.token, config.server.host  # it lets QA choose an arm: x-ratchet-admin-token
     yield "feedback.token", config.feedback.token, config.server.host
 
 
@@ -67,7 +68,7 @@ _MAKE_ONE: Final = "openssl rand -hex 32"
 
 
 def _short(token: str) -> str:
-    return f"has {len(token)} characters, and fewer than {_SHORTEST_TOKEN} can be guessed"
+    return f"has {len(token)} characters, and fewer than {SHORTEST_TOKEN} can be guessed"
 
 
 def contradictions(config: Any) -> Iterator[Problem]:
@@ -128,8 +129,9 @@ def _process(config: Config) -> Iterator[Problem]:
         yield Problem(f"server.tls_{missing}_file", f"not set, although tls_{given}_file is; HTTPS needs both")
     if admin.enabled:
         yield from _admin(config)
-    for path, token, listener in _tokens(config):
-        if token and len(token) < _SHORTEST_TOKEN and not is_loopback(listener):
+    exposed = {path: (token, listener) for path, token, listener in _tokens(config) if not is_loopback(listener)}
+    for path, (token, listener) in exposed.items():
+        if token and len(token) < SHORTEST_TOKEN:
             message = (
                 f'{_short(token)}; "{listener}" can be reached from other machines: make a longer one, {_MAKE_ONE}'
             )
