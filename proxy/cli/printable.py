@@ -20,9 +20,13 @@ __all__ = ["console", "json_printable", "plain", "printable", "say", "styled"]
 
 def say(text: str, *, err: bool = False, colour: str | None = None) -> None:
     """One text on stdout, or on stderr; `colour` for a person who looks at it in a terminal."""
+    import os
+
     import typer
 
-    typer.secho(printable(text), err=err, fg=colour)  # noqa: TID251 - this is where it is made safe
+    plainly = colour is None or bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    shown = printable(text) if plainly else typer.style(printable(text), fg=colour)
+    typer.echo(shown, err=err)  # noqa: TID251 - this is where it is made safe
 
 
 def plain(text: str, style: str = "") -> Text:
