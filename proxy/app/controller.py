@@ -25,7 +25,7 @@ from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
 from proxy.app.learning import Learning
 from proxy.app.lifeline import Told
 from proxy.app.logs import configure_logging
-from proxy.app.paths import DataDir
+from proxy.app.paths import DataDir, open_to_others
 from proxy.app.presence import Presence
 from proxy.app.reach import Reach
 from proxy.app.sharing import is_shared, share_keys
@@ -36,6 +36,7 @@ from proxy.clock import AdjustedClock
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.ids import KeyRing
 from proxy.ingest import IngestMetrics, Ingestor
+from proxy.limits import Guesses
 from proxy.spool import SpoolReader, is_alive, writers_of
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
@@ -298,14 +299,19 @@ class Controller:
             clock=self._clock,
             keys=self._keys,
             metrics=self._metrics.render,
-            status=self._learning.status,
+            status=self._status,
             health=self._health,
             store=lambda: self._store,
             submit=self._learning.submit,
             explain=self._learning.explain,
             history=self._learning.history,
+            guesses=Guesses(self._clock, count=self._metrics.refused_token),
         )
         return with_console(services, self._config.training_dir)
+
+    async def _status(self) -> dict[str, Any]:
+        document = dict(await self._learning.status())
+        return document | {"notes": [*document.get("notes", ()), *open_to_others(self._config)]}
 
     def _health(self) -> dict[str, Any]:
         return {"status": "degraded", "reason": self._trouble} if self._trouble else {"status": "ok"}

@@ -7,9 +7,9 @@ import platform
 import resource
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -70,7 +70,17 @@ class ControllerMetrics:
         self._clock_ahead = self._gauge(
             "ratchet_clock_ahead_seconds", "By how much this host's clock is corrected: it is ahead of the database's."
         )
+        self._refused = Counter(
+            "ratchet_admin_tokens_refused", "Wrong tokens at the admin port, by whether they were told to wait.",
+            ["reason"], registry=self.registry,
+        )  # fmt: skip
+        for reason in ("wrong", "too_many"):
+            self._refused.labels(reason)
         self._writers = self._gauge("ratchet_spool_writers", "Processes, dead ones included, with a spool to read.")
+
+    def refused_token(self, reason: Literal["wrong", "too_many"]) -> None:
+        """A wrong token came to the admin port."""
+        self._refused.labels(reason).inc()
 
     def set_store_up(self, up: bool) -> None:
         """Whether the store answered the last call."""

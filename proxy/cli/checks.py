@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
+from proxy.cli.printable import plain
 from proxy.cli.serve import SetOption, parse_settings
 
 if TYPE_CHECKING:
@@ -55,10 +56,10 @@ def check_config(
     for path, value in changed.items():
         table.add_row(path, show(value))
     if not changed:
-        table.add_row("[dim]everything at its default[/dim]", "")
+        table.add_row(plain("everything at its default", "dim"), "")
     out.print(table)
     for note in notes:
-        out.print(f"note: {note}", markup=False)
+        out.print(f"note: {note}")
 
 
 def _changed(config: Config) -> dict[str, Any]:
@@ -78,9 +79,11 @@ def _changed(config: Config) -> dict[str, Any]:
 
 def _notes(config: Config) -> list[str]:
     """What is allowed, but may not be what was meant."""
+    from proxy.app.paths import open_to_others
+    from proxy.config.checks import weak_tokens
     from proxy.config.terms import terms_note
 
-    notes = []
+    notes = [*map(str, weak_tokens(config)), *open_to_others(config)]
     if not config.champion.url:
         notes.append("champion.url is not set: `ratchet serve` needs it, or --champion")
     if config.trainer.kind == "none":

@@ -10,9 +10,10 @@ import typer
 
 from policies.kinds import KINDS
 from policies.records import Outcome
-from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
-from proxy.cli.printable import plain
+from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config, say
+from proxy.cli.printable import json_printable, plain
 from proxy.cli.stores import key_ring, with_store
+from proxy.private import open_private
 
 if TYPE_CHECKING:
     from proxy.ids import KeyRing
@@ -116,7 +117,7 @@ def export_records(
 
     count = with_store(loaded, work)
     if file is not None:
-        typer.echo(f"{count} records written to {file}", err=True)
+        say(f"{count} records written to {file}", err=True)
 
 
 @app.command("delete")
@@ -147,11 +148,11 @@ def delete_records(
     if json:
         print_json(deleted)
         return
-    typer.echo(f"{deleted['records']} records and {deleted['votes']} votes deleted ({deleted['rows']} rows in all)")
+    say(f"{deleted['records']} records and {deleted['votes']} votes deleted ({deleted['rows']} rows in all)")
     if deleted["models"]:
-        typer.echo(f"models that were trained on them: {', '.join(deleted['models'])}")
+        say(f"models that were trained on them: {', '.join(deleted['models'])}")
     for file in deleted["files"]:
-        typer.echo(f"still holds what they said, until its training has ended well: {file}")
+        say(f"still holds what they said, until its training has ended well: {file}")
 
 
 def _training_files(folder: Path) -> list[Path]:
@@ -202,17 +203,17 @@ async def _export(
     import sys
 
     import orjson
-    from rich.console import Console
     from rich.progress import Progress
 
     count = 0
-    target = sys.stdout.buffer if file is None else file.open("wb")
+    target = sys.stdout.buffer if file is None else open_private(file, "wb")
     try:
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        with Progress(console=console(err=True), transient=True) as progress:
             task = progress.add_task("records", total=limit)
             async for row in _rows(store, criteria, limit):
                 document = (await _full_document(store, ring, row.id)) if full else _row_document(row, ring)
-                target.write(orjson.dumps(document) + b"\n")
+                line = orjson.dumps(document)
+                target.write((line if file is not None else json_printable(line.decode()).encode()) + b"\n")
                 count += 1
                 progress.update(task, advance=1)
     finally:
@@ -270,7 +271,7 @@ def _print_record(document: dict[str, Any]) -> None:
     out = console()
     aside = ("query", "response", "exchange", "votes", "scores")
     facts = {name: value for name, value in document.items() if name not in aside and value is not None}
-    out.print(Panel(Pretty(facts, expand_all=True), title=f"Record {document['id']}", title_align="left"))
+    out.print(Panel(Pretty(facts, expand_all=True), title=plain(f"Record {document['id']}"), title_align="left"))
     if "unread" in document["flags"]:
         out.print(
             "A part of what was said could not be read: this may be less than what the client got.", style="yellow"

@@ -17,7 +17,7 @@ from proxy.config.parse import Problem, keys, show
 from proxy.config.ranges import RANGES
 from proxy.errors import ConfigError
 
-__all__ = ["check_serving", "contradictions", "is_loopback"]
+__all__ = ["SHORTEST_TOKEN", "check_serving", "contradictions", "is_loopback", "weak_tokens"]
 
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -27,6 +27,8 @@ _SECRETS: Final = frozenset((
     "authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key", "x-ratchet-admin-token",
     "x-ratchet-token",
 ))  # fmt: skip
+SHORTEST_TOKEN: Final = 16
+"""Characters; 16 of openssl's hexadecimal ones are 64 bits, which nobody guesses at the pace that we allow."""
 _CALLABLE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -45,6 +47,30 @@ def check_serving(config: Config) -> None:
             "champion.url: not set, so there is nothing to forward to; "
             'give `--champion http://127.0.0.1:8000`, or url = "…" under [champion]'
         )
+
+
+def weak_tokens(config: Config) -> Iterator[Problem]:
+    """Tokens of ours that are short enough to be guessed. `contradictions` refuses them where more than this machine can
+    try: these are left."""
+    for path, token in {path: token for path, token, _ in _tokens(config)}.items():
+        if token and len(token) < SHORTEST_TOKEN:
+            yield Problem(path, f"{_short(token)}; only this machine can try it, but make a longer one: {_MAKE_ONE}")
+
+
+def _tokens(config: Config) -> Iterator[tuple[str, str | None, str]]:
+    """Setting, token, and the address on which it is asked for."""
+    if config.admin.enabled:
+        yield "admin.token", config.admin.token, config.admin.host
+    yield "admin.token", config.admin.token, config.server.host  # it lets QA choose an arm: x-ratchet-admin-token
+    yield "feedback.token", config.feedback.token, config.server.host
+    yield "sticky.token", config.sticky.token, config.server.host
+
+
+_MAKE_ONE: Final = "openssl rand -hex 32"
+
+
+def _short(token: str) -> str:
+    return f"has {len(token)} characters, and fewer than {SHORTEST_TOKEN} can be guessed"
 
 
 def contradictions(config: Any) -> Iterator[Problem]:
@@ -107,6 +133,13 @@ def _process(config: Config) -> Iterator[Problem]:
         yield from _admin(config)
     if config.sticky.trust == "token" and not (config.sticky.token or config.sticky.token_file):
         yield Problem("sticky.trust", '"token", but there is no sticky.token; set sticky.token_file or token')
+    exposed = {path: (token, listener) for path, token, listener in _tokens(config) if not is_loopback(listener)}
+    for path, (token, listener) in exposed.items():
+        if token and len(token) < SHORTEST_TOKEN:
+            message = (
+                f'{_short(token)}; "{listener}" can be reached from other machines: make a longer one, {_MAKE_ONE}'
+            )
+            yield Problem(path, message)
     yield from _circle(config)
 
 

@@ -27,7 +27,7 @@ class FeedbackConfig:
     """The side endpoint for thumbs, corrections and scores."""
 
     token: str | None = field(default=None, repr=False, metadata={"secret": True})
-    """Bearer token for votes by provider id or client-chosen id. None: only signed record ids are accepted."""
+    """Bearer token for votes by provider id or client-chosen id. None: only signed record ids are accepted. 16 characters or more where other machines reach server.host."""
     token_file: str | None = None
     """File that holds the token."""
     cors_origins: tuple[str, ...] = ()

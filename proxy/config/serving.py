@@ -53,7 +53,7 @@ class AdminConfig:
     port: int = 8081
     """TCP port; 0 picks a free one and prints it."""
     token: str | None = field(default=None, repr=False, metadata={"secret": True})
-    """Bearer token for every admin URL but /metrics. Required on a non-loopback address."""
+    """Bearer token for every admin URL but /metrics. Required on a non-loopback address, and then of 16 characters or more."""
     token_file: str | None = None
     """File that holds the token, as an alternative to `token`."""
     metrics_need_token: bool = False

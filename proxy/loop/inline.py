@@ -13,6 +13,7 @@ import orjson
 from proxy.errors import TemporaryError
 from proxy.loop.ports import Endpoint, Failed, Handle, Readiness, Succeeded, TrainingRun, TrainingStatus
 from proxy.loop.trainers.results import accept
+from proxy.private import make_folder, write_private
 
 __all__ = ["AppDeployer", "AppProbe", "InlineTrainer", "Job", "TrainFunction"]
 
@@ -42,9 +43,9 @@ class InlineTrainer:
             if self.function is None:
                 raise TemporaryError(f"run {run.run_id} waits for a train_fn: pass one to run_iteration or run_loop")
             outcome = await self._in_callers_thread(self.function, str(run.data_path))
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(path.parent)
             scratch = path.with_suffix(".tmp")
-            scratch.write_bytes(orjson.dumps(outcome, default=str))
+            write_private(scratch, orjson.dumps(outcome, default=str))
             scratch.replace(path)
         return {"result_path": str(path)}
 

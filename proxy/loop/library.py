@@ -29,6 +29,7 @@ from proxy.loop.leadership import Leadership
 from proxy.loop.notify import NoNotifier
 from proxy.loop.tick import Loop, Tick
 from proxy.loop.usage import Book, UsageLogger
+from proxy.private import make_folder
 from proxy.wire.person import person_key
 
 __all__ = ["ContinuousLearningLoop", "ModelChoice"]
@@ -234,7 +235,7 @@ class ContinuousLearningLoop:
             self._book, self._leadership = book, Leadership(book.store)
             self._loops = {}
             models_dir = Path(self.config.models_dir).expanduser()
-            models_dir.mkdir(parents=True, exist_ok=True)
+            make_folder(models_dir)
         if trains not in self._loops:
             mark = fingerprint(self.config)
             version = await book.store.configs.add(mark, public_document(self.config))

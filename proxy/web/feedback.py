@@ -18,18 +18,21 @@ from starlette.responses import Response
 from proxy.clock import Clock
 from proxy.config.model import FeedbackConfig
 from proxy.ids import ForgedIdError, RecordIds, minted_at
+from proxy.limits import Guesses, RateLimit
 from proxy.spool.frames import KIND_FEEDBACK, encode_frame
 from proxy.web.counters import ACCEPTED, FEEDBACK_COUNTERS, refused_slot
-from proxy.web.limits import RateLimit
 from proxy.web.responses import ApiError, JsonResponse
 from proxy.web.votes import Vote, VoteError, parse_votes
 from proxy.wire.headers import charset
 from proxy.wire.lenient import read_json
 
-__all__ = ["CLIENT_ADDRESS_HEADER", "FEEDBACK_COUNTERS", "Counters", "FeedbackEndpoint", "Spool"]
+__all__ = ["CLIENT_ADDRESS_HEADER", "FEEDBACK_COUNTERS", "FOR_ANOTHER_HEADER", "Counters", "FeedbackEndpoint", "Spool",
+           "client_address"]  # fmt: skip
 
 CLIENT_ADDRESS_HEADER: Final = "x-forwarded-for"
 """The address that the gateway saw: towards this app it replaces whatever the client had put there."""
+FOR_ANOTHER_HEADER: Final = "x-ratchet-for-another"
+"""There where the address is that of a proxy which speaks for somebody else."""
 MAX_BODY_BYTES: Final = 4 << 20
 _SIGNED_FORM: Final = re.compile(r"[0-9A-Z_a-z~]{36}", re.ASCII)
 _DAY_S: Final = 86_400.0
@@ -60,6 +63,7 @@ class FeedbackEndpoint:
         self._ids = ids
         self._counters = counters
         self._clock = clock
+        self._guesses = Guesses(clock, where="feedback")
         self._limit = RateLimit(config.rate_per_second, burst=max(config.rate_per_second, config.max_batch))
 
     async def post(self, request: Request) -> Response:
@@ -67,8 +71,9 @@ class FeedbackEndpoint:
         try:
             return self._accept(request, await _body(request))
         except ApiError as exc:
-            self._counters.add(refused_slot(exc.status))
-            raise
+            refusal = self._instead(request, exc)
+            self._counters.add(refused_slot(refusal.status))
+            raise refusal from exc
 
     def _accept(self, request: Request, body: bytes) -> Response:
         now = self._clock.now()
@@ -123,13 +128,30 @@ class FeedbackEndpoint:
             bool(token) and scheme.lower() == "bearer" and compare_digest(given.strip().encode(), str(token).encode())
         )
 
+    def _instead(self, request: Request, refusal: ApiError) -> ApiError:
+        """The refusal, or another where somebody guesses: what lacks the token and came with a wrong one."""
+        if refusal.status != 403 or not self._config.token or "authorization" not in request.headers:
+            return refusal
+        wait_s = self._guesses.wrong(client_address(request))
+        if wait_s <= 0:
+            return refusal
+        return ApiError(429, "too many wrong tokens from this address", headers={"retry-after": _whole_s(wait_s)})
+
     def _hold_back(self, request: Request, votes: int) -> None:
-        peer = request.client.host if request.client else ""
-        address = request.headers.get(CLIENT_ADDRESS_HEADER, peer)
-        wait_s = self._limit.take(address, max(1, votes), self._clock.monotonic())
+        wait_s = self._limit.take(client_address(request), max(1, votes), self._clock.monotonic())
         if wait_s > 0:
             message = f"more than {self._config.rate_per_second:g} votes per second from this address"
-            raise ApiError(429, message, headers={"retry-after": str(math.ceil(wait_s))})
+            raise ApiError(429, message, headers={"retry-after": _whole_s(wait_s)})
+
+
+def client_address(request: Request) -> str:
+    """Who asks, as the gateway saw it; as we see it where no gateway is in between."""
+    peer = request.client.host if request.client else ""
+    return request.headers.get(CLIENT_ADDRESS_HEADER, peer)
+
+
+def _whole_s(seconds: float) -> str:
+    return str(math.ceil(seconds))
 
 
 async def _body(request: Request) -> bytes:

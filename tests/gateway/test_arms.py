@@ -247,7 +247,7 @@ async def test_a_record_holds_what_happened_and_no_secret(door: Door, upstream: 
     frame = await door.frame()
     meta = frame.meta
     assert b"secret" not in json.dumps(meta).encode() + frame.request + frame.response
-    assert meta["p"] == "/p?q=1&key=[redacted]&api_key=[redacted]&max_token=1&Access_Token=[redacted]"
+    assert meta["p"] == "/p?q=1&key=[redacted]&api_key=[redacted]&max_token=[redacted]&Access_Token=[redacted]"
     assert (meta["m"], meta["st"], meta["nt"]) == ("POST", 200, True)
     assert meta["rh"] == {"content-type": "application/json", "user-agent": "t/1"}
     assert meta["sh"] == {"content-type": "text/plain", "x-request-id": "r1"}

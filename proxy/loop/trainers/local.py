@@ -24,6 +24,7 @@ from proxy.loop.trainers import runner
 from proxy.loop.trainers.placeholders import fill, values_of
 from proxy.loop.trainers.results import accept, fraction, read_json
 from proxy.loop.trainers.runner import write_json
+from proxy.private import make_folder
 
 __all__ = ["CallableTrainer", "CommandTrainer"]
 
@@ -51,7 +52,7 @@ class _LocalTrainer(ABC):
         handle = {"kind": self.kind, "output_dir": str(folder)}
         if _process(folder) is not None or _ended(folder):
             return handle
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         order = folder / _ORDER
         write_json(order, self._order(run, folder))
         try:

@@ -22,6 +22,7 @@ from proxy.loop.ports import Failed, Handle, Running, TrainingRun, TrainingStatu
 from proxy.loop.trainers.placeholders import fill, values_of
 from proxy.loop.trainers.results import accept, from_log
 from proxy.loop.webhook import Webhook
+from proxy.private import write_private
 
 __all__ = ["RayTrainer"]
 
@@ -127,7 +128,7 @@ class RayTrainer:
         log = str(answer.fields.get("logs") or "")
         folder = Path(handle["output_dir"])
         if folder.is_dir():
-            (folder / "train.log").write_text(log)
+            write_private(folder / "train.log", log.encode("utf-8", "replace"))
         return log
 
     async def _result(self, handle: Handle) -> Any:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.loop.processes import identify
+from proxy.private import open_private
 
 __all__ = ["main", "write_json"]
 
@@ -62,7 +63,7 @@ def _wait_for(path: Path) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file so that a reader sees all of it or nothing."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w") as out:
+    with open_private(temporary, "w") as out:
         json.dump(content, out, default=_plain)
         out.flush()
         os.fsync(out.fileno())

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from proxy.errors import PermanentError, TemporaryError
+from proxy.private import make_folder, open_private, write_private
 from proxy.store.archive.table import from_row
 from proxy.store.partitions import DAY_S
 from proxy.store.values import RecordView
@@ -125,7 +126,7 @@ class Place:
     def publish(self, manifest: DayManifest, scratch: Path) -> None:
         """Make these files the day, and remove what it was before."""
         text = scratch / _MANIFEST
-        text.write_text(json.dumps(asdict(manifest), indent=2) + "\n")
+        write_private(text, json.dumps(asdict(manifest), indent=2) + "\n")
         self.put(text, manifest.date, _MANIFEST)
         named = {_MANIFEST, *(file.name for file in manifest.files)}
         with self._talking():
@@ -185,9 +186,9 @@ class Place:
 
 
 def _copy_durably(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     aside = target.with_name(f".{target.name}.tmp")
-    with source.open("rb") as read, aside.open("wb") as write:
+    with source.open("rb") as read, open_private(aside, "wb") as write:
         shutil.copyfileobj(read, write, 1 << 20)
         write.flush()
         os.fsync(write.fileno())
