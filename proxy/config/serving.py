@@ -225,6 +225,8 @@ class CaptureConfig:
     """Kept of a request body; the rest streams on, counted and hashed."""
     max_response_bytes: int = 1048576
     """Kept of a response body; the rest streams on, counted and hashed."""
+    max_decoded_bytes: int = 4194304
+    """Undone of one compressed body, all its codings together (three at most), so that a few kilobytes of a stranger's cannot fill the memory. What is beyond reads as cut."""
     skip_paths: tuple[str, ...] = ("/health", "/healthz", "/metrics", "/ping", "/favicon.ico")
     """Exact paths that are forwarded but not recorded."""
     no_train_header: str = "x-ratchet-no-train"
