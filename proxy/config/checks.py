@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 from proxy.config.model import Config
 from proxy.config.parse import Problem, keys, show
 from proxy.config.ranges import RANGES
+from proxy.config.serving import TASK_PATTERNS
 from proxy.errors import ConfigError
+from proxy.patterns import compile_pattern
 
 __all__ = ["check_serving", "contradictions", "is_loopback"]
 
@@ -26,6 +28,7 @@ _ANY: Final = frozenset({"0.0.0.0", "::"})
 _SECRETS: Final = frozenset((
     "authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key", "x-ratchet-admin-token",
 ))  # fmt: skip
+_OTHER_ENGINE: Final = ' (or set capture.redaction.engine = "python", whose time a hostile text can use up)'
 _CALLABLE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -56,6 +59,7 @@ def contradictions(config: Any) -> Iterator[Problem]:
         yield from _bad_forms(config)
         yield from _adapters(config)
         yield from _recorded_headers(config)
+        yield from _redaction(config)
 
 
 def _excludes(config: Any) -> Iterator[Problem]:
@@ -209,11 +213,32 @@ def _origin(text: str) -> str | None:
 
 
 def _pattern(text: str) -> str | None:
+    """As `_redaction` for patterns that always run in linear time."""
+    if text in TASK_PATTERNS:  # our own, linear as they are
+        return None
+    try:
+        compile_pattern(text)
+    except ValueError as exc:
+        return f"{show(text)} {exc}"
+    return None
+
+
+def _redaction(config: Config) -> Iterator[Problem]:
+    redaction = config.capture.redaction
+    for pattern in redaction.patterns:
+        try:
+            compile_pattern(pattern, redaction.engine)
+        except ValueError as exc:
+            other = "" if redaction.engine == "python" or _is_no_pattern(pattern) else _OTHER_ENGINE
+            yield Problem("capture.redaction.patterns", f"{show(pattern)} {exc}{other}")
+
+
+def _is_no_pattern(text: str) -> bool:
     try:
         re.compile(text)
-    except re.error as exc:
-        return f"{show(text)} is no regular expression ({exc})"
-    return None
+    except re.error:
+        return True
+    return False
 
 
 def _telling_pattern(text: str) -> str | None:
@@ -251,7 +276,6 @@ _FORMS: Final[dict[Callable[[Any], str | None], tuple[str, ...]]] = {
     _header_member: ("sticky.headers", "sticky.conversation_headers"),
     _secret: ("champion.api_key", "feedback.token", "admin.token"),
     _origin: ("feedback.cors_origins",),
-    _pattern: ("capture.redaction.patterns",),
     _telling_pattern: ("capture.task_patterns",),
     _pointer: (
         "capture.query_pointers",

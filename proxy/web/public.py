@@ -20,7 +20,7 @@ from proxy.clock import Clock
 from proxy.config.model import Config
 from proxy.ids import RecordIds
 from proxy.version import __version__
-from proxy.web.feedback import FEEDBACK_COUNTERS, Counters, FeedbackEndpoint, Spool
+from proxy.web.feedback import FEEDBACK_COUNTERS, Counters, FeedbackEndpoint, Redact, Spool
 from proxy.web.responses import EXCEPTION_HANDLERS, JsonResponse
 
 __all__ = ["FEEDBACK_COUNTERS", "Health", "create_public_app"]
@@ -38,10 +38,12 @@ def create_public_app(
     *,
     health: Health | None = None,
     routes: Sequence[BaseRoute] = (),
+    redact: Redact | None = None,
 ) -> Starlette:
-    """The app of one worker. `routes` are further ones under /-/, such as the feedback script's."""
+    """The app of one worker. `routes` are further ones under /-/, such as the feedback script's;
+    `redact` cleans the words of votes."""
 
-    feedback = FeedbackEndpoint(config.feedback, spool, ids, counters, clock)
+    feedback = FeedbackEndpoint(config.feedback, spool, ids, counters, clock, redact)
 
     async def answer_health(request: Request) -> Response:
         facts = {"status": "ok", **(health() if health is not None else {})}
