@@ -12,6 +12,7 @@ import logging
 import os
 import resource
 import socket
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
@@ -114,6 +115,8 @@ class Worker:
         self._side_path = short_path(self._data.socket(settings.index))
         self._tls = client_tls(config)
         self._cleaner = _cleaner(config, self._counters)
+        if config.capture.redaction.engine == "python" and settings.index == 0:
+            threading.Thread(target=_time_patterns, args=(config,), name="time patterns", daemon=True).start()
         self._draining = False
 
     async def run(self, lifeline: int) -> int:
@@ -228,3 +231,12 @@ def _cleaner(config: Config, counters: SharedCounters) -> Cleaner | None:
         return Cleaner(config.capture.redaction, counters.add)
     except ValueError as exc:
         raise ConfigError(f"capture.redaction: {exc}") from exc
+
+
+def _time_patterns(config: Config) -> None:
+    """Say which patterns a hostile text can keep busy. Beside everything else: it takes a second or two."""
+    from proxy.patterns.probe import slow_patterns
+
+    for pattern in slow_patterns(config.capture.redaction.patterns):
+        _log.warning("capture.redaction.patterns: %r takes more than linear time on some texts: anybody can have a body "
+                     "stored without its words; write it without, or for engine = \"re2\"", pattern)  # fmt: skip

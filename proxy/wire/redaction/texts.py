@@ -11,7 +11,10 @@ import json
 import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Sequence
-from typing import Final
+from itertools import accumulate
+from typing import Any, Final
+
+import orjson
 
 from proxy.patterns import Haystack, Pattern
 from proxy.wire.extract.values import REDACTED
@@ -34,14 +37,37 @@ class Texts:
         self.anchored = any(pattern.anchored for pattern in patterns)
         """Whether a part of a text may match where the text does not."""
 
+    def surely_clean(self, text: str) -> bool:
+        """Whether no pattern matches in `text`, where that shows at a glance: some 20 ns a character, or 60."""
+        document = _may_be_document(text)
+        if "%" in text or (document and self.anchored) or self.found_in(Haystack(text)):
+            return False
+        if "\\" not in text:
+            return True
+        said = _said(text) if document else None
+        return said is not None and not any(self.found_in(Haystack(part)) for part in said)
+
     def covers(self, text: str, *, form: bool = False) -> bool:
         """Whether a pattern matches anywhere in `text` or under its escapes: what says no is clean."""
-        if self.anchored and _may_be_document(text):
+        document = _may_be_document(text)
+        if document and self.anchored:
             return True
-        return any(pattern.found_in(view.hay) for view in views(text, form=form) for pattern in self._patterns)
+        if document and "\\" in text and not form and (said := _said(text)) is not None:
+            document_said, strings = said
+            return any(map(self.found_in, (Haystack(text), Haystack(document_said)))) or self._covers_plain(strings)
+        return self._covers_plain(text, form=form)
+
+    def _covers_plain(self, text: str, *, form: bool = False) -> bool:
+        return any(self.found_in(view.hay) for view in views(text, form=form))
+
+    def found_in(self, hay: Haystack) -> bool:
+        """Whether a pattern matches in this very text."""
+        return any(pattern.found_in(hay) for pattern in self._patterns)
 
     def cleaned(self, text: str, *, form: bool = False, depth: int = 0) -> str:
         """`text` with `[redacted]` in the place of each match."""
+        if not form and "\\" not in text and "%" not in text and not _may_be_document(text):
+            return replaced(text, self._spans_in(Haystack(text)))
         if not self.covers(text, form=form):
             return text
         if not form and depth <= LAYERS and _may_be_document(text):
@@ -60,34 +86,47 @@ class Texts:
             for span in pattern.spans(view.hay)
         ]
 
+    def _spans_in(self, hay: Haystack) -> Spans:
+        return [span for pattern in self._patterns for span in pattern.spans(hay)]
+
     def _document(self, text: str, depth: int) -> str:
         pieces: list[str] = []
-        said: list[str] = []
-        """Each piece as a person would read it: strings without needless escapes."""
+        """What stands between the strings and scalars at even places, those at odd ones."""
+        plain: list[str] = []
+        """Each of these without its escapes."""
         done = 0
         for match in _TOKEN.finditer(text):
-            between = text[done : match.start()]
-            raw, spoken = self._string(match, depth) if match[2] is None else self._scalar(match[2])
-            pieces += between, raw
-            said += between, spoken
+            pieces += text[done : match.start()], match[0]
+            inside = match[1]
+            plain.append(match[0] if inside is None else unescaped(inside) if "\\" in inside else inside)
             done = match.end()
         pieces.append(text[done:])
-        said.append(text[done:])
+        said = pieces.copy()
+        for at in self._touched(plain):
+            place, before = 2 * at + 1, plain[at]
+            string = pieces[place][:1] == '"'
+            cleaned = self.cleaned(before, depth=depth + 1) if string else self._scalar(before)
+            if cleaned != before:
+                pieces[place] = said[place] = _quoted(cleaned)
+        for at, part in enumerate(plain):
+            if "\\" in said[2 * at + 1]:
+                said[2 * at + 1] = _quoted(part)
         self._cut_across(pieces, said)
         return "".join(pieces)
 
-    def _string(self, match: re.Match[str], depth: int) -> tuple[str, str]:
-        inside = match[1]
-        plain = unescaped(inside) if "\\" in inside else inside
-        cleaned = self.cleaned(plain, depth=depth + 1)
-        spoken = _quoted(cleaned)
-        return (match[0] if cleaned == plain else spoken), spoken
+    def _touched(self, parts: list[str]) -> Iterable[int]:
+        """Which of these parts a pattern may match: of all of them together a match is somewhere in the same place."""
+        if self.anchored:
+            return range(len(parts))
+        ends = list(accumulate(len(part) + 1 for part in parts))
+        found: set[int] = set()
+        for start, end in joined(self.spans("\n".join(parts))):
+            found.update(range(bisect_right(ends, start), min(bisect_left(ends, end) + 1, len(parts))))
+        return sorted(found)
 
-    def _scalar(self, scalar: str) -> tuple[str, str]:
+    def _scalar(self, scalar: str) -> str:
         hay = Haystack(scalar)
-        if any(pattern.spans(hay) for pattern in self._patterns):
-            scalar = f'"{REDACTED}"'
-        return scalar, scalar
+        return REDACTED if any(pattern.spans(hay) for pattern in self._patterns) else scalar
 
     def _cut_across(self, pieces: list[str], said: list[str]) -> None:
         """Replace the values of members that a match reaches over; pieces at odd places are strings and numbers."""
@@ -108,8 +147,10 @@ class Texts:
                     pieces[at] = f'"{REDACTED}"'
 
 
-def replaced(text: str, spans: Iterable[tuple[int, int]]) -> str:
+def replaced(text: str, spans: Spans) -> str:
     """`text` with `[redacted]` for each of these parts; those that overlap are one."""
+    if not spans:
+        return text
     pieces: list[str] = []
     done = 0
     for start, end in joined(spans):
@@ -137,6 +178,36 @@ def _quoted(text: str) -> str:
 
 def _escaped(match: re.Match[str]) -> str:
     return f"\\u{ord(match[0]):04x}"
+
+
+def _said(text: str) -> tuple[str, str] | None:
+    """A JSON document without its escapes: as a document, and its strings as lines. None where it is none, or says
+    something twice under one name, of which a reader drops one."""
+    if "\\\\" in text:
+        return None  # not worth the counting
+    try:
+        found = orjson.loads(text)
+    except (orjson.JSONDecodeError, UnicodeEncodeError):
+        return None
+    strings = _strings(found)
+    if 2 * len(strings) != text.count('"') - text.count('\\"'):
+        return None
+    return orjson.dumps(found).decode(), "\n".join(strings)
+
+
+def _strings(value: Any) -> list[str]:
+    found: list[str] = []
+    rest = [value]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, str):
+            found.append(one)
+        elif isinstance(one, list):
+            rest += one
+        elif isinstance(one, dict):
+            found += one
+            rest += one.values()
+    return found
 
 
 def _may_be_document(text: str) -> bool:
