@@ -238,5 +238,5 @@ def _time_patterns(config: Config) -> None:
     from proxy.patterns.probe import slow_patterns
 
     for pattern in slow_patterns(config.capture.redaction.patterns):
-        _log.warning("capture.redaction.patterns: %r takes more than linear time on some texts: anybody can have a body "
-                     "stored without its words; write it without, or for engine = \"re2\"", pattern)  # fmt: skip
+        _log.warning("capture.redaction.patterns: %r takes more than linear time on some texts: anybody can have a "
+                     'body stored without its words; write it for engine = "re2"', pattern)  # fmt: skip

@@ -99,6 +99,7 @@ def _notes(config: Config) -> list[str]:
         )
     redaction = config.capture.redaction
     if redaction.engine == "python":
+        from proxy.config.parse import show
         from proxy.patterns.probe import slow_patterns
 
         notes += [

@@ -1,7 +1,7 @@
 """Is a pattern of Python's `re` linear? It is timed on hostile texts, made of what the pattern itself asks for.
 
-In a process apart, which the kernel ends when it takes too long: a bad pattern would not come back. That a pattern passes
-proves nothing, for nobody can try every text; that it fails is shown.
+In a process apart, which the kernel ends when it takes too long: a bad pattern would not come back. That a pattern
+passes proves nothing, for nobody can try every text; that it fails is shown.
 """
 
 from __future__ import annotations
