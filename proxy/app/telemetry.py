@@ -37,6 +37,7 @@ COUNTER_TEXTS: Final = {
     "stale_retries_total": "Requests sent again because a kept connection had been closed by the model's server.",
     "upstream_connect_errors_total": "Connections to a model that could not be made.",
     "not_recorded_total": "Requests and votes without a record, by reason.",
+    "redaction_lost_total": "Bodies, heads and votes that are not recorded because they were not cleaned, by reason.",
     "spool_sync_errors_total": "Failed fsyncs of the spool.",
     "feedback_votes_total": "Votes accepted.",
     "feedback_refused_total": "Feedback requests refused, by reason.",

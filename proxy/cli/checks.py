@@ -105,6 +105,16 @@ def _notes(config: Config) -> list[str]:
         notes.append(
             f"generator_config.existing_data_path: there is no {rehearsal}; no dataset can be built without it"
         )
+    redaction = config.capture.redaction
+    if redaction.engine == "python":
+        from proxy.config.parse import show
+        from proxy.patterns.probe import slow_patterns
+
+        notes += [
+            f"capture.redaction.patterns: {show(pattern)} takes more than linear time on some texts: anybody can have "
+            "a body stored without its words"
+            for pattern in slow_patterns(redaction.patterns)
+        ]
     if (terms := terms_note(config)) is not None:
         notes.append(terms)
     return notes

@@ -15,7 +15,9 @@ from urllib.parse import urlsplit
 from proxy.config.model import Config
 from proxy.config.parse import Problem, keys, show
 from proxy.config.ranges import RANGES
+from proxy.config.serving import TASK_PATTERNS
 from proxy.errors import ConfigError
+from proxy.patterns import compile_pattern
 
 __all__ = ["SHORTEST_TOKEN", "check_serving", "contradictions", "is_loopback", "weak_tokens"]
 
@@ -29,6 +31,7 @@ _SECRETS: Final = frozenset((
 ))  # fmt: skip
 SHORTEST_TOKEN: Final = 16
 """Characters; 16 of openssl's hexadecimal ones are 64 bits, which nobody guesses at the pace that we allow."""
+_OTHER_ENGINE: Final = ' (or set capture.redaction.engine = "python", whose time a hostile text can use up)'
 _CALLABLE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -83,6 +86,7 @@ def contradictions(config: Any) -> Iterator[Problem]:
         yield from _bad_forms(config)
         yield from _adapters(config)
         yield from _recorded_headers(config)
+        yield from _redaction(config)
 
 
 def _excludes(config: Any) -> Iterator[Problem]:
@@ -253,11 +257,32 @@ def _origin(text: str) -> str | None:
 
 
 def _pattern(text: str) -> str | None:
+    """As `_redaction` for patterns that always run in linear time."""
+    if text in TASK_PATTERNS:  # our own, linear as they are
+        return None
+    try:
+        compile_pattern(text)
+    except ValueError as exc:
+        return f"{show(text)} {exc}"
+    return None
+
+
+def _redaction(config: Config) -> Iterator[Problem]:
+    redaction = config.capture.redaction
+    for pattern in redaction.patterns:
+        try:
+            compile_pattern(pattern, redaction.engine)
+        except ValueError as exc:
+            other = "" if redaction.engine == "python" or _is_no_pattern(pattern) else _OTHER_ENGINE
+            yield Problem("capture.redaction.patterns", f"{show(pattern)} {exc}{other}")
+
+
+def _is_no_pattern(text: str) -> bool:
     try:
         re.compile(text)
-    except re.error as exc:
-        return f"{show(text)} is no regular expression ({exc})"
-    return None
+    except re.error:
+        return True
+    return False
 
 
 def _telling_pattern(text: str) -> str | None:
@@ -296,7 +321,6 @@ _FORMS: Final[dict[Callable[[Any], str | None], tuple[str, ...]]] = {
     _secret: ("champion.api_key", "feedback.token", "admin.token", "sticky.token"),
     _network: ("sticky.trusted_networks",),
     _origin: ("feedback.cors_origins",),
-    _pattern: ("capture.redaction.patterns",),
     _telling_pattern: ("capture.task_patterns",),
     _pointer: (
         "capture.query_pointers",

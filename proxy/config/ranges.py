@@ -44,7 +44,8 @@ RANGES: Final[dict[Interval, tuple[str, ...]]] = {
         "gateway.idle_timeout_seconds", "gateway.head_timeout_seconds", "gateway.client_idle_seconds",
         "gateway.body_idle_seconds", "gateway.upstream_idle_seconds", "gateway.breaker.open_seconds",
         "spool.fsync_interval_seconds", "store.ingest_interval_seconds", "store.retention.interval_seconds",
-        "trainer.timeout_seconds", "trainer.poll_seconds", "deployer.ready_timeout_seconds", "notify.timeout_seconds",
+        "trainer.timeout_seconds", "capture.redaction.deadline_seconds",
+         "trainer.poll_seconds", "deployer.ready_timeout_seconds", "notify.timeout_seconds",
     ),
     Interval("[1024, 16777216]", "bytes of a request head"): ("gateway.max_head_bytes",),
     Interval("[0, inf)", "bytes"): (

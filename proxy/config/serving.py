@@ -210,7 +210,11 @@ class RedactionConfig:
     """Cleaning of the captured copy before it reaches the disk. What is forwarded is never touched."""
 
     patterns: tuple[str, ...] = ()
-    """Regular expressions; each match becomes `[redacted]`."""
+    """Regular expressions in Python's syntax; each match becomes `[redacted]`."""
+    engine: Literal["re2", "python"] = "re2"
+    """What runs the patterns: re2 in linear time, without look-around and back-references; python with them, at the risk that a hostile text takes up to deadline_seconds."""
+    deadline_seconds: float = 2.0
+    """Longest cleaning of one body, by a process apart; what takes longer is not recorded."""
     callable: str | None = None
     """`package.module:function` taking and returning text, applied after the patterns."""
 
@@ -244,7 +248,7 @@ class CaptureConfig:
     task_models: tuple[str, ...] = ()
     """Names that requests give as `model` only when a UI asks for itself, such as LibreChat's titleModel."""
     task_patterns: tuple[str, ...] = TASK_PATTERNS
-    """Regular expressions that tell a UI's own request by its only user message, or by the system prompt before it; never a streamed one. An empty list leaves it to headers, metadata and model names."""
+    """Regular expressions, run in linear time (no look-around, no back-references), that tell a UI's own request by its only user message, or by the system prompt before it; never a streamed one. An empty list leaves it to headers, metadata and model names."""
     redaction: RedactionConfig = field(default_factory=RedactionConfig)
 
 

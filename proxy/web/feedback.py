@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Awaitable, Callable, Sequence
 from hmac import compare_digest
 from typing import Any, Final, Protocol
 
@@ -22,12 +23,15 @@ from proxy.limits import Guesses, RateLimit
 from proxy.spool.frames import KIND_FEEDBACK, encode_frame
 from proxy.web.counters import ACCEPTED, FEEDBACK_COUNTERS, refused_slot
 from proxy.web.responses import ApiError, JsonResponse
-from proxy.web.votes import Vote, VoteError, parse_votes
+from proxy.web.votes import Vote, VoteError, parse_votes, redacted
 from proxy.wire.headers import charset
 from proxy.wire.lenient import read_json
 
-__all__ = ["CLIENT_ADDRESS_HEADER", "FEEDBACK_COUNTERS", "FOR_ANOTHER_HEADER", "Counters", "FeedbackEndpoint", "Spool",
-           "client_address"]  # fmt: skip
+__all__ = ["CLIENT_ADDRESS_HEADER", "FEEDBACK_COUNTERS", "FOR_ANOTHER_HEADER", "Counters", "FeedbackEndpoint", "Redact",
+           "Spool", "client_address"]  # fmt: skip
+
+Redact = Callable[[Sequence[str]], Awaitable[list[str] | None]]
+"""Cleans texts; None where that cannot be done."""
 
 CLIENT_ADDRESS_HEADER: Final = "x-forwarded-for"
 """The address that the gateway saw: towards this app it replaces whatever the client had put there."""
@@ -57,8 +61,17 @@ class Counters(Protocol):
 class FeedbackEndpoint:
     """The feedback URL of one worker."""
 
-    def __init__(self, config: FeedbackConfig, spool: Spool, ids: RecordIds, counters: Counters, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: FeedbackConfig,
+        spool: Spool,
+        ids: RecordIds,
+        counters: Counters,
+        clock: Clock,
+        redact: Redact | None = None,
+    ) -> None:
         self._config = config
+        self._redact = redact
         self._spool = spool
         self._ids = ids
         self._counters = counters
@@ -69,13 +82,13 @@ class FeedbackEndpoint:
     async def post(self, request: Request) -> Response:
         """Answer one POST: 202, or an error that names the field."""
         try:
-            return self._accept(request, await _body(request))
+            return await self._accept(request, await _body(request))
         except ApiError as exc:
             refusal = self._instead(request, exc)
             self._counters.add(refused_slot(refusal.status))
             raise refusal from exc
 
-    def _accept(self, request: Request, body: bytes) -> Response:
+    async def _accept(self, request: Request, body: bytes) -> Response:
         now = self._clock.now()
         document = _decode(body, request.headers.get("content-type", ""))
         trusted = self._has_token(request)
@@ -90,6 +103,8 @@ class FeedbackEndpoint:
             self._entry(vote, now, trusted=trusted, at="" if single else f"[{index}].")
             for index, vote in enumerate(votes)
         ]
+        if self._redact is not None:
+            await self._clean(entries, self._redact)
         frame = encode_frame(KIND_FEEDBACK, {"t": int(now * 1e6), "votes": entries})
         if not self._spool.append(frame):
             message = "votes can not be written at the moment (the spool is full); send it again later"
@@ -113,6 +128,13 @@ class FeedbackEndpoint:
             raise ApiError(410, message, field=f"{at}record_id")
         entry: dict[str, Any] = {"fid": self._ids.new_uuid(now), **name, **vote.says, "source": vote.source}
         return entry | ({"tags": dict(vote.tags)} if vote.tags else {})
+
+    async def _clean(self, entries: list[dict[str, Any]], redact: Redact) -> None:
+        """Clean all words of the votes; raises ApiError where that cannot be done."""
+        try:
+            await redacted(entries, redact)
+        except TimeoutError as exc:
+            raise ApiError(503, str(exc), headers={"retry-after": "5"}) from exc
 
     def _refusal(self, vote: Vote, exc: ForgedIdError) -> str:
         if _SIGNED_FORM.fullmatch(vote.record_id):

@@ -22,7 +22,15 @@ from proxy.config.checks import is_loopback
 from proxy.config.model import Config
 from proxy.ids import RecordIds
 from proxy.version import __version__
-from proxy.web.feedback import FEEDBACK_COUNTERS, FOR_ANOTHER_HEADER, Counters, FeedbackEndpoint, Spool, client_address
+from proxy.web.feedback import (
+    FEEDBACK_COUNTERS,
+    FOR_ANOTHER_HEADER,
+    Counters,
+    FeedbackEndpoint,
+    Redact,
+    Spool,
+    client_address,
+)
 from proxy.web.limits import Hardened
 from proxy.web.responses import EXCEPTION_HANDLERS, JsonResponse
 
@@ -41,10 +49,12 @@ def create_public_app(
     *,
     health: Health | None = None,
     routes: Sequence[BaseRoute] = (),
+    redact: Redact | None = None,
 ) -> Starlette:
-    """The app of one worker. `routes` are further ones under /-/, such as the feedback script's."""
+    """The app of one worker. `routes` are further ones under /-/, such as the feedback script's;
+    `redact` cleans the words of votes."""
 
-    feedback = FeedbackEndpoint(config.feedback, spool, ids, counters, clock)
+    feedback = FeedbackEndpoint(config.feedback, spool, ids, counters, clock, redact)
 
     async def answer_health(request: Request) -> Response:
         facts = {"status": "ok", **(health() if health is not None else {})}
