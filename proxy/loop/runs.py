@@ -14,15 +14,17 @@ from policies.snapshot import Retry
 from policies.triggers import TriggerConfig, too_few_samples
 from proxy.errors import PermanentError, TemporaryError
 from proxy.loop.change import Change, Situation, changed, count
-from proxy.loop.ports import DatasetBuilder, DatasetRequest, Deployer, Manifest, Succeeded, Trainer, TrainingRun
+from proxy.loop.ports import DatasetBuilder, DatasetRequest, Deployer, Failed, Manifest, Succeeded, Trainer, TrainingRun
 from proxy.loop.state import with_retry
 from proxy.store.control import ModelState, Run
 from proxy.store.store import Store
 
-__all__ = ["LINEAGE_FILE", "Runs"]
+__all__ = ["FAILURE_FILE", "LINEAGE_FILE", "Runs"]
 
 LINEAGE_FILE: Final = "lineage.csv"
 """Beside a dataset's manifest: whose records are in it."""
+FAILURE_FILE: Final = "failure.txt"
+"""In a run's folder: what a failed training said."""
 
 _log = logging.getLogger(__name__)
 
@@ -149,6 +151,7 @@ class Runs:
     async def fail(self, action: FailRun, now: Situation) -> Change:
         """Stop what may still run; the data is kept, and the samples count again for the next trigger."""
         run = _run(now)
+        await self._keep_words(run)
         await self._stop(run)
         reason = f"{run.id} failed: {action.reason}"
         state = changed(
@@ -176,6 +179,19 @@ class Runs:
         run = replace(run, state="cancelled", ended_us=now.at_us, error="cancelled by a person")
         models = () if model is None else (replace(model, state=ModelState.FAILED, retired_us=now.at_us),)
         return Change(event=Event.RUN_CANCELLED, state=state, reason=reason, runs=(run,), models=models)
+
+    async def _keep_words(self, run: Run) -> None:
+        """What the training said of its failure goes into its folder, where it lives and is deleted with its data."""
+        if run.handle is None:
+            return
+        try:
+            status = await self.trainer.poll(run.id, dict(run.handle))
+            if isinstance(status, Failed) and status.kept is not None:
+                folder = self.training_dir / run.id
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / FAILURE_FILE).write_text(f"{status.reason}\n")
+        except (TemporaryError, PermanentError, OSError) as exc:
+            _log.warning("run %s: what it says of its failure cannot be kept: %s", run.id, type(exc).__name__)
 
     async def _stop(self, run: Run) -> None:
         """Cancel what still runs. A trainer that cannot be reached does not keep the loop from going on."""

@@ -357,7 +357,7 @@ def _join(packed: Sequence[bytes]) -> bytes:
 
 
 def _train(samples: Sequence[tuple[int | None, bytes]]) -> bytes:
-    return zstandard.train_dictionary(_DICTIONARY_BYTES, blanked(samples), k=400, d=6).as_bytes()
+    return zstandard.train_dictionary(_DICTIONARY_BYTES, [*blanked(samples)], k=400, d=6).as_bytes()
 
 
 def _decompressor(dictionary: bytes) -> zstandard.ZstdDecompressor:

@@ -46,9 +46,7 @@ class _Tally:
     scores: int = 0
 
 
-async def delete_user(
-    db: Database, codec: BodyCodec, user_hash: int, at_us: int, names: Sequence[str] = ()
-) -> Deleted:
+async def delete_user(db: Database, codec: BodyCodec, user_hash: int, at_us: int, names: Sequence[str] = ()) -> Deleted:
     """Remove every row of the user, and refuse what is from before `at_us` and comes in later. Idempotent; stopped
     half-way, the next call goes on.
 
@@ -65,6 +63,8 @@ async def delete_user(
         pass
     found = await _delete_aliases(db, set(tally.ids))
     tally.votes += found.votes + await _unname(db, user_hash, names)
+    words = await forget_words(db, announced.runs)
+    await _checkpoint(db)
     return Deleted(
         at_us=announced.at_us,
         records=len(tally.ids),
@@ -73,7 +73,7 @@ async def delete_user(
         scores=tally.scores,
         aliases=found.aliases,
         users=users,
-        words=await forget_words(db, announced.runs),
+        words=words,
         models=announced.models,
         runs=announced.runs,
     )
@@ -184,12 +184,19 @@ async def compact(db: Database) -> str:
             for statement in ("PRAGMA temp_store = FILE", "VACUUM", "PRAGMA temp_store = MEMORY"):
                 await connection.execute(sa.text(statement))
     for _ in range(_CHECKPOINTS):
-        async with db.outside_transaction() as connection:
-            busy, *_rest = (await connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))).one()
-        if not busy:
+        if await _checkpoint(db):
             return "parts of pages may remain until they are used again: `VACUUM` when there is time" if large else ""
         await asyncio.sleep(_CHECKPOINT_WAIT_S)
     return "the write-ahead log: it is in use for longer than usual; repeat the command"
+
+
+async def _checkpoint(db: Database) -> bool:
+    """Empty SQLite's write-ahead log, which still holds the old pages; False where a reader needs it yet."""
+    if db.dialect != "sqlite":
+        return True
+    async with db.outside_transaction() as connection:
+        busy, *_rest = (await connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))).one()
+    return not busy
 
 
 async def _vacuum(db: Database) -> str:

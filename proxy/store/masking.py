@@ -80,9 +80,7 @@ class _Fill:
         return taken
 
 
-def _shared(
-    samples: Sequence[tuple[int | None, bytes]], parts: Callable[[bytes], Iterable[bytes]]
-) -> frozenset[bytes]:
+def _shared(samples: Sequence[tuple[int | None, bytes]], parts: Callable[[bytes], Iterable[bytes]]) -> frozenset[bytes]:
     """Those `parts` of the samples that enough different users have sent."""
     senders: dict[bytes, set[int]] = {}
     for user, sample in samples:

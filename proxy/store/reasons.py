@@ -1,7 +1,7 @@
-"""Taking words back out of the loop's books: reasons, results and messages of trainings whose data held a deleted user.
+"""Taking words back out of the loop's books: what trainings said whose data held a deleted user.
 
-Trainers keep what a training said in the run's folder, and give only their own words as a reason (`proxy.loop.trainers`).
-What an earlier version wrote down may quote samples, as may whatever a training function returned beside its model.
+What a training says is kept in the run's folder, and the books have only our own words (`proxy.loop.ports.Failed`). But
+an earlier version wrote down all of it, and what a training function returned beside its model may quote samples, too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A dictionary is trained on the shape of exchanges: whatever one user says is in none of it, however often it is said."""
+"""A dictionary is trained on the shape of exchanges: what one user says is not in it, however often it is said."""
 
 from __future__ import annotations
 
