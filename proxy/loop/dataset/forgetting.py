@@ -82,8 +82,9 @@ def forget_users(folder: Path, users: Collection[int], at: str) -> FolderReport:
         lines = _without_lines(folder, wanted, len(theirs), at)
     if not holds_gap(folder) and not lines:
         return FolderReport(folder=folder, lines=0, words=0, strangers=0)
+    words = blank_words(folder)
     strangers = sum(1 for file in folder.rglob("*") if file.is_file() and file.name not in _OURS) if lines else 0
-    return FolderReport(folder=folder, lines=lines, words=blank_words(folder), strangers=strangers)
+    return FolderReport(folder=folder, lines=lines, words=words, strangers=strangers)
 
 
 def blank_words(folder: Path) -> int:
