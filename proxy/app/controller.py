@@ -21,6 +21,7 @@ from typing import Any, Final
 import uvloop
 
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
+from proxy.app.forgetting import Forgetting
 from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
 from proxy.app.learning import Learning
 from proxy.app.lifeline import Told
@@ -145,6 +146,7 @@ class Controller:
             spawn(self._keep("loop", lambda: self._learning.run(store, stop), stop), name="loop"),
             spawn(self._keep("samples", lambda: self._sample(store), stop), name="samples"),
             spawn(self._keep("retention", lambda: self._prune(store), stop), name="retention"),
+            spawn(self._keep("deletions", lambda: self._forget(store), stop), name="deletions"),
         ]
         await stop.wait()
         _log.info("storing what is left in the spool")
@@ -263,13 +265,19 @@ class Controller:
 
     async def _prune(self, store: Store) -> None:
         """Archive what is finished, forget what is too old or too much."""
-        housekeeping = Housekeeping(self._config.store, store, self._clock, self._archive_metrics)
+        housekeeping = Housekeeping(
+            self._config.store, store, self._clock, self._archive_metrics, training_dir=self._config.training_dir
+        )
         interval_s = self._config.store.retention.interval_seconds
         delay_s = min(interval_s, _FIRST_PASS_S)  # also where nothing runs for a whole interval
         while True:
             await asyncio.sleep(delay_s)
             await housekeeping.run_once()
             delay_s = interval_s
+
+    async def _forget(self, store: Store) -> None:
+        """Do this host's part of deletions."""
+        await Forgetting(self._data, self._config.training_dir, store, self._clock).run()
 
     async def _flush(self, ingestor: Ingestor, told: Told) -> None:
         """Store what workers wrote to the end. Where the supervisor was killed, they are only now draining."""

@@ -18,7 +18,7 @@ from proxy.private import open_private
 if TYPE_CHECKING:
     from proxy.ids import KeyRing
     from proxy.store.store import Store
-    from proxy.store.values import Deleted, RecordFilter, RecordRow
+    from proxy.store.values import RecordFilter, RecordRow
 
 __all__ = ["app"]
 
@@ -126,49 +126,32 @@ def delete_records(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
+    archive: Annotated[
+        list[str] | None,
+        typer.Option("--archive", help="Another archive than store.archive.url; may be repeated.", show_default=False),
+    ] = None,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the hosts' answers.")] = 60.0,
     json: JsonOption = False,
 ) -> None:
-    """Delete everything of one user, and say which models were trained on it.
+    """Delete everything of one user, and say where, how much, what remains, and which models were trained on it.
 
-    Records, bodies, votes and statistics go; what is still in a spool goes when it is read, and nothing of it ever
-    trains again.
+    Records, bodies, votes and statistics go, also from archive, spools and training folders on every host. It may be
+    repeated. Exit status 1: a place could not be reached; the table says which.
     """
+    from proxy.cli.deletion import Deletion, print_deletion
+
     loaded = read_config(config, data_dir)
     ring = key_ring(loaded)
     if not yes:
         typer.confirm(f"Delete everything of the user {user!r}? This can not be undone.", abort=True)
-
-    async def work(store: Store) -> dict[str, Any]:
-        from proxy.wire.person import former_keys
-
-        return _together([await store.delete_user(ring.user_hash(key)) for key in former_keys(user)])
-
-    deleted = with_store(loaded, work)
-    deleted["files"] = [str(file) for run in deleted["runs"] for file in _training_files(loaded.training_dir / run)]
+    deletion = Deletion(config=loaded, ring=ring, user=user, wait_s=wait, archives=archive or ())
+    document = with_store(loaded, deletion.run)
     if json:
-        print_json(deleted)
-        return
-    say(f"{deleted['records']} records and {deleted['votes']} votes deleted ({deleted['rows']} rows in all)")
-    if deleted["models"]:
-        say(f"models that were trained on them: {', '.join(deleted['models'])}")
-    for file in deleted["files"]:
-        say(f"still holds what they said, until its training has ended well: {file}")
-
-
-def _training_files(folder: Path) -> list[Path]:
-    """The files of a dataset that hold texts, as far as they are there."""
-    return [file for name in ("data.jsonl", "holdout.jsonl") if (file := folder / name).is_file()]
-
-
-def _together(parts: list[Deleted]) -> dict[str, Any]:
-    """What was deleted under several hashes of one name."""
-    return {
-        "records": sum(part.records for part in parts),
-        "votes": sum(part.votes for part in parts),
-        "rows": sum(part.rows for part in parts),
-        "models": sorted({name for part in parts for name in part.models}),
-        "runs": sorted({run for part in parts for run in part.runs}),
-    }
+        print_json(document)
+    else:
+        print_deletion(document)
+    if not document["complete"]:
+        raise typer.Exit(int(Exit.FAILED))
 
 
 async def _filter(store: Store, ring: KeyRing, given: dict[str, str | None]) -> RecordFilter:

@@ -65,7 +65,9 @@ RANGES: Final[dict[Interval, tuple[str, ...]]] = {
     ),
     Interval("[0, inf)", "votes per second, 0 for no limit"): ("feedback.rate_per_second",),
     Interval("(0, inf)", "days"): ("feedback.max_age_days",),
-    Interval("[0, inf)", "days, 0 to keep"): ("store.retention.bodies_days", "store.retention.records_days"),
+    Interval("[0, inf)", "days, 0 to keep"): ("store.retention.bodies_days", "store.retention.records_days",
+        "store.retention.failed_runs_days",
+    ),
     Interval("[0, inf)", "hours"): (
         "store.archive.settle_hours",
         "trigger_config.cooldown_hours", "trigger_config.failure_backoff_hours", "ab_test_config.min_duration_hours",

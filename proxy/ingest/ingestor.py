@@ -104,6 +104,8 @@ class Ingestor:
         self._behind = False
         """The last round took all it may: more is waiting."""
         self._parked_at = clock.monotonic()
+        self._refused = False
+        """What was read last had records of users who are deleted."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Ingest until `stop` is set. Waits between rounds for a batch worth committing, longer while nothing works."""
@@ -262,6 +264,7 @@ class Ingestor:
         metrics.parked.value += applied.parked
         metrics.duplicates.value += applied.duplicates
         metrics.deleted.value += applied.deleted
+        self._refused |= applied.deleted > 0
         metrics.batches.value += 1
         for entry in entries:
             if entry.raw is not None:
@@ -274,6 +277,9 @@ class Ingestor:
             await self._store.spools.forget(gone)
             for writer in gone:
                 del positions[writer]
+        if self._refused:
+            await asyncio.to_thread(self._reader.wipe, here)
+            self._refused = False
         if self._clock.monotonic() - self._parked_at >= _PARKED_EVERY_S:
             self._parked_at = self._clock.monotonic()
             await self._store.join_parked()

@@ -120,13 +120,15 @@ class ContinuousLearningLoop:
 
     def _iteration(self, train_fn: TrainFunction | None, limit: int) -> dict[str, Any]:
         with self._one_at_a_time:
-            self._trainer.function = train_fn
+            self._trainer.begin(train_fn)
             trains = train_fn is not None
             future = self.logger.background.submit(lambda book: self._iterate(book, trains=trains, limit=limit))
             ticks = self._serve_jobs(future)
             self._last_check = self._clock.now()
             result = iteration_result(ticks, self._last_check)
             if result["retrain"] is not None and result["retrain"]["status"] == "failed":
+                if self._trainer.failure is not None:
+                    result["retrain"]["reason"] = self._trainer.failure
                 self._errors = [*self._errors[-19:], result["retrain"]["reason"]]
             return result
 

@@ -346,7 +346,7 @@ class Loop:
         publish(self._books.routes_path, route_table(state, cast, state.config_id))
 
     def _show(self, seen: Observation, decided: Plan, *, leader: bool) -> None:
-        self._status = status_document(seen.snapshot, decided, at=self._clock.now(), leader=leader)
+        self._status = status_document(seen.snapshot, decided, at=self._clock.now(), leader=leader, said=seen.said)
         self._shown_at = self._clock.monotonic()
         if self._metrics is not None and leader:
             self._metrics.set(seen.snapshot, decided)

@@ -84,7 +84,8 @@ class KubernetesTrainer:
         if "Failed" in ended:
             log = await self._log(handle)
             why = ended["Failed"].get("message") or ended["Failed"].get("reason") or "no reason given"
-            return Failed(reason=f"the Job {handle['name']} failed: {why}; the log ends:\n{log.strip()[-_TAIL:]}")
+            kept = f"the Job {handle['name']} failed: {why}"
+            return Failed(reason=f"{kept}; the log ends:\n{log.strip()[-_TAIL:]}", kept=kept)
         if (answer.fields.get("spec") or {}).get("suspend"):
             return Failed(reason=f"the Job {handle['name']} was cancelled: it is suspended")
         return Running(message=f"{status.get('active', 0)} active, {status.get('failed', 0)} failed pods")

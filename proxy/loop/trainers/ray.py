@@ -82,13 +82,16 @@ class RayTrainer:
             raise PermanentError(f"Ray does not say how run {run_id} goes: {answer.excerpt()}")
         status, message = str(answer.fields.get("status", "")), str(answer.fields.get("message") or "")
         if status not in ("SUCCEEDED", "FAILED", "STOPPED"):
-            return Running(message=message or status.lower())
+            return Running(message=message or status.lower(), quotes=bool(message))
         log = await self._log(run_id, handle)
         if status == "SUCCEEDED":
             result = await self._result(handle)
             return accept(from_log(log) if result is None else result, base=None)
         said = "was cancelled" if status == "STOPPED" else f"failed: {message.partition(chr(10))[0]}"
-        return Failed(reason=f"the Ray job of run {run_id} {said}; the log ends:\n{log.strip()[-_TAIL:]}")
+        return Failed(
+            reason=f"the Ray job of run {run_id} {said}; the log ends:\n{log.strip()[-_TAIL:]}",
+            kept=f"the Ray job of run {run_id} {said.partition(':')[0]}",
+        )
 
     async def cancel(self, run_id: str, handle: Handle) -> None:
         """Ask Ray to stop the job and its children."""

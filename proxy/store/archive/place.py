@@ -135,6 +135,20 @@ class Place:
                 if path.rsplit("/", 1)[-1] not in named:
                     self._fs.rm_file(path)
 
+    def tidy(self) -> int:
+        """Remove what no manifest names: files of a writing that was killed. Returns how many. While nobody writes."""
+        gone = 0
+        with self._talking():
+            self._fs.invalidate_cache()
+            for folder in self._fs.glob(f"{self._root}/date=*"):
+                manifest = self.manifest(folder.rstrip("/").rsplit("/", 1)[-1].removeprefix("date="))
+                named = {_MANIFEST, *(file.name for file in manifest.files)} if manifest is not None else set()
+                for path in self._fs.ls(folder, detail=False):
+                    if path.rsplit("/", 1)[-1] not in named:
+                        self._fs.rm_file(path)
+                        gone += 1
+        return gone
+
     def records(
         self, manifest: DayManifest, *, after_id: str | None, before_id: str | None, newest_first: bool
     ) -> Iterator[list[RecordView]]:
