@@ -45,7 +45,9 @@ class Texts:
         if "\\" not in text:
             return True
         said = _said(text) if document else None
-        return said is not None and not any(self.found_in(Haystack(part)) for part in said)
+        if said is None or "\\" in said[1] or "%" in said[1]:
+            return False
+        return not any(self.found_in(Haystack(part)) for part in said)
 
     def covers(self, text: str, *, form: bool = False) -> bool:
         """Whether a pattern matches anywhere in `text` or under its escapes: what says no is clean."""
