@@ -145,7 +145,7 @@ async def test_a_function_that_hangs_or_fails_gives_nothing_away(benches: list[B
     fails = bench(benches, callable=f"{__name__}:broken")
     fails.exchange(MARK.encode())
     [(meta, request, _)] = await fails.until(1)
-    assert (request, meta["nr"]) == (FAILED.encode(), ["head", "request"])
+    assert (request, meta["p"], meta["m"], meta["nr"]) == (FAILED.encode(), FAILED, "POST", ["request"])
 
 
 async def test_a_function_gets_no_secret_of_ours(benches: list[Bench], monkeypatch: pytest.MonkeyPatch) -> None:

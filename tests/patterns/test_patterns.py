@@ -25,8 +25,8 @@ TEXT: Final = "mail zoe+x@corp.example, (René) Ünal 4111111111111111 ٤١١١ 
     *DOCUMENTED, "Jörg", r"\bRené\b", r"\bÜnal\b", r"\b\w+\b", r"[^\W\d_]+", r"(?i)ANN", r"(?i:r)ené", r"^mail",
     r"x$", r"(?m)^foo$", r"\Amail|x\Z", r"(?x) f o o # a comment", r"(?P<name>f)(oo)", r"\d{4}", r"(?a)\d{4}",
     r"\s+\w", r"\S+@\S+", r"(?a)\W+", r"[^\d\s]+", r"\b(?:foo|Ü\w+)\b", r"\b[A-Z]{2}\d{2}(?: ?[A-Z]{2}\d{2})*\b",
-    r"f.o", r"(?s)o.f", r"[a-c]nn?", r"\bx?\d+", r"\d+x?\b", r"a*?n", r"(?>fo)o", r"fo++", r"(?:\bfoo)+", r"(?i-s:A(?-i:nn))",
-    r"[^\S ]",
+    r"f.o", r"(?s)o.f", r"[a-c]nn?", r"\bx?\d+", r"\d+x?\b", r"a*?n", r"(?>fo)o", r"fo++", r"(?:\bfoo)+",
+    r"(?i-s:A(?-i:nn))", r"[^\S ]",
     r"\bann?\b", r"(?a)\bann\b", r"^\bmail", r"x\b$",
 ])  # fmt: skip
 def test_a_pattern_finds_what_it_finds_in_python(pattern: str) -> None:
