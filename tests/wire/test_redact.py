@@ -213,6 +213,9 @@ def test_other_spellings_of_the_bytes_are_read() -> None:
     assert clean("x", "text/plain; charset=us-ascii") == "x"
     assert clean(b"\xed\xa0\xbd al@x.org", "text/plain; charset=cp1252x") == "\udced\udca0\udcbd [redacted]"
     assert clean('["\\ud83d", "al@x.org"]') == '["\\ud83d", "[redacted]"]'
+    assert clean(b'["al@x.org \xfe"]') == '["[redacted] \udcfe"]'
+    assert clean('[{"a": "al@"}, {"a": "x.org \\ud83d"}]') == '[{"a":"[redacted]"},{"a":" \ufffd"}]'
+    assert clean('[{"a": "b"}, {"a": "c"}]') == '[{"a": "b"}, {"a": "c"}]'
     assert clean('["al@x.org \\ud83d"]') == '["[redacted] \ufffd"]'
 
 

@@ -92,19 +92,22 @@ class View:
 def views(text: str, *, form: bool = False) -> Iterator[View]:
     """`text` and the layers under it, each reading once; in a `form`, a plus may be a space."""
     layer, seen = [View(text)], {text}
-    for depth in range(LAYERS + 1):
-        for view in layer:
-            yield view
-            if form and (spaced := view.spaced()) is not None:
-                yield spaced
-        if depth == LAYERS or not ("\\" in text or "%" in text):
-            return
+    yield from _with_spaces(layer, form=form)
+    for _ in range(LAYERS if "\\" in text or "%" in text else 0):
         under = [view.under(pattern) for view in layer for pattern in (_ESCAPES, _PERCENT)]
         layer = []
         for found in under:
             if found is not None and found.text not in seen and len(seen) < _MOST:
                 seen.add(found.text)
                 layer.append(found)
+        yield from _with_spaces(layer, form=form)
+
+
+def _with_spaces(layer: list[View], *, form: bool) -> Iterator[View]:
+    for view in layer:
+        yield view
+        if form and (spaced := view.spaced()) is not None:
+            yield spaced
 
 
 def unescaped(text: str) -> str:
