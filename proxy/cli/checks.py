@@ -92,6 +92,11 @@ def _notes(config: Config) -> list[str]:
         notes.append("capture.enabled is false: without bodies nothing can be trained on")
     if config.spool.fsync == "never":
         notes.append("spool.fsync is never: a power cut may take any number of records")
+    if config.gateway.expose_arm and config.sticky.trust != "all":
+        notes.append(
+            "gateway.expose_arm is true: whoever sends a name that nobody vouches for (sticky.trust) is told the arm, "
+            "and can vote for one of them"
+        )
     data = config.generator_config
     if data.tokenizer and not Path(data.tokenizer).expanduser().exists():
         notes.append(f"generator_config.tokenizer: there is no {data.tokenizer}; tokens are counted as characters / 4")

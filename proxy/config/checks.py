@@ -25,6 +25,7 @@ _ANY: Final = frozenset({"0.0.0.0", "::"})
 """Hosts of a listener on every address."""
 _SECRETS: Final = frozenset((
     "authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key", "x-ratchet-admin-token",
+    "x-ratchet-token",
 ))  # fmt: skip
 SHORTEST_TOKEN: Final = 16
 """Characters; 16 of openssl's hexadecimal ones are 64 bits, which nobody guesses at the pace that we allow."""
@@ -62,6 +63,7 @@ def _tokens(config: Config) -> Iterator[tuple[str, str | None, str]]:
         yield "admin.token", config.admin.token, config.admin.host
     yield "admin.token", config.admin.token, config.server.host  # it lets QA choose an arm: x-ratchet-admin-token
     yield "feedback.token", config.feedback.token, config.server.host
+    yield "sticky.token", config.sticky.token, config.server.host
 
 
 _MAKE_ONE: Final = "openssl rand -hex 32"
@@ -129,6 +131,8 @@ def _process(config: Config) -> Iterator[Problem]:
         yield Problem(f"server.tls_{missing}_file", f"not set, although tls_{given}_file is; HTTPS needs both")
     if admin.enabled:
         yield from _admin(config)
+    if config.sticky.trust == "token" and not (config.sticky.token or config.sticky.token_file):
+        yield Problem("sticky.trust", '"token", but there is no sticky.token; set sticky.token_file or token')
     exposed = {path: (token, listener) for path, token, listener in _tokens(config) if not is_loopback(listener)}
     for path, (token, listener) in exposed.items():
         if token and len(token) < SHORTEST_TOKEN:
@@ -227,6 +231,14 @@ def _header_member(text: str) -> str | None:
     return _header_name(name)
 
 
+def _network(text: str) -> str | None:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as exc:
+        return f"{show(text)} is no network ({exc}); write it like 10.0.0.0/8 or 2001:db8::/32"
+    return None
+
+
 def _secret(text: str) -> str | None:
     if text.isprintable() and text.isascii() and text == text.strip():
         return None
@@ -281,7 +293,8 @@ _FORMS: Final[dict[Callable[[Any], str | None], tuple[str, ...]]] = {
     _store_url: ("store.url",),
     _header_name: ("champion.api_key_header", "capture.no_train_header", "capture.task_headers"),
     _header_member: ("sticky.headers", "sticky.conversation_headers"),
-    _secret: ("champion.api_key", "feedback.token", "admin.token"),
+    _secret: ("champion.api_key", "feedback.token", "admin.token", "sticky.token"),
+    _network: ("sticky.trusted_networks",),
     _origin: ("feedback.cors_origins",),
     _pattern: ("capture.redaction.patterns",),
     _telling_pattern: ("capture.task_patterns",),

@@ -50,6 +50,7 @@ RANGES: Final[dict[Interval, tuple[str, ...]]] = {
     Interval("[0, inf)", "bytes"): (
         "gateway.max_body_bytes", "capture.max_request_bytes", "capture.max_response_bytes", "store.retention.max_bytes",
     ),
+    Interval("[65536, 268435456]", "bytes of one body"): ("capture.max_decoded_bytes",),
     Interval("[65536, inf)", "bytes; smaller files cost more than they hold"): ("spool.segment_bytes", "spool.max_bytes"),
     Interval("[1, inf)", "a count"): (
         "gateway.max_headers", "gateway.max_connections", "gateway.breaker.consecutive_failures", "store.pool_size",

@@ -133,6 +133,25 @@ class StickyConfig:
     """Fields of a JSON body, dotted, that name the conversation where no header does; after them the session within a user's id."""
     first_message: bool = True
     """Last resort before random: hash of the first user message, which keeps a conversation together. Also of a body too long to keep."""
+    trust: Literal["networks", "token", "all"] = "networks"
+    """Whom to believe when they name a user: requests from trusted_networks, only such with the token, or `all`. Elsewhere a name is only claimed: it keeps its user on one model, and evidence is counted by cluster."""
+    trusted_networks: tuple[str, ...] = (
+        "127.0.0.0/8",
+        "::1/128",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "fc00::/7",
+        "fe80::/10",
+    )
+    """Networks of your backends and balancers. Behind one of them, the right-most other address in Forwarded or X-Forwarded-For is who asks."""
+    token: str | None = field(default=None, repr=False, metadata={"secret": True})
+    """Whoever sends it as x-ratchet-token is believed, from wherever it comes. It is not forwarded."""
+    token_file: str | None = None
+    """File that holds the token, as an alternative to `token`."""
+    cluster_by: Literal["credential", "network"] = "credential"
+    """What tells claimed users apart: the credential of their request, else the network (/24, /64). `network` where the model's server does not check credentials; it is always so where champion.api_key replaces them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +225,8 @@ class CaptureConfig:
     """Kept of a request body; the rest streams on, counted and hashed."""
     max_response_bytes: int = 1048576
     """Kept of a response body; the rest streams on, counted and hashed."""
+    max_decoded_bytes: int = 4194304
+    """Undone of one compressed body, all its codings together (three at most), so that a few kilobytes of a stranger's cannot fill the memory. What is beyond reads as cut."""
     skip_paths: tuple[str, ...] = ("/health", "/healthz", "/metrics", "/ping", "/favicon.ico")
     """Exact paths that are forwarded but not recorded."""
     no_train_header: str = "x-ratchet-no-train"

@@ -28,6 +28,8 @@ from proxy.gateway.outbound import kept_from_trailers
 from proxy.gateway.pool import Address, UpstreamPool
 from proxy.gateway.ports import Counters, MintsIds, Redacts, Spool
 from proxy.gateway.sticky import StickySources
+from proxy.gateway.trust import READ as TRUST_HEADERS
+from proxy.gateway.trust import Trust
 from proxy.routes import RouteTable, Target
 
 __all__ = ["Gateway", "client_tls"]
@@ -74,10 +76,11 @@ class Gateway:
         self.monotonic = self.clock.monotonic
         self.now = self.clock.now
         self.sticky = StickySources(config.sticky, config.capture.max_request_bytes)
+        self.trust = Trust(config.sticky, user_hash, credentials_pass=config.champion.api_key is None)
         self._no_train_header = config.capture.no_train_header.lower().encode("latin-1")
         self._skip_paths = frozenset(path.encode("latin-1") for path in config.capture.skip_paths)
         self._parser = RequestParser(
-            (*self.sticky.header_names, config.capture.no_train_header),
+            (*self.sticky.header_names, *TRUST_HEADERS, config.capture.no_train_header),
             recorded=config.capture.task_headers,
             max_headers=config.gateway.max_headers,
         )

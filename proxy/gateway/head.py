@@ -56,7 +56,7 @@ _RECORDED: Final = (b"content-type", b"content-encoding", b"transfer-encoding", 
                     b"request-id", b"x-ratchet-request-id", b"traceparent", b"x-stainless-retry-count")  # fmt: skip
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"host"))
 _HOP_BY_HOP: Final = (b"connection", b"keep-alive", b"proxy-connection", b"upgrade")
-_OWN: Final = (b"x-ratchet-user", b"x-ratchet-arm", b"x-ratchet-admin-token", b"x-ratchet-no-train",
+_OWN: Final = (b"x-ratchet-user", b"x-ratchet-arm", b"x-ratchet-admin-token", b"x-ratchet-token", b"x-ratchet-no-train",
                b"x-ratchet-request-id", b"x-ratchet-record-id")  # fmt: skip
 _PLACES: Final = (b"location", b"content-location", b"refresh")
 _URLS: Final = frozenset((*_PLACES, b"referer", b"link", b"x-forwarded-uri", b"x-original-url", b"x-rewrite-url"))

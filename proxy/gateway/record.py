@@ -30,7 +30,7 @@ _FALLBACKS: Final = {
 }
 _FACTS: Final = (
     b'{"id":"%b","t":%d,%b,%b,"st":%d,"out":%d,"dur":%d,"ttfb":%b,"up":%d,"own":%d,'
-    b'"key":%b,"src":"%b","fb":%b,"rb":%d,"sb":%d,"sh":%b%b}'
+    b'"key":%b,"src":"%b","fb":%b,"rb":%d,"sb":%d,"sh":%b%b%b}'
 )
 """JSON, whose longer parts the head, the route table and the response have ready."""
 
@@ -61,6 +61,7 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
         sent.size,
         received.size,
         b"{}" if response is None else response.facts,
+        exchange.known.origin(services.trust, exchange.client.network),
         b"" if plain else _rarer(exchange),
     )
     if not services.captures:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -22,7 +22,7 @@ from proxy.ingest.tasks import Tasks
 from proxy.spool.frames import Frame
 from proxy.store.values import FLAGS, BodyPayload, NewRecord, RecordFlag
 from proxy.wire.arrival import arrival_us
-from proxy.wire.decode import UnknownEncodingError, decode
+from proxy.wire.decode import NotEncodedError, UnknownEncodingError, unpacked
 from proxy.wire.extract import CapturedExchange, Extraction, Pointers, extract
 from proxy.wire.extract.values import compact
 from proxy.wire.person import person_key
@@ -31,7 +31,6 @@ __all__ = ["Interpreter", "raw_record"]
 
 UserHash = Callable[[bytes], int]
 
-_DECODED_LIMIT: Final = 8 << 20
 _MIN_ALIAS: Final = 8
 _MAX_ALIAS: Final = 256
 _ALIAS_HEADERS: Final = (
@@ -40,10 +39,11 @@ _ALIAS_HEADERS: Final = (
     ("sh", "x-request-id"),
     ("sh", "request-id"),
 )
-_NO_TRAIN, _STREAMED, _FALLBACK, _TRUNCATED_REQUEST, _TRUNCATED_RESPONSE, _REDACTED, _UNREAD, _RESENT = (
+_NO_TRAIN, _STREAMED, _FALLBACK, _TRUNCATED_REQUEST, _TRUNCATED_RESPONSE, _REDACTED, _UNREAD, _RESENT, _CLAIMED = (
     flag.value for flag in (
         RecordFlag.NO_TRAIN, RecordFlag.STREAMED, RecordFlag.FALLBACK, RecordFlag.TRUNCATED_REQUEST,
         RecordFlag.TRUNCATED_RESPONSE, RecordFlag.REDACTED, RecordFlag.UNREAD, RecordFlag.RESENT,
+        RecordFlag.CLAIMED,
     )
 )  # fmt: skip
 _OUTCOMES: Final = {outcome.value: outcome for outcome in Outcome}
@@ -64,6 +64,7 @@ class Interpreter:
     def __init__(self, capture: CaptureConfig, scoring: ScoringConfig, user_hash: UserHash | None = None) -> None:
         """`user_hash` names users that only a pointer finds. Raises ValueError for a bad pointer or pattern."""
         self._scoring = scoring
+        self._budget = capture.max_decoded_bytes
         self._tasks = Tasks(capture)
         self._user_hash = user_hash
         self._pointers = Pointers.parse(
@@ -77,9 +78,10 @@ class Interpreter:
         """The record in `frame`. Raises KeyError, TypeError or ValueError where its facts do not make sense."""
         meta = frame.meta
         request_headers, response_headers = dict(meta["rh"]), dict(meta["sh"])
-        request = _decoded(frame.request, request_headers)
-        response = _decoded(frame.response, response_headers)
-        partial = _is_partial(frame, response)
+        asked = _copied(frame.request, request_headers, self._budget, cut="rsha" in meta)
+        answered = _copied(frame.response, response_headers, self._budget, cut="ssha" in meta)
+        request, response = asked.body, answered.body
+        partial = answered.cut or (not frame.response and meta["sb"] > 0)
         broken_off = meta["out"] != _OK
         found = extract(
             CapturedExchange(
@@ -89,19 +91,22 @@ class Interpreter:
                 response=response,
                 request_type=request_headers.get("content-type", ""),
                 response_type=response_headers.get("content-type", ""),
-                request_cut="rsha" in meta or broken_off,
+                request_cut=asked.cut or broken_off,
                 response_cut=partial or broken_off,
             ),
             self._pointers,
         )
         _recall(meta, found)
+        found.unread |= asked.packed or answered.packed
         outcome = _outcome(meta, found, partial=partial)
         text = None if found.finish_reason in _TO_COME and not found.streamed else found.response
-        quality, source, scores = self._quality(meta, outcome, found, text, partial=partial)
+        said = found.query is not None or asked.cut
+        quality, source, scores = self._quality(meta, outcome, found, text, asked=said, partial=partial)
         return NewRecord(
             id=_record_id(meta["id"]),
             user_hash=self._user(meta, found),
             conversation=self._conversation(meta, found),
+            cluster=meta.get("cl"),
             key_source=_SOURCES[meta["src"]],
             arm=_ARMS[meta["arm"]],
             served_by=_ARMS[meta["srv"]],
@@ -127,7 +132,7 @@ class Interpreter:
             reasoning_tokens=found.reasoning_tokens,
             quality=quality,
             quality_source=source,
-            flags=_flags(meta, found, partial=partial),
+            flags=_flags(meta, found, request_cut=asked.cut, response_cut=answered.cut, partial=partial),
             scores=scores,
             aliases=_aliases(meta, found),
             body=BodyPayload(
@@ -176,13 +181,15 @@ class Interpreter:
         return key
 
     def _quality(
-        self, meta: dict[str, Any], outcome: Outcome, found: Extraction, text: str | None, *, partial: bool
+        self, meta: dict[str, Any], outcome: Outcome, found: Extraction, text: str | None, *, asked: bool, partial: bool
     ) -> tuple[float | None, str | None, dict[str, float]]:
-        """The score that counts, its scorer, and all scores. The response's own score wins over the heuristics."""
+        """The score that counts, its scorer, and all scores. The response's own score wins over the heuristics.
+
+        `asked`: there was a question, be it one that is cut.
+        """
         scores: dict[str, float] = {}
         if outcome is not _OK or not 200 <= meta["st"] < 300:
             return None, None, scores
-        asked = found.query is not None or "rsha" in meta
         if self._scoring.enabled and asked and text is not None:
             facts = ResponseFacts(
                 text=text,
@@ -208,13 +215,6 @@ def _recall(meta: dict[str, Any], found: Extraction) -> None:
         found.failed |= said.get("failed", False)  # a finish reason stands in the document
         found.whole = said.get("whole", found.whole)
         found.unread = said.get("unread", found.unread) or found.asked_unread
-
-
-def _is_partial(frame: Frame, response: bytes) -> bool:
-    """Whether more was answered than is at hand: the copy is cut, was not made, or does not unpack to its end."""
-    meta = frame.meta
-    unpacked_in_part = response is not frame.response and len(response) >= _DECODED_LIMIT
-    return "ssha" in meta or unpacked_in_part or (not frame.response and meta["sb"] > 0)
 
 
 def _outcome(meta: dict[str, Any], found: Extraction, *, partial: bool) -> Outcome:
@@ -252,17 +252,29 @@ def _first_token_us(frame: Frame, found: Extraction, text: str | None, *, decode
     return arrival_us(found.first_content, marks, head_us, frame.response, encoding)
 
 
-def _decoded(body: bytes, headers: dict[str, str]) -> bytes:
-    """`body` without its content encoding, whose header goes with it; one that is not known stays, with its header."""
+class _Copy(NamedTuple):
+    """A body as it is kept and read."""
+
+    body: bytes
+    cut: bool
+    """Whether there was more: beyond what is captured, or beyond what may be decoded."""
+    packed: bool = False
+    """Whether it is still in an encoding that is not undone, so that nobody can read it."""
+
+
+def _copied(body: bytes, headers: dict[str, str], budget: int, *, cut: bool) -> _Copy:
+    """`body` without its content encoding, whose header goes with it; one that is not undone stays, with its header."""
     encoding = headers.get("content-encoding")
     if not encoding or not body:
-        return body
+        return _Copy(body, cut)
     try:
-        plain = decode(body, encoding, _DECODED_LIMIT)
+        plain = unpacked(body, encoding, budget)
+    except NotEncodedError:
+        return _Copy(body, cut)
     except UnknownEncodingError:
-        return body
+        return _Copy(body, cut, packed=True)
     del headers["content-encoding"]
-    return plain
+    return _Copy(plain.body, cut or plain.cut)
 
 
 def _put_together(found: Extraction) -> bytes | None:
@@ -273,15 +285,17 @@ def _put_together(found: Extraction) -> bytes | None:
         return None
 
 
-def _flags(meta: dict[str, Any], found: Extraction, *, partial: bool) -> RecordFlag:
+def _flags(
+    meta: dict[str, Any], found: Extraction, *, request_cut: bool, response_cut: bool, partial: bool
+) -> RecordFlag:
     flags = _NO_TRAIN if meta.get("nt") or not found.store else 0
     if found.streamed:
         flags |= _STREAMED
     if meta.get("fb") is not None:
         flags |= _FALLBACK
-    if "rsha" in meta:
+    if request_cut:
         flags |= _TRUNCATED_REQUEST
-    if "ssha" in meta:
+    if response_cut:
         flags |= _TRUNCATED_RESPONSE
     if meta.get("red"):
         flags |= _REDACTED
@@ -289,6 +303,8 @@ def _flags(meta: dict[str, Any], found: Extraction, *, partial: bool) -> RecordF
         flags |= _UNREAD  # a document that is cut reads as nothing; of a stream there is a beginning, and no more
     if meta.get("rs"):
         flags |= _RESENT
+    if meta.get("cm"):
+        flags |= _CLAIMED
     return FLAGS[flags]
 
 

@@ -22,6 +22,7 @@ from policies.snapshot import Command, ExperimentView, ModelView, RunStatus, Run
 from policies.triggers import DropDetector, TriggerFacts
 from proxy.clock import Clock
 from proxy.errors import PermanentError
+from proxy.loop.carriers import EvidenceReader
 from proxy.loop.codec import from_json
 from proxy.loop.ports import Deployer, DeployFailed, Endpoint, Failed, NotReady, Probe, Running, Succeeded, Trainer
 from proxy.loop.routing import Cast
@@ -64,6 +65,8 @@ class Observer:
     """Score from which a record counts for the sample trigger."""
     selection: DataGeneratorConfig
     """What a training file keeps."""
+    evidence: EvidenceReader
+    """Who carries the evidence."""
     _silent_since: dict[int, float] = field(default_factory=dict)
     _adopted: set[str] = field(default_factory=set)
     _clocks: tuple[float, float] | None = None
@@ -100,6 +103,8 @@ class Observer:
             routes_version=state.routes_version,
             config_id=config_id,
         )
+        if (note := await self.evidence.note()) is not None:
+            self._notes.append(note)
         snapshot = replace(snapshot, watch=await self._watch(snapshot, state, cast), notes=tuple(self._notes))
         return Observation(snapshot=snapshot, state=state, cast=cast, run=run)
 
@@ -216,7 +221,8 @@ class Observer:
             challenger=stats[Arm.CHALLENGER],
             slow_threshold_s=row.frozen.get("l95_s"),
         )
-        return ExperimentView(id=row.id, facts=facts)
+        facts = replace(facts, carriers=await self.evidence.carriers(row, facts))
+        return ExperimentView(id=row.id, facts=facts, terms=row.frozen.get("terms"))
 
     async def _watch(self, snapshot: Snapshot, state: LoopState, cast: Cast) -> WatchFacts | None:
         if state.phase is not Phase.WATCHING or state.promoted_at is None or snapshot.previous is None:

@@ -20,12 +20,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from proxy.spool.frames import Frame, Scan, scan
+from proxy.spool.frames import HEADER, MAX_FRAME, Frame, Scan, scan
 from proxy.spool.layout import DAMAGED, LOCK_FILE, is_alive, segment_name, segments_of, spool_bytes, writers_of
 
 __all__ = ["SpoolBatch", "SpoolReader", "SpoolUsage"]
 
 _WINDOW: Final = 4 << 20
+_ROUND_BYTES: Final = 16 << 20
+"""Of all writers together, in one round."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ class SpoolBatch:
     frames: tuple[Frame, ...]
     ends: tuple[int, ...]
     """Offset behind each frame, for a caller that stores only a part."""
+    start: int
+    """Where in its segment it begins: the position that was asked for."""
     segment: int
     offset: int
     """With `segment`, the position once all of `frames` are stored: behind the last one, and behind unreadable
@@ -66,6 +70,8 @@ class SpoolReader:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._damaged: set[tuple[str, int]] = set()
+        self._last = ""
+        """The writer that was read last when a round ended early; the next round begins behind it."""
 
     @property
     def root(self) -> Path:
@@ -80,10 +86,19 @@ class SpoolReader:
         """At most one batch per writer: the frames behind its position, a segment and an offset.
 
         A writer without a position is read from its first segment. Batches hold at most `max_frames` frames and
-        about 4 MiB (or one frame that is larger). An empty list: nothing new. Raises OSError.
+        about 4 MiB (or one frame that is larger), and together about 16 MiB: then the other writers come first next
+        time. An empty list: nothing new. Raises OSError.
         """
-        batches = (self._read(writer, positions.get(writer), max_frames) for writer in writers_of(self._root))
-        return [batch for batch in batches if batch is not None]
+        batches: list[SpoolBatch] = []
+        writers, left = writers_of(self._root), _ROUND_BYTES
+        for writer in sorted(writers, key=lambda name: (name <= self._last, name)):
+            if (batch := self._read(writer, positions.get(writer), max_frames)) is not None:
+                batches.append(batch)
+                left -= batch.offset - batch.start
+            if left <= 0:
+                self._last = writer
+                break
+        return batches
 
     def forget(self, positions: Mapping[str, tuple[int, int]]) -> list[str]:
         """Delete what is stored: segments before each position, and all of a dead writer that has nothing behind it.
@@ -151,6 +166,7 @@ class SpoolReader:
             writer=writer,
             frames=tuple(found.frames),
             ends=tuple(start + end for end in found.ends),
+            start=start,
             segment=number,
             offset=start + found.offset,
             skipped_bytes=found.skipped,
@@ -190,9 +206,15 @@ def _scan_file(path: Path, start: int, finished: bool, max_frames: int) -> Scan:
             found = scan(data, max_frames=max_frames, final=finished and to_end)
             if found.offset or to_end:
                 return found
-            size *= 4
+            size = _wanted(data, size)
     finally:
         os.close(descriptor)
+
+
+def _wanted(data: bytes, size: int) -> int:
+    """How much to read to get the frame at the beginning of `data`, which is longer than `size`."""
+    end = HEADER.size + int(HEADER.unpack_from(data)[0])
+    return end if size < end <= HEADER.size + MAX_FRAME else 4 * size
 
 
 def _first_frame_at(path: Path, start: int) -> float | None:

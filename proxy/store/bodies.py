@@ -39,6 +39,7 @@ _COUNT: Final = Struct("<I")
 _BLOCK_BYTES: Final = 256 * 1024
 _SHORT: Final = 24
 """Characters from which a text is worth looking up in the body it came from."""
+_MOST_WALKS: Final = 64
 _LEVEL: Final = 5
 _USUAL_BYTES: Final = 128 * 1024
 """Of a block at full traffic: zstd chooses its tables by it. Measured: smaller and quicker than level 6 without it."""
@@ -71,6 +72,7 @@ def grouped(where: Iterable[int | None]) -> dict[int, set[int]]:
 def pack(body: BodyPayload) -> bytes:
     """One buffer with everything in `body`, not yet compressed."""
     query = _refer(body.query, body.request)
+    said = _Places(body.request)
     facts = orjson.dumps(
         [
             body.method,
@@ -80,7 +82,7 @@ def pack(body: BodyPayload) -> bytes:
             query,
             _refer(body.response_text, body.response),
             [
-                {name: query if text is body.query else _refer(text, body.request) for name, text in message.items()}
+                {name: query if text is body.query else said.refer(text) for name, text in message.items()}
                 for message in body.messages
             ],
             body.request_sha256,
@@ -313,6 +315,30 @@ def _train(samples: Sequence[bytes]) -> bytes:
 
 def _decompressor(dictionary: bytes) -> zstandard.ZstdDecompressor:
     return zstandard.ZstdDecompressor(dict_data=zstandard.ZstdCompressionDict(dictionary))
+
+
+class _Places:
+    """Where a body says one text after another: each is looked for behind the one before, for so they were written.
+    Only a few that are not there are looked for from its beginning, as each of them is a walk through all of it."""
+
+    def __init__(self, source: bytes) -> None:
+        self._source = source
+        self._at = 0
+        self._walks = _MOST_WALKS
+
+    def refer(self, text: str) -> str | list[int]:
+        """As `_refer`; a text that is not found is kept as it is."""
+        if len(text) < _SHORT or not self._walks:
+            return text
+        inside = orjson.dumps(text)[1:-1]
+        at = self._source.find(inside, self._at)
+        if at < 0:
+            self._walks -= 1
+            at = self._source.find(inside)
+        if at < 0:
+            return text
+        self._at = at + len(inside)
+        return [at, len(inside)]
 
 
 def _refer(text: str | None, source: bytes) -> str | list[int] | None:

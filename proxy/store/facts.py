@@ -19,7 +19,7 @@ from proxy.store.values import FLAGS, NewRecord, RecordFlag
 __all__ = ["RecordFacts", "Terms", "VoteSummary", "count_arrival", "count_score", "count_votes", "flags_of"]
 
 _QUALITY, _POSITIVE, _LATENCY, _ERROR, _SLOW, _VOTED, _REFUSED = (METRICS.index(metric) for metric in Metric)
-_FALLBACK, _SAMPLE = int(RecordFlag.FALLBACK), int(RecordFlag.SAMPLE)
+_FALLBACK, _SAMPLE, _CLAIMED = int(RecordFlag.FALLBACK), int(RecordFlag.SAMPLE), int(RecordFlag.CLAIMED)
 _NO_SAMPLE: Final = int(RecordFlag.NO_TRAIN | RecordFlag.UNREAD)
 _TASK: Final = Kind.TASK.value
 _TRAINABLE: Final = frozenset(kind.value for kind in Kind if kind.trainable)
@@ -59,6 +59,7 @@ class RecordFacts(NamedTuple):
     quality_source: str | None
     flags: RecordFlag
     kind: str
+    cluster: int | None
 
     @property
     def task(self) -> bool:
@@ -74,6 +75,16 @@ class RecordFacts(NamedTuple):
     def user_key(self) -> int:
         """The user, or the record itself where no sticky key was given."""
         return self.user_hash if self.user_hash is not None else random_user_key(self.id)
+
+    @property
+    def claimed(self) -> bool:
+        """Nobody vouched for the user that it names."""
+        return self.flags.value & _CLAIMED != 0
+
+    @property
+    def unit(self) -> int:
+        """Whose evidence it is: the user's, or where a name is only claimed the cluster's (0: one for all unknown)."""
+        return (self.cluster or 0) if self.claimed else self.user_key
 
     @property
     def answered(self) -> bool:
@@ -120,6 +131,7 @@ class RecordFacts(NamedTuple):
             quality_source=record.quality_source,
             flags=flags_of(record),
             kind=record.kind,
+            cluster=record.cluster,
         )
 
 

@@ -164,7 +164,9 @@ async def _count(
         if facts.experiment_id in terms and not facts.task:
             key = (facts.experiment_id, facts.epoch, facts.arm)
             deltas.requests[key] += 1
-            count_arrival(deltas.user(key, facts.user_key), facts, terms[facts.experiment_id])
+            if facts.claimed:
+                deltas.claimed_users[key].add(facts.user_key)
+            count_arrival(deltas.unit(facts, key), facts, terms[facts.experiment_id])
 
 
 async def _write(connection: AsyncConnection, deltas: Deltas) -> None:
@@ -178,6 +180,7 @@ def _row(record: NewRecord, flags: RecordFlag, body: int | None) -> dict[str, An
         "id": record.id,
         "user_hash": record.user_hash,
         "conversation": record.conversation,
+        "cluster": record.cluster,
         "body": body,
         "duration_us": record.duration_us,
         "upstream_us": record.upstream_us,

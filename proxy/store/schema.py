@@ -29,6 +29,7 @@ __all__ = [
     "aliases",
     "arm_stats",
     "bodies",
+    "claimed_users",
     "commands",
     "configs",
     "deleted_users",
@@ -105,6 +106,7 @@ records: Final = Table(
     Column("cache_read_tokens", Integer),
     Column("cache_write_tokens", Integer),
     Column("reasoning_tokens", Integer),
+    Column("cluster", BigInteger),
     **_BY_DAY,
 )
 _user_known = records.c.user_hash.is_not(None)
@@ -190,6 +192,7 @@ user_stats: Final = Table(
     Column("arm", SmallInteger, primary_key=True, autoincrement=False),
     Column("user_key", BigInteger, primary_key=True, autoincrement=False),
     *(Column(name, Double, nullable=False, server_default=_LATER.get(name)) for name in USER_TOTALS),
+    Column("claimed", Boolean, nullable=False, server_default=sa.false()),
     **_NO_ROWID,
 )
 arm_stats: Final = Table(
@@ -200,6 +203,17 @@ arm_stats: Final = Table(
     Column("arm", SmallInteger, primary_key=True, autoincrement=False),
     Column("requests", BigInteger, nullable=False),
     Column("moments", LargeBinary, nullable=False),
+    Column("claimed_users", BigInteger, nullable=False, server_default="0"),
+    Column("clusters", BigInteger, nullable=False, server_default="0"),
+)
+claimed_users: Final = Table(
+    "claimed_users",
+    metadata,
+    Column("experiment_id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("arm", SmallInteger, primary_key=True, autoincrement=False),
+    Column("user_key", BigInteger, primary_key=True, autoincrement=False),
+    **_NO_ROWID,
 )
 
 quality_hours: Final = Table(

@@ -7,9 +7,11 @@ database is locked, full, down or restarting, raises TemporaryError: nothing was
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Self
 
+from policies.estimates import Metric, UserTotals
 from policies.experiment import ArmStats
 from policies.records import Arm, Sample
 from proxy.clock import Clock
@@ -201,11 +203,21 @@ class Store:
         """Those of the records whose key is a user, and not what stands in for one (a first message, chance)."""
         return await earlier.name_users(self._db, record_ids)
 
+    async def claimed_clusters(self, limit: int) -> Counter[int]:
+        """Of the newest `limit` records those whose user nobody vouches for, by cluster (0: it cannot be told)."""
+        return await records.claimed_clusters(self._db, limit)
+
     # Statistics
 
     async def arm_stats(self, experiment_id: int, epoch: int) -> dict[Arm, ArmStats]:
         """Sufficient statistics of both arms; an arm without a record has empty ones."""
         return await statistics.arm_stats(self._db, experiment_id, epoch)
+
+    def voters(
+        self, experiment_id: int, epoch: int, metrics: Sequence[Metric]
+    ) -> AsyncGenerator[tuple[Arm, int, UserTotals, bool]]:
+        """The units of evidence with an observation of any of `metrics`: arm, key, totals, whether nobody vouches."""
+        return statistics.voters(self._db, experiment_id, epoch, metrics)
 
     def replay(self, epoch: Epoch, *, chunk: int = 1000) -> EpochReplay:
         """The same as they stood at any moment of the epoch, from the records and votes that are still stored."""

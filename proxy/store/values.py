@@ -57,6 +57,8 @@ class RecordFlag(IntFlag):
     """A part of the answer, or of the request, could not be read: what is recorded is not all that was said."""
     RESENT = 256
     """The request was sent a second time, on a fresh connection, as a kept one had been closed."""
+    CLAIMED = 512
+    """Nobody vouched for the user that it names: what it says of a model counts for its cluster."""
 
 
 FLAGS: Final = tuple(RecordFlag(number) for number in range(2 * max(RecordFlag)))
@@ -98,6 +100,9 @@ class NewRecord:
     """Signed 64 bits; None when the key was random per request."""
     conversation: int | None = None
     """Hash of the conversation's id, where the client sent one; signed 64 bits."""
+    cluster: int | None = None
+    """Hash of the credential, else of the network, that the request came with; signed 64 bits, 0 where it cannot be
+    told. None: it came by no connection."""
     key_source: StickySource
     arm: Arm
     """Assigned. Statistics count here, whoever answered."""
@@ -221,6 +226,7 @@ class RecordRow:
     created_us: int
     user_hash: int | None
     conversation: int | None
+    cluster: int | None
     key_source: StickySource
     arm: Arm
     served_by: Arm

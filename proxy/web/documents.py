@@ -50,6 +50,7 @@ def row_document(row: RecordRow, ids: RecordIds) -> dict[str, Any]:
         "created_at": iso(row.created_us),
         "user": user_text(row.user_hash),
         "conversation": user_text(row.conversation),
+        "cluster": user_text(row.cluster),
         "key_source": row.key_source.value,
         "arm": row.arm.label,
         "served_by": row.served_by.label,

@@ -28,7 +28,7 @@ _AS_THEY_ARE: Final = (
 )  # fmt: skip
 _LATER: Final[Mapping[str, pa.DataType]] = {
     "ttft_us": pa.int64(), "conversation": pa.int64(), "cache_read_tokens": pa.int32(),
-    "cache_write_tokens": pa.int32(), "reasoning_tokens": pa.int32(),
+    "cache_write_tokens": pa.int32(), "reasoning_tokens": pa.int32(), "cluster": pa.int64(),
 }  # fmt: skip
 _OF_BODY: Final = ("target", "request", "response", "query", "response_text", "request_sha256", "response_sha256",
                    "error")  # fmt: skip
@@ -39,7 +39,7 @@ ENUMERATIONS: Final = ("key_source", "arm", "served_by", "model_name", "kind", "
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _FLAGS: Final = {flag.name.lower(): flag for flag in RecordFlag if flag.name is not None}
-_LATER_FLAGS: Final = ("unread", "resent")
+_LATER_FLAGS: Final = ("unread", "resent", "claimed")
 
 
 @cache
