@@ -186,3 +186,29 @@ async def test_a_model_of_a_deleted_user_keeps_its_state(store: Store, clock: Ma
     assert (model.state, model.path, model.detail["result"]) == (
         ModelState.REGISTERED, "/m", {"model_path": "/m", "note": REMOVED}
     )  # fmt: skip
+
+
+async def test_a_dictionary_has_no_word_of_a_user_who_is_deleted_later(store: Store, clock: ManualClock) -> None:
+    """620 exchanges, every second one by the same user: more than enough to be learnt by heart."""
+    now_us, made = int(clock.now() * 1e6), []
+    for n, record in enumerate(exchanges(620, start_us=now_us - 700_000_000)):
+        body = record.body
+        assert body is not None
+        if n % 2:
+            asked = body.request.replace(b'"content":"', b'"content":"SECRETword ')
+            body = replace(
+                body, request=asked, response=body.response.replace(b'"content":"', b'"content":"SECRETword ')
+            )
+            record = replace(record, user_hash=7, body=body)
+        made.append(record)
+    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(made)))
+    await store.delete_user(7)
+    async with store._db.read() as connection:
+        kept = list(await connection.scalars(sa.select(dictionaries.c.data)))
+        packed = (await connection.execute(sa.select(bodies_table))).all()
+        known = {row.id: row.data for row in await connection.execute(sa.select(dictionaries))}
+    assert [b"SECRETword" in data for data in kept] == [False]
+    assert packed
+    for row in packed:
+        dictionary = zstandard.ZstdCompressionDict(known.get(row.dictionary_id, b""))
+        assert b"SECRETword" not in zstandard.ZstdDecompressor(dict_data=dictionary).decompress(row.data)
