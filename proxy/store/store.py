@@ -14,7 +14,19 @@ from policies.experiment import ArmStats
 from policies.records import Arm, Sample
 from proxy.clock import Clock
 from proxy.config.storage import RetentionConfig
-from proxy.store import ancestry, deletion, earlier, ingest, records, retention, rollups, samples, statistics, votes
+from proxy.store import (
+    ancestry,
+    deletion,
+    earlier,
+    ingest,
+    namesakes,
+    records,
+    retention,
+    rollups,
+    samples,
+    statistics,
+    votes,
+)
 from proxy.store.bodies import BodyCodec
 from proxy.store.channels import CHANNELS
 from proxy.store.commands import Commands
@@ -128,6 +140,10 @@ class Store:
         """
         applied, self._parked_after = await ingest.join_parked(self._db, self._parked_after, limit)
         return applied
+
+    async def ambiguous(self, aliases: Sequence[str]) -> frozenset[str]:
+        """Those of the aliases that several people's records have: a vote by one is for none of them."""
+        return await namesakes.ambiguous(self._db, aliases)
 
     async def get_record(self, name: str) -> RecordView | None:
         """The record with this id (32 hex digits), or the newest with this alias (provider or client id)."""

@@ -5,13 +5,15 @@ A signed record id is its own authorisation, so that a browser can vote with not
 people (`policies.ballots`): of a vote without it they are kept, and nothing is made of them. A vote of which nothing
 would count is refused, so that a back end learns of its missing token.
 
-No database is asked: votes are accepted while the store is down and before their record was ingested, and joined later.
+No database is waited for: votes are accepted while the store is down and before their record was ingested, and joined
+later. Whether a name is several people's is asked of the controller, which may know; else it is found out then.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hmac import compare_digest
 from typing import Any, Final, Protocol
 
@@ -30,7 +32,7 @@ from proxy.web.votes import Vote, VoteError, idle_in, parse_votes
 from proxy.wire.headers import charset
 from proxy.wire.lenient import read_json
 
-__all__ = ["CLIENT_ADDRESS_HEADER", "FEEDBACK_COUNTERS", "Counters", "FeedbackEndpoint", "Spool"]
+__all__ = ["CLIENT_ADDRESS_HEADER", "FEEDBACK_COUNTERS", "Ambiguous", "Counters", "FeedbackEndpoint", "Spool"]
 
 CLIENT_ADDRESS_HEADER: Final = "x-forwarded-for"
 """The address that the gateway saw: towards this app it replaces whatever the client had put there."""
@@ -55,11 +57,24 @@ class Counters(Protocol):
         ...
 
 
+Ambiguous = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
+"""Those of some aliases that several people's records have, as far as that can be known at once."""
+
+
 class FeedbackEndpoint:
     """The feedback URL of one worker."""
 
-    def __init__(self, config: FeedbackConfig, spool: Spool, ids: RecordIds, counters: Counters, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: FeedbackConfig,
+        spool: Spool,
+        ids: RecordIds,
+        counters: Counters,
+        clock: Clock,
+        ambiguous: Ambiguous | None = None,
+    ) -> None:
         self._config = config
+        self._ambiguous = ambiguous
         self._spool = spool
         self._ids = ids
         self._counters = counters
@@ -69,12 +84,12 @@ class FeedbackEndpoint:
     async def post(self, request: Request) -> Response:
         """Answer one POST: 202, or an error that names the field."""
         try:
-            return self._accept(request, await _body(request))
+            return await self._accept(request, await _body(request))
         except ApiError as exc:
             self._counters.add(refused_slot(exc.status))
             raise
 
-    def _accept(self, request: Request, body: bytes) -> Response:
+    async def _accept(self, request: Request, body: bytes) -> Response:
         now = self._clock.now()
         document = _decode(body, request.headers.get("content-type", ""))
         trusted = self._has_token(request)
@@ -89,6 +104,7 @@ class FeedbackEndpoint:
         entries = [
             self._entry(vote, now, trust, at="" if single else f"[{index}].") for index, vote in enumerate(votes)
         ]
+        await self._refuse_ambiguous(entries, single=single)
         frame = encode_frame(KIND_FEEDBACK, {"t": int(now * 1e6), "votes": entries})
         if not self._spool.append(frame):
             message = "votes can not be written at the moment (the spool is full); send it again later"
@@ -123,6 +139,18 @@ class FeedbackEndpoint:
         fid = self._ids.new_uuid(now)
         entry: dict[str, Any] = {"fid": fid, **name, **vote.says, "source": vote.source, "tr": int(trust)}
         return entry | ({"tags": dict(vote.tags)} if vote.tags else {})
+
+    async def _refuse_ambiguous(self, entries: Sequence[Mapping[str, Any]], *, single: bool) -> None:
+        """Raise ApiError for the first vote by a name that is known to be several people's."""
+        aliases = {entry["alias"] for entry in entries} - {None}
+        if not aliases or self._ambiguous is None:
+            return
+        found = await self._ambiguous(sorted(aliases))
+        for index, entry in enumerate(entries):
+            if entry["alias"] in found:
+                field = "record_id" if single else f"[{index}].record_id"
+                message = f"{field}: requests of several users have this id, so nobody can tell whose answer is meant"
+                raise ApiError(409, f"{message}; vote by x-ratchet-record-id", field=field)
 
     def _refusal(self, vote: Vote, exc: ForgedIdError) -> str:
         if _SIGNED_FORM.fullmatch(vote.record_id):

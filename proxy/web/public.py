@@ -20,7 +20,7 @@ from proxy.clock import Clock
 from proxy.config.model import Config
 from proxy.ids import RecordIds
 from proxy.version import __version__
-from proxy.web.feedback import FEEDBACK_COUNTERS, Counters, FeedbackEndpoint, Spool
+from proxy.web.feedback import FEEDBACK_COUNTERS, Ambiguous, Counters, FeedbackEndpoint, Spool
 from proxy.web.responses import EXCEPTION_HANDLERS, JsonResponse
 
 __all__ = ["FEEDBACK_COUNTERS", "Health", "create_public_app"]
@@ -37,11 +37,13 @@ def create_public_app(
     clock: Clock,
     *,
     health: Health | None = None,
+    ambiguous: Ambiguous | None = None,
     routes: Sequence[BaseRoute] = (),
 ) -> Starlette:
-    """The app of one worker. `routes` are further ones under /-/, such as the feedback script's."""
+    """The app of one worker. `ambiguous` tells which aliases are several people's; without, that is found out later.
+    `routes` are further ones under /-/, such as the feedback script's."""
 
-    feedback = FeedbackEndpoint(config.feedback, spool, ids, counters, clock)
+    feedback = FeedbackEndpoint(config.feedback, spool, ids, counters, clock, ambiguous)
 
     async def answer_health(request: Request) -> Response:
         facts = {"status": "ok", **(health() if health is not None else {})}
