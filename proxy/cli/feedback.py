@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, fail, print_json, read_config
+from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, fail, print_json, read_config, say
 
 if TYPE_CHECKING:
     from proxy.config.model import Config
@@ -57,9 +57,9 @@ def feedback(
     if json:
         print_json(answer)
     else:
-        typer.echo(f"accepted as {answer['feedback_id']}")
+        say(f"accepted as {answer['feedback_id']}")
         if idle := answer.get("not_counted"):
-            typer.echo(f"kept, but not counted: {', '.join(idle)}: {answer['why']}", err=True)
+            say(f"kept, but not counted: {', '.join(idle)}: {answer['why']}", err=True)
 
 
 def _signed(config: Config, record: str) -> str:

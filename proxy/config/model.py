@@ -28,7 +28,7 @@ class FeedbackConfig:
 
     token: str | None = field(default=None, repr=False, metadata={"secret": True})
     """Bearer token for votes by provider id or client-chosen id, for scores, corrections, and votes of several people.
-    None: only signed record ids are accepted."""
+    None: only signed record ids are accepted. 16 characters or more where other machines reach server.host."""
     token_file: str | None = None
     """File that holds the token."""
     anonymous: tuple[Literal["thumb", "score", "correction"], ...] = ("thumb",)

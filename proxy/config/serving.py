@@ -53,7 +53,7 @@ class AdminConfig:
     port: int = 8081
     """TCP port; 0 picks a free one and prints it."""
     token: str | None = field(default=None, repr=False, metadata={"secret": True})
-    """Bearer token for every admin URL but /metrics. Required on a non-loopback address."""
+    """Bearer token for every admin URL but /metrics. Required on a non-loopback address, and then of 16 characters or more."""
     token_file: str | None = None
     """File that holds the token, as an alternative to `token`."""
     metrics_need_token: bool = False
@@ -210,7 +210,11 @@ class RedactionConfig:
     """Cleaning of the captured copy before it reaches the disk. What is forwarded is never touched."""
 
     patterns: tuple[str, ...] = ()
-    """Regular expressions; each match becomes `[redacted]`."""
+    """Regular expressions in Python's syntax; each match becomes `[redacted]`."""
+    engine: Literal["re2", "python"] = "re2"
+    """What runs the patterns: re2 in linear time, without look-around and back-references; python with them, at the risk that a hostile text takes up to deadline_seconds."""
+    deadline_seconds: float = 2.0
+    """Longest cleaning of one body, by a process apart; what takes longer is not recorded."""
     callable: str | None = None
     """`package.module:function` taking and returning text, applied after the patterns."""
 
@@ -225,6 +229,8 @@ class CaptureConfig:
     """Kept of a request body; the rest streams on, counted and hashed."""
     max_response_bytes: int = 1048576
     """Kept of a response body; the rest streams on, counted and hashed."""
+    max_decoded_bytes: int = 4194304
+    """Undone of one compressed body, all its codings together (three at most), so that a few kilobytes of a stranger's cannot fill the memory. What is beyond reads as cut."""
     skip_paths: tuple[str, ...] = ("/health", "/healthz", "/metrics", "/ping", "/favicon.ico")
     """Exact paths that are forwarded but not recorded."""
     no_train_header: str = "x-ratchet-no-train"
@@ -242,7 +248,7 @@ class CaptureConfig:
     task_models: tuple[str, ...] = ()
     """Names that requests give as `model` only when a UI asks for itself, such as LibreChat's titleModel."""
     task_patterns: tuple[str, ...] = TASK_PATTERNS
-    """Regular expressions that tell a UI's own request by its only user message, or by the system prompt before it; never a streamed one. An empty list leaves it to headers, metadata and model names."""
+    """Regular expressions, run in linear time (no look-around, no back-references), that tell a UI's own request by its only user message, or by the system prompt before it; never a streamed one. An empty list leaves it to headers, metadata and model names."""
     redaction: RedactionConfig = field(default_factory=RedactionConfig)
 
 

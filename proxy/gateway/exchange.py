@@ -308,7 +308,8 @@ class Exchange:
         if backend.verbatim and not head.expects_continue:
             return self.known.opening(backend, length), body
         if self.known.side:
-            return side_request_head(head, self.client.peer, length), body
+            address = self.services.trust.address(head, self.client.network, self.client.peer.host)
+            return side_request_head(head, address, length), body
         model = backend.target.model
         if model is not None and body and "content-encoding" not in head.recorded:
             renamed = replace_model(body, model, None if self._watch is None else self._watch.spans)
@@ -643,7 +644,9 @@ class Exchange:
         if self.services.cutting and outcome is not _OK:
             outcome = Outcome.TRUNCATED
         try:
-            self.services.spool.append(frame_of(self, outcome, self.services.monotonic()))
+            frame = frame_of(self, outcome, self.services.monotonic())
+            if frame is not None:
+                self.services.spool.append(frame)
         except Exception:  # noqa: BLE001 - fail open: a defect in bookkeeping must not cost the user the answer
             self.services.count('not_recorded_total{reason="defect"}')
             _log.exception("the record of a request was lost")

@@ -10,7 +10,7 @@ import logging
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from policies.records import Arm
 from proxy.clock import Clock, SystemClock
@@ -31,6 +31,7 @@ from proxy.gateway.sticky import StickySources
 from proxy.gateway.trust import READ as TRUST_HEADERS
 from proxy.gateway.trust import Trust
 from proxy.routes import RouteTable, Target
+from proxy.spool.frames import KIND_EXCHANGE, encode_frame
 
 __all__ = ["Gateway", "client_tls"]
 
@@ -190,6 +191,10 @@ class Gateway:
     def rejected(self, status: int) -> None:
         """Count a request that was refused for its form."""
         self.counters.add(f'protocol_errors_total{{status="{status}"}}')
+
+    def keep_clean(self, meta: dict[str, Any], request: bytes, response: bytes) -> None:
+        """Write down an exchange that was cleaned."""
+        self.spool.append(encode_frame(KIND_EXCHANGE, meta, request, response))
 
     def breaker_changed(self) -> None:
         """Publish how many models are being spared."""

@@ -1,12 +1,14 @@
 """The loop from spool to store. Exactly once, in order, and nothing stops it for good.
 
 One batch is one transaction together with the position behind it, so a crash anywhere repeats a batch or continues
-behind it, and a repeated one changes nothing. Three things can go wrong, each with its own answer:
+behind it, and a repeated one changes nothing. What a batch holds in memory is bounded in bytes, however many records
+that is. Four things can go wrong, each with its own answer:
 
 * the store is not there (locked, full, down): wait and try the same again, the spool keeps everything;
 * a frame makes no sense: it is stored raw and counted;
 * the store refuses a batch for what is in it: the batch is halved until the one frame is found, that is stored
-  raw, and if even this is refused, set aside in a file.
+  raw, and if even this is refused, set aside in a file;
+* the controller dies of what it reads: `attempts` finds the frame, which is then stored raw.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from prometheus_client.registry import CollectorRegistry
@@ -23,10 +25,12 @@ from prometheus_client.registry import CollectorRegistry
 from proxy.clock import Clock
 from proxy.config.model import Config
 from proxy.errors import TemporaryError
+from proxy.ingest.attempts import Attempts, Trust
 from proxy.ingest.interpret import Interpreter, raw_record
 from proxy.ingest.metrics import IngestMetrics
 from proxy.ingest.votes import votes_of
 from proxy.metrics.traffic import TrafficMetrics
+from proxy.private import open_private
 from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, encode_frame
 from proxy.spool.reader import SpoolBatch, SpoolReader
 from proxy.store.store import Store
@@ -38,6 +42,10 @@ REJECTED_FILE: Final = "rejected.frames"
 """In the spool's directory: frames that the store refused in any form, as `proxy.spool.frames` has them."""
 _MAX_BACKOFF_S: Final = 10.0
 _SLICE: Final = 250
+_MOST_BYTES: Final = 8 << 20
+"""Of bodies, decoded, in one transaction; one record more, and it is committed. Texts and packed copies of them make it
+some five times as much memory."""
+_ASIDE_BYTES: Final = 64 << 10
 _FULL_BYTES: Final = 2 << 20
 """The reader hands out about 4 MiB at a time; a batch of this size means that there is more."""
 _PARKED_EVERY_S: Final = 60.0
@@ -55,8 +63,14 @@ class _Entry:
     end: int
     record: NewRecord | None = None
     votes: tuple[NewVote, ...] = ()
-    raw: Literal["unreadable", "refused"] | None = None
+    raw: Literal["unreadable", "refused", "fatal"] | None = None
     """Why the frame is stored uninterpreted, where it is."""
+
+    @property
+    def weight(self) -> int:
+        """Bytes of its bodies."""
+        body = self.record.body if self.record is not None else None
+        return 0 if body is None else len(body.request) + len(body.response)
 
 
 class Ingestor:
@@ -85,10 +99,13 @@ class Ingestor:
         self._traffic = traffic
         self._metrics = metrics or IngestMetrics(CollectorRegistry())
         self._clock = clock
+        self._attempts: Attempts | None = None
         self._positions: Positions | None = None
         self._behind = False
         """The last round took all it may: more is waiting."""
         self._parked_at = clock.monotonic()
+        self._refused = False
+        """What was read last had records of users who are deleted."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Ingest until `stop` is set. Waits between rounds for a batch worth committing, longer while nothing works."""
@@ -100,7 +117,7 @@ class Ingestor:
                 backoff_s = 0.0
                 if self._behind:
                     wait_s = 0.0
-            except (TemporaryError, OSError) as exc:
+            except (TemporaryError, OSError, MemoryError) as exc:
                 backoff_s = min(max(2 * backoff_s, self._interval_s), _MAX_BACKOFF_S)
                 wait_s = backoff_s
                 self._metrics.retries.value += 1
@@ -116,37 +133,66 @@ class Ingestor:
         """
         if self._positions is None:
             self._positions = await self._store.spools.positions()
+        if self._attempts is None:
+            self._attempts = await asyncio.to_thread(Attempts, self._reader.root)
         frames = 0
         self._behind = False
         try:
             for batch in await asyncio.to_thread(self._reader.poll, self._positions, max_frames=self._batch):
-                await self._ingest(batch, self._positions)
+                await self._ingest(batch, self._positions, self._attempts)
                 frames += len(batch.frames)
             await self._tidy(self._positions)
         except BaseException:
             self._positions = None  # whether the last commit arrived is for the store to say
             raise
+        finally:
+            self._attempts.done()  # whatever it was, it did not kill us
         return frames
 
-    async def _ingest(self, batch: SpoolBatch, positions: Positions) -> None:
-        """Store one writer's batch and move its position."""
-        entries = []
-        for start in range(0, len(batch.frames), _SLICE):
-            stop = start + _SLICE
-            entries += await asyncio.to_thread(self._understand, batch, start, stop)
-        await self._apply(batch, entries, batch.offset)
-        segment, offset = positions.get(batch.writer, (0, 0))
-        taken = batch.offset - (offset if segment == batch.segment else 0)
+    async def _ingest(self, batch: SpoolBatch, positions: Positions, attempts: Attempts) -> None:
+        """Store one writer's batch, in one transaction or, where its bodies are large, in several."""
+        n, at = 0, batch.start
+        while at < batch.offset:
+            part = await self._part(batch, n, at, attempts)
+            n += len(part)
+            end = batch.offset if n == len(batch.frames) else batch.ends[n - 1]
+            await self._apply(batch, part, end)
+            at = end
+        taken = batch.offset - batch.start
         self._behind |= len(batch.frames) >= self._batch or taken >= _FULL_BYTES
         positions[batch.writer] = (batch.segment, batch.offset)
         self._metrics.skipped_bytes.value += batch.skipped_bytes
 
-    def _understand(self, batch: SpoolBatch, start: int, stop: int) -> list[_Entry]:
-        """Frames `start` to `stop` of the batch. In a thread: one large stream must not hold up the event loop."""
-        return [
-            self._entry(batch, frame, end)
-            for frame, end in zip(batch.frames[start:stop], batch.ends[start:stop], strict=True)
-        ]
+    async def _part(self, batch: SpoolBatch, first: int, at: int, attempts: Attempts) -> list[_Entry]:
+        """What is stored next of the batch: from its frame `first`, which begins at `at`, as much as memory
+        allows; only that frame, where one hereabouts has killed a controller."""
+        stop = len(batch.frames)
+        trust = attempts.trust(batch.writer, batch.segment, at)
+        if trust is not Trust.READ:
+            stop = min(first + 1, stop)
+        entries: list[_Entry] = []
+        if first < stop:
+            await asyncio.to_thread(attempts.begin, batch.writer, batch.segment, at, batch.ends[stop - 1])
+        if trust >= Trust.RAW and first < stop:
+            return [await asyncio.to_thread(self._poison, batch, first, trust)]
+        weight = 0
+        while first + len(entries) < stop and weight < _MOST_BYTES:
+            more = await asyncio.to_thread(self._understand, batch, first + len(entries), stop, _MOST_BYTES - weight)
+            weight += sum(entry.weight for entry in more)
+            entries += more
+        return entries
+
+    def _understand(self, batch: SpoolBatch, start: int, stop: int, most_bytes: int) -> list[_Entry]:
+        """Some frames of the batch, from `start` on and before `stop`, until they are `most_bytes`. In a thread: one
+        large stream must not hold up the event loop."""
+        entries: list[_Entry] = []
+        for at in range(start, min(stop, start + _SLICE)):
+            entry = self._entry(batch, batch.frames[at], batch.ends[at])
+            entries.append(entry)
+            most_bytes -= entry.weight
+            if most_bytes <= 0:
+                break
+        return entries
 
     def _entry(self, batch: SpoolBatch, frame: Frame, end: int) -> _Entry:
         try:
@@ -157,6 +203,15 @@ class Ingestor:
             raise ValueError(f"this version knows no frames of kind {frame.kind}")
         except Exception as exc:  # noqa: BLE001 - whatever a frame holds, the queue goes on
             return _Entry(frame, end, record=self._raw(batch, frame, end, exc), raw="unreadable")
+
+    def _poison(self, batch: SpoolBatch, at: int, trust: Trust) -> _Entry:
+        """A frame that was being read when the controller died, twice or more: as it came."""
+        frame, end = batch.frames[at], batch.ends[at]
+        if trust is Trust.ASIDE:
+            self._set_aside(frame)
+            frame = replace(frame, request=frame.request[:_ASIDE_BYTES], response=frame.response[:_ASIDE_BYTES])
+        died = RuntimeError("the controller died twice while it read this frame; it is kept as it came")
+        return _Entry(frame, end, record=self._raw(batch, frame, end, died), raw="fatal")
 
     def _raw(self, batch: SpoolBatch, frame: Frame, end: int, exc: Exception) -> NewRecord:
         place = f"{batch.writer}/{batch.segment}/{end}"
@@ -193,11 +248,10 @@ class Ingestor:
 
     def _set_aside(self, frame: Frame) -> None:
         path = self._reader.root / REJECTED_FILE
-        with path.open("ab") as file:
+        with open_private(path, "ab") as file:
             file.write(encode_frame(frame.kind, frame.meta, frame.request, frame.response))
-        path.chmod(0o600)
         self._metrics.rejected.value += 1
-        _log.error("the store refuses a frame in any form; it is kept in %s", path)
+        _log.error("a frame cannot be stored in any form; it is kept in %s", path)
 
     def _count(self, entries: list[_Entry], applied: Applied) -> None:
         """After the commit: what is counted happened."""
@@ -210,6 +264,7 @@ class Ingestor:
         metrics.parked.value += applied.parked
         metrics.duplicates.value += applied.duplicates
         metrics.deleted.value += applied.deleted
+        self._refused |= applied.deleted > 0
         metrics.batches.value += 1
         for entry in entries:
             if entry.raw is not None:
@@ -226,6 +281,9 @@ class Ingestor:
             await self._store.spools.forget(gone)
             for writer in gone:
                 del positions[writer]
+        if self._refused:
+            await asyncio.to_thread(self._reader.wipe, here)
+            self._refused = False
         if self._clock.monotonic() - self._parked_at >= _PARKED_EVERY_S:
             self._parked_at = self._clock.monotonic()
             self._count_votes(await self._store.join_parked())

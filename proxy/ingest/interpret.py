@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypeGuard
 
 import orjson
 
@@ -22,16 +22,15 @@ from proxy.ingest.tasks import Tasks
 from proxy.spool.frames import Frame
 from proxy.store.values import FLAGS, BodyPayload, NewRecord, RecordFlag
 from proxy.wire.arrival import arrival_us
-from proxy.wire.decode import UnknownEncodingError, decode
+from proxy.wire.decode import NotEncodedError, UnknownEncodingError, unpacked
 from proxy.wire.extract import CapturedExchange, Extraction, Pointers, extract
-from proxy.wire.extract.values import compact
+from proxy.wire.extract.values import REDACTED, compact
 from proxy.wire.person import person_key
 
 __all__ = ["Interpreter", "raw_record"]
 
 UserHash = Callable[[bytes], int]
 
-_DECODED_LIMIT: Final = 8 << 20
 _MIN_ALIAS: Final = 8
 _MAX_ALIAS: Final = 256
 _ALIAS_HEADERS: Final = (
@@ -65,6 +64,7 @@ class Interpreter:
     def __init__(self, capture: CaptureConfig, scoring: ScoringConfig, user_hash: UserHash | None = None) -> None:
         """`user_hash` names users that only a pointer finds. Raises ValueError for a bad pointer or pattern."""
         self._scoring = scoring
+        self._budget = capture.max_decoded_bytes
         self._tasks = Tasks(capture)
         self._user_hash = user_hash
         self._pointers = Pointers.parse(
@@ -78,27 +78,32 @@ class Interpreter:
         """The record in `frame`. Raises KeyError, TypeError or ValueError where its facts do not make sense."""
         meta = frame.meta
         request_headers, response_headers = dict(meta["rh"]), dict(meta["sh"])
-        request = _decoded(frame.request, request_headers)
-        response = _decoded(frame.response, response_headers)
-        partial = _is_partial(frame, response)
+        asked = _copied(frame.request, request_headers, self._budget, cut="rsha" in meta)
+        answered = _copied(frame.response, response_headers, self._budget, cut="ssha" in meta)
+        request, response = asked.body, answered.body
+        lost = meta.get("nr", ())
+        """What redaction left nothing of: its words stand in the record, and are nobody's."""
+        partial = answered.cut or "response" in lost or (not frame.response and meta["sb"] > 0)
         broken_off = meta["out"] != _OK
         found = extract(
             CapturedExchange(
                 target=meta["p"],
                 status=meta["st"],
-                request=request,
-                response=response,
+                request=b"" if "request" in lost else request,
+                response=b"" if "response" in lost else response,
                 request_type=request_headers.get("content-type", ""),
                 response_type=response_headers.get("content-type", ""),
-                request_cut="rsha" in meta or broken_off,
+                request_cut=asked.cut or "request" in lost or broken_off,
                 response_cut=partial or broken_off,
             ),
             self._pointers,
         )
         _recall(meta, found)
+        found.unread |= asked.packed or answered.packed
         outcome = _outcome(meta, found, partial=partial)
         text = None if found.finish_reason in _TO_COME and not found.streamed else found.response
-        quality, source, scores = self._quality(meta, outcome, found, text, partial=partial)
+        said = found.query is not None or asked.cut
+        quality, source, scores = self._quality(meta, outcome, found, text, asked=said, partial=partial)
         return NewRecord(
             id=_record_id(meta["id"]),
             user_hash=self._user(meta, found),
@@ -129,7 +134,7 @@ class Interpreter:
             reasoning_tokens=found.reasoning_tokens,
             quality=quality,
             quality_source=source,
-            flags=_flags(meta, found, partial=partial),
+            flags=_flags(meta, found, request_cut=asked.cut, response_cut=answered.cut, partial=partial),
             scores=scores,
             aliases=_aliases(meta, found),
             body=BodyPayload(
@@ -166,25 +171,27 @@ class Interpreter:
         Inside one, a request without a sticky key was assigned by itself, and has to be counted by itself.
         """
         key: int | None = meta.get("key")
-        if key is None and meta.get("exp") is None and found.user is not None and self._user_hash is not None:
+        if key is None and meta.get("exp") is None and _is_name(found.user) and self._user_hash is not None:
             return self._user_hash(person_key(found.user))
         return key
 
     def _conversation(self, meta: dict[str, Any], found: Extraction) -> int | None:
         """The conversation that the headers name, else the one that the body does; hashed as users are."""
         key: int | None = meta.get("conv")
-        if key is None and found.conversation is not None and self._user_hash is not None:
+        if key is None and _is_name(found.conversation) and self._user_hash is not None:
             return self._user_hash(found.conversation.encode())
         return key
 
     def _quality(
-        self, meta: dict[str, Any], outcome: Outcome, found: Extraction, text: str | None, *, partial: bool
+        self, meta: dict[str, Any], outcome: Outcome, found: Extraction, text: str | None, *, asked: bool, partial: bool
     ) -> tuple[float | None, str | None, dict[str, float]]:
-        """The score that counts, its scorer, and all scores. The response's own score wins over the heuristics."""
+        """The score that counts, its scorer, and all scores. The response's own score wins over the heuristics.
+
+        `asked`: there was a question, be it one that is cut.
+        """
         scores: dict[str, float] = {}
         if outcome is not _OK or not 200 <= meta["st"] < 300:
             return None, None, scores
-        asked = found.query is not None or "rsha" in meta
         if self._scoring.enabled and asked and text is not None:
             facts = ResponseFacts(
                 text=text,
@@ -203,6 +210,11 @@ class Interpreter:
         return (scores[source] if source else None), source, scores
 
 
+def _is_name(text: str | None) -> TypeGuard[str]:
+    """Whether it names one thing: what redaction has cut into is no name."""
+    return text is not None and REDACTED not in text
+
+
 def _recall(meta: dict[str, Any], found: Extraction) -> None:
     """Add what was known of a stream (`sf`) before redaction made one text of its events."""
     if (said := meta.get("sf")) is not None:
@@ -210,13 +222,6 @@ def _recall(meta: dict[str, Any], found: Extraction) -> None:
         found.failed |= said.get("failed", False)  # a finish reason stands in the document
         found.whole = said.get("whole", found.whole)
         found.unread = said.get("unread", found.unread) or found.asked_unread
-
-
-def _is_partial(frame: Frame, response: bytes) -> bool:
-    """Whether more was answered than is at hand: the copy is cut, was not made, or does not unpack to its end."""
-    meta = frame.meta
-    unpacked_in_part = response is not frame.response and len(response) >= _DECODED_LIMIT
-    return "ssha" in meta or unpacked_in_part or (not frame.response and meta["sb"] > 0)
 
 
 def _outcome(meta: dict[str, Any], found: Extraction, *, partial: bool) -> Outcome:
@@ -254,17 +259,29 @@ def _first_token_us(frame: Frame, found: Extraction, text: str | None, *, decode
     return arrival_us(found.first_content, marks, head_us, frame.response, encoding)
 
 
-def _decoded(body: bytes, headers: dict[str, str]) -> bytes:
-    """`body` without its content encoding, whose header goes with it; one that is not known stays, with its header."""
+class _Copy(NamedTuple):
+    """A body as it is kept and read."""
+
+    body: bytes
+    cut: bool
+    """Whether there was more: beyond what is captured, or beyond what may be decoded."""
+    packed: bool = False
+    """Whether it is still in an encoding that is not undone, so that nobody can read it."""
+
+
+def _copied(body: bytes, headers: dict[str, str], budget: int, *, cut: bool) -> _Copy:
+    """`body` without its content encoding, whose header goes with it; one that is not undone stays, with its header."""
     encoding = headers.get("content-encoding")
     if not encoding or not body:
-        return body
+        return _Copy(body, cut)
     try:
-        plain = decode(body, encoding, _DECODED_LIMIT)
+        plain = unpacked(body, encoding, budget)
+    except NotEncodedError:
+        return _Copy(body, cut)
     except UnknownEncodingError:
-        return body
+        return _Copy(body, cut, packed=True)
     del headers["content-encoding"]
-    return plain
+    return _Copy(plain.body, cut or plain.cut)
 
 
 def _put_together(found: Extraction) -> bytes | None:
@@ -275,15 +292,17 @@ def _put_together(found: Extraction) -> bytes | None:
         return None
 
 
-def _flags(meta: dict[str, Any], found: Extraction, *, partial: bool) -> RecordFlag:
-    flags = _NO_TRAIN if meta.get("nt") or not found.store else 0
+def _flags(
+    meta: dict[str, Any], found: Extraction, *, request_cut: bool, response_cut: bool, partial: bool
+) -> RecordFlag:
+    flags = _NO_TRAIN if meta.get("nt") or meta.get("nr") or not found.store else 0
     if found.streamed:
         flags |= _STREAMED
     if meta.get("fb") is not None:
         flags |= _FALLBACK
-    if "rsha" in meta:
+    if request_cut:
         flags |= _TRUNCATED_REQUEST
-    if "ssha" in meta:
+    if response_cut:
         flags |= _TRUNCATED_RESPONSE
     if meta.get("red"):
         flags |= _REDACTED
@@ -299,7 +318,9 @@ def _flags(meta: dict[str, Any], found: Extraction, *, partial: bool) -> RecordF
 def _aliases(meta: dict[str, Any], found: Extraction) -> tuple[str, ...]:
     """Other names under which feedback may find the record; short ones (`id: 1`) name something else."""
     names = [found.provider_id, *(meta[side].get(name) for side, name in _ALIAS_HEADERS)]
-    return tuple(dict.fromkeys(name for name in names if name and _MIN_ALIAS <= len(name) <= _MAX_ALIAS))
+    return tuple(
+        dict.fromkeys(name for name in names if name and _is_name(name) and _MIN_ALIAS <= len(name) <= _MAX_ALIAS)
+    )
 
 
 def _record_id(value: str) -> str:

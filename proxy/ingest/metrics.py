@@ -33,7 +33,7 @@ class IngestMetrics:
         raw = CounterFamily(
             registry, "ratchet_ingest_raw", "Frames stored raw because they could not be interpreted.", ("reason",)
         )
-        self.raw = {reason: raw.cell(reason) for reason in ("unreadable", "refused")}
+        self.raw = {reason: raw.cell(reason) for reason in ("unreadable", "refused", "fatal")}
         self.rejected = counter(
             "ratchet_ingest_rejected", "Frames that the store refused even raw, set aside in a file."
         ).cell()

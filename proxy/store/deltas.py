@@ -126,13 +126,11 @@ class Deltas:
         if record.sample:
             self._quality[record.at_s // HOUR_S * HOUR_S, quality_bin(record.quality)] -= 1
 
-    def claimed(self, key: ExperimentKey, user_key: int, cluster: int) -> None:
-        """A record names a user that nobody vouches for: the user was there, and the cluster counts."""
-        self.claimed_users[key].add(user_key)
-        self.clusters[key].add(cluster)
-
-    def user(self, key: ExperimentKey, user_key: int) -> tuple[list[float], list[float]]:
-        """Counts and sums, to be added to in place."""
+    def unit(self, record: RecordFacts, key: ExperimentKey) -> tuple[list[float], list[float]]:
+        """Counts and sums of the record's unit of evidence, to be added to in place."""
+        user_key = record.unit
+        if record.claimed:
+            self.clusters[key].add(user_key)
         return self.users.setdefault(key, {}).setdefault(user_key, ([0.0] * len(METRICS), [0.0] * len(METRICS)))
 
     async def write(self, connection: AsyncConnection) -> None:

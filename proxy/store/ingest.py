@@ -17,6 +17,7 @@ from policies.kinds import Kind
 from policies.records import StickySource
 from proxy.store import partitions, statistics, votes
 from proxy.store.bodies import Block, BodyCodec
+from proxy.store.deletion import forget_parked
 from proxy.store.deltas import Deltas
 from proxy.store.dialect import any_of, insert_all, insert_new
 from proxy.store.engine import Database
@@ -38,7 +39,7 @@ async def apply(db: Database, codec: BodyCodec, batch: IngestBatch) -> Applied:
     """Write a batch and the spool position behind it. A batch without a writer comes from no spool."""
     incoming = sorted({record.id: record for record in batch.records}.values(), key=lambda record: record.id)
     await partitions.ensure(db, {day_of(record.id) for record in incoming})
-    await codec.prepare(record.body for record in incoming if record.body is not None)
+    await codec.prepare((record.user_hash, record.body) for record in incoming if record.body is not None)
     blocks = await codec.encode(_bodies(incoming))
     async with db.write() as connection:
         if batch.writer and not await advance(connection, batch.writer, batch.segment, batch.offset):
@@ -53,6 +54,10 @@ async def apply(db: Database, codec: BodyCodec, batch: IngestBatch) -> Applied:
         deltas = Deltas()
         await _count(connection, wanted, facts, deltas)
         voted = await votes.add(connection, batch.votes, wanted, facts, deltas)
+        if len(wanted) < len(unknown):
+            kept = {record.id for record in wanted}
+            refused = [record for record in unknown if record.id not in kept]
+            await forget_parked(connection, refused, [hashed for r in refused for hashed in _alias_hashes(r)])
         await _write(connection, deltas)
     return Applied(
         records=tuple(wanted),
@@ -167,8 +172,8 @@ async def _count(
             key = (facts.experiment_id, facts.epoch, facts.arm)
             deltas.requests[key] += 1
             if facts.claimed:
-                deltas.claimed(key, facts.user_key, facts.unit)
-            count_arrival(deltas.user(key, facts.unit), facts, terms[facts.experiment_id])
+                deltas.claimed_users[key].add(facts.user_key)
+            count_arrival(deltas.unit(facts, key), facts, terms[facts.experiment_id])
 
 
 async def _write(connection: AsyncConnection, deltas: Deltas) -> None:

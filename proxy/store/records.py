@@ -7,7 +7,7 @@ On PostgreSQL both go back some weeks at a time (`partitions.reach_back`).
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
@@ -28,7 +28,7 @@ from proxy.store.schema import WENT_WRONG, aliases, feedback, models, records, s
 from proxy.store.stretches import Stretch
 from proxy.store.values import BodyPayload, Page, RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
 
-__all__ = ["get_record", "iter_records", "list_records", "rows_of", "user_hour_means"]
+__all__ = ["claimed_clusters", "get_record", "iter_records", "list_records", "rows_of", "user_hour_means"]
 
 _MAX_LIMIT: Final = 1000
 _SCANNED_ROWS: Final = 20_000
@@ -283,3 +283,11 @@ def _row(row: Any, body: BodyPayload | None) -> RecordRow:
         "response_text": body.response_text if body else None,
     }
     return RecordRow(**values)
+
+
+async def claimed_clusters(db: Database, limit: int) -> Counter[int]:
+    """Of the newest `limit` records those whose user nobody vouches for, by cluster (0: it cannot be told)."""
+    newest = sa.select(records.c.cluster, records.c.flags).order_by(records.c.id.desc()).limit(limit)
+    async with db.read() as connection:
+        rows = (await connection.execute(newest)).all()
+    return Counter(row.cluster or 0 for row in rows if row.flags & RecordFlag.CLAIMED)

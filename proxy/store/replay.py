@@ -7,13 +7,13 @@ memory grows with the users alone: a row of counts and sums each, as in `user_st
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from policies.estimates import METRICS, Moments, UserTotals, Vector
+from policies.estimates import METRICS, Metric, Moments, UserTotals, Vector
 from policies.experiment import ArmStats
 from policies.kinds import Kind
 from policies.records import Arm
@@ -112,6 +112,14 @@ class EpochReplay:
                 clusters=len(self._clusters[arm]),
             )
         return dict(self._arms)
+
+    async def voters(self, metrics: Iterable[Metric]) -> AsyncGenerator[tuple[Arm, int, UserTotals, bool]]:
+        """The units as they stand that have an observation of any of `metrics`; as `Store.voters`."""
+        rows = [METRICS.index(metric) for metric in metrics]
+        for arm in Arm:
+            for key, (n, s) in self._users[arm].items():
+                if any(n[row] > 0 for row in rows):
+                    yield arm, key, UserTotals(n=tuple(n), s=tuple(s)), key in self._clusters[arm]
 
     async def aclose(self) -> None:
         """Read no more."""

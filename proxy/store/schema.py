@@ -193,6 +193,7 @@ user_stats: Final = Table(
     Column("arm", SmallInteger, primary_key=True, autoincrement=False),
     Column("user_key", BigInteger, primary_key=True, autoincrement=False),
     *(Column(name, Double, nullable=False, server_default=_LATER.get(name)) for name in USER_TOTALS),
+    Column("claimed", Boolean, nullable=False, server_default=sa.false()),
     **_NO_ROWID,
 )
 arm_stats: Final = Table(

@@ -6,13 +6,13 @@ change, the old vector leaves the arm's moments and the new one enters them, in 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from policies.estimates import Moments, UserTotals, Vector
+from policies.estimates import Metric, Moments, UserTotals, Vector
 from policies.experiment import ArmStats
 from policies.records import Arm
 from proxy.store.deltas import Deltas, ExperimentKey
@@ -22,7 +22,7 @@ from proxy.store.facts import Terms
 from proxy.store.schema import USER_TOTALS, claimed_users, experiments, user_stats
 from proxy.store.schema import arm_stats as arm_table
 
-__all__ = ["arm_stats", "count_users", "forget_user", "terms_of"]
+__all__ = ["arm_stats", "count_users", "forget_user", "terms_of", "voters"]
 
 _CHUNK = 500
 
@@ -44,6 +44,24 @@ async def arm_stats(db: Database, experiment_id: int, epoch: int) -> dict[Arm, A
     return found
 
 
+async def voters(
+    db: Database, experiment_id: int, epoch: int, metrics: Sequence[Metric]
+) -> AsyncGenerator[tuple[Arm, int, UserTotals, bool]]:
+    """The units with an observation of any of `metrics`: arm, key, totals and whether they are claimed; a chunk at a
+    time, so that many take no memory."""
+    observed = [user_stats.c[f"n_{metric.value}"] > 0 for metric in metrics]
+    for arm in Arm:
+        mine = [user_stats.c.experiment_id == experiment_id, user_stats.c.epoch == epoch, user_stats.c.arm == int(arm)]
+        query = sa.select(user_stats).where(*mine, sa.or_(*observed)).order_by(user_stats.c.user_key).limit(_CHUNK)
+        rows = None
+        while rows is None or len(rows) == _CHUNK:
+            page = query if not rows else query.where(user_stats.c.user_key > rows[-1].user_key)
+            async with db.read() as connection:
+                rows = (await connection.execute(page)).all()
+            for row in rows:
+                yield arm, row.user_key, _totals(row), row.claimed
+
+
 async def terms_of(connection: AsyncConnection, experiment_ids: Iterable[int]) -> dict[int, Terms]:
     """The frozen terms of those of the experiments that exist."""
     wanted = set(experiment_ids)
@@ -62,7 +80,7 @@ async def count_users(connection: AsyncConnection, deltas: Deltas, terms: Mappin
         users = sorted(deltas.users[key].items())
         for start in range(0, len(users), _CHUNK):
             chunk = dict(users[start : start + _CHUNK])
-            gained, new = await _count_chunk(connection, key, chunk, terms[key[0]].icc)
+            gained, new = await _count_chunk(connection, key, chunk, deltas.clusters[key], terms[key[0]].icc)
             change += gained
             fresh |= new
         clusters = len(fresh & deltas.clusters[key])
@@ -97,7 +115,11 @@ async def _forget_claimed(connection: AsyncConnection, user_key: int) -> int:
 
 
 async def _count_chunk(
-    connection: AsyncConnection, key: ExperimentKey, users: dict[int, tuple[list[float], list[float]]], icc: float
+    connection: AsyncConnection,
+    key: ExperimentKey,
+    users: dict[int, tuple[list[float], list[float]]],
+    clusters: set[int],
+    icc: float,
 ) -> tuple[Moments, set[int]]:
     """What the arm's moments gain, and which of the units are new in it."""
     before = await _lock_users(connection, key, list(users))
@@ -106,7 +128,7 @@ async def _count_chunk(
         old = before.get(user_key)
         new = (old or UserTotals()).plus(UserTotals(n=tuple(n), s=tuple(s)))
         gains.append((old.vector(icc) if old else None, new.vector(icc)))
-        rows.append(_row(key, user_key, new))
+        rows.append(_row(key, user_key, new, claimed=user_key in clusters))
     await upsert(connection, user_stats, rows)
     return _sum(gains), users.keys() - before.keys()
 
@@ -179,12 +201,13 @@ def _totals(row: Any) -> UserTotals:
     return UserTotals(n=tuple(values[0::2]), s=tuple(values[1::2]))
 
 
-def _row(key: ExperimentKey, user_key: int, totals: UserTotals) -> dict[str, Any]:
+def _row(key: ExperimentKey, user_key: int, totals: UserTotals, *, claimed: bool = False) -> dict[str, Any]:
     values = (value for pair in zip(totals.n, totals.s, strict=True) for value in pair)
     return {
         "experiment_id": key[0],
         "epoch": key[1],
         "arm": int(key[2]),
         "user_key": user_key,
+        "claimed": claimed,
         **dict(zip(USER_TOTALS, values, strict=True)),
     }

@@ -399,16 +399,28 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deleted:
-    """What deleting a user removed, and which models had been trained on them."""
+    """What deleting a user removed from the database, and which models had been trained on them."""
 
+    at_us: int
+    """Everything from before then is deleted, or refused when it comes in."""
     records: int
+    bodies: int
     votes: int
-    rows: int
-    """All rows, records and votes included."""
+    scores: int
+    aliases: int
+    users: int
+    """Rows of the user in the statistics of experiments."""
+    words: int
+    """Rows of the loop's books that quoted what a training on the user's data had said."""
     models: tuple[str, ...]
     """Names of models whose training data held this user."""
     runs: tuple[str, ...]
     """Training runs whose data held this user."""
+
+    @property
+    def rows(self) -> int:
+        """All of them."""
+        return self.records + self.bodies + self.votes + self.scores + self.aliases + self.users
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -252,7 +252,7 @@ async def _join(
         deltas.voted(record, change.before, change.after)
         deltas.rescored(record, change.quality)
         if record.experiment_id in terms and not record.task:
-            totals = deltas.user((record.experiment_id, record.epoch, record.arm), record.unit)
+            totals = deltas.unit(record, (record.experiment_id, record.epoch, record.arm))
             count_votes(totals, change.before, change.after)
             count_score(totals, record.quality, change.quality)
     await _write(connection, recounts)

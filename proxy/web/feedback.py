@@ -24,18 +24,25 @@ from policies.ballots import Trust, trust_in
 from proxy.clock import Clock
 from proxy.config.model import FeedbackConfig
 from proxy.ids import ForgedIdError, RecordIds, minted_at
+from proxy.limits import Guesses, RateLimit
 from proxy.spool.frames import KIND_FEEDBACK, encode_frame
 from proxy.web.counters import ACCEPTED, FEEDBACK_COUNTERS, refused_slot
-from proxy.web.limits import RateLimit
 from proxy.web.responses import ApiError, JsonResponse
-from proxy.web.votes import Vote, VoteError, idle_in, parse_votes
+from proxy.web.votes import Vote, VoteError, idle_in, parse_votes, redacted
 from proxy.wire.headers import charset
 from proxy.wire.lenient import read_json
 
-__all__ = ["CLIENT_ADDRESS_HEADER", "FEEDBACK_COUNTERS", "Ambiguous", "Counters", "FeedbackEndpoint", "Spool"]
+__all__ = ["CLIENT_ADDRESS_HEADER", "FEEDBACK_COUNTERS", "FOR_ANOTHER_HEADER", "Ambiguous", "Counters",
+           "FeedbackEndpoint", "Redact", "Spool", "client_address"]  # fmt: skip
+
+Redact = Callable[[Sequence[str]], Awaitable[list[str] | None]]
+"""Cleans texts; None where that cannot be done."""
 
 CLIENT_ADDRESS_HEADER: Final = "x-forwarded-for"
-"""The address that the gateway saw: towards this app it replaces whatever the client had put there."""
+"""The address of whoever asks, as the gateway tells it (behind a trusted balancer the right-most untrusted one):
+towards this app it replaces whatever the client had put there."""
+FOR_ANOTHER_HEADER: Final = "x-ratchet-for-another"
+"""There where the address is that of a proxy which speaks for somebody else."""
 MAX_BODY_BYTES: Final = 4 << 20
 _SIGNED_FORM: Final = re.compile(r"[0-9A-Z_a-z~]{36}", re.ASCII)
 _DAY_S: Final = 86_400.0
@@ -71,14 +78,17 @@ class FeedbackEndpoint:
         ids: RecordIds,
         counters: Counters,
         clock: Clock,
+        redact: Redact | None = None,
         ambiguous: Ambiguous | None = None,
     ) -> None:
         self._config = config
+        self._redact = redact
         self._ambiguous = ambiguous
         self._spool = spool
         self._ids = ids
         self._counters = counters
         self._clock = clock
+        self._guesses = Guesses(clock, where="feedback")
         self._limit = RateLimit(config.rate_per_second, burst=max(config.rate_per_second, config.max_batch))
 
     async def post(self, request: Request) -> Response:
@@ -86,8 +96,9 @@ class FeedbackEndpoint:
         try:
             return await self._accept(request, await _body(request))
         except ApiError as exc:
-            self._counters.add(refused_slot(exc.status))
-            raise
+            refusal = self._instead(request, exc)
+            self._counters.add(refused_slot(refusal.status))
+            raise refusal from exc
 
     async def _accept(self, request: Request, body: bytes) -> Response:
         now = self._clock.now()
@@ -105,6 +116,8 @@ class FeedbackEndpoint:
             self._entry(vote, now, trust, at="" if single else f"[{index}].") for index, vote in enumerate(votes)
         ]
         await self._refuse_ambiguous(entries, single=single)
+        if self._redact is not None:
+            await self._clean(entries, self._redact)
         frame = encode_frame(KIND_FEEDBACK, {"t": int(now * 1e6), "votes": entries})
         if not self._spool.append(frame):
             message = "votes can not be written at the moment (the spool is full); send it again later"
@@ -112,14 +125,13 @@ class FeedbackEndpoint:
         self._counters.add(ACCEPTED, len(entries))
         fids = [entry["fid"] for entry in entries]
         answer = {"feedback_id": fids[0]} if single else {"feedback_ids": fids}
-        idle = [
-            ("" if single else f"[{index}].") + name
-            for index, vote in enumerate(votes)
-            for name in idle_in(vote, trust)
-        ]
-        if idle:
-            answer |= {"not_counted": idle, "why": self._without_token()}
-        return JsonResponse({"accepted": len(entries), **answer}, 202)
+        return JsonResponse({"accepted": len(entries), **answer, **self._in_vain(votes, trust, single=single)}, 202)
+
+    def _in_vain(self, votes: Sequence[Vote], trust: Trust, *, single: bool) -> dict[str, Any]:
+        """Which fields are kept and do not count, and why; nothing where all count."""
+        paths = ["" if single else f"[{index}]." for index in range(len(votes))]
+        idle = [path + name for path, vote in zip(paths, votes, strict=True) for name in idle_in(vote, trust)]
+        return {"not_counted": idle, "why": self._without_token()} if idle else {}
 
     def _entry(self, vote: Vote, now: float, trust: Trust, *, at: str) -> dict[str, Any]:
         """The vote as the spool keeps it; raises ApiError where its id may not be used."""
@@ -152,6 +164,13 @@ class FeedbackEndpoint:
                 message = f"{field}: requests of several users have this id, so nobody can tell whose answer is meant"
                 raise ApiError(409, f"{message}; vote by x-ratchet-record-id", field=field)
 
+    async def _clean(self, entries: list[dict[str, Any]], redact: Redact) -> None:
+        """Clean all words of the votes; raises ApiError where that cannot be done."""
+        try:
+            await redacted(entries, redact)
+        except TimeoutError as exc:
+            raise ApiError(503, str(exc), headers={"retry-after": "5"}) from exc
+
     def _refusal(self, vote: Vote, exc: ForgedIdError) -> str:
         if _SIGNED_FORM.fullmatch(vote.record_id):
             return str(exc)
@@ -172,13 +191,30 @@ class FeedbackEndpoint:
             bool(token) and scheme.lower() == "bearer" and compare_digest(given.strip().encode(), str(token).encode())
         )
 
+    def _instead(self, request: Request, refusal: ApiError) -> ApiError:
+        """The refusal, or another where somebody guesses: what lacks the token and came with a wrong one."""
+        if refusal.status != 403 or not self._config.token or "authorization" not in request.headers:
+            return refusal
+        wait_s = self._guesses.wrong(client_address(request))
+        if wait_s <= 0:
+            return refusal
+        return ApiError(429, "too many wrong tokens from this address", headers={"retry-after": _whole_s(wait_s)})
+
     def _hold_back(self, request: Request, votes: int) -> None:
-        peer = request.client.host if request.client else ""
-        address = request.headers.get(CLIENT_ADDRESS_HEADER, peer)
-        wait_s = self._limit.take(address, max(1, votes), self._clock.monotonic())
+        wait_s = self._limit.take(client_address(request), max(1, votes), self._clock.monotonic())
         if wait_s > 0:
             message = f"more than {self._config.rate_per_second:g} votes per second from this address"
-            raise ApiError(429, message, headers={"retry-after": str(math.ceil(wait_s))})
+            raise ApiError(429, message, headers={"retry-after": _whole_s(wait_s)})
+
+
+def client_address(request: Request) -> str:
+    """Who asks, as the gateway saw it; as we see it where no gateway is in between."""
+    peer = request.client.host if request.client else ""
+    return request.headers.get(CLIENT_ADDRESS_HEADER, peer)
+
+
+def _whole_s(seconds: float) -> str:
+    return str(math.ceil(seconds))
 
 
 async def _body(request: Request) -> bytes:

@@ -1,8 +1,8 @@
 """Content encodings, undone for the copy in the log: gzip, deflate, br, zstd and chains of them.
 
-The copy may be cut, damaged or hostile, so every stage gives what could be decoded and stops at a limit; a few
-kilobytes must not become gigabytes of memory, and no header may ask for more than a few stages. A header may also be
-wrong: what does not begin as the coding that it names is not decoded.
+The copy may be cut, damaged or hostile, so every stage gives what could be decoded, and all stages together have one
+budget of bytes: a few kilobytes must not become gigabytes of memory, and no header may ask for more than three stages.
+A header may also be wrong: what does not begin as the coding that it names is not decoded.
 """
 
 from __future__ import annotations
@@ -12,19 +12,25 @@ import io
 import zlib
 from collections.abc import Callable
 from enum import Enum, auto
-from typing import Final
+from typing import Final, NamedTuple
 
 import brotli
 import zstandard
 
-__all__ = ["NotEncodedError", "UnknownEncodingError", "decode"]
+__all__ = ["MAX_CODINGS", "MAX_WINDOW", "Decoded", "NotEncodedError", "UnknownEncodingError", "codings_of", "decode",
+           "unpacked"]  # fmt: skip
+
+MAX_CODINGS: Final = 3
+"""Nobody needs more than one; each takes its time."""
+MAX_WINDOW: Final = 8 << 20
+"""What a zstd decoder keeps of its output at most: RFC 9659 allows no more in HTTP. (brotli's has 16 MiB at most.)"""
 
 _SLICE: Final = 512
 _BLOCK: Final = 1 << 16
 _HEAD: Final = 512
-_MAX_CODINGS: Final = 5
-_MAX_WINDOW: Final = 1 << 27
+_BUDGET: Final = 4 << 20
 _MAX_MEMBERS: Final = 256
+"""Of a gzip file, empty ones included: each takes time."""
 _GZIP: Final = 31
 _ZLIB: Final = 15
 _RAW: Final = -15
@@ -38,24 +44,61 @@ class NotEncodedError(UnknownEncodingError):
     """A body that is not what its content encoding says: it stays as it was, and may well be readable so."""
 
 
-def decode(body: bytes, content_encoding: str, limit: int) -> bytes:
-    """`body` without its content encodings, at most `limit` (> 0) bytes of it.
+class Decoded(NamedTuple):
+    """A body without its content encodings."""
 
-    Cut or damaged data gives the part before the fault. Raises UnknownEncodingError for any coding but gzip, x-gzip,
-    deflate (with or without zlib's wrapper), br, zstd and identity, and for more than five of them; NotEncodedError
-    where the body is something else.
+    body: bytes
+    cut: bool
+    """Whether there is more of it than may be decoded."""
+
+
+def codings_of(content_encoding: str) -> list[str]:
+    """The codings that a Content-Encoding names, in lower case and without those that do nothing.
+
+    Raises UnknownEncodingError for any coding but gzip, x-gzip, deflate, br, zstd and identity, and for too many.
     """
     codings = [coding for name in content_encoding.split(",") if (coding := name.strip().lower()) not in _NONE]
-    if len(codings) > _MAX_CODINGS:
-        raise UnknownEncodingError(f"content-encoding names {len(codings)} codings; at most {_MAX_CODINGS} are decoded")
-    for coding in reversed(codings):
-        if (stage := _STAGES.get(coding)) is None:
+    if len(codings) > MAX_CODINGS:
+        raise UnknownEncodingError(f"content-encoding names {len(codings)} codings; at most {MAX_CODINGS} are decoded")
+    for coding in codings:
+        if coding not in _STAGES:
             raise UnknownEncodingError(f"content-encoding {coding[:40]!r}: only gzip, deflate, br and zstd are decoded")
-        plain, state = stage(body, limit)
+    return codings
+
+
+def decode(body: bytes, content_encoding: str, limit: int) -> bytes:
+    """`body` without its content encodings, at most `limit` (> 0) bytes of it; as `unpacked`, whose budget is `limit`,
+    or 4 MiB where that is more."""
+    return _undone(body, codings_of(content_encoding), limit, max(limit, _BUDGET))[:limit]
+
+
+def unpacked(body: bytes, content_encoding: str, budget: int) -> Decoded:
+    """`body` without its content encodings, for which at most `budget` (> 0) bytes are decoded, all stages together.
+
+    Cut or damaged data gives the part before the fault. Raises UnknownEncodingError for codings that are not decoded,
+    and where the budget does not suffice for the first byte; NotEncodedError where the body is something else. A body
+    without codings is as it was.
+    """
+    codings = codings_of(content_encoding)
+    if not codings:
+        return Decoded(body, cut=False)
+    # one byte more shows whether there is more
+    plain = _undone(body, codings, budget + 1, budget + 1)
+    return Decoded(plain[:budget], cut=len(plain) > budget)
+
+
+def _undone(body: bytes, codings: list[str], limit: int, budget: int) -> bytes:
+    """`body` without `codings`, at most `limit` bytes of it."""
+    for number, coding in enumerate(reversed(codings), 1):
+        if budget <= 0:
+            raise UnknownEncodingError(f"content-encoding {coding}: more would be decoded than is allowed")
+        room = budget if number < len(codings) else min(limit, budget)
+        plain, state = _STAGES[coding](body, room)
         if (state is _State.DAMAGED and not plain) or (state is not _State.WHOLE and _is_text(body)):
             raise NotEncodedError(f"content-encoding {coding}: the body is something else")
+        budget -= len(plain)
         body = plain
-    return body[:limit]
+    return body
 
 
 def _is_text(body: bytes) -> bool:
@@ -80,10 +123,10 @@ class _State(Enum):
     """It is not, or at some place no longer, of its coding."""
 
 
-_Decoded = tuple[bytes, _State]
+_Part = tuple[bytes, _State]
 
 
-def _gunzip(data: bytes, limit: int) -> _Decoded:
+def _gunzip(data: bytes, limit: int) -> _Part:
     """All members of a gzip file, as RFC 1952 has them concatenated; trailing garbage is ignored."""
     out = bytearray()
     at, state = 0, _State.WHOLE
@@ -98,7 +141,7 @@ def _gunzip(data: bytes, limit: int) -> _Decoded:
     return bytes(out), state
 
 
-def _undeflate(data: bytes, limit: int) -> _Decoded:
+def _undeflate(data: bytes, limit: int) -> _Part:
     """HTTP's deflate is zlib's format; some servers send it without the wrapper."""
     wrapped = len(data) >= 2 and data[0] & 0x0F == 8 and int.from_bytes(data[:2], "big") % 31 == 0
     part, end, state = _inflate(data, 0, _ZLIB if wrapped else _RAW, limit)
@@ -128,17 +171,17 @@ def _inflate_damaged(data: bytes, window_bits: int, limit: int) -> bytes:
     out = bytearray()
     with contextlib.suppress(zlib.error):
         for start in range(0, len(data), _SLICE):  # pragma: no branch - the fault comes before the end
-            out += stream.decompress(data[start : start + _SLICE], limit)
+            out += stream.decompress(data[start : start + _SLICE], max(1, limit - len(out)))
     return bytes(out)
 
 
-def _unbrotli(data: bytes, limit: int) -> _Decoded:
+def _unbrotli(data: bytes, limit: int) -> _Part:
     stream = brotli.Decompressor()
     out = bytearray()
     state = _State.OPEN
     try:
         for start in range(0, len(data), _BLOCK):
-            out += stream.process(data[start : start + _BLOCK], output_buffer_limit=limit)
+            out += stream.process(data[start : start + _BLOCK], output_buffer_limit=limit - len(out))
             if len(out) >= limit:
                 break
         if stream.is_finished():
@@ -148,10 +191,9 @@ def _unbrotli(data: bytes, limit: int) -> _Decoded:
     return bytes(out), state
 
 
-def _unzstd(data: bytes, limit: int) -> _Decoded:
-    reader = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW).stream_reader(
-        io.BytesIO(data), read_across_frames=True
-    )
+def _unzstd(data: bytes, limit: int) -> _Part:
+    decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
+    reader = decompressor.stream_reader(io.BytesIO(data), read_across_frames=True)
     out = bytearray()
     state = _State.OPEN  # the reader does not say whether it came to an end
     try:
@@ -163,6 +205,6 @@ def _unzstd(data: bytes, limit: int) -> _Decoded:
 
 
 _NONE: Final = frozenset({"", "identity"})
-_STAGES: Final[dict[str, Callable[[bytes, int], _Decoded]]] = {
+_STAGES: Final[dict[str, Callable[[bytes, int], _Part]]] = {
     "gzip": _gunzip, "x-gzip": _gunzip, "deflate": _undeflate, "br": _unbrotli, "zstd": _unzstd,
 }  # fmt: skip

@@ -7,6 +7,7 @@ decoder stops there and says why: what came before stands, what comes after is n
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -16,6 +17,9 @@ __all__ = ["EventStreamDecoder", "Frame", "HeaderValue", "begins_frames"]
 _MAX_FRAME: Final = 24 << 20
 """Payloads have at most 16 MiB, says the specification; its own libraries take 24."""
 _MAX_HEADERS: Final = 128 << 10
+_MOST_FRAMES: Final = 50_000
+_MOST_HEADERS: Final = 200_000
+"""Of one stream: each takes its time, and needs a few bytes. A real one has three headers in each of some thousands."""
 _PRELUDE: Final = Struct(">III")
 _CRC: Final = Struct(">I")
 _SHORTEST: Final = _PRELUDE.size + _CRC.size
@@ -42,6 +46,7 @@ class EventStreamDecoder:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self._read = 0
+        self._frames = self._headers = 0
         self.trouble: str | None = None
         """Why the stream cannot be read to its end, where that is so."""
         self.cut = False
@@ -56,13 +61,20 @@ class EventStreamDecoder:
         at = 0
         try:
             while (size := _size(self._buffer, at)) is not None and len(self._buffer) - at >= size:
-                frames.append(_frame(bytes(self._buffer[at : at + size]), self._read + at + size))
+                frames.append(_frame(bytes(self._buffer[at : at + size]), self._read + at + size, self._more))
                 at += size
         except ValueError as exc:
             self.trouble = str(exc)
         del self._buffer[:at]
         self._read += at
         return frames
+
+    def _more(self, headers: int) -> None:
+        """Count a header, or (0) a frame. Raises ValueError where that is one too many."""
+        self._headers += headers
+        self._frames += not headers
+        if self._headers > _MOST_HEADERS or self._frames > _MOST_FRAMES:
+            raise ValueError("more frames or headers than are read")
 
     def finish(self) -> None:
         """The stream is over: a frame that has begun is cut."""
@@ -91,17 +103,19 @@ def _size(buffer: bytes | bytearray, at: int) -> int | None:
     return int(size)
 
 
-def _frame(data: bytes, end: int) -> Frame:
+def _frame(data: bytes, end: int, more: Callable[[int], None]) -> Frame:
+    more(0)
     if crc32(data[:-4]) != _CRC.unpack_from(data, len(data) - 4)[0]:
         raise ValueError("the checksum of a frame is wrong")
     payload_at = _PRELUDE.size + _PRELUDE.unpack_from(data)[1]
-    return Frame(_headers(data[_PRELUDE.size : payload_at]), data[payload_at:-4], end)
+    return Frame(_headers(data[_PRELUDE.size : payload_at], more), data[payload_at:-4], end)
 
 
-def _headers(data: bytes) -> dict[str, HeaderValue]:
+def _headers(data: bytes, more: Callable[[int], None]) -> dict[str, HeaderValue]:
     headers: dict[str, HeaderValue] = {}
     at = 0
     while at < len(data):
+        more(1)
         name, at = _sized(data, at, 1)
         kind, at = _take(data, at, 1)
         value, at = _value(data, at, kind[0])

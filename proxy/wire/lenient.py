@@ -4,6 +4,9 @@ Clients cut text in the middle of an emoji (`\\ud83d` alone), Python servers wri
 first, old programs a byte of latin-1 or all of it in UTF-16. A person reads all of these; so does the log. What is
 strict reads as before and at the same speed, and what is no JSON even so stays none.
 
+A few kilobytes, compressed, can be millions of values, each of which takes a hundred bytes: whoever reads what
+strangers sent asks first whether a text is `crowded`, and leaves it unread.
+
 Halves of an emoji may stand in two events of a stream: `read_event` leaves them as they are, until `mended` has the
 whole text to join them in.
 """
@@ -19,8 +22,11 @@ from typing import Any, Final
 
 import orjson
 
-__all__ = ["mended", "mended_text", "read_event", "read_json", "text_of"]
+__all__ = ["MAX_VALUES", "crowded", "mended", "mended_text", "read_event", "read_json", "text_of"]
 
+MAX_VALUES: Final = 250_000
+"""Values of one body that are read; parsed they take some 35 MB at most. A megabyte of log probabilities has half as
+many, one of embeddings a third."""
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -38,9 +44,23 @@ _WIDE: Final = (
 _TEXT: Final = re.compile(
     r"(?i)(utf|u8|iso|latin|l1|cp|windows|koi|gb|big5|shift|sjis|s-jis|euc|mac|tis|johab|ascii|us-)"
 )
+_MOST_STRAY: Final = 50_000
+"""Bytes that are no UTF-8 and are looked at one by one, which takes some microseconds each; of more of them none is."""
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _LARGEST: Final = 2**64 - 1
 _SMALLEST: Final = -(2**63)
+
+
+def crowded(body: bytes | str) -> bool:
+    """Whether JSON in `body` may be more than MAX_VALUES values.
+
+    Brackets and commas are counted wherever they stand, in strings, too, for these may hold JSON again.
+    """
+    if 2 * len(body) < MAX_VALUES:
+        return False
+    if isinstance(body, str):
+        return body.count(",") + body.count("[") + body.count("{") > MAX_VALUES
+    return body.count(b",") + body.count(b"[") + body.count(b"{") > MAX_VALUES
 
 
 def read_json(body: bytes | bytearray, charset: str | None = None) -> Any:
@@ -80,7 +100,10 @@ def text_of(body: bytes, charset: str | None = None) -> str:
         name = _codec(charset)
         if name == "utf-8" and b"\0" in body[:4]:
             name = next((wide for zeros, wide in _WIDE if bytes(map(bool, body[:4])) == zeros), name)
-    return body.decode(name, "latin-1-byte" if name == "utf-8" else "replace")
+    if name != "utf-8":
+        return body.decode(name, "replace")
+    few = len(body) <= _MOST_STRAY or len(body) - len(body.decode(name, "ignore").encode()) <= _MOST_STRAY
+    return body.decode(name, "latin-1-byte" if few else "replace")
 
 
 def mended(value: Any) -> Any:

@@ -14,15 +14,13 @@ from typing import Final, Protocol
 import brotli
 import zstandard
 
-from proxy.wire.decode import UnknownEncodingError
+from proxy.wire.decode import MAX_WINDOW, codings_of
 
 __all__ = ["Unpacker"]
 
 _FREE: Final = 2 << 20
 _RATIO: Final = 16
 """Bytes that may come out: so many, and so many times what went in. JSON rarely packs better than that."""
-_MAX_WINDOW: Final = 1 << 27
-_MAX_CODINGS: Final = 4
 _MAX_MEMBERS: Final = 256
 """Of a gzip file, empty ones included: each takes time, and of empty ones a few bytes become a million."""
 _DAMAGED: Final = (zlib.error, brotli.error, zstandard.ZstdError)
@@ -43,11 +41,7 @@ class Unpacker:
 
     def __init__(self, content_encoding: str) -> None:
         """Raises UnknownEncodingError for any coding but gzip, x-gzip, deflate, br, zstd and identity, or too many."""
-        codings = [coding.strip().lower() for coding in content_encoding.split(",")]
-        codings = [coding for coding in codings if coding not in ("", "identity")]
-        if len(codings) > _MAX_CODINGS or any(coding not in _STAGES for coding in codings):
-            raise UnknownEncodingError(f"content-encoding {content_encoding[:40]!r} is not decoded")
-        self._stages = [_STAGES[coding]() for coding in reversed(codings)]
+        self._stages = [_STAGES[coding]() for coding in reversed(codings_of(content_encoding))]
         self._room = _FREE
         self.ended = False
         """Whether nothing more comes out: the data is damaged, or more than is wanted."""
@@ -122,7 +116,7 @@ class _Sink(io.BytesIO):
 class _Zstd:
     def __init__(self) -> None:
         self._sink = _Sink()
-        decompressor = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW)
+        decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
         self._stream = decompressor.stream_writer(self._sink, closefd=False)
 
     def feed(self, data: bytes, room: int) -> bytes:

@@ -108,7 +108,7 @@ def test_the_message_names_key_value_reason_and_remedy(data: dict[str, Any], mes
 @pytest.mark.parametrize(
     "data",
     [
-        {"admin": {"host": "0.0.0.0", "token": "t"}},
+        {"admin": {"host": "0.0.0.0", "token": "t" * 16}},
         {"admin": {"host": "0.0.0.0", "enabled": False}},
         {"admin": {"host": "127.0.0.2"}},
         {"admin": {"host": "::1", "port": 8080}},

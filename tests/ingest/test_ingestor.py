@@ -1,8 +1,10 @@
 """From spool files to rows: exactly once, in order, whatever the store or a frame does. Real files, real SQLite."""
 
 import asyncio
+import gzip
 import random
 import sqlite3
+import tracemalloc
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -360,3 +362,37 @@ async def test_positions_of_other_hosts_are_left_alone(host: Setup) -> None:
     assert await drain(host.ingestor()) == 0
     assert list(await host.store.spools.positions()) == [writer.name]
     writer.close()
+
+
+async def test_what_one_transaction_holds_is_bounded_in_bytes_not_in_records(host: Setup) -> None:
+    """Thirty small frames of four megabytes each, once they are unpacked."""
+    packed = gzip.compress(
+        b'{"messages": [{"role": "user", "content": "' + bytes(4 << 20).replace(b"\0", b"a") + b'"}]}'
+    )
+    writer = host.writer()
+    ids = sorted(new_id(NOW_US + n, random.Random(n)) for n in range(30))
+    for record_id in ids:
+        headers = {"content-type": "application/json", "content-encoding": "gzip"}
+        writer.append(exchange_frame(record_id, packed, b"{}", rh=headers))
+    ingestor = host.ingestor(ingest_batch=1000)
+    tracemalloc.start()
+    try:
+        assert await drain(ingestor) == 30
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert await host.ids() == ids
+    assert host.count("ratchet_ingest_batches_total") >= 10
+    assert peak < 80 << 20
+
+
+async def test_many_writers_are_read_in_turn(host: Setup) -> None:
+    """Each has more than a round takes of all together, and none of them waits for another to be empty."""
+    for index in range(8):
+        writer = host.writer(index)
+        for n in range(6):
+            writer.append(exchange_frame(new_id(NOW_US, random.Random(10 * index + n)), bytes(1 << 20), b"{}"))
+    reader = SpoolReader(host.spool)
+    taken = [{batch.writer for batch in reader.poll({}, max_frames=1000)} for _ in range(3)]
+    assert all(len(writers) < 8 for writers in taken)
+    assert len(set.union(*taken)) == 8

@@ -41,7 +41,7 @@ def test_what_was_encoded_comes_back(coding: str, encode: Callable[[bytes], byte
     assert decode(encode(b""), coding, BIG) == b""
 
 
-@given(st.binary(max_size=200), st.lists(st.sampled_from(["gzip", "deflate", "br", "zstd", "identity"]), max_size=4))
+@given(st.binary(max_size=200), st.lists(st.sampled_from(["gzip", "deflate", "br", "zstd", "identity"]), max_size=3))
 def test_chains_are_undone_from_the_last(body: bytes, chain: list[str]) -> None:
     wire = body
     for coding in chain:
@@ -137,7 +137,7 @@ def test_what_is_encoded_is_decoded_however_short_or_cut(
 def test_many_codings_cost_nothing() -> None:
     wire = b"x" * BIG
     began = time.monotonic()
-    with pytest.raises(UnknownEncodingError, match="1101 codings; at most 5"):
+    with pytest.raises(UnknownEncodingError, match="1101 codings; at most 3"):
         decode(wire, ", ".join(["deflate"] * 1101), BIG)
     assert decode(wire, ", ".join(["identity"] * 1101), BIG) == wire
     assert time.monotonic() - began < 1.0

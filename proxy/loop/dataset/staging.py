@@ -19,6 +19,7 @@ from policies.records import Author
 from policies.selection import Caps
 from proxy.loop.dataset.index import INDEX_SCHEMA, StagedIndex
 from proxy.loop.dataset.judged import Judged
+from proxy.private import create
 
 __all__ = ["Counted", "LineRow", "Source", "Split", "Staging"]
 
@@ -108,6 +109,7 @@ class Staging:
         self._path = path
         if path is not None:
             path.unlink(missing_ok=True)
+            create(path)
         self._db = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
         self._db.executescript(
             f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA locking_mode=EXCLUSIVE;"

@@ -13,6 +13,7 @@ Two deltas with names that come in one list are never of one call, unless index 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
@@ -22,6 +23,16 @@ from proxy.wire.extract.values import compact, count, json_in, mapping, text
 __all__ = ["Call", "Calls"]
 
 _MAX_LOOKS: Final = 64
+"""At the arguments of one call, whether they are whole."""
+_MAX_LOOKED_AT: Final = 2 << 20
+"""Characters that all calls of one answer are looked at so."""
+
+
+@dataclass(slots=True)
+class _Room:
+    """Characters that may still be looked at."""
+
+    left: int = _MAX_LOOKED_AT
 
 
 class Call:
@@ -54,14 +65,15 @@ class Call:
         whole = "".join(self._pieces)
         return whole if whole or self._value is None else compact(self._value)
 
-    @property
-    def complete(self) -> bool:
-        """Whether the arguments are a whole JSON value; after many looks at it they count as never ending."""
+    def is_complete(self, room: _Room) -> bool:
+        """Whether the arguments are a whole JSON value; after many looks, or without room for them, they count as never
+        ending."""
         if not any(self._pieces):
             return self._value is not None
         self._looks += 1
-        if self._looks > _MAX_LOOKS:
+        if self._looks > _MAX_LOOKS or room.left < 0:
             return False
+        room.left -= sum(map(len, self._pieces))
         try:
             orjson.loads("".join(self._pieces).encode("utf-8", "surrogatepass"))
         except orjson.JSONDecodeError:
@@ -86,23 +98,24 @@ class Calls:
         self._calls: list[Call] = []
         self._at: dict[int, Call] = {}
         self._by_id: dict[str, Call] = {}
+        self._room = _Room()
 
     def add(self, deltas: list[Any]) -> None:
         """The `tool_calls` of one delta."""
-        touched: list[Call] = []
+        touched: set[Call] = set()
         for delta in map(mapping, deltas):
             current = self._at.get(index) if type(index := delta.get("index")) is int else None
             if current is not None and not current.custom and "id" not in delta and "custom" not in delta:
                 more = mapping(delta.get("function"))
                 if not more.get("name"):
-                    touched.append(current)  # nearly every delta
+                    touched.add(current)  # nearly every delta
                     current.add(more)
                     continue
             custom = mapping(delta.get("custom"))
             said = custom or mapping(delta.get("function"))
             given = said.get("input" if custom else "arguments")
             call = self._call(delta, text(said.get("name")), touched, more=bool(given))
-            touched.append(call)
+            touched.add(call)
             if name := text(delta.get("id")):
                 call.id = call.id or name
                 self._by_id[name] = call
@@ -111,20 +124,20 @@ class Calls:
                 call.custom = True
             call.add(said, "input" if custom else "arguments")
 
-    def _call(self, delta: dict[str, Any], name: str | None, touched: list[Call], *, more: bool) -> Call:
+    def _call(self, delta: dict[str, Any], name: str | None, touched: set[Call], *, more: bool) -> Call:
         """The call that `delta` goes on with, or a new one."""
         given, index = text(delta.get("id")) or None, count(delta.get("index"))
         if index is not None:
             current = self._at.get(index)
             if current is None and given in self._by_id and not name:
                 return self._by_id[given]
-            if current is None or _begins(current, given, name, more=more):
+            if current is None or self._begins(current, given, name, more=more):
                 current = self._at[index] = self._new(index)
             return current
         if given in self._by_id:
             return self._by_id[given]
         last = self._calls[-1] if self._calls else None
-        if last is None or (name and last in touched) or _begins_unnumbered(last, given, name):
+        if last is None or (name and last in touched) or self._begins_unnumbered(last, given, name):
             return self._new(last.index + 1 if last else 0)
         return last
 
@@ -136,16 +149,14 @@ class Calls:
         """All calls, by index and then as they came."""
         return [call.as_tool_call() for call in sorted(self._calls, key=lambda call: call.index)]
 
+    def _begins(self, current: Call, given: str | None, name: str | None, *, more: bool) -> bool:
+        """Whether a delta at the index of `current` is the first of another call; `more`: it has arguments."""
+        if given is None:
+            return bool(name and current.name) and (name != current.name or (more and current.is_complete(self._room)))
+        return given != current.id and current.id is not None and (bool(name) or current.is_complete(self._room))
 
-def _begins(current: Call, given: str | None, name: str | None, *, more: bool) -> bool:
-    """Whether a delta at the index of `current` is the first of another call; `more`: it has arguments."""
-    if given is None:
-        return bool(name and current.name) and (name != current.name or (more and current.complete))
-    return given != current.id and current.id is not None and (bool(name) or current.complete)
-
-
-def _begins_unnumbered(last: Call, given: str | None, name: str | None) -> bool:
-    """Whether a delta without an index, and without an id that is known, is the first of another call."""
-    if given is not None and last.id is not None:
-        return bool(name) or last.complete
-    return bool(name and last.name) and (name != last.name or last.complete)
+    def _begins_unnumbered(self, last: Call, given: str | None, name: str | None) -> bool:
+        """Whether a delta without an index, and without an id that is known, is the first of another call."""
+        if given is not None and last.id is not None:
+            return bool(name) or last.is_complete(self._room)
+        return bool(name and last.name) and (name != last.name or last.is_complete(self._room))

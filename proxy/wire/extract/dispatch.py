@@ -7,7 +7,7 @@ what agrees with nothing is generic JSON, and what is no JSON stays raw.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import unquote
 
@@ -23,7 +23,7 @@ from proxy.wire.extract.shapes import Shape, served_at
 from proxy.wire.extract.stream import read_array, read_stream
 from proxy.wire.extract.values import mapping, text
 from proxy.wire.headers import charset, is_event_stream, is_frames, is_json, is_ndjson
-from proxy.wire.lenient import read_json
+from proxy.wire.lenient import crowded, read_json
 from proxy.wire.person import conversation_of, reduce_user, user_of
 from proxy.wire.pointer import MISSING, first_found
 
@@ -34,6 +34,13 @@ _MODEL_IN_PATH: Final = re.compile(r"/model/([^/]+)/|/(?:tunedM|m)odels/([^/:]+)
 """Bedrock's names have colons, which elsewhere begin what is to be done with the model."""
 _NOWHERE: Final = Pointers()
 _PLAIN: Final = "application/json"
+_MAX_TURNS: Final = 10_000
+"""Of a conversation, or of an answer, that is read: a chat that is sent whole every time has hundreds."""
+_TURNS: Final = ("messages", "input", "contents", "chat_history")
+_ANSWERS: Final = ("choices", "output", "content", "candidates", "message")
+"""Where they stand."""
+_CROWD: Final = object()
+"""JSON, or something like it, of more values or turns than are read."""
 _BEFORE_JSON: Final = b" \t\r\n\xef\xbb\xbf\xff\xfe\0"
 """White space, byte order marks, and the other half of characters in UTF-16."""
 
@@ -132,6 +139,8 @@ def _is_stream(content_type: str) -> bool:
 def _request(exchange: CapturedExchange) -> tuple[Any, bool]:
     """The JSON value that the request is (None: none), and whether it claims to be one and cannot be read."""
     value = _json(exchange.request, exchange.request_type)
+    if value is _CROWD or (isinstance(value, dict) and _is_crowd(value, _TURNS)):
+        return None, True
     if value is not None or exchange.request_cut:
         return value, False
     return None, is_json(exchange.request_type) and exchange.request not in (b"", b"null")
@@ -141,6 +150,8 @@ def _response(exchange: CapturedExchange) -> _Body:
     """The response as JSON, be it the events of a stream put together."""
     body, kind = exchange.response, exchange.response_type
     value = None if kind != _PLAIN and is_ndjson(kind) else _json(body, kind)
+    if value is _CROWD:
+        return _Body(unread=True)
     if value is not None:
         array = read_array(value, body) if isinstance(value, list) else None
         return _Body(value) if array is None else _Body(array.document, array)
@@ -154,6 +165,8 @@ def _json(body: bytes, content_type: str) -> Any:
     """The JSON value that `body` is, whatever its type claims (curl sends JSON as a form); None where it is none."""
     if not (body[:1] in (b"{", b"[") or is_json(content_type) or body[:64].lstrip(_BEFORE_JSON)[:1] in (b"{", b"[")):
         return None
+    if crowded(body):
+        return _CROWD
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -162,6 +175,11 @@ def _json(body: bytes, content_type: str) -> Any:
         return read_json(body, charset(content_type))
     except ValueError:
         return None
+
+
+def _is_crowd(fields: dict[str, Any], names: Iterable[str]) -> bool:
+    """Whether there are too many turns under one of `names`."""
+    return any(isinstance(turns := fields.get(name), list) and len(turns) > _MAX_TURNS for name in names)
 
 
 def _shape(path: str, exchange: CapturedExchange, request: Any, found: dict[str, Any]) -> Shape | None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from proxy.wire.eventstream import EventStreamDecoder, Frame
 from proxy.wire.extract.values import items, mapping, text
-from proxy.wire.lenient import read_event
+from proxy.wire.lenient import MAX_VALUES, read_event
 
 __all__ = ["FrameEvents", "read_frames"]
 
@@ -30,28 +30,42 @@ class FrameEvents(NamedTuple):
 def read_frames(body: bytes) -> FrameEvents:
     """The events of a whole or cut stream of frames."""
     decoder = EventStreamDecoder()
+    reader = _Reader()
     events = []
     unread = 0
     for frame in decoder.feed(body):
         try:
-            events.append((frame.end, _event(frame)))
+            events.append((frame.end, _event(frame, reader)))
         except ValueError:
             unread += 1
     decoder.finish()
     return FrameEvents(events, unread + (decoder.trouble is not None and not decoder.cut), decoder.cut)
 
 
-def _event(frame: Frame) -> dict[str, Any]:
+class _Reader:
+    """Reads the JSON of frames, as long as all of it together is no crowd."""
+
+    def __init__(self) -> None:
+        self._left = MAX_VALUES
+
+    def read(self, data: bytes) -> dict[str, Any]:
+        """The object in `data`. Raises ValueError."""
+        self._left -= data.count(b",") + data.count(b"[") + data.count(b"{")
+        if self._left < 0:
+            raise ValueError("more values than are read")
+        return mapping(read_event(data))
+
+
+def _event(frame: Frame, reader: _Reader) -> dict[str, Any]:
     """What a frame says. Raises ValueError where its payload cannot be read."""
     kind = frame.headers.get(":message-type")
     if kind == "error":
         return _error(frame.headers.get(":error-code"), frame.headers.get(":error-message"))
-    fields = mapping(read_event(frame.payload)) if frame.payload else {}
+    fields = reader.read(frame.payload) if frame.payload else {}
     if kind == "exception":
         return _error(frame.headers.get(":exception-type"), fields.get("message") or fields.get("Message"))
     if frame.headers.get(":event-type") == "chunk":
-        native = read_event(base64.b64decode(text(fields.get("bytes")) or "", validate=True))
-        return _as_delta(mapping(native))
+        return _as_delta(reader.read(base64.b64decode(text(fields.get("bytes")) or "", validate=True)))
     return {str(frame.headers.get(":event-type")): {key: value for key, value in fields.items() if key != "p"}}
 
 

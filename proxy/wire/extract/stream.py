@@ -17,11 +17,13 @@ from proxy.wire.extract.generic import merged
 from proxy.wire.extract.model import Streamed, StreamShape
 from proxy.wire.extract.shapes import STREAMS
 from proxy.wire.extract.values import items, mapping
-from proxy.wire.lenient import mended
+from proxy.wire.lenient import crowded, mended
 
 __all__ = ["read_array", "read_stream"]
 
 _MAX_SILENT: Final = 1000
+_MAX_LINES: Final = 60_000
+"""Of a stream that is read: each may be an event. A megabyte of real ones has some fifteen thousand."""
 _HALF: Final = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])")
 """Half a character, whose other half may stand in the next element."""
 _SEVERAL: Final = (("choices", "finish_reason"), ("candidates", "finishReason"))
@@ -35,6 +37,8 @@ def read_stream(body: bytes, content_type: str, *, cut: bool = False) -> Streame
     framing = framing_of(body, content_type)
     if framing is None:
         return None
+    if crowded(body) or body.count(b"\n") + body.count(b"\r") > _MAX_LINES:
+        return Streamed(unread=True)
     found = framing.read(body)
     events = [value for value in found.values if isinstance(value, dict)]
     shape = _shape_of(events)

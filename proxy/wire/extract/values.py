@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.wire.lenient import read_json
+from proxy.wire.lenient import crowded, read_json
 
 __all__ = ["REDACTED", "compact", "content_text", "count", "items", "json_in", "kind_of", "last_user_text", "lines",
            "mapping", "says_something", "sum_of", "text", "tool_call", "turn"]  # fmt: skip
@@ -88,7 +88,10 @@ def _part_text(part: Any) -> str | None:
 
 
 def json_in(given: str) -> Any:
-    """The JSON value that a text holds; the text itself where it holds none (it may be cut, or free text)."""
+    """The JSON value that a text holds; the text itself where it holds none (it may be cut, or free text), or more than
+    is read."""
+    if crowded(given):
+        return given
     try:
         return orjson.loads(given)
     except orjson.JSONDecodeError:

@@ -16,6 +16,7 @@ def upgrade() -> None:
     op.add_column("records", sa.Column("cluster", sa.BigInteger()))
     for name in ("claimed_users", "clusters"):
         op.add_column("arm_stats", sa.Column(name, sa.BigInteger(), nullable=False, server_default="0"))
+    op.add_column("user_stats", sa.Column("claimed", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.create_table(
         "claimed_users",
         sa.Column("experiment_id", sa.Integer(), nullable=False),

@@ -12,7 +12,7 @@ import re
 from collections.abc import Container
 from typing import Any, Final
 
-from proxy.wire.extract.conversations.thoughts import FENCE, split_thoughts
+from proxy.wire.extract.conversations.thoughts import Fences, split_thoughts
 from proxy.wire.extract.values import items, json_in, mapping, text
 
 __all__ = ["is_call_text", "may_be_call", "offered"]
@@ -31,7 +31,7 @@ _WITHIN: Final = re.compile(
 )
 """One that goes straight on with a call, wherever it stands."""
 _TOOL_FENCE: Final = re.compile(r"\s*(?:```|~~~)tool_")
-_FENCED: Final = re.compile(r"\s*(?:```|~~~)\w*\s*\n(.*?)\n?\s*(?:```|~~~)\s*\Z", re.DOTALL)
+_FENCE_LINE: Final = re.compile(r"(?:```|~~~)\w*[^\S\n]*\n")
 _PYTHONIC: Final = re.compile(r"\[?\s*([\w.-]+)\(.*\)\s*\]?", re.DOTALL)
 _ARGUMENTS: Final = ("arguments", "parameters", "args", "input", "action_input", "tool_input", "kwargs")
 _NAMES: Final = ("name", "function", "tool", "tool_name", "function_name", "action")
@@ -76,17 +76,25 @@ def is_call_text(said: str, names: Container[str]) -> bool:
     _, said = split_thoughts(said)
     if not may_be_call(said):
         return False
+    fences = Fences(said)
     for pattern in (_AT_START, _WITHIN):
-        if any(_meant(said, found.start()) for found in pattern.finditer(said)):
+        if any(_meant(said, fences, found.start()) for found in pattern.finditer(said)):
             return True
-    fenced = _FENCED.match(said)
-    return _is_call(fenced[1].strip() if fenced else said.strip(), names)
+    return _is_call(_unfenced(said.strip()), names)
 
 
-def _meant(said: str, place: int) -> bool:
+def _meant(said: str, fences: Fences, place: int) -> bool:
     """Whether what stands at `place` is no quotation: not in a block of code, but for one that is a call itself."""
-    fences = [found.start() for found in FENCE.finditer(said, 0, place)]
-    return len(fences) % 2 == 0 or _TOOL_FENCE.match(said, fences[-1]) is not None
+    block = fences.around(place)
+    return block is None or _TOOL_FENCE.match(said, block) is not None
+
+
+def _unfenced(said: str) -> str:
+    """What stands in the block of code that a whole text is; any other text as it is."""
+    begins = _FENCE_LINE.match(said)
+    if begins is None or not said.endswith(("```", "~~~")) or len(said) < begins.end() + 3:
+        return said
+    return said[begins.end() : -3].strip()
 
 
 def _is_call(said: str, names: Container[str]) -> bool:

@@ -36,7 +36,7 @@ ROLES: Final[Mapping[Any, Role]] = {
 class Draft:
     """Tell it the turns in order, then `answered`."""
 
-    __slots__ = ("_made", "_names", "_open", "goes_on_from", "instructed", "lacks", "tools", "turns")
+    __slots__ = ("_made", "_names", "_open", "_open_of", "goes_on_from", "instructed", "lacks", "tools", "turns")
 
     def __init__(self, tools: Iterable[Mapping[str, Any]] = ()) -> None:
         self.turns: list[Turn] = []
@@ -46,6 +46,8 @@ class Draft:
         self.instructed = False
         self._names: dict[str, str] = {}
         self._open: dict[str, str] = {}
+        self._open_of: dict[str, dict[str, None]] = {}
+        """The ids of open calls by tool, in order."""
         self._made = 0
 
     def lack(self, lack: Lack, *, where: Any = True) -> None:
@@ -98,7 +100,7 @@ class Draft:
         named = text(name) or None
         call = (text(call_id) or None) or self._first_open(named)
         if call is not None:
-            self._open.pop(call, None)
+            self._close(call)
             named = self._names.get(call, named)
         self.turns.append(Turn(role="tool", content=content, call_id=call, name=named))
 
@@ -142,7 +144,10 @@ class Draft:
         for call in numbered:
             if not call.id:
                 call.id = self._new_id()
+            if (former := self._open.get(call.id)) is not None:
+                del self._open_of[former][call.id]
             self._names[call.id] = self._open[call.id] = call.name
+            self._open_of.setdefault(call.name, {})[call.id] = None
         return numbered
 
     def _new_id(self) -> str:
@@ -152,8 +157,12 @@ class Draft:
                 return made
 
     def _first_open(self, name: str | None) -> str | None:
-        same = (call for call, tool in self._open.items() if tool == name)
-        return next(same, next(iter(self._open), None) if name is None else None)
+        same = self._open_of.get(name) if name is not None else self._open
+        return next(iter(same), None) if same else None
+
+    def _close(self, call_id: str) -> None:
+        if (tool := self._open.pop(call_id, None)) is not None:
+            del self._open_of[tool][call_id]
 
 
 def between(role: Any) -> str:
