@@ -17,7 +17,7 @@ from proxy.store.engine import Database
 
 __all__ = ["HEAD", "migrate"]
 
-HEAD: Final = "0006"
+HEAD: Final = "0008"
 """The newest migration; a test compares it with the scripts."""
 _LOCK: Final = 0x72617463_68657401
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
