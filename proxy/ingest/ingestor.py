@@ -257,7 +257,7 @@ class Ingestor:
         """After the commit: what is counted happened."""
         for record in applied.records:
             self._traffic.observe(record)
-        self._traffic.observe_votes(applied.votes)
+        self._count_votes(applied)
         metrics = self._metrics
         metrics.records.value += len(applied.records)
         metrics.votes.value += len(applied.votes)
@@ -269,6 +269,10 @@ class Ingestor:
         for entry in entries:
             if entry.raw is not None:
                 metrics.raw[entry.raw].value += 1
+
+    def _count_votes(self, applied: Applied) -> None:
+        self._traffic.observe_votes(applied.joined)
+        self._metrics.ambiguous.value += applied.ambiguous
 
     async def _tidy(self, positions: Positions) -> None:
         """Delete what is stored from the spool, and join votes that waited for another replica's record."""
@@ -282,7 +286,7 @@ class Ingestor:
             self._refused = False
         if self._clock.monotonic() - self._parked_at >= _PARKED_EVERY_S:
             self._parked_at = self._clock.monotonic()
-            await self._store.join_parked()
+            self._count_votes(await self._store.join_parked())
 
 
 def _ingest_batch(batch: SpoolBatch, entries: list[_Entry], offset: int) -> IngestBatch:

@@ -25,7 +25,7 @@ from proxy.store.facts import RecordFacts, count_arrival
 from proxy.store.keys import BLOCK_RECORDS, NO_ID, alias_hash, day_of, id_time_us, task_alias_hash
 from proxy.store.schema import aliases, bodies, deleted_users, records, scores
 from proxy.store.spools import advance
-from proxy.store.values import Applied, BodyPayload, IngestBatch, NewRecord, RecordFlag
+from proxy.store.values import Applied, BodyPayload, IngestBatch, JoinedVote, NewRecord, RecordFlag
 
 __all__ = ["KEY_SOURCES", "apply", "join_parked"]
 
@@ -62,24 +62,26 @@ async def apply(db: Database, codec: BodyCodec, batch: IngestBatch) -> Applied:
     return Applied(
         records=tuple(wanted),
         votes=voted.new,
+        joined=voted.joined,
         parked=voted.parked,
+        ambiguous=voted.ambiguous,
         duplicates=len(batch.records) - len(unknown) + len(batch.votes) - len(voted.new),
         deleted=len(unknown) - len(wanted),
     )
 
 
-async def join_parked(db: Database, after: str, limit: int) -> tuple[int, str]:
-    """Join those of the next parked votes whose record another replica brought in; returns how many, and the vote to go
-    on behind."""
+async def join_parked(db: Database, after: str, limit: int) -> tuple[Applied, str]:
+    """Join those of the next parked votes whose record another replica brought in; returns what that changed, and the
+    vote to go on behind."""
     async with db.read() as connection:
         parked = await votes.find_arrived(connection, after, limit)
-    joined = 0
-    if parked.named or parked.resolved:
+    joined: tuple[JoinedVote, ...] = ()
+    if parked.arrived:
         async with db.write() as connection:
             deltas = Deltas()
             joined = await votes.join_arrived(connection, parked, deltas)
             await _write(connection, deltas)
-    return joined, parked.last or NO_ID
+    return Applied(joined=joined, ambiguous=len(parked.ambiguous)), parked.last or NO_ID
 
 
 async def _unknown(connection: AsyncConnection, incoming: Sequence[NewRecord]) -> list[NewRecord]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from policies.ballots import Trust, can_be_judged
 from policies.kinds import Kind
 from policies.records import Arm, Outcome
 from proxy.store import partitions
@@ -168,7 +169,7 @@ async def _views(connection: AsyncConnection, codec: BodyCodec, rows: Sequence[A
         body, kept = found.get(row.id), judged[row.id]
         if row.quality is not None and row.quality_source is not None:
             kept[row.quality_source] = row.quality
-        views.append(RecordView(row=_row(row, body), body=body, votes=_votes(votes[row.id]), scores=kept))
+        views.append(RecordView(row=_row(row, body), body=body, votes=_votes(row, votes[row.id]), scores=kept))
     return views
 
 
@@ -247,8 +248,9 @@ def _conditions(part: sa.Subquery, filter: RecordFilter) -> list[sa.ColumnElemen
     return where
 
 
-def _votes(rows: Sequence[Any]) -> tuple[VoteView, ...]:
-    effective = VoteSummary.of(rows).fids
+def _votes(record: Any, rows: Sequence[Any]) -> tuple[VoteView, ...]:
+    judged = can_be_judged(Outcome(record.outcome), record.status)
+    effective = VoteSummary.of(rows).fids if judged else frozenset()
     return tuple(
         VoteView(
             fid=row.fid,
@@ -261,6 +263,7 @@ def _votes(rows: Sequence[Any]) -> tuple[VoteView, ...]:
             tags=row.tags or {},
             created_us=row.created_us,
             effective=row.fid in effective,
+            trust=Trust(row.trust),
         )
         for row in sorted(rows, key=lambda row: str(row.fid))
     )

@@ -232,6 +232,6 @@ def _as_it_came(record: RecordFacts, kept: list[Any]) -> RecordFacts:
 
 def _ballot(fid: str, record: RecordFacts, votes: list[Any]) -> _Event:
     """What a vote changed. One that seems older than its record came from a host whose clock was behind."""
-    before = VoteSummary.of(vote for vote in votes if vote.fid < fid)
-    after = VoteSummary.of(vote for vote in votes if vote.fid <= fid)
+    before = VoteSummary.on(record, (vote for vote in votes if vote.fid < fid))
+    after = VoteSummary.on(record, (vote for vote in votes if vote.fid <= fid))
     return _Event(max(id_time_us(fid), id_time_us(record.id)), record, (before, after))

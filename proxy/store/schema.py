@@ -163,6 +163,7 @@ feedback: Final = Table(
     Column("comment", Words),
     Column("correction", Words),
     Column("tags", sa.JSON(none_as_null=True)),
+    Column("trust", SmallInteger, nullable=False, server_default="15"),
     **_NO_ROWID,
 )
 _parked = feedback.c.joined.is_(sa.false())

@@ -137,13 +137,13 @@ class Store:
         """Write a batch and the spool position behind it in one transaction; a batch applied before changes nothing."""
         return await ingest.apply(self._db, self._codec, batch)
 
-    async def join_parked(self, limit: int = 500) -> int:
-        """Join votes whose record came in meanwhile by another replica; returns how many.
+    async def join_parked(self, limit: int = 500) -> Applied:
+        """Join votes whose record came in meanwhile by another replica; returns what that changed.
 
         Call it now and then: it looks at `limit` of the votes that wait, and goes on where the last call has stopped.
         """
-        joined, self._parked_after = await ingest.join_parked(self._db, self._parked_after, limit)
-        return joined
+        applied, self._parked_after = await ingest.join_parked(self._db, self._parked_after, limit)
+        return applied
 
     async def get_record(self, name: str) -> RecordView | None:
         """The record with this id (32 hex digits), or the newest with this alias (provider or client id)."""

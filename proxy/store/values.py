@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import Final, Literal
 
+from policies.ballots import FULL_TRUST, Trust
 from policies.kinds import Kind
 from policies.records import Arm, Outcome, StickySource
 from proxy.store.keys import id_time_us
@@ -21,6 +22,7 @@ __all__ = [
     "BodyPayload",
     "Deleted",
     "IngestBatch",
+    "JoinedVote",
     "NewRecord",
     "NewVote",
     "Page",
@@ -171,6 +173,18 @@ class NewVote:
     """In [0, 1]; wins over heuristics."""
     tags: Mapping[str, str] = field(default_factory=dict)
     created_us: int = 0
+    trust: Trust = FULL_TRUST
+    """What of it counts; of a caller in this process all does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinedVote:
+    """A vote that has found its record: what metrics count."""
+
+    feedback: int | None
+    retracted: bool
+    counts: bool
+    """False where it is only kept: there was no answer to vote on, or whoever sent it may not say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,8 +207,12 @@ class Applied:
     """Records that were new."""
     votes: tuple[NewVote, ...] = ()
     """Votes that were new, joined or parked."""
+    joined: tuple[JoinedVote, ...] = ()
+    """Votes that found their record, those that had been parked included."""
     parked: int = 0
     """New votes whose record is not known yet."""
+    ambiguous: int = 0
+    """Votes by a name that several people's records have; they are kept, for none of them."""
     duplicates: int = 0
     """Records and votes that had been applied before."""
     deleted: int = 0
@@ -216,6 +234,7 @@ class VoteView:
     created_us: int
     effective: bool
     """This is the one that counts for its source."""
+    trust: Trust = FULL_TRUST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

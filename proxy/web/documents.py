@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from policies.ballots import Trust
 from policies.kinds import KINDS
 from policies.records import Arm, Outcome
 from proxy.ids import KeyRing, RecordIds
@@ -117,6 +118,7 @@ def _vote_document(vote: VoteView) -> dict[str, Any]:
         "quality_score": vote.quality_score,
         "tags": dict(vote.tags),
         "created_at": iso(vote.created_us),
+        "token": Trust.TOKEN in vote.trust,
         "counts": vote.effective,
     }
 

@@ -1,8 +1,11 @@
 """POST /-/feedback: check the votes, write them to the spool in one frame, answer 202. In that order.
 
 A signed record id is its own authorisation, so that a browser can vote with nothing else; another name of a record
-(the provider's id, a client-chosen request id) needs the feedback token. No database is asked: votes are accepted
-while the store is down and before their record was ingested, and joined later.
+(the provider's id, a client-chosen request id) needs the feedback token. So do scores, corrections and votes of several
+people (`policies.ballots`): of a vote without it they are kept, and nothing is made of them. A vote of which nothing
+would count is refused, so that a back end learns of its missing token.
+
+No database is asked: votes are accepted while the store is down and before their record was ingested, and joined later.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any, Final, Protocol
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from policies.ballots import Trust, trust_in
 from proxy.clock import Clock
 from proxy.config.model import FeedbackConfig
 from proxy.ids import ForgedIdError, RecordIds, minted_at
@@ -23,7 +27,7 @@ from proxy.limits import Guesses, RateLimit
 from proxy.spool.frames import KIND_FEEDBACK, encode_frame
 from proxy.web.counters import ACCEPTED, FEEDBACK_COUNTERS, refused_slot
 from proxy.web.responses import ApiError, JsonResponse
-from proxy.web.votes import Vote, VoteError, parse_votes, redacted
+from proxy.web.votes import Vote, VoteError, idle_in, parse_votes, redacted
 from proxy.wire.headers import charset
 from proxy.wire.lenient import read_json
 
@@ -92,6 +96,7 @@ class FeedbackEndpoint:
         now = self._clock.now()
         document = _decode(body, request.headers.get("content-type", ""))
         trusted = self._has_token(request)
+        trust = trust_in(token=trusted, anonymous=self._config.anonymous)
         if not trusted:
             self._hold_back(request, len(document) if isinstance(document, list) else 1)
         try:
@@ -100,8 +105,7 @@ class FeedbackEndpoint:
             raise ApiError(400, str(exc), field=exc.field) from exc
         single = not isinstance(document, list)
         entries = [
-            self._entry(vote, now, trusted=trusted, at="" if single else f"[{index}].")
-            for index, vote in enumerate(votes)
+            self._entry(vote, now, trust, at="" if single else f"[{index}].") for index, vote in enumerate(votes)
         ]
         if self._redact is not None:
             await self._clean(entries, self._redact)
@@ -112,21 +116,32 @@ class FeedbackEndpoint:
         self._counters.add(ACCEPTED, len(entries))
         fids = [entry["fid"] for entry in entries]
         answer = {"feedback_id": fids[0]} if single else {"feedback_ids": fids}
+        idle = [
+            ("" if single else f"[{index}].") + name
+            for index, vote in enumerate(votes)
+            for name in idle_in(vote, trust)
+        ]
+        if idle:
+            answer |= {"not_counted": idle, "why": self._without_token()}
         return JsonResponse({"accepted": len(entries), **answer}, 202)
 
-    def _entry(self, vote: Vote, now: float, *, trusted: bool, at: str) -> dict[str, Any]:
+    def _entry(self, vote: Vote, now: float, trust: Trust, *, at: str) -> dict[str, Any]:
         """The vote as the spool keeps it; raises ApiError where its id may not be used."""
         name: dict[str, str | None] = {"id": None, "alias": None}
         try:
             name["id"] = self._ids.verify(vote.record_id)
         except ForgedIdError as exc:
-            if not trusted:
+            if Trust.TOKEN not in trust:
                 raise ApiError(403, f"{at}record_id: {self._refusal(vote, exc)}", field=f"{at}record_id") from exc
             name["alias"] = vote.record_id
         if name["id"] is not None and now - minted_at(name["id"]) > self._config.max_age_days * _DAY_S:
             message = f"{at}record_id: older than {self._config.max_age_days:g} days, after which votes are not taken"
             raise ApiError(410, message, field=f"{at}record_id")
-        entry: dict[str, Any] = {"fid": self._ids.new_uuid(now), **name, **vote.says, "source": vote.source}
+        idle = idle_in(vote, trust)
+        if len(idle) == len(vote.says):
+            raise ApiError(403, f"{at}{idle[0]}: {self._without_token()}", field=f"{at}{idle[0]}")
+        fid = self._ids.new_uuid(now)
+        entry: dict[str, Any] = {"fid": fid, **name, **vote.says, "source": vote.source, "tr": int(trust)}
         return entry | ({"tags": dict(vote.tags)} if vote.tags else {})
 
     async def _clean(self, entries: list[dict[str, Any]], redact: Redact) -> None:
@@ -142,6 +157,12 @@ class FeedbackEndpoint:
         if self._config.token:
             return "not a signed record id; any other id of the record needs `Authorization: Bearer <feedback.token>`"
         return f"{exc}; other ids are only taken where feedback.token is configured"
+
+    def _without_token(self) -> str:
+        """Why a part of a vote does not count, and how it would."""
+        kinds = ", ".join(self._config.anonymous) or "nothing but comments"
+        token = "`Authorization: Bearer <feedback.token>`" if self._config.token else "a token, and none is configured"
+        return f"without the feedback token only {kinds} counts (feedback.anonymous); this needs {token}"
 
     def _has_token(self, request: Request) -> bool:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")

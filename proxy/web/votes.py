@@ -14,13 +14,16 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-__all__ = ["Vote", "VoteError", "parse_votes", "redacted"]
+from policies.ballots import Trust
+
+__all__ = ["Vote", "VoteError", "idle_in", "parse_votes", "redacted"]
 
 _TEXT_LIMITS: Final = {"comment": 10_000, "correction": 200_000, "source": 200}
 _MAX_TAGS: Final = 32
 _MAX_TAG: Final = 200
 _MAX_ID: Final = 256
 _SAYS_SOMETHING: Final = ("feedback", "comment", "correction", "quality_score")
+_NEEDS: Final = {"feedback": Trust.THUMB, "quality_score": Trust.SCORE, "correction": Trust.CORRECTION}
 _FIELDS: Final = frozenset({"record_id", "source", "tags", *_SAYS_SOMETHING})
 
 
@@ -41,7 +44,7 @@ class Vote:
     says: Mapping[str, Any] = field(default_factory=dict)
     """feedback (None retracts), comment, correction, quality_score: only those that were given."""
     source: str = "anonymous"
-    """Who voted; one vote per record and source."""
+    """Who voted; one vote per record and source, where the token came with it."""
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -54,6 +57,11 @@ def parse_votes(document: Any, max_batch: int) -> list[Vote]:
     if len(document) > max_batch:
         raise VoteError("[]", f"{len(document)} votes; send at most {max_batch} at a time")
     return [_vote(item, f"[{index}].") for index, item in enumerate(document)]
+
+
+def idle_in(vote: Vote, trust: Trust) -> list[str]:
+    """What is said in vain by somebody who is believed so far: fields that need more. A retraction never does."""
+    return [name for name, part in _NEEDS.items() if vote.says.get(name) is not None and part not in trust]
 
 
 def _vote(item: Any, at: str) -> Vote:
