@@ -11,7 +11,7 @@ from tests.simulation.cases import worth
 from tests.simulation.forgers import Ending, by_cluster, by_user
 from tests.simulation.traffic import World
 
-__all__ = ["ADDRESSES", "POWERS", "Attacked", "Power", "attacked", "forged_table", "power_table", "powered"]
+__all__ = ["ADDRESSES", "POWERS", "Attacked", "Power", "Powered", "attacked", "forged_table", "power_table", "powered"]
 
 ADDRESSES: Final = (0, 1, 5, 10, 20)
 _NAMED: Final = 5
@@ -58,13 +58,12 @@ class Powered:
 
     def __str__(self) -> str:
         hours = "" if self.median_hours is None else f" ({self.median_hours:.0f} h)"
-        return f"{100 * self.promoted:.0f} %{hours}"
+        return f"{_percent(self.promoted)}{hours}"
 
 
-def attacked(addresses: int, seeds: Iterable[int], *, judge: bool = True) -> Attacked:
-    """A/A months, one a seed, with so many forging addresses; without a judge there are thumbs only."""
-    world = World(requests_per_day=2000, judge=judge)
-    seeds = list(seeds)
+def attacked(addresses: int, seeds: Iterable[int]) -> Attacked:
+    """A/A months, one a seed, with so many forging addresses."""
+    world, seeds = World(requests_per_day=2000), list(seeds)
     pairs = [by_cluster(world, addresses, seed) for seed in seeds]
     plain = _promoted(pair[0] for pair in pairs)
     user: float | None = plain  # as long as everybody honest has an address of his own
@@ -79,22 +78,18 @@ def powered(power: Power, seeds: Iterable[int]) -> tuple[Powered, Powered]:
     return Powered.of([pair[0] for pair in pairs]), Powered.of([pair[1] for pair in pairs])
 
 
-def forged_table(both: Sequence[Attacked], thumbs: Sequence[Attacked]) -> str:
-    """Rows by addresses; in brackets with thumbs alone."""
-    head = "| forging addresses | key = user | cluster | cluster, survives leaving out |\n|---|--:|--:|--:|"
-    alone = {row.addresses: row for row in thumbs}
-    lines = [head]
-    for row in both:
-        other = alone.get(row.addresses)
-        cells = [_cell(getattr(row, unit), other and getattr(other, unit)) for unit in ("user", "cluster", "survives")]
-        lines.append(f"| {row.addresses} | {' | '.join(cells)} |")
+def forged_table(rows: Iterable[Attacked]) -> str:
+    """Falsely promoted, by addresses."""
+    lines = ["| forging addresses | key = user | cluster | cluster, survives leaving out |", "|---|--:|--:|--:|"]
+    for row in rows:
+        lines.append(f"| {row.addresses} | {' | '.join(map(_percent, (row.user, row.cluster, row.survives)))} |")
     return "\n".join(lines)
 
 
-def power_table(rows: Sequence[tuple[Power, tuple[Powered, Powered]]]) -> str:
+def power_table(rows: Iterable[tuple[str, tuple[Powered, Powered]]]) -> str:
     """Promoted, with the median time to it."""
     lines = ["| promoted (median) | cluster | cluster, survives leaving out |", "|---|--:|--:|"]
-    return "\n".join((*lines, *(f"| {power.name} | {plain} | {held} |" for power, (plain, held) in rows)))
+    return "\n".join((*lines, *(f"| {name} | {plain} | {held} |" for name, (plain, held) in rows)))
 
 
 def _promoted(endings: Iterable[Ending]) -> float:
@@ -102,7 +97,5 @@ def _promoted(endings: Iterable[Ending]) -> float:
     return sum(decided) / len(decided)
 
 
-def _cell(both: float | None, thumbs: float | None) -> str:
-    if both is None:
-        return "–"
-    return f"{100 * both:.0f} %" + ("" if thumbs is None else f" ({100 * thumbs:.0f} %)")
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.0f} %"

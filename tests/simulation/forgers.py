@@ -22,7 +22,7 @@ from policies.records import Arm
 from tests.simulation.traffic import HOURS, Floats, Ints, Stream, World, stream
 from tests.simulation.trial import Book, config_for
 
-__all__ = ["FRESH_KEYS", "VOTES_EACH", "Ending", "by_cluster", "by_user"]
+__all__ = ["FRESH_KEYS", "VOTES_EACH", "Ending", "ForgedBook", "by_cluster", "by_user"]
 
 FRESH_KEYS: Final = 20
 """New users that an address makes up every day."""
@@ -45,21 +45,21 @@ class Ending:
         return self.verdict is Verdict.PROMOTE
 
 
-def by_user(world: World, addresses: int, seed: int) -> Ending:
-    """Thirty days with so many forging addresses, where every name that is claimed is a unit of evidence."""
-    book = _Book(world, addresses, seed, clusters=False)
-    for now, facts in book.looks():
+def by_user(world: World, addresses: int, seed: int, hours: int = HOURS) -> Ending:
+    """So many hours with so many forging addresses, where every name that is claimed is a unit of evidence."""
+    book = ForgedBook(world, addresses, seed, clusters=False)
+    for now, facts in book.looks(hours):
         verdict = evaluate(facts, config_for(world), now).verdict
         if verdict in _FINAL:
             return Ending(verdict=verdict, hours=round(now / 3600))
     return Ending()
 
 
-def by_cluster(world: World, addresses: int, seed: int) -> tuple[Ending, Ending]:
+def by_cluster(world: World, addresses: int, seed: int, hours: int = HOURS) -> tuple[Ending, Ending]:
     """The same with clusters as units: where nobody is left out, and where a promotion has to survive it."""
     config, plain = config_for(world), Ending()
-    book = _Book(world, addresses, seed, clusters=True)
-    for now, facts in book.looks():
+    book = ForgedBook(world, addresses, seed, clusters=True)
+    for now, facts in book.looks(hours):
         verdict = evaluate(replace(facts, carriers=_nobody(facts)), config, now).verdict
         if verdict not in _FINAL:
             continue
@@ -81,7 +81,7 @@ def _nobody(facts: ExperimentFacts) -> Carriers:
                     claimed_voters_left=0)  # fmt: skip
 
 
-class _Book(Book):
+class ForgedBook(Book):
     """The books of a month in which addresses forge. A row is a unit of evidence of one arm."""
 
     def __init__(self, world: World, addresses: int, seed: int, *, clusters: bool) -> None:
@@ -94,12 +94,17 @@ class _Book(Book):
         self._is_honest = np.arange(traffic.users) < honest.users
         super().__init__(traffic, world)
 
-    def looks(self) -> Iterator[tuple[float, ExperimentFacts]]:
+    def looks(self, hours: int) -> Iterator[tuple[float, ExperimentFacts]]:
         """Unix seconds and what is known then."""
-        for hour in range(0, HOURS, _LOOK_EVERY_H):
+        for hour in range(0, hours, _LOOK_EVERY_H):
             self.advance(hour, _LOOK_EVERY_H)
             self._hour = hour + _LOOK_EVERY_H - 1
             yield 3600.0 * (hour + _LOOK_EVERY_H), self.facts()
+
+    @property
+    def votes(self) -> int:
+        """That have come in so far."""
+        return int(self._n[:, METRICS.index(Metric.POSITIVE)].sum())
 
     def carriers(self, facts: ExperimentFacts) -> Carriers:
         """Both arms without those that carry the evidence, by the product's own choice."""
