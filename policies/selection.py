@@ -86,6 +86,12 @@ class DataGeneratorConfig:
     """No user contributes more than this, so that one heavy user does not become the model. None: no cap."""
     max_own_share: float = 0.5
     """Largest share of lines that a model wrote which was trained here (0 to 1): a model must not feed on itself."""
+    max_correction_share: float = 0.2
+    """Largest share of lines that corrections are (0 to 1; one may be in any file): nobody is to write the model's
+    answers for it. 1 where you know the people who correct."""
+    max_corrections_per_user: int | None = 20
+    """No user contributes more corrections than this, nor does a cluster of names that nobody vouches for. None: no
+    cap."""
     train_on: Literal["last", "all"] = "last"
     """Which of the model's turns are learnt: the answer alone, or earlier ones too. chatml writes it as weights."""
     keep_reasoning: bool = False
@@ -151,6 +157,9 @@ class DropReason(StrEnum):
     NEAR_DUPLICATE = Duplicate.NEAR.value
     USER_CAP = "user_cap"
     OWN_SHARE = "own_share"
+    CORRECTION_SHARE = "correction_share"
+    CORRECTIONS_OF_ONE = "corrections_of_one"
+    """More corrections than `max_corrections_per_user` of one user, or of one cluster."""
     MAX_SAMPLES = "max_samples"
     UNPAIRED = "unpaired"
     """dpo only: no answer with the opposite vote to the same question."""
@@ -316,15 +325,34 @@ class MemoryTally:
 class Caps:
     """Limits that depend on the other samples. Ask newest first: the newest are the ones that stay.
 
-    While streaming, `claim` applies the cap per user and `offer` counts what the rest brings. Afterwards `admit` walks
-    over the offers in the same order. What models trained here may add follows from the count of the others: with
-    c of those and a share of s, at most s·n of their own are admitted, n = min(max_samples, c/(1 − s)).
+    While streaming, the claims apply the caps per user and `offer` counts what the rest brings. Afterwards `admit`
+    walks over the offers in the same order. Corrections, and what models trained here wrote, are shares of the file
+    that results: its size is the largest n = min(max_samples, e + min(p, s·n) + min(o, t·n)), for e lines of models
+    from elsewhere, p corrections and o own ones, of which the shares are s and t. With e and o alone, n = e/(1 − t).
+
+    A correction over its cap is left out, and what it corrects is not taught in its place: somebody said it is wrong.
     """
 
     config: DataGeneratorConfig
     users: Tally = field(default_factory=MemoryTally)
+    correctors: Tally = field(default_factory=MemoryTally)
+    """Corrections per user."""
+    clusters: Tally = field(default_factory=MemoryTally)
+    """Corrections per cluster of claimed names."""
     _offered: Counter[Author] = field(default_factory=Counter)
     _admitted: Counter[Author] = field(default_factory=Counter)
+    _size: int | None = None
+    """Lines that the file will have at most, as long as nothing more is offered."""
+
+    def claim_correction(self, user: int | None, cluster: int | None) -> DropReason | None:
+        """Count a correction on its user and on its cluster; None of either is not counted."""
+        cap = self.config.max_corrections_per_user
+        if cap is None:
+            return None
+        counts = [
+            tally.add(key) for tally, key in ((self.correctors, user), (self.clusters, cluster)) if key is not None
+        ]
+        return DropReason.CORRECTIONS_OF_ONE if any(count > cap for count in counts) else None
 
     def claim(self, user: int | None) -> DropReason | None:
         """Count a sample on its user. Without a user (a key that was random per request) there is no cap."""
@@ -336,29 +364,42 @@ class Caps:
     def offer(self, author: Author, lines: int = 1) -> None:
         """Count lines that `author` wrote."""
         self._offered[author] += lines
+        self._size = None
 
     @property
     def satisfied(self) -> bool:
         """Whether older samples can no longer be admitted: those that others wrote fill the file."""
-        return self.config.max_samples is not None and self._others >= self.config.max_samples
+        most = self.config.max_samples
+        return most is not None and self._offered[Author.ELSEWHERE] + self._corrections(most) >= most
 
     def admit(self, author: Author) -> DropReason | None:
         """Whether an offered line may go into the file; ask once all offers are in."""
         if self.config.max_samples is not None and self._admitted.total() >= self.config.max_samples:
             return DropReason.MAX_SAMPLES
-        if author is Author.OWN and self._admitted[author] >= self.own_allowance():
+        if author is Author.OWN and self._admitted[author] >= self._own(self._lines()):
             return DropReason.OWN_SHARE
+        if author is Author.PERSON and self._admitted[author] >= self._corrections(self._lines()):
+            return DropReason.CORRECTION_SHARE
         self._admitted[author] += 1
         return None
 
-    @property
-    def _others(self) -> int:
-        return self._offered.total() - self._offered[Author.OWN]
+    def _lines(self) -> int:
+        """How many lines the file will have."""
+        if self._size is None:
+            most, last = self._offered.total(), -1
+            if self.config.max_samples is not None:
+                most = min(most, self.config.max_samples)
+            while most != last:  # what fits into a smaller file is less, until it fits
+                last = most
+                most = min(last, self._offered[Author.ELSEWHERE] + self._corrections(last) + self._own(last))
+            self._size = most
+        return self._size
 
-    def own_allowance(self) -> int:
-        """How many lines that models trained here wrote are admitted at most."""
-        share = self.config.max_own_share
-        total = float(self._offered.total()) if share >= 1.0 else self._others / (1.0 - share)
-        if self.config.max_samples is not None:
-            total = min(total, self.config.max_samples)
-        return math.floor(share * total + 1e-9)
+    def _corrections(self, lines: int) -> int:
+        """How many corrections a file of so many lines has at most; one of any, where there may be some."""
+        share = self.config.max_correction_share
+        return min(self._offered[Author.PERSON], max(math.floor(share * lines + 1e-9), share > 0))
+
+    def _own(self, lines: int) -> int:
+        """How many lines that models trained here wrote a file of so many lines has at most."""
+        return min(self._offered[Author.OWN], math.floor(self.config.max_own_share * lines + 1e-9))

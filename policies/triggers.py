@@ -35,6 +35,8 @@ _REASONS: Final = 4
 """Reasons for which samples were left out that a sentence names, at most."""
 _SETTING: Final = {
     "own_share": " (generator_config.max_own_share: models trained here wrote them)",
+    "correction_share": " (generator_config.max_correction_share)",
+    "corrections_of_one": " (generator_config.max_corrections_per_user)",
     "user_cap": " (generator_config.max_samples_per_user)",
     "low_quality": " (generator_config.min_quality_score)",
     "unscored": " (generator_config.min_quality_score)",

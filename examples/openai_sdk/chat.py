@@ -45,9 +45,11 @@ def ask_streaming(question: str, user: str) -> tuple[str, str]:
 
 
 def vote(record_id: str, user: str, feedback: int, **more: object) -> None:
-    """A thumb: 1 good, -1 bad; more: comment, correction, quality_score, tags."""
+    """A thumb: 1 good, -1 bad; more: comment, tags, and with the token correction and quality_score."""
     body = {"record_id": record_id, "feedback": feedback, "source": user, **more}
     headers = {"content-type": "application/json"}
+    if token := os.environ.get("RATCHET_FEEDBACK_TOKEN"):
+        headers["authorization"] = f"Bearer {token}"
     with urlopen(Request(f"{RATCHET_URL}/-/feedback", json.dumps(body).encode(), headers)) as answer:
         print(f"voted {feedback:+d}: {answer.status}")
 

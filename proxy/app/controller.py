@@ -26,6 +26,7 @@ from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
 from proxy.app.learning import Learning
 from proxy.app.lifeline import Told
 from proxy.app.logs import configure_logging
+from proxy.app.names import serve_names
 from proxy.app.paths import DataDir, open_to_others
 from proxy.app.presence import Presence
 from proxy.app.reach import Reach
@@ -127,7 +128,6 @@ class Controller:
         return 0
 
     async def _work(self, store: Store, told: Told) -> None:
-        stop = told.stop
         await self._agree_on_time(store)
         reader = SpoolReader(self._data.spool)
         ingestor = Ingestor(
@@ -141,6 +141,11 @@ class Controller:
         )
         self._store, self._trouble = store, ""
         leave_garbage()
+        async with serve_names(self._data.names, store.ambiguous):
+            await self._keep_at_it(store, ingestor, told)
+
+    async def _keep_at_it(self, store: Store, ingestor: Ingestor, told: Told) -> None:
+        stop = told.stop
         parts = [
             spawn(self._keep("ingest", lambda: ingestor.run(stop), stop), name="ingest"),
             spawn(self._keep("loop", lambda: self._learning.run(store, stop), stop), name="loop"),

@@ -94,6 +94,11 @@ class DataDir:
         """Unix socket of worker `index`'s side app."""
         return self.run / f"worker-{index}.sock"
 
+    @property
+    def names(self) -> Path:
+        """Unix socket at which the controller tells workers which aliases are ambiguous."""
+        return self.run / "names.sock"
+
     def stats(self, index: int) -> Path:
         """Shared counters of worker `index`."""
         return self.run / f"worker-{index}.stats"

@@ -22,6 +22,7 @@ from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
 from proxy.app.follow import Routes, follow_files
 from proxy.app.lifeline import Told
 from proxy.app.logs import configure_logging
+from proxy.app.names import ask_names
 from proxy.app.paths import DataDir
 from proxy.app.reach import read_reach
 from proxy.app.sockets import listen_unix, short_path
@@ -201,6 +202,7 @@ class Worker:
             self._counters,
             self._clock,
             health=self._health,
+            ambiguous=ask_names(self._data.names),
             routes=[script.feedback_js_route()],
             redact=None if self._cleaner is None else self._cleaner.texts,
         )

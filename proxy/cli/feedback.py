@@ -34,7 +34,7 @@ def feedback(
         str | None,
         typer.Option(
             envvar="RATCHET_FEEDBACK_TOKEN",
-            help="Feedback token, for a provider's or client-chosen id.",
+            help="Feedback token, for scores, corrections, and a provider's or client-chosen id.",
             show_default=False,
         ),
     ] = None,
@@ -58,6 +58,8 @@ def feedback(
         print_json(answer)
     else:
         say(f"accepted as {answer['feedback_id']}")
+        if idle := answer.get("not_counted"):
+            say(f"kept, but not counted: {', '.join(idle)}: {answer['why']}", err=True)
 
 
 def _signed(config: Config, record: str) -> str:

@@ -57,6 +57,7 @@ RANGES: Final[dict[Interval, tuple[str, ...]]] = {
         "gateway.max_headers", "gateway.max_connections", "gateway.breaker.consecutive_failures", "store.pool_size",
         "store.ingest_batch", "feedback.max_batch", "trigger_config.min_new_samples", "trigger_config.min_feedback_votes",
         "trigger_config.min_usable_samples", "generator_config.max_samples", "generator_config.max_samples_per_user",
+        "generator_config.max_corrections_per_user",
         "ab_test_config.min_samples_per_version",
     ),
     Interval("[0, inf)", "a count"): (
@@ -84,7 +85,8 @@ RANGES: Final[dict[Interval, tuple[str, ...]]] = {
         "generator_config.near_duplicate_threshold",
     ),
     Interval("[0, 1]", "a share, 0 to 1"): (
-        "generator_config.max_own_share", "ab_test_config.guardrails.max_error_increase",
+        "generator_config.max_own_share", "generator_config.max_correction_share",
+        "ab_test_config.guardrails.max_error_increase",
         "ab_test_config.guardrails.max_refused_increase", "ab_test_config.guardrails.max_slow_increase",
         "ab_test_config.guardrails.max_quality_drop", "ab_test_config.guardrails.max_positive_drop",
     ),

@@ -32,6 +32,9 @@ name = "handbook"
 [gateway]
 expose_arm = true                       # lets the customers' truth be drawn per arm; off in production
 
+[feedback]
+anonymous = ["thumb", "correction"]     # ["thumb"]: the customers are known to be honest
+
 [store]
 ingest_interval_seconds = 0.1
 
@@ -47,6 +50,8 @@ min_user_feedback = 1                   # learn from thumbs up and from correcti
 include_existing_data = true            # the handbook is the rehearsal buffer: never forgotten
 existing_data_path = $rehearsal
 existing_data_share = 0.2
+max_correction_share = 1                # 0.2
+max_corrections_per_user = 1000         # 20
 max_own_share = 1                       # 0.5: here nothing is learnt that customers have not voted up or corrected
 holdout_share = 0.1
 

@@ -308,7 +308,8 @@ class Exchange:
         if backend.verbatim and not head.expects_continue:
             return self.known.opening(backend, length), body
         if self.known.side:
-            return side_request_head(head, self.client.peer, length), body
+            address = self.services.trust.address(head, self.client.network, self.client.peer.host)
+            return side_request_head(head, address, length), body
         model = backend.target.model
         if model is not None and body and "content-encoding" not in head.recorded:
             renamed = replace_model(body, model, None if self._watch is None else self._watch.spans)

@@ -68,13 +68,13 @@ def request_head(
     return b"\r\n".join((b"%b %b HTTP/1.1" % (head.method, target), *lines, *extra, b"", b""))
 
 
-def side_request_head(head: RequestHead, peer: Peer, length: int | None) -> bytes:
-    """The head sent to the worker's own web application: everything, and the client's true address."""
+def side_request_head(head: RequestHead, address: bytes, length: int | None) -> bytes:
+    """The head sent to the worker's own web application: everything, and the client's true `address`."""
     lines = head.lines.copy()
     if head.length_at >= 0:
         lines[head.length_at] = b"Content-Length: %d" % (length or 0)
     lines = _without(lines, frozenset((*_FORWARDED, b"expect", b"x-ratchet-for-another")))
-    lines.append(b"X-Forwarded-For: " + peer.host)
+    lines.append(b"X-Forwarded-For: " + address)
     if any(line.partition(b":")[0].lower() in _SPEAK_FOR_ANOTHER for line in head.lines):
         lines.append(b"X-Ratchet-For-Another: 1")
     return b"\r\n".join((b"%b %b HTTP/1.1" % (head.method, head.target), *lines, b"", b""))

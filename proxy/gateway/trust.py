@@ -80,12 +80,20 @@ class Trust:
         if believed and not head.fields.keys().isdisjoint((_FORWARDED, _FORWARDED_FOR)):
             behind = self._behind(head.lines)
             if behind is not None:
-                cluster, believed = behind, False
+                cluster, believed = self._cluster_of(behind), False
         for name in self._credentials:
             if value := head.fields.get(name):
                 cluster = self._hash(b"\0cluster\0credential\0" + value)
                 break
         return cluster, not (self._everybody or self._vouched(head) or (believed and self._by_network))
+
+    def address(self, head: RequestHead, network: Network, peer: bytes) -> bytes:
+        """Who asks: the peer, or the one that a trusted peer hands on, where that can be told."""
+        if network.trusted and not head.fields.keys().isdisjoint((_FORWARDED, _FORWARDED_FOR)):
+            behind = self._behind(head.lines)
+            if behind is not None and not isinstance(behind, int):
+                return str(behind).encode()
+        return peer
 
     def _vouched(self, head: RequestHead) -> bool:
         given = head.fields.get(TOKEN_HEADER)
@@ -100,30 +108,33 @@ class Trust:
             return Network(UNKNOWN, trusted=False)
         return Network(self._cluster(address), trusted=self._is_trusted(address))
 
-    def _behind(self, lines: Iterable[bytes]) -> int | None:
-        """The cluster of the right-most untrusted address that a trusted peer hands on; None where all are trusted.
+    def _behind(self, lines: Iterable[bytes]) -> _Address | int | None:
+        """The right-most untrusted address that a trusted peer hands on, or UNKNOWN; None where all are trusted.
 
         Every line of a header is read: a balancer may add its own behind the one that the client has written."""
-        stories: list[int | None] = []
+        stories: list[_Address | int | None] = []
         for name, addresses in ((_FORWARDED_FOR, _listed), (_FORWARDED, _forwarded)):
             values = [value for key, _, value in (line.partition(b":") for line in lines) if key.lower() == name]
             if values:
                 stories.append(self._right_most(addresses(b",".join(values))))
-        if len(set(stories)) > 1:
+        if len({None if story is None else self._cluster_of(story) for story in stories}) > 1:
             return UNKNOWN
         return stories[0] if stories else None
 
-    def _right_most(self, hops: Sequence[bytes]) -> int | None:
+    def _right_most(self, hops: Sequence[bytes]) -> _Address | int | None:
         for hop in reversed(hops[-_MOST_HOPS:]):
             address = _address(hop)
             if address is None:
                 return UNKNOWN
             if not self._is_trusted(address):
-                return self._cluster(address)
+                return address
         return UNKNOWN if len(hops) > _MOST_HOPS else None
 
     def _is_trusted(self, address: _Address) -> bool:
         return any(address in network for network in self._trusted)
+
+    def _cluster_of(self, behind: _Address | int) -> int:
+        return behind if isinstance(behind, int) else self._cluster(behind)
 
     def _cluster(self, address: _Address) -> int:
         width = 3 if address.version == 4 else 8

@@ -18,10 +18,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from policies.ballots import can_be_judged
 from policies.records import Outcome
 from proxy.store.dialect import any_of
+from proxy.store.engine import Database
+from proxy.store.keys import alias_hash
 from proxy.store.schema import aliases, records
 from proxy.store.values import RecordFlag
 
-__all__ = ["Namesakes", "find"]
+__all__ = ["Namesakes", "ambiguous", "find"]
 
 _MOST: Final = 100
 """Records of one alias that are compared; what more of them share names nothing (a server with one id for all)."""
@@ -39,6 +41,14 @@ class Namesakes:
     """Those that several people's records have."""
 
 
+async def ambiguous(db: Database, names: Iterable[str]) -> frozenset[str]:
+    """Those of the aliases that several people's records have."""
+    hashes = {alias_hash(name): name for name in names}
+    async with db.read() as connection:
+        found = await find(connection, hashes)
+    return frozenset(hashes[hashed] for hashed in found.ambiguous)
+
+
 async def find(connection: AsyncConnection, hashes: Iterable[int]) -> Namesakes:
     """What these aliases mean. Tasks are not known by such hashes."""
     wanted = sorted(set(hashes))
@@ -48,15 +58,15 @@ async def find(connection: AsyncConnection, hashes: Iterable[int]) -> Namesakes:
     several = sorted({record_id for found in ids.values() if 1 < len(found) <= _MOST for record_id in found})
     known = await _compared(connection, several)
     meant: dict[int, str] = {}
-    ambiguous: set[int] = set()
+    unclear: set[int] = set()
     for hashed, found in ids.items():
         rows = [known[record_id] for record_id in found if record_id in known]
         rows = [row for row in rows if can_be_judged(Outcome(row.outcome), row.status)] or rows
         if len(found) > _MOST or len({_who(row) for row in rows}) > 1:
-            ambiguous.add(hashed)
+            unclear.add(hashed)
         else:
             meant[hashed] = rows[-1].id if rows else found[-1]
-    return Namesakes(records=meant, ambiguous=frozenset(ambiguous))
+    return Namesakes(records=meant, ambiguous=frozenset(unclear))
 
 
 async def _ids(connection: AsyncConnection, hashes: Sequence[int]) -> dict[int, list[str]]:

@@ -21,6 +21,7 @@ from proxy.store import (
     deletion,
     earlier,
     ingest,
+    namesakes,
     reasons,
     records,
     retention,
@@ -144,6 +145,10 @@ class Store:
         """
         applied, self._parked_after = await ingest.join_parked(self._db, self._parked_after, limit)
         return applied
+
+    async def ambiguous(self, aliases: Sequence[str]) -> frozenset[str]:
+        """Those of the aliases that several people's records have: a vote by one is for none of them."""
+        return await namesakes.ambiguous(self._db, aliases)
 
     async def get_record(self, name: str) -> RecordView | None:
         """The record with this id (32 hex digits), or the newest with this alias (provider or client id)."""

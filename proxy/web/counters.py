@@ -9,7 +9,15 @@ from typing import Final
 __all__ = ["ACCEPTED", "FEEDBACK_COUNTERS", "refused_slot"]
 
 ACCEPTED: Final = "feedback_votes_total"
-_REASONS: Final = {400: "bad", 403: "forged", 410: "too_old", 413: "too_large", 429: "too_many", 503: "spool_full"}
+_REASONS: Final = {
+    400: "bad",
+    403: "forged",
+    409: "ambiguous",
+    410: "too_old",
+    413: "too_large",
+    429: "too_many",
+    503: "spool_full",
+}
 
 
 def refused_slot(status: int) -> str:

@@ -5,14 +5,15 @@ A signed record id is its own authorisation, so that a browser can vote with not
 people (`policies.ballots`): of a vote without it they are kept, and nothing is made of them. A vote of which nothing
 would count is refused, so that a back end learns of its missing token.
 
-No database is asked: votes are accepted while the store is down and before their record was ingested, and joined later.
+No database is waited for: votes are accepted while the store is down and before their record was ingested, and joined
+later. Whether a name is several people's is asked of the controller, which may know; else it is found out then.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from hmac import compare_digest
 from typing import Any, Final, Protocol
 
@@ -31,14 +32,15 @@ from proxy.web.votes import Vote, VoteError, idle_in, parse_votes, redacted
 from proxy.wire.headers import charset
 from proxy.wire.lenient import read_json
 
-__all__ = ["CLIENT_ADDRESS_HEADER", "FEEDBACK_COUNTERS", "FOR_ANOTHER_HEADER", "Counters", "FeedbackEndpoint", "Redact",
-           "Spool", "client_address"]  # fmt: skip
+__all__ = ["CLIENT_ADDRESS_HEADER", "FEEDBACK_COUNTERS", "FOR_ANOTHER_HEADER", "Ambiguous", "Counters",
+           "FeedbackEndpoint", "Redact", "Spool", "client_address"]  # fmt: skip
 
 Redact = Callable[[Sequence[str]], Awaitable[list[str] | None]]
 """Cleans texts; None where that cannot be done."""
 
 CLIENT_ADDRESS_HEADER: Final = "x-forwarded-for"
-"""The address that the gateway saw: towards this app it replaces whatever the client had put there."""
+"""The address of whoever asks, as the gateway tells it (behind a trusted balancer the right-most untrusted one):
+towards this app it replaces whatever the client had put there."""
 FOR_ANOTHER_HEADER: Final = "x-ratchet-for-another"
 """There where the address is that of a proxy which speaks for somebody else."""
 MAX_BODY_BYTES: Final = 4 << 20
@@ -62,6 +64,10 @@ class Counters(Protocol):
         ...
 
 
+Ambiguous = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
+"""Those of some aliases that several people's records have, as far as that can be known at once."""
+
+
 class FeedbackEndpoint:
     """The feedback URL of one worker."""
 
@@ -73,9 +79,11 @@ class FeedbackEndpoint:
         counters: Counters,
         clock: Clock,
         redact: Redact | None = None,
+        ambiguous: Ambiguous | None = None,
     ) -> None:
         self._config = config
         self._redact = redact
+        self._ambiguous = ambiguous
         self._spool = spool
         self._ids = ids
         self._counters = counters
@@ -107,6 +115,7 @@ class FeedbackEndpoint:
         entries = [
             self._entry(vote, now, trust, at="" if single else f"[{index}].") for index, vote in enumerate(votes)
         ]
+        await self._refuse_ambiguous(entries, single=single)
         if self._redact is not None:
             await self._clean(entries, self._redact)
         frame = encode_frame(KIND_FEEDBACK, {"t": int(now * 1e6), "votes": entries})
@@ -116,14 +125,13 @@ class FeedbackEndpoint:
         self._counters.add(ACCEPTED, len(entries))
         fids = [entry["fid"] for entry in entries]
         answer = {"feedback_id": fids[0]} if single else {"feedback_ids": fids}
-        idle = [
-            ("" if single else f"[{index}].") + name
-            for index, vote in enumerate(votes)
-            for name in idle_in(vote, trust)
-        ]
-        if idle:
-            answer |= {"not_counted": idle, "why": self._without_token()}
-        return JsonResponse({"accepted": len(entries), **answer}, 202)
+        return JsonResponse({"accepted": len(entries), **answer, **self._in_vain(votes, trust, single=single)}, 202)
+
+    def _in_vain(self, votes: Sequence[Vote], trust: Trust, *, single: bool) -> dict[str, Any]:
+        """Which fields are kept and do not count, and why; nothing where all count."""
+        paths = ["" if single else f"[{index}]." for index in range(len(votes))]
+        idle = [path + name for path, vote in zip(paths, votes, strict=True) for name in idle_in(vote, trust)]
+        return {"not_counted": idle, "why": self._without_token()} if idle else {}
 
     def _entry(self, vote: Vote, now: float, trust: Trust, *, at: str) -> dict[str, Any]:
         """The vote as the spool keeps it; raises ApiError where its id may not be used."""
@@ -143,6 +151,18 @@ class FeedbackEndpoint:
         fid = self._ids.new_uuid(now)
         entry: dict[str, Any] = {"fid": fid, **name, **vote.says, "source": vote.source, "tr": int(trust)}
         return entry | ({"tags": dict(vote.tags)} if vote.tags else {})
+
+    async def _refuse_ambiguous(self, entries: Sequence[Mapping[str, Any]], *, single: bool) -> None:
+        """Raise ApiError for the first vote by a name that is known to be several people's."""
+        aliases = {entry["alias"] for entry in entries} - {None}
+        if not aliases or self._ambiguous is None:
+            return
+        found = await self._ambiguous(sorted(aliases))
+        for index, entry in enumerate(entries):
+            if entry["alias"] in found:
+                field = "record_id" if single else f"[{index}].record_id"
+                message = f"{field}: requests of several users have this id, so nobody can tell whose answer is meant"
+                raise ApiError(409, f"{message}; vote by x-ratchet-record-id", field=field)
 
     async def _clean(self, entries: list[dict[str, Any]], redact: Redact) -> None:
         """Clean all words of the votes; raises ApiError where that cannot be done."""

@@ -25,6 +25,7 @@ from proxy.version import __version__
 from proxy.web.feedback import (
     FEEDBACK_COUNTERS,
     FOR_ANOTHER_HEADER,
+    Ambiguous,
     Counters,
     FeedbackEndpoint,
     Redact,
@@ -48,13 +49,14 @@ def create_public_app(
     clock: Clock,
     *,
     health: Health | None = None,
+    ambiguous: Ambiguous | None = None,
     routes: Sequence[BaseRoute] = (),
     redact: Redact | None = None,
 ) -> Starlette:
-    """The app of one worker. `routes` are further ones under /-/, such as the feedback script's;
-    `redact` cleans the words of votes."""
+    """The app of one worker. `ambiguous` tells which aliases are several people's; without, that is found out later.
+    `routes` are further ones under /-/, such as the feedback script's; `redact` cleans the words of votes."""
 
-    feedback = FeedbackEndpoint(config.feedback, spool, ids, counters, clock, redact)
+    feedback = FeedbackEndpoint(config.feedback, spool, ids, counters, clock, redact, ambiguous)
 
     async def answer_health(request: Request) -> Response:
         facts = {"status": "ok", **(health() if health is not None else {})}

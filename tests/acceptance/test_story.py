@@ -66,8 +66,11 @@ def settings(directory: Path, *, min_effective_users: float) -> dict[str, Any]:
             "enable_quality_drop": False,
             "cooldown_hours": 1000,
         },
+        "feedback": {"anonymous": ["thumb", "correction"]},
         "generator_config": {
             "min_user_feedback": 1,
+            "max_correction_share": 1.0,
+            "max_corrections_per_user": 1000,
             "include_existing_data": True,
             "existing_data_path": str(directory / "rehearsal.jsonl"),
             "existing_data_share": 0.2,

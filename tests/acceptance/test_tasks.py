@@ -89,7 +89,7 @@ async def test_titles_are_told_from_answers(tmp_path: Path, captures: bool) -> N
     ordinary = [name for name in REQUESTS if name not in told]
     kinds = {name: row.kind for name, row in rows_by_name.items()}
     assert kinds == dict.fromkeys(told, "task") | dict.fromkeys(ordinary, "chat" if captures else "other")
-    assert [name for name, row in rows_by_name.items() if row.feedback == -1] == ordinary[-1:]
+    assert [name for name, row in rows_by_name.items() if row.feedback == -1] == ["look-alike"], "the last answer"
     assert [row.arm for row in page.rows] == [Arm.CHALLENGER] * 4
 
     stats = (await store.arm_stats(7, 3))[Arm.CHALLENGER]

@@ -17,10 +17,16 @@ from tests.harness.webserver import serving_in_thread
 
 pytestmark = pytest.mark.slow
 
+TOKEN = "the back end's own feedback token"
+
 
 @pytest.fixture
 def ratchet(tmp_path: Path) -> Iterator[RatchetProcess]:
-    with serving_in_thread(create_model_server()) as url, RatchetProcess(tmp_path / "r", champion=url) as ratchet:
+    settings = {"feedback": {"token": TOKEN}}
+    with (
+        serving_in_thread(create_model_server()) as url,
+        RatchetProcess(tmp_path / "r", champion=url, settings=settings) as ratchet,
+    ):
         ratchet.await_admin()
         yield ratchet
 
@@ -33,9 +39,10 @@ def chat(ratchet: RatchetProcess) -> str:
     return answer.headers["x-ratchet-record-id"]
 
 
-def vote(ratchet: RatchetProcess, record_id: str, feedback: int | None, source: str = "ann") -> int:
+def vote(ratchet: RatchetProcess, record_id: str, feedback: int | None, source: str = "ann", token: str = TOKEN) -> int:
     body = {"record_id": record_id, "feedback": feedback, "source": source}
-    return request(ratchet.base_url, "/-/feedback", method="POST", body=body).status
+    headers = {"authorization": f"Bearer {token}"}
+    return request(ratchet.base_url, "/-/feedback", method="POST", body=body, headers=headers).status
 
 
 def record(ratchet: RatchetProcess, record_id: str, *, votes: int) -> dict[str, Any]:
@@ -77,9 +84,8 @@ def test_a_vote_after_its_record_and_a_forgery(ratchet: RatchetProcess, tmp_path
     assert record(ratchet, record_id, votes=0)["feedback"] is None
     forged = record_id[:30] + ("A" if record_id[30] != "A" else "B") + record_id[31:]
     elsewhere = RecordIds(KeyRing.load_or_create(tmp_path / "other.json")).mint(1.8e9).text
-    for bad in (forged, elsewhere):
-        assert vote(ratchet, bad, -1) == 403
-    assert vote(ratchet, "nonsense", -1) == 403
+    for bad in (forged, elsewhere, "nonsense"):
+        assert vote(ratchet, bad, -1, token="") == 403
     assert vote(ratchet, record_id, 7) == 400
     assert vote(ratchet, record_id, -1) == 202
     voted = record(ratchet, record_id, votes=1)

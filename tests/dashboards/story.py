@@ -31,6 +31,7 @@ def settings(better: str, seen: Path, archive: Path) -> dict[str, Any]:
         "check_interval_seconds": 0.5,
         "gateway": {"expose_arm": True},
         "trigger_config": {"min_new_samples": 100, "min_usable_samples": 20, "cooldown_hours": 1000},
+        "feedback": {"anonymous": ["thumb", "score"]},
         "generator_config": {"deduplicate": False},
         "ab_test_config": {
             "initial_challenger_traffic": 0.5,

@@ -197,6 +197,32 @@ async def side_app(path: Path) -> AsyncIterator[list[Seen]]:
         await server.wait_closed()
 
 
+@pytest.mark.parametrize(
+    ("trusted", "lines", "address"),
+    [
+        ("127.0.0.0/8", b"X-Forwarded-For: 6.6.6.6, 9.9.9.9, 127.0.0.7\r\n", b"9.9.9.9"),
+        ("127.0.0.0/8", b"X-Forwarded-For: 6.6.6.6\r\nX-Forwarded-For: 9.9.9.9\r\n", b"9.9.9.9"),
+        ("127.0.0.0/8", b'Forwarded: for=6.6.6.6, for="[2001:db8::1]:4711"\r\n', b"2001:db8::1"),
+        ("127.0.0.0/8", b"X-Forwarded-For: 6.6.6.6, nonsense\r\n", b"127.0.0.1"),
+        ("127.0.0.0/8", b"X-Forwarded-For: 6.6.6.6\r\nForwarded: for=9.9.9.9\r\n", b"127.0.0.1"),
+        ("127.0.0.0/8", b"X-Forwarded-For: 127.0.0.9\r\n", b"127.0.0.1"),
+        ("127.0.0.0/8", b"", b"127.0.0.1"),
+        ("10.0.0.0/8", b"X-Forwarded-For: 9.9.9.9\r\n", b"127.0.0.1"),
+    ],
+)
+async def test_who_votes_is_told_behind_a_trusted_balancer_and_nobody_else_is_believed(
+    upstream: Upstream, tmp_path: Path, trusted: str, lines: bytes, address: bytes
+) -> None:
+    path = tmp_path / "side.sock"
+    settings = config(sticky={"trusted_networks": [trusted]})
+    async with (
+        side_app(path) as seen,
+        open_gateway(tmp_path, upstream.url, side_socket=path, settings=settings) as door,
+    ):
+        await door.ask(b"GET /-/health HTTP/1.1\r\nHost: pub\r\n" + lines + b"\r\n")
+    assert [line for line in seen[0].lines if b"orwarded-For" in line] == [b"X-Forwarded-For: " + address]
+
+
 async def test_our_own_urls_go_to_the_side_application(upstream: Upstream, tmp_path: Path) -> None:
     path = tmp_path / "side.sock"
     async with side_app(path) as seen, open_gateway(tmp_path, upstream.url, side_socket=path) as door:
@@ -209,7 +235,7 @@ async def test_our_own_urls_go_to_the_side_application(upstream: Upstream, tmp_p
             assert body == b"from the side"
             assert b"x-ratchet" not in head
         assert (seen[0].target, seen[0].payload, seen[0].header("host")) == (b"/-/feedback", b"{}", b"pub")
-        assert [line for line in seen[0].lines if b"orwarded" in line] == [b"X-Forwarded-For: 127.0.0.1"]
+        assert [line for line in seen[0].lines if b"orwarded" in line] == [b"X-Forwarded-For: 1.2.3.4"]
         await client.send(b"GET /-x HTTP/1.1\r\nHost: x\r\n\r\n")
         assert (await client.response())[1] == CHAT
         assert len(seen) == 2

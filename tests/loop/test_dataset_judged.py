@@ -12,7 +12,7 @@ import pytest
 
 from policies.conversation import Attachment, Conversation, ToolCall, Turn
 from policies.records import Sample
-from policies.selection import DataGeneratorConfig
+from policies.selection import Caps, DataGeneratorConfig
 from proxy.loop.dataset.judged import Judged
 from proxy.loop.dataset.staging import Staging
 from tests.loop.test_dataset import REQUEST, builder, read, sample
@@ -23,7 +23,7 @@ ALL = DataGeneratorConfig(holdout_share=0.0, min_quality_score=None, deduplicate
 @pytest.fixture
 def judged() -> Iterator[Judged]:
     with Staging(None) as staging:
-        yield staging.judged()
+        yield staging.judged(Caps(DataGeneratorConfig()))
 
 
 def talk(n: int, *texts: str, user: int | None = 1, **change: Any) -> Sample:
@@ -222,3 +222,30 @@ async def test_a_disliked_answer_that_comes_again_is_not_taught(
     manifest = await builder([BAD, same, talk(3, "Hi", "Hello", user=2)], ALL, tmp_path).build(REQUEST)
     assert len(read(manifest.data_path)) == 1 + kept
     assert manifest.dropped == {"negative_feedback": 1 + (not kept)}
+
+
+def test_who_corrects_a_hundred_answers_teaches_the_newest_in_later_chats(judged: Judged) -> None:
+    """What one user may correct holds for the history, too; that the others were wrong, it still says."""
+    for start in (0, 100):
+        newest_first = [talk(start + n, f"question {n}", f"answer {n}", correction=f"better {n}") for n in range(25)]
+        judged.remember([replace(item, user=start, cluster=7 if start else None) for item in newest_first])
+    for user in (0, 100):
+        told = [
+            taught(judged.applied(replace(talk(999, f"question {n}", f"answer {n}", "and?", "so."), user=user)))
+            for n in range(25)
+        ]
+        assert told == [[(f"better {n}", True)] if n < 20 else [(f"answer {n}", False)] for n in range(25)]
+
+
+async def test_corrections_are_bounded_by_user_by_cluster_and_by_share(tmp_path: Path) -> None:
+    """Ten users behind one cluster that nobody vouches for, and one user with many of them, beside honest answers."""
+    config = replace(ALL, min_quality_score=0.5, max_corrections_per_user=20)
+    plain = [talk(n, f"plain {n}", f"answer {n}", user=1000 + n) for n in range(60)]
+    crowd = [
+        talk(100 + n, f"crowd {n}", "x", user=n % 10, cluster=7, feedback=-1.0, correction=f"buy {n}")
+        for n in range(40)
+    ]
+    eager = [talk(200 + n, f"eager {n}", "x", user=50, feedback=-1.0, correction=f"better {n}") for n in range(30)]
+    manifest = await builder([*plain, *crowd, *eager], config, tmp_path).build(REQUEST)
+    assert manifest.authors == {"person": 15, "elsewhere": 60, "own": 0}
+    assert manifest.dropped == {"corrections_of_one": 20 + 10, "correction_share": 40 - 15}

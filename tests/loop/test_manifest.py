@@ -68,6 +68,8 @@ CONFIGS = st.builds(
     max_samples=st.none() | st.integers(1, 10),
     max_samples_per_user=st.none() | st.integers(1, 3),
     max_own_share=st.sampled_from([0.0, 0.3, 1.0]),
+    max_correction_share=st.sampled_from([0.0, 0.2, 1.0]),
+    max_corrections_per_user=st.none() | st.integers(1, 3),
     holdout_share=st.sampled_from([0.0, 0.5]),
     exclude=st.sampled_from([(), ("question 1",)]),
 )
@@ -95,6 +97,7 @@ def test_every_record_is_used_or_dropped_for_one_reason(
     assert manifest.samples == sum(manifest.authors.values()) == sum(manifest.models.values())
     assert sum(manifest.generations.values()) == manifest.samples - manifest.authors["person"]
     assert manifest.authors["own"] <= config.max_own_share * manifest.samples + 1e-6
+    assert manifest.authors["person"] <= max(1, config.max_correction_share * manifest.samples + 1e-6)
     assert manifest.bytes == size
     assert {reason: min(n, 20) for reason, n in manifest.dropped.items()} == {
         reason: len(set(examples)) for reason, examples in manifest.examples.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def test_corrections_are_peoples_whoever_was_corrected(shop: Shop) -> None:
     shop.log(10)
     shop.promote()
     shop.log(30, feedback=-1, correction="What it should have been.")
-    manifest = shop.manifest()
+    manifest = shop.manifest(replace(DATA, max_correction_share=1.0))
     assert manifest.authors == {"person": 30, "elsewhere": 10, "own": 0}
     assert manifest.dropped == {}
     assert manifest.ancestry == ""

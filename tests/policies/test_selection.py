@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import replace
 
@@ -158,18 +159,60 @@ def test_the_newest_samples_are_the_ones_that_stay() -> None:
 
 @given(
     arms=st.lists(st.sampled_from(Author), max_size=60),
-    share=st.floats(0.0, 1.0),
+    own=st.floats(0.0, 1.0),
+    corrections=st.floats(0.0, 1.0),
     limit=st.none() | st.integers(1, 40),
 )
 def test_no_limit_is_ever_exceeded_and_no_champion_line_is_wasted(
-    arms: list[Author], share: float, limit: int | None
+    arms: list[Author], own: float, corrections: float, limit: int | None
 ) -> None:
-    config = replace(PLAIN, max_own_share=share, max_samples=limit)
+    config = replace(PLAIN, max_own_share=own, max_correction_share=corrections, max_samples=limit)
     kept = [arm for arm, reason in zip(arms, admitted(config, arms), strict=True) if reason is None]
     assert limit is None or len(kept) <= limit
-    assert kept.count(Author.OWN) <= share * len(kept) + 1e-6
+    assert kept.count(Author.OWN) <= own * len(kept) + 1e-6
+    assert kept.count(Author.PERSON) <= max(1, corrections * len(kept) + 1e-6)
     if limit is None:
         assert kept.count(Author.ELSEWHERE) == arms.count(Author.ELSEWHERE)
+    p, o, e = (arms.count(arm) for arm in (Author.PERSON, Author.OWN, Author.ELSEWHERE))
+
+    def fits(n: int) -> int:
+        people = min(p, max(math.floor(corrections * n + 1e-9), corrections > 0))
+        return min(len(arms) if limit is None else limit, e + people + min(o, math.floor(own * n + 1e-9)))
+
+    assert len(kept) == max(n for n in range(len(arms) + 1) if fits(n) >= n), "and no larger file would be allowed"
+
+
+def test_corrections_are_a_share_of_the_file_and_one_is_always_welcome() -> None:
+    """8 lines of models and a share of a fifth allow two corrections in a file of ten: the newest."""
+    config, person, model = PLAIN, Author.PERSON, Author.ELSEWHERE
+    assert admitted(config, [person] * 4 + [model] * 8)[:4] == [None, None, *[DropReason.CORRECTION_SHARE] * 2]
+    assert admitted(config, [person] * 2) == [None, DropReason.CORRECTION_SHARE]
+    assert admitted(replace(config, max_correction_share=0.0), [person]) == [DropReason.CORRECTION_SHARE]
+    assert admitted(replace(config, max_correction_share=1.0), [person] * 4) == [None] * 4
+
+
+def test_both_shares_are_of_the_file_that_results() -> None:
+    """3 lines from elsewhere are 0.3 of a file of ten, half of which is own and a fifth corrections."""
+    arms = [Author.PERSON] * 9 + [Author.OWN] * 9 + [Author.ELSEWHERE] * 3
+    kept = [arm for arm, reason in zip(arms, admitted(PLAIN, arms), strict=True) if reason is None]
+    assert [kept.count(arm) for arm in (Author.PERSON, Author.OWN, Author.ELSEWHERE)] == [2, 5, 3]
+
+
+def test_a_full_file_of_corrections_and_others_is_enough() -> None:
+    caps = Caps(replace(PLAIN, max_samples=10))
+    caps.offer(Author.PERSON, 9)
+    caps.offer(Author.ELSEWHERE, 7)
+    assert not caps.satisfied, "two corrections and seven others: one line is missing"
+    caps.offer(Author.ELSEWHERE)
+    assert caps.satisfied
+
+
+def test_nobody_corrects_more_than_their_part() -> None:
+    caps = Caps(replace(PLAIN, max_corrections_per_user=2))
+    claims = [(1, None), (1, None), (1, None), (2, 7), (3, 7), (4, 7), (None, 7), (None, None), (5, None)]
+    over = DropReason.CORRECTIONS_OF_ONE
+    assert [caps.claim_correction(*who) for who in claims] == [None, None, over, None, None, over, over, None, None]
+    assert Caps(replace(PLAIN, max_corrections_per_user=None)).claim_correction(1, 1) is None
 
 
 @pytest.mark.parametrize(

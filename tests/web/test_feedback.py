@@ -2,7 +2,7 @@
 
 import contextlib
 import io
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,13 +41,16 @@ class Side:
         limits = SpoolConfig(max_bytes=self.spool_bytes, segment_bytes=self.spool_bytes)
         spool = SpoolWriter(self.directory / "spool", limits)
         counters = SharedCounters(self.directory / "worker.stats", FEEDBACK_COUNTERS)
-        app = create_public_app(self.config, spool, self.ids, counters, self.clock)
+        app = create_public_app(self.config, spool, self.ids, counters, self.clock, ambiguous=self.ambiguous)
         try:
             async with serving(app) as url, aiohttp.ClientSession(url) as client:
                 yield client
         finally:
             spool.close()
             counters.close()
+
+    async def ambiguous(self, aliases: Sequence[str]) -> frozenset[str]:
+        return frozenset(aliases) & {"request-shared"}
 
     def record_id(self, age_days: float = 0.0) -> str:
         return RecordIds(self.ring).mint(self.clock.now() - age_days * 86_400).text
@@ -219,6 +222,19 @@ async def test_what_counts_without_the_token_is_a_setting_and_the_rest_is_kept(
     assert "".join(batch[1].get("not_counted", [])).count("[1].") == len([name for name in idle if name != "feedback"])
     assert {name: first[name] for name in WHOLE} == WHOLE
     assert [vote["tr"] for vote in (first, second, third)] == [trust] * 3
+
+
+async def test_a_name_of_several_people_gets_no_vote(tmp_path: Path) -> None:
+    side = Side(tmp_path, config=Config(feedback=FeedbackConfig(token="s3cret")))
+    shared, other = ({"record_id": f"request-{name}", "feedback": 1} for name in ("shared", "7"))
+    async with side.running() as client:
+        for body, field in ((shared, "record_id"), ([other, shared], "[1].record_id")):
+            status, answer = await post(client, body, authorization="Bearer s3cret")
+            assert (status, answer["error"]["field"]) == (409, field)
+        assert (await post(client, shared))[0] == 403, "who has no token is told nothing of names"
+        assert (await post(client, other, authorization="Bearer s3cret"))[0] == 202
+    assert [vote["alias"] for vote in side.votes()] == ["request-7"]
+    assert side.count('feedback_refused_total{reason="ambiguous"}') == 2
 
 
 async def test_the_token_is_believed_in_all(tmp_path: Path) -> None:

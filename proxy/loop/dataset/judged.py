@@ -20,6 +20,7 @@ from hashlib import blake2b
 
 from policies.conversation import Conversation, Turn
 from policies.records import Sample
+from policies.selection import Caps
 from proxy.loop.dataset.reading import read
 
 __all__ = ["Judged"]
@@ -33,8 +34,10 @@ _TELLING = 80
 class Judged:
     """Disliked and corrected answers, in the staging file of a build."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
+    def __init__(self, db: sqlite3.Connection, caps: Caps) -> None:
+        """`caps` counts the corrections of a user, and of a cluster of claimed names."""
         self._db = db
+        self._caps = caps
         self._db.execute(_SCHEMA)
         self._some = False
 
@@ -42,6 +45,7 @@ class Judged:
         """Keep those that were disliked or corrected, newest first: of two corrections the later one counts.
 
         A correction whose request asked not to be used for training is not taught, but what it corrects is not either.
+        The same goes for more corrections than a user may make.
         """
         for logged in batch:
             disliked = logged.feedback is not None and logged.feedback < 0
@@ -50,6 +54,8 @@ class Judged:
             sample = read(logged)
             said = sample.said
             correction = sample.correction if sample.trainable else None
+            if correction is not None and self._caps.claim_correction(sample.user, sample.cluster) is not None:
+                correction = None
             instead = None if correction is None else correction.encode("utf-8", "surrogatepass")
             keys = (_key(sample.user, asked, said.answer) for asked in (_asked(said.turns), None))
             self._db.executemany(

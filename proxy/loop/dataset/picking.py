@@ -20,7 +20,7 @@ from policies.records import Author, Sample
 from policies.selection import Caps, DataGeneratorConfig, Drop, DropReason, Exclusion, SelectionState, select
 from proxy.loop.dataset.minhash import minhash
 from proxy.loop.dataset.reading import read
-from proxy.loop.dataset.staging import LineRow, Source, Split, Staging
+from proxy.loop.dataset.staging import Counted, LineRow, Source, Split, Staging
 from proxy.loop.dataset.tokens import characters
 from proxy.patterns import finder
 
@@ -95,7 +95,7 @@ class Picking:
 
     def __init__(self, config: DataGeneratorConfig, staging: Staging, line_format: LineFormat | None = None) -> None:
         self.staging = staging
-        self.judged = staging.judged()
+        self.judged = staging.judged(_earlier(config, staging))
         usual = LineFormat(name=config.format_type, lines=self._usual, refuses=self._misfit)
         self.line_format = line_format or usual
         self._ready: Material | Lack | None = None
@@ -116,7 +116,7 @@ class Picking:
             excluded=Exclusion(map(finder, config.exclude)) if config.exclude else None,
             deduper=Deduper(config.near_duplicate_threshold, staging.index, minhash) if config.deduplicate else None,
         )
-        self._caps = {split: Caps(config, staging.tally(split)) for split in Split}
+        self._caps = {split: _caps(config, staging, split) for split in Split}
         self._partners = {split: staging.partners(split) for split in Split}
 
     @property
@@ -195,7 +195,7 @@ class Picking:
             return verdict.reason
         split = Split.HOLDOUT if verdict.holdout else Split.TRAIN
         partners = self._partners[split]
-        capped = self._caps[split].claim(sample.user)
+        capped = self._capped(split, sample)
         if capped is not None:
             return capped
         waited = partners.waiting
@@ -205,6 +205,12 @@ class Picking:
         if made or partners.waiting > waited:
             return None
         return DropReason.UNPAIRED if self.line_format.name == "dpo" else DropReason.NOT_IN_FORMAT
+
+    def _capped(self, split: Split, sample: Sample) -> DropReason | None:
+        """What one user, or one cluster, may contribute."""
+        caps = self._caps[split]
+        over = None if sample.correction is None else caps.claim_correction(sample.user, sample.cluster)
+        return over or caps.claim(sample.user)
 
     def _stage(self, split: Split, sample: Sample, line: Line) -> None:
         """Keep a line with what the manifest and the lineage say of it."""
@@ -253,6 +259,24 @@ class Picking:
     def _usual(self, _: Sample, partners: Partners) -> list[Line]:
         assert isinstance(self._ready, Material)
         return lines(self._ready, partners)
+
+
+def _caps(config: DataGeneratorConfig, staging: Staging, split: Split) -> Caps:
+    return Caps(
+        config,
+        users=staging.tally(split, Counted.SAMPLES),
+        correctors=staging.tally(split, Counted.CORRECTIONS),
+        clusters=staging.tally(split, Counted.CORRECTIONS_OF_CLUSTER),
+    )
+
+
+def _earlier(config: DataGeneratorConfig, staging: Staging) -> Caps:
+    """For corrections of earlier turns; they are put into whichever split a later conversation is in."""
+    return Caps(
+        config,
+        correctors=staging.tally(Split.TRAIN, Counted.EARLIER_CORRECTIONS),
+        clusters=staging.tally(Split.TRAIN, Counted.EARLIER_CORRECTIONS_OF_CLUSTER),
+    )
 
 
 def _thought(sample: Sample) -> bool:

@@ -16,15 +16,16 @@ from typing import Any, Final, NamedTuple, Self
 
 from policies.formats import HEADS, Line, Waiting, shape
 from policies.records import Author
+from policies.selection import Caps
 from proxy.loop.dataset.index import INDEX_SCHEMA, StagedIndex
 from proxy.loop.dataset.judged import Judged
 from proxy.private import create
 
-__all__ = ["LineRow", "Source", "Split", "Staging"]
+__all__ = ["Counted", "LineRow", "Source", "Split", "Staging"]
 
 _SCHEMA = f"""
 {INDEX_SCHEMA}
-CREATE TABLE users (split INTEGER NOT NULL, user INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (split, user))
+CREATE TABLE users (tally INTEGER NOT NULL, user INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (tally, user))
     WITHOUT ROWID;
 CREATE TABLE waiting (seq INTEGER PRIMARY KEY, split INTEGER NOT NULL, conversation INTEGER NOT NULL,
     liked INTEGER NOT NULL, record_id TEXT NOT NULL, user INTEGER, author INTEGER NOT NULL,
@@ -52,6 +53,17 @@ class Split(IntEnum):
 
     TRAIN = 0
     HOLDOUT = 1
+
+
+class Counted(IntEnum):
+    """What is counted per user, or per cluster."""
+
+    SAMPLES = 0
+    CORRECTIONS = 1
+    CORRECTIONS_OF_CLUSTER = 2
+    EARLIER_CORRECTIONS = 3
+    """Those that take their places in later conversations."""
+    EARLIER_CORRECTIONS_OF_CLUSTER = 4
 
 
 class Source(NamedTuple):
@@ -125,17 +137,17 @@ class Staging:
 
     # Users and pairs, per split
 
-    def tally(self, split: Split) -> SplitTally:
-        """Counts per user of one split."""
-        return SplitTally(self._db, split)
+    def tally(self, split: Split, what: Counted) -> SplitTally:
+        """Counts of one split."""
+        return SplitTally(self._db, split, what)
 
     def partners(self, split: Split) -> SplitPartners:
         """Unpaired answers of one split."""
         return SplitPartners(self._db, split)
 
-    def judged(self) -> Judged:
+    def judged(self, caps: Caps) -> Judged:
         """What people disliked and corrected."""
-        return Judged(self._db)
+        return Judged(self._db, caps)
 
     def unpaired(self) -> int:
         """Answers that found no partner."""
@@ -283,8 +295,8 @@ class Staging:
 class SplitTally:
     """Counts per user (policies.selection.Tally): those of late in memory, the others in the staging file."""
 
-    def __init__(self, db: sqlite3.Connection, split: Split) -> None:
-        self._db, self._split = db, int(split)
+    def __init__(self, db: sqlite3.Connection, split: Split, what: Counted) -> None:
+        self._db, self._number = db, len(Split) * int(what) + int(split)
         self._counts: dict[int, int] = {}
         self._spilt = False
 
@@ -299,12 +311,12 @@ class SplitTally:
         return count + 1
 
     def _stored(self, user: int) -> int:
-        query = "SELECT n FROM users WHERE split = ? AND user = ?"
-        row = self._db.execute(query, (self._split, user)).fetchone()
+        query = "SELECT n FROM users WHERE tally = ? AND user = ?"
+        row = self._db.execute(query, (self._number, user)).fetchone()
         return 0 if row is None else int(row[0])
 
     def _spill(self) -> None:
-        rows = [(self._split, user, count) for user, count in sorted(self._counts.items())]
+        rows = [(self._number, user, count) for user, count in sorted(self._counts.items())]
         self._db.executemany("INSERT OR REPLACE INTO users VALUES (?, ?, ?)", rows)
         self._counts.clear()
         self._spilt = True
