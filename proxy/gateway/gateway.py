@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import ssl
 from collections.abc import Callable
+from hmac import compare_digest
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,15 +23,17 @@ from proxy.gateway.backend import Backend, Planner, adds_lines
 from proxy.gateway.client import ClientConnection
 from proxy.gateway.complaints import Complaints
 from proxy.gateway.deadlines import Deadlines
-from proxy.gateway.head import RequestParser
+from proxy.gateway.errors import RejectedError
+from proxy.gateway.head import RequestHead, RequestParser
 from proxy.gateway.held import Budget
 from proxy.gateway.known import Heads, KnownRequest
-from proxy.gateway.outbound import kept_from_trailers
+from proxy.gateway.outbound import Peer, kept_from_trailers
 from proxy.gateway.pool import Address, UpstreamPool
 from proxy.gateway.ports import Counters, MintsIds, Redacts, Spool
 from proxy.gateway.sticky import StickySources
 from proxy.gateway.trust import READ as TRUST_HEADERS
 from proxy.gateway.trust import Trust
+from proxy.limits import Guesses
 from proxy.routes import RouteTable, Target
 from proxy.spool.frames import KIND_EXCHANGE, encode_frame
 
@@ -74,6 +78,7 @@ class Gateway:
         self.redact = redact
         self.admin_token = admin_token.encode() if admin_token else None
         self.clock: Clock = clock or SystemClock()
+        self._guesses = Guesses(self.clock, where="x-ratchet-admin-token")
         self.monotonic = self.clock.monotonic
         self.now = self.clock.now
         self.sticky = StickySources(config.sticky, config.capture.max_request_bytes)
@@ -115,6 +120,16 @@ class Gateway:
         self._empty.set()
         self.side = self._side(side_socket) if side_socket is not None else None
         self.planner.plan(routes())
+
+    def hold_back_guesses(self, head: RequestHead, peer: Peer) -> None:
+        """Refuse a request with one wrong admin token too many: else they could be tried here as fast as the model
+        answers. Raises RejectedError."""
+        given = head.fields[b"x-ratchet-admin-token"]
+        if self.admin_token is None or compare_digest(given, self.admin_token):
+            return
+        if wait_s := self._guesses.wrong(peer.host.decode("latin-1")):
+            raise RejectedError(429, "too many wrong admin tokens came from this address (x-ratchet-admin-token)",
+                                headers=b"Retry-After: %d\r\n" % math.ceil(wait_s))  # fmt: skip
 
     def protocol_factory(self) -> ClientConnection:
         """For `loop.create_server`."""

@@ -21,6 +21,7 @@ GATEWAY_COUNTERS: Final = (
     'protocol_errors_total{status="408"}',
     'protocol_errors_total{status="413"}',
     'protocol_errors_total{status="414"}',
+    'protocol_errors_total{status="429"}',
     'protocol_errors_total{status="431"}',
     'protocol_errors_total{status="505"}',
     'fallbacks_total{cause="both_refused"}',

@@ -98,6 +98,27 @@ def test_files_that_a_dataset_needs_and_that_are_not_there_are_notes(tmp_path: P
         assert sum(f"there is no {path}" in note for note in notes) == said
 
 
+def test_what_could_be_guessed_or_read_by_others_is_a_note(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(mode=0o755)
+    secret = tmp_path / "token"
+    secret.write_text("too-short\n")
+    secret.chmod(0o644)
+    (tmp_path / "data" / "ratchet.db").touch(mode=0o644)
+    args = ("--data-dir", str(tmp_path / "data"), "--set", f"admin.token_file={secret}", "--json")
+    told = ratchet("check-config", *args)
+    assert told.exit_code == 0, told.output
+    notes = "\n".join(json.loads(told.stdout)["notes"])
+    assert "admin.token: has 9 characters" in notes
+    for mode, place in (("700", tmp_path / "data"), ("600", secret), ("600", tmp_path / "data" / "ratchet.db")):
+        assert f"chmod {mode} {place} mends it" in notes
+    (tmp_path / "data").chmod(0o700)  # then nobody reaches what is in it
+    secret.chmod(0o600)
+    secret.write_text("0123456789abcdef\n")
+    assert not any(
+        "chmod" in note or "token" in note for note in json.loads(ratchet("check-config", *args).stdout)["notes"]
+    )
+
+
 def test_the_environment_names_the_file(tmp_path: Path) -> None:
     file = tmp_path / "ratchet.toml"
     file.write_text("[server]\nport = 9000\n")

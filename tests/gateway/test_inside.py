@@ -21,10 +21,15 @@ CLIMBING = [
     b"/v1/.", b"/v1/..", b"/..", b"/..;/x", b"/..;a=b/x", b"/x/..%2fy", b"/x/..%2Fy", b"/x/..%5cy", b"/x\\..\\y",
     b"/x/%5c..%5cy", b"/x%2f..%2fy", b"/%252e%252e/x", b"/%25252e%25252e%25252fx", b"/%252e%2e%255cx", b"/..%00/x",
     b"/..%20/x", b"/%20../x", b"/..%09/x", b"/..#x", b"/..?x", b"/..%3fx", b"/..%23x", b"/..%3b/x",
-    b"/%" + b"25" * 30_000 + b"2e", b"//../x", b"http://h/../x", b"http://h/%2e%2e", b"HTTP://h/a/%2e%2e?b",
+    b"/%c0%ae%c0%ae/x", b"/%e0%80%ae./x", b"/..%c0%afx", b"/..%c1%9cx", b"/%ef%bc%8e%ef%bc%8e/x", b"/..%ef%bc%8fx",
+    b"/\xc0\xae\xc0\xae/x", b"/%e2%80%a5/x", b"/%u002e%u002e/x", b"/%uff0e%uff0e/x", b"/..%u2215x", b"/.%0a./x",
+    b"/..%0d/x",
+    b"/%25c0%25ae./x", b"/%" + b"25" * 30_000 + b"2e", b"//../x", b"http://h/../x", b"http://h/%2e%2e", b"HTTP://h/a/%2e%2e?b",
 ]  # fmt: skip
 LEVEL = [b"/v1/models", b"/v1.0/models", b"/a..b/...", b"/..a/b..", b"/.well-known/x", b"/x?path=../../y", b"/x#../y",
-         b"/%zz%2", b"/%c3%bc.txt", b"/v1/files/report..pdf", b"/a/.../b", b"/", b"http://h/v1", b"/x?u=http://h/../y",
+         b"/%zz%2", b"/%u00zz./x.y", b"/%c3%bc.txt",
+         b"/\xc3\xbc.txt", b"/%ef%bc%8e%ef%bc%8e%ef%bc%8e/x",
+         b"/v1/files/report..pdf", b"/a/.../b", b"/", b"http://h/v1", b"/x?u=http://h/../y",
          b"/%2e%2e%2e/x", b"/x%2fy.z"]  # fmt: skip
 
 

@@ -325,12 +325,66 @@ async def test_pages_of_a_configured_origin_may_vote(tmp_path: Path) -> None:
                 assert ("access-control-allow-origin" in response.headers) == (status == 200)
 
 
+async def test_who_asks_from_elsewhere_gets_the_plain_health_but_for_the_token(tmp_path: Path) -> None:
+    token = "0123456789abcdef"
+    config = parse_config({"admin": {"token": token}})
+    bearer = {"authorization": f"Bearer {token}"}
+    async with Side(tmp_path, config=config).running() as client:
+        for headers, verbose in (
+            ({}, True),
+            ({"x-forwarded-for": "::1"}, True),
+            ({"x-forwarded-for": "203.0.113.9"}, False),
+            ({"x-forwarded-for": "203.0.113.9", **bearer}, True),
+            ({"x-forwarded-for": "203.0.113.9", "authorization": "Bearer 0123456789abcdeg"}, False),
+            ({"x-forwarded-for": "127.0.0.1", "x-ratchet-for-another": "1"}, False),
+        ):
+            async with client.get("/-/health?verbose=1", headers=headers) as response:
+                assert ("version" in await response.json()) == verbose, headers
+
+
+async def test_feedback_tokens_cannot_be_tried_one_after_another(tmp_path: Path) -> None:
+    config = parse_config({"feedback": {"token": "0123456789abcdef"}})
+    side = Side(tmp_path, config=config)
+    vote = {"record_id": "chatcmpl-1", "feedback": 1}
+    async with side.running() as client:
+        statuses = []
+        for number in range(30):
+            wrong = {"authorization": f"Bearer guess-{number}"}
+            async with client.post("/-/feedback", json=vote, headers=wrong) as response:
+                statuses.append((response.status, response.headers.get("retry-after")))
+        assert statuses == [(403, None)] * 10 + [(429, "1")] * 20
+        async with client.post("/-/feedback", json=vote) as response:  # without a token nothing is tried
+            assert response.status == 403
+        elsewhere = {"authorization": "Bearer guess", "x-forwarded-for": "203.0.113.9"}
+        async with client.post("/-/feedback", json=vote, headers=elsewhere) as response:
+            assert response.status == 403
+        async with client.post(
+            "/-/feedback", json=vote, headers={"authorization": "Bearer 0123456789abcdef"}
+        ) as response:
+            assert response.status == 202
+        signed = {"record_id": side.record_id(), "feedback": 1}
+        async with client.post("/-/feedback", json=signed, headers={"authorization": "Bearer guess"}) as response:
+            assert response.status == 202  # it needs no token, so none was tried
+
+
+@pytest.mark.parametrize("number", ["1e308", "-1e308", "1e999", "NaN", "Infinity", "-Infinity", "9" * 400, "-1", "1.5"])
+async def test_numbers_out_of_range_are_the_voters_mistake(side: Side, number: str) -> None:
+    async with side.running() as client:
+        for field in ("quality_score", "feedback", "record_id", "comment", "tags"):
+            body = f'{{"record_id": "{side.record_id()}", "feedback": 1, "{field}": {number}}}'
+            if field == "feedback" and number == "-1":
+                continue
+            async with client.post("/-/feedback", data=body) as response:
+                assert 400 <= response.status < 500, (field, await response.text())
+
+
 async def test_health_and_the_rest(side: Side) -> None:
     async with side.running() as client:
         async with client.get("/-/health") as response:
             assert (response.status, await response.json()) == (200, {"status": "ok"})
         async with client.get("/-/health?verbose") as response:
             assert "version" in await response.json()
+            assert response.headers["x-content-type-options"] == "nosniff"
         async with client.get("/-/nothing") as response:
             assert (response.status, (await response.json())["error"]["code"]) == (404, "not_found")
         async with client.get("/-/feedback") as response:
