@@ -18,6 +18,8 @@ __all__ = ["Part", "Result", "head_of", "lost", "perform", "quickly", "request_o
 
 Name = Literal["head", "request", "response", "texts"]
 _UTF8: Final = "utf-8"
+_METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"))
+"""Others may be anybody's words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ def perform(redactor: Redactor, part: Part) -> Result:
         return Result({"lost": True, "why": redactor.trouble}) if FAILED in texts else Result({"texts": texts})
     if part.name == "head":
         method, target, *values = facts["texts"]
-        cleaned = [redactor.clean_text(method), redactor.clean_target(target), *map(redactor.clean_text, values)]
+        method = method if method in _METHODS else redactor.clean_text(method)
+        cleaned = [method, redactor.clean_target(target), *map(redactor.clean_text, values)]
         return Result(_with_headers(facts["names"], cleaned))
     kind, encoding = facts["type"], facts["encoding"]
     body, stream = redactor.clean_answer(part.body, kind, encoding, cut=facts["cut"])

@@ -164,3 +164,113 @@ def test_a_body_that_cannot_be_decoded_does_not_pass() -> None:
 def test_mistakes_in_the_settings_are_found_at_the_start(settings: Settings, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Redactor(settings)
+
+
+def test_a_match_that_reaches_over_members_takes_their_values() -> None:
+    settings = Settings(patterns=(r'"ssn": ?"[\d-]+"', r"\[1, 2\]", '"na\u00efve": *1', r'"only" *:'))
+    body = '{"ssn": "12-34", "x": [1, 2], "y": "ssn", "na\\u00efve": 1, "only": [], "s": "a\\nb"}'
+    assert json.loads(clean(body, settings=settings)) == {
+        "ssn": "[redacted]", "x": ["[redacted]", "[redacted]"], "y": "ssn", "naïve": "[redacted]", "[redacted]": [],
+        "s": "a\nb",
+    }  # fmt: skip
+
+
+def test_a_pattern_of_a_whole_text_holds_for_each_string() -> None:
+    settings = Settings(patterns=(r"^\d{4}$", r"(?a)^secret$"))
+    assert clean('{"a": "1234", "b": 12345, "c": "12345", "d": ["secret"]}', settings=settings) == (
+        '{"a": "[redacted]", "b": 12345, "c": "12345", "d": ["[redacted]"]}'
+    )
+    assert Redactor(settings).quick(b'{"a": "1234", "x": "' + b"y" * 400 + b'"}', JSON, "") is None
+    assert not Redactor(settings).clear(["x"])
+
+
+def test_what_is_said_twice_under_one_name_is_found() -> None:
+    assert "x.org" not in clean('{"a": "al\\u0040x.org", "a": "b\\"", "deep": [{"c": 1}]}')
+    assert "x.org" not in clean('{"a": "al\\u0040x.org", "b": "\\\\"}')
+    assert clean('{"a": "al\\n", "b": ["c"]}') == '{"a": "al\\n", "b": ["c"]}'
+
+
+def test_each_line_of_json_stays_json() -> None:
+    settings = Settings(patterns=(r"\d{6}",))
+
+    assert clean("[123456]\n[1]\n", "text/plain", settings=settings) == '["[redacted]"]\n[1]\n'
+
+
+def test_the_end_of_a_body_that_was_cut_is_not_kept() -> None:
+    body = b'{"a": "' + b"x" * 1000 + b" al@x"
+    kept = Redactor(Settings()).clean(body, JSON, "", cut=True)
+    assert (len(kept), body.startswith(kept)) == (len(body) - 256, True)
+    assert Redactor(Settings()).quick(body, JSON, "", cut=True) is None
+
+
+def test_other_spellings_of_the_bytes_are_read() -> None:
+    german = Settings(patterns=("Jörg",))
+    assert clean("Jörg".encode("latin-1") + b"\xfe\xff!", "text/plain", settings=german) == "[redacted]\udcfe\udcff!"
+    assert clean('{"a":"Jörg"}'.encode("utf-16-le"), JSON, settings=german) == '{"a":"[redacted]"}'
+    assert clean("\ufeffJörg".encode("utf-16-be"), "text/plain", settings=german) == "[redacted]"
+    assert clean('{"a":"Jörg"}', "application/json; charset=latin-1", settings=german) == '{"a":"[redacted]"}'
+    assert clean("Jörg".encode("latin-1"), "text/plain; charset=latin-1", settings=german) == "[redacted]"
+    assert clean("x", "text/plain; charset=us-ascii") == "x"
+    assert clean(b"\xed\xa0\xbd al@x.org", "text/plain; charset=cp1252x") == "\udced\udca0\udcbd [redacted]"
+    assert clean('["\\ud83d", "al@x.org"]') == '["\\ud83d", "[redacted]"]'
+    assert clean(b'["al@x.org \xfe"]') == '["[redacted] \udcfe"]'
+    assert clean('[{"a": "al@"}, {"a": "x.org \\ud83d"}]') == '[{"a":"[redacted]"},{"a":" \ufffd"}]'
+    assert clean('[{"a": "b"}, {"a": "c"}]') == '[{"a": "b"}, {"a": "c"}]'
+    assert clean('["al@x.org \\ud83d"]') == '["[redacted] \ufffd"]'
+
+
+def test_a_form_with_pluses_is_read_both_ways() -> None:
+    settings = Settings(patterns=("Max M", r"a\+b"))
+    assert Redactor(settings).clean_target("/x?n=Max+M&y=a%2Bb&z=Max%20M") == (
+        "/x?n=[redacted]&y=[redacted]&z=[redacted]"
+    )
+
+
+def test_a_target_that_the_callable_changes_stays_one() -> None:
+    settings = Settings(patterns=(), callable=f"{__name__}:shout")
+    assert Redactor(settings).clean_target("/v1?q=a%20é") == "/V1?Q=A%20%C3%89"
+    assert Redactor(settings).clean_target("/V1") == "/V1"
+    assert Redactor(Settings(callable=f"{__name__}:fail")).clean_target("/x") == FAILED
+
+
+def test_the_callable_sees_words_without_escapes() -> None:
+    settings = Settings(patterns=(), callable=f"{__name__}:shout")
+    assert clean('{"a":"\\u0061"}', settings=settings) == '{"A":"A"}'
+    assert clean('{"a":"\\u0061"', settings=settings) == '{"A":"\\U0061"'
+    assert clean("a+%61", "application/x-www-form-urlencoded", settings=settings) == "A A"
+
+
+@pytest.mark.parametrize(
+    ("body", "quick"),
+    [
+        (b"", True), (b'{"a": "al@x.org"}', True), (b'{"a": "al@x.org' + b"x" * 300 + b'"}', False),
+        (b'{"a": "' + b"x" * 9000 + b'"}', True), (b'{"a": "' + b"x" * 40000 + b'"}', False), (b"data: 1\n\n", False),
+        (b"data: 1\n\n" * 50, False), (b'{"a": "\\n' + b"x" * 300 + b'"}', True), (b"\\n" + b"x" * 300, False),
+        (b'{"a": "\\n' + b"x" * 9000 + b'"}', False), (b'{"a": "\\u0025' + b"x" * 300 + b'"}', False),
+        (b'{"a": "\\u005c' + b"x" * 300 + b'"}', False), (b'{"a": "%40' + b"x" * 300 + b'"}', False),
+        (b'{"a": "b\\u0040x.org' + b"x" * 300 + b'"}', False),
+    ],
+)  # fmt: skip
+def test_only_what_takes_a_moment_is_done_at_once(body: bytes, quick: bool) -> None:
+    redactor = Redactor(Settings())
+    found = redactor.quick(body, JSON, "")
+    assert (found is not None) is quick
+    assert found is None or found == redactor.clean(body, JSON, "")
+    assert redactor.quick(b"x", JSON, "gzip") is None
+    assert Redactor(Settings(engine="python")).quick(b"x", JSON, "") is None
+
+
+def test_short_texts_are_looked_at_at_once() -> None:
+    redactor = Redactor(Settings())
+    assert redactor.quick_texts(["al@x.org"])
+    assert redactor.quick_texts(["a"] * 500)
+    assert not redactor.quick_texts(["al@x.org"] * 100)
+    assert not redactor.quick_texts(["a"] * 2000)
+    assert not Redactor(Settings(callable=f"{__name__}:shout")).clear(["a"])
+
+
+def test_deep_and_hostile_documents_are_cleaned_as_text() -> None:
+    deep = "[" * 100_000 + "al@x.org"
+    assert clean(deep).endswith("[redacted]")
+    assert "x.org" not in clean("[" * 5000 + '"al@x.org"' + "]" * 5000)
+    assert "x.org" not in clean('[{"a":' * 3000 + '"al@x.org"' + "}]" * 3000)

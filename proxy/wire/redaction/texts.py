@@ -24,7 +24,6 @@ __all__ = ["Texts", "joined", "replaced"]
 
 _TOKEN: Final = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)"|([^\s\[\]{},:"]+)', re.DOTALL)
 _NAMES: Final = re.compile(r"\s*:")
-_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 Spans = list[tuple[int, int]]
 
@@ -45,7 +44,9 @@ class Texts:
         if "\\" not in text:
             return True
         said = _said(text) if document else None
-        return said is not None and not any(self.found_in(Haystack(part)) for part in said)
+        if said is None or "\\" in said[1] or "%" in said[1]:
+            return False
+        return not any(self.found_in(Haystack(part)) for part in said)
 
     def covers(self, text: str, *, form: bool = False) -> bool:
         """Whether a pattern matches anywhere in `text` or under its escapes: what says no is clean."""
@@ -171,13 +172,8 @@ def joined(spans: Iterable[tuple[int, int]]) -> Spans:
 
 
 def _quoted(text: str) -> str:
-    """`text` as a JSON string, without needless escapes; halves of characters stay escaped."""
-    written = json.dumps(text, ensure_ascii=False)
-    return written if written.isascii() else _SURROGATE.sub(_escaped, written)
-
-
-def _escaped(match: re.Match[str]) -> str:
-    return f"\\u{ord(match[0]):04x}"
+    """`text` as a JSON string, without needless escapes."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _said(text: str) -> tuple[str, str] | None:

@@ -20,9 +20,10 @@ __all__ = ["LAYERS", "View", "unescaped", "views"]
 LAYERS: Final = 6
 """So often escapes are undone: JSON in JSON strings, five times over."""
 _PAIR: Final = r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-_ESCAPE: Final = _PAIR + r'|\\u[0-9a-fA-F]{4}|\\["\\/bfnrt]'
-_ESCAPES: Final = re.compile(_ESCAPE)
-_ALL: Final = re.compile(_ESCAPE + r"|(?:%[0-9a-fA-F]{2})+")
+_ESCAPES: Final = re.compile(_PAIR + r'|\\u[0-9a-fA-F]{4}|\\["\\/bfnrt]')
+_PERCENT: Final = re.compile(r"(?:%[0-9a-fA-F]{2})+")
+_MOST: Final = 32
+"""Views of one text: layers of both kinds in any order are many, and hostile texts would have them all."""
 _SHORT: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
 
 
@@ -90,32 +91,29 @@ class View:
 
 def views(text: str, *, form: bool = False) -> Iterator[View]:
     """`text` and the layers under it, each reading once; in a `form`, a plus may be a space."""
-    first = View(text)
-    yield from _with_spaces(first, form=form)
-    if "\\" in text:
-        yield from _layers(first, _ESCAPES, form=form)
-    if "%" in text or ("\\" in text and "u0025" in text):
-        yield from _layers(first, _ALL, form=form)
+    layer, seen = [View(text)], {text}
+    yield from _with_spaces(layer, form=form)
+    for _ in range(LAYERS if "\\" in text or "%" in text else 0):
+        under = [view.under(pattern) for view in layer for pattern in (_ESCAPES, _PERCENT)]
+        layer = []
+        for found in under:
+            if found is not None and found.text not in seen and len(seen) < _MOST:
+                seen.add(found.text)
+                layer.append(found)
+        yield from _with_spaces(layer, form=form)
+
+
+def _with_spaces(layer: list[View], *, form: bool) -> Iterator[View]:
+    for view in layer:
+        yield view
+        if form and (spaced := view.spaced()) is not None:
+            yield spaced
 
 
 def unescaped(text: str) -> str:
     """The text of a JSON string, of which `text` is what stands between the quotes, as far as it can be read."""
     view = View(text).under(_ESCAPES)
     return text if view is None else view.text
-
-
-def _layers(first: View, pattern: re.Pattern[str], *, form: bool) -> Iterator[View]:
-    view: View | None = first
-    for _ in range(LAYERS):
-        if view is None or (view := view.under(pattern)) is None:
-            return
-        yield from _with_spaces(view, form=form)
-
-
-def _with_spaces(view: View, *, form: bool) -> Iterator[View]:
-    yield view
-    if form and (spaced := view.spaced()) is not None:
-        yield spaced
 
 
 def _meaning(escape: str) -> Iterator[tuple[str, int]]:
