@@ -40,6 +40,7 @@ _LONGEST = (
     "acceptance/test_guards.py",
     "acceptance/test_hostile.py",
     "acceptance/test_move.py",
+    "acceptance/test_deletion.py",
     "acceptance/test_replicas_cut.py",
 )
 """Files that take half a minute or more, the longest first: one that begins late is waited for by idle processes."""

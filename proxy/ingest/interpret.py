@@ -333,7 +333,8 @@ def raw_record(frame: Frame, *, place: str, now_us: int, error: str) -> NewRecor
     """A record of whatever `frame` is, with nothing interpreted.
 
     It keeps its own id where that is one; else it gets one from when it was written (or is read, `now_us`) and
-    `place`, which names its position in the spool: the same frame gets the same id whenever it is read.
+    `place`, which names its position in the spool: the same frame gets the same id whenever it is read. It belongs to
+    the user that it names, so that it is deleted with that one.
     """
     facts: Any = frame.meta  # any JSON, in a frame that somebody else wrote
     meta = facts if isinstance(facts, dict) else {}
@@ -345,9 +346,10 @@ def raw_record(frame: Frame, *, place: str, now_us: int, error: str) -> NewRecor
     except (KeyError, TypeError, ValueError):
         digest = blake2b(place.encode(), digest_size=10).hexdigest()
         record_id = f"{at_us // 1000:012x}7{digest[:3]}8{digest[3:18]}"
+    key = meta.get("key")
     return NewRecord(
         id=record_id,
-        user_hash=None,
+        user_hash=key if type(key) is int and -(1 << 63) <= key < 1 << 63 else None,
         key_source=StickySource.RANDOM,
         arm=Arm.CHAMPION,
         served_by=Arm.CHAMPION,

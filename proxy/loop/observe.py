@@ -209,8 +209,8 @@ class Observer:
                 return replace(view, ready=True)
             case NotReady(reason=reason):
                 return replace(view, ready=False, waiting_for=reason)
-            case DeployFailed(reason=reason):
-                return replace(view, ready=False, failed=reason)
+            case DeployFailed() as failed:
+                return replace(view, ready=False, failed=failed.written)
             case None:
                 return replace(view, ready=False, waiting_for=self._notes[-1])
 

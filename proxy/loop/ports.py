@@ -162,7 +162,7 @@ class Failed:
 
     reason: str
     """One readable sentence, with the end of the log where there is one."""
-    kept: str | None = None
+    kept: str | None = field(default=None, compare=False)
     """The same without what the training itself said, which may quote samples: what the loop writes down. The whole of
     `reason` is kept in the run's folder. None: there is nothing of that in it."""
 
@@ -222,6 +222,14 @@ class DeployFailed:
     """It will never answer."""
 
     reason: str
+    kept: str | None = field(default=None, compare=False)
+    """The same without what the model or its server said, which may quote requests: what the loop writes down. None:
+    there is nothing of that in it."""
+
+    @property
+    def written(self) -> str:
+        """What may stand in journal, state and notifications."""
+        return self.reason if self.kept is None else self.kept
 
 
 Readiness: TypeAlias = Endpoint | NotReady | DeployFailed

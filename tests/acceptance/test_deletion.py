@@ -20,17 +20,23 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import sqlalchemy as sa
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from proxy.clock import ManualClock, SystemClock
+from proxy.config.serving import SpoolConfig
 from proxy.ids import KeyRing
+from proxy.spool import SpoolWriter
 from proxy.store.archive import Archiver, Place
+from proxy.store.schema import replicas
 from proxy.store.store import Store
 from proxy.store.values import BodyPayload, IngestBatch
-from tests.harness.exchanges import exchange, vote
+from proxy.version import __version__
+from tests.harness.exchanges import exchange, new_id, vote
+from tests.harness.frames import exchange_frame
 from tests.harness.postgres import PostgresServer, find_binaries, running_postgres
 from tests.harness.require import need
 from tests.harness.serve import Answer, RatchetProcess, await_true, request
@@ -39,6 +45,7 @@ from tests.harness.webserver import serving_in_thread
 
 pytestmark = pytest.mark.slow
 
+ENVIRON: Final = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "NO_COLOR": "1"}
 CHAT: Final = "/v1/chat/completions"
 TOKEN: Final = "only-the-application-knows-this-token"
 KEPT: Final = "KEPTword"
@@ -204,15 +211,43 @@ class House:
         self.ratchet = RatchetProcess(directory, champion=model_url, settings=settings)
         self.url = store_url or f"sqlite:///{self.ratchet.data_dir / 'ratchet.db'}"
 
+    def fill(self) -> None:
+        """All that both users leave behind."""
+        self.ratchet.await_admin()
+        asyncio.run(self.old_days())
+        self.live()
+        self.command("data", "export", str(self.ratchet.data_dir / "exports" / "mine"))
+
+    def begin(self, *args: str) -> subprocess.Popen[str]:
+        """A `ratchet` command, under way."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "proxy", *args, "--config", str(self.ratchet.config_file)],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.directory, env=ENVIRON,
+        )  # fmt: skip
+
     def command(self, *args: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
         """A `ratchet` command."""
-        done = subprocess.run(
-            [sys.executable, "-m", "proxy", *args, "--config", str(self.ratchet.config_file)],
-            capture_output=True, text=True, cwd=self.directory, check=False,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2]), "NO_COLOR": "1"},
-        )  # fmt: skip
-        assert done.returncode == expect, done.stdout + done.stderr
-        return done
+        running = self.begin(*args)
+        output, _ = running.communicate()
+        assert running.returncode == expect, output
+        return subprocess.CompletedProcess(args, running.returncode, output)
+
+    async def announced(self) -> bool:
+        """Whether a deletion is under way."""
+        store = await Store.open(self.url, clock=SystemClock())
+        try:
+            return bool(await store.forgotten.all())
+        finally:
+            await store.close()
+
+    async def lose_a_host(self) -> None:
+        """Another host was here some minutes ago."""
+        store = await Store.open(self.url, clock=SystemClock())
+        await store.replicas.seen("away", host="far-away", version=__version__, started_us=1, detail={})
+        async with store._db.write() as connection:
+            minutes_ago = replicas.c.seen_us - 300_000_000
+            await connection.execute(sa.update(replicas).where(replicas.c.id == "away").values(seen_us=minutes_ago))
+        await store.close()
 
     def ask(self, said: Said, who: str) -> Answer:
         plan = filled({"answer": said.answer, "status": said.status, "kind": said.kind,
@@ -260,6 +295,7 @@ class House:
                     ids.append(self.ask(said, who).headers["x-ratchet-record-id"])
                 except (ConnectionError, OSError, EOFError, __import__("http").client.HTTPException):
                     continue
+            self.show_picture(who)
             vote_for = {"record_id": ids[-len(SAID) + 1], "feedback": 1, **filled(VOTED, who)}
             sent = request(self.ratchet.base_url, "/-/feedback", method="POST", body=vote_for,
                            headers={"authorization": f"Bearer {TOKEN}"})  # fmt: skip
@@ -270,6 +306,15 @@ class House:
         self.command("trigger", "--why", "to see it fail")
         await_true(self.failed, "the failed training")
 
+    def show_picture(self, who: str) -> None:
+        """A request whose user stands behind a picture of 400 KB, and nowhere else."""
+        picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 400_000}}
+        body = json.dumps(chat([{"type": "text", "text": "look"}, picture]) | {"user": who}).encode()
+        plan = {"answer": says("seen"), "status": 200, "kind": "application/json", "headers": [], "cut": False,
+                "packed": False}  # fmt: skip
+        headers = {"content-type": "application/json", "x-answer": b64(json.dumps(plan))}
+        assert request(self.ratchet.base_url, CHAT, method="POST", body=body, headers=headers).status == 200
+
     def failed(self) -> bool:
         return b"TRAINING_FAILED" in request(self.ratchet.admin_url, "/api/history").body.upper()
 
@@ -278,7 +323,7 @@ class House:
 
     def counted(self, who: str) -> bool:
         path = f"/api/records?user={who}&limit=100"
-        return len(request(self.ratchet.admin_url, path).json()["records"]) >= len(SAID)
+        return len(request(self.ratchet.admin_url, path).json()["records"]) >= len(SAID) + 6
 
     def traces(self, words: list[str]) -> dict[str, set[str]]:
         return traces(words, self.directory, self.url)
@@ -299,44 +344,68 @@ def model_url() -> Iterator[str]:
         yield url
 
 
-@pytest.mark.parametrize("engine", ["sqlite", "postgresql"])
-def test_fifty_planted_words_are_gone_everywhere(
-    tmp_path: Path, model_url: str, engine: str, request: pytest.FixtureRequest
-) -> None:
-    url = request.getfixturevalue("postgres").new_database() if engine == "postgresql" else None
-    house = House(tmp_path, model_url, url)
+def test_fifty_planted_words_are_gone_everywhere(tmp_path: Path, model_url: str) -> None:
+    house = House(tmp_path, model_url, None)
     assert len(NAMES) >= 50
     with house.ratchet:
-        house.ratchet.await_admin()
-        asyncio.run(house.old_days())
-        house.live()
-        house.command("data", "export", str(house.ratchet.data_dir / "exports" / "mine"))
+        house.fill()
         before = house.traces(sought())
         missing = {name for name in NAMES if name not in NEVER_KEPT and not before.get(planted(name))}
         assert not missing
-        places = {
-            place.partition("/")[0] + ":" + place.rpartition("/")[2] for found in before.values() for place in found
-        }
+        places = {f"{place.partition('/')[0]}:{Path(place).name}" for found in before.values() for place in found}
         assert {"data:train.log", "data:exit.json", "data:data.jsonl", "data:failure.txt"} <= places
         assert {"table bodies:table bodies", "table feedback:table feedback"} <= places
         assert any(place.startswith("archive:") for place in places)
         assert any(place.endswith(".seg") for place in places)
 
-        done = house.command("records", "delete", "--user", "victim", "--yes", "--json")
-        said = json.loads(done.stdout)
-        after = house.traces(sought())
-        assert after == {}
+        said = json.loads(house.command("records", "delete", "--user", "victim", "--yes", "--json").stdout)
+        assert house.traces(sought()) == {}
         kept = house.traces([f"{KEPT}{name}" for name in ("QUESTION", "OLDASK", "COMMENT")])
         assert {place.partition("/")[0] for found in kept.values() for place in found} >= {"archive", "table bodies"}
         assert any(place.endswith("data.jsonl") for place in kept[f"{KEPT}QUESTION"])
         assert said["complete"]
         found = {place["place"]: place["found"] for place in said["places"]}
-        assert found["records"] >= len(SAID)
+        assert found["records"] == 5 + len(SAID) + 1
         assert all(found[name] for name in ("votes", "spool", "training data", "what trainings said"))
         assert found[f"archive {house.archive}"] == 5
-        again = json.loads(house.command("records", "delete", "--user", "victim", "--yes", "--json").stdout)
-        assert (again["records"], again["complete"]) == (0, True)
+        lost = house.ask(SAID[0], "victim")
+        await_true(lambda: house.has(lost.headers["x-ratchet-record-id"]), "a user who comes back is a user")
+    assert_gone_without_a_server(house)
+
+
+def assert_gone_without_a_server(house: House) -> None:
+    """What a killed worker left in its spool is read first, by the command itself; the user is not let in there."""
+    ring = KeyRing(house.ratchet.data_dir / "keys.json")
+    body = json.dumps(chat(word("QUESTION"))).encode()
+    minted = new_id(int(SystemClock().now() * 1e6), random.Random(5))
+    late = exchange_frame(minted, body, b"{}", key=ring.user_hash(b"victim"))
+    writer = SpoolWriter(house.ratchet.data_dir / "spool", SpoolConfig())
+    writer.append(late)
+    writer.close()
+    assert any(place.endswith(".seg") for place in house.traces(sought())[word("QUESTION")])
+    done = house.command("records", "delete", "--user", "victim", "--yes")
+    assert "spool" in done.stdout
     assert house.traces(sought()) == {}
+
+
+def test_a_killed_deletion_is_finished_by_the_next_and_a_host_that_is_away_is_named(
+    tmp_path: Path, model_url: str, postgres: PostgresServer
+) -> None:
+    house = House(tmp_path, model_url, postgres.new_database())
+    with house.ratchet:
+        house.fill()
+        assert len(house.traces(sought())) > 50
+        killed = house.begin("records", "delete", "--user", "victim", "--yes")
+        await_true(lambda: asyncio.run(house.announced()), "the announcement")
+        killed.kill()
+        killed.communicate()
+        house.command("records", "delete", "--user", "victim", "--yes")
+        assert house.traces(sought()) == {}
+        assert house.traces([f"{KEPT}QUESTION"])
+        asyncio.run(house.lose_a_host())
+        done = house.command("records", "delete", "--user", "victim", "--yes", "--json", expect=1)
+        (away,) = [place for place in json.loads(done.stdout)["places"] if place["failed"]]
+        assert (away["host"], "does its part when it is back" in away["remains"]) == ("far-away", True)
 
 
 def planted(name: str) -> str:

@@ -21,7 +21,7 @@ from proxy.loop.dataset import StoreDatasetBuilder
 from proxy.loop.metrics import LoopMetrics
 from proxy.loop.ports import DatasetRequest, Manifest
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord, RecordFlag
+from proxy.store.values import IngestBatch, NewRecord, RecordFilter, RecordFlag
 from tests.harness.exchanges import exchange, vote
 from tests.harness.loop import World, settle
 from tests.harness.tables import sqlite_with_tables
@@ -143,3 +143,27 @@ async def test_the_status_says_how_far_a_dataset_has_come(tmp_path: Path) -> Non
         assert tick.change.event is Event.DATASET_READY
         assert "building" not in await loop.status()
         assert registry.get_sample_value("ratchet_loop_dataset_records", {"state": "kept"}) is None
+
+
+async def test_a_user_who_is_deleted_while_a_dataset_is_built_is_not_in_it(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    async with world.store() as store:
+        source = Halting(store, after=220)
+        builder = StoreDatasetBuilder(source, replace(CONFIG, deduplicate=False), tmp_path / "training")
+        loop = world.start(store, datasets=builder)
+        await settle(loop)
+        await world.chat(store, users=250, each=1)
+        ticking = asyncio.create_task(loop.tick())
+        await source.halted.wait()  # the newest have been read
+        newest = (await store.list_records(RecordFilter(), limit=3)).rows[-1]
+        assert newest.user_hash is not None
+        await store.delete_user(newest.user_hash)
+        source.go_on.set()
+        tick = await ticking
+        assert tick.change is not None
+        (run,) = tick.change.runs
+        folder = tmp_path / "training" / run.id
+        assert newest.id not in (folder / "lineage.csv").read_text()
+        assert run.manifest is not None
+        assert run.manifest["samples"] == len((folder / "data.jsonl").read_text().splitlines())
+        assert (run.manifest["deleted"]["lines"], run.manifest["dropped"]["deleted_user"]) == (1, 1)

@@ -233,6 +233,19 @@ def test_a_training_that_fails_says_why_and_is_tried_again_later(tmp_path: Path,
         assert reason in summary["errors"][0]
 
 
+def test_what_a_training_raised_is_told_to_its_caller_and_written_down_beside_its_data_only(tmp_path: Path) -> None:
+    def train_model(data_path: str) -> Any:
+        raise ValueError("a sample: SECRET")
+
+    with ContinuousLearningLoop(config(tmp_path)) as loop:
+        use(loop, 40)
+        result = loop.run_iteration(train_fn=train_model)
+        assert "SECRET" in result["retrain"]["reason"]
+    written = {path.name for path in tmp_path.rglob("*") if path.is_file() and b"SECRET" in path.read_bytes()}
+    assert written == {"failure.txt", "result.json"}
+    assert any(b"train_fn raised ValueError" in path.read_bytes() for path in tmp_path.rglob("*.db*"))
+
+
 def test_no_train_prepares_data_and_changes_nothing(tmp_path: Path) -> None:
     with ContinuousLearningLoop(config(tmp_path)) as loop:
         use(loop, 40)

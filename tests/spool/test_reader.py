@@ -220,3 +220,70 @@ def test_usage_tells_bytes_and_age_of_what_is_not_stored(tmp_path: Path) -> None
     after = reader.usage({writer.name: (1, before.bytes)})
     assert (after.pending_bytes, after.oldest_at) == (0, None)
     writer.close()
+
+
+def kept(writer: SpoolWriter, root: Path, number: int = 1) -> bytes:
+    return (root / writer.name / f"{number:010d}.seg").read_bytes()
+
+
+def test_what_is_stored_is_overwritten_and_the_writer_goes_on(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, SpoolConfig())
+    reader = SpoolReader(tmp_path)
+    positions: dict[str, tuple[int, int]] = {}
+    for n, said in enumerate((b"SECRET one", b"SECRET two")):
+        writer.append(frame(n, said))
+        writer.append(frame(10 + n, b"later"))
+        (batch,) = reader.poll(positions, max_frames=1 + n)
+        positions = {batch.writer: (batch.segment, batch.offset)}
+        assert reader.wipe(positions) > 0
+        assert b"SECRET one" not in kept(writer, tmp_path)
+    assert reader.wipe(positions) == 0
+    (rest,) = reader.poll(positions)
+    assert numbers(rest.frames) == [11], "what is not stored stays readable"
+    assert SpoolReader(tmp_path).wipe(positions) == positions[writer.name][1], "after a restart once more"
+    assert numbers(SpoolReader(tmp_path).poll(positions)[0].frames) == [11]
+    writer.close()
+
+
+def test_earlier_segments_are_overwritten_whole_and_later_ones_left(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, SpoolConfig(segment_bytes=1))
+    for n in range(3):
+        writer.append(frame(n, b"SECRET"))
+    reader = SpoolReader(tmp_path)
+    (batch,) = reader.poll({writer.name: (1, len(kept(writer, tmp_path)))}, max_frames=1)
+    reader.wipe({writer.name: (batch.segment, batch.offset)})
+    assert [b"SECRET" in kept(writer, tmp_path, number) for number in (1, 2, 3)] == [False, False, True]
+    writer.close()
+
+
+def test_it_is_known_when_all_is_stored_that_was_written_before(tmp_path: Path) -> None:
+    writer, other = (SpoolWriter(tmp_path, SpoolConfig(), index=index) for index in range(2))
+    reader = SpoolReader(tmp_path)
+    assert reader.reached(reader.ends(), {})
+    writer.append(frame(1))
+    ends = reader.ends()
+    writer.append(frame(2))
+    assert not reader.reached(ends, {})
+    (batch,) = reader.poll({}, max_frames=1)
+    at = {batch.writer: (batch.segment, batch.offset)}
+    assert (reader.reached(ends, at), reader.reached(reader.ends(), at)) == (True, False)
+    for each in (writer, other):
+        each.close()
+    reader.forget({writer.name: (2, 0)})
+    assert reader.reached(ends, {}), "what is gone from the spool was stored"
+
+
+def test_of_what_was_set_aside_others_frames_are_kept(tmp_path: Path) -> None:
+    metas = [{"key": 1}, {"key": 2}, {"key": None}, {}, {"key": "?"}]
+    frames = [encode_frame(KIND_EXCHANGE, meta, b"body") for meta in metas]
+    frames += [encode_frame(KIND_FEEDBACK, {"key": 2}), encode_frame(KIND_EXCHANGE, b"[1]")]
+    (tmp_path / "rejected.frames").write_bytes(b"".join(frames))
+    writer = SpoolWriter(tmp_path, SpoolConfig())
+    writer.append(frame(1))
+    damaged = tmp_path / writer.name / "0000000007.damaged"
+    damaged.write_bytes(b"nobody knows whose")
+    assert SpoolReader(tmp_path).drop_aside("rejected.frames", {1}) == 6
+    left = scan((tmp_path / "rejected.frames").read_bytes(), max_frames=100, final=True).frames
+    assert [f.meta for f in left] == [{"key": 2}, {"key": None}]
+    assert not damaged.exists()
+    writer.close()

@@ -85,8 +85,9 @@ class CommandDeployer:
             code = processes.exit_code(process)
             how = "" if code is None else f" with exit code {code}" if code >= 0 else f" by signal {-code}"
             tail = processes.log_tail(Path(handle["folder"]) / _LOG)
+            ended = f"the model server of {handle['model_name']} has ended{how}"
             return DeployFailed(
-                reason=f"the model server of {handle['model_name']} has ended{how}; its log ends:\n{tail}"
+                reason=f"{ended}; its log ends:\n{tail}", kept=f"{ended}; its log is {Path(handle['folder']) / _LOG}"
             )
         reason = await illness(handle["url"], self._health_path)
         return Endpoint(url=handle["url"], model=self._asked_for(handle)) if reason is None else NotReady(reason=reason)

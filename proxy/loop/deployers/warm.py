@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -36,6 +37,7 @@ _MOST_READ: Final = 1 << 24
 _KEPT_HEADERS: Final = ("content-type", "accept", "anthropic-version", "openai-organization")
 _UNFIT: Final = RecordFlag.TRUNCATED_REQUEST | RecordFlag.NO_TRAIN | RecordFlag.UNREAD
 _NOT_ALLOWED: Final = (401, 403)
+_STATUS: Final = re.compile(r"HTTP \d{3}(?: with an error inside)?")
 _log = logging.getLogger(__name__)
 
 
@@ -125,7 +127,10 @@ class WarmingDeployer:
             refusals = [await self._refusal(session, endpoint, request) for request in requests]
         failed = [refusal for refusal in refusals if refusal is not None]
         if requests and len(failed) == len(requests):
-            return DeployFailed(reason=f"it answered none of {len(failed)} recorded requests; the last: {failed[-1]}")
+            none = f"it answered none of {len(failed)} recorded requests"
+            status = _STATUS.search(failed[-1])  # what follows it, the model says
+            kept = none if status is None else f"{none}; the last: {status[0]}"
+            return DeployFailed(reason=f"{none}; the last: {failed[-1]}", kept=kept)
         return None
 
     async def _refusal(self, session: aiohttp.ClientSession, endpoint: Endpoint, request: Replayable) -> str | None:

@@ -301,3 +301,21 @@ def group_members(group: int) -> list[int]:
     rows = subprocess.run(["ps", "-eo", "pid,pgid,stat"], capture_output=True, text=True, check=True).stdout
     fields = [row.split() for row in rows.splitlines()[1:]]
     return [int(pid) for pid, pgid, state in fields if int(pgid) == group and state[0] != "Z"]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "said", "written"),
+    [
+        (function(), "the loss is not a number", "raised ValueError"),
+        (command("sh", "-c", "echo a sample; exit 3"), "a sample", "exit code 3"),
+    ],
+)
+async def test_what_the_loop_writes_down_of_a_failure_is_none_of_the_trainings_words(
+    folder: Path, trainer: Trainer, said: str, written: str
+) -> None:
+    """They may quote samples, and stay in the run's folder."""
+    status = await final(trainer, await trainer.start(run_in(folder, "raises")))
+    assert isinstance(status, Failed)
+    assert said in status.reason
+    assert said not in status.written
+    assert all(part in status.written for part in (written, "failure.txt"))
