@@ -64,6 +64,8 @@ BOUNDS = {
     size(MAX_BODY_BYTES),
     f"{DATA.max_samples_per_user} samples",
     f"{100 * DATA.max_own_share:g} %",
+    f"{DATA.max_corrections_per_user} corrections",
+    f"{100 * DATA.max_correction_share:g} %",
     size(GATEWAY.max_head_bytes),
     f"{GATEWAY.max_headers} headers",
     f"{GATEWAY.head_timeout_seconds:g} s",
