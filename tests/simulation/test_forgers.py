@@ -1,4 +1,4 @@
-"""Votes that are forged, by somebody who knows which model answered: fixed seeds, six days each, no more than it takes.
+"""Votes that are forged, by somebody who knows which model answered: fixed seeds, six days or ten, no more than it takes.
 
 The full tables are in docs/statistics.md (`python -m tests.simulation`).
 """
@@ -21,6 +21,7 @@ from tests.simulation.traffic import World
 
 SEEDS: Final = range(20)
 SIX_DAYS: Final = 144
+TEN_DAYS: Final = 240
 ALIKE: Final = World(requests_per_day=2000)
 
 pytestmark = pytest.mark.slow
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_unit_that_costs_nothing_decides_anything() -> None:
     """The control: where every claimed name counts, one address wins."""
-    endings = [by_user(ALIKE, 1, seed, SIX_DAYS) for seed in SEEDS]
+    endings = [by_user(ALIKE, 1, seed, TEN_DAYS) for seed in SEEDS]
     assert sum(ending.promoted for ending in endings) >= 19
 
 
