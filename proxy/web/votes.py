@@ -164,4 +164,5 @@ async def redacted(
         if "tags" in entry:
             entry["tags"] = {}
     for entry, *_ in tags:
-        entry["tags"][next(rest)] = next(rest)
+        name, text = next(rest), next(rest)
+        entry["tags"][name] = text

@@ -38,7 +38,7 @@ NOT_RECORDED: Final = "[not recorded: redaction took too long]"
 _LIMIT: Final = 4 << 20
 _TORN_CHARS: Final = 256
 """Of the end of a body that was cut: a match that is torn there is no match, and may be nearly all of a secret."""
-_QUICK: Final = 32 << 10
+_QUICK: Final = 16 << 10
 _QUICK_ESCAPED: Final = 8 << 10
 _QUICK_CHANGED: Final = 256
 _QUICK_TEXTS: Final = 1 << 10

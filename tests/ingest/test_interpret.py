@@ -393,3 +393,23 @@ def test_a_subscription_in_which_nothing_happened_has_not_failed(response: bytes
     assert asked.outcome is Outcome.INCOMPLETE
     listened = record(b"", response, m="GET", p="/events", rb=0, sb=len(response), sh=sse)
     assert listened.outcome is Outcome.OK
+
+
+@pytest.mark.parametrize("side", ["request", "response"])
+def test_what_redaction_left_nothing_of_teaches_nothing(side: str) -> None:
+    words = b"[not recorded: redaction took too long]"
+    bodies = {"request": ASK, "response": ANSWER, side: words}
+    found = record(bodies["request"], bodies["response"], red=True, nr=[side], sh={"content-type": "text/plain"})
+    assert found.body is not None
+    assert RecordFlag.NO_TRAIN in found.flags
+    assert found.quality is None
+    assert (found.body.query if side == "request" else found.body.response_text) is None
+    assert (found.body.request, found.body.response) == (bodies["request"], bodies["response"])
+
+
+def test_a_redacted_name_names_nobody_and_nothing() -> None:
+    asked = ASK[:-1] + b',"user":"[redacted]"}'
+    answered = ANSWER.replace(b"chatcmpl-12345", b"[redacted]")
+    headers = JSON | {"x-request-id": "of [redacted]"}
+    found = record(asked, answered, key=None, red=True, rh=headers, rsha=None)
+    assert (found.user_hash, found.aliases) == (None, ())

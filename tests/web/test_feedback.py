@@ -19,6 +19,7 @@ from proxy.ids import KeyRing, RecordIds
 from proxy.metrics.shared import SharedCounters, read_counters
 from proxy.spool import SpoolWriter
 from proxy.spool.frames import KIND_FEEDBACK, iter_frames
+from proxy.web.feedback import Redact
 from proxy.web.public import FEEDBACK_COUNTERS, create_public_app
 from tests.harness.webserver import serving
 
@@ -31,6 +32,7 @@ class Side:
     config: Config = field(default_factory=Config)
     spool_bytes: int = 1 << 20
     clock: ManualClock = field(default_factory=ManualClock)
+    redact: Redact | None = None
 
     def __post_init__(self) -> None:
         self.ring = KeyRing.load_or_create(self.directory / "keys.json")
@@ -41,7 +43,9 @@ class Side:
         limits = SpoolConfig(max_bytes=self.spool_bytes, segment_bytes=self.spool_bytes)
         spool = SpoolWriter(self.directory / "spool", limits)
         counters = SharedCounters(self.directory / "worker.stats", FEEDBACK_COUNTERS)
-        app = create_public_app(self.config, spool, self.ids, counters, self.clock, ambiguous=self.ambiguous)
+        app = create_public_app(
+            self.config, spool, self.ids, counters, self.clock, redact=self.redact, ambiguous=self.ambiguous
+        )
         try:
             async with serving(app) as url, aiohttp.ClientSession(url) as client:
                 yield client
@@ -389,3 +393,20 @@ async def test_health_and_the_rest(side: Side) -> None:
             assert (response.status, (await response.json())["error"]["code"]) == (404, "not_found")
         async with client.get("/-/feedback") as response:
             assert (response.status, response.headers["allow"]) == (405, "POST")
+
+
+async def test_the_words_of_votes_are_cleaned_and_what_cannot_be_is_refused(side: Side) -> None:
+    async def clean(texts: Sequence[str]) -> list[str] | None:
+        return None if "hang" in texts else [text.replace("zoe", "[redacted]") for text in texts]
+
+    side.redact = clean
+    first = {"record_id": side.record_id(), "comment": "zoe!", "source": "zoe", "tags": {"zoe": "is zoe", "a": "b"}}
+    async with side.running() as client:
+        status, _ = await post(client, [first, {"record_id": side.record_id(), "feedback": 1}])
+        assert status == 202
+        status, answer = await post(client, {"record_id": side.record_id(), "correction": "hang"})
+        assert (status, "can not be cleaned" in str(answer)) == (503, True)
+        cleaned, plain = side.votes()
+    assert (cleaned["comment"], cleaned["source"]) == ("[redacted]!", "[redacted]")
+    assert cleaned["tags"] == {"[redacted]": "is [redacted]", "a": "b"}
+    assert (plain["source"], "tags" in plain) == ("anonymous", False)
