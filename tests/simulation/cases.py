@@ -68,7 +68,7 @@ def summarise(trials: Sequence[Trial]) -> Outcome:
     )
 
 
-def _worth(gain: float) -> dict[str, float]:
+def worth(gain: float) -> dict[str, float]:
     """A challenger whose composite changes by `gain`."""
     change = gain / _COMPOSITE_SHARE
     return {"quality_change": change, "positive_change": change}
@@ -112,26 +112,26 @@ CASES: tuple[Case, ...] = (
     _same(2000, "lognormal", judge=False, positive_mean=0.97),
     _alike("5 % of the requests refused by both", refused_rate=0.05, champion_refused_rate=0.05),
     _alike("5 % of the users refused by both", bad_clients=0.05),
-    _worse(500, **_worth(-0.05)),
+    _worse(500, **worth(-0.05)),
     _worse(500, judge=False, positive_change=-0.05 / 0.3),
-    _worse(2000, **_worth(-0.05)),
+    _worse(2000, **worth(-0.05)),
     Case(
         name="10 % better, 2,000/day",
-        world=World(requests_per_day=2000, **_worth(0.10)),
+        world=World(requests_per_day=2000, **worth(0.10)),
         must="promoted ≥ 95 %, median ≤ 4 days",
         holds=lambda o: o.promoted >= 0.95 and o.median_hours is not None and o.median_hours <= 96,
         fast=True,
     ),
     Case(
         name="20 % better, 500/day",
-        world=World(requests_per_day=500, **_worth(0.20)),
+        world=World(requests_per_day=500, **worth(0.20)),
         must="promoted ≥ 95 %",
         holds=lambda o: o.promoted >= 0.95,
         fast=True,
     ),
     Case(
         name="5 % worse, 2,000/day, geometric",
-        world=World(requests_per_day=2000, activity="geometric", **_worth(-0.05)),
+        world=World(requests_per_day=2000, activity="geometric", **worth(-0.05)),
         must="rolled back or rejected ≥ 95 %",
         holds=lambda o: o.ended_against >= 0.95,
         fast=True,
@@ -179,13 +179,13 @@ CASES: tuple[Case, ...] = (
     Case(
         # A wrong split takes thousands of users to see, and a good challenger may have won by then.
         name="10 % better, 12 % of the users instead of 10 %, 5,000/day",
-        world=World(requests_per_day=5_000, share=0.12, declared_share=0.10, **_worth(0.10)),
+        world=World(requests_per_day=5_000, share=0.12, declared_share=0.10, **worth(0.10)),
         must="noticed ≥ 30 %",
         holds=lambda o: o.invalid >= 0.3,
     ),
     Case(
         name="10 % better, 12 % of the users instead of 10 %, 20,000/day",
-        world=World(requests_per_day=20_000, share=0.12, declared_share=0.10, **_worth(0.10)),
+        world=World(requests_per_day=20_000, share=0.12, declared_share=0.10, **worth(0.10)),
         must="noticed ≥ 95 %, promoted 0 %",
         holds=lambda o: o.invalid >= 0.95 and o.promoted == 0,
     ),

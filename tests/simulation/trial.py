@@ -61,10 +61,10 @@ class Book:
         self._arrivals = np.searchsorted(traffic.hour, np.arange(HOURS + 1))
         self._votes = np.searchsorted(traffic.voted_hour[self._order], np.arange(HOURS + 1))
 
-    def advance(self, hour: int) -> None:
-        """Book the requests and votes that arrive in `hour`."""
-        new = np.arange(self._arrivals[hour], self._arrivals[hour + 1])
-        votes = self._order[self._votes[hour] : self._votes[hour + 1]]
+    def advance(self, hour: int, hours: int = 1) -> None:
+        """Book the requests and votes that arrive in `hour`, or in so many from then on."""
+        new = np.arange(self._arrivals[hour], self._arrivals[hour + hours])
+        votes = self._order[self._votes[hour] : self._votes[hour + hours]]
         touched = np.unique(self._traffic.user[np.concatenate((new, votes))])
         before = self._vectors(touched)
         self._book_requests(new)
