@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,19 @@ ASK = {"model": "m", "messages": [{"role": "user", "content": "What is the capit
 PATH = "/v1/chat/completions"
 
 
-@pytest.fixture
-async def upstream() -> AsyncIterator[Upstream]:
+@asynccontextmanager
+async def serve_hostile() -> AsyncIterator[Upstream]:
+    """A model's server with every hostile answer at a path of its own, and an ordinary one."""
     async with serve_upstream() as server:
         for number, hostile in enumerate(hostile_answers()):
             server.on(f"/{number}{PATH}", _answers(hostile))
         server.on(PATH, _answers(Hostile("fine", CHAT)))
+        yield server
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async with serve_hostile() as server:
         yield server
 
 

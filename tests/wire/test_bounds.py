@@ -93,6 +93,11 @@ def test_more_than_three_codings_are_not_undone() -> None:
         unpacked(wire, "gzip, gzip, gzip, gzip", 4 * MIB)
 
 
+def test_what_takes_all_of_the_budget_on_the_way_stays_packed() -> None:
+    with pytest.raises(UnknownEncodingError, match="more would be decoded than is allowed"):
+        unpacked(gzip.compress(zlib.compress(bytes(MIB), 0)), "deflate, gzip", 1000)
+
+
 def test_a_zstd_window_is_as_http_allows_it() -> None:
     wide = zstandard.ZstdCompressor(compression_params=zstandard.ZstdCompressionParameters(window_log=27))
     stream = wide.compressobj()
@@ -195,6 +200,8 @@ def test_what_is_crowded_keeps_what_else_is_known() -> None:
     assert (found.unread, found.messages, found.query, found.kind) == (True, (), None, Kind.CHAT)
     found = extract(answer(b"[[]" + b",[]" * MAX_VALUES + b"]"))
     assert (found.unread, found.query, found.response) == (True, "hi", None)
+    for name in (b"choices", b"output", b"content"):
+        assert extract(answer(b'{"%b":[0' % name + b",0" * 10_000 + b"]}")).unread
     held = "[[]" + ",[]" * MAX_VALUES + "]"
     assert json_in(held) == held
 
