@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, TypeAlias, get_args
 
-__all__ = ["ACTIONS", "AbandonModel", "AcceptModel", "Action", "BeginPromotion", "CancelRun", "FailPromotion",
-           "FailRun", "FinishWatch", "HaltWatch", "PrepareData", "Promote", "Recover", "Refuse", "Reject", "Retire",
-           "ReturnTraffic", "RollBack", "SetPaused", "SetShare", "StartDeployment", "StartExperiment",
-           "StartTraining"]  # fmt: skip
+__all__ = ["ACTIONS", "AbandonModel", "AcceptModel", "Action", "BeginEpoch", "BeginPromotion", "CancelRun",
+           "FailPromotion", "FailRun", "FinishWatch", "HaltWatch", "PrepareData", "Promote", "Recover", "Refuse",
+           "Reject", "Retire", "ReturnTraffic", "RollBack", "SetPaused", "SetShare", "StartDeployment",
+           "StartExperiment", "StartTraining"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +85,14 @@ class SetShare:
 
     experiment_id: int
     share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginEpoch:
+    """The terms of the test have changed: collect its evidence afresh."""
+
+    experiment_id: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +196,7 @@ Action: TypeAlias = (
     | AbandonModel
     | StartExperiment
     | SetShare
+    | BeginEpoch
     | BeginPromotion
     | Promote
     | FailPromotion

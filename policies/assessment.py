@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from policies.carriers import Carrier, Carriers
 from policies.estimates import Metric, MetricMean, Moments
 from policies.guardrails import GuardrailConfig, GuardrailResult
 from policies.records import Arm
@@ -18,6 +19,7 @@ __all__ = [
     "ABTestConfig",
     "ArmStats",
     "Assessment",
+    "Carried",
     "Eta",
     "Evidence",
     "ExperimentFacts",
@@ -90,6 +92,16 @@ class ArmStats:
     requests: int
     """Records of this arm, each counted once."""
     moments: Moments
+    """Of the units of evidence: users, and clusters where nobody vouches for a user's name."""
+    claimed_users: int = 0
+    """Users whose names are only claimed; their clusters are units instead of them."""
+    clusters: int = 0
+    """Units that are clusters."""
+
+    @property
+    def users(self) -> int:
+        """Sticky keys that were seen in this arm, by whatever name."""
+        return self.moments.users - self.clusters + self.claimed_users
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +118,8 @@ class ExperimentFacts:
     challenger: ArmStats
     slow_threshold_s: float | None
     """L95: the champion's 95th percentile of latency, frozen before the epoch; None when it was not known."""
+    carriers: Carriers | None = None
+    """Both arms without those that carry the evidence; None where nobody has looked, as is done before a promotion."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,6 +157,22 @@ class FeedbackRate:
     log_e: float | None
     """Log e-value for a difference, either way."""
     differs: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Carried:
+    """Does the evidence for a promotion rest on a few units?"""
+
+    holds: bool
+    """The promotion waits for it: nobody vouches for those units."""
+    theta: float | None
+    log_e_promote: float | None
+    """Without their votes; None where nothing is left to compare."""
+    units: tuple[int, int]
+    left_out: tuple[int, int]
+    voters: tuple[int, int]
+    """In the champion's and the challenger's arm: units that could be left out, those that were, those that vote."""
+    strongest: tuple[Carrier, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,3 +219,5 @@ class Assessment:
     sample_ratio: SampleRatio
     feedback_rate: FeedbackRate
     eta: Eta | None
+    carried: Carried | None = None
+    """Who carries the evidence; None where it has not come to that."""

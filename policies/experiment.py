@@ -20,6 +20,7 @@ from policies.assessment import (
     ABTestConfig,
     ArmStats,
     Assessment,
+    Carried,
     Eta,
     Evidence,
     ExperimentFacts,
@@ -28,6 +29,7 @@ from policies.assessment import (
     SampleRatio,
     Verdict,
 )
+from policies.carriers import LEAST_VOTERS, Carriers
 from policies.estimates import (
     METRICS,
     Effect,
@@ -41,7 +43,7 @@ from policies.estimates import (
 from policies.eta import estimate_eta, eta_in_words
 from policies.evidence import bounds, log_e_value, sample_ratio_log_bf
 from policies.guardrails import FAILURE_DELTAS, RATE_DELTAS, Guardrail, check
-from policies.verdict import Look, composite_weights, decide, harm_alpha
+from policies.verdict import Look, composite_weights, decide, harm_alpha, has_won
 from policies.wording import finite
 
 __all__ = [
@@ -56,7 +58,9 @@ __all__ = [
     "SampleRatio",
     "Verdict",
     "evaluate",
+    "forgeable_weights",
     "guardrails_of",
+    "would_promote",
 ]
 
 FEEDBACK_RATE_ALPHA: Final = 0.01
@@ -68,7 +72,8 @@ def evaluate(facts: ExperimentFacts, config: ABTestConfig, now: float) -> Assess
     look = _measure(facts, config, now)
     verdict, reasons = decide(look)
     eta = None
-    if look.effect is not None and verdict in (Verdict.CONTINUE, Verdict.INCONCLUSIVE):
+    waits_for_more = look.carried is None or not look.carried.holds
+    if look.effect is not None and waits_for_more and verdict in (Verdict.CONTINUE, Verdict.INCONCLUSIVE):
         metrics = [metric for metric, weight in composite_weights(config).items() if weight]
         eta = estimate_eta(facts, config, look.effect, metrics, look.elapsed_hours)
     if eta is not None:
@@ -95,7 +100,21 @@ def evaluate(facts: ExperimentFacts, config: ABTestConfig, now: float) -> Assess
         sample_ratio=look.sample_ratio,
         feedback_rate=look.feedback_rate,
         eta=eta,
+        carried=look.carried,
     )
+
+
+def would_promote(facts: ExperimentFacts, config: ABTestConfig, now: float) -> bool:
+    """Whether this look would promote but for the question who carries the evidence: then `facts.carriers` are to be
+    found out, which takes a read of all units that have voted."""
+    return has_won(_measure(facts, config, now))
+
+
+def forgeable_weights(config: ABTestConfig, *, scores: bool = False) -> dict[Metric, float]:
+    """What a stranger can make up, with its weight in the composite: votes, and with `scores` the quality score, where
+    anybody may give one."""
+    weights = composite_weights(config)
+    return {metric: weights[metric] for metric in (Metric.POSITIVE, *([Metric.QUALITY] if scores else []))}
 
 
 def guardrails_of(config: ABTestConfig) -> tuple[Guardrail, ...]:
@@ -151,7 +170,7 @@ def _deltas(config: ABTestConfig) -> tuple[float, float]:
 
 
 def _sample_ratio(facts: ExperimentFacts, config: ABTestConfig) -> SampleRatio:
-    users = facts.champion.moments.users, facts.challenger.moments.users
+    users = facts.champion.users, facts.challenger.users
     log_bf = sample_ratio_log_bf(users, facts.share, config.guardrails.srm_concentration)
     return SampleRatio(
         expected_share=facts.share,
@@ -204,7 +223,27 @@ def _measure(facts: ExperimentFacts, config: ABTestConfig, now: float) -> Look:
         guardrails=tuple(check(g, champion, challenger, config.guardrails) for g in guardrails_of(config)),
         sample_ratio=_sample_ratio(facts, config),
         feedback_rate=feedback_rate,
+        carried=None if facts.carriers is None else _carried(facts.carriers, config),
         clock_behind_hours=max(facts.epoch_started_at - now, 0.0) / 3600,
+    )
+
+
+def _carried(carriers: Carriers, config: ABTestConfig) -> Carried:
+    """The e-value without those that carry it; where all claimed votes were left out, only those vouched for remain."""
+    left = weighted_effect(carriers.champion, carriers.challenger, composite_weights(config))
+    log_e = -math.inf
+    if left is not None:
+        null = config.promotion_threshold if config.evidence == "strict" else 0.0
+        log_e = log_e_value(left.theta, left.se, null=null, deltas=_deltas(config), alpha=config.alpha)
+    few = carriers.claimed_voters_left > 0 and min(carriers.voters) < LEAST_VOTERS
+    return Carried(
+        holds=carriers.claimed and (few or log_e < -math.log(config.alpha)),
+        theta=None if left is None else left.theta,
+        log_e_promote=finite(log_e),
+        units=carriers.units,
+        left_out=carriers.left_out,
+        voters=carriers.voters,
+        strongest=carriers.strongest,
     )
 
 

@@ -55,6 +55,7 @@ class Event(StrEnum):
     DEPLOYED_UNTESTED = "deployed_untested"
     DEPLOYMENT_FAILED = "deployment_failed"
     SHARE_CHANGED = "share_changed"
+    TERMS_CHANGED = "terms_changed"
     WON = "won"
     ROLLED_BACK = "rolled_back"
     REJECTED = "rejected"
@@ -104,6 +105,7 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
     _arrow(Phase.DEPLOYING, Event.DEPLOYMENT_FAILED, Phase.IDLE, "never became healthy, or cannot be served"),
     _arrow(Phase.DEPLOYING, Event.RUN_CANCELLED, Phase.IDLE, "a person cancelled the run"),
     _arrow(Phase.TESTING, Event.SHARE_CHANGED, Phase.TESTING, "another share of the users; a new epoch begins"),
+    _arrow(Phase.TESTING, Event.TERMS_CHANGED, Phase.TESTING, "other weights, icc or metrics; a new epoch begins"),
     _arrow(Phase.TESTING, Event.WON, Phase.PROMOTING, "the experiment, or a person, decided for the challenger"),
     _arrow(Phase.TESTING, Event.ROLLED_BACK, Phase.IDLE, "the challenger does harm, or a person sent it back"),
     _arrow(Phase.TESTING, Event.REJECTED, Phase.IDLE, "the challenger cannot reach the required gain"),

@@ -19,6 +19,7 @@ from policies.actions import (
     AbandonModel,
     AcceptModel,
     Action,
+    BeginEpoch,
     FailRun,
     Recover,
     Refuse,
@@ -44,7 +45,7 @@ _LONGEST_RETRY_S: Final = 3600.0
 has been set back since: it does not wait."""
 _LONGEST_DRAIN_S: Final = 7 * 86400.0
 """No open answer takes a week: a model due to stop later than that was dated by such a clock, too."""
-_PROTECTIVE: Final = (RollBack, ReturnTraffic, Retire, Recover)
+_PROTECTIVE: Final = (RollBack, ReturnTraffic, Retire, Recover, BeginEpoch)
 """What a paused loop still does."""
 
 

@@ -162,6 +162,8 @@ class Sample:
     trainable: bool = True
     """False when the request asked not to be stored for training (`store: false`, no-train header)."""
     tags: Mapping[str, str] = field(default_factory=dict)
+    cluster: int | None = None
+    """Whose evidence it is where nobody vouched for the user (a hash, signed 64 bits); else None."""
 
     @property
     def said(self) -> Conversation:

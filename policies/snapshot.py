@@ -100,6 +100,8 @@ class ExperimentView:
 
     id: int
     facts: ExperimentFacts
+    terms: Mapping[str, str] | None = None
+    """Settings that its epoch was begun under, as JSON by their path; None: not known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from policies.actions import (
     AbandonModel,
     AcceptModel,
     Action,
+    BeginEpoch,
     BeginPromotion,
     FailPromotion,
     FailRun,
@@ -35,6 +36,7 @@ from policies.experiment import ABTestConfig, Assessment, Verdict, evaluate
 from policies.lifecycle import Phase
 from policies.promotion import WatchAssessment, WatchDecision, watch
 from policies.snapshot import Command, ModelView, RunStatus, Snapshot, new_run_id
+from policies.terms import changes
 from policies.triggers import TriggerConfig, TriggerReport, evaluate_triggers
 
 __all__ = ["PHASES", "Look", "LoopRules", "Step", "look_at", "span"]
@@ -60,6 +62,8 @@ class LoopRules:
     """Longest time between two looks while a challenger or a new champion has users."""
     poll_s: float = 5.0
     """Between two looks at a training or a deployment."""
+    terms: Mapping[str, str] = field(default_factory=dict)
+    """Settings that say what is measured and how it is weighed, as JSON by their path; an epoch has the same ones."""
     training_timeout_s: float = 86400.0
     ready_timeout_s: float = 600.0
     """For a deployment to become healthy, and for a model that has stopped answering to come back."""
@@ -189,6 +193,9 @@ def _testing(look: Look) -> Step:
     model, experiment = snapshot.challenger, snapshot.experiment
     if model is None or experiment is None or assessment is None:
         return _lost("the phase is testing, but its experiment or its challenger is not in the database")
+    if experiment.terms is not None and (changed := changes(experiment.terms, look.rules.terms)):
+        reason = f"evidence is collected afresh: {', '.join(changed)}"
+        return Step(reasons=(reason,), action=BeginEpoch(experiment_id=experiment.id, reason=reason))
     back = RollBack(model_id=model.id, experiment_id=experiment.id)
     if (silence := _silence_s(model, look)) > look.rules.ready_timeout_s:
         reason = f"challenger {model.name} has not answered its health check for {span(silence)}"

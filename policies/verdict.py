@@ -10,12 +10,13 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from policies.assessment import ABTestConfig, ExperimentFacts, FeedbackRate, SampleRatio, Verdict
+from policies.assessment import ABTestConfig, Carried, ExperimentFacts, FeedbackRate, SampleRatio, Verdict
+from policies.carriers import LEAST_VOTERS
 from policies.estimates import Effect, Metric, metric_mean, relative_change
 from policies.guardrails import GuardrailResult, GuardrailState
 from policies.wording import confidence, duration, odds, percent, signed_percent
 
-__all__ = ["HARM_PARTS", "Look", "composite_weights", "decide", "harm_alpha"]
+__all__ = ["HARM_PARTS", "Look", "composite_weights", "decide", "harm_alpha", "has_won"]
 
 HARM_PARTS: Final = {"composite": 0.35, "errors": 0.25, "refused": 0.25, "latency": 0.15}
 """How alpha_harm is split over what takes a challenger's users away, as 7 : 5 : 5 : 3. Errors and refusals have the
@@ -50,6 +51,7 @@ class Look:
     guardrails: tuple[GuardrailResult, ...]
     sample_ratio: SampleRatio
     feedback_rate: FeedbackRate
+    carried: Carried | None
     clock_behind_hours: float
     """How far `now` lies before the epoch's start: above 0 only when the clock was set back."""
 
@@ -82,7 +84,9 @@ def decide(look: Look) -> tuple[Verdict, tuple[str, ...]]:
         return Verdict.INVALID, (_feedback_rate_in_words(look.feedback_rate),)
     waits = _waits(look)
     if effect is not None and not waits:
-        return Verdict.PROMOTE, (_gain_in_words(look, effect),)
+        waits = _carriers_to_wait_for(look)
+        if not waits:
+            return Verdict.PROMOTE, (_gain_in_words(look, effect), *_carriers_to_know_of(look))
     if effect is not None and _is_futile(look, effect):
         return Verdict.REJECT, (_futility_in_words(look, effect),)
     reasons = (_estimate_in_words(look), *waits)
@@ -90,6 +94,55 @@ def decide(look: Look) -> tuple[Verdict, tuple[str, ...]]:
     if hours >= config.max_duration_hours:
         return Verdict.INCONCLUSIVE, (f"No decision within {duration(config.max_duration_hours)}: {_STAYS}", *reasons)
     return Verdict.CONTINUE, reasons
+
+
+def has_won(look: Look) -> bool:
+    """Whether nothing but the question who carries the evidence stands between this look and a promotion."""
+    return look.effect is not None and not _waits(look)
+
+
+def _carriers_to_wait_for(look: Look) -> tuple[str, ...]:
+    """A promotion has to survive leaving out the strongest of those that nobody vouches for."""
+    carried, needed = look.carried, 1 / look.config.alpha
+    if carried is None:
+        clusters = look.facts.champion.clusters + look.facts.challenger.clusters
+        unseen = clusters and look.config.feedback_weight
+        return ("Who carries the evidence has not been looked at yet.",) if unseen else ()
+    if not carried.holds:
+        return ()
+    if min(carried.voters) < LEAST_VOTERS:
+        seen = min(carried.voters)
+        reason = f"only {seen} vote at all in the smaller arm, {LEAST_VOTERS} needed"
+    else:
+        reason = f"without their votes {_left_in_words(carried)}, {needed:g} needed"
+    most = max(carried.left_out)
+    return (
+        f"Few clusters carry the evidence. Nobody vouches for their users (sticky.trust), so it has to stand without "
+        f"the {most} of each arm that pull most: {reason}. {_strongest_in_words(carried)}",
+    )
+
+
+def _carriers_to_know_of(look: Look) -> tuple[str, ...]:
+    """The same of users who are vouched for: it holds nothing."""
+    carried = look.carried
+    if carried is None or carried.log_e_promote is None or carried.log_e_promote >= -math.log(look.config.alpha):
+        return ()
+    most = max(carried.left_out)
+    return (
+        f"Without the votes of the {most} strongest of each arm {_left_in_words(carried)}. "
+        f"{_strongest_in_words(carried)}",
+    )
+
+
+def _left_in_words(carried: Carried) -> str:
+    if carried.theta is None or carried.log_e_promote is None:
+        return "there is nothing to compare"
+    return f"the best estimate is {signed_percent(carried.theta)} ({odds(carried.log_e_promote)})"
+
+
+def _strongest_in_words(carried: Carried) -> str:
+    named = ", ".join(f"{carrier.unit} ({percent(carrier.share)})" for carrier in carried.strongest)
+    return f"Strongest, with their share of the pull: {named}." if named else "None of them pulls its way."
 
 
 def _is_harmful(look: Look, harm: Effect) -> bool:

@@ -15,6 +15,8 @@ from urllib.parse import urlsplit
 
 import orjson
 
+from proxy.private import open_private
+
 __all__ = ["ROUTES_FILE", "RouteTable", "Target", "origin", "read_routes", "write_routes"]
 
 ROUTES_FILE: Final = "routes.json"
@@ -93,7 +95,7 @@ def _checked(kind: type, data: dict[str, Any]) -> dict[str, Any]:
 def write_routes(path: Path, table: RouteTable) -> None:
     """Replace the file `path` with `table`, atomically and durably: a reader sees the old one or the new."""
     scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with scratch.open("wb") as file:
+    with open_private(scratch, "wb") as file:
         file.write(orjson.dumps(asdict(table)))
         file.flush()
         os.fsync(file.fileno())

@@ -20,6 +20,7 @@ from typing import Final
 
 from proxy.clock import Clock
 from proxy.config.model import Config
+from proxy.private import without_secrets, write_private
 
 __all__ = ["EXIT_CONFIG", "Child", "Inheritance", "receive_inheritance"]
 
@@ -84,6 +85,7 @@ class Child:
                 [sys.executable, "-P", "-c", code, f"ratchet-{self.name}"],
                 stdin=subprocess.PIPE,
                 pass_fds=() if self._listen_fd is None else (self._listen_fd,),
+                env=without_secrets(os.environ),
             )
         except OSError as exc:
             _log.error("%s cannot be started now: %s", self.name, exc)
@@ -93,7 +95,7 @@ class Child:
         self.due_at = None
         try:
             scratch = self._pid_file.with_suffix(".tmp")
-            scratch.write_text(f"{self._process.pid}\n")
+            write_private(scratch, f"{self._process.pid}\n")
             scratch.replace(self._pid_file)
         except OSError as exc:  # a full disk must not keep a worker from starting
             _log.warning("%s: %s", self._pid_file, exc)

@@ -21,11 +21,12 @@ from typing import Any, Final
 import uvloop
 
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
+from proxy.app.forgetting import Forgetting
 from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
 from proxy.app.learning import Learning
 from proxy.app.lifeline import Told
 from proxy.app.logs import configure_logging
-from proxy.app.paths import DataDir
+from proxy.app.paths import DataDir, open_to_others
 from proxy.app.presence import Presence
 from proxy.app.reach import Reach
 from proxy.app.sharing import is_shared, share_keys
@@ -36,6 +37,7 @@ from proxy.clock import AdjustedClock
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.ids import KeyRing
 from proxy.ingest import IngestMetrics, Ingestor
+from proxy.limits import Guesses
 from proxy.spool import SpoolReader, is_alive, writers_of
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
@@ -144,6 +146,7 @@ class Controller:
             spawn(self._keep("loop", lambda: self._learning.run(store, stop), stop), name="loop"),
             spawn(self._keep("samples", lambda: self._sample(store), stop), name="samples"),
             spawn(self._keep("retention", lambda: self._prune(store), stop), name="retention"),
+            spawn(self._keep("deletions", lambda: self._forget(store), stop), name="deletions"),
         ]
         await stop.wait()
         _log.info("storing what is left in the spool")
@@ -262,13 +265,19 @@ class Controller:
 
     async def _prune(self, store: Store) -> None:
         """Archive what is finished, forget what is too old or too much."""
-        housekeeping = Housekeeping(self._config.store, store, self._clock, self._archive_metrics)
+        housekeeping = Housekeeping(
+            self._config.store, store, self._clock, self._archive_metrics, training_dir=self._config.training_dir
+        )
         interval_s = self._config.store.retention.interval_seconds
         delay_s = min(interval_s, _FIRST_PASS_S)  # also where nothing runs for a whole interval
         while True:
             await asyncio.sleep(delay_s)
             await housekeeping.run_once()
             delay_s = interval_s
+
+    async def _forget(self, store: Store) -> None:
+        """Do this host's part of deletions."""
+        await Forgetting(self._data, self._config.training_dir, store, self._clock).run()
 
     async def _flush(self, ingestor: Ingestor, told: Told) -> None:
         """Store what workers wrote to the end. Where the supervisor was killed, they are only now draining."""
@@ -298,14 +307,19 @@ class Controller:
             clock=self._clock,
             keys=self._keys,
             metrics=self._metrics.render,
-            status=self._learning.status,
+            status=self._status,
             health=self._health,
             store=lambda: self._store,
             submit=self._learning.submit,
             explain=self._learning.explain,
             history=self._learning.history,
+            guesses=Guesses(self._clock, count=self._metrics.refused_token),
         )
         return with_console(services, self._config.training_dir)
+
+    async def _status(self) -> dict[str, Any]:
+        document = dict(await self._learning.status())
+        return document | {"notes": [*document.get("notes", ()), *open_to_others(self._config)]}
 
     def _health(self) -> dict[str, Any]:
         return {"status": "degraded", "reason": self._trouble} if self._trouble else {"status": "ok"}

@@ -7,9 +7,12 @@ that had news; several controllers may try, one pass runs at a time (a lease).
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import shutil
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector, CollectorRegistry
@@ -27,6 +30,10 @@ if TYPE_CHECKING:
 __all__ = ["ArchiveMetrics", "Housekeeping"]
 
 _log = logging.getLogger(__name__)
+
+
+_CAME_TO_NOTHING: Final = ("failed", "cancelled", "too_small")
+"""States of runs whose data nobody waits for."""
 
 
 class ArchiveMetrics(Collector):
@@ -68,11 +75,21 @@ class ArchiveMetrics(Collector):
 class Housekeeping:
     """Archiving and retention of one store."""
 
-    def __init__(self, config: StoreConfig, store: Store, clock: Clock, metrics: ArchiveMetrics | None = None) -> None:
+    def __init__(
+        self,
+        config: StoreConfig,
+        store: Store,
+        clock: Clock,
+        metrics: ArchiveMetrics | None = None,
+        *,
+        training_dir: Path | None = None,
+    ) -> None:
+        """`training_dir`: where the runs' folders are; None leaves them alone."""
         self._config = config
         self._store = store
         self._clock = clock
         self._metrics = metrics
+        self._training_dir = training_dir
         self._archiver: Archiver | None = None
         self._archived_until: int | None = None
         """The first day that the last pass left alone."""
@@ -87,6 +104,24 @@ class Housekeeping:
         if pruned.bodies or pruned.records:
             _log.info("retention (%s): %d bodies, %d records, %d votes dropped",
                       pruned.reason, pruned.bodies, pruned.records, pruned.votes)  # fmt: skip
+        await self._drop_failed_runs()
+        if await self._store.retire_dictionary():
+            _log.info("bodies are packed anew, without the dictionary that an earlier version trained on raw ones")
+
+    async def _drop_failed_runs(self) -> None:
+        """Remove the folders of trainings that came to nothing, some time after their end."""
+        keep_days = self._config.retention.failed_runs_days
+        if self._training_dir is None or keep_days <= 0:
+            return
+        before_us = int((self._clock.now() - keep_days * DAY_S) * 1e6)
+        gone = 0
+        for folder in await asyncio.to_thread(_folders, self._training_dir):
+            run = await self._store.runs.get(folder.name)
+            if run is not None and run.state in _CAME_TO_NOTHING and (run.ended_us or before_us) < before_us:
+                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+                gone += 1
+        if gone:
+            _log.info("retention: %d folders of trainings that failed are removed", gone)
 
     async def _archive(self, url: str) -> None:
         try:
@@ -129,3 +164,7 @@ class Housekeeping:
         if not held:
             self._archived_until = None  # late records or votes: another pass, next time
         return held
+
+
+def _folders(root: Path) -> list[Path]:
+    return [path for path in root.iterdir() if path.is_dir()] if root.is_dir() else []

@@ -1,22 +1,24 @@
 """Logging of every process: to stderr, as text or as one JSON object a line, each naming its process.
 
-Messages never hold bodies, keys or credentials; that is the callers' duty, this module only gives them a form.
+Messages never hold bodies, keys or credentials; that is the callers' duty. What they do hold of names, paths and errors
+is escaped here, so that it commands no terminal and begins no line (`proxy.printable`).
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from datetime import UTC, datetime
-
-import orjson
+from types import TracebackType
 
 from proxy.config.model import TelemetryConfig
+from proxy.printable import PrintableFormatter, json_printable
 
 __all__ = ["configure_logging"]
 
 
-class _TextFormatter(logging.Formatter):
+class _TextFormatter(PrintableFormatter):
     """`2026-01-31T12:00:00.123Z INFO worker-0 proxy.spool.writer: message`"""
 
     def __init__(self, process: str) -> None:
@@ -43,7 +45,7 @@ class _JsonFormatter(logging.Formatter):
         }
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(entry).decode()
+        return json_printable(json.dumps(entry, ensure_ascii=False))
 
 
 def configure_logging(config: TelemetryConfig, process: str) -> None:
@@ -56,6 +58,15 @@ def configure_logging(config: TelemetryConfig, process: str) -> None:
     for chatty in ("uvicorn", "uvicorn.error", "asyncio", "aiosqlite", "alembic", "sqlalchemy.engine"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, root.level))
     logging.captureWarnings(True)
+    sys.excepthook = _log_uncaught
+
+
+def _log_uncaught(kind: type[BaseException], exc: BaseException, trace: TracebackType | None) -> None:
+    """The last words of a process are an entry, too: an exception may quote what a client or a model said."""
+    if issubclass(kind, KeyboardInterrupt):
+        sys.__excepthook__(kind, exc, trace)
+        return
+    logging.getLogger(__name__).critical("this process ends", exc_info=(kind, exc, trace))
 
 
 def _utc(seconds: float) -> str:

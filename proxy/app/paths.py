@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from proxy.config.model import Config
 from proxy.ids import KEYS_FILE
+from proxy.private import looser, make_folder
 from proxy.routes import ROUTES_FILE
 
-__all__ = ["DataDir"]
+__all__ = ["DataDir", "open_to_others"]
+
+_LOOKED_AT: Final = 50
+"""Runs, models and writers whose files are looked at, the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +35,7 @@ class DataDir:
         """Make the directories, private to this user. Raises OSError where the disk does not let it."""
         for directory in (self.root, self.run, self.spool):
             try:
-                directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+                make_folder(directory)
             except OSError as exc:
                 raise OSError(f"server.data_dir: {directory} cannot be made ({exc.strerror}); name a directory that "
                               "this user may write to") from exc  # fmt: skip
@@ -100,6 +105,27 @@ class DataDir:
     def store_url(self, config: Config) -> str:
         """The configured database, or the SQLite file of this directory."""
         return config.store.url or f"sqlite:///{self.root / 'ratchet.db'}"
+
+
+def open_to_others(config: Config) -> list[str]:
+    """What users said, keys and secrets where other users of this machine may read them: a sentence for each place,
+    with its remedy. Whoever may not enter the data directory reaches nothing in it; then only what lies elsewhere is
+    looked at."""
+    data = DataDir.of(config)
+    database = data.store_url(config).partition("sqlite:///")[2]
+    secrets = (config.admin.token_file, config.feedback.token_file, config.champion.api_key_file,
+               config.store.url_file, config.trainer.token_file, config.deployer.token_file,
+               config.server.tls_key_file)  # fmt: skip
+    archive = (config.store.archive.url or "://").removeprefix("file://")
+    places = [data.root, data.keys, *(_absolute(file) for file in secrets if file)]
+    places += [_absolute(f"{database}{ending}") for ending in ("", "-wal", "-shm") if database]
+    places += [] if "://" in archive else [_absolute(archive)]
+    folders = (data.spool, data.run, data.training, data.models)
+    places += [*folders, data.routes, data.replica_id]
+    for folder in folders:
+        places += sorted(folder.iterdir())[-_LOOKED_AT:] if folder.is_dir() else []
+    closed = not any(looser([data.root]))
+    return [*looser(place for place in places if not (closed and data.root in place.parents))]
 
 
 def _absolute(path: str) -> Path:

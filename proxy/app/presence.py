@@ -18,6 +18,7 @@ import orjson
 
 from proxy.app.paths import DataDir
 from proxy.clock import AdjustedClock
+from proxy.private import write_private
 from proxy.routes import read_routes
 from proxy.spool import SpoolUsage
 from proxy.store.control import Replica
@@ -37,7 +38,7 @@ def replica_id(path: Path) -> str:
     except FileNotFoundError:
         name = secrets.token_hex(4)
         scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        scratch.write_text(f"{name}\n")
+        write_private(scratch, f"{name}\n")
         scratch.replace(path)
         return name
 

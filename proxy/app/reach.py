@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import orjson
 
+from proxy.private import write_private
+
 __all__ = ["Reach", "read_reach"]
 
 _STALE_S: Final = 20.0
@@ -31,7 +33,7 @@ class Reach:
             os.utime(self._path, (now, now))
             return
         scratch = self._path.with_suffix(".tmp")
-        scratch.write_bytes(orjson.dumps({"reachable": reachable, "since": now}))
+        write_private(scratch, orjson.dumps({"reachable": reachable, "since": now}))
         os.utime(scratch, (now, now))
         scratch.replace(self._path)
         self._reachable = reachable

@@ -30,13 +30,15 @@ import orjson
 from proxy.app.boot import publish_first_routes
 from proxy.app.child import EXIT_CONFIG, Child
 from proxy.app.logs import configure_logging
-from proxy.app.paths import DataDir
+from proxy.app.paths import DataDir, open_to_others
 from proxy.app.sharing import first_keys
 from proxy.app.sockets import listen, url_of
 from proxy.clock import Clock, SystemClock
 from proxy.config import check_serving
+from proxy.config.checks import weak_tokens
 from proxy.config.model import Config
 from proxy.errors import ConfigError
+from proxy.private import UMASK, write_private
 from proxy.version import __version__
 
 __all__ = ["Supervisor", "serve"]
@@ -60,9 +62,12 @@ def serve(config: Config, reload: Callable[[], Config] | None = None) -> int:
     killed on the way out. 3: these settings cannot work, the log says why.
     """
     configure_logging(config.telemetry, "supervisor")
+    os.umask(UMASK)
     data = DataDir.of(config)
     try:
         data.create()
+        for concern in (*weak_tokens(config), *open_to_others(config)):
+            _log.warning("%s", concern)
         with _Claim(data) as claim:
             sockets = _Sockets.bind(config)
             try:
@@ -307,7 +312,7 @@ class _Claim:
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
         scratch = self._data.addresses.with_suffix(".tmp")
-        scratch.write_bytes(orjson.dumps({"public": public, "admin": admin, "pid": os.getpid()}))
+        write_private(scratch, orjson.dumps({"public": public, "admin": admin, "pid": os.getpid()}))
         scratch.replace(self._data.addresses)
 
 

@@ -7,9 +7,9 @@ import platform
 import resource
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -37,6 +37,7 @@ COUNTER_TEXTS: Final = {
     "stale_retries_total": "Requests sent again because a kept connection had been closed by the model's server.",
     "upstream_connect_errors_total": "Connections to a model that could not be made.",
     "not_recorded_total": "Requests and votes without a record, by reason.",
+    "redaction_lost_total": "Bodies, heads and votes that are not recorded because they were not cleaned, by reason.",
     "spool_sync_errors_total": "Failed fsyncs of the spool.",
     "feedback_votes_total": "Votes accepted.",
     "feedback_refused_total": "Feedback requests refused, by reason.",
@@ -70,7 +71,17 @@ class ControllerMetrics:
         self._clock_ahead = self._gauge(
             "ratchet_clock_ahead_seconds", "By how much this host's clock is corrected: it is ahead of the database's."
         )
+        self._refused = Counter(
+            "ratchet_admin_tokens_refused", "Wrong tokens at the admin port, by whether they were told to wait.",
+            ["reason"], registry=self.registry,
+        )  # fmt: skip
+        for reason in ("wrong", "too_many"):
+            self._refused.labels(reason)
         self._writers = self._gauge("ratchet_spool_writers", "Processes, dead ones included, with a spool to read.")
+
+    def refused_token(self, reason: Literal["wrong", "too_many"]) -> None:
+        """A wrong token came to the admin port."""
+        self._refused.labels(reason).inc()
 
     def set_store_up(self, up: bool) -> None:
         """Whether the store answered the last call."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from proxy.clock import AdjustedClock
+from proxy.private import write_private
 
 if TYPE_CHECKING:  # a worker never loads the store
     from proxy.store.store import Store
@@ -54,7 +55,7 @@ class Timekeeper:
         self._clock.ahead_s = ahead_s
         _log.warning("this host's clock is %+.1f s off the database's, whose time counts", ahead_s)
         scratch = self._path.with_suffix(".tmp")
-        scratch.write_bytes(orjson.dumps({"ahead_s": ahead_s}))
+        write_private(scratch, orjson.dumps({"ahead_s": ahead_s}))
         scratch.replace(self._path)
 
     def forget(self) -> None:

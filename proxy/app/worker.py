@@ -12,6 +12,7 @@ import logging
 import os
 import resource
 import socket
+import threading
 from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
@@ -25,6 +26,7 @@ from proxy.app.paths import DataDir
 from proxy.app.reach import read_reach
 from proxy.app.sockets import listen_unix, short_path
 from proxy.app.timekeeping import follow_time
+from proxy.cleaning.counters import CLEANING_COUNTERS
 from proxy.clock import AdjustedClock
 from proxy.config.model import Config
 from proxy.errors import ConfigError
@@ -39,12 +41,13 @@ from proxy.web.counters import FEEDBACK_COUNTERS
 
 if TYPE_CHECKING:
     from proxy.app.web_server import WebServer
-    from proxy.wire.redact import Redactor
+    from proxy.cleaning.cleaner import Cleaner
 
 __all__ = ["WORKER_COUNTERS", "Worker", "allow_files", "main"]
 
 WORKER_COUNTERS: Final = (
     *GATEWAY_COUNTERS,
+    *CLEANING_COUNTERS,
     *(f'not_recorded_total{{reason="{reason}"}}' for reason in DROP_REASONS),
     "spool_sync_errors_total",
     *FEEDBACK_COUNTERS,
@@ -56,6 +59,8 @@ _SIDE_RETRY_S: Final = 1.0
 _GRACE_S: Final = 3.0
 """As long as the supervisor would wait behind the drain."""
 _SIDE_STOP_S: Final = 0.5
+_CLEANED_S: Final = 1.5
+"""For what is still being cleaned behind the drain."""
 
 _log = logging.getLogger(__name__)
 
@@ -109,6 +114,9 @@ class Worker:
         self._routes = Routes(self._data.routes, RouteTable(version=0, champion=configured_champion(config)))
         self._side_path = short_path(self._data.socket(settings.index))
         self._tls = client_tls(config)
+        self._cleaner = _cleaner(config, self._counters)
+        if config.capture.redaction.engine == "python" and settings.index == 0:
+            threading.Thread(target=_time_patterns, args=(config,), name="time patterns", daemon=True).start()
         self._draining = False
 
     async def run(self, lifeline: int) -> int:
@@ -137,6 +145,8 @@ class Worker:
         await gateway.close()
         await cancel_and_wait([following, side])
         await self._stop_side(side, listener)
+        if self._cleaner is not None:
+            await self._cleaner.close(_CLEANED_S)
         self._spool.close()
         self._counters.close()
         return 0
@@ -164,7 +174,7 @@ class Worker:
                 user_hash=self._keys.user_hash,
                 counters=self._counters,
                 side_socket=self._side_path,
-                redact=_redactor(config),
+                redact=self._cleaner,
                 admin_token=config.admin.token,
                 clock=self._clock,
             )
@@ -192,6 +202,7 @@ class Worker:
             self._clock,
             health=self._health,
             routes=[script.feedback_js_route()],
+            redact=None if self._cleaner is None else self._cleaner.texts,
         )
         while listener is None:
             await asyncio.sleep(_SIDE_RETRY_S)
@@ -210,13 +221,22 @@ class Worker:
         }
 
 
-def _redactor(config: Config) -> Redactor | None:
+def _cleaner(config: Config, counters: SharedCounters) -> Cleaner | None:
     """What cleans captured copies, or None where nothing is configured. Imported only then."""
     if not config.capture.redaction.patterns and config.capture.redaction.callable is None:
         return None
-    from proxy.wire.redact import Redactor
+    from proxy.cleaning.cleaner import Cleaner
 
     try:
-        return Redactor(config.capture.redaction)
+        return Cleaner(config.capture.redaction, counters.add)
     except ValueError as exc:
         raise ConfigError(f"capture.redaction: {exc}") from exc
+
+
+def _time_patterns(config: Config) -> None:
+    """Say which patterns a hostile text can keep busy. Beside everything else: it takes a second or two."""
+    from proxy.patterns.probe import slow_patterns
+
+    for pattern in slow_patterns(config.capture.redaction.patterns):
+        _log.warning("capture.redaction.patterns: %r takes more than linear time on some texts: anybody can have a "
+                     'body stored without its words; write it for engine = "re2"', pattern)  # fmt: skip

@@ -7,6 +7,24 @@ __all__ = ["main"]
 
 def main() -> None:
     """Entry point of the `ratchet` command."""
-    from proxy.cli.app import app
+    import logging
+    import os
+    import sys
+    import traceback
 
-    app()
+    from proxy.cli.app import app
+    from proxy.cli.printable import say
+    from proxy.printable import PrintableFormatter
+    from proxy.private import UMASK
+
+    os.umask(UMASK)
+
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.WARNING)
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.getLogger().addHandler(handler)
+    try:
+        app()
+    except Exception:  # noqa: BLE001 - a bug of ours: its traceback quotes whatever was being worked on
+        say(traceback.format_exc().rstrip(), err=True)
+        sys.exit(1)

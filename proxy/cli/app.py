@@ -5,9 +5,12 @@ Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 configuration, 4 serve
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from proxy.cli import (
     checks,
@@ -25,13 +28,39 @@ from proxy.cli import (
     status,
     store,
 )
+from proxy.cli.common import say
+from proxy.printable import printable
 
 __all__ = ["app"]
 
+
+class _Root(TyperGroup):
+    """What is wrong with a command line is quoted in the complaint: a name, perhaps, that somebody else chose."""
+
+    def make_context(self, *args: Any, **settings: Any) -> Any:
+        with _harmless():
+            return super().make_context(*args, **settings)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _harmless():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _harmless() -> Iterator[None]:
+    try:
+        yield
+    except Exception as exc:
+        if isinstance(said := getattr(exc, "message", None), str):  # wrong usage: the class is no public name of typer
+            vars(exc)["message"] = printable(said)
+        raise
+
+
 app = typer.Typer(
     name="ratchet",
+    cls=_Root,
     no_args_is_help=True,
-    pretty_exceptions_show_locals=False,  # locals hold secrets
+    pretty_exceptions_enable=False,  # locals hold secrets, and messages what users said: see proxy.cli.main
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A serving proxy that makes the model behind it better, and never worse.",
@@ -44,7 +73,7 @@ def _version(wanted: bool) -> None:
     if wanted:
         from proxy.version import __version__
 
-        typer.echo(f"ratchet {__version__}")
+        say(f"ratchet {__version__}")
         raise typer.Exit
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from proxy.cli.common import Exit, JsonOption, console, fail, print_json
+from proxy.cli.common import Exit, JsonOption, console, fail, print_json, say
 from proxy.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -61,7 +61,6 @@ def check(
 
 
 def _print(report: Report) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
     if report.findings:
@@ -69,11 +68,11 @@ def _print(report: Report) -> None:
         table.columns[0].justify = "right"
         for finding in sorted(report.findings.values(), key=lambda finding: -finding.count):
             first = ", ".join(str(line) for line in finding.lines)
-            table.add_row(f"{finding.count:,}" if finding.count else "file", escape(finding.message), first)
+            table.add_row(f"{finding.count:,}" if finding.count else "file", finding.message, first)
         console().print(table)
     verdict = "takes" if report.good else "does not take"
     refused = "" if report.good else f", {report.refused:,} of them refused"
-    typer.echo(f"{report.consumer} {verdict} {report.path}: {report.lines:,} lines{refused}")
-    typer.echo(f"checked by {report.checked_by}")
+    say(f"{report.consumer} {verdict} {report.path}: {report.lines:,} lines{refused}")
+    say(f"checked by {report.checked_by}")
     for note in report.notes:
-        typer.echo(f"note: {note}")
+        say(f"note: {note}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
+from proxy.cli.printable import plain
 from proxy.cli.serve import SetOption, parse_settings
 
 if TYPE_CHECKING:
@@ -55,10 +56,10 @@ def check_config(
     for path, value in changed.items():
         table.add_row(path, show(value))
     if not changed:
-        table.add_row("[dim]everything at its default[/dim]", "")
+        table.add_row(plain("everything at its default", "dim"), "")
     out.print(table)
     for note in notes:
-        out.print(f"note: {note}", markup=False)
+        out.print(f"note: {note}")
 
 
 def _changed(config: Config) -> dict[str, Any]:
@@ -78,9 +79,11 @@ def _changed(config: Config) -> dict[str, Any]:
 
 def _notes(config: Config) -> list[str]:
     """What is allowed, but may not be what was meant."""
+    from proxy.app.paths import open_to_others
+    from proxy.config.checks import weak_tokens
     from proxy.config.terms import terms_note
 
-    notes = []
+    notes = [*map(str, weak_tokens(config)), *open_to_others(config)]
     if not config.champion.url:
         notes.append("champion.url is not set: `ratchet serve` needs it, or --champion")
     if config.trainer.kind == "none":
@@ -89,6 +92,11 @@ def _notes(config: Config) -> list[str]:
         notes.append("capture.enabled is false: without bodies nothing can be trained on")
     if config.spool.fsync == "never":
         notes.append("spool.fsync is never: a power cut may take any number of records")
+    if config.gateway.expose_arm and config.sticky.trust != "all":
+        notes.append(
+            "gateway.expose_arm is true: whoever sends a name that nobody vouches for (sticky.trust) is told the arm, "
+            "and can vote for one of them"
+        )
     data = config.generator_config
     if data.tokenizer and not Path(data.tokenizer).expanduser().exists():
         notes.append(f"generator_config.tokenizer: there is no {data.tokenizer}; tokens are counted as characters / 4")
@@ -97,6 +105,16 @@ def _notes(config: Config) -> list[str]:
         notes.append(
             f"generator_config.existing_data_path: there is no {rehearsal}; no dataset can be built without it"
         )
+    redaction = config.capture.redaction
+    if redaction.engine == "python":
+        from proxy.config.parse import show
+        from proxy.patterns.probe import slow_patterns
+
+        notes += [
+            f"capture.redaction.patterns: {show(pattern)} takes more than linear time on some texts: anybody can have "
+            "a body stored without its words"
+            for pattern in slow_patterns(redaction.patterns)
+        ]
     if (terms := terms_note(config)) is not None:
         notes.append(terms)
     return notes

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Mapping
 from enum import IntEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from proxy.cli.printable import printable
+from proxy.cli.printable import console, json_printable, say
 from proxy.errors import ConfigError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from proxy.config.model import Config
 
 __all__ = [
@@ -31,11 +28,8 @@ __all__ = [
     "fail",
     "print_json",
     "read_config",
+    "say",
 ]
-
-
-_COMMANDS: Final = re.compile("[\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What commands a terminal, and JSON lets stand in a text as it is."""
 
 
 class Exit(IntEnum):
@@ -82,7 +76,7 @@ TokenOption = Annotated[
 
 def fail(code: Exit, message: str) -> NoReturn:
     """Say why on stderr and end with `code`."""
-    typer.secho(f"ratchet: {printable(message)}", err=True, fg=typer.colors.RED)
+    say(f"ratchet: {message}", err=True, colour=typer.colors.RED)
     raise typer.Exit(int(code))
 
 
@@ -98,13 +92,4 @@ def read_config(path: Path | None, data_dir: str | None = None, overrides: Mappi
 
 def print_json(document: Any) -> None:
     """One JSON document on stdout."""
-    text = json.dumps(document, indent=2, ensure_ascii=False)
-    typer.echo(_COMMANDS.sub(lambda found: f"\\u{ord(found[0]):04x}", text))
-
-
-def console() -> Console:
-    """Where tables go: as wide as the terminal, or wide enough for a pipe."""
-    from rich.console import Console
-
-    terminal = Console()
-    return terminal if terminal.is_terminal else Console(width=200)
+    say(json_printable(json.dumps(document, indent=2, ensure_ascii=False)))

@@ -25,7 +25,9 @@ from proxy.cli.common import (
     fail,
     print_json,
     read_config,
+    say,
 )
+from proxy.cli.printable import styled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -190,9 +192,9 @@ def order(
     if json:
         print_json(command)
     elif command["state"] == "pending":
-        typer.echo(f"{verb} is written down as order {command['id']}; the loop has not answered yet")
+        say(f"{verb} is written down as order {command['id']}; the loop has not answered yet")
     elif command["state"] == "done":
-        typer.echo(f"{verb}: {command['detail'] or 'done'}")
+        say(f"{verb}: {command['detail'] or 'done'}")
     if command["state"] == "refused":
         fail(Exit.FAILED, f"{verb} was refused: {command['detail']}")
 
@@ -219,7 +221,7 @@ def _left_in_store(config: Config, body: dict[str, Any]) -> dict[str, Any]:
         return asdict(await store.commands.submit(body["verb"], who=body["who"], why=body["why"], args=body["args"]))
 
     command = with_store(config, work)
-    typer.echo("no server is running here: the loop will find this order when it starts", err=True)
+    say("no server is running here: the loop will find this order when it starts", err=True)
     return command
 
 
@@ -252,21 +254,19 @@ def _instant(text: str | None) -> float | None:
 
 
 def _print_decision(entry: dict[str, Any], *, in_full: bool) -> None:
-    from rich.markup import escape
-
     from proxy.web.documents import iso
 
     out = console()
     when = iso(int(entry["at"] * 1e6))[:19].replace("T", " ")
-    state = "" if entry["state"] == "done" else f" [yellow]({entry['state']})[/yellow]"
+    state = "" if entry["state"] == "done" else f" ({entry['state']})"
     phase = entry.get("phase") or {}
     moved = f"  {phase['from']} → {phase['to']}" if phase else ""
-    out.print(f"{when} UTC  [bold]{escape(entry['action'])}[/bold]{state}{moved}  by {escape(entry['who'])}")
+    out.print(styled(f"{when} UTC  ", (entry["action"], "bold"), (state, "yellow"), f"{moved}  by {entry['who']}"))
     reasons = entry.get("reasons") or [entry["why"]]
     for reason in reasons if in_full else reasons[:1]:
-        out.print(f"    · {reason}", markup=False)
+        out.print(f"    · {reason}")
     if in_full:
         for name in ("run_id", "experiment_id", "config_id"):
             if entry.get(name) is not None:
-                out.print(f"    {name.replace('_', ' ')}: {entry[name]}", markup=False)
-        out.print("    (`--json` shows every input of the decision)", style="dim", markup=False)
+                out.print(f"    {name.replace('_', ' ')}: {entry[name]}")
+        out.print("    (`--json` shows every input of the decision)", style="dim")

@@ -11,7 +11,7 @@ import typer
 
 from policies.formats import FormatType
 from proxy.cli.check_data import check
-from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, fail, print_json, read_config
+from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config, say
 from proxy.cli.datasets import print_dataset, print_difference, print_lines
 from proxy.cli.stores import with_archive, with_store
 
@@ -119,9 +119,7 @@ def show_dataset(
         return
     print_dataset(document)
     if document["lines"] is None:
-        typer.echo(
-            f"its {split} file is no longer here; what it was made of is in the records above and in lineage.csv"
-        )
+        say(f"its {split} file is no longer here; what it was made of is in the records above and in lineage.csv")
     else:
         print_lines(document["lines"])
 
@@ -183,7 +181,7 @@ def export(
     print_dataset(built["dataset"])
     for name in ("data_path", "holdout_path"):
         if manifest[name]:
-            typer.echo(f"in {manifest[name]}")
+            say(f"in {manifest[name]}")
 
 
 app.command("check")(check)
@@ -215,7 +213,7 @@ def archive_days(
     changed = [day for day in days if day["state"] != "unchanged"]
     forgotten = sum(day["forgotten"] for day in days)
     total, size = sum(day["records"] for day in days), sum(day["bytes"] for day in days)
-    typer.echo(
+    say(
         f"{len(changed)} of {len(days)} days written; {total:,} records, {size / 1e6:,.1f} MB in {url}"
         + (f"; {forgotten:,} records of deleted users taken out" if forgotten else "")
     )
@@ -224,7 +222,6 @@ def archive_days(
 async def _archive(store: Store, url: str, settle_s: float) -> list[dict[str, Any]]:
     from dataclasses import asdict
 
-    from rich.console import Console
     from rich.progress import Progress
 
     from proxy.cli.stores import open_place
@@ -232,7 +229,7 @@ async def _archive(store: Store, url: str, settle_s: float) -> list[dict[str, An
     from proxy.store.archive import ArchivedDay, Archiver
 
     place = open_place(url)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=console(err=True), transient=True) as progress:
         task = progress.add_task("archiving", total=None)
 
         def show(day: ArchivedDay) -> None:
@@ -252,7 +249,6 @@ async def _build(
     """Build the files in `folder`; `names`: client id and workload id for NVIDIA's format."""
     from dataclasses import asdict
 
-    from rich.console import Console
     from rich.progress import Progress, TextColumn, TimeElapsedColumn
 
     from proxy.clock import SystemClock
@@ -265,7 +261,7 @@ async def _build(
         TimeElapsedColumn(),
     )
     nvidia = flywheel(client_id=names[0], workload_id=names[1]) if names else None
-    with Progress(*Progress.get_default_columns(), *columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(*Progress.get_default_columns(), *columns, console=console(err=True), transient=True) as progress:
         task = progress.add_task("building", total=(await source.size()).records, kept=0)
         builder = StoreDatasetBuilder(
             source,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, fail, print_json, read_config
+from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, fail, print_json, read_config, say
 
 if TYPE_CHECKING:
     from proxy.config.model import Config
@@ -57,7 +57,7 @@ def feedback(
     if json:
         print_json(answer)
     else:
-        typer.echo(f"accepted as {answer['feedback_id']}")
+        say(f"accepted as {answer['feedback_id']}")
 
 
 def _signed(config: Config, record: str) -> str:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, fail, print_json, read_config
+from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, fail, print_json, read_config, say
 from proxy.cli.stores import key_ring
 from proxy.clock import SystemClock
 
@@ -26,7 +26,7 @@ def list_keys(config: ConfigOption = None, data_dir: DataDirOption = None, json:
         print_json([{"id": key_id, "signs": signs, "signs_from": since} for key_id, signs, since in keys])
         return
     for key_id, signs, since in keys:
-        typer.echo(f"{key_id:3}  {'signs' if signs else _waiting(since) if since > now else 'verifies'}")
+        say(f"{key_id:3}  {'signs' if signs else _waiting(since) if since > now else 'verifies'}")
 
 
 @app.command("rotate")
@@ -47,7 +47,7 @@ def rotate(
     if json:
         print_json({"id": key_id, "signs_from": ring.signs_from(key_id)})
     else:
-        typer.echo(f"key {key_id}: {_waiting(ring.signs_from(key_id))}")
+        say(f"key {key_id}: {_waiting(ring.signs_from(key_id))}")
 
 
 def _waiting(signs_from: float) -> str:

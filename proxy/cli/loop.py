@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json
+from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, say
 from proxy.cli.control import Where, order
 from proxy.cli.http import running_address
+from proxy.cli.printable import styled
 from proxy.cli.status import status as server_status
 from proxy.errors import ConfigError
+from proxy.private import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -175,6 +177,8 @@ def _train_function(service: Config) -> Callable[[str], Any] | None:
         fail(Exit.CONFIG, f"trainer.kind: {trainer.kind} needs `ratchet serve`; here, callable or none")
     module, _, name = trainer.callable.partition(":")
     sys.path.insert(0, os.getcwd())
+    for setting in os.environ.keys() - without_secrets(os.environ).keys():  # they have been read; it runs in here
+        del os.environ[setting]
     try:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as exc:
@@ -199,7 +203,7 @@ def _print_result(result: dict[str, Any], *, json: bool) -> None:
     update = result.get("ab_test_update")
     if update:
         said.append(f"test: {update['verdict']}" + (f", {update['reasons'][0]}" if update["reasons"] else ""))
-    typer.echo(f"{result['timestamp']}  {'; '.join(said) or 'nothing to do'}")
+    say(f"{result['timestamp']}  {'; '.join(said) or 'nothing to do'}")
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
@@ -207,7 +211,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
 
     status, usage = summary["status"], summary["usage_stats"]
     out = console()
-    out.print(f"[bold]{status['phase']}[/bold]{' (paused)' if status['paused'] else ''}: {status['reason']}")
+    paused = " (paused)" if status["paused"] else ""
+    out.print(styled((status["phase"], "bold"), f"{paused}: {status['reason']}"))
     out.print(f"  champion   {status['champion_model']}")
     if status["challenger_model"]:
         out.print(f"  challenger {status['challenger_model']}")
@@ -217,4 +222,4 @@ def _print_summary(summary: dict[str, Any]) -> None:
     print_next(out, summary["next"] or {})
     print_triggers(out, {"progress": summary["triggers"]})
     for error in status["errors"]:
-        out.print(f"error: {error}", style="red", markup=False)
+        out.print(f"error: {error}", style="red")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, fail, print_json, read_config
+from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, fail, print_json, read_config, say
 
 if TYPE_CHECKING:
     from proxy.loop.processes import ProcessId
@@ -29,9 +29,9 @@ def list_models(config: ConfigOption = None, data_dir: DataDirOption = None, jso
         print_json([{"name": name, "pid": process.pid} for name, process in servers.items()])
         return
     for name, process in servers.items():
-        typer.echo(f"{process.pid:8}  {name}")
+        say(f"{process.pid:8}  {name}")
     if not servers:
-        typer.echo("none runs", err=True)
+        say("none runs", err=True)
 
 
 @app.command("stop")
@@ -45,7 +45,7 @@ def stop(config: ConfigOption = None, data_dir: DataDirOption = None, json: Json
     if json:
         print_json({"stopped": list(servers)})
     else:
-        typer.echo(f"stopped: {', '.join(servers) or 'none was running'}")
+        say(f"stopped: {', '.join(servers) or 'none was running'}")
 
 
 def _folder(config: Path | None, data_dir: str | None) -> Path:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
+from proxy.cli.printable import styled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -183,10 +184,10 @@ def _print(document: dict[str, Any]) -> None:
     source = "assumed, for there was no test yet" if document["assumed"] else "as the champion's in the latest test"
     for row in document["metrics"]:
         spread = f"{row['mean']:.3g} ± {row['sd']:.2g}, on {row['per_request']:.0%} of the requests"
-        out.print(f"  {row['metric']}: {spread} ({source})", markup=False)
+        out.print(f"  {row['metric']}: {spread} ({source})")
     if "detectable_gain" in document:
-        least = f"[bold]{document['detectable_gain']:+.1%}[/bold]"
-        out.print(f"{document['days']:g} days show a gain of {least} or more, 4 times in 5")
+        least = (f"{document['detectable_gain']:+.1%}", "bold")
+        out.print(styled(f"{document['days']:g} days show a gain of ", least, " or more, 4 times in 5"))
         return
     table = Table("gain", "days", "requests", "users", "observations", box=None, header_style="bold")
     for answer in document["answers"]:

@@ -10,14 +10,15 @@ import typer
 
 from policies.kinds import KINDS
 from policies.records import Outcome
-from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
-from proxy.cli.printable import plain
+from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config, say
+from proxy.cli.printable import json_printable, plain
 from proxy.cli.stores import key_ring, with_store
+from proxy.private import open_private
 
 if TYPE_CHECKING:
     from proxy.ids import KeyRing
     from proxy.store.store import Store
-    from proxy.store.values import Deleted, RecordFilter, RecordRow
+    from proxy.store.values import RecordFilter, RecordRow
 
 __all__ = ["app"]
 
@@ -116,7 +117,7 @@ def export_records(
 
     count = with_store(loaded, work)
     if file is not None:
-        typer.echo(f"{count} records written to {file}", err=True)
+        say(f"{count} records written to {file}", err=True)
 
 
 @app.command("delete")
@@ -125,49 +126,32 @@ def delete_records(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
+    archive: Annotated[
+        list[str] | None,
+        typer.Option("--archive", help="Another archive than store.archive.url; may be repeated.", show_default=False),
+    ] = None,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the hosts' answers.")] = 60.0,
     json: JsonOption = False,
 ) -> None:
-    """Delete everything of one user, and say which models were trained on it.
+    """Delete everything of one user, and say where, how much, what remains, and which models were trained on it.
 
-    Records, bodies, votes and statistics go; what is still in a spool goes when it is read, and nothing of it ever
-    trains again.
+    Records, bodies, votes and statistics go, also from archive, spools and training folders on every host. It may be
+    repeated. Exit status 1: a place could not be reached; the table says which.
     """
+    from proxy.cli.deletion import Deletion, print_deletion
+
     loaded = read_config(config, data_dir)
     ring = key_ring(loaded)
     if not yes:
         typer.confirm(f"Delete everything of the user {user!r}? This can not be undone.", abort=True)
-
-    async def work(store: Store) -> dict[str, Any]:
-        from proxy.wire.person import former_keys
-
-        return _together([await store.delete_user(ring.user_hash(key)) for key in former_keys(user)])
-
-    deleted = with_store(loaded, work)
-    deleted["files"] = [str(file) for run in deleted["runs"] for file in _training_files(loaded.training_dir / run)]
+    deletion = Deletion(config=loaded, ring=ring, user=user, wait_s=wait, archives=archive or ())
+    document = with_store(loaded, deletion.run)
     if json:
-        print_json(deleted)
-        return
-    typer.echo(f"{deleted['records']} records and {deleted['votes']} votes deleted ({deleted['rows']} rows in all)")
-    if deleted["models"]:
-        typer.echo(f"models that were trained on them: {', '.join(deleted['models'])}")
-    for file in deleted["files"]:
-        typer.echo(f"still holds what they said, until its training has ended well: {file}")
-
-
-def _training_files(folder: Path) -> list[Path]:
-    """The files of a dataset that hold texts, as far as they are there."""
-    return [file for name in ("data.jsonl", "holdout.jsonl") if (file := folder / name).is_file()]
-
-
-def _together(parts: list[Deleted]) -> dict[str, Any]:
-    """What was deleted under several hashes of one name."""
-    return {
-        "records": sum(part.records for part in parts),
-        "votes": sum(part.votes for part in parts),
-        "rows": sum(part.rows for part in parts),
-        "models": sorted({name for part in parts for name in part.models}),
-        "runs": sorted({run for part in parts for run in part.runs}),
-    }
+        print_json(document)
+    else:
+        print_deletion(document)
+    if not document["complete"]:
+        raise typer.Exit(int(Exit.FAILED))
 
 
 async def _filter(store: Store, ring: KeyRing, given: dict[str, str | None]) -> RecordFilter:
@@ -202,17 +186,17 @@ async def _export(
     import sys
 
     import orjson
-    from rich.console import Console
     from rich.progress import Progress
 
     count = 0
-    target = sys.stdout.buffer if file is None else file.open("wb")
+    target = sys.stdout.buffer if file is None else open_private(file, "wb")
     try:
-        with Progress(console=Console(stderr=True), transient=True) as progress:
+        with Progress(console=console(err=True), transient=True) as progress:
             task = progress.add_task("records", total=limit)
             async for row in _rows(store, criteria, limit):
                 document = (await _full_document(store, ring, row.id)) if full else _row_document(row, ring)
-                target.write(orjson.dumps(document) + b"\n")
+                line = orjson.dumps(document)
+                target.write((line if file is not None else json_printable(line.decode()).encode()) + b"\n")
                 count += 1
                 progress.update(task, advance=1)
     finally:
@@ -270,7 +254,7 @@ def _print_record(document: dict[str, Any]) -> None:
     out = console()
     aside = ("query", "response", "exchange", "votes", "scores")
     facts = {name: value for name, value in document.items() if name not in aside and value is not None}
-    out.print(Panel(Pretty(facts, expand_all=True), title=f"Record {document['id']}", title_align="left"))
+    out.print(Panel(Pretty(facts, expand_all=True), title=plain(f"Record {document['id']}"), title_align="left"))
     if "unread" in document["flags"]:
         out.print(
             "A part of what was said could not be read: this may be less than what the client got.", style="yellow"

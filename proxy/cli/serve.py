@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from proxy.cli.common import ConfigOption, DataDirOption, Exit, fail, read_config
+from proxy.cli.common import ConfigOption, DataDirOption, Exit, fail, read_config, say
 
 if TYPE_CHECKING:
     from proxy.config.model import Config
@@ -80,7 +80,7 @@ def _warn_of_missing_programs(config: Config) -> None:
     from proxy.config.programs import missing_programs
 
     for missing in missing_programs(config):
-        typer.secho(f"ratchet: warning: {missing}; until then no model comes of it", err=True, fg=typer.colors.YELLOW)
+        say(f"ratchet: warning: {missing}; until then no model comes of it", err=True, colour=typer.colors.YELLOW)
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, Any]:

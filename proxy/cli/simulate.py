@@ -50,7 +50,6 @@ def simulate(
 
 
 async def _replay(store: Store, config: Config, since: float, now: float, scan: int) -> dict[str, Any]:
-    from rich.console import Console
     from rich.progress import Progress
 
     from proxy.loop.dataset import StoreDatasetBuilder
@@ -59,7 +58,7 @@ async def _replay(store: Store, config: Config, since: float, now: float, scan: 
 
     begun = await first_traffic(store, int(since * 1e6), int(now * 1e6))
     retrains = []
-    with Progress(console=Console(stderr=True), transient=True) as progress:
+    with Progress(console=console(err=True), transient=True) as progress:
         if begun is not None:
             builder = StoreDatasetBuilder(store, config.generator_config, Path("unused")) if scan else None
             task = progress.add_task("hours", total=now - begun)
@@ -114,7 +113,7 @@ def _print(document: dict[str, Any]) -> None:
     _print_tests(document["experiments"])
     out.print(f"{len(document['different'])} of {document['decisions']} journalled decisions would have been others")
     for row in document["different"]:
-        out.print(f"  {_time(row['at'])}  {row['was']} → {row['would_be']}: {row['reasons'][0]}", markup=False)
+        out.print(f"  {_time(row['at'])}  {row['was']} → {row['would_be']}: {row['reasons'][0]}")
 
 
 def _print_tests(tests: list[dict[str, Any]]) -> None:
@@ -135,7 +134,7 @@ def _print_tests(tests: list[dict[str, Any]]) -> None:
     for test in tests:
         would_be = test["would_be"]
         for said in ((would_be["reasons"][0] if would_be else test["undecided"]), *test["notes"]):
-            out.print(f"  {test['challenger']}: {said}", markup=False)
+            out.print(f"  {test['challenger']}: {said}")
 
 
 def _really(decision: dict[str, Any] | None) -> str:

@@ -16,6 +16,7 @@ from proxy.cli.common import (
     read_config,
 )
 from proxy.cli.http import admin_server, ask
+from proxy.cli.printable import plain, styled
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,32 +47,33 @@ def print_status(document: dict[str, Any]) -> None:
     out = console()
     phase = document.get("phase") or {}
     if phase:
-        paused = " [yellow](paused)[/yellow]" if phase.get("paused") else ""
+        paused = " (paused)" if phase.get("paused") else ""
         since = f" since {_time(phase['since'])}" if phase.get("since") else ""  # none while the controller starts
-        out.print(f"[bold]{phase['name']}[/bold]{paused}{since}: {phase['reason']}")
+        out.print(styled((phase["name"], "bold"), (paused, "yellow"), f"{since}: {phase['reason']}"))
     for name in ("champion", "challenger", "previous"):
         model = document.get(name)
         if model:
-            health = {True: "healthy", False: "[red]not healthy[/red]", None: "not asked"}[model.get("healthy")]
-            out.print(f"  {name:<11}{model['name']} ({health})")
+            health = {True: "healthy", False: "not healthy", None: "not asked"}[model.get("healthy")]
+            colour = "red" if model.get("healthy") is False else ""
+            out.print(styled(f"  {name:<11}{model['name']} (", (health, colour), ")"))
     print_next(out, document.get("next") or {})
     _print_run(out, document.get("run"))
     print_triggers(out, document.get("triggers") or {})
     _print_experiment(out, document.get("experiment"))
     _print_replicas(out, document.get("replicas") or ())
     for note in [*document.get("notes", ()), *([document["problem"]] if document.get("problem") else ())]:
-        out.print(f"note: {note}", style="yellow", markup=False)
+        out.print(f"note: {note}", style="yellow")
 
 
 def print_next(out: Console, plan: dict[str, Any]) -> None:
     """What the loop does next or waits for, and why: `next` of the status document."""
     action, held = plan.get("action"), plan.get("held")
     if action:
-        out.print(f"next: [bold]{action['action']}[/bold]")
+        out.print(styled("next: ", (action["action"], "bold")))
     elif held:
-        out.print(f"waiting to do: [bold]{held['action']}[/bold]")
+        out.print(styled("waiting to do: ", (held["action"], "bold")))
     for reason in plan.get("reasons", ()):
-        out.print(f"  · {reason}", markup=False)
+        out.print(f"  · {reason}")
     if plan.get("wake_at"):
         out.print(f"  looks again at {_time(plan['wake_at'])}")
 
@@ -79,9 +81,7 @@ def print_next(out: Console, plan: dict[str, Any]) -> None:
 def _print_run(out: Console, run: dict[str, Any] | None) -> None:
     if run:
         progress = "" if run.get("progress") is None else f" {run['progress']:.0%}"
-        out.print(
-            f"run {run['id']} ({run['trigger']}): {run['status']}{progress} {run.get('message') or ''}", markup=False
-        )
+        out.print(f"run {run['id']} ({run['trigger']}): {run['status']}{progress} {run.get('message') or ''}")
 
 
 def print_triggers(out: Console, triggers: dict[str, Any]) -> None:
@@ -98,7 +98,7 @@ def print_triggers(out: Console, triggers: dict[str, Any]) -> None:
         table.add_row(row["name"], bar, _figure(row["value"]), _figure(row["target"]), row["reason"])
     out.print(table)
     if triggers.get("hold"):
-        out.print(f"  held: {triggers['hold']}", markup=False)
+        out.print(f"  held: {triggers['hold']}")
 
 
 def _print_experiment(out: Console, experiment: dict[str, Any] | None) -> None:
@@ -108,9 +108,9 @@ def _print_experiment(out: Console, experiment: dict[str, Any] | None) -> None:
     out.print(f"experiment {experiment['id']}: {share:g} % of the users since {since}")
     assessment = experiment.get("assessment")
     if assessment:
-        out.print(f"  verdict so far: [bold]{assessment['verdict']}[/bold]")
+        out.print(styled("  verdict so far: ", (assessment["verdict"], "bold")))
         for reason in assessment.get("reasons", ()):
-            out.print(f"  · {reason}", markup=False)
+            out.print(f"  · {reason}")
 
 
 def _print_replicas(out: Console, replicas: Sequence[dict[str, Any]]) -> None:
@@ -121,7 +121,7 @@ def _print_replicas(out: Console, replicas: Sequence[dict[str, Any]]) -> None:
 
     table = Table("replica", "", "version", "seen", "routes", "behind", box=None, header_style="bold")
     for row in replicas:
-        role = "leads" if row["leader"] and row["alive"] else "follows" if row["alive"] else "[red]gone[/red]"
+        role = "leads" if row["leader"] and row["alive"] else "follows" if row["alive"] else plain("gone", "red")
         age, routes = _figure(row["seen_s_ago"]), _figure(row["routes_version"])
         table.add_row(
             f"{row['host']} {row['id']}", role, row["version"], f"{age} s ago", routes, f"{row['lag_s']:.1f} s"

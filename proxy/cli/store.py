@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, fail, print_json, read_config
+from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, fail, print_json, read_config, say
 from proxy.cli.stores import with_store
 
 if TYPE_CHECKING:
@@ -61,11 +61,11 @@ def migrate_to(
     if json:
         print_json({"records": moved})
     else:
-        typer.echo(f"{moved} records are in the new database. Set store.url to it now, and send the server SIGHUP.")
+        say(f"{moved} records are in the new database. Set store.url to it now, and send the server SIGHUP.")
 
 
 def _show(table: str, rows: int) -> None:
-    typer.echo(f"{table}: {rows}", err=True)
+    say(f"{table}: {rows}", err=True)
 
 
 def _silent(table: str, rows: int) -> None:

@@ -15,9 +15,11 @@ from urllib.parse import urlsplit
 from proxy.config.model import Config
 from proxy.config.parse import Problem, keys, show
 from proxy.config.ranges import RANGES
+from proxy.config.serving import TASK_PATTERNS
 from proxy.errors import ConfigError
+from proxy.patterns import compile_pattern
 
-__all__ = ["check_serving", "contradictions", "is_loopback"]
+__all__ = ["SHORTEST_TOKEN", "check_serving", "contradictions", "is_loopback", "weak_tokens"]
 
 
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
@@ -25,7 +27,11 @@ _ANY: Final = frozenset({"0.0.0.0", "::"})
 """Hosts of a listener on every address."""
 _SECRETS: Final = frozenset((
     "authorization", "proxy-authorization", "cookie", "x-api-key", "api-key", "x-goog-api-key", "x-ratchet-admin-token",
+    "x-ratchet-token",
 ))  # fmt: skip
+SHORTEST_TOKEN: Final = 16
+"""Characters; 16 of openssl's hexadecimal ones are 64 bits, which nobody guesses at the pace that we allow."""
+_OTHER_ENGINE: Final = ' (or set capture.redaction.engine = "python", whose time a hostile text can use up)'
 _CALLABLE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -46,6 +52,30 @@ def check_serving(config: Config) -> None:
         )
 
 
+def weak_tokens(config: Config) -> Iterator[Problem]:
+    """Tokens of ours that are short enough to be guessed. `contradictions` refuses them where more than this machine can
+    try: these are left."""
+    for path, token in {path: token for path, token, _ in _tokens(config)}.items():
+        if token and len(token) < SHORTEST_TOKEN:
+            yield Problem(path, f"{_short(token)}; only this machine can try it, but make a longer one: {_MAKE_ONE}")
+
+
+def _tokens(config: Config) -> Iterator[tuple[str, str | None, str]]:
+    """Setting, token, and the address on which it is asked for."""
+    if config.admin.enabled:
+        yield "admin.token", config.admin.token, config.admin.host
+    yield "admin.token", config.admin.token, config.server.host  # it lets QA choose an arm: x-ratchet-admin-token
+    yield "feedback.token", config.feedback.token, config.server.host
+    yield "sticky.token", config.sticky.token, config.server.host
+
+
+_MAKE_ONE: Final = "openssl rand -hex 32"
+
+
+def _short(token: str) -> str:
+    return f"has {len(token)} characters, and fewer than {SHORTEST_TOKEN} can be guessed"
+
+
 def contradictions(config: Any) -> Iterator[Problem]:
     """Everything that is wrong with the values of `config`, one Problem each."""
     yield from _out_of_range(config)
@@ -56,6 +86,7 @@ def contradictions(config: Any) -> Iterator[Problem]:
         yield from _bad_forms(config)
         yield from _adapters(config)
         yield from _recorded_headers(config)
+        yield from _redaction(config)
 
 
 def _excludes(config: Any) -> Iterator[Problem]:
@@ -104,6 +135,15 @@ def _process(config: Config) -> Iterator[Problem]:
         yield Problem(f"server.tls_{missing}_file", f"not set, although tls_{given}_file is; HTTPS needs both")
     if admin.enabled:
         yield from _admin(config)
+    if config.sticky.trust == "token" and not (config.sticky.token or config.sticky.token_file):
+        yield Problem("sticky.trust", '"token", but there is no sticky.token; set sticky.token_file or token')
+    exposed = {path: (token, listener) for path, token, listener in _tokens(config) if not is_loopback(listener)}
+    for path, (token, listener) in exposed.items():
+        if token and len(token) < SHORTEST_TOKEN:
+            message = (
+                f'{_short(token)}; "{listener}" can be reached from other machines: make a longer one, {_MAKE_ONE}'
+            )
+            yield Problem(path, message)
     yield from _circle(config)
 
 
@@ -195,6 +235,14 @@ def _header_member(text: str) -> str | None:
     return _header_name(name)
 
 
+def _network(text: str) -> str | None:
+    try:
+        ipaddress.ip_network(text)
+    except ValueError as exc:
+        return f"{show(text)} is no network ({exc}); write it like 10.0.0.0/8 or 2001:db8::/32"
+    return None
+
+
 def _secret(text: str) -> str | None:
     if text.isprintable() and text.isascii() and text == text.strip():
         return None
@@ -209,11 +257,32 @@ def _origin(text: str) -> str | None:
 
 
 def _pattern(text: str) -> str | None:
+    """As `_redaction` for patterns that always run in linear time."""
+    if text in TASK_PATTERNS:  # our own, linear as they are
+        return None
+    try:
+        compile_pattern(text)
+    except ValueError as exc:
+        return f"{show(text)} {exc}"
+    return None
+
+
+def _redaction(config: Config) -> Iterator[Problem]:
+    redaction = config.capture.redaction
+    for pattern in redaction.patterns:
+        try:
+            compile_pattern(pattern, redaction.engine)
+        except ValueError as exc:
+            other = "" if redaction.engine == "python" or _is_no_pattern(pattern) else _OTHER_ENGINE
+            yield Problem("capture.redaction.patterns", f"{show(pattern)} {exc}{other}")
+
+
+def _is_no_pattern(text: str) -> bool:
     try:
         re.compile(text)
-    except re.error as exc:
-        return f"{show(text)} is no regular expression ({exc})"
-    return None
+    except re.error:
+        return True
+    return False
 
 
 def _telling_pattern(text: str) -> str | None:
@@ -249,9 +318,9 @@ _FORMS: Final[dict[Callable[[Any], str | None], tuple[str, ...]]] = {
     _store_url: ("store.url",),
     _header_name: ("champion.api_key_header", "capture.no_train_header", "capture.task_headers"),
     _header_member: ("sticky.headers", "sticky.conversation_headers"),
-    _secret: ("champion.api_key", "feedback.token", "admin.token"),
+    _secret: ("champion.api_key", "feedback.token", "admin.token", "sticky.token"),
+    _network: ("sticky.trusted_networks",),
     _origin: ("feedback.cors_origins",),
-    _pattern: ("capture.redaction.patterns",),
     _telling_pattern: ("capture.task_patterns",),
     _pointer: (
         "capture.query_pointers",

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -97,7 +98,10 @@ def public_document(config: Any) -> dict[str, Any]:
             for name, value in table.items()
         }
 
-    return mask(dataclasses.asdict(config), "")
+    document = mask(dataclasses.asdict(config), "")
+    if "notify" in document:  # a receiver's key stands in its query
+        document["notify"]["urls"] = [re.sub(r"[?#].*", f"?{_MASK}", url) for url in document["notify"]["urls"]]
+    return document
 
 
 def fingerprint(config: Any) -> str:

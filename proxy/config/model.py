@@ -27,9 +27,12 @@ class FeedbackConfig:
     """The side endpoint for thumbs, corrections and scores."""
 
     token: str | None = field(default=None, repr=False, metadata={"secret": True})
-    """Bearer token for votes by provider id or client-chosen id. None: only signed record ids are accepted."""
+    """Bearer token for votes by provider id or client-chosen id, for scores, corrections, and votes of several people.
+    None: only signed record ids are accepted. 16 characters or more where other machines reach server.host."""
     token_file: str | None = None
     """File that holds the token."""
+    anonymous: tuple[Literal["thumb", "score", "correction"], ...] = ("thumb",)
+    """What counts of a vote without the token: `thumb`, `score`, `correction`; the rest of it is kept as a comment is."""
     cors_origins: tuple[str, ...] = ()
     """Origins whose pages may post votes, e.g. https://chat.example.com; `*` for any."""
     rate_per_second: float = 50.0

@@ -132,12 +132,14 @@ def coerce(hint: Any, value: Any) -> Any:
 
 
 def _list(hint: Any, value: Any) -> tuple[Any, ...]:
-    """A list of texts or of whole numbers."""
+    """A list of texts, of some words out of a few, or of whole numbers."""
     expected = "a list of whole numbers" if hint is int else "a list of texts"
+    if get_origin(hint) is Literal:
+        expected = f"a list of some of {', '.join(get_args(hint))}"
     if not isinstance(value, list | tuple):
         raise _WrongTypeError(expected)
     try:
-        return tuple(_scalar(hint, item) for item in value)
+        return tuple(coerce(hint, item) for item in value)
     except _WrongTypeError:
         raise _WrongTypeError(expected) from None
 

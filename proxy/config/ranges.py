@@ -44,7 +44,8 @@ RANGES: Final[dict[Interval, tuple[str, ...]]] = {
         "gateway.idle_timeout_seconds", "gateway.head_timeout_seconds", "gateway.client_idle_seconds",
         "gateway.body_idle_seconds", "gateway.upstream_idle_seconds", "gateway.breaker.open_seconds",
         "spool.fsync_interval_seconds", "store.ingest_interval_seconds", "store.retention.interval_seconds",
-        "trainer.timeout_seconds", "trainer.poll_seconds", "deployer.ready_timeout_seconds", "notify.timeout_seconds",
+        "trainer.timeout_seconds", "capture.redaction.deadline_seconds",
+         "trainer.poll_seconds", "deployer.ready_timeout_seconds", "notify.timeout_seconds",
     ),
     Interval("[1024, 16777216]", "bytes of a request head"): ("gateway.max_head_bytes",),
     Interval("[0, inf)", "bytes"): (
@@ -64,7 +65,9 @@ RANGES: Final[dict[Interval, tuple[str, ...]]] = {
     ),
     Interval("[0, inf)", "votes per second, 0 for no limit"): ("feedback.rate_per_second",),
     Interval("(0, inf)", "days"): ("feedback.max_age_days",),
-    Interval("[0, inf)", "days, 0 to keep"): ("store.retention.bodies_days", "store.retention.records_days"),
+    Interval("[0, inf)", "days, 0 to keep"): ("store.retention.bodies_days", "store.retention.records_days",
+        "store.retention.failed_runs_days",
+    ),
     Interval("[0, inf)", "hours"): (
         "store.archive.settle_hours",
         "trigger_config.cooldown_hours", "trigger_config.failure_backoff_hours", "ab_test_config.min_duration_hours",

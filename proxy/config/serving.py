@@ -53,7 +53,7 @@ class AdminConfig:
     port: int = 8081
     """TCP port; 0 picks a free one and prints it."""
     token: str | None = field(default=None, repr=False, metadata={"secret": True})
-    """Bearer token for every admin URL but /metrics. Required on a non-loopback address."""
+    """Bearer token for every admin URL but /metrics. Required on a non-loopback address, and then of 16 characters or more."""
     token_file: str | None = None
     """File that holds the token, as an alternative to `token`."""
     metrics_need_token: bool = False
@@ -133,6 +133,25 @@ class StickyConfig:
     """Fields of a JSON body, dotted, that name the conversation where no header does; after them the session within a user's id."""
     first_message: bool = True
     """Last resort before random: hash of the first user message, which keeps a conversation together. Also of a body too long to keep."""
+    trust: Literal["networks", "token", "all"] = "networks"
+    """Whom to believe when they name a user: requests from trusted_networks, only such with the token, or `all`. Elsewhere a name is only claimed: it keeps its user on one model, and evidence is counted by cluster."""
+    trusted_networks: tuple[str, ...] = (
+        "127.0.0.0/8",
+        "::1/128",
+        "10.0.0.0/8",
+        "172.16.0.0/12",
+        "192.168.0.0/16",
+        "169.254.0.0/16",
+        "fc00::/7",
+        "fe80::/10",
+    )
+    """Networks of your backends and balancers. Behind one of them, the right-most other address in Forwarded or X-Forwarded-For is who asks."""
+    token: str | None = field(default=None, repr=False, metadata={"secret": True})
+    """Whoever sends it as x-ratchet-token is believed, from wherever it comes. It is not forwarded."""
+    token_file: str | None = None
+    """File that holds the token, as an alternative to `token`."""
+    cluster_by: Literal["credential", "network"] = "credential"
+    """What tells claimed users apart: the credential of their request, else the network (/24, /64). `network` where the model's server does not check credentials; it is always so where champion.api_key replaces them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +210,11 @@ class RedactionConfig:
     """Cleaning of the captured copy before it reaches the disk. What is forwarded is never touched."""
 
     patterns: tuple[str, ...] = ()
-    """Regular expressions; each match becomes `[redacted]`."""
+    """Regular expressions in Python's syntax; each match becomes `[redacted]`."""
+    engine: Literal["re2", "python"] = "re2"
+    """What runs the patterns: re2 in linear time, without look-around and back-references; python with them, at the risk that a hostile text takes up to deadline_seconds."""
+    deadline_seconds: float = 2.0
+    """Longest cleaning of one body, by a process apart; what takes longer is not recorded."""
     callable: str | None = None
     """`package.module:function` taking and returning text, applied after the patterns."""
 
@@ -225,7 +248,7 @@ class CaptureConfig:
     task_models: tuple[str, ...] = ()
     """Names that requests give as `model` only when a UI asks for itself, such as LibreChat's titleModel."""
     task_patterns: tuple[str, ...] = TASK_PATTERNS
-    """Regular expressions that tell a UI's own request by its only user message, or by the system prompt before it; never a streamed one. An empty list leaves it to headers, metadata and model names."""
+    """Regular expressions, run in linear time (no look-around, no back-references), that tell a UI's own request by its only user message, or by the system prompt before it; never a streamed one. An empty list leaves it to headers, metadata and model names."""
     redaction: RedactionConfig = field(default_factory=RedactionConfig)
 
 

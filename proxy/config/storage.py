@@ -17,6 +17,9 @@ class RetentionConfig:
     """Metadata and feedback older than this are dropped. 0: keep."""
     max_bytes: int = 0
     """Oldest bodies, then oldest records, are dropped while the database is larger than this. 0: no cap."""
+    failed_runs_days: float = 14.0
+    """Folders of trainings that failed or were cancelled are removed so long after their end, training data, logs and
+    all. 0: keep."""
     interval_seconds: float = 3600.0
     """Seconds between two passes."""
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 from rich.live import Live
+from rich.text import Text
 
 from proxy.demo.live import part, render
 from proxy.demo.plot import draw
 from proxy.demo.story import Scene, Stage, play, raise_curtain, settle
+from proxy.printable import printable
 from proxy.tasks import cancel_and_wait, spawn
 
 __all__ = ["run_demo"]
@@ -42,7 +44,7 @@ def run_demo(directory: Path, *, seed: int, fast: bool, keep_running: bool, rate
     except asyncio.CancelledError:
         return 143
     except (FileExistsError, RuntimeError) as exc:
-        console.print(f"[red]{exc}[/red]")
+        console.print(Text(printable(str(exc)), style="red"))
         return 1
 
 

@@ -18,6 +18,7 @@ from proxy.gateway.framing import Body, ChunkedBody, FramingError, LengthBody
 from proxy.gateway.head import has_bare_line_feed
 from proxy.gateway.known import KnownRequest
 from proxy.gateway.outbound import Peer, trailer_lines
+from proxy.gateway.trust import Network
 
 if TYPE_CHECKING:
     from proxy.gateway.gateway import Gateway
@@ -48,6 +49,7 @@ class ClientConnection(asyncio.Protocol):
         self._closing = False
         self._waiting = False
         self.exchange: Exchange | None = None
+        self._network: Network | None = None
         self.transport: asyncio.Transport = cast(asyncio.Transport, None)
         self.deadline = NEVER
 
@@ -57,6 +59,14 @@ class ClientConnection(asyncio.Protocol):
         address = self.transport.get_extra_info("peername")
         host = address[0] if isinstance(address, tuple) else "unix"
         return Peer(str(host).encode("latin-1"), tls=self.transport.get_extra_info("sslcontext") is not None)
+
+    @property
+    def network(self) -> Network:
+        """Where the connection comes from."""
+        network = self._network
+        if network is None:
+            network = self._network = self._services.trust.network(self.peer.host)
+        return network
 
     # -- called by the exchange
 

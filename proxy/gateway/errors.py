@@ -17,12 +17,22 @@ _REASONS: Final = {
     408: b"Request Timeout",
     413: b"Content Too Large",
     414: b"URI Too Long",
+    429: b"Too Many Requests",
     431: b"Request Header Fields Too Large",
     502: b"Bad Gateway",
     503: b"Service Unavailable",
     504: b"Gateway Timeout",
     505: b"HTTP Version Not Supported",
 }
+
+
+_HEAD: Final = b"\r\n".join((
+    b"HTTP/1.1 %d %b",
+    b"content-type: application/json",
+    b"x-content-type-options: nosniff",
+    b"content-length: %d",
+    b"%b\r\n",
+))  # fmt: skip
 
 
 class RejectedError(Exception):
@@ -44,11 +54,6 @@ def answer(
 ) -> bytes:
     """A whole response: `code` is for programs, `message` for people; `headers` are whole lines with CRLF."""
     body = orjson.dumps({"error": {"message": message, "type": "ratchet_gateway_error", "code": code}})
-    head = b"HTTP/1.1 %d %b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n%b%b\r\n" % (
-        status,
-        _REASONS[status],
-        len(body),
-        headers,
-        b"connection: close\r\n" if close else b"",
-    )
+    added = headers + (b"connection: close\r\n" if close else b"")
+    head = _HEAD % (status, _REASONS[status], len(body), added)
     return head if head_only else head + body

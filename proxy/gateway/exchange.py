@@ -643,7 +643,9 @@ class Exchange:
         if self.services.cutting and outcome is not _OK:
             outcome = Outcome.TRUNCATED
         try:
-            self.services.spool.append(frame_of(self, outcome, self.services.monotonic()))
+            frame = frame_of(self, outcome, self.services.monotonic())
+            if frame is not None:
+                self.services.spool.append(frame)
         except Exception:  # noqa: BLE001 - fail open: a defect in bookkeeping must not cost the user the answer
             self.services.count('not_recorded_total{reason="defect"}')
             _log.exception("the record of a request was lost")

@@ -10,7 +10,7 @@ import logging
 import ssl
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from policies.records import Arm
 from proxy.clock import Clock, SystemClock
@@ -28,7 +28,10 @@ from proxy.gateway.outbound import kept_from_trailers
 from proxy.gateway.pool import Address, UpstreamPool
 from proxy.gateway.ports import Counters, MintsIds, Redacts, Spool
 from proxy.gateway.sticky import StickySources
+from proxy.gateway.trust import READ as TRUST_HEADERS
+from proxy.gateway.trust import Trust
 from proxy.routes import RouteTable, Target
+from proxy.spool.frames import KIND_EXCHANGE, encode_frame
 
 __all__ = ["Gateway", "client_tls"]
 
@@ -74,10 +77,11 @@ class Gateway:
         self.monotonic = self.clock.monotonic
         self.now = self.clock.now
         self.sticky = StickySources(config.sticky, config.capture.max_request_bytes)
+        self.trust = Trust(config.sticky, user_hash, credentials_pass=config.champion.api_key is None)
         self._no_train_header = config.capture.no_train_header.lower().encode("latin-1")
         self._skip_paths = frozenset(path.encode("latin-1") for path in config.capture.skip_paths)
         self._parser = RequestParser(
-            (*self.sticky.header_names, config.capture.no_train_header),
+            (*self.sticky.header_names, *TRUST_HEADERS, config.capture.no_train_header),
             recorded=config.capture.task_headers,
             max_headers=config.gateway.max_headers,
         )
@@ -187,6 +191,10 @@ class Gateway:
     def rejected(self, status: int) -> None:
         """Count a request that was refused for its form."""
         self.counters.add(f'protocol_errors_total{{status="{status}"}}')
+
+    def keep_clean(self, meta: dict[str, Any], request: bytes, response: bytes) -> None:
+        """Write down an exchange that was cleaned."""
+        self.spool.append(encode_frame(KIND_EXCHANGE, meta, request, response))
 
     def breaker_changed(self) -> None:
         """Publish how many models are being spared."""

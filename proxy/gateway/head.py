@@ -19,6 +19,7 @@ from typing import Final
 from urllib.parse import unquote_to_bytes
 
 from proxy.gateway.errors import BadResponseError, RejectedError
+from proxy.wire.targets import blank_secrets
 
 __all__ = ["FORBIDDEN_TRAILERS", "TRAILERS", "RequestHead", "RequestParser", "ResponseHead", "has_bare_line_feed",
            "has_dot_segments", "parse_response", "safe_trailer"]  # fmt: skip
@@ -33,22 +34,33 @@ _RESPONSE: Final = re.compile(rb"HTTP/1\.([01]) ([1-9]\d\d)((?: [\t\x20-\x7e\x80
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _OTHER_VERSION: Final = re.compile(rb"\S+ \S+ HTTP/(?!1\.[01]$)\d+(?:\.\d+)?")
 _ABSOLUTE: Final = re.compile(rb"(?i)https?://[^/?#]*")
-_SECRET: Final = re.compile(rb"(?i)([?&](?:key|api[-_]?key|(?:access[-_]?)?token|sig(?:nature)?|password)=)[^&#]*")
 _HOST: Final = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
 _LENGTH: Final = re.compile(rb"\d{1,18}")
 _MALFORMED: Final = "the request head is not well-formed HTTP/1.1 (bare CR or LF, folded line, bad name or byte)"
 
 _MOST_ESCAPED: Final = 5
-_DOTS: Final = re.compile(rb"(?:^|[/\\])[\t \0]*\.{1,2}[\t \0]*(?:[/\\;?#]|$)")
+_DOTS: Final = re.compile(rb"(?:^|[/\\])[\0-\x20\x7f]*\.[\0-\x20\x7f]*\.?[\0-\x20\x7f]*(?:[/\\;?#]|$)")
+_LOOKALIKE: Final = re.compile(
+    rb"(?P<dots>\xe2\x80\xa5)|(?P<dot>\xc0\xae|\xe0\x80\xae|\xf0\x80\x80\xae|\xef\xbc\x8e|\xe2\x80\xa4|\xef\xb9\x92)"
+    rb"|(?P<slash>\xc0\xaf|\xe0\x80\xaf|\xf0\x80\x80\xaf|\xef\xbc\x8f|\xe2\x88\x95|\xe2\x81\x84"
+    rb"|\xc1\x9c|\xe0\x81\x9c|\xf0\x80\x81\x9c|\xef\xbc\xbc|\xef\xb9\xa8)"
+)
+"""Dots and slashes to whoever takes overlong UTF-8, or makes compatible characters (NFKC) the ones that they stand
+for."""
+_PLAIN: Final = {"dots": b"..", "dot": b".", "slash": b"/"}
+_WIDE: Final = re.compile(rb"(?i)%u([0-9a-f]{4})")
+"""How some servers of old escaped characters."""
 _METHODS: Final = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n"
 
 _RECORDED: Final = (b"content-type", b"content-encoding", b"transfer-encoding", b"user-agent", b"x-request-id",
                     b"request-id", b"x-ratchet-request-id", b"traceparent", b"x-stainless-retry-count")  # fmt: skip
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"host"))
 _HOP_BY_HOP: Final = (b"connection", b"keep-alive", b"proxy-connection", b"upgrade")
-_OWN: Final = (b"x-ratchet-user", b"x-ratchet-arm", b"x-ratchet-admin-token", b"x-ratchet-no-train",
+_OWN: Final = (b"x-ratchet-user", b"x-ratchet-arm", b"x-ratchet-admin-token", b"x-ratchet-token", b"x-ratchet-no-train",
                b"x-ratchet-request-id", b"x-ratchet-record-id")  # fmt: skip
 _PLACES: Final = (b"location", b"content-location", b"refresh")
+_URLS: Final = frozenset((*_PLACES, b"referer", b"link", b"x-forwarded-uri", b"x-original-url", b"x-rewrite-url"))
+"""Headers that may be written down by setting, and hold a URL: with what is secret in it blanked."""
 _REQUEST_FIELDS: Final = dict.fromkeys((*_RECORDED, *_FRAMING, b"expect", b"idempotency-key"), True) | dict.fromkeys(
     (*_HOP_BY_HOP, *_OWN, b"te", b"proxy-authorization"), False
 )
@@ -73,7 +85,7 @@ class _Field:
         self.value = value
         self.travels = travels
         self.record = name.decode("latin-1") if recorded else None
-        self.text = value.decode("latin-1") if self.record else ""
+        self.text = (blank_secrets(value) if name in _URLS else value).decode("latin-1") if self.record else ""
 
 
 class _Fields(dict[bytes, "_Field | None"]):
@@ -115,7 +127,7 @@ class _RequestLines(dict[bytes, tuple[bytes, bytes, int, str, str, bool]]):
             raise RejectedError(400, _MALFORMED)
         method, target = match[1], _origin_form(match[1], match[2])
         minor = 1 if match[3] == b"1" else 0
-        text = _SECRET.sub(rb"\1[redacted]", target[:_TARGET_TEXT]).decode("latin-1")
+        text = blank_secrets(target[:_TARGET_TEXT]).decode("latin-1")
         meaning = method, target, minor, method.decode("ascii"), text, has_dot_segments(target)
         if len(line) <= _LONGEST_REMEMBERED:
             if len(self) >= _REMEMBERED:
@@ -239,16 +251,23 @@ def safe_trailer(trailer: bytes) -> bool:
 
 def has_dot_segments(target: bytes) -> bool:
     """Whether a segment of the path is `.` or `..`, or is one to somebody who decodes more often, takes a backslash for
-    a slash, or cuts a segment at a semicolon or a control character. So is one that is escaped again and again: nobody
-    writes that in earnest, and to unwrap all of it would take time in the square of its length."""
+    a slash, knows other characters for a dot, or cuts a segment at a semicolon or a control character. So is one that
+    is escaped again and again: nobody writes that in earnest, and to unwrap all of it would take time in the square of
+    its length."""
     path = target.partition(b"?")[0]
-    if b"." not in path and b"%" not in path:
+    if b"." not in path and b"%" not in path and path.isascii():
         return False
     for _ in range(_MOST_ESCAPED):
-        if b"%" not in path or (plain := unquote_to_bytes(path)) == path:
+        if not path.isascii():
+            path = _LOOKALIKE.sub(lambda found: _PLAIN[str(found.lastgroup)], path)
+        if b"%" not in path or (plain := unquote_to_bytes(_WIDE.sub(_narrow, path))) == path:
             return _DOTS.search(path) is not None
         path = plain
     return True
+
+
+def _narrow(found: re.Match[bytes]) -> bytes:
+    return chr(int(found[1], 16)).encode("utf-8", "replace")
 
 
 def _origin_form(method: bytes, target: bytes) -> bytes:

@@ -16,6 +16,7 @@ import orjson
 from proxy.gateway.head import RequestHead, ResponseHead, parse_response
 from proxy.gateway.outbound import request_head, response_head
 from proxy.gateway.sticky import StickyKey
+from proxy.gateway.trust import Network, Trust
 
 if TYPE_CHECKING:
     from proxy.gateway.backend import Backend
@@ -63,7 +64,8 @@ class _Known:
 class KnownRequest(_Known):
     """A request head, and what follows from it for routing, forwarding and the record."""
 
-    __slots__ = ("_backend", "conversation", "facts", "head", "key", "maybe_json", "recorded", "side")
+    __slots__ = ("_backend", "_network", "_origin", "conversation", "facts", "head", "key", "maybe_json", "recorded",
+                 "side")  # fmt: skip
 
     sized = True
     """Whether a Content-Length says how long the body is."""
@@ -97,6 +99,15 @@ class KnownRequest(_Known):
         self.facts = orjson.dumps(facts)[1:-1]
         """Its part of the record: members of a JSON object."""
         self._backend: Backend | None = None
+        self._network: Network | None = None
+        self._origin = b""
+
+    def origin(self, trust: Trust, network: Network) -> bytes:
+        """What the record says of who sent it from `network`: see `Trust.facts`."""
+        if network is not self._network:
+            self._origin = trust.facts(self.head, network)
+            self._network = network
+        return self._origin
 
     def opening(self, backend: Backend, length: int | None) -> bytes:
         """The head as it is sent to `backend`, for a body of `length` bytes."""

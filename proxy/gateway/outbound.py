@@ -22,6 +22,7 @@ __all__ = ["Peer", "kept_from_trailers", "request_head", "request_lines", "respo
 
 _CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
 _FORWARDED: Final = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
+_SPEAK_FOR_ANOTHER: Final = frozenset((*_FORWARDED, b"forwarded", b"x-real-ip", b"via"))
 _HEAD_ONLY: Final = _CREDENTIALS | {b"cookie", b"proxy-authorization", b"forwarded", b"x-real-ip", b"via"}
 """Fields that say who asks and by which way: RFC 9110 §6.5.1 wants none of them behind a body."""
 
@@ -72,8 +73,10 @@ def side_request_head(head: RequestHead, peer: Peer, length: int | None) -> byte
     lines = head.lines.copy()
     if head.length_at >= 0:
         lines[head.length_at] = b"Content-Length: %d" % (length or 0)
-    lines = _without(lines, frozenset((*_FORWARDED, b"expect")))
+    lines = _without(lines, frozenset((*_FORWARDED, b"expect", b"x-ratchet-for-another")))
     lines.append(b"X-Forwarded-For: " + peer.host)
+    if any(line.partition(b":")[0].lower() in _SPEAK_FOR_ANOTHER for line in head.lines):
+        lines.append(b"X-Ratchet-For-Another: 1")
     return b"\r\n".join((b"%b %b HTTP/1.1" % (head.method, head.target), *lines, b"", b""))
 
 

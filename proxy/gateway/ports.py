@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
-
-if TYPE_CHECKING:
-    from proxy.wire.extract.model import Streamed
+from collections.abc import Callable
+from typing import Any, Final, Protocol
 
 __all__ = ["GATEWAY_COUNTERS", "Counters", "Minted", "MintsIds", "Redacts", "Spool"]
 
@@ -87,18 +85,14 @@ class MintsIds(Protocol):
 
 
 class Redacts(Protocol):
-    """Cleans the captured copy before it is written down."""
+    """Cleans captured copies before they are written down: proxy.cleaning.Cleaner."""
 
-    def clean(self, body: bytes, content_type: str, content_encoding: str) -> bytes:
-        """The body as cleaned UTF-8 text."""
-        ...
-
-    def clean_answer(
-        self, body: bytes, content_type: str, content_encoding: str, *, cut: bool
-    ) -> tuple[bytes, Streamed | None]:
-        """The same, and what its stream said of itself."""
-        ...
-
-    def clean_text(self, text: str) -> str:
-        """A short text (the request target) cleaned the same way."""
+    def exchange(
+        self,
+        meta: dict[str, Any],
+        request: bytes,
+        response: bytes,
+        keep: Callable[[dict[str, Any], bytes, bytes], None],
+    ) -> None:
+        """Clean an exchange without waiting; `keep` gets the clean facts and bodies, now or later."""
         ...

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 
 from policies.records import Outcome, StickySource
-from proxy.gateway.ports import Redacts
 from proxy.spool.frames import KIND_EXCHANGE, encode_frame
-from proxy.wire.arrival import arrival_us
 
 if TYPE_CHECKING:
     from proxy.gateway.exchange import Exchange
@@ -30,13 +28,13 @@ _FALLBACKS: Final = {
 }
 _FACTS: Final = (
     b'{"id":"%b","t":%d,%b,%b,"st":%d,"out":%d,"dur":%d,"ttfb":%b,"up":%d,"own":%d,'
-    b'"key":%b,"src":"%b","fb":%b,"rb":%d,"sb":%d,"sh":%b%b}'
+    b'"key":%b,"src":"%b","fb":%b,"rb":%d,"sb":%d,"sh":%b%b%b}'
 )
 """JSON, whose longer parts the head, the route table and the response have ready."""
 
 
-def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
-    """The frame of `exchange`, which ended so at the monotonic time `ended`."""
+def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes | None:
+    """The frame of `exchange`, which ended so at the monotonic time `ended`; None where it is kept once it is clean."""
     services, response = exchange.services, exchange.response
     sent, received = exchange.request, exchange.response_capture
     key, source = exchange.user()
@@ -61,34 +59,16 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes:
         sent.size,
         received.size,
         b"{}" if response is None else response.facts,
+        exchange.known.origin(services.trust, exchange.client.network),
         b"" if plain else _rarer(exchange),
     )
+    if services.redact is not None:
+        bodies = (bytes(sent.data), bytes(received.data)) if services.captures else (b"", b"")
+        services.redact.exchange(orjson.loads(facts), *bodies, services.keep_clean)
+        return None
     if not services.captures:
         return encode_frame(KIND_EXCHANGE, facts)
-    if services.redact is not None:
-        return _redacted(services.redact, orjson.loads(facts), bytes(sent.data), bytes(received.data))
     return encode_frame(KIND_EXCHANGE, facts, sent.data, received.data)
-
-
-def _redacted(redact: Redacts, meta: dict[str, Any], request: bytes, response: bytes) -> bytes:
-    """The frame with cleaned text for bodies, whose encodings are gone with it, and so is what only a stream shows: how
-    it ended, and when its first content came."""
-    meta["red"] = True
-    meta["p"] = redact.clean_text(meta["p"])
-    asked = redact.clean(request, *_popped(meta["rh"]))
-    kind, encoding = _popped(meta["sh"])
-    answered, stream = redact.clean_answer(response, kind, encoding, cut="ssha" in meta)
-    if stream is not None:
-        marks = meta.pop("mk", ())
-        meta["sf"] = {"failed": stream.error is not None, "whole": stream.whole, "unread": stream.unread}
-        if stream.first_content is not None:
-            meta["ttft"] = arrival_us(stream.first_content, marks, meta["ttfb"], response, encoding or None)
-    return encode_frame(KIND_EXCHANGE, meta, asked, answered)
-
-
-def _popped(headers: dict[str, str]) -> tuple[str, str]:
-    """Type and encoding of a body; the encoding is gone."""
-    return headers.get("content-type", ""), headers.pop("content-encoding", "")
 
 
 def _rarer(exchange: Exchange) -> bytes:

@@ -30,6 +30,7 @@ from proxy.ingest.interpret import Interpreter, raw_record
 from proxy.ingest.metrics import IngestMetrics
 from proxy.ingest.votes import votes_of
 from proxy.metrics.traffic import TrafficMetrics
+from proxy.private import open_private
 from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, encode_frame
 from proxy.spool.reader import SpoolBatch, SpoolReader
 from proxy.store.store import Store
@@ -103,6 +104,8 @@ class Ingestor:
         self._behind = False
         """The last round took all it may: more is waiting."""
         self._parked_at = clock.monotonic()
+        self._refused = False
+        """What was read last had records of users who are deleted."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Ingest until `stop` is set. Waits between rounds for a batch worth committing, longer while nothing works."""
@@ -245,9 +248,8 @@ class Ingestor:
 
     def _set_aside(self, frame: Frame) -> None:
         path = self._reader.root / REJECTED_FILE
-        with path.open("ab") as file:
+        with open_private(path, "ab") as file:
             file.write(encode_frame(frame.kind, frame.meta, frame.request, frame.response))
-        path.chmod(0o600)
         self._metrics.rejected.value += 1
         _log.error("a frame cannot be stored in any form; it is kept in %s", path)
 
@@ -255,17 +257,22 @@ class Ingestor:
         """After the commit: what is counted happened."""
         for record in applied.records:
             self._traffic.observe(record)
-        self._traffic.observe_votes(applied.votes)
+        self._count_votes(applied)
         metrics = self._metrics
         metrics.records.value += len(applied.records)
         metrics.votes.value += len(applied.votes)
         metrics.parked.value += applied.parked
         metrics.duplicates.value += applied.duplicates
         metrics.deleted.value += applied.deleted
+        self._refused |= applied.deleted > 0
         metrics.batches.value += 1
         for entry in entries:
             if entry.raw is not None:
                 metrics.raw[entry.raw].value += 1
+
+    def _count_votes(self, applied: Applied) -> None:
+        self._traffic.observe_votes(applied.joined)
+        self._metrics.ambiguous.value += applied.ambiguous
 
     async def _tidy(self, positions: Positions) -> None:
         """Delete what is stored from the spool, and join votes that waited for another replica's record."""
@@ -274,9 +281,12 @@ class Ingestor:
             await self._store.spools.forget(gone)
             for writer in gone:
                 del positions[writer]
+        if self._refused:
+            await asyncio.to_thread(self._reader.wipe, here)
+            self._refused = False
         if self._clock.monotonic() - self._parked_at >= _PARKED_EVERY_S:
             self._parked_at = self._clock.monotonic()
-            await self._store.join_parked()
+            self._count_votes(await self._store.join_parked())
 
 
 def _ingest_batch(batch: SpoolBatch, entries: list[_Entry], offset: int) -> IngestBatch:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import blake2b
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeGuard
 
 import orjson
 
@@ -24,7 +24,7 @@ from proxy.store.values import FLAGS, BodyPayload, NewRecord, RecordFlag
 from proxy.wire.arrival import arrival_us
 from proxy.wire.decode import NotEncodedError, UnknownEncodingError, unpacked
 from proxy.wire.extract import CapturedExchange, Extraction, Pointers, extract
-from proxy.wire.extract.values import compact
+from proxy.wire.extract.values import REDACTED, compact
 from proxy.wire.person import person_key
 
 __all__ = ["Interpreter", "raw_record"]
@@ -39,10 +39,11 @@ _ALIAS_HEADERS: Final = (
     ("sh", "x-request-id"),
     ("sh", "request-id"),
 )
-_NO_TRAIN, _STREAMED, _FALLBACK, _TRUNCATED_REQUEST, _TRUNCATED_RESPONSE, _REDACTED, _UNREAD, _RESENT = (
+_NO_TRAIN, _STREAMED, _FALLBACK, _TRUNCATED_REQUEST, _TRUNCATED_RESPONSE, _REDACTED, _UNREAD, _RESENT, _CLAIMED = (
     flag.value for flag in (
         RecordFlag.NO_TRAIN, RecordFlag.STREAMED, RecordFlag.FALLBACK, RecordFlag.TRUNCATED_REQUEST,
         RecordFlag.TRUNCATED_RESPONSE, RecordFlag.REDACTED, RecordFlag.UNREAD, RecordFlag.RESENT,
+        RecordFlag.CLAIMED,
     )
 )  # fmt: skip
 _OUTCOMES: Final = {outcome.value: outcome for outcome in Outcome}
@@ -80,17 +81,19 @@ class Interpreter:
         asked = _copied(frame.request, request_headers, self._budget, cut="rsha" in meta)
         answered = _copied(frame.response, response_headers, self._budget, cut="ssha" in meta)
         request, response = asked.body, answered.body
-        partial = answered.cut or (not frame.response and meta["sb"] > 0)
+        lost = meta.get("nr", ())
+        """What redaction left nothing of: its words stand in the record, and are nobody's."""
+        partial = answered.cut or "response" in lost or (not frame.response and meta["sb"] > 0)
         broken_off = meta["out"] != _OK
         found = extract(
             CapturedExchange(
                 target=meta["p"],
                 status=meta["st"],
-                request=request,
-                response=response,
+                request=b"" if "request" in lost else request,
+                response=b"" if "response" in lost else response,
                 request_type=request_headers.get("content-type", ""),
                 response_type=response_headers.get("content-type", ""),
-                request_cut=asked.cut or broken_off,
+                request_cut=asked.cut or "request" in lost or broken_off,
                 response_cut=partial or broken_off,
             ),
             self._pointers,
@@ -105,6 +108,7 @@ class Interpreter:
             id=_record_id(meta["id"]),
             user_hash=self._user(meta, found),
             conversation=self._conversation(meta, found),
+            cluster=meta.get("cl"),
             key_source=_SOURCES[meta["src"]],
             arm=_ARMS[meta["arm"]],
             served_by=_ARMS[meta["srv"]],
@@ -167,14 +171,14 @@ class Interpreter:
         Inside one, a request without a sticky key was assigned by itself, and has to be counted by itself.
         """
         key: int | None = meta.get("key")
-        if key is None and meta.get("exp") is None and found.user is not None and self._user_hash is not None:
+        if key is None and meta.get("exp") is None and _is_name(found.user) and self._user_hash is not None:
             return self._user_hash(person_key(found.user))
         return key
 
     def _conversation(self, meta: dict[str, Any], found: Extraction) -> int | None:
         """The conversation that the headers name, else the one that the body does; hashed as users are."""
         key: int | None = meta.get("conv")
-        if key is None and found.conversation is not None and self._user_hash is not None:
+        if key is None and _is_name(found.conversation) and self._user_hash is not None:
             return self._user_hash(found.conversation.encode())
         return key
 
@@ -204,6 +208,11 @@ class Interpreter:
             scores["pointer"] = found.quality
         source = "pointer" if "pointer" in scores else "heuristic" if scores else None
         return (scores[source] if source else None), source, scores
+
+
+def _is_name(text: str | None) -> TypeGuard[str]:
+    """Whether it names one thing: what redaction has cut into is no name."""
+    return text is not None and REDACTED not in text
 
 
 def _recall(meta: dict[str, Any], found: Extraction) -> None:
@@ -286,7 +295,7 @@ def _put_together(found: Extraction) -> bytes | None:
 def _flags(
     meta: dict[str, Any], found: Extraction, *, request_cut: bool, response_cut: bool, partial: bool
 ) -> RecordFlag:
-    flags = _NO_TRAIN if meta.get("nt") or not found.store else 0
+    flags = _NO_TRAIN if meta.get("nt") or meta.get("nr") or not found.store else 0
     if found.streamed:
         flags |= _STREAMED
     if meta.get("fb") is not None:
@@ -301,13 +310,17 @@ def _flags(
         flags |= _UNREAD  # a document that is cut reads as nothing; of a stream there is a beginning, and no more
     if meta.get("rs"):
         flags |= _RESENT
+    if meta.get("cm"):
+        flags |= _CLAIMED
     return FLAGS[flags]
 
 
 def _aliases(meta: dict[str, Any], found: Extraction) -> tuple[str, ...]:
     """Other names under which feedback may find the record; short ones (`id: 1`) name something else."""
     names = [found.provider_id, *(meta[side].get(name) for side, name in _ALIAS_HEADERS)]
-    return tuple(dict.fromkeys(name for name in names if name and _MIN_ALIAS <= len(name) <= _MAX_ALIAS))
+    return tuple(
+        dict.fromkeys(name for name in names if name and _is_name(name) and _MIN_ALIAS <= len(name) <= _MAX_ALIAS)
+    )
 
 
 def _record_id(value: str) -> str:

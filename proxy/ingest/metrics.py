@@ -19,6 +19,10 @@ class IngestMetrics:
         self.records = counter("ratchet_ingest_records", "Records stored.").cell()
         self.votes = counter("ratchet_ingest_votes", "Votes stored.").cell()
         self.parked = counter("ratchet_ingest_parked_votes", "Votes stored before their record.").cell()
+        self.ambiguous = counter(
+            "ratchet_ingest_ambiguous_votes",
+            "Votes by a name that requests of several users have: kept, for none of them.",
+        ).cell()
         self.duplicates = counter("ratchet_ingest_duplicates", "Records and votes that were stored already.").cell()
         self.deleted = counter(
             "ratchet_ingest_deleted", "Records left out because their user had been deleted meanwhile."

@@ -12,21 +12,20 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from proxy.config.serving import CaptureConfig
+from proxy.config.serving import TASK_PATTERNS, CaptureConfig
+from proxy.patterns import finder
 from proxy.wire.extract.values import items, mapping, text
 
 __all__ = ["Tasks"]
 
-Matcher = Callable[[str], re.Match[str] | None]
+Matcher = Callable[[str], object]
 
 _NAMES: Final = frozenset((
     "title_generation", "follow_up_generation", "tags_generation", "emoji_generation", "query_generation",
     "image_prompt_generation", "autocomplete_generation", "function_calling", "moa_response_generation",
 ))  # fmt: skip
 """Open WebUI's tasks: what `metadata.task` must say, for other applications call their users' wishes tasks."""
-_ANCHORED: Final = re.compile(r"(?:\(\?([ims]+)\))?\\A\\s\*(?![*+?{])")
-_ATOM: Final = re.compile(r"\\[\s\S]|\[\^?\]?[^\]]*\]")
-_INNERMOST_GROUP: Final = re.compile(r"\([^()]*\)")
+_ANCHOR: Final = r"\A\s*"
 _UNFILLED: Final = re.compile(r"\s*(?:\{\{.*\}\})?\s*")
 _HEAD_CHARS: Final = 8192
 _TAIL_CHARS: Final = 2048
@@ -42,13 +41,10 @@ class Tasks:
     """Tells a UI's own requests from those of its users. Stateless between calls."""
 
     def __init__(self, capture: CaptureConfig) -> None:
-        """Raises ValueError for a pattern that is no regular expression."""
+        """Raises ValueError for a pattern that is no regular expression, or none that linear time is enough for."""
         self._headers = tuple(name.lower() for name in capture.task_headers)
         self._models = frozenset(capture.task_models)
-        try:
-            self._patterns = tuple(_matchers(capture.task_patterns))
-        except re.error as exc:
-            raise ValueError(f"capture.task_patterns: {exc.pattern!r} is no regular expression: {exc}") from exc
+        self._patterns = tuple(_matchers(capture.task_patterns))
 
     def includes(
         self,
@@ -78,34 +74,26 @@ class Tasks:
         for said in texts:
             looked_at = said if len(said) <= _LOOKED_AT else f"{said[:_HEAD_CHARS]}\n{said[-_TAIL_CHARS:]}"
             for matches in self._patterns:
-                if matches(looked_at) is not None:
+                if matches(looked_at):
                     return True
         shaped = "tools" in asked or "response_format" in asked or "functions" in asked
         return shaped and _asks_for_a_title(asked, texts)
 
 
 def _matchers(patterns: Iterable[str]) -> Iterator[Matcher]:
-    """Those that are anchored at the first word as one, which is tried there alone: nearly every record fails at its
-    first letter. Each of the others by itself, anywhere."""
-    anchored = []
+    """Our own, all anchored at the first word and of linear time, as one that is tried there alone: nearly every record
+    fails at its first letter. Each of the others by itself, anywhere, on the engine that is linear by construction."""
+    ours = []
     for pattern in patterns:
-        compiled = re.compile(pattern)
-        begins = _ANCHORED.match(pattern)
-        if begins is None or compiled.groups or _has_alternatives(pattern):
-            yield compiled.search
-        else:
-            flags, rest = begins[1], pattern[begins.end() :]
-            anchored.append(f"(?{flags}:{rest})" if flags else rest)
-    if anchored:
-        yield re.compile(rf"\s*(?:{'|'.join(anchored)})").match
-
-
-def _has_alternatives(pattern: str) -> bool:
-    """Whether there is a bar outside of all groups: then only the first alternative is anchored."""
-    rest, groups = _ATOM.sub("", pattern), 1
-    while groups:
-        rest, groups = _INNERMOST_GROUP.subn("", rest)
-    return "|" in rest
+        if pattern in TASK_PATTERNS:
+            ours.append(pattern.removeprefix(_ANCHOR))
+            continue
+        try:
+            yield finder(pattern)
+        except ValueError as exc:
+            raise ValueError(f"capture.task_patterns: {pattern!r} {exc}") from exc
+    if ours:
+        yield re.compile(rf"\s*(?:{'|'.join(ours)})").match
 
 
 def _named(metadata: Mapping[str, Any]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from policies.ballots import FULL_TRUST, Trust, trust_in
 from proxy.spool.frames import Frame
 from proxy.store.values import NewVote
 
@@ -30,7 +31,16 @@ def _vote(entry: dict[str, Any], received_us: int) -> NewVote:
         quality_score=entry.get("quality_score"),
         tags={key.replace("\0", ""): value.replace("\0", "") for key, value in (entry.get("tags") or {}).items()},
         created_us=received_us,
+        trust=_trust(entry),
     )
+
+
+def _trust(entry: dict[str, Any]) -> Trust:
+    """What counts of it. An older version did not write it down, but took aliases from holders of the token alone."""
+    said = entry.get("tr")
+    if said is None:
+        return trust_in(token=entry.get("alias") is not None)
+    return Trust(int(said)) & FULL_TRUST
 
 
 def _storable(text: str | None) -> str | None:

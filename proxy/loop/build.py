@@ -11,6 +11,7 @@ from policies.selection import DataGeneratorConfig
 from proxy.clock import Clock
 from proxy.config import LoopSettings
 from proxy.loop.books import Books
+from proxy.loop.carriers import EvidenceReader
 from proxy.loop.challengers import Challengers
 from proxy.loop.dataset.picking import Progress
 from proxy.loop.install import BaseModel
@@ -20,6 +21,7 @@ from proxy.loop.observe import Observer
 from proxy.loop.perform import Performer
 from proxy.loop.ports import DatasetBuilder, Deployer, Notifier, Probe, Trainer
 from proxy.loop.runs import Runs
+from proxy.loop.terms import terms_of
 from proxy.loop.tick import Loop
 from proxy.loop.upkeep import Upkeep
 from proxy.store.store import Store
@@ -47,6 +49,7 @@ def rules_of(settings: LoopSettings, *, trains: bool = True) -> LoopRules:
         enable_auto_promotion=settings.enable_auto_promotion,
         trains=trains,
         check_interval_s=settings.check_interval_seconds,
+        terms=terms_of(settings),
     )
 
 
@@ -66,9 +69,10 @@ def assemble(
     leadership: Leadership | None = None,
     metrics: LoopMetrics | None = None,
     building: Callable[[], Progress | None] = lambda: None,
+    open_scores: bool = False,
 ) -> Loop:
     """A loop from its parts. `routes_path` None: no workers to tell (the library). `building` is asked for the status
-    how far a dataset has come."""
+    how far a dataset has come. `open_scores`: anybody may give an answer its score."""
     runs = Runs(
         store=store,
         datasets=ports.datasets,
@@ -80,7 +84,9 @@ def assemble(
         check_interval_s=rules.check_interval_s,
         fingerprint=fingerprint,
     )
-    challengers = Challengers(store=store, deployer=ports.deployer, drain_s=drain_s, icc=rules.ab_test.icc)
+    challengers = Challengers(
+        store=store, deployer=ports.deployer, drain_s=drain_s, icc=rules.ab_test.icc, terms=rules.terms
+    )
     observer = Observer(
         store=store,
         trainer=ports.trainer,
@@ -89,6 +95,7 @@ def assemble(
         clock=clock,
         trigger_quality=rules.trigger.min_quality_score,
         selection=selection,
+        evidence=EvidenceReader(store=store, clock=clock, ab_test=rules.ab_test, open_scores=open_scores),
     )
     return Loop(
         store=store,

@@ -6,13 +6,15 @@ answers to finish. A model that loses its traffic is put on the list of the reti
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, Final
 
 from policies import wording
 from policies.actions import (
     AbandonModel,
+    BeginEpoch,
     BeginPromotion,
     FailPromotion,
     FinishWatch,
@@ -49,6 +51,8 @@ class Challengers:
     deployer: Deployer
     drain_s: float
     icc: float
+    terms: Mapping[str, str] = field(default_factory=dict)
+    """Frozen with every epoch: see `proxy.loop.terms`."""
 
     async def deploy(self, action: StartDeployment, now: Situation) -> Change:
         """Hand the model to the deployer."""
@@ -94,7 +98,7 @@ class Challengers:
             epoch=now.next_version,
             epoch_started_us=now.at_us,
             started_us=now.at_us,
-            frozen={"l95_s": slow_s, "icc": self.icc},
+            frozen={"l95_s": slow_s, "icc": self.icc, "terms": dict(self.terms)},
         )
         reason = f"{model.name} serves {wording.share(action.share)} of the users"
         state = changed(now, Event.DEPLOYED, reason, experiment_id=experiment.id)
@@ -114,22 +118,27 @@ class Challengers:
         The champion's p95 is frozen now where it was not known at the start.
         """
         experiment = _experiment(now)
-        before = experiment.share
+        shares = f"{wording.share(experiment.share)} to {wording.share(action.share)}"
+        reason = f"the challenger's share goes from {shares}; a new epoch begins"
+        return await self._new_epoch(replace(experiment, share=action.share), Event.SHARE_CHANGED, reason, now)
+
+    async def begin_epoch(self, action: BeginEpoch, now: Situation) -> Change:
+        """The same share under other terms: what was measured under the former ones is not pooled with what comes."""
+        return await self._new_epoch(_experiment(now), Event.TERMS_CHANGED, action.reason, now)
+
+    async def _new_epoch(self, experiment: Experiment, event: Event, reason: str, now: Situation) -> Change:
         slow_s = experiment.frozen.get("l95_s")
         if slow_s is None:
             slow_s = await self._slow_s(now)
         experiment = replace(
             experiment,
-            share=action.share,
             epoch=now.next_version,
             epoch_started_us=now.at_us,
-            frozen={**experiment.frozen, "l95_s": slow_s},
+            frozen={**experiment.frozen, "l95_s": slow_s, "icc": self.icc, "terms": dict(self.terms)},
         )
-        shares = f"{wording.share(before)} to {wording.share(action.share)}"
-        reason = f"the challenger's share goes from {shares}; a new epoch begins"
-        state = changed(now, Event.SHARE_CHANGED, reason)
+        state = changed(now, event, reason)
         return Change(
-            event=Event.SHARE_CHANGED,
+            event=event,
             state=state,
             reason=reason,
             experiments=(experiment,),

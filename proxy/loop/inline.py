@@ -13,6 +13,7 @@ import orjson
 from proxy.errors import TemporaryError
 from proxy.loop.ports import Endpoint, Failed, Handle, Readiness, Succeeded, TrainingRun, TrainingStatus
 from proxy.loop.trainers.results import accept
+from proxy.private import make_folder, write_private
 
 __all__ = ["AppDeployer", "AppProbe", "InlineTrainer", "Job", "TrainFunction"]
 
@@ -34,6 +35,14 @@ class InlineTrainer:
         self._training_dir = training_dir
         self.function: TrainFunction | None = None
         self.jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self.failure: str | None = None
+        """What the function raised the last time that it did, for whoever called it: it is written down nowhere else
+        than in the run's folder."""
+
+    def begin(self, function: TrainFunction | None) -> None:
+        """An iteration begins, with this function or none."""
+        self.function = function
+        self.failure = None
 
     async def start(self, run: TrainingRun) -> Handle:
         """Train, unless this run has been trained already."""
@@ -42,9 +51,10 @@ class InlineTrainer:
             if self.function is None:
                 raise TemporaryError(f"run {run.run_id} waits for a train_fn: pass one to run_iteration or run_loop")
             outcome = await self._in_callers_thread(self.function, str(run.data_path))
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self.failure = outcome.get("error")
+            make_folder(path.parent)
             scratch = path.with_suffix(".tmp")
-            scratch.write_bytes(orjson.dumps(outcome, default=str))
+            write_private(scratch, orjson.dumps(outcome, default=str))
             scratch.replace(path)
         return {"result_path": str(path)}
 
@@ -55,7 +65,7 @@ class InlineTrainer:
         except (OSError, ValueError) as exc:
             return Failed(reason=f"the result of the training cannot be read: {exc}")
         if "error" in outcome:
-            return Failed(reason=outcome["error"])
+            return Failed(reason=outcome["error"], kept=outcome.get("kept"))
         return _accepted(outcome["result"])
 
     async def cancel(self, run_id: str, handle: Handle) -> None:
@@ -77,7 +87,8 @@ class InlineTrainer:
             try:
                 outcome = {"result": function(data_path)}
             except Exception as exc:  # noqa: BLE001 - the user's own function: whatever it raises is its result
-                outcome = {"error": f"train_fn raised {type(exc).__name__}: {exc}"}
+                kept = f"train_fn raised {type(exc).__name__}"
+                outcome = {"error": f"{kept}: {exc}", "kept": kept}
             finally:  # also on KeyboardInterrupt, which goes on to the caller
                 loop.call_soon_threadsafe(done.set_result, outcome)
 

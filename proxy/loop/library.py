@@ -29,6 +29,7 @@ from proxy.loop.leadership import Leadership
 from proxy.loop.notify import NoNotifier
 from proxy.loop.tick import Loop, Tick
 from proxy.loop.usage import Book, UsageLogger
+from proxy.private import make_folder
 from proxy.wire.person import person_key
 
 __all__ = ["ContinuousLearningLoop", "ModelChoice"]
@@ -119,13 +120,15 @@ class ContinuousLearningLoop:
 
     def _iteration(self, train_fn: TrainFunction | None, limit: int) -> dict[str, Any]:
         with self._one_at_a_time:
-            self._trainer.function = train_fn
+            self._trainer.begin(train_fn)
             trains = train_fn is not None
             future = self.logger.background.submit(lambda book: self._iterate(book, trains=trains, limit=limit))
             ticks = self._serve_jobs(future)
             self._last_check = self._clock.now()
             result = iteration_result(ticks, self._last_check)
             if result["retrain"] is not None and result["retrain"]["status"] == "failed":
+                if self._trainer.failure is not None:
+                    result["retrain"]["reason"] = self._trainer.failure
                 self._errors = [*self._errors[-19:], result["retrain"]["reason"]]
             return result
 
@@ -234,7 +237,7 @@ class ContinuousLearningLoop:
             self._book, self._leadership = book, Leadership(book.store)
             self._loops = {}
             models_dir = Path(self.config.models_dir).expanduser()
-            models_dir.mkdir(parents=True, exist_ok=True)
+            make_folder(models_dir)
         if trains not in self._loops:
             mark = fingerprint(self.config)
             version = await book.store.configs.add(mark, public_document(self.config))

@@ -157,6 +157,8 @@ def _validity(seen: Assessment) -> Iterator[Metric]:
     ratio = seen.sample_ratio
     users = {("champion",): float(ratio.champion_users), ("challenger",): float(ratio.challenger_users)}
     yield _labelled("ratchet_experiment_users", "Distinct users in this epoch.", ("arm",), users)
+    held = seen.carried is not None and seen.carried.holds
+    yield _gauge("ratchet_experiment_few_clusters", "1 while a promotion waits as few clusters carry it.", held)
     yield _gauge("ratchet_experiment_srm", "1 on a sample ratio mismatch.", ratio.mismatch)
     if ratio.log_bayes_factor is not None:
         yield _gauge("ratchet_experiment_srm_log_bayes_factor", "Evidence for a mismatch.", ratio.log_bayes_factor)

@@ -60,7 +60,10 @@ class WebhookNotifier:
 
     def start(self) -> None:
         """Begin to deliver; needs a running event loop."""
-        self._tasks = [spawn(self._deliver(receiver), name=f"notify {receiver.url}") for receiver in self._receivers]
+        self._tasks = [
+            spawn(self._deliver(receiver), name=f"notify receiver {number}")  # no URL: a secret may stand in it
+            for number, receiver in enumerate(self._receivers, start=1)
+        ]
 
     async def close(self) -> None:
         """Stop; what was not delivered is lost (the journal has it)."""

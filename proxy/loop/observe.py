@@ -22,6 +22,7 @@ from policies.snapshot import Command, ExperimentView, ModelView, RunStatus, Run
 from policies.triggers import DropDetector, TriggerFacts
 from proxy.clock import Clock
 from proxy.errors import PermanentError
+from proxy.loop.carriers import EvidenceReader
 from proxy.loop.codec import from_json
 from proxy.loop.ports import Deployer, DeployFailed, Endpoint, Failed, NotReady, Probe, Running, Succeeded, Trainer
 from proxy.loop.routing import Cast
@@ -49,6 +50,8 @@ class Observation:
     state: LoopState
     cast: Cast
     run: Run | None
+    said: str = ""
+    """What the training says of itself just now; it may quote samples, so nobody writes it down."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,11 +67,14 @@ class Observer:
     """Score from which a record counts for the sample trigger."""
     selection: DataGeneratorConfig
     """What a training file keeps."""
+    evidence: EvidenceReader
+    """Who carries the evidence."""
     _silent_since: dict[int, float] = field(default_factory=dict)
     _adopted: set[str] = field(default_factory=set)
     _clocks: tuple[float, float] | None = None
     _notes: list[str] = field(default_factory=list)
     _asks: bool = True
+    _said: str = ""
 
     async def observe(self, state: LoopState, config_id: int, *, ask: bool = True) -> Observation:
         """One look. `ask` False leaves trainer and deployer alone: on a standby they are another process's.
@@ -76,6 +82,7 @@ class Observer:
         Raises TemporaryError while the store is away, PermanentError where the champion's row is gone.
         """
         self._asks = ask
+        self._said = ""
         self._notes = self._clock_notes()
         now = self.clock.now()
         cast = await load_cast(self.store, state)
@@ -100,8 +107,10 @@ class Observer:
             routes_version=state.routes_version,
             config_id=config_id,
         )
+        if (note := await self.evidence.note()) is not None:
+            self._notes.append(note)
         snapshot = replace(snapshot, watch=await self._watch(snapshot, state, cast), notes=tuple(self._notes))
-        return Observation(snapshot=snapshot, state=state, cast=cast, run=run)
+        return Observation(snapshot=snapshot, state=state, cast=cast, run=run, said=self._said)
 
     async def _triggers(self, state: LoopState, now: float) -> TriggerFacts:
         now_us = round(now * 1e6)
@@ -164,12 +173,13 @@ class Observer:
                 return replace(view, status=RunStatus.LOST, message="it was not found again after a restart")
             self._adopted.add(run.id)
         match await self._ask(self.trainer.poll(run.id, handle), f"trainer, about run {run.id}"):
-            case Running(progress=progress, message=message):
-                return replace(view, status=RunStatus.RUNNING, progress=progress, message=message)
+            case Running(progress=progress, message=message, quotes=quotes):
+                self._said = message
+                return replace(view, status=RunStatus.RUNNING, progress=progress, message="" if quotes else message)
             case Succeeded():
                 return replace(view, status=RunStatus.SUCCEEDED, progress=1.0)
-            case Failed(reason=reason):
-                return replace(view, status=RunStatus.FAILED, message=reason)
+            case Failed() as failed:
+                return replace(view, status=RunStatus.FAILED, message=failed.written)
             case None:
                 return replace(view, status=RunStatus.UNKNOWN, message=self._notes[-1])
 
@@ -216,7 +226,8 @@ class Observer:
             challenger=stats[Arm.CHALLENGER],
             slow_threshold_s=row.frozen.get("l95_s"),
         )
-        return ExperimentView(id=row.id, facts=facts)
+        facts = replace(facts, carriers=await self.evidence.carriers(row, facts))
+        return ExperimentView(id=row.id, facts=facts, terms=row.frozen.get("terms"))
 
     async def _watch(self, snapshot: Snapshot, state: LoopState, cast: Cast) -> WatchFacts | None:
         if state.phase is not Phase.WATCHING or state.promoted_at is None or snapshot.previous is None:

@@ -13,6 +13,7 @@ from policies.actions import (
     AbandonModel,
     AcceptModel,
     Action,
+    BeginEpoch,
     BeginPromotion,
     CancelRun,
     FailPromotion,
@@ -71,6 +72,8 @@ class Performer:
                 return await self.challengers.start_experiment(action, now, await self.store.experiments.next_id())
             case SetShare():
                 return await self.challengers.set_share(action, now)
+            case BeginEpoch():
+                return await self.challengers.begin_epoch(action, now)
             case BeginPromotion():
                 return await self.challengers.begin_promotion(action, now)
             case Promote():

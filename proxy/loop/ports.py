@@ -144,6 +144,8 @@ class Running:
     progress: float | None = None
     """Done so far (0 to 1); None where unknown."""
     message: str = ""
+    quotes: bool = field(default=False, compare=False)
+    """Whether `message` is the training's own words, which may quote samples: it is shown, and written down nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +162,14 @@ class Failed:
 
     reason: str
     """One readable sentence, with the end of the log where there is one."""
+    kept: str | None = None
+    """The same without what the training itself said, which may quote samples: what the loop writes down. The whole of
+    `reason` is kept in the run's folder. None: there is nothing of that in it."""
+
+    @property
+    def written(self) -> str:
+        """What may stand in journal, state and notifications."""
+        return self.reason if self.kept is None else f"{self.kept}; the run's folder has more, in failure.txt"
 
 
 TrainingStatus: TypeAlias = Running | Succeeded | Failed

@@ -16,6 +16,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from proxy.private import UMASK, make_folder, open_private, without_secrets
+
 __all__ = ["ProcessId", "alive", "exit_code", "find", "identify", "log_tail", "start", "stop"]
 
 TOKEN = "RATCHET_PROCESS_TOKEN"
@@ -56,19 +58,21 @@ class _Stat(NamedTuple):
 def start(
     argv: Sequence[str], *, log: Path, token: str, cwd: Path | None = None, env: Mapping[str, str] | None = None
 ) -> ProcessId:
-    """Start `argv` in a new session with stdout and stderr appended to `log`; `env` adds to ours.
+    """Start `argv` in a new session with stdout and stderr appended to `log`; `env` adds to ours,
+    which is handed on without our settings and their secrets.
 
     Raises OSError where the program can not be started.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("ab") as out:
+    make_folder(log.parent)
+    with open_private(log, "ab") as out:
         child = subprocess.Popen(
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=subprocess.STDOUT,
             cwd=cwd,
-            env={**os.environ, **(env or {}), TOKEN: token},
+            env={**without_secrets(os.environ), **(env or {}), TOKEN: token},
+            umask=UMASK,
             start_new_session=True,
         )
     process = identify(child.pid)  # it can be read even if it has ended: only `exit_code` reaps

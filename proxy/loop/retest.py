@@ -23,6 +23,7 @@ from policies.snapshot import ExperimentView, ModelView, Snapshot
 from policies.triggers import TriggerFacts
 from proxy.config import LoopSettings
 from proxy.loop.build import rules_of
+from proxy.loop.carriers import carriers_of, forgeable
 from proxy.store.control import Experiment, JournalEntry
 from proxy.store.facts import Terms
 from proxy.store.replay import Epoch
@@ -232,7 +233,11 @@ class _Retest:
         async with aclosing(self._store.replay(traffic)) as replay:
             for now in _checks(epoch, self._rules):
                 looks += 1
-                self._look(self._facts(epoch, await replay.advance(round(now * 1e6))), names, now)
+                facts = self._facts(epoch, await replay.advance(round(now * 1e6)))
+                test = self._settings.ab_test_config
+                if weights := forgeable(facts, test, now):
+                    facts = replace(facts, carriers=await carriers_of(facts, replay.voters(weights), weights, test.icc))
+                self._look(facts, names, now)
                 self._on_look(now - self._story.epochs[0].started_at)
                 if self._decided:
                     break

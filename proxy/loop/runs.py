@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,16 +16,20 @@ from policies.snapshot import Retry
 from policies.triggers import TriggerConfig, too_few_samples
 from proxy.errors import PermanentError, TemporaryError
 from proxy.loop.change import Change, Situation, changed, count
-from proxy.loop.ports import DatasetBuilder, DatasetRequest, Deployer, Manifest, Succeeded, Trainer, TrainingRun
+from proxy.loop.dataset.forgetting import blank_words, forget_users, holds_gap, numbers_of, read_document
+from proxy.loop.ports import DatasetBuilder, DatasetRequest, Deployer, Failed, Manifest, Succeeded, Trainer, TrainingRun
 from proxy.loop.state import with_retry
 from proxy.store.control import ModelState, Run
 from proxy.store.store import Store
 
-__all__ = ["LINEAGE_FILE", "Runs"]
+__all__ = ["FAILURE_FILE", "LINEAGE_FILE", "Runs"]
 
 LINEAGE_FILE: Final = "lineage.csv"
 """Beside a dataset's manifest: whose records are in it."""
+FAILURE_FILE: Final = "failure.txt"
+"""In a run's folder: what a failed training said."""
 
+_LONGEST_BUILD_S: Final = 86_400.0
 _log = logging.getLogger(__name__)
 
 
@@ -55,8 +61,10 @@ class Runs:
             manifest = await self.datasets.build(request)
         except PermanentError as exc:
             return self._not_prepared(now, run, str(exc))
+        corrected = await self._without_deleted(run.id, now.at)
         await self.store.runs.add_users(run.id, _trained_users(self.training_dir / run.id / LINEAGE_FILE))
-        run = replace(run, manifest=manifest.as_json())
+        manifest = manifest if corrected is None else Manifest.of(corrected)
+        run = replace(run, manifest=manifest.as_json() if corrected is None else corrected)
         usable = manifest.samples - manifest.rehearsal_samples
         left_out = dict(manifest.dropped)
         now = replace(now, state=replace(now.state, usable_samples=usable, usable_at=now.at, left_out=left_out))
@@ -64,6 +72,18 @@ class Runs:
         if too_few is not None:
             return self._too_small(now, run, too_few)
         return self._prepared(action, now, run, manifest)
+
+    async def _without_deleted(self, run_id: str, at: float) -> dict[str, Any] | None:
+        """Users who were deleted while the dataset was built have left it, too: the manifest then, else None."""
+        deleted = await self.store.days.deleted_users()
+        folder = self.training_dir / run_id
+        since_us = int((at - _LONGEST_BUILD_S) * 1e6)
+        late = {user for user, at_us in deleted.items() if at_us > since_us}
+        if not late or not (folder / LINEAGE_FILE).exists():
+            return None
+        when = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
+        done = await asyncio.to_thread(forget_users, folder, late, when)
+        return await asyncio.to_thread(read_document, folder / "manifest.json") if done.lines else None
 
     def _prepared(self, action: PrepareData, now: Situation, run: Run, manifest: Manifest) -> Change:
         state, totals = now.state, count(now.state.totals, "runs")
@@ -131,7 +151,7 @@ class Runs:
         status = await self.trainer.poll(run.id, dict(run.handle or {}))
         if not isinstance(status, Succeeded):
             raise TemporaryError(f"run {run.id} had succeeded, but its trainer now says {status}")
-        result = dict(status.result)
+        result = await self._result(run, status)
         path = result.get("model_path")
         model = await self.store.models.add(
             run.id.replace("run-", "model-", 1),
@@ -146,10 +166,21 @@ class Runs:
         run = replace(run, state="trained", ended_us=now.at_us, result=result)
         return Change(event=Event.TRAINED, state=state, reason=reason, runs=(run,), outcome={"model": model.name})
 
+    async def _result(self, run: Run, status: Succeeded) -> dict[str, Any]:
+        """What the training returned; without texts where a user was deleted whose data it had, as it may quote it."""
+        folder = self.training_dir / run.id
+        if not await asyncio.to_thread(holds_gap, folder):
+            return dict(status.result)
+        await asyncio.to_thread(blank_words, folder)
+        return numbers_of(status.result)
+
     async def fail(self, action: FailRun, now: Situation) -> Change:
         """Stop what may still run; the data is kept, and the samples count again for the next trigger."""
         run = _run(now)
+        await self._keep_words(run)
         await self._stop(run)
+        if await asyncio.to_thread(holds_gap, self.training_dir / run.id):
+            await asyncio.to_thread(blank_words, self.training_dir / run.id)
         reason = f"{run.id} failed: {action.reason}"
         state = changed(
             now,
@@ -176,6 +207,19 @@ class Runs:
         run = replace(run, state="cancelled", ended_us=now.at_us, error="cancelled by a person")
         models = () if model is None else (replace(model, state=ModelState.FAILED, retired_us=now.at_us),)
         return Change(event=Event.RUN_CANCELLED, state=state, reason=reason, runs=(run,), models=models)
+
+    async def _keep_words(self, run: Run) -> None:
+        """What the training said of its failure goes into its folder, where it lives and is deleted with its data."""
+        if run.handle is None:
+            return
+        try:
+            status = await self.trainer.poll(run.id, dict(run.handle))
+            if isinstance(status, Failed) and status.kept is not None:
+                folder = self.training_dir / run.id
+                folder.mkdir(parents=True, exist_ok=True)
+                (folder / FAILURE_FILE).write_text(f"{status.reason}\n")
+        except (TemporaryError, PermanentError, OSError) as exc:
+            _log.warning("run %s: what it says of its failure cannot be kept: %s", run.id, type(exc).__name__)
 
     async def _stop(self, run: Run) -> None:
         """Cancel what still runs. A trainer that cannot be reached does not keep the loop from going on."""

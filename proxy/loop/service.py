@@ -79,6 +79,7 @@ async def open_loop(
         fingerprint=mark,
         metrics=metrics,
         building=lambda: datasets.building,
+        open_scores="score" in config.feedback.anonymous,
     )
     if isinstance(notifier, WebhookNotifier):
         notifier.start()

@@ -13,7 +13,9 @@ from proxy.loop.dataset.picking import Progress
 __all__ = ["status_document", "with_building"]
 
 
-def status_document(snapshot: Snapshot, plan: Plan, *, at: float, leader: bool = True) -> dict[str, Any]:
+def status_document(
+    snapshot: Snapshot, plan: Plan, *, at: float, leader: bool = True, said: str = ""
+) -> dict[str, Any]:
     """JSON of one look. Instants are Unix seconds, shares and rates 0 to 1, unknown is null.
 
     {"at": when looked, "leader": whether this process holds the lease,
@@ -54,7 +56,7 @@ def status_document(snapshot: Snapshot, plan: Plan, *, at: float, leader: bool =
         "challenger": None if snapshot.challenger is None else to_json(snapshot.challenger),
         "previous": None if snapshot.previous is None else to_json(snapshot.previous),
         "retiring": [to_json(model) for model in snapshot.retiring],
-        "run": None if snapshot.run is None else to_json(snapshot.run),
+        "run": None if snapshot.run is None else {**to_json(snapshot.run), **({"message": said} if said else {})},
         "triggers": {**to_json(plan.triggers), "facts": to_json(snapshot.triggers)},
         "experiment": _experiment(snapshot, plan),
         "watch": None if plan.watch is None else to_json(plan.watch),

@@ -49,6 +49,7 @@ _ANSWER_S: Final = 5.0
 """Whoever asks a standby for its status waits this long for a fresh one."""
 _LONGEST_SLEEP_S: Final = 10.0
 """Between two looks without a tick, so that metrics and status stay fresh."""
+_ASK_SOMEBODY: Final = (Verdict.INVALID, Verdict.INCONCLUSIVE)
 _log = logging.getLogger(__name__)
 
 
@@ -221,15 +222,17 @@ class Loop:
     async def _hold(self, lease: Lease, seen: Observation, decided: Plan, now: float) -> None:
         """Nothing to do: note it where that is news, and keep a look at the experiment every now and then."""
         verdict = decided.assessment.verdict if decided.assessment else None
+        carried = _rests_on_few(decided)
         watching = decided.watch.decision if decided.watch else None
-        kind = (seen.snapshot.phase, seen.snapshot.paused, type(decided.held), verdict, watching,
+        kind = (seen.snapshot.phase, seen.snapshot.paused, type(decided.held), verdict, carried, watching,
                 decided.triggers.fired, decided.triggers.hold is None)  # fmt: skip
         note = kind != self._kind_of_hold
         interval_s = self._books.rules.check_interval_s
         look = note or not 0 <= now - self._looked_at < interval_s
         await self._books.hold(lease, seen, decided, now, note=note, look=look)
-        if note and verdict in (Verdict.INVALID, Verdict.INCONCLUSIVE):
-            self._notifier.notify(_held_event(seen, decided, now))
+        asks = "few_clusters" if carried else verdict.value if verdict in _ASK_SOMEBODY else None
+        if note and asks is not None:
+            self._notifier.notify(_held_event(seen, decided, now, asks))
         self._kind_of_hold = kind
         self._looked_at = now if look else self._looked_at
 
@@ -343,7 +346,7 @@ class Loop:
         publish(self._books.routes_path, route_table(state, cast, state.config_id))
 
     def _show(self, seen: Observation, decided: Plan, *, leader: bool) -> None:
-        self._status = status_document(seen.snapshot, decided, at=self._clock.now(), leader=leader)
+        self._status = status_document(seen.snapshot, decided, at=self._clock.now(), leader=leader, said=seen.said)
         self._shown_at = self._clock.monotonic()
         if self._metrics is not None and leader:
             self._metrics.set(seen.snapshot, decided)
@@ -364,12 +367,17 @@ def _event(entry: JournalEntry, change: Change, now: Situation, state: LoopState
     }
 
 
-def _held_event(seen: Observation, decided: Plan, now: float) -> dict[str, Any]:
+def _rests_on_few(decided: Plan) -> bool:
+    """Whether a promotion waits because few clusters carry its evidence."""
+    carried = decided.assessment.carried if decided.assessment else None
+    return carried is not None and carried.holds
+
+
+def _held_event(seen: Observation, decided: Plan, now: float, event: str) -> dict[str, Any]:
     """A notification that a person is asked for."""
-    assert decided.assessment is not None
     phase = seen.snapshot.phase.value
     return {
-        "event": decided.assessment.verdict.value,
+        "event": event,
         "at": now,
         "phase": phase,
         "phase_before": phase,

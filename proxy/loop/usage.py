@@ -21,6 +21,7 @@ from proxy.loop.codec import from_json
 from proxy.loop.observe import load_cast
 from proxy.loop.routing import Cast, route_table
 from proxy.loop.state import STATE_ENTRY, LoopState
+from proxy.private import make_folder
 from proxy.routes import RouteTable
 from proxy.store.keys import is_record_id
 from proxy.store.store import Store
@@ -103,7 +104,7 @@ class Book:
 async def open_book(db_path: str | Path, clock: Clock) -> Book:
     """Open the database (made where it does not exist; `~` is expanded) and its keys."""
     path = Path(db_path).expanduser().absolute()
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     keys = KeyRing.load_or_create(path.parent / KEYS_FILE)
     ids = RecordIds(keys)
     store = await Store.open(f"sqlite:///{path}", clock=clock, busy_timeout_s=30.0)

@@ -26,6 +26,8 @@ from typing import Final
 
 import orjson
 
+from proxy.private import write_private
+
 __all__ = ["SharedCounters", "is_counter", "read_counters", "sum_counters"]
 
 _MAGIC: Final = b"RCOUNT1\n"
@@ -110,7 +112,7 @@ def _mapped(path: Path, content: bytes) -> mmap.mmap:
     """A file with this content, put in place whole, and mapped."""
     scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        scratch.write_bytes(content)
+        write_private(scratch, content)
         scratch.replace(path)
     except OSError:
         scratch.unlink(missing_ok=True)

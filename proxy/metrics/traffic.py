@@ -84,12 +84,14 @@ class TrafficRecord(Protocol):
 
 
 class TrafficVote(Protocol):
-    """What is counted of a vote; the store's `NewVote` has it all."""
+    """What is counted of a vote; the store's `JoinedVote` has it all."""
 
     @property
     def feedback(self) -> int | None: ...
     @property
     def retracted(self) -> bool: ...
+    @property
+    def counts(self) -> bool: ...
 
 
 class _Series:
@@ -156,7 +158,9 @@ class TrafficMetrics:
             registry, "ratchet_sticky_key_source", "Requests by where their sticky key came from.", ("source",)
         )
         self._sources = {source: sources.cell(source.value) for source in StickySource}
-        feedback = CounterFamily(registry, "ratchet_feedback", "Votes stored, as they came in.", ("feedback",))
+        feedback = CounterFamily(
+            registry, "ratchet_feedback", "Votes on stored answers, as they came in.", ("feedback",)
+        )
         self._votes = {name: feedback.cell(name) for name in _VOTES}
         self._genai = GenAiMetrics(registry) if otel_names else None
         self._models: dict[int, str] = {}
@@ -193,9 +197,10 @@ class TrafficMetrics:
             series.genai.observe(record)
 
     def observe_votes(self, votes: Iterable[TrafficVote]) -> None:
-        """Count stored votes."""
+        """Count votes that have found their record."""
         for vote in votes:
-            self._votes["retracted" if vote.retracted else _VOTE_NAMES[vote.feedback]].value += 1
+            name = "retracted" if vote.retracted else _VOTE_NAMES[vote.feedback]
+            self._votes[name if vote.counts else "uncounted"].value += 1
 
     def _observe_times(self, series: _Series, record: TrafficRecord) -> None:
         outcome = record.outcome
@@ -255,4 +260,4 @@ def _count_tokens(series: _Series, record: TrafficRecord) -> None:
 
 _TOKENS: Final = ("prompt", "completion", "cache_read", "cache_write", "reasoning")
 _VOTE_NAMES: Final = {1: "positive", 0: "neutral", -1: "negative", None: "none"}
-_VOTES: Final = ("positive", "neutral", "negative", "none", "retracted")
+_VOTES: Final = ("positive", "neutral", "negative", "none", "retracted", "uncounted")

@@ -15,12 +15,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from proxy.spool.frames import HEADER, MAX_FRAME, Frame, Scan, scan
+from proxy.spool.frames import HEADER, KIND_EXCHANGE, MAX_FRAME, Frame, Scan, encode_frame, scan
 from proxy.spool.layout import DAMAGED, LOCK_FILE, is_alive, segment_name, segments_of, spool_bytes, writers_of
 
 __all__ = ["SpoolBatch", "SpoolReader", "SpoolUsage"]
@@ -72,6 +73,8 @@ class SpoolReader:
         self._damaged: set[tuple[str, int]] = set()
         self._last = ""
         """The writer that was read last when a round ended early; the next round begins behind it."""
+        self._wiped: dict[tuple[str, int], int] = {}
+        """Up to where a segment was overwritten."""
 
     @property
     def root(self) -> Path:
@@ -119,6 +122,71 @@ class SpoolReader:
             if not alive and not segments_of(directory) and _remove(directory) and writer in positions:
                 gone.append(writer)
         return gone
+
+    def ends(self) -> dict[str, tuple[int, int]]:
+        """Segment and offset behind all that each writer has written so far."""
+        found = {}
+        for writer in self.writers():
+            for number in segments_of(self._root / writer):
+                with contextlib.suppress(FileNotFoundError):
+                    if size := (self._root / writer / segment_name(number)).stat().st_size:
+                        found[writer] = number, size
+        return found
+
+    def reached(self, ends: Mapping[str, tuple[int, int]], positions: Mapping[str, tuple[int, int]]) -> bool:
+        """Whether reading has come to these `ends`; a writer whose directory is gone has been read."""
+        waited_for = {writer: end for writer, end in ends.items() if (self._root / writer).exists()}
+        return all(positions.get(writer, (0, 0)) >= end for writer, end in waited_for.items())
+
+    def wipe(self, positions: Mapping[str, tuple[int, int]]) -> int:
+        """Overwrite what is stored in segments that are still written to; returns how many bytes that were.
+
+        What lies before a stored position is never read again. A writer only appends, so that it notices nothing.
+        Raises OSError.
+        """
+        wiped = 0
+        for writer in self.writers():
+            segment, offset = positions.get(writer, (0, 0))
+            for number in segments_of(self._root / writer):
+                end = offset if number == segment else None
+                if number <= segment:
+                    wiped += self._wipe(writer, number, end)
+        return wiped
+
+    def _wipe(self, writer: str, number: int, end: int | None) -> int:
+        path = self._root / writer / segment_name(number)
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(path, os.O_WRONLY)
+            try:
+                size = os.fstat(descriptor).st_size
+                start, end = self._wiped.get((writer, number), 0), size if end is None else min(end, size)
+                for at in range(start, end, _WINDOW):
+                    os.pwrite(descriptor, bytes(min(_WINDOW, end - at)), at)
+                os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
+            self._wiped[writer, number] = max(start, end)
+            return max(0, end - start)
+        return 0
+
+    def drop_aside(self, rejected: str, users: Set[int]) -> int:
+        """Remove what was set aside for a person: damaged segments, whose readable frames are stored, and of the file
+        `rejected` the frames of these users (keyed hashes), votes, and what does not say whose it is. Returns how many
+        files and frames that were. Raises OSError."""
+        damaged = [path for writer in self.writers() for path in (self._root / writer).glob(f"*{DAMAGED}")]
+        for path in damaged:
+            path.unlink(missing_ok=True)
+        path = self._root / rejected
+        if not path.exists():
+            return len(damaged)
+        frames = scan(path.read_bytes(), max_frames=sys.maxsize, final=True).frames
+        kept = [frame for frame in frames if _others(frame, users)]
+        if len(kept) < len(frames):
+            aside = path.with_suffix(".tmp")
+            aside.write_bytes(b"".join(encode_frame(f.kind, f.meta, f.request, f.response) for f in kept))
+            aside.chmod(0o600)
+            aside.replace(path)
+        return len(damaged) + len(frames) - len(kept)
 
     def usage(self, positions: Mapping[str, tuple[int, int]]) -> SpoolUsage:
         """Sizes and age, for metrics. Reads one frame per writer that is behind."""
@@ -221,6 +289,13 @@ def _first_frame_at(path: Path, start: int) -> float | None:
     frames = _scan_file(path, start, finished=False, max_frames=1).frames
     arrived_us = frames[0].meta.get("t") if frames else None
     return arrived_us / 1e6 if isinstance(arrived_us, int) else None
+
+
+def _others(frame: Frame, users: Set[int]) -> bool:
+    """Whether a frame is an exchange of somebody else than `users`, or of nobody."""
+    meta: Any = frame.meta  # any JSON, in a frame that the store refused
+    key = meta.get("key", "") if isinstance(meta, dict) and frame.kind == KIND_EXCHANGE else ""
+    return key is None or (isinstance(key, int) and key not in users)
 
 
 def _remove(directory: Path) -> bool:

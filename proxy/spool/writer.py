@@ -24,6 +24,7 @@ from typing import Final
 
 from proxy.clock import Clock, SystemClock
 from proxy.config.serving import SpoolConfig
+from proxy.private import make_folder
 from proxy.spool.frames import MAX_FRAME
 from proxy.spool.layout import LOCK_FILE, segment_name, spool_bytes
 
@@ -223,7 +224,7 @@ class SpoolWriter:
 
 def _make_directory(root: Path, name: str) -> int:
     """Make the writer's directory, visible only once its lock is held; returns the lock's descriptor."""
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(root)
     hidden = root / f".{name}"
     hidden.mkdir(mode=0o700, exist_ok=True)
     descriptor = os.open(hidden / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

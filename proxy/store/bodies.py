@@ -3,7 +3,8 @@
 Short texts compress badly alone. A batch is cut into blocks that are compressed as one, which also spares a key and
 half a page per record; at low traffic a block holds one record, and then the dictionary, which knows what this
 installation's requests look like, makes up for it (measured in docs/benchmarks.md). Dictionaries are kept in the
-database and named in every row, so old rows stay readable whatever comes later. 0 means none.
+database and named in every row, so old rows stay readable whatever comes later. 0 means none; 1 was trained by earlier
+versions on bodies as they were, so that it holds what users said: `retire` packs its blocks anew and removes it.
 
 A block's key begins with the milliseconds of its first record: keys are in order of time, as record ids are.
 Unpacked, a block is a count, as many lengths, and the bodies (length 0: deleted); a body is three lengths (all u32,
@@ -29,7 +30,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from proxy.store.dialect import insert_new
 from proxy.store.engine import Database
 from proxy.store.keys import BLOCK_RECORDS, block_key, day_of
-from proxy.store.schema import bodies, dictionaries
+from proxy.store.masking import blanked
+from proxy.store.schema import bodies, dictionaries, records
 from proxy.store.values import BodyPayload
 
 __all__ = ["Block", "BodyCodec", "Search", "grouped", "pack", "unpack"]
@@ -40,13 +42,20 @@ _BLOCK_BYTES: Final = 256 * 1024
 _SHORT: Final = 24
 """Characters from which a text is worth looking up in the body it came from."""
 _MOST_WALKS: Final = 64
-_LEVEL: Final = 5
+_LEVEL: Final = 6
+"""The first that makes much of a dictionary of blanked bodies: a block of one record is a fifth smaller than at 5."""
 _USUAL_BYTES: Final = 128 * 1024
-"""Of a block at full traffic: zstd chooses its tables by it. Measured: smaller and quicker than level 6 without it."""
+"""Of a block at full traffic: zstd chooses its tables by it. Measured: smaller and quicker than without it."""
 _DICTIONARY_BYTES: Final = 112 * 1024
 _SAMPLES: Final = 500
 _SAMPLE_BYTES: Final = 16 * 1024
 _NO_DICTIONARY: Final = 0
+_RAW: Final = 1
+"""Of users' own text; no block is packed with it any more."""
+_BLANKED: Final = 2
+_RETIRED_AT_ONCE: Final = 16
+"""Blocks a transaction."""
+_LOOKED_UP: Final = 1000
 _log = logging.getLogger(__name__)
 
 
@@ -148,12 +157,12 @@ class BodyCodec:
         self._current = _NO_DICTIONARY
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
         self._decompressors = {_NO_DICTIONARY: zstandard.ZstdDecompressor()}
-        self._samples: list[bytes] | None = None
-        """Bodies to train the first dictionary on; None before the database was asked for one."""
+        self._samples: list[tuple[int | None, bytes]] | None = None
+        """Bodies, each with its user, to train the first dictionary on; None before the database was asked for one."""
 
-    async def prepare(self, payloads: Iterable[BodyPayload]) -> None:
-        """Get the newest dictionary, or train the first one when enough bodies have been seen. Writes: call it outside
-        of a transaction."""
+    async def prepare(self, payloads: Iterable[tuple[int | None, BodyPayload]]) -> None:
+        """Get the newest dictionary, or train the first one when enough bodies (with their users) have been seen.
+        Writes: call it outside of a transaction."""
         if self._samples is None:
             await self._load_newest()
         if self._current == _NO_DICTIONARY:
@@ -207,6 +216,37 @@ class BodyCodec:
             await connection.execute(sa.delete(bodies).where(where))
         return int(row.n) - n
 
+    async def has_raw(self) -> bool:
+        """Whether there is a dictionary of raw bodies."""
+        async with self._db.read() as connection:
+            return await connection.scalar(sa.select(dictionaries.c.id).where(dictionaries.c.id == _RAW)) is not None
+
+    async def retire(self) -> int:
+        """Pack blocks anew that use the dictionary of raw bodies, some at a time; returns how many that were. Safe to
+        stop anywhere. Writes: call it outside of a transaction."""
+        await self.prepare(())
+        done, after = 0, -1
+        while keys := await self._packed_raw(after):
+            for start in range(0, len(keys), _RETIRED_AT_ONCE):
+                async with self._db.write() as connection:
+                    for key in keys[start : start + _RETIRED_AT_ONCE]:
+                        await self.without(connection, key, ())
+            done, after = done + len(keys), keys[-1]
+        return done
+
+    async def forget_raw(self) -> bool:
+        """Remove the dictionary of raw bodies; False where a block uses it."""
+        used = sa.select(bodies.c.block).where(bodies.c.dictionary_id == _RAW)
+        async with self._db.write() as connection:
+            gone = await connection.execute(sa.delete(dictionaries).where(dictionaries.c.id == _RAW, ~used.exists()))
+        return bool(gone.rowcount)
+
+    async def _packed_raw(self, after: int) -> list[int]:
+        """Some of the blocks behind `after` that use it."""
+        query = sa.select(bodies.c.block).where(bodies.c.dictionary_id == _RAW, bodies.c.block > after)
+        async with self._db.read() as connection:
+            return list(await connection.scalars(query.order_by(bodies.c.block).limit(_LOOKED_UP)))
+
     def _decode(
         self,
         rows: Iterable[Any],
@@ -245,21 +285,30 @@ class BodyCodec:
 
     async def _load_newest(self) -> None:
         async with self._db.read() as connection:
-            newest = sa.select(dictionaries).order_by(dictionaries.c.id.desc()).limit(1)
+            newest = sa.select(dictionaries).where(dictionaries.c.id > _RAW).order_by(dictionaries.c.id.desc()).limit(1)
             row = (await connection.execute(newest)).first()
             if row is not None:
                 self._use(row.id, row.data)
                 self._samples = []
                 return
-            query = sa.select(bodies).order_by(bodies.c.block.desc()).limit(_SAMPLES)
-            rows = (await connection.execute(query)).all()
-        packed = (data for row in rows for data in self._split(row) if data)
-        self._samples = [data[:_SAMPLE_BYTES] for data in islice(packed, _SAMPLES - 1)]
+            self._samples = await self._stored(connection)
 
-    async def _learn(self, payloads: Iterable[BodyPayload]) -> None:
+    async def _stored(self, connection: AsyncConnection) -> list[tuple[int | None, bytes]]:
+        """Bodies that an earlier process wrote, the newest."""
+        query = sa.select(records.c.user_hash, records.c.body).where(records.c.body.is_not(None))
+        rows = (await connection.execute(query.order_by(records.c.id.desc()).limit(_SAMPLES))).all()
+        places = grouped(row.body for row in rows)
+        found = (await connection.execute(sa.select(bodies).where(bodies.c.block.in_(list(places))))).all()
+        await self.load(connection, {row.dictionary_id for row in found})
+        packed = await asyncio.to_thread(lambda: {row.block: self._split(row) for row in found})
+        at = ((row.user_hash, *divmod(row.body, BLOCK_RECORDS)) for row in rows)
+        told = ((user, packed.get(block * BLOCK_RECORDS, ()), place) for user, block, place in at)
+        return [(user, data[place][:_SAMPLE_BYTES]) for user, data, place in told if place < len(data) and data[place]]
+
+    async def _learn(self, payloads: Iterable[tuple[int | None, BodyPayload]]) -> None:
         assert self._samples is not None
-        wanted = _SAMPLES - len(self._samples)
-        self._samples += [pack(payload)[:_SAMPLE_BYTES] for payload in islice(payloads, wanted)]
+        wanted = max(0, _SAMPLES - len(self._samples))
+        self._samples += [(user, pack(payload)[:_SAMPLE_BYTES]) for user, payload in islice(payloads, wanted)]
         if len(self._samples) < _SAMPLES:
             return
         samples, self._samples = self._samples, []
@@ -273,7 +322,7 @@ class BodyCodec:
     async def _keep(self, data: bytes) -> None:
         """Store the dictionary; another process may have been quicker, then theirs is used."""
         async with self._db.write() as connection:
-            row = {"id": _NO_DICTIONARY + 1, "data": data, "created_us": int(self._db.clock.now() * 1e6)}
+            row = {"id": _BLANKED, "data": data, "created_us": int(self._db.clock.now() * 1e6)}
             await insert_new(connection, dictionaries, [row])
         await self._load_newest()
 
@@ -309,8 +358,8 @@ def _join(packed: Sequence[bytes]) -> bytes:
     return b"".join((_COUNT.pack(len(packed)), *(_COUNT.pack(len(data)) for data in packed), *packed))
 
 
-def _train(samples: Sequence[bytes]) -> bytes:
-    return zstandard.train_dictionary(_DICTIONARY_BYTES, list(samples), k=400, d=6).as_bytes()
+def _train(samples: Sequence[tuple[int | None, bytes]]) -> bytes:
+    return zstandard.train_dictionary(_DICTIONARY_BYTES, [*blanked(samples)], k=400, d=6).as_bytes()
 
 
 def _decompressor(dictionary: bytes) -> zstandard.ZstdDecompressor:

@@ -72,8 +72,11 @@ class Deltas:
         self._durations: defaultdict[Key, int] = defaultdict(int)
         self._quality: defaultdict[tuple[int, int], int] = defaultdict(int)
         self.users: dict[ExperimentKey, dict[int, tuple[list[float], list[float]]]] = {}
-        """Counts and sums to add, per user key."""
+        """Counts and sums to add, per unit of evidence: a user's key, or a cluster's."""
         self.requests: defaultdict[ExperimentKey, int] = defaultdict(int)
+        self.claimed_users: defaultdict[ExperimentKey, set[int]] = defaultdict(set)
+        self.clusters: defaultdict[ExperimentKey, set[int]] = defaultdict(set)
+        """Which of the units are clusters."""
 
     def arrived(self, record: RecordFacts, tokens: tuple[int, int]) -> None:
         """A new record, not yet voted on. A task is a request that took time and tokens, and nothing else."""
@@ -123,8 +126,11 @@ class Deltas:
         if record.sample:
             self._quality[record.at_s // HOUR_S * HOUR_S, quality_bin(record.quality)] -= 1
 
-    def user(self, key: ExperimentKey, user_key: int) -> tuple[list[float], list[float]]:
-        """Counts and sums, to be added to in place."""
+    def unit(self, record: RecordFacts, key: ExperimentKey) -> tuple[list[float], list[float]]:
+        """Counts and sums of the record's unit of evidence, to be added to in place."""
+        user_key = record.unit
+        if record.claimed:
+            self.clusters[key].add(user_key)
         return self.users.setdefault(key, {}).setdefault(user_key, ([0.0] * len(METRICS), [0.0] * len(METRICS)))
 
     async def write(self, connection: AsyncConnection) -> None:

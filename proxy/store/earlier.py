@@ -27,7 +27,7 @@ __all__ = ["Earlier", "earlier", "name_users"]
 _MOST: Final = 4
 """Records a name that are looked at, newest first."""
 _COLUMNS: Final = ("id", "user_hash", "quality", "feedback", "served_by", "body", "kind", "flags", "status", "outcome",
-                   "key_source")  # fmt: skip
+                   "key_source", "cluster")  # fmt: skip
 _NOT_WHOLE: Final = int(RecordFlag.TRUNCATED_REQUEST | RecordFlag.TRUNCATED_RESPONSE | RecordFlag.UNREAD)
 _NAMING: Final = frozenset({StickySource.RATCHET_HEADER, StickySource.HEADER, StickySource.COOKIE, StickySource.BODY})
 """Where a key is a user, and not what stands in for one."""

@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from proxy.clock import Clock
 from proxy.errors import ConfigError, TemporaryError
+from proxy.private import create, make_folder
 from proxy.store.keepalive import SERVER_SETTINGS, notice_silence
 
 __all__ = ["Database"]
@@ -79,7 +80,8 @@ class Database:
     @classmethod
     def _sqlite(cls, url: URL, clock: Clock, busy_timeout_s: float) -> Self:
         path = Path(str(url.database)).expanduser()
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
+        create(path)
         url = URL.create("sqlite+aiosqlite", database=str(path))
         return cls(
             "sqlite",

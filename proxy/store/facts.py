@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self
 
+from policies.ballots import Trust, can_be_judged
 from policies.estimates import DEFAULT_ICC, METRICS, Metric
 from policies.kinds import Kind
 from policies.records import Arm, Outcome
@@ -19,7 +20,9 @@ from proxy.store.values import FLAGS, NewRecord, RecordFlag
 __all__ = ["RecordFacts", "Terms", "VoteSummary", "count_arrival", "count_score", "count_votes", "flags_of"]
 
 _QUALITY, _POSITIVE, _LATENCY, _ERROR, _SLOW, _VOTED, _REFUSED = (METRICS.index(metric) for metric in Metric)
-_FALLBACK, _SAMPLE = int(RecordFlag.FALLBACK), int(RecordFlag.SAMPLE)
+_FALLBACK, _SAMPLE, _CLAIMED = int(RecordFlag.FALLBACK), int(RecordFlag.SAMPLE), int(RecordFlag.CLAIMED)
+_TOKEN, _THUMB = int(Trust.TOKEN), int(Trust.THUMB)
+_SCORE, _CORRECTION = int(Trust.SCORE), int(Trust.CORRECTION)
 _NO_SAMPLE: Final = int(RecordFlag.NO_TRAIN | RecordFlag.UNREAD)
 _TASK: Final = Kind.TASK.value
 _TRAINABLE: Final = frozenset(kind.value for kind in Kind if kind.trainable)
@@ -59,6 +62,7 @@ class RecordFacts(NamedTuple):
     quality_source: str | None
     flags: RecordFlag
     kind: str
+    cluster: int | None
 
     @property
     def task(self) -> bool:
@@ -76,12 +80,27 @@ class RecordFacts(NamedTuple):
         return self.user_hash if self.user_hash is not None else random_user_key(self.id)
 
     @property
+    def claimed(self) -> bool:
+        """Nobody vouched for the user that it names."""
+        return self.flags.value & _CLAIMED != 0
+
+    @property
+    def unit(self) -> int:
+        """Whose evidence it is: the user's, or where a name is only claimed the cluster's (0: one for all unknown)."""
+        return (self.cluster or 0) if self.claimed else self.user_key
+
+    @property
     def answered(self) -> bool:
         """The client got a whole answer that was no error: only its duration says how fast the model is.
 
         A duration of 0 was not measured: the library's callers need not give one.
         """
         return self.outcome == Outcome.OK and 200 <= self.status < 400 and self.duration_us > 0
+
+    @property
+    def votable(self) -> bool:
+        """The client got an answer, whole or begun, that somebody can judge."""
+        return can_be_judged(self.outcome, self.status)
 
     @property
     def sample(self) -> bool:
@@ -120,6 +139,7 @@ class RecordFacts(NamedTuple):
             quality_source=record.quality_source,
             flags=flags_of(record),
             kind=record.kind,
+            cluster=record.cluster,
         )
 
 
@@ -140,7 +160,7 @@ def flags_of(record: NewRecord) -> RecordFlag:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VoteSummary:
-    """The effective votes on one record: of each source the latest, unless retracted since."""
+    """The effective votes on one record: of each voter the latest, unless retracted since, as far as they count."""
 
     positive: int = 0
     negative: int = 0
@@ -154,7 +174,7 @@ class VoteSummary:
 
     @property
     def count(self) -> int:
-        """Sources whose thumb counts."""
+        """Voters whose thumb counts."""
         return self.positive + self.negative + self.neutral
 
     @property
@@ -163,21 +183,31 @@ class VoteSummary:
         return (self.positive - self.negative) / self.count if self.count else None
 
     @classmethod
+    def on(cls, record: RecordFacts, votes: Iterable[Any]) -> Self:
+        """From rows of `feedback` for this record: on what was no answer, no vote counts."""
+        return cls.of(votes) if record.votable else cls()
+
+    @classmethod
     def of(cls, votes: Iterable[Any]) -> Self:
-        """From rows of `feedback` for one record, in any order: the id of a vote says when it was given."""
-        thumbs: dict[str, tuple[str, int]] = {}
-        given: dict[str, tuple[str, float]] = {}
-        corrections: dict[str, tuple[str, str]] = {}
+        """From rows of `feedback` for one record, in any order: the id of a vote says when it was given.
+
+        The voter is the source that a holder of the token names; all others, whatever they call themselves, are one.
+        """
+        thumbs: dict[str | None, tuple[str, int]] = {}
+        given: dict[str | None, tuple[str, float]] = {}
+        corrections: dict[str | None, tuple[str, str]] = {}
         for vote in sorted(votes, key=lambda row: str(row.fid)):
+            trust = int(vote.trust)
+            voter = vote.source if trust & _TOKEN else None
             if vote.retracted:
                 for said in (thumbs, given, corrections):
-                    said.pop(vote.source, None)
-            if vote.feedback is not None:
-                thumbs[vote.source] = (vote.fid, vote.feedback)
-            if vote.quality_score is not None:
-                given[vote.source] = (vote.fid, vote.quality_score)
-            if vote.correction is not None:
-                corrections[vote.source] = (vote.fid, vote.correction)
+                    said.pop(voter, None)
+            if vote.feedback is not None and trust & _THUMB:
+                thumbs[voter] = (vote.fid, vote.feedback)
+            if vote.quality_score is not None and trust & _SCORE:
+                given[voter] = (vote.fid, vote.quality_score)
+            if vote.correction is not None and trust & _CORRECTION:
+                corrections[voter] = (vote.fid, vote.correction)
         values = [value for _, value in thumbs.values()]
         counted = {fid for said in (thumbs, given, corrections) for fid, *_ in said.values()}
         return cls(
@@ -203,7 +233,7 @@ def count_arrival(totals: Totals, record: RecordFacts, terms: Terms) -> None:
         s[_LATENCY] += seconds
         n[_SLOW] += 1
         s[_SLOW] += terms.l95_s is not None and seconds > terms.l95_s
-    n[_VOTED] += 1
+    n[_VOTED] += record.votable
     count_score(totals, None, record.quality)
 
 

@@ -17,6 +17,7 @@ from policies.kinds import Kind
 from policies.records import StickySource
 from proxy.store import partitions, statistics, votes
 from proxy.store.bodies import Block, BodyCodec
+from proxy.store.deletion import forget_parked
 from proxy.store.deltas import Deltas
 from proxy.store.dialect import any_of, insert_all, insert_new
 from proxy.store.engine import Database
@@ -24,7 +25,7 @@ from proxy.store.facts import RecordFacts, count_arrival
 from proxy.store.keys import BLOCK_RECORDS, NO_ID, alias_hash, day_of, id_time_us, task_alias_hash
 from proxy.store.schema import aliases, bodies, deleted_users, records, scores
 from proxy.store.spools import advance
-from proxy.store.values import Applied, BodyPayload, IngestBatch, NewRecord, RecordFlag
+from proxy.store.values import Applied, BodyPayload, IngestBatch, JoinedVote, NewRecord, RecordFlag
 
 __all__ = ["KEY_SOURCES", "apply", "join_parked"]
 
@@ -38,7 +39,7 @@ async def apply(db: Database, codec: BodyCodec, batch: IngestBatch) -> Applied:
     """Write a batch and the spool position behind it. A batch without a writer comes from no spool."""
     incoming = sorted({record.id: record for record in batch.records}.values(), key=lambda record: record.id)
     await partitions.ensure(db, {day_of(record.id) for record in incoming})
-    await codec.prepare(record.body for record in incoming if record.body is not None)
+    await codec.prepare((record.user_hash, record.body) for record in incoming if record.body is not None)
     blocks = await codec.encode(_bodies(incoming))
     async with db.write() as connection:
         if batch.writer and not await advance(connection, batch.writer, batch.segment, batch.offset):
@@ -53,28 +54,34 @@ async def apply(db: Database, codec: BodyCodec, batch: IngestBatch) -> Applied:
         deltas = Deltas()
         await _count(connection, wanted, facts, deltas)
         voted = await votes.add(connection, batch.votes, wanted, facts, deltas)
+        if len(wanted) < len(unknown):
+            kept = {record.id for record in wanted}
+            refused = [record for record in unknown if record.id not in kept]
+            await forget_parked(connection, refused, [hashed for r in refused for hashed in _alias_hashes(r)])
         await _write(connection, deltas)
     return Applied(
         records=tuple(wanted),
         votes=voted.new,
+        joined=voted.joined,
         parked=voted.parked,
+        ambiguous=voted.ambiguous,
         duplicates=len(batch.records) - len(unknown) + len(batch.votes) - len(voted.new),
         deleted=len(unknown) - len(wanted),
     )
 
 
-async def join_parked(db: Database, after: str, limit: int) -> tuple[int, str]:
-    """Join those of the next parked votes whose record another replica brought in; returns how many, and the vote to go
-    on behind."""
+async def join_parked(db: Database, after: str, limit: int) -> tuple[Applied, str]:
+    """Join those of the next parked votes whose record another replica brought in; returns what that changed, and the
+    vote to go on behind."""
     async with db.read() as connection:
         parked = await votes.find_arrived(connection, after, limit)
-    joined = 0
-    if parked.named or parked.resolved:
+    joined: tuple[JoinedVote, ...] = ()
+    if parked.arrived:
         async with db.write() as connection:
             deltas = Deltas()
             joined = await votes.join_arrived(connection, parked, deltas)
             await _write(connection, deltas)
-    return joined, parked.last or NO_ID
+    return Applied(joined=joined, ambiguous=len(parked.ambiguous)), parked.last or NO_ID
 
 
 async def _unknown(connection: AsyncConnection, incoming: Sequence[NewRecord]) -> list[NewRecord]:
@@ -164,7 +171,9 @@ async def _count(
         if facts.experiment_id in terms and not facts.task:
             key = (facts.experiment_id, facts.epoch, facts.arm)
             deltas.requests[key] += 1
-            count_arrival(deltas.user(key, facts.user_key), facts, terms[facts.experiment_id])
+            if facts.claimed:
+                deltas.claimed_users[key].add(facts.user_key)
+            count_arrival(deltas.unit(facts, key), facts, terms[facts.experiment_id])
 
 
 async def _write(connection: AsyncConnection, deltas: Deltas) -> None:
@@ -178,6 +187,7 @@ def _row(record: NewRecord, flags: RecordFlag, body: int | None) -> dict[str, An
         "id": record.id,
         "user_hash": record.user_hash,
         "conversation": record.conversation,
+        "cluster": record.cluster,
         "body": body,
         "duration_us": record.duration_us,
         "upstream_us": record.upstream_us,

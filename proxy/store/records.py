@@ -7,13 +7,14 @@ On PostgreSQL both go back some weeks at a time (`partitions.reach_back`).
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from policies.ballots import Trust, can_be_judged
 from policies.kinds import Kind
 from policies.records import Arm, Outcome
 from proxy.store import partitions
@@ -27,7 +28,7 @@ from proxy.store.schema import WENT_WRONG, aliases, feedback, models, records, s
 from proxy.store.stretches import Stretch
 from proxy.store.values import BodyPayload, Page, RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
 
-__all__ = ["get_record", "iter_records", "list_records", "rows_of", "user_hour_means"]
+__all__ = ["claimed_clusters", "get_record", "iter_records", "list_records", "rows_of", "user_hour_means"]
 
 _MAX_LIMIT: Final = 1000
 _SCANNED_ROWS: Final = 20_000
@@ -168,7 +169,7 @@ async def _views(connection: AsyncConnection, codec: BodyCodec, rows: Sequence[A
         body, kept = found.get(row.id), judged[row.id]
         if row.quality is not None and row.quality_source is not None:
             kept[row.quality_source] = row.quality
-        views.append(RecordView(row=_row(row, body), body=body, votes=_votes(votes[row.id]), scores=kept))
+        views.append(RecordView(row=_row(row, body), body=body, votes=_votes(row, votes[row.id]), scores=kept))
     return views
 
 
@@ -247,8 +248,9 @@ def _conditions(part: sa.Subquery, filter: RecordFilter) -> list[sa.ColumnElemen
     return where
 
 
-def _votes(rows: Sequence[Any]) -> tuple[VoteView, ...]:
-    effective = VoteSummary.of(rows).fids
+def _votes(record: Any, rows: Sequence[Any]) -> tuple[VoteView, ...]:
+    judged = can_be_judged(Outcome(record.outcome), record.status)
+    effective = VoteSummary.of(rows).fids if judged else frozenset()
     return tuple(
         VoteView(
             fid=row.fid,
@@ -261,6 +263,7 @@ def _votes(rows: Sequence[Any]) -> tuple[VoteView, ...]:
             tags=row.tags or {},
             created_us=row.created_us,
             effective=row.fid in effective,
+            trust=Trust(row.trust),
         )
         for row in sorted(rows, key=lambda row: str(row.fid))
     )
@@ -280,3 +283,11 @@ def _row(row: Any, body: BodyPayload | None) -> RecordRow:
         "response_text": body.response_text if body else None,
     }
     return RecordRow(**values)
+
+
+async def claimed_clusters(db: Database, limit: int) -> Counter[int]:
+    """Of the newest `limit` records those whose user nobody vouches for, by cluster (0: it cannot be told)."""
+    newest = sa.select(records.c.cluster, records.c.flags).order_by(records.c.id.desc()).limit(limit)
+    async with db.read() as connection:
+        rows = (await connection.execute(newest)).all()
+    return Counter(row.cluster or 0 for row in rows if row.flags & RecordFlag.CLAIMED)

@@ -7,13 +7,13 @@ memory grows with the users alone: a row of counts and sums each, as in `user_st
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
 
-from policies.estimates import METRICS, Moments, UserTotals, Vector
+from policies.estimates import METRICS, Metric, Moments, UserTotals, Vector
 from policies.experiment import ArmStats
 from policies.kinds import Kind
 from policies.records import Arm
@@ -91,6 +91,8 @@ class EpochReplay:
         """Vectors as they were when the moments were last worked out, of the users that changed since."""
         self._arms = {arm: ArmStats(arm=arm, requests=0, moments=Moments()) for arm in Arm}
         self._requests = dict.fromkeys(Arm, 0)
+        self._claimed: dict[Arm, set[int]] = {arm: set() for arm in Arm}
+        self._clusters: dict[Arm, set[int]] = {arm: set() for arm in Arm}
 
     async def advance(self, until_us: int) -> dict[Arm, ArmStats]:
         """Both arms as they stood at `until_us` (Unix microseconds)."""
@@ -102,8 +104,22 @@ class EpochReplay:
             self._count(event)
             await stream.move_on()
         for arm in Arm:
-            self._arms[arm] = ArmStats(arm=arm, requests=self._requests[arm], moments=self._moments(arm))
+            self._arms[arm] = ArmStats(
+                arm=arm,
+                requests=self._requests[arm],
+                moments=self._moments(arm),
+                claimed_users=len(self._claimed[arm]),
+                clusters=len(self._clusters[arm]),
+            )
         return dict(self._arms)
+
+    async def voters(self, metrics: Iterable[Metric]) -> AsyncGenerator[tuple[Arm, int, UserTotals, bool]]:
+        """The units as they stand that have an observation of any of `metrics`; as `Store.voters`."""
+        rows = [METRICS.index(metric) for metric in metrics]
+        for arm in Arm:
+            for key, (n, s) in self._users[arm].items():
+                if any(n[row] > 0 for row in rows):
+                    yield arm, key, UserTotals(n=tuple(n), s=tuple(s)), key in self._clusters[arm]
 
     async def aclose(self) -> None:
         """Read no more."""
@@ -120,11 +136,14 @@ class EpochReplay:
     def _count(self, event: _Event) -> None:
         record = event.record
         users, changed = self._users[record.arm], self._changed[record.arm]
-        if record.user_key not in changed:
-            changed[record.user_key] = self._vector(record.arm, record.user_key)
-        totals = users.setdefault(record.user_key, ([0.0] * len(METRICS), [0.0] * len(METRICS)))
+        if record.unit not in changed:
+            changed[record.unit] = self._vector(record.arm, record.unit)
+        totals = users.setdefault(record.unit, ([0.0] * len(METRICS), [0.0] * len(METRICS)))
         if event.votes is None:
             self._requests[record.arm] += 1
+            if record.claimed:
+                self._claimed[record.arm].add(record.user_key)
+                self._clusters[record.arm].add(record.unit)
             count_arrival(totals, record, self._epoch.terms)
             return
         before, after = event.votes
@@ -213,6 +232,6 @@ def _as_it_came(record: RecordFacts, kept: list[Any]) -> RecordFacts:
 
 def _ballot(fid: str, record: RecordFacts, votes: list[Any]) -> _Event:
     """What a vote changed. One that seems older than its record came from a host whose clock was behind."""
-    before = VoteSummary.of(vote for vote in votes if vote.fid < fid)
-    after = VoteSummary.of(vote for vote in votes if vote.fid <= fid)
+    before = VoteSummary.on(record, (vote for vote in votes if vote.fid < fid))
+    after = VoteSummary.on(record, (vote for vote in votes if vote.fid <= fid))
     return _Event(max(id_time_us(fid), id_time_us(record.id)), record, (before, after))

@@ -30,6 +30,7 @@ from proxy.store.schema import (
     TEN_MINUTES_S,
     aliases,
     bodies,
+    claimed_users,
     deleted_users,
     durations,
     experiments,
@@ -194,13 +195,14 @@ async def _drop_user_stats(db: Database, before_us: int) -> None:
     async with db.read() as connection:
         ids = list(await connection.scalars(ended))
     for experiment_id in ids:
-        mine = user_stats.c.experiment_id == experiment_id
-        keys = sa.select(user_stats.c.user_key).where(mine).limit(_CHUNK)
-        while True:
-            async with db.write() as connection:
-                done = await connection.execute(sa.delete(user_stats).where(mine, user_stats.c.user_key.in_(keys)))
-            if done.rowcount == 0:
-                break
+        for table in (user_stats, claimed_users):
+            mine = table.c.experiment_id == experiment_id
+            keys = sa.select(table.c.user_key).where(mine).limit(_CHUNK)
+            while True:
+                async with db.write() as connection:
+                    done = await connection.execute(sa.delete(table).where(mine, table.c.user_key.in_(keys)))
+                if done.rowcount == 0:
+                    break
 
 
 async def _drop_leftovers(db: Database, now: float) -> None:

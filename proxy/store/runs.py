@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -43,6 +43,12 @@ class Runs:
         while chunk := [{"user_hash": user, "run_id": run_id} for user in islice(rest, _CHUNK)]:
             async with self._db.write() as connection:
                 await insert_new(connection, run_users, chunk)
+
+    async def correct(self, run_id: str, manifest: Mapping[str, Any] | None) -> None:
+        """Replace the manifest of a run, if there is such a run: users were taken out of its data."""
+        if manifest is not None:
+            async with self._db.write() as connection:
+                await connection.execute(sa.update(runs).where(runs.c.id == run_id).values(manifest=dict(manifest)))
 
     async def users(self, run_id: str) -> int:
         """How many users' samples went into the run's data."""

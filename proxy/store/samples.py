@@ -13,7 +13,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from policies.records import Arm, Exchange, Sample
+from policies.ballots import can_be_judged
+from policies.records import Arm, Exchange, Outcome, Sample
 from proxy.store.bodies import BodyCodec
 from proxy.store.engine import Database
 from proxy.store.facts import VoteSummary
@@ -118,6 +119,7 @@ def sample_of(view: RecordView) -> Sample | None:
 
 
 def _whole(row: RecordRow, body: BodyPayload, votes: Sequence[Any]) -> Sample:
+    judged = can_be_judged(row.outcome, row.status)
     return Sample(
         record_id=row.id,
         created_at=id_time_us(row.id) / 1e6,
@@ -128,9 +130,10 @@ def _whole(row: RecordRow, body: BodyPayload, votes: Sequence[Any]) -> Sample:
         model=row.model_name or "",
         arm=row.served_by,
         quality=row.quality,
-        feedback=row.feedback,
-        correction=VoteSummary.of(votes).correction,
+        feedback=row.feedback if judged else None,
+        correction=VoteSummary.of(votes).correction if judged else None,
         trainable=RecordFlag.NO_TRAIN not in row.flags,
+        cluster=row.cluster if RecordFlag.CLAIMED in row.flags else None,
         tags=body.tags,
     )
 
@@ -148,7 +151,8 @@ def _exchange(kind: str, flags: int, body: BodyPayload) -> Exchange:
 
 
 def _query(newest_first: bool) -> sa.Select[Any]:
-    columns = ("id", "user_hash", "quality", "feedback", "served_by", "body", "kind", "flags")
+    columns = ("id", "user_hash", "quality", "feedback", "served_by", "body", "kind", "flags", "status", "outcome",
+               "cluster")  # fmt: skip
     return (
         sa.select(*(records.c[name] for name in columns), models.c.name)
         .join(models, models.c.id == records.c.model_id, isouter=True)
@@ -171,6 +175,7 @@ async def _corrections(connection: AsyncConnection, ids: Sequence[str]) -> dict[
 
 def sample_of_row(row: Any, body: BodyPayload, correction: str | None) -> Sample:
     """A row with these columns of a record, and its model's name."""
+    judged = (row.feedback is None and correction is None) or can_be_judged(Outcome(row.outcome), row.status)
     return Sample(
         record_id=row.id,
         created_at=id_time_us(row.id) / 1e6,
@@ -181,8 +186,9 @@ def sample_of_row(row: Any, body: BodyPayload, correction: str | None) -> Sample
         model=row.name or "",
         arm=Arm(row.served_by),
         quality=row.quality,
-        feedback=row.feedback,
-        correction=correction,
+        feedback=row.feedback if judged else None,
+        correction=correction if judged else None,
         trainable=not row.flags & RecordFlag.NO_TRAIN,
+        cluster=row.cluster if row.flags & RecordFlag.CLAIMED else None,
         tags=body.tags,
     )

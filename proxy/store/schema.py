@@ -29,6 +29,7 @@ __all__ = [
     "aliases",
     "arm_stats",
     "bodies",
+    "claimed_users",
     "commands",
     "configs",
     "deleted_users",
@@ -105,6 +106,7 @@ records: Final = Table(
     Column("cache_read_tokens", Integer),
     Column("cache_write_tokens", Integer),
     Column("reasoning_tokens", Integer),
+    Column("cluster", BigInteger),
     **_BY_DAY,
 )
 _user_known = records.c.user_hash.is_not(None)
@@ -161,6 +163,7 @@ feedback: Final = Table(
     Column("comment", Words),
     Column("correction", Words),
     Column("tags", sa.JSON(none_as_null=True)),
+    Column("trust", SmallInteger, nullable=False, server_default="15"),
     **_NO_ROWID,
 )
 _parked = feedback.c.joined.is_(sa.false())
@@ -190,6 +193,7 @@ user_stats: Final = Table(
     Column("arm", SmallInteger, primary_key=True, autoincrement=False),
     Column("user_key", BigInteger, primary_key=True, autoincrement=False),
     *(Column(name, Double, nullable=False, server_default=_LATER.get(name)) for name in USER_TOTALS),
+    Column("claimed", Boolean, nullable=False, server_default=sa.false()),
     **_NO_ROWID,
 )
 arm_stats: Final = Table(
@@ -200,6 +204,17 @@ arm_stats: Final = Table(
     Column("arm", SmallInteger, primary_key=True, autoincrement=False),
     Column("requests", BigInteger, nullable=False),
     Column("moments", LargeBinary, nullable=False),
+    Column("claimed_users", BigInteger, nullable=False, server_default="0"),
+    Column("clusters", BigInteger, nullable=False, server_default="0"),
+)
+claimed_users: Final = Table(
+    "claimed_users",
+    metadata,
+    Column("experiment_id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("arm", SmallInteger, primary_key=True, autoincrement=False),
+    Column("user_key", BigInteger, primary_key=True, autoincrement=False),
+    **_NO_ROWID,
 )
 
 quality_hours: Final = Table(

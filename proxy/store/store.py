@@ -7,14 +7,28 @@ database is locked, full, down or restarting, raises TemporaryError: nothing was
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from typing import Self
 
+from policies.estimates import Metric, UserTotals
 from policies.experiment import ArmStats
 from policies.records import Arm, Sample
 from proxy.clock import Clock
 from proxy.config.storage import RetentionConfig
-from proxy.store import ancestry, deletion, earlier, ingest, records, retention, rollups, samples, statistics, votes
+from proxy.store import (
+    ancestry,
+    deletion,
+    earlier,
+    ingest,
+    reasons,
+    records,
+    retention,
+    rollups,
+    samples,
+    statistics,
+    votes,
+)
 from proxy.store.bodies import BodyCodec
 from proxy.store.channels import CHANNELS
 from proxy.store.commands import Commands
@@ -24,6 +38,7 @@ from proxy.store.days import Days
 from proxy.store.earlier import Earlier
 from proxy.store.engine import Database
 from proxy.store.experiments import Experiments
+from proxy.store.forgotten import Forgotten
 from proxy.store.journal import Journal
 from proxy.store.keys import NO_ID
 from proxy.store.leases import Leases
@@ -75,6 +90,7 @@ class Store:
         self.replicas = Replicas(database)
         self.spools = Spools(database)
         self.days = Days(database)
+        self.forgotten = Forgotten(database)
         self.secrets = Secrets(database)
 
     @classmethod
@@ -121,13 +137,13 @@ class Store:
         """Write a batch and the spool position behind it in one transaction; a batch applied before changes nothing."""
         return await ingest.apply(self._db, self._codec, batch)
 
-    async def join_parked(self, limit: int = 500) -> int:
-        """Join votes whose record came in meanwhile by another replica; returns how many.
+    async def join_parked(self, limit: int = 500) -> Applied:
+        """Join votes whose record came in meanwhile by another replica; returns what that changed.
 
         Call it now and then: it looks at `limit` of the votes that wait, and goes on where the last call has stopped.
         """
-        joined, self._parked_after = await ingest.join_parked(self._db, self._parked_after, limit)
-        return joined
+        applied, self._parked_after = await ingest.join_parked(self._db, self._parked_after, limit)
+        return applied
 
     async def get_record(self, name: str) -> RecordView | None:
         """The record with this id (32 hex digits), or the newest with this alias (provider or client id)."""
@@ -201,11 +217,21 @@ class Store:
         """Those of the records whose key is a user, and not what stands in for one (a first message, chance)."""
         return await earlier.name_users(self._db, record_ids)
 
+    async def claimed_clusters(self, limit: int) -> Counter[int]:
+        """Of the newest `limit` records those whose user nobody vouches for, by cluster (0: it cannot be told)."""
+        return await records.claimed_clusters(self._db, limit)
+
     # Statistics
 
     async def arm_stats(self, experiment_id: int, epoch: int) -> dict[Arm, ArmStats]:
         """Sufficient statistics of both arms; an arm without a record has empty ones."""
         return await statistics.arm_stats(self._db, experiment_id, epoch)
+
+    def voters(
+        self, experiment_id: int, epoch: int, metrics: Sequence[Metric]
+    ) -> AsyncGenerator[tuple[Arm, int, UserTotals, bool]]:
+        """The units of evidence with an observation of any of `metrics`: arm, key, totals, whether nobody vouches."""
+        return statistics.voters(self._db, experiment_id, epoch, metrics)
 
     def replay(self, epoch: Epoch, *, chunk: int = 1000) -> EpochReplay:
         """The same as they stood at any moment of the epoch, from the records and votes that are still stored."""
@@ -275,9 +301,27 @@ class Store:
         """
         return await retention.prune(self._db, self._clock, config, archived)
 
-    async def delete_user(self, user_hash: int) -> Deleted:
-        """Remove a user's rows everywhere, also those still in a spool, and say which models were trained on them."""
-        return await deletion.delete_user(self._db, self._codec, self._clock, user_hash)
+    async def delete_user(self, user_hash: int, names: Sequence[str] = (), at_us: int | None = None) -> Deleted:
+        """Remove a user's rows everywhere, also those still in a spool, and say which models were trained on them.
+
+        `names`: as back ends call the user whose votes they send; on others' records they are taken out of those.
+        `at_us`: what is from before then is refused when it comes in; None: now, by this store's clock.
+        """
+        at_us = int(self._clock.now() * 1e6) if at_us is None else at_us
+        return await deletion.delete_user(self._db, self._codec, user_hash, at_us, names)
+
+    async def forget_words(self, run_ids: Sequence[str]) -> int:
+        """Blank what these trainings said, wherever the loop wrote it down; returns how many rows had such words."""
+        return await reasons.forget_words(self._db, run_ids)
+
+    async def retire_dictionary(self) -> bool | None:
+        """Remove the dictionary that an earlier version trained on bodies as they were: True once it is gone, None
+        where there was none, False while another host's earlier version may still use it."""
+        return await deletion.retire_dictionary(self._db, self._codec)
+
+    async def compact(self) -> str:
+        """Have the bytes of what was deleted gone from the database's files; returns what remains, and why, or ""."""
+        return await deletion.compact(self._db)
 
     async def move_to(self, target: Store, progress: Callable[[str, int], None] = lambda _table, _rows: None) -> int:
         """Copy everything to the empty `target`; afterwards this one opens no more. Returns the number of records.

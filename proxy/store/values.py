@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import IntFlag
 from typing import Final, Literal
 
+from policies.ballots import FULL_TRUST, Trust
 from policies.kinds import Kind
 from policies.records import Arm, Outcome, StickySource
 from proxy.store.keys import id_time_us
@@ -21,6 +22,7 @@ __all__ = [
     "BodyPayload",
     "Deleted",
     "IngestBatch",
+    "JoinedVote",
     "NewRecord",
     "NewVote",
     "Page",
@@ -57,6 +59,8 @@ class RecordFlag(IntFlag):
     """A part of the answer, or of the request, could not be read: what is recorded is not all that was said."""
     RESENT = 256
     """The request was sent a second time, on a fresh connection, as a kept one had been closed."""
+    CLAIMED = 512
+    """Nobody vouched for the user that it names: what it says of a model counts for its cluster."""
 
 
 FLAGS: Final = tuple(RecordFlag(number) for number in range(2 * max(RecordFlag)))
@@ -98,6 +102,9 @@ class NewRecord:
     """Signed 64 bits; None when the key was random per request."""
     conversation: int | None = None
     """Hash of the conversation's id, where the client sent one; signed 64 bits."""
+    cluster: int | None = None
+    """Hash of the credential, else of the network, that the request came with; signed 64 bits, 0 where it cannot be
+    told. None: it came by no connection."""
     key_source: StickySource
     arm: Arm
     """Assigned. Statistics count here, whoever answered."""
@@ -166,6 +173,18 @@ class NewVote:
     """In [0, 1]; wins over heuristics."""
     tags: Mapping[str, str] = field(default_factory=dict)
     created_us: int = 0
+    trust: Trust = FULL_TRUST
+    """What of it counts; of a caller in this process all does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinedVote:
+    """A vote that has found its record: what metrics count."""
+
+    feedback: int | None
+    retracted: bool
+    counts: bool
+    """False where it is only kept: there was no answer to vote on, or whoever sent it may not say so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,8 +207,12 @@ class Applied:
     """Records that were new."""
     votes: tuple[NewVote, ...] = ()
     """Votes that were new, joined or parked."""
+    joined: tuple[JoinedVote, ...] = ()
+    """Votes that found their record, those that had been parked included."""
     parked: int = 0
     """New votes whose record is not known yet."""
+    ambiguous: int = 0
+    """Votes by a name that several people's records have; they are kept, for none of them."""
     duplicates: int = 0
     """Records and votes that had been applied before."""
     deleted: int = 0
@@ -211,6 +234,7 @@ class VoteView:
     created_us: int
     effective: bool
     """This is the one that counts for its source."""
+    trust: Trust = FULL_TRUST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,6 +245,7 @@ class RecordRow:
     created_us: int
     user_hash: int | None
     conversation: int | None
+    cluster: int | None
     key_source: StickySource
     arm: Arm
     served_by: Arm
@@ -374,16 +399,28 @@ class Totals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deleted:
-    """What deleting a user removed, and which models had been trained on them."""
+    """What deleting a user removed from the database, and which models had been trained on them."""
 
+    at_us: int
+    """Everything from before then is deleted, or refused when it comes in."""
     records: int
+    bodies: int
     votes: int
-    rows: int
-    """All rows, records and votes included."""
+    scores: int
+    aliases: int
+    users: int
+    """Rows of the user in the statistics of experiments."""
+    words: int
+    """Rows of the loop's books that quoted what a training on the user's data had said."""
     models: tuple[str, ...]
     """Names of models whose training data held this user."""
     runs: tuple[str, ...]
     """Training runs whose data held this user."""
+
+    @property
+    def rows(self) -> int:
+        """All of them."""
+        return self.records + self.bodies + self.votes + self.scores + self.aliases + self.users
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

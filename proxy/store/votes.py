@@ -9,23 +9,25 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from policies.ballots import Trust
 from policies.kinds import Kind
 from policies.records import Arm, Outcome
+from proxy.store import namesakes
 from proxy.store.deltas import Deltas
 from proxy.store.dialect import any_of, for_update, insert_new, upsert
 from proxy.store.engine import Database
 from proxy.store.facts import RecordFacts, VoteSummary, count_score, count_votes
 from proxy.store.keys import alias_hash, day_of
 from proxy.store.partitions import DAYS_AT_ONCE
-from proxy.store.schema import aliases, feedback, records, scores
+from proxy.store.schema import feedback, records, scores
 from proxy.store.statistics import terms_of
-from proxy.store.values import NewRecord, NewVote, RecordFlag
+from proxy.store.values import JoinedVote, NewRecord, NewVote, RecordFlag
 
 __all__ = [
     "BY_PEOPLE",
@@ -56,7 +58,9 @@ class Voted:
     """What became of a batch's votes."""
 
     new: tuple[NewVote, ...] = ()
+    joined: tuple[JoinedVote, ...] = ()
     parked: int = 0
+    ambiguous: int = 0
 
 
 async def add(
@@ -67,18 +71,25 @@ async def add(
     deltas: Deltas,
 ) -> Voted:
     """Keep the new votes, and join them and the parked ones that were waiting for `new_records`."""
-    waiting = await _waiting_for(connection, new_records)
+    waiting, in_vain = await _waiting_for(connection, new_records)
     fresh = await _insert(connection, incoming)
-    targets = waiting | {target for target in fresh.values() if target is not None}
-    joined = await _join(connection, targets, new_facts, deltas)
-    parked = sum(target not in joined for target in fresh.values())
+    targets = waiting | {target for target in fresh.targets.values() if target is not None}
+    found, joined = await _join(connection, targets, new_facts, deltas)
+    parked = sum(target not in found for fid, target in fresh.targets.items() if fid not in fresh.ambiguous)
     once = {vote.fid: vote for vote in incoming}.values()
-    return Voted(new=tuple(vote for vote in once if vote.fid in fresh), parked=parked)
+    return Voted(
+        new=tuple(vote for vote in once if vote.fid in fresh.targets),
+        joined=joined,
+        parked=parked,
+        ambiguous=in_vain + len(fresh.ambiguous),
+    )
 
 
 async def count_corrections(db: Database, since_us: int, until_us: int) -> int:
-    """Votes with a correction that came in the window, also such as changed nothing: on a task, or withdrawn."""
-    came = (feedback.c.created_us >= since_us, feedback.c.created_us < until_us)
+    """Votes with a correction that counts and that came in the window, also such as changed nothing: on a task, on no
+    answer, or withdrawn."""
+    counts = feedback.c.trust.bitwise_and(int(Trust.CORRECTION)) != 0
+    came = (counts, feedback.c.created_us >= since_us, feedback.c.created_us < until_us)
     query = sa.select(sa.func.count()).select_from(feedback).where(feedback.c.correction.is_not(None), *came)
     async with db.read() as connection:
         return int(await connection.scalar(query) or 0)
@@ -92,14 +103,21 @@ class Parked:
     """Record by vote, of votes that name it."""
     resolved: Mapping[str, str]
     """Record by vote, of votes that know it by an alias."""
+    ambiguous: tuple[str, ...]
+    """Votes whose alias has turned out to be several people's."""
     last: str | None
     """The last vote that was looked at; None behind the end."""
+
+    @property
+    def arrived(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self.named or self.resolved or self.ambiguous)
 
 
 async def find_arrived(connection: AsyncConnection, after: str, limit: int) -> Parked:
     """Look at the next parked votes behind the vote `after`. Most of them may never find a record (it was lost, or
     forgotten), so they are asked about by key, a few at a time: a join would read all records."""
-    query = sa.select(feedback.c.fid, feedback.c.record_id, feedback.c.alias_hash).where(
+    query = sa.select(feedback.c.fid, feedback.c.record_id, feedback.c.alias_hash, feedback.c.trust).where(
         _PARKED, feedback.c.fid > after
     )
     rows = (await connection.execute(query.order_by(feedback.c.fid).limit(limit))).all()
@@ -108,46 +126,63 @@ async def find_arrived(connection: AsyncConnection, after: str, limit: int) -> P
         if row.record_id is not None:
             weeks[day_of(row.record_id) // DAYS_AT_ONCE].add(row.record_id)
     there = {found for ids in weeks.values() for found in await _existing(connection, sorted(ids))}
-    aliased = {row.fid: row.alias_hash for row in rows if row.record_id is None and row.alias_hash is not None}
-    known = await _find(connection, set(aliased.values()))
+    open_ones = (row for row in rows if row.record_id is None and row.trust < Trust.AMBIGUOUS)
+    aliased = {row.fid: row.alias_hash for row in open_ones if row.alias_hash is not None}
+    known = await namesakes.find(connection, aliased.values())
     return Parked(
         named={row.fid: row.record_id for row in rows if row.record_id in there},
-        resolved={fid: known[hashed] for fid, hashed in aliased.items() if hashed in known},
+        resolved={fid: known.records[hashed] for fid, hashed in aliased.items() if hashed in known.records},
+        ambiguous=tuple(fid for fid, hashed in aliased.items() if hashed in known.ambiguous),
         last=rows[-1].fid if len(rows) == limit else None,
     )
 
 
-async def join_arrived(connection: AsyncConnection, parked: Parked, deltas: Deltas) -> int:
-    """Let them count; returns how many votes that were."""
+async def join_arrived(connection: AsyncConnection, parked: Parked, deltas: Deltas) -> tuple[JoinedVote, ...]:
+    """Let them count."""
     await _resolve(connection, parked.resolved)
-    await _join(connection, {*parked.named.values(), *parked.resolved.values()}, {}, deltas)
-    return len(parked.named) + len(parked.resolved)
+    await _leave(connection, parked.ambiguous)
+    _, joined = await _join(connection, {*parked.named.values(), *parked.resolved.values()}, {}, deltas)
+    return joined
 
 
-async def _insert(connection: AsyncConnection, incoming: Sequence[NewVote]) -> dict[str, str | None]:
-    """Keep the votes that are new; returns the record each is for, by vote id, None where it is not known."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fresh:
+    """The votes of a batch that are new."""
+
+    targets: Mapping[str, str | None] = field(default_factory=dict)
+    """The record that each is for; None where it is not known."""
+    ambiguous: frozenset[str] = frozenset()
+    """Those that named it by what is several people's."""
+
+
+async def _insert(connection: AsyncConnection, incoming: Sequence[NewVote]) -> _Fresh:
+    """Keep the votes that are new."""
     if not incoming:
-        return {}
+        return _Fresh()
     votes = {vote.fid: vote for vote in incoming}
     known = set(
         await connection.scalars(sa.select(feedback.c.fid).where(any_of(connection, feedback.c.fid, list(votes))))
     )
     fresh = [vote for fid, vote in votes.items() if fid not in known]
-    named = await _find(connection, {alias_hash(vote.alias) for vote in fresh if vote.record_id is None and vote.alias})
+    hashes = {vote.fid: alias_hash(vote.alias) for vote in fresh if vote.record_id is None and vote.alias}
+    meant = await namesakes.find(connection, hashes.values())
+    ambiguous = frozenset(fid for fid, hashed in hashes.items() if hashed in meant.ambiguous)
     targets: dict[str, str | None] = {}
     rows = []
     for vote in fresh:
-        hashed = alias_hash(vote.alias) if vote.alias else None
-        target = targets[vote.fid] = vote.record_id or (named.get(hashed) if hashed is not None else None)
-        rows.append(_row(vote, target, hashed))
+        hashed = hashes.get(vote.fid)
+        target = targets[vote.fid] = vote.record_id or (None if hashed is None else meant.records.get(hashed))
+        trust = vote.trust | Trust.AMBIGUOUS if vote.fid in ambiguous else vote.trust
+        rows.append(_row(vote, target, hashed, trust))
     await insert_new(connection, feedback, rows)
-    return targets
+    return _Fresh(targets=targets, ambiguous=ambiguous)
 
 
-async def _waiting_for(connection: AsyncConnection, new_records: Sequence[NewRecord]) -> set[str]:
-    """Those of the new records that parked votes wait for."""
+async def _waiting_for(connection: AsyncConnection, new_records: Sequence[NewRecord]) -> tuple[set[str], int]:
+    """The records that parked votes have waited for, and how many of these votes wait in vain: their alias has turned
+    out to be several people's."""
     if not new_records or (await connection.execute(sa.select(feedback.c.fid).where(_PARKED).limit(1))).first() is None:
-        return set()
+        return set(), 0
     ids = [record.id for record in new_records]
     found = set(
         await connection.scalars(
@@ -155,33 +190,33 @@ async def _waiting_for(connection: AsyncConnection, new_records: Sequence[NewRec
         )
     )
     answers = (record for record in new_records if record.kind != _TASK)
-    by_hash = {alias_hash(alias): record.id for record in answers for alias in record.aliases}
-    if by_hash:
-        query = sa.select(feedback.c.fid, feedback.c.alias_hash).where(
-            _PARKED, feedback.c.record_id.is_(None), any_of(connection, feedback.c.alias_hash, list(by_hash))
-        )
-        resolved = {fid: by_hash[hashed] for fid, hashed in await connection.execute(query)}
-        await _resolve(connection, resolved)
-        found.update(resolved.values())
-    return {record_id for record_id in found if record_id is not None}
+    resolved, ambiguous = await _known_by_now(connection, {alias_hash(a) for record in answers for a in record.aliases})
+    await _resolve(connection, resolved)
+    await _leave(connection, ambiguous)
+    found.update(resolved.values())
+    return {record_id for record_id in found if record_id is not None}, len(ambiguous)
+
+
+async def _known_by_now(connection: AsyncConnection, hashes: set[int]) -> tuple[dict[str, str], list[str]]:
+    """Of parked votes by these aliases: the records of those that mean one, and those that mean several people's."""
+    if not hashes:
+        return {}, []
+    query = sa.select(feedback.c.fid, feedback.c.alias_hash).where(
+        _PARKED,
+        feedback.c.record_id.is_(None),
+        feedback.c.trust < int(Trust.AMBIGUOUS),
+        any_of(connection, feedback.c.alias_hash, list(hashes)),
+    )
+    waiting = {row.fid: row.alias_hash for row in await connection.execute(query)}
+    known = await namesakes.find(connection, waiting.values())
+    resolved = {fid: known.records[hashed] for fid, hashed in waiting.items() if hashed in known.records}
+    return resolved, [fid for fid, hashed in waiting.items() if hashed in known.ambiguous]
 
 
 async def _existing(connection: AsyncConnection, ids: Sequence[str]) -> set[str]:
     """Those of the records, all of the same weeks, that exist."""
     wanted = any_of(connection, records.c.id, ids), records.c.id.between(ids[0], ids[-1])
     return set(await connection.scalars(sa.select(records.c.id).where(*wanted)))
-
-
-async def _find(connection: AsyncConnection, hashes: set[int]) -> dict[int, str]:
-    """The newest record of each alias; tasks are not known by these hashes."""
-    if not hashes:
-        return {}
-    query = (
-        sa.select(aliases.c.hash, aliases.c.id)
-        .where(any_of(connection, aliases.c.hash, list(hashes)))
-        .order_by(aliases.c.id)
-    )
-    return {row.hash: row.id for row in await connection.execute(query)}
 
 
 async def _resolve(connection: AsyncConnection, targets: Mapping[str, str]) -> None:
@@ -192,14 +227,22 @@ async def _resolve(connection: AsyncConnection, targets: Mapping[str, str]) -> N
         await connection.execute(statement.values(record_id=sa.bindparam("target")), rows)
 
 
+async def _leave(connection: AsyncConnection, votes: Sequence[str]) -> None:
+    """Write down that their alias is several people's: they stay for none of them, whoever is deleted later."""
+    if votes:
+        mine = any_of(connection, feedback.c.fid, list(votes))
+        marked = {"trust": feedback.c.trust + int(Trust.AMBIGUOUS)}
+        await connection.execute(sa.update(feedback).where(mine).values(marked))
+
+
 async def _join(
     connection: AsyncConnection, targets: set[str], new_facts: Mapping[str, RecordFacts], deltas: Deltas
-) -> set[str]:
-    """Let all votes on these records count; returns those of the records that exist."""
+) -> tuple[set[str], tuple[JoinedVote, ...]]:
+    """Let all votes on these records count; returns those of the records that exist, and the votes that are new."""
     facts = {target: new_facts[target] for target in targets if target in new_facts}
     facts |= await _lock_records(connection, sorted(targets - facts.keys()))
     if not facts:
-        return set()
+        return set(), ()
     votes = await grouped(connection, feedback, feedback.c.record_id, list(facts))
     kept = await grouped(connection, scores, scores.c.record_id, list(facts))
     recounts = [_recount(facts[key], votes[key], kept[key]) for key in sorted(facts)]
@@ -209,13 +252,18 @@ async def _join(
         deltas.voted(record, change.before, change.after)
         deltas.rescored(record, change.quality)
         if record.experiment_id in terms and not record.task:
-            totals = deltas.user((record.experiment_id, record.epoch, record.arm), record.user_key)
+            totals = deltas.unit(record, (record.experiment_id, record.epoch, record.arm))
             count_votes(totals, change.before, change.after)
             count_score(totals, record.quality, change.quality)
     await _write(connection, recounts)
-    counted = [vote.fid for rows in votes.values() for vote in rows if not vote.joined]
-    await _mark(connection, counted)
-    return set(facts)
+    fresh = [vote for rows in votes.values() for vote in rows if not vote.joined]
+    await _mark(connection, [vote.fid for vote in fresh])
+    return set(facts), tuple(_joined(vote, facts[vote.record_id]) for vote in fresh)
+
+
+def _joined(vote: Any, record: RecordFacts) -> JoinedVote:
+    said = vote.feedback is None or bool(vote.trust & Trust.THUMB)
+    return JoinedVote(feedback=vote.feedback, retracted=vote.retracted, counts=said and record.votable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -231,14 +279,14 @@ class _Recount:
 
 
 def _recount(record: RecordFacts, votes: Sequence[Any], kept: Sequence[Any]) -> _Recount:
-    after = VoteSummary.of(votes)
+    after = VoteSummary.on(record, votes)
     known = own_scores(record, kept)
     if after.score is not None:
         known[BY_PEOPLE] = after.score
     source, quality = preferred(known)
     return _Recount(
         record=record,
-        before=VoteSummary.of(row for row in votes if row.joined),
+        before=VoteSummary.on(record, (row for row in votes if row.joined)),
         after=after,
         scores=known,
         quality=quality,
@@ -329,7 +377,7 @@ def facts_of_row(row: Any) -> RecordFacts:
     return RecordFacts(**values | {"arm": Arm(row.arm), "outcome": outcome, "flags": RecordFlag(row.flags)})
 
 
-def _row(vote: NewVote, target: str | None, hashed: int | None) -> dict[str, Any]:
+def _row(vote: NewVote, target: str | None, hashed: int | None, trust: Trust) -> dict[str, Any]:
     return {
         "fid": vote.fid,
         "record_id": target,
@@ -343,4 +391,5 @@ def _row(vote: NewVote, target: str | None, hashed: int | None) -> dict[str, Any
         "comment": vote.comment,
         "correction": vote.correction,
         "tags": dict(vote.tags) or None,
+        "trust": int(trust),
     }

@@ -6,9 +6,8 @@ Control actions are not done here: they are written down as commands, and the lo
 
 from __future__ import annotations
 
-import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
@@ -19,12 +18,15 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from policies.snapshot import Verb
-from proxy.clock import Clock
+from proxy.clock import Clock, SystemClock
 from proxy.config.model import Config
 from proxy.ids import KeyRing
+from proxy.limits import Guesses
 from proxy.store.store import Store
-from proxy.web.auth import SESSION_COOKIE, SESSION_S, Sessions, TokenAuth
+from proxy.web.auth import SESSION_COOKIE, SESSION_S, Sessions, TokenAuth, peer, too_many_guesses
 from proxy.web.datasets import DatasetsApi
+from proxy.web.limits import MAX_ADMIN_BODY_BYTES, BodyLimit, Hardened
+from proxy.web.numbers import instant_of, whole_of
 from proxy.web.records import RecordsApi
 from proxy.web.responses import EXCEPTION_HANDLERS, ApiError, JsonResponse
 
@@ -33,6 +35,8 @@ __all__ = ["VERBS", "AdminServices", "create_admin_app"]
 VERBS: Final = tuple(verb.value for verb in Verb)
 """What a person can ask of the loop."""
 _MAX_WHY: Final = 1_000
+_MAX_ARGS: Final = 10
+_MOST_ENTRIES: Final = 1_000
 _OPEN: Final = ("/health", "/api/session")
 
 
@@ -57,6 +61,8 @@ class AdminServices:
     """Unix seconds, or None for now → the decision of that time with its reasons."""
     history: Callable[[int, float | None], Awaitable[Sequence[Mapping[str, Any]]]] | None = None
     """(limit, before Unix seconds or None) → decisions with their outcomes, newest first."""
+    guesses: Guesses = field(default_factory=lambda: Guesses(SystemClock()))
+    """Wrong tokens by address: one count for the API, the console's log-in and sessions."""
     console: Sequence[BaseRoute] = ()
     """Pages, put after the API."""
     open_paths: Sequence[str] = ()
@@ -72,7 +78,14 @@ def create_admin_app(services: AdminServices) -> Starlette:
         raise ValueError("admin.token_file is set but was not read: use load_config")
     sessions = Sessions(admin.token, services.clock) if admin.token else None
     open_paths = [*_OPEN, *services.open_paths] + ([] if admin.metrics_need_token else ["/metrics"])
-    auth = Middleware(TokenAuth, sessions=sessions, open_paths=open_paths, login_path=services.login_path)
+    auth = Middleware(
+        TokenAuth,
+        sessions=sessions,
+        guesses=services.guesses,
+        open_paths=open_paths,
+        login_path=services.login_path,
+    )
+    bodies = Middleware(BodyLimit, limit=MAX_ADMIN_BODY_BYTES)
     api = _Api(services, sessions)
     return Starlette(
         routes=[
@@ -81,14 +94,14 @@ def create_admin_app(services: AdminServices) -> Starlette:
             Route("/health", api.health),
             Route("/api/session", api.session, methods=["POST", "DELETE"]),
             Route("/api/commands", api.command, methods=["POST"]),
-            Route("/api/commands/{id:int}", api.command_state),
+            Route("/api/commands/{id:row}", api.command_state),
             Route("/api/explain", api.explain),
             Route("/api/history", api.history),
             *RecordsApi(services.store, services.keys, services.clock).routes(),
             *DatasetsApi(services.store, services.config.training_dir).routes(),
             *services.console,
         ],
-        middleware=[auth],
+        middleware=[Middleware(Hardened), auth, bodies],
         exception_handlers=EXCEPTION_HANDLERS,
     )
 
@@ -115,8 +128,13 @@ class _Api:
         """Exchange the token for a cookie, or give the cookie back."""
         response = JsonResponse({"ok": True})
         if request.method == "POST" and self._sessions is not None:
-            if not self._sessions.is_token(str((await _json_object(request)).get("token", ""))):
+            given, address = str((await _json_object(request)).get("token", "")), peer(request.scope)
+            if not self._sessions.is_token(given):
+                if wait_s := self._services.guesses.wrong(address):
+                    return too_many_guesses(wait_s)
                 raise ApiError(401, "this is not the admin token", field="token")
+            if self._sessions.weak and (wait_s := self._services.guesses.wait_s(address)):
+                return too_many_guesses(wait_s)
             value, age = self._sessions.issue(), SESSION_S
         else:
             value, age = "", 0
@@ -133,12 +151,11 @@ class _Api:
         who, args = body.get("who", "admin"), body.get("args", {})
         if verb not in VERBS:
             raise ApiError(400, f"verb: not one of {', '.join(VERBS)}", field="verb")
-        if not isinstance(why, str) or not 0 < len(why.strip()) <= _MAX_WHY:
+        if not isinstance(why, str) or not 0 < len(why.strip()) <= _MAX_WHY or "\0" in why:
             raise ApiError(400, "why: say in a sentence why, it is kept with the decision", field="why")
-        if not isinstance(who, str) or not 0 < len(who.strip()) <= _MAX_WHY:
+        if not isinstance(who, str) or not 0 < len(who.strip()) <= _MAX_WHY or "\0" in who:
             raise ApiError(400, "who: not a text", field="who")
-        if not isinstance(args, dict):
-            raise ApiError(400, "args: not an object", field="args")
+        _check_args(args)
         command_id = await self._services.submit(verb, args, who.strip(), why.strip())
         return JsonResponse({"id": command_id, "state": "pending"}, 202)
 
@@ -155,29 +172,30 @@ class _Api:
         if self._services.explain is None:
             raise ApiError(503, "the loop does not run here")
         try:
-            return JsonResponse(await self._services.explain(_number(request, "at")))
+            return JsonResponse(await self._services.explain(instant_of(request, "at")))
         except LookupError as exc:
             raise ApiError(404, str(exc)) from exc
 
     async def history(self, request: Request) -> Response:
         if self._services.history is None:
             raise ApiError(503, "the loop does not run here")
-        limit = _number(request, "limit")
-        entries = await self._services.history(min(1000, max(1, int(limit or 50))), _number(request, "before"))
+        limit = whole_of(request, "limit", 50, most=_MOST_ENTRIES)
+        entries = await self._services.history(limit, instant_of(request, "before"))
         return JsonResponse({"entries": list(entries)})
 
 
-def _number(request: Request, name: str) -> float | None:
-    text = request.query_params.get(name)
-    if text is None:
-        return None
-    try:
-        value = float(text)
-        if math.isfinite(value):
-            return value
-    except ValueError:
-        pass
-    raise ApiError(400, f"{name}: {text!r} is not a number", field=name)
+def _check_args(args: object) -> None:
+    """What a command can be given: a share of the users, switches, short texts. Raises ApiError 400."""
+    if not isinstance(args, dict) or len(args) > _MAX_ARGS:
+        raise ApiError(400, "args: not an object of a few members", field="args")
+    for name, value in args.items():
+        if name == "share":
+            fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+        else:
+            fits = isinstance(value, bool) or (isinstance(value, str) and len(value) <= _MAX_WHY)
+        if not fits:
+            wanted = "a share of the users, 0 to 1" if name == "share" else "true, false or a text"
+            raise ApiError(400, f"args.{name[:40]}: not {wanted}", field="args")
 
 
 async def _json_object(request: Request) -> dict[str, Any]:

@@ -10,6 +10,7 @@ another site's page can send a form or a cookie, but not a header of ours withou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from hashlib import blake2b
 from hmac import compare_digest
@@ -22,10 +23,11 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from proxy.clock import Clock
-from proxy.config.checks import is_loopback
-from proxy.web.responses import error_response
+from proxy.config.checks import SHORTEST_TOKEN, is_loopback
+from proxy.limits import Guesses
+from proxy.web.responses import JsonResponse, error_response
 
-__all__ = ["CSRF_HEADER", "SESSION_COOKIE", "SESSION_S", "Sessions", "TokenAuth"]
+__all__ = ["CSRF_HEADER", "SESSION_COOKIE", "SESSION_S", "Sessions", "TokenAuth", "peer", "too_many_guesses"]
 
 CSRF_HEADER: Final = "x-ratchet-csrf"
 SESSION_COOKIE: Final = "ratchet_session"
@@ -47,6 +49,16 @@ class Sessions:
     def is_token(self, text: str) -> bool:
         """Whether `text` is the token; takes as long for any text of its length."""
         return compare_digest(text.encode(), self._token)
+
+    @property
+    def weak(self) -> bool:
+        """Whether the token is so short that trying all of them is no dream: then even a right one has to wait."""
+        return len(self._token) < SHORTEST_TOKEN
+
+    def forged(self, session: str) -> bool:
+        """Whether `session` was made up: not merely one that has ended."""
+        ends, _, mac = session.partition(".")
+        return bool(session) and not compare_digest(mac.encode(), self._mac(ends).encode())
 
     def issue(self) -> str:
         """A session that ends in SESSION_S seconds."""
@@ -71,12 +83,14 @@ class TokenAuth:
         app: ASGIApp,
         *,
         sessions: Sessions | None,
+        guesses: Guesses,
         open_paths: Iterable[str] = (),
         login_path: str | None = None,
     ) -> None:
         """`sessions` None: no token is configured. `open_paths` need none, nor does what is below one ending in /."""
         self._app = app
         self._sessions = sessions
+        self._guesses = guesses
         self._open = frozenset(open_paths)
         self._open_below = tuple(path for path in self._open if path.endswith("/"))
         self._login_path = login_path
@@ -95,9 +109,12 @@ class TokenAuth:
             if not is_loopback(_hostname(headers.get("host", ""))):
                 return error_response(403, "without admin.token this port answers only to localhost; set a token")
         elif not self._is_open(scope["path"]):
-            by_bearer = self._has_bearer(headers)
-            if not by_bearer and not self._sessions.valid(_cookie(headers)):
-                return self._unauthorized(scope, headers)
+            bearer, cookie = _bearer(headers), _cookie(headers)
+            by_bearer = self._sessions.is_token(bearer)
+            if by_bearer and self._sessions.weak and (wait_s := self._guesses.wait_s(peer(scope))):
+                return too_many_guesses(wait_s)
+            if not by_bearer and not self._sessions.valid(cookie):
+                return self._unauthorized(scope, headers, guessed=bool(bearer) or self._sessions.forged(cookie))
         if scope["method"] in _SAFE or by_bearer or CSRF_HEADER in headers:
             return None
         return error_response(403, f"send the admin token, or the header {CSRF_HEADER}: 1 (so that no other site can)")
@@ -105,15 +122,31 @@ class TokenAuth:
     def _is_open(self, path: str) -> bool:
         return path in self._open or path.startswith(self._open_below)
 
-    def _has_bearer(self, headers: Headers) -> bool:
-        scheme, _, token = headers.get("authorization", "").partition(" ")
-        return scheme.lower() == "bearer" and self._sessions is not None and self._sessions.is_token(token.strip())
-
-    def _unauthorized(self, scope: Scope, headers: Headers) -> Response:
+    def _unauthorized(self, scope: Scope, headers: Headers, *, guessed: bool) -> Response:
+        wait_s = self._guesses.wrong(peer(scope)) if guessed else 0.0
         if self._login_path and scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
             return RedirectResponse(f"{self._login_path}?next={quote(scope['path'])}", 303)
+        if wait_s:
+            return too_many_guesses(wait_s)
         message = "the admin token is missing or wrong; send `Authorization: Bearer <admin.token>`"
         return error_response(401, message, headers={"www-authenticate": 'Bearer realm="ratchet"'})
+
+
+def peer(scope: Scope) -> str:
+    """The address at the other end of the connection."""
+    client = scope.get("client")
+    return str(client[0]) if client else ""
+
+
+def too_many_guesses(wait_s: float) -> JsonResponse:
+    """The answer to one wrong token too many."""
+    message = "too many wrong tokens came from this address; wait before the next one"
+    return error_response(429, message, headers={"retry-after": str(math.ceil(wait_s))})
+
+
+def _bearer(headers: Headers) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""
 
 
 def _hostname(host: str) -> str:

@@ -7,22 +7,24 @@ no 64-bit integers.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from policies.ballots import Trust
 from policies.kinds import KINDS
 from policies.records import Arm, Outcome
 from proxy.ids import KeyRing, RecordIds
 from proxy.store.values import RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
+from proxy.web.numbers import LAST_INSTANT_S, read_number, read_whole
 from proxy.wire.person import conversation_of, person_key
 
 __all__ = ["FILTERS", "iso", "parse_filter", "parse_instant", "record_document", "row_document", "user_text"]
 
 FILTERS: Final = ("since", "until", "user", "conversation", "arm", "model", "experiment", "status", "outcome", "kind",
                   "min_quality", "max_quality", "feedback", "text")  # fmt: skip
+_LAST_ROW: Final = 2**31 - 1
 _FEEDBACK: Final[dict[str, dict[str, Any]]] = {
     "any": {"voted": True},
     "none": {"voted": False},
@@ -49,6 +51,7 @@ def row_document(row: RecordRow, ids: RecordIds) -> dict[str, Any]:
         "created_at": iso(row.created_us),
         "user": user_text(row.user_hash),
         "conversation": user_text(row.conversation),
+        "cluster": user_text(row.cluster),
         "key_source": row.key_source.value,
         "arm": row.arm.label,
         "served_by": row.served_by.label,
@@ -115,6 +118,7 @@ def _vote_document(vote: VoteView) -> dict[str, Any]:
         "quality_score": vote.quality_score,
         "tags": dict(vote.tags),
         "created_at": iso(vote.created_us),
+        "token": Trust.TOKEN in vote.trust,
         "counts": vote.effective,
     }
 
@@ -150,11 +154,11 @@ def _criterion(name: str, text: str, keys: KeyRing, models: Mapping[str, int], n
                 raise ValueError(f"there is no model {text!r}; known are {', '.join(models) or 'none yet'}")
             return {"model_id": models[text]}
         case "experiment":
-            return {"experiment_id": _whole(text)}
+            return {"experiment_id": read_whole(text, 0, _LAST_ROW)}
         case "status":
-            return {"status": _whole(text.lower().removesuffix("xx"))}
+            return {"status": read_whole(text.lower().removesuffix("xx"), 0, 999)}
         case "min_quality" | "max_quality":
-            return {name: _finite(text)}
+            return {name: read_number(text, 0.0, 1.0)}
         case "feedback":
             if text not in _FEEDBACK:
                 raise ValueError(f"not one of {', '.join(_FEEDBACK)}")
@@ -175,23 +179,6 @@ def _member(kind: type[Arm] | type[Outcome], text: str) -> Arm | Outcome:
         raise ValueError(f"not one of {', '.join(member.label for member in kind)}") from exc
 
 
-def _whole(text: str) -> int:
-    if not text.isdecimal() or len(text) > 18:
-        raise ValueError(f"{text!r} is not a whole number")
-    return int(text)
-
-
-def _finite(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{text!r} is not a number")
-    return value
-
-
-_LAST_INSTANT_S: Final = 253_402_300_799.0  # the end of the year 9999
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _DURATION: Final = re.compile(r"\d{1,9}(\.\d{1,9})?[smhdw]", re.ASCII)
 _NUMBER: Final = re.compile(r"\d{9,12}(\.\d{1,9})?", re.ASCII)
@@ -205,10 +192,10 @@ def parse_instant(text: str, now: float) -> float:
         at = float(text)
     else:
         try:
-            instant = datetime.fromisoformat(text)
+            instant = datetime.fromisoformat(text if text.isascii() else "")
             at = (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError) as exc:
             raise ValueError(f"{text!r} is no time; write 2h (ago), 2026-01-31, or 2026-01-31T12:00") from exc
-    if not 0 <= at <= _LAST_INSTANT_S:
+    if not 0 <= at <= LAST_INSTANT_S:
         raise ValueError(f"{text!r} is outside of the years 1970 to 9999")
     return at

@@ -1,35 +1,46 @@
 """POST /-/feedback: check the votes, write them to the spool in one frame, answer 202. In that order.
 
 A signed record id is its own authorisation, so that a browser can vote with nothing else; another name of a record
-(the provider's id, a client-chosen request id) needs the feedback token. No database is asked: votes are accepted
-while the store is down and before their record was ingested, and joined later.
+(the provider's id, a client-chosen request id) needs the feedback token. So do scores, corrections and votes of several
+people (`policies.ballots`): of a vote without it they are kept, and nothing is made of them. A vote of which nothing
+would count is refused, so that a back end learns of its missing token.
+
+No database is asked: votes are accepted while the store is down and before their record was ingested, and joined later.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Awaitable, Callable, Sequence
 from hmac import compare_digest
 from typing import Any, Final, Protocol
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from policies.ballots import Trust, trust_in
 from proxy.clock import Clock
 from proxy.config.model import FeedbackConfig
 from proxy.ids import ForgedIdError, RecordIds, minted_at
+from proxy.limits import Guesses, RateLimit
 from proxy.spool.frames import KIND_FEEDBACK, encode_frame
 from proxy.web.counters import ACCEPTED, FEEDBACK_COUNTERS, refused_slot
-from proxy.web.limits import RateLimit
 from proxy.web.responses import ApiError, JsonResponse
-from proxy.web.votes import Vote, VoteError, parse_votes
+from proxy.web.votes import Vote, VoteError, idle_in, parse_votes, redacted
 from proxy.wire.headers import charset
 from proxy.wire.lenient import read_json
 
-__all__ = ["CLIENT_ADDRESS_HEADER", "FEEDBACK_COUNTERS", "Counters", "FeedbackEndpoint", "Spool"]
+__all__ = ["CLIENT_ADDRESS_HEADER", "FEEDBACK_COUNTERS", "FOR_ANOTHER_HEADER", "Counters", "FeedbackEndpoint", "Redact",
+           "Spool", "client_address"]  # fmt: skip
+
+Redact = Callable[[Sequence[str]], Awaitable[list[str] | None]]
+"""Cleans texts; None where that cannot be done."""
 
 CLIENT_ADDRESS_HEADER: Final = "x-forwarded-for"
 """The address that the gateway saw: towards this app it replaces whatever the client had put there."""
+FOR_ANOTHER_HEADER: Final = "x-ratchet-for-another"
+"""There where the address is that of a proxy which speaks for somebody else."""
 MAX_BODY_BYTES: Final = 4 << 20
 _SIGNED_FORM: Final = re.compile(r"[0-9A-Z_a-z~]{36}", re.ASCII)
 _DAY_S: Final = 86_400.0
@@ -54,26 +65,38 @@ class Counters(Protocol):
 class FeedbackEndpoint:
     """The feedback URL of one worker."""
 
-    def __init__(self, config: FeedbackConfig, spool: Spool, ids: RecordIds, counters: Counters, clock: Clock) -> None:
+    def __init__(
+        self,
+        config: FeedbackConfig,
+        spool: Spool,
+        ids: RecordIds,
+        counters: Counters,
+        clock: Clock,
+        redact: Redact | None = None,
+    ) -> None:
         self._config = config
+        self._redact = redact
         self._spool = spool
         self._ids = ids
         self._counters = counters
         self._clock = clock
+        self._guesses = Guesses(clock, where="feedback")
         self._limit = RateLimit(config.rate_per_second, burst=max(config.rate_per_second, config.max_batch))
 
     async def post(self, request: Request) -> Response:
         """Answer one POST: 202, or an error that names the field."""
         try:
-            return self._accept(request, await _body(request))
+            return await self._accept(request, await _body(request))
         except ApiError as exc:
-            self._counters.add(refused_slot(exc.status))
-            raise
+            refusal = self._instead(request, exc)
+            self._counters.add(refused_slot(refusal.status))
+            raise refusal from exc
 
-    def _accept(self, request: Request, body: bytes) -> Response:
+    async def _accept(self, request: Request, body: bytes) -> Response:
         now = self._clock.now()
         document = _decode(body, request.headers.get("content-type", ""))
         trusted = self._has_token(request)
+        trust = trust_in(token=trusted, anonymous=self._config.anonymous)
         if not trusted:
             self._hold_back(request, len(document) if isinstance(document, list) else 1)
         try:
@@ -82,9 +105,10 @@ class FeedbackEndpoint:
             raise ApiError(400, str(exc), field=exc.field) from exc
         single = not isinstance(document, list)
         entries = [
-            self._entry(vote, now, trusted=trusted, at="" if single else f"[{index}].")
-            for index, vote in enumerate(votes)
+            self._entry(vote, now, trust, at="" if single else f"[{index}].") for index, vote in enumerate(votes)
         ]
+        if self._redact is not None:
+            await self._clean(entries, self._redact)
         frame = encode_frame(KIND_FEEDBACK, {"t": int(now * 1e6), "votes": entries})
         if not self._spool.append(frame):
             message = "votes can not be written at the moment (the spool is full); send it again later"
@@ -92,22 +116,40 @@ class FeedbackEndpoint:
         self._counters.add(ACCEPTED, len(entries))
         fids = [entry["fid"] for entry in entries]
         answer = {"feedback_id": fids[0]} if single else {"feedback_ids": fids}
+        idle = [
+            ("" if single else f"[{index}].") + name
+            for index, vote in enumerate(votes)
+            for name in idle_in(vote, trust)
+        ]
+        if idle:
+            answer |= {"not_counted": idle, "why": self._without_token()}
         return JsonResponse({"accepted": len(entries), **answer}, 202)
 
-    def _entry(self, vote: Vote, now: float, *, trusted: bool, at: str) -> dict[str, Any]:
+    def _entry(self, vote: Vote, now: float, trust: Trust, *, at: str) -> dict[str, Any]:
         """The vote as the spool keeps it; raises ApiError where its id may not be used."""
         name: dict[str, str | None] = {"id": None, "alias": None}
         try:
             name["id"] = self._ids.verify(vote.record_id)
         except ForgedIdError as exc:
-            if not trusted:
+            if Trust.TOKEN not in trust:
                 raise ApiError(403, f"{at}record_id: {self._refusal(vote, exc)}", field=f"{at}record_id") from exc
             name["alias"] = vote.record_id
         if name["id"] is not None and now - minted_at(name["id"]) > self._config.max_age_days * _DAY_S:
             message = f"{at}record_id: older than {self._config.max_age_days:g} days, after which votes are not taken"
             raise ApiError(410, message, field=f"{at}record_id")
-        entry: dict[str, Any] = {"fid": self._ids.new_uuid(now), **name, **vote.says, "source": vote.source}
+        idle = idle_in(vote, trust)
+        if len(idle) == len(vote.says):
+            raise ApiError(403, f"{at}{idle[0]}: {self._without_token()}", field=f"{at}{idle[0]}")
+        fid = self._ids.new_uuid(now)
+        entry: dict[str, Any] = {"fid": fid, **name, **vote.says, "source": vote.source, "tr": int(trust)}
         return entry | ({"tags": dict(vote.tags)} if vote.tags else {})
+
+    async def _clean(self, entries: list[dict[str, Any]], redact: Redact) -> None:
+        """Clean all words of the votes; raises ApiError where that cannot be done."""
+        try:
+            await redacted(entries, redact)
+        except TimeoutError as exc:
+            raise ApiError(503, str(exc), headers={"retry-after": "5"}) from exc
 
     def _refusal(self, vote: Vote, exc: ForgedIdError) -> str:
         if _SIGNED_FORM.fullmatch(vote.record_id):
@@ -116,6 +158,12 @@ class FeedbackEndpoint:
             return "not a signed record id; any other id of the record needs `Authorization: Bearer <feedback.token>`"
         return f"{exc}; other ids are only taken where feedback.token is configured"
 
+    def _without_token(self) -> str:
+        """Why a part of a vote does not count, and how it would."""
+        kinds = ", ".join(self._config.anonymous) or "nothing but comments"
+        token = "`Authorization: Bearer <feedback.token>`" if self._config.token else "a token, and none is configured"
+        return f"without the feedback token only {kinds} counts (feedback.anonymous); this needs {token}"
+
     def _has_token(self, request: Request) -> bool:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
         token = self._config.token
@@ -123,13 +171,30 @@ class FeedbackEndpoint:
             bool(token) and scheme.lower() == "bearer" and compare_digest(given.strip().encode(), str(token).encode())
         )
 
+    def _instead(self, request: Request, refusal: ApiError) -> ApiError:
+        """The refusal, or another where somebody guesses: what lacks the token and came with a wrong one."""
+        if refusal.status != 403 or not self._config.token or "authorization" not in request.headers:
+            return refusal
+        wait_s = self._guesses.wrong(client_address(request))
+        if wait_s <= 0:
+            return refusal
+        return ApiError(429, "too many wrong tokens from this address", headers={"retry-after": _whole_s(wait_s)})
+
     def _hold_back(self, request: Request, votes: int) -> None:
-        peer = request.client.host if request.client else ""
-        address = request.headers.get(CLIENT_ADDRESS_HEADER, peer)
-        wait_s = self._limit.take(address, max(1, votes), self._clock.monotonic())
+        wait_s = self._limit.take(client_address(request), max(1, votes), self._clock.monotonic())
         if wait_s > 0:
             message = f"more than {self._config.rate_per_second:g} votes per second from this address"
-            raise ApiError(429, message, headers={"retry-after": str(math.ceil(wait_s))})
+            raise ApiError(429, message, headers={"retry-after": _whole_s(wait_s)})
+
+
+def client_address(request: Request) -> str:
+    """Who asks, as the gateway saw it; as we see it where no gateway is in between."""
+    peer = request.client.host if request.client else ""
+    return request.headers.get(CLIENT_ADDRESS_HEADER, peer)
+
+
+def _whole_s(seconds: float) -> str:
+    return str(math.ceil(seconds))
 
 
 async def _body(request: Request) -> bytes:

@@ -1,57 +1,70 @@
-"""How fast one address may vote: a leaky bucket per address, in one float each (the GCRA of ATM networks).
+"""What every request to us is held to, before a route sees it: the size of its body, and headers on every answer.
 
-The float is the time at which the bucket will be empty again. Memory is bounded: at `_MAX_ADDRESSES` the empty
-buckets are forgotten, then the ones that were touched longest ago.
+Pure ASGI: nothing is read that is going to be refused, and nothing is buffered here.
 """
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Final
 
-__all__ = ["RateLimit"]
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_MAX_ADDRESSES: Final = 10_000
+from proxy.web.responses import ApiError, error_response
 
+__all__ = ["MAX_ADMIN_BODY_BYTES", "BodyLimit", "Hardened"]
 
-class RateLimit:
-    """At most `rate` units a second in the long run, and `burst` units at once; `rate` 0 limits nothing."""
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._empty_at: dict[str, float] = {}
-
-    def take(self, address: str, units: int, now: float) -> float:
-        """Take `units` at monotonic second `now`; 0.0 where that was allowed, else the seconds to wait first.
-
-        Refused units are not counted. More than `burst` units are allowed from an empty bucket, for they could
-        never fit.
-        """
-        if self._rate <= 0:
-            return 0.0
-        key = _subscriber(address)
-        empty_at = max(now, self._empty_at.pop(key, now))
-        room_at = empty_at - max(0.0, self._burst - units) / self._rate
-        if room_at > now:
-            self._empty_at[key] = empty_at
-            return room_at - now
-        self._empty_at[key] = empty_at + units / self._rate
-        if len(self._empty_at) > _MAX_ADDRESSES:
-            self._forget(now)
-        return 0.0
-
-    def _forget(self, now: float) -> None:
-        self._empty_at = {key: at for key, at in self._empty_at.items() if at > now}
-        while len(self._empty_at) > _MAX_ADDRESSES // 2:
-            del self._empty_at[next(iter(self._empty_at))]
+MAX_ADMIN_BODY_BYTES: Final = 65_536
 
 
-def _subscriber(address: str) -> str:
-    """An IPv6 subscriber owns at least a /64, so that is what counts; anything else is taken as it is."""
-    if ":" not in address:
-        return address
-    try:
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    except ValueError:
-        return address
+class BodyLimit:
+    """Refuses bodies longer than `limit` bytes with 413: by their Content-Length unread, else as soon as they are."""
+
+    def __init__(self, app: ASGIApp, *, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, its body counted."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        message = f"the body is longer than {self._limit} bytes"
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if not length.isdigit() or len(length) > 18 or int(length) > self._limit:
+            await error_response(413, message)(scope, receive, send)
+            return
+        left = self._limit
+
+        async def counted() -> Message:
+            nonlocal left
+            received = await receive()
+            left -= len(received.get("body", b""))
+            if left < 0:
+                raise ApiError(413, message)
+            return received
+
+        await self._app(scope, counted, send)
+
+
+class Hardened:
+    """Puts `X-Content-Type-Options: nosniff` on every answer, and refuses what no database can look up: a NUL."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, and the answer back with the header."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def hardened(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["x-content-type-options"] = "nosniff"
+            await send(message)
+
+        if "\0" in scope["path"] or b"%00" in scope["query_string"] or b"\0" in scope["query_string"]:
+            await error_response(400, "the URL has a NUL in it")(scope, receive, hardened)
+            return
+        await self._app(scope, receive, hardened)

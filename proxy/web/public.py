@@ -7,6 +7,7 @@ imports neither store nor loop, so that a worker starts fast and serves without 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from hmac import compare_digest
 from typing import Any
 
 from starlette.applications import Starlette
@@ -17,10 +18,20 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from proxy.clock import Clock
+from proxy.config.checks import is_loopback
 from proxy.config.model import Config
 from proxy.ids import RecordIds
 from proxy.version import __version__
-from proxy.web.feedback import FEEDBACK_COUNTERS, Counters, FeedbackEndpoint, Spool
+from proxy.web.feedback import (
+    FEEDBACK_COUNTERS,
+    FOR_ANOTHER_HEADER,
+    Counters,
+    FeedbackEndpoint,
+    Redact,
+    Spool,
+    client_address,
+)
+from proxy.web.limits import Hardened
 from proxy.web.responses import EXCEPTION_HANDLERS, JsonResponse
 
 __all__ = ["FEEDBACK_COUNTERS", "Health", "create_public_app"]
@@ -38,14 +49,16 @@ def create_public_app(
     *,
     health: Health | None = None,
     routes: Sequence[BaseRoute] = (),
+    redact: Redact | None = None,
 ) -> Starlette:
-    """The app of one worker. `routes` are further ones under /-/, such as the feedback script's."""
+    """The app of one worker. `routes` are further ones under /-/, such as the feedback script's;
+    `redact` cleans the words of votes."""
 
-    feedback = FeedbackEndpoint(config.feedback, spool, ids, counters, clock)
+    feedback = FeedbackEndpoint(config.feedback, spool, ids, counters, clock, redact)
 
     async def answer_health(request: Request) -> Response:
         facts = {"status": "ok", **(health() if health is not None else {})}
-        if "verbose" in request.query_params:
+        if "verbose" in request.query_params and _may_know(request, config):
             facts |= {"version": __version__}
         else:
             facts = {"status": facts["status"]}
@@ -64,6 +77,16 @@ def create_public_app(
             Route("/-/health", answer_health),
             *routes,
         ],
-        middleware=[cors] if config.feedback.cors_origins else [],
+        middleware=[Middleware(Hardened), *([cors] if config.feedback.cors_origins else [])],
         exception_handlers=EXCEPTION_HANDLERS,
     )
+
+
+def _may_know(request: Request, config: Config) -> bool:
+    """Whether process ids, versions and the store's troubles are any business of whoever asks: this machine itself (and
+    nobody for whom a proxy on it speaks), or who has the admin token."""
+    token = (config.admin.token or "").encode()
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    if token and scheme.lower() == "bearer" and compare_digest(given.strip().encode(), token):
+        return True
+    return is_loopback(client_address(request)) and FOR_ANOTHER_HEADER not in request.headers

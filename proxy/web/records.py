@@ -15,6 +15,7 @@ from proxy.store.keys import is_record_id
 from proxy.store.store import Store
 from proxy.store.values import RecordView
 from proxy.web.documents import iso, parse_filter, record_document, row_document
+from proxy.web.numbers import whole_of
 from proxy.web.responses import ApiError, JsonResponse
 
 __all__ = ["MAX_LIMIT", "RecordsApi", "find_record"]
@@ -41,16 +42,15 @@ class RecordsApi:
         Hand the cursor back to go on, from the instant `searched_to` backwards; both are null at the end.
         """
         params = dict(request.query_params)
-        cursor, limit = params.pop("cursor", None), params.pop("limit", "50")
-        if not limit.isdecimal() or not 0 < int(limit) <= MAX_LIMIT:
-            raise ApiError(400, f"limit: not a number from 1 to {MAX_LIMIT}", field="limit")
+        limit = whole_of(request, "limit", 50, most=MAX_LIMIT)
+        cursor, _ = params.pop("cursor", None), params.pop("limit", None)
         if cursor is not None and not is_record_id(cursor):
             raise ApiError(400, "cursor: not one that a list gave out", field="cursor")
         store = self._reachable()
         try:
             models = {model.name: model.id for model in await store.models.list()} if "model" in params else {}
             criteria = parse_filter(params, self._keys, models, self._clock.now())
-            page = await store.list_records(criteria, cursor=cursor, limit=int(limit))
+            page = await store.list_records(criteria, cursor=cursor, limit=limit)
         except ValueError as exc:
             raise ApiError(400, str(exc), field=str(exc).partition(":")[0]) from exc
         rows = [row_document(row, self._ids) for row in page.rows]

@@ -26,13 +26,16 @@ _CODES: Final = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404:
                  503: "unavailable"}  # fmt: skip
 
 
+_ALWAYS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+
+
 class JsonResponse(Response):
     """JSON through orjson; never cached, for it is about this moment."""
 
     media_type = "application/json"
 
     def __init__(self, content: Any, status_code: int = 200, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(content, status_code, {"cache-control": "no-store", **(headers or {})})
+        super().__init__(content, status_code, {**_ALWAYS, **(headers or {})})
 
     def render(self, content: Any) -> bytes:
         """`content` as JSON; dataclasses, enums and mappings included."""

@@ -10,17 +10,20 @@ Pure: from decoded JSON to values. Whether an id is genuine is decided in `feedb
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-__all__ = ["Vote", "VoteError", "parse_votes"]
+from policies.ballots import Trust
+
+__all__ = ["Vote", "VoteError", "idle_in", "parse_votes", "redacted"]
 
 _TEXT_LIMITS: Final = {"comment": 10_000, "correction": 200_000, "source": 200}
 _MAX_TAGS: Final = 32
 _MAX_TAG: Final = 200
 _MAX_ID: Final = 256
 _SAYS_SOMETHING: Final = ("feedback", "comment", "correction", "quality_score")
+_NEEDS: Final = {"feedback": Trust.THUMB, "quality_score": Trust.SCORE, "correction": Trust.CORRECTION}
 _FIELDS: Final = frozenset({"record_id", "source", "tags", *_SAYS_SOMETHING})
 
 
@@ -41,7 +44,7 @@ class Vote:
     says: Mapping[str, Any] = field(default_factory=dict)
     """feedback (None retracts), comment, correction, quality_score: only those that were given."""
     source: str = "anonymous"
-    """Who voted; one vote per record and source."""
+    """Who voted; one vote per record and source, where the token came with it."""
     tags: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -54,6 +57,11 @@ def parse_votes(document: Any, max_batch: int) -> list[Vote]:
     if len(document) > max_batch:
         raise VoteError("[]", f"{len(document)} votes; send at most {max_batch} at a time")
     return [_vote(item, f"[{index}].") for index, item in enumerate(document)]
+
+
+def idle_in(vote: Vote, trust: Trust) -> list[str]:
+    """What is said in vain by somebody who is believed so far: fields that need more. A retraction never does."""
+    return [name for name, part in _NEEDS.items() if vote.says.get(name) is not None and part not in trust]
 
 
 def _vote(item: Any, at: str) -> Vote:
@@ -133,3 +141,27 @@ def _tags(value: Any, at: str) -> Mapping[str, str]:
     if len(value) > _MAX_TAGS or any(len(name) > _MAX_TAG or len(text) > _MAX_TAG for name, text in value.items()):
         raise VoteError(f"{at}tags", f"more than {_MAX_TAGS} tags, or one of more than {_MAX_TAG} characters")
     return value
+
+
+async def redacted(
+    entries: Iterable[dict[str, Any]], redact: Callable[[Sequence[str]], Awaitable[list[str] | None]]
+) -> None:
+    """Clean every text in `entries`, which are votes as the spool keeps them, but their ids.
+
+    An alias that is covered names no record any more. Raises TimeoutError where they cannot be cleaned now.
+    """
+    entries = list(entries)
+    words = [(entry, name) for entry in entries for name in (*_TEXT_LIMITS, "alias") if entry.get(name) is not None]
+    tags = [(entry, *tag) for entry in entries for tag in entry.get("tags", {}).items()]
+    texts = [str(entry[name]) for entry, name in words] + [text for _, *pair in tags for text in pair]
+    cleaned = await redact(texts)
+    if cleaned is None:
+        raise TimeoutError("votes can not be cleaned at the moment (capture.redaction); send it again later")
+    rest = iter(cleaned)
+    for entry, name in words:
+        entry[name] = next(rest)
+    for entry in entries:
+        if "tags" in entry:
+            entry["tags"] = {}
+    for entry, *_ in tags:
+        entry["tags"][next(rest)] = next(rest)

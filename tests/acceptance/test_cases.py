@@ -11,7 +11,7 @@ import contextlib
 import json
 import re
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -125,6 +125,23 @@ def outcome(record: dict[str, Any]) -> Outcome:
     return Outcome[record["outcome"].upper()]
 
 
+def said(record: dict[str, Any]) -> str:
+    """Everything that a record says, and the texts of the kept answer behind one another."""
+    try:
+        kept = json.loads(record["exchange"]["response"])
+    except (TypeError, ValueError):
+        kept = None
+    return json.dumps(record, ensure_ascii=False) + "\n" + "".join(texts(kept))
+
+
+def texts(value: Any) -> Iterator[str]:
+    """All texts in a document, in order."""
+    if isinstance(value, str):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from texts(inner)
+
+
 def calls(record: dict[str, Any]) -> list[list[Any]]:
     """Name and arguments of the calls in the answer's text."""
     lines = re.findall(r"<tool_call>(.*?)</tool_call>", record["response"] or "", flags=re.DOTALL)
@@ -144,6 +161,7 @@ CHECKS: Final[Mapping[str, Check]] = {
     "tool_calls": lambda record, right, _: calls(record) == right,
     "first_token_ms": lambda record, right, _: right[0] <= (record["ttft_ms"] or 0) <= right[1],
     "user_is": lambda record, right, house: record["user"] == house.user(right),
+    "not_in_record": lambda record, right, _: not any(text in said(record) for text in right),
     "response_kept": lambda record, right, _: right in record["exchange"]["response"],
 }
 

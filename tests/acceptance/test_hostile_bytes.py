@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.hostile import Hostile, hostile_answers, hostile_requests
+from tests.harness.hostile_bytes import Hostile, hostile_answers, hostile_requests
 from tests.harness.serve import RatchetProcess, await_true, request
 from tests.harness.upstream import CHAT, Line, Seen, Upstream, reply, serve_upstream
 

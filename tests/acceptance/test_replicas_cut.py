@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.harness.fleet import Fleet
-from tests.harness.hosts import HostProcess
+from tests.harness.hosts import TOKEN, HostProcess
 from tests.harness.load import load_on
 from tests.harness.network import Network, can_make_networks, network_of
 from tests.harness.postgres import find_binaries, running_postgres
@@ -91,7 +91,7 @@ def _leads(fleet: Fleet) -> Any:
 
 def _store(host: HostProcess) -> str:
     """What its worker says about the store."""
-    health = request(host.base_url, "/-/health?verbose")
+    health = request(host.base_url, "/-/health?verbose", headers={"authorization": f"Bearer {TOKEN}"})
     assert health.status == 200
     return str(health.json()["store"])
 

@@ -2,7 +2,7 @@
 
     python -m tests.bench.hostile [rounds]
 
-Three attackers send every hostile request and ask for every hostile answer that `tests/harness/hostile.py` has, again
+Three attackers send every hostile request and ask for every hostile answer of `tests/harness/hostile_bytes.py`, again
 and again, while one client asks ordinary questions. Printed are that client's times, how far ingest is behind when the
 attack ends, and the most memory that controller and worker ever had.
 

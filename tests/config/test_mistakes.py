@@ -46,6 +46,7 @@ def nested(path: str, value: Any) -> dict[str, Any]:
         ({"gateway": {"fallback_statuses": [404, 503]}}, "gateway.fallback_statuses: 503 is no status of a refusal"),
         ({"gateway": {"fallback_statuses": [0]}}, "gateway.fallback_statuses: 0 is no status of a refusal"),
         ({"trainer": {"options": {"a": 1}}}, "trainer.options: {'a': 1} is not a table of texts"),
+        ({"feedback": {"anonymous": ["thumbs"]}}, "is not a list of some of thumb, score, correction"),
         ({"spool": {"fsync": "allways"}}, "is not one of interval, always, never; did you mean always?"),
         ({"ab_test_config": {"initial_challenger_traffic": 1.5}},
          "ab_test_config.initial_challenger_traffic: 1.5 is too large (a share of users, 0 to 1"),
@@ -107,7 +108,7 @@ def test_the_message_names_key_value_reason_and_remedy(data: dict[str, Any], mes
 @pytest.mark.parametrize(
     "data",
     [
-        {"admin": {"host": "0.0.0.0", "token": "t"}},
+        {"admin": {"host": "0.0.0.0", "token": "t" * 16}},
         {"admin": {"host": "0.0.0.0", "enabled": False}},
         {"admin": {"host": "127.0.0.2"}},
         {"admin": {"host": "::1", "port": 8080}},

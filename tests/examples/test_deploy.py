@@ -25,9 +25,10 @@ from tests.harness.require import need
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "examples/deploy"
 SERVICE_KEYS = {"build", "image", "restart", "depends_on", "environment", "secrets", "ports", "extra_hosts", "volumes",
-                "stop_grace_period", "healthcheck", "command"}  # fmt: skip
+                "stop_grace_period", "healthcheck", "command", "read_only", "cap_drop", "security_opt", "pids_limit",
+                "user", "mem_limit", "shm_size", "tmpfs"}  # fmt: skip
 """Keys of a service in the Compose specification that ours use: a misspelt one is none of them."""
-SECRETS = {"admin_token": "a-token", "store_url": "postgresql://ratchet:x@postgres/ratchet"}
+SECRETS = {"admin_token": "0123456789abcdef", "store_url": "postgresql://ratchet:x@postgres/ratchet"}
 
 
 def from_environment(names: dict[str, str], tmp_path: Path) -> Config:
@@ -89,6 +90,54 @@ def test_compose_mounts_what_there_is() -> None:
     assert {mount.split(":")[0] for mount in mounts if not mount.startswith(".")} == compose["volumes"].keys()
     for name in ("prometheus.yml", "recording.rules.yml", "alerts.rules.yml"):
         assert any(mount.endswith(f"/{name}:ro") for mount in mounts)
+
+
+def test_nothing_in_compose_may_more_than_it_needs() -> None:
+    """As in Kubernetes, where the same is asked of every pod."""
+    services = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]
+    for name, service in services.items():
+        assert service["read_only"] is True, name
+        assert service["cap_drop"] == ["ALL"], name
+        assert not {"cap_add", "privileged"} & service.keys(), name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["user"].partition(":")[0] not in ("", "0", "root"), name
+        assert {"mem_limit", "pids_limit"} <= service.keys(), name
+        assert any(mount.startswith("/tmp:") for mount in service["tmpfs"]), name
+    [user] = re.findall(r"^USER (\S+)", (DEPLOY / "Dockerfile").read_text(), re.M)
+    assert services["ratchet"]["user"] == user
+    published = {port for service in services.values() for port in service.get("ports", [])}
+    assert {port for port in published if not port.startswith("127.0.0.1:")} == {"8080:8080"}
+
+
+def test_every_pod_may_no_more_than_it_needs() -> None:
+    [job], [state] = of_kind("CronJob"), of_kind("StatefulSet")
+    for pod in (job["spec"]["jobTemplate"]["spec"]["template"]["spec"], state["spec"]["template"]["spec"]):
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        [container] = pod["containers"]
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]},
+        }  # fmt: skip
+        assert container["resources"]["limits"]["memory"]
+
+
+def test_only_the_monitoring_reaches_the_admin_port() -> None:
+    [state] = of_kind("StatefulSet")
+    labels = state["spec"]["template"]["metadata"]["labels"]
+    [policy] = [one for one in of_kind("NetworkPolicy") if one["spec"]["podSelector"]["matchLabels"] == labels]
+    assert policy["spec"]["policyTypes"] == ["Ingress"]
+    senders = {rule["ports"][0]["port"]: rule.get("from") for rule in policy["spec"]["ingress"]}
+    assert all(len(rule["ports"]) == 1 for rule in policy["spec"]["ingress"])
+    ports = state["spec"]["template"]["spec"]["containers"][0]["ports"]
+    assert senders.keys() == {port["name"] for port in ports}
+    assert senders["http"] is None
+    assert senders["admin"]
+    assert all(sender.keys() == {"namespaceSelector"} for sender in senders["admin"])
+    for rule in senders["admin"]:
+        assert rule["namespaceSelector"]["matchLabels"]
+    covered = [one["spec"]["podSelector"]["matchLabels"] for one in of_kind("NetworkPolicy")]
+    [job] = of_kind("CronJob")
+    assert job["spec"]["jobTemplate"]["spec"]["template"]["metadata"]["labels"] in covered
 
 
 def test_prometheus_in_compose_is_the_example_but_for_the_address() -> None:

@@ -17,7 +17,6 @@ from proxy.config.serving import RedactionConfig
 from proxy.gateway.held import Budget
 from proxy.ids import KeyRing
 from proxy.routes import Target
-from proxy.wire.redact import Redactor
 from tests.harness.gateway import Client, Door, config, open_gateway
 from tests.harness.upstream import CHAT, Line, Seen, Upstream, reply, serve_upstream
 
@@ -215,7 +214,7 @@ async def test_a_conversation_stands_in_the_record_where_nobody_else_will_find_i
             await door.ask(request)
             return (await door.frame()).meta.get("conv")
 
-    redact = Redactor(RedactionConfig(patterns=("c-1",)))
+    redact = RedactionConfig(patterns=("c-1",))
     assert await facts(short) is None, "the ingest finds it in the body"
     assert await facts(short, b"X-OpenWebUI-Chat-Id: c-1") == hashed
     assert await facts(b"{}", b"x-user-id: u", b"session-id: c-1") == hashed

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from proxy.clock import ManualClock
 from proxy.config.serving import RedactionConfig
-from proxy.wire.redact import Redactor
 from tests.harness.gateway import Door, config, open_gateway
 from tests.harness.upstream import Line, Seen, Upstream, reply, serve_upstream
 
@@ -125,7 +124,7 @@ async def test_what_a_stream_showed_outlives_its_redaction(
     upstream: Upstream, tmp_path: Path, last: bytes, facts: dict[str, bool]
 ) -> None:
     clock = ManualClock()
-    redact = Redactor(RedactionConfig(patterns=("Rome",)))
+    redact = RedactionConfig(patterns=("Rome",))
     async with open_gateway(tmp_path, upstream.url, clock=clock, redact=redact) as door:
         word = b'data: {"choices":[{"index":0,"delta":{"content":"Rome"},"finish_reason":null}]}\n\n'
         pieces = [(0.5, EVENTS), (1.0, chunk(b": wait\n\n")), (2.0, chunk(word)), (1.0, chunk(last) + END)]

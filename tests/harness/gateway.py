@@ -10,9 +10,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from proxy.cleaning.cleaner import Cleaner
+from proxy.cleaning.counters import CLEANING_COUNTERS
 from proxy.clock import ManualClock
 from proxy.config.model import Config
-from proxy.config.serving import CaptureConfig, ChampionConfig, GatewayConfig, SpoolConfig, StickyConfig
+from proxy.config.serving import (
+    CaptureConfig,
+    ChampionConfig,
+    GatewayConfig,
+    RedactionConfig,
+    SpoolConfig,
+    StickyConfig,
+)
 from proxy.gateway import GATEWAY_COUNTERS, Gateway
 from proxy.ids import KeyRing, RecordIds
 from proxy.metrics.shared import SharedCounters
@@ -161,13 +170,15 @@ async def open_gateway(
     share: float = 1.0,
     settings: Config | None = None,
     tls: tuple[ssl.SSLContext, ssl.SSLContext] | None = None,
+    redact: RedactionConfig | None = None,
     **options: Any,
 ) -> AsyncIterator[Door]:
     """A gateway in front of `champion` (a URL). `tls` is a pair of contexts: the server's and the clients'."""
     settings = settings or config()
     ring = KeyRing.load_or_create(directory / "keys.json")
     ids = RecordIds(ring)
-    counters = SharedCounters(directory / "worker-0.stats", GATEWAY_COUNTERS)
+    counters = SharedCounters(directory / "worker-0.stats", (*GATEWAY_COUNTERS, *CLEANING_COUNTERS))
+    cleaner = Cleaner(redact, counters.add) if redact else None
     spool = SpoolWriter(directory / "spool", settings.spool)
     if isinstance(challenger, str):
         challenger = Target(model_id=2, name="new", url=challenger)
@@ -192,6 +203,7 @@ async def open_gateway(
         ids=ids,
         user_hash=ring.user_hash,
         counters=counters,
+        redact=cleaner,
         **options,
     )
     loop = asyncio.get_running_loop()
@@ -206,5 +218,7 @@ async def open_gateway(
             client.writer.transport.abort()
         await gateway.close()
         await server.wait_closed()
+        if cleaner is not None:
+            await cleaner.close(_PATIENCE_S)
         spool.close()
         counters.close()

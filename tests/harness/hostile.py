@@ -1,97 +1,67 @@
-"""Requests and answers that a stranger can make without any credential, and that cost whoever reads them: bodies that
-are small on the wire and millions of values in memory, codings within codings, floods of events, marks and members.
-"""
+"""Texts that would command whoever shows them, and an install in every corner of which such a text has been planted."""
 
 from __future__ import annotations
 
-import gzip
-import zlib
-from collections.abc import Callable
-from functools import cache
-from typing import NamedTuple
+import json
+import re
+from dataclasses import replace
+from typing import Final
 
-import brotli
-import orjson
-import zstandard
+from proxy.store.values import IngestBatch
+from tests.harness.install import Install
 
-__all__ = ["Hostile", "hostile_answers", "hostile_requests", "raw_deflate"]
+__all__ = ["ALL", "COMMANDS", "HOSTILE", "STORED", "plant"]
 
-_MIB = 1 << 20
-
-
-class Hostile(NamedTuple):
-    """A body with its headers."""
-
-    name: str
-    body: bytes
-    content_type: str = "application/json"
-    encoding: str = ""
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"content-type": self.content_type} | ({"content-encoding": self.encoding} if self.encoding else {})
-
-
-def raw_deflate(data: bytes) -> bytes:
-    stream = zlib.compressobj(9, wbits=-15)
-    return stream.compress(data) + stream.flush()
+COMMANDS: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
+)
+"""What no terminal may be sent: written down again here, so that what is tested is not measured by itself."""
+HOSTILE: Final = (
+    "hello \x1b]52;c;ZWNobyBwd25lZA==\x1b\\ there",
+    "\x1b[2J\x1b[H wiped \x1b]0;owned\x07 fake prompt $ ",
+    "C1 \x9b2J \x9d0;owned\x9c \x90 \x85 DEL \x7f BS \x08\x08\x08 CR \rover",
+    "bidi \u202eevil\u202c \u2066x\u2069 \u200e\u200f\u061c",
+    "nothing to see \u200b\u200d\u2060\ufeff line\u2028paragraph\u2029 tag \U000e0041\U000e007f",
+    "half \ud83d and \udfff",
+    "a [/nope] b [red]colour[/red] [link=http://evil.example]x[/link] :smile: [bold",
+)
+ALL: Final = " ".join(HOSTILE)
+STORED: Final = ALL.replace("\ud83d", "").replace("\udfff", "")
+"""All of it that a database takes."""
 
 
-def _filled(head: bytes, unit: bytes, tail: bytes, size: int = 8 * _MIB) -> bytes:
-    return head + unit * ((size - len(head) - len(tail)) // len(unit)) + tail
-
-
-_PACKED: dict[str, Callable[[bytes], bytes]] = {
-    "gzip": lambda data: gzip.compress(data, 9),
-    "br": lambda data: brotli.compress(data, quality=3),
-    "zstd": zstandard.ZstdCompressor(write_content_size=False).compress,
-    "deflate": raw_deflate,
-    "gzip, gzip": lambda data: gzip.compress(gzip.compress(data)),
-    "gzip, gzip, gzip": lambda data: gzip.compress(gzip.compress(gzip.compress(data))),
-}
-_EVENT = b'data: {"choices":[{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{"}}]}}]}\n\n'
-
-
-def _said(text: str) -> bytes:
-    return orjson.dumps({
-        "tools": [{"type": "function", "function": {"name": "f"}}],
-        "messages": [{"role": "user", "content": text}, {"role": "assistant", "content": text}],
-    })  # fmt: skip
-
-
-@cache
-def _bombs() -> tuple[Hostile, ...]:
-    bomb = _filled(b'{"messages":[[]', b",[]", b"]}")
-    return tuple(Hostile(f"lists, {name}", pack(bomb), encoding=name) for name, pack in _PACKED.items())
-
-
-@cache
-def hostile_requests() -> tuple[Hostile, ...]:
-    """What clients send."""
-    members = b",".join(b'"%d":0' % n for n in range(24_000))
-    messages = _filled(b'{"messages":[0', b',{"role":"user"}', b"]}", 3 * _MIB)
-    return (
-        *_bombs(),
-        Hostile("1101 codings", raw_deflate(b"a" * 8 * _MIB), encoding=", ".join(["deflate"] * 1101)),
-        Hostile("a gigabyte", gzip.compress(bytes(64 * _MIB)), encoding="gzip"),
-        Hostile("objects", gzip.compress(_filled(b'{"messages":[{}', b',{"a":{}}', b"]}")), encoding="gzip"),
-        Hostile("messages", gzip.compress(messages), encoding="gzip"),
-        Hostile("members", b"{" + members + b"}"),
-        Hostile("depth", b'{"messages":' + b"[" * 200_000),
-        Hostile("digits", b'{"messages":[' + b"9" * 200_000 + b"]}"),
-        Hostile("marks", gzip.compress(_said("```\n" + "<tool_call>\n" * 60_000)), encoding="gzip"),
-        Hostile("thoughts", gzip.compress(_said("a<think>\n" * 80_000)), encoding="gzip"),
-        Hostile("stray bytes", b'{"messages":["' + b"\xe9a" * 100_000),
+async def plant(install: Install) -> tuple[str, str]:
+    """Records, votes, a model, decisions and an order full of STORED; the ids of a record with texts and of one that
+    has none."""
+    records = [install.record(query=f"{STORED} {number}", response=f"{STORED} {number}") for number in range(3)]
+    body = replace(
+        records[0].body,
+        target=f"/v1/chat/completions?{STORED}",
+        request_headers={"user-agent": STORED},
+        response_headers={"x-request-id": STORED},
+        request=json.dumps({"messages": [{"role": "user", "content": STORED}]}).encode(),
+        response=STORED.encode(),
+        error=STORED,
+        tags={STORED[:40]: STORED},
     )
-
-
-@cache
-def hostile_answers() -> tuple[Hostile, ...]:
-    """What models' servers answer."""
-    return (
-        *_bombs(),
-        Hostile("calls without an end", gzip.compress(_EVENT * 90_000), "text/event-stream", "gzip"),
-        Hostile("lines", gzip.compress(b"data:\n" * 1_000_000), "text/event-stream", "gzip"),
-        Hostile("broken events", b'data: {"a\n\n' * 80_000, "text/event-stream"),
-        Hostile("choices", gzip.compress(_filled(b'{"choices":[0', b",{}", b"]}")), encoding="gzip"),
-    )
+    bare = replace(install.record(), body=replace(body, query=None, response_text=None), status=502)
+    records = [replace(records[0], body=body, model_id=2, aliases=(STORED[:60],)), *records[1:], bare]
+    votes = [
+        replace(install.vote(record, 1, source=STORED[:60]), comment=STORED, correction=STORED, tags={"why": STORED})
+        for record in records
+    ]
+    store = await install.open_store()
+    try:
+        await store.models.add("champion")
+        await store.models.add(STORED[:80])
+        await store.apply(IngestBatch(writer="w0-1-1", segment=1, offset=1, records=tuple(records), votes=tuple(votes)))
+        lease = await store.leases.acquire("loop", "test", ttl_s=60)
+        assert lease is not None
+        inputs = {"reasons": [STORED, STORED], "snapshot": {"phase": STORED}, "action": {"why": STORED}}
+        for action in (STORED[:40], "Hold"):
+            install.clock.advance(60.0)
+            await store.journal.intend(action, fence=lease.fence, who=STORED[:40], why=STORED, inputs=inputs)
+        await store.commands.submit("promote", who=STORED[:40], why=STORED, args={})
+    finally:
+        await store.close()
+    return records[0].id, bare.id

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.ballots import FULL_TRUST, Trust
 from policies.records import Arm, Outcome, StickySource
 from policies.scoring import ScoringConfig
 from proxy.config.serving import CaptureConfig
@@ -350,13 +351,24 @@ def test_votes() -> None:
         {"fid": ID, "id": ID, "correction": "better", "quality_score": 0.5},
     ]
     given, retracted, silent = votes_of(Frame(KIND_FEEDBACK, {"t": 7, "votes": entries}, b"", b""))
-    assert given == NewVote(fid=ID, record_id=ID, source="u1", feedback=1, comment="c", tags={"a": "b"}, created_us=7)
+    assert given == NewVote(
+        fid=ID, record_id=ID, source="u1", feedback=1, comment="c", tags={"a": "b"}, created_us=7, trust=Trust.THUMB
+    )
     assert (retracted.alias, retracted.retracted, retracted.source) == ("chatcmpl-1", True, "anonymous")
     [cleaned] = votes_of(
         Frame(KIND_FEEDBACK, {"t": 7, "votes": [entries[0] | {"comment": "a\0b", "source": "\0"}]}, b"", b"")
     )
     assert (cleaned.comment, cleaned.source) == ("ab", "anonymous"), "PostgreSQL has no NUL"
     assert (silent.feedback, silent.retracted, silent.quality_score) == (None, False, 0.5)
+
+
+def test_how_far_a_vote_is_believed_was_decided_when_it_came() -> None:
+    """An older version did not write it down: then an alias tells that the token was there, and else it was not."""
+    named, aliased = {"fid": ID, "id": ID, "alias": None}, {"fid": ID, "id": None, "alias": "chatcmpl-1"}
+    entries = [named, aliased, named | {"tr": 0}, aliased | {"tr": 15}, named | {"tr": 31}]
+    votes = votes_of(Frame(KIND_FEEDBACK, {"t": 7, "votes": entries}, b"", b""))
+    trusted = [Trust.THUMB, FULL_TRUST, Trust.NONE, FULL_TRUST, FULL_TRUST]
+    assert [vote.trust for vote in votes] == trusted
 
 
 ABORTED = orjson.dumps({"choices": [{"message": {"role": "assistant", "content": "4"}, "finish_reason": "abort"}]})

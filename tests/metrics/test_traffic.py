@@ -17,7 +17,7 @@ from proxy.metrics.families import CounterFamily, Distribution
 from proxy.metrics.gateway import GatewayCollector, stats_files
 from proxy.metrics.shared import SharedCounters
 from proxy.metrics.traffic import TrafficMetrics
-from proxy.store.values import NewRecord, NewVote, RecordFlag
+from proxy.store.values import JoinedVote, NewRecord, RecordFlag
 from tests.harness.require import need
 
 
@@ -122,9 +122,10 @@ def test_a_new_models_table_names_what_follows(registry: CollectorRegistry) -> N
 
 def test_votes_are_counted_by_what_they_say(registry: CollectorRegistry) -> None:
     metrics = TrafficMetrics(registry)
-    votes = [NewVote(fid="0" * 32, record_id="1" * 32, feedback=f) for f in (1, 1, -1, 0, None)]
-    metrics.observe_votes([*votes, NewVote(fid="0" * 32, record_id="1" * 32, retracted=True)])
-    expected = {"positive": 2, "negative": 1, "neutral": 1, "none": 1, "retracted": 1}
+    votes = [JoinedVote(feedback=f, retracted=False, counts=True) for f in (1, 1, -1, 0, None)]
+    votes += [JoinedVote(feedback=None, retracted=True, counts=True)]
+    metrics.observe_votes([*votes, JoinedVote(feedback=1, retracted=False, counts=False)])
+    expected = {"positive": 2, "negative": 1, "neutral": 1, "none": 1, "retracted": 1, "uncounted": 1}
     assert {f: value(registry, "ratchet_feedback_total", feedback=f) for f in expected} == expected
 
 
@@ -219,7 +220,7 @@ def test_promtool_accepts_it(registry: CollectorRegistry, tmp_path: Path) -> Non
     assert promtool is not None
     metrics = TrafficMetrics(registry, otel_names=True)
     metrics.observe(record())
-    metrics.observe_votes([NewVote(fid="0" * 32, record_id="1" * 32, feedback=1)])
+    metrics.observe_votes([JoinedVote(feedback=1, retracted=False, counts=True)])
     counters = SharedCounters(tmp_path / "worker-0.stats", ("in_flight", "requests_total"))
     registry.register(GatewayCollector(lambda: stats_files(tmp_path), {}))
     checked = subprocess.run(

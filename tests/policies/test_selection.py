@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -236,7 +237,7 @@ def test_a_pattern_in_system_prompt_or_question_excludes(system: str, question: 
         Turn(role="user", content=question),
         answer=Turn(role="assistant", content="### Task: done"),
     )
-    state = SelectionState(excluded=Exclusion((r"^### Task:", r"a title\.$")))
+    state = SelectionState(excluded=Exclusion(re.compile(pattern).search for pattern in (r"^### Task:", r"a title\.$")))
     assert (select(sample, PLAIN, state) == Drop(DropReason.EXCLUDED)) is excluded
 
 

@@ -302,7 +302,7 @@ async def test_files_of_an_older_version_are_still_read(
 ) -> None:
     """Its columns are these; what it did not know is unknown, beside days that have it."""
     known: dict[str, Any] = {"ttft_us": 5, "conversation": 7, "cache_read_tokens": 1, "cache_write_tokens": 2,
-                             "reasoning_tokens": 3}  # fmt: skip
+                             "reasoning_tokens": 3, "cluster": 11}  # fmt: skip
     await put(store, *(logged(day, n, flags=RecordFlag.RESENT, **known) for day in (0, 1) for n in range(5)))
     await archiver.run()
     [name] = [name for name in files(tmp_path) if name.endswith(".parquet")]
@@ -326,7 +326,7 @@ WORDS = st.dictionaries(TEXT, TEXT, max_size=3)
 @given(
     request=st.binary(max_size=50), response=st.binary(max_size=50), query=st.none() | TEXT, text=st.none() | TEXT,
     words=WORDS, messages=st.lists(st.fixed_dictionaries({"role": TEXT, "content": TEXT}), max_size=3),
-    quality=st.none() | st.floats(0, 1), flags=st.integers(0, 511).map(RecordFlag),
+    quality=st.none() | st.floats(0, 1), flags=st.integers(0, 1023).map(RecordFlag),
     tokens=st.none() | st.integers(0, 9), first_us=st.none() | st.integers(0, 2**40),
     outcome=st.sampled_from(Outcome), source=st.sampled_from(StickySource),
     user=st.none() | st.integers(-(2**63), 2**63 - 1),
@@ -346,7 +346,7 @@ def test_any_record_survives_a_row(
     given_values = {"quality": quality, "flags": flags, "prompt_tokens": tokens, "outcome": outcome,
                     "key_source": source, "user_hash": user, "query": query, "response_text": text,
                     "ttft_us": first_us, "conversation": user, "cache_read_tokens": tokens,
-                    "cache_write_tokens": tokens, "reasoning_tokens": tokens}  # fmt: skip
+                    "cache_write_tokens": tokens, "reasoning_tokens": tokens, "cluster": user}  # fmt: skip
     row = RecordRow(created_us=FIRST * DAY_US, model_name=None, feedback=None, **taken | given_values)
     view = RecordView(row=row, body=payload, votes=(), scores={"heuristic": 0.5})
     [back] = pa.RecordBatch.from_pylist([to_row(view)], schema=schema()).to_pylist()

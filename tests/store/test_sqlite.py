@@ -86,8 +86,9 @@ async def test_a_cancelled_batch_can_be_delivered_again(path: Path, clock: Manua
     await store.close()
 
 
-async def test_half_a_kilobyte_a_record(path: Path, clock: ManualClock) -> None:
-    """1.4 KB of request and response, 5,000 of them, indices and all; without the first thousand, which teach."""
+async def test_little_more_than_half_a_kilobyte_a_record(path: Path, clock: ManualClock) -> None:
+    """1.4 KB of request and response, 5,000 of them, indices and all; without the first thousand, which teach a
+    dictionary that must know no sentence of anybody's."""
     store = await Store.open(f"sqlite:///{path}", clock=clock)
     records = list(exchanges(6000, start_us=int(clock.now() * 1e6)))
     spoken = sum(r.request_bytes + r.response_bytes for r in records) / len(records)
@@ -97,7 +98,7 @@ async def test_half_a_kilobyte_a_record(path: Path, clock: ManualClock) -> None:
         await store.apply(IngestBatch(writer="w", segment=0, offset=n + 1, records=tuple(records[n : n + 500])))
         sizes[n + 500] = await pages(path)
     await store.close()
-    assert (sizes[6000] - sizes[1000]) / 5000 < 512
+    assert (sizes[6000] - sizes[1000]) / 5000 < 564
 
 
 async def pages(path: Path) -> int:

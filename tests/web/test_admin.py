@@ -290,12 +290,13 @@ async def test_explanation_and_history_pass_their_arguments(install: Install) ->
     async with Admin(install, explain=explain, history=history).running() as client:
         assert await get(client, "/api/explain?at=5.5") == (200, {"at": 5.5})
         assert (await get(client, "/api/explain?at=0"))[0] == 404
-        assert await get(client, "/api/history?limit=9999&before=7") == (
+        assert await get(client, "/api/history?limit=1000&before=7") == (
             200,
             {"entries": [{"limit": 1000, "before": 7.0}]},
         )
         assert (await get(client, "/api/explain?at=now"))[0] == 400
         assert (await get(client, "/api/history?limit=nan"))[0] == 400
+        assert (await get(client, "/api/history?limit=1001"))[0] == 400
 
 
 async def test_a_store_that_is_busy_asks_to_come_back(install: Install) -> None:

@@ -11,6 +11,7 @@ import aiohttp
 import orjson
 import pytest
 
+from policies.ballots import FULL_TRUST, Trust
 from proxy.clock import ManualClock
 from proxy.config import Config, FeedbackConfig, parse_config
 from proxy.config.serving import SpoolConfig
@@ -80,7 +81,9 @@ async def test_a_vote_is_in_the_spool_before_it_is_accepted(side: Side) -> None:
         status, answer = await post(client, {"record_id": minted.text, "feedback": 1, "source": "user-42"})
         [vote] = side.votes()
     assert (status, answer) == (202, {"accepted": 1, "feedback_id": vote["fid"]})
-    assert vote == {"fid": vote["fid"], "id": minted.hex, "alias": None, "feedback": 1, "source": "user-42"}
+    assert vote == {
+        "fid": vote["fid"], "id": minted.hex, "alias": None, "feedback": 1, "source": "user-42", "tr": Trust.THUMB,
+    }  # fmt: skip
     assert side.count("feedback_votes_total") == 1
 
 
@@ -186,6 +189,66 @@ async def test_a_providers_id_needs_the_token(tmp_path: Path) -> None:
         assert (await post(client, body, authorization="Bearer s3cret"))[0] == 202
     [vote] = side.votes()
     assert (vote["id"], vote["alias"]) == (None, "chatcmpl-123")
+
+
+WHOLE = {"feedback": -1, "comment": "no", "correction": "Rome", "quality_score": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("anonymous", "trust", "idle"),
+    [
+        (("thumb",), Trust.THUMB, ["correction", "quality_score"]),
+        (("thumb", "score", "correction"), Trust.THUMB | Trust.SCORE | Trust.CORRECTION, []),
+        (("correction",), Trust.CORRECTION, ["feedback", "quality_score"]),
+        ((), Trust.NONE, ["correction", "feedback", "quality_score"]),
+    ],
+)
+@pytest.mark.parametrize("token", [None, "s3cret"])
+async def test_what_counts_without_the_token_is_a_setting_and_the_rest_is_kept(
+    tmp_path: Path, anonymous: tuple[Any, ...], trust: Trust, idle: list[str], token: str | None
+) -> None:
+    side = Side(tmp_path, config=Config(feedback=FeedbackConfig(anonymous=anonymous, token=token)))
+    body = {"record_id": side.record_id(), **WHOLE}
+    async with side.running() as client:
+        status, answer = await post(client, body, authorization="Bearer wrong")
+        batch = await post(client, [body, {**body, "feedback": None}])
+    first, second, third = side.votes()
+    assert status == 202
+    assert sorted(answer.get("not_counted", [])) == idle
+    assert ("why" in answer) == bool(idle)
+    assert "".join(batch[1].get("not_counted", [])).count("[1].") == len([name for name in idle if name != "feedback"])
+    assert {name: first[name] for name in WHOLE} == WHOLE
+    assert [vote["tr"] for vote in (first, second, third)] == [trust] * 3
+
+
+async def test_the_token_is_believed_in_all(tmp_path: Path) -> None:
+    side = Side(tmp_path, config=Config(feedback=FeedbackConfig(anonymous=(), token="s3cret")))
+    async with side.running() as client:
+        status, answer = await post(client, {"record_id": side.record_id(), **WHOLE}, authorization="bearer s3cret")
+    assert (status, "not_counted" in answer) == (202, False)
+    assert side.votes()[0]["tr"] == FULL_TRUST
+
+
+@pytest.mark.parametrize(
+    ("anonymous", "says", "field"),
+    [
+        (("thumb",), {"quality_score": 1}, "quality_score"),
+        (("thumb",), {"correction": "Rome"}, "correction"),
+        ((), {"feedback": 1}, "feedback"),
+        ((), {"rating": True}, "feedback"),
+    ],
+)
+async def test_a_vote_of_which_nothing_would_count_is_refused_with_what_it_needs(
+    tmp_path: Path, anonymous: tuple[Any, ...], says: dict[str, Any], field: str
+) -> None:
+    side = Side(tmp_path, config=Config(feedback=FeedbackConfig(anonymous=anonymous, token="s3cret")))
+    body = {"record_id": side.record_id(), **says}
+    async with side.running() as client:
+        status, answer = await post(client, body)
+        assert (status, answer["error"]["field"]) == (403, field)
+        assert "Authorization: Bearer <feedback.token>" in answer["error"]["message"]
+        assert (await post(client, body, authorization="Bearer s3cret"))[0] == 202
+        assert (await post(client, {"record_id": side.record_id(), "feedback": None}))[0] == 202, "taking back is free"
 
 
 async def test_a_rotated_key_still_accepts_votes_for_older_records(side: Side, tmp_path: Path) -> None:

@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.web import limits
-from proxy.web.limits import RateLimit
+from proxy import limits
+from proxy.limits import RateLimit
 
 
 def test_a_burst_passes_then_the_wait_is_told() -> None:

@@ -44,7 +44,7 @@ def test_every_url_is_documented(install: Install) -> None:
         for route in app.routes:
             assert isinstance(route, Route)
             for method in (route.methods or set()) - {"HEAD"}:
-                assert f"`{method} {route.path.replace(':int', '')}" in PAGE, (method, route.path)
+                assert f"`{method} {route.path.replace(':row', '')}" in PAGE, (method, route.path)
 
 
 def test_every_filter_and_order_is_documented() -> None:

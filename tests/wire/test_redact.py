@@ -5,6 +5,7 @@ import json
 import logging
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -19,6 +20,7 @@ EMAIL = r"[\w.]+@[\w.]+\w"
 class Settings:
     patterns: tuple[str, ...] = (EMAIL,)
     callable: str | None = None
+    engine: Literal["re2", "python"] = "re2"
 
 
 def shout(text: str) -> str:
@@ -52,8 +54,8 @@ def test_encoded_bodies_are_decoded_first() -> None:
 
 
 def test_json_escapes_do_not_hide_a_match() -> None:
-    assert clean('{"to": "al\\u0040x.org"}') == '{"to":"[redacted]"}'
-    assert clean('{"cut": "al\\u0040x.org and b@x.org') == '{"cut": "al\\u0040x.org and [redacted]'
+    assert clean('{"to": "al\\u0040x.org"}') == '{"to": "[redacted]"}'
+    assert clean('{"cut": "al\\u0040x.org and b@x.org') == '{"cut": "[redacted] and [redacted]'
 
 
 def test_forms_are_decoded() -> None:
@@ -96,7 +98,7 @@ def test_a_secret_torn_over_any_stream_is_found(stream: str, content_type: str) 
 
 def test_escapes_in_a_stream_that_cannot_be_read_are_undone_line_by_line() -> None:
     stream = 'event: \\\nid: {"x": "al\\u0040x.org"}\n\nb@x.org\n'
-    assert clean(stream, "text/event-stream") == 'event: \\\nid: {"x": "al\\u0040x.org"}\n\n[redacted]\n'
+    assert clean(stream, "text/event-stream") == 'event: \\\nid: {"x": "[redacted]"}\n\n[redacted]\n'
     broken = '{"x": "al\\u0040x.org"\n["al\\u0040x.org"]\nb@x.org'
     assert clean(broken, "application/x-ndjson") == '["[redacted]"]'
 
@@ -126,8 +128,8 @@ def test_the_declared_charset_is_honoured_and_an_unknown_one_is_utf8() -> None:
 @given(st.binary(min_size=1, max_size=50))
 def test_bytes_that_are_no_text_pass_around_the_matches(noise: bytes) -> None:
     redactor = Redactor(Settings(patterns=("SECRET",)))
-    cleaned = redactor.clean(b"\xfe" + noise + b" SECRET", "application/octet-stream", "")
-    assert cleaned == b"\xfe" + noise + b" [redacted]"
+    cleaned = redactor.clean(b"\xfd" + noise + b" SECRET", "application/octet-stream", "")
+    assert cleaned == b"\xfd" + noise + b" [redacted]"
 
 
 def test_the_callable_comes_after_the_patterns() -> None:

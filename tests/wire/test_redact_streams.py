@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 
@@ -15,6 +16,7 @@ from tests.harness.shapes import FRAMES
 class Settings:
     patterns: tuple[str, ...] = (r"al@x\.org",)
     callable: str | None = None
+    engine: Literal["re2", "python"] = "re2"
 
 
 def clean(body: bytes, content_type: str) -> bytes:

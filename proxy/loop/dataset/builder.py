@@ -23,6 +23,7 @@ from proxy.loop.dataset.space import Measured, ensure_space
 from proxy.loop.dataset.staging import Split, Staging
 from proxy.loop.dataset.writer import Writer, read_manifest
 from proxy.loop.ports import DatasetRequest, Manifest
+from proxy.private import make_folder
 from proxy.store.keys import id_floor
 
 __all__ = ["Preview", "SampleSource", "StoreDatasetBuilder"]
@@ -112,7 +113,7 @@ class StoreDatasetBuilder:
             return finished
         self.building = Progress(seen=0, kept=0, dropped={})
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             before_id = id_floor(round(request.until_s * 1e6))
             rehearsal = await self._rehearsal()
             await self._ensure_space(folder, before_id, limit)

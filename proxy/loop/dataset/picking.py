@@ -22,6 +22,7 @@ from proxy.loop.dataset.minhash import minhash
 from proxy.loop.dataset.reading import read
 from proxy.loop.dataset.staging import LineRow, Source, Split, Staging
 from proxy.loop.dataset.tokens import characters
+from proxy.patterns import finder
 
 __all__ = ["Kept", "LineFormat", "Picking", "Progress", "read_all"]
 
@@ -112,7 +113,7 @@ class Picking:
         self._style = config.style
         self._staged = 0
         self._state = SelectionState(
-            excluded=Exclusion(config.exclude) if config.exclude else None,
+            excluded=Exclusion(map(finder, config.exclude)) if config.exclude else None,
             deduper=Deduper(config.near_duplicate_threshold, staging.index, minhash) if config.deduplicate else None,
         )
         self._caps = {split: Caps(config, staging.tally(split)) for split in Split}

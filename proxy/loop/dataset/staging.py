@@ -18,6 +18,7 @@ from policies.formats import HEADS, Line, Waiting, shape
 from policies.records import Author
 from proxy.loop.dataset.index import INDEX_SCHEMA, StagedIndex
 from proxy.loop.dataset.judged import Judged
+from proxy.private import create
 
 __all__ = ["LineRow", "Source", "Split", "Staging"]
 
@@ -96,6 +97,7 @@ class Staging:
         self._path = path
         if path is not None:
             path.unlink(missing_ok=True)
+            create(path)
         self._db = sqlite3.connect(path or ":memory:", check_same_thread=False, isolation_level=None)
         self._db.executescript(
             f"PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA locking_mode=EXCLUSIVE;"

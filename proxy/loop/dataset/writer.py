@@ -22,6 +22,7 @@ from proxy.loop.dataset.rehearsal import Rehearsal
 from proxy.loop.dataset.staging import Split
 from proxy.loop.dataset.tokens import TokenCount
 from proxy.loop.ports import DatasetRequest, Manifest
+from proxy.private import open_private
 
 __all__ = ["Writer", "read_manifest"]
 
@@ -167,7 +168,7 @@ def _write_lines(path: Path, rows: Iterable[bytes]) -> str:
     """Write atomically and durably; returns the SHA-256 of the file, hex."""
     digest, rows = hashlib.sha256(), iter(rows)
     temporary = path.with_name(f"{path.name}.tmp")
-    with temporary.open("wb") as out:
+    with open_private(temporary, "wb") as out:
         while some := list(islice(rows, _AT_ONCE)):
             written = b"\n".join([*some, b""])
             digest.update(written)

@@ -24,6 +24,7 @@ from proxy.loop import processes
 from proxy.loop.deployers.health import illness
 from proxy.loop.ports import DeployFailed, Endpoint, Handle, NotReady, Readiness
 from proxy.loop.processes import ProcessId
+from proxy.private import make_folder, write_private
 
 __all__ = ["CommandDeployer", "free_port", "running_servers"]
 
@@ -130,9 +131,9 @@ class CommandDeployer:
         known = {**handle, "port": port, "host": self._host}
         argv = [_PLACEHOLDER.sub(lambda match: str(known[match[1]]), part) for part in self._command]
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             temporary = folder / f"{_SERVER}.tmp"
-            temporary.write_bytes(orjson.dumps(server))
+            write_private(temporary, orjson.dumps(server))
             temporary.replace(folder / _SERVER)
         except OSError as error:
             raise TemporaryError(f"the folder of {handle['model_name']} can not be written: {error}") from error

@@ -76,5 +76,5 @@ def _status(answer: Answer) -> TrainingStatus:
         return accept(fields.get("result"), base=None)
     if status in ("failed", "cancelled"):
         said = f"the training service says: {status}{f', after {message}' if message else ''}"
-        return Failed(reason=str(fields.get("reason") or said))
-    return Running(progress=fraction(fields.get("progress")), message=message or status)
+        return Failed(reason=str(fields.get("reason") or said), kept=f"the training service says: {status}")
+    return Running(progress=fraction(fields.get("progress")), message=message or status, quotes=bool(message))

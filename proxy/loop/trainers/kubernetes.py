@@ -22,6 +22,7 @@ from proxy.loop.ports import Failed, Handle, Running, TrainingRun, TrainingStatu
 from proxy.loop.trainers.placeholders import fill, values_of
 from proxy.loop.trainers.results import accept, from_log, read_json
 from proxy.loop.webhook import Webhook
+from proxy.private import write_private
 
 __all__ = ["KubernetesTrainer"]
 
@@ -83,7 +84,8 @@ class KubernetesTrainer:
         if "Failed" in ended:
             log = await self._log(handle)
             why = ended["Failed"].get("message") or ended["Failed"].get("reason") or "no reason given"
-            return Failed(reason=f"the Job {handle['name']} failed: {why}; the log ends:\n{log.strip()[-_TAIL:]}")
+            kept = f"the Job {handle['name']} failed: {why}"
+            return Failed(reason=f"{kept}; the log ends:\n{log.strip()[-_TAIL:]}", kept=kept)
         if (answer.fields.get("spec") or {}).get("suspend"):
             return Failed(reason=f"the Job {handle['name']} was cancelled: it is suspended")
         return Running(message=f"{status.get('active', 0)} active, {status.get('failed', 0)} failed pods")
@@ -123,7 +125,7 @@ class KubernetesTrainer:
             return ""
         folder = Path(handle["output_dir"])
         if folder.is_dir():
-            (folder / "train.log").write_text(log)
+            write_private(folder / "train.log", log.encode("utf-8", "replace"))
         return log
 
 

@@ -24,6 +24,7 @@ from proxy.loop.trainers import runner
 from proxy.loop.trainers.placeholders import fill, values_of
 from proxy.loop.trainers.results import accept, fraction, read_json
 from proxy.loop.trainers.runner import write_json
+from proxy.private import make_folder
 
 __all__ = ["CallableTrainer", "CommandTrainer"]
 
@@ -51,7 +52,7 @@ class _LocalTrainer(ABC):
         handle = {"kind": self.kind, "output_dir": str(folder)}
         if _process(folder) is not None or _ended(folder):
             return handle
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         order = folder / _ORDER
         write_json(order, self._order(run, folder))
         try:
@@ -80,7 +81,7 @@ class _LocalTrainer(ABC):
             )
         code = None if process is None else processes.exit_code(process)
         how = f" by signal {-code}" if code is not None and code < 0 else ""
-        return Failed(reason=_with_log(folder, f"the training process left no result: was it killed{how}?"))
+        return _with_log(folder, f"the training process left no result: was it killed{how}?")
 
     async def cancel(self, run_id: str, handle: Handle) -> None:
         """End the runner and whatever it started."""
@@ -89,7 +90,8 @@ class _LocalTrainer(ABC):
         if process is not None:
             await processes.stop(process, grace_s=self._grace_s)
         if folder.is_dir() and not _ended(folder):
-            write_json(folder / runner.EXIT, {"code": -1, "reason": "the training was cancelled"})
+            reason = "the training was cancelled"
+            write_json(folder / runner.EXIT, {"code": -1, "reason": reason, "kept": reason})
 
     async def adopt(self, run_id: str, handle: Handle) -> bool:
         """Whether the run's folder still knows of it."""
@@ -148,8 +150,9 @@ async def _until_it_has_signed(folder: Path, process: ProcessId) -> None:
     while _process(folder) is None and not _ended(folder):
         if not processes.alive(process):
             if _process(folder) is None:
-                reason = f"the training process could not start: {processes.log_tail(folder / _LOG)}"
-                write_json(folder / runner.EXIT, {"code": processes.exit_code(process), "reason": reason})
+                kept = "the training process could not start"
+                reason = f"{kept}: {processes.log_tail(folder / _LOG)}"
+                write_json(folder / runner.EXIT, {"code": processes.exit_code(process), "reason": reason, "kept": kept})
             return
         if asyncio.get_running_loop().time() > deadline:
             raise TemporaryError(f"the training process in {folder} has not signed on within {_START_S:.0f} s")
@@ -169,22 +172,28 @@ def _running(folder: Path) -> Running:
     """Progress as the training reports it, else the last line of its log."""
     report = read_json(folder / runner.PROGRESS)
     if isinstance(report, Mapping):
-        return Running(progress=fraction(report.get("fraction")), message=str(report.get("message", "")))
-    return Running(message=processes.log_tail(folder / _LOG, lines=1, limit=200))
+        message = str(report.get("message", ""))
+        return Running(progress=fraction(report.get("fraction")), message=message, quotes=True)
+    return Running(message=processes.log_tail(folder / _LOG, lines=1, limit=200), quotes=True)
 
 
 def _outcome(folder: Path) -> TrainingStatus:
     ended = read_json(folder / runner.EXIT) or {}
     if ended.get("code") != 0:
-        return Failed(reason=_with_log(folder, str(ended.get("reason") or "the training failed")))
+        reason = str(ended.get("reason") or "the training failed")
+        return _with_log(folder, reason, kept=str(ended.get("kept") or "the training failed"))
     result = read_json(folder / runner.RESULT)
     if result is None:
         reason = f"the training ended without an error, but wrote no JSON to {folder / runner.RESULT}"
-        return Failed(reason=_with_log(folder, reason))
+        return _with_log(folder, reason)
     order = read_json(folder / _ORDER) or {}
     return accept(result, base=Path(order.get("cwd", "/")))
 
 
-def _with_log(folder: Path, reason: str) -> str:
+def _with_log(folder: Path, reason: str, *, kept: str | None = None) -> Failed:
+    """The failure with the end of the log; `kept` is the reason without the training's own words."""
     tail = processes.log_tail(folder / _LOG)
-    return f"{reason}; the log ends:\n{tail}" if tail and tail not in reason else reason
+    return Failed(
+        reason=f"{reason}; the log ends:\n{tail}" if tail and tail not in reason else reason,
+        kept=reason if kept is None else kept,
+    )

@@ -88,7 +88,9 @@ class OpenAITrainer:
             detail = (
                 error.get("message") or f"fine-tuning job {handle['job_id']} of run {run_id} {status} without a model"
             )
-            return Failed(reason=str(detail) if status == "failed" else f"{status}: {detail}")
+            code = f" ({error['code']})" if error.get("code") else ""
+            kept = f"fine-tuning job {handle['job_id']} of run {run_id} {status}{code}"
+            return Failed(reason=str(detail) if status == "failed" else f"{status}: {detail}", kept=kept)
         return Running(message=status.replace("_", " "))
 
     async def cancel(self, run_id: str, handle: Handle) -> None:

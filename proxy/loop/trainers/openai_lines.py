@@ -20,6 +20,7 @@ from typing import Any, Final
 import orjson
 
 from proxy.errors import PermanentError
+from proxy.private import open_private
 
 __all__ = ["REFUSED", "as_openai", "method_of", "rewrite"]
 
@@ -47,7 +48,7 @@ def method_of(path: Path) -> str:
 def rewrite(source: Path, target: Path) -> tuple[int, int]:
     """Write the lines of `source` as the API takes them; returns how many, and how many were left out."""
     kept = refused = 0
-    with source.open("rb") as lines, target.open("wb") as out:
+    with source.open("rb") as lines, open_private(target, "wb") as out:
         for line in lines:
             found = orjson.loads(line)
             try:

@@ -22,6 +22,7 @@ from proxy.loop.ports import Failed, Handle, Running, TrainingRun, TrainingStatu
 from proxy.loop.trainers.placeholders import fill, values_of
 from proxy.loop.trainers.results import accept, from_log
 from proxy.loop.webhook import Webhook
+from proxy.private import write_private
 
 __all__ = ["RayTrainer"]
 
@@ -81,13 +82,16 @@ class RayTrainer:
             raise PermanentError(f"Ray does not say how run {run_id} goes: {answer.excerpt()}")
         status, message = str(answer.fields.get("status", "")), str(answer.fields.get("message") or "")
         if status not in ("SUCCEEDED", "FAILED", "STOPPED"):
-            return Running(message=message or status.lower())
+            return Running(message=message or status.lower(), quotes=bool(message))
         log = await self._log(run_id, handle)
         if status == "SUCCEEDED":
             result = await self._result(handle)
             return accept(from_log(log) if result is None else result, base=None)
         said = "was cancelled" if status == "STOPPED" else f"failed: {message.partition(chr(10))[0]}"
-        return Failed(reason=f"the Ray job of run {run_id} {said}; the log ends:\n{log.strip()[-_TAIL:]}")
+        return Failed(
+            reason=f"the Ray job of run {run_id} {said}; the log ends:\n{log.strip()[-_TAIL:]}",
+            kept=f"the Ray job of run {run_id} {said.partition(':')[0]}",
+        )
 
     async def cancel(self, run_id: str, handle: Handle) -> None:
         """Ask Ray to stop the job and its children."""
@@ -127,7 +131,7 @@ class RayTrainer:
         log = str(answer.fields.get("logs") or "")
         folder = Path(handle["output_dir"])
         if folder.is_dir():
-            (folder / "train.log").write_text(log)
+            write_private(folder / "train.log", log.encode("utf-8", "replace"))
         return log
 
     async def _result(self, handle: Handle) -> Any:

@@ -5,7 +5,8 @@ been restarted in between:
 
     process.json    who it is; written first, under a lock, so that of two runners of one run the later steps back
     result.json     what the function returned (the command writes its own)
-    exit.json       {"code": n, "reason": text}; written last: with it the run has ended
+    exit.json       {"code": n, "reason": text, "kept": the same without what the training said}; written last: with it
+                    the run has ended
 
 A runner that is killed writes no exit.json, and the controller sees that it is gone.
 """
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.loop.processes import identify
+from proxy.private import open_private
 
 __all__ = ["main", "write_json"]
 
@@ -47,8 +49,8 @@ def main(order_path: str) -> None:
         return
     write_json(output_dir / PROCESS, identify(os.getpid()).as_json())
     carry_out = _run_command if order["kind"] == "command" else _call_function
-    code, reason = carry_out(order, output_dir)
-    write_json(output_dir / EXIT, {"code": code, "reason": reason})
+    code, reason, kept = carry_out(order, output_dir)
+    write_json(output_dir / EXIT, {"code": code, "reason": reason, "kept": kept})
 
 
 def _wait_for(path: Path) -> None:
@@ -62,35 +64,39 @@ def _wait_for(path: Path) -> None:
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file so that a reader sees all of it or nothing."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with temporary.open("w") as out:
+    with open_private(temporary, "w") as out:
         json.dump(content, out, default=_plain)
         out.flush()
         os.fsync(out.fileno())
     temporary.replace(path)
 
 
-def _run_command(order: Mapping[str, Any], _: Path) -> tuple[int, str]:
+def _run_command(order: Mapping[str, Any], _: Path) -> tuple[int, str, str]:
     try:
         code = subprocess.run(order["target"], stdin=subprocess.DEVNULL, check=False).returncode
     except OSError as error:
-        return 127, f"trainer.command can not be started: {error}"
+        reason = f"trainer.command can not be started: {error}"
+        return 127, reason, reason
     if code == 0:
-        return 0, ""
-    return code, f"the training command ended with {f'signal {-code}' if code < 0 else f'exit code {code}'}"
+        return 0, "", ""
+    reason = f"the training command ended with {f'signal {-code}' if code < 0 else f'exit code {code}'}"
+    return code, reason, reason
 
 
-def _call_function(order: Mapping[str, Any], output_dir: Path) -> tuple[int, str]:
+def _call_function(order: Mapping[str, Any], output_dir: Path) -> tuple[int, str, str]:
     try:
         function = _load(order["target"])
         answer = function(order["data_path"], **_extras(function, order, output_dir))
         result = asyncio.run(answer) if inspect.iscoroutine(answer) else answer
         if not isinstance(result, Mapping):
-            return 1, f"{order['target']} returned {type(result).__name__}, not a dict with model_path"
+            reason = f"{order['target']} returned {type(result).__name__}, not a dict with model_path"
+            return 1, reason, reason
         write_json(output_dir / RESULT, dict(result))
     except BaseException as error:  # noqa: BLE001 - whatever training raises, SystemExit too, is the reason it failed
         traceback.print_exc()
-        return 1, f"{order['target']} raised {type(error).__name__}: {error}"
-    return 0, ""
+        kept = f"{order['target']} raised {type(error).__name__}"
+        return 1, f"{kept}: {error}", kept
+    return 0, "", ""
 
 
 def _load(target: str) -> Callable[..., Any]:

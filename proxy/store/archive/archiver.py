@@ -11,7 +11,7 @@ import asyncio
 import os
 import platform
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -81,6 +81,32 @@ class Archiver:
         finally:
             await self._store.leases.release(lease)
 
+    async def forget(self, users: Collection[int]) -> list[ArchivedDay]:
+        """Take these users, who have been deleted from the store, out of every day that holds them; returns those days.
+
+        Raises as `run`.
+        """
+        lease = await self._hold()
+        try:
+            await asyncio.to_thread(self._place.tidy)
+            deleted = await self._store.days.deleted_users()
+            done = []
+            for date in await asyncio.to_thread(self._place.dates):
+                day = _day_of(date)
+                await self._hold()
+                before = await asyncio.to_thread(self._place.manifest, date)
+                held = 0 if before is None else await asyncio.to_thread(self._place.records_of, before, list(users))
+                if held:
+                    after = await self._write(day, before, await self._store.days.counts(day), deleted)
+                    done.append(
+                        ArchivedDay(
+                            date=date, state="rewritten", records=after.records, bytes=after.bytes, forgotten=held
+                        )
+                    )
+            return done
+        finally:
+            await self._store.leases.release(lease)
+
     async def holds(self, day: int) -> bool:
         """Whether everything that the store has of `day` is archived. Raises TemporaryError as `run` does."""
         counts = await self._store.days.counts(day)
@@ -100,7 +126,7 @@ class Archiver:
         """Finished days in the store, and those archived."""
         end = self.unfinished_day
         dates = await asyncio.to_thread(self._place.dates)
-        days = {int(datetime.fromisoformat(date).replace(tzinfo=UTC).timestamp()) // DAY_S for date in dates}
+        days = set(map(_day_of, dates))
         day = await self._store.days.next(0)
         while day is not None and day < end:
             days.add(day)
@@ -199,6 +225,11 @@ class Archiver:
             raise HeldError(f"another pass of the archive is running ({other.holder if other else 'unknown'})")
         self._renew_at = self._clock.now() + _LEASE_S / 4
         return lease
+
+
+def _day_of(date: str) -> int:
+    """Days from the Unix epoch to the date."""
+    return int(datetime.fromisoformat(date).replace(tzinfo=UTC).timestamp()) // DAY_S
 
 
 def _known(stored: RecordView, archived: RecordView) -> RecordView:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from proxy.errors import PermanentError, TemporaryError
+from proxy.private import make_folder, open_private, write_private
 from proxy.store.archive.table import from_row
 from proxy.store.partitions import DAY_S
 from proxy.store.values import RecordView
@@ -125,7 +126,7 @@ class Place:
     def publish(self, manifest: DayManifest, scratch: Path) -> None:
         """Make these files the day, and remove what it was before."""
         text = scratch / _MANIFEST
-        text.write_text(json.dumps(asdict(manifest), indent=2) + "\n")
+        write_private(text, json.dumps(asdict(manifest), indent=2) + "\n")
         self.put(text, manifest.date, _MANIFEST)
         named = {_MANIFEST, *(file.name for file in manifest.files)}
         with self._talking():
@@ -133,6 +134,20 @@ class Place:
             for path in self._fs.ls(self._path(manifest.date), detail=False):
                 if path.rsplit("/", 1)[-1] not in named:
                     self._fs.rm_file(path)
+
+    def tidy(self) -> int:
+        """Remove what no manifest names: files of a writing that was killed. Returns how many. While nobody writes."""
+        gone = 0
+        with self._talking():
+            self._fs.invalidate_cache()
+            for folder in self._fs.glob(f"{self._root}/date=*"):
+                manifest = self.manifest(folder.rstrip("/").rsplit("/", 1)[-1].removeprefix("date="))
+                named = {_MANIFEST, *(file.name for file in manifest.files)} if manifest is not None else set()
+                for path in self._fs.ls(folder, detail=False):
+                    if path.rsplit("/", 1)[-1] not in named:
+                        self._fs.rm_file(path)
+                        gone += 1
+        return gone
 
     def records(
         self, manifest: DayManifest, *, after_id: str | None, before_id: str | None, newest_first: bool
@@ -185,9 +200,9 @@ class Place:
 
 
 def _copy_durably(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(target.parent)
     aside = target.with_name(f".{target.name}.tmp")
-    with source.open("rb") as read, aside.open("wb") as write:
+    with source.open("rb") as read, open_private(aside, "wb") as write:
         shutil.copyfileobj(read, write, 1 << 20)
         write.flush()
         os.fsync(write.fileno())

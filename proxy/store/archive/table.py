@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from policies.ballots import FULL_TRUST, Trust
 from policies.records import Arm, Outcome, StickySource
 from proxy.store.keys import id_time_us
 from proxy.store.values import BodyPayload, RecordFlag, RecordRow, RecordView, VoteView
@@ -28,7 +29,7 @@ _AS_THEY_ARE: Final = (
 )  # fmt: skip
 _LATER: Final[Mapping[str, pa.DataType]] = {
     "ttft_us": pa.int64(), "conversation": pa.int64(), "cache_read_tokens": pa.int32(),
-    "cache_write_tokens": pa.int32(), "reasoning_tokens": pa.int32(),
+    "cache_write_tokens": pa.int32(), "reasoning_tokens": pa.int32(), "cluster": pa.int64(),
 }  # fmt: skip
 _OF_BODY: Final = ("target", "request", "response", "query", "response_text", "request_sha256", "response_sha256",
                    "error")  # fmt: skip
@@ -39,7 +40,7 @@ ENUMERATIONS: Final = ("key_source", "arm", "served_by", "model_name", "kind", "
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _FLAGS: Final = {flag.name.lower(): flag for flag in RecordFlag if flag.name is not None}
-_LATER_FLAGS: Final = ("unread", "resent")
+_LATER_FLAGS: Final = ("unread", "resent", "claimed")
 
 
 @cache
@@ -67,7 +68,7 @@ def schema() -> pa.Schema:
         ("request", pa.binary()), ("response", pa.binary()), ("request_headers", words), ("response_headers", words),
         ("request_sha256", text), ("response_sha256", text), ("error", text), ("tags", words),
         ("scores", pa.map_(text, pa.float64())), ("votes", pa.list_(vote)),
-        *_LATER.items(), *((name, pa.bool_()) for name in _LATER_FLAGS),
+        *_LATER.items(), *((name, pa.bool_()) for name in _LATER_FLAGS), ("vote_trust", pa.list_(pa.int8())),
     ]  # fmt: skip
     return pa.schema(columns, metadata={"ratchet_archive": "1"})
 
@@ -86,6 +87,7 @@ def to_row(view: RecordView) -> dict[str, Any]:
         **{name: flag in row.flags for name, flag in _FLAGS.items()},
         "scores": list(view.scores.items()),
         "votes": [_vote_to_row(vote) for vote in view.votes],
+        "vote_trust": [int(vote.trust) for vote in view.votes],
     }
     if body is not None:
         values |= {name: getattr(body, name) for name in _OF_BODY}
@@ -113,7 +115,8 @@ def from_row(row: Mapping[str, Any]) -> RecordView:
         response_text=row["response_text"],
         **given,
     )
-    votes = tuple(_vote_from_row(vote) for vote in row["votes"])
+    trusted = row.get("vote_trust") or [FULL_TRUST] * len(row["votes"])
+    votes = tuple(_vote_from_row(vote, Trust(trust)) for vote, trust in zip(row["votes"], trusted, strict=True))
     return RecordView(row=facts, body=body, votes=votes, scores=dict(row["scores"]))
 
 
@@ -136,6 +139,7 @@ def _vote_to_row(vote: VoteView) -> dict[str, Any]:
     return values | {"tags": list(vote.tags.items()), "created_at": vote.created_us}
 
 
-def _vote_from_row(row: Mapping[str, Any]) -> VoteView:
+def _vote_from_row(row: Mapping[str, Any], trust: Trust) -> VoteView:
     created_us = (row["created_at"] - _EPOCH) // _MICROSECOND
-    return VoteView(tags=dict(row["tags"]), created_us=created_us, **{name: row[name] for name in _OF_VOTE})
+    given = {name: row[name] for name in _OF_VOTE}
+    return VoteView(tags=dict(row["tags"]), created_us=created_us, trust=trust, **given)

@@ -7,6 +7,7 @@ and what a browser itself calls cross-site is refused whatever it carries.
 
 from __future__ import annotations
 
+import math
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -17,15 +18,16 @@ from starlette.routing import Route
 from policies.snapshot import Verb
 from proxy.errors import TemporaryError
 from proxy.web.admin import VERBS
-from proxy.web.auth import SESSION_COOKIE, SESSION_S, Sessions
+from proxy.web.auth import SESSION_COOKIE, SESSION_S, Sessions, peer
 from proxy.web.console.page import Console
 from proxy.web.console.wording import VERB_WORDS
+from proxy.web.numbers import read_number
 from proxy.web.responses import ApiError
 
 __all__ = ["action_routes"]
 
 _MAX_TEXT: Final = 1_000
-_MAX_FORM_BYTES: Final = 65_536
+_MAX_FIELDS: Final = 100
 
 
 def action_routes(console: Console, sessions: Sessions | None, login_path: str) -> list[Route]:
@@ -33,7 +35,7 @@ def action_routes(console: Console, sessions: Sessions | None, login_path: str) 
     actions, login = _Actions(console), _Login(console, sessions)
     return [
         Route("/actions", actions.submit, methods=["POST"]),
-        Route("/actions/{id:int}", actions.state),
+        Route("/actions/{id:row}", actions.state),
         Route(login_path, console.page(login.page)),
         Route(login_path, login.enter, methods=["POST"]),
         Route("/logout", login.leave, methods=["POST"]),
@@ -50,7 +52,7 @@ class _Actions:
         submit = self._console.services.submit
         if submit is None:
             return await self._said("The loop does not run here, so nobody would act on this.", 503)
-        verb, why, who = (form.get(name, "").strip() for name in ("verb", "why", "who"))
+        verb, why, who = (form.get(name, "").replace("\0", "").strip() for name in ("verb", "why", "who"))
         if verb not in VERBS:
             return await self._said(f"There is no action {verb!r}.", 422)
         if not why or not who:
@@ -60,9 +62,9 @@ class _Actions:
         args: dict[str, float] = {}
         if verb == Verb.SHARE:
             try:
-                args["share"] = float(form.get("share", "")) / 100
+                args["share"] = read_number(form.get("share", ""), 0.0, 100.0) / 100
             except ValueError:
-                return await self._said("Give the share as a number of per cent.", 422)
+                return await self._said("Give the share as a number of per cent, 0 to 100.", 422)
         try:
             command_id = await submit(verb, args, who, why)
         except TemporaryError as exc:
@@ -98,7 +100,13 @@ class _Login:
         """Exchange the token for a cookie that does not contain it."""
         _refuse_other_sites(request)
         form = await _form(request)
-        if self._sessions is None or not self._sessions.is_token(form.get("token", "")):
+        right = self._sessions is not None and self._sessions.is_token(form.get("token", ""))
+        guesses, address = self._console.services.guesses, peer(request.scope)
+        wait_s = guesses.wrong(address) if not right else 0.0
+        if wait_s or (self._sessions is not None and self._sessions.weak and (wait_s := guesses.wait_s(address))):
+            said = f"Too many wrong tokens came from here: wait {math.ceil(wait_s)} s."
+            return await self._console.partial("refusal.html", {"message": said}, status_code=429)
+        if self._sessions is None or not right:
             return await self._console.partial("refusal.html", {"message": "This is not the token."}, status_code=401)
         response = Response(status_code=204, headers={"hx-redirect": _own_path(form.get("next"))})
         secure = request.url.scheme == "https"
@@ -120,12 +128,11 @@ def _refuse_other_sites(request: Request) -> None:
 
 async def _form(request: Request) -> dict[str, str]:
     """The fields of a URL-encoded form, the last of each name."""
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_FORM_BYTES:
-            raise ApiError(413, "this form is too large")
-    found = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=100)
+    body = await request.body()
+    try:
+        found = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_MAX_FIELDS)
+    except ValueError as exc:
+        raise ApiError(400, f"this form has more than {_MAX_FIELDS} fields") from exc
     return {name: values[-1] for name, values in found.items()}
 
 

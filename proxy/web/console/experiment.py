@@ -33,8 +33,8 @@ def experiment_routes(console: Console) -> list[Route]:
     pages = _Pages(console)
     return [
         Route("/experiment", console.page(pages.page)),
-        Route("/experiment/{id:int}", console.page(pages.page)),
-        Route("/experiment/{id:int}/data", pages.data),
+        Route("/experiment/{id:row}", console.page(pages.page)),
+        Route("/experiment/{id:row}/data", pages.data),
     ]
 
 

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from proxy.errors import TemporaryError
 from proxy.store.control import JournalEntry
 from proxy.web.console.page import Console
+from proxy.web.numbers import instant_of
 from proxy.web.responses import ApiError
 
 __all__ = ["history_routes"]
@@ -28,7 +29,7 @@ def history_routes(console: Console) -> list[Route]:
     async def history(request: Request) -> Response:
         if console.services.history is None:
             raise TemporaryError("the loop does not run here", retry_after_s=5.0)
-        before = _instant(request.query_params.get("before"))
+        before = instant_of(request, "before")
         entries = await console.services.history(_PAGE, before)
         holds = request.query_params.get("holds") == "1"
         context = {
@@ -57,7 +58,7 @@ def history_routes(console: Console) -> list[Route]:
         }
         return await console.render(request, "decision.html", context)
 
-    return [Route("/history", console.page(history)), Route("/history/{seq:int}", console.page(decision))]
+    return [Route("/history", console.page(history)), Route("/history/{seq:row}", console.page(decision))]
 
 
 def _evidence(entry: JournalEntry, settings: Mapping[str, Any] | None) -> list[tuple[str, str]]:
@@ -70,12 +71,3 @@ def _evidence(entry: JournalEntry, settings: Mapping[str, Any] | None) -> list[t
         "Settings in force": settings,
     }
     return [(name, json.dumps(part, indent=2, ensure_ascii=False)) for name, part in parts.items() if part]
-
-
-def _instant(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        return float(text)
-    except ValueError as exc:
-        raise ApiError(400, "before: not a Unix time", field="before") from exc

@@ -56,6 +56,7 @@ _ACTION_WORDS: Final = {
     "AbandonModel": "Abandon the model",
     "StartExperiment": "Start the experiment",
     "SetShare": "Change the share",
+    "BeginEpoch": "Begin a new epoch",
     "BeginPromotion": "Decide for the challenger",
     "Promote": "Promote",
     "FailPromotion": "Give the promotion up",

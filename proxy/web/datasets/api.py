@@ -13,12 +13,13 @@ from starlette.routing import Route
 from proxy.store.store import Store
 from proxy.web.datasets.folder import SPLITS
 from proxy.web.datasets.reader import DatasetReader
+from proxy.web.numbers import whole_of
 from proxy.web.responses import ApiError, JsonResponse
 
 __all__ = ["DatasetsApi", "page_of", "split_of"]
 
 _MAX_LINES: Final = 100
-_PAGE_DIGITS: Final = 9
+_LAST_PAGE: Final = 10**9 - 1
 
 
 class DatasetsApi:
@@ -45,13 +46,11 @@ class DatasetsApi:
 
     async def lines(self, request: Request) -> Response:
         """A page of lines as conversations, with their provenance."""
-        limit = request.query_params.get("limit", "20")
-        if not limit.isdecimal() or len(limit) > _PAGE_DIGITS or not 0 < int(limit) <= _MAX_LINES:
-            raise ApiError(400, f"limit: not a number from 1 to {_MAX_LINES}", field="limit")
+        limit = whole_of(request, "limit", 20, most=_MAX_LINES)
         reader, run = self._reader(), request.path_params["run"]
         try:
             await reader.document(run, examples=0)
-            return JsonResponse(await reader.lines(run, split_of(request), page_of(request), int(limit)))
+            return JsonResponse(await reader.lines(run, split_of(request), page_of(request), limit))
         except LookupError as exc:
             raise ApiError(404, str(exc)) from exc
 
@@ -80,7 +79,4 @@ def split_of(request: Request) -> str:
 
 def page_of(request: Request) -> int:
     """The `page` that a request names, from 1 on. Raises ApiError 400."""
-    page = request.query_params.get("page", "1")
-    if not page.isdecimal() or len(page) > _PAGE_DIGITS or int(page) == 0:
-        raise ApiError(400, f"page: {page!r} is not a whole number from 1 on", field="page")
-    return int(page)
+    return whole_of(request, "page", 1, most=_LAST_PAGE)

@@ -1,7 +1,8 @@
 /* Ratchet: thumbs in every element with data-ratchet-record="<x-ratchet-record-id of the answer>", now or later.
 
-   data-ratchet-source   who votes; all who do not say share one vote
-   data-ratchet-ask      after a thumb down, ask this ("What should it have said?") and send the correction
+   data-ratchet-source   who votes, to be read; all who hold the id share one vote
+   data-ratchet-ask      after a thumb down, ask this ("What should it have said?") and send the correction; it teaches
+                         where feedback.anonymous has "correction"
    data-ratchet-labels   the five texts below in your language
 
    By hand: Ratchet.vote(recordId, 1 | 0 | -1 | null, {source, comment, correction, tags}) */

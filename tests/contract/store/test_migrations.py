@@ -184,15 +184,17 @@ def gathered(sums: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def users_of(before: list[NewRecord], after: list[NewRecord], votes: list[NewVote], arm: Arm) -> dict[int, UserTotals]:
-    """Each user's totals; of the records `before` nobody noted whether they were refused."""
+    """Each user's totals; of the records `before` nobody noted whether they were refused, and all were thought to be
+    something to vote on."""
     voted = {ballot.record_id for ballot in votes}
     totals: dict[int, UserTotals] = {}
     for record in (*before, *after):
         if record.arm != arm:
             continue
-        answered, up = float(record.status == 200), float(record.id in voted)
+        answered = float(record.status == 200)
+        up = answered * (record.id in voted)
         seconds, known = record.duration_us / 1e6, float(record in after)
-        n = (1.0, up, answered, 1.0, answered, 1.0, known)
+        n = (1.0, up, answered, 1.0, answered, max(answered, 1.0 - known), known)
         s = (
             record.quality or 0.0,
             up,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from policies.ballots import FULL_TRUST, Trust
 from policies.experiment import ArmStats
 from policies.records import Arm, Outcome
 from proxy import LoopConfig
@@ -46,7 +47,8 @@ def some_record(at_us: int, rng: random.Random) -> NewRecord:
         status=rng.choice((200, 200, 404, 503)),
         outcome=rng.choice((Outcome.OK, Outcome.OK, Outcome.TIMEOUT)),
         quality=rng.choice((None, 0.0, 0.5, 1.0)),
-        flags=rng.choice((RecordFlag.NONE, RecordFlag.FALLBACK)),
+        flags=rng.choice((RecordFlag.NONE, RecordFlag.FALLBACK, RecordFlag.CLAIMED)),
+        cluster=rng.choice((7, 8)),
         aliases=(),
     )
 
@@ -60,7 +62,8 @@ def some_vote(record_id: str, at_us: int, rng: random.Random) -> NewVote:
         {"feedback": None, "quality_score": 0.3},
         {"feedback": None, "retracted": True},
     )
-    return vote(record_id, at_us, rng, source=rng.choice("ab"), **rng.choice(said))
+    trust = rng.choice((FULL_TRUST, Trust.THUMB, Trust.NONE, Trust.THUMB | Trust.SCORE))
+    return vote(record_id, at_us, rng, source=rng.choice("ab"), trust=trust, **rng.choice(said))
 
 
 async def test_a_replay_stands_where_the_live_count_stood_at_every_moment(store: Store, clock: ManualClock) -> None:
