@@ -20,13 +20,21 @@ import orjson
 
 __all__ = ["TopLevel"]
 
-_SHORT: Final = rb'"[^"\\]{0,62}+"'
-_PLAIN: Final = rb'[^"{}\[\]]++|' + _SHORT
-_LEAF: Final = rb"[\[{](?:" + _PLAIN + rb")*+[\]}]"
+_STRING: Final = rb'"[^"\\]{0,1000}+(?:\\.[^"\\]{0,200}+){0,200}+"'
+"""One that is not too long: where it does not end, it has been looked through once for each level."""
+_PLAIN: Final = rb'[^"{}\[\]]++|' + _STRING
 _BEFORE: Final = re.compile(rb"[\xef\xbb\xbf \t\r\n]*+")
 _TOP: Final = re.compile(rb'[^"{}\[\]:,]*+')
-_TWIG: Final = rb"[\[{](?:" + _PLAIN + rb"|" + _LEAF + rb")*+[\]}]"
-_DEEPER: Final = re.compile(rb"(?:" + _PLAIN + rb"|" + _TWIG + rb")*+")
+
+
+def _nested(levels: int) -> bytes:
+    """A pattern for what closes again within so many levels."""
+    within = _PLAIN if levels == 1 else _PLAIN + rb"|" + _nested(levels - 1)
+    return rb"[\[{](?:" + within + rb")*+[\]}]"
+
+
+_DEEPER: Final = re.compile(rb"(?:" + _PLAIN + rb"|" + _nested(6) + rb")*+", re.DOTALL)
+"""Six levels: nearly everything that programs send, the schema of a tool among it."""
 _OPENING: Final = re.compile(rb'(?:[^"{}\[\]]*+[\[{])++')
 _CLOSING: Final = re.compile(rb'(?:[^"{}\[\]]*+[\]}])++')
 _CLOSER: Final = re.compile(rb"[\]}]")
@@ -35,7 +43,7 @@ _QUOTED: Final = re.compile(rb'[^"]*+(?:(?<=[^\\]\\)"[^"]*+)*+')
 _IN_STRING: Final = re.compile(rb'(?:[^"\\]++|\\.)*+', re.DOTALL)
 _QUOTE, _COLON, _COMMA, _BACKSLASH, _OPEN, _CLOSE = b'":,\\{}'
 _LONGEST_KEY: Final = 256
-_FREE_STEPS: Final = 8192
+_FREE_STEPS: Final = 512
 _MODEL: Final = b"model"
 
 
@@ -44,10 +52,10 @@ class TopLevel:
 
     __slots__ = (
         "_base", "_bytes_per_step", "_depth", "_escaped", "_from", "_in_string", "_is_value", "_key", "_more",
-        "_opened_at", "_steps", "_taken", "_taking", "_text", "_wanted", "found", "spans", "stopped_at",
+        "_opened_at", "_pieces", "_steps", "_taken", "_taking", "_text", "_wanted", "found", "spans", "stopped_at",
     )  # fmt: skip
 
-    def __init__(self, wanted: Mapping[bytes, int], *, bytes_per_step: int = 16) -> None:
+    def __init__(self, wanted: Mapping[bytes, int], *, bytes_per_step: int = 256) -> None:
         """`wanted`: the names of fields, each with the most bytes of its value that are kept. `bytes_per_step`: how
         many bytes pay for one step of the slow kind."""
         self.spans: list[tuple[int, int]] = []
@@ -61,7 +69,7 @@ class TopLevel:
         self._depth = 0
         self._base = 0
         """Bytes that were fed in earlier pieces."""
-        self._steps = 0
+        self._pieces = self._steps = 0
         self._in_string = self._escaped = False
         self._opened_at = 0
         """Where the string began that is being read."""
@@ -97,7 +105,8 @@ class TopLevel:
     def feed(self, piece: bytes, at: int = 0) -> None:
         """Look through the next bytes, those of `piece` from `at` on."""
         size = len(piece)
-        limit = _FREE_STEPS + (self._base + size) // self._bytes_per_step
+        self._pieces += 1
+        limit = _FREE_STEPS + 4 * self._pieces + (self._base + size) // self._bytes_per_step
         self._from = at
         while at < size and self._depth >= 0:
             self._steps += 1

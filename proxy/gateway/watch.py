@@ -39,15 +39,19 @@ _LONGEST_BROKEN: Final = 16384
 """Bytes of a text that a tolerant reader is asked to read."""
 _MOST_STRAY: Final = 2048
 """Of them, bytes that are no UTF-8: it takes each in hand."""
+_MARKS: Final = (b'"', b"[", b"]", b"{", b"}")
+_FREE_MARKS: Final = 4096
+_MOST_MARKS: Final = 0.6
+"""Brackets and quotes among the bytes, of which each takes its time. Nobody writes so many who has something to say."""
 _MOST_TURNS: Final = 512
 """Turns among which the user's first is looked for, where the list of them cannot be parsed."""
-_PACKED_BYTES_PER_STEP: Final = 64
+_PACKED_BYTES_PER_STEP: Final = 256
 
 
 class Watch:
     """Reads the body that is fed to it in pieces, as they are on the wire without transfer coding."""
 
-    __slots__ = ("_charset", "_decoder", "_first", "_started", "_top", "_unpacker")
+    __slots__ = ("_charset", "_decoder", "_first", "_marks", "_size", "_started", "_top", "_unpacker")
 
     def __init__(self, wanted: Mapping[bytes, int], content_type: str, content_encoding: str | None) -> None:
         """`wanted`: the names of fields, each with the most bytes of its value that are kept."""
@@ -55,6 +59,7 @@ class Watch:
         self._decoder: codecs.IncrementalDecoder | None = None
         self._started = False
         self._first = b""
+        self._marks = self._size = 0
         self._unpacker: Unpacker | None = None
         if content_encoding is None:
             self._top = TopLevel(wanted)
@@ -90,6 +95,10 @@ class Watch:
             self._decoder = _decoder(piece)
         if self._decoder is not None:
             piece = self._decoder.decode(piece).encode()
+        self._size += len(piece)
+        self._marks += sum(map(piece.count, _MARKS))
+        if self._marks > _FREE_MARKS + _MOST_MARKS * self._size:
+            self._top.stop()
         self._top.feed(piece)
         if self._unpacker is not None and self._unpacker.ended:
             self._top.stop()

@@ -69,7 +69,7 @@ def codings_of(content_encoding: str) -> list[str]:
 def decode(body: bytes, content_encoding: str, limit: int) -> bytes:
     """`body` without its content encodings, at most `limit` (> 0) bytes of it; as `unpacked`, whose budget is `limit`,
     or 4 MiB where that is more."""
-    return _undone(body, codings_of(content_encoding), limit, max(limit, _BUDGET))[:limit]
+    return _undone(body, codings_of(content_encoding), limit, max(limit, _BUDGET)).body[:limit]
 
 
 def unpacked(body: bytes, content_encoding: str, budget: int) -> Decoded:
@@ -82,23 +82,26 @@ def unpacked(body: bytes, content_encoding: str, budget: int) -> Decoded:
     codings = codings_of(content_encoding)
     if not codings:
         return Decoded(body, cut=False)
-    # one byte more shows whether there is more
-    plain = _undone(body, codings, budget + 1, budget + 1)
-    return Decoded(plain[:budget], cut=len(plain) > budget)
+    plain, full = _undone(body, codings, budget + 1, budget + 1)
+    return (
+        Decoded(plain[:-1], cut=True) if full else Decoded(plain, cut=False)
+    )  # one byte more shows that there is more
 
 
-def _undone(body: bytes, codings: list[str], limit: int, budget: int) -> bytes:
-    """`body` without `codings`, at most `limit` bytes of it."""
+def _undone(body: bytes, codings: list[str], limit: int, budget: int) -> Decoded:
+    """`body` without `codings`, at most `limit` bytes of it, and whether it is as long as it may be."""
+    room = limit
     for number, coding in enumerate(reversed(codings), 1):
         if budget <= 0:
             raise UnknownEncodingError(f"content-encoding {coding}: more would be decoded than is allowed")
         room = budget if number < len(codings) else min(limit, budget)
         plain, state = _STAGES[coding](body, room)
+        plain = plain[:room]  # brotli takes its limit for a hint
         if (state is _State.DAMAGED and not plain) or (state is not _State.WHOLE and _is_text(body)):
             raise NotEncodedError(f"content-encoding {coding}: the body is something else")
         budget -= len(plain)
         body = plain
-    return body
+    return Decoded(body, cut=len(body) >= room)
 
 
 def _is_text(body: bytes) -> bool:

@@ -27,6 +27,7 @@ __all__ = ["MAX_VALUES", "crowded", "mended", "mended_text", "read_event", "read
 MAX_VALUES: Final = 250_000
 """Values of one body that are read; parsed they take some 35 MB at most. A megabyte of log probabilities has half as
 many, one of embeddings a third."""
+_LOOK: Final = 1 << 19
 _MARKS: Final = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),
@@ -58,9 +59,14 @@ def crowded(body: bytes | str) -> bool:
     """
     if 2 * len(body) < MAX_VALUES:
         return False
-    if isinstance(body, str):
-        return body.count(",") + body.count("[") + body.count("{") > MAX_VALUES
-    return body.count(b",") + body.count(b"[") + body.count(b"{") > MAX_VALUES
+    marks: tuple[Any, ...] = (",", "[", "{") if isinstance(body, str) else (b",", b"[", b"{")
+    found = 0
+    for start in range(0, len(body), _LOOK):  # what is a crowd is seen at its beginning
+        for mark in marks:
+            found += body.count(mark, start, start + _LOOK)
+        if found > MAX_VALUES:
+            return True
+    return False
 
 
 def read_json(body: bytes | bytearray, charset: str | None = None) -> Any:

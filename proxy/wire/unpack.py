@@ -18,9 +18,10 @@ from proxy.wire.decode import MAX_WINDOW, codings_of
 
 __all__ = ["Unpacker"]
 
-_FREE: Final = 2 << 20
-_RATIO: Final = 16
-"""Bytes that may come out: so many, and so many times what went in. JSON rarely packs better than that."""
+_FREE: Final = 512 << 10
+_RATIO: Final = 8
+"""Bytes that may come out: so many, and so many times what went in. JSON rarely packs better than
+that, and what is more takes milliseconds in an event loop."""
 _MAX_MEMBERS: Final = 256
 """Of a gzip file, empty ones included: each takes time, and of empty ones a few bytes become a million."""
 _DAMAGED: Final = (zlib.error, brotli.error, zstandard.ZstdError)

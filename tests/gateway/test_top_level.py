@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from proxy.gateway.model_field import replace_model
 from proxy.gateway.top_level import TopLevel
+from proxy.gateway.watch import Watch
 
 LONG = 1 << 20
 WANTED = {b"user": LONG, b"metadata": LONG, 'ü"\\'.encode(): LONG}
@@ -176,3 +177,24 @@ def test_a_usual_body_never_asks_for_too_many_steps() -> None:
     for value in (tool, turn, [0.25] * 20, "word", 7, [[0, 1], [2, 3]]):
         body = orjson.dumps({"x": [value] * (4_000_000 // len(orjson.dumps(value))), "user": "ann"})
         assert scan(body, set(range(0, len(body), 262144))).found[b"user"] == (b'"ann"', True)
+
+
+DENSE = [
+    b"[", b"[],", b"{},", b'["', b'"",', b'"', b'"a":1,', b'"a":"b",', b"[[[[]]]],", b'"user":"a",', b'"\\\\",', b",",
+    b":",
+    b'[{"a":[{"b":[{"c":"d' + b"e" * 64 + b'"}]}]}],', b'["' + b"a" * 70 + b'"],', b"[[[[[[[[{}]]]]]]]],",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("within", [b"{", b'{"messages":['])
+@pytest.mark.parametrize("unit", DENSE)
+def test_no_piece_holds_the_loop_up(unit: bytes, within: bytes) -> None:
+    """A millisecond or two on an idle machine; what asks for more is not looked at any further."""
+    piece = within + unit * (65536 // len(unit))
+    took = []
+    for _ in range(5):
+        watch = Watch({b"user": 65536, b"messages": 262144}, "application/json", None)
+        began = time.process_time()
+        watch.feed(piece)
+        took.append(time.process_time() - began)
+    assert min(took) < 0.01

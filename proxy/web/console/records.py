@@ -24,6 +24,7 @@ from proxy.web.console.wording import no_sample_words
 from proxy.web.documents import iso, parse_filter, record_document, row_document
 from proxy.web.records import find_record
 from proxy.web.responses import ApiError
+from proxy.wire.lenient import crowded
 
 __all__ = ["record_routes"]
 
@@ -117,9 +118,23 @@ def _hash(name: str, text: str) -> int:
 
 
 def _readable(text: str) -> str:
-    """JSON indented, other text as it is; long ones cut, with a word about it."""
-    with suppress(ValueError):
-        text = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
-    if len(text) <= _SHOWN_CHARS:
-        return text
-    return f"{text[:_SHOWN_CHARS]}\n… {len(text) - _SHOWN_CHARS:,} more characters: see /api/records"
+    """JSON indented, other text as it is; long ones cut, with a word about it. What is not shown is not written."""
+    shown = text
+    if not crowded(text):
+        with suppress(ValueError, RecursionError):
+            shown = _indented(json.loads(text))
+    if len(shown) <= _SHOWN_CHARS:
+        return shown
+    return f"{shown[:_SHOWN_CHARS]}\n… cut; all of its {len(text):,} characters: see /api/records"
+
+
+def _indented(value: Any) -> str:
+    """JSON text, one character more of it than is shown at most: indented, a kilobyte of brackets is a megabyte."""
+    pieces: list[str] = []
+    left = _SHOWN_CHARS
+    for piece in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(value):
+        pieces.append(piece[: left + 1])
+        left -= len(piece)
+        if left < 0:
+            break
+    return "".join(pieces)

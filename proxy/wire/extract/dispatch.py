@@ -150,7 +150,7 @@ def _response(exchange: CapturedExchange) -> _Body:
     """The response as JSON, be it the events of a stream put together."""
     body, kind = exchange.response, exchange.response_type
     value = None if kind != _PLAIN and is_ndjson(kind) else _json(body, kind)
-    if value is _CROWD:
+    if value is _CROWD or (isinstance(value, dict) and _is_crowd(value, _ANSWERS)):
         return _Body(unread=True)
     if value is not None:
         array = read_array(value, body) if isinstance(value, list) else None
