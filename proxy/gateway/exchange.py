@@ -138,11 +138,11 @@ class Exchange:
             self.request.store(payload, done, services.max_body_bytes)
             self._begin_side()
             return
-        if b"x-ratchet-admin-token" in self.head.fields:
-            services.hold_back_guesses(self.head, self.client.peer)
         count = services.count
         count("requests_total")
         count("in_flight")
+        if b"x-ratchet-admin-token" in self.head.fields:
+            services.hold_back_guesses(self.head, self.client.peer)
         self.request.store(payload, done, services.max_body_bytes)
         self.plan = plan = services.planner.plan(services.routes())
         self.backend = plan.champion

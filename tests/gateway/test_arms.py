@@ -229,6 +229,20 @@ async def test_an_arm_is_forced_only_with_the_admin_token(upstream: Upstream, tm
     assert not any(b"ratchet" in line.lower() for line in other.seen[0].lines)
 
 
+async def test_admin_tokens_are_not_tried_one_after_another_here(upstream: Upstream, tmp_path: Path) -> None:
+    async with open_gateway(tmp_path, upstream.url, admin_token="letmein") as door:
+        heads = [await door.dialogue(
+            b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Ratchet-Admin-Token: guess-%d\r\n\r\n" % number
+        ) for number in range(12)]  # fmt: skip
+        assert [head.split(b" ")[1] for head in heads] == [b"200"] * 10 + [b"429"] * 2
+        assert b"\r\nRetry-After: 1\r\n" in heads[-1]
+        assert len(upstream.seen) == 10
+        right = b"GET /x HTTP/1.1\r\nHost: x\r\nConnection: close\r\nX-Ratchet-Admin-Token: letmein\r\n\r\n"
+        assert (await door.dialogue(right)).startswith(b"HTTP/1.1 200 ")
+        assert door.count('protocol_errors_total{status="429"}') == 2
+        assert door.count("in_flight") == 0
+
+
 async def test_a_record_holds_what_happened_and_no_secret(door: Door, upstream: Upstream) -> None:
     async def slow(seen: Seen, line: Line) -> None:
         await asyncio.sleep(0.05)
