@@ -1,4 +1,4 @@
-"""Votes that are forged, by somebody who knows which model answered: fixed seeds, six days or ten, no more than it takes.
+"""Votes that are forged, by somebody who knows which model answered: fixed seeds, six days or ten each.
 
 The full tables are in docs/statistics.md (`python -m tests.simulation`).
 """
