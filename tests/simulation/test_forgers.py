@@ -1,4 +1,4 @@
-"""Votes that are forged, by somebody who knows which model answered: fixed seeds, days as few as suffice.
+"""Votes that are forged, by somebody who knows which model answered: fixed seeds, six days or ten each.
 
 The full tables are in docs/statistics.md (`python -m tests.simulation`).
 """
