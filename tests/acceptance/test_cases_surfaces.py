@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import socket
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -103,6 +105,9 @@ def ratchet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RatchetProcess
         assert request(process.admin_url, "/api/commands", method="POST", body=order, headers=BEARER).status == 202
         await_true((folder / "server-environ.json").exists, "the model server")
         yield process
+        process.stop()
+        stop = [sys.executable, "-m", "proxy", "models", "stop", "--config", str(process.config_file)]
+        subprocess.run(stop, check=True, capture_output=True, env=os.environ | SECRETS)
 
 
 def _ask_and_vote(process: RatchetProcess) -> None:
