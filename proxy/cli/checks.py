@@ -81,6 +81,7 @@ def _notes(config: Config) -> list[str]:
     """What is allowed, but may not be what was meant."""
     from proxy.app.paths import open_to_others
     from proxy.config.checks import weak_tokens
+    from proxy.config.checks import is_loopback
     from proxy.config.terms import terms_note
 
     notes = [*map(str, weak_tokens(config)), *open_to_others(config)]
@@ -96,6 +97,12 @@ def _notes(config: Config) -> list[str]:
         notes.append(
             "gateway.expose_arm is true: whoever sends a name that nobody vouches for (sticky.trust) is told the arm, "
             "and can vote for one of them"
+        )
+    by_credential = config.sticky.cluster_by == "credential" and config.champion.api_key is None
+    if by_credential and config.sticky.trust != "all" and not is_loopback(config.server.host):
+        notes.append(
+            "sticky.cluster_by is credential: if the model's server does not check its clients' keys, a stranger "
+            'passes for many by making them up; then set it to "network"'
         )
     data = config.generator_config
     if data.tokenizer and not Path(data.tokenizer).expanduser().exists():
