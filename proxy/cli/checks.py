@@ -80,8 +80,7 @@ def _changed(config: Config) -> dict[str, Any]:
 def _notes(config: Config) -> list[str]:
     """What is allowed, but may not be what was meant."""
     from proxy.app.paths import open_to_others
-    from proxy.config.checks import weak_tokens
-    from proxy.config.checks import is_loopback
+    from proxy.config.checks import is_loopback, weak_tokens
     from proxy.config.terms import terms_note
 
     notes = [*map(str, weak_tokens(config)), *open_to_others(config)]
