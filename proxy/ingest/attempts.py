@@ -2,22 +2,24 @@
 more.
 
 Nobody can catch a `kill -9` for want of memory, or a fault in a library written in C, and the frame that did it would
-be the first one again after every restart. So each stretch of the spool is noted before it is read, and the note is
-removed once it is stored, or the attempt has failed with the process alive. Whoever finds a note after a start knows
-that a controller died there:
+be the first one again after every restart. So each stretch of the spool is noted before it is read, in it each frame
+while it is understood, and the note is removed once all is stored, or the attempt has failed with the process alive.
+Whoever finds a note after a start knows where a controller died. Most die of something else, so that only a frame at
+which one has died twice is suspected:
 
-* once: the frames of the stretch are read one by one, each with a note of its own;
-* twice at the same frame: it is poison, and is stored as it came;
+* once: the frames of the stretch are read and stored one by one, each with a note of its own;
+* twice at the same frame, while it was understood or stored by itself: it is poison, and is stored as it came;
 * a third time, while it was stored as it came: only its beginning is stored, and it is set aside in a file.
 
-A note is one write into the page cache for each transaction: it has to survive the process, not the machine.
+A note is one write into the page cache for each transaction, and a short one for each frame: it has to survive the
+process, not the machine.
 """
 
 from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Final
@@ -28,6 +30,9 @@ __all__ = ["NOTE_FILE", "Attempts", "Trust"]
 
 NOTE_FILE: Final = "reading.json"
 """In the spool's directory: what is being read."""
+_AT: Final = b'{"at":%20d,"note":%b}'
+_AT_DIGITS: Final = 6
+"""Where in the file the end of the frame stands that is being understood, 20 digits wide; 0 between frames."""
 
 
 class Trust(IntEnum):
@@ -53,8 +58,12 @@ class _Note:
     end: int
     until: int
     """Up to here frames are read one by one, since a controller died somewhere before it."""
-    deaths: int
-    """How many did."""
+    alone: bool
+    """It is one frame."""
+    suspect: int = 0
+    """End of the frame at which a controller died; 0: it is not known which it was."""
+    deaths: int = 0
+    """How many died at that frame."""
 
 
 class Attempts:
@@ -62,43 +71,57 @@ class Attempts:
 
     def __init__(self, spool: Path) -> None:
         self._path = spool / NOTE_FILE
-        self._noted = False
-        self._suspect = self._found()
+        self._file: int | None = None
+        self._found = self._read()
 
-    def trust(self, writer: str, segment: int, start: int) -> Trust:
-        """How to read what begins at `start`."""
-        suspect = self._suspect
-        if suspect is None or (writer, segment) != (suspect.writer, suspect.segment):
+    def trust(self, writer: str, segment: int, start: int, end: int) -> Trust:
+        """How to read the frame from `start` to `end`."""
+        found = self._found
+        if found is None or (writer, segment) != (found.writer, found.segment):
             return Trust.READ
-        if start == suspect.start and suspect.deaths > 1:
-            return Trust(min(suspect.deaths, Trust.ASIDE))
-        return Trust.ALONE if suspect.start <= start < suspect.until else Trust.READ
+        if end == found.suspect and found.deaths > 1:
+            return Trust(min(found.deaths, Trust.ASIDE))
+        return Trust.ALONE if found.start <= start < found.until else Trust.READ
 
-    def begin(self, writer: str, segment: int, start: int, end: int) -> None:
-        """Note that the frames from `start` to `end` are read. On a full disk there is no note: what is stored makes
-        room."""
-        trust = self.trust(writer, segment, start)
-        until = self._suspect.until if trust and self._suspect is not None else end
-        note = _Note(writer=writer, segment=segment, start=start, end=end, until=until, deaths=trust)
-        self._noted = True
+    def begin(self, writer: str, segment: int, start: int, end: int, *, alone: bool) -> None:
+        """Note that the frames from `start` to `end` are read, which is one where it is `alone`. On a full disk there
+        is no note: what is stored makes room."""
+        found = self._found
+        near = found is not None and (writer, segment) == (found.writer, found.segment) and start < found.until
+        note = _Note(writer=writer, segment=segment, start=start, end=end, until=end, alone=alone)
+        if near and found is not None:
+            note = _Note(
+                writer=writer, segment=segment, start=start, end=end, until=found.until, alone=alone,
+                suspect=found.suspect, deaths=found.deaths,
+            )  # fmt: skip
         with suppress(OSError):
-            descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            try:
-                os.write(descriptor, orjson.dumps(asdict(note)))
-            finally:
-                os.close(descriptor)
+            if self._file is None:
+                self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            text = _AT % (0, orjson.dumps(asdict(note)))
+            os.pwrite(self._file, text, 0)
+            os.ftruncate(self._file, len(text))
+
+    def understand(self, end: int) -> None:
+        """Note that the frame that ends there is being understood; 0: that none is any more."""
+        if self._file is not None:
+            with suppress(OSError):
+                os.pwrite(self._file, b"%20d" % end, _AT_DIGITS)
 
     def done(self) -> None:
         """All that was noted is stored, or the attempt has failed in a way that one can live with."""
-        if self._noted:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
             with suppress(OSError):
                 self._path.unlink(missing_ok=True)
-            self._noted = False
 
-    def _found(self) -> _Note | None:
+    def _read(self) -> _Note | None:
         """The stretch at which an earlier controller died, with that death."""
         try:
-            found = _Note(**orjson.loads(self._path.read_bytes()))
-        except (OSError, TypeError, ValueError):  # none, or the machine went down with it
+            found = orjson.loads(self._path.read_bytes())
+            note, at = _Note(**found["note"]), int(found["at"])
+        except (OSError, TypeError, ValueError, KeyError):  # none, or the machine went down with it
             return None
-        return replace(found, deaths=found.deaths + 1)
+        suspect = at or (note.end if note.alone else 0)
+        deaths = 1 + (note.deaths if suspect == note.suspect else 0) if suspect else 0
+        return _Note(**{**asdict(note), "suspect": suspect, "deaths": deaths})

@@ -18,6 +18,7 @@ import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, Literal
 
 from prometheus_client.registry import CollectorRegistry
@@ -167,31 +168,38 @@ class Ingestor:
         """What is stored next of the batch: from its frame `first`, which begins at `at`, as much as memory
         allows; only that frame, where one hereabouts has killed a controller."""
         stop = len(batch.frames)
-        trust = attempts.trust(batch.writer, batch.segment, at)
+        if first == stop:
+            return []
+        trust = attempts.trust(batch.writer, batch.segment, at, batch.ends[first])
         if trust is not Trust.READ:
-            stop = min(first + 1, stop)
-        entries: list[_Entry] = []
-        if first < stop:
-            await asyncio.to_thread(attempts.begin, batch.writer, batch.segment, at, batch.ends[stop - 1])
-        if trust >= Trust.RAW and first < stop:
+            stop = first + 1
+        place = batch.writer, batch.segment, at, batch.ends[stop - 1]
+        await asyncio.to_thread(partial(attempts.begin, *place, alone=stop - first == 1))
+        if trust >= Trust.RAW:
             return [await asyncio.to_thread(self._poison, batch, first, trust)]
+        entries: list[_Entry] = []
         weight = 0
         while first + len(entries) < stop and weight < _MOST_BYTES:
-            more = await asyncio.to_thread(self._understand, batch, first + len(entries), stop, _MOST_BYTES - weight)
+            start, room = first + len(entries), _MOST_BYTES - weight
+            more = await asyncio.to_thread(self._understand, batch, start, stop, room, attempts)
             weight += sum(entry.weight for entry in more)
             entries += more
         return entries
 
-    def _understand(self, batch: SpoolBatch, start: int, stop: int, most_bytes: int) -> list[_Entry]:
+    def _understand(
+        self, batch: SpoolBatch, start: int, stop: int, most_bytes: int, attempts: Attempts
+    ) -> list[_Entry]:
         """Some frames of the batch, from `start` on and before `stop`, until they are `most_bytes`. In a thread: one
         large stream must not hold up the event loop."""
         entries: list[_Entry] = []
         for at in range(start, min(stop, start + _SLICE)):
+            attempts.understand(batch.ends[at])
             entry = self._entry(batch, batch.frames[at], batch.ends[at])
             entries.append(entry)
             most_bytes -= entry.weight
             if most_bytes <= 0:
                 break
+        attempts.understand(0)
         return entries
 
     def _entry(self, batch: SpoolBatch, frame: Frame, end: int) -> _Entry:

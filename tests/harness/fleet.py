@@ -41,6 +41,7 @@ class Fleet:
         whole = {
             **settings,
             "store": {"url": self.url, "ingest_interval_seconds": 0.05},
+            "sticky": {"trusted_networks": ["127.0.0.0/8", "198.18.0.0/15"]},  # its crowd is a backend of its own
             "trainer": {**settings.get("trainer", {}), "directory": str(directory / "training")},
         }
         folders = [directory / f"replica-{n}" for n in range(size)]

@@ -17,7 +17,7 @@ from proxy.config.serving import SpoolConfig
 from proxy.ingest.attempts import NOTE_FILE, Attempts, Trust
 from proxy.ingest.ingestor import REJECTED_FILE
 from proxy.spool import SpoolWriter
-from proxy.spool.layout import segments_of
+from proxy.spool.layout import segment_name, segments_of
 from proxy.store.store import Store
 from proxy.store.values import RecordFilter, RecordFlag
 from tests.harness.exchanges import exchanges
@@ -66,7 +66,7 @@ def reads(folder: Path) -> int:
 
 def noted(spool: Path) -> tuple[int, int]:
     """How far the frames are that were being read."""
-    note = json.loads((spool / NOTE_FILE).read_bytes())
+    note = json.loads((spool / NOTE_FILE).read_bytes())["note"]
     return note["start"], note["end"]
 
 
@@ -79,7 +79,7 @@ async def test_a_frame_that_kills_twice_is_stored_raw_and_costs_nobody_else(tmp_
     with_writer(spool, written)
     ends = [sum(map(len, written[: n + 1])) for n in range(7)]
     assert reads(tmp_path) == -signal.SIGKILL
-    assert noted(spool) == (0, ends[6]), "nobody knows yet which of the seven it was"
+    assert noted(spool) == (0, ends[6]), "it died somewhere in the seven"
     assert reads(tmp_path) == -signal.SIGKILL
     assert noted(spool) == (ends[2], ends[3])
     assert reads(tmp_path) == 0
@@ -105,29 +105,57 @@ def with_writer(spool: Path, frames: list[bytes]) -> None:
     writer.close()
 
 
-def test_what_may_be_read_after_each_death(tmp_path: Path) -> None:
+FRAMES = [(0, 100), (100, 200), (200, 300), (300, 400)]
+
+
+def trusts(attempts: Attempts) -> list[Trust]:
+    return [attempts.trust("w", 1, start, end) for start, end in FRAMES]
+
+
+def test_what_may_be_read_after_each_death_at_one_frame(tmp_path: Path) -> None:
     attempts = Attempts(tmp_path)
-    attempts.begin("w", 1, 0, 300)
-    assert [attempts.trust("w", 1, at) for at in (0, 100, 300)] == [Trust.READ] * 3
-    attempts = Attempts(tmp_path)  # it died somewhere from 0 to 300
-    assert [attempts.trust("w", 1, at) for at in (0, 100, 300)] == [Trust.ALONE, Trust.ALONE, Trust.READ]
-    assert attempts.trust("w", 2, 100) is attempts.trust("v", 1, 100) is Trust.READ
-    attempts.begin("w", 1, 0, 100)
-    attempts.begin("w", 1, 100, 200)
-    attempts = Attempts(tmp_path)  # it died at 100
-    assert [attempts.trust("w", 1, at) for at in (0, 100, 200, 300)] == [
-        Trust.READ, Trust.RAW, Trust.ALONE, Trust.READ]  # fmt: skip
-    attempts.begin("w", 1, 100, 200)
+    attempts.begin("w", 1, 0, 300, alone=False)
+    attempts.understand(100)
+    attempts.understand(200)
+    assert trusts(attempts) == [Trust.READ] * 4
+    attempts = Attempts(tmp_path)  # it died at the second
+    assert trusts(attempts) == [Trust.ALONE, Trust.ALONE, Trust.ALONE, Trust.READ]
+    assert attempts.trust("w", 2, 100, 200) is attempts.trust("v", 1, 100, 200) is Trust.READ
+    attempts.begin("w", 1, 0, 100, alone=True)
+    attempts.understand(100)
+    attempts.understand(0)
+    attempts.begin("w", 1, 100, 200, alone=True)
+    attempts.understand(200)
+    attempts = Attempts(tmp_path)  # and again
+    assert trusts(attempts) == [Trust.READ, Trust.RAW, Trust.ALONE, Trust.READ]
+    attempts.begin("w", 1, 100, 200, alone=True)
     attempts = Attempts(tmp_path)
-    assert attempts.trust("w", 1, 100) is Trust.ASIDE
-    attempts.begin("w", 1, 100, 200)
+    assert trusts(attempts)[1] is Trust.ASIDE
+    attempts.begin("w", 1, 100, 200, alone=True)
     attempts.done()
-    assert Attempts(tmp_path).trust("w", 1, 100) is Trust.READ
+    assert trusts(Attempts(tmp_path)) == [Trust.READ] * 4
+
+
+def test_controllers_that_die_of_something_else_cost_no_frame(tmp_path: Path) -> None:
+    """While a stretch is stored nobody knows which frame it was; and then at another one each time."""
+    attempts = Attempts(tmp_path)
+    attempts.begin("w", 1, 0, 300, alone=False)
+    attempts.understand(300)
+    attempts.understand(0)  # all is understood, and being stored
+    for start, end in FRAMES[:3]:
+        attempts = Attempts(tmp_path)
+        assert Trust.RAW not in trusts(attempts)
+        attempts.begin("w", 1, start, end, alone=True)
+    attempts = Attempts(tmp_path)  # it was being stored by itself
+    assert trusts(attempts)[2] is Trust.ALONE
+    attempts.begin("w", 1, 200, 300, alone=True)
+    assert trusts(Attempts(tmp_path))[2] is Trust.RAW
 
 
 def test_a_note_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
     attempts = Attempts(tmp_path / "gone")
-    attempts.begin("w", 1, 0, 300)
+    attempts.begin("w", 1, 0, 300, alone=False)
+    attempts.understand(100)
     attempts.done()
 
 
@@ -135,7 +163,7 @@ def test_a_note_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
 def test_a_note_that_makes_no_sense_is_none(tmp_path_factory: pytest.TempPathFactory, note: bytes) -> None:
     folder = tmp_path_factory.mktemp("spool")
     (folder / NOTE_FILE).write_bytes(note)
-    assert Attempts(folder).trust("w", 1, 0) is Trust.READ
+    assert Attempts(folder).trust("w", 1, 0, 100) is Trust.READ
 
 
 async def test_one_that_kills_even_when_it_is_not_read_is_set_aside(tmp_path: Path) -> None:
@@ -147,8 +175,10 @@ async def test_one_that_kills_even_when_it_is_not_read_is_set_aside(tmp_path: Pa
     with_writer(host.spool, [exchange_frame(record.id, b"a" * 200_000, ANSWER)])
     [writer] = [path.name for path in host.spool.iterdir()]
     [segment] = segments_of(host.spool / writer)
-    note = {"writer": writer, "segment": segment, "start": 0, "end": 1, "until": 1, "deaths": 2}
-    (host.spool / NOTE_FILE).write_text(json.dumps(note))
+    end = (host.spool / writer / segment_name(segment)).stat().st_size
+    note = {"writer": writer, "segment": segment, "start": 0, "end": end, "until": end, "alone": True,
+            "suspect": end, "deaths": 2}  # fmt: skip
+    (host.spool / NOTE_FILE).write_text(json.dumps({"at": 0, "note": note}))
     ingestor = host.ingestor()
     assert await ingestor.run_once() == 1
     view = await store.get_record(record.id)
