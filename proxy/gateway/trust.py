@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from hmac import compare_digest
 from typing import Final
@@ -63,7 +63,7 @@ class Trust:
         self._token: Final = config.token.encode() if config.token else None
         self._trusted: Final[_Networks] = [ipaddress.ip_network(text) for text in config.trusted_networks]
         self._hash: Final = keyed_hash
-        self._credentials: Final = _CREDENTIALS if credentials_pass and config.cluster_by == "credential" else ()
+        self._credentials: Final = credentials_pass and config.cluster_by == "credential"
         self._local: Final = Network(keyed_hash(b"\0cluster\0local"), trusted=True)
         self.network: Final = lru_cache(4096)(self._network)
         """Peers come again and again."""
@@ -81,10 +81,8 @@ class Trust:
             behind = self._behind(head.lines)
             if behind is not None:
                 cluster, believed = self._cluster_of(behind), False
-        for name in self._credentials:
-            if value := head.fields.get(name):
-                cluster = self._hash(b"\0cluster\0credential\0" + value)
-                break
+        if self._credentials and (credential := _credential(head.fields)):
+            cluster = self._hash(b"\0cluster\0credential\0" + credential)
         return cluster, not (self._everybody or self._vouched(head) or (believed and self._by_network))
 
     def address(self, head: RequestHead, network: Network, peer: bytes) -> bytes:
@@ -139,6 +137,19 @@ class Trust:
     def _cluster(self, address: _Address) -> int:
         width = 3 if address.version == 4 else 8
         return self._hash(b"\0cluster\0network\0" + address.packed[:width])
+
+
+def _credential(fields: Mapping[bytes, bytes]) -> bytes | None:
+    """The one key that a request carries, however its scheme is spelled. None where it carries several, of which its
+    server checks one and the others can be made up, or one that can be written in many ways: a signature, Basic."""
+    keys = set()
+    for name in _CREDENTIALS:
+        if value := fields.get(name):
+            *scheme, key = value.split()
+            if len(scheme) > 1 or b"," in value or (scheme and scheme[0].lower() == b"basic"):
+                return None
+            keys.add(key)
+    return keys.pop() if len(keys) == 1 else None
 
 
 def _listed(value: bytes) -> list[bytes]:

@@ -113,6 +113,31 @@ def test_a_credential_that_nobody_checks_is_none(by: Trust) -> None:
     assert origin(STRANGER, b"Authorization: Bearer made-up", by=by) == (network("203.0.113.9"), True)
 
 
+SPELLED = [(b"authorization: bearer a",), (b"Authorization: BeArEr  a",), (b"Authorization: a",), (b"x-api-key: a",),
+           (b"Authorization: Bearer a", b"x-api-key: a")]  # fmt: skip
+
+
+@pytest.mark.parametrize("lines", SPELLED)
+def test_a_credential_is_one_cluster_however_it_is_spelled(lines: tuple[bytes, ...]) -> None:
+    assert origin(STRANGER, *lines) == origin(STRANGER, b"Authorization: Bearer a")
+
+
+MADE_UP = [
+    (b"Authorization: Bearer made-up", b"x-api-key: good"),
+    (b"x-api-key: good", b"api-key: made-up"),
+    (b"Authorization: Bearer good", b"Authorization: Bearer made-up"),
+    (b"Authorization: Bearer made-up, Bearer good",),
+    (b"Authorization: Basic Z29v=ZA==",),
+    (b"Authorization: AWS4-HMAC-SHA256 Credential=good, SignedHeaders=host, Signature=other-each-time",),
+    (b"Authorization: Bearer good made-up",),
+]
+
+
+@pytest.mark.parametrize("lines", MADE_UP)
+def test_what_may_be_made_up_beside_a_good_key_is_no_cluster(lines: tuple[bytes, ...]) -> None:
+    assert origin(STRANGER, *lines) == (network("203.0.113.9"), True)
+
+
 def test_a_token_is_believed_from_anywhere_and_a_wrong_one_from_nowhere() -> None:
     by = trust(trust="token", token="a-token-of-some-length")
     assert origin(STRANGER, b"x-ratchet-token: a-token-of-some-length", by=by)[1] is False
