@@ -33,6 +33,8 @@ _FORWARDED_FOR: Final = b"x-forwarded-for"
 READ: Final = tuple(name.decode() for name in (*_CREDENTIALS, _FORWARDED, _FORWARDED_FOR))
 """Headers that are read here; they travel on."""
 _FOR: Final = re.compile(rb'(?:^|;)[ \t]*for[ \t]*=[ \t]*("[^"]*"|[^;]*)', re.IGNORECASE)
+_INITIALS: Final = frozenset((b"f", b"F", b"x", b"X"))
+_LONGEST_REMEMBERED: Final = 256
 _MOST_HOPS: Final = 32
 """Addresses read of one header, from the right; a longer list is UNKNOWN."""
 
@@ -67,6 +69,8 @@ class Trust:
         self._local: Final = Network(keyed_hash(b"\0cluster\0local"), trusted=True)
         self.network: Final = lru_cache(4096)(self._network)
         """Peers come again and again."""
+        self._remembered: Final = lru_cache(4096)(self._told)
+        """So do those behind them."""
 
     def facts(self, head: RequestHead, network: Network) -> bytes:
         """What the record says of it: members of a JSON object, each behind a comma, `cl` the cluster and `cm` whether
@@ -110,11 +114,25 @@ class Trust:
         """The right-most untrusted address that a trusted peer hands on, or UNKNOWN; None where all are trusted.
 
         Every line of a header is read: a balancer may add its own behind the one that the client has written."""
+        listed, forwarded = list[bytes](), list[bytes]()
+        for line in lines:
+            if line[:1] in _INITIALS:
+                name, _, value = line.partition(b":")
+                if (name := name.lower()) == _FORWARDED_FOR:
+                    listed.append(value)
+                elif name == _FORWARDED:
+                    forwarded.append(value)
+        told = b",".join(listed) if listed else None, b",".join(forwarded) if forwarded else None
+        short = len(told[0] or b"") + len(told[1] or b"") <= _LONGEST_REMEMBERED
+        return self._remembered(*told) if short else self._told(*told)
+
+    def _told(self, listed: bytes | None, forwarded: bytes | None) -> _Address | int | None:
+        """The same of the values of both headers."""
         stories: list[_Address | int | None] = []
-        for name, addresses in ((_FORWARDED_FOR, _listed), (_FORWARDED, _forwarded)):
-            values = [value for key, _, value in (line.partition(b":") for line in lines) if key.lower() == name]
-            if values:
-                stories.append(self._right_most(addresses(b",".join(values))))
+        if listed is not None:
+            stories.append(self._right_most(_listed(listed)))
+        if forwarded is not None:
+            stories.append(self._right_most(_forwarded(forwarded)))
         if len({None if story is None else self._cluster_of(story) for story in stories}) > 1:
             return UNKNOWN
         return stories[0] if stories else None
