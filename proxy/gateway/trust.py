@@ -171,14 +171,15 @@ def _credential(fields: Mapping[bytes, bytes]) -> bytes | None:
 
 
 def _listed(value: bytes) -> list[bytes]:
-    return value.split(b",")
+    """The hops that are looked at, and one more where there are more."""
+    return value.rsplit(b",", _MOST_HOPS)
 
 
 def _forwarded(value: bytes) -> list[bytes]:
     """The `for` of each hop (RFC 7239), b"" where a hop says none."""
     hops = []
-    for element in value.split(b","):
-        found = _FOR.search(element)
+    for element in _listed(value):
+        found = _FOR.search(element) if len(element) <= _LONGEST_REMEMBERED else None
         hops.append(found[1].strip(b' \t"') if found else b"")
     return hops
 

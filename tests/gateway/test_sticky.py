@@ -102,6 +102,17 @@ def token(claims: Any) -> bytes:
     return b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
 
 
+@pytest.mark.parametrize(
+    "value", [b"\xe4 " * 30000, b'{"_user":"' + b"\\ud83d" * 10000 + b'"}', b"a." + b"5 Tk" * 15000 + b".c"]
+)
+@pytest.mark.parametrize("name", [b"x-user-id", b"x-portkey-metadata", b"x-openwebui-user-jwt"])
+def test_no_head_takes_long(name: bytes, value: bytes) -> None:
+    asked = known(name + b": " + value)
+    begun = time.process_time()
+    SOURCES.from_head(asked.head.fields)
+    assert time.process_time() - begun < 0.01
+
+
 def test_of_a_token_the_subject_counts_and_never_the_token() -> None:
     for issued in range(3):
         jwt = token({"sub": "ann é", "iat": issued, "exp": issued + 300})

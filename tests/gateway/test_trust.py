@@ -86,6 +86,8 @@ UNCLEAR = [
     (BACKEND, (b"Forwarded: for=1.1.1.1", b"X-Forwarded-For: 198.51.100.7")),
     (BACKEND, (b"Forwarded: for=10.0.0.1", b"X-Forwarded-For: 198.51.100.7")),
     (BACKEND, (b"X-Forwarded-For: " + b",".join([b"198.51.100.7", *[b"10.0.0.1"] * 40]),)),
+    (BACKEND, (b"Forwarded: " + b"for=198.51.100.7," * 40 + b",".join([b"for=10.0.0.1"] * 32),)),
+    (BACKEND, (b"Forwarded: for=198.51.100.7;" + b"; " * 200,)),  # longer than anybody writes
     (b"no address", ()),
 ]
 
