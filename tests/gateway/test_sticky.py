@@ -397,6 +397,21 @@ def test_nobodys_turns_make_it_slow(turns: bytes) -> None:
     assert time.process_time() - began < 1.0
 
 
+@pytest.mark.parametrize("value", [b"[]", b"{}", b'{"a":[[]]}'])
+@pytest.mark.parametrize("coding", [b"identity", b"gzip"])
+def test_no_crowd_is_parsed_while_others_wait(value: bytes, coding: bytes) -> None:
+    body = b'{"user":"ann","messages":[' + b",".join([value] * (LIMIT // (len(value) + 2))) + b"]}"
+    packed, lines = (gzip.compress(body), [b"Content-Encoding: gzip"]) if coding == b"gzip" else (body, [])
+    assert key_in(packed, *lines) is None
+
+
+def test_a_crowd_of_tools_names_its_user() -> None:
+    tools: list[Any] = [{"a": [{}, []], "b": {}} for _ in range(3000)]
+    body = {"tools": tools, "messages": [{"role": "user", "content": "Hello?"}]}
+    assert key_in(json.dumps({**body, "user": "ann"}).encode()) == (b"ann", StickySource.BODY)
+    assert key_in(json.dumps(body).encode()) == (b"Hello?", StickySource.FIRST_MESSAGE)
+
+
 @pytest.mark.parametrize(
     "body",
     [
