@@ -230,7 +230,7 @@ def _cleaner(config: Config, counters: SharedCounters) -> Cleaner | None:
     from proxy.cleaning.cleaner import Cleaner
 
     try:
-        return Cleaner(config.capture.redaction, counters.add)
+        return Cleaner(config.capture.redaction, counters.add, most_decoded=config.capture.max_decoded_bytes)
     except ValueError as exc:
         raise ConfigError(f"capture.redaction: {exc}") from exc
 

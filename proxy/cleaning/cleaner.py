@@ -34,7 +34,7 @@ from proxy.cleaning.parts import (
 )
 from proxy.cleaning.process import Settings, pack, unpack
 from proxy.tasks import cancel_and_wait, spawn
-from proxy.wire.redact import RedactionSettings, Redactor
+from proxy.wire.redact import DECODED_LIMIT, RedactionSettings, Redactor
 
 __all__ = ["Cleaner", "CleaningSettings"]
 
@@ -78,15 +78,21 @@ class Cleaner:
     """Cleans exchanges and votes. Belongs to one event loop. Raises ValueError where the settings cannot be used."""
 
     def __init__(
-        self, settings: CleaningSettings, count: Callable[[str], object], *, most_bytes: int = _MOST_BYTES
+        self,
+        settings: CleaningSettings,
+        count: Callable[[str], object],
+        *,
+        most_bytes: int = _MOST_BYTES,
+        most_decoded: int = DECODED_LIMIT,
     ) -> None:
-        """`count` adds one to a slot of `proxy.cleaning.counters`."""
-        self._redactor = Redactor(settings)
+        """`count` adds one to a slot of `proxy.cleaning.counters`; a body unpacks to `most_decoded` bytes at most."""
+        self._redactor = Redactor(settings, limit=most_decoded)
         self._settings = Settings(
             patterns=tuple(settings.patterns),
             engine=settings.engine,
             callable=settings.callable,
             deadline_seconds=settings.deadline_seconds,
+            most_decoded=most_decoded,
         )
         self._count = count
         self._most_bytes = most_bytes

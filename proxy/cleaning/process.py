@@ -35,6 +35,8 @@ class Settings:
     engine: Engine
     callable: str | None
     deadline_seconds: float
+    most_decoded: int
+    """Bytes that a body may unpack to."""
 
 
 def pack(facts: Any, body: bytes) -> bytes:
@@ -67,7 +69,7 @@ def main() -> int:
     if (first := _next(buffer)) is None:
         return 0
     settings = Settings(**{**first[0], "patterns": tuple(first[0]["patterns"])})
-    redactor = Redactor(settings)
+    redactor = Redactor(settings, limit=settings.most_decoded)
     gc.freeze()
     logging.getLogger("proxy").addHandler(logging.NullHandler())  # what failed is said by the worker
     if not _written(Result({})):

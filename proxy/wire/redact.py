@@ -31,11 +31,12 @@ from proxy.wire.lenient import mended_text, text_of
 from proxy.wire.redaction.texts import Texts
 from proxy.wire.redaction.torn import mend_lines, mend_members
 
-__all__ = ["FAILED", "NOT_RECORDED", "REDACTED", "RedactionSettings", "Redactor"]
+__all__ = ["DECODED_LIMIT", "FAILED", "NOT_RECORDED", "REDACTED", "RedactionSettings", "Redactor"]
 
 FAILED: Final = "[redaction failed]"
 NOT_RECORDED: Final = "[not recorded: redaction took too long]"
-_LIMIT: Final = 4 << 20
+DECODED_LIMIT: Final = 4 << 20
+"""Bytes of a decoded body, where nothing else is said."""
 _TORN_CHARS: Final = 256
 """Of the end of a body that was cut: a match that is torn there is no match, and may be nearly all of a secret."""
 _QUICK: Final = 16 << 10
@@ -77,7 +78,7 @@ class RedactionSettings(Protocol):
 class Redactor:
     """Cleans what was captured. Raises ValueError at construction where a pattern or the callable cannot be used."""
 
-    def __init__(self, settings: RedactionSettings, *, limit: int = _LIMIT) -> None:
+    def __init__(self, settings: RedactionSettings, *, limit: int = DECODED_LIMIT) -> None:
         self._limit = limit
         self._texts = Texts([_compiled(pattern, settings.engine) for pattern in settings.patterns])
         self._function = _imported(settings.callable) if settings.callable else None
