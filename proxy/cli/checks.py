@@ -100,8 +100,8 @@ def _notes(config: Config) -> list[str]:
     by_credential = config.sticky.cluster_by == "credential" and config.champion.api_key is None
     if by_credential and config.sticky.trust != "all" and not is_loopback(config.server.host):
         notes.append(
-            "sticky.cluster_by is credential: if the model's server does not check its clients' keys, a stranger "
-            'passes for many by making them up; then set it to "network"'
+            "sticky.cluster_by is credential: if a model's server (a challenger's, too) does not check its clients' "
+            'keys, a stranger passes for many by making them up; then set it to "network"'
         )
     data = config.generator_config
     if data.tokenizer and not Path(data.tokenizer).expanduser().exists():

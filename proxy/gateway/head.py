@@ -55,6 +55,8 @@ _METHODS: Final = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r
 _RECORDED: Final = (b"content-type", b"content-encoding", b"transfer-encoding", b"user-agent", b"x-request-id",
                     b"request-id", b"x-ratchet-request-id", b"traceparent", b"x-stainless-retry-count")  # fmt: skip
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"host"))
+_JOINED: Final = frozenset((b"connection", b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
+"""Read with all their lines: of two keys nobody can tell which one is checked."""
 _HOP_BY_HOP: Final = (b"connection", b"keep-alive", b"proxy-connection", b"upgrade")
 _OWN: Final = (b"x-ratchet-user", b"x-ratchet-arm", b"x-ratchet-admin-token", b"x-ratchet-token", b"x-ratchet-no-train",
                b"x-ratchet-request-id", b"x-ratchet-record-id")  # fmt: skip
@@ -220,7 +222,7 @@ class RequestParser:
                 if name in fields:
                     if name in _FRAMING:
                         raise RejectedError(400, f"{name.decode()} is given more than once")
-                    if name == b"connection":
+                    if name in _JOINED:
                         fields[name] += b"," + field.value
                     continue
                 fields[name] = field.value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hmac import compare_digest
-from typing import Literal
+from typing import Final, Literal
 
 import orjson
 
@@ -16,6 +16,10 @@ from proxy.gateway.watch import Watch
 from proxy.wire.decode import UnknownEncodingError, decode
 
 __all__ = ["Awaited", "awaited_of", "conversation_of", "forced_backend", "key_of"]
+
+_MOST_BRACKETS: Final = 16_000
+"""Lists and objects of a body that is parsed in the event loop: each takes a microsecond. A request of nothing but
+tools has half as many; one with more names nobody."""
 
 Awaited = Literal["user", "model"] | None
 """What the body is held for."""
@@ -78,7 +82,7 @@ def conversation_of(
 
 
 def _parsed(known: KnownRequest, body: HeldRequest, limit: int) -> object:
-    """The JSON that the body is. Raises ValueError where it is none, or more than is parsed."""
+    """The JSON that the body is, None of a crowd. Raises ValueError where it is none, or more than is parsed."""
     data, encoding = body.data, known.head.recorded.get("content-encoding")
     if encoding is not None:
         try:
@@ -87,5 +91,7 @@ def _parsed(known: KnownRequest, body: HeldRequest, limit: int) -> object:
             return None
         if len(data) >= limit:
             raise ValueError("too long to be parsed")
+    if len(data) > 2 * _MOST_BRACKETS and data.count(b"[") + data.count(b"{") > _MOST_BRACKETS:
+        return None
     document: object = orjson.loads(data)
     return document

@@ -31,6 +31,8 @@ StickyKey = tuple[bytes, StickySource]
 _BODY: Final = StickySource.BODY
 _LONGEST_FIELD: Final = 65536
 """Bytes kept of a field of a body that is not parsed."""
+_LONGEST_TOLERANT: Final = 512
+"""Longer values of headers are read strictly: tolerance takes a microsecond for a byte, in the event loop."""
 _LEAST_TURNS: Final = 65536
 _LONGEST_REMEMBERED: Final = 256
 _remembered_key: Final = lru_cache(4096)(person_key)
@@ -82,10 +84,10 @@ class StickySources:
 
     def _users_in_head(self, fields: Mapping[bytes, bytes]) -> list[tuple[str, StickySource]]:
         """What stands where a user may be named; texts may be empty."""
-        values = [(text_of(fields.get(b"x-ratchet-user", b"")), StickySource.RATCHET_HEADER)]
+        values = [(_text_in(fields.get(b"x-ratchet-user", b"")), StickySource.RATCHET_HEADER)]
         values += [(header.text(fields), StickySource.HEADER) for header in self._headers]
         if self._cookie is not None and (found := self._cookie.search(fields.get(b"cookie", b""))):
-            values.append((text_of(found[1]), StickySource.COOKIE))
+            values.append((_text_in(found[1]), StickySource.COOKIE))
         return values
 
     # -- what the body says
@@ -145,8 +147,13 @@ class _Header:
         if not value:
             return ""
         if self._member is None:
-            return text_of(value)
+            return _text_in(value)
         return name_at(_inside(value), self._member) or ""
+
+
+def _text_in(value: bytes) -> str:
+    """The text of a header or cookie."""
+    return text_of(value) if len(value) <= _LONGEST_TOLERANT else value.decode("utf-8", "replace")
 
 
 def _inside(value: bytes) -> Any:
@@ -155,7 +162,7 @@ def _inside(value: bytes) -> Any:
     try:
         if len(parts) == 3 and not value.startswith(b"{"):
             value = base64.b64decode(parts[1] + b"=" * (-len(parts[1]) % 4), b"-_", validate=True)
-        return read_json(value)
+        return read_json(value) if len(value) <= _LONGEST_TOLERANT else orjson.loads(value)
     except (binascii.Error, ValueError):
         return None
 

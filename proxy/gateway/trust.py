@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from hmac import compare_digest
 from typing import Final
@@ -33,6 +33,8 @@ _FORWARDED_FOR: Final = b"x-forwarded-for"
 READ: Final = tuple(name.decode() for name in (*_CREDENTIALS, _FORWARDED, _FORWARDED_FOR))
 """Headers that are read here; they travel on."""
 _FOR: Final = re.compile(rb'(?:^|;)[ \t]*for[ \t]*=[ \t]*("[^"]*"|[^;]*)', re.IGNORECASE)
+_INITIALS: Final = frozenset((b"f", b"F", b"x", b"X"))
+_LONGEST_REMEMBERED: Final = 256
 _MOST_HOPS: Final = 32
 """Addresses read of one header, from the right; a longer list is UNKNOWN."""
 
@@ -63,10 +65,12 @@ class Trust:
         self._token: Final = config.token.encode() if config.token else None
         self._trusted: Final[_Networks] = [ipaddress.ip_network(text) for text in config.trusted_networks]
         self._hash: Final = keyed_hash
-        self._credentials: Final = _CREDENTIALS if credentials_pass and config.cluster_by == "credential" else ()
+        self._credentials: Final = credentials_pass and config.cluster_by == "credential"
         self._local: Final = Network(keyed_hash(b"\0cluster\0local"), trusted=True)
         self.network: Final = lru_cache(4096)(self._network)
         """Peers come again and again."""
+        self._remembered: Final = lru_cache(4096)(self._told)
+        """So do those behind them."""
 
     def facts(self, head: RequestHead, network: Network) -> bytes:
         """What the record says of it: members of a JSON object, each behind a comma, `cl` the cluster and `cm` whether
@@ -81,10 +85,8 @@ class Trust:
             behind = self._behind(head.lines)
             if behind is not None:
                 cluster, believed = self._cluster_of(behind), False
-        for name in self._credentials:
-            if value := head.fields.get(name):
-                cluster = self._hash(b"\0cluster\0credential\0" + value)
-                break
+        if self._credentials and (credential := _credential(head.fields)):
+            cluster = self._hash(b"\0cluster\0credential\0" + credential)
         return cluster, not (self._everybody or self._vouched(head) or (believed and self._by_network))
 
     def address(self, head: RequestHead, network: Network, peer: bytes) -> bytes:
@@ -112,11 +114,25 @@ class Trust:
         """The right-most untrusted address that a trusted peer hands on, or UNKNOWN; None where all are trusted.
 
         Every line of a header is read: a balancer may add its own behind the one that the client has written."""
+        listed, forwarded = list[bytes](), list[bytes]()
+        for line in lines:
+            if line[:1] in _INITIALS:
+                name, _, value = line.partition(b":")
+                if (name := name.lower()) == _FORWARDED_FOR:
+                    listed.append(value)
+                elif name == _FORWARDED:
+                    forwarded.append(value)
+        told = b",".join(listed) if listed else None, b",".join(forwarded) if forwarded else None
+        short = len(told[0] or b"") + len(told[1] or b"") <= _LONGEST_REMEMBERED
+        return self._remembered(*told) if short else self._told(*told)
+
+    def _told(self, listed: bytes | None, forwarded: bytes | None) -> _Address | int | None:
+        """The same of the values of both headers."""
         stories: list[_Address | int | None] = []
-        for name, addresses in ((_FORWARDED_FOR, _listed), (_FORWARDED, _forwarded)):
-            values = [value for key, _, value in (line.partition(b":") for line in lines) if key.lower() == name]
-            if values:
-                stories.append(self._right_most(addresses(b",".join(values))))
+        if listed is not None:
+            stories.append(self._right_most(_listed(listed)))
+        if forwarded is not None:
+            stories.append(self._right_most(_forwarded(forwarded)))
         if len({None if story is None else self._cluster_of(story) for story in stories}) > 1:
             return UNKNOWN
         return stories[0] if stories else None
@@ -141,15 +157,29 @@ class Trust:
         return self._hash(b"\0cluster\0network\0" + address.packed[:width])
 
 
+def _credential(fields: Mapping[bytes, bytes]) -> bytes | None:
+    """The one key that a request carries, however its scheme is spelled. None where it carries several, of which its
+    server checks one and the others can be made up, or one that can be written in many ways: a signature, Basic."""
+    keys = set()
+    for name in _CREDENTIALS:
+        if value := fields.get(name):
+            *scheme, key = value.split()
+            if len(scheme) > 1 or b"," in value or (scheme and scheme[0].lower() == b"basic"):
+                return None
+            keys.add(key)
+    return keys.pop() if len(keys) == 1 else None
+
+
 def _listed(value: bytes) -> list[bytes]:
-    return value.split(b",")
+    """The hops that are looked at, and one more where there are more."""
+    return value.rsplit(b",", _MOST_HOPS)
 
 
 def _forwarded(value: bytes) -> list[bytes]:
     """The `for` of each hop (RFC 7239), b"" where a hop says none."""
     hops = []
-    for element in value.split(b","):
-        found = _FOR.search(element)
+    for element in _listed(value):
+        found = _FOR.search(element) if len(element) <= _LONGEST_REMEMBERED else None
         hops.append(found[1].strip(b' \t"') if found else b"")
     return hops
 

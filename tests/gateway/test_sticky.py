@@ -102,6 +102,17 @@ def token(claims: Any) -> bytes:
     return b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
 
 
+@pytest.mark.parametrize(
+    "value", [b"\xe4 " * 30000, b'{"_user":"' + b"\\ud83d" * 10000 + b'"}', b"a." + b"5 Tk" * 15000 + b".c"]
+)
+@pytest.mark.parametrize("name", [b"x-user-id", b"x-portkey-metadata", b"x-openwebui-user-jwt"])
+def test_no_head_takes_long(name: bytes, value: bytes) -> None:
+    asked = known(name + b": " + value)
+    begun = time.process_time()
+    SOURCES.from_head(asked.head.fields)
+    assert time.process_time() - begun < 0.01
+
+
 def test_of_a_token_the_subject_counts_and_never_the_token() -> None:
     for issued in range(3):
         jwt = token({"sub": "ann é", "iat": issued, "exp": issued + 300})
@@ -384,6 +395,21 @@ def test_nobodys_turns_make_it_slow(turns: bytes) -> None:
     began = time.process_time()
     sources.in_watched(watch, None)
     assert time.process_time() - began < 1.0
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b'{"a":[[]]}'])
+@pytest.mark.parametrize("coding", [b"identity", b"gzip"])
+def test_no_crowd_is_parsed_while_others_wait(value: bytes, coding: bytes) -> None:
+    body = b'{"user":"ann","messages":[' + b",".join([value] * (LIMIT // (len(value) + 2))) + b"]}"
+    packed, lines = (gzip.compress(body), [b"Content-Encoding: gzip"]) if coding == b"gzip" else (body, [])
+    assert key_in(packed, *lines) is None
+
+
+def test_a_crowd_of_tools_names_its_user() -> None:
+    tools: list[Any] = [{"a": [{}, []], "b": {}} for _ in range(3000)]
+    body = {"tools": tools, "messages": [{"role": "user", "content": "Hello?"}]}
+    assert key_in(json.dumps({**body, "user": "ann"}).encode()) == (b"ann", StickySource.BODY)
+    assert key_in(json.dumps(body).encode()) == (b"Hello?", StickySource.FIRST_MESSAGE)
 
 
 @pytest.mark.parametrize(

@@ -86,6 +86,8 @@ UNCLEAR = [
     (BACKEND, (b"Forwarded: for=1.1.1.1", b"X-Forwarded-For: 198.51.100.7")),
     (BACKEND, (b"Forwarded: for=10.0.0.1", b"X-Forwarded-For: 198.51.100.7")),
     (BACKEND, (b"X-Forwarded-For: " + b",".join([b"198.51.100.7", *[b"10.0.0.1"] * 40]),)),
+    (BACKEND, (b"Forwarded: " + b"for=198.51.100.7," * 40 + b",".join([b"for=10.0.0.1"] * 32),)),
+    (BACKEND, (b"Forwarded: for=198.51.100.7;" + b"; " * 200,)),  # longer than anybody writes
     (b"no address", ()),
 ]
 
@@ -111,6 +113,31 @@ def test_a_credential_is_its_own_cluster_wherever_it_comes_from() -> None:
 @pytest.mark.parametrize("by", [trust(credentials_pass=False), trust(cluster_by="network")])
 def test_a_credential_that_nobody_checks_is_none(by: Trust) -> None:
     assert origin(STRANGER, b"Authorization: Bearer made-up", by=by) == (network("203.0.113.9"), True)
+
+
+SPELLED = [(b"authorization: bearer a",), (b"Authorization: BeArEr  a",), (b"Authorization: a",), (b"x-api-key: a",),
+           (b"Authorization: Bearer a", b"x-api-key: a")]  # fmt: skip
+
+
+@pytest.mark.parametrize("lines", SPELLED)
+def test_a_credential_is_one_cluster_however_it_is_spelled(lines: tuple[bytes, ...]) -> None:
+    assert origin(STRANGER, *lines) == origin(STRANGER, b"Authorization: Bearer a")
+
+
+MADE_UP = [
+    (b"Authorization: Bearer made-up", b"x-api-key: good"),
+    (b"x-api-key: good", b"api-key: made-up"),
+    (b"Authorization: Bearer good", b"Authorization: Bearer made-up"),
+    (b"Authorization: Bearer made-up, Bearer good",),
+    (b"Authorization: Basic Z29v=ZA==",),
+    (b"Authorization: AWS4-HMAC-SHA256 Credential=good, SignedHeaders=host, Signature=other-each-time",),
+    (b"Authorization: Bearer good made-up",),
+]
+
+
+@pytest.mark.parametrize("lines", MADE_UP)
+def test_what_may_be_made_up_beside_a_good_key_is_no_cluster(lines: tuple[bytes, ...]) -> None:
+    assert origin(STRANGER, *lines) == (network("203.0.113.9"), True)
 
 
 def test_a_token_is_believed_from_anywhere_and_a_wrong_one_from_nowhere() -> None:

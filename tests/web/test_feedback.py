@@ -319,6 +319,22 @@ async def test_an_endless_body_is_cut_off(side: Side) -> None:
         assert response.status == 413
 
 
+_MIB = 1 << 20
+HOSTILE = {
+    "longer than a stranger's votes are": (b'["' + b"a" * _MIB + b'"]', 413),
+    "a crowd": (b"[" + b"[]," * (_MIB // 4) + b"1]", 413),
+    "a crowd that only the tolerant read": (b"[NaN," + b"[]," * (_MIB // 4) + b"1]", 413),
+    "long, and a bit broken": (b'["' + b"\xe4 " * 1000 + b"a" * (_MIB // 2) + b'"]', 400),
+    "broken all over": (b'["' + b"\xe4 " * 30_000 + b'"]', 400),
+}
+
+
+@pytest.mark.parametrize(("body", "status"), HOSTILE.values(), ids=HOSTILE)
+async def test_what_a_stranger_sends_is_soon_refused(side: Side, body: bytes, status: int) -> None:
+    async with side.running() as client, client.post("/-/feedback", data=io.BytesIO(body)) as response:
+        assert response.status == status
+
+
 async def test_pages_of_a_configured_origin_may_vote(tmp_path: Path) -> None:
     config = parse_config({"feedback": {"cors_origins": ["https://chat.example.com"]}})
     preflight = {"access-control-request-method": "POST", "access-control-request-headers": "content-type"}
@@ -404,7 +420,7 @@ async def test_the_words_of_votes_are_cleaned_and_what_cannot_be_is_refused(side
     async with side.running() as client:
         status, _ = await post(client, [first, {"record_id": side.record_id(), "feedback": 1}])
         assert status == 202
-        status, answer = await post(client, {"record_id": side.record_id(), "correction": "hang"})
+        status, answer = await post(client, {"record_id": side.record_id(), "feedback": 1, "correction": "hang"})
         assert (status, "can not be cleaned" in str(answer)) == (503, True)
         cleaned, plain = side.votes()
     assert (cleaned["comment"], cleaned["source"]) == ("[redacted]!", "[redacted]")

@@ -139,7 +139,7 @@ def _is_stream(content_type: str) -> bool:
 def _request(exchange: CapturedExchange) -> tuple[Any, bool]:
     """The JSON value that the request is (None: none), and whether it claims to be one and cannot be read."""
     value = _json(exchange.request, exchange.request_type)
-    if value is _CROWD or (isinstance(value, dict) and _is_crowd(value, _TURNS)):
+    if value is _CROWD or (len(exchange.request) > _MAX_TURNS and _is_crowd(value, _TURNS)):
         return None, True
     if value is not None or exchange.request_cut:
         return value, False
@@ -150,7 +150,7 @@ def _response(exchange: CapturedExchange) -> _Body:
     """The response as JSON, be it the events of a stream put together."""
     body, kind = exchange.response, exchange.response_type
     value = None if kind != _PLAIN and is_ndjson(kind) else _json(body, kind)
-    if value is _CROWD or (isinstance(value, dict) and _is_crowd(value, _ANSWERS)):
+    if value is _CROWD or (len(body) > _MAX_TURNS and _is_crowd(value, _ANSWERS)):
         return _Body(unread=True)
     if value is not None:
         array = read_array(value, body) if isinstance(value, list) else None
@@ -177,8 +177,9 @@ def _json(body: bytes, content_type: str) -> Any:
         return None
 
 
-def _is_crowd(fields: dict[str, Any], names: Iterable[str]) -> bool:
-    """Whether there are too many turns under one of `names`."""
+def _is_crowd(document: Any, names: Iterable[str]) -> bool:
+    """Whether there are too many turns under one of `names`: a body has as many bytes at least, so ask of long ones."""
+    fields = mapping(document)
     return any(isinstance(turns := fields.get(name), list) and len(turns) > _MAX_TURNS for name in names)
 
 
