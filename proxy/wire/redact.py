@@ -29,7 +29,7 @@ from proxy.wire.extract.values import REDACTED
 from proxy.wire.headers import charset, media_type
 from proxy.wire.lenient import mended_text, text_of
 from proxy.wire.redaction.texts import Texts
-from proxy.wire.redaction.torn import mend_lines, mend_members
+from proxy.wire.redaction.torn import may_be_torn, mend_lines, mend_members, mend_strings
 
 __all__ = ["FAILED", "NOT_RECORDED", "REDACTED", "RedactionSettings", "Redactor"]
 
@@ -128,7 +128,7 @@ class Redactor:
         if cut or (len(body) > _QUICK_ESCAPED and b"\\" in body) or framing_of(body, content_type) is not None:
             return None
         text = _decoded(body, content_type)
-        return _encoded(text) if self._texts.surely_clean(text) else None
+        return _encoded(text) if not may_be_torn(text) and self._texts.surely_clean(text) else None
 
     def quick_texts(self, texts: Sequence[str]) -> bool:
         """Whether short texts are so short that they may be cleaned at once."""
@@ -198,18 +198,17 @@ class Redactor:
         if self._function is not None:
             text = unquote_plus(text, errors="surrogateescape") if form else _readable(text)
         text = self._texts.cleaned(text, form=form)
-        return self._called(self._whole_list(text))
+        return self._called(self._without_torn(text) if may_be_torn(text) else text)
 
-    def _whole_list(self, text: str) -> str:
-        """`text`, or where it is a list of objects, which may be pieces of one answer, it without what is torn."""
-        if text.lstrip()[:1] != "[" or not text.lstrip()[1:].lstrip().startswith("{"):
-            return text
+    def _without_torn(self, text: str) -> str:
+        """`text` without what is torn: over the elements of a list, which may be pieces of one answer, over the parts
+        of a message, or over the strings of what is no JSON."""
         try:
-            found = json.loads(text, strict=False)
+            found = json.loads(text.lstrip("\ufeff"), strict=False)
         except (ValueError, RecursionError):
-            return text
+            return mend_strings(text, self._texts)
         before = _dumped(found)
-        after = _dumped(mend_members(found, self._texts, anywhere=False))
+        after = _dumped(mend_members([found], self._texts, only="text" if isinstance(found, dict) else None)[0])
         return text if before == after else after
 
     def _called(self, text: str) -> str:
