@@ -111,3 +111,14 @@ def test_strings_without_an_end_take_linear_time() -> None:
     started = process_time()
     assert mend_strings('x"' + '\\"' * 100_000 + "\n" + '"a' * 50_000, Texts(())).startswith('x"\\"')
     assert process_time() - started < 5
+
+
+@pytest.mark.parametrize("piece", [4, 4000])
+def test_of_a_stream_that_was_cut_the_end_may_be_torn_and_is_not_kept(piece: int) -> None:
+    said = "x " * 1000 + "Ask al@x"
+    pieces = [said[at : at + piece] for at in range(0, len(said), piece)]
+    events = [{"id": "c", "model": "m", "choices": [{"index": 0, "delta": {"content": text}}]} for text in pieces]
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode() + b'data: {"id"'
+    whole = json.loads(Redactor(Settings()).clean(body, "text/event-stream", "", cut=True))
+    assert (whole["id"], whole["model"]) == ("c", "m")
+    assert whole["choices"][0]["message"] == {"role": "assistant", "content": said[:-256]}

@@ -18,8 +18,12 @@ from proxy.wire.extract.values import REDACTED
 from proxy.wire.redaction.texts import Texts, joined
 from proxy.wire.redaction.views import unescaped
 
-__all__ = ["may_be_torn", "mend_lines", "mend_members", "mend_strings"]
+__all__ = ["may_be_torn", "mend_lines", "mend_members", "mend_strings", "without_ends"]
 
+_LAST: Final = 2048
+"""Bytes before a cut in which a text may not be whole."""
+_KINDS: Final = frozenset({"object", "type", "role", "id", "model", "finish_reason", "status"})
+"""Members that say what something is: they come whole, or are ours."""
 _STRING: Final = re.compile(r'"((?:[^"\\\r\n]|\\[^\r\n])*+)"?')
 """A JSON string; one that breaks off ends with its line."""
 _NAMES: Final = re.compile(r"\s*:")
@@ -35,6 +39,20 @@ class _Leaf(NamedTuple):
     holder: Any
     key: Any
     text: str
+
+
+def without_ends(document: Any, stream: bytes, chars: int) -> Any:
+    """`document` without the last `chars` characters of each text that may still have been growing when its `stream`
+    was cut: that stands nowhere in it as a whole, or only shortly before the cut."""
+    early = stream[:-_LAST].decode("utf-8", "replace")
+    whole = {unescaped(match[1]) for match in _STRING.finditer(early)}
+    root = [document]
+    leaves: list[tuple[tuple[Any, ...], _Leaf]] = []
+    _collect(root, (), leaves)
+    for _, (holder, key, text) in leaves:
+        if key not in _KINDS and text not in whole:
+            holder[key] = text[:-chars]
+    return root[0]
 
 
 def may_be_torn(text: str) -> bool:
