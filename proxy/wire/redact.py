@@ -29,7 +29,7 @@ from proxy.wire.extract.values import REDACTED
 from proxy.wire.headers import charset, media_type
 from proxy.wire.lenient import mended_text, text_of
 from proxy.wire.redaction.texts import Texts
-from proxy.wire.redaction.torn import mend_lines, mend_members
+from proxy.wire.redaction.torn import may_be_torn, mend_lines, mend_members, mend_strings, without_ends
 
 __all__ = ["DECODED_LIMIT", "FAILED", "NOT_RECORDED", "REDACTED", "RedactionSettings", "Redactor"]
 
@@ -110,10 +110,7 @@ class Redactor:
         try:
             plain = self._plain(body, content_encoding)
             stream = read_stream(plain, content_type, cut=cut)
-            text = self._text(plain, content_type, stream)
-            if cut and stream is None:
-                text = text[:-_TORN_CHARS]
-            return _encoded(text), stream
+            return _encoded(self._text(plain, content_type, stream, cut=cut)), stream
         except Exception as exc:  # noqa: BLE001 - a plug-in's edge: anything may come, and nothing raw may pass
             return self._failed(exc).encode(), stream
 
@@ -129,7 +126,7 @@ class Redactor:
         if cut or (len(body) > _QUICK_ESCAPED and b"\\" in body) or framing_of(body, content_type) is not None:
             return None
         text = _decoded(body, content_type)
-        return _encoded(text) if self._texts.surely_clean(text) else None
+        return _encoded(text) if not may_be_torn(text) and self._texts.surely_clean(text) else None
 
     def quick_texts(self, texts: Sequence[str]) -> bool:
         """Whether short texts are so short that they may be cleaned at once."""
@@ -184,13 +181,15 @@ class Redactor:
         except NotEncodedError:
             return body  # it says so, and is not
 
-    def _text(self, body: bytes, content_type: str, stream: Streamed | None) -> str:
-        """The cleaned text of `body`, which read as `stream` where it is one."""
+    def _text(self, body: bytes, content_type: str, stream: Streamed | None, *, cut: bool) -> str:
+        """The cleaned text of `body`, which read as `stream` where it is one, without the end of what is `cut`."""
         if stream is not None:
             known = stream.document is not None
             whole = stream.document if known else stream.merged
             if whole is not None:
                 whole = mend_members(whole, self._texts, anywhere=not known)
+                if cut:
+                    whole = without_ends(whole, body, _TORN_CHARS)
                 return self._called(self._texts.cleaned(_dumped(whole)))
         text = _decoded(body, content_type)
         if stream is not None:
@@ -199,18 +198,18 @@ class Redactor:
         if self._function is not None:
             text = unquote_plus(text, errors="surrogateescape") if form else _readable(text)
         text = self._texts.cleaned(text, form=form)
-        return self._called(self._whole_list(text))
+        text = self._called(self._without_torn(text) if may_be_torn(text) else text)
+        return text[:-_TORN_CHARS] if cut else text
 
-    def _whole_list(self, text: str) -> str:
-        """`text`, or where it is a list of objects, which may be pieces of one answer, it without what is torn."""
-        if text.lstrip()[:1] != "[" or not text.lstrip()[1:].lstrip().startswith("{"):
-            return text
+    def _without_torn(self, text: str) -> str:
+        """`text` without what is torn: over the elements of a list, which may be pieces of one answer, over the parts
+        of a message, or over the strings of what is no JSON."""
         try:
-            found = json.loads(text, strict=False)
+            found = json.loads(text.lstrip("\ufeff"), strict=False)
         except (ValueError, RecursionError):
-            return text
+            return mend_strings(text, self._texts)
         before = _dumped(found)
-        after = _dumped(mend_members(found, self._texts, anywhere=False))
+        after = _dumped(mend_members([found], self._texts, only="text" if isinstance(found, dict) else None)[0])
         return text if before == after else after
 
     def _called(self, text: str) -> str:

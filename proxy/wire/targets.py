@@ -18,7 +18,10 @@ BLANK: Final = b"[redacted]"
 WORDS: Final = (b"key", b"token", b"secret", b"sig", b"auth", b"pass", b"cred", b"session", b"jwt", b"code", b"sas")
 """What in a name makes its value a secret."""
 _MOST_ESCAPED: Final = 5
-_PARAMETER: Final = re.compile(rb"([?&;#])([^?&;#=]*)=([^&;#]*)")
+_PARAMETER: Final = re.compile(rb"([?&;#])([^?&;#=]*)=([^&;#]*+(?:[;#][^&;#=]*+(?=[&;#]|\Z))*+)")
+"""For most servers a semicolon is a part of the value, for some the end of it: both where no other name follows."""
+_WHOLE: Final = re.compile(rb"([?&;#])([^?&;#=]*%[^?&;#=]*)(?=[&;#]|\Z)")
+"""One whose equals sign may be encoded, too."""
 _OF_PATH: Final = re.compile(rb"([;&])([^;&=/]*)=([^;&/]*)")
 _QUERY: Final = re.compile(rb"[?#]")
 _WITHIN: Final = re.compile(rb"""(?:^|[?&;#,{\s])["']?([^?&;#=:"'\s]{1,200})["']?\s*[=:]""")
@@ -32,10 +35,14 @@ def blank_secrets(target: bytes) -> bytes:
     query, its fragment, the parameters of its path (`;jsessionid=…`), and its user and password."""
     if b"@" in target:
         target = _USER.sub(rb"\1" + BLANK + b"@", target)
-    if b"=" not in target:
+    encoded = b"%" in target
+    if not encoded and b"=" not in target:
         return target
     end = len(_QUERY.split(target, maxsplit=1)[0])
-    return _OF_PATH.sub(_blanked, target[:end]) + _PARAMETER.sub(_blanked, target[end:])
+    query = target[end:]
+    if encoded:
+        query = _WHOLE.sub(_emptied, query)
+    return _OF_PATH.sub(_blanked, target[:end]) + _PARAMETER.sub(_blanked, query)
 
 
 def _blanked(found: re.Match[bytes]) -> bytes:
@@ -45,9 +52,13 @@ def _blanked(found: re.Match[bytes]) -> bytes:
     return mark + name + b"=" + BLANK
 
 
+def _emptied(found: re.Match[bytes]) -> bytes:
+    return found[1] + BLANK if _holds_secret(found[2]) else found[0]
+
+
 def _holds_secret(value: bytes) -> bool:
     plain = _decoded(value)
-    return plain is None or any(_named(name) for name in _WITHIN.findall(plain))
+    return plain is None or _USER.search(plain) is not None or any(map(_named, _WITHIN.findall(plain)))
 
 
 def _tells(name: bytes) -> bool:

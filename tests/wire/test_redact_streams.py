@@ -2,12 +2,15 @@
 
 import json
 from dataclasses import dataclass
+from time import process_time
 from typing import Literal
 
 import pytest
 
 from proxy.wire.extract import CapturedExchange, Kind, extract
 from proxy.wire.redact import Redactor
+from proxy.wire.redaction.texts import Texts
+from proxy.wire.redaction.torn import mend_strings
 from tests.harness.eventstream import chunk, converse
 from tests.harness.shapes import FRAMES
 
@@ -61,3 +64,61 @@ def test_an_array_of_something_else_stays_as_it_is() -> None:
         clean(b'[{"label": "al@x.org"}, {"label": 1}]', "application/json")
         == b'[{"label": "[redacted]"}, {"label": 1}]'
     )
+
+
+PIECES = ("Ask al", "@x.org")
+BLOCKS = [{"type": "text", "text": piece} for piece in PIECES]
+
+
+@pytest.mark.parametrize("answer", [
+    {"type": "message", "role": "assistant", "content": BLOCKS},
+    {"choices": [{"message": {"role": "assistant", "content": BLOCKS}}]},
+    {"candidates": [{"content": {"parts": [{"text": piece} for piece in PIECES]}}]},
+])  # fmt: skip
+def test_parts_of_a_message_are_read_in_one_by_a_reader_and_by_the_patterns(answer: dict[str, object]) -> None:
+    cleaner = Redactor(Settings())
+    body = json.dumps(answer).encode()
+    assert cleaner.quick(body + b" " * 300, "application/json", "") is None
+    target = "/v1beta/models/m:generateContent" if "candidates" in answer else "/"
+    found = extract(
+        CapturedExchange(
+            target=target, request=b'{"contents":[]}', response=cleaner.clean(body, "application/json", "")
+        )
+    )
+    assert found.response == "Ask [redacted]"
+
+
+@pytest.mark.parametrize(("body", "kept"), [
+    ('0:"Ask al"\n0:"@x.org"\nd:{"finishReason":"stop"}\n', '0:"Ask [redacted]"\n0:""\nd:{"finishReason":"stop"}\n'),
+    ('\x1e{"n":1,"say":"Ask al"}\n\x1e{"n":2,"say":"@x.org"}\n',
+     '\x1e{"n":1,"say":"Ask [redacted]"}\n\x1e{"n":2,"say":""}\n'),
+    ('{"id":"q","say":"al"}{"id":"q","say":"\\u0040x.org"}', '{"id":"q","say":"[redacted]"}{"id":"q","say":""}'),
+    ('{\n"say": "al"\n}\n{\n"say": "@x.org"\n}', '{\n"say": "[redacted]"\n}\n{\n"say": ""\n}'),
+    ('["al", "@x.org"]', '["[redacted]",""]'),
+    ('[{"say":"al"},{"say":"@x.org"', '[{"say":"[redacted]"},{"say":""'),
+    ('{"a":"al"}{"b":"@x.org, says \\"Al\\""}', '{"a":"[redacted]"}{"b":", says \\"Al\\""}'),
+    ('say "one" and "two"', 'say "one" and "two"'),
+    ("data: {}\n\n" * 30_001 + 'data: {"s":"al"}\n\ndata: {"s":"@x.org"}\n\n', None),
+])  # fmt: skip
+def test_pieces_in_a_shape_that_is_no_stream_of_events_are_put_together_too(body: str, kept: str | None) -> None:
+    cleaner = Redactor(Settings())
+    cleaned = cleaner.clean(body.encode(), "text/plain", "").decode()
+    assert cleaned == kept or (kept is None and "al" not in cleaned[-60:] and "x.org" not in cleaned)
+    assert kept is None or cleaner.quick(body.encode() + b"\n" * 300, "text/plain", "") is None
+
+
+def test_strings_without_an_end_take_linear_time() -> None:
+    started = process_time()
+    assert mend_strings('x"' + '\\"' * 100_000 + "\n" + '"a' * 50_000, Texts(())).startswith('x"\\"')
+    assert process_time() - started < 5
+
+
+@pytest.mark.parametrize("piece", [4, 4000])
+def test_of_a_stream_that_was_cut_the_end_may_be_torn_and_is_not_kept(piece: int) -> None:
+    said = "x " * 1000 + "Ask al@x"
+    pieces = [said[at : at + piece] for at in range(0, len(said), piece)]
+    events = [{"id": "c", "model": "m", "choices": [{"index": 0, "delta": {"content": text}}]} for text in pieces]
+    body = "".join(f"data: {json.dumps(event)}\n\n" for event in events).encode() + b'data: {"id"'
+    whole = json.loads(Redactor(Settings()).clean(body, "text/event-stream", "", cut=True))
+    assert (whole["id"], whole["model"]) == ("c", "m")
+    assert whole["choices"][0]["message"] == {"role": "assistant", "content": said[:-256]}

@@ -26,6 +26,12 @@ PLANTED = b"PLANTED777"
         (b"/m?api.key=P&auth[x]=P&a-u_t-h=P", b"/m?api.key=[redacted]&auth[x]=[redacted]&a-u_t-h=[redacted]"),
         (b"/m?%252525252525252561=P", b"/m?%252525252525252561=[redacted]"),
         (b"/m?a=%252525252525252561", b"/m?a=[redacted]"),
+        (b"/m?key%3DP", b"/m?[redacted]"),
+        (b"/m?a=1&token%253dP#b", b"/m?a=1&[redacted]#b"),
+        (b"/m?key=P;P&b=1", b"/m?key=[redacted]&b=1"),
+        (b"/m?key=P;P;b=1#P", b"/m?key=[redacted];b=1#P"),
+        (b"/m?token=P#P", b"/m?token=[redacted]"),
+        (b"/m?to=http%3A%2F%2Fuser%3AP%40host", b"/m?to=[redacted]"),
     ],
 )
 def test_a_secret_is_blanked(target: bytes, blanked: bytes) -> None:
@@ -40,6 +46,7 @@ def test_a_secret_is_blanked(target: bytes, blanked: bytes) -> None:
         b"/v1/models",
         b"/v1/x=1;y/z",
         b"/m?a=1&b=c=d&e",
+        b"/m?a%3D1&b%20c;d=1;2#e%2Ff",
         b"/m?q=100%25&key=",
         b"/a@b?x=1",
         b"/m?model=gpt-4:free",
