@@ -16,7 +16,7 @@ from tests.harness.serve import RatchetProcess, await_true
 
 __all__ = ["TOKEN", "HostProcess", "find_faketime"]
 
-TOKEN = "the-operator"
+TOKEN = "a-long-token-of-the-fleet"
 """Of the admin port, which listens on an address that others reach."""
 
 
