@@ -21,7 +21,12 @@ pytestmark = pytest.mark.slow
 LEAVERS = 10_000 if os.environ.get("RATCHET_FULL") == "1" else 2_000
 QUICK = {"server": {"drain_seconds": 1}, "gateway": {"upstream_idle_seconds": 2}}
 POST = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
-HUNG = "import time\ndef hang(text):\n    if 'hang' in text:\n        time.sleep(3600)\n    return text\n"
+HUNG = """
+import signal, time
+signal.signal(signal.SIGUSR1, lambda *_: time.sleep(3600))
+def same(text):
+    return text
+"""
 
 
 @pytest.fixture
@@ -165,13 +170,14 @@ async def test_an_orphan_with_an_open_stream_ends(ratchet: RatchetProcess, upstr
 
 @pytest.mark.parametrize("draining", [False, True])
 async def test_an_orphan_that_hangs_is_ended(ratchet: RatchetProcess, tmp_path: Path, draining: bool) -> None:
-    """Its own event loop hears nothing any more: it is in the redaction of somebody who did not think of this."""
+    """Its own event loop hears nothing any more: it is in a signal handler of somebody who did not think of this."""
     (tmp_path / "hung.py").write_text(HUNG)
-    ratchet.settings["capture"] = {"redaction": {"callable": "hung:hang"}}
+    ratchet.settings["capture"] = {"redaction": {"callable": "hung:same"}}
     await asyncio.to_thread(ratchet.start)
     (worker,) = ratchet.worker_pids
-    client = asyncio.create_task(asyncio.to_thread(request, ratchet.base_url, "/x", method="POST", body=b"please hang"))
+    os.kill(worker, signal.SIGUSR1)
     await asyncio.to_thread(await_true, lambda: _sleeps(worker), "the worker to hang")
+    client = asyncio.create_task(asyncio.to_thread(request, ratchet.base_url, "/x"))
     if draining:
         os.kill(worker, signal.SIGTERM)
     ratchet.kill("supervisor")
