@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from policies.ballots import can_be_judged
 from policies.estimates import METRICS, Moments, UserTotals
 from policies.records import Arm, Outcome
 from proxy.clock import ManualClock
@@ -44,7 +45,9 @@ def expected(records: list[NewRecord], votes: list[NewVote], arm: Arm, icc: floa
     for record in records:
         if record.arm != arm:
             continue
-        cast = [v.feedback for (of, _), v in final.items() if of == record.id and v.feedback is not None]
+        judged = can_be_judged(record.outcome.with_status(record.status), record.status)
+        said = [v.feedback for (of, _), v in final.items() if of == record.id and v.feedback is not None]
+        cast = said if judged else []
         answered = record.outcome == Outcome.OK and 200 <= record.status < 400
         fallback = bool(record.flags & RecordFlag.FALLBACK)
         broken = record.outcome in (Outcome.UPSTREAM_ERROR, Outcome.TIMEOUT, Outcome.INCOMPLETE)
@@ -57,7 +60,7 @@ def expected(records: list[NewRecord], votes: list[NewVote], arm: Arm, icc: floa
             "latency": (answered, seconds * answered),
             "error": (1, failed),
             "slow": (answered, answered and seconds > L95_S),
-            "voted": (1, bool(cast)),
+            "voted": (judged, bool(cast)),
             "refused": (1, declined and not fallback),
         }
         key = record.user_hash if record.user_hash is not None else random_user_key(record.id)

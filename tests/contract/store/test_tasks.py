@@ -198,7 +198,7 @@ async def test_while_there_is_but_a_task_the_vote_waits(store: Store, clock: Man
     turn = Turn(clock)
     await turn.happens(store, "title")
     assert await turn.happens(store, "vote") == 1
-    assert await store.join_parked() == 0
+    assert (await store.join_parked()).joined == ()
     assert await turn.voted(store) == set()
     found = await store.get_record(TURN)
     assert found is not None
@@ -207,7 +207,7 @@ async def test_while_there_is_but_a_task_the_vote_waits(store: Store, clock: Man
         answer = turn.steps["answer"]
         assert isinstance(answer, NewRecord)
         await ingest._insert(connection, [answer], {answer.id: RecordFacts.of(answer)}, {})
-    assert await store.join_parked() == 1
+    assert len((await store.join_parked()).joined) == 1
     assert await turn.voted(store) == {"answer"}
 
 
