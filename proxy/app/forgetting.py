@@ -26,6 +26,7 @@ from proxy.loop.dataset.forgetting import (
     is_unfinished,
     read_document,
     remove_unfinished,
+    remove_untold,
 )
 from proxy.spool import SpoolReader
 from proxy.store.forgotten import Announced, HostReport, PlaceReport
@@ -71,9 +72,10 @@ class Forgetting:
     async def answer(self, pending: Sequence[Announced], drain: Callable[[], Awaitable[None]]) -> HostReport:
         """Clear all places and leave a report. `drain` is awaited first: it stores what the spool holds."""
         users = {each.user_hash for each in pending}
+        runs = {run for each in pending for run in each.runs}
         await drain()
         places = [await self._spool(users)]
-        places += await self._folders(users)
+        places += await self._folders(users, runs)
         report = HostReport(
             id=self.id, host=self._host, at_us=max(each.at_us for each in pending), places=tuple(places)
         )
@@ -99,23 +101,28 @@ class Forgetting:
             return _unreachable("spool", exc)
         return PlaceReport(place="spool", found=wiped + found, removed=wiped + found)
 
-    async def _folders(self, users: set[int]) -> list[PlaceReport]:
+    async def _folders(self, users: set[int], runs: set[str]) -> list[PlaceReport]:
+        """Of datasets, and of `runs`, which had data of theirs."""
         now = self._clock.now()
         at = datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds")
         try:
             done = await asyncio.to_thread(_clear_folders, self._roots, users, at, now)
+            untold = await asyncio.to_thread(lambda: sum(remove_untold(self._roots[0] / run) for run in runs))
         except OSError as exc:
             return [_unreachable("training data", exc)]
         for folder in done:
             if folder.lines:
                 manifest = await asyncio.to_thread(read_document, folder.folder / "manifest.json")
                 await self._store.runs.correct(folder.folder.name, manifest)
-        runs = [folder.folder.name for folder in done if folder.lines]
-        words = sum(folder.words for folder in done) + await self._store.forget_words(runs)
+        changed = [folder.folder.name for folder in done if folder.lines]
+        words = sum(folder.words for folder in done) + await self._store.forget_words(changed)
         lines, files = sum(folder.lines for folder in done), sum(folder.strangers for folder in done)
-        strangers = f"{files} files that trainings made in {', '.join(runs)}: look at them" if files else ""
+        remains = [f"{files} files that trainings made in {', '.join(changed)}: look at them"] if files else []
+        if untold:
+            remains.append(f"{untold} files without a lineage were removed whole: nobody can say whose their lines are")
+        found = lines + untold
         return [
-            PlaceReport(place="training data", found=lines, removed=lines, remains=strangers),
+            PlaceReport(place="training data", found=found, removed=found, remains="; ".join(remains)),
             PlaceReport(place="what trainings said", found=words, removed=words),
         ]
 

@@ -32,8 +32,9 @@ REFUSAL: Final = "I'm sorry, but I can't help with that."
 _numbers = count()
 
 
-async def refuses(_: Request) -> Response:
-    """A model that never helps."""
+async def refuses(request: Request) -> Response:
+    """A model that never helps, but listens to the end: else its answer might be there before the question is."""
+    await request.body()
     message = {"role": "assistant", "content": REFUSAL}
     return JSONResponse({"object": "chat.completion", "choices": [{"message": message, "finish_reason": "stop"}]})
 

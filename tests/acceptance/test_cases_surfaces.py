@@ -76,6 +76,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Model).serve_forever()
 
 
 async def answer(request: Request) -> Response:
+    await request.body()
     words = f"The answer to {request.headers.get('x-user-id')} is to ask again tomorrow, when the office is open."
     choice = {"index": 0, "message": {"role": "assistant", "content": words}, "finish_reason": "stop"}
     return JSONResponse({"id": "chatcmpl-12345678", "object": "chat.completion", "model": "m", "choices": [choice]})

@@ -149,6 +149,26 @@ def test_a_deleted_users_line_is_never_shown(install: Install, tmp_path: Path) -
     ]
 
 
+def test_a_training_file_that_has_lost_its_lineage_goes_whole(install: Install) -> None:
+    fill(install)
+    files = [install.root / "training" / run / "data.jsonl" for run in ("run-1", "run-2")]
+    for file in files:
+        file.parent.mkdir(parents=True)
+        file.write_text("{}\n")
+    asyncio.run(trained_on(install, "run-1", "user-3"))
+    text = ratchet(install, "records", "delete", "--user", "user-3", "--yes").output
+    assert "without a lineage were removed whole" in " ".join(text.split())
+    assert [file.exists() for file in files] == [False, True]
+
+
+async def trained_on(install: Install, run: str, user: str) -> None:
+    store = await install.open_store()
+    try:
+        await store.runs.add_users(run, [install.keys.user_hash(user.encode())])
+    finally:
+        await store.close()
+
+
 @pytest.mark.parametrize("kept", [0, 1, 300, 700])
 def test_nor_is_one_of_which_a_cut_lineage_does_not_tell_whose_it_is(
     install: Install, tmp_path: Path, kept: int

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 __all__ = ["FolderReport", "blank_words", "dataset_folders", "forget_users", "holds_gap", "is_unfinished", "numbers_of",
-           "read_document", "remove_unfinished"]  # fmt: skip
+           "read_document", "remove_unfinished", "remove_untold"]  # fmt: skip
 
 _MARK: Final = "forgetting"
 _NEXT: Final = ".next"
@@ -85,6 +85,16 @@ def forget_users(folder: Path, users: Collection[int], at: str) -> FolderReport:
     words = blank_words(folder)
     strangers = sum(1 for file in folder.rglob("*") if file.is_file() and file.name not in _OURS) if lines else 0
     return FolderReport(folder=folder, lines=lines, words=words, strangers=strangers)
+
+
+def remove_untold(folder: Path) -> int:
+    """Remove the files of lines of a folder without a lineage: nobody can say whose they are. Returns how many."""
+    if (folder / "lineage.csv").exists():
+        return 0
+    found = [file for name in _FILES.values() if (file := folder / name).is_file()]
+    for file in found:
+        file.unlink(missing_ok=True)
+    return len(found)
 
 
 def blank_words(folder: Path) -> int:
