@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final, Literal
 
-__all__ = ["UMASK", "create", "looser", "make_folder", "open_private", "without_secrets", "write_private"]
+__all__ = ["UMASK", "create", "looser", "make_folder", "open_private", "replace_private", "without_secrets",
+           "write_private"]  # fmt: skip
 
 UMASK: Final = 0o077
 """For processes that are ours, and what they start."""
@@ -41,6 +42,18 @@ def write_private(path: Path, content: bytes | str) -> None:
     """As `path.write_bytes`, or `write_text` in UTF-8, of a file for this user alone. Raises OSError."""
     with open_private(path, "wb") as out:
         out.write(content.encode() if isinstance(content, str) else content)
+
+
+def replace_private(path: Path, content: bytes | str, *, durable: bool = False) -> None:
+    """As `write_private`, so that a reader sees all of it or what was there before; `durable`: after a power cut, too.
+    Raises OSError."""
+    aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    with open_private(aside, "wb") as out:
+        out.write(content.encode() if isinstance(content, str) else content)
+        if durable:
+            out.flush()
+            os.fsync(out.fileno())
+    aside.replace(path)
 
 
 def create(path: Path) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from proxy import ContinuousLearningLoop, DataGeneratorConfig, LoopConfig, TriggerConfig
-from proxy.private import looser, make_folder, open_private, without_secrets, write_private
+from proxy.loop.dataset.forgetting import forget_users
+from proxy.private import looser, make_folder, open_private, replace_private, without_secrets, write_private
 
 
 @pytest.fixture(autouse=True)
@@ -36,6 +37,8 @@ def test_folders_and_those_above_them(tmp_path: Path) -> None:
 def test_files_however_they_are_opened(tmp_path: Path) -> None:
     write_private(tmp_path / "text", "größer")
     write_private(tmp_path / "bytes", b"\0")
+    replace_private(tmp_path / "text", "größer")
+    replace_private(tmp_path / "bytes", b"\0", durable=True)
     for opened in ("wb", "ab", "w"):
         with open_private(tmp_path / opened, opened):  # type: ignore[arg-type]
             pass
@@ -87,3 +90,34 @@ def test_the_library_lets_nobody_else_read(tmp_path: Path) -> None:
     assert {path.name for path in made} >= {"r.db", "r.db-wal", "keys.json", "training", "models"}
     assert any(path.name == "data.jsonl" for path in seen)
     assert loose == {}
+
+
+def test_a_dataset_without_a_deleted_user_is_as_private_as_it_was(tmp_path: Path) -> None:
+    write_private(tmp_path / "data.jsonl", "1\n2\n")
+    write_private(tmp_path / "manifest.json", '{"samples": 2}')
+    write_private(tmp_path / "lineage.csv", "record_id,user,split,line\nr1,7,train,1\nr2,8,train,2\n")
+    assert forget_users(tmp_path, {7}, "2026-01-31T00:00:00+00:00").lines == 1
+    assert (tmp_path / "data.jsonl").read_text() == "2\n"
+    assert {path.name: mode(path) for path in tmp_path.iterdir()} == dict.fromkeys(
+        ("data.jsonl", "manifest.json", "lineage.csv"), 0o600
+    )
+
+
+def test_what_a_training_said_of_its_failure_is_for_this_user(tmp_path: Path) -> None:
+    def train(data_path: str) -> dict[str, object]:
+        raise ValueError("a sample: it is 31")
+
+    settings = LoopConfig(
+        db_path=str(tmp_path / "r.db"),
+        output_dir=str(tmp_path / "training"),
+        trigger_config=TriggerConfig(min_usable_samples=1),
+        generator_config=DataGeneratorConfig(near_duplicate_threshold=1.0, holdout_share=0.0),
+    )
+    with ContinuousLearningLoop(settings) as loop:
+        for number in range(8):
+            said = f"the answer to number {number} is {number * 31}"
+            loop.log_usage(f"question {number}", said, "m", quality_score=0.9, user=f"user {number}")
+        assert loop.trigger(train, why="now")["retrain"]["status"] == "failed"
+    [kept] = (tmp_path / "training").rglob("failure.txt")
+    assert "a sample: it is 31" in kept.read_text()
+    assert mode(kept) == 0o600

@@ -20,7 +20,7 @@ from typing import Final
 
 from proxy.clock import Clock
 from proxy.config.model import Config
-from proxy.private import without_secrets, write_private
+from proxy.private import replace_private, without_secrets
 
 __all__ = ["EXIT_CONFIG", "Child", "Inheritance", "receive_inheritance"]
 
@@ -94,9 +94,7 @@ class Child:
         self._started_at = self._clock.monotonic()
         self.due_at = None
         try:
-            scratch = self._pid_file.with_suffix(".tmp")
-            write_private(scratch, f"{self._process.pid}\n")
-            scratch.replace(self._pid_file)
+            replace_private(self._pid_file, f"{self._process.pid}\n")
         except OSError as exc:  # a full disk must not keep a worker from starting
             _log.warning("%s: %s", self._pid_file, exc)
         assert self._process.stdin is not None  # it was asked for

@@ -33,6 +33,7 @@ from proxy.app.reach import Reach
 from proxy.app.sharing import is_shared, share_keys
 from proxy.app.telemetry import ControllerMetrics
 from proxy.app.timekeeping import Timekeeper
+from proxy.app.troubles import Troubles
 from proxy.app.web_server import WebServer
 from proxy.clock import AdjustedClock
 from proxy.errors import ConfigError, PermanentError, TemporaryError
@@ -91,13 +92,15 @@ class Controller:
             self._data, self._config.telemetry, self._clock, spool_max_bytes=self._config.spool.max_bytes
         )
         self._metrics.traffic.set_models({0: self._config.champion.name})
+        self._troubles = Troubles(self._clock)
+        self._metrics.registry.register(self._troubles)
         self._presence = Presence(self._data, self._clock)
         self._reach = Reach(self._data.reach)
         self._learning = Learning(
             self._config,
             self._metrics.registry,
             self._clock,
-            lambda: self._trouble,
+            self._troubles,
             lambda: self._presence.replicas,
         )
         self._ingest_metrics = IngestMetrics(self._metrics.registry)
@@ -106,7 +109,7 @@ class Controller:
         """How far each spool was stored when the store last said so."""
         self._store: Store | None = None
         self._unusable: ConfigError | None = None
-        self._trouble = "the store has not been opened yet"
+        self._troubles.report("store", "the store has not been opened yet", quiet=True)
 
     async def run(self, lifeline: int) -> int:
         """Work until told to stop, then store what is left in the spool; returns the exit status."""
@@ -139,7 +142,7 @@ class Controller:
             metrics=self._ingest_metrics,
             user_hash=self._keys.user_hash,
         )
-        self._store, self._trouble = store, ""
+        self._store = store
         leave_garbage()
         async with serve_names(self._data.names, store.ambiguous):
             await self._keep_at_it(store, ingestor, told)
@@ -169,7 +172,7 @@ class Controller:
             except BlockingIOError:
                 if stop.is_set():
                     return False
-                self._trouble = "an earlier controller is still finishing"
+                self._troubles.report("store", "an earlier controller is still finishing", quiet=True)
                 await _pause(stop, 0.1)
             else:
                 return True
@@ -196,9 +199,7 @@ class Controller:
                 return None
 
     def _lost_store(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            _log.error("%s; serving goes on, records wait in the spool", trouble)
-        self._trouble = trouble
+        self._troubles.report("store", f"{trouble}; serving goes on, records wait in the spool")
         self._set_reach(False)
 
     def _set_reach(self, reachable: bool) -> None:
@@ -245,7 +246,7 @@ class Controller:
             with suppress(OSError, ValueError):
                 self._keys.reload()
             self._set_reach(True)  # here: a damaged file answers some questions, and is not well for that
-            self._trouble = ""
+            self._troubles.over("store")
             round_ += 1
             await asyncio.sleep(_SAMPLE_S)
 
@@ -327,7 +328,10 @@ class Controller:
         return document | {"notes": [*document.get("notes", ()), *open_to_others(self._config)]}
 
     def _health(self) -> dict[str, Any]:
-        return {"status": "degraded", "reason": self._trouble} if self._trouble else {"status": "ok"}
+        troubles = self._troubles
+        if not troubles.known:
+            return {"status": "ok"}
+        return {"status": "degraded", "reason": troubles.first, "troubles": troubles.document()}
 
 
 def leave_garbage() -> None:

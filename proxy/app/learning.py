@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from prometheus_client.registry import CollectorRegistry
 
+from proxy.app.troubles import Troubles
 from proxy.clock import Clock
 from proxy.config.model import Config
 from proxy.errors import TemporaryError
@@ -35,20 +36,20 @@ _log = logging.getLogger(__name__)
 
 
 class Learning:
-    """Runs the loop on a store; `trouble()` says what keeps it from running."""
+    """Runs the loop on a store; `troubles` say what keeps it from running."""
 
     def __init__(
         self,
         config: Config,
         registry: CollectorRegistry,
         clock: Clock,
-        trouble: Callable[[], str],
+        troubles: Troubles,
         replicas: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
     ) -> None:
         self._config = config
         self._replicas = replicas
         self._clock = clock
-        self._trouble = trouble
+        self._troubles = troubles
         self._metrics = LoopMetrics(registry, clock)
         self._running: tuple[Loop, Store] | None = None
 
@@ -74,11 +75,12 @@ class Learning:
 
     async def status(self) -> Mapping[str, Any]:
         """What the loop sees and decides (`proxy.loop.status`), and who is asked."""
-        about = {"version": __version__, "trouble": self._trouble() or None, "replicas": list(self._replicas())}
+        about: dict[str, Any] = {"version": __version__, "replicas": list(self._replicas())}
+        about |= {"trouble": self._troubles.first or None, "troubles": self._troubles.document()}
         try:
             return {**await self._loop().status(), **about}
         except TemporaryError as exc:  # nothing was seen yet, and the store is away
-            phase = {"name": "starting", "reason": self._trouble() or str(exc)}
+            phase = {"name": "starting", "reason": self._troubles.of("store") or str(exc)}
             return {"phase": phase, "leader": self.leading, **about}
 
     async def explain(self, at: float | None) -> Mapping[str, Any]:
@@ -100,7 +102,7 @@ class Learning:
 
     def _now(self) -> tuple[Loop, Store]:
         if self._running is None:
-            reason = self._trouble() or "it is being started"
+            reason = self._troubles.of("store") or "it is being started"
             raise TemporaryError(f"the loop does not run at the moment: {reason}", retry_after_s=_RETRY_S)
         return self._running
 

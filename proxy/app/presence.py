@@ -7,7 +7,6 @@ far this host's own clock is ahead of it is told, too: somebody should look afte
 
 from __future__ import annotations
 
-import os
 import secrets
 import socket
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ import orjson
 
 from proxy.app.paths import DataDir
 from proxy.clock import AdjustedClock
-from proxy.private import write_private
+from proxy.private import replace_private
 from proxy.routes import read_routes
 from proxy.spool import SpoolUsage
 from proxy.store.control import Replica
@@ -37,9 +36,7 @@ def replica_id(path: Path) -> str:
         return path.read_text().strip()
     except FileNotFoundError:
         name = secrets.token_hex(4)
-        scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        write_private(scratch, f"{name}\n")
-        scratch.replace(path)
+        replace_private(path, f"{name}\n")
         return name
 
 

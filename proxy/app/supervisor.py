@@ -38,7 +38,7 @@ from proxy.config import check_serving
 from proxy.config.checks import weak_tokens
 from proxy.config.model import Config
 from proxy.errors import ConfigError
-from proxy.private import UMASK, write_private
+from proxy.private import UMASK, replace_private
 from proxy.version import __version__
 
 __all__ = ["Supervisor", "serve"]
@@ -311,9 +311,7 @@ class _Claim:
         lines.append(f"data: {self._data.root}")
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
-        scratch = self._data.addresses.with_suffix(".tmp")
-        write_private(scratch, orjson.dumps({"public": public, "admin": admin, "pid": os.getpid()}))
-        scratch.replace(self._data.addresses)
+        replace_private(self._data.addresses, orjson.dumps({"public": public, "admin": admin, "pid": os.getpid()}))
 
 
 def _describe(status: int) -> str:

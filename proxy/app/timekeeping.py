@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from proxy.clock import AdjustedClock
-from proxy.private import write_private
+from proxy.private import replace_private
 
 if TYPE_CHECKING:  # a worker never loads the store
     from proxy.store.store import Store
@@ -54,9 +54,7 @@ class Timekeeper:
             return
         self._clock.ahead_s = ahead_s
         _log.warning("this host's clock is %+.1f s off the database's, whose time counts", ahead_s)
-        scratch = self._path.with_suffix(".tmp")
-        write_private(scratch, orjson.dumps({"ahead_s": ahead_s}))
-        scratch.replace(self._path)
+        replace_private(self._path, orjson.dumps({"ahead_s": ahead_s}))
 
     def forget(self) -> None:
         """There is no other clock to agree with any more. Raises OSError."""

@@ -45,6 +45,9 @@ def status(
 def print_status(document: dict[str, Any]) -> None:
     """The status document for people. What is missing in it is left out, so that it works while the store is away."""
     out = console()
+    for about, trouble in (document.get("troubles") or {}).items():
+        since = _time(trouble["since"])
+        out.print(styled((f"trouble ({about}): ", "bold red"), f"{trouble['sentence']} (since {since})"))
     phase = document.get("phase") or {}
     if phase:
         paused = " (paused)" if phase.get("paused") else ""

@@ -21,7 +21,6 @@ from proxy.config.serving import StickyConfig
 from proxy.errors import ConfigError
 from proxy.gateway.backend import Backend, Planner, adds_lines
 from proxy.gateway.client import ClientConnection
-from proxy.gateway.complaints import Complaints
 from proxy.gateway.deadlines import Deadlines
 from proxy.gateway.errors import RejectedError
 from proxy.gateway.head import RequestHead, RequestParser
@@ -34,6 +33,7 @@ from proxy.gateway.sticky import StickySources
 from proxy.gateway.trust import READ as TRUST_HEADERS
 from proxy.gateway.trust import Trust
 from proxy.limits import Guesses
+from proxy.log_throttle import LogThrottle
 from proxy.routes import RouteTable, Target
 from proxy.spool.frames import KIND_EXCHANGE, encode_frame
 
@@ -106,7 +106,7 @@ class Gateway:
         self.fallback_statuses = frozenset(config.gateway.fallback_statuses)
         self.rewrites_locations = config.gateway.rewrite_locations
         self.budget = Budget()
-        self.complaints = Complaints()
+        self.complaints = LogThrottle()
         self.draining = False
         """No new requests are wanted: every answer closes its connection."""
         self.cutting = False

@@ -13,7 +13,7 @@ import orjson
 from proxy.errors import TemporaryError
 from proxy.loop.ports import Endpoint, Failed, Handle, Readiness, Succeeded, TrainingRun, TrainingStatus
 from proxy.loop.trainers.results import accept
-from proxy.private import make_folder, write_private
+from proxy.private import make_folder, replace_private
 
 __all__ = ["AppDeployer", "AppProbe", "InlineTrainer", "Job", "TrainFunction"]
 
@@ -53,9 +53,7 @@ class InlineTrainer:
             outcome = await self._in_callers_thread(self.function, str(run.data_path))
             self.failure = outcome.get("error")
             make_folder(path.parent)
-            scratch = path.with_suffix(".tmp")
-            write_private(scratch, orjson.dumps(outcome, default=str))
-            scratch.replace(path)
+            replace_private(path, orjson.dumps(outcome, default=str))
         return {"result_path": str(path)}
 
     async def poll(self, run_id: str, handle: Handle) -> TrainingStatus:

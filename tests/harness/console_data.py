@@ -188,7 +188,8 @@ class ConsoleStage:
 
         async def status() -> Mapping[str, Any]:
             trouble = "the store cannot be reached: the disk is gone" if self.failing else None
-            return {**await loop.status(), "version": "test", "trouble": trouble}
+            troubles = {"store": {"sentence": trouble, "since": self.clock.now()}} if trouble else {}
+            return {**await loop.status(), "version": "test", "trouble": trouble, "troubles": troubles}
 
         return AdminServices(
             config=self.config,

@@ -102,6 +102,16 @@ async def test_a_training_that_fails_keeps_its_data_and_backs_off(tmp_path: Path
         assert actions(await settle(loop))[:2] == ["PrepareData", "StartTraining"]
 
 
+async def test_a_training_may_fail_with_words_that_no_file_can_hold(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    async with world.store() as store:
+        loop = await until_training(world, store)
+        world.trainer.outcome = Failed(reason="cannot read 'caf\udce9'", kept="it raised OSError")
+        assert actions(await settle(loop)) == ["FailRun"]
+        run = (await store.runs.list())[0]
+        assert (tmp_path / "training" / run.id / "failure.txt").read_text() == "cannot read 'caf?'\n"
+
+
 async def test_a_training_that_the_trainer_forgot_is_lost_after_a_restart(tmp_path: Path) -> None:
     world = World(tmp_path)
     async with world.store() as store:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import os
 from bisect import bisect_left
@@ -22,6 +23,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import IO, Any, Final
+
+from proxy.private import open_private, replace_private
 
 __all__ = ["FolderReport", "blank_words", "dataset_folders", "forget_users", "holds_gap", "is_unfinished", "numbers_of",
            "read_document", "remove_unfinished", "remove_untold"]  # fmt: skip
@@ -225,7 +228,7 @@ def _copies(folder: Path, gone: Collection[tuple[str, int]]) -> tuple[str, int, 
         if not source.is_file():
             continue
         digest, size = hashlib.sha256(), 0
-        with source.open("rb") as lines, (folder / f"{name}{_NEXT}").open("wb") as out:
+        with source.open("rb") as lines, open_private(folder / f"{name}{_NEXT}", "wb") as out:
             for number, text in enumerate(lines, start=1):
                 if (split, number) not in gone:
                     digest.update(text)
@@ -334,18 +337,13 @@ def _rows(folder: Path) -> Iterator[list[str]]:
 
 
 def _write_rows(path: Path, rows: Iterable[list[str]]) -> None:
-    with path.with_name(f"{path.name}.tmp").open("w", newline="", encoding="utf-8") as out:
-        csv.writer(out, lineterminator="\n").writerows(rows)
-        _sync(out)
-    path.with_name(f"{path.name}.tmp").replace(path)
+    content = io.StringIO()
+    csv.writer(content, lineterminator="\n").writerows(rows)
+    _write(path, content.getvalue().encode())
 
 
 def _write(path: Path, content: bytes) -> None:
-    aside = path.with_name(f"{path.name}.tmp")
-    with aside.open("wb") as out:
-        out.write(content)
-        _sync(out)
-    aside.replace(path)
+    replace_private(path, content, durable=True)
 
 
 def read_document(path: Path) -> Any:

@@ -24,7 +24,7 @@ from proxy.loop import processes
 from proxy.loop.deployers.health import illness
 from proxy.loop.ports import DeployFailed, Endpoint, Handle, NotReady, Readiness
 from proxy.loop.processes import ProcessId
-from proxy.private import make_folder, write_private
+from proxy.private import make_folder, replace_private
 
 __all__ = ["CommandDeployer", "free_port", "running_servers"]
 
@@ -133,9 +133,7 @@ class CommandDeployer:
         argv = [_PLACEHOLDER.sub(lambda match: str(known[match[1]]), part) for part in self._command]
         try:
             make_folder(folder)
-            temporary = folder / f"{_SERVER}.tmp"
-            write_private(temporary, orjson.dumps(server))
-            temporary.replace(folder / _SERVER)
+            replace_private(folder / _SERVER, orjson.dumps(server))
         except OSError as error:
             raise TemporaryError(f"the folder of {handle['model_name']} can not be written: {error}") from error
         try:

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from proxy.loop.processes import identify
-from proxy.private import open_private
+from proxy.private import replace_private
 
 __all__ = ["main", "write_json"]
 
@@ -63,12 +63,7 @@ def _wait_for(path: Path) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write a JSON file so that a reader sees all of it or nothing."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open_private(temporary, "w") as out:
-        json.dump(content, out, default=_plain)
-        out.flush()
-        os.fsync(out.fileno())
-    temporary.replace(path)
+    replace_private(path, json.dumps(content, default=_plain), durable=True)
 
 
 def _run_command(order: Mapping[str, Any], _: Path) -> tuple[int, str, str]:

@@ -43,7 +43,7 @@ _SECURITY: Final = {
 _EMPTY: Final[Status] = dict.fromkeys(
     ("at", "leader", "next", "champion", "challenger", "previous", "run", "triggers", "experiment", "watch", "totals",
      "installed_at", "last_retrain_at", "routes_version", "config_id", "trouble", "version"),
-) | {"retiring": [], "commands": [], "retries": [], "notes": []}  # fmt: skip
+) | {"troubles": {}, "retiring": [], "commands": [], "retries": [], "notes": []}  # fmt: skip
 """The status of a controller whose loop does not run yet, as the templates expect it."""
 _TEMPORARY_RETRY_S: Final = 5.0
 _EDITION: Final = "x-ratchet-edition"

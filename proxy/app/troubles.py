@@ -1,0 +1,95 @@
+"""What is wrong around this host at the moment: one sentence for each thing, shown the same everywhere.
+
+/health, /status, `ratchet status`, the console, the metric and the log read this one object, so that they agree. A
+trouble stays until whoever reported it has seen the opposite happen (a write that succeeded, an answer that came): that
+nothing failed for a moment is no news.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from proxy.clock import Clock
+
+__all__ = ["TOPICS", "Topic", "Trouble", "Troubles"]
+
+Topic = Literal["store", "spool", "champion", "loop", "routes", "keys", "clock", "admin"]
+TOPICS: Final[tuple[Topic, ...]] = ("store", "spool", "champion", "loop", "routes", "keys", "clock", "admin")
+"""Whatever can be in trouble: labels of `ratchet_trouble`, keys of `troubles` in /health and /status."""
+_MINUTE_S: Final = 60.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """One thing that is wrong."""
+
+    sentence: str
+    """What, and what to do about it: plain English, no full stop."""
+    since: float
+    """Unix seconds."""
+
+
+class Troubles(Collector):
+    """Set and cleared by whoever finds out; one thread."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._known: dict[Topic, Trouble] = {}
+        self._said_at: dict[Topic, float] = {}
+
+    def report(self, topic: Topic, sentence: str, *, quiet: bool = False) -> None:
+        """`topic` is in trouble. Logged when it is new, and when the sentence has changed (once a minute at most);
+        `quiet`: not logged, for it belongs to a start."""
+        known = self._known.get(topic)
+        if known is not None and known.sentence == sentence:
+            return
+        now = self._clock.monotonic()
+        if not quiet and now - self._said_at.get(topic, -_MINUTE_S) >= _MINUTE_S:
+            _log.error("%s: %s", topic, sentence)
+            self._said_at[topic] = now
+        self._known[topic] = Trouble(sentence, self._clock.now() if known is None else known.since)
+
+    def over(self, topic: Topic, how: str = "well again") -> None:
+        """`topic` was seen to work. `how`: what is logged where it was in trouble, with how long that took."""
+        known = self._known.pop(topic, None)
+        if known is not None and self._said_at.pop(topic, None) is not None:
+            _log.warning("%s: %s after %s", topic, how, _duration(self._clock.now() - known.since))
+
+    def of(self, topic: Topic) -> str:
+        """The sentence about `topic`; empty where all is well."""
+        known = self._known.get(topic)
+        return "" if known is None else known.sentence
+
+    @property
+    def first(self) -> str:
+        """The sentence about the first of `TOPICS` that is in trouble; empty where all is well."""
+        return next((trouble.sentence for trouble in self.known.values()), "")
+
+    @property
+    def known(self) -> Mapping[Topic, Trouble]:
+        """All that is wrong, in the order of `TOPICS`."""
+        return {topic: self._known[topic] for topic in TOPICS if topic in self._known}
+
+    def document(self) -> dict[str, dict[str, Any]]:
+        """For /health and /status: {topic: {"sentence", "since"}}."""
+        return {topic: {"sentence": trouble.sentence, "since": trouble.since} for topic, trouble in self.known.items()}
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """`ratchet_trouble{about}`: 1 where something is wrong."""
+        gauge = GaugeMetricFamily("ratchet_trouble", "1 while something is wrong; /health says what.", labels=["about"])
+        for topic in TOPICS:
+            gauge.add_metric([topic], float(topic in self._known))
+        yield gauge
+
+
+def _duration(seconds: float) -> str:
+    minutes = int(max(0.0, seconds) // _MINUTE_S)
+    return f"{minutes} min" if minutes else f"{max(0.0, seconds):.0f} s"
