@@ -12,7 +12,6 @@ import fcntl
 import gc
 import logging
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -20,6 +19,7 @@ from typing import Any, Final
 
 import uvloop
 
+from proxy.app.admin_port import admin_port
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
 from proxy.app.forgetting import Forgetting
 from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
@@ -34,12 +34,12 @@ from proxy.app.sharing import is_shared, share_keys
 from proxy.app.telemetry import ControllerMetrics
 from proxy.app.timekeeping import Timekeeper
 from proxy.app.troubles import Troubles
-from proxy.app.web_server import WebServer
 from proxy.clock import AdjustedClock
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.ids import KeyRing
 from proxy.ingest import IngestMetrics, Ingestor
 from proxy.limits import Guesses
+from proxy.loop.install import BaseModel, first_model
 from proxy.spool import SpoolReader, is_alive, writers_of
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
@@ -59,6 +59,11 @@ _REFUSED_DELAY_S: Final = 30.0
 _LONGEST_RETRY_S: Final = 5.0
 _FLUSH_S: Final = 10.0
 _FLUSH_STEP_S: Final = 0.05
+_ORPHANS_PARTS_S: Final = 1.0
+"""For ingest and the loop to come to an end where the supervisor is gone: another controller may be waiting."""
+_ORPHANS_FLUSH_S: Final = 3.5
+_ORPHAN_S: Final = 5.0
+"""Behind the drain, for what workers wrote last; then a controller without a supervisor is ended, come what may."""
 _YOUNG_OBJECTS: Final = 50_000
 _FIRST_PASS_S: Final = 60.0
 
@@ -84,10 +89,11 @@ class Controller:
     def __init__(self, settings: Inheritance) -> None:
         self._config = settings.config
         self._admin_fd = settings.listen_fd
+        self._supervisor = settings.supervisor
         self._clock = AdjustedClock()
         self._data = DataDir.of(self._config)
         self._time = Timekeeper(self._data.host_clock, self._clock)
-        self._keys = KeyRing.load_or_create(self._data.keys, self._clock)
+        self._keys = KeyRing.load_or_create(self._data.keys, self._clock, spare=settings.spare_keys)
         self._metrics = ControllerMetrics(
             self._data, self._config.telemetry, self._clock, spool_max_bytes=self._config.spool.max_bytes
         )
@@ -113,15 +119,11 @@ class Controller:
 
     async def run(self, lifeline: int) -> int:
         """Work until told to stop, then store what is left in the spool; returns the exit status."""
-        told = Told(lifeline)
+        told = Told(lifeline, orphan_s=self._config.server.drain_seconds + _ORPHAN_S)
         stop = told.stop
         async with AsyncExitStack() as stack:
-            if self._admin_fd is not None:
-                admin = WebServer(
-                    create_admin_app(self._services()), socket.socket(fileno=self._admin_fd), name="admin"
-                )
-                await admin.start()
-                stack.push_async_callback(admin.stop)
+            app = create_admin_app(self._services())
+            await stack.enter_async_context(admin_port(app, self._config, self._admin_fd, told, self._troubles))
             if not await self._claim(stop, stack) or (store := await self._open_store(stop)) is None:
                 return 0
             stack.push_async_callback(store.close)
@@ -141,11 +143,16 @@ class Controller:
             self._clock,
             metrics=self._ingest_metrics,
             user_hash=self._keys.user_hash,
+            first_model=lambda: self._first_model(store),
         )
         self._store = store
         leave_garbage()
         async with serve_names(self._data.names, store.ambiguous):
             await self._keep_at_it(store, ingestor, told)
+
+    async def _first_model(self, store: Store) -> int:
+        """The configured champion's id, for records of a time when no worker knew it."""
+        return (await first_model(store, BaseModel.of(self._config.champion))).id
 
     async def _keep_at_it(self, store: Store, ingestor: Ingestor, told: Told) -> None:
         stop = told.stop
@@ -158,7 +165,7 @@ class Controller:
         ]
         await stop.wait()
         _log.info("storing what is left in the spool")
-        await asyncio.wait(parts[:2], timeout=_FLUSH_S)
+        await asyncio.wait(parts[:2], timeout=_ORPHANS_PARTS_S if told.orphaned else _FLUSH_S)
         await cancel_and_wait(parts)
         await self._flush(ingestor, told)
 
@@ -287,7 +294,7 @@ class Controller:
 
     async def _flush(self, ingestor: Ingestor, told: Told) -> None:
         """Store what workers wrote to the end. Where the supervisor was killed, they are only now draining."""
-        limit_s = _FLUSH_S + (self._config.server.drain_seconds if told.orphaned else 0.0)
+        limit_s = self._config.server.drain_seconds + _ORPHANS_FLUSH_S if told.orphaned else _FLUSH_S
         try:
             async with asyncio.timeout(limit_s):
                 await self._store_to_the_end(ingestor, told)
@@ -297,12 +304,21 @@ class Controller:
     async def _store_to_the_end(self, ingestor: Ingestor, told: Told) -> None:
         try:
             while True:
+                if told.orphaned and self._succeeded():
+                    return  # it stores the rest, also what orphans are still writing
                 more_may_come = told.orphaned and self._workers_live()  # asked before the spool is read
                 if not await ingestor.run_once() and not more_may_come:
                     return
                 await asyncio.sleep(_FLUSH_STEP_S)
         except (TemporaryError, OSError) as exc:
             _log.warning("the spool keeps what could not be stored: %s", exc)
+
+    def _succeeded(self) -> bool:
+        """Whether another supervisor has taken this directory over, so that its controller waits for us to end."""
+        try:
+            return int(self._data.pid("supervisor").read_text()) != self._supervisor
+        except (OSError, ValueError):
+            return False
 
     def _workers_live(self) -> bool:
         return any(is_alive(self._data.spool / writer) for writer in writers_of(self._data.spool))

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Literal
@@ -68,6 +68,11 @@ class _Entry:
     """Why the frame is stored uninterpreted, where it is."""
 
     @property
+    def unattributed(self) -> bool:
+        """Whether it is an understood record whose worker had no row of its model yet."""
+        return self.record is not None and self.record.model_id == 0 and self.raw is None
+
+    @property
     def weight(self) -> int:
         """Bytes of its bodies."""
         body = self.record.body if self.record is not None else None
@@ -87,8 +92,10 @@ class Ingestor:
         *,
         metrics: IngestMetrics | None = None,
         user_hash: Callable[[bytes], int] | None = None,
+        first_model: Callable[[], Awaitable[int]] | None = None,
     ) -> None:
-        """`traffic` and `metrics` are counted after each commit; `user_hash` (KeyRing's) names users found by pointer.
+        """`traffic` and `metrics` are counted after each commit; `user_hash` (KeyRing's) names users found by pointer;
+        `first_model` gives the id of the configured champion, for records of workers that did not know it yet.
 
         Raises ValueError for a pointer in `config` that is none.
         """
@@ -96,6 +103,7 @@ class Ingestor:
         self._interval_s = config.store.ingest_interval_seconds
         self._interpreter = Interpreter(config.capture, config.scoring, user_hash)
         self._store = store
+        self._first_model = first_model
         self._reader = reader
         self._traffic = traffic
         self._metrics = metrics or IngestMetrics(CollectorRegistry())
@@ -184,7 +192,20 @@ class Ingestor:
             more = await asyncio.to_thread(self._understand, batch, start, stop, room, attempts)
             weight += sum(entry.weight for entry in more)
             entries += more
-        return entries
+        return await self._attributed(entries)
+
+    async def _attributed(self, entries: list[_Entry]) -> list[_Entry]:
+        """With the model of every record: a worker that serves before the first route table came from the store calls
+        the configured champion 0 (`proxy.routes.Target`)."""
+        if self._first_model is None or not any(entry.unattributed for entry in entries):
+            return entries
+        model_id = await self._first_model()
+        return [
+            replace(entry, record=replace(entry.record, model_id=model_id))
+            if entry.record is not None and entry.unattributed
+            else entry
+            for entry in entries
+        ]
 
     def _understand(
         self, batch: SpoolBatch, start: int, stop: int, most_bytes: int, attempts: Attempts
