@@ -13,8 +13,10 @@ import gc
 import logging
 import os
 import sys
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import uvloop
@@ -29,6 +31,7 @@ from proxy.app.logs import configure_logging
 from proxy.app.names import serve_names
 from proxy.app.paths import DataDir, open_to_others
 from proxy.app.presence import Presence
+from proxy.app.priority import give_way
 from proxy.app.reach import Reach
 from proxy.app.sharing import is_shared, share_keys
 from proxy.app.telemetry import ControllerMetrics
@@ -37,8 +40,9 @@ from proxy.app.troubles import Troubles
 from proxy.clock import AdjustedClock
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.ids import KeyRing
-from proxy.ingest import IngestMetrics, Ingestor
+from proxy.ingest import Gap, IngestMetrics, Ingestor
 from proxy.limits import Guesses
+from proxy.log_throttle import ThrottledLog
 from proxy.loop.install import BaseModel, first_model
 from proxy.spool import SpoolReader, is_alive, writers_of
 from proxy.store.store import Store
@@ -52,6 +56,10 @@ SWITCH_S: Final = 5e-4
 """After so long a thread that computes (a dataset build) leaves the interpreter to the event loop, if that waits for
 it. Python's 5 ms would be paid at every step of the loop."""
 _SAMPLE_S: Final = 2.0
+_WATCH_S: Final = 0.5
+"""Between two looks at SQLite's files."""
+_MOST_NOTES: Final = 8
+_NOTED_S: Final = 86_400.0
 _ANSWER_S: Final = 10.0
 _MODELS_EVERY: Final = 5
 _STORE_DELAYS_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -75,6 +83,7 @@ def main() -> int:
     settings, lifeline = receive_inheritance()
     configure_logging(settings.config.telemetry, settings.name)
     sys.setswitchinterval(SWITCH_S)
+    give_way(settings.config.server.controller_nice)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(Controller(settings).run(lifeline))
@@ -109,6 +118,12 @@ class Controller:
             self._troubles,
             lambda: self._presence.replicas,
         )
+        self._said = ThrottledLog(_log, self._clock)
+        self._notes: deque[tuple[float, str]] = deque(maxlen=_MOST_NOTES)
+        """What became of the database lately: when (Unix seconds), and a sentence for /status."""
+        self._replaced = asyncio.Event()
+        """The database is another one than before: the loop begins anew on it."""
+        self._ingestor: Ingestor | None = None
         self._ingest_metrics = IngestMetrics(self._metrics.registry)
         self._archive_metrics = ArchiveMetrics(self._metrics.registry, self._config.store.archive, self._clock)
         self._positions: dict[str, tuple[int, int]] = {}
@@ -134,8 +149,8 @@ class Controller:
 
     async def _work(self, store: Store, told: Told) -> None:
         await self._agree_on_time(store)
-        reader = SpoolReader(self._data.spool)
-        ingestor = Ingestor(
+        reader = SpoolReader(self._data.spool, keep_s=self._config.spool.keep_seconds, clock=self._clock)
+        ingestor = self._ingestor = Ingestor(
             self._config,
             store,
             reader,
@@ -144,6 +159,7 @@ class Controller:
             metrics=self._ingest_metrics,
             user_hash=self._keys.user_hash,
             first_model=lambda: self._first_model(store),
+            on_gap=self._went_back,
         )
         self._store = store
         leave_garbage()
@@ -158,7 +174,8 @@ class Controller:
         stop = told.stop
         parts = [
             spawn(self._keep("ingest", lambda: ingestor.run(stop), stop), name="ingest"),
-            spawn(self._keep("loop", lambda: self._learning.run(store, stop), stop), name="loop"),
+            spawn(self._keep("loop", lambda: self._learn(store, stop), stop), name="loop"),
+            spawn(self._keep("database", lambda: self._watch(store), stop), name="database"),
             spawn(self._keep("samples", lambda: self._sample(store), stop), name="samples"),
             spawn(self._keep("retention", lambda: self._prune(store), stop), name="retention"),
             spawn(self._keep("deletions", lambda: self._forget(store), stop), name="deletions"),
@@ -168,6 +185,51 @@ class Controller:
         await asyncio.wait(parts[:2], timeout=_ORPHANS_PARTS_S if told.orphaned else _FLUSH_S)
         await cancel_and_wait(parts)
         await self._flush(ingestor, told)
+
+    async def _learn(self, store: Store, stop: asyncio.Event) -> None:
+        """The loop, begun anew where the database is another one: what it remembers of rows is no longer so."""
+        self._replaced.clear()
+        parts = [
+            spawn(self._learning.run(store, stop), name="loop on this database"),
+            spawn(self._replaced.wait(), name="wait for another database"),
+        ]
+        try:
+            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            if parts[0].done():
+                parts[0].result()
+        finally:
+            await cancel_and_wait(parts)
+
+    async def _watch(self, store: Store) -> None:
+        """Notice files that are gone at once, and tables that are gone soon; have both again."""
+        looked_at = float("-inf")
+        while True:
+            lost = store.lost_file()
+            if lost is not None or self._clock.monotonic() - looked_at >= _SAMPLE_S:
+                if lost is not None:
+                    self._troubles.report("store", f"{lost} was removed or replaced; the file that is there is opened")
+                    self._set_reach(False)
+                looked_at = self._clock.monotonic()
+                if wrong := await store.mend():
+                    self._metrics.store_replaced()
+                    self._note(f"{wrong}; it was set up anew, and is filled with what the spool keeps")
+                    self._replaced.set()
+            await asyncio.sleep(_WATCH_S)
+
+    def _went_back(self, gap: Gap) -> None:
+        """The database has less than it had: say what is fed again, and what cannot be."""
+        text = "the database had less than was stored in it, as after a fail-over or a restored backup: " \
+               f"{gap.again:,} requests and votes are fed again from the spool"  # fmt: skip
+        if gap.lost:
+            since = f" (from {_instant(gap.since_us / 1e6)} on)" if gap.since_us else ""
+            text += f"; {gap.lost:,}{since} cannot be: their segments are gone (spool.keep_seconds)"
+        self._troubles.report("store", text)
+        self._note(text)
+        self._replaced.set()
+
+    def _note(self, text: str) -> None:
+        _log.warning("store: %s", text)
+        self._notes.append((self._clock.now(), text))
 
     async def _claim(self, stop: asyncio.Event, stack: AsyncExitStack) -> bool:
         """Wait until no other controller of this directory is still flushing; False when told to stop first."""
@@ -225,8 +287,8 @@ class Controller:
             except ConfigError as exc:
                 self._unusable = exc
                 stop.set()
-            except Exception:  # noqa: BLE001 - a part is an edge: whatever it did wrong, the others go on
-                _log.exception("%s failed; it is started again in a second", name)
+            except Exception as exc:  # noqa: BLE001 - a part is an edge: whatever it did wrong, the others go on
+                self._said.exception((name, type(exc)), "%s failed; it is started again in a second", name)
                 await _pause(stop, 1.0)
 
     async def _sample(self, store: Store) -> None:
@@ -253,7 +315,8 @@ class Controller:
             with suppress(OSError, ValueError):
                 self._keys.reload()
             self._set_reach(True)  # here: a damaged file answers some questions, and is not well for that
-            self._troubles.over("store")
+            if self._ingestor is None or not self._ingestor.feeding_again:
+                self._troubles.over("store")
             round_ += 1
             await asyncio.sleep(_SAMPLE_S)
 
@@ -341,13 +404,19 @@ class Controller:
 
     async def _status(self) -> dict[str, Any]:
         document = dict(await self._learning.status())
-        return document | {"notes": [*document.get("notes", ()), *open_to_others(self._config)]}
+        now = self._clock.now()
+        lately = [f"{_instant(at)}: {text}" for at, text in self._notes if now - at < _NOTED_S]
+        return document | {"notes": [*document.get("notes", ()), *lately, *open_to_others(self._config)]}
 
     def _health(self) -> dict[str, Any]:
         troubles = self._troubles
         if not troubles.known:
             return {"status": "ok"}
         return {"status": "degraded", "reason": troubles.first, "troubles": troubles.document()}
+
+
+def _instant(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(sep=" ", timespec="seconds")
 
 
 def leave_garbage() -> None:

@@ -14,8 +14,17 @@ from typing import Final
 from proxy.gateway.errors import BadResponseError
 from proxy.gateway.framing import FramingError
 
-__all__ = ["ANSWER_COUNTERS", "Fault", "answered_slot", "fault_of_connecting", "fault_of_ending", "fault_of_status",
-           "failed_slot", "left_slot", "refused_slot"]  # fmt: skip
+__all__ = [
+    "ANSWER_COUNTERS",
+    "Fault",
+    "answered_slot",
+    "failed_slot",
+    "fault_of_connecting",
+    "fault_of_ending",
+    "fault_of_status",
+    "left_slot",
+    "refused_slot",
+]  # fmt: skip
 
 
 class Fault(StrEnum):

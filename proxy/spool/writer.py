@@ -26,6 +26,7 @@ from proxy.clock import Clock, SystemClock
 from proxy.config.serving import SpoolConfig
 from proxy.private import make_folder
 from proxy.spool.frames import MAX_FRAME
+from proxy.spool.keeping import make_room
 from proxy.spool.layout import LOCK_FILE, segment_name, spool_bytes
 
 __all__ = ["DROP_REASONS", "SpoolWriter"]
@@ -211,6 +212,7 @@ class SpoolWriter:
             self._on_sync_error()
 
     def _measure(self) -> None:
+        make_room(self._root, self._config.max_bytes)  # here, too, for the controller may be away
         was_over = self._over_cap
         appended = self._appended
         self._used_before = spool_bytes(self._root) - appended
