@@ -103,7 +103,7 @@ class Worker:
         self._clock = AdjustedClock()
         self._data = DataDir.of(config)
         follow_time(self._data.host_clock, self._clock)
-        self._keys = KeyRing.load_or_create(self._data.keys, self._clock)
+        self._keys = KeyRing.load_or_create(self._data.keys, self._clock, spare=settings.spare_keys)
         self._ids = RecordIds(self._keys)
         self._counters = SharedCounters(self._data.stats(settings.index), WORKER_COUNTERS)
         self._spool = SpoolWriter(
@@ -128,12 +128,11 @@ class Worker:
         told = Told(lifeline, orphan_s=self._config.server.drain_seconds + _GRACE_S)
         gateway = self._gateway()
         listener = self._listen_side()  # before the first client: a vote waits for the side app, it is not refused
+        public = socket.socket(fileno=self._listen_fd)
         server = await asyncio.get_running_loop().create_server(
-            gateway.protocol_factory,
-            sock=socket.socket(fileno=self._listen_fd),
-            ssl=self._tls,
-            backlog=_BACKLOG,
+            gateway.protocol_factory, sock=public, ssl=self._tls, backlog=_BACKLOG
         )
+        told.guard(public, server.close)
         following = spawn(
             follow_files(self._routes, self._keys, self._clock, self._data.host_clock), name="follow files"
         )

@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from policies.actions import Action
+from policies.actions import Action, target_of
 from policies.lifecycle import Event
 from policies.plan import LoopRules, Plan
-from policies.snapshot import Retry
+from policies.snapshot import Retry, retry_of
 from proxy.loop.change import Change, Situation
 from proxy.loop.codec import from_json, to_json
 from proxy.loop.explain import HOLD, inputs_of
@@ -30,6 +30,8 @@ __all__ = ["LOOP", "Books"]
 LOOP: Final = "ratchet"
 """Who decided, where no person did."""
 _LONGEST_RETRY_S: Final = 600.0
+_MOST_DOUBLINGS: Final = 20
+"""What fails for weeks must not grow beyond a float."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +101,7 @@ class Books:
         """Write the outcome: everything that the action changed, in one transaction."""
         state = change.state
         if change.event is not Event.DATASET_TOO_SMALL:  # which sets a wait of its own
-            state = without_retry(state, type(action).__name__)
+            state = without_retry(state, action)
         before, after = self._tables(now, state, change)
         if not same_routes(before, after):
             state = replace(state, routes_version=now.next_version)
@@ -128,11 +130,19 @@ class Books:
         at: float, command: Command | None,
     ) -> LoopState:  # fmt: skip
         """Write down that it could not be done, and when it is tried again. A person's command is not repeated."""
-        name = type(action).__name__
-        attempts = 1 + next((retry.attempts for retry in now.state.retries if retry.action == name), 0)
-        wait_s = min(retry_after_s * 2.0 ** (attempts - 1), _LONGEST_RETRY_S)
-        state = with_retry(now.state, Retry(action=name, at=at + wait_s, attempts=attempts, reason=error))
-        refused = () if command is None else (replace(command, state=CommandState.REFUSED, detail=error),)
+        if command is not None:
+            refused = replace(command, state=CommandState.REFUSED, detail=error)
+            outcome = {"reason": error}
+            await self.store.transition(
+                Transition(fence=lease.fence, seq=entry.seq, failed=True, outcome=outcome, commands=(refused,))
+            )
+            return now.state
+        before = retry_of(now.state.retries, action)
+        attempts = 1 + (0 if before is None else before.attempts)
+        wait_s = min(retry_after_s * 2.0 ** min(attempts - 1, _MOST_DOUBLINGS), _LONGEST_RETRY_S)
+        retry = Retry(action=type(action).__name__, target=target_of(action), at=at + wait_s, attempts=attempts,
+                      reason=error)  # fmt: skip
+        state = with_retry(now.state, retry)
         await self.store.transition(
             Transition(
                 fence=lease.fence,
@@ -140,7 +150,6 @@ class Books:
                 failed=True,
                 outcome={"reason": error, "retry_at": at + wait_s, "attempts": attempts},
                 state={STATE_ENTRY: to_json(state)},
-                commands=refused,
             )
         )
         return state

@@ -14,6 +14,7 @@ from proxy.loop.books import Books
 from proxy.loop.carriers import EvidenceReader
 from proxy.loop.challengers import Challengers
 from proxy.loop.dataset.picking import Progress
+from proxy.loop.deployments import Deployments
 from proxy.loop.install import BaseModel
 from proxy.loop.leadership import Leadership
 from proxy.loop.metrics import LoopMetrics
@@ -84,6 +85,7 @@ def assemble(
         check_interval_s=rules.check_interval_s,
         fingerprint=fingerprint,
     )
+    deployments = Deployments(store=store, deployer=ports.deployer)
     challengers = Challengers(
         store=store, deployer=ports.deployer, drain_s=drain_s, icc=rules.ab_test.icc, terms=rules.terms
     )
@@ -104,7 +106,7 @@ def assemble(
         leadership=leadership or Leadership(store),
         observer=observer,
         upkeep=Upkeep(store=store, deployer=ports.deployer),
-        performer=Performer(store=store, runs=runs, challengers=challengers),
+        performer=Performer(store=store, runs=runs, deployments=deployments, challengers=challengers),
         notifier=ports.notifier,
         metrics=metrics,
         building=building,

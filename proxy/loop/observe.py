@@ -186,7 +186,12 @@ class Observer:
     async def _model(self, model: Model, state: LoopState, now: float) -> ModelView:
         handle = model.detail.get("handle")
         view = ModelView(
-            id=model.id, name=model.name, path=model.path, deployed=handle is not None, ready=model.url is not None
+            id=model.id,
+            name=model.name,
+            path=model.path,
+            deployed=handle is not None,
+            ready=model.url is not None,
+            restarts=int(model.detail.get("restarts", 0)),
         )
         if not self._asks:
             return view
@@ -210,7 +215,7 @@ class Observer:
             case NotReady(reason=reason):
                 return replace(view, ready=False, waiting_for=reason)
             case DeployFailed() as failed:
-                return replace(view, ready=False, failed=failed.written)
+                return replace(view, ready=False, failed=failed.written, may_pass=failed.may_pass)
             case None:
                 return replace(view, ready=False, waiting_for=self._notes[-1])
 

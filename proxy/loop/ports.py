@@ -225,6 +225,9 @@ class DeployFailed:
     kept: str | None = field(default=None, compare=False)
     """The same without what the model or its server said, which may quote requests: what the loop writes down. None:
     there is nothing of that in it."""
+    may_pass: bool = field(default=False, compare=False)
+    """Another deployment of the same model may come up, as where there was no memory for it just then: it is tried
+    again, `deployer.retries` times."""
 
     @property
     def written(self) -> str:

@@ -11,14 +11,16 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from proxy.private import UMASK, make_folder, open_private, without_secrets
 
-__all__ = ["ProcessId", "alive", "exit_code", "find", "identify", "log_tail", "start", "stop"]
+__all__ = ["ProcessId", "alive", "exit_code", "find", "identify", "log_tail", "start", "start_from", "stop"]
 
 TOKEN = "RATCHET_PROCESS_TOKEN"
 _POLL_S = 0.02
@@ -48,6 +50,19 @@ _children: dict[ProcessId, subprocess.Popen[bytes]] = {}
 """Started by this very controller, so that their exit codes can be asked for (which reaps them)."""
 
 
+_starter: Executor | None = None
+"""Starts them where that is not to be done in the caller's thread."""
+
+
+_popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen
+
+
+def start_from(starter: Executor) -> None:
+    """Have processes started by a thread of `starter`: on Linux they inherit its priority, not the caller's."""
+    global _starter
+    _starter = starter
+
+
 class _Stat(NamedTuple):
     state: str
     group: int
@@ -65,7 +80,8 @@ def start(
     """
     make_folder(log.parent)
     with open_private(log, "ab") as out:
-        child = subprocess.Popen(
+        begin = partial(
+            _popen,
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -75,6 +91,7 @@ def start(
             umask=UMASK,
             start_new_session=True,
         )
+        child = begin() if _starter is None else _starter.submit(begin).result()
     process = identify(child.pid)  # it can be read even if it has ended: only `exit_code` reaps
     _children[process] = child
     return process

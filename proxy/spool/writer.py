@@ -29,6 +29,7 @@ from proxy.config.serving import SpoolConfig
 from proxy.log_throttle import ThrottledLog
 from proxy.private import make_folder
 from proxy.spool.frames import MAX_FRAME
+from proxy.spool.keeping import make_room
 from proxy.spool.layout import LOCK_FILE, segment_name, segments_of, spool_bytes
 from proxy.spool.restoring import copy_bytes, is_at, make_directory, put_lock, sync_directory
 from proxy.spool.seals import HEAD_BYTES, Keyed, new_secret, secret_of, segment_head
@@ -387,6 +388,7 @@ class SpoolWriter:
             self._on_vanished(lost)
 
     def _measure(self) -> None:
+        make_room(self._root, self._config.max_bytes)  # here, too, for the controller may be away
         was_over = self._over_cap
         appended = self._appended
         self._used_before = spool_bytes(self._root) - appended

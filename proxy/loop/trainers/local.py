@@ -187,7 +187,7 @@ def _outcome(folder: Path) -> TrainingStatus:
         reason = f"the training ended without an error, but wrote no JSON to {folder / runner.RESULT}"
         return _with_log(folder, reason)
     order = read_json(folder / _ORDER) or {}
-    return accept(result, base=Path(order.get("cwd", "/")))
+    return accept(result, base=Path(order.get("cwd", "/")), home=folder)
 
 
 def _with_log(folder: Path, reason: str, *, kept: str | None = None) -> Failed:

@@ -197,7 +197,7 @@ async def test_a_model_path_that_does_not_exist_is_a_failure(folder: Path) -> No
 async def test_numbers_of_numpy_and_relative_paths_are_understood(folder: Path) -> None:
     trainer = function("train_with_numpy")
     status = await final(trainer, await trainer.start(run_in(folder)))
-    assert status == Succeeded(result={"model_path": str(folder / "data.jsonl"), "loss": 0.5, "device": "/dev/null"})
+    assert status == Succeeded(result={"model_path": str(folder / "model.json"), "loss": 0.5, "device": "/dev/null"})
 
 
 async def test_a_training_function_may_be_a_coroutine(folder: Path) -> None:
