@@ -23,6 +23,7 @@ import uvloop
 
 from proxy.app.admin_port import admin_port
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
+from proxy.app.clock_jumps import watch_clock
 from proxy.app.forgetting import Forgetting
 from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
 from proxy.app.learning import Learning
@@ -34,6 +35,7 @@ from proxy.app.presence import Presence
 from proxy.app.priority import give_way
 from proxy.app.reach import Reach
 from proxy.app.sharing import is_shared, share_keys
+from proxy.app.spool_watch import watch_spool
 from proxy.app.telemetry import ControllerMetrics
 from proxy.app.timekeeping import Timekeeper
 from proxy.app.troubles import Troubles
@@ -137,6 +139,11 @@ class Controller:
         told = Told(lifeline, orphan_s=self._config.server.drain_seconds + _ORPHAN_S)
         stop = told.stop
         async with AsyncExitStack() as stack:
+            watching = [
+                spawn(watch_clock(self._metrics.clock_jumped), name="watch the clock"),
+                spawn(watch_spool(self._data.run, self._troubles), name="watch the spool"),
+            ]
+            stack.push_async_callback(cancel_and_wait, watching)
             app = create_admin_app(self._services())
             await stack.enter_async_context(admin_port(app, self._config, self._admin_fd, told, self._troubles))
             if not await self._claim(stop, stack) or (store := await self._open_store(stop)) is None:
