@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -76,12 +77,16 @@ def follow_keys(keys: KeyRing, said: ThrottledLog) -> None:
         said.over("keys")
 
 
-async def follow_files(routes: Routes, keys: KeyRing, clock: AdjustedClock, clock_file: Path) -> None:
-    """Look at all of them until cancelled. What cannot be used is logged, once a minute at most."""
+async def follow_files(
+    routes: Routes, keys: KeyRing, clock: AdjustedClock, clock_file: Path, *, show: Callable[[], None] = lambda: None
+) -> None:
+    """Look at all of them until cancelled. What cannot be used is logged, once a minute at most. `show` is called as
+    often: what this process tells others."""
     said = ThrottledLog(_log, clock)
     while True:
         await asyncio.sleep(_INTERVAL_S)
         follow_time(clock_file, clock)
+        show()
         if routes.refresh():
             _log.info("routes version %d is in force", routes.table.version)
         follow_keys(keys, said)
