@@ -23,6 +23,7 @@ import uvloop
 
 from proxy.app.admin_port import admin_port
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
+from proxy.app.follow import key_trouble
 from proxy.app.forgetting import Forgetting
 from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
 from proxy.app.learning import Learning
@@ -107,6 +108,7 @@ class Controller:
             self._data, self._config.telemetry, self._clock, spool_max_bytes=self._config.spool.max_bytes
         )
         self._metrics.traffic.set_models({0: self._config.champion.name})
+        self._said = ThrottledLog(_log, self._clock)
         self._troubles = Troubles(self._clock)
         self._metrics.registry.register(self._troubles)
         self._presence = Presence(self._data, self._clock)
@@ -312,13 +314,20 @@ class Controller:
                 self._metrics.set_store_size(size.bytes, size.records)
             models = {model.id: model.name for model in await store.models.list()}
             self._metrics.traffic.set_models({0: self._config.champion.name} | models)
-            with suppress(OSError, ValueError):
-                self._keys.reload()
+            self._follow_keys()
             self._set_reach(True)  # here: a damaged file answers some questions, and is not well for that
             if self._ingestor is None or not self._ingestor.feeding_again:
                 self._troubles.over("store")
             round_ += 1
             await asyncio.sleep(_SAMPLE_S)
+
+    def _follow_keys(self) -> None:
+        try:
+            self._keys.reload()
+        except (OSError, ValueError) as exc:
+            self._troubles.report("keys", key_trouble(self._keys, exc))
+        else:
+            self._troubles.over("keys", "the key ring can be read again")
 
     async def _agree_on_time(self, store: Store) -> None:
         """Before the loop decides anything, and every few seconds."""
@@ -329,7 +338,9 @@ class Controller:
             else:
                 self._time.forget()
         except (TemporaryError, OSError) as exc:
-            _log.warning("this host goes on by the time that it has: %s", exc)
+            self._said.warning("time", "this host goes on by the time that it has: %s", exc)
+        else:
+            self._said.over("time")
         self._metrics.set_clock(self._clock.ahead_s)
 
     async def _share_keys(self, store: Store) -> None:
@@ -337,7 +348,9 @@ class Controller:
             try:
                 await share_keys(self._keys, store)
             except (OSError, ValueError) as exc:
-                _log.error("the key ring cannot be shared: %s", exc)
+                self._said.error("share", "the key ring cannot be shared: %s", exc)
+            else:
+                self._said.over("share")
 
     async def _prune(self, store: Store) -> None:
         """Archive what is finished, forget what is too old or too much."""
