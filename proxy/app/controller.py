@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import uvloop
 
+from proxy.app.champion import ChampionWatch
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
 from proxy.app.forgetting import Forgetting
 from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
@@ -40,6 +41,7 @@ from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.ids import KeyRing
 from proxy.ingest import IngestMetrics, Ingestor
 from proxy.limits import Guesses
+from proxy.loop.deployers.health import trusts_unseen
 from proxy.spool import SpoolReader, is_alive, writers_of
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
@@ -94,6 +96,9 @@ class Controller:
         self._metrics.traffic.set_models({0: self._config.champion.name})
         self._troubles = Troubles(self._clock)
         self._metrics.registry.register(self._troubles)
+        may_ask = not trusts_unseen(self._config.deployer)
+        self._champion = ChampionWatch(self._config, self._data, self._clock, self._troubles, self._keys, asks=may_ask)
+        self._metrics.registry.register(self._champion)
         self._presence = Presence(self._data, self._clock)
         self._reach = Reach(self._data.reach)
         self._learning = Learning(
@@ -122,6 +127,8 @@ class Controller:
                 )
                 await admin.start()
                 stack.push_async_callback(admin.stop)
+            watching = spawn(self._keep("champion", self._champion.run, stop), name="champion")
+            stack.push_async_callback(cancel_and_wait, [watching])
             if not await self._claim(stop, stack) or (store := await self._open_store(stop)) is None:
                 return 0
             stack.push_async_callback(store.close)
@@ -324,14 +331,19 @@ class Controller:
         return with_console(services, self._config.training_dir)
 
     async def _status(self) -> dict[str, Any]:
-        document = dict(await self._learning.status())
+        document = self._champion.into(await self._learning.status())
         return document | {"notes": [*document.get("notes", ()), *open_to_others(self._config)]}
 
     def _health(self) -> dict[str, Any]:
         troubles = self._troubles
         if not troubles.known:
-            return {"status": "ok"}
-        return {"status": "degraded", "reason": troubles.first, "troubles": troubles.document()}
+            return {"status": "ok", "champion": self._champion.document()}
+        return {
+            "status": "degraded",
+            "reason": troubles.first,
+            "troubles": troubles.document(),
+            "champion": self._champion.document(),
+        }
 
 
 def leave_garbage() -> None:

@@ -21,9 +21,7 @@ def after(looks: Sequence[Answers], standing: Standing = UNKNOWN) -> Standing:
         good += latest.good
         good_row = 0 if latest.bad else good_row + latest.good
         failed_row = 0 if latest.good else failed_row + latest.failed
-        seen = Evidence(
-            minute=minute, latest=latest, good=good, good_in_a_row=good_row, failed_in_a_row=failed_row
-        )
+        seen = Evidence(minute=minute, latest=latest, good=good, good_in_a_row=good_row, failed_in_a_row=failed_row)
         if (now := judge(standing, seen)) is not standing:
             standing, minute, good, good_row, failed_row = now, Answers(), 0, 0, 0
     return standing
