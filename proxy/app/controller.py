@@ -22,6 +22,7 @@ from typing import Any, Final
 import uvloop
 
 from proxy.app.admin_port import admin_port
+from proxy.app.champion import ChampionWatch
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
 from proxy.app.follow import key_trouble
 from proxy.app.forgetting import Forgetting
@@ -45,6 +46,7 @@ from proxy.ingest import Gap, IngestMetrics, Ingestor
 from proxy.limits import Guesses
 from proxy.log_throttle import ThrottledLog
 from proxy.loop.install import BaseModel, first_model
+from proxy.loop.deployers.health import trusts_unseen
 from proxy.spool import SpoolReader, is_alive, writers_of
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
@@ -111,6 +113,9 @@ class Controller:
         self._said = ThrottledLog(_log, self._clock)
         self._troubles = Troubles(self._clock)
         self._metrics.registry.register(self._troubles)
+        may_ask = not trusts_unseen(self._config.deployer)
+        self._champion = ChampionWatch(self._config, self._data, self._clock, self._troubles, self._keys, asks=may_ask)
+        self._metrics.registry.register(self._champion)
         self._presence = Presence(self._data, self._clock)
         self._reach = Reach(self._data.reach)
         self._learning = Learning(
@@ -141,6 +146,8 @@ class Controller:
         async with AsyncExitStack() as stack:
             app = create_admin_app(self._services())
             await stack.enter_async_context(admin_port(app, self._config, self._admin_fd, told, self._troubles))
+            watching = spawn(self._keep("champion", self._champion.run, stop), name="champion")
+            stack.push_async_callback(cancel_and_wait, [watching])
             if not await self._claim(stop, stack) or (store := await self._open_store(stop)) is None:
                 return 0
             stack.push_async_callback(store.close)
@@ -416,7 +423,7 @@ class Controller:
         return with_console(services, self._config.training_dir)
 
     async def _status(self) -> dict[str, Any]:
-        document = dict(await self._learning.status())
+        document = self._champion.into(await self._learning.status())
         now = self._clock.now()
         lately = [f"{_instant(at)}: {text}" for at, text in self._notes if now - at < _NOTED_S]
         return document | {"notes": [*document.get("notes", ()), *lately, *open_to_others(self._config)]}
@@ -424,8 +431,13 @@ class Controller:
     def _health(self) -> dict[str, Any]:
         troubles = self._troubles
         if not troubles.known:
-            return {"status": "ok"}
-        return {"status": "degraded", "reason": troubles.first, "troubles": troubles.document()}
+            return {"status": "ok", "champion": self._champion.document()}
+        return {
+            "status": "degraded",
+            "reason": troubles.first,
+            "troubles": troubles.document(),
+            "champion": self._champion.document(),
+        }
 
 
 def _instant(at: float) -> str:
