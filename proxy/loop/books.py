@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 from policies.actions import Action, target_of
@@ -20,7 +19,7 @@ from proxy.loop.codec import from_json, to_json
 from proxy.loop.explain import HOLD, inputs_of
 from proxy.loop.install import BaseModel, configured_model, first_state
 from proxy.loop.observe import Observation
-from proxy.loop.routing import Cast, current_version, route_table, same_routes
+from proxy.loop.routing import Cast, RoutesFile, route_table, same_routes
 from proxy.loop.state import DETECTOR_ENTRY, STATE_ENTRY, LoopState, with_retry, without_retry
 from proxy.store.control import Command, CommandState, JournalEntry, Lease, Look, Model, Transition
 from proxy.store.store import Store
@@ -41,7 +40,7 @@ class Books:
     store: Store
     rules: LoopRules
     base: BaseModel
-    routes_path: Path | None
+    routes: RoutesFile
     config_id: int
 
     async def state(self) -> LoopState | None:
@@ -51,7 +50,7 @@ class Books:
 
     async def open(self, lease: Lease, now: float) -> LoopState:
         """The state to tick on: installed, with the configured champion up to date, and never behind the routes."""
-        state, on_disk = await self.state(), current_version(self.routes_path)
+        state, on_disk = await self.state(), await self.routes.version()
         if state is None:
             state = await first_state(self.store, self.base, now, on_disk)
             state = replace(state, config_id=self.config_id)
