@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 from policies.actions import Action, target_of
@@ -22,7 +21,7 @@ from proxy.loop.explain import HOLD, inputs_of
 from proxy.loop.install import BaseModel, configured_model, first_state
 from proxy.loop.instants import mended_instants
 from proxy.loop.observe import Observation
-from proxy.loop.routing import Cast, current_version, route_table, same_routes
+from proxy.loop.routing import Cast, RoutesFile, route_table, same_routes
 from proxy.loop.state import DETECTOR_ENTRY, STATE_ENTRY, LoopState, with_retry, without_retry
 from proxy.store.control import (
     Command,
@@ -55,7 +54,7 @@ class Books:
     store: Store
     rules: LoopRules
     base: BaseModel
-    routes_path: Path | None
+    routes: RoutesFile
     config_id: int
 
     async def state(self) -> LoopState | None:
@@ -65,7 +64,7 @@ class Books:
 
     async def open(self, lease: Lease, now: float) -> LoopState:
         """The state to tick on: installed, with the configured champion up to date, and never behind the routes."""
-        state, on_disk = await self.state(), current_version(self.routes_path)
+        state, on_disk = await self.state(), await self.routes.version()
         if state is None:
             state = await first_state(self.store, self.base, now, on_disk)
             state = replace(state, config_id=self.config_id)

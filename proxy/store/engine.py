@@ -108,6 +108,14 @@ class Database:
                 yield connection
 
     @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """As `read`, and every statement sees the same moment; by itself PostgreSQL gives each one its own."""
+        async with self.read() as connection:
+            if self.dialect == "postgresql":
+                await connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+            yield connection
+
+    @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction: committed at the end, rolled back by an exception."""
         try:
