@@ -43,6 +43,9 @@ COUNTER_TEXTS: Final = {
     "not_recorded_total": "Requests and votes without a record, by reason.",
     "redaction_lost_total": "Bodies, heads and votes that are not recorded because they were not cleaned, by reason.",
     "spool_sync_errors_total": "Failed fsyncs of the spool.",
+    "spool_vanished_total": "How often files of the spool were removed under a worker, and put back.",
+    "spool_lost_frames_total": "Requests and votes in finished segments that were removed with them: lost, but for "
+    "those that were stored already.",
     "feedback_votes_total": "Votes accepted.",
     "feedback_refused_total": "Feedback requests refused, by reason.",
 }

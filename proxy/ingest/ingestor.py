@@ -35,8 +35,7 @@ from proxy.ingest.metrics import IngestMetrics
 from proxy.ingest.votes import votes_of
 from proxy.log_throttle import ThrottledLog
 from proxy.metrics.traffic import TrafficMetrics
-from proxy.private import open_private
-from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, encode_frame
+from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, add_frame, encode_frame
 from proxy.spool.layout import spool_bytes
 from proxy.spool.reader import SpoolBatch, SpoolReader
 from proxy.store.spools import PositionError
@@ -363,8 +362,7 @@ class Ingestor:
 
     def _set_aside(self, frame: Frame) -> None:
         path = self._reader.root / REJECTED_FILE
-        with open_private(path, "ab") as file:
-            file.write(encode_frame(frame.kind, frame.meta, frame.request, frame.response))
+        add_frame(path, encode_frame(frame.kind, frame.meta, frame.request, frame.response))
         self._metrics.rejected.value += 1
         _log.error("a frame cannot be stored in any form; it is kept in %s", path)
 
