@@ -31,6 +31,7 @@ from proxy.app.paths import DataDir, open_to_others
 from proxy.app.presence import Presence
 from proxy.app.reach import Reach
 from proxy.app.sharing import is_shared, share_keys
+from proxy.app.store_health import StoreHealth
 from proxy.app.telemetry import ControllerMetrics
 from proxy.app.timekeeping import Timekeeper
 from proxy.app.troubles import Troubles
@@ -40,6 +41,7 @@ from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.ids import KeyRing
 from proxy.ingest import IngestMetrics, Ingestor
 from proxy.limits import Guesses
+from proxy.log_throttle import ThrottledLog
 from proxy.spool import SpoolReader, is_alive, writers_of
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
@@ -54,13 +56,17 @@ it. Python's 5 ms would be paid at every step of the loop."""
 _SAMPLE_S: Final = 2.0
 _ANSWER_S: Final = 10.0
 _MODELS_EVERY: Final = 5
+_PROOF_S: Final = 30.0
+"""Longer than a batch, or a pass of retention, holds the one connection that writes to SQLite."""
 _STORE_DELAYS_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
-_REFUSED_DELAY_S: Final = 30.0
 _LONGEST_RETRY_S: Final = 5.0
 _FLUSH_S: Final = 10.0
 _FLUSH_STEP_S: Final = 0.05
 _YOUNG_OBJECTS: Final = 50_000
 _FIRST_PASS_S: Final = 60.0
+
+_FAILURES: Final = (TemporaryError, PermanentError, OSError)
+"""What a database, or the disk, says, in words for a person."""
 
 _log = logging.getLogger(__name__)
 
@@ -95,7 +101,10 @@ class Controller:
         self._troubles = Troubles(self._clock)
         self._metrics.registry.register(self._troubles)
         self._presence = Presence(self._data, self._clock)
-        self._reach = Reach(self._data.reach)
+        self._health_of_store = StoreHealth(
+            self._troubles, Reach(self._data.reach), self._metrics.set_store_up, self._clock
+        )
+        self._throttled = ThrottledLog(_log, self._clock)
         self._learning = Learning(
             self._config,
             self._metrics.registry,
@@ -109,7 +118,6 @@ class Controller:
         """How far each spool was stored when the store last said so."""
         self._store: Store | None = None
         self._unusable: ConfigError | None = None
-        self._troubles.report("store", "the store has not been opened yet", quiet=True)
 
     async def run(self, lifeline: int) -> int:
         """Work until told to stop, then store what is left in the spool; returns the exit status."""
@@ -141,6 +149,7 @@ class Controller:
             self._clock,
             metrics=self._ingest_metrics,
             user_hash=self._keys.user_hash,
+            told=self._ingest_told,
         )
         self._store = store
         leave_garbage()
@@ -172,49 +181,65 @@ class Controller:
             except BlockingIOError:
                 if stop.is_set():
                     return False
-                self._troubles.report("store", "an earlier controller is still finishing", quiet=True)
+                self._health_of_store.begins("an earlier controller is still finishing")
                 await _pause(stop, 0.1)
             else:
                 return True
 
     async def _open_store(self, stop: asyncio.Event) -> Store | None:
-        """The store, however long it takes to come up; None when told to stop first. Tried once in any case."""
-        url = self._data.store_url(self._config)
+        """The store, however long it takes to come up; None when told to stop first. Tried once in any case.
+
+        Whatever a database says is no reason to end: somebody will see to it, and meanwhile records wait.
+        """
         attempt = 0
         while True:
             try:
-                store = await Store.open(url, clock=self._clock, pool_size=self._config.store.pool_size)
-            except (TemporaryError, OSError) as exc:
-                delay_s = _STORE_DELAYS_S[min(attempt, len(_STORE_DELAYS_S) - 1)]
-                self._lost_store(f"the store cannot be reached: {exc}")
-            except PermanentError as exc:
-                delay_s = _REFUSED_DELAY_S
-                self._lost_store(f"the store cannot be used: {exc}")
+                store = await self._try_to_open()
+            except _FAILURES as exc:
+                self._health_of_store.wrong("start", exc)
             else:
-                self._set_reach(True)
                 return store
+            delay_s = _STORE_DELAYS_S[min(attempt, len(_STORE_DELAYS_S) - 1)]
             attempt += 1
             await _pause(stop, delay_s)
             if stop.is_set():
                 return None
 
-    def _lost_store(self, trouble: str) -> None:
-        self._troubles.report("store", f"{trouble}; serving goes on, records wait in the spool")
-        self._set_reach(False)
+    async def _try_to_open(self) -> Store:
+        settings = self._config.store
+        store = await Store.open(
+            self._data.store_url(self._config),
+            clock=self._clock,
+            pool_size=settings.pool_size,
+            listen_url=settings.listen_url,
+        )
+        try:
+            async with _answer_within(_ANSWER_S):
+                await store.prove()
+        except BaseException:
+            await store.close()
+            raise
+        store.watch(self._health_of_store.heard)
+        self._health_of_store.written()
+        return store
 
-    def _set_reach(self, reachable: bool) -> None:
-        self._metrics.set_store_up(reachable)
-        with suppress(OSError):  # a full disk: health then says that nothing is known
-            self._reach.set(reachable, self._clock.now())
+    def _ingest_told(self, exc: TemporaryError | PermanentError | None, *, wrote: bool) -> None:
+        """How the last round of ingest went."""
+        if exc is not None:
+            self._health_of_store.wrong("ingest", exc)
+            return
+        self._health_of_store.right("ingest")
+        if wrote:
+            self._health_of_store.written()
 
     async def _keep(self, name: str, part: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
         """Run a part until told to stop; one that fails is logged and started again."""
         while not stop.is_set():
             try:
                 await part()
-            except TemporaryError as exc:
-                self._lost_store(f"{name}: {exc}")
-                await _pause(stop, min(exc.retry_after_s, _LONGEST_RETRY_S))
+            except (TemporaryError, PermanentError) as exc:
+                self._throttled.warning(name, "%s waits: %s", name, exc)
+                await _pause(stop, min(getattr(exc, "retry_after_s", _LONGEST_RETRY_S), _LONGEST_RETRY_S))
             except ConfigError as exc:
                 self._unusable = exc
                 stop.set()
@@ -228,16 +253,18 @@ class Controller:
         round_ = 0
         while True:
             try:
-                async with _answer_within(_ANSWER_S):
+                async with self._answer(_ANSWER_S):
                     self._positions = await store.spools.positions()
             finally:  # while the store is away, what waits grows, and whoever looks must see that
                 usage = await asyncio.to_thread(reader.usage, self._positions)
                 self._metrics.set_spool(usage)
             if is_shared(self._config):
-                async with _answer_within(_ANSWER_S):
+                async with self._answer(_ANSWER_S):
                     await self._presence.beat(store, usage, leader=self._learning.leading)
+                self._health_of_store.written()
                 await self._agree_on_time(store)
                 await self._share_keys(store)
+            await self._prove(store)
             if round_ % _MODELS_EVERY == 0:
                 size = await store.size()
                 self._metrics.set_store_size(size.bytes, size.records)
@@ -245,10 +272,26 @@ class Controller:
             self._metrics.traffic.set_models({0: self._config.champion.name} | models)
             with suppress(OSError, ValueError):
                 self._keys.reload()
-            self._set_reach(True)  # here: a damaged file answers some questions, and is not well for that
-            self._troubles.over("store")
+            self._health_of_store.tell()
             round_ += 1
             await asyncio.sleep(_SAMPLE_S)
+
+    async def _prove(self, store: Store) -> None:
+        """Where nothing was written for a while, or something is wrong: see whether writing works."""
+        if self._health_of_store.to_be_proven:
+            async with self._answer(_PROOF_S):
+                await store.prove()
+            self._health_of_store.written()
+
+    @asynccontextmanager
+    async def _answer(self, seconds: float) -> AsyncIterator[None]:
+        """A database that says nothing is as good as gone, and that is a trouble. Raises TemporaryError."""
+        try:
+            async with _answer_within(seconds):
+                yield
+        except TemporaryError as exc:
+            self._health_of_store.heard(exc)
+            raise
 
     async def _agree_on_time(self, store: Store) -> None:
         """Before the loop decides anything, and every few seconds."""
@@ -258,8 +301,8 @@ class Controller:
                     await self._time.compare(store)
             else:
                 self._time.forget()
-        except (TemporaryError, OSError) as exc:
-            _log.warning("this host goes on by the time that it has: %s", exc)
+        except _FAILURES as exc:
+            self._throttled.warning("time", "this host goes on by the time that it has: %s", exc)
         self._metrics.set_clock(self._clock.ahead_s)
 
     async def _share_keys(self, store: Store) -> None:
@@ -267,7 +310,7 @@ class Controller:
             try:
                 await share_keys(self._keys, store)
             except (OSError, ValueError) as exc:
-                _log.error("the key ring cannot be shared: %s", exc)
+                self._throttled.error("keys", "the key ring cannot be shared: %s", exc)
 
     async def _prune(self, store: Store) -> None:
         """Archive what is finished, forget what is too old or too much."""
@@ -301,7 +344,7 @@ class Controller:
                 if not await ingestor.run_once() and not more_may_come:
                     return
                 await asyncio.sleep(_FLUSH_STEP_S)
-        except (TemporaryError, OSError) as exc:
+        except _FAILURES as exc:
             _log.warning("the spool keeps what could not be stored: %s", exc)
 
     def _workers_live(self) -> bool:

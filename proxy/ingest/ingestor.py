@@ -19,17 +19,18 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from prometheus_client.registry import CollectorRegistry
 
 from proxy.clock import Clock
 from proxy.config.model import Config
-from proxy.errors import TemporaryError
+from proxy.errors import PermanentError, TemporaryError
 from proxy.ingest.attempts import Attempts, Trust
 from proxy.ingest.interpret import Interpreter, raw_record
 from proxy.ingest.metrics import IngestMetrics
 from proxy.ingest.votes import votes_of
+from proxy.log_throttle import ThrottledLog
 from proxy.metrics.traffic import TrafficMetrics
 from proxy.private import open_private
 from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, encode_frame
@@ -54,6 +55,12 @@ _PARKED_EVERY_S: Final = 60.0
 _log = logging.getLogger(__name__)
 
 Positions = dict[str, tuple[int, int]]
+
+
+class Told(Protocol):
+    """Hears how a round went."""
+
+    def __call__(self, exc: TemporaryError | PermanentError | None, *, wrote: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +94,10 @@ class Ingestor:
         *,
         metrics: IngestMetrics | None = None,
         user_hash: Callable[[bytes], int] | None = None,
+        told: Told | None = None,
     ) -> None:
         """`traffic` and `metrics` are counted after each commit; `user_hash` (KeyRing's) names users found by pointer.
+        `told` hears after every round of `run` what the store said, and whether anything was written.
 
         Raises ValueError for a pointer in `config` that is none.
         """
@@ -100,6 +109,8 @@ class Ingestor:
         self._traffic = traffic
         self._metrics = metrics or IngestMetrics(CollectorRegistry())
         self._clock = clock
+        self._told = told
+        self._throttled = ThrottledLog(_log, clock)
         self._attempts: Attempts | None = None
         self._positions: Positions | None = None
         self._behind = False
@@ -114,18 +125,27 @@ class Ingestor:
         while not stop.is_set():
             wait_s = self._interval_s
             try:
-                await self.run_once()
+                frames = await self.run_once()
                 backoff_s = 0.0
+                self._tell(None, wrote=frames > 0)
                 if self._behind:
                     wait_s = 0.0
-            except (TemporaryError, OSError, MemoryError) as exc:
+            except (TemporaryError, PermanentError, OSError, MemoryError) as exc:
                 backoff_s = min(max(2 * backoff_s, self._interval_s), _MAX_BACKOFF_S)
                 wait_s = backoff_s
                 self._metrics.retries.value += 1
-                _log.warning("ingest waits %.1f s, the spool keeps the records meanwhile: %s", wait_s, exc)
+                self._tell(exc)
+                self._throttled.warning(
+                    "waits", "ingest waits %.1f s, the spool keeps the records meanwhile: %s", wait_s, exc
+                )
             if wait_s:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), wait_s)
+
+    def _tell(self, exc: BaseException | None, *, wrote: bool = False) -> None:
+        """Only of the store: a disk that the spool cannot be read from is another matter."""
+        if self._told is not None and (exc is None or isinstance(exc, TemporaryError | PermanentError)):
+            self._told(exc, wrote=wrote)
 
     async def run_once(self) -> int:
         """Store what the spool holds, one batch per writer; returns how many frames that were.
@@ -223,7 +243,7 @@ class Ingestor:
 
     def _raw(self, batch: SpoolBatch, frame: Frame, end: int, exc: Exception) -> NewRecord:
         place = f"{batch.writer}/{batch.segment}/{end}"
-        _log.error("a frame is stored uninterpreted (spool %s): %s", place, type(exc).__name__)
+        self._throttled.error("raw", "a frame is stored uninterpreted (spool %s): %s", place, type(exc).__name__)
         now_us = int(self._clock.now() * 1e6)
         return raw_record(frame, place=place, now_us=now_us, error=f"{type(exc).__name__}: {exc}")
 

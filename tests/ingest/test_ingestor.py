@@ -12,7 +12,6 @@ from typing import Any
 import orjson
 import pytest
 from prometheus_client.registry import CollectorRegistry
-from sqlalchemy.exc import IntegrityError
 
 from proxy.clock import Clock, ManualClock, SystemClock
 from proxy.config import parse_config
@@ -275,7 +274,7 @@ async def test_a_store_that_refuses_everything_is_no_frames_fault(host: Setup, t
     with sqlite3.connect(tmp_path / "ratchet.db") as other:
         other.execute(statement.format("INSERT"))
     ingestor = host.ingestor()
-    with pytest.raises(IntegrityError, match="out of order"):
+    with pytest.raises(PermanentError, match="out of order"):
         await ingestor.run_once()
     assert not (host.spool / REJECTED_FILE).exists()
     with other:
