@@ -16,7 +16,7 @@ from prometheus_client.registry import CollectorRegistry
 from proxy.clock import Clock, ManualClock, SystemClock
 from proxy.config import parse_config
 from proxy.config.serving import SpoolConfig
-from proxy.errors import TemporaryError
+from proxy.errors import PermanentError, TemporaryError
 from proxy.ingest import IngestMetrics, Ingestor
 from proxy.ingest.ingestor import REJECTED_FILE
 from proxy.metrics.traffic import TrafficMetrics
