@@ -51,6 +51,8 @@ WORKER_COUNTERS: Final = (
     *CLEANING_COUNTERS,
     *(f'not_recorded_total{{reason="{reason}"}}' for reason in DROP_REASONS),
     "spool_sync_errors_total",
+    "spool_vanished_total",
+    "spool_lost_frames_total",
     *FEEDBACK_COUNTERS,
 )
 """Every slot of a worker's shared counters."""
@@ -111,6 +113,7 @@ class Worker:
             clock=self._clock,
             on_drop=lambda reason: self._counters.add(f'not_recorded_total{{reason="{reason}"}}'),
             on_sync_error=lambda: self._counters.add("spool_sync_errors_total"),
+            on_vanished=self._vanished,
         )
         self._routes = Routes(self._data.routes, RouteTable(version=0, champion=configured_champion(config)))
         self._side_path = short_path(self._data.socket(settings.index))
@@ -212,6 +215,10 @@ class Worker:
         side: WebServer = web_server.WebServer(app, listener, name="side app")
         await side.start()
         return side
+
+    def _vanished(self, frames: int) -> None:
+        self._counters.add("spool_vanished_total")
+        self._counters.add("spool_lost_frames_total", frames)
 
     def _health(self) -> dict[str, Any]:
         return {

@@ -9,20 +9,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
-from policies.actions import Action
+from policies.actions import Action, target_of
 from policies.lifecycle import Event
 from policies.plan import LoopRules, Plan
-from policies.snapshot import Retry
+from policies.snapshot import Retry, retry_of
 from proxy.loop.change import Change, Situation
 from proxy.loop.codec import from_json, to_json
 from proxy.loop.explain import HOLD, inputs_of
 from proxy.loop.install import BaseModel, configured_model, first_state
 from proxy.loop.instants import mended_instants
 from proxy.loop.observe import Observation
-from proxy.loop.routing import Cast, current_version, route_table, same_routes
+from proxy.loop.routing import Cast, RoutesFile, route_table, same_routes
 from proxy.loop.state import DETECTOR_ENTRY, STATE_ENTRY, LoopState, with_retry, without_retry
 from proxy.store.control import (
     Command,
@@ -42,6 +41,8 @@ __all__ = ["LOOP", "Books"]
 LOOP: Final = "ratchet"
 """Who decided, where no person did."""
 _LONGEST_RETRY_S: Final = 600.0
+_MOST_DOUBLINGS: Final = 20
+"""What fails for weeks must not grow beyond a float."""
 
 _log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Books:
     store: Store
     rules: LoopRules
     base: BaseModel
-    routes_path: Path | None
+    routes: RoutesFile
     config_id: int
 
     async def state(self) -> LoopState | None:
@@ -63,7 +64,7 @@ class Books:
 
     async def open(self, lease: Lease, now: float) -> LoopState:
         """The state to tick on: installed, with the configured champion up to date, and never behind the routes."""
-        state, on_disk = await self.state(), current_version(self.routes_path)
+        state, on_disk = await self.state(), await self.routes.version()
         if state is None:
             state = await first_state(self.store, self.base, now, on_disk)
             state = replace(state, config_id=self.config_id)
@@ -124,7 +125,7 @@ class Books:
         """Write the outcome: everything that the action changed, in one transaction."""
         state = change.state
         if change.event is not Event.DATASET_TOO_SMALL:  # which sets a wait of its own
-            state = without_retry(state, type(action).__name__)
+            state = without_retry(state, action)
         before, after = self._tables(now, state, change)
         if not same_routes(before, after):
             state = replace(state, routes_version=now.next_version)
@@ -153,11 +154,19 @@ class Books:
         at: float, command: Command | None,
     ) -> LoopState:  # fmt: skip
         """Write down that it could not be done, and when it is tried again. A person's command is not repeated."""
-        name = type(action).__name__
-        attempts = 1 + next((retry.attempts for retry in now.state.retries if retry.action == name), 0)
-        wait_s = min(retry_after_s * 2.0 ** (attempts - 1), _LONGEST_RETRY_S)
-        state = with_retry(now.state, Retry(action=name, at=at + wait_s, attempts=attempts, reason=error))
-        refused = () if command is None else (replace(command, state=CommandState.REFUSED, detail=error),)
+        if command is not None:
+            refused = replace(command, state=CommandState.REFUSED, detail=error)
+            outcome = {"reason": error}
+            await self.store.transition(
+                Transition(fence=lease.fence, seq=entry.seq, failed=True, outcome=outcome, commands=(refused,))
+            )
+            return now.state
+        before = retry_of(now.state.retries, action)
+        attempts = 1 + (0 if before is None else before.attempts)
+        wait_s = min(retry_after_s * 2.0 ** min(attempts - 1, _MOST_DOUBLINGS), _LONGEST_RETRY_S)
+        retry = Retry(action=type(action).__name__, target=target_of(action), at=at + wait_s, attempts=attempts,
+                      reason=error)  # fmt: skip
+        state = with_retry(now.state, retry)
         await self.store.transition(
             Transition(
                 fence=lease.fence,
@@ -165,7 +174,6 @@ class Books:
                 failed=True,
                 outcome={"reason": error, "retry_at": at + wait_s, "attempts": attempts},
                 state={STATE_ENTRY: to_json(state)},
-                commands=refused,
             )
         )
         return state
