@@ -249,18 +249,22 @@ class Controller:
 
     async def _claim(self, stop: asyncio.Event, stack: AsyncExitStack) -> bool:
         """Wait until no other controller of this directory is still flushing; False when told to stop first."""
-        descriptor = os.open(self._data.run / "controller.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        stack.callback(os.close, descriptor)
+        descriptor = -1
         while True:
             try:
+                if descriptor < 0:
+                    descriptor = os.open(self._data.run / "controller.lock", os.O_RDWR | os.O_CREAT, 0o600)
+                    stack.callback(os.close, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if stop.is_set():
-                    return False
                 self._health_of_store.begins("an earlier controller is still finishing")
-                await _pause(stop, 0.1)
+            except OSError as exc:
+                self._health_of_store.begins(f"the data directory cannot be written: {exc}")
             else:
                 return True
+            if stop.is_set():
+                return False
+            await _pause(stop, 0.1)
 
     async def _open_store(self, stop: asyncio.Event) -> Store | None:
         """The store, however long it takes to come up; None when told to stop first. Tried once in any case.
