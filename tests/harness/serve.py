@@ -152,7 +152,8 @@ class RatchetProcess:
         return self.log
 
     def await_admin(self) -> None:
-        """Return when the controller says that all is well."""
+        """Return when the controller says that all is well. After a start behind a kill its port may come later."""
+        self.admin_url = self._await(lambda: (self._addresses() or {}).get("admin"), "an admin port")
         self._await(lambda: _ok(self.admin_url, "/health"), "a healthy controller")
 
     def kill(self, name: str) -> int:
