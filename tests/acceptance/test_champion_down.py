@@ -18,16 +18,18 @@ CHAT = "/v1/chat/completions"
 
 
 class Launch(Protocol):
-    def __call__(self, name: str, champion: str) -> RatchetProcess: ...
+    """Makes one server, stopped after the test at the latest."""
+
+    def __call__(self, name: str, champion: int, port: int = 0) -> RatchetProcess: ...
 
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Iterator[Launch]:
     made: list[RatchetProcess] = []
 
-    def make(name: str, champion: str) -> RatchetProcess:
-        (home := tmp_path / name).mkdir()
-        made.append(RatchetProcess(home, champion=champion))
+    def make(name: str, champion: int, port: int = 0) -> RatchetProcess:
+        settings = {"server": {"port": port}}
+        made.append(RatchetProcess(tmp_path / name, champion=f"http://127.0.0.1:{champion}", settings=settings))
         return made[-1]
 
     yield make
@@ -52,7 +54,7 @@ def status(ratchet: RatchetProcess) -> dict[str, Any]:
 
 async def test_a_champion_that_is_down_is_said_everywhere_until_it_answers(launch: Launch) -> None:
     port = free_port()
-    ratchet = launch("a", f"http://127.0.0.1:{port}")
+    ratchet = launch("a", port)
     await asyncio.to_thread(ratchet.start)
     await asyncio.to_thread(ratchet.await_admin)
     await asyncio.to_thread(
@@ -84,9 +86,8 @@ async def test_a_champion_that_is_down_is_said_everywhere_until_it_answers(launc
 
 async def test_two_installs_that_forward_to_each_other_find_out(launch: Launch) -> None:
     """By default nothing marks a request: the controller's question, coming back, is what tells."""
-    second = launch("b", "http://127.0.0.1:1")
-    first = launch("a", second.base_url)
-    second.champion = first.base_url
+    ports = free_port(), free_port()
+    first, second = launch("a", ports[1], ports[0]), launch("b", ports[0], ports[1])
     for ratchet in (first, second):
         await asyncio.to_thread(ratchet.start)
         await asyncio.to_thread(ratchet.await_admin)
