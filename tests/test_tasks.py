@@ -125,7 +125,7 @@ async def _ended(ways: list[str]) -> None:
     logging.getLogger("proxy.tasks").disabled = True
     unseen: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda _loop, context: unseen.append(context))
-    tasks = [asyncio.get_running_loop().create_task(task(way)) for way in ways]  # noqa: TID251 - nobody else's, too
+    tasks = [asyncio.get_running_loop().create_task(task(way)) for way in ways]
     await asyncio.sleep(0)
     await cancel_and_wait(tasks)
     assert all(one.done() for one in tasks)
