@@ -77,7 +77,7 @@ class Votes:
 async def busy(ratchet: RatchetProcess) -> AsyncIterator[tuple[Load, Votes]]:
     """Clients and voters for the length of the block."""
     stop = asyncio.Event()
-    async with load_on(ratchet.base_url) as load:
+    async with load_on(ratchet.base_url, clients=2) as load:
         votes = Votes(ratchet, load)
         voting = asyncio.create_task(votes.give(stop))
         yield load, votes

@@ -261,6 +261,7 @@ async def test_a_deleted_user_does_not_come_back(host: Host, copies: Copies) -> 
     await host.store.delete_user(user)
     assert reader.wipe(await host.store.spools.positions()) > 0
     assert not list(host.spool.glob("*/*.kept"))
+    host.clock.advance(1.0)
     host.write(writer, 10)
     await host.drain()
     await host.close()
