@@ -21,6 +21,7 @@ from policies.experiment import Verdict
 from policies.plan import Plan, plan
 from proxy.clock import Clock
 from proxy.errors import PermanentError, TemporaryError
+from proxy.log_throttle import ThrottledLog
 from proxy.loop.books import Books
 from proxy.loop.change import Change, Situation
 from proxy.loop.codec import action_from_json
@@ -241,6 +242,7 @@ class Loop:
     async def run(self, stop: asyncio.Event) -> None:
         """Tick until `stop`, then give the lease back. A tick that fails is reported and tried again."""
         failures = 0
+        throttled = ThrottledLog(_log, self._clock)
         while not stop.is_set():
             try:
                 tick = await self.tick()
@@ -248,7 +250,7 @@ class Loop:
                 await self._sleep_until(tick, stop)
             except (TemporaryError, PermanentError, OSError) as exc:
                 failures += 1
-                _log.warning("tick could not be finished: %s", exc)
+                throttled.warning("tick", "tick could not be finished: %s", exc)
                 await self._wait_after(failures, stop)
             except Exception:  # noqa: BLE001 - whatever breaks, the loop goes on
                 failures += 1
