@@ -233,8 +233,10 @@ ACTIONS: Final[tuple[type[Action], ...]] = get_args(Action)
 
 
 def target_of(action: Action) -> str:
-    """What it acts on, as text: a run, else a model, else an experiment. Empty where it is nothing in particular, or new
-    at each attempt (the run of `PrepareData`)."""
+    """What it acts on, as text: a run, else a model, else an experiment.
+
+    Empty where that is nothing in particular, or new at each attempt (the run of `PrepareData`).
+    """
     if isinstance(action, PrepareData):
         return ""
     ids = (getattr(action, name, None) for name in ("run_id", "model_id", "experiment_id"))

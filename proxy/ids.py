@@ -139,6 +139,11 @@ class KeyRing:
         return cls(path, clock, spare=spare)
 
     @property
+    def path(self) -> Path:
+        """Where its file is."""
+        return self._path
+
+    @property
     def key_ids(self) -> tuple[int, ...]:
         """Ids of the signing keys, oldest first."""
         return tuple(self._macs)

@@ -136,7 +136,8 @@ class Worker:
         )
         told.guard(public, server.close)
         following = spawn(
-            follow_files(self._routes, self._keys, self._clock, self._data.host_clock), name="follow files"
+            follow_files(self._routes, self._keys, self._clock, self._data.host_clock, show=self._counters.show),
+            name="follow files",
         )
         side = spawn(self._start_side(listener), name="start the side app")
         host, port = server.sockets[0].getsockname()[:2]

@@ -687,9 +687,11 @@ class Exchange:
         elif outcome is _OK and self.response is not None:
             services.count(self.backend.answered)
             services.count(refused_slot(arm, status))
-        elif outcome is Outcome.CLIENT_DISCONNECT and self.response is None:
-            if services.monotonic() - self._sent_at >= _WAITED_S:
-                services.count(left_slot(arm))
+        elif outcome is Outcome.CLIENT_DISCONNECT and self.response is None and self._waited():
+            services.count(left_slot(arm))
+
+    def _waited(self) -> bool:
+        return self.services.monotonic() - self._sent_at >= _WAITED_S
 
     def _count_failure(self) -> None:
         self.services.count(self.backend.answered)

@@ -1,7 +1,7 @@
 """Why a model's server failed a request, as a closed set: what the counters are named by, and what people are told.
 
-An answer has failed where `policies.records.Outcome` says so, or where the server itself said 5xx. Each is counted once,
-for the model that was asked; a refusal (4xx) is an answer, and counted beside.
+An answer has failed where `policies.records.Outcome` says so, or where the server itself said 5xx. Each is counted
+once, for the model that was asked; a refusal (4xx) is an answer, and counted beside.
 """
 
 from __future__ import annotations
@@ -14,17 +14,8 @@ from typing import Final
 from proxy.gateway.errors import BadResponseError
 from proxy.gateway.framing import FramingError
 
-__all__ = [
-    "ANSWER_COUNTERS",
-    "Fault",
-    "answered_slot",
-    "failed_slot",
-    "fault_of_connecting",
-    "fault_of_ending",
-    "fault_of_status",
-    "left_slot",
-    "refused_slot",
-]  # fmt: skip
+__all__ = ["ANSWER_COUNTERS", "Fault", "answered_slot", "failed_slot", "fault_of_connecting", "fault_of_ending",
+           "fault_of_status", "left_slot", "refused_slot"]  # fmt: skip
 
 
 class Fault(StrEnum):

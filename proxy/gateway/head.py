@@ -63,9 +63,10 @@ _OWN: Final = (b"x-ratchet-user", b"x-ratchet-arm", b"x-ratchet-admin-token", b"
 _PLACES: Final = (b"location", b"content-location", b"refresh")
 _URLS: Final = frozenset((*_PLACES, b"referer", b"link", b"x-forwarded-uri", b"x-original-url", b"x-rewrite-url"))
 """Headers that may be written down by setting, and hold a URL: with what is secret in it blanked."""
-_REQUEST_FIELDS: Final = dict.fromkeys(
-    (*_RECORDED, *_FRAMING, b"expect", b"idempotency-key", b"via"), True
-) | dict.fromkeys((*_HOP_BY_HOP, *_OWN, b"te", b"proxy-authorization"), False)
+_TRAVELLING: Final = (*_RECORDED, *_FRAMING, b"expect", b"idempotency-key", b"via")
+_REQUEST_FIELDS: Final = dict.fromkeys(_TRAVELLING, True) | dict.fromkeys(
+    (*_HOP_BY_HOP, *_OWN, b"te", b"proxy-authorization"), False
+)
 _RESPONSE_FIELDS: Final = dict.fromkeys((*_RECORDED, *_PLACES, b"content-length"), True) | dict.fromkeys(
     (*_HOP_BY_HOP, b"x-ratchet-record-id", b"x-ratchet-arm"), False
 )

@@ -18,16 +18,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from prometheus_client.registry import CollectorRegistry
 
 from proxy.clock import Clock
 from proxy.config.model import Config
-from proxy.errors import TemporaryError
+from proxy.errors import PermanentError, TemporaryError
 from proxy.ingest.attempts import Attempts, Trust
 from proxy.ingest.interpret import Interpreter, raw_record
 from proxy.ingest.ledger import LEDGER_FILE, Gap, Ledger
@@ -71,6 +72,12 @@ _log = logging.getLogger(__name__)
 Positions = dict[str, tuple[int, int]]
 
 
+class Told(Protocol):
+    """Hears how a round went."""
+
+    def __call__(self, exc: TemporaryError | PermanentError | None, *, wrote: bool) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     """One frame of a batch, understood: its records or votes, and where reading goes on behind it."""
@@ -109,10 +116,12 @@ class Ingestor:
         user_hash: Callable[[bytes], int] | None = None,
         first_model: Callable[[], Awaitable[int]] | None = None,
         on_gap: Callable[[Gap], None] | None = None,
+        told: Told | None = None,
     ) -> None:
         """`traffic` and `metrics` are counted after each commit; `user_hash` (KeyRing's) names users found by pointer;
         `first_model` gives the id of the configured champion, for records of workers that did not know it yet;
-        `on_gap` hears that the database has less than it had, before that is fed again.
+        `on_gap` hears that the database has less than it had, before that is fed again; `told` hears after every round
+        of `run` what the store said, and whether anything was written.
 
         Raises ValueError for a pointer in `config` that is none.
         """
@@ -127,6 +136,7 @@ class Ingestor:
         self._clock = clock
         self._said = ThrottledLog(_log, clock)
         self._on_gap = on_gap
+        self._told = told
         self._max_bytes = config.spool.max_bytes
         self._ledger_file = reader.root / LEDGER_FILE if reader.keep_s > 0 else None
         self._ledger: Ledger | None = None
@@ -155,15 +165,17 @@ class Ingestor:
         while not stop.is_set():
             wait_s = self._interval_s
             try:
-                await self.run_once()
+                frames = await self.run_once()
                 backoff_s = 0.0
                 self._said.over("ingest")
+                self._tell(None, wrote=frames > 0)
                 if self._behind:
                     wait_s = 0.0 if self._hurries else min(_PAUSE_S, self._interval_s)
-            except (TemporaryError, OSError, MemoryError) as exc:
+            except (TemporaryError, PermanentError, OSError, MemoryError) as exc:
                 backoff_s = min(max(2 * backoff_s, self._interval_s), _MAX_BACKOFF_S)
                 wait_s = backoff_s
                 self._metrics.retries.value += 1
+                self._tell(exc)
                 self._said.warning("ingest", "ingest waits %.1f s, the spool keeps the records meanwhile: %s",
                                    wait_s, exc)  # fmt: skip
                 with contextlib.suppress(OSError):
@@ -171,6 +183,11 @@ class Ingestor:
             if wait_s:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), wait_s)
+
+    def _tell(self, exc: BaseException | None, *, wrote: bool = False) -> None:
+        """Only of the store: a disk that the spool cannot be read from is another matter."""
+        if self._told is not None and (exc is None or isinstance(exc, TemporaryError | PermanentError)):
+            self._told(exc, wrote=wrote)
 
     async def run_once(self) -> int:
         """Store what the spool holds, one batch per writer; returns how many frames that were.
@@ -253,6 +270,9 @@ class Ingestor:
         stop = len(batch.frames)
         if first == stop:
             return []
+        until = self._again.get(batch.writer, NO_POSITION)
+        if until[0] == batch.segment and at < until[1]:  # what was counted before, and what is new, each for itself
+            stop = max(first + 1, bisect_right(batch.ends, until[1]))
         trust = attempts.trust(batch.writer, batch.segment, at, batch.ends[first])
         if trust is not Trust.READ:
             stop = first + 1
@@ -319,7 +339,7 @@ class Ingestor:
 
     def _raw(self, batch: SpoolBatch, frame: Frame, end: int, exc: Exception) -> NewRecord:
         place = f"{batch.writer}/{batch.segment}/{end}"
-        _log.error("a frame is stored uninterpreted (spool %s): %s", place, type(exc).__name__)
+        self._said.error("raw", "a frame is stored uninterpreted (spool %s): %s", place, type(exc).__name__)
         now_us = int(self._clock.now() * 1e6)
         return raw_record(frame, place=place, now_us=now_us, error=f"{type(exc).__name__}: {exc}")
 

@@ -94,7 +94,7 @@ class SpoolWriter:
         self._thread_said = ThrottledLog(_log, clock)
         self.name: Final = f"w{index}-{os.getpid()}-{int(clock.now() * 1000)}-{secrets.token_hex(4)}"
         self._secret: Final = new_secret()
-        self._seal = Keyed(self._secret)
+        self._seal = Keyed(self._secret).of
         self._begin = b""
         """What the open segment begins with."""
         self._files = threading.Lock()
@@ -164,12 +164,8 @@ class SpoolWriter:
                 if self._fd < 0 or self._broken or (self._size + size > self._segment_bytes and self._size):
                     self._rotate()
                 place = self._size
-                if place:
-                    seal = self._seal.of(frame, place)
-                    size += len(seal)
-                else:
-                    seal = self._begin + self._seal.of(frame, HEAD_BYTES)
-                    size += len(seal)
+                seal = self._seal(frame, place) if place else self._begin + self._seal(frame, HEAD_BYTES)
+                size += len(seal)
                 written = os.writev(self._fd, (seal, frame))
             except OSError as exc:
                 return self._failed(exc)
@@ -223,7 +219,7 @@ class SpoolWriter:
             self._finished[self._segment] = self._frames
         self._segment += 1
         secret = secret_of(self._secret, self._segment)
-        self._begin, self._seal = segment_head(secret), Keyed(secret)
+        self._begin, self._seal = segment_head(secret), Keyed(secret).of
         self._size = 0
         self._frames = 0
         self._broken = False

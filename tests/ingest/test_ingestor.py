@@ -13,12 +13,11 @@ from typing import Any
 import orjson
 import pytest
 from prometheus_client.registry import CollectorRegistry
-from sqlalchemy.exc import IntegrityError
 
 from proxy.clock import Clock, ManualClock, SystemClock
 from proxy.config import parse_config
 from proxy.config.serving import SpoolConfig
-from proxy.errors import TemporaryError
+from proxy.errors import PermanentError, TemporaryError
 from proxy.ingest import IngestMetrics, Ingestor
 from proxy.ingest.ingestor import REJECTED_FILE
 from proxy.loop.install import BaseModel, first_model, first_state
@@ -282,7 +281,7 @@ async def test_a_store_that_refuses_everything_is_no_frames_fault(host: Setup, t
     with sqlite3.connect(tmp_path / "ratchet.db") as other:
         other.execute(statement.format("INSERT"))
     ingestor = host.ingestor()
-    with pytest.raises(IntegrityError, match="out of order"):
+    with pytest.raises(PermanentError, match="out of order"):
         await ingestor.run_once()
     assert not (host.spool / REJECTED_FILE).exists()
     with other:

@@ -21,9 +21,11 @@ MARKER = "RATCHET_RESULT "
 
 _LINES: Final = ("data.jsonl", "holdout.jsonl", "openai-*.jsonl")
 """Of a run's folder: removed after a training that went well, and when their users are deleted."""
-_OURS: Final = ("manifest.json", "lineage.csv", "staging.db", "train.log", "failure.txt", "progress.json", "order.json",
-                "exit.json", "result.json", "process.json", "run.lock", "*.tmp", "*.next")  # fmt: skip
-"""What else we write there, and empty, replace or remove as we need."""
+_PASSING: Final = ("train.log", "failure.txt", "progress.json", "staging.db", "*.tmp", "*.next")
+"""Emptied, replaced or removed as we need, or when a user is deleted whose words may be in them."""
+_OURS: Final = (*_LINES, *_PASSING, "manifest.json", "lineage.csv", "order.json", "exit.json", "result.json",
+                "process.json", "run.lock")  # fmt: skip
+"""What we write in a run's folder."""
 
 
 def accept(result: Any, *, base: Path | None, home: Path | None = None) -> Succeeded | Failed:
@@ -86,9 +88,9 @@ def _why_not_kept(found: Path, home: Path) -> Iterator[str]:
                 )
         elif _is_one_of(rest[0], _LINES):
             yield f"is in {rest[0]} of the run's data: that file is removed after the training"
-        elif _is_one_of(rest[0], _OURS):
+        elif _is_one_of(rest[0], _PASSING):
             yield f"is in {rest[0]}, which Ratchet writes and removes itself"
-        elif not rest[0] and all(_is_one_of(entry.name, (*_LINES, *_OURS)) for entry in path.iterdir()):
+        elif not rest[0] and all(_is_one_of(entry.name, _OURS) for entry in path.iterdir()):
             yield "is the run's folder, and nothing is in it but its data, which is removed after the training"
 
 
