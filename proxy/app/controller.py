@@ -483,7 +483,7 @@ class Controller:
     def _health(self) -> dict[str, Any]:
         troubles = self._troubles
         if not troubles.known:
-            return {"status": "ok", "champion": self._champion.document()}
+            return {"status": "ok"}
         return {
             "status": "degraded",
             "reason": troubles.first,

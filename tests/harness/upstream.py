@@ -137,14 +137,22 @@ class Upstream:
                 path = seen.target.partition(b"?")[0].decode("latin-1")
                 if path not in self.early:
                     await read_body(reader, seen)
-                self.seen.append(seen)
-                self.arrived.set()
+                if _asks_whether_we_live(seen):
+                    self.lines.remove(line)
+                else:
+                    self.seen.append(seen)
+                    self.arrived.set()
                 await self.scripts.get(path, self.default)(seen, line)
         except (ConnectionError, asyncio.IncompleteReadError):
             return
         finally:
             line.closed.set()
             writer.close()
+
+
+def _asks_whether_we_live(seen: Seen) -> bool:
+    """The controller's question at its start is nobody's request."""
+    return seen.target == b"/v1/models" and (seen.header("user-agent") or b"").startswith(b"ratchet/")
 
 
 async def read_body(reader: asyncio.StreamReader, seen: Seen) -> None:
