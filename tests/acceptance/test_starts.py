@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import time
@@ -138,6 +139,17 @@ async def test_after_a_killed_supervisor_the_next_answers_at_once_and_streams_fi
 
 def ratchet_admin(ratchet: RatchetProcess) -> str:
     return f"http://127.0.0.1:{ratchet.settings['admin']['port']}"
+
+
+def test_a_worker_that_was_stopped_does_not_keep_the_port(make: Make) -> None:
+    ratchet = make(server=DRAIN)
+    ratchet.start()
+    (worker,) = ratchet.worker_pids
+    os.kill(worker, signal.SIGSTOP)
+    ratchet.kill("supervisor")
+    assert first_answer(ratchet) < ANSWER_S
+    await_true(lambda: gone(worker), "the end of the stuck worker")
+    assert f"worker process {worker} of an earlier `ratchet serve` is stuck" in ratchet.stop()
 
 
 def test_the_admin_port_is_opened_when_a_stranger_leaves_it(make: Make) -> None:
