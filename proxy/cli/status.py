@@ -64,6 +64,7 @@ def print_status(document: dict[str, Any]) -> None:
             out.print(styled(f"  {name:<11}{model['name']} (", (health, colour), ")"))
     print_next(out, document.get("next") or {})
     _print_run(out, document.get("run"))
+    _print_retries(out, document.get("retries") or ())
     print_triggers(out, document.get("triggers") or {})
     _print_experiment(out, document.get("experiment"))
     _print_replicas(out, document.get("replicas") or ())
@@ -107,6 +108,15 @@ def _print_run(out: Console, run: dict[str, Any] | None) -> None:
     if run:
         progress = "" if run.get("progress") is None else f" {run['progress']:.0%}"
         out.print(f"run {run['id']} ({run['trigger']}): {run['status']}{progress} {run.get('message') or ''}")
+
+
+def _print_retries(out: Console, retries: Sequence[dict[str, Any]]) -> None:
+    """What could not be done, each for itself."""
+    for retry in retries:
+        about = f" ({retry['about']})" if retry.get("about") else ""
+        times = "once" if retry["attempts"] == 1 else f"{retry['attempts']} times"
+        tried = f"could not be done {times}, next at {_time(retry['at'])}: {retry['reason']}"
+        out.print(styled((f"{retry['action']}{about} ", "yellow"), tried))
 
 
 def print_triggers(out: Console, triggers: dict[str, Any]) -> None:

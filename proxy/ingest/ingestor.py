@@ -18,6 +18,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -269,6 +270,9 @@ class Ingestor:
         stop = len(batch.frames)
         if first == stop:
             return []
+        until = self._again.get(batch.writer, NO_POSITION)
+        if until[0] == batch.segment and at < until[1]:  # what was counted before, and what is new, each for itself
+            stop = max(first + 1, bisect_right(batch.ends, until[1]))
         trust = attempts.trust(batch.writer, batch.segment, at, batch.ends[first])
         if trust is not Trust.READ:
             stop = first + 1

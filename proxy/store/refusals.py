@@ -142,6 +142,25 @@ POSTGRESQL: Final[Mapping[str, Refusal]] = {
 }  # fmt: skip
 """By SQLSTATE, or its first letters: the longest counts."""
 
+_POOLERS: Final[Mapping[str, Refusal]] = {
+    "transaction blocks": Refusal("the pooler before PostgreSQL hands out single statements", _POOLER),
+    "prepared statement": POSTGRESQL["26000"],
+    "startup parameter": Refusal("the pooler before PostgreSQL does not take a setting of the connection",
+                                 "add it to its ignore_startup_parameters, or leave it out of store.url"),
+    "no such database": Refusal("the pooler before PostgreSQL does not know the database",
+                                "add {database} to its [databases], or correct the name in store.url"),
+    "no such user": Refusal("the pooler before PostgreSQL does not know the user", "add {user} to its auth_file"),
+    "max_client_conn": Refusal("the pooler before PostgreSQL has no connection left", "raise its max_client_conn",
+                               Kind.AWAY),
+    "query_wait_timeout": Refusal("the pooler before PostgreSQL found no connection to it in time",
+                                  "see whether PostgreSQL runs; raise the pooler's default_pool_size", Kind.AWAY),
+    "login failed": Refusal("the pooler before PostgreSQL is not let in there, or does not reach it",
+                            "look into its log", Kind.AWAY),
+    "cannot connect": Refusal("the pooler does not reach PostgreSQL", "start PostgreSQL, or look into the pooler's log",
+                              Kind.AWAY),
+}  # fmt: skip
+"""What pgbouncer says, under one SQLSTATE."""
+
 _OF_PUBLIC: Final = Refusal(
     "PostgreSQL gives no permission",
     "since PostgreSQL 15 a plain role may create nothing in schema public: as a superuser, GRANT USAGE, CREATE ON "
@@ -252,8 +271,10 @@ def _refusal(exc: BaseException, cause: BaseException, place: Place) -> Refusal:
 def _by_state(state: str, words: str) -> Refusal:
     if state == "42501" and "schema public" in words:
         return _OF_PUBLIC
-    if state == "08P01" and ("prepared statement" in words or "transaction blocks" in words):
-        return POSTGRESQL["26000"]
+    if state.startswith("08"):  # a pooler has this one number for all that it refuses
+        for begin, refusal in _POOLERS.items():
+            if begin in words:
+                return refusal
     found = (POSTGRESQL.get(state[:length]) for length in (5, 2))
     return next((refusal for refusal in found if refusal is not None), _UNKNOWN)
 

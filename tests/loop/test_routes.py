@@ -1,4 +1,4 @@
-"""The route table: published by ticks alone, from one read, never older than before; a restore is followed, too."""
+"""The route table: published by ticks alone, from one read, never older; a restore is followed all the same."""
 
 from __future__ import annotations
 

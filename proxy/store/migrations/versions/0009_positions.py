@@ -1,5 +1,7 @@
-"""How many frames a spool's position stands for, and when it was written: so that a database that goes back can be told
-how much it lacks, also where the spool has that no more."""
+"""How many frames a spool's position stands for, and when it was written.
+
+So a database that goes back can be told how much it lacks, also where the spool has that no more.
+"""
 
 from __future__ import annotations
 
