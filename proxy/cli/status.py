@@ -45,7 +45,10 @@ def status(
 def print_status(document: dict[str, Any]) -> None:
     """The status document for people. What is missing in it is left out, so that it works while the store is away."""
     out = console()
+    _print_champion(out, document)
     for about, trouble in (document.get("troubles") or {}).items():
+        if about == "champion":
+            continue
         since = _time(trouble["since"])
         out.print(styled((f"trouble ({about}): ", "bold red"), f"{trouble['sentence']} (since {since})"))
     phase = document.get("phase") or {}
@@ -67,6 +70,25 @@ def print_status(document: dict[str, Any]) -> None:
     _print_replicas(out, document.get("replicas") or ())
     for note in [*document.get("notes", ()), *([document["problem"]] if document.get("problem") else ())]:
         out.print(f"note: {note}", style="yellow")
+
+
+def _print_champion(out: Console, document: dict[str, Any]) -> None:
+    """How the champion is, by its own traffic: what whoever looks wants to know first."""
+    champion = document.get("champion") or {}
+    trouble = (document.get("troubles") or {}).get("champion")
+    name = f"champion {champion.get('name', '')}".replace("champion champion", "champion").rstrip()
+    if trouble:
+        since = f" (since {_time(trouble['since'])}{_seen_by(document, champion)})"
+        out.print(styled((f"{name} is not healthy: ", "bold red"), f"{trouble['sentence']}{since}"))
+    elif champion.get("requests"):
+        failed = round(champion["failed_share"] * champion["requests"])
+        seen_by = _seen_by(document, champion)
+        out.print(f"{name} answers: {failed:,} of {champion['requests']:,} requests failed in the last minute{seen_by}")
+
+
+def _seen_by(document: dict[str, Any], champion: dict[str, Any]) -> str:
+    """Whose view it is, where there are several."""
+    return f", as {champion['seen_by']} sees it" if document.get("replicas") and champion.get("seen_by") else ""
 
 
 def print_next(out: Console, plan: dict[str, Any]) -> None:

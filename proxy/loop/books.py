@@ -6,6 +6,7 @@ changes where requests go, so the file can always be told from an older one.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -18,10 +19,21 @@ from proxy.loop.change import Change, Situation
 from proxy.loop.codec import from_json, to_json
 from proxy.loop.explain import HOLD, inputs_of
 from proxy.loop.install import BaseModel, configured_model, first_state
+from proxy.loop.instants import mended_instants
 from proxy.loop.observe import Observation
 from proxy.loop.routing import Cast, RoutesFile, route_table, same_routes
 from proxy.loop.state import DETECTOR_ENTRY, STATE_ENTRY, LoopState, with_retry, without_retry
-from proxy.store.control import Command, CommandState, JournalEntry, Lease, Look, Model, Transition
+from proxy.store.control import (
+    Command,
+    CommandState,
+    Experiment,
+    JournalEntry,
+    Lease,
+    Look,
+    Model,
+    Run,
+    Transition,
+)
 from proxy.store.store import Store
 
 __all__ = ["LOOP", "Books"]
@@ -31,6 +43,8 @@ LOOP: Final = "ratchet"
 _LONGEST_RETRY_S: Final = 600.0
 _MOST_DOUBLINGS: Final = 20
 """What fails for weeks must not grow beyond a float."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +69,8 @@ class Books:
             state = await first_state(self.store, self.base, now, on_disk)
             state = replace(state, config_id=self.config_id)
             await self._write(lease, state, reason="installed")
-        elif on_disk > state.routes_version:
+        state = await self._in_time(lease, state, now)
+        if on_disk > state.routes_version:
             reason = (
                 f"the route table on disk (version {on_disk}) is newer than the database (version "
                 f"{state.routes_version}), as after a restore: the database decides"
@@ -72,6 +87,16 @@ class Books:
                 lease, state, models=(changed,), reason="the configuration names another champion address"
             )
         return state
+
+    async def _in_time(self, lease: Lease, state: LoopState, now: float) -> LoopState:
+        """The state without what a clock that was ahead has left in it."""
+        longest_wait_s = self.rules.check_interval_s + _LONGEST_RETRY_S
+        mended = await mended_instants(self.store, state, now, longest_wait_s)
+        if mended is None:
+            return state
+        _log.warning("%s", mended.reason)
+        await self._write(lease, mended.state, reason=mended.reason, experiments=mended.experiments, runs=mended.runs)
+        return mended.state
 
     async def keep(
         self, lease: Lease, state: LoopState, *, models: tuple[Model, ...], detector: Mapping[str, Any] | None
@@ -186,7 +211,10 @@ class Books:
         )
         return route_table(now.state, cast, self.config_id), route_table(state, after, self.config_id)
 
-    async def _write(self, lease: Lease, state: LoopState, *, reason: str, models: tuple[Model, ...] = ()) -> None:
+    async def _write(
+        self, lease: Lease, state: LoopState, *, reason: str, models: tuple[Model, ...] = (),
+        experiments: tuple[Experiment, ...] = (), runs: tuple[Run, ...] = (),
+    ) -> None:  # fmt: skip
         """A change of the installation itself, with an entry of its own."""
         entry = await self.store.journal.intend(
             "Install", fence=lease.fence, who=LOOP, why=reason, inputs={"reasons": [reason]}, config_id=self.config_id
@@ -197,6 +225,8 @@ class Books:
                 seq=entry.seq,
                 outcome={"reason": reason},
                 models=models,
+                experiments=experiments,
+                runs=runs,
                 state={STATE_ENTRY: to_json(state)},
             )
         )

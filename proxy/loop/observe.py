@@ -209,7 +209,7 @@ class Observer:
         if healthy:
             self._silent_since.pop(model.id, None)
         else:
-            self._silent_since.setdefault(model.id, now)
+            self._silent_since[model.id] = min(now, self._silent_since.get(model.id, now))  # the clock may go back
         return replace(view, healthy=healthy, unhealthy_since=self._silent_since.get(model.id))
 
     async def _readiness(self, view: ModelView, handle: dict[str, object]) -> ModelView:

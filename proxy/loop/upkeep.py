@@ -86,7 +86,8 @@ class Upkeep:
         if entry is None or known is None or known.baseline != state.baseline:
             return {"detector": to_json(DropDetector(baseline=state.baseline)), "hour": last}
         if last <= entry["hour"]:
-            return None
+            # a clock that was ahead has counted hours that are still to come
+            return {"detector": to_json(known), "hour": last} if last < entry["hour"] else None
         if state.phase in (Phase.IDLE, Phase.TRAINING, Phase.DEPLOYING):
             for hour in range(max(entry["hour"] + 1, last - _CATCH_UP_HOURS + 1), last + 1):
                 means = await self.store.user_hour_means(hour * _HOUR_US)
