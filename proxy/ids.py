@@ -34,8 +34,8 @@ import orjson
 
 from proxy.clock import Clock, SystemClock
 
-__all__ = ["KEYS_FILE", "ForgedIdError", "KeyRing", "MintedId", "RecordIds", "Uuid7", "merge_rings",
-           "minted_at"]  # fmt: skip
+__all__ = ["KEYS_FILE", "ForgedIdError", "KeyRing", "MintedId", "RecordIds", "Uuid7", "create_ring", "merge_rings",
+           "minted_at", "new_ring"]  # fmt: skip
 
 KEYS_FILE: Final = "keys.json"
 _STANDARD: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -52,6 +52,7 @@ _NOTICE_S: Final = 600.0
 _REMEMBERED_USERS: Final = 4096
 _LONGEST_REMEMBERED: Final = 256
 _RANDOM_BITS: Final = 74
+_UNREAD: Final = (0, 0)
 _VERSION_AND_VARIANT: Final = (0x7 << 76) | (0b10 << 62)
 _LOW_62: Final = (1 << 62) - 1
 
@@ -104,34 +105,39 @@ def minted_at(uuid_hex: str) -> float:
 class KeyRing:
     """The install's secrets: signing keys, newest last, and the pepper under which users are hashed."""
 
-    def __init__(self, path: Path, clock: Clock | None = None) -> None:
+    def __init__(self, path: Path, clock: Clock | None = None, *, spare: Mapping[str, Any] | None = None) -> None:
+        """`spare`: the ring that the file will hold, for as long as there is none. Raises OSError, ValueError."""
         self._path = path
         self._clock: Clock = clock or SystemClock()
         self._document: dict[str, Any] = {}
-        self._stamp: tuple[int, int] = (0, 0)
+        self._stamp: tuple[int, int] = _UNREAD
         self._macs: dict[int, blake2b] = {}
         self._signing_id = 0
+        self._in_memory = spare is not None
+        if spare is not None:
+            self._take(spare)
         self.reload()
 
     def __repr__(self) -> str:
         return f"KeyRing({str(self._path)!r}, {len(self._macs)} keys)"
 
     @classmethod
-    def load_or_create(cls, path: Path, clock: Clock | None = None) -> KeyRing:
+    def load_or_create(
+        cls, path: Path, clock: Clock | None = None, *, spare: Mapping[str, Any] | None = None
+    ) -> KeyRing:
         """The ring in the file `path`, which is made (mode 0600) if it does not exist. Safe in a race.
 
+        `spare`: somebody else makes it, and it will hold this ring (`create_ring`); until then this is the ring.
         Raises OSError where the file cannot be read or made, ValueError where it is no key ring.
         """
-        if not path.exists():
-            fresh = {"pepper": secrets.token_hex(_KEY_BYTES), "signing": [_new_key(set())]}
-            scratch = _write_secret(path, fresh)
-            try:
-                os.link(scratch, path)
-            except FileExistsError:
-                pass  # another process was first: its ring is the install's
-            finally:
-                scratch.unlink()
-        return cls(path, clock)
+        if spare is None and not path.exists():
+            create_ring(path, new_ring())
+        return cls(path, clock, spare=spare)
+
+    @property
+    def path(self) -> Path:
+        """Where its file is."""
+        return self._path
 
     @property
     def key_ids(self) -> tuple[int, ...]:
@@ -175,22 +181,32 @@ class KeyRing:
 
     def reload(self) -> bool:
         """Read the file again if it was replaced since; True if it was. Call it often: a key may begin to sign."""
-        status = self._path.stat()
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            if not self._in_memory:
+                raise
+            self._choose_signer()
+            return False
         stamp = (status.st_mtime_ns, status.st_ino)
         if stamp == self._stamp:
             self._choose_signer()
             return False
-        document = _read_ring(self._path)
+        self._take(_read_ring(self._path))
+        self._stamp = stamp
+        self._in_memory = False
+        return True
+
+    def _take(self, document: Mapping[str, Any]) -> None:
+        """Have this ring from now on."""
         self._macs = {
             entry["id"]: blake2b(digest_size=_MAC_BYTES, key=bytes.fromhex(entry["key"]), person=_PERSON)
             for entry in document["signing"]
         }
-        self._document = document
+        self._document = dict(document)
         self._choose_signer()
         self._pepper = bytes.fromhex(document["pepper"])
         self._user_hashes: dict[bytes, int] = {}
-        self._stamp = stamp
-        return True
 
     def _choose_signer(self) -> None:
         now = self._clock.now()
@@ -261,6 +277,24 @@ class RecordIds:
         return self._uuids.next_hex(now_s)
 
 
+def new_ring() -> dict[str, Any]:
+    """A ring of its own for a new install, as in the file."""
+    return {"pepper": secrets.token_hex(_KEY_BYTES), "signing": [_new_key(set())]}
+
+
+def create_ring(path: Path, document: Mapping[str, Any]) -> None:
+    """Write `document` where there is no ring yet; where another process was first, its ring is the install's.
+
+    Raises OSError."""
+    scratch = _write_secret(path, document)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(scratch, path)
+        _sync_folder(path.parent)
+    finally:
+        scratch.unlink()
+
+
 def merge_rings(mine: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
     """The ring that replicas share, with what this one's adds (both as in the file).
 
@@ -314,13 +348,25 @@ def _one_writer(path: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def _write_secret(path: Path, document: dict[str, Any]) -> Path:
-    """Write `document` durably beside `path`, readable by the owner only; returns the scratch file."""
+def _write_secret(path: Path, document: Mapping[str, Any]) -> Path:
+    """Write `document` durably beside `path`, readable by the owner only; returns the scratch file. Raises OSError."""
     scratch = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.write(descriptor, orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb", buffering=0) as out:
+            left = memoryview(orjson.dumps(dict(document), option=orjson.OPT_INDENT_2) + b"\n")
+            while left:  # a disk that is nearly full takes a part of it
+                left = left[out.write(left) :]
+            os.fsync(descriptor)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
+    return scratch
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    return scratch

@@ -34,11 +34,18 @@ COUNTER_TEXTS: Final = {
     "protocol_errors_total": "Requests refused before they were forwarded, by the status they got.",
     "fallbacks_total": "Requests of the challenger's users that the champion answered, by cause.",
     "fallbacks_impossible_total": "Failures of the challenger that a user saw, by cause.",
+    "answers_total": "Requests that a model has answered or failed, by arm.",
+    "failed_answers_total": "Requests that a model has failed, by arm and cause; error events in an answer aside.",
+    "refused_answers_total": "Requests that a model has refused with a 4xx, by arm and status.",
+    "left_waiting_total": "Clients that waited for a second or more, and left before any answer.",
     "stale_retries_total": "Requests sent again because a kept connection had been closed by the model's server.",
     "upstream_connect_errors_total": "Connections to a model that could not be made.",
     "not_recorded_total": "Requests and votes without a record, by reason.",
     "redaction_lost_total": "Bodies, heads and votes that are not recorded because they were not cleaned, by reason.",
     "spool_sync_errors_total": "Failed fsyncs of the spool.",
+    "spool_vanished_total": "How often files of the spool were removed under a worker, and put back.",
+    "spool_lost_frames_total": "Requests and votes in finished segments that were removed with them: lost, but for "
+    "those that were stored already.",
     "feedback_votes_total": "Votes accepted.",
     "feedback_refused_total": "Feedback requests refused, by reason.",
 }
@@ -61,9 +68,15 @@ class ControllerMetrics:
                       registry=self.registry)  # fmt: skip
         build.labels(__version__, platform.python_version()).set(1)
         self._store_up = self._gauge("ratchet_store_up", "1 while the store can be reached.")
+        self._replaced = Counter(
+            "ratchet_store_replaced", "Times that the database was set up anew: its files were gone, or its tables.",
+            registry=self.registry,
+        )  # fmt: skip
         self._store_bytes = self._gauge("ratchet_store_bytes", "Size of the store on disk.")
         self._store_records = self._gauge("ratchet_store_records", "Records in the store, estimated.")
-        self._spool_bytes = self._gauge("ratchet_spool_bytes", "Bytes in the spool of this host.")
+        self._spool_bytes = self._gauge(
+            "ratchet_spool_bytes", "Bytes in the spool of this host, with what is stored and only kept."
+        )
         self._pending = self._gauge("ratchet_spool_pending_bytes", "Bytes in the spool that are not stored yet.")
         self._oldest = self._gauge("ratchet_spool_oldest_seconds", "Age of the oldest record that is not stored yet.")
         if spool_max_bytes is not None:
@@ -86,6 +99,10 @@ class ControllerMetrics:
     def set_store_up(self, up: bool) -> None:
         """Whether the store answered the last call."""
         self._store_up.set(up)
+
+    def store_replaced(self) -> None:
+        """Its files or its tables were gone, and are there again."""
+        self._replaced.inc()
 
     def set_store_size(self, size_bytes: int, records: int) -> None:
         """How large the store is."""

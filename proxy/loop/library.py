@@ -229,7 +229,7 @@ class ContinuousLearningLoop:
         return self._iteration(None, 1) if no_train else self._iteration(train_fn, _MAX_TICKS)
 
     def command(self, verb: str, args: Mapping[str, Any] | None = None, *, who: str = "library", why: str = "") -> int:
-        """Leave an order (promote, rollback, pause, resume, cancel, share) for the next iteration; returns its id."""
+        """Leave an order (promote, rollback, pause, resume, cancel, share, deploy) for the next iteration: its id."""
 
         async def submit(book: Book) -> int:
             return (await book.store.commands.submit(verb, who=who, why=why, args=args)).id

@@ -12,15 +12,17 @@ import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from proxy.private import UMASK, make_folder, open_private, without_secrets
 
 __all__ = ["ProcessId", "alive", "command_line", "descendants", "exit_code", "find", "identify", "log_tail", "marked",
-           "send", "start", "stop", "sweep"]  # fmt: skip
+           "send", "start", "start_from", "stop", "sweep"]  # fmt: skip
 
 TOKEN = "RATCHET_PROCESS_TOKEN"
 _POLL_S = 0.02
@@ -50,6 +52,19 @@ _children: dict[ProcessId, subprocess.Popen[bytes]] = {}
 """Started by this very controller, so that their exit codes can be asked for (which reaps them)."""
 
 
+_starter: Executor | None = None
+"""Starts them where that is not to be done in the caller's thread."""
+
+
+_popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen
+
+
+def start_from(starter: Executor) -> None:
+    """Have processes started by a thread of `starter`: on Linux they inherit its priority, not the caller's."""
+    global _starter
+    _starter = starter
+
+
 class _Stat(NamedTuple):
     state: str
     parent: int
@@ -70,7 +85,8 @@ def start(
         former.poll()
     make_folder(log.parent)
     with open_private(log, "ab") as out:
-        child = subprocess.Popen(
+        begin = partial(
+            _popen,
             list(argv),
             stdin=subprocess.DEVNULL,
             stdout=out,
@@ -80,6 +96,7 @@ def start(
             umask=UMASK,
             start_new_session=True,
         )
+        child = begin() if _starter is None else _starter.submit(begin).result()
     process = identify(child.pid)  # it can be read even if it has ended: only `exit_code` reaps
     _children[process] = child
     return process

@@ -27,6 +27,7 @@ import sqlalchemy as sa
 import zstandard
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from proxy.errors import TemporaryError
 from proxy.store.dialect import insert_new
 from proxy.store.engine import Database
 from proxy.store.keys import BLOCK_RECORDS, block_key, day_of
@@ -154,11 +155,27 @@ class BodyCodec:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._lock = threading.Lock()
-        self._current = _NO_DICTIONARY
-        self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
-        self._decompressors = {_NO_DICTIONARY: zstandard.ZstdDecompressor()}
+        self.forget()
+
+    def forget(self) -> None:
+        """Know nothing of the database any more: it may be another one."""
+        with self._lock:
+            self._current = _NO_DICTIONARY
+            self._made_us = 0
+            self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
+            self._decompressors = {_NO_DICTIONARY: zstandard.ZstdDecompressor()}
         self._samples: list[tuple[int | None, bytes]] | None = None
         """Bodies, each with its user, to train the first dictionary on; None before the database was asked for one."""
+
+    async def check(self, connection: AsyncConnection) -> None:
+        """In a transaction that stores blocks: that this database has the dictionary that they are packed with. Raises
+        TemporaryError where it was replaced by one that has not; the next `prepare` finds its own."""
+        if self._current == _NO_DICTIONARY:
+            return
+        query = sa.select(dictionaries.c.created_us).where(dictionaries.c.id == self._current)
+        if await connection.scalar(query) != self._made_us:
+            self.forget()
+            raise TemporaryError("store: the database is not the one that bodies were packed for", retry_after_s=0.0)
 
     async def prepare(self, payloads: Iterable[tuple[int | None, BodyPayload]]) -> None:
         """Get the newest dictionary, or train the first one when enough bodies (with their users) have been seen.
@@ -200,6 +217,7 @@ class BodyCodec:
 
     async def without(self, connection: AsyncConnection, key: int, places: Collection[int]) -> int:
         """Take bodies out of a block for good; returns how many there were."""
+        await self.check(connection)
         row = (await connection.execute(sa.select(bodies).where(bodies.c.block == key))).first()
         if row is None:
             return 0
@@ -288,7 +306,7 @@ class BodyCodec:
             newest = sa.select(dictionaries).where(dictionaries.c.id > _RAW).order_by(dictionaries.c.id.desc()).limit(1)
             row = (await connection.execute(newest)).first()
             if row is not None:
-                self._use(row.id, row.data)
+                self._use(row.id, row.data, row.created_us)
                 self._samples = []
                 return
             self._samples = await self._stored(connection)
@@ -326,7 +344,7 @@ class BodyCodec:
             await insert_new(connection, dictionaries, [row])
         await self._load_newest()
 
-    def _use(self, dictionary_id: int, data: bytes) -> None:
+    def _use(self, dictionary_id: int, data: bytes, made_us: int) -> None:
         settings = zstandard.ZstdCompressionParameters.from_level(
             _LEVEL, source_size=_USUAL_BYTES, dict_size=len(data), write_dict_id=False
         )
@@ -334,6 +352,7 @@ class BodyCodec:
         dictionary.precompute_compress(compression_params=settings)
         with self._lock:
             self._current = dictionary_id
+            self._made_us = made_us
             self._compressor = zstandard.ZstdCompressor(dict_data=dictionary, compression_params=settings)
             self._decompressors[dictionary_id] = _decompressor(data)
 

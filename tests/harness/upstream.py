@@ -166,8 +166,10 @@ async def read_body(reader: asyncio.StreamReader, seen: Seen) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serve_upstream(*, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> AsyncIterator[Upstream]:
-    """An upstream on a free port."""
+async def serve_upstream(
+    *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[Upstream]:
+    """An upstream on a free port, or on that one."""
     upstream = Upstream()
     tasks: set[asyncio.Task[None]] = set()
 
@@ -182,7 +184,7 @@ async def serve_upstream(*, tls: ssl.SSLContext | None = None, host: str = "127.
         finally:
             tasks.discard(task)
 
-    server = await asyncio.start_server(serve, host, 0, ssl=tls)
+    server = await asyncio.start_server(serve, host, port, ssl=tls)
     upstream.port = server.sockets[0].getsockname()[1]
     upstream.url = f"{'https' if tls else 'http'}://{host}:{upstream.port}"
     try:

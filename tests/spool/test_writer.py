@@ -18,6 +18,7 @@ import pytest
 from proxy.config.serving import SpoolConfig
 from proxy.spool import SpoolReader, SpoolWriter, is_alive
 from proxy.spool.frames import KIND_EXCHANGE, encode_frame, iter_frames
+from tests.harness.frames import end_of
 
 FRAME = encode_frame(KIND_EXCHANGE, {"id": "a" * 32, "t": 1_700_000_000_000_000}, b"question", b"answer")
 
@@ -51,12 +52,12 @@ def test_what_is_appended_is_read_in_order(tmp_path: Path) -> None:
 
 
 def test_segments_rotate_and_none_is_over_its_size(tmp_path: Path) -> None:
-    writer = SpoolWriter(tmp_path, SpoolConfig(segment_bytes=3 * len(FRAME)))
+    writer = SpoolWriter(tmp_path, SpoolConfig(segment_bytes=end_of(*[FRAME] * 3)))
     for _ in range(10):
         assert writer.append(FRAME)
     writer.close()
     sizes = [path.stat().st_size for path in sorted((tmp_path / writer.name).glob("*.seg"))]
-    assert sizes == [3 * len(FRAME)] * 3 + [len(FRAME)]
+    assert sizes == [end_of(*[FRAME] * 3)] * 3 + [end_of(FRAME)]
     assert not writer.append(FRAME), "a closed writer takes nothing more"
 
 
@@ -77,7 +78,7 @@ def test_the_lock_tells_the_living_from_the_dead(tmp_path: Path) -> None:
 
 def test_the_cap_counts_every_writer_of_the_host(tmp_path: Path) -> None:
     drops: Counter[str] = Counter()
-    config = SpoolConfig(max_bytes=5 * len(FRAME) + 1)
+    config = SpoolConfig(max_bytes=end_of(*[FRAME] * 3) + end_of(*[FRAME] * 2) + 1)
     first = SpoolWriter(tmp_path, config, index=0)
     assert [first.append(FRAME) for _ in range(3)] == [True] * 3
     second = SpoolWriter(tmp_path, config, index=1, on_drop=lambda reason: drops.update([reason]))
@@ -96,7 +97,7 @@ def test_a_disk_that_is_full_costs_records_only_and_recovers(small_disk: Path) -
     assert drops == {"disk_full": 10 - taken.index(False)}
     assert writer.full
     segment = small_disk / "spool" / writer.name / "0000000001.seg"
-    assert segment.stat().st_size == taken.count(True) * len(big), "the part of a frame that fitted is cut off"
+    assert segment.stat().st_size == end_of(*[big] * taken.count(True)), "the part of a frame that fitted is cut off"
     assert len(iter_frames(segment.read_bytes())) == taken.count(True)
     assert writer.append(FRAME), "a smaller one still fits"
     writer.close()
@@ -114,7 +115,7 @@ frame = {FRAME!r}
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 drops = []
 writer = SpoolWriter(Path(sys.argv[1]), SpoolConfig(), on_drop=drops.append)
-limit = 2 * len(frame) + 5
+limit = {end_of(FRAME, FRAME) + 5}
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 print([writer.append(frame) for _ in range(4)], drops)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))

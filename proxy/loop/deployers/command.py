@@ -87,7 +87,9 @@ class CommandDeployer:
             tail = processes.log_tail(Path(handle["folder"]) / _LOG)
             ended = f"the model server of {handle['model_name']} has ended{how}"
             return DeployFailed(
-                reason=f"{ended}; its log ends:\n{tail}", kept=f"{ended}; its log is {Path(handle['folder']) / _LOG}"
+                reason=f"{ended}; its log ends:\n{tail}",
+                kept=f"{ended}; its log is {Path(handle['folder']) / _LOG}",
+                may_pass=True,  # there was no memory for it beside the other one, perhaps
             )
         reason = await illness(handle["url"], self._health_path)
         return Endpoint(url=handle["url"], model=self._asked_for(handle)) if reason is None else NotReady(reason=reason)
