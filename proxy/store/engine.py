@@ -38,9 +38,9 @@ _LET_GO_S: Final = 15.0
 """For transactions that are under way when files are lost."""
 _LOCK_TIMEOUT_MS: Final = 10_000
 _LISTEN_PING_S: Final = 20.0
-_RETRYABLE_STATES: Final = ("08", "25P03", "40", "53", "55P03", "57")
-"""PostgreSQL: connection, silent in a transaction for too long, serialisation and deadlock, resources (disk full), lock
-timeout, shutdown."""
+_RETRYABLE_STATES: Final = ("08", "25P03", "40", "42P01", "53", "55P03", "57")
+"""PostgreSQL: connection, silent in a transaction for too long, serialisation and deadlock, no such table (the database
+is an empty one, which gets its tables), resources (disk full), lock timeout, shutdown."""
 _OVERTAKEN: Final = ("23505", "23514")
 """A key taken, or a day's partition dropped, between our look and our insert."""
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
