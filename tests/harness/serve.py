@@ -61,8 +61,8 @@ def request(
 class RatchetProcess:
     """`python -m proxy serve` and its children. Use as a context manager, or `start()` and `stop()`.
 
-    `settings` are configuration tables as in JSON, laid over defaults that suit a test: on a machine that other tests keep
-    busy, a controller that gives way to all of them would have no turn.
+    `settings` are configuration tables as in JSON, laid over defaults that suit a test: on a machine that other tests
+    keep busy, a controller that gives way to all of them would have no turn.
     """
 
     def __init__(
