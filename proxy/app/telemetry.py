@@ -60,7 +60,7 @@ class ControllerMetrics:
         build = Gauge("ratchet_build_info", "1, with the version as a label.", ["version", "python"],
                       registry=self.registry)  # fmt: skip
         build.labels(__version__, platform.python_version()).set(1)
-        self._store_up = self._gauge("ratchet_store_up", "1 while the store can be reached.")
+        self._store_up = self._gauge("ratchet_store_up", "1 while the store takes what happens; 0 after a failed write until one succeeds.")
         self._store_bytes = self._gauge("ratchet_store_bytes", "Size of the store on disk.")
         self._store_records = self._gauge("ratchet_store_records", "Records in the store, estimated.")
         self._spool_bytes = self._gauge("ratchet_spool_bytes", "Bytes in the spool of this host.")
@@ -84,7 +84,7 @@ class ControllerMetrics:
         self._refused.labels(reason).inc()
 
     def set_store_up(self, up: bool) -> None:
-        """Whether the store answered the last call."""
+        """Whether the store takes what happens."""
         self._store_up.set(up)
 
     def set_store_size(self, size_bytes: int, records: int) -> None:
