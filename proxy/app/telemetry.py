@@ -68,7 +68,9 @@ class ControllerMetrics:
         build = Gauge("ratchet_build_info", "1, with the version as a label.", ["version", "python"],
                       registry=self.registry)  # fmt: skip
         build.labels(__version__, platform.python_version()).set(1)
-        self._store_up = self._gauge("ratchet_store_up", "1 while the store can be reached.")
+        self._store_up = self._gauge(
+            "ratchet_store_up", "1 while the store takes what happens; 0 after a failed write until one succeeds."
+        )
         self._replaced = Counter(
             "ratchet_store_replaced", "Times that the database was set up anew: its files were gone, or its tables.",
             registry=self.registry,
@@ -108,7 +110,7 @@ class ControllerMetrics:
         self._jumps.labels(direction).inc()
 
     def set_store_up(self, up: bool) -> None:
-        """Whether the store answered the last call."""
+        """Whether the store takes what happens."""
         self._store_up.set(up)
 
     def store_replaced(self) -> None:
