@@ -21,15 +21,16 @@ import secrets
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from proxy.clock import Clock, SystemClock
 from proxy.config.serving import SpoolConfig
 from proxy.log_throttle import ThrottledLog
 from proxy.private import make_folder
 from proxy.spool.frames import MAX_FRAME
+from proxy.spool.ills import DROP_REASONS, SPOOL_TROUBLES, SpoolTrouble
 from proxy.spool.keeping import make_room
 from proxy.spool.layout import LOCK_FILE, segment_name, segments_of, spool_bytes
 from proxy.spool.restoring import copy_bytes, is_at, make_directory, put_lock, sync_directory
@@ -37,17 +38,6 @@ from proxy.spool.seals import HEAD_BYTES, Keyed, new_secret, secret_of, segment_
 
 __all__ = ["DROP_REASONS", "SPOOL_TROUBLES", "SpoolTrouble", "SpoolWriter"]
 
-SpoolTrouble = Literal["removed", "disk_full", "io_error", "fsync", "full"]
-SPOOL_TROUBLES: Final[Mapping[SpoolTrouble, str]] = {
-    "removed": "the spool's files were removed and cannot be made again: requests and votes are not recorded; the log "
-    "says why",
-    "disk_full": "the spool's disk is full: requests and votes are not recorded until it has room",
-    "io_error": "the spool cannot be written: requests and votes are not recorded; the log says why",
-    "fsync": "the spool's disk fails to sync: a power cut now may take what is not stored yet; the log says why",
-    "full": "the spool is at its cap (spool.max_bytes): nothing is recorded until the store has taken some of it",
-}
-"""What may be wrong with a spool, the worst first, and how people are told."""
-DROP_REASONS: Final = ("spool_full", "disk_full", "io_error", "too_large")
 _DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC  # read only to put it back
 _AGAIN: Final = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
