@@ -1,8 +1,9 @@
 """Record ids that prove themselves, and hashes of users that cannot be turned back.
 
 A record's id is a UUIDv7: 48 bits of milliseconds, then random bits that only grow within a process, so that
-ids sort by time. What a client sees of it is one token, 36 characters that need no escaping in a URL (RFC 3986
-"unreserved"), the base 64 of 27 bytes in an alphabet that sorts as its values do:
+ids sort by time. They grow on over a clock that goes back a little; one that is set back further is followed, for ids
+date what they name, and 74 random bits keep them apart. What a client sees of it is one token, 36 characters that need
+no escaping in a URL (RFC 3986 "unreserved"), the base 64 of 27 bytes in an alphabet that sorts as its values do:
 
     16 bytes   the UUID
     10 bytes   MAC: BLAKE2b keyed with a signing key, over the UUID, cut to 80 bits
@@ -55,6 +56,8 @@ _RANDOM_BITS: Final = 74
 _UNREAD: Final = (0, 0)
 _VERSION_AND_VARIANT: Final = (0x7 << 76) | (0b10 << 62)
 _LOW_62: Final = (1 << 62) - 1
+_OUTLASTED_MS: Final = 1000
+"""How far a clock may go back while ids go on growing."""
 
 
 class ForgedIdError(ValueError):
@@ -69,7 +72,7 @@ class MintedId(NamedTuple):
 
 
 class Uuid7:
-    """UUIDv7 generator (RFC 9562 §5.7, method 2): what one process makes only grows, whatever the clock does."""
+    """UUIDv7 generator (RFC 9562 §6.2, method 2): what one process makes only grows while no clock is set back."""
 
     __slots__ = ("_bits", "_millisecond", "_random")
 
@@ -79,9 +82,10 @@ class Uuid7:
         self._bits = 0
 
     def next_int(self, now_s: float) -> int:
-        """The next id as an integer; `now_s` in Unix seconds. A clock that stands or goes back is outlasted."""
+        """The next id as an integer; `now_s` in Unix seconds. A clock that stands, or goes back by a second at most, is
+        outlasted; one that goes back further is followed."""
         millisecond = int(now_s * 1000)
-        if millisecond > self._millisecond:
+        if millisecond > self._millisecond or millisecond < self._millisecond - _OUTLASTED_MS:
             self._millisecond = millisecond
             self._bits = self._random.getrandbits(_RANDOM_BITS - 1)  # headroom for the steps below
         else:
@@ -273,7 +277,7 @@ class RecordIds:
         return uuid.hex()
 
     def new_uuid(self, now_s: float) -> str:
-        """An unsigned UUIDv7 (32 hex characters) from the same growing sequence, e.g. for a vote."""
+        """An unsigned UUIDv7 (32 hex characters) from the same sequence, e.g. for a vote."""
         return self._uuids.next_hex(now_s)
 
 

@@ -24,6 +24,7 @@ import uvloop
 from proxy.app.admin_port import admin_port
 from proxy.app.champion import ChampionWatch
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
+from proxy.app.clock_jumps import watch_clock
 from proxy.app.follow import key_trouble
 from proxy.app.forgetting import Forgetting
 from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
@@ -36,6 +37,7 @@ from proxy.app.presence import Presence
 from proxy.app.priority import give_way
 from proxy.app.reach import Reach
 from proxy.app.sharing import is_shared, share_keys
+from proxy.app.spool_watch import watch_spool
 from proxy.app.store_health import StoreHealth
 from proxy.app.telemetry import ControllerMetrics
 from proxy.app.timekeeping import Timekeeper
@@ -152,8 +154,12 @@ class Controller:
         async with AsyncExitStack() as stack:
             app = create_admin_app(self._services())
             await stack.enter_async_context(admin_port(app, self._config, self._admin_fd, told, self._troubles))
-            watching = spawn(self._keep("champion", self._champion.run, stop), name="champion")
-            stack.push_async_callback(cancel_and_wait, [watching])
+            watching = [
+                spawn(self._keep("champion", self._champion.run, stop), name="champion"),
+                spawn(watch_clock(self._metrics.clock_jumped), name="watch the clock"),
+                spawn(watch_spool(self._data.run, self._troubles), name="watch the spool"),
+            ]
+            stack.push_async_callback(cancel_and_wait, watching)
             if not await self._claim(stop, stack) or (store := await self._open_store(stop)) is None:
                 return 0
             stack.push_async_callback(store.close)

@@ -33,6 +33,7 @@ from proxy.app.boot import publish_first_routes
 from proxy.app.child import EXIT_CONFIG, Child
 from proxy.app.first import FirstFiles, until_room
 from proxy.app.logs import configure_logging
+from proxy.app.orphans import end_stuck_orphans
 from proxy.app.paths import DataDir, open_to_others
 from proxy.app.sockets import listen, url_of
 from proxy.clock import Clock, SystemClock
@@ -51,6 +52,8 @@ _HEAD_START_S: Final = 0.3
 """Workers start before the controller: clients may be waiting."""
 _GRACE_S: Final = 3.0
 _FLUSH_S: Final = 30.0
+_ORPHANS_S: Final = 1.0
+"""For workers of an earlier supervisor to free the port; one that needs longer never will."""
 _CLAIM_PATIENCE_S: Final = 3.0
 """For a supervisor that is just ending."""
 _CLAIM_STEP_S: Final = 0.05
@@ -76,7 +79,7 @@ def serve(config: Config, reload: Callable[[], Config] | None = None) -> int:
         for concern in (*weak_tokens(config), *open_to_others(config)):
             _log.warning("%s", concern)
         with _Claim(data, clock) as claim:
-            sockets = _Sockets.bind(config)
+            sockets = _Sockets.bind(config, data)
             try:
                 files = FirstFiles(config, data, clock, announce=lambda: claim.announce(config, sockets))
                 files.write()
@@ -286,10 +289,17 @@ class _Sockets:
     admin: socket.socket | None
 
     @classmethod
-    def bind(cls, config: Config) -> _Sockets:
+    def bind(cls, config: Config, data: DataDir) -> _Sockets:
         """Raises OSError naming the setting where the public address cannot be had. The admin port is not waited for:
         where it cannot be had now, the controller opens it later, and says so."""
-        public = listen(config.server.host, config.server.port, "server")
+        server = config.server
+        try:
+            public = listen(server.host, server.port, "server", patience_s=_ORPHANS_S)
+        except PermissionError:
+            raise
+        except OSError:
+            end_stuck_orphans(data, server.port)
+            public = listen(server.host, server.port, "server")
         if not config.admin.enabled:
             return cls(public, None)
         try:

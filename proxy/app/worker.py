@@ -36,7 +36,7 @@ from proxy.gateway.ports import GATEWAY_COUNTERS
 from proxy.ids import KeyRing, RecordIds
 from proxy.metrics.shared import SharedCounters
 from proxy.routes import RouteTable
-from proxy.spool.writer import DROP_REASONS, SpoolWriter
+from proxy.spool.writer import DROP_REASONS, SPOOL_TROUBLES, SpoolTrouble, SpoolWriter
 from proxy.tasks import cancel_and_wait, spawn
 from proxy.web.counters import FEEDBACK_COUNTERS
 
@@ -53,6 +53,7 @@ WORKER_COUNTERS: Final = (
     "spool_sync_errors_total",
     "spool_vanished_total",
     "spool_lost_frames_total",
+    *(f'spool_unwell{{what="{what}"}}' for what in SPOOL_TROUBLES),
     *FEEDBACK_COUNTERS,
 )
 """Every slot of a worker's shared counters."""
@@ -114,6 +115,7 @@ class Worker:
             on_drop=lambda reason: self._counters.add(f'not_recorded_total{{reason="{reason}"}}'),
             on_sync_error=lambda: self._counters.add("spool_sync_errors_total"),
             on_vanished=self._vanished,
+            on_trouble=self._unwell,
         )
         self._routes = Routes(self._data.routes, RouteTable(version=0, champion=configured_champion(config)))
         self._side_path = short_path(self._data.socket(settings.index))
@@ -220,12 +222,18 @@ class Worker:
         self._counters.add("spool_vanished_total")
         self._counters.add("spool_lost_frames_total", frames)
 
+    def _unwell(self, now: SpoolTrouble | None, before: SpoolTrouble | None) -> None:
+        for what, value in ((before, 0.0), (now, 1.0)):
+            if what is not None:
+                self._counters.set(f'spool_unwell{{what="{what}"}}', value)
+
     def _health(self) -> dict[str, Any]:
         return {
             "status": "draining" if self._draining else "ok",
             "pid": os.getpid(),
             "routes_version": self._routes.table.version,
             "spool_full": self._spool.full,
+            "spool": self._spool.trouble or "ok",
             **read_reach(self._data.reach, self._clock.now()),
         }
 

@@ -216,6 +216,8 @@ class Ingestor:
             for batch in await asyncio.to_thread(self._reader.poll, self._positions, max_frames=self._batch):
                 await self._ingest(batch, self._positions, attempts)
                 frames += len(batch.frames)
+            if not frames:
+                self._again.clear()  # read to the end: what is still missing was unreadable
             await self._tidy(self._positions)
         except BaseException:
             self._positions = None  # whether the last commit arrived is for the store to say
@@ -239,8 +241,6 @@ class Ingestor:
             self._metrics.gone.value += gap.lost
             if self._on_gap is not None:
                 self._on_gap(gap)
-        elif not self._behind:
-            self._again.clear()  # read to the end: what is still missing was unreadable
         return {writer: position.place for writer, position in says.items() if position.place != NO_POSITION}
 
     async def _measure(self) -> None:

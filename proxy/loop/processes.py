@@ -81,6 +81,8 @@ def start(
 
     Raises OSError where the program can not be started.
     """
+    for former in _children.values():  # nobody asks for the end of one whose outcome is in a file
+        former.poll()
     make_folder(log.parent)
     with open_private(log, "ab") as out:
         begin = partial(
@@ -220,7 +222,7 @@ def log_tail(log: Path, *, lines: int = 5, limit: int = 1000) -> str:
     try:
         with log.open("rb") as source:
             source.seek(max(0, log.stat().st_size - 8 * limit))
-            text = source.read().decode("utf-8", "replace")
+            text = source.read(8 * limit).decode("utf-8", "replace")
     except OSError:
         return ""
     return "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-lines:])[-limit:]

@@ -10,11 +10,13 @@ searches for the next frame and would find those. So a segment begins with a sec
 and the seal before each payload is
 
     length  u32 LE    bytes of the payload
-    seal    u64 LE    BLAKE2b of (secret, place of the frame in the file, length), lower half XOR CRC-32 of the payload
+    seal    u64 LE    hash of (place of the frame in the file, length), the lower half XOR CRC-32 of the payload
 
-The upper half is compared before a byte of the payload is read, the lower one tells damage. Made-up bytes are taken for
-a frame with a chance of 2⁻⁶⁴, and so is a frame copied from another segment or to another place. One short hash a
-frame, whatever its size.
+The upper half is compared before a byte of the payload is read, the lower one tells damage. The hash is multiply-shift,
+(a·x + b mod 2¹²⁸) >> 64 with a and b of 128 bits that follow from the secret, which is strongly universal
+(Dietzfelbinger 1996): whoever has seen no seal of the segment, and nobody does, guesses one with a chance of 2⁻⁶⁴,
+however they try. A frame copied from another segment, or to another place, is no better. It is a hash of two numbers
+and no more, for it is on the way of each request.
 
 The secrets of a writer's segments follow from one in its lock file; that replaces a head that is damaged. Before there
 were seals, a segment began with its first frame and each had its length and CRC-32 (`UNSEALED`); those stay readable.
@@ -45,10 +47,9 @@ HEAD_BYTES: Final = 32
 """What a sealed segment begins with."""
 _MAGIC: Final = b"RSPOOL2\n"  # as the length of an unsealed frame it is more than any can have
 _CHECK_BYTES: Final = 8
-_PLACE: Final = struct.Struct("<QI")
 _KEYED: Final = struct.Struct("<IQ")
 _UNKEYED: Final = struct.Struct("<II")
-_LENGTH: Final = struct.Struct("<I")
+_LOW_64: Final = (1 << 64) - 1
 
 
 class Seal(Protocol):
@@ -71,26 +72,25 @@ class Seal(Protocol):
 class Keyed:
     """The seal of a segment with this secret."""
 
-    __slots__ = ("_begun",)
+    __slots__ = ("_factor", "_summand")
     begins = HEAD_BYTES
     size = _KEYED.size
 
     def __init__(self, secret: bytes) -> None:
-        self._begun = blake2b(secret, digest_size=8)
+        drawn = blake2b(secret, digest_size=32, person=b"spool seal").digest()
+        self._factor, self._summand = int.from_bytes(drawn[:16]), int.from_bytes(drawn[16:])
 
     def of(self, payload: bytes | memoryview, place: int) -> bytes:
         """See `Seal`."""
         length = len(payload)
-        mask = self._begun.copy()
-        mask.update(_PLACE.pack(place, length))
-        return _KEYED.pack(length, int.from_bytes(mask.digest(), "little") ^ crc32(payload))
+        mask = (self._factor * (place << 32 | length) + self._summand) >> 64 & _LOW_64
+        return _KEYED.pack(length, mask ^ crc32(payload))
 
     def fits(self, data: bytes, offset: int, place: int) -> bool:
         """See `Seal`."""
         length, seal = _KEYED.unpack_from(data, offset)
-        mask = self._begun.copy()
-        mask.update(_PLACE.pack(place, length))
-        return int.from_bytes(mask.digest(), "little") >> 32 == int(seal) >> 32
+        mask = (self._factor * (place << 32 | length) + self._summand) >> 64 & _LOW_64
+        return bool(mask >> 32 == seal >> 32)
 
 
 class _Unkeyed:

@@ -13,6 +13,7 @@ but for the last bytes of a writer that was killed within the `write()`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -20,9 +21,9 @@ import secrets
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from proxy.clock import Clock, SystemClock
 from proxy.config.serving import SpoolConfig
@@ -34,8 +35,18 @@ from proxy.spool.layout import LOCK_FILE, segment_name, segments_of, spool_bytes
 from proxy.spool.restoring import copy_bytes, is_at, make_directory, put_lock, sync_directory
 from proxy.spool.seals import HEAD_BYTES, Keyed, new_secret, secret_of, segment_head
 
-__all__ = ["DROP_REASONS", "SpoolWriter"]
+__all__ = ["DROP_REASONS", "SPOOL_TROUBLES", "SpoolTrouble", "SpoolWriter"]
 
+SpoolTrouble = Literal["removed", "disk_full", "io_error", "fsync", "full"]
+SPOOL_TROUBLES: Final[Mapping[SpoolTrouble, str]] = {
+    "removed": "the spool's files were removed and cannot be made again: requests and votes are not recorded; the log "
+    "says why",
+    "disk_full": "the spool's disk is full: requests and votes are not recorded until it has room",
+    "io_error": "the spool cannot be written: requests and votes are not recorded; the log says why",
+    "fsync": "the spool's disk fails to sync: a power cut now may take what is not stored yet; the log says why",
+    "full": "the spool is at its cap (spool.max_bytes): nothing is recorded until the store has taken some of it",
+}
+"""What may be wrong with a spool, the worst first, and how people are told."""
 DROP_REASONS: Final = ("spool_full", "disk_full", "io_error", "too_large")
 _DISK_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC  # read only to put it back
@@ -51,7 +62,8 @@ class SpoolWriter:
 
     `on_drop(reason)` is called for every frame not taken, with one of DROP_REASONS; `on_sync_error()` for every fsync
     that failed; `on_vanished(frames)` where files of ours were removed, with how many frames were in finished segments
-    that went with them: so many are lost at most, for what of them was stored is not known here.
+    that went with them: so many are lost at most, for what of them was stored is not known here; `on_trouble(now,
+    before)` where `trouble` is another one than a second ago.
     """
 
     def __init__(
@@ -64,6 +76,7 @@ class SpoolWriter:
         on_drop: Callable[[str], None] | None = None,
         on_sync_error: Callable[[], None] | None = None,
         on_vanished: Callable[[int], None] | None = None,
+        on_trouble: Callable[[SpoolTrouble | None, SpoolTrouble | None], None] | None = None,
     ) -> None:
         """Make this writer's directory and take its lock; where the disk is full or ill, before its first frame."""
         self._config = config
@@ -74,12 +87,14 @@ class SpoolWriter:
         self._on_drop = on_drop
         self._on_sync_error = on_sync_error
         self._on_vanished = on_vanished
+        self._on_trouble = on_trouble
+        self._told: SpoolTrouble | None = None
         clock = clock or SystemClock()
         self._said = ThrottledLog(_log, clock)
         self._thread_said = ThrottledLog(_log, clock)
         self.name: Final = f"w{index}-{os.getpid()}-{int(clock.now() * 1000)}-{secrets.token_hex(4)}"
         self._secret: Final = new_secret()
-        self._seal = Keyed(self._secret)
+        self._seal = Keyed(self._secret).of
         self._begin = b""
         """What the open segment begins with."""
         self._files = threading.Lock()
@@ -125,17 +140,17 @@ class SpoolWriter:
         return self._disk_full or self.used_bytes >= self._config.max_bytes
 
     @property
-    def trouble(self) -> str | None:
-        """What is wrong with writing, in a sentence, until it was seen to work again; None where all is well."""
+    def trouble(self) -> SpoolTrouble | None:
+        """What is wrong with writing, until it was seen to work again; None where all is well."""
         if self._homeless is not None:
-            return f"the spool's files were removed and cannot be made again: {self._homeless}"
+            return "removed"
         if self._disk_full:
-            return "the spool's disk is full: records are dropped"
+            return "disk_full"
         if self._failing or self._lock_fd < 0:
-            return "the spool cannot be written: records are dropped"
+            return "io_error"
         if self._unsyncable:
-            return "fsync of the spool fails: a power cut may lose records"
-        return "the spool is at its cap (spool.max_bytes)" if self._over_cap else None
+            return "fsync"
+        return "full" if self._over_cap else None
 
     def append(self, frame: bytes) -> bool:
         """Seal `frame` (as `encode_frame` makes it), hand it to the kernel; False where it was dropped and counted."""
@@ -149,12 +164,8 @@ class SpoolWriter:
                 if self._fd < 0 or self._broken or (self._size + size > self._segment_bytes and self._size):
                     self._rotate()
                 place = self._size
-                if place:
-                    seal = self._seal.of(frame, place)
-                    size += len(seal)
-                else:
-                    seal = self._begin + self._seal.of(frame, HEAD_BYTES)
-                    size += len(seal)
+                seal = self._seal(frame, place) if place else self._begin + self._seal(frame, HEAD_BYTES)
+                size += len(seal)
                 written = os.writev(self._fd, (seal, frame))
             except OSError as exc:
                 return self._failed(exc)
@@ -208,7 +219,7 @@ class SpoolWriter:
             self._finished[self._segment] = self._frames
         self._segment += 1
         secret = secret_of(self._secret, self._segment)
-        self._begin, self._seal = segment_head(secret), Keyed(secret)
+        self._begin, self._seal = segment_head(secret), Keyed(secret).of
         self._size = 0
         self._frames = 0
         self._broken = False
@@ -270,6 +281,7 @@ class SpoolWriter:
                 self._measure()
             except OSError as exc:  # the disk is ill; serving is not: look again in a second
                 self._thread_said.warning("measure", "spool %s: cannot measure it: %s", self._root, exc)
+            self._tell_trouble()
 
     def _sync(self, said: ThrottledLog) -> None:
         if not self._unsynced or self._fd < 0:
@@ -308,11 +320,20 @@ class SpoolWriter:
         if self._on_sync_error is not None:
             self._on_sync_error()
 
+    def _tell_trouble(self) -> None:
+        now, before = self.trouble, self._told
+        if now != before:
+            self._told = now
+            if self._on_trouble is not None:
+                self._on_trouble(now, before)
+
     def _look_for_files(self) -> None:
         """Put back what somebody removed of our files."""
         with self._files:
             if self._lock_fd < 0:
-                return  # never made: the next frame tries
+                with contextlib.suppress(OSError):  # never made, which was said
+                    self._lock_fd = make_directory(self._root, self.name, self._secret)
+                return
             there = self._fd < 0 or is_at(self._dir / segment_name(self._segment), self._fd)
             there = there and is_at(self._dir / LOCK_FILE, self._lock_fd)
         if there:

@@ -23,8 +23,6 @@ from proxy.store.refusals import OLDEST_POSTGRESQL, Kind, StoreAwayError
 
 __all__ = ["Postgres"]
 
-_CONNECT_S: Final = 10
-_COMMAND_S: Final = 60
 _SETTINGS: Final = {"lock_timeout": "10000", "jit": "off"}
 """Ours wherever we are: milliseconds until a lock is given up, and no compiling of queries that are short."""
 _LOCALLY: Final = "SELECT " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in _SETTINGS.items())
@@ -37,7 +35,8 @@ _NAMES: Final = {"sslmode": "ssl", "connect_timeout": "timeout", "dbname": "data
 """libpq's names of what asyncpg calls otherwise."""
 _SESSION_NAMES: Final = ("application_name", "options", "search_path", "client_encoding")
 """What a url may set for the session; asyncpg takes it as a setting of the server."""
-_TIMES: Final = ("timeout", "command_timeout")
+_TIMES: Final = {"timeout": "10", "command_timeout": "60"}
+"""Seconds to connect in, and for an answer, unless the url says otherwise."""
 
 
 class _PoolerError(Exception):
@@ -60,7 +59,6 @@ class Postgres:
             pool_pre_ping=True,
             json_serializer=dump,
             json_deserializer=orjson.loads,
-            connect_args={"timeout": _CONNECT_S, "command_timeout": _COMMAND_S},
         )
         sync = self.engine.sync_engine
         sa.event.listens_for(sync, "do_connect")(self._connect)
@@ -68,8 +66,8 @@ class Postgres:
         notice_silence(self.engine)
 
     def _connect(self, dialect: Dialect, _record: object, args: list[Any], given: dict[str, Any]) -> Any:
-        for name in _TIMES:
-            given[name] = float(given[name])
+        for name, usual in _TIMES.items():
+            given[name] = float(given.get(name, usual))
         if not self.pooled:
             try:
                 made = dialect.connect(*args, **given, async_creator_fn=self._directly)

@@ -209,6 +209,7 @@ _SYSTEM: Final[Mapping[int, Refusal]] = {
     errno.EACCES: Refusal("{path} may not be used", "give this user the right to read and write it and its folder"),
     errno.EPERM: Refusal("{path} may not be used", "give this user the right to read and write it and its folder"),
     errno.ENOTDIR: Refusal("the folder of {path} cannot be made, for a file is there", "correct store.url"),
+    errno.EEXIST: Refusal("the folder of {path} cannot be made, for a file is there", "correct store.url"),
     errno.EISDIR: Refusal("{path} is a folder", "name a file in store.url"),
     errno.EIO: Refusal("the disk of {path} has trouble", "look at the disk (df, dmesg)"),
     errno.EMFILE: Refusal("this process has no descriptor left", "raise its limit (LimitNOFILE)", Kind.AWAY),

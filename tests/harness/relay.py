@@ -16,17 +16,21 @@ class Relay:
         self.target = (host, port)
         self.port = 0
         self._open = True
+        self._loop = asyncio.get_running_loop()
         self._writers: set[asyncio.StreamWriter] = set()
 
     def cut(self) -> None:
-        """End every connection, and take no other."""
+        """End every connection, and take no other. From any thread."""
         self._open = False
-        for writer in self._writers:
-            writer.transport.abort()
+        self._loop.call_soon_threadsafe(self._abort)
 
     def mend(self) -> None:
         """Take connections again."""
         self._open = True
+
+    def _abort(self) -> None:
+        for writer in list(self._writers):
+            writer.transport.abort()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client's connection."""

@@ -61,7 +61,8 @@ def request(
 class RatchetProcess:
     """`python -m proxy serve` and its children. Use as a context manager, or `start()` and `stop()`.
 
-    `settings` are configuration tables as in JSON, laid over defaults that suit a test.
+    `settings` are configuration tables as in JSON, laid over defaults that suit a test: on a machine that other tests
+    keep busy, a controller that gives way to all of them would have no turn.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class RatchetProcess:
         self.settings = _merged(
             {
                 "champion": {"url": champion},
-                "server": {"port": 0, "data_dir": str(self.data_dir), "drain_seconds": 30},
+                "server": {"port": 0, "data_dir": str(self.data_dir), "drain_seconds": 30, "controller_nice": 0},
                 "admin": {"port": 0},
                 "store": {"ingest_interval_seconds": 0.05},
             },

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from policies.lifecycle import Phase
 from policies.records import Arm
 from policies.snapshot import Retiring, Retry
 from proxy.ids import RecordIds
+from proxy.log_throttle import ThrottledLog
 from proxy.loop.codec import from_json
 from proxy.loop.instants import brought_back
 from proxy.loop.ports import Failed
@@ -23,6 +25,7 @@ from proxy.store.control import Transition
 from proxy.store.store import Store
 from tests.harness.loop import HOUR_S, World, actions, settle
 
+_log = logging.getLogger("test")
 NOW = 1_800_000_000.0
 LONGEST_S = 600.0
 INSTANTS = [field.name for field in fields(LoopState) if field.name.endswith(("_at", "_since"))]
@@ -126,7 +129,10 @@ async def test_a_test_that_began_ahead_of_time_has_begun_now(tmp_path: Path) -> 
 async def test_the_hours_of_a_clock_that_was_ahead_do_not_stop_the_drop_detector(tmp_path: Path) -> None:
     world = World(tmp_path)
     async with world.store() as store:
-        upkeep, hour_us = Upkeep(store=store, deployer=world.deployer), 3_600_000_000
+        upkeep, hour_us = (
+            Upkeep(store=store, deployer=world.deployer, troubles=ThrottledLog(_log, world.clock)),
+            3_600_000_000,
+        )
         state = LoopState(champion_id=1, installed_at=NOW, phase_since=NOW, baseline=0.8)
         ahead = await upkeep.detector(state, round(NOW * 1e6) + 24 * hour_us)
         loop = world.start(store)

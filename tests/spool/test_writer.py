@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import queue
+import re
 import resource
 import signal
 import subprocess
@@ -15,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.clock import ManualClock
 from proxy.config.serving import SpoolConfig
 from proxy.spool import SpoolReader, SpoolWriter, is_alive
 from proxy.spool.frames import KIND_EXCHANGE, encode_frame, iter_frames
@@ -109,6 +112,7 @@ def test_a_short_write_is_cut_back_to_the_frame_boundary(tmp_path: Path) -> None
     program = f"""
 import resource, signal, sys
 from pathlib import Path
+from proxy.clock import ManualClock
 from proxy.config.serving import SpoolConfig
 from proxy.spool import SpoolWriter
 frame = {FRAME!r}
@@ -145,6 +149,7 @@ def test_a_killed_process_loses_nothing_that_append_returned_for(tmp_path: Path)
     program = """
 import sys
 from pathlib import Path
+from proxy.clock import ManualClock
 from proxy.config.serving import SpoolConfig
 from proxy.spool import SpoolWriter
 from proxy.spool.frames import KIND_EXCHANGE, encode_frame
@@ -206,3 +211,75 @@ def test_a_failing_fsync_is_told_and_serving_goes_on(tmp_path: Path, monkeypatch
     assert told.wait(120)
     assert writer.append(FRAME)
     writer.close()
+
+
+def failing(calls: list[int], monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """From now on this system call fails for as often as the list says."""
+    real = getattr(os, name)
+
+    def call(*args: object) -> object:
+        if calls and calls[0]:
+            calls[0] -= 1
+            raise OSError(errno.EIO, "input/output error")
+        return real(*args)
+
+    monkeypatch.setattr(os, name, call)
+
+
+def test_a_disk_that_fails_every_record_is_said_once_a_minute_and_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    drops: Counter[str] = Counter()
+    clock = ManualClock()
+    writer = SpoolWriter(tmp_path, SpoolConfig(), clock=clock, on_drop=lambda reason: drops.update([reason]))
+    left = [1500]
+    failing(left, monkeypatch, "writev")
+    for n in range(1500):
+        assert not writer.append(FRAME)
+        clock.advance(0.1 if n else 0.0)
+    assert writer.trouble == "io_error"
+    lines = [record.getMessage() for record in caplog.records if "dropped" in record.getMessage()]
+    assert len(lines) == 3, "150 s"
+    assert re.search(r"\((599|600|601) more since the last such line\)$", lines[-1])
+    assert drops == {"io_error": 1500}
+    assert writer.append(FRAME)
+    assert writer.trouble is None
+    writer.close()
+
+
+def test_a_frame_that_could_not_be_synced_is_not_said_to_be_safe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures: list[int] = []
+    writer = SpoolWriter(tmp_path, SpoolConfig(fsync="always"), on_sync_error=lambda: failures.append(1))
+    left = [2]
+    failing(left, monkeypatch, "fdatasync")
+    assert not writer.append_synced(FRAME)
+    assert writer.trouble == "fsync"
+    assert writer.append(FRAME), "a record is taken all the same"
+    assert len(failures) == 2
+    assert writer.append_synced(FRAME)
+    assert writer.trouble is None
+    left[0] = 10**6
+    writer.close()
+    interval = SpoolWriter(tmp_path, SpoolConfig(fsync="interval"))
+    assert interval.append_synced(FRAME), "what may take a second takes it"
+    left[0] = 0
+    interval.close()
+    assert len(read_all(tmp_path)) == 4
+
+
+def test_a_spool_that_could_not_be_made_is_made_later(tmp_path: Path) -> None:
+    root = tmp_path / "spool"
+    root.write_text("in the way")
+    told: queue.Queue[tuple[str | None, str | None]] = queue.Queue()
+    config = SpoolConfig(fsync_interval_seconds=0.02)
+    writer = SpoolWriter(root, config, on_trouble=lambda now, before: told.put((now, before)))
+    assert not writer.append(FRAME)
+    assert told.get(timeout=60) == ("io_error", None)
+    root.unlink()
+    while not writer.append(FRAME):
+        pass
+    assert told.get(timeout=60) == (None, "io_error")
+    writer.close()
+    assert read_all(root) == [b"question"]

@@ -31,8 +31,6 @@ from proxy.loop.trainers.train_log import TrainLog
 __all__ = ["Keeper", "Outcome", "Say"]
 
 _SET_CHILD_SUBREAPER: Final = 36
-_TERM_S: Final = 5.0
-"""Between SIGTERM and SIGKILL of what is left behind."""
 _KILL_S: Final = 10.0
 """What SIGKILL has not ended by then hangs in the kernel."""
 _AGAIN_S: Final = 0.1
@@ -62,11 +60,13 @@ Say = Callable[[Outcome], None]
 class Keeper:
     """Runs one training to its end."""
 
-    def __init__(self, log: TrainLog, *, token: str, grace_s: float) -> None:
-        """`token`: the mark in the environment of everything that the training starts."""
+    def __init__(self, log: TrainLog, *, token: str, grace_s: float, term_s: float) -> None:
+        """`token`: the mark in the environment of everything that the training starts. After its end that has
+        `grace_s` to end by itself, and `term_s` between SIGTERM and SIGKILL."""
         self._log = log
         self._token = token
         self._grace_s = grace_s
+        self._term_s = term_s
         self._selector = selectors.DefaultSelector()
         self._child = 0
         self._outcome: Outcome | None = None
@@ -87,7 +87,8 @@ class Keeper:
             os.close(log)
             os.close(report)
             _be_the_training(training, words, outcome)
-        os.setpgid(self._child, self._child)
+        with contextlib.suppress(PermissionError, ProcessLookupError):  # it has done so itself, and gone on
+            os.setpgid(self._child, self._child)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
         os.close(words)
         os.close(outcome)
@@ -199,7 +200,7 @@ class Keeper:
         left = self._left()
         self._tell(left)
         _signal(left, signal.SIGTERM)
-        if self._gone_within(_TERM_S):
+        if self._gone_within(self._term_s):
             return
         deadline = time.monotonic() + _KILL_S
         while time.monotonic() < deadline:

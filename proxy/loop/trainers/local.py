@@ -113,6 +113,7 @@ class _LocalTrainer(ABC):
             "champion": run.champion,
             "cwd": os.getcwd(),
             "grace_s": self._leftover_s,
+            "term_s": self._grace_s,
         }
 
 

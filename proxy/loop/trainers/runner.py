@@ -43,7 +43,7 @@ _WORDLESS = "the training's process ended with exit code 0 before the function h
 
 
 def main(order_path: str) -> None:
-    """Carry out the order: `kind` (callable or command), `target`, `grace_s`, and the paths of the run."""
+    """Carry out the order: `kind` (callable or command), `target`, `grace_s` and `term_s` (see `Keeper`), paths."""
     order = json.loads(Path(order_path).read_text())
     output_dir = Path(order["output_dir"])
     lock = os.open(output_dir / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
@@ -57,7 +57,7 @@ def main(order_path: str) -> None:
     write_json(output_dir / PROCESS, identify(os.getpid()).as_json())
     log = TrainLog(output_dir / LOG)
     training = _run_command if order["kind"] == "command" else _call_function
-    keeper = Keeper(log, token=str(output_dir), grace_s=float(order.get("grace_s", 10.0)))
+    keeper = Keeper(log, token=str(output_dir), grace_s=order["grace_s"], term_s=order["term_s"])
     outcome = keeper.run(partial(training, order, output_dir))
     if outcome.result is not None:
         _write_at_last(output_dir / RESULT, outcome.result, log)
