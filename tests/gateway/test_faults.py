@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from proxy.clock import ManualClock
 from proxy.gateway import GATEWAY_COUNTERS
 from proxy.gateway.faults import Fault, answered_slot, failed_slot, fault_of_connecting, left_slot, refused_slot
 from tests.harness.gateway import Door, config, open_gateway
-from tests.harness.upstream import Line, Seen, Upstream, reply
+from tests.harness.upstream import Line, Script, Seen, Upstream, reply
 
 GET = b"GET /x HTTP/1.1\r\nHost: x\r\n\r\n"
 DEAD = "http://127.0.0.1:1"
@@ -30,7 +29,7 @@ def counted(door: Door, arm: str = "champion") -> tuple[int, dict[str, int]]:
     }
 
 
-def says(data: bytes, *, close: bool = False) -> Callable[[Seen, Line], object]:
+def says(data: bytes, *, close: bool = False) -> Script:
     async def script(seen: Seen, line: Line) -> None:
         await line.send(data)
         if close:

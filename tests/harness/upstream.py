@@ -138,7 +138,7 @@ class Upstream:
                 if path not in self.early:
                     await read_body(reader, seen)
                 if _asks_whether_we_live(seen):
-                    self.lines.remove(line)
+                    self.lines = [other for other in self.lines if other is not line]
                 else:
                     self.seen.append(seen)
                     self.arrived.set()
@@ -152,7 +152,8 @@ class Upstream:
 
 def _asks_whether_we_live(seen: Seen) -> bool:
     """The controller's question at its start is nobody's request."""
-    return seen.target == b"/v1/models" and (seen.header("user-agent") or b"").startswith(b"ratchet/")
+    named = (seen.header("user-agent") or b"").startswith(b"ratchet/")
+    return named and (seen.header("via") or b"").startswith(b"1.1 ratchet-")
 
 
 async def read_body(reader: asyncio.StreamReader, seen: Seen) -> None:
