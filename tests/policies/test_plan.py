@@ -416,9 +416,7 @@ _MODELS = st.builds(
     unhealthy_since=st.sampled_from([None, NOW - 1000, NOW + 5]),
     failed=st.sampled_from([None, "broken"]),
 )
-_COMMANDS = st.sampled_from(
-    ["trigger", "promote", "rollback", "pause", "resume", "cancel", "share", "deploy", "nonsense"]
-)
+_COMMANDS = st.sampled_from([*Verb, "nonsense"])
 
 
 def test_an_earlier_run_is_deployed_by_order_also_while_paused() -> None:
