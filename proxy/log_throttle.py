@@ -61,12 +61,16 @@ class ThrottledLog:
         """Say it, as `logging.warning` does, unless `topic` had its line."""
         self._say(logging.WARNING, topic, text, args)
 
+    def exception(self, topic: Hashable, text: str, *args: object) -> None:
+        """Say it with the exception that is being handled, as `logging.exception` does, unless `topic` had its line."""
+        self._say(logging.ERROR, topic, text, args, exc_info=True)
+
     def over(self, topic: Hashable) -> None:
         """It works again: the next failure is news."""
         self._throttle.forget(topic)
 
-    def _say(self, level: int, topic: Hashable, text: str, args: tuple[object, ...]) -> None:
+    def _say(self, level: int, topic: Hashable, text: str, args: tuple[object, ...], *, exc_info: bool = False) -> None:
         before = self._throttle.of(topic, self._clock.monotonic())
         if before is not None:
             more = f" ({before:,} more since the last such line)" if before else ""
-            self._log.log(level, text + "%s", *args, more)
+            self._log.log(level, text + "%s", *args, more, exc_info=exc_info)

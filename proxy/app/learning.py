@@ -56,7 +56,8 @@ class Learning:
 
     async def run(self, store: Store, stop: asyncio.Event) -> None:
         """Tick until told to stop. Raises ConfigError where trainer or deployer cannot work, TemporaryError."""
-        async with open_loop(self._config, store, self._clock, metrics=self._metrics) as loop:
+        opened = open_loop(self._config, store, self._clock, metrics=self._metrics, troubles=self._troubles)
+        async with opened as loop:
             self._running = loop, store
             listening = spawn(_follow_others(store, loop, self._clock), name="listen for other replicas")
             try:

@@ -22,9 +22,9 @@ from proxy.store.refusals import Kind
 
 __all__ = ["StoreHealth"]
 
-Wrong = Literal["start", "answer", "ingest", "damage", "files"]
+Wrong = Literal["start", "answer", "ingest", "damage", "files", "again"]
 """What is wrong: it is not open yet; something was refused since the last write; a batch cannot be stored; what is
-stored is broken; the files were taken away."""
+stored is broken; the files were taken away; it is being given what it had and has no more."""
 _PROVE_EVERY_S: Final = 4.0
 _DAMAGED_S: Final = 300.0
 _GOES_ON: Final = "serving goes on, records wait in the spool"
@@ -95,7 +95,8 @@ class StoreHealth:
         sentence = ""
         if self._wrong:
             self._last = self._last if self._last in self._wrong.values() else next(iter(self._wrong.values()))
-            sentence = f"the store cannot be used: {self._last}; {_GOES_ON}"
+            used = "" if [*self._wrong] == ["again"] else "the store cannot be used: "
+            sentence = f"{used}{self._last}; {_GOES_ON}"
             self._troubles.report("store", sentence)
         else:
             self._last = ""

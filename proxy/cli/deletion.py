@@ -145,8 +145,8 @@ class Deletion:
         from proxy.spool import SpoolReader
 
         ingestor = Ingestor(
-            self.config, store, SpoolReader(mine.spool), TrafficMetrics(CollectorRegistry()), SystemClock(),
-            user_hash=self.ring.user_hash,
+            self.config, store, SpoolReader(mine.spool, keep_s=self.config.spool.keep_seconds),
+            TrafficMetrics(CollectorRegistry()), SystemClock(), user_hash=self.ring.user_hash,
         )  # fmt: skip
 
         async def drain() -> None:

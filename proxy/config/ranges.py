@@ -38,7 +38,8 @@ RANGES: Final[dict[Interval, tuple[str, ...]]] = {
     Interval("[0, inf)", "money for a million tokens"): ("generator_config.cost_per_million_tokens",),
     Interval("[0, 65535]", "a TCP port, 0 for a free one"): ("server.port", "admin.port"),
     Interval("[1, 256]", "a number of processes"): ("server.workers",),
-    Interval("[0, inf)", "seconds"): ("server.drain_seconds",),
+    Interval("[0, inf)", "seconds"): ("server.drain_seconds", "spool.keep_seconds"),
+    Interval("[0, 19]", "a nice value"): ("server.controller_nice",),
     Interval("(0, inf)", "seconds"): (
         "check_interval_seconds", "gateway.connect_timeout_seconds", "gateway.first_byte_timeout_seconds",
         "gateway.idle_timeout_seconds", "gateway.head_timeout_seconds", "gateway.client_idle_seconds",
@@ -61,7 +62,7 @@ RANGES: Final[dict[Interval, tuple[str, ...]]] = {
         "ab_test_config.min_samples_per_version",
     ),
     Interval("[0, inf)", "a count"): (
-        "gateway.upstream_keepalive", "deployer.warmup_requests", "scoring.min_response_chars", "ab_test_config.min_effective_users",
+        "gateway.upstream_keepalive", "deployer.retries", "deployer.warmup_requests", "scoring.min_response_chars", "ab_test_config.min_effective_users",
         "ab_test_config.guardrails.min_effective_users",
     ),
     Interval("[0, inf)", "votes per second, 0 for no limit"): ("feedback.rate_per_second",),

@@ -36,6 +36,8 @@ class ServerConfig:
     """File with the keys that sign record ids, shared by several hosts. None: keys.json in the data directory, which hosts on one PostgreSQL share through it."""
     drain_seconds: float = 30.0
     """On SIGTERM, seconds that open requests and streams get to finish before they are cut."""
+    controller_nice: int = 10
+    """By how much the controller's priority is lower than the workers' (nice, 0 to 19), so that storing records and deciding never slow a request down. Trainings and model servers keep the workers' priority."""
     tls_cert_file: str | None = None
     """PEM certificate chain; with tls_key_file the public port speaks HTTPS."""
     tls_key_file: str | None = None
@@ -195,7 +197,7 @@ class GatewayConfig:
     forwarded_headers: bool = False
     """Add X-Forwarded-For, -Proto and -Host. Off: requests go out as they came."""
     via: bool = False
-    """Add a Via header to requests and responses."""
+    """Add a Via header to requests and responses. In requests it names this install, so that a loop is found out at once (508)."""
     expose_arm: bool = False
     """Add x-ratchet-arm to responses. Off: users should not know which model they got."""
     fallback_statuses: tuple[int, ...] = (401, 403, 404, 408, 429)
@@ -264,5 +266,7 @@ class SpoolConfig:
     """A segment file is closed at this size; ingested segments are deleted whole."""
     max_bytes: int = 4294967296
     """Cap over all segments of this host: what an outage of the store may pile up."""
+    keep_seconds: float = 900.0
+    """How long segments are kept once they are stored, so that a database that goes back (a restored copy, a standby that lagged) is fed again. They go first where the spool reaches half its cap or the disk is short. 0 deletes them at once."""
     when_full: Literal["drop_new", "refuse"] = "drop_new"
     """At the cap: serve on and count what is not recorded, or answer 503."""

@@ -6,6 +6,7 @@ it writes raw bytes, and what they say is worked out here, in the controller.
 
 from proxy.ingest.ingestor import Ingestor
 from proxy.ingest.interpret import Interpreter
+from proxy.ingest.ledger import Gap
 from proxy.ingest.metrics import IngestMetrics
 
-__all__ = ["IngestMetrics", "Ingestor", "Interpreter"]
+__all__ = ["Gap", "IngestMetrics", "Ingestor", "Interpreter"]

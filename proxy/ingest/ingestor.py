@@ -2,9 +2,11 @@
 
 One batch is one transaction together with the position behind it, so a crash anywhere repeats a batch or continues
 behind it, and a repeated one changes nothing. What a batch holds in memory is bounded in bytes, however many records
-that is. Four things can go wrong, each with its own answer:
+that is. Five things can go wrong, each with its own answer:
 
 * the store is not there (locked, full, down): wait and try the same again, the spool keeps everything;
+* the store is another one than before (a restored copy, a standby that lagged, an empty one): `ledger` notices, and
+  what it lacks is fed again from the segments that are kept;
 * a frame makes no sense: it is stored raw and counted;
 * the store refuses a batch for what is in it: the batch is halved until the one frame is found, that is stored
   raw, and if even this is refused, set aside in a file;
@@ -16,7 +18,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from bisect import bisect_right
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Literal, Protocol
@@ -28,15 +31,17 @@ from proxy.config.model import Config
 from proxy.errors import PermanentError, TemporaryError
 from proxy.ingest.attempts import Attempts, Trust
 from proxy.ingest.interpret import Interpreter, raw_record
+from proxy.ingest.ledger import LEDGER_FILE, Gap, Ledger
 from proxy.ingest.metrics import IngestMetrics
 from proxy.ingest.votes import votes_of
 from proxy.log_throttle import ThrottledLog
 from proxy.metrics.traffic import TrafficMetrics
-from proxy.private import open_private
-from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, encode_frame
+from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, add_frame, encode_frame
+from proxy.spool.layout import spool_bytes
 from proxy.spool.reader import SpoolBatch, SpoolReader
+from proxy.store.spools import PositionError
 from proxy.store.store import Store
-from proxy.store.values import Applied, IngestBatch, NewRecord, NewVote
+from proxy.store.values import NO_POSITION, Applied, IngestBatch, NewRecord, NewVote
 
 __all__ = ["REJECTED_FILE", "Ingestor"]
 
@@ -51,6 +56,16 @@ _ASIDE_BYTES: Final = 64 << 10
 _FULL_BYTES: Final = 2 << 20
 """The reader hands out about 4 MiB at a time; a batch of this size means that there is more."""
 _PARKED_EVERY_S: Final = 60.0
+_ASKED_EVERY_S: Final = 2.0
+"""The database is asked so often whether it still has what was stored."""
+_MEASURED_EVERY_S: Final = 1.0
+_OVERTAKEN: Final = 3
+"""So often in a row a round begins anew because the database stands elsewhere."""
+_PAUSE_S: Final = 0.03
+"""Between batches while it catches up. Measured: without it a full core of ingest triples the latency of the worker
+beside it; with it ingest still stores several times what comes in."""
+_HURRY_SHARE: Final = 0.5
+"""Of `spool.max_bytes`: from there on there are no pauses."""
 
 _log = logging.getLogger(__name__)
 
@@ -75,6 +90,11 @@ class _Entry:
     """Why the frame is stored uninterpreted, where it is."""
 
     @property
+    def unattributed(self) -> bool:
+        """Whether it is an understood record whose worker had no row of its model yet."""
+        return self.record is not None and self.record.model_id == 0 and self.raw is None
+
+    @property
     def weight(self) -> int:
         """Bytes of its bodies."""
         body = self.record.body if self.record is not None else None
@@ -94,10 +114,14 @@ class Ingestor:
         *,
         metrics: IngestMetrics | None = None,
         user_hash: Callable[[bytes], int] | None = None,
+        first_model: Callable[[], Awaitable[int]] | None = None,
+        on_gap: Callable[[Gap], None] | None = None,
         told: Told | None = None,
     ) -> None:
-        """`traffic` and `metrics` are counted after each commit; `user_hash` (KeyRing's) names users found by pointer.
-        `told` hears after every round of `run` what the store said, and whether anything was written.
+        """`traffic` and `metrics` are counted after each commit; `user_hash` (KeyRing's) names users found by pointer;
+        `first_model` gives the id of the configured champion, for records of workers that did not know it yet;
+        `on_gap` hears that the database has less than it had, before that is fed again; `told` hears after every round
+        of `run` what the store said, and whether anything was written.
 
         Raises ValueError for a pointer in `config` that is none.
         """
@@ -105,39 +129,57 @@ class Ingestor:
         self._interval_s = config.store.ingest_interval_seconds
         self._interpreter = Interpreter(config.capture, config.scoring, user_hash)
         self._store = store
+        self._first_model = first_model
         self._reader = reader
         self._traffic = traffic
         self._metrics = metrics or IngestMetrics(CollectorRegistry())
         self._clock = clock
+        self._said = ThrottledLog(_log, clock)
+        self._on_gap = on_gap
         self._told = told
-        self._throttled = ThrottledLog(_log, clock)
+        self._max_bytes = config.spool.max_bytes
+        self._ledger_file = reader.root / LEDGER_FILE if reader.keep_s > 0 else None
+        self._ledger: Ledger | None = None
         self._attempts: Attempts | None = None
         self._positions: Positions | None = None
+        self._asked_at = self._measured_at = clock.monotonic()
+        self._hurries = False
+        """The spool is so full that there is no time for pauses."""
+        self._again: Positions = {}
+        """What the database had and has no more: up to here each writer is fed again."""
         self._behind = False
         """The last round took all it may: more is waiting."""
         self._parked_at = clock.monotonic()
         self._refused = False
         """What was read last had records of users who are deleted."""
 
+    @property
+    def feeding_again(self) -> bool:
+        """Whether the database is given what it had and has no more."""
+        return bool(self._again)
+
     async def run(self, stop: asyncio.Event) -> None:
-        """Ingest until `stop` is set. Waits between rounds for a batch worth committing, longer while nothing works."""
+        """Ingest until `stop` is set. Waits between rounds for a batch worth committing, longer while nothing works,
+        and a moment between batches while there is much to do: serving has priority."""
         backoff_s = 0.0
         while not stop.is_set():
             wait_s = self._interval_s
             try:
                 frames = await self.run_once()
                 backoff_s = 0.0
+                self._said.over("ingest")
                 self._tell(None, wrote=frames > 0)
                 if self._behind:
-                    wait_s = 0.0
+                    wait_s = 0.0 if self._hurries else min(_PAUSE_S, self._interval_s)
             except (TemporaryError, PermanentError, OSError, MemoryError) as exc:
                 backoff_s = min(max(2 * backoff_s, self._interval_s), _MAX_BACKOFF_S)
                 wait_s = backoff_s
                 self._metrics.retries.value += 1
                 self._tell(exc)
-                self._throttled.warning(
-                    "waits", "ingest waits %.1f s, the spool keeps the records meanwhile: %s", wait_s, exc
-                )
+                self._said.warning("ingest", "ingest waits %.1f s, the spool keeps the records meanwhile: %s",
+                                   wait_s, exc)  # fmt: skip
+                with contextlib.suppress(OSError):
+                    await self._measure()
             if wait_s:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), wait_s)
@@ -152,23 +194,62 @@ class Ingestor:
 
         Raises TemporaryError or OSError while the store or the spool's disk is not there: nothing is lost, call again.
         """
+        if self._clock.monotonic() - self._asked_at >= _ASKED_EVERY_S:
+            self._positions = None
         if self._positions is None:
-            self._positions = await self._store.spools.positions()
+            self._positions = await self._ask()
         if self._attempts is None:
             self._attempts = await asyncio.to_thread(Attempts, self._reader.root)
+        for _ in range(_OVERTAKEN):
+            try:
+                return await self._round(self._attempts)
+            except PositionError as exc:
+                _log.info("%s: going on from there", exc)
+                self._positions = await self._ask()
+        return await self._round(self._attempts)
+
+    async def _round(self, attempts: Attempts) -> int:
         frames = 0
         self._behind = False
+        assert self._positions is not None  # whoever calls has asked
         try:
             for batch in await asyncio.to_thread(self._reader.poll, self._positions, max_frames=self._batch):
-                await self._ingest(batch, self._positions, self._attempts)
+                await self._ingest(batch, self._positions, attempts)
                 frames += len(batch.frames)
+            if not frames:
+                self._again.clear()  # read to the end: what is still missing was unreadable
             await self._tidy(self._positions)
         except BaseException:
             self._positions = None  # whether the last commit arrived is for the store to say
             raise
         finally:
-            self._attempts.done()  # whatever it was, it did not kill us
+            attempts.done()  # whatever it was, it did not kill us
         return frames
+
+    async def _ask(self) -> Positions:
+        """What the database says that it has. Less than it had: what it lacks is fed again."""
+        if self._ledger is None:
+            self._ledger = await asyncio.to_thread(Ledger, self._ledger_file, self._clock)
+        says = await self._store.spools.counted()
+        self._asked_at = self._clock.monotonic()
+        here = await asyncio.to_thread(self._reader.writers)
+        gap = await asyncio.to_thread(self._ledger.compare, says, here, self._reader.first)
+        if gap is not None:
+            self._store.forget_known()
+            self._again |= gap.until
+            self._metrics.again.value += gap.again
+            self._metrics.gone.value += gap.lost
+            if self._on_gap is not None:
+                self._on_gap(gap)
+        return {writer: position.place for writer, position in says.items() if position.place != NO_POSITION}
+
+    async def _measure(self) -> None:
+        """Once a second: whether what is kept has to go, and whether there is time for pauses."""
+        if self._clock.monotonic() - self._measured_at >= _MEASURED_EVERY_S:
+            self._measured_at = self._clock.monotonic()
+            await asyncio.to_thread(self._reader.make_room, self._max_bytes)
+            held = await asyncio.to_thread(spool_bytes, self._reader.root)
+            self._hurries = held >= _HURRY_SHARE * self._max_bytes
 
     async def _ingest(self, batch: SpoolBatch, positions: Positions, attempts: Attempts) -> None:
         """Store one writer's batch, in one transaction or, where its bodies are large, in several."""
@@ -177,11 +258,10 @@ class Ingestor:
             part = await self._part(batch, n, at, attempts)
             n += len(part)
             end = batch.offset if n == len(batch.frames) else batch.ends[n - 1]
-            await self._apply(batch, part, end)
+            await self._apply(batch, part, end, positions)
             at = end
         taken = batch.offset - batch.start
         self._behind |= len(batch.frames) >= self._batch or taken >= _FULL_BYTES
-        positions[batch.writer] = (batch.segment, batch.offset)
         self._metrics.skipped_bytes.value += batch.skipped_bytes
 
     async def _part(self, batch: SpoolBatch, first: int, at: int, attempts: Attempts) -> list[_Entry]:
@@ -190,6 +270,9 @@ class Ingestor:
         stop = len(batch.frames)
         if first == stop:
             return []
+        until = self._again.get(batch.writer, NO_POSITION)
+        if until[0] == batch.segment and at < until[1]:  # what was counted before, and what is new, each for itself
+            stop = max(first + 1, bisect_right(batch.ends, until[1]))
         trust = attempts.trust(batch.writer, batch.segment, at, batch.ends[first])
         if trust is not Trust.READ:
             stop = first + 1
@@ -204,7 +287,20 @@ class Ingestor:
             more = await asyncio.to_thread(self._understand, batch, start, stop, room, attempts)
             weight += sum(entry.weight for entry in more)
             entries += more
-        return entries
+        return await self._attributed(entries)
+
+    async def _attributed(self, entries: list[_Entry]) -> list[_Entry]:
+        """With the model of every record: a worker that serves before the first route table came from the store calls
+        the configured champion 0 (`proxy.routes.Target`)."""
+        if self._first_model is None or not any(entry.unattributed for entry in entries):
+            return entries
+        model_id = await self._first_model()
+        return [
+            replace(entry, record=replace(entry.record, model_id=model_id))
+            if entry.record is not None and entry.unattributed
+            else entry
+            for entry in entries
+        ]
 
     def _understand(
         self, batch: SpoolBatch, start: int, stop: int, most_bytes: int, attempts: Attempts
@@ -243,49 +339,59 @@ class Ingestor:
 
     def _raw(self, batch: SpoolBatch, frame: Frame, end: int, exc: Exception) -> NewRecord:
         place = f"{batch.writer}/{batch.segment}/{end}"
-        self._throttled.error("raw", "a frame is stored uninterpreted (spool %s): %s", place, type(exc).__name__)
+        self._said.error("raw", "a frame is stored uninterpreted (spool %s): %s", place, type(exc).__name__)
         now_us = int(self._clock.now() * 1e6)
         return raw_record(frame, place=place, now_us=now_us, error=f"{type(exc).__name__}: {exc}")
 
-    async def _apply(self, batch: SpoolBatch, entries: list[_Entry], offset: int) -> None:
+    async def _apply(self, batch: SpoolBatch, entries: list[_Entry], offset: int, positions: Positions) -> None:
         """Commit `entries` and the position `offset` behind them, or find out which of them cannot be."""
+        after = positions.get(batch.writer, NO_POSITION)
         try:
-            applied = await self._store.apply(_ingest_batch(batch, entries, offset))
+            applied = await self._store.apply(_ingest_batch(batch, entries, offset, after))
         except TemporaryError:
             raise
         except Exception as exc:  # noqa: BLE001 - the content is refused: find the culprit, keep the rest
-            await self._apply_apart(batch, entries, offset, exc)
+            await self._apply_apart(batch, entries, offset, positions, exc)
         else:
-            self._count(entries, applied)
+            positions[batch.writer] = at = (batch.segment, offset)
+            if self._ledger is not None:
+                self._ledger.stored(batch.writer, batch.segment, offset, len(entries))
+            until = self._again.get(batch.writer, NO_POSITION)
+            if at >= until:
+                self._again.pop(batch.writer, None)
+            self._count(entries, applied, counted_before=at <= until)
 
-    async def _apply_apart(self, batch: SpoolBatch, entries: list[_Entry], offset: int, exc: Exception) -> None:
+    async def _apply_apart(
+        self, batch: SpoolBatch, entries: list[_Entry], offset: int, positions: Positions, exc: Exception
+    ) -> None:
         if len(entries) > 1:
             middle = len(entries) // 2
-            await self._apply(batch, entries[:middle], entries[middle - 1].end)
-            await self._apply(batch, entries[middle:], offset)
+            await self._apply(batch, entries[:middle], entries[middle - 1].end, positions)
+            await self._apply(batch, entries[middle:], offset, positions)
         elif not entries:
             raise exc  # even a position is refused: this is no frame's fault
         elif entries[0].raw is None:
             [entry] = entries
             raw = self._raw(batch, entry.frame, entry.end, exc)
-            await self._apply(batch, [_Entry(entry.frame, entry.end, record=raw, raw="refused")], offset)
+            await self._apply(batch, [_Entry(entry.frame, entry.end, record=raw, raw="refused")], offset, positions)
         else:
-            await self._apply(batch, [], 0)  # a step that moves nothing: raises where the store refuses everything
+            # a step that stores nothing: raises where the store refuses everything
+            await self._store.apply(IngestBatch(writer=batch.writer, segment=NO_POSITION[0], offset=NO_POSITION[1]))
             await asyncio.to_thread(self._set_aside, entries[0].frame)
-            await self._apply(batch, [], offset)
+            await self._apply(batch, [], offset, positions)
 
     def _set_aside(self, frame: Frame) -> None:
         path = self._reader.root / REJECTED_FILE
-        with open_private(path, "ab") as file:
-            file.write(encode_frame(frame.kind, frame.meta, frame.request, frame.response))
+        add_frame(path, encode_frame(frame.kind, frame.meta, frame.request, frame.response))
         self._metrics.rejected.value += 1
         _log.error("a frame cannot be stored in any form; it is kept in %s", path)
 
-    def _count(self, entries: list[_Entry], applied: Applied) -> None:
-        """After the commit: what is counted happened."""
-        for record in applied.records:
-            self._traffic.observe(record)
-        self._count_votes(applied)
+    def _count(self, entries: list[_Entry], applied: Applied, *, counted_before: bool) -> None:
+        """After the commit: what is counted happened. Traffic counts once, also where the database was behind."""
+        if not counted_before:
+            for record in applied.records:
+                self._traffic.observe(record)
+            self._count_votes(applied)
         metrics = self._metrics
         metrics.records.value += len(applied.records)
         metrics.votes.value += len(applied.votes)
@@ -305,10 +411,11 @@ class Ingestor:
     async def _tidy(self, positions: Positions) -> None:
         """Delete what is stored from the spool, and join votes that waited for another replica's record."""
         here = {writer: positions[writer] for writer in self._reader.writers() if writer in positions}
-        if gone := await asyncio.to_thread(self._reader.forget, here):
+        if gone := await asyncio.to_thread(self._sweep, here):
             await self._store.spools.forget(gone)
             for writer in gone:
-                del positions[writer]
+                positions.pop(writer, None)
+        await self._measure()
         if self._refused:
             await asyncio.to_thread(self._reader.wipe, here)
             self._refused = False
@@ -316,12 +423,22 @@ class Ingestor:
             self._parked_at = self._clock.monotonic()
             self._count_votes(await self._store.join_parked())
 
+    def _sweep(self, here: Positions) -> list[str]:
+        """Let go of segments that are stored; returns the writers that the database may forget."""
+        assert self._ledger is not None  # it was made when the positions were asked for
+        self._reader.forget(here)
+        gone = self._ledger.drop(self._reader.writers())
+        self._ledger.save(now=bool(gone))  # before the database forgets them: else they would seem to be lacking
+        return gone
 
-def _ingest_batch(batch: SpoolBatch, entries: list[_Entry], offset: int) -> IngestBatch:
+
+def _ingest_batch(batch: SpoolBatch, entries: list[_Entry], offset: int, after: tuple[int, int]) -> IngestBatch:
     return IngestBatch(
         writer=batch.writer,
         segment=batch.segment,
         offset=offset,
+        after=after,
+        frames=len(entries),
         records=tuple(entry.record for entry in entries if entry.record is not None),
         votes=tuple(vote for entry in entries for vote in entry.votes),
     )

@@ -29,6 +29,14 @@ class IngestMetrics:
         ).cell()
         self.batches = counter("ratchet_ingest_batches", "Transactions.").cell()
         self.retries = counter("ratchet_ingest_retries", "Attempts that failed because the store was not there.").cell()
+        self.again = counter(
+            "ratchet_ingest_fed_again",
+            "Requests and votes that the database had, had no more after a fail-over, and was fed again.",
+        ).cell()
+        self.gone = counter(
+            "ratchet_ingest_not_fed_again",
+            "Requests and votes that the database had, had no more after a fail-over, and the spool neither.",
+        ).cell()
         self.skipped_bytes = counter("ratchet_ingest_skipped_bytes", "Unreadable bytes in the spool.").cell()
         raw = CounterFamily(
             registry, "ratchet_ingest_raw", "Frames stored raw because they could not be interpreted.", ("reason",)

@@ -7,7 +7,11 @@ has come with each writer; after a crash it asks again from there. Two rules mak
   nothing can be appended between the last read and the verdict;
 * an incomplete frame at the end of a segment that is not finished is not torn but on its way.
 
-What cannot be read in a finished segment is skipped up to the next frame whose checksum is right, and counted.
+What cannot be read in a finished segment is skipped up to the next frame whose seal is right, and counted.
+
+A segment that is stored is kept for a while (`proxy.spool.keeping`): a position that goes back, because the database
+has, finds it again. A position that lies behind all that there is belongs to another spool, or to a file that a power
+cut has shortened: what is there is then read from its beginning, and the store knows what it has already.
 """
 
 from __future__ import annotations
@@ -21,14 +25,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from proxy.spool.frames import HEADER, KIND_EXCHANGE, MAX_FRAME, Frame, Scan, encode_frame, scan
-from proxy.spool.layout import DAMAGED, LOCK_FILE, is_alive, segment_name, segments_of, spool_bytes, writers_of
+from proxy.clock import Clock, SystemClock
+from proxy.private import replace_private
+from proxy.spool.frames import KIND_EXCHANGE, MAX_FRAME, Frame, Scan, encode_frame, file_of, scan
+from proxy.spool.keeping import kept_bytes, make_room
+from proxy.spool.layout import (
+    DAMAGED,
+    LOCK_FILE,
+    is_alive,
+    kept_name,
+    kept_of,
+    seal_of,
+    segment_name,
+    segments_of,
+    spool_bytes,
+    writers_of,
+)
+from proxy.spool.seals import HEAD_BYTES, UNSEALED, Seal, seal_in
 
 __all__ = ["SpoolBatch", "SpoolReader", "SpoolUsage"]
 
 _WINDOW: Final = 4 << 20
 _ROUND_BYTES: Final = 16 << 20
 """Of all writers together, in one round."""
+
+_CLOCK_BACK_S: Final = 60.0
+"""What was stored later than that from now was so by a clock that has been set back since: nobody knows its age."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +64,9 @@ class SpoolBatch:
     ends: tuple[int, ...]
     """Offset behind each frame, for a caller that stores only a part."""
     start: int
-    """Where in its segment it begins: the position that was asked for."""
+    """Where in its segment it begins."""
+    after: tuple[int, int] | None
+    """The position that was asked for; None: there was none. It may lie in an earlier segment."""
     segment: int
     offset: int
     """With `segment`, the position once all of `frames` are stored: behind the last one, and behind unreadable
@@ -56,7 +80,7 @@ class SpoolUsage:
     """What the spool holds."""
 
     bytes: int
-    """On the disk, all writers."""
+    """On the disk, all writers, with what is stored and kept."""
     pending_bytes: int
     """Of these, not stored yet."""
     oldest_at: float | None
@@ -68,18 +92,28 @@ class SpoolUsage:
 class SpoolReader:
     """Reads every writer's segments below `root`. One reader per spool; not for use from two threads at once."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, keep_s: float = 0.0, clock: Clock | None = None) -> None:
+        """`keep_s`: how long segments are kept once they are stored; 0 deletes them at once."""
         self._root = root
+        self._keep_s = keep_s
+        self._clock = clock or SystemClock()
         self._damaged: set[tuple[str, int]] = set()
         self._last = ""
         """The writer that was read last when a round ended early; the next round begins behind it."""
         self._wiped: dict[tuple[str, int], int] = {}
         """Up to where a segment was overwritten."""
+        self._astray: dict[str, tuple[int, int]] = {}
+        """Positions behind all that their writer has: until they change, it is read from its beginning."""
 
     @property
     def root(self) -> Path:
         """The spool's directory."""
         return self._root
+
+    @property
+    def keep_s(self) -> float:
+        """Seconds for which segments are kept once they are stored."""
+        return self._keep_s
 
     def writers(self) -> list[str]:
         """Writers that have a directory here; a store shared by several hosts knows others, too."""
@@ -104,7 +138,8 @@ class SpoolReader:
         return batches
 
     def forget(self, positions: Mapping[str, tuple[int, int]]) -> list[str]:
-        """Delete what is stored: segments before each position, and all of a dead writer that has nothing behind it.
+        """Keep or delete what is stored: segments before each position, and all of a dead writer that has nothing
+        behind it; delete what was kept for long enough.
 
         Returns the writers whose position is of no more use, because their directory is gone for good.
         """
@@ -113,15 +148,36 @@ class SpoolReader:
             directory = self._root / writer
             alive = is_alive(directory)
             at_segment, at_offset = positions.get(writer, (0, 0))
-            for number in segments_of(directory):
-                path = directory / segment_name(number)
-                size = path.stat().st_size
-                at_end = size == 0 or (number == at_segment and size <= at_offset)
-                if number < at_segment or (at_end and not alive):
-                    self._discard(writer, number, path)
+            if writer not in self._astray:
+                for number in segments_of(directory):
+                    path = directory / segment_name(number)
+                    size = path.stat().st_size
+                    at_end = size == 0 or (number == at_segment and size <= at_offset)
+                    if number < at_segment or (at_end and not alive):
+                        self._discard(writer, number, path, size)
+            self._expire(directory)
             if not alive and not segments_of(directory) and _remove(directory) and writer in positions:
                 gone.append(writer)
         return gone
+
+    def make_room(self, max_bytes: int) -> int:
+        """Let go of what is kept where the spool comes near to its cap, or the disk is short of room."""
+        return make_room(self._root, max_bytes)
+
+    def first(self, writer: str, at_least: int) -> int | None:
+        """The first segment of a writer from this number on that is still there, kept or not."""
+        directory = self._root / writer
+        numbers = [n for n in (*segments_of(directory), *kept_of(directory)) if n >= at_least]
+        return min(numbers, default=None)
+
+    def _expire(self, directory: Path) -> None:
+        now = self._clock.now()
+        for number in kept_of(directory):
+            path = directory / kept_name(number)
+            with contextlib.suppress(FileNotFoundError):
+                age_s = now - path.stat().st_mtime
+                if age_s >= self._keep_s or age_s < -_CLOCK_BACK_S:
+                    path.unlink()
 
     def ends(self) -> dict[str, tuple[int, int]]:
         """Segment and offset behind all that each writer has written so far."""
@@ -139,15 +195,24 @@ class SpoolReader:
         return all(positions.get(writer, (0, 0)) >= end for writer, end in waited_for.items())
 
     def wipe(self, positions: Mapping[str, tuple[int, int]]) -> int:
-        """Overwrite what is stored in segments that are still written to; returns how many bytes that were.
+        """Overwrite what is stored, and delete what of it is only kept; returns how many bytes that were.
 
-        What lies before a stored position is never read again. A writer only appends, so that it notices nothing.
-        Raises OSError.
+        So what lies before a stored position cannot be read again, should the database go back. A writer only appends,
+        so that it notices nothing. Raises OSError.
         """
         wiped = 0
         for writer in self.writers():
             segment, offset = positions.get(writer, (0, 0))
-            for number in segments_of(self._root / writer):
+            directory = self._root / writer
+            kept = kept_of(directory)
+            if self._is_astray(directory, (segment, offset), kept):
+                continue  # nobody knows what of it is stored
+            for number in kept:
+                path = directory / kept_name(number)
+                with contextlib.suppress(FileNotFoundError):
+                    if number < segment or (number == segment and path.stat().st_size <= offset):
+                        wiped += _overwrite(path)
+            for number in segments_of(directory):
                 end = offset if number == segment else None
                 if number <= segment:
                     wiped += self._wipe(writer, number, end)
@@ -156,10 +221,11 @@ class SpoolReader:
     def _wipe(self, writer: str, number: int, end: int | None) -> int:
         path = self._root / writer / segment_name(number)
         with contextlib.suppress(FileNotFoundError):
-            descriptor = os.open(path, os.O_WRONLY)
+            descriptor = os.open(path, os.O_RDWR)
             try:
                 size = os.fstat(descriptor).st_size
-                start, end = self._wiped.get((writer, number), 0), size if end is None else min(end, size)
+                head = seal_of(path.parent, number, os.pread(descriptor, HEAD_BYTES, 0)).begins  # stays readable
+                start, end = self._wiped.get((writer, number), head), size if end is None else min(end, size)
                 for at in range(start, end, _WINDOW):
                     os.pwrite(descriptor, bytes(min(_WINDOW, end - at)), at)
                 os.fdatasync(descriptor)
@@ -179,13 +245,13 @@ class SpoolReader:
         path = self._root / rejected
         if not path.exists():
             return len(damaged)
-        frames = scan(path.read_bytes(), max_frames=sys.maxsize, final=True).frames
+        data = path.read_bytes()
+        seal = seal_in(data[:HEAD_BYTES]) or UNSEALED
+        found = scan(data[seal.begins :], max_frames=sys.maxsize, final=True, seal=seal, at=seal.begins)
+        frames = found.frames
         kept = [frame for frame in frames if _others(frame, users)]
-        if len(kept) < len(frames):
-            aside = path.with_suffix(".tmp")
-            aside.write_bytes(b"".join(encode_frame(f.kind, f.meta, f.request, f.response) for f in kept))
-            aside.chmod(0o600)
-            aside.replace(path)
+        if len(kept) < len(frames) or found.skipped:
+            replace_private(path, file_of(encode_frame(f.kind, f.meta, f.request, f.response) for f in kept))
         return len(damaged) + len(frames) - len(kept)
 
     def usage(self, positions: Mapping[str, tuple[int, int]]) -> SpoolUsage:
@@ -197,34 +263,72 @@ class SpoolReader:
             pending += behind
             if first_at is not None:
                 oldest = first_at if oldest is None else min(oldest, first_at)
-        return SpoolUsage(bytes=spool_bytes(self._root), pending_bytes=pending, oldest_at=oldest, writers=len(writers))
+        held = spool_bytes(self._root) + kept_bytes(self._root)
+        return SpoolUsage(bytes=held, pending_bytes=pending, oldest_at=oldest, writers=len(writers))
 
     def _read(self, writer: str, position: tuple[int, int] | None, max_frames: int) -> SpoolBatch | None:
         directory = self._root / writer
         alive = is_alive(directory)
+        at_segment, at_offset = self._begin(writer, position)
         segments = segments_of(directory)
-        at_segment, at_offset = position or (0, 0)
         for number in segments:
             if number < at_segment:
                 continue
             start = at_offset if number == at_segment else 0
+            start = max(start, self._wiped.get((writer, number), 0))
             finished = not alive or number != segments[-1]
-            batch = self._read_segment(writer, number, start, finished=finished, max_frames=max_frames)
+            batch = self._read_segment(
+                writer, number, start, position, finished=finished, max_frames=max_frames
+            )  # fmt: skip
             if batch is not None:
                 return batch
             if not finished:
                 return None
         return None
 
+    def _begin(self, writer: str, position: tuple[int, int] | None) -> tuple[int, int]:
+        """Where to read on behind `position`, once all that is behind it is named as what has to be read."""
+        at = position or (0, 0)
+        directory = self._root / writer
+        if self._astray.get(writer) == at:
+            return 0, 0
+        self._astray.pop(writer, None)
+        kept = kept_of(directory)
+        if self._is_astray(directory, at, kept):
+            _log.warning("spool %s: the database has it up to segment %d at %d, and there is not so much of it; it is "
+                         "read from its beginning, and what is stored changes nothing", writer, *at)  # fmt: skip
+            self._astray[writer] = at
+            at = 0, 0
+        for number in kept:
+            path = directory / kept_name(number)
+            with contextlib.suppress(FileNotFoundError):
+                if number > at[0] or (number == at[0] and path.stat().st_size > at[1]):
+                    path.rename(directory / segment_name(number))
+        return at
+
+    def _is_astray(self, directory: Path, at: tuple[int, int], kept: list[int]) -> bool:
+        """Whether a position lies behind the last byte that its writer has."""
+        for name in (segment_name(at[0]), kept_name(at[0])):
+            with contextlib.suppress(FileNotFoundError):
+                return (directory / name).stat().st_size < at[1]
+        return at[0] > max((*segments_of(directory)[-1:], *kept[-1:]), default=at[0])
+
     def _read_segment(
-        self, writer: str, number: int, start: int, *, finished: bool, max_frames: int
+        self,
+        writer: str,
+        number: int,
+        start: int,
+        position: tuple[int, int] | None,
+        *,
+        finished: bool,
+        max_frames: int,
     ) -> SpoolBatch | None:
         """The frames of one segment from `start` on; None where there are none (yet, or any more)."""
         try:
-            found = _scan_file(self._root / writer / segment_name(number), start, finished, max_frames)
+            found, begin = _scan_file(self._root / writer / segment_name(number), number, start, finished, max_frames)
         except FileNotFoundError:
             return None
-        if not found.offset:
+        if begin + found.offset <= start or (not found.offset and not finished):
             return None
         if found.damaged and (writer, number) not in self._damaged:
             self._damaged.add((writer, number))
@@ -233,17 +337,26 @@ class SpoolReader:
         return SpoolBatch(
             writer=writer,
             frames=tuple(found.frames),
-            ends=tuple(start + end for end in found.ends),
+            ends=tuple(begin + end for end in found.ends),
             start=start,
+            after=position,
             segment=number,
-            offset=start + found.offset,
+            offset=begin + found.offset,
             skipped_bytes=found.skipped,
         )
 
-    def _discard(self, writer: str, number: int, path: Path) -> None:
+    def _discard(self, writer: str, number: int, path: Path, size: int) -> None:
+        """All of a segment is stored: keep it for a while, or not at all."""
         if (writer, number) in self._damaged:
-            path.rename(path.with_suffix(DAMAGED))
             self._damaged.discard((writer, number))
+            if not _linked(path, path.with_suffix(DAMAGED)):
+                path.rename(path.with_suffix(DAMAGED))
+                return
+        wiped = self._wiped.pop((writer, number), 0)
+        if self._keep_s > 0 and size > wiped:
+            now = self._clock.now()
+            os.utime(path, (now, now))
+            path.rename(path.with_name(kept_name(number)))
         else:
             path.unlink(missing_ok=True)
 
@@ -259,34 +372,42 @@ class SpoolReader:
             with contextlib.suppress(FileNotFoundError):
                 pending += max(0, path.stat().st_size - start)
                 if first_at is None:
-                    first_at = _first_frame_at(path, start)
+                    first_at = _first_frame_at(path, number, start)
         return pending, first_at
 
 
-def _scan_file(path: Path, start: int, finished: bool, max_frames: int) -> Scan:
-    """Scan a window of the file; a wider one while that holds not even one whole frame."""
+def _scan_file(path: Path, number: int, start: int, finished: bool, max_frames: int) -> tuple[Scan, int]:
+    """Scan a window of the file; a wider one while that holds not even one whole frame. Returns where it begins, too:
+    behind the head of the segment."""
     size = _WINDOW
     descriptor = os.open(path, os.O_RDONLY)
     try:
+        head = os.pread(descriptor, HEAD_BYTES, 0)
+        seal = seal_of(path.parent, number, head)
+        begin = max(start, min(seal.begins, len(head)) if finished else seal.begins)
         while True:
-            data = os.pread(descriptor, size, start)
+            data = os.pread(descriptor, size, begin)
             to_end = len(data) < size
-            found = scan(data, max_frames=max_frames, final=finished and to_end)
+            found = scan(data, max_frames=max_frames, final=finished and to_end, seal=seal, at=begin)
             if found.offset or to_end:
-                return found
-            size = _wanted(data, size)
+                break
+            size = _wanted(data, size, seal)
     finally:
         os.close(descriptor)
+    if start < begin and seal_in(head) is None:  # written only in part, or damaged
+        found.skipped += begin
+        found.damaged |= begin == seal.begins
+    return found, begin
 
 
-def _wanted(data: bytes, size: int) -> int:
+def _wanted(data: bytes, size: int, seal: Seal) -> int:
     """How much to read to get the frame at the beginning of `data`, which is longer than `size`."""
-    end = HEADER.size + int(HEADER.unpack_from(data)[0])
-    return end if size < end <= HEADER.size + MAX_FRAME else 4 * size
+    end = seal.size + int.from_bytes(data[:4], "little")
+    return end if size < end <= seal.size + MAX_FRAME else 4 * size
 
 
-def _first_frame_at(path: Path, start: int) -> float | None:
-    frames = _scan_file(path, start, finished=False, max_frames=1).frames
+def _first_frame_at(path: Path, number: int, start: int) -> float | None:
+    frames = _scan_file(path, number, start, finished=False, max_frames=1)[0].frames
     arrived_us = frames[0].meta.get("t") if frames else None
     return arrived_us / 1e6 if isinstance(arrived_us, int) else None
 
@@ -296,6 +417,33 @@ def _others(frame: Frame, users: Set[int]) -> bool:
     meta: Any = frame.meta  # any JSON, in a frame that the store refused
     key = meta.get("key", "") if isinstance(meta, dict) and frame.kind == KIND_EXCHANGE else ""
     return key is None or (isinstance(key, int) and key not in users)
+
+
+def _linked(path: Path, other: Path) -> bool:
+    """Give a file a second name; False where the file system knows no such thing."""
+    try:
+        other.unlink(missing_ok=True)
+        other.hardlink_to(path)
+    except OSError:
+        return False
+    return True
+
+
+def _overwrite(path: Path) -> int:
+    """Overwrite a file that nobody writes to any more, and delete it; returns its size."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY)
+    except FileNotFoundError:
+        return 0
+    try:
+        size = os.fstat(descriptor).st_size
+        for at in range(0, size, _WINDOW):
+            os.pwrite(descriptor, bytes(min(_WINDOW, size - at)), at)
+        os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+    path.unlink(missing_ok=True)
+    return size
 
 
 def _remove(directory: Path) -> bool:

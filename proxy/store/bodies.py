@@ -27,6 +27,7 @@ import sqlalchemy as sa
 import zstandard
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from proxy.errors import TemporaryError
 from proxy.store.dialect import insert_new
 from proxy.store.engine import Database
 from proxy.store.keys import BLOCK_RECORDS, block_key, day_of
@@ -154,11 +155,27 @@ class BodyCodec:
     def __init__(self, database: Database) -> None:
         self._db = database
         self._lock = threading.Lock()
-        self._current = _NO_DICTIONARY
-        self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
-        self._decompressors = {_NO_DICTIONARY: zstandard.ZstdDecompressor()}
+        self.forget()
+
+    def forget(self) -> None:
+        """Know nothing of the database any more: it may be another one."""
+        with self._lock:
+            self._current = _NO_DICTIONARY
+            self._made_us = 0
+            self._compressor = zstandard.ZstdCompressor(level=_LEVEL)
+            self._decompressors = {_NO_DICTIONARY: zstandard.ZstdDecompressor()}
         self._samples: list[tuple[int | None, bytes]] | None = None
         """Bodies, each with its user, to train the first dictionary on; None before the database was asked for one."""
+
+    async def check(self, connection: AsyncConnection) -> None:
+        """In a transaction that stores blocks: that this database has the dictionary that they are packed with. Raises
+        TemporaryError where it was replaced by one that has not; the next `prepare` finds its own."""
+        if self._current == _NO_DICTIONARY:
+            return
+        query = sa.select(dictionaries.c.created_us).where(dictionaries.c.id == self._current)
+        if await connection.scalar(query) != self._made_us:
+            self.forget()
+            raise TemporaryError("store: the database is not the one that bodies were packed for", retry_after_s=0.0)
 
     async def prepare(self, payloads: Iterable[tuple[int | None, BodyPayload]]) -> None:
         """Get the newest dictionary, or train the first one when enough bodies (with their users) have been seen.
@@ -172,8 +189,7 @@ class BodyCodec:
         """Blocks of the bodies of these records, in their order."""
         if not payloads:
             return []
-        packed = [(record_id, pack(payload)) for record_id, payload in payloads]
-        return await asyncio.to_thread(self._compress, packed)
+        return await asyncio.to_thread(self._blocks, payloads)
 
     async def load(self, connection: AsyncConnection, dictionary_ids: Iterable[int]) -> None:
         """Make these dictionaries known to `decode`."""
@@ -200,21 +216,18 @@ class BodyCodec:
 
     async def without(self, connection: AsyncConnection, key: int, places: Collection[int]) -> int:
         """Take bodies out of a block for good; returns how many there were."""
+        await self.check(connection)
         row = (await connection.execute(sa.select(bodies).where(bodies.c.block == key))).first()
         if row is None:
             return 0
         await self.load(connection, {row.dictionary_id})
-        packed = self._split(row)
-        kept = [b"" if place in places else data for place, data in enumerate(packed)]
-        n = sum(map(bool, kept))
+        changed = await asyncio.to_thread(self._repacked, row, places)
         where = bodies.c.block == key
-        if n:
-            with self._lock:
-                changed = {"dictionary_id": self._current, "data": self._compressor.compress(_join(kept)), "n": n}
+        if changed["n"]:
             await connection.execute(sa.update(bodies).where(where).values(changed))
         else:
             await connection.execute(sa.delete(bodies).where(where))
-        return int(row.n) - n
+        return int(row.n) - int(changed["n"])
 
     async def has_raw(self) -> bool:
         """Whether there is a dictionary of raw bodies."""
@@ -272,6 +285,18 @@ class BodyCodec:
             start += length
         return packed
 
+    def _blocks(self, payloads: Sequence[tuple[str, BodyPayload]]) -> list[Block]:
+        return self._compress([(record_id, pack(payload)) for record_id, payload in payloads])
+
+    def _repacked(self, row: Any, places: Collection[int]) -> dict[str, Any]:
+        """What becomes of a block's row without the bodies in `places`; `n` of them are left."""
+        kept = [b"" if place in places else data for place, data in enumerate(self._split(row))]
+        n = sum(map(bool, kept))
+        if not n:
+            return {"n": 0}
+        with self._lock:
+            return {"dictionary_id": self._current, "data": self._compressor.compress(_join(kept)), "n": n}
+
     def _compress(self, packed: Sequence[tuple[str, bytes]]) -> list[Block]:
         blocks = []
         key = 0
@@ -288,7 +313,7 @@ class BodyCodec:
             newest = sa.select(dictionaries).where(dictionaries.c.id > _RAW).order_by(dictionaries.c.id.desc()).limit(1)
             row = (await connection.execute(newest)).first()
             if row is not None:
-                self._use(row.id, row.data)
+                await asyncio.to_thread(self._use, row.id, row.data, row.created_us)
                 self._samples = []
                 return
             self._samples = await self._stored(connection)
@@ -308,7 +333,7 @@ class BodyCodec:
     async def _learn(self, payloads: Iterable[tuple[int | None, BodyPayload]]) -> None:
         assert self._samples is not None
         wanted = max(0, _SAMPLES - len(self._samples))
-        self._samples += [(user, pack(payload)[:_SAMPLE_BYTES]) for user, payload in islice(payloads, wanted)]
+        self._samples += await asyncio.to_thread(_sampled, [*islice(payloads, wanted)])
         if len(self._samples) < _SAMPLES:
             return
         samples, self._samples = self._samples, []
@@ -326,7 +351,7 @@ class BodyCodec:
             await insert_new(connection, dictionaries, [row])
         await self._load_newest()
 
-    def _use(self, dictionary_id: int, data: bytes) -> None:
+    def _use(self, dictionary_id: int, data: bytes, made_us: int) -> None:
         settings = zstandard.ZstdCompressionParameters.from_level(
             _LEVEL, source_size=_USUAL_BYTES, dict_size=len(data), write_dict_id=False
         )
@@ -334,6 +359,7 @@ class BodyCodec:
         dictionary.precompute_compress(compression_params=settings)
         with self._lock:
             self._current = dictionary_id
+            self._made_us = made_us
             self._compressor = zstandard.ZstdCompressor(dict_data=dictionary, compression_params=settings)
             self._decompressors[dictionary_id] = _decompressor(data)
 
@@ -356,6 +382,10 @@ def _parts(packed: Sequence[tuple[str, bytes]]) -> Iterator[Sequence[tuple[str, 
 
 def _join(packed: Sequence[bytes]) -> bytes:
     return b"".join((_COUNT.pack(len(packed)), *(_COUNT.pack(len(data)) for data in packed), *packed))
+
+
+def _sampled(payloads: Sequence[tuple[int | None, BodyPayload]]) -> list[tuple[int | None, bytes]]:
+    return [(user, pack(payload)[:_SAMPLE_BYTES]) for user, payload in payloads]
 
 
 def _train(samples: Sequence[tuple[int | None, bytes]]) -> bytes:

@@ -23,6 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from proxy.clock import Clock
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.private import create, make_folder
+from proxy.store.files import FileWatch
 from proxy.store.postgres import Postgres, dump
 from proxy.store.refusals import (
     DRIVER_ERRORS,
@@ -40,6 +41,8 @@ Dialect = Literal["sqlite", "postgresql"]
 PAGE_SIZE: Final = 4096
 """Measured: larger pages leave more room unused, behind the last part of every block of bodies."""
 _READERS: Final = 3
+_LET_GO_S: Final = 15.0
+"""For transactions that are under way when files are lost."""
 _LISTEN_PING_S: Final = 20.0
 _OVERTAKEN: Final = ("23505", "23514")
 """A key taken, or a day's partition dropped, between our look and our insert."""
@@ -80,6 +83,12 @@ class Database:
         """Is told of each error that is the database's fault, however it is met."""
         self._writer = writer
         self._reader = reader
+        self._in_use = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._open = asyncio.Event()
+        self._open.set()
+        self._watch = None if path is None else FileWatch(path)
         self._place = place
         self._postgres = postgres
         self._listener = listener or postgres
@@ -136,16 +145,24 @@ class Database:
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A consistent view; keep it short, on SQLite the write-ahead log can not shrink meanwhile."""
         try:
-            async with self._reader.begin() as connection:
+            async with self._admitted(), self._reader.begin() as connection:
                 yield connection
         except DRIVER_ERRORS as exc:
             raise await self._explained(exc, writing=False) from exc
 
     @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """As `read`, and every statement sees the same moment; by itself PostgreSQL gives each one its own."""
+        async with self.read() as connection:
+            if self.dialect == "postgresql":
+                await connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+            yield connection
+
+    @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction: committed at the end, rolled back by an exception."""
         try:
-            async with self._writer.begin() as connection:
+            async with self._admitted(), self._writer.begin() as connection:
                 yield connection
         except (IntegrityError, asyncpg.IntegrityConstraintViolationError) as exc:  # the latter from COPY
             cause = exc.orig if isinstance(exc, IntegrityError) else exc
@@ -160,7 +177,7 @@ class Database:
     async def outside_transaction(self) -> AsyncIterator[AsyncConnection]:
         """A connection in autocommit, for VACUUM and its like."""
         try:
-            async with self._writer.connect() as connection:
+            async with self._admitted(), self._writer.connect() as connection:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
                 yield connection
         except DRIVER_ERRORS as exc:
@@ -177,6 +194,61 @@ class Database:
             if news:
                 self.heard(error)
         return error
+
+    @contextlib.asynccontextmanager
+    async def _admitted(self) -> AsyncIterator[None]:
+        """Wait while the database is opened anew, and have that wait until this is done."""
+        if not self._open.is_set():
+            await self._open.wait()
+        self._in_use += 1
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._in_use -= 1
+            if not self._in_use:
+                self._idle.set()
+
+    def watch_files(self) -> None:
+        """From now on SQLite's files are to stay where they are."""
+        if self._watch is not None:
+            self._watch.begin()
+
+    def lost_file(self) -> Path | None:
+        """A file of SQLite's that was removed or replaced since; what is committed now goes nowhere."""
+        return None if self._watch is None else self._watch.lost()
+
+    async def reopen(self) -> None:
+        """Let go of SQLite's files as they were, and take those that are at their names now; none: begin new ones.
+
+        Transactions that are under way are awaited, for two logs of one file must not be written at once.
+        """
+        assert self.path is not None  # only SQLite loses files
+        assert self._watch is not None
+        self._open.clear()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LET_GO_S):
+                    await self._idle.wait()
+            await self._complete_file()
+            await self._reader.dispose()
+            await self._writer.dispose()
+            if self._watch.lost() == self.path:
+                self._watch.leave_nothing()
+            try:
+                make_folder(self.path.parent)
+                create(self.path)
+            except OSError as exc:
+                raise explain(exc, self._place) from exc
+        finally:
+            self._open.set()
+
+    async def _complete_file(self) -> None:
+        """Write what is in the log into the file, which may have been moved away for somebody to keep."""
+        with contextlib.suppress(*DRIVER_ERRORS):
+            async with self._writer.connect() as connection:
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                await connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
 
     async def ping(self) -> None:
         """Raises TemporaryError while the database does not answer."""

@@ -36,13 +36,17 @@ _SOURCE_CODE: Final = {source: code for code, source in enumerate(KEY_SOURCES)}
 
 
 async def apply(db: Database, codec: BodyCodec, batch: IngestBatch) -> Applied:
-    """Write a batch and the spool position behind it. A batch without a writer comes from no spool."""
+    """Write a batch and the spool position behind it. A batch without a writer comes from no spool.
+
+    Raises PositionError where the batch begins somewhere else than where the database stands: nothing is stored.
+    """
     incoming = sorted({record.id: record for record in batch.records}.values(), key=lambda record: record.id)
     await partitions.ensure(db, {day_of(record.id) for record in incoming})
     await codec.prepare((record.user_hash, record.body) for record in incoming if record.body is not None)
     blocks = await codec.encode(_bodies(incoming))
     async with db.write() as connection:
-        if batch.writer and not await advance(connection, batch.writer, batch.segment, batch.offset):
+        await codec.check(connection)
+        if batch.writer and not await advance(connection, batch, int(db.clock.now() * 1e6)):
             return Applied(duplicates=len(batch.records) + len(batch.votes))
         unknown = await _unknown(connection, incoming)
         wanted = await _without_deleted_users(connection, unknown)

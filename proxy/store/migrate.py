@@ -17,7 +17,7 @@ from proxy.store.engine import Database
 
 __all__ = ["HEAD", "migrate", "refuse_unless_current"]
 
-HEAD: Final = "0008"
+HEAD: Final = "0009"
 """The newest migration; a test compares it with the scripts."""
 _LOCK: Final = 0x72617463_68657401
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
@@ -30,16 +30,18 @@ async def refuse_unless_current(database: Database) -> None:
             raise TemporaryError("store: the tables are not there yet, or not up to date", retry_after_s=1.0)
 
 
-async def migrate(database: Database) -> None:
-    """Create or upgrade the tables. Raises PermanentError where a newer version has been here."""
+async def migrate(database: Database) -> bool:
+    """Create or upgrade the tables; False where they are as they should be. Raises PermanentError where a newer version
+    has been here."""
     async with database.read() as connection:
         if await connection.run_sync(_revision) == HEAD:
-            return
+            return False
     async with database.write() as connection:
         if database.dialect == "postgresql":
             await connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_LOCK})"))
         await connection.run_sync(_upgrade)
     await partitions.create_ahead(database)
+    return True
 
 
 def _revision(connection: sa.Connection) -> str | None:

@@ -386,6 +386,8 @@ spool_positions: Final = Table(
     Column("writer", Text, primary_key=True),
     Column("segment", BigInteger, nullable=False),
     Column("offset", BigInteger, nullable=False),
+    Column("frames", BigInteger, nullable=False, server_default="0"),
+    Column("at_us", BigInteger, nullable=False, server_default="0"),
 )
 replicas: Final = Table(
     "replicas",

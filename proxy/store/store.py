@@ -7,8 +7,10 @@ database is locked, full, down or restarting, raises TemporaryError: nothing was
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Final, Self
 
 from policies.estimates import Metric, UserTotals
@@ -83,6 +85,7 @@ class Store:
         self._codec = BodyCodec(database)
         self._parked_after = NO_ID
         """Votes up to here have been asked about."""
+        self._mending = asyncio.Lock()
         self.models = Models(database, clock)
         self.experiments = Experiments(database)
         self.runs = Runs(database)
@@ -121,6 +124,7 @@ class Store:
         try:
             await (migrate(database) if upgrade else refuse_unless_current(database))
             await refuse_if_moved(database)
+            database.watch_files()
         except BaseException:
             await database.close()
             raise
@@ -129,6 +133,35 @@ class Store:
     async def close(self) -> None:
         """Give back every connection."""
         await self._db.close()
+
+    def lost_file(self) -> Path | None:
+        """A file of SQLite's that was removed or replaced under us: what is written now goes nowhere, call `mend`."""
+        return self._db.lost_file()
+
+    async def mend(self) -> str:
+        """Look whether this is still the database that was opened, with all its tables, and have it so: new files where
+        SQLite's are gone, tables where there are none. Returns what was wrong, or "".
+
+        Raises TemporaryError while the database is away, PermanentError where a newer version has been here.
+        """
+        async with self._mending:
+            lost = self._db.lost_file()
+            if lost is not None:
+                await self._db.reopen()
+            emptied = await migrate(self._db)
+            if lost is not None:
+                self._db.watch_files()
+        if lost is not None or emptied:
+            self.forget_known()
+        if lost is not None:
+            return f"{lost} was removed or replaced under the running server"
+        return "the database had no tables, or those of an earlier version" if emptied else ""
+
+    def forget_known(self) -> None:
+        """The database is not the one it was: remember nothing of it."""
+        self._codec.forget()
+        self._db.known_days.clear()
+        self._parked_after = NO_ID
 
     @property
     def engine(self) -> str:

@@ -195,8 +195,34 @@ class IngestBatch:
     segment: int
     """Position behind the batch: where reading goes on."""
     offset: int
+    after: tuple[int, int] | None = None
+    """The position that the batch was read from, `NO_POSITION` where there was none: where the store has another one,
+    nothing is stored. None: any position before the batch's own end will do."""
+    frames: int = 0
+    """Of how many frames of the spool it was made."""
     records: tuple[NewRecord, ...] = ()
     votes: tuple[NewVote, ...] = ()
+
+
+NO_POSITION: Final = (-1, 0)
+"""Where a spool stands of which nothing is stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolPosition:
+    """How far a spool is stored."""
+
+    segment: int = NO_POSITION[0]
+    offset: int = NO_POSITION[1]
+    frames: int = 0
+    """Frames that were stored since they are counted."""
+    at_us: int = 0
+    """When the last of them were; 0: before they were counted."""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Segment and offset."""
+        return self.segment, self.offset
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

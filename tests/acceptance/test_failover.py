@@ -1,0 +1,282 @@
+"""The database goes back under a server that is busy: an older copy, an empty one, files that are gone. What was
+acknowledged is there in the end, once, and whoever looks meanwhile is told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.ids import KeyRing, RecordIds
+from tests.harness.load import Load, load_on
+from tests.harness.postgres import PostgresServer, find_binaries, running_postgres
+from tests.harness.relay import Relay, relay_to
+from tests.harness.require import need
+from tests.harness.serve import RatchetProcess, await_true, request
+from tests.harness.upstream import Line, Seen, Upstream, reply, serve_upstream
+
+pytestmark = pytest.mark.slow
+
+BEHIND = 300
+"""Records that an older copy lacks."""
+SMALL = {"spool": {"segment_bytes": 65_536}}
+"""Segments of a few dozen records, so that what is fed again was in many that were finished."""
+
+
+@pytest.fixture
+async def upstream() -> AsyncIterator[Upstream]:
+    async with serve_upstream() as server:
+
+        async def hasty(seen: Seen, line: Line) -> None:
+            await asyncio.sleep(0.005)
+            await line.send(reply())
+
+        server.on("/v1/chat/completions", hasty)
+        yield server
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    binaries = find_binaries()
+    need("postgresql", binaries is not None)
+    assert binaries is not None
+    with running_postgres(binaries, "127.0.0.1") as server:
+        yield server
+
+
+class Votes:
+    """A vote for every tenth answer, as fast as they come; notes which were taken."""
+
+    def __init__(self, ratchet: RatchetProcess, load: Load) -> None:
+        self._ratchet = ratchet
+        self._load = load
+        self.taken: list[str] = []
+
+    async def give(self, stop: asyncio.Event) -> None:
+        done = 0
+        while not stop.is_set() or done < len(self._load.answered):
+            due = self._load.answered[done::10]
+            done += 10 * len(due)
+            for token in due:
+                body = {"record_id": token, "feedback": 1}
+                answer = await asyncio.to_thread(
+                    request, self._ratchet.base_url, "/-/feedback", method="POST", body=body
+                )
+                assert answer.status == 202, answer.body
+                self.taken.append(token)
+            await asyncio.sleep(0.02)
+
+
+@contextlib.asynccontextmanager
+async def busy(ratchet: RatchetProcess) -> AsyncIterator[tuple[Load, Votes]]:
+    """Clients and voters for the length of the block."""
+    stop = asyncio.Event()
+    async with load_on(ratchet.base_url, clients=2) as load:
+        votes = Votes(ratchet, load)
+        voting = asyncio.create_task(votes.give(stop))
+        yield load, votes
+    stop.set()
+    await voting
+
+
+Ask = Callable[[str], list[tuple[Any, ...]]]
+
+
+async def assert_exact(ratchet: RatchetProcess, load: Load, votes: Votes, ask: Ask) -> None:
+    """Every answer and every vote is stored once, in rows and in sums."""
+    ids = RecordIds(KeyRing.load_or_create(ratchet.data_dir / "keys.json"))
+    answered = {ids.verify(token) for token in load.answered}
+
+    def stored() -> set[str]:
+        try:
+            return {_hex(row[0]) for row in ask("select id from records")}
+        except (sqlite3.Error, subprocess.CalledProcessError):
+            return set()
+
+    def voted() -> int:
+        return int(ask("select count(*) from feedback")[0][0])
+
+    await asyncio.to_thread(
+        await_true, lambda: answered <= stored() and voted() >= len(votes.taken), "all to be stored", ratchet._alive
+    )
+    await asyncio.to_thread(ratchet.await_admin)
+    assert len(answered) == len(load.answered) == load.sent - load.broken
+    assert stored() == answered
+    assert len(votes.taken) == len(set(votes.taken)) == voted() > 0
+    assert int(ask("select count(*) from records")[0][0]) == len(answered)
+    assert int(ask("select sum(n) from traffic where step_s = 60")[0][0]) == len(answered)
+    assert int(ask("select sum(voted) from traffic where step_s = 60")[0][0]) == len(votes.taken)
+    assert ratchet.metric("ratchet_requests_total") == len(answered), "traffic is counted once, too"
+
+
+def _hex(value: Any) -> str:
+    return value.hex() if isinstance(value, bytes) else str(value).replace("-", "")
+
+
+def status(ratchet: RatchetProcess) -> dict[str, Any]:
+    found: dict[str, Any] = request(ratchet.admin_url, "/status").json()
+    return found
+
+
+def told(ratchet: RatchetProcess, *words: str) -> None:
+    """Wait for a note in the status with these words."""
+    await_true(
+        lambda: any(all(word in note for word in words) for note in status(ratchet)["notes"]),
+        f"a note with {words}",
+        ratchet._alive,
+    )
+
+
+class Postgres:
+    """The databases behind a relay, all of one name."""
+
+    def __init__(self, server: PostgresServer, relay: Relay, name: str) -> None:
+        self._server = server
+        self._relay = relay
+        self._name = name
+        self.url = f"postgresql://ratchet@127.0.0.1:{relay.port}/{name}"
+
+    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        url = self._server.url(self._name)
+        done = subprocess.run(["psql", url, "-X", "-At", "-c", sql], capture_output=True, text=True, check=True)
+        return [tuple(line.split("|")) for line in done.stdout.split()]
+
+    def order(self, *statements: str) -> None:
+        commands = [part for statement in statements for part in ("-c", statement)]
+        subprocess.run(["psql", self._server.url(), "-X", "-q", *commands], check=True, capture_output=True)
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        self._relay.cut()
+        self.order(f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{self._name}'")
+        yield
+        self._relay.mend()
+
+    def copy(self) -> None:
+        """As it is now, for later."""
+        with self.away():
+            self.order(f"create database {self._name}_copy template {self._name}")
+
+    def fail_over(self, *, empty: bool) -> None:
+        """To the copy, or to one without a table."""
+        with self.away():
+            self.order(f"alter database {self._name} rename to {self._name}_lost")
+            if empty:
+                self.order(f"create database {self._name}")
+            else:
+                self.order(f"alter database {self._name}_copy rename to {self._name}")
+
+
+@pytest.fixture(params=["copy", "empty"])
+def empty(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param == "empty")
+
+
+async def test_a_postgresql_that_fails_over_gets_what_it_lacks(
+    tmp_path: Path, upstream: Upstream, postgres: PostgresServer, empty: bool
+) -> None:
+    name = "over_empty" if empty else "over_copy"
+    host, port = "127.0.0.1", int(postgres.url().rsplit(":", 1)[1].split("/")[0])
+    async with relay_to(host, port) as relay:
+        database = Postgres(postgres, relay, name)
+        await asyncio.to_thread(database.order, f"create database {name}")
+        settings = {**SMALL, "store": {"url": database.url}}
+        ratchet = RatchetProcess(tmp_path, champion=upstream.url, settings=settings)
+        await asyncio.to_thread(ratchet.start)
+        try:
+            await asyncio.to_thread(ratchet.await_admin)
+            async with busy(ratchet) as (load, votes):
+                await load.until(400)
+                await asyncio.to_thread(database.copy)
+                await load.until(BEHIND)
+                await asyncio.to_thread(await_stored, ratchet, database.ask)
+                await asyncio.to_thread(database.fail_over, empty=empty)
+                await asyncio.to_thread(told, ratchet, "fed again")
+                await load.until(100)
+            await assert_exact(ratchet, load, votes, database.ask)
+            assert ratchet.metric("ratchet_ingest_fed_again_total") >= BEHIND
+            assert ratchet.metric("ratchet_ingest_not_fed_again_total") == 0
+            assert (status(ratchet)["troubles"], status(ratchet)["phase"]["name"]) == ({}, "idle")
+        finally:
+            await asyncio.to_thread(ratchet.stop)
+    assert ratchet.log.count("Traceback") == 0, ratchet.log
+
+
+def await_stored(ratchet: RatchetProcess, ask: Ask) -> None:
+    """Wait until the database has more than the copy by as much as it is to lack."""
+    await_true(
+        lambda: int(ask("select count(*) from records")[0][0]) >= 400 + BEHIND, "it to be stored", ratchet._alive
+    )
+
+
+class Sqlite:
+    """The database file of a server."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        with contextlib.closing(sqlite3.connect(f"file:{self.path}?mode=ro", uri=True, timeout=60)) as database:
+            return database.execute(sql).fetchall()
+
+    def copy(self) -> None:
+        with (
+            contextlib.closing(sqlite3.connect(self.path, timeout=60)) as now,
+            contextlib.closing(sqlite3.connect(self.path.with_suffix(".copy"))) as copy,
+        ):
+            now.backup(copy)
+
+
+def removed(path: Path) -> None:
+    for end in ("", "-wal", "-shm"):
+        path.with_name(path.name + end).unlink(missing_ok=True)
+
+
+def removed_alone(path: Path) -> None:
+    path.unlink()
+
+
+def replaced(path: Path) -> None:
+    """With its older copy, beside which the log of the lost one still lies."""
+    path.with_suffix(".copy").replace(path)
+
+
+def moved_away(path: Path) -> None:
+    path.rename(path.with_suffix(".moved"))
+
+
+def without_log(path: Path) -> None:
+    path.with_name(path.name + "-wal").unlink()
+
+
+@pytest.mark.parametrize("harm", [removed, removed_alone, replaced, moved_away, without_log])
+async def test_database_files_that_vanish_are_noticed_and_filled_again(
+    tmp_path: Path, upstream: Upstream, harm: Callable[[Path], None]
+) -> None:
+    ratchet = RatchetProcess(tmp_path, champion=upstream.url, settings=SMALL)
+    await asyncio.to_thread(ratchet.start)
+    database = Sqlite(ratchet.data_dir / "ratchet.db")
+    try:
+        await asyncio.to_thread(ratchet.await_admin)
+        async with busy(ratchet) as (load, votes):
+            await load.until(400)
+            await asyncio.to_thread(database.copy)
+            await load.until(BEHIND)
+            await asyncio.to_thread(await_stored, ratchet, database.ask)
+            await asyncio.to_thread(harm, database.path)
+            await asyncio.to_thread(told, ratchet, "was removed or replaced")
+            await load.until(100)
+        await assert_exact(ratchet, load, votes, database.ask)
+        assert ratchet.metric("ratchet_store_replaced_total") == 1
+        assert ratchet.metric("ratchet_ingest_not_fed_again_total") == 0
+        assert database.ask("pragma integrity_check") == [("ok",)]
+        assert status(ratchet)["troubles"] == {}
+    finally:
+        await asyncio.to_thread(ratchet.stop)
+    assert ratchet.log.count("Traceback") == 0, ratchet.log

@@ -1,0 +1,38 @@
+"""The controller gives way to the workers; what it starts for others does not."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+_PROGRAM = """
+import os, sys, threading
+from pathlib import Path
+from proxy.app.priority import give_way
+from proxy.loop import processes
+
+give_way(int(sys.argv[1]))
+later = []
+threading.Thread(target=lambda: later.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))).start()
+code = "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"
+child = processes.start([sys.executable, "-c", code], log=Path(sys.argv[2]), token="t")
+os.waitpid(child.pid, 0)
+print(os.getpriority(os.PRIO_PROCESS, 0), *later, Path(sys.argv[2]).read_text())
+"""
+
+
+def niceness(nice: int, log: Path) -> list[int]:
+    """Of the controller's thread, of one that it starts, and of a training."""
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, str(nice), str(log)], capture_output=True, text=True, check=True
+    )
+    return [int(word) for word in done.stdout.split()]
+
+
+def test_what_the_controller_starts_keeps_the_priority_that_it_had_itself(tmp_path: Path) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    nicer = min(own + 7, 19)
+    assert niceness(7, tmp_path / "nice.log") == [nicer, nicer, own]
+    assert niceness(0, tmp_path / "same.log") == [own, own, own]
