@@ -290,3 +290,55 @@ async def test_serving_behind_a_pooler(tmp_path: Path, postgres: PostgresServer,
         log = await asyncio.to_thread(ratchet.stop)
     assert "set store.listen_url to a direct url" in log
     assert "Traceback" not in log
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MiB. Mounting needs root."""
+    where = tmp_path / "disk"
+    where.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small file system needs root")
+    command = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(where)]
+    mounted = subprocess.run(command, capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip(f"mounting is not allowed here: {mounted.stderr.decode()}")
+    yield where
+    subprocess.run(["umount", "-l", str(where)], check=True)
+
+
+async def test_a_full_disk_is_trouble_until_what_waits_is_stored(
+    tmp_path: Path, small_disk: Path, upstream: Upstream
+) -> None:
+    """The database's own disk: reading goes on there, and a few bytes may still find room."""
+    settings = {"store": {"url": f"sqlite:///{small_disk}/r.db"}}
+    ratchet = RatchetProcess(tmp_path / "site", champion=upstream.url, settings=settings)
+    await asyncio.to_thread(ratchet.start)
+    await asyncio.to_thread(await_trouble, ratchet, "")
+    filler = small_disk / "filler"
+    fill(filler)
+    said = ""
+    async with load_on(ratchet.base_url, clients=2) as load:
+        said = await asyncio.to_thread(await_trouble, ratchet, "the store cannot be used")
+        for _ in range(5):
+            await load.until(20)
+            assert await asyncio.to_thread(trouble, ratchet), "nothing was stored meanwhile"
+    assert "disk" in said
+    filler.unlink()
+    await asyncio.to_thread(await_trouble, ratchet, "")
+    answered = len(load.answered)
+    await asyncio.to_thread(await_true, lambda: ratchet.metric("ratchet_ingest_records_total") >= answered, "all")
+    log = await asyncio.to_thread(ratchet.stop)
+    assert "the store takes what happens again after" in log
+    assert "Traceback" not in log
+
+
+def fill(path: Path) -> None:
+    """Until nothing more finds room."""
+    with path.open("wb", buffering=0) as file:
+        for size in (1 << 16, 1 << 12, 1):
+            try:
+                while True:
+                    file.write(bytes(size))
+            except OSError:
+                continue
