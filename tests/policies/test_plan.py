@@ -51,6 +51,7 @@ from policies.snapshot import (
     RunView,
     Snapshot,
     Totals,
+    Verb,
     new_run_id,
 )
 from policies.steps import span
