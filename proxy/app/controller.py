@@ -51,6 +51,7 @@ from proxy.log_throttle import ThrottledLog
 from proxy.loop.deployers.health import trusts_unseen
 from proxy.loop.install import BaseModel, first_model
 from proxy.spool import SpoolReader, is_alive, writers_of
+from proxy.store.refusals import StoreAwayError
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
 from proxy.web.admin import AdminServices, create_admin_app
@@ -306,7 +307,7 @@ class Controller:
             await store.close()
             raise
         store.watch(self._health_of_store.heard)
-        self._health_of_store.written()
+        self._health_of_store.opened()
         return store
 
     def _ingest_told(self, exc: TemporaryError | PermanentError | None, *, wrote: bool) -> None:
@@ -324,7 +325,8 @@ class Controller:
             try:
                 await part()
             except (TemporaryError, PermanentError) as exc:
-                self._said.warning(name, "%s waits: %s", name, exc)
+                if not isinstance(exc, StoreAwayError):  # which is said by now, once for everybody who met it
+                    self._said.warning(name, "%s waits: %s", name, exc)
                 await _pause(stop, min(getattr(exc, "retry_after_s", _LONGEST_RETRY_S), _LONGEST_RETRY_S))
             except ConfigError as exc:
                 self._unusable = exc

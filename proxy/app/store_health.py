@@ -60,6 +60,12 @@ class StoreHealth:
         self._troubles.report("store", sentence, quiet=True)
         self._set_up(False)
 
+    def opened(self) -> None:
+        """A database was opened, and written to: what was wrong with the one before is over, its damage, too."""
+        self._wrong.clear()
+        self._damaged_at = float("-inf")
+        self.written()
+
     def wrong(self, what: Wrong, exc: BaseException | str) -> None:
         """Something was met."""
         if getattr(exc, "kind", None) is Kind.RACE:

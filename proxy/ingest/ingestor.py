@@ -39,6 +39,7 @@ from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, add_frame, encode_frame
 from proxy.spool.layout import spool_bytes
 from proxy.spool.reader import SpoolBatch, SpoolReader
+from proxy.store.refusals import StoreAwayError
 from proxy.store.spools import PositionError
 from proxy.store.store import Store
 from proxy.store.values import NO_POSITION, Applied, IngestBatch, NewRecord, NewVote
@@ -176,8 +177,9 @@ class Ingestor:
                 wait_s = backoff_s
                 self._metrics.retries.value += 1
                 self._tell(exc)
-                self._said.warning("ingest", "ingest waits %.1f s, the spool keeps the records meanwhile: %s",
-                                   wait_s, exc)  # fmt: skip
+                if self._told is None or not isinstance(exc, StoreAwayError):  # whoever is told says that
+                    self._said.warning("ingest", "ingest waits %.1f s, the spool keeps the records meanwhile: %s",
+                                       wait_s, exc)  # fmt: skip
                 with contextlib.suppress(OSError):
                     await self._measure()
             if wait_s:

@@ -39,6 +39,7 @@ from proxy.loop.state import LoopState
 from proxy.loop.status import status_document, with_building
 from proxy.loop.upkeep import Upkeep
 from proxy.store.control import Command, JournalEntry, Lease
+from proxy.store.refusals import StoreAwayError
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
 
@@ -266,6 +267,8 @@ class Loop:
     def _ill(self, exc: Exception, failures: int) -> None:
         """Say what keeps the loop from ticking: a line a minute, and a trouble where it is not the store's own."""
         said = str(exc) or type(exc).__name__
+        if isinstance(exc, StoreAwayError) and self._troubles is not None:
+            return  # a trouble of the store's, and said as one
         if isinstance(exc, TemporaryError | PermanentError | OSError):
             self._said.warning(type(exc).__name__, "tick could not be finished: %s", said)
         else:

@@ -90,6 +90,13 @@ def test_damage_is_not_forgotten_because_a_good_page_was_written(told: Told) -> 
     assert told.sentence == ""
 
 
+def test_a_backup_in_the_place_of_a_damaged_file_is_well_at_once(told: Told) -> None:
+    told.health.wrong("start", damaged())
+    assert "damaged" in told.sentence
+    told.health.opened()
+    assert told.sentence == ""
+
+
 def test_two_who_were_at_the_same_thing_are_no_trouble(told: Told) -> None:
     told.health.written()
     told.health.heard(StoreAwayError("another replica was quicker; again", Kind.RACE))
