@@ -31,7 +31,7 @@ from proxy.app.logs import configure_logging
 from proxy.app.names import serve_names
 from proxy.app.paths import DataDir, open_to_others
 from proxy.app.presence import Presence
-from proxy.app.priority import give_way
+from proxy.app.priority import give_way, hurry
 from proxy.app.reach import Reach
 from proxy.app.sharing import is_shared, share_keys
 from proxy.app.telemetry import ControllerMetrics
@@ -157,6 +157,7 @@ class Controller:
             metrics=self._ingest_metrics,
             user_hash=self._keys.user_hash,
             on_gap=self._went_back,
+            on_hurry=hurry,
         )
         self._store = store
         leave_garbage()
