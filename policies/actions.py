@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias, get_args
 
 __all__ = ["ACTIONS", "AbandonModel", "AcceptModel", "Action", "BeginEpoch", "BeginPromotion", "CancelRun",
-           "FailPromotion", "FailRun", "FinishWatch", "HaltWatch", "PrepareData", "Promote", "Recover", "Refuse",
-           "Reject", "Retire", "ReturnTraffic", "RollBack", "SetPaused", "SetShare", "StartDeployment",
-           "StartExperiment", "StartTraining"]  # fmt: skip
+           "FailPromotion", "FailRun", "FinishWatch", "HaltWatch", "PrepareData", "Promote", "Recover", "Redeploy",
+           "Refuse", "Reject", "RestartDeployment", "Retire", "ReturnTraffic", "RollBack", "SetPaused", "SetShare",
+           "StartDeployment", "StartExperiment", "StartTraining", "target_of"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +61,21 @@ class StartDeployment:
     """Hand the model to the deployer."""
 
     model_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartDeployment:
+    """The model did not come up, for a reason that may pass: stop what was started of it, and deploy it again later."""
+
+    model_id: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Redeploy:
+    """A person wants the model of an earlier run served as the challenger: nothing is trained."""
+
+    run_id: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -193,6 +208,8 @@ Action: TypeAlias = (
     | FailRun
     | CancelRun
     | StartDeployment
+    | RestartDeployment
+    | Redeploy
     | AbandonModel
     | StartExperiment
     | SetShare
@@ -213,3 +230,14 @@ Action: TypeAlias = (
 
 ACTIONS: Final[tuple[type[Action], ...]] = get_args(Action)
 """Every action, for codecs and for tests that want to see them all."""
+
+
+def target_of(action: Action) -> str:
+    """What it acts on, as text: a run, else a model, else an experiment.
+
+    Empty where that is nothing in particular, or new at each attempt (the run of `PrepareData`).
+    """
+    if isinstance(action, PrepareData):
+        return ""
+    ids = (getattr(action, name, None) for name in ("run_id", "model_id", "experiment_id"))
+    return next((str(found) for found in ids if found is not None), "")

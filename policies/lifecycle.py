@@ -51,6 +51,8 @@ class Event(StrEnum):
     TRAINING_FAILED = "training_failed"
     RUN_CANCELLED = "run_cancelled"
     DEPLOYMENT_STARTED = "deployment_started"
+    DEPLOYMENT_RESTARTED = "deployment_restarted"
+    REDEPLOYED = "redeployed"
     DEPLOYED = "deployed"
     DEPLOYED_UNTESTED = "deployed_untested"
     DEPLOYMENT_FAILED = "deployment_failed"
@@ -100,6 +102,8 @@ TRANSITIONS: Final[tuple[Transition, ...]] = (
     _arrow(Phase.TRAINING, Event.TRAINING_FAILED, Phase.IDLE, "the run failed, timed out or was lost; data is kept"),
     _arrow(Phase.TRAINING, Event.RUN_CANCELLED, Phase.IDLE, "a person cancelled the run"),
     _arrow(Phase.DEPLOYING, Event.DEPLOYMENT_STARTED, Phase.DEPLOYING, "the deployer has taken the model"),
+    _arrow(Phase.DEPLOYING, Event.DEPLOYMENT_RESTARTED, Phase.DEPLOYING, "it did not come up, and that may pass"),
+    _arrow(Phase.IDLE, Event.REDEPLOYED, Phase.DEPLOYING, "a person has an earlier run's model served again"),
     _arrow(Phase.DEPLOYING, Event.DEPLOYED, Phase.TESTING, "healthy; the challenger gets its share of the users"),
     _arrow(Phase.DEPLOYING, Event.DEPLOYED_UNTESTED, Phase.PROMOTING, "healthy; A/B testing is off"),
     _arrow(Phase.DEPLOYING, Event.DEPLOYMENT_FAILED, Phase.IDLE, "never became healthy, or cannot be served"),

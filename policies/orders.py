@@ -7,6 +7,7 @@ from policies.actions import (
     BeginPromotion,
     CancelRun,
     PrepareData,
+    Redeploy,
     Refuse,
     ReturnTraffic,
     RollBack,
@@ -33,6 +34,8 @@ def answer(command: Command, snapshot: Snapshot, now: float, *, trains: bool) ->
             return _cancel(snapshot)
         case Verb.SHARE:
             return _share(command, snapshot)
+        case Verb.DEPLOY:
+            return _deploy(command, snapshot)
         case Verb.PAUSE | Verb.RESUME:
             return SetPaused(paused=command.verb == Verb.PAUSE)
         case _:
@@ -82,3 +85,13 @@ def _share(command: Command, snapshot: Snapshot) -> Action:
     if snapshot.phase is not Phase.TESTING or snapshot.experiment is None:
         return Refuse(reason=f"no challenger is being tested: the phase is {snapshot.phase.value}")
     return SetShare(experiment_id=snapshot.experiment.id, share=float(share))
+
+
+def _deploy(command: Command, snapshot: Snapshot) -> Action:
+    """Which model the run has returned, only its row knows: whoever performs this may still refuse it."""
+    run_id = command.args.get("run")
+    if not isinstance(run_id, str) or not run_id:
+        return Refuse(reason="run: name the run whose model is to be served, as in `ratchet deploy RUN`")
+    if snapshot.phase is not Phase.IDLE:
+        return Refuse(reason=f"one challenger at a time: the phase is {snapshot.phase.value}, not idle")
+    return Redeploy(run_id=run_id)

@@ -6,7 +6,7 @@ looks again. What is unknown holds: a decision is only made on what was seen.
 
     commands of people come first, oldest first; one that does not fit the phase is refused with the reason
     then the phase decides (one function each, in policies/steps.py)
-    then, when the phase wants nothing, a model without traffic is stopped
+    then, when the phase wants nothing or has to wait, a model without traffic is stopped
     a paused loop starts nothing, but still takes users away from harm; an action that has just failed waits
 """
 
@@ -23,6 +23,7 @@ from policies.actions import (
     FailRun,
     Recover,
     Refuse,
+    RestartDeployment,
     Retire,
     ReturnTraffic,
     RollBack,
@@ -34,7 +35,7 @@ from policies.experiment import Assessment
 from policies.lifecycle import Phase
 from policies.orders import answer
 from policies.promotion import WatchAssessment
-from policies.snapshot import Command, Snapshot
+from policies.snapshot import Command, Retiring, Retry, Snapshot, retry_of
 from policies.steps import PHASES, Look, LoopRules, Step, look_at, span
 from policies.triggers import TriggerReport
 
@@ -71,8 +72,6 @@ def plan(snapshot: Snapshot, rules: LoopRules, now: float) -> Plan:
     """Decide what to do at `now` (Unix seconds). The same arguments give the same plan."""
     look = look_at(snapshot, rules, now)
     step = _obey(look) if snapshot.commands else PHASES[snapshot.phase](look)
-    if step.action is None:
-        step = _retire_due(look, step)
     decided = Plan(
         action=step.action,
         wake_at=now if step.action else now + _sleep_s(look, step),
@@ -82,7 +81,7 @@ def plan(snapshot: Snapshot, rules: LoopRules, now: float) -> Plan:
         assessment=look.assessment,
         watch=look.watch,
     )
-    return _wait_after_failure(_respect_pause(decided, look), look)
+    return _retire_due(_wait_after_failure(_respect_pause(decided, look, step), look, step), look)
 
 
 def _obey(look: Look) -> Step:
@@ -94,30 +93,40 @@ def _obey(look: Look) -> Step:
     return Step(reasons=reasons, action=action, command=command)
 
 
-def _respect_pause(decided: Plan, look: Look) -> Plan:
+def _respect_pause(decided: Plan, look: Look, step: Step) -> Plan:
     """A paused loop starts nothing, but still protects users."""
     action = decided.action
     if not look.snapshot.paused or action is None or decided.command is not None or isinstance(action, _PROTECTIVE):
         return decided
-    return _hold(decided, action, "the loop is paused (`ratchet resume` lets it go on)", look.now + _usual_s(look))
+    return _hold(
+        decided, action, "the loop is paused (`ratchet resume` lets it go on)", look.now + _sleep_s(look, step)
+    )
 
 
-def _wait_after_failure(decided: Plan, look: Look) -> Plan:
+def _wait_after_failure(decided: Plan, look: Look, step: Step) -> Plan:
     """An action that has just failed is not tried again before its time."""
     action = decided.action
-    retry = next((retry for retry in look.snapshot.retries if retry.action == type(action).__name__), None)
-    if action is None or retry is None or decided.command is not None:
+    if action is None or decided.command is not None or (retry := retry_of(look.snapshot.retries, action)) is None:
         return decided
     last_resort = _last_resort(action, retry.reason)
     if retry.attempts >= look.rules.max_attempts and last_resort is not None:
         return replace(
             decided, action=last_resort, reasons=(f"given up after {retry.attempts} attempts", *decided.reasons)
         )
-    wait_s = retry.at - look.now
-    if not 0.0 < wait_s <= _LONGEST_RETRY_S + look.rules.check_interval_s:
+    wait_s = _wait_s(retry, look)
+    if not wait_s:
         return decided
-    reason = f"attempt {retry.attempts} failed ({retry.reason}); the next is in {span(wait_s)}"
-    return _hold(decided, action, reason, look.now + wait_s)
+    return _hold(decided, action, _failed(retry, wait_s), look.now + min(wait_s, _sleep_s(look, step)))
+
+
+def _wait_s(retry: Retry | None, look: Look) -> float:
+    """Seconds until the next attempt; 0 where it may be made now."""
+    wait_s = 0.0 if retry is None else retry.at - look.now
+    return wait_s if 0.0 < wait_s <= _LONGEST_RETRY_S + look.rules.check_interval_s else 0.0
+
+
+def _failed(retry: Retry, wait_s: float) -> str:
+    return f"attempt {retry.attempts} failed ({retry.reason}); the next is in {span(wait_s)}"
 
 
 def _last_resort(action: Action, reason: str) -> Action | None:
@@ -125,7 +134,11 @@ def _last_resort(action: Action, reason: str) -> Action | None:
     match action:
         case StartTraining(run_id=run_id) | AcceptModel(run_id=run_id):
             return FailRun(run_id=run_id, reason=reason)
-        case StartDeployment(model_id=model_id) | StartExperiment(model_id=model_id):
+        case (
+            StartDeployment(model_id=model_id)
+            | RestartDeployment(model_id=model_id)
+            | StartExperiment(model_id=model_id)
+        ):
             return AbandonModel(model_id=model_id, reason=reason)
         case _:
             return None
@@ -135,14 +148,33 @@ def _hold(decided: Plan, action: Action, reason: str, wake_at: float) -> Plan:
     return replace(decided, action=None, held=action, reasons=(reason, *decided.reasons), wake_at=wake_at)
 
 
-def _retire_due(look: Look, step: Step) -> Step:
-    """When the phase wants nothing: stop the first model whose open answers have had time to end."""
+def _retire_due(decided: Plan, look: Look) -> Plan:
+    """When nothing else is done: stop a model whose open answers have had time to end, whoever waits longest first.
+
+    One that could not be stopped waits for its own next attempt, behind those that are due by then: it holds up none.
+    """
+    if decided.action is not None or not (due := _due_to_stop(look)):
+        return decided
+    wait_s, _, model, retry = min(due, key=lambda one: one[:2])
+    if retry is None or not wait_s:
+        reasons = (f"{model.name} has no traffic any more", *decided.reasons)
+        return replace(decided, action=Retire(model_id=model.id), held=None, reasons=reasons, wake_at=look.now)
+    wake_at = min(decided.wake_at, look.now + wait_s)
+    if decided.held is not None:
+        return replace(decided, wake_at=wake_at)
+    return _hold(
+        decided, Retire(model_id=model.id), f"{model.name} is still running: {_failed(retry, wait_s)}", wake_at
+    )
+
+
+def _due_to_stop(look: Look) -> list[tuple[float, float, Retiring, Retry | None]]:
+    """Models that may be stopped: how long each has to wait after a failure, and since when it is its turn."""
+    due = []
     for model in look.snapshot.retiring:
         if not 0.0 < model.due_at - look.now <= _LONGEST_DRAIN_S:
-            return Step(
-                reasons=(f"{model.name} has no traffic any more", *step.reasons), action=Retire(model_id=model.id)
-            )
-    return step
+            retry = retry_of(look.snapshot.retries, Retire(model_id=model.id))
+            due.append((_wait_s(retry, look), model.due_at if retry is None else retry.at, model, retry))
+    return due
 
 
 def _usual_s(look: Look) -> float:

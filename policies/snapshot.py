@@ -6,18 +6,19 @@ the same decision for ever. Instants are Unix seconds; `None` is unknown, and un
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from policies.actions import Action, target_of
 from policies.experiment import ExperimentFacts
 from policies.lifecycle import Phase
 from policies.promotion import WatchFacts
 from policies.triggers import TriggerFacts
 
 __all__ = ["Command", "ExperimentView", "ModelView", "Retiring", "Retry", "RunStatus", "RunView", "Snapshot", "Totals",
-           "Verb", "new_run_id"]  # fmt: skip
+           "Verb", "new_run_id", "retry_of"]  # fmt: skip
 
 
 class Verb(StrEnum):
@@ -30,6 +31,7 @@ class Verb(StrEnum):
     RESUME = "resume"
     CANCEL = "cancel"
     SHARE = "share"
+    DEPLOY = "deploy"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +43,7 @@ class Command:
     verb: str
     """A `Verb`; text, because an unknown one is refused, not lost."""
     args: Mapping[str, bool | float | str] = field(default_factory=dict)
-    """trigger: `no_train` (bool). share: `share` (0 to 1)."""
+    """trigger: `no_train` (bool). share: `share` (0 to 1). deploy: `run` (its id)."""
     who: str
     why: str
 
@@ -64,6 +66,10 @@ class ModelView:
     """Since when it has not been seen healthy."""
     failed: str | None = None
     """Why it will never answer, as the deployer says."""
+    may_pass: bool = False
+    """What it failed of may be over by the next attempt."""
+    restarts: int = 0
+    """Deployments of it that did not come up before this one."""
     waiting_for: str = ""
     """What the deployer says while it is not ready."""
 
@@ -119,11 +125,20 @@ class Retry:
 
     action: str
     """Class name of the action."""
+    target: str = ""
+    """What it was to act on (`policies.actions.target_of`); empty: it holds for all actions of that name."""
     at: float
     """Not before this instant."""
     attempts: int
     """Failures in a row so far."""
     reason: str
+
+
+def retry_of(retries: Iterable[Retry], action: Action) -> Retry | None:
+    """What is known of failed attempts at `action`: at the same thing, else at whatever an earlier version tried."""
+    name, target = type(action).__name__, target_of(action)
+    found = {retry.target: retry for retry in retries if retry.action == name}
+    return found.get(target) or found.get("")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

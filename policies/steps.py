@@ -26,6 +26,7 @@ from policies.actions import (
     Promote,
     Recover,
     Reject,
+    RestartDeployment,
     ReturnTraffic,
     RollBack,
     StartDeployment,
@@ -67,6 +68,8 @@ class LoopRules:
     training_timeout_s: float = 86400.0
     ready_timeout_s: float = 600.0
     """For a deployment to become healthy, and for a model that has stopped answering to come back."""
+    deployment_retries: int = 0
+    """Deployments of a model that did not come up for a reason that may pass, before its run is given up."""
     max_attempts: int = 5
     """Failures in a row of one step of a retrain before the retrain is given up."""
 
@@ -164,7 +167,7 @@ def _deploying(look: Look) -> Step:
     if model is None:
         return _lost("the phase is deploying, but its model is not in the database")
     if model.failed is not None:
-        return _abandon(model, model.failed)
+        return _not_up(model, model.failed, look, may_pass=model.may_pass)
     if not model.deployed:
         return Step(reasons=(f"{model.name} is ready to be deployed",), action=StartDeployment(model_id=model.id))
     if model.ready and rules.enable_ab_testing:
@@ -181,7 +184,7 @@ def _deploying(look: Look) -> Step:
     if look.phase_s > rules.ready_timeout_s:
         last = f" (last: {model.waiting_for})" if model.waiting_for else ""
         limit = f"{span(rules.ready_timeout_s)} (deployer.ready_timeout_seconds)"
-        return _abandon(model, f"it was not healthy within {limit}{last}")
+        return _not_up(model, f"it was not healthy within {limit}{last}", look, may_pass=True)
     waiting = model.waiting_for or "no answer yet"
     left = rules.ready_timeout_s - look.phase_s
     reasons = (f"waiting for {model.name}: {waiting}", *_clock_behind(look, "cancel"))
@@ -268,11 +271,14 @@ def _lost(reason: str) -> Step:
     return Step(reasons=(reason,), action=Recover(reason=reason))
 
 
-def _abandon(model: ModelView, reason: str) -> Step:
-    return Step(
-        reasons=(f"{model.name} cannot be deployed: {reason}",),
-        action=AbandonModel(model_id=model.id, reason=reason),
-    )
+def _not_up(model: ModelView, reason: str, look: Look, *, may_pass: bool) -> Step:
+    """A deployment that came to nothing: another one, where that may help and there are any left, or the end of it."""
+    left = look.rules.deployment_retries - model.restarts
+    if not may_pass or left <= 0:
+        said = f"{model.name} cannot be deployed: {reason}"
+        return Step(reasons=(said,), action=AbandonModel(model_id=model.id, reason=reason))
+    said = f"{model.name} is deployed again, {left} of {look.rules.deployment_retries} retries are left: {reason}"
+    return Step(reasons=(said,), action=RestartDeployment(model_id=model.id, reason=reason))
 
 
 def _until_trigger(look: Look) -> float | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Protocol
 
-__all__ = ["AdjustedClock", "Clock", "ManualClock", "SystemClock"]
+__all__ = ["AdjustedClock", "Clock", "JumpWatch", "ManualClock", "SystemClock"]
 
 
 class Clock(Protocol):
@@ -47,6 +47,22 @@ class AdjustedClock:
     def unadjusted() -> float:
         """Unix seconds, UTC, by this machine's clock."""
         return time.time()
+
+
+class JumpWatch:
+    """Tells when wall time was set: it went on by another amount than the time that passed."""
+
+    def __init__(self, clock: Clock, *, least_s: float = 1.0) -> None:
+        """What is less than `least_s` between two looks is no jump: clocks drift, and are drawn right slowly."""
+        self._clock = clock
+        self._least_s = least_s
+        self._apart = clock.now() - clock.monotonic()
+
+    def look(self) -> float:
+        """By how many seconds wall time was set since the last look, forward or (negative) back; 0 where it was not."""
+        apart = self._clock.now() - self._clock.monotonic()
+        jumped_s, self._apart = apart - self._apart, apart
+        return jumped_s if abs(jumped_s) > self._least_s else 0.0
 
 
 class ManualClock:

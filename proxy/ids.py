@@ -1,8 +1,9 @@
 """Record ids that prove themselves, and hashes of users that cannot be turned back.
 
 A record's id is a UUIDv7: 48 bits of milliseconds, then random bits that only grow within a process, so that
-ids sort by time. What a client sees of it is one token, 36 characters that need no escaping in a URL (RFC 3986
-"unreserved"), the base 64 of 27 bytes in an alphabet that sorts as its values do:
+ids sort by time. They grow on over a clock that goes back a little; one that is set back further is followed, for ids
+date what they name, and 74 random bits keep them apart. What a client sees of it is one token, 36 characters that need
+no escaping in a URL (RFC 3986 "unreserved"), the base 64 of 27 bytes in an alphabet that sorts as its values do:
 
     16 bytes   the UUID
     10 bytes   MAC: BLAKE2b keyed with a signing key, over the UUID, cut to 80 bits
@@ -34,8 +35,8 @@ import orjson
 
 from proxy.clock import Clock, SystemClock
 
-__all__ = ["KEYS_FILE", "ForgedIdError", "KeyRing", "MintedId", "RecordIds", "Uuid7", "merge_rings",
-           "minted_at"]  # fmt: skip
+__all__ = ["KEYS_FILE", "ForgedIdError", "KeyRing", "MintedId", "RecordIds", "Uuid7", "create_ring", "merge_rings",
+           "minted_at", "new_ring"]  # fmt: skip
 
 KEYS_FILE: Final = "keys.json"
 _STANDARD: Final = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -52,8 +53,11 @@ _NOTICE_S: Final = 600.0
 _REMEMBERED_USERS: Final = 4096
 _LONGEST_REMEMBERED: Final = 256
 _RANDOM_BITS: Final = 74
+_UNREAD: Final = (0, 0)
 _VERSION_AND_VARIANT: Final = (0x7 << 76) | (0b10 << 62)
 _LOW_62: Final = (1 << 62) - 1
+_OUTLASTED_MS: Final = 1000
+"""How far a clock may go back while ids go on growing."""
 
 
 class ForgedIdError(ValueError):
@@ -68,7 +72,7 @@ class MintedId(NamedTuple):
 
 
 class Uuid7:
-    """UUIDv7 generator (RFC 9562 §5.7, method 2): what one process makes only grows, whatever the clock does."""
+    """UUIDv7 generator (RFC 9562 §6.2, method 2): what one process makes only grows while no clock is set back."""
 
     __slots__ = ("_bits", "_millisecond", "_random")
 
@@ -78,9 +82,10 @@ class Uuid7:
         self._bits = 0
 
     def next_int(self, now_s: float) -> int:
-        """The next id as an integer; `now_s` in Unix seconds. A clock that stands or goes back is outlasted."""
+        """The next id as an integer; `now_s` in Unix seconds. A clock that stands, or goes back by a second at most, is
+        outlasted; one that goes back further is followed."""
         millisecond = int(now_s * 1000)
-        if millisecond > self._millisecond:
+        if millisecond > self._millisecond or millisecond < self._millisecond - _OUTLASTED_MS:
             self._millisecond = millisecond
             self._bits = self._random.getrandbits(_RANDOM_BITS - 1)  # headroom for the steps below
         else:
@@ -104,34 +109,39 @@ def minted_at(uuid_hex: str) -> float:
 class KeyRing:
     """The install's secrets: signing keys, newest last, and the pepper under which users are hashed."""
 
-    def __init__(self, path: Path, clock: Clock | None = None) -> None:
+    def __init__(self, path: Path, clock: Clock | None = None, *, spare: Mapping[str, Any] | None = None) -> None:
+        """`spare`: the ring that the file will hold, for as long as there is none. Raises OSError, ValueError."""
         self._path = path
         self._clock: Clock = clock or SystemClock()
         self._document: dict[str, Any] = {}
-        self._stamp: tuple[int, int] = (0, 0)
+        self._stamp: tuple[int, int] = _UNREAD
         self._macs: dict[int, blake2b] = {}
         self._signing_id = 0
+        self._in_memory = spare is not None
+        if spare is not None:
+            self._take(spare)
         self.reload()
 
     def __repr__(self) -> str:
         return f"KeyRing({str(self._path)!r}, {len(self._macs)} keys)"
 
     @classmethod
-    def load_or_create(cls, path: Path, clock: Clock | None = None) -> KeyRing:
+    def load_or_create(
+        cls, path: Path, clock: Clock | None = None, *, spare: Mapping[str, Any] | None = None
+    ) -> KeyRing:
         """The ring in the file `path`, which is made (mode 0600) if it does not exist. Safe in a race.
 
+        `spare`: somebody else makes it, and it will hold this ring (`create_ring`); until then this is the ring.
         Raises OSError where the file cannot be read or made, ValueError where it is no key ring.
         """
-        if not path.exists():
-            fresh = {"pepper": secrets.token_hex(_KEY_BYTES), "signing": [_new_key(set())]}
-            scratch = _write_secret(path, fresh)
-            try:
-                os.link(scratch, path)
-            except FileExistsError:
-                pass  # another process was first: its ring is the install's
-            finally:
-                scratch.unlink()
-        return cls(path, clock)
+        if spare is None and not path.exists():
+            create_ring(path, new_ring())
+        return cls(path, clock, spare=spare)
+
+    @property
+    def path(self) -> Path:
+        """Where its file is."""
+        return self._path
 
     @property
     def key_ids(self) -> tuple[int, ...]:
@@ -175,22 +185,32 @@ class KeyRing:
 
     def reload(self) -> bool:
         """Read the file again if it was replaced since; True if it was. Call it often: a key may begin to sign."""
-        status = self._path.stat()
+        try:
+            status = self._path.stat()
+        except FileNotFoundError:
+            if not self._in_memory:
+                raise
+            self._choose_signer()
+            return False
         stamp = (status.st_mtime_ns, status.st_ino)
         if stamp == self._stamp:
             self._choose_signer()
             return False
-        document = _read_ring(self._path)
+        self._take(_read_ring(self._path))
+        self._stamp = stamp
+        self._in_memory = False
+        return True
+
+    def _take(self, document: Mapping[str, Any]) -> None:
+        """Have this ring from now on."""
         self._macs = {
             entry["id"]: blake2b(digest_size=_MAC_BYTES, key=bytes.fromhex(entry["key"]), person=_PERSON)
             for entry in document["signing"]
         }
-        self._document = document
+        self._document = dict(document)
         self._choose_signer()
         self._pepper = bytes.fromhex(document["pepper"])
         self._user_hashes: dict[bytes, int] = {}
-        self._stamp = stamp
-        return True
 
     def _choose_signer(self) -> None:
         now = self._clock.now()
@@ -257,8 +277,26 @@ class RecordIds:
         return uuid.hex()
 
     def new_uuid(self, now_s: float) -> str:
-        """An unsigned UUIDv7 (32 hex characters) from the same growing sequence, e.g. for a vote."""
+        """An unsigned UUIDv7 (32 hex characters) from the same sequence, e.g. for a vote."""
         return self._uuids.next_hex(now_s)
+
+
+def new_ring() -> dict[str, Any]:
+    """A ring of its own for a new install, as in the file."""
+    return {"pepper": secrets.token_hex(_KEY_BYTES), "signing": [_new_key(set())]}
+
+
+def create_ring(path: Path, document: Mapping[str, Any]) -> None:
+    """Write `document` where there is no ring yet; where another process was first, its ring is the install's.
+
+    Raises OSError."""
+    scratch = _write_secret(path, document)
+    try:
+        with contextlib.suppress(FileExistsError):
+            os.link(scratch, path)
+        _sync_folder(path.parent)
+    finally:
+        scratch.unlink()
 
 
 def merge_rings(mine: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
@@ -314,13 +352,25 @@ def _one_writer(path: Path) -> Iterator[None]:
         os.close(folder)
 
 
-def _write_secret(path: Path, document: dict[str, Any]) -> Path:
-    """Write `document` durably beside `path`, readable by the owner only; returns the scratch file."""
+def _write_secret(path: Path, document: Mapping[str, Any]) -> Path:
+    """Write `document` durably beside `path`, readable by the owner only; returns the scratch file. Raises OSError."""
     scratch = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
-        os.write(descriptor, orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+        descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb", buffering=0) as out:
+            left = memoryview(orjson.dumps(dict(document), option=orjson.OPT_INDENT_2) + b"\n")
+            while left:  # a disk that is nearly full takes a part of it
+                left = left[out.write(left) :]
+            os.fsync(descriptor)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise
+    return scratch
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    return scratch

@@ -7,17 +7,21 @@ keeps its mode, and is reported (`looser`): somebody may have meant it. And what
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any, Final, Literal
 
-__all__ = ["UMASK", "create", "looser", "make_folder", "open_private", "replace_private", "without_secrets",
+__all__ = ["NO_ROOM", "UMASK", "create", "looser", "make_folder", "open_private", "replace_private", "without_secrets",
            "write_private"]  # fmt: skip
 
 UMASK: Final = 0o077
 """For processes that are ours, and what they start."""
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+"""What a file system says that is full, or whose user has had his share."""
 _FILE: Final = 0o600
 _FOLDER: Final = 0o700
 _OTHERS: Final = 0o077
@@ -48,12 +52,17 @@ def replace_private(path: Path, content: bytes | str, *, durable: bool = False) 
     """As `write_private`, so that a reader sees all of it or what was there before; `durable`: after a power cut, too.
     Raises OSError."""
     aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open_private(aside, "wb") as out:
-        out.write(content.encode() if isinstance(content, str) else content)
-        if durable:
-            out.flush()
-            os.fsync(out.fileno())
-    aside.replace(path)
+    try:
+        with open_private(aside, "wb") as out:
+            out.write(content.encode() if isinstance(content, str) else content)
+            if durable:
+                out.flush()
+                os.fsync(out.fileno())
+        aside.replace(path)
+    except OSError:  # a disk that is full is not to fill up with what was begun
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        raise
 
 
 def create(path: Path) -> None:

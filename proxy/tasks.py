@@ -8,7 +8,6 @@ task ends, and reports an exception that nobody awaited. Whoever spawns awaits t
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
@@ -29,13 +28,27 @@ def spawn(coro: Coroutine[Any, Any, _T], *, name: str) -> asyncio.Task[_T]:
 
 
 async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    """Cancel each task and wait until it has ended; what it raised on the way out is only logged."""
-    pending = [task for task in tasks if not task.done()]
+    """Cancel each task and wait until it has ended; what it raised on the way out is only logged.
+
+    Whoever is cancelled while it waits here, as by a time-out, is so at once: all tasks have been told to end by then,
+    and are held until they have.
+    """
+    myself = asyncio.current_task()
+    pending = [task for task in tasks if not task.done() and task is not myself]
     for task in pending:
         task.cancel()
+    if not pending:
+        return
     for task in pending:
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await task
+        _alive.add(task)
+        task.add_done_callback(_let_go)
+    await asyncio.wait(pending)
+
+
+def _let_go(task: asyncio.Task[Any]) -> None:
+    _alive.discard(task)
+    if not task.cancelled():
+        task.exception()  # seen, so that nobody is told of it when the task is collected; `_finished` has logged it
 
 
 def _finished(task: asyncio.Task[Any]) -> None:

@@ -14,9 +14,10 @@ import signal
 import struct
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from proxy.clock import Clock
 from proxy.config.model import Config
@@ -48,6 +49,10 @@ class Inheritance:
     """Number of the worker; 0 for the controller."""
     listen_fd: int | None
     """The listening socket: public for a worker, admin for the controller; None where there is none."""
+    supervisor: int = field(default_factory=os.getpid)
+    """Its process id."""
+    spare_keys: Mapping[str, Any] | None = None
+    """The key ring while the disk has no room for its file."""
 
     def packed(self) -> bytes:
         """What `receive_inheritance` reads: a length and a pickle, between processes of one program only."""
@@ -68,6 +73,8 @@ class Child:
         self._process: subprocess.Popen[bytes] | None = None
         self._started_at = 0.0
         self._failures = 0
+        self.spare_keys: Mapping[str, Any] | None = None
+        """The key ring for the next start, where there is no file of it."""
         self.due_at: float | None = clock.monotonic()
         """When it is to be started, on the monotonic clock; None while it runs."""
 
@@ -79,7 +86,9 @@ class Child:
     def start(self, config: Config) -> None:
         """Start it, or try again later where the system has no process to give."""
         code = _BOOTSTRAP.format(root=_PACKAGES, here=str(Path.cwd()), module=self._module)
-        settings = Inheritance(config=config, name=self.name, index=self._index, listen_fd=self._listen_fd)
+        settings = Inheritance(
+            config=config, name=self.name, index=self._index, listen_fd=self._listen_fd, spare_keys=self.spare_keys
+        )
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", code, f"ratchet-{self.name}"],
@@ -93,16 +102,22 @@ class Child:
             return
         self._started_at = self._clock.monotonic()
         self.due_at = None
-        try:
-            replace_private(self._pid_file, f"{self._process.pid}\n")
-        except OSError as exc:  # a full disk must not keep a worker from starting
-            _log.warning("%s: %s", self._pid_file, exc)
+        self.note_pid()
         assert self._process.stdin is not None  # it was asked for
         try:
             self._process.stdin.write(settings.packed())
             self._process.stdin.flush()
         except BrokenPipeError:
             _log.warning("%s died while it was started", self.name)
+
+    def note_pid(self) -> None:
+        """Write down which process it is."""
+        if self._process is None:
+            return
+        try:
+            replace_private(self._pid_file, f"{self._process.pid}\n")
+        except OSError as exc:  # a full disk must not keep a worker from starting
+            _log.warning("%s: %s", self._pid_file, exc)
 
     def reap(self) -> int | None:
         """Its exit status if it has ended since, else None. A dead child is due again after a back-off."""
@@ -158,6 +173,8 @@ def receive_inheritance() -> tuple[Inheritance, int]:
     (length,) = _LENGTH.unpack(_read_exactly(lifeline, _LENGTH.size))
     settings = pickle.loads(_read_exactly(lifeline, length))
     assert isinstance(settings, Inheritance)
+    if settings.listen_fd is not None:
+        os.set_inheritable(settings.listen_fd, False)  # what this process starts must not keep the port
     return settings, lifeline
 
 

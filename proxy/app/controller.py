@@ -12,7 +12,6 @@ import fcntl
 import gc
 import logging
 import os
-import socket
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,7 +21,11 @@ from typing import Any, Final
 
 import uvloop
 
+from proxy.app.admin_port import admin_port
+from proxy.app.champion import ChampionWatch
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
+from proxy.app.clock_jumps import watch_clock
+from proxy.app.follow import key_trouble
 from proxy.app.forgetting import Forgetting
 from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
 from proxy.app.learning import Learning
@@ -34,16 +37,19 @@ from proxy.app.presence import Presence
 from proxy.app.priority import give_way, hurry
 from proxy.app.reach import Reach
 from proxy.app.sharing import is_shared, share_keys
+from proxy.app.spool_watch import watch_spool
+from proxy.app.store_health import StoreHealth
 from proxy.app.telemetry import ControllerMetrics
 from proxy.app.timekeeping import Timekeeper
 from proxy.app.troubles import Troubles
-from proxy.app.web_server import WebServer
 from proxy.clock import AdjustedClock
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.ids import KeyRing
 from proxy.ingest import Gap, IngestMetrics, Ingestor
 from proxy.limits import Guesses
 from proxy.log_throttle import ThrottledLog
+from proxy.loop.deployers.health import trusts_unseen
+from proxy.loop.install import BaseModel, first_model
 from proxy.spool import SpoolReader, is_alive, writers_of
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
@@ -62,13 +68,22 @@ _MOST_NOTES: Final = 8
 _NOTED_S: Final = 86_400.0
 _ANSWER_S: Final = 10.0
 _MODELS_EVERY: Final = 5
+_PROOF_S: Final = 30.0
+"""Longer than a batch, or a pass of retention, holds the one connection that writes to SQLite."""
 _STORE_DELAYS_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
-_REFUSED_DELAY_S: Final = 30.0
 _LONGEST_RETRY_S: Final = 5.0
 _FLUSH_S: Final = 10.0
 _FLUSH_STEP_S: Final = 0.05
+_ORPHANS_PARTS_S: Final = 1.0
+"""For ingest and the loop to come to an end where the supervisor is gone: another controller may be waiting."""
+_ORPHANS_FLUSH_S: Final = 3.5
+_ORPHAN_S: Final = 5.0
+"""Behind the drain, for what workers wrote last; then a controller without a supervisor is ended, come what may."""
 _YOUNG_OBJECTS: Final = 50_000
 _FIRST_PASS_S: Final = 60.0
+
+_FAILURES: Final = (TemporaryError, PermanentError, OSError)
+"""What a database, or the disk, says, in words for a person."""
 
 _log = logging.getLogger(__name__)
 
@@ -93,18 +108,25 @@ class Controller:
     def __init__(self, settings: Inheritance) -> None:
         self._config = settings.config
         self._admin_fd = settings.listen_fd
+        self._supervisor = settings.supervisor
         self._clock = AdjustedClock()
         self._data = DataDir.of(self._config)
         self._time = Timekeeper(self._data.host_clock, self._clock)
-        self._keys = KeyRing.load_or_create(self._data.keys, self._clock)
+        self._keys = KeyRing.load_or_create(self._data.keys, self._clock, spare=settings.spare_keys)
         self._metrics = ControllerMetrics(
             self._data, self._config.telemetry, self._clock, spool_max_bytes=self._config.spool.max_bytes
         )
         self._metrics.traffic.set_models({0: self._config.champion.name})
+        self._said = ThrottledLog(_log, self._clock)
         self._troubles = Troubles(self._clock)
         self._metrics.registry.register(self._troubles)
+        may_ask = not trusts_unseen(self._config.deployer)
+        self._champion = ChampionWatch(self._config, self._data, self._clock, self._troubles, self._keys, asks=may_ask)
+        self._metrics.registry.register(self._champion)
         self._presence = Presence(self._data, self._clock)
-        self._reach = Reach(self._data.reach)
+        self._health_of_store = StoreHealth(
+            self._troubles, Reach(self._data.reach), self._metrics.set_store_up, self._clock
+        )
         self._learning = Learning(
             self._config,
             self._metrics.registry,
@@ -124,19 +146,20 @@ class Controller:
         """How far each spool was stored when the store last said so."""
         self._store: Store | None = None
         self._unusable: ConfigError | None = None
-        self._troubles.report("store", "the store has not been opened yet", quiet=True)
 
     async def run(self, lifeline: int) -> int:
         """Work until told to stop, then store what is left in the spool; returns the exit status."""
-        told = Told(lifeline)
+        told = Told(lifeline, orphan_s=self._config.server.drain_seconds + _ORPHAN_S)
         stop = told.stop
         async with AsyncExitStack() as stack:
-            if self._admin_fd is not None:
-                admin = WebServer(
-                    create_admin_app(self._services()), socket.socket(fileno=self._admin_fd), name="admin"
-                )
-                await admin.start()
-                stack.push_async_callback(admin.stop)
+            app = create_admin_app(self._services())
+            await stack.enter_async_context(admin_port(app, self._config, self._admin_fd, told, self._troubles))
+            watching = [
+                spawn(self._keep("champion", self._champion.run, stop), name="champion"),
+                spawn(watch_clock(self._metrics.clock_jumped), name="watch the clock"),
+                spawn(watch_spool(self._data.run, self._troubles), name="watch the spool"),
+            ]
+            stack.push_async_callback(cancel_and_wait, watching)
             if not await self._claim(stop, stack) or (store := await self._open_store(stop)) is None:
                 return 0
             stack.push_async_callback(store.close)
@@ -156,13 +179,19 @@ class Controller:
             self._clock,
             metrics=self._ingest_metrics,
             user_hash=self._keys.user_hash,
+            first_model=lambda: self._first_model(store),
             on_gap=self._went_back,
             on_hurry=hurry,
+            told=self._ingest_told,
         )
         self._store = store
         leave_garbage()
         async with serve_names(self._data.names, store.ambiguous):
             await self._keep_at_it(store, ingestor, told)
+
+    async def _first_model(self, store: Store) -> int:
+        """The configured champion's id, for records of a time when no worker knew it."""
+        return (await first_model(store, BaseModel.of(self._config.champion))).id
 
     async def _keep_at_it(self, store: Store, ingestor: Ingestor, told: Told) -> None:
         stop = told.stop
@@ -176,7 +205,7 @@ class Controller:
         ]
         await stop.wait()
         _log.info("storing what is left in the spool")
-        await asyncio.wait(parts[:2], timeout=_FLUSH_S)
+        await asyncio.wait(parts[:2], timeout=_ORPHANS_PARTS_S if told.orphaned else _FLUSH_S)
         await cancel_and_wait(parts)
         await self._flush(ingestor, told)
 
@@ -201,13 +230,13 @@ class Controller:
             lost = store.lost_file()
             if lost is not None or self._clock.monotonic() - looked_at >= _SAMPLE_S:
                 if lost is not None:
-                    self._troubles.report("store", f"{lost} was removed or replaced; the file that is there is opened")
-                    self._set_reach(False)
+                    self._health_of_store.wrong("files", f"{lost} was removed or replaced; what is there is opened")
                 looked_at = self._clock.monotonic()
                 if wrong := await store.mend():
                     self._metrics.store_replaced()
                     self._note(f"{wrong}; it was set up anew, and is filled with what the spool keeps")
                     self._replaced.set()
+                self._health_of_store.right("files")
             await asyncio.sleep(_WATCH_S)
 
     def _went_back(self, gap: Gap) -> None:
@@ -217,7 +246,7 @@ class Controller:
         if gap.lost:
             since = f" (from {_instant(gap.since_us / 1e6)} on)" if gap.since_us else ""
             text += f"; {gap.lost:,}{since} cannot be: their segments are gone (spool.keep_seconds)"
-        self._troubles.report("store", text)
+        self._health_of_store.wrong("again", text)
         self._note(text)
         self._replaced.set()
 
@@ -227,57 +256,77 @@ class Controller:
 
     async def _claim(self, stop: asyncio.Event, stack: AsyncExitStack) -> bool:
         """Wait until no other controller of this directory is still flushing; False when told to stop first."""
-        descriptor = os.open(self._data.run / "controller.lock", os.O_RDWR | os.O_CREAT, 0o600)
-        stack.callback(os.close, descriptor)
+        descriptor = -1
         while True:
             try:
+                if descriptor < 0:
+                    descriptor = os.open(self._data.run / "controller.lock", os.O_RDWR | os.O_CREAT, 0o600)
+                    stack.callback(os.close, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if stop.is_set():
-                    return False
-                self._troubles.report("store", "an earlier controller is still finishing", quiet=True)
-                await _pause(stop, 0.1)
+                self._health_of_store.begins("an earlier controller is still finishing")
+            except OSError as exc:
+                self._health_of_store.begins(f"the data directory cannot be written: {exc}")
             else:
                 return True
+            if stop.is_set():
+                return False
+            await _pause(stop, 0.1)
 
     async def _open_store(self, stop: asyncio.Event) -> Store | None:
-        """The store, however long it takes to come up; None when told to stop first. Tried once in any case."""
-        url = self._data.store_url(self._config)
+        """The store, however long it takes to come up; None when told to stop first. Tried once in any case.
+
+        Whatever a database says is no reason to end: somebody will see to it, and meanwhile records wait.
+        """
         attempt = 0
         while True:
             try:
-                store = await Store.open(url, clock=self._clock, pool_size=self._config.store.pool_size)
-            except (TemporaryError, OSError) as exc:
-                delay_s = _STORE_DELAYS_S[min(attempt, len(_STORE_DELAYS_S) - 1)]
-                self._lost_store(f"the store cannot be reached: {exc}")
-            except PermanentError as exc:
-                delay_s = _REFUSED_DELAY_S
-                self._lost_store(f"the store cannot be used: {exc}")
+                store = await self._try_to_open()
+            except _FAILURES as exc:
+                self._health_of_store.wrong("start", exc)
             else:
-                self._set_reach(True)
                 return store
+            delay_s = _STORE_DELAYS_S[min(attempt, len(_STORE_DELAYS_S) - 1)]
             attempt += 1
             await _pause(stop, delay_s)
             if stop.is_set():
                 return None
 
-    def _lost_store(self, trouble: str) -> None:
-        self._troubles.report("store", f"{trouble}; serving goes on, records wait in the spool")
-        self._set_reach(False)
+    async def _try_to_open(self) -> Store:
+        settings = self._config.store
+        store = await Store.open(
+            self._data.store_url(self._config),
+            clock=self._clock,
+            pool_size=settings.pool_size,
+            listen_url=settings.listen_url,
+        )
+        try:
+            async with _answer_within(_ANSWER_S):
+                await store.prove()
+        except BaseException:
+            await store.close()
+            raise
+        store.watch(self._health_of_store.heard)
+        self._health_of_store.written()
+        return store
 
-    def _set_reach(self, reachable: bool) -> None:
-        self._metrics.set_store_up(reachable)
-        with suppress(OSError):  # a full disk: health then says that nothing is known
-            self._reach.set(reachable, self._clock.now())
+    def _ingest_told(self, exc: TemporaryError | PermanentError | None, *, wrote: bool) -> None:
+        """How the last round of ingest went."""
+        if exc is not None:
+            self._health_of_store.wrong("ingest", exc)
+            return
+        self._health_of_store.right("ingest")
+        if wrote:
+            self._health_of_store.written()
 
     async def _keep(self, name: str, part: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
         """Run a part until told to stop; one that fails is logged and started again."""
         while not stop.is_set():
             try:
                 await part()
-            except TemporaryError as exc:
-                self._lost_store(f"{name}: {exc}")
-                await _pause(stop, min(exc.retry_after_s, _LONGEST_RETRY_S))
+            except (TemporaryError, PermanentError) as exc:
+                self._said.warning(name, "%s waits: %s", name, exc)
+                await _pause(stop, min(getattr(exc, "retry_after_s", _LONGEST_RETRY_S), _LONGEST_RETRY_S))
             except ConfigError as exc:
                 self._unusable = exc
                 stop.set()
@@ -291,28 +340,54 @@ class Controller:
         round_ = 0
         while True:
             try:
-                async with _answer_within(_ANSWER_S):
+                async with self._answer(_ANSWER_S):
                     self._positions = await store.spools.positions()
             finally:  # while the store is away, what waits grows, and whoever looks must see that
                 usage = await asyncio.to_thread(reader.usage, self._positions)
                 self._metrics.set_spool(usage)
             if is_shared(self._config):
-                async with _answer_within(_ANSWER_S):
+                async with self._answer(_ANSWER_S):
                     await self._presence.beat(store, usage, leader=self._learning.leading)
+                self._health_of_store.written()
                 await self._agree_on_time(store)
                 await self._share_keys(store)
+            await self._prove(store)
             if round_ % _MODELS_EVERY == 0:
                 size = await store.size()
                 self._metrics.set_store_size(size.bytes, size.records)
             models = {model.id: model.name for model in await store.models.list()}
             self._metrics.traffic.set_models({0: self._config.champion.name} | models)
-            with suppress(OSError, ValueError):
-                self._keys.reload()
-            self._set_reach(True)  # here: a damaged file answers some questions, and is not well for that
+            self._follow_keys()
             if self._ingestor is None or not self._ingestor.feeding_again:
-                self._troubles.over("store")
+                self._health_of_store.right("again")
+            self._health_of_store.tell()
             round_ += 1
             await asyncio.sleep(_SAMPLE_S)
+
+    async def _prove(self, store: Store) -> None:
+        """Where nothing was written for a while, or something is wrong: see whether writing works."""
+        if self._health_of_store.to_be_proven:
+            async with self._answer(_PROOF_S):
+                await store.prove()
+            self._health_of_store.written()
+
+    @asynccontextmanager
+    async def _answer(self, seconds: float) -> AsyncIterator[None]:
+        """A database that says nothing is as good as gone, and that is a trouble. Raises TemporaryError."""
+        try:
+            async with _answer_within(seconds):
+                yield
+        except TemporaryError as exc:
+            self._health_of_store.heard(exc)
+            raise
+
+    def _follow_keys(self) -> None:
+        try:
+            self._keys.reload()
+        except (OSError, ValueError) as exc:
+            self._troubles.report("keys", key_trouble(self._keys, exc))
+        else:
+            self._troubles.over("keys", "the key ring can be read again")
 
     async def _agree_on_time(self, store: Store) -> None:
         """Before the loop decides anything, and every few seconds."""
@@ -322,8 +397,10 @@ class Controller:
                     await self._time.compare(store)
             else:
                 self._time.forget()
-        except (TemporaryError, OSError) as exc:
-            _log.warning("this host goes on by the time that it has: %s", exc)
+        except _FAILURES as exc:
+            self._said.warning("time", "this host goes on by the time that it has: %s", exc)
+        else:
+            self._said.over("time")
         self._metrics.set_clock(self._clock.ahead_s)
 
     async def _share_keys(self, store: Store) -> None:
@@ -331,7 +408,9 @@ class Controller:
             try:
                 await share_keys(self._keys, store)
             except (OSError, ValueError) as exc:
-                _log.error("the key ring cannot be shared: %s", exc)
+                self._said.error("share", "the key ring cannot be shared: %s", exc)
+            else:
+                self._said.over("share")
 
     async def _prune(self, store: Store) -> None:
         """Archive what is finished, forget what is too old or too much."""
@@ -351,7 +430,7 @@ class Controller:
 
     async def _flush(self, ingestor: Ingestor, told: Told) -> None:
         """Store what workers wrote to the end. Where the supervisor was killed, they are only now draining."""
-        limit_s = _FLUSH_S + (self._config.server.drain_seconds if told.orphaned else 0.0)
+        limit_s = self._config.server.drain_seconds + _ORPHANS_FLUSH_S if told.orphaned else _FLUSH_S
         try:
             async with asyncio.timeout(limit_s):
                 await self._store_to_the_end(ingestor, told)
@@ -361,12 +440,21 @@ class Controller:
     async def _store_to_the_end(self, ingestor: Ingestor, told: Told) -> None:
         try:
             while True:
+                if told.orphaned and self._succeeded():
+                    return  # it stores the rest, also what orphans are still writing
                 more_may_come = told.orphaned and self._workers_live()  # asked before the spool is read
                 if not await ingestor.run_once() and not more_may_come:
                     return
                 await asyncio.sleep(_FLUSH_STEP_S)
-        except (TemporaryError, OSError) as exc:
+        except _FAILURES as exc:
             _log.warning("the spool keeps what could not be stored: %s", exc)
+
+    def _succeeded(self) -> bool:
+        """Whether another supervisor has taken this directory over, so that its controller waits for us to end."""
+        try:
+            return int(self._data.pid("supervisor").read_text()) != self._supervisor
+        except (OSError, ValueError):
+            return False
 
     def _workers_live(self) -> bool:
         return any(is_alive(self._data.spool / writer) for writer in writers_of(self._data.spool))
@@ -388,7 +476,7 @@ class Controller:
         return with_console(services, self._config.training_dir)
 
     async def _status(self) -> dict[str, Any]:
-        document = dict(await self._learning.status())
+        document = self._champion.into(await self._learning.status())
         now = self._clock.now()
         lately = [f"{_instant(at)}: {text}" for at, text in self._notes if now - at < _NOTED_S]
         return document | {"notes": [*document.get("notes", ()), *lately, *open_to_others(self._config)]}
@@ -397,7 +485,12 @@ class Controller:
         troubles = self._troubles
         if not troubles.known:
             return {"status": "ok"}
-        return {"status": "degraded", "reason": troubles.first, "troubles": troubles.document()}
+        return {
+            "status": "degraded",
+            "reason": troubles.first,
+            "troubles": troubles.document(),
+            "champion": self._champion.document(),
+        }
 
 
 def _instant(at: float) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from proxy.app.timekeeping import follow_time
-from proxy.clock import AdjustedClock
+from proxy.clock import AdjustedClock, Clock, SystemClock
 from proxy.ids import KeyRing
+from proxy.log_throttle import ThrottledLog
 from proxy.routes import RouteTable, read_routes
 
-__all__ = ["Routes", "follow_files"]
+__all__ = ["Routes", "follow_files", "follow_keys", "key_trouble"]
 
 _INTERVAL_S: Final = 0.25
 
@@ -22,14 +24,15 @@ _log = logging.getLogger(__name__)
 class Routes:
     """The newest good route table of the file `path`; `fallback` until there is one."""
 
-    def __init__(self, path: Path, fallback: RouteTable) -> None:
+    def __init__(self, path: Path, fallback: RouteTable, clock: Clock | None = None) -> None:
         self._path = path
+        self._said = ThrottledLog(_log, clock or SystemClock())
         self._stamp: tuple[int, int] | None = None
         self.table = fallback
         self.refresh()
 
     def refresh(self) -> bool:
-        """Read the file if it was replaced; True where the table changed. What cannot be used is logged once.
+        """Read the file if it was replaced; True where the table changed. What cannot be used is logged, once a minute.
 
         A file that is gone, unreadable, or older than what is in force leaves the last good table in force.
         """
@@ -43,8 +46,9 @@ class Routes:
         except FileNotFoundError:
             return False
         except (OSError, ValueError) as exc:
-            _log.error("the last good route table stays in force: %s", exc)
+            self._said.error("routes", "the last good route table stays in force: %s", exc)
             return False
+        self._said.over("routes")
         if table.version < self.table.version:
             _log.error("%s has version %d, older than %d in force: ignored",
                        self._path, table.version, self.table.version)  # fmt: skip
@@ -54,15 +58,35 @@ class Routes:
         return changed
 
 
-async def follow_files(routes: Routes, keys: KeyRing, clock: AdjustedClock, clock_file: Path) -> None:
-    """Look at all of them until cancelled."""
+def key_trouble(keys: KeyRing, exc: Exception) -> str:
+    """What to say of a ring that cannot be read any more, which a process that has read it once goes on without."""
+    if isinstance(exc, FileNotFoundError):
+        return (f"{keys.path} is gone; the keys read before stay in force until the next start. Put it back from a "
+                "backup: a new one refuses all earlier record ids and takes all users for new ones")  # fmt: skip
+    return f"{exc}. The keys read before stay in force until the next start"
+
+
+def follow_keys(keys: KeyRing, said: ThrottledLog) -> None:
+    """Take a new ring over; one that cannot be read is said, and changes nothing."""
+    try:
+        if keys.reload():
+            _log.info("the key ring was replaced: %d keys", len(keys.key_ids))
+    except (OSError, ValueError) as exc:
+        said.error("keys", "%s", key_trouble(keys, exc))
+    else:
+        said.over("keys")
+
+
+async def follow_files(
+    routes: Routes, keys: KeyRing, clock: AdjustedClock, clock_file: Path, *, show: Callable[[], None] = lambda: None
+) -> None:
+    """Look at all of them until cancelled. What cannot be used is logged, once a minute at most. `show` is called as
+    often: what this process tells others."""
+    said = ThrottledLog(_log, clock)
     while True:
         await asyncio.sleep(_INTERVAL_S)
         follow_time(clock_file, clock)
+        show()
         if routes.refresh():
             _log.info("routes version %d is in force", routes.table.version)
-        try:
-            if keys.reload():
-                _log.info("the key ring was replaced: %d keys", len(keys.key_ids))
-        except (OSError, ValueError) as exc:
-            _log.error("the keys read before stay in force: %s", exc)
+        follow_keys(keys, said)

@@ -117,7 +117,9 @@ class Housekeeping:
         gone = 0
         for folder in await asyncio.to_thread(_folders, self._training_dir):
             run = await self._store.runs.get(folder.name)
-            if run is not None and run.state in _CAME_TO_NOTHING and (run.ended_us or before_us) < before_us:
+            if run is None or run.state not in _CAME_TO_NOTHING or run.result is not None:
+                continue  # with a result there is a model, and `ratchet deploy` may want it
+            if (run.ended_us or before_us) < before_us:
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
                 gone += 1
         if gone:

@@ -17,7 +17,8 @@ from prometheus_client.registry import CollectorRegistry
 from proxy.app.troubles import Troubles
 from proxy.clock import Clock
 from proxy.config.model import Config
-from proxy.errors import TemporaryError
+from proxy.errors import PermanentError, TemporaryError
+from proxy.log_throttle import ThrottledLog
 from proxy.loop import explain
 from proxy.loop.metrics import LoopMetrics
 from proxy.loop.service import open_loop
@@ -55,9 +56,10 @@ class Learning:
 
     async def run(self, store: Store, stop: asyncio.Event) -> None:
         """Tick until told to stop. Raises ConfigError where trainer or deployer cannot work, TemporaryError."""
-        async with open_loop(self._config, store, self._clock, metrics=self._metrics) as loop:
+        opened = open_loop(self._config, store, self._clock, metrics=self._metrics, troubles=self._troubles)
+        async with opened as loop:
             self._running = loop, store
-            listening = spawn(_follow_others(store, loop), name="listen for other replicas")
+            listening = spawn(_follow_others(store, loop, self._clock), name="listen for other replicas")
             try:
                 await loop.run(stop)
             finally:
@@ -107,20 +109,24 @@ class Learning:
         return self._running
 
 
-async def _follow_others(store: Store, loop: Loop) -> None:
+async def _follow_others(store: Store, loop: Loop, clock: Clock) -> None:
     """Wake the loop when another replica has changed something. What is missed, its own polling finds."""
 
     def heard(channel: str) -> None:
         if channel == COMMANDS or not loop.leading:  # the leader's own changes reach itself, too
             loop.poke()
 
+    throttled = ThrottledLog(_log, clock)
     while True:
         try:
             await store.listen(heard)
+        except PermanentError as exc:
+            _log.info("%s", exc)
+            return
         except TemporaryError as exc:
-            _log.info("notifications are interrupted, routes are polled meanwhile: %s", exc)
+            throttled.warning("listen", "notifications are interrupted, routes are polled meanwhile: %s", exc)
             await asyncio.sleep(exc.retry_after_s)
-            with suppress(TemporaryError):
+            with suppress(TemporaryError, PermanentError):
                 await store.ping()
                 loop.poke()  # it may have failed so often that it waits for long
         else:

@@ -8,7 +8,7 @@ from typing import Final
 
 from proxy.config.model import Config
 from proxy.ids import KEYS_FILE
-from proxy.private import looser, make_folder
+from proxy.private import NO_ROOM, looser, make_folder
 from proxy.routes import ROUTES_FILE
 
 __all__ = ["DataDir", "open_to_others"]
@@ -32,12 +32,15 @@ class DataDir:
         return cls(_absolute(config.server.data_dir), None if keys_file is None else _absolute(keys_file))
 
     def create(self) -> None:
-        """Make the directories, private to this user. Raises OSError where the disk does not let it."""
+        """Make the directories, private to this user. Raises OSError where the disk does not let it; `errno` is one of
+        `NO_ROOM` where that is all."""
         for directory in (self.root, self.run, self.spool):
             try:
                 make_folder(directory)
             except OSError as exc:
-                raise OSError(f"server.data_dir: {directory} cannot be made ({exc.strerror}); name a directory that "
+                if exc.errno in NO_ROOM:
+                    raise
+                raise type(exc)(f"server.data_dir: {directory} cannot be made ({exc.strerror}); name a directory that "
                               "this user may write to") from exc  # fmt: skip
 
     @property

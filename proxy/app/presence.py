@@ -7,6 +7,10 @@ far this host's own clock is ahead of it is told, too: somebody should look afte
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import logging
+import re
 import secrets
 import socket
 from collections.abc import Sequence
@@ -17,6 +21,7 @@ import orjson
 
 from proxy.app.paths import DataDir
 from proxy.clock import AdjustedClock
+from proxy.log_throttle import ThrottledLog
 from proxy.private import replace_private
 from proxy.routes import read_routes
 from proxy.spool import SpoolUsage
@@ -28,16 +33,24 @@ __all__ = ["Presence", "replica_id"]
 
 _ALIVE_S: Final = 15.0
 _FORGET_US: Final = 7 * 86_400_000_000
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+_log = logging.getLogger(__name__)
 
 
-def replica_id(path: Path) -> str:
-    """The name in the file `path`, made up at the first start. Raises OSError."""
-    try:
-        return path.read_text().strip()
-    except FileNotFoundError:
-        name = secrets.token_hex(4)
-        replace_private(path, f"{name}\n")
-        return name
+def replica_id(path: Path, fresh: str | None = None) -> str:
+    """The name in the file `path`; where there is none, or none that can be read, `fresh` is, or a new one.
+
+    On the disk for good before anybody hears of it: two replicas of one name, or of none, would take each other's row.
+    Raises OSError.
+    """
+    with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
+        if _NAME.fullmatch(name := path.read_text("ascii").strip()):
+            return name
+        _log.warning("%s is damaged: this replica gets a new name", path)
+    name = fresh or secrets.token_hex(4)
+    replace_private(path, f"{name}\n", durable=True)
+    return name
 
 
 class Presence:
@@ -46,13 +59,18 @@ class Presence:
     def __init__(self, data: DataDir, clock: AdjustedClock) -> None:
         self._data = data
         self._clock = clock
-        self._id = replica_id(data.replica_id)
+        self._id = secrets.token_hex(4)
+        """Its name where it has none yet, so that it keeps it while the disk has no room for it."""
+        self._named = False
+        self._said = ThrottledLog(_log, clock)
         self._host = socket.gethostname()
         self._started_us = int(clock.now() * 1e6)
         self.replicas: Sequence[dict[str, Any]] = ()
 
     async def beat(self, store: Store, usage: SpoolUsage, *, leader: bool) -> None:
         """Say that we are here, and look who else is. Raises TemporaryError."""
+        if not self._named:
+            await asyncio.to_thread(self._learn_name)
         now = self._clock.now()
         detail = {
             **self._addresses(),
@@ -70,6 +88,15 @@ class Presence:
         self.replicas = [self._document(row, ages.get(row.id)) for row in rows]
         if any(row.seen_us < int(now * 1e6) - _FORGET_US for row in rows):
             await store.replicas.forget(int(now * 1e6) - _FORGET_US)
+
+    def _learn_name(self) -> None:
+        try:
+            self._id = replica_id(self._data.replica_id, self._id)
+        except OSError as exc:
+            self._said.error("name", "%s: %s; this replica may have another name after a restart",
+                             self._data.replica_id, exc)  # fmt: skip
+        else:
+            self._named = True
 
     def _document(self, row: Replica, age_s: float | None) -> dict[str, Any]:
         """One replica for /status; `lag_s` is the age of its oldest record that is not stored yet, as it last said."""

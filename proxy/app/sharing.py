@@ -1,8 +1,8 @@
 """What replicas of one install have in common beyond the records: the key ring.
 
 With PostgreSQL it is shared through the database, with `server.keys_file` by whoever puts that file on every host. No
-replica waits long for it: one that can not reach the database when it first starts begins with a ring of its own, and
-joins later (`proxy.ids.merge_rings`); one that starts again asks what the others have rotated meanwhile.
+replica waits for it: one that can not reach the database at once when it first starts begins with a ring of its own,
+and joins later (`proxy.ids.merge_rings`); one that starts again asks what the others have rotated meanwhile.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from proxy.app.paths import DataDir
 from proxy.app.timekeeping import Timekeeper
 from proxy.clock import AdjustedClock
 from proxy.config.model import Config
-from proxy.errors import PermanentError, TemporaryError
+from proxy.errors import TemporaryError
 from proxy.ids import KeyRing, merge_rings
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["first_keys", "is_shared", "share_keys"]
 
 _KEYS: Final = "keys"
-_FIRST_S: Final = 10.0
-_AGAIN_S: Final = 2.0
+_FIRST_S: Final = 0.7
+"""Users are waiting. Whoever is slower than that is heard of a moment later, by the controller."""
 
 _log = logging.getLogger(__name__)
 
@@ -51,10 +51,9 @@ def first_keys(config: Config, data: DataDir) -> None:
                        "new ones. If there is a backup, put it there and start again", data.keys)  # fmt: skip
         return
     try:
-        asyncio.run(_share_first(ring, config, data, _FIRST_S if new else _AGAIN_S))
-    except (TemporaryError, PermanentError, TimeoutError, OSError) as exc:
-        _log.warning("the database's keys cannot be had yet, this host begins with its own: %s",
-                     str(exc) or "it is slow")  # fmt: skip
+        asyncio.run(_share_first(ring, config, data))
+    except (TemporaryError, OSError, ValueError) as exc:
+        _log.warning("the database's keys cannot be had yet, this host begins with its own: %s", exc)
 
 
 async def share_keys(ring: KeyRing, store: Store) -> None:
@@ -70,14 +69,13 @@ async def share_keys(ring: KeyRing, store: Store) -> None:
         _log.info("the key ring of the database is in force: %d keys", len(ring.key_ids))
 
 
-async def _share_first(ring: KeyRing, config: Config, data: DataDir, limit_s: float) -> None:
-    from proxy.store.store import Store  # here: a supervisor with SQLite never loads it
+async def _share_first(ring: KeyRing, config: Config, data: DataDir) -> None:
+    from proxy.store.glance import glance  # here: a supervisor with SQLite never loads a driver
 
-    async with asyncio.timeout(limit_s):
-        clock = AdjustedClock()
-        store = await Store.open(data.store_url(config), clock=clock, pool_size=1)
-        try:
-            await Timekeeper(data.host_clock, clock).compare(store)
-            await share_keys(ring, store)
-        finally:
-            await store.close()
+    timekeeper = Timekeeper(data.host_clock, clock := AdjustedClock())
+    before = clock.unadjusted()
+    seen = await glance(data.store_url(config), _KEYS, within_s=_FIRST_S)
+    timekeeper.heard(before, seen.now, clock.unadjusted())
+    if seen.secret is not None:
+        mine = ring.document()
+        ring.adopt(merge_rings(mine, seen.secret), instead_of=mine)

@@ -15,6 +15,8 @@ _BACKLOG: Final = 4096
 _LONGEST_PATH: Final = 100
 _PATIENCE_S: Final = 3.0
 _STEP_S: Final = 0.05
+_MAY_COME: Final = frozenset({errno.EADDRINUSE, errno.EADDRNOTAVAIL, socket.EAI_AGAIN})
+"""An earlier process may be about to close, an interface or a name server about to come up."""
 _REMEDIES: Final = {
     errno.EADDRINUSE: "; stop what listens there, or choose another port",
     errno.EACCES: "; choose a port of 1024 or more, or give the process CAP_NET_BIND_SERVICE",
@@ -22,22 +24,25 @@ _REMEDIES: Final = {
 }
 
 
-def listen(host: str, port: int, table: str) -> socket.socket:
+def listen(host: str, port: int, table: str, *, patience_s: float | None = None) -> socket.socket:
     """A listening TCP socket; port 0 takes a free one. `table` is the configuration's, for the message of an OSError.
 
-    An address in use is tried again for three seconds: after a `kill -9` of a supervisor its workers may still
-    be about to close theirs.
+    An address in use is tried again for `patience_s`, three seconds unless told otherwise: after a `kill -9` of a
+    supervisor its workers may still be about to close theirs. It also keeps a manager that starts us again and again
+    within its limits.
     """
-    for attempt in range(int(_PATIENCE_S / _STEP_S), -1, -1):
+    patience_s = _PATIENCE_S if patience_s is None else patience_s
+    for attempt in range(int(patience_s / _STEP_S), -1, -1):
         try:
             return _bind(host, port)
-        except socket.gaierror as exc:
-            raise OSError(f"{table}.host {host!r} is no address of this machine: {exc}") from exc
         except OSError as exc:
-            if exc.errno == errno.EADDRINUSE and attempt:
+            if exc.errno in _MAY_COME and attempt:
                 time.sleep(_STEP_S)
                 continue
-            raise OSError(f"cannot listen on {host} port {port} ({table}.host, {table}.port): "
+            if isinstance(exc, socket.gaierror):
+                raise OSError(f"{table}.host {host!r} is no address of this machine: {exc}") from exc
+            kind = PermissionError if exc.errno == errno.EACCES else OSError
+            raise kind(f"cannot listen on {host} port {port} ({table}.host, {table}.port): "
                           f"{exc.strerror}{_REMEDIES.get(exc.errno or 0, '')}") from exc  # fmt: skip
     raise AssertionError("unreachable: the last attempt returns or raises")
 

@@ -13,6 +13,7 @@ in the backlog instead of being refused.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import math
@@ -21,6 +22,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -29,9 +31,10 @@ import orjson
 
 from proxy.app.boot import publish_first_routes
 from proxy.app.child import EXIT_CONFIG, Child
+from proxy.app.first import FirstFiles, until_room
 from proxy.app.logs import configure_logging
+from proxy.app.orphans import end_stuck_orphans
 from proxy.app.paths import DataDir, open_to_others
-from proxy.app.sharing import first_keys
 from proxy.app.sockets import listen, url_of
 from proxy.clock import Clock, SystemClock
 from proxy.config import check_serving
@@ -49,6 +52,11 @@ _HEAD_START_S: Final = 0.3
 """Workers start before the controller: clients may be waiting."""
 _GRACE_S: Final = 3.0
 _FLUSH_S: Final = 30.0
+_ORPHANS_S: Final = 1.0
+"""For workers of an earlier supervisor to free the port; one that needs longer never will."""
+_CLAIM_PATIENCE_S: Final = 3.0
+"""For a supervisor that is just ending."""
+_CLAIM_STEP_S: Final = 0.05
 _NEEDS_RESTART: Final = ("server.host", "server.port", "server.workers", "server.data_dir", "server.keys_file",
                          "admin.enabled", "admin.host", "admin.port")  # fmt: skip
 
@@ -58,26 +66,31 @@ _log = logging.getLogger(__name__)
 def serve(config: Config, reload: Callable[[], Config] | None = None) -> int:
     """Run until told to stop; returns the exit status. `reload` reads the configuration again, for SIGHUP.
 
-    0: stopped on request, everything that was open is finished and stored. 1: could not listen, or something had to be
-    killed on the way out. 3: these settings cannot work, the log says why.
+    0: stopped on request, everything that was open is finished and stored. 1: the public port or the directory is
+    somebody else's and stays so, or something had to be killed on the way out. 3: these settings, files or permissions
+    cannot work however often it is started, the log says why. What may be over in a while is waited for, at least for
+    so long that a service manager's limit of starts is not reached.
     """
     configure_logging(config.telemetry, "supervisor")
     os.umask(UMASK)
-    data = DataDir.of(config)
+    data, clock = DataDir.of(config), SystemClock()
     try:
-        data.create()
+        until_room(data.create, clock)
         for concern in (*weak_tokens(config), *open_to_others(config)):
             _log.warning("%s", concern)
-        with _Claim(data) as claim:
-            sockets = _Sockets.bind(config)
+        with _Claim(data, clock) as claim:
+            sockets = _Sockets.bind(config, data)
             try:
-                first_keys(config, data)
-                publish_first_routes(data.routes, config)
-                claim.announce(config, sockets)
-                return Supervisor(config, sockets, reload=reload).run()
+                files = FirstFiles(config, data, clock, announce=lambda: claim.announce(config, sockets))
+                files.write()
+                claim.say(config, sockets)
+                return Supervisor(config, sockets, files=files, reload=reload).run()
             finally:
                 sockets.close()
-    except (OSError, ValueError) as exc:
+    except (PermissionError, NotADirectoryError, ValueError) as exc:
+        _log.error("cannot serve: %s", exc)
+        return _BAD_SETTINGS
+    except OSError as exc:
         _log.error("cannot serve: %s", exc)
         return 1
 
@@ -90,11 +103,13 @@ class Supervisor:
         config: Config,
         sockets: _Sockets,
         *,
+        files: FirstFiles,
         reload: Callable[[], Config] | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._config = config
         self._sockets = sockets
+        self._files = files
         self._reload = reload
         self._clock: Clock = clock or SystemClock()
         data = DataDir.of(config)
@@ -122,6 +137,7 @@ class Supervisor:
         earlier = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         try:
             while not self._fatal:
+                self._write_files()
                 self._start_due()
                 self._kill_overdue()
                 match self._wait(self._seconds_to_next()):
@@ -149,12 +165,28 @@ class Supervisor:
         """Until a child is to be started, or one that was replaced is to be killed."""
         due = [child.due_at for child in self._children if child.due_at is not None]
         due += [old.kill_at for old in self._leaving if old.kill_at < math.inf]
+        due += [self._files.due_at] if self._files.due_at is not None else []
         return min(due) - self._clock.monotonic() if due else None
+
+    def _write_files(self) -> None:
+        """What the disk had no room for when this server started; children that did without are told by the files."""
+        if self._files.due_at is None or self._files.due_at > self._clock.monotonic():
+            return
+        try:
+            written = self._files.write()
+        except (OSError, ValueError) as exc:
+            _log.error("what a start writes cannot be written: %s", exc)
+            self._files.put_off()
+            return
+        if written:
+            for child in self._children:
+                child.note_pid()
 
     def _start_due(self) -> None:
         now = self._clock.monotonic()
         for child in self._children:
             if child.due_at is not None and child.due_at <= now:
+                child.spare_keys = self._files.spare_keys
                 child.start(self._config)
 
     def _kill_overdue(self) -> None:
@@ -201,6 +233,7 @@ class Supervisor:
         self._reloaded = True  # from here on a child that cannot run is no reason to stop the others
         patience_s, self._config = self._config.server.drain_seconds + _GRACE_S, fresh
         for child in self._children:
+            child.spare_keys = self._files.spare_keys
             if child.running and (old := child.replace(fresh)) is not None:
                 limit_s = _FLUSH_S if child is self._controller else patience_s
                 self._leaving.append(_Leaving(child, old, self._clock.monotonic() + limit_s))
@@ -256,16 +289,28 @@ class _Sockets:
     admin: socket.socket | None
 
     @classmethod
-    def bind(cls, config: Config) -> _Sockets:
-        """Raises OSError naming the setting where an address cannot be had."""
-        public = listen(config.server.host, config.server.port, "server")
+    def bind(cls, config: Config, data: DataDir) -> _Sockets:
+        """Raises OSError naming the setting where the public address cannot be had. The admin port is not waited for:
+        where it cannot be had now, the controller opens it later, and says so."""
+        server = config.server
+        try:
+            public = listen(server.host, server.port, "server", patience_s=_ORPHANS_S)
+        except PermissionError:
+            raise
+        except OSError:
+            end_stuck_orphans(data, server.port)
+            public = listen(server.host, server.port, "server")
         if not config.admin.enabled:
             return cls(public, None)
         try:
-            return cls(public, listen(config.admin.host, config.admin.port, "admin"))
+            return cls(public, listen(config.admin.host, config.admin.port, "admin", patience_s=0.0))
         except OSError:
-            public.close()
-            raise
+            return cls(public, None)
+
+    def urls(self, config: Config) -> tuple[str, str | None]:
+        """Where clients reach the public and the admin port; None where there is none (yet)."""
+        scheme = "https" if config.server.tls_cert_file else "http"
+        return url_of(self.public, scheme), None if self.admin is None else url_of(self.admin, "http")
 
     def close(self) -> None:
         self.public.close()
@@ -276,42 +321,56 @@ class _Sockets:
 class _Claim:
     """This supervisor's hold on the data directory: two of them would fight over everything in it."""
 
-    def __init__(self, data: DataDir) -> None:
+    def __init__(self, data: DataDir, clock: Clock) -> None:
         self._data = data
+        self._clock = clock
         self._descriptor = -1
 
     def __enter__(self) -> _Claim:
         path = self._data.pid("supervisor")
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._descriptor = until_room(lambda: os.open(path, os.O_RDWR | os.O_CREAT, 0o600), self._clock)
+        deadline = self._clock.monotonic() + _CLAIM_PATIENCE_S
+        while not self._taken():
+            if self._clock.monotonic() >= deadline:
+                holder = os.pread(self._descriptor, 32, 0).decode().strip()
+                os.close(self._descriptor)
+                raise BlockingIOError(
+                    f"{self._data.root} is in use by another `ratchet serve` (process {holder}): "
+                    "stop that one, or set server.data_dir to another directory"
+                )
+            time.sleep(_CLAIM_STEP_S)
+        with contextlib.suppress(OSError):  # a full disk: the lock is what counts
+            os.ftruncate(self._descriptor, 0)
+            os.write(self._descriptor, f"{os.getpid()}\n".encode())
+        return self
+
+    def _taken(self) -> bool:
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.read(self._descriptor, 32).decode().strip()
-            os.close(self._descriptor)
-            raise BlockingIOError(
-                f"{self._data.root} is in use by another `ratchet serve` (process {holder}): "
-                "stop that one, or set server.data_dir to another directory"
-            ) from None
-        os.ftruncate(self._descriptor, 0)
-        os.write(self._descriptor, f"{os.getpid()}\n".encode())
-        return self
+            return False
+        return True
 
     def __exit__(self, *exc_info: object) -> None:
         self._data.addresses.unlink(missing_ok=True)
         os.close(self._descriptor)
 
     def announce(self, config: Config, sockets: _Sockets) -> None:
-        """Tell where we listen: a person on stdout, programs in run/addresses.json."""
-        scheme = "https" if config.server.tls_cert_file else "http"
-        public = url_of(sockets.public, scheme)
-        admin = url_of(sockets.admin, "http") if sockets.admin is not None else None
+        """Tell programs where we listen, in run/addresses.json. Raises OSError."""
+        public, admin = sockets.urls(config)
+        replace_private(self._data.addresses, orjson.dumps({"public": public, "admin": admin, "pid": os.getpid()}))
+
+    def say(self, config: Config, sockets: _Sockets) -> None:
+        """Tell a person, on stdout."""
+        public, admin = sockets.urls(config)
         lines = [f"ratchet {__version__}: {public} → {config.champion.url}"]
         if admin is not None:
             lines.append(f"metrics, status and console: {admin}")
+        elif config.admin.enabled:
+            lines.append(f"metrics, status and console: port {config.admin.port} is taken, they open when it is free")
         lines.append(f"data: {self._data.root}")
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
-        replace_private(self._data.addresses, orjson.dumps({"public": public, "admin": admin, "pid": os.getpid()}))
 
 
 def _describe(status: int) -> str:

@@ -34,11 +34,19 @@ COUNTER_TEXTS: Final = {
     "protocol_errors_total": "Requests refused before they were forwarded, by the status they got.",
     "fallbacks_total": "Requests of the challenger's users that the champion answered, by cause.",
     "fallbacks_impossible_total": "Failures of the challenger that a user saw, by cause.",
+    "answers_total": "Requests that a model has answered or failed, by arm.",
+    "failed_answers_total": "Requests that a model has failed, by arm and cause; error events in an answer aside.",
+    "refused_answers_total": "Requests that a model has refused with a 4xx, by arm and status.",
+    "left_waiting_total": "Clients that waited for a second or more, and left before any answer.",
     "stale_retries_total": "Requests sent again because a kept connection had been closed by the model's server.",
     "upstream_connect_errors_total": "Connections to a model that could not be made.",
     "not_recorded_total": "Requests and votes without a record, by reason.",
     "redaction_lost_total": "Bodies, heads and votes that are not recorded because they were not cleaned, by reason.",
     "spool_sync_errors_total": "Failed fsyncs of the spool.",
+    "spool_vanished_total": "How often files of the spool were removed under a worker, and put back.",
+    "spool_lost_frames_total": "Requests and votes in finished segments that were removed with them: lost, but for "
+    "those that were stored already.",
+    "spool_unwell": "Workers whose spool is not well, by what is wrong with it.",
     "feedback_votes_total": "Votes accepted.",
     "feedback_refused_total": "Feedback requests refused, by reason.",
 }
@@ -60,7 +68,9 @@ class ControllerMetrics:
         build = Gauge("ratchet_build_info", "1, with the version as a label.", ["version", "python"],
                       registry=self.registry)  # fmt: skip
         build.labels(__version__, platform.python_version()).set(1)
-        self._store_up = self._gauge("ratchet_store_up", "1 while the store can be reached.")
+        self._store_up = self._gauge(
+            "ratchet_store_up", "1 while the store takes what happens; 0 after a failed write until one succeeds."
+        )
         self._replaced = Counter(
             "ratchet_store_replaced", "Times that the database was set up anew: its files were gone, or its tables.",
             registry=self.registry,
@@ -77,6 +87,12 @@ class ControllerMetrics:
         self._clock_ahead = self._gauge(
             "ratchet_clock_ahead_seconds", "By how much this host's clock is corrected: it is ahead of the database's."
         )
+        self._jumps = Counter(
+            "ratchet_clock_jumps", "How often this host's clock was set by more than a second, by direction.",
+            ["direction"], registry=self.registry,
+        )  # fmt: skip
+        for direction in ("forward", "back"):
+            self._jumps.labels(direction)
         self._refused = Counter(
             "ratchet_admin_tokens_refused", "Wrong tokens at the admin port, by whether they were told to wait.",
             ["reason"], registry=self.registry,
@@ -89,8 +105,12 @@ class ControllerMetrics:
         """A wrong token came to the admin port."""
         self._refused.labels(reason).inc()
 
+    def clock_jumped(self, direction: Literal["forward", "back"]) -> None:
+        """This host's clock was set."""
+        self._jumps.labels(direction).inc()
+
     def set_store_up(self, up: bool) -> None:
-        """Whether the store answered the last call."""
+        """Whether the store takes what happens."""
         self._store_up.set(up)
 
     def store_replaced(self) -> None:

@@ -41,7 +41,10 @@ class Timekeeper:
         """Look at the database's clock. Raises TemporaryError, and OSError where the file cannot be written."""
         before = self._clock.unadjusted()
         theirs = await store.replicas.now()
-        after = self._clock.unadjusted()
+        self.heard(before, theirs, self._clock.unadjusted())
+
+    def heard(self, before: float, theirs: float, after: float) -> None:
+        """The database said the time between two moments of this host's own clock. Raises OSError."""
         doubt_s = (after - before) / 2
         if doubt_s <= _MOST_DOUBT_S:
             self._adopt(before + doubt_s - theirs, doubt_s)

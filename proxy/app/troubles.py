@@ -57,11 +57,13 @@ class Troubles(Collector):
             self._said_at[topic] = now
         self._known[topic] = Trouble(sentence, self._clock.now() if known is None else known.since)
 
-    def over(self, topic: Topic, how: str = "well again") -> None:
-        """`topic` was seen to work. `how`: what is logged where it was in trouble, with how long that took."""
+    def over(self, topic: Topic, how: str = "well again", *, cost: str = "") -> None:
+        """`topic` was seen to work. `how`: what is logged where it was in trouble, with how long that took, and
+        `cost` behind it."""
         known = self._known.pop(topic, None)
         if known is not None and self._said_at.pop(topic, None) is not None:
-            _log.warning("%s: %s after %s", topic, how, _duration(self._clock.now() - known.since))
+            lasted = _duration(self._clock.now() - known.since)
+            _log.warning("%s: %s after %s%s", topic, how, lasted, f", {cost}" if cost else "")
 
     def of(self, topic: Topic) -> str:
         """The sentence about `topic`; empty where all is well."""

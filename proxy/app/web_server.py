@@ -57,6 +57,11 @@ class WebServer:
             await self._task
             raise RuntimeError(f"{self._name} ended while it was started")
 
+    def stop_listening(self) -> None:
+        """Accept nobody any more; who is connected is still answered."""
+        for server in self._server.servers:
+            server.close()
+
     async def stop(self) -> None:
         """Finish open requests for at most five seconds, then close."""
         if self._task is not None:

@@ -36,7 +36,7 @@ from proxy.gateway.ports import GATEWAY_COUNTERS
 from proxy.ids import KeyRing, RecordIds
 from proxy.metrics.shared import SharedCounters
 from proxy.routes import RouteTable
-from proxy.spool.writer import DROP_REASONS, SpoolWriter
+from proxy.spool.writer import DROP_REASONS, SPOOL_TROUBLES, SpoolTrouble, SpoolWriter
 from proxy.tasks import cancel_and_wait, spawn
 from proxy.web.counters import FEEDBACK_COUNTERS
 
@@ -51,6 +51,9 @@ WORKER_COUNTERS: Final = (
     *CLEANING_COUNTERS,
     *(f'not_recorded_total{{reason="{reason}"}}' for reason in DROP_REASONS),
     "spool_sync_errors_total",
+    "spool_vanished_total",
+    "spool_lost_frames_total",
+    *(f'spool_unwell{{what="{what}"}}' for what in SPOOL_TROUBLES),
     *FEEDBACK_COUNTERS,
 )
 """Every slot of a worker's shared counters."""
@@ -101,7 +104,7 @@ class Worker:
         self._clock = AdjustedClock()
         self._data = DataDir.of(config)
         follow_time(self._data.host_clock, self._clock)
-        self._keys = KeyRing.load_or_create(self._data.keys, self._clock)
+        self._keys = KeyRing.load_or_create(self._data.keys, self._clock, spare=settings.spare_keys)
         self._ids = RecordIds(self._keys)
         self._counters = SharedCounters(self._data.stats(settings.index), WORKER_COUNTERS)
         self._spool = SpoolWriter(
@@ -111,6 +114,8 @@ class Worker:
             clock=self._clock,
             on_drop=lambda reason: self._counters.add(f'not_recorded_total{{reason="{reason}"}}'),
             on_sync_error=lambda: self._counters.add("spool_sync_errors_total"),
+            on_vanished=self._vanished,
+            on_trouble=self._unwell,
         )
         self._routes = Routes(self._data.routes, RouteTable(version=0, champion=configured_champion(config)))
         self._side_path = short_path(self._data.socket(settings.index))
@@ -125,14 +130,14 @@ class Worker:
         told = Told(lifeline, orphan_s=self._config.server.drain_seconds + _GRACE_S)
         gateway = self._gateway()
         listener = self._listen_side()  # before the first client: a vote waits for the side app, it is not refused
+        public = socket.socket(fileno=self._listen_fd)
         server = await asyncio.get_running_loop().create_server(
-            gateway.protocol_factory,
-            sock=socket.socket(fileno=self._listen_fd),
-            ssl=self._tls,
-            backlog=_BACKLOG,
+            gateway.protocol_factory, sock=public, ssl=self._tls, backlog=_BACKLOG
         )
+        told.guard(public, server.close)
         following = spawn(
-            follow_files(self._routes, self._keys, self._clock, self._data.host_clock), name="follow files"
+            follow_files(self._routes, self._keys, self._clock, self._data.host_clock, show=self._counters.show),
+            name="follow files",
         )
         side = spawn(self._start_side(listener), name="start the side app")
         host, port = server.sockets[0].getsockname()[:2]
@@ -213,12 +218,22 @@ class Worker:
         await side.start()
         return side
 
+    def _vanished(self, frames: int) -> None:
+        self._counters.add("spool_vanished_total")
+        self._counters.add("spool_lost_frames_total", frames)
+
+    def _unwell(self, now: SpoolTrouble | None, before: SpoolTrouble | None) -> None:
+        for what, value in ((before, 0.0), (now, 1.0)):
+            if what is not None:
+                self._counters.set(f'spool_unwell{{what="{what}"}}', value)
+
     def _health(self) -> dict[str, Any]:
         return {
             "status": "draining" if self._draining else "ok",
             "pid": os.getpid(),
             "routes_version": self._routes.table.version,
             "spool_full": self._spool.full,
+            "spool": self._spool.trouble or "ok",
             **read_reach(self._data.reach, self._clock.now()),
         }
 

@@ -102,6 +102,7 @@ for order in (
     control.promote,
     control.rollback,
     control.share,
+    control.deploy,
     control.pause,
     control.resume,
     control.cancel,

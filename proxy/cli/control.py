@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Where",
     "cancel",
+    "deploy",
     "explain",
     "history",
     "order",
@@ -110,6 +111,15 @@ def share(
 ) -> None:  # fmt: skip
     """Change the challenger's share of the users. A new epoch begins: evidence is collected afresh."""
     order("share", {"share": share}, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
+
+
+def deploy(
+    run: Annotated[str, typer.Argument(help="The run whose model is to be served.")], why: Why,
+    who: Who = None, wait: Wait = 10.0, config: ConfigOption = None, data_dir: DataDirOption = None,
+    admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Serve the model of an earlier run as the challenger, without a training. Its deployment had failed, perhaps."""
+    order("deploy", {"run": run}, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
 
 
 def explain(

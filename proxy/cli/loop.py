@@ -221,5 +221,7 @@ def _print_summary(summary: dict[str, Any]) -> None:
     out.print(f"retrains: {status['total_retrains']}, last {status['last_retrain'] or 'never'}")
     print_next(out, summary["next"] or {})
     print_triggers(out, {"progress": summary["triggers"]})
+    if status["hint"]:
+        out.print(f"hint: {status['hint']}", style="yellow")
     for error in status["errors"]:
         out.print(f"error: {error}", style="red")

@@ -45,7 +45,10 @@ def status(
 def print_status(document: dict[str, Any]) -> None:
     """The status document for people. What is missing in it is left out, so that it works while the store is away."""
     out = console()
+    _print_champion(out, document)
     for about, trouble in (document.get("troubles") or {}).items():
+        if about == "champion":
+            continue
         since = _time(trouble["since"])
         out.print(styled((f"trouble ({about}): ", "bold red"), f"{trouble['sentence']} (since {since})"))
     phase = document.get("phase") or {}
@@ -61,11 +64,31 @@ def print_status(document: dict[str, Any]) -> None:
             out.print(styled(f"  {name:<11}{model['name']} (", (health, colour), ")"))
     print_next(out, document.get("next") or {})
     _print_run(out, document.get("run"))
+    _print_retries(out, document.get("retries") or ())
     print_triggers(out, document.get("triggers") or {})
     _print_experiment(out, document.get("experiment"))
     _print_replicas(out, document.get("replicas") or ())
     for note in [*document.get("notes", ()), *([document["problem"]] if document.get("problem") else ())]:
         out.print(f"note: {note}", style="yellow")
+
+
+def _print_champion(out: Console, document: dict[str, Any]) -> None:
+    """How the champion is, by its own traffic: what whoever looks wants to know first."""
+    champion = document.get("champion") or {}
+    trouble = (document.get("troubles") or {}).get("champion")
+    name = f"champion {champion.get('name', '')}".replace("champion champion", "champion").rstrip()
+    if trouble:
+        since = f" (since {_time(trouble['since'])}{_seen_by(document, champion)})"
+        out.print(styled((f"{name} is not healthy: ", "bold red"), f"{trouble['sentence']}{since}"))
+    elif champion.get("requests"):
+        failed = round(champion["failed_share"] * champion["requests"])
+        seen_by = _seen_by(document, champion)
+        out.print(f"{name} answers: {failed:,} of {champion['requests']:,} requests failed in the last minute{seen_by}")
+
+
+def _seen_by(document: dict[str, Any], champion: dict[str, Any]) -> str:
+    """Whose view it is, where there are several."""
+    return f", as {champion['seen_by']} sees it" if document.get("replicas") and champion.get("seen_by") else ""
 
 
 def print_next(out: Console, plan: dict[str, Any]) -> None:
@@ -85,6 +108,15 @@ def _print_run(out: Console, run: dict[str, Any] | None) -> None:
     if run:
         progress = "" if run.get("progress") is None else f" {run['progress']:.0%}"
         out.print(f"run {run['id']} ({run['trigger']}): {run['status']}{progress} {run.get('message') or ''}")
+
+
+def _print_retries(out: Console, retries: Sequence[dict[str, Any]]) -> None:
+    """What could not be done, each for itself."""
+    for retry in retries:
+        about = f" ({retry['about']})" if retry.get("about") else ""
+        times = "once" if retry["attempts"] == 1 else f"{retry['attempts']} times"
+        tried = f"could not be done {times}, next at {_time(retry['at'])}: {retry['reason']}"
+        out.print(styled((f"{retry['action']}{about} ", "yellow"), tried))
 
 
 def print_triggers(out: Console, triggers: dict[str, Any]) -> None:

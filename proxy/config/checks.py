@@ -16,6 +16,7 @@ from proxy.config.model import Config
 from proxy.config.parse import Problem, keys, show
 from proxy.config.ranges import RANGES
 from proxy.config.serving import TASK_PATTERNS
+from proxy.config.storage import POSTGRESQL_OPTIONS
 from proxy.errors import ConfigError
 from proxy.patterns import compile_pattern
 
@@ -219,9 +220,24 @@ def _webhook(text: str) -> str | None:
 
 
 def _store_url(text: str) -> str | None:
-    if re.match(r"(sqlite|postgres(ql)?)(\+\w+)?://", text):
+    if re.match(r"sqlite(\+\w+)?://", text):
         return None
-    return "is neither sqlite:///path/to/file.db nor postgresql://user:password@host/database"
+    return _postgresql_url(text, "is neither sqlite:///path/to/file.db nor postgresql://user:password@host/database")
+
+
+def _postgresql_url(text: str, else_: str = "is not postgresql://user:password@host/database") -> str | None:
+    """What is wrong with it, never with its words: they may hold a password."""
+    if not re.match(r"postgres(ql)?(\+\w+)?://", text):
+        return else_
+    found = re.match(
+        r"[^:]+://(?:[^:/]*(?::[^@]*)?@)?(?P<host>\[[^\]]*\]|[^:/?]*)(?P<port>[^/?]*)(?P<rest>.*)", text, re.S
+    )
+    if found is None or not re.fullmatch(r"(:\d{1,5})?", found["port"]):
+        return "has no number behind its host's colon; write signs like @, : and / in a password as %40, %3A and %2F"
+    names = {pair.partition("=")[0] for pair in found["rest"].partition("?")[2].split("&") if pair}
+    if unknown := names - POSTGRESQL_OPTIONS:
+        return f"has {show(min(unknown))} behind its question mark, which no connection takes; leave it out"
+    return None
 
 
 def _header_name(text: str) -> str | None:
@@ -316,6 +332,7 @@ _FORMS: Final[dict[Callable[[Any], str | None], tuple[str, ...]]] = {
     _bad_url: ("champion.url", "trainer.url", "deployer.url", "deployer.urls"),
     _webhook: ("notify.urls",),
     _store_url: ("store.url",),
+    _postgresql_url: ("store.listen_url",),
     _header_name: ("champion.api_key_header", "capture.no_train_header", "capture.task_headers"),
     _header_member: ("sticky.headers", "sticky.conversation_headers"),
     _secret: ("champion.api_key", "feedback.token", "admin.token", "sticky.token"),

@@ -81,6 +81,8 @@ class DeployerConfig:
     """GET on it must answer 2xx before a user is sent there."""
     ready_timeout_seconds: float = 600.0
     """A model that is not healthy by then has failed to deploy."""
+    retries: int = 3
+    """Further deployments of a model that did not come up for a reason that may pass (not healthy in time, its server ended), each after a longer wait, before its run has failed. `ratchet deploy RUN` tries again later."""
     warmup_requests: int = 3
     """Recorded requests that a fresh model answers before its first user: loading and compiling are not charged to it, and one that answers none has failed to deploy. 0: none."""
     token_file: str | None = None

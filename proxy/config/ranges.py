@@ -62,7 +62,7 @@ RANGES: Final[dict[Interval, tuple[str, ...]]] = {
         "ab_test_config.min_samples_per_version",
     ),
     Interval("[0, inf)", "a count"): (
-        "gateway.upstream_keepalive", "deployer.warmup_requests", "scoring.min_response_chars", "ab_test_config.min_effective_users",
+        "gateway.upstream_keepalive", "deployer.retries", "deployer.warmup_requests", "scoring.min_response_chars", "ab_test_config.min_effective_users",
         "ab_test_config.guardrails.min_effective_users",
     ),
     Interval("[0, inf)", "votes per second, 0 for no limit"): ("feedback.rate_per_second",),

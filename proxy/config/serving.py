@@ -197,7 +197,7 @@ class GatewayConfig:
     forwarded_headers: bool = False
     """Add X-Forwarded-For, -Proto and -Host. Off: requests go out as they came."""
     via: bool = False
-    """Add a Via header to requests and responses."""
+    """Add a Via header to requests and responses. In requests it names this install, so that a loop is found out at once (508)."""
     expose_arm: bool = False
     """Add x-ratchet-arm to responses. Off: users should not know which model they got."""
     fallback_statuses: tuple[int, ...] = (401, 403, 404, 408, 429)

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Final
 
-__all__ = ["ArchiveConfig", "RetentionConfig", "StoreConfig"]
+__all__ = ["POSTGRESQL_OPTIONS", "ArchiveConfig", "RetentionConfig", "StoreConfig"]
+
+POSTGRESQL_OPTIONS: Final = frozenset({
+    "host", "port", "user", "password", "passfile", "service", "servicefile", "database", "dbname", "ssl", "sslmode",
+    "direct_tls", "timeout", "connect_timeout", "command_timeout", "target_session_attrs", "krbsrvname", "gsslib",
+    "application_name", "options", "search_path", "client_encoding",
+})  # fmt: skip
+"""What a url of PostgreSQL may say behind its question mark."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +50,11 @@ class StoreConfig:
     """`sqlite:///path/to/file.db` or `postgresql://user:password@host/database`. None: ratchet.db in the data directory."""
     url_file: str | None = None
     """File that holds the url."""
+    listen_url: str | None = field(default=None, metadata={"secret": True})
+    """PostgreSQL behind a pooler (pgbouncer): a url past it, on which replicas hear of each other's changes at once. None: `url`;
+    where a pooler is found there, they ask every few seconds."""
+    listen_url_file: str | None = None
+    """File that holds the listen_url."""
     pool_size: int = 5
     """Connections to PostgreSQL."""
     ingest_batch: int = 1000

@@ -177,13 +177,10 @@ async def raise_curtain(directory: Path, *, seed: int, fast: bool, rate: float) 
                     rate=rate,
                 )
         finally:  # model servers and trainings outlive `ratchet serve`, as they should everywhere but here
-            for left in _left_running(directory / "data"):
+            for left in running_servers(directory / "data/models").values():
                 await processes.stop(left, grace_s=5.0)
-
-
-def _left_running(data_dir: Path) -> list[processes.ProcessId]:
-    trainings = (processes.find(str(folder)) for folder in (data_dir / "training").glob("*"))
-    return [*running_servers(data_dir / "models").values(), *(training for training in trainings if training)]
+            for folder in (directory / "data/training").glob("*"):
+                await processes.sweep(str(folder), grace_s=5.0)
 
 
 async def play(

@@ -14,6 +14,7 @@ from policies.records import Arm
 from proxy.config.model import Config
 from proxy.errors import ConfigError
 from proxy.gateway.breaker import Breaker
+from proxy.gateway.faults import answered_slot
 from proxy.gateway.pool import Address, UpstreamPool
 from proxy.routes import RouteTable, Target
 
@@ -26,7 +27,8 @@ _PORTS: Final = {"http": 80, "https": 443}
 class Backend:
     """One arm's model: where it is, how to speak to it, and whether to."""
 
-    __slots__ = ("arm", "breaker", "credential", "facts", "host_line", "pool", "prefix", "target", "verbatim")
+    __slots__ = ("answered", "arm", "breaker", "credential", "facts", "host_line", "pool", "prefix", "target",
+                 "verbatim")  # fmt: skip
 
     def __init__(
         self,
@@ -39,6 +41,8 @@ class Backend:
         verbatim: bool,
     ) -> None:
         self.arm = arm
+        self.answered = answered_slot(arm.label)
+        """The counter of its answers."""
         self.target = target
         self.pool = pool
         self.breaker = breaker
@@ -109,6 +113,7 @@ class Planner:
         self._breakers: dict[tuple[int, str], Breaker] = {}
         self._plan: Plan | None = None
         self._table: RouteTable | None = None
+        self._verbatim = not adds_lines(config)
 
     def plan(self, table: RouteTable) -> Plan:
         """The plan of `table`; the same object for the same table.
@@ -135,6 +140,12 @@ class Planner:
         self._forget_all_but(champion, challenger)
         return plan
 
+    def adding(self, adds: bool) -> None:
+        """Whether lines are added to heads from the next request on."""
+        self._verbatim = not adds
+        if self._plan is not None:
+            self._plan = self._made(self._plan.table)
+
     @property
     def open_breakers(self) -> int:
         """How many models are being spared."""
@@ -154,8 +165,7 @@ class Planner:
         breaker = None
         if arm is Arm.CHALLENGER:
             breaker = self._breakers.setdefault((target.model_id, origin), Breaker(self._config.gateway.breaker))
-        verbatim = not adds_lines(self._config)
-        return Backend(arm, target, pool, breaker, self._credential(target), verbatim=verbatim)
+        return Backend(arm, target, pool, breaker, self._credential(target), verbatim=self._verbatim)
 
     def _credential(self, target: Target) -> bytes | None:
         header = self._config.champion.credential_header()

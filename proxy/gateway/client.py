@@ -330,7 +330,7 @@ class ClientConnection(asyncio.Protocol):
             if answered:
                 self._close()
                 return
-        self.write(answer(error.status, "bad_request", str(error), headers=error.headers, close=True))
+        self.write(answer(error.status, error.code, str(error), headers=error.headers, close=True))
         self._body = self._body or LengthBody(1)  # whatever still comes is swallowed
         self.part()
 

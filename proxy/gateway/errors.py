@@ -23,6 +23,7 @@ _REASONS: Final = {
     503: b"Service Unavailable",
     504: b"Gateway Timeout",
     505: b"HTTP Version Not Supported",
+    508: b"Loop Detected",
 }
 
 
@@ -38,10 +39,11 @@ _HEAD: Final = b"\r\n".join((
 class RejectedError(Exception):
     """A request that is not forwarded; it is answered with `status` and its connection is closed."""
 
-    def __init__(self, status: int, message: str, *, headers: bytes = b"") -> None:
-        """`headers` are whole lines with CRLF."""
+    def __init__(self, status: int, message: str, *, headers: bytes = b"", code: str = "bad_request") -> None:
+        """`headers` are whole lines with CRLF; `code` is for programs."""
         super().__init__(message)
         self.status = status
+        self.code = code
         self.headers = headers
 
 

@@ -23,6 +23,15 @@ from proxy.gateway.backend import Backend, Plan
 from proxy.gateway.breaker import Breaker
 from proxy.gateway.capture import Capture
 from proxy.gateway.errors import BadResponseError, RejectedError, answer
+from proxy.gateway.faults import (
+    Fault,
+    failed_slot,
+    fault_of_connecting,
+    fault_of_ending,
+    fault_of_status,
+    left_slot,
+    refused_slot,
+)
 from proxy.gateway.head import ResponseHead
 from proxy.gateway.held import HeldRequest
 from proxy.gateway.known import KnownRequest, KnownResponse
@@ -30,7 +39,6 @@ from proxy.gateway.location import at_home
 from proxy.gateway.model_field import replace_model
 from proxy.gateway.outbound import (
     request_head,
-    request_lines,
     response_head,
     response_lines,
     side_request_head,
@@ -60,6 +68,8 @@ _STALE_S: Final = 0.02, 0.1
 _EVERY_PIECE: Final = 32
 _MOST_MARKS: Final = 256
 _SPACING: Final = 1.05
+_WAITED_S: Final = 1.0
+"""A client that leaves sooner has changed its mind."""
 _CHAMPION: Final[Arm] = Arm.CHAMPION
 _OK: Final = Outcome.OK
 _log = logging.getLogger(__name__)
@@ -69,8 +79,8 @@ class Exchange:
     """A request and its answer. The client's connection and the upstream's call it; see the module."""
 
     __slots__ = (
-        "_awaited", "_connection", "_continued", "_dechunk", "_dialling", "_doubted", "_finished", "_held_at", "_key",
-        "_mark_after", "_out", "_retried", "_sent_at", "_watch", "arrived_at", "assigned", "backend", "client",
+        "_awaited", "_connection", "_continued", "_dechunk", "_dialling", "_doubted", "_fault", "_finished", "_held_at",
+        "_key", "_mark_after", "_out", "_retried", "_sent_at", "_watch", "arrived_at", "assigned", "backend", "client",
         "counts", "fallback", "first_byte", "handed_over", "head", "held_s", "keep_alive", "known", "length", "marks",
         "plan", "record_id", "recorded", "refusal", "request", "resent", "response", "response_capture", "services",
         "started", "status",
@@ -126,6 +136,8 @@ class Exchange:
         self._watch: Watch | None = None
         self._connection: UpstreamConnection | None = None
         self._dialling: asyncio.Task[None] | None = None
+        self._fault: Fault | None = None
+        """What went wrong at the model at hand, where anything did."""
         self._doubted: Breaker | None = None
         """Of the challenger that refused, while the champion is asked whether that was right."""
 
@@ -320,8 +332,7 @@ class Exchange:
             body = renamed
         expect = head.expects_continue and not (self._continued or self.request.size)
         if expect or self.services.adds_lines or (length != self.length and not self.known.varies):
-            settings = self.services.config.gateway
-            extra = request_lines(head, self.client.peer, settings) if self.services.adds_lines else ()
+            extra = self.services.lines_for(head, self.client.peer) if self.services.adds_lines else ()
             return request_head(head, backend, length=length, extra=extra, expect=expect), body
         return self.known.opening(backend, length), body
 
@@ -468,6 +479,7 @@ class Exchange:
     def connect_failed(self, error: Exception) -> None:
         """See Receiver."""
         self._dialling = None
+        self._fault = fault_of_connecting(error)
         if not self._fall_back("connect"):
             self._give_up(502, "upstream_unreachable", error)
 
@@ -475,15 +487,20 @@ class Exchange:
         """See Receiver."""
         connection = self._connection
         if self.response is not None:
+            self._fault = fault_of_ending(error, begun=True)
             self._end(Outcome.UPSTREAM_ERROR)
             self.client.cut(self._out, error)
-        elif connection is not None and self._was_stale(connection) and self._retry():
+            return
+        if connection is not None and self._was_stale(connection) and self._retry():
             self.services.count("stale_retries_total")
-        elif not self._fall_back("connect"):
+            return
+        self._fault = fault_of_ending(error, begun=False)
+        if not self._fall_back("connect"):
             self._give_up(502, "upstream_failed", error)
 
     def upstream_timed_out(self) -> None:
         """See Receiver."""
+        self._fault = Fault.SILENT
         if self.response is not None:
             self._end(Outcome.TIMEOUT)
             self.client.cut(self._out, None)
@@ -524,11 +541,13 @@ class Exchange:
             return False
         self.fallback = cause
         self.services.count(f'fallbacks_total{{cause="{cause}"}}')
+        self._count_failure()
         self._ask_champion()
         return True
 
     def _ask_champion(self) -> None:
         self._retried = False
+        self._fault = None
         self._let_go(reusable=False)
         self._forward(self.plan.champion)
 
@@ -539,6 +558,7 @@ class Exchange:
         champion says, and the client gets that.
         """
         if status in _UNAVAILABLE:
+            self._fault = fault_of_status(status)
             if not self._fall_back("status"):
                 return False
             self.refusal = status
@@ -641,10 +661,14 @@ class Exchange:
         if self.known.side:
             return
         self.services.count("in_flight", -1.0)
-        if not self.recorded:
-            return
         if self.services.cutting and outcome is not _OK:
             outcome = Outcome.TRUNCATED
+        if outcome is _OK and self.status < 400:  # as nearly all are
+            self.services.count(self.backend.answered)
+        elif self.handed_over is not None:
+            self._count_trouble(outcome)
+        if not self.recorded:
+            return
         try:
             frame = frame_of(self, outcome, self.services.monotonic())
             if frame is not None:
@@ -652,6 +676,26 @@ class Exchange:
         except Exception:  # noqa: BLE001 - fail open: a defect in bookkeeping must not cost the user the answer
             self.services.count('not_recorded_total{reason="defect"}')
             _log.exception("the record of a request was lost")
+
+    def _count_trouble(self, outcome: Outcome) -> None:
+        """Count what was no good answer, for the model at hand."""
+        services, arm, status = self.services, self.backend.arm.label, self.status
+        if outcome.failed or (self.response is not None and status >= 500):  # also where the client left because of it
+            if self._fault is None:
+                self._fault = fault_of_status(status) if status >= 500 else Fault.BROKEN_OFF
+            self._count_failure()
+        elif outcome is _OK and self.response is not None:
+            services.count(self.backend.answered)
+            services.count(refused_slot(arm, status))
+        elif outcome is Outcome.CLIENT_DISCONNECT and self.response is None and self._waited():
+            services.count(left_slot(arm))
+
+    def _waited(self) -> bool:
+        return self.services.monotonic() - self._sent_at >= _WAITED_S
+
+    def _count_failure(self) -> None:
+        self.services.count(self.backend.answered)
+        self.services.count(failed_slot(self.backend.arm.label, self._fault or Fault.CLOSED))
 
     @property
     def heard(self) -> float | None:

@@ -26,7 +26,7 @@ from proxy.gateway.errors import RejectedError
 from proxy.gateway.head import RequestHead, RequestParser
 from proxy.gateway.held import Budget
 from proxy.gateway.known import Heads, KnownRequest
-from proxy.gateway.outbound import Peer, kept_from_trailers
+from proxy.gateway.outbound import Peer, kept_from_trailers, request_lines, via_token
 from proxy.gateway.pool import Address, UpstreamPool
 from proxy.gateway.ports import Counters, MintsIds, Redacts, Spool
 from proxy.gateway.sticky import StickySources
@@ -42,6 +42,8 @@ __all__ = ["Gateway", "client_tls"]
 _SWEEPS: Final = 8
 _SHORTEST_SWEEP_S: Final = 0.01
 _LONGEST_SWEEP_S: Final = 0.5
+_LOOP_S: Final = 60.0
+"""A loop of which nothing was seen for so long has been mended."""
 _CUT_S: Final = 1.0
 """Longest wait for clients' connections that were cut to say so."""
 _log = logging.getLogger(__name__)
@@ -102,6 +104,8 @@ class Gateway:
         self.leaves_conversations = self.captures and redact is None and settings == StickyConfig().conversation_fields
         """Whether whoever reads a record finds the conversation in its body."""
         self.adds_lines = adds_lines(config)
+        self._looped_at: float | None = None
+        """When one of our own requests came back last, monotonic seconds; None: we know of no loop."""
         self.kept_from_trailers = kept_from_trailers(config.champion.api_key_header)
         self.fallback_statuses = frozenset(config.gateway.fallback_statuses)
         self.rewrites_locations = config.gateway.rewrite_locations
@@ -218,8 +222,42 @@ class Gateway:
             self.counters.add("breaker_open", now_open - self._open_breakers)
             self._open_breakers = now_open
 
+    def lines_for(self, head: RequestHead, peer: Peer) -> list[bytes]:
+        """What is added to a request: whole lines without CRLF."""
+        settings = self.config.gateway
+        if self._looped_at is not None and self.monotonic() - self._looped_at > _LOOP_S:
+            self._looped_at = None
+            self._mark_requests(adds_lines(self.config))
+        marked = settings.via or self._looped_at is not None
+        return request_lines(head, peer, settings, via=via_token(self.user_hash) if marked else None)
+
+    def _mark_requests(self, marked: bool) -> None:
+        """Whether requests need lines of ours from now on."""
+        self.adds_lines = marked
+        self.planner.adding(marked)
+
+    def _refuse_loops(self, head: RequestHead) -> None:
+        """Refuse a request that this install has sent itself. Raises RejectedError.
+
+        By default we add no line to a request, so only the controller's question to the champion tells: where that
+        comes back, requests are marked until the loop has been gone for a minute. Each is then forwarded once.
+        """
+        if via_token(self.user_hash) not in head.fields[b"via"]:
+            return
+        if self._looped_at is None:
+            self._mark_requests(True)
+        self._looped_at = now = self.monotonic()
+        if (before := self.complaints.of("loop", now)) is not None:
+            more = f"; {before:,} more since the last such line" if before else ""
+            _log.error("a request that was forwarded to the champion has come back: %s leads here again; champion.url "
+                       "must name the model's server%s", self.routes().champion.url, more)  # fmt: skip
+        raise RejectedError(508, "this request has come back to the proxy that forwarded it: champion.url leads to "
+                                 "this proxy again, it must name the model's server", code="loop_detected")  # fmt: skip
+
     def _parse(self, data: bytes, end: int) -> KnownRequest:
         head = self._parser.parse(data, end)
+        if b"via" in head.fields and not head.target.startswith(b"/-/"):
+            self._refuse_loops(head)
         conversation = self.sticky.conversation_in_head(head.fields)
         return KnownRequest(
             head,

@@ -55,7 +55,7 @@ _METHODS: Final = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r
 _RECORDED: Final = (b"content-type", b"content-encoding", b"transfer-encoding", b"user-agent", b"x-request-id",
                     b"request-id", b"x-ratchet-request-id", b"traceparent", b"x-stainless-retry-count")  # fmt: skip
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"host"))
-_JOINED: Final = frozenset((b"connection", b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
+_JOINED: Final = frozenset((b"connection", b"via", b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
 """Read with all their lines: of two keys nobody can tell which one is checked."""
 _HOP_BY_HOP: Final = (b"connection", b"keep-alive", b"proxy-connection", b"upgrade")
 _OWN: Final = (b"x-ratchet-user", b"x-ratchet-arm", b"x-ratchet-admin-token", b"x-ratchet-token", b"x-ratchet-no-train",
@@ -63,7 +63,8 @@ _OWN: Final = (b"x-ratchet-user", b"x-ratchet-arm", b"x-ratchet-admin-token", b"
 _PLACES: Final = (b"location", b"content-location", b"refresh")
 _URLS: Final = frozenset((*_PLACES, b"referer", b"link", b"x-forwarded-uri", b"x-original-url", b"x-rewrite-url"))
 """Headers that may be written down by setting, and hold a URL: with what is secret in it blanked."""
-_REQUEST_FIELDS: Final = dict.fromkeys((*_RECORDED, *_FRAMING, b"expect", b"idempotency-key"), True) | dict.fromkeys(
+_TRAVELLING: Final = (*_RECORDED, *_FRAMING, b"expect", b"idempotency-key", b"via")
+_REQUEST_FIELDS: Final = dict.fromkeys(_TRAVELLING, True) | dict.fromkeys(
     (*_HOP_BY_HOP, *_OWN, b"te", b"proxy-authorization"), False
 )
 _RESPONSE_FIELDS: Final = dict.fromkeys((*_RECORDED, *_PLACES, b"content-length"), True) | dict.fromkeys(

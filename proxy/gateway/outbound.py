@@ -7,7 +7,7 @@ line is the one that arrived.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from policies.records import Arm
@@ -18,13 +18,16 @@ if TYPE_CHECKING:
     from proxy.gateway.backend import Backend
 
 __all__ = ["Peer", "kept_from_trailers", "request_head", "request_lines", "response_head", "response_lines",
-           "side_request_head", "trailer_lines", "upgrade_response_head"]  # fmt: skip
+           "side_request_head", "trailer_lines", "upgrade_response_head", "via_token"]  # fmt: skip
 
 _CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
 _FORWARDED: Final = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
 _SPEAK_FOR_ANOTHER: Final = frozenset((*_FORWARDED, b"forwarded", b"x-real-ip", b"via"))
 _HEAD_ONLY: Final = _CREDENTIALS | {b"cookie", b"proxy-authorization", b"forwarded", b"x-real-ip", b"via"}
 """Fields that say who asks and by which way: RFC 9110 §6.5.1 wants none of them behind a body."""
+
+
+_SELF: Final = b"via"
 
 
 class Peer:
@@ -97,9 +100,17 @@ def _head_only(name: bytes, kept_out: frozenset[bytes]) -> bool:
     return name in kept_out or (name.startswith((b"x-forwarded-", b"x-ratchet-")) and name not in FORBIDDEN_TRAILERS)
 
 
-def request_lines(head: RequestHead, peer: Peer, settings: GatewayConfig) -> list[bytes]:
+def via_token(user_hash: Callable[[bytes], int]) -> bytes:
+    """What this install, with all its replicas, is called in the Via of requests: whoever gets that back is in a loop.
+
+    It is keyed: who has not seen it can not name it.
+    """
+    return b"ratchet-%016x" % (user_hash(_SELF) & 0xFFFFFFFFFFFFFFFF)
+
+
+def request_lines(head: RequestHead, peer: Peer, settings: GatewayConfig, *, via: bytes | None) -> list[bytes]:
     """By setting: X-Forwarded-For, one more in the list; -Proto and -Host where no proxy before us has said
-    them; Via."""
+    them. `via`: who passed it on, where that is to be said."""
     lines: list[bytes] = []
     if settings.forwarded_headers:
         said = {line.partition(b":")[0].lower() for line in head.lines}
@@ -108,8 +119,8 @@ def request_lines(head: RequestHead, peer: Peer, settings: GatewayConfig) -> lis
             lines.append(b"X-Forwarded-Proto: " + (b"https" if peer.tls else b"http"))
         if b"x-forwarded-host" not in said:
             lines.append(b"X-Forwarded-Host: " + head.fields.get(b"host", b""))
-    if settings.via:
-        lines.append(b"Via: 1.%d ratchet" % head.minor)
+    if via is not None:
+        lines.append(b"Via: 1.%d %b" % (head.minor, via))
     return lines
 
 

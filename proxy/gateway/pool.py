@@ -12,12 +12,14 @@ import asyncio
 import logging
 import ssl
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from proxy.clock import Clock
 from proxy.config.serving import GatewayConfig
 from proxy.gateway.deadlines import Deadlines
+from proxy.gateway.lookup import Lookup
 from proxy.gateway.ports import Counters
 from proxy.gateway.upstream import Receiver, UpstreamConnection
 from proxy.tasks import cancel_and_wait, spawn
@@ -56,6 +58,7 @@ class UpstreamPool:
         self.address = address
         self.config = config
         self.monotonic = clock.monotonic
+        self._lookup = Lookup(address.host, address.port, clock.monotonic)
         self.deadlines = deadlines
         self.counters = counters
         self.idle: deque[UpstreamConnection] = deque()
@@ -149,15 +152,34 @@ class UpstreamPool:
             receiver.connected(connection)
 
     async def _connect(self, connection: UpstreamConnection) -> None:
-        loop = asyncio.get_running_loop()
-        address = self.address
-        if address.path is not None:
-            await loop.create_unix_connection(lambda: connection, str(address.path))
+        if self.address.path is not None:
+            await asyncio.get_running_loop().create_unix_connection(lambda: connection, str(self.address.path))
             return
-        await loop.create_connection(
-            lambda: connection,
-            address.host,
-            address.port,
-            ssl=self._tls,
-            server_hostname=address.host if self._tls else None,
+        known = await self._lookup.addresses()
+        try:
+            await self._connect_to(known, connection)
+        except ssl.SSLError:
+            raise
+        except OSError:
+            if not self._lookup.doubt() or (now := await self._lookup.addresses()) == known:
+                raise
+            await self._connect_to(now, connection)  # it has moved
+
+    async def _connect_to(self, hosts: Sequence[str], connection: UpstreamConnection) -> None:
+        """The first of `hosts` (IP addresses, at least one) that takes a connection. Raises what the last one did."""
+        *others, last = hosts
+        for host in others:
+            try:
+                await self._connect_one(host, connection)
+            except ssl.SSLError:
+                raise
+            except OSError:
+                continue
+            return
+        await self._connect_one(last, connection)
+
+    async def _connect_one(self, host: str, connection: UpstreamConnection) -> None:
+        name = self.address.host if self._tls else None
+        await asyncio.get_running_loop().create_connection(
+            lambda: connection, host, self.address.port, ssl=self._tls, server_hostname=name
         )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
+from proxy.gateway.faults import ANSWER_COUNTERS
+
 __all__ = ["GATEWAY_COUNTERS", "Counters", "Minted", "MintsIds", "Redacts", "Spool"]
 
 GATEWAY_COUNTERS: Final = (
@@ -24,6 +26,8 @@ GATEWAY_COUNTERS: Final = (
     'protocol_errors_total{status="429"}',
     'protocol_errors_total{status="431"}',
     'protocol_errors_total{status="505"}',
+    'protocol_errors_total{status="508"}',
+    *ANSWER_COUNTERS,
     'fallbacks_total{cause="both_refused"}',
     'fallbacks_total{cause="breaker"}',
     'fallbacks_total{cause="connect"}',

@@ -19,16 +19,16 @@ import asyncio
 import contextlib
 import logging
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from prometheus_client.registry import CollectorRegistry
 
 from proxy.clock import Clock
 from proxy.config.model import Config
-from proxy.errors import TemporaryError
+from proxy.errors import PermanentError, TemporaryError
 from proxy.ingest.attempts import Attempts, Trust
 from proxy.ingest.interpret import Interpreter, raw_record
 from proxy.ingest.ledger import LEDGER_FILE, Gap, Ledger
@@ -36,8 +36,7 @@ from proxy.ingest.metrics import IngestMetrics
 from proxy.ingest.votes import votes_of
 from proxy.log_throttle import ThrottledLog
 from proxy.metrics.traffic import TrafficMetrics
-from proxy.private import open_private
-from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, encode_frame
+from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, add_frame, encode_frame
 from proxy.spool.layout import spool_bytes
 from proxy.spool.reader import SpoolBatch, SpoolReader
 from proxy.store.spools import PositionError
@@ -74,6 +73,12 @@ _log = logging.getLogger(__name__)
 Positions = dict[str, tuple[int, int]]
 
 
+class Told(Protocol):
+    """Hears how a round went."""
+
+    def __call__(self, exc: TemporaryError | PermanentError | None, *, wrote: bool) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Entry:
     """One frame of a batch, understood: its records or votes, and where reading goes on behind it."""
@@ -84,6 +89,11 @@ class _Entry:
     votes: tuple[NewVote, ...] = ()
     raw: Literal["unreadable", "refused", "fatal"] | None = None
     """Why the frame is stored uninterpreted, where it is."""
+
+    @property
+    def unattributed(self) -> bool:
+        """Whether it is an understood record whose worker had no row of its model yet."""
+        return self.record is not None and self.record.model_id == 0 and self.raw is None
 
     @property
     def weight(self) -> int:
@@ -105,12 +115,16 @@ class Ingestor:
         *,
         metrics: IngestMetrics | None = None,
         user_hash: Callable[[bytes], int] | None = None,
+        first_model: Callable[[], Awaitable[int]] | None = None,
         on_gap: Callable[[Gap], None] | None = None,
         on_hurry: Callable[[bool], None] | None = None,
+        told: Told | None = None,
     ) -> None:
-        """`traffic` and `metrics` are counted after each commit; `user_hash` (KeyRing's) names users found by pointer.
-        `on_gap` hears that the database has less than it had, before that is fed again; `on_hurry`, that there
-        is no time to give way, and that there is again.
+        """`traffic` and `metrics` are counted after each commit; `user_hash` (KeyRing's) names users found by pointer;
+        `first_model` gives the id of the configured champion, for records of workers that did not know it yet;
+        `on_gap` hears that the database has less than it had, before that is fed again; `on_hurry`, that there is no
+        time to give way, and that there is again; `told` hears after every round of `run` what the store said, and
+        whether anything was written.
 
         Raises ValueError for a pointer in `config` that is none.
         """
@@ -118,6 +132,7 @@ class Ingestor:
         self._interval_s = config.store.ingest_interval_seconds
         self._interpreter = Interpreter(config.capture, config.scoring, user_hash)
         self._store = store
+        self._first_model = first_model
         self._reader = reader
         self._traffic = traffic
         self._metrics = metrics or IngestMetrics(CollectorRegistry())
@@ -128,6 +143,7 @@ class Ingestor:
         self._pending = (clock.monotonic(), 0)
         """When the backlog was looked at last, and how many bytes it was; 0: there was none."""
         self._starves = False
+        self._told = told
         self._max_bytes = config.spool.max_bytes
         self._ledger_file = reader.root / LEDGER_FILE if reader.keep_s > 0 else None
         self._ledger: Ledger | None = None
@@ -156,15 +172,17 @@ class Ingestor:
         while not stop.is_set():
             wait_s = self._interval_s
             try:
-                await self.run_once()
+                frames = await self.run_once()
                 backoff_s = 0.0
                 self._said.over("ingest")
+                self._tell(None, wrote=frames > 0)
                 if self._behind:
                     wait_s = 0.0 if self._hurries else min(_PAUSE_S, self._interval_s)
-            except (TemporaryError, OSError, MemoryError) as exc:
+            except (TemporaryError, PermanentError, OSError, MemoryError) as exc:
                 backoff_s = min(max(2 * backoff_s, self._interval_s), _MAX_BACKOFF_S)
                 wait_s = backoff_s
                 self._metrics.retries.value += 1
+                self._tell(exc)
                 self._said.warning("ingest", "ingest waits %.1f s, the spool keeps the records meanwhile: %s",
                                    wait_s, exc)  # fmt: skip
                 with contextlib.suppress(OSError):
@@ -172,6 +190,11 @@ class Ingestor:
             if wait_s:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), wait_s)
+
+    def _tell(self, exc: BaseException | None, *, wrote: bool = False) -> None:
+        """Only of the store: a disk that the spool cannot be read from is another matter."""
+        if self._told is not None and (exc is None or isinstance(exc, TemporaryError | PermanentError)):
+            self._told(exc, wrote=wrote)
 
     async def run_once(self) -> int:
         """Store what the spool holds, one batch per writer; returns how many frames that were.
@@ -285,7 +308,20 @@ class Ingestor:
             more = await asyncio.to_thread(self._understand, batch, start, stop, room, attempts)
             weight += sum(entry.weight for entry in more)
             entries += more
-        return entries
+        return await self._attributed(entries)
+
+    async def _attributed(self, entries: list[_Entry]) -> list[_Entry]:
+        """With the model of every record: a worker that serves before the first route table came from the store calls
+        the configured champion 0 (`proxy.routes.Target`)."""
+        if self._first_model is None or not any(entry.unattributed for entry in entries):
+            return entries
+        model_id = await self._first_model()
+        return [
+            replace(entry, record=replace(entry.record, model_id=model_id))
+            if entry.record is not None and entry.unattributed
+            else entry
+            for entry in entries
+        ]
 
     def _understand(
         self, batch: SpoolBatch, start: int, stop: int, most_bytes: int, attempts: Attempts
@@ -324,7 +360,7 @@ class Ingestor:
 
     def _raw(self, batch: SpoolBatch, frame: Frame, end: int, exc: Exception) -> NewRecord:
         place = f"{batch.writer}/{batch.segment}/{end}"
-        _log.error("a frame is stored uninterpreted (spool %s): %s", place, type(exc).__name__)
+        self._said.error("raw", "a frame is stored uninterpreted (spool %s): %s", place, type(exc).__name__)
         now_us = int(self._clock.now() * 1e6)
         return raw_record(frame, place=place, now_us=now_us, error=f"{type(exc).__name__}: {exc}")
 
@@ -367,8 +403,7 @@ class Ingestor:
 
     def _set_aside(self, frame: Frame) -> None:
         path = self._reader.root / REJECTED_FILE
-        with open_private(path, "ab") as file:
-            file.write(encode_frame(frame.kind, frame.meta, frame.request, frame.response))
+        add_frame(path, encode_frame(frame.kind, frame.meta, frame.request, frame.response))
         self._metrics.rejected.value += 1
         _log.error("a frame cannot be stored in any form; it is kept in %s", path)
 

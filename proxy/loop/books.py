@@ -6,23 +6,34 @@ changes where requests go, so the file can always be told from an older one.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
-from policies.actions import Action
+from policies.actions import Action, target_of
 from policies.lifecycle import Event
 from policies.plan import LoopRules, Plan
-from policies.snapshot import Retry
+from policies.snapshot import Retry, retry_of
 from proxy.loop.change import Change, Situation
 from proxy.loop.codec import from_json, to_json
 from proxy.loop.explain import HOLD, inputs_of
 from proxy.loop.install import BaseModel, configured_model, first_state
+from proxy.loop.instants import mended_instants
 from proxy.loop.observe import Observation
-from proxy.loop.routing import Cast, current_version, route_table, same_routes
+from proxy.loop.routing import Cast, RoutesFile, route_table, same_routes
 from proxy.loop.state import DETECTOR_ENTRY, STATE_ENTRY, LoopState, with_retry, without_retry
-from proxy.store.control import Command, CommandState, JournalEntry, Lease, Look, Model, Transition
+from proxy.store.control import (
+    Command,
+    CommandState,
+    Experiment,
+    JournalEntry,
+    Lease,
+    Look,
+    Model,
+    Run,
+    Transition,
+)
 from proxy.store.store import Store
 
 __all__ = ["LOOP", "Books"]
@@ -30,6 +41,10 @@ __all__ = ["LOOP", "Books"]
 LOOP: Final = "ratchet"
 """Who decided, where no person did."""
 _LONGEST_RETRY_S: Final = 600.0
+_MOST_DOUBLINGS: Final = 20
+"""What fails for weeks must not grow beyond a float."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +54,7 @@ class Books:
     store: Store
     rules: LoopRules
     base: BaseModel
-    routes_path: Path | None
+    routes: RoutesFile
     config_id: int
 
     async def state(self) -> LoopState | None:
@@ -49,12 +64,13 @@ class Books:
 
     async def open(self, lease: Lease, now: float) -> LoopState:
         """The state to tick on: installed, with the configured champion up to date, and never behind the routes."""
-        state, on_disk = await self.state(), current_version(self.routes_path)
+        state, on_disk = await self.state(), await self.routes.version()
         if state is None:
             state = await first_state(self.store, self.base, now, on_disk)
             state = replace(state, config_id=self.config_id)
             await self._write(lease, state, reason="installed")
-        elif on_disk > state.routes_version:
+        state = await self._in_time(lease, state, now)
+        if on_disk > state.routes_version:
             reason = (
                 f"the route table on disk (version {on_disk}) is newer than the database (version "
                 f"{state.routes_version}), as after a restore: the database decides"
@@ -71,6 +87,16 @@ class Books:
                 lease, state, models=(changed,), reason="the configuration names another champion address"
             )
         return state
+
+    async def _in_time(self, lease: Lease, state: LoopState, now: float) -> LoopState:
+        """The state without what a clock that was ahead has left in it."""
+        longest_wait_s = self.rules.check_interval_s + _LONGEST_RETRY_S
+        mended = await mended_instants(self.store, state, now, longest_wait_s)
+        if mended is None:
+            return state
+        _log.warning("%s", mended.reason)
+        await self._write(lease, mended.state, reason=mended.reason, experiments=mended.experiments, runs=mended.runs)
+        return mended.state
 
     async def keep(
         self, lease: Lease, state: LoopState, *, models: tuple[Model, ...], detector: Mapping[str, Any] | None
@@ -99,7 +125,7 @@ class Books:
         """Write the outcome: everything that the action changed, in one transaction."""
         state = change.state
         if change.event is not Event.DATASET_TOO_SMALL:  # which sets a wait of its own
-            state = without_retry(state, type(action).__name__)
+            state = without_retry(state, action)
         before, after = self._tables(now, state, change)
         if not same_routes(before, after):
             state = replace(state, routes_version=now.next_version)
@@ -128,11 +154,19 @@ class Books:
         at: float, command: Command | None,
     ) -> LoopState:  # fmt: skip
         """Write down that it could not be done, and when it is tried again. A person's command is not repeated."""
-        name = type(action).__name__
-        attempts = 1 + next((retry.attempts for retry in now.state.retries if retry.action == name), 0)
-        wait_s = min(retry_after_s * 2.0 ** (attempts - 1), _LONGEST_RETRY_S)
-        state = with_retry(now.state, Retry(action=name, at=at + wait_s, attempts=attempts, reason=error))
-        refused = () if command is None else (replace(command, state=CommandState.REFUSED, detail=error),)
+        if command is not None:
+            refused = replace(command, state=CommandState.REFUSED, detail=error)
+            outcome = {"reason": error}
+            await self.store.transition(
+                Transition(fence=lease.fence, seq=entry.seq, failed=True, outcome=outcome, commands=(refused,))
+            )
+            return now.state
+        before = retry_of(now.state.retries, action)
+        attempts = 1 + (0 if before is None else before.attempts)
+        wait_s = min(retry_after_s * 2.0 ** min(attempts - 1, _MOST_DOUBLINGS), _LONGEST_RETRY_S)
+        retry = Retry(action=type(action).__name__, target=target_of(action), at=at + wait_s, attempts=attempts,
+                      reason=error)  # fmt: skip
+        state = with_retry(now.state, retry)
         await self.store.transition(
             Transition(
                 fence=lease.fence,
@@ -140,7 +174,6 @@ class Books:
                 failed=True,
                 outcome={"reason": error, "retry_at": at + wait_s, "attempts": attempts},
                 state={STATE_ENTRY: to_json(state)},
-                commands=refused,
             )
         )
         return state
@@ -178,7 +211,10 @@ class Books:
         )
         return route_table(now.state, cast, self.config_id), route_table(state, after, self.config_id)
 
-    async def _write(self, lease: Lease, state: LoopState, *, reason: str, models: tuple[Model, ...] = ()) -> None:
+    async def _write(
+        self, lease: Lease, state: LoopState, *, reason: str, models: tuple[Model, ...] = (),
+        experiments: tuple[Experiment, ...] = (), runs: tuple[Run, ...] = (),
+    ) -> None:  # fmt: skip
         """A change of the installation itself, with an entry of its own."""
         entry = await self.store.journal.intend(
             "Install", fence=lease.fence, who=LOOP, why=reason, inputs={"reasons": [reason]}, config_id=self.config_id
@@ -189,6 +225,8 @@ class Books:
                 seq=entry.seq,
                 outcome={"reason": reason},
                 models=models,
+                experiments=experiments,
+                runs=runs,
                 state={STATE_ENTRY: to_json(state)},
             )
         )

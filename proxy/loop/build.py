@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +11,19 @@ from policies.plan import LoopRules
 from policies.selection import DataGeneratorConfig
 from proxy.clock import Clock
 from proxy.config import LoopSettings
+from proxy.log_throttle import ThrottledLog
 from proxy.loop.books import Books
 from proxy.loop.carriers import EvidenceReader
 from proxy.loop.challengers import Challengers
 from proxy.loop.dataset.picking import Progress
+from proxy.loop.deployments import Deployments
 from proxy.loop.install import BaseModel
 from proxy.loop.leadership import Leadership
 from proxy.loop.metrics import LoopMetrics
 from proxy.loop.observe import Observer
 from proxy.loop.perform import Performer
-from proxy.loop.ports import DatasetBuilder, Deployer, Notifier, Probe, Trainer
+from proxy.loop.ports import DatasetBuilder, Deployer, LoopTroubles, Notifier, Probe, Trainer
+from proxy.loop.routing import RoutesFile
 from proxy.loop.runs import Runs
 from proxy.loop.terms import terms_of
 from proxy.loop.tick import Loop
@@ -27,6 +31,8 @@ from proxy.loop.upkeep import Upkeep
 from proxy.store.store import Store
 
 __all__ = ["LoopPorts", "assemble", "rules_of"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,9 +76,11 @@ def assemble(
     metrics: LoopMetrics | None = None,
     building: Callable[[], Progress | None] = lambda: None,
     open_scores: bool = False,
+    troubles: LoopTroubles | None = None,
 ) -> Loop:
     """A loop from its parts. `routes_path` None: no workers to tell (the library). `building` is asked for the status
-    how far a dataset has come. `open_scores`: anybody may give an answer its score."""
+    how far a dataset has come. `open_scores`: anybody may give an answer its score. `troubles` are told what keeps the
+    loop from ticking."""
     runs = Runs(
         store=store,
         datasets=ports.datasets,
@@ -84,6 +92,7 @@ def assemble(
         check_interval_s=rules.check_interval_s,
         fingerprint=fingerprint,
     )
+    deployments = Deployments(store=store, deployer=ports.deployer)
     challengers = Challengers(
         store=store, deployer=ports.deployer, drain_s=drain_s, icc=rules.ab_test.icc, terms=rules.terms
     )
@@ -100,12 +109,13 @@ def assemble(
     return Loop(
         store=store,
         clock=clock,
-        books=Books(store=store, rules=rules, base=base, routes_path=routes_path, config_id=config_id),
+        books=Books(store=store, rules=rules, base=base, routes=RoutesFile(routes_path), config_id=config_id),
         leadership=leadership or Leadership(store),
         observer=observer,
-        upkeep=Upkeep(store=store, deployer=ports.deployer),
-        performer=Performer(store=store, runs=runs, challengers=challengers),
+        upkeep=Upkeep(store=store, deployer=ports.deployer, troubles=ThrottledLog(_log, clock)),
+        performer=Performer(store=store, runs=runs, deployments=deployments, challengers=challengers),
         notifier=ports.notifier,
         metrics=metrics,
         building=building,
+        troubles=troubles,
     )

@@ -1,4 +1,4 @@
-"""Challengers and champions: deployed, tested, promoted, sent back, retired.
+"""Challengers and champions: tested, promoted, sent back, retired (`proxy.loop.deployments` has what comes before).
 
 Traffic moves by the route table, which follows from the state; nothing here stops a server that may still have
 answers to finish. A model that loses its traffic is put on the list of the retiring and stopped later.
@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from policies import wording
 from policies.actions import (
-    AbandonModel,
     BeginEpoch,
     BeginPromotion,
     FailPromotion,
@@ -25,22 +24,21 @@ from policies.actions import (
     ReturnTraffic,
     RollBack,
     SetShare,
-    StartDeployment,
     StartExperiment,
 )
-from policies.lifecycle import Event, Phase
+from policies.lifecycle import Event
 from policies.records import Arm
 from proxy.errors import PermanentError, TemporaryError
-from proxy.loop.change import Change, Situation, changed, count, idle_model, retiring
+from proxy.loop.change import NOBODY, Change, Situation, challenger_of, changed, count, ended, idle_model, retiring
+from proxy.loop.deployments import stop
 from proxy.loop.ports import Deployer, Endpoint
 from proxy.routes import origin
-from proxy.store.control import Experiment, Model, ModelState, Run
+from proxy.store.control import Experiment, Model, ModelState
 from proxy.store.store import Store
 
 __all__ = ["Challengers"]
 
 _WEEK_US: Final = 7 * 24 * 3600 * 1_000_000
-_NOBODY: Final[dict[str, Any]] = {"run_id": None, "challenger_id": None, "experiment_id": None}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,40 +52,10 @@ class Challengers:
     terms: Mapping[str, str] = field(default_factory=dict)
     """Frozen with every epoch: see `proxy.loop.terms`."""
 
-    async def deploy(self, action: StartDeployment, now: Situation) -> Change:
-        """Hand the model to the deployer."""
-        model = _challenger(now)
-        try:
-            handle = await self.deployer.deploy(model.id, model.name, model.path, model.detail.get("result", {}))
-        except PermanentError as exc:
-            return await self.abandon(AbandonModel(model_id=action.model_id, reason=str(exc)), now)
-        reason = f"the deployer has taken {model.name}"
-        model = replace(model, state=ModelState.DEPLOYING, detail={**model.detail, "handle": handle})
-        state = changed(now, Event.DEPLOYMENT_STARTED, reason)
-        return Change(event=Event.DEPLOYMENT_STARTED, state=state, reason=reason, models=(model,))
-
-    async def abandon(self, action: AbandonModel, now: Situation) -> Change:
-        """The model cannot be served: stop what was started; the back-off of failed retrains holds the next."""
-        model = _challenger(now)
-        await self._stop(model)
-        reason = f"{model.name} cannot be deployed: {action.reason}"
-        state = changed(
-            now,
-            Event.DEPLOYMENT_FAILED,
-            reason,
-            **_NOBODY,
-            failures_in_a_row=now.state.failures_in_a_row + 1,
-            last_failure_at=now.at,
-            totals=count(now.state.totals, "failed_retrains"),
-        )
-        model = replace(model, state=ModelState.FAILED, retired_us=now.at_us)
-        runs = _ended(now, "failed", action.reason)
-        return Change(event=Event.DEPLOYMENT_FAILED, state=state, reason=reason, models=(model,), runs=runs)
-
     async def start_experiment(self, action: StartExperiment, now: Situation, experiment_id: int) -> Change:
         """Give the challenger its users: a new salt, a new epoch, and the champion's p95 frozen."""
         champion = now.cast.champion
-        model = await self._with_endpoint(_challenger(now), champion)
+        model = await self._with_endpoint(challenger_of(now), champion)
         slow_s = await self._slow_s(now)
         experiment = Experiment(
             id=experiment_id,
@@ -147,7 +115,7 @@ class Challengers:
 
     async def begin_promotion(self, action: BeginPromotion, now: Situation) -> Change:
         """Decide for the challenger; it is checked once more before it gets everybody."""
-        model = _challenger(now)
+        model = challenger_of(now)
         if action.experiment_id is None:
             model = await self._with_endpoint(model, now.cast.champion)
         event = Event.DEPLOYED_UNTESTED if action.experiment_id is None else Event.WON
@@ -157,7 +125,7 @@ class Challengers:
 
     async def promote(self, action: Promote, now: Situation) -> Change:
         """All users to the challenger. The old champion's numbers are frozen to watch the new one by."""
-        model, old, experiment = _challenger(now), now.cast.champion, now.cast.experiment
+        model, old, experiment = challenger_of(now), now.cast.champion, now.cast.experiment
         before = None
         if experiment is not None:
             before = (await self.store.arm_stats(experiment.id, experiment.epoch)).get(Arm.CHAMPION)
@@ -185,7 +153,7 @@ class Challengers:
         )
         models = (replace(model, state=ModelState.CHAMPION), idle_model(old))
         experiments = () if experiment is None else (experiment,)
-        runs = _ended(now, "promoted")
+        runs = ended(now, "promoted")
         return Change(
             event=Event.PROMOTED, state=state, reason=reason, models=models, experiments=experiments, runs=runs
         )
@@ -204,12 +172,12 @@ class Challengers:
         return replace(change, state=replace(change.state, totals=count(now.state.totals, "rejections")))
 
     def _sent_back(self, now: Situation, event: Event, why: str, counted: str | None) -> Change:
-        model, totals = _challenger(now), now.state.totals
+        model, totals = challenger_of(now), now.state.totals
         if counted is not None:
             totals = replace(totals, rollbacks={**totals.rollbacks, counted: totals.rollbacks.get(counted, 0) + 1})
         reason = f"{model.name} goes back: {why}"
         state = changed(
-            now, event, reason, **_NOBODY, totals=totals, last_rejection_at=now.at,
+            now, event, reason, **NOBODY, totals=totals, last_rejection_at=now.at,
             retiring=retiring(now, model, self.drain_s),
         )  # fmt: skip
         verdict = "reject" if event is Event.REJECTED else "roll_back"
@@ -220,7 +188,7 @@ class Challengers:
             reason=reason,
             models=(idle_model(model),),
             experiments=experiments,
-            runs=_ended(now, verdict),
+            runs=ended(now, verdict),
         )
 
     async def return_traffic(self, action: ReturnTraffic, now: Situation) -> Change:
@@ -272,11 +240,12 @@ class Challengers:
         """Stop a model that has no traffic."""
         name = next((other.name for other in now.state.retiring if other.id == action.model_id), str(action.model_id))
         if model is not None:
-            await self._stop(model)
+            await stop(self.deployer, model)
         reason = f"{name} is stopped"
         others = tuple(other for other in now.state.retiring if other.id != action.model_id)
         state = changed(now, Event.RETIRED, reason, retiring=others)
-        models = () if model is None else (replace(model, state=ModelState.RETIRED, retired_us=now.at_us),)
+        end = ModelState.FAILED if model is not None and model.state is ModelState.FAILED else ModelState.RETIRED
+        models = () if model is None else (replace(model, state=end, retired_us=now.at_us),)
         return Change(event=Event.RETIRED, state=state, reason=reason, models=models)
 
     async def _slow_s(self, now: Situation) -> float | None:
@@ -287,10 +256,6 @@ class Challengers:
         since_us = now.at_us - _WEEK_US
         own = await self.store.duration_quantile(now.cast.champion.id, since_us, 0.95)
         return await self.store.duration_quantile(None, since_us, 0.95) if own is None else own
-
-    async def _stop(self, model: Model) -> None:
-        if "handle" in model.detail:
-            await self.deployer.retire(dict(model.detail["handle"]))
 
     async def _with_endpoint(self, model: Model, champion: Model) -> Model:
         """`model` with the endpoint that its deployer names now.
@@ -303,12 +268,6 @@ class Challengers:
             raise TemporaryError(f"{model.name} was ready, but its deployer now says {readiness}")
         credential = champion.credential if origin(readiness.url) == origin(champion.url or "") else None
         return replace(model, state=ModelState.READY, url=readiness.url, model=readiness.model, credential=credential)
-
-
-def _challenger(now: Situation) -> Model:
-    if now.cast.challenger is None:
-        raise PermanentError(f"challenger {now.state.challenger_id} is not in the database; was an older one restored?")
-    return now.cast.challenger
 
 
 def _previous(now: Situation) -> Model:
@@ -340,10 +299,3 @@ def _salt(model: Model, now: Situation) -> str:
 
 def _closed(experiment: Experiment, now: Situation, verdict: str) -> Experiment:
     return replace(experiment, share=0.0, ended_us=now.at_us, verdict=verdict)
-
-
-def _ended(now: Situation, state: str, error: str | None = None) -> tuple[Run, ...]:
-    """The run behind the challenger, closed with what became of its model."""
-    if now.run is None or now.state.phase is Phase.IDLE:
-        return ()
-    return (replace(now.run, state=state, error=error, ended_us=now.at_us),)

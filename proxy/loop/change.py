@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
-from policies.lifecycle import Event
+from policies.lifecycle import Event, Phase
 from policies.snapshot import Retiring, Totals
+from proxy.errors import PermanentError
 from proxy.loop.routing import Cast
 from proxy.loop.state import LoopState, moved
 from proxy.store.control import Experiment, Model, ModelState, Run
 
-__all__ = ["Change", "Situation", "changed", "count", "idle_model", "retiring"]
+__all__ = ["NOBODY", "Change", "Situation", "challenger_of", "changed", "count", "ended", "idle_model", "refused",
+           "retiring"]  # fmt: skip
+
+NOBODY: Final[dict[str, Any]] = {"run_id": None, "challenger_id": None, "experiment_id": None}
+"""Fields of a state without a challenger."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +61,11 @@ def changed(situation: Situation, event: Event, reason: str, **fields: Any) -> L
     return replace(moved(situation.state, event, reason, situation.at), **fields)
 
 
+def refused(situation: Situation, reason: str) -> Change:
+    """Nothing changes, and the person who asked is told why."""
+    return Change(event=Event.REFUSED, state=changed(situation, Event.REFUSED, reason), reason=reason)
+
+
 def retiring(situation: Situation, model: Model, drain_s: float) -> tuple[Retiring, ...]:
     """The models to be stopped, with `model` among them once its open answers had time to end."""
     others = tuple(other for other in situation.state.retiring if other.id != model.id)
@@ -70,3 +80,17 @@ def idle_model(model: Model) -> Model:
 def count(totals: Totals, name: str) -> Totals:
     """`totals` with one more of `name`."""
     return replace(totals, **{name: getattr(totals, name) + 1})
+
+
+def challenger_of(now: Situation) -> Model:
+    """Raises PermanentError where its row is gone."""
+    if now.cast.challenger is None:
+        raise PermanentError(f"challenger {now.state.challenger_id} is not in the database; was an older one restored?")
+    return now.cast.challenger
+
+
+def ended(now: Situation, state: str, error: str | None = None) -> tuple[Run, ...]:
+    """The run behind the challenger, closed with what became of its model."""
+    if now.run is None or now.state.phase is Phase.IDLE:
+        return ()
+    return (replace(now.run, state=state, error=error, ended_us=now.at_us),)

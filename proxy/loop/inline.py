@@ -3,23 +3,56 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import queue
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import orjson
 
 from proxy.errors import TemporaryError
-from proxy.loop.ports import Endpoint, Failed, Handle, Readiness, Succeeded, TrainingRun, TrainingStatus
+from proxy.loop.ports import Endpoint, Failed, Handle, Readiness, TrainingRun, TrainingStatus
+from proxy.loop.trainers.calling import anchored, call
+from proxy.loop.trainers.plain import NotPlainError, plain
 from proxy.loop.trainers.results import accept
 from proxy.private import make_folder, replace_private
 
 __all__ = ["AppDeployer", "AppProbe", "InlineTrainer", "Job", "TrainFunction"]
 
 TrainFunction: TypeAlias = Callable[[str], Any]
-"""The quick start's `train_model(data_path) -> {"model_path": …, metrics}`."""
-Job: TypeAlias = Callable[[], None]
+"""The quick start's `train_model(data_path) -> {"model_path": …, metrics}`; may be async."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """A training that the thread of the caller is to run."""
+
+    function: TrainFunction
+    data_path: str
+    loop: asyncio.AbstractEventLoop
+    done: asyncio.Future[dict[str, Any]]
+
+    def run(self) -> None:
+        """Train. KeyboardInterrupt and SystemExit go on to the caller."""
+        pid = os.getpid()
+        outcome = _INTERRUPTED
+        try:
+            outcome = _outcome_of(self.function, self.data_path)
+        finally:
+            if os.getpid() == pid:  # not in a child that the function forked and that came back from it
+                self._settle(outcome)
+
+    def skip(self) -> None:
+        """The caller has been interrupted and trains nothing any more."""
+        self._settle(_INTERRUPTED)
+
+    def _settle(self, outcome: dict[str, Any]) -> None:
+        self.loop.call_soon_threadsafe(self.done.set_result, outcome)
+
+
+_INTERRUPTED: dict[str, Any] = {"error": "the training was interrupted"}
 
 
 class InlineTrainer:
@@ -53,7 +86,7 @@ class InlineTrainer:
             outcome = await self._in_callers_thread(self.function, str(run.data_path))
             self.failure = outcome.get("error")
             make_folder(path.parent)
-            replace_private(path, orjson.dumps(outcome, default=str))
+            replace_private(path, orjson.dumps(outcome))
         return {"result_path": str(path)}
 
     async def poll(self, run_id: str, handle: Handle) -> TrainingStatus:
@@ -64,7 +97,8 @@ class InlineTrainer:
             return Failed(reason=f"the result of the training cannot be read: {exc}")
         if "error" in outcome:
             return Failed(reason=outcome["error"], kept=outcome.get("kept"))
-        return _accepted(outcome["result"])
+        path = self._result_path(run_id)
+        return accept(outcome["result"], base=Path.cwd(), home=path.parent)
 
     async def cancel(self, run_id: str, handle: Handle) -> None:
         """Nothing runs between two iterations."""
@@ -78,24 +112,25 @@ class InlineTrainer:
 
     async def _in_callers_thread(self, function: TrainFunction, data_path: str) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[dict[str, Any]] = loop.create_future()
-
-        def job() -> None:
-            outcome: dict[str, Any] = {"error": "the training was interrupted"}
-            try:
-                outcome = {"result": function(data_path)}
-            except Exception as exc:  # noqa: BLE001 - the user's own function: whatever it raises is its result
-                kept = f"train_fn raised {type(exc).__name__}"
-                outcome = {"error": f"{kept}: {exc}", "kept": kept}
-            finally:  # also on KeyboardInterrupt, which goes on to the caller
-                loop.call_soon_threadsafe(done.set_result, outcome)
-
+        job = Job(function=function, data_path=data_path, loop=loop, done=loop.create_future())
         self.jobs.put(job)
-        return await done
+        return await job.done
 
 
-def _accepted(result: Any) -> Succeeded | Failed:
-    return accept(result, base=Path.cwd())
+def _outcome_of(function: TrainFunction, data_path: str) -> dict[str, Any]:
+    """{"result": plain JSON}, or {"error": with the function's own words, "kept": without}."""
+    try:
+        began = Path.cwd()
+        result = call(function, data_path)
+    except Exception as exc:  # noqa: BLE001 - the user's own function: whatever it raises is its result
+        kept = f"train_fn raised {type(exc).__name__}"
+        return {"error": f"{kept}: {exc}", "kept": kept}
+    if not isinstance(result, Mapping):
+        return {"error": f"the training returned {type(result).__name__}, not an object with model_path"}
+    try:
+        return {"result": plain(anchored(result, began))}
+    except NotPlainError as exc:
+        return {"error": str(exc), "kept": exc.kept}
 
 
 class AppDeployer:

@@ -13,7 +13,7 @@ from proxy.loop.state import LoopState
 from proxy.store.control import Model, ModelState
 from proxy.store.store import Store
 
-__all__ = ["BaseModel", "configured_model", "first_state"]
+__all__ = ["BaseModel", "configured_model", "first_model", "first_state"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +33,13 @@ class BaseModel:
         return cls(name=champion.name, url=champion.url, model=champion.model, credential=credential)
 
 
-async def first_state(store: Store, base: BaseModel, now: float, routes_version: int) -> LoopState:
-    """The state of a new installation: the configured champion serves, and the schedule's clock starts."""
-    model = await store.models.add(
+async def first_model(store: Store, base: BaseModel) -> Model:
+    """The configured champion's row, made where there is none: by the loop's first tick or the first record,
+    whichever comes first. Raises TemporaryError."""
+    rows = [row for row in await store.models.list() if row.detail.get("configured")]
+    if rows:
+        return rows[0]
+    return await store.models.add(
         base.name,
         url=base.url,
         model=base.model,
@@ -43,6 +47,11 @@ async def first_state(store: Store, base: BaseModel, now: float, routes_version:
         state=ModelState.CHAMPION,
         detail={"configured": True},
     )
+
+
+async def first_state(store: Store, base: BaseModel, now: float, routes_version: int) -> LoopState:
+    """The state of a new installation: the configured champion serves, and the schedule's clock starts."""
+    model = await first_model(store, base)
     return LoopState(installed_at=now, phase_since=now, champion_id=model.id, routes_version=routes_version + 1)
 
 

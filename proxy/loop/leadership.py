@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
 import secrets
@@ -12,7 +11,9 @@ from collections.abc import AsyncIterator, Awaitable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, TypeVar
 
+from proxy.clock import SystemClock
 from proxy.errors import TemporaryError
+from proxy.log_throttle import ThrottledLog
 from proxy.loop import processes
 from proxy.store.control import Lease
 from proxy.store.store import Store
@@ -39,6 +40,7 @@ class Leadership:
         self._who = {"host": socket.gethostname(), **_identity()}
         self._holder = holder or f"{self._who['host']}:{self._who['pid']}:{secrets.token_hex(4)}"
         self._lease: Lease | None = None
+        self._troubles = ThrottledLog(_log, SystemClock())
         self._valid_until = 0.0
         """On the event loop's clock, which no operator sets."""
 
@@ -100,10 +102,18 @@ class Leadership:
             ) from exc
 
     async def _renew(self) -> None:
-        while True:
-            await asyncio.sleep(self.renew_s)
-            with contextlib.suppress(TemporaryError):
+        """Until the term is over, whatever goes wrong meanwhile: then somebody else may have the lease by now, and only
+        the fence of each write can tell."""
+        while self._lease is not None:
+            left_s = self._valid_until - asyncio.get_running_loop().time()
+            if left_s <= 0:
+                _log.error("the loop's lease could not be renewed for its whole term; another controller may take it")
+                return
+            await asyncio.sleep(min(self.renew_s, left_s))
+            try:
                 await self._acquire()
+            except Exception as exc:  # noqa: BLE001 - the store's driver is an edge, and this goes on for its time
+                self._troubles.warning("renew", "the loop's lease could not be renewed: %s", str(exc) or repr(exc))
 
     async def _bury_dead_holder(self) -> bool:
         """Release the lease of a process of this host that is gone. The fence protects us, should it still write."""

@@ -6,13 +6,16 @@ No HTTP and no processes: the application logs its own calls, asks `choose_model
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
+from policies import wording
 from policies.assignment import assign
 from policies.records import Arm
 from proxy.clock import Clock, SystemClock
@@ -22,7 +25,7 @@ from proxy.errors import TemporaryError
 from proxy.loop.build import LoopPorts, assemble, rules_of
 from proxy.loop.dataset import StoreDatasetBuilder
 from proxy.loop.explain import explain, history
-from proxy.loop.inline import AppDeployer, AppProbe, InlineTrainer, TrainFunction
+from proxy.loop.inline import AppDeployer, AppProbe, InlineTrainer, Job, TrainFunction
 from proxy.loop.install import BaseModel
 from proxy.loop.iteration import iso, iteration_result
 from proxy.loop.leadership import Leadership
@@ -30,11 +33,28 @@ from proxy.loop.notify import NoNotifier
 from proxy.loop.tick import Loop, Tick
 from proxy.loop.usage import Book, UsageLogger
 from proxy.private import make_folder
+from proxy.store.values import RecordFilter
 from proxy.wire.person import person_key
 
 __all__ = ["ContinuousLearningLoop", "ModelChoice"]
 
 _MAX_TICKS: Final = 100
+_WAIT_S: Final = 0.05
+_UNASKED_S: Final = 900.0
+"""So long a test may go without one call of the challenger before the status asks about `choose_model`."""
+
+
+class _TrainingUnderWayError(RuntimeError, TemporaryError):
+    """Temporary for whoever can wait for the training to end; `train_fn` itself can not."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(
+            f"{what} was called while train_fn was running: it would wait for train_fn, which waits for it;"
+            " call it when train_fn has returned"
+        )
+
+
+_HELD: Final = "close was called while run_iteration was at work in the same process; call it when that has returned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +81,9 @@ class ContinuousLearningLoop:
         self._loops: dict[bool, Loop] = {}
         self._book: Book | None = None
         self._one_at_a_time = threading.Lock()
+        self._pid: int | None = None
+        self._before_training: frozenset[threading.Thread] | None = None
+        """The threads that were there when the training began that is under way; None while none is."""
         self._stop = threading.Event()
         self._running = False
         self._last_check: float | None = None
@@ -70,12 +93,52 @@ class ContinuousLearningLoop:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self.close()
+        if self._forked_from() is None:
+            self.close()
+        else:
+            self.logger.close()  # what this process opened; the loop is its parent's
 
     def close(self) -> None:
-        """Stop, and close the database. Safe to repeat."""
-        self.stop()
-        self.logger.close()
+        """Stop, and close the database. Safe to repeat.
+
+        Raises RuntimeError inside `train_fn`, from another thread while it runs, and in a forked process.
+        """
+        self._refuse_after_fork("close")
+        if self._before_training is not None:
+            raise _TrainingUnderWayError("close")
+        with self._turn("close"):
+            self.stop()
+            self.logger.close()
+
+    def _forked_from(self) -> int | None:
+        """The process in which this loop was used before, if that is another one."""
+        used_in = self._pid or self.logger.background.first_opened_in
+        return used_in if used_in not in (None, os.getpid()) else None
+
+    def _refuse_after_fork(self, what: str) -> None:
+        if (parent := self._forked_from()) is not None:
+            raise RuntimeError(
+                f"{what} was called in a process forked off process {parent}, which has used this loop;"
+                " make a new ContinuousLearningLoop after the fork"
+            )
+
+    @contextmanager
+    def _turn(self, what: str) -> Iterator[None]:
+        """One iteration at a time. Raises RuntimeError where waiting for that would never end."""
+        self._refuse_after_fork(what)
+        self._pid = os.getpid()
+        while not self._one_at_a_time.acquire(timeout=_WAIT_S):
+            self._refuse_in_training(what)
+        try:
+            yield
+        finally:
+            self._one_at_a_time.release()
+
+    def _refuse_in_training(self, what: str) -> None:
+        """Whether train_fn waits for this thread: it is train_fn's own, or one that has begun since."""
+        before = self._before_training
+        if before is not None and threading.current_thread() not in before:
+            raise _TrainingUnderWayError(what)
 
     # ------------------------------------------------------------------------------------------- usage
 
@@ -119,7 +182,7 @@ class ContinuousLearningLoop:
         return self._iteration(train_fn, _MAX_TICKS)
 
     def _iteration(self, train_fn: TrainFunction | None, limit: int) -> dict[str, Any]:
-        with self._one_at_a_time:
+        with self._turn("run_iteration"), self.logger.background.held(_HELD):
             self._trainer.begin(train_fn)
             trains = train_fn is not None
             future = self.logger.background.submit(lambda book: self._iterate(book, trains=trains, limit=limit))
@@ -134,6 +197,8 @@ class ContinuousLearningLoop:
 
     def run_loop(self, train_fn: TrainFunction | None = None, max_iterations: int | None = None) -> int:
         """`run_iteration` every `check_interval_seconds`, until `stop` or `max_iterations`; returns how many ran."""
+        self._refuse_after_fork("run_loop")
+        self._refuse_in_training("run_loop")
         self._stop.clear()
         self._running, done = True, 0
         try:
@@ -157,12 +222,14 @@ class ContinuousLearningLoop:
     def trigger(self, train_fn: TrainFunction | None = None, *, no_train: bool = False, who: str = "library",
                 why: str = "") -> dict[str, Any]:  # fmt: skip
         """Retrain now, whatever the triggers say (`no_train`: only prepare the data); as `run_iteration`."""
+        self._refuse_after_fork("trigger")
+        self._refuse_in_training("trigger")
         self.command("trigger", {"no_train": no_train}, who=who, why=why)
         # Only the order itself: what else is due may want to train.
         return self._iteration(None, 1) if no_train else self._iteration(train_fn, _MAX_TICKS)
 
     def command(self, verb: str, args: Mapping[str, Any] | None = None, *, who: str = "library", why: str = "") -> int:
-        """Leave an order (promote, rollback, pause, resume, cancel, share) for the next iteration; returns its id."""
+        """Leave an order (promote, rollback, pause, resume, cancel, share, deploy) for the next iteration: its id."""
 
         async def submit(book: Book) -> int:
             return (await book.store.commands.submit(verb, who=who, why=why, args=args)).id
@@ -177,7 +244,7 @@ class ContinuousLearningLoop:
         "errors"},
         "usage_stats": see `UsageLogger.get_statistics`, "ab_test": {"share", "assessment", …} | None,
         "triggers": progress of each, "next": {"action", "reasons", …}}."""
-        document = self.logger.background.run(self._document)
+        document, hint = self.logger.background.run(self._document)
         phase, totals = document.get("phase", {}), document.get("totals", {})
         challenger = document.get("challenger")
         return {
@@ -185,6 +252,7 @@ class ContinuousLearningLoop:
                 "running": self._running,
                 "phase": phase.get("name", "idle"),
                 "reason": phase.get("reason", "nothing has been checked yet"),
+                "hint": hint,
                 "paused": phase.get("paused", False),
                 "last_check": iso(self._last_check),
                 "last_retrain": iso(document.get("last_retrain_at")),
@@ -210,10 +278,26 @@ class ContinuousLearningLoop:
         """What was decided and done, newest first."""
         return self.logger.background.run(lambda book: history(book.store, limit))
 
-    async def _document(self, book: Book) -> dict[str, Any]:
+    async def _document(self, book: Book) -> tuple[dict[str, Any], str | None]:
         loop = await self._loop(book, trains=True)
         await loop.look()
-        return await loop.status()
+        document = await loop.status()
+        return document, await self._hint(book, document)
+
+    async def _hint(self, book: Book, document: Mapping[str, Any]) -> str | None:
+        """Of a test without users."""
+        experiment, challenger = document.get("experiment"), document.get("challenger")
+        if experiment is None or challenger is None:
+            return None
+        since_s = self._clock.now() - experiment["epoch_started_at"]
+        asked = RecordFilter(arm=Arm.CHALLENGER, experiment_id=experiment["id"])
+        if since_s < _UNASKED_S or (await book.store.list_records(asked, cursor=None, limit=1)).rows:
+            return None
+        return (
+            f"no call of the challenger {challenger['name']} was logged since its test began"
+            f" {wording.duration(since_s / 3600)} ago: ask choose_model(user) before each call, and log"
+            " the call with the name that it gives as model"
+        )
 
     # ------------------------------------------------------------------------------------------- engine
 
@@ -267,11 +351,22 @@ class ContinuousLearningLoop:
         """Run what the trainer asks for in this thread until the iteration has ended."""
         jobs = self._trainer.jobs
         future.add_done_callback(lambda _: jobs.put(None))
+        pid = os.getpid()
         try:
             while (job := jobs.get()) is not None:
-                job()
+                self._train(job)
+                if os.getpid() != pid:
+                    raise RuntimeError("train_fn came back in a process that it forked; end such a one with os._exit")
         except BaseException:
-            while jobs.get() is not None:
-                pass  # the iteration ends by itself, without the interrupted training
+            while os.getpid() == pid and (job := jobs.get()) is not None:
+                job.skip()  # the iteration ends by itself, without the interrupted training
             raise
         return future.result()
+
+    def _train(self, job: Job) -> None:
+        """Meanwhile this thread, and those that train_fn starts, are refused what would wait for it."""
+        self._before_training = frozenset(threading.enumerate()) - {threading.current_thread()}
+        try:
+            job.run()
+        finally:
+            self._before_training = None

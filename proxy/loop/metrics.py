@@ -102,8 +102,10 @@ def _loop(seen: _Seen) -> Iterator[Metric]:
     yield _gauge("ratchet_loop_phase_seconds", "Time in this phase.", age)
     yield _gauge("ratchet_loop_paused", "1 while a person has paused the loop.", snapshot.paused)
     yield _gauge("ratchet_loop_commands_pending", "Commands that wait for the loop.", len(snapshot.commands))
-    retries = {(retry.action,): float(retry.attempts) for retry in snapshot.retries}
-    help_ = "Failures in a row of an action that is tried again."
+    retries: dict[tuple[str, ...], float] = {}
+    for retry in snapshot.retries:
+        retries[retry.action,] = max(float(retry.attempts), retries.get((retry.action,), 0.0))
+    help_ = "Failures in a row of an action that is tried again, the most of any of its targets."
     yield _labelled("ratchet_loop_retry_attempts", help_, ("action",), retries)
     if snapshot.run is not None and snapshot.run.progress is not None:
         yield _gauge("ratchet_training_progress", "Done of the training (0 to 1).", snapshot.run.progress)

@@ -21,11 +21,12 @@ from policies.selection import DataGeneratorConfig
 from policies.snapshot import Command, ExperimentView, ModelView, RunStatus, RunView, Snapshot
 from policies.triggers import DropDetector, TriggerFacts
 from proxy.clock import Clock
-from proxy.errors import PermanentError
+from proxy.log_throttle import ThrottledLog
 from proxy.loop.carriers import EvidenceReader
 from proxy.loop.codec import from_json
 from proxy.loop.ports import Deployer, DeployFailed, Endpoint, Failed, NotReady, Probe, Running, Succeeded, Trainer
 from proxy.loop.routing import Cast
+from proxy.loop.standing import Standing
 from proxy.loop.state import DETECTOR_ENTRY, LoopState
 from proxy.loop.supply import usable_at_most
 from proxy.store.control import Experiment, Model, Run
@@ -75,18 +76,21 @@ class Observer:
     _notes: list[str] = field(default_factory=list)
     _asks: bool = True
     _said: str = ""
+    _troubles: ThrottledLog = field(init=False)
 
-    async def observe(self, state: LoopState, config_id: int, *, ask: bool = True) -> Observation:
+    def __post_init__(self) -> None:
+        self._troubles = ThrottledLog(_log, self.clock)
+
+    async def observe(self, standing: Standing, config_id: int, *, ask: bool = True) -> Observation:
         """One look. `ask` False leaves trainer and deployer alone: on a standby they are another process's.
 
-        Raises TemporaryError while the store is away, PermanentError where the champion's row is gone.
+        Raises TemporaryError while the store is away.
         """
         self._asks = ask
         self._said = ""
         self._notes = self._clock_notes()
         now = self.clock.now()
-        cast = await load_cast(self.store, state)
-        run = None if state.run_id is None else await self.store.runs.get(state.run_id)
+        state, cast, run = standing.state, standing.cast, standing.run
         snapshot = Snapshot(
             phase=state.phase,
             phase_since=state.phase_since,
@@ -186,7 +190,12 @@ class Observer:
     async def _model(self, model: Model, state: LoopState, now: float) -> ModelView:
         handle = model.detail.get("handle")
         view = ModelView(
-            id=model.id, name=model.name, path=model.path, deployed=handle is not None, ready=model.url is not None
+            id=model.id,
+            name=model.name,
+            path=model.path,
+            deployed=handle is not None,
+            ready=model.url is not None,
+            restarts=int(model.detail.get("restarts", 0)),
         )
         if not self._asks:
             return view
@@ -200,7 +209,7 @@ class Observer:
         if healthy:
             self._silent_since.pop(model.id, None)
         else:
-            self._silent_since.setdefault(model.id, now)
+            self._silent_since[model.id] = min(now, self._silent_since.get(model.id, now))  # the clock may go back
         return replace(view, healthy=healthy, unhealthy_since=self._silent_since.get(model.id))
 
     async def _readiness(self, view: ModelView, handle: dict[str, object]) -> ModelView:
@@ -210,7 +219,7 @@ class Observer:
             case NotReady(reason=reason):
                 return replace(view, ready=False, waiting_for=reason)
             case DeployFailed() as failed:
-                return replace(view, ready=False, failed=failed.written)
+                return replace(view, ready=False, failed=failed.written, may_pass=failed.may_pass)
             case None:
                 return replace(view, ready=False, waiting_for=self._notes[-1])
 
@@ -250,7 +259,7 @@ class Observer:
             async with asyncio.timeout(ASK_TIMEOUT_S):
                 return await question
         except Exception as exc:  # noqa: BLE001 - a plug-in's edge
-            _log.warning("no answer from the %s: %r", whom, exc)
+            self._troubles.warning(whom, "no answer from the %s: %r", whom, exc)
             self._notes.append(f"no answer from the {whom}: {str(exc) or type(exc).__name__}")
             return None
 
@@ -261,16 +270,3 @@ class Observer:
             return []
         jump = (wall - before[0]) - (monotonic - before[1])
         return [f"the clock jumped by {jump:+.0f} s since the last look"] if abs(jump) > _JUMP_S else []
-
-
-async def load_cast(store: Store, state: LoopState) -> Cast:
-    """The rows that the state names. Raises PermanentError where the champion's is gone."""
-    champion = await store.models.get(state.champion_id)
-    if champion is None:
-        raise PermanentError(f"model {state.champion_id}, the champion, is not in the database; restore a backup of it")
-    return Cast(
-        champion=champion,
-        challenger=None if state.challenger_id is None else await store.models.get(state.challenger_id),
-        previous=None if state.previous_id is None else await store.models.get(state.previous_id),
-        experiment=None if state.experiment_id is None else await store.experiments.get(state.experiment_id),
-    )

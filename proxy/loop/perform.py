@@ -23,8 +23,10 @@ from policies.actions import (
     PrepareData,
     Promote,
     Recover,
+    Redeploy,
     Refuse,
     Reject,
+    RestartDeployment,
     Retire,
     ReturnTraffic,
     RollBack,
@@ -36,7 +38,8 @@ from policies.actions import (
 )
 from policies.lifecycle import Event
 from proxy.loop.challengers import Challengers
-from proxy.loop.change import Change, Situation, changed, idle_model, retiring
+from proxy.loop.change import Change, Situation, changed, idle_model, refused, retiring
+from proxy.loop.deployments import Deployments
 from proxy.loop.runs import Runs
 from proxy.store.store import Store
 
@@ -49,6 +52,7 @@ class Performer:
 
     store: Store
     runs: Runs
+    deployments: Deployments
     challengers: Challengers
 
     async def perform(self, action: Action, now: Situation) -> Change:
@@ -65,9 +69,13 @@ class Performer:
             case CancelRun():
                 return await self.runs.cancel(action, now)
             case StartDeployment():
-                return await self.challengers.deploy(action, now)
+                return await self.deployments.deploy(action, now)
+            case RestartDeployment():
+                return await self.deployments.restart(action, now)
+            case Redeploy():
+                return await self.deployments.redeploy(action, now)
             case AbandonModel():
-                return await self.challengers.abandon(action, now)
+                return await self.deployments.abandon(action, now)
             case StartExperiment():
                 return await self.challengers.start_experiment(action, now, await self.store.experiments.next_id())
             case SetShare():
@@ -95,15 +103,11 @@ class Performer:
             case SetPaused():
                 return _set_paused(action, now)
             case Refuse():
-                return _refuse(action, now)
+                return refused(now, action.reason)
             case Recover():
                 return _recover(action, now, self.challengers.drain_s)
             case _:
                 assert_never(action)
-
-
-def _refuse(action: Refuse, now: Situation) -> Change:
-    return Change(event=Event.REFUSED, state=changed(now, Event.REFUSED, action.reason), reason=action.reason)
 
 
 def _set_paused(action: SetPaused, now: Situation) -> Change:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 __all__ = ["DatasetBuilder", "DatasetRequest", "DeployFailed", "Deployer", "Endpoint", "Failed", "Handle", "Manifest",
            "NotReady", "Notifier", "Probe", "Readiness", "Running", "Succeeded", "Trainer", "TrainingRun",
@@ -225,6 +225,9 @@ class DeployFailed:
     kept: str | None = field(default=None, compare=False)
     """The same without what the model or its server said, which may quote requests: what the loop writes down. None:
     there is nothing of that in it."""
+    may_pass: bool = field(default=False, compare=False)
+    """Another deployment of the same model may come up, as where there was no memory for it just then: it is tried
+    again, `deployer.retries` times."""
 
     @property
     def written(self) -> str:
@@ -267,6 +270,18 @@ class Notifier(Protocol):
 
     def notify(self, event: Mapping[str, Any]) -> None:
         """Queue one event (`event`, `at`, `phase`, `reasons`, ids) for delivery."""
+        ...
+
+
+class LoopTroubles(Protocol):
+    """Is told what keeps the loop from its work, and when that is over."""
+
+    def report(self, topic: Literal["loop", "routes"], sentence: str, *, quiet: bool = False) -> None:
+        """It is so; `quiet`: it has been logged."""
+        ...
+
+    def over(self, topic: Literal["loop", "routes"], how: str = "well again") -> None:
+        """It was seen to work."""
         ...
 
 

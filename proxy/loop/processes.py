@@ -8,10 +8,11 @@ that was started just before a crash, and whose pid nobody wrote down, is found 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -20,7 +21,8 @@ from typing import Any, NamedTuple
 
 from proxy.private import UMASK, make_folder, open_private, without_secrets
 
-__all__ = ["ProcessId", "alive", "exit_code", "find", "identify", "log_tail", "start", "start_from", "stop"]
+__all__ = ["ProcessId", "alive", "command_line", "descendants", "exit_code", "find", "identify", "log_tail", "marked",
+           "send", "start", "start_from", "stop", "sweep"]  # fmt: skip
 
 TOKEN = "RATCHET_PROCESS_TOKEN"
 _POLL_S = 0.02
@@ -65,6 +67,7 @@ def start_from(starter: Executor) -> None:
 
 class _Stat(NamedTuple):
     state: str
+    parent: int
     group: int
     session: int
     start_ticks: int
@@ -78,6 +81,8 @@ def start(
 
     Raises OSError where the program can not be started.
     """
+    for former in _children.values():  # nobody asks for the end of one whose outcome is in a file
+        former.poll()
     make_folder(log.parent)
     with open_private(log, "ab") as out:
         begin = partial(
@@ -112,18 +117,77 @@ def of_this_boot(process: ProcessId) -> bool:
 
 def find(token: str) -> ProcessId | None:
     """The session leader that was started with this token, if it is alive."""
-    wanted = f"{TOKEN}={token}".encode()
+    leaders = [process for process, stat in _marked(token) if stat.session == process.pid]
+    return min(leaders, key=lambda process: process.start_ticks, default=None)
+
+
+def marked(token: str) -> list[ProcessId]:
+    """Everything alive that was started with this token, by us or by one of these: its environment is handed on."""
+    return [process for process, _ in _marked(token)]
+
+
+def _marked(token: str) -> Iterator[tuple[ProcessId, _Stat]]:
+    wanted, boot = f"{TOKEN}={token}".encode(), _boot_id()
     for pid in _pids():
-        stat = _stat(pid)
-        if stat is None or stat.session != pid or stat.state in "ZX":
-            continue
         try:
             environment = (_PROC / str(pid) / "environ").read_bytes()
         except OSError:  # ended meanwhile, or somebody else's
             continue
-        if wanted in environment.split(b"\0"):
-            return identify(pid)
-    return None
+        if wanted not in environment.split(b"\0"):
+            continue
+        stat = _stat(pid)
+        if stat is not None and stat.state not in "ZX":
+            yield ProcessId(pid=pid, start_ticks=stat.start_ticks, boot_id=boot), stat
+
+
+def descendants(pid: int) -> list[ProcessId]:
+    """Children of a process, their children, and so on, as far as they are alive."""
+    stats = {one: stat for one in _pids() if (stat := _stat(one)) is not None}
+    family, boot = {pid}, _boot_id()
+    while more := {one for one, stat in stats.items() if stat.parent in family} - family:
+        family |= more
+    return [
+        ProcessId(pid=one, start_ticks=stats[one].start_ticks, boot_id=boot)
+        for one in sorted(family - {pid})
+        if stats[one].state not in "ZX"
+    ]
+
+
+def send(process: ProcessId, number: signal.Signals) -> None:
+    """Signal that very process; nothing where it has ended, or is not ours to signal."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        handle = os.pidfd_open(process.pid)  # of whoever has the pid now; nobody else gets it while this is open
+        try:
+            if _ours(process) is not None:
+                signal.pidfd_send_signal(handle, number)
+        finally:
+            os.close(handle)
+
+
+def command_line(pid: int, *, limit: int = 80) -> str:
+    """What a process was started with, cut short; empty where it is gone."""
+    try:
+        words = (_PROC / str(pid) / "cmdline").read_bytes()
+    except OSError:
+        return ""
+    return words.replace(b"\0", b" ").decode("utf-8", "replace").strip()[:limit]
+
+
+async def sweep(token: str, *, grace_s: float) -> None:
+    """End everything that carries the token: SIGTERM, then SIGKILL after `grace_s` seconds. Safe to repeat."""
+    clock = asyncio.get_running_loop().time
+    for number, wait_s in ((signal.SIGTERM, grace_s), (signal.SIGKILL, 5.0)):
+        deadline, told = clock() + wait_s, set[ProcessId]()
+        while left := marked(token):
+            for process in left:
+                if process not in told:
+                    send(process, number)
+            told.update(left)
+            if clock() >= deadline:
+                break
+            await asyncio.sleep(_POLL_S)
+        else:
+            return
 
 
 def alive(process: ProcessId) -> bool:
@@ -158,7 +222,7 @@ def log_tail(log: Path, *, lines: int = 5, limit: int = 1000) -> str:
     try:
         with log.open("rb") as source:
             source.seek(max(0, log.stat().st_size - 8 * limit))
-            text = source.read().decode("utf-8", "replace")
+            text = source.read(8 * limit).decode("utf-8", "replace")
     except OSError:
         return ""
     return "\n".join([line.rstrip() for line in text.splitlines() if line.strip()][-lines:])[-limit:]
@@ -205,7 +269,13 @@ def _stat(pid: int) -> _Stat | None:
     except OSError:
         return None
     fields = line.rpartition(")")[2].split()  # the command's name, before it, may hold anything
-    return _Stat(state=fields[0], group=int(fields[2]), session=int(fields[3]), start_ticks=int(fields[19]))
+    return _Stat(
+        state=fields[0],
+        parent=int(fields[1]),
+        group=int(fields[2]),
+        session=int(fields[3]),
+        start_ticks=int(fields[19]),
+    )
 
 
 def _boot_id() -> str:

@@ -1,12 +1,13 @@
 """The route table that follows from the loop's state, and the file that the workers read it from.
 
-Level-triggered: after each look the file is compared with what it should say, and replaced where it differs; a
-crash between the commit and the file is mended by the next look. `version` only grows, also past a file that
-is newer than a restored database.
+Level-triggered: after each tick, and by nothing else, the file is compared with what it should say, and replaced where
+it differs; a crash between the commit and the file is mended by the next tick. `version` only grows: an older table is
+refused, and the table of a restored database is written as the newest.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from proxy.loop.state import LoopState
 from proxy.routes import RouteTable, Target, read_routes, write_routes
 from proxy.store.control import Experiment, Model
 
-__all__ = ["Cast", "current_version", "publish", "route_table", "same_routes"]
+__all__ = ["Cast", "RoutesFile", "current_version", "publish", "route_table", "same_routes"]
 
 _log = logging.getLogger(__name__)
 
@@ -64,19 +65,54 @@ def current_version(path: Path | None) -> int:
     return table.version if table else 0
 
 
-def publish(path: Path | None, table: RouteTable) -> RouteTable:
-    """Make the file say `table`, with a version above the file's own where it must change; returns what it says."""
+def publish(path: Path | None, table: RouteTable, *, restored: bool = False) -> RouteTable:
+    """Make the file say `table`; returns what it says then. Blocks: it waits for the disk.
+
+    A newer table stays: whoever would put an older one in its place has seen less. `restored`: the database went back,
+    and decides all the same; its table is written as the newest. A table of the same version that says other things
+    gets the next one.
+    """
     if path is None:
         return table
     present = _read(path)
-    if present is not None and same_routes(present, table) and present.version >= table.version:
-        return present
     if present is not None and present.version >= table.version:
+        if same_routes(present, table):
+            return present
+        if present.version > table.version and not restored:
+            return present
         table = replace(table, version=present.version + 1)
     write_routes(path, table)
     challenger = f"challenger {table.challenger.name} at {table.share:.3g}" if table.challenger else "no challenger"
     _log.info("routes version %d: champion %s, %s", table.version, table.champion.name, challenger)
     return table
+
+
+class RoutesFile:
+    """The file as one controller sees it, away from the event loop: a disk may take its time.
+
+    It remembers the newest version, so that a file that was removed is no licence to begin again below what workers
+    have in force.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """None: there are no workers to tell."""
+        self._path = path
+        self._newest = 0
+
+    async def version(self) -> int:
+        """Of the newest table that the file holds or has held."""
+        self._newest = max(self._newest, await asyncio.to_thread(current_version, self._path))
+        return self._newest
+
+    async def lacks(self, version: int) -> bool:
+        """Whether the file is gone, broken, or older than that."""
+        return self._path is not None and await asyncio.to_thread(current_version, self._path) < version
+
+    async def publish(self, table: RouteTable, *, restored: bool = False) -> RouteTable:
+        """See the function `publish`. Raises OSError."""
+        said = await asyncio.to_thread(publish, self._path, table, restored=restored)
+        self._newest = max(self._newest, said.version)
+        return said
 
 
 def _read(path: Path | None) -> RouteTable | None:

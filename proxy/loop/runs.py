@@ -17,6 +17,7 @@ from policies.triggers import TriggerConfig, too_few_samples
 from proxy.errors import PermanentError, TemporaryError
 from proxy.loop.change import Change, Situation, changed, count
 from proxy.loop.dataset.forgetting import blank_words, forget_users, holds_gap, numbers_of, read_document
+from proxy.loop.deployments import stopped
 from proxy.loop.ports import DatasetBuilder, DatasetRequest, Deployer, Failed, Manifest, Succeeded, Trainer, TrainingRun
 from proxy.loop.state import with_retry
 from proxy.store.control import ModelState, Run
@@ -200,10 +201,9 @@ class Runs:
         run, model = _run(now), now.cast.challenger
         if run.state == "training":
             await self._stop(run)
-        if model is not None and "handle" in model.detail:
-            await self.deployer.retire(dict(model.detail["handle"]))
         reason = f"{run.id} was cancelled: {now.reason}"
-        state = changed(now, Event.RUN_CANCELLED, reason, run_id=None, challenger_id=None)
+        left = now.state.retiring if model is None else await stopped(self.deployer, model, now)
+        state = changed(now, Event.RUN_CANCELLED, reason, run_id=None, challenger_id=None, retiring=left)
         run = replace(run, state="cancelled", ended_us=now.at_us, error="cancelled by a person")
         models = () if model is None else (replace(model, state=ModelState.FAILED, retired_us=now.at_us),)
         return Change(event=Event.RUN_CANCELLED, state=state, reason=reason, runs=(run,), models=models)
@@ -216,8 +216,7 @@ class Runs:
             status = await self.trainer.poll(run.id, dict(run.handle))
             if isinstance(status, Failed) and status.kept is not None:
                 folder = self.training_dir / run.id
-                folder.mkdir(parents=True, exist_ok=True)
-                (folder / FAILURE_FILE).write_text(f"{status.reason}\n")
+                await asyncio.to_thread(_write_words, folder / FAILURE_FILE, status.reason)
         except (TemporaryError, PermanentError, OSError) as exc:
             _log.warning("run %s: what it says of its failure cannot be kept: %s", run.id, type(exc).__name__)
 
@@ -229,6 +228,11 @@ class Runs:
             await self.trainer.cancel(run.id, dict(run.handle))
         except (TemporaryError, PermanentError, OSError) as exc:
             _log.warning("run %s could not be cancelled, it may still be running: %s", run.id, exc)
+
+
+def _write_words(path: Path, words: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{words}\n", encoding="utf-8", errors="replace")  # it may quote what no encoding has
 
 
 def _run(now: Situation) -> Run:

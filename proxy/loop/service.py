@@ -19,6 +19,7 @@ from proxy.loop.deployers.health import trusts_unseen
 from proxy.loop.install import BaseModel
 from proxy.loop.metrics import LoopMetrics
 from proxy.loop.notify import NoNotifier, WebhookNotifier
+from proxy.loop.ports import LoopTroubles
 from proxy.loop.probe import HttpProbe
 from proxy.loop.tick import Loop
 from proxy.loop.trainers import build_trainer
@@ -35,12 +36,18 @@ def service_rules(config: Config) -> LoopRules:
         poll_s=config.trainer.poll_seconds,
         training_timeout_s=config.trainer.timeout_seconds,
         ready_timeout_s=config.deployer.ready_timeout_seconds,
+        deployment_retries=config.deployer.retries,
     )
 
 
 @asynccontextmanager
 async def open_loop(
-    config: Config, store: Store, clock: Clock, *, metrics: LoopMetrics | None = None
+    config: Config,
+    store: Store,
+    clock: Clock,
+    *,
+    metrics: LoopMetrics | None = None,
+    troubles: LoopTroubles | None = None,
 ) -> AsyncIterator[Loop]:
     """A loop on an open store; `run` it, `poke` it, ask its `status`. Its notifier is stopped at the end.
 
@@ -80,6 +87,7 @@ async def open_loop(
         metrics=metrics,
         building=lambda: datasets.building,
         open_scores="score" in config.feedback.anonymous,
+        troubles=troubles,
     )
     if isinstance(notifier, WebhookNotifier):
         notifier.start()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from policies.actions import Action, target_of
 from policies.experiment import ArmStats
 from policies.lifecycle import Event, Phase, follow
 from policies.snapshot import Retiring, Retry, Totals
@@ -78,10 +79,15 @@ def moved(state: LoopState, event: Event, reason: str, at: float) -> LoopState:
 
 
 def with_retry(state: LoopState, retry: Retry) -> LoopState:
-    """With `retry` in the place of an earlier one for the same action."""
-    return replace(state, retries=(*without_retry(state, retry.action).retries, retry))
+    """With `retry` in the place of an earlier one for the same action on the same thing."""
+    return replace(state, retries=(*_others(state, retry.action, retry.target), retry))
 
 
-def without_retry(state: LoopState, action: str) -> LoopState:
+def without_retry(state: LoopState, action: Action) -> LoopState:
     """With nothing held against `action` any more."""
-    return replace(state, retries=tuple(retry for retry in state.retries if retry.action != action))
+    return replace(state, retries=_others(state, type(action).__name__, target_of(action)))
+
+
+def _others(state: LoopState, action: str, target: str) -> tuple[Retry, ...]:
+    """All but those of this action on this thing; what an earlier version noted names no thing and is meant as well."""
+    return tuple(retry for retry in state.retries if retry.action != action or retry.target not in ("", target))

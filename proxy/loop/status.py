@@ -33,10 +33,12 @@ def status_document(
      "watch": see policies.promotion.WatchAssessment | null,
      "commands": [{"id", "at", "verb", "args", "who", "why"}] still waiting,
      "totals": {"runs", "retrains", "failed_retrains", "promotions", "returns", "rollbacks": {reason: n}, "rejections"},
-     "retries": [{"action", "at", "attempts", "reason"}], "notes": [oddities],
+     "retries": [{"action", "target": id of what it acts on, "about": its name, "at", "attempts", "reason"}],
+     "notes": [oddities],
      "building": {"seen", "kept"} records, only while a training dataset is being prepared,
      "installed_at", "last_retrain_at", "routes_version", "config_id"}
     """
+    names = _names(snapshot)
     return {
         "at": at,
         "leader": leader,
@@ -62,7 +64,7 @@ def status_document(
         "watch": None if plan.watch is None else to_json(plan.watch),
         "commands": [to_json(command) for command in snapshot.commands],
         "totals": to_json(snapshot.totals),
-        "retries": [to_json(retry) for retry in snapshot.retries],
+        "retries": [{**to_json(retry), "about": names.get(retry.target, retry.target)} for retry in snapshot.retries],
         "notes": list(snapshot.notes),
         "installed_at": snapshot.installed_at,
         "last_retrain_at": snapshot.triggers.last_retrain_at,
@@ -79,6 +81,12 @@ def with_building(document: dict[str, Any], progress: Progress) -> dict[str, Any
     )
     building = {"seen": progress.seen, "kept": progress.kept}
     return {**document, "building": building, "notes": [*document["notes"], note]}
+
+
+def _names(snapshot: Snapshot) -> dict[str, str]:
+    """Models that something may be tried on, by their id."""
+    cast = (snapshot.champion, snapshot.challenger, snapshot.previous, *snapshot.retiring)
+    return {str(model.id): model.name for model in cast if model is not None}
 
 
 def _experiment(snapshot: Snapshot, plan: Plan) -> dict[str, Any] | None:

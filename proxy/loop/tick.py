@@ -12,29 +12,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from policies.actions import Action
+from policies.actions import Action, target_of
 from policies.experiment import Verdict
 from policies.plan import Plan, plan
 from proxy.clock import Clock
 from proxy.errors import PermanentError, TemporaryError
+from proxy.log_throttle import ThrottledLog
 from proxy.loop.books import Books
 from proxy.loop.change import Change, Situation
 from proxy.loop.codec import action_from_json
 from proxy.loop.dataset.picking import Progress
+from proxy.loop.events import done_event, held_event, rests_on_few
 from proxy.loop.leadership import Leadership
 from proxy.loop.metrics import LoopMetrics
-from proxy.loop.observe import Observation, Observer, load_cast
+from proxy.loop.observe import Observation, Observer
 from proxy.loop.perform import Performer
-from proxy.loop.ports import Notifier
-from proxy.loop.routing import current_version, publish, route_table
+from proxy.loop.ports import LoopTroubles, Notifier
+from proxy.loop.publisher import Publisher
+from proxy.loop.standing import Standing, read_standing
 from proxy.loop.state import LoopState
 from proxy.loop.status import status_document, with_building
 from proxy.loop.upkeep import Upkeep
-from proxy.routes import RouteTable
 from proxy.store.control import Command, JournalEntry, Lease
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
@@ -44,7 +47,11 @@ __all__ = ["Loop", "Tick"]
 _RETRY_S: Final = 10.0
 """First wait after an effect that failed for a reason of its own."""
 _FAILED_TICK_S: Final = 5.0
-"""Wait after a tick that could not be finished; doubles, up to a minute."""
+"""Wait after a tick that could not be finished; doubles, up to …"""
+_LONGEST_WAIT_S: Final = 60.0
+_MOST_DOUBLINGS: Final = 20
+_TROUBLE_AFTER: Final = 2
+"""Failures in a row: one may be a lease that has just gone to another."""
 _ANSWER_S: Final = 5.0
 """Whoever asks a standby for its status waits this long for a fresh one."""
 _LONGEST_SLEEP_S: Final = 10.0
@@ -82,6 +89,7 @@ class Loop:
         notifier: Notifier,
         metrics: LoopMetrics | None = None,
         building: Callable[[], Progress | None] = lambda: None,
+        troubles: LoopTroubles | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -101,7 +109,10 @@ class Loop:
         self._looked_at = 0.0
         self._looking = asyncio.Lock()
         self._shown_at = float("-inf")
-        self._followed: tuple[LoopState, RouteTable] | None = None
+        self._followed: Standing | None = None
+        self._publisher = Publisher(store, books.routes, clock, troubles)
+        self._troubles = troubles
+        self._said = ThrottledLog(_log, clock)
 
     # ---------------------------------------------------------------------------------------- one tick
 
@@ -113,16 +124,16 @@ class Loop:
         async with self._leadership.renewing():
             state = await self._books.open(lease, self._clock.now())
             state = await self._resume(lease, state)
-            state = await self._keep_up(lease, state)
-            seen = await self._observe(state, self._books.config_id)
+            await self._keep_up(lease, state)
+            seen = await self._observe(await self._publisher.standing(), self._books.config_id)
             now = self._clock.now()
             decided = plan(seen.snapshot, self._books.rules, now)
             change = None
             if decided.action is None:
                 await self._hold(lease, seen, decided, now)
             else:
-                state, change = await self._act(lease, seen, decided, decided.action, now)
-            await self._publish_routes(state)
+                change = await self._act(lease, seen, decided, decided.action, now)
+            await self._publisher.publish()
         self._show(seen, decided, leader=True)
         return Tick(plan=decided, change=change, leader=True, wake_at=decided.wake_at)
 
@@ -131,24 +142,23 @@ class Loop:
         wake_at = self._clock.now() + self._leadership.renew_s
         state = await self._books.state()
         if state is not None:
-            if self._followed is None or self._followed[0] != state:
-                cast = await load_cast(self._store, state)
-                self._followed = state, route_table(state, cast, state.config_id)
+            if self._followed is None or self._followed.state != state:
+                self._followed = await self._publisher.standing()
                 self._shown_at = float("-inf")
-            publish(self._books.routes_path, self._followed[1])
+            await self._publisher.publish(self._followed)
         if self._metrics is not None:
             self._metrics.standing_by(wake_at)
         return Tick(plan=None, change=None, leader=False, wake_at=wake_at)
 
     async def look(self, *, leader: bool = True) -> Tick:
-        """See and show what a tick would see, without acting: for status, between two ticks or on a standby."""
-        state = await self._books.state()
-        if state is None:
+        """See and show what a tick would see, without acting: for status, between two ticks or on a standby. Writes
+        nothing."""
+        standing = await read_standing(self._store)
+        if standing is None:
             return Tick(plan=None, change=None, leader=leader, wake_at=self._clock.now() + self._leadership.renew_s)
-        seen = await self._observe(state, state.config_id, ask=leader)
+        seen = await self._observe(standing, standing.state.config_id, ask=leader)
         now = self._clock.now()
         decided = plan(seen.snapshot, self._books.rules, now)
-        await self._publish_routes(state)
         self._show(seen, decided, leader=leader)
         wake_at = decided.wake_at if leader else now + self._leadership.renew_s
         return Tick(plan=decided, change=None, leader=leader, wake_at=wake_at)
@@ -167,62 +177,61 @@ class Loop:
                 continue
             _log.info("resuming %s of journal entry %d", entry.action, entry.seq)
             command = await self._command(inputs.get("command"))
-            situation = await self._situation(state, inputs["now"], entry.why, command)
-            state, _ = await self._carry_out(lease, entry, action, situation, command)
+            situation = await self._situation(inputs["now"], entry.why, command)
+            await self._carry_out(lease, entry, action, situation, command)
+            state = (await self._publisher.standing()).state
         return state
 
-    async def _keep_up(self, lease: Lease, state: LoopState) -> LoopState:
+    async def _keep_up(self, lease: Lease, state: LoopState) -> None:
         """Deployments brought back, baseline and detector fed; written only where something has changed."""
-        cast, now_us = await load_cast(self._store, state), round(self._clock.now() * 1e6)
-        mended = await self._upkeep.deployments(state, cast)
+        now_us = round(self._clock.now() * 1e6)
+        mended = await self._upkeep.deployments(state, (await self._publisher.standing()).cast)
         detector = await self._upkeep.detector(state, now_us)
         baseline = await self._upkeep.baseline(state, now_us)
         if not mended and detector is None and baseline is None:
-            return state
+            return
         if mended:
-            version = max(state.routes_version, current_version(self._books.routes_path)) + 1
+            version = max(state.routes_version, await self._books.routes.version()) + 1
             state = replace(state, routes_version=version)
         if baseline is not None:
             state = replace(state, baseline=baseline)
         await self._books.keep(lease, state, models=mended, detector=detector)
-        return state
 
-    async def _act(
-        self, lease: Lease, seen: Observation, decided: Plan, action: Action, now: float
-    ) -> tuple[LoopState, Change | None]:
+    async def _act(self, lease: Lease, seen: Observation, decided: Plan, action: Action, now: float) -> Change | None:
         """Intent, effect, outcome."""
         entry = await self._books.intend(lease, seen, decided, now)
         command = await self._command(decided.command.id if decided.command else None)
-        situation = await self._situation(seen.state, now, decided.reasons[0], command)
+        situation = await self._situation(now, decided.reasons[0], command)
         return await self._carry_out(lease, entry, action, situation, command)
 
     async def _carry_out(
         self, lease: Lease, entry: JournalEntry, action: Action, now: Situation, command: Command | None
-    ) -> tuple[LoopState, Change | None]:
+    ) -> Change | None:
         try:
             change = await self._performer.perform(action, now)
         except Exception as exc:  # noqa: BLE001 - a plug-in's edge: whatever it raises, the loop goes on
-            return await self._failed(lease, entry, action, now, command, exc), None
+            await self._failed(lease, entry, action, now, command, exc)
+            return None
         state = await self._books.settle(lease, entry, action, now, change, command)
         _log.info("%s: %s", change.event.value, change.reason)
-        self._notifier.notify(_event(entry, change, now, state))
-        return state, change
+        self._notifier.notify(done_event(entry, change, now, state))
+        return change
 
     async def _failed(
         self, lease: Lease, entry: JournalEntry, action: Action, now: Situation, command: Command | None, exc: Exception
-    ) -> LoopState:
-        error = str(exc) or type(exc).__name__
+    ) -> None:
+        error, about = str(exc) or type(exc).__name__, (entry.action, target_of(action))
         if isinstance(exc, TemporaryError | PermanentError):
-            _log.warning("%s could not be done: %s", entry.action, error)
+            self._said.warning(about, "%s could not be done: %s", entry.action, error)
         else:
-            _log.error("%s failed unexpectedly", entry.action, exc_info=exc)
+            self._said.error(about, "%s failed unexpectedly\n%s", entry.action, _traceback(exc))
         retry_s = exc.retry_after_s if isinstance(exc, TemporaryError) else _RETRY_S
-        return await self._books.postpone(lease, entry, action, now, error, retry_s, self._clock.now(), command)
+        await self._books.postpone(lease, entry, action, now, error, retry_s, self._clock.now(), command)
 
     async def _hold(self, lease: Lease, seen: Observation, decided: Plan, now: float) -> None:
         """Nothing to do: note it where that is news, and keep a look at the experiment every now and then."""
         verdict = decided.assessment.verdict if decided.assessment else None
-        carried = _rests_on_few(decided)
+        carried = rests_on_few(decided)
         watching = decided.watch.decision if decided.watch else None
         kind = (seen.snapshot.phase, seen.snapshot.paused, type(decided.held), verdict, carried, watching,
                 decided.triggers.fired, decided.triggers.hold is None)  # fmt: skip
@@ -232,7 +241,7 @@ class Loop:
         await self._books.hold(lease, seen, decided, now, note=note, look=look)
         asks = "few_clusters" if carried else verdict.value if verdict in _ASK_SOMEBODY else None
         if note and asks is not None:
-            self._notifier.notify(_held_event(seen, decided, now, asks))
+            self._notifier.notify(held_event(seen, decided, now, asks))
         self._kind_of_hold = kind
         self._looked_at = now if look else self._looked_at
 
@@ -244,18 +253,31 @@ class Loop:
         while not stop.is_set():
             try:
                 tick = await self.tick()
+                self._well(failures)
                 failures = 0
                 await self._sleep_until(tick, stop)
-            except (TemporaryError, PermanentError, OSError) as exc:
+            except Exception as exc:  # noqa: BLE001 - whatever breaks, the loop goes on
                 failures += 1
-                _log.warning("tick could not be finished: %s", exc)
-                await self._wait_after(failures, stop)
-            except Exception:  # noqa: BLE001 - whatever breaks, the loop goes on
-                failures += 1
-                _log.exception("tick failed")
+                self._ill(exc, failures)
                 await self._wait_after(failures, stop)
         with contextlib.suppress(TemporaryError, PermanentError):
             await self._leadership.release()
+
+    def _ill(self, exc: Exception, failures: int) -> None:
+        """Say what keeps the loop from ticking: a line a minute, and a trouble where it is not the store's own."""
+        said = str(exc) or type(exc).__name__
+        if isinstance(exc, TemporaryError | PermanentError | OSError):
+            self._said.warning(type(exc).__name__, "tick could not be finished: %s", said)
+        else:
+            self._said.error(type(exc).__name__, "tick failed\n%s", _traceback(exc))
+        if self._troubles is not None and failures >= _TROUBLE_AFTER and not isinstance(exc, TemporaryError):
+            self._troubles.report("loop", f"the loop cannot tick: {said}; serving goes on", quiet=True)
+
+    def _well(self, failures: int) -> None:
+        if self._troubles is not None:
+            self._troubles.over("loop")
+        if failures:
+            self._said.warning("well", "the loop ticks again, after %d failures", failures)
 
     @property
     def leading(self) -> bool:
@@ -300,7 +322,7 @@ class Loop:
         while not stop.is_set() and not self._poked.is_set() and (left_s := due - self._clock.monotonic()) > 0:
             await self._nap(min(left_s, self._leadership.renew_s, _LONGEST_SLEEP_S), stop)
             if tick.leader and due > self._clock.monotonic():
-                if await self._leadership.hold() is None:
+                if await self._leadership.hold() is None or await self._publisher.lost():
                     break
                 if (seen := (await self.look()).plan) is not None and seen.action is not None:
                     break  # harm does not wait for the next tick; nor does an order whose notification was lost
@@ -311,7 +333,7 @@ class Loop:
             self._metrics.failed()
             if not self.leading:
                 self._metrics.deposed()
-        await self._nap(min(_FAILED_TICK_S * 2.0 ** (failures - 1), 60.0), stop)
+        await self._nap(min(_FAILED_TICK_S * 2.0 ** min(failures - 1, _MOST_DOUBLINGS), _LONGEST_WAIT_S), stop)
 
     async def _nap(self, seconds: float, stop: asyncio.Event) -> None:
         """Until the time is up, a poke, or the end."""
@@ -323,27 +345,24 @@ class Loop:
 
     # ----------------------------------------------------------------------------------- small parts
 
-    async def _observe(self, state: LoopState, config_id: int, *, ask: bool = True) -> Observation:
+    async def _observe(self, standing: Standing, config_id: int, *, ask: bool = True) -> Observation:
         async with self._looking:  # a look for somebody's status may be under way
-            return await self._observer.observe(state, config_id, ask=ask)
+            return await self._observer.observe(standing, config_id, ask=ask)
 
-    async def _situation(self, state: LoopState, at: float, reason: str, command: Command | None) -> Situation:
+    async def _situation(self, at: float, reason: str, command: Command | None) -> Situation:
+        standing = await self._publisher.standing()
         return Situation(
             at=at,
-            state=state,
-            cast=await load_cast(self._store, state),
-            run=None if state.run_id is None else await self._store.runs.get(state.run_id),
+            state=standing.state,
+            cast=standing.cast,
+            run=standing.run,
             manual=command is not None,
             reason=reason,
-            next_version=max(state.routes_version, current_version(self._books.routes_path)) + 1,
+            next_version=max(standing.state.routes_version, await self._books.routes.version()) + 1,
         )
 
     async def _command(self, command_id: int | None) -> Command | None:
         return None if command_id is None else await self._store.commands.get(command_id)
-
-    async def _publish_routes(self, state: LoopState) -> None:
-        cast = await load_cast(self._store, state)
-        publish(self._books.routes_path, route_table(state, cast, state.config_id))
 
     def _show(self, seen: Observation, decided: Plan, *, leader: bool) -> None:
         self._status = status_document(seen.snapshot, decided, at=self._clock.now(), leader=leader, said=seen.said)
@@ -352,38 +371,5 @@ class Loop:
             self._metrics.set(seen.snapshot, decided)
 
 
-def _event(entry: JournalEntry, change: Change, now: Situation, state: LoopState) -> dict[str, Any]:
-    """A notification of what was done."""
-    return {
-        "event": change.event.value,
-        "at": now.at,
-        "phase": state.phase.value,
-        "phase_before": now.state.phase.value,
-        "reason": change.reason,
-        "who": entry.who,
-        "journal_seq": entry.seq,
-        "run_id": entry.run_id,
-        "experiment_id": state.experiment_id,
-    }
-
-
-def _rests_on_few(decided: Plan) -> bool:
-    """Whether a promotion waits because few clusters carry its evidence."""
-    carried = decided.assessment.carried if decided.assessment else None
-    return carried is not None and carried.holds
-
-
-def _held_event(seen: Observation, decided: Plan, now: float, event: str) -> dict[str, Any]:
-    """A notification that a person is asked for."""
-    phase = seen.snapshot.phase.value
-    return {
-        "event": event,
-        "at": now,
-        "phase": phase,
-        "phase_before": phase,
-        "reason": decided.reasons[0],
-        "who": "ratchet",
-        "journal_seq": None,
-        "run_id": seen.state.run_id,
-        "experiment_id": seen.state.experiment_id,
-    }
+def _traceback(exc: Exception) -> str:
+    return "".join(traceback.format_exception(exc)).rstrip()

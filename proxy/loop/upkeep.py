@@ -6,13 +6,13 @@ None of it is a decision: it brings back what a restart lost, and feeds what sta
 from __future__ import annotations
 
 import asyncio
-import logging
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from policies.lifecycle import Phase
 from policies.triggers import DropDetector
 from proxy.errors import PermanentError, TemporaryError
+from proxy.log_throttle import ThrottledLog
 from proxy.loop.codec import from_json, to_json
 from proxy.loop.observe import ASK_TIMEOUT_S
 from proxy.loop.ports import Deployer, Endpoint
@@ -32,7 +32,6 @@ _BASELINE_MIN: Final = 100
 """… and at least this many."""
 _CATCH_UP_HOURS: Final = 48
 """After a longer stop the detector does not look at older hours."""
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +40,7 @@ class Upkeep:
 
     store: Store
     deployer: Deployer
+    troubles: ThrottledLog
 
     async def deployments(self, state: LoopState, cast: Cast) -> tuple[Model, ...]:
         """Models with traffic whose server came back elsewhere, with their new handle and endpoint."""
@@ -58,7 +58,7 @@ class Upkeep:
                 handle = await self.deployer.ensure(dict(model.detail["handle"]))
                 readiness = await self.deployer.ready(handle)
         except (TemporaryError, PermanentError, OSError, TimeoutError) as exc:
-            _log.warning("model %s could not be brought back: %s", model.name, exc)
+            self.troubles.warning(model.id, "model %s could not be brought back: %s", model.name, exc)
             return None
         if handle == model.detail["handle"] and not isinstance(readiness, Endpoint):
             return None
@@ -86,7 +86,8 @@ class Upkeep:
         if entry is None or known is None or known.baseline != state.baseline:
             return {"detector": to_json(DropDetector(baseline=state.baseline)), "hour": last}
         if last <= entry["hour"]:
-            return None
+            # a clock that was ahead has counted hours that are still to come
+            return {"detector": to_json(known), "hour": last} if last < entry["hour"] else None
         if state.phase in (Phase.IDLE, Phase.TRAINING, Phase.DEPLOYING):
             for hour in range(max(entry["hour"] + 1, last - _CATCH_UP_HOURS + 1), last + 1):
                 means = await self.store.user_hour_means(hour * _HOUR_US)

@@ -17,10 +17,8 @@ from policies.records import Arm, StickySource
 from proxy.clock import Clock, SystemClock
 from proxy.ids import KEYS_FILE, ForgedIdError, KeyRing, RecordIds
 from proxy.loop.background import Background
-from proxy.loop.codec import from_json
-from proxy.loop.observe import load_cast
 from proxy.loop.routing import Cast, route_table
-from proxy.loop.state import STATE_ENTRY, LoopState
+from proxy.loop.standing import read_standing
 from proxy.private import make_folder
 from proxy.routes import RouteTable
 from proxy.store.keys import is_record_id
@@ -56,11 +54,10 @@ class Book:
     async def routes(self) -> RouteTable | None:
         """Who is champion and challenger, at most a second old; None before the loop's first look."""
         if self.clock.monotonic() - self.table_at > _ROUTES_S:
-            entry = await self.store.state.get(STATE_ENTRY)
-            if entry is not None:
-                state = from_json(LoopState, entry)
-                self.cast = await load_cast(self.store, state)
-                self.table = route_table(state, self.cast, state.config_id)
+            standing = await read_standing(self.store)
+            if standing is not None:
+                self.cast = standing.cast
+                self.table = route_table(standing.state, standing.cast, standing.state.config_id)
             self.table_at = self.clock.monotonic()
         return self.table
 

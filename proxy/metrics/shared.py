@@ -3,7 +3,9 @@
 A worker maps its file (`run/worker-<i>.stats`) and adds to float64 slots in place: no lock, no system call, no
 socket between the hot path and Prometheus. The file names its own slots, so the reader needs no agreement with
 the writer's version. A restarted worker carries its counters on, so that the sums over workers only grow; its gauges
-begin at 0 again, for what was open is gone.
+begin at 0 again, for what was open is gone. A worker whose predecessor is still draining leaves that its file, which it
+holds with flock, and takes the next one (`run/worker-<i>.1.stats`): both are summed up, and gauges count while their
+process lives.
 
     magic   8 bytes    b"RCOUNT1\\n"
     length  u64 LE     of the names
@@ -16,11 +18,14 @@ A name is a metric's, without the prefix, with its labels as Prometheus writes t
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import mmap
 import os
 import struct
+import time
 from collections.abc import Iterable, Sequence
+from itertools import count
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +36,8 @@ from proxy.private import write_private
 __all__ = ["SharedCounters", "is_counter", "read_counters", "sum_counters"]
 
 _MAGIC: Final = b"RCOUNT1\n"
+_TRIES: Final = 3
+_READ_S: Final = 0.002
 _HEAD: Final = struct.Struct("<8sQ")
 
 _log = logging.getLogger(__name__)
@@ -40,26 +47,68 @@ class SharedCounters:
     """The writing end: one process's slots, mapped into its memory. For one thread."""
 
     def __init__(self, path: Path, names: Sequence[str]) -> None:
-        """Make the file `path` with one slot per name, or carry on with the counters that it holds already.
+        """Make the file `path` with one slot per name, or carry on with the counters that it holds already; where a
+        living process has it, another one beside it.
 
-        Where the disk does not let it, the slots live in this process's memory alone: counting goes on, unseen.
+        Where the disk does not let it, the slots live in this process's memory until `show` can make the file.
         """
         self._index = {name: slot for slot, name in enumerate(names)}
         if len(self._index) != len(names):
             raise ValueError(f"shared counters: a name occurs twice in {sorted(names)}")
-        earlier = _earlier(path)
-        values = [earlier.get(name, 0.0) if is_counter(name) else 0.0 for name in names]
+        self._path = path
+        self._names = tuple(names)
+        self._shown: mmap.mmap | None = None
+        """A file that is written from time to time, where there was none to be had at first."""
+        self._base: Sequence[float] = ()
+        """What an earlier process had counted in that file."""
+        self._lock = -1
         head = _head(names)
-        content = head + struct.pack(f"<{len(values)}d", *values)
         try:
-            self._map = _mapped(path, content)
+            self._map = self._placed([0.0] * len(names))
+            self._unseen = False
         except OSError as exc:
-            _log.error("%s cannot be made, so this process's counters do not show on /metrics: %s", path, exc)
+            _log.error("%s cannot be made yet, so this process's counters do not show on /metrics: %s", path, exc)
+            content = head + bytes(8 * len(names))
             self._map = mmap.mmap(-1, len(content))
             self._map[:] = content
+            self._unseen = True
         self._whole = memoryview(self._map)
         self.values: memoryview[float] = self._whole[len(head) :].cast("d")
         """The slots themselves, for a caller that keeps the index of its own: `values[slot] += 1.0`."""
+
+    def _placed(self, counted: Sequence[float]) -> mmap.mmap:
+        """A file of this process's own, put in place whole, with what `counted` and an earlier process has; mapped.
+        Raises OSError."""
+        path, held = _free_file(self._path)
+        try:
+            earlier = _earlier(path)
+            values = [
+                value + (earlier.get(name, 0.0) if is_counter(name) else 0.0)
+                for name, value in zip(self._names, counted, strict=True)
+            ]
+            content = _head(self._names) + struct.pack(f"<{len(values)}d", *values)
+            placed, self._lock = _mapped(path, content)
+        finally:
+            os.close(held)
+        return placed
+
+    def show(self) -> None:
+        """Have the counts seen, where there was no room for the file at first. Call it every now and then."""
+        if not self._unseen:
+            return
+        if self._shown is None:
+            try:
+                self._shown = self._placed(self.values)
+            except OSError:
+                return
+            self._base = [there - here for there, here in zip(self._file_values(), self.values, strict=True)]
+        values = [base + here for base, here in zip(self._base, self.values, strict=True)]
+        self._shown[-8 * len(values) :] = struct.pack(f"<{len(values)}d", *values)
+
+    def _file_values(self) -> tuple[float, ...]:
+        assert self._shown is not None  # it was just made
+        size = len(self._names)
+        return struct.unpack(f"<{size}d", self._shown[-8 * size :])
 
     def slot(self, name: str) -> int:
         """Index of `name` in `values`; raises KeyError for a name that was not declared."""
@@ -75,6 +124,12 @@ class SharedCounters:
 
     def close(self) -> None:
         """Unmap the file; it stays where it is."""
+        self.show()
+        if self._shown is not None:
+            self._shown.close()
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
         self.values.release()
         self._whole.release()
         self._map.close()
@@ -100,25 +155,73 @@ def read_counters(path: Path) -> dict[str, float]:
 
 
 def sum_counters(paths: Iterable[Path]) -> dict[str, float]:
-    """The sum of every slot over the workers' files; a file that is missing or unreadable adds nothing."""
+    """The sum of every slot over the workers' files; a file that is missing or unreadable adds nothing, nor does a
+    gauge of a process that has ended."""
     total: dict[str, float] = {}
     for path in paths:
+        lives = _is_held(path)
         for name, value in _earlier(path).items():
-            total[name] = total.get(name, 0.0) + value
+            total[name] = total.get(name, 0.0) + (value if lives or is_counter(name) else 0.0)
     return total
 
 
-def _mapped(path: Path, content: bytes) -> mmap.mmap:
-    """A file with this content, put in place whole, and mapped."""
+def _free_file(path: Path) -> tuple[Path, int]:
+    """The first of `path` and those beside it that no living process has, and a descriptor that holds it. Raises
+    OSError."""
+    for number in count():
+        candidate = path if number == 0 else path.with_name(f"{path.stem}.{number}{path.suffix}")
+        for _ in range(_TRIES):  # whoever reads it may hold it for a moment
+            descriptor = os.open(candidate, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            if _lock(descriptor) and _is_file(descriptor, candidate):
+                return candidate, descriptor
+            os.close(descriptor)
+            time.sleep(_READ_S)
+    raise AssertionError("unreachable: count() has no end")
+
+
+def _is_file(descriptor: int, path: Path) -> bool:
+    """Whether it is still the file of that name."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _lock(descriptor: int, how: int = fcntl.LOCK_EX) -> bool:
+    try:
+        fcntl.flock(descriptor, how | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_held(path: Path) -> bool:
+    """Whether the process whose file it is lives."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not _lock(descriptor, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
+def _mapped(path: Path, content: bytes) -> tuple[mmap.mmap, int]:
+    """A file with this content, put in place whole, and mapped; and the descriptor that holds it."""
     scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    descriptor = -1
     try:
         write_private(scratch, content)
+        descriptor = os.open(scratch, os.O_RDWR | os.O_CLOEXEC)
+        _lock(descriptor)
         scratch.replace(path)
+        return mmap.mmap(descriptor, 0), descriptor
     except OSError:
+        if descriptor >= 0:
+            os.close(descriptor)
         scratch.unlink(missing_ok=True)
         raise
-    with path.open("r+b") as file:
-        return mmap.mmap(file.fileno(), 0)
 
 
 def _earlier(path: Path) -> dict[str, float]:

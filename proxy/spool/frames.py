@@ -1,42 +1,43 @@
 """What a spool holds: frames, one per exchange or batch of votes.
 
-On disk a frame is
-
-    length  u32 LE   bytes of the payload
-    crc32   u32 LE   of the payload
-    payload
-
-and a payload is a kind byte, three u32 LE lengths, a JSON object (facts, short keys), and up to two blobs
-(captured request body, captured response body, both exactly as they were on the wire). One frame is one
-`write()`, so a killed process leaves at most one torn frame, at the end, which the checksum tells apart.
+On disk a frame is its length and seal (`proxy.spool.seals`), which only its writer can make, and a payload: a kind
+byte, three u32 LE lengths, a JSON object (facts, short keys), and up to two blobs (captured request body, captured
+response body, both exactly as they were on the wire). One frame is one `write()`, so a killed process leaves at most
+one torn frame, at the end, which the seal tells apart.
 """
 
 from __future__ import annotations
 
+import os
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
-from zlib import crc32
 
 import orjson
 
+from proxy.private import open_private
+from proxy.spool.seals import HEAD_BYTES, UNSEALED, Keyed, Seal, new_secret, seal_in, segment_head
+
 __all__ = [
-    "HEADER",
     "KIND_EXCHANGE",
     "KIND_FEEDBACK",
     "MAX_FRAME",
     "Frame",
     "Scan",
     "TornFrameError",
+    "add_frame",
     "decode_payload",
     "encode_frame",
+    "file_of",
     "frame_end",
     "iter_frames",
     "next_frame",
     "scan",
 ]
 
-HEADER: Final = struct.Struct("<II")
+_LENGTH: Final = struct.Struct("<I")
 _PARTS: Final = struct.Struct("<BIII")
 MAX_FRAME: Final = 1 << 30
 KIND_EXCHANGE: Final = 1
@@ -60,12 +61,9 @@ class Frame:
 def encode_frame(
     kind: int, meta: dict[str, Any] | bytes, request: bytes | bytearray = b"", response: bytes | bytearray = b""
 ) -> bytes:
-    """One frame, ready for a single `write()`. `meta` may be JSON text already."""
+    """The payload of one frame, for `SpoolWriter.append`, which seals it. `meta` may be JSON text already."""
     facts = meta if isinstance(meta, bytes) else orjson.dumps(meta)
-    lead = _PARTS.pack(kind, len(facts), len(request), len(response)) + facts
-    length = len(lead) + len(request) + len(response)
-    checksum = crc32(response, crc32(request, crc32(lead)))
-    return b"".join((HEADER.pack(length, checksum), lead, request, response))
+    return b"".join((_PARTS.pack(kind, len(facts), len(request), len(response)), facts, request, response))
 
 
 def decode_payload(payload: bytes) -> Frame:
@@ -83,47 +81,70 @@ def decode_payload(payload: bytes) -> Frame:
     return Frame(kind, meta, payload[facts_end:request_end], payload[request_end:])
 
 
-def frame_end(data: bytes, offset: int) -> int | None:
-    """Where the frame at `offset` ends; None while it is not all there.
+def frame_end(data: bytes, offset: int, seal: Seal = UNSEALED, at: int = 0) -> int | None:
+    """Where the frame at `offset` ends; None while it is not all there. `data` begins at offset `at` of its file.
 
-    Raises TornFrameError where the bytes are no frame: an absurd length or a wrong checksum.
+    Raises TornFrameError where the bytes are no frame: a length that cannot be, or a wrong seal.
     """
-    if offset + HEADER.size > len(data):
+    start = offset + seal.size
+    if start > len(data):
         return None
-    length, checksum = HEADER.unpack_from(data, offset)
-    if not _PARTS.size <= length <= MAX_FRAME:
-        raise TornFrameError(f"frame at offset {offset} claims {length} bytes")
-    end: int = offset + HEADER.size + length
+    (length,) = _LENGTH.unpack_from(data, offset)
+    if not _PARTS.size <= length <= MAX_FRAME or not seal.fits(data, offset, at + offset):
+        raise TornFrameError(f"no frame at offset {at + offset}")
+    end: int = start + length
     if end > len(data):
         return None
-    if crc32(memoryview(data)[offset + HEADER.size : end]) != checksum:
-        raise TornFrameError(f"checksum of the frame at offset {offset} is wrong")
+    if data[offset:start] != seal.of(memoryview(data)[start:end], at + offset):
+        raise TornFrameError(f"the seal of the frame at offset {at + offset} is wrong")
     return end
 
 
-def iter_frames(data: bytes, offset: int = 0) -> list[tuple[Frame, int]]:
-    """The whole, valid frames in `data` from `offset` on, each with the offset behind it.
+def iter_frames(data: bytes) -> list[tuple[Frame, int]]:
+    """The whole, valid frames of a file, each with the offset behind it.
 
-    Stops silently at an incomplete last frame (more may come); raises TornFrameError at a frame whose
-    checksum is wrong.
+    Stops silently at an incomplete last frame (more may come); raises TornFrameError at a frame whose seal is wrong.
     """
     frames = []
-    while (end := frame_end(data, offset)) is not None:
-        frames.append((decode_payload(data[offset + HEADER.size : end]), end))
+    seal = seal_in(data[:HEAD_BYTES]) or UNSEALED
+    offset = seal.begins
+    while (end := frame_end(data, offset, seal)) is not None:
+        frames.append((decode_payload(data[offset + seal.size : end]), end))
         offset = end
     return frames
 
 
-def next_frame(data: bytes, offset: int) -> int | None:
+def file_of(frames: Iterable[bytes]) -> bytes:
+    """A whole file of these frames (as `encode_frame` makes them), under a seal of its own."""
+    secret = new_secret()
+    seal, content = Keyed(secret), bytearray(segment_head(secret))
+    for frame in frames:
+        content += seal.of(frame, len(content)) + frame
+    return bytes(content)
+
+
+def add_frame(path: Path, frame: bytes) -> None:
+    """Append a frame (as `encode_frame` makes it) to a file of its own, which is made for this user alone. Not for two
+    at once. Raises OSError."""
+    head = path.read_bytes()[:HEAD_BYTES] if path.exists() else b""
+    with open_private(path, "ab") as file:
+        if not head:
+            file.write(file_of([frame]))
+        else:
+            seal = seal_in(head) or UNSEALED
+            file.write(seal.of(frame, file.seek(0, os.SEEK_END)) + frame)
+
+
+def next_frame(data: bytes, offset: int, seal: Seal = UNSEALED, at: int = 0) -> int | None:
     """Where the first whole frame behind the unreadable bytes at `offset` starts, or None.
 
-    Looks where facts begin (an object with at least one key, 21 bytes into a frame) instead of at every byte.
+    Looks where facts begin (an object with at least one key, so many bytes into a frame) instead of at every byte.
     """
-    lead = HEADER.size + _PARTS.size
+    lead = seal.size + _PARTS.size
     found = data.find(b'{"', offset + 1 + lead)
     while found >= 0:
         try:
-            if frame_end(data, found - lead) is not None:
+            if frame_end(data, found - lead, seal, at) is not None:
                 return found - lead
         except TornFrameError:
             pass
@@ -146,24 +167,25 @@ class Scan:
     """True where the unreadable bytes are more than a last frame cut short."""
 
 
-def scan(data: bytes, *, max_frames: int, final: bool) -> Scan:
-    """Take frames from `data`, skipping what is unreadable up to the next frame that is.
+def scan(data: bytes, *, max_frames: int, final: bool, seal: Seal = UNSEALED, at: int = 0) -> Scan:
+    """Take frames from `data`, skipping what is unreadable up to the next frame that is. `data` begins at offset `at`
+    of its file (behind its head), whose frames have this seal; offsets that are given are those in `data`.
 
     `final` says that no byte will ever follow: a last frame that is not all there is then skipped, else awaited.
     """
     found = Scan()
     while len(found.frames) < max_frames and found.offset < len(data):
         try:
-            end = frame_end(data, found.offset)
+            end = frame_end(data, found.offset, seal, at)
             if end is not None:
-                found.frames.append(decode_payload(data[found.offset + HEADER.size : end]))
+                found.frames.append(decode_payload(data[found.offset + seal.size : end]))
                 found.ends.append(end)
                 found.offset = end
                 continue
             torn = False
         except TornFrameError:
             torn = True
-        follows = next_frame(data, found.offset) if torn or final else None
+        follows = next_frame(data, found.offset, seal, at) if torn or final else None
         if follows is None and not final:
             break
         found.damaged |= torn or follows is not None

@@ -1,13 +1,14 @@
 """Names and measures of the spool on disk, shared by the writer and the reader.
 
-    <root>/<writer>/lock              held with flock by the writer while it lives
+    <root>/<writer>/lock              held with flock by the writer while it lives; in it the secret of its seals
     <root>/<writer>/NNNNNNNNNN.seg    frames; the number grows, only the last one still grows
     <root>/<writer>/NNNNNNNNNN.kept   a segment that is stored, kept for a while for a database that goes back
     <root>/<writer>/NNNNNNNNNN.damaged    a segment with unreadable bytes, kept for a person, read by nobody
 
 A writer is one process: `w<worker>-<pid>-<start in Unix ms>-<8 random hex digits>`; the last part tells hosts apart
 that share a database, where the rest may be the same (containers). A directory appears under that name only after
-its lock is held, so whoever finds the lock free knows that the writer is dead.
+its lock is held, so whoever finds the lock free knows that the writer is dead. A writer that finds files of its own
+gone puts them back under the same names.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from proxy.spool.seals import SECRET_BYTES, UNSEALED, Keyed, Seal, seal_in, secret_of
+
 __all__ = [
     "DAMAGED",
     "KEPT",
@@ -25,6 +28,7 @@ __all__ = [
     "is_alive",
     "kept_name",
     "kept_of",
+    "seal_of",
     "segment_name",
     "segments_of",
     "spool_bytes",
@@ -103,3 +107,15 @@ def is_alive(directory: Path) -> bool:
         return False
     finally:
         os.close(descriptor)
+
+
+def seal_of(directory: Path, number: int, head: bytes) -> Seal:
+    """The seal of the segment of this writer that begins with `head`, even where that is damaged. Raises OSError."""
+    found = seal_in(head)
+    if found is None:
+        try:
+            secret = (directory / LOCK_FILE).read_bytes()
+        except FileNotFoundError:
+            secret = b""
+        found = Keyed(secret_of(secret, number)) if len(secret) == SECRET_BYTES else UNSEALED
+    return found

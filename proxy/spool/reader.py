@@ -7,7 +7,7 @@ has come with each writer; after a crash it asks again from there. Two rules mak
   nothing can be appended between the last read and the verdict;
 * an incomplete frame at the end of a segment that is not finished is not torn but on its way.
 
-What cannot be read in a finished segment is skipped up to the next frame whose checksum is right, and counted.
+What cannot be read in a finished segment is skipped up to the next frame whose seal is right, and counted.
 
 A segment that is stored is kept for a while (`proxy.spool.keeping`): a position that goes back, because the database
 has, finds it again. A position that lies behind all that there is belongs to another spool, or to a file that a power
@@ -26,7 +26,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from proxy.clock import Clock, SystemClock
-from proxy.spool.frames import HEADER, KIND_EXCHANGE, MAX_FRAME, Frame, Scan, encode_frame, scan
+from proxy.private import replace_private
+from proxy.spool.frames import KIND_EXCHANGE, MAX_FRAME, Frame, Scan, encode_frame, file_of, scan
 from proxy.spool.keeping import kept_bytes, make_room
 from proxy.spool.layout import (
     DAMAGED,
@@ -34,11 +35,13 @@ from proxy.spool.layout import (
     is_alive,
     kept_name,
     kept_of,
+    seal_of,
     segment_name,
     segments_of,
     spool_bytes,
     writers_of,
 )
+from proxy.spool.seals import HEAD_BYTES, UNSEALED, Seal, seal_in
 
 __all__ = ["SpoolBatch", "SpoolReader", "SpoolUsage"]
 
@@ -218,10 +221,11 @@ class SpoolReader:
     def _wipe(self, writer: str, number: int, end: int | None) -> int:
         path = self._root / writer / segment_name(number)
         with contextlib.suppress(FileNotFoundError):
-            descriptor = os.open(path, os.O_WRONLY)
+            descriptor = os.open(path, os.O_RDWR)
             try:
                 size = os.fstat(descriptor).st_size
-                start, end = self._wiped.get((writer, number), 0), size if end is None else min(end, size)
+                head = seal_of(path.parent, number, os.pread(descriptor, HEAD_BYTES, 0)).begins  # stays readable
+                start, end = self._wiped.get((writer, number), head), size if end is None else min(end, size)
                 for at in range(start, end, _WINDOW):
                     os.pwrite(descriptor, bytes(min(_WINDOW, end - at)), at)
                 os.fdatasync(descriptor)
@@ -241,13 +245,13 @@ class SpoolReader:
         path = self._root / rejected
         if not path.exists():
             return len(damaged)
-        frames = scan(path.read_bytes(), max_frames=sys.maxsize, final=True).frames
+        data = path.read_bytes()
+        seal = seal_in(data[:HEAD_BYTES]) or UNSEALED
+        found = scan(data[seal.begins :], max_frames=sys.maxsize, final=True, seal=seal, at=seal.begins)
+        frames = found.frames
         kept = [frame for frame in frames if _others(frame, users)]
-        if len(kept) < len(frames):
-            aside = path.with_suffix(".tmp")
-            aside.write_bytes(b"".join(encode_frame(f.kind, f.meta, f.request, f.response) for f in kept))
-            aside.chmod(0o600)
-            aside.replace(path)
+        if len(kept) < len(frames) or found.skipped:
+            replace_private(path, file_of(encode_frame(f.kind, f.meta, f.request, f.response) for f in kept))
         return len(damaged) + len(frames) - len(kept)
 
     def usage(self, positions: Mapping[str, tuple[int, int]]) -> SpoolUsage:
@@ -321,10 +325,10 @@ class SpoolReader:
     ) -> SpoolBatch | None:
         """The frames of one segment from `start` on; None where there are none (yet, or any more)."""
         try:
-            found = _scan_file(self._root / writer / segment_name(number), start, finished, max_frames)
+            found, begin = _scan_file(self._root / writer / segment_name(number), number, start, finished, max_frames)
         except FileNotFoundError:
             return None
-        if not found.offset:
+        if begin + found.offset <= start or (not found.offset and not finished):
             return None
         if found.damaged and (writer, number) not in self._damaged:
             self._damaged.add((writer, number))
@@ -333,11 +337,11 @@ class SpoolReader:
         return SpoolBatch(
             writer=writer,
             frames=tuple(found.frames),
-            ends=tuple(start + end for end in found.ends),
+            ends=tuple(begin + end for end in found.ends),
             start=start,
             after=position,
             segment=number,
-            offset=start + found.offset,
+            offset=begin + found.offset,
             skipped_bytes=found.skipped,
         )
 
@@ -368,34 +372,42 @@ class SpoolReader:
             with contextlib.suppress(FileNotFoundError):
                 pending += max(0, path.stat().st_size - start)
                 if first_at is None:
-                    first_at = _first_frame_at(path, start)
+                    first_at = _first_frame_at(path, number, start)
         return pending, first_at
 
 
-def _scan_file(path: Path, start: int, finished: bool, max_frames: int) -> Scan:
-    """Scan a window of the file; a wider one while that holds not even one whole frame."""
+def _scan_file(path: Path, number: int, start: int, finished: bool, max_frames: int) -> tuple[Scan, int]:
+    """Scan a window of the file; a wider one while that holds not even one whole frame. Returns where it begins, too:
+    behind the head of the segment."""
     size = _WINDOW
     descriptor = os.open(path, os.O_RDONLY)
     try:
+        head = os.pread(descriptor, HEAD_BYTES, 0)
+        seal = seal_of(path.parent, number, head)
+        begin = max(start, min(seal.begins, len(head)) if finished else seal.begins)
         while True:
-            data = os.pread(descriptor, size, start)
+            data = os.pread(descriptor, size, begin)
             to_end = len(data) < size
-            found = scan(data, max_frames=max_frames, final=finished and to_end)
+            found = scan(data, max_frames=max_frames, final=finished and to_end, seal=seal, at=begin)
             if found.offset or to_end:
-                return found
-            size = _wanted(data, size)
+                break
+            size = _wanted(data, size, seal)
     finally:
         os.close(descriptor)
+    if start < begin and seal_in(head) is None:  # written only in part, or damaged
+        found.skipped += begin
+        found.damaged |= begin == seal.begins
+    return found, begin
 
 
-def _wanted(data: bytes, size: int) -> int:
+def _wanted(data: bytes, size: int, seal: Seal) -> int:
     """How much to read to get the frame at the beginning of `data`, which is longer than `size`."""
-    end = HEADER.size + int(HEADER.unpack_from(data)[0])
-    return end if size < end <= HEADER.size + MAX_FRAME else 4 * size
+    end = seal.size + int.from_bytes(data[:4], "little")
+    return end if size < end <= seal.size + MAX_FRAME else 4 * size
 
 
-def _first_frame_at(path: Path, start: int) -> float | None:
-    frames = _scan_file(path, start, finished=False, max_frames=1).frames
+def _first_frame_at(path: Path, number: int, start: int) -> float | None:
+    frames = _scan_file(path, number, start, finished=False, max_frames=1)[0].frames
     arrived_us = frames[0].meta.get("t") if frames else None
     return arrived_us / 1e6 if isinstance(arrived_us, int) else None
 

@@ -189,8 +189,7 @@ class BodyCodec:
         """Blocks of the bodies of these records, in their order."""
         if not payloads:
             return []
-        packed = [(record_id, pack(payload)) for record_id, payload in payloads]
-        return await asyncio.to_thread(self._compress, packed)
+        return await asyncio.to_thread(self._blocks, payloads)
 
     async def load(self, connection: AsyncConnection, dictionary_ids: Iterable[int]) -> None:
         """Make these dictionaries known to `decode`."""
@@ -222,17 +221,13 @@ class BodyCodec:
         if row is None:
             return 0
         await self.load(connection, {row.dictionary_id})
-        packed = self._split(row)
-        kept = [b"" if place in places else data for place, data in enumerate(packed)]
-        n = sum(map(bool, kept))
+        changed = await asyncio.to_thread(self._repacked, row, places)
         where = bodies.c.block == key
-        if n:
-            with self._lock:
-                changed = {"dictionary_id": self._current, "data": self._compressor.compress(_join(kept)), "n": n}
+        if changed["n"]:
             await connection.execute(sa.update(bodies).where(where).values(changed))
         else:
             await connection.execute(sa.delete(bodies).where(where))
-        return int(row.n) - n
+        return int(row.n) - int(changed["n"])
 
     async def has_raw(self) -> bool:
         """Whether there is a dictionary of raw bodies."""
@@ -290,6 +285,18 @@ class BodyCodec:
             start += length
         return packed
 
+    def _blocks(self, payloads: Sequence[tuple[str, BodyPayload]]) -> list[Block]:
+        return self._compress([(record_id, pack(payload)) for record_id, payload in payloads])
+
+    def _repacked(self, row: Any, places: Collection[int]) -> dict[str, Any]:
+        """What becomes of a block's row without the bodies in `places`; `n` of them are left."""
+        kept = [b"" if place in places else data for place, data in enumerate(self._split(row))]
+        n = sum(map(bool, kept))
+        if not n:
+            return {"n": 0}
+        with self._lock:
+            return {"dictionary_id": self._current, "data": self._compressor.compress(_join(kept)), "n": n}
+
     def _compress(self, packed: Sequence[tuple[str, bytes]]) -> list[Block]:
         blocks = []
         key = 0
@@ -306,7 +313,7 @@ class BodyCodec:
             newest = sa.select(dictionaries).where(dictionaries.c.id > _RAW).order_by(dictionaries.c.id.desc()).limit(1)
             row = (await connection.execute(newest)).first()
             if row is not None:
-                self._use(row.id, row.data, row.created_us)
+                await asyncio.to_thread(self._use, row.id, row.data, row.created_us)
                 self._samples = []
                 return
             self._samples = await self._stored(connection)
@@ -326,7 +333,7 @@ class BodyCodec:
     async def _learn(self, payloads: Iterable[tuple[int | None, BodyPayload]]) -> None:
         assert self._samples is not None
         wanted = max(0, _SAMPLES - len(self._samples))
-        self._samples += [(user, pack(payload)[:_SAMPLE_BYTES]) for user, payload in islice(payloads, wanted)]
+        self._samples += await asyncio.to_thread(_sampled, [*islice(payloads, wanted)])
         if len(self._samples) < _SAMPLES:
             return
         samples, self._samples = self._samples, []
@@ -375,6 +382,10 @@ def _parts(packed: Sequence[tuple[str, bytes]]) -> Iterator[Sequence[tuple[str, 
 
 def _join(packed: Sequence[bytes]) -> bytes:
     return b"".join((_COUNT.pack(len(packed)), *(_COUNT.pack(len(data)) for data in packed), *packed))
+
+
+def _sampled(payloads: Sequence[tuple[int | None, BodyPayload]]) -> list[tuple[int | None, bytes]]:
+    return [(user, pack(payload)[:_SAMPLE_BYTES]) for user, payload in payloads]
 
 
 def _train(samples: Sequence[tuple[int | None, bytes]]) -> bytes:

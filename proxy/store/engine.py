@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, Self
 
@@ -17,17 +17,24 @@ import asyncpg
 import orjson
 import sqlalchemy as sa
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import ArgumentError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from proxy.clock import Clock
-from proxy.errors import ConfigError, TemporaryError
+from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.private import create, make_folder
 from proxy.store.files import FileWatch
-from proxy.store.keepalive import SERVER_SETTINGS, notice_silence
+from proxy.store.postgres import Postgres, dump
+from proxy.store.refusals import (
+    DRIVER_ERRORS,
+    Kind,
+    Place,
+    StoreAwayError,
+    StoreRefusedError,
+    explain,
+)
 
-__all__ = ["Database"]
+__all__ = ["Database", "Heard"]
 
 Dialect = Literal["sqlite", "postgresql"]
 
@@ -36,28 +43,44 @@ PAGE_SIZE: Final = 4096
 _READERS: Final = 3
 _LET_GO_S: Final = 15.0
 """For transactions that are under way when files are lost."""
-_LOCK_TIMEOUT_MS: Final = 10_000
 _LISTEN_PING_S: Final = 20.0
-_RETRYABLE_STATES: Final = ("08", "25P03", "40", "42P01", "53", "55P03", "57")
-"""PostgreSQL: connection, silent in a transaction for too long, serialisation and deadlock, no such table (the database
-is an empty one, which gets its tables), resources (disk full), lock timeout, shutdown."""
 _OVERTAKEN: Final = ("23505", "23514")
 """A key taken, or a day's partition dropped, between our look and our insert."""
-_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_REMEDY: Final = "the database file is damaged; stop `ratchet serve`, put a backup in its place, or move it away to " \
-                 "begin anew"  # fmt: skip
+_POLLED: Final = "store: a pooler stands before PostgreSQL, through which no notifications come; what other replicas " \
+                 "change is asked for every few seconds; set store.listen_url to a direct url to hear of it at " \
+                 "once"  # fmt: skip
+_STATEMENTS_MIXED: Final = ("26000", "42P05")
+Heard = Callable[[StoreAwayError], None]
+"""Is told of each error that is the database's fault."""
 
 
 class Database:
-    """An open database. `read()` and `write()` give a connection inside a transaction."""
+    """An open database. `read()` and `write()` give a connection inside a transaction.
 
-    def __init__(self, dialect: Dialect, writer: AsyncEngine, reader: AsyncEngine, clock: Clock, path: Path | None):
+    No error of a driver leaves them: what passes is a `StoreAwayError`, what the database will never take a
+    `StoreRefusedError` (`proxy.store.refusals`).
+    """
+
+    def __init__(
+        self,
+        dialect: Dialect,
+        writer: AsyncEngine,
+        reader: AsyncEngine,
+        clock: Clock,
+        *,
+        place: Place,
+        path: Path | None = None,
+        postgres: Postgres | None = None,
+        listener: Postgres | None = None,
+    ) -> None:
         self.dialect: Final = dialect
         self.clock: Final = clock
         self.path: Final = path
         """The SQLite file."""
         self.known_days: set[int] = set()
         """PostgreSQL: days whose partitions are known to exist."""
+        self.heard: Heard | None = None
+        """Is told of each error that is the database's fault, however it is met."""
         self._writer = writer
         self._reader = reader
         self._in_use = 0
@@ -66,70 +89,111 @@ class Database:
         self._open = asyncio.Event()
         self._open.set()
         self._watch = None if path is None else FileWatch(path)
+        self._place = place
+        self._postgres = postgres
+        self._listener = listener or postgres
 
     @classmethod
-    def connect(cls, url: str, *, clock: Clock, pool_size: int, busy_timeout_s: float) -> Self:
-        """Engines for `url`; nothing is contacted yet. Raises ConfigError for a url that is no database of ours."""
-        try:
-            parsed = make_url(url)
-        except ArgumentError as exc:
-            raise ConfigError(
-                f"store.url: not a database url ({exc}); use sqlite:///file.db or postgresql://…"
-            ) from exc
+    def connect(
+        cls, url: str, *, clock: Clock, pool_size: int, busy_timeout_s: float, listen_url: str | None = None
+    ) -> Self:
+        """Engines for `url`; nothing is contacted yet. `listen_url`: where notifications are heard, if not there.
+
+        Raises ConfigError for a url that is no database of ours, StoreAwayError where a file cannot be made.
+        """
+        parsed = _parsed(url, "store.url")
         match parsed.get_backend_name():
             case "sqlite" if parsed.database and parsed.database != ":memory:":
                 return cls._sqlite(parsed, clock, busy_timeout_s)
             case "postgresql" | "postgres":
-                engine = _postgresql_engine(parsed, pool_size)
-                return cls("postgresql", engine, engine, clock, None)
+                return cls._postgresql(parsed, clock, pool_size, listen_url)
         raise ConfigError(
             "store.url: unknown kind of database; use sqlite:///path/to/file.db or postgresql://host/name"
         )
 
     @classmethod
+    def _postgresql(cls, url: URL, clock: Clock, pool_size: int, listen_url: str | None) -> Self:
+        postgres = Postgres(url, pool_size, listens=listen_url is None)
+        listener = None
+        if listen_url is not None:
+            listener = Postgres(_parsed(listen_url, "store.listen_url"), 1, setting="store.listen_url")
+        user = url.username or "the role"
+        place = Place(user=user, database=url.database or user)
+        engine = postgres.engine
+        return cls("postgresql", engine, engine, clock, place=place, postgres=postgres, listener=listener)
+
+    @classmethod
     def _sqlite(cls, url: URL, clock: Clock, busy_timeout_s: float) -> Self:
         path = Path(str(url.database)).expanduser()
-        make_folder(path.parent)
-        create(path)
+        place = Place(path=str(path))
+        try:
+            make_folder(path.parent)
+            create(path)
+        except OSError as exc:
+            raise explain(exc, place) from exc
         url = URL.create("sqlite+aiosqlite", database=str(path))
         return cls(
             "sqlite",
             _sqlite_engine(url, writes=True, size=1, busy_timeout_s=busy_timeout_s),
             _sqlite_engine(url, writes=False, size=_READERS, busy_timeout_s=busy_timeout_s),
             clock,
-            path,
+            place=place,
+            path=path,
         )
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A consistent view; keep it short, on SQLite the write-ahead log can not shrink meanwhile."""
-        with _temporary_errors():
+        try:
             async with self._admitted(), self._reader.begin() as connection:
                 yield connection
+        except DRIVER_ERRORS as exc:
+            raise await self._explained(exc, writing=False) from exc
+
+    @contextlib.asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[AsyncConnection]:
+        """As `read`, and every statement sees the same moment; by itself PostgreSQL gives each one its own."""
+        async with self.read() as connection:
+            if self.dialect == "postgresql":
+                await connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+            yield connection
 
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:
         """A transaction: committed at the end, rolled back by an exception."""
         try:
-            with _temporary_errors():
-                async with self._admitted(), self._writer.begin() as connection:
-                    yield connection
+            async with self._admitted(), self._writer.begin() as connection:
+                yield connection
         except (IntegrityError, asyncpg.IntegrityConstraintViolationError) as exc:  # the latter from COPY
             cause = exc.orig if isinstance(exc, IntegrityError) else exc
             if getattr(cause, "sqlstate", None) not in _OVERTAKEN:
-                raise
+                raise explain(exc, self._place) from exc
             self.known_days.clear()
-            raise TemporaryError(
-                f"store: another replica was quicker ({_first_line(cause)})", retry_after_s=0.1
-            ) from exc
+            raise StoreAwayError("another replica was quicker: it is tried again by itself", Kind.RACE) from exc
+        except DRIVER_ERRORS as exc:
+            raise await self._explained(exc, writing=True) from exc
 
     @contextlib.asynccontextmanager
     async def outside_transaction(self) -> AsyncIterator[AsyncConnection]:
         """A connection in autocommit, for VACUUM and its like."""
-        with _temporary_errors():
+        try:
             async with self._admitted(), self._writer.connect() as connection:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
                 yield connection
+        except DRIVER_ERRORS as exc:
+            raise await self._explained(exc, writing=False) from exc
+
+    async def _explained(self, exc: BaseException, *, writing: bool) -> StoreAwayError | StoreRefusedError:
+        """The error to raise in the place of a driver's; whoever watches the database is told."""
+        error = explain(exc, self._place)
+        if self._postgres is not None and _state(exc) in _STATEMENTS_MIXED and not self._postgres.pooled:
+            self._postgres.pooled = True  # one that could not be seen through: spoken to as a pooler from now on
+            await self._writer.dispose()
+        if isinstance(error, StoreAwayError) and self.heard is not None:
+            news = error.kind is not Kind.RACE and (writing or error.kind is not Kind.BUSY)
+            if news:
+                self.heard(error)
+        return error
 
     @contextlib.asynccontextmanager
     async def _admitted(self) -> AsyncIterator[None]:
@@ -171,15 +235,17 @@ class Database:
             await self._writer.dispose()
             if self._watch.lost() == self.path:
                 self._watch.leave_nothing()
-            with _temporary_errors():
+            try:
                 make_folder(self.path.parent)
                 create(self.path)
+            except OSError as exc:
+                raise explain(exc, self._place) from exc
         finally:
             self._open.set()
 
     async def _complete_file(self) -> None:
         """Write what is in the log into the file, which may have been moved away for somebody to keep."""
-        with contextlib.suppress(DBAPIError, OSError):
+        with contextlib.suppress(*DRIVER_ERRORS):
             async with self._writer.connect() as connection:
                 await connection.execution_options(isolation_level="AUTOCOMMIT")
                 await connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))
@@ -198,26 +264,35 @@ class Database:
     async def listen(self, channels: Sequence[str], heard: Callable[[str], None]) -> None:
         """Call `heard(channel)` for every notification, for ever; PostgreSQL only. Takes a connection of its own.
 
-        Raises TemporaryError once the connection is lost: notifications since then may have been missed.
+        Raises TemporaryError once the connection is lost: notifications since then may have been missed, and
+        PermanentError where a pooler stands before the database, through which none come.
         """
-        with _temporary_errors():
-            async with self._writer.connect() as connection:
-                await connection.execution_options(isolation_level="AUTOCOMMIT")
-                driver = (await connection.get_raw_connection()).driver_connection
-                assert driver is not None
-                lost = asyncio.Event()
-                driver.add_termination_listener(lambda _connection: lost.set())
-                for channel in channels:
-                    await driver.add_listener(channel, lambda _connection, _pid, name, _payload: heard(name))
-                try:
-                    while not lost.is_set():
-                        await connection.execute(sa.text("SELECT 1"))  # notices a peer that is silently gone
-                        with contextlib.suppress(TimeoutError):
-                            async with asyncio.timeout(_LISTEN_PING_S):
-                                await lost.wait()
-                finally:
-                    await connection.invalidate()  # with its listeners it must not go back to the pool
+        assert self._listener is not None
+        try:
+            async with self._listener.engine.connect() as connection:
+                if self._listener.pooled:
+                    raise PermanentError(_POLLED)
+                await self._hear(connection, channels, heard)
+        except DRIVER_ERRORS as exc:
+            raise explain(exc, self._place) from exc
         raise TemporaryError("store: the connection for notifications was lost", retry_after_s=1.0)
+
+    async def _hear(self, connection: AsyncConnection, channels: Sequence[str], heard: Callable[[str], None]) -> None:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        driver = (await connection.get_raw_connection()).driver_connection
+        assert driver is not None
+        lost = asyncio.Event()
+        driver.add_termination_listener(lambda _connection: lost.set())
+        for channel in channels:
+            await driver.add_listener(channel, lambda _connection, _pid, name, _payload: heard(name))
+        try:
+            while not lost.is_set():
+                await connection.execute(sa.text("SELECT 1"))  # notices a peer that is silently gone
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LISTEN_PING_S):
+                        await lost.wait()
+        finally:
+            await connection.invalidate()  # with its listeners it must not go back to the pool
 
     @property
     def name(self) -> str:
@@ -232,33 +307,19 @@ class Database:
         """Give back every connection."""
         await self._reader.dispose()
         await self._writer.dispose()
+        if self._listener is not None:
+            await self._listener.engine.dispose()
 
 
-def _postgresql_engine(url: URL, pool_size: int) -> AsyncEngine:
-    query = dict(url.query)
-    if "sslmode" in query:  # libpq's name; asyncpg's argument is `ssl`
-        query["ssl"] = query.pop("sslmode")
-    engine = create_async_engine(
-        url.set(drivername="postgresql+asyncpg", query=query),
-        pool_size=pool_size,
-        max_overflow=1,  # for the connection that listens
-        pool_timeout=30,
-        pool_pre_ping=True,
-        json_serializer=_dump,
-        json_deserializer=orjson.loads,
-        connect_args={
-            "timeout": 10,
-            "command_timeout": 60,
-            "server_settings": {
-                "application_name": "ratchet",
-                "lock_timeout": str(_LOCK_TIMEOUT_MS),
-                "jit": "off",
-                **SERVER_SETTINGS,
-            },
-        },
-    )
-    notice_silence(engine)
-    return engine
+def _parsed(url: str, setting: str) -> URL:
+    try:
+        return make_url(url)
+    except (ArgumentError, ValueError):  # whose words may hold the password
+        raise ConfigError(f"{setting}: not a database url; use sqlite:///file.db or postgresql://…") from None
+
+
+def _state(exc: BaseException) -> str:
+    return str(getattr(getattr(exc, "orig", exc), "sqlstate", ""))
 
 
 def _sqlite_engine(url: URL, *, writes: bool, size: int, busy_timeout_s: float) -> AsyncEngine:
@@ -267,7 +328,7 @@ def _sqlite_engine(url: URL, *, writes: bool, size: int, busy_timeout_s: float) 
         pool_size=size,
         max_overflow=0,
         pool_timeout=60,
-        json_serializer=_dump,
+        json_serializer=dump,
         json_deserializer=orjson.loads,
         connect_args={"timeout": busy_timeout_s},
     )
@@ -307,47 +368,3 @@ def _writer_pragmas() -> tuple[str, ...]:
         "journal_size_limit = 67108864",
         "secure_delete = ON",
     )
-
-
-def _dump(value: object) -> str:
-    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_SERIALIZE_NUMPY).decode()
-
-
-@contextlib.contextmanager
-def _temporary_errors() -> Iterator[None]:
-    """Turn what passes by itself (locked, down, deadlock) or once somebody has seen to it (full, damaged) into
-    TemporaryError; all else stays what it is."""
-    try:
-        yield
-    except PoolTimeoutError as exc:
-        raise TemporaryError("store: every connection is busy", retry_after_s=1.0) from exc
-    except DBAPIError as exc:
-        if not _passes(exc):
-            raise
-        raise TemporaryError(f"store: {_reason(exc)}", retry_after_s=1.0) from exc
-    except (OSError, TimeoutError) as exc:
-        raise TemporaryError(f"store: the database does not answer ({exc})", retry_after_s=1.0) from exc
-    except (asyncpg.PostgresError, asyncpg.InterfaceError) as exc:  # from COPY, and while connecting
-        if isinstance(exc, ValueError) or not str(getattr(exc, "sqlstate", "08")).startswith(_RETRYABLE_STATES):
-            raise
-        raise TemporaryError(f"store: the database does not answer ({exc})", retry_after_s=1.0) from exc
-
-
-def _passes(exc: DBAPIError) -> bool:
-    state = getattr(exc.orig, "sqlstate", None)
-    if state is not None:
-        return str(state).startswith(_RETRYABLE_STATES)
-    return isinstance(exc, OperationalError) or exc.connection_invalidated or _is_damaged(exc)
-
-
-def _is_damaged(exc: DBAPIError) -> bool:
-    return getattr(exc.orig, "sqlite_errorcode", 0) & 0xFF in _DAMAGED
-
-
-def _reason(exc: DBAPIError) -> str:
-    reason = _first_line(exc.orig)
-    return f"{reason}: {_REMEDY}" if _is_damaged(exc) else reason
-
-
-def _first_line(cause: object) -> str:
-    return str(cause).splitlines()[0] if str(cause) else type(cause).__name__

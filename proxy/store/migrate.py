@@ -11,16 +11,23 @@ from typing import Final
 
 import sqlalchemy as sa
 
-from proxy.errors import PermanentError
+from proxy.errors import PermanentError, TemporaryError
 from proxy.store import partitions
 from proxy.store.engine import Database
 
-__all__ = ["HEAD", "migrate"]
+__all__ = ["HEAD", "migrate", "refuse_unless_current"]
 
 HEAD: Final = "0009"
 """The newest migration; a test compares it with the scripts."""
 _LOCK: Final = 0x72617463_68657401
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
+
+
+async def refuse_unless_current(database: Database) -> None:
+    """Raises TemporaryError where `migrate` would have something to do."""
+    async with database.read() as connection:
+        if await connection.run_sync(_revision) != HEAD:
+            raise TemporaryError("store: the tables are not there yet, or not up to date", retry_after_s=1.0)
 
 
 async def migrate(database: Database) -> bool:

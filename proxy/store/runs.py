@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping
 from itertools import islice
 from typing import Any, Final
@@ -40,7 +41,11 @@ class Runs:
     async def add_users(self, run_id: str, user_hashes: Iterable[int]) -> None:
         """Remember whose samples went into the run's data, so that deleting a user can name the models. Idempotent."""
         rest = iter(user_hashes)
-        while chunk := [{"user_hash": user, "run_id": run_id} for user in islice(rest, _CHUNK)]:
+
+        def some() -> list[dict[str, Any]]:
+            return [{"user_hash": user, "run_id": run_id} for user in islice(rest, _CHUNK)]
+
+        while chunk := await asyncio.to_thread(some):  # they may come from a file
             async with self._db.write() as connection:
                 await insert_new(connection, run_users, chunk)
 

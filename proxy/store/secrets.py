@@ -7,7 +7,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from proxy.store.dialect import for_update, insert_new
+from proxy.store.dialect import for_update, insert_new, upsert
 from proxy.store.engine import Database
 from proxy.store.schema import secrets
 
@@ -27,6 +27,11 @@ class Secrets:
         async with self._db.read() as connection:
             row = (await connection.execute(sa.select(secrets.c.value).where(secrets.c.name == name))).first()
         return None if row is None else dict(row.value)
+
+    async def put(self, name: str, value: Json) -> None:
+        """Replace the value."""
+        async with self._db.write() as connection:
+            await upsert(connection, secrets, [{"name": name, "value": dict(value)}])
 
     async def merge(self, name: str, mine: Json, merge: Callable[[Json, Json], Json]) -> dict[str, Any]:
         """Replace the value by `merge(mine, value)`, or put `mine` where there is none; returns what is there now.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import sqlalchemy as sa
 
 from proxy.store.engine import Database
 from proxy.store.schema import loop_state
+from proxy.store.standing import Named, Rows, read_standing
 
 __all__ = ["LoopState"]
 
@@ -23,6 +25,10 @@ class LoopState:
         async with self._db.read() as connection:
             row = (await connection.execute(sa.select(loop_state.c.value).where(loop_state.c.name == name))).first()
         return row.value if row is not None else None
+
+    async def standing(self, name: str, names: Callable[[Any], Named]) -> Rows | None:
+        """The value under `name` with the rows that `names` finds in it, as they are at one moment."""
+        return await read_standing(self._db, name, names)
 
     async def all(self) -> dict[str, Any]:
         """Every value by name."""

@@ -11,7 +11,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 from policies.estimates import Metric, UserTotals
 from policies.experiment import ArmStats
@@ -39,13 +39,13 @@ from proxy.store.configs import Configs
 from proxy.store.control import Transition
 from proxy.store.days import Days
 from proxy.store.earlier import Earlier
-from proxy.store.engine import Database
+from proxy.store.engine import Database, Heard
 from proxy.store.experiments import Experiments
 from proxy.store.forgotten import Forgotten
 from proxy.store.journal import Journal
 from proxy.store.keys import NO_ID
 from proxy.store.leases import Leases
-from proxy.store.migrate import migrate
+from proxy.store.migrate import migrate, refuse_unless_current
 from proxy.store.models import Models
 from proxy.store.move import copy_all, mark_moved, refuse_if_moved
 from proxy.store.replay import Epoch, EpochReplay
@@ -71,6 +71,9 @@ from proxy.store.values import (
 )
 
 __all__ = ["Store"]
+
+_PROOF: Final = "written"
+"""Entry of the table `secrets`, which stays behind where a store moves."""
 
 
 class Store:
@@ -98,16 +101,28 @@ class Store:
         self.secrets = Secrets(database)
 
     @classmethod
-    async def open(cls, url: str, *, clock: Clock, pool_size: int = 5, busy_timeout_s: float = 5.0) -> Self:
+    async def open(
+        cls,
+        url: str,
+        *,
+        clock: Clock,
+        pool_size: int = 5,
+        busy_timeout_s: float = 5.0,
+        listen_url: str | None = None,
+        upgrade: bool = True,
+    ) -> Self:
         """Connect to `sqlite:///file.db` or `postgresql://…` and bring the schema up to date.
 
-        `busy_timeout_s` is how long a SQLite call waits for another process's write. Raises ConfigError for another
-        kind of url, TemporaryError while the database can not be reached, PermanentError where it was written by a
-        newer version.
+        `busy_timeout_s` is how long a SQLite call waits for another process's write. `listen_url`: where PostgreSQL's
+        notifications are heard, if not at `url`. Without `upgrade` a schema that is not up to date is a TemporaryError.
+        Raises ConfigError for another kind of url, TemporaryError while the database can not be used, PermanentError
+        where it was written by a newer version.
         """
-        database = Database.connect(url, clock=clock, pool_size=pool_size, busy_timeout_s=busy_timeout_s)
+        database = Database.connect(
+            url, clock=clock, pool_size=pool_size, busy_timeout_s=busy_timeout_s, listen_url=listen_url
+        )
         try:
-            await migrate(database)
+            await (migrate(database) if upgrade else refuse_unless_current(database))
             await refuse_if_moved(database)
             database.watch_files()
         except BaseException:
@@ -157,10 +172,20 @@ class Store:
         """Raises TemporaryError while the database does not answer."""
         await self._db.ping()
 
+    def watch(self, heard: Heard) -> None:
+        """Call `heard` for every error from now on that is the database's fault, whoever meets it."""
+        self._db.heard = heard
+
+    async def prove(self) -> None:
+        """Write something, a few bytes, where nothing else is written: that reading works says little of a disk that is
+        full, a standby, or a file that is damaged. Raises TemporaryError, PermanentError."""
+        await self.secrets.put(_PROOF, {"at_us": int(self._clock.now() * 1e6)})
+
     async def listen(self, heard: Callable[[str], None]) -> None:
         """Call `heard` with the channel (`proxy.store.channels`) whenever another replica tells of a change.
 
-        Returns at once on SQLite, else never; raises TemporaryError once the connection is lost.
+        Returns at once on SQLite, else never; raises TemporaryError once the connection is lost, PermanentError where
+        no notifications come.
         """
         if self._db.dialect == "postgresql":
             await self._db.listen(CHANNELS, heard)

@@ -57,8 +57,8 @@ _DAY_S: Final = 86_400.0
 class Spool(Protocol):
     """Where votes are written: proxy.spool.SpoolWriter."""
 
-    def append(self, frame: bytes) -> bool:
-        """Write one frame; False when it was dropped."""
+    def append_synced(self, frame: bytes) -> bool:
+        """Write one frame; False when it was dropped, or is not as durable as it is configured to be."""
         ...
 
 
@@ -128,8 +128,8 @@ class FeedbackEndpoint:
         if self._redact is not None:
             await self._clean(entries, self._redact)
         frame = encode_frame(KIND_FEEDBACK, {"t": int(now * 1e6), "votes": entries})
-        if not self._spool.append(frame):
-            message = "votes can not be written at the moment (the spool is full); send it again later"
+        if not self._spool.append_synced(frame):
+            message = "votes can not be written safely at the moment (the disk is full or ill); send it again later"
             raise ApiError(503, message, headers={"retry-after": "5"})
         self._counters.add(ACCEPTED, len(entries))
         fids = [entry["fid"] for entry in entries]

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ExceptionHandler
 
-from proxy.errors import TemporaryError
+from proxy.errors import PermanentError, TemporaryError
 
 __all__ = ["EXCEPTION_HANDLERS", "ApiError", "JsonResponse", "error_response"]
 
@@ -92,8 +92,13 @@ async def _temporary(request: Request, exc: Exception) -> Response:
     return error_response(503, str(exc), headers={"retry-after": str(math.ceil(exc.retry_after_s))})
 
 
+async def _refused(request: Request, exc: Exception) -> Response:
+    return error_response(503, str(exc))
+
+
 EXCEPTION_HANDLERS: Final[Mapping[Any, ExceptionHandler]] = {
     ApiError: _api_error,
     HTTPException: _http_exception,
     TemporaryError: _temporary,
+    PermanentError: _refused,
 }

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import http.client
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -118,6 +119,31 @@ async def test_traffic_goes_on_while_the_controller_is_dead(launch: Launch, upst
             await in_thread(ratchet.await_admin)
     assert load.broken == load.refused == 0
     await assert_nothing_lost(ratchet, load)
+
+
+@pytest.mark.parametrize("removed", ["the workers' folders", "the spool"])
+async def test_a_spool_that_is_removed_under_load_costs_nothing(
+    launch: Launch, upstream: Upstream, removed: str
+) -> None:
+    ratchet = launch(upstream.url, settings={"server": {"workers": 2}})
+    await in_thread(ratchet.start)
+    await in_thread(ratchet.await_admin)
+    spool = ratchet.data_dir / "spool"
+    async with load_on(ratchet.base_url) as load:
+        for times in (1, 2):
+            await load.until(200)
+            for folder in [spool] if removed == "the spool" else [*spool.glob("w*")]:
+                shutil.rmtree(folder, ignore_errors=True)
+            await in_thread(_await_put_back, ratchet, 2 * times)
+        await load.until(100)
+    assert load.broken == load.refused == 0
+    assert ratchet.metric("ratchet_gateway_spool_lost_frames_total") == 0
+    await assert_nothing_lost(ratchet, load)
+
+
+def _await_put_back(ratchet: RatchetProcess, times: int) -> None:
+    await_true(lambda: ratchet.metric("ratchet_gateway_spool_vanished_total") >= times, "the files to be put back")
+    await_true(lambda: ratchet.log.count("somebody removed its files") >= times, "it to be said")
 
 
 async def test_a_killed_supervisor_takes_its_children_along_cleanly(launch: Launch, upstream: Upstream) -> None:

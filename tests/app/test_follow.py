@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from proxy.app.follow import Routes, follow_files
+from proxy.app.follow import Routes, follow_files, follow_keys
 from proxy.clock import AdjustedClock
 from proxy.ids import KeyRing
+from proxy.log_throttle import ThrottledLog
 from proxy.routes import RouteTable, Target, read_routes, write_routes
 from proxy.tasks import cancel_and_wait, spawn
 
@@ -81,3 +83,28 @@ async def test_changes_are_in_force_within_a_second(path: Path, tmp_path: Path) 
         while routes.table.version < 4 or ring.signing_id != ring.key_ids[-1] or clock.ahead_s != 30:
             await asyncio.sleep(0.01)
     await cancel_and_wait([following])
+
+
+@pytest.mark.parametrize(("content", "told"), [(None, "is gone; the keys read before stay"), ("", "not a key ring")])
+async def test_keys_that_cannot_be_read_are_said_once_and_again_when_they_are_well(
+    path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str | None, told: str
+) -> None:
+    keys, clock = tmp_path / "keys.json", AdjustedClock()
+    ring = KeyRing.load_or_create(keys)
+    whole, signing = keys.read_bytes(), ring.signing_id
+    said = ThrottledLog(logging.getLogger("test"), clock)
+    follow_keys(ring, said)
+    for _ in range(2):
+        keys.unlink()
+        if content is not None:
+            keys.write_text(content)
+        caplog.clear()
+        for _ in range(50):
+            follow_keys(ring, said)
+        [line] = caplog.messages
+        assert told in line
+        assert "backup" in line
+        assert ring.signing_id == signing
+        keys.unlink(missing_ok=True)
+        keys.write_bytes(whole)
+        follow_keys(ring, said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -69,12 +70,12 @@ async def test_a_host_answers_for_its_own_places_once(tmp_path: Path, store: Sto
 async def test_a_place_that_cannot_be_cleared_is_said(tmp_path: Path, store: Store, clock: ManualClock) -> None:
     dataset(tmp_path / "training" / "run-1", 1)
     (tmp_path / "training" / "run-1" / "data.jsonl").unlink()
-    (tmp_path / "training" / "run-1" / "lineage.csv.next.tmp").mkdir()
+    (tmp_path / "training" / "run-1" / f"lineage.csv.next.{os.getpid()}.tmp").mkdir()
     await store.delete_user(1)
     host = Forgetting(DataDir(tmp_path), tmp_path / "training", store, clock)
     report = await host.answer(await host.pending(), nothing_waits)
     (failed,) = [place for place in report.places if place.failed]
-    assert (failed.place, "lineage.csv.next.tmp" in failed.remains) == ("training data", True)
+    assert (failed.place, f"lineage.csv.next.{os.getpid()}.tmp" in failed.remains) == ("training data", True)
 
 
 async def test_a_deletion_is_heard_of_while_it_runs(tmp_path: Path, store: Store, clock: ManualClock) -> None:

@@ -161,9 +161,9 @@ async def test_an_orphan_with_an_open_stream_ends(ratchet: RatchetProcess, upstr
     await asyncio.to_thread(ratchet.await_admin)
     client = asyncio.create_task(asyncio.to_thread(request, ratchet.base_url, "/x"))
     await asyncio.wait_for(upstream.arrived.wait(), 120)
-    (worker,) = ratchet.worker_pids
+    orphans = [*ratchet.worker_pids, ratchet.controller_pid]
     ratchet.kill("supervisor")
-    await asyncio.to_thread(await_true, lambda: gone(worker), "the end of the orphan")
+    await asyncio.to_thread(await_true, lambda: all(map(gone, orphans)), "the end of the orphans")
     with pytest.raises(Exception, match=r"IncompleteRead|reset"):
         await client
 

@@ -47,7 +47,8 @@ def test_an_address_that_is_about_to_be_free_is_waited_for() -> None:
     timer.join()
 
 
-def test_a_host_that_is_no_address_of_ours() -> None:
+def test_a_host_that_is_no_address_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sockets, "_PATIENCE_S", 0.1)
     with pytest.raises(OSError, match=r"server\.host"):
         listen("no-such-host.invalid", 0, "server")
 

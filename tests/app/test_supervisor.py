@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -53,9 +54,21 @@ def test_a_second_server_in_the_same_directory_is_refused(ratchet: RatchetProces
 
 def test_a_port_in_use_is_named(ratchet: RatchetProcess) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        ratchet.settings["admin"]["port"] = taken.getsockname()[1]
+        ratchet.settings["server"]["port"] = taken.getsockname()[1]
+        began = time.monotonic()
         log = ends_with(ratchet, 1)
-    assert f"port {ratchet.settings['admin']['port']} (admin.host, admin.port)" in log
+    assert f"port {ratchet.settings['server']['port']} (server.host, server.port)" in log
+    assert time.monotonic() - began > 2.0, "a manager that starts it again at once must not reach five starts in 10 s"
+
+
+def test_a_damaged_key_ring_is_one_sentence_with_its_remedy(ratchet: RatchetProcess) -> None:
+    ratchet.data_dir.mkdir(parents=True)
+    (ratchet.data_dir / "keys.json").write_text("")
+    log = ends_with(ratchet, 3)
+    assert "not a key ring" in log
+    assert "Restore it from a backup" in log
+    assert "Traceback" not in log
+    assert log.count(" ERROR ") == 1
 
 
 def test_settings_that_cannot_work_end_it_with_a_reason(ratchet: RatchetProcess) -> None:

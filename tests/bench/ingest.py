@@ -43,7 +43,6 @@ from tests.harness.exchanges import exchanges
 from tests.harness.frames import exchange_frame, of_record
 from tests.harness.postgres import find_binaries, running_postgres
 
-HEADER_BYTES = 8
 WARM_UP = 1000
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -145,7 +144,7 @@ async def ingest(frames: Sequence[bytes], directory: Path, database: Database) -
 def interpret(frames: Sequence[bytes]) -> float:
     """CPU seconds of understanding a frame: decode, extract, score."""
     interpreter = Interpreter(CaptureConfig(), ScoringConfig())
-    decoded = [decode_payload(frame[HEADER_BYTES:]) for frame in frames]
+    decoded = [decode_payload(frame) for frame in frames]
     cpu = time.thread_time()
     for frame in decoded:
         interpreter.record(frame)

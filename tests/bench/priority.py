@@ -1,4 +1,4 @@
-"""Serving beside a controller that catches up, all of `ratchet serve` on one core: latency, and how quickly it does.
+"""Serving beside a controller that catches up, all of `ratchet serve` on one core: latency, and speed of catching up.
 
     python -m tests.bench.priority [seconds] [clients]
 

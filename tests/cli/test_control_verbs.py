@@ -108,6 +108,7 @@ def commands(install: Install) -> list[Command]:
         (["pause"], "pause", {}),
         (["resume"], "resume", {}),
         (["cancel"], "cancel", {}),
+        (["deploy", "run-1"], "deploy", {"run": "run-1"}),
     ],
 )
 def test_an_order_reaches_the_loop_with_who_and_why(

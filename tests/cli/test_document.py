@@ -13,7 +13,7 @@ def test_the_file_in_the_repository_is_the_generated_one() -> None:
 def test_every_verb_that_was_promised_is_there() -> None:
     page = reference_markdown()
     for verb in ("serve", "check-config", "status", "explain", "history", "power", "simulate", "trigger", "promote",
-                 "rollback",
+                 "rollback", "deploy",
                  "pause", "resume", "cancel", "share", "feedback", "records list", "records show", "records export",
                  "records delete", "data export", "data preview", "keys list", "keys rotate", "loop run", "loop status",
                  "loop trigger"):  # fmt: skip

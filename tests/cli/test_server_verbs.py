@@ -130,6 +130,42 @@ def test_status_for_people_says_everything_that_matters(install: Install) -> Non
         assert said in text, said
 
 
+TROUBLE = {"sentence": "21 of 25 requests failed in the last minute: connection refused at http://x", "since": 1.7e9}
+KNOWN = {"failed_share": 0.84, "requests": 25, "seen_by": "host-1"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "first"),
+    [
+        (
+            {"champion": {"name": "base", "healthy": False, **KNOWN}, "troubles": {"champion": TROUBLE}},
+            "champion base is not healthy: 21 of 25 requests failed in the last minute: connection refused at http://x "
+            "(since 2023-11-14 22:13:20 UTC)",
+        ),
+        (
+            {"champion": {"name": "champion", "healthy": True, **KNOWN, "failed_share": 0.04}},
+            "champion answers: 1 of 25 requests failed in the last minute",
+        ),
+        ({"troubles": {"champion": TROUBLE, "store": TROUBLE}, "champion": None}, "champion is not healthy: 21 of 25"),
+        ({"champion": {"name": "base", "healthy": None, "requests": 0}}, "testing (paused) since"),
+    ],
+)
+def test_status_begins_with_how_the_champion_is(install: Install, changes: Mapping[str, Any], first: str) -> None:
+    with serving_in_thread(admin_app(install, {**STATUS, **changes})) as url:
+        lines = ratchet(install, "status", "--admin-url", url).output.splitlines()
+    assert " ".join(lines).startswith(first), lines
+    assert sum("21 of 25" in line for line in lines) == len(changes.get("troubles", ()))
+
+
+def test_status_says_whose_view_it_is_where_there_are_several(install: Install) -> None:
+    replica = {"host": "host-1", "id": "a", "alive": True, "leader": True, "version": "1", "seen_s_ago": 1.0,
+               "routes_version": 1, "lag_s": 0.0}  # fmt: skip
+    document = {**STATUS, "champion": {"name": "base", "healthy": True, **KNOWN}, "replicas": [replica]}
+    with serving_in_thread(admin_app(install, document)) as url:
+        text = " ".join(ratchet(install, "status", "--admin-url", url).output.splitlines())
+    assert "champion base answers: 21 of 25 requests failed in the last minute, as host-1 sees it" in text
+
+
 def test_status_for_programs_is_the_document(install: Install) -> None:
     with serving_in_thread(admin_app(install, STATUS)) as url:
         assert json.loads(ratchet(install, "status", "--admin-url", url, "--json").stdout) == STATUS

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from proxy.cli.common import Exit
 from proxy.config import Config, check_serving, load_config
 from proxy.config.load import load_document
 from tests.harness.require import need
@@ -244,6 +246,20 @@ def test_kustomize_builds_the_base() -> None:
     volumes = state["spec"]["template"]["spec"]["volumes"]
     assert {"name": "config", "configMap": {"name": config["metadata"]["name"]}} in volumes
     assert state["spec"]["template"]["spec"]["containers"][0]["image"] == "registry.example.com/ratchet:0.1.0"
+
+
+def test_the_service_never_reaches_systemds_limit_of_starts() -> None:
+    """Five starts within ten seconds are the default; whatever ends at once must be two seconds apart, and an end that
+    needs a person (statuses of `ratchet serve`) is none to repeat."""
+    unit = ConfigParser(strict=False, interpolation=None)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]
+    unit.read(DEPLOY / "systemd/ratchet.service")
+    service = unit["Service"]
+    assert not any(key.startswith("StartLimit") for section in unit.values() for key in section)
+    assert service["Restart"] == "always"
+    assert 5 * float(service["RestartSec"]) >= 10
+    assert service["RestartPreventExitStatus"].split() == [str(int(Exit.USAGE)), str(int(Exit.CONFIG))]
+    assert "ExecStartPre" not in service, "its end would be repeated whatever its status"
 
 
 @pytest.mark.parametrize("unit", sorted((DEPLOY / "systemd").iterdir()), ids=lambda path: path.name)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from policies.records import Outcome
+from proxy.gateway.outbound import via_token
 from tests.harness.gateway import Door, config, open_gateway
 from tests.harness.upstream import CHAT, Line, Seen, Upstream, reply
 
@@ -111,7 +112,7 @@ async def test_via_and_forwarded_headers_by_setting(upstream: Upstream, tmp_path
         b"X-Forwarded-For: 127.0.0.1",
         b"X-Forwarded-Proto: http",
         b"X-Forwarded-Host: pub.example",
-        b"Via: 1.1 ratchet",
+        b"Via: 1.1 " + via_token(door.gateway.user_hash),
     ]
     assert b"\r\nVia: 1.1 ratchet\r\n" in head
     assert b"\r\nx-ratchet-arm: champion\r\n" in head

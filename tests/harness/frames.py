@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, encode_frame
+from proxy.spool.seals import HEAD_BYTES, UNSEALED, Keyed, Seal
 from proxy.store.values import NewRecord
 
-__all__ = ["exchange_frame", "facts", "feedback_frame", "frame_of", "of_record"]
+_SEAL_BYTES = Keyed.size
+
+__all__ = ["end_of", "exchange_frame", "facts", "feedback_frame", "frame_of", "of_record", "row"]
 
 
 def facts(record_id: str, **changes: Any) -> dict[str, Any]:
@@ -28,6 +32,20 @@ def exchange_frame(record_id: str, request: bytes, response: bytes, **changes: A
 def frame_of(record_id: str, request: bytes, response: bytes, **changes: Any) -> Frame:
     """One exchange as the reader hands it out."""
     return Frame(KIND_EXCHANGE, facts(record_id, **changes), request, response)
+
+
+def end_of(*frames: bytes) -> int:
+    """Where in a segment that begins with these frames the last one ends."""
+    return HEAD_BYTES + sum(_SEAL_BYTES + len(frame) for frame in frames)
+
+
+def row(frames: Iterable[bytes], seal: Seal = UNSEALED, at: int = 0) -> list[bytes]:
+    """These frames as they stand in a file from offset `at` on."""
+    found = []
+    for frame in frames:
+        found.append(seal.of(frame, at) + frame)
+        at += len(found[-1])
+    return found
 
 
 def of_record(record: NewRecord) -> bytes:

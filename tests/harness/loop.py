@@ -219,7 +219,7 @@ class World:
 
     def start(self, store: Any, *, holder: str = "test", trainer: Any = None, deployer: Any = None,
               datasets: Any = None, metrics: LoopMetrics | None = None,
-              building: Any = lambda: None, lease_s: float | None = None) -> Loop:  # fmt: skip
+              building: Any = lambda: None, lease_s: float | None = None, troubles: Any = None) -> Loop:  # fmt: skip
         """A controller's loop; what is passed replaces the world's own (to inject faults around it)."""
         ports = LoopPorts(
             datasets=datasets or self.datasets,
@@ -241,6 +241,7 @@ class World:
             leadership=Leadership(store, holder=holder, ttl_s=lease_s),
             metrics=metrics,
             building=building,
+            troubles=troubles,
         )
 
     def routes(self) -> RouteTable:

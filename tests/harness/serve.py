@@ -104,6 +104,15 @@ class RatchetProcess:
 
     def start(self, *, ready: bool = True) -> Self:
         """Start it; with `ready`, return when the public side app answers."""
+        self.launch()
+        addresses = self._await(self._addresses, "its addresses")
+        self.base_url, self.admin_url = addresses["public"], addresses["admin"] or ""
+        if ready:
+            self._await(lambda: _ok(self.base_url, "/-/health"), "a healthy worker")
+        return self
+
+    def launch(self) -> subprocess.Popen[bytes]:
+        """Start it, and wait for nothing."""
         self.directory.mkdir(parents=True, exist_ok=True)
         self.config_file.write_text(json.dumps(self.settings))
         (self.data_dir / "run" / "addresses.json").unlink(missing_ok=True)
@@ -117,11 +126,7 @@ class RatchetProcess:
                 env=self._environ,
                 cwd=self.directory,
             )
-        addresses = self._await(self._addresses, "its addresses")
-        self.base_url, self.admin_url = addresses["public"], addresses["admin"] or ""
-        if ready:
-            self._await(lambda: _ok(self.base_url, "/-/health"), "a healthy worker")
-        return self
+        return self.process
 
     def stop(self, *, expect: int | None = 0) -> str:
         """SIGTERM, wait, and return the log. `expect`: the exit status that is right; None for any."""
@@ -153,7 +158,8 @@ class RatchetProcess:
         return self.log
 
     def await_admin(self) -> None:
-        """Return when the controller says that all is well."""
+        """Return when the controller says that all is well. After a start behind a kill its port may come later."""
+        self.admin_url = self._await(lambda: (self._addresses() or {}).get("admin"), "an admin port")
         self._await(lambda: _ok(self.admin_url, "/health"), "a healthy controller")
 
     def kill(self, name: str) -> int:

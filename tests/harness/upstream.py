@@ -137,14 +137,23 @@ class Upstream:
                 path = seen.target.partition(b"?")[0].decode("latin-1")
                 if path not in self.early:
                     await read_body(reader, seen)
-                self.seen.append(seen)
-                self.arrived.set()
+                if _asks_whether_we_live(seen):
+                    self.lines = [other for other in self.lines if other is not line]
+                else:
+                    self.seen.append(seen)
+                    self.arrived.set()
                 await self.scripts.get(path, self.default)(seen, line)
         except (ConnectionError, asyncio.IncompleteReadError):
             return
         finally:
             line.closed.set()
             writer.close()
+
+
+def _asks_whether_we_live(seen: Seen) -> bool:
+    """The controller's question at its start is nobody's request."""
+    named = (seen.header("user-agent") or b"").startswith(b"ratchet/")
+    return named and (seen.header("via") or b"").startswith(b"1.1 ratchet-")
 
 
 async def read_body(reader: asyncio.StreamReader, seen: Seen) -> None:
@@ -166,8 +175,10 @@ async def read_body(reader: asyncio.StreamReader, seen: Seen) -> None:
 
 
 @contextlib.asynccontextmanager
-async def serve_upstream(*, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1") -> AsyncIterator[Upstream]:
-    """An upstream on a free port."""
+async def serve_upstream(
+    *, tls: ssl.SSLContext | None = None, host: str = "127.0.0.1", port: int = 0
+) -> AsyncIterator[Upstream]:
+    """An upstream on a free port, or on that one."""
     upstream = Upstream()
     tasks: set[asyncio.Task[None]] = set()
 
@@ -182,7 +193,7 @@ async def serve_upstream(*, tls: ssl.SSLContext | None = None, host: str = "127.
         finally:
             tasks.discard(task)
 
-    server = await asyncio.start_server(serve, host, 0, ssl=tls)
+    server = await asyncio.start_server(serve, host, port, ssl=tls)
     upstream.port = server.sockets[0].getsockname()[1]
     upstream.url = f"{'https' if tls else 'http'}://{host}:{upstream.port}"
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import stat
 import threading
+from itertools import pairwise
 from pathlib import Path
 from uuid import UUID
 
@@ -38,12 +39,41 @@ def test_a_known_uuid_signs_to_the_id_its_client_got(ring: KeyRing) -> None:
     assert ids.sign(minted.hex) == minted.text
 
 
-def test_ids_grow_even_while_the_clock_goes_back(ring: KeyRing) -> None:
+def test_ids_grow_even_while_the_clock_goes_back_a_little(ring: KeyRing) -> None:
     ids = RecordIds(ring)
-    times = [NOW, NOW, NOW + 1, NOW - 100, NOW - 100, NOW + 2] * 200
+    times = [NOW, NOW, NOW + 1, NOW + 0.01, NOW + 0.01, NOW + 0.9] * 200
     minted = [ids.mint(now) for now in times]
     assert [m.hex for m in minted] == sorted({m.hex for m in minted})
     assert [m.text for m in minted] == sorted(m.text for m in minted)
+
+
+steps = st.lists(st.sampled_from([0.0, 0.001, 0.4, -0.3, -0.9, -1.5, -60.0, -86_400.0, 86_400.0, 3600.0]), max_size=60)
+
+
+@given(steps)
+def test_an_id_is_never_dated_more_than_a_second_ahead_and_never_made_twice(steps: list[float]) -> None:
+    """Whatever the clock does; and where it does not go back by more than a second, ids grow."""
+    uuids, now, made = Uuid7(), NOW, []
+    for step in (*steps, 0.0):
+        now += step
+        made.append((now, uuids.next_int(now)))
+    assert all(-0.001 <= (number >> 80) / 1000 - at <= 1.0 for at, number in made)
+    assert len({number for _, number in made}) == len(made)
+    for (_, earlier), (at, later) in pairwise(made):
+        assert later > earlier or at < (earlier >> 80) / 1000 - 1.0
+
+
+def test_a_clock_that_was_a_day_ahead_for_a_moment_leaves_nothing_dated_ahead(ring: KeyRing) -> None:
+    clock = ManualClock(NOW)
+    ids = RecordIds(ring)
+    ids.mint(clock.now())
+    clock.jump(86_400)
+    ahead = {ids.mint(clock.now()).hex for _ in range(100)}
+    clock.advance(1)
+    clock.jump(-86_400)
+    after = [ids.mint(clock.now()).hex for _ in range(100)]
+    assert all(minted_at(each) == pytest.approx(clock.now(), abs=0.002) for each in after)
+    assert after == sorted(set(after) - ahead), "they are different ones, and grow again"
 
 
 def test_a_full_millisecond_moves_on_to_the_next() -> None:

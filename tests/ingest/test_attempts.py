@@ -21,7 +21,7 @@ from proxy.spool.layout import segment_name, segments_of
 from proxy.store.store import Store
 from proxy.store.values import RecordFilter, RecordFlag
 from tests.harness.exchanges import exchanges
-from tests.harness.frames import exchange_frame, of_record
+from tests.harness.frames import end_of, exchange_frame, of_record
 from tests.harness.tables import sqlite_with_tables
 
 NOW_US = 1_760_000_000_000_000
@@ -77,7 +77,7 @@ async def test_a_frame_that_kills_twice_is_stored_raw_and_costs_nobody_else(tmp_
     written = [of_record(record) for record in records]
     written[3] = exchange_frame(records[3].id, DEADLY, ANSWER, key=None)
     with_writer(spool, written)
-    ends = [sum(map(len, written[: n + 1])) for n in range(7)]
+    ends = [end_of(*written[: n + 1]) for n in range(7)]
     assert reads(tmp_path) == -signal.SIGKILL
     assert noted(spool) == (0, ends[6]), "it died somewhere in the seven"
     assert reads(tmp_path) == -signal.SIGKILL

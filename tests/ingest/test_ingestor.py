@@ -6,20 +6,21 @@ import random
 import sqlite3
 import tracemalloc
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 from prometheus_client.registry import CollectorRegistry
-from sqlalchemy.exc import IntegrityError
 
 from proxy.clock import Clock, ManualClock, SystemClock
 from proxy.config import parse_config
 from proxy.config.serving import SpoolConfig
-from proxy.errors import TemporaryError
+from proxy.errors import PermanentError, TemporaryError
 from proxy.ingest import IngestMetrics, Ingestor
 from proxy.ingest.ingestor import REJECTED_FILE
+from proxy.loop.install import BaseModel, first_model, first_state
 from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool import SpoolReader, SpoolWriter
 from proxy.spool.frames import KIND_EXCHANGE, encode_frame, iter_frames
@@ -36,6 +37,8 @@ BATCH = 20
 class Setup:
     """One host: a spool, a store, and ingestors on them."""
 
+    base = BaseModel(name="first", url="http://localhost:1")
+
     def __init__(self, directory: Path, store: Store) -> None:
         self.directory = directory
         self.spool = directory / "spool"
@@ -49,7 +52,10 @@ class Setup:
         config = parse_config({"champion": {"url": "http://localhost:1"}, "store": {"ingest_batch": BATCH} | settings})
         return Ingestor(config, self.store, SpoolReader(self.spool), TrafficMetrics(self.registry),
                         clock or SystemClock(),
-                        metrics=IngestMetrics(self.registry))  # fmt: skip
+                        metrics=IngestMetrics(self.registry), first_model=self.first_model)  # fmt: skip
+
+    async def first_model(self) -> int:
+        return (await first_model(self.store, self.base)).id
 
     def writer(self, index: int = 0, **settings: Any) -> SpoolWriter:
         writer = SpoolWriter(self.spool, SpoolConfig(fsync="never", **settings), index=index)
@@ -275,7 +281,7 @@ async def test_a_store_that_refuses_everything_is_no_frames_fault(host: Setup, t
     with sqlite3.connect(tmp_path / "ratchet.db") as other:
         other.execute(statement.format("INSERT"))
     ingestor = host.ingestor()
-    with pytest.raises(IntegrityError, match="out of order"):
+    with pytest.raises(PermanentError, match="out of order"):
         await ingestor.run_once()
     assert not (host.spool / REJECTED_FILE).exists()
     with other:
@@ -396,3 +402,21 @@ async def test_many_writers_are_read_in_turn(host: Setup) -> None:
     taken = [{batch.writer for batch in reader.poll({}, max_frames=1000)} for _ in range(3)]
     assert all(len(writers) < 8 for writers in taken)
     assert len(set.union(*taken)) == 8
+
+
+async def test_records_of_an_installations_first_seconds_know_their_model(host: Setup) -> None:
+    """Workers serve before the loop has given the configured champion its number: 0 is not what its readers ask for."""
+    early = [replace(record, model_id=0) for record in exchanges(BATCH + 5, start_us=NOW_US)]
+    later = [replace(record, model_id=77) for record in exchanges(3, start_us=NOW_US + 10**9, seed=2)]
+    writer = host.writer()
+    for record in (*early, *later):
+        writer.append(of_record(record))
+    writer.append(encode_frame(KIND_EXCHANGE, {"id": f"{5:032x}"}))
+    assert await drain(host.ingestor()) == len(early) + len(later) + 1
+    state = await first_state(host.store, host.base, NOW_US / 1e6, 0)
+    [model] = await host.store.models.list()
+    assert state.champion_id == model.id > 0
+    page = await host.store.list_records(RecordFilter(model_id=model.id), limit=1000)
+    assert {row.id for row in page.rows} == {record.id for record in early}
+    totals = await host.store.totals(model_id=model.id)
+    assert totals.requests == len(early)

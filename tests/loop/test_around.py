@@ -217,7 +217,7 @@ async def test_the_lease_of_a_dead_process_is_taken_over_at_once(tmp_path: Path)
 
 async def test_a_leader_that_can_not_renew_knows_before_it_is_told(tmp_path: Path) -> None:
     async with World(tmp_path).store() as store:
-        leadership = Leadership(store, ttl_s=0.05)
+        leadership = Leadership(store, ttl_s=1.0)
         first = await leadership.hold()
         async with asyncio.timeout(120):
             while leadership.held:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.metrics.gateway import stats_files
 from proxy.metrics.shared import SharedCounters, is_counter, read_counters, sum_counters
 
 NAMES = ("in_flight", "requests_total", 'dropped_total{reason="disk_full"}')
@@ -29,13 +30,58 @@ def test_a_restart_carries_counters_on_and_begins_gauges_at_zero(tmp_path: Path)
     first = SharedCounters(tmp_path / "w", NAMES)
     first.add("requests_total", 5)
     first.add("in_flight", 5)
+    first.close()
     second = SharedCounters(tmp_path / "w", (*NAMES, "new_total"))
     second.add("requests_total")
-    first.add("requests_total", 100)  # a straggler of the old process harms nobody
     assert read_counters(tmp_path / "w")["requests_total"] == 6
     assert read_counters(tmp_path / "w")["in_flight"] == 0
-    first.close()
     second.close()
+
+
+def test_what_a_predecessor_counts_while_it_drains_is_counted(tmp_path: Path) -> None:
+    """After `kill -9` of a supervisor, or a reload, two processes have the same number for a while."""
+    path = tmp_path / "worker-0.stats"
+    first = SharedCounters(path, NAMES)
+    first.add("requests_total", 5)
+    second = SharedCounters(path, (*NAMES, "new_total"))
+    third = SharedCounters(path, NAMES)
+    for counters, more in ((first, 1), (second, 10), (third, 100)):
+        counters.add("requests_total", more)
+        counters.add("in_flight", more)
+    assert sum_counters(stats_files(tmp_path))["requests_total"] == 116
+    assert sum_counters(stats_files(tmp_path))["in_flight"] == 111
+    first.close()
+    third.close()
+    assert sum_counters(stats_files(tmp_path))["in_flight"] == 10, "what was open in processes that have ended is gone"
+    fourth = SharedCounters(path, NAMES)
+    fourth.add("requests_total", 1000)
+    assert sum_counters(stats_files(tmp_path))["requests_total"] == 1116
+    assert len(stats_files(tmp_path)) == 3, "files of processes that have ended are used again"
+    for counters in (second, fourth):
+        counters.close()
+
+
+def test_counts_from_before_there_was_room_are_shown_later(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    earlier = tmp_path / "worker-0.stats"
+    before = SharedCounters(earlier, NAMES)
+    before.add("requests_total", 7)
+    before.close()
+    counters = SharedCounters(folder / "worker-0.stats", NAMES)  # no such folder: as good as a full disk
+    counters.add("requests_total", 2)
+    counters.show()
+    assert sum_counters(stats_files(folder)) == {}
+    folder.mkdir()
+    earlier.rename(folder / "worker-0.stats")
+    for _ in range(2):
+        counters.add("requests_total")
+        counters.set("in_flight", 3)
+        counters.show()
+    assert sum_counters(stats_files(folder))["requests_total"] == 7 + 4
+    assert sum_counters(stats_files(folder))["in_flight"] == 3
+    counters.add("requests_total")
+    counters.close()
+    assert sum_counters(stats_files(folder))["requests_total"] == 7 + 5
 
 
 def test_a_killed_workers_counts_stay(tmp_path: Path) -> None:

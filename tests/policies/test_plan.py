@@ -23,8 +23,10 @@ from policies.actions import (
     PrepareData,
     Promote,
     Recover,
+    Redeploy,
     Refuse,
     Reject,
+    RestartDeployment,
     Retire,
     ReturnTraffic,
     RollBack,
@@ -49,6 +51,7 @@ from policies.snapshot import (
     RunView,
     Snapshot,
     Totals,
+    Verb,
     new_run_id,
 )
 from policies.steps import span
@@ -300,6 +303,9 @@ def test_a_command_that_fits_the_phase_is_done(snapshot: Snapshot, verb: str, ex
         (seen(), "share", {"share": 0.5}, "no challenger is being tested"),
         (on_trial(SAME), "share", {"share": 1.5}, "is not between 0 and 1"),
         (on_trial(SAME), "share", {"share": True}, "is not between 0 and 1"),
+        (seen(), "deploy", {}, "run: name the run"),
+        (seen(), "deploy", {"run": True}, "run: name the run"),
+        (on_trial(SAME), "deploy", {"run": "run-1"}, "one challenger at a time: the phase is testing, not idle"),
         (seen(), "dance", {}, "there is no such command"),
         (watching(arm_stats(Arm.CHAMPION, 400), hours=1, healthy=False), "rollback", {}, "does not answer"),
     ],
@@ -411,7 +417,32 @@ _MODELS = st.builds(
     unhealthy_since=st.sampled_from([None, NOW - 1000, NOW + 5]),
     failed=st.sampled_from([None, "broken"]),
 )
-_COMMANDS = st.sampled_from(["trigger", "promote", "rollback", "pause", "resume", "cancel", "share", "nonsense"])
+_COMMANDS = st.sampled_from([*Verb, "nonsense"])
+
+
+def test_an_earlier_run_is_deployed_by_order_also_while_paused() -> None:
+    for paused in (False, True):
+        ordered_now = seen(paused=paused, commands=ordered("deploy", run="run-1"))
+        assert decide(ordered_now) == Redeploy(run_id="run-1")
+
+
+def test_a_deployment_that_may_come_up_yet_is_tried_again_so_often() -> None:
+    patient = replace(RULES, deployment_retries=2)
+    model = ModelView(id=2, name="model-2", deployed=True, ready=False)
+    failed = replace(model, failed="no memory", may_pass=True)
+    for restarts, left in ((0, 2), (1, 1)):
+        at = seen(Phase.DEPLOYING, challenger=replace(failed, restarts=restarts))
+        decided = plan(at, patient, NOW)
+        assert decided.action == RestartDeployment(model_id=2, reason="no memory")
+        assert f"{left} of 2 retries are left" in decided.reasons[0]
+    gone = seen(Phase.DEPLOYING, challenger=replace(failed, restarts=2))
+    assert decide(gone, patient) == AbandonModel(model_id=2, reason="no memory")
+    never = seen(Phase.DEPLOYING, challenger=replace(failed, may_pass=False))
+    assert decide(never, patient) == AbandonModel(model_id=2, reason="no memory")
+    late = seen(Phase.DEPLOYING, challenger=model, phase_since=NOW - 601)
+    assert isinstance(decide(late, patient), RestartDeployment)
+    stuck = (Retry(action="RestartDeployment", target="2", at=NOW, attempts=5, reason="HTTP 500"),)
+    assert decide(replace(late, retries=stuck), patient) == AbandonModel(model_id=2, reason="HTTP 500")
 
 
 @given(

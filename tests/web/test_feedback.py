@@ -1,11 +1,13 @@
 """POST /-/feedback over a real socket, into a real spool."""
 
 import contextlib
+import errno
 import io
+import os
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import orjson
@@ -33,6 +35,7 @@ class Side:
     spool_bytes: int = 1 << 20
     clock: ManualClock = field(default_factory=ManualClock)
     redact: Redact | None = None
+    fsync: Literal["interval", "always"] = "interval"
 
     def __post_init__(self) -> None:
         self.ring = KeyRing.load_or_create(self.directory / "keys.json")
@@ -40,7 +43,7 @@ class Side:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[aiohttp.ClientSession]:
-        limits = SpoolConfig(max_bytes=self.spool_bytes, segment_bytes=self.spool_bytes)
+        limits = SpoolConfig(max_bytes=self.spool_bytes, segment_bytes=self.spool_bytes, fsync=self.fsync)
         spool = SpoolWriter(self.directory / "spool", limits)
         counters = SharedCounters(self.directory / "worker.stats", FEEDBACK_COUNTERS)
         app = create_public_app(
@@ -426,3 +429,28 @@ async def test_the_words_of_votes_are_cleaned_and_what_cannot_be_is_refused(side
     assert (cleaned["comment"], cleaned["source"]) == ("[redacted]!", "[redacted]")
     assert cleaned["tags"] == {"[redacted]": "is [redacted]", "a": "b"}
     assert (plain["source"], "tags" in plain) == ("anonymous", False)
+
+
+async def test_a_vote_that_could_not_be_synced_is_sent_again_and_counts_once(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in the spool twice then, by the same source: the later one replaces the earlier one."""
+    side.fsync = "always"
+    real, failures = os.fdatasync, [1]
+
+    def sync(descriptor: int) -> None:
+        if failures and failures.pop():
+            raise OSError(errno.EIO, "input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fdatasync", sync)
+    vote = {"record_id": side.record_id(), "feedback": 1, "source": "user-42"}
+    async with side.running() as client:
+        async with client.post("/-/feedback", json=vote) as response:
+            assert (response.status, response.headers["retry-after"]) == (503, "5")
+        assert side.count("feedback_votes_total") == 0
+        assert (await post(client, vote))[0] == 202
+        assert side.count("feedback_votes_total") == 1
+        first, again = side.votes()
+        assert first["fid"] < again["fid"]
+        assert {**first, "fid": again["fid"]} == again

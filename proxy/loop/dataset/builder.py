@@ -145,8 +145,8 @@ class StoreDatasetBuilder:
     async def discard(self, run_id: str) -> None:
         """Remove data.jsonl and holdout.jsonl; manifest and lineage stay. Safe to repeat."""
         folder = self._folder(run_id)
-        for name in ("data.jsonl", "holdout.jsonl"):
-            (folder / name).unlink(missing_ok=True)
+        for name in ("data.jsonl", "holdout.jsonl"):  # gigabytes, perhaps, and a disk takes its time to let them go
+            await asyncio.to_thread((folder / name).unlink, missing_ok=True)
 
     def _folder(self, run_id: str) -> Path:
         if not _RUN_ID.fullmatch(run_id):

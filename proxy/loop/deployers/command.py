@@ -7,6 +7,7 @@ one that has died is started again, on the same port where that is still free.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import re
 import secrets
@@ -76,7 +77,7 @@ class CommandDeployer:
             "model_name": name,
             "model_path": model_path,
         }
-        return self._found(handle) or self._start(handle)
+        return await asyncio.to_thread(self._found, handle) or self._start(handle)
 
     async def ready(self, handle: Handle) -> Readiness:
         """Whether the server answers on its health path. A server that has ended will never be ready."""
@@ -84,10 +85,12 @@ class CommandDeployer:
         if not processes.alive(process):
             code = processes.exit_code(process)
             how = "" if code is None else f" with exit code {code}" if code >= 0 else f" by signal {-code}"
-            tail = processes.log_tail(Path(handle["folder"]) / _LOG)
+            tail = await asyncio.to_thread(processes.log_tail, Path(handle["folder"]) / _LOG)
             ended = f"the model server of {handle['model_name']} has ended{how}"
             return DeployFailed(
-                reason=f"{ended}; its log ends:\n{tail}", kept=f"{ended}; its log is {Path(handle['folder']) / _LOG}"
+                reason=f"{ended}; its log ends:\n{tail}",
+                kept=f"{ended}; its log is {Path(handle['folder']) / _LOG}",
+                may_pass=True,  # there was no memory for it beside the other one, perhaps
             )
         reason = await illness(handle["url"], self._health_path)
         return Endpoint(url=handle["url"], model=self._asked_for(handle)) if reason is None else NotReady(reason=reason)
@@ -100,7 +103,7 @@ class CommandDeployer:
         """Start the server again if it has ended, at most every ten seconds."""
         if processes.alive(ProcessId.from_json(handle["process"])):
             return handle
-        found = self._found(handle)
+        found = await asyncio.to_thread(self._found, handle)
         if found is not None:
             return found
         last = self._started_at.get(handle["folder"])
@@ -110,7 +113,7 @@ class CommandDeployer:
 
     async def retire(self, handle: Handle) -> None:
         """Stop the server and what it started. The log stays."""
-        current = self._found(handle) or handle
+        current = await asyncio.to_thread(self._found, handle) or handle
         await processes.stop(ProcessId.from_json(current["process"]), grace_s=self._grace_s)
         (Path(handle["folder"]) / _SERVER).unlink(missing_ok=True)
 

@@ -9,7 +9,9 @@ ready.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from proxy.loop.webhook import Answer, Webhook
 
 __all__ = ["VllmLoraDeployer"]
 
+_log = logging.getLogger(__name__)
 _TIMEOUT_S = 25.0  # loading reads some hundred megabytes; the loop waits 30 s for an answer
 
 
@@ -41,7 +44,8 @@ class VllmLoraDeployer:
         self._probe = config.options.get("probe", "true") != "false"
 
     async def deploy(self, model_id: int, name: str, model_path: str | None, detail: Mapping[str, Any]) -> Handle:
-        """Load the adapter wherever it is missing."""
+        """Load the adapter wherever it is missing. Where one replica does not take it, none keeps it: a model that is
+        not deployed must not take the memory of one that is. Raises what that replica said."""
         if not model_path:
             raise PermanentError(f"{name} has no model_path, and a LoRA adapter is loaded from one")
         if (
@@ -53,7 +57,12 @@ class VllmLoraDeployer:
                 f"the model_path of {name} is no LoRA adapter: there is no {model_path}/adapter_config.json"
             )
         handle = {"kind": "vllm_lora", "name": name, "path": model_path.removeprefix("hf://")}
-        await asyncio.gather(*(self._load(replica, handle) for replica in self._replicas))
+        loads = (self._load(replica, handle) for replica in self._replicas)
+        answers = await asyncio.gather(*loads, return_exceptions=True)
+        failed = [answer for answer in answers if isinstance(answer, BaseException)]
+        if failed:
+            await self._take_back(handle)
+            raise next((error for error in failed if not isinstance(error, TemporaryError)), failed[0])
         return handle
 
     async def ready(self, handle: Handle) -> Readiness:
@@ -85,14 +94,32 @@ class VllmLoraDeployer:
         return handle
 
     async def retire(self, handle: Handle) -> None:
-        """Unload it from every replica. Raises TemporaryError where one is not reached."""
-        body = {"lora_name": handle["name"]}
+        """Unload it from every replica. Raises TemporaryError where one is not reached; from the others it is gone."""
+        errors = await self._unloaded(self._replicas, handle)
+        if errors:
+            raise errors[0]
+
+    async def _take_back(self, handle: Handle) -> None:
+        """Unload what the other replicas have taken. What cannot be reached is said: the next attempt asks it again."""
+        mine = []
         for replica in self._replicas:
-            if await self._root(replica, handle) is None:
-                continue
-            answer = await replica.call("POST", "/v1/unload_lora_adapter", body=body)
-            if not answer.good and answer.status != 404:
-                raise PermanentError(f"{replica.url} did not unload {handle['name']}: {answer.excerpt()}")
+            with contextlib.suppress(TemporaryError, PermanentError):
+                if await self._root(replica, handle) == handle["path"]:
+                    mine.append(replica)
+        for error in await self._unloaded(mine, handle):
+            _log.warning("LoRA adapter %s stays loaded: %s", handle["name"], error)
+
+    async def _unloaded(self, replicas: Iterable[Webhook], handle: Handle) -> list[BaseException]:
+        """What went wrong, if anything did: one that refuses does not keep it on the others."""
+        answers = await asyncio.gather(*(self._unload(one, handle) for one in replicas), return_exceptions=True)
+        return [answer for answer in answers if isinstance(answer, BaseException)]
+
+    async def _unload(self, replica: Webhook, handle: Handle) -> None:
+        if await self._root(replica, handle) is None:
+            return
+        answer = await replica.call("POST", "/v1/unload_lora_adapter", body={"lora_name": handle["name"]})
+        if not answer.good and answer.status != 404:
+            raise PermanentError(f"{replica.url} did not unload {handle['name']}: {answer.excerpt()}")
 
     async def _load(self, replica: Webhook, handle: Handle) -> None:
         if await self._root(replica, handle) is not None:

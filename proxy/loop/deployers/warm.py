@@ -38,6 +38,8 @@ _KEPT_HEADERS: Final = ("content-type", "accept", "anthropic-version", "openai-o
 _UNFIT: Final = RecordFlag.TRUNCATED_REQUEST | RecordFlag.NO_TRAIN | RecordFlag.UNREAD
 _NOT_ALLOWED: Final = (401, 403)
 _STATUS: Final = re.compile(r"HTTP \d{3}(?: with an error inside)?")
+_REFUSED: Final = re.compile(r"HTTP 4\d\d")
+"""It does not know the model, or the request: that does not pass by itself."""
 _log = logging.getLogger(__name__)
 
 
@@ -130,7 +132,8 @@ class WarmingDeployer:
             none = f"it answered none of {len(failed)} recorded requests"
             status = _STATUS.search(failed[-1])  # what follows it, the model says
             kept = none if status is None else f"{none}; the last: {status[0]}"
-            return DeployFailed(reason=f"{none}; the last: {failed[-1]}", kept=kept)
+            may_pass = not any(_REFUSED.search(refusal) for refusal in failed)
+            return DeployFailed(reason=f"{none}; the last: {failed[-1]}", kept=kept, may_pass=may_pass)
         return None
 
     async def _refusal(self, session: aiohttp.ClientSession, endpoint: Endpoint, request: Replayable) -> str | None:

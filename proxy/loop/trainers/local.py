@@ -28,7 +28,7 @@ from proxy.private import make_folder
 
 __all__ = ["CallableTrainer", "CommandTrainer"]
 
-_LOG, _ORDER = "train.log", "order.json"
+_LOG, _ORDER = runner.LOG, "order.json"
 _START_S = 30.0
 _POLL_S = 0.02
 
@@ -39,8 +39,10 @@ class _LocalTrainer(ABC):
     kind = ""
 
     def __init__(self, config: TrainerConfig) -> None:
-        """`options.cancel_grace_seconds` is the time between SIGTERM and SIGKILL (default 10)."""
-        self._grace_s = float(config.options.get("cancel_grace_seconds", "10"))
+        """`options.cancel_grace_seconds` is the time between SIGTERM and SIGKILL, `options.leftover_grace_seconds` what
+        a training leaves running has to end by itself (both 10 by default). Raises ConfigError for no number."""
+        self._grace_s = _seconds(config, "cancel_grace_seconds")
+        self._leftover_s = _seconds(config, "leftover_grace_seconds")
 
     @abstractmethod
     def _target(self, run: TrainingRun) -> Any:
@@ -52,10 +54,10 @@ class _LocalTrainer(ABC):
         handle = {"kind": self.kind, "output_dir": str(folder)}
         if _process(folder) is not None or _ended(folder):
             return handle
-        make_folder(folder)
         order = folder / _ORDER
-        write_json(order, self._order(run, folder))
         try:
+            make_folder(folder)
+            write_json(order, self._order(run, folder))
             process = processes.start(
                 [sys.executable, "-m", "proxy.loop.trainers.runner", str(order)],
                 log=folder / _LOG,
@@ -84,12 +86,14 @@ class _LocalTrainer(ABC):
         return _with_log(folder, f"the training process left no result: was it killed{how}?")
 
     async def cancel(self, run_id: str, handle: Handle) -> None:
-        """End the runner and whatever it started."""
+        """End the runner and whatever it started, also where it has ended itself: killed, it took nothing along."""
         folder = Path(handle["output_dir"])
         process = _process(folder) or processes.find(str(folder))
+        ran = process is not None and processes.alive(process)
         if process is not None:
             await processes.stop(process, grace_s=self._grace_s)
-        if folder.is_dir() and not _ended(folder):
+        await processes.sweep(str(folder), grace_s=0.0 if ran else self._grace_s)
+        if folder.is_dir() and (not _ended(folder) or (ran and _object(folder / runner.EXIT).get("code") != 0)):
             reason = "the training was cancelled"
             write_json(folder / runner.EXIT, {"code": -1, "reason": reason, "kept": reason})
 
@@ -108,6 +112,8 @@ class _LocalTrainer(ABC):
             "output_dir": str(folder),
             "champion": run.champion,
             "cwd": os.getcwd(),
+            "grace_s": self._leftover_s,
+            "term_s": self._grace_s,
         }
 
 
@@ -159,9 +165,29 @@ async def _until_it_has_signed(folder: Path, process: ProcessId) -> None:
         await asyncio.sleep(_POLL_S)
 
 
+def _seconds(config: TrainerConfig, option: str) -> float:
+    text = config.options.get(option, "10")
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds < float("inf"):
+        raise ConfigError(f"trainer.options.{option}: {text!r} is no number of seconds, 0 or more")
+    return seconds
+
+
 def _process(folder: Path) -> ProcessId | None:
-    content = read_json(folder / runner.PROCESS)
-    return None if content is None else ProcessId.from_json(content)
+    """Who the runner is; None before it has signed, or where that can not be read."""
+    try:
+        return ProcessId.from_json(_object(folder / runner.PROCESS))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _object(path: Path) -> Mapping[str, Any]:
+    """A JSON object of the run; empty where there is none, or it is damaged."""
+    content = read_json(path)
+    return content if isinstance(content, Mapping) else {}
 
 
 def _ended(folder: Path) -> bool:
@@ -178,7 +204,7 @@ def _running(folder: Path) -> Running:
 
 
 def _outcome(folder: Path) -> TrainingStatus:
-    ended = read_json(folder / runner.EXIT) or {}
+    ended = _object(folder / runner.EXIT)
     if ended.get("code") != 0:
         reason = str(ended.get("reason") or "the training failed")
         return _with_log(folder, reason, kept=str(ended.get("kept") or "the training failed"))
@@ -186,8 +212,7 @@ def _outcome(folder: Path) -> TrainingStatus:
     if result is None:
         reason = f"the training ended without an error, but wrote no JSON to {folder / runner.RESULT}"
         return _with_log(folder, reason)
-    order = read_json(folder / _ORDER) or {}
-    return accept(result, base=Path(order.get("cwd", "/")))
+    return accept(result, base=Path(_object(folder / _ORDER).get("cwd", "/")), home=folder)
 
 
 def _with_log(folder: Path, reason: str, *, kept: str | None = None) -> Failed:

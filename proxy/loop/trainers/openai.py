@@ -1,7 +1,9 @@
 """Fine-tuning at an OpenAI-compatible API (`trainer.url` is its base, https://api.openai.com/v1 by default).
 
 The files go to `POST /files`, the job to `POST /fine_tuning/jobs`. The API has no idempotency key, so the job carries
-the run id in its metadata, and the list of jobs is searched for it before one is made.
+the run id in its metadata, and the list of jobs is searched for it before one is made. A job is refused, or fails
+later, where its files are not `processed` yet: they are asked for until they are. That may take longer than a step of
+the loop should, so the ids of what was uploaded are kept in the run's folder, and the next attempt asks on.
 
 Formats: chatml, prompt_completion and dpo, rewritten as the API wants them (see `openai_lines`). The
 result names the fine-tuned model, for the static deployer: {"model_path": "openai://ft:…", "model": "ft:…"}.
@@ -10,6 +12,7 @@ result names the fine-tuned model, for the static deployer: {"model_path": "open
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +25,9 @@ from proxy.config.loop import TrainerConfig
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.loop.ports import Failed, Handle, Running, Succeeded, TrainingRun, TrainingStatus
 from proxy.loop.trainers.openai_lines import REFUSED, method_of, rewrite
+from proxy.loop.trainers.results import read_json
 from proxy.loop.webhook import Answer, Webhook
+from proxy.private import replace_private
 
 __all__ = ["OpenAITrainer"]
 
@@ -31,6 +36,14 @@ _UPLOAD_S = 300.0
 _PAGE = 100
 _PAGES = 10
 _RUN_KEY = "ratchet_run_id"
+_UPLOADS = "openai-uploads.json"
+"""In the run's folder: {"data.jsonl": {"id", "status", "waited_s", "of": which state of the file}}."""
+_ASK_S = 0.5
+_PATIENCE_S = 20.0
+"""One attempt waits so long for a file; the next one goes on."""
+_LONGEST_S = 3600.0
+_UNTOLD = frozenset({404, 405, 501})
+"""Answers of services that take files and do not tell what becomes of them."""
 
 
 class OpenAITrainer:
@@ -67,6 +80,9 @@ class OpenAITrainer:
             held = None if run.holdout_path is None else await self._upload(run, run.holdout_path)
             if held is not None:
                 order["validation_file"] = held
+            for path in (run.data_path, run.holdout_path):
+                if path is not None:
+                    await self._until_processed(run, path)
             if "suffix" in self._options:
                 order["suffix"] = self._options["suffix"]
             job = _good(
@@ -137,7 +153,11 @@ class OpenAITrainer:
         return None
 
     async def _upload(self, run: TrainingRun, path: Path) -> str | None:
-        """The provider's id of the file; None where none of its lines can be taught there."""
+        """The provider's id of the file, of this attempt or an earlier one; None where none of its lines can be taught
+        there."""
+        earlier = _uploads(run).get(path.name)
+        if earlier is not None and earlier["of"] == _state_of(run, path):
+            return str(earlier["id"])
         source = run.output_dir / f"openai-{path.name}"
         try:
             kept, refused = await asyncio.to_thread(rewrite, path, source)
@@ -149,9 +169,65 @@ class OpenAITrainer:
                 form = aiohttp.FormData({"purpose": "fine-tune"})
                 form.add_field("file", data, filename=f"{run.run_id}-{path.name}", content_type="application/jsonl")
                 answer = await self._files.send("POST", "/files", data=form, headers={})
+            file = _good(answer, f"did not take {source.name}")
+            told = {"id": str(file["id"]), "status": file.get("status"), "waited_s": 0.0, "of": _state_of(run, path)}
+            _remember(run, path, told)
         except OSError as error:
             raise TemporaryError(f"{path} can not be rewritten to {source}: {error}") from error
-        return str(_good(answer, f"did not take {source.name}")["id"])
+        return str(file["id"])
+
+    async def _until_processed(self, run: TrainingRun, path: Path) -> None:
+        """Raises TemporaryError while the provider has not looked through the file, PermanentError where it refuses it
+        or needs too long."""
+        upload = _uploads(run).get(path.name)
+        if upload is None or upload.get("status") == "processed":
+            return
+        clock = asyncio.get_running_loop().time
+        began, told = clock(), str(upload["id"])
+        while clock() - began < _PATIENCE_S:
+            answer = await self._api.call("GET", f"/files/{quote(told)}")
+            if answer.status in _UNTOLD:
+                return
+            file = _good(answer, f"does not say what became of file {told} of {run.run_id}")
+            status = file.get("status")
+            if status in ("error", "failed", "deleted"):
+                _remember(run, path, None)
+                detail = file.get("status_details") or "it does not say why"
+                raise PermanentError(f"the provider refused file {told} ({path.name} of {run.run_id}): {detail}")
+            if status is None or status == "processed":
+                _remember(run, path, {**upload, "status": "processed"})
+                return
+            await asyncio.sleep(_ASK_S)
+        waited_s = float(upload["waited_s"]) + clock() - began
+        if waited_s > _LONGEST_S:
+            raise PermanentError(
+                f"the provider has not processed file {told} ({path.name} of {run.run_id}) in an hour: it is {status}"
+            )
+        _remember(run, path, {**upload, "waited_s": waited_s})
+        raise TemporaryError(f"file {told} ({path.name} of {run.run_id}) is not processed yet: it is {status}")
+
+
+def _uploads(run: TrainingRun) -> dict[str, Any]:
+    """What was uploaded of this run before."""
+    content = read_json(run.output_dir / _UPLOADS)
+    known = content.items() if isinstance(content, dict) else ()
+    return {name: told for name, told in known if isinstance(told, dict) and {"id", "of", "waited_s"} <= told.keys()}
+
+
+def _state_of(run: TrainingRun, path: Path) -> list[Any]:
+    """Changes when the file does: a user's lines may have been taken out of it since it was uploaded."""
+    found = path.stat()
+    return [run.run_id, found.st_mtime_ns, found.st_size]
+
+
+def _remember(run: TrainingRun, path: Path, upload: Mapping[str, Any] | None) -> None:
+    uploads: dict[str, Any] = {name: told for name, told in _uploads(run).items() if name != path.name}
+    try:
+        replace_private(
+            run.output_dir / _UPLOADS, json.dumps(uploads | ({} if upload is None else {path.name: upload}))
+        )
+    except OSError as error:
+        raise TemporaryError(f"{run.output_dir / _UPLOADS} can not be written: {error}") from error
 
 
 def _good(answer: Answer, what: str) -> Mapping[str, Any]:

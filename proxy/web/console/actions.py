@@ -59,7 +59,7 @@ class _Actions:
             return await self._said("Say who you are and why: both are kept with the decision.", 422)
         if max(len(why), len(who)) > _MAX_TEXT:
             return await self._said(f"At most {_MAX_TEXT} characters.", 422)
-        args: dict[str, float] = {}
+        args: dict[str, float | str] = {"run": form.get("run", "")[:_MAX_TEXT]} if verb == Verb.DEPLOY else {}
         if verb == Verb.SHARE:
             try:
                 args["share"] = read_number(form.get("share", ""), 0.0, 100.0) / 100

@@ -141,7 +141,7 @@ def _offered(status: Status) -> list[str]:
     if status["at"] is None:
         return []
     by_phase: dict[str, tuple[Verb, ...]] = {
-        Phase.IDLE: (Verb.TRIGGER,),
+        Phase.IDLE: (Verb.TRIGGER, Verb.DEPLOY),
         Phase.TRAINING: (Verb.CANCEL,),
         Phase.DEPLOYING: (Verb.CANCEL,),
         Phase.TESTING: (Verb.PROMOTE, Verb.ROLLBACK, Verb.SHARE),

@@ -31,6 +31,7 @@ VERB_WORDS: Final = {
     Verb.CANCEL: ("Cancel the run", "Stops the training or the deployment under way. No user is affected."),
     Verb.SHARE: ("Change the share", "Another share of the users for the challenger. A new epoch begins: what was "
                                      "counted so far no longer counts."),
+    Verb.DEPLOY: ("Serve this model", "Deploys what this run returned as the challenger, without a training."),
 }  # fmt: skip
 """Name of the button, and what pressing it does."""
 
@@ -53,6 +54,8 @@ _ACTION_WORDS: Final = {
     "FailRun": "Give the run up",
     "CancelRun": "Cancel the run",
     "StartDeployment": "Deploy the model",
+    "RestartDeployment": "Deploy the model again",
+    "Redeploy": "Serve an earlier run’s model",
     "AbandonModel": "Abandon the model",
     "StartExperiment": "Start the experiment",
     "SetShare": "Change the share",

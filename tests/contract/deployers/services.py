@@ -69,6 +69,10 @@ class VllmServer:
         self.loads = 0
         self.enabled = True
         self.unusable: set[str] = set()
+        self.refuse: str | None = None
+        """Why it takes no adapter."""
+        self.keeps = False
+        """It gives none back."""
         self.tokens: list[str | None] = []
         self.app = Starlette(
             routes=[
@@ -92,12 +96,16 @@ class VllmServer:
         name = body["lora_name"]
         if name in self.adapters:
             return _error(400, f"The lora adapter '{name}' has already been loaded.")
+        if self.refuse is not None:
+            return _error(400, self.refuse)
         self.loads += 1
         self.adapters[name] = body["lora_path"]  # whether it exists or not: vllm#18372
         return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
 
     async def unload(self, request: Request) -> Response:
         name = (await request.json())["lora_name"]
+        if self.keeps:
+            return _error(500, "the engine is dead")
         if self.adapters.pop(name, None) is None:
             return _error(404, f"The lora adapter '{name}' cannot be found.")
         return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")

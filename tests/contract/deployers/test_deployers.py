@@ -239,6 +239,61 @@ async def test_a_server_without_runtime_loading_says_what_to_switch_on(tmp_path:
             await vllm(rig)
 
 
+@pytest.mark.parametrize("refusing", [0, 1])
+async def test_an_adapter_that_one_replica_refused_is_unloaded_from_the_others(tmp_path: Path, refusing: int) -> None:
+    async with rig_of("vllm_lora", tmp_path) as rig:
+        assert isinstance(rig, VllmRig)
+        rig.replicas[refusing].refuse = "rank 64 is greater than max_lora_rank 16"
+        for _ in range(2):
+            with pytest.raises(PermanentError, match="rank 64"):
+                await vllm(rig)
+            assert [replica.adapters for replica in rig.replicas] == [{}, {}]
+        rig.replicas[refusing].refuse = None
+        _, handle = await vllm(rig)
+        assert [set(replica.adapters) for replica in rig.replicas] == [{"model-7"}] * 2
+        rig.replicas[refusing].adapters.clear()
+        rig.replicas[refusing].refuse = "no memory"
+        with pytest.raises(PermanentError, match="no memory"):
+            await rig.deployer().ensure(handle)
+        assert rig.replicas[1 - refusing].adapters, "with users on it, it stays where it is"
+
+
+async def test_what_was_loaded_from_elsewhere_is_not_taken_back(tmp_path: Path) -> None:
+    async with rig_of("vllm_lora", tmp_path) as rig:
+        assert isinstance(rig, VllmRig)
+        rig.replicas[0].adapters["model-7"] = "/somewhere/else"
+        rig.replicas[1].refuse = "no memory"
+        with pytest.raises(PermanentError, match="no memory"):
+            await vllm(rig)
+        assert rig.replicas[0].adapters == {"model-7": "/somewhere/else"}
+
+
+async def test_a_replica_that_is_down_during_a_deployment_keeps_none_loaded(tmp_path: Path) -> None:
+    async with rig_of("vllm_lora", tmp_path) as rig:
+        assert isinstance(rig, VllmRig)
+        down = f"http://127.0.0.1:{unused_port()}"
+        deployer = build(DeployerConfig(kind="vllm_lora", urls=(down, *rig.config.urls)), tmp_path)
+        with pytest.raises(TemporaryError):
+            await deployer.deploy(7, "model-7", rig.model("good"), {})
+        assert [replica.adapters for replica in rig.replicas] == [{}, {}]
+        _, handle = await vllm(rig)
+        with pytest.raises(TemporaryError):
+            await deployer.retire(handle)
+        assert [replica.adapters for replica in rig.replicas] == [{}, {}], "and none while it is being stopped"
+
+
+async def test_one_that_will_not_give_it_back_is_said_and_holds_nothing_up(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with rig_of("vllm_lora", tmp_path) as rig:
+        assert isinstance(rig, VllmRig)
+        rig.replicas[0].keeps = True
+        rig.replicas[1].refuse = "no memory"
+        with pytest.raises(PermanentError, match="no memory"):
+            await vllm(rig)
+        assert f"LoRA adapter model-7 stays loaded: POST {rig.config.urls[0]}/v1/unload" in caplog.text
+
+
 async def test_the_token_is_read_from_its_file_and_stays_out_of_the_handle(tmp_path: Path) -> None:
     (tmp_path / "token").write_text("s3cret\n")
     async with rig_of("vllm_lora", tmp_path) as rig:

@@ -10,6 +10,7 @@ import pytest
 
 from proxy.clock import ManualClock
 from proxy.store.store import Store
+from tests.harness.pgbouncer import Pgbouncer, find_pgbouncer, running_pgbouncer
 from tests.harness.postgres import PostgresServer, find_binaries, running_postgres
 from tests.harness.require import need
 from tests.harness.tables import make_tables, sqlite_with_tables
@@ -31,6 +32,24 @@ def postgres_tables(postgres: PostgresServer) -> str:
     url = postgres.new_database()
     make_tables(url)
     return url
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: PostgresServer) -> Iterator[Pgbouncer]:
+    """A private pgbouncer before it, in transaction mode: a session is another one after each transaction."""
+    program = find_pgbouncer()
+    need("pgbouncer", program is not None)
+    assert program is not None
+    with running_pgbouncer(program, postgres) as pooler:
+        yield pooler
+
+
+@pytest.fixture
+def pooled_url(postgres: PostgresServer, postgres_tables: str, pgbouncer: Pgbouncer) -> Iterator[str]:
+    """Url of a database with tables and no rows, through the pooler."""
+    url = postgres.new_database(postgres_tables)
+    yield pgbouncer.url(url)
+    postgres.drop_database(url)
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

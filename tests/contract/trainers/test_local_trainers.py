@@ -75,12 +75,16 @@ async def running(trainer: Trainer, run: TrainingRun) -> tuple[Handle, ProcessId
 async def test_kill_9_of_the_training_is_a_failure_with_a_reason(folder: Path) -> None:
     trainer = function()
     handle, process = await running(trainer, run_in(folder, "slow"))
+    while b"training run-1" not in (folder / "train.log").read_bytes():
+        await asyncio.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     status = await final(trainer, handle)
     assert isinstance(status, Failed)
     assert "killed by signal 9" in status.reason
     assert "training run-1" in status.reason, "the end of the log is in the reason"
     assert isinstance(await trainer.poll("run-1", await trainer.start(run_in(folder))), Failed), "a run dies once"
+    await trainer.cancel("run-1", handle)
+    assert processes.marked(str(folder)) == []
 
 
 async def test_a_training_survives_kill_9_of_its_controller(folder: Path) -> None:
@@ -134,11 +138,11 @@ async def test_a_start_that_was_never_written_down_is_found_again(folder: Path) 
 
 async def test_cancel_takes_children_that_ignore_sigterm_along(folder: Path) -> None:
     trainer = function()
-    handle, process = await running(trainer, run_in(folder, "stubborn"))
+    handle, _ = await running(trainer, run_in(folder, "stubborn"))
     while not (folder / "child-is-up").exists():
         await asyncio.sleep(0.02)
     await trainer.cancel("run-1", handle)
-    assert group_members(process.pid) == []
+    assert processes.marked(str(folder)) == []
     assert isinstance(await trainer.poll("run-1", handle), Failed)
 
 
@@ -149,9 +153,9 @@ async def test_cancel_after_the_runner_was_killed_ends_what_is_left(folder: Path
         await asyncio.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     assert isinstance(await final(trainer, handle), Failed)
-    assert len(group_members(process.pid)) == 1
+    assert len(processes.marked(str(folder))) == 2, "the training and its child"
     await trainer.cancel("run-1", handle)
-    assert group_members(process.pid) == []
+    assert processes.marked(str(folder)) == []
 
 
 async def test_a_stranger_with_the_same_pid_is_left_alone(folder: Path) -> None:
@@ -197,7 +201,7 @@ async def test_a_model_path_that_does_not_exist_is_a_failure(folder: Path) -> No
 async def test_numbers_of_numpy_and_relative_paths_are_understood(folder: Path) -> None:
     trainer = function("train_with_numpy")
     status = await final(trainer, await trainer.start(run_in(folder)))
-    assert status == Succeeded(result={"model_path": str(folder / "data.jsonl"), "loss": 0.5, "device": "/dev/null"})
+    assert status == Succeeded(result={"model_path": str(folder / "model.json"), "loss": 0.5, "device": "/dev/null"})
 
 
 async def test_a_training_function_may_be_a_coroutine(folder: Path) -> None:
@@ -294,13 +298,6 @@ async def test_without_a_trainer_nothing_is_trained(folder: Path) -> None:
     assert isinstance(await trainer.poll("run-1", {}), Failed)
     assert not await trainer.adopt("run-1", {})
     await trainer.cancel("run-1", {})
-
-
-def group_members(group: int) -> list[int]:
-    """Pids of a process group's members that are no zombies."""
-    rows = subprocess.run(["ps", "-eo", "pid,pgid,stat"], capture_output=True, text=True, check=True).stdout
-    fields = [row.split() for row in rows.splitlines()[1:]]
-    return [int(pid) for pid, pgid, state in fields if int(pgid) == group and state[0] != "Z"]
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from proxy.config.loop import TrainerConfig
-from proxy.errors import ConfigError, PermanentError
+from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.loop.ports import Failed, Running, Succeeded, Trainer, TrainingRun
-from proxy.loop.trainers import build_trainer
+from proxy.loop.trainers import build_trainer, openai
 from tests.harness.webserver import serving
 
 CHAT = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}\n'
@@ -35,10 +35,14 @@ class Provider:
         self.files: dict[str, tuple[str, bytes]] = {}
         self.jobs: list[dict[str, Any]] = []
         self.tokens: set[str | None] = set()
+        self.states: list[dict[str, Any]] = []
+        """What a file is, look by look; the last one stays. Empty: this provider does not tell."""
+        self.looks = 0
         self.url = ""
         self.app = Starlette(
             routes=[
                 Route("/v1/files", self.upload, methods=["POST"]),
+                Route("/v1/files/{file}", self.file),
                 Route("/v1/fine_tuning/jobs", self.create, methods=["POST"]),
                 Route("/v1/fine_tuning/jobs", self.list, methods=["GET"]),
                 Route("/v1/fine_tuning/jobs/{job}", self.look),
@@ -56,7 +60,14 @@ class Provider:
         content = parts["file"].get_payload(decode=True)
         assert isinstance(content, bytes)
         self.files[name] = (str(parts["file"].get_filename()), content)
-        return JSONResponse({"id": name, "object": "file", "purpose": "fine-tune"})
+        return JSONResponse({"id": name, "object": "file", "purpose": "fine-tune", "status": "uploaded"})
+
+    async def file(self, request: Request) -> Response:
+        if not self.states:
+            return JSONResponse({"error": {"message": "no such route"}}, 404)
+        self.looks += 1
+        assert not self.jobs, "no job is made before its files are processed"
+        return JSONResponse({"id": request.path_params["file"], **self.states[min(self.looks, len(self.states)) - 1]})
 
     async def create(self, request: Request) -> Response:
         order = await request.json()
@@ -309,3 +320,43 @@ async def test_the_key_comes_from_its_file(provider: Provider, run: TrainingRun,
 def test_the_model_to_tune_must_be_named() -> None:
     with pytest.raises(ConfigError, match=r"trainer\.options\.model"):
         build_trainer(TrainerConfig(kind="openai"))
+
+
+WAITING, READY = {"status": "uploaded"}, {"status": "processed"}
+
+
+async def test_no_job_is_made_before_its_files_are_processed(
+    provider: Provider, run: TrainingRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai, "_ASK_S", 0.01)
+    (tmp_path / "holdout.jsonl").write_text(CHAT)
+    provider.states = [WAITING, {"status": "pending"}, WAITING, READY]
+    await trainer_of(provider).start(replace(run, holdout_path=tmp_path / "holdout.jsonl"))
+    assert provider.looks == 5, "four of the data, one of the holdout"
+    assert len(provider.jobs) == 1
+
+
+async def test_a_file_that_the_provider_refuses_says_why(provider: Provider, run: TrainingRun) -> None:
+    provider.states = [{"status": "error", "status_details": "line 1 has no messages"}]
+    with pytest.raises(PermanentError, match=r"refused file file-1 \(data.jsonl of run-1\): line 1 has no messages"):
+        await trainer_of(provider).start(run)
+    assert not provider.jobs
+
+
+async def test_a_file_that_is_not_processed_for_long_is_asked_for_again_and_given_up_in_the_end(
+    provider: Provider, run: TrainingRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai, "_ASK_S", 0.01)
+    monkeypatch.setattr(openai, "_PATIENCE_S", 0.05)
+    provider.states = [WAITING]
+    for _ in range(2):
+        with pytest.raises(TemporaryError, match=r"file-1 .* is not processed yet: it is uploaded"):
+            await trainer_of(provider).start(run)
+    assert len(provider.files) == 1, "it is uploaded once"
+    monkeypatch.setattr(openai, "_LONGEST_S", 0.1)
+    with pytest.raises(PermanentError, match="has not processed file file-1"):
+        await trainer_of(provider).start(run)
+    provider.states = [READY]
+    run.data_path.write_text(CHAT * 2)
+    await trainer_of(provider).start(run)
+    assert provider.jobs[0]["training_file"] == "file-2", "a file that has changed is another file"

@@ -44,7 +44,7 @@ def train(
 
 async def train_async(data_path: str, output_dir: str) -> dict[str, Any]:
     """A training function may be a coroutine."""
-    return {"model_path": data_path, "loss": 1.0}
+    return {"model_path": _model_in(output_dir), "loss": 1.0}
 
 
 class Number:
@@ -56,7 +56,14 @@ class Number:
 
 def train_with_numpy(data_path: str) -> dict[str, Any]:
     """Only the data path, and a result that is no plain JSON; the path is relative to the working directory."""
-    return {"model_path": os.path.relpath(data_path), "loss": Number(), "device": Path("/dev/null")}
+    model = os.path.relpath(_model_in(os.path.dirname(data_path)))
+    return {"model_path": model, "loss": Number(), "device": Path("/dev/null")}
+
+
+def _model_in(folder: str) -> str:
+    model = Path(folder) / "model.json"
+    model.write_text("weights")
+    return str(model)
 
 
 NOT_CALLABLE = 1

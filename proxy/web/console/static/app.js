@@ -96,12 +96,13 @@
     if (button && dialog) openOrder(button.dataset);
     else if (event.target.closest("[data-close]")) dialog.close();
   });
-  function openOrder({ verb, name, about }) {
+  function openOrder({ verb, name, about, run }) {
     const form = $("form", dialog);
     $("#order-title").textContent = name;
     $("#order-about").textContent = about;
     $("#order-answer").replaceChildren();
     form.elements.verb.value = verb;
+    form.elements.run.value = run ?? "";
     form.elements.why.value = "";
     form.elements.who.value = recall("ratchet-who");
     for (const part of all("[data-only]", form)) {

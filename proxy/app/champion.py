@@ -1,0 +1,373 @@
+"""How the champion is, known from the traffic itself: every two seconds from what the workers have counted.
+
+`policies.standing` judges; here its evidence is gathered, and what comes of it is said in one place for all who ask:
+the trouble `champion`, `champion` in /status and /health, two metrics. Until traffic tells, what counts is an answer to
+one question that is asked at the start (`proxy.app.asking`), and again while the answer was no. A champion that was
+failing and gets no more requests goes on failing, unless it could not be reached at all and now can.
+
+Each host judges by its own traffic: where several share a database, one may reach the champion and another not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from math import inf
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit, urlunsplit
+
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from policies.records import Arm
+from policies.standing import Answers, Evidence, Standing, judge
+from proxy.app.asking import ask, words_of
+from proxy.app.boot import configured_champion
+from proxy.app.paths import DataDir
+from proxy.app.troubles import Troubles
+from proxy.clock import Clock
+from proxy.config.model import Config
+from proxy.gateway.faults import Fault, answered_slot, failed_slot, left_slot, refused_slot
+from proxy.gateway.outbound import via_token
+from proxy.ids import KeyRing
+from proxy.metrics.gateway import stats_files
+from proxy.metrics.shared import read_counters
+from proxy.routes import Target, read_routes
+from proxy.tasks import cancel_and_wait, spawn
+
+__all__ = ["ChampionWatch", "Tallies", "Tally"]
+
+_LOOK_S: Final = 2.0
+_MINUTE_S: Final = 60.0
+_LAPSES_S: Final = 900.0
+"""A champion that nobody has asked for so long is unknown."""
+_ASK_AGAIN_S: Final = (2.0, 4.0, 8.0, 15.0)
+_ASK_FAILING_S: Final = 30.0
+_ARM: Final = Arm.CHAMPION.label
+_OUT_OF_REACH: Final = frozenset((Fault.REFUSED, Fault.UNRESOLVED, Fault.NO_CONNECTION, Fault.UNREACHABLE, Fault.TLS))
+_REFUSALS: Final = (401, 403, 404, 429, 400)
+_MANY_REFUSED: Final = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What the workers counted between two looks."""
+
+    answers: Answers
+    faults: Mapping[Fault, int] = field(default_factory=dict)
+    refused: Mapping[int, int] = field(default_factory=dict)
+    """By status; 400 stands for all others."""
+
+
+class Tallies:
+    """Reads the workers' counter files. What was counted before this was made is others' business."""
+
+    def __init__(self, run_dir: Path, *, own_key: bool) -> None:
+        """`own_key`: whether requests carry a key of ours, so that a refusal of it is no client's fault."""
+        self._run = run_dir
+        self._own_key = own_key
+        self._before = self._read()
+
+    def next(self) -> Tally:
+        """What has been counted since the last call, by all workers."""
+        now = self._read()
+        counts: Counter[str] = Counter()
+        for path, values in now.items():
+            before = self._before.get(path, {})
+            for name, value in values.items():
+                earlier = before.get(name, 0.0)
+                counts[name] += int(value - earlier if value >= earlier else value)  # less: the file was made anew
+        self._before |= now
+        return self._tally(counts)
+
+    def _tally(self, counts: Mapping[str, int]) -> Tally:
+        faults = {fault: number for fault in Fault if (number := counts.get(failed_slot(_ARM, fault), 0))}
+        refused = {status: number for status in _REFUSALS if (number := counts.get(refused_slot(_ARM, status), 0))}
+        failed = sum(faults.values())
+        denied = refused.get(401, 0) + refused.get(403, 0) if self._own_key else 0
+        good = max(0, counts.get(answered_slot(_ARM), 0) - failed - denied)
+        left = counts.get(left_slot(_ARM), 0)
+        return Tally(
+            answers=Answers(good=good, failed=failed, denied=denied, left=left), faults=faults, refused=refused
+        )
+
+    def _read(self) -> dict[Path, dict[str, float]]:
+        found = {}
+        for path in stats_files(self._run):
+            try:
+                found[path] = read_counters(path)
+            except (OSError, ValueError):  # it is being replaced
+                continue
+        return found
+
+
+@dataclass(slots=True)
+class _Course:
+    """What came since the standing changed last."""
+
+    began_at: float
+    """Monotonic seconds."""
+    good: int = 0
+    bad: int = 0
+    good_in_a_row: int = 0
+    failed_in_a_row: int = 0
+
+    def take(self, latest: Answers) -> None:
+        self.good += latest.good
+        self.bad += latest.bad
+        self.good_in_a_row = 0 if latest.bad else self.good_in_a_row + latest.good
+        self.failed_in_a_row = 0 if latest.good else self.failed_in_a_row + latest.failed
+
+
+class ChampionWatch(Collector):
+    """Looks, judges, and says. One thread."""
+
+    def __init__(self, config: Config, data: DataDir, clock: Clock, troubles: Troubles, keys: KeyRing, *,
+                 asks: bool = True) -> None:  # fmt: skip
+        """`asks`: whether the champion may be asked, besides watching what its users get."""
+        self._config, self._data, self._clock, self._troubles, self._keys = config, data, clock, troubles, keys
+        self._asks = asks
+        self._routes_stamp: tuple[int, int] | None = None
+        self._target = self._read_target() or configured_champion(config)
+        self._tallies = Tallies(data.run, own_key=config.champion.api_key is not None)
+        self._host = socket.gethostname()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        """Another model is champion: nothing is known of it."""
+        self._standing = Standing.UNKNOWN
+        self._since = self._clock.now()
+        self._course = _Course(self._clock.monotonic())
+        self._seen: deque[tuple[float, Tally]] = deque()
+        self._asked: str | None = None
+        """What the last question brought: nothing (None), no problem (empty) or a sentence."""
+        self._answered_at = -inf
+        self._answered_on: float | None = None
+        self._last_error: dict[str, Any] | None = None
+        self._last_fault: Fault | None = None
+        self._lost = 0
+        """Requests that failed since it is failing, and those by which that was noticed."""
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        asking = spawn(self._keep_asking(), name="ask the champion") if self._asks else None
+        try:
+            while True:
+                await asyncio.sleep(_LOOK_S)
+                self.look()
+        finally:
+            if asking is not None:
+                await cancel_and_wait([asking])
+
+    def look(self) -> None:
+        """Take up what was counted since the last look, and judge."""
+        self._follow_routes()
+        now, tally = self._clock.monotonic(), self._tallies.next()
+        latest = tally.answers
+        if latest != Answers():
+            self._seen.append((now, tally))
+        while self._seen and self._seen[0][0] <= now - _MINUTE_S:
+            self._seen.popleft()
+        self._course.take(latest)
+        if latest.answered:
+            self._answered_at, self._answered_on = now, self._clock.now()
+        if latest.good:
+            self._asked = None  # traffic tells more
+        if latest.bad or latest.left:
+            self._note_error(tally)
+        before = self._standing
+        after = judge(before, self._evidence(latest))
+        if after is not before:
+            self._turn(after)
+        elif before is Standing.FAILING:
+            self._lost += latest.bad
+        elif before is Standing.WELL and now - self._answered_at > _LAPSES_S:
+            self._turn(Standing.UNKNOWN)
+        self._say(recovered=before is Standing.FAILING and after is Standing.WELL, latest=latest)
+
+    def _evidence(self, latest: Answers) -> Evidence:
+        course = self._course
+        return Evidence(
+            minute=sum((tally.answers for at, tally in self._seen if at > course.began_at), Answers()),
+            latest=latest,
+            good=course.good,
+            good_in_a_row=course.good_in_a_row,
+            failed_in_a_row=course.failed_in_a_row,
+        )
+
+    def _turn(self, standing: Standing) -> None:
+        if standing is Standing.FAILING:
+            self._lost = max(self._minute().answers.bad, self._course.failed_in_a_row)
+        elif self._standing is Standing.UNKNOWN:
+            self._lost = self._course.bad
+        self._standing, self._since = standing, self._clock.now()
+        self._course = _Course(self._clock.monotonic())
+
+    def _note_error(self, tally: Tally) -> None:
+        if tally.faults:
+            self._last_fault = max(tally.faults, key=lambda fault: tally.faults[fault])
+            what = words_of(self._last_fault)[0]
+        elif tally.answers.denied:
+            self._last_fault, what = None, f"our key was refused ({401 if 401 in tally.refused else 403})"
+        else:
+            self._last_fault, what = Fault.SILENT, "clients left before any answer"
+        self._last_error = {"text": f"{what} at {self._url}", "at": self._clock.now()}
+
+    # -- saying it
+
+    def _say(self, *, recovered: bool, latest: Answers) -> None:
+        if self._standing is Standing.FAILING:
+            self._troubles.report("champion", self._failing())
+        elif self._asked:
+            self._troubles.report("champion", f"asked before any request: {self._asked}")
+        elif recovered:
+            self._troubles.over("champion", "answers again", cost=_failed(self._lost + latest.bad))
+        elif self._standing is Standing.WELL or self._asked is not None:
+            self._troubles.over("champion", "answers", cost=_failed(self._lost) if self._lost else "")
+
+    def _failing(self) -> str:
+        """What is wrong, since when, and what to do about it."""
+        minute, error = self._minute().answers, (self._last_error or {}).get("text", "")
+        if self._last_fault is not None:
+            remedy = words_of(self._last_fault)[1]
+        else:
+            remedy = "check champion.api_key and champion.api_key_header"
+        if minute.answered:
+            said = f"{minute.bad:,} of {minute.answered:,} requests failed in the last minute"
+        elif minute.left:
+            said = f"no answer in the last minute, {minute.left:,} clients left without one"
+        else:
+            lost = _failed(self._lost) if self._lost else "clients left without an answer"
+            said = f"{lost}, and no request came since"
+        return f"{said}: {error}; {remedy}"
+
+    def _minute(self) -> Tally:
+        """Of the last minute, whatever the standing was."""
+        refused: Counter[int] = Counter()
+        for _, tally in self._seen:
+            refused.update(tally.refused)
+        return Tally(answers=sum((tally.answers for _, tally in self._seen), Answers()), refused=refused)
+
+    @property
+    def healthy(self) -> bool | None:
+        """Whether it answers; None where nothing is known."""
+        if self._standing is not Standing.UNKNOWN:
+            return self._standing is Standing.WELL
+        return None if self._asked is None else not self._asked
+
+    def document(self) -> dict[str, Any]:
+        """For /status and /health: {"name", "healthy", "since" (Unix seconds) it has been so, "failed_share" of the
+        "requests" of the last minute that were answered or failed, "last_error": {"text", "at"} | null,
+        "last_answer_at" (good or bad), "seen_by": this host}. Unknown is null."""
+        minute = self._minute().answers
+        return {
+            "name": self._target.name,
+            "healthy": self.healthy,
+            "since": self._since,
+            "failed_share": minute.bad_share,
+            "requests": minute.answered,
+            "last_error": self._last_error,
+            "last_answer_at": self._answered_on,
+            "seen_by": self._host,
+        }
+
+    def into(self, status: Mapping[str, Any]) -> dict[str, Any]:
+        """The status document with what is known here in its `champion`; what traffic does not tell stays as it is."""
+        known = self.document()
+        shown = {**(status.get("champion") or {})}
+        if shown and shown.get("name") != known["name"]:
+            return dict(status)  # a promotion is on its way
+        if known["healthy"] is None:
+            known["healthy"] = shown.get("healthy")
+        elif known["healthy"] is False and shown:
+            shown["unhealthy_since"] = known["since"]
+        notes = [*status.get("notes", ()), *([note] if (note := self.note()) else [])]
+        return {**status, "champion": shown | known, "notes": notes}
+
+    def note(self) -> str:
+        """What may be right, and may be not: every request of the last minute was refused."""
+        minute = self._minute()
+        refused, answered = sum(minute.refused.values()), minute.answers.answered
+        if answered < _MANY_REFUSED or refused < answered or minute.answers.denied:
+            return ""
+        status = max(minute.refused, key=lambda known: minute.refused[known])
+        word = "4xx" if status == 400 else str(status)
+        return (f"each of the {answered:,} requests of the last minute was refused by {self._target.name} ({word} most "
+                "often); if clients ask for what there is, check champion.url, its path, and the keys")  # fmt: skip
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """`ratchet_champion_up`, `ratchet_champion_failed_share`; neither has a sample while it is unknown."""
+        up = GaugeMetricFamily("ratchet_champion_up", "1 while the champion answers, 0 while it fails; by this host.")
+        if self.healthy is not None:
+            up.add_metric([], float(self.healthy))
+        share = GaugeMetricFamily(
+            "ratchet_champion_failed_share", "Share of the last minute's requests that the champion failed."
+        )
+        failed = self._minute().answers.bad_share
+        if failed is not None:
+            share.add_metric([], failed)
+        yield up
+        yield share
+
+    # -- who is champion, and asking it
+
+    @property
+    def _url(self) -> str:
+        parts = urlsplit(self._target.url)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+
+    def _follow_routes(self) -> None:
+        target = self._read_target()
+        if target is None or replace(target, model_id=0) == replace(self._target, model_id=0):
+            return
+        self._target = target
+        self._begin_anew()
+        self._troubles.over("champion", "another model, or address, is champion")
+
+    def _read_target(self) -> Target | None:
+        """The champion of the route table, if that has changed."""
+        try:
+            status = self._data.routes.stat()
+            stamp = (status.st_mtime_ns, status.st_ino)
+            if stamp == self._routes_stamp:
+                return None
+            self._routes_stamp = stamp
+            return read_routes(self._data.routes).champion
+        except (OSError, ValueError):
+            return None
+
+    async def _keep_asking(self) -> None:
+        """Once, and then only while that would be news."""
+        again = iter(_ASK_AGAIN_S)
+        while True:
+            if self._standing is Standing.FAILING or (self._standing is Standing.UNKNOWN and self._asked != ""):
+                await self.ask()
+            failing = self._standing is Standing.FAILING
+            await asyncio.sleep(_ASK_FAILING_S if failing else next(again, _ASK_AGAIN_S[-1]))
+
+    async def ask(self) -> None:
+        """Ask the champion whether it is there, and take up the answer where traffic has told nothing meanwhile."""
+        target, came = self._target, self._answered_at
+        credential = self._config.champion.credential_header() if target.credential == "champion" else None
+        via = via_token(self._keys.user_hash).decode()
+        problem = await ask(self._url, credential=credential, via=via)
+        if target is not self._target or came != self._answered_at:
+            return
+        if self._standing is Standing.FAILING:
+            if not problem and self._last_fault in _OUT_OF_REACH:
+                self._turn(Standing.UNKNOWN)
+                self._asked = ""
+                self._troubles.over("champion", "can be reached again", cost=f"{_failed(self._lost)} before")
+            return
+        if self._standing is Standing.UNKNOWN:
+            self._asked = problem
+            self._since = self._clock.now()
+            self._say(recovered=False, latest=Answers())
+
+
+def _failed(number: int) -> str:
+    return "1 request failed" if number == 1 else f"{number:,} requests failed"

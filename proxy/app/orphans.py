@@ -1,0 +1,68 @@
+"""Workers of an earlier supervisor that cannot even free their port: stopped (`SIGSTOP`, a debugger), or stuck in the
+kernel.
+
+One that runs frees it within a tenth of a second of its supervisor's end. Whoever holds it longer answers nobody, and
+would keep everybody else from answering: so the next supervisor, which has claimed the directory, ends it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from proxy.app.paths import DataDir
+
+__all__ = ["end_stuck_orphans"]
+
+_TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_LISTENS: Final = "0A"
+
+_log = logging.getLogger(__name__)
+
+
+def end_stuck_orphans(data: DataDir, port: int) -> list[int]:
+    """Kill the workers of this directory that listen on `port`; their process ids. Its claim must be ours."""
+    listening = _listening(port)
+    ended = [pid for pid in _earlier_workers(data) if listening & _sockets_of(pid)]
+    for pid in ended:
+        _log.error(
+            "worker process %d of an earlier `ratchet serve` is stuck and keeps port %d: it is killed", pid, port
+        )
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return ended
+
+
+def _listening(port: int) -> set[str]:
+    """Sockets that listen on this port of any address, as /proc names them."""
+    found = set()
+    for table in _TABLES:
+        with contextlib.suppress(OSError):
+            for line in table.read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == _LISTENS and int(fields[1].rpartition(":")[2], 16) == port:
+                    found.add(f"socket:[{fields[9]}]")
+    return found
+
+
+def _earlier_workers(data: DataDir) -> Iterator[int]:
+    """Processes that the pid files of this directory name, and that are workers indeed."""
+    for path in data.run.glob("worker-*.pid"):
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(path.read_text())
+            if Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").endswith(b"\0ratchet-" + path.stem.encode()):
+                yield pid
+
+
+def _sockets_of(pid: int) -> set[str]:
+    found = set()
+    with contextlib.suppress(OSError):
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                found.add(os.readlink(link))
+    return found

@@ -1,0 +1,65 @@
+"""Where the loop stands: its state and the rows that the state names, from one read.
+
+Read one after the other they may be of two moments, between which a challenger was sent back: a route table made of
+such a pair would send users to where nobody decided.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.errors import PermanentError
+from proxy.loop.codec import from_json
+from proxy.loop.routing import Cast
+from proxy.loop.state import STATE_ENTRY, LoopState
+from proxy.store.control import Model, Run
+from proxy.store.standing import Named
+from proxy.store.store import Store
+
+__all__ = ["Standing", "read_standing"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """One moment's rows."""
+
+    state: LoopState
+    cast: Cast
+    run: Run | None
+
+
+async def read_standing(store: Store) -> Standing | None:
+    """None before the first tick of an installation. Raises PermanentError where the champion's row is gone."""
+    found = await store.state.standing(STATE_ENTRY, _named)
+    if found is None:
+        return None
+    state = from_json(LoopState, found.value)
+    cast = Cast(
+        champion=_champion(found.models, state),
+        challenger=_model(found.models, state.challenger_id),
+        previous=_model(found.models, state.previous_id),
+        experiment=found.experiment,
+    )
+    return Standing(state=state, cast=cast, run=found.run)
+
+
+def _named(value: Mapping[str, Any]) -> Named:
+    models = (value.get(name) for name in ("champion_id", "challenger_id", "previous_id"))
+    return Named(
+        models=tuple(model for model in models if model is not None),
+        experiment=value.get("experiment_id"),
+        run=value.get("run_id"),
+    )
+
+
+def _champion(models: Mapping[int, Model], state: LoopState) -> Model:
+    champion = models.get(state.champion_id)
+    if champion is None:
+        raise PermanentError(f"model {state.champion_id}, the champion, is not in the database; restore a backup of it")
+    return champion
+
+
+def _model(models: Mapping[int, Model], model_id: int | None) -> Model | None:
+    return None if model_id is None else models.get(model_id)
