@@ -34,7 +34,7 @@ from proxy.app.logs import configure_logging
 from proxy.app.names import serve_names
 from proxy.app.paths import DataDir, open_to_others
 from proxy.app.presence import Presence
-from proxy.app.priority import give_way
+from proxy.app.priority import give_way, hurry
 from proxy.app.reach import Reach
 from proxy.app.sharing import is_shared, share_keys
 from proxy.app.spool_watch import watch_spool
@@ -182,6 +182,7 @@ class Controller:
             user_hash=self._keys.user_hash,
             first_model=lambda: self._first_model(store),
             on_gap=self._went_back,
+            on_hurry=hurry,
             told=self._ingest_told,
         )
         self._store = store

@@ -3,19 +3,30 @@
 On Linux each thread has a niceness of its own, which threads and processes that it starts inherit, and which nobody can
 lower again without a privilege. So what the controller starts for others, trainings and model servers, is started from
 a thread that was there before.
+
+On a machine whose cores are always busy a nice controller gets next to nothing: where what waits only grows, it takes
+its turn again like the others, if the system lets it (root, CAP_SYS_NICE, or RLIMIT_NICE).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
 
 from proxy.loop.processes import start_from
 
-__all__ = ["give_way"]
+__all__ = ["give_way", "hurry"]
+
+_TASKS: Final = Path("/proc/self/task")
 
 _log = logging.getLogger(__name__)
+_way: dict[str, int] = {}
+"""Niceness that this process came with (`own`) and gives way by (`nice`), and the `starter` thread's id."""
 
 
 def give_way(nice: int) -> None:
@@ -23,9 +34,28 @@ def give_way(nice: int) -> None:
     if nice <= 0:
         return
     starter = ThreadPoolExecutor(1, thread_name_prefix="starts processes")
-    starter.submit(os.getpid).result()  # the thread is there, as nice as we are now
+    thread = starter.submit(threading.get_native_id).result()  # it is there, as nice as we are now
     start_from(starter)
+    _way.update(own=os.getpriority(os.PRIO_PROCESS, 0), nice=nice, starter=thread)
     try:
         os.nice(nice)
     except OSError as exc:
         _log.warning("server.controller_nice: this system does not let the controller be nicer: %s", exc)
+
+
+def hurry(yes: bool) -> None:
+    """Take turns like the others for a while, or give way again."""
+    if not _way:
+        return
+    nice = min(19, _way["own"] + (0 if yes else _way["nice"]))
+    try:
+        for task in _TASKS.iterdir():
+            if int(task.name) != _way["starter"]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.setpriority(os.PRIO_PROCESS, int(task.name), nice)
+    except PermissionError:
+        _log.warning(
+            "storing falls behind at server.controller_nice = %d on cores that are busy; lower it", _way["nice"]
+        )
+    else:
+        _log.info("the controller %s", "hurries: what waits to be stored grows" if yes else "gives way again")

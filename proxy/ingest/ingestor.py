@@ -60,6 +60,7 @@ _PARKED_EVERY_S: Final = 60.0
 _ASKED_EVERY_S: Final = 2.0
 """The database is asked so often whether it still has what was stored."""
 _MEASURED_EVERY_S: Final = 1.0
+_JUDGED_EVERY_S: Final = 5.0
 _OVERTAKEN: Final = 3
 """So often in a row a round begins anew because the database stands elsewhere."""
 _PAUSE_S: Final = 0.03
@@ -117,12 +118,14 @@ class Ingestor:
         user_hash: Callable[[bytes], int] | None = None,
         first_model: Callable[[], Awaitable[int]] | None = None,
         on_gap: Callable[[Gap], None] | None = None,
+        on_hurry: Callable[[bool], None] | None = None,
         told: Told | None = None,
     ) -> None:
         """`traffic` and `metrics` are counted after each commit; `user_hash` (KeyRing's) names users found by pointer;
         `first_model` gives the id of the configured champion, for records of workers that did not know it yet;
-        `on_gap` hears that the database has less than it had, before that is fed again; `told` hears after every round
-        of `run` what the store said, and whether anything was written.
+        `on_gap` hears that the database has less than it had, before that is fed again; `on_hurry`, that there is no
+        time to give way, and that there is again; `told` hears after every round of `run` what the store said, and
+        whether anything was written.
 
         Raises ValueError for a pointer in `config` that is none.
         """
@@ -137,6 +140,10 @@ class Ingestor:
         self._clock = clock
         self._said = ThrottledLog(_log, clock)
         self._on_gap = on_gap
+        self._on_hurry = on_hurry
+        self._pending = (clock.monotonic(), 0)
+        """When the backlog was looked at last, and how many bytes it was; 0: there was none."""
+        self._starves = False
         self._told = told
         self._max_bytes = config.spool.max_bytes
         self._ledger_file = reader.root / LEDGER_FILE if reader.keep_s > 0 else None
@@ -251,7 +258,21 @@ class Ingestor:
             self._measured_at = self._clock.monotonic()
             await asyncio.to_thread(self._reader.make_room, self._max_bytes)
             held = await asyncio.to_thread(spool_bytes, self._reader.root)
-            self._hurries = held >= _HURRY_SHARE * self._max_bytes
+            await self._judge()
+            hurries = self._starves or held >= _HURRY_SHARE * self._max_bytes
+            if hurries != self._hurries and self._on_hurry is not None:
+                self._on_hurry(hurries)
+            self._hurries = hurries
+
+    async def _judge(self) -> None:
+        """Every few seconds: whether the backlog grows although nothing but it is worked at."""
+        at, before = self._pending
+        if self._clock.monotonic() - at < _JUDGED_EVERY_S or self._positions is None:
+            return
+        usage = await asyncio.to_thread(self._reader.usage, self._positions)
+        pending = usage.pending_bytes if self._behind else 0
+        self._starves = pending > 0 and (pending > before > 0 or (self._starves and pending > _FULL_BYTES))
+        self._pending = (self._clock.monotonic(), pending)
 
     async def _ingest(self, batch: SpoolBatch, positions: Positions, attempts: Attempts) -> None:
         """Store one writer's batch, in one transaction or, where its bodies are large, in several."""

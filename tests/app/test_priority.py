@@ -10,7 +10,7 @@ from pathlib import Path
 _PROGRAM = """
 import os, sys, threading
 from pathlib import Path
-from proxy.app.priority import give_way
+from proxy.app.priority import give_way, hurry
 from proxy.loop import processes
 
 give_way(int(sys.argv[1]))
@@ -20,13 +20,20 @@ code = "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"
 child = processes.start([sys.executable, "-c", code], log=Path(sys.argv[2]), token="t")
 os.waitpid(child.pid, 0)
 print(os.getpriority(os.PRIO_PROCESS, 0), *later, Path(sys.argv[2]).read_text())
+if "hurry" in sys.argv:
+    for yes in (True, False):
+        hurry(yes)
+        print(os.getpriority(os.PRIO_PROCESS, 0))
+    child = processes.start([sys.executable, "-c", code], log=Path(sys.argv[2] + "2"), token="u")
+    os.waitpid(child.pid, 0)
+    print(Path(sys.argv[2] + "2").read_text())
 """
 
 
-def niceness(nice: int, log: Path) -> list[int]:
+def niceness(nice: int, log: Path, *more: str) -> list[int]:
     """Of the controller's thread, of one that it starts, and of a training."""
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, str(nice), str(log)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", _PROGRAM, str(nice), str(log), *more], capture_output=True, text=True, check=True
     )
     return [int(word) for word in done.stdout.split()]
 
@@ -36,3 +43,10 @@ def test_what_the_controller_starts_keeps_the_priority_that_it_had_itself(tmp_pa
     nicer = min(own + 7, 19)
     assert niceness(7, tmp_path / "nice.log") == [nicer, nicer, own]
     assert niceness(0, tmp_path / "same.log") == [own, own, own]
+
+
+def test_it_takes_turns_again_where_it_falls_behind_and_the_system_allows(tmp_path: Path) -> None:
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    nicer = min(own + 7, 19)
+    hurrying = own if os.geteuid() == 0 else nicer
+    assert niceness(7, tmp_path / "nice.log", "hurry")[3:] == [hurrying, nicer, own]
