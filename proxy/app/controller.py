@@ -13,10 +13,8 @@ import gc
 import logging
 import os
 import sys
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from typing import Any, Final
 
 import uvloop
@@ -35,17 +33,16 @@ from proxy.app.names import serve_names
 from proxy.app.paths import DataDir, open_to_others
 from proxy.app.presence import Presence
 from proxy.app.priority import give_way, hurry
-from proxy.app.reach import Reach
 from proxy.app.sharing import is_shared, share_keys
 from proxy.app.spool_watch import watch_spool
-from proxy.app.store_health import StoreHealth
+from proxy.app.store_keeper import ANSWER_S, FAILURES, StoreKeeper, answer_within, pause
 from proxy.app.telemetry import ControllerMetrics
 from proxy.app.timekeeping import Timekeeper
 from proxy.app.troubles import Troubles
 from proxy.clock import AdjustedClock
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.ids import KeyRing
-from proxy.ingest import Gap, IngestMetrics, Ingestor
+from proxy.ingest import IngestMetrics, Ingestor
 from proxy.limits import Guesses
 from proxy.log_throttle import ThrottledLog
 from proxy.loop.deployers.health import trusts_unseen
@@ -63,15 +60,7 @@ SWITCH_S: Final = 5e-4
 """After so long a thread that computes (a dataset build) leaves the interpreter to the event loop, if that waits for
 it. Python's 5 ms would be paid at every step of the loop."""
 _SAMPLE_S: Final = 2.0
-_WATCH_S: Final = 0.5
-"""Between two looks at SQLite's files."""
-_MOST_NOTES: Final = 8
-_NOTED_S: Final = 86_400.0
-_ANSWER_S: Final = 10.0
 _MODELS_EVERY: Final = 5
-_PROOF_S: Final = 30.0
-"""Longer than a batch, or a pass of retention, holds the one connection that writes to SQLite."""
-_STORE_DELAYS_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 _LONGEST_RETRY_S: Final = 5.0
 _FLUSH_S: Final = 10.0
 _FLUSH_STEP_S: Final = 0.05
@@ -82,9 +71,6 @@ _ORPHAN_S: Final = 5.0
 """Behind the drain, for what workers wrote last; then a controller without a supervisor is ended, come what may."""
 _YOUNG_OBJECTS: Final = 50_000
 _FIRST_PASS_S: Final = 60.0
-
-_FAILURES: Final = (TemporaryError, PermanentError, OSError)
-"""What a database, or the disk, says, in words for a person."""
 
 _log = logging.getLogger(__name__)
 
@@ -125,9 +111,7 @@ class Controller:
         self._champion = ChampionWatch(self._config, self._data, self._clock, self._troubles, self._keys, asks=may_ask)
         self._metrics.registry.register(self._champion)
         self._presence = Presence(self._data, self._clock)
-        self._health_of_store = StoreHealth(
-            self._troubles, Reach(self._data.reach), self._metrics.set_store_up, self._clock
-        )
+        self._keeper = StoreKeeper(self._config, self._data, self._metrics, self._troubles, self._clock)
         self._learning = Learning(
             self._config,
             self._metrics.registry,
@@ -135,11 +119,6 @@ class Controller:
             self._troubles,
             lambda: self._presence.replicas,
         )
-        self._said = ThrottledLog(_log, self._clock)
-        self._notes: deque[tuple[float, str]] = deque(maxlen=_MOST_NOTES)
-        """What became of the database lately: when (Unix seconds), and a sentence for /status."""
-        self._replaced = asyncio.Event()
-        """The database is another one than before: the loop begins anew on it."""
         self._ingestor: Ingestor | None = None
         self._ingest_metrics = IngestMetrics(self._metrics.registry)
         self._archive_metrics = ArchiveMetrics(self._metrics.registry, self._config.store.archive, self._clock)
@@ -161,7 +140,7 @@ class Controller:
                 spawn(watch_spool(self._data.run, self._troubles), name="watch the spool"),
             ]
             stack.push_async_callback(cancel_and_wait, watching)
-            if not await self._claim(stop, stack) or (store := await self._open_store(stop)) is None:
+            if not await self._claim(stop, stack) or (store := await self._keeper.open(stop)) is None:
                 return 0
             stack.push_async_callback(store.close)
             await self._work(store, told)
@@ -181,9 +160,9 @@ class Controller:
             metrics=self._ingest_metrics,
             user_hash=self._keys.user_hash,
             first_model=lambda: self._first_model(store),
-            on_gap=self._went_back,
+            on_gap=self._keeper.went_back,
             on_hurry=hurry,
-            told=self._ingest_told,
+            told=self._keeper.ingest_told,
         )
         self._store = store
         leave_garbage()
@@ -199,7 +178,7 @@ class Controller:
         parts = [
             spawn(self._keep("ingest", lambda: ingestor.run(stop), stop), name="ingest"),
             spawn(self._keep("loop", lambda: self._learn(store, stop), stop), name="loop"),
-            spawn(self._keep("database", lambda: self._watch(store), stop), name="database"),
+            spawn(self._keep("database", lambda: self._keeper.watch(store), stop), name="database"),
             spawn(self._keep("samples", lambda: self._sample(store), stop), name="samples"),
             spawn(self._keep("retention", lambda: self._prune(store), stop), name="retention"),
             spawn(self._keep("deletions", lambda: self._forget(store), stop), name="deletions"),
@@ -212,10 +191,10 @@ class Controller:
 
     async def _learn(self, store: Store, stop: asyncio.Event) -> None:
         """The loop, begun anew where the database is another one: what it remembers of rows is no longer so."""
-        self._replaced.clear()
+        self._keeper.replaced.clear()
         parts = [
             spawn(self._learning.run(store, stop), name="loop on this database"),
-            spawn(self._replaced.wait(), name="wait for another database"),
+            spawn(self._keeper.replaced.wait(), name="wait for another database"),
         ]
         try:
             await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
@@ -223,37 +202,6 @@ class Controller:
                 parts[0].result()
         finally:
             await cancel_and_wait(parts)
-
-    async def _watch(self, store: Store) -> None:
-        """Notice files that are gone at once, and tables that are gone soon; have both again."""
-        looked_at = float("-inf")
-        while True:
-            lost = store.lost_file()
-            if lost is not None or self._clock.monotonic() - looked_at >= _SAMPLE_S:
-                if lost is not None:
-                    self._health_of_store.wrong("files", f"{lost} was removed or replaced; what is there is opened")
-                looked_at = self._clock.monotonic()
-                if wrong := await store.mend():
-                    self._metrics.store_replaced()
-                    self._note(f"{wrong}; it was set up anew, and is filled with what the spool keeps")
-                    self._replaced.set()
-                self._health_of_store.right("files")
-            await asyncio.sleep(_WATCH_S)
-
-    def _went_back(self, gap: Gap) -> None:
-        """The database has less than it had: say what is fed again, and what cannot be."""
-        text = "the database had less than was stored in it, as after a fail-over or a restored backup: " \
-               f"{gap.again:,} requests and votes are fed again from the spool"  # fmt: skip
-        if gap.lost:
-            since = f" (from {_instant(gap.since_us / 1e6)} on)" if gap.since_us else ""
-            text += f"; {gap.lost:,}{since} cannot be: their segments are gone (spool.keep_seconds)"
-        self._health_of_store.wrong("again", text)
-        self._note(text)
-        self._replaced.set()
-
-    def _note(self, text: str) -> None:
-        _log.warning("store: %s", text)
-        self._notes.append((self._clock.now(), text))
 
     async def _claim(self, stop: asyncio.Event, stack: AsyncExitStack) -> bool:
         """Wait until no other controller of this directory is still flushing; False when told to stop first."""
@@ -265,60 +213,14 @@ class Controller:
                     stack.callback(os.close, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                self._health_of_store.begins("an earlier controller is still finishing")
+                self._keeper.health.begins("an earlier controller is still finishing")
             except OSError as exc:
-                self._health_of_store.begins(f"the data directory cannot be written: {exc}")
+                self._keeper.health.begins(f"the data directory cannot be written: {exc}")
             else:
                 return True
             if stop.is_set():
                 return False
-            await _pause(stop, 0.1)
-
-    async def _open_store(self, stop: asyncio.Event) -> Store | None:
-        """The store, however long it takes to come up; None when told to stop first. Tried once in any case.
-
-        Whatever a database says is no reason to end: somebody will see to it, and meanwhile records wait.
-        """
-        attempt = 0
-        while True:
-            try:
-                store = await self._try_to_open()
-            except _FAILURES as exc:
-                self._health_of_store.wrong("start", exc)
-            else:
-                return store
-            delay_s = _STORE_DELAYS_S[min(attempt, len(_STORE_DELAYS_S) - 1)]
-            attempt += 1
-            await _pause(stop, delay_s)
-            if stop.is_set():
-                return None
-
-    async def _try_to_open(self) -> Store:
-        settings = self._config.store
-        store = await Store.open(
-            self._data.store_url(self._config),
-            clock=self._clock,
-            pool_size=settings.pool_size,
-            listen_url=settings.listen_url,
-        )
-        try:
-            async with _answer_within(_ANSWER_S):
-                await store.prove()
-        except BaseException:
-            await store.close()
-            raise
-        store.watch(self._health_of_store.heard)
-        self._health_of_store.opened()
-        return store
-
-    def _ingest_told(self, exc: TemporaryError | PermanentError | None, *, wrote: bool) -> None:
-        """How the last round of ingest went."""
-        if exc is not None:
-            self._health_of_store.wrong("ingest", exc)
-            return
-        self._health_of_store.right("ingest")
-        if wrote:
-            self._health_of_store.written()
+            await pause(stop, 0.1)
 
     async def _keep(self, name: str, part: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
         """Run a part until told to stop; one that fails is logged and started again."""
@@ -328,13 +230,13 @@ class Controller:
             except (TemporaryError, PermanentError) as exc:
                 if not isinstance(exc, StoreAwayError):  # which is said by now, once for everybody who met it
                     self._said.warning(name, "%s waits: %s", name, exc)
-                await _pause(stop, min(getattr(exc, "retry_after_s", _LONGEST_RETRY_S), _LONGEST_RETRY_S))
+                await pause(stop, min(getattr(exc, "retry_after_s", _LONGEST_RETRY_S), _LONGEST_RETRY_S))
             except ConfigError as exc:
                 self._unusable = exc
                 stop.set()
             except Exception as exc:  # noqa: BLE001 - a part is an edge: whatever it did wrong, the others go on
                 self._said.exception((name, type(exc)), "%s failed; it is started again in a second", name)
-                await _pause(stop, 1.0)
+                await pause(stop, 1.0)
 
     async def _sample(self, store: Store) -> None:
         """Keep the gauges of spool and store fresh, and the other replicas informed."""
@@ -342,18 +244,18 @@ class Controller:
         round_ = 0
         while True:
             try:
-                async with self._answer(_ANSWER_S):
+                async with self._keeper.answer(ANSWER_S):
                     self._positions = await store.spools.positions()
             finally:  # while the store is away, what waits grows, and whoever looks must see that
                 usage = await asyncio.to_thread(reader.usage, self._positions)
                 self._metrics.set_spool(usage)
             if is_shared(self._config):
-                async with self._answer(_ANSWER_S):
+                async with self._keeper.answer(ANSWER_S):
                     await self._presence.beat(store, usage, leader=self._learning.leading)
-                self._health_of_store.written()
+                self._keeper.health.written()
                 await self._agree_on_time(store)
                 await self._share_keys(store)
-            await self._prove(store)
+            await self._keeper.prove(store)
             if round_ % _MODELS_EVERY == 0:
                 size = await store.size()
                 self._metrics.set_store_size(size.bytes, size.records)
@@ -361,27 +263,10 @@ class Controller:
             self._metrics.traffic.set_models({0: self._config.champion.name} | models)
             self._follow_keys()
             if self._ingestor is None or not self._ingestor.feeding_again:
-                self._health_of_store.right("again")
-            self._health_of_store.tell()
+                self._keeper.health.right("again")
+            self._keeper.health.tell()
             round_ += 1
             await asyncio.sleep(_SAMPLE_S)
-
-    async def _prove(self, store: Store) -> None:
-        """Where nothing was written for a while, or something is wrong: see whether writing works."""
-        if self._health_of_store.to_be_proven:
-            async with self._answer(_PROOF_S):
-                await store.prove()
-            self._health_of_store.written()
-
-    @asynccontextmanager
-    async def _answer(self, seconds: float) -> AsyncIterator[None]:
-        """A database that says nothing is as good as gone, and that is a trouble. Raises TemporaryError."""
-        try:
-            async with _answer_within(seconds):
-                yield
-        except TemporaryError as exc:
-            self._health_of_store.heard(exc)
-            raise
 
     def _follow_keys(self) -> None:
         try:
@@ -395,11 +280,11 @@ class Controller:
         """Before the loop decides anything, and every few seconds."""
         try:
             if is_shared(self._config):
-                async with _answer_within(_ANSWER_S):
+                async with answer_within(ANSWER_S):
                     await self._time.compare(store)
             else:
                 self._time.forget()
-        except _FAILURES as exc:
+        except FAILURES as exc:
             self._said.warning("time", "this host goes on by the time that it has: %s", exc)
         else:
             self._said.over("time")
@@ -448,7 +333,7 @@ class Controller:
                 if not await ingestor.run_once() and not more_may_come:
                     return
                 await asyncio.sleep(_FLUSH_STEP_S)
-        except _FAILURES as exc:
+        except FAILURES as exc:
             _log.warning("the spool keeps what could not be stored: %s", exc)
 
     def _succeeded(self) -> bool:
@@ -479,9 +364,8 @@ class Controller:
 
     async def _status(self) -> dict[str, Any]:
         document = self._champion.into(await self._learning.status())
-        now = self._clock.now()
-        lately = [f"{_instant(at)}: {text}" for at, text in self._notes if now - at < _NOTED_S]
-        return document | {"notes": [*document.get("notes", ()), *lately, *open_to_others(self._config)]}
+        notes = [*document.get("notes", ()), *self._keeper.notes, *open_to_others(self._config)]
+        return document | {"notes": notes}
 
     def _health(self) -> dict[str, Any]:
         troubles = self._troubles
@@ -495,10 +379,6 @@ class Controller:
         }
 
 
-def _instant(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).isoformat(sep=" ", timespec="seconds")
-
-
 def leave_garbage() -> None:
     """Have the garbage collector look less often, and no more at what has been loaded by now, for that stays anyway.
 
@@ -508,20 +388,3 @@ def leave_garbage() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_YOUNG_OBJECTS)
-
-
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    """Sleep, unless told to stop meanwhile."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stop.wait()
-
-
-@asynccontextmanager
-async def _answer_within(seconds: float) -> AsyncIterator[None]:
-    """A database that says nothing is as good as gone. Raises TemporaryError."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as exc:
-        raise TemporaryError(f"store: no answer within {seconds:g} s", retry_after_s=1.0) from exc
