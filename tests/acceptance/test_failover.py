@@ -158,10 +158,11 @@ class Postgres:
         yield
         self._relay.mend()
 
-    def copy(self) -> None:
-        """As it is now, for later."""
+    def copy(self) -> int:
+        """As it is now, for later; returns how many records that is."""
         with self.away():
             self.order(f"create database {self._name}_copy template {self._name}")
+            return int(self.ask("select count(*) from records")[0][0])
 
     def fail_over(self, *, empty: bool) -> None:
         """To the copy, or to one without a table."""
@@ -193,9 +194,9 @@ async def test_a_postgresql_that_fails_over_gets_what_it_lacks(
             await asyncio.to_thread(ratchet.await_admin)
             async with busy(ratchet) as (load, votes):
                 await load.until(400)
-                await asyncio.to_thread(database.copy)
+                copied = await asyncio.to_thread(database.copy)
                 await load.until(BEHIND)
-                await asyncio.to_thread(await_stored, ratchet, database.ask)
+                await asyncio.to_thread(await_stored, ratchet, database.ask, copied + BEHIND)
                 await asyncio.to_thread(database.fail_over, empty=empty)
                 await asyncio.to_thread(told, ratchet, "fed again")
                 await load.until(100)
@@ -208,11 +209,9 @@ async def test_a_postgresql_that_fails_over_gets_what_it_lacks(
     assert ratchet.log.count("Traceback") == 0, ratchet.log
 
 
-def await_stored(ratchet: RatchetProcess, ask: Ask) -> None:
-    """Wait until the database has more than the copy by as much as it is to lack."""
-    await_true(
-        lambda: int(ask("select count(*) from records")[0][0]) >= 400 + BEHIND, "it to be stored", ratchet._alive
-    )
+def await_stored(ratchet: RatchetProcess, ask: Ask, records: int) -> None:
+    """Wait until the database has so many: more than the copy, by as much as that is to lack."""
+    await_true(lambda: int(ask("select count(*) from records")[0][0]) >= records, "it to be stored", ratchet._alive)
 
 
 class Sqlite:
@@ -268,7 +267,7 @@ async def test_database_files_that_vanish_are_noticed_and_filled_again(
             await load.until(400)
             await asyncio.to_thread(database.copy)
             await load.until(BEHIND)
-            await asyncio.to_thread(await_stored, ratchet, database.ask)
+            await asyncio.to_thread(await_stored, ratchet, database.ask, 400 + BEHIND)
             await asyncio.to_thread(harm, database.path)
             await asyncio.to_thread(told, ratchet, "was removed or replaced")
             await load.until(100)
