@@ -102,6 +102,25 @@ def test_an_outage_is_said_and_so_is_its_end(host: Host, caplog: pytest.LogCaptu
     assert (host.watch.healthy, host.said) == (True, "")
 
 
+def test_what_a_failure_cost_is_not_counted_again_for_the_next(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    host.count(good=40)
+    for failed in (5, 6):
+        host.count(failed=failed)
+        with caplog.at_level(logging.WARNING):
+            host.count(good=3)
+        assert caplog.messages[-1] == f"champion: answers again after 2 s, {failed} requests failed"
+
+
+def test_a_failure_after_a_busy_minute_says_what_is_going_on_now(host: Host) -> None:
+    host.count(good=1000)
+    host.count(failed=4)
+    assert host.said.startswith("the last 4 requests failed, 4 of 1,004 in the last minute: connection refused at ")
+    host.count(failed=3)
+    assert host.said.startswith("the last 7 requests failed, 7 of 1,007 in the last minute: ")
+    host.count(good=1, failed=1)
+    assert host.watch.healthy is True
+
+
 def test_what_is_failing_stays_so_while_nobody_asks(host: Host) -> None:
     host.count(failed=3, fault=Fault.STATUS_503)
     host.pass_time(3600)
