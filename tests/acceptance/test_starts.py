@@ -142,15 +142,20 @@ def ratchet_admin(ratchet: RatchetProcess) -> str:
     return f"http://127.0.0.1:{ratchet.settings['admin']['port']}"
 
 
-def test_a_worker_that_was_stopped_does_not_keep_the_port(make: Make) -> None:
+def test_processes_that_were_stopped_keep_neither_port_nor_store(make: Make) -> None:
     ratchet = make(server=DRAIN)
     ratchet.start()
-    (worker,) = ratchet.worker_pids
+    ratchet.await_admin()
+    (worker,), controller = ratchet.worker_pids, ratchet.controller_pid
     os.kill(worker, signal.SIGSTOP)
+    os.kill(controller, signal.SIGSTOP)
     ratchet.kill("supervisor")
     assert first_answer(ratchet) < ANSWER_S
-    await_true(lambda: gone(worker), "the end of the stuck worker")
-    assert f"worker process {worker} of an earlier `ratchet serve` is stuck" in ratchet.stop()
+    await_true(lambda: gone(worker) and gone(controller), "the end of the stuck processes")
+    ratchet.await_admin()
+    log = ratchet.stop()
+    assert f"worker process {worker} of an earlier `ratchet serve` is stuck" in log
+    assert f"controller process {controller} of an earlier `ratchet serve` is stuck" in log
 
 
 def test_the_admin_port_is_opened_when_a_stranger_leaves_it(make: Make) -> None:
