@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -313,6 +315,23 @@ async def test_one_harmless_question(
 )
 async def test_nobody_there(url: str, problem: str) -> None:
     assert (await ask(url)).startswith(problem)
+
+
+async def test_a_name_server_that_hangs_is_no_model_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go = threading.Event()
+    monkeypatch.setattr("proxy.app.asking._CONNECT_S", 0.1)
+
+    def hang(*args: Any, **more: Any) -> list[Any]:
+        let_go.wait()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    try:
+        assert await ask("http://slow.test") == (
+            "no connection in time at http://slow.test; check champion.url, name server, firewall and network"
+        )
+    finally:
+        let_go.set()
 
 
 async def test_https_to_a_server_without_tls(model: Model) -> None:
