@@ -34,6 +34,7 @@ from proxy.errors import ConfigError
 from proxy.gateway.gateway import Gateway, client_tls
 from proxy.gateway.ports import GATEWAY_COUNTERS
 from proxy.ids import KeyRing, RecordIds
+from proxy.log_throttle import ThrottledLog
 from proxy.metrics.shared import SharedCounters
 from proxy.private import make_folder
 from proxy.routes import RouteTable
@@ -103,6 +104,7 @@ class Worker:
         self._config = config = settings.config
         self._listen_fd = settings.listen_fd
         self._clock = AdjustedClock()
+        self._said = ThrottledLog(_log, self._clock)
         self._data = DataDir.of(config)
         follow_time(self._data.host_clock, self._clock)
         self._keys = KeyRing.load_or_create(self._data.keys, self._clock, spare=settings.spare_keys)
@@ -195,7 +197,7 @@ class Worker:
             make_folder(self._data.run)
             return listen_unix(self._side_path)
         except OSError as exc:
-            _log.error("%s: %s; trying again", self._side_path, exc)
+            self._said.error("side", "%s: %s; trying again", self._side_path, exc)
             return None
 
     async def _serve_side(self, listener: socket.socket | None) -> None:
