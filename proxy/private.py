@@ -20,8 +20,8 @@ __all__ = ["NO_ROOM", "UMASK", "create", "looser", "make_folder", "open_private"
 
 UMASK: Final = 0o077
 """For processes that are ours, and what they start."""
-NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-"""What a file system says that is full, or whose user has had his share."""
+NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
+"""What a file system says that is full, whose user has had his share, or that was made read-only after an error."""
 _FILE: Final = 0o600
 _FOLDER: Final = 0o700
 _OTHERS: Final = 0o077

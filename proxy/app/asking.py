@@ -20,10 +20,15 @@ from proxy.loop.session import open_session
 __all__ = ["ask", "words_of"]
 
 _TIMEOUT_S: Final = 5.0
+_CONNECT_S: Final = 4.0
+"""Of that for the look-up of its name and the connection: who is late there is no server that hangs."""
 _WORDS: Final = {
     Fault.REFUSED: ("connection refused", "is the model's server running there? else mend champion.url"),
-    Fault.UNRESOLVED: ("the host's name is not known", "check champion.url and the name server"),
-    Fault.NO_CONNECTION: ("no connection in time", "check champion.url, firewall and network"),
+    Fault.UNRESOLVED: (
+        "the host's name is not known, or no name server answers",
+        "check champion.url and the name server",
+    ),
+    Fault.NO_CONNECTION: ("no connection in time", "check champion.url, name server, firewall and network"),
     Fault.UNREACHABLE: ("the host cannot be reached", "check champion.url, firewall and network"),
     Fault.TLS: ("the TLS handshake failed", "check its certificate, and http or https in champion.url"),
     Fault.CLOSED: ("the connection was closed without an answer", "look into the log of the model's server"),
@@ -49,7 +54,7 @@ async def ask(url: str, *, credential: tuple[str, str] | None = None, via: str =
     if via:
         headers["Via"] = f"1.1 {via}"
     try:
-        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S)
+        timeout = aiohttp.ClientTimeout(total=_TIMEOUT_S, connect=_CONNECT_S)
         async with (
             open_session(timeout) as client,
             client.get(_models_url(url), headers=headers, allow_redirects=False) as answer,
@@ -89,6 +94,8 @@ def _fault(error: BaseException) -> Fault:
             return Fault.TLS
         case ConnectionRefusedError():
             return Fault.REFUSED
+        case aiohttp.ConnectionTimeoutError():
+            return Fault.NO_CONNECTION
         case TimeoutError():
             return Fault.SILENT
         case aiohttp.ServerDisconnectedError() | ConnectionError():

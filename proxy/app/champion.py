@@ -51,6 +51,9 @@ _ARM: Final = Arm.CHAMPION.label
 _OUT_OF_REACH: Final = frozenset((Fault.REFUSED, Fault.UNRESOLVED, Fault.NO_CONNECTION, Fault.UNREACHABLE, Fault.TLS))
 _REFUSALS: Final = (401, 403, 404, 429, 400)
 _MANY_REFUSED: Final = 20
+_ROW: Final = 3
+_MOST: Final = 0.5
+"""Below this share of bad answers a minute alone does not show what is going on now."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +152,8 @@ class ChampionWatch(Collector):
         self._answered_on: float | None = None
         self._last_error: dict[str, Any] | None = None
         self._last_fault: Fault | None = None
+        self._in_a_row = 0
+        """Requests that failed since the last look that saw a good answer: within one their order is not known."""
         self._lost = 0
         """Requests that failed since it is failing, and those by which that was noticed."""
 
@@ -173,6 +178,7 @@ class ChampionWatch(Collector):
         while self._seen and self._seen[0][0] <= now - _MINUTE_S:
             self._seen.popleft()
         self._course.take(latest)
+        self._in_a_row = 0 if latest.good else self._in_a_row + latest.bad
         if latest.answered:
             self._answered_at, self._answered_on = now, self._clock.now()
         if latest.good:
@@ -201,7 +207,8 @@ class ChampionWatch(Collector):
 
     def _turn(self, standing: Standing) -> None:
         if standing is Standing.FAILING:
-            self._lost = max(self._minute().answers.bad, self._course.failed_in_a_row)
+            minute = self._evidence(Answers()).minute  # what an earlier failure cost was said at its end
+            self._lost = max(minute.bad, self._course.failed_in_a_row)
         elif self._standing is Standing.UNKNOWN:
             self._lost = self._course.bad
         self._standing, self._since = standing, self._clock.now()
@@ -236,7 +243,10 @@ class ChampionWatch(Collector):
             remedy = words_of(self._last_fault)[1]
         else:
             remedy = "check champion.api_key and champion.api_key_header"
-        if minute.answered:
+        if minute.answered and self._in_a_row >= _ROW and (minute.bad_share or 0.0) < _MOST:
+            said = (f"the last {self._in_a_row:,} requests failed, {minute.bad:,} of {minute.answered:,} in the last "
+                    "minute")  # fmt: skip
+        elif minute.answered:
             said = f"{minute.bad:,} of {minute.answered:,} requests failed in the last minute"
         elif minute.left:
             said = f"no answer in the last minute, {minute.left:,} clients left without one"

@@ -30,6 +30,7 @@ from proxy.app.learning import Learning
 from proxy.app.lifeline import Told
 from proxy.app.logs import configure_logging
 from proxy.app.names import serve_names
+from proxy.app.orphans import end_stuck_controller
 from proxy.app.paths import DataDir, open_to_others
 from proxy.app.presence import Presence
 from proxy.app.priority import give_way, hurry
@@ -205,15 +206,17 @@ class Controller:
 
     async def _claim(self, stop: asyncio.Event, stack: AsyncExitStack) -> bool:
         """Wait until no other controller of this directory is still flushing; False when told to stop first."""
-        descriptor = -1
+        descriptor, lock = -1, self._data.run / "controller.lock"
+        overdue_at = self._clock.monotonic() + self._config.server.drain_seconds + 2 * _ORPHAN_S
         while True:
             try:
                 if descriptor < 0:
-                    descriptor = os.open(self._data.run / "controller.lock", os.O_RDWR | os.O_CREAT, 0o600)
+                    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
                     stack.callback(os.close, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 self._keeper.health.begins("an earlier controller is still finishing")
+                end_stuck_controller(lock, self._supervisor, overdue=self._clock.monotonic() >= overdue_at)
             except OSError as exc:
                 self._keeper.health.begins(f"the data directory cannot be written: {exc}")
             else:

@@ -7,6 +7,7 @@ so that ids which clients were given meanwhile stay good. Until then nothing is 
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -24,6 +25,10 @@ from proxy.private import NO_ROOM
 __all__ = ["FirstFiles", "until_room"]
 
 _RETRY_S: Final = 1.0
+_NOTHING_RECORDED: Final = (
+    "the disk is full: serving goes on, nothing is recorded until there is room",
+    "the disk is read-only: serving goes on, nothing is recorded until it can be written",
+)
 
 Made = TypeVar("Made")
 
@@ -38,6 +43,8 @@ def until_room(make: Callable[[], Made], clock: Clock) -> Made:
             return make()
         except OSError as exc:
             if exc.errno not in NO_ROOM:
+                raise
+            if exc.errno == errno.EROFS:
                 raise
             said.error("room", "the disk is full, not even a directory can be made: waiting for room (%s)", exc)
             time.sleep(_RETRY_S)
@@ -77,11 +84,9 @@ class FirstFiles:
                 if exc.errno not in NO_ROOM:
                     raise
                 left.append(step)
-                self._said.error(
-                    "room", "the disk is full: serving goes on, nothing is recorded until there is room (%s)", exc
-                )
+                self._said.error("room", "%s (%s)", _NOTHING_RECORDED[exc.errno == errno.EROFS], exc)
         if self._waited and not left:
-            _log.warning("the disk has room again: what a start writes is written")
+            _log.warning("the disk has room again, or can be written again: what a start writes is written")
         self._waited = bool(left)
         self._steps = left
         self.due_at = self._clock.monotonic() + _RETRY_S if left else None

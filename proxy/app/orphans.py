@@ -1,8 +1,9 @@
-"""Workers of an earlier supervisor that cannot even free their port: stopped (`SIGSTOP`, a debugger), or stuck in the
-kernel.
+"""Processes of an earlier supervisor that cannot even end: stopped (`SIGSTOP`, a debugger), or stuck in the kernel.
 
-One that runs frees it within a tenth of a second of its supervisor's end. Whoever holds it longer answers nobody, and
-would keep everybody else from answering: so the next supervisor, which has claimed the directory, ends it.
+A worker that runs frees its port within a tenth of a second of its supervisor's end. Whoever holds it longer answers
+nobody, and would keep everybody else from answering: so the next supervisor, which has claimed the directory, ends it.
+A controller holds nobody up who asks a model, but the next one may not touch the store before it has ended, which it
+does within the drain time unless it is stuck.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from typing import Final
 
 from proxy.app.paths import DataDir
 
-__all__ = ["end_stuck_orphans"]
+__all__ = ["end_stuck_controller", "end_stuck_orphans"]
 
 _TABLES: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_LOCKS: Final = Path("/proc/locks")
 _LISTENS: Final = "0A"
 
 _log = logging.getLogger(__name__)
@@ -36,6 +38,28 @@ def end_stuck_orphans(data: DataDir, port: int) -> list[int]:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     return ended
+
+
+def end_stuck_controller(lock: Path, supervisor: int, *, overdue: bool) -> None:
+    """Kill the controller that holds the file `lock` where it is not `supervisor`'s, and stopped or `overdue`."""
+    with contextlib.suppress(OSError, ValueError):  # it has just ended
+        for pid in _holders(lock):
+            state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == supervisor or not (overdue or state == "T") or not _is_called(pid, "controller"):
+                continue
+            _log.error("controller process %d of an earlier `ratchet serve` is stuck: it is killed", pid)
+            os.kill(pid, signal.SIGKILL)
+
+
+def _holders(lock: Path) -> list[int]:
+    """Processes that have locked the file with flock."""
+    lines = [line.split() for line in _LOCKS.read_text().splitlines()]
+    inode = str(lock.stat().st_ino)
+    return [int(fields[4]) for fields in lines if fields[1] == "FLOCK" and fields[5].rpartition(":")[2] == inode]
+
+
+def _is_called(pid: int, name: str) -> bool:
+    return Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").endswith(b"\0ratchet-" + name.encode())
 
 
 def _listening(port: int) -> set[str]:
@@ -55,7 +79,7 @@ def _earlier_workers(data: DataDir) -> Iterator[int]:
     for path in data.run.glob("worker-*.pid"):
         with contextlib.suppress(OSError, ValueError):
             pid = int(path.read_text())
-            if Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").endswith(b"\0ratchet-" + path.stem.encode()):
+            if _is_called(pid, path.stem):
                 yield pid
 
 

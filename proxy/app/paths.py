@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -38,7 +39,7 @@ class DataDir:
             try:
                 make_folder(directory)
             except OSError as exc:
-                if exc.errno in NO_ROOM:
+                if exc.errno in NO_ROOM and exc.errno != errno.EROFS:
                     raise
                 raise type(exc)(f"server.data_dir: {directory} cannot be made ({exc.strerror}); name a directory that "
                               "this user may write to") from exc  # fmt: skip

@@ -14,6 +14,7 @@ in the backlog instead of being refused.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import logging
 import math
@@ -25,6 +26,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import orjson
@@ -328,7 +330,7 @@ class _Claim:
 
     def __enter__(self) -> _Claim:
         path = self._data.pid("supervisor")
-        self._descriptor = until_room(lambda: os.open(path, os.O_RDWR | os.O_CREAT, 0o600), self._clock)
+        self._descriptor = until_room(lambda: _opened(path), self._clock)
         deadline = self._clock.monotonic() + _CLAIM_PATIENCE_S
         while not self._taken():
             if self._clock.monotonic() >= deadline:
@@ -352,7 +354,8 @@ class _Claim:
         return True
 
     def __exit__(self, *exc_info: object) -> None:
-        self._data.addresses.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the disk is read-only
+            self._data.addresses.unlink(missing_ok=True)
         os.close(self._descriptor)
 
     def announce(self, config: Config, sockets: _Sockets) -> None:
@@ -371,6 +374,16 @@ class _Claim:
         lines.append(f"data: {self._data.root}")
         sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
+
+
+def _opened(path: Path) -> int:
+    """The file, to be locked and written; on a read-only disk to be locked only. Raises OSError."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as exc:
+        if exc.errno != errno.EROFS or not path.exists():
+            raise
+        return os.open(path, os.O_RDONLY)
 
 
 def _describe(status: int) -> str:

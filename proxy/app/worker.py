@@ -34,7 +34,9 @@ from proxy.errors import ConfigError
 from proxy.gateway.gateway import Gateway, client_tls
 from proxy.gateway.ports import GATEWAY_COUNTERS
 from proxy.ids import KeyRing, RecordIds
+from proxy.log_throttle import ThrottledLog
 from proxy.metrics.shared import SharedCounters
+from proxy.private import make_folder
 from proxy.routes import RouteTable
 from proxy.spool.writer import DROP_REASONS, SPOOL_TROUBLES, SpoolTrouble, SpoolWriter
 from proxy.tasks import cancel_and_wait, spawn
@@ -102,6 +104,7 @@ class Worker:
         self._config = config = settings.config
         self._listen_fd = settings.listen_fd
         self._clock = AdjustedClock()
+        self._said = ThrottledLog(_log, self._clock)
         self._data = DataDir.of(config)
         follow_time(self._data.host_clock, self._clock)
         self._keys = KeyRing.load_or_create(self._data.keys, self._clock, spare=settings.spare_keys)
@@ -124,6 +127,7 @@ class Worker:
         if config.capture.redaction.engine == "python" and settings.index == 0:
             threading.Thread(target=_time_patterns, args=(config,), name="time patterns", daemon=True).start()
         self._draining = False
+        self._side: WebServer | None = None
 
     async def run(self, lifeline: int) -> int:
         """Serve until told to stop, then drain; returns the exit status."""
@@ -139,7 +143,7 @@ class Worker:
             follow_files(self._routes, self._keys, self._clock, self._data.host_clock, show=self._counters.show),
             name="follow files",
         )
-        side = spawn(self._start_side(listener), name="start the side app")
+        side = spawn(self._serve_side(listener), name="serve the side app")
         host, port = server.sockets[0].getsockname()[:2]
         _log.info("accepting on %s port %d", host, port)
         await told.stop.wait()
@@ -150,22 +154,22 @@ class Worker:
             _log.warning("requests that were open after %g s were cut", self._config.server.drain_seconds)
         await gateway.close()
         await cancel_and_wait([following, side])
-        await self._stop_side(side, listener)
+        await self._stop_side(listener)
         if self._cleaner is not None:
             await self._cleaner.close(_CLEANED_S)
         self._spool.close()
         self._counters.close()
         return 0
 
-    async def _stop_side(self, side: asyncio.Task[WebServer], listener: socket.socket | None) -> None:
+    async def _stop_side(self, listener: socket.socket | None) -> None:
         """Nobody asks it any more: its only way in was the gateway."""
-        if side.cancelled() or side.exception() is not None:
+        if self._side is None:
             if listener is not None:
                 listener.close()
             return
         try:
             async with asyncio.timeout(_SIDE_STOP_S):
-                await side.result().stop()
+                await self._side.stop()
         except TimeoutError:
             _log.warning("the side app did not stop in time")
 
@@ -190,13 +194,15 @@ class Worker:
     def _listen_side(self) -> socket.socket | None:
         """The Unix socket of `/-/`, or None where there is no room for it: traffic goes on without."""
         try:
+            make_folder(self._data.run)
             return listen_unix(self._side_path)
         except OSError as exc:
-            _log.error("%s: %s; trying again", self._side_path, exc)
+            self._said.error("side", "%s: %s; trying again", self._side_path, exc)
             return None
 
-    async def _start_side(self, listener: socket.socket | None) -> WebServer:
-        """Import the web framework beside the traffic, then serve `/-/` on this worker's Unix socket."""
+    async def _serve_side(self, listener: socket.socket | None) -> None:
+        """Import the web framework beside the traffic, then serve `/-/` on this worker's Unix socket until cancelled:
+        on a new one where somebody removed it. At the end of a worker its successor has that name."""
         public = await asyncio.to_thread(importlib.import_module, "proxy.web.public")
         web_server = await asyncio.to_thread(importlib.import_module, "proxy.app.web_server")
         script = await asyncio.to_thread(importlib.import_module, "proxy.web.feedback_js")
@@ -211,12 +217,21 @@ class Worker:
             routes=[script.feedback_js_route()],
             redact=None if self._cleaner is None else self._cleaner.texts,
         )
-        while listener is None:
-            await asyncio.sleep(_SIDE_RETRY_S)
+        while True:
+            while listener is None:
+                await asyncio.sleep(_SIDE_RETRY_S)
+                listener = self._listen_side()
+            side: WebServer = web_server.WebServer(app, listener, name="side app")
+            await side.start()
+            earlier, self._side = self._side, side
+            if earlier is not None:
+                await earlier.stop()
+            while True:
+                await asyncio.sleep(_SIDE_RETRY_S)
+                if not self._draining and not self._side_path.exists():
+                    break
+            _log.error("%s was removed under the running worker: it is made again", self._side_path)
             listener = self._listen_side()
-        side: WebServer = web_server.WebServer(app, listener, name="side app")
-        await side.start()
-        return side
 
     def _vanished(self, frames: int) -> None:
         self._counters.add("spool_vanished_total")

@@ -33,16 +33,28 @@ def check_config(
     from pathlib import Path
 
     from proxy.config import fingerprint, public_document
-    from proxy.config.load import old_names
+    from proxy.config.load import mistaken_names, old_names
     from proxy.config.programs import missing_programs
+    from proxy.errors import ConfigError
+    from proxy.gateway.gateway import client_tls
 
     source, overrides = Path(file) if file else config, parse_settings(settings)
     loaded = read_config(source, data_dir, overrides)
     if missing := list(missing_programs(loaded)):
         fail(Exit.CONFIG, "\n  ".join(("the configuration names what is not there:", *map(str, missing))))
+    try:
+        client_tls(loaded)
+    except ConfigError as exc:
+        fail(Exit.CONFIG, str(exc))
     changed = _changed(loaded)
     renamed = old_names(source, overrides, os.environ).items()
-    notes = [*(f"{old} is now called {new}; the old name is still read" for old, new in renamed), *_notes(loaded)]
+    mistaken = [f"the environment variable {name} is no setting and changes nothing; did you mean {meant}?"
+                for name, meant in mistaken_names(os.environ).items()]  # fmt: skip
+    notes = [
+        *mistaken,
+        *(f"{old} is now called {new}; the old name is still read" for old, new in renamed),
+        *_notes(loaded),
+    ]
     if json:
         print_json({"ok": True, "fingerprint": fingerprint(loaded), "changed": changed, "notes": notes,
                     "config": public_document(loaded)})  # fmt: skip

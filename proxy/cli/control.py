@@ -114,7 +114,8 @@ def share(
 
 
 def deploy(
-    run: Annotated[str, typer.Argument(help="The run whose model is to be served.")], why: Why,
+    run: Annotated[str, typer.Argument(help="The run whose model is to be served.")],
+    why: Why = "to be served again",
     who: Who = None, wait: Wait = 10.0, config: ConfigOption = None, data_dir: DataDirOption = None,
     admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip

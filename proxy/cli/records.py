@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,6 +17,8 @@ from proxy.cli.stores import key_ring, with_store
 from proxy.private import open_private
 
 if TYPE_CHECKING:
+    from rich.text import Text as Line
+
     from proxy.ids import KeyRing
     from proxy.store.store import Store
     from proxy.store.values import RecordFilter, RecordRow
@@ -24,6 +27,7 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="List, show, export and delete records.")
 _PAGE = 500
+_PREFIX = re.compile("[0-9a-f]{8,31}")
 
 Since = Annotated[str | None, typer.Option(help="From: 2h (ago), 2026-01-31, 2026-01-31T12:00.", show_default=False)]
 Until = Annotated[str | None, typer.Option(help="Up to, exclusive; as --since.", show_default=False)]
@@ -76,7 +80,9 @@ def list_records(
 
 @app.command("show")
 def show_record(
-    record: Annotated[str, typer.Argument(help="Id of the record: UUID, signed id, provider's or client-chosen id.")],
+    record: Annotated[
+        str, typer.Argument(help="Its UUID or 8 or more digits of that, signed id, provider's or client-chosen id.")
+    ],
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     json: JsonOption = False,
@@ -218,6 +224,12 @@ async def _full_document(store: Store, ring: KeyRing, name: str) -> dict[str, An
 
     ids = RecordIds(ring)
     view = await find_record(store, ids, name)
+    if view is None and _PREFIX.fullmatch(digits := name.replace("-", "").lower().rstrip("…")):
+        found = await store.ids_beginning(digits)
+        if len(found) > 1:
+            fail(Exit.USAGE, f"the ids of several records begin with {name}, {' and '.join(found)} among them: "
+                 "give more of it")  # fmt: skip
+        view = await store.get_record(found[0]) if found else None
     return None if view is None else record_document(view, ids)
 
 
@@ -226,18 +238,25 @@ def _print_table(rows: list[dict[str, Any]]) -> None:
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("id", "time", "model", "arm", "kind"):
-        table.add_column(name, no_wrap=True)
+        table.add_column(name, no_wrap=name != "model")  # what gives way: then the id stays whole
     for name in ("status", "ms", "tokens", "quality", "votes"):
         table.add_column(name, no_wrap=True, justify="right")
-    table.add_column("query", no_wrap=True, overflow="ellipsis", min_width=20)
+    table.add_column("query")
     for row in rows:
         table.add_row(
-            row["id"], row["created_at"][:19].replace("T", " "), plain(_text(row["model"])), row["arm"], row["kind"],
+            row["id"], row["created_at"][:19].replace("T", " "), _short(_text(row["model"])), row["arm"], row["kind"],
             _ending(row),
             f"{row['duration_ms']:.0f}", _text(row["completion_tokens"]), _number(row["quality"]),
-            _number(row["feedback"]), plain(" ".join((row["query"] or "").split())[:200]),
+            _number(row["feedback"]), _short(" ".join((row["query"] or "").split())[:200]),
         )  # fmt: skip
     console().print(table if rows else "no records match")
+
+
+def _short(text: str) -> Line:
+    """On one line, with its end left out where there is no room."""
+    line = plain(text)
+    line.no_wrap, line.overflow = True, "ellipsis"
+    return line
 
 
 def _ending(row: dict[str, Any]) -> str:

@@ -21,7 +21,7 @@ from proxy.config.model import Config
 from proxy.config.parse import OLD_PATHS, Key, Problem, from_text, keys, nearest, parse_table
 from proxy.errors import ConfigError
 
-__all__ = ["ENV_PREFIX", "fingerprint", "load_config", "load_document", "old_names", "parse_as", "parse_config", "public_document",
+__all__ = ["ENV_PREFIX", "fingerprint", "load_config", "load_document", "mistaken_names", "old_names", "parse_as", "parse_config", "public_document",
            "read_document"]  # fmt: skip
 
 T = TypeVar("T")
@@ -173,6 +173,23 @@ def _from_environment(environ: Mapping[str, str], problems: list[Problem]) -> li
             remedy = f"; did you mean {ENV_PREFIX}{near.upper().replace('.', '__')}?" if near else "; unset it"
             problems.append(Problem(name, f"the environment variable names no setting{remedy}"))
     return found
+
+
+def mistaken_names(environ: Mapping[str, str]) -> dict[str, str]:
+    """Variables that are no settings, each with the setting that it would name with two underscores behind the table.
+
+    No reason to refuse a start: an orchestrator gives such names to the addresses of services (RATCHET_ADMIN_PORT)."""
+    meant = {path.replace(".", "_"): path for key in keys(Config) for path in [key.path]}
+    found = {}
+    for name in environ:
+        path = meant.get(name.removeprefix(ENV_PREFIX).lower().replace("__", "_"))
+        if name.startswith(ENV_PREFIX) and path is not None and not _is_setting(name):
+            found[name] = ENV_PREFIX + path.upper().replace(".", "__")
+    return found
+
+
+def _is_setting(name: str) -> bool:
+    return "__" in name.removeprefix(ENV_PREFIX)  # a setting, or refused as a misspelt one
 
 
 def _put(data: dict[str, Any], dotted: str, value: Any) -> None:

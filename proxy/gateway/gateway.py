@@ -298,9 +298,18 @@ def client_tls(config: Config) -> ssl.SSLContext | None:
     if server.tls_cert_file is None or server.tls_key_file is None:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    for setting, file in (("tls_cert_file", server.tls_cert_file), ("tls_key_file", server.tls_key_file)):
+        try:
+            Path(file).read_bytes()
+        except OSError as exc:
+            raise ConfigError(f"server.{setting}: {file} cannot be read ({exc.strerror}); check the path and its "
+                              "permissions") from exc  # fmt: skip
     try:
         context.load_cert_chain(server.tls_cert_file, server.tls_key_file)
     except OSError as exc:  # ssl.SSLError is one
-        raise ConfigError(f"server.tls_cert_file, server.tls_key_file: cannot be loaded: {exc}") from exc
+        raise ConfigError(
+            f"server.tls_cert_file {server.tls_cert_file}, server.tls_key_file {server.tls_key_file}: "
+            f"cannot be loaded: {exc}; both are PEM files that belong together"
+        ) from exc
     context.set_alpn_protocols(["http/1.1"])
     return context

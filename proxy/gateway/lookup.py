@@ -36,6 +36,11 @@ class Lookup:
         self._found_at = self._began_at = -inf
         self._running: asyncio.Future[tuple[str, ...]] | None = None
 
+    @property
+    def unknown(self) -> bool:
+        """Whether no address was ever found."""
+        return not self._literal and not self._found
+
     async def addresses(self) -> Sequence[str]:
         """Where the host is, as IP addresses in the resolver's order. Raises OSError (socket.gaierror), ValueError for
         what is no name, RuntimeError where no thread can be had."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import ssl
 from collections import deque
 from collections.abc import Sequence
@@ -136,8 +137,11 @@ class UpstreamPool:
     async def _dial(self, receiver: Receiver) -> None:
         connection, began = UpstreamConnection(self), self.monotonic()
         try:
-            async with asyncio.timeout(self.config.connect_timeout_seconds):
-                await self._connect(connection)
+            try:
+                async with asyncio.timeout(self.config.connect_timeout_seconds):
+                    await self._connect(connection)
+            except TimeoutError as exc:
+                raise self._too_late() from exc
             connection.check()
         except (OSError, ValueError, RuntimeError) as exc:  # ValueError: no name of a host; RuntimeError: uvloop's own
             connection.close()
@@ -150,6 +154,13 @@ class UpstreamPool:
             connection.dialled_s = self.monotonic() - began
             self._came(connection)
             receiver.connected(connection)
+
+    def _too_late(self) -> OSError:
+        """What took too long, in words: the name server, or the host itself."""
+        within = f"within {self.config.connect_timeout_seconds:g} s"
+        if self._lookup.unknown:
+            return socket.gaierror(socket.EAI_AGAIN, f"no name server said {within} where {self.address.host} is")
+        return TimeoutError(f"no connection {within}")
 
     async def _connect(self, connection: UpstreamConnection) -> None:
         if self.address.path is not None:

@@ -18,6 +18,7 @@ A name is a metric's, without the prefix, with its labels as Prometheus writes t
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import logging
 import mmap
@@ -31,7 +32,7 @@ from typing import Final
 
 import orjson
 
-from proxy.private import write_private
+from proxy.private import make_folder, write_private
 
 __all__ = ["SharedCounters", "is_counter", "read_counters", "sum_counters"]
 
@@ -93,7 +94,10 @@ class SharedCounters:
         return placed
 
     def show(self) -> None:
-        """Have the counts seen, where there was no room for the file at first. Call it every now and then."""
+        """Have the counts seen, where there was no room for the file at first, or somebody removed it. Call it every
+        now and then."""
+        if self._lock >= 0 and not os.fstat(self._lock).st_nlink:
+            self._begin_again()
         if not self._unseen:
             return
         if self._shown is None:
@@ -104,6 +108,17 @@ class SharedCounters:
             self._base = [there - here for there, here in zip(self._file_values(), self.values, strict=True)]
         values = [base + here for base, here in zip(self._base, self.values, strict=True)]
         self._shown[-8 * len(values) :] = struct.pack(f"<{len(values)}d", *values)
+
+    def _begin_again(self) -> None:
+        """The file was removed: another one is to be made, with all that was counted so far."""
+        _log.error("%s was removed under the running process: it is made again", self._path)
+        os.close(self._lock)
+        self._lock, self._unseen = -1, True
+        if self._shown is not None:
+            self._shown.close()
+            self._shown = None
+        with contextlib.suppress(OSError):
+            make_folder(self._path.parent)
 
     def _file_values(self) -> tuple[float, ...]:
         assert self._shown is not None  # it was just made

@@ -56,6 +56,13 @@ async def get_record(db: Database, codec: BodyCodec, name: str) -> RecordView | 
         return (await _views(connection, codec, [row]))[0]
 
 
+async def ids_beginning(db: Database, prefix: str, limit: int) -> list[str]:
+    """Ids of records that begin with `prefix`, lower-case hex digits: at most `limit`, the oldest first."""
+    found = records.c.id.between(prefix.ljust(32, "0"), prefix.ljust(32, "f"))
+    async with db.read() as connection:
+        return list(await connection.scalars(sa.select(records.c.id).where(found).order_by(records.c.id).limit(limit)))
+
+
 async def rows_of(db: Database, codec: BodyCodec, ids: Sequence[str]) -> dict[str, RecordRow]:
     """The records with these ids, with their texts, as far as they are there."""
     found: dict[str, RecordRow] = {}

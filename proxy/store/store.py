@@ -212,6 +212,10 @@ class Store:
         """The record with this id (32 hex digits), or the newest with this alias (provider or client id)."""
         return await records.get_record(self._db, self._codec, name)
 
+    async def ids_beginning(self, prefix: str, limit: int = 2) -> list[str]:
+        """Ids of records that begin with these lower-case hex digits: at most `limit`, the oldest first."""
+        return await records.ids_beginning(self._db, prefix, limit)
+
     async def rows_of(self, ids: Sequence[str]) -> dict[str, RecordRow]:
         """The records with these ids as lists show them, with their texts; those that are gone are left out."""
         return await records.rows_of(self._db, self._codec, ids)

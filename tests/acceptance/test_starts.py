@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import pytest
 
+from proxy.clock import SystemClock
 from proxy.ids import KeyRing, RecordIds
 from tests.harness.serve import RatchetProcess, await_true, request
 from tests.harness.upstream import Line, Seen, Upstream, serve_upstream
@@ -142,15 +143,20 @@ def ratchet_admin(ratchet: RatchetProcess) -> str:
     return f"http://127.0.0.1:{ratchet.settings['admin']['port']}"
 
 
-def test_a_worker_that_was_stopped_does_not_keep_the_port(make: Make) -> None:
+def test_processes_that_were_stopped_keep_neither_port_nor_store(make: Make) -> None:
     ratchet = make(server=DRAIN)
     ratchet.start()
-    (worker,) = ratchet.worker_pids
+    ratchet.await_admin()
+    (worker,), controller = ratchet.worker_pids, ratchet.controller_pid
     os.kill(worker, signal.SIGSTOP)
+    os.kill(controller, signal.SIGSTOP)
     ratchet.kill("supervisor")
     assert first_answer(ratchet) < ANSWER_S
-    await_true(lambda: gone(worker), "the end of the stuck worker")
-    assert f"worker process {worker} of an earlier `ratchet serve` is stuck" in ratchet.stop()
+    await_true(lambda: gone(worker) and gone(controller), "the end of the stuck processes")
+    ratchet.await_admin()
+    log = ratchet.stop()
+    assert f"worker process {worker} of an earlier `ratchet serve` is stuck" in log
+    assert f"controller process {controller} of an earlier `ratchet serve` is stuck" in log
 
 
 def test_the_admin_port_is_opened_when_a_stranger_leaves_it(make: Make) -> None:
@@ -215,3 +221,36 @@ async def test_a_first_start_on_a_full_disk_serves_waits_and_goes_on(
     assert "the disk has room again" in log
     assert "ended (" not in log, "nothing was started again and again"
     assert log.count("the disk is full: serving goes on") == 1
+
+
+async def test_a_start_on_a_read_only_disk_serves_and_records_when_it_can(upstream: Upstream, make: Make) -> None:
+    ratchet = make(upstream.url)
+    for folder in (ratchet.data_dir / "run", ratchet.data_dir / "spool"):
+        folder.mkdir(parents=True)
+    disk = str(ratchet.data_dir)
+    if subprocess.run(["mount", "-t", "tmpfs", "tmpfs", disk], capture_output=True, check=False).returncode:
+        pytest.skip("mounting is not allowed here")
+    try:
+        for folder in (ratchet.data_dir / "run", ratchet.data_dir / "spool"):
+            folder.mkdir()
+        (ratchet.data_dir / "run/supervisor.pid").touch()
+        KeyRing.load_or_create(ratchet.data_dir / "keys.json", SystemClock())
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        ratchet.base_url = f"http://127.0.0.1:{ratchet.settings['server']['port']}"
+        ratchet.admin_url = ratchet_admin(ratchet)
+        ratchet.launch()
+        await asyncio.to_thread(await_true, lambda: "accepting on" in ratchet.log, "a worker")
+        assert (await asyncio.to_thread(request, ratchet.base_url, "/v1/models")).status == 200
+        await asyncio.to_thread(await_true, lambda: health(ratchet) == 503, "the controller to say that it waits")
+        assert ratchet.log.count("the disk is read-only: serving goes on") == 1
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+
+        def recorded() -> bool:
+            request(ratchet.base_url, "/v1/models")
+            return ratchet.metric("ratchet_ingest_records_total") > 0
+
+        await asyncio.to_thread(await_true, recorded, "records to be stored")
+        assert "ended (" not in await asyncio.to_thread(ratchet.stop)
+    finally:
+        await asyncio.to_thread(ratchet.stop, expect=None)
+        subprocess.run(["umount", "-l", disk], check=True)

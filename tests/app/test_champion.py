@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +102,25 @@ def test_an_outage_is_said_and_so_is_its_end(host: Host, caplog: pytest.LogCaptu
         host.count(good=1)
     assert caplog.messages[-1] == "champion: answers again after 4 min, 312 requests failed"
     assert (host.watch.healthy, host.said) == (True, "")
+
+
+def test_what_a_failure_cost_is_not_counted_again_for_the_next(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    host.count(good=40)
+    for failed in (5, 6):
+        host.count(failed=failed)
+        with caplog.at_level(logging.WARNING):
+            host.count(good=3)
+        assert caplog.messages[-1] == f"champion: answers again after 2 s, {failed} requests failed"
+
+
+def test_a_failure_after_a_busy_minute_says_what_is_going_on_now(host: Host) -> None:
+    host.count(good=1000)
+    host.count(failed=4)
+    assert host.said.startswith("the last 4 requests failed, 4 of 1,004 in the last minute: connection refused at ")
+    host.count(failed=3)
+    assert host.said.startswith("the last 7 requests failed, 7 of 1,007 in the last minute: ")
+    host.count(good=1, failed=1)
+    assert host.watch.healthy is True
 
 
 def test_what_is_failing_stays_so_while_nobody_asks(host: Host) -> None:
@@ -294,6 +315,23 @@ async def test_one_harmless_question(
 )
 async def test_nobody_there(url: str, problem: str) -> None:
     assert (await ask(url)).startswith(problem)
+
+
+async def test_a_name_server_that_hangs_is_no_model_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    let_go = threading.Event()
+    monkeypatch.setattr("proxy.app.asking._CONNECT_S", 0.1)
+
+    def hang(*args: Any, **more: Any) -> list[Any]:
+        let_go.wait()
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    try:
+        assert await ask("http://slow.test") == (
+            "no connection in time at http://slow.test; check champion.url, name server, firewall and network"
+        )
+    finally:
+        let_go.set()
 
 
 async def test_https_to_a_server_without_tls(model: Model) -> None:

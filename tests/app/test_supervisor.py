@@ -6,6 +6,7 @@ import asyncio
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import time
@@ -110,6 +111,30 @@ def test_a_vote_in_the_first_moment_waits_for_its_turn(ratchet: RatchetProcess) 
     vote = {"record_id": answer.headers["x-ratchet-record-id"], "feedback": 1}
     assert request(ratchet.base_url, "/-/feedback", method="POST", body=vote).status == 202
     ratchet.stop()
+
+
+def test_a_run_folder_that_is_removed_is_made_again(ratchet: RatchetProcess) -> None:
+    ratchet.start()
+    ratchet.await_admin()
+
+    def vote() -> int:
+        answer = request(ratchet.base_url, "/v1/chat/completions", method="POST", body={"messages": []})
+        body = {"record_id": answer.headers["x-ratchet-record-id"], "feedback": 1}
+        return request(ratchet.base_url, "/-/feedback", method="POST", body=body).status
+
+    assert vote() == 202
+    counted = ratchet.metric("ratchet_gateway_requests_total")
+    shutil.rmtree(ratchet.data_dir / "run")
+    await_true(lambda: ratchet.metric("ratchet_gateway_requests_total") >= counted, "the counts to be seen")
+    await_true((ratchet.data_dir / "run/worker-0.sock").exists, "the socket")
+    await_true(lambda: vote() == 202, "votes to be taken")
+    await_true(
+        lambda: request(ratchet.admin_url, "/status").json()["champion"].get("healthy") is False,
+        "the champion's health",
+    )
+    log = ratchet.stop()
+    assert "worker-0.stats was removed under the running process" in log
+    assert "worker-0.sock was removed under the running worker" in log
 
 
 def _degraded(ratchet: RatchetProcess) -> dict[str, str] | None:

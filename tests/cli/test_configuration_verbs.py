@@ -37,6 +37,32 @@ def test_an_old_name_of_a_setting_is_told(tmp_path: Path) -> None:
     assert "is now called" not in ratchet("check-config", str(file)).output
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("RATCHET_SERVER_PORT", "RATCHET_SERVER__PORT"),
+        ("RATCHET_STORE_RETENTION_MAX_AGE_HOURS", None),
+        ("RATCHET_STORE_RETENTION_INTERVAL_SECONDS", "RATCHET_STORE__RETENTION__INTERVAL_SECONDS"),
+        ("RATCHET_PORT", None),
+        ("RATCHET_SERVICE_HOST", None),
+    ],
+)
+def test_a_variable_that_lacks_an_underscore_is_a_note(name: str, meant: str | None) -> None:
+    result = ratchet("check-config", env={name: "9000"})
+    assert result.exit_code == 0
+    assert (name in result.output) == (meant is not None)
+    assert meant is None or f"did you mean {meant}?" in " ".join(result.output.split())
+
+
+def test_certificates_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    good = tmp_path / "some.pem"
+    good.write_text("no certificate\n")
+    for cert, key, named in ((tmp_path / "no.pem", good, "no.pem"), (good, tmp_path / "no.key", "no.key"),
+                             (good, good, "some.pem"), (tmp_path, good, str(tmp_path))):  # fmt: skip
+        result = ratchet("check-config", "--set", f"server.tls_cert_file={cert}", "--set", f"server.tls_key_file={key}")
+        assert (result.exit_code, named in result.output) == (3, True), result.output
+
+
 def test_every_mistake_is_printed_at_once_with_exit_code_3(tmp_path: Path) -> None:
     file = tmp_path / "ratchet.toml"
     file.write_text("[server]\nprt = 1\n[spool]\nfsync = 'no'\n")

@@ -11,6 +11,7 @@ from typer.testing import CliRunner, Result
 
 from policies.records import Outcome
 from proxy.cli.app import app
+from proxy.cli.records import _print_table
 from proxy.ids import KeyRing, RecordIds
 from proxy.store.values import RecordFlag
 from tests.harness.install import Install
@@ -118,6 +119,35 @@ def test_show_finds_a_record_by_any_name(install: Install) -> None:
         assert answer(on(install, "records", "show", name, "--json"))["id"] == record.id
     page = on(install, "records", "show", record.id).output
     assert all(text in page for text in ("What is 65816?", "A CPU.", "vote of ann", "heuristic"))
+
+
+def test_show_takes_the_begin_of_an_id_where_that_is_enough(install: Install) -> None:
+    one, other = sorted((install.record(), install.record()), key=lambda record: record.id)
+    asyncio.run(install.fill([one, other]))
+    same = next(n for n in range(32) if one.id[n] != other.id[n])
+    for given in (one.id[: same + 1], one.id[:31].upper(), f"{one.id[:30]}…"):
+        assert answer(on(install, "records", "show", given, "--json"))["id"] == one.id
+    result = on(install, "records", "show", one.id[:8])
+    assert (result.exit_code, "several records begin with" in result.output) == (2, True)
+    assert on(install, "records", "show", "f" * 14).exit_code == 5
+
+
+def test_a_list_in_a_terminal_shows_whole_ids_whatever_the_models_are_called(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = "meta-llama/Llama-3.3-70B-Instruct-Turbo-with-a-very-long-name-2026"
+    row: dict[str, Any] = {
+        "id": "01a225b58c8473de87560cb0adaae3ee", "created_at": "2026-11-29T05:09:44Z", "model": name,
+        "arm": "challenger", "kind": "chat", "status": 200, "outcome": "ok", "flags": [], "duration_ms": 1234.0,
+        "completion_tokens": 12345, "quality": 1.0, "feedback": -1.0, "query": "hello there " * 20,
+    }  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "140")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    _print_table([row])
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert row["id"] in lines[1]
+    assert "hello" in lines[1]
 
 
 def test_show_of_nothing_is_not_found(install: Install) -> None:

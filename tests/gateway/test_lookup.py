@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from proxy.clock import ManualClock
+from proxy.gateway.faults import Fault, failed_slot
 from proxy.gateway.lookup import Lookup
 from tests.harness.gateway import config, open_gateway
 from tests.harness.upstream import Upstream, serve_upstream
@@ -75,6 +76,16 @@ async def test_a_challengers_look_up_that_hangs_delays_no_user_of_the_champion(
             answers = await asyncio.wait_for(asyncio.gather(*asked), 60)
             assert all(answer.startswith(b"HTTP/1.1 200") for answer in answers)
             assert names.asked.count("fast.test") == 1
+
+
+async def test_a_name_server_that_says_nothing_is_named(
+    names: NameServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = config(gateway={"connect_timeout_seconds": 0.1})
+    async with open_gateway(tmp_path, "http://slow.test:9", settings=settings) as door:
+        assert (await door.dialogue(GET % 1)).startswith(b"HTTP/1.1 502")
+        assert door.counters.values[door.counters.slot(failed_slot("champion", Fault.UNRESOLVED))] == 1
+    assert "no name server said within 0.1 s where slow.test is" in caplog.text
 
 
 async def test_what_was_found_is_good_for_a_while_and_longer_while_the_name_server_is_gone(names: NameServer) -> None:
