@@ -261,7 +261,7 @@ class Ingestor:
             await self._apply(batch, part, end, positions)
             at = end
         taken = batch.offset - batch.start
-        self._behind |= len(batch.frames) >= self._batch or taken >= _FULL_BYTES
+        self._behind |= batch.more or len(batch.frames) >= self._batch or taken >= _FULL_BYTES
         self._metrics.skipped_bytes.value += batch.skipped_bytes
 
     async def _part(self, batch: SpoolBatch, first: int, at: int, attempts: Attempts) -> list[_Entry]:

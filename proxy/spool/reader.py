@@ -21,7 +21,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,6 +73,8 @@ class SpoolBatch:
     bytes that follow it."""
     skipped_bytes: int = 0
     """Unreadable bytes between or behind the frames: a torn last frame of a killed writer, or damage."""
+    more: bool = False
+    """Whether segments follow, so that there is more to read at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,7 +283,7 @@ class SpoolReader:
                 writer, number, start, position, finished=finished, max_frames=max_frames
             )  # fmt: skip
             if batch is not None:
-                return batch
+                return replace(batch, more=number != segments[-1])
             if not finished:
                 return None
         return None

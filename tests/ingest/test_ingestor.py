@@ -358,6 +358,20 @@ async def test_a_backlog_of_large_frames_is_not_waited_for(host: Setup) -> None:
     assert host.count("ratchet_ingest_batches_total") > 1
 
 
+async def test_a_backlog_of_many_small_segments_is_not_waited_for(host: Setup) -> None:
+    """A round takes one segment of a writer: with a pause behind each, a spool of small ones would only ever grow."""
+    writer = host.writer(segment_bytes=65_536)
+    for record_id in frames(12):
+        writer.append(exchange_frame(record_id, random.Random(record_id).randbytes(40_000), b""))
+    stop = asyncio.Event()
+    running = asyncio.create_task(host.ingestor(ingest_interval_seconds=3600.0).run(stop))
+    async with asyncio.timeout(120):
+        while host.count("ratchet_ingest_records_total") < 12:
+            await asyncio.sleep(0.01)
+    stop.set()
+    await asyncio.wait_for(running, 300)
+
+
 async def test_positions_of_other_hosts_are_left_alone(host: Setup) -> None:
     """A store shared by several hosts knows spools that are not on this disk."""
     elsewhere = Setup(host.directory / "elsewhere", host.store)
