@@ -309,12 +309,13 @@ class Controller:
         self._health_of_store.written()
         return store
 
-    def _ingest_told(self, exc: TemporaryError | PermanentError | None, *, wrote: bool) -> None:
+    def _ingest_told(self, exc: TemporaryError | PermanentError | OSError | None, *, wrote: bool) -> None:
         """How the last round of ingest went."""
-        if exc is not None:
-            self._health_of_store.wrong("ingest", exc)
-            return
-        self._health_of_store.right("ingest")
+        if exc is None:
+            self._health_of_store.right("ingest")
+        else:
+            unread = f"not all of the spool can be read and tidied up ({exc})"
+            self._health_of_store.wrong("ingest", unread if isinstance(exc, OSError) else exc)
         if wrote:
             self._health_of_store.written()
 

@@ -75,7 +75,7 @@ Positions = dict[str, tuple[int, int]]
 class Told(Protocol):
     """Hears how a round went."""
 
-    def __call__(self, exc: TemporaryError | PermanentError | None, *, wrote: bool) -> None: ...
+    def __call__(self, exc: TemporaryError | PermanentError | OSError | None, *, wrote: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,8 +167,11 @@ class Ingestor:
             try:
                 frames = await self.run_once()
                 backoff_s = 0.0
-                self._said.over("ingest")
-                self._tell(None, wrote=frames > 0)
+                if (ill := self._reader.ill) is None:
+                    self._said.over("ingest")
+                else:
+                    self._said.warning("ingest", "a part of the spool waits: %s", ill)
+                self._tell(ill, wrote=frames > 0)
                 if self._behind:
                     wait_s = 0.0 if self._hurries else min(_PAUSE_S, self._interval_s)
             except (TemporaryError, PermanentError, OSError, MemoryError) as exc:
@@ -185,8 +188,7 @@ class Ingestor:
                     await asyncio.wait_for(stop.wait(), wait_s)
 
     def _tell(self, exc: BaseException | None, *, wrote: bool = False) -> None:
-        """Only of the store: a disk that the spool cannot be read from is another matter."""
-        if self._told is not None and (exc is None or isinstance(exc, TemporaryError | PermanentError)):
+        if self._told is not None and (exc is None or isinstance(exc, TemporaryError | PermanentError | OSError)):
             self._told(exc, wrote=wrote)
 
     async def run_once(self) -> int:
@@ -213,10 +215,11 @@ class Ingestor:
         self._behind = False
         assert self._positions is not None  # whoever calls has asked
         try:
-            for batch in await asyncio.to_thread(self._reader.poll, self._positions, max_frames=self._batch):
+            read = await asyncio.to_thread(self._reader.poll, self._positions, max_frames=self._batch)
+            for batch in read:
                 await self._ingest(batch, self._positions, attempts)
                 frames += len(batch.frames)
-            if not frames:
+            if not read:
                 self._again.clear()  # read to the end: what is still missing was unreadable
             await self._tidy(self._positions)
         except BaseException:

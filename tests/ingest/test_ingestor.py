@@ -46,13 +46,13 @@ class Setup:
         self.writers: list[SpoolWriter] = []
         self.ingestor()
 
-    def ingestor(self, clock: Clock | None = None, **settings: Any) -> Ingestor:
+    def ingestor(self, clock: Clock | None = None, told: Any = None, **settings: Any) -> Ingestor:
         """A fresh one, as after a restart of the controller."""
         self.registry = CollectorRegistry()
         config = parse_config({"champion": {"url": "http://localhost:1"}, "store": {"ingest_batch": BATCH} | settings})
         return Ingestor(config, self.store, SpoolReader(self.spool), TrafficMetrics(self.registry),
                         clock or SystemClock(),
-                        metrics=IngestMetrics(self.registry), first_model=self.first_model)  # fmt: skip
+                        metrics=IngestMetrics(self.registry), first_model=self.first_model, told=told)  # fmt: skip
 
     async def first_model(self) -> int:
         return (await first_model(self.store, self.base)).id
@@ -130,6 +130,32 @@ async def test_writers_are_read_side_by_side(host: Setup) -> None:
         two.append(b)
     assert await drain(host.ingestor()) == 60
     assert await host.ids() == sorted([*first, *second])
+
+
+async def test_a_writer_that_cannot_be_read_holds_up_no_other_and_is_told(host: Setup) -> None:
+    """As a folder of root's is, where somebody once started the server as root."""
+    written = frames(30)
+    writer = host.writer(segment_bytes=65_536)
+    for frame in written.values():
+        writer.append(frame)
+    (host.spool / writer.name / "0000000001 (copy).seg").write_bytes(b"somebody's copy")
+    ill = host.spool / "w0-1-1-00000000"
+    ill.mkdir()
+    (ill / "lock").symlink_to("lock")  # ELOOP, for root, too
+    heard: list[tuple[BaseException | None, bool]] = []
+    stop = asyncio.Event()
+
+    def told(exc: BaseException | None, *, wrote: bool) -> None:
+        heard.append((exc, wrote))
+        if len(heard) > 1:
+            stop.set()
+
+    async with asyncio.timeout(120):
+        await host.ingestor(told=told, ingest_interval_seconds=0.01).run(stop)
+    assert await host.ids() == list(written)
+    assert [(type(exc), wrote) for exc, wrote in heard[:2]] == [(OSError, True), (OSError, True)]
+    with pytest.raises(OSError, match="symbolic links"):
+        await drain(host.ingestor())
 
 
 async def test_a_restart_between_any_two_batches_changes_nothing(host: Setup) -> None:
