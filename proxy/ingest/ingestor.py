@@ -138,7 +138,8 @@ class Ingestor:
         self._on_gap = on_gap
         self._told = told
         self._max_bytes = config.spool.max_bytes
-        self._ledger_file = reader.root / LEDGER_FILE if reader.keep_s > 0 else None
+        self._ledger_file = reader.root / LEDGER_FILE
+        self._notes = reader.keep_s > 0
         self._ledger: Ledger | None = None
         self._attempts: Attempts | None = None
         self._positions: Positions | None = None
@@ -232,7 +233,10 @@ class Ingestor:
     async def _ask(self) -> Positions:
         """What the database says that it has. Less than it had: what it lacks is fed again."""
         if self._ledger is None:
-            self._ledger = await asyncio.to_thread(Ledger, self._ledger_file, self._clock)
+            if not self._notes:  # one of earlier would go on knowing spools that the database is to forget
+                with contextlib.suppress(OSError):
+                    self._ledger_file.unlink(missing_ok=True)
+            self._ledger = await asyncio.to_thread(Ledger, self._ledger_file if self._notes else None, self._clock)
         says = await self._store.spools.counted()
         self._asked_at = self._clock.monotonic()
         here = await asyncio.to_thread(self._reader.writers)

@@ -20,6 +20,7 @@ from proxy.config.serving import SpoolConfig
 from proxy.errors import PermanentError, TemporaryError
 from proxy.ingest import IngestMetrics, Ingestor
 from proxy.ingest.ingestor import REJECTED_FILE
+from proxy.ingest.ledger import LEDGER_FILE
 from proxy.loop.install import BaseModel, first_model, first_state
 from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool import SpoolReader, SpoolWriter
@@ -156,6 +157,16 @@ async def test_a_writer_that_cannot_be_read_holds_up_no_other_and_is_told(host: 
     assert [(type(exc), wrote) for exc, wrote in heard[:2]] == [(OSError, True), (OSError, True)]
     with pytest.raises(OSError, match="symbolic links"):
         await drain(host.ingestor())
+
+
+async def test_the_note_of_a_time_when_segments_were_kept_goes_where_none_are(host: Setup) -> None:
+    """Kept, it would say of spools that the database has forgotten since that they were lost."""
+    host.spool.mkdir(exist_ok=True)
+    note = host.spool / LEDGER_FILE
+    note.write_text('{"w0-1-1-00000000": {"segment": 1, "offset": 900, "frames": 5, "at_us": 1, "starts": {"1": 0}}}')
+    assert await drain(host.ingestor()) == 0
+    assert not note.exists()
+    assert host.count("ratchet_ingest_not_fed_again_total") == 0
 
 
 async def test_a_restart_between_any_two_batches_changes_nothing(host: Setup) -> None:
