@@ -16,32 +16,42 @@ __all__ = ["LogThrottle", "ThrottledLog"]
 
 _EVERY_S: Final = 10.0
 _MOST_TOPICS: Final = 64
+_SAME_S: Final = 10.0
+"""What fails again so soon after it worked is no news."""
 
 
 class LogThrottle:
     """Counts what is not said, per topic."""
 
-    __slots__ = ("_every_s", "_heard")
+    __slots__ = ("_every_s", "_heard", "_over")
 
     def __init__(self, every_s: float = _EVERY_S) -> None:
         self._every_s = every_s
-        self._heard: dict[Hashable, tuple[float, int]] = {}
-        """Per topic: when it was last said (monotonic seconds), and how often it was kept back since."""
+        self._heard: dict[Hashable, tuple[float, int, float]] = {}
+        """Per topic: when it was last said (monotonic seconds), how often it was kept back since, and when it was last
+        heard."""
+        self._over: set[Hashable] = set()
+        """Of these, what has worked since."""
 
     def of(self, topic: Hashable, now: float) -> int | None:
         """How many of `topic` were kept back before this one, which is to be said; None: keep this one back, too."""
-        said_at, kept_back = self._heard.get(topic, (None, 0))
+        if topic in self._over and now - self._heard[topic][2] >= _SAME_S:
+            del self._heard[topic]
+        self._over.discard(topic)
+        said_at, kept_back, _ = self._heard.get(topic, (None, 0, now))
         if said_at is not None and now - said_at < self._every_s:
-            self._heard[topic] = (said_at, kept_back + 1)
+            self._heard[topic] = (said_at, kept_back + 1, now)
             return None
         if said_at is None and len(self._heard) >= _MOST_TOPICS:
             self._heard.clear()
-        self._heard[topic] = (now, 0)
+            self._over.clear()
+        self._heard[topic] = (now, 0, now)
         return kept_back
 
-    def forget(self, topic: Hashable) -> None:
-        """It is over: the next of this topic is news again."""
-        self._heard.pop(topic, None)
+    def over(self, topic: Hashable) -> None:
+        """It works: the next of this topic is news again, unless it comes and goes every few seconds."""
+        if topic in self._heard:
+            self._over.add(topic)
 
 
 class ThrottledLog:
@@ -66,8 +76,8 @@ class ThrottledLog:
         self._say(logging.ERROR, topic, text, args, exc_info=True)
 
     def over(self, topic: Hashable) -> None:
-        """It works again: the next failure is news."""
-        self._throttle.forget(topic)
+        """It works again: the next failure is news, unless it comes and goes every few seconds."""
+        self._throttle.over(topic)
 
     def _say(self, level: int, topic: Hashable, text: str, args: tuple[object, ...], *, exc_info: bool = False) -> None:
         before = self._throttle.of(topic, self._clock.monotonic())

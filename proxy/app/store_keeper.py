@@ -102,12 +102,13 @@ class StoreKeeper:
         self.health.opened()
         return store
 
-    def ingest_told(self, exc: TemporaryError | PermanentError | None, *, wrote: bool) -> None:
+    def ingest_told(self, exc: TemporaryError | PermanentError | OSError | None, *, wrote: bool) -> None:
         """How the last round of ingest went."""
-        if exc is not None:
-            self.health.wrong("ingest", exc)
-            return
-        self.health.right("ingest")
+        if exc is None:
+            self.health.right("ingest")
+        else:
+            unread = f"not all of the spool can be read and tidied up ({exc})"
+            self.health.wrong("ingest", unread if isinstance(exc, OSError) else exc)
         if wrote:
             self.health.written()
 

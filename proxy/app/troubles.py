@@ -23,6 +23,9 @@ Topic = Literal["store", "spool", "champion", "loop", "routes", "keys", "clock",
 TOPICS: Final[tuple[Topic, ...]] = ("store", "spool", "champion", "loop", "routes", "keys", "clock", "admin")
 """Whatever can be in trouble: labels of `ratchet_trouble`, keys of `troubles` in /health and /status."""
 _MINUTE_S: Final = 60.0
+_SAME_S: Final = 10.0
+"""What is back after less is the same trouble: it comes and goes, and has a line a minute, too, unless it stays longer
+than that."""
 
 _log = logging.getLogger(__name__)
 
@@ -44,24 +47,36 @@ class Troubles(Collector):
         self._clock = clock
         self._known: dict[Topic, Trouble] = {}
         self._said_at: dict[Topic, float] = {}
+        self._over_at: dict[Topic, float] = {}
+        self._unsaid: dict[Topic, float] = {}
+        """In trouble again so soon that it was not logged: since when (monotonic seconds)."""
 
     def report(self, topic: Topic, sentence: str, *, quiet: bool = False) -> None:
         """`topic` is in trouble. Logged when it is new, and when the sentence has changed (once a minute at most);
         `quiet`: not logged, for it belongs to a start."""
         known = self._known.get(topic)
-        if known is not None and known.sentence == sentence:
+        if known is not None and known.sentence == sentence and topic not in self._unsaid:
             return
         now = self._clock.monotonic()
-        if not quiet and now - self._said_at.get(topic, -_MINUTE_S) >= _MINUTE_S:
+        if known is None and now - self._over_at.get(topic, float("-inf")) >= _SAME_S:
+            self._said_at.pop(topic, None)
+        stays = now - self._unsaid.get(topic, now) >= _SAME_S
+        if not quiet and (stays or now - self._said_at.get(topic, float("-inf")) >= _MINUTE_S):
             _log.error("%s: %s", topic, sentence)
             self._said_at[topic] = now
+            self._unsaid.pop(topic, None)
+        elif not quiet and known is None:
+            self._unsaid[topic] = now
         self._known[topic] = Trouble(sentence, self._clock.now() if known is None else known.since)
 
     def over(self, topic: Topic, how: str = "well again", *, cost: str = "") -> None:
         """`topic` was seen to work. `how`: what is logged where it was in trouble, with how long that took, and
         `cost` behind it."""
         known = self._known.pop(topic, None)
-        if known is not None and self._said_at.pop(topic, None) is not None:
+        if known is None:
+            return
+        self._over_at[topic] = self._clock.monotonic()
+        if self._unsaid.pop(topic, None) is None and topic in self._said_at:
             lasted = _duration(self._clock.now() - known.since)
             _log.warning("%s: %s after %s%s", topic, how, lasted, f", {cost}" if cost else "")
 

@@ -77,7 +77,7 @@ Positions = dict[str, tuple[int, int]]
 class Told(Protocol):
     """Hears how a round went."""
 
-    def __call__(self, exc: TemporaryError | PermanentError | None, *, wrote: bool) -> None: ...
+    def __call__(self, exc: TemporaryError | PermanentError | OSError | None, *, wrote: bool) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,8 @@ class Ingestor:
         self._starves = False
         self._told = told
         self._max_bytes = config.spool.max_bytes
-        self._ledger_file = reader.root / LEDGER_FILE if reader.keep_s > 0 else None
+        self._ledger_file = reader.root / LEDGER_FILE
+        self._notes = reader.keep_s > 0
         self._ledger: Ledger | None = None
         self._attempts: Attempts | None = None
         self._positions: Positions | None = None
@@ -175,8 +176,11 @@ class Ingestor:
             try:
                 frames = await self.run_once()
                 backoff_s = 0.0
-                self._said.over("ingest")
-                self._tell(None, wrote=frames > 0)
+                if (ill := self._reader.ill) is None:
+                    self._said.over("ingest")
+                else:
+                    self._said.warning("ingest", "a part of the spool waits: %s", ill)
+                self._tell(ill, wrote=frames > 0)
                 if self._behind:
                     wait_s = 0.0 if self._hurries else min(_PAUSE_S, self._interval_s)
             except (TemporaryError, PermanentError, OSError, MemoryError) as exc:
@@ -194,8 +198,7 @@ class Ingestor:
                     await asyncio.wait_for(stop.wait(), wait_s)
 
     def _tell(self, exc: BaseException | None, *, wrote: bool = False) -> None:
-        """Only of the store: a disk that the spool cannot be read from is another matter."""
-        if self._told is not None and (exc is None or isinstance(exc, TemporaryError | PermanentError)):
+        if self._told is not None and (exc is None or isinstance(exc, TemporaryError | PermanentError | OSError)):
             self._told(exc, wrote=wrote)
 
     async def run_once(self) -> int:
@@ -222,10 +225,11 @@ class Ingestor:
         self._behind = False
         assert self._positions is not None  # whoever calls has asked
         try:
-            for batch in await asyncio.to_thread(self._reader.poll, self._positions, max_frames=self._batch):
+            read = await asyncio.to_thread(self._reader.poll, self._positions, max_frames=self._batch)
+            for batch in read:
                 await self._ingest(batch, self._positions, attempts)
                 frames += len(batch.frames)
-            if not frames:
+            if not read:
                 self._again.clear()  # read to the end: what is still missing was unreadable
             await self._tidy(self._positions)
         except BaseException:
@@ -238,7 +242,10 @@ class Ingestor:
     async def _ask(self) -> Positions:
         """What the database says that it has. Less than it had: what it lacks is fed again."""
         if self._ledger is None:
-            self._ledger = await asyncio.to_thread(Ledger, self._ledger_file, self._clock)
+            if not self._notes:  # one of earlier would go on knowing spools that the database is to forget
+                with contextlib.suppress(OSError):
+                    self._ledger_file.unlink(missing_ok=True)
+            self._ledger = await asyncio.to_thread(Ledger, self._ledger_file if self._notes else None, self._clock)
         says = await self._store.spools.counted()
         self._asked_at = self._clock.monotonic()
         here = await asyncio.to_thread(self._reader.writers)
@@ -284,7 +291,7 @@ class Ingestor:
             await self._apply(batch, part, end, positions)
             at = end
         taken = batch.offset - batch.start
-        self._behind |= len(batch.frames) >= self._batch or taken >= _FULL_BYTES
+        self._behind |= batch.more or len(batch.frames) >= self._batch or taken >= _FULL_BYTES
         self._metrics.skipped_bytes.value += batch.skipped_bytes
 
     async def _part(self, batch: SpoolBatch, first: int, at: int, attempts: Attempts) -> list[_Entry]:

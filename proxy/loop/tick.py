@@ -253,6 +253,7 @@ class Loop:
         failures = 0
         while not stop.is_set():
             try:
+                self._poked.clear()  # here: where this tick fails, what woke it must not keep the wait from waiting
                 tick = await self.tick()
                 self._well(failures)
                 failures = 0
@@ -329,7 +330,6 @@ class Loop:
                     break
                 if (seen := (await self.look()).plan) is not None and seen.action is not None:
                     break  # harm does not wait for the next tick; nor does an order whose notification was lost
-        self._poked.clear()
 
     async def _wait_after(self, failures: int, stop: asyncio.Event) -> None:
         if self._metrics is not None:

@@ -164,7 +164,8 @@ class Scan:
     skipped: int = 0
     """Unreadable bytes before `offset`."""
     damaged: bool = False
-    """True where the unreadable bytes are more than a last frame cut short."""
+    """True where the unreadable bytes are more than a last frame cut short, and than zeros: those are what a deletion
+    has overwritten, or a power cut has left, and tell nobody anything."""
 
 
 def scan(data: bytes, *, max_frames: int, final: bool, seal: Seal = UNSEALED, at: int = 0) -> Scan:
@@ -188,8 +189,8 @@ def scan(data: bytes, *, max_frames: int, final: bool, seal: Seal = UNSEALED, at
         follows = next_frame(data, found.offset, seal, at) if torn or final else None
         if follows is None and not final:
             break
-        found.damaged |= torn or follows is not None
         resume = len(data) if follows is None else follows
+        found.damaged |= (torn or follows is not None) and bool(data[found.offset : resume].strip(b"\0"))
         found.skipped += resume - found.offset
         found.offset = resume
     return found

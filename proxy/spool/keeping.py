@@ -56,7 +56,7 @@ def _kept(root: Path) -> list[tuple[int, Path, int]]:
     """When it was stored (ns), where it is, and how large, of each; first stored first."""
     found = []
     for writer in writers_of(root):
-        with contextlib.suppress(FileNotFoundError), os.scandir(root / writer) as entries:
+        with contextlib.suppress(OSError), os.scandir(root / writer) as entries:
             for entry in entries:
                 if entry.name.endswith(KEPT):
                     with contextlib.suppress(FileNotFoundError):

@@ -73,14 +73,15 @@ def kept_of(directory: Path) -> list[int]:
 def _numbers(directory: Path, suffix: str) -> list[int]:
     try:
         with os.scandir(directory) as entries:
-            return sorted(int(entry.name[: -len(suffix)]) for entry in entries if entry.name.endswith(suffix))
+            stems = [entry.name[: -len(suffix)] for entry in entries if entry.name.endswith(suffix)]
+            return sorted(int(stem) for stem in stems if stem.isdecimal())  # others are somebody's copies
     except FileNotFoundError:
         return []
 
 
 def spool_bytes(root: Path) -> int:
     """Bytes of all segments below `root`, damaged ones included, without what is stored and only kept: that makes room
-    whenever it is wanted. A file that vanishes meanwhile counts nothing."""
+    whenever it is wanted. A file that vanishes meanwhile counts nothing, nor does a folder that cannot be read."""
     total = 0
     for writer in writers_of(root):
         try:
@@ -88,7 +89,7 @@ def spool_bytes(root: Path) -> int:
                 for entry in entries:
                     if entry.name.endswith((SEGMENT, DAMAGED)):
                         total += entry.stat().st_size
-        except FileNotFoundError:
+        except OSError:
             continue
     return total
 

@@ -21,7 +21,7 @@ import logging
 import os
 import sys
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -73,6 +73,8 @@ class SpoolBatch:
     bytes that follow it."""
     skipped_bytes: int = 0
     """Unreadable bytes between or behind the frames: a torn last frame of a killed writer, or damage."""
+    more: bool = False
+    """Whether segments follow, so that there is more to read at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,8 @@ class SpoolReader:
         """The writer that was read last when a round ended early; the next round begins behind it."""
         self._wiped: dict[tuple[str, int], int] = {}
         """Up to where a segment was overwritten."""
+        self._unread: OSError | None = None
+        self._untidied: OSError | None = None
         self._astray: dict[str, tuple[int, int]] = {}
         """Positions behind all that their writer has: until they change, it is read from its beginning."""
 
@@ -115,6 +119,11 @@ class SpoolReader:
         """Seconds for which segments are kept once they are stored."""
         return self._keep_s
 
+    @property
+    def ill(self) -> OSError | None:
+        """Why a writer could not be read, or not be tidied up, at the last try; the others were."""
+        return self._unread or self._untidied
+
     def writers(self) -> list[str]:
         """Writers that have a directory here; a store shared by several hosts knows others, too."""
         return writers_of(self._root)
@@ -124,17 +133,25 @@ class SpoolReader:
 
         A writer without a position is read from its first segment. Batches hold at most `max_frames` frames and
         about 4 MiB (or one frame that is larger), and together about 16 MiB: then the other writers come first next
-        time. An empty list: nothing new. Raises OSError.
+        time. An empty list: nothing new. A writer that cannot be read holds up no other: OSError is raised where
+        nothing else is to be read.
         """
         batches: list[SpoolBatch] = []
+        self._unread = None
         writers, left = writers_of(self._root), _ROUND_BYTES
         for writer in sorted(writers, key=lambda name: (name <= self._last, name)):
-            if (batch := self._read(writer, positions.get(writer), max_frames)) is not None:
+            try:
+                batch = self._read(writer, positions.get(writer), max_frames)
+            except OSError as exc:
+                self._unread, batch = self._unread or exc, None
+            if batch is not None:
                 batches.append(batch)
                 left -= batch.offset - batch.start
             if left <= 0:
                 self._last = writer
                 break
+        if self._unread is not None and not batches:
+            raise self._unread
         return batches
 
     def forget(self, positions: Mapping[str, tuple[int, int]]) -> list[str]:
@@ -144,21 +161,31 @@ class SpoolReader:
         Returns the writers whose position is of no more use, because their directory is gone for good.
         """
         gone = []
+        self._untidied = None
         for writer in {*self.writers(), *positions}:
-            directory = self._root / writer
-            alive = is_alive(directory)
-            at_segment, at_offset = positions.get(writer, (0, 0))
-            if writer not in self._astray:
-                for number in segments_of(directory):
-                    path = directory / segment_name(number)
-                    size = path.stat().st_size
-                    at_end = size == 0 or (number == at_segment and size <= at_offset)
-                    if number < at_segment or (at_end and not alive):
-                        self._discard(writer, number, path, size)
-            self._expire(directory)
-            if not alive and not segments_of(directory) and _remove(directory) and writer in positions:
-                gone.append(writer)
+            try:
+                if self._let_go(writer, positions.get(writer, (0, 0))) and writer in positions:
+                    gone.append(writer)
+            except FileNotFoundError:  # removed meanwhile
+                continue
+            except OSError as exc:
+                self._untidied = exc
         return gone
+
+    def _let_go(self, writer: str, position: tuple[int, int]) -> bool:
+        """Of one writer's segments; whether its directory is gone."""
+        directory = self._root / writer
+        alive = is_alive(directory)
+        at_segment, at_offset = position
+        if writer not in self._astray:
+            for number in segments_of(directory):
+                path = directory / segment_name(number)
+                size = path.stat().st_size
+                at_end = size == 0 or (number == at_segment and size <= at_offset)
+                if number < at_segment or (at_end and not alive):
+                    self._discard(writer, number, path, size)
+        self._expire(directory)
+        return not alive and not segments_of(directory) and _remove(directory)
 
     def make_room(self, max_bytes: int) -> int:
         """Let go of what is kept where the spool comes near to its cap, or the disk is short of room."""
@@ -259,7 +286,10 @@ class SpoolReader:
         writers = writers_of(self._root)
         pending, oldest = 0, None
         for writer in writers:
-            behind, first_at = self._behind(writer, positions.get(writer, (0, 0)))
+            try:
+                behind, first_at = self._behind(writer, positions.get(writer, (0, 0)))
+            except OSError:
+                continue  # reading says so
             pending += behind
             if first_at is not None:
                 oldest = first_at if oldest is None else min(oldest, first_at)
@@ -281,7 +311,7 @@ class SpoolReader:
                 writer, number, start, position, finished=finished, max_frames=max_frames
             )  # fmt: skip
             if batch is not None:
-                return batch
+                return replace(batch, more=number != segments[-1])
             if not finished:
                 return None
         return None

@@ -28,7 +28,7 @@ from typing import Final
 from proxy.clock import Clock, SystemClock
 from proxy.config.serving import SpoolConfig
 from proxy.log_throttle import ThrottledLog
-from proxy.private import make_folder
+from proxy.private import make_folder, open_private
 from proxy.spool.frames import MAX_FRAME
 from proxy.spool.ills import DROP_REASONS, SPOOL_TROUBLES, SpoolTrouble
 from proxy.spool.keeping import make_room
@@ -43,6 +43,8 @@ _FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC  
 _AGAIN: Final = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
 _POLL_S: Final = 1.0
 _ROOM_BYTES: Final = 1 << 20
+_PROBE: Final = "probe.tmp"
+_PROBE_BYTES: Final = 4096
 
 _log = logging.getLogger(__name__)
 
@@ -271,6 +273,8 @@ class SpoolWriter:
                 self._measure()
             except OSError as exc:  # the disk is ill; serving is not: look again in a second
                 self._thread_said.warning("measure", "spool %s: cannot measure it: %s", self._root, exc)
+            if self._failing and not self._disk_full and self._lock_fd >= 0:
+                self._prove()
             self._tell_trouble()
 
     def _sync(self, said: ThrottledLog) -> None:
@@ -309,6 +313,23 @@ class SpoolWriter:
         )
         if self._on_sync_error is not None:
             self._on_sync_error()
+
+    def _prove(self) -> None:
+        """A frame could not be written, and none has come since: see whether writing works here by now."""
+        probe = self._dir / _PROBE
+        try:
+            with open_private(probe, "wb") as out:
+                out.write(bytes(_PROBE_BYTES))
+                out.flush()
+                os.fsync(out.fileno())
+            probe.unlink()
+        except OSError:
+            with contextlib.suppress(OSError):
+                probe.unlink(missing_ok=True)
+            return
+        with self._files:
+            if self._failing:
+                self._works_again()
 
     def _tell_trouble(self) -> None:
         now, before = self.trouble, self._told

@@ -117,8 +117,8 @@ POSTGRESQL: Final[Mapping[str, Refusal]] = {
     "42704": Refusal("PostgreSQL does not know a setting that is needed",
                      f"use PostgreSQL {OLDEST_POSTGRESQL} or newer"),
     "42P01": Refusal("Ratchet's tables are not in the database",
-                     "if it was emptied or another one put in its place, restore a backup; tables that are gone are "
-                     "made anew at the next start"),
+                     "a database without any is set up anew by itself; where only some are gone, restore a backup, or "
+                     "drop the others, too"),
     "42P05": Refusal("a pooler before PostgreSQL mixes up prepared statements", _POOLER),
     "42P07": Refusal("the database has tables that are not Ratchet's", "give Ratchet a database of its own"),
     "53": Refusal("PostgreSQL has run out of something", "give its machine more of it", Kind.AWAY),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy.app.follow import Routes, follow_files, follow_keys
-from proxy.clock import AdjustedClock
+from proxy.clock import AdjustedClock, ManualClock
 from proxy.ids import KeyRing
 from proxy.log_throttle import ThrottledLog
 from proxy.routes import RouteTable, Target, read_routes, write_routes
@@ -89,7 +89,7 @@ async def test_changes_are_in_force_within_a_second(path: Path, tmp_path: Path) 
 async def test_keys_that_cannot_be_read_are_said_once_and_again_when_they_are_well(
     path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str | None, told: str
 ) -> None:
-    keys, clock = tmp_path / "keys.json", AdjustedClock()
+    keys, clock = tmp_path / "keys.json", ManualClock()
     ring = KeyRing.load_or_create(keys)
     whole, signing = keys.read_bytes(), ring.signing_id
     said = ThrottledLog(logging.getLogger("test"), clock)
@@ -108,3 +108,4 @@ async def test_keys_that_cannot_be_read_are_said_once_and_again_when_they_are_we
         keys.unlink(missing_ok=True)
         keys.write_bytes(whole)
         follow_keys(ring, said)
+        clock.advance(10)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 from prometheus_client import CollectorRegistry
 
 from proxy.app.troubles import TOPICS, Troubles
 from proxy.clock import ManualClock
+from proxy.log_throttle import ThrottledLog
 
 
 @pytest.fixture
@@ -36,6 +39,39 @@ def test_words_that_change_every_second_have_a_line_a_minute(
         clock.advance(1)
     assert [record.message for record in caplog.records] == [f"champion: attempt {n} failed" for n in (0, 60, 120)]
     assert troubles.of("champion") == "attempt 120 failed"
+
+
+def test_what_comes_and_goes_has_a_line_a_minute_and_what_comes_back_later_is_news(
+    clock: ManualClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    troubles, said = Troubles(clock), ThrottledLog(logging.getLogger("test"), clock)
+    for _ in range(40):
+        troubles.report("store", "the connection was lost")
+        said.warning("ingest", "ingest waits")
+        clock.advance(1)
+        troubles.over("store")
+        said.over("ingest")
+        clock.advance(2)
+    lines = [record.message for record in caplog.records]
+    assert len(lines) == 6, "in two minutes: two begin, two end, and two waits"
+    clock.advance(10)
+    troubles.report("store", "the connection was lost")
+    said.warning("ingest", "ingest waits")
+    assert len(caplog.records) == 8
+
+
+def test_what_came_back_at_once_and_stays_is_said_soon(clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
+    troubles = Troubles(clock)
+    troubles.report("store", "lost")
+    troubles.over("store")
+    for n in range(30):
+        troubles.report("store", "lost")
+        assert len(caplog.records) == (2 if n < 3 else 3)
+        clock.advance(4)
+    troubles.over("store")
+    assert [record.message for record in caplog.records] == [
+        "store: lost", "store: well again after 0 s", "store: lost", "store: well again after 2 min"
+    ]  # fmt: skip
 
 
 def test_a_start_is_no_news(clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,6 +20,7 @@ from proxy.config.serving import SpoolConfig
 from proxy.errors import PermanentError, TemporaryError
 from proxy.ingest import IngestMetrics, Ingestor
 from proxy.ingest.ingestor import REJECTED_FILE
+from proxy.ingest.ledger import LEDGER_FILE
 from proxy.loop.install import BaseModel, first_model, first_state
 from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool import SpoolReader, SpoolWriter
@@ -46,13 +47,13 @@ class Setup:
         self.writers: list[SpoolWriter] = []
         self.ingestor()
 
-    def ingestor(self, clock: Clock | None = None, **settings: Any) -> Ingestor:
+    def ingestor(self, clock: Clock | None = None, told: Any = None, **settings: Any) -> Ingestor:
         """A fresh one, as after a restart of the controller."""
         self.registry = CollectorRegistry()
         config = parse_config({"champion": {"url": "http://localhost:1"}, "store": {"ingest_batch": BATCH} | settings})
         return Ingestor(config, self.store, SpoolReader(self.spool), TrafficMetrics(self.registry),
                         clock or SystemClock(),
-                        metrics=IngestMetrics(self.registry), first_model=self.first_model)  # fmt: skip
+                        metrics=IngestMetrics(self.registry), first_model=self.first_model, told=told)  # fmt: skip
 
     async def first_model(self) -> int:
         return (await first_model(self.store, self.base)).id
@@ -130,6 +131,42 @@ async def test_writers_are_read_side_by_side(host: Setup) -> None:
         two.append(b)
     assert await drain(host.ingestor()) == 60
     assert await host.ids() == sorted([*first, *second])
+
+
+async def test_a_writer_that_cannot_be_read_holds_up_no_other_and_is_told(host: Setup) -> None:
+    """As a folder of root's is, where somebody once started the server as root."""
+    written = frames(30)
+    writer = host.writer(segment_bytes=65_536)
+    for frame in written.values():
+        writer.append(frame)
+    (host.spool / writer.name / "0000000001 (copy).seg").write_bytes(b"somebody's copy")
+    ill = host.spool / "w0-1-1-00000000"
+    ill.mkdir()
+    (ill / "lock").symlink_to("lock")  # ELOOP, for root, too
+    heard: list[tuple[BaseException | None, bool]] = []
+    stop = asyncio.Event()
+
+    def told(exc: BaseException | None, *, wrote: bool) -> None:
+        heard.append((exc, wrote))
+        if len(heard) > 1:
+            stop.set()
+
+    async with asyncio.timeout(120):
+        await host.ingestor(told=told, ingest_interval_seconds=0.01).run(stop)
+    assert await host.ids() == list(written)
+    assert [(type(exc), wrote) for exc, wrote in heard[:2]] == [(OSError, True), (OSError, True)]
+    with pytest.raises(OSError, match="symbolic links"):
+        await drain(host.ingestor())
+
+
+async def test_the_note_of_a_time_when_segments_were_kept_goes_where_none_are(host: Setup) -> None:
+    """Kept, it would say of spools that the database has forgotten since that they were lost."""
+    host.spool.mkdir(exist_ok=True)
+    note = host.spool / LEDGER_FILE
+    note.write_text('{"w0-1-1-00000000": {"segment": 1, "offset": 900, "frames": 5, "at_us": 1, "starts": {"1": 0}}}')
+    assert await drain(host.ingestor()) == 0
+    assert not note.exists()
+    assert host.count("ratchet_ingest_not_fed_again_total") == 0
 
 
 async def test_a_restart_between_any_two_batches_changes_nothing(host: Setup) -> None:
@@ -356,6 +393,20 @@ async def test_a_backlog_of_large_frames_is_not_waited_for(host: Setup) -> None:
     stop.set()
     await asyncio.wait_for(running, 300)
     assert host.count("ratchet_ingest_batches_total") > 1
+
+
+async def test_a_backlog_of_many_small_segments_is_not_waited_for(host: Setup) -> None:
+    """A round takes one segment of a writer: with a pause behind each, a spool of small ones would only ever grow."""
+    writer = host.writer(segment_bytes=65_536)
+    for record_id in frames(12):
+        writer.append(exchange_frame(record_id, random.Random(record_id).randbytes(40_000), b""))
+    stop = asyncio.Event()
+    running = asyncio.create_task(host.ingestor(ingest_interval_seconds=3600.0).run(stop))
+    async with asyncio.timeout(120):
+        while host.count("ratchet_ingest_records_total") < 12:
+            await asyncio.sleep(0.01)
+    stop.set()
+    await asyncio.wait_for(running, 300)
 
 
 async def test_positions_of_other_hosts_are_left_alone(host: Setup) -> None:

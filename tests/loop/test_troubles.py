@@ -104,3 +104,24 @@ async def test_routes_that_cannot_be_written_are_a_trouble_of_their_own(tmp_path
         assert troubles.of("routes") == ""
         assert world.routes().champion == published.champion
         assert (await loop.status())["phase"]["name"] == Phase.IDLE.value
+
+
+async def test_what_woke_a_tick_that_fails_does_not_keep_the_loop_awake(tmp_path: Path) -> None:
+    """A poke of the time before would end every wait at once: four thousand ticks in half a minute."""
+
+    class Poked(Failing):
+        woken: list[bool]
+
+        async def _nap(self, seconds: float, stop: asyncio.Event) -> None:
+            self.woken.append(self._poked.is_set())
+            await super()._nap(seconds, stop)
+
+    world = World(tmp_path)
+    async with world.store() as store:
+        loop = failing(world, store, Troubles(world.clock))
+        loop.__class__ = Poked
+        assert isinstance(loop, Poked)
+        loop.woken = []
+        loop.poke()
+        await run(loop, 3, TemporaryError("store: read-only", retry_after_s=1.0))
+        assert loop.woken == [False] * 3

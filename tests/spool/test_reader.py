@@ -267,6 +267,22 @@ def test_what_is_stored_is_overwritten_and_the_writer_goes_on(tmp_path: Path) ->
     writer.close()
 
 
+def test_what_a_deletion_has_overwritten_is_no_damage_when_it_is_read_again(tmp_path: Path) -> None:
+    """A file kept as damaged would stay for ever, with what others have said behind it."""
+    writer = SpoolWriter(tmp_path, SpoolConfig(fsync="never"))
+    for n in range(3):
+        writer.append(frame(n))
+    [batch] = SpoolReader(tmp_path).poll({})
+    SpoolReader(tmp_path).wipe({writer.name: (batch.segment, batch.offset)})
+    writer.append(frame(3))
+    writer.close()
+    reader = SpoolReader(tmp_path, keep_s=900.0)  # the database went back behind it, and all begins anew
+    [again] = reader.poll({})
+    assert numbers(again.frames) == [3]
+    reader.forget({writer.name: (again.segment, again.offset)})
+    assert not list(tmp_path.rglob("*.damaged"))
+
+
 def test_earlier_segments_are_overwritten_whole_and_later_ones_left(tmp_path: Path) -> None:
     writer = SpoolWriter(tmp_path, SpoolConfig(segment_bytes=1))
     for n in range(3):
