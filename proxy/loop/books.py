@@ -19,7 +19,7 @@ from proxy.loop.change import Change, Situation
 from proxy.loop.codec import from_json, to_json
 from proxy.loop.explain import HOLD, inputs_of
 from proxy.loop.install import BaseModel, configured_model, first_state
-from proxy.loop.instants import mended_instants
+from proxy.loop.instants import Instants
 from proxy.loop.observe import Observation
 from proxy.loop.routing import Cast, RoutesFile, route_table, same_routes
 from proxy.loop.state import DETECTOR_ENTRY, STATE_ENTRY, LoopState, with_retry, without_retry
@@ -55,6 +55,7 @@ class Books:
     rules: LoopRules
     base: BaseModel
     routes: RoutesFile
+    instants: Instants
     config_id: int
 
     async def state(self) -> LoopState | None:
@@ -91,7 +92,7 @@ class Books:
     async def _in_time(self, lease: Lease, state: LoopState, now: float) -> LoopState:
         """The state without what a clock that was ahead has left in it."""
         longest_wait_s = self.rules.check_interval_s + _LONGEST_RETRY_S
-        mended = await mended_instants(self.store, state, now, longest_wait_s)
+        mended = await self.instants.mended(state, now, longest_wait_s)
         if mended is None:
             return state
         _log.warning("%s", mended.reason)

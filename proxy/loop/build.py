@@ -18,6 +18,7 @@ from proxy.loop.challengers import Challengers
 from proxy.loop.dataset.picking import Progress
 from proxy.loop.deployments import Deployments
 from proxy.loop.install import BaseModel
+from proxy.loop.instants import Instants
 from proxy.loop.leadership import Leadership
 from proxy.loop.metrics import LoopMetrics
 from proxy.loop.observe import Observer
@@ -109,7 +110,14 @@ def assemble(
     return Loop(
         store=store,
         clock=clock,
-        books=Books(store=store, rules=rules, base=base, routes=RoutesFile(routes_path), config_id=config_id),
+        books=Books(
+            store=store,
+            rules=rules,
+            base=base,
+            routes=RoutesFile(routes_path),
+            instants=Instants(store, clock),
+            config_id=config_id,
+        ),
         leadership=leadership or Leadership(store),
         observer=observer,
         upkeep=Upkeep(store=store, deployer=ports.deployer, troubles=ThrottledLog(_log, clock)),

@@ -20,6 +20,7 @@ from proxy.loop.dataset.forgetting import blank_words, forget_users, holds_gap, 
 from proxy.loop.deployments import stopped
 from proxy.loop.ports import DatasetBuilder, DatasetRequest, Deployer, Failed, Manifest, Succeeded, Trainer, TrainingRun
 from proxy.loop.state import with_retry
+from proxy.private import make_folder, replace_private
 from proxy.store.control import ModelState, Run
 from proxy.store.store import Store
 
@@ -231,8 +232,8 @@ class Runs:
 
 
 def _write_words(path: Path, words: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"{words}\n", encoding="utf-8", errors="replace")  # it may quote what no encoding has
+    make_folder(path.parent)
+    replace_private(path, f"{words}\n".encode(errors="replace"))  # it may quote what no encoding has
 
 
 def _run(now: Situation) -> Run:

@@ -24,6 +24,7 @@ __all__ = [
     "DAMAGED",
     "KEPT",
     "LOCK_FILE",
+    "SCRATCH",
     "SEGMENT",
     "is_alive",
     "kept_name",
@@ -38,6 +39,8 @@ __all__ = [
 LOCK_FILE: Final = "lock"
 SEGMENT: Final = ".seg"
 KEPT: Final = ".kept"
+SCRATCH: Final = ".tmp"
+"""Of files that are being made."""
 DAMAGED: Final = ".damaged"
 
 

@@ -32,6 +32,7 @@ from proxy.spool.keeping import kept_bytes, make_room
 from proxy.spool.layout import (
     DAMAGED,
     LOCK_FILE,
+    SCRATCH,
     is_alive,
     kept_name,
     kept_of,
@@ -479,9 +480,12 @@ def _overwrite(path: Path) -> int:
 def _remove(directory: Path) -> bool:
     """Remove a dead writer's directory; False where a damaged segment is kept in it."""
     names = os.listdir(directory) if directory.exists() else []
-    if any(name != LOCK_FILE for name in names):
+    if any(name != LOCK_FILE and not name.endswith(SCRATCH) for name in names):
         return False
     with contextlib.suppress(FileNotFoundError):
+        for name in names:
+            if name.endswith(SCRATCH):  # of one that was killed as it made a file
+                (directory / name).unlink()
         (directory / LOCK_FILE).unlink()
         directory.rmdir()
     return True

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.private import make_folder
-from proxy.spool.layout import LOCK_FILE
+from proxy.spool.layout import LOCK_FILE, SCRATCH
 
 __all__ = ["copy_bytes", "is_at", "make_directory", "put_lock", "sync_directory"]
 
@@ -38,7 +38,7 @@ def make_directory(root: Path, name: str, secret: bytes) -> int:
 def put_lock(directory: Path, secret: bytes) -> int:
     """Have a lock file there that is held, with the secret of the writer's seals in it, in place of one that may be
     there; returns its descriptor. Raises OSError."""
-    aside = directory / f"{LOCK_FILE}.tmp"
+    aside = directory / f"{LOCK_FILE}{SCRATCH}"
     descriptor = os.open(aside, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(descriptor, secret)

@@ -32,7 +32,7 @@ from proxy.private import make_folder, open_private
 from proxy.spool.frames import MAX_FRAME
 from proxy.spool.ills import DROP_REASONS, SPOOL_TROUBLES, SpoolTrouble
 from proxy.spool.keeping import make_room
-from proxy.spool.layout import LOCK_FILE, segment_name, segments_of, spool_bytes
+from proxy.spool.layout import LOCK_FILE, SCRATCH, segment_name, segments_of, spool_bytes
 from proxy.spool.restoring import copy_bytes, is_at, make_directory, put_lock, sync_directory
 from proxy.spool.seals import HEAD_BYTES, Keyed, new_secret, secret_of, segment_head
 
@@ -43,7 +43,7 @@ _FILE: Final = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC  
 _AGAIN: Final = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC
 _POLL_S: Final = 1.0
 _ROOM_BYTES: Final = 1 << 20
-_PROBE: Final = "probe.tmp"
+_PROBE: Final = f"probe{SCRATCH}"
 _PROBE_BYTES: Final = 4096
 
 _log = logging.getLogger(__name__)
@@ -369,7 +369,7 @@ class SpoolWriter:
         place = self._root / f".{self.name}.again" if removed else self._dir
         make_folder(place)
         fresh, lock = -1, put_lock(place, self._secret)
-        aside = place / f"{segment_name(self._segment)}.tmp"
+        aside = place / f"{segment_name(self._segment)}{SCRATCH}"
         try:
             copied = self._size
             if self._fd >= 0:

@@ -126,6 +126,31 @@ async def test_a_test_that_began_ahead_of_time_has_begun_now(tmp_path: Path) -> 
         assert actions(await settle(loop)), "the test is decided in its own time"
 
 
+async def test_a_clock_that_goes_back_for_a_moment_makes_no_test_older(tmp_path: Path) -> None:
+    """A test may be decided after an hour: a clock that was a day behind for a moment is no reason to decide sooner."""
+    world = World(tmp_path)
+    async with world.store() as store:
+        loop = world.start(store)
+        await settle(loop)
+        await world.chat(store, users=40)
+        await settle(loop)
+        state = await state_of(store)
+        assert state.experiment_id is not None
+        before = await store.experiments.get(state.experiment_id)
+        for _ in range(2):
+            for step_h in (4, 20):
+                world.clock.jump(-step_h * HOUR_S)
+                await loop.tick()
+                assert (await state_of(store)).phase_since <= world.clock.now()
+                world.clock.advance(5.0)
+            for step_h in (10, 14):
+                world.clock.jump(step_h * HOUR_S)
+                await loop.tick()
+            again = await state_of(store)
+            assert replace(again, routes_version=0) == replace(state, routes_version=0)
+            assert await store.experiments.get(state.experiment_id) == before
+
+
 async def test_the_hours_of_a_clock_that_was_ahead_do_not_stop_the_drop_detector(tmp_path: Path) -> None:
     world = World(tmp_path)
     async with world.store() as store:

@@ -326,3 +326,11 @@ def test_of_what_was_set_aside_others_frames_are_kept(tmp_path: Path, old: bool)
     assert [f.meta for f, _ in left] == [{"key": 2}, {"key": None}]
     assert not damaged.exists()
     writer.close()
+
+
+def test_what_a_killed_writer_was_making_does_not_keep_its_directory(tmp_path: Path) -> None:
+    writer = SpoolWriter(tmp_path, SpoolConfig())
+    writer.close()
+    (tmp_path / writer.name / "probe.tmp").write_bytes(b"half")
+    SpoolReader(tmp_path).forget({})
+    assert not (tmp_path / writer.name).exists()
