@@ -22,9 +22,12 @@ from proxy.store.refusals import Kind
 
 __all__ = ["StoreHealth"]
 
-Wrong = Literal["start", "answer", "ingest", "damage", "files", "again"]
+Wrong = Literal["start", "answer", "ingest", "damage", "files", "again", "unread"]
 """What is wrong: it is not open yet; something was refused since the last write; a batch cannot be stored; what is
-stored is broken; the files were taken away; it is being given what it had and has no more."""
+stored is broken; the files were taken away; it is being given what it had and has no more; not all of the spool can
+be read."""
+_USABLE: Final[frozenset[Wrong]] = frozenset(("again", "unread"))
+"""What is wrong while the store itself works."""
 _PROVE_EVERY_S: Final = 4.0
 _DAMAGED_S: Final = 300.0
 _GOES_ON: Final = "serving goes on, records wait in the spool"
@@ -100,8 +103,10 @@ class StoreHealth:
         not believed."""
         sentence = ""
         if self._wrong:
-            self._last = self._last if self._last in self._wrong.values() else next(iter(self._wrong.values()))
-            used = "" if [*self._wrong] == ["again"] else "the store cannot be used: "
+            ills = {what: text for what, text in self._wrong.items() if what not in _USABLE}
+            said = [*(ills or self._wrong).values()]
+            self._last = self._last if self._last in said else said[0]
+            used = "the store cannot be used: " if ills else ""
             sentence = f"{used}{self._last}; {_GOES_ON}"
             self._troubles.report("store", sentence)
         else:

@@ -104,11 +104,13 @@ class StoreKeeper:
 
     def ingest_told(self, exc: TemporaryError | PermanentError | OSError | None, *, wrote: bool) -> None:
         """How the last round of ingest went."""
-        if exc is None:
-            self.health.right("ingest")
+        if isinstance(exc, OSError):
+            self.health.wrong("unread", f"not all of the spool can be read and tidied up ({exc})")
+        elif exc is not None:
+            self.health.wrong("ingest", exc)
         else:
-            unread = f"not all of the spool can be read and tidied up ({exc})"
-            self.health.wrong("ingest", unread if isinstance(exc, OSError) else exc)
+            self.health.right("unread")
+            self.health.right("ingest")
         if wrote:
             self.health.written()
 

@@ -139,3 +139,16 @@ def test_a_disk_that_is_full_is_said_on_that_disk(told: Told, monkeypatch: pytes
     assert "disk is full" in told.sentence
     told.health.written()
     assert told.sentence == ""
+
+
+def test_what_the_store_has_no_part_in_does_not_blame_it(told: Told) -> None:
+    told.health.written()
+    told.health.wrong("unread", "not all of the spool can be read (Permission denied)")
+    assert told.sentence.startswith("not all of the spool can be read")
+    told.health.heard(full())
+    assert told.sentence.startswith("the store cannot be used: ")
+    assert "disk is full" in told.sentence
+    told.health.written()
+    assert told.sentence.startswith("not all of the spool can be read")
+    told.health.right("unread")
+    assert told.sentence == ""
