@@ -193,16 +193,20 @@ class Controller:
     async def _learn(self, store: Store, stop: asyncio.Event) -> None:
         """The loop, begun anew where the database is another one: what it remembers of rows is no longer so."""
         self._keeper.replaced.clear()
-        parts = [
-            spawn(self._learning.run(store, stop), name="loop on this database"),
-            spawn(self._keeper.replaced.wait(), name="wait for another database"),
-        ]
+        limit = asyncio.timeout(None)
+        watching = spawn(self._end_when_replaced(limit), name="wait for another database")
         try:
-            await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
-            if parts[0].done():
-                parts[0].result()
+            async with limit:
+                await self._learning.run(store, stop)
+        except TimeoutError:
+            if not limit.expired():
+                raise
         finally:
-            await cancel_and_wait(parts)
+            await cancel_and_wait([watching])
+
+    async def _end_when_replaced(self, limit: asyncio.Timeout) -> None:
+        await self._keeper.replaced.wait()
+        limit.reschedule(asyncio.get_running_loop().time())
 
     async def _claim(self, stop: asyncio.Event, stack: AsyncExitStack) -> bool:
         """Wait until no other controller of this directory is still flushing; False when told to stop first."""

@@ -179,6 +179,7 @@ RULES: Final[dict[str, Any]] = {
     "ab_test_config": {
         "quality_weight": 0.0, "latency_weight": 0.0, "feedback_weight": 1.0, "min_duration_hours": 0.0,
         "watch_hours": 0.0,
+        "guardrails": {"max_refused_increase": 0.3},  # chance divides the strangers: that must not decide here
     },
     "sticky": {"trust": "all"},
 }  # fmt: skip

@@ -107,5 +107,9 @@ async def test_a_crowd_from_one_address_forces_nothing_and_honest_voters_decide(
     records = request(testing.ratchet.admin_url, "/api/records?limit=500").json()["records"]
     clusters = {record["cluster"] for record in records if "claimed" in record["flags"]}
     assert len(clusters) == 91
-    await crowd.even(range(100, 340), better=True)
+    more = 100
+    while await testing.judged(crowd.asked):  # how chance divides the users, it may take some more of them
+        assert more < 2_000
+        await crowd.even(range(more, more + 240), better=True)
+        more += 240
     await testing.entry("won")
