@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import logging
 from bisect import bisect_right
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Literal, Protocol
@@ -39,10 +39,11 @@ from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, add_frame, encode_frame
 from proxy.spool.layout import spool_bytes
 from proxy.spool.reader import SpoolBatch, SpoolReader
+from proxy.store.ingest import UnconfirmedError
 from proxy.store.refusals import StoreAwayError
 from proxy.store.spools import PositionError
 from proxy.store.store import Store
-from proxy.store.values import NO_POSITION, Applied, IngestBatch, NewRecord, NewVote
+from proxy.store.values import NO_POSITION, Applied, IngestBatch, NewRecord, NewVote, SpoolPosition
 
 __all__ = ["REJECTED_FILE", "Ingestor"]
 
@@ -103,6 +104,16 @@ class _Entry:
         return 0 if body is None else len(body.request) + len(body.response)
 
 
+@dataclass(frozen=True, slots=True)
+class _Unconfirmed:
+    """A batch of which it is not known whether it was committed."""
+
+    batch: SpoolBatch
+    entries: list[_Entry]
+    offset: int
+    applied: Applied
+
+
 class Ingestor:
     """Moves everything from one host's spool into the store. One per spool."""
 
@@ -151,6 +162,7 @@ class Ingestor:
         self._ledger: Ledger | None = None
         self._attempts: Attempts | None = None
         self._positions: Positions | None = None
+        self._unconfirmed: _Unconfirmed | None = None
         self._asked_at = self._measured_at = clock.monotonic()
         self._hurries = False
         """The spool is so full that there is no time for pauses."""
@@ -248,6 +260,7 @@ class Ingestor:
             self._ledger = await asyncio.to_thread(Ledger, self._ledger_file if self._notes else None, self._clock)
         says = await self._store.spools.counted()
         self._asked_at = self._clock.monotonic()
+        self._confirm(says)
         here = await asyncio.to_thread(self._reader.writers)
         gap = await asyncio.to_thread(self._ledger.compare, says, here, self._reader.first)
         if gap is not None:
@@ -378,18 +391,35 @@ class Ingestor:
         after = positions.get(batch.writer, NO_POSITION)
         try:
             applied = await self._store.apply(_ingest_batch(batch, entries, offset, after))
+        except UnconfirmedError as exc:
+            self._unconfirmed = _Unconfirmed(batch, entries, offset, exc.applied)
+            raise
         except TemporaryError:
             raise
         except Exception as exc:  # noqa: BLE001 - the content is refused: find the culprit, keep the rest
             await self._apply_apart(batch, entries, offset, positions, exc)
         else:
-            positions[batch.writer] = at = (batch.segment, offset)
-            if self._ledger is not None:
-                self._ledger.stored(batch.writer, batch.segment, offset, len(entries))
-            until = self._again.get(batch.writer, NO_POSITION)
-            if at >= until:
-                self._again.pop(batch.writer, None)
-            self._count(entries, applied, counted_before=at <= until)
+            positions[batch.writer] = (batch.segment, offset)
+            self._stored(batch, entries, offset, applied)
+
+    def _stored(self, batch: SpoolBatch, entries: list[_Entry], offset: int, applied: Applied) -> None:
+        """It is committed."""
+        at = batch.segment, offset
+        if self._ledger is not None:
+            self._ledger.stored(batch.writer, batch.segment, offset, len(entries))
+        until = self._again.get(batch.writer, NO_POSITION)
+        if at >= until:
+            self._again.pop(batch.writer, None)
+        self._count(entries, applied, counted_before=at <= until)
+
+    def _confirm(self, says: Mapping[str, SpoolPosition]) -> None:
+        """Count what was committed while the connection was lost: the position behind it tells."""
+        doubted, self._unconfirmed = self._unconfirmed, None
+        if doubted is not None:
+            batch = doubted.batch
+            known = says.get(batch.writer)
+            if known is not None and known.place == (batch.segment, doubted.offset):
+                self._stored(batch, doubted.entries, doubted.offset, doubted.applied)
 
     async def _apply_apart(
         self, batch: SpoolBatch, entries: list[_Entry], offset: int, positions: Positions, exc: Exception

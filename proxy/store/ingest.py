@@ -23,11 +23,12 @@ from proxy.store.dialect import any_of, insert_all, insert_new
 from proxy.store.engine import Database
 from proxy.store.facts import RecordFacts, count_arrival
 from proxy.store.keys import BLOCK_RECORDS, NO_ID, alias_hash, day_of, id_time_us, task_alias_hash
+from proxy.store.refusals import StoreAwayError
 from proxy.store.schema import aliases, bodies, deleted_users, records, scores
 from proxy.store.spools import advance
 from proxy.store.values import Applied, BodyPayload, IngestBatch, JoinedVote, NewRecord, RecordFlag
 
-__all__ = ["KEY_SOURCES", "apply", "join_parked"]
+__all__ = ["KEY_SOURCES", "UnconfirmedError", "apply", "join_parked"]
 
 KEY_SOURCES: Final = tuple(StickySource)
 """The column `key_source` holds the position in here; new sources are added at the end."""
@@ -35,34 +36,57 @@ _TASK: Final = Kind.TASK.value
 _SOURCE_CODE: Final = {source: code for code, source in enumerate(KEY_SOURCES)}
 
 
+class UnconfirmedError(StoreAwayError):
+    """Whether the batch was committed is not known; if the database's position is behind it, `applied` happened."""
+
+    def __init__(self, cause: StoreAwayError, applied: Applied) -> None:
+        super().__init__(cause.sentence, cause.kind)
+        self.applied = applied
+
+
 async def apply(db: Database, codec: BodyCodec, batch: IngestBatch) -> Applied:
     """Write a batch and the spool position behind it. A batch without a writer comes from no spool.
 
-    Raises PositionError where the batch begins somewhere else than where the database stands: nothing is stored.
+    Raises PositionError where the batch begins somewhere else than where the database stands: nothing is stored;
+    UnconfirmedError where the connection was lost while it was committed: the position tells whether it was.
     """
     incoming = sorted({record.id: record for record in batch.records}.values(), key=lambda record: record.id)
     await partitions.ensure(db, {day_of(record.id) for record in incoming})
     await codec.prepare((record.user_hash, record.body) for record in incoming if record.body is not None)
     blocks = await codec.encode(_bodies(incoming))
-    async with db.write() as connection:
-        await codec.check(connection)
-        if batch.writer and not await advance(connection, batch, int(db.clock.now() * 1e6)):
-            return Applied(duplicates=len(batch.records) + len(batch.votes))
-        unknown = await _unknown(connection, incoming)
-        wanted = await _without_deleted_users(connection, unknown)
-        if len(wanted) < len(incoming):
-            blocks = await codec.encode(_bodies(wanted))
-        facts = {record.id: RecordFacts.of(record) for record in wanted}
-        await _insert(connection, wanted, facts, await _insert_bodies(connection, blocks))
+    applied: Applied | None = None
+    try:
+        async with db.write() as connection:
+            await codec.check(connection)
+            if batch.writer and not await advance(connection, batch, int(db.clock.now() * 1e6)):
+                return Applied(duplicates=len(batch.records) + len(batch.votes))
+            applied = await _apply(connection, codec, batch, incoming, blocks)
+    except StoreAwayError as exc:
+        if applied is not None:
+            raise UnconfirmedError(exc, applied) from exc
+        raise
+    return applied
 
-        deltas = Deltas()
-        await _count(connection, wanted, facts, deltas)
-        voted = await votes.add(connection, batch.votes, wanted, facts, deltas)
-        if len(wanted) < len(unknown):
-            kept = {record.id for record in wanted}
-            refused = [record for record in unknown if record.id not in kept]
-            await forget_parked(connection, refused, [hashed for r in refused for hashed in _alias_hashes(r)])
-        await _write(connection, deltas)
+
+async def _apply(
+    connection: AsyncConnection, codec: BodyCodec, batch: IngestBatch, incoming: list[NewRecord], blocks: list[Block]
+) -> Applied:
+    """In the transaction: everything but the position."""
+    unknown = await _unknown(connection, incoming)
+    wanted = await _without_deleted_users(connection, unknown)
+    if len(wanted) < len(incoming):
+        blocks = await codec.encode(_bodies(wanted))
+    facts = {record.id: RecordFacts.of(record) for record in wanted}
+    await _insert(connection, wanted, facts, await _insert_bodies(connection, blocks))
+
+    deltas = Deltas()
+    await _count(connection, wanted, facts, deltas)
+    voted = await votes.add(connection, batch.votes, wanted, facts, deltas)
+    if len(wanted) < len(unknown):
+        kept = {record.id for record in wanted}
+        refused = [record for record in unknown if record.id not in kept]
+        await forget_parked(connection, refused, [hashed for r in refused for hashed in _alias_hashes(r)])
+    await _write(connection, deltas)
     return Applied(
         records=tuple(wanted),
         votes=voted.new,

@@ -1,6 +1,7 @@
 """From spool files to rows: exactly once, in order, whatever the store or a frame does. Real files, real SQLite."""
 
 import asyncio
+import contextlib
 import gzip
 import random
 import sqlite3
@@ -25,6 +26,8 @@ from proxy.loop.install import BaseModel, first_model, first_state
 from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool import SpoolReader, SpoolWriter
 from proxy.spool.frames import KIND_EXCHANGE, encode_frame, iter_frames
+from proxy.store.engine import Database
+from proxy.store.refusals import Kind, StoreAwayError
 from proxy.store.store import Store
 from proxy.store.values import RecordFilter
 from tests.harness.exchanges import exchanges, new_id
@@ -471,3 +474,35 @@ async def test_records_of_an_installations_first_seconds_know_their_model(host: 
     assert {row.id for row in page.rows} == {record.id for record in early}
     totals = await host.store.totals(model_id=model.id)
     assert totals.requests == len(early)
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_batch_whose_commit_is_not_confirmed_is_counted_once(
+    host: Setup, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    """The connection is lost as it is committed: the position tells afterwards whether it was."""
+    writer, ingestor = host.writer(), host.ingestor()
+    rng = random.Random(3)
+    for number in range(3):
+        writer.append(exchange_frame(new_id(NOW_US + number, rng), b"asked", b"answered"))
+    whole, lost = Database.write, StoreAwayError("the connection was lost", Kind.AWAY)
+
+    @contextlib.asynccontextmanager
+    async def cut(self: Database) -> AsyncIterator[Any]:
+        async with whole(self) as connection:
+            yield connection
+            if not committed:
+                raise lost
+        raise lost
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "write", cut)
+        with pytest.raises(TemporaryError):
+            await ingestor.run_once()
+    assert len(await host.ids()) == (3 if committed else 0)
+    for _ in range(2):
+        await ingestor.run_once()
+    assert len(await host.ids()) == 3
+    assert host.count("ratchet_requests_total") == 3
+    assert host.count("ratchet_ingest_records_total") == 3
+    assert host.count("ratchet_ingest_fed_again_total") == 0
