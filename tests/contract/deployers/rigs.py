@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ from tests.harness.webserver import serving
 SERVER = Path(__file__).with_name("model_server.py")
 
 
-class Rig:
+class Rig(ABC):
     """What the suite needs of each kind."""
 
     restores = True
@@ -48,19 +49,22 @@ class Rig:
         path.write_text(state)
         return str(path)
 
+    @abstractmethod
     def lose(self, handle: Handle) -> None:
         """What serves the model restarts and has forgotten it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def starts(self) -> int:
         """How often the model was really deployed."""
-        raise NotImplementedError
 
 
 class StaticRig(Rig):
     """A server that somebody else looks after."""
 
     restores = False
+
+    def lose(self, handle: Handle) -> None:
+        raise AssertionError("it serves everything it ever will, and nothing of it is ours to restart")
 
     def starts(self) -> int:
         return 1
