@@ -1,4 +1,4 @@
-"""The closed set of things that the loop can do: one frozen value each, performed by `proxy/loop/perform.py`.
+"""The closed set of things that the loop can do: one frozen value each, performed by `proxy/loop/act/perform.py`.
 
 An action names what it acts on by id, so that doing it twice does it once. It says nothing of why: the reasons
 stand in the `Plan` that carries it.

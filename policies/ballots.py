@@ -17,10 +17,10 @@ from typing import Final
 
 from policies.records import Outcome
 
-__all__ = ["ANONYMOUS_PARTS", "FULL_TRUST", "PARTS", "Trust", "can_be_judged", "trust_in"]
+__all__ = ["ANONYMOUS_PARTS", "FULL_TRUST", "PARTS", "BallotTrust", "can_be_judged", "trust_in"]
 
 
-class Trust(IntFlag):
+class BallotTrust(IntFlag):
     """What counts of a vote. The integer is what spool and store keep; no bit at all: it is a comment."""
 
     NONE = 0
@@ -33,19 +33,19 @@ class Trust(IntFlag):
     """It named its record by an alias that several people's records have: it is for none of them."""
 
 
-PARTS: Final = {"thumb": Trust.THUMB, "score": Trust.SCORE, "correction": Trust.CORRECTION}
+PARTS: Final = {"thumb": BallotTrust.THUMB, "score": BallotTrust.SCORE, "correction": BallotTrust.CORRECTION}
 """By the names that `feedback.anonymous` has for them."""
-FULL_TRUST: Final = Trust.TOKEN | Trust.THUMB | Trust.SCORE | Trust.CORRECTION
+FULL_TRUST: Final = BallotTrust.TOKEN | BallotTrust.THUMB | BallotTrust.SCORE | BallotTrust.CORRECTION
 """Of those with the token, and of votes from before there was a difference: they have counted like this."""
 ANONYMOUS_PARTS: Final = ("thumb",)
 """What counts by default of votes without the token."""
 
 
-def trust_in(*, token: bool, anonymous: Iterable[str] = ANONYMOUS_PARTS) -> Trust:
+def trust_in(*, token: bool, anonymous: Iterable[str] = ANONYMOUS_PARTS) -> BallotTrust:
     """What counts of a vote that came with or without the token; `anonymous` are names out of PARTS."""
     if token:
         return FULL_TRUST
-    trust = Trust.NONE
+    trust = BallotTrust.NONE
     for part in anonymous:
         trust |= PARTS[part]
     return trust

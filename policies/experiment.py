@@ -43,7 +43,7 @@ from policies.estimates import (
 from policies.eta import estimate_eta, eta_in_words
 from policies.evidence import bounds, log_e_value, sample_ratio_log_bf
 from policies.guardrails import FAILURE_DELTAS, RATE_DELTAS, Guardrail, check
-from policies.verdict import Look, composite_weights, decide, harm_alpha, has_won
+from policies.verdict import Measurements, composite_weights, decide, harm_alpha, has_won
 from policies.wording import finite
 
 __all__ = [
@@ -199,7 +199,7 @@ def _feedback_rate(champion: Moments, challenger: Moments, config: ABTestConfig)
     )
 
 
-def _measure(facts: ExperimentFacts, config: ABTestConfig, now: float) -> Look:
+def _measure(facts: ExperimentFacts, config: ABTestConfig, now: float) -> Measurements:
     champion, challenger, deltas = facts.champion.moments, facts.challenger.moments, _deltas(config)
     feedback_rate = _feedback_rate(champion, challenger, config)
     effect = weighted_effect(champion, challenger, composite_weights(config))
@@ -209,7 +209,7 @@ def _measure(facts: ExperimentFacts, config: ABTestConfig, now: float) -> Look:
     lower, upper = bounds(gain.theta, gain.se, deltas=deltas, alpha=config.alpha)
     threshold = config.promotion_threshold
     promote_null = threshold if config.evidence == "strict" else 0.0
-    return Look(
+    return Measurements(
         facts=facts,
         config=config,
         elapsed_hours=max(now - facts.epoch_started_at, 0.0) / 3600,

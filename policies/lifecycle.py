@@ -25,7 +25,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["TRANSITIONS", "Event", "Phase", "Transition", "events_from", "follow"]
+__all__ = ["TRANSITIONS", "Arrow", "Event", "Phase", "events_from", "follow"]
 
 
 class Phase(StrEnum):
@@ -74,7 +74,7 @@ class Event(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
+class Arrow:
     """One arrow of the picture."""
 
     event: Event
@@ -84,15 +84,15 @@ class Transition:
     """One line for the picture's legend."""
 
 
-def _arrow(source: Phase, event: Event, target: Phase, meaning: str) -> Transition:
-    return Transition(event=event, source=source, target=target, meaning=meaning)
+def _arrow(source: Phase, event: Event, target: Phase, meaning: str) -> Arrow:
+    return Arrow(event=event, source=source, target=target, meaning=meaning)
 
 
-def _everywhere(event: Event, meaning: str) -> tuple[Transition, ...]:
+def _everywhere(event: Event, meaning: str) -> tuple[Arrow, ...]:
     return tuple(_arrow(phase, event, phase, meaning) for phase in Phase)
 
 
-TRANSITIONS: Final[tuple[Transition, ...]] = (
+TRANSITIONS: Final[tuple[Arrow, ...]] = (
     _arrow(Phase.IDLE, Event.DATASET_READY, Phase.TRAINING, "a trigger fired and the dataset has enough samples"),
     _arrow(Phase.IDLE, Event.DATASET_TOO_SMALL, Phase.IDLE, "too few usable samples; no cool-down starts"),
     _arrow(Phase.IDLE, Event.DATASET_ONLY, Phase.IDLE, "data only: --no-train, or no trainer is configured"),

@@ -31,12 +31,12 @@ from policies.actions import (
     StartExperiment,
     StartTraining,
 )
+from policies.commands import answer
 from policies.experiment import Assessment
 from policies.lifecycle import Phase
-from policies.orders import answer
 from policies.promotion import WatchAssessment
 from policies.snapshot import Command, Retiring, Retry, Snapshot, retry_of
-from policies.steps import PHASES, Look, LoopRules, Step, look_at, span
+from policies.steps import PHASES, Inspection, LoopRules, Step, look_at, span
 from policies.triggers import TriggerReport
 
 __all__ = ["LoopRules", "Plan", "plan"]
@@ -84,7 +84,7 @@ def plan(snapshot: Snapshot, rules: LoopRules, now: float) -> Plan:
     return _retire_due(_wait_after_failure(_respect_pause(decided, look, step), look, step), look)
 
 
-def _obey(look: Look) -> Step:
+def _obey(look: Inspection) -> Step:
     """The oldest command, as an action or a refusal."""
     command = look.snapshot.commands[0]
     action = answer(command, look.snapshot, look.now, trains=look.rules.trains)
@@ -93,7 +93,7 @@ def _obey(look: Look) -> Step:
     return Step(reasons=reasons, action=action, command=command)
 
 
-def _respect_pause(decided: Plan, look: Look, step: Step) -> Plan:
+def _respect_pause(decided: Plan, look: Inspection, step: Step) -> Plan:
     """A paused loop starts nothing, but still protects users."""
     action = decided.action
     if not look.snapshot.paused or action is None or decided.command is not None or isinstance(action, _PROTECTIVE):
@@ -103,7 +103,7 @@ def _respect_pause(decided: Plan, look: Look, step: Step) -> Plan:
     )
 
 
-def _wait_after_failure(decided: Plan, look: Look, step: Step) -> Plan:
+def _wait_after_failure(decided: Plan, look: Inspection, step: Step) -> Plan:
     """An action that has just failed is not tried again before its time."""
     action = decided.action
     if action is None or decided.command is not None or (retry := retry_of(look.snapshot.retries, action)) is None:
@@ -119,7 +119,7 @@ def _wait_after_failure(decided: Plan, look: Look, step: Step) -> Plan:
     return _hold(decided, action, _failed(retry, wait_s), look.now + min(wait_s, _sleep_s(look, step)))
 
 
-def _wait_s(retry: Retry | None, look: Look) -> float:
+def _wait_s(retry: Retry | None, look: Inspection) -> float:
     """Seconds until the next attempt; 0 where it may be made now."""
     wait_s = 0.0 if retry is None else retry.at - look.now
     return wait_s if 0.0 < wait_s <= _LONGEST_RETRY_S + look.rules.check_interval_s else 0.0
@@ -148,7 +148,7 @@ def _hold(decided: Plan, action: Action, reason: str, wake_at: float) -> Plan:
     return replace(decided, action=None, held=action, reasons=(reason, *decided.reasons), wake_at=wake_at)
 
 
-def _retire_due(decided: Plan, look: Look) -> Plan:
+def _retire_due(decided: Plan, look: Inspection) -> Plan:
     """When nothing else is done: stop a model whose open answers have had time to end, whoever waits longest first.
 
     One that could not be stopped waits for its own next attempt, behind those that are due by then: it holds up none.
@@ -167,7 +167,7 @@ def _retire_due(decided: Plan, look: Look) -> Plan:
     )
 
 
-def _due_to_stop(look: Look) -> list[tuple[float, float, Retiring, Retry | None]]:
+def _due_to_stop(look: Inspection) -> list[tuple[float, float, Retiring, Retry | None]]:
     """Models that may be stopped: how long each has to wait after a failure, and since when it is its turn."""
     due = []
     for model in look.snapshot.retiring:
@@ -177,13 +177,13 @@ def _due_to_stop(look: Look) -> list[tuple[float, float, Retiring, Retry | None]
     return due
 
 
-def _usual_s(look: Look) -> float:
+def _usual_s(look: Inspection) -> float:
     """The longest sleep: shorter while a new model has users."""
     busy = look.snapshot.phase in (Phase.TESTING, Phase.PROMOTING, Phase.WATCHING)
     return min(look.rules.check_interval_s, look.rules.busy_interval_s) if busy else look.rules.check_interval_s
 
 
-def _sleep_s(look: Look, step: Step) -> float:
+def _sleep_s(look: Inspection, step: Step) -> float:
     usual = _usual_s(look)
     due = [model.due_at - look.now for model in look.snapshot.retiring if model.due_at > look.now]
     wanted = [usual] if step.wake_s is None else [usual, max(step.wake_s, 0.0)]

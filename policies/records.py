@@ -13,7 +13,7 @@ from typing import Final
 
 from policies.conversation import Conversation
 
-__all__ = ["Arm", "Author", "Exchange", "Feedback", "Outcome", "Sample", "StickySource"]
+__all__ = ["Arm", "Author", "Feedback", "LoggedExchange", "Outcome", "Sample", "StickySource"]
 
 
 class Arm(IntEnum):
@@ -111,7 +111,7 @@ class Feedback(IntEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Exchange:
+class LoggedExchange:
     """What went over the wire, as it was logged: content encodings undone, a streamed answer put together."""
 
     kind: str = ""
@@ -145,7 +145,7 @@ class Sample:
     """The text of the last user turn, or the prompt."""
     response: str
     """The text the model answered."""
-    exchange: Exchange = field(default_factory=Exchange)
+    exchange: LoggedExchange = field(default_factory=LoggedExchange)
     conversation: Conversation | None = None
     """Read from the exchange; None as long as nobody has read it."""
     generation: int = 0

@@ -17,8 +17,20 @@ from policies.lifecycle import Phase
 from policies.promotion import WatchFacts
 from policies.triggers import TriggerFacts
 
-__all__ = ["Command", "ExperimentView", "ModelView", "Retiring", "Retry", "RunStatus", "RunView", "Snapshot", "Totals",
-           "Verb", "new_run_id", "retry_of"]  # fmt: skip
+__all__ = [
+    "Command",
+    "ExperimentView",
+    "LoopTotals",
+    "ModelView",
+    "Retiring",
+    "Retry",
+    "RunStatus",
+    "RunView",
+    "Snapshot",
+    "Verb",
+    "new_run_id",
+    "retry_of",
+]  # fmt: skip
 
 
 class Verb(StrEnum):
@@ -142,7 +154,7 @@ def retry_of(retries: Iterable[Retry], action: Action) -> Retry | None:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Totals:
+class LoopTotals:
     """Counts since installation."""
 
     runs: int = 0
@@ -179,7 +191,7 @@ class Snapshot:
     experiment: ExperimentView | None = None
     watch: WatchFacts | None = None
     retries: tuple[Retry, ...] = ()
-    totals: Totals = field(default_factory=Totals)
+    totals: LoopTotals = field(default_factory=LoopTotals)
     last_rejection_at: float | None = None
     """When the last challenger was rejected or rolled back."""
     notes: tuple[str, ...] = ()

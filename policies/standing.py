@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-__all__ = ["Answers", "Evidence", "Standing", "judge"]
+__all__ = ["Answers", "Evidence", "ModelStanding", "judge"]
 
 _FEWEST: Final = 5
 _FAILING_SHARE: Final = 0.5
@@ -27,7 +27,7 @@ _WELL_SHARE: Final = 0.2
 _ROW: Final = 3
 
 
-class Standing(Enum):
+class ModelStanding(Enum):
     """What is known of a model's server."""
 
     UNKNOWN = "unknown"
@@ -88,13 +88,13 @@ class Evidence:
     """Since the last one that was good."""
 
 
-def judge(standing: Standing, evidence: Evidence) -> Standing:
+def judge(standing: ModelStanding, evidence: Evidence) -> ModelStanding:
     """What the standing is now."""
-    if standing is Standing.FAILING:
-        return Standing.WELL if _recovered(evidence) else standing
+    if standing is ModelStanding.FAILING:
+        return ModelStanding.WELL if _recovered(evidence) else standing
     if _fails(evidence):
-        return Standing.FAILING
-    return Standing.WELL if evidence.good else standing
+        return ModelStanding.FAILING
+    return ModelStanding.WELL if evidence.good else standing
 
 
 def _fails(evidence: Evidence) -> bool:

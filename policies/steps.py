@@ -40,7 +40,7 @@ from policies.snapshot import Command, ModelView, RunStatus, Snapshot, new_run_i
 from policies.terms import changes
 from policies.triggers import TriggerConfig, TriggerReport, evaluate_triggers
 
-__all__ = ["PHASES", "Look", "LoopRules", "Step", "look_at", "span"]
+__all__ = ["PHASES", "Inspection", "LoopRules", "Step", "look_at", "span"]
 
 _HOUR_S: Final = 3600.0
 _CLOCKS_DIFFER_S: Final = 60.0
@@ -86,7 +86,7 @@ class Step:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Inspection:
     """One look: the snapshot, the rules, and what the statistics say of them."""
 
     snapshot: Snapshot
@@ -102,11 +102,11 @@ class Look:
         return max(0.0, self.now - self.snapshot.phase_since)
 
 
-def look_at(snapshot: Snapshot, rules: LoopRules, now: float) -> Look:
+def look_at(snapshot: Snapshot, rules: LoopRules, now: float) -> Inspection:
     """Evaluate triggers, experiment and watch window, as far as the phase has them."""
     testing = snapshot.phase is Phase.TESTING and snapshot.experiment is not None
     watching = snapshot.phase is Phase.WATCHING and snapshot.watch is not None
-    return Look(
+    return Inspection(
         snapshot=snapshot,
         rules=rules,
         now=now,
@@ -116,7 +116,7 @@ def look_at(snapshot: Snapshot, rules: LoopRules, now: float) -> Look:
     )
 
 
-def _idle(look: Look) -> Step:
+def _idle(look: Inspection) -> Step:
     report, snapshot = look.triggers, look.snapshot
     due = tuple(progress.reason for progress in report.progress if progress.due)
     cooling = _rejection_cooldown_s(look)
@@ -134,7 +134,7 @@ def _idle(look: Look) -> Step:
     return Step(reasons=reasons, action=PrepareData(run_id=run_id, trigger=report.fired.value, train=look.rules.trains))
 
 
-def _training(look: Look) -> Step:
+def _training(look: Inspection) -> Step:
     run, rules = look.snapshot.run, look.rules
     if run is None:
         return _lost("the phase is training, but its run is not in the database")
@@ -162,7 +162,7 @@ def _training(look: Look) -> Step:
     return Step(reasons=(f"{run.id} failed: {reason}",), action=FailRun(run_id=run.id, reason=reason))
 
 
-def _deploying(look: Look) -> Step:
+def _deploying(look: Inspection) -> Step:
     model, rules = look.snapshot.challenger, look.rules
     if model is None:
         return _lost("the phase is deploying, but its model is not in the database")
@@ -191,7 +191,7 @@ def _deploying(look: Look) -> Step:
     return Step(reasons=reasons, wake_s=min(rules.poll_s, left + 1))
 
 
-def _testing(look: Look) -> Step:
+def _testing(look: Inspection) -> Step:
     snapshot, assessment = look.snapshot, look.assessment
     model, experiment = snapshot.challenger, snapshot.experiment
     if model is None or experiment is None or assessment is None:
@@ -220,7 +220,7 @@ def _testing(look: Look) -> Step:
             assert_never(assessment.verdict)
 
 
-def _promoting(look: Look) -> Step:
+def _promoting(look: Inspection) -> Step:
     model = look.snapshot.challenger
     if model is None:
         return _lost("the phase is promoting, but the winner is not in the database")
@@ -236,7 +236,7 @@ def _promoting(look: Look) -> Step:
     return Step(reasons=(waits, *_clock_behind(look, "rollback")), wake_s=look.rules.poll_s)
 
 
-def _watching(look: Look) -> Step:
+def _watching(look: Inspection) -> Step:
     champion, old, assessment = look.snapshot.champion, look.snapshot.previous, look.watch
     if old is None or assessment is None:
         return _lost("the phase is watching, but the old champion is not in the database")
@@ -258,7 +258,7 @@ def _watching(look: Look) -> Step:
             assert_never(assessment.decision)
 
 
-def _clock_behind(look: Look, way_out: str) -> tuple[str, ...]:
+def _clock_behind(look: Inspection, way_out: str) -> tuple[str, ...]:
     """What a clock that was set back does to the phase's time-out, and which verb does not wait for it."""
     behind_s = look.snapshot.phase_since - look.now
     if behind_s < _CLOCKS_DIFFER_S:
@@ -271,7 +271,7 @@ def _lost(reason: str) -> Step:
     return Step(reasons=(reason,), action=Recover(reason=reason))
 
 
-def _not_up(model: ModelView, reason: str, look: Look, *, may_pass: bool) -> Step:
+def _not_up(model: ModelView, reason: str, look: Inspection, *, may_pass: bool) -> Step:
     """A deployment that came to nothing: another one, where that may help and there are any left, or the end of it."""
     left = look.rules.deployment_retries - model.restarts
     if not may_pass or left <= 0:
@@ -281,14 +281,14 @@ def _not_up(model: ModelView, reason: str, look: Look, *, may_pass: bool) -> Ste
     return Step(reasons=(said,), action=RestartDeployment(model_id=model.id, reason=reason))
 
 
-def _until_trigger(look: Look) -> float | None:
+def _until_trigger(look: Inspection) -> float | None:
     """Seconds until the schedule is due or a hold ends; None when neither has a date ahead."""
     dates = (look.triggers.schedule_at, look.triggers.hold_until)
     ahead = [date - look.now for date in dates if date is not None and date > look.now]
     return min(ahead) if ahead else None
 
 
-def _rejection_cooldown_s(look: Look) -> float:
+def _rejection_cooldown_s(look: Inspection) -> float:
     rejected_at = look.snapshot.last_rejection_at
     if rejected_at is None:
         return 0.0
@@ -296,7 +296,7 @@ def _rejection_cooldown_s(look: Look) -> float:
     return min(rejected_at + cooldown - look.now, cooldown)
 
 
-def _silence_s(model: ModelView, look: Look) -> float:
+def _silence_s(model: ModelView, look: Inspection) -> float:
     since = model.unhealthy_since
     return 0.0 if model.healthy or since is None else max(0.0, look.now - since)
 
@@ -312,7 +312,7 @@ def span(seconds: float) -> str:
     return f"{seconds / (24 * _HOUR_S):.1f} d"
 
 
-PHASES: Final[Mapping[Phase, Callable[[Look], Step]]] = MappingProxyType(
+PHASES: Final[Mapping[Phase, Callable[[Inspection], Step]]] = MappingProxyType(
     {
         Phase.IDLE: _idle,
         Phase.TRAINING: _training,

@@ -16,7 +16,7 @@ from policies.estimates import Effect, Metric, metric_mean, relative_change
 from policies.guardrails import GuardrailResult, GuardrailState
 from policies.wording import confidence, duration, odds, percent, signed_percent
 
-__all__ = ["HARM_PARTS", "Look", "composite_weights", "decide", "harm_alpha", "has_won"]
+__all__ = ["HARM_PARTS", "Measurements", "composite_weights", "decide", "harm_alpha", "has_won"]
 
 HARM_PARTS: Final = {"composite": 0.35, "errors": 0.25, "refused": 0.25, "latency": 0.15}
 """How alpha_harm is split over what takes a challenger's users away, as 7 : 5 : 5 : 3. Errors and refusals have the
@@ -34,7 +34,7 @@ _PLAIN_Z: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Measurements:
     """Everything measured at one look, before it is judged."""
 
     facts: ExperimentFacts
@@ -70,7 +70,7 @@ def harm_alpha(config: ABTestConfig, trigger: str = "composite") -> float:
     return HARM_PARTS[trigger] * config.alpha_harm
 
 
-def decide(look: Look) -> tuple[Verdict, tuple[str, ...]]:
+def decide(look: Measurements) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict and its reasons: proven harm, then comparability, then gain, then futility, then time."""
     config, effect = look.config, look.effect
     broken = tuple(f"Guardrail {g.named_reason}." for g in look.guardrails if g.state is GuardrailState.ROLL_BACK)
@@ -96,12 +96,12 @@ def decide(look: Look) -> tuple[Verdict, tuple[str, ...]]:
     return Verdict.CONTINUE, reasons
 
 
-def has_won(look: Look) -> bool:
+def has_won(look: Measurements) -> bool:
     """Whether nothing but the question who carries the evidence stands between this look and a promotion."""
     return look.effect is not None and not _waits(look)
 
 
-def _carriers_to_wait_for(look: Look) -> tuple[str, ...]:
+def _carriers_to_wait_for(look: Measurements) -> tuple[str, ...]:
     """A promotion has to survive leaving out the strongest of those that nobody vouches for."""
     carried, needed = look.carried, 1 / look.config.alpha
     if carried is None:
@@ -122,7 +122,7 @@ def _carriers_to_wait_for(look: Look) -> tuple[str, ...]:
     )
 
 
-def _carriers_to_know_of(look: Look) -> tuple[str, ...]:
+def _carriers_to_know_of(look: Measurements) -> tuple[str, ...]:
     """The same of users who are vouched for: it holds nothing."""
     carried = look.carried
     if carried is None or carried.log_e_promote is None or carried.log_e_promote >= -math.log(look.config.alpha):
@@ -145,17 +145,17 @@ def _strongest_in_words(carried: Carried) -> str:
     return f"Strongest, with their share of the pull: {named}." if named else "None of them pulls its way."
 
 
-def _is_harmful(look: Look, harm: Effect) -> bool:
+def _is_harmful(look: Measurements, harm: Effect) -> bool:
     enough = harm.effective_users >= look.config.guardrails.min_effective_users
     return enough and look.log_e_harm >= -math.log(harm_alpha(look.config))
 
 
-def _is_futile(look: Look, effect: Effect) -> bool:
+def _is_futile(look: Measurements, effect: Effect) -> bool:
     enough = effect.effective_users >= look.config.min_effective_users
     return enough and look.log_e_futility >= -math.log(look.config.alpha)
 
 
-def _waits(look: Look) -> tuple[str, ...]:
+def _waits(look: Measurements) -> tuple[str, ...]:
     """Everything that a promotion still waits for, each with what would end the wait."""
     config, facts = look.config, look.facts
     waits = [*_missing(look)]
@@ -188,7 +188,7 @@ def _waits(look: Look) -> tuple[str, ...]:
     return tuple(waits)
 
 
-def _missing(look: Look) -> list[str]:
+def _missing(look: Measurements) -> list[str]:
     """Why there is no composite: each metric that has a weight but no comparable data, and how to mend it."""
     if look.effect is not None:
         return []
@@ -212,7 +212,7 @@ def _missing(look: Look) -> list[str]:
     return missing or ["No metric has a weight: set one of quality_weight, feedback_weight, latency_weight above 0."]
 
 
-def _small_bases(look: Look, effect: Effect) -> list[str]:
+def _small_bases(look: Measurements, effect: Effect) -> list[str]:
     """What keeps a plain gain from being proven: a metric that has more than doubled, from next to nothing.
 
     The bet is made for gains of about the threshold. Relative to a small base the gain is far larger, and so is its
@@ -243,7 +243,7 @@ def _way_out(metric: Metric) -> str:
     )
 
 
-def _gain_in_words(look: Look, effect: Effect) -> str:
+def _gain_in_words(look: Measurements, effect: Effect) -> str:
     config = look.config
     sure = confidence(config.alpha)
     claim = "is not worse"
@@ -255,7 +255,7 @@ def _gain_in_words(look: Look, effect: Effect) -> str:
     )
 
 
-def _estimate_in_words(look: Look) -> str:
+def _estimate_in_words(look: Measurements) -> str:
     if look.effect is None:
         return "No estimate of the gain yet."
     words = f"Best estimate {signed_percent(look.effect.theta)}"
@@ -265,7 +265,7 @@ def _estimate_in_words(look: Look) -> str:
     return f"{words}; at least {confidence(look.config.alpha)} sure of more than {low}, as sure of less than {high}."
 
 
-def _harm_in_words(look: Look, harm: Effect) -> str:
+def _harm_in_words(look: Measurements, harm: Effect) -> str:
     what = "on everything that has a weight" if harm == look.effect else "on what is measured in both arms so far"
     return (
         f"At least {confidence(harm_alpha(look.config))} sure that the challenger is worse {what}; "
@@ -273,7 +273,7 @@ def _harm_in_words(look: Look, harm: Effect) -> str:
     )
 
 
-def _futility_in_words(look: Look, effect: Effect) -> str:
+def _futility_in_words(look: Measurements, effect: Effect) -> str:
     config = look.config
     return (
         f"At least {confidence(config.alpha)} sure that the true gain is below the threshold of "

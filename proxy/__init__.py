@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from policies.selection import DataGeneratorConfig
     from policies.triggers import TriggerConfig
     from proxy.config.loop import LoopConfig
-    from proxy.loop.generator import TrainingDataGenerator
-    from proxy.loop.library import ContinuousLearningLoop, ModelChoice
-    from proxy.loop.usage import UsageLogger
+    from proxy.loop.library.generator import TrainingDataGenerator
+    from proxy.loop.library.loop import ContinuousLearningLoop, ModelChoice
+    from proxy.loop.library.usage import UsageLogger
 
 __all__ = [
     "ABTestConfig",
@@ -38,15 +38,15 @@ __all__ = [
 
 _HOMES: Final = {
     "ABTestConfig": "policies.experiment",
-    "ContinuousLearningLoop": "proxy.loop.library",
+    "ContinuousLearningLoop": "proxy.loop.library.loop",
     "DataGeneratorConfig": "policies.selection",
     "Feedback": "policies.records",
     "GuardrailConfig": "policies.guardrails",
     "LoopConfig": "proxy.config.loop",
-    "ModelChoice": "proxy.loop.library",
-    "TrainingDataGenerator": "proxy.loop.generator",
+    "ModelChoice": "proxy.loop.library.loop",
+    "TrainingDataGenerator": "proxy.loop.library.generator",
     "TriggerConfig": "policies.triggers",
-    "UsageLogger": "proxy.loop.usage",
+    "UsageLogger": "proxy.loop.library.usage",
 }
 
 

@@ -6,7 +6,7 @@ write the lines, from the messages of `messages`. `layout` is about whole files.
 """
 
 from policies.formats.layout import HEADS, has_parts, in_parts, shape
-from policies.formats.line import FormatType, Line, MemoryPartners, Partners, Style, Waiting
+from policies.formats.line import FormatType, MemoryPartners, Partners, Style, TrainingLine, Waiting
 from policies.formats.material import Material
 from policies.formats.table import FORMATS, Format, Holds, conforms, lines, prepare
 
@@ -16,11 +16,11 @@ __all__ = [
     "Format",
     "FormatType",
     "Holds",
-    "Line",
     "Material",
     "MemoryPartners",
     "Partners",
     "Style",
+    "TrainingLine",
     "Waiting",
     "conforms",
     "has_parts",

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from policies.records import Author
 
-__all__ = ["FormatType", "Line", "MemoryPartners", "Partners", "Style", "Waiting"]
+__all__ = ["FormatType", "MemoryPartners", "Partners", "Style", "TrainingLine", "Waiting"]
 
 FormatType = Literal["chatml", "prompt_completion", "alpaca", "completion", "dpo", "kto"]
 """Names of the formats of `policies.formats.FORMATS`."""
@@ -41,7 +41,7 @@ class Waiting:
 
 
 @dataclass(slots=True, kw_only=True)
-class Line:
+class TrainingLine:
     """One line of the training file. Nobody changes one."""
 
     body: Mapping[str, Any]

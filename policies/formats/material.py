@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from policies.conversation import Conversation, Lack, Turn
-from policies.formats.line import Line, Style
+from policies.formats.line import Style, TrainingLine
 from policies.formats.turns import paired, speakable, without_disliked
 from policies.records import Author, Sample
 
@@ -42,11 +42,11 @@ class Material:
         """Whether the model thought aloud anywhere."""
         return bool(self.given.reasoning) or any(turn.reasoning for turn in self.turns)
 
-    def line(self, body: Mapping[str, Any], *, by_model: bool = False) -> Line:
+    def line(self, body: Mapping[str, Any], *, by_model: bool = False) -> TrainingLine:
         """The line of this sample. `by_model`: what it teaches is the model's answer, whatever a person said since."""
         person = self.sample.correction is not None and not by_model
         model = Author.OWN if self.sample.generation else Author.ELSEWHERE
-        return Line(
+        return TrainingLine(
             body=body,
             author=Author.PERSON if person else model,
             generation=0 if person else self.sample.generation,

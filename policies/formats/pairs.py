@@ -14,7 +14,7 @@ from hashlib import blake2b
 from typing import Any
 
 from policies.conversation import Attachment, ToolCall, Turn
-from policies.formats.line import Line, Partners, Waiting
+from policies.formats.line import Partners, TrainingLine, Waiting
 from policies.formats.material import Material
 from policies.formats.messages import Message, message, messages, tools_of
 from policies.formats.turns import arguments_of
@@ -22,11 +22,11 @@ from policies.formats.turns import arguments_of
 __all__ = ["dpo", "kto"]
 
 
-def kto(material: Material, _: Partners) -> list[Line]:
+def kto(material: Material, _: Partners) -> list[TrainingLine]:
     """One line with the vote for a label; of a correction two, unless the model said nothing."""
     head, sample = _head(material), material.sample
 
-    def line(answer: Turn, *, label: bool, by_model: bool = False) -> Line:
+    def line(answer: Turn, *, label: bool, by_model: bool = False) -> TrainingLine:
         body = {"prompt": head["prompt"], "completion": [_message(answer, material)], "label": label}
         return material.line({**body, **tools_of(material.tools)}, by_model=by_model)
 
@@ -40,7 +40,7 @@ def kto(material: Material, _: Partners) -> list[Line]:
     )
 
 
-def dpo(material: Material, partners: Partners) -> list[Line]:
+def dpo(material: Material, partners: Partners) -> list[TrainingLine]:
     """A pair, or none as long as the counterpart is missing."""
     sample, own = material.sample, _message(material.answer, material)
     if sample.correction is not None:

@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from policies.conversation import Turn
-from policies.formats.line import Line, Partners
+from policies.formats.line import Partners, TrainingLine
 from policies.formats.material import Material
 from policies.formats.messages import message, messages, tools_of
 
 __all__ = ["alpaca", "alternates", "chatml", "completion", "prompt_completion"]
 
 
-def chatml(material: Material, _: Partners) -> list[Line]:
+def chatml(material: Material, _: Partners) -> list[TrainingLine]:
     """All messages in a row; what is not to be learnt carries the weight 0."""
     style = material.style
     said = messages(
@@ -25,7 +25,7 @@ def chatml(material: Material, _: Partners) -> list[Line]:
     return [material.line({"messages": said, **tools_of(material.tools)})]
 
 
-def prompt_completion(material: Material, _: Partners) -> list[Line]:
+def prompt_completion(material: Material, _: Partners) -> list[TrainingLine]:
     """The messages before the answer, and the answer."""
     thoughts = material.style.keep_reasoning
     body = {
@@ -36,7 +36,7 @@ def prompt_completion(material: Material, _: Partners) -> list[Line]:
     return [material.line(body)]
 
 
-def alpaca(material: Material, _: Partners) -> list[Line]:
+def alpaca(material: Material, _: Partners) -> list[TrainingLine]:
     """Earlier turns go into `history` as [question, answer] pairs."""
     turns = [turn for turn in material.prompt if turn.role != "system"]
     system = [turn.text for turn in material.prompt if turn.role == "system"]
@@ -56,7 +56,7 @@ def alternates(turns: Sequence[Turn]) -> bool:
     return len(roles) % 2 == 1 and roles == (["user", "assistant"] * len(roles))[: len(roles)]
 
 
-def completion(material: Material, _: Partners) -> list[Line]:
+def completion(material: Material, _: Partners) -> list[TrainingLine]:
     """A bare prompt stays as it was sent; a conversation of several messages becomes a transcript."""
     turns = material.turns
     prompt = turns[-1].text

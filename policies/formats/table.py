@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from policies.conversation import Lack, Turn
-from policies.formats.line import FormatType, Line, Partners, Style
+from policies.formats.line import FormatType, Partners, Style, TrainingLine
 from policies.formats.material import Material, misfit, prepared
 from policies.formats.pairs import dpo, kto
 from policies.formats.single import alpaca, alternates, chatml, completion, prompt_completion
@@ -47,7 +47,7 @@ class Format:
     meaning: str
     """Who reads it, and what is learnt from it."""
     holds: frozenset[Holds]
-    build: Callable[[Material, Partners], list[Line]]
+    build: Callable[[Material, Partners], list[TrainingLine]]
     fields: Mapping[str, Kinds]
     """What every line has, with its JSON type."""
     fits: Callable[[Sequence[Turn]], bool] = field(default=lambda _: True)
@@ -118,7 +118,7 @@ FORMATS: Final[Mapping[FormatType, Format]] = {
 }
 
 
-def lines(material: Material, partners: Partners) -> list[Line]:
+def lines(material: Material, partners: Partners) -> list[TrainingLine]:
     """The lines that a prepared sample yields: one as a rule, two from a kto correction, none from a dpo answer that
     waits.
 

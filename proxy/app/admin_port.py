@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from proxy.app.lifeline import Told
+from proxy.app.parent_pipe import ShutdownSignal
 from proxy.app.paths import DataDir
 from proxy.app.sockets import listen, url_of
 from proxy.app.troubles import Troubles
@@ -38,7 +38,7 @@ _log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def admin_port(
-    app: Starlette, config: Config, descriptor: int | None, told: Told, troubles: Troubles
+    app: Starlette, config: Config, descriptor: int | None, told: ShutdownSignal, troubles: Troubles
 ) -> AsyncIterator[None]:
     """Serve `app` while the context is open, on `descriptor` or, where there is none, as soon as the port is free."""
     if not config.admin.enabled:
@@ -61,7 +61,7 @@ async def admin_port(
 class _Port:
     """What is served, once there is a socket for it."""
 
-    def __init__(self, app: Starlette, told: Told) -> None:
+    def __init__(self, app: Starlette, told: ShutdownSignal) -> None:
         self._app = app
         self._told = told
         self._server: WebServer | None = None
@@ -77,7 +77,7 @@ class _Port:
             await self._server.stop()
 
 
-async def _join(port: _Port, config: Config, told: Told, troubles: Troubles) -> None:
+async def _join(port: _Port, config: Config, told: ShutdownSignal, troubles: Troubles) -> None:
     """Try until the port can be had, or it is time to end."""
     while not told.stop.is_set():
         try:

@@ -2,7 +2,7 @@
 
 `policies.standing` judges; here its evidence is gathered, and what comes of it is said in one place for all who ask:
 the trouble `champion`, `champion` in /status and /health, two metrics. Until traffic tells, what counts is an answer to
-one question that is asked at the start (`proxy.app.asking`), and again while the answer was no. A champion that was
+one question that is asked at the start (`proxy.app.question`), and again while the answer was no. A champion that was
 failing and gets no more requests goes on failing, unless it could not be reached at all and now can.
 
 Each host judges by its own traffic: where several share a database, one may reach the champion and another not.
@@ -24,10 +24,10 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from policies.records import Arm
-from policies.standing import Answers, Evidence, Standing, judge
-from proxy.app.asking import ask, words_of
+from policies.standing import Answers, Evidence, ModelStanding, judge
 from proxy.app.boot import configured_champion
 from proxy.app.paths import DataDir
+from proxy.app.question import ask, words_of
 from proxy.app.troubles import Troubles
 from proxy.clock import Clock
 from proxy.config.model import Config
@@ -39,7 +39,7 @@ from proxy.metrics.shared import read_counters
 from proxy.routes import Target, read_routes
 from proxy.tasks import cancel_and_wait, spawn
 
-__all__ = ["ChampionWatch", "Tallies", "Tally"]
+__all__ = ["ChampionWatch", "RequestCounts", "Tallies"]
 
 _LOOK_S: Final = 2.0
 _MINUTE_S: Final = 60.0
@@ -57,7 +57,7 @@ _MOST: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
+class RequestCounts:
     """What the workers counted between two looks."""
 
     answers: Answers
@@ -75,7 +75,7 @@ class Tallies:
         self._own_key = own_key
         self._before = self._read()
 
-    def next(self) -> Tally:
+    def next(self) -> RequestCounts:
         """What has been counted since the last call, by all workers."""
         now = self._read()
         counts: Counter[str] = Counter()
@@ -87,14 +87,14 @@ class Tallies:
         self._before |= now
         return self._tally(counts)
 
-    def _tally(self, counts: Mapping[str, int]) -> Tally:
+    def _tally(self, counts: Mapping[str, int]) -> RequestCounts:
         faults = {fault: number for fault in Fault if (number := counts.get(failed_slot(_ARM, fault), 0))}
         refused = {status: number for status in _REFUSALS if (number := counts.get(refused_slot(_ARM, status), 0))}
         failed = sum(faults.values())
         denied = refused.get(401, 0) + refused.get(403, 0) if self._own_key else 0
         good = max(0, counts.get(answered_slot(_ARM), 0) - failed - denied)
         left = counts.get(left_slot(_ARM), 0)
-        return Tally(
+        return RequestCounts(
             answers=Answers(good=good, failed=failed, denied=denied, left=left), faults=faults, refused=refused
         )
 
@@ -142,10 +142,10 @@ class ChampionWatch(Collector):
 
     def _begin_anew(self) -> None:
         """Another model is champion: nothing is known of it."""
-        self._standing = Standing.UNKNOWN
+        self._standing = ModelStanding.UNKNOWN
         self._since = self._clock.now()
         self._course = _Course(self._clock.monotonic())
-        self._seen: deque[tuple[float, Tally]] = deque()
+        self._seen: deque[tuple[float, RequestCounts]] = deque()
         self._asked: str | None = None
         """What the last question brought: nothing (None), no problem (empty) or a sentence."""
         self._answered_at = -inf
@@ -189,11 +189,11 @@ class ChampionWatch(Collector):
         after = judge(before, self._evidence(latest))
         if after is not before:
             self._turn(after)
-        elif before is Standing.FAILING:
+        elif before is ModelStanding.FAILING:
             self._lost += latest.bad
-        elif before is Standing.WELL and now - self._answered_at > _LAPSES_S:
-            self._turn(Standing.UNKNOWN)
-        self._say(recovered=before is Standing.FAILING and after is Standing.WELL, latest=latest)
+        elif before is ModelStanding.WELL and now - self._answered_at > _LAPSES_S:
+            self._turn(ModelStanding.UNKNOWN)
+        self._say(recovered=before is ModelStanding.FAILING and after is ModelStanding.WELL, latest=latest)
 
     def _evidence(self, latest: Answers) -> Evidence:
         course = self._course
@@ -205,16 +205,16 @@ class ChampionWatch(Collector):
             failed_in_a_row=course.failed_in_a_row,
         )
 
-    def _turn(self, standing: Standing) -> None:
-        if standing is Standing.FAILING:
+    def _turn(self, standing: ModelStanding) -> None:
+        if standing is ModelStanding.FAILING:
             minute = self._evidence(Answers()).minute  # what an earlier failure cost was said at its end
             self._lost = max(minute.bad, self._course.failed_in_a_row)
-        elif self._standing is Standing.UNKNOWN:
+        elif self._standing is ModelStanding.UNKNOWN:
             self._lost = self._course.bad
         self._standing, self._since = standing, self._clock.now()
         self._course = _Course(self._clock.monotonic())
 
-    def _note_error(self, tally: Tally) -> None:
+    def _note_error(self, tally: RequestCounts) -> None:
         if tally.faults:
             self._last_fault = max(tally.faults, key=lambda fault: tally.faults[fault])
             what = words_of(self._last_fault)[0]
@@ -227,13 +227,13 @@ class ChampionWatch(Collector):
     # -- saying it
 
     def _say(self, *, recovered: bool, latest: Answers) -> None:
-        if self._standing is Standing.FAILING:
+        if self._standing is ModelStanding.FAILING:
             self._troubles.report("champion", self._failing())
         elif self._asked:
             self._troubles.report("champion", f"asked before any request: {self._asked}")
         elif recovered:
             self._troubles.over("champion", "answers again", cost=_failed(self._lost + latest.bad))
-        elif self._standing is Standing.WELL or self._asked is not None:
+        elif self._standing is ModelStanding.WELL or self._asked is not None:
             self._troubles.over("champion", "answers", cost=_failed(self._lost) if self._lost else "")
 
     def _failing(self) -> str:
@@ -255,18 +255,18 @@ class ChampionWatch(Collector):
             said = f"{lost}, and no request came since"
         return f"{said}: {error}; {remedy}"
 
-    def _minute(self) -> Tally:
+    def _minute(self) -> RequestCounts:
         """Of the last minute, whatever the standing was."""
         refused: Counter[int] = Counter()
         for _, tally in self._seen:
             refused.update(tally.refused)
-        return Tally(answers=sum((tally.answers for _, tally in self._seen), Answers()), refused=refused)
+        return RequestCounts(answers=sum((tally.answers for _, tally in self._seen), Answers()), refused=refused)
 
     @property
     def healthy(self) -> bool | None:
         """Whether it answers; None where nothing is known."""
-        if self._standing is not Standing.UNKNOWN:
-            return self._standing is Standing.WELL
+        if self._standing is not ModelStanding.UNKNOWN:
+            return self._standing is ModelStanding.WELL
         return None if self._asked is None else not self._asked
 
     def document(self) -> dict[str, Any]:
@@ -354,9 +354,11 @@ class ChampionWatch(Collector):
         """Once, and then only while that would be news."""
         again = iter(_ASK_AGAIN_S)
         while True:
-            if self._standing is Standing.FAILING or (self._standing is Standing.UNKNOWN and self._asked != ""):
+            if self._standing is ModelStanding.FAILING or (
+                self._standing is ModelStanding.UNKNOWN and self._asked != ""
+            ):
                 await self.ask()
-            failing = self._standing is Standing.FAILING
+            failing = self._standing is ModelStanding.FAILING
             await asyncio.sleep(_ASK_FAILING_S if failing else next(again, _ASK_AGAIN_S[-1]))
 
     async def ask(self) -> None:
@@ -367,13 +369,13 @@ class ChampionWatch(Collector):
         problem = await ask(self._url, credential=credential, via=via)
         if target is not self._target or came != self._answered_at:
             return
-        if self._standing is Standing.FAILING:
+        if self._standing is ModelStanding.FAILING:
             if not problem and self._last_fault in _OUT_OF_REACH:
-                self._turn(Standing.UNKNOWN)
+                self._turn(ModelStanding.UNKNOWN)
                 self._asked = ""
                 self._troubles.over("champion", "can be reached again", cost=f"{_failed(self._lost)} before")
             return
-        if self._standing is Standing.UNKNOWN:
+        if self._standing is ModelStanding.UNKNOWN:
             self._asked = problem
             self._since = self._clock.now()
             self._say(recovered=False, latest=Answers())

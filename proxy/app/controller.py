@@ -20,19 +20,19 @@ from typing import Any, Final
 import uvloop
 
 from proxy.app.admin_port import admin_port
+from proxy.app.alias_check import serve_names
 from proxy.app.champion import ChampionWatch
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
 from proxy.app.clock_jumps import watch_clock
-from proxy.app.follow import key_trouble
+from proxy.app.file_watch import key_trouble
 from proxy.app.forgetting import Forgetting
+from proxy.app.heartbeat import ReplicaHeartbeat
 from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
 from proxy.app.learning import Learning
-from proxy.app.lifeline import Told
 from proxy.app.logs import configure_logging
-from proxy.app.names import serve_names
 from proxy.app.orphans import end_stuck_controller
+from proxy.app.parent_pipe import ShutdownSignal
 from proxy.app.paths import DataDir, open_to_others
-from proxy.app.presence import Presence
 from proxy.app.priority import give_way, hurry
 from proxy.app.sharing import is_shared, share_keys
 from proxy.app.spool_watch import watch_spool
@@ -46,10 +46,10 @@ from proxy.ids import KeyRing
 from proxy.ingest import IngestMetrics, Ingestor
 from proxy.limits import Guesses
 from proxy.log_throttle import ThrottledLog
-from proxy.loop.deployers.health import trusts_unseen
-from proxy.loop.install import BaseModel, first_model
+from proxy.loop.act.install import BaseModel, first_model
+from proxy.loop.adapters.deployers.health import trusts_unseen
 from proxy.spool import SpoolReader, is_alive, writers_of
-from proxy.store.refusals import StoreAwayError
+from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
 from proxy.web.admin import AdminServices, create_admin_app
@@ -111,7 +111,7 @@ class Controller:
         may_ask = not trusts_unseen(self._config.deployer)
         self._champion = ChampionWatch(self._config, self._data, self._clock, self._troubles, self._keys, asks=may_ask)
         self._metrics.registry.register(self._champion)
-        self._presence = Presence(self._data, self._clock)
+        self._presence = ReplicaHeartbeat(self._data, self._clock)
         self._keeper = StoreKeeper(self._config, self._data, self._metrics, self._troubles, self._clock)
         self._learning = Learning(
             self._config,
@@ -130,7 +130,7 @@ class Controller:
 
     async def run(self, lifeline: int) -> int:
         """Work until told to stop, then store what is left in the spool; returns the exit status."""
-        told = Told(lifeline, orphan_s=self._config.server.drain_seconds + _ORPHAN_S)
+        told = ShutdownSignal(lifeline, orphan_s=self._config.server.drain_seconds + _ORPHAN_S)
         stop = told.stop
         async with AsyncExitStack() as stack:
             app = create_admin_app(self._services())
@@ -149,7 +149,7 @@ class Controller:
             raise self._unusable
         return 0
 
-    async def _work(self, store: Store, told: Told) -> None:
+    async def _work(self, store: Store, told: ShutdownSignal) -> None:
         await self._agree_on_time(store)
         reader = SpoolReader(self._data.spool, keep_s=self._config.spool.keep_seconds, clock=self._clock)
         ingestor = self._ingestor = Ingestor(
@@ -174,7 +174,7 @@ class Controller:
         """The configured champion's id, for records of a time when no worker knew it."""
         return (await first_model(store, BaseModel.of(self._config.champion))).id
 
-    async def _keep_at_it(self, store: Store, ingestor: Ingestor, told: Told) -> None:
+    async def _keep_at_it(self, store: Store, ingestor: Ingestor, told: ShutdownSignal) -> None:
         stop = told.stop
         parts = [
             spawn(self._keep("ingest", lambda: ingestor.run(stop), stop), name="ingest"),
@@ -322,7 +322,7 @@ class Controller:
         """Do this host's part of deletions."""
         await Forgetting(self._data, self._config.training_dir, store, self._clock).run()
 
-    async def _flush(self, ingestor: Ingestor, told: Told) -> None:
+    async def _flush(self, ingestor: Ingestor, told: ShutdownSignal) -> None:
         """Store what workers wrote to the end. Where the supervisor was killed, they are only now draining."""
         limit_s = self._config.server.drain_seconds + _ORPHANS_FLUSH_S if told.orphaned else _FLUSH_S
         try:
@@ -331,7 +331,7 @@ class Controller:
         except TimeoutError:
             _log.warning("after %g s the spool keeps what is not stored yet; the next start goes on with it", limit_s)
 
-    async def _store_to_the_end(self, ingestor: Ingestor, told: Told) -> None:
+    async def _store_to_the_end(self, ingestor: Ingestor, told: ShutdownSignal) -> None:
         try:
             while True:
                 if told.orphaned and self._succeeded():

@@ -1,8 +1,9 @@
 """One host's part of a deletion: its spool, and the folders of datasets and trainings that lie on its disks.
 
-The database tells of deletions (`proxy.store.forgotten`). The controller looks for new ones every few seconds; where no
-controller runs, `ratchet records delete` does the same in its place. First all is stored that the spool held when the
-deletion was heard of, so that what is the user's is refused there, and then the stored bytes are overwritten.
+The database tells of deletions (`proxy.store.retention.forgotten`). The controller looks for new ones every few
+seconds; where no controller runs, `ratchet records delete` does the same in its place. First all is stored that the
+spool held when the deletion was heard of, so that what is the user's is refused there, and then the stored bytes are
+overwritten.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from proxy.app.heartbeat import replica_id
 from proxy.app.paths import DataDir
-from proxy.app.presence import replica_id
 from proxy.clock import Clock
 from proxy.ingest.ingestor import REJECTED_FILE
 from proxy.loop.dataset.forgetting import (
@@ -29,7 +30,7 @@ from proxy.loop.dataset.forgetting import (
     remove_untold,
 )
 from proxy.spool import SpoolReader
-from proxy.store.forgotten import Announced, HostReport, PlaceReport
+from proxy.store.retention.forgotten import Announced, HostReport, PlaceReport
 from proxy.store.store import Store
 
 __all__ = ["Forgetting"]

@@ -20,9 +20,9 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from proxy.clock import Clock
 from proxy.config.storage import ArchiveConfig, StoreConfig
 from proxy.errors import PermanentError
-from proxy.store.leases import HeldError
-from proxy.store.partitions import DAY_S
+from proxy.store.control.leases import HeldError
 from proxy.store.store import Store
+from proxy.store.tables.partitions import DAY_S
 
 if TYPE_CHECKING:
     from proxy.store.archive import Archiver
@@ -145,10 +145,10 @@ class Housekeeping:
 
     def _open(self, url: str) -> Archiver:
         try:
-            from proxy.store.archive import Archiver, Place
+            from proxy.store.archive import Archiver, ArchiveStore
         except ImportError as exc:
             raise PermanentError(f"store.archive.url needs more libraries ({exc}): 'ratchet-proxy[archive]'") from exc
-        return Archiver(self._store, Place(url), self._clock, settle_s=self._config.archive.settle_hours * 3600)
+        return Archiver(self._store, ArchiveStore(url), self._clock, settle_s=self._config.archive.settle_hours * 3600)
 
     def _failed(self, what: str, exc: Exception) -> None:
         _log.error("%s: %s", what, str(exc) or type(exc).__name__)

@@ -19,11 +19,11 @@ from proxy.clock import Clock
 from proxy.config.model import Config
 from proxy.errors import PermanentError, TemporaryError
 from proxy.log_throttle import ThrottledLog
-from proxy.loop import explain
-from proxy.loop.metrics import LoopMetrics
+from proxy.loop.look import explain
+from proxy.loop.look.metrics import LoopMetrics
 from proxy.loop.service import open_loop
 from proxy.loop.tick import Loop
-from proxy.store.channels import COMMANDS
+from proxy.store.engine.channels import COMMANDS
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
 from proxy.version import __version__
@@ -76,7 +76,7 @@ class Learning:
         return await self._loop().submit(verb, args, who, why)
 
     async def status(self) -> Mapping[str, Any]:
-        """What the loop sees and decides (`proxy.loop.status`), and who is asked."""
+        """What the loop sees and decides (`proxy.loop.look.status`), and who is asked."""
         about: dict[str, Any] = {"version": __version__, "replicas": list(self._replicas())}
         about |= {"trouble": self._troubles.first or None, "troubles": self._troubles.document()}
         try:

@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from proxy.loop.processes import start_from
+from proxy.loop.adapters.processes import start_from
 
 __all__ = ["give_way", "hurry"]
 

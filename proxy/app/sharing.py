@@ -70,7 +70,7 @@ async def share_keys(ring: KeyRing, store: Store) -> None:
 
 
 async def _share_first(ring: KeyRing, config: Config, data: DataDir) -> None:
-    from proxy.store.glance import glance  # here: a supervisor with SQLite never loads a driver
+    from proxy.store.engine.glance import glance  # here: a supervisor with SQLite never loads a driver
 
     timekeeper = Timekeeper(data.host_clock, clock := AdjustedClock())
     before = clock.unadjusted()

@@ -15,10 +15,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Literal
 
-from proxy.app.reach import Reach
+from proxy.app.store_health_file import StoreHealthFile
 from proxy.app.troubles import Troubles
 from proxy.clock import Clock
-from proxy.store.refusals import Kind
+from proxy.store.engine.refusals import RefusalKind
 
 __all__ = ["StoreHealth"]
 
@@ -36,7 +36,9 @@ _GOES_ON: Final = "serving goes on, records wait in the spool"
 class StoreHealth:
     """Told by whoever uses the store; one thread."""
 
-    def __init__(self, troubles: Troubles, reach: Reach, set_up: Callable[[bool], None], clock: Clock) -> None:
+    def __init__(
+        self, troubles: Troubles, reach: StoreHealthFile, set_up: Callable[[bool], None], clock: Clock
+    ) -> None:
         self._troubles = troubles
         self._reach = reach
         self._set_up = set_up
@@ -71,9 +73,9 @@ class StoreHealth:
 
     def wrong(self, what: Wrong, exc: BaseException | str) -> None:
         """Something was met."""
-        if getattr(exc, "kind", None) is Kind.RACE:
+        if getattr(exc, "kind", None) is RefusalKind.RACE:
             return
-        if getattr(exc, "kind", None) is Kind.DAMAGED:
+        if getattr(exc, "kind", None) is RefusalKind.DAMAGED:
             what, self._damaged_at = "damage", self._clock.monotonic()
         sentence = exc if isinstance(exc, str) else getattr(exc, "sentence", str(exc).removeprefix("store: "))
         self._wrong.pop("start", None)

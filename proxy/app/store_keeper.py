@@ -16,8 +16,8 @@ from datetime import UTC, datetime
 from typing import Final
 
 from proxy.app.paths import DataDir
-from proxy.app.reach import Reach
 from proxy.app.store_health import StoreHealth
+from proxy.app.store_health_file import StoreHealthFile
 from proxy.app.telemetry import ControllerMetrics
 from proxy.app.troubles import Troubles
 from proxy.clock import Clock
@@ -53,7 +53,7 @@ class StoreKeeper:
         self._data = data
         self._metrics = metrics
         self._clock = clock
-        self.health = StoreHealth(troubles, Reach(data.reach), metrics.set_store_up, clock)
+        self.health = StoreHealth(troubles, StoreHealthFile(data.reach), metrics.set_store_up, clock)
         self.replaced = asyncio.Event()
         """The database is another one than before: whoever remembers rows of it begins anew, and clears this."""
         self._notes: deque[tuple[float, str]] = deque(maxlen=_MOST_NOTES)

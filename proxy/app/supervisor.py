@@ -33,7 +33,7 @@ import orjson
 
 from proxy.app.boot import publish_first_routes
 from proxy.app.child import EXIT_CONFIG, Child
-from proxy.app.first import FirstFiles, until_room
+from proxy.app.first_start import FirstFiles, until_room
 from proxy.app.logs import configure_logging
 from proxy.app.orphans import end_stuck_orphans
 from proxy.app.paths import DataDir, open_to_others

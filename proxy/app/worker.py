@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
+from proxy.app.alias_check import ask_names
 from proxy.app.boot import configured_champion
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
-from proxy.app.follow import Routes, follow_files
-from proxy.app.lifeline import Told
+from proxy.app.file_watch import Routes, follow_files
 from proxy.app.logs import configure_logging
-from proxy.app.names import ask_names
+from proxy.app.parent_pipe import ShutdownSignal
 from proxy.app.paths import DataDir
-from proxy.app.reach import read_reach
 from proxy.app.sockets import listen_unix, short_path
+from proxy.app.store_health_file import read_reach
 from proxy.app.timekeeping import follow_time
 from proxy.cleaning.counters import CLEANING_COUNTERS
 from proxy.clock import AdjustedClock
@@ -131,7 +131,7 @@ class Worker:
 
     async def run(self, lifeline: int) -> int:
         """Serve until told to stop, then drain; returns the exit status."""
-        told = Told(lifeline, orphan_s=self._config.server.drain_seconds + _GRACE_S)
+        told = ShutdownSignal(lifeline, orphan_s=self._config.server.drain_seconds + _GRACE_S)
         gateway = self._gateway()
         listener = self._listen_side()  # before the first client: a vote waits for the side app, it is not refused
         public = socket.socket(fileno=self._listen_fd)

@@ -134,7 +134,7 @@ def explain(
     path = "/api/explain" if instant is None else f"/api/explain?at={instant}"
 
     async def from_store(store: Store) -> Any:
-        from proxy.loop.explain import explain as stored
+        from proxy.loop.look.explain import explain as stored
 
         try:
             return await stored(store, instant)
@@ -160,7 +160,7 @@ def history(
     path = f"/api/history?limit={limit}" + ("" if instant is None else f"&before={instant}")
 
     async def from_store(store: Store) -> Any:
-        from proxy.loop.explain import history as stored
+        from proxy.loop.look.explain import history as stored
 
         return {"entries": await stored(store, limit, instant)}
 

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from proxy.app.forgetting import Forgetting
     from proxy.config.model import Config
     from proxy.ids import KeyRing
-    from proxy.store.forgotten import HostReport, PlaceReport
+    from proxy.store.retention.forgotten import HostReport, PlaceReport
     from proxy.store.store import Store
-    from proxy.store.values import Deleted
+    from proxy.store.tables.values import Deleted
 
 __all__ = ["Deletion", "print_deletion"]
 
@@ -194,7 +194,7 @@ class Deletion:
         """Days that hold the user are written anew. Another pass may be running; then this one waits for it."""
         from proxy.cli.stores import open_place
         from proxy.clock import SystemClock
-        from proxy.store.leases import HeldError
+        from proxy.store.control.leases import HeldError
 
         deadline = asyncio.get_running_loop().time() + self.wait_s
         try:

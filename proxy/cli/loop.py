@@ -68,7 +68,7 @@ def run(
     """Check the triggers, now and every `check_interval_seconds`, and do what is due, until interrupted."""
     import signal
 
-    from proxy.loop.library import ContinuousLearningLoop
+    from proxy.loop.library.loop import ContinuousLearningLoop
 
     class Told(ContinuousLearningLoop):
         def run_iteration(self, train_fn: Callable[[str], Any] | None = None) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def show(
     config: ConfigOption = None, data_dir: DataDirOption = None, db: Database = None, json: JsonOption = False
 ) -> None:
     """Show usage, triggers, models and the next step."""
-    from proxy.loop.library import ContinuousLearningLoop
+    from proxy.loop.library.loop import ContinuousLearningLoop
 
     settings, service = _settings(config, data_dir, db)
     if db is None and running_address(service, "admin") is not None:
@@ -116,7 +116,7 @@ def retrain(
     why: Why = "asked for on the command line", json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Retrain now, whatever the triggers say; with `--no-train` only prepare the data."""
-    from proxy.loop.library import ContinuousLearningLoop
+    from proxy.loop.library.loop import ContinuousLearningLoop
 
     settings, service = _settings(config, data_dir, db)
     if db is None and running_address(service, "admin") is not None:

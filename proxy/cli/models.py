@@ -12,7 +12,7 @@ import typer
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, fail, print_json, read_config, say
 
 if TYPE_CHECKING:
-    from proxy.loop.processes import ProcessId
+    from proxy.loop.adapters.processes import ProcessId
 
 __all__ = ["app"]
 
@@ -55,7 +55,7 @@ def _folder(config: Path | None, data_dir: str | None) -> Path:
 
 
 def _servers(folder: Path) -> dict[str, ProcessId]:
-    from proxy.loop.deployers.command import running_servers
+    from proxy.loop.adapters.deployers.command import running_servers
 
     return running_servers(folder)
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from proxy.ids import KeyRing
     from proxy.store.store import Store
-    from proxy.store.values import RecordFilter, RecordRow
+    from proxy.store.tables.values import RecordFilter, RecordRow
 
 __all__ = ["app"]
 

@@ -14,7 +14,7 @@ from proxy.cli.stores import with_store
 
 if TYPE_CHECKING:
     from proxy.config.model import Config
-    from proxy.loop.retest import PaperTest
+    from proxy.loop.backtest.retest import PaperTest
     from proxy.store.store import Store
 
 __all__ = ["simulate"]
@@ -52,9 +52,9 @@ def simulate(
 async def _replay(store: Store, config: Config, since: float, now: float, scan: int) -> dict[str, Any]:
     from rich.progress import Progress
 
+    from proxy.loop.backtest.retest import retest
+    from proxy.loop.backtest.simulate import decide_again, first_traffic, walk_triggers
     from proxy.loop.dataset import StoreDatasetBuilder
-    from proxy.loop.retest import retest
-    from proxy.loop.simulate import decide_again, first_traffic, walk_triggers
 
     begun = await first_traffic(store, int(since * 1e6), int(now * 1e6))
     retrains = []

@@ -12,7 +12,7 @@ from proxy.errors import ConfigError, PermanentError, TemporaryError
 if TYPE_CHECKING:
     from proxy.config.model import Config
     from proxy.ids import KeyRing
-    from proxy.store.archive import ArchiveSource, Place
+    from proxy.store.archive import ArchiveSource, ArchiveStore
     from proxy.store.store import Store
 
 __all__ = ["key_ring", "open_place", "with_archive", "with_store"]
@@ -47,13 +47,13 @@ def with_archive(url: str, work: Callable[[ArchiveSource], Awaitable[T]]) -> T:
     return _run(opened())
 
 
-def open_place(url: str) -> Place:
+def open_place(url: str) -> ArchiveStore:
     """The archive at `url`. Raises PermanentError without the libraries that it needs."""
     try:
-        from proxy.store.archive import Place
+        from proxy.store.archive import ArchiveStore
     except ImportError as exc:
         raise PermanentError(f"an archive needs more libraries ({exc}): pip install 'ratchet-proxy[archive]'") from exc
-    return Place(url)
+    return ArchiveStore(url)
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

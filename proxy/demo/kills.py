@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.clock import Clock
-from proxy.demo.processes import Child, wait_until_healthy
+from proxy.demo.processes import DemoProcess, wait_until_healthy
 
 __all__ = ["Kill", "Victim", "kill", "running"]
 
@@ -56,7 +56,7 @@ def running(data_dir: Path) -> dict[str, int]:
     return found
 
 
-async def kill(victim: Victim, server: Child, data_dir: Path, *, url: str, admin_url: str, clock: Clock) -> float:
+async def kill(victim: Victim, server: DemoProcess, data_dir: Path, *, url: str, admin_url: str, clock: Clock) -> float:
     """SIGKILL, and return once new processes answer; how many seconds that took.
 
     Raises RuntimeError where they do not within a minute.

@@ -8,14 +8,14 @@ from typing import Any, Final
 
 import aiohttp
 
-__all__ = ["Ledger"]
+__all__ = ["ClientLedger"]
 
 _PAGE: Final = 500
 _PAUSE_S: Final = 0.2
 
 
 @dataclass(slots=True)
-class Ledger:
+class ClientLedger:
     """Answers received and votes accepted, less those that were found in the log."""
 
     answers: int = 0

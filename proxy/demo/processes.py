@@ -12,12 +12,12 @@ from typing import Self
 
 import aiohttp
 
-__all__ = ["Child", "wait_until_healthy"]
+__all__ = ["DemoProcess", "wait_until_healthy"]
 
 _STOP_S = 20.0
 
 
-class Child:
+class DemoProcess:
     """A process whose output goes to a file and which is stopped when the block ends."""
 
     def __init__(self, argv: Sequence[str], *, log: Path, env: Mapping[str, str]) -> None:
@@ -62,7 +62,7 @@ class Child:
             self._process.wait()
 
 
-async def wait_until_healthy(url: str, child: Child, limit_s: float = 60.0) -> None:
+async def wait_until_healthy(url: str, child: DemoProcess, limit_s: float = 60.0) -> None:
     """Return once `url` answers 200; raises RuntimeError with the log's end when the child dies or time is up."""
     try:
         async with asyncio.timeout(limit_s), aiohttp.ClientSession() as session:

@@ -32,12 +32,12 @@ from proxy.clock import Clock, SystemClock
 from proxy.demo.kills import Kill, Victim, kill, running
 from proxy.demo.model import fit
 from proxy.demo.plot import Mark
-from proxy.demo.processes import Child, wait_until_healthy
+from proxy.demo.processes import DemoProcess, wait_until_healthy
 from proxy.demo.settings import write_settings
-from proxy.demo.users import Tally, customers, keep_asking
+from proxy.demo.users import UserTally, customers, keep_asking
 from proxy.demo.world import handbook, topic_of
-from proxy.loop import processes
-from proxy.loop.deployers.command import free_port, running_servers
+from proxy.loop.adapters import processes
+from proxy.loop.adapters.deployers.command import free_port, running_servers
 from proxy.tasks import cancel_and_wait, spawn
 
 __all__ = ["Scene", "Stage", "play", "prepare", "raise_curtain", "settle"]
@@ -60,7 +60,7 @@ class Stage:
     directory: Path
     url: str
     admin_url: str
-    server: Child
+    server: DemoProcess
     """`ratchet serve`."""
     seed: int
     promotions: int
@@ -83,7 +83,7 @@ class Stage:
 class Scene:
     """What the audience sees: refreshed a few times a second."""
 
-    tally: Tally = field(default_factory=Tally)
+    tally: UserTally = field(default_factory=UserTally)
     status: dict[str, Any] = field(default_factory=dict)
     lines: list[tuple[float, str, str]] = field(default_factory=list)
     """(seconds, event, plain English) of every decision so far, oldest first."""
@@ -161,10 +161,10 @@ async def raise_curtain(directory: Path, *, seed: int, fast: bool, rate: float) 
     environment = os.environ | {"RATCHET_DEMO_BUG": str(directory / _BUG), "OMP_NUM_THREADS": "1"}
     server = (*python, "proxy.demo.server", "--model", str(model), "--port", str(model_port), "--name", "handbook")
     serve = (*python, "proxy", "serve", "--config", str(directory / "demo.toml"))
-    with Child(server, log=directory / "handbook.log", env=environment) as first_model:
+    with DemoProcess(server, log=directory / "handbook.log", env=environment) as first_model:
         await wait_until_healthy(f"{champion_url}/health", first_model)
         try:
-            with Child(serve, log=directory / "serve.log", env=environment) as proxy:
+            with DemoProcess(serve, log=directory / "serve.log", env=environment) as proxy:
                 await wait_until_healthy(f"{url}/-/health", proxy)
                 await wait_until_healthy(f"{admin_url}/status", proxy)
                 yield Stage(

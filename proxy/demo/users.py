@@ -18,11 +18,11 @@ from typing import TypeVar
 import aiohttp
 
 from proxy.clock import Clock
-from proxy.demo.ledger import Ledger
+from proxy.demo.ledger import ClientLedger
 from proxy.demo.world import Question, ask, topic_of
 from proxy.tasks import cancel_and_wait, spawn
 
-__all__ = ["Customer", "Tally", "Window", "customers", "keep_asking"]
+__all__ = ["Customer", "UserTally", "Window", "customers", "keep_asking"]
 
 _T = TypeVar("_T")
 
@@ -61,11 +61,11 @@ class Window:
 
 
 @dataclass(slots=True)
-class Tally:
+class UserTally:
     """The outside check: truth per second and arm, and what was received, voted on, cut off and failed so far."""
 
     windows: list[Window] = field(default_factory=list)
-    ledger: Ledger = field(default_factory=Ledger)
+    ledger: ClientLedger = field(default_factory=ClientLedger)
     cut_off: int = 0
     """Questions and votes that had to be sent again: the connection broke or was refused, or the answer was 503."""
     failures: int = 0
@@ -106,7 +106,7 @@ class Tally:
 async def keep_asking(
     url: str,
     people: list[Customer],
-    tally: Tally,
+    tally: UserTally,
     *,
     rate: float,
     seed: int,
@@ -148,7 +148,7 @@ def _turns(people: list[Customer], random: Random) -> Iterator[Customer]:
 
 
 async def _one_turn(
-    session: aiohttp.ClientSession, person: Customer, random: Random, tally: Tally, clock: Clock, started: float
+    session: aiohttp.ClientSession, person: Customer, random: Random, tally: UserTally, clock: Clock, started: float
 ) -> None:
     question = ask(random)
     try:
@@ -184,7 +184,7 @@ async def _send(session: aiohttp.ClientSession, vote: dict[str, object]) -> None
         response.raise_for_status()
 
 
-async def _until_answered(call: Callable[[], Awaitable[_T]], tally: Tally, clock: Clock) -> _T:
+async def _until_answered(call: Callable[[], Awaitable[_T]], tally: UserTally, clock: Clock) -> _T:
     """Call again while the connection breaks or the answer is "not now" (503), as an SDK does."""
     began = clock.monotonic()
     first = True

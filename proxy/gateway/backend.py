@@ -18,7 +18,7 @@ from proxy.gateway.faults import answered_slot
 from proxy.gateway.pool import Address, UpstreamPool
 from proxy.routes import RouteTable, Target
 
-__all__ = ["Backend", "Plan", "Planner", "adds_lines", "parse_url"]
+__all__ = ["Backend", "ResolvedRoutes", "Router", "adds_lines", "parse_url"]
 
 _log = logging.getLogger(__name__)
 _PORTS: Final = {"http": 80, "https": 443}
@@ -55,7 +55,7 @@ class Backend:
         self.host_line = b"Host: " + _authority(address)
 
 
-class Plan:
+class ResolvedRoutes:
     """One route table, ready to be followed. Compares by identity: a new table makes a new plan."""
 
     __slots__ = ("challenger", "champion", "rewrites", "salt", "share", "splits", "table")
@@ -98,7 +98,7 @@ class Plan:
         return self.champion
 
 
-class Planner:
+class Router:
     """Turns route tables into plans; connections and breakers live on while their URL stays in the table."""
 
     def __init__(
@@ -111,11 +111,11 @@ class Planner:
         self._pools: dict[str, UpstreamPool] = {}
         self._retired: list[UpstreamPool] = []
         self._breakers: dict[tuple[int, str], Breaker] = {}
-        self._plan: Plan | None = None
+        self._plan: ResolvedRoutes | None = None
         self._table: RouteTable | None = None
         self._verbatim = not adds_lines(config)
 
-    def plan(self, table: RouteTable) -> Plan:
+    def plan(self, table: RouteTable) -> ResolvedRoutes:
         """The plan of `table`; the same object for the same table.
 
         A table that can not be followed is logged, and the last good one goes on serving. Raises ValueError
@@ -133,10 +133,10 @@ class Planner:
         self._on_change()
         return self._plan
 
-    def _made(self, table: RouteTable) -> Plan:
+    def _made(self, table: RouteTable) -> ResolvedRoutes:
         champion = self._backend(Arm.CHAMPION, table.champion)
         challenger = self._backend(Arm.CHALLENGER, table.challenger) if table.challenger is not None else None
-        plan = Plan(table, champion, challenger)
+        plan = ResolvedRoutes(table, champion, challenger)
         self._forget_all_but(champion, challenger)
         return plan
 

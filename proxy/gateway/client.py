@@ -16,7 +16,7 @@ from proxy.gateway.errors import RejectedError, answer
 from proxy.gateway.exchange import Exchange
 from proxy.gateway.framing import Body, ChunkedBody, FramingError, LengthBody
 from proxy.gateway.head import has_bare_line_feed
-from proxy.gateway.known import KnownRequest
+from proxy.gateway.head_cache import CachedHead
 from proxy.gateway.outbound import Peer, trailer_lines
 from proxy.gateway.trust import Network
 
@@ -42,7 +42,7 @@ class ClientConnection(asyncio.Protocol):
         self._services = services
         self._buffer = bytearray()
         self._scanned = 0
-        self._known: KnownRequest | None = None
+        self._known: CachedHead | None = None
         self._body: Body | None = None
         self._held = False
         self._blocked = False
@@ -279,7 +279,7 @@ class ClientConnection(asyncio.Protocol):
         if began and buffer:
             self.deadline = self._now() + self._services.config.gateway.head_timeout_seconds
 
-    def _begin(self, known: KnownRequest, length: int | None, rest: bytes) -> None:
+    def _begin(self, known: CachedHead, length: int | None, rest: bytes) -> None:
         services = self._services
         if length is not None and length > services.max_body_bytes > 0:
             raise RejectedError(413, "the body is longer than gateway.max_body_bytes")

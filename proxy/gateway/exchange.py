@@ -19,7 +19,8 @@ from math import inf
 from typing import TYPE_CHECKING, Final, Literal
 
 from policies.records import Arm, Outcome, StickySource
-from proxy.gateway.backend import Backend, Plan
+from proxy.gateway.backend import Backend, ResolvedRoutes
+from proxy.gateway.body_watch import Watch
 from proxy.gateway.breaker import Breaker
 from proxy.gateway.capture import Capture
 from proxy.gateway.errors import BadResponseError, RejectedError, answer
@@ -33,8 +34,7 @@ from proxy.gateway.faults import (
     refused_slot,
 )
 from proxy.gateway.head import ResponseHead
-from proxy.gateway.held import HeldRequest
-from proxy.gateway.known import KnownRequest, KnownResponse
+from proxy.gateway.head_cache import CachedHead, KnownResponse
 from proxy.gateway.location import at_home
 from proxy.gateway.model_field import replace_model
 from proxy.gateway.outbound import (
@@ -46,11 +46,11 @@ from proxy.gateway.outbound import (
 )
 from proxy.gateway.ports import Minted
 from proxy.gateway.record import frame_of
+from proxy.gateway.request_buffer import RequestBuffer
 from proxy.gateway.routing import Awaited, awaited_of, conversation_of, forced_backend, key_of
 from proxy.gateway.sticky import StickyKey
 from proxy.gateway.tunnel import Tunnel
 from proxy.gateway.upstream import UpstreamConnection
-from proxy.gateway.watch import Watch
 
 if TYPE_CHECKING:
     from proxy.gateway.client import ClientConnection
@@ -86,13 +86,13 @@ class Exchange:
         "started", "status",
     )  # fmt: skip
 
-    plan: Plan
+    plan: ResolvedRoutes
     backend: Backend
     record_id: Minted
     _sent_at: float
     """When it went to the model at hand."""
 
-    def __init__(self, services: Gateway, client: ClientConnection, known: KnownRequest, length: int | None) -> None:
+    def __init__(self, services: Gateway, client: ClientConnection, known: CachedHead, length: int | None) -> None:
         """`length` is the Content-Length in bytes, if there was one."""
         self.services = services
         self.client = client
@@ -103,7 +103,7 @@ class Exchange:
         """Whether the client's connection stays open."""
         self.started = started = services.monotonic()
         self.arrived_at = services.now()
-        self.request = HeldRequest(services.captured_request_bytes, head.chunked, started, services.budget)
+        self.request = RequestBuffer(services.captured_request_bytes, head.chunked, started, services.budget)
         self.response_capture = Capture(services.captured_response_bytes)
         # Facts for the record, with what they are until something happens.
         self.recorded = False

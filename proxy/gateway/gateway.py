@@ -19,19 +19,19 @@ from proxy.clock import Clock, SystemClock
 from proxy.config.model import Config
 from proxy.config.serving import StickyConfig
 from proxy.errors import ConfigError
-from proxy.gateway.backend import Backend, Planner, adds_lines
+from proxy.gateway.backend import Backend, Router, adds_lines
 from proxy.gateway.client import ClientConnection
 from proxy.gateway.deadlines import Deadlines
 from proxy.gateway.errors import RejectedError
 from proxy.gateway.head import RequestHead, RequestParser
-from proxy.gateway.held import Budget
-from proxy.gateway.known import Heads, KnownRequest
+from proxy.gateway.head_cache import CachedHead, HeadCache
 from proxy.gateway.outbound import Peer, kept_from_trailers, request_lines, via_token
 from proxy.gateway.pool import Address, UpstreamPool
-from proxy.gateway.ports import Counters, MintsIds, Redacts, Spool
+from proxy.gateway.ports import GatewayCounters, MintsIds, RecordSpool, Redacts
+from proxy.gateway.request_buffer import Budget
 from proxy.gateway.sticky import StickySources
 from proxy.gateway.trust import READ as TRUST_HEADERS
-from proxy.gateway.trust import Trust
+from proxy.gateway.trust import UserTrust
 from proxy.limits import Guesses
 from proxy.log_throttle import LogThrottle
 from proxy.routes import RouteTable, Target
@@ -57,10 +57,10 @@ class Gateway:
         config: Config,
         *,
         routes: Callable[[], RouteTable],
-        spool: Spool,
+        spool: RecordSpool,
         ids: MintsIds,
         user_hash: Callable[[bytes], int],
-        counters: Counters,
+        counters: GatewayCounters,
         side_socket: Path | None = None,
         redact: Redacts | None = None,
         admin_token: str | None = None,
@@ -84,7 +84,7 @@ class Gateway:
         self.monotonic = self.clock.monotonic
         self.now = self.clock.now
         self.sticky = StickySources(config.sticky, config.capture.max_request_bytes)
-        self.trust = Trust(config.sticky, user_hash, credentials_pass=config.champion.api_key is None)
+        self.trust = UserTrust(config.sticky, user_hash, credentials_pass=config.champion.api_key is None)
         self._no_train_header = config.capture.no_train_header.lower().encode("latin-1")
         self._skip_paths = frozenset(path.encode("latin-1") for path in config.capture.skip_paths)
         self._parser = RequestParser(
@@ -92,7 +92,7 @@ class Gateway:
             recorded=config.capture.task_headers,
             max_headers=config.gateway.max_headers,
         )
-        self.heads = Heads(self._parse)
+        self.heads = HeadCache(self._parse)
         self.max_body_bytes = config.gateway.max_body_bytes
         self.max_head_bytes = config.gateway.max_head_bytes
         self.client_idle_s = config.gateway.client_idle_seconds
@@ -116,7 +116,7 @@ class Gateway:
         self.cutting = False
         """The time to finish is over: what is open now is being cut."""
         self._open_breakers = 0
-        self.planner = Planner(config, self._pool, on_change=self.breaker_changed)
+        self.planner = Router(config, self._pool, on_change=self.breaker_changed)
         self._deadlines = Deadlines(self.clock, _sweep_s(config))
         self._clients: set[ClientConnection] = set()
         self._waiting: dict[ClientConnection, None] = {}
@@ -254,12 +254,12 @@ class Gateway:
         raise RejectedError(508, "this request has come back to the proxy that forwarded it: champion.url leads to "
                                  "this proxy again, it must name the model's server", code="loop_detected")  # fmt: skip
 
-    def _parse(self, data: bytes, end: int) -> KnownRequest:
+    def _parse(self, data: bytes, end: int) -> CachedHead:
         head = self._parser.parse(data, end)
         if b"via" in head.fields and not head.target.startswith(b"/-/"):
             self._refuse_loops(head)
         conversation = self.sticky.conversation_in_head(head.fields)
-        return KnownRequest(
+        return CachedHead(
             head,
             key=self.sticky.from_head(head.fields),
             skip_paths=self._skip_paths,

@@ -12,7 +12,7 @@ import re
 from copy import copy
 from typing import TYPE_CHECKING, Final
 
-from proxy.gateway.known import KnownResponse
+from proxy.gateway.head_cache import KnownResponse
 
 if TYPE_CHECKING:
     from proxy.gateway.backend import Backend

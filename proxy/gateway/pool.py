@@ -21,7 +21,7 @@ from proxy.clock import Clock
 from proxy.config.serving import GatewayConfig
 from proxy.gateway.deadlines import Deadlines
 from proxy.gateway.lookup import Lookup
-from proxy.gateway.ports import Counters
+from proxy.gateway.ports import GatewayCounters
 from proxy.gateway.upstream import Receiver, UpstreamConnection
 from proxy.tasks import cancel_and_wait, spawn
 
@@ -54,7 +54,7 @@ class UpstreamPool:
         *,
         clock: Clock,
         deadlines: Deadlines,
-        counters: Counters,
+        counters: GatewayCounters,
     ) -> None:
         self.address = address
         self.config = config

@@ -7,7 +7,7 @@ from typing import Any, Final, Protocol
 
 from proxy.gateway.faults import ANSWER_COUNTERS
 
-__all__ = ["GATEWAY_COUNTERS", "Counters", "Minted", "MintsIds", "Redacts", "Spool"]
+__all__ = ["GATEWAY_COUNTERS", "GatewayCounters", "Minted", "MintsIds", "RecordSpool", "Redacts"]
 
 GATEWAY_COUNTERS: Final = (
     # gauges
@@ -46,7 +46,7 @@ GATEWAY_COUNTERS: Final = (
 """Slots of the worker's shared counters. Requests under `/-/` are counted nowhere: they are not traffic."""
 
 
-class Counters(Protocol):
+class GatewayCounters(Protocol):
     """Slots that only this process adds to."""
 
     def add(self, name: str, amount: float = 1.0) -> None:
@@ -54,7 +54,7 @@ class Counters(Protocol):
         ...
 
 
-class Spool(Protocol):
+class RecordSpool(Protocol):
     """Where frames go. Neither method waits for a disk."""
 
     @property

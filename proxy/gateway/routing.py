@@ -7,12 +7,12 @@ from typing import Final, Literal
 
 import orjson
 
-from proxy.gateway.backend import Backend, Plan
+from proxy.gateway.backend import Backend, ResolvedRoutes
+from proxy.gateway.body_watch import Watch
 from proxy.gateway.head import RequestHead
-from proxy.gateway.held import HeldRequest
-from proxy.gateway.known import KnownRequest
+from proxy.gateway.head_cache import CachedHead
+from proxy.gateway.request_buffer import RequestBuffer
 from proxy.gateway.sticky import StickyKey, StickySources
-from proxy.gateway.watch import Watch
 from proxy.wire.decode import UnknownEncodingError, decode
 
 __all__ = ["Awaited", "awaited_of", "conversation_of", "forced_backend", "key_of"]
@@ -25,7 +25,7 @@ Awaited = Literal["user", "model"] | None
 """What the body is held for."""
 
 
-def awaited_of(known: KnownRequest, plan: Plan, sticky: StickySources, forced: Backend | None) -> Awaited:
+def awaited_of(known: CachedHead, plan: ResolvedRoutes, sticky: StickySources, forced: Backend | None) -> Awaited:
     """What must be read of the body before the request can go anywhere."""
     if not known.maybe_json:
         return None
@@ -35,7 +35,7 @@ def awaited_of(known: KnownRequest, plan: Plan, sticky: StickySources, forced: B
     return "model" if rewrites and "content-encoding" not in known.head.recorded else None
 
 
-def forced_backend(head: RequestHead, plan: Plan, admin_token: bytes | None) -> Backend | None:
+def forced_backend(head: RequestHead, plan: ResolvedRoutes, admin_token: bytes | None) -> Backend | None:
     """The arm that QA asks for with `x-ratchet-arm`; None without the admin token beside it."""
     arm = head.fields.get(b"x-ratchet-arm")
     if arm is None or admin_token is None:
@@ -46,7 +46,7 @@ def forced_backend(head: RequestHead, plan: Plan, admin_token: bytes | None) -> 
 
 
 def key_of(
-    known: KnownRequest, body: HeldRequest, watch: Watch | None, sticky: StickySources, limit: int
+    known: CachedHead, body: RequestBuffer, watch: Watch | None, sticky: StickySources, limit: int
 ) -> StickyKey | None:
     """The sticky key of a request whose head names no user, as far as its body has come; `watch` has read that, if
     anything has. A compressed body is parsed up to `limit` bytes.
@@ -68,7 +68,7 @@ def key_of(
 
 
 def conversation_of(
-    known: KnownRequest, body: HeldRequest, watch: Watch | None, sticky: StickySources, limit: int
+    known: CachedHead, body: RequestBuffer, watch: Watch | None, sticky: StickySources, limit: int
 ) -> bytes | None:
     """The conversation that the body names; arguments as for `key_of`."""
     if watch is None or (body.done and not body.cut):
@@ -81,7 +81,7 @@ def conversation_of(
     return sticky.conversation_in(watch.fields())
 
 
-def _parsed(known: KnownRequest, body: HeldRequest, limit: int) -> object:
+def _parsed(known: CachedHead, body: RequestBuffer, limit: int) -> object:
     """The JSON that the body is, None of a crowd. Raises ValueError where it is none, or more than is parsed."""
     data, encoding = body.data, known.head.recorded.get("content-encoding")
     if encoding is not None:

@@ -20,8 +20,8 @@ import orjson
 
 from policies.records import StickySource
 from proxy.config.serving import StickyConfig
+from proxy.gateway.body_watch import TURNS, Watch
 from proxy.gateway.head import RequestHead
-from proxy.gateway.watch import TURNS, Watch
 from proxy.wire.lenient import read_json, text_of
 from proxy.wire.person import conversation_of, name_at, path_of, person_key, reduce_user
 

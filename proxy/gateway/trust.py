@@ -22,7 +22,7 @@ from typing import Final
 from proxy.config.serving import StickyConfig
 from proxy.gateway.head import RequestHead
 
-__all__ = ["READ", "TOKEN_HEADER", "UNKNOWN", "Network", "Trust"]
+__all__ = ["READ", "TOKEN_HEADER", "UNKNOWN", "Network", "UserTrust"]
 
 TOKEN_HEADER: Final = b"x-ratchet-token"
 UNKNOWN: Final = 0
@@ -54,7 +54,7 @@ class Network:
         """Whether it is one of `trusted_networks`, or a socket of this machine."""
 
 
-class Trust:
+class UserTrust:
     """The settings `sticky.trust`, `trusted_networks`, `token` and `cluster_by`, ready to be asked."""
 
     def __init__(self, config: StickyConfig, keyed_hash: Callable[[bytes], int], *, credentials_pass: bool) -> None:

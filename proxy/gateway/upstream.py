@@ -13,7 +13,7 @@ from proxy.gateway.deadlines import NEVER, probe_when_silent
 from proxy.gateway.errors import BadResponseError
 from proxy.gateway.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
 from proxy.gateway.head import ResponseHead, has_bare_line_feed, parse_response
-from proxy.gateway.known import KnownResponse, known_responses
+from proxy.gateway.head_cache import KnownResponse, known_responses
 
 if TYPE_CHECKING:
     from proxy.gateway.pool import UpstreamPool

@@ -26,7 +26,7 @@ from typing import Final
 
 import orjson
 
-__all__ = ["NOTE_FILE", "Attempts", "Trust"]
+__all__ = ["NOTE_FILE", "Attempts", "ReadCaution"]
 
 NOTE_FILE: Final = "reading.json"
 """In the spool's directory: what is being read."""
@@ -35,7 +35,7 @@ _AT_DIGITS: Final = 6
 """Where in the file the end of the frame stands that is being understood, 20 digits wide; 0 between frames."""
 
 
-class Trust(IntEnum):
+class ReadCaution(IntEnum):
     """How what follows may be read, by how many controllers died of it."""
 
     READ = 0
@@ -74,14 +74,14 @@ class Attempts:
         self._file: int | None = None
         self._found = self._read()
 
-    def trust(self, writer: str, segment: int, start: int, end: int) -> Trust:
+    def trust(self, writer: str, segment: int, start: int, end: int) -> ReadCaution:
         """How to read the frame from `start` to `end`."""
         found = self._found
         if found is None or (writer, segment) != (found.writer, found.segment):
-            return Trust.READ
+            return ReadCaution.READ
         if end == found.suspect and found.deaths > 1:
-            return Trust(min(found.deaths, Trust.ASIDE))
-        return Trust.ALONE if found.start <= start < found.until else Trust.READ
+            return ReadCaution(min(found.deaths, ReadCaution.ASIDE))
+        return ReadCaution.ALONE if found.start <= start < found.until else ReadCaution.READ
 
     def begin(self, writer: str, segment: int, start: int, end: int, *, alone: bool) -> None:
         """Note that the frames from `start` to `end` are read, which is one where it is `alone`. On a full disk there

@@ -29,9 +29,9 @@ from prometheus_client.registry import CollectorRegistry
 from proxy.clock import Clock
 from proxy.config.model import Config
 from proxy.errors import PermanentError, TemporaryError
-from proxy.ingest.attempts import Attempts, Trust
+from proxy.ingest.attempts import Attempts, ReadCaution
 from proxy.ingest.interpret import Interpreter, raw_record
-from proxy.ingest.ledger import LEDGER_FILE, Gap, Ledger
+from proxy.ingest.ledger import LEDGER_FILE, Gap, PositionLedger
 from proxy.ingest.metrics import IngestMetrics
 from proxy.ingest.votes import votes_of
 from proxy.log_throttle import ThrottledLog
@@ -39,11 +39,11 @@ from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, add_frame, encode_frame
 from proxy.spool.layout import spool_bytes
 from proxy.spool.reader import SpoolBatch, SpoolReader
-from proxy.store.ingest import UnconfirmedError
-from proxy.store.refusals import StoreAwayError
-from proxy.store.spools import PositionError
+from proxy.store.engine.refusals import StoreAwayError
+from proxy.store.ingest.batch import UnconfirmedError
+from proxy.store.ingest.spools import PositionError
 from proxy.store.store import Store
-from proxy.store.values import NO_POSITION, Applied, IngestBatch, NewRecord, NewVote, SpoolPosition
+from proxy.store.tables.values import NO_POSITION, Applied, IngestBatch, NewRecord, NewVote, SpoolPosition
 
 __all__ = ["REJECTED_FILE", "Ingestor"]
 
@@ -75,7 +75,7 @@ _log = logging.getLogger(__name__)
 Positions = dict[str, tuple[int, int]]
 
 
-class Told(Protocol):
+class RoundListener(Protocol):
     """Hears how a round went."""
 
     def __call__(self, exc: TemporaryError | PermanentError | OSError | None, *, wrote: bool) -> None: ...
@@ -130,7 +130,7 @@ class Ingestor:
         first_model: Callable[[], Awaitable[int]] | None = None,
         on_gap: Callable[[Gap], None] | None = None,
         on_hurry: Callable[[bool], None] | None = None,
-        told: Told | None = None,
+        told: RoundListener | None = None,
     ) -> None:
         """`traffic` and `metrics` are counted after each commit; `user_hash` (KeyRing's) names users found by pointer;
         `first_model` gives the id of the configured champion, for records of workers that did not know it yet;
@@ -159,7 +159,7 @@ class Ingestor:
         self._max_bytes = config.spool.max_bytes
         self._ledger_file = reader.root / LEDGER_FILE
         self._notes = reader.keep_s > 0
-        self._ledger: Ledger | None = None
+        self._ledger: PositionLedger | None = None
         self._attempts: Attempts | None = None
         self._positions: Positions | None = None
         self._unconfirmed: _Unconfirmed | None = None
@@ -257,7 +257,9 @@ class Ingestor:
             if not self._notes:  # one of earlier would go on knowing spools that the database is to forget
                 with contextlib.suppress(OSError):
                     self._ledger_file.unlink(missing_ok=True)
-            self._ledger = await asyncio.to_thread(Ledger, self._ledger_file if self._notes else None, self._clock)
+            self._ledger = await asyncio.to_thread(
+                PositionLedger, self._ledger_file if self._notes else None, self._clock
+            )
         says = await self._store.spools.counted()
         self._asked_at = self._clock.monotonic()
         self._confirm(says)
@@ -317,11 +319,11 @@ class Ingestor:
         if until[0] == batch.segment and at < until[1]:  # what was counted before, and what is new, each for itself
             stop = max(first + 1, bisect_right(batch.ends, until[1]))
         trust = attempts.trust(batch.writer, batch.segment, at, batch.ends[first])
-        if trust is not Trust.READ:
+        if trust is not ReadCaution.READ:
             stop = first + 1
         place = batch.writer, batch.segment, at, batch.ends[stop - 1]
         await asyncio.to_thread(partial(attempts.begin, *place, alone=stop - first == 1))
-        if trust >= Trust.RAW:
+        if trust >= ReadCaution.RAW:
             return [await asyncio.to_thread(self._poison, batch, first, trust)]
         entries: list[_Entry] = []
         weight = 0
@@ -371,10 +373,10 @@ class Ingestor:
         except Exception as exc:  # noqa: BLE001 - whatever a frame holds, the queue goes on
             return _Entry(frame, end, record=self._raw(batch, frame, end, exc), raw="unreadable")
 
-    def _poison(self, batch: SpoolBatch, at: int, trust: Trust) -> _Entry:
+    def _poison(self, batch: SpoolBatch, at: int, trust: ReadCaution) -> _Entry:
         """A frame that was being read when the controller died, twice or more: as it came."""
         frame, end = batch.frames[at], batch.ends[at]
-        if trust is Trust.ASIDE:
+        if trust is ReadCaution.ASIDE:
             self._set_aside(frame)
             frame = replace(frame, request=frame.request[:_ASIDE_BYTES], response=frame.response[:_ASIDE_BYTES])
         died = RuntimeError("the controller died twice while it read this frame; it is kept as it came")

@@ -20,7 +20,7 @@ from proxy.config.serving import CaptureConfig
 from proxy.ingest.outcome import outcome_of
 from proxy.ingest.tasks import Tasks
 from proxy.spool.frames import Frame
-from proxy.store.values import FLAGS, BodyPayload, NewRecord, RecordFlag
+from proxy.store.tables.values import FLAGS, BodyPayload, NewRecord, RecordFlag
 from proxy.wire.arrival import arrival_us
 from proxy.wire.decode import NotEncodedError, UnknownEncodingError, unpacked
 from proxy.wire.extract import CapturedExchange, Extraction, Pointers, extract

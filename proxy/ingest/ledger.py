@@ -18,9 +18,9 @@ import orjson
 
 from proxy.clock import Clock
 from proxy.private import replace_private
-from proxy.store.values import SpoolPosition
+from proxy.store.tables.values import SpoolPosition
 
-__all__ = ["LEDGER_FILE", "Gap", "Ledger"]
+__all__ = ["LEDGER_FILE", "Gap", "PositionLedger"]
 
 LEDGER_FILE: Final = "stored.json"
 """In the spool's directory."""
@@ -62,7 +62,7 @@ class _Spool:
         return self.segment, self.offset
 
 
-class Ledger:
+class PositionLedger:
     """One host's spools. Not for use from two threads at once."""
 
     def __init__(self, path: Path | None, clock: Clock) -> None:

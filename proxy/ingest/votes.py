@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from policies.ballots import FULL_TRUST, Trust, trust_in
+from policies.ballots import FULL_TRUST, BallotTrust, trust_in
 from proxy.spool.frames import Frame
-from proxy.store.values import NewVote
+from proxy.store.tables.values import NewVote
 
 __all__ = ["votes_of"]
 
@@ -35,12 +35,12 @@ def _vote(entry: dict[str, Any], received_us: int) -> NewVote:
     )
 
 
-def _trust(entry: dict[str, Any]) -> Trust:
+def _trust(entry: dict[str, Any]) -> BallotTrust:
     """What counts of it. An older version did not write it down, but took aliases from holders of the token alone."""
     said = entry.get("tr")
     if said is None:
         return trust_in(token=entry.get("alias") is not None)
-    return Trust(int(said)) & FULL_TRUST
+    return BallotTrust(int(said)) & FULL_TRUST
 
 
 def _storable(text: str | None) -> str | None:

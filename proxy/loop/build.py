@@ -12,23 +12,23 @@ from policies.selection import DataGeneratorConfig
 from proxy.clock import Clock
 from proxy.config import LoopSettings
 from proxy.log_throttle import ThrottledLog
-from proxy.loop.books import Books
-from proxy.loop.carriers import EvidenceReader
-from proxy.loop.challengers import Challengers
+from proxy.loop.act.challengers import Challengers
+from proxy.loop.act.deployments import Deployments
+from proxy.loop.act.install import BaseModel
+from proxy.loop.act.instants import Instants
+from proxy.loop.act.journal import LoopJournal
+from proxy.loop.act.leadership import Leadership
+from proxy.loop.act.maintenance import Maintenance
+from proxy.loop.act.perform import Performer
+from proxy.loop.act.routing import RoutesFile
+from proxy.loop.act.runs import Runs
 from proxy.loop.dataset.picking import Progress
-from proxy.loop.deployments import Deployments
-from proxy.loop.install import BaseModel
-from proxy.loop.instants import Instants
-from proxy.loop.leadership import Leadership
-from proxy.loop.metrics import LoopMetrics
-from proxy.loop.observe import Observer
-from proxy.loop.perform import Performer
+from proxy.loop.look.carriers import EvidenceReader
+from proxy.loop.look.metrics import LoopMetrics
+from proxy.loop.look.observe import Observer
+from proxy.loop.look.terms import terms_of
 from proxy.loop.ports import DatasetBuilder, Deployer, LoopTroubles, Notifier, Probe, Trainer
-from proxy.loop.routing import RoutesFile
-from proxy.loop.runs import Runs
-from proxy.loop.terms import terms_of
 from proxy.loop.tick import Loop
-from proxy.loop.upkeep import Upkeep
 from proxy.store.store import Store
 
 __all__ = ["LoopPorts", "assemble", "rules_of"]
@@ -110,7 +110,7 @@ def assemble(
     return Loop(
         store=store,
         clock=clock,
-        books=Books(
+        books=LoopJournal(
             store=store,
             rules=rules,
             base=base,
@@ -120,7 +120,7 @@ def assemble(
         ),
         leadership=leadership or Leadership(store),
         observer=observer,
-        upkeep=Upkeep(store=store, deployer=ports.deployer, troubles=ThrottledLog(_log, clock)),
+        upkeep=Maintenance(store=store, deployer=ports.deployer, troubles=ThrottledLog(_log, clock)),
         performer=Performer(store=store, runs=runs, deployments=deployments, challengers=challengers),
         notifier=ports.notifier,
         metrics=metrics,

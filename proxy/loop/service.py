@@ -12,17 +12,17 @@ from policies.plan import LoopRules
 from proxy.clock import Clock
 from proxy.config import Config
 from proxy.config.load import fingerprint, public_document
+from proxy.loop.act.install import BaseModel
+from proxy.loop.adapters.deployers import WarmingDeployer, build_deployer, recorded
+from proxy.loop.adapters.deployers.health import trusts_unseen
+from proxy.loop.adapters.notify import NoNotifier, WebhookNotifier
+from proxy.loop.adapters.probe import HttpProbe
+from proxy.loop.adapters.trainers import build_trainer
 from proxy.loop.build import LoopPorts, assemble, rules_of
 from proxy.loop.dataset import StoreDatasetBuilder
-from proxy.loop.deployers import WarmingDeployer, build_deployer, recorded
-from proxy.loop.deployers.health import trusts_unseen
-from proxy.loop.install import BaseModel
-from proxy.loop.metrics import LoopMetrics
-from proxy.loop.notify import NoNotifier, WebhookNotifier
+from proxy.loop.look.metrics import LoopMetrics
 from proxy.loop.ports import LoopTroubles
-from proxy.loop.probe import HttpProbe
 from proxy.loop.tick import Loop
-from proxy.loop.trainers import build_trainer
 from proxy.routes import ROUTES_FILE
 from proxy.store.store import Store
 

@@ -12,7 +12,7 @@ from typing import Final
 from policies.actions import Action, target_of
 from policies.experiment import ArmStats
 from policies.lifecycle import Event, Phase, follow
-from policies.snapshot import Retiring, Retry, Totals
+from policies.snapshot import LoopTotals, Retiring, Retry
 
 __all__ = ["DETECTOR_ENTRY", "STATE_ENTRY", "LoopState", "moved", "with_retry", "without_retry"]
 
@@ -63,7 +63,7 @@ class LoopState:
     """The old champion's arm, frozen at the promotion."""
     baseline: float | None = None
     """Mean quality that a drop is measured against, frozen at install and at each promotion."""
-    totals: Totals = field(default_factory=Totals)
+    totals: LoopTotals = field(default_factory=LoopTotals)
 
 
 def moved(state: LoopState, event: Event, reason: str, at: float) -> LoopState:

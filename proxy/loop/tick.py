@@ -23,24 +23,24 @@ from policies.plan import Plan, plan
 from proxy.clock import Clock
 from proxy.errors import PermanentError, TemporaryError
 from proxy.log_throttle import ThrottledLog
-from proxy.loop.books import Books
-from proxy.loop.change import Change, Situation
+from proxy.loop.act.context import ActionContext, ActionResult
+from proxy.loop.act.events import done_event, held_event, rests_on_few
+from proxy.loop.act.journal import LoopJournal
+from proxy.loop.act.leadership import Leadership
+from proxy.loop.act.maintenance import Maintenance
+from proxy.loop.act.perform import Performer
+from proxy.loop.act.publisher import Publisher
 from proxy.loop.codec import action_from_json
 from proxy.loop.dataset.picking import Progress
-from proxy.loop.events import done_event, held_event, rests_on_few
-from proxy.loop.leadership import Leadership
-from proxy.loop.metrics import LoopMetrics
-from proxy.loop.observe import Observation, Observer
-from proxy.loop.perform import Performer
+from proxy.loop.look.metrics import LoopMetrics
+from proxy.loop.look.observe import Observation, Observer
+from proxy.loop.look.standing import LoopRows, read_loop_rows
+from proxy.loop.look.status import status_document, with_building
 from proxy.loop.ports import LoopTroubles, Notifier
-from proxy.loop.publisher import Publisher
-from proxy.loop.standing import Standing, read_standing
 from proxy.loop.state import LoopState
-from proxy.loop.status import status_document, with_building
-from proxy.loop.upkeep import Upkeep
-from proxy.store.control import Command, JournalEntry, Lease
-from proxy.store.refusals import StoreAwayError
+from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.store import Store
+from proxy.store.tables.control import CommandRow, JournalEntry, Lease
 from proxy.tasks import cancel_and_wait, spawn
 
 __all__ = ["Loop", "Tick"]
@@ -67,7 +67,7 @@ class Tick:
 
     plan: Plan | None
     """None on a standby, which looks only when it is asked."""
-    change: Change | None
+    change: ActionResult | None
     """What the action changed; None without an action, or when it failed."""
     leader: bool
     wake_at: float
@@ -82,10 +82,10 @@ class Loop:
         *,
         store: Store,
         clock: Clock,
-        books: Books,
+        books: LoopJournal,
         leadership: Leadership,
         observer: Observer,
-        upkeep: Upkeep,
+        upkeep: Maintenance,
         performer: Performer,
         notifier: Notifier,
         metrics: LoopMetrics | None = None,
@@ -110,7 +110,7 @@ class Loop:
         self._looked_at = 0.0
         self._looking = asyncio.Lock()
         self._shown_at = float("-inf")
-        self._followed: Standing | None = None
+        self._followed: LoopRows | None = None
         self._publisher = Publisher(store, books.routes, clock, troubles)
         self._troubles = troubles
         self._said = ThrottledLog(_log, clock)
@@ -154,7 +154,7 @@ class Loop:
     async def look(self, *, leader: bool = True) -> Tick:
         """See and show what a tick would see, without acting: for status, between two ticks or on a standby. Writes
         nothing."""
-        standing = await read_standing(self._store)
+        standing = await read_loop_rows(self._store)
         if standing is None:
             return Tick(plan=None, change=None, leader=leader, wake_at=self._clock.now() + self._leadership.renew_s)
         seen = await self._observe(standing, standing.state.config_id, ask=leader)
@@ -198,7 +198,9 @@ class Loop:
             state = replace(state, baseline=baseline)
         await self._books.keep(lease, state, models=mended, detector=detector)
 
-    async def _act(self, lease: Lease, seen: Observation, decided: Plan, action: Action, now: float) -> Change | None:
+    async def _act(
+        self, lease: Lease, seen: Observation, decided: Plan, action: Action, now: float
+    ) -> ActionResult | None:
         """Intent, effect, outcome."""
         entry = await self._books.intend(lease, seen, decided, now)
         command = await self._command(decided.command.id if decided.command else None)
@@ -206,8 +208,8 @@ class Loop:
         return await self._carry_out(lease, entry, action, situation, command)
 
     async def _carry_out(
-        self, lease: Lease, entry: JournalEntry, action: Action, now: Situation, command: Command | None
-    ) -> Change | None:
+        self, lease: Lease, entry: JournalEntry, action: Action, now: ActionContext, command: CommandRow | None
+    ) -> ActionResult | None:
         try:
             change = await self._performer.perform(action, now)
         except Exception as exc:  # noqa: BLE001 - a plug-in's edge: whatever it raises, the loop goes on
@@ -219,7 +221,13 @@ class Loop:
         return change
 
     async def _failed(
-        self, lease: Lease, entry: JournalEntry, action: Action, now: Situation, command: Command | None, exc: Exception
+        self,
+        lease: Lease,
+        entry: JournalEntry,
+        action: Action,
+        now: ActionContext,
+        command: CommandRow | None,
+        exc: Exception,
     ) -> None:
         error, about = str(exc) or type(exc).__name__, (entry.action, target_of(action))
         if isinstance(exc, TemporaryError | PermanentError):
@@ -348,13 +356,13 @@ class Loop:
 
     # ----------------------------------------------------------------------------------- small parts
 
-    async def _observe(self, standing: Standing, config_id: int, *, ask: bool = True) -> Observation:
+    async def _observe(self, standing: LoopRows, config_id: int, *, ask: bool = True) -> Observation:
         async with self._looking:  # a look for somebody's status may be under way
             return await self._observer.observe(standing, config_id, ask=ask)
 
-    async def _situation(self, at: float, reason: str, command: Command | None) -> Situation:
+    async def _situation(self, at: float, reason: str, command: CommandRow | None) -> ActionContext:
         standing = await self._publisher.standing()
-        return Situation(
+        return ActionContext(
             at=at,
             state=standing.state,
             cast=standing.cast,
@@ -364,7 +372,7 @@ class Loop:
             next_version=max(standing.state.routes_version, await self._books.routes.version()) + 1,
         )
 
-    async def _command(self, command_id: int | None) -> Command | None:
+    async def _command(self, command_id: int | None) -> CommandRow | None:
         return None if command_id is None else await self._store.commands.get(command_id)
 
     def _show(self, seen: Observation, decided: Plan, *, leader: bool) -> None:

@@ -13,11 +13,11 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.errors import PermanentError
-from proxy.store import partitions
-from proxy.store.dialect import insert_new
-from proxy.store.engine import Database
-from proxy.store.keys import day_of, id_of_block
-from proxy.store.schema import aliases, bodies, leases, loop_state, metadata, records, replicas, secrets
+from proxy.store.engine.database import Database
+from proxy.store.engine.dialect import insert_new
+from proxy.store.tables import partitions
+from proxy.store.tables.keys import day_of, id_of_block
+from proxy.store.tables.schema import aliases, bodies, leases, loop_state, metadata, records, replicas, secrets
 
 __all__ = ["MOVED", "copy_all", "mark_moved", "refuse_if_moved"]
 

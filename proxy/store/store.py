@@ -18,44 +18,32 @@ from policies.experiment import ArmStats
 from policies.records import Arm, Sample
 from proxy.clock import Clock
 from proxy.config.storage import RetentionConfig
-from proxy.store import (
-    ancestry,
-    deletion,
-    earlier,
-    ingest,
-    namesakes,
-    reasons,
-    records,
-    retention,
-    rollups,
-    samples,
-    statistics,
-    votes,
-)
-from proxy.store.bodies import BodyCodec
-from proxy.store.channels import CHANNELS
-from proxy.store.commands import Commands
-from proxy.store.configs import Configs
-from proxy.store.control import Transition
-from proxy.store.days import Days
-from proxy.store.earlier import Earlier
-from proxy.store.engine import Database, Heard
-from proxy.store.experiments import Experiments
-from proxy.store.forgotten import Forgotten
-from proxy.store.journal import Journal
-from proxy.store.keys import NO_ID
-from proxy.store.leases import Leases
-from proxy.store.migrate import migrate, refuse_unless_current
-from proxy.store.models import Models
+from proxy.store.control import ancestry
+from proxy.store.control.commands import Commands
+from proxy.store.control.experiments import Experiments
+from proxy.store.control.install import Configs, Replicas, Secrets
+from proxy.store.control.journal import Journal, transition
+from proxy.store.control.leases import Leases
+from proxy.store.control.models import Models, Runs
+from proxy.store.control.state import StateEntries
+from proxy.store.engine.channels import CHANNELS
+from proxy.store.engine.database import Database, Heard
+from proxy.store.ingest import batch as ingest
+from proxy.store.ingest import namesakes, statistics, votes
+from proxy.store.ingest.bodies import BodyCodec
+from proxy.store.ingest.spools import Spools
 from proxy.store.move import copy_all, mark_moved, refuse_if_moved
-from proxy.store.replay import Epoch, EpochReplay
-from proxy.store.replicas import Replicas
-from proxy.store.runs import Runs
-from proxy.store.secrets import Secrets
-from proxy.store.spools import Spools
-from proxy.store.state import LoopState
-from proxy.store.transition import transition
-from proxy.store.values import (
+from proxy.store.reading import earlier, records, rollups, samples
+from proxy.store.reading.days import Days
+from proxy.store.reading.earlier import Earlier
+from proxy.store.reading.replay import Epoch, EpochReplay
+from proxy.store.retention import deletion, reasons
+from proxy.store.retention import pruning as retention
+from proxy.store.retention.forgotten import Forgotten
+from proxy.store.tables.control import LoopTransaction
+from proxy.store.tables.keys import NO_ID
+from proxy.store.tables.migrate import migrate, refuse_unless_current
+from proxy.store.tables.values import (
     Applied,
     Deleted,
     IngestBatch,
@@ -65,8 +53,8 @@ from proxy.store.values import (
     RecordRow,
     RecordView,
     StoreSize,
-    Totals,
     TrafficPoint,
+    TrafficTotals,
     VoteCounts,
 )
 
@@ -90,7 +78,7 @@ class Store:
         self.experiments = Experiments(database)
         self.runs = Runs(database)
         self.journal = Journal(database, clock)
-        self.state = LoopState(database)
+        self.state = StateEntries(database)
         self.leases = Leases(database)
         self.commands = Commands(database, clock)
         self.configs = Configs(database, clock)
@@ -182,7 +170,7 @@ class Store:
         await self.secrets.put(_PROOF, {"at_us": int(self._clock.now() * 1e6)})
 
     async def listen(self, heard: Callable[[str], None]) -> None:
-        """Call `heard` with the channel (`proxy.store.channels`) whenever another replica tells of a change.
+        """Call `heard` with the channel (`proxy.store.engine.channels`) whenever another replica tells of a change.
 
         Returns at once on SQLite, else never; raises TemporaryError once the connection is lost, PermanentError where
         no notifications come.
@@ -330,7 +318,9 @@ class Store:
         """Effective votes on requests that arrived in the window, whose ends are rounded as `quality_window` says."""
         return (await rollups.totals(self._db, self._clock, since_us, until_us, model_id)).votes
 
-    async def totals(self, since_us: int = 0, until_us: int | None = None, model_id: int | None = None) -> Totals:
+    async def totals(
+        self, since_us: int = 0, until_us: int | None = None, model_id: int | None = None
+    ) -> TrafficTotals:
         """Sums over the window, by default over all that is kept; its ends are rounded as `quality_window` says.
 
         `until_us` None, and not the present, is how to count what is under way, too.
@@ -402,6 +392,6 @@ class Store:
 
     # The loop
 
-    async def transition(self, change: Transition) -> None:
+    async def transition(self, change: LoopTransaction) -> None:
         """Write what an action changed in one transaction. Raises PermanentError where the lease has moved on."""
         await transition(self._db, self._clock, change)

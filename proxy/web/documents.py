@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from policies.ballots import Trust
+from policies.ballots import BallotTrust
 from policies.kinds import KINDS
 from policies.records import Arm, Outcome
 from proxy.ids import KeyRing, RecordIds
-from proxy.store.values import RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
+from proxy.store.tables.values import RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
 from proxy.web.numbers import LAST_INSTANT_S, read_number, read_whole
 from proxy.wire.person import conversation_of, person_key
 
@@ -118,7 +118,7 @@ def _vote_document(vote: VoteView) -> dict[str, Any]:
         "quality_score": vote.quality_score,
         "tags": dict(vote.tags),
         "created_at": iso(vote.created_us),
-        "token": Trust.TOKEN in vote.trust,
+        "token": BallotTrust.TOKEN in vote.trust,
         "counts": vote.effective,
     }
 

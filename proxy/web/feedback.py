@@ -21,7 +21,7 @@ import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from policies.ballots import Trust, trust_in
+from policies.ballots import BallotTrust, trust_in
 from proxy.clock import Clock
 from proxy.config.model import FeedbackConfig
 from proxy.ids import ForgedIdError, RecordIds, minted_at
@@ -33,8 +33,17 @@ from proxy.web.votes import Vote, VoteError, idle_in, parse_votes, redacted
 from proxy.wire.headers import charset
 from proxy.wire.lenient import read_json
 
-__all__ = ["CLIENT_ADDRESS_HEADER", "FEEDBACK_COUNTERS", "FOR_ANOTHER_HEADER", "Ambiguous", "Counters",
-           "FeedbackEndpoint", "Redact", "Spool", "client_address"]  # fmt: skip
+__all__ = [
+    "CLIENT_ADDRESS_HEADER",
+    "FEEDBACK_COUNTERS",
+    "FOR_ANOTHER_HEADER",
+    "Ambiguous",
+    "FeedbackCounters",
+    "FeedbackEndpoint",
+    "FeedbackSpool",
+    "Redact",
+    "client_address",
+]  # fmt: skip
 
 Redact = Callable[[Sequence[str]], Awaitable[list[str] | None]]
 """Cleans texts; None where that cannot be done."""
@@ -54,7 +63,7 @@ _SIGNED_FORM: Final = re.compile(r"[0-9A-Z_a-z~]{36}", re.ASCII)
 _DAY_S: Final = 86_400.0
 
 
-class Spool(Protocol):
+class FeedbackSpool(Protocol):
     """Where votes are written: proxy.spool.SpoolWriter."""
 
     def append_synced(self, frame: bytes) -> bool:
@@ -62,7 +71,7 @@ class Spool(Protocol):
         ...
 
 
-class Counters(Protocol):
+class FeedbackCounters(Protocol):
     """Where events are counted: proxy.metrics.SharedCounters with the slots of FEEDBACK_COUNTERS."""
 
     def add(self, name: str, amount: float = 1.0) -> None:
@@ -80,9 +89,9 @@ class FeedbackEndpoint:
     def __init__(
         self,
         config: FeedbackConfig,
-        spool: Spool,
+        spool: FeedbackSpool,
         ids: RecordIds,
-        counters: Counters,
+        counters: FeedbackCounters,
         clock: Clock,
         redact: Redact | None = None,
         ambiguous: Ambiguous | None = None,
@@ -136,19 +145,19 @@ class FeedbackEndpoint:
         answer = {"feedback_id": fids[0]} if single else {"feedback_ids": fids}
         return JsonResponse({"accepted": len(entries), **answer, **self._in_vain(votes, trust, single=single)}, 202)
 
-    def _in_vain(self, votes: Sequence[Vote], trust: Trust, *, single: bool) -> dict[str, Any]:
+    def _in_vain(self, votes: Sequence[Vote], trust: BallotTrust, *, single: bool) -> dict[str, Any]:
         """Which fields are kept and do not count, and why; nothing where all count."""
         paths = ["" if single else f"[{index}]." for index in range(len(votes))]
         idle = [path + name for path, vote in zip(paths, votes, strict=True) for name in idle_in(vote, trust)]
         return {"not_counted": idle, "why": self._without_token()} if idle else {}
 
-    def _entry(self, vote: Vote, now: float, trust: Trust, *, at: str) -> dict[str, Any]:
+    def _entry(self, vote: Vote, now: float, trust: BallotTrust, *, at: str) -> dict[str, Any]:
         """The vote as the spool keeps it; raises ApiError where its id may not be used."""
         name: dict[str, str | None] = {"id": None, "alias": None}
         try:
             name["id"] = self._ids.verify(vote.record_id)
         except ForgedIdError as exc:
-            if Trust.TOKEN not in trust:
+            if BallotTrust.TOKEN not in trust:
                 raise ApiError(403, f"{at}record_id: {self._refusal(vote, exc)}", field=f"{at}record_id") from exc
             name["alias"] = vote.record_id
         if name["id"] is not None and now - minted_at(name["id"]) > self._config.max_age_days * _DAY_S:

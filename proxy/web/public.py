@@ -26,10 +26,10 @@ from proxy.web.feedback import (
     FEEDBACK_COUNTERS,
     FOR_ANOTHER_HEADER,
     Ambiguous,
-    Counters,
+    FeedbackCounters,
     FeedbackEndpoint,
+    FeedbackSpool,
     Redact,
-    Spool,
     client_address,
 )
 from proxy.web.limits import Hardened
@@ -43,9 +43,9 @@ Health = Callable[[], Mapping[str, Any]]
 
 def create_public_app(
     config: Config,
-    spool: Spool,
+    spool: FeedbackSpool,
     ids: RecordIds,
-    counters: Counters,
+    counters: FeedbackCounters,
     clock: Clock,
     *,
     health: Health | None = None,

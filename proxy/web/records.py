@@ -11,9 +11,9 @@ from starlette.routing import Route
 
 from proxy.clock import Clock
 from proxy.ids import ForgedIdError, KeyRing, RecordIds
-from proxy.store.keys import is_record_id
 from proxy.store.store import Store
-from proxy.store.values import RecordView
+from proxy.store.tables.keys import is_record_id
+from proxy.store.tables.values import RecordView
 from proxy.web.documents import iso, parse_filter, record_document, row_document
 from proxy.web.numbers import whole_of
 from proxy.web.responses import ApiError, JsonResponse

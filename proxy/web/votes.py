@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from policies.ballots import Trust
+from policies.ballots import BallotTrust
 
 __all__ = ["Vote", "VoteError", "idle_in", "parse_votes", "redacted"]
 
@@ -23,7 +23,11 @@ _MAX_TAGS: Final = 32
 _MAX_TAG: Final = 200
 _MAX_ID: Final = 256
 _SAYS_SOMETHING: Final = ("feedback", "comment", "correction", "quality_score")
-_NEEDS: Final = {"feedback": Trust.THUMB, "quality_score": Trust.SCORE, "correction": Trust.CORRECTION}
+_NEEDS: Final = {
+    "feedback": BallotTrust.THUMB,
+    "quality_score": BallotTrust.SCORE,
+    "correction": BallotTrust.CORRECTION,
+}
 _FIELDS: Final = frozenset({"record_id", "source", "tags", *_SAYS_SOMETHING})
 
 
@@ -59,7 +63,7 @@ def parse_votes(document: Any, max_batch: int) -> list[Vote]:
     return [_vote(item, f"[{index}].") for index, item in enumerate(document)]
 
 
-def idle_in(vote: Vote, trust: Trust) -> list[str]:
+def idle_in(vote: Vote, trust: BallotTrust) -> list[str]:
     """What is said in vain by somebody who is believed so far: fields that need more. A retraction never does."""
     return [name for name, part in _NEEDS.items() if vote.says.get(name) is not None and part not in trust]
 

@@ -12,7 +12,7 @@ from struct import Struct
 from typing import Final, NamedTuple
 from zlib import crc32
 
-__all__ = ["EventStreamDecoder", "Frame", "HeaderValue", "begins_frames"]
+__all__ = ["EventMessage", "EventStreamDecoder", "HeaderValue", "begins_frames"]
 
 _MAX_FRAME: Final = 24 << 20
 """Payloads have at most 16 MiB, says the specification; its own libraries take 24."""
@@ -31,7 +31,7 @@ _NUMBERS: Final = {2: Struct(">b"), 3: Struct(">h"), 4: Struct(">i"), 5: Struct(
 _BYTES, _TEXT, _UUID = 6, 7, 9
 
 
-class Frame(NamedTuple):
+class EventMessage(NamedTuple):
     """One message of the stream."""
 
     headers: dict[str, HeaderValue]
@@ -52,9 +52,9 @@ class EventStreamDecoder:
         self.cut = False
         """That it ends in the middle of a frame is all the trouble."""
 
-    def feed(self, chunk: bytes) -> list[Frame]:
+    def feed(self, chunk: bytes) -> list[EventMessage]:
         """The frames that `chunk` completes; none after the first that is damaged."""
-        frames: list[Frame] = []
+        frames: list[EventMessage] = []
         if self.trouble is not None:
             return frames
         self._buffer += chunk
@@ -103,12 +103,12 @@ def _size(buffer: bytes | bytearray, at: int) -> int | None:
     return int(size)
 
 
-def _frame(data: bytes, end: int, more: Callable[[int], None]) -> Frame:
+def _frame(data: bytes, end: int, more: Callable[[int], None]) -> EventMessage:
     more(0)
     if crc32(data[:-4]) != _CRC.unpack_from(data, len(data) - 4)[0]:
         raise ValueError("the checksum of a frame is wrong")
     payload_at = _PRELUDE.size + _PRELUDE.unpack_from(data)[1]
-    return Frame(_headers(data[_PRELUDE.size : payload_at], more), data[payload_at:-4], end)
+    return EventMessage(_headers(data[_PRELUDE.size : payload_at], more), data[payload_at:-4], end)
 
 
 def _headers(data: bytes, more: Callable[[int], None]) -> dict[str, HeaderValue]:

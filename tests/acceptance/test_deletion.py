@@ -30,10 +30,10 @@ from proxy.clock import ManualClock, SystemClock
 from proxy.config.serving import SpoolConfig
 from proxy.ids import KeyRing
 from proxy.spool import SpoolWriter
-from proxy.store.archive import Archiver, Place
-from proxy.store.schema import replicas
+from proxy.store.archive import Archiver, ArchiveStore
 from proxy.store.store import Store
-from proxy.store.values import BodyPayload, IngestBatch
+from proxy.store.tables.schema import replicas
+from proxy.store.tables.values import BodyPayload, IngestBatch
 from proxy.version import __version__
 from tests.harness.exchanges import exchange, new_id, vote
 from tests.harness.frames import exchange_frame
@@ -283,7 +283,7 @@ class House:
             for record, who in zip(records, ("victim", "other") * 5, strict=True)
         )
         await store.apply(IngestBatch(writer="", segment=0, offset=0, records=tuple(records), votes=votes))
-        await Archiver(store, Place(str(self.archive)), ManualClock(now)).run()
+        await Archiver(store, ArchiveStore(str(self.archive)), ManualClock(now)).run()
         await store.close()
 
     def live(self) -> None:

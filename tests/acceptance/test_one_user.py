@@ -17,13 +17,13 @@ from prometheus_client import CollectorRegistry
 from policies.assignment import assign
 from policies.records import Arm, StickySource
 from proxy.clock import SystemClock
-from proxy.gateway.held import Budget
+from proxy.gateway.request_buffer import Budget
 from proxy.ids import KeyRing
 from proxy.ingest.ingestor import Ingestor
 from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool.reader import SpoolReader
 from proxy.store.store import Store
-from proxy.store.values import RecordFilter, RecordRow
+from proxy.store.tables.values import RecordFilter, RecordRow
 from proxy.wire.person import former_keys, person_key
 from tests.harness.gateway import Door, config, open_gateway
 from tests.harness.upstream import serve_upstream

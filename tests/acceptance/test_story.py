@@ -34,9 +34,9 @@ import pytest
 from policies.assignment import assign
 from policies.records import Arm
 from proxy.clock import SystemClock
-from proxy.demo.processes import Child, wait_until_healthy
+from proxy.demo.processes import DemoProcess, wait_until_healthy
 from proxy.demo.story import prepare
-from proxy.demo.users import Customer, Tally, keep_asking
+from proxy.demo.users import Customer, UserTally, keep_asking
 from proxy.ids import KeyRing
 from tests.harness.programs import free_port
 from tests.harness.serve import RatchetProcess, await_true, request
@@ -102,7 +102,7 @@ class Story:
     """A running Ratchet in front of the handbook's model, and customers who ask and vote."""
 
     ratchet: RatchetProcess
-    tally: Tally
+    tally: UserTally
     asking: asyncio.Task[None]
 
     async def ended(self) -> dict[str, Any]:
@@ -156,8 +156,8 @@ async def told(directory: Path, *, bug: bool = False) -> AsyncIterator[Story]:
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "RATCHET_DEMO_BUG": str(directory / "bug")}
     port = free_port()
     command = (sys.executable, "-m", "proxy.demo.server", "--model", str(model), "--port", str(port))
-    tally, url = Tally(), f"http://127.0.0.1:{port}"
-    with Child(command, log=directory / "champion.log", env=environ) as child:
+    tally, url = UserTally(), f"http://127.0.0.1:{port}"
+    with DemoProcess(command, log=directory / "champion.log", env=environ) as child:
         await wait_until_healthy(f"{url}/health", child)
         rules = settings(directory, min_effective_users=USERS if bug else 10)
         ratchet = RatchetProcess(directory / "r", champion=url, settings=rules, environ=environ)

@@ -17,12 +17,12 @@ from policies.records import Arm
 from proxy.clock import SystemClock
 from proxy.ids import KeyRing
 from proxy.ingest.ingestor import Ingestor
-from proxy.loop.deployers.warm import recorded
+from proxy.loop.adapters.deployers.warm import recorded
 from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool.reader import SpoolReader
-from proxy.store.control import Experiment, Transition
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewVote, RecordFilter, RecordRow
+from proxy.store.tables.control import Experiment, LoopTransaction
+from proxy.store.tables.values import IngestBatch, NewVote, RecordFilter, RecordRow
 from tests.harness.gateway import Door, config, open_gateway
 from tests.harness.upstream import Line, Seen, reply, serve_upstream
 
@@ -56,7 +56,7 @@ async def running_test(store: Store) -> None:
     lease = await store.leases.acquire("loop", "test", ttl_s=60)
     assert lease is not None
     made = Experiment(id=7, champion_model_id=1, challenger_model_id=2, salt="00ff" * 8, share=1.0, frozen={"icc": 0.1})
-    await store.transition(Transition(fence=lease.fence, experiments=(made,)))
+    await store.transition(LoopTransaction(fence=lease.fence, experiments=(made,)))
 
 
 @pytest.mark.parametrize("captures", [True, False])

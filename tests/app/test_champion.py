@@ -15,9 +15,9 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from proxy.app.asking import ask
 from proxy.app.champion import ChampionWatch
 from proxy.app.paths import DataDir
+from proxy.app.question import ask
 from proxy.app.troubles import Troubles
 from proxy.clock import ManualClock
 from proxy.config import Config, parse_config
@@ -320,7 +320,7 @@ async def test_nobody_there(url: str, problem: str) -> None:
 
 async def test_a_name_server_that_hangs_is_no_model_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     let_go = threading.Event()
-    monkeypatch.setattr("proxy.app.asking._CONNECT_S", 0.1)
+    monkeypatch.setattr("proxy.app.question._CONNECT_S", 0.1)
 
     def hang(*args: Any, **more: Any) -> list[Any]:
         let_go.wait()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.app.follow import Routes, follow_files, follow_keys
+from proxy.app.file_watch import Routes, follow_files, follow_keys
 from proxy.clock import AdjustedClock, ManualClock
 from proxy.ids import KeyRing
 from proxy.log_throttle import ThrottledLog

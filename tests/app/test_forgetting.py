@@ -16,8 +16,8 @@ from proxy.app.housekeeping import Housekeeping
 from proxy.app.paths import DataDir
 from proxy.clock import ManualClock
 from proxy.config.storage import RetentionConfig, StoreConfig
-from proxy.store.control import Run, Transition
 from proxy.store.store import Store
+from proxy.store.tables.control import LoopTransaction, Run
 from tests.harness.tables import sqlite_with_tables
 
 DAY_S = 86_400
@@ -107,7 +107,7 @@ async def test_folders_of_trainings_that_came_to_nothing_go_after_their_time(
     (tmp_path / "training" / "of-somebody-else").mkdir()
     lease = await store.leases.acquire("loop", "test", ttl_s=60)
     assert lease is not None
-    await store.transition(Transition(fence=lease.fence, runs=tuple(runs)))
+    await store.transition(LoopTransaction(fence=lease.fence, runs=tuple(runs)))
     config = replace(StoreConfig(), retention=RetentionConfig(failed_runs_days=keep_days))
     keeping = Housekeeping(config, store, clock, training_dir=tmp_path / "training")
     await keeping.run_once()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.app.names import ask_names, serve_names
+from proxy.app.alias_check import ask_names, serve_names
 from proxy.errors import TemporaryError
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.app.presence import replica_id
+from proxy.app.heartbeat import replica_id
 
 
 def test_the_name_is_made_up_once(tmp_path: Path) -> None:

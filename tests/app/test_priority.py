@@ -11,7 +11,7 @@ _PROGRAM = """
 import os, sys, threading
 from pathlib import Path
 from proxy.app.priority import give_way, hurry
-from proxy.loop import processes
+from proxy.loop.adapters import processes
 
 give_way(int(sys.argv[1]))
 later = []

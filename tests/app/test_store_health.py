@@ -9,12 +9,12 @@ from typing import IO, Any
 
 import pytest
 
-from proxy.app.reach import Reach, read_reach
 from proxy.app.store_health import StoreHealth
+from proxy.app.store_health_file import StoreHealthFile, read_reach
 from proxy.app.troubles import Troubles
 from proxy.clock import ManualClock
 from proxy.errors import TemporaryError
-from proxy.store.refusals import Kind, Place, StoreAwayError, explain
+from proxy.store.engine.refusals import ErrorSubject, RefusalKind, StoreAwayError, explain
 
 
 class Told:
@@ -25,7 +25,7 @@ class Told:
         self.troubles = Troubles(self.clock)
         self.path = directory / "store.json"
         self.up: bool | None = None
-        self.health = StoreHealth(self.troubles, Reach(self.path), self._set_up, self.clock)
+        self.health = StoreHealth(self.troubles, StoreHealthFile(self.path), self._set_up, self.clock)
 
     def _set_up(self, up: bool) -> None:
         self.up = up
@@ -47,13 +47,13 @@ def told(tmp_path: Path) -> Told:
 
 
 def full() -> StoreAwayError:
-    return StoreAwayError("the disk is full; give it room", Kind.PERSON)
+    return StoreAwayError("the disk is full; give it room", RefusalKind.PERSON)
 
 
 def damaged() -> Any:
     error = sqlite3.DatabaseError("malformed")
     error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
-    return explain(error, Place())
+    return explain(error, ErrorSubject())
 
 
 def test_it_stays_in_trouble_until_something_was_written(told: Told) -> None:
@@ -99,7 +99,7 @@ def test_a_backup_in_the_place_of_a_damaged_file_is_well_at_once(told: Told) -> 
 
 def test_two_who_were_at_the_same_thing_are_no_trouble(told: Told) -> None:
     told.health.written()
-    told.health.heard(StoreAwayError("another replica was quicker; again", Kind.RACE))
+    told.health.heard(StoreAwayError("another replica was quicker; again", RefusalKind.RACE))
     assert told.sentence == ""
 
 
@@ -134,7 +134,7 @@ def test_a_disk_that_is_full_is_said_on_that_disk(told: Told, monkeypatch: pytes
     def no_room(path: Path, content: bytes) -> IO[bytes]:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("proxy.app.reach.write_private", no_room)
+    monkeypatch.setattr("proxy.app.store_health_file.write_private", no_room)
     told.health.heard(full())
     assert "disk is full" in told.sentence
     told.health.written()

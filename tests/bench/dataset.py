@@ -23,14 +23,14 @@ from pathlib import Path
 from typing import Any
 
 from policies.kinds import Kind
-from policies.records import Exchange, Sample, StickySource
+from policies.records import LoggedExchange, Sample, StickySource
 from policies.selection import DataGeneratorConfig
 from proxy.app.controller import SWITCH_S, leave_garbage
 from proxy.clock import SystemClock
 from proxy.loop.dataset import StoreDatasetBuilder
 from proxy.loop.ports import DatasetRequest
 from proxy.store.store import Store
-from proxy.store.values import BodyPayload, IngestBatch, NewRecord, RecordFlag
+from proxy.store.tables.values import BodyPayload, IngestBatch, NewRecord, RecordFlag
 from proxy.tasks import cancel_and_wait, spawn
 
 WORDS = [f"word{n}" for n in range(20_000)]
@@ -57,7 +57,7 @@ class Synthetic:
                 user=n % (self.count // 20 + 1),
                 query="Tell me about it",
                 response=text,
-                exchange=exchange(n, text) if self.chat else Exchange(),
+                exchange=exchange(n, text) if self.chat else LoggedExchange(),
                 model="champion",
                 quality=0.9,
             )
@@ -69,7 +69,7 @@ class Synthetic:
             yield sample
 
 
-def exchange(n: int, text: str) -> Exchange:
+def exchange(n: int, text: str) -> LoggedExchange:
     """A chat completion as it is logged; each tenth goes on from a tool's result."""
     messages: list[dict[str, Any]] = [
         {"role": "system", "content": "You are a helpful assistant."},
@@ -85,7 +85,7 @@ def exchange(n: int, text: str) -> Exchange:
         request["tools"] = [{"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}]
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     answer = {"id": f"chatcmpl-{n}", "object": "chat.completion", "model": "m", "choices": [choice]}
-    return Exchange(
+    return LoggedExchange(
         kind=Kind.CHAT.value,
         target="/v1/chat/completions",
         request=json.dumps(request).encode(),

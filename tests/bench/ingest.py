@@ -38,7 +38,7 @@ from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool import SpoolReader, SpoolWriter
 from proxy.spool.frames import decode_payload
 from proxy.store.store import Store
-from proxy.store.values import NewRecord
+from proxy.store.tables.values import NewRecord
 from tests.harness.exchanges import exchanges
 from tests.harness.frames import exchange_frame, of_record
 from tests.harness.postgres import find_binaries, running_postgres

@@ -27,9 +27,9 @@ import orjson
 
 from policies.records import Arm, Outcome
 from proxy.clock import SystemClock
-from proxy.store.control import Experiment, Transition
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord, RecordFilter
+from proxy.store.tables.control import Experiment, LoopTransaction
+from proxy.store.tables.values import IngestBatch, NewRecord, RecordFilter
 from tests.harness.exchanges import exchanges, new_id, vote
 from tests.harness.postgres import find_binaries, running_postgres
 
@@ -83,7 +83,7 @@ async def prepare(store: Store) -> None:
     lease = await store.leases.acquire("loop", "bench", ttl_s=3600)
     assert lease is not None
     running = Experiment(id=1, champion_model_id=1, challenger_model_id=2, salt="", share=0.1, frozen={"l95_s": 2.0})
-    await store.transition(Transition(fence=lease.fence, experiments=(running,)))
+    await store.transition(LoopTransaction(fence=lease.fence, experiments=(running,)))
 
 
 async def fill(store: Store, traffic: Traffic) -> dict[str, float]:

@@ -13,9 +13,9 @@ from starlette.applications import Starlette
 from typer.testing import CliRunner, Result
 
 from proxy.cli.app import app
-from proxy.loop.explain import explain, history
-from proxy.store.control import Command, CommandState, Transition
+from proxy.loop.look.explain import explain, history
 from proxy.store.store import Store
+from proxy.store.tables.control import CommandRow, CommandState, LoopTransaction
 from proxy.web.admin import AdminServices, create_admin_app
 from tests.harness.install import Install
 from tests.harness.webserver import serving_in_thread
@@ -57,7 +57,7 @@ class Controller:
             lease = await store.leases.acquire("loop", "test", ttl_s=60)
             assert lease is not None
             settled = replace(command, state=self.state, detail=self.detail)
-            await store.transition(Transition(fence=lease.fence, commands=(settled,)))
+            await store.transition(LoopTransaction(fence=lease.fence, commands=(settled,)))
         return command.id
 
     def app(self) -> Starlette:
@@ -86,8 +86,8 @@ class Controller:
         )
 
 
-def commands(install: Install) -> list[Command]:
-    async def read() -> list[Command]:
+def commands(install: Install) -> list[CommandRow]:
+    async def read() -> list[CommandRow]:
         store = await install.open_store()
         try:
             return [command for n in range(1, 9) if (command := await store.commands.get(n)) is not None]

@@ -13,7 +13,7 @@ from policies.records import Outcome
 from proxy.cli.app import app
 from proxy.cli.records import _print_table
 from proxy.ids import KeyRing, RecordIds
-from proxy.store.values import RecordFlag
+from proxy.store.tables.values import RecordFlag
 from tests.harness.install import Install
 
 

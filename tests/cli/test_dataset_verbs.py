@@ -14,7 +14,7 @@ from proxy.cli.app import app
 from proxy.clock import ManualClock, SystemClock
 from proxy.config.storage import RetentionConfig
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord
+from proxy.store.tables.values import IngestBatch, NewRecord
 from tests.harness.install import Install
 
 SUBJECTS = ("tides", "glaciers", "violins", "comets", "bridges", "saffron", "lighthouses", "fjords")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.loop import processes
+from proxy.loop.adapters import processes
 
 
 def ratchet(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -10,9 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from proxy.demo.ledger import Ledger
+from proxy.demo.ledger import ClientLedger
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch
+from proxy.store.tables.values import IngestBatch
 from proxy.tasks import cancel_and_wait, spawn
 from proxy.web.admin import AdminServices, create_admin_app
 from tests.harness.install import Install
@@ -50,7 +50,7 @@ async def admin_port(install: Install) -> AsyncIterator[tuple[aiohttp.ClientSess
 async def test_all_that_was_answered_and_voted_on_is_found_however_many_pages_back(install: Install) -> None:
     records = [install.record() for _ in range(1_101)]
     await install.fill(records, [install.vote(record, 1) for record in records[::100]])
-    ledger = Ledger()
+    ledger = ClientLedger()
     for record in records:
         ledger.answered(install.ids.sign(record.id))
     for record in records[::100]:
@@ -63,7 +63,7 @@ async def test_all_that_was_answered_and_voted_on_is_found_however_many_pages_ba
 async def test_an_answer_without_a_record_and_a_vote_that_did_not_arrive_are_lost(install: Install) -> None:
     stored, missing = install.record(), install.record()
     await install.fill([stored])
-    ledger = Ledger()
+    ledger = ClientLedger()
     for record in (stored, missing):
         ledger.answered(install.ids.sign(record.id))
     ledger.voted(install.ids.sign(stored.id))
@@ -75,7 +75,7 @@ async def test_an_answer_without_a_record_and_a_vote_that_did_not_arrive_are_los
 async def test_what_is_still_on_its_way_is_waited_for(install: Install) -> None:
     await install.fill([])
     late = install.record()
-    ledger = Ledger()
+    ledger = ClientLedger()
     ledger.answered(install.ids.sign(late.id))
     async with admin_port(install) as (admin, store):
         settling = spawn(ledger.settle(admin, limit_s=60), name="settling")

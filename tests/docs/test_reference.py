@@ -17,9 +17,9 @@ from policies.selection import DropReason
 from proxy.app.telemetry import COUNTER_TEXTS
 from proxy.config import Config
 from proxy.config.loop import DeployerConfig, LoopConfig, TrainerConfig
+from proxy.loop.library.usage import UsageLogger
 from proxy.loop.ports import Manifest
-from proxy.loop.usage import UsageLogger
-from proxy.store.values import RecordFlag
+from proxy.store.tables.values import RecordFlag
 from proxy.web.documents import record_document, row_document
 from tests.harness.install import Install
 from tests.harness.pages import ROOT, Block, blocks
@@ -36,8 +36,12 @@ def page(name: str) -> str:
 
 def metric_names() -> set[str]:
     """Names in the sources, counters without `_total`, as string constants give them."""
-    sources = [*(ROOT / "proxy/metrics").glob("*.py"), ROOT / "proxy/loop/metrics.py", ROOT / "proxy/ingest/metrics.py",
-               *(ROOT / "proxy/app").glob("*.py")]  # fmt: skip
+    sources = [
+        *(ROOT / "proxy/metrics").glob("*.py"),
+        ROOT / "proxy/loop/look/metrics.py",
+        ROOT / "proxy/ingest/metrics.py",
+        *(ROOT / "proxy/app").glob("*.py"),
+    ]
     found = {f"ratchet_gateway_{name.removesuffix('_total')}" for name in COUNTER_TEXTS}
     for source in sources:
         for node in ast.walk(ast.parse(source.read_text(encoding="utf-8"))):

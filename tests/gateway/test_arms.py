@@ -12,7 +12,7 @@ import pytest
 from policies.assignment import assign
 from policies.records import Arm, StickySource
 from proxy.config.serving import RedactionConfig
-from proxy.gateway.held import Budget
+from proxy.gateway.request_buffer import Budget
 from proxy.ids import KeyRing
 from proxy.routes import Target
 from tests.harness.gateway import Door, config, open_gateway

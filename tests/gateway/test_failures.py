@@ -9,7 +9,7 @@ import pytest
 
 from policies.records import Arm, Outcome
 from proxy.clock import ManualClock
-from proxy.gateway.held import Budget
+from proxy.gateway.request_buffer import Budget
 from tests.harness.gateway import Door, config, open_gateway
 from tests.harness.upstream import CHAT, Line, Seen, Upstream, reply, serve_upstream
 

@@ -14,7 +14,7 @@ import pytest
 from policies.assignment import assign
 from policies.records import Arm
 from proxy.config.serving import RedactionConfig
-from proxy.gateway.held import Budget
+from proxy.gateway.request_buffer import Budget
 from proxy.ids import KeyRing
 from proxy.routes import Target
 from tests.harness.gateway import Client, Door, config, open_gateway

@@ -12,7 +12,7 @@ from policies.records import Arm
 from proxy.gateway.backend import Backend
 from proxy.gateway.errors import BadResponseError, RejectedError
 from proxy.gateway.head import RequestParser, parse_response
-from proxy.gateway.known import Heads, KnownRequest, KnownResponse
+from proxy.gateway.head_cache import CachedHead, HeadCache, KnownResponse
 from proxy.gateway.outbound import request_head, response_head
 from proxy.gateway.pool import UpstreamPool
 from proxy.routes import Target
@@ -59,9 +59,9 @@ def a_backend() -> Backend:
     return Backend(Arm.CHAMPION, target, cast(UpstreamPool, None), None, None, verbatim=True)
 
 
-def a_request(data: bytes, end: int) -> KnownRequest:
+def a_request(data: bytes, end: int) -> CachedHead:
     head = RequestParser().parse(data, end)
-    return KnownRequest(head, key=None, skip_paths=frozenset(), no_train_header=b"x-no")
+    return CachedHead(head, key=None, skip_paths=frozenset(), no_train_header=b"x-no")
 
 
 def a_response(data: bytes, end: int) -> KnownResponse:
@@ -71,9 +71,9 @@ def a_response(data: bytes, end: int) -> KnownResponse:
 @given(heads(request_lines))
 @example([b"POST /a HTTP/1.1\r\nHost: y\r\nContent-Length: %b\r\n\r\n" % n for n in (b"5", b"")])
 def test_a_known_request_means_what_the_parser_says(messages: list[bytes]) -> None:
-    memory: Heads[KnownRequest] = Heads(a_request)
+    memory: HeadCache[CachedHead] = HeadCache(a_request)
     backend = a_backend()
-    last: KnownRequest | None = None
+    last: CachedHead | None = None
     for data in messages * 2:
         end = data.index(b"\r\n\r\n")
         again = last.again(data + b"body") if last is not None else None
@@ -94,7 +94,7 @@ def test_a_known_request_means_what_the_parser_says(messages: list[bytes]) -> No
 @given(heads(status_lines))
 @example([b"HTTP/1.1 204 x\r\nContent-Length: %d\r\n\r\n" % n for n in (0, 5)])
 def test_a_known_response_means_what_the_parser_says(messages: list[bytes]) -> None:
-    memory: Heads[KnownResponse] = Heads(a_response)
+    memory: HeadCache[KnownResponse] = HeadCache(a_response)
     last: KnownResponse | None = None
     for data in messages * 2:
         end = data.index(b"\r\n\r\n")
@@ -113,7 +113,7 @@ def test_a_known_response_means_what_the_parser_says(messages: list[bytes]) -> N
 
 
 def test_a_head_is_known_whatever_its_content_length() -> None:
-    memory: Heads[KnownRequest] = Heads(a_request)
+    memory: HeadCache[CachedHead] = HeadCache(a_request)
     data = b"POST /a HTTP/1.1\r\nHost: x\r\ncontent-length: %d\r\nX: y\r\n\r\n"
     first, _ = memory.read(data % 7, (data % 7).index(b"\r\n\r\n"))
     second, length = memory.read(data % 12345, (data % 12345).index(b"\r\n\r\n"))
@@ -124,7 +124,7 @@ def test_a_head_is_known_whatever_its_content_length() -> None:
 
 
 def test_the_memory_is_bounded() -> None:
-    memory: Heads[KnownRequest] = Heads(a_request)
+    memory: HeadCache[CachedHead] = HeadCache(a_request)
     for n in range(2000):
         data = b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % n
         memory.read(data, len(data) - 4)

@@ -19,14 +19,14 @@ from hypothesis import strategies as st
 
 from policies.records import Arm, StickySource
 from proxy.config.serving import StickyConfig
-from proxy.gateway.backend import Backend, Plan
+from proxy.gateway.backend import Backend, ResolvedRoutes
+from proxy.gateway.body_watch import Watch
 from proxy.gateway.head import RequestParser
-from proxy.gateway.held import Budget, HeldRequest
-from proxy.gateway.known import KnownRequest
+from proxy.gateway.head_cache import CachedHead
 from proxy.gateway.pool import UpstreamPool
+from proxy.gateway.request_buffer import Budget, RequestBuffer
 from proxy.gateway.routing import awaited_of, conversation_of, key_of
 from proxy.gateway.sticky import StickyKey, StickySources
-from proxy.gateway.watch import Watch
 from proxy.routes import RouteTable, Target
 from proxy.wire.person import CONVERSATION_FIELDS, USER_FIELDS
 
@@ -34,11 +34,11 @@ SOURCES = StickySources(StickyConfig())
 LIMIT = 262144
 
 
-def known(*lines: bytes, sources: StickySources = SOURCES) -> KnownRequest:
+def known(*lines: bytes, sources: StickySources = SOURCES) -> CachedHead:
     """The head of a POST with these lines."""
     data = b"\r\n".join((b"POST /v1 HTTP/1.1", b"Host: x", *lines, b"", b""))
     head = RequestParser(sources.header_names).parse(data, len(data) - 4)
-    return KnownRequest(
+    return CachedHead(
         head,
         key=sources.from_head(head.fields),
         skip_paths=frozenset(),
@@ -50,7 +50,7 @@ def known(*lines: bytes, sources: StickySources = SOURCES) -> KnownRequest:
 def key_in(body: bytes, *lines: bytes, sources: StickySources = SOURCES, limit: int = LIMIT) -> StickyKey | None:
     """The key of a request with this body, which came whole; a body over `limit` is watched, as the gateway does."""
     request = known(*lines, sources=sources)
-    held = HeldRequest(limit, False, 0.0, Budget())
+    held = RequestBuffer(limit, False, 0.0, Budget())
     held.store(body, True, 0)
     watch = None
     if held.cut:
@@ -210,7 +210,7 @@ def test_an_id_made_of_several_is_the_person_in_it(name: str, pad: int) -> None:
     text, person, session = NAMES[name]
     body = orjson.dumps({"messages": [{"role": "user", "content": "x" * pad}], "metadata": {"user_id": text}})
     assert key_in(body) == (person, StickySource.BODY)
-    held = HeldRequest(len(body), False, 0.0, Budget())
+    held = RequestBuffer(len(body), False, 0.0, Budget())
     held.store(body, True, 0)
     assert conversation_of(known(), held, None, SOURCES, LIMIT) == session
     assert conversation_of(known(), held, watched(body), SOURCES, LIMIT) == session
@@ -469,7 +469,7 @@ def test_the_log_reads_the_fields_that_the_settings_name() -> None:
 # -- what a body is held for
 
 
-def a_plan(*, challenger: str | None, model: str | None = None, share: float = 0.5) -> Plan:
+def a_plan(*, challenger: str | None, model: str | None = None, share: float = 0.5) -> ResolvedRoutes:
     champion = Target(model_id=1, name="old", url="http://old:1", model=None)
     other = None if challenger is None else Target(model_id=2, name="new", url=challenger, model=model)
     table = RouteTable(
@@ -487,7 +487,9 @@ def a_plan(*, challenger: str | None, model: str | None = None, share: float = 0
         pool: UpstreamPool = None  # type: ignore[assignment]  # nothing is sent
         return Backend(arm, target, pool, None, None, verbatim=True)
 
-    return Plan(table, backend(Arm.CHAMPION, champion), None if other is None else backend(Arm.CHALLENGER, other))
+    return ResolvedRoutes(
+        table, backend(Arm.CHAMPION, champion), None if other is None else backend(Arm.CHALLENGER, other)
+    )
 
 
 def test_a_body_is_held_only_for_what_it_can_say() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from proxy.config.serving import StickyConfig
 from proxy.gateway.head import RequestHead, RequestParser
-from proxy.gateway.trust import READ, UNKNOWN, Trust
+from proxy.gateway.trust import READ, UNKNOWN, UserTrust
 
 BACKEND = b"10.1.2.3"
 STRANGER = b"203.0.113.9"
@@ -22,8 +22,8 @@ def keyed(value: bytes) -> int:
     return int.from_bytes(blake2b(value, digest_size=8).digest(), "big", signed=True)
 
 
-def trust(*, credentials_pass: bool = True, **settings: Any) -> Trust:
-    return Trust(StickyConfig(**settings), keyed, credentials_pass=credentials_pass)
+def trust(*, credentials_pass: bool = True, **settings: Any) -> UserTrust:
+    return UserTrust(StickyConfig(**settings), keyed, credentials_pass=credentials_pass)
 
 
 def head(*lines: bytes) -> RequestHead:
@@ -31,7 +31,7 @@ def head(*lines: bytes) -> RequestHead:
     return RequestParser(READ).parse(data, len(data) - 4)
 
 
-def origin(peer: bytes, *lines: bytes, by: Trust | None = None) -> tuple[int, bool]:
+def origin(peer: bytes, *lines: bytes, by: UserTrust | None = None) -> tuple[int, bool]:
     by = by or trust()
     return by.origin(head(*lines), by.network(peer))
 
@@ -111,7 +111,7 @@ def test_a_credential_is_its_own_cluster_wherever_it_comes_from() -> None:
 
 
 @pytest.mark.parametrize("by", [trust(credentials_pass=False), trust(cluster_by="network")])
-def test_a_credential_that_nobody_checks_is_none(by: Trust) -> None:
+def test_a_credential_that_nobody_checks_is_none(by: UserTrust) -> None:
     assert origin(STRANGER, b"Authorization: Bearer made-up", by=by) == (network("203.0.113.9"), True)
 
 

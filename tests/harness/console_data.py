@@ -21,11 +21,11 @@ from policies.records import Arm, Outcome
 from policies.triggers import TriggerConfig
 from proxy.clock import ManualClock
 from proxy.config import Config, parse_config
-from proxy.loop import explain
+from proxy.loop.look import explain
 from proxy.loop.ports import DatasetRequest, Manifest, Succeeded
 from proxy.loop.tick import Loop
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord, NewVote, RecordFlag
+from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFlag
 from proxy.tasks import cancel_and_wait, spawn
 from proxy.web.admin import AdminServices, create_admin_app
 from proxy.web.console import with_console

@@ -12,7 +12,7 @@ from typing import Any, Final
 from PIL import Image
 
 from proxy.loop.ports import Manifest
-from proxy.store.values import NewRecord
+from proxy.store.tables.values import NewRecord
 
 __all__ = ["REHEARSAL_EVERY", "write_dataset"]
 

@@ -20,7 +20,7 @@ from typing import Any
 import orjson
 
 from policies.records import Arm, Outcome, StickySource
-from proxy.store.values import BodyPayload, NewRecord, NewVote
+from proxy.store.tables.values import BodyPayload, NewRecord, NewVote
 
 __all__ = ["exchange", "exchanges", "new_id", "sentences", "vote"]
 

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from proxy.demo.processes import Child
+from proxy.demo.processes import DemoProcess
 
 __all__ = ["Farm"]
 
@@ -78,7 +78,7 @@ class Farm:
             port = int(probe.getsockname()[1])
         stack = ExitStack()
         argv = [sys.executable, "-c", _SERVE, str(model), self._address, str(port)]
-        stack.enter_context(Child(argv, log=self._directory / f"server-{key}.log", env=self._environ))
+        stack.enter_context(DemoProcess(argv, log=self._directory / f"server-{key}.log", env=self._environ))
         url = f"http://{self._address}:{port}"
         self._servers[key] = url, port, stack
         return url

@@ -7,7 +7,7 @@ from typing import Any
 
 from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, encode_frame
 from proxy.spool.seals import HEAD_BYTES, UNSEALED, Keyed, Seal
-from proxy.store.values import NewRecord
+from proxy.store.tables.values import NewRecord
 
 _SEAL_BYTES = Keyed.size
 

@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 from typing import Final
 
-from proxy.store.values import IngestBatch
+from proxy.store.tables.values import IngestBatch
 from tests.harness.install import Install
 
 __all__ = ["ALL", "COMMANDS", "HOSTILE", "STORED", "plant"]

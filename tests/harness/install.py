@@ -11,7 +11,7 @@ from proxy.clock import ManualClock
 from proxy.config import Config, parse_config
 from proxy.ids import KeyRing, RecordIds
 from proxy.store.store import Store
-from proxy.store.values import BodyPayload, IngestBatch, NewRecord, NewVote
+from proxy.store.tables.values import BodyPayload, IngestBatch, NewRecord, NewVote
 from tests.harness.tables import sqlite_with_tables
 
 

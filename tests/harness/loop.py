@@ -22,10 +22,10 @@ from policies.triggers import TriggerConfig
 from proxy.clock import ManualClock
 from proxy.errors import PermanentError
 from proxy.ids import KeyRing, RecordIds
+from proxy.loop.act.install import BaseModel
+from proxy.loop.act.leadership import Leadership
 from proxy.loop.build import LoopPorts, assemble
-from proxy.loop.install import BaseModel
-from proxy.loop.leadership import Leadership
-from proxy.loop.metrics import LoopMetrics
+from proxy.loop.look.metrics import LoopMetrics
 from proxy.loop.ports import (
     DatasetRequest,
     DeployFailed,
@@ -43,7 +43,7 @@ from proxy.loop.ports import (
 from proxy.loop.tick import Loop, Tick
 from proxy.routes import RouteTable, read_routes
 from proxy.store.store import Store
-from proxy.store.values import BodyPayload, IngestBatch, NewRecord, NewVote
+from proxy.store.tables.values import BodyPayload, IngestBatch, NewRecord, NewVote
 from tests.harness.tables import sqlite_with_tables
 
 HOUR_S = 3600.0

@@ -11,9 +11,9 @@ from policies.experiment import ABTestConfig
 from policies.records import Arm
 from proxy.clock import ManualClock
 from proxy.config import LoopConfig
-from proxy.loop.retest import PaperTest, retest
+from proxy.loop.backtest.retest import PaperTest, retest
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, RecordFilter
+from proxy.store.tables.values import IngestBatch, RecordFilter
 from tests.harness.exchanges import vote
 from tests.harness.loop import World, settle
 

@@ -17,8 +17,8 @@ import sqlalchemy as sa
 import zstandard
 
 from proxy.clock import SystemClock
-from proxy.store.engine import Database
-from proxy.store.schema import bodies, dictionaries, metadata
+from proxy.store.engine.database import Database
+from proxy.store.tables.schema import bodies, dictionaries, metadata
 
 __all__ = ["traces"]
 

@@ -9,8 +9,8 @@ from policies.records import Outcome
 from policies.scoring import ScoringConfig
 from proxy.config.serving import CaptureConfig
 from proxy.ingest.interpret import Interpreter
-from proxy.store.facts import flags_of
-from proxy.store.values import NewRecord, RecordFlag
+from proxy.store.ingest.facts import flags_of
+from proxy.store.tables.values import NewRecord, RecordFlag
 from tests.harness.eventstream import chunk, converse, exception
 from tests.harness.frames import frame_of
 from tests.harness.shapes import FRAMES, SSE, sse

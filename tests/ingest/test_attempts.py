@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from proxy.clock import SystemClock
 from proxy.config.serving import SpoolConfig
-from proxy.ingest.attempts import NOTE_FILE, Attempts, Trust
+from proxy.ingest.attempts import NOTE_FILE, Attempts, ReadCaution
 from proxy.ingest.ingestor import REJECTED_FILE
 from proxy.spool import SpoolWriter
 from proxy.spool.layout import segment_name, segments_of
 from proxy.store.store import Store
-from proxy.store.values import RecordFilter, RecordFlag
+from proxy.store.tables.values import RecordFilter, RecordFlag
 from tests.harness.exchanges import exchanges
 from tests.harness.frames import end_of, exchange_frame, of_record
 from tests.harness.tables import sqlite_with_tables
@@ -108,7 +108,7 @@ def with_writer(spool: Path, frames: list[bytes]) -> None:
 FRAMES = [(0, 100), (100, 200), (200, 300), (300, 400)]
 
 
-def trusts(attempts: Attempts) -> list[Trust]:
+def trusts(attempts: Attempts) -> list[ReadCaution]:
     return [attempts.trust("w", 1, start, end) for start, end in FRAMES]
 
 
@@ -117,23 +117,23 @@ def test_what_may_be_read_after_each_death_at_one_frame(tmp_path: Path) -> None:
     attempts.begin("w", 1, 0, 300, alone=False)
     attempts.understand(100)
     attempts.understand(200)
-    assert trusts(attempts) == [Trust.READ] * 4
+    assert trusts(attempts) == [ReadCaution.READ] * 4
     attempts = Attempts(tmp_path)  # it died at the second
-    assert trusts(attempts) == [Trust.ALONE, Trust.ALONE, Trust.ALONE, Trust.READ]
-    assert attempts.trust("w", 2, 100, 200) is attempts.trust("v", 1, 100, 200) is Trust.READ
+    assert trusts(attempts) == [ReadCaution.ALONE, ReadCaution.ALONE, ReadCaution.ALONE, ReadCaution.READ]
+    assert attempts.trust("w", 2, 100, 200) is attempts.trust("v", 1, 100, 200) is ReadCaution.READ
     attempts.begin("w", 1, 0, 100, alone=True)
     attempts.understand(100)
     attempts.understand(0)
     attempts.begin("w", 1, 100, 200, alone=True)
     attempts.understand(200)
     attempts = Attempts(tmp_path)  # and again
-    assert trusts(attempts) == [Trust.READ, Trust.RAW, Trust.ALONE, Trust.READ]
+    assert trusts(attempts) == [ReadCaution.READ, ReadCaution.RAW, ReadCaution.ALONE, ReadCaution.READ]
     attempts.begin("w", 1, 100, 200, alone=True)
     attempts = Attempts(tmp_path)
-    assert trusts(attempts)[1] is Trust.ASIDE
+    assert trusts(attempts)[1] is ReadCaution.ASIDE
     attempts.begin("w", 1, 100, 200, alone=True)
     attempts.done()
-    assert trusts(Attempts(tmp_path)) == [Trust.READ] * 4
+    assert trusts(Attempts(tmp_path)) == [ReadCaution.READ] * 4
 
 
 def test_controllers_that_die_of_something_else_cost_no_frame(tmp_path: Path) -> None:
@@ -144,12 +144,12 @@ def test_controllers_that_die_of_something_else_cost_no_frame(tmp_path: Path) ->
     attempts.understand(0)  # all is understood, and being stored
     for start, end in FRAMES[:3]:
         attempts = Attempts(tmp_path)
-        assert Trust.RAW not in trusts(attempts)
+        assert ReadCaution.RAW not in trusts(attempts)
         attempts.begin("w", 1, start, end, alone=True)
     attempts = Attempts(tmp_path)  # it was being stored by itself
-    assert trusts(attempts)[2] is Trust.ALONE
+    assert trusts(attempts)[2] is ReadCaution.ALONE
     attempts.begin("w", 1, 200, 300, alone=True)
-    assert trusts(Attempts(tmp_path))[2] is Trust.RAW
+    assert trusts(Attempts(tmp_path))[2] is ReadCaution.RAW
 
 
 def test_a_note_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_note_that_cannot_be_written_stops_nothing(tmp_path: Path) -> None:
 def test_a_note_that_makes_no_sense_is_none(tmp_path_factory: pytest.TempPathFactory, note: bytes) -> None:
     folder = tmp_path_factory.mktemp("spool")
     (folder / NOTE_FILE).write_bytes(note)
-    assert Attempts(folder).trust("w", 1, 0, 100) is Trust.READ
+    assert Attempts(folder).trust("w", 1, 0, 100) is ReadCaution.READ
 
 
 async def test_one_that_kills_even_when_it_is_not_read_is_set_aside(tmp_path: Path) -> None:

@@ -22,14 +22,14 @@ from proxy.errors import PermanentError, TemporaryError
 from proxy.ingest import IngestMetrics, Ingestor
 from proxy.ingest.ingestor import REJECTED_FILE
 from proxy.ingest.ledger import LEDGER_FILE
-from proxy.loop.install import BaseModel, first_model, first_state
+from proxy.loop.act.install import BaseModel, first_model, first_state
 from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool import SpoolReader, SpoolWriter
 from proxy.spool.frames import KIND_EXCHANGE, encode_frame, iter_frames
-from proxy.store.engine import Database
-from proxy.store.refusals import Kind, StoreAwayError
+from proxy.store.engine.database import Database
+from proxy.store.engine.refusals import RefusalKind, StoreAwayError
 from proxy.store.store import Store
-from proxy.store.values import RecordFilter
+from proxy.store.tables.values import RecordFilter
 from tests.harness.exchanges import exchanges, new_id
 from tests.harness.frames import exchange_frame, feedback_frame, of_record
 from tests.harness.tables import sqlite_with_tables
@@ -485,7 +485,7 @@ async def test_a_batch_whose_commit_is_not_confirmed_is_counted_once(
     rng = random.Random(3)
     for number in range(3):
         writer.append(exchange_frame(new_id(NOW_US + number, rng), b"asked", b"answered"))
-    whole, lost = Database.write, StoreAwayError("the connection was lost", Kind.AWAY)
+    whole, lost = Database.write, StoreAwayError("the connection was lost", RefusalKind.AWAY)
 
     @contextlib.asynccontextmanager
     async def cut(self: Database) -> AsyncIterator[Any]:

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.ballots import FULL_TRUST, Trust
+from policies.ballots import FULL_TRUST, BallotTrust
 from policies.records import Arm, Outcome, StickySource
 from policies.scoring import ScoringConfig
 from proxy.config.serving import CaptureConfig
 from proxy.ingest.interpret import Interpreter, raw_record
 from proxy.ingest.votes import votes_of
 from proxy.spool.frames import KIND_FEEDBACK, Frame
-from proxy.store.facts import flags_of
-from proxy.store.values import NewRecord, NewVote, RecordFlag
+from proxy.store.ingest.facts import flags_of
+from proxy.store.tables.values import NewRecord, NewVote, RecordFlag
 from tests.harness.frames import frame_of
 
 ID = "0190a0a0b0b07abc8def0123456789ab"
@@ -352,7 +352,14 @@ def test_votes() -> None:
     ]
     given, retracted, silent = votes_of(Frame(KIND_FEEDBACK, {"t": 7, "votes": entries}, b"", b""))
     assert given == NewVote(
-        fid=ID, record_id=ID, source="u1", feedback=1, comment="c", tags={"a": "b"}, created_us=7, trust=Trust.THUMB
+        fid=ID,
+        record_id=ID,
+        source="u1",
+        feedback=1,
+        comment="c",
+        tags={"a": "b"},
+        created_us=7,
+        trust=BallotTrust.THUMB,
     )
     assert (retracted.alias, retracted.retracted, retracted.source) == ("chatcmpl-1", True, "anonymous")
     [cleaned] = votes_of(
@@ -367,7 +374,7 @@ def test_how_far_a_vote_is_believed_was_decided_when_it_came() -> None:
     named, aliased = {"fid": ID, "id": ID, "alias": None}, {"fid": ID, "id": None, "alias": "chatcmpl-1"}
     entries = [named, aliased, named | {"tr": 0}, aliased | {"tr": 15}, named | {"tr": 31}]
     votes = votes_of(Frame(KIND_FEEDBACK, {"t": 7, "votes": entries}, b"", b""))
-    trusted = [Trust.THUMB, FULL_TRUST, Trust.NONE, FULL_TRUST, FULL_TRUST]
+    trusted = [BallotTrust.THUMB, FULL_TRUST, BallotTrust.NONE, FULL_TRUST, FULL_TRUST]
     assert [vote.trust for vote in votes] == trusted
 
 

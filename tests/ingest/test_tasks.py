@@ -14,8 +14,8 @@ from policies.scoring import ScoringConfig
 from proxy.config.serving import TASK_PATTERNS, CaptureConfig
 from proxy.ingest.interpret import Interpreter
 from proxy.ingest.tasks import Tasks
-from proxy.store.facts import flags_of
-from proxy.store.values import NewRecord, RecordFlag
+from proxy.store.ingest.facts import flags_of
+from proxy.store.tables.values import NewRecord, RecordFlag
 from tests.harness.frames import frame_of
 
 ID = "0190a0a0b0b07abc8def0123456789ab"

@@ -24,13 +24,13 @@ from policies.records import Arm
 from policies.triggers import TriggerConfig
 from proxy.clock import SystemClock
 from proxy.config import parse_config
+from proxy.loop.act.leadership import LEASE, Leadership
+from proxy.loop.adapters.notify import WebhookNotifier
+from proxy.loop.adapters.probe import HttpProbe
+from proxy.loop.adapters.processes import identify
 from proxy.loop.codec import from_json, to_json
-from proxy.loop.leadership import LEASE, Leadership
-from proxy.loop.metrics import LoopMetrics
-from proxy.loop.notify import WebhookNotifier
+from proxy.loop.look.metrics import LoopMetrics
 from proxy.loop.ports import Endpoint, Handle
-from proxy.loop.probe import HttpProbe
-from proxy.loop.processes import identify
 from proxy.loop.service import open_loop, service_rules
 from proxy.loop.state import DETECTOR_ENTRY, LoopState
 from proxy.store.store import Store

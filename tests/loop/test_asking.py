@@ -13,12 +13,12 @@ import proxy
 from proxy.clock import ManualClock
 from proxy.config.loop import DeployerConfig
 from proxy.config.serving import ChampionConfig
-from proxy.loop.deployers import WarmingDeployer, build_deployer
-from proxy.loop.deployers.health import illness, trusts_unseen
-from proxy.loop.deployers.warm import Replayable
-from proxy.loop.notify import WebhookNotifier
-from proxy.loop.probe import HttpProbe
-from proxy.loop.webhook import Webhook
+from proxy.loop.adapters.deployers import WarmingDeployer, build_deployer
+from proxy.loop.adapters.deployers.health import illness, trusts_unseen
+from proxy.loop.adapters.deployers.warm import Replayable
+from proxy.loop.adapters.notify import WebhookNotifier
+from proxy.loop.adapters.probe import HttpProbe
+from proxy.loop.adapters.webhook import Webhook
 from proxy.version import __version__
 from tests.harness.upstream import Upstream, serve_upstream
 

@@ -10,12 +10,12 @@ from prometheus_client import CollectorRegistry
 from policies.records import Arm
 from policies.triggers import TriggerConfig
 from proxy.errors import TemporaryError
-from proxy.loop.explain import explain, history, replay
-from proxy.loop.metrics import LoopMetrics
+from proxy.loop.look.explain import explain, history, replay
+from proxy.loop.look.metrics import LoopMetrics
 from proxy.loop.ports import NotReady
 from proxy.loop.tick import Loop
-from proxy.store.control import CommandState, JournalState
 from proxy.store.store import Store
+from proxy.store.tables.control import CommandState, JournalState
 from tests.harness.loop import HOUR_S, World, actions, rules, settle
 
 

@@ -16,8 +16,8 @@ import pytest
 
 from policies.records import Arm
 from proxy.loop.tick import Loop
-from proxy.store.control import JournalState
 from proxy.store.store import Store
+from proxy.store.tables.control import JournalState
 from tests.harness.faults import Crash, Faults
 from tests.harness.loop import HOUR_S, World, settle
 

@@ -16,7 +16,7 @@ from policies.selection import DataGeneratorConfig
 from proxy.errors import PermanentError, TemporaryError
 from proxy.loop.dataset import Progress, StoreDatasetBuilder
 from proxy.loop.ports import DatasetRequest
-from proxy.store.keys import id_floor, id_time_us
+from proxy.store.tables.keys import id_floor, id_time_us
 
 T0 = 1_700_000_000
 REQUEST = DatasetRequest(run_id="run-1", until_s=T0 + 1e6, config_fingerprint="f00d")

@@ -17,7 +17,7 @@ from proxy.clock import ManualClock
 from proxy.loop.dataset import StoreDatasetBuilder, flywheel, flywheel_config
 from proxy.loop.ports import DatasetRequest, Manifest
 from proxy.store.store import Store
-from proxy.store.values import BodyPayload, IngestBatch, NewRecord, NewVote, RecordFlag
+from proxy.store.tables.values import BodyPayload, IngestBatch, NewRecord, NewVote, RecordFlag
 from tests.harness.exchanges import exchange, vote
 from tests.harness.tables import sqlite_with_tables
 

@@ -18,9 +18,9 @@ from proxy.clock import ManualClock
 from proxy.loop.dataset import StoreDatasetBuilder
 from proxy.loop.dataset.joining import Joining
 from proxy.loop.dataset.reading import read
-from proxy.store.earlier import Earlier
+from proxy.store.reading.earlier import Earlier
 from proxy.store.store import Store
-from proxy.store.values import BodyPayload, IngestBatch, NewRecord, RecordFlag
+from proxy.store.tables.values import BodyPayload, IngestBatch, NewRecord, RecordFlag
 from tests.harness.conversations import shown
 from tests.harness.exchanges import exchange, vote
 from tests.harness.tables import sqlite_with_tables

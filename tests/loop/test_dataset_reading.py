@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from policies.conversation import Conversation, Lack
-from policies.records import Exchange, Sample
+from policies.records import LoggedExchange, Sample
 from proxy.loop.dataset.reading import read
 from tests.harness.conversations import shown
 
@@ -16,7 +16,7 @@ ANSWER = {"choices": [{"message": {"role": "assistant", "content": "Yes."}}]}
 
 
 def sample(request: Any, response: Any, *, query: str = "Rome?", answer: str = "Yes.", **facts: Any) -> Sample:
-    exchange = Exchange(
+    exchange = LoggedExchange(
         **{"kind": "chat", "target": "/v1/chat/completions", "request_type": "application/json"} | facts,
         request=json.dumps(request).encode(),
         response=json.dumps(response).encode(),

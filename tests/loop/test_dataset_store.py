@@ -18,10 +18,10 @@ from policies.records import Sample
 from policies.selection import DataGeneratorConfig
 from proxy.clock import ManualClock
 from proxy.loop.dataset import StoreDatasetBuilder
-from proxy.loop.metrics import LoopMetrics
+from proxy.loop.look.metrics import LoopMetrics
 from proxy.loop.ports import DatasetRequest, Manifest
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord, RecordFilter, RecordFlag
+from proxy.store.tables.values import IngestBatch, NewRecord, RecordFilter, RecordFlag
 from tests.harness.exchanges import exchange, vote
 from tests.harness.loop import World, settle
 from tests.harness.tables import sqlite_with_tables

@@ -14,11 +14,11 @@ from prometheus_client import CollectorRegistry, generate_latest
 from policies.experiment import ABTestConfig, Verdict
 from policies.records import Arm
 from proxy.config.model import Config
-from proxy.loop.metrics import LoopMetrics
-from proxy.loop.terms import terms_of
+from proxy.loop.look.metrics import LoopMetrics
+from proxy.loop.look.terms import terms_of
 from proxy.loop.tick import Loop
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord, NewVote, RecordFlag
+from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFlag
 from tests.harness.loop import HOUR_S, World, actions, rules, settle
 
 BY_VOTES = ABTestConfig(

@@ -16,13 +16,13 @@ from policies.records import Arm
 from policies.snapshot import Retiring, Retry
 from proxy.ids import RecordIds
 from proxy.log_throttle import ThrottledLog
+from proxy.loop.act.instants import brought_back
+from proxy.loop.act.maintenance import Maintenance
 from proxy.loop.codec import from_json
-from proxy.loop.instants import brought_back
 from proxy.loop.ports import Failed
 from proxy.loop.state import DETECTOR_ENTRY, STATE_ENTRY, LoopState
-from proxy.loop.upkeep import Upkeep
-from proxy.store.control import Transition
 from proxy.store.store import Store
+from proxy.store.tables.control import LoopTransaction
 from tests.harness.loop import HOUR_S, World, actions, settle
 
 _log = logging.getLogger("test")
@@ -155,7 +155,7 @@ async def test_the_hours_of_a_clock_that_was_ahead_do_not_stop_the_drop_detector
     world = World(tmp_path)
     async with world.store() as store:
         upkeep, hour_us = (
-            Upkeep(store=store, deployer=world.deployer, troubles=ThrottledLog(_log, world.clock)),
+            Maintenance(store=store, deployer=world.deployer, troubles=ThrottledLog(_log, world.clock)),
             3_600_000_000,
         )
         state = LoopState(champion_id=1, installed_at=NOW, phase_since=NOW, baseline=0.8)
@@ -164,7 +164,7 @@ async def test_the_hours_of_a_clock_that_was_ahead_do_not_stop_the_drop_detector
         await loop.tick()
         lease = await store.leases.get("loop")
         assert lease is not None
-        await store.transition(Transition(fence=lease.fence, state={DETECTOR_ENTRY: ahead}))
+        await store.transition(LoopTransaction(fence=lease.fence, state={DETECTOR_ENTRY: ahead}))
         back = await upkeep.detector(state, round(NOW * 1e6))
         assert back is not None
         assert back["hour"] == round(NOW * 1e6) // hour_us - 1

@@ -25,7 +25,7 @@ from proxy.errors import TemporaryError
 from proxy.loop.dataset import StoreDatasetBuilder, flywheel
 from proxy.loop.dataset.writer import read_manifest
 from proxy.loop.ports import Manifest
-from proxy.store.values import StoreSize
+from proxy.store.tables.values import StoreSize
 from tests.loop.test_dataset import EVERYTHING, REQUEST, History, builder, sample
 
 MODELS = {"base": 0, "one": 1, "two": 2}

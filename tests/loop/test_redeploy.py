@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from policies.snapshot import Totals
+from policies.snapshot import LoopTotals
 from proxy.errors import PermanentError, TemporaryError
 from proxy.loop.ports import DeployFailed, Handle, NotReady
 from proxy.loop.state import LoopState
 from proxy.loop.tick import Loop
-from proxy.store.control import CommandState, ModelState
 from proxy.store.store import Store
+from proxy.store.tables.control import CommandState, ModelState
 from tests.harness.loop import HOUR_S, RecordingDeployer, World, actions, rules, settle
 
 
@@ -176,7 +176,7 @@ async def test_what_may_pass_is_tried_again_by_itself(tmp_path: Path, late: bool
             done += actions(await settle(loop))
         assert waits == [5, 10]
         assert done.count("StartDeployment") == 3
-        assert (await state_of(loop)).totals == Totals(runs=1, retrains=1, failed_retrains=1)
+        assert (await state_of(loop)).totals == LoopTotals(runs=1, retrains=1, failed_retrains=1)
         world.deployer.ready_answer = None
         [run] = await store.runs.list()
         assert (await order(loop, store, "deploy", run=run.id))[0] is CommandState.DONE
@@ -269,7 +269,7 @@ async def _sent_back(world: World, store: Store, loop: Loop, count: int) -> list
 
     from policies.snapshot import Retiring
     from proxy.loop.codec import to_json
-    from proxy.store.control import Transition
+    from proxy.store.tables.control import LoopTransaction
 
     names, due = [], []
     for number in range(count):
@@ -280,6 +280,6 @@ async def _sent_back(world: World, store: Store, loop: Loop, count: int) -> list
         ready = replace(model, state=ModelState.READY, detail={"handle": handle})
         due.append(Retiring(id=model.id, name=model.name, due_at=world.clock.now() + 60.0))
         state = replace(await state_of(loop), retiring=tuple(due))
-        await store.transition(Transition(fence=lease.fence, models=(ready,), state={"loop": to_json(state)}))
+        await store.transition(LoopTransaction(fence=lease.fence, models=(ready,), state={"loop": to_json(state)}))
         names.append(model.name)
     return names

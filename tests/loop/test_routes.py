@@ -13,10 +13,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.loop.routing import RoutesFile, publish
-from proxy.loop.standing import read_standing
+from proxy.loop.act.routing import RoutesFile, publish
+from proxy.loop.look.standing import read_loop_rows
 from proxy.routes import RouteTable, Target, read_routes, write_routes
-from proxy.store.control import Transition
+from proxy.store.tables.control import LoopTransaction
 from tests.harness.loop import World, settle
 
 BASE = Target(model_id=1, name="base", url="http://models/base")
@@ -102,7 +102,7 @@ async def test_state_and_rows_are_of_one_moment(tmp_path: Path) -> None:
         await settle(loop)
         await world.chat(store, users=40)
         await settle(loop)
-        standing = await read_standing(store)
+        standing = await read_loop_rows(store)
         assert standing is not None
         assert standing.run is not None
         assert standing.cast.experiment is not None
@@ -117,14 +117,14 @@ async def test_state_and_rows_are_of_one_moment(tmp_path: Path) -> None:
             named += 1
             return _rewritten(tmp_path / "ratchet.db", wanted(value))
 
-        from proxy.loop.standing import _named as wanted
+        from proxy.loop.look.standing import _named as wanted
 
-        rows = await store.state.standing("loop", names)  # type: ignore[arg-type]
+        rows = await store.state.with_rows("loop", names)  # type: ignore[arg-type]
         assert named == 1
         assert rows is not None
         assert rows.models[standing.state.champion_id].name == "base"
         assert (await store.models.get(standing.state.champion_id)).name == "renamed"  # type: ignore[union-attr]
-        await store.transition(Transition(fence=lease.fence))
+        await store.transition(LoopTransaction(fence=lease.fence))
 
 
 def _rewritten(path: Path, wanted: object) -> object:
@@ -157,7 +157,7 @@ async def test_after_a_restore_the_leader_goes_on_above_the_file(tmp_path: Path)
     assert before.challenger is not None
     async with world.store() as store:
         await world.start(store).tick()
-        standing = await read_standing(store)
+        standing = await read_loop_rows(store)
         assert standing is not None
         assert world.routes().challenger is None
         assert world.routes().version == standing.state.routes_version > before.version

@@ -15,8 +15,8 @@ from proxy.errors import PermanentError, TemporaryError
 from proxy.loop.ports import DeployFailed, Failed, NotReady, Running
 from proxy.loop.tick import Loop
 from proxy.routes import write_routes
-from proxy.store.control import Transition
 from proxy.store.store import Store
+from proxy.store.tables.control import LoopTransaction
 from tests.harness.loop import HOUR_S, World, actions, rules, settle
 
 
@@ -269,7 +269,7 @@ async def test_rows_that_are_gone_lead_back_to_idle(tmp_path: Path) -> None:
         assert lease is not None
         state = await store.state.get("loop")
         broken = {"loop": {**state, "experiment_id": 99}}
-        await store.transition(Transition(fence=lease.fence, state=broken))
+        await store.transition(LoopTransaction(fence=lease.fence, state=broken))
         assert actions(await settle(loop)) == ["Recover"]
         assert (await phase_of(loop))[0] == "idle"
         assert world.routes().challenger is None

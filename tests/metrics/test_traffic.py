@@ -17,7 +17,7 @@ from proxy.metrics.families import CounterFamily, Distribution
 from proxy.metrics.gateway import GatewayCollector, stats_files
 from proxy.metrics.shared import SharedCounters
 from proxy.metrics.traffic import TrafficMetrics
-from proxy.store.values import JoinedVote, NewRecord, RecordFlag
+from proxy.store.tables.values import JoinedVote, NewRecord, RecordFlag
 from tests.harness.require import need
 
 

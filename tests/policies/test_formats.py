@@ -18,10 +18,10 @@ from policies.formats import (
     Format,
     FormatType,
     Holds,
-    Line,
     MemoryPartners,
     Partners,
     Style,
+    TrainingLine,
     conforms,
     has_parts,
     in_parts,
@@ -36,7 +36,7 @@ PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA
 PROMPT_FORMS = ("prompt_completion", "dpo", "kto")
 
 
-def lines_of(item: Sample, style: Style, partners: Partners) -> list[Line]:
+def lines_of(item: Sample, style: Style, partners: Partners) -> list[TrainingLine]:
     """What a build writes of the sample; nothing where the format can not hold it."""
     material = prepare(item, style)
     return [] if isinstance(material, Lack) else lines(material, partners)
@@ -75,7 +75,7 @@ def sample(*turns: Turn, tools: tuple[dict[str, Any], ...] = (), **change: Any) 
     return Sample(record_id="r1", created_at=0.0, conversation=said, **(fields | change))
 
 
-def written(item: Sample, format_type: FormatType, **style: Any) -> list[Line]:
+def written(item: Sample, format_type: FormatType, **style: Any) -> list[TrainingLine]:
     return lines_of(item, Style(format_type=format_type, **style), MemoryPartners())
 
 

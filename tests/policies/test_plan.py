@@ -44,13 +44,13 @@ from policies.records import Arm
 from policies.snapshot import (
     Command,
     ExperimentView,
+    LoopTotals,
     ModelView,
     Retiring,
     Retry,
     RunStatus,
     RunView,
     Snapshot,
-    Totals,
     Verb,
     new_run_id,
 )
@@ -403,7 +403,7 @@ def test_lengths_of_time_read_well(seconds: float, text: str) -> None:
 
 
 def test_run_ids_differ_by_time_and_by_count() -> None:
-    ids = {new_run_id(seen(totals=Totals(runs=n)), now) for n in (0, 1) for now in (NOW, NOW + 1)}
+    ids = {new_run_id(seen(totals=LoopTotals(runs=n)), now) for n in (0, 1) for now in (NOW, NOW + 1)}
     assert len(ids) == 4
 
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.standing import Answers, Evidence, Standing, judge
+from policies.standing import Answers, Evidence, ModelStanding, judge
 
-UNKNOWN, WELL, FAILING = Standing.UNKNOWN, Standing.WELL, Standing.FAILING
+UNKNOWN, WELL, FAILING = ModelStanding.UNKNOWN, ModelStanding.WELL, ModelStanding.FAILING
 
 
-def after(looks: Sequence[Answers], standing: Standing = UNKNOWN) -> Standing:
+def after(looks: Sequence[Answers], standing: ModelStanding = UNKNOWN) -> ModelStanding:
     """Judge look by look, all within one minute, as the controller does."""
     minute, good, good_row, failed_row = Answers(), 0, 0, 0
     for latest in looks:
@@ -56,7 +56,7 @@ def bad(number: int) -> Answers:
         ([Answers(denied=5, good=1)], WELL),
     ],
 )
-def test_failing_needs_more_than_one_bad_answer(looks: Sequence[Answers], standing: Standing) -> None:
+def test_failing_needs_more_than_one_bad_answer(looks: Sequence[Answers], standing: ModelStanding) -> None:
     assert after(looks) is standing
 
 
@@ -71,7 +71,7 @@ def test_failing_needs_more_than_one_bad_answer(looks: Sequence[Answers], standi
         ([Answers(failed=3, good=1)], WELL),
     ],
 )
-def test_one_good_answer_ends_an_outage(looks: Sequence[Answers], standing: Standing) -> None:
+def test_one_good_answer_ends_an_outage(looks: Sequence[Answers], standing: ModelStanding) -> None:
     assert after(looks, FAILING) is standing
 
 
@@ -89,7 +89,7 @@ def seen(minute: Answers, latest: Answers, *, good: int, good_in_a_row: int = 0)
         (seen(Answers(good=3), ok(1), good=9, good_in_a_row=1), FAILING),  # too few for a share
     ],
 )
-def test_where_some_came_through_it_takes_more(evidence: Evidence, standing: Standing) -> None:
+def test_where_some_came_through_it_takes_more(evidence: Evidence, standing: ModelStanding) -> None:
     assert judge(FAILING, evidence) is standing
 
 
@@ -105,8 +105,8 @@ looks = st.lists(
 )
 
 
-@given(looks, st.sampled_from(Standing))
-def test_silence_changes_nothing(looks: list[Answers], standing: Standing) -> None:
+@given(looks, st.sampled_from(ModelStanding))
+def test_silence_changes_nothing(looks: list[Answers], standing: ModelStanding) -> None:
     assert after([*looks, Answers()], standing) is after(looks, standing)
 
 

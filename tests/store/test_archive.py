@@ -21,10 +21,10 @@ from policies.records import Arm, Outcome, StickySource
 from proxy.clock import ManualClock
 from proxy.config.storage import RetentionConfig
 from proxy.errors import PermanentError, TemporaryError
-from proxy.store.archive import Archiver, ArchiveSource, Place
+from proxy.store.archive import Archiver, ArchiveSource, ArchiveStore
 from proxy.store.archive.table import from_row, schema, to_row
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord, NewVote, RecordFlag, RecordRow, RecordView
+from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFlag, RecordRow, RecordView
 from tests.harness.exchanges import exchange, vote
 from tests.harness.tables import sqlite_with_tables
 
@@ -48,12 +48,12 @@ async def store(tmp_path: Path, clock: ManualClock) -> AsyncIterator[Store]:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
-    return Place(str(tmp_path / "archive"))
+def place(tmp_path: Path) -> ArchiveStore:
+    return ArchiveStore(str(tmp_path / "archive"))
 
 
 @pytest.fixture
-def archiver(store: Store, place: Place, clock: ManualClock) -> Archiver:
+def archiver(store: Store, place: ArchiveStore, clock: ManualClock) -> Archiver:
     return Archiver(store, place, clock)
 
 
@@ -81,7 +81,9 @@ def files(tmp_path: Path, day: int = 0) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-async def test_what_is_archived_reads_back_as_it_was_stored(store: Store, archiver: Archiver, place: Place) -> None:
+async def test_what_is_archived_reads_back_as_it_was_stored(
+    store: Store, archiver: Archiver, place: ArchiveStore
+) -> None:
     records = [logged(day, n) for day in (0, 1) for n in range(450)]
     odd = logged(1, 500, outcome=Outcome.TIMEOUT, status=504, user_hash=None, key_source=StickySource.RANDOM,
                  arm=Arm.CHALLENGER, flags=RecordFlag.FALLBACK | RecordFlag.NO_TRAIN, body=None)  # fmt: skip
@@ -101,7 +103,7 @@ async def test_what_is_archived_reads_back_as_it_was_stored(store: Store, archiv
     assert (await ArchiveSource(place).size()).records == 901
 
 
-async def test_samples_are_those_of_the_store(store: Store, archiver: Archiver, place: Place) -> None:
+async def test_samples_are_those_of_the_store(store: Store, archiver: Archiver, place: ArchiveStore) -> None:
     liked, low, silent = logged(0, 1), logged(0, 2, quality=0.2), logged(0, 3, flags=RecordFlag.NO_TRAIN)
     coin = random.Random(1)
     said = vote(liked.id, FIRST * DAY_US, coin, feedback=1, correction="What a person would have said.")
@@ -113,7 +115,9 @@ async def test_samples_are_those_of_the_store(store: Store, archiver: Archiver, 
         assert expected
 
 
-async def test_what_people_judged_is_known_without_the_store(store: Store, archiver: Archiver, place: Place) -> None:
+async def test_what_people_judged_is_known_without_the_store(
+    store: Store, archiver: Archiver, place: ArchiveStore
+) -> None:
     liked, bad, corrected = logged(0, 1), logged(0, 2, flags=RecordFlag.NO_TRAIN), logged(0, 3)
     coin = random.Random(1)
     votes = (
@@ -146,7 +150,7 @@ async def test_a_second_pass_changes_nothing(store: Store, archiver: Archiver, t
 
 
 async def test_late_records_and_votes_are_added(
-    store: Store, archiver: Archiver, place: Place, clock: ManualClock, tmp_path: Path
+    store: Store, archiver: Archiver, place: ArchiveStore, clock: ManualClock, tmp_path: Path
 ) -> None:
     records = [logged(0, n) for n in range(5)]
     await put(store, *records)
@@ -160,7 +164,7 @@ async def test_late_records_and_votes_are_added(
 
 
 async def test_what_retention_dropped_stays_in_the_archive(
-    store: Store, archiver: Archiver, place: Place, clock: ManualClock
+    store: Store, archiver: Archiver, place: ArchiveStore, clock: ManualClock
 ) -> None:
     records = [logged(0, n) for n in range(6)]
     await put(store, *records)
@@ -189,7 +193,7 @@ async def test_what_retention_dropped_stays_in_the_archive(
 
 
 async def test_a_deleted_user_leaves_the_archive(
-    store: Store, archiver: Archiver, place: Place, clock: ManualClock, tmp_path: Path
+    store: Store, archiver: Archiver, place: ArchiveStore, clock: ManualClock, tmp_path: Path
 ) -> None:
     await put(store, *(logged(0, n) for n in range(6)), logged(1, 1, user_hash=7))
     await archiver.run()
@@ -204,7 +208,7 @@ async def test_a_deleted_user_leaves_the_archive(
 
 
 async def test_a_user_who_comes_back_is_archived_again(
-    store: Store, archiver: Archiver, place: Place, clock: ManualClock
+    store: Store, archiver: Archiver, place: ArchiveStore, clock: ManualClock
 ) -> None:
     await put(store, logged(0, 1))
     await store.delete_user(1)
@@ -217,7 +221,7 @@ async def test_a_user_who_comes_back_is_archived_again(
 
 
 async def test_files_without_a_manifest_do_not_count(
-    store: Store, archiver: Archiver, place: Place, tmp_path: Path
+    store: Store, archiver: Archiver, place: ArchiveStore, tmp_path: Path
 ) -> None:
     """What a pass that was killed before its last step leaves behind."""
     await put(store, logged(0, 1))
@@ -231,7 +235,7 @@ async def test_files_without_a_manifest_do_not_count(
 
 
 async def test_a_large_day_becomes_several_files(
-    store: Store, place: Place, clock: ManualClock, tmp_path: Path
+    store: Store, place: ArchiveStore, clock: ManualClock, tmp_path: Path
 ) -> None:
     await put(store, *(logged(0, n) for n in range(900)))
     await Archiver(store, place, clock, part_bytes=1 << 18).run()
@@ -259,7 +263,7 @@ async def test_one_pass_at_a_time(store: Store, archiver: Archiver, clock: Manua
     assert await archiver.run() == []
 
 
-async def test_a_later_format_is_refused(store: Store, archiver: Archiver, tmp_path: Path, place: Place) -> None:
+async def test_a_later_format_is_refused(store: Store, archiver: Archiver, tmp_path: Path, place: ArchiveStore) -> None:
     await put(store, logged(0, 1))
     await archiver.run()
     path = tmp_path / "archive/date=2024-10-04/manifest.json"
@@ -269,7 +273,7 @@ async def test_a_later_format_is_refused(store: Store, archiver: Archiver, tmp_p
 
 
 async def test_any_fsspec_url_will_do(store: Store, clock: ManualClock) -> None:
-    place = Place("memory://bucket/ratchet")
+    place = ArchiveStore("memory://bucket/ratchet")
     await put(store, *(logged(0, n) for n in range(5)))
     await Archiver(store, place, clock).run()
     clock.advance(60)
@@ -277,7 +281,7 @@ async def test_any_fsspec_url_will_do(store: Store, clock: ManualClock) -> None:
     assert [day.state for day in await Archiver(store, place, clock).run()] == ["rewritten"]
     assert await everything(ArchiveSource(place)) == await everything(store)
     with pytest.raises(PermanentError, match="nowhere"):
-        Place("nowhere://bucket")
+        ArchiveStore("nowhere://bucket")
 
 
 FIRST_COLUMNS = [
@@ -298,7 +302,7 @@ def test_later_columns_stand_behind_the_first_ones() -> None:
 
 
 async def test_files_of_an_older_version_are_still_read(
-    store: Store, archiver: Archiver, place: Place, tmp_path: Path
+    store: Store, archiver: Archiver, place: ArchiveStore, tmp_path: Path
 ) -> None:
     """Its columns are these; what it did not know is unknown, beside days that have it."""
     known: dict[str, Any] = {"ttft_us": 5, "conversation": 7, "cache_read_tokens": 1, "cache_write_tokens": 2,

@@ -6,9 +6,9 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.store.bodies import Search, grouped, pack, unpack
-from proxy.store.keys import BLOCK_RECORDS, block_floor, block_key, id_floor, id_of_block, id_time_us
-from proxy.store.values import BodyPayload
+from proxy.store.ingest.bodies import Search, grouped, pack, unpack
+from proxy.store.tables.keys import BLOCK_RECORDS, block_floor, block_key, id_floor, id_of_block, id_time_us
+from proxy.store.tables.values import BodyPayload
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=80)
 words = st.dictionaries(texts, texts, max_size=3)

@@ -11,8 +11,8 @@ import pytest
 from policies.estimates import METRICS, Metric
 from policies.kinds import Kind
 from policies.records import Outcome
-from proxy.store.facts import RecordFacts, Terms, count_arrival, flags_of
-from proxy.store.values import NewRecord, RecordFlag
+from proxy.store.ingest.facts import RecordFacts, Terms, count_arrival, flags_of
+from proxy.store.tables.values import NewRecord, RecordFlag
 from tests.harness.exchanges import exchange
 
 ANSWER = exchange(1_700_000_000_000_000, random.Random(1), duration_us=3_000_000)

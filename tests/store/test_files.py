@@ -11,7 +11,7 @@ import pytest
 
 from proxy.clock import ManualClock
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch
+from proxy.store.tables.values import IngestBatch
 from tests.harness.exchanges import exchange
 from tests.harness.tables import sqlite_with_tables
 

@@ -9,8 +9,8 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.store import bodies
-from proxy.store.masking import SHARED_BY, VOCABULARY, blanked
+from proxy.store.ingest import bodies
+from proxy.store.ingest.masking import SHARED_BY, VOCABULARY, blanked
 from tests.harness.exchanges import exchange
 
 MARK = b"MARK0451"

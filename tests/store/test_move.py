@@ -9,9 +9,9 @@ import pytest
 
 from proxy.clock import ManualClock
 from proxy.errors import PermanentError
-from proxy.store.control import Transition
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, RecordFilter
+from proxy.store.tables.control import LoopTransaction
+from proxy.store.tables.values import IngestBatch, RecordFilter
 from tests.harness.exchanges import exchanges
 from tests.harness.install import Install
 from tests.harness.postgres import PostgresServer, find_binaries, running_postgres
@@ -41,7 +41,7 @@ async def filled(url: str, clock: ManualClock, install: Install) -> Store:
     lease = await store.leases.acquire("loop", "here", ttl_s=60)
     assert lease is not None
     await store.journal.intend("Install", fence=lease.fence, who="me", why="first", inputs={"a": [1.5, None, "ä"]})
-    await store.transition(Transition(fence=lease.fence, seq=1, state={"loop": {"phase": "idle"}}))
+    await store.transition(LoopTransaction(fence=lease.fence, seq=1, state={"loop": {"phase": "idle"}}))
     return store
 
 

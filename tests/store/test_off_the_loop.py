@@ -79,7 +79,7 @@ def world(tmp_path: Path) -> World:
 
 
 async def test_packing_bodies_holds_nobody(world: World) -> None:
-    from proxy.store.values import BodyPayload
+    from proxy.store.tables.values import BodyPayload
 
     gate = Gate()
     record_id = RecordIds(KeyRing.load_or_create(world.root / "other.json")).mint(ManualClock().now()).hex

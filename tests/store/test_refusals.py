@@ -14,9 +14,17 @@ from sqlalchemy.exc import DBAPIError, NoResultFound, PendingRollbackError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from proxy.errors import PermanentError, TemporaryError
-from proxy.store.refusals import POSTGRESQL, SQLITE, Kind, Place, StoreAwayError, StoreRefusedError, explain
+from proxy.store.engine.refusals import (
+    POSTGRESQL,
+    SQLITE,
+    ErrorSubject,
+    RefusalKind,
+    StoreAwayError,
+    StoreRefusedError,
+    explain,
+)
 
-PLACE = Place(user="ann", database="chats", path="/var/lib/ratchet.db")
+PLACE = ErrorSubject(user="ann", database="chats", path="/var/lib/ratchet.db")
 ERRORS = [cls for cls in vars(asyncpg.exceptions).values() if isinstance(cls, type)]
 KNOWN = sorted({cls.sqlstate for cls in ERRORS if issubclass(cls, asyncpg.PostgresError) and cls.sqlstate})
 STATES = st.text(alphabet="0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", min_size=5, max_size=5)
@@ -67,7 +75,7 @@ def test_every_code_of_sqlite_has_a_sentence(code: int) -> None:
 
 @pytest.mark.parametrize("number", sorted(errno.errorcode))
 def test_every_error_of_the_system_has_a_sentence(number: int) -> None:
-    for place in (PLACE, Place(user="ann", database="chats")):
+    for place in (PLACE, ErrorSubject(user="ann", database="chats")):
         error = explain(OSError(number, "the system's words"), place)
         assert isinstance(error, StoreAwayError), "nothing that was to be stored is to blame"
         assert_a_sentence(error)
@@ -76,28 +84,33 @@ def test_every_error_of_the_system_has_a_sentence(number: int) -> None:
 @pytest.mark.parametrize(
     ("state", "words", "kind", "says"),
     [
-        ("28P01", "password authentication failed", Kind.PERSON, "put the right one into store.url"),
-        ("28000", "no pg_hba.conf entry for host", Kind.PERSON, "pg_hba.conf"),
-        ("3D000", 'database "chats" does not exist', Kind.PERSON, "createdb -O ann chats"),
-        ("42501", "permission denied for schema public", Kind.PERSON, "CREATE ON SCHEMA public TO ann"),
-        ("42501", "permission denied for table records", Kind.PERSON, 'ALTER DATABASE "chats" OWNER TO ann'),
-        ("25006", "cannot execute INSERT in a read-only transaction", Kind.PERSON, "primary"),
-        ("53300", "sorry, too many clients already", Kind.AWAY, "max_connections"),
-        ("57P03", "the database system is starting up", Kind.AWAY, "tried again by itself"),
-        ("42704", 'unrecognized configuration parameter "tcp_user_timeout"', Kind.PERSON, "PostgreSQL 12 or newer"),
-        ("42P05", "prepared statement already exists", Kind.PERSON, "pool_mode"),
-        ("26000", "prepared statement does not exist", Kind.PERSON, "pool_mode"),
-        ("08P01", "unsupported startup parameter: options", Kind.PERSON, "ignore_startup_parameters"),
-        ("08P01", "no such database: chats", Kind.PERSON, "add chats to its [databases]"),
-        ("08003", "closed: transaction blocks not allowed in statement pooling mode", Kind.PERSON, "pool_mode"),
-        ("40P01", "deadlock detected", Kind.RACE, "by itself"),
-        ("55P03", "canceling statement due to lock timeout", Kind.BUSY, "locked"),
-        ("XX001", "invalid page in block 7", Kind.DAMAGED, "backup"),
-        ("23502", "null value in column", Kind.CONTENT, "set aside"),
-        ("53100", "could not extend file", Kind.PERSON, "give it room"),
+        ("28P01", "password authentication failed", RefusalKind.PERSON, "put the right one into store.url"),
+        ("28000", "no pg_hba.conf entry for host", RefusalKind.PERSON, "pg_hba.conf"),
+        ("3D000", 'database "chats" does not exist', RefusalKind.PERSON, "createdb -O ann chats"),
+        ("42501", "permission denied for schema public", RefusalKind.PERSON, "CREATE ON SCHEMA public TO ann"),
+        ("42501", "permission denied for table records", RefusalKind.PERSON, 'ALTER DATABASE "chats" OWNER TO ann'),
+        ("25006", "cannot execute INSERT in a read-only transaction", RefusalKind.PERSON, "primary"),
+        ("53300", "sorry, too many clients already", RefusalKind.AWAY, "max_connections"),
+        ("57P03", "the database system is starting up", RefusalKind.AWAY, "tried again by itself"),
+        (
+            "42704",
+            'unrecognized configuration parameter "tcp_user_timeout"',
+            RefusalKind.PERSON,
+            "PostgreSQL 12 or newer",
+        ),
+        ("42P05", "prepared statement already exists", RefusalKind.PERSON, "pool_mode"),
+        ("26000", "prepared statement does not exist", RefusalKind.PERSON, "pool_mode"),
+        ("08P01", "unsupported startup parameter: options", RefusalKind.PERSON, "ignore_startup_parameters"),
+        ("08P01", "no such database: chats", RefusalKind.PERSON, "add chats to its [databases]"),
+        ("08003", "closed: transaction blocks not allowed in statement pooling mode", RefusalKind.PERSON, "pool_mode"),
+        ("40P01", "deadlock detected", RefusalKind.RACE, "by itself"),
+        ("55P03", "canceling statement due to lock timeout", RefusalKind.BUSY, "locked"),
+        ("XX001", "invalid page in block 7", RefusalKind.DAMAGED, "backup"),
+        ("23502", "null value in column", RefusalKind.CONTENT, "set aside"),
+        ("53100", "could not extend file", RefusalKind.PERSON, "give it room"),
     ],
 )
-def test_what_postgresql_says_names_its_remedy(state: str, words: str, kind: Kind, says: str) -> None:
+def test_what_postgresql_says_names_its_remedy(state: str, words: str, kind: RefusalKind, says: str) -> None:
     error = explain(postgres_error(state, words), PLACE)
     assert error.kind is kind
     assert says in assert_a_sentence(error)
@@ -106,17 +119,17 @@ def test_what_postgresql_says_names_its_remedy(state: str, words: str, kind: Kin
 @pytest.mark.parametrize(
     ("code", "kind", "says"),
     [
-        (sqlite3.SQLITE_NOTADB, Kind.DAMAGED, "damaged; stop `ratchet serve`, put a backup in its place"),
-        (sqlite3.SQLITE_CORRUPT | 1 << 8, Kind.DAMAGED, "backup"),
-        (sqlite3.SQLITE_READONLY | 8 << 8, Kind.PERSON, "/var/lib/ratchet.db may not be written"),
-        (sqlite3.SQLITE_CANTOPEN, Kind.PERSON, "/var/lib/ratchet.db cannot be opened"),
-        (sqlite3.SQLITE_FULL, Kind.PERSON, "the disk of /var/lib/ratchet.db is full"),
-        (sqlite3.SQLITE_IOERR | 4 << 8, Kind.PERSON, "dmesg"),
-        (sqlite3.SQLITE_BUSY, Kind.BUSY, "locked by another process"),
-        (sqlite3.SQLITE_CONSTRAINT, Kind.CONTENT, "set aside"),
+        (sqlite3.SQLITE_NOTADB, RefusalKind.DAMAGED, "damaged; stop `ratchet serve`, put a backup in its place"),
+        (sqlite3.SQLITE_CORRUPT | 1 << 8, RefusalKind.DAMAGED, "backup"),
+        (sqlite3.SQLITE_READONLY | 8 << 8, RefusalKind.PERSON, "/var/lib/ratchet.db may not be written"),
+        (sqlite3.SQLITE_CANTOPEN, RefusalKind.PERSON, "/var/lib/ratchet.db cannot be opened"),
+        (sqlite3.SQLITE_FULL, RefusalKind.PERSON, "the disk of /var/lib/ratchet.db is full"),
+        (sqlite3.SQLITE_IOERR | 4 << 8, RefusalKind.PERSON, "dmesg"),
+        (sqlite3.SQLITE_BUSY, RefusalKind.BUSY, "locked by another process"),
+        (sqlite3.SQLITE_CONSTRAINT, RefusalKind.CONTENT, "set aside"),
     ],
 )
-def test_what_sqlite_says_names_its_remedy(code: int, kind: Kind, says: str) -> None:
+def test_what_sqlite_says_names_its_remedy(code: int, kind: RefusalKind, says: str) -> None:
     error = explain(sqlite_error(code), PLACE)
     assert error.kind is kind
     assert says in assert_a_sentence(error)
@@ -142,7 +155,7 @@ def test_a_value_that_the_driver_could_not_send_is_not_repeated() -> None:
         pass
 
     error = explain(DataError("invalid input for query argument $1: 'hunter2'"), PLACE)
-    assert error.kind is Kind.CONTENT
+    assert error.kind is RefusalKind.CONTENT
     assert_a_sentence(error)
 
 

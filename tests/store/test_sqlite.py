@@ -15,14 +15,14 @@ import pytest
 from proxy.clock import ManualClock, SystemClock
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch
+from proxy.store.tables.values import IngestBatch
 from tests.harness.exchanges import exchange, exchanges, vote
 
 WRITER = """
 import asyncio, sys
 from proxy.clock import SystemClock
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch
+from proxy.store.tables.values import IngestBatch
 from tests.harness.exchanges import exchanges
 
 async def main(url, name, seed):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from policies.records import Arm, Outcome
 from proxy.ids import KeyRing
-from proxy.store.values import RecordFilter
+from proxy.store.tables.values import RecordFilter
 from proxy.web.documents import FILTERS, iso, parse_filter, parse_instant, user_text
 
 NOW = 1_769_860_800.0  # 2026-01-31T12:00:00Z

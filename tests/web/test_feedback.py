@@ -13,7 +13,7 @@ import aiohttp
 import orjson
 import pytest
 
-from policies.ballots import FULL_TRUST, Trust
+from policies.ballots import FULL_TRUST, BallotTrust
 from proxy.clock import ManualClock
 from proxy.config import Config, FeedbackConfig, parse_config
 from proxy.config.serving import SpoolConfig
@@ -92,7 +92,8 @@ async def test_a_vote_is_in_the_spool_before_it_is_accepted(side: Side) -> None:
         [vote] = side.votes()
     assert (status, answer) == (202, {"accepted": 1, "feedback_id": vote["fid"]})
     assert vote == {
-        "fid": vote["fid"], "id": minted.hex, "alias": None, "feedback": 1, "source": "user-42", "tr": Trust.THUMB,
+        "fid": vote["fid"], "id": minted.hex, "alias": None, "feedback": 1, "source": "user-42",
+        "tr": BallotTrust.THUMB,
     }  # fmt: skip
     assert side.count("feedback_votes_total") == 1
 
@@ -207,15 +208,15 @@ WHOLE = {"feedback": -1, "comment": "no", "correction": "Rome", "quality_score":
 @pytest.mark.parametrize(
     ("anonymous", "trust", "idle"),
     [
-        (("thumb",), Trust.THUMB, ["correction", "quality_score"]),
-        (("thumb", "score", "correction"), Trust.THUMB | Trust.SCORE | Trust.CORRECTION, []),
-        (("correction",), Trust.CORRECTION, ["feedback", "quality_score"]),
-        ((), Trust.NONE, ["correction", "feedback", "quality_score"]),
+        (("thumb",), BallotTrust.THUMB, ["correction", "quality_score"]),
+        (("thumb", "score", "correction"), BallotTrust.THUMB | BallotTrust.SCORE | BallotTrust.CORRECTION, []),
+        (("correction",), BallotTrust.CORRECTION, ["feedback", "quality_score"]),
+        ((), BallotTrust.NONE, ["correction", "feedback", "quality_score"]),
     ],
 )
 @pytest.mark.parametrize("token", [None, "s3cret"])
 async def test_what_counts_without_the_token_is_a_setting_and_the_rest_is_kept(
-    tmp_path: Path, anonymous: tuple[Any, ...], trust: Trust, idle: list[str], token: str | None
+    tmp_path: Path, anonymous: tuple[Any, ...], trust: BallotTrust, idle: list[str], token: str | None
 ) -> None:
     side = Side(tmp_path, config=Config(feedback=FeedbackConfig(anonymous=anonymous, token=token)))
     body = {"record_id": side.record_id(), **WHOLE}

@@ -22,7 +22,7 @@ from proxy import limits
 from proxy.app.web_server import WebServer
 from proxy.clock import ManualClock
 from proxy.limits import Guesses
-from proxy.loop.explain import explain, history
+from proxy.loop.look.explain import explain, history
 from proxy.store.store import Store
 from proxy.web.admin import AdminServices, create_admin_app
 from proxy.web.auth import SESSION_COOKIE

@@ -12,9 +12,9 @@ import typer.main
 from policies.kinds import KINDS, Kind
 from proxy.cli.app import app
 from proxy.ids import KeyRing
-from proxy.store.schema import records
-from proxy.store.types import Code
-from proxy.store.values import RecordFilter
+from proxy.store.tables.schema import records
+from proxy.store.tables.types import Code
+from proxy.store.tables.values import RecordFilter
 from proxy.web.documents import parse_filter
 
 ROOT = Path(__file__).parents[2]
@@ -22,7 +22,7 @@ FIRST = ("chat", "completions", "responses", "embeddings", "messages", "ollama",
 """Of version 0.1, in the order of their codes on disk."""
 ALLOWED = (
     ROOT / "policies/kinds.py",
-    ROOT / "proxy/store/migrations/versions/0001_first.py",  # as the first version built it
+    ROOT / "proxy/store/tables/migrations/versions/0001_first.py",  # as the first version built it
 )
 
 

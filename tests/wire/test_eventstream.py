@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.eventstream import EventStreamDecoder, Frame, begins_frames
+from proxy.wire.eventstream import EventMessage, EventStreamDecoder, begins_frames
 from tests.harness.eventstream import frame, header, text_header
 
 # Test vectors of the specification: without and with headers and payload.
@@ -16,7 +16,7 @@ EMPTY = bytes.fromhex("000000100000000005c248eb7d98c8ff")
 PAYLOAD = bytes.fromhex("0000001d00000000fd528c5a7b27666f6f273a27626172277dc3653936")
 
 
-def decode(*chunks: bytes) -> tuple[list[Frame], str | None]:
+def decode(*chunks: bytes) -> tuple[list[EventMessage], str | None]:
     decoder = EventStreamDecoder()
     frames = [frame for chunk in chunks for frame in decoder.feed(chunk)]
     decoder.finish()
@@ -24,7 +24,7 @@ def decode(*chunks: bytes) -> tuple[list[Frame], str | None]:
 
 
 def test_the_examples_of_the_specification() -> None:
-    assert decode(EMPTY + PAYLOAD) == ([Frame({}, b"", 16), Frame({}, b"{'foo':'bar'}", 45)], None)
+    assert decode(EMPTY + PAYLOAD) == ([EventMessage({}, b"", 16), EventMessage({}, b"{'foo':'bar'}", 45)], None)
 
 
 def test_every_type_of_header() -> None:

@@ -24,7 +24,7 @@ from proxy.loop.dataset.staging import Split, Staging
 from proxy.loop.dataset.writer import Writer, read_manifest
 from proxy.loop.ports import DatasetRequest, Manifest
 from proxy.private import make_folder
-from proxy.store.keys import id_floor
+from proxy.store.tables.keys import id_floor
 
 __all__ = ["Preview", "SampleSource", "StoreDatasetBuilder"]
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from policies.formats import Line, has_parts
+from policies.formats import TrainingLine, has_parts
 from policies.kinds import Kind
 from policies.records import Sample
 from policies.selection import DataGeneratorConfig
@@ -39,7 +39,7 @@ def flywheel(*, client_id: str, workload_id: str) -> LineFormat:
             return "cut"
         return "not_a_chat" if _chat(sample) is None else None
 
-    def lines(sample: Sample, _: object) -> list[Line]:
+    def lines(sample: Sample, _: object) -> list[TrainingLine]:
         chat = _chat(sample)
         assert chat is not None, "what has no form was refused"
         request, response = chat
@@ -54,7 +54,7 @@ def flywheel(*, client_id: str, workload_id: str) -> LineFormat:
             "response": response,
         }
         generation = 0 if sample.correction is not None else sample.generation
-        return [Line(body=body, author=sample.author, generation=generation, parts=has_parts(request))]
+        return [TrainingLine(body=body, author=sample.author, generation=generation, parts=has_parts(request))]
 
     return LineFormat(name="nvidia", lines=lines, refuses=refuses)
 

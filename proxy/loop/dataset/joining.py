@@ -21,7 +21,7 @@ from policies.conversation import Conversation, Lack, Turn
 from policies.kinds import Kind
 from policies.records import Sample
 from proxy.loop.dataset.reading import conversation_of, provider_id_of
-from proxy.store.earlier import Earlier
+from proxy.store.reading.earlier import Earlier
 
 __all__ = ["AnswerSource", "Joining"]
 

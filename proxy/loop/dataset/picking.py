@@ -15,12 +15,12 @@ import orjson
 
 from policies.conversation import Lack
 from policies.dedupe import Deduper
-from policies.formats import Line, Material, Partners, lines, prepare
+from policies.formats import Material, Partners, TrainingLine, lines, prepare
 from policies.records import Author, Sample
 from policies.selection import Caps, DataGeneratorConfig, Drop, DropReason, Exclusion, SelectionState, select
 from proxy.loop.dataset.minhash import minhash
 from proxy.loop.dataset.reading import read
-from proxy.loop.dataset.staging import Counted, LineRow, Source, Split, Staging
+from proxy.loop.dataset.staging import Counted, LineRow, SampleSource, Split, Staging
 from proxy.loop.dataset.tokens import characters
 from proxy.patterns import finder
 
@@ -36,7 +36,7 @@ class LineFormat:
 
     name: str
     """What the manifest calls it."""
-    lines: Callable[[Sample, Partners], list[Line]]
+    lines: Callable[[Sample, Partners], list[TrainingLine]]
     """Lines of a kept sample."""
     refuses: Callable[[Sample], str | None] = lambda _: None
     """Why a sample can not be written at all, as a key of the manifest's `dropped`."""
@@ -212,16 +212,16 @@ class Picking:
         over = None if sample.correction is None else caps.claim_correction(sample.user, sample.cluster)
         return over or caps.claim(sample.user)
 
-    def _stage(self, split: Split, sample: Sample, line: Line) -> None:
+    def _stage(self, split: Split, sample: Sample, line: TrainingLine) -> None:
         """Keep a line with what the manifest and the lineage say of it."""
         partner, disliked = line.partner, (sample.feedback or 0.0) < 0
         sources = [
-            Source(sample.record_id, sample.user, sample.model, sample.generation, sample.author, sample.feedback)
+            SampleSource(sample.record_id, sample.user, sample.model, sample.generation, sample.author, sample.feedback)
         ]
         model, liked = sample.model, sample.correction is None and (sample.feedback or 0.0) > 0
         if partner is not None:
             vote = 1.0 if disliked else -1.0
-            kin = Source(partner.record_id, partner.user, partner.model, partner.generation, partner.author, vote)
+            kin = SampleSource(partner.record_id, partner.user, partner.model, partner.generation, partner.author, vote)
             sources.append(kin)
             liked = True
             model = partner.model if disliked else model
@@ -256,7 +256,7 @@ class Picking:
         self._ready = prepare(sample, self._style)
         return self._ready if isinstance(self._ready, Lack) else None
 
-    def _usual(self, _: Sample, partners: Partners) -> list[Line]:
+    def _usual(self, _: Sample, partners: Partners) -> list[TrainingLine]:
         assert isinstance(self._ready, Material)
         return lines(self._ready, partners)
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from policies.conversation import Conversation, Lack
 from policies.kinds import Kind
-from policies.records import Exchange, Sample
+from policies.records import LoggedExchange, Sample
 from proxy.wire.extract import CapturedExchange, converse, extract, told
 from proxy.wire.extract.conversations.thoughts import split_thoughts
 
@@ -47,12 +47,12 @@ def conversation_of(sample: Sample) -> Conversation:
     return told(sample.query, sample.response)  # the copies are of no shape that is known, but the texts were
 
 
-def provider_id_of(exchange: Exchange) -> str | None:
+def provider_id_of(exchange: LoggedExchange) -> str | None:
     """The id that the provider gave to the answer."""
     return extract(_captured(exchange)).provider_id
 
 
-def _captured(exchange: Exchange) -> CapturedExchange:
+def _captured(exchange: LoggedExchange) -> CapturedExchange:
     return CapturedExchange(
         target=exchange.target,
         request=exchange.request,

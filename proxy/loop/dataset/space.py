@@ -15,7 +15,7 @@ from typing import Final, Protocol, runtime_checkable
 from policies.records import Sample
 from policies.selection import DataGeneratorConfig, Keep, SelectionState, select
 from proxy.errors import TemporaryError
-from proxy.store.values import StoreSize
+from proxy.store.tables.values import StoreSize
 
 __all__ = ["Measured", "ensure_space", "needed_bytes"]
 

@@ -11,7 +11,7 @@ pyarrow and fsspec come with `pip install 'ratchet-proxy[archive]'`; buckets nee
 """
 
 from proxy.store.archive.archiver import ArchivedDay, Archiver
-from proxy.store.archive.place import Place
+from proxy.store.archive.location import ArchiveStore
 from proxy.store.archive.source import ArchiveSource
 
-__all__ = ["ArchiveSource", "ArchivedDay", "Archiver", "Place"]
+__all__ = ["ArchiveSource", "ArchiveStore", "ArchivedDay", "Archiver"]

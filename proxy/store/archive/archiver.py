@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Final, Literal
 
 from proxy.clock import Clock
-from proxy.store.archive.place import DayManifest, Place, date_of
+from proxy.store.archive.location import ArchiveStore, DayManifest, date_of
 from proxy.store.archive.source import archived_records
 from proxy.store.archive.writer import PART_BYTES, DayWriter
-from proxy.store.control import Lease
-from proxy.store.days import DayCounts, day_bounds
-from proxy.store.keys import id_time_us
-from proxy.store.leases import HeldError
-from proxy.store.partitions import DAY_S
+from proxy.store.control.leases import HeldError
+from proxy.store.reading.days import DayCounts, day_bounds
 from proxy.store.store import Store
-from proxy.store.values import RecordView
+from proxy.store.tables.control import Lease
+from proxy.store.tables.keys import id_time_us
+from proxy.store.tables.partitions import DAY_S
+from proxy.store.tables.values import RecordView
 from proxy.version import __version__
 
 __all__ = ["ArchivedDay", "Archiver"]
@@ -54,7 +54,7 @@ class Archiver:
     """Brings the archive at `place` up to date with `store`."""
 
     def __init__(
-        self, store: Store, place: Place, clock: Clock, *, settle_s: float = 3600.0, part_bytes: int = PART_BYTES
+        self, store: Store, place: ArchiveStore, clock: Clock, *, settle_s: float = 3600.0, part_bytes: int = PART_BYTES
     ) -> None:
         """A day is finished `settle_s` seconds after its end (UTC): by then the spools have been read."""
         self._store = store

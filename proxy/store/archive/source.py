@@ -6,9 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 
 from policies.records import Sample
-from proxy.store.archive.place import DayManifest, Place
-from proxy.store.samples import judged_of, sample_of
-from proxy.store.values import RecordView, StoreSize
+from proxy.store.archive.location import ArchiveStore, DayManifest
+from proxy.store.reading.samples import judged_of, sample_of
+from proxy.store.tables.values import RecordView, StoreSize
 
 __all__ = ["ArchiveSource", "archived_records"]
 
@@ -16,7 +16,7 @@ __all__ = ["ArchiveSource", "archived_records"]
 class ArchiveSource:
     """All archived days as one."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: ArchiveStore) -> None:
         self._place = place
 
     async def iter_records(
@@ -78,7 +78,7 @@ class ArchiveSource:
 
 
 async def archived_records(
-    place: Place,
+    place: ArchiveStore,
     manifest: DayManifest,
     *,
     after_id: str | None = None,

@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from policies.ballots import FULL_TRUST, Trust
+from policies.ballots import FULL_TRUST, BallotTrust
 from policies.records import Arm, Outcome, StickySource
-from proxy.store.keys import id_time_us
-from proxy.store.values import BodyPayload, RecordFlag, RecordRow, RecordView, VoteView
+from proxy.store.tables.keys import id_time_us
+from proxy.store.tables.values import BodyPayload, RecordFlag, RecordRow, RecordView, VoteView
 
 __all__ = ["ENUMERATIONS", "from_row", "schema", "to_row", "weight"]
 
@@ -116,7 +116,7 @@ def from_row(row: Mapping[str, Any]) -> RecordView:
         **given,
     )
     trusted = row.get("vote_trust") or [FULL_TRUST] * len(row["votes"])
-    votes = tuple(_vote_from_row(vote, Trust(trust)) for vote, trust in zip(row["votes"], trusted, strict=True))
+    votes = tuple(_vote_from_row(vote, BallotTrust(trust)) for vote, trust in zip(row["votes"], trusted, strict=True))
     return RecordView(row=facts, body=body, votes=votes, scores=dict(row["scores"]))
 
 
@@ -139,7 +139,7 @@ def _vote_to_row(vote: VoteView) -> dict[str, Any]:
     return values | {"tags": list(vote.tags.items()), "created_at": vote.created_us}
 
 
-def _vote_from_row(row: Mapping[str, Any], trust: Trust) -> VoteView:
+def _vote_from_row(row: Mapping[str, Any], trust: BallotTrust) -> VoteView:
     created_us = (row["created_at"] - _EPOCH) // _MICROSECOND
     given = {name: row[name] for name in _OF_VOTE}
     return VoteView(tags=dict(row["tags"]), created_us=created_us, trust=trust, **given)

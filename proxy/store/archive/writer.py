@@ -10,9 +10,9 @@ from typing import Any, Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from proxy.store.archive.place import DayFile, Place
+from proxy.store.archive.location import ArchiveStore, DayFile
 from proxy.store.archive.table import ENUMERATIONS, schema, to_row, weight
-from proxy.store.values import RecordView
+from proxy.store.tables.values import RecordView
 
 __all__ = ["PART_BYTES", "DayWriter"]
 
@@ -27,7 +27,9 @@ _LEVEL: Final = 6
 class DayWriter:
     """Give it a day's records in order of their ids with `add`, then `finish`."""
 
-    def __init__(self, place: Place, date: str, version: str, scratch: Path, part_bytes: int = PART_BYTES) -> None:
+    def __init__(
+        self, place: ArchiveStore, date: str, version: str, scratch: Path, part_bytes: int = PART_BYTES
+    ) -> None:
         """Files are put together in `scratch` and named for `version`, which no earlier writing of the day has used."""
         self._place, self._date, self._version = place, date, version
         self._scratch = scratch

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from proxy.errors import TemporaryError
-from proxy.store.control import JournalEntry
+from proxy.store.tables.control import JournalEntry
 from proxy.web.console.page import Console
 from proxy.web.numbers import instant_of
 from proxy.web.responses import ApiError

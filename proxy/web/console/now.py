@@ -11,7 +11,7 @@ from starlette.routing import Route
 
 from policies.lifecycle import Phase
 from proxy.errors import TemporaryError
-from proxy.store.values import Totals
+from proxy.store.tables.values import TrafficTotals
 from proxy.web.console.page import Console
 
 __all__ = ["now_routes"]
@@ -53,7 +53,7 @@ def now_routes(console: Console) -> list[Route]:
     return [Route("/", console.page(now))]
 
 
-async def _recent_traffic(console: Console) -> Totals:
+async def _recent_traffic(console: Console) -> TrafficTotals:
     since_s = console.services.clock.now() - _RECENT_S
     return await console.store.totals(int(since_s * 1e6))
 

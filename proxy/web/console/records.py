@@ -17,8 +17,8 @@ from starlette.routing import Route
 
 from policies.kinds import KINDS, Kind
 from policies.records import Arm, Outcome
-from proxy.store.keys import is_record_id
-from proxy.store.values import RecordFilter
+from proxy.store.tables.keys import is_record_id
+from proxy.store.tables.values import RecordFilter
 from proxy.web.console.page import Console
 from proxy.web.console.wording import no_sample_words
 from proxy.web.documents import iso, parse_filter, record_document, row_document

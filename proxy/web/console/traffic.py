@@ -12,7 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from policies.records import Arm
-from proxy.store.values import TrafficPoint
+from proxy.store.tables.values import TrafficPoint
 from proxy.web.console.page import Console
 from proxy.web.console.series import Unit, arm_chart
 from proxy.web.console.wording import UNNAMED, share_text

@@ -13,7 +13,7 @@ from policies.guardrails import GUARDRAIL_WORDS
 from policies.kinds import KINDS, Kind
 from policies.records import Outcome
 from policies.snapshot import Verb
-from proxy.store.values import RecordFlag, RecordView
+from proxy.store.tables.values import RecordFlag, RecordView
 
 __all__ = ["FILTERS", "UNKNOWN", "UNNAMED", "VERB_WORDS", "action_words", "change_text", "no_sample_words",
            "share_text"]  # fmt: skip

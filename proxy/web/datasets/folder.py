@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import orjson
 
-__all__ = ["SPLITS", "DatasetFolder", "Line", "Source", "is_run_id"]
+__all__ = ["SPLITS", "DatasetFolder", "DatasetLine", "LineSource", "is_run_id"]
 
 SPLITS: Final = ("train", "holdout")
 _FILES: Final = {"train": "data.jsonl", "holdout": "holdout.jsonl"}
@@ -36,7 +36,7 @@ def is_run_id(name: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class LineSource:
     """A record behind a line, as the lineage has it. Files of earlier versions know less."""
 
     record_id: str
@@ -53,12 +53,12 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class DatasetLine:
     """One line of a training file, and where it comes from."""
 
     number: int
     body: bytes
-    sources: tuple[Source, ...]
+    sources: tuple[LineSource, ...]
     """None of a rehearsal line; two of a pair."""
 
 
@@ -90,7 +90,7 @@ class DatasetFolder:
         index = _index_of(self.path / _FILES[split], _line_index)
         return None if index is None else index.lines
 
-    def lines(self, split: str, first: int, n: int) -> list[Line] | None:
+    def lines(self, split: str, first: int, n: int) -> list[DatasetLine] | None:
         """`n` lines of a split from the number `first` on (the first one is 1); None where its file is gone."""
         file = self.path / _FILES[split]
         index = _index_of(file, _line_index)
@@ -101,12 +101,12 @@ class DatasetFolder:
         except OSError:  # removed this very moment, a training having ended
             return None
         behind = self.sources(split, first, n)
-        return [Line(number=number, body=body, sources=behind.get(number, ())) for number, body in bodies]
+        return [DatasetLine(number=number, body=body, sources=behind.get(number, ())) for number, body in bodies]
 
-    def sources(self, split: str, first: int, n: int) -> dict[int, tuple[Source, ...]]:
+    def sources(self, split: str, first: int, n: int) -> dict[int, tuple[LineSource, ...]]:
         """The records behind these lines, by line; empty where the lineage does not tell lines."""
         index = _index_of(self.path / "lineage.csv", _lineage_index)
-        found: dict[int, tuple[Source, ...]] = {}
+        found: dict[int, tuple[LineSource, ...]] = {}
         if index is None:
             return found
         buckets = range(first // _STRIDE, (first + n - 1) // _STRIDE + 1)
@@ -134,7 +134,7 @@ class DatasetFolder:
             while rows := file.readlines(_PORTION):
                 yield [row.partition(b",")[0] for row in rows if row[:1].isalnum()]
 
-    def newest_sources(self, n: int) -> list[Source]:
+    def newest_sources(self, n: int) -> list[LineSource]:
         """The last `n` records of the training file's lineage, newest first: what is left once its lines are gone."""
         try:
             with (self.path / "lineage.csv").open("rb") as file:
@@ -145,7 +145,7 @@ class DatasetFolder:
         found = (_source(names, row) for row in reversed(last))
         return [source for source in found if source is not None]
 
-    def _lineage(self, start: int, end: int) -> Iterator[Source]:
+    def _lineage(self, start: int, end: int) -> Iterator[LineSource]:
         with (self.path / "lineage.csv").open("rb") as file:
             names = _names(next(file, b""))
             file.seek(start)
@@ -284,14 +284,14 @@ def _names(header: bytes) -> list[str]:
     return header.decode("utf-8", "replace").strip().split(",")
 
 
-def _source(names: list[str], row: bytes) -> Source | None:
+def _source(names: list[str], row: bytes) -> LineSource | None:
     """A row by the names of its columns; None for one that is none."""
     text = row.decode("utf-8", "replace").rstrip("\r\n")
     cells = next(csv.reader([text])) if '"' in text else text.split(",")
     values = dict(zip(names, cells, strict=False))
     if not values.get("record_id") or values.get("split") not in SPLITS:
         return None
-    return Source(
+    return LineSource(
         record_id=values["record_id"],
         user=_whole(values.get("user")),
         split=values["split"],

@@ -15,11 +15,11 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.store.control import Run
 from proxy.store.store import Store
-from proxy.store.values import RecordRow
+from proxy.store.tables.control import Run
+from proxy.store.tables.values import RecordRow
 from proxy.web.datasets.difference import changed_settings, compare_counts, compare_records
-from proxy.web.datasets.folder import SPLITS, DatasetFolder, Line, Source, is_run_id
+from proxy.web.datasets.folder import SPLITS, DatasetFolder, DatasetLine, LineSource, is_run_id
 from proxy.web.datasets.rendering import render
 from proxy.web.datasets.summary import summary
 from proxy.web.documents import iso, user_text
@@ -163,7 +163,7 @@ class DatasetReader:
             return []
         return [run.id for run in await self._store.runs.list(_RUNS) if run.manifest and run.id != run_id]
 
-    def _hidden(self, line: Line, known: Mapping[str, Known], *, told: bool) -> str | None:
+    def _hidden(self, line: DatasetLine, known: Mapping[str, Known], *, told: bool) -> str | None:
         """Why the text of a line is not shown."""
         if self._store is None:
             return None
@@ -223,7 +223,7 @@ def _parsed(body: bytes) -> Any:
         return body.decode("utf-8", "replace")
 
 
-def line_document(line: Line, known: Mapping[str, Known], hidden: str | None = None) -> dict[str, Any]:
+def line_document(line: DatasetLine, known: Mapping[str, Known], hidden: str | None = None) -> dict[str, Any]:
     """A line as rows of a conversation, with where it comes from; `hidden` says why there is no text."""
     rendering = None if hidden else render(line.body)
     return {
@@ -237,7 +237,7 @@ def line_document(line: Line, known: Mapping[str, Known], hidden: str | None = N
     }
 
 
-def _source_document(source: Source, known: Mapping[str, Known]) -> dict[str, Any]:
+def _source_document(source: LineSource, known: Mapping[str, Known]) -> dict[str, Any]:
     found = known.get(source.record_id)
     return {
         "record": source.record_id,
@@ -257,5 +257,5 @@ def _example(record_id: str, known: Mapping[str, Known]) -> dict[str, Any]:
     return {"record": record_id, "there": found is not None, "words": None if found is None else found.words}
 
 
-def _ids(sources: Iterable[Source]) -> set[str]:
+def _ids(sources: Iterable[LineSource]) -> set[str]:
     return {source.record_id for source in sources}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from typing import Any, NamedTuple
 
-from proxy.wire.eventstream import EventStreamDecoder, Frame
+from proxy.wire.eventstream import EventMessage, EventStreamDecoder
 from proxy.wire.extract.values import items, mapping, text
 from proxy.wire.lenient import MAX_VALUES, read_event
 
@@ -56,7 +56,7 @@ class _Reader:
         return mapping(read_event(data))
 
 
-def _event(frame: Frame, reader: _Reader) -> dict[str, Any]:
+def _event(frame: EventMessage, reader: _Reader) -> dict[str, Any]:
     """What a frame says. Raises ValueError where its payload cannot be read."""
     kind = frame.headers.get(":message-type")
     if kind == "error":

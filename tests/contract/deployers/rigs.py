@@ -17,10 +17,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from proxy.config.loop import DeployerConfig
-from proxy.loop import processes
-from proxy.loop.deployers import build_deployer
+from proxy.loop.adapters import processes
+from proxy.loop.adapters.deployers import build_deployer
+from proxy.loop.adapters.processes import ProcessId
 from proxy.loop.ports import Deployer, Handle
-from proxy.loop.processes import ProcessId
 from tests.contract.deployers.services import DeploymentService, VllmServer
 from tests.harness.webserver import serving
 

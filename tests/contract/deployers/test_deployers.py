@@ -13,10 +13,10 @@ import pytest
 from proxy.clock import ManualClock
 from proxy.config.loop import DeployerConfig
 from proxy.errors import ConfigError, PermanentError, TemporaryError
-from proxy.loop import processes
-from proxy.loop.deployers import build_deployer
+from proxy.loop.adapters import processes
+from proxy.loop.adapters.deployers import build_deployer
+from proxy.loop.adapters.processes import ProcessId
 from proxy.loop.ports import Deployer, DeployFailed, Endpoint, NotReady
-from proxy.loop.processes import ProcessId
 from tests.contract.deployers.rigs import CommandRig, VllmRig, rig_of
 from tests.contract.deployers.services import DeploymentService
 from tests.harness.webserver import serving

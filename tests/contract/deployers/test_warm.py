@@ -21,10 +21,10 @@ from starlette.routing import Route
 from proxy.clock import SystemClock
 from proxy.config.loop import DeployerConfig
 from proxy.config.serving import ChampionConfig
-from proxy.loop.deployers import WarmingDeployer, build_deployer, recorded
+from proxy.loop.adapters.deployers import WarmingDeployer, build_deployer, recorded
 from proxy.loop.ports import DeployFailed, Endpoint, NotReady, Readiness
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord, RecordFlag
+from proxy.store.tables.values import IngestBatch, NewRecord, RecordFlag
 from tests.harness.exchanges import exchange
 from tests.harness.tables import sqlite_with_tables
 from tests.harness.webserver import serving

@@ -16,9 +16,9 @@ from prometheus_client import CollectorRegistry
 from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
 from proxy.clock import ManualClock
 from proxy.config.storage import ArchiveConfig, RetentionConfig, StoreConfig
-from proxy.store.archive import ArchiveSource, Place
+from proxy.store.archive import ArchiveSource, ArchiveStore
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord
+from proxy.store.tables.values import IngestBatch, NewRecord
 from tests.harness.exchanges import exchange, vote
 
 DAY_S = 86_400
@@ -64,7 +64,7 @@ class Site:
 
     async def archived(self) -> set[str]:
         """Records in the archive that have their body."""
-        source = ArchiveSource(Place(str(self.folder)))
+        source = ArchiveSource(ArchiveStore(str(self.folder)))
         return {view.row.id async for view in source.iter_records() if view.body is not None}
 
 

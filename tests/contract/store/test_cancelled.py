@@ -11,9 +11,9 @@ import pytest
 
 from proxy.clock import ManualClock
 from proxy.config.storage import RetentionConfig
-from proxy.store.control import Transition
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch
+from proxy.store.tables.control import LoopTransaction
+from proxy.store.tables.values import IngestBatch
 from tests.harness.exchanges import exchanges
 
 USER = 7
@@ -21,7 +21,7 @@ DAY_US = 86_400_000_000
 
 WRITES: dict[str, Callable[[Store, int], Awaitable[Any]]] = {
     "leave a command": lambda store, n: store.commands.submit("retrain", who="test", why=str(n)),
-    "finish an action": lambda store, n: store.transition(Transition(fence=1, state={"loop": {"n": n}})),
+    "finish an action": lambda store, n: store.transition(LoopTransaction(fence=1, state={"loop": {"n": n}})),
     "delete a user": lambda store, _: store.delete_user(USER),
     "retention": lambda store, _: store.prune(RetentionConfig(bodies_days=1, records_days=2)),
 }

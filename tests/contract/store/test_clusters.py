@@ -8,10 +8,10 @@ from collections import defaultdict
 from policies.estimates import METRICS, Metric, Moments, UserTotals
 from policies.records import Arm
 from proxy.clock import ManualClock
-from proxy.store.facts import RecordFacts, Terms, VoteSummary, count_arrival, count_votes
-from proxy.store.replay import Epoch
+from proxy.store.ingest.facts import RecordFacts, Terms, VoteSummary, count_arrival, count_votes
+from proxy.store.reading.replay import Epoch
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord, NewVote, RecordFlag
+from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFlag
 from tests.contract.store.test_statistics import L95_S, start_experiment
 from tests.harness.exchanges import exchange, vote
 

@@ -10,20 +10,20 @@ import pytest
 
 from proxy.clock import ManualClock, SystemClock
 from proxy.errors import PermanentError, TemporaryError
-from proxy.store.control import (
+from proxy.store.control.leases import guard
+from proxy.store.engine.database import Database
+from proxy.store.store import Store
+from proxy.store.tables.control import (
     CommandState,
     Experiment,
     JournalState,
     Lease,
     Look,
+    LoopTransaction,
     Model,
     ModelState,
     Run,
-    Transition,
 )
-from proxy.store.engine import Database
-from proxy.store.leases import guard
-from proxy.store.store import Store
 
 
 async def take(store: Store, holder: str = "host-1", ttl_s: float = 60) -> Lease:
@@ -100,7 +100,7 @@ async def test_a_holder_that_was_overtaken_changes_nothing(store: Store) -> None
     entry = await store.journal.intend("promote", fence=old.fence, who="loop", why="sure", inputs={"n": 1})
     await store.leases.release(old)
     new = await take(store, "host-2")
-    change = Transition(fence=old.fence, seq=entry.seq, state={"loop": {"phase": "promoting"}}, runs=(RUN,))
+    change = LoopTransaction(fence=old.fence, seq=entry.seq, state={"loop": {"phase": "promoting"}}, runs=(RUN,))
     with pytest.raises(PermanentError, match=r"fenced.*host-2 holds it"):
         await store.transition(change)
     with pytest.raises(PermanentError, match="fenced"):
@@ -133,7 +133,7 @@ async def test_a_transition_writes_everything(store: Store, clock: ManualClock) 
     )
     look = Look(experiment_id=experiment.id, at_us=11, assessment={"verdict": "continue"})
     await store.transition(
-        Transition(
+        LoopTransaction(
             fence=lease.fence,
             seq=entry.seq,
             outcome={"routes": 4},
@@ -165,7 +165,9 @@ async def test_the_journal_is_read_from_either_end(store: Store, clock: ManualCl
     for action in ("train", "deploy", "train"):
         entries.append(await store.journal.intend(action, fence=lease.fence, who="loop", why="w", inputs={}))
         clock.advance(10)
-    await store.transition(Transition(fence=lease.fence, seq=entries[1].seq, failed=True, outcome={"error": "no GPU"}))
+    await store.transition(
+        LoopTransaction(fence=lease.fence, seq=entries[1].seq, failed=True, outcome={"error": "no GPU"})
+    )
     assert [e.action for e in await store.journal.recent(limit=2)] == ["train", "deploy"]
     assert [e.seq for e in await store.journal.recent(before_seq=entries[1].seq)] == [entries[0].seq]
     assert await store.journal.last("train") == entries[2]

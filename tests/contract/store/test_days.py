@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from proxy.clock import ManualClock
-from proxy.store.days import DayCounts, day_bounds
-from proxy.store.keys import id_floor
+from proxy.store.reading.days import DayCounts, day_bounds
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord
+from proxy.store.tables.keys import id_floor
+from proxy.store.tables.values import IngestBatch, NewRecord
 from tests.harness.exchanges import exchange, vote
 
 DAY_US = 86_400_000_000
@@ -70,12 +70,12 @@ async def test_a_walk_tells_all_about_every_record(store: Store, clock: ManualCl
 
 async def test_archived_from_either_database(store: Store, clock: ManualClock, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow", reason="the archive needs the extra `archive`")
-    from proxy.store.archive import Archiver, ArchiveSource, Place
+    from proxy.store.archive import Archiver, ArchiveSource, ArchiveStore
 
     start_us = int(clock.now()) // 86_400 * DAY_US
     await put(store, 1, *(logged(start_us + n * 1000, n) for n in range(120)), liked=3)
     clock.advance(2 * 86_400)
-    place = Place(str(tmp_path / "archive"))
+    place = ArchiveStore(str(tmp_path / "archive"))
     await Archiver(store, place, clock).run()
     stored = [view async for view in store.iter_records()]
     assert [view async for view in ArchiveSource(place).iter_records()] == stored

@@ -8,7 +8,7 @@ from typing import Any
 from policies.records import Outcome, StickySource
 from proxy.clock import ManualClock
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord, RecordFlag
+from proxy.store.tables.values import IngestBatch, NewRecord, RecordFlag
 from tests.harness.exchanges import exchange
 
 

@@ -19,9 +19,9 @@ from proxy.ingest import Gap, IngestMetrics, Ingestor
 from proxy.ingest.ledger import LEDGER_FILE
 from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool import SpoolReader, SpoolWriter
-from proxy.store.spools import PositionError
+from proxy.store.ingest.spools import PositionError
 from proxy.store.store import Store
-from proxy.store.values import NO_POSITION, IngestBatch, NewRecord, RecordFilter
+from proxy.store.tables.values import NO_POSITION, IngestBatch, NewRecord, RecordFilter
 from tests.harness.exchanges import exchange, exchanges, new_id
 from tests.harness.frames import feedback_frame, of_record
 from tests.harness.tables import sqlite_with_tables

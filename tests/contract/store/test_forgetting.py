@@ -11,14 +11,14 @@ import sqlalchemy as sa
 import zstandard
 
 from proxy.clock import ManualClock
-from proxy.store import bodies
-from proxy.store.control import ModelState, Run, Transition
-from proxy.store.forgotten import HostReport, PlaceReport
-from proxy.store.reasons import REMOVED
-from proxy.store.schema import bodies as bodies_table
-from proxy.store.schema import dictionaries, feedback
+from proxy.store.ingest import bodies
+from proxy.store.retention.forgotten import HostReport, PlaceReport
+from proxy.store.retention.reasons import REMOVED
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord, RecordFilter
+from proxy.store.tables.control import LoopTransaction, ModelState, Run
+from proxy.store.tables.schema import bodies as bodies_table
+from proxy.store.tables.schema import dictionaries, feedback
+from proxy.store.tables.values import IngestBatch, NewRecord, RecordFilter
 from proxy.version import __version__
 from tests.harness.exchanges import exchange, exchanges, vote
 
@@ -108,7 +108,7 @@ async def test_what_a_training_said_is_blanked_wherever_an_earlier_version_wrote
     )  # fmt: skip
     state = {"state": {"reason": f"run-1 failed: {said}", "n": 1}}
     await store.transition(
-        Transition(fence=lease.fence, seq=entry.seq, outcome={"reason": said}, runs=(ran, done), state=state)
+        LoopTransaction(fence=lease.fence, seq=entry.seq, outcome={"reason": said}, runs=(ran, done), state=state)
     )
     await store.models.add("m", path="/m", run_id="run-2", detail={"result": done.result, "trained_beside": 1})
     await store.runs.add_users("run-1", [1])

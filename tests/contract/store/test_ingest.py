@@ -12,7 +12,7 @@ from policies.records import Arm, Outcome, StickySource
 from proxy.clock import ManualClock
 from proxy.errors import TemporaryError
 from proxy.store.store import Store
-from proxy.store.values import BodyPayload, IngestBatch, NewRecord, RecordFilter, RecordFlag
+from proxy.store.tables.values import BodyPayload, IngestBatch, NewRecord, RecordFilter, RecordFlag
 from tests.harness.exchanges import exchange, exchanges, vote
 
 

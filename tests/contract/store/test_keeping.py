@@ -10,11 +10,11 @@ from policies.records import Sample
 from proxy.clock import ManualClock
 from proxy.config.storage import RetentionConfig
 from proxy.errors import TemporaryError
-from proxy.store import samples
-from proxy.store.control import ModelState
-from proxy.store.keys import day_of, id_floor
+from proxy.store.reading import samples
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord, RecordFilter, RecordFlag
+from proxy.store.tables.control import ModelState
+from proxy.store.tables.keys import day_of, id_floor
+from proxy.store.tables.values import IngestBatch, NewRecord, RecordFilter, RecordFlag
 from tests.harness.exchanges import exchange, exchanges, vote
 
 DAY_US = 86_400_000_000

@@ -9,12 +9,12 @@ import pytest
 import sqlalchemy as sa
 
 from proxy.clock import ManualClock
-from proxy.store import partitions
-from proxy.store.partitions import DAYS_AT_ONCE
-from proxy.store.schema import records
+from proxy.store.reading.cursor import KeysetCursor
 from proxy.store.store import Store
-from proxy.store.stretches import Stretch
-from proxy.store.values import IngestBatch, NewRecord, RecordFilter
+from proxy.store.tables import partitions
+from proxy.store.tables.partitions import DAYS_AT_ONCE
+from proxy.store.tables.schema import records
+from proxy.store.tables.values import IngestBatch, NewRecord, RecordFilter
 from tests.harness.exchanges import exchange
 
 DAY_US = 86_400_000_000
@@ -75,7 +75,7 @@ async def test_a_walk_goes_back_to_the_first_record(store: Store, history: list[
 
 @pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
 async def test_a_query_locks_some_weeks_of_days_and_not_all(store: Store, history: list[NewRecord]) -> None:
-    stretch = Stretch(None, None, newest_first=True)
+    stretch = KeysetCursor(None, None, newest_first=True)
     days = sa.text(
         "SELECT count(*) FROM pg_locks JOIN pg_inherits ON inhrelid = relation "
         "WHERE pid = pg_backend_pid() AND inhparent = to_regclass('records')"

@@ -15,19 +15,19 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
-import proxy.store.migrate as migrate
+import proxy.store.tables.migrate as migrate
 from policies.estimates import METRICS, Moments, UserTotals
 from policies.records import Arm, Outcome
 from proxy.clock import ManualClock, SystemClock
-from proxy.store import partitions
-from proxy.store.dialect import upsert_sums
-from proxy.store.engine import Database
-from proxy.store.facts import flags_of
-from proxy.store.ingest import _row
-from proxy.store.keys import id_time_us
-from proxy.store.schema import SUMS, arm_stats, durations, experiments, metadata, records, traffic, user_stats
+from proxy.store.engine.database import Database
+from proxy.store.engine.dialect import upsert_sums
+from proxy.store.ingest.batch import _row
+from proxy.store.ingest.facts import flags_of
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord, NewVote
+from proxy.store.tables import partitions
+from proxy.store.tables.keys import id_time_us
+from proxy.store.tables.schema import SUMS, arm_stats, durations, experiments, metadata, records, traffic, user_stats
+from proxy.store.tables.values import IngestBatch, NewRecord, NewVote
 from tests.harness.exchanges import exchange, vote
 
 

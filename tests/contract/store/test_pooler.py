@@ -11,10 +11,10 @@ import pytest
 
 from proxy.clock import SystemClock
 from proxy.errors import PermanentError, TemporaryError
-from proxy.store.channels import STATE, notify
-from proxy.store.engine import Database
+from proxy.store.engine.channels import STATE, notify
+from proxy.store.engine.database import Database
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, RecordFilter
+from proxy.store.tables.values import IngestBatch, RecordFilter
 from tests.contract.store import test_control, test_ingest
 from tests.harness.exchanges import exchanges
 from tests.harness.pgbouncer import Pgbouncer, find_pgbouncer, running_pgbouncer

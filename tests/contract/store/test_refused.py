@@ -14,7 +14,7 @@ import pytest
 
 from proxy.clock import ManualClock
 from proxy.errors import ConfigError, PermanentError, TemporaryError
-from proxy.store.refusals import StoreAwayError
+from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.store import Store
 from tests.harness.postgres import PostgresServer
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import pytest
 
-from policies.ballots import FULL_TRUST, Trust
+from policies.ballots import FULL_TRUST, BallotTrust
 from policies.experiment import ArmStats
 from policies.records import Arm, Outcome
 from proxy import LoopConfig
 from proxy.clock import ManualClock
-from proxy.store.control import Experiment, Transition
-from proxy.store.facts import Terms
-from proxy.store.replay import Epoch
+from proxy.store.ingest.facts import Terms
+from proxy.store.reading.replay import Epoch
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord, NewVote, RecordFlag
+from proxy.store.tables.control import Experiment, LoopTransaction
+from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFlag
 from tests.harness.exchanges import exchange, vote
 from tests.harness.story import CHECK_S, Story
 
@@ -62,7 +62,7 @@ def some_vote(record_id: str, at_us: int, rng: random.Random) -> NewVote:
         {"feedback": None, "quality_score": 0.3},
         {"feedback": None, "retracted": True},
     )
-    trust = rng.choice((FULL_TRUST, Trust.THUMB, Trust.NONE, Trust.THUMB | Trust.SCORE))
+    trust = rng.choice((FULL_TRUST, BallotTrust.THUMB, BallotTrust.NONE, BallotTrust.THUMB | BallotTrust.SCORE))
     return vote(record_id, at_us, rng, source=rng.choice("ab"), trust=trust, **rng.choice(said))
 
 
@@ -74,7 +74,7 @@ async def test_a_replay_stands_where_the_live_count_stood_at_every_moment(store:
         Experiment(id=number, champion_model_id=1, challenger_model_id=2, salt="00", share=0.5, frozen=frozen)
         for number in (1, 2)
     ]
-    await store.transition(Transition(fence=lease.fence, experiments=tuple(made)))
+    await store.transition(LoopTransaction(fence=lease.fence, experiments=tuple(made)))
 
     rng, start_us = random.Random(1), int(clock.now() * 1e6)
     ids: list[str] = []

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from policies.records import Outcome
 from proxy.clock import ManualClock
-from proxy.store.records import _SCANNED_BLOCKS, _indexed
+from proxy.store.reading.records import _SCANNED_BLOCKS, _indexed
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord, RecordFilter
+from proxy.store.tables.values import IngestBatch, NewRecord, RecordFilter
 from tests.harness.exchanges import exchange
 
 USER = 7

@@ -13,10 +13,10 @@ from policies.ballots import can_be_judged
 from policies.estimates import METRICS, Moments, UserTotals
 from policies.records import Arm, Outcome
 from proxy.clock import ManualClock
-from proxy.store.control import Experiment, Transition
-from proxy.store.keys import random_user_key
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord, NewVote, RecordFlag
+from proxy.store.tables.control import Experiment, LoopTransaction
+from proxy.store.tables.keys import random_user_key
+from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFlag
 from tests.harness.exchanges import exchange, vote
 
 L95_S = 2.0
@@ -33,7 +33,7 @@ async def start_experiment(store: Store, experiment_id: int = 1, icc: float = 0.
         share=0.5,
         frozen={"l95_s": L95_S, "icc": icc},
     )
-    await store.transition(Transition(fence=lease.fence, experiments=(made,)))
+    await store.transition(LoopTransaction(fence=lease.fence, experiments=(made,)))
 
 
 def expected(records: list[NewRecord], votes: list[NewVote], arm: Arm, icc: float = 0.1) -> Moments:

@@ -16,14 +16,14 @@ from policies.selection import DataGeneratorConfig
 from proxy.cli.power import _look
 from proxy.clock import ManualClock, SystemClock
 from proxy.config import Config
-from proxy.loop.supply import usable_at_most
-from proxy.loop.upkeep import measured_baseline
-from proxy.store import ingest
-from proxy.store.control import Experiment, Transition
-from proxy.store.facts import RecordFacts, Terms
-from proxy.store.replay import Epoch
+from proxy.loop.act.maintenance import measured_baseline
+from proxy.loop.look.supply import usable_at_most
+from proxy.store.ingest import batch as ingest
+from proxy.store.ingest.facts import RecordFacts, Terms
+from proxy.store.reading.replay import Epoch
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord, NewVote, RecordFilter, RecordFlag, RecordRow, VoteCounts
+from proxy.store.tables.control import Experiment, LoopTransaction
+from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFilter, RecordFlag, RecordRow, VoteCounts
 from tests.harness.exchanges import exchange, vote
 
 MINUTE_US = 60_000_000
@@ -37,7 +37,7 @@ async def start_experiment(store: Store) -> None:
     assert lease is not None
     frozen = {"l95_s": TERMS.l95_s, "icc": TERMS.icc}
     made = Experiment(id=1, champion_model_id=1, challenger_model_id=2, salt="00", share=0.5, frozen=frozen)
-    await store.transition(Transition(fence=lease.fence, experiments=(made,)))
+    await store.transition(LoopTransaction(fence=lease.fence, experiments=(made,)))
 
 
 def traffic(now_us: int, seed: int, *, kind: str) -> tuple[list[NewRecord], list[NewVote]]:

@@ -10,19 +10,19 @@ from statistics import fmean
 
 import pytest
 
-from policies.ballots import FULL_TRUST, Trust, can_be_judged
+from policies.ballots import FULL_TRUST, BallotTrust, can_be_judged
 from policies.estimates import METRICS, Metric, Moments, UserTotals
 from policies.records import Arm, Outcome
 from proxy.clock import ManualClock
-from proxy.store.control import Experiment, Transition
-from proxy.store.facts import RecordFacts, Terms
-from proxy.store.replay import Epoch
+from proxy.store.ingest.facts import RecordFacts, Terms
+from proxy.store.reading.replay import Epoch
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, JoinedVote, NewRecord, NewVote, RecordFlag, RecordView, VoteCounts
+from proxy.store.tables.control import Experiment, LoopTransaction
+from proxy.store.tables.values import IngestBatch, JoinedVote, NewRecord, NewVote, RecordFlag, RecordView, VoteCounts
 from tests.harness.exchanges import exchange, vote
 
 SECOND_US = 1_000_000
-ANONYMOUS = Trust.THUMB
+ANONYMOUS = BallotTrust.THUMB
 NO_ANSWERS = [(200, outcome) for outcome in Outcome if outcome.failed] + [
     (401, Outcome.OK), (404, Outcome.REFUSED), (503, Outcome.OK), (0, Outcome.CLIENT_DISCONNECT),
 ]  # fmt: skip
@@ -41,7 +41,7 @@ class Log:
         self.now_us += 1000
         return exchange(self.now_us, self.rng, **{"aliases": (), "user_hash": 1, "quality": 0.5} | changes)
 
-    def vote(self, on: NewRecord | str, trust: Trust = ANONYMOUS, **changes: object) -> NewVote:
+    def vote(self, on: NewRecord | str, trust: BallotTrust = ANONYMOUS, **changes: object) -> NewVote:
         """On a record, or by an alias."""
         self.now_us += 1000
         names = {"record_id": None, "alias": on} if isinstance(on, str) else {"record_id": on.id}
@@ -127,7 +127,7 @@ async def test_what_does_not_count_is_kept_to_be_read(log: Log) -> None:
     assert (view.row.quality, view.row.feedback, view.votes[0].correction) == (0.2, -1, "buy at evil.example")
     assert await corrections(log.store) == []
     assert await log.store.count_corrections(0, 2 * log.now_us) == 0
-    await log.apply(log.vote(record, Trust.SCORE | Trust.CORRECTION, quality_score=0.8, correction="Rome"))
+    await log.apply(log.vote(record, BallotTrust.SCORE | BallotTrust.CORRECTION, quality_score=0.8, correction="Rome"))
     view = await log.view(record)
     assert (view.row.quality, view.row.feedback) == (0.8, -1), "what the setting allows now; the thumb stays as it was"
     assert await corrections(log.store) == ["Rome"]
@@ -209,7 +209,7 @@ def some_record(log: Log) -> NewRecord:
 def some_vote(log: Log, record: NewRecord) -> NewVote:
     rng = log.rng
     said = rng.choice(({"feedback": rng.choice((1, 0, -1))}, {"feedback": None, "retracted": True}, {"feedback": None}))
-    trust = rng.choice((FULL_TRUST, ANONYMOUS, ANONYMOUS, Trust.NONE))
+    trust = rng.choice((FULL_TRUST, ANONYMOUS, ANONYMOUS, BallotTrust.NONE))
     score = rng.choice((None, None, 0.0, 0.75, 1.0))
     return log.vote(record, trust, source=rng.choice("ab"), quality_score=score, **said)
 
@@ -221,7 +221,7 @@ async def test_sums_do_not_depend_on_the_order_and_no_stranger_moves_quality(log
     terms = Terms(l95_s=1.0, icc=0.2)
     frozen = {"l95_s": terms.l95_s, "icc": terms.icc}
     experiment = Experiment(id=1, champion_model_id=1, challenger_model_id=2, salt="00", share=0.5, frozen=frozen)
-    await log.store.transition(Transition(fence=lease.fence, experiments=(experiment,)))
+    await log.store.transition(LoopTransaction(fence=lease.fence, experiments=(experiment,)))
     log.rng, since_us = random.Random(seed), log.now_us
     records = [some_record(log) for _ in range(40)]
     votes = [some_vote(log, log.rng.choice(records)) for _ in range(120)]
@@ -260,13 +260,15 @@ def counted(record: NewRecord, votes: Sequence[NewVote]) -> tuple[list[int], flo
         return [], None
     voters: defaultdict[str, list[NewVote]] = defaultdict(list)
     for ballot in sorted(votes, key=lambda ballot: ballot.fid):
-        voters[ballot.source if Trust.TOKEN in ballot.trust else "(without the token)"].append(ballot)
+        voters[ballot.source if BallotTrust.TOKEN in ballot.trust else "(without the token)"].append(ballot)
     thumbs, scores = [], []
     for ballots in voters.values():
         last = max((n for n, ballot in enumerate(ballots) if ballot.retracted), default=0)
         said = ballots[last:]
-        given = [ballot.feedback for ballot in said if ballot.feedback is not None and Trust.THUMB in ballot.trust]
-        judged = [b.quality_score for b in said if b.quality_score is not None and Trust.SCORE in b.trust]
+        given = [
+            ballot.feedback for ballot in said if ballot.feedback is not None and BallotTrust.THUMB in ballot.trust
+        ]
+        judged = [b.quality_score for b in said if b.quality_score is not None and BallotTrust.SCORE in b.trust]
         thumbs += given[-1:]
         scores += judged[-1:]
     return thumbs, fmean(scores) if scores else None

@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 
 from proxy.clock import ManualClock
-from proxy.store import ingest
-from proxy.store.facts import RecordFacts
+from proxy.store.ingest import batch as ingest
+from proxy.store.ingest.facts import RecordFacts
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord, NewVote, RecordView, VoteCounts
+from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordView, VoteCounts
 from tests.harness.exchanges import exchange, vote
 
 WRITER = "w0-1-1"

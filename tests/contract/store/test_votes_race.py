@@ -10,7 +10,7 @@ import pytest
 
 from proxy.clock import ManualClock
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch
+from proxy.store.tables.values import IngestBatch
 from tests.harness.exchanges import exchange, vote
 
 pytestmark = pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)

@@ -12,7 +12,7 @@ from policies.ballots import can_be_judged
 from policies.records import Arm, Outcome
 from proxy.clock import ManualClock
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord, RecordFlag, VoteCounts
+from proxy.store.tables.values import IngestBatch, NewRecord, RecordFlag, VoteCounts
 from tests.harness.exchanges import exchange, vote
 
 HOUR_US = 3_600_000_000

@@ -1,4 +1,4 @@
-"""A real training service behind the webhook that `proxy.loop.trainers.http` documents."""
+"""A real training service behind the webhook that `proxy.loop.adapters.trainers.http` documents."""
 
 from __future__ import annotations
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from proxy.config.loop import TrainerConfig
+from proxy.loop.adapters.trainers import build_trainer
 from proxy.loop.ports import Failed, Handle, Running, Succeeded, Trainer, TrainingRun, TrainingStatus
-from proxy.loop.trainers import build_trainer
 from tests.contract.trainers import training
 from tests.contract.trainers.clusters import KubernetesApi, RayCluster, job_manifest
 from tests.contract.trainers.service import TrainingService

@@ -11,8 +11,8 @@ from starlette.responses import JSONResponse, Response
 
 from proxy.config.loop import TrainerConfig
 from proxy.errors import PermanentError
+from proxy.loop.adapters.trainers import build_trainer
 from proxy.loop.ports import TrainingRun
-from proxy.loop.trainers import build_trainer
 from tests.contract.trainers.clusters import KubernetesApi, job_manifest
 from tests.harness.webserver import serving
 

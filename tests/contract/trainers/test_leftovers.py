@@ -12,10 +12,10 @@ import pytest
 
 from proxy.config.loop import TrainerConfig
 from proxy.errors import ConfigError
-from proxy.loop import processes
+from proxy.loop.adapters import processes
+from proxy.loop.adapters.processes import ProcessId
+from proxy.loop.adapters.trainers import build_trainer
 from proxy.loop.ports import Failed, Running, Succeeded, Trainer, TrainingRun, TrainingStatus
-from proxy.loop.processes import ProcessId
-from proxy.loop.trainers import build_trainer
 
 MODULE = "tests.contract.trainers.endings"
 HURRY = {"cancel_grace_seconds": "0.2", "leftover_grace_seconds": "0.2"}

@@ -15,10 +15,10 @@ import pytest
 
 from proxy.config.loop import TrainerConfig
 from proxy.errors import ConfigError, PermanentError, TemporaryError
-from proxy.loop import processes
+from proxy.loop.adapters import processes
+from proxy.loop.adapters.processes import ProcessId
+from proxy.loop.adapters.trainers import build_trainer
 from proxy.loop.ports import Failed, Handle, Running, Succeeded, Trainer, TrainingRun, TrainingStatus
-from proxy.loop.processes import ProcessId
-from proxy.loop.trainers import build_trainer
 
 MODULE = "tests.contract.trainers.training"
 
@@ -112,7 +112,7 @@ import asyncio, json, sys, time
 from pathlib import Path
 from proxy.config.loop import TrainerConfig
 from proxy.loop.ports import TrainingRun
-from proxy.loop.trainers import build_trainer
+from proxy.loop.adapters.trainers import build_trainer
 module, folder = sys.argv[1], Path(sys.argv[2])
 trainer = build_trainer(TrainerConfig(kind="callable", callable=f"{module}:train"))
 run = TrainingRun(run_id="run-1", data_path=folder / "data.jsonl", holdout_path=None, output_dir=folder,
@@ -129,7 +129,9 @@ async def test_a_start_that_was_never_written_down_is_found_again(folder: Path) 
     await running(trainer, run)
     order, signed = folder / "order.json", folder / "process.json"
     first = signed.read_text()
-    second = subprocess.run([sys.executable, "-m", "proxy.loop.trainers.runner", str(order)], timeout=300, check=True)
+    second = subprocess.run(
+        [sys.executable, "-m", "proxy.loop.adapters.trainers.runner", str(order)], timeout=300, check=True
+    )
     assert second.returncode == 0
     assert signed.read_text() == first
     assert len((folder / "starts").read_text().splitlines()) == 1

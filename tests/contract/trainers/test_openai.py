@@ -21,8 +21,8 @@ from starlette.routing import Route
 
 from proxy.config.loop import TrainerConfig
 from proxy.errors import ConfigError, PermanentError, TemporaryError
+from proxy.loop.adapters.trainers import build_trainer, openai
 from proxy.loop.ports import Failed, Running, Succeeded, Trainer, TrainingRun
-from proxy.loop.trainers import build_trainer, openai
 from tests.harness.webserver import serving
 
 CHAT = '{"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]}\n'

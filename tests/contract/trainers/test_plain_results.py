@@ -19,9 +19,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from proxy.loop.adapters.trainers.plain import NotPlainError, plain
+from proxy.loop.adapters.trainers.results import accept
 from proxy.loop.ports import Failed, Succeeded
-from proxy.loop.trainers.plain import NotPlainError, plain
-from proxy.loop.trainers.results import accept
 
 Point = namedtuple("Point", "x y")
 

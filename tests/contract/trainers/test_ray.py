@@ -20,9 +20,9 @@ import pytest
 
 from proxy.config.loop import TrainerConfig
 from proxy.errors import ConfigError, PermanentError, TemporaryError
+from proxy.loop.adapters.trainers import build_trainer
+from proxy.loop.adapters.trainers.results import from_log
 from proxy.loop.ports import Failed, Handle, Running, Succeeded, Trainer, TrainingRun, TrainingStatus
-from proxy.loop.trainers import build_trainer
-from proxy.loop.trainers.results import from_log
 from tests.contract.trainers import training
 from tests.contract.trainers.clusters import RayCluster
 from tests.harness.require import need

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.loop.trainers.train_log import TrainLog
+from proxy.loop.adapters.trainers.train_log import TrainLog
 
 LIMIT = 64 * 1024
 LEFT_OUT = re.compile(rb"\[ratchet\] ([\d,]+) bytes of this log are left out here\n")

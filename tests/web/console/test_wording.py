@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from policies.records import Outcome
-from proxy.store.values import RecordFlag, RecordRow, RecordView
+from proxy.store.tables.values import RecordFlag, RecordRow, RecordView
 from proxy.web.console.wording import FILTERS, no_sample_words
 from tests.harness.exchanges import exchange
 

@@ -9,9 +9,9 @@ import pytest
 from policies.selection import DataGeneratorConfig
 from proxy.loop.dataset import StoreDatasetBuilder
 from proxy.loop.ports import DatasetRequest
-from proxy.store.control import Run, Transition
 from proxy.store.store import Store
-from proxy.store.values import IngestBatch, NewRecord
+from proxy.store.tables.control import LoopTransaction, Run
+from proxy.store.tables.values import IngestBatch, NewRecord
 from proxy.web.datasets import DatasetReader
 from tests.harness.install import Install
 
@@ -51,7 +51,7 @@ async def build(install: Install, store: Store, run: str, config: DataGeneratorC
     assert lease is not None
     started_us = int(install.clock.now() * 1e6)
     made = Run(id=run, state="trained", trigger="manual", started_us=started_us, manifest=manifest.as_json())
-    await store.transition(Transition(fence=lease.fence, runs=(made,)))
+    await store.transition(LoopTransaction(fence=lease.fence, runs=(made,)))
 
 
 async def test_every_line_has_its_record_and_the_counts_add_up(install: Install, store: Store) -> None:

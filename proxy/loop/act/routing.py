@@ -1,0 +1,118 @@
+"""The route table that follows from the loop's state, and the file that the workers read it from.
+
+Level-triggered: after each tick, and by nothing else, the file is compared with what it should say, and replaced where
+it differs; a crash between the commit and the file is mended by the next tick. `version` only grows: an older table is
+refused, and the table of a restored database is written as the newest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+from policies.lifecycle import Phase
+from proxy.loop.look.standing import Participants
+from proxy.loop.state import LoopState
+from proxy.routes import RouteTable, Target, read_routes, write_routes
+from proxy.store.tables.control import Model
+
+__all__ = ["RoutesFile", "current_version", "publish", "route_table", "same_routes"]
+
+_log = logging.getLogger(__name__)
+
+
+def route_table(state: LoopState, cast: Participants, config_id: int) -> RouteTable:
+    """Where requests go in this state.
+
+    While watching there is no challenger, but the experiment and a new epoch stay in the table, so that what the
+    new champion does is counted.
+    """
+    table = RouteTable(version=state.routes_version, champion=_target(cast.champion), config_id=config_id)
+    experiment = cast.experiment
+    if experiment is None or state.phase not in (Phase.TESTING, Phase.PROMOTING, Phase.WATCHING):
+        return table
+    table = replace(table, experiment_id=experiment.id, epoch=experiment.epoch, salt=experiment.salt)
+    if state.phase is Phase.WATCHING or cast.challenger is None:
+        return table
+    return replace(table, challenger=_target(cast.challenger), share=experiment.share)
+
+
+def _target(model: Model) -> Target:
+    return Target(
+        model_id=model.id, name=model.name, url=model.url or "", model=model.model, credential=model.credential
+    )
+
+
+def same_routes(one: RouteTable, other: RouteTable) -> bool:
+    """Whether both send requests the same way, whatever their versions."""
+    return replace(one, version=0) == replace(other, version=0)
+
+
+def current_version(path: Path | None) -> int:
+    """Version of the table in the file; 0 where there is none that can be read."""
+    table = _read(path)
+    return table.version if table else 0
+
+
+def publish(path: Path | None, table: RouteTable, *, restored: bool = False) -> RouteTable:
+    """Make the file say `table`; returns what it says then. Blocks: it waits for the disk.
+
+    A newer table stays: whoever would put an older one in its place has seen less. `restored`: the database went back,
+    and decides all the same; its table is written as the newest. A table of the same version that says other things
+    gets the next one.
+    """
+    if path is None:
+        return table
+    present = _read(path)
+    if present is not None and present.version >= table.version:
+        if same_routes(present, table):
+            return present
+        if present.version > table.version and not restored:
+            return present
+        table = replace(table, version=present.version + 1)
+    write_routes(path, table)
+    challenger = f"challenger {table.challenger.name} at {table.share:.3g}" if table.challenger else "no challenger"
+    _log.info("routes version %d: champion %s, %s", table.version, table.champion.name, challenger)
+    return table
+
+
+class RoutesFile:
+    """The file as one controller sees it, away from the event loop: a disk may take its time.
+
+    It remembers the newest version, so that a file that was removed is no licence to begin again below what workers
+    have in force.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        """None: there are no workers to tell."""
+        self._path = path
+        self._newest = 0
+
+    async def version(self) -> int:
+        """Of the newest table that the file holds or has held."""
+        self._newest = max(self._newest, await asyncio.to_thread(current_version, self._path))
+        return self._newest
+
+    async def lacks(self, version: int) -> bool:
+        """Whether the file is gone, broken, or older than that."""
+        return self._path is not None and await asyncio.to_thread(current_version, self._path) < version
+
+    async def publish(self, table: RouteTable, *, restored: bool = False) -> RouteTable:
+        """See the function `publish`. Raises OSError."""
+        said = await asyncio.to_thread(publish, self._path, table, restored=restored)
+        self._newest = max(self._newest, said.version)
+        return said
+
+
+def _read(path: Path | None) -> RouteTable | None:
+    if path is None:
+        return None
+    try:
+        return read_routes(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as exc:
+        _log.warning("routes file cannot be read and will be replaced: %s", exc)
+        return None

@@ -1,0 +1,100 @@
+"""Who carries the evidence of a test: asked where a promotion hangs on nothing else, of all units that have voted.
+
+And whether those whose users nobody vouches for come from one place: then that place is no client.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import AsyncIterable
+from dataclasses import dataclass, field
+from typing import Final
+
+from policies.carriers import Carriers, Units
+from policies.estimates import Metric, UserTotals
+from policies.experiment import ABTestConfig, ExperimentFacts, forgeable_weights, would_promote
+from policies.records import Arm
+from policies.wording import percent
+from proxy.clock import Clock
+from proxy.store.ingest.facts import Terms
+from proxy.store.store import Store
+from proxy.store.tables.control import Experiment
+
+__all__ = ["EvidenceReader", "Voters", "carriers_of", "forgeable"]
+
+Voters = AsyncIterable[tuple[Arm, int, UserTotals, bool]]
+"""Units of evidence: arm, keyed hash, totals, and whether nobody vouches for them."""
+_READ_FOR_S: Final = 60.0
+_NEWEST: Final = 2000
+"""Records that are asked where they came from."""
+_ENOUGH_CLAIMED: Final = 200
+_NEARLY_ALL: Final = 0.9
+
+
+def forgeable(
+    facts: ExperimentFacts, config: ABTestConfig, now: float, *, open_scores: bool = False
+) -> dict[Metric, float]:
+    """The metrics, with their weights, on whose forgery a promotion at `now` (Unix seconds) would hang; empty where
+    there is none to come. `open_scores`: anybody may give an answer its score, too."""
+    weights = {metric: weight for metric, weight in forgeable_weights(config, scores=open_scores).items() if weight}
+    return weights if weights and would_promote(facts, config, now) else {}
+
+
+async def carriers_of(facts: ExperimentFacts, voters: Voters, weights: dict[Metric, float], icc: float) -> Carriers:
+    """Read them all. `voters` have an observation of one of the metrics in `weights`."""
+    champion, challenger = facts.champion, facts.challenger
+    units = Units(champion.moments, challenger.moments, weights, (champion.clusters, challenger.clusters))
+    async for arm, key, totals, claimed in voters:
+        units.add(0 if arm is Arm.CHAMPION else 1, key, totals.vector(icc), claimed=claimed)
+    return units.carriers()
+
+
+@dataclass(slots=True, kw_only=True)
+class EvidenceReader:
+    """Asks the store, and remembers the answers for a minute."""
+
+    store: Store
+    clock: Clock
+    ab_test: ABTestConfig
+    open_scores: bool = False
+    """Whether anybody may give an answer its score: then scores can be forged as votes can."""
+    _carriers: dict[tuple[int, int], tuple[float, Carriers]] = field(default_factory=dict)
+    """By experiment and epoch, with the monotonic time of the reading."""
+    _clusters: Counter[int] = field(default_factory=Counter)
+    _clusters_at: float = -math.inf
+
+    async def carriers(self, row: Experiment, facts: ExperimentFacts) -> Carriers | None:
+        """Who carries it, where a promotion hangs on nothing else. All units that have voted are read for it, so that
+        while it waits what was read a minute ago will do: it cannot let anything pass that it held."""
+        weights = forgeable(facts, self.ab_test, self.clock.now(), open_scores=self.open_scores)
+        if not weights:
+            return None
+        key = row.id, row.epoch
+        read_at, carriers = self._carriers.get(key, (-math.inf, None))
+        if carriers is None or not self._is_fresh(read_at):
+            voters = self.store.voters(row.id, row.epoch, tuple(weights))
+            carriers = await carriers_of(facts, voters, weights, Terms.of(row.frozen).icc)
+            self._carriers = {key: (self.clock.monotonic(), carriers)}
+        return carriers
+
+    async def note(self) -> str | None:
+        """In words, where nearly all requests whose users nobody vouches for come from one place."""
+        if not self._is_fresh(self._clusters_at):
+            self._clusters = await self.store.claimed_clusters(_NEWEST)
+            self._clusters_at = self.clock.monotonic()
+        claimed = self._clusters.total()
+        if claimed < _ENOUGH_CLAIMED:
+            return None
+        [(cluster, most)] = self._clusters.most_common(1)
+        if most < _NEARLY_ALL * claimed:
+            return None
+        place = f"one cluster ({cluster & 0xFFFF_FFFF_FFFF_FFFF:016x})" if cluster else "addresses that cannot be told"
+        return (
+            f"{percent(most / claimed)} of the latest {claimed} requests whose users nobody vouches for came from "
+            f"{place}, so that they count as one user; if it is a backend or a balancer of yours, add its network to "
+            "sticky.trusted_networks, or let it send sticky.token as x-ratchet-token"
+        )
+
+    def _is_fresh(self, read_at: float) -> bool:
+        return 0.0 <= self.clock.monotonic() - read_at < _READ_FOR_S

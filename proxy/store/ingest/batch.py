@@ -1,0 +1,248 @@
+"""How a batch gets in: one transaction, from top to bottom.
+
+The spool's position moves first and locks out another reader of the same spool; then come records and bodies, votes
+that find their record (new ones, and parked ones whose record has just come), and last the sums that others update
+too. A batch, a record or a vote that was applied before changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from policies.kinds import Kind
+from policies.records import StickySource
+from proxy.store.engine.database import Database
+from proxy.store.engine.dialect import any_of, insert_all, insert_new
+from proxy.store.engine.refusals import StoreAwayError
+from proxy.store.ingest import statistics, votes
+from proxy.store.ingest.bodies import Block, BodyCodec
+from proxy.store.ingest.deltas import Deltas
+from proxy.store.ingest.facts import RecordFacts, count_arrival
+from proxy.store.ingest.parked import forget_parked
+from proxy.store.ingest.spools import advance
+from proxy.store.tables import partitions
+from proxy.store.tables.keys import BLOCK_RECORDS, NO_ID, alias_hash, day_of, id_time_us, task_alias_hash
+from proxy.store.tables.schema import aliases, bodies, deleted_users, records, scores
+from proxy.store.tables.values import Applied, BodyPayload, IngestBatch, JoinedVote, NewRecord, RecordFlag
+
+__all__ = ["KEY_SOURCES", "UnconfirmedError", "apply", "join_parked"]
+
+KEY_SOURCES: Final = tuple(StickySource)
+"""The column `key_source` holds the position in here; new sources are added at the end."""
+_TASK: Final = Kind.TASK.value
+_SOURCE_CODE: Final = {source: code for code, source in enumerate(KEY_SOURCES)}
+
+
+class UnconfirmedError(StoreAwayError):
+    """Whether the batch was committed is not known; if the database's position is behind it, `applied` happened."""
+
+    def __init__(self, cause: StoreAwayError, applied: Applied) -> None:
+        super().__init__(cause.sentence, cause.kind)
+        self.applied = applied
+
+
+async def apply(db: Database, codec: BodyCodec, batch: IngestBatch) -> Applied:
+    """Write a batch and the spool position behind it. A batch without a writer comes from no spool.
+
+    Raises PositionError where the batch begins somewhere else than where the database stands: nothing is stored;
+    UnconfirmedError where the connection was lost while it was committed: the position tells whether it was.
+    """
+    incoming = sorted({record.id: record for record in batch.records}.values(), key=lambda record: record.id)
+    await partitions.ensure(db, {day_of(record.id) for record in incoming})
+    await codec.prepare((record.user_hash, record.body) for record in incoming if record.body is not None)
+    blocks = await codec.encode(_bodies(incoming))
+    applied: Applied | None = None
+    try:
+        async with db.write() as connection:
+            await codec.check(connection)
+            if batch.writer and not await advance(connection, batch, int(db.clock.now() * 1e6)):
+                return Applied(duplicates=len(batch.records) + len(batch.votes))
+            applied = await _apply(connection, codec, batch, incoming, blocks)
+    except StoreAwayError as exc:
+        if applied is not None:
+            raise UnconfirmedError(exc, applied) from exc
+        raise
+    return applied
+
+
+async def _apply(
+    connection: AsyncConnection, codec: BodyCodec, batch: IngestBatch, incoming: list[NewRecord], blocks: list[Block]
+) -> Applied:
+    """In the transaction: everything but the position."""
+    unknown = await _unknown(connection, incoming)
+    wanted = await _without_deleted_users(connection, unknown)
+    if len(wanted) < len(incoming):
+        blocks = await codec.encode(_bodies(wanted))
+    facts = {record.id: RecordFacts.of(record) for record in wanted}
+    await _insert(connection, wanted, facts, await _insert_bodies(connection, blocks))
+
+    deltas = Deltas()
+    await _count(connection, wanted, facts, deltas)
+    voted = await votes.add(connection, batch.votes, wanted, facts, deltas)
+    if len(wanted) < len(unknown):
+        kept = {record.id for record in wanted}
+        refused = [record for record in unknown if record.id not in kept]
+        await forget_parked(connection, refused, [hashed for r in refused for hashed in _alias_hashes(r)])
+    await _write(connection, deltas)
+    return Applied(
+        records=tuple(wanted),
+        votes=voted.new,
+        joined=voted.joined,
+        parked=voted.parked,
+        ambiguous=voted.ambiguous,
+        duplicates=len(batch.records) - len(unknown) + len(batch.votes) - len(voted.new),
+        deleted=len(unknown) - len(wanted),
+    )
+
+
+async def join_parked(db: Database, after: str, limit: int) -> tuple[Applied, str]:
+    """Join those of the next parked votes whose record another replica brought in; returns what that changed, and the
+    vote to go on behind."""
+    async with db.read() as connection:
+        parked = await votes.find_arrived(connection, after, limit)
+    joined: tuple[JoinedVote, ...] = ()
+    if parked.arrived:
+        async with db.write() as connection:
+            deltas = Deltas()
+            joined = await votes.join_arrived(connection, parked, deltas)
+            await _write(connection, deltas)
+    return Applied(joined=joined, ambiguous=len(parked.ambiguous)), parked.last or NO_ID
+
+
+async def _unknown(connection: AsyncConnection, incoming: Sequence[NewRecord]) -> list[NewRecord]:
+    if not incoming:
+        return []
+    ids = [record.id for record in incoming]
+    query = sa.select(records.c.id).where(any_of(connection, records.c.id, ids), records.c.id.between(ids[0], ids[-1]))
+    known = set(await connection.scalars(query))
+    return [record for record in incoming if record.id not in known]
+
+
+async def _without_deleted_users(connection: AsyncConnection, new: list[NewRecord]) -> list[NewRecord]:
+    """Leave out what a user said before they were deleted: it was still in a spool at that time."""
+    users = {record.user_hash for record in new if record.user_hash is not None}
+    if not users:
+        return new
+    rows = await connection.execute(
+        sa.select(deleted_users).where(any_of(connection, deleted_users.c.user_hash, list(users)))
+    )
+    gone = {row.user_hash: row.at_us for row in rows}
+    if not gone:
+        return new
+    return [r for r in new if r.user_hash not in gone or id_time_us(r.id) > gone[r.user_hash]]
+
+
+def _bodies(of: Sequence[NewRecord]) -> list[tuple[str, BodyPayload]]:
+    return [(record.id, record.body) for record in of if record.body is not None]
+
+
+async def _insert_bodies(connection: AsyncConnection, blocks: Sequence[Block]) -> dict[str, int]:
+    """Insert the blocks, each under the next free key; returns where each record's body is."""
+    keys = [block.key for block in blocks]
+    while taken := set(await connection.scalars(sa.select(bodies.c.block).where(bodies.c.block.in_(keys)))):
+        for i, key in enumerate(keys):
+            keys[i] = max(key + BLOCK_RECORDS * (key in taken), keys[i - 1] + BLOCK_RECORDS if i else 0)
+    rows = [
+        {"block": key, "dictionary_id": block.dictionary_id, "n": len(block.ids), "data": block.data}
+        for key, block in zip(keys, blocks, strict=True)
+    ]
+    await insert_all(connection, bodies, rows)
+    return {
+        record_id: key + place
+        for key, block in zip(keys, blocks, strict=True)
+        for place, record_id in enumerate(block.ids)
+    }
+
+
+async def _insert(
+    connection: AsyncConnection,
+    new: Sequence[NewRecord],
+    facts: Mapping[str, RecordFacts],
+    places: Mapping[str, int],
+) -> None:
+    await insert_all(
+        connection, records, [_row(record, facts[record.id].flags, places.get(record.id)) for record in new]
+    )
+    await insert_new(
+        connection,
+        aliases,
+        [{"hash": hashed, "id": r.id} for r in new for hashed in _alias_hashes(r)],
+    )
+    await insert_new(
+        connection,
+        scores,
+        [
+            {"record_id": record.id, "scorer": scorer, "score": score}
+            for record in new
+            for scorer, score in record.scores.items()
+            if scorer != record.quality_source  # that one is in the record's own row
+        ],
+    )
+
+
+def _alias_hashes(record: NewRecord) -> list[int]:
+    """A UI's message id stands for a turn, and its title and its tags carry the same one: votes are for the answer."""
+    hashed = task_alias_hash if record.kind == _TASK else alias_hash
+    return [hashed(alias) for alias in record.aliases]
+
+
+async def _count(
+    connection: AsyncConnection, new: Sequence[NewRecord], all_facts: Mapping[str, RecordFacts], deltas: Deltas
+) -> None:
+    terms = await statistics.terms_of(connection, {r.experiment_id for r in new if r.experiment_id is not None})
+    for record in new:
+        facts = all_facts[record.id]
+        deltas.arrived(facts, (record.prompt_tokens or 0, record.completion_tokens or 0))
+        if facts.experiment_id in terms and not facts.task:
+            key = (facts.experiment_id, facts.epoch, facts.arm)
+            deltas.requests[key] += 1
+            if facts.claimed:
+                deltas.claimed_users[key].add(facts.user_key)
+            count_arrival(deltas.unit(facts, key), facts, terms[facts.experiment_id])
+
+
+async def _write(connection: AsyncConnection, deltas: Deltas) -> None:
+    terms = await statistics.terms_of(connection, {key[0] for key in deltas.users})
+    await statistics.count_users(connection, deltas, terms)
+    await deltas.write(connection)
+
+
+def _row(record: NewRecord, flags: RecordFlag, body: int | None) -> dict[str, Any]:
+    return {
+        "id": record.id,
+        "user_hash": record.user_hash,
+        "conversation": record.conversation,
+        "cluster": record.cluster,
+        "body": body,
+        "duration_us": record.duration_us,
+        "upstream_us": record.upstream_us,
+        "ttfb_us": record.ttfb_us,
+        "ttft_us": record.ttft_us,
+        "own_us": record.own_us,
+        "request_bytes": record.request_bytes,
+        "response_bytes": record.response_bytes,
+        "quality": record.quality,
+        "feedback": None,
+        "prompt_tokens": record.prompt_tokens,
+        "completion_tokens": record.completion_tokens,
+        "cache_read_tokens": record.cache_read_tokens,
+        "cache_write_tokens": record.cache_write_tokens,
+        "reasoning_tokens": record.reasoning_tokens,
+        "model_id": record.model_id,
+        "experiment_id": record.experiment_id,
+        "epoch": record.epoch,
+        "config_id": record.config_id,
+        "status": record.status,
+        "flags": int(flags),
+        "arm": int(record.arm),
+        "served_by": int(record.served_by),
+        "outcome": int(record.outcome),
+        "key_source": _SOURCE_CODE[record.key_source],
+        "kind": record.kind,
+        "method": record.method,
+        "quality_source": record.quality_source,
+    }

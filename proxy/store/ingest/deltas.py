@@ -1,0 +1,164 @@
+"""What one transaction adds to the sums: collected in memory while records and votes are applied, written at its end.
+
+Sums per minute and hour take increments, so any number of controllers may add at once. User totals need the old
+vector to change an arm's moments exactly, so those rows are read and locked (`statistics.py`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from policies.estimates import METRICS
+from policies.records import Arm
+from proxy.store.engine.dialect import upsert_sums
+from proxy.store.ingest.facts import RecordFacts, VoteSummary
+from proxy.store.tables.schema import HOUR_S, MINUTE_S, SUMS, TEN_MINUTES_S, durations, quality_hours, traffic
+
+__all__ = ["UNSCORED", "Deltas", "duration_bin", "duration_of_bin", "quality_bin"]
+
+UNSCORED: Final = -1
+"""Bin of samples without a score."""
+_BINS_PER_DOUBLING: Final = 8
+_FLOOR_US: Final = 100
+_WIDTH: Final = len(SUMS) + 2
+(
+    _N,
+    _FALLBACKS,
+    _DURATION,
+    _PROMPT,
+    _COMPLETION,
+    _VOTED,
+    _POSITIVE,
+    _NEGATIVE,
+    _NEUTRAL,
+    _SCORED,
+    _QUALITY,
+    _TASKS,
+) = range(_WIDTH)  # in the order of SUMS, and behind them the sum of scores, and how many were tasks
+
+Key = tuple[int, ...]
+ExperimentKey = tuple[int, int, Arm]
+"""Experiment, epoch, arm."""
+
+
+def quality_bin(quality: float | None) -> int:
+    """Hundredths of the score, rounded down; UNSCORED for None."""
+    return UNSCORED if quality is None else min(100, max(0, math.floor(quality * 100 + 1e-9)))
+
+
+def duration_bin(duration_us: int) -> int:
+    """Bins grow by a ninth: 8 to the doubling, from 0.1 ms on."""
+    if duration_us <= _FLOOR_US:
+        return 0
+    return 1 + math.floor(math.log2(duration_us / _FLOOR_US) * _BINS_PER_DOUBLING)
+
+
+def duration_of_bin(number: int, fraction: float) -> float:
+    """Seconds at `fraction` (0 to 1) of the bin's width."""
+    return float(_FLOOR_US * 2.0 ** ((number - 1 + fraction) / _BINS_PER_DOUBLING) / 1e6)
+
+
+class Deltas:
+    """Changes to the sums per minute and hour, and to users' totals, of one transaction."""
+
+    def __init__(self) -> None:
+        self._traffic: defaultdict[Key, list[float]] = defaultdict(lambda: [0] * _WIDTH)
+        self._durations: defaultdict[Key, int] = defaultdict(int)
+        self._quality: defaultdict[tuple[int, int], int] = defaultdict(int)
+        self.users: dict[ExperimentKey, dict[int, tuple[list[float], list[float]]]] = {}
+        """Counts and sums to add, per unit of evidence: a user's key, or a cluster's."""
+        self.requests: defaultdict[ExperimentKey, int] = defaultdict(int)
+        self.claimed_users: defaultdict[ExperimentKey, set[int]] = defaultdict(set)
+        self.clusters: defaultdict[ExperimentKey, set[int]] = defaultdict(set)
+        """Which of the units are clusters."""
+
+    def arrived(self, record: RecordFacts, tokens: tuple[int, int]) -> None:
+        """A new record, not yet voted on. A task is a request that took time and tokens, and nothing else."""
+        at_s = record.at_s
+        sums = self._sums(record, at_s)
+        sums[_N] += 1
+        sums[_FALLBACKS] += record.fallback
+        sums[_DURATION] += record.duration_us
+        sums[_PROMPT] += tokens[0]
+        sums[_COMPLETION] += tokens[1]
+        if record.task:
+            sums[_TASKS] += 1
+            return
+        if record.quality is not None:
+            sums[_SCORED] += 1
+            sums[_QUALITY] += record.quality
+        if record.answered:
+            number = duration_bin(record.duration_us)
+            self._durations[at_s // MINUTE_S * MINUTE_S, int(record.arm), record.model_id, number] += 1
+        if record.sample:
+            self._quality[at_s // HOUR_S * HOUR_S, quality_bin(record.quality)] += 1
+
+    def voted(self, record: RecordFacts, before: VoteSummary, after: VoteSummary) -> None:
+        """The effective votes on a record changed."""
+        if record.task:
+            return
+        sums = self._sums(record, record.at_s)
+        sums[_VOTED] += (after.count > 0) - (before.count > 0)
+        sums[_POSITIVE] += after.positive - before.positive
+        sums[_NEGATIVE] += after.negative - before.negative
+        sums[_NEUTRAL] += after.neutral - before.neutral
+
+    def rescored(self, record: RecordFacts, quality: float | None) -> None:
+        """The score that counts changed."""
+        if quality == record.quality or record.task:
+            return
+        sums = self._sums(record, record.at_s)
+        sums[_SCORED] += (quality is not None) - (record.quality is not None)
+        sums[_QUALITY] += (quality or 0.0) - (record.quality or 0.0)
+        if record.sample:
+            hour = record.at_s // HOUR_S * HOUR_S
+            self._quality[hour, quality_bin(quality)] += 1
+            self._quality[hour, quality_bin(record.quality)] -= 1
+
+    def forgotten(self, record: RecordFacts) -> None:
+        """The record is deleted: it is no sample any more. What passed through the proxy remains counted."""
+        if record.sample:
+            self._quality[record.at_s // HOUR_S * HOUR_S, quality_bin(record.quality)] -= 1
+
+    def unit(self, record: RecordFacts, key: ExperimentKey) -> tuple[list[float], list[float]]:
+        """Counts and sums of the record's unit of evidence, to be added to in place."""
+        user_key = record.unit
+        if record.claimed:
+            self.clusters[key].add(user_key)
+        return self.users.setdefault(key, {}).setdefault(user_key, ([0.0] * len(METRICS), [0.0] * len(METRICS)))
+
+    async def write(self, connection: AsyncConnection) -> None:
+        """Add everything but the users' totals to the tables, in key order (two writers then never deadlock)."""
+        sums = _by_step(((key, values) for key, values in self._traffic.items() if any(values)), HOUR_S)
+        await upsert_sums(connection, traffic, _rows(traffic, sums))
+        counts = _by_step(((key, [n]) for key, n in self._durations.items()), TEN_MINUTES_S, HOUR_S)
+        await upsert_sums(connection, durations, _rows(durations, counts))
+        changed: dict[Key, list[float]] = {key: [n] for key, n in self._quality.items() if n}
+        await upsert_sums(connection, quality_hours, _rows(quality_hours, changed))
+
+    def _sums(self, record: RecordFacts, at_s: int) -> list[float]:
+        minute = at_s // MINUTE_S * MINUTE_S
+        # int: the hash of an enumeration's member is many times slower
+        return self._traffic[minute, int(record.arm), record.model_id, record.status // 100, int(record.outcome)]
+
+
+def _by_step(minutes: Iterable[tuple[Key, list[float]]], *longer: int) -> dict[Key, list[float]]:
+    """The same sums by minute and by each of the longer steps, each under its step."""
+    found: dict[Key, list[float]] = {}
+    for (at_s, *rest), values in minutes:
+        found[MINUTE_S, at_s, *rest] = values
+        for step_s in longer:
+            sums = found.setdefault((step_s, at_s // step_s * step_s, *rest), [0] * len(values))
+            sums[:] = [a + b for a, b in zip(sums, values, strict=True)]
+    return found
+
+
+def _rows(table: sa.Table, values: Mapping[Key, Iterable[float]]) -> list[dict[str, float]]:
+    names = [column.name for column in table.columns]
+    return [dict(zip(names, (*key, *values[key]), strict=True)) for key in sorted(values)]

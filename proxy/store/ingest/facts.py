@@ -1,0 +1,252 @@
+"""The few facts of a record that sums and statistics need, and what its votes amount to. Pure.
+
+`exposure` functions say what a record, a changed vote or a changed score adds to its user's totals, in the order of
+`policies.estimates.METRICS`: quality, positive, latency, error, slow, voted, refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, Self
+
+from policies.ballots import BallotTrust, can_be_judged
+from policies.estimates import DEFAULT_ICC, METRICS, Metric
+from policies.kinds import Kind
+from policies.records import Arm, Outcome
+from proxy.store.tables.keys import id_time_us, random_user_key
+from proxy.store.tables.values import FLAGS, NewRecord, RecordFlag
+
+__all__ = ["RecordFacts", "Terms", "VoteSummary", "count_arrival", "count_score", "count_votes", "flags_of"]
+
+_QUALITY, _POSITIVE, _LATENCY, _ERROR, _SLOW, _VOTED, _REFUSED = (METRICS.index(metric) for metric in Metric)
+_FALLBACK, _SAMPLE, _CLAIMED = int(RecordFlag.FALLBACK), int(RecordFlag.SAMPLE), int(RecordFlag.CLAIMED)
+_TOKEN, _THUMB = int(BallotTrust.TOKEN), int(BallotTrust.THUMB)
+_SCORE, _CORRECTION = int(BallotTrust.SCORE), int(BallotTrust.CORRECTION)
+_NO_SAMPLE: Final = int(RecordFlag.NO_TRAIN | RecordFlag.UNREAD)
+_TASK: Final = Kind.TASK.value
+_TRAINABLE: Final = frozenset(kind.value for kind in Kind if kind.trainable)
+
+Totals = tuple[list[float], list[float]]
+"""Counts and sums by metric, changed in place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What an experiment froze at its start."""
+
+    l95_s: float | None = None
+    """Answers slower than this are slow; None: nothing is."""
+    icc: float = DEFAULT_ICC
+
+    @classmethod
+    def of(cls, frozen: Mapping[str, Any]) -> Self:
+        """From the experiment's `frozen` column."""
+        icc = frozen.get("icc")
+        return cls(l95_s=frozen.get("l95_s"), icc=DEFAULT_ICC if icc is None else float(icc))
+
+
+class RecordFacts(NamedTuple):
+    """A record, as far as counting goes. A tuple because every record passes by here, and it is made at once."""
+
+    id: str
+    user_hash: int | None
+    arm: Arm
+    model_id: int
+    experiment_id: int | None
+    epoch: int
+    status: int
+    outcome: Outcome
+    duration_us: int
+    quality: float | None
+    quality_source: str | None
+    flags: RecordFlag
+    kind: str
+    cluster: int | None
+
+    @property
+    def task(self) -> bool:
+        """A UI asked for itself. It was a request like any other, but no statistic that decides anything has it."""
+        return self.kind == _TASK
+
+    @property
+    def at_s(self) -> int:
+        """When it arrived, Unix seconds."""
+        return id_time_us(self.id) // 1_000_000
+
+    @property
+    def user_key(self) -> int:
+        """The user, or the record itself where no sticky key was given."""
+        return self.user_hash if self.user_hash is not None else random_user_key(self.id)
+
+    @property
+    def claimed(self) -> bool:
+        """Nobody vouched for the user that it names."""
+        return self.flags.value & _CLAIMED != 0
+
+    @property
+    def unit(self) -> int:
+        """Whose evidence it is: the user's, or where a name is only claimed the cluster's (0: one for all unknown)."""
+        return (self.cluster or 0) if self.claimed else self.user_key
+
+    @property
+    def answered(self) -> bool:
+        """The client got a whole answer that was no error: only its duration says how fast the model is.
+
+        A duration of 0 was not measured: the library's callers need not give one.
+        """
+        return self.outcome == Outcome.OK and 200 <= self.status < 400 and self.duration_us > 0
+
+    @property
+    def votable(self) -> bool:
+        """The client got an answer, whole or begun, that somebody can judge."""
+        return can_be_judged(self.outcome, self.status)
+
+    @property
+    def sample(self) -> bool:
+        """It may become training data."""
+        return self.flags.value & _SAMPLE != 0
+
+    @property
+    def fallback(self) -> bool:
+        """The champion answered for the challenger."""
+        return self.flags.value & _FALLBACK != 0
+
+    @property
+    def failed(self) -> bool:
+        """The assigned arm's fault: it failed, or the champion had to answer for it."""
+        return self.outcome.failed or self.fallback
+
+    @property
+    def refused(self) -> bool:
+        """The assigned arm declined the request; the champion did not have to answer for it."""
+        return self.outcome.refused and not self.fallback
+
+    @classmethod
+    def of(cls, record: NewRecord) -> Self:
+        """From a record about to be inserted."""
+        return cls(
+            id=record.id,
+            user_hash=record.user_hash,
+            arm=record.arm,
+            model_id=record.model_id,
+            experiment_id=record.experiment_id,
+            epoch=record.epoch,
+            status=record.status,
+            outcome=record.outcome.with_status(record.status),
+            duration_us=record.duration_us,
+            quality=record.quality,
+            quality_source=record.quality_source,
+            flags=flags_of(record),
+            kind=record.kind,
+            cluster=record.cluster,
+        )
+
+
+def flags_of(record: NewRecord) -> RecordFlag:
+    """The record's flags, with SAMPLE set where it may become training data."""
+    body = record.body
+    usable = (
+        body is not None
+        and body.query is not None
+        and body.response_text is not None
+        and record.outcome == Outcome.OK
+        and 200 <= record.status < 300
+        and record.kind in _TRAINABLE
+        and not record.flags.value & _NO_SAMPLE
+    )
+    return FLAGS[record.flags.value | _SAMPLE if usable else record.flags.value & ~_SAMPLE]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteSummary:
+    """The effective votes on one record: of each voter the latest, unless retracted since, as far as they count."""
+
+    positive: int = 0
+    negative: int = 0
+    neutral: int = 0
+    score: float | None = None
+    """Mean of the scores people gave."""
+    correction: str | None = None
+    """The latest one."""
+    fids: frozenset[str] = frozenset()
+    """Votes that count."""
+
+    @property
+    def count(self) -> int:
+        """Voters whose thumb counts."""
+        return self.positive + self.negative + self.neutral
+
+    @property
+    def mean(self) -> float | None:
+        """In [-1, 1]; None without any."""
+        return (self.positive - self.negative) / self.count if self.count else None
+
+    @classmethod
+    def on(cls, record: RecordFacts, votes: Iterable[Any]) -> Self:
+        """From rows of `feedback` for this record: on what was no answer, no vote counts."""
+        return cls.of(votes) if record.votable else cls()
+
+    @classmethod
+    def of(cls, votes: Iterable[Any]) -> Self:
+        """From rows of `feedback` for one record, in any order: the id of a vote says when it was given.
+
+        The voter is the source that a holder of the token names; all others, whatever they call themselves, are one.
+        """
+        thumbs: dict[str | None, tuple[str, int]] = {}
+        given: dict[str | None, tuple[str, float]] = {}
+        corrections: dict[str | None, tuple[str, str]] = {}
+        for vote in sorted(votes, key=lambda row: str(row.fid)):
+            trust = int(vote.trust)
+            voter = vote.source if trust & _TOKEN else None
+            if vote.retracted:
+                for said in (thumbs, given, corrections):
+                    said.pop(voter, None)
+            if vote.feedback is not None and trust & _THUMB:
+                thumbs[voter] = (vote.fid, vote.feedback)
+            if vote.quality_score is not None and trust & _SCORE:
+                given[voter] = (vote.fid, vote.quality_score)
+            if vote.correction is not None and trust & _CORRECTION:
+                corrections[voter] = (vote.fid, vote.correction)
+        values = [value for _, value in thumbs.values()]
+        counted = {fid for said in (thumbs, given, corrections) for fid, *_ in said.values()}
+        return cls(
+            positive=values.count(1),
+            negative=values.count(-1),
+            neutral=values.count(0),
+            score=sum(score for _, score in given.values()) / len(given) if given else None,
+            correction=max(corrections.values())[1] if corrections else None,
+            fids=frozenset(counted),
+        )
+
+
+def count_arrival(totals: Totals, record: RecordFacts, terms: Terms) -> None:
+    """A new record, not yet voted on."""
+    n, s = totals
+    n[_ERROR] += 1
+    s[_ERROR] += record.failed
+    n[_REFUSED] += 1
+    s[_REFUSED] += record.refused
+    if record.answered:
+        seconds = record.duration_us / 1e6
+        n[_LATENCY] += 1
+        s[_LATENCY] += seconds
+        n[_SLOW] += 1
+        s[_SLOW] += terms.l95_s is not None and seconds > terms.l95_s
+    n[_VOTED] += record.votable
+    count_score(totals, None, record.quality)
+
+
+def count_score(totals: Totals, before: float | None, after: float | None) -> None:
+    """The score that counts changed."""
+    n, s = totals
+    n[_QUALITY] += (after is not None) - (before is not None)
+    s[_QUALITY] += (after or 0.0) - (before or 0.0)
+
+
+def count_votes(totals: Totals, before: VoteSummary, after: VoteSummary) -> None:
+    """The effective votes changed. Neutral is neither positive nor negative."""
+    n, s = totals
+    n[_POSITIVE] += after.positive + after.negative - before.positive - before.negative
+    s[_POSITIVE] += after.positive - before.positive
+    s[_VOTED] += (after.count > 0) - (before.count > 0)

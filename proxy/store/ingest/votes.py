@@ -1,0 +1,395 @@
+"""Votes: kept as they came, counted once, joined to their record in whichever order the two arrive.
+
+Every vote is a row. What counts for a record follows from all its rows (`VoteSummary`), so a change is the difference
+between the summary of the rows joined before and the summary of all: the same for a new vote, a changed one, a
+retraction, and votes that waited for their record.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from policies.ballots import BallotTrust
+from policies.kinds import Kind
+from policies.records import Arm, Outcome
+from proxy.store.engine.database import Database
+from proxy.store.engine.dialect import any_of, for_update, insert_new, upsert
+from proxy.store.ingest import namesakes
+from proxy.store.ingest.deltas import Deltas
+from proxy.store.ingest.facts import RecordFacts, VoteSummary, count_score, count_votes
+from proxy.store.ingest.statistics import terms_of
+from proxy.store.tables.keys import alias_hash, day_of
+from proxy.store.tables.partitions import DAYS_AT_ONCE
+from proxy.store.tables.schema import feedback, records, scores
+from proxy.store.tables.values import JoinedVote, NewRecord, NewVote, RecordFlag
+
+__all__ = [
+    "BY_PEOPLE",
+    "FACTS",
+    "Parked",
+    "Voted",
+    "add",
+    "count_corrections",
+    "facts_of_row",
+    "find_arrived",
+    "grouped",
+    "join_arrived",
+    "own_scores",
+    "preferred",
+]
+
+BY_PEOPLE: Final = "feedback"
+"""Scorer of the mean of the scores that people gave; it wins over all others."""
+_PREFERENCE: Final = (BY_PEOPLE, "pointer", "judge")
+"""Which score counts, best first; any other scorer comes after these."""
+FACTS: Final = tuple(records.c[name] for name in RecordFacts._fields)
+_TASK: Final = Kind.TASK.value
+_PARKED: Final = feedback.c.joined.is_(sa.false())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Voted:
+    """What became of a batch's votes."""
+
+    new: tuple[NewVote, ...] = ()
+    joined: tuple[JoinedVote, ...] = ()
+    parked: int = 0
+    ambiguous: int = 0
+
+
+async def add(
+    connection: AsyncConnection,
+    incoming: Sequence[NewVote],
+    new_records: Sequence[NewRecord],
+    new_facts: Mapping[str, RecordFacts],
+    deltas: Deltas,
+) -> Voted:
+    """Keep the new votes, and join them and the parked ones that were waiting for `new_records`."""
+    waiting, in_vain = await _waiting_for(connection, new_records)
+    fresh = await _insert(connection, incoming)
+    targets = waiting | {target for target in fresh.targets.values() if target is not None}
+    found, joined = await _join(connection, targets, new_facts, deltas)
+    parked = sum(target not in found for fid, target in fresh.targets.items() if fid not in fresh.ambiguous)
+    once = {vote.fid: vote for vote in incoming}.values()
+    return Voted(
+        new=tuple(vote for vote in once if vote.fid in fresh.targets),
+        joined=joined,
+        parked=parked,
+        ambiguous=in_vain + len(fresh.ambiguous),
+    )
+
+
+async def count_corrections(db: Database, since_us: int, until_us: int) -> int:
+    """Votes with a correction that counts and that came in the window, also such as changed nothing: on a task, on no
+    answer, or withdrawn."""
+    counts = feedback.c.trust.bitwise_and(int(BallotTrust.CORRECTION)) != 0
+    came = (counts, feedback.c.created_us >= since_us, feedback.c.created_us < until_us)
+    query = sa.select(sa.func.count()).select_from(feedback).where(feedback.c.correction.is_not(None), *came)
+    async with db.read() as connection:
+        return int(await connection.scalar(query) or 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parked:
+    """Some of the parked votes: those whose record is there by now, and where to go on."""
+
+    named: Mapping[str, str]
+    """Record by vote, of votes that name it."""
+    resolved: Mapping[str, str]
+    """Record by vote, of votes that know it by an alias."""
+    ambiguous: tuple[str, ...]
+    """Votes whose alias has turned out to be several people's."""
+    last: str | None
+    """The last vote that was looked at; None behind the end."""
+
+    @property
+    def arrived(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self.named or self.resolved or self.ambiguous)
+
+
+async def find_arrived(connection: AsyncConnection, after: str, limit: int) -> Parked:
+    """Look at the next parked votes behind the vote `after`. Most of them may never find a record (it was lost, or
+    forgotten), so they are asked about by key, a few at a time: a join would read all records."""
+    query = sa.select(feedback.c.fid, feedback.c.record_id, feedback.c.alias_hash, feedback.c.trust).where(
+        _PARKED, feedback.c.fid > after
+    )
+    rows = (await connection.execute(query.order_by(feedback.c.fid).limit(limit))).all()
+    weeks: defaultdict[int, set[str]] = defaultdict(set)
+    for row in rows:
+        if row.record_id is not None:
+            weeks[day_of(row.record_id) // DAYS_AT_ONCE].add(row.record_id)
+    there = {found for ids in weeks.values() for found in await _existing(connection, sorted(ids))}
+    open_ones = (row for row in rows if row.record_id is None and row.trust < BallotTrust.AMBIGUOUS)
+    aliased = {row.fid: row.alias_hash for row in open_ones if row.alias_hash is not None}
+    known = await namesakes.find(connection, aliased.values())
+    return Parked(
+        named={row.fid: row.record_id for row in rows if row.record_id in there},
+        resolved={fid: known.records[hashed] for fid, hashed in aliased.items() if hashed in known.records},
+        ambiguous=tuple(fid for fid, hashed in aliased.items() if hashed in known.ambiguous),
+        last=rows[-1].fid if len(rows) == limit else None,
+    )
+
+
+async def join_arrived(connection: AsyncConnection, parked: Parked, deltas: Deltas) -> tuple[JoinedVote, ...]:
+    """Let them count."""
+    await _resolve(connection, parked.resolved)
+    await _leave(connection, parked.ambiguous)
+    _, joined = await _join(connection, {*parked.named.values(), *parked.resolved.values()}, {}, deltas)
+    return joined
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fresh:
+    """The votes of a batch that are new."""
+
+    targets: Mapping[str, str | None] = field(default_factory=dict)
+    """The record that each is for; None where it is not known."""
+    ambiguous: frozenset[str] = frozenset()
+    """Those that named it by what is several people's."""
+
+
+async def _insert(connection: AsyncConnection, incoming: Sequence[NewVote]) -> _Fresh:
+    """Keep the votes that are new."""
+    if not incoming:
+        return _Fresh()
+    votes = {vote.fid: vote for vote in incoming}
+    known = set(
+        await connection.scalars(sa.select(feedback.c.fid).where(any_of(connection, feedback.c.fid, list(votes))))
+    )
+    fresh = [vote for fid, vote in votes.items() if fid not in known]
+    hashes = {vote.fid: alias_hash(vote.alias) for vote in fresh if vote.record_id is None and vote.alias}
+    meant = await namesakes.find(connection, hashes.values())
+    ambiguous = frozenset(fid for fid, hashed in hashes.items() if hashed in meant.ambiguous)
+    targets: dict[str, str | None] = {}
+    rows = []
+    for vote in fresh:
+        hashed = hashes.get(vote.fid)
+        target = targets[vote.fid] = vote.record_id or (None if hashed is None else meant.records.get(hashed))
+        trust = vote.trust | BallotTrust.AMBIGUOUS if vote.fid in ambiguous else vote.trust
+        rows.append(_row(vote, target, hashed, trust))
+    await insert_new(connection, feedback, rows)
+    return _Fresh(targets=targets, ambiguous=ambiguous)
+
+
+async def _waiting_for(connection: AsyncConnection, new_records: Sequence[NewRecord]) -> tuple[set[str], int]:
+    """The records that parked votes have waited for, and how many of these votes wait in vain: their alias has turned
+    out to be several people's."""
+    if not new_records or (await connection.execute(sa.select(feedback.c.fid).where(_PARKED).limit(1))).first() is None:
+        return set(), 0
+    ids = [record.id for record in new_records]
+    found = set(
+        await connection.scalars(
+            sa.select(feedback.c.record_id).where(_PARKED, any_of(connection, feedback.c.record_id, ids))
+        )
+    )
+    answers = (record for record in new_records if record.kind != _TASK)
+    resolved, ambiguous = await _known_by_now(connection, {alias_hash(a) for record in answers for a in record.aliases})
+    await _resolve(connection, resolved)
+    await _leave(connection, ambiguous)
+    found.update(resolved.values())
+    return {record_id for record_id in found if record_id is not None}, len(ambiguous)
+
+
+async def _known_by_now(connection: AsyncConnection, hashes: set[int]) -> tuple[dict[str, str], list[str]]:
+    """Of parked votes by these aliases: the records of those that mean one, and those that mean several people's."""
+    if not hashes:
+        return {}, []
+    query = sa.select(feedback.c.fid, feedback.c.alias_hash).where(
+        _PARKED,
+        feedback.c.record_id.is_(None),
+        feedback.c.trust < int(BallotTrust.AMBIGUOUS),
+        any_of(connection, feedback.c.alias_hash, list(hashes)),
+    )
+    waiting = {row.fid: row.alias_hash for row in await connection.execute(query)}
+    known = await namesakes.find(connection, waiting.values())
+    resolved = {fid: known.records[hashed] for fid, hashed in waiting.items() if hashed in known.records}
+    return resolved, [fid for fid, hashed in waiting.items() if hashed in known.ambiguous]
+
+
+async def _existing(connection: AsyncConnection, ids: Sequence[str]) -> set[str]:
+    """Those of the records, all of the same weeks, that exist."""
+    wanted = any_of(connection, records.c.id, ids), records.c.id.between(ids[0], ids[-1])
+    return set(await connection.scalars(sa.select(records.c.id).where(*wanted)))
+
+
+async def _resolve(connection: AsyncConnection, targets: Mapping[str, str]) -> None:
+    """Write down which record an alias turned out to mean."""
+    if targets:
+        statement = sa.update(feedback).where(feedback.c.fid == sa.bindparam("vote"))
+        rows = [{"vote": fid, "target": record_id} for fid, record_id in targets.items()]
+        await connection.execute(statement.values(record_id=sa.bindparam("target")), rows)
+
+
+async def _leave(connection: AsyncConnection, votes: Sequence[str]) -> None:
+    """Write down that their alias is several people's: they stay for none of them, whoever is deleted later."""
+    if votes:
+        mine = any_of(connection, feedback.c.fid, list(votes))
+        marked = {"trust": feedback.c.trust + int(BallotTrust.AMBIGUOUS)}
+        await connection.execute(sa.update(feedback).where(mine).values(marked))
+
+
+async def _join(
+    connection: AsyncConnection, targets: set[str], new_facts: Mapping[str, RecordFacts], deltas: Deltas
+) -> tuple[set[str], tuple[JoinedVote, ...]]:
+    """Let all votes on these records count; returns those of the records that exist, and the votes that are new."""
+    facts = {target: new_facts[target] for target in targets if target in new_facts}
+    facts |= await _lock_records(connection, sorted(targets - facts.keys()))
+    if not facts:
+        return set(), ()
+    votes = await grouped(connection, feedback, feedback.c.record_id, list(facts))
+    kept = await grouped(connection, scores, scores.c.record_id, list(facts))
+    recounts = [_recount(facts[key], votes[key], kept[key]) for key in sorted(facts)]
+    terms = await terms_of(connection, {f.experiment_id for f in facts.values() if f.experiment_id is not None})
+    for change in recounts:
+        record = change.record
+        deltas.voted(record, change.before, change.after)
+        deltas.rescored(record, change.quality)
+        if record.experiment_id in terms and not record.task:
+            totals = deltas.unit(record, (record.experiment_id, record.epoch, record.arm))
+            count_votes(totals, change.before, change.after)
+            count_score(totals, record.quality, change.quality)
+    await _write(connection, recounts)
+    fresh = [vote for rows in votes.values() for vote in rows if not vote.joined]
+    await _mark(connection, [vote.fid for vote in fresh])
+    return set(facts), tuple(_joined(vote, facts[vote.record_id]) for vote in fresh)
+
+
+def _joined(vote: Any, record: RecordFacts) -> JoinedVote:
+    said = vote.feedback is None or bool(vote.trust & BallotTrust.THUMB)
+    return JoinedVote(feedback=vote.feedback, retracted=vote.retracted, counts=said and record.votable)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Recount:
+    """A record's votes and score before and after."""
+
+    record: RecordFacts
+    before: VoteSummary
+    after: VoteSummary
+    scores: Mapping[str, float]
+    quality: float | None
+    quality_source: str | None
+
+
+def _recount(record: RecordFacts, votes: Sequence[Any], kept: Sequence[Any]) -> _Recount:
+    after = VoteSummary.on(record, votes)
+    known = own_scores(record, kept)
+    if after.score is not None:
+        known[BY_PEOPLE] = after.score
+    source, quality = preferred(known)
+    return _Recount(
+        record=record,
+        before=VoteSummary.on(record, (row for row in votes if row.joined)),
+        after=after,
+        scores=known,
+        quality=quality,
+        quality_source=source,
+    )
+
+
+def own_scores(record: RecordFacts, kept: Sequence[Any]) -> dict[str, float]:
+    """The record's scores by scorer, but for what people gave; `kept` are its rows of `scores`."""
+    known = {row.scorer: row.score for row in kept}
+    if record.quality is not None and record.quality_source is not None:
+        known[record.quality_source] = record.quality
+    known.pop(BY_PEOPLE, None)
+    return known
+
+
+def preferred(known: Mapping[str, float]) -> tuple[str | None, float | None]:
+    """Whose score counts, and the score."""
+    source = min(known, key=_rank, default=None)
+    return source, None if source is None else known[source]
+
+
+def _rank(scorer: str) -> tuple[int, str]:
+    return (_PREFERENCE.index(scorer) if scorer in _PREFERENCE else len(_PREFERENCE), scorer)
+
+
+async def _write(connection: AsyncConnection, recounts: Sequence[_Recount]) -> None:
+    update = sa.update(records).where(records.c.id == sa.bindparam("key"))
+    await connection.execute(
+        update.values({name: sa.bindparam(f"new_{name}") for name in ("feedback", "quality", "quality_source")}),
+        [
+            {
+                "key": change.record.id,
+                "new_feedback": change.after.mean,
+                "new_quality": change.quality,
+                "new_quality_source": change.quality_source,
+            }
+            for change in recounts
+        ],
+    )
+    several = [change for change in recounts if len(change.scores) > 1]
+    rows = [
+        {"record_id": change.record.id, "scorer": scorer, "score": score}
+        for change in several
+        for scorer, score in change.scores.items()
+    ]
+    await upsert(connection, scores, rows)
+    withdrawn = [c.record.id for c in recounts if c.before.score is not None and c.after.score is None]
+    if withdrawn:
+        await connection.execute(
+            sa.delete(scores).where(scores.c.record_id.in_(withdrawn), scores.c.scorer == BY_PEOPLE)
+        )
+
+
+async def _mark(connection: AsyncConnection, counted: list[str]) -> None:
+    """Those that were counted, and no others: another host may have parked one for the same record meanwhile."""
+    await connection.execute(sa.update(feedback).where(any_of(connection, feedback.c.fid, counted)).values(joined=True))
+
+
+async def grouped(
+    connection: AsyncConnection, table: sa.Table, key: sa.ColumnElement[str], ids: list[str]
+) -> defaultdict[str, list[Any]]:
+    """Rows of `table` by the record they hang on."""
+    groups: defaultdict[str, list[Any]] = defaultdict(list)
+    if not ids:
+        return groups
+    for row in await connection.execute(sa.select(table).where(any_of(connection, key, ids))):
+        groups[row.record_id].append(row)
+    return groups
+
+
+async def _lock_records(connection: AsyncConnection, ids: list[str]) -> dict[str, RecordFacts]:
+    if not ids:
+        return {}
+    query = (
+        sa.select(*FACTS)
+        .where(any_of(connection, records.c.id, ids), records.c.id.between(ids[0], ids[-1]))
+        .order_by(records.c.id)
+    )
+    rows = await connection.execute(for_update(connection, query))
+    return {row.id: facts_of_row(row) for row in rows}
+
+
+def facts_of_row(row: Any) -> RecordFacts:
+    """From a row of `records` with at least the columns FACTS."""
+    values = {column.name: getattr(row, column.name) for column in FACTS}
+    outcome = Outcome(row.outcome).with_status(row.status)
+    return RecordFacts(**values | {"arm": Arm(row.arm), "outcome": outcome, "flags": RecordFlag(row.flags)})
+
+
+def _row(vote: NewVote, target: str | None, hashed: int | None, trust: BallotTrust) -> dict[str, Any]:
+    return {
+        "fid": vote.fid,
+        "record_id": target,
+        "alias_hash": hashed,
+        "created_us": vote.created_us,
+        "feedback": vote.feedback,
+        "retracted": vote.retracted,
+        "joined": False,
+        "quality_score": vote.quality_score,
+        "source": vote.source,
+        "comment": vote.comment,
+        "correction": vote.correction,
+        "tags": dict(vote.tags) or None,
+        "trust": int(trust),
+    }

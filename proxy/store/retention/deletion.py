@@ -1,0 +1,194 @@
+"""Forgetting one user in the database: rows, votes, statistics, and what is still on its way here in a spool.
+
+The user's name (a keyed hash) is written down first, so that records made before that instant are refused whenever
+they arrive; then rows go in small transactions. Each step may be repeated. What models learnt can not be unlearnt: the
+answer names them. What lies beside the database is the hosts' part (`proxy.app.forgetting`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from proxy.errors import TemporaryError
+from proxy.store.engine.database import Database
+from proxy.store.engine.dialect import any_of, for_update
+from proxy.store.ingest import statistics
+from proxy.store.ingest.bodies import BodyCodec, grouped
+from proxy.store.ingest.deltas import Deltas
+from proxy.store.ingest.parked import delete_parked
+from proxy.store.ingest.votes import FACTS, facts_of_row
+from proxy.store.retention.forgotten import announce
+from proxy.store.retention.pruning import alias_slices
+from proxy.store.retention.reasons import forget_words
+from proxy.store.tables.schema import aliases, bodies, dictionaries, feedback, records, replicas, scores
+from proxy.store.tables.values import Deleted
+from proxy.version import __version__
+
+__all__ = ["compact", "delete_user", "retire_dictionary"]
+
+_CHUNK: Final = 200
+_CHECKPOINTS: Final = 40
+_CHECKPOINT_WAIT_S: Final = 0.25
+_SMALL: Final = 512 << 20
+"""Bytes up to which a SQLite file is written anew: within seconds."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    ids: list[str] = field(default_factory=list)
+    bodies: int = 0
+    votes: int = 0
+    scores: int = 0
+
+
+async def delete_user(db: Database, codec: BodyCodec, user_hash: int, at_us: int, names: Sequence[str] = ()) -> Deleted:
+    """Remove every row of the user, and refuse what is from before `at_us` and comes in later. Idempotent; stopped
+    half-way, the next call goes on.
+
+    `names`: as the user is called by back ends that vote in their name; such votes on others' records lose the name and
+    what they say, and go on counting.
+    """
+    async with db.write() as connection:
+        announced = await announce(connection, at_us, user_hash)
+    async with db.write() as connection:
+        users = await statistics.forget_user(connection, user_hash)
+    await codec.prepare(())
+    tally = _Tally()
+    while await _delete_records(db, codec, user_hash, tally):
+        pass
+    found = await _delete_aliases(db, set(tally.ids))
+    tally.votes += found.votes + await _unname(db, user_hash, names)
+    words = await forget_words(db, announced.runs)
+    await _checkpoint(db)
+    return Deleted(
+        at_us=announced.at_us,
+        records=len(tally.ids),
+        bodies=tally.bodies,
+        votes=tally.votes,
+        scores=tally.scores,
+        aliases=found.aliases,
+        users=users,
+        words=words,
+        models=announced.models,
+        runs=announced.runs,
+    )
+
+
+async def _delete_records(db: Database, codec: BodyCodec, user_hash: int, tally: _Tally) -> bool:
+    """Delete some of the user's records, with what hangs on them; False at the end."""
+    async with db.write() as connection:
+        query = sa.select(*FACTS, records.c.body).where(records.c.user_hash == user_hash)
+        found = await connection.execute(for_update(connection, query.order_by(records.c.id).limit(_CHUNK)))
+        rows = found.all()
+        if not rows:
+            return False
+        ids = [row.id for row in rows]
+        deltas = Deltas()
+        for row in rows:
+            deltas.forgotten(facts_of_row(row))
+        await deltas.write(connection)
+        packed = 0
+        for key, places in grouped(row.body for row in rows).items():
+            packed += await codec.without(connection, key, places)
+        gone = [await _delete(connection, column, ids) for column in (feedback.c.record_id, scores.c.record_id)]
+        await _delete(connection, records.c.id, ids)
+    tally.ids += ids
+    tally.bodies += packed
+    tally.votes += gone[0]
+    tally.scores += gone[1]
+    return True
+
+
+async def _delete(connection: AsyncConnection, key: sa.Column[str], ids: Sequence[str]) -> int:
+    where = key.in_(ids) & key.between(ids[0], ids[-1])
+    return int((await connection.execute(sa.delete(key.table).where(where))).rowcount)
+
+
+@dataclass(slots=True)
+class _Aliases:
+    aliases: int = 0
+    votes: int = 0
+
+
+async def _delete_aliases(db: Database, ids: set[str]) -> _Aliases:
+    """Aliases are kept by hash alone: walk them all, a slice at a time. Votes that wait for one of them go too."""
+    found: list[dict[str, Any]] = []
+    for part in alias_slices() if ids else ():
+        async with db.read() as connection:
+            rows = await connection.execute(sa.select(aliases).where(part))
+            found += [{"a": row.hash, "b": row.id} for row in rows if row.id in ids]
+    gone = _Aliases(aliases=len(found))
+    if found:
+        one = sa.delete(aliases).where(aliases.c.hash == sa.bindparam("a"), aliases.c.id == sa.bindparam("b"))
+        async with db.write() as connection:
+            await connection.execute(one, found)
+            gone.votes = await delete_parked(connection, (), [row["a"] for row in found])
+    return gone
+
+
+async def _unname(db: Database, user_hash: int, names: Sequence[str]) -> int:
+    """Votes in the user's name on records of others."""
+    if not names:
+        return 0
+    blank = {"source": f"deleted-{user_hash & 0xFFFFFFFF:08x}", "comment": None, "correction": None, "tags": sa.null()}
+    async with db.write() as connection:
+        where = any_of(connection, feedback.c.source, list(names))
+        return int((await connection.execute(sa.update(feedback).where(where).values(blank))).rowcount)
+
+
+async def retire_dictionary(db: Database, codec: BodyCodec) -> bool | None:
+    """Pack anew what the dictionary of raw bodies is needed for, and remove it. True: it is gone now; None: there was
+    none; False: it stays, as a host that runs an earlier version may still use it."""
+    if not await codec.has_raw():
+        return None
+    await codec.retire()
+    async with db.read() as connection:
+        older = await connection.scalar(sa.select(replicas.c.id).where(replicas.c.version != __version__).limit(1))
+    return False if older is not None else await codec.forget_raw()
+
+
+async def compact(db: Database) -> str:
+    """Have the bytes of what was deleted gone from the files; returns what remains, and why, or "".
+
+    SQLite overwrites what is deleted, but a page that was split may hold an older copy of its neighbours, and the
+    write-ahead log holds earlier pages: the file is written anew, unless that takes long, and the log is emptied.
+    """
+    if db.dialect != "sqlite":
+        return await _vacuum(db)
+    large = sum(file.stat().st_size for file in db.files() if file.exists()) > _SMALL
+    if not large:
+        async with db.outside_transaction() as connection:
+            for statement in ("PRAGMA temp_store = FILE", "VACUUM", "PRAGMA temp_store = MEMORY"):
+                await connection.execute(sa.text(statement))
+    for _ in range(_CHECKPOINTS):
+        if await _checkpoint(db):
+            return "parts of pages may remain until they are used again: `VACUUM` when there is time" if large else ""
+        await asyncio.sleep(_CHECKPOINT_WAIT_S)
+    return "the write-ahead log: it is in use for longer than usual; repeat the command"
+
+
+async def _checkpoint(db: Database) -> bool:
+    """Empty SQLite's write-ahead log, which still holds the old pages; False where a reader needs it yet."""
+    if db.dialect != "sqlite":
+        return True
+    async with db.outside_transaction() as connection:
+        busy, *_rest = (await connection.execute(sa.text("PRAGMA wal_checkpoint(TRUNCATE)"))).one()
+    return not busy
+
+
+async def _vacuum(db: Database) -> str:
+    """PostgreSQL keeps dead rows until they are vacuumed, and their bytes until the room is used again."""
+    tables = [feedback, scores, dictionaries, aliases, records, bodies]
+    try:
+        for table in tables:
+            async with db.outside_transaction() as connection:
+                await connection.execute(sa.text(f"VACUUM {table.name}"))
+    except TemporaryError:
+        return "dead rows, until autovacuum has come by"
+    return ""

@@ -1,0 +1,1 @@
+"""What is stored: the schema and its migrations, ids as instants, days as partitions, and rows as values."""

@@ -1,0 +1,414 @@
+"""The tables. Migrations build them (a test compares); queries are written against these.
+
+A record's id is a UUIDv7: the key is the time, rows arrive in key order, and "older than" is a range of keys.
+On PostgreSQL the three tables that grow with traffic (`records`, `bodies`, `aliases`) are partitioned by day, so that
+forgetting is dropping; on SQLite those with a record's id as key have no rowid, which saves an index each. Bodies are
+kept in blocks of several (`bodies.py`); a record has its block's key plus its place in it. Enumerations are kept as
+their integers, instants as Unix microseconds, sums per hour and minute as whole seconds (`at_s`).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, SmallInteger, Table, Text
+
+from policies.estimates import METRICS
+from policies.kinds import KINDS
+from proxy.store.tables.types import BigKey, Code, RecordId, Words
+
+__all__ = [
+    "HOUR_S",
+    "MINUTE_S",
+    "PARTITIONED",
+    "SUMS",
+    "TEN_MINUTES_S",
+    "USER_TOTALS",
+    "WENT_WRONG",
+    "aliases",
+    "arm_stats",
+    "bodies",
+    "claimed_users",
+    "commands",
+    "configs",
+    "deleted_users",
+    "dictionaries",
+    "durations",
+    "experiments",
+    "feedback",
+    "journal",
+    "leases",
+    "looks",
+    "loop_state",
+    "metadata",
+    "models",
+    "quality_hours",
+    "records",
+    "replicas",
+    "run_users",
+    "runs",
+    "scores",
+    "secrets",
+    "spool_positions",
+    "traffic",
+    "user_stats",
+]
+
+HOUR_S: Final = 3600
+TEN_MINUTES_S: Final = 600
+MINUTE_S: Final = 60
+
+metadata: Final = sa.MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ix": "ix_%(column_0_label)s",
+    }
+)
+_BY_DAY: Final[dict[str, Any]] = {"sqlite_with_rowid": False, "postgresql_partition_by": "RANGE (id)"}
+_NO_ROWID: Final[dict[str, Any]] = {"sqlite_with_rowid": False}
+
+PARTITIONED: Final = ("records", "bodies", "aliases")
+"""By day, on PostgreSQL."""
+
+records: Final = Table(
+    "records",
+    metadata,
+    Column("id", RecordId, primary_key=True),
+    Column("user_hash", BigInteger),
+    Column("body", BigInteger),
+    Column("duration_us", BigInteger, nullable=False),
+    Column("upstream_us", BigInteger, nullable=False),
+    Column("ttfb_us", BigInteger),
+    Column("own_us", BigInteger, nullable=False),
+    Column("request_bytes", BigInteger, nullable=False),
+    Column("response_bytes", BigInteger, nullable=False),
+    Column("quality", Double),
+    Column("feedback", Double),
+    Column("prompt_tokens", Integer),
+    Column("completion_tokens", Integer),
+    Column("model_id", Integer, nullable=False),
+    Column("experiment_id", Integer),
+    Column("epoch", Integer, nullable=False),
+    Column("config_id", Integer, nullable=False),
+    Column("status", SmallInteger, nullable=False),
+    Column("flags", SmallInteger, nullable=False),
+    Column("arm", SmallInteger, nullable=False),
+    Column("served_by", SmallInteger, nullable=False),
+    Column("outcome", SmallInteger, nullable=False),
+    Column("key_source", SmallInteger, nullable=False),
+    Column("kind", Code(*KINDS), nullable=False),
+    Column("method", Code("POST", "GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"), nullable=False),
+    Column("quality_source", Code("heuristic", "pointer", "feedback", "judge")),
+    Column("ttft_us", BigInteger),
+    Column("conversation", BigInteger),
+    Column("cache_read_tokens", Integer),
+    Column("cache_write_tokens", Integer),
+    Column("reasoning_tokens", Integer),
+    Column("cluster", BigInteger),
+    **_BY_DAY,
+)
+_user_known = records.c.user_hash.is_not(None)
+_of_conversation = records.c.conversation.is_not(None)
+_voted = records.c.feedback.is_not(None)
+WENT_WRONG: Final = sa.or_(records.c.status >= sa.literal_column("400"), records.c.outcome != sa.literal_column("0"))
+"""As the index has it: with the numbers as parameters, PostgreSQL's generic plans would not know it again."""
+Index("ix_records_user", records.c.user_hash, records.c.id, sqlite_where=_user_known, postgresql_where=_user_known)
+Index(
+    "ix_records_conversation",
+    records.c.conversation,
+    records.c.id,
+    sqlite_where=_of_conversation,
+    postgresql_where=_of_conversation,
+)
+Index("ix_records_voted", records.c.id, sqlite_where=_voted, postgresql_where=_voted)
+Index("ix_records_wrong", records.c.id, sqlite_where=WENT_WRONG, postgresql_where=WENT_WRONG)
+
+bodies: Final = Table(
+    "bodies",
+    metadata,
+    Column("block", BigKey, primary_key=True, autoincrement=False),
+    Column("dictionary_id", Integer, nullable=False),
+    Column("n", SmallInteger, nullable=False),
+    Column("data", LargeBinary, nullable=False),
+    postgresql_partition_by="RANGE (block)",
+)
+dictionaries: Final = Table(
+    "dictionaries",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+aliases: Final = Table(
+    "aliases",
+    metadata,
+    Column("hash", BigInteger, primary_key=True, autoincrement=False),
+    Column("id", RecordId, primary_key=True),
+    **_BY_DAY,
+)
+feedback: Final = Table(
+    "feedback",
+    metadata,
+    Column("fid", RecordId, primary_key=True),
+    Column("record_id", RecordId),
+    Column("alias_hash", BigInteger),
+    Column("created_us", BigInteger, nullable=False),
+    Column("feedback", SmallInteger),
+    Column("retracted", Boolean, nullable=False),
+    Column("joined", Boolean, nullable=False),
+    Column("quality_score", Double),
+    Column("source", Words, nullable=False),
+    Column("comment", Words),
+    Column("correction", Words),
+    Column("tags", sa.JSON(none_as_null=True)),
+    Column("trust", SmallInteger, nullable=False, server_default="15"),
+    **_NO_ROWID,
+)
+_parked = feedback.c.joined.is_(sa.false())
+_corrected = feedback.c.correction.is_not(None)
+Index("ix_feedback_record", feedback.c.record_id)
+Index("ix_feedback_corrected", feedback.c.created_us, sqlite_where=_corrected, postgresql_where=_corrected)
+Index("ix_feedback_parked", feedback.c.alias_hash, feedback.c.record_id, sqlite_where=_parked, postgresql_where=_parked)
+Index("ix_feedback_waiting", feedback.c.fid, sqlite_where=_parked, postgresql_where=_parked)
+scores: Final = Table(
+    "scores",
+    metadata,
+    Column("record_id", RecordId, primary_key=True),
+    Column("scorer", Words, primary_key=True),
+    Column("score", Double, nullable=False),
+    **_NO_ROWID,
+)
+
+USER_TOTALS: Final = tuple(f"{part}_{metric}" for metric in METRICS for part in ("n", "s"))
+"""Columns of `user_stats`: count and sum of each metric."""
+_LATER: Final = {"n_refused": "0", "s_refused": "0"}
+"""Columns that older rows do not have, and what they read there."""
+user_stats: Final = Table(
+    "user_stats",
+    metadata,
+    Column("experiment_id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("arm", SmallInteger, primary_key=True, autoincrement=False),
+    Column("user_key", BigInteger, primary_key=True, autoincrement=False),
+    *(Column(name, Double, nullable=False, server_default=_LATER.get(name)) for name in USER_TOTALS),
+    Column("claimed", Boolean, nullable=False, server_default=sa.false()),
+    **_NO_ROWID,
+)
+arm_stats: Final = Table(
+    "arm_stats",
+    metadata,
+    Column("experiment_id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("arm", SmallInteger, primary_key=True, autoincrement=False),
+    Column("requests", BigInteger, nullable=False),
+    Column("moments", LargeBinary, nullable=False),
+    Column("claimed_users", BigInteger, nullable=False, server_default="0"),
+    Column("clusters", BigInteger, nullable=False, server_default="0"),
+)
+claimed_users: Final = Table(
+    "claimed_users",
+    metadata,
+    Column("experiment_id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("arm", SmallInteger, primary_key=True, autoincrement=False),
+    Column("user_key", BigInteger, primary_key=True, autoincrement=False),
+    **_NO_ROWID,
+)
+
+quality_hours: Final = Table(
+    "quality_hours",
+    metadata,
+    Column("at_s", BigInteger, primary_key=True, autoincrement=False),
+    Column("bin", SmallInteger, primary_key=True, autoincrement=False),
+    Column("n", BigInteger, nullable=False),
+    **_NO_ROWID,
+)
+SUMS: Final = (
+    "n",
+    "fallbacks",
+    "duration_us",
+    "prompt_tokens",
+    "completion_tokens",
+    "voted",
+    "positive",
+    "negative",
+    "neutral",
+    "scored",
+)
+"""Whole-number columns of `traffic`."""
+traffic: Final = Table(
+    "traffic",
+    metadata,
+    Column("step_s", Integer, primary_key=True, autoincrement=False),
+    Column("at_s", BigInteger, primary_key=True, autoincrement=False),
+    Column("arm", SmallInteger, primary_key=True, autoincrement=False),
+    Column("model_id", Integer, primary_key=True, autoincrement=False),
+    Column("status_class", SmallInteger, primary_key=True, autoincrement=False),
+    Column("outcome", SmallInteger, primary_key=True, autoincrement=False),
+    *(Column(name, BigInteger, nullable=False) for name in SUMS),
+    Column("quality", Double, nullable=False),
+    Column("tasks", BigInteger, nullable=False, server_default="0"),
+    **_NO_ROWID,
+)
+durations: Final = Table(
+    "durations",
+    metadata,
+    Column("step_s", Integer, primary_key=True, autoincrement=False),
+    Column("at_s", BigInteger, primary_key=True, autoincrement=False),
+    Column("arm", SmallInteger, primary_key=True, autoincrement=False),
+    Column("model_id", Integer, primary_key=True, autoincrement=False),
+    Column("bin", SmallInteger, primary_key=True, autoincrement=False),
+    Column("n", BigInteger, nullable=False),
+    **_NO_ROWID,
+)
+
+configs: Final = Table(
+    "configs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("fingerprint", Text, nullable=False, unique=True),
+    Column("content", sa.JSON, nullable=False),
+    Column("created_us", BigInteger, nullable=False),
+)
+models: Final = Table(
+    "models",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("path", Text),
+    Column("url", Text),
+    Column("model", Text),
+    Column("credential", Text),
+    Column("state", Text, nullable=False),
+    Column("run_id", Text),
+    Column("created_us", BigInteger, nullable=False),
+    Column("retired_us", BigInteger),
+    Column("detail", sa.JSON, nullable=False),
+)
+experiments: Final = Table(
+    "experiments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("champion_model_id", Integer, nullable=False),
+    Column("challenger_model_id", Integer, nullable=False),
+    Column("salt", Text, nullable=False),
+    Column("share", Double, nullable=False),
+    Column("epoch", Integer, nullable=False),
+    Column("epoch_started_us", BigInteger, nullable=False),
+    Column("started_us", BigInteger, nullable=False),
+    Column("ended_us", BigInteger),
+    Column("verdict", Text),
+    Column("frozen", sa.JSON, nullable=False),
+    Column("state", sa.JSON, nullable=False),
+)
+looks: Final = Table(
+    "looks",
+    metadata,
+    Column("experiment_id", Integer, primary_key=True, autoincrement=False),
+    Column("at_us", BigInteger, primary_key=True, autoincrement=False),
+    Column("assessment", sa.JSON, nullable=False),
+)
+runs: Final = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("state", Text, nullable=False),
+    Column("trigger", Text, nullable=False),
+    Column("started_us", BigInteger, nullable=False),
+    Column("ended_us", BigInteger),
+    Column("manifest", sa.JSON(none_as_null=True)),
+    Column("trainer", Text, nullable=False),
+    Column("handle", sa.JSON(none_as_null=True)),
+    Column("result", sa.JSON(none_as_null=True)),
+    Column("error", Text),
+)
+run_users: Final = Table(
+    "run_users",
+    metadata,
+    Column("user_hash", BigInteger, primary_key=True, autoincrement=False),
+    Column("run_id", Text, primary_key=True),
+    **_NO_ROWID,
+)
+journal: Final = Table(
+    "journal",
+    metadata,
+    Column("seq", BigKey, primary_key=True),
+    Column("at_us", BigInteger, nullable=False, index=True),
+    Column("action", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("run_id", Text),
+    Column("experiment_id", Integer),
+    Column("who", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("inputs", sa.JSON, nullable=False),
+    Column("outcome", sa.JSON(none_as_null=True)),
+    Column("finished_us", BigInteger),
+    Column("config_id", Integer, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+)
+_unfinished = journal.c.state == "intent"
+Index("ix_journal_unfinished", journal.c.seq, sqlite_where=_unfinished, postgresql_where=_unfinished)
+loop_state: Final = Table(
+    "loop_state",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", sa.JSON, nullable=False),
+    Column("updated_us", BigInteger, nullable=False),
+)
+leases: Final = Table(
+    "leases",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("holder", Text, nullable=False),
+    Column("fence", BigInteger, nullable=False),
+    Column("expires_us", BigInteger, nullable=False),
+    Column("detail", sa.JSON, nullable=False),
+)
+commands: Final = Table(
+    "commands",
+    metadata,
+    Column("id", BigKey, primary_key=True),
+    Column("at_us", BigInteger, nullable=False),
+    Column("verb", Text, nullable=False),
+    Column("args", sa.JSON, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("why", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("detail", Text),
+)
+_pending = commands.c.state == "pending"
+Index("ix_commands_pending", commands.c.id, sqlite_where=_pending, postgresql_where=_pending)
+spool_positions: Final = Table(
+    "spool_positions",
+    metadata,
+    Column("writer", Text, primary_key=True),
+    Column("segment", BigInteger, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    Column("frames", BigInteger, nullable=False, server_default="0"),
+    Column("at_us", BigInteger, nullable=False, server_default="0"),
+)
+replicas: Final = Table(
+    "replicas",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("started_us", BigInteger, nullable=False),
+    Column("seen_us", BigInteger, nullable=False),
+    Column("detail", sa.JSON, nullable=False),
+)
+secrets: Final = Table(
+    "secrets",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", sa.JSON, nullable=False),
+)
+deleted_users: Final = Table(
+    "deleted_users",
+    metadata,
+    Column("user_hash", BigInteger, primary_key=True, autoincrement=False),
+    Column("at_us", BigInteger, nullable=False),
+    Column("detail", sa.JSON, nullable=False),
+)

@@ -1,0 +1,469 @@
+"""What goes into the store and what comes out of it: values, no behaviour, no SQL.
+
+Instants are Unix microseconds (UTC) in fields ending `_us`, as are durations; a record's id is the 32 hex
+digits of its UUIDv7, so it carries its own time (`proxy.store.tables.keys`). `None` means unknown, never zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntFlag
+from typing import Final, Literal
+
+from policies.ballots import FULL_TRUST, BallotTrust
+from policies.kinds import Kind
+from policies.records import Arm, Outcome, StickySource
+from proxy.store.tables.keys import id_time_us
+
+__all__ = [
+    "FLAGS",
+    "Applied",
+    "BodyPayload",
+    "Deleted",
+    "IngestBatch",
+    "JoinedVote",
+    "NewRecord",
+    "NewVote",
+    "Page",
+    "Pruned",
+    "RecordFilter",
+    "RecordFlag",
+    "RecordRow",
+    "RecordView",
+    "StoreSize",
+    "TrafficPoint",
+    "TrafficTotals",
+    "VoteCounts",
+    "VoteView",
+]
+
+
+class RecordFlag(IntFlag):
+    """Facts about a record that are true or false. The integer is what the store keeps."""
+
+    NONE = 0
+    NO_TRAIN = 1
+    """The request asked not to be trained on (`store: false` or the no-train header)."""
+    STREAMED = 2
+    FALLBACK = 4
+    """The champion answered for the challenger; counts against the assigned arm."""
+    TRUNCATED_REQUEST = 8
+    """The captured copy of the request is cut; `request_bytes` is the true size."""
+    TRUNCATED_RESPONSE = 16
+    REDACTED = 32
+    SAMPLE = 64
+    """May become training data: set by the store for an OK 2xx exchange of a trainable kind, read whole, with query and
+    response text, not NO_TRAIN."""
+    UNREAD = 128
+    """A part of the answer, or of the request, could not be read: what is recorded is not all that was said."""
+    RESENT = 256
+    """The request was sent a second time, on a fresh connection, as a kept one had been closed."""
+    CLAIMED = 512
+    """Nobody vouched for the user that it names: what it says of a model counts for its cluster."""
+
+
+FLAGS: Final = tuple(RecordFlag(number) for number in range(2 * max(RecordFlag)))
+"""Every combination, at its number: looking it up takes a fiftieth of what combining flags does."""
+_FALLBACK: Final = int(RecordFlag.FALLBACK)
+
+
+@dataclass(slots=True, kw_only=True)
+class BodyPayload:
+    """What was said. Bodies are content-decoded copies, a streamed response reassembled. Nobody changes one.
+
+    Not frozen, as NewRecord: every record makes one, and a frozen one takes four times as long to make.
+    """
+
+    method: str
+    target: str
+    request_headers: Mapping[str, str] = field(default_factory=dict)
+    response_headers: Mapping[str, str] = field(default_factory=dict)
+    request: bytes = b""
+    response: bytes = b""
+    query: str | None = None
+    """Text of the last user turn, or the prompt; None where the shape was not understood."""
+    response_text: str | None = None
+    messages: tuple[Mapping[str, str], ...] = ()
+    request_sha256: str | None = None
+    """Of the whole body, where the copy is cut."""
+    response_sha256: str | None = None
+    error: str | None = None
+    """What the upstream's answer said went wrong."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True, kw_only=True)
+class NewRecord:
+    """One exchange, as ingest hands it over. Nobody changes one; see BodyPayload."""
+
+    id: str
+    user_hash: int | None
+    """Signed 64 bits; None when the key was random per request."""
+    conversation: int | None = None
+    """Hash of the conversation's id, where the client sent one; signed 64 bits."""
+    cluster: int | None = None
+    """Hash of the credential, else of the network, that the request came with; signed 64 bits, 0 where it cannot be
+    told. None: it came by no connection."""
+    key_source: StickySource
+    arm: Arm
+    """Assigned. Statistics count here, whoever answered."""
+    served_by: Arm
+    model_id: int
+    """Model that answered."""
+    experiment_id: int | None = None
+    epoch: int = 0
+    config_id: int = 0
+    kind: str = Kind.OTHER.value
+    """Shape of the exchange: the value of one of `policies.kinds.Kind`."""
+    method: str = "POST"
+    status: int = 0
+    """HTTP status sent to the client; 0 when none was."""
+    outcome: Outcome = Outcome.OK
+    duration_us: int = 0
+    upstream_us: int = 0
+    ttfb_us: int | None = None
+    """From arrival to the head of the answer."""
+    ttft_us: int | None = None
+    """From arrival to the first event that carries content: text, reasoning or a call."""
+    own_us: int = 0
+    request_bytes: int = 0
+    response_bytes: int = 0
+    prompt_tokens: int | None = None
+    """With those that came from or went into a cache."""
+    completion_tokens: int | None = None
+    """With those of the reasoning."""
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    quality: float | None = None
+    """The score that counts, in [0, 1]."""
+    quality_source: str | None = None
+    """Scorer of `quality`: "heuristic", "pointer", …"""
+    flags: RecordFlag = RecordFlag.NONE
+    body: BodyPayload | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    """Further scores by scorer, kept beside the one that counts."""
+    aliases: tuple[str, ...] = ()
+    """Other names of this record: provider's id (`chatcmpl-…`), client-chosen request id."""
+
+    @property
+    def fallback(self) -> bool:
+        """The champion answered for the challenger."""
+        return self.flags.value & _FALLBACK != 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewVote:
+    """One vote as received. Of one source on one record the newest `fid` with a feedback counts."""
+
+    fid: str
+    """UUIDv7 hex of the vote: what makes it count once."""
+    record_id: str | None
+    alias: str | None = None
+    """Provider or client id, where no record id was given."""
+    source: str = "anonymous"
+    feedback: int | None = None
+    """1, 0 or -1; None: this message says nothing about it."""
+    retracted: bool = False
+    """Withdraws all that this source said before: thumb, score and correction."""
+    comment: str | None = None
+    correction: str | None = None
+    quality_score: float | None = None
+    """In [0, 1]; wins over heuristics."""
+    tags: Mapping[str, str] = field(default_factory=dict)
+    created_us: int = 0
+    trust: BallotTrust = FULL_TRUST
+    """What of it counts; of a caller in this process all does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinedVote:
+    """A vote that has found its record: what metrics count."""
+
+    feedback: int | None
+    retracted: bool
+    counts: bool
+    """False where it is only kept: there was no answer to vote on, or whoever sent it may not say so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IngestBatch:
+    """Everything between two positions of one spool."""
+
+    writer: str
+    segment: int
+    """Position behind the batch: where reading goes on."""
+    offset: int
+    after: tuple[int, int] | None = None
+    """The position that the batch was read from, `NO_POSITION` where there was none: where the store has another one,
+    nothing is stored. None: any position before the batch's own end will do."""
+    frames: int = 0
+    """Of how many frames of the spool it was made."""
+    records: tuple[NewRecord, ...] = ()
+    votes: tuple[NewVote, ...] = ()
+
+
+NO_POSITION: Final = (-1, 0)
+"""Where a spool stands of which nothing is stored."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpoolPosition:
+    """How far a spool is stored."""
+
+    segment: int = NO_POSITION[0]
+    offset: int = NO_POSITION[1]
+    frames: int = 0
+    """Frames that were stored since they are counted."""
+    at_us: int = 0
+    """When the last of them were; 0: before they were counted."""
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Segment and offset."""
+        return self.segment, self.offset
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What a batch changed: count these, after the commit."""
+
+    records: tuple[NewRecord, ...] = ()
+    """Records that were new."""
+    votes: tuple[NewVote, ...] = ()
+    """Votes that were new, joined or parked."""
+    joined: tuple[JoinedVote, ...] = ()
+    """Votes that found their record, those that had been parked included."""
+    parked: int = 0
+    """New votes whose record is not known yet."""
+    ambiguous: int = 0
+    """Votes by a name that several people's records have; they are kept, for none of them."""
+    duplicates: int = 0
+    """Records and votes that had been applied before."""
+    deleted: int = 0
+    """Records left out because their user was deleted after making them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteView:
+    """One stored vote."""
+
+    fid: str
+    source: str
+    feedback: int | None
+    retracted: bool
+    comment: str | None
+    correction: str | None
+    quality_score: float | None
+    tags: Mapping[str, str]
+    created_us: int
+    effective: bool
+    """This is the one that counts for its source."""
+    trust: BallotTrust = FULL_TRUST
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordRow:
+    """A record as lists show it."""
+
+    id: str
+    created_us: int
+    user_hash: int | None
+    conversation: int | None
+    cluster: int | None
+    key_source: StickySource
+    arm: Arm
+    served_by: Arm
+    model_id: int
+    model_name: str | None
+    experiment_id: int | None
+    epoch: int
+    config_id: int
+    kind: str
+    method: str
+    status: int
+    outcome: Outcome
+    duration_us: int
+    upstream_us: int
+    ttfb_us: int | None
+    ttft_us: int | None
+    own_us: int
+    request_bytes: int
+    response_bytes: int
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    cache_read_tokens: int | None
+    cache_write_tokens: int | None
+    reasoning_tokens: int | None
+    quality: float | None
+    quality_source: str | None
+    feedback: float | None
+    """Mean of the effective votes in [-1, 1]."""
+    flags: RecordFlag
+    query: str | None = None
+    """Whole text; None where unknown, or when the body has been dropped by retention."""
+    response_text: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordView:
+    """Everything about one record."""
+
+    row: RecordRow
+    body: BodyPayload | None
+    """None after retention has dropped it."""
+    votes: tuple[VoteView, ...]
+    """Oldest first."""
+    scores: Mapping[str, float]
+    """All scores by scorer, the one that counts included."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordFilter:
+    """Which records to list; fields are joined by AND, None leaves one out."""
+
+    since_us: int | None = None
+    until_us: int | None = None
+    """Exclusive."""
+    user_hash: int | None = None
+    conversation: int | None = None
+    arm: Arm | None = None
+    model_id: int | None = None
+    experiment_id: int | None = None
+    status: int | None = None
+    """Exact (404), or a class by its first digit (5 for 5xx)."""
+    outcome: Outcome | None = None
+    kind: str | None = None
+    other_than: str | None = None
+    """A kind to leave out."""
+    min_quality: float | None = None
+    max_quality: float | None = None
+    voted: bool | None = None
+    min_feedback: float | None = None
+    max_feedback: float | None = None
+    text: str | None = None
+    """Case-insensitive part of the query or response text."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """A part of a list, newest first."""
+
+    rows: tuple[RecordRow, ...]
+    cursor: str | None
+    """Hand back to go on; None at the end. A page may be short, even empty, and still have one: each call looks at a
+    bounded number of rows."""
+
+    @property
+    def searched_to_us(self) -> int | None:
+        """How far back this page has looked, Unix µs; None where it came to the end of the records."""
+        return id_time_us(self.cursor) if self.cursor is not None else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VoteCounts:
+    """Effective votes."""
+
+    positive: int = 0
+    negative: int = 0
+    neutral: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficPoint:
+    """One step of time, for one arm and model."""
+
+    at_us: int
+    """Start of the step."""
+    arm: Arm
+    model_id: int
+    requests: int
+    errors: int
+    """No answer, and that was the model's fault: see `Outcome.failed`."""
+    refused: int
+    """No answer, as the server declined the request (4xx): see `Outcome.refused`."""
+    fallbacks: int
+    """The champion answered for the challenger; whether that was an answer is counted above."""
+    duration_s: float
+    """Mean; 0 without requests."""
+    p50_s: float | None
+    """Of whole answers that were no errors, as are all quantiles; None without any."""
+    p95_s: float | None
+    prompt_tokens: int
+    completion_tokens: int
+    votes: VoteCounts
+    scored: int
+    quality: float | None
+    """Mean score."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficTotals:
+    """Sums over a stretch of time."""
+
+    requests: int = 0
+    errors: int = 0
+    refused: int = 0
+    fallbacks: int = 0
+    voted: int = 0
+    """Records with at least one effective vote."""
+    votes: VoteCounts = field(default_factory=VoteCounts)
+    scored: int = 0
+    quality: float | None = None
+    """Mean score."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    tasks: int = 0
+    """How many of the requests were chat UIs' own: nothing of those is in `voted`, `votes`, `scored` and `quality`."""
+
+    @property
+    def of_users(self) -> int:
+        """Requests of people, which is what decisions count."""
+        return self.requests - self.tasks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deleted:
+    """What deleting a user removed from the database, and which models had been trained on them."""
+
+    at_us: int
+    """Everything from before then is deleted, or refused when it comes in."""
+    records: int
+    bodies: int
+    votes: int
+    scores: int
+    aliases: int
+    users: int
+    """Rows of the user in the statistics of experiments."""
+    words: int
+    """Rows of the loop's books that quoted what a training on the user's data had said."""
+    models: tuple[str, ...]
+    """Names of models whose training data held this user."""
+    runs: tuple[str, ...]
+    """Training runs whose data held this user."""
+
+    @property
+    def rows(self) -> int:
+        """All of them."""
+        return self.records + self.bodies + self.votes + self.scores + self.aliases + self.users
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """What a retention pass removed."""
+
+    bodies: int = 0
+    records: int = 0
+    votes: int = 0
+    reason: Literal["age", "size", "nothing"] = "nothing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreSize:
+    """How large the store is."""
+
+    records: int
+    """An estimate from the hourly sums."""
+    bytes: int
+    """On disk, indices and write-ahead log included."""
