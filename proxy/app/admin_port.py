@@ -38,18 +38,18 @@ _log = logging.getLogger(__name__)
 
 @asynccontextmanager
 async def admin_port(
-    app: Starlette, config: Config, descriptor: int | None, told: ShutdownSignal, troubles: Troubles
+    app: Starlette, config: Config, descriptor: int | None, shutdown: ShutdownSignal, troubles: Troubles
 ) -> AsyncIterator[None]:
     """Serve `app` while the context is open, on `descriptor` or, where there is none, as soon as the port is free."""
     if not config.admin.enabled:
         yield
         return
-    port = _Port(app, told)
+    port = _Port(app, shutdown)
     if descriptor is not None:
         await port.open(socket.socket(fileno=descriptor))
         joining = None
     else:
-        joining = spawn(_join(port, config, told, troubles), name="open the admin port")
+        joining = spawn(_join(port, config, shutdown, troubles), name="open the admin port")
     try:
         yield
     finally:
@@ -61,9 +61,9 @@ async def admin_port(
 class _Port:
     """What is served, once there is a socket for it."""
 
-    def __init__(self, app: Starlette, told: ShutdownSignal) -> None:
+    def __init__(self, app: Starlette, shutdown: ShutdownSignal) -> None:
         self._app = app
-        self._told = told
+        self._told = shutdown
         self._server: WebServer | None = None
 
     async def open(self, sock: socket.socket) -> None:
@@ -77,9 +77,9 @@ class _Port:
             await self._server.stop()
 
 
-async def _join(port: _Port, config: Config, told: ShutdownSignal, troubles: Troubles) -> None:
+async def _join(port: _Port, config: Config, shutdown: ShutdownSignal, troubles: Troubles) -> None:
     """Try until the port can be had, or it is time to end."""
-    while not told.stop.is_set():
+    while not shutdown.stop.is_set():
         try:
             sock = listen(config.admin.host, config.admin.port, "admin", patience_s=0.0)
         except OSError as exc:

@@ -130,11 +130,11 @@ class Controller:
 
     async def run(self, lifeline: int) -> int:
         """Work until told to stop, then store what is left in the spool; returns the exit status."""
-        told = ShutdownSignal(lifeline, orphan_s=self._config.server.drain_seconds + _ORPHAN_S)
-        stop = told.stop
+        shutdown = ShutdownSignal(lifeline, orphan_s=self._config.server.drain_seconds + _ORPHAN_S)
+        stop = shutdown.stop
         async with AsyncExitStack() as stack:
             app = create_admin_app(self._services())
-            await stack.enter_async_context(admin_port(app, self._config, self._admin_fd, told, self._troubles))
+            await stack.enter_async_context(admin_port(app, self._config, self._admin_fd, shutdown, self._troubles))
             watching = [
                 spawn(self._keep("champion", self._champion.run, stop), name="champion"),
                 spawn(watch_clock(self._metrics.clock_jumped), name="watch the clock"),
@@ -144,12 +144,12 @@ class Controller:
             if not await self._claim(stop, stack) or (store := await self._keeper.open(stop)) is None:
                 return 0
             stack.push_async_callback(store.close)
-            await self._work(store, told)
+            await self._work(store, shutdown)
         if self._unusable is not None:
             raise self._unusable
         return 0
 
-    async def _work(self, store: Store, told: ShutdownSignal) -> None:
+    async def _work(self, store: Store, shutdown: ShutdownSignal) -> None:
         await self._agree_on_time(store)
         reader = SpoolReader(self._data.spool, keep_s=self._config.spool.keep_seconds, clock=self._clock)
         ingestor = self._ingestor = Ingestor(
@@ -163,19 +163,19 @@ class Controller:
             first_model=lambda: self._first_model(store),
             on_gap=self._keeper.went_back,
             on_hurry=hurry,
-            told=self._keeper.ingest_told,
+            shutdown=self._keeper.ingest_told,
         )
         self._store = store
         leave_garbage()
         async with serve_names(self._data.names, store.ambiguous):
-            await self._keep_at_it(store, ingestor, told)
+            await self._keep_at_it(store, ingestor, shutdown)
 
     async def _first_model(self, store: Store) -> int:
         """The configured champion's id, for records of a time when no worker knew it."""
         return (await first_model(store, BaseModel.of(self._config.champion))).id
 
-    async def _keep_at_it(self, store: Store, ingestor: Ingestor, told: ShutdownSignal) -> None:
-        stop = told.stop
+    async def _keep_at_it(self, store: Store, ingestor: Ingestor, shutdown: ShutdownSignal) -> None:
+        stop = shutdown.stop
         parts = [
             spawn(self._keep("ingest", lambda: ingestor.run(stop), stop), name="ingest"),
             spawn(self._keep("loop", lambda: self._learn(store, stop), stop), name="loop"),
@@ -186,9 +186,9 @@ class Controller:
         ]
         await stop.wait()
         _log.info("storing what is left in the spool")
-        await asyncio.wait(parts[:2], timeout=_ORPHANS_PARTS_S if told.orphaned else _FLUSH_S)
+        await asyncio.wait(parts[:2], timeout=_ORPHANS_PARTS_S if shutdown.orphaned else _FLUSH_S)
         await cancel_and_wait(parts)
-        await self._flush(ingestor, told)
+        await self._flush(ingestor, shutdown)
 
     async def _learn(self, store: Store, stop: asyncio.Event) -> None:
         """The loop, begun anew where the database is another one: what it remembers of rows is no longer so."""
@@ -322,21 +322,21 @@ class Controller:
         """Do this host's part of deletions."""
         await Forgetting(self._data, self._config.training_dir, store, self._clock).run()
 
-    async def _flush(self, ingestor: Ingestor, told: ShutdownSignal) -> None:
+    async def _flush(self, ingestor: Ingestor, shutdown: ShutdownSignal) -> None:
         """Store what workers wrote to the end. Where the supervisor was killed, they are only now draining."""
-        limit_s = self._config.server.drain_seconds + _ORPHANS_FLUSH_S if told.orphaned else _FLUSH_S
+        limit_s = self._config.server.drain_seconds + _ORPHANS_FLUSH_S if shutdown.orphaned else _FLUSH_S
         try:
             async with asyncio.timeout(limit_s):
-                await self._store_to_the_end(ingestor, told)
+                await self._store_to_the_end(ingestor, shutdown)
         except TimeoutError:
             _log.warning("after %g s the spool keeps what is not stored yet; the next start goes on with it", limit_s)
 
-    async def _store_to_the_end(self, ingestor: Ingestor, told: ShutdownSignal) -> None:
+    async def _store_to_the_end(self, ingestor: Ingestor, shutdown: ShutdownSignal) -> None:
         try:
             while True:
-                if told.orphaned and self._succeeded():
+                if shutdown.orphaned and self._succeeded():
                     return  # it stores the rest, also what orphans are still writing
-                more_may_come = told.orphaned and self._workers_live()  # asked before the spool is read
+                more_may_come = shutdown.orphaned and self._workers_live()  # asked before the spool is read
                 if not await ingestor.run_once() and not more_may_come:
                     return
                 await asyncio.sleep(_FLUSH_STEP_S)

@@ -131,14 +131,14 @@ class Worker:
 
     async def run(self, lifeline: int) -> int:
         """Serve until told to stop, then drain; returns the exit status."""
-        told = ShutdownSignal(lifeline, orphan_s=self._config.server.drain_seconds + _GRACE_S)
+        shutdown = ShutdownSignal(lifeline, orphan_s=self._config.server.drain_seconds + _GRACE_S)
         gateway = self._gateway()
         listener = self._listen_side()  # before the first client: a vote waits for the side app, it is not refused
         public = socket.socket(fileno=self._listen_fd)
         server = await asyncio.get_running_loop().create_server(
             gateway.protocol_factory, sock=public, ssl=self._tls, backlog=_BACKLOG
         )
-        told.guard(public, server.close)
+        shutdown.guard(public, server.close)
         following = spawn(
             follow_files(self._routes, self._keys, self._clock, self._data.host_clock, show=self._counters.show),
             name="follow files",
@@ -146,7 +146,7 @@ class Worker:
         side = spawn(self._serve_side(listener), name="serve the side app")
         host, port = server.sockets[0].getsockname()[:2]
         _log.info("accepting on %s port %d", host, port)
-        await told.stop.wait()
+        await shutdown.stop.wait()
         self._draining = True
         server.close()
         finished = await gateway.drain(self._config.server.drain_seconds)

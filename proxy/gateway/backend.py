@@ -115,7 +115,7 @@ class Router:
         self._table: RouteTable | None = None
         self._verbatim = not adds_lines(config)
 
-    def plan(self, table: RouteTable) -> ResolvedRoutes:
+    def resolve(self, table: RouteTable) -> ResolvedRoutes:
         """The plan of `table`; the same object for the same table.
 
         A table that can not be followed is logged, and the last good one goes on serving. Raises ValueError
@@ -136,9 +136,9 @@ class Router:
     def _made(self, table: RouteTable) -> ResolvedRoutes:
         champion = self._backend(Arm.CHAMPION, table.champion)
         challenger = self._backend(Arm.CHALLENGER, table.challenger) if table.challenger is not None else None
-        plan = ResolvedRoutes(table, champion, challenger)
+        routes = ResolvedRoutes(table, champion, challenger)
         self._forget_all_but(champion, challenger)
-        return plan
+        return routes
 
     def adding(self, adds: bool) -> None:
         """Whether lines are added to heads from the next request on."""

@@ -44,7 +44,7 @@ class ClientConnection(asyncio.Protocol):
         self._scanned = 0
         self._known: CachedHead | None = None
         self._body: Body | None = None
-        self._held = False
+        self._paused = False
         self._blocked = False
         self._closing = False
         self._waiting = False
@@ -75,12 +75,12 @@ class ClientConnection(asyncio.Protocol):
         if not self.transport.is_closing():
             self.transport.write(data)
 
-    def hold(self, held: bool) -> None:
+    def backpressure(self, paused: bool) -> None:
         """Stop or go on reading the body, as the model's server is slow or ready."""
-        if held is self._held or self.transport.is_closing():
+        if paused is self._paused or self.transport.is_closing():
             return
-        self._held = held
-        if held:
+        self._paused = paused
+        if paused:
             self.transport.pause_reading()
             self.deadline = NEVER
         else:
@@ -91,16 +91,16 @@ class ClientConnection(asyncio.Protocol):
         """The answer is written. Go on with the next request, or part."""
         self.exchange = None
         if not keep_alive or self._services.draining:
-            self.part()
+            self.linger_close()
             return
-        if self._held:
-            self.hold(False)
+        if self._paused:
+            self.backpressure(False)
         if self._body is not None:  # answered early: the rest of the body is still to be swallowed
             self.deadline = self._now() + _LINGER_S
         else:
             self._ready()
 
-    def cut(self, unsent: bytes, error: Exception | None) -> None:
+    def abort(self, unsent: bytes, error: Exception | None) -> None:
         """The answer broke off: send what there is of it and end the connection without an end of the message.
 
         Where the model's connection was reset, so is the client's, unless bytes still wait to be sent.
@@ -123,7 +123,7 @@ class ClientConnection(asyncio.Protocol):
 
     # -- called by the gateway
 
-    def part(self) -> None:
+    def linger_close(self) -> None:
         """Close, in such a way that what was written arrives: an unread byte would make the close a reset."""
         self._closing = True
         if self._body is None and not self._buffer:
@@ -131,7 +131,7 @@ class ClientConnection(asyncio.Protocol):
             return
         self._buffer.clear()
         self.deadline = self._now() + _LINGER_S
-        self.hold(False)
+        self.backpressure(False)
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
 
@@ -143,7 +143,7 @@ class ClientConnection(asyncio.Protocol):
     def admit(self) -> None:
         """There is room for this connection."""
         self._waiting = False
-        self.hold(False)
+        self.backpressure(False)
         self._ready()
 
     # -- called by the event loop
@@ -153,7 +153,7 @@ class ClientConnection(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
         probe_when_silent(transport)
         self.deadline = self._now() + self._services.config.gateway.client_idle_seconds
-        if not self._services.client_came(self):
+        if not self._services.register(self):
             self.deadline = NEVER
             self._waiting = True
 
@@ -162,7 +162,7 @@ class ClientConnection(asyncio.Protocol):
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.client_lost()
-        self._services.client_left(self)
+        self._services.unregister(self)
 
     def eof_received(self) -> None:
         """See asyncio.Protocol: a client that stops sending has gone, as for nginx and Go."""
@@ -195,7 +195,7 @@ class ClientConnection(asyncio.Protocol):
             else:
                 self._buffer += data
                 if self._waiting or len(self._buffer) > _MAX_PIPELINED:
-                    self.hold(True)
+                    self.backpressure(True)
         except RejectedError as exc:
             self._reject(exc)
         except FramingError as exc:
@@ -332,7 +332,7 @@ class ClientConnection(asyncio.Protocol):
                 return
         self.write(answer(error.status, error.code, str(error), headers=error.headers, close=True))
         self._body = self._body or LengthBody(1)  # whatever still comes is swallowed
-        self.part()
+        self.linger_close()
 
 
 def _too_long(data: bytes | bytearray, limit: int) -> RejectedError:

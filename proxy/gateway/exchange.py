@@ -79,14 +79,49 @@ class Exchange:
     """A request and its answer. The client's connection and the upstream's call it; see the module."""
 
     __slots__ = (
-        "_awaited", "_connection", "_continued", "_dechunk", "_dialling", "_doubted", "_fault", "_finished", "_held_at",
-        "_key", "_mark_after", "_out", "_retried", "_sent_at", "_watch", "arrived_at", "assigned", "backend", "client",
-        "counts", "fallback", "first_byte", "handed_over", "head", "held_s", "keep_alive", "known", "length", "marks",
-        "plan", "record_id", "recorded", "refusal", "request", "resent", "response", "response_capture", "services",
-        "started", "status",
+        "_awaited",
+        "_connection",
+        "_continued",
+        "_dechunk",
+        "_dialling",
+        "_doubted",
+        "_fault",
+        "_finished",
+        "_held_at",
+        "_key",
+        "_mark_after",
+        "_out",
+        "_retried",
+        "_sent_at",
+        "_watch",
+        "arrived_at",
+        "assigned",
+        "backend",
+        "client",
+        "fallback",
+        "first_byte",
+        "handed_over",
+        "head",
+        "held_s",
+        "is_exposure",
+        "keep_alive",
+        "known",
+        "length",
+        "marks",
+        "record_id",
+        "recorded",
+        "refusal",
+        "request",
+        "resent",
+        "response",
+        "response_capture",
+        "routes",
+        "services",
+        "started",
+        "status",
     )  # fmt: skip
 
-    plan: ResolvedRoutes
+    routes: ResolvedRoutes
     backend: Backend
     record_id: Minted
     _sent_at: float
@@ -108,7 +143,7 @@ class Exchange:
         # Facts for the record, with what they are until something happens.
         self.recorded = False
         self.assigned = _CHAMPION
-        self.counts = True
+        self.is_exposure = True
         """Whether it is evidence in the experiment: not where QA forced the arm, nor on a side not its user's."""
         self.status = 0
         self.response: KnownResponse | None = None
@@ -146,7 +181,7 @@ class Exchange:
     def begin(self, payload: bytes, done: bool) -> None:
         """Start, with what has come of the body (`done`: that is all of it). Raises RejectedError."""
         services, known = self.services, self.known
-        if known.side:
+        if known.internal:
             self.request.store(payload, done, services.max_body_bytes)
             self._begin_side()
             return
@@ -156,8 +191,8 @@ class Exchange:
         if b"x-ratchet-admin-token" in self.head.fields:
             services.hold_back_guesses(self.head, self.client.peer)
         self.request.store(payload, done, services.max_body_bytes)
-        self.plan = plan = services.planner.plan(services.routes())
-        self.backend = plan.champion
+        self.routes = routes = services.router.resolve(services.routes())
+        self.backend = routes.champion
         if known.recorded:
             self.recorded = True
             if services.refuses_when_full and services.spool.full:
@@ -167,7 +202,7 @@ class Exchange:
             services.count('not_recorded_total{reason="skip_path"}')
         self.record_id = services.ids.mint(self.arrived_at)
         if not done:
-            self._awaited = awaited_of(known, plan, services.sticky, self._forced())
+            self._awaited = awaited_of(known, routes, services.sticky, self._forced())
         if payload and (self._awaited is not None or self.request.cut):
             self._read(payload)
         if self._awaited is not None and self._may_wait(len(payload)):
@@ -193,7 +228,7 @@ class Exchange:
             payload = self.request.framed(self.request.take())
             self._connection.send(payload, last=done)
         else:
-            self.client.hold(True)
+            self.client.backpressure(True)
 
     def _may_wait(self, size: int) -> bool:
         """Whether more of the body is waited for, of which `size` bytes have come now: while it can still say what it
@@ -205,14 +240,14 @@ class Exchange:
             return False
         if not self.request.cut:
             return True
-        return not (self._awaited == "model" and watch.spans) and self.request.afford(size)
+        return not (self._awaited == "model" and watch.spans) and self.request.reserve(size)
 
     def _read(self, payload: bytes) -> None:
         """Look for the user, the conversation and the model's name in `payload`, the newest of the body."""
         watch = self._watch
         if watch is None:
             known = self.known
-            if self._awaited is None and (known.side or (known.key and known.conversation)):
+            if self._awaited is None and (known.internal or (known.key and known.conversation)):
                 return
             watch = self._watch = self.services.sticky.watch(known.head, user_known=known.key is not None)
             if before := self.request.size - len(payload):
@@ -221,12 +256,12 @@ class Exchange:
 
     def _begin_side(self) -> None:
         """Our own URLs: one more upstream, neither recorded nor counted."""
-        if self.services.side is None:
+        if self.services.internal is None:
             self._answer(503, "side_unavailable", "feedback and health are not served by this process")
             return
         if self.head.expects_continue and not self.request.done:
             self.client.write(_CONTINUE)
-        self._forward(self.services.side)
+        self._forward(self.services.internal)
 
     def _refuse(self) -> None:
         self.recorded = False
@@ -237,25 +272,25 @@ class Exchange:
 
     def _route(self) -> None:
         """Choose the model."""
-        plan = self.plan
-        backend = plan.champion
+        routes = self.routes
+        backend = routes.champion
         if b"x-ratchet-arm" in self.head.fields and (forced := self._forced()) is not None:  # QA
-            self.counts = False
+            self.is_exposure = False
             backend = forced
-        elif plan.splits:
-            backend = plan.backend_for(self.user()[0])
+        elif routes.splits:
+            backend = routes.backend_for(self.user()[0])
         self.assigned = backend.arm
         if backend.breaker is not None and not backend.breaker.allow(self.services.monotonic()):
             self.fallback = "breaker"
             self.services.count('fallbacks_total{cause="breaker"}')
-            backend = plan.champion
+            backend = routes.champion
         if backend.breaker is not None and (self.request.cut or not self.request.done):
             self.request.keep()  # the champion may have to answer
         self._forward(backend)
 
     def _forced(self) -> Backend | None:
         """The arm that QA asks for, if any."""
-        return forced_backend(self.head, self.plan, self.services.admin_token)
+        return forced_backend(self.head, self.routes, self.services.admin_token)
 
     def user(self) -> StickyKey:
         """The sticky key and its source; read from the body only now if it was not needed before.
@@ -270,8 +305,8 @@ class Exchange:
         key = found or (self.record_id.hex.encode(), StickySource.RANDOM)
         if self.request.done or self._finished or (self._watch is not None and self._watch.ended):
             self._key = key
-            if self.handed_over is not None and self.plan.splits:
-                self.counts = self.counts and self.plan.backend_for(key[0]).arm is self.assigned
+            if self.handed_over is not None and self.routes.splits:
+                self.is_exposure = self.is_exposure and self.routes.backend_for(key[0]).arm is self.assigned
         return key
 
     def conversation(self) -> bytes | None:
@@ -285,7 +320,7 @@ class Exchange:
 
     def _forward(self, backend: Backend, *, fresh: bool = False) -> None:
         """Send the request to `backend`, on a new connection if `fresh`. Raises RejectedError at the first time."""
-        if self.head.dotted and not self.known.side:
+        if self.head.dotted and not self.known.internal:
             self._check_path(backend)
         self.backend = backend
         self._sent_at = now = self.services.monotonic()
@@ -299,7 +334,7 @@ class Exchange:
 
     def _check_path(self, backend: Backend) -> None:
         """Refuse a path that might climb out of the prefix of whoever is to answer, or may have to in the end."""
-        if backend.prefix or self.plan.champion.prefix:
+        if backend.prefix or self.routes.champion.prefix:
             if backend.breaker is not None:
                 backend.breaker.release()
             raise RejectedError(400, "the path has dot segments ('.' or '..', perhaps encoded): they could lead out of "
@@ -312,7 +347,7 @@ class Exchange:
         connection.begin(self, self.head.method)
         request = self.request
         if not request.done:
-            self.client.hold(False)
+            self.client.backpressure(False)
         head, payload = self._opening(request.take())
         connection.send(head + request.framed(payload), last=request.done)
 
@@ -321,7 +356,7 @@ class Exchange:
         head, backend, length = self.head, self.backend, self.length
         if backend.verbatim and not head.expects_continue:
             return self.known.opening(backend, length), body
-        if self.known.side:
+        if self.known.internal:
             address = self.services.trust.address(head, self.client.network, self.client.peer.host)
             return side_request_head(head, address, length), body
         model = backend.target.model
@@ -339,7 +374,7 @@ class Exchange:
     def upstream_blocked(self, blocked: bool) -> None:
         """See Receiver: the model's server is slow to read; so are we."""
         if not self.request.done:
-            self.client.hold(blocked)
+            self.client.backpressure(blocked)
         elif not blocked and self._connection is not None:
             self._connection.await_answer()
 
@@ -362,7 +397,7 @@ class Exchange:
                 return
         elif self._doubted is not None:
             self._judge(status, self._doubted)
-        if response.head.places and self.services.rewrites_locations and not self.known.side:
+        if response.head.places and self.services.rewrites_locations and not self.known.internal:
             response = at_home(response, self.backend)
         head = response.head
         self._keep_head(response)
@@ -384,7 +419,7 @@ class Exchange:
         self.response = response
         self.status = response.head.status
         if self.request.charged or not self.request.done:
-            self.request.let_go()
+            self.request.release()
         if self._connection is not None:
             self.first_byte = self._connection.heard_at
             if self.recorded and self.services.captures:
@@ -393,7 +428,7 @@ class Exchange:
     def _added_lines(self) -> bytes:
         """What we add to a response: whole lines."""
         added = b"x-ratchet-record-id: %b\r\n" % self.record_id.text.encode() if self.recorded else b""
-        if self.services.adds_lines and not self.known.side:
+        if self.services.adds_lines and not self.known.internal:
             added += response_lines(self.backend.arm, self.services.config.gateway)
         return added
 
@@ -436,7 +471,7 @@ class Exchange:
         """The client is slow to read, or reads again: so do we."""
         if self._connection is None or self._finished:
             return
-        self._connection.hold(blocked)
+        self._connection.backpressure(blocked)
         now = self.services.monotonic()
         if blocked:
             self._held_at = now
@@ -489,7 +524,7 @@ class Exchange:
         if self.response is not None:
             self._fault = fault_of_ending(error, begun=True)
             self._end(Outcome.UPSTREAM_ERROR)
-            self.client.cut(self._out, error)
+            self.client.abort(self._out, error)
             return
         if connection is not None and self._was_stale(connection) and self._retry():
             self.services.count("stale_retries_total")
@@ -503,7 +538,7 @@ class Exchange:
         self._fault = Fault.SILENT
         if self.response is not None:
             self._end(Outcome.TIMEOUT)
-            self.client.cut(self._out, None)
+            self.client.abort(self._out, None)
         elif not self._fall_back("timeout"):
             self._give_up(504, "upstream_timeout", None)
 
@@ -549,7 +584,7 @@ class Exchange:
         self._retried = False
         self._fault = None
         self._let_go(reusable=False)
-        self._forward(self.plan.champion)
+        self._forward(self.routes.champion)
 
     def _declined(self, status: int, breaker: Breaker) -> bool:
         """Take note of the challenger's status; whether the champion is asked because of it.
@@ -591,7 +626,7 @@ class Exchange:
             breaker.release()
 
     def _give_up(self, status: int, code: str, error: Exception | None) -> None:
-        if self.known.side:
+        if self.known.internal:
             self._answer(503, "side_unavailable", "feedback and health cannot be reached now; try again")
             return
         self._complain(status, code, error)
@@ -657,8 +692,8 @@ class Exchange:
             return
         self._finished = True
         if self.request.charged:
-            self.request.let_go()
-        if self.known.side:
+            self.request.release()
+        if self.known.internal:
             return
         self.services.count("in_flight", -1.0)
         if self.services.cutting and outcome is not _OK:

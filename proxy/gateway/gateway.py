@@ -116,14 +116,14 @@ class Gateway:
         self.cutting = False
         """The time to finish is over: what is open now is being cut."""
         self._open_breakers = 0
-        self.planner = Router(config, self._pool, on_change=self.breaker_changed)
+        self.router = Router(config, self._pool, on_change=self.breaker_changed)
         self._deadlines = Deadlines(self.clock, _sweep_s(config))
         self._clients: set[ClientConnection] = set()
         self._waiting: dict[ClientConnection, None] = {}
         self._empty = asyncio.Event()
         self._empty.set()
-        self.side = self._side(side_socket) if side_socket is not None else None
-        self.planner.plan(routes())
+        self.internal = self._internal(side_socket) if side_socket is not None else None
+        self.router.resolve(routes())
 
     def hold_back_guesses(self, head: RequestHead, peer: Peer) -> None:
         """Refuse a request with one wrong admin token too many: else they could be tried here as fast as the model
@@ -148,7 +148,7 @@ class Gateway:
         """Let open requests finish for at most `timeout_s` seconds, then cut them; True if none was cut."""
         self.draining = True
         for client in [client for client in self._clients if client.exchange is None]:
-            client.part()
+            client.linger_close()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._empty.wait()
@@ -162,7 +162,7 @@ class Gateway:
         self.draining = True
         if not self.cutting:
             await self._cut()
-        pools = [*self.planner.pools, *([self.side.pool] if self.side is not None else [])]
+        pools = [*self.router.pools, *([self.internal.pool] if self.internal is not None else [])]
         await asyncio.gather(*(pool.close() for pool in pools))
         self._deadlines.close()
 
@@ -180,7 +180,7 @@ class Gateway:
 
     # -- called by connections
 
-    def client_came(self, client: ClientConnection) -> bool:
+    def register(self, client: ClientConnection) -> bool:
         """Count a new connection in; False where it has to wait for another one to end."""
         if self.cutting:  # accepted in the last moment
             client.transport.abort()
@@ -193,7 +193,7 @@ class Gateway:
         self._waiting[client] = None
         return False
 
-    def client_left(self, client: ClientConnection) -> None:
+    def unregister(self, client: ClientConnection) -> None:
         """Count a connection out, and admit one that waits."""
         self._deadlines.forget(client)
         self._clients.discard(client)
@@ -217,7 +217,7 @@ class Gateway:
 
     def breaker_changed(self) -> None:
         """Publish how many models are being spared."""
-        now_open = self.planner.open_breakers
+        now_open = self.router.open_breakers
         if now_open != self._open_breakers:
             self.counters.add("breaker_open", now_open - self._open_breakers)
             self._open_breakers = now_open
@@ -234,7 +234,7 @@ class Gateway:
     def _mark_requests(self, marked: bool) -> None:
         """Whether requests need lines of ours from now on."""
         self.adds_lines = marked
-        self.planner.adding(marked)
+        self.router.adding(marked)
 
     def _refuse_loops(self, head: RequestHead) -> None:
         """Refuse a request that this install has sent itself. Raises RejectedError.
@@ -273,7 +273,7 @@ class Gateway:
             address, self.config.gateway, clock=self.clock, deadlines=self._deadlines, counters=self.counters
         )
 
-    def _side(self, path: Path) -> Backend:
+    def _internal(self, path: Path) -> Backend:
         target = Target(model_id=0, name="side", url="http://side")
         return Backend(Arm.CHAMPION, target, self._pool(Address(path=path)), None, None, verbatim=False)
 

@@ -85,9 +85,9 @@ class CachedHead(_Known):
         self.head = head
         self.key = key
         self.conversation = conversation
-        self.side = head.target.startswith(b"/-/")
+        self.internal = head.target.startswith(b"/-/")
         """Whether it is for one of our own URLs, which are neither recorded nor counted."""
-        self.recorded = not self.side and head.target.partition(b"?")[0] not in skip_paths
+        self.recorded = not self.internal and head.target.partition(b"?")[0] not in skip_paths
         kind = head.recorded.get("content-type", "application/json").lower()
         self.maybe_json = kind.startswith(_MAYBE_JSON) or "json" in kind
         """Whether the body may name the user or the model."""

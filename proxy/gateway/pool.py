@@ -115,14 +115,14 @@ class UpstreamPool:
                 return
             _log.error("%d connections to %s were left behind", len(self.open) + len(self._dialling), self.address)
 
-    def _came(self, connection: UpstreamConnection) -> None:
+    def _register(self, connection: UpstreamConnection) -> None:
         """Count a new connection in."""
         self.open.add(connection)
         self._empty.clear()
         self.counters.add("upstream_connections")
         self.deadlines.watch(connection)
 
-    def left(self, connection: UpstreamConnection) -> None:
+    def unregister(self, connection: UpstreamConnection) -> None:
         """Count a connection out, if it was counted in."""
         if connection not in self.open:
             return
@@ -152,7 +152,7 @@ class UpstreamPool:
             raise
         else:
             connection.dialled_s = self.monotonic() - began
-            self._came(connection)
+            self._register(connection)
             receiver.connected(connection)
 
     def _too_late(self) -> OSError:

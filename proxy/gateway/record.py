@@ -38,21 +38,23 @@ def frame_of(exchange: Exchange, outcome: Outcome, ended: float) -> bytes | None
     services, response = exchange.services, exchange.response
     sent, received = exchange.request, exchange.response_capture
     key, source = exchange.user()
-    assigned, backend, counts = exchange.assigned, exchange.backend, exchange.counts
-    total, first_byte, upstream, own = _timing(exchange, ended)
+    assigned, backend, is_exposure = exchange.assigned, exchange.backend, exchange.is_exposure
+    total, first_byte, upstream, overhead = _timing(exchange, ended)
     whole = services.leaves_conversations and not sent.cut and not received.cut
     plain = whole and not (exchange.marks or exchange.refusal or exchange.resent)  # as nearly all are
     facts = _FACTS % (
         exchange.record_id.hex.encode(),
         exchange.arrived_at * 1e6,
         exchange.known.facts,
-        backend.facts if assigned is backend.arm and counts else exchange.plan.facts(assigned, backend, counts),
+        backend.facts
+        if assigned is backend.arm and is_exposure
+        else exchange.routes.facts(assigned, backend, is_exposure),
         exchange.status,
         outcome.real,
         total * 1e6,
         b"null" if first_byte is None else b"%d" % (first_byte * 1e6),
         upstream * 1e6,
-        own * 1e6,
+        overhead * 1e6,
         b"null" if source is _RANDOM else b"%d" % services.user_hash(key),
         str.__str__(source).encode(),  # str(), format() and %s of an enum go through its class: ten times the price
         _FALLBACKS[exchange.fallback],
@@ -104,10 +106,10 @@ def _timing(exchange: Exchange, ended: float) -> tuple[float, float | None, floa
         waited = (exchange.heard or ended) - (handed_over if handed_over > request_ended else request_ended)
         if waited < 0.0:
             waited = 0.0
-    own = ended - request_ended - waited
+    overhead = ended - request_ended - waited
     return (
         ended - started,
         None if first is None else first - started,
         waited - exchange.held_s if waited > exchange.held_s else 0.0,
-        own if own > 0.0 else 0.0,
+        overhead if overhead > 0.0 else 0.0,
     )

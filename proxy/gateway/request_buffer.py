@@ -34,7 +34,7 @@ class RequestBuffer(Capture):
         self._chunked = chunked
         self._budget = budget
         self.charged = 0
-        """Bytes taken from the budget, until `let_go`."""
+        """Bytes taken from the budget, until `release`."""
         self._unsent: bytes | bytearray = b""
         self._tail: bytearray | None = None
         """What is behind `data`, while it is kept."""
@@ -86,7 +86,7 @@ class RequestBuffer(Capture):
         if self.cut:
             self._keep(self._unsent)
 
-    def afford(self, size: int) -> bool:
+    def reserve(self, size: int) -> bool:
         """Take memory for `size` more bytes; False where there is none left for them."""
         if self.size > _LONGEST or size > self._budget.left:
             return False
@@ -94,7 +94,7 @@ class RequestBuffer(Capture):
         self.charged += size
         return True
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """It will not be sent once more, and does not wait any longer."""
         self._tail = None
         self._budget.left += self.charged
@@ -104,7 +104,7 @@ class RequestBuffer(Capture):
         """Keep what is `newest` in the body, as far as it is neither in `data` nor kept, while there is room."""
         assert self._tail is not None  # who calls has looked
         size = self.size - len(self.data) - len(self._tail)
-        if self.afford(size):
+        if self.reserve(size):
             self._tail += newest[-size:]
         else:
             self._tail = None

@@ -25,24 +25,24 @@ Awaited = Literal["user", "model"] | None
 """What the body is held for."""
 
 
-def awaited_of(known: CachedHead, plan: ResolvedRoutes, sticky: StickySources, forced: Backend | None) -> Awaited:
+def awaited_of(known: CachedHead, routes: ResolvedRoutes, sticky: StickySources, forced: Backend | None) -> Awaited:
     """What must be read of the body before the request can go anywhere."""
     if not known.maybe_json:
         return None
-    if known.key is None and plan.splits and sticky.reads_body and forced is None:
+    if known.key is None and routes.splits and sticky.reads_body and forced is None:
         return "user"
-    rewrites = plan.rewrites if forced is None else forced.target.model is not None
+    rewrites = routes.rewrites if forced is None else forced.target.model is not None
     return "model" if rewrites and "content-encoding" not in known.head.recorded else None
 
 
-def forced_backend(head: RequestHead, plan: ResolvedRoutes, admin_token: bytes | None) -> Backend | None:
+def forced_backend(head: RequestHead, routes: ResolvedRoutes, admin_token: bytes | None) -> Backend | None:
     """The arm that QA asks for with `x-ratchet-arm`; None without the admin token beside it."""
     arm = head.fields.get(b"x-ratchet-arm")
     if arm is None or admin_token is None:
         return None
     if not compare_digest(head.fields.get(b"x-ratchet-admin-token", b""), admin_token):
         return None
-    return {b"champion": plan.champion, b"challenger": plan.challenger}.get(arm.lower())
+    return {b"champion": routes.champion, b"challenger": routes.challenger}.get(arm.lower())
 
 
 def key_of(

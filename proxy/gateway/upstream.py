@@ -122,11 +122,11 @@ class UpstreamConnection(asyncio.Protocol):
         if self._body is None:
             self.deadline = self._pool.monotonic() + self._first_byte_s
 
-    def hold(self, held: bool) -> None:
+    def backpressure(self, paused: bool) -> None:
         """Stop or go on reading the response, as its reader is slow or ready."""
         if self.transport.is_closing():
             return
-        if held:
+        if paused:
             self.transport.pause_reading()
             self.deadline = NEVER
         else:
@@ -191,7 +191,7 @@ class UpstreamConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """See asyncio.Protocol."""
         self._lost = True
-        self._pool.left(self)
+        self._pool.unregister(self)
         receiver = self._receiver
         if receiver is None:
             return

@@ -110,7 +110,7 @@ def assemble(
     return Loop(
         store=store,
         clock=clock,
-        books=LoopJournal(
+        journal=LoopJournal(
             store=store,
             rules=rules,
             base=base,
@@ -120,7 +120,7 @@ def assemble(
         ),
         leadership=leadership or Leadership(store),
         observer=observer,
-        upkeep=Maintenance(store=store, deployer=ports.deployer, troubles=ThrottledLog(_log, clock)),
+        maintenance=Maintenance(store=store, deployer=ports.deployer, troubles=ThrottledLog(_log, clock)),
         performer=Performer(store=store, runs=runs, deployments=deployments, challengers=challengers),
         notifier=ports.notifier,
         metrics=metrics,

@@ -82,10 +82,10 @@ class Loop:
         *,
         store: Store,
         clock: Clock,
-        books: LoopJournal,
+        journal: LoopJournal,
         leadership: Leadership,
         observer: Observer,
-        upkeep: Maintenance,
+        maintenance: Maintenance,
         performer: Performer,
         notifier: Notifier,
         metrics: LoopMetrics | None = None,
@@ -94,10 +94,10 @@ class Loop:
     ) -> None:
         self._store = store
         self._clock = clock
-        self._books = books
+        self._journal = journal
         self._leadership = leadership
         self._observer = observer
-        self._upkeep = upkeep
+        self._maintenance = maintenance
         self._performer = performer
         self._notifier = notifier
         self._metrics = metrics
@@ -111,7 +111,7 @@ class Loop:
         self._looking = asyncio.Lock()
         self._shown_at = float("-inf")
         self._followed: LoopRows | None = None
-        self._publisher = Publisher(store, books.routes, clock, troubles)
+        self._publisher = Publisher(store, journal.routes, clock, troubles)
         self._troubles = troubles
         self._said = ThrottledLog(_log, clock)
 
@@ -123,12 +123,12 @@ class Loop:
         if lease is None:
             return await self.follow()
         async with self._leadership.renewing():
-            state = await self._books.open(lease, self._clock.now())
+            state = await self._journal.open(lease, self._clock.now())
             state = await self._resume(lease, state)
             await self._keep_up(lease, state)
-            seen = await self._observe(await self._publisher.standing(), self._books.config_id)
+            seen = await self._observe(await self._publisher.standing(), self._journal.config_id)
             now = self._clock.now()
-            decided = plan(seen.snapshot, self._books.rules, now)
+            decided = plan(seen.snapshot, self._journal.rules, now)
             change = None
             if decided.action is None:
                 await self._hold(lease, seen, decided, now)
@@ -141,7 +141,7 @@ class Loop:
     async def follow(self) -> Tick:
         """A standby's tick: requests go where the leader's rows say. It asks for one row, for many may stand by."""
         wake_at = self._clock.now() + self._leadership.renew_s
-        state = await self._books.state()
+        state = await self._journal.state()
         if state is not None:
             if self._followed is None or self._followed.state != state:
                 self._followed = await self._publisher.standing()
@@ -159,7 +159,7 @@ class Loop:
             return Tick(plan=None, change=None, leader=leader, wake_at=self._clock.now() + self._leadership.renew_s)
         seen = await self._observe(standing, standing.state.config_id, ask=leader)
         now = self._clock.now()
-        decided = plan(seen.snapshot, self._books.rules, now)
+        decided = plan(seen.snapshot, self._journal.rules, now)
         self._show(seen, decided, leader=leader)
         wake_at = decided.wake_at if leader else now + self._leadership.renew_s
         return Tick(plan=decided, change=None, leader=leader, wake_at=wake_at)
@@ -169,12 +169,12 @@ class Loop:
         for entry in await self._store.journal.unfinished():
             inputs = entry.inputs
             if inputs.get("action") is None:
-                await self._books.drop(lease, entry, "interrupted before anything was done")
+                await self._journal.drop(lease, entry, "interrupted before anything was done")
                 continue
             try:
                 action = action_from_json(inputs["action"])
             except (TypeError, ValueError) as exc:
-                await self._books.drop(lease, entry, str(exc))
+                await self._journal.drop(lease, entry, str(exc))
                 continue
             _log.info("resuming %s of journal entry %d", entry.action, entry.seq)
             command = await self._command(inputs.get("command"))
@@ -186,23 +186,23 @@ class Loop:
     async def _keep_up(self, lease: Lease, state: LoopState) -> None:
         """Deployments brought back, baseline and detector fed; written only where something has changed."""
         now_us = round(self._clock.now() * 1e6)
-        mended = await self._upkeep.deployments(state, (await self._publisher.standing()).cast)
-        detector = await self._upkeep.detector(state, now_us)
-        baseline = await self._upkeep.baseline(state, now_us)
+        mended = await self._maintenance.deployments(state, (await self._publisher.standing()).participants)
+        detector = await self._maintenance.detector(state, now_us)
+        baseline = await self._maintenance.baseline(state, now_us)
         if not mended and detector is None and baseline is None:
             return
         if mended:
-            version = max(state.routes_version, await self._books.routes.version()) + 1
+            version = max(state.routes_version, await self._journal.routes.version()) + 1
             state = replace(state, routes_version=version)
         if baseline is not None:
             state = replace(state, baseline=baseline)
-        await self._books.keep(lease, state, models=mended, detector=detector)
+        await self._journal.keep(lease, state, models=mended, detector=detector)
 
     async def _act(
         self, lease: Lease, seen: Observation, decided: Plan, action: Action, now: float
     ) -> ActionResult | None:
         """Intent, effect, outcome."""
-        entry = await self._books.intend(lease, seen, decided, now)
+        entry = await self._journal.intend(lease, seen, decided, now)
         command = await self._command(decided.command.id if decided.command else None)
         situation = await self._situation(now, decided.reasons[0], command)
         return await self._carry_out(lease, entry, action, situation, command)
@@ -215,7 +215,7 @@ class Loop:
         except Exception as exc:  # noqa: BLE001 - a plug-in's edge: whatever it raises, the loop goes on
             await self._failed(lease, entry, action, now, command, exc)
             return None
-        state = await self._books.settle(lease, entry, action, now, change, command)
+        state = await self._journal.settle(lease, entry, action, now, change, command)
         _log.info("%s: %s", change.event.value, change.reason)
         self._notifier.notify(done_event(entry, change, now, state))
         return change
@@ -235,7 +235,7 @@ class Loop:
         else:
             self._said.error(about, "%s failed unexpectedly\n%s", entry.action, _traceback(exc))
         retry_s = exc.retry_after_s if isinstance(exc, TemporaryError) else _RETRY_S
-        await self._books.postpone(lease, entry, action, now, error, retry_s, self._clock.now(), command)
+        await self._journal.postpone(lease, entry, action, now, error, retry_s, self._clock.now(), command)
 
     async def _hold(self, lease: Lease, seen: Observation, decided: Plan, now: float) -> None:
         """Nothing to do: note it where that is news, and keep a look at the experiment every now and then."""
@@ -245,9 +245,9 @@ class Loop:
         kind = (seen.snapshot.phase, seen.snapshot.paused, type(decided.held), verdict, carried, watching,
                 decided.triggers.fired, decided.triggers.hold is None)  # fmt: skip
         note = kind != self._kind_of_hold
-        interval_s = self._books.rules.check_interval_s
+        interval_s = self._journal.rules.check_interval_s
         look = note or not 0 <= now - self._looked_at < interval_s
-        await self._books.hold(lease, seen, decided, now, note=note, look=look)
+        await self._journal.hold(lease, seen, decided, now, note=note, look=look)
         asks = "few_clusters" if carried else verdict.value if verdict in _ASK_SOMEBODY else None
         if note and asks is not None:
             self._notifier.notify(held_event(seen, decided, now, asks))
@@ -365,11 +365,11 @@ class Loop:
         return ActionContext(
             at=at,
             state=standing.state,
-            cast=standing.cast,
+            participants=standing.participants,
             run=standing.run,
             manual=command is not None,
             reason=reason,
-            next_version=max(standing.state.routes_version, await self._books.routes.version()) + 1,
+            next_version=max(standing.state.routes_version, await self._journal.routes.version()) + 1,
         )
 
     async def _command(self, command_id: int | None) -> CommandRow | None:

@@ -374,7 +374,7 @@ async def test_both_legs_send_without_delay_and_find_out_who_is_gone(door: Door,
     await client.send(GET)
     await client.response()
     (inner,) = door.gateway._clients
-    (outer,) = next(iter(door.gateway.planner._pools.values())).open
+    (outer,) = next(iter(door.gateway.router._pools.values())).open
     for transport in (inner.transport, outer.transport):
         sock = transport.get_extra_info("socket")
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

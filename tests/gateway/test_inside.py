@@ -74,13 +74,13 @@ async def test_either_arms_prefix_is_kept(
         open_gateway(tmp_path, upstream.url + champion, challenger=other.url + challenger) as door,
     ):
         assert (await door.dialogue(get(b"/../x")))[9:12] == status
-        (breaker,) = door.gateway.planner._breakers.values()
+        (breaker,) = door.gateway.router._breakers.values()
         assert breaker.allow(0.0)
 
 
 async def test_a_refused_path_does_not_use_up_the_breakers_probe(upstream: Upstream, tmp_path: Path) -> None:
     async with open_gateway(tmp_path, upstream.url, challenger=upstream.url + "/b") as door:
-        (breaker,) = door.gateway.planner._breakers.values()
+        (breaker,) = door.gateway.router._breakers.values()
         for _ in range(5):
             breaker.failure(-1000.0)  # open, and long due to be probed
         assert (await door.dialogue(get(b"/../x")))[9:12] == b"400"

@@ -50,7 +50,7 @@ async def nothing_is_left(door: Door) -> None:
     client.close()
     for gauge in ("client_connections", "in_flight", "upstream_connections"):
         await door.settled(gauge, 0)
-    for pool in door.gateway.planner.pools:
+    for pool in door.gateway.router.pools:
         async with asyncio.timeout(120):
             while pool._dialling:
                 await asyncio.sleep(0.005)
@@ -144,7 +144,7 @@ async def test_close_has_an_end_although_a_connection_has_none(upstream: Upstrea
     async with contextlib.AsyncExitStack() as stack:
         door = await stack.enter_async_context(open_gateway(tmp_path, upstream.url))
         await door.ask(POST)
-        (pool,) = door.gateway.planner.pools
+        (pool,) = door.gateway.router.pools
         (connection,) = pool.open
         connection.connection_lost = lambda exc: None  # type: ignore[method-assign]
         client = await door.connect()

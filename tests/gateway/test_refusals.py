@@ -29,7 +29,7 @@ def says(status: int, body: bytes = b"{}") -> Script:
 
 
 def breaker_of(door: Door) -> Breaker:
-    (breaker,) = door.gateway.planner._breakers.values()
+    (breaker,) = door.gateway.router._breakers.values()
     return breaker
 
 

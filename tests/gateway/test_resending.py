@@ -74,7 +74,7 @@ async def test_a_round_trip_is_what_the_connection_took_and_never_long(
     dies_at_work(upstream, clock, seconds)
     async with open_gateway(tmp_path, upstream.url, clock=clock) as door:
         await door.ask(POST)
-        (connection,) = door.gateway.planner.pools[0].open
+        (connection,) = door.gateway.router.pools[0].open
         connection.dialled_s = dialled_s
         assert (await door.ask(POST))[0].startswith(b"HTTP/1.1 200" if again else b"HTTP/1.1 502")
 
@@ -97,7 +97,7 @@ async def test_a_connection_that_is_known_to_be_closed_has_read_nothing(upstream
     clock = ManualClock()
     async with open_gateway(tmp_path, upstream.url, clock=clock) as door:
         await door.ask(POST)
-        pool = door.gateway.planner.pools[0]
+        pool = door.gateway.router.pools[0]
         (connection,) = pool.open
         take = pool.take
 

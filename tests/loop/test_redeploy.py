@@ -41,7 +41,7 @@ async def order(loop: Loop, store: Store, verb: str, **args: Any) -> tuple[Comma
 
 
 async def state_of(loop: Loop) -> LoopState:
-    state = await loop._books.state()
+    state = await loop._journal.state()
     assert state is not None
     return state
 

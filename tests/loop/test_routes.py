@@ -105,8 +105,8 @@ async def test_state_and_rows_are_of_one_moment(tmp_path: Path) -> None:
         standing = await read_loop_rows(store)
         assert standing is not None
         assert standing.run is not None
-        assert standing.cast.experiment is not None
-        assert standing.cast.challenger is not None
+        assert standing.participants.experiment is not None
+        assert standing.participants.challenger is not None
         lease = await store.leases.get("loop")
         assert lease is not None
         named = 0

@@ -64,7 +64,7 @@ class Challengers:
 
     async def start_experiment(self, action: StartExperiment, now: ActionContext, experiment_id: int) -> ActionResult:
         """Give the challenger its users: a new salt, a new epoch, and the champion's p95 frozen."""
-        champion = now.cast.champion
+        champion = now.participants.champion
         model = await self._with_endpoint(challenger_of(now), champion)
         slow_s = await self._slow_s(now)
         experiment = Experiment(
@@ -127,7 +127,7 @@ class Challengers:
         """Decide for the challenger; it is checked once more before it gets everybody."""
         model = challenger_of(now)
         if action.experiment_id is None:
-            model = await self._with_endpoint(model, now.cast.champion)
+            model = await self._with_endpoint(model, now.participants.champion)
         event = Event.DEPLOYED_UNTESTED if action.experiment_id is None else Event.WON
         reason = f"{model.name} is to become champion: {now.reason}"
         state = changed(now, event, reason)
@@ -135,7 +135,7 @@ class Challengers:
 
     async def promote(self, action: Promote, now: ActionContext) -> ActionResult:
         """All users to the challenger. The old champion's numbers are frozen to watch the new one by."""
-        model, old, experiment = challenger_of(now), now.cast.champion, now.cast.experiment
+        model, old, experiment = challenger_of(now), now.participants.champion, now.participants.experiment
         before = None
         if experiment is not None:
             before = (await self.store.arm_stats(experiment.id, experiment.epoch)).get(Arm.CHAMPION)
@@ -191,7 +191,9 @@ class Challengers:
             retiring=retiring(now, model, self.drain_s),
         )  # fmt: skip
         verdict = "reject" if event is Event.REJECTED else "roll_back"
-        experiments = () if now.cast.experiment is None else (_closed(now.cast.experiment, now, verdict),)
+        experiments = (
+            () if now.participants.experiment is None else (_closed(now.participants.experiment, now, verdict),)
+        )
         return ActionResult(
             event=event,
             state=state,
@@ -203,7 +205,7 @@ class Challengers:
 
     async def return_traffic(self, action: ReturnTraffic, now: ActionContext) -> ActionResult:
         """The old champion serves everybody again; the promoted model goes."""
-        old, new = _previous(now), now.cast.champion
+        old, new = _previous(now), now.participants.champion
         reason = f"{old.name} serves all users again: {now.reason}"
         state = changed(
             now,
@@ -219,7 +221,9 @@ class Challengers:
             totals=count(now.state.totals, "returns"),
             retiring=retiring(now, new, self.drain_s),
         )
-        experiments = () if now.cast.experiment is None else (_closed(now.cast.experiment, now, "returned"),)
+        experiments = (
+            () if now.participants.experiment is None else (_closed(now.participants.experiment, now, "returned"),)
+        )
         models = (replace(old, state=ModelState.CHAMPION), idle_model(new))
         return ActionResult(event=Event.RETURNED, state=state, reason=reason, models=models, experiments=experiments)
 
@@ -264,7 +268,7 @@ class Challengers:
         Where none is under the champion's name, that of all: an application that logs by itself may call it otherwise.
         """
         since_us = now.at_us - _WEEK_US
-        own = await self.store.duration_quantile(now.cast.champion.id, since_us, 0.95)
+        own = await self.store.duration_quantile(now.participants.champion.id, since_us, 0.95)
         return await self.store.duration_quantile(None, since_us, 0.95) if own is None else own
 
     async def _with_endpoint(self, model: Model, champion: Model) -> Model:
@@ -281,15 +285,15 @@ class Challengers:
 
 
 def _previous(now: ActionContext) -> Model:
-    if now.cast.previous is None:
+    if now.participants.previous is None:
         raise PermanentError(f"old champion {now.state.previous_id} is not in the database; was an older one restored?")
-    return now.cast.previous
+    return now.participants.previous
 
 
 def _experiment(now: ActionContext) -> Experiment:
-    if now.cast.experiment is None:
+    if now.participants.experiment is None:
         raise PermanentError(f"experiment {now.state.experiment_id} is not in the database; was an older one restored?")
-    return now.cast.experiment
+    return now.participants.experiment
 
 
 def _epoch_of(experiment: Experiment) -> dict[str, Any]:

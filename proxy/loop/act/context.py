@@ -37,7 +37,7 @@ class ActionContext:
     at: float
     """Unix seconds; of the journalled intent, so that doing it again gives the same rows."""
     state: LoopState
-    cast: Participants
+    participants: Participants
     run: Run | None
     manual: bool = False
     """A person asked for it."""
@@ -94,9 +94,9 @@ def count(totals: LoopTotals, name: str) -> LoopTotals:
 
 def challenger_of(now: ActionContext) -> Model:
     """Raises PermanentError where its row is gone."""
-    if now.cast.challenger is None:
+    if now.participants.challenger is None:
         raise PermanentError(f"challenger {now.state.challenger_id} is not in the database; was an older one restored?")
-    return now.cast.challenger
+    return now.participants.challenger
 
 
 def ended(now: ActionContext, state: str, error: str | None = None) -> tuple[Run, ...]:

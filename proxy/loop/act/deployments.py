@@ -81,7 +81,7 @@ class Deployments:
         model = next((row for row in reversed(await self.store.models.list()) if row.run_id == run.id), None)
         if model is None:
             return refused(now, f"{run.id} has returned no model: it is {run.state.replace('_', ' ')}")
-        if model.id == now.cast.champion.id:
+        if model.id == now.participants.champion.id:
             return refused(now, f"{model.name} is the champion already")
         if model.state is ModelState.FAILED and any(left.id == model.id for left in now.state.retiring):
             await stop(

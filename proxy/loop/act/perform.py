@@ -117,8 +117,8 @@ def _set_paused(action: SetPaused, now: ActionContext) -> ActionResult:
 
 def _recover(action: Recover, now: ActionContext, drain_s: float) -> ActionResult:
     """Back to idle with the champion alone; whatever else is left of the phase retires."""
-    run, experiment = now.run, now.cast.experiment
-    left = tuple(model for model in (now.cast.challenger, now.cast.previous) if model is not None)
+    run, experiment = now.run, now.participants.experiment
+    left = tuple(model for model in (now.participants.challenger, now.participants.previous) if model is not None)
     for model in left:
         now = replace(now, state=replace(now.state, retiring=retiring(now, model, drain_s)))
     state = changed(

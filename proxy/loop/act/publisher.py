@@ -74,4 +74,4 @@ class Publisher:
 
 
 def _table(standing: LoopRows) -> RouteTable:
-    return route_table(standing.state, standing.cast, standing.state.config_id)
+    return route_table(standing.state, standing.participants, standing.state.config_id)

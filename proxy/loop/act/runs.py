@@ -135,7 +135,7 @@ class Runs:
             data_path=Path(manifest["data_path"]),
             holdout_path=Path(holdout) if holdout else None,
             output_dir=self.training_dir / run.id,
-            champion=now.cast.champion.name,
+            champion=now.participants.champion.name,
             timeout_s=self.training_timeout_s,
         )
         try:
@@ -159,7 +159,7 @@ class Runs:
             run.id.replace("run-", "model-", 1),
             path=None if path is None else str(path),
             run_id=run.id,
-            detail={"result": result, "trained_beside": now.cast.champion.id},
+            detail={"result": result, "trained_beside": now.participants.champion.id},
         )
         await self.datasets.discard(run.id)
         reason = f"{run.id} returned {model.name}"
@@ -199,7 +199,7 @@ class Runs:
 
     async def cancel(self, action: CancelRun, now: ActionContext) -> ActionResult:
         """Stop a run for a person, in training or in deployment. The cool-down stays: nobody wants it back at once."""
-        run, model = _run(now), now.cast.challenger
+        run, model = _run(now), now.participants.challenger
         if run.state == "training":
             await self._stop(run)
         reason = f"{run.id} was cancelled: {now.reason}"

@@ -85,8 +85,8 @@ def with_building(document: dict[str, Any], progress: Progress) -> dict[str, Any
 
 def _names(snapshot: Snapshot) -> dict[str, str]:
     """Models that something may be tried on, by their id."""
-    cast = (snapshot.champion, snapshot.challenger, snapshot.previous, *snapshot.retiring)
-    return {str(model.id): model.name for model in cast if model is not None}
+    participants = (snapshot.champion, snapshot.challenger, snapshot.previous, *snapshot.retiring)
+    return {str(model.id): model.name for model in participants if model is not None}
 
 
 def _experiment(snapshot: Snapshot, plan: Plan) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
 from proxy.wire.extract.values import (
     compact,
     content_text,
@@ -26,7 +26,7 @@ from proxy.wire.extract.values import (
     turn,
 )
 
-__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join"]
+__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
 
 SUFFIXES: Final = ("/converse", "/converse-stream")
 _MEDIA: Final = {"image": "[image]", "audio": "[audio]", "video": "[video]", "document": "[file]"}
@@ -42,7 +42,7 @@ def fits(request: dict[str, Any]) -> bool:
     return isinstance(request.get("messages"), list)
 
 
-def ask(request: dict[str, Any]) -> Ask:
+def parse_request(request: dict[str, Any]) -> ParsedRequest:
     """The system prompt and the conversation. Tool results become turns of the role `tool`."""
     messages = []
     if system := content_text(request.get("system")):
@@ -50,7 +50,9 @@ def ask(request: dict[str, Any]) -> Ask:
     for message in map(mapping, items(request.get("messages"))):
         messages += _turns(message)
     form = mapping(mapping(request.get("outputConfig")).get("textFormat"))
-    return Ask(query=last_user_text(messages), messages=messages, json_requested=form.get("type") == "json_schema")
+    return ParsedRequest(
+        query=last_user_text(messages), messages=messages, json_requested=form.get("type") == "json_schema"
+    )
 
 
 def _turns(message: dict[str, Any]) -> list[dict[str, str]]:
@@ -83,7 +85,7 @@ def _call(block: dict[str, Any]) -> str | None:
     return tool_call(call.get("name"), call.get("input")) if call else None
 
 
-def answer(response: dict[str, Any]) -> Answer:
+def parse_response(response: dict[str, Any]) -> ParsedResponse:
     """The text blocks with the tool calls, and the usage; prompt tokens include those of the cache."""
     message = mapping(mapping(response.get("output")).get("message"))
     blocks = [mapping(block) for block in items(message.get("content"))]
@@ -91,7 +93,7 @@ def answer(response: dict[str, Any]) -> Answer:
     calls = [call for block in blocks if (call := _call(block))]
     stop = text(response.get("stopReason"))
     usage = mapping(response.get("usage"))
-    return Answer(
+    return ParsedResponse(
         text=lines([spoken, *calls]) if message else None,
         words=spoken if calls else None,
         prompt_tokens=sum_of(usage.get(key) for key in _INPUT_TOKENS),
@@ -104,7 +106,7 @@ def answer(response: dict[str, Any]) -> Answer:
     )
 
 
-def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The Converse response that the events add up to."""
     whole: dict[str, Any] = {}
     role: str | None = None
@@ -190,4 +192,4 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(delta.get("text") or delta.get("toolUse") or mapping(delta.get("reasoningContent")).get("text"))
 
 
-STREAM: Final = StreamShape(knows=_knows, join=join, ends=_ends, speaks=_speaks)
+STREAM: Final = StreamShape(knows=_knows, join=merge_chunks, ends=_ends, speaks=_speaks)

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from proxy.wire.extract.calls import Call, Calls
 from proxy.wire.extract.failures import bad_finish, tells, words_of
-from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
 from proxy.wire.extract.tokens import add_usage, count_in, usage_of
 from proxy.wire.extract.values import (
     content_text,
@@ -27,7 +27,7 @@ from proxy.wire.extract.values import (
     turn,
 )
 
-__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "error_in", "fits", "join", "wants_json"]
+__all__ = ["STREAM", "SUFFIXES", "error_in", "fits", "merge_chunks", "parse_request", "parse_response", "wants_json"]
 
 SUFFIXES: Final = ("/chat/completions",)
 _PER_CHUNK: Final = frozenset({"choices", "usage", "object", "obfuscation", "error", "x_groq"})
@@ -43,10 +43,10 @@ def fits(request: dict[str, Any]) -> bool:
     return isinstance(request.get("messages"), list)
 
 
-def ask(request: dict[str, Any]) -> Ask:
+def parse_request(request: dict[str, Any]) -> ParsedRequest:
     """The conversation, its last user turn, and whether JSON was asked for."""
     messages = [_message(mapping(message)) for message in items(request.get("messages"))]
-    return Ask(query=last_user_text(messages), messages=messages, json_requested=wants_json(request))
+    return ParsedRequest(query=last_user_text(messages), messages=messages, json_requested=wants_json(request))
 
 
 def wants_json(request: dict[str, Any]) -> bool:
@@ -56,7 +56,7 @@ def wants_json(request: dict[str, Any]) -> bool:
     return bool(request.get("guided_json") or mapping(request.get("structured_outputs")).get("json"))
 
 
-def answer(response: dict[str, Any]) -> Answer:
+def parse_response(response: dict[str, Any]) -> ParsedResponse:
     """The first choice's text with its tool calls, and the usage."""
     choices = items(response.get("choices"))
     choice = mapping(choices[0]) if choices else {}
@@ -67,7 +67,7 @@ def answer(response: dict[str, Any]) -> Answer:
     pieces += calls
     if not any(pieces):
         pieces.append(text(mapping(message.get("audio")).get("transcript")))
-    answered = Answer(
+    answered = ParsedResponse(
         text="\n".join(piece for piece in pieces if piece) if message else None,
         words=words,
         finish_reason=text(choice.get("finish_reason")),
@@ -110,7 +110,7 @@ def _calls(message: dict[str, Any]) -> list[str]:
     return calls
 
 
-def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The `chat.completion` that the chunks add up to."""
     whole: dict[str, Any] = {"object": "chat.completion"}
     choices: dict[int, _Choice] = {}
@@ -150,7 +150,7 @@ def _speaks(event: dict[str, Any]) -> bool:
     return False
 
 
-STREAM: Final = StreamShape(_knows, join, _ends, _speaks, done=True)
+STREAM: Final = StreamShape(_knows, merge_chunks, _ends, _speaks, done=True)
 
 
 class _Choice:

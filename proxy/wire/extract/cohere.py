@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from proxy.wire.extract.chat import wants_json
-from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
 from proxy.wire.extract.values import (
     compact,
     content_text,
@@ -25,7 +25,7 @@ from proxy.wire.extract.values import (
     turn,
 )
 
-__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "failure", "fits", "join", "tokens_of"]
+__all__ = ["STREAM", "SUFFIXES", "failure", "fits", "merge_chunks", "parse_request", "parse_response", "tokens_of"]
 
 SUFFIXES: Final = ("/v2/chat",)
 _FAILURES: Final = frozenset({"ERROR", "TIMEOUT", "ERROR_LIMIT"})
@@ -41,10 +41,10 @@ def fits(request: dict[str, Any]) -> bool:
     return isinstance(request.get("messages"), list)
 
 
-def ask(request: dict[str, Any]) -> Ask:
+def parse_request(request: dict[str, Any]) -> ParsedRequest:
     """The conversation, its last user turn, and whether JSON was asked for."""
     messages = [_turn(mapping(message)) for message in items(request.get("messages"))]
-    return Ask(query=last_user_text(messages), messages=messages, json_requested=wants_json(request))
+    return ParsedRequest(query=last_user_text(messages), messages=messages, json_requested=wants_json(request))
 
 
 def _turn(message: dict[str, Any]) -> dict[str, str]:
@@ -65,13 +65,13 @@ def _calls(message: dict[str, Any]) -> list[str]:
     return [tool_call(function.get("name"), function.get("arguments")) for function in functions]
 
 
-def answer(response: dict[str, Any]) -> Answer:
+def parse_response(response: dict[str, Any]) -> ParsedResponse:
     """The message's text with its calls, and the usage."""
     message = mapping(response.get("message"))
     finish = text(response.get("finish_reason"))
     tokens = tokens_of(mapping(response.get("usage")))
     spoken, calls = content_text(message.get("content"), separator=""), _calls(message)
-    return Answer(
+    return ParsedResponse(
         text=lines([spoken, *calls]) if message else None,
         words=spoken or "" if calls else None,
         prompt_tokens=count(tokens.get("input_tokens")),
@@ -93,7 +93,7 @@ def failure(finish: str | None) -> str | None:
     return finish if finish in _FAILURES else None
 
 
-def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The v2 response that the events add up to."""
     whole: dict[str, Any] = {}
     message = _Message()
@@ -175,4 +175,4 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(content.get("text") or content.get("thinking") or message.get("tool_plan") or message.get("tool_calls"))
 
 
-STREAM: Final = StreamShape(knows=_knows, join=join, ends=_ends, speaks=_speaks)
+STREAM: Final = StreamShape(knows=_knows, join=merge_chunks, ends=_ends, speaks=_speaks)

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 from proxy.wire.extract.chat import wants_json
 from proxy.wire.extract.cohere import failure, tokens_of
-from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
 from proxy.wire.extract.values import compact, count, items, last_user_text, lines, mapping, text, tool_call, turn
 
-__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join"]
+__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
 
 SUFFIXES: Final = ("/v1/chat",)
 _ROLES: Final = {"chatbot": "assistant"}
@@ -25,7 +25,7 @@ def fits(request: dict[str, Any]) -> bool:
     return isinstance(request.get("message"), str)
 
 
-def ask(request: dict[str, Any]) -> Ask:
+def parse_request(request: dict[str, Any]) -> ParsedRequest:
     """The message, behind the preamble and the history as a conversation."""
     messages = []
     if preamble := text(request.get("preamble")):
@@ -37,7 +37,9 @@ def ask(request: dict[str, Any]) -> Ask:
     message = text(request.get("message"))
     found = [compact(result) for result in items(request.get("tool_results"))]
     messages.append(turn("tool" if found and not message else "user", [message, *found]))
-    return Ask(query=message or last_user_text(messages), messages=messages, json_requested=wants_json(request))
+    return ParsedRequest(
+        query=message or last_user_text(messages), messages=messages, json_requested=wants_json(request)
+    )
 
 
 def _calls(fields: dict[str, Any]) -> list[str]:
@@ -45,12 +47,12 @@ def _calls(fields: dict[str, Any]) -> list[str]:
     return [tool_call(call.get("name"), call.get("parameters")) for call in calls]
 
 
-def answer(response: dict[str, Any]) -> Answer:
+def parse_response(response: dict[str, Any]) -> ParsedResponse:
     """The text with its calls, and the usage."""
     finish = text(response.get("finish_reason"))
     tokens = tokens_of(mapping(response.get("meta")))
     spoken, calls = text(response.get("text")), _calls(response)
-    return Answer(
+    return ParsedResponse(
         text=None if spoken is None else lines([spoken, *calls]),
         words=spoken if calls else None,
         prompt_tokens=count(tokens.get("input_tokens")),
@@ -62,7 +64,7 @@ def answer(response: dict[str, Any]) -> Answer:
     )
 
 
-def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The v1 response: the last event holds it; of a cut stream the texts are put together."""
     whole: dict[str, Any] = {}
     pieces: list[str] = []
@@ -91,4 +93,4 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(event.get("text") or event.get("tool_calls") or kind == "tool-calls-chunk")
 
 
-STREAM: Final = StreamShape(knows=_knows, join=join, ends=_ends, speaks=_speaks)
+STREAM: Final = StreamShape(knows=_knows, join=merge_chunks, ends=_ends, speaks=_speaks)

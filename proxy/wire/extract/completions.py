@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from proxy.wire.extract.chat import error_in, wants_json
-from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
 from proxy.wire.extract.tokens import add_usage, count_in, usage_of
 from proxy.wire.extract.values import compact, count, items, mapping, text
 
-__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join", "prompt_text"]
+__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response", "prompt_text"]
 
 SUFFIXES: Final = ("/completions",)
 _PER_CHUNK: Final = frozenset({"choices", "usage", "error", "x_groq"})
@@ -21,9 +21,9 @@ def fits(request: dict[str, Any]) -> bool:
     return isinstance(request.get("prompt"), str | list)
 
 
-def ask(request: dict[str, Any]) -> Ask:
+def parse_request(request: dict[str, Any]) -> ParsedRequest:
     """The prompt."""
-    return Ask(query=prompt_text(request.get("prompt")), json_requested=wants_json(request))
+    return ParsedRequest(query=prompt_text(request.get("prompt")), json_requested=wants_json(request))
 
 
 def prompt_text(prompt: Any) -> str | None:
@@ -38,11 +38,11 @@ def prompt_text(prompt: Any) -> str | None:
     return compact(parts)
 
 
-def answer(response: dict[str, Any]) -> Answer:
+def parse_response(response: dict[str, Any]) -> ParsedResponse:
     """The first choice's text, and the usage."""
     choices = items(response.get("choices"))
     choice = mapping(choices[0]) if choices else {}
-    answered = Answer(
+    answered = ParsedResponse(
         text=text(choice.get("text")),
         finish_reason=text(choice.get("finish_reason")),
         provider_id=text(response.get("id")),
@@ -51,7 +51,7 @@ def answer(response: dict[str, Any]) -> Answer:
     return count_in(answered, usage_of(response))
 
 
-def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The `text_completion` that the chunks add up to."""
     whole: dict[str, Any] = {}
     choices: dict[int, dict[str, Any]] = {}
@@ -97,4 +97,4 @@ def _speaks(event: dict[str, Any]) -> bool:
     return any(text(mapping(choice).get("text")) for choice in items(event.get("choices")))
 
 
-STREAM: Final = StreamShape(_knows, join, _ends, _speaks, done=True)
+STREAM: Final = StreamShape(_knows, merge_chunks, _ends, _speaks, done=True)

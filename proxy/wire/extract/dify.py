@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
 from proxy.wire.extract.values import compact, count, mapping, text
 
-__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join"]
+__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
 
 SUFFIXES: Final = ("/chat-messages", "/completion-messages", "/workflows/run")
 _WORDS: Final = frozenset({"message", "agent_message"})
@@ -32,11 +32,11 @@ def fits(request: dict[str, Any]) -> bool:
     return isinstance(request.get("query"), str) or isinstance(request.get("inputs"), dict)
 
 
-def ask(request: dict[str, Any]) -> Ask:
+def parse_request(request: dict[str, Any]) -> ParsedRequest:
     """The query; of an app without one its inputs: the only text, else as JSON."""
     inputs = mapping(request.get("inputs"))
     query = text(request.get("query")) or text(inputs.get("query"))
-    return Ask(query=query or (_only_text(inputs) if inputs else None))
+    return ParsedRequest(query=query or (_only_text(inputs) if inputs else None))
 
 
 def _only_text(fields: dict[str, Any]) -> str:
@@ -44,14 +44,14 @@ def _only_text(fields: dict[str, Any]) -> str:
     return values[0] if len(values) == 1 and isinstance(values[0], str) else compact(fields)
 
 
-def answer(response: dict[str, Any]) -> Answer:
+def parse_response(response: dict[str, Any]) -> ParsedResponse:
     """The answer, or a workflow's outputs, and the usage."""
     usage = mapping(mapping(response.get("metadata")).get("usage"))
     run = mapping(response.get("data"))
     outputs = mapping(run.get("outputs"))
     spoken = text(response.get("answer"))
     status = text(run.get("status"))
-    return Answer(
+    return ParsedResponse(
         text=_only_text(outputs) if spoken is None and outputs else spoken,
         prompt_tokens=count(usage.get("prompt_tokens")),
         completion_tokens=count(usage.get("completion_tokens")),
@@ -62,7 +62,7 @@ def answer(response: dict[str, Any]) -> Answer:
     )
 
 
-def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The blocking response that the events add up to."""
     whole: dict[str, Any] = {}
     pieces: list[str] = []
@@ -100,4 +100,4 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(event.get("answer") or event.get("thought") or chunk)
 
 
-STREAM: Final = StreamShape(knows=_knows, join=join, ends=_ends, speaks=_speaks)
+STREAM: Final = StreamShape(knows=_knows, join=merge_chunks, ends=_ends, speaks=_speaks)

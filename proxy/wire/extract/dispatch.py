@@ -18,7 +18,15 @@ from proxy.wire.extract import generic
 from proxy.wire.extract.conversations.calltext import is_call_text, may_be_call, offered
 from proxy.wire.extract.conversations.plain import other
 from proxy.wire.extract.failures import MAX_WORDS, bad_finish, error_of, lone_error_of, only_error_of, words_of
-from proxy.wire.extract.model import Answer, Ask, CapturedExchange, Extraction, Kind, Pointers, Streamed
+from proxy.wire.extract.model import (
+    CapturedExchange,
+    Extraction,
+    Kind,
+    ParsedRequest,
+    ParsedResponse,
+    Pointers,
+    Streamed,
+)
 from proxy.wire.extract.shapes import Shape, served_at
 from proxy.wire.extract.stream import read_array, read_stream
 from proxy.wire.extract.values import mapping, text
@@ -68,11 +76,11 @@ def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
     fields, found = mapping(request), _object(response)
     shape = _shape(path, exchange, request, found)
     if shape is not None:
-        asked, answered = shape.ask(fields), shape.answer(found)
+        asked, answered = shape.parse_request(fields), shape.parse_response(found)
     elif request is None and response is None:
-        asked, answered = Ask(), Answer()
+        asked, answered = ParsedRequest(), ParsedResponse()
     else:
-        asked, answered = generic.ask(request, pointers), generic.answer(response, pointers)
+        asked, answered = generic.parse_request(request, pointers), generic.parse_response(response, pointers)
     went_well, kind = exchange.status < 400, exchange.response_type
     in_band = _in_band(found, answered, stream, known=shape is not None, status=exchange.status)
     return Extraction(
@@ -126,7 +134,9 @@ def _converse(exchange: CapturedExchange) -> Conversation:
     if shape is not None:
         said = shape.converse(fields, found)
     else:
-        said = other(fields, generic.ask(request, _NOWHERE).query, generic.answer(response, _NOWHERE), found)
+        said = other(
+            fields, generic.parse_request(request, _NOWHERE).query, generic.parse_response(response, _NOWHERE), found
+        )
     if asks_unread or answers_unread or request is None or response is None:
         said.lacks = Lack.UNREAD
     return said
@@ -196,7 +206,7 @@ def _shape(path: str, exchange: CapturedExchange, request: Any, found: dict[str,
             return served[0] if served else None
     elif not exchange.request:
         return None
-    proven = next((shape for shape in served if shape.answer(found).text is not None), None)
+    proven = next((shape for shape in served if shape.parse_response(found).text is not None), None)
     return proven if proven is not None or request is None else served[0]
 
 
@@ -218,7 +228,7 @@ def _said(answer: str | None, stream: Streamed | None) -> str | None:
     return answer
 
 
-def _malformed(request: dict[str, Any], answered: Answer) -> bool:
+def _malformed(request: dict[str, Any], answered: ParsedResponse) -> bool:
     """Whether the words of the answer are a call of a tool that was offered, which its server did not understand."""
     if "tools" not in request and "functions" not in request and "toolConfig" not in request:
         return False
@@ -230,7 +240,7 @@ def _malformed(request: dict[str, Any], answered: Answer) -> bool:
 
 
 def _in_band(
-    found: dict[str, Any], answered: Answer, stream: Streamed | None, *, known: bool, status: int
+    found: dict[str, Any], answered: ParsedResponse, stream: Streamed | None, *, known: bool, status: int
 ) -> str | None:
     """What the response itself says went wrong, in words."""
     if stream is not None and stream.error is not None:

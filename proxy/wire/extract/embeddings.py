@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from proxy.wire.extract.completions import prompt_text
 from proxy.wire.extract.gemini import parts_text
-from proxy.wire.extract.model import Answer, Ask
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse
 from proxy.wire.extract.values import count, items, lines, mapping, text
 
-__all__ = ["SUFFIXES", "answer", "ask", "fits"]
+__all__ = ["SUFFIXES", "fits", "parse_request", "parse_response"]
 
 SUFFIXES: Final = ("/embeddings", "/embed", "/embed_all", "/embed_sparse", ":embedContent", ":batchEmbedContents")
 _NAMES: Final = ("input", "prompt", "inputs", "texts")
@@ -27,17 +27,17 @@ def _given(request: dict[str, Any]) -> Any:
     return next((request[name] for name in _NAMES if request.get(name)), None)
 
 
-def ask(request: dict[str, Any]) -> Ask:
+def parse_request(request: dict[str, Any]) -> ParsedRequest:
     """The text to embed."""
     if (given := _given(request)) is not None:
-        return Ask(query=prompt_text(given))
+        return ParsedRequest(query=prompt_text(given))
     contents = [request.get("content"), *(mapping(one).get("content") for one in items(request.get("requests")))]
-    return Ask(query=lines(map(parts_text, contents)) or None)
+    return ParsedRequest(query=lines(map(parts_text, contents)) or None)
 
 
-def answer(response: dict[str, Any]) -> Answer:
+def parse_response(response: dict[str, Any]) -> ParsedResponse:
     """The usage; there is no text."""
     prompt_tokens = count(mapping(response.get("usage")).get("prompt_tokens"))
     if prompt_tokens is None:
         prompt_tokens = count(response.get("prompt_eval_count"))
-    return Answer(prompt_tokens=prompt_tokens, provider_id=text(response.get("id")))
+    return ParsedResponse(prompt_tokens=prompt_tokens, provider_id=text(response.get("id")))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
 from proxy.wire.extract.values import (
     compact,
     count,
@@ -24,7 +24,7 @@ from proxy.wire.extract.values import (
     turn,
 )
 
-__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join", "parts_text"]
+__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response", "parts_text"]
 
 SUFFIXES: Final = (":generateContent", ":streamGenerateContent")
 _ROLES: Final = {"model": "assistant", "function": "tool"}
@@ -50,7 +50,7 @@ def fits(request: dict[str, Any]) -> bool:
     return isinstance(request.get("contents"), str | list | dict)
 
 
-def ask(request: dict[str, Any]) -> Ask:
+def parse_request(request: dict[str, Any]) -> ParsedRequest:
     """The system instruction and the contents as a conversation. Results of functions become turns of `tool`."""
     messages = []
     system = _either(request, "systemInstruction", "system_instruction")
@@ -61,7 +61,7 @@ def ask(request: dict[str, Any]) -> Ask:
         messages += _turns(content)
     config = mapping(_either(request, "generationConfig", "generation_config"))
     wanted = _either(config, "responseMimeType", "response_mime_type") == "application/json"
-    return Ask(query=last_user_text(messages), messages=messages, json_requested=wanted)
+    return ParsedRequest(query=last_user_text(messages), messages=messages, json_requested=wanted)
 
 
 def _turns(content: Any) -> list[dict[str, str]]:
@@ -107,7 +107,7 @@ def _call(part: dict[str, Any]) -> str | None:
     return tool_call(call.get("name"), call.get("args") or {}) if call else None
 
 
-def answer(response: dict[str, Any]) -> Answer:
+def parse_response(response: dict[str, Any]) -> ParsedResponse:
     """The first candidate's text with its calls, and the usage; prompt tokens include the cached ones."""
     candidates = [mapping(candidate) for candidate in items(response.get("candidates"))]
     candidate = min(candidates, key=lambda candidate: count(candidate.get("index")) or 0, default={})
@@ -118,7 +118,7 @@ def answer(response: dict[str, Any]) -> Answer:
     blocked = text(mapping(response.get("promptFeedback")).get("blockReason"))
     usage = mapping(response.get("usageMetadata"))
     thoughts = usage.get("thoughtsTokenCount")
-    return Answer(
+    return ParsedResponse(
         text=lines([spoken, *calls]) if "content" in candidate else None,
         words=spoken if calls else None,
         prompt_tokens=sum_of(usage.get(key) for key in ("promptTokenCount", "toolUsePromptTokenCount")),
@@ -132,7 +132,7 @@ def answer(response: dict[str, Any]) -> Answer:
     )
 
 
-def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The response that the pieces add up to: of everything the last word counts, but parts are put together."""
     whole: dict[str, Any] = {}
     usage: dict[str, Any] = {}
@@ -202,4 +202,4 @@ def _speaks(event: dict[str, Any]) -> bool:
                for candidate in candidates for part in _parts(candidate.get("content")))  # fmt: skip
 
 
-STREAM: Final = StreamShape(knows=_knows, join=join, ends=_ends, speaks=_speaks)
+STREAM: Final = StreamShape(knows=_knows, join=merge_chunks, ends=_ends, speaks=_speaks)

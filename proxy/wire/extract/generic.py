@@ -12,12 +12,12 @@ from typing import Any, Final
 
 from proxy.wire.extract import chat, completions
 from proxy.wire.extract.failures import bad_finish
-from proxy.wire.extract.model import Answer, Ask, Pointers
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Pointers
 from proxy.wire.extract.tokens import count_in, usage_of
 from proxy.wire.extract.values import compact, content_text, mapping, text
 from proxy.wire.pointer import MISSING, first_found
 
-__all__ = ["answer", "ask", "merged"]
+__all__ = ["merged", "parse_request", "parse_response"]
 
 _QUERY_KEYS: Final = ("query", "question", "prompt", "input", "text", "message", "inputs", "instances", "features",
                       "dataframe_split", "dataframe_records", "data")  # fmt: skip
@@ -26,18 +26,18 @@ _RESPONSE_KEYS: Final = ("response", "answer", "output", "completion", "generate
 _MAX_DEPTH: Final = 32
 
 
-def ask(request: Any, pointers: Pointers) -> Ask:
+def parse_request(request: Any, pointers: Pointers) -> ParsedRequest:
     """The query by pointer, as a conversation, or by a common name."""
     found = first_found(pointers.query, request)
     if found is not MISSING:
-        return Ask(query=_as_text(found))
+        return ParsedRequest(query=_as_text(found))
     fields = mapping(request)
     if chat.fits(fields):
-        return chat.ask(fields)
-    return Ask(query=_by_name(fields, _QUERY_KEYS) if fields else _whole(request))
+        return chat.parse_request(fields)
+    return ParsedRequest(query=_by_name(fields, _QUERY_KEYS) if fields else _whole(request))
 
 
-def answer(response: Any, pointers: Pointers) -> Answer:
+def parse_response(response: Any, pointers: Pointers) -> ParsedResponse:
     """The answer by pointer, as choices, or by a common name. A list of one object counts as that object.
 
     In a list of several, the pointers may lead into each of them, as into the events of a stream.
@@ -47,13 +47,13 @@ def answer(response: Any, pointers: Pointers) -> Answer:
         found = first_found(pointers.response, merged([item for item in response if isinstance(item, dict)]))
     fields = mapping(response)
     if found is not MISSING:
-        return count_in(Answer(text=_as_text(found), provider_id=text(fields.get("id"))), usage_of(fields))
+        return count_in(ParsedResponse(text=_as_text(found), provider_id=text(fields.get("id"))), usage_of(fields))
     if isinstance(response, list) and len(response) == 1 and isinstance(response[0], dict):
         response = fields = response[0]
     if "choices" in fields:
-        known = chat.answer(fields)
-        return known if known.text is not None else completions.answer(fields)
-    whole = Answer(
+        known = chat.parse_response(fields)
+        return known if known.text is not None else completions.parse_response(fields)
+    whole = ParsedResponse(
         text=_by_name(fields, _RESPONSE_KEYS) if fields else _whole(response),
         provider_id=text(fields.get("id")),
         error=bad_finish(fields.get("finish_reason") or fields.get("stop_reason")),

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from proxy.wire.extract import bedrock, cohere_v1, completions
-from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
 from proxy.wire.extract.values import count, items, kind_of, mapping, text
 
-__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "is_converse", "join"]
+__all__ = ["STREAM", "SUFFIXES", "fits", "is_converse", "merge_chunks", "parse_request", "parse_response"]
 
 SUFFIXES: Final = ("/invoke", "/invoke-with-response-stream")
 _METRICS: Final = "amazon-bedrock-invocationMetrics"
@@ -44,16 +44,16 @@ def is_converse(request: dict[str, Any]) -> bool:
     return bool(parts) and not any(kind_of(part) for part in parts)
 
 
-def ask(request: dict[str, Any]) -> Ask:
+def parse_request(request: dict[str, Any]) -> ParsedRequest:
     """The prompt, or the conversation."""
     if "messages" in request:
-        return bedrock.ask(request)
+        return bedrock.parse_request(request)
     if "message" in request:
-        return cohere_v1.ask(request)
-    return Ask(query=text(request.get("prompt", request.get("inputText"))))
+        return cohere_v1.parse_request(request)
+    return ParsedRequest(query=text(request.get("prompt", request.get("inputText"))))
 
 
-def answer(response: dict[str, Any]) -> Answer:
+def parse_response(response: dict[str, Any]) -> ParsedResponse:
     """The text under its maker's name for it, why it stopped, and the tokens."""
     found = _native(response)
     metrics = mapping(response.get(_METRICS))
@@ -65,11 +65,11 @@ def answer(response: dict[str, Any]) -> Answer:
     return found
 
 
-def _native(response: dict[str, Any]) -> Answer:
+def _native(response: dict[str, Any]) -> ParsedResponse:
     if "output" in response:
-        return bedrock.answer(response)
+        return bedrock.parse_response(response)
     if "choices" in response:
-        found = completions.answer(response)
+        found = completions.parse_response(response)
         found.finish_reason = found.finish_reason or text(_first(response, "choices").get("stop_reason"))
         return found
     for key, (name, reason) in _LISTS.items():
@@ -79,15 +79,15 @@ def _native(response: dict[str, Any]) -> Answer:
     for key, reason in _TEXTS.items():
         if key in response:
             return _answer(response, text(response[key]), response.get(reason), None)
-    return cohere_v1.answer(response)
+    return cohere_v1.parse_response(response)
 
 
 def _first(response: dict[str, Any], key: str) -> dict[str, Any]:
     return next((mapping(item) for item in items(response[key])), {})
 
 
-def _answer(response: dict[str, Any], spoken: str | None, reason: Any, wrote: Any) -> Answer:
-    return Answer(
+def _answer(response: dict[str, Any], spoken: str | None, reason: Any, wrote: Any) -> ParsedResponse:
+    return ParsedResponse(
         text=spoken,
         prompt_tokens=next((n for key in _READ if (n := count(response.get(key))) is not None), None),
         completion_tokens=next((n for key in _WROTE if (n := count(response.get(key))) is not None), count(wrote)),
@@ -96,7 +96,7 @@ def _answer(response: dict[str, Any], spoken: str | None, reason: Any, wrote: An
     )
 
 
-def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The response that the events add up to: of each field the last word, but texts are put together."""
     whole: dict[str, Any] = {}
     texts: dict[str, list[str]] = {}
@@ -136,4 +136,4 @@ def _speaks(event: dict[str, Any]) -> bool:
     return any(mapping(item).get(name) for key, (name, _) in _LISTS.items() for item in items(event.get(key)))
 
 
-STREAM: Final = StreamShape(knows=_knows, join=join, ends=_ends, speaks=_speaks)
+STREAM: Final = StreamShape(knows=_knows, join=merge_chunks, ends=_ends, speaks=_speaks)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
 from proxy.wire.extract.values import compact, items, mapping, text
 
-__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join"]
+__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
 
 SUFFIXES: Final = ("/infer", "/generate", "/generate_stream", ":predict")
 
@@ -25,23 +25,23 @@ def fits(request: dict[str, Any]) -> bool:
     )
 
 
-def ask(request: dict[str, Any]) -> Ask:
+def parse_request(request: dict[str, Any]) -> ParsedRequest:
     """The inputs as text."""
     if (given := text(request.get("text_input"))) is not None:
-        return Ask(query=given)
+        return ParsedRequest(query=given)
     if "instances" in request:
-        return Ask(query=compact(request["instances"]))
-    return Ask(query=_tensors(request.get("inputs")))
+        return ParsedRequest(query=compact(request["instances"]))
+    return ParsedRequest(query=_tensors(request.get("inputs")))
 
 
-def answer(response: dict[str, Any]) -> Answer:
+def parse_response(response: dict[str, Any]) -> ParsedResponse:
     """The outputs as text."""
     whole = text(response.get("text_output"))
     if whole is None and "predictions" in response:
         whole = compact(response["predictions"])
     if whole is None:
         whole = _tensors(response.get("outputs"))
-    return Answer(text=whole, provider_id=text(response.get("id")))
+    return ParsedResponse(text=whole, provider_id=text(response.get("id")))
 
 
 def _tensors(tensors: Any) -> str | None:
@@ -60,7 +60,7 @@ def _flat(data: Any) -> list[Any]:
     return [value for row in items(data) for value in (row if isinstance(row, list) else (row,))]
 
 
-def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The single answer that `generate` would have given: the last event with all the text."""
     whole: dict[str, Any] = {}
     pieces = []
@@ -78,4 +78,4 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(event.get("text_output"))
 
 
-STREAM: Final = StreamShape(_knows, join, None, _speaks)
+STREAM: Final = StreamShape(_knows, merge_chunks, None, _speaks)

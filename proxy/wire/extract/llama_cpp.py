@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from proxy.wire.extract.completions import prompt_text
-from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
 from proxy.wire.extract.values import count, lines, mapping, sum_of, text
 
-__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join"]
+__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
 
 SUFFIXES: Final = ("/completion", "/completions", "/infill")
 _STOPS: Final = {"stopped_eos": "eos", "stopped_limit": "limit", "stopped_word": "word"}
@@ -24,21 +24,21 @@ def fits(request: dict[str, Any]) -> bool:
     return isinstance(request.get("prompt"), str | list | dict) or isinstance(request.get("input_prefix"), str)
 
 
-def ask(request: dict[str, Any]) -> Ask:
+def parse_request(request: dict[str, Any]) -> ParsedRequest:
     """The prompt; of a text to be filled in what stands before the gap."""
     prompt = request.get("prompt")
     given = text(mapping(prompt).get("prompt_string")) or prompt_text(prompt)
     query = lines([text(request.get("input_prefix")), given]) or None
-    return Ask(query=query, json_requested=isinstance(request.get("json_schema"), dict))
+    return ParsedRequest(query=query, json_requested=isinstance(request.get("json_schema"), dict))
 
 
-def answer(response: dict[str, Any]) -> Answer:
+def parse_response(response: dict[str, Any]) -> ParsedResponse:
     """The content, why it stopped, and the tokens."""
     ended = "stop" in response or "tokens_predicted" in response
     timings = mapping(response.get("timings"))
     reused = timings.get("cache_n")
     read, wrote = count(response.get("tokens_evaluated")), count(response.get("tokens_predicted"))
-    return Answer(
+    return ParsedResponse(
         text=text(response.get("content")) if ended else None,
         prompt_tokens=sum_of((timings.get("prompt_n"), reused)) if read is None else read,
         completion_tokens=count(timings.get("predicted_n")) if wrote is None else wrote,
@@ -54,7 +54,7 @@ def _stop(response: dict[str, Any]) -> str | None:
     return next((reason for key, reason in _STOPS.items() if response.get(key) is True), None)
 
 
-def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The response that the events add up to: the last one, with all the content."""
     whole: dict[str, Any] = {}
     pieces: list[str] = []
@@ -76,4 +76,4 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(event.get("content"))
 
 
-STREAM: Final = StreamShape(knows=_knows, join=join, ends=_ends, speaks=_speaks)
+STREAM: Final = StreamShape(knows=_knows, join=merge_chunks, ends=_ends, speaks=_speaks)

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from proxy.wire.extract.failures import bad_finish
-from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
 from proxy.wire.extract.tokens import count_in
 from proxy.wire.extract.values import (
     content_text,
@@ -21,7 +21,7 @@ from proxy.wire.extract.values import (
     turn,
 )
 
-__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join"]
+__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
 
 SUFFIXES: Final = ("/messages",)
 _CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
@@ -34,7 +34,7 @@ def fits(request: dict[str, Any]) -> bool:
     return isinstance(request.get("messages"), list)
 
 
-def ask(request: dict[str, Any]) -> Ask:
+def parse_request(request: dict[str, Any]) -> ParsedRequest:
     """The system prompt and the conversation. Tool results become turns of the role `tool`."""
     messages = []
     if system := content_text(request.get("system")):
@@ -42,7 +42,7 @@ def ask(request: dict[str, Any]) -> Ask:
     for message in map(mapping, items(request.get("messages"))):
         messages += _turns(message)
     wanted = mapping(mapping(request.get("output_config")).get("format")).get("type")
-    return Ask(query=last_user_text(messages), messages=messages, json_requested=wanted == "json_schema")
+    return ParsedRequest(query=last_user_text(messages), messages=messages, json_requested=wanted == "json_schema")
 
 
 def _turns(message: dict[str, Any]) -> list[dict[str, str]]:
@@ -58,14 +58,14 @@ def _calls(content: Any) -> list[str]:
     return [tool_call(block.get("name"), block.get("input")) for block in blocks if kind_of(block) in _CALLS]
 
 
-def answer(response: dict[str, Any]) -> Answer:
+def parse_response(response: dict[str, Any]) -> ParsedResponse:
     """The text blocks with the tool calls, and the usage; prompt tokens include the cached ones."""
     content = response.get("content")
     blocks = [block for block in map(mapping, items(content)) if kind_of(block) == "text"]
     words, calls = content_text(blocks, separator=""), _calls(content)
     pieces = [words, *calls]
     stop = text(response.get("stop_reason"))
-    answered = Answer(
+    answered = ParsedResponse(
         text="\n".join(piece for piece in pieces if piece) if isinstance(content, list) else text(content),
         words=words or "" if calls else None,
         finish_reason=stop,
@@ -76,7 +76,7 @@ def answer(response: dict[str, Any]) -> Answer:
     return count_in(answered, mapping(response.get("usage")))
 
 
-def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The `message` that the events add up to."""
     whole: dict[str, Any] = {"type": "message", "role": "assistant"}
     usage: dict[str, Any] = {}
@@ -122,7 +122,7 @@ def _speaks(event: dict[str, Any]) -> bool:
     return False
 
 
-STREAM: Final = StreamShape(_knows, join, _ends, _speaks)
+STREAM: Final = StreamShape(_knows, merge_chunks, _ends, _speaks)
 
 
 class _Block:

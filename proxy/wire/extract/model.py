@@ -9,7 +9,16 @@ from typing import Any, NamedTuple
 from policies.kinds import Kind
 from proxy.wire.pointer import JsonPointer
 
-__all__ = ["Answer", "Ask", "CapturedExchange", "Extraction", "Kind", "Pointers", "StreamShape", "Streamed"]
+__all__ = [
+    "CapturedExchange",
+    "Extraction",
+    "Kind",
+    "ParsedRequest",
+    "ParsedResponse",
+    "Pointers",
+    "StreamShape",
+    "Streamed",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +67,8 @@ class Pointers:
 class Extraction:
     """What was understood of an exchange. None means that the exchange does not say.
 
-    Not frozen, as are `Ask` and `Answer`: every record makes one, and a frozen one takes twice as long to make.
+    Not frozen, as are `ParsedRequest` and `ParsedResponse`: every record makes one, and a frozen one takes twice as long
+    to make.
     """
 
     kind: Kind
@@ -114,7 +124,7 @@ class Extraction:
 
 
 @dataclass(slots=True, kw_only=True)
-class Ask:
+class ParsedRequest:
     """What a shape reads from a request."""
 
     query: str | None = None
@@ -123,7 +133,7 @@ class Ask:
 
 
 @dataclass(slots=True, kw_only=True)
-class Answer:
+class ParsedResponse:
     """What a shape reads from a response."""
 
     text: str | None = None

@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from typing import Any, Final
 
 from proxy.wire.extract.failures import bad_finish
-from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
 from proxy.wire.extract.values import count, items, last_user_text, mapping, text, tool_call, turn
 
-__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join"]
+__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
 
 SUFFIXES: Final = ("/api/generate", "/api/chat")
 
@@ -19,15 +19,15 @@ def fits(request: dict[str, Any]) -> bool:
     return isinstance(request.get("prompt"), str) or isinstance(request.get("messages"), list)
 
 
-def ask(request: dict[str, Any]) -> Ask:
+def parse_request(request: dict[str, Any]) -> ParsedRequest:
     """The prompt (with its system text as a conversation), or the conversation."""
     wanted = request.get("format") == "json" or isinstance(request.get("format"), dict)
     if "messages" in request:
         messages = [_turn(mapping(message)) for message in items(request.get("messages"))]
-        return Ask(query=last_user_text(messages), messages=messages, json_requested=wanted)
+        return ParsedRequest(query=last_user_text(messages), messages=messages, json_requested=wanted)
     prompt, system = text(request.get("prompt")), text(request.get("system"))
     messages = [turn("system", [system]), turn("user", [prompt])] if system else []
-    return Ask(query=prompt, messages=messages, json_requested=wanted)
+    return ParsedRequest(query=prompt, messages=messages, json_requested=wanted)
 
 
 def _turn(message: dict[str, Any]) -> dict[str, str]:
@@ -40,7 +40,7 @@ def _calls(message: dict[str, Any]) -> list[str]:
     return [tool_call(function.get("name"), function.get("arguments")) for function in functions]
 
 
-def answer(response: dict[str, Any]) -> Answer:
+def parse_response(response: dict[str, Any]) -> ParsedResponse:
     """The text with the tool calls, and the token counts of the last object."""
     words: str | None = None
     if isinstance(response.get("message"), dict):
@@ -50,7 +50,7 @@ def answer(response: dict[str, Any]) -> Answer:
         words = text(message.get("content")) or "" if calls else None
     else:
         whole = text(response.get("response"))
-    return Answer(
+    return ParsedResponse(
         text=whole,
         words=words,
         prompt_tokens=count(response.get("prompt_eval_count")),
@@ -60,7 +60,7 @@ def answer(response: dict[str, Any]) -> Answer:
     )
 
 
-def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The single object that `stream: false` would have given: the last one, with all the text."""
     whole: dict[str, Any] = {}
     texts: dict[str, list[str]] = {}
@@ -106,4 +106,4 @@ def _speaks(event: dict[str, Any]) -> bool:
     )
 
 
-STREAM: Final = StreamShape(_knows, join, _ends, _speaks)
+STREAM: Final = StreamShape(_knows, merge_chunks, _ends, _speaks)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
 from proxy.wire.extract.tokens import count_in
 from proxy.wire.extract.values import (
     compact,
@@ -24,7 +24,7 @@ from proxy.wire.extract.values import (
     turn,
 )
 
-__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join"]
+__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
 
 SUFFIXES: Final = ("/responses",)
 _CALLS: Final = {"function_call": "arguments", "custom_tool_call": "input", "mcp_call": "arguments"}
@@ -52,7 +52,7 @@ def fits(request: dict[str, Any]) -> bool:
     return isinstance(request.get("input"), str | list) or "previous_response_id" in request or "prompt" in request
 
 
-def ask(request: dict[str, Any]) -> Ask:
+def parse_request(request: dict[str, Any]) -> ParsedRequest:
     """Instructions and input items as a conversation."""
     messages = []
     if instructions := text(request.get("instructions")):
@@ -63,7 +63,7 @@ def ask(request: dict[str, Any]) -> Ask:
     messages += [message for item in items(given) if (message := _item_turn(mapping(item)))]
     wanted = mapping(mapping(request.get("text")).get("format")).get("type")
     query = last_user_text(messages) if given else None
-    return Ask(query=query, messages=messages, json_requested=wanted in ("json_object", "json_schema"))
+    return ParsedRequest(query=query, messages=messages, json_requested=wanted in ("json_object", "json_schema"))
 
 
 def _item_turn(item: dict[str, Any]) -> dict[str, str] | None:
@@ -77,7 +77,7 @@ def _item_turn(item: dict[str, Any]) -> dict[str, str] | None:
     return None  # reasoning, references, other tools' bookkeeping
 
 
-def answer(response: dict[str, Any]) -> Answer:
+def parse_response(response: dict[str, Any]) -> ParsedResponse:
     """The text of all output messages with the tool calls, and the usage."""
     pieces: list[str | None] = []
     calls: list[str] = []
@@ -92,7 +92,7 @@ def answer(response: dict[str, Any]) -> Answer:
             pieces.append(calls[-1])
     status = (text(response.get("status")) or "").lower() or None
     incomplete = text(mapping(response.get("incomplete_details")).get("reason"))
-    answered = Answer(
+    answered = ParsedResponse(
         text="\n".join(piece for piece in pieces if piece) if _has_output(response, status) else None,
         words=lines(piece for piece in pieces if piece not in calls) if calls else None,
         finish_reason=incomplete or status,
@@ -109,7 +109,7 @@ def _has_output(response: dict[str, Any], status: str | None) -> bool:
     return bool(output) or (output is not None and status not in _UNFINISHED)
 
 
-def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The `response` that the stream ended with, or what had arrived of it."""
     whole: dict[str, Any] = {"object": "response"}
     output: dict[int, _Item] = {}
@@ -156,7 +156,7 @@ def _speaks(event: dict[str, Any]) -> bool:
     return kind in _ENDS and bool(items(mapping(event.get("response")).get("output")))
 
 
-STREAM: Final = StreamShape(_knows, join, _ends, _speaks)
+STREAM: Final = StreamShape(_knows, merge_chunks, _ends, _speaks)
 
 
 class _Item:

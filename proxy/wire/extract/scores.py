@@ -8,10 +8,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from proxy.wire.extract.completions import prompt_text
-from proxy.wire.extract.model import Answer, Ask
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse
 from proxy.wire.extract.values import content_text, count, items, last_user_text, mapping, text, turn
 
-__all__ = ["MODERATIONS", "RERANK", "answer", "ask_moderation", "ask_rerank", "fits_moderation", "fits_rerank"]
+__all__ = ["MODERATIONS", "RERANK", "ask_moderation", "ask_rerank", "fits_moderation", "fits_rerank", "parse_response"]
 
 RERANK: Final = ("/rerank", "/score")
 MODERATIONS: Final = ("/moderations",)
@@ -23,9 +23,9 @@ def fits_rerank(request: dict[str, Any]) -> bool:
     return _query(request) is not None and any(key in request for key in _TEXTS)
 
 
-def ask_rerank(request: dict[str, Any]) -> Ask:
+def ask_rerank(request: dict[str, Any]) -> ParsedRequest:
     """The query."""
-    return Ask(query=_query(request))
+    return ParsedRequest(query=_query(request))
 
 
 def _query(request: dict[str, Any]) -> str | None:
@@ -38,23 +38,23 @@ def fits_moderation(request: dict[str, Any]) -> bool:
     return isinstance(request.get("input"), str | list)
 
 
-def ask_moderation(request: dict[str, Any]) -> Ask:
+def ask_moderation(request: dict[str, Any]) -> ParsedRequest:
     """The text to look at: a text, several, parts, or a conversation."""
     given = request.get("input")
     turns = [mapping(part) for part in items(given) if "role" in mapping(part)]
     if turns:
-        return Ask(
+        return ParsedRequest(
             query=last_user_text([turn(part.get("role"), [content_text(part.get("content"))]) for part in turns])
         )
-    return Ask(query=content_text(given) or prompt_text(given))
+    return ParsedRequest(query=content_text(given) or prompt_text(given))
 
 
-def answer(response: dict[str, Any]) -> Answer:
+def parse_response(response: dict[str, Any]) -> ParsedResponse:
     """The usage; there is no text."""
     usage = mapping(response.get("usage"))
     billed = mapping(mapping(response.get("meta")).get("tokens"))
     read = (usage.get("prompt_tokens"), usage.get("total_tokens"), billed.get("input_tokens"))
-    return Answer(
+    return ParsedResponse(
         prompt_tokens=next((found for value in read if (found := count(value)) is not None), None),
         provider_id=text(response.get("id")),
     )

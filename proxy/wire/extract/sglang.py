@@ -11,10 +11,10 @@ from itertools import pairwise
 from typing import Any, Final
 
 from proxy.wire.extract.completions import prompt_text
-from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
 from proxy.wire.extract.values import count, mapping, text
 
-__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join"]
+__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
 
 SUFFIXES: Final = ("/generate",)
 
@@ -24,19 +24,19 @@ def fits(request: dict[str, Any]) -> bool:
     return isinstance(request.get("text"), str | list) or isinstance(request.get("input_ids"), list)
 
 
-def ask(request: dict[str, Any]) -> Ask:
+def parse_request(request: dict[str, Any]) -> ParsedRequest:
     """The text, or the token ids as JSON."""
     given = request.get("text") or request.get("input_ids")
     wanted = mapping(request.get("sampling_params")).get("json_schema")
-    return Ask(query=prompt_text(given), json_requested=bool(wanted))
+    return ParsedRequest(query=prompt_text(given), json_requested=bool(wanted))
 
 
-def answer(response: dict[str, Any]) -> Answer:
+def parse_response(response: dict[str, Any]) -> ParsedResponse:
     """The text, why it stopped, and the tokens. An abort is no answer."""
     info = mapping(response.get("meta_info"))
     finish = _finish(info)
     aborted = finish == "abort"
-    return Answer(
+    return ParsedResponse(
         text=text(response.get("text")) if info else None,
         prompt_tokens=count(info.get("prompt_tokens")),
         completion_tokens=count(info.get("completion_tokens")),
@@ -53,7 +53,7 @@ def _finish(info: dict[str, Any]) -> str | None:
     return text(reason) or text(mapping(reason).get("type"))
 
 
-def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The response that the events add up to: the last one of the first answer, with all its text."""
     whole: dict[str, Any] = {}
     texts: list[str] = []
@@ -81,4 +81,4 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(event.get("text") or event.get("output_ids"))
 
 
-STREAM: Final = StreamShape(knows=_knows, join=join, ends=_ends, speaks=_speaks)
+STREAM: Final = StreamShape(knows=_knows, join=merge_chunks, ends=_ends, speaks=_speaks)

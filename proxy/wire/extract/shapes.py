@@ -42,22 +42,22 @@ from proxy.wire.extract.conversations import responses as responses_talk
 from proxy.wire.extract.conversations.draft import Reader
 from proxy.wire.extract.conversations.plain import dify as dify_talk
 from proxy.wire.extract.conversations.plain import plain
-from proxy.wire.extract.model import Answer, Ask, Kind, StreamShape
+from proxy.wire.extract.model import Kind, ParsedRequest, ParsedResponse, StreamShape
 
 __all__ = ["SHAPES", "STREAMS", "Shape", "served_at"]
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """One API: all of `fits`, `ask` and `answer` take any JSON object, and raise nothing."""
+    """One API: all of `fits`, `parse_request` and `parse_response` take any JSON object, and raise nothing."""
 
     kind: Kind
     suffixes: tuple[str, ...]
     """How its paths end."""
     fits: Callable[[dict[str, Any]], bool]
     """Whether a request is one of its own."""
-    ask: Callable[[dict[str, Any]], Ask]
-    answer: Callable[[dict[str, Any]], Answer]
+    ask: Callable[[dict[str, Any]], ParsedRequest]
+    answer: Callable[[dict[str, Any]], ParsedResponse]
     stream: StreamShape | None = None
     """How its streams are read; None where it has none of its own."""
     paths: re.Pattern[str] | None = None
@@ -70,54 +70,62 @@ class Shape:
     @property
     def converse(self) -> Reader:
         """From a request and its answer to the typed conversation: any JSON objects, and nothing raised."""
-        return _reader(self.ask, self.answer)
+        return _reader(self.parse_request, self.parse_response)
 
 
 # The order matters where one suffix ends in another (/chat/completions, /api/generate), and where an event or a request
 # of one shape could pass for one of another: the first that takes it has it.
 SHAPES: Final = (
-    Shape(Kind.CHAT, chat.SUFFIXES, chat.fits, chat.ask, chat.answer, chat.STREAM),
-    Shape(Kind.COMPLETIONS, ("/fim/completions",), completions.fits, completions.ask, chat.answer),
-    Shape(Kind.COMPLETIONS, completions.SUFFIXES, completions.fits, completions.ask, completions.answer,
+    Shape(Kind.CHAT, chat.SUFFIXES, chat.fits, chat.parse_request, chat.parse_response, chat.STREAM),
+    Shape(Kind.COMPLETIONS, ("/fim/completions",), completions.fits, completions.parse_request, chat.parse_response),
+    Shape(Kind.COMPLETIONS, completions.SUFFIXES, completions.fits, completions.parse_request,
+          completions.parse_response,
           completions.STREAM),
-    Shape(Kind.RESPONSES, responses.SUFFIXES, responses.fits, responses.ask, responses.answer, responses.STREAM),
-    Shape(Kind.MESSAGES, messages.SUFFIXES, messages.fits, messages.ask, messages.answer, messages.STREAM),
-    Shape(Kind.EMBEDDINGS, embeddings.SUFFIXES, embeddings.fits, embeddings.ask, embeddings.answer),
-    Shape(Kind.OLLAMA, ollama.SUFFIXES, ollama.fits, ollama.ask, ollama.answer, ollama.STREAM),
-    Shape(Kind.MESSAGES, hosted.SUFFIXES, hosted.fits_messages, messages.ask, messages.answer),
-    Shape(Kind.GEMINI, gemini.SUFFIXES, gemini.fits, gemini.ask, gemini.answer, gemini.STREAM),
-    Shape(Kind.BEDROCK, bedrock.SUFFIXES, bedrock.fits, bedrock.ask, bedrock.answer, bedrock.STREAM),
-    Shape(Kind.COHERE, cohere.SUFFIXES, cohere.fits, cohere.ask, cohere.answer, cohere.STREAM),
-    Shape(Kind.COHERE, cohere_v1.SUFFIXES, cohere_v1.fits, cohere_v1.ask, cohere_v1.answer, cohere_v1.STREAM),
-    Shape(Kind.BEDROCK, invoke.SUFFIXES, invoke.fits, invoke.ask, invoke.answer, invoke.STREAM),
-    Shape(Kind.CHAT, hosted.SUFFIXES, hosted.fits_chat, chat.ask, chat.answer),
-    Shape(Kind.TGI, tgi.SUFFIXES, tgi.fits, tgi.ask, tgi.answer, tgi.STREAM, paths=re.compile(r"\A\Z")),
-    Shape(Kind.SGLANG, sglang.SUFFIXES, sglang.fits, sglang.ask, sglang.answer, sglang.STREAM),
-    Shape(Kind.KSERVE, kserve.SUFFIXES, kserve.fits, kserve.ask, kserve.answer, kserve.STREAM),
-    Shape(Kind.LLAMA_CPP, llama_cpp.SUFFIXES, llama_cpp.fits, llama_cpp.ask, llama_cpp.answer, llama_cpp.STREAM),
-    Shape(Kind.DIFY, dify.SUFFIXES, dify.fits, dify.ask, dify.answer, dify.STREAM),
-    Shape(Kind.RERANK, scores.RERANK, scores.fits_rerank, scores.ask_rerank, scores.answer),
-    Shape(Kind.MODERATIONS, scores.MODERATIONS, scores.fits_moderation, scores.ask_moderation, scores.answer),
+    Shape(Kind.RESPONSES, responses.SUFFIXES, responses.fits, responses.parse_request, responses.parse_response,
+          responses.STREAM),
+    Shape(Kind.MESSAGES, messages.SUFFIXES, messages.fits, messages.parse_request, messages.parse_response,
+          messages.STREAM),
+    Shape(Kind.EMBEDDINGS, embeddings.SUFFIXES, embeddings.fits, embeddings.parse_request, embeddings.parse_response),
+    Shape(Kind.OLLAMA, ollama.SUFFIXES, ollama.fits, ollama.parse_request, ollama.parse_response, ollama.STREAM),
+    Shape(Kind.MESSAGES, hosted.SUFFIXES, hosted.fits_messages, messages.parse_request, messages.parse_response),
+    Shape(Kind.GEMINI, gemini.SUFFIXES, gemini.fits, gemini.parse_request, gemini.parse_response, gemini.STREAM),
+    Shape(Kind.BEDROCK, bedrock.SUFFIXES, bedrock.fits, bedrock.parse_request, bedrock.parse_response, bedrock.STREAM),
+    Shape(Kind.COHERE, cohere.SUFFIXES, cohere.fits, cohere.parse_request, cohere.parse_response, cohere.STREAM),
+    Shape(Kind.COHERE, cohere_v1.SUFFIXES, cohere_v1.fits, cohere_v1.parse_request, cohere_v1.parse_response,
+          cohere_v1.STREAM),
+    Shape(Kind.BEDROCK, invoke.SUFFIXES, invoke.fits, invoke.parse_request, invoke.parse_response, invoke.STREAM),
+    Shape(Kind.CHAT, hosted.SUFFIXES, hosted.fits_chat, chat.parse_request, chat.parse_response),
+    Shape(Kind.TGI, tgi.SUFFIXES, tgi.fits, tgi.parse_request, tgi.parse_response, tgi.STREAM,
+          paths=re.compile(r"\A\Z")),
+    Shape(Kind.SGLANG, sglang.SUFFIXES, sglang.fits, sglang.parse_request, sglang.parse_response, sglang.STREAM),
+    Shape(Kind.KSERVE, kserve.SUFFIXES, kserve.fits, kserve.parse_request, kserve.parse_response, kserve.STREAM),
+    Shape(Kind.LLAMA_CPP, llama_cpp.SUFFIXES, llama_cpp.fits, llama_cpp.parse_request, llama_cpp.parse_response,
+          llama_cpp.STREAM),
+    Shape(Kind.DIFY, dify.SUFFIXES, dify.fits, dify.parse_request, dify.parse_response, dify.STREAM),
+    Shape(Kind.RERANK, scores.RERANK, scores.fits_rerank, scores.ask_rerank, scores.parse_response),
+    Shape(Kind.MODERATIONS, scores.MODERATIONS, scores.fits_moderation, scores.ask_moderation, scores.parse_response),
 )  # fmt: skip
 
 
 _READERS: Final[dict[Any, Reader]] = {
-    chat.ask: chat_talk.converse,
-    responses.ask: responses_talk.converse,
-    messages.ask: messages_talk.converse,
-    ollama.ask: ollama_talk.converse,
-    gemini.ask: gemini_talk.converse,
-    bedrock.ask: bedrock_talk.converse,
-    invoke.ask: bedrock_talk.converse_invoked,
-    cohere.ask: cohere_talk.converse,
-    cohere_v1.ask: cohere_talk.converse_v1,
-    dify.ask: dify_talk(dify.ask, dify.answer),
+    chat.parse_request: chat_talk.converse,
+    responses.parse_request: responses_talk.converse,
+    messages.parse_request: messages_talk.converse,
+    ollama.parse_request: ollama_talk.converse,
+    gemini.parse_request: gemini_talk.converse,
+    bedrock.parse_request: bedrock_talk.converse,
+    invoke.parse_request: bedrock_talk.converse_invoked,
+    cohere.parse_request: cohere_talk.converse,
+    cohere_v1.parse_request: cohere_talk.converse_v1,
+    dify.parse_request: dify_talk(dify.parse_request, dify.parse_response),
 }
-"""Who reads the conversation of a request that `ask` understands. Whoever is not here has a prompt and a text."""
+"""Who reads the conversation of a request that `parse_request` understands. Whoever is not here has a prompt and a text."""
 
 
 @lru_cache(maxsize=64)
-def _reader(ask: Callable[[dict[str, Any]], Ask], answer: Callable[[dict[str, Any]], Answer]) -> Reader:
+def _reader(
+    ask: Callable[[dict[str, Any]], ParsedRequest], answer: Callable[[dict[str, Any]], ParsedResponse]
+) -> Reader:
     return _READERS.get(ask) or plain(ask, answer)
 
 

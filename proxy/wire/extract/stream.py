@@ -82,7 +82,7 @@ def _shape_of(events: Iterable[dict[str, Any]]) -> StreamShape | None:
 
 
 def _joined(events: list[dict[str, Any]], shape: StreamShape) -> Streamed:
-    return Streamed(document=shape.join(events))
+    return Streamed(document=shape.merge_chunks(events))
 
 
 def _unknown(found: Framed, events: list[dict[str, Any]]) -> Streamed:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract.model import Answer, Ask, StreamShape
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
 from proxy.wire.extract.values import count, items, mapping, text
 
-__all__ = ["STREAM", "SUFFIXES", "answer", "ask", "fits", "join"]
+__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
 
 SUFFIXES: Final = ("/generate", "/generate_stream")
 
@@ -22,17 +22,19 @@ def fits(request: dict[str, Any]) -> bool:
     return isinstance(request.get("inputs"), str)
 
 
-def ask(request: dict[str, Any]) -> Ask:
+def parse_request(request: dict[str, Any]) -> ParsedRequest:
     """The inputs."""
     grammar = mapping(mapping(request.get("parameters")).get("grammar"))
-    return Ask(query=text(request.get("inputs")), json_requested=grammar.get("type") in ("json", "json_schema"))
+    return ParsedRequest(
+        query=text(request.get("inputs")), json_requested=grammar.get("type") in ("json", "json_schema")
+    )
 
 
-def answer(response: dict[str, Any]) -> Answer:
+def parse_response(response: dict[str, Any]) -> ParsedResponse:
     """The generated text, and the tokens where details were asked for."""
     details = mapping(response.get("details"))
     read = count(details.get("input_length"))
-    return Answer(
+    return ParsedResponse(
         text=text(response.get("generated_text")),
         prompt_tokens=read if read is not None else len(items(details.get("prefill"))) or None,
         completion_tokens=count(details.get("generated_tokens")),
@@ -40,7 +42,7 @@ def answer(response: dict[str, Any]) -> Answer:
     )
 
 
-def join(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """The response that the tokens add up to."""
     pieces: list[str] = []
     whole: dict[str, Any] = {}
@@ -67,4 +69,4 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(_spoken(event))
 
 
-STREAM: Final = StreamShape(knows=_knows, join=join, ends=_ends, speaks=_speaks)
+STREAM: Final = StreamShape(knows=_knows, join=merge_chunks, ends=_ends, speaks=_speaks)

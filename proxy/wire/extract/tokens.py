@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from proxy.wire.extract.model import Answer
+from proxy.wire.extract.model import ParsedResponse
 from proxy.wire.extract.values import count, items, mapping, sum_of
 
 __all__ = ["add_usage", "count_in", "usage_of"]
@@ -42,8 +42,8 @@ def add_usage(whole: dict[str, Any], event: dict[str, Any]) -> None:
         whole["usage"] = mapping(whole.get("usage")) | {key: n for key, n in usage.items() if n is not None}
 
 
-def count_in(answer: Answer, usage: dict[str, Any]) -> Answer:
-    """`answer` with the counts of `usage`, in whichever words it has them."""
+def count_in(answer: ParsedResponse, usage: dict[str, Any]) -> ParsedResponse:
+    """`parse_response` with the counts of `usage`, in whichever words it has them."""
     if not usage:
         return answer
     answer.prompt_tokens = count(usage.get("prompt_tokens", usage.get("input_tokens")))
@@ -51,7 +51,7 @@ def count_in(answer: Answer, usage: dict[str, Any]) -> Answer:
     return answer if _RARE.isdisjoint(usage) else _count_rare(answer, usage)
 
 
-def _count_rare(answer: Answer, usage: dict[str, Any]) -> Answer:
+def _count_rare(answer: ParsedResponse, usage: dict[str, Any]) -> ParsedResponse:
     reads = mapping(usage.get("prompt_tokens_details") or usage.get("input_tokens_details"))
     writes = mapping(usage.get("completion_tokens_details") or usage.get("output_tokens_details"))
     if answer.prompt_tokens is None:

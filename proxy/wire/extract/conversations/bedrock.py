@@ -16,7 +16,7 @@ __all__ = ["converse", "converse_invoked"]
 
 _MEDIA: Final = {"image": "image", "audio": "audio", "video": "video", "document": "application"}
 _SILENT: Final = frozenset({"cachePoint"})
-_prompt = plain(invoke.ask, invoke.answer)
+_prompt = plain(invoke.parse_request, invoke.parse_response)
 
 
 def converse_invoked(request: dict[str, Any], response: dict[str, Any]) -> Conversation:

@@ -13,7 +13,7 @@ from policies.conversation import Attachment, Conversation, Lack
 from proxy.wire.extract.conversations.chat import converse as chat
 from proxy.wire.extract.conversations.draft import Draft, Reader
 from proxy.wire.extract.conversations.parts import picture_data
-from proxy.wire.extract.model import Answer, Ask
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse
 from proxy.wire.extract.values import items, kind_of, mapping, text
 
 __all__ = ["dify", "other", "plain", "told"]
@@ -23,7 +23,9 @@ _TOKENS: Final = ("prompt", "input_ids")
 _SHOWN: Final = ("image_data", "images", "multimodal_data")
 
 
-def plain(ask: Callable[[dict[str, Any]], Ask], answer: Callable[[dict[str, Any]], Answer]) -> Reader:
+def plain(
+    parse_request: Callable[[dict[str, Any]], ParsedRequest], parse_response: Callable[[dict[str, Any]], ParsedResponse]
+) -> Reader:
     """A reader for a shape that is no conversation."""
 
     def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
@@ -33,9 +35,9 @@ def plain(ask: Callable[[dict[str, Any]], Ask], answer: Callable[[dict[str, Any]
         prompt = request.get("prompt")
         shown = request if isinstance(prompt, str | list) else mapping(prompt) | request
         draft.lack(Lack.MULTIMODAL, where=any(shown.get(key) for key in _SHOWN))
-        query = _first(prompt) or ask(request).query or ""
+        query = _first(prompt) or parse_request(request).query or ""
         draft.say("user", query)
-        said = answer(response).text or ""
+        said = parse_response(response).text or ""
         if request.get("echo") or mapping(request.get("parameters")).get("return_full_text"):
             said = said.removeprefix(query)
         return draft.answered(said)
@@ -43,11 +45,11 @@ def plain(ask: Callable[[dict[str, Any]], Ask], answer: Callable[[dict[str, Any]
     return converse
 
 
-def told(query: str, answer: str) -> Conversation:
+def told(query: str, parse_response: str) -> Conversation:
     """A question and its answer as somebody logged them; what the answer thinks aloud is reasoning here, too."""
     draft = Draft()
     draft.say("user", query)
-    return draft.answered(answer)
+    return draft.answered(parse_response)
 
 
 def _first(prompts: Any) -> str | None:
@@ -59,16 +61,18 @@ def _is_tokens(prompt: Any) -> bool:
     return bool(items(prompt)) and not any(isinstance(part, str) for part in prompt)
 
 
-def dify(ask: Callable[[dict[str, Any]], Ask], answer: Callable[[dict[str, Any]], Answer]) -> Reader:
+def dify(
+    parse_request: Callable[[dict[str, Any]], ParsedRequest], parse_response: Callable[[dict[str, Any]], ParsedResponse]
+) -> Reader:
     """Dify's query with its files. A conversation that goes on is kept by the server."""
 
     def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
         draft = Draft()
         draft.lack(Lack.CONTEXT_ELSEWHERE, where=request.get("conversation_id"))
         files = tuple(_file(mapping(file)) for file in items(request.get("files")))
-        query = ask(request).query or ""
+        query = parse_request(request).query or ""
         draft.say("user", (*((query,) if query else ()), *files) if files else query)
-        return draft.answered(answer(response).text or "")
+        return draft.answered(parse_response(response).text or "")
 
     return converse
 
@@ -80,7 +84,9 @@ def _file(file: dict[str, Any]) -> Attachment:
     return Attachment(medium="file")
 
 
-def other(request: dict[str, Any], query: str | None, answered: Answer, response: dict[str, Any]) -> Conversation:
+def other(
+    request: dict[str, Any], query: str | None, answered: ParsedResponse, response: dict[str, Any]
+) -> Conversation:
     """JSON of no known shape: messages as chat has them, else a query; choices as chat has them, else a text."""
     messages = isinstance(request.get("messages"), list)
     if messages and mapping(next(iter(items(response.get("choices"))), None)).get("message"):
