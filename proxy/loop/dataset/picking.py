@@ -20,7 +20,7 @@ from policies.records import Author, Sample
 from policies.selection import Caps, DataGeneratorConfig, Drop, DropReason, Exclusion, SelectionState, select
 from proxy.loop.dataset.minhash import minhash
 from proxy.loop.dataset.reading import read
-from proxy.loop.dataset.staging import Counted, LineRow, SampleSource, Split, Staging
+from proxy.loop.dataset.staging import Counted, LineRow, LineOrigin, Split, Staging
 from proxy.loop.dataset.tokens import characters
 from proxy.patterns import finder
 
@@ -216,12 +216,12 @@ class Picking:
         """Keep a line with what the manifest and the lineage say of it."""
         partner, disliked = line.partner, (sample.feedback or 0.0) < 0
         sources = [
-            SampleSource(sample.record_id, sample.user, sample.model, sample.generation, sample.author, sample.feedback)
+            LineOrigin(sample.record_id, sample.user, sample.model, sample.generation, sample.author, sample.feedback)
         ]
         model, liked = sample.model, sample.correction is None and (sample.feedback or 0.0) > 0
         if partner is not None:
             vote = 1.0 if disliked else -1.0
-            kin = SampleSource(partner.record_id, partner.user, partner.model, partner.generation, partner.author, vote)
+            kin = LineOrigin(partner.record_id, partner.user, partner.model, partner.generation, partner.author, vote)
             sources.append(kin)
             liked = True
             model = partner.model if disliked else model

@@ -21,7 +21,7 @@ from proxy.loop.dataset.index import INDEX_SCHEMA, StagedIndex
 from proxy.loop.dataset.judged import Judged
 from proxy.private import create
 
-__all__ = ["Counted", "LineRow", "SampleSource", "Split", "Staging"]
+__all__ = ["Counted", "LineRow", "LineOrigin", "Split", "Staging"]
 
 _SCHEMA = f"""
 {INDEX_SCHEMA}
@@ -66,7 +66,7 @@ class Counted(IntEnum):
     EARLIER_CORRECTIONS_OF_CLUSTER = 4
 
 
-class SampleSource(NamedTuple):
+class LineOrigin(NamedTuple):
     """A record behind a line."""
 
     record_id: str
@@ -161,7 +161,7 @@ class Staging:
     # Lines
 
     def stage(
-        self, split: Split, record: int, line: TrainingLine, model: str, sources: Sequence[SampleSource], body: bytes,
+        self, split: Split, record: int, line: TrainingLine, model: str, sources: Sequence[LineOrigin], body: bytes,
         *, liked: bool = False, reasoned: bool = False, chars: int = 0,
     ) -> None:  # fmt: skip
         """Keep a line of the record with this number (see `LineRow`); call newest first."""
@@ -240,7 +240,7 @@ class Staging:
         rows = self._db.execute("SELECT record_id FROM sources WHERE seq = ?", (seq,))
         return [record_id for (record_id,) in rows]
 
-    def sources(self, split: Split) -> Iterator[tuple[int, SampleSource]]:
+    def sources(self, split: Split) -> Iterator[tuple[int, LineOrigin]]:
         """The records behind the lines of a split that are still in, in the order of `bodies`, with the line's number.
 
         Numbers begin with 1. A record whose line has another beside it comes with each.
@@ -253,7 +253,7 @@ class Staging:
         at, last = 0, 0
         for seq, record_id, user, model, generation, author, vote in rows:
             at, last = at + (seq != last), seq
-            yield at, SampleSource(record_id, user, self._models[model], generation, _AUTHORS[author], vote)
+            yield at, LineOrigin(record_id, user, self._models[model], generation, _AUTHORS[author], vote)
 
     def record_range(self, split: Split) -> tuple[str | None, str | None]:
         """Smallest and largest record id behind the lines of a split that are still in."""

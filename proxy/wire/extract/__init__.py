@@ -1,8 +1,8 @@
 """What an exchange says: query, answer, model, tokens, errors. One file per API shape.
 
 A shape offers `SUFFIXES` and `fits` (to be recognised), `parse_request`, `parse_response` and, where it streams,
-`STREAM`, a StreamShape: how to know its events, its end and its first word, and how to merge them into one response. Its
-typed conversation (what is taught) has a reader in `conversations`.
+`STREAM`, a StreamShape: how to know its events, its end and its first word, and how to merge them into one response.
+Its typed conversation (what is taught) has a reader in `conversations`.
 `dispatch` composes them.
 """
 

@@ -67,8 +67,8 @@ class Pointers:
 class Extraction:
     """What was understood of an exchange. None means that the exchange does not say.
 
-    Not frozen, as are `ParsedRequest` and `ParsedResponse`: every record makes one, and a frozen one takes twice as long
-    to make.
+    Not frozen, as are `ParsedRequest` and `ParsedResponse`: every record makes one, and a frozen one takes twice as
+    long to make.
     """
 
     kind: Kind

@@ -119,7 +119,8 @@ _READERS: Final[dict[Any, Reader]] = {
     cohere_v1.parse_request: cohere_talk.converse_v1,
     dify.parse_request: dify_talk(dify.parse_request, dify.parse_response),
 }
-"""Who reads the conversation of a request that `parse_request` understands. Whoever is not here has a prompt and a text."""
+"""Who reads the conversation of a request that `parse_request` understands. Whoever is not here has a prompt and a
+text."""
 
 
 @lru_cache(maxsize=64)
