@@ -163,7 +163,7 @@ class Controller:
             first_model=lambda: self._first_model(store),
             on_gap=self._keeper.went_back,
             on_hurry=hurry,
-            shutdown=self._keeper.ingest_told,
+            told=self._keeper.ingest_told,
         )
         self._store = store
         leave_garbage()

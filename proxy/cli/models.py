@@ -61,7 +61,7 @@ def _servers(folder: Path) -> dict[str, ProcessId]:
 
 
 async def _stop(servers: list[ProcessId]) -> None:
-    from proxy.loop import processes
+    from proxy.loop.adapters import processes
 
     for process in servers:
         await processes.stop(process, grace_s=_GRACE_S)

@@ -64,8 +64,18 @@ class _Known:
 class CachedHead(_Known):
     """A request head, and what follows from it for routing, forwarding and the record."""
 
-    __slots__ = ("_backend", "_network", "_origin", "conversation", "facts", "head", "key", "maybe_json", "recorded",
-                 "side")  # fmt: skip
+    __slots__ = (
+        "_backend",
+        "_network",
+        "_origin",
+        "conversation",
+        "facts",
+        "head",
+        "internal",
+        "key",
+        "maybe_json",
+        "recorded",
+    )  # fmt: skip
 
     sized = True
     """Whether a Content-Length says how long the body is."""

@@ -18,13 +18,12 @@ from policies.experiment import ArmStats
 from policies.records import Arm, Sample
 from proxy.clock import Clock
 from proxy.config.storage import RetentionConfig
-from proxy.store.control import ancestry
 from proxy.store.control.commands import Commands
 from proxy.store.control.experiments import Experiments
 from proxy.store.control.install import Configs, Replicas, Secrets
 from proxy.store.control.journal import Journal, transition
 from proxy.store.control.leases import Leases
-from proxy.store.control.models import Models, Runs
+from proxy.store.control.models import Models, Runs, generations
 from proxy.store.control.state import StateEntries
 from proxy.store.engine.channels import CHANNELS
 from proxy.store.engine.database import Database, Heard
@@ -262,7 +261,7 @@ class Store:
 
     async def generations(self) -> dict[str, int]:
         """By name and path, how many trainings of this installation lie behind each model that was trained here."""
-        return ancestry.generations(await self.models.list(), await self.experiments.met())
+        return generations(await self.models.list(), await self.experiments.met())
 
     async def earlier(self, provider_ids: Sequence[str]) -> dict[str, tuple[Earlier, ...]]:
         """Exchanges whose answers may have these ids at their provider, newest first: what others go on from."""

@@ -237,7 +237,7 @@ class Challengers:
 
     def _unwatched(self, now: ActionContext, event: Event) -> ActionResult:
         old = _previous(now)
-        reason = f"{now.cast.champion.name} stays champion: {now.reason}"
+        reason = f"{now.participants.champion.name} stays champion: {now.reason}"
         state = changed(
             now,
             event,

@@ -208,16 +208,20 @@ class LoopJournal:
 
     def _tables(self, now: ActionContext, state: LoopState, change: ActionResult) -> tuple[Any, Any]:
         """The route tables before and after the change, but for their versions."""
-        cast = now.cast
-        rows = {row.id: row for row in (cast.champion, cast.challenger, cast.previous) if row is not None}
+        participants = now.participants
+        rows = {
+            row.id: row
+            for row in (participants.champion, participants.challenger, participants.previous)
+            if row is not None
+        }
         rows |= {row.id: row for row in change.models}
-        experiments = {row.id: row for row in (cast.experiment, *change.experiments) if row is not None}
+        experiments = {row.id: row for row in (participants.experiment, *change.experiments) if row is not None}
         after = Participants(
             champion=rows[state.champion_id],
             challenger=None if state.challenger_id is None else rows.get(state.challenger_id),
             experiment=None if state.experiment_id is None else experiments.get(state.experiment_id),
         )
-        return route_table(now.state, cast, self.config_id), route_table(state, after, self.config_id)
+        return route_table(now.state, participants, self.config_id), route_table(state, after, self.config_id)
 
     async def _write(
         self, lease: Lease, state: LoopState, *, reason: str, models: tuple[Model, ...] = (),

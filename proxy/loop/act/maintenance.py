@@ -42,12 +42,16 @@ class Maintenance:
     deployer: Deployer
     troubles: ThrottledLog
 
-    async def deployments(self, state: LoopState, cast: Participants) -> tuple[Model, ...]:
+    async def deployments(self, state: LoopState, participants: Participants) -> tuple[Model, ...]:
         """Models with traffic whose server came back elsewhere, with their new handle and endpoint."""
         if state.phase is Phase.DEPLOYING:
-            live = [cast.champion]
+            live = [participants.champion]
         else:
-            live = [model for model in (cast.champion, cast.challenger, cast.previous) if model is not None]
+            live = [
+                model
+                for model in (participants.champion, participants.challenger, participants.previous)
+                if model is not None
+            ]
         mended = [await self._ensured(model) for model in live if "handle" in model.detail and model.url is not None]
         return tuple(model for model in mended if model is not None)
 

@@ -23,20 +23,20 @@ __all__ = ["RoutesFile", "current_version", "publish", "route_table", "same_rout
 _log = logging.getLogger(__name__)
 
 
-def route_table(state: LoopState, cast: Participants, config_id: int) -> RouteTable:
+def route_table(state: LoopState, participants: Participants, config_id: int) -> RouteTable:
     """Where requests go in this state.
 
     While watching there is no challenger, but the experiment and a new epoch stay in the table, so that what the
     new champion does is counted.
     """
-    table = RouteTable(version=state.routes_version, champion=_target(cast.champion), config_id=config_id)
-    experiment = cast.experiment
+    table = RouteTable(version=state.routes_version, champion=_target(participants.champion), config_id=config_id)
+    experiment = participants.experiment
     if experiment is None or state.phase not in (Phase.TESTING, Phase.PROMOTING, Phase.WATCHING):
         return table
     table = replace(table, experiment_id=experiment.id, epoch=experiment.epoch, salt=experiment.salt)
-    if state.phase is Phase.WATCHING or cast.challenger is None:
+    if state.phase is Phase.WATCHING or participants.challenger is None:
         return table
-    return replace(table, challenger=_target(cast.challenger), share=experiment.share)
+    return replace(table, challenger=_target(participants.challenger), share=experiment.share)
 
 
 def _target(model: Model) -> Target:

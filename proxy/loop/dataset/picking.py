@@ -20,7 +20,7 @@ from policies.records import Author, Sample
 from policies.selection import Caps, DataGeneratorConfig, Drop, DropReason, Exclusion, SelectionState, select
 from proxy.loop.dataset.minhash import minhash
 from proxy.loop.dataset.reading import read
-from proxy.loop.dataset.staging import Counted, LineRow, LineOrigin, Split, Staging
+from proxy.loop.dataset.staging import Counted, LineOrigin, LineRow, Split, Staging
 from proxy.loop.dataset.tokens import characters
 from proxy.patterns import finder
 

@@ -21,7 +21,7 @@ from proxy.loop.dataset.index import INDEX_SCHEMA, StagedIndex
 from proxy.loop.dataset.judged import Judged
 from proxy.private import create
 
-__all__ = ["Counted", "LineRow", "LineOrigin", "Split", "Staging"]
+__all__ = ["Counted", "LineOrigin", "LineRow", "Split", "Staging"]
 
 _SCHEMA = f"""
 {INDEX_SCHEMA}

@@ -45,7 +45,7 @@ class Book:
     writer: str
     written: int = 0
     table: RouteTable | None = None
-    cast: Participants | None = None
+    participants: Participants | None = None
     table_at: float = float("-inf")
     model_ids: dict[str, int] = field(default_factory=dict)
     waiting: list[tuple[NewRecord | None, NewVote | None, asyncio.Future[None]]] = field(default_factory=list)
@@ -56,8 +56,8 @@ class Book:
         if self.clock.monotonic() - self.table_at > _ROUTES_S:
             standing = await read_loop_rows(self.store)
             if standing is not None:
-                self.cast = standing.cast
-                self.table = route_table(standing.state, standing.cast, standing.state.config_id)
+                self.participants = standing.participants
+                self.table = route_table(standing.state, standing.participants, standing.state.config_id)
             self.table_at = self.clock.monotonic()
         return self.table
 
@@ -219,16 +219,16 @@ async def _log(
 
 async def _place(book: Book, model: str) -> tuple[Arm, int]:
     """On which side a call of `model` (a name, or the path that training gave) counts."""
-    cast = book.cast
-    if cast is not None and book.table is not None:
+    participants = book.participants
+    if participants is not None and book.table is not None:
         if (
             book.table.challenger is not None
-            and cast.challenger
-            and model in (cast.challenger.name, cast.challenger.path)
+            and participants.challenger
+            and model in (participants.challenger.name, participants.challenger.path)
         ):
-            return Arm.CHALLENGER, cast.challenger.id
-        if model in (cast.champion.name, cast.champion.path):
-            return Arm.CHAMPION, cast.champion.id
+            return Arm.CHALLENGER, participants.challenger.id
+        if model in (participants.champion.name, participants.champion.path):
+            return Arm.CHAMPION, participants.champion.id
     return Arm.CHAMPION, await book.model_id(model)
 
 

@@ -48,7 +48,7 @@ class Observation:
 
     snapshot: Snapshot
     state: LoopState
-    cast: Participants
+    participants: Participants
     run: Run | None
     said: str = ""
     """What the training says of itself just now; it may quote samples, so nobody writes it down."""
@@ -89,7 +89,7 @@ class Observer:
         self._said = ""
         self._notes = self._clock_notes()
         now = self.clock.now()
-        state, cast, run = standing.state, standing.cast, standing.run
+        state, participants, run = standing.state, standing.participants, standing.run
         snapshot = Snapshot(
             phase=state.phase,
             phase_since=state.phase_since,
@@ -99,11 +99,13 @@ class Observer:
             triggers=await self._triggers(state, now),
             commands=await self._commands(),
             run=None if run is None else await self._run(run, state),
-            champion=await self._model(cast.champion, state, now),
-            challenger=None if cast.challenger is None else await self._model(cast.challenger, state, now),
-            previous=None if cast.previous is None else await self._model(cast.previous, state, now),
+            champion=await self._model(participants.champion, state, now),
+            challenger=None
+            if participants.challenger is None
+            else await self._model(participants.challenger, state, now),
+            previous=None if participants.previous is None else await self._model(participants.previous, state, now),
             retiring=state.retiring,
-            experiment=await self._experiment(cast.experiment, state),
+            experiment=await self._experiment(participants.experiment, state),
             retries=state.retries,
             totals=state.totals,
             last_rejection_at=state.last_rejection_at,
@@ -112,8 +114,8 @@ class Observer:
         )
         if (note := await self.evidence.note()) is not None:
             self._notes.append(note)
-        snapshot = replace(snapshot, watch=await self._watch(snapshot, state, cast), notes=tuple(self._notes))
-        return Observation(snapshot=snapshot, state=state, cast=cast, run=run, said=self._said)
+        snapshot = replace(snapshot, watch=await self._watch(snapshot, state, participants), notes=tuple(self._notes))
+        return Observation(snapshot=snapshot, state=state, participants=participants, run=run, said=self._said)
 
     async def _triggers(self, state: LoopState, now: float) -> TriggerFacts:
         now_us = round(now * 1e6)
@@ -237,14 +239,18 @@ class Observer:
         facts = replace(facts, carriers=await self.evidence.carriers(row, facts))
         return ExperimentView(id=row.id, facts=facts, terms=row.frozen.get("terms"))
 
-    async def _watch(self, snapshot: Snapshot, state: LoopState, cast: Participants) -> WatchFacts | None:
+    async def _watch(self, snapshot: Snapshot, state: LoopState, participants: Participants) -> WatchFacts | None:
         if state.phase is not Phase.WATCHING or state.promoted_at is None or snapshot.previous is None:
             return None
-        if cast.experiment is None:  # promoted untested: nothing to compare with, but traffic counts, by any name
+        if (
+            participants.experiment is None
+        ):  # promoted untested: nothing to compare with, but traffic counts, by any name
             served = await self.store.totals(round(state.promoted_at * 1e6))
             after = ArmStats(arm=Arm.CHAMPION, requests=served.of_users, moments=Moments())
         else:
-            after = (await self.store.arm_stats(cast.experiment.id, cast.experiment.epoch))[Arm.CHAMPION]
+            after = (await self.store.arm_stats(participants.experiment.id, participants.experiment.epoch))[
+                Arm.CHAMPION
+            ]
         return WatchFacts(
             promoted_at=state.promoted_at,
             before=state.before,

@@ -35,7 +35,7 @@ class LoopRows:
     """One moment's rows."""
 
     state: LoopState
-    cast: Participants
+    participants: Participants
     run: Run | None
 
 
@@ -45,13 +45,13 @@ async def read_loop_rows(store: Store) -> LoopRows | None:
     if found is None:
         return None
     state = from_json(LoopState, found.value)
-    cast = Participants(
+    participants = Participants(
         champion=_champion(found.models, state),
         challenger=_model(found.models, state.challenger_id),
         previous=_model(found.models, state.previous_id),
         experiment=found.experiment,
     )
-    return LoopRows(state=state, cast=cast, run=found.run)
+    return LoopRows(state=state, participants=participants, run=found.run)
 
 
 def _named(value: Mapping[str, Any]) -> Named:

@@ -192,4 +192,4 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(delta.get("text") or delta.get("toolUse") or mapping(delta.get("reasoningContent")).get("text"))
 
 
-STREAM: Final = StreamShape(knows=_knows, join=merge_chunks, ends=_ends, speaks=_speaks)
+STREAM: Final = StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks)

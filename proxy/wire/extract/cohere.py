@@ -175,4 +175,4 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(content.get("text") or content.get("thinking") or message.get("tool_plan") or message.get("tool_calls"))
 
 
-STREAM: Final = StreamShape(knows=_knows, join=merge_chunks, ends=_ends, speaks=_speaks)
+STREAM: Final = StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks)

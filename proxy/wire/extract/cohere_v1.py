@@ -93,4 +93,4 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(event.get("text") or event.get("tool_calls") or kind == "tool-calls-chunk")
 
 
-STREAM: Final = StreamShape(knows=_knows, join=merge_chunks, ends=_ends, speaks=_speaks)
+STREAM: Final = StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks)

@@ -202,4 +202,4 @@ def _speaks(event: dict[str, Any]) -> bool:
                for candidate in candidates for part in _parts(candidate.get("content")))  # fmt: skip
 
 
-STREAM: Final = StreamShape(knows=_knows, join=merge_chunks, ends=_ends, speaks=_speaks)
+STREAM: Final = StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks)

@@ -136,4 +136,4 @@ def _speaks(event: dict[str, Any]) -> bool:
     return any(mapping(item).get(name) for key, (name, _) in _LISTS.items() for item in items(event.get(key)))
 
 
-STREAM: Final = StreamShape(knows=_knows, join=merge_chunks, ends=_ends, speaks=_speaks)
+STREAM: Final = StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks)

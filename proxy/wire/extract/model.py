@@ -175,7 +175,7 @@ class StreamShape(NamedTuple):
 
     knows: Callable[[dict[str, Any]], bool]
     """Whether an event is one of this shape's, and tells so."""
-    join: Callable[[Iterable[dict[str, Any]]], dict[str, Any]]
+    merge_chunks: Callable[[Iterable[dict[str, Any]]], dict[str, Any]]
     """The unstreamed response that the events add up to."""
     ends: Callable[[dict[str, Any]], bool] | None
     """Whether an event is the terminal mark; None where the shape has no such mark."""

@@ -56,8 +56,8 @@ class Shape:
     """How its paths end."""
     fits: Callable[[dict[str, Any]], bool]
     """Whether a request is one of its own."""
-    ask: Callable[[dict[str, Any]], ParsedRequest]
-    answer: Callable[[dict[str, Any]], ParsedResponse]
+    parse_request: Callable[[dict[str, Any]], ParsedRequest]
+    parse_response: Callable[[dict[str, Any]], ParsedResponse]
     stream: StreamShape | None = None
     """How its streams are read; None where it has none of its own."""
     paths: re.Pattern[str] | None = None
@@ -125,9 +125,9 @@ text."""
 
 @lru_cache(maxsize=64)
 def _reader(
-    ask: Callable[[dict[str, Any]], ParsedRequest], answer: Callable[[dict[str, Any]], ParsedResponse]
+    parse_request: Callable[[dict[str, Any]], ParsedRequest], parse_response: Callable[[dict[str, Any]], ParsedResponse]
 ) -> Reader:
-    return _READERS.get(ask) or plain(ask, answer)
+    return _READERS.get(parse_request) or plain(parse_request, parse_response)
 
 
 @lru_cache(maxsize=256)

@@ -69,4 +69,4 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(_spoken(event))
 
 
-STREAM: Final = StreamShape(knows=_knows, join=merge_chunks, ends=_ends, speaks=_speaks)
+STREAM: Final = StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks)
