@@ -1,18 +1,47 @@
 """The closed set of things that the loop can do: one frozen value each, performed by `proxy/loop/act/perform.py`.
 
 An action names what it acts on by id, so that doing it twice does it once. It says nothing of why: the reasons
-stand in the `Plan` that carries it.
+stand in the `Plan` that carries it. The journal knows each by a tag of its own, whatever the class is called.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final, TypeAlias, get_args
 
-__all__ = ["ACTIONS", "AbandonModel", "AcceptModel", "Action", "BeginEpoch", "BeginPromotion", "CancelRun",
-           "FailPromotion", "FailRun", "FinishWatch", "HaltWatch", "PrepareData", "Promote", "Recover", "Redeploy",
-           "Refuse", "Reject", "RestartDeployment", "Retire", "ReturnTraffic", "RollBack", "SetPaused", "SetShare",
-           "StartDeployment", "StartExperiment", "StartTraining", "target_of"]  # fmt: skip
+__all__ = [
+    "ACTIONS",
+    "TAGS",
+    "AbandonModel",
+    "AcceptModel",
+    "Action",
+    "BeginEpoch",
+    "BeginPromotion",
+    "CancelRun",
+    "FailPromotion",
+    "FailRun",
+    "FinishWatch",
+    "HaltWatch",
+    "PrepareData",
+    "Promote",
+    "Recover",
+    "Redeploy",
+    "Refuse",
+    "Reject",
+    "RestartDeployment",
+    "Retire",
+    "ReturnTraffic",
+    "RollBack",
+    "SetPaused",
+    "SetShare",
+    "StartDeployment",
+    "StartExperiment",
+    "StartTraining",
+    "tag_of",
+    "target_of",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,6 +259,42 @@ Action: TypeAlias = (
 
 ACTIONS: Final[tuple[type[Action], ...]] = get_args(Action)
 """Every action, for codecs and for tests that want to see them all."""
+
+
+TAGS: Final[Mapping[type[Action], str]] = MappingProxyType(
+    {
+        PrepareData: "PrepareData",
+        StartTraining: "StartTraining",
+        AcceptModel: "AcceptModel",
+        FailRun: "FailRun",
+        CancelRun: "CancelRun",
+        StartDeployment: "StartDeployment",
+        RestartDeployment: "RestartDeployment",
+        Redeploy: "Redeploy",
+        AbandonModel: "AbandonModel",
+        StartExperiment: "StartExperiment",
+        SetShare: "SetShare",
+        BeginEpoch: "BeginEpoch",
+        BeginPromotion: "BeginPromotion",
+        Promote: "Promote",
+        FailPromotion: "FailPromotion",
+        RollBack: "RollBack",
+        Reject: "Reject",
+        ReturnTraffic: "ReturnTraffic",
+        FinishWatch: "FinishWatch",
+        HaltWatch: "HaltWatch",
+        Retire: "Retire",
+        SetPaused: "SetPaused",
+        Refuse: "Refuse",
+        Recover: "Recover",
+    }
+)
+"""What journal, state and metrics call an action. Written down for good: a class may be renamed, a tag may not."""
+
+
+def tag_of(action: Action) -> str:
+    """What the journal calls it."""
+    return TAGS[type(action)]
 
 
 def target_of(action: Action) -> str:

@@ -35,7 +35,8 @@ from policies.commands import answer
 from policies.experiment import Assessment
 from policies.lifecycle import Phase
 from policies.promotion import WatchAssessment
-from policies.snapshot import Command, Retiring, Retry, Snapshot, retry_of
+from policies.snapshot import Command, Snapshot
+from policies.state import Retiring, Retry, retry_of
 from policies.steps import PHASES, Inspection, LoopRules, Step, look_at, span
 from policies.triggers import TriggerReport
 

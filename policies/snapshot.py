@@ -6,31 +6,19 @@ the same decision for ever. Instants are Unix seconds; `None` is unknown, and un
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from policies.actions import Action, target_of
 from policies.experiment import ExperimentFacts
 from policies.lifecycle import Phase
 from policies.promotion import WatchFacts
+from policies.state import LoopTotals, Retiring, Retry
 from policies.triggers import TriggerFacts
 
-__all__ = [
-    "Command",
-    "ExperimentView",
-    "LoopTotals",
-    "ModelView",
-    "Retiring",
-    "Retry",
-    "RunStatus",
-    "RunView",
-    "Snapshot",
-    "Verb",
-    "new_run_id",
-    "retry_of",
-]  # fmt: skip
+__all__ = ["Command", "ExperimentView", "ModelView", "RunStatus", "RunView", "Snapshot",
+           "Verb", "new_run_id", ]  # fmt: skip
 
 
 class Verb(StrEnum):
@@ -120,53 +108,6 @@ class ExperimentView:
     facts: ExperimentFacts
     terms: Mapping[str, str] | None = None
     """Settings that its epoch was begun under, as JSON by their path; None: not known."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retiring:
-    """A model without traffic whose server still runs, so that open answers can end."""
-
-    id: int
-    name: str
-    due_at: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
-    """An action that could not be done, and is tried again."""
-
-    action: str
-    """Class name of the action."""
-    target: str = ""
-    """What it was to act on (`policies.actions.target_of`); empty: it holds for all actions of that name."""
-    at: float
-    """Not before this instant."""
-    attempts: int
-    """Failures in a row so far."""
-    reason: str
-
-
-def retry_of(retries: Iterable[Retry], action: Action) -> Retry | None:
-    """What is known of failed attempts at `action`: at the same thing, else at whatever an earlier version tried."""
-    name, target = type(action).__name__, target_of(action)
-    found = {retry.target: retry for retry in retries if retry.action == name}
-    return found.get(target) or found.get("")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopTotals:
-    """Counts since installation."""
-
-    runs: int = 0
-    """Datasets prepared, trained on or not."""
-    retrains: int = 0
-    failed_retrains: int = 0
-    promotions: int = 0
-    returns: int = 0
-    """Promotions that were undone in the watch window."""
-    rollbacks: Mapping[str, int] = field(default_factory=dict)
-    """Challengers sent back, by reason: harm, manual, or promotion_failed (dead before the switch)."""
-    rejections: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

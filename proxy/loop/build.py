@@ -12,16 +12,15 @@ from policies.selection import DataGeneratorConfig
 from proxy.clock import Clock
 from proxy.config import LoopSettings
 from proxy.log_throttle import ThrottledLog
-from proxy.loop.act.challengers import Challengers
-from proxy.loop.act.deployments import Deployments
 from proxy.loop.act.install import BaseModel
 from proxy.loop.act.instants import Instants
 from proxy.loop.act.journal import LoopJournal
 from proxy.loop.act.leadership import Leadership
 from proxy.loop.act.maintenance import Maintenance
 from proxy.loop.act.perform import Performer
+from proxy.loop.act.retrains import Retrains
 from proxy.loop.act.routing import RoutesFile
-from proxy.loop.act.runs import Runs
+from proxy.loop.act.servers import Servers
 from proxy.loop.dataset.picking import Progress
 from proxy.loop.look.carriers import EvidenceReader
 from proxy.loop.look.metrics import LoopMetrics
@@ -82,20 +81,13 @@ def assemble(
     """A loop from its parts. `routes_path` None: no workers to tell (the library). `building` is asked for the status
     how far a dataset has come. `open_scores`: anybody may give an answer its score. `troubles` are told what keeps the
     loop from ticking."""
-    runs = Runs(
+    retrains = Retrains(
         store=store,
         datasets=ports.datasets,
         trainer=ports.trainer,
-        deployer=ports.deployer,
-        triggers=rules.trigger,
         training_dir=training_dir,
         training_timeout_s=rules.training_timeout_s,
-        check_interval_s=rules.check_interval_s,
         fingerprint=fingerprint,
-    )
-    deployments = Deployments(store=store, deployer=ports.deployer)
-    challengers = Challengers(
-        store=store, deployer=ports.deployer, drain_s=drain_s, icc=rules.ab_test.icc, terms=rules.terms
     )
     observer = Observer(
         store=store,
@@ -121,8 +113,9 @@ def assemble(
         leadership=leadership or Leadership(store),
         observer=observer,
         maintenance=Maintenance(store=store, deployer=ports.deployer, troubles=ThrottledLog(_log, clock)),
-        performer=Performer(store=store, runs=runs, deployments=deployments, challengers=challengers),
+        performer=Performer(store=store, retrains=retrains, servers=Servers(store=store, deployer=ports.deployer)),
         notifier=ports.notifier,
+        drain_s=drain_s,
         metrics=metrics,
         building=building,
         troubles=troubles,

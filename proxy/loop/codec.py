@@ -11,13 +11,13 @@ from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter
 
-from policies.actions import ACTIONS, Action
+from policies.actions import TAGS, Action, tag_of
 
 __all__ = ["action_from_json", "action_to_json", "from_json", "to_json"]
 
 _T = TypeVar("_T")
 _ADAPTERS: Final[dict[Any, TypeAdapter[Any]]] = {}
-_BY_NAME: Final = {action.__name__: action for action in ACTIONS}
+_BY_TAG: Final = {tag: action for action, tag in TAGS.items()}
 
 
 def _adapter(kind: Any) -> TypeAdapter[Any]:
@@ -38,14 +38,14 @@ def from_json(kind: type[_T], data: Any) -> _T:
 
 
 def action_to_json(action: Action) -> dict[str, Any]:
-    """An action with its name under `action`."""
-    return {"action": type(action).__name__, **asdict(action)}
+    """An action with its tag under `action`."""
+    return {"action": tag_of(action), **asdict(action)}
 
 
 def action_from_json(data: dict[str, Any]) -> Action:
     """The inverse of `action_to_json`. Raises ValueError for a name that this version does not know."""
     fields = dict(data)
     name = fields.pop("action", None)
-    if name not in _BY_NAME:
+    if name not in _BY_TAG:
         raise ValueError(f"journal: action {name!r} is unknown to this version; it was written by a newer one")
-    return _BY_NAME[name](**fields)
+    return _BY_TAG[name](**fields)

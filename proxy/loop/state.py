@@ -1,93 +1,106 @@
-"""What the loop remembers between two looks: one small value, written in the transaction of each action.
+"""The loop's memory as it lies in the database: the entry `loop` of the table `loop_state`, as JSON.
 
-Everything else is looked up afresh. It is the row `loop` of the store's `loop_state` table; the drop detector,
-which moves by the hour and not by actions, has the row `drop_detector`.
+The drop detector, which moves by the hour and not by actions, has an entry of its own.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
-from policies.actions import Action, target_of
 from policies.experiment import ArmStats
-from policies.lifecycle import Event, Phase, follow
-from policies.snapshot import LoopTotals, Retiring, Retry
+from policies.lifecycle import Phase
+from policies.state import (
+    Deploying,
+    Idle,
+    Ledger,
+    LoopState,
+    LoopTotals,
+    PhaseState,
+    Promoting,
+    Retiring,
+    Retry,
+    Testing,
+    Training,
+    Turn,
+    Watching,
+)
+from proxy.loop.codec import from_json, to_json
 
-__all__ = ["DETECTOR_ENTRY", "STATE_ENTRY", "LoopState", "moved", "with_retry", "without_retry"]
+__all__ = ["DETECTOR_ENTRY", "STATE_ENTRY", "state_from_json", "state_to_json"]
 
 STATE_ENTRY: Final = "loop"
 DETECTOR_ENTRY: Final = "drop_detector"
+_GONE: Final = 0
+"""Id of a row that the phase needs and an earlier version's state did not name: there is no such row, and the loop
+recovers."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopState:
-    """The loop's own memory. Instants are Unix seconds."""
-
-    installed_at: float
-    phase: Phase = Phase.IDLE
-    phase_since: float
-    reason: str = "installed"
-    """Why the loop is in this phase."""
-    paused: bool = False
-    champion_id: int
-    challenger_id: int | None = None
-    previous_id: int | None = None
-    """The old champion while a promotion is watched."""
-    run_id: str | None = None
-    experiment_id: int | None = None
-    routes_version: int = 0
-    """Of the route table that follows from this state."""
-    config_id: int = 0
-    """Settings in force at the last tick."""
-    last_dataset_at: float | None = None
-    """New quality samples count from here."""
-    last_retrain_at: float | None = None
-    """Cool-down and schedule count from here."""
-    prior_dataset_at: float | None = None
-    prior_retrain_at: float | None = None
-    """Both as they were before the run under way: a failed run gives its samples and its turn back."""
-    usable_samples: int | None = None
-    """What selection kept at the last preparation, and …"""
-    usable_at: float | None = None
-    """… when that was."""
-    left_out: dict[str, int] = field(default_factory=dict)
-    """What it dropped, by reason."""
-    failures_in_a_row: int = 0
-    last_failure_at: float | None = None
-    last_rejection_at: float | None = None
-    retries: tuple[Retry, ...] = ()
-    retiring: tuple[Retiring, ...] = ()
-    promoted_at: float | None = None
-    before: ArmStats | None = None
-    """The old champion's arm, frozen at the promotion."""
-    baseline: float | None = None
-    """Mean quality that a drop is measured against, frozen at install and at each promotion."""
-    totals: LoopTotals = field(default_factory=LoopTotals)
+def state_to_json(state: LoopState) -> dict[str, Any]:
+    """As it is stored."""
+    document: dict[str, Any] = to_json(state)
+    return document
 
 
-def moved(state: LoopState, event: Event, reason: str, at: float) -> LoopState:
-    """The state after `event`: the phase that the table names, and since when and why if it is another one.
-
-    A new phase begins without the waits of the old one.
-    """
-    target = follow(state.phase, event)
-    if target is state.phase:
-        return state
-    retries = tuple(retry for retry in state.retries if retry.action == "Retire")
-    return replace(state, phase=target, phase_since=at, reason=reason, retries=retries)
+def state_from_json(document: Mapping[str, Any]) -> LoopState:
+    """What was stored, also by an earlier version. Raises ValueError where it is no state."""
+    return from_json(LoopState, document) if "ledger" in document else _of_flat(document)
 
 
-def with_retry(state: LoopState, retry: Retry) -> LoopState:
-    """With `retry` in the place of an earlier one for the same action on the same thing."""
-    return replace(state, retries=(*_others(state, retry.action, retry.target), retry))
+def _of_flat(old: Mapping[str, Any]) -> LoopState:
+    """Before there was a value per phase, all fields lay side by side, those of other phases empty."""
+    retries = from_json(tuple[Retry, ...], old.get("retries", ()))
+    stopping = {retry.target: retry for retry in retries if retry.action == "Retire"}
+    retiring = from_json(tuple[Retiring, ...], old.get("retiring", ()))
+    ledger = Ledger(
+        installed_at=old["installed_at"],
+        champion_id=old["champion_id"],
+        paused=old.get("paused", False),
+        routes_version=old.get("routes_version", 0),
+        config_id=old.get("config_id", 0),
+        last=Turn(dataset_at=old.get("last_dataset_at"), retrain_at=old.get("last_retrain_at")),
+        usable_samples=old.get("usable_samples"),
+        usable_at=old.get("usable_at"),
+        left_out=old.get("left_out", {}),
+        failures_in_a_row=old.get("failures_in_a_row", 0),
+        last_failure_at=old.get("last_failure_at"),
+        last_rejection_at=old.get("last_rejection_at"),
+        baseline=old.get("baseline"),
+        retiring=tuple(
+            Retiring(id=left.id, name=left.name, due_at=left.due_at, retry=stopping.get(str(left.id)))
+            for left in retiring
+        ),
+        totals=from_json(LoopTotals, old.get("totals", {})),
+    )
+    return LoopState(
+        phase=_phase_of_flat(old),
+        since=old["phase_since"],
+        reason=old.get("reason", "installed"),
+        retries=tuple(retry for retry in retries if retry.action != "Retire"),
+        ledger=ledger,
+    )
 
 
-def without_retry(state: LoopState, action: Action) -> LoopState:
-    """With nothing held against `action` any more."""
-    return replace(state, retries=_others(state, type(action).__name__, target_of(action)))
-
-
-def _others(state: LoopState, action: str, target: str) -> tuple[Retry, ...]:
-    """All but those of this action on this thing; what an earlier version noted names no thing and is meant as well."""
-    return tuple(retry for retry in state.retries if retry.action != action or retry.target not in ("", target))
+def _phase_of_flat(old: Mapping[str, Any]) -> PhaseState:
+    run, challenger = old.get("run_id"), old.get("challenger_id") or _GONE
+    experiment = old.get("experiment_id")
+    match Phase(old.get("phase", Phase.IDLE)):
+        case Phase.IDLE:
+            return Idle()
+        case Phase.TRAINING:
+            before = Turn(dataset_at=old.get("prior_dataset_at"), retrain_at=old.get("prior_retrain_at"))
+            return Training(run_id=run or "", before=before)
+        case Phase.DEPLOYING:
+            return Deploying(challenger_id=challenger, run_id=run)
+        case Phase.TESTING:
+            return Testing(challenger_id=challenger, experiment_id=experiment or _GONE, run_id=run)
+        case Phase.PROMOTING:
+            return Promoting(challenger_id=challenger, experiment_id=experiment, run_id=run)
+        case Phase.WATCHING:
+            before_arm = None if old.get("before") is None else from_json(ArmStats, old["before"])
+            return Watching(
+                previous_id=old.get("previous_id") or _GONE,
+                experiment_id=experiment,
+                promoted_at=old.get("promoted_at") or old["phase_since"],
+                before=before_arm,
+            )

@@ -1,7 +1,11 @@
 """The loop: one tick, from the lease to the next sleep, and safe to kill anywhere in it.
 
-    hold the lease → resume unfinished intents → look once → plan → at most one action:
-    intent → effect → outcome, phase and rows in one transaction → notification → route table → status and metrics
+    hold the lease → resume unfinished intents
+    → observe → plan → (intent) → execute → apply → commit → publish
+    → notification, status, metrics
+
+At most one action a tick. Only `execute` touches the outside, and it decides nothing; only `apply` says what follows,
+and it touches nothing; only `commit` writes it, in one transaction.
 
 An effect that was begun and not written down is done again with the same id; a decision that was written down and
 not begun is begun. A process that lost its lease finds its writes refused by the fence.
@@ -14,16 +18,18 @@ import contextlib
 import logging
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from policies.actions import Action, target_of
+from policies.effects import Done
 from policies.experiment import Verdict
 from policies.plan import Plan, plan
+from policies.state import LoopState
+from policies.transition import Context, Position, Transition, apply, stale
 from proxy.clock import Clock
 from proxy.errors import PermanentError, TemporaryError
 from proxy.log_throttle import ThrottledLog
-from proxy.loop.act.context import ActionContext, ActionResult
 from proxy.loop.act.events import done_event, held_event, rests_on_few
 from proxy.loop.act.journal import LoopJournal
 from proxy.loop.act.leadership import Leadership
@@ -34,10 +40,9 @@ from proxy.loop.codec import action_from_json
 from proxy.loop.dataset.picking import Progress
 from proxy.loop.look.metrics import LoopMetrics
 from proxy.loop.look.observe import Observation, Observer
-from proxy.loop.look.standing import LoopRows, read_loop_rows
+from proxy.loop.look.position import read_position
 from proxy.loop.look.status import status_document, with_building
 from proxy.loop.ports import LoopTroubles, Notifier
-from proxy.loop.state import LoopState
 from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.store import Store
 from proxy.store.tables.control import CommandRow, JournalEntry, Lease
@@ -67,7 +72,7 @@ class Tick:
 
     plan: Plan | None
     """None on a standby, which looks only when it is asked."""
-    change: ActionResult | None
+    change: Transition | None
     """What the action changed; None without an action, or when it failed."""
     leader: bool
     wake_at: float
@@ -88,6 +93,7 @@ class Loop:
         maintenance: Maintenance,
         performer: Performer,
         notifier: Notifier,
+        drain_s: float = 0.0,
         metrics: LoopMetrics | None = None,
         building: Callable[[], Progress | None] = lambda: None,
         troubles: LoopTroubles | None = None,
@@ -100,6 +106,7 @@ class Loop:
         self._maintenance = maintenance
         self._performer = performer
         self._notifier = notifier
+        self._drain_s = drain_s
         self._metrics = metrics
         self._building = building
         if metrics is not None:
@@ -110,7 +117,7 @@ class Loop:
         self._looked_at = 0.0
         self._looking = asyncio.Lock()
         self._shown_at = float("-inf")
-        self._followed: LoopRows | None = None
+        self._followed: Position | None = None
         self._publisher = Publisher(store, journal.routes, clock, troubles)
         self._troubles = troubles
         self._said = ThrottledLog(_log, clock)
@@ -126,7 +133,7 @@ class Loop:
             state = await self._journal.open(lease, self._clock.now())
             state = await self._resume(lease, state)
             await self._keep_up(lease, state)
-            seen = await self._observe(await self._publisher.standing(), self._journal.config_id)
+            seen = await self._observe(await self._publisher.position(), self._journal.config_id)
             now = self._clock.now()
             decided = plan(seen.snapshot, self._journal.rules, now)
             change = None
@@ -144,7 +151,7 @@ class Loop:
         state = await self._journal.state()
         if state is not None:
             if self._followed is None or self._followed.state != state:
-                self._followed = await self._publisher.standing()
+                self._followed = await self._publisher.position()
                 self._shown_at = float("-inf")
             await self._publisher.publish(self._followed)
         if self._metrics is not None:
@@ -154,10 +161,10 @@ class Loop:
     async def look(self, *, leader: bool = True) -> Tick:
         """See and show what a tick would see, without acting: for status, between two ticks or on a standby. Writes
         nothing."""
-        standing = await read_loop_rows(self._store)
-        if standing is None:
+        position = await read_position(self._store)
+        if position is None:
             return Tick(plan=None, change=None, leader=leader, wake_at=self._clock.now() + self._leadership.renew_s)
-        seen = await self._observe(standing, standing.state.config_id, ask=leader)
+        seen = await self._observe(position, position.state.ledger.config_id, ask=leader)
         now = self._clock.now()
         decided = plan(seen.snapshot, self._journal.rules, now)
         self._show(seen, decided, leader=leader)
@@ -178,64 +185,58 @@ class Loop:
                 continue
             _log.info("resuming %s of journal entry %d", entry.action, entry.seq)
             command = await self._command(inputs.get("command"))
-            situation = await self._situation(inputs["now"], entry.why, command)
-            await self._carry_out(lease, entry, action, situation, command)
-            state = (await self._publisher.standing()).state
+            context = await self._context(inputs["now"], entry.why, command)
+            await self._carry_out(lease, entry, action, context, command)
+            state = (await self._publisher.position()).state
         return state
 
     async def _keep_up(self, lease: Lease, state: LoopState) -> None:
-        """Deployments brought back, baseline and detector fed; written only where something has changed."""
+        """Deployments brought back, baseline and detector fed: no decision, and so before one. A server that came back
+        at another port, or a baseline that is due, would else be seen by this tick's plan as it was; written only where
+        something has changed."""
         now_us = round(self._clock.now() * 1e6)
-        mended = await self._maintenance.deployments(state, (await self._publisher.standing()).participants)
+        moved = await self._maintenance.deployments(await self._publisher.position())
         detector = await self._maintenance.detector(state, now_us)
         baseline = await self._maintenance.baseline(state, now_us)
-        if not mended and detector is None and baseline is None:
-            return
-        if mended:
-            version = max(state.routes_version, await self._journal.routes.version()) + 1
-            state = replace(state, routes_version=version)
-        if baseline is not None:
-            state = replace(state, baseline=baseline)
-        await self._journal.keep(lease, state, models=mended, detector=detector)
+        if moved or detector is not None or baseline is not None:
+            await self._journal.keep(lease, state, models=moved, baseline=baseline, detector=detector)
 
     async def _act(
         self, lease: Lease, seen: Observation, decided: Plan, action: Action, now: float
-    ) -> ActionResult | None:
+    ) -> Transition | None:
         """Intent, effect, outcome."""
         entry = await self._journal.intend(lease, seen, decided, now)
         command = await self._command(decided.command.id if decided.command else None)
-        situation = await self._situation(now, decided.reasons[0], command)
-        return await self._carry_out(lease, entry, action, situation, command)
+        context = await self._context(now, decided.reasons[0], command)
+        return await self._carry_out(lease, entry, action, context, command)
 
     async def _carry_out(
-        self, lease: Lease, entry: JournalEntry, action: Action, now: ActionContext, command: CommandRow | None
-    ) -> ActionResult | None:
+        self, lease: Lease, entry: JournalEntry, action: Action, now: Context, command: CommandRow | None
+    ) -> Transition | None:
+        """Execute, apply, commit. A stale action is not executed; None where it could not be done."""
+        before = await self._publisher.position()
         try:
-            change = await self._performer.perform(action, now)
+            effect = Done() if stale(before, action) else await self._performer.perform(action, before, now.at)
+            done = apply(before, action, effect, now)
         except Exception as exc:  # noqa: BLE001 - a plug-in's edge: whatever it raises, the loop goes on
-            await self._failed(lease, entry, action, now, command, exc)
+            await self._failed(lease, entry, action, before, command, exc)
             return None
-        state = await self._journal.settle(lease, entry, action, now, change, command)
-        _log.info("%s: %s", change.event.value, change.reason)
-        self._notifier.notify(done_event(entry, change, now, state))
-        return change
+        state = await self._journal.commit(lease, entry, before, done, now, command)
+        _log.info("%s: %s", done.event.value, done.reason)
+        self._notifier.notify(done_event(entry, before, done, now, state))
+        return done
 
     async def _failed(
-        self,
-        lease: Lease,
-        entry: JournalEntry,
-        action: Action,
-        now: ActionContext,
-        command: CommandRow | None,
+        self, lease: Lease, entry: JournalEntry, action: Action, before: Position, command: CommandRow | None,
         exc: Exception,
-    ) -> None:
+    ) -> None:  # fmt: skip
         error, about = str(exc) or type(exc).__name__, (entry.action, target_of(action))
-        if isinstance(exc, TemporaryError | PermanentError):
+        if isinstance(exc, TemporaryError | PermanentError | LookupError):
             self._said.warning(about, "%s could not be done: %s", entry.action, error)
         else:
             self._said.error(about, "%s failed unexpectedly\n%s", entry.action, _traceback(exc))
         retry_s = exc.retry_after_s if isinstance(exc, TemporaryError) else _RETRY_S
-        await self._journal.postpone(lease, entry, action, now, error, retry_s, self._clock.now(), command)
+        await self._journal.postpone(lease, entry, action, before.state, error, retry_s, self._clock.now(), command)
 
     async def _hold(self, lease: Lease, seen: Observation, decided: Plan, now: float) -> None:
         """Nothing to do: note it where that is news, and keep a look at the experiment every now and then."""
@@ -356,20 +357,19 @@ class Loop:
 
     # ----------------------------------------------------------------------------------- small parts
 
-    async def _observe(self, standing: LoopRows, config_id: int, *, ask: bool = True) -> Observation:
+    async def _observe(self, position: Position, config_id: int, *, ask: bool = True) -> Observation:
         async with self._looking:  # a look for somebody's status may be under way
-            return await self._observer.observe(standing, config_id, ask=ask)
+            return await self._observer.observe(position, config_id, ask=ask)
 
-    async def _situation(self, at: float, reason: str, command: CommandRow | None) -> ActionContext:
-        standing = await self._publisher.standing()
-        return ActionContext(
+    async def _context(self, at: float, why: str, command: CommandRow | None) -> Context:
+        state = (await self._publisher.position()).state
+        return Context(
             at=at,
-            state=standing.state,
-            participants=standing.participants,
-            run=standing.run,
+            why=why,
             manual=command is not None,
-            reason=reason,
-            next_version=max(standing.state.routes_version, await self._journal.routes.version()) + 1,
+            version=await self._journal.next_version(state),
+            rules=self._journal.rules,
+            drain_s=self._drain_s,
         )
 
     async def _command(self, command_id: int | None) -> CommandRow | None:

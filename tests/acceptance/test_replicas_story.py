@@ -94,7 +94,7 @@ class Reaper:
     async def _seen(self, database: Any) -> tuple[str, int, HostProcess | None]:
         """Phase, fence and whoever holds the lease, of one instant; nobody where it has run out or is given back."""
         row = await database.fetchrow(
-            "select value->>'phase' as phase, fence, detail->>'pids' as space, "
+            "select value->'phase'->>'name' as phase, fence, detail->>'pids' as space, "
             "expires_us / 1e6 > extract(epoch from clock_timestamp()) as held "
             "from leases left join loop_state on loop_state.name = 'loop' where leases.name = 'loop'"
         )

@@ -207,7 +207,7 @@ class Gate:
 
     def phase(self) -> str | None:
         """The phase that the loop has committed; None before its first look."""
-        query = "select json_extract(value, '$.phase') from loop_state where name = 'loop'"
+        query = "select json_extract(value, '$.phase.name') from loop_state where name = 'loop'"
         row = self._database.execute(query).fetchone()
         return None if row is None else str(row[0])
 
@@ -215,8 +215,8 @@ class Gate:
 _GATE = """
 create table open_phases (phase text);
 create trigger gate before update on loop_state
-when json_extract(old.value, '$.phase') is not json_extract(new.value, '$.phase')
-and json_extract(old.value, '$.phase') not in (select phase from open_phases)
+when json_extract(old.value, '$.phase.name') is not json_extract(new.value, '$.phase.name')
+and json_extract(old.value, '$.phase.name') not in (select phase from open_phases)
 begin select raise(abort, 'the test has not opened this phase yet'); end;
 """
 

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from policies.estimates import METRICS, Metric
 from policies.records import Arm
+from policies.rows import Experiment
 from proxy.clock import SystemClock
 from proxy.ids import KeyRing
 from proxy.ingest.ingestor import Ingestor
@@ -21,7 +22,7 @@ from proxy.loop.adapters.deployers.warm import recorded
 from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool.reader import SpoolReader
 from proxy.store.store import Store
-from proxy.store.tables.control import Experiment, LoopTransaction
+from proxy.store.tables.control import LoopTransaction
 from proxy.store.tables.values import IngestBatch, NewVote, RecordFilter, RecordRow
 from tests.harness.gateway import Door, config, open_gateway
 from tests.harness.upstream import Line, Seen, reply, serve_upstream

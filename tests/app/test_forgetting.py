@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from policies.rows import Run
 from proxy.app.forgetting import Forgetting
 from proxy.app.housekeeping import Housekeeping
 from proxy.app.paths import DataDir
 from proxy.clock import ManualClock
 from proxy.config.storage import RetentionConfig, StoreConfig
 from proxy.store.store import Store
-from proxy.store.tables.control import LoopTransaction, Run
+from proxy.store.tables.control import LoopTransaction
 from tests.harness.tables import sqlite_with_tables
 
 DAY_S = 86_400

@@ -26,9 +26,10 @@ from typing import Any
 import orjson
 
 from policies.records import Arm, Outcome
+from policies.rows import Experiment
 from proxy.clock import SystemClock
 from proxy.store.store import Store
-from proxy.store.tables.control import Experiment, LoopTransaction
+from proxy.store.tables.control import LoopTransaction
 from proxy.store.tables.values import IngestBatch, NewRecord, RecordFilter
 from tests.harness.exchanges import exchanges, new_id, vote
 from tests.harness.postgres import find_binaries, running_postgres

@@ -21,6 +21,7 @@ from prometheus_client.exposition import generate_latest
 from policies.experiment import ABTestConfig
 from policies.promotion import WatchDecision, WatchFacts, watch
 from policies.records import Arm
+from policies.state import Ledger, LoopState, Watching
 from policies.triggers import TriggerConfig
 from proxy.clock import SystemClock
 from proxy.config import parse_config
@@ -28,11 +29,11 @@ from proxy.loop.act.leadership import LEASE, Leadership
 from proxy.loop.adapters.notify import WebhookNotifier
 from proxy.loop.adapters.probe import HttpProbe
 from proxy.loop.adapters.processes import identify
-from proxy.loop.codec import from_json, to_json
+from proxy.loop.codec import to_json
 from proxy.loop.look.metrics import LoopMetrics
 from proxy.loop.ports import Endpoint, Handle
 from proxy.loop.service import open_loop, service_rules
-from proxy.loop.state import DETECTOR_ENTRY, LoopState
+from proxy.loop.state import DETECTOR_ENTRY, state_from_json
 from proxy.store.store import Store
 from proxy.tasks import spawn
 from tests.harness.arms import arm_stats
@@ -162,12 +163,13 @@ async def test_a_challenger_that_answers_nobody_is_gone_at_the_next_look_and_not
 
 def test_a_promotion_that_an_older_version_began_to_watch_is_watched_on() -> None:
     """The old champion's frozen sums know no refusals: of these nothing follows, of all else as much as before."""
-    state = LoopState(installed_at=0.0, phase_since=0.0, champion_id=1, before=arm_stats(Arm.CHAMPION, 600))
+    watching = Watching(previous_id=1, experiment_id=1, promoted_at=0.0, before=arm_stats(Arm.CHAMPION, 600))
+    state = LoopState(phase=watching, since=0.0, ledger=Ledger(installed_at=0.0, champion_id=2))
     kept = to_json(state)
-    moments = kept["before"]["moments"]
-    products = [state.before.moments.product(row, column) for row in range(12) for column in range(row, 12)]  # type: ignore[union-attr]
-    kept["before"]["moments"] = {**moments, "sums": moments["sums"][:12], "products": products}
-    before = from_json(LoopState, json.loads(json.dumps(kept))).before
+    moments = kept["phase"]["before"]["moments"]
+    products = [watching.before.moments.product(row, column) for row in range(12) for column in range(row, 12)]  # type: ignore[union-attr]
+    kept["phase"]["before"]["moments"] = {**moments, "sums": moments["sums"][:12], "products": products}
+    before = state_from_json(json.loads(json.dumps(kept))).phase.before  # type: ignore[union-attr]
     seen = {}
     for what in ("errors", "refused"):
         worse = arm_stats(Arm.CHAMPION, 600, **{what: (1.0, 0.0)})  # type: ignore[arg-type]

@@ -98,7 +98,7 @@ async def ending(world: World, store: Store) -> dict[str, Any]:
         "models": [(model.name, model.state.value, model.url) for model in await store.models.list()],
         "runs": [(run.id, run.state) for run in await store.runs.list()],
         "experiments": [(one.verdict, one.ended_us is None) for one in await store.experiments.list()],
-        "phase": (state["phase"], state["totals"], state["retiring"], state["retries"]),
+        "phase": (state["phase"]["name"], state["ledger"]["totals"], state["ledger"]["retiring"], state["retries"]),
         "routes": (routes.champion, routes.challenger, routes.share, routes.experiment_id),
         "trained": sorted(world.trainer.runs),
         "datasets": world.datasets.built,

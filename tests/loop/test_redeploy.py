@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from policies.snapshot import LoopTotals
+from policies.rows import ModelState
+from policies.state import LoopState, LoopTotals
 from proxy.errors import PermanentError, TemporaryError
 from proxy.loop.ports import DeployFailed, Handle, NotReady
-from proxy.loop.state import LoopState
 from proxy.loop.tick import Loop
 from proxy.store.store import Store
-from proxy.store.tables.control import CommandState, ModelState
+from proxy.store.tables.control import CommandState
 from tests.harness.loop import HOUR_S, RecordingDeployer, World, actions, rules, settle
 
 
@@ -72,8 +72,8 @@ async def test_the_model_of_a_failed_deployment_is_served_by_order_without_a_tra
         assert world.routes().challenger is not None
         after = await state_of(loop)
         assert len(world.trainer.runs) == len(world.datasets.built) == 1
-        assert (after.totals, after.last_retrain_at, after.last_dataset_at, after.failures_in_a_row) == (
-            before.totals, before.last_retrain_at, before.last_dataset_at, before.failures_in_a_row)  # fmt: skip
+        assert (after.ledger.totals, after.ledger.last, after.ledger.failures_in_a_row) == (
+            before.ledger.totals, before.ledger.last, before.ledger.failures_in_a_row)  # fmt: skip
         entry = await store.journal.last("Redeploy")
         assert entry is not None
         assert (entry.who, entry.run_id, entry.outcome and entry.outcome["event"]) == ("ann", run.id, "redeployed")
@@ -267,7 +267,7 @@ async def _sent_back(world: World, store: Store, loop: Loop, count: int) -> list
     """Models that have served and are due to be stopped, all at once."""
     from dataclasses import replace
 
-    from policies.snapshot import Retiring
+    from policies.state import Retiring
     from proxy.loop.codec import to_json
     from proxy.store.tables.control import LoopTransaction
 
@@ -279,7 +279,8 @@ async def _sent_back(world: World, store: Store, loop: Loop, count: int) -> list
         assert lease is not None
         ready = replace(model, state=ModelState.READY, detail={"handle": handle})
         due.append(Retiring(id=model.id, name=model.name, due_at=world.clock.now() + 60.0))
-        state = replace(await state_of(loop), retiring=tuple(due))
+        state = await state_of(loop)
+        state = replace(state, ledger=replace(state.ledger, retiring=tuple(due)))
         await store.transition(LoopTransaction(fence=lease.fence, models=(ready,), state={"loop": to_json(state)}))
         names.append(model.name)
     return names

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.loop.act.routing import RoutesFile, publish
-from proxy.loop.look.standing import read_loop_rows
+from proxy.loop.look.position import read_position
 from proxy.routes import RouteTable, Target, read_routes, write_routes
 from proxy.store.tables.control import LoopTransaction
 from tests.harness.loop import World, settle
@@ -102,11 +102,11 @@ async def test_state_and_rows_are_of_one_moment(tmp_path: Path) -> None:
         await settle(loop)
         await world.chat(store, users=40)
         await settle(loop)
-        standing = await read_loop_rows(store)
-        assert standing is not None
-        assert standing.run is not None
-        assert standing.participants.experiment is not None
-        assert standing.participants.challenger is not None
+        position = await read_position(store)
+        assert position is not None
+        assert position.run is not None
+        assert position.experiment is not None
+        assert position.challenger is not None
         lease = await store.leases.get("loop")
         assert lease is not None
         named = 0
@@ -117,13 +117,13 @@ async def test_state_and_rows_are_of_one_moment(tmp_path: Path) -> None:
             named += 1
             return _rewritten(tmp_path / "ratchet.db", wanted(value))
 
-        from proxy.loop.look.standing import _named as wanted
+        from proxy.loop.look.position import _named as wanted
 
         rows = await store.state.with_rows("loop", names)  # type: ignore[arg-type]
         assert named == 1
         assert rows is not None
-        assert rows.models[standing.state.champion_id].name == "base"
-        assert (await store.models.get(standing.state.champion_id)).name == "renamed"  # type: ignore[union-attr]
+        assert rows.models[position.state.ledger.champion_id].name == "base"
+        assert (await store.models.get(position.state.ledger.champion_id)).name == "renamed"  # type: ignore[union-attr]
         await store.transition(LoopTransaction(fence=lease.fence))
 
 
@@ -157,10 +157,10 @@ async def test_after_a_restore_the_leader_goes_on_above_the_file(tmp_path: Path)
     assert before.challenger is not None
     async with world.store() as store:
         await world.start(store).tick()
-        standing = await read_loop_rows(store)
-        assert standing is not None
+        position = await read_position(store)
+        assert position is not None
         assert world.routes().challenger is None
-        assert world.routes().version == standing.state.routes_version > before.version
+        assert world.routes().version == position.state.ledger.routes_version > before.version
 
 
 async def test_after_a_restore_a_standby_follows_although_its_file_is_ahead(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from policies.actions import ACTIONS, AbandonModel, PrepareData, Retire, SetPaused, StartDeployment, target_of
 from policies.lifecycle import Phase
 from policies.plan import LoopRules, plan
-from policies.snapshot import Retiring, Retry, Snapshot, retry_of
+from policies.snapshot import Snapshot
+from policies.state import Retiring, Retry, retry_of
 from proxy.loop.codec import from_json, to_json
 from tests.policies.test_plan import NOW, seen
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.rows import Model
 from proxy.store.control.models import TRAINED_BESIDE, generations
-from proxy.store.tables.control import Model
 
 
 def model(id: int, name: str, *, run: bool = True, beside: int | None = None, **change: Any) -> Model:

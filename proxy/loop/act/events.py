@@ -5,26 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from policies.plan import Plan
-from proxy.loop.act.context import ActionContext, ActionResult
+from policies.state import LoopState
+from policies.transition import Context, Position, Transition
 from proxy.loop.look.observe import Observation
-from proxy.loop.state import LoopState
 from proxy.store.tables.control import JournalEntry
 
 __all__ = ["done_event", "held_event", "rests_on_few"]
 
 
-def done_event(entry: JournalEntry, change: ActionResult, now: ActionContext, state: LoopState) -> dict[str, Any]:
+def done_event(
+    entry: JournalEntry, before: Position, done: Transition, now: Context, state: LoopState
+) -> dict[str, Any]:
     """A notification of what was done."""
     return {
-        "event": change.event.value,
+        "event": done.event.value,
         "at": now.at,
-        "phase": state.phase.value,
-        "phase_before": now.state.phase.value,
-        "reason": change.reason,
+        "phase": state.phase.name,
+        "phase_before": before.state.phase.name,
+        "reason": done.reason,
         "who": entry.who,
         "journal_seq": entry.seq,
         "run_id": entry.run_id,
-        "experiment_id": state.experiment_id,
+        "experiment_id": getattr(state.phase, "experiment_id", None),
     }
 
 
@@ -45,6 +47,6 @@ def held_event(seen: Observation, decided: Plan, now: float, event: str) -> dict
         "reason": decided.reasons[0],
         "who": "ratchet",
         "journal_seq": None,
-        "run_id": seen.state.run_id,
-        "experiment_id": seen.state.experiment_id,
+        "run_id": getattr(seen.position.state.phase, "run_id", None),
+        "experiment_id": getattr(seen.position.state.phase, "experiment_id", None),
     }

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from policies.rows import Model, ModelState
+from policies.state import Ledger, LoopState
 from proxy.config.serving import ChampionConfig
-from proxy.loop.state import LoopState
 from proxy.store.store import Store
-from proxy.store.tables.control import Model, ModelState
 
 __all__ = ["BaseModel", "configured_model", "first_model", "first_state"]
 
@@ -52,7 +52,8 @@ async def first_model(store: Store, base: BaseModel) -> Model:
 async def first_state(store: Store, base: BaseModel, now: float, routes_version: int) -> LoopState:
     """The state of a new installation: the configured champion serves, and the schedule's clock starts."""
     model = await first_model(store, base)
-    return LoopState(installed_at=now, phase_since=now, champion_id=model.id, routes_version=routes_version + 1)
+    ledger = Ledger(installed_at=now, champion_id=model.id, routes_version=routes_version + 1)
+    return LoopState(since=now, ledger=ledger)
 
 
 async def configured_model(store: Store, base: BaseModel) -> Model | None:

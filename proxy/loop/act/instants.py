@@ -11,19 +11,17 @@ where it was once the clock has jumped forward again: else a test would seem to 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any, Final
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Final, TypeVar, cast
 
-from policies.snapshot import Retry
+from policies.rows import Experiment, Run
+from policies.state import LoopState, Retry
 from proxy.clock import Clock
-from proxy.loop.state import LoopState
 from proxy.store.store import Store
-from proxy.store.tables.control import Experiment, Run
 
-__all__ = ["Instants", "Mended", "brought_back"]
+__all__ = ["Instants", "Mended", "brought_back", "dated", "instants_of"]
 
-_PAST: Final = tuple(field.name for field in fields(LoopState) if field.name.endswith(("_at", "_since")))
-"""When something happened; what is to happen is in `retries` and `retiring`."""
+_T = TypeVar("_T")
 _TOLERANCE_S: Final = 1.0
 """Hosts that share a database agree to a tenth of a second, and clocks are adjusted all the time."""
 _JUMP_S: Final = 60.0
@@ -65,7 +63,8 @@ class Instants:
 
     async def mended(self, state: LoopState, now: float, longest_wait_s: float) -> Mended | None:
         """What has to be written at `now` (Unix seconds); None where that is nothing. Raises TemporaryError."""
-        test = None if state.experiment_id is None else await self._store.experiments.get(state.experiment_id)
+        experiment_id = getattr(state.phase, "experiment_id", None)
+        test = None if experiment_id is None else await self._store.experiments.get(experiment_id)
         if (put_back := self._put_back(state, test, now)) is not None:
             return put_back
         mended = await _mended(self._store, state, test, now, longest_wait_s)
@@ -75,7 +74,7 @@ class Instants:
 
     def _remember(self, state: LoopState, test: Experiment | None, now: float) -> None:
         """As all was before the clock went back, be it in several steps."""
-        happened = {name: at for name, at in _happened(state) if at > now}
+        happened = {name: at for name, at in instants_of(state) if at > now}
         if (earlier := self._brought) is not None:
             happened = {name: earlier.happened.get(name, at) if at == earlier.at else at
                         for name, at in happened.items()}  # fmt: skip
@@ -91,19 +90,18 @@ class Instants:
         jumped_s = (now - brought.at) - (self._clock.monotonic() - brought.monotonic)
         if jumped_s < _JUMP_S:
             return None
-        again: dict[str, Any] = {
-            name: min(at, now) for name, at in brought.happened.items() if getattr(state, name) == brought.at
-        }
-        was, dated = brought.test, None
+        present = dict(instants_of(state))
+        again = {name: min(at, now) for name, at in brought.happened.items() if present.get(name) == brought.at}
+        was, earlier = brought.test, None
         if was is not None and test is not None and test.id == was.id:
-            dated = _as_before(test, was, int(brought.at * 1e6), int(now * 1e6))
+            earlier = _as_before(test, was, int(brought.at * 1e6), int(now * 1e6))
         left = any(at > now for at in brought.happened.values())  # it has jumped a part of the way
         self._brought = replace(brought, at=now, monotonic=self._clock.monotonic()) if left else None
-        if not again and dated is None:
+        if not again and earlier is None:
             return None
         return Mended(
-            state=replace(state, **again),
-            experiments=() if dated is None else (dated,),
+            state=dated(state, again),
+            experiments=() if earlier is None else (earlier,),
             reason=f"this host's clock had gone back and jumped forward by {_duration(jumped_s)}: what was dated anew "
             "meanwhile is dated as before",
         )
@@ -113,11 +111,18 @@ def brought_back(state: LoopState, now: float, longest_wait_s: float) -> LoopSta
     """`state` with nothing that happened after `now` (Unix seconds), and no wait that is longer than any that is meant:
     `longest_wait_s`, and none that was counted from such an instant."""
     ahead_s = _ahead_s(state, now)
-    past: dict[str, Any] = {name: now for name, at in _happened(state) if at > now}
+    past = {name: now for name, at in instants_of(state) if at > now}
     retries = tuple(_sooner(retry, min(retry.at - ahead_s, now + longest_wait_s)) for retry in state.retries)
-    retiring = tuple(replace(model, due_at=min(model.due_at, max(now, model.due_at - ahead_s)))
-                     for model in state.retiring)  # fmt: skip
-    return replace(state, **past, retries=retries, retiring=retiring)
+    retiring = tuple(
+        replace(
+            model,
+            due_at=min(model.due_at, max(now, model.due_at - ahead_s)),
+            retry=model.retry and _sooner(model.retry, min(model.retry.at - ahead_s, now + longest_wait_s)),
+        )
+        for model in state.ledger.retiring
+    )
+    state = dated(state, past)
+    return replace(state, retries=retries, ledger=replace(state.ledger, retiring=retiring))
 
 
 async def _mended(
@@ -126,10 +131,11 @@ async def _mended(
     """What has to be written so that nothing is dated ahead of `now`; None where nothing is. Raises TemporaryError."""
     now_us = int(now * 1e6)
     brought = brought_back(state, now, longest_wait_s)
-    run = None if state.run_id is None or brought == state else await store.runs.get(state.run_id)
+    run_id = None if brought == state else getattr(state.phase, "run_id", None)
+    run = None if run_id is None else await store.runs.get(run_id)
     test_ahead_s = 0.0 if test is None else max(test.started_us, test.epoch_started_us) / 1e6 - now
     ahead_s = max(_ahead_s(state, now), test_ahead_s)
-    if ahead_s <= _TOLERANCE_S and brought.retries == state.retries:
+    if ahead_s <= _TOLERANCE_S and _same_waits(brought, state):
         return None
     said = f"was {_duration(ahead_s)} ahead and" if ahead_s > 0.0 else "was ahead when a wait began, and"
     return Mended(
@@ -143,14 +149,31 @@ async def _mended(
 
 def _ahead_s(state: LoopState, now: float) -> float:
     """How far the clock was ahead, as far as `state` shows it."""
-    return max([0.0, *(at - now for _, at in _happened(state))])
+    return max([0.0, *(at - now for _, at in instants_of(state))])
 
 
-def _happened(state: LoopState) -> Iterator[tuple[str, float]]:
-    for name in _PAST:
-        at: float | None = getattr(state, name)
-        if at is not None:
-            yield name, at
+def instants_of(state: Any, within: str = "") -> Iterator[tuple[str, float]]:
+    """When something happened, by the dotted path of the field; what is to happen is in `retries` and `retiring`."""
+    for field in fields(state):
+        value, path = getattr(state, field.name), f"{within}{field.name}"
+        if is_dataclass(value):
+            yield from instants_of(value, f"{path}.")
+        elif value is not None and field.name.endswith(("_at", "since")):
+            yield path, value
+
+
+def dated(state: _T, instants: Mapping[str, float]) -> _T:
+    """`state` with these instants, by their paths."""
+    changed: dict[str, Any] = {}
+    for path, at in instants.items():
+        name, _, inner = path.partition(".")
+        part = changed.get(name, getattr(state, name))
+        changed[name] = dated(part, {inner: at}) if inner else at
+    return cast("_T", replace(cast("Any", state), **changed))
+
+
+def _same_waits(one: LoopState, other: LoopState) -> bool:
+    return one.all_retries == other.all_retries
 
 
 def _sooner(retry: Retry, at: float) -> Retry:

@@ -10,16 +10,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from policies.lifecycle import Phase
+from policies.rows import Model
+from policies.state import LoopState
+from policies.transition import Position
 from policies.triggers import DropDetector
 from proxy.errors import PermanentError, TemporaryError
 from proxy.log_throttle import ThrottledLog
 from proxy.loop.codec import from_json, to_json
 from proxy.loop.look.observe import ASK_TIMEOUT_S
-from proxy.loop.look.standing import Participants
 from proxy.loop.ports import Deployer, Endpoint
-from proxy.loop.state import DETECTOR_ENTRY, LoopState
+from proxy.loop.state import DETECTOR_ENTRY
 from proxy.store.store import Store
-from proxy.store.tables.control import Model
 
 __all__ = ["Maintenance", "measured_baseline"]
 
@@ -42,16 +43,11 @@ class Maintenance:
     deployer: Deployer
     troubles: ThrottledLog
 
-    async def deployments(self, state: LoopState, participants: Participants) -> tuple[Model, ...]:
+    async def deployments(self, position: Position) -> tuple[Model, ...]:
         """Models with traffic whose server came back elsewhere, with their new handle and endpoint."""
-        if state.phase is Phase.DEPLOYING:
-            live = [participants.champion]
-        else:
-            live = [
-                model
-                for model in (participants.champion, participants.challenger, participants.previous)
-                if model is not None
-            ]
+        live = [position.champion]
+        if position.state.phase_name is not Phase.DEPLOYING:
+            live += [model for model in (position.challenger, position.previous) if model is not None]
         mended = [await self._ensured(model) for model in live if "handle" in model.detail and model.url is not None]
         return tuple(model for model in mended if model is not None)
 
@@ -73,7 +69,7 @@ class Maintenance:
 
     async def baseline(self, state: LoopState, now_us: int) -> float | None:
         """The mean to freeze now; None where there is one already, or too little to go by."""
-        if state.baseline is not None or state.phase is not Phase.IDLE:
+        if state.ledger.baseline is not None or state.phase_name is not Phase.IDLE:
             return None
         return await measured_baseline(self.store, now_us)
 
@@ -82,17 +78,17 @@ class Maintenance:
 
         Hours of a test are skipped: then the concurrent comparison decides, and the challenger's answers are mixed in.
         """
-        if state.baseline is None:
+        if state.ledger.baseline is None:
             return None
         entry = await self.store.state.get(DETECTOR_ENTRY)
         last = now_us // _HOUR_US - 1
         known = None if entry is None else from_json(DropDetector, entry["detector"])
-        if entry is None or known is None or known.baseline != state.baseline:
-            return {"detector": to_json(DropDetector(baseline=state.baseline)), "hour": last}
+        if entry is None or known is None or known.baseline != state.ledger.baseline:
+            return {"detector": to_json(DropDetector(baseline=state.ledger.baseline)), "hour": last}
         if last <= entry["hour"]:
             # a clock that was ahead has counted hours that are still to come
             return {"detector": to_json(known), "hour": last} if last < entry["hour"] else None
-        if state.phase in (Phase.IDLE, Phase.TRAINING, Phase.DEPLOYING):
+        if state.phase_name in (Phase.IDLE, Phase.TRAINING, Phase.DEPLOYING):
             for hour in range(max(entry["hour"] + 1, last - _CATCH_UP_HOURS + 1), last + 1):
                 means = await self.store.user_hour_means(hour * _HOUR_US)
                 known = known.update(means) if means else known

@@ -1,13 +1,14 @@
-"""Do one action: call the trainer, the deployer or the dataset builder, and say what changes.
+"""Do one action: ask the trainer, the deployer or the dataset builder, and report what they made of it.
 
-Nothing is written here. Every effect is idempotent by the id in the action, so that after a crash the same intent
-is simply performed again; the tick writes the `ActionResult` in one transaction.
+Nothing is written and nothing decided here: `policies.transition` says what follows from an effect, and the tick writes
+it in one transaction. Every effect is idempotent by the id in the action, so that after a crash the same intent is
+simply performed again.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import assert_never
+from dataclasses import dataclass
+from typing import Final, TypeVar
 
 from policies.actions import (
     AbandonModel,
@@ -16,129 +17,117 @@ from policies.actions import (
     BeginEpoch,
     BeginPromotion,
     CancelRun,
-    FailPromotion,
     FailRun,
-    FinishWatch,
-    HaltWatch,
     PrepareData,
     Promote,
-    Recover,
     Redeploy,
-    Refuse,
-    Reject,
     RestartDeployment,
     Retire,
-    ReturnTraffic,
-    RollBack,
-    SetPaused,
     SetShare,
     StartDeployment,
     StartExperiment,
     StartTraining,
 )
-from policies.lifecycle import Event
-from proxy.loop.act.challengers import Challengers
-from proxy.loop.act.context import ActionContext, ActionResult, changed, idle_model, refused, retiring
-from proxy.loop.act.deployments import Deployments
-from proxy.loop.act.runs import Runs
+from policies.effects import Begun, Counted, Done, Effect, Measured, Stopped
+from policies.experiment import ArmStats
+from policies.records import Arm
+from policies.rows import Experiment, Model, Run
+from policies.transition import Position
+from proxy.errors import PermanentError
+from proxy.loop.act.retrains import Retrains
+from proxy.loop.act.servers import Servers
 from proxy.store.store import Store
 
 __all__ = ["Performer"]
 
+_R = TypeVar("_R")
+_WEEK_US: Final = 7 * 24 * 3600 * 1_000_000
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Performer:
-    """Knows who performs which action."""
+    """Knows whom an action asks."""
 
     store: Store
-    runs: Runs
-    deployments: Deployments
-    challengers: Challengers
+    retrains: Retrains
+    servers: Servers
 
-    async def perform(self, action: Action, now: ActionContext) -> ActionResult:
-        """Raises TemporaryError where it may succeed later, PermanentError where it never will."""
+    async def perform(self, action: Action, position: Position, at: float) -> Effect:
+        """What came of `action`, decided at `at` (Unix seconds).
+
+        Raises TemporaryError where it may succeed later, PermanentError where a row that it needs is gone, and whatever
+        a plug-in raises.
+        """
         match action:
             case PrepareData():
-                return await self.runs.prepare(action, now)
+                return await self.retrains.prepare(action, at)
             case StartTraining():
-                return await self.runs.start(action, now)
+                return await self.retrains.start(_run(position), position.champion)
             case AcceptModel():
-                return await self.runs.accept(action, now)
+                return await self.retrains.accept(_run(position), position.champion)
             case FailRun():
-                return await self.runs.fail(action, now)
+                return await self.retrains.give_up(_run(position))
             case CancelRun():
-                return await self.runs.cancel(action, now)
+                await self.retrains.cancel(_run(position))
+                return Done() if position.challenger is None else await self.servers.stop_if_it_can(position.challenger)
             case StartDeployment():
-                return await self.deployments.deploy(action, now)
+                return await self.servers.deploy(_challenger(position))
             case RestartDeployment():
-                return await self.deployments.restart(action, now)
+                await self.servers.stop(_challenger(position))
+                return Done()
             case Redeploy():
-                return await self.deployments.redeploy(action, now)
+                return await self.servers.redeploy(action, position)
             case AbandonModel():
-                return await self.deployments.abandon(action, now)
+                return await self.servers.stop_if_it_can(_challenger(position))
             case StartExperiment():
-                return await self.challengers.start_experiment(action, now, await self.store.experiments.next_id())
-            case SetShare():
-                return await self.challengers.set_share(action, now)
-            case BeginEpoch():
-                return await self.challengers.begin_epoch(action, now)
-            case BeginPromotion():
-                return await self.challengers.begin_promotion(action, now)
+                return Begun(
+                    experiment_id=await self.store.experiments.next_id(),
+                    served=await self.servers.served(_challenger(position), position.champion),
+                    slow_s=await self._slow_s(position.champion, at),
+                )
+            case SetShare() | BeginEpoch():
+                known = _experiment(position).frozen.get("l95_s")
+                return Measured(slow_s=await self._slow_s(position.champion, at) if known is None else known)
+            case BeginPromotion(experiment_id=None):
+                return await self.servers.served(_challenger(position), position.champion)
             case Promote():
-                return await self.challengers.promote(action, now)
-            case FailPromotion():
-                return await self.challengers.fail_promotion(action, now)
-            case RollBack():
-                return await self.challengers.roll_back(action, now)
-            case Reject():
-                return await self.challengers.reject(action, now)
-            case ReturnTraffic():
-                return await self.challengers.return_traffic(action, now)
-            case FinishWatch():
-                return await self.challengers.finish_watch(action, now)
-            case HaltWatch():
-                return await self.challengers.halt_watch(action, now)
+                return Counted(before=await self._champion_arm(position.experiment))
             case Retire():
-                return await self.challengers.retire(action, now, await self.store.models.get(action.model_id))
-            case SetPaused():
-                return _set_paused(action, now)
-            case Refuse():
-                return refused(now, action.reason)
-            case Recover():
-                return _recover(action, now, self.challengers.drain_s)
+                model = await self.store.models.get(action.model_id)
+                if model is not None:
+                    await self.servers.stop(model)
+                return Stopped(model=model)
             case _:
-                assert_never(action)
+                return Done()
+
+    async def _champion_arm(self, experiment: Experiment | None) -> ArmStats | None:
+        if experiment is None:
+            return None
+        return (await self.store.arm_stats(experiment.id, experiment.epoch)).get(Arm.CHAMPION)
+
+    async def _slow_s(self, champion: Model, at: float) -> float | None:
+        """L95: the champion's 95th percentile of latency over the last week, in seconds; None without traffic.
+
+        Where none is under the champion's name, that of all: an application that logs by itself may call it otherwise.
+        """
+        since_us = round(at * 1e6) - _WEEK_US
+        own = await self.store.duration_quantile(champion.id, since_us, 0.95)
+        return await self.store.duration_quantile(None, since_us, 0.95) if own is None else own
 
 
-def _set_paused(action: SetPaused, now: ActionContext) -> ActionResult:
-    event = Event.PAUSED if action.paused else Event.RESUMED
-    return ActionResult(event=event, state=changed(now, event, now.reason, paused=action.paused), reason=now.reason)
+def _run(position: Position) -> Run:
+    return _there(position.run, "the run")
 
 
-def _recover(action: Recover, now: ActionContext, drain_s: float) -> ActionResult:
-    """Back to idle with the champion alone; whatever else is left of the phase retires."""
-    run, experiment = now.run, now.participants.experiment
-    left = tuple(model for model in (now.participants.challenger, now.participants.previous) if model is not None)
-    for model in left:
-        now = replace(now, state=replace(now.state, retiring=retiring(now, model, drain_s)))
-    state = changed(
-        now,
-        Event.RECOVERED,
-        action.reason,
-        run_id=None,
-        challenger_id=None,
-        previous_id=None,
-        experiment_id=None,
-        promoted_at=None,
-        before=None,
-    )
-    lost = run is not None and run.ended_us is None
-    open_ = experiment is not None and experiment.ended_us is None
-    return ActionResult(
-        event=Event.RECOVERED,
-        state=state,
-        reason=action.reason,
-        models=tuple(idle_model(model) for model in left),
-        runs=(replace(run, state="failed", error=action.reason, ended_us=now.at_us),) if run and lost else (),
-        experiments=(replace(experiment, ended_us=now.at_us, verdict="lost"),) if experiment and open_ else (),
-    )
+def _challenger(position: Position) -> Model:
+    return _there(position.challenger, "the challenger")
+
+
+def _experiment(position: Position) -> Experiment:
+    return _there(position.experiment, "the experiment")
+
+
+def _there(row: _R | None, what: str) -> _R:
+    if row is None:
+        raise PermanentError(f"{what} is not in the database; was an older one restored?")
+    return row

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import logging
 
+from policies.transition import Position
 from proxy.clock import Clock
 from proxy.errors import PermanentError
 from proxy.log_throttle import ThrottledLog
 from proxy.loop.act.routing import RoutesFile, route_table, same_routes
-from proxy.loop.look.standing import LoopRows, read_loop_rows
+from proxy.loop.look.position import read_position
 from proxy.loop.ports import LoopTroubles
 from proxy.routes import RouteTable
 from proxy.store.store import Store
@@ -32,16 +33,16 @@ class Publisher:
         self._published = 0
         """Version of the table that the last tick left behind."""
 
-    async def standing(self) -> LoopRows:
+    async def position(self) -> Position:
         """Where the loop stands. Raises PermanentError where an installation's state has gone."""
-        if (standing := await read_loop_rows(self._store)) is None:
+        if (position := await read_position(self._store)) is None:
             raise PermanentError("the loop's state is not in the database any more; was another one put in its place?")
-        return standing
+        return position
 
-    async def publish(self, standing: LoopRows | None = None) -> None:
-        """The table of `standing`, or of where the loop stands now. Raises OSError where the file cannot be written:
+    async def publish(self, position: Position | None = None) -> None:
+        """The table of `position`, or of where the loop stands now. Raises OSError where the file cannot be written:
         requests then go on as before."""
-        table = _table(standing or await self.standing())
+        table = route_table(position or await self.position())
         try:
             said = await self._file.publish(table)
             if said.version > table.version and not same_routes(said, table):
@@ -60,7 +61,7 @@ class Publisher:
     async def _overrule(self, present: RouteTable) -> RouteTable:
         """The file is newer than the database, and says other things. What was read may have been old by now; where a
         second look finds the same, the database went back, and it decides."""
-        table = _table(await self.standing())
+        table = route_table(await self.position())
         if table.version >= present.version:
             return await self._file.publish(table)
         self._said.warning("restored", "routes.json has version %d, the database %d, as after a restore: the database "
@@ -71,7 +72,3 @@ class Publisher:
         if self._troubles is not None:
             sentence = f"routes.json cannot be written ({exc.strerror or exc}); requests go on as before"
             self._troubles.report("routes", sentence, quiet=True)
-
-
-def _table(standing: LoopRows) -> RouteTable:
-    return route_table(standing.state, standing.participants, standing.state.config_id)

@@ -12,31 +12,33 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-from policies.lifecycle import Phase
-from proxy.loop.look.standing import Participants
-from proxy.loop.state import LoopState
+from policies.rows import Model
+from policies.state import Promoting, Testing, Watching
+from policies.transition import Position
 from proxy.routes import RouteTable, Target, read_routes, write_routes
-from proxy.store.tables.control import Model
 
 __all__ = ["RoutesFile", "current_version", "publish", "route_table", "same_routes"]
 
 _log = logging.getLogger(__name__)
 
 
-def route_table(state: LoopState, participants: Participants, config_id: int) -> RouteTable:
-    """Where requests go in this state.
+def route_table(position: Position) -> RouteTable:
+    """Where requests go in this position.
 
     While watching there is no challenger, but the experiment and a new epoch stay in the table, so that what the
     new champion does is counted.
     """
-    table = RouteTable(version=state.routes_version, champion=_target(participants.champion), config_id=config_id)
-    experiment = participants.experiment
-    if experiment is None or state.phase not in (Phase.TESTING, Phase.PROMOTING, Phase.WATCHING):
+    ledger, experiment, challenger = position.state.ledger, position.experiment, position.challenger
+    champion = _target(position.champion)
+    table = RouteTable(version=ledger.routes_version, champion=champion, config_id=ledger.config_id)
+    if experiment is None:
         return table
-    table = replace(table, experiment_id=experiment.id, epoch=experiment.epoch, salt=experiment.salt)
-    if state.phase is Phase.WATCHING or participants.challenger is None:
-        return table
-    return replace(table, challenger=_target(participants.challenger), share=experiment.share)
+    match position.state.phase:
+        case Testing() | Promoting() | Watching():
+            table = replace(table, experiment_id=experiment.id, epoch=experiment.epoch, salt=experiment.salt)
+        case _:
+            return table
+    return table if challenger is None else replace(table, challenger=_target(challenger), share=experiment.share)
 
 
 def _target(model: Model) -> Target:

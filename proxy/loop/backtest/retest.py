@@ -19,6 +19,7 @@ from policies.experiment import ArmStats, Assessment, ExperimentFacts, Verdict
 from policies.lifecycle import Phase
 from policies.plan import LoopRules, Plan, plan
 from policies.records import Arm
+from policies.rows import Experiment
 from policies.snapshot import ExperimentView, ModelView, Snapshot
 from policies.triggers import TriggerFacts
 from proxy.config import LoopSettings
@@ -27,7 +28,7 @@ from proxy.loop.look.carriers import carriers_of, forgeable
 from proxy.store.ingest.facts import Terms
 from proxy.store.reading.replay import Epoch
 from proxy.store.store import Store
-from proxy.store.tables.control import Experiment, JournalEntry
+from proxy.store.tables.control import JournalEntry
 
 __all__ = ["PaperEpoch", "PaperTest", "PaperVerdict", "RealDecision", "retest"]
 

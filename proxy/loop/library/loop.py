@@ -156,9 +156,9 @@ class ContinuousLearningLoop:
 
     async def _choose(self, book: Book, user: str | None) -> ModelChoice:
         table = await book.routes()
-        if table is None or book.participants is None:
+        if table is None or book.position is None:
             return ModelChoice(name=self.config.champion_name, path=None, arm=Arm.CHAMPION)
-        challenger, champion = book.participants.challenger, book.participants.champion
+        challenger, champion = book.position.challenger, book.position.champion
         name = book.ids.new_uuid(self._clock.now()) if user is None else str(book.keys.user_hash(person_key(user)))
         if table.challenger is not None and challenger is not None:
             arm = assign(bytes.fromhex(table.salt), name.encode(), table.share)

@@ -14,11 +14,12 @@ from typing import Any, Final, Self
 
 from policies.kinds import Kind
 from policies.records import Arm, StickySource
+from policies.transition import Position
 from proxy.clock import Clock, SystemClock
 from proxy.ids import KEYS_FILE, ForgedIdError, KeyRing, RecordIds
 from proxy.loop.act.routing import route_table
 from proxy.loop.library.event_loop_thread import EventLoopThread
-from proxy.loop.look.standing import Participants, read_loop_rows
+from proxy.loop.look.position import read_position
 from proxy.private import make_folder
 from proxy.routes import RouteTable
 from proxy.store.store import Store
@@ -45,7 +46,7 @@ class Book:
     writer: str
     written: int = 0
     table: RouteTable | None = None
-    participants: Participants | None = None
+    position: Position | None = None
     table_at: float = float("-inf")
     model_ids: dict[str, int] = field(default_factory=dict)
     waiting: list[tuple[NewRecord | None, NewVote | None, asyncio.Future[None]]] = field(default_factory=list)
@@ -54,10 +55,10 @@ class Book:
     async def routes(self) -> RouteTable | None:
         """Who is champion and challenger, at most a second old; None before the loop's first look."""
         if self.clock.monotonic() - self.table_at > _ROUTES_S:
-            standing = await read_loop_rows(self.store)
-            if standing is not None:
-                self.participants = standing.participants
-                self.table = route_table(standing.state, standing.participants, standing.state.config_id)
+            position = await read_position(self.store)
+            if position is not None:
+                self.position = position
+                self.table = route_table(position)
             self.table_at = self.clock.monotonic()
         return self.table
 
@@ -219,16 +220,16 @@ async def _log(
 
 async def _place(book: Book, model: str) -> tuple[Arm, int]:
     """On which side a call of `model` (a name, or the path that training gave) counts."""
-    participants = book.participants
-    if participants is not None and book.table is not None:
+    position = book.position
+    if position is not None and book.table is not None:
         if (
             book.table.challenger is not None
-            and participants.challenger
-            and model in (participants.challenger.name, participants.challenger.path)
+            and position.challenger
+            and model in (position.challenger.name, position.challenger.path)
         ):
-            return Arm.CHALLENGER, participants.challenger.id
-        if model in (participants.champion.name, participants.champion.path):
-            return Arm.CHAMPION, participants.champion.id
+            return Arm.CHALLENGER, position.challenger.id
+        if model in (position.champion.name, position.champion.path):
+            return Arm.CHAMPION, position.champion.id
     return Arm.CHAMPION, await book.model_id(model)
 
 

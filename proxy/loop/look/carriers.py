@@ -15,11 +15,11 @@ from policies.carriers import Carriers, Units
 from policies.estimates import Metric, UserTotals
 from policies.experiment import ABTestConfig, ExperimentFacts, forgeable_weights, would_promote
 from policies.records import Arm
+from policies.rows import Experiment
 from policies.wording import percent
 from proxy.clock import Clock
 from proxy.store.ingest.facts import Terms
 from proxy.store.store import Store
-from proxy.store.tables.control import Experiment
 
 __all__ = ["EvidenceReader", "Voters", "carriers_of", "forgeable"]
 

@@ -17,19 +17,20 @@ from policies.experiment import ArmStats, ExperimentFacts
 from policies.lifecycle import Phase
 from policies.promotion import WatchFacts
 from policies.records import Arm
+from policies.rows import Experiment, Model, Run
 from policies.selection import DataGeneratorConfig
 from policies.snapshot import Command, ExperimentView, ModelView, RunStatus, RunView, Snapshot
+from policies.state import Deploying, LoopState, Watching
+from policies.transition import Position
 from policies.triggers import DropDetector, TriggerFacts
 from proxy.clock import Clock
 from proxy.log_throttle import ThrottledLog
 from proxy.loop.codec import from_json
 from proxy.loop.look.carriers import EvidenceReader
-from proxy.loop.look.standing import LoopRows, Participants
 from proxy.loop.look.supply import usable_at_most
 from proxy.loop.ports import Deployer, DeployFailed, Endpoint, Failed, NotReady, Probe, Running, Succeeded, Trainer
-from proxy.loop.state import DETECTOR_ENTRY, LoopState
+from proxy.loop.state import DETECTOR_ENTRY
 from proxy.store.store import Store
-from proxy.store.tables.control import Experiment, Model, Run
 
 __all__ = ["ASK_TIMEOUT_S", "Observation", "Observer"]
 
@@ -47,9 +48,7 @@ class Observation:
     """One look, and the rows behind it."""
 
     snapshot: Snapshot
-    state: LoopState
-    participants: Participants
-    run: Run | None
+    position: Position
     said: str = ""
     """What the training says of itself just now; it may quote samples, so nobody writes it down."""
 
@@ -80,7 +79,7 @@ class Observer:
     def __post_init__(self) -> None:
         self._troubles = ThrottledLog(_log, self.clock)
 
-    async def observe(self, standing: LoopRows, config_id: int, *, ask: bool = True) -> Observation:
+    async def observe(self, position: Position, config_id: int, *, ask: bool = True) -> Observation:
         """One look. `ask` False leaves trainer and deployer alone: on a standby they are another process's.
 
         Raises TemporaryError while the store is away.
@@ -89,70 +88,68 @@ class Observer:
         self._said = ""
         self._notes = self._clock_notes()
         now = self.clock.now()
-        state, participants, run = standing.state, standing.participants, standing.run
+        state, ledger = position.state, position.state.ledger
         snapshot = Snapshot(
-            phase=state.phase,
-            phase_since=state.phase_since,
+            phase=state.phase_name,
+            phase_since=state.since,
             phase_reason=state.reason,
-            paused=state.paused,
-            installed_at=state.installed_at,
+            paused=ledger.paused,
+            installed_at=ledger.installed_at,
             triggers=await self._triggers(state, now),
             commands=await self._commands(),
-            run=None if run is None else await self._run(run, state),
-            champion=await self._model(participants.champion, state, now),
-            challenger=None
-            if participants.challenger is None
-            else await self._model(participants.challenger, state, now),
-            previous=None if participants.previous is None else await self._model(participants.previous, state, now),
-            retiring=state.retiring,
-            experiment=await self._experiment(participants.experiment, state),
-            retries=state.retries,
-            totals=state.totals,
-            last_rejection_at=state.last_rejection_at,
-            routes_version=state.routes_version,
+            run=None if position.run is None else await self._run(position.run, state),
+            champion=await self._model(position.champion, state, now),
+            challenger=None if position.challenger is None else await self._model(position.challenger, state, now),
+            previous=None if position.previous is None else await self._model(position.previous, state, now),
+            retiring=ledger.retiring,
+            experiment=await self._experiment(position.experiment, state),
+            retries=state.all_retries,
+            totals=ledger.totals,
+            last_rejection_at=ledger.last_rejection_at,
+            routes_version=ledger.routes_version,
             config_id=config_id,
         )
         if (note := await self.evidence.note()) is not None:
             self._notes.append(note)
-        snapshot = replace(snapshot, watch=await self._watch(snapshot, state, participants), notes=tuple(self._notes))
-        return Observation(snapshot=snapshot, state=state, participants=participants, run=run, said=self._said)
+        snapshot = replace(snapshot, watch=await self._watch(snapshot, position), notes=tuple(self._notes))
+        return Observation(snapshot=snapshot, position=position, said=self._said)
 
     async def _triggers(self, state: LoopState, now: float) -> TriggerFacts:
         now_us = round(now * 1e6)
-        since_us = round((state.last_dataset_at or 0.0) * 1e6)
+        since_us = round((state.ledger.last.dataset_at or 0.0) * 1e6)
         votes = await self.store.feedback_window(now_us - _DAY_US, now_us)
         _, recent = await self.store.quality_window(now_us - _DAY_US, now_us)
         return TriggerFacts(
-            installed_at=state.installed_at,
-            last_retrain_at=state.last_retrain_at,
+            installed_at=state.ledger.installed_at,
+            last_retrain_at=state.ledger.last.retrain_at,
             new_quality_samples=await self.store.count_quality_samples(since_us, self.trigger_quality),
             usable_samples=await self._usable(state),
-            left_out=state.left_out,
-            quality_baseline=state.baseline,
+            left_out=state.ledger.left_out,
+            quality_baseline=state.ledger.baseline,
             quality_recent=recent,
             detector=await self._detector(state),
             positive_votes=votes.positive,
             negative_votes=votes.negative,
-            failures_in_a_row=state.failures_in_a_row,
-            last_failure_at=state.last_failure_at,
-            experiment_running=state.phase in (Phase.TESTING, Phase.PROMOTING),
+            failures_in_a_row=state.ledger.failures_in_a_row,
+            last_failure_at=state.ledger.last_failure_at,
+            experiment_running=state.phase_name in (Phase.TESTING, Phase.PROMOTING),
         )
 
     async def _usable(self, state: LoopState) -> int:
         """At most this many samples can be kept: what the last preparation kept, and all that came since."""
         now_us = round(self.clock.now() * 1e6)
         most = await usable_at_most(self.store, self.selection, 0, now_us)
-        if state.usable_samples is None or state.usable_at is None:
+        if state.ledger.usable_samples is None or state.ledger.usable_at is None:
             return most
-        new = await usable_at_most(self.store, self.selection, round(state.usable_at * 1e6), now_us)
-        return min(most, state.usable_samples + new)
+        new = await usable_at_most(self.store, self.selection, round(state.ledger.usable_at * 1e6), now_us)
+        return min(most, state.ledger.usable_samples + new)
 
     async def _detector(self, state: LoopState) -> DropDetector | None:
         entry = await self.store.state.get(DETECTOR_ENTRY)
-        if entry is None or state.baseline is None or entry.get("detector") is None:
+        if entry is None or state.ledger.baseline is None or entry.get("detector") is None:
             return None
         detector = from_json(DropDetector, entry["detector"])
-        return detector if detector.baseline == state.baseline else None
+        return detector if detector.baseline == state.ledger.baseline else None
 
     async def _commands(self) -> tuple[Command, ...]:
         return tuple(
@@ -163,7 +160,7 @@ class Observer:
     async def _run(self, run: Run, state: LoopState) -> RunView:
         samples = None if run.manifest is None else run.manifest.get("samples")
         view = RunView(id=run.id, trigger=run.trigger, status=RunStatus.NOT_STARTED, samples=samples)
-        if state.phase is not Phase.TRAINING:
+        if state.phase_name is not Phase.TRAINING:
             return replace(view, status=RunStatus.SUCCEEDED)
         if run.handle is None:
             return view
@@ -200,9 +197,9 @@ class Observer:
         )
         if not self._asks:
             return view
-        if state.phase is Phase.DEPLOYING and model.id == state.challenger_id:
+        if isinstance(state.phase, Deploying) and model.id == state.phase.challenger_id:
             return view if handle is None else await self._readiness(view, dict(handle))
-        if state.phase not in (Phase.TESTING, Phase.PROMOTING, Phase.WATCHING):
+        if state.phase_name not in (Phase.TESTING, Phase.PROMOTING, Phase.WATCHING):
             self._silent_since.pop(model.id, None)
             return view
         question = self.probe.answers(model.url or "") if handle is None else self.deployer.healthy(dict(handle))
@@ -225,7 +222,7 @@ class Observer:
                 return replace(view, ready=False, waiting_for=self._notes[-1])
 
     async def _experiment(self, row: Experiment | None, state: LoopState) -> ExperimentView | None:
-        if row is None or state.phase not in (Phase.TESTING, Phase.PROMOTING):
+        if row is None or state.phase_name not in (Phase.TESTING, Phase.PROMOTING):
             return None
         stats = await self.store.arm_stats(row.id, row.epoch)
         facts = ExperimentFacts(
@@ -239,21 +236,18 @@ class Observer:
         facts = replace(facts, carriers=await self.evidence.carriers(row, facts))
         return ExperimentView(id=row.id, facts=facts, terms=row.frozen.get("terms"))
 
-    async def _watch(self, snapshot: Snapshot, state: LoopState, participants: Participants) -> WatchFacts | None:
-        if state.phase is not Phase.WATCHING or state.promoted_at is None or snapshot.previous is None:
+    async def _watch(self, snapshot: Snapshot, position: Position) -> WatchFacts | None:
+        phase, experiment = position.state.phase, position.experiment
+        if not isinstance(phase, Watching) or snapshot.previous is None:
             return None
-        if (
-            participants.experiment is None
-        ):  # promoted untested: nothing to compare with, but traffic counts, by any name
-            served = await self.store.totals(round(state.promoted_at * 1e6))
+        if experiment is None:  # promoted untested: nothing to compare with, but traffic counts, by any name
+            served = await self.store.totals(round(phase.promoted_at * 1e6))
             after = ArmStats(arm=Arm.CHAMPION, requests=served.of_users, moments=Moments())
         else:
-            after = (await self.store.arm_stats(participants.experiment.id, participants.experiment.epoch))[
-                Arm.CHAMPION
-            ]
+            after = (await self.store.arm_stats(experiment.id, experiment.epoch))[Arm.CHAMPION]
         return WatchFacts(
-            promoted_at=state.promoted_at,
-            before=state.before,
+            promoted_at=phase.promoted_at,
+            before=phase.before,
             after=after,
             old_champion_healthy=snapshot.previous.healthy,
         )

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
+from policies.rows import Experiment
 from proxy.store.engine.database import Database
-from proxy.store.tables.control import Experiment, Look
+from proxy.store.tables.control import Look
 from proxy.store.tables.rows import to_value
 from proxy.store.tables.schema import experiments, looks
 

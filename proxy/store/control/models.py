@@ -12,10 +12,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from policies.rows import Model, ModelState, Run
 from proxy.clock import Clock
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import insert_new
-from proxy.store.tables.control import Model, ModelState, Run
 from proxy.store.tables.rows import to_value
 from proxy.store.tables.schema import models, run_users, runs
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from policies.rows import Experiment, Model, Run
 from proxy.store.engine.database import Database
-from proxy.store.tables.control import Experiment, Model, Run
 from proxy.store.tables.rows import to_value
 from proxy.store.tables.schema import experiments, loop_state, models, runs
 

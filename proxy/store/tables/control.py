@@ -1,4 +1,4 @@
-"""Rows of the control plane as values: models, experiments, runs, journal, leases, commands, replicas.
+"""Rows of the control plane as values: journal, leases, commands, settings, replicas; `policies.rows` has the others.
 
 The loop reads a row, makes a changed copy (`dataclasses.replace`) and hands it back inside a `LoopTransaction`,
 which is written in one transaction under the lease's fence.
@@ -6,40 +6,22 @@ which is written in one transaction under the lease's fence.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+
+from policies.rows import Experiment, Json, Model, Run
 
 __all__ = [
     "CommandRow",
     "CommandState",
     "ConfigVersion",
-    "Experiment",
     "JournalEntry",
     "JournalState",
     "Lease",
     "Look",
     "LoopTransaction",
-    "Model",
-    "ModelState",
     "Replica",
-    "Run",
 ]
-
-Json = Mapping[str, Any]
-
-
-class ModelState(StrEnum):
-    """Where a model stands."""
-
-    REGISTERED = "registered"
-    DEPLOYING = "deploying"
-    READY = "ready"
-    CHAMPION = "champion"
-    CHALLENGER = "challenger"
-    RETIRED = "retired"
-    FAILED = "failed"
 
 
 class JournalState(StrEnum):
@@ -69,71 +51,12 @@ class ConfigVersion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """A model and its endpoint."""
-
-    id: int
-    name: str
-    """Unique."""
-    path: str | None = None
-    """What training wrote."""
-    url: str | None = None
-    """Endpoint; None until deployed."""
-    model: str | None = None
-    """Rewrite the JSON `model` field to this."""
-    credential: str | None = None
-    """Name of the credential in the configuration."""
-    state: ModelState = ModelState.REGISTERED
-    run_id: str | None = None
-    created_us: int = 0
-    retired_us: int | None = None
-    detail: Json = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Experiment:
-    """One challenger against one champion."""
-
-    id: int
-    champion_model_id: int
-    challenger_model_id: int
-    salt: str
-    """Hex."""
-    share: float
-    epoch: int = 1
-    epoch_started_us: int = 0
-    started_us: int = 0
-    ended_us: int | None = None
-    verdict: str | None = None
-    frozen: Json = field(default_factory=dict)
-    """Fixed at the start. The store reads `l95_s` (the champion's p95 in seconds, or null: nothing is slow) and
-    `icc` (default 0.1) when it counts; all other keys are the loop's."""
-    state: Json = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Look:
     """One evaluation of an experiment."""
 
     experiment_id: int
     at_us: int
     assessment: Json
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Run:
-    """One retraining."""
-
-    id: str
-    state: str
-    trigger: str
-    started_us: int
-    ended_us: int | None = None
-    manifest: Json | None = None
-    trainer: str = ""
-    handle: Json | None = None
-    result: Json | None = None
-    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,19 +9,16 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
+from policies.rows import Experiment, Model, ModelState, Run
 from proxy.store.tables.control import (
     CommandRow,
     CommandState,
     ConfigVersion,
-    Experiment,
     JournalEntry,
     JournalState,
     Lease,
     Look,
-    Model,
-    ModelState,
     Replica,
-    Run,
 )
 
 __all__ = ["to_row", "to_value"]

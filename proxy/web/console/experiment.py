@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from policies.rows import Experiment
 from proxy.store.store import Store
-from proxy.store.tables.control import Experiment, Look
+from proxy.store.tables.control import Look
 from proxy.web.console.page import Console, Status
 from proxy.web.console.series import chart, series
 from proxy.web.console.traffic import arm_steps, quality_chart, vote_chart

@@ -15,8 +15,8 @@ from typing import Any, Final
 
 import orjson
 
+from policies.rows import Run
 from proxy.store.store import Store
-from proxy.store.tables.control import Run
 from proxy.store.tables.values import RecordRow
 from proxy.web.datasets.difference import changed_settings, compare_counts, compare_records
 from proxy.web.datasets.folder import SPLITS, DatasetFolder, DatasetLine, LineSource, is_run_id

@@ -8,22 +8,13 @@ from dataclasses import replace
 
 import pytest
 
+from policies.rows import Experiment, Model, ModelState, Run
 from proxy.clock import ManualClock, SystemClock
 from proxy.errors import PermanentError, TemporaryError
 from proxy.store.control.leases import guard
 from proxy.store.engine.database import Database
 from proxy.store.store import Store
-from proxy.store.tables.control import (
-    CommandState,
-    Experiment,
-    JournalState,
-    Lease,
-    Look,
-    LoopTransaction,
-    Model,
-    ModelState,
-    Run,
-)
+from proxy.store.tables.control import CommandState, JournalState, Lease, Look, LoopTransaction
 
 
 async def take(store: Store, holder: str = "host-1", ttl_s: float = 60) -> Lease:

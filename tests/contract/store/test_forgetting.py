@@ -10,12 +10,13 @@ import pytest
 import sqlalchemy as sa
 import zstandard
 
+from policies.rows import ModelState, Run
 from proxy.clock import ManualClock
 from proxy.store.ingest import bodies
 from proxy.store.retention.forgotten import HostReport, PlaceReport
 from proxy.store.retention.reasons import REMOVED
 from proxy.store.store import Store
-from proxy.store.tables.control import LoopTransaction, ModelState, Run
+from proxy.store.tables.control import LoopTransaction
 from proxy.store.tables.schema import bodies as bodies_table
 from proxy.store.tables.schema import dictionaries, feedback
 from proxy.store.tables.values import IngestBatch, NewRecord, RecordFilter

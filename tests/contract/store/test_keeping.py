@@ -7,12 +7,12 @@ import random
 import pytest
 
 from policies.records import Sample
+from policies.rows import ModelState
 from proxy.clock import ManualClock
 from proxy.config.storage import RetentionConfig
 from proxy.errors import TemporaryError
 from proxy.store.reading import samples
 from proxy.store.store import Store
-from proxy.store.tables.control import ModelState
 from proxy.store.tables.keys import day_of, id_floor
 from proxy.store.tables.values import IngestBatch, NewRecord, RecordFilter, RecordFlag
 from tests.harness.exchanges import exchange, exchanges, vote

@@ -12,12 +12,13 @@ import pytest
 from policies.ballots import FULL_TRUST, BallotTrust
 from policies.experiment import ArmStats
 from policies.records import Arm, Outcome
+from policies.rows import Experiment
 from proxy import LoopConfig
 from proxy.clock import ManualClock
 from proxy.store.ingest.facts import Terms
 from proxy.store.reading.replay import Epoch
 from proxy.store.store import Store
-from proxy.store.tables.control import Experiment, LoopTransaction
+from proxy.store.tables.control import LoopTransaction
 from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFlag
 from tests.harness.exchanges import exchange, vote
 from tests.harness.story import CHECK_S, Story

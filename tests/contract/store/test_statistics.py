@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from policies.ballots import can_be_judged
 from policies.estimates import METRICS, Moments, UserTotals
 from policies.records import Arm, Outcome
+from policies.rows import Experiment
 from proxy.clock import ManualClock
 from proxy.store.store import Store
-from proxy.store.tables.control import Experiment, LoopTransaction
+from proxy.store.tables.control import LoopTransaction
 from proxy.store.tables.keys import random_user_key
 from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFlag
 from tests.harness.exchanges import exchange, vote

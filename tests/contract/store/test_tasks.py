@@ -12,6 +12,7 @@ import pytest
 
 from policies.estimates import Moments
 from policies.records import Arm, Outcome
+from policies.rows import Experiment
 from policies.selection import DataGeneratorConfig
 from proxy.cli.power import _look
 from proxy.clock import ManualClock, SystemClock
@@ -22,7 +23,7 @@ from proxy.store.ingest import batch as ingest
 from proxy.store.ingest.facts import RecordFacts, Terms
 from proxy.store.reading.replay import Epoch
 from proxy.store.store import Store
-from proxy.store.tables.control import Experiment, LoopTransaction
+from proxy.store.tables.control import LoopTransaction
 from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFilter, RecordFlag, RecordRow, VoteCounts
 from tests.harness.exchanges import exchange, vote
 

@@ -13,11 +13,12 @@ import pytest
 from policies.ballots import FULL_TRUST, BallotTrust, can_be_judged
 from policies.estimates import METRICS, Metric, Moments, UserTotals
 from policies.records import Arm, Outcome
+from policies.rows import Experiment
 from proxy.clock import ManualClock
 from proxy.store.ingest.facts import RecordFacts, Terms
 from proxy.store.reading.replay import Epoch
 from proxy.store.store import Store
-from proxy.store.tables.control import Experiment, LoopTransaction
+from proxy.store.tables.control import LoopTransaction
 from proxy.store.tables.values import IngestBatch, JoinedVote, NewRecord, NewVote, RecordFlag, RecordView, VoteCounts
 from tests.harness.exchanges import exchange, vote
 

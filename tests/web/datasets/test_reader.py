@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from policies.rows import Run
 from policies.selection import DataGeneratorConfig
 from proxy.loop.dataset import StoreDatasetBuilder
 from proxy.loop.ports import DatasetRequest
 from proxy.store.store import Store
-from proxy.store.tables.control import LoopTransaction, Run
+from proxy.store.tables.control import LoopTransaction
 from proxy.store.tables.values import IngestBatch, NewRecord
 from proxy.web.datasets import DatasetReader
 from tests.harness.install import Install

@@ -10,7 +10,7 @@ from typing import Any
 
 from proxy.config.loop import DeployerConfig
 from proxy.errors import PermanentError
-from proxy.loop.deployers.health import illness, trusts_unseen
+from proxy.loop.adapters.deployers.health import illness, trusts_unseen
 from proxy.loop.ports import Endpoint, Handle, NotReady, Readiness
 
 __all__ = ["StaticDeployer"]

@@ -1,0 +1,91 @@
+"""Who takes part, as the database has it: models, the experiment, the run. The fields are the columns.
+
+The loop reads them, `policies.transition` says which of them change, and they are written in one transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+__all__ = ["Experiment", "Json", "Model", "ModelState", "Run"]
+
+Json: TypeAlias = Mapping[str, Any]
+"""A JSON object."""
+
+
+class ModelState(StrEnum):
+    """Where a model stands."""
+
+    REGISTERED = "registered"
+    DEPLOYING = "deploying"
+    READY = "ready"
+    CHAMPION = "champion"
+    CHALLENGER = "challenger"
+    RETIRED = "retired"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """A model and its endpoint."""
+
+    id: int
+    name: str
+    """Unique."""
+    path: str | None = None
+    """What training wrote."""
+    url: str | None = None
+    """Endpoint; None until deployed."""
+    model: str | None = None
+    """Rewrite the JSON `model` field to this."""
+    credential: str | None = None
+    """Name of the credential in the configuration."""
+    state: ModelState = ModelState.REGISTERED
+    run_id: str | None = None
+    created_us: int = 0
+    retired_us: int | None = None
+    detail: Json = field(default_factory=dict)
+    """The loop's own notes: `handle` (of its deployer), `result` (of its training), `restarts`, `redeployed`,
+    `trained_beside` (id of the champion of that time), `configured` (it is the champion of the settings)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experiment:
+    """One challenger against one champion."""
+
+    id: int
+    champion_model_id: int
+    challenger_model_id: int
+    salt: str
+    """Hex."""
+    share: float
+    epoch: int = 1
+    epoch_started_us: int = 0
+    started_us: int = 0
+    ended_us: int | None = None
+    verdict: str | None = None
+    frozen: Json = field(default_factory=dict)
+    """Fixed with the epoch. The store reads `l95_s` (the champion's p95 in seconds, or null: nothing is slow) and
+    `icc` (default 0.1) when it counts; all other keys are the loop's."""
+    state: Json = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """One retraining."""
+
+    id: str
+    state: str
+    """preparing, prepared, training, trained, data_only, too_small, failed, cancelled; then what became of its model:
+    promoted, reject, roll_back."""
+    trigger: str
+    started_us: int
+    ended_us: int | None = None
+    manifest: Json | None = None
+    trainer: str = ""
+    handle: Json | None = None
+    result: Json | None = None
+    error: str | None = None

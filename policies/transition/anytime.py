@@ -1,0 +1,56 @@
+"""What may happen in any phase."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from policies.actions import Recover, Refuse, Retire, SetPaused
+from policies.effects import Effect, Stopped
+from policies.lifecycle import Event
+from policies.rows import Model, ModelState
+from policies.state import Idle
+from policies.transition.values import Context, Position, Transition, expect, idle, moved, refused, retiring, stayed
+
+
+def retire(position: Position, action: Retire, effect: Effect, now: Context) -> Transition:
+    """A model without traffic was stopped."""
+    model, ledger = expect(effect, Stopped).model, position.state.ledger
+    name = next(left.name for left in ledger.retiring if left.id == action.model_id)
+    ledger = replace(ledger, retiring=tuple(left for left in ledger.retiring if left.id != action.model_id))
+    models: tuple[Model, ...] = ()
+    if model is not None:
+        end = ModelState.FAILED if model.state is ModelState.FAILED else ModelState.RETIRED
+        models = (replace(model, state=end, retired_us=now.at_us),)
+    done = stayed(position, Event.RETIRED, f"{name} is stopped", now, models=models)
+    return replace(done, state=replace(done.state, ledger=ledger))
+
+
+def set_paused(position: Position, action: SetPaused, effect: Effect, now: Context) -> Transition:
+    event = Event.PAUSED if action.paused else Event.RESUMED
+    done = stayed(position, event, now.why, now)
+    return replace(done, state=replace(done.state, ledger=replace(position.state.ledger, paused=action.paused)))
+
+
+def refuse(position: Position, action: Refuse, effect: Effect, now: Context) -> Transition:
+    return refused(position, action.reason)
+
+
+def recover(position: Position, action: Recover, effect: Effect, now: Context) -> Transition:
+    """Back to idle with the champion alone; whatever else is left of the phase retires."""
+    run, experiment, ledger = position.run, position.experiment, position.state.ledger
+    left = tuple(model for model in (position.challenger, position.previous) if model is not None)
+    for model in left:
+        ledger = retiring(ledger, model, now)
+    lost = run is not None and run.ended_us is None
+    open_ = experiment is not None and experiment.ended_us is None
+    return moved(
+        position,
+        Event.RECOVERED,
+        Idle(),
+        ledger,
+        action.reason,
+        now,
+        models=tuple(idle(model) for model in left),
+        runs=(replace(run, state="failed", error=action.reason, ended_us=now.at_us),) if run and lost else (),
+        experiments=(replace(experiment, ended_us=now.at_us, verdict="lost"),) if experiment and open_ else (),
+    )

@@ -1,0 +1,101 @@
+"""What fits: whether an action has something to act on, and has not been done yet."""
+
+from __future__ import annotations
+
+from policies.actions import (
+    AbandonModel,
+    AcceptModel,
+    Action,
+    BeginEpoch,
+    BeginPromotion,
+    CancelRun,
+    FailPromotion,
+    FailRun,
+    FinishWatch,
+    HaltWatch,
+    PrepareData,
+    Promote,
+    Recover,
+    Redeploy,
+    Refuse,
+    Reject,
+    RestartDeployment,
+    Retire,
+    ReturnTraffic,
+    RollBack,
+    SetPaused,
+    SetShare,
+    StartDeployment,
+    StartExperiment,
+    StartTraining,
+    tag_of,
+    target_of,
+)
+from policies.state import Deploying, Idle, Promoting, Testing, Training, Watching
+from policies.transition.values import Position
+
+
+def stale(position: Position, action: Action) -> str | None:
+    """Why the action does not fit the position (any more): it was done before, or acts on what is not there. None: it
+    fits, and has not been done."""
+    if _fits(position, action):
+        return None
+    return (
+        f"{tag_of(action)} of {target_of(action) or 'this'} does not fit the phase {position.state.phase.name} any more"
+    )
+
+
+def _fits(position: Position, action: Action) -> bool:
+    """Whether the position has what the action acts on, and not yet what the action leads to."""
+    ledger, handed_over = position.state.ledger, "handle" in (position.challenger.detail if position.challenger else {})
+    match action, position.state.phase:
+        case PrepareData(run_id=run), Idle():
+            return run != ledger.last_run_id
+        case StartTraining(run_id=run), Training(run_id=mine):
+            return run == mine and (position.run is None or position.run.handle is None)
+        case ((AcceptModel(run_id=run) | FailRun(run_id=run)), Training(run_id=mine)):
+            return run == mine
+        case CancelRun(run_id=run), (Training(run_id=mine) | Deploying(run_id=mine)):
+            return run == mine
+        case StartDeployment(model_id=model), Deploying(challenger_id=mine):
+            return model == mine and not handed_over
+        case RestartDeployment(model_id=model), Deploying(challenger_id=mine):
+            return model == mine and handed_over
+        case (
+            (
+                AbandonModel(model_id=model)
+                | StartExperiment(model_id=model)
+                | BeginPromotion(model_id=model, experiment_id=None)
+            ),
+            Deploying(challenger_id=mine),
+        ):
+            return model == mine
+        case ((SetShare(experiment_id=test) | BeginEpoch(experiment_id=test)), Testing(experiment_id=mine)):
+            return test == mine
+        case (
+            (
+                BeginPromotion(model_id=model, experiment_id=test)
+                | RollBack(model_id=model, experiment_id=test)
+                | Reject(model_id=model, experiment_id=test)
+            ),
+            Testing(challenger_id=mine, experiment_id=running),
+        ):
+            return model == mine and test == running
+        case (
+            (RollBack(model_id=model) | Promote(model_id=model) | FailPromotion(model_id=model)),
+            Promoting(challenger_id=mine),
+        ):
+            return model == mine
+        case (
+            (ReturnTraffic(model_id=model) | FinishWatch(model_id=model) | HaltWatch(model_id=model)),
+            Watching(previous_id=mine),
+        ):
+            return model == mine
+        case Retire(model_id=model), _:
+            return any(left.id == model for left in ledger.retiring)
+        case (Redeploy(), Idle()) | ((SetPaused() | Refuse()), _):
+            return True
+        case Recover(), phase:
+            return not isinstance(phase, Idle)
+        case _:
+            return False

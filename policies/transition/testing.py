@@ -1,0 +1,240 @@
+"""From a server that answers to a verdict, and what follows from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from hashlib import blake2b
+from typing import Any
+
+from policies import wording
+from policies.actions import (
+    BeginEpoch,
+    BeginPromotion,
+    FailPromotion,
+    FinishWatch,
+    HaltWatch,
+    Promote,
+    Reject,
+    ReturnTraffic,
+    RollBack,
+    SetShare,
+    StartExperiment,
+)
+from policies.effects import Begun, Counted, Effect, Measured, Served
+from policies.lifecycle import Event
+from policies.rows import Experiment, Model, ModelState
+from policies.state import Deploying, Idle, Promoting, Testing, Watching
+from policies.transition.values import (
+    Context,
+    Position,
+    Transition,
+    challenger_of,
+    closed,
+    count,
+    ended,
+    expect,
+    experiment_of,
+    idle,
+    moved,
+    phase_of,
+    previous_of,
+    reached,
+    retiring,
+    stayed,
+)
+
+
+def start_experiment(position: Position, action: StartExperiment, effect: Effect, now: Context) -> Transition:
+    """A new salt, a new epoch, and the champion's 95th percentile of latency frozen."""
+    said = expect(effect, Begun)
+    model = reached(challenger_of(position), said.served, ModelState.CHALLENGER)
+    experiment = Experiment(
+        id=said.experiment_id,
+        champion_model_id=position.champion.id,
+        challenger_model_id=model.id,
+        salt=_salt(model, now),
+        share=action.share,
+        epoch=now.version,
+        epoch_started_us=now.at_us,
+        started_us=now.at_us,
+        frozen=_frozen(said.slow_s, now),
+    )
+    reason = f"{model.name} serves {wording.share(action.share)} of the users"
+    phase = Testing(challenger_id=model.id, experiment_id=experiment.id, run_id=phase_of(position, Deploying).run_id)
+    return moved(
+        position,
+        Event.DEPLOYED,
+        phase,
+        position.state.ledger,
+        reason,
+        now,
+        models=(model,),
+        experiments=(experiment,),
+        outcome=_epoch_of(experiment),
+    )
+
+
+def set_share(position: Position, action: SetShare, effect: Effect, now: Context) -> Transition:
+    """Another share, another epoch: the numbers of different shares are never pooled."""
+    experiment = experiment_of(position)
+    shares = f"{wording.share(experiment.share)} to {wording.share(action.share)}"
+    reason = f"the challenger's share goes from {shares}; a new epoch begins"
+    changed = replace(experiment, share=action.share)
+    return _new_epoch(position, changed, Event.SHARE_CHANGED, reason, expect(effect, Measured), now)
+
+
+def begin_epoch(position: Position, action: BeginEpoch, effect: Effect, now: Context) -> Transition:
+    """The same share under other terms: what was measured under the former ones is not pooled with what comes."""
+    said = expect(effect, Measured)
+    return _new_epoch(position, experiment_of(position), Event.TERMS_CHANGED, action.reason, said, now)
+
+
+def _new_epoch(
+    position: Position, experiment: Experiment, event: Event, reason: str, said: Measured, now: Context
+) -> Transition:
+    """The champion's 95th percentile is frozen now where it was not known at the start."""
+    slow_s = experiment.frozen.get("l95_s")
+    experiment = replace(
+        experiment,
+        epoch=now.version,
+        epoch_started_us=now.at_us,
+        frozen={**experiment.frozen, **_frozen(said.slow_s if slow_s is None else slow_s, now)},
+    )
+    return stayed(position, event, reason, now, experiments=(experiment,), outcome=_epoch_of(experiment))
+
+
+def begin_promotion(position: Position, action: BeginPromotion, effect: Effect, now: Context) -> Transition:
+    """It is checked once more before it gets everybody."""
+    model = challenger_of(position)
+    reason = f"{model.name} is to become champion: {now.why}"
+    match position.state.phase:
+        case Deploying(challenger_id=challenger, run_id=run):
+            event, test = Event.DEPLOYED_UNTESTED, None
+            model = reached(model, expect(effect, Served), ModelState.READY)
+        case Testing(challenger_id=challenger, run_id=run, experiment_id=test):
+            event = Event.WON
+        case phase:
+            raise TypeError(f"no promotion begins in the phase {phase.name}")
+    promoting = Promoting(challenger_id=challenger, experiment_id=test, run_id=run)
+    return moved(position, event, promoting, position.state.ledger, reason, now, models=(model,))
+
+
+def promote(position: Position, action: Promote, effect: Effect, now: Context) -> Transition:
+    """The old champion's numbers are frozen to watch the new one by."""
+    model, old, experiment = challenger_of(position), position.champion, position.experiment
+    before = expect(effect, Counted).before
+    experiments: tuple[Experiment, ...] = ()
+    if experiment is not None:
+        new_epoch = replace(experiment, epoch=now.version, epoch_started_us=now.at_us)
+        experiments = (closed(new_epoch, "promote", now),)
+    reason = f"{model.name} serves all users; {old.name} is kept warm"
+    ledger = position.state.ledger
+    ledger = replace(ledger, champion_id=model.id, baseline=None, totals=count(ledger.totals, "promotions"))
+    phase = Watching(
+        previous_id=old.id,
+        experiment_id=phase_of(position, Promoting).experiment_id,
+        promoted_at=now.at,
+        before=before,
+    )
+    models = (replace(model, state=ModelState.CHAMPION), idle(old))
+    runs = ended(position, "promoted", now)
+    return moved(
+        position, Event.PROMOTED, phase, ledger, reason, now, models=models, experiments=experiments, runs=runs
+    )
+
+
+def fail_promotion(position: Position, action: FailPromotion, effect: Effect, now: Context) -> Transition:
+    """The winner died before the switch."""
+    return _sent_back(position, Event.PROMOTION_FAILED, action.reason, "promotion_failed", now)
+
+
+def roll_back(position: Position, action: RollBack, effect: Effect, now: Context) -> Transition:
+    """Because of harm, or because a person says so."""
+    return _sent_back(position, Event.ROLLED_BACK, now.why, "manual" if now.manual else "harm", now)
+
+
+def reject(position: Position, action: Reject, effect: Effect, now: Context) -> Transition:
+    """It cannot win."""
+    return _sent_back(position, Event.REJECTED, now.why, None, now)
+
+
+def _sent_back(position: Position, event: Event, why: str, counted: str | None, now: Context) -> Transition:
+    model, ledger = challenger_of(position), position.state.ledger
+    if counted is None:
+        totals = count(ledger.totals, "rejections")
+    else:
+        rollbacks = ledger.totals.rollbacks
+        totals = replace(ledger.totals, rollbacks={**rollbacks, counted: rollbacks.get(counted, 0) + 1})
+    ledger = replace(retiring(ledger, model, now), totals=totals, last_rejection_at=now.at)
+    verdict = "reject" if event is Event.REJECTED else "roll_back"
+    reason = f"{model.name} goes back: {why}"
+    return moved(
+        position,
+        event,
+        Idle(),
+        ledger,
+        reason,
+        now,
+        models=(idle(model),),
+        experiments=() if position.experiment is None else (closed(position.experiment, verdict, now),),
+        runs=ended(position, verdict, now),
+    )
+
+
+def return_traffic(position: Position, action: ReturnTraffic, effect: Effect, now: Context) -> Transition:
+    """The old champion serves everybody again; the promoted model goes."""
+    old, new, ledger = previous_of(position), position.champion, position.state.ledger
+    ledger = replace(
+        retiring(ledger, new, now),
+        champion_id=old.id,
+        baseline=None,
+        last_rejection_at=now.at,
+        totals=count(ledger.totals, "returns"),
+    )
+    reason = f"{old.name} serves all users again: {now.why}"
+    return moved(
+        position,
+        Event.RETURNED,
+        Idle(),
+        ledger,
+        reason,
+        now,
+        models=(replace(old, state=ModelState.CHAMPION), idle(new)),
+        experiments=() if position.experiment is None else (closed(position.experiment, "returned", now),),
+    )
+
+
+def finish_watch(position: Position, action: FinishWatch, effect: Effect, now: Context) -> Transition:
+    """The new champion has held; the old one may go."""
+    return _unwatched(position, Event.WATCH_FINISHED, now)
+
+
+def halt_watch(position: Position, action: HaltWatch, effect: Effect, now: Context) -> Transition:
+    """Nothing to return to: the new champion stays, although a guardrail broke."""
+    return _unwatched(position, Event.WATCH_HALTED, now)
+
+
+def _unwatched(position: Position, event: Event, now: Context) -> Transition:
+    ledger = retiring(position.state.ledger, previous_of(position), now)
+    reason = f"{position.champion.name} stays champion: {now.why}"
+    return moved(position, event, Idle(), ledger, reason, now)
+
+
+def _frozen(slow_s: float | None, now: Context) -> dict[str, Any]:
+    """What is fixed with an epoch."""
+    return {"l95_s": slow_s, "icc": now.rules.ab_test.icc, "terms": dict(now.rules.terms)}
+
+
+def _epoch_of(experiment: Experiment) -> dict[str, Any]:
+    """What the journal keeps of a new epoch: the experiment's own row knows only the last."""
+    return {
+        "experiment_id": experiment.id,
+        "epoch": experiment.epoch,
+        "share": experiment.share,
+        "slow_threshold_s": experiment.frozen["l95_s"],
+    }
+
+
+def _salt(model: Model, now: Context) -> str:
+    """New for each experiment, the same when the experiment is started again after a crash."""
+    return blake2b(f"{model.name}/{now.version}/{now.at_us}".encode(), digest_size=16).hexdigest()
