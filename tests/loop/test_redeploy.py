@@ -88,8 +88,8 @@ async def test_a_deployment_by_order_that_fails_is_no_failed_retrain(tmp_path: P
         assert (await order(loop, store, "deploy", run=run.id))[0] is CommandState.DONE
         assert actions(await settle(loop)) == ["AbandonModel"]
         after = await state_of(loop)
-        assert (after.totals, after.failures_in_a_row, after.last_failure_at) == (
-            before.totals, before.failures_in_a_row, before.last_failure_at)  # fmt: skip
+        assert (after.ledger.totals, after.ledger.failures_in_a_row, after.ledger.last_failure_at) == (
+            before.ledger.totals, before.ledger.failures_in_a_row, before.ledger.last_failure_at)  # fmt: skip
         assert (await store.runs.list())[0].state == "failed"
         world.deployer.ready_answer = None
         assert (await order(loop, store, "deploy", run=run.id))[0] is CommandState.DONE, "as often as it takes"
@@ -104,10 +104,10 @@ async def test_what_was_sent_back_can_be_tested_again(tmp_path: Path) -> None:
         await settle(loop)
         [run] = await store.runs.list()
         assert (await order(loop, store, "rollback"))[0] is CommandState.DONE
-        assert (await state_of(loop)).retiring, "its open answers may still end"
+        assert (await state_of(loop)).ledger.retiring, "its open answers may still end"
         assert (await order(loop, store, "deploy", run=run.id))[0] is CommandState.DONE
         await settle(loop)
-        assert (await state_of(loop)).retiring == (), "and it is not stopped under its new users"
+        assert (await state_of(loop)).ledger.retiring == (), "and it is not stopped under its new users"
         world.clock.advance(31.0)
         await settle(loop)
         assert world.deployer.serving
@@ -176,7 +176,7 @@ async def test_what_may_pass_is_tried_again_by_itself(tmp_path: Path, late: bool
             done += actions(await settle(loop))
         assert waits == [5, 10]
         assert done.count("StartDeployment") == 3
-        assert (await state_of(loop)).totals == LoopTotals(runs=1, retrains=1, failed_retrains=1)
+        assert (await state_of(loop)).ledger.totals == LoopTotals(runs=1, retrains=1, failed_retrains=1)
         world.deployer.ready_answer = None
         [run] = await store.runs.list()
         assert (await order(loop, store, "deploy", run=run.id))[0] is CommandState.DONE
@@ -193,7 +193,7 @@ async def test_what_comes_up_at_the_second_attempt_is_tested(tmp_path: Path) -> 
         world.deployer.ready_answer = None
         world.clock.advance(5.1)
         assert actions(await settle(loop)) == ["StartDeployment", "StartExperiment"]
-        assert (await state_of(loop)).totals.failed_retrains == 0
+        assert (await state_of(loop)).ledger.totals.failed_retrains == 0
 
 
 @pytest.mark.parametrize("how", ["abandoned", "cancelled"])
@@ -242,7 +242,7 @@ async def test_what_could_not_be_stopped_is_before_it_is_deployed_again(tmp_path
         deployer.ready_answer = None
         assert (await order(loop, store, "deploy", run=run.id))[0] is CommandState.DONE
         assert deployer.ever == [name, name]
-        assert (await state_of(loop)).retries == ()
+        assert (await state_of(loop)).all_retries == ()
 
 
 async def test_the_first_of_three_that_cannot_be_stopped_keeps_no_other(tmp_path: Path) -> None:

@@ -268,7 +268,7 @@ async def test_rows_that_are_gone_lead_back_to_idle(tmp_path: Path) -> None:
         lease = await store.leases.get("loop")
         assert lease is not None
         state = await store.state.get("loop")
-        broken = {"loop": {**state, "experiment_id": 99}}
+        broken = {"loop": {**state, "phase": {**state["phase"], "experiment_id": 99}}}
         await store.transition(LoopTransaction(fence=lease.fence, state=broken))
         assert actions(await settle(loop)) == ["Recover"]
         assert (await phase_of(loop))[0] == "idle"

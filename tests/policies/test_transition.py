@@ -1,0 +1,294 @@
+"""What follows from an action: as the table of events says, once however often, and totals only grow."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.actions import (
+    TAGS,
+    AbandonModel,
+    AcceptModel,
+    Action,
+    BeginEpoch,
+    BeginPromotion,
+    CancelRun,
+    FailPromotion,
+    FailRun,
+    FinishWatch,
+    HaltWatch,
+    PrepareData,
+    Promote,
+    Recover,
+    Redeploy,
+    Refuse,
+    Reject,
+    RestartDeployment,
+    Retire,
+    ReturnTraffic,
+    RollBack,
+    SetPaused,
+    SetShare,
+    StartDeployment,
+    StartExperiment,
+    StartTraining,
+)
+from policies.effects import (
+    Begun,
+    Counted,
+    Declined,
+    Done,
+    Effect,
+    Measured,
+    Prepared,
+    Redeployed,
+    Served,
+    Stopped,
+    Taken,
+    Trained,
+)
+from policies.lifecycle import TRANSITIONS, Event, Phase
+from policies.rows import Experiment, Model, ModelState, Run
+from policies.state import (
+    Deploying,
+    Idle,
+    Ledger,
+    LoopState,
+    PhaseState,
+    Promoting,
+    Retiring,
+    Training,
+    Turn,
+    Watching,
+)
+from policies.state import Testing as UnderTest
+from policies.transition import Context, Position, Transition, apply, postpone, stale
+
+CHAMPION, CHALLENGER, PREVIOUS, LEFT, EXPERIMENT, RUN = 1, 2, 3, 4, 7, "run-1"
+NOW = Context(at=1_000.0, why="because", version=9, drain_s=30.0)
+SERVED = Served(url="http://model", model=None, credential=None)
+HANDLE = {"pid": 1}
+MODEL = Model(id=CHALLENGER, name="model-1", run_id=RUN)
+ROW = Run(id=RUN, state="prepared", trigger="manual", started_us=1, trainer="command")
+
+
+def manifest(samples: int) -> Prepared:
+    document = {"samples": samples, "data_path": "/data/train.jsonl"}
+    return Prepared(manifest=document, usable=samples, left_out={}, trainer="command")
+
+
+PHASES: dict[Phase, PhaseState] = {
+    Phase.IDLE: Idle(),
+    Phase.TRAINING: Training(run_id=RUN, before=Turn(dataset_at=1.0)),
+    Phase.DEPLOYING: Deploying(challenger_id=CHALLENGER, run_id=RUN),
+    Phase.TESTING: UnderTest(challenger_id=CHALLENGER, experiment_id=EXPERIMENT, run_id=RUN),
+    Phase.PROMOTING: Promoting(challenger_id=CHALLENGER, experiment_id=EXPERIMENT, run_id=RUN),
+    Phase.WATCHING: Watching(previous_id=PREVIOUS, experiment_id=EXPERIMENT, promoted_at=900.0, before=None),
+}
+
+ACTIONS: dict[Action, tuple[Effect, ...]] = {
+    PrepareData(run_id="run-2", trigger="manual"): (manifest(10_000), manifest(1), Declined(reason="no disk")),
+    PrepareData(run_id="run-3", trigger="manual", train=False): (manifest(10_000),),
+    StartTraining(run_id=RUN): (Taken(handle=HANDLE), Declined(reason="no such image")),
+    AcceptModel(run_id=RUN): (Trained(model=MODEL, result={"loss": 1.0}),),
+    FailRun(run_id=RUN, reason="lost"): (Done(),),
+    CancelRun(run_id=RUN): (Done(), Stopped(), Stopped(failed=True)),
+    StartDeployment(model_id=CHALLENGER): (Taken(handle=HANDLE), Declined(reason="no such file")),
+    RestartDeployment(model_id=CHALLENGER, reason="no memory"): (Done(),),
+    Redeploy(run_id=RUN): (Redeployed(run=ROW, model=MODEL, handle=HANDLE), Declined(reason="there is no run")),
+    AbandonModel(model_id=CHALLENGER, reason="never healthy"): (Stopped(), Stopped(failed=True)),
+    StartExperiment(model_id=CHALLENGER, share=0.1): (Begun(experiment_id=EXPERIMENT, served=SERVED, slow_s=1.0),),
+    SetShare(experiment_id=EXPERIMENT, share=0.3): (Measured(slow_s=None),),
+    BeginEpoch(experiment_id=EXPERIMENT, reason="other weights"): (Measured(slow_s=2.0),),
+    BeginPromotion(model_id=CHALLENGER, experiment_id=None): (SERVED,),
+    BeginPromotion(model_id=CHALLENGER, experiment_id=EXPERIMENT): (Done(),),
+    Promote(model_id=CHALLENGER): (Counted(before=None),),
+    FailPromotion(model_id=CHALLENGER, reason="dead"): (Done(),),
+    RollBack(model_id=CHALLENGER, experiment_id=EXPERIMENT): (Done(),),
+    Reject(model_id=CHALLENGER, experiment_id=EXPERIMENT): (Done(),),
+    ReturnTraffic(model_id=PREVIOUS): (Done(),),
+    FinishWatch(model_id=PREVIOUS): (Done(),),
+    HaltWatch(model_id=PREVIOUS): (Done(),),
+    Retire(model_id=LEFT): (Stopped(model=Model(id=LEFT, name="old")), Stopped()),
+    SetPaused(paused=True): (Done(),),
+    SetPaused(paused=False): (Done(),),
+    Refuse(reason="not now"): (Done(),),
+    Recover(reason="its run is gone"): (Done(),),
+}
+"""Every action with every effect that it can have."""
+PAIRS = [(action, effect) for action, effects in ACTIONS.items() for effect in effects]
+
+
+@st.composite
+def positions(draw: st.DrawFn) -> Position:
+    """Any phase, its rows there or some of them gone, a model handed over or not, a run taken or not."""
+    phase = PHASES[draw(st.sampled_from(Phase))]
+    there = draw(st.integers(0, 9)) > 0
+
+    def row(name: str, value: Any) -> Any:
+        return value if getattr(phase, name, None) is not None and there else None
+
+    detail = {"handle": HANDLE} if draw(st.booleans()) else {}
+    state = ModelState.CHALLENGER if isinstance(phase, UnderTest) else ModelState.READY
+    experiment = Experiment(id=EXPERIMENT, champion_model_id=CHAMPION, challenger_model_id=CHALLENGER, salt="00",
+                            share=0.1, frozen={"l95_s": draw(st.none() | st.just(1.5))})  # fmt: skip
+    ledger = Ledger(
+        installed_at=1.0,
+        champion_id=CHAMPION,
+        paused=draw(st.booleans()),
+        failures_in_a_row=draw(st.integers(0, 3)),
+        retiring=(Retiring(id=LEFT, name="old", due_at=2.0),) if draw(st.booleans()) else (),
+    )
+    return Position(
+        state=LoopState(phase=phase, since=500.0, ledger=ledger),
+        champion=Model(id=CHAMPION, name="base"),
+        challenger=row("challenger_id", replace(MODEL, detail=detail, state=state)),
+        previous=row("previous_id", Model(id=PREVIOUS, name="old")),
+        experiment=row("experiment_id", experiment),
+        run=row("run_id", replace(ROW, handle=HANDLE if draw(st.booleans()) else None)),
+    )
+
+
+def done(position: Position, action: Action, effect: Effect, now: Context = NOW) -> Transition | None:
+    """None where a row is gone that the action needs, or the effect is none of this action in this phase."""
+    try:
+        return apply(position, action, effect, now)
+    except (LookupError, TypeError):
+        return None
+
+
+def counts(position: Position) -> dict[str, int]:
+    totals = position.state.ledger.totals
+    flat = {field.name: getattr(totals, field.name) for field in fields(totals) if field.name != "rollbacks"}
+    return {**flat, **{f"rollbacks/{reason}": count for reason, count in totals.rollbacks.items()}}
+
+
+def test_every_action_is_tried() -> None:
+    assert {type(action) for action in ACTIONS} == TAGS.keys()
+
+
+@given(position=positions(), pair=st.sampled_from(PAIRS))
+def test_an_event_leads_where_the_table_says(position: Position, pair: tuple[Action, Effect]) -> None:
+    transition = done(position, *pair)
+    if transition is None:
+        return
+    arrows = {(arrow.source, arrow.event): arrow.target for arrow in TRANSITIONS}
+    assert arrows[position.state.phase_name, transition.event] is transition.state.phase_name
+    assert transition.reason
+    if transition.state.phase_name is not position.state.phase_name:
+        assert (transition.state.since, transition.state.reason) == (NOW.at, transition.reason)
+        assert transition.state.retries == ()
+
+
+@given(position=positions(), pair=st.sampled_from(PAIRS))
+def test_twice_is_once(position: Position, pair: tuple[Action, Effect]) -> None:
+    """What was done is stale: done again, at whatever time, it changes nothing."""
+    action, effect = pair
+    first = done(position, action, effect)
+    if first is None or first.event is Event.REFUSED:
+        return
+    after = position.after(first)
+    if isinstance(action, SetPaused | SetShare | BeginEpoch):  # a new epoch has another number: it is a new order
+        assert stale(after, action) is None
+        return
+    assert stale(after, action) is not None
+    again = apply(after, action, effect, replace(NOW, at=NOW.at + 60.0))
+    assert again.event is Event.REFUSED
+    assert (again.state, again.models, again.experiments, again.runs) == (after.state, (), (), ())
+
+
+@given(position=positions(), pair=st.sampled_from(PAIRS))
+def test_what_is_not_there_is_not_acted_on(position: Position, pair: tuple[Action, Effect]) -> None:
+    """An action on another run, model or experiment than the phase's is refused."""
+    action, effect = pair
+    names = {"run_id": "run-other", "model_id": 99, "experiment_id": 98}
+    for name, other in names.items():
+        if getattr(action, name, None) is None or isinstance(action, PrepareData | Redeploy):
+            continue
+        if isinstance(action, RollBack) and name == "experiment_id" and isinstance(position.state.phase, Promoting):
+            continue  # of a promotion that nothing was tested for, too
+        transition = apply(position, replace(action, **{name: other}), effect, NOW)  # type: ignore[arg-type]
+        assert (transition.event, transition.state) == (Event.REFUSED, position.state)
+
+
+@given(position=positions(), pairs=st.lists(st.sampled_from(PAIRS), max_size=8))
+def test_totals_never_go_down_and_nothing_is_left_behind(
+    position: Position, pairs: list[tuple[Action, Effect]]
+) -> None:
+    """Whatever happens in whatever order: counts only grow, and every model that had a server is named by the phase,
+    is champion, was stopped, or waits to be."""
+    for action, effect in pairs:
+        before = counts(position)
+        transition = done(position, action, effect)
+        if transition is None:
+            continue
+        had = {m.id for m in (position.champion, position.challenger, position.previous) if m and served(m, position)}
+        position = position.after(transition)
+        now = counts(position)
+        assert all(now[name] >= count for name, count in before.items())
+        named = {position.state.ledger.champion_id, *ids(position.state.phase)}
+        waiting = {left.id for left in position.state.ledger.retiring}
+        stopped = isinstance(effect, Stopped | Done) and isinstance(
+            action, CancelRun | AbandonModel | RestartDeployment
+        )
+        assert stopped or had <= named | waiting
+
+
+def served(model: Model, position: Position) -> bool:
+    """Whether it has, or had, users."""
+    return not isinstance(position.state.phase, Deploying) or model.id == position.champion.id
+
+
+def ids(phase: PhaseState) -> set[int]:
+    return {getattr(phase, name) for name in ("challenger_id", "previous_id") if hasattr(phase, name)}
+
+
+@given(position=positions(), action=st.sampled_from(list(ACTIONS)), failures=st.integers(1, 40))
+def test_what_fails_waits_longer_each_time_and_no_longer_than_ten_minutes(
+    position: Position, action: Action, failures: int
+) -> None:
+    state, waits = position.state, []
+    for _ in range(failures):
+        state, retry = postpone(state, action, "no answer", 5.0, NOW.at)
+        waits.append(retry.at - NOW.at)
+    assert waits == sorted(waits)
+    assert waits[0] == 5.0
+    assert waits[-1] <= 600.0
+    if not isinstance(action, Retire) or state.ledger.retiring:
+        assert [one.attempts for one in state.all_retries] == [failures]
+    assert state.phase == position.state.phase
+
+
+def test_an_effect_of_another_action_is_an_error() -> None:
+    position = Position(state=LoopState(phase=PHASES[Phase.TRAINING], since=0.0, ledger=Ledger(installed_at=0.0,
+                        champion_id=CHAMPION)), champion=Model(id=CHAMPION, name="base"), run=ROW)  # fmt: skip
+    with pytest.raises(TypeError, match="Served where Taken"):
+        apply(position, StartTraining(run_id=RUN), SERVED, NOW)
+    with pytest.raises(LookupError, match="the run is not in the database"):
+        apply(replace(position, run=None), FailRun(run_id=RUN, reason="lost"), Done(), NOW)
+
+
+def test_every_event_of_the_table_happens() -> None:
+    """By some action with some effect in the phase that the table names."""
+    seen: set[tuple[Phase, Event]] = set()
+    for phase, value in PHASES.items():
+        for handle in (None, HANDLE):
+            detail = {} if handle is None else {"handle": handle}
+            position = Position(
+                state=LoopState(phase=value, since=0.0, ledger=Ledger(installed_at=0.0, champion_id=CHAMPION,
+                                retiring=(Retiring(id=LEFT, name="old", due_at=0.0),))),
+                champion=Model(id=CHAMPION, name="base"),
+                challenger=replace(MODEL, detail=detail),
+                previous=Model(id=PREVIOUS, name="old"),
+                experiment=Experiment(id=EXPERIMENT, champion_model_id=CHAMPION, challenger_model_id=CHALLENGER,
+                                      salt="00", share=0.1),
+                run=replace(ROW, handle=handle),
+            )  # fmt: skip
+            for action, effect in PAIRS:
+                if stale(position, action) is None and (transition := done(position, action, effect)) is not None:
+                    seen.add((phase, transition.event))
+    assert seen >= {(arrow.source, arrow.event) for arrow in TRANSITIONS}
