@@ -141,14 +141,14 @@ class Watch:
     def _beginning(self, raw: bytes) -> Any:
         """What can be read of a value that may end too early: a string as far as it goes, a list without what is
         broken. Where even that is more than can be read, the text as it is written: the same in each turn of a chat."""
-        from pydantic_core import from_json  # rare, and the first answer after a start should not wait for it
+        from jiter import from_json  # rare, and the first answer after a start should not wait for it
 
         with contextlib.suppress(orjson.JSONDecodeError):
             return orjson.loads(raw)
         if (value := self._read(raw)) is not None:
             return value
         try:
-            return from_json(raw.rstrip(b"0123456789"), allow_partial="trailing-strings")  # a number may be cut, too
+            return from_json(raw.rstrip(b"0123456789"), partial_mode="trailing-strings")  # a number may be cut, too
         except ValueError:
             return raw.decode("utf-8", "replace")
 

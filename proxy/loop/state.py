@@ -31,6 +31,17 @@ __all__ = ["DETECTOR_ENTRY", "STATE_ENTRY", "state_from_json", "state_to_json"]
 
 STATE_ENTRY: Final = "loop"
 DETECTOR_ENTRY: Final = "drop_detector"
+_PHASES: Final[Mapping[str, type[PhaseState]]] = {
+    phase.value: kind
+    for phase, kind in {
+        Phase.IDLE: Idle,
+        Phase.TRAINING: Training,
+        Phase.DEPLOYING: Deploying,
+        Phase.TESTING: Testing,
+        Phase.PROMOTING: Promoting,
+        Phase.WATCHING: Watching,
+    }.items()
+}
 _GONE: Final = 0
 """Id of a row that the phase needs and an earlier version's state did not name: there is no such row, and the loop
 recovers."""
@@ -44,7 +55,16 @@ def state_to_json(state: LoopState) -> dict[str, Any]:
 
 def state_from_json(document: Mapping[str, Any]) -> LoopState:
     """What was stored, also by an earlier version. Raises ValueError where it is no state."""
-    return from_json(LoopState, document) if "ledger" in document else _of_flat(document)
+    if "ledger" not in document:
+        return _of_flat(document)
+    phase = document["phase"]
+    return LoopState(
+        phase=from_json(_PHASES[phase["name"]], phase),
+        since=document["since"],
+        reason=document["reason"],
+        retries=from_json(tuple[Retry, ...], document["retries"]),
+        ledger=from_json(Ledger, document["ledger"]),
+    )
 
 
 def _of_flat(old: Mapping[str, Any]) -> LoopState:
