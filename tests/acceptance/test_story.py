@@ -47,7 +47,7 @@ pytestmark = pytest.mark.slow
 USERS = 400
 NAMES = [f"customer-{number}" for number in range(USERS)]
 QUESTIONS_PER_S = 25.0
-"""Each is ten milliseconds of work, also while a controller that was killed starts: what is asked meanwhile tells nothing."""
+"""Each is ten milliseconds of work, and what is asked while a controller starts again tells nothing."""
 SHARE = 0.5
 """Of the users, for the challenger: with a tenth of them the same evidence takes three times as many questions."""
 LAZINESS = 0.1
