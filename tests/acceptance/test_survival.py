@@ -1,7 +1,7 @@
 """Whatever is killed, full or locked: whoever got a whole answer has exactly one record, and traffic goes on.
 
-What befalls a server befalls one and the same, which is started again by whoever needs it; `test_storm.py` has it all
-at once, and more often.
+What befalls a server befalls one and the same, which is started again by whoever needs it; `test_storm.py` has all
+kinds of kill in one.
 """
 
 from __future__ import annotations
