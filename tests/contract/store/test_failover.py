@@ -24,6 +24,7 @@ from proxy.store.store import Store
 from proxy.store.values import NO_POSITION, IngestBatch, NewRecord, RecordFilter
 from tests.harness.exchanges import exchange, exchanges, new_id
 from tests.harness.frames import feedback_frame, of_record
+from tests.harness.require import full
 from tests.harness.tables import sqlite_with_tables
 
 KEEP_S = 900.0
@@ -157,8 +158,23 @@ async def test_a_batch_from_elsewhere_changes_nothing(store: Store, clock: Manua
     assert (await store.spools.counted())["w"].frames == 2
 
 
-@pytest.mark.parametrize("empty", [False, True])
-@pytest.mark.parametrize("restarted", [False, True])
+_PAIR = full("each of the three with both values of the others, in four of the eight cases")
+
+
+@pytest.mark.parametrize(
+    ("store_url", "empty", "restarted"),
+    [
+        ("sqlite", False, False),
+        ("sqlite", True, True),
+        ("postgresql", False, True),
+        ("postgresql", True, False),
+        pytest.param("sqlite", False, True, marks=_PAIR),
+        pytest.param("sqlite", True, False, marks=_PAIR),
+        pytest.param("postgresql", False, False, marks=_PAIR),
+        pytest.param("postgresql", True, True, marks=_PAIR),
+    ],
+    indirect=["store_url"],
+)
 async def test_a_database_that_is_behind_is_fed_again(
     host: Host, copies: Copies, *, empty: bool, restarted: bool
 ) -> None:
@@ -286,7 +302,7 @@ async def test_a_deleted_user_does_not_come_back(host: Host, copies: Copies) -> 
     assert {row.id for row in page.rows} == later, "what was written afterwards is fed again"
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, 1, *(pytest.param(n, marks=full("two other stories")) for n in (2, 3))])
 async def test_however_often_it_goes_back_all_is_there_once(host: Host, copies: Copies, seed: int) -> None:
     """A story by chance: writers come and die, controllers too; the database goes back to any copy, or to nothing."""
     rng = random.Random(seed)
