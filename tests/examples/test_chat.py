@@ -195,12 +195,13 @@ def test_without_send_beacon_it_fetches(browser: Browser, ratchet: RatchetProces
         await_vote(ratchet, record, feedback=1)
 
 
-def test_a_vote_that_was_refused_is_not_thanked_for(page: Page, ratchet: RatchetProcess) -> None:
-    page.set_content("<p data-ratchet-record=x></p>")
-    page.add_script_tag(url=f"{ratchet.base_url}/-/feedback.js")
-    page.evaluate("navigator.sendBeacon = () => false; window.fetch = async () => ({ok: false})")
-    page.get_by_role("button", name="Bad answer").click()
-    expect(page.get_by_role("status")).to_have_text("Not sent")
+def test_a_vote_that_was_refused_is_not_thanked_for(browser: Browser, ratchet: RatchetProcess) -> None:
+    with watched_page(browser) as page:
+        page.set_content("<p data-ratchet-record=x></p>")
+        page.add_script_tag(url=f"{ratchet.base_url}/-/feedback.js")
+        page.evaluate("navigator.sendBeacon = () => false; window.fetch = async () => ({ok: false})")
+        page.get_by_role("button", name="Bad answer").click()
+        expect(page.get_by_role("status")).to_have_text("Not sent")
 
 
 def test_a_recycled_element_votes_for_its_new_record(page: Page, ratchet: RatchetProcess, chat_url: str) -> None:
