@@ -12,6 +12,9 @@ PYTEST_ARGS ?= -n 3 --dist loadfile --no-loadscope-reorder
 # Python compiles what is imported anyway, the first time; compiling all packages makes that time shorter, and setup longer.
 COMPILE ?= --compile-bytecode
 
+# Where it is set, each of the hundreds of processes that tests start compiles anew all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test lint types contracts bench simulate docs clean
 

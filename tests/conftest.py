@@ -26,7 +26,6 @@ pytest.register_assert_rewrite("tests.harness.sdk", "tests.harness.sdk_contract"
 _LONGEST = (
     "acceptance/test_replicas_story.py",
     "acceptance/test_story.py",
-    "web/console/test_accessibility.py",
     "acceptance/test_demo.py",
     "acceptance/test_survival.py",
     "acceptance/test_replicas.py",

@@ -164,13 +164,17 @@ async def stop_by_itself(ratchet: RatchetProcess) -> None:
     assert "SIGKILL" not in ratchet.log
 
 
-async def test_clients_that_leave_while_the_worker_stands_still_leave_nothing(
+async def test_neither_ordinary_clients_nor_those_that_leave_a_worker_that_stands_still_leave_anything(
     upstream: Upstream, tmp_path: Path
 ) -> None:
     settings = {"gateway": {"upstream_idle_seconds": 2}, "server": {"drain_seconds": 1}}
     async with running(tmp_path, upstream.url, **settings) as ratchet:
         await asyncio.to_thread(ratchet.await_admin)
         assert (await post(ratchet, "/before"))[0] == 200
+        async with connected(ratchet.base_url) as client:
+            for _ in range(20):
+                await client.send(b"GET /fine HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert (await client.response())[1] == CHAT
         worker = ratchet.pid("worker-0")
         os.kill(worker, signal.SIGSTOP)
         try:
@@ -186,13 +190,4 @@ async def test_clients_that_leave_while_the_worker_stands_still_leave_nothing(
             return ratchet.metric("ratchet_gateway_upstream_connections") == 0
 
         await asyncio.to_thread(await_true, none_open, "an end of every connection", limit_s=PATIENCE_S)
-        await stop_by_itself(ratchet)
-
-
-async def test_it_stops_cleanly_after_ordinary_requests(upstream: Upstream, tmp_path: Path) -> None:
-    drain = {"drain_seconds": 1}
-    async with running(tmp_path, upstream.url, server=drain) as ratchet, connected(ratchet.base_url) as client:
-        for _ in range(20):
-            await client.send(b"GET /fine HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert (await client.response())[1] == CHAT
         await stop_by_itself(ratchet)

@@ -25,7 +25,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from typer.testing import CliRunner
 
+from proxy.cli.app import app
 from proxy.clock import ManualClock, SystemClock
 from proxy.config.serving import SpoolConfig
 from proxy.ids import KeyRing
@@ -225,12 +227,11 @@ class House:
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=self.directory, env=ENVIRON,
         )  # fmt: skip
 
-    def command(self, *args: str, expect: int = 0) -> subprocess.CompletedProcess[str]:
-        """A `ratchet` command."""
-        running = self.begin(*args)
-        output, _ = running.communicate()
-        assert running.returncode == expect, output
-        return subprocess.CompletedProcess(args, running.returncode, output)
+    def command(self, *args: str, expect: int = 0) -> str:
+        """What a `ratchet` command prints: in this process, for one of its own has everything to import."""
+        done = CliRunner().invoke(app, [*args, "--config", str(self.ratchet.config_file)])
+        assert done.exit_code == expect, done.output
+        return done.output
 
     async def announced(self) -> bool:
         """Whether a deletion is under way."""
@@ -358,7 +359,7 @@ def test_fifty_planted_words_are_gone_everywhere(tmp_path: Path, model_url: str)
         assert any(place.startswith("archive:") for place in places)
         assert any(place.endswith(".seg") for place in places)
 
-        said = json.loads(house.command("records", "delete", "--user", "victim", "--yes", "--json").stdout)
+        said = json.loads(house.command("records", "delete", "--user", "victim", "--yes", "--json"))
         assert house.traces(sought()) == {}
         kept = house.traces([f"{KEPT}{name}" for name in ("QUESTION", "OLDASK", "COMMENT")])
         assert {place.partition("/")[0] for found in kept.values() for place in found} >= {"archive", "table bodies"}
@@ -384,7 +385,7 @@ def assert_gone_without_a_server(house: House) -> None:
     writer.close()
     assert any(place.endswith(".seg") for place in house.traces(sought())[word("QUESTION")])
     done = house.command("records", "delete", "--user", "victim", "--yes")
-    assert "spool" in done.stdout
+    assert "spool" in done
     assert house.traces(sought()) == {}
 
 
@@ -404,7 +405,7 @@ def test_a_killed_deletion_is_finished_by_the_next_and_a_host_that_is_away_is_na
         assert house.traces([f"{KEPT}QUESTION"])
         asyncio.run(house.lose_a_host())
         done = house.command("records", "delete", "--user", "victim", "--yes", "--json", expect=1)
-        (away,) = [place for place in json.loads(done.stdout)["places"] if place["failed"]]
+        (away,) = [place for place in json.loads(done)["places"] if place["failed"]]
         assert (away["host"], "does its part when it is back" in away["remains"]) == ("far-away", True)
 
 

@@ -9,35 +9,47 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.harness.gateway import Client
 from tests.harness.serve import RatchetProcess, await_true, request
 from tests.harness.upstream import CHAT, Line, Seen, Upstream, reply, serve_upstream
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n6\r\ndata: \r\n"
 LIMITS = {"first_byte_timeout_seconds": 4, "idle_timeout_seconds": 4, "head_timeout_seconds": 4, "max_head_bytes": 4096}
 """Far longer than anything else here takes on a busy machine."""
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def upstream() -> AsyncIterator[Upstream]:
     async with serve_upstream() as server:
         yield server
 
 
-@pytest.fixture
-async def ratchet(upstream: Upstream, tmp_path: Path) -> AsyncIterator[RatchetProcess]:
-    server = RatchetProcess(tmp_path, champion=upstream.url, settings={"gateway": LIMITS})
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def ratchet(upstream: Upstream, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RatchetProcess]:
+    server = RatchetProcess(tmp_path_factory.mktemp("r"), champion=upstream.url, settings={"gateway": LIMITS})
     await asyncio.to_thread(server.start)
     await asyncio.to_thread(server.await_admin)
     yield server
     await asyncio.to_thread(server.stop)
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def before(ratchet: RatchetProcess) -> int:
+    """How many records there were before the test; each waits for all of its own."""
+    return len(await asyncio.to_thread(listed, ratchet))
+
+
+def listed(ratchet: RatchetProcess) -> list[dict[str, Any]]:
+    """All records, oldest first."""
+    rows: list[dict[str, Any]] = request(ratchet.admin_url, "/api/records?limit=100").json()["records"]
+    return rows[::-1]
 
 
 async def connect(ratchet: RatchetProcess) -> Client:
@@ -63,13 +75,13 @@ def get(path: str) -> bytes:
     return b"GET %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % path.encode()
 
 
-async def records(ratchet: RatchetProcess, count: int) -> list[dict[str, Any]]:
-    """The records, oldest first, once there are `count`."""
+async def records(ratchet: RatchetProcess, before: int, count: int) -> list[dict[str, Any]]:
+    """The records behind the first `before`, oldest first, once there are `count`."""
 
     def look() -> list[dict[str, Any]] | None:
-        rows: list[dict[str, Any]] = request(ratchet.admin_url, "/api/records?limit=100").json()["records"]
+        rows = listed(ratchet)[before:]
         assert len(rows) <= count, rows
-        return rows[::-1] if len(rows) == count else None
+        return rows if len(rows) == count else None
 
     found: list[dict[str, Any]] = await asyncio.to_thread(await_true, look, f"{count} records")
     return found
@@ -81,7 +93,7 @@ async def serves(ratchet: RatchetProcess) -> None:
 
 
 async def test_whatever_the_models_server_does_is_answered_and_recorded(
-    ratchet: RatchetProcess, upstream: Upstream
+    ratchet: RatchetProcess, upstream: Upstream, before: int
 ) -> None:
     async def hangs(seen: Seen, line: Line) -> None:
         await line.until_closed()
@@ -115,7 +127,7 @@ async def test_whatever_the_models_server_does_is_answered_and_recorded(
     head = b"POST /early HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"
     assert (await ask(ratchet, head + b"x" * 1000)).startswith(b"HTTP/1.1 413 ")
     await serves(ratchet)
-    rows = await records(ratchet, 7)
+    rows = await records(ratchet, before, 7)
     assert [(row["status"], row["outcome"]) for row in rows] == [
         (504, "timeout"),
         (200, "timeout"),
@@ -128,9 +140,12 @@ async def test_whatever_the_models_server_does_is_answered_and_recorded(
 
 
 async def test_a_client_that_vanishes_stops_the_model_within_a_second(
-    ratchet: RatchetProcess, upstream: Upstream
+    ratchet: RatchetProcess, upstream: Upstream, before: int
 ) -> None:
+    lines: list[Line] = []
+
     async def stream(seen: Seen, line: Line) -> None:
+        lines.append(line)
         await line.send(CHUNKED)
         await line.until_closed()
 
@@ -142,15 +157,18 @@ async def test_a_client_that_vanishes_stops_the_model_within_a_second(
         await client.until(b"data: \r\n")
         left = time.monotonic()
         client.close()
-        await asyncio.wait_for(upstream.lines[len(took)].closed.wait(), 120)
+        await asyncio.wait_for(lines[-1].closed.wait(), 120)
         took.append(time.monotonic() - left)
     assert min(took) < 1
     await serves(ratchet)
     tries = len(took)
-    assert [row["outcome"] for row in await records(ratchet, tries + 1)] == ["client_disconnect"] * tries + ["ok"]
+    assert [row["outcome"] for row in await records(ratchet, before, tries + 1)] == ["client_disconnect"] * tries + [
+        "ok"
+    ]
 
 
-async def test_attacks_on_the_framing_reach_nobody(ratchet: RatchetProcess, upstream: Upstream) -> None:
+async def test_attacks_on_the_framing_reach_nobody(ratchet: RatchetProcess, upstream: Upstream, before: int) -> None:
+    reached = len(upstream.seen)
     both = b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n"
     refused = {
         b"POST / HTTP/1.1\r\nHost: x\r\n" + both: b"400",
@@ -163,7 +181,7 @@ async def test_attacks_on_the_framing_reach_nobody(ratchet: RatchetProcess, upst
         answer = await ask(ratchet, attack)
         assert answer.startswith(b"HTTP/1.1 " + status)
         assert answer.count(b"HTTP/1.1 ") == 1
-    assert upstream.seen == []
+    assert len(upstream.seen) == reached
     for number in range(3):
         upstream.on(f"/{number}", _numbered(number))
     pipelined = await ask(
@@ -171,7 +189,7 @@ async def test_attacks_on_the_framing_reach_nobody(ratchet: RatchetProcess, upst
     )
     assert [pipelined.count(b"answer %d" % number) for number in range(3)] == [1, 1, 1]
     assert pipelined.index(b"answer 0") < pipelined.index(b"answer 1") < pipelined.index(b"answer 2")
-    assert {row["outcome"] for row in await records(ratchet, 3)} == {"ok"}
+    assert {row["outcome"] for row in await records(ratchet, before, 3)} == {"ok"}
 
 
 def _numbered(number: int) -> Any:

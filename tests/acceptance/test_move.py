@@ -50,7 +50,7 @@ async def test_a_running_server_moves_to_postgresql(tmp_path: Path) -> None:
                 ids = RecordIds(KeyRing(ratchet.data_dir / "keys.json"))
                 answered = {ids.verify(token) for token in load.answered}
                 await asyncio.to_thread(
-                    await_true, lambda: answered <= set(records(url)), "every answer to be in PostgreSQL"
+                    lambda: await_true(lambda: answered <= set(records(url)), "every answer to be there", every_s=0.3)
                 )
                 assert len(records(url)) == len(set(records(url))) <= load.sent
                 history = request(ratchet.admin_url, "/api/history").json()["entries"]

@@ -1,6 +1,7 @@
 """Replicas on one PostgreSQL: whatever is stopped or paused, each answer has one record, and one decides.
 
-Hosts that die are in `test_replicas_story.py`, hosts that are cut off in `test_replicas_cut.py`.
+Two of them live through what befalls the database and the leader. Hosts that die are in `test_replicas_story.py`, hosts
+that are cut off in `test_replicas_cut.py`.
 """
 
 from __future__ import annotations
@@ -15,17 +16,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from tests.harness.fleet import Fleet
 from tests.harness.load import load_on
 from tests.harness.postgres import PostgresServer, find_binaries, running_postgres
-from tests.harness.require import need
+from tests.harness.require import FULL, need
 from tests.harness.serve import RatchetProcess, await_true, request
 from tests.harness.upstream import Line, Seen, Upstream, reply, serve_upstream
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="module")]
 
-FULL = os.environ.get("RATCHET_FULL") == "1"
+LOOK_S = 0.2
+"""Between two looks, each of which is work for whole servers."""
 PATIENCE_S = 240.0
 TAKEOVER_S = 15.0 if FULL else PATIENCE_S
 """The promise is 15 s. In CI other tests run beside this one, and how fast they let it be is no promise of ours."""
@@ -42,7 +45,7 @@ def postgres() -> Iterator[PostgresServer]:
         yield server
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def upstream() -> AsyncIterator[Upstream]:
     async with serve_upstream() as server:
 
@@ -66,15 +69,21 @@ async def fleet_of(
         await asyncio.to_thread(fleet.stop)
 
 
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def fleet(
+    postgres: PostgresServer, upstream: Upstream, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Fleet]:
+    async with fleet_of(2, tmp_path_factory.mktemp("fleet"), postgres, upstream.url) as found:
+        yield found
+
+
 async def until(fleet: Fleet, look: Callable[[], Any], what: str, limit_s: float = PATIENCE_S) -> Any:
-    return await asyncio.to_thread(await_true, look, what, fleet.check, limit_s)
+    return await asyncio.to_thread(lambda: await_true(look, what, fleet.check, limit_s, every_s=LOOK_S))
 
 
-async def test_traffic_goes_on_while_the_database_is_down(
-    tmp_path: Path, postgres: PostgresServer, upstream: Upstream
-) -> None:
-    async with fleet_of(3, tmp_path, postgres, upstream.url) as fleet, contextlib.AsyncExitStack() as stack:
-        first, second, _ = fleet.replicas
+async def test_traffic_goes_on_while_the_database_is_down(fleet: Fleet, postgres: PostgresServer) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        first, second = fleet.replicas
         loads = [await stack.enter_async_context(load_on(replica.base_url, clients=2)) for replica in fleet.replicas]
         await asyncio.gather(*(load.until(50) for load in loads))
         await asyncio.to_thread(postgres.stop)
@@ -84,7 +93,7 @@ async def test_traffic_goes_on_while_the_database_is_down(
             for replica in fleet.replicas:
                 assert replica.metric("ratchet_store_up") == 0
             await until(fleet, lambda: all(_troubled(fleet, r) for r in fleet.replicas), "the status to say so")
-            pending = await until(fleet, lambda: _more(fleet, [0.0] * 3), "records to wait on every replica")
+            pending = await until(fleet, lambda: _more(fleet, [0.0] * 2), "records to wait on every replica")
             await until(fleet, lambda: _more(fleet, pending), "what waits to be seen growing")
             first.kill("controller")  # one that starts without a database waits for it
             second_worker = second.kill("worker-0")  # and so does nobody who starts to serve
@@ -103,8 +112,8 @@ async def test_traffic_goes_on_while_the_database_is_down(
         print(
             f"{missed} answers; after {OUTAGE_S} s without a database stored in {caught_up_s:.1f} s, led in {led_s:.1f}"
         )
-        assert [load.refused for load in loads] == [0, 0, 0]
-        assert loads[0].broken == loads[2].broken == 0
+        assert [load.refused for load in loads] == [0, 0]
+        assert loads[0].broken == 0
         assert loads[1].broken <= 2, "what was open in the worker that was killed"
         assert caught_up_s < CATCH_UP_S
         await fleet.assert_nothing_lost(*loads)
@@ -120,13 +129,10 @@ def _more(fleet: Fleet, before: list[float]) -> list[float] | None:
     return now if all(later > earlier for earlier, later in zip(before, now, strict=True)) else None
 
 
-async def test_a_leader_that_slept_changes_nothing(
-    tmp_path: Path, postgres: PostgresServer, upstream: Upstream
-) -> None:
-    async with fleet_of(2, tmp_path, postgres, upstream.url) as fleet:
-        await take_over_while_the_leader_sleeps(fleet, "pause", paused=True)
-        await take_over_while_the_leader_sleeps(fleet, "resume", paused=False)
-        assert fleet.late_entries() == [], "written under a lease that had moved on"
+async def test_a_leader_that_slept_changes_nothing(fleet: Fleet) -> None:
+    await take_over_while_the_leader_sleeps(fleet, "pause", paused=True)
+    await take_over_while_the_leader_sleeps(fleet, "resume", paused=False)
+    assert fleet.late_entries() == [], "written under a lease that had moved on"
 
 
 async def take_over_while_the_leader_sleeps(fleet: Fleet, verb: str, *, paused: bool) -> None:

@@ -47,7 +47,8 @@ async def two_hosts(directory: Path) -> AsyncIterator[tuple[Fleet, Network]]:
 
 
 async def until(fleet: Fleet, look: Callable[[], Any], what: str) -> Any:
-    return await asyncio.to_thread(await_true, look, what, fleet.check, 240.0)
+    """Looked for five times a second: each look is work for whole servers."""
+    return await asyncio.to_thread(lambda: await_true(look, what, fleet.check, 240.0, every_s=0.2))
 
 
 async def test_a_leader_cut_off_serves_on_and_follows_when_it_is_back(tmp_path: Path) -> None:

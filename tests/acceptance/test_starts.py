@@ -18,16 +18,17 @@ import pytest
 
 from proxy.clock import SystemClock
 from proxy.ids import KeyRing, RecordIds
+from tests.harness.require import FULL
 from tests.harness.serve import RatchetProcess, await_true, request
 from tests.harness.upstream import Line, Seen, Upstream, serve_upstream
 
 pytestmark = pytest.mark.slow
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-ANSWER_S = 2.0 if os.environ.get("RATCHET_FULL") == "1" else 60.0
+ANSWER_S = 2.0 if FULL else 60.0
 """From the start of `ratchet serve` to its first answer: two seconds, on a machine that does nothing else. In any case
 long before the orphans of an earlier one have to end, which is what a start must not wait for."""
-KILLS = 6 if os.environ.get("RATCHET_FULL") == "1" else 3
+KILLS = 6 if FULL else 2
 DRAIN = {"drain_seconds": 600}
 
 
@@ -111,7 +112,7 @@ class Streams:
         return asyncio.create_task(rest())
 
 
-async def test_after_a_killed_supervisor_the_next_answers_at_once_and_streams_finish(
+async def test_after_a_killed_supervisor_the_next_answers_at_once_streams_finish_and_what_is_stuck_goes(
     upstream: Upstream, make: Make
 ) -> None:
     streams = Streams(upstream)
@@ -135,6 +136,7 @@ async def test_after_a_killed_supervisor_the_next_answers_at_once_and_streams_fi
     await asyncio.to_thread(
         await_true, lambda: ratchet.metric("ratchet_ingest_records_total") >= 2 * KILLS, "all records to be stored"
     )
+    await asyncio.to_thread(assert_stuck_processes_keep_neither_port_nor_store, ratchet)
     await asyncio.to_thread(ratchet.stop)
     assert "Fatal error" not in ratchet.log
 
@@ -143,10 +145,8 @@ def ratchet_admin(ratchet: RatchetProcess) -> str:
     return f"http://127.0.0.1:{ratchet.settings['admin']['port']}"
 
 
-def test_processes_that_were_stopped_keep_neither_port_nor_store(make: Make) -> None:
-    ratchet = make(server=DRAIN)
-    ratchet.start()
-    ratchet.await_admin()
+def assert_stuck_processes_keep_neither_port_nor_store(ratchet: RatchetProcess) -> None:
+    """Nor do those that have been stopped (SIGSTOP) when their supervisor is killed."""
     (worker,), controller = ratchet.worker_pids, ratchet.controller_pid
     os.kill(worker, signal.SIGSTOP)
     os.kill(controller, signal.SIGSTOP)
@@ -154,9 +154,8 @@ def test_processes_that_were_stopped_keep_neither_port_nor_store(make: Make) -> 
     assert first_answer(ratchet) < ANSWER_S
     await_true(lambda: gone(worker) and gone(controller), "the end of the stuck processes")
     ratchet.await_admin()
-    log = ratchet.stop()
-    assert f"worker process {worker} of an earlier `ratchet serve` is stuck" in log
-    assert f"controller process {controller} of an earlier `ratchet serve` is stuck" in log
+    assert f"worker process {worker} of an earlier `ratchet serve` is stuck" in ratchet.log
+    assert f"controller process {controller} of an earlier `ratchet serve` is stuck" in ratchet.log
 
 
 def test_the_admin_port_is_opened_when_a_stranger_leaves_it(make: Make) -> None:

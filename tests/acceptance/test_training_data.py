@@ -6,9 +6,6 @@ All of it is logged once, through one real process; each format is then exported
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +16,9 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from typer.testing import CliRunner
 
+from proxy.cli.app import app
 from proxy.loop.consumers import check, templates
 from tests.harness.serve import RatchetProcess, await_true, request
 from tests.harness.webserver import serving_in_thread
@@ -250,11 +249,8 @@ def export(process: RatchetProcess, name: str, **settings: str) -> tuple[dict[st
     folder = process.directory / "-".join(["out", name, *settings.values()])
     if not folder.exists():
         verb = ["data", "export", str(folder), "--format", name, "--config", str(process.config_file), "--json"]
-        done = subprocess.run(
-            [sys.executable, "-m", "proxy", *verb],
-            env=os.environ | settings, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        done = CliRunner().invoke(app, verb, env=settings)
+        assert done.exit_code == 0, done.output
     manifest = json.loads((folder / "manifest.json").read_text())
     return manifest, folder / "data.jsonl"
 

@@ -30,6 +30,14 @@ def ratchet(tmp_path: Path) -> Iterator[RatchetProcess]:
     made.stop(expect=None)
 
 
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RatchetProcess]:
+    """One that has started well, for tests that leave it so."""
+    with RatchetProcess(tmp_path_factory.mktemp("running"), champion=NOWHERE) as made:
+        made.await_admin()
+        yield made
+
+
 @pytest.fixture
 async def upstream() -> AsyncIterator[Upstream]:
     async with serve_upstream() as server:
@@ -43,14 +51,13 @@ def ends_with(ratchet: RatchetProcess, status: int) -> str:
     return ratchet.wait(expect=status)
 
 
-def test_a_second_server_in_the_same_directory_is_refused(ratchet: RatchetProcess, tmp_path: Path) -> None:
-    ratchet.start()
-    assert ratchet.process is not None
-    pid = ratchet.process.pid
+def test_a_second_server_in_the_same_directory_is_refused(running: RatchetProcess, tmp_path: Path) -> None:
+    assert running.process is not None
+    pid = running.process.pid
     second = RatchetProcess(tmp_path / "second", champion=NOWHERE)
-    second.settings["server"]["data_dir"] = str(ratchet.data_dir)
+    second.settings["server"]["data_dir"] = str(running.data_dir)
     assert f"in use by another `ratchet serve` (process {pid})" in ends_with(second, 1)
-    assert request(ratchet.base_url, "/-/health").status == 200
+    assert request(running.base_url, "/-/health").status == 200
 
 
 def test_a_port_in_use_is_named(ratchet: RatchetProcess) -> None:
@@ -79,20 +86,18 @@ def test_settings_that_cannot_work_end_it_with_a_reason(ratchet: RatchetProcess)
     assert "worker-0 cannot run with these settings: stopping" in log
 
 
-def test_the_pid_files_and_addresses_are_true_and_the_addresses_go_with_it(ratchet: RatchetProcess) -> None:
-    ratchet.start()
-    ratchet.await_admin()
-    assert ratchet.process is not None
-    assert ratchet.pid("supervisor") == ratchet.process.pid
-    for pid in (*ratchet.worker_pids, ratchet.controller_pid):
-        assert int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) == ratchet.process.pid
-    addresses = json.loads((ratchet.data_dir / "run" / "addresses.json").read_text())
-    assert addresses == {"public": ratchet.base_url, "admin": ratchet.admin_url, "pid": ratchet.process.pid}
-    ratchet.stop()
-    assert not (ratchet.data_dir / "run" / "addresses.json").exists()
+def test_the_pid_files_and_addresses_are_true(running: RatchetProcess) -> None:
+    assert running.process is not None
+    assert running.pid("supervisor") == running.process.pid
+    for pid in (*running.worker_pids, running.controller_pid):
+        assert int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]) == running.process.pid
+    addresses = json.loads((running.data_dir / "run" / "addresses.json").read_text())
+    assert addresses == {"public": running.base_url, "admin": running.admin_url, "pid": running.process.pid}
 
 
-def test_the_first_answer_does_not_wait_for_the_store(tmp_path: Path, ratchet: RatchetProcess) -> None:
+def test_the_first_answer_does_not_wait_for_the_store_and_the_addresses_go_with_the_server(
+    tmp_path: Path, ratchet: RatchetProcess
+) -> None:
     blocked = tmp_path / "not-a-directory"
     blocked.write_text("")
     ratchet.settings["store"]["url"] = f"sqlite:///{blocked}/r.db"
@@ -102,20 +107,16 @@ def test_the_first_answer_does_not_wait_for_the_store(tmp_path: Path, ratchet: R
     status = request(ratchet.admin_url, "/status").json()
     assert (status["phase"]["name"], status["leader"]) == ("starting", False)
     assert request(ratchet.base_url, "/-/health").status == 200
+    addresses = ratchet.data_dir / "run" / "addresses.json"
+    assert addresses.exists()
     ratchet.stop()
+    assert not addresses.exists()
 
 
-def test_a_vote_in_the_first_moment_waits_for_its_turn(ratchet: RatchetProcess) -> None:
+def test_a_vote_in_the_first_moment_waits_for_its_turn_and_a_run_folder_that_is_removed_is_made_again(
+    ratchet: RatchetProcess,
+) -> None:
     ratchet.start(ready=False)
-    answer = request(ratchet.base_url, "/v1/chat/completions", method="POST", body={"messages": []})
-    vote = {"record_id": answer.headers["x-ratchet-record-id"], "feedback": 1}
-    assert request(ratchet.base_url, "/-/feedback", method="POST", body=vote).status == 202
-    ratchet.stop()
-
-
-def test_a_run_folder_that_is_removed_is_made_again(ratchet: RatchetProcess) -> None:
-    ratchet.start()
-    ratchet.await_admin()
 
     def vote() -> int:
         answer = request(ratchet.base_url, "/v1/chat/completions", method="POST", body={"messages": []})
@@ -123,6 +124,7 @@ def test_a_run_folder_that_is_removed_is_made_again(ratchet: RatchetProcess) -> 
         return request(ratchet.base_url, "/-/feedback", method="POST", body=body).status
 
     assert vote() == 202
+    ratchet.await_admin()
     counted = ratchet.metric("ratchet_gateway_requests_total")
     shutil.rmtree(ratchet.data_dir / "run")
     await_true(lambda: ratchet.metric("ratchet_gateway_requests_total") >= counted, "the counts to be seen")
@@ -143,30 +145,19 @@ def _degraded(ratchet: RatchetProcess) -> dict[str, str] | None:
     return facts if answer.status == 503 and "the store can" in facts["reason"] else None
 
 
-async def test_a_second_sigterm_cuts_the_draining_short(upstream: Upstream, tmp_path: Path) -> None:
+async def test_sighup_takes_new_settings_over_and_a_second_sigterm_cuts_the_draining_short(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    """Over without a refused connection; short in what the reload has started."""
+
     async def hang(seen: Seen, line: Line) -> None:
         await line.until_closed()
 
     upstream.on("/hang", hang)
-    ratchet = RatchetProcess(tmp_path, champion=upstream.url, settings={"server": {"drain_seconds": 3600}})
+    ratchet = RatchetProcess(tmp_path, champion=NOWHERE, settings={"server": {"drain_seconds": 3600}})
     await asyncio.to_thread(ratchet.start)
-    open_request = asyncio.create_task(asyncio.to_thread(request, ratchet.base_url, "/hang"))
-    await upstream.arrived.wait()
-    ratchet.terminate()
-    await asyncio.to_thread(await_true, lambda: "draining" in ratchet.log, "the drain")
-    assert ratchet.process is not None
-    ratchet.process.send_signal(signal.SIGTERM)
-    log = await asyncio.to_thread(ratchet.wait, expect=1)
-    assert "worker-0 did not end in time and is killed" in log
-    with pytest.raises((ConnectionError, http.client.HTTPException)):
-        await open_request
-
-
-async def test_sighup_takes_new_settings_over_without_a_refused_connection(upstream: Upstream, tmp_path: Path) -> None:
-    ratchet = RatchetProcess(tmp_path, champion=NOWHERE)
-    await asyncio.to_thread(ratchet.start)
-    worker, controller = ratchet.pid("worker-0"), ratchet.controller_pid
     try:
+        worker, controller = ratchet.pid("worker-0"), ratchet.controller_pid
         assert (await asyncio.to_thread(request, ratchet.base_url, "/x")).status == 502
         ratchet.settings["champion"]["url"] = upstream.url
         ratchet.config_file.write_text(json.dumps(ratchet.settings))
@@ -176,12 +167,23 @@ async def test_sighup_takes_new_settings_over_without_a_refused_connection(upstr
         await asyncio.to_thread(
             await_true, lambda: request(ratchet.base_url, "/x").status == 200, "the new champion's answer"
         )
+        upstream.arrived.clear()
+        open_request = asyncio.create_task(asyncio.to_thread(request, ratchet.base_url, "/hang"))
+        await upstream.arrived.wait()
+        ratchet.terminate()
+        await asyncio.to_thread(await_true, lambda: "draining: open" in ratchet.log, "the drain")
+        assert ratchet.process is not None
+        ratchet.process.send_signal(signal.SIGTERM)
+        log = await asyncio.to_thread(ratchet.wait, expect=1)
+        assert "worker-0 did not end in time and is killed" in log
+        with pytest.raises((ConnectionError, http.client.HTTPException)):
+            await open_request
     finally:
-        await asyncio.to_thread(ratchet.stop, expect=0)
+        await asyncio.to_thread(ratchet.stop, expect=None)
 
 
-def test_sighup_with_a_broken_file_changes_nothing(ratchet: RatchetProcess) -> None:
-    ratchet.start()
+def test_sighup_with_a_broken_file_changes_nothing(running: RatchetProcess) -> None:
+    ratchet = running
     worker = ratchet.pid("worker-0")
     for content, told in (
         ('{"champion": {"urll": "http://x"}}', "the old one stays in force"),

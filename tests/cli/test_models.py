@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import fcntl
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from proxy.cli.app import app
 from proxy.loop.adapters import processes
 
 
-def ratchet(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "proxy", *arguments], capture_output=True, text=True, check=False)
+def ratchet(*arguments: str) -> Result:
+    return CliRunner().invoke(app, list(arguments))
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_nothing_is_stopped_under_a_running_server(tmp_path: Path, server: proce
     with (tmp_path / "run" / "controller.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         refused = ratchet("models", "stop", "--data-dir", str(tmp_path))
-    assert refused.returncode == 1
+    assert refused.exit_code == 1
     assert "stop it first" in refused.stderr
     assert processes.alive(server)
     ratchet("models", "stop", "--data-dir", str(tmp_path))

@@ -47,9 +47,10 @@ def test_it_is_installed_as_in_the_tutorial() -> None:
     assert the_command("pip").line in [command.line for command in commands(tutorial)]
 
 
-@pytest.fixture
-def reader(tmp_path: Path) -> Iterator[Session]:
+@pytest.fixture(scope="module")
+def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     """With the model of the README on port 8000, and `ratchet serve` before it."""
+    tmp_path: Path = tmp_path_factory.mktemp("reader")
     session = Session(tmp_path)
     model = tmp_path / "model.json"
     model.write_text('{"quality": 0.9}')

@@ -6,14 +6,13 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
-from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.harness.axe import barriers
-from tests.harness.chromium import open_browser, watched_page
+from tests.harness.chromium import Window, open_browser, open_window, watched_page
 from tests.harness.programs import EXAMPLES, free_port, program
 from tests.harness.serve import RatchetProcess, await_true, request
 
@@ -24,6 +23,33 @@ pytestmark = pytest.mark.slow
 def browser() -> Iterator[Browser]:
     with open_browser() as browser:
         yield browser
+
+
+@pytest.fixture(scope="module")
+def window(browser: Browser) -> Iterator[Window]:
+    with open_window(browser) as window:
+        yield window
+
+
+@pytest.fixture
+def page(window: Window) -> Iterator[Page]:
+    """The module's page, for a test that goes where it wants to be first."""
+    with window.watched() as page:
+        yield page
+
+
+@pytest.fixture(scope="module")
+def other_port() -> int:
+    """Where a page is served from whose scripts may send votes (`feedback.cors_origins`)."""
+    return free_port()
+
+
+@pytest.fixture(scope="module")
+def ratchet(eliza: str, other_port: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RatchetProcess]:
+    settings = {"feedback": {"cors_origins": [f"http://127.0.0.1:{other_port}"]}}
+    with RatchetProcess(tmp_path_factory.mktemp("ratchet"), champion=eliza, settings=settings) as process:
+        process.await_admin()
+        yield process
 
 
 @contextmanager
@@ -82,33 +108,31 @@ def say(page: Page, text: str) -> str:
     return record
 
 
-def test_a_person_chats_and_votes(browser: Browser, ratchet: RatchetProcess, chat_url: str) -> None:
-    with watched_page(browser) as page:
-        page.goto(chat_url)
-        record = say(page, "I need a holiday.")
-        expect(page.locator("li.assistant")).to_contain_text("a holiday?")
-        up = page.get_by_role("button", name="Good answer")
-        expect(up).to_have_attribute("aria-pressed", "false")
-        up.click()
-        expect(up).to_have_attribute("aria-pressed", "true")
-        expect(page.get_by_role("status")).to_have_text("Thank you")
-        user = page.locator("body").get_attribute("data-user")
-        await_vote(ratchet, record, feedback=1, source=user)
+def test_a_person_chats_and_votes(page: Page, ratchet: RatchetProcess, chat_url: str) -> None:
+    page.goto(chat_url)
+    record = say(page, "I need a holiday.")
+    expect(page.locator("li.assistant")).to_contain_text("a holiday?")
+    up = page.get_by_role("button", name="Good answer")
+    expect(up).to_have_attribute("aria-pressed", "false")
+    up.click()
+    expect(up).to_have_attribute("aria-pressed", "true")
+    expect(page.get_by_role("status")).to_have_text("Thank you")
+    user = page.locator("body").get_attribute("data-user")
+    await_vote(ratchet, record, feedback=1, source=user)
     asked = request(ratchet.admin_url, f"/api/records/{record}").json()
     assert "I need a holiday." in json.dumps(asked)
     assert "a holiday?" in json.dumps(asked)
 
 
-def test_a_second_click_takes_the_vote_back(browser: Browser, ratchet: RatchetProcess, chat_url: str) -> None:
-    with watched_page(browser) as page:
-        page.goto(chat_url)
-        record = say(page, "My brother is a robot.")
-        up = page.get_by_role("button", name="Good answer")
-        up.click()
-        await_vote(ratchet, record, feedback=1)
-        up.click()
-        expect(up).to_have_attribute("aria-pressed", "false")
-        await_true(lambda: votes_of(ratchet, record) == [], "a vote taken back")
+def test_a_second_click_takes_the_vote_back(page: Page, ratchet: RatchetProcess, chat_url: str) -> None:
+    page.goto(chat_url)
+    record = say(page, "My brother is a robot.")
+    up = page.get_by_role("button", name="Good answer")
+    up.click()
+    await_vote(ratchet, record, feedback=1)
+    up.click()
+    expect(up).to_have_attribute("aria-pressed", "false")
+    await_true(lambda: votes_of(ratchet, record) == [], "a vote taken back")
 
 
 def test_all_of_it_works_from_the_keyboard(browser: Browser, ratchet: RatchetProcess, chat_url: str) -> None:
@@ -142,37 +166,27 @@ def test_the_page_has_no_barrier_that_axe_knows(browser: Browser, chat_url: str,
         assert barriers(page) == []
 
 
-def test_each_answer_has_thumbs_of_its_own(browser: Browser, ratchet: RatchetProcess, chat_url: str) -> None:
-    with watched_page(browser) as page:
-        page.goto(chat_url)
-        records = [say(page, text) for text in ("Hello", "Because it rains", "What next?")]
-        assert len(set(records)) == 3
-        page.get_by_role("button", name="Good answer").nth(0).click()
-        page.get_by_role("button", name="Bad answer").nth(2).click()
-        await_vote(ratchet, records[0], feedback=1)
-        await_vote(ratchet, records[2], feedback=-1)
-        assert votes_of(ratchet, records[1]) == []
+def test_each_answer_has_thumbs_of_its_own(page: Page, ratchet: RatchetProcess, chat_url: str) -> None:
+    page.goto(chat_url)
+    records = [say(page, text) for text in ("Hello", "Because it rains", "What next?")]
+    assert len(set(records)) == 3
+    page.get_by_role("button", name="Good answer").nth(0).click()
+    page.get_by_role("button", name="Bad answer").nth(2).click()
+    await_vote(ratchet, records[0], feedback=1)
+    await_vote(ratchet, records[2], feedback=-1)
+    assert votes_of(ratchet, records[1]) == []
 
 
-def test_by_hand(browser: Browser, ratchet: RatchetProcess, chat_url: str) -> None:
-    with watched_page(browser) as page:
-        page.goto(chat_url)
-        record = say(page, "Hello")
-        assert page.evaluate("id => Ratchet.vote(id, 1, {source: 'ann', tags: {page: 'x'}})", record)
-        await_vote(ratchet, record, feedback=1, source="ann", tags={"page": "x"})
+def test_by_hand(page: Page, ratchet: RatchetProcess, chat_url: str) -> None:
+    page.goto(chat_url)
+    record = say(page, "Hello")
+    assert page.evaluate("id => Ratchet.vote(id, 1, {source: 'ann', tags: {page: 'x'}})", record)
+    await_vote(ratchet, record, feedback=1, source="ann", tags={"page": "x"})
 
 
-def test_without_send_beacon_it_fetches(browser: Browser, eliza: str, tmp_path: Path) -> None:
+def test_without_send_beacon_it_fetches(browser: Browser, ratchet: RatchetProcess, other_port: int) -> None:
     """Then the page learns what became of its vote, which takes `feedback.cors_origins` on another origin."""
-    port = free_port()
-    url = f"http://127.0.0.1:{port}"
-    settings = {"feedback": {"cors_origins": [url]}}
-    with (
-        RatchetProcess(tmp_path, champion=eliza, settings=settings) as ratchet,
-        chat_server(ratchet, port),
-        watched_page(browser) as page,
-    ):
-        ratchet.await_admin()
+    with chat_server(ratchet, other_port) as url, watched_page(browser) as page:
         page.add_init_script("Navigator.prototype.sendBeacon = () => false")
         page.goto(url)
         record = say(page, "Hello")
@@ -190,14 +204,13 @@ def test_a_vote_that_was_refused_is_not_thanked_for(browser: Browser, ratchet: R
         expect(page.get_by_role("status")).to_have_text("Not sent")
 
 
-def test_a_recycled_element_votes_for_its_new_record(browser: Browser, ratchet: RatchetProcess, chat_url: str) -> None:
+def test_a_recycled_element_votes_for_its_new_record(page: Page, ratchet: RatchetProcess, chat_url: str) -> None:
     """Frameworks keep elements and change their attributes."""
-    with watched_page(browser) as page:
-        page.goto(chat_url)
-        old, new = say(page, "Hello"), say(page, "I feel fine")
-        first = page.locator("[data-ratchet-record]").nth(0)
-        first.evaluate("(element, id) => { element.dataset.ratchetRecord = id; }", new)
-        expect(first.get_by_role("button", name="Good answer")).to_have_count(1)
-        first.get_by_role("button", name="Good answer").click()
-        await_vote(ratchet, new, feedback=1)
-        assert votes_of(ratchet, old) == []
+    page.goto(chat_url)
+    old, new = say(page, "Hello"), say(page, "I feel fine")
+    first = page.locator("[data-ratchet-record]").nth(0)
+    first.evaluate("(element, id) => { element.dataset.ratchetRecord = id; }", new)
+    expect(first.get_by_role("button", name="Good answer")).to_have_count(1)
+    first.get_by_role("button", name="Good answer").click()
+    await_vote(ratchet, new, feedback=1)
+    assert votes_of(ratchet, old) == []

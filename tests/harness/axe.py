@@ -7,11 +7,16 @@ from typing import Any, Final
 
 from playwright.sync_api import Page
 
-__all__ = ["barriers"]
+__all__ = ["barriers", "unfold"]
 
 _MORE_OF_THE_SAME: Final = "figure details tbody tr:nth-child(n+9)"
 """Rows of a chart's table, which one loop makes of numbers: what the first eight have not got, none has."""
 _RULES: Final = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+
+
+def unfold(page: Page) -> None:
+    """Show everything that a reader may unfold in the page's own part."""
+    page.evaluate("document.querySelectorAll('main details').forEach(each => each.open = true)")
 
 
 def barriers(page: Page) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,10 +12,15 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, 
 
 from tests.harness.require import need
 
-__all__ = ["open_browser", "watched_page"]
+__all__ = ["VIEWS", "Window", "open_browser", "open_window", "watched_page"]
 
 _PATIENCE_MS = 120_000
 """Longest wait for anything on a page: a busy machine is no failure."""
+
+VIEWS = [("light", 1200), ("dark", 360)]
+"""Each colour scheme and each width (in pixels) once; with RATCHET_FULL=1 also the other way round."""
+if os.environ.get("RATCHET_FULL") == "1":
+    VIEWS += [("light", 360), ("dark", 1200)]
 
 
 @contextmanager
@@ -32,28 +38,46 @@ def open_browser() -> Iterator[Browser]:
             browser.close()
 
 
+class Window:
+    """A page in a session of its own, and what it has complained of: a console error, an exception, a foreign host."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self._complaints: list[str] = []
+        page.set_default_timeout(_PATIENCE_MS)  # of navigation, too
+        page.on("console", self._on_console)
+        page.on("pageerror", lambda error: self._complaints.append(f"exception: {error}"))
+        page.on("request", self._on_request)
+
+    @contextmanager
+    def watched(self) -> Iterator[Page]:
+        """Its page, which has complained of nothing at the end."""
+        self._complaints.clear()
+        yield self.page
+        assert not self._complaints, "\n".join(self._complaints)
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self._complaints.append(f"console {message.type}: {message.text}")
+
+    def _on_request(self, request: Request) -> None:
+        parts = urlsplit(request.url)
+        if parts.scheme not in ("data", "blob", "about") and parts.hostname != "127.0.0.1":
+            self._complaints.append(f"a request left the machine: {request.url}")
+
+
+@contextmanager
+def open_window(browser: Browser, *, color_scheme: str = "light", width: int = 1000) -> Iterator[Window]:
+    """A window for several tests: opening one, and reading its scripts anew, costs a second."""
+    context = browser.new_context(color_scheme=color_scheme, viewport={"width": width, "height": 800})  # type: ignore[arg-type]
+    try:
+        yield Window(context.new_page())
+    finally:
+        context.close()
+
+
 @contextmanager
 def watched_page(browser: Browser, *, color_scheme: str = "light", width: int = 1000) -> Iterator[Page]:
     """A page in a session of its own. At the end: no console error, no exception, no foreign host."""
-    complaints: list[str] = []
-
-    def on_console(message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning"):
-            complaints.append(f"console {message.type}: {message.text}")
-
-    def on_request(request: Request) -> None:
-        parts = urlsplit(request.url)
-        if parts.scheme not in ("data", "blob", "about") and parts.hostname != "127.0.0.1":
-            complaints.append(f"a request left the machine: {request.url}")
-
-    context = browser.new_context(color_scheme=color_scheme, viewport={"width": width, "height": 800})  # type: ignore[arg-type]
-    try:
-        page = context.new_page()
-        page.set_default_timeout(_PATIENCE_MS)  # of navigation, too
-        page.on("console", on_console)
-        page.on("pageerror", lambda error: complaints.append(f"exception: {error}"))
-        page.on("request", on_request)
+    with open_window(browser, color_scheme=color_scheme, width=width) as window, window.watched() as page:
         yield page
-    finally:
-        context.close()
-    assert not complaints, "\n".join(complaints)

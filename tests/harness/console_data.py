@@ -36,7 +36,8 @@ from tests.harness.webserver import serving
 
 __all__ = ["Admin", "ConsoleStage"]
 
-_STEP_S = 3600.0
+_STEP_S = 7200.0
+"""Between two looks of the loop."""
 _COMMENTS = ("Wrong part number.", "Exactly what I needed, thank you.", "Too long.")
 
 
@@ -105,7 +106,7 @@ class ConsoleStage:
     token: str | None = None
     hours: float = 48.0
     """Length of the story."""
-    per_step: int = 70
+    per_hour: int = 70
     """Exchanges in an hour."""
     failing: bool = False
     """The store is away."""
@@ -132,12 +133,12 @@ class ConsoleStage:
         return loop
 
     async def _traffic(self, store: Store) -> None:
-        """An hour of traffic as the route table sends it; a fifth of the answers gets a vote."""
+        """The traffic until the next look, as the route table sends it; a fifth of the answers gets a vote."""
         table = self.world.routes()
         records: list[NewRecord] = []
         votes: list[NewVote] = []
-        for _ in range(self.per_step):
-            self.clock.advance(_STEP_S / self.per_step)
+        for _ in range(round(self.per_hour * _STEP_S / 3600)):
+            self.clock.advance(3600 / self.per_hour)
             at_us = int(self.clock.now() * 1e6)
             challenger = table.challenger
             user = self.rng.randrange(400)

@@ -7,6 +7,7 @@ follows from the seed.
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import sysconfig
@@ -26,6 +27,8 @@ __all__ = ["exchange", "exchanges", "new_id", "sentences", "vote"]
 
 _SYSTEM = "You are the assistant of a small hardware shop. Answer briefly, in plain English, and say so when unsure."
 
+_LETTERS = re.compile(r"[^\W\d_]+|[ ]+")
+
 
 def new_id(at_us: int, rng: random.Random) -> str:
     """A UUIDv7 of that instant, 32 hex digits."""
@@ -37,14 +40,17 @@ def new_id(at_us: int, rng: random.Random) -> str:
 def sentences() -> Sequence[str]:
     """About 15,000 different English sentences, 1.4 MB, from the standard library's documentation strings."""
     library = Path(sysconfig.get_paths()["stdlib"])
-    sources = [path for path in sorted(library.rglob("*.py")) if not {"site-packages", "test"} & set(path.parts)]
+    sources: list[Path] = []
+    for folder, folders, files in os.walk(library):
+        folders[:] = set(folders) - {"site-packages", "test"}  # not even entered: most files are there
+        sources += [Path(folder, file) for file in files if file.endswith(".py")]
     texts = [topic for _, topic in sorted(topics.items())]
-    for source in sources:
+    for source in sorted(sources):
         texts += source.read_text(errors="ignore").split('"""')[1::2]
     found: dict[str, None] = {}
     for text in texts:
         for sentence in re.split(r"(?<=[.;:!?])\s", " ".join(text.split())):
-            if 40 < len(sentence) < 240 and sum(c.isalpha() or c == " " for c in sentence) > 0.85 * len(sentence):
+            if 40 < len(sentence) < 240 and len(_LETTERS.sub("", sentence)) < 0.15 * len(sentence):
                 found[sentence] = None
     return list(found)
 

@@ -23,6 +23,8 @@ class Load:
     """Clients that send one request after the other and note who got a whole answer."""
 
     base_url: str
+    pause_s: float = 0.0
+    """Between an answer and the next request of the same client."""
     answered: list[str] = field(default_factory=list)
     """Record ids of whole answers."""
     sent: int = 0
@@ -43,6 +45,7 @@ class Load:
                     self.sent += 1
                     writer.write(REQUEST)
                     self.answered.append(await _answer(reader))
+                    await asyncio.sleep(self.pause_s)
             except (ConnectionError, asyncio.IncompleteReadError):
                 self.broken += 1
             finally:
@@ -65,9 +68,10 @@ async def _answer(reader: asyncio.StreamReader) -> str:
 
 
 @contextlib.asynccontextmanager
-async def load_on(base_url: str, clients: int = 8) -> AsyncIterator[Load]:
-    """So many clients for the length of the block."""
-    load, stop = Load(base_url), asyncio.Event()
+async def load_on(base_url: str, clients: int = 8, pause_s: float = 0.02) -> AsyncIterator[Load]:
+    """So many clients for the length of the block. Without a pause they would ask for as much as the machine gives, and
+    have a hundred thousand answers to be looked for where the test waits for a minute."""
+    load, stop = Load(base_url, pause_s), asyncio.Event()
     tasks = [asyncio.create_task(load.client(stop)) for _ in range(clients)]
     try:
         yield load

@@ -1,10 +1,12 @@
 """A private PostgreSQL server for the tests: its own data directory, its own Unix socket, gone at the end.
 
-`initdb` refuses to run as root, so as root everything is run as the system user `postgres`.
+`initdb` refuses to run as root, so as root everything is run as the system user `postgres`. The data lie in memory
+where there is room: a new database is some hundreds of files, and making those on a disk costs as much as most tests.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import socket
@@ -12,10 +14,13 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Final
+
+import asyncpg
 
 __all__ = ["PostgresServer", "find_binaries", "running_postgres"]
 
@@ -27,9 +32,24 @@ _SETTINGS: Final = {
     "full_page_writes": "off",
     "autovacuum": "off",  # a database lives for a second, and a plan that changes in it changes the last digit of a sum
     "synchronous_commit": "on",
+    "wal_level": "minimal",  # nobody follows, and what is never replayed need not be written
+    "max_wal_senders": "0",
+    "max_wal_size": "128MB",
+    "checkpoint_warning": "0",
     "log_min_messages": "warning",
 }
-_DURABLE: Final = {"fsync": "on", "full_page_writes": "on", "autovacuum": "on"}
+_DURABLE: Final = {
+    "fsync": "on",
+    "full_page_writes": "on",
+    "autovacuum": "on",
+    "wal_level": "replica",
+    "max_wal_senders": "10",
+    "max_wal_size": "1GB",
+    "checkpoint_warning": "30s",
+}
+_MEMORY: Final = Path("/dev/shm")
+_ROOM: Final = 2 * 1024**3
+"""Bytes that are to be free there; a server takes a few hundred million at most."""
 _numbers = count(1)
 
 
@@ -53,6 +73,7 @@ class PostgresServer:
         self._binaries = binaries
         self._settings = {**_SETTINGS, **(_DURABLE if durable else {})}
         self._data = directory / "data"
+        self._unwanted: list[str] = []
 
     def initialise(self) -> None:
         """Make the data directory."""
@@ -85,14 +106,25 @@ class PostgresServer:
     def new_database(self, template: str | None = None) -> str:
         """Url of a new database: empty, or a copy of the one at the url `template`, to which nobody is connected."""
         name = f"test_{next(_numbers)}_{time.monotonic_ns()}"
-        copied = [] if template is None else ["-T", self._name(template)]
-        self._run("createdb", "-h", self._directory, "-p", str(self._port), "-U", "ratchet", *copied, name)
+        with ThreadPoolExecutor(1) as beside:  # the caller may be inside an event loop
+            beside.submit(
+                asyncio.run, self._make(name, "template1" if template is None else self._name(template))
+            ).result()
         return self.url(name)
 
     def drop_database(self, url: str) -> None:
-        """Drop what `new_database` made, connections and all."""
-        name = self._name(url)
-        self._run("dropdb", "-h", self._directory, "-p", str(self._port), "-U", "ratchet", "--force", name)
+        """Drop what `new_database` made, connections and all: when the next one is made, by the same connection."""
+        self._unwanted.append(self._name(url))
+
+    async def _make(self, name: str, template: str) -> None:
+        connection = await asyncpg.connect(self.url())
+        try:
+            while self._unwanted:
+                await connection.execute(f'DROP DATABASE "{self._unwanted.pop()}" WITH (FORCE)')
+            copied = "STRATEGY file_copy" if connection.get_server_version().major >= 15 else ""  # before, the only one
+            await connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}" {copied}')
+        finally:
+            await connection.close()
 
     def _name(self, url: str) -> str:
         return url.split("/")[-1].split("?")[0] if "?host=" not in url else url.split("@/")[1].split("?")[0]
@@ -109,6 +141,10 @@ class PostgresServer:
                 raise RuntimeError(f"{program} failed ({done.returncode}): {output.read().decode(errors='replace')}")
 
 
+def _has_room(place: Path) -> bool:
+    return os.access(place, os.W_OK | os.X_OK) and shutil.disk_usage(place).free > _ROOM
+
+
 def _free_port(address: str) -> int:
     with socket.socket() as probe:
         probe.bind((address, 0))
@@ -121,7 +157,8 @@ def running_postgres(binaries: Path, address: str | None = None, *, durable: boo
 
     `durable`: as one in production writes, for whoever measures it.
     """
-    directory = Path(tempfile.mkdtemp(prefix="ratchet-pg-", dir="/tmp"))  # a short path: it holds the socket
+    place = _MEMORY if not durable and _has_room(_MEMORY) else Path("/tmp")
+    directory = Path(tempfile.mkdtemp(prefix="ratchet-pg-", dir=place))  # a short path: it holds the socket
     try:
         if os.geteuid() == 0:
             shutil.chown(directory, "postgres")

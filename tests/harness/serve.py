@@ -225,14 +225,20 @@ class RatchetProcess:
             raise AssertionError(f"`ratchet serve` ended with status {self.process.returncode}:\n{self.log}")
 
 
-def await_true(look: Any, what: str, check: Any = lambda: None, limit_s: float = _PATIENCE_S) -> Any:
-    """The first true value of `look()`, asked twenty times a second; `check()` may end the wait by raising."""
+def await_true(
+    look: Any, what: str, check: Any = lambda: None, limit_s: float = _PATIENCE_S, *, every_s: float = 0.05
+) -> Any:
+    """The first true value of `look()`; `check()` may end the wait by raising.
+
+    `every_s`: between two looks. What makes a whole server work is asked for less often, or the looking is most of the
+    work.
+    """
     deadline = time.monotonic() + limit_s
     while not (value := look()):
         check()
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {limit_s:g} s in vain for {what}")
-        time.sleep(0.05)
+        time.sleep(every_s)
     return value
 
 

@@ -129,12 +129,12 @@ async def template(tmp_path: Path) -> Path:
     return tmp_path / "template" / "ratchet.db"
 
 
-_STORIES = 6
+_STORIES = 4
 
 
 @pytest.mark.slow
 async def test_a_crash_after_any_effect_changes_nothing(tmp_path: Path, template: Path) -> None:
-    """Every effect of the story is crashed after once; each telling takes every sixth of them."""
+    """Every effect of the story is crashed after once; each telling takes every fourth of them."""
     calm = Faults()
     expected, _ = await tell(promotion, tmp_path / "calm", calm, template)
     assert expected["unfinished"] == 0
@@ -158,15 +158,16 @@ async def test_a_crash_after_any_effect_changes_nothing(tmp_path: Path, template
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(2))
-async def test_crashes_all_over_the_place_change_nothing(tmp_path: Path, template: Path, seed: int) -> None:
-    def dies_after(count: int, label: str) -> bool:
-        return blake2b(f"{seed}/{count}".encode(), digest_size=1).digest()[0] < 90
-
+async def test_crashes_all_over_the_place_change_nothing(tmp_path: Path, template: Path) -> None:
     expected, _ = await tell(setbacks, tmp_path / "calm", Faults(), template)
     assert "RollBack" in expected["done"]
     assert "ReturnTraffic" in expected["done"]
     assert expected["routes"][0].name == "base"
-    ended, controller = await tell(setbacks, tmp_path / "stormy", Faults(dies_after), template)
-    assert controller.crashes > 10
-    assert ended == expected
+    for seed in range(2):
+
+        def dies_after(count: int, label: str, seed: int = seed) -> bool:
+            return blake2b(f"{seed}/{count}".encode(), digest_size=1).digest()[0] < 90
+
+        ended, controller = await tell(setbacks, tmp_path / f"stormy-{seed}", Faults(dies_after), template)
+        assert controller.crashes > 10, f"seed {seed}"
+        assert ended == expected, f"seed {seed}"

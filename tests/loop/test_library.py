@@ -27,6 +27,7 @@ from proxy import (
 )
 from proxy.clock import ManualClock
 from proxy.config.load import parse_as
+from tests.harness.tables import sqlite_with_tables
 
 HOUR_S = 3600.0
 
@@ -38,7 +39,8 @@ def usage(tmp_path: Path) -> Iterator[UsageLogger]:
 
 
 def config(root: Path, **changes: Any) -> LoopConfig:
-    """Small thresholds; the experiment is decided by quality."""
+    """Small thresholds; the experiment is decided by quality. The log is there already: making it takes longest."""
+    sqlite_with_tables(root / "usage.db")
     settings: dict[str, Any] = {
         "db_path": str(root / "usage.db"),
         "output_dir": str(root / "training"),

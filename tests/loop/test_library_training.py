@@ -14,6 +14,7 @@ import pytest
 
 from proxy import ABTestConfig, ContinuousLearningLoop, DataGeneratorConfig, LoopConfig, TriggerConfig
 from proxy.clock import ManualClock
+from tests.harness.tables import sqlite_with_tables
 
 MINUTE_S = 60.0
 
@@ -26,6 +27,7 @@ def clock() -> ManualClock:
 @pytest.fixture
 def loop(tmp_path: Path, clock: ManualClock) -> Iterator[ContinuousLearningLoop]:
     """Six scored records, which are enough."""
+    sqlite_with_tables(tmp_path / "usage.db")
     settings = LoopConfig(
         db_path=str(tmp_path / "usage.db"),
         output_dir=str(tmp_path / "training"),

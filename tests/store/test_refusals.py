@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import sqlite3
 import ssl
+from itertools import product
 
 import asyncpg
 import pytest
@@ -43,22 +44,23 @@ def sqlite_error(code: int, words: str = "SQLite's words") -> sqlite3.Error:
     return error
 
 
-def assert_a_sentence(error: StoreAwayError | StoreRefusedError) -> str:
+def assert_a_sentence(error: StoreAwayError | StoreRefusedError, of: object = "") -> str:
+    """`of`: which of many it is."""
     text = str(error)
-    assert text.startswith("store: ")
-    assert "\n" not in text
-    assert "; " in text, "what is wrong; what to do about it"
-    assert "{" not in text
-    assert "hunter2" not in text
-    assert isinstance(error, TemporaryError | PermanentError)
-    assert error.sentence == text.removeprefix("store: ")
+    assert text.startswith("store: "), of
+    assert "\n" not in text, of
+    assert "; " in text, f"what is wrong; what to do about it {of}"
+    assert "{" not in text, of
+    assert "hunter2" not in text, of
+    assert isinstance(error, TemporaryError | PermanentError), of
+    assert error.sentence == text.removeprefix("store: "), of
     return text
 
 
-@pytest.mark.parametrize("state", sorted({*KNOWN, *(key.ljust(5, "0") for key in POSTGRESQL)}))
-def test_every_state_that_is_known_has_a_sentence(state: str) -> None:
-    text = assert_a_sentence(explain(postgres_error(state), PLACE))
-    assert state.startswith("22") or "the server's words" in text
+def test_every_state_that_is_known_has_a_sentence() -> None:
+    for state in sorted({*KNOWN, *(key.ljust(5, "0") for key in POSTGRESQL)}):
+        text = assert_a_sentence(explain(postgres_error(state), PLACE), state)
+        assert state.startswith("22") or "the server's words" in text, state
 
 
 @given(STATES, st.text(max_size=60))
@@ -68,17 +70,16 @@ def test_a_state_that_nobody_knows_has_a_sentence_too(state: str, words: str) ->
     assert_a_sentence(explain(error, PLACE))
 
 
-@pytest.mark.parametrize("code", CODES)
-def test_every_code_of_sqlite_has_a_sentence(code: int) -> None:
-    assert_a_sentence(explain(sqlite_error(code), PLACE))
+def test_every_code_of_sqlite_has_a_sentence() -> None:
+    for code in CODES:
+        assert_a_sentence(explain(sqlite_error(code), PLACE), code)
 
 
-@pytest.mark.parametrize("number", sorted(errno.errorcode))
-def test_every_error_of_the_system_has_a_sentence(number: int) -> None:
-    for place in (PLACE, ErrorSubject(user="ann", database="chats")):
+def test_every_error_of_the_system_has_a_sentence() -> None:
+    for number, place in product(sorted(errno.errorcode), (PLACE, ErrorSubject(user="ann", database="chats"))):
         error = explain(OSError(number, "the system's words"), place)
-        assert isinstance(error, StoreAwayError), "nothing that was to be stored is to blame"
-        assert_a_sentence(error)
+        assert isinstance(error, StoreAwayError), f"nothing that was to be stored is to blame ({number})"
+        assert_a_sentence(error, errno.errorcode[number])
 
 
 @pytest.mark.parametrize(

@@ -126,13 +126,13 @@ async def test_freed_room_is_given_back(path: Path, clock: ManualClock) -> None:
     from proxy.config.storage import RetentionConfig
 
     store = await Store.open(f"sqlite:///{path}", clock=clock)
-    records = tuple(exchanges(8000, start_us=int(clock.now() * 1e6), step_us=1000))
-    for n in range(0, 8000, 1000):
+    records = tuple(exchanges(4000, start_us=int(clock.now() * 1e6), step_us=1000))
+    for n in range(0, 4000, 1000):
         await store.apply(IngestBatch(writer="w", segment=0, offset=n + 1, records=records[n : n + 1000]))
     before = await pages(path)
     clock.advance(3 * 86400)
     pruned = await store.prune(RetentionConfig(bodies_days=1, records_days=1))
-    assert (pruned.bodies, pruned.records) == (8000, 8000)
+    assert (pruned.bodies, pruned.records) == (4000, 4000)
     assert await pages(path) < before / 4
     await store.close()
 

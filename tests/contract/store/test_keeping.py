@@ -165,19 +165,20 @@ async def test_what_a_deleted_user_said_before_is_refused_and_after_is_kept(stor
         assert view.body == record.body
 
 
-@pytest.mark.parametrize(("newest_first", "blocks"), [(False, 96), (True, 96), (True, 1), (False, 2)])
 async def test_samples_come_in_order_and_filtered(
-    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch, newest_first: bool, blocks: int
+    store: Store, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(samples, "_BLOCKS", blocks)
     now_us = int(clock.now() * 1e6)
     records = await fill_days(store, now_us, 2, per_day=120)
     bounds = {"after_id": records[20].id, "before_id": records[200].id}
-    got = [s async for s in store.iter_samples(**bounds, min_quality=0.7, chunk=17, newest_first=newest_first)]
     want = [r for r in records[21:200] if r.quality is not None and r.quality >= 0.7]
-    assert [s.record_id for s in got] == [r.id for r in (reversed(want) if newest_first else want)]
-    voted = [s async for s in store.iter_samples(**bounds, min_feedback=1.0)]
-    assert [(s.record_id, s.correction) for s in voted] == [(r.id, f"better {r.id}") for r in records[30:200:10]]
+    for newest_first, blocks in ((False, 96), (True, 96), (True, 1), (False, 2)):
+        monkeypatch.setattr(samples, "_BLOCKS", blocks)
+        got = [s async for s in store.iter_samples(**bounds, min_quality=0.7, chunk=17, newest_first=newest_first)]
+        ordered = [r.id for r in (reversed(want) if newest_first else want)]
+        assert [s.record_id for s in got] == ordered, (newest_first, blocks)
+        voted = [(s.record_id, s.correction) async for s in store.iter_samples(**bounds, min_feedback=1.0)]
+        assert voted == [(r.id, f"better {r.id}") for r in records[30:200:10]], blocks
 
 
 async def test_the_judged_are_those_that_people_corrected_or_disliked(store: Store, clock: ManualClock) -> None:

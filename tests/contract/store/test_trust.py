@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from statistics import fmean
+from typing import Any
 
 import pytest
 
@@ -21,6 +22,7 @@ from proxy.store.store import Store
 from proxy.store.tables.control import LoopTransaction
 from proxy.store.tables.values import IngestBatch, JoinedVote, NewRecord, NewVote, RecordFlag, RecordView, VoteCounts
 from tests.harness.exchanges import exchange, vote
+from tests.harness.require import full
 
 SECOND_US = 1_000_000
 ANONYMOUS = BallotTrust.THUMB
@@ -70,22 +72,20 @@ def log(store: Store, clock: ManualClock) -> Log:
     return Log(store, clock)
 
 
-@pytest.mark.parametrize(("status", "outcome"), NO_ANSWERS)
 @pytest.mark.parametrize("first", ["record", "vote"])
-async def test_a_vote_on_no_answer_is_kept_and_says_nothing(
-    log: Log, status: int, outcome: Outcome, first: str
-) -> None:
-    record = log.record(status=status, outcome=outcome, quality=None, quality_source=None)
-    said = log.vote(record, FULL_TRUST, comment="so bad", quality_score=1.0, correction="Rome")
-    steps = (record, said) if first == "record" else (said, record)
-    joined = [seen for step in steps for seen in (await log.apply(step)).joined]
-    assert joined == [JoinedVote(feedback=1, retracted=False, counts=False)]
-    view = await log.view(record)
-    assert (view.row.feedback, view.row.quality, view.scores) == (None, None, {})
-    [kept] = view.votes
-    assert (kept.comment, kept.effective) == ("so bad", False)
-    assert (await log.store.totals()).votes == VoteCounts()
-    assert [sample async for sample in log.store.iter_judged()] == []
+async def test_a_vote_on_no_answer_is_kept_and_says_nothing(log: Log, first: str) -> None:
+    for status, outcome in NO_ANSWERS:
+        record = log.record(status=status, outcome=outcome, quality=None, quality_source=None)
+        said = log.vote(record, FULL_TRUST, comment="so bad", quality_score=1.0, correction="Rome")
+        steps = (record, said) if first == "record" else (said, record)
+        joined = [seen for step in steps for seen in (await log.apply(step)).joined]
+        assert joined == [JoinedVote(feedback=1, retracted=False, counts=False)], (status, outcome)
+        view = await log.view(record)
+        assert (view.row.feedback, view.row.quality, view.scores) == (None, None, {}), (status, outcome)
+        [kept] = view.votes
+        assert (kept.comment, kept.effective) == ("so bad", False), (status, outcome)
+        assert (await log.store.totals()).votes == VoteCounts(), (status, outcome)
+        assert [sample async for sample in log.store.iter_judged()] == [], (status, outcome)
 
 
 async def test_who_stops_an_answer_has_seen_enough_to_vote(log: Log) -> None:
@@ -143,7 +143,7 @@ async def corrections(store: Store) -> list[str]:
 
 # By another name
 
-WHO = {
+WHO: dict[str, tuple[dict[str, Any], dict[str, Any], bool]] = {
     "the same user": ({}, {}, True),
     "another user": ({}, {"user_hash": 2}, False),
     "two without a user": ({"user_hash": None}, {"user_hash": None}, False),
@@ -164,27 +164,38 @@ WHO = {
 }
 
 
-@pytest.mark.parametrize("who", WHO)
 @pytest.mark.parametrize("order", ["vote last", "vote first", "vote between"])
-async def test_a_name_of_several_people_is_nobodys(log: Log, who: str, order: str) -> None:
-    mine, theirs, one = WHO[who]
-    first, second = log.record(aliases=("request-7",), **mine), log.record(aliases=("request-7",), **theirs)
-    said = log.vote("request-7", FULL_TRUST, comment="thanks")
-    if order == "vote between":
-        await log.apply(first)
-        await log.apply(said)
-        await log.apply(second)
-        assert (await log.view(first)).row.feedback == 1, "it was joined, and stays so"
-        assert (await log.view(second)).row.feedback is None
-        return
-    applied = [await log.apply(*part) for part in ([(first, second), (said,)][:: 1 if order == "vote last" else -1])]
-    assert sum(part.ambiguous for part in applied) == (not one)
-    votes = [(await log.view(record)).row.feedback for record in (first, second)]
-    assert [value for value in votes if value is not None] == [1] * one
-    await log.store.join_parked()
-    await log.store.delete_user(2)
-    await log.store.join_parked()
-    assert (await log.store.totals()).votes == VoteCounts(positive=int(one)), "nor once the other is gone"
+async def test_a_name_of_several_people_is_nobodys(log: Log, order: str) -> None:
+    """Each case is of users of its own: one of them is deleted in the end."""
+    counted = 0
+    for case, (who, (mine, theirs, one)) in enumerate(WHO.items()):
+        name, mallory = f"request-{case}", 100 + case
+        first = log.record(aliases=(name,), **{"user_hash": 10 + case} | mine)
+        second = log.record(aliases=(name,), **{"user_hash": 10 + case} | theirs | _renamed(theirs, mallory))
+        said = log.vote(name, FULL_TRUST, comment="thanks")
+        if order == "vote between":
+            await log.apply(first)
+            await log.apply(said)
+            await log.apply(second)
+            assert (await log.view(first)).row.feedback == 1, f"{who}: it was joined, and stays so"
+            assert (await log.view(second)).row.feedback is None, who
+            continue
+        steps = [(first, second), (said,)][:: 1 if order == "vote last" else -1]
+        applied = [await log.apply(*part) for part in steps]
+        assert sum(part.ambiguous for part in applied) == (not one), who
+        votes = [(await log.view(record)).row.feedback for record in (first, second)]
+        assert [value for value in votes if value is not None] == [1] * one, who
+        await log.store.join_parked()
+        await log.store.delete_user(mallory)
+        await log.store.join_parked()
+        counted += one
+        now = (await log.store.totals()).votes
+        assert now == VoteCounts(positive=counted), f"{who}: nor once the other is gone"
+
+
+def _renamed(changes: dict[str, Any], user: int) -> dict[str, Any]:
+    """The second user under the name that they have in this case."""
+    return {"user_hash": user} if changes.get("user_hash") == 2 else {}
 
 
 async def test_a_name_that_a_hundred_have_names_nobody(log: Log) -> None:
@@ -215,7 +226,18 @@ def some_vote(log: Log, record: NewRecord) -> NewVote:
     return log.vote(record, trust, source=rng.choice("ab"), quality_score=score, **said)
 
 
-@pytest.mark.parametrize("seed", range(4))
+_OTHER = full("these orders on the other database")
+
+
+@pytest.mark.parametrize(
+    ("store_url", "seed"),
+    [
+        *(("sqlite", 0), ("sqlite", 1), ("postgresql", 2), ("postgresql", 3)),
+        *(pytest.param("postgresql", seed, marks=_OTHER) for seed in (0, 1)),
+        *(pytest.param("sqlite", seed, marks=_OTHER) for seed in (2, 3)),
+    ],
+    indirect=["store_url"],
+)
 async def test_sums_do_not_depend_on_the_order_and_no_stranger_moves_quality(log: Log, seed: int) -> None:
     lease = await log.store.leases.acquire("loop", "test", ttl_s=60)
     assert lease is not None

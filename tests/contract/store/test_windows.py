@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import replace
+from itertools import product
 from statistics import mean, quantiles
 
 import pytest
@@ -55,13 +56,11 @@ def is_sample(record: NewRecord) -> bool:
     return good and not record.flags & RecordFlag.NO_TRAIN
 
 
-@pytest.mark.parametrize("min_quality", [None, 0.7, 0.71, 1.0])
-async def test_samples_are_counted_from_any_instant(
-    store: Store, clock: ManualClock, min_quality: float | None
-) -> None:
+async def test_samples_are_counted_from_any_instant(store: Store, clock: ManualClock) -> None:
     now_us = int(clock.now() * 1e6)
     records = await fill(store, now_us)
-    for since_us in (0, now_us - 5 * HOUR_US, now_us - 3 * HOUR_US - 1234, now_us - 90 * MINUTE_US, now_us):
+    instants = (0, now_us - 5 * HOUR_US, now_us - 3 * HOUR_US - 1234, now_us - 90 * MINUTE_US, now_us)
+    for since_us, min_quality in product(instants, (None, 0.7, 0.71, 1.0)):
         wanted = [
             r
             for r in records
@@ -69,7 +68,7 @@ async def test_samples_are_counted_from_any_instant(
             and time_us(r) >= since_us // 1000 * 1000
             and (min_quality is None or (r.quality is not None and r.quality >= min_quality))
         ]
-        assert await store.count_quality_samples(since_us, min_quality) == len(wanted)
+        assert await store.count_quality_samples(since_us, min_quality) == len(wanted), (since_us, min_quality)
 
 
 async def test_corrections_are_counted_by_when_they_came(store: Store, clock: ManualClock) -> None:

@@ -5,9 +5,8 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from tests.harness.chromium import watched_page
 from tests.harness.console_data import Admin, ConsoleStage
 from tests.harness.serve import Answer, request
 
@@ -16,10 +15,17 @@ FORM = {"content-type": "application/x-www-form-urlencoded"}
 
 
 @pytest.fixture(scope="module")
+def admin(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Admin]:
+    """A past until the middle of its first experiment; and what is ordered here, no other file's pages show."""
+    with Admin(ConsoleStage(tmp_path_factory.mktemp("young"), hours=12)) as admin:
+        yield admin
+
+
+@pytest.fixture(scope="module")
 def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Admin]:
     """An admin port with a token, and a short past."""
     root: Path = tmp_path_factory.mktemp("locked")
-    with Admin(ConsoleStage(root, token="s3cret", hours=1)) as admin:
+    with Admin(ConsoleStage(root, token="s3cret", hours=2)) as admin:
         yield admin
 
 
@@ -41,46 +47,43 @@ def give(page: Page, name: str, why: str) -> None:
     expect(page.locator("[data-order=pending]")).to_be_visible()
 
 
-def test_an_order_is_pending_then_done_and_kept_with_its_reason(admin: Admin, browser: Browser) -> None:
-    with watched_page(browser) as page:
-        page.goto(admin.url)
-        order(page, "Pause", "the database is being moved")
-        admin.let_the_loop_act()
-        expect(page.locator("[data-order=done]")).to_contain_text("Done.")
-        page.get_by_role("button", name="Close").click()
-        expect(page.locator("#phase")).to_contain_text("paused")
-        expect(page.locator("#announce")).to_contain_text("paused")
-        expect(page.get_by_role("button", name="Pause", exact=True)).to_be_hidden()
-        order(page, "Resume", "it has been moved")
-        admin.let_the_loop_act()
-        expect(page.locator("[data-order=done]")).to_be_visible()
-        page.goto(f"{admin.url}/history")
-        row = page.locator("tbody tr").filter(has_text="the database is being moved")
-        expect(row).to_contain_text("ann")
+def test_an_order_is_pending_then_done_and_kept_with_its_reason(admin: Admin, page: Page) -> None:
+    page.goto(admin.url)
+    order(page, "Pause", "the database is being moved")
+    admin.let_the_loop_act()
+    expect(page.locator("[data-order=done]")).to_contain_text("Done.")
+    page.get_by_role("button", name="Close").click()
+    expect(page.locator("#phase")).to_contain_text("paused")
+    expect(page.locator("#announce")).to_contain_text("paused")
+    expect(page.get_by_role("button", name="Pause", exact=True)).to_be_hidden()
+    order(page, "Resume", "it has been moved")
+    admin.let_the_loop_act()
+    expect(page.locator("[data-order=done]")).to_be_visible()
+    page.goto(f"{admin.url}/history")
+    row = page.locator("tbody tr").filter(has_text="the database is being moved")
+    expect(row).to_contain_text("ann")
 
 
-def test_without_a_reason_there_is_no_order(admin: Admin, browser: Browser) -> None:
-    with watched_page(browser) as page:
-        page.goto(f"{admin.url}/experiment")
-        page.get_by_role("button", name="Change the share").click()
-        dialog = page.get_by_role("dialog")
-        dialog.get_by_label("Share of the users").fill("20")
-        dialog.get_by_label("Who you are").fill("ann")
-        dialog.get_by_role("button", name="Change the share").click()
-        assert page.evaluate("document.querySelector('dialog textarea').matches(':invalid')")
-        expect(page.locator("[data-order]")).to_have_count(0)
-        page.keyboard.press("Escape")
-        expect(dialog).to_be_hidden()
+def test_without_a_reason_there_is_no_order(admin: Admin, page: Page) -> None:
+    page.goto(f"{admin.url}/experiment")
+    page.get_by_role("button", name="Change the share").click()
+    dialog = page.get_by_role("dialog")
+    dialog.get_by_label("Share of the users").fill("20")
+    dialog.get_by_label("Who you are").fill("ann")
+    dialog.get_by_role("button", name="Change the share").click()
+    assert page.evaluate("document.querySelector('dialog textarea').matches(':invalid')")
+    expect(page.locator("[data-order]")).to_have_count(0)
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
 
 
-def test_an_order_that_does_not_fit_is_refused_with_the_reason(admin: Admin, browser: Browser) -> None:
-    with watched_page(browser) as page:
-        page.goto(admin.url)
-        # as on a page that is a moment old, and before it refreshes itself
-        page.locator("#verb-trigger").evaluate("button => { button.hidden = false; button.click(); }")
-        give(page, "Retrain now", "I cannot wait")
-        admin.let_the_loop_act()
-        expect(page.locator("[data-order=refused]")).to_contain_text("one retrain at a time: the phase is testing")
+def test_an_order_that_does_not_fit_is_refused_with_the_reason(admin: Admin, page: Page) -> None:
+    page.goto(admin.url)
+    # as on a page that is a moment old, and before it refreshes itself
+    page.locator("#verb-trigger").evaluate("button => { button.hidden = false; button.click(); }")
+    give(page, "Retrain now", "I cannot wait")
+    admin.let_the_loop_act()
+    expect(page.locator("[data-order=refused]")).to_contain_text("one retrain at a time: the phase is testing")
 
 
 @pytest.mark.parametrize(
@@ -114,24 +117,23 @@ def test_an_incomplete_order_is_not_written_down(admin: Admin, fields: dict[str,
     assert b'data-order="refused"' in answer.body
 
 
-def test_with_a_token_one_logs_in_first(locked: Admin, browser: Browser) -> None:
-    with watched_page(browser) as page:
-        page.goto(f"{locked.url}/runs")
-        expect(page).to_have_url(f"{locked.url}/login?next=/runs")
-        assert "idle" not in page.content()  # nothing of the state is told before
-        page.get_by_label("Admin token").fill("s3cret")
-        page.get_by_role("button", name="Log in").click()
-        expect(page).to_have_url(f"{locked.url}/runs")
-        cookies = page.context.cookies()
-        assert [(c["httpOnly"], c["sameSite"]) for c in cookies] == [(True, "Strict")]
-        assert "s3cret" not in cookies[0]["value"]
-        page.goto(locked.url)
-        order(page, "Pause", "to see whether I may")
-        locked.let_the_loop_act()
-        expect(page.locator("[data-order=done]")).to_be_visible()
-        page.get_by_role("button", name="Close").click()
-        page.get_by_role("button", name="Log out").click()
-        expect(page).to_have_url(f"{locked.url}/login")
+def test_with_a_token_one_logs_in_first(locked: Admin, page: Page) -> None:
+    page.goto(f"{locked.url}/runs")
+    expect(page).to_have_url(f"{locked.url}/login?next=/runs")
+    assert "idle" not in page.content()  # nothing of the state is told before
+    page.get_by_label("Admin token").fill("s3cret")
+    page.get_by_role("button", name="Log in").click()
+    expect(page).to_have_url(f"{locked.url}/runs")
+    cookies = page.context.cookies()
+    assert [(c["httpOnly"], c["sameSite"]) for c in cookies] == [(True, "Strict")]
+    assert "s3cret" not in cookies[0]["value"]
+    page.goto(locked.url)
+    order(page, "Pause", "to see whether I may")
+    locked.let_the_loop_act()
+    expect(page.locator("[data-order=done]")).to_be_visible()
+    page.get_by_role("button", name="Close").click()
+    page.get_by_role("button", name="Log out").click()
+    expect(page).to_have_url(f"{locked.url}/login")
 
 
 def test_a_wrong_token_is_told_and_leads_nowhere_else(locked: Admin) -> None:

@@ -5,8 +5,8 @@ import re
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.harness.axe import barriers
-from tests.harness.chromium import watched_page
+from tests.harness.axe import barriers, unfold
+from tests.harness.chromium import VIEWS, watched_page
 from tests.harness.console_data import Admin
 from tests.harness.serve import request
 
@@ -25,98 +25,92 @@ def fits(page: Page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
 
-def test_the_head_adds_up_and_says_whose_answers_these_are(admin: Admin, browser: Browser, runs: list[str]) -> None:
-    with watched_page(browser) as page:
-        page.goto(f"{admin.url}/runs/{runs[0]}")
-        page.get_by_role("link", name="Look at the data").click()
-        lead = page.locator(".lead")
-        expect(lead).to_contain_text("1 990 records seen = 1 166 used + 824 left out")
-        expect(lead).to_contain_text("59 % by models trained here, 2 generations")
-        expect(lead).to_contain_text("by characters / 4")
-        expect(lead).to_contain_text("1.24")
-        whose = page.get_by_role("region", name="Whose answers")
-        for words in ("people’s corrections", "Generation 2", "Liked by people", "Rehearsal", "31, left out"):
-            expect(whose).to_contain_text(words)
-        dropped = page.get_by_role("region", name="Left out, and why")
-        dropped.get_by_text("20 examples of no feedback").click()
-        dropped.locator(".examples a").first.click()
-        expect(page.get_by_role("heading", name="What was said")).to_be_visible()
+def test_the_head_adds_up_and_says_whose_answers_these_are(admin: Admin, page: Page, runs: list[str]) -> None:
+    page.goto(f"{admin.url}/runs/{runs[0]}")
+    page.get_by_role("link", name="Look at the data").click()
+    lead = page.locator(".lead")
+    expect(lead).to_contain_text("1 990 records seen = 1 166 used + 824 left out")
+    expect(lead).to_contain_text("59 % by models trained here, 2 generations")
+    expect(lead).to_contain_text("by characters / 4")
+    expect(lead).to_contain_text("1.24")
+    whose = page.get_by_role("region", name="Whose answers")
+    for words in ("people’s corrections", "Generation 2", "Liked by people", "Rehearsal", "31, left out"):
+        expect(whose).to_contain_text(words)
+    dropped = page.get_by_role("region", name="Left out, and why")
+    dropped.get_by_text("20 examples of no feedback").click()
+    dropped.locator(".examples a").first.click()
+    expect(page.get_by_role("heading", name="What was said")).to_be_visible()
 
 
-def test_lines_are_conversations_with_their_provenance(admin: Admin, browser: Browser, runs: list[str]) -> None:
-    with watched_page(browser) as page:
-        page.goto(f"{admin.url}/runs/{runs[0]}/data")
-        lines = page.locator(".samples > li")
-        expect(lines).to_have_count(20)
-        tools = page.get_by_role("article", name="Line 2", exact=True)
-        expect(tools).to_contain_text("assistant calls a tool · id call_1")
-        expect(tools).to_contain_text('stock({"part": "hinge"})')
-        expect(tools).to_contain_text("tool answers · answers call_1")
-        expect(tools).to_contain_text("a model trained here")
-        expect(tools).to_contain_text("generation 2")
-        expect(tools).to_contain_text("vote +1")
-        disliked = page.get_by_role("article", name="Line 3", exact=True)
-        expect(disliked.locator(".untaught")).to_contain_text("not taught: weight 0")
-        expect(disliked).to_contain_text("Do you sell <b>hinges</b>?")
-        picture = page.get_by_role("article", name="Line 4", exact=True)
-        expect(picture.get_by_role("img", name=re.compile(r"\[picture, \d+ bytes\]"))).to_be_visible()
-        assert picture.locator("img").evaluate("image => image.naturalWidth") == 96
-        thought = page.get_by_role("article", name="Line 5", exact=True).locator("details")
-        expect(thought.locator(".words")).to_be_hidden()
-        thought.locator("summary").click()
-        expect(thought.locator(".words")).to_contain_text("They ask about hinges")
-        expect(page.get_by_role("article", name="Line 10", exact=True)).to_contain_text("rehearsal")
-        tools.locator("a[href^='/records/']").click()
-        expect(page.get_by_role("heading", name="Where it went, and why")).to_be_visible()
+def test_lines_are_conversations_with_their_provenance(admin: Admin, page: Page, runs: list[str]) -> None:
+    page.goto(f"{admin.url}/runs/{runs[0]}/data")
+    lines = page.locator(".samples > li")
+    expect(lines).to_have_count(20)
+    tools = page.get_by_role("article", name="Line 2", exact=True)
+    expect(tools).to_contain_text("assistant calls a tool · id call_1")
+    expect(tools).to_contain_text('stock({"part": "hinge"})')
+    expect(tools).to_contain_text("tool answers · answers call_1")
+    expect(tools).to_contain_text("a model trained here")
+    expect(tools).to_contain_text("generation 2")
+    expect(tools).to_contain_text("vote +1")
+    disliked = page.get_by_role("article", name="Line 3", exact=True)
+    expect(disliked.locator(".untaught")).to_contain_text("not taught: weight 0")
+    expect(disliked).to_contain_text("Do you sell <b>hinges</b>?")
+    picture = page.get_by_role("article", name="Line 4", exact=True)
+    expect(picture.get_by_role("img", name=re.compile(r"\[picture, \d+ bytes\]"))).to_be_visible()
+    assert picture.locator("img").evaluate("image => image.naturalWidth") == 96
+    thought = page.get_by_role("article", name="Line 5", exact=True).locator("details")
+    expect(thought.locator(".words")).to_be_hidden()
+    thought.locator("summary").click()
+    expect(thought.locator(".words")).to_contain_text("They ask about hinges")
+    expect(page.get_by_role("article", name="Line 10", exact=True)).to_contain_text("rehearsal")
+    tools.locator("a[href^='/records/']").click()
+    expect(page.get_by_role("heading", name="Where it went, and why")).to_be_visible()
 
 
-def test_lines_are_paged_to_the_last_and_split(admin: Admin, browser: Browser, runs: list[str]) -> None:
-    with watched_page(browser) as page:
-        page.goto(f"{admin.url}/runs/{runs[0]}/data")
-        page.get_by_role("link", name="Newer »").click()
-        expect(page.get_by_role("article", name="Line 21", exact=True)).to_be_visible()
-        page.get_by_role("link", name="Newest").click()
-        expect(page.get_by_role("article", name="Line 59", exact=True)).to_be_visible()
-        expect(page.get_by_role("link", name="Newer »")).to_have_count(0)
-        page.get_by_role("link", name="« Older").click()
-        expect(page.get_by_role("article", name="Line 40", exact=True)).to_be_visible()
-        page.get_by_role("link", name="Held out").click()
-        expect(page.locator(".samples > li")).to_have_count(6)
+def test_lines_are_paged_to_the_last_and_split(admin: Admin, page: Page, runs: list[str]) -> None:
+    page.goto(f"{admin.url}/runs/{runs[0]}/data")
+    page.get_by_role("link", name="Newer »").click()
+    expect(page.get_by_role("article", name="Line 21", exact=True)).to_be_visible()
+    page.get_by_role("link", name="Newest").click()
+    expect(page.get_by_role("article", name="Line 59", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name="Newer »")).to_have_count(0)
+    page.get_by_role("link", name="« Older").click()
+    expect(page.get_by_role("article", name="Line 40", exact=True)).to_be_visible()
+    page.get_by_role("link", name="Held out").click()
+    expect(page.locator(".samples > li")).to_have_count(6)
 
 
-def test_lines_that_are_gone_leave_their_records(admin: Admin, browser: Browser, runs: list[str]) -> None:
-    with watched_page(browser) as page:
-        page.goto(f"{admin.url}/runs/{runs[1]}/data")
-        expect(page.locator("main")).to_contain_text("The file is no longer on this host")
-        left = page.get_by_role("region", name="The lines").locator("ul.plain > li")
-        expect(left).to_have_count(20)
-        left.first.get_by_role("link").click()
-        expect(page.get_by_role("heading", name="What was said")).to_be_visible()
+def test_lines_that_are_gone_leave_their_records(admin: Admin, page: Page, runs: list[str]) -> None:
+    page.goto(f"{admin.url}/runs/{runs[1]}/data")
+    expect(page.locator("main")).to_contain_text("The file is no longer on this host")
+    left = page.get_by_role("region", name="The lines").locator("ul.plain > li")
+    expect(left).to_have_count(20)
+    left.first.get_by_role("link").click()
+    expect(page.get_by_role("heading", name="What was said")).to_be_visible()
 
 
-def test_two_datasets_are_compared(admin: Admin, browser: Browser, runs: list[str]) -> None:
-    with watched_page(browser) as page:
-        page.goto(f"{admin.url}/runs/{runs[0]}")
-        page.get_by_role("link", name="What changed since the run before").click()
-        expect(page.locator(".lead")).to_contain_text(f"Before: {runs[1]}")
-        expect(page.locator(".lead dl.facts")).to_contain_text("60")
-        expect(page.get_by_role("region", name="Counts")).to_contain_text("records used")
-        expect(page.locator(".examples li")).not_to_have_count(0)
-        page.goto(f"{admin.url}/runs/{runs[1]}/diff")
-        expect(page.locator(".lead")).to_contain_text("There is no dataset before this one")
-        page.get_by_role("button", name="Compare").click()
-        expect(page.locator(".lead")).to_contain_text(f"Before: {runs[0]}, which was chosen here")
+def test_two_datasets_are_compared(admin: Admin, page: Page, runs: list[str]) -> None:
+    page.goto(f"{admin.url}/runs/{runs[0]}")
+    page.get_by_role("link", name="What changed since the run before").click()
+    expect(page.locator(".lead")).to_contain_text(f"Before: {runs[1]}")
+    expect(page.locator(".lead dl.facts")).to_contain_text("60")
+    expect(page.get_by_role("region", name="Counts")).to_contain_text("records used")
+    expect(page.locator(".examples li")).not_to_have_count(0)
+    page.goto(f"{admin.url}/runs/{runs[1]}/diff")
+    expect(page.locator(".lead")).to_contain_text("There is no dataset before this one")
+    page.get_by_role("button", name="Compare").click()
+    expect(page.locator(".lead")).to_contain_text(f"Before: {runs[0]}, which was chosen here")
 
 
-def test_history_leads_to_the_data_that_was_built(admin: Admin, browser: Browser) -> None:
-    with watched_page(browser) as page:
-        page.goto(f"{admin.url}/history")
-        page.get_by_role("link", name="Prepare training data").first.click()
-        page.get_by_role("link", name="the data that was built").click()
-        expect(page.locator("main h1")).to_contain_text("learns from")
+def test_history_leads_to_the_data_that_was_built(admin: Admin, page: Page) -> None:
+    page.goto(f"{admin.url}/history")
+    page.get_by_role("link", name="Prepare training data").first.click()
+    page.get_by_role("link", name="the data that was built").click()
+    expect(page.locator("main h1")).to_contain_text("learns from")
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 360)])
+@pytest.mark.parametrize(("scheme", "width"), VIEWS)
 def test_no_page_of_a_dataset_has_a_barrier(
     admin: Admin, browser: Browser, runs: list[str], scheme: str, width: int
 ) -> None:
@@ -127,7 +121,7 @@ def test_no_page_of_a_dataset_has_a_barrier(
             assert answer is not None
             assert answer.status == 200
             assert "unsafe" not in answer.headers["content-security-policy"]
-            page.evaluate("document.querySelectorAll('main details').forEach(each => each.open = true)")
+            unfold(page)
             assert fits(page), path
             found[path] = barriers(page)
     assert not {path: lines for path, lines in found.items() if lines}

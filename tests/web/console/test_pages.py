@@ -6,13 +6,16 @@ from urllib.parse import urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.harness.chromium import watched_page
+from tests.harness.axe import barriers, unfold
+from tests.harness.chromium import VIEWS, watched_page
 from tests.harness.console_data import Admin
 from tests.harness.serve import request
 
 pytestmark = pytest.mark.slow
 
 PAGES = ("/", "/experiment", "/experiment/1", "/traffic?range=24h", "/records", "/runs", "/history", "/history?holds=1")
+SHOWN_BY_ANOTHER = ("/experiment/1", "/history")
+"""The same page as another of PAGES, with less on it."""
 
 
 def fits(page: Page) -> bool:
@@ -20,8 +23,19 @@ def fits(page: Page) -> bool:
     return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1200), ("dark", 1200), ("light", 360), ("dark", 360)])
-def test_every_page_opens_without_a_complaint_and_fits(admin: Admin, browser: Browser, scheme: str, width: int) -> None:
+def first_link(page: Page, table: str) -> None:
+    """Go where the first row leads, and be there."""
+    left = page.url
+    page.locator(f"{table} tbody a").first.click()
+    expect(page).not_to_have_url(left)
+    page.wait_for_load_state()
+
+
+@pytest.mark.parametrize(("scheme", "width"), VIEWS)
+def test_every_page_opens_without_a_complaint_fits_and_has_no_barrier_that_axe_knows(
+    admin: Admin, browser: Browser, scheme: str, width: int
+) -> None:
+    found: dict[str, list[str]] = {}
     with watched_page(browser, color_scheme=scheme, width=width) as page:
         for path in PAGES:
             answer = page.goto(admin.url + path)
@@ -32,48 +46,54 @@ def test_every_page_opens_without_a_complaint_and_fits(admin: Admin, browser: Br
             expect(page.locator("main h1")).to_have_count(1)
             expect(page.locator("figure[data-src] canvas")).to_have_count(page.locator("figure[data-src]").count())
             assert fits(page), f"{path} is wider than {width} pixels"
-
-
-def test_now_says_what_happens_why_and_what_next(admin: Admin, browser: Browser) -> None:
-    with watched_page(browser) as page:
-        page.goto(admin.url)
-        expect(page.locator(".phases [aria-current=step]")).to_have_text("testing")
-        expect(page.locator("#lead")).to_contain_text("serves 30 % of the users")
-        expect(page.locator(".reasons")).to_contain_text("Best estimate")
-        expect(page.get_by_role("heading", name="When it trains next")).to_be_visible()
-        expect(page.locator(".triggers li").filter(has_text="sample count")).to_contain_text(
-            "of 400 new quality samples"
-        )
-        expect(page.locator("#triggers ~ .hint").first).to_have_text(
-            "One model at a time: what is due waits until the experiment has ended."
-        )
-        expect(page.locator("#models ~ ul")).to_contain_text("healthy")
-
-
-def test_the_experiment_shows_its_confidence_sequence_and_why_it_is_not_promoted(
-    admin: Admin, browser: Browser
-) -> None:
-    with watched_page(browser) as page:
+            if path not in SHOWN_BY_ANOTHER:
+                unfold(page)
+                found[path] = barriers(page)
+        for path, table in (("/records", "table.records"), ("/runs", "table.rows"), ("/history", "table.rows")):
+            page.goto(admin.url + path)
+            first_link(page, table)
+            unfold(page)
+            found[f"one of {path}"] = barriers(page)
         page.goto(f"{admin.url}/experiment")
-        expect(page.get_by_role("heading", name="Why it is not promoted yet")).to_be_visible()
-        lift = page.locator("#chart-lift")
-        expect(lift.locator("canvas")).to_be_visible()
-        expect(lift.locator("figcaption")).to_contain_text(re.compile(r"estimated [+−].* at least [+−].* at most [+−]"))
-        lift.get_by_text("As a table").click()
-        expect(lift.locator("details tbody tr").nth(4)).to_be_visible()
-        for name in ("errors", "slow answers", "quality", "thumbs up"):
-            expect(page.locator("#guards ~ .scroll").get_by_role("rowheader", name=name)).to_be_visible()
-        expect(page.locator("#guards ~ .scroll tbody .wide").first).to_have_text(re.compile(r"^[0-9.]+ % against"))
-        expect(page.locator("#split ~ ul")).to_contain_text("Users split as configured")
+        page.get_by_role("button", name="Change the share").click()
+        expect(page.get_by_role("dialog")).to_be_visible()
+        found["the dialog"] = barriers(page)
+    assert not {path: lines for path, lines in found.items() if lines}
 
 
-def test_the_charts_of_traffic_have_both_arms(admin: Admin, browser: Browser) -> None:
-    with watched_page(browser) as page:
-        page.goto(f"{admin.url}/traffic?range=24h")
-        expect(page.locator("#chart-requests figcaption")).to_contain_text("requests in 24 hours")
-        for name in ("requests", "errors", "refused", "latency", "tokens", "quality", "votes"):
-            labels = page.locator(f"#chart-{name} .u-legend .u-label")
-            expect(labels).to_have_text(["UTC", "champion", "challenger"])
+def test_now_says_what_happens_why_and_what_next(admin: Admin, page: Page) -> None:
+    page.goto(admin.url)
+    expect(page.locator(".phases [aria-current=step]")).to_have_text("testing")
+    expect(page.locator("#lead")).to_contain_text("serves 30 % of the users")
+    expect(page.locator(".reasons")).to_contain_text("Best estimate")
+    expect(page.get_by_role("heading", name="When it trains next")).to_be_visible()
+    expect(page.locator(".triggers li").filter(has_text="sample count")).to_contain_text("of 400 new quality samples")
+    expect(page.locator("#triggers ~ .hint").first).to_have_text(
+        "One model at a time: what is due waits until the experiment has ended."
+    )
+    expect(page.locator("#models ~ ul")).to_contain_text("healthy")
+
+
+def test_the_experiment_shows_its_confidence_sequence_and_why_it_is_not_promoted(admin: Admin, page: Page) -> None:
+    page.goto(f"{admin.url}/experiment")
+    expect(page.get_by_role("heading", name="Why it is not promoted yet")).to_be_visible()
+    lift = page.locator("#chart-lift")
+    expect(lift.locator("canvas")).to_be_visible()
+    expect(lift.locator("figcaption")).to_contain_text(re.compile(r"estimated [+−].* at least [+−].* at most [+−]"))
+    lift.get_by_text("As a table").click()
+    expect(lift.locator("details tbody tr").nth(4)).to_be_visible()
+    for name in ("errors", "slow answers", "quality", "thumbs up"):
+        expect(page.locator("#guards ~ .scroll").get_by_role("rowheader", name=name)).to_be_visible()
+    expect(page.locator("#guards ~ .scroll tbody .wide").first).to_have_text(re.compile(r"^[0-9.]+ % against"))
+    expect(page.locator("#split ~ ul")).to_contain_text("Users split as configured")
+
+
+def test_the_charts_of_traffic_have_both_arms(admin: Admin, page: Page) -> None:
+    page.goto(f"{admin.url}/traffic?range=24h")
+    expect(page.locator("#chart-requests figcaption")).to_contain_text("requests in 24 hours")
+    for name in ("requests", "errors", "refused", "latency", "tokens", "quality", "votes"):
+        labels = page.locator(f"#chart-{name} .u-legend .u-label")
+        expect(labels).to_have_text(["UTC", "champion", "challenger"])
 
 
 def test_a_young_installs_charts_begin_where_its_traffic_does(admin: Admin) -> None:
@@ -83,11 +103,10 @@ def test_a_young_installs_charts_begin_where_its_traffic_does(admin: Admin) -> N
     assert charts["latency"]["x"] == charts["requests"]["x"]
 
 
-def test_what_was_served_before_the_first_look_is_named_so(admin: Admin, browser: Browser) -> None:
-    with watched_page(browser) as page:
-        page.goto(f"{admin.url}/traffic?range=7d")
-        row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="before the loop’s first look"))
-        expect(row).to_contain_text("champion")
+def test_what_was_served_before_the_first_look_is_named_so(admin: Admin, page: Page) -> None:
+    page.goto(f"{admin.url}/traffic?range=7d")
+    row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="before the loop’s first look"))
+    expect(row).to_contain_text("champion")
 
 
 def test_a_record_of_before_the_first_look_says_who_answered(admin: Admin) -> None:
@@ -123,40 +142,36 @@ def test_the_list_can_leave_a_kind_out(admin: Admin) -> None:
     assert request(admin.url, "/records?kind=-tasks").status == 400
 
 
-def test_a_conversation_is_followed_from_a_record(admin: Admin, browser: Browser) -> None:
-    with watched_page(browser) as page:
-        page.goto(f"{admin.url}/records?outcome=refused")
-        page.locator("table.rows tbody a").first.click()
-        expect(page.locator("main")).to_contain_text("404 refused")
-        expect(page.locator("dl.facts")).to_contain_text("First token")
-        page.locator("a[href*=conversation_hash]").click()
-        expect(page.locator("table.rows tbody")).to_contain_text("404 refused")
-        expect(page.get_by_label("or its hash")).to_have_value(re.compile("^f{10}"))
+def test_a_conversation_is_followed_from_a_record(admin: Admin, page: Page) -> None:
+    page.goto(f"{admin.url}/records?outcome=refused")
+    page.locator("table.rows tbody a").first.click()
+    expect(page.locator("main")).to_contain_text("404 refused")
+    expect(page.locator("dl.facts")).to_contain_text("First token")
+    page.locator("a[href*=conversation_hash]").click()
+    expect(page.locator("table.rows tbody")).to_contain_text("404 refused")
+    expect(page.get_by_label("or its hash")).to_have_value(re.compile("^f{10}"))
 
 
-def test_records_are_searched_paged_and_opened(admin: Admin, browser: Browser) -> None:
-    with watched_page(browser) as page:
-        page.goto(f"{admin.url}/records")
-        rows = page.locator("table.records tbody tr")
-        expect(rows).to_have_count(50)
-        first = rows.first.inner_text()
-        page.get_by_role("link", name="Older »").click()
-        expect(rows.first).not_to_have_text(first, use_inner_text=True)
-        expect(rows).to_have_count(50)
-        page.get_by_label("Arm").select_option("challenger")
-        page.get_by_role("button", name="Filter").click()
-        expect(rows.locator(".arm.champion")).to_have_count(0)
-        expect(rows.locator(".arm.challenger")).to_have_count(50)
-        page.wait_for_load_state()  # only then there are keys
-        page.keyboard.press("j")
-        page.keyboard.press("Enter")
-        expect(page.get_by_role("heading", name="Where it went, and why")).to_be_visible()
-        expect(page.locator("#routed ~ p").first).to_contain_text(
-            "assigned by their hash to the challenger of experiment"
-        )
-        page.locator(".pairs a[href*=user_hash]").click()
-        expect(page).to_have_url(re.compile("user_hash="))
-        expect(rows.first).to_be_visible()
+def test_records_are_searched_paged_and_opened(admin: Admin, page: Page) -> None:
+    page.goto(f"{admin.url}/records")
+    rows = page.locator("table.records tbody tr")
+    expect(rows).to_have_count(50)
+    first = rows.first.inner_text()
+    page.get_by_role("link", name="Older »").click()
+    expect(rows.first).not_to_have_text(first, use_inner_text=True)
+    expect(rows).to_have_count(50)
+    page.get_by_label("Arm").select_option("challenger")
+    page.get_by_role("button", name="Filter").click()
+    expect(rows.locator(".arm.champion")).to_have_count(0)
+    expect(rows.locator(".arm.challenger")).to_have_count(50)
+    page.wait_for_load_state()  # only then there are keys
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Where it went, and why")).to_be_visible()
+    expect(page.locator("#routed ~ p").first).to_contain_text("assigned by their hash to the challenger of experiment")
+    page.locator(".pairs a[href*=user_hash]").click()
+    expect(page).to_have_url(re.compile("user_hash="))
+    expect(rows.first).to_be_visible()
 
 
 def test_a_filter_that_means_nothing_says_so(admin: Admin) -> None:
@@ -165,22 +180,20 @@ def test_a_filter_that_means_nothing_says_so(admin: Admin) -> None:
     assert "min_quality: &#39;good&#39; is not a number" in answer.body.decode()
 
 
-def test_a_run_shows_its_data_what_was_left_out_and_its_log(admin: Admin, browser: Browser) -> None:
-    with watched_page(browser) as page:
-        page.goto(f"{admin.url}/runs")
-        page.locator("table.rows tbody a").first.click()
-        expect(page.locator("#dropped ~ ul li").first).to_contain_text("no feedback")
-        expect(page.locator("#result ~ dl")).to_contain_text("0.2714")
-        expect(page.locator("#log ~ pre")).to_contain_text("step  390")
+def test_a_run_shows_its_data_what_was_left_out_and_its_log(admin: Admin, page: Page) -> None:
+    page.goto(f"{admin.url}/runs")
+    page.locator("table.rows tbody a").first.click()
+    expect(page.locator("#dropped ~ ul li").first).to_contain_text("no feedback")
+    expect(page.locator("#result ~ dl")).to_contain_text("0.2714")
+    expect(page.locator("#log ~ pre")).to_contain_text("step  390")
 
 
-def test_a_decision_opens_with_its_evidence(admin: Admin, browser: Browser) -> None:
-    with watched_page(browser) as page:
-        page.goto(f"{admin.url}/history")
-        page.get_by_role("link", name="Decide for the challenger").click()
-        expect(page.locator(".reasons")).to_contain_text("At least 95 % sure that the challenger is not worse")
-        page.get_by_text("What the loop saw").click()
-        expect(page.locator("pre").first).to_contain_text('"phase": "testing"')
+def test_a_decision_opens_with_its_evidence(admin: Admin, page: Page) -> None:
+    page.goto(f"{admin.url}/history")
+    page.get_by_role("link", name="Decide for the challenger").click()
+    expect(page.locator(".reasons")).to_contain_text("At least 95 % sure that the challenger is not worse")
+    page.get_by_text("What the loop saw").click()
+    expect(page.locator("pre").first).to_contain_text('"phase": "testing"')
 
 
 def test_what_is_not_there_is_a_page_that_says_so(admin: Admin) -> None:
@@ -203,33 +216,31 @@ def test_without_a_store_the_page_still_tells(admin: Admin) -> None:
         admin.stage.failing = False
 
 
-def test_a_page_that_renews_itself_leaves_the_focus_where_it_is(admin: Admin, browser: Browser) -> None:
-    with watched_page(browser) as page:
-        page.goto(admin.url)
-        button = page.locator("#verb-pause")
-        button.focus()
-        admin.stage.failing = True  # so that there is something new to show
-        try:
-            expect(page.locator("#live")).to_contain_text("the disk is gone")
-            expect(button).to_be_focused()
-        finally:
-            admin.stage.failing = False
-        expect(page.locator("#live")).not_to_contain_text("the disk is gone")
+def test_a_page_that_renews_itself_leaves_the_focus_where_it_is(admin: Admin, page: Page) -> None:
+    page.goto(admin.url)
+    button = page.locator("#verb-pause")
+    button.focus()
+    admin.stage.failing = True  # so that there is something new to show
+    try:
+        expect(page.locator("#live")).to_contain_text("the disk is gone")
         expect(button).to_be_focused()
+    finally:
+        admin.stage.failing = False
+    expect(page.locator("#live")).not_to_contain_text("the disk is gone")
+    expect(button).to_be_focused()
 
 
-def test_a_page_that_has_nothing_new_to_show_is_left_alone(admin: Admin, browser: Browser) -> None:
+def test_a_page_that_has_nothing_new_to_show_is_left_alone(admin: Admin, page: Page) -> None:
     """From the first look on: a new copy of the same would cost the reader's selection."""
-    with watched_page(browser) as page:
-        page.goto(f"{admin.url}/experiment")
-        page.evaluate("document.querySelector('#live').firstElementChild.kept = true")
-        for _ in range(2):
-            with page.expect_response(lambda answer: "hx-request" in answer.request.headers) as looked:
-                page.evaluate("document.body.dispatchEvent(new CustomEvent('tick'))")
-            assert looked.value.finished() is None
-        page.evaluate("document.body.dispatchEvent(new CustomEvent('tick'))")
-        expect(page.locator("#live-state")).to_have_text("live")
-        assert page.evaluate("document.querySelector('#live').firstElementChild.kept")
+    page.goto(f"{admin.url}/experiment")
+    page.evaluate("document.querySelector('#live').firstElementChild.kept = true")
+    for _ in range(2):
+        with page.expect_response(lambda answer: "hx-request" in answer.request.headers) as looked:
+            page.evaluate("document.body.dispatchEvent(new CustomEvent('tick'))")
+        assert looked.value.finished() is None
+    page.evaluate("document.body.dispatchEvent(new CustomEvent('tick'))")
+    expect(page.locator("#live-state")).to_have_text("live")
+    assert page.evaluate("document.querySelector('#live').firstElementChild.kept")
 
 
 def test_everything_that_a_page_names_is_served_and_may_be_kept(admin: Admin) -> None:
