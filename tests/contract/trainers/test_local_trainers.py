@@ -160,6 +160,17 @@ async def test_cancel_after_the_runner_was_killed_ends_what_is_left(folder: Path
     assert processes.marked(str(folder)) == []
 
 
+async def test_what_a_training_said_of_its_end_stays_where_its_process_is_still_there(folder: Path) -> None:
+    """The end is written before the process is gone: whoever tidies up in that moment cancels nothing any more."""
+    process = processes.start(["sleep", "600"], log=folder / "train.log", token=str(folder))
+    said = {"code": 1, "reason": "ValueError: too few lines", "kept": "ValueError"}
+    (folder / "process.json").write_text(json.dumps(process.as_json()))
+    (folder / "exit.json").write_text(json.dumps(said))
+    await function().cancel("run-1", {"output_dir": str(folder)})
+    assert not processes.alive(process)
+    assert json.loads((folder / "exit.json").read_text()) == said
+
+
 async def test_a_stranger_with_the_same_pid_is_left_alone(folder: Path) -> None:
     stranger = processes.start([sys.executable, "-c", "input()"], log=folder / "x.log", token="stranger")
     other = ProcessId(pid=stranger.pid, start_ticks=stranger.start_ticks - 1, boot_id=stranger.boot_id)

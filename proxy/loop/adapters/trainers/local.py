@@ -90,11 +90,14 @@ class _LocalTrainer(ABC):
         """End the runner and whatever it started, also where it has ended itself: killed, it took nothing along."""
         folder = Path(handle["output_dir"])
         process = _process(folder) or processes.find(str(folder))
+        had_ended = _ended(folder)
         ran = process is not None and processes.alive(process)
         if process is not None:
             await processes.stop(process, grace_s=self._grace_s)
         await processes.sweep(str(folder), grace_s=0.0 if ran else self._grace_s)
-        if folder.is_dir() and (not _ended(folder) or (ran and _object(folder / runner.EXIT).get("code") != 0)):
+        if had_ended or not folder.is_dir():
+            return  # what it said of its end stays: it is written before its process is gone
+        if not _ended(folder) or _object(folder / runner.EXIT).get("code") != 0:
             reason = "the training was cancelled"
             write_json(folder / runner.EXIT, {"code": -1, "reason": reason, "kept": reason})
 
