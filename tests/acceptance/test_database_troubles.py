@@ -275,6 +275,10 @@ def shut_out(server: PostgresServer, fleet: Fleet) -> None:
     run(server, f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
 
 
+def phase(ratchet: RatchetProcess) -> str:
+    return str(request(ratchet.admin_url, "/status").json()["phase"]["name"])
+
+
 async def test_serving_behind_a_pooler(tmp_path: Path, postgres: PostgresServer, upstream: Upstream) -> None:
     program = find_pgbouncer()
     need("pgbouncer", program is not None)
@@ -291,6 +295,7 @@ async def test_serving_behind_a_pooler(tmp_path: Path, postgres: PostgresServer,
             await_true, lambda: ratchet.metric("ratchet_ingest_records_total") >= answered, "every record"
         )
         await asyncio.to_thread(await_true, lambda: request(ratchet.admin_url, "/status").json()["leader"], "a leader")
+        await asyncio.to_thread(await_true, lambda: phase(ratchet) == "idle", "a loop that ticks")
         log = await asyncio.to_thread(ratchet.stop)
     assert "set store.listen_url to a direct url" in log
     assert "Traceback" not in log

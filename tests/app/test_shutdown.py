@@ -13,12 +13,13 @@ from random import Random
 
 import pytest
 
+from tests.harness.require import FULL
 from tests.harness.serve import RatchetProcess, await_true, request
 from tests.harness.upstream import Line, Seen, Upstream, reply, serve_upstream
 
 pytestmark = pytest.mark.slow
 
-LEAVERS = 10_000 if os.environ.get("RATCHET_FULL") == "1" else 1_000
+LEAVERS = 10_000 if FULL else 1_000
 QUICK = {"server": {"drain_seconds": 1}, "gateway": {"upstream_idle_seconds": 2}}
 POST = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
 HUNG = """

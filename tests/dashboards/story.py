@@ -61,7 +61,7 @@ class People(threading.Thread):
 
     def run(self) -> None:
         turn = 0
-        while not self._done.wait(0.03):
+        while not self._done.wait(0.005):
             turn += 1
             self._ask(turn)
 

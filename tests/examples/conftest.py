@@ -9,6 +9,9 @@ import pytest
 
 from tests.harness.programs import EXAMPLES, program
 from tests.harness.serve import RatchetProcess
+from tests.harness.windows import browser, page, window
+
+__all__ = ["browser", "eliza", "page", "ratchet", "window"]
 
 
 @pytest.fixture(scope="session")

@@ -12,30 +12,11 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.harness.axe import barriers
-from tests.harness.chromium import Window, open_browser, open_window, watched_page
+from tests.harness.chromium import watched_page
 from tests.harness.programs import EXAMPLES, free_port, program
 from tests.harness.serve import RatchetProcess, await_true, request
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with open_browser() as browser:
-        yield browser
-
-
-@pytest.fixture(scope="module")
-def window(browser: Browser) -> Iterator[Window]:
-    with open_window(browser) as window:
-        yield window
-
-
-@pytest.fixture
-def page(window: Window) -> Iterator[Page]:
-    """The module's page, for a test that goes where it wants to be first."""
-    with window.watched() as page:
-        yield page
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import ssl
 import struct
@@ -14,10 +13,11 @@ from random import Random
 import pytest
 
 from tests.harness.gateway import Door, config, open_gateway
+from tests.harness.require import FULL
 from tests.harness.upstream import Line, Seen, Upstream, reply, serve_upstream
 
 POST = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\nbody"
-LEAVERS = 10_000 if os.environ.get("RATCHET_FULL") == "1" else 2_000
+LEAVERS = 10_000 if FULL else 2_000
 TOGETHER = 20
 SHORT = config(gateway={"upstream_idle_seconds": 0.05})
 

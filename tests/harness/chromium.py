@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from urllib.parse import urlsplit
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 
-from tests.harness.require import need
+from tests.harness.require import FULL, need
 
 __all__ = ["VIEWS", "Window", "open_browser", "open_window", "watched_page"]
 
@@ -19,7 +18,7 @@ _PATIENCE_MS = 120_000
 
 VIEWS = [("light", 1200), ("dark", 360)]
 """Each colour scheme and each width (in pixels) once; with RATCHET_FULL=1 also the other way round."""
-if os.environ.get("RATCHET_FULL") == "1":
+if FULL:
     VIEWS += [("light", 360), ("dark", 1200)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from functools import cache
 
 import numpy as np
@@ -10,13 +9,13 @@ import pytest
 
 from policies.estimates import METRICS, Metric, Moments, UserTotals
 from policies.records import Arm
+from tests.harness.require import FULL
 from tests.simulation.__main__ import replace_table
 from tests.simulation.cases import CASES, Case, Outcome, simulate
 from tests.simulation.drops import DROPS, simulate_drop
 from tests.simulation.traffic import HOURS, World, stream
 from tests.simulation.trial import Book
 
-FULL = os.environ.get("RATCHET_FULL") == "1"
 RUNS = 200 if FULL else 12
 
 

@@ -144,19 +144,25 @@ class Database:
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A consistent view; keep it short, on SQLite the write-ahead log can not shrink meanwhile."""
-        try:
-            async with self._admitted(), self._reader.begin() as connection:
-                yield connection
-        except DRIVER_ERRORS as exc:
-            raise await self._explained(exc, writing=False) from exc
+        async with self._reading(self._reader) as connection:
+            yield connection
 
     @contextlib.asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:
         """As `read`, and every statement sees the same moment; by itself PostgreSQL gives each one its own."""
-        async with self.read() as connection:
-            if self.dialect == "postgresql":
-                await connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
+        reader = self._reader
+        if self.dialect == "postgresql":  # with the BEGIN: any statement may be too late, as ours behind a pooler
+            reader = reader.execution_options(isolation_level="REPEATABLE READ")
+        async with self._reading(reader) as connection:
             yield connection
+
+    @contextlib.asynccontextmanager
+    async def _reading(self, reader: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with self._admitted(), reader.begin() as connection:
+                yield connection
+        except DRIVER_ERRORS as exc:
+            raise await self._explained(exc, writing=False) from exc
 
     @contextlib.asynccontextmanager
     async def write(self) -> AsyncIterator[AsyncConnection]:

@@ -8,12 +8,15 @@ import time
 from collections.abc import AsyncIterator
 
 import pytest
+import sqlalchemy as sa
 
 from proxy.clock import SystemClock
 from proxy.errors import PermanentError, TemporaryError
+from proxy.store.control.state import Named
 from proxy.store.engine.channels import STATE, notify
 from proxy.store.engine.database import Database
 from proxy.store.store import Store
+from proxy.store.tables.control import LoopTransaction
 from proxy.store.tables.values import IngestBatch, RecordFilter
 from tests.contract.store import test_control, test_ingest
 from tests.harness.exchanges import exchanges
@@ -89,6 +92,22 @@ async def test_one_that_hands_out_statements_is_refused_in_a_sentence(postgres: 
         pytest.raises(TemporaryError, match=r"hands out single statements; set pool_mode = session"),
     ):
         await Store.open(pooler.url(postgres.url()), clock=SystemClock())
+
+
+async def test_a_value_and_its_rows_are_of_one_moment(store: Store) -> None:
+    """What the loop begins each tick with: its level of isolation comes before any other statement."""
+    model = await store.models.add("base")
+    lease = await store.leases.acquire("loop", "me", ttl_s=30.0)
+    assert lease is not None
+    await store.transition(LoopTransaction(fence=lease.fence, state={"loop": {"champion_id": model.id}}))
+    for _ in range(3):
+        rows = await store.state.with_rows("loop", lambda value: Named(models=(value["champion_id"],)))
+        assert rows is not None
+        assert rows.models[model.id].name == "base"
+    async with store._db.snapshot() as connection:
+        assert await connection.scalar(sa.text("SHOW transaction_isolation")) == "repeatable read"
+    async with store._db.read() as connection:
+        assert await connection.scalar(sa.text("SHOW transaction_isolation")) == "read committed"
 
 
 async def test_settings_last_as_long_as_a_transaction(pooled_url: str) -> None:
