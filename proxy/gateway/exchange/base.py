@@ -91,8 +91,9 @@ class ExchangeBase(Receiver):
         self.length = length
         self.keep_alive = head.keep_alive
         """Whether the client's connection stays open."""
-        self.started = started = context.monotonic()
-        self.arrived_at = context.now()
+        monotonic, now = context.monotonic, context.now
+        self.started = started = monotonic()
+        self.arrived_at = now()
         """Seconds since 1970."""
         self.request = RequestBuffer(context.captured_request_bytes, head.chunked, started, context.budget)
         self.response_body = Capture(context.captured_response_bytes)

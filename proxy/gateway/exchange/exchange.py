@@ -39,7 +39,8 @@ class Exchange(Relaying):
         if b"x-ratchet-admin-token" in self.head.fields:
             context.admin.hold_back_guesses(self.head, self.client.peer)
         self.request.store(payload, done, context.max_body_bytes)
-        self.routes = routes = context.router.resolve(context.routes())
+        current = context.routes
+        self.routes = routes = context.router.resolve(current())
         self.backend = routes.champion
         if known.recorded:
             self.recorded = True
@@ -47,7 +48,7 @@ class Exchange(Relaying):
                 self._refuse()
                 return
         else:
-            context.count('not_recorded_total{reason="skip_path"}')
+            count('not_recorded_total{reason="skip_path"}')
         self.record_id = context.ids.mint(self.arrived_at)
         if not done:
             self._awaited = awaited_of(known, routes, context.sticky, self._forced())

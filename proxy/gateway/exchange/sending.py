@@ -43,7 +43,8 @@ class Sending(Ending):
         if self.head.dotted and not self.known.internal:
             self._check_path(backend)
         self.backend = backend
-        self._sent_at = now = self.context.monotonic()
+        monotonic = self.context.monotonic
+        self._sent_at = now = monotonic()
         if self.handed_over is None:
             self.handed_over = now
         connection = None if fresh else backend.pool.take()

@@ -144,10 +144,7 @@ TRANSITIONS: Final[Mapping[State, Mapping[Event, frozenset[State]]]] = {
         Event.UPSTREAM_LOST: _ENDS,
         Event.UPSTREAM_TIMED_OUT: _ENDS,
     },
-    _TUNNEL: {
-        Event.CLIENT_LOST: _ENDS,
-        Event.TUNNEL_ENDED: _ENDS,
-    },
+    _TUNNEL: {Event.TUNNEL_ENDED: _ENDS},  # whichever side has left
     _DONE: dict.fromkeys(Event, _ENDS),
 }
 """Where an exchange may be after an event, for every event that may come in a state."""
