@@ -88,7 +88,7 @@ def _share(command: Command, snapshot: Snapshot) -> Action:
 
 
 def _deploy(command: Command, snapshot: Snapshot) -> Action:
-    """Which model the run has returned, only its row knows: whoever performs this may still refuse it."""
+    """Which model the run has returned, only its row knows: what executes this may still refuse it."""
     run_id = command.args.get("run")
     if not isinstance(run_id, str) or not run_id:
         return Refuse(reason="run: name the run whose model is to be served, as in `ratchet deploy RUN`")

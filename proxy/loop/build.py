@@ -12,14 +12,14 @@ from policies.selection import DataGeneratorConfig
 from proxy.clock import Clock
 from proxy.config import LoopSettings
 from proxy.log_throttle import ThrottledLog
+from proxy.loop.act.execute import Executor
 from proxy.loop.act.install import BaseModel
 from proxy.loop.act.instants import Instants
 from proxy.loop.act.journal import LoopJournal
 from proxy.loop.act.leadership import Leadership
 from proxy.loop.act.maintenance import Maintenance
-from proxy.loop.act.perform import Performer
 from proxy.loop.act.retrains import Retrains
-from proxy.loop.act.routing import RoutesFile
+from proxy.loop.act.routes import RoutesFile
 from proxy.loop.act.servers import Servers
 from proxy.loop.dataset.picking import Progress
 from proxy.loop.look.carriers import EvidenceReader
@@ -113,7 +113,7 @@ def assemble(
         leadership=leadership or Leadership(store),
         observer=observer,
         maintenance=Maintenance(store=store, deployer=ports.deployer, troubles=ThrottledLog(_log, clock)),
-        performer=Performer(store=store, retrains=retrains, servers=Servers(store=store, deployer=ports.deployer)),
+        executor=Executor(store=store, retrains=retrains, servers=Servers(store=store, deployer=ports.deployer)),
         notifier=ports.notifier,
         drain_s=drain_s,
         metrics=metrics,

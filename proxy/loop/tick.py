@@ -31,16 +31,16 @@ from proxy.clock import Clock
 from proxy.errors import PermanentError, TemporaryError
 from proxy.log_throttle import ThrottledLog
 from proxy.loop.act.events import done_event, held_event, rests_on_few
+from proxy.loop.act.execute import Executor
 from proxy.loop.act.journal import LoopJournal
 from proxy.loop.act.leadership import Leadership
 from proxy.loop.act.maintenance import Maintenance
-from proxy.loop.act.perform import Performer
-from proxy.loop.act.publisher import Publisher
+from proxy.loop.act.routes import RoutePublisher
 from proxy.loop.codec import action_from_json
 from proxy.loop.dataset.picking import Progress
 from proxy.loop.look.metrics import LoopMetrics
 from proxy.loop.look.observe import Observation, Observer
-from proxy.loop.look.position import read_position
+from proxy.loop.look.position import present_position, read_position
 from proxy.loop.look.status import status_document, with_building
 from proxy.loop.ports import LoopTroubles, Notifier
 from proxy.store.engine.refusals import StoreAwayError
@@ -91,7 +91,7 @@ class Loop:
         leadership: Leadership,
         observer: Observer,
         maintenance: Maintenance,
-        performer: Performer,
+        executor: Executor,
         notifier: Notifier,
         drain_s: float = 0.0,
         metrics: LoopMetrics | None = None,
@@ -104,7 +104,7 @@ class Loop:
         self._leadership = leadership
         self._observer = observer
         self._maintenance = maintenance
-        self._performer = performer
+        self._executor = executor
         self._notifier = notifier
         self._drain_s = drain_s
         self._metrics = metrics
@@ -118,7 +118,7 @@ class Loop:
         self._looking = asyncio.Lock()
         self._shown_at = float("-inf")
         self._followed: Position | None = None
-        self._publisher = Publisher(store, journal.routes, clock, troubles)
+        self._publisher = RoutePublisher(store, journal.routes, clock, troubles)
         self._troubles = troubles
         self._said = ThrottledLog(_log, clock)
 
@@ -133,7 +133,7 @@ class Loop:
             state = await self._journal.open(lease, self._clock.now())
             state = await self._resume(lease, state)
             await self._keep_up(lease, state)
-            seen = await self._observe(await self._publisher.position(), self._journal.config_id)
+            seen = await self._observe(await present_position(self._store), self._journal.config_id)
             now = self._clock.now()
             decided = plan(seen.snapshot, self._journal.rules, now)
             change = None
@@ -151,7 +151,7 @@ class Loop:
         state = await self._journal.state()
         if state is not None:
             if self._followed is None or self._followed.state != state:
-                self._followed = await self._publisher.position()
+                self._followed = await present_position(self._store)
                 self._shown_at = float("-inf")
             await self._publisher.publish(self._followed)
         if self._metrics is not None:
@@ -187,7 +187,7 @@ class Loop:
             command = await self._command(inputs.get("command"))
             context = await self._context(inputs["now"], entry.why, command)
             await self._carry_out(lease, entry, action, context, command)
-            state = (await self._publisher.position()).state
+            state = (await present_position(self._store)).state
         return state
 
     async def _keep_up(self, lease: Lease, state: LoopState) -> None:
@@ -195,7 +195,7 @@ class Loop:
         at another port, or a baseline that is due, would else be seen by this tick's plan as it was; written only where
         something has changed."""
         now_us = round(self._clock.now() * 1e6)
-        moved = await self._maintenance.deployments(await self._publisher.position())
+        moved = await self._maintenance.deployments(await present_position(self._store))
         detector = await self._maintenance.detector(state, now_us)
         baseline = await self._maintenance.baseline(state, now_us)
         if moved or detector is not None or baseline is not None:
@@ -214,9 +214,9 @@ class Loop:
         self, lease: Lease, entry: JournalEntry, action: Action, now: Context, command: CommandRow | None
     ) -> Transition | None:
         """Execute, apply, commit. A stale action is not executed; None where it could not be done."""
-        before = await self._publisher.position()
+        before = await present_position(self._store)
         try:
-            effect = Done() if stale(before, action) else await self._performer.perform(action, before, now.at)
+            effect = Done() if stale(before, action) else await self._executor.execute(action, before, now.at)
             done = apply(before, action, effect, now)
         except Exception as exc:  # noqa: BLE001 - a plug-in's edge: whatever it raises, the loop goes on
             await self._failed(lease, entry, action, before, command, exc)
@@ -362,7 +362,7 @@ class Loop:
             return await self._observer.observe(position, config_id, ask=ask)
 
     async def _context(self, at: float, why: str, command: CommandRow | None) -> Context:
-        state = (await self._publisher.position()).state
+        state = (await present_position(self._store)).state
         return Context(
             at=at,
             why=why,

@@ -19,7 +19,7 @@ from policies.state import LoopState
 from policies.transition import LONGEST_RETRY_S, Context, Position, Transition, postpone
 from proxy.loop.act.install import BaseModel, configured_model, first_state
 from proxy.loop.act.instants import Instants
-from proxy.loop.act.routing import RoutesFile, route_table, same_routes
+from proxy.loop.act.routes import RoutesFile, route_table, same_routes
 from proxy.loop.codec import to_json
 from proxy.loop.look.explain import HOLD, inputs_of
 from proxy.loop.look.observe import Observation

@@ -17,7 +17,7 @@ from policies.records import Arm, StickySource
 from policies.transition import Position
 from proxy.clock import Clock, SystemClock
 from proxy.ids import KEYS_FILE, ForgedIdError, KeyRing, RecordIds
-from proxy.loop.act.routing import route_table
+from proxy.loop.act.routes import route_table
 from proxy.loop.library.event_loop_thread import EventLoopThread
 from proxy.loop.look.position import read_position
 from proxy.private import make_folder
