@@ -1,6 +1,6 @@
 """The loop: one tick, from the lease to the next sleep, and safe to kill anywhere in it.
 
-    hold the lease → resume unfinished intents
+    acquire the lease → resume unfinished intents → maintain
     → observe → plan → (intent) → execute → apply → commit → publish
     → notification, status, metrics
 
@@ -72,8 +72,8 @@ class Tick:
 
     plan: Plan | None
     """None on a standby, which looks only when it is asked."""
-    change: Transition | None
-    """What the action changed; None without an action, or when it failed."""
+    transition: Transition | None
+    """What followed from the action; None without one, or where it could not be done."""
     leader: bool
     wake_at: float
     """Tick again then at the latest (Unix seconds)."""
@@ -126,24 +126,24 @@ class Loop:
 
     async def tick(self) -> Tick:
         """One pass. Raises TemporaryError while the store is away, PermanentError where the lease was lost in it."""
-        lease = await self._leadership.hold()
+        lease = await self._leadership.acquire()
         if lease is None:
             return await self.follow()
         async with self._leadership.renewing():
             state = await self._journal.open(lease, self._clock.now())
             state = await self._resume(lease, state)
-            await self._keep_up(lease, state)
+            await self._maintain(lease, state)
             seen = await self._observe(await present_position(self._store), self._journal.config_id)
             now = self._clock.now()
             decided = plan(seen.snapshot, self._journal.rules, now)
-            change = None
+            done = None
             if decided.action is None:
                 await self._hold(lease, seen, decided, now)
             else:
-                change = await self._act(lease, seen, decided, decided.action, now)
+                done = await self._act(lease, seen, decided, decided.action, now)
             await self._publisher.publish()
         self._show(seen, decided, leader=True)
-        return Tick(plan=decided, change=change, leader=True, wake_at=decided.wake_at)
+        return Tick(plan=decided, transition=done, leader=True, wake_at=decided.wake_at)
 
     async def follow(self) -> Tick:
         """A standby's tick: requests go where the leader's rows say. It asks for one row, for many may stand by."""
@@ -156,20 +156,20 @@ class Loop:
             await self._publisher.publish(self._followed)
         if self._metrics is not None:
             self._metrics.standing_by(wake_at)
-        return Tick(plan=None, change=None, leader=False, wake_at=wake_at)
+        return Tick(plan=None, transition=None, leader=False, wake_at=wake_at)
 
     async def look(self, *, leader: bool = True) -> Tick:
         """See and show what a tick would see, without acting: for status, between two ticks or on a standby. Writes
         nothing."""
         position = await read_position(self._store)
         if position is None:
-            return Tick(plan=None, change=None, leader=leader, wake_at=self._clock.now() + self._leadership.renew_s)
+            return Tick(plan=None, transition=None, leader=leader, wake_at=self._clock.now() + self._leadership.renew_s)
         seen = await self._observe(position, position.state.ledger.config_id, ask=leader)
         now = self._clock.now()
         decided = plan(seen.snapshot, self._journal.rules, now)
         self._show(seen, decided, leader=leader)
         wake_at = decided.wake_at if leader else now + self._leadership.renew_s
-        return Tick(plan=decided, change=None, leader=leader, wake_at=wake_at)
+        return Tick(plan=decided, transition=None, leader=leader, wake_at=wake_at)
 
     async def _resume(self, lease: Lease, state: LoopState) -> LoopState:
         """Finish what a crash left begun: the same action, by the same ids, as of the same instant."""
@@ -190,10 +190,13 @@ class Loop:
             state = (await present_position(self._store)).state
         return state
 
-    async def _keep_up(self, lease: Lease, state: LoopState) -> None:
-        """Deployments brought back, baseline and detector fed: no decision, and so before one. A server that came back
-        at another port, or a baseline that is due, would else be seen by this tick's plan as it was; written only where
-        something has changed."""
+    async def _maintain(self, lease: Lease, state: LoopState) -> None:
+        """Bring deployments back, freeze a baseline that is due, feed the drop detector.
+
+        None of this is a decision, and all of it is what decisions rest on. So it comes before this tick looks: a plan
+        made first would see a server at the port that it had before its restart, call it dead, and send it back. It is
+        a write of its own, and only where something has changed: a crash after it loses nothing, as it is found again.
+        """
         now_us = round(self._clock.now() * 1e6)
         moved = await self._maintenance.deployments(await present_position(self._store))
         detector = await self._maintenance.detector(state, now_us)
@@ -295,7 +298,7 @@ class Loop:
     @property
     def leading(self) -> bool:
         """Whether this process holds the lease, as far as it can know."""
-        return self._leadership.held
+        return self._leadership.leads
 
     def poke(self) -> None:
         """Tick now: a command came in."""
@@ -335,7 +338,7 @@ class Loop:
         while not stop.is_set() and not self._poked.is_set() and (left_s := due - self._clock.monotonic()) > 0:
             await self._nap(min(left_s, self._leadership.renew_s, _LONGEST_SLEEP_S), stop)
             if tick.leader and due > self._clock.monotonic():
-                if await self._leadership.hold() is None or await self._publisher.lost():
+                if await self._leadership.acquire() is None or await self._publisher.lost():
                     break
                 if (seen := (await self.look()).plan) is not None and seen.action is not None:
                     break  # harm does not wait for the next tick; nor does an order whose notification was lost
