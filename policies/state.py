@@ -1,7 +1,7 @@
 """What the loop remembers between two looks: the phase, with what belongs to it alone, and a ledger common to all.
 
 A value per phase: what a phase does not need it cannot have, so no phase keeps another's ids. Everything else is looked
-up afresh. Instants are Unix seconds. Nothing but `policies.transition.apply` makes a state from another.
+up afresh. Instants are Unix seconds. Nothing but `policies.transition` makes one state from another.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from policies.selection import DataGeneratorConfig
 from proxy.clock import Clock
 from proxy.config import LoopSettings
 from proxy.log_throttle import ThrottledLog
+from proxy.loop.act.clock_repair import ClockRepair
 from proxy.loop.act.execute import Executor
 from proxy.loop.act.install import BaseModel
-from proxy.loop.act.instants import Instants
 from proxy.loop.act.journal import LoopJournal
 from proxy.loop.act.leadership import Leadership
 from proxy.loop.act.maintenance import Maintenance
@@ -107,7 +107,7 @@ def assemble(
             rules=rules,
             base=base,
             routes=RoutesFile(routes_path),
-            instants=Instants(store, clock),
+            clock_repair=ClockRepair(store, clock),
             config_id=config_id,
         ),
         leadership=leadership or Leadership(store),
