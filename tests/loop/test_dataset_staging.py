@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.likeness import Fingerprint
+from policies.similarity import Fingerprint
 from proxy.loop.dataset import index, staging
 from proxy.loop.dataset.staging import Counted, Split, Staging
 
