@@ -21,7 +21,7 @@ from proxy.loop.act.maintenance import Maintenance
 from proxy.loop.act.retrains import Retrains
 from proxy.loop.act.routes import RoutesFile
 from proxy.loop.act.servers import Servers
-from proxy.loop.dataset.picking import Progress
+from proxy.loop.dataset.selection_pass import Progress
 from proxy.loop.look.carriers import EvidenceReader
 from proxy.loop.look.metrics import LoopMetrics
 from proxy.loop.look.observe import Observer

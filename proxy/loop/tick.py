@@ -37,7 +37,7 @@ from proxy.loop.act.leadership import Leadership
 from proxy.loop.act.maintenance import Maintenance
 from proxy.loop.act.routes import RoutePublisher
 from proxy.loop.codec import action_from_json
-from proxy.loop.dataset.picking import Progress
+from proxy.loop.dataset.selection_pass import Progress
 from proxy.loop.look.metrics import LoopMetrics
 from proxy.loop.look.observe import Observation, Observer
 from proxy.loop.look.position import present_position, read_position

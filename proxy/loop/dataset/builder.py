@@ -17,8 +17,8 @@ from policies.records import Sample
 from policies.selection import DataGeneratorConfig
 from proxy.errors import PermanentError, TemporaryError
 from proxy.loop.dataset.joining import Joining
-from proxy.loop.dataset.picking import LineFormat, Picking, Progress, read_all
 from proxy.loop.dataset.rehearsal import Rehearsal
+from proxy.loop.dataset.selection_pass import LineFormat, Progress, SelectionPass, read_all
 from proxy.loop.dataset.space import Measured, ensure_space
 from proxy.loop.dataset.staging import Split, Staging
 from proxy.loop.dataset.writer import Writer, read_manifest
@@ -118,7 +118,7 @@ class StoreDatasetBuilder:
             rehearsal = await self._rehearsal()
             await self._ensure_space(folder, before_id, limit)
             with Staging(folder / "staging.db") as staging:
-                picking = Picking(self._config, staging, self._line_format)
+                picking = SelectionPass(self._config, staging, self._line_format)
                 await self._fill(picking, before_id, limit)
                 return await _in_thread(lambda: Writer(folder, request, self._config, picking, rehearsal).write())
         except (OSError, sqlite3.OperationalError) as error:
@@ -131,7 +131,7 @@ class StoreDatasetBuilder:
     async def preview(self, *, until_s: float, scan: int = 2000, show: int = 10) -> Preview:
         """What a build would make of the newest `scan` records before `until_s`; writes nothing."""
         with Staging(None) as staging:
-            picking = Picking(self._config, staging, self._line_format)
+            picking = SelectionPass(self._config, staging, self._line_format)
             await self._fill(picking, id_floor(round(until_s * 1e6)), limit=scan)
             await _in_thread(picking.finish)
             newest = list(staging.bodies(Split.TRAIN))[::-1][:show]
@@ -168,7 +168,7 @@ class StoreDatasetBuilder:
         samples = [sample for batch in newest for sample in batch]
         await _in_thread(lambda: ensure_space(folder, samples, records, self._config))
 
-    async def _fill(self, picking: Picking, before_id: str, limit: int | None) -> None:
+    async def _fill(self, picking: SelectionPass, before_id: str, limit: int | None) -> None:
         judged = self._store.iter_judged(before_id=before_id, chunk=_READ_ROWS)
         joining = Joining(self._store)  # what was asked may stand in an earlier part
         async with aclosing(_batched(judged, None)) as batches:

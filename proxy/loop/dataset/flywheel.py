@@ -23,8 +23,8 @@ from policies.formats import TrainingLine, has_parts
 from policies.kinds import Kind
 from policies.records import Sample
 from policies.selection import DataGeneratorConfig
-from proxy.loop.dataset.picking import LineFormat
 from proxy.loop.dataset.reading import conversation_of
+from proxy.loop.dataset.selection_pass import LineFormat
 from proxy.wire.extract.conversations.draft import between
 from proxy.wire.extract.conversations.thoughts import split_thoughts
 

@@ -17,8 +17,8 @@ import orjson
 from policies.formats import in_parts
 from policies.records import Author
 from policies.selection import DataGeneratorConfig, rehearsal_count
-from proxy.loop.dataset.picking import Picking
 from proxy.loop.dataset.rehearsal import Rehearsal
+from proxy.loop.dataset.selection_pass import SelectionPass
 from proxy.loop.dataset.staging import Split
 from proxy.loop.dataset.tokens import TokenCount
 from proxy.loop.ports import DatasetRequest, Manifest
@@ -38,7 +38,7 @@ class Writer:
     folder: Path
     request: DatasetRequest
     config: DataGeneratorConfig
-    picking: Picking
+    picking: SelectionPass
     rehearsal: Rehearsal | None
 
     def write(self) -> Manifest:

@@ -24,7 +24,7 @@ from proxy.loop.dataset.staging import Counted, LineOrigin, LineRow, Split, Stag
 from proxy.loop.dataset.tokens import characters
 from proxy.patterns import finder
 
-__all__ = ["Kept", "LineFormat", "Picking", "Progress", "read_all"]
+__all__ = ["Kept", "LineFormat", "Progress", "SelectionPass", "read_all"]
 
 _EXAMPLES = 20
 _DROP_AT_ONCE = 5_000
@@ -78,7 +78,7 @@ class Kept:
 def read_all(batch: Iterable[Sample], generations: Mapping[str, int]) -> list[Sample]:
     """The samples with their conversations, and with the generation of the model that answered.
 
-    On a thread of its own, where an event loop is to go on, like `Picking.take`.
+    On a thread of its own, where an event loop is to go on, like `SelectionPass.take`.
     """
     samples = list(map(read, batch))
     for sample in samples:
@@ -86,7 +86,7 @@ def read_all(batch: Iterable[Sample], generations: Mapping[str, int]) -> list[Sa
     return samples
 
 
-class Picking:
+class SelectionPass:
     """Feed samples newest first with `take`, then `finish` once.
 
     Every record seen is accounted for: it is `used`, or it is dropped for one reason. What the caps at the end take
