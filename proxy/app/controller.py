@@ -33,7 +33,7 @@ from proxy.app.logs import configure_logging
 from proxy.app.orphans import end_stuck_controller
 from proxy.app.parent_pipe import ShutdownSignal
 from proxy.app.paths import DataDir, open_to_others
-from proxy.app.priority import give_way, hurry
+from proxy.app.priority import lower_priority, raise_priority
 from proxy.app.sharing import is_shared, share_keys
 from proxy.app.spool_watch import watch_spool
 from proxy.app.store_keeper import ANSWER_S, FAILURES, StoreKeeper, answer_within, pause
@@ -81,7 +81,7 @@ def main() -> int:
     settings, lifeline = receive_inheritance()
     configure_logging(settings.config.telemetry, settings.name)
     sys.setswitchinterval(SWITCH_S)
-    give_way(settings.config.server.controller_nice)
+    lower_priority(settings.config.server.controller_nice)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             return runner.run(Controller(settings).run(lifeline))
@@ -162,7 +162,7 @@ class Controller:
             user_hash=self._keys.user_hash,
             first_model=lambda: self._first_model(store),
             on_gap=self._keeper.went_back,
-            on_hurry=hurry,
+            on_hurry=raise_priority,
             told=self._keeper.ingest_told,
         )
         self._store = store
