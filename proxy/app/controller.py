@@ -24,8 +24,8 @@ from proxy.app.alias_check import serve_names
 from proxy.app.champion import ChampionWatch
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
 from proxy.app.clock_jumps import watch_clock
+from proxy.app.deletion import HostDeletion
 from proxy.app.file_watch import key_trouble
-from proxy.app.forgetting import Forgetting
 from proxy.app.heartbeat import ReplicaHeartbeat
 from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
 from proxy.app.learning import Learning
@@ -320,7 +320,7 @@ class Controller:
 
     async def _forget(self, store: Store) -> None:
         """Do this host's part of deletions."""
-        await Forgetting(self._data, self._config.training_dir, store, self._clock).run()
+        await HostDeletion(self._data, self._config.training_dir, store, self._clock).run()
 
     async def _flush(self, ingestor: Ingestor, shutdown: ShutdownSignal) -> None:
         """Store what workers wrote to the end. Where the supervisor was killed, they are only now draining."""

@@ -14,7 +14,7 @@ from policies.actions import PrepareData
 from policies.effects import Declined, Done, Effect, Prepared, Taken, Trained
 from policies.rows import Model, Run
 from proxy.errors import PermanentError, TemporaryError
-from proxy.loop.dataset.forgetting import blank_words, forget_users, holds_gap, numbers_of, read_document
+from proxy.loop.dataset.deletion import blank_words, delete_users, holds_gap, numbers_of, read_document
 from proxy.loop.ports import DatasetBuilder, DatasetRequest, Failed, Manifest, Succeeded, Trainer, TrainingRun
 from proxy.private import make_folder, replace_private
 from proxy.store.store import Store
@@ -67,7 +67,7 @@ class Retrains:
         if not late or not (folder / LINEAGE_FILE).exists():
             return None
         when = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
-        done = await asyncio.to_thread(forget_users, folder, late, when)
+        done = await asyncio.to_thread(delete_users, folder, late, when)
         return await asyncio.to_thread(read_document, folder / "manifest.json") if done.lines else None
 
     async def start(self, run: Run, champion: Model) -> Effect:

@@ -20,10 +20,10 @@ from proxy.app.heartbeat import replica_id
 from proxy.app.paths import DataDir
 from proxy.clock import Clock
 from proxy.ingest.ingestor import REJECTED_FILE
-from proxy.loop.dataset.forgetting import (
+from proxy.loop.dataset.deletion import (
     FolderReport,
     dataset_folders,
-    forget_users,
+    delete_users,
     is_unfinished,
     read_document,
     remove_unfinished,
@@ -33,7 +33,7 @@ from proxy.spool import SpoolReader
 from proxy.store.retention.forgotten import Announced, HostReport, PlaceReport
 from proxy.store.store import Store
 
-__all__ = ["Forgetting"]
+__all__ = ["HostDeletion"]
 
 _EVERY_S: Final = 2.0
 _DRAIN_S: Final = 0.1
@@ -41,7 +41,7 @@ _DRAIN_S: Final = 0.1
 _log = logging.getLogger(__name__)
 
 
-class Forgetting:
+class HostDeletion:
     """Clears the places of this host."""
 
     def __init__(self, data: DataDir, training_dir: Path, store: Store, clock: Clock) -> None:
@@ -133,7 +133,7 @@ def _clear_folders(roots: Sequence[Path], users: set[int], at: str, now: float) 
     for folder in dataset_folders(*roots):
         if is_unfinished(folder, now):
             remove_unfinished(folder)
-        done.append(forget_users(folder, users, at))
+        done.append(delete_users(folder, users, at))
     return [folder for folder in done if folder.lines or folder.words]
 
 

@@ -26,7 +26,7 @@ from typing import IO, Any, Final
 
 from proxy.private import open_private, replace_private
 
-__all__ = ["FolderReport", "blank_words", "dataset_folders", "forget_users", "holds_gap", "is_unfinished", "numbers_of",
+__all__ = ["FolderReport", "blank_words", "dataset_folders", "delete_users", "holds_gap", "is_unfinished", "numbers_of",
            "read_document", "remove_unfinished", "remove_untold"]  # fmt: skip
 
 _MARK: Final = "forgetting"
@@ -68,7 +68,7 @@ def dataset_folders(*roots: Path) -> list[Path]:
     return list(found)
 
 
-def forget_users(folder: Path, users: Collection[int], at: str) -> FolderReport:
+def delete_users(folder: Path, users: Collection[int], at: str) -> FolderReport:
     """Take these users (keyed hashes) out of the folder. `at` is written into the manifest: when, as ISO text.
 
     Raises OSError; then nothing was changed, or the next call goes on.
