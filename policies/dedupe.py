@@ -1,4 +1,4 @@
-"""Duplicates among training samples: exact ones by hash, near ones by likeness (policies.similarity).
+"""Duplicates among training samples: exact ones by hash, near ones by similarity (policies.similarity).
 
 A sample is three things (`Seen`): its *context*, which is all that the model was given besides the last user turn's
 words (system prompt, earlier turns, calls and their results, attachments with their data, tools); its *question*, those

@@ -469,7 +469,7 @@ async def test_records_of_an_installations_first_seconds_know_their_model(host: 
     assert await drain(host.ingestor()) == len(early) + len(later) + 1
     state = await first_state(host.store, host.base, NOW_US / 1e6, 0)
     [model] = await host.store.models.list()
-    assert state.champion_id == model.id > 0
+    assert state.ledger.champion_id == model.id > 0
     page = await host.store.list_records(RecordFilter(model_id=model.id), limit=1000)
     assert {row.id for row in page.rows} == {record.id for record in early}
     totals = await host.store.totals(model_id=model.id)

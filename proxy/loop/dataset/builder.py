@@ -118,9 +118,9 @@ class StoreDatasetBuilder:
             rehearsal = await self._rehearsal()
             await self._ensure_space(folder, before_id, limit)
             with Staging(folder / "staging.db") as staging:
-                picking = SelectionPass(self._config, staging, self._line_format)
-                await self._fill(picking, before_id, limit)
-                return await _in_thread(lambda: Writer(folder, request, self._config, picking, rehearsal).write())
+                chosen = SelectionPass(self._config, staging, self._line_format)
+                await self._fill(chosen, before_id, limit)
+                return await _in_thread(lambda: Writer(folder, request, self._config, chosen, rehearsal).write())
         except (OSError, sqlite3.OperationalError) as error:
             raise TemporaryError(
                 f"the dataset of {request.run_id} could not be written to {folder}: {error}"
@@ -131,14 +131,14 @@ class StoreDatasetBuilder:
     async def preview(self, *, until_s: float, scan: int = 2000, show: int = 10) -> Preview:
         """What a build would make of the newest `scan` records before `until_s`; writes nothing."""
         with Staging(None) as staging:
-            picking = SelectionPass(self._config, staging, self._line_format)
-            await self._fill(picking, id_floor(round(until_s * 1e6)), limit=scan)
-            await _in_thread(picking.finish)
+            chosen = SelectionPass(self._config, staging, self._line_format)
+            await self._fill(chosen, id_floor(round(until_s * 1e6)), limit=scan)
+            await _in_thread(chosen.finish)
             newest = list(staging.bodies(Split.TRAIN))[::-1][:show]
             return Preview(
-                seen=picking.seen,
+                seen=chosen.seen,
                 kept=staging.count(Split.TRAIN) + staging.count(Split.HOLDOUT),
-                dropped=dict(picking.dropped),
+                dropped=dict(chosen.dropped),
                 lines=tuple(json.loads(line) for line in newest),
             )
 
@@ -168,21 +168,21 @@ class StoreDatasetBuilder:
         samples = [sample for batch in newest for sample in batch]
         await _in_thread(lambda: ensure_space(folder, samples, records, self._config))
 
-    async def _fill(self, picking: SelectionPass, before_id: str, limit: int | None) -> None:
+    async def _fill(self, chosen: SelectionPass, before_id: str, limit: int | None) -> None:
         judged = self._store.iter_judged(before_id=before_id, chunk=_READ_ROWS)
         joining = Joining(self._store)  # what was asked may stand in an earlier part
         async with aclosing(_batched(judged, None)) as batches:
             async for logged in batches:
                 batch = await joining.join(logged)
-                await _in_thread(partial(picking.judged.remember, batch))
+                await _in_thread(partial(chosen.judged.remember, batch))
         async with aclosing(self._batches(before_id, limit)) as batches:
             async for batch in batches:
-                await _in_thread(partial(picking.take, batch))
-                progress = picking.progress()
+                await _in_thread(partial(chosen.take, batch))
+                progress = chosen.progress()
                 if self.building is not None:
                     self.building = progress
                 self._on_progress(progress)
-                if picking.satisfied:
+                if chosen.satisfied:
                     return
 
     async def _batches(self, before_id: str, limit: int | None) -> AsyncGenerator[list[Sample]]:
