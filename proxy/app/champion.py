@@ -2,7 +2,7 @@
 
 `policies.model_health` judges; its evidence is gathered here, and what comes of it is said in one place for all:
 the trouble `champion`, `champion` in /status and /health, two metrics. Until traffic tells, what counts is an answer to
-one question that is asked at the start (`proxy.app.question`), and again while the answer was no. A champion that was
+one probe at the start (`proxy.app.model_probe`), repeated while the answer was no. A champion that was
 failing and gets no more requests goes on failing, unless it could not be reached at all and now can.
 
 Each host judges by its own traffic: where several share a database, one may reach the champion and another not.
@@ -26,8 +26,8 @@ from prometheus_client.registry import Collector
 from policies.model_health import Answers, Evidence, ModelHealth, judge
 from policies.records import Arm
 from proxy.app.boot import configured_champion
+from proxy.app.model_probe import describe, probe_model
 from proxy.app.paths import DataDir
-from proxy.app.question import ask, words_of
 from proxy.app.troubles import Troubles
 from proxy.clock import Clock
 from proxy.config.model import Config
@@ -217,7 +217,7 @@ class ChampionWatch(Collector):
     def _note_error(self, tally: RequestCounts) -> None:
         if tally.faults:
             self._last_fault = max(tally.faults, key=lambda fault: tally.faults[fault])
-            what = words_of(self._last_fault)[0]
+            what = describe(self._last_fault)[0]
         elif tally.answers.denied:
             self._last_fault, what = None, f"our key was refused ({401 if 401 in tally.refused else 403})"
         else:
@@ -240,7 +240,7 @@ class ChampionWatch(Collector):
         """What is wrong, since when, and what to do about it."""
         minute, error = self._minute().answers, (self._last_error or {}).get("text", "")
         if self._last_fault is not None:
-            remedy = words_of(self._last_fault)[1]
+            remedy = describe(self._last_fault)[1]
         else:
             remedy = "check champion.api_key and champion.api_key_header"
         if minute.answered and self._in_a_row >= _ROW and (minute.bad_share or 0.0) < _MOST:
@@ -364,7 +364,7 @@ class ChampionWatch(Collector):
         target, came = self._target, self._answered_at
         credential = self._config.champion.credential_header() if target.credential == "champion" else None
         via = via_token(self._keys.user_hash).decode()
-        problem = await ask(self._url, credential=credential, via=via)
+        problem = await probe_model(self._url, credential=credential, via=via)
         if target is not self._target or came != self._answered_at:
             return
         if self._health is ModelHealth.FAILING:

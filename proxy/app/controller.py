@@ -28,8 +28,8 @@ from proxy.app.deletion import HostDeletion
 from proxy.app.file_watch import key_trouble
 from proxy.app.heartbeat import ReplicaHeartbeat
 from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
-from proxy.app.learning import Learning
 from proxy.app.logs import configure_logging
+from proxy.app.loop_service import LoopService
 from proxy.app.orphans import end_stuck_controller
 from proxy.app.parent_pipe import ShutdownSignal
 from proxy.app.paths import DataDir, open_to_others
@@ -113,7 +113,7 @@ class Controller:
         self._metrics.registry.register(self._champion)
         self._presence = ReplicaHeartbeat(self._data, self._clock)
         self._keeper = StoreKeeper(self._config, self._data, self._metrics, self._troubles, self._clock)
-        self._learning = Learning(
+        self._loop_service = LoopService(
             self._config,
             self._metrics.registry,
             self._clock,
@@ -197,7 +197,7 @@ class Controller:
         watching = spawn(self._end_when_replaced(limit), name="wait for another database")
         try:
             async with limit:
-                await self._learning.run(store, stop)
+                await self._loop_service.run(store, stop)
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -258,7 +258,7 @@ class Controller:
                 self._metrics.set_spool(usage)
             if is_shared(self._config):
                 async with self._keeper.answer(ANSWER_S):
-                    await self._presence.beat(store, usage, leader=self._learning.leading)
+                    await self._presence.beat(store, usage, leader=self._loop_service.leading)
                 self._keeper.health.written()
                 await self._agree_on_time(store)
                 await self._share_keys(store)
@@ -362,15 +362,15 @@ class Controller:
             status=self._status,
             health=self._health,
             store=lambda: self._store,
-            submit=self._learning.submit,
-            explain=self._learning.explain,
-            history=self._learning.history,
+            submit=self._loop_service.submit,
+            explain=self._loop_service.explain,
+            history=self._loop_service.history,
             guesses=Guesses(self._clock, count=self._metrics.refused_token),
         )
         return with_console(services, self._config.training_dir)
 
     async def _status(self) -> dict[str, Any]:
-        document = self._champion.into(await self._learning.status())
+        document = self._champion.into(await self._loop_service.status())
         notes = [*document.get("notes", ()), *self._keeper.notes, *open_to_others(self._config)]
         return document | {"notes": notes}
 

@@ -56,9 +56,9 @@ _GRACE_S: Final = 3.0
 _FLUSH_S: Final = 30.0
 _ORPHANS_S: Final = 1.0
 """For workers of an earlier supervisor to free the port; one that needs longer never will."""
-_CLAIM_PATIENCE_S: Final = 3.0
+_LOCK_PATIENCE_S: Final = 3.0
 """For a supervisor that is just ending."""
-_CLAIM_STEP_S: Final = 0.05
+_LOCK_STEP_S: Final = 0.05
 _NEEDS_RESTART: Final = ("server.host", "server.port", "server.workers", "server.data_dir", "server.keys_file",
                          "admin.enabled", "admin.host", "admin.port")  # fmt: skip
 
@@ -80,12 +80,12 @@ def serve(config: Config, reload: Callable[[], Config] | None = None) -> int:
         until_room(data.create, clock)
         for concern in (*weak_tokens(config), *open_to_others(config)):
             _log.warning("%s", concern)
-        with _Claim(data, clock) as claim:
+        with _DirectoryLock(data, clock) as lock:
             sockets = _Sockets.bind(config, data)
             try:
-                files = FirstFiles(config, data, clock, announce=lambda: claim.announce(config, sockets))
+                files = FirstFiles(config, data, clock, announce=lambda: lock.announce(config, sockets))
                 files.write()
-                claim.say(config, sockets)
+                lock.say(config, sockets)
                 return Supervisor(config, sockets, files=files, reload=reload).run()
             finally:
                 sockets.close()
@@ -125,7 +125,7 @@ class Supervisor:
             "controller", "controller", index=0, listen_fd=admin_fd, clock=self._clock, pid=data.pid("controller")
         )
         self._controller.due_at = self._clock.monotonic() + _HEAD_START_S
-        self._leaving: list[_Leaving] = []
+        self._replaced: list[_Replaced] = []
         self._fatal = False
         self._reloaded = False
         self._draining = False
@@ -166,7 +166,7 @@ class Supervisor:
     def _seconds_to_next(self) -> float | None:
         """Until a child is to be started, or one that was replaced is to be killed."""
         due = [child.due_at for child in self._children if child.due_at is not None]
-        due += [old.kill_at for old in self._leaving if old.kill_at < math.inf]
+        due += [old.kill_at for old in self._replaced if old.kill_at < math.inf]
         due += [self._files.due_at] if self._files.due_at is not None else []
         return min(due) - self._clock.monotonic() if due else None
 
@@ -194,14 +194,14 @@ class Supervisor:
     def _kill_overdue(self) -> None:
         """Kill what was replaced and has not ended in its time."""
         now = self._clock.monotonic()
-        for old in self._leaving:
+        for old in self._replaced:
             if old.kill_at <= now:
                 _log.error("%s, which was replaced, did not end in time and is killed", old.child.name)
                 old.process.kill()
                 old.kill_at = math.inf
 
     def _reap(self) -> None:
-        self._leaving = [old for old in self._leaving if old.process.poll() is None]
+        self._replaced = [old for old in self._replaced if old.process.poll() is None]
         for child in self._children:
             status = child.reap()
             if status == EXIT_CONFIG and not self._reloaded:
@@ -238,7 +238,7 @@ class Supervisor:
             child.spare_keys = self._files.spare_keys
             if child.running and (old := child.replace(fresh)) is not None:
                 limit_s = _FLUSH_S if child is self._controller else patience_s
-                self._leaving.append(_Leaving(child, old, self._clock.monotonic() + limit_s))
+                self._replaced.append(_Replaced(child, old, self._clock.monotonic() + limit_s))
         _log.info("SIGHUP: the new configuration is in force")
 
     def _drain(self) -> bool:
@@ -258,24 +258,24 @@ class Supervisor:
         while True:
             self._reap()
             self._kill_overdue()
-            leaving = [old for old in self._leaving if old.child in children]
-            if not leaving and not any(child.running for child in children):
+            replaced = [old for old in self._replaced if old.child in children]
+            if not replaced and not any(child.running for child in children):
                 return True
             now = self._clock.monotonic()
-            soonest = min([deadline, *(old.kill_at for old in leaving)])
+            soonest = min([deadline, *(old.kill_at for old in replaced)])
             if deadline <= now or self._wait(soonest - now) in (signal.SIGTERM, signal.SIGINT):
                 break
         for child in children:
             if child.running:
                 _log.error("%s did not end in time and is killed", child.name)
                 child.send(signal.SIGKILL)
-        for old in leaving:
+        for old in replaced:
             old.process.kill()
         return False
 
 
 @dataclass(slots=True)
-class _Leaving:
+class _Replaced:
     """A process that was replaced, and when it is to be killed, on the monotonic clock."""
 
     child: Child
@@ -320,18 +320,18 @@ class _Sockets:
             self.admin.close()
 
 
-class _Claim:
-    """This supervisor's hold on the data directory: two of them would fight over everything in it."""
+class _DirectoryLock:
+    """One supervisor per data directory: two of them would fight over everything in it."""
 
     def __init__(self, data: DataDir, clock: Clock) -> None:
         self._data = data
         self._clock = clock
         self._descriptor = -1
 
-    def __enter__(self) -> _Claim:
+    def __enter__(self) -> _DirectoryLock:
         path = self._data.pid("supervisor")
         self._descriptor = until_room(lambda: _opened(path), self._clock)
-        deadline = self._clock.monotonic() + _CLAIM_PATIENCE_S
+        deadline = self._clock.monotonic() + _LOCK_PATIENCE_S
         while not self._taken():
             if self._clock.monotonic() >= deadline:
                 holder = os.pread(self._descriptor, 32, 0).decode().strip()
@@ -340,7 +340,7 @@ class _Claim:
                     f"{self._data.root} is in use by another `ratchet serve` (process {holder}): "
                     "stop that one, or set server.data_dir to another directory"
                 )
-            time.sleep(_CLAIM_STEP_S)
+            time.sleep(_LOCK_STEP_S)
         with contextlib.suppress(OSError):  # a full disk: the lock is what counts
             os.ftruncate(self._descriptor, 0)
             os.write(self._descriptor, f"{os.getpid()}\n".encode())
