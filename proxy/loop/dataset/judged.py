@@ -18,9 +18,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from hashlib import blake2b
 
+from policies.caps import Caps
 from policies.conversation import Conversation, Turn
 from policies.records import Sample
-from policies.selection import Caps
 from proxy.loop.dataset.reading import read
 
 __all__ = ["Judged"]

@@ -13,11 +13,12 @@ from typing import Any
 
 import orjson
 
+from policies.caps import Caps
 from policies.conversation import Lack
 from policies.dedupe import Deduper
 from policies.formats import Material, Partners, TrainingLine, lines, prepare
 from policies.records import Author, Sample
-from policies.selection import Caps, DataGeneratorConfig, Drop, DropReason, Exclusion, SelectionState, select
+from policies.selection import DataGeneratorConfig, Drop, DropReason, Exclusion, SelectionState, select
 from proxy.loop.dataset.minhash import minhash
 from proxy.loop.dataset.reading import read
 from proxy.loop.dataset.staging import Counted, LineOrigin, LineRow, Split, Staging

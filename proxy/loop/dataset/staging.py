@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
+from policies.caps import Caps
 from policies.formats import HEADS, TrainingLine, Waiting, shape
 from policies.records import Author
-from policies.selection import Caps
 from proxy.loop.dataset.index import INDEX_SCHEMA, StagedIndex
 from proxy.loop.dataset.judged import Judged
 from proxy.private import create
