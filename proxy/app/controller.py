@@ -78,13 +78,13 @@ _log = logging.getLogger(__name__)
 
 def main() -> int:
     """Run this process as the controller; returns its exit status."""
-    settings, lifeline = receive_inheritance()
+    settings, parent_pipe = receive_inheritance()
     configure_logging(settings.config.telemetry, settings.name)
     sys.setswitchinterval(SWITCH_S)
     lower_priority(settings.config.server.controller_nice)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(Controller(settings).run(lifeline))
+            return runner.run(Controller(settings).run(parent_pipe))
     except ConfigError as exc:
         _log.error("%s", exc)
         return EXIT_CONFIG
@@ -111,14 +111,14 @@ class Controller:
         may_ask = not trusts_unseen(self._config.deployer)
         self._champion = ChampionWatch(self._config, self._data, self._clock, self._troubles, self._keys, asks=may_ask)
         self._metrics.registry.register(self._champion)
-        self._presence = ReplicaHeartbeat(self._data, self._clock)
+        self._heartbeat = ReplicaHeartbeat(self._data, self._clock)
         self._keeper = StoreKeeper(self._config, self._data, self._metrics, self._troubles, self._clock)
         self._loop_service = LoopService(
             self._config,
             self._metrics.registry,
             self._clock,
             self._troubles,
-            lambda: self._presence.replicas,
+            lambda: self._heartbeat.replicas,
         )
         self._ingestor: Ingestor | None = None
         self._ingest_metrics = IngestMetrics(self._metrics.registry)
@@ -128,9 +128,9 @@ class Controller:
         self._store: Store | None = None
         self._unusable: ConfigError | None = None
 
-    async def run(self, lifeline: int) -> int:
+    async def run(self, parent_pipe: int) -> int:
         """Work until told to stop, then store what is left in the spool; returns the exit status."""
-        shutdown = ShutdownSignal(lifeline, orphan_s=self._config.server.drain_seconds + _ORPHAN_S)
+        shutdown = ShutdownSignal(parent_pipe, orphan_s=self._config.server.drain_seconds + _ORPHAN_S)
         stop = shutdown.stop
         async with AsyncExitStack() as stack:
             app = create_admin_app(self._services())
@@ -258,7 +258,7 @@ class Controller:
                 self._metrics.set_spool(usage)
             if is_shared(self._config):
                 async with self._keeper.answer(ANSWER_S):
-                    await self._presence.beat(store, usage, leader=self._loop_service.leading)
+                    await self._heartbeat.beat(store, usage, leader=self._loop_service.leading)
                 self._keeper.health.written()
                 await self._agree_on_time(store)
                 await self._share_keys(store)

@@ -73,12 +73,12 @@ _log = logging.getLogger(__name__)
 
 def main() -> int:
     """Run this process as a worker; returns its exit status."""
-    settings, lifeline = receive_inheritance()
+    settings, parent_pipe = receive_inheritance()
     configure_logging(settings.config.telemetry, settings.name)
     allow_files(settings.config.gateway.max_connections)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(Worker(settings).run(lifeline))
+            return runner.run(Worker(settings).run(parent_pipe))
     except ConfigError as exc:
         _log.error("%s", exc)
         return EXIT_CONFIG
@@ -129,9 +129,9 @@ class Worker:
         self._draining = False
         self._side: WebServer | None = None
 
-    async def run(self, lifeline: int) -> int:
+    async def run(self, parent_pipe: int) -> int:
         """Serve until told to stop, then drain; returns the exit status."""
-        shutdown = ShutdownSignal(lifeline, orphan_s=self._config.server.drain_seconds + _GRACE_S)
+        shutdown = ShutdownSignal(parent_pipe, orphan_s=self._config.server.drain_seconds + _GRACE_S)
         gateway = self._gateway()
         listener = self._listen_side()  # before the first client: a vote waits for the side app, it is not refused
         public = socket.socket(fileno=self._listen_fd)
