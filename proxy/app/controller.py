@@ -105,7 +105,7 @@ class Controller:
             self._data, self._config.telemetry, self._clock, spool_max_bytes=self._config.spool.max_bytes
         )
         self._metrics.traffic.set_models({0: self._config.champion.name})
-        self._said = ThrottledLog(_log, self._clock)
+        self._throttled = ThrottledLog(_log, self._clock)
         self._troubles = Troubles(self._clock)
         self._metrics.registry.register(self._troubles)
         may_ask = not trusts_unseen(self._config.deployer)
@@ -163,7 +163,7 @@ class Controller:
             first_model=lambda: self._first_model(store),
             on_gap=self._keeper.went_back,
             on_hurry=raise_priority,
-            told=self._keeper.ingest_told,
+            told=self._keeper.ingest_reported,
         )
         self._store = store
         leave_garbage()
@@ -219,10 +219,10 @@ class Controller:
                     stack.callback(os.close, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                self._keeper.health.begins("an earlier controller is still finishing")
+                self._keeper.health.starting("an earlier controller is still finishing")
                 end_stuck_controller(lock, self._supervisor, overdue=self._clock.monotonic() >= overdue_at)
             except OSError as exc:
-                self._keeper.health.begins(f"the data directory cannot be written: {exc}")
+                self._keeper.health.starting(f"the data directory cannot be written: {exc}")
             else:
                 return True
             if stop.is_set():
@@ -236,13 +236,13 @@ class Controller:
                 await part()
             except (TemporaryError, PermanentError) as exc:
                 if not isinstance(exc, StoreAwayError):  # which is said by now, once for everybody who met it
-                    self._said.warning(name, "%s waits: %s", name, exc)
+                    self._throttled.warning(name, "%s waits: %s", name, exc)
                 await pause(stop, min(getattr(exc, "retry_after_s", _LONGEST_RETRY_S), _LONGEST_RETRY_S))
             except ConfigError as exc:
                 self._unusable = exc
                 stop.set()
             except Exception as exc:  # noqa: BLE001 - a part is an edge: whatever it did wrong, the others go on
-                self._said.exception((name, type(exc)), "%s failed; it is started again in a second", name)
+                self._throttled.exception((name, type(exc)), "%s failed; it is started again in a second", name)
                 await pause(stop, 1.0)
 
     async def _sample(self, store: Store) -> None:
@@ -259,7 +259,7 @@ class Controller:
             if is_shared(self._config):
                 async with self._keeper.answer(ANSWER_S):
                     await self._heartbeat.beat(store, usage, leader=self._loop_service.leading)
-                self._keeper.health.written()
+                self._keeper.health.report_write()
                 await self._agree_on_time(store)
                 await self._share_keys(store)
             await self._keeper.prove(store)
@@ -270,8 +270,8 @@ class Controller:
             self._metrics.traffic.set_models({0: self._config.champion.name} | models)
             self._follow_keys()
             if self._ingestor is None or not self._ingestor.feeding_again:
-                self._keeper.health.right("again")
-            self._keeper.health.tell()
+                self._keeper.health.resolve("again")
+            self._keeper.health.publish()
             round_ += 1
             await asyncio.sleep(_SAMPLE_S)
 
@@ -292,9 +292,9 @@ class Controller:
             else:
                 self._time.forget()
         except FAILURES as exc:
-            self._said.warning("time", "this host goes on by the time that it has: %s", exc)
+            self._throttled.warning("time", "this host goes on by the time that it has: %s", exc)
         else:
-            self._said.over("time")
+            self._throttled.over("time")
         self._metrics.set_clock(self._clock.ahead_s)
 
     async def _share_keys(self, store: Store) -> None:
@@ -302,9 +302,9 @@ class Controller:
             try:
                 await share_keys(self._keys, store)
             except (OSError, ValueError) as exc:
-                self._said.error("share", "the key ring cannot be shared: %s", exc)
+                self._throttled.error("share", "the key ring cannot be shared: %s", exc)
             else:
-                self._said.over("share")
+                self._throttled.over("share")
 
     async def _prune(self, store: Store) -> None:
         """Archive what is finished, forget what is too old or too much."""

@@ -25,7 +25,7 @@ from proxy.app.logs import configure_logging
 from proxy.app.parent_pipe import ShutdownSignal
 from proxy.app.paths import DataDir
 from proxy.app.sockets import listen_unix, short_path
-from proxy.app.store_health_file import read_reach
+from proxy.app.store_health_file import read_store_health
 from proxy.app.timekeeping import follow_time
 from proxy.cleaning.counters import CLEANING_COUNTERS
 from proxy.clock import AdjustedClock
@@ -104,7 +104,7 @@ class Worker:
         self._config = config = settings.config
         self._listen_fd = settings.listen_fd
         self._clock = AdjustedClock()
-        self._said = ThrottledLog(_log, self._clock)
+        self._throttled = ThrottledLog(_log, self._clock)
         self._data = DataDir.of(config)
         follow_time(self._data.host_clock, self._clock)
         self._keys = KeyRing.load_or_create(self._data.keys, self._clock, spare=settings.spare_keys)
@@ -197,7 +197,7 @@ class Worker:
             make_folder(self._data.run)
             return listen_unix(self._side_path)
         except OSError as exc:
-            self._said.error("side", "%s: %s; trying again", self._side_path, exc)
+            self._throttled.error("side", "%s: %s; trying again", self._side_path, exc)
             return None
 
     async def _serve_side(self, listener: socket.socket | None) -> None:
@@ -249,7 +249,7 @@ class Worker:
             "routes_version": self._routes.table.version,
             "spool_full": self._spool.full,
             "spool": self._spool.trouble or "ok",
-            **read_reach(self._data.reach, self._clock.now()),
+            **read_store_health(self._data.store_health, self._clock.now()),
         }
 
 

@@ -113,14 +113,14 @@ class Loop:
             metrics.building = building
         self._poked = asyncio.Event()
         self._status: dict[str, Any] | None = None
-        self._kind_of_hold: tuple[object, ...] = ()
+        self._last_hold: tuple[object, ...] = ()
         self._looked_at = 0.0
         self._looking = asyncio.Lock()
         self._shown_at = float("-inf")
         self._followed: Position | None = None
         self._publisher = RoutePublisher(store, journal.routes, clock, troubles)
         self._troubles = troubles
-        self._said = ThrottledLog(_log, clock)
+        self._throttled = ThrottledLog(_log, clock)
 
     # ---------------------------------------------------------------------------------------- one tick
 
@@ -235,9 +235,9 @@ class Loop:
     ) -> None:  # fmt: skip
         error, about = str(exc) or type(exc).__name__, (entry.action, target_of(action))
         if isinstance(exc, TemporaryError | PermanentError | LookupError):
-            self._said.warning(about, "%s could not be done: %s", entry.action, error)
+            self._throttled.warning(about, "%s could not be done: %s", entry.action, error)
         else:
-            self._said.error(about, "%s failed unexpectedly\n%s", entry.action, _traceback(exc))
+            self._throttled.error(about, "%s failed unexpectedly\n%s", entry.action, _traceback(exc))
         retry_s = exc.retry_after_s if isinstance(exc, TemporaryError) else _RETRY_S
         await self._journal.postpone(lease, entry, action, before.state, error, retry_s, self._clock.now(), command)
 
@@ -248,14 +248,14 @@ class Loop:
         watching = decided.watch.decision if decided.watch else None
         kind = (seen.snapshot.phase, seen.snapshot.paused, type(decided.held), verdict, carried, watching,
                 decided.triggers.fired, decided.triggers.hold is None)  # fmt: skip
-        note = kind != self._kind_of_hold
+        note = kind != self._last_hold
         interval_s = self._journal.rules.check_interval_s
         look = note or not 0 <= now - self._looked_at < interval_s
         await self._journal.hold(lease, seen, decided, now, note=note, look=look)
         asks = "few_clusters" if carried else verdict.value if verdict in _ASK_SOMEBODY else None
         if note and asks is not None:
             self._notifier.notify(held_event(seen, decided, now, asks))
-        self._kind_of_hold = kind
+        self._last_hold = kind
         self._looked_at = now if look else self._looked_at
 
     # ------------------------------------------------------------------------------------ around it
@@ -267,33 +267,33 @@ class Loop:
             try:
                 self._poked.clear()  # here: where this tick fails, what woke it must not keep the wait from waiting
                 tick = await self.tick()
-                self._well(failures)
+                self._report_recovery(failures)
                 failures = 0
                 await self._sleep_until(tick, stop)
             except Exception as exc:  # noqa: BLE001 - whatever breaks, the loop goes on
                 failures += 1
-                self._ill(exc, failures)
+                self._report_failure(exc, failures)
                 await self._wait_after(failures, stop)
         with contextlib.suppress(TemporaryError, PermanentError):
             await self._leadership.release()
 
-    def _ill(self, exc: Exception, failures: int) -> None:
+    def _report_failure(self, exc: Exception, failures: int) -> None:
         """Say what keeps the loop from ticking: a line a minute, and a trouble where it is not the store's own."""
         said = str(exc) or type(exc).__name__
         if isinstance(exc, StoreAwayError) and self._troubles is not None:
             return  # a trouble of the store's, and said as one
         if isinstance(exc, TemporaryError | PermanentError | OSError):
-            self._said.warning(type(exc).__name__, "tick could not be finished: %s", said)
+            self._throttled.warning(type(exc).__name__, "tick could not be finished: %s", said)
         else:
-            self._said.error(type(exc).__name__, "tick failed\n%s", _traceback(exc))
+            self._throttled.error(type(exc).__name__, "tick failed\n%s", _traceback(exc))
         if self._troubles is not None and failures >= _TROUBLE_AFTER and not isinstance(exc, TemporaryError):
             self._troubles.report("loop", f"the loop cannot tick: {said}; serving goes on", quiet=True)
 
-    def _well(self, failures: int) -> None:
+    def _report_recovery(self, failures: int) -> None:
         if self._troubles is not None:
             self._troubles.over("loop")
         if failures:
-            self._said.warning("well", "the loop ticks again, after %d failures", failures)
+            self._throttled.warning("well", "the loop ticks again, after %d failures", failures)
 
     @property
     def leading(self) -> bool:

@@ -121,7 +121,7 @@ class RoutePublisher:
         self._store = store
         self._file = file
         self._troubles = troubles
-        self._said = ThrottledLog(_log, clock)
+        self._throttled = ThrottledLog(_log, clock)
         self._published = 0
         """Version of the table that the last tick left behind."""
 
@@ -156,8 +156,12 @@ class RoutePublisher:
         table = route_table(await present_position(self._store))
         if table.version >= present.version:
             return await self._file.publish(table)
-        self._said.warning("restored", "routes.json has version %d, the database %d, as after a restore: the database "
-                           "decides", present.version, table.version)  # fmt: skip
+        self._throttled.warning(
+            "restored",
+            "routes.json has version %d, the database %d, as after a restore: the database decides",
+            present.version,
+            table.version,
+        )
         return await self._file.publish(table, restored=True)
 
     def _in_trouble(self, exc: OSError) -> None:
