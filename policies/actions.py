@@ -147,10 +147,11 @@ class BeginEpoch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeginPromotion:
-    """Decide for the challenger. `experiment_id` is None where nothing was tested."""
+    """Decide for the challenger."""
 
     model_id: int
     experiment_id: int | None
+    """None where nothing was tested."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,7 +195,7 @@ class ReturnTraffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishWatch:
-    """The new champion has held: the old one may go."""
+    """The watch window is over and no guardrail broke: the old champion may go."""
 
     model_id: int
     """The old champion."""
