@@ -20,7 +20,7 @@ from proxy.cli.printable import plain
 from proxy.errors import PermanentError, TemporaryError
 
 if TYPE_CHECKING:
-    from proxy.app.forgetting import Forgetting
+    from proxy.app.deletion import HostDeletion
     from proxy.config.model import Config
     from proxy.ids import KeyRing
     from proxy.store.retention.forgotten import HostReport, PlaceReport
@@ -119,12 +119,12 @@ class Deletion:
 
     async def _hosts(self, store: Store, hashes: Sequence[int]) -> None:
         """This host's part, and what the others report."""
-        from proxy.app.forgetting import Forgetting
+        from proxy.app.deletion import HostDeletion
         from proxy.app.paths import DataDir
         from proxy.clock import SystemClock
 
         data = DataDir.of(self.config)
-        mine = Forgetting(data, self.config.training_dir, store, SystemClock())
+        mine = HostDeletion(data, self.config.training_dir, store, SystemClock())
         async with _without_controller(data.run) as alone:
             if alone:
                 await self._own_part(store, mine)
@@ -135,7 +135,7 @@ class Deletion:
         for host, why in away:
             self._add("spool, training data", remains=why, failed=True, host=host)
 
-    async def _own_part(self, store: Store, mine: Forgetting) -> None:
+    async def _own_part(self, store: Store, mine: HostDeletion) -> None:
         """What the controller does where one runs: store what is in the spool, then clear."""
         from prometheus_client import CollectorRegistry
 

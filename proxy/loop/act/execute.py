@@ -1,8 +1,8 @@
-"""Do one action: ask the trainer, the deployer or the dataset builder, and report what they made of it.
+"""Execute one action: ask the trainer, the deployer or the dataset builder, and report what they made of it.
 
 Nothing is written and nothing decided here: `policies.transition` says what follows from an effect, and the tick writes
 it in one transaction. Every effect is idempotent by the id in the action, so that after a crash the same intent is
-simply performed again.
+simply executed again.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from proxy.loop.act.retrains import Retrains
 from proxy.loop.act.servers import Servers
 from proxy.store.store import Store
 
-__all__ = ["Performer"]
+__all__ = ["Executor"]
 
 _R = TypeVar("_R")
 _WEEK_US: Final = 7 * 24 * 3600 * 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Performer:
+class Executor:
     """Knows whom an action asks."""
 
     store: Store
     retrains: Retrains
     servers: Servers
 
-    async def perform(self, action: Action, position: Position, at: float) -> Effect:
+    async def execute(self, action: Action, position: Position, at: float) -> Effect:
         """What came of `action`, decided at `at` (Unix seconds).
 
         Raises TemporaryError where it may succeed later, PermanentError where a row that it needs is gone, and whatever
