@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.ballots import BallotTrust, can_be_judged
-from policies.kinds import Kind
+from policies.kinds import TASK
 from policies.records import Arm, Outcome
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of
@@ -157,7 +157,7 @@ async def user_hour_means(db: Database, hour_us: int, model_id: int | None) -> l
         records.c.id >= id_floor(hour_us),
         records.c.id < id_floor(hour_us + HOUR_US),
         records.c.quality.is_not(None),
-        records.c.kind != Kind.TASK.value,
+        records.c.kind != TASK.name,
     )
     if model_id is not None:
         query = query.where(records.c.model_id == model_id)
