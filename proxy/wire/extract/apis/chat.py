@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from policies.kinds import Kind
 from proxy.wire.extract.calls import Call, Calls
+from proxy.wire.extract.conversations import chat as conversation
 from proxy.wire.extract.failures import bad_finish, tells, words_of
-from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Shape, StreamShape
 from proxy.wire.extract.tokens import add_usage, count_in, usage_of
 from proxy.wire.extract.values import (
     content_text,
@@ -27,9 +29,8 @@ from proxy.wire.extract.values import (
     turn,
 )
 
-__all__ = ["STREAM", "SUFFIXES", "error_in", "fits", "merge_chunks", "parse_request", "parse_response", "wants_json"]
+__all__ = ["KIND", "SHAPE", "error_in", "fits", "merge_chunks", "parse_request", "parse_response", "wants_json"]
 
-SUFFIXES: Final = ("/chat/completions",)
 _PER_CHUNK: Final = frozenset({"choices", "usage", "object", "obfuscation", "error", "x_groq"})
 _ONCE: Final = frozenset({"role", "id", "type", "name"})
 _GROWING: Final = frozenset({"text", "thinking", "output_text", "reasoning.text", "reasoning.summary"})
@@ -150,9 +151,6 @@ def _speaks(event: dict[str, Any]) -> bool:
     return False
 
 
-STREAM: Final = StreamShape(_knows, merge_chunks, _ends, _speaks, done=True)
-
-
 class _Choice:
     """One choice as its deltas arrive; text is joined once, at the end."""
 
@@ -257,3 +255,25 @@ def _grown(key: str, values: list[Any]) -> Any:
         parts = _together([part for value in values for part in value])
         return [{"type": "text", "text": parts}] if isinstance(parts, str) else parts
     return values[-1]
+
+
+KIND: Final = Kind(name="chat", code=0, meaning="OpenAI chat completions", operation="chat", trainable=True)
+SHAPE: Final = Shape(
+    name="OpenAI chat completions",
+    kind=KIND,
+    suffixes=("/chat/completions",),
+    turns=("messages",),
+    answers=("choices",),
+    fits=fits,
+    parse_request=parse_request,
+    parse_response=parse_response,
+    converse=conversation.converse,
+    stream=StreamShape(
+        knows=_knows,
+        merge_chunks=merge_chunks,
+        ends=_ends,
+        speaks=_speaks,
+        done=True,
+        several=("choices", "finish_reason"),
+    ),
+)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from policies.kinds import Kind
+from proxy.wire.extract.conversations import ollama as conversation
 from proxy.wire.extract.failures import bad_finish
-from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Shape, StreamShape
 from proxy.wire.extract.values import count, items, last_user_text, mapping, text, tool_call, turn
 
-__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
-
-SUFFIXES: Final = ("/api/generate", "/api/chat")
+__all__ = ["KIND", "SHAPE", "fits", "merge_chunks", "parse_request", "parse_response"]
 
 
 def fits(request: dict[str, Any]) -> bool:
@@ -106,4 +106,15 @@ def _speaks(event: dict[str, Any]) -> bool:
     )
 
 
-STREAM: Final = StreamShape(_knows, merge_chunks, _ends, _speaks)
+KIND: Final = Kind(name="ollama", code=5, meaning="Ollama", operation="chat", trainable=True)
+SHAPE: Final = Shape(
+    name="Ollama, NDJSON or not",
+    kind=KIND,
+    suffixes=("/api/generate", "/api/chat"),
+    turns=("messages",),
+    fits=fits,
+    parse_request=parse_request,
+    parse_response=parse_response,
+    converse=conversation.converse,
+    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+)

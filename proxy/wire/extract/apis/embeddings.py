@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from proxy.wire.extract.completions import prompt_text
-from proxy.wire.extract.gemini import parts_text
-from proxy.wire.extract.model import ParsedRequest, ParsedResponse
+from policies.kinds import Kind
+from proxy.wire.extract.apis.completions import prompt_text
+from proxy.wire.extract.apis.gemini import parts_text
+from proxy.wire.extract.conversations.plain import plain
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Shape
 from proxy.wire.extract.values import count, items, lines, mapping, text
 
-__all__ = ["SUFFIXES", "fits", "parse_request", "parse_response"]
+__all__ = ["KIND", "SHAPE", "fits", "parse_request", "parse_response"]
 
-SUFFIXES: Final = ("/embeddings", "/embed", "/embed_all", "/embed_sparse", ":embedContent", ":batchEmbedContents")
 _NAMES: Final = ("input", "prompt", "inputs", "texts")
 
 
@@ -41,3 +42,15 @@ def parse_response(response: dict[str, Any]) -> ParsedResponse:
     if prompt_tokens is None:
         prompt_tokens = count(response.get("prompt_eval_count"))
     return ParsedResponse(prompt_tokens=prompt_tokens, provider_id=text(response.get("id")))
+
+
+KIND: Final = Kind(name="embeddings", code=3, meaning="Embeddings", operation="embeddings", trainable=False)
+SHAPE: Final = Shape(
+    name="Embeddings of OpenAI, Ollama, text-embeddings-inference, Cohere and Gemini",
+    kind=KIND,
+    suffixes=("/embeddings", "/embed", "/embed_all", "/embed_sparse", ":embedContent", ":batchEmbedContents"),
+    fits=fits,
+    parse_request=parse_request,
+    parse_response=parse_response,
+    converse=plain(parse_request, parse_response),
+)

@@ -10,13 +10,13 @@ from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any, Final
 
-from proxy.wire.extract.completions import prompt_text
-from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
+from policies.kinds import Kind
+from proxy.wire.extract.apis.completions import prompt_text
+from proxy.wire.extract.conversations.plain import plain
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Shape, StreamShape
 from proxy.wire.extract.values import count, mapping, text
 
-__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
-
-SUFFIXES: Final = ("/generate",)
+__all__ = ["KIND", "SHAPE", "fits", "merge_chunks", "parse_request", "parse_response"]
 
 
 def fits(request: dict[str, Any]) -> bool:
@@ -81,4 +81,14 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(event.get("text") or event.get("output_ids"))
 
 
-STREAM: Final = StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks)
+KIND: Final = Kind(name="sglang", code=14, meaning="SGLang generate", operation="text_completion", trainable=True)
+SHAPE: Final = Shape(
+    name="SGLang's own",
+    kind=KIND,
+    suffixes=("/generate",),
+    fits=fits,
+    parse_request=parse_request,
+    parse_response=parse_response,
+    converse=plain(parse_request, parse_response),
+    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+)

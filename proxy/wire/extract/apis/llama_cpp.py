@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract.completions import prompt_text
-from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
+from policies.kinds import Kind
+from proxy.wire.extract.apis.completions import prompt_text
+from proxy.wire.extract.conversations.plain import plain
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Shape, StreamShape
 from proxy.wire.extract.values import count, lines, mapping, sum_of, text
 
-__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
+__all__ = ["KIND", "SHAPE", "fits", "merge_chunks", "parse_request", "parse_response"]
 
-SUFFIXES: Final = ("/completion", "/completions", "/infill")
 _STOPS: Final = {"stopped_eos": "eos", "stopped_limit": "limit", "stopped_word": "word"}
 """How versions before `stop_type` said why they stopped."""
 
@@ -76,4 +77,16 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(event.get("content"))
 
 
-STREAM: Final = StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks)
+KIND: Final = Kind(
+    name="llama.cpp", code=13, meaning="llama.cpp completion", operation="text_completion", trainable=True
+)
+SHAPE: Final = Shape(
+    name="llama.cpp's own",
+    kind=KIND,
+    suffixes=("/completion", "/completions", "/infill"),
+    fits=fits,
+    parse_request=parse_request,
+    parse_response=parse_response,
+    converse=plain(parse_request, parse_response),
+    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+)

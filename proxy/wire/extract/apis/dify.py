@@ -10,12 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
-from proxy.wire.extract.values import compact, count, mapping, text
+from policies.conversation import Attachment, Conversation, Lack
+from policies.kinds import Kind
+from proxy.wire.extract.conversations.draft import Draft
+from proxy.wire.extract.conversations.parts import picture_data
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Shape, StreamShape
+from proxy.wire.extract.values import compact, count, items, kind_of, mapping, text
 
-__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
+__all__ = ["KIND", "SHAPE", "fits", "merge_chunks", "parse_request", "parse_response"]
 
-SUFFIXES: Final = ("/chat-messages", "/completion-messages", "/workflows/run")
 _WORDS: Final = frozenset({"message", "agent_message"})
 _ENDS: Final = frozenset({"message_end", "workflow_finished"})
 _STEPS: Final = frozenset({
@@ -100,4 +103,31 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(event.get("answer") or event.get("thought") or chunk)
 
 
-STREAM: Final = StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks)
+def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
+    """The query with its files, and the answer. A conversation that goes on is kept by the server."""
+    draft = Draft()
+    draft.lack(Lack.CONTEXT_ELSEWHERE, where=request.get("conversation_id"))
+    files = tuple(_file(mapping(file)) for file in items(request.get("files")))
+    query = parse_request(request).query or ""
+    draft.say("user", (*((query,) if query else ()), *files) if files else query)
+    return draft.answered(parse_response(response).text or "")
+
+
+def _file(file: dict[str, Any]) -> Attachment:
+    """A picture at an address; of what was uploaded before, only Dify has the data."""
+    if kind_of(file) == "image":
+        return picture_data(file.get("url"))
+    return Attachment(medium="file")
+
+
+KIND: Final = Kind(name="dify", code=15, meaning="Dify", operation="chat", trainable=True)
+SHAPE: Final = Shape(
+    name="Dify apps",
+    kind=KIND,
+    suffixes=("/chat-messages", "/completion-messages", "/workflows/run"),
+    fits=fits,
+    parse_request=parse_request,
+    parse_response=parse_response,
+    converse=converse,
+    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+)

@@ -7,23 +7,23 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from proxy.wire.extract.completions import prompt_text
-from proxy.wire.extract.model import ParsedRequest, ParsedResponse
+from policies.kinds import Kind
+from proxy.wire.extract.apis.completions import prompt_text
+from proxy.wire.extract.conversations.plain import plain
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Shape
 from proxy.wire.extract.values import content_text, count, items, last_user_text, mapping, text, turn
 
-__all__ = ["MODERATIONS", "RERANK", "ask_moderation", "ask_rerank", "fits_moderation", "fits_rerank", "parse_response"]
+__all__ = ["MODERATIONS", "RERANK", "parse_response"]
 
-RERANK: Final = ("/rerank", "/score")
-MODERATIONS: Final = ("/moderations",)
 _TEXTS: Final = ("documents", "texts", "passages", "text_2", "items")
 
 
-def fits_rerank(request: dict[str, Any]) -> bool:
+def _fits_rerank(request: dict[str, Any]) -> bool:
     """Whether the request has a query, and texts to compare with it."""
     return _query(request) is not None and any(key in request for key in _TEXTS)
 
 
-def ask_rerank(request: dict[str, Any]) -> ParsedRequest:
+def _parse_rerank(request: dict[str, Any]) -> ParsedRequest:
     """The query."""
     return ParsedRequest(query=_query(request))
 
@@ -33,12 +33,12 @@ def _query(request: dict[str, Any]) -> str | None:
     return prompt_text(asked) or text(mapping(asked).get("text"))
 
 
-def fits_moderation(request: dict[str, Any]) -> bool:
+def _fits_moderation(request: dict[str, Any]) -> bool:
     """Whether the request has something to look at."""
     return isinstance(request.get("input"), str | list)
 
 
-def ask_moderation(request: dict[str, Any]) -> ParsedRequest:
+def _parse_moderation(request: dict[str, Any]) -> ParsedRequest:
     """The text to look at: a text, several, parts, or a conversation."""
     given = request.get("input")
     turns = [mapping(part) for part in items(given) if "role" in mapping(part)]
@@ -58,3 +58,23 @@ def parse_response(response: dict[str, Any]) -> ParsedResponse:
         prompt_tokens=next((found for value in read if (found := count(value)) is not None), None),
         provider_id=text(response.get("id")),
     )
+
+
+RERANK: Final = Shape(
+    name="Rerankers and scorers of Cohere, Jina, vLLM and others",
+    kind=Kind(name="rerank", code=16, meaning="Rerank", operation=None, trainable=False),
+    suffixes=("/rerank", "/score"),
+    fits=_fits_rerank,
+    parse_request=_parse_rerank,
+    parse_response=parse_response,
+    converse=plain(_parse_rerank, parse_response),
+)
+MODERATIONS: Final = Shape(
+    name="OpenAI and Mistral moderations",
+    kind=Kind(name="moderations", code=17, meaning="Moderations", operation=None, trainable=False),
+    suffixes=("/moderations",),
+    fits=_fits_moderation,
+    parse_request=_parse_moderation,
+    parse_response=parse_response,
+    converse=plain(_parse_moderation, parse_response),
+)

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract.chat import wants_json
-from proxy.wire.extract.cohere import failure, tokens_of
-from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
+from proxy.wire.extract.apis.chat import wants_json
+from proxy.wire.extract.apis.cohere import KIND, failure, tokens_of
+from proxy.wire.extract.conversations import cohere as conversation
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Shape, StreamShape
 from proxy.wire.extract.values import compact, count, items, last_user_text, lines, mapping, text, tool_call, turn
 
-__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
+__all__ = ["SHAPE", "fits", "merge_chunks", "parse_request", "parse_response"]
 
-SUFFIXES: Final = ("/v1/chat",)
 _ROLES: Final = {"chatbot": "assistant"}
 _FRAME: Final = frozenset({"event_type", "is_finished", "response"})
 
@@ -93,4 +93,14 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(event.get("text") or event.get("tool_calls") or kind == "tool-calls-chunk")
 
 
-STREAM: Final = StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks)
+SHAPE: Final = Shape(
+    name="Cohere's first chat",
+    kind=KIND,
+    suffixes=("/v1/chat",),
+    turns=("chat_history",),
+    fits=fits,
+    parse_request=parse_request,
+    parse_response=parse_response,
+    converse=conversation.converse_v1,
+    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+)

@@ -11,7 +11,9 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
+from policies.kinds import Kind
+from proxy.wire.extract.conversations import bedrock as conversation
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Shape, StreamShape
 from proxy.wire.extract.values import (
     compact,
     content_text,
@@ -26,9 +28,8 @@ from proxy.wire.extract.values import (
     turn,
 )
 
-__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
+__all__ = ["KIND", "SHAPE", "fits", "merge_chunks", "parse_request", "parse_response"]
 
-SUFFIXES: Final = ("/converse", "/converse-stream")
 _MEDIA: Final = {"image": "[image]", "audio": "[audio]", "video": "[video]", "document": "[file]"}
 _REFUSALS: Final = frozenset({"guardrail_intervened", "content_filtered"})
 _FAILURES: Final = frozenset({"malformed_model_output", "malformed_tool_use"})
@@ -192,4 +193,15 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(delta.get("text") or delta.get("toolUse") or mapping(delta.get("reasoningContent")).get("text"))
 
 
-STREAM: Final = StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks)
+KIND: Final = Kind(name="bedrock", code=10, meaning="Bedrock Converse", operation="chat", trainable=True)
+SHAPE: Final = Shape(
+    name="Bedrock Converse",
+    kind=KIND,
+    suffixes=("/converse", "/converse-stream"),
+    turns=("messages",),
+    fits=fits,
+    parse_request=parse_request,
+    parse_response=parse_response,
+    converse=conversation.converse,
+    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+)

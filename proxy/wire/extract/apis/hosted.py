@@ -6,13 +6,14 @@ The body names Anthropic's version there, instead of a header.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
-from proxy.wire.extract import invoke
+from proxy.wire.extract.apis import chat, invoke, messages
 
-__all__ = ["SUFFIXES", "fits_chat", "fits_messages"]
+__all__ = ["CHAT", "MESSAGES", "fits_chat", "fits_messages"]
 
-SUFFIXES: Final = (":rawPredict", ":streamRawPredict", *invoke.SUFFIXES)
+_SUFFIXES: Final = (":rawPredict", ":streamRawPredict", *invoke.SUFFIXES)
 
 
 def fits_messages(request: dict[str, Any]) -> bool:
@@ -23,3 +24,15 @@ def fits_messages(request: dict[str, Any]) -> bool:
 def fits_chat(request: dict[str, Any]) -> bool:
     """Whether the request is a chat, of a model that is not Anthropic's."""
     return isinstance(request.get("messages"), list) and "anthropic_version" not in request
+
+
+MESSAGES: Final = replace(
+    messages.SHAPE,
+    name="Anthropic messages behind Vertex and Bedrock",
+    suffixes=_SUFFIXES,
+    fits=fits_messages,
+    stream=None,
+)
+CHAT: Final = replace(
+    chat.SHAPE, name="chat completions behind Vertex and Bedrock", suffixes=_SUFFIXES, fits=fits_chat, stream=None
+)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
+from policies.kinds import Kind
+from proxy.wire.extract.conversations import messages as conversation
 from proxy.wire.extract.failures import bad_finish
-from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Shape, StreamShape
 from proxy.wire.extract.tokens import count_in
 from proxy.wire.extract.values import (
     content_text,
@@ -21,9 +23,8 @@ from proxy.wire.extract.values import (
     turn,
 )
 
-__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
+__all__ = ["KIND", "SHAPE", "fits", "merge_chunks", "parse_request", "parse_response"]
 
-SUFFIXES: Final = ("/messages",)
 _CALLS: Final = frozenset({"tool_use", "server_tool_use", "mcp_tool_use"})
 _EVENTS: Final = frozenset({"message_start", "content_block_start", "content_block_delta", "message_delta"})
 _GROWING: Final = {"text_delta": "text", "thinking_delta": "thinking", "signature_delta": "signature"}
@@ -122,9 +123,6 @@ def _speaks(event: dict[str, Any]) -> bool:
     return False
 
 
-STREAM: Final = StreamShape(_knows, merge_chunks, _ends, _speaks)
-
-
 class _Block:
     """One content block as its deltas arrive; text is joined once, at the end."""
 
@@ -159,3 +157,24 @@ class _Block:
         if self._citations:
             block["citations"] = [*items(block.get("citations")), *self._citations]
         return block
+
+
+KIND: Final = Kind(
+    name="messages",
+    code=4,
+    meaning="Anthropic Messages, also behind Bedrock and Vertex",
+    operation="chat",
+    trainable=True,
+)
+SHAPE: Final = Shape(
+    name="Anthropic messages",
+    kind=KIND,
+    suffixes=("/messages",),
+    turns=("messages",),
+    answers=("content",),
+    fits=fits,
+    parse_request=parse_request,
+    parse_response=parse_response,
+    converse=conversation.converse,
+    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+)

@@ -6,15 +6,16 @@ the whole text, which is then the answer.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
+from policies.kinds import Kind
+from proxy.wire.extract.conversations.plain import plain
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Shape, StreamShape
 from proxy.wire.extract.values import count, items, mapping, text
 
-__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
-
-SUFFIXES: Final = ("/generate", "/generate_stream")
+__all__ = ["KIND", "SHAPE", "fits", "merge_chunks", "parse_request", "parse_response"]
 
 
 def fits(request: dict[str, Any]) -> bool:
@@ -69,4 +70,17 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(_spoken(event))
 
 
-STREAM: Final = StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks)
+KIND: Final = Kind(
+    name="tgi", code=12, meaning="text-generation-inference", operation="text_completion", trainable=True
+)
+SHAPE: Final = Shape(
+    name="text-generation-inference, also at `/`",
+    kind=KIND,
+    suffixes=("/generate", "/generate_stream"),
+    paths=re.compile(r"\A\Z"),
+    fits=fits,
+    parse_request=parse_request,
+    parse_response=parse_response,
+    converse=plain(parse_request, parse_response),
+    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+)

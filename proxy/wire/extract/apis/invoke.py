@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract import bedrock, cohere_v1, completions
-from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
+from policies.conversation import Conversation
+from proxy.wire.extract.apis import bedrock, cohere_v1, completions
+from proxy.wire.extract.conversations.plain import plain
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Shape, StreamShape
 from proxy.wire.extract.values import count, items, kind_of, mapping, text
 
-__all__ = ["STREAM", "SUFFIXES", "fits", "is_converse", "merge_chunks", "parse_request", "parse_response"]
+__all__ = ["SHAPE", "SUFFIXES", "fits", "is_converse", "merge_chunks", "parse_request", "parse_response"]
 
 SUFFIXES: Final = ("/invoke", "/invoke-with-response-stream")
 _METRICS: Final = "amazon-bedrock-invocationMetrics"
@@ -136,4 +138,24 @@ def _speaks(event: dict[str, Any]) -> bool:
     return any(mapping(item).get(name) for key, (name, _) in _LISTS.items() for item in items(event.get(key)))
 
 
-STREAM: Final = StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks)
+def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
+    """The body in the form of its maker: Converse's, Cohere's, or a prompt."""
+    if "messages" in request:
+        return bedrock.SHAPE.converse(request, response)
+    return (cohere_v1.SHAPE.converse if "message" in request else _prompt)(request, response)
+
+
+_prompt: Final = plain(parse_request, parse_response)
+
+SHAPE: Final = Shape(
+    name="Bedrock with the bodies of Llama, Titan, Nova, Mistral, Cohere, DeepSeek, Claude 2",
+    kind=bedrock.KIND,
+    suffixes=SUFFIXES,
+    turns=("messages", "chat_history"),
+    answers=("choices",),
+    fits=fits,
+    parse_request=parse_request,
+    parse_response=parse_response,
+    converse=converse,
+    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+)

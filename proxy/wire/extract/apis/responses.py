@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
+from policies.kinds import Kind
+from proxy.wire.extract.conversations import responses as conversation
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Shape, StreamShape
 from proxy.wire.extract.tokens import count_in
 from proxy.wire.extract.values import (
     compact,
@@ -24,9 +26,8 @@ from proxy.wire.extract.values import (
     turn,
 )
 
-__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
+__all__ = ["KIND", "SHAPE", "fits", "merge_chunks", "parse_request", "parse_response"]
 
-SUFFIXES: Final = ("/responses",)
 _CALLS: Final = {"function_call": "arguments", "custom_tool_call": "input", "mcp_call": "arguments"}
 _OUTPUTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 _DELTAS: Final = {
@@ -156,9 +157,6 @@ def _speaks(event: dict[str, Any]) -> bool:
     return kind in _ENDS and bool(items(mapping(event.get("response")).get("output")))
 
 
-STREAM: Final = StreamShape(_knows, merge_chunks, _ends, _speaks)
-
-
 class _Item:
     """One output item as its events arrive."""
 
@@ -196,3 +194,18 @@ class _Item:
         if self._arguments:
             return {"type": "custom_tool_call" if "input" in self._arguments else "function_call"}
         return {"type": "message", "role": "assistant"}
+
+
+KIND: Final = Kind(name="responses", code=2, meaning="OpenAI Responses", operation="chat", trainable=True)
+SHAPE: Final = Shape(
+    name="OpenAI Responses",
+    kind=KIND,
+    suffixes=("/responses",),
+    turns=("input",),
+    answers=("output",),
+    fits=fits,
+    parse_request=parse_request,
+    parse_response=parse_response,
+    converse=conversation.converse,
+    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+)

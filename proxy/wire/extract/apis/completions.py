@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract.chat import error_in, wants_json
-from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
+from policies.kinds import Kind
+from proxy.wire.extract.apis import chat
+from proxy.wire.extract.apis.chat import error_in, wants_json
+from proxy.wire.extract.conversations.plain import plain
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Shape, StreamShape
 from proxy.wire.extract.tokens import add_usage, count_in, usage_of
 from proxy.wire.extract.values import compact, count, items, mapping, text
 
-__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response", "prompt_text"]
+__all__ = ["FIM", "KIND", "SHAPE", "fits", "merge_chunks", "parse_request", "parse_response", "prompt_text"]
 
-SUFFIXES: Final = ("/completions",)
 _PER_CHUNK: Final = frozenset({"choices", "usage", "error", "x_groq"})
 
 
@@ -97,4 +99,39 @@ def _speaks(event: dict[str, Any]) -> bool:
     return any(text(mapping(choice).get("text")) for choice in items(event.get("choices")))
 
 
-STREAM: Final = StreamShape(_knows, merge_chunks, _ends, _speaks, done=True)
+KIND: Final = Kind(
+    name="completions",
+    code=1,
+    meaning="OpenAI text completions, and fill-in-the-middle",
+    operation="text_completion",
+    trainable=True,
+)
+SHAPE: Final = Shape(
+    name="OpenAI completions",
+    kind=KIND,
+    suffixes=("/completions",),
+    answers=("choices",),
+    fits=fits,
+    parse_request=parse_request,
+    parse_response=parse_response,
+    converse=plain(parse_request, parse_response),
+    stream=StreamShape(
+        knows=_knows,
+        merge_chunks=merge_chunks,
+        ends=_ends,
+        speaks=_speaks,
+        done=True,
+        several=("choices", "finish_reason"),
+    ),
+)
+FIM: Final = Shape(
+    name="Mistral's fill-in-the-middle",
+    kind=KIND,
+    suffixes=("/fim/completions",),
+    answers=("choices",),
+    fits=fits,
+    parse_request=parse_request,
+    parse_response=chat.parse_response,
+    converse=plain(parse_request, chat.parse_response),
+)
+"""Asked as a completion and answered as a chat, whose streams it has."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
+from policies.kinds import Kind
+from proxy.wire.extract.conversations import gemini as conversation
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Shape, StreamShape
 from proxy.wire.extract.values import (
     compact,
     count,
@@ -24,9 +26,8 @@ from proxy.wire.extract.values import (
     turn,
 )
 
-__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response", "parts_text"]
+__all__ = ["KIND", "SHAPE", "fits", "merge_chunks", "parse_request", "parse_response", "parts_text"]
 
-SUFFIXES: Final = (":generateContent", ":streamGenerateContent")
 _ROLES: Final = {"model": "assistant", "function": "tool"}
 _MEDIA: Final = {"image": "[image]", "audio": "[audio]", "video": "[video]"}
 _REFUSALS: Final = frozenset({
@@ -202,4 +203,20 @@ def _speaks(event: dict[str, Any]) -> bool:
                for candidate in candidates for part in _parts(candidate.get("content")))  # fmt: skip
 
 
-STREAM: Final = StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks)
+KIND: Final = Kind(
+    name="gemini", code=9, meaning="Gemini generateContent", operation="generate_content", trainable=True
+)
+SHAPE: Final = Shape(
+    name="Gemini, its streams as events or as an array",
+    kind=KIND,
+    suffixes=(":generateContent", ":streamGenerateContent"),
+    turns=("contents",),
+    answers=("candidates",),
+    fits=fits,
+    parse_request=parse_request,
+    parse_response=parse_response,
+    converse=conversation.converse,
+    stream=StreamShape(
+        knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks, several=("candidates", "finishReason")
+    ),
+)

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract.chat import wants_json
-from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
+from policies.kinds import Kind
+from proxy.wire.extract.apis.chat import wants_json
+from proxy.wire.extract.conversations import cohere as conversation
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Shape, StreamShape
 from proxy.wire.extract.values import (
     compact,
     content_text,
@@ -25,9 +27,8 @@ from proxy.wire.extract.values import (
     turn,
 )
 
-__all__ = ["STREAM", "SUFFIXES", "failure", "fits", "merge_chunks", "parse_request", "parse_response", "tokens_of"]
+__all__ = ["KIND", "SHAPE", "failure", "fits", "merge_chunks", "parse_request", "parse_response", "tokens_of"]
 
-SUFFIXES: Final = ("/v2/chat",)
 _FAILURES: Final = frozenset({"ERROR", "TIMEOUT", "ERROR_LIMIT"})
 _CITATIONS: Final = "citation-start"
 _EVENTS: Final = frozenset({
@@ -175,4 +176,16 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(content.get("text") or content.get("thinking") or message.get("tool_plan") or message.get("tool_calls"))
 
 
-STREAM: Final = StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks)
+KIND: Final = Kind(name="cohere", code=11, meaning="Cohere chat", operation="chat", trainable=True)
+SHAPE: Final = Shape(
+    name="Cohere chat",
+    kind=KIND,
+    suffixes=("/v2/chat",),
+    turns=("messages",),
+    answers=("message",),
+    fits=fits,
+    parse_request=parse_request,
+    parse_response=parse_response,
+    converse=conversation.converse,
+    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+)

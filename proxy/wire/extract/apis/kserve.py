@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from proxy.wire.extract.model import ParsedRequest, ParsedResponse, StreamShape
+from policies.kinds import Kind
+from proxy.wire.extract.conversations.plain import plain
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Shape, StreamShape
 from proxy.wire.extract.values import compact, items, mapping, text
 
-__all__ = ["STREAM", "SUFFIXES", "fits", "merge_chunks", "parse_request", "parse_response"]
-
-SUFFIXES: Final = ("/infer", "/generate", "/generate_stream", ":predict")
+__all__ = ["KIND", "SHAPE", "fits", "merge_chunks", "parse_request", "parse_response"]
 
 
 def fits(request: dict[str, Any]) -> bool:
@@ -78,4 +78,14 @@ def _speaks(event: dict[str, Any]) -> bool:
     return bool(event.get("text_output"))
 
 
-STREAM: Final = StreamShape(_knows, merge_chunks, None, _speaks)
+KIND: Final = Kind(name="kserve", code=6, meaning="KServe", operation=None, trainable=True)
+SHAPE: Final = Shape(
+    name="KServe / Open Inference Protocol v2, and v1's predict",
+    kind=KIND,
+    suffixes=("/infer", "/generate", "/generate_stream", ":predict"),
+    fits=fits,
+    parse_request=parse_request,
+    parse_response=parse_response,
+    converse=plain(parse_request, parse_response),
+    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=None, speaks=_speaks),
+)
