@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, say
-from proxy.cli.control import Where, order
+from proxy.cli.control import Where, submit
 from proxy.cli.http import running_address
 from proxy.cli.printable import styled
 from proxy.cli.status import status as server_status
@@ -120,7 +120,7 @@ def retrain(
 
     settings, service = _settings(config, data_dir, db)
     if db is None and running_address(service, "admin") is not None:
-        order("trigger", {"no_train": True} if no_train else {}, why, Where(config, data_dir), json=json)
+        submit("trigger", {"no_train": True} if no_train else {}, why, Where(config, data_dir), json=json)
         return
     train = None if no_train else _train_function(service)
     with ContinuousLearningLoop(settings) as engine:

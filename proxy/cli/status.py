@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from policies.vocabulary import VERDICTS
 from proxy.cli.common import (
     AdminUrlOption,
     ConfigOption,
@@ -143,7 +144,7 @@ def _print_experiment(out: Console, experiment: dict[str, Any] | None) -> None:
     out.print(f"experiment {experiment['id']}: {share:g} % of the users since {since}")
     assessment = experiment.get("assessment")
     if assessment:
-        out.print(styled("  verdict so far: ", (assessment["verdict"], "bold")))
+        out.print(styled("  verdict so far: ", (VERDICTS.get(assessment["verdict"], assessment["verdict"]), "bold")))
         for reason in assessment.get("reasons", ()):
             out.print(f"  · {reason}")
 

@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from policies.snapshot import Verb
+from policies.vocabulary import Verb
 from proxy.clock import Clock, SystemClock
 from proxy.config.model import Config
 from proxy.ids import KeyRing

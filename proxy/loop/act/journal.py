@@ -17,11 +17,12 @@ from policies.plan import LoopRules, Plan
 from policies.rows import Experiment, Model, Run
 from policies.state import LoopState
 from policies.transition import LONGEST_RETRY_S, Context, Position, Transition, postpone
+from policies.vocabulary import HOLD, INSTALL
 from proxy.loop.act.install import BaseModel, configured_model, first_state
 from proxy.loop.act.instants import Instants
 from proxy.loop.act.routing import RoutesFile, route_table, same_routes
 from proxy.loop.codec import to_json
-from proxy.loop.look.explain import HOLD, inputs_of
+from proxy.loop.look.explain import inputs_of
 from proxy.loop.look.observe import Observation
 from proxy.loop.state import DETECTOR_ENTRY, STATE_ENTRY, state_from_json, state_to_json
 from proxy.store.store import Store
@@ -110,7 +111,7 @@ class LoopJournal:
     ) -> None:  # fmt: skip
         """A change of the installation itself, with an entry of its own."""
         entry = await self.store.journal.intend(
-            "Install", fence=lease.fence, who=LOOP, why=reason, inputs={"reasons": [reason]}, config_id=self.config_id
+            INSTALL, fence=lease.fence, who=LOOP, why=reason, inputs={"reasons": [reason]}, config_id=self.config_id
         )
         await self.store.transition(
             LoopTransaction(

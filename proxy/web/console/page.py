@@ -15,14 +15,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from policies.lifecycle import Phase
-from policies.snapshot import Verb
+from policies.vocabulary import COMMANDS, HOLD, PHASES, Verb
 from proxy.errors import TemporaryError
 from proxy.ids import RecordIds
 from proxy.store.store import Store
 from proxy.version import __version__
 from proxy.web.admin import AdminServices
 from proxy.web.console.assets import asset_url
-from proxy.web.console.wording import FILTERS, UNKNOWN, UNNAMED, VERB_WORDS
+from proxy.web.console.wording import FILTERS, UNKNOWN, UNNAMED
 from proxy.web.responses import ApiError
 
 __all__ = ["Console", "Handler", "Status", "is_fragment"]
@@ -75,7 +75,8 @@ class Console:
             "pages": _PAGES,
             "phases": [phase.value for phase in Phase],
             "version": __version__,
-            "verbs": {verb.value: words for verb, words in VERB_WORDS.items()},
+            "commands": {verb.value: words for verb, words in COMMANDS.items()},
+            "hold": HOLD,
             "unknown": UNKNOWN,
             "unnamed": UNNAMED,
             "with_login": bool(services.config.admin.token),
@@ -137,16 +138,8 @@ class Console:
 
 
 def _offered(status: Status) -> list[str]:
-    """The orders that fit the phase; the loop has the last word and says why it refuses."""
+    """The commands that fit the phase; the loop has the last word and says why it refuses."""
     if status["at"] is None:
         return []
-    by_phase: dict[str, tuple[Verb, ...]] = {
-        Phase.IDLE: (Verb.TRIGGER, Verb.DEPLOY),
-        Phase.TRAINING: (Verb.CANCEL,),
-        Phase.DEPLOYING: (Verb.CANCEL,),
-        Phase.TESTING: (Verb.PROMOTE, Verb.ROLLBACK, Verb.SHARE),
-        Phase.PROMOTING: (Verb.ROLLBACK,),
-        Phase.WATCHING: (Verb.ROLLBACK,),
-    }
     pause = Verb.RESUME if status["phase"]["paused"] else Verb.PAUSE
-    return [verb.value for verb in (*by_phase.get(status["phase"]["name"], ()), pause)]
+    return [verb.value for verb in (*PHASES[Phase(status["phase"]["name"])].commands, pause)]
