@@ -207,7 +207,11 @@ def _print_result(result: dict[str, Any], *, json: bool) -> None:
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
+    import msgspec
+
+    from policies.triggers import TriggerProgress
     from proxy.cli.status import print_next, print_triggers
+    from proxy.status import NextStatus
 
     status, usage = summary["status"], summary["usage_stats"]
     out = console()
@@ -219,8 +223,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
     quality = "–" if usage["avg_quality_score"] is None else f"{usage['avg_quality_score']:.3f}"
     out.print(f"usage: {usage['total']} calls, {usage['feedback_rate']:.1%} with feedback, average quality {quality}")
     out.print(f"retrains: {status['total_retrains']}, last {status['last_retrain'] or 'never'}")
-    print_next(out, summary["next"] or {})
-    print_triggers(out, {"progress": summary["triggers"]})
+    print_next(out, msgspec.convert(summary["next"], NextStatus | None))
+    print_triggers(out, msgspec.convert(summary["triggers"], tuple[TriggerProgress, ...]))
     if status["hint"]:
         out.print(f"hint: {status['hint']}", style="yellow")
     for error in status["errors"]:

@@ -38,7 +38,7 @@ def now_routes(console: Console) -> list[Route]:
             "minutes": _RECENT_S // 60,
             "decisions": decisions,
             "store_trouble": trouble,
-            "waits_for": _retrain_waits(status["phase"]["name"]),
+            "waits_for": _retrain_waits(status.phase.name),
         }
         return await console.render(request, "now.html", context)
 
