@@ -100,7 +100,7 @@ STATUS = {
     },
     "experiment": {
         "id": 3, "share": 0.1, "started_at": 1.7e9,
-        "assessment": {**to_json(assessed()), "reasons": ["not sure yet"]},
+        "assessment": {**json.loads(json.dumps(to_json(assessed()))), "reasons": ["not sure yet"]},
     },
     "retries": [{"action": "Retire", "target": "4", "about": "run-0", "at": 1.7e9, "attempts": 2, "reason": "busy"}],
     "traffic": {"minutes": 15, "requests": 1200, "failed": 3, "refused": 4, "positive": 5, "negative": 6},
