@@ -88,7 +88,7 @@ class Book:
                 votes=tuple(vote for _, vote, _ in group if vote is not None),
             )
             try:
-                await self.store.apply(batch)
+                await self.store.ingest.apply(batch)
             except Exception as exc:  # noqa: BLE001 - whoever waits gets it
                 for _, _, done in group:
                     if not done.done():
@@ -242,7 +242,7 @@ async def _vote(
         if not is_record_id(record_id):
             return False
         uuid = record_id
-    if await book.store.get_record(uuid) is None:
+    if await book.store.records.get(uuid) is None:
         return False
     now = book.clock.now()
     vote = NewVote(
@@ -262,7 +262,7 @@ async def _records(book: Book, wanted: RecordFilter, limit: int) -> list[dict[st
     found: list[dict[str, Any]] = []
     cursor: str | None = None
     while len(found) < limit:
-        page = await book.store.list_records(wanted, cursor=cursor, limit=min(_PAGE, limit - len(found)))
+        page = await book.store.records.list(wanted, cursor=cursor, limit=min(_PAGE, limit - len(found)))
         found += [_row(row, book.ids) for row in page.rows]
         cursor = page.cursor
         if cursor is None:
@@ -285,7 +285,7 @@ def _row(row: RecordRow, ids: RecordIds) -> dict[str, Any]:
 
 
 async def _statistics(book: Book) -> dict[str, Any]:
-    totals = await book.store.totals()
+    totals = await book.store.traffic.totals()
     votes = totals.votes
     given = votes.positive + votes.negative + votes.neutral
     return {
