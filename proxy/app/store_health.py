@@ -47,7 +47,7 @@ class StoreHealth:
         self._written_at = float("-inf")
         self._damaged_at = float("-inf")
         self._last = ""
-        self.begins("the store has not been opened yet")
+        self.begins("the store is not open yet")
 
     @property
     def well(self) -> bool:
@@ -113,7 +113,7 @@ class StoreHealth:
             self._troubles.report("store", sentence)
         else:
             self._last = ""
-            self._troubles.over("store", "the store takes what happens again")
+            self._troubles.over("store", "the store can be written again")
         self._set_up(not sentence)
         with suppress(OSError):  # a full disk: health then says that nothing is known
             self._reach.set(sentence, self._clock.now())

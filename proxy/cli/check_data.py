@@ -51,7 +51,7 @@ def check(
     except ConfigError as error:
         fail(Exit.USAGE, str(error))
     except OSError as error:
-        fail(Exit.NOT_FOUND, f"{path} can not be read: {error.strerror or error}")
+        fail(Exit.NOT_FOUND, f"{path} cannot be read: {error.strerror or error}")
     if json:
         print_json(report.as_json())
     else:

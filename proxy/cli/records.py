@@ -149,7 +149,7 @@ def delete_records(
     loaded = read_config(config, data_dir)
     ring = key_ring(loaded)
     if not yes:
-        typer.confirm(f"Delete everything of the user {user!r}? This can not be undone.", abort=True)
+        typer.confirm(f"Delete everything of the user {user!r}? This cannot be undone.", abort=True)
     deletion = Deletion(config=loaded, ring=ring, user=user, wait_s=wait, archives=archive or ())
     document = with_store(loaded, deletion.run)
     if json:

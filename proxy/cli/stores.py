@@ -83,7 +83,7 @@ async def _opened(url: str, config: Config, work: Callable[[Store], Awaitable[T]
 
 
 def key_ring(config: Config) -> KeyRing:
-    """The install's keys; ends the command where there are none or they can not be read."""
+    """The install's keys; ends the command where there are none or they cannot be read."""
     from proxy.app.paths import DataDir
     from proxy.ids import KeyRing
 

@@ -262,7 +262,7 @@ def _network(text: str) -> str | None:
 def _secret(text: str) -> str | None:
     if text.isprintable() and text.isascii() and text == text.strip():
         return None
-    return "has spaces around it, or characters that a header can not carry; write the bare secret"
+    return "has spaces around it, or characters that a header cannot carry; write the bare secret"
 
 
 def _origin(text: str) -> str | None:

@@ -118,7 +118,7 @@ class Router:
     def resolve(self, table: RouteTable) -> ResolvedRoutes:
         """The plan of `table`; the same object for the same table.
 
-        A table that can not be followed is logged, and the last good one goes on serving. Raises ValueError
+        A table that cannot be followed is logged, and the last good one goes on serving. Raises ValueError
         (ConfigError is one) where there is none yet.
         """
         if table is self._table and self._plan is not None:
@@ -129,7 +129,7 @@ class Router:
         except ValueError as exc:
             if self._plan is None:
                 raise
-            _log.error("route table %d is not followed: %s", table.version, exc)
+            _log.error("route table version %d cannot be used, the last good one stays in use: %s", table.version, exc)
         self._on_change()
         return self._plan
 
@@ -194,9 +194,9 @@ def parse_url(url: str) -> tuple[Address, bytes]:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as exc:
-        raise ConfigError(f"{url!r} is no URL: {exc}") from exc
+        raise ConfigError(f"{url!r} is not a URL: {exc}") from exc
     if parts.scheme not in _PORTS or not parts.hostname:
-        raise ConfigError(f"{url!r}: a model's URL looks like http://host:port or https://host/prefix")
+        raise ConfigError(f"{url!r}: write it as http://host:port or https://host/prefix")
     address = Address(host=parts.hostname, port=port or _PORTS[parts.scheme], tls=parts.scheme == "https")
     return address, parts.path.rstrip("/").encode("ascii", "strict")
 

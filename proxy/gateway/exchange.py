@@ -257,7 +257,7 @@ class Exchange:
     def _begin_side(self) -> None:
         """Our own URLs: one more upstream, neither recorded nor counted."""
         if self.services.internal is None:
-            self._answer(503, "side_unavailable", "feedback and health are not served by this process")
+            self._answer(503, "side_unavailable", "this process does not serve feedback and health")
             return
         if self.head.expects_continue and not self.request.done:
             self.client.write(_CONTINUE)
@@ -266,7 +266,7 @@ class Exchange:
     def _refuse(self) -> None:
         self.recorded = False
         self.services.count('not_recorded_total{reason="refused"}')
-        self._answer(503, "spool_full", "records cannot be written down now (spool.when_full = refuse); try again")
+        self._answer(503, "spool_full", "the request cannot be recorded now (spool.when_full = refuse); try again later")
 
     # -- route
 
@@ -337,8 +337,8 @@ class Exchange:
         if backend.prefix or self.routes.champion.prefix:
             if backend.breaker is not None:
                 backend.breaker.release()
-            raise RejectedError(400, "the path has dot segments ('.' or '..', perhaps encoded): they could lead out of "
-                                     "the path that this model's URL has")  # fmt: skip
+            raise RejectedError(400, "the path has dot segments ('.' or '..', perhaps encoded): they could leave the "
+                                     "path of the model's URL")  # fmt: skip
 
     def connected(self, connection: UpstreamConnection) -> None:
         """See Receiver."""
@@ -483,7 +483,7 @@ class Exchange:
         """See Receiver: 101, so the bytes that follow are none of our business."""
         connection = self._connection
         if connection is None or not self.head.upgrade or not self.request.done:
-            raise BadResponseError("101 Switching Protocols that nobody asked for")
+            raise BadResponseError("unrequested 101 Switching Protocols")
         if self.backend.breaker is not None:
             self.backend.breaker.success()
             self.services.breaker_changed()
@@ -627,7 +627,7 @@ class Exchange:
 
     def _give_up(self, status: int, code: str, error: Exception | None) -> None:
         if self.known.internal:
-            self._answer(503, "side_unavailable", "feedback and health cannot be reached now; try again")
+            self._answer(503, "side_unavailable", "feedback and health are temporarily unavailable; try again later")
             return
         self._complain(status, code, error)
         if self._doubted is not None:
@@ -640,7 +640,7 @@ class Exchange:
         before = self.services.complaints.of((target.name, code), self.services.monotonic())
         if before is not None:
             why = error or ("no answer in time" if status == 504 else "connection closed")
-            more = f"; {before:,} more since the last such line" if before else ""
+            more = f"; {before:,} more since the last line like this" if before else ""
             _log.warning("%s at %s: %s, %s; the client got %d%s",
                          target.name, self.backend.pool.address, code, why, status, more)  # fmt: skip
 
@@ -710,7 +710,7 @@ class Exchange:
                 self.services.spool.append(frame)
         except Exception:  # noqa: BLE001 - fail open: a defect in bookkeeping must not cost the user the answer
             self.services.count('not_recorded_total{reason="defect"}')
-            _log.exception("the record of a request was lost")
+            _log.exception("a request was not recorded")
 
     def _count_trouble(self, outcome: Outcome) -> None:
         """Count what was no good answer, for the model at hand."""

@@ -68,7 +68,7 @@ class Gateway:
     ) -> None:
         """`routes` returns the current table, the same object until it changes. `side_socket` is where `/-/` is served.
 
-        Raises ValueError where the first table can not be followed.
+        Raises ValueError where the first table cannot be followed.
         """
         self.config = config
         self.routes = routes
@@ -132,7 +132,8 @@ class Gateway:
         if self.admin_token is None or compare_digest(given, self.admin_token):
             return
         if wait_s := self._guesses.wrong(peer.host.decode("latin-1")):
-            raise RejectedError(429, "too many wrong admin tokens came from this address (x-ratchet-admin-token)",
+            raise RejectedError(429, "too many wrong admin tokens from this address (x-ratchet-admin-token); wait, then "
+                                     "try again",
                                 headers=b"Retry-After: %d\r\n" % math.ceil(wait_s))  # fmt: skip
 
     def protocol_factory(self) -> ClientConnection:
@@ -176,7 +177,7 @@ class Gateway:
                 await self._empty.wait()
         except TimeoutError:
             if self._clients:
-                _log.error("%d connections of clients were left behind", len(self._clients))
+                _log.error("%d client connections were still open at the end", len(self._clients))
 
     # -- called by connections
 
@@ -248,11 +249,11 @@ class Gateway:
             self._mark_requests(True)
         self._looped_at = now = self.monotonic()
         if (before := self.complaints.of("loop", now)) is not None:
-            more = f"; {before:,} more since the last such line" if before else ""
-            _log.error("a request that was forwarded to the champion has come back: %s leads here again; champion.url "
-                       "must name the model's server%s", self.routes().champion.url, more)  # fmt: skip
-        raise RejectedError(508, "this request has come back to the proxy that forwarded it: champion.url leads to "
-                                 "this proxy again, it must name the model's server", code="loop_detected")  # fmt: skip
+            more = f"; {before:,} more since the last line like this" if before else ""
+            _log.error("a request forwarded to the champion came back: %s leads back to this proxy; set champion.url "
+                       "to the model's server%s", self.routes().champion.url, more)  # fmt: skip
+        raise RejectedError(508, "this request came back to the proxy that forwarded it: champion.url leads back to "
+                                 "this proxy; set it to the model's server", code="loop_detected")  # fmt: skip
 
     def _parse(self, data: bytes, end: int) -> CachedHead:
         head = self._parser.parse(data, end)
@@ -309,7 +310,7 @@ def client_tls(config: Config) -> ssl.SSLContext | None:
     except OSError as exc:  # ssl.SSLError is one
         raise ConfigError(
             f"server.tls_cert_file {server.tls_cert_file}, server.tls_key_file {server.tls_key_file}: "
-            f"cannot be loaded: {exc}; both are PEM files that belong together"
+            f"cannot be loaded: {exc}; both must be PEM files, and the key must fit the certificate"
         ) from exc
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -1,7 +1,7 @@
 """The store as the rest of the program sees it: one object, opened once, closed at the end.
 
 Records, votes and statistics are methods; the control plane hangs off it by noun (`store.models`,
-`store.journal`, …). Each method is one short transaction of its own. What can not be done now, because the
+`store.journal`, …). Each method is one short transaction of its own. What cannot be done now, because the
 database is locked, full, down or restarting, raises TemporaryError: nothing was written, try again.
 """
 
@@ -102,7 +102,7 @@ class Store:
 
         `busy_timeout_s` is how long a SQLite call waits for another process's write. `listen_url`: where PostgreSQL's
         notifications are heard, if not at `url`. Without `upgrade` a schema that is not up to date is a TemporaryError.
-        Raises ConfigError for another kind of url, TemporaryError while the database can not be used, PermanentError
+        Raises ConfigError for another kind of url, TemporaryError while the database cannot be used, PermanentError
         where it was written by a newer version.
         """
         database = Database.connect(

@@ -54,7 +54,7 @@ class AdminServices:
     health: Callable[[], Mapping[str, Any]]
     """Facts about the controller; `status` is "ok" while it can do its work."""
     store: Callable[[], Store | None]
-    """The store, or None while it can not be reached."""
+    """The store, or None while it cannot be reached."""
     submit: Callable[[str, Mapping[str, Any], str, str], Awaitable[int]] | None = None
     """(verb, args, who, why) → id of the command, written down and the loop woken."""
     explain: Callable[[float | None], Awaitable[Mapping[str, Any]]] | None = None
@@ -163,7 +163,7 @@ class _Api:
     async def command_state(self, request: Request) -> Response:
         store = self._services.store()
         if store is None:
-            raise ApiError(503, "the store can not be reached at the moment", headers={"retry-after": "5"})
+            raise ApiError(503, "the store cannot be reached at the moment", headers={"retry-after": "5"})
         found = await store.commands.get(request.path_params["id"])
         if found is None:
             raise ApiError(404, f"there is no command {request.path_params['id']}")

@@ -126,7 +126,7 @@ def _vote_document(vote: VoteView) -> dict[str, Any]:
 def parse_filter(params: Mapping[str, str], keys: KeyRing, models: Mapping[str, int], now: float) -> RecordFilter:
     """What to list, from texts named as in FILTERS; `models` maps names to ids.
 
-    Raises ValueError `name: why` for the first that can not be understood.
+    Raises ValueError `name: why` for the first that cannot be understood.
     """
     fields: dict[str, Any] = {}
     for name, text in params.items():

@@ -138,7 +138,7 @@ class FeedbackEndpoint:
             await self._clean(entries, self._redact)
         frame = encode_frame(KIND_FEEDBACK, {"t": int(now * 1e6), "votes": entries})
         if not self._spool.append_synced(frame):
-            message = "votes can not be written safely at the moment (the disk is full or ill); send it again later"
+            message = "votes cannot be written safely at the moment (the disk is full or ill); send it again later"
             raise ApiError(503, message, headers={"retry-after": "5"})
         self._counters.add(ACCEPTED, len(entries))
         fids = [entry["fid"] for entry in entries]

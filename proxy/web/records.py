@@ -68,7 +68,7 @@ class RecordsApi:
     def _reachable(self) -> Store:
         store = self._store()
         if store is None:
-            raise ApiError(503, "the store can not be reached at the moment", headers={"retry-after": "5"})
+            raise ApiError(503, "the store cannot be reached at the moment", headers={"retry-after": "5"})
         return store
 
 

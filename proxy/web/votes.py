@@ -32,7 +32,7 @@ _FIELDS: Final = frozenset({"record_id", "source", "tags", *_SAYS_SOMETHING})
 
 
 class VoteError(ValueError):
-    """A vote that can not be understood; `field` is the path of what is wrong, like `[3].feedback`."""
+    """A vote that cannot be understood; `field` is the path of what is wrong, like `[3].feedback`."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -160,7 +160,7 @@ async def redacted(
     texts = [str(entry[name]) for entry, name in words] + [text for _, *pair in tags for text in pair]
     cleaned = await redact(texts)
     if cleaned is None:
-        raise TimeoutError("votes can not be cleaned at the moment (capture.redaction); send it again later")
+        raise TimeoutError("votes cannot be cleaned at the moment (capture.redaction); send it again later")
     rest = iter(cleaned)
     for entry, name in words:
         entry[name] = next(rest)

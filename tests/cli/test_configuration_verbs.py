@@ -159,7 +159,7 @@ def test_the_environment_names_the_file(tmp_path: Path) -> None:
         (["serve", "--champion", "localhost:8000"], 3, "champion.url: "),
         (["serve", "--champion", "http://h", "--admin-host", "0.0.0.0"], 3, "admin.host: "),
         (["serve", "--champion", "http://h", "--set", "port"], 2, "write KEY=VALUE"),
-        (["serve", "--config", "/nonexistent.toml"], 3, "can not be read"),
+        (["serve", "--config", "/nonexistent.toml"], 3, "cannot be read"),
         (["serve", "--port", "http"], 2, "--port"),
         (["surf"], 2, "No such command"),
     ],

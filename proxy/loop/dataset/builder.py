@@ -150,7 +150,7 @@ class StoreDatasetBuilder:
 
     def _folder(self, run_id: str) -> Path:
         if not _RUN_ID.fullmatch(run_id):
-            raise PermanentError(f"run id {run_id!r} can not name a folder: use letters, digits, dot, dash, underscore")
+            raise PermanentError(f"run id {run_id!r} cannot name a folder: use letters, digits, dot, dash, underscore")
         return self._training_dir / run_id
 
     async def _rehearsal(self) -> Rehearsal | None:
@@ -159,7 +159,7 @@ class StoreDatasetBuilder:
         return await _in_thread(lambda: Rehearsal(self._config.existing_data_path, self._config.format_type))
 
     async def _ensure_space(self, folder: Path, before_id: str, limit: int | None) -> None:
-        """Raises TemporaryError where the disk of `folder` can not hold the build, to judge by the newest samples."""
+        """Raises TemporaryError where the disk of `folder` cannot hold the build, to judge by the newest samples."""
         if not isinstance(self._store, Measured):
             return
         size = await self._store.size()

@@ -39,7 +39,7 @@ class LineFormat:
     lines: Callable[[Sample, Partners], list[TrainingLine]]
     """Lines of a kept sample."""
     refuses: Callable[[Sample], str | None] = lambda _: None
-    """Why a sample can not be written at all, as a key of the manifest's `dropped`."""
+    """Why a sample cannot be written at all, as a key of the manifest's `dropped`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +121,7 @@ class Picking:
 
     @property
     def satisfied(self) -> bool:
-        """Whether older records can not get into the file any more."""
+        """Whether older records cannot get into the file any more."""
         return self._caps[Split.TRAIN].satisfied
 
     def progress(self) -> Progress:
@@ -250,7 +250,7 @@ class Picking:
             examples += record_ids()[: _EXAMPLES - len(examples)]
 
     def _misfit(self, sample: Sample) -> Lack | None:
-        """Why the format can not hold it; else it is ready for `_usual`, which is asked about it next."""
+        """Why the format cannot hold it; else it is ready for `_usual`, which is asked about it next."""
         if sample.said.lacks:
             return None  # for a reason that is told later
         self._ready = prepare(sample, self._style)

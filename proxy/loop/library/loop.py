@@ -45,7 +45,7 @@ _UNASKED_S: Final = 900.0
 
 
 class _TrainingUnderWayError(RuntimeError, TemporaryError):
-    """Temporary for whoever can wait for the training to end; `train_fn` itself can not."""
+    """Temporary for whoever can wait for the training to end; `train_fn` itself cannot."""
 
     def __init__(self, what: str) -> None:
         super().__init__(

@@ -143,7 +143,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A consistent view; keep it short, on SQLite the write-ahead log can not shrink meanwhile."""
+        """A consistent view; keep it short, on SQLite the write-ahead log cannot shrink meanwhile."""
         async with self._reading(self._reader) as connection:
             yield connection
 

@@ -120,7 +120,7 @@ async def test_another_model_of_the_same_name_does_not_take_over_the_server(tmp_
     [
         ("one", None, "has no model_path"),
         ("one", "/no/such/model", "does not exist"),
-        ("../one", "/dev/null", "can not name a folder"),
+        ("../one", "/dev/null", "cannot name a folder"),
     ],
 )
 async def test_what_can_not_be_started_is_refused(tmp_path: Path, name: str, path: str | None, says: str) -> None:
@@ -131,7 +131,7 @@ async def test_what_can_not_be_started_is_refused(tmp_path: Path, name: str, pat
 
 async def test_a_program_that_does_not_exist_is_a_permanent_error(tmp_path: Path) -> None:
     deployer = build(DeployerConfig(kind="command", command=("/no/such/program",)), tmp_path)
-    with pytest.raises(PermanentError, match=r"deployer\.command can not be started"):
+    with pytest.raises(PermanentError, match=r"deployer\.command cannot be started"):
         await deployer.deploy(1, "one", None, {})
 
 
@@ -205,7 +205,7 @@ async def test_an_adapter_that_is_listed_but_can_not_generate_fails(tmp_path: Pa
         rig.replicas[1].unusable.add("model-7")
         status = await deployer.ready(handle)
         assert isinstance(status, DeployFailed)
-        assert "can not use it" in status.reason
+        assert "cannot use it" in status.reason
 
 
 async def test_an_adapter_of_the_same_name_from_elsewhere_is_not_ours(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ class CommandDeployer:
             raise PermanentError(f"the model_path of {name} does not exist: {model_path}")
         if not _NAME.fullmatch(name):
             raise PermanentError(
-                f"model name {name!r} can not name a folder: use letters, digits, dot, dash, underscore"
+                f"model name {name!r} cannot name a folder: use letters, digits, dot, dash, underscore"
             )
         handle = {
             "kind": "command",
@@ -138,11 +138,11 @@ class CommandDeployer:
             make_folder(folder)
             replace_private(folder / _SERVER, orjson.dumps(server))
         except OSError as error:
-            raise TemporaryError(f"the folder of {handle['model_name']} can not be written: {error}") from error
+            raise TemporaryError(f"the folder of {handle['model_name']} cannot be written: {error}") from error
         try:
             process = processes.start(argv, log=folder / _LOG, token=server["token"])
         except OSError as error:
-            raise PermanentError(f"deployer.command can not be started: {error}") from error
+            raise PermanentError(f"deployer.command cannot be started: {error}") from error
         self._started_at[handle["folder"]] = self._clock.monotonic()
         return self._with_process(handle, process, port)
 

@@ -154,7 +154,7 @@ class VllmLoraDeployer:
         answer = await self._generate(replica, handle["name"])
         if answer.good:
             return None
-        return DeployFailed(reason=f"{replica.url} lists {handle['name']} but can not use it: {answer.excerpt()}")
+        return DeployFailed(reason=f"{replica.url} lists {handle['name']} but cannot use it: {answer.excerpt()}")
 
     async def _generate(self, replica: Webhook, name: str) -> ServiceReply:
         body = {"model": name, "prompt": "Hello", "max_tokens": 1, "temperature": 0}

@@ -181,7 +181,7 @@ def _seconds(config: TrainerConfig, option: str) -> float:
 
 
 def _process(folder: Path) -> ProcessId | None:
-    """Who the runner is; None before it has signed, or where that can not be read."""
+    """Who the runner is; None before it has signed, or where that cannot be read."""
     try:
         return ProcessId.from_json(_object(folder / runner.PROCESS))
     except (KeyError, TypeError, ValueError):

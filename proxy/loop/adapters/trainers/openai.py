@@ -173,7 +173,7 @@ class OpenAITrainer:
             told = {"id": str(file["id"]), "status": file.get("status"), "waited_s": 0.0, "of": _state_of(run, path)}
             _remember(run, path, told)
         except OSError as error:
-            raise TemporaryError(f"{path} can not be rewritten to {source}: {error}") from error
+            raise TemporaryError(f"{path} cannot be rewritten to {source}: {error}") from error
         return str(file["id"])
 
     async def _until_processed(self, run: TrainingRun, path: Path) -> None:
@@ -227,7 +227,7 @@ def _remember(run: TrainingRun, path: Path, upload: Mapping[str, Any] | None) ->
             run.output_dir / _UPLOADS, json.dumps(uploads | ({} if upload is None else {path.name: upload}))
         )
     except OSError as error:
-        raise TemporaryError(f"{run.output_dir / _UPLOADS} can not be written: {error}") from error
+        raise TemporaryError(f"{run.output_dir / _UPLOADS} cannot be written: {error}") from error
 
 
 def _good(answer: ServiceReply, what: str) -> Mapping[str, Any]:

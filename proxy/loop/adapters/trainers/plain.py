@@ -44,8 +44,8 @@ class NotPlainError(ValueError):
 
     def __init__(self, place: str, what: str) -> None:
         remedy = "return numbers, texts, lists and dictionaries"
-        super().__init__(f"the training's result can not be kept: {place} is {what}; {remedy}")
-        self.kept = f"the training's result can not be kept: something in it is {what}; {remedy}"
+        super().__init__(f"the training's result cannot be kept: {place} is {what}; {remedy}")
+        self.kept = f"the training's result cannot be kept: something in it is {what}; {remedy}"
 
 
 def plain(value: Any) -> Any:

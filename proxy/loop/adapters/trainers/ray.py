@@ -156,7 +156,7 @@ def _read_json(url: str) -> Any:
     except (FileNotFoundError, ValueError):
         return None
     except OSError as error:
-        raise TemporaryError(f"{url} can not be read: {error}") from error
+        raise TemporaryError(f"{url} cannot be read: {error}") from error
 
 
 def _fsspec() -> Any:

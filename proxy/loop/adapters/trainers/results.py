@@ -59,7 +59,7 @@ def _accept_path(result: Mapping[str, Any], path: str, found: Path, home: Path |
         there = found.exists()
         why = next(_why_not_kept(found, home), None) if there and home is not None else None
     except (OSError, ValueError) as error:  # too long, a NUL in it, no right to look
-        return Failed(reason=f"the training's model_path {path!r} can not be looked at: {error}")
+        return Failed(reason=f"the training's model_path {path!r} cannot be looked at: {error}")
     if not there:
         return Failed(
             reason=f"the training's model_path {path} does not exist;"
