@@ -59,15 +59,11 @@ class ArchiveMetrics(Collector):
         return []
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        failures = CounterMetricFamily(
-            "ratchet_archive_failures", "Failed attempts to read or write the archive."
-        )
+        failures = CounterMetricFamily("ratchet_archive_failures", "Failed attempts to read or write the archive.")
         failures.add_metric([], self._failures)
         yield failures
         if self._until is not None:
-            behind = GaugeMetricFamily(
-                "ratchet_archive_behind_days", "Finished days that are not archived yet."
-            )
+            behind = GaugeMetricFamily("ratchet_archive_behind_days", "Finished days that are not archived yet.")
             behind.add_metric([], max(0, int((self._clock.now() - self._settle_s) // DAY_S) - self._until))
             yield behind
 

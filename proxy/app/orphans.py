@@ -32,9 +32,7 @@ def end_stuck_orphans(data: DataDir, port: int) -> list[int]:
     listening = _listening(port)
     ended = [pid for pid in _earlier_workers(data) if listening & _sockets_of(pid)]
     for pid in ended:
-        _log.error(
-            "worker process %d of an earlier `ratchet serve` is stuck and holds port %d: killing it", pid, port
-        )
+        _log.error("worker process %d of an earlier `ratchet serve` is stuck and holds port %d: killing it", pid, port)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     return ended

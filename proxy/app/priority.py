@@ -54,8 +54,9 @@ def hurry(yes: bool) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.setpriority(os.PRIO_PROCESS, int(task.name), nice)
     except PermissionError:
-        _log.warning(
-            "storing falls behind: the cores are busy; lower server.controller_nice (now %d)", _way["nice"]
-        )
+        _log.warning("storing falls behind: the cores are busy; lower server.controller_nice (now %d)", _way["nice"])
     else:
-        _log.info("the controller %s", "takes its full share of the CPU: the backlog grows" if yes else "gives way to requests again")
+        _log.info(
+            "the controller %s",
+            "takes its full share of the CPU: the backlog grows" if yes else "gives way to requests again",
+        )

@@ -85,7 +85,8 @@ class ControllerMetrics:
         if spool_max_bytes is not None:
             self._gauge("ratchet_spool_max_bytes", "Maximum size of the spool (spool.max_bytes).").set(spool_max_bytes)
         self._clock_ahead = self._gauge(
-            "ratchet_clock_ahead_seconds", "Correction of this host's clock: seconds that it is ahead of the database's."
+            "ratchet_clock_ahead_seconds",
+            "Correction of this host's clock: seconds that it is ahead of the database's.",
         )
         self._jumps = Counter(
             "ratchet_clock_jumps", "How often this host's clock was set by more than a second, by direction.",

@@ -266,7 +266,9 @@ class Exchange:
     def _refuse(self) -> None:
         self.recorded = False
         self.services.count('not_recorded_total{reason="refused"}')
-        self._answer(503, "spool_full", "the request cannot be recorded now (spool.when_full = refuse); try again later")
+        self._answer(
+            503, "spool_full", "the request cannot be recorded now (spool.when_full = refuse); try again later"
+        )
 
     # -- route
 

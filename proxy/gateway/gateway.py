@@ -132,8 +132,8 @@ class Gateway:
         if self.admin_token is None or compare_digest(given, self.admin_token):
             return
         if wait_s := self._guesses.wrong(peer.host.decode("latin-1")):
-            raise RejectedError(429, "too many wrong admin tokens from this address (x-ratchet-admin-token); wait, then "
-                                     "try again",
+            raise RejectedError(429, "too many wrong admin tokens from this address (x-ratchet-admin-token); wait, "
+                                     "then try again",
                                 headers=b"Retry-After: %d\r\n" % math.ceil(wait_s))  # fmt: skip
 
     def protocol_factory(self) -> ClientConnection:

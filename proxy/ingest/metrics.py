@@ -24,11 +24,11 @@ class IngestMetrics:
             "Votes on an id that requests of several users share: kept, but counted for none of them.",
         ).cell()
         self.duplicates = counter("ratchet_ingest_duplicates", "Records and votes that were already stored.").cell()
-        self.deleted = counter(
-            "ratchet_ingest_deleted", "Records left out because their user had been deleted."
-        ).cell()
+        self.deleted = counter("ratchet_ingest_deleted", "Records left out because their user had been deleted.").cell()
         self.batches = counter("ratchet_ingest_batches", "Transactions.").cell()
-        self.retries = counter("ratchet_ingest_retries", "Attempts that failed because the store was unavailable.").cell()
+        self.retries = counter(
+            "ratchet_ingest_retries", "Attempts that failed because the store was unavailable."
+        ).cell()
         self.again = counter(
             "ratchet_ingest_fed_again",
             "Requests and votes that the database lost in a failover and that were stored again from the spool.",

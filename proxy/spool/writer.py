@@ -116,7 +116,9 @@ class SpoolWriter:
             self._lock_fd = make_directory(root, self.name, self._secret)
             self._used_before = spool_bytes(root)
         except OSError as exc:
-            _log.error("spool %s cannot be created; serving goes on, records are dropped until it can: %s", self._dir, exc)
+            _log.error(
+                "spool %s cannot be created; serving goes on, records are dropped until it can: %s", self._dir, exc
+            )
         self._stop = threading.Event()
         self._wakeups = threading.Thread(target=self._look_after, name=f"spool-{self.name}", daemon=True)
         self._wakeups.start()

@@ -208,7 +208,9 @@ def test_a_refusal_is_an_answer_but_that_of_our_own_key_is_not(host: Host, tmp_p
 
 def test_clients_that_leave_without_an_answer_are_a_sign(host: Host) -> None:
     host.count(left=5)
-    assert host.said.startswith("no answers in the last minute, 5 clients disconnected: clients disconnected before any")
+    assert host.said.startswith(
+        "no answers in the last minute, 5 clients disconnected: clients disconnected before any"
+    )
     host.pass_time(100)
     assert host.said.startswith("clients disconnected without an answer, and no requests since: ")
 
@@ -310,7 +312,10 @@ async def test_one_harmless_question(
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("http://127.0.0.1:1", "connection refused at http://127.0.0.1:1; start the model's server, or correct champion.url"),
+        (
+            "http://127.0.0.1:1",
+            "connection refused at http://127.0.0.1:1; start the model's server, or correct champion.url",
+        ),
         ("http://no-such-host.invalid", "the host name could not be resolved"),
     ],
 )
@@ -346,7 +351,9 @@ async def test_the_question_counts_until_traffic_tells_more(
     model.answer = lambda: web.json_response({}, status=503)
     await host.watch.ask()
     assert host.watch.healthy is False
-    assert host.said.startswith(f"checked before the first request: {model.url} answers a plain GET with 503; see the log")
+    assert host.said.startswith(
+        f"checked before the first request: {model.url} answers a plain GET with 503; see the log"
+    )
     model.answer = lambda: web.json_response({})
     await host.watch.ask()
     assert (host.watch.healthy, host.said) == (True, "")
