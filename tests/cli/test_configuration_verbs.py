@@ -107,7 +107,7 @@ def test_training_on_a_hosted_models_answers_is_a_note_until_its_terms_are_ackno
     told = ratchet(*args)
     assert told.exit_code == 0
     assert told.output.count("terms may forbid") == 1
-    assert "is sound" in told.output
+    assert "is valid" in told.output
     [note] = [note for note in json.loads(ratchet(*args, "--json").stdout)["notes"] if "terms" in note]
     assert "OpenAI" in note
     acknowledged = ratchet(*args, "--set", "champion.terms_acknowledged=true")
@@ -136,7 +136,7 @@ def test_what_could_be_guessed_or_read_by_others_is_a_note(tmp_path: Path) -> No
     notes = "\n".join(json.loads(told.stdout)["notes"])
     assert "admin.token: has 9 characters" in notes
     for mode, place in (("700", tmp_path / "data"), ("600", secret), ("600", tmp_path / "data" / "ratchet.db")):
-        assert f"chmod {mode} {place} mends it" in notes
+        assert f"run: chmod {mode} {place}" in notes
     (tmp_path / "data").chmod(0o700)  # then nobody reaches what is in it
     secret.chmod(0o600)
     secret.write_text("0123456789abcdef\n")
