@@ -32,7 +32,7 @@ _SECRETS: Final = frozenset((
 ))  # fmt: skip
 SHORTEST_TOKEN: Final = 16
 """Characters; 16 of openssl's hexadecimal ones are 64 bits, which nobody guesses at the pace that we allow."""
-_OTHER_ENGINE: Final = ' (or set capture.redaction.engine = "python", whose time a hostile text can use up)'
+_OTHER_ENGINE: Final = ' (or set capture.redaction.engine = "python", which a hostile text can slow down)'
 _CALLABLE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -114,7 +114,7 @@ def _out_of_range(config: Any) -> Iterator[Problem]:
 def _loop(config: Any) -> Iterator[Problem]:
     test, data = config.ab_test_config, config.generator_config
     if test.min_duration_hours > test.max_duration_hours:
-        message = f"{show(test.min_duration_hours)} is more than max_duration_hours ({show(test.max_duration_hours)}); no test could end"
+        message = f"{show(test.min_duration_hours)} is more than max_duration_hours ({show(test.max_duration_hours)}); no experiment could end"
         yield Problem("ab_test_config.min_duration_hours", message)
     if test.quality_weight + test.feedback_weight + test.latency_weight == 0:
         message = "all three weights are 0, so nothing can be better; give at least one of quality_weight, feedback_weight, latency_weight"
@@ -209,9 +209,9 @@ def _webhook(text: str) -> str | None:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
     except ValueError as exc:
-        return f"{show(text)} is no URL ({exc}); write it like http://127.0.0.1:8000"
+        return f"{show(text)} is not a URL ({exc}); write it like http://127.0.0.1:8000"
     if parts.scheme not in ("http", "https") or not host or any(char <= " " or char == "\x7f" for char in text):
-        return f"{show(text)} is no URL of an HTTP server; write it like http://127.0.0.1:8000"
+        return f"{show(text)} is not the URL of an HTTP server; write it like http://127.0.0.1:8000"
     if parts.netloc.endswith(":"):
         return f"{show(text)} ends its host with a colon; write the port after it, or leave it out"
     if parts.username or parts.password:
@@ -236,12 +236,12 @@ def _postgresql_url(text: str, else_: str = "is not postgresql://user:password@h
         return "has no number behind its host's colon; write signs like @, : and / in a password as %40, %3A and %2F"
     names = {pair.partition("=")[0] for pair in found["rest"].partition("?")[2].split("&") if pair}
     if unknown := names - POSTGRESQL_OPTIONS:
-        return f"has {show(min(unknown))} behind its question mark, which no connection takes; leave it out"
+        return f"has {show(min(unknown))} after the question mark, which is not supported; leave it out"
     return None
 
 
 def _header_name(text: str) -> str | None:
-    return None if _TOKEN.fullmatch(text) else f"{show(text)} is no header name; use letters, digits and hyphens"
+    return None if _TOKEN.fullmatch(text) else f"{show(text)} is not a header name; use letters, digits and hyphens"
 
 
 def _header_member(text: str) -> str | None:
@@ -255,7 +255,7 @@ def _network(text: str) -> str | None:
     try:
         ipaddress.ip_network(text)
     except ValueError as exc:
-        return f"{show(text)} is no network ({exc}); write it like 10.0.0.0/8 or 2001:db8::/32"
+        return f"{show(text)} is not a network ({exc}); write it like 10.0.0.0/8 or 2001:db8::/32"
     return None
 
 
@@ -313,7 +313,7 @@ def _telling_pattern(text: str) -> str | None:
 def _pointer(text: str) -> str | None:
     if text.startswith("/"):
         return None
-    return f"{show(text)} is no JSON pointer; it starts with a slash, like /choices/0/text"
+    return f"{show(text)} is not a JSON pointer; it starts with a slash, like /choices/0/text"
 
 
 def _path(text: str) -> str | None:
@@ -321,7 +321,7 @@ def _path(text: str) -> str | None:
 
 
 def _refusal(status: int) -> str | None:
-    return None if 400 <= status <= 499 else f"{status} is no status of a refusal; write numbers from 400 to 499"
+    return None if 400 <= status <= 499 else f"{status} is not a status of a refusal; write numbers from 400 to 499"
 
 
 def _callable(text: str) -> str | None:

@@ -92,7 +92,7 @@ RANGES: Final[dict[Interval, tuple[str, ...]]] = {
         "ab_test_config.guardrails.max_quality_drop", "ab_test_config.guardrails.max_positive_drop",
     ),
     Interval("[0, 1)", "a share, 0 to 1"): ("generator_config.holdout_share", "generator_config.existing_data_share"),
-    Interval("(0, 1)", "a share of users, 0 to 1; with nobody on one side there is nothing to compare"): (
+    Interval("(0, 1)", "a share of users, 0 to 1; with no users in one arm there is nothing to compare"): (
         "ab_test_config.initial_challenger_traffic",
     ),
     Interval("[0, 1]", "a relative gain, 0.05 for 5 %"): ("ab_test_config.promotion_threshold",),

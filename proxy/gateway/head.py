@@ -404,7 +404,7 @@ def parse_response(data: bytes, end: int, method: bytes) -> ResponseHead:
             elif name in _PLACES:
                 head.places = True
     except ValueError as exc:
-        raise BadResponseError(f"the response head is not well-formed HTTP/1.x ({exc})") from None
+        raise BadResponseError(f"the response head is not valid HTTP/1.x ({exc})") from None
     for index in reversed(dropped):
         del lines[index]
     _frame_response(head, method, is_1_1)

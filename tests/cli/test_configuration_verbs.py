@@ -98,7 +98,7 @@ def test_a_command_that_is_not_there_is_told_before_it_is_due() -> None:
     for table in ("trainer", "deployer"):
         result = ratchet("check-config", "--set", f"{table}.kind=command", "--set", f"{table}.command=pyhton3,serve.py")
         assert result.exit_code == 3
-        assert f'{table}.command: "pyhton3" is no program that can be run' in result.output
+        assert f'{table}.command: "pyhton3" is not a program that can be run' in result.output
 
 
 def test_training_on_a_hosted_models_answers_is_a_note_until_its_terms_are_acknowledged() -> None:

@@ -13,12 +13,12 @@ from policies.lifecycle import TRANSITIONS, Event, Phase
 PAGE: Final = Path(__file__).parents[2] / "docs" / "explanation" / "lifecycle.md"
 _ANYWHERE: Final = frozenset({Event.RETIRED, Event.PAUSED, Event.RESUMED, Event.REFUSED, Event.RECOVERED})
 _PHASES: Final = {
-    Phase.IDLE: "Nothing is under way. Triggers are watched; models that lost their traffic are stopped.",
-    Phase.TRAINING: "A dataset is ready and a model is being made from it.",
-    Phase.DEPLOYING: "The model exists; its server is coming up. No user is sent there yet.",
-    Phase.TESTING: "The challenger serves its share of the users. Every look evaluates the experiment.",
-    Phase.PROMOTING: "The challenger has won, or tests are off. It is checked once more before it gets everybody.",
-    Phase.WATCHING: "The new champion has all traffic; the old one is kept warm and takes it back if guardrails break.",
+    Phase.IDLE: "No run and no experiment. The loop checks the triggers, and stops models that have no traffic.",
+    Phase.TRAINING: "A dataset is ready, and the trainer makes a model from it.",
+    Phase.DEPLOYING: "The model exists and its server is starting. It gets no users yet.",
+    Phase.TESTING: "The challenger serves its share of the users. Every tick evaluates the experiment.",
+    Phase.PROMOTING: "The challenger has won, or tests are off. Its health is checked again before it gets all users.",
+    Phase.WATCHING: "The new champion has all users. The old one keeps running, in case a guardrail breaks.",
 }
 
 
@@ -28,8 +28,8 @@ def render() -> str:
     lines = [
         "# The lifecycle",
         "",
-        "The loop is in one of six phases, and only an event changes the phase. This page is drawn from the table in",
-        "`policies/lifecycle.py`; a test keeps the two the same.",
+        "The loop is always in one of six phases, and only an event changes the phase. This page is generated from the",
+        "table in `policies/lifecycle.py`; a test compares the two.",
         "",
         "```mermaid",
         "stateDiagram-v2",
@@ -43,18 +43,18 @@ def render() -> str:
         "|---|---|",
         *(f"| {phase} | {meaning} |" for phase, meaning in _PHASES.items()),
         "",
-        "*Paused* is a flag beside the phase: a paused loop starts nothing, and still takes users away from a harmful",
-        "challenger or a broken new champion.",
+        "*Paused* is not a phase but a flag. A paused loop starts nothing new, but still takes users away from a",
+        "harmful challenger or a broken new champion.",
         "",
         "## Events",
         "",
-        "| in phase | event | leads to | when |",
+        "| in phase | event | next phase | when |",
         "|---|---|---|---|",
         *(f"| {arrow.source} | `{arrow.event}` | {arrow.target} | {arrow.meaning} |" for arrow in arrows),
         *_anywhere(),
         "",
-        "Each row of the journal (`ratchet history`) names the event that its action ended in, the phases before and",
-        "after, who asked for it and why. `ratchet explain` shows the snapshot that the decision was made on.",
+        "Each row of the journal (`ratchet history`) names the event that ended an action, the phases before and",
+        "after, who asked for the action, and why. `ratchet explain` shows the inputs of a decision.",
         "",
     ]
     return "\n".join(lines)

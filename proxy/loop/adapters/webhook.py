@@ -27,7 +27,7 @@ _EXCERPT = 300
 def why_no_answer(error: Exception) -> str:
     """A failed call in words that are no programmer's: "connection refused", not ClientConnectorError(…)."""
     if isinstance(error, TimeoutError):
-        return "nothing came within the time-out"
+        return "no answer within the timeout"
     number = getattr(getattr(error, "os_error", error), "errno", None)
     if isinstance(number, int) and number > 0:
         return os.strerror(number).lower()
@@ -105,7 +105,7 @@ class Webhook:
                 content = _decoded(await response.read())
                 retry_after = response.headers.get("Retry-After", "")
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise TemporaryError(f"{method} {url} got no answer: {why_no_answer(error)}") from error
+            raise TemporaryError(f"{method} {url} was not answered: {why_no_answer(error)}") from error
         answer = ServiceReply(status=response.status, content=content)
         if answer.status >= 500 or answer.status in _LATER:
             wait_s = float(retry_after) if retry_after.isdecimal() else 10.0

@@ -102,7 +102,7 @@ async def duration_quantile(db: Database, clock: Clock, model_id: int | None, si
 async def traffic_points(db: Database, since_us: int, until_us: int, step_s: int) -> list[TrafficPoint]:
     """Per step, arm and model, oldest first."""
     if step_s <= 0 or step_s % MINUTE_S:
-        raise ValueError(f"step_s: {step_s} is no multiple of {MINUTE_S} (seconds)")
+        raise ValueError(f"step_s: {step_s} is not a multiple of {MINUTE_S} (seconds)")
     of_sums, of_bins = (
         next(kept for kept in steps if step_s % kept == 0)
         for steps in ((HOUR_S, MINUTE_S), (HOUR_S, TEN_MINUTES_S, MINUTE_S))

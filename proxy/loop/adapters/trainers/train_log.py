@@ -78,7 +78,7 @@ class TrainLog:
         end = os.pread(file, self._limit // 4, max(size - self._limit // 4, self._head + self._mark))
         end = end[end.find(b"\n", 0, _LINE) + 1 :]
         left_out = self._left_out + size - self._head - self._mark - len(end)
-        mark = f"[ratchet] {left_out:,} bytes of this log are left out here\n".encode()
+        mark = f"[ratchet] {left_out:,} bytes of this log were left out here\n".encode()
         if os.pread(file, 1, self._head - 1) != b"\n":
             mark = b"\n" + mark
         if os.fstat(file).st_size != size:  # emptied this very moment: nothing may come back
