@@ -297,6 +297,8 @@ class Controller:
             self._throttled.warning(
                 "time", "the database's time cannot be read, this host keeps the clock it has: %s", exc
             )
+                "time", "the database's time cannot be read, this host keeps the clock it has: %s", exc
+            )
         else:
             self._throttled.over("time")
         self._metrics.set_clock(self._clock.ahead_s)
