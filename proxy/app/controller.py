@@ -294,11 +294,7 @@ class Controller:
             else:
                 self._time.forget()
         except FAILURES as exc:
-            self._throttled.warning(
-                "time", "the database's time cannot be read, this host keeps the clock it has: %s", exc
-            )
-                "time", "the database's time cannot be read, this host keeps the clock it has: %s", exc
-            )
+            self._throttled.warning("time", "the database's time cannot be read, this host keeps its clock: %s", exc)
         else:
             self._throttled.over("time")
         self._metrics.set_clock(self._clock.ahead_s)
