@@ -45,12 +45,12 @@ class RecordsApi:
         limit = whole_of(request, "limit", 50, most=MAX_LIMIT)
         cursor, _ = params.pop("cursor", None), params.pop("limit", None)
         if cursor is not None and not is_record_id(cursor):
-            raise ApiError(400, "cursor: not one that a list gave out", field="cursor")
+            raise ApiError(400, "cursor: not valid; use the cursor that the list returned", field="cursor")
         store = self._reachable()
         try:
             models = {model.name: model.id for model in await store.models.list()} if "model" in params else {}
             criteria = parse_filter(params, self._keys, models, self._clock.now())
-            page = await store.list_records(criteria, cursor=cursor, limit=limit)
+            page = await store.records.list(criteria, cursor=cursor, limit=limit)
         except ValueError as exc:
             raise ApiError(400, str(exc), field=str(exc).partition(":")[0]) from exc
         rows = [row_document(row, self._ids) for row in page.rows]
@@ -61,23 +61,23 @@ class RecordsApi:
         """One record by its id, its signed id, or another name of it (provider's or client-chosen id)."""
         view = await find_record(self._reachable(), self._ids, request.path_params["id"])
         if view is None:
-            message = "there is no such record; it may not have been ingested yet, or retention has dropped it"
+            message = "there is no such record; it may not be stored yet, or retention has deleted it"
             raise ApiError(404, message)
         return JsonResponse(record_document(view, self._ids))
 
     def _reachable(self) -> Store:
         store = self._store()
         if store is None:
-            raise ApiError(503, "the store can not be reached at the moment", headers={"retry-after": "5"})
+            raise ApiError(503, "the store cannot be reached at the moment", headers={"retry-after": "5"})
         return store
 
 
 async def find_record(store: Store, ids: RecordIds, name: str) -> RecordView | None:
     """The record that a person calls `name`: its signed id, its UUID with or without hyphens, or an alias."""
     try:
-        return await store.get_record(ids.verify(name))
+        return await store.records.get(ids.verify(name))
     except ForgedIdError:
         pass
     compact = name.replace("-", "").lower()
-    found = await store.get_record(compact) if is_record_id(compact) else None
-    return found or await store.get_record(name)
+    found = await store.records.get(compact) if is_record_id(compact) else None
+    return found or await store.records.get(name)

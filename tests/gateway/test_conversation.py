@@ -12,9 +12,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from policies.records import Outcome
 from proxy.gateway.exchange.states import TRANSITIONS, Event, ImpossibleEventError, State
+from proxy.gateway.facts import ExchangeFacts
 from proxy.gateway.head import parse_response
 from proxy.gateway.head_cache import KnownResponse
 from proxy.gateway.ports import Receiver
+from proxy.gateway.record import frame_of
+from proxy.spool.frames import decode_payload
 from tests.gateway.playbook import CHALLENGER, CHAMPION, NoteUpstream, Talk
 from tests.harness.gateway import config
 
@@ -224,6 +227,51 @@ def test_101_that_nobody_asked_for_is_no_answer() -> None:
     assert [what for what, *_ in talk.out()] == ["record", "write", "release", "done"]
     assert talk.client.written.startswith(b"HTTP/1.1 502 ")
     talk.check_over()
+
+
+def test_the_facts_of_a_record_stand_under_their_own_names() -> None:
+    """They are made and read by place: no two of these values are alike."""
+    talk = Talk(POST, settings=config(capture={"max_request_bytes": 3}))
+    talk.clock.advance(1.0)
+    talk.begin(b"bo", done=False)
+    talk.clock.advance(2.0)
+    talk.body(b"dy", done=True)
+    talk.connect()
+    talk.clock.advance(4.0)
+    talk.head(OK)
+    talk.piece(b"a")
+    talk.clock.advance(8.0)
+    talk.piece(b"ns")
+    exchange = talk.exchange
+    exchange.fallback, exchange.refusal, exchange.resent, exchange.held_s = "status", 404, True, 3.0
+    talk.clock.advance(16.0)
+    facts = exchange._facts(Outcome.TIMEOUT, talk.clock.monotonic())
+    own = {name: getattr(exchange, name) for name in ExchangeFacts._fields if hasattr(exchange, name)}
+    own |= {"key": exchange.user(), "conversation": None, "outcome": Outcome.TIMEOUT, "network": talk.client.network}
+    own |= {"heard_at": 15.0, "ended": 31.0}
+    assert facts._asdict() == own
+    data = frame_of(facts, talk.context)
+    assert data is not None
+    meta = decode_payload(data).meta
+    said = {
+        name: meta[name] for name in ("t", "dur", "ttfb", "up", "own", "st", "out", "rb", "sb", "fb", "cs", "rs", "mk")
+    }
+    assert said == {
+        "t": int(exchange.arrived_at * 1e6),
+        "dur": 31_000_000,
+        "ttfb": 7_000_000,
+        "up": 9_000_000,  # from the end of the request to the last that was heard, without what the client took
+        "own": 16_000_000,
+        "st": 200,
+        "out": Outcome.TIMEOUT,
+        "rb": 4,
+        "sb": 3,
+        "fb": "status",
+        "cs": 404,
+        "rs": True,
+        "mk": [[1, 15_000_000]],
+    }
+    assert set(meta) >= {"id", "m", "p", "arm", "srv", "mid", "key", "src", "rsha", "cl"}
 
 
 # -- a stale connection

@@ -64,7 +64,7 @@ async def warming(
 ) -> AsyncIterator[WarmingDeployer]:
     """A static deployer on `model`, whose server is the champion's too, with `records` in a real store."""
     store = await Store.open(sqlite_with_tables(folder / "ratchet.db"), clock=SystemClock())
-    await store.apply(IngestBatch(records=tuple(records), writer="test", segment=1, offset=1))
+    await store.ingest.apply(IngestBatch(records=tuple(records), writer="test", segment=1, offset=1))
     async with serving(model.app) as url:
         inner = build_deployer(DeployerConfig(url=url, options={"model": "tuned"}), folder)
         champion = ChampionConfig(url=f"{url}/elsewhere", api_key=key)
@@ -103,7 +103,7 @@ async def test_a_model_is_ready_when_it_has_answered_the_newest_good_requests(tm
     records = history(*[{}] * 4, *unfit)
     async with warming(tmp_path, model, records) as deployer:
         handle = await deployer.deploy(1, "tuned", None, {})
-        assert await deployer.ready(handle) == NotReady(reason="it is answering its first recorded requests")
+        assert await deployer.ready(handle) == NotReady(reason="it is being warmed up with recorded requests")
         model.warm.set()
         assert isinstance(await settled(deployer), Endpoint)
         assert isinstance(await deployer.ready(handle), Endpoint)
@@ -142,8 +142,8 @@ NO_ANSWERS = {
         (200, OF_STREAMS, WORDS + b"event: error\ndata: the engine died\n\n"),
         "HTTP 200 with an error inside, the engine died",
     ),
-    "words without an end": ((200, OF_STREAMS, WORDS), "a stream that ended before its end"),
-    "a stream without events": ((200, OF_STREAMS, b""), "a stream that ended before its end"),
+    "words without an end": ((200, OF_STREAMS, WORDS), "a stream that was cut off"),
+    "a stream without events": ((200, OF_STREAMS, b""), "a stream that was cut off"),
 }
 
 
