@@ -89,7 +89,7 @@ def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
         query=asked.query,
         response=_said(answered.text, stream) if went_well else None,
         messages=tuple(asked.messages),
-        model=_model(path, fields, found),
+        model=_name(answered.model or asked.model) or _model(path, fields, found),
         prompt_tokens=answered.prompt_tokens,
         completion_tokens=answered.completion_tokens,
         cache_read_tokens=answered.cache_read_tokens,

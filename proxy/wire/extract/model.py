@@ -137,6 +137,8 @@ class ParsedRequest:
     query: str | None = None
     messages: list[dict[str, str]] = field(default_factory=list)
     json_requested: bool = False
+    model: str | None = None
+    """Where it is not under `model`, or in the path."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -152,7 +154,10 @@ class ParsedResponse:
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
     finish_reason: str | None = None
+    """In the API's word where `policies.scoring` knows it, else in one that it knows."""
     provider_id: str | None = None
+    model: str | None = None
+    """See ParsedRequest.model."""
     conversation: str | None = None
     refused: bool = False
     error: str | None = None
