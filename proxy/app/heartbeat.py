@@ -62,7 +62,7 @@ class ReplicaHeartbeat:
         self._id = secrets.token_hex(4)
         """Its name where it has none yet, so that it keeps it while the disk has no room for it."""
         self._named = False
-        self._said = ThrottledLog(_log, clock)
+        self._throttled = ThrottledLog(_log, clock)
         self._host = socket.gethostname()
         self._started_us = int(clock.now() * 1e6)
         self.replicas: Sequence[dict[str, Any]] = ()
@@ -93,7 +93,7 @@ class ReplicaHeartbeat:
         try:
             self._id = replica_id(self._data.replica_id, self._id)
         except OSError as exc:
-            self._said.error("name", "%s: %s; this replica may have another name after a restart",
+            self._throttled.error("name", "%s: %s; this replica may have another name after a restart",
                              self._data.replica_id, exc)  # fmt: skip
         else:
             self._named = True

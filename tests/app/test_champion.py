@@ -16,8 +16,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from proxy.app.champion import ChampionWatch
+from proxy.app.model_probe import probe_model
 from proxy.app.paths import DataDir
-from proxy.app.question import ask
 from proxy.app.troubles import Troubles
 from proxy.clock import ManualClock
 from proxy.config import Config, parse_config
@@ -298,7 +298,7 @@ async def test_one_harmless_question(
 ) -> None:
     model.answer = answer
     credential = ("authorization", "Bearer sk-1") if with_key else None
-    found = await ask(model.url, credential=credential, via="ratchet-1")
+    found = await probe_model(model.url, credential=credential, via="ratchet-1")
     assert problem in found
     assert bool(found) is bool(problem)
     (seen,) = model.seen
@@ -315,12 +315,12 @@ async def test_one_harmless_question(
     ],
 )
 async def test_nobody_there(url: str, problem: str) -> None:
-    assert (await ask(url)).startswith(problem)
+    assert (await probe_model(url)).startswith(problem)
 
 
 async def test_a_name_server_that_hangs_is_no_model_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     let_go = threading.Event()
-    monkeypatch.setattr("proxy.app.question._CONNECT_S", 0.1)
+    monkeypatch.setattr("proxy.app.model_probe._CONNECT_S", 0.1)
 
     def hang(*args: Any, **more: Any) -> list[Any]:
         let_go.wait()
@@ -328,7 +328,7 @@ async def test_a_name_server_that_hangs_is_no_model_that_hangs(monkeypatch: pyte
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     try:
-        assert await ask("http://slow.test") == (
+        assert await probe_model("http://slow.test") == (
             "no connection in time at http://slow.test; check champion.url, name server, firewall and network"
         )
     finally:
@@ -336,7 +336,7 @@ async def test_a_name_server_that_hangs_is_no_model_that_hangs(monkeypatch: pyte
 
 
 async def test_https_to_a_server_without_tls(model: Model) -> None:
-    assert "TLS" in await ask(model.url.replace("http:", "https:"))
+    assert "TLS" in await probe_model(model.url.replace("http:", "https:"))
 
 
 async def test_the_question_counts_until_traffic_tells_more(

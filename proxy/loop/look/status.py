@@ -8,7 +8,7 @@ from policies.lifecycle import Phase
 from policies.plan import Plan
 from policies.snapshot import Snapshot
 from proxy.loop.codec import action_to_json, to_json
-from proxy.loop.dataset.picking import Progress
+from proxy.loop.dataset.selection_pass import Progress
 
 __all__ = ["status_document", "with_building"]
 

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.loop.dataset.forgetting import (
+from proxy.loop.dataset.deletion import (
     FolderReport,
     blank_words,
     dataset_folders,
-    forget_users,
+    delete_users,
     is_unfinished,
     remove_unfinished,
 )
@@ -76,7 +76,7 @@ def test_what_is_left_adds_up_and_is_still_told_by_line(lines: list[Line], gone:
     with TemporaryDirectory() as place:
         folder = Path(place) / "run-1"
         build(folder, lines)
-        report = forget_users(folder, gone, AT)
+        report = delete_users(folder, gone, AT)
         kept = [(split, text(n, who)) for n, (split, who) in enumerate(lines) if not gone & set(who)]
         for split, name in (("train", "data.jsonl"), ("holdout", "holdout.jsonl")):
             assert read(folder, name) == [line for which, line in kept if which == split]
@@ -93,7 +93,7 @@ def test_what_is_left_adds_up_and_is_still_told_by_line(lines: list[Line], gone:
             for line in told.lines(split, 1, 100) or []:
                 said = json.loads(line.body)["said by"]
                 assert sorted(str(source.user) for source in line.sources) == sorted(said)
-        assert forget_users(folder, gone, AT).lines == 0
+        assert delete_users(folder, gone, AT).lines == 0
 
 
 def test_the_words_of_the_training_go_with_its_lines_and_the_model_stays_named(tmp_path: Path) -> None:
@@ -106,14 +106,14 @@ def test_the_words_of_the_training_go_with_its_lines_and_the_model_stays_named(t
     result = {"model_path": "/models/secretless", "loss": 0.5, "best": ["secret"], "said": {"a": "secret"}}
     (folder / "result.json").write_text(json.dumps(result))
     (folder / "weights.bin").write_text("of the training")
-    report = forget_users(folder, {1}, AT)
+    report = delete_users(folder, {1}, AT)
     assert (report.lines, report.words, report.strangers) == (1, 5, 1)
     assert not any(b"secret" in f.read_bytes().replace(b"secretless", b"") for f in folder.iterdir() if f.is_file())
     assert json.loads((folder / "exit.json").read_text())["reason"] == "f raised E"
     kept = json.loads((folder / "result.json").read_text())
     assert (kept["model_path"], kept["loss"]) == ("/models/secretless", 0.5)
     (folder / "train.log").write_text("secret, said later")
-    assert forget_users(folder, {1}, AT) == FolderReport(folder=folder, lines=0, words=1, strangers=0)
+    assert delete_users(folder, {1}, AT) == FolderReport(folder=folder, lines=0, words=1, strangers=0)
     assert blank_words(folder) == 0
 
 
@@ -121,7 +121,7 @@ def test_others_folders_stay_as_they_are(tmp_path: Path) -> None:
     build(tmp_path / "run-1", [("train", [1]), ("holdout", [2])])
     (tmp_path / "run-1" / "train.log").write_text("of others")
     before = {file.name: file.read_bytes() for file in (tmp_path / "run-1").iterdir()}
-    assert forget_users(tmp_path / "run-1", {3}, AT).lines == 0
+    assert delete_users(tmp_path / "run-1", {3}, AT).lines == 0
     assert {file.name: file.read_bytes() for file in (tmp_path / "run-1").iterdir()} == before
 
 
@@ -134,14 +134,14 @@ def test_killed_between_two_files_the_next_call_finishes_it(tmp_path: Path, done
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     for folder in (whole, killed):
         build(folder, [("train", [1]), ("train", [2]), ("holdout", [1]), ("train", [1, 2])])
-    forget_users(whole, {1}, AT)
+    delete_users(whole, {1}, AT)
     for name in NAMES[:done]:
         (killed / name).write_bytes((whole / name).read_bytes())
     for name in NAMES[done:]:
         (killed / f"{name}.next").write_bytes((whole / name).read_bytes())
     (killed / "forgetting").touch()
     (killed / "train.log").write_text("secret")
-    assert forget_users(killed, {1}, AT).lines == 0
+    assert delete_users(killed, {1}, AT).lines == 0
     assert {file.name: file.read_bytes() for file in killed.iterdir() if file.name != "train.log"} == {
         file.name: file.read_bytes() for file in whole.iterdir()
     }
@@ -151,7 +151,7 @@ def test_killed_between_two_files_the_next_call_finishes_it(tmp_path: Path, done
 def test_killed_before_all_is_written_the_next_call_begins_anew(tmp_path: Path) -> None:
     build(tmp_path / "run-1", [("train", [1]), ("train", [2])])
     (tmp_path / "run-1" / "data.jsonl.next").write_text("half a l")
-    assert forget_users(tmp_path / "run-1", {1}, AT).lines == 1
+    assert delete_users(tmp_path / "run-1", {1}, AT).lines == 1
     assert read(tmp_path / "run-1", "data.jsonl") == [text(1, [2])]
     assert not list((tmp_path / "run-1").glob("*.next"))
 
@@ -160,7 +160,7 @@ def test_a_lineage_that_tells_no_lines_costs_the_files_of_lines(tmp_path: Path) 
     folder = tmp_path / "run-1"
     build(folder, [("train", [1]), ("train", [2])])
     (folder / "lineage.csv").write_text("record_id,user,split\nr1,1,train\nr2,2,train\n")
-    assert forget_users(folder, {1}, AT).lines == 1
+    assert delete_users(folder, {1}, AT).lines == 1
     assert not (folder / "data.jsonl").exists()
     assert read(folder, "lineage.csv") == ["record_id,user,split", "r2,2,train"]
     assert "removed" in manifest_of(folder)["deleted"]["files"]
@@ -188,6 +188,6 @@ def test_a_folder_that_lacks_something_loses_the_user_all_the_same(
     folder = tmp_path / "run-1"
     build(folder, [("train", [1]), ("train", [2]), ("holdout", [1])])
     break_it(folder)
-    assert forget_users(folder, {1}, AT).lines == 2
+    assert delete_users(folder, {1}, AT).lines == 2
     assert read(folder, "holdout.jsonl") == []
     assert not any(row.split(",")[1] == "1" for row in read(folder, "lineage.csv"))

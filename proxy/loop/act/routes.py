@@ -1,8 +1,9 @@
-"""The route table that follows from the loop's state, and the file that the workers read it from.
+"""The route table that follows from where the loop stands, and the file that tells the workers.
 
 Level-triggered: after each tick, and by nothing else, the file is compared with what it should say, and replaced where
-it differs; a crash between the commit and the file is mended by the next tick. `version` only grows: an older table is
-refused, and the table of a restored database is written as the newest.
+it differs; a crash between the commit and the file is mended by the next tick. A status request never writes it: what
+it has read may be older than what a tick has published since. `version` only grows: an older table is refused, and the
+table of a restored database is written as the newest.
 """
 
 from __future__ import annotations
@@ -15,9 +16,14 @@ from pathlib import Path
 from policies.rows import Model
 from policies.state import Promoting, Testing, Watching
 from policies.transition import Position
+from proxy.clock import Clock
+from proxy.log_throttle import ThrottledLog
+from proxy.loop.look.position import present_position
+from proxy.loop.ports import LoopTroubles
 from proxy.routes import RouteTable, Target, read_routes, write_routes
+from proxy.store.store import Store
 
-__all__ = ["RoutesFile", "current_version", "publish", "route_table", "same_routes"]
+__all__ = ["RoutePublisher", "RoutesFile", "current_version", "publish", "route_table", "same_routes"]
 
 _log = logging.getLogger(__name__)
 
@@ -93,7 +99,7 @@ class RoutesFile:
         self._newest = 0
 
     async def version(self) -> int:
-        """Of the newest table that the file holds or has held."""
+        """Of the newest table that is or was in the file."""
         self._newest = max(self._newest, await asyncio.to_thread(current_version, self._path))
         return self._newest
 
@@ -106,6 +112,62 @@ class RoutesFile:
         said = await asyncio.to_thread(publish, self._path, table, restored=restored)
         self._newest = max(self._newest, said.version)
         return said
+
+
+class RoutePublisher:
+    """Tells the workers where requests go: keeps the one file as the database says."""
+
+    def __init__(self, store: Store, file: RoutesFile, clock: Clock, troubles: LoopTroubles | None) -> None:
+        self._store = store
+        self._file = file
+        self._troubles = troubles
+        self._throttled = ThrottledLog(_log, clock)
+        self._published = 0
+        """Version of the table that the last tick left behind."""
+
+    async def publish(self, position: Position | None = None) -> None:
+        """Make the file say where requests go in `position`, or where the loop stands now.
+
+        It is compared and written after each tick, whether or not that tick did anything, and not with the commit: a
+        crash between the two leaves a file that is one version behind, and the next tick mends it. It is read from the
+        database anew, for what the tick saw may have been changed by its own commit.
+
+        Raises OSError where the file cannot be written: requests then go on as before.
+        """
+        table = route_table(position or await present_position(self._store))
+        try:
+            said = await self._file.publish(table)
+            if said.version > table.version and not same_routes(said, table):
+                said = await self._overrule(said)
+        except OSError as exc:
+            self._in_trouble(exc)
+            raise
+        self._published = said.version
+        if self._troubles is not None:
+            self._troubles.over("routes", "routes.json is written again")
+
+    async def lost(self) -> bool:
+        """Whether the file is not there any more, or not as the last tick left it: the next one is due at once."""
+        return await self._file.lacks(self._published)
+
+    async def _overrule(self, present: RouteTable) -> RouteTable:
+        """The file is newer than the database, and says other things. What was read may have been old by now; where a
+        second look finds the same, the database went back, and it decides."""
+        table = route_table(await present_position(self._store))
+        if table.version >= present.version:
+            return await self._file.publish(table)
+        self._throttled.warning(
+            "restored",
+            "routes.json has version %d, the database %d, as after a restore: the database decides",
+            present.version,
+            table.version,
+        )
+        return await self._file.publish(table, restored=True)
+
+    def _in_trouble(self, exc: OSError) -> None:
+        if self._troubles is not None:
+            sentence = f"routes.json cannot be written ({exc.strerror or exc}); requests go on as before"
+            self._troubles.report("routes", sentence, quiet=True)
 
 
 def _read(path: Path | None) -> RouteTable | None:

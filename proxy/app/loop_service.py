@@ -29,14 +29,14 @@ from proxy.tasks import cancel_and_wait, spawn
 from proxy.version import __version__
 from proxy.web.responses import ApiError
 
-__all__ = ["Learning"]
+__all__ = ["LoopService"]
 
 _RETRY_S: Final = 2.0
 
 _log = logging.getLogger(__name__)
 
 
-class Learning:
+class LoopService:
     """Runs the loop on a store; `troubles` say what keeps it from running."""
 
     def __init__(

@@ -13,18 +13,19 @@ from typing import Any
 
 import orjson
 
+from policies.caps import Caps
 from policies.conversation import Lack
 from policies.dedupe import Deduper
 from policies.formats import Material, Partners, TrainingLine, lines, prepare
 from policies.records import Author, Sample
-from policies.selection import Caps, DataGeneratorConfig, Drop, DropReason, Exclusion, SelectionState, select
+from policies.selection import DataGeneratorConfig, Drop, DropReason, Exclusion, SelectionState, select
 from proxy.loop.dataset.minhash import minhash
 from proxy.loop.dataset.reading import read
-from proxy.loop.dataset.staging import Counted, LineOrigin, LineRow, Split, Staging
+from proxy.loop.dataset.staging import CapCounter, LineOrigin, LineRow, Split, Staging
 from proxy.loop.dataset.tokens import characters
 from proxy.patterns import finder
 
-__all__ = ["Kept", "LineFormat", "Picking", "Progress", "read_all"]
+__all__ = ["Kept", "LineFormat", "Progress", "SelectionPass", "read_all"]
 
 _EXAMPLES = 20
 _DROP_AT_ONCE = 5_000
@@ -78,7 +79,7 @@ class Kept:
 def read_all(batch: Iterable[Sample], generations: Mapping[str, int]) -> list[Sample]:
     """The samples with their conversations, and with the generation of the model that answered.
 
-    On a thread of its own, where an event loop is to go on, like `Picking.take`.
+    On a thread of its own, where an event loop is to go on, like `SelectionPass.take`.
     """
     samples = list(map(read, batch))
     for sample in samples:
@@ -86,7 +87,7 @@ def read_all(batch: Iterable[Sample], generations: Mapping[str, int]) -> list[Sa
     return samples
 
 
-class Picking:
+class SelectionPass:
     """Feed samples newest first with `take`, then `finish` once.
 
     Every record seen is accounted for: it is `used`, or it is dropped for one reason. What the caps at the end take
@@ -250,7 +251,7 @@ class Picking:
             examples += record_ids()[: _EXAMPLES - len(examples)]
 
     def _misfit(self, sample: Sample) -> Lack | None:
-        """Why the format can not hold it; else it is ready for `_usual`, which is asked about it next."""
+        """Why it does not fit the format; else it is ready for `_usual`, which is asked about it next."""
         if sample.said.lacks:
             return None  # for a reason that is told later
         self._ready = prepare(sample, self._style)
@@ -264,9 +265,9 @@ class Picking:
 def _caps(config: DataGeneratorConfig, staging: Staging, split: Split) -> Caps:
     return Caps(
         config,
-        users=staging.tally(split, Counted.SAMPLES),
-        correctors=staging.tally(split, Counted.CORRECTIONS),
-        clusters=staging.tally(split, Counted.CORRECTIONS_OF_CLUSTER),
+        users=staging.tally(split, CapCounter.SAMPLES),
+        correctors=staging.tally(split, CapCounter.CORRECTIONS),
+        clusters=staging.tally(split, CapCounter.CORRECTIONS_OF_CLUSTER),
     )
 
 
@@ -274,8 +275,8 @@ def _earlier(config: DataGeneratorConfig, staging: Staging) -> Caps:
     """For corrections of earlier turns; they are put into whichever split a later conversation is in."""
     return Caps(
         config,
-        correctors=staging.tally(Split.TRAIN, Counted.EARLIER_CORRECTIONS),
-        clusters=staging.tally(Split.TRAIN, Counted.EARLIER_CORRECTIONS_OF_CLUSTER),
+        correctors=staging.tally(Split.TRAIN, CapCounter.EARLIER_CORRECTIONS),
+        clusters=staging.tally(Split.TRAIN, CapCounter.EARLIER_CORRECTIONS_OF_CLUSTER),
     )
 
 

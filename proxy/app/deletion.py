@@ -2,8 +2,8 @@
 
 The database tells of deletions (`proxy.store.retention.forgotten`). The controller looks for new ones every few
 seconds; where no controller runs, `ratchet records delete` does the same in its place. First all is stored that the
-spool held when the deletion was heard of, so that what is the user's is refused there, and then the stored bytes are
-overwritten.
+spool contained when the deletion was heard of, so that what is the user's is refused there, and then the stored bytes
+are overwritten.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from proxy.app.heartbeat import replica_id
 from proxy.app.paths import DataDir
 from proxy.clock import Clock
 from proxy.ingest.ingestor import REJECTED_FILE
-from proxy.loop.dataset.forgetting import (
+from proxy.loop.dataset.deletion import (
     FolderReport,
     dataset_folders,
-    forget_users,
+    delete_users,
     is_unfinished,
     read_document,
     remove_unfinished,
@@ -33,7 +33,7 @@ from proxy.spool import SpoolReader
 from proxy.store.retention.forgotten import Announced, HostReport, PlaceReport
 from proxy.store.store import Store
 
-__all__ = ["Forgetting"]
+__all__ = ["HostDeletion"]
 
 _EVERY_S: Final = 2.0
 _DRAIN_S: Final = 0.1
@@ -41,7 +41,7 @@ _DRAIN_S: Final = 0.1
 _log = logging.getLogger(__name__)
 
 
-class Forgetting:
+class HostDeletion:
     """Clears the places of this host."""
 
     def __init__(self, data: DataDir, training_dir: Path, store: Store, clock: Clock) -> None:
@@ -71,7 +71,7 @@ class Forgetting:
         return [each for each in await self._store.forgotten.all() if self.id not in each.answered_by]
 
     async def answer(self, pending: Sequence[Announced], drain: Callable[[], Awaitable[None]]) -> HostReport:
-        """Clear all places and leave a report. `drain` is awaited first: it stores what the spool holds."""
+        """Clear all places and leave a report. `drain` is awaited first: it stores what is in the spool."""
         users = {each.user_hash for each in pending}
         runs = {run for each in pending for run in each.runs}
         await drain()
@@ -85,7 +85,7 @@ class Forgetting:
         return report
 
     async def _await_stored(self) -> None:
-        """Return once all is stored that the spool holds now."""
+        """Return once all is stored that is in the spool now."""
         ends = await asyncio.to_thread(self._reader.ends)
         while True:
             if self._reader.reached(ends, await self._store.spools.positions()):
@@ -116,7 +116,7 @@ class Forgetting:
                 manifest = await asyncio.to_thread(read_document, folder.folder / "manifest.json")
                 await self._store.runs.correct(folder.folder.name, manifest)
         changed = [folder.folder.name for folder in done if folder.lines]
-        words = sum(folder.words for folder in done) + await self._store.forget_words(changed)
+        words = sum(folder.words for folder in done) + await self._store.deletion.forget_words(changed)
         lines, files = sum(folder.lines for folder in done), sum(folder.strangers for folder in done)
         remains = [f"{files} files that trainings made in {', '.join(changed)}: look at them"] if files else []
         if untold:
@@ -133,7 +133,7 @@ def _clear_folders(roots: Sequence[Path], users: set[int], at: str, now: float) 
     for folder in dataset_folders(*roots):
         if is_unfinished(folder, now):
             remove_unfinished(folder)
-        done.append(forget_users(folder, users, at))
+        done.append(delete_users(folder, users, at))
     return [folder for folder in done if folder.lines or folder.words]
 
 

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.standing import Answers, Evidence, ModelStanding, judge
+from policies.model_health import Answers, Evidence, ModelHealth, judge
 
-UNKNOWN, WELL, FAILING = ModelStanding.UNKNOWN, ModelStanding.WELL, ModelStanding.FAILING
+UNKNOWN, WELL, FAILING = ModelHealth.UNKNOWN, ModelHealth.WELL, ModelHealth.FAILING
 
 
-def after(looks: Sequence[Answers], standing: ModelStanding = UNKNOWN) -> ModelStanding:
+def after(looks: Sequence[Answers], health: ModelHealth = UNKNOWN) -> ModelHealth:
     """Judge look by look, all within one minute, as the controller does."""
     minute, good, good_row, failed_row = Answers(), 0, 0, 0
     for latest in looks:
@@ -22,9 +22,9 @@ def after(looks: Sequence[Answers], standing: ModelStanding = UNKNOWN) -> ModelS
         good_row = 0 if latest.bad else good_row + latest.good
         failed_row = 0 if latest.good else failed_row + latest.failed
         seen = Evidence(minute=minute, latest=latest, good=good, good_in_a_row=good_row, failed_in_a_row=failed_row)
-        if (now := judge(standing, seen)) is not standing:
-            standing, minute, good, good_row, failed_row = now, Answers(), 0, 0, 0
-    return standing
+        if (now := judge(health, seen)) is not health:
+            health, minute, good, good_row, failed_row = now, Answers(), 0, 0, 0
+    return health
 
 
 def ok(number: int) -> Answers:
@@ -36,7 +36,7 @@ def bad(number: int) -> Answers:
 
 
 @pytest.mark.parametrize(
-    ("looks", "standing"),
+    ("looks", "health"),
     [
         ([], UNKNOWN),
         ([bad(1)], UNKNOWN),  # one failure shows nothing
@@ -56,12 +56,12 @@ def bad(number: int) -> Answers:
         ([Answers(denied=5, good=1)], WELL),
     ],
 )
-def test_failing_needs_more_than_one_bad_answer(looks: Sequence[Answers], standing: ModelStanding) -> None:
-    assert after(looks) is standing
+def test_failing_needs_more_than_one_bad_answer(looks: Sequence[Answers], health: ModelHealth) -> None:
+    assert after(looks) is health
 
 
 @pytest.mark.parametrize(
-    ("looks", "standing"),
+    ("looks", "health"),
     [
         ([], FAILING),
         ([bad(1)], FAILING),
@@ -71,8 +71,8 @@ def test_failing_needs_more_than_one_bad_answer(looks: Sequence[Answers], standi
         ([Answers(failed=3, good=1)], WELL),
     ],
 )
-def test_one_good_answer_ends_an_outage(looks: Sequence[Answers], standing: ModelStanding) -> None:
-    assert after(looks, FAILING) is standing
+def test_one_good_answer_ends_an_outage(looks: Sequence[Answers], health: ModelHealth) -> None:
+    assert after(looks, FAILING) is health
 
 
 def seen(minute: Answers, latest: Answers, *, good: int, good_in_a_row: int = 0) -> Evidence:
@@ -80,7 +80,7 @@ def seen(minute: Answers, latest: Answers, *, good: int, good_in_a_row: int = 0)
 
 
 @pytest.mark.parametrize(
-    ("evidence", "standing"),
+    ("evidence", "health"),
     [
         (seen(Answers(good=4, failed=4), ok(1), good=4, good_in_a_row=1), FAILING),
         (seen(Answers(good=6, failed=4), ok(2), good=6, good_in_a_row=3), WELL),
@@ -89,8 +89,8 @@ def seen(minute: Answers, latest: Answers, *, good: int, good_in_a_row: int = 0)
         (seen(Answers(good=3), ok(1), good=9, good_in_a_row=1), FAILING),  # too few for a share
     ],
 )
-def test_where_some_came_through_it_takes_more(evidence: Evidence, standing: ModelStanding) -> None:
-    assert judge(FAILING, evidence) is standing
+def test_where_some_came_through_it_takes_more(evidence: Evidence, health: ModelHealth) -> None:
+    assert judge(FAILING, evidence) is health
 
 
 looks = st.lists(
@@ -105,9 +105,9 @@ looks = st.lists(
 )
 
 
-@given(looks, st.sampled_from(ModelStanding))
-def test_silence_changes_nothing(looks: list[Answers], standing: ModelStanding) -> None:
-    assert after([*looks, Answers()], standing) is after(looks, standing)
+@given(looks, st.sampled_from(ModelHealth))
+def test_silence_changes_nothing(looks: list[Answers], health: ModelHealth) -> None:
+    assert after([*looks, Answers()], health) is after(looks, health)
 
 
 @given(looks)

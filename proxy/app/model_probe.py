@@ -17,7 +17,7 @@ import aiohttp
 from proxy.gateway.faults import Fault
 from proxy.loop.adapters.session import open_session
 
-__all__ = ["ask", "words_of"]
+__all__ = ["describe", "probe_model"]
 
 _TIMEOUT_S: Final = 5.0
 _CONNECT_S: Final = 4.0
@@ -40,12 +40,12 @@ _WORDS: Final = {
 _LOOK: Final = "look into the log of the model's server"
 
 
-def words_of(fault: Fault) -> tuple[str, str]:
+def describe(fault: Fault) -> tuple[str, str]:
     """What went wrong, and what to do about it."""
     return _WORDS.get(fault) or (f"status {fault.value}", _LOOK)
 
 
-async def ask(url: str, *, credential: tuple[str, str] | None = None, via: str = "") -> str:
+async def probe_model(url: str, *, credential: tuple[str, str] | None = None, via: str = "") -> str:
     """What speaks against the server at the base URL, with a remedy; empty where it answers like one.
 
     `credential`: name and value of the header that carries our own key; `via`: how the request names us.
@@ -61,13 +61,13 @@ async def ask(url: str, *, credential: tuple[str, str] | None = None, via: str =
         ):
             return _judged(url, answer.status, answer.headers, with_key=credential is not None)
     except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as exc:
-        what, remedy = words_of(_fault(exc))
+        what, remedy = describe(_fault(exc))
         return f"{what} at {url}; {remedy}"
 
 
 def _judged(url: str, status: int, headers: Mapping[str, str], *, with_key: bool) -> str:
     if status == 508:
-        what, remedy = words_of(Fault.STATUS_508)
+        what, remedy = describe(Fault.STATUS_508)
         return f"{what} at {url}: {remedy}"
     if status >= 500:
         return f"{url} answers {status} to a plain GET; {_LOOK}"

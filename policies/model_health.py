@@ -1,6 +1,6 @@
 """Is a model's server well? Judged from what became of the requests that it got, as the gateway counts them.
 
-It is failing where one of these holds, over the last minute at most and never over what came before it last changed:
+It is failing where one of these is so, over the last minute at most and never over what came before it last changed:
 
     three failures in a row
     half of five answers or more have failed
@@ -8,7 +8,7 @@ It is failing where one of these holds, over the last minute at most and never o
     our own key was refused (401, 403) by five answers in a row, and nothing else came
 
 It is well again with the first good answer where none had come through; where some had, with three in a row, or once
-less than a fifth of five answers or more fail: what fails every second time would change its standing all day. Silence
+less than a fifth of five answers or more fail: what fails every second time would change its health all day. Silence
 changes nothing. A refusal (4xx) is an answer, apart from that of a key which is ours: whose fault another one is, a
 server alone does not tell.
 """
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final
 
-__all__ = ["Answers", "Evidence", "ModelStanding", "judge"]
+__all__ = ["Answers", "Evidence", "ModelHealth", "judge"]
 
 _FEWEST: Final = 5
 _FAILING_SHARE: Final = 0.5
@@ -27,7 +27,7 @@ _WELL_SHARE: Final = 0.2
 _ROW: Final = 3
 
 
-class ModelStanding(Enum):
+class ModelHealth(Enum):
     """What is known of a model's server."""
 
     UNKNOWN = "unknown"
@@ -74,7 +74,7 @@ class Answers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What came since the standing changed last."""
+    """What came since the health changed last."""
 
     minute: Answers
     """Of the last minute."""
@@ -88,13 +88,13 @@ class Evidence:
     """Since the last one that was good."""
 
 
-def judge(standing: ModelStanding, evidence: Evidence) -> ModelStanding:
-    """What the standing is now."""
-    if standing is ModelStanding.FAILING:
-        return ModelStanding.WELL if _recovered(evidence) else standing
+def judge(health: ModelHealth, evidence: Evidence) -> ModelHealth:
+    """What the health is now."""
+    if health is ModelHealth.FAILING:
+        return ModelHealth.WELL if _recovered(evidence) else health
     if _fails(evidence):
-        return ModelStanding.FAILING
-    return ModelStanding.WELL if evidence.good else standing
+        return ModelHealth.FAILING
+    return ModelHealth.WELL if evidence.good else health
 
 
 def _fails(evidence: Evidence) -> bool:

@@ -1,8 +1,8 @@
-"""Do one action: ask the trainer, the deployer or the dataset builder, and report what they made of it.
+"""Execute one action: ask the trainer, the deployer or the dataset builder, and report what they made of it.
 
 Nothing is written and nothing decided here: `policies.transition` says what follows from an effect, and the tick writes
 it in one transaction. Every effect is idempotent by the id in the action, so that after a crash the same intent is
-simply performed again.
+simply executed again.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ from proxy.loop.act.retrains import Retrains
 from proxy.loop.act.servers import Servers
 from proxy.store.store import Store
 
-__all__ = ["Performer"]
+__all__ = ["Executor"]
 
 _R = TypeVar("_R")
 _WEEK_US: Final = 7 * 24 * 3600 * 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Performer:
+class Executor:
     """Knows whom an action asks."""
 
     store: Store
     retrains: Retrains
     servers: Servers
 
-    async def perform(self, action: Action, position: Position, at: float) -> Effect:
+    async def execute(self, action: Action, position: Position, at: float) -> Effect:
         """What came of `action`, decided at `at` (Unix seconds).
 
         Raises TemporaryError where it may succeed later, PermanentError where a row that it needs is gone, and whatever
@@ -103,7 +103,7 @@ class Performer:
     async def _champion_arm(self, experiment: Experiment | None) -> ArmStats | None:
         if experiment is None:
             return None
-        return (await self.store.arm_stats(experiment.id, experiment.epoch)).get(Arm.CHAMPION)
+        return (await self.store.statistics.arms(experiment.id, experiment.epoch)).get(Arm.CHAMPION)
 
     async def _slow_s(self, champion: Model, at: float) -> float | None:
         """L95: the champion's 95th percentile of latency over the last week, in seconds; None without traffic.
@@ -111,8 +111,8 @@ class Performer:
         Where none is under the champion's name, that of all: an application that logs by itself may call it otherwise.
         """
         since_us = round(at * 1e6) - _WEEK_US
-        own = await self.store.duration_quantile(champion.id, since_us, 0.95)
-        return await self.store.duration_quantile(None, since_us, 0.95) if own is None else own
+        own = await self.store.traffic.duration_quantile(champion.id, since_us, 0.95)
+        return await self.store.traffic.duration_quantile(None, since_us, 0.95) if own is None else own
 
 
 def _run(position: Position) -> Run:
