@@ -37,6 +37,7 @@ from proxy.ids import KeyRing
 from proxy.metrics.gateway import stats_files
 from proxy.metrics.shared import read_counters
 from proxy.routes import Target, read_routes
+from proxy.status import ChampionStatus, ErrorStatus, Status
 from proxy.tasks import cancel_and_wait, spawn
 
 __all__ = ["ChampionWatch", "RequestCounts", "Tallies"]
@@ -219,9 +220,9 @@ class ChampionWatch(Collector):
             self._last_fault = max(tally.faults, key=lambda fault: tally.faults[fault])
             what = describe(self._last_fault)[0]
         elif tally.answers.denied:
-            self._last_fault, what = None, f"our key was refused ({401 if 401 in tally.refused else 403})"
+            self._last_fault, what = None, f"our API key was refused ({401 if 401 in tally.refused else 403})"
         else:
-            self._last_fault, what = Fault.SILENT, "clients left before any answer"
+            self._last_fault, what = Fault.SILENT, "clients disconnected before any answer"
         self._last_error = {"text": f"{what} at {self._url}", "at": self._clock.now()}
 
     # -- saying it
@@ -230,7 +231,7 @@ class ChampionWatch(Collector):
         if self._health is ModelHealth.FAILING:
             self._troubles.report("champion", self._failing())
         elif self._asked:
-            self._troubles.report("champion", f"asked before any request: {self._asked}")
+            self._troubles.report("champion", f"checked before the first request: {self._asked}")
         elif recovered:
             self._troubles.over("champion", "answers again", cost=_failed(self._lost + latest.bad))
         elif self._health is ModelHealth.WELL or self._asked is not None:
@@ -249,10 +250,10 @@ class ChampionWatch(Collector):
         elif minute.answered:
             said = f"{minute.bad:,} of {minute.answered:,} requests failed in the last minute"
         elif minute.left:
-            said = f"no answer in the last minute, {minute.left:,} clients left without one"
+            said = f"no answers in the last minute, {minute.left:,} clients disconnected"
         else:
-            lost = _failed(self._lost) if self._lost else "clients left without an answer"
-            said = f"{lost}, and no request came since"
+            lost = _failed(self._lost) if self._lost else "clients disconnected without an answer"
+            said = f"{lost}, and no requests since"
         return f"{said}: {error}; {remedy}"
 
     def _minute(self) -> RequestCounts:
@@ -270,7 +271,7 @@ class ChampionWatch(Collector):
         return None if self._asked is None else not self._asked
 
     def document(self) -> dict[str, Any]:
-        """For /status and /health: {"name", "healthy", "since" (Unix seconds) it has been so, "failed_share" of the
+        """For /health: {"name", "healthy", "since" (Unix seconds) it has been so, "failed_share" of the
         "requests" of the last minute that were answered or failed, "last_error": {"text", "at"} | null,
         "last_answer_at" (good or bad), "seen_by": this host}. Unknown is null."""
         minute = self._minute().answers
@@ -285,18 +286,24 @@ class ChampionWatch(Collector):
             "seen_by": self._host,
         }
 
-    def into(self, status: Mapping[str, Any]) -> dict[str, Any]:
-        """The status document with what is known here in its `champion`; what traffic does not tell stays as it is."""
-        known = self.document()
-        shown = {**(status.get("champion") or {})}
-        if shown and shown.get("name") != known["name"]:
-            return dict(status)  # a promotion is on its way
-        if known["healthy"] is None:
-            known["healthy"] = shown.get("healthy")
-        elif known["healthy"] is False and shown:
-            shown["unhealthy_since"] = known["since"]
-        notes = [*status.get("notes", ()), *([note] if (note := self.note()) else [])]
-        return {**status, "champion": shown | known, "notes": notes}
+    def into(self, status: Status) -> Status:
+        """The status with what is known here of its champion; what traffic does not tell stays as it is."""
+        minute, shown = self._minute().answers, status.champion or ChampionStatus(name=self._target.name)
+        if shown.name != self._target.name:
+            return status  # a promotion is on its way
+        champion = replace(
+            shown,
+            healthy=shown.healthy if self.healthy is None else self.healthy,
+            unhealthy_since=self._since if self.healthy is False else shown.unhealthy_since,
+            since=self._since,
+            failed_share=minute.bad_share,
+            requests=minute.answered,
+            last_error=None if self._last_error is None else ErrorStatus(**self._last_error),
+            last_answer_at=self._answered_on,
+            seen_by=self._host,
+        )
+        note = self.note()
+        return replace(status, champion=champion, notes=(*status.notes, *((note,) if note else ())))
 
     def note(self) -> str:
         """What may be right, and may be not: every request of the last minute was refused."""
@@ -306,8 +313,8 @@ class ChampionWatch(Collector):
             return ""
         status = max(minute.refused, key=lambda known: minute.refused[known])
         word = "4xx" if status == 400 else str(status)
-        return (f"each of the {answered:,} requests of the last minute was refused by {self._target.name} ({word} most "
-                "often); if clients ask for what there is, check champion.url, its path, and the keys")  # fmt: skip
+        return (f"{self._target.name} refused all {answered:,} requests of the last minute ({word} most often); "
+                "if the clients' requests are right, check champion.url, its path, and the API keys")  # fmt: skip
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """`ratchet_champion_up`, `ratchet_champion_failed_share`; neither has a sample while it is unknown."""
@@ -336,7 +343,7 @@ class ChampionWatch(Collector):
             return
         self._target = target
         self._begin_anew()
-        self._troubles.over("champion", "another model, or address, is champion")
+        self._troubles.over("champion", "the champion, or its address, has changed")
 
     def _read_target(self) -> Target | None:
         """The champion of the route table, if that has changed."""
@@ -371,7 +378,7 @@ class ChampionWatch(Collector):
             if not problem and self._last_fault in _OUT_OF_REACH:
                 self._change(ModelHealth.UNKNOWN)
                 self._asked = ""
-                self._troubles.over("champion", "can be reached again", cost=f"{_failed(self._lost)} before")
+                self._troubles.over("champion", "reachable again", cost=f"{_failed(self._lost)} before")
             return
         if self._health is ModelHealth.UNKNOWN:
             self._asked = problem

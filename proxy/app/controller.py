@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any, Final
 
 import uvloop
@@ -49,6 +50,7 @@ from proxy.log_throttle import ThrottledLog
 from proxy.loop.act.install import BaseModel, first_model
 from proxy.loop.adapters.deployers.health import trusts_unseen
 from proxy.spool import SpoolReader, is_alive, writers_of
+from proxy.status import Status
 from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
@@ -185,7 +187,7 @@ class Controller:
             spawn(self._keep("deletions", lambda: self._forget(store), stop), name="deletions"),
         ]
         await stop.wait()
-        _log.info("storing what is left in the spool")
+        _log.info("storing the rest of the spool")
         await asyncio.wait(parts[:2], timeout=_ORPHANS_PARTS_S if shutdown.orphaned else _FLUSH_S)
         await cancel_and_wait(parts)
         await self._flush(ingestor, shutdown)
@@ -242,7 +244,7 @@ class Controller:
                 self._unusable = exc
                 stop.set()
             except Exception as exc:  # noqa: BLE001 - a part is an edge: whatever it did wrong, the others go on
-                self._throttled.exception((name, type(exc)), "%s failed; it is started again in a second", name)
+                self._throttled.exception((name, type(exc)), "%s failed; restarting it in a second", name)
                 await pause(stop, 1.0)
 
     async def _sample(self, store: Store) -> None:
@@ -292,7 +294,7 @@ class Controller:
             else:
                 self._time.forget()
         except FAILURES as exc:
-            self._throttled.warning("time", "this host goes on by the time that it has: %s", exc)
+            self._throttled.warning("time", "the database's time cannot be read, this host keeps its clock: %s", exc)
         else:
             self._throttled.over("time")
         self._metrics.set_clock(self._clock.ahead_s)
@@ -329,7 +331,7 @@ class Controller:
             async with asyncio.timeout(limit_s):
                 await self._store_to_the_end(ingestor, shutdown)
         except TimeoutError:
-            _log.warning("after %g s the spool keeps what is not stored yet; the next start goes on with it", limit_s)
+            _log.warning("not all was stored within %g s; the rest stays in the spool for the next start", limit_s)
 
     async def _store_to_the_end(self, ingestor: Ingestor, shutdown: ShutdownSignal) -> None:
         try:
@@ -341,7 +343,7 @@ class Controller:
                     return
                 await asyncio.sleep(_FLUSH_STEP_S)
         except FAILURES as exc:
-            _log.warning("the spool keeps what could not be stored: %s", exc)
+            _log.warning("not everything could be stored, the rest stays in the spool: %s", exc)
 
     def _succeeded(self) -> bool:
         """Whether another supervisor has taken this directory over, so that its controller waits for us to end."""
@@ -369,10 +371,9 @@ class Controller:
         )
         return with_console(services, self._config.training_dir)
 
-    async def _status(self) -> dict[str, Any]:
-        document = self._champion.into(await self._loop_service.status())
-        notes = [*document.get("notes", ()), *self._keeper.notes, *open_to_others(self._config)]
-        return document | {"notes": notes}
+    async def _status(self) -> Status:
+        status = self._champion.into(await self._loop_service.status())
+        return replace(status, notes=(*status.notes, *self._keeper.notes, *open_to_others(self._config)))
 
     def _health(self) -> dict[str, Any]:
         troubles = self._troubles
