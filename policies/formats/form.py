@@ -66,7 +66,7 @@ class Format:
     """The lines of a sample that was made ready; see `lines`."""
     fields: Mapping[str, Types]
     """What every line has, with its JSON type. A line is told by them: see `format_of`."""
-    says: Mapping[str, Member]
+    message_fields: Mapping[str, Member]
     """The fields that hold messages or a bare text, in the order in which they were said; none where a line is written
     in another way."""
     consumers: frozenset[ConsumerName]

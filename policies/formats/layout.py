@@ -27,7 +27,7 @@ __all__ = ["HEADS", "has_parts", "in_parts", "shape"]
 
 HEADS: Final = 256
 """Shapes that the head of a file shows at most."""
-_SPOKEN: Final = frozenset(name for form in FORMATS.values() for name in form.says)
+_SPOKEN: Final = frozenset(name for form in FORMATS.values() for name in form.message_fields)
 _WHOLE: Final = ("request", "response")  # of NVIDIA's form
 _DEPTH: Final = 4  # of a tool: function/parameters/properties, and which properties there are
 

@@ -126,7 +126,7 @@ DPO: Final = Format(
     needs_votes=True,
     build=_dpo,
     fields={"prompt": _TEXTS, "chosen": _TEXTS, "rejected": _TEXTS},
-    says={"prompt": Member.CONTEXT, "chosen": Member.ANSWER, "rejected": Member.REJECTED},
+    message_fields={"prompt": Member.CONTEXT, "chosen": Member.ANSWER, "rejected": Member.REJECTED},
     consumers=frozenset({"openai", "trl"}),
 )
 KTO: Final = Format(
@@ -137,6 +137,6 @@ KTO: Final = Format(
     needs_votes=True,
     build=_kto,
     fields={"prompt": _TEXTS, "completion": _TEXTS, "label": bool},
-    says={"prompt": Member.CONTEXT, "completion": Member.ANSWER},
+    message_fields={"prompt": Member.CONTEXT, "completion": Member.ANSWER},
     consumers=frozenset({"trl"}),
 )

@@ -73,7 +73,7 @@ CHATML: Final = Format(
     holds=TYPED | {Holds.WEIGHTS},
     build=_chatml,
     fields={"messages": list},
-    says={"messages": Member.CONVERSATION},
+    message_fields={"messages": Member.CONVERSATION},
     consumers=frozenset({"openai", "trl", "axolotl", "mistral"}),
 )
 PROMPT_COMPLETION: Final = Format(
@@ -83,7 +83,7 @@ PROMPT_COMPLETION: Final = Format(
     holds=TYPED,
     build=_prompt_completion,
     fields={"prompt": list, "completion": list},
-    says={"prompt": Member.CONTEXT, "completion": Member.ANSWER},
+    message_fields={"prompt": Member.CONTEXT, "completion": Member.ANSWER},
     consumers=frozenset({"trl"}),
 )
 ALPACA: Final = Format(
@@ -93,7 +93,7 @@ ALPACA: Final = Format(
     holds=frozenset(),
     build=_alpaca,
     fields={"instruction": str, "output": str},
-    says={},
+    message_fields={},
     consumers=frozenset({"axolotl"}),
     fits=_alternates,
 )
@@ -104,6 +104,6 @@ COMPLETION: Final = Format(
     holds=frozenset(),
     build=_completion,
     fields={"prompt": str, "completion": str},
-    says={"prompt": Member.CONTEXT, "completion": Member.ANSWER},
+    message_fields={"prompt": Member.CONTEXT, "completion": Member.ANSWER},
     consumers=frozenset({"trl"}),
 )

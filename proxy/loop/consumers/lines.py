@@ -43,9 +43,9 @@ def dialogue(line: Mapping[str, Any]) -> list[tuple[str, list[Any]]]:
     form = format_of(line)
     if form is None or str in form.fields.values():
         return []
-    contexts = [as_list(line[name]) for name, member in form.says.items() if member is Member.CONTEXT]
+    contexts = [as_list(line[name]) for name, member in form.message_fields.items() if member is Member.CONTEXT]
     before = [message for context in contexts for message in context]
-    ends = [name for name, member in form.says.items() if member is not Member.CONTEXT]
+    ends = [name for name, member in form.message_fields.items() if member is not Member.CONTEXT]
     return [(name, before + as_list(line[name])) for name in ends]
 
 

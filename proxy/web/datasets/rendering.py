@@ -104,11 +104,11 @@ def _whole(body: Mapping[str, Any], rows: Iterator[Row], members: Set[str]) -> t
 
 def rows_in(form: Format, body: Mapping[str, Any]) -> tuple[Row, ...]:
     """The rows of a line that has the fields of `form`."""
-    return _whole(body, _said_in(form, body) if form.says else _alpaca(body), form.fields.keys())
+    return _whole(body, _said_in(form, body) if form.message_fields else _alpaca(body), form.fields.keys())
 
 
 def _said_in(form: Format, body: Mapping[str, Any]) -> Iterator[Row]:
-    for name, member in form.says.items():
+    for name, member in form.message_fields.items():
         match member:
             case Member.CONVERSATION:
                 yield from _messages(body[name])

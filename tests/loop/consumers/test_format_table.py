@@ -35,6 +35,8 @@ from proxy.web.datasets.rendering import Form, rows_in
 from tests.harness import records_page
 
 PAGE: Final = records_page.PAGE.read_text(encoding="utf-8")
+CONSOLE: Final = "message_fields (as the console shows them)"
+LEARNT: Final = "message_fields (what is learnt)"
 ROW: Final = "its row in docs/reference/records.md: run `make docs`"
 PLACES: Final = "its places in FORMATS, in FormatType, and among the formats that are tried"
 QUESTION, ANSWER, CORRECTION = "Which river?", "The Rhine.", "The Aare."
@@ -77,11 +79,11 @@ def _unread(form: Format, line: dict[str, Any]) -> Iterator[str]:
     rows = rows_in(form, line)
     taught = {row.text for row in rows if row.taught and row.speaker == "assistant"}
     if any(row.form is Form.RAW for row in rows) or not any(QUESTION in row.text for row in rows):
-        yield "says (the console's view)"
+        yield CONSOLE
     if line.get("label") is not False and taught != {CORRECTION}:
-        yield "says (what is learnt)"
+        yield LEARNT
     if form.consumers - {"axolotl"} and str not in form.fields.values() and not all(end for _, end in dialogue(line)):
-        yield "says (the consumers' view)"
+        yield "message_fields (the consumers' view)"
     if "openai" in form.consumers and list(OpenAI().problems(line)):
         yield "the rules of OpenAI"
 
@@ -105,8 +107,10 @@ BROKEN: Final[Mapping[str, tuple[Callable[[Format], Format], str]]] = {
     "no row": (lambda form: replace(form, meaning="Another trainer."), ROW),
     "no builder": (lambda form: replace(form, build=lambda *_: []), "build"),
     "wrong lines": (lambda form: replace(form, build=FORMATS["completion"].build), "fields"),
-    "not read back": (lambda form: replace(form, says={"chosen": Member.ANSWER}), "says (the console's view)"),
-    "both learnt": (lambda form: replace(form, says={**form.says, "rejected": Member.ANSWER}), "says (what is learnt)"),
+    "not read back": (lambda form: replace(form, message_fields={"chosen": Member.ANSWER}), CONSOLE),
+    "both learnt": (
+        lambda form: replace(form, message_fields={**form.message_fields, "rejected": Member.ANSWER}), LEARNT
+    ),
 }  # fmt: skip
 
 

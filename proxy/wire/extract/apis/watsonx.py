@@ -65,17 +65,17 @@ def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return whole | {"results": [last | {"generated_text": "".join(pieces)}]}
 
 
-def _knows(event: dict[str, Any]) -> bool:
+def _matches(event: dict[str, Any]) -> bool:
     result = _result(event)
     return isinstance(result.get("generated_text"), str) and "stop_reason" in result
 
 
-def _ends(event: dict[str, Any]) -> bool:
+def _is_last(event: dict[str, Any]) -> bool:
     stop = text(_result(event).get("stop_reason"))
     return stop is not None and stop.lower() != _UNFINISHED
 
 
-def _speaks(event: dict[str, Any]) -> bool:
+def _has_content(event: dict[str, Any]) -> bool:
     return bool(_result(event).get("generated_text"))
 
 
@@ -88,7 +88,7 @@ SHAPE: Final = Shape(
     parse_request=parse_request,
     parse_response=parse_response,
     converse=plain(parse_request, parse_response),
-    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+    stream=StreamShape(matches=_matches, merge_chunks=merge_chunks, is_last=_is_last, has_content=_has_content),
 )
 CHAT: Final = replace(chat.SHAPE, name="watsonx.ai's chat", suffixes=("/text/chat", "/text/chat_stream"), stream=None)
 """Chat completions, whose streams it has."""
