@@ -19,7 +19,7 @@ from proxy.errors import PermanentError, TemporaryError
 from proxy.loop.dataset.joining import Joining
 from proxy.loop.dataset.rehearsal import Rehearsal
 from proxy.loop.dataset.selection_pass import LineFormat, Progress, SelectionPass, read_all
-from proxy.loop.dataset.space import Measured, ensure_space
+from proxy.loop.dataset.space import Sized, ensure_space
 from proxy.loop.dataset.staging import Split, Staging
 from proxy.loop.dataset.writer import Writer, read_manifest
 from proxy.loop.ports import DatasetRequest, Manifest
@@ -160,7 +160,7 @@ class StoreDatasetBuilder:
 
     async def _ensure_space(self, folder: Path, before_id: str, limit: int | None) -> None:
         """Raises TemporaryError where the disk of `folder` can not hold the build, to judge by the newest samples."""
-        if not isinstance(self._store, Measured):
+        if not isinstance(self._store, Sized):
             return
         size = await self._store.size()
         records = size.records if limit is None else min(limit, size.records)
