@@ -1,6 +1,6 @@
 """Is a model's server well? Judged from what became of the requests that it got, as the gateway counts them.
 
-It is failing where one of these holds, over the last minute at most and never over what came before it last changed:
+It is failing where one of these is so, over the last minute at most and never over what came before it last changed:
 
     three failures in a row
     half of five answers or more have failed

@@ -1,4 +1,4 @@
-"""A quality score in [0, 1] from what can be seen without a model: is the answer empty, cut, refused, broken, looping?
+"""A quality score in [0, 1] from what is seen without a model: is an answer empty, truncated, refused, broken, looping?
 
 An answer without a visible defect scores 1, any other as low as its worst defect: nothing else about it can make up
 for that. So the score says "nothing is visibly wrong", not "this is right"; judges, people and pointers say more, and
@@ -26,7 +26,7 @@ class ScoringConfig:
     refusal_score: float = 0.2
     """Score of an answer that declines."""
     truncated_score: float = 0.4
-    """Score of an answer cut off by a limit."""
+    """Score of an answer that a limit truncated."""
     repetition_score: float = 0.2
     """Score of an answer that repeats itself."""
     invalid_json_score: float = 0.0
@@ -67,7 +67,7 @@ _LIMITS: Final = frozenset(
         "model_context_window_exceeded",
     }
 )  # fmt: skip
-"""Finish reasons of an answer that was cut, in lower case with underscores, of all APIs: OpenAI and TGI, Anthropic,
+"""Finish reasons of a truncated answer, in lower case with underscores, of all APIs: OpenAI and TGI, Anthropic,
 Gemini, Cohere and Bedrock, Mistral, llama.cpp."""
 _REFUSALS: Final = frozenset(
     {

@@ -141,7 +141,7 @@ class DropReason(StrEnum):
     UNREAD = Lack.UNREAD.value
     MALFORMED = Lack.MALFORMED.value
     NOT_IN_FORMAT = Lack.NOT_IN_FORMAT.value
-    """The format cannot hold something that was said: tools, mostly."""
+    """The format has no place for something that was said: tools, mostly."""
     NEGATIVE_FEEDBACK = "negative_feedback"
     NO_FEEDBACK = "no_feedback"
     """The settings or the format need a vote, and there is none (or a neutral one where it must take a side)."""
@@ -195,7 +195,7 @@ class Exclusion:
     """Tells by regular expressions what is no training data, such as a chat UI's requests for titles."""
 
     def __init__(self, finds: Iterable[Callable[[str], bool]]) -> None:
-        """`finds`: for each pattern whether a text holds what it describes, in time linear in the text."""
+        """`finds`: for each pattern whether a text contains what it describes, in time linear in the text."""
         self._finds = tuple(finds)
 
     def matches(self, said: Conversation) -> bool:

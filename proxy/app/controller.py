@@ -91,7 +91,7 @@ def main() -> int:
 
 
 class Controller:
-    """What the controller process holds."""
+    """The controller process: what it owns, and its tasks."""
 
     def __init__(self, settings: Inheritance) -> None:
         self._config = settings.config

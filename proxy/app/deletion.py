@@ -2,8 +2,8 @@
 
 The database tells of deletions (`proxy.store.retention.forgotten`). The controller looks for new ones every few
 seconds; where no controller runs, `ratchet records delete` does the same in its place. First all is stored that the
-spool held when the deletion was heard of, so that what is the user's is refused there, and then the stored bytes are
-overwritten.
+spool contained when the deletion was heard of, so that what is the user's is refused there, and then the stored bytes
+are overwritten.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class HostDeletion:
         return [each for each in await self._store.forgotten.all() if self.id not in each.answered_by]
 
     async def answer(self, pending: Sequence[Announced], drain: Callable[[], Awaitable[None]]) -> HostReport:
-        """Clear all places and leave a report. `drain` is awaited first: it stores what the spool holds."""
+        """Clear all places and leave a report. `drain` is awaited first: it stores what is in the spool."""
         users = {each.user_hash for each in pending}
         runs = {run for each in pending for run in each.runs}
         await drain()
@@ -85,7 +85,7 @@ class HostDeletion:
         return report
 
     async def _await_stored(self) -> None:
-        """Return once all is stored that the spool holds now."""
+        """Return once all is stored that is in the spool now."""
         ends = await asyncio.to_thread(self._reader.ends)
         while True:
             if self._reader.reached(ends, await self._store.spools.positions()):

@@ -100,7 +100,7 @@ class Housekeeping:
             pruned = await self._store.prune(self._config.retention)
         else:
             await self._archive(self._config.archive.url)
-            pruned = await self._store.prune(self._config.retention, self._holds)
+            pruned = await self._store.prune(self._config.retention, self._archived)
         if pruned.bodies or pruned.records:
             _log.info("retention (%s): %d bodies, %d records, %d votes dropped",
                       pruned.reason, pruned.bodies, pruned.records, pruned.votes)  # fmt: skip
@@ -155,17 +155,17 @@ class Housekeeping:
         if self._metrics is not None:
             self._metrics.failed()
 
-    async def _holds(self, day: int) -> bool:
+    async def _archived(self, day: int) -> bool:
         if self._archiver is None:
             return False
         try:
-            held = await self._archiver.holds(day)
+            archived = await self._archiver.holds(day)
         except Exception as exc:  # noqa: BLE001 - as above
             self._failed("retention keeps what the archive cannot be asked about", exc)
             return False
-        if not held:
+        if not archived:
             self._archived_until = None  # late records or votes: another pass, next time
-        return held
+        return archived
 
 
 def _folders(root: Path) -> list[Path]:

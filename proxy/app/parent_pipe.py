@@ -2,7 +2,7 @@
 
 A thread waits for the end of the pipe, so that it is heard although the event loop hangs. Then two things must not
 depend on that loop. The port has to be free for the next server at once: the loop is asked to close its listener, and
-whatever it does, the socket is shut down a moment later, which ends the listening for every process that still holds
+whatever it does, the socket is shut down a moment later, which ends the listening for every process that still has
 it. And the process has to end: nobody is left who would kill it, so it has the kernel do that.
 """
 

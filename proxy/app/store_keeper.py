@@ -32,7 +32,7 @@ FAILURES: Final = (TemporaryError, PermanentError, OSError)
 """What a database, or the disk, says, in words for a person."""
 ANSWER_S: Final = 10.0
 _PROOF_S: Final = 30.0
-"""Longer than a batch, or a pass of retention, holds the one connection that writes to SQLite."""
+"""Longer than a batch, or a pass of retention, keeps the one connection busy that writes to SQLite."""
 _TABLES_S: Final = 2.0
 _WATCH_S: Final = 0.5
 """Between two looks at SQLite's files."""

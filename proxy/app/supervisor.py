@@ -1,11 +1,11 @@
-"""The supervisor: holds the listening sockets, keeps the other processes alive, does nothing else.
+"""The supervisor: owns the listening sockets, keeps the other processes alive, does nothing else.
 
 One thread, no event loop, no traffic: it waits for a signal or for the next restart that is due. The sockets are
 its own, so a worker that dies loses its open connections and nobody else's, and a client that connects meanwhile waits
 in the backlog instead of being refused.
 
     SIGTERM, SIGINT    drain: workers finish what is open (server.drain_seconds), then the controller stores what is
-                       left in the spool; exit 0. A second one cuts this short.
+                       left in the spool; exit 0. A second one ends this at once.
     SIGHUP             read the configuration again; if it is right, replace the workers one by one (new ones accept
                        before the old ones drain) and the controller
     SIGCHLD            start what has died again, after 0.1 s, doubling up to 10 s while it keeps dying

@@ -97,7 +97,7 @@ def allow_files(connections: int) -> None:
 
 
 class Worker:
-    """What one worker process holds."""
+    """One worker process: what it owns, and the servers that it runs."""
 
     def __init__(self, settings: Inheritance) -> None:
         """Open what forwarding needs. Raises ConfigError for settings that cannot work, OSError for the disk."""

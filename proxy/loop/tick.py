@@ -297,7 +297,7 @@ class Loop:
 
     @property
     def leading(self) -> bool:
-        """Whether this process holds the lease, as far as it can know."""
+        """Whether this process has the lease, as far as it can know."""
         return self._leadership.leads
 
     def poke(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.state import Idle, Ledger, LoopState, Retiring, Retry, Training, Turn, Watching
+from policies.state import Idle, LastRun, Ledger, LoopState, Retiring, Retry, Training, Watching
 from policies.transition import not_ahead, seconds_ahead, timestamps, with_timestamps
 
 NOW = 1_800_000_000.0
@@ -23,14 +23,14 @@ def states(draw: st.DrawFn) -> LoopState:
     def retry(action: str) -> Retry:
         return Retry(action=action, at=draw(times), attempts=1, reason="x")
 
-    def turn() -> Turn:
-        return Turn(dataset_at=draw(maybe), retrain_at=draw(maybe))
+    def last_run() -> LastRun:
+        return LastRun(dataset_at=draw(maybe), retrain_at=draw(maybe))
 
     phase = draw(
         st.sampled_from(
             [
                 Idle(),
-                Training(run_id="run-1", before=turn()),
+                Training(run_id="run-1", before=last_run()),
                 Watching(previous_id=2, experiment_id=1, promoted_at=draw(times), before=None),
             ]
         )
@@ -38,7 +38,7 @@ def states(draw: st.DrawFn) -> LoopState:
     ledger = Ledger(
         champion_id=1,
         installed_at=draw(times),
-        last=turn(),
+        last=last_run(),
         usable_at=draw(maybe),
         last_failure_at=draw(maybe),
         last_rejection_at=draw(maybe),
@@ -53,12 +53,12 @@ def states(draw: st.DrawFn) -> LoopState:
 
 def test_every_timestamp_of_a_state_is_known() -> None:
     """A field that is a time, and no wait, is among them: the property below holds of all that there is."""
-    turn = Turn(dataset_at=1.0, retrain_at=2.0)
+    last_run = LastRun(dataset_at=1.0, retrain_at=2.0)
     ledger = Ledger(
-        champion_id=1, installed_at=3.0, last=turn, usable_at=4.0, last_failure_at=5.0, last_rejection_at=6.0
+        champion_id=1, installed_at=3.0, last=last_run, usable_at=4.0, last_failure_at=5.0, last_rejection_at=6.0
     )
-    found = dict(timestamps(LoopState(phase=Training(run_id="r", before=turn), since=7.0, ledger=ledger)))
-    times = set(flat(asdict(LoopState(phase=Training(run_id="r", before=turn), since=7.0, ledger=ledger))))
+    found = dict(timestamps(LoopState(phase=Training(run_id="r", before=last_run), since=7.0, ledger=ledger)))
+    times = set(flat(asdict(LoopState(phase=Training(run_id="r", before=last_run), since=7.0, ledger=ledger))))
     assert found.keys() == times
     watching = Watching(previous_id=2, experiment_id=1, promoted_at=8.0, before=None)
     assert dict(timestamps(LoopState(phase=watching, since=7.0, ledger=ledger)))["phase.promoted_at"] == 8.0

@@ -56,13 +56,13 @@ from policies.rows import Experiment, Model, ModelState, Run
 from policies.state import (
     Deploying,
     Idle,
+    LastRun,
     Ledger,
     LoopState,
     PhaseState,
     Promoting,
     Retiring,
     Training,
-    Turn,
     Watching,
 )
 from policies.state import Testing as UnderTest
@@ -83,7 +83,7 @@ def manifest(samples: int) -> Prepared:
 
 PHASES: dict[Phase, PhaseState] = {
     Phase.IDLE: Idle(),
-    Phase.TRAINING: Training(run_id=RUN, before=Turn(dataset_at=1.0)),
+    Phase.TRAINING: Training(run_id=RUN, before=LastRun(dataset_at=1.0)),
     Phase.DEPLOYING: Deploying(challenger_id=CHALLENGER, run_id=RUN),
     Phase.TESTING: UnderTest(challenger_id=CHALLENGER, experiment_id=EXPERIMENT, run_id=RUN),
     Phase.PROMOTING: Promoting(challenger_id=CHALLENGER, experiment_id=EXPERIMENT, run_id=RUN),

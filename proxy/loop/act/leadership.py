@@ -60,7 +60,7 @@ class Leadership:
         return self._lease is not None and asyncio.get_running_loop().time() > self._valid_until
 
     async def acquire(self) -> Lease | None:
-        """Take or renew the lease; None while a living controller holds it. Raises TemporaryError."""
+        """Take or renew the lease; None while a living controller has it. Raises TemporaryError."""
         if self._lease is not None or await self._is_free():
             await self._try_to_acquire()
         if self._lease is None and await self._bury_dead_holder():

@@ -99,7 +99,7 @@ class RoutesFile:
         self._newest = 0
 
     async def version(self) -> int:
-        """Of the newest table that the file holds or has held."""
+        """Of the newest table that is or was in the file."""
         self._newest = max(self._newest, await asyncio.to_thread(current_version, self._path))
         return self._newest
 

@@ -159,7 +159,7 @@ class StoreDatasetBuilder:
         return await _in_thread(lambda: Rehearsal(self._config.existing_data_path, self._config.format_type))
 
     async def _ensure_space(self, folder: Path, before_id: str, limit: int | None) -> None:
-        """Raises TemporaryError where the disk of `folder` can not hold the build, to judge by the newest samples."""
+        """Raises TemporaryError where the disk of `folder` has no room for it, to judge by the newest samples."""
         if not isinstance(self._store, Sized):
             return
         size = await self._store.size()

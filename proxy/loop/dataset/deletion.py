@@ -26,7 +26,7 @@ from typing import IO, Any, Final
 
 from proxy.private import open_private, replace_private
 
-__all__ = ["FolderReport", "blank_words", "dataset_folders", "delete_users", "holds_gap", "is_unfinished", "numbers_of",
+__all__ = ["FolderReport", "blank_words", "dataset_folders", "delete_users", "has_gap", "is_unfinished", "numbers_of",
            "read_document", "remove_unfinished", "remove_untold"]  # fmt: skip
 
 _MARK: Final = "forgetting"
@@ -83,7 +83,7 @@ def delete_users(folder: Path, users: Collection[int], at: str) -> FolderReport:
         lines = _rewrite(folder, {(row[split], int(row[line])) for row in theirs}, at)
     elif theirs:
         lines = _without_lines(folder, wanted, len(theirs), at)
-    if not holds_gap(folder) and not lines:
+    if not has_gap(folder) and not lines:
         return FolderReport(folder=folder, lines=0, words=0, strangers=0)
     words = blank_words(folder)
     strangers = sum(1 for file in folder.rglob("*") if file.is_file() and file.name not in _OURS) if lines else 0
@@ -119,7 +119,7 @@ def blank_words(folder: Path) -> int:
     return changed
 
 
-def holds_gap(folder: Path) -> bool:
+def has_gap(folder: Path) -> bool:
     """Whether users were taken out of this dataset after it was built."""
     return isinstance(manifest := read_document(folder / "manifest.json"), dict) and "deleted" in manifest
 

@@ -2,7 +2,7 @@
 
     {"timestamp": 1700000000, "client_id": "shop", "workload_id": "support", "request": {…}, "response": {…}}
 
-The records are those that a training file would hold, chosen by the same rules; only chat completions have the form
+The records are those that a training file would contain, chosen by the same rules; only chat completions have the form
 that the flywheel checks (messages in the request, choices with a message in the response). Tools and their calls are
 kept. A content of several texts becomes one text, and pictures are kept or left out as in the other formats, for a
 column of a file has one type. A person's correction takes the answer's place, also in later history. `workload_id` is

@@ -21,7 +21,7 @@ from policies.records import Author, Sample
 from policies.selection import DataGeneratorConfig, Drop, DropReason, Exclusion, SelectionState, select
 from proxy.loop.dataset.minhash import minhash
 from proxy.loop.dataset.reading import read
-from proxy.loop.dataset.staging import Counted, LineOrigin, LineRow, Split, Staging
+from proxy.loop.dataset.staging import CapCounter, LineOrigin, LineRow, Split, Staging
 from proxy.loop.dataset.tokens import characters
 from proxy.patterns import finder
 
@@ -251,7 +251,7 @@ class SelectionPass:
             examples += record_ids()[: _EXAMPLES - len(examples)]
 
     def _misfit(self, sample: Sample) -> Lack | None:
-        """Why the format can not hold it; else it is ready for `_usual`, which is asked about it next."""
+        """Why it does not fit the format; else it is ready for `_usual`, which is asked about it next."""
         if sample.said.lacks:
             return None  # for a reason that is told later
         self._ready = prepare(sample, self._style)
@@ -265,9 +265,9 @@ class SelectionPass:
 def _caps(config: DataGeneratorConfig, staging: Staging, split: Split) -> Caps:
     return Caps(
         config,
-        users=staging.tally(split, Counted.SAMPLES),
-        correctors=staging.tally(split, Counted.CORRECTIONS),
-        clusters=staging.tally(split, Counted.CORRECTIONS_OF_CLUSTER),
+        users=staging.tally(split, CapCounter.SAMPLES),
+        correctors=staging.tally(split, CapCounter.CORRECTIONS),
+        clusters=staging.tally(split, CapCounter.CORRECTIONS_OF_CLUSTER),
     )
 
 
@@ -275,8 +275,8 @@ def _earlier(config: DataGeneratorConfig, staging: Staging) -> Caps:
     """For corrections of earlier turns; they are put into whichever split a later conversation is in."""
     return Caps(
         config,
-        correctors=staging.tally(Split.TRAIN, Counted.EARLIER_CORRECTIONS),
-        clusters=staging.tally(Split.TRAIN, Counted.EARLIER_CORRECTIONS_OF_CLUSTER),
+        correctors=staging.tally(Split.TRAIN, CapCounter.EARLIER_CORRECTIONS),
+        clusters=staging.tally(Split.TRAIN, CapCounter.EARLIER_CORRECTIONS_OF_CLUSTER),
     )
 
 

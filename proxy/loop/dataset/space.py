@@ -28,7 +28,7 @@ _PER_LINE: Final = 200
 
 @runtime_checkable
 class Sized(Protocol):
-    """A source that knows how much it holds."""
+    """A source that knows how much is in it."""
 
     async def size(self) -> StoreSize:
         """Records (an estimate) and bytes."""

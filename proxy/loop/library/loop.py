@@ -54,7 +54,7 @@ class _TrainingUnderWayError(RuntimeError, TemporaryError):
         )
 
 
-_HELD: Final = "close was called while run_iteration was at work in the same process; call it when that has returned"
+_AT_WORK: Final = "close was called while run_iteration was at work in the same process; call it when that has returned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,7 +182,7 @@ class ContinuousLearningLoop:
         return self._iteration(train_fn, _MAX_TICKS)
 
     def _iteration(self, train_fn: TrainFunction | None, limit: int) -> dict[str, Any]:
-        with self._turn("run_iteration"), self.logger.background.held(_HELD):
+        with self._turn("run_iteration"), self.logger.background.kept_open(_AT_WORK):
             self._trainer.begin(train_fn)
             trains = train_fn is not None
             future = self.logger.background.submit(lambda usage: self._iterate(usage, trains=trains, limit=limit))

@@ -122,7 +122,7 @@ class WarmingDeployer:
         """One request after the other; a failure only where none of them was answered."""
         try:
             requests = await self._replays()
-        except Exception as exc:  # noqa: BLE001 - a store that is away must not hold a model back
+        except Exception as exc:  # noqa: BLE001 - a store that is away must not delay a model
             _log.warning("no warm-up of %s: %s", endpoint.url, exc)
             return None
         async with open_session(self._timeout) as session:
