@@ -167,7 +167,7 @@ class Controller:
         )
         self._store = store
         leave_garbage()
-        async with serve_names(self._data.names, store.ambiguous):
+        async with serve_names(self._data.names, store.ingest.ambiguous):
             await self._keep_at_it(store, ingestor, shutdown)
 
     async def _first_model(self, store: Store) -> int:
@@ -264,7 +264,7 @@ class Controller:
                 await self._share_keys(store)
             await self._keeper.prove(store)
             if round_ % _MODELS_EVERY == 0:
-                size = await store.size()
+                size = await store.samples.size()
                 self._metrics.set_store_size(size.bytes, size.records)
             models = {model.id: model.name for model in await store.models.list()}
             self._metrics.traffic.set_models({0: self._config.champion.name} | models)

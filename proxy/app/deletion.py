@@ -116,7 +116,7 @@ class HostDeletion:
                 manifest = await asyncio.to_thread(read_document, folder.folder / "manifest.json")
                 await self._store.runs.correct(folder.folder.name, manifest)
         changed = [folder.folder.name for folder in done if folder.lines]
-        words = sum(folder.words for folder in done) + await self._store.forget_words(changed)
+        words = sum(folder.words for folder in done) + await self._store.deletion.forget_words(changed)
         lines, files = sum(folder.lines for folder in done), sum(folder.strangers for folder in done)
         remains = [f"{files} files that trainings made in {', '.join(changed)}: look at them"] if files else []
         if untold:

@@ -97,15 +97,15 @@ class Housekeeping:
     async def run_once(self) -> None:
         """Archive, then prune. Raises TemporaryError while the store is away; a missing archive is only logged."""
         if self._config.archive.url is None:
-            pruned = await self._store.prune(self._config.retention)
+            pruned = await self._store.retention.prune(self._config.retention)
         else:
             await self._archive(self._config.archive.url)
-            pruned = await self._store.prune(self._config.retention, self._archived)
+            pruned = await self._store.retention.prune(self._config.retention, self._archived)
         if pruned.bodies or pruned.records:
             _log.info("retention (%s): %d bodies, %d records, %d votes dropped",
                       pruned.reason, pruned.bodies, pruned.records, pruned.votes)  # fmt: skip
         await self._drop_failed_runs()
-        if await self._store.retire_dictionary():
+        if await self._store.deletion.retire_dictionary():
             _log.info("bodies are packed anew, without the dictionary that an earlier version trained on raw ones")
 
     async def _drop_failed_runs(self) -> None:

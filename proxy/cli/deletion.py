@@ -57,14 +57,14 @@ class Deletion:
         hashes = [self.ring.user_hash(key) for key in keys]
         names = [key.decode("utf-8", "replace") for key in keys]
         at_us = int(await store.replicas.now() * 1e6)
-        parts = [await store.delete_user(hashed, names, at_us) for hashed in hashes]
+        parts = [await store.deletion.delete_user(hashed, names, at_us) for hashed in hashes]
         self._database(parts)
         await self._dictionary(store)
         await self._hosts(store, hashes)
         for url in dict.fromkeys((self.config.store.archive.url, *self.archives)):
             if url is not None:
                 await self._archive(store, url, hashes)
-        remains = await store.compact()
+        remains = await store.deletion.compact()
         if remains:
             self._add("database's files", remains=remains)
         return {
@@ -110,7 +110,7 @@ class Deletion:
 
     async def _dictionary(self, store: Store) -> None:
         """Dictionaries hold nobody's text, but for one that an earlier version has trained."""
-        gone = await store.retire_dictionary()
+        gone = await store.deletion.retire_dictionary()
         if gone is False:
             why = "another host still runs the version that needs it; it goes when all are updated"
             self._add("dictionary of raw texts", 1, 0, remains=why, failed=True)

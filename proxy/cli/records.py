@@ -177,7 +177,7 @@ async def _rows(store: Store, criteria: RecordFilter, limit: int | None) -> Asyn
     cursor: str | None = None
     left = limit
     while left is None or left > 0:
-        page = await store.list_records(criteria, cursor=cursor, limit=_PAGE if left is None else min(_PAGE, left))
+        page = await store.records.list(criteria, cursor=cursor, limit=_PAGE if left is None else min(_PAGE, left))
         for row in page.rows:
             yield row
         cursor = page.cursor
@@ -225,11 +225,11 @@ async def _full_document(store: Store, ring: KeyRing, name: str) -> dict[str, An
     ids = RecordIds(ring)
     view = await find_record(store, ids, name)
     if view is None and _PREFIX.fullmatch(digits := name.replace("-", "").lower().rstrip("…")):
-        found = await store.ids_beginning(digits)
+        found = await store.records.ids_beginning(digits)
         if len(found) > 1:
             fail(Exit.USAGE, f"the ids of several records begin with {name}, {' and '.join(found)} among them: "
                  "give more of it")  # fmt: skip
-        view = await store.get_record(found[0]) if found else None
+        view = await store.records.get(found[0]) if found else None
     return None if view is None else record_document(view, ids)
 
 

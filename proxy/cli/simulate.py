@@ -60,7 +60,7 @@ async def _replay(store: Store, config: Config, since: float, now: float, scan: 
     retrains = []
     with Progress(console=console(err=True), transient=True) as progress:
         if begun is not None:
-            builder = StoreDatasetBuilder(store, config.generator_config, Path("unused")) if scan else None
+            builder = StoreDatasetBuilder(store.samples, config.generator_config, Path("unused")) if scan else None
             task = progress.add_task("hours", total=now - begun)
             async for retrain in walk_triggers(
                 store, config, begun, now, builder=builder, scan=scan,

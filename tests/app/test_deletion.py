@@ -54,7 +54,7 @@ async def test_a_host_answers_for_its_own_places_once(tmp_path: Path, store: Sto
     data = DataDir(tmp_path)
     dataset(tmp_path / "training" / "run-1", 1, 2)
     dataset(tmp_path / "exports" / "mine", 1, 1, 2)
-    await store.delete_user(1)
+    await store.deletion.delete_user(1)
     host = HostDeletion(data, tmp_path / "training", store, clock)
     report = await host.answer(await host.pending(), nothing_waits)
     assert {place.place: place.removed for place in report.places} == {
@@ -64,7 +64,7 @@ async def test_a_host_answers_for_its_own_places_once(tmp_path: Path, store: Sto
         assert (tmp_path / folder / "data.jsonl").read_text() == '{"said by": 2}\n'
     assert await host.pending() == []
     assert await HostDeletion(data, tmp_path / "training", store, clock).pending() == [], "it is the same host"
-    await store.delete_user(1)
+    await store.deletion.delete_user(1)
     assert len(await host.pending()) == 1
 
 
@@ -72,7 +72,7 @@ async def test_a_place_that_cannot_be_cleared_is_said(tmp_path: Path, store: Sto
     dataset(tmp_path / "training" / "run-1", 1)
     (tmp_path / "training" / "run-1" / "data.jsonl").unlink()
     (tmp_path / "training" / "run-1" / f"lineage.csv.next.{os.getpid()}.tmp").mkdir()
-    await store.delete_user(1)
+    await store.deletion.delete_user(1)
     host = HostDeletion(DataDir(tmp_path), tmp_path / "training", store, clock)
     report = await host.answer(await host.pending(), nothing_waits)
     (failed,) = [place for place in report.places if place.failed]
@@ -81,7 +81,7 @@ async def test_a_place_that_cannot_be_cleared_is_said(tmp_path: Path, store: Sto
 
 async def test_a_deletion_is_heard_of_while_it_runs(tmp_path: Path, store: Store, clock: ManualClock) -> None:
     host = HostDeletion(DataDir(tmp_path), tmp_path / "training", store, clock)
-    await store.delete_user(7)
+    await store.deletion.delete_user(7)
     running = asyncio.ensure_future(host.run())
     async with asyncio.timeout(60):
         while await host.pending():
@@ -108,7 +108,7 @@ async def test_folders_of_trainings_that_came_to_nothing_go_after_their_time(
     (tmp_path / "training" / "of-somebody-else").mkdir()
     lease = await store.leases.acquire("loop", "test", ttl_s=60)
     assert lease is not None
-    await store.transition(LoopTransaction(fence=lease.fence, runs=tuple(runs)))
+    await store.journal.transition(LoopTransaction(fence=lease.fence, runs=tuple(runs)))
     config = replace(StoreConfig(), retention=RetentionConfig(failed_runs_days=keep_days))
     keeping = Housekeeping(config, store, clock, training_dir=tmp_path / "training")
     await keeping.run_once()

@@ -57,7 +57,7 @@ class Controller:
             lease = await store.leases.acquire("loop", "test", ttl_s=60)
             assert lease is not None
             settled = replace(command, state=self.state, detail=self.detail)
-            await store.transition(LoopTransaction(fence=lease.fence, commands=(settled,)))
+            await store.journal.transition(LoopTransaction(fence=lease.fence, commands=(settled,)))
         return command.id
 
     def app(self) -> Starlette:

@@ -82,7 +82,7 @@ async def test_what_is_still_on_its_way_is_waited_for(install: Install) -> None:
         try:
             await ledger.look(admin)
             assert ledger.lost == 1
-            await store.apply(IngestBatch(writer="w0-1-1", segment=2, offset=1, records=(late,)))
+            await store.ingest.apply(IngestBatch(writer="w0-1-1", segment=2, offset=1, records=(late,)))
             await settling
         finally:
             await cancel_and_wait([settling])

@@ -121,7 +121,7 @@ async def test_every_field_of_a_record_is_documented(tmp_path: Path) -> None:
     await install.fill([record], [install.vote(record, 1)])
     store = await install.open_store()
     try:
-        view = await store.get_record(record.id)
+        view = await store.records.get(record.id)
     finally:
         await store.close()
     assert view is not None

@@ -160,7 +160,7 @@ class ConsoleStage:
         batch = IngestBatch(
             writer="w0-1-1", segment=self._batches, offset=1, records=tuple(records), votes=tuple(votes)
         )
-        await store.apply(batch)
+        await store.ingest.apply(batch)
 
     def _exchange(self, at_us: int, arm: Arm, model_id: int, good: float) -> NewRecord:
         quality = min(1.0, max(0.0, round(self.rng.gauss(good, 0.12), 3)))

@@ -122,7 +122,7 @@ async def test_the_hours_of_a_clock_that_was_ahead_do_not_stop_the_drop_detector
         await loop.tick()
         lease = await store.leases.get("loop")
         assert lease is not None
-        await store.transition(LoopTransaction(fence=lease.fence, state={DETECTOR_ENTRY: ahead}))
+        await store.journal.transition(LoopTransaction(fence=lease.fence, state={DETECTOR_ENTRY: ahead}))
         back = await upkeep.detector(state, round(NOW * 1e6))
         assert back is not None
         assert back["hour"] == round(NOW * 1e6) // hour_us - 1

@@ -71,7 +71,7 @@ async def voted(
                                      created_us=int(now * 1e6)))  # fmt: skip
     world._batches += 1
     batch = IngestBatch(writer="test", segment=world._batches, offset=1, records=tuple(records), votes=tuple(votes))
-    await store.apply(batch)
+    await store.ingest.apply(batch)
 
 
 EVEN = {Arm.CHAMPION: 0.6, Arm.CHALLENGER: 0.6}
@@ -195,5 +195,5 @@ async def test_other_terms_begin_a_new_epoch(table: str, changes: dict[str, Any]
         assert running is not None
         assert running.epoch_started_us == round(world.clock.now() * 1e6)
         assert running.frozen["icc"] == other.ab_test_config.icc
-        assert all(arm.requests == 0 for arm in (await store.arm_stats(running.id, running.epoch)).values())
+        assert all(arm.requests == 0 for arm in (await store.statistics.arms(running.id, running.epoch)).values())
         assert actions(await settle(world.start(store))) == []

@@ -64,7 +64,7 @@ async def test_renewing_goes_on_after_any_error(tmp_path: Path, caplog: pytest.L
         again = await leadership.acquire()
         assert again is not None
         assert again.fence == lease.fence
-        await store.transition(LoopTransaction(fence=lease.fence))
+        await store.journal.transition(LoopTransaction(fence=lease.fence))
     said = [record for record in caplog.records if "could not be renewed" in record.getMessage()]
     assert [record.levelno for record in said] == [logging.WARNING], "once a minute"
 
@@ -89,7 +89,7 @@ async def test_when_its_term_is_over_renewing_ends_and_writes_are_fenced(tmp_pat
             assert other is not None
             assert leases.calls == tried + 1
             with pytest.raises(PermanentError, match="fenced"):
-                await store.transition(LoopTransaction(fence=lease.fence))
+                await store.journal.transition(LoopTransaction(fence=lease.fence))
         assert await leadership.acquire() is None
 
 

@@ -281,6 +281,8 @@ async def _sent_back(world: World, store: Store, loop: Loop, count: int) -> list
         due.append(Retiring(id=model.id, name=model.name, due_at=world.clock.now() + 60.0))
         state = await state_of(loop)
         state = replace(state, ledger=replace(state.ledger, retiring=tuple(due)))
-        await store.transition(LoopTransaction(fence=lease.fence, models=(ready,), state={"loop": to_json(state)}))
+        await store.journal.transition(
+            LoopTransaction(fence=lease.fence, models=(ready,), state={"loop": to_json(state)})
+        )
         names.append(model.name)
     return names

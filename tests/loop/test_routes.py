@@ -124,7 +124,7 @@ async def test_state_and_rows_are_of_one_moment(tmp_path: Path) -> None:
         assert rows is not None
         assert rows.models[position.state.ledger.champion_id].name == "base"
         assert (await store.models.get(position.state.ledger.champion_id)).name == "renamed"  # type: ignore[union-attr]
-        await store.transition(LoopTransaction(fence=lease.fence))
+        await store.journal.transition(LoopTransaction(fence=lease.fence))
 
 
 def _rewritten(path: Path, wanted: object) -> object:

@@ -80,7 +80,7 @@ async def test_a_model_that_is_always_wrong_learns_from_those_who_correct_it(tmp
         world.clock.advance(2 * HOUR_S)
         assert actions(await settle(loop)) == []
         assert "0 usable samples" in (await loop.status())["triggers"]["hold"]
-        names = [view.row.id async for view in store.iter_records()]
+        names = [view.row.id async for view in store.records.iter()]
         await world.correct(store, names[:30], "what it should have said")
         world.clock.advance(2 * HOUR_S)
         assert actions(await settle(loop))[:2] == ["PrepareData", "StartTraining"]
@@ -269,7 +269,7 @@ async def test_rows_that_are_gone_lead_back_to_idle(tmp_path: Path) -> None:
         assert lease is not None
         state = await store.state.get("loop")
         broken = {"loop": {**state, "phase": {**state["phase"], "experiment_id": 99}}}
-        await store.transition(LoopTransaction(fence=lease.fence, state=broken))
+        await store.journal.transition(LoopTransaction(fence=lease.fence, state=broken))
         assert actions(await settle(loop)) == ["Recover"]
         assert (await phase_of(loop))[0] == "idle"
         assert world.routes().challenger is None

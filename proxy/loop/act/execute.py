@@ -103,7 +103,7 @@ class Executor:
     async def _champion_arm(self, experiment: Experiment | None) -> ArmStats | None:
         if experiment is None:
             return None
-        return (await self.store.arm_stats(experiment.id, experiment.epoch)).get(Arm.CHAMPION)
+        return (await self.store.statistics.arms(experiment.id, experiment.epoch)).get(Arm.CHAMPION)
 
     async def _slow_s(self, champion: Model, at: float) -> float | None:
         """L95: the champion's 95th percentile of latency over the last week, in seconds; None without traffic.
@@ -111,8 +111,8 @@ class Executor:
         Where none is under the champion's name, that of all: an application that logs by itself may call it otherwise.
         """
         since_us = round(at * 1e6) - _WEEK_US
-        own = await self.store.duration_quantile(champion.id, since_us, 0.95)
-        return await self.store.duration_quantile(None, since_us, 0.95) if own is None else own
+        own = await self.store.traffic.duration_quantile(champion.id, since_us, 0.95)
+        return await self.store.traffic.duration_quantile(None, since_us, 0.95) if own is None else own
 
 
 def _run(position: Position) -> Run:

@@ -107,7 +107,7 @@ class LoopJournal:
         if baseline is not None:
             state = with_baseline(state, baseline)
         entries = {STATE_ENTRY: state_to_json(state)} | ({} if detector is None else {DETECTOR_ENTRY: detector})
-        await self.store.transition(LoopTransaction(fence=lease.fence, models=models, state=entries))
+        await self.store.journal.transition(LoopTransaction(fence=lease.fence, models=models, state=entries))
 
     async def next_version(self, state: LoopState) -> int:
         """Of a route table that is newer than any."""
@@ -121,7 +121,7 @@ class LoopJournal:
         entry = await self.store.journal.intend(
             "Install", fence=lease.fence, who=LOOP, why=reason, inputs={"reasons": [reason]}, config_id=self.config_id
         )
-        await self.store.transition(
+        await self.store.journal.transition(
             LoopTransaction(
                 fence=lease.fence,
                 seq=entry.seq,
@@ -157,7 +157,7 @@ class LoopJournal:
         state = done.state
         if not same_routes(route_table(before), route_table(before.after(done))):
             state = rerouted(state, now.version)
-        await self.store.transition(
+        await self.store.journal.transition(
             LoopTransaction(
                 fence=lease.fence,
                 seq=entry.seq,
@@ -198,7 +198,7 @@ class LoopJournal:
         self, lease: Lease, entry: JournalEntry, outcome: Mapping[str, Any], *, state: Mapping[str, Any] | None = None,
         commands: tuple[CommandRow, ...] = (),
     ) -> None:  # fmt: skip
-        await self.store.transition(
+        await self.store.journal.transition(
             LoopTransaction(
                 fence=lease.fence, seq=entry.seq, failed=True, outcome=outcome, state=state or {}, commands=commands
             )
@@ -213,11 +213,13 @@ class LoopJournal:
             looks = (Look(experiment_id=experiment.id, at_us=round(now * 1e6), assessment=assessment),)
         if not note:
             if looks:
-                await self.store.transition(LoopTransaction(fence=lease.fence, looks=looks))
+                await self.store.journal.transition(LoopTransaction(fence=lease.fence, looks=looks))
             return
         entry = await self.intend(lease, seen, decided, now)
         outcome = {"reason": decided.reasons[0], "wake_at": decided.wake_at}
-        await self.store.transition(LoopTransaction(fence=lease.fence, seq=entry.seq, outcome=outcome, looks=looks))
+        await self.store.journal.transition(
+            LoopTransaction(fence=lease.fence, seq=entry.seq, outcome=outcome, looks=looks)
+        )
 
 
 def _looks(entry: JournalEntry, before: Position, now: Context) -> tuple[Look, ...]:

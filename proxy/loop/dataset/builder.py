@@ -38,9 +38,9 @@ _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 class SampleSource(Protocol):
-    """The part of the store that a build reads."""
+    """What a build reads: `Store.samples`, or an archive's."""
 
-    def iter_samples(
+    def iter(
         self,
         *,
         after_id: str | None = None,
@@ -53,7 +53,7 @@ class SampleSource(Protocol):
         """Stream samples; `before_id` is exclusive."""
         ...
 
-    def iter_judged(self, *, before_id: str | None = None, chunk: int = 100) -> AsyncIterator[Sample]:
+    def judged(self, *, before_id: str | None = None, chunk: int = 100) -> AsyncIterator[Sample]:
         """Stream what people corrected or disliked, also what is no sample."""
         ...
 
@@ -83,7 +83,7 @@ class StoreDatasetBuilder:
 
     def __init__(
         self,
-        store: SampleSource,
+        samples: SampleSource,
         config: DataGeneratorConfig,
         training_dir: Path,
         *,
@@ -94,7 +94,7 @@ class StoreDatasetBuilder:
 
         `line_format` writes the lines, instead of the config's `format_type`.
         """
-        self._store = store
+        self._samples = samples
         self._config = config
         self._training_dir = training_dir.expanduser().absolute()
         self._on_progress = on_progress
@@ -160,17 +160,17 @@ class StoreDatasetBuilder:
 
     async def _ensure_space(self, folder: Path, before_id: str, limit: int | None) -> None:
         """Raises TemporaryError where the disk of `folder` has no room for it, to judge by the newest samples."""
-        if not isinstance(self._store, Sized):
+        if not isinstance(self._samples, Sized):
             return
-        size = await self._store.size()
+        size = await self._samples.size()
         records = size.records if limit is None else min(limit, size.records)
         newest = [batch async for batch in self._batches(before_id, limit=_LOOKED_AT)]
         samples = [sample for batch in newest for sample in batch]
         await _in_thread(lambda: ensure_space(folder, samples, records, self._config))
 
     async def _fill(self, chosen: SelectionPass, before_id: str, limit: int | None) -> None:
-        judged = self._store.iter_judged(before_id=before_id, chunk=_READ_ROWS)
-        joining = Joining(self._store)  # what was asked may stand in an earlier part
+        judged = self._samples.judged(before_id=before_id, chunk=_READ_ROWS)
+        joining = Joining(self._samples)  # what was asked may stand in an earlier part
         async with aclosing(_batched(judged, None)) as batches:
             async for logged in batches:
                 batch = await joining.join(logged)
@@ -187,9 +187,9 @@ class StoreDatasetBuilder:
 
     async def _batches(self, before_id: str, limit: int | None) -> AsyncGenerator[list[Sample]]:
         """The samples before `before_id`, newest first, as they are judged: read, and with their generation."""
-        generations = await self._store.generations() if isinstance(self._store, KnowsModels) else {}
-        source = self._store.iter_samples(before_id=before_id, newest_first=True, chunk=_READ_ROWS)
-        joining = Joining(self._store)
+        generations = await self._samples.generations() if isinstance(self._samples, KnowsModels) else {}
+        source = self._samples.iter(before_id=before_id, newest_first=True, chunk=_READ_ROWS)
+        joining = Joining(self._samples)
         async with aclosing(_batched(source, limit)) as batches:
             async for logged in batches:
                 batch = await joining.join(logged)

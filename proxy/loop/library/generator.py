@@ -43,7 +43,7 @@ class TrainingDataGenerator:
         request = DatasetRequest(run_id=run_id, until_s=now + 1.0, config_fingerprint=fingerprint(self._config))
 
         async def build(usage: UsageStore) -> dict[str, Any]:
-            builder = StoreDatasetBuilder(usage.store, self._config, self._output_dir)
+            builder = StoreDatasetBuilder(usage.store.samples, self._config, self._output_dir)
             return (await builder.build(request)).as_json()
 
         return self._logger.background.run(build)

@@ -291,7 +291,7 @@ class ContinuousLearningLoop:
             return None
         since_s = self._clock.now() - experiment["epoch_started_at"]
         asked = RecordFilter(arm=Arm.CHALLENGER, experiment_id=experiment["id"])
-        if since_s < _UNASKED_S or (await usage.store.list_records(asked, cursor=None, limit=1)).rows:
+        if since_s < _UNASKED_S or (await usage.store.records.list(asked, cursor=None, limit=1)).rows:
             return None
         return (
             f"no call of the challenger {challenger['name']} was logged since its test began"
@@ -330,7 +330,7 @@ class ContinuousLearningLoop:
                 clock=self._clock,
                 rules=rules_of(self.config, trains=trains),
                 ports=LoopPorts(
-                    datasets=StoreDatasetBuilder(usage.store, self.config.generator_config, self._training_dir),
+                    datasets=StoreDatasetBuilder(usage.store.samples, self.config.generator_config, self._training_dir),
                     trainer=self._trainer,
                     deployer=AppDeployer(),
                     probe=AppProbe(),

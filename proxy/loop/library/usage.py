@@ -88,7 +88,7 @@ class UsageStore:
                 votes=tuple(vote for _, vote, _ in group if vote is not None),
             )
             try:
-                await self.store.apply(batch)
+                await self.store.ingest.apply(batch)
             except Exception as exc:  # noqa: BLE001 - whoever waits gets it
                 for _, _, done in group:
                     if not done.done():
@@ -244,7 +244,7 @@ async def _vote(
         if not is_record_id(record_id):
             return False
         uuid = record_id
-    if await usage.store.get_record(uuid) is None:
+    if await usage.store.records.get(uuid) is None:
         return False
     now = usage.clock.now()
     vote = NewVote(
@@ -264,7 +264,7 @@ async def _records(usage: UsageStore, wanted: RecordFilter, limit: int) -> list[
     found: list[dict[str, Any]] = []
     cursor: str | None = None
     while len(found) < limit:
-        page = await usage.store.list_records(wanted, cursor=cursor, limit=min(_PAGE, limit - len(found)))
+        page = await usage.store.records.list(wanted, cursor=cursor, limit=min(_PAGE, limit - len(found)))
         found += [_row(row, usage.ids) for row in page.rows]
         cursor = page.cursor
         if cursor is None:
@@ -287,7 +287,7 @@ def _row(row: RecordRow, ids: RecordIds) -> dict[str, Any]:
 
 
 async def _statistics(usage: UsageStore) -> dict[str, Any]:
-    totals = await usage.store.totals()
+    totals = await usage.store.traffic.totals()
     votes = totals.votes
     given = votes.positive + votes.negative + votes.neutral
     return {

@@ -117,12 +117,12 @@ class Observer:
     async def _triggers(self, state: LoopState, now: float) -> TriggerFacts:
         now_us = round(now * 1e6)
         since_us = round((state.ledger.last.dataset_at or 0.0) * 1e6)
-        votes = await self.store.feedback_window(now_us - _DAY_US, now_us)
-        _, recent = await self.store.quality_window(now_us - _DAY_US, now_us)
+        votes = await self.store.traffic.feedback_window(now_us - _DAY_US, now_us)
+        _, recent = await self.store.traffic.quality_window(now_us - _DAY_US, now_us)
         return TriggerFacts(
             installed_at=state.ledger.installed_at,
             last_retrain_at=state.ledger.last.retrain_at,
-            new_quality_samples=await self.store.count_quality_samples(since_us, self.trigger_quality),
+            new_quality_samples=await self.store.traffic.count_quality_samples(since_us, self.trigger_quality),
             usable_samples=await self._usable(state),
             left_out=state.ledger.left_out,
             quality_baseline=state.ledger.baseline,
@@ -224,7 +224,7 @@ class Observer:
     async def _experiment(self, row: Experiment | None, state: LoopState) -> ExperimentView | None:
         if row is None or state.phase_name not in (Phase.TESTING, Phase.PROMOTING):
             return None
-        stats = await self.store.arm_stats(row.id, row.epoch)
+        stats = await self.store.statistics.arms(row.id, row.epoch)
         facts = ExperimentFacts(
             started_at=row.started_us / 1e6,
             epoch_started_at=row.epoch_started_us / 1e6,
@@ -241,10 +241,10 @@ class Observer:
         if not isinstance(phase, Watching) or snapshot.previous is None:
             return None
         if experiment is None:  # promoted untested: nothing to compare with, but traffic counts, by any name
-            served = await self.store.totals(round(phase.promoted_at * 1e6))
+            served = await self.store.traffic.totals(round(phase.promoted_at * 1e6))
             after = ArmStats(arm=Arm.CHAMPION, requests=served.of_users, moments=Moments())
         else:
-            after = (await self.store.arm_stats(experiment.id, experiment.epoch))[Arm.CHAMPION]
+            after = (await self.store.statistics.arms(experiment.id, experiment.epoch))[Arm.CHAMPION]
         return WatchFacts(
             promoted_at=phase.promoted_at,
             before=phase.before,

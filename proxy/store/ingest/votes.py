@@ -18,7 +18,6 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from policies.ballots import BallotTrust
 from policies.kinds import Kind
 from policies.records import Arm, Outcome
-from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of, for_update, insert_new, upsert
 from proxy.store.ingest import namesakes
 from proxy.store.ingest.deltas import Deltas
@@ -35,7 +34,6 @@ __all__ = [
     "Parked",
     "Voted",
     "add",
-    "count_corrections",
     "facts_of_row",
     "find_arrived",
     "grouped",
@@ -83,16 +81,6 @@ async def add(
         parked=parked,
         ambiguous=in_vain + len(fresh.ambiguous),
     )
-
-
-async def count_corrections(db: Database, since_us: int, until_us: int) -> int:
-    """Votes with a correction that counts and that came in the window, also such as changed nothing: on a task, on no
-    answer, or withdrawn."""
-    counts = feedback.c.trust.bitwise_and(int(BallotTrust.CORRECTION)) != 0
-    came = (counts, feedback.c.created_us >= since_us, feedback.c.created_us < until_us)
-    query = sa.select(sa.func.count()).select_from(feedback).where(feedback.c.correction.is_not(None), *came)
-    async with db.read() as connection:
-        return int(await connection.scalar(query) or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

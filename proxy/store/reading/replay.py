@@ -114,7 +114,7 @@ class EpochReplay:
         return dict(self._arms)
 
     async def voters(self, metrics: Iterable[Metric]) -> AsyncGenerator[tuple[Arm, int, UserTotals, bool]]:
-        """The units as they stand that have an observation of any of `metrics`; as `Store.voters`."""
+        """The units as they stand that have an observation of any of `metrics`; as `Statistics.voters`."""
         rows = [METRICS.index(metric) for metric in metrics]
         for arm in Arm:
             for key, (n, s) in self._users[arm].items():

@@ -134,6 +134,6 @@ async def _arms(store: Store, since_us: int, until_us: int) -> dict[str, Any]:
     step_s = next((step for step in _STEPS_S if length_s / step <= _ARM_POINTS), _STEPS_S[-1])
     step_us = step_s * 1_000_000
     first, last = since_us // step_us * step_us, (until_us // step_us + 1) * step_us
-    steps = arm_steps(await store.traffic(first, last, step_s))
+    steps = arm_steps(await store.traffic.points(first, last, step_s))
     x = list(range(first // 1_000_000, last // 1_000_000, step_s))
     return {"quality": quality_chart(steps, x), "votes": vote_chart(steps, x)}

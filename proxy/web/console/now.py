@@ -55,7 +55,7 @@ def now_routes(console: Console) -> list[Route]:
 
 async def _recent_traffic(console: Console) -> TrafficTotals:
     since_s = console.services.clock.now() - _RECENT_S
-    return await console.store.totals(int(since_s * 1e6))
+    return await console.store.traffic.totals(int(since_s * 1e6))
 
 
 async def _recent_decisions(console: Console) -> list[Mapping[str, Any]]:

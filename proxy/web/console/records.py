@@ -70,7 +70,7 @@ class _Pages:
             if cursor is not None and not is_record_id(cursor):
                 raise ValueError("cursor: not one that a list gave out")
             criteria = self._criteria(fields, models)
-            page = await store.list_records(criteria, cursor=cursor, limit=_PAGE)
+            page = await store.records.list(criteria, cursor=cursor, limit=_PAGE)
         except ValueError as exc:
             return await self._console.render(request, "records.html", context | {"mistake": str(exc)}, status_code=400)
         context["rows"] = [row_document(row, self._console.ids) for row in page.rows]
