@@ -13,37 +13,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, TypeAlias, get_args
 
-__all__ = [
-    "ACTIONS",
-    "TAGS",
-    "AbandonModel",
-    "AcceptModel",
-    "Action",
-    "BeginEpoch",
-    "BeginPromotion",
-    "CancelRun",
-    "FailPromotion",
-    "FailRun",
-    "FinishWatch",
-    "HaltWatch",
-    "PrepareData",
-    "Promote",
-    "Recover",
-    "Redeploy",
-    "Refuse",
-    "Reject",
-    "RestartDeployment",
-    "Retire",
-    "ReturnTraffic",
-    "RollBack",
-    "SetPaused",
-    "SetShare",
-    "StartDeployment",
-    "StartExperiment",
-    "StartTraining",
-    "tag_of",
-    "target_of",
-]  # fmt: skip
+__all__ = ["ACTIONS", "TAGS", "AbandonModel", "AcceptModel", "Action", "BeginEpoch", "BeginPromotion",
+           "CancelRun", "FailPromotion", "FailRun", "FinishWatch", "HaltWatch", "PrepareData", "Promote",
+           "Recover", "Redeploy", "Refuse", "Reject", "RestartDeployment", "Retire", "ReturnTraffic",
+           "RollBack", "SetPaused", "SetShare", "StartDeployment", "StartExperiment", "StartTraining",
+           "tag_of", "target_of"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

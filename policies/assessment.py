@@ -15,19 +15,8 @@ from policies.estimates import Metric, MetricMean, Moments
 from policies.guardrails import GuardrailConfig, GuardrailResult
 from policies.records import Arm
 
-__all__ = [
-    "ABTestConfig",
-    "ArmStats",
-    "Assessment",
-    "Carried",
-    "Eta",
-    "Evidence",
-    "ExperimentFacts",
-    "FeedbackRate",
-    "MetricComparison",
-    "SampleRatio",
-    "Verdict",
-]
+__all__ = ["ABTestConfig", "ArmStats", "Assessment", "Carried", "Eta", "Evidence", "ExperimentFacts",
+           "FeedbackRate", "MetricComparison", "SampleRatio", "Verdict"]  # fmt: skip
 
 Evidence = Literal["default", "strict"]
 

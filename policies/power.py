@@ -18,16 +18,8 @@ from policies.estimates import Metric, Moments, metric_mean, observation_sd, use
 from policies.evidence import information_needed
 from policies.verdict import composite_weights
 
-__all__ = [
-    "MetricProfile",
-    "PowerAnswer",
-    "Traffic",
-    "assumed_profiles",
-    "detectable_gain",
-    "measured_profiles",
-    "observations_needed",
-    "required_test",
-]
+__all__ = ["MetricProfile", "PowerAnswer", "Traffic", "assumed_profiles", "detectable_gain",
+           "measured_profiles", "observations_needed", "required_test"]  # fmt: skip
 
 _LONGEST_DAYS: Final = 3650.0
 """A test of ten years is one that never ends."""

@@ -20,16 +20,8 @@ from typing import Final, NamedTuple
 from policies.drop import DropDetector
 from policies.wording import duration, percent, share
 
-__all__ = [
-    "DropDetector",
-    "Trigger",
-    "TriggerConfig",
-    "TriggerFacts",
-    "TriggerProgress",
-    "TriggerReport",
-    "evaluate_triggers",
-    "too_few_samples",
-]
+__all__ = ["DropDetector", "Trigger", "TriggerConfig", "TriggerFacts", "TriggerProgress", "TriggerReport",
+           "evaluate_triggers", "too_few_samples"]  # fmt: skip
 
 _REASONS: Final = 4
 """Reasons for which samples were left out that a sentence names, at most."""
