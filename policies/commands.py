@@ -15,8 +15,9 @@ from policies.actions import (
     SetShare,
 )
 from policies.lifecycle import Phase
-from policies.snapshot import Command, Snapshot, Verb, new_run_id
+from policies.snapshot import Command, Snapshot, new_run_id
 from policies.triggers import Trigger
+from policies.vocabulary import Verb
 
 __all__ = ["answer"]
 

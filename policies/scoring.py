@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Annotated, Final, NoReturn
+
+from policies.intervals import Interval
 
 __all__ = ["ResponseFacts", "Score", "ScoringConfig", "score"]
 
@@ -21,15 +23,15 @@ class ScoringConfig:
 
     enabled: bool = True
     """Score every answer whose text was understood."""
-    min_response_chars: int = 1
+    min_response_chars: Annotated[int, Interval("[0, inf)", "a count")] = 1
     """Shorter answers are empty and score 0."""
-    refusal_score: float = 0.2
+    refusal_score: Annotated[float, Interval("[0, 1]", "a score, 0 to 1")] = 0.2
     """Score of an answer that declines."""
-    truncated_score: float = 0.4
+    truncated_score: Annotated[float, Interval("[0, 1]", "a score, 0 to 1")] = 0.4
     """Score of an answer that a limit truncated."""
-    repetition_score: float = 0.2
+    repetition_score: Annotated[float, Interval("[0, 1]", "a score, 0 to 1")] = 0.2
     """Score of an answer that repeats itself."""
-    invalid_json_score: float = 0.0
+    invalid_json_score: Annotated[float, Interval("[0, 1]", "a score, 0 to 1")] = 0.0
     """Score of an answer that is no JSON where JSON was asked for."""
 
 

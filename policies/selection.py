@@ -14,12 +14,13 @@ import functools
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from policies.assignment import unit_interval
 from policies.conversation import Conversation, Lack
 from policies.dedupe import Deduper, Duplicate, seen_of
 from policies.formats import FORMATS, FormatType, Style
+from policies.intervals import Interval
 from policies.records import Sample
 
 __all__ = ["RENAMED", "DataGeneratorConfig", "Drop", "DropReason", "Exclusion", "FormatType", "Keep",
@@ -56,24 +57,24 @@ def _with_old_names(cls: type[_T]) -> type[_T]:
 class DataGeneratorConfig:
     """What goes into a training file, and in which format."""
 
-    min_quality_score: float | None = 0.7
+    min_quality_score: Annotated[float | None, Interval("[0, 1]", "a score, 0 to 1")] = 0.7
     """Lowest quality score kept (0 to 1); unscored samples are dropped. None: no such filter."""
-    min_user_feedback: int | None = None
+    min_user_feedback: Annotated[int | None, Interval("[-1, 1]", "a vote: −1, 0 or 1")] = None
     """Lowest vote kept: 1 keeps only thumbs up. None: no vote needed, but thumbs down are dropped all the same."""
     deduplicate: bool = True
     """Drop exact and near duplicates (the same conversation, question and answer both the same up to wording)."""
-    near_duplicate_threshold: float = 0.85
+    near_duplicate_threshold: Annotated[float, Interval("(0, 1]", "a share, 0 to 1")] = 0.85
     """Estimated Jaccard similarity of word shingles (0 to 1) from which two questions, or answers, are the same."""
-    max_samples: int | None = None
+    max_samples: Annotated[int | None, Interval("[1, inf)", "a count")] = None
     """Newest samples kept; None: all."""
-    max_samples_per_user: int | None = 200
+    max_samples_per_user: Annotated[int | None, Interval("[1, inf)", "a count")] = 200
     """No user contributes more than this, so that one heavy user does not become the model. None: no cap."""
-    max_own_share: float = 0.5
+    max_own_share: Annotated[float, Interval("[0, 1]", "a share, 0 to 1")] = 0.5
     """Largest share of lines that a model wrote which was trained here (0 to 1): a model must not feed on itself."""
-    max_correction_share: float = 0.2
+    max_correction_share: Annotated[float, Interval("[0, 1]", "a share, 0 to 1")] = 0.2
     """Largest share of lines that corrections are (0 to 1; one may be in any file): nobody is to write the model's
     answers for it. 1 where you know the people who correct."""
-    max_corrections_per_user: int | None = 20
+    max_corrections_per_user: Annotated[int | None, Interval("[1, inf)", "a count")] = 20
     """No user contributes more corrections than this, nor does a cluster of names that nobody vouches for. None: no
     cap."""
     train_on: Literal["last", "all"] = "last"
@@ -85,7 +86,7 @@ class DataGeneratorConfig:
     keep where most lines have some, since a chat template for words alone does not take parts."""
     exclude: tuple[str, ...] = ()
     """Regular expressions; what matches one in its system prompt or its question is no training data."""
-    holdout_share: float = 0.05
+    holdout_share: Annotated[float, Interval("[0, 1)", "a share, 0 to 1")] = 0.05
     """Share of users whose samples go to a separate file, for evaluation only (0 to 1)."""
     format_type: FormatType = "chatml"
     """Line format: chatml, prompt_completion, alpaca, completion, dpo (needs corrections or votes both ways) or kto
@@ -96,11 +97,11 @@ class DataGeneratorConfig:
     """Mix a rehearsal buffer in, against forgetting."""
     existing_data_path: str | None = None
     """JSONL file of rehearsal samples, in the same format as the output."""
-    existing_data_share: float = 0.3
+    existing_data_share: Annotated[float, Interval("[0, 1)", "a share, 0 to 1")] = 0.3
     """Share of the training file that comes from the rehearsal buffer, as far as it reaches (0 to 1)."""
     tokenizer: str | None = None
     """Tokenizer of the model (a tokenizer.json, or a folder with one) to count tokens by; none: characters / 4."""
-    cost_per_million_tokens: float | None = None
+    cost_per_million_tokens: Annotated[float | None, Interval("[0, inf)", "money for a million tokens")] = None
     """What a trainer charges for a million tokens, in whatever currency: manifest and console then estimate a run."""
 
     @property

@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 from policies.drop import DropDetector
+from policies.intervals import Interval
 from policies.wording import duration, percent, share
 
 __all__ = ["DropDetector", "Trigger", "TriggerConfig", "TriggerFacts", "TriggerProgress", "TriggerReport",
@@ -42,29 +43,29 @@ class TriggerConfig:
 
     enable_sample_count: bool = True
     """Retrain when enough new quality samples have come in."""
-    min_new_samples: int = 1000
+    min_new_samples: Annotated[int, Interval("[1, inf)", "a count")] = 1000
     """New quality samples since the last dataset. A fine-tune on fewer rarely shows a gain."""
-    min_quality_score: float = 0.7
+    min_quality_score: Annotated[float, Interval("[0, 1]", "a score, 0 to 1")] = 0.7
     """A record scored at least this (0 to 1) is a quality sample."""
     enable_scheduled: bool = True
     """Retrain on a schedule. The clock starts at installation, not at once."""
-    schedule_interval_hours: float = 168.0
+    schedule_interval_hours: Annotated[float, Interval("(0, inf)", "hours")] = 168.0
     """Hours between scheduled retrains: a week."""
     enable_quality_drop: bool = True
     """Retrain when quality has dropped and a change detector agrees."""
-    quality_drop_threshold: float = 0.1
+    quality_drop_threshold: Annotated[float, Interval("(0, 1]", "a share, 0 to 1")] = 0.1
     """Relative drop of the 24-hour mean against the frozen baseline that counts (0 to 1)."""
     enable_error_rate: bool = False
     """Retrain on many negative votes. Off: angry voters vote more, so opt in once votes are plenty."""
-    negative_feedback_threshold: float = 0.2
+    negative_feedback_threshold: Annotated[float, Interval("(0, 1]", "a share, 0 to 1")] = 0.2
     """Share of negative votes in the last 24 hours that triggers (0 to 1)."""
-    min_feedback_votes: int = 50
+    min_feedback_votes: Annotated[int, Interval("[1, inf)", "a count")] = 50
     """Votes needed in those 24 hours before their share means anything."""
-    min_usable_samples: int = 100
+    min_usable_samples: Annotated[int, Interval("[1, inf)", "a count")] = 100
     """Fewer samples than this after selection: hold and say so; the cool-down does not start."""
-    cooldown_hours: float = 24.0
+    cooldown_hours: Annotated[float, Interval("[0, inf)", "hours")] = 24.0
     """Hours between the starts of two retrains, whatever triggers them (manual ones excepted)."""
-    failure_backoff_hours: float = 1.0
+    failure_backoff_hours: Annotated[float, Interval("[0, inf)", "hours")] = 1.0
     """Wait after a failed retrain; doubles with each failure in a row, up to a day."""
 
 

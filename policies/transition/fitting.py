@@ -33,6 +33,7 @@ from policies.actions import (
 )
 from policies.state import Deploying, Idle, Promoting, Testing, Training, Watching
 from policies.transition.values import Position
+from policies.vocabulary import action_label
 
 
 def stale(position: Position, action: Action) -> str | None:
@@ -40,9 +41,8 @@ def stale(position: Position, action: Action) -> str | None:
     fits, and has not been done."""
     if _fits(position, action):
         return None
-    return (
-        f"{tag_of(action)} of {target_of(action) or 'this'} does not fit the phase {position.state.phase.name} any more"
-    )
+    target = f" ({target_of(action)})" if target_of(action) else ""
+    return f"“{action_label(tag_of(action))}”{target} no longer fits: the phase is {position.state.phase.name}"
 
 
 def _fits(position: Position, action: Action) -> bool:

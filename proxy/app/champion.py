@@ -37,6 +37,7 @@ from proxy.ids import KeyRing
 from proxy.metrics.gateway import stats_files
 from proxy.metrics.shared import read_counters
 from proxy.routes import Target, read_routes
+from proxy.status import ChampionStatus, ErrorStatus, Status
 from proxy.tasks import cancel_and_wait, spawn
 
 __all__ = ["ChampionWatch", "RequestCounts", "Tallies"]
@@ -270,7 +271,7 @@ class ChampionWatch(Collector):
         return None if self._asked is None else not self._asked
 
     def document(self) -> dict[str, Any]:
-        """For /status and /health: {"name", "healthy", "since" (Unix seconds) it has been so, "failed_share" of the
+        """For /health: {"name", "healthy", "since" (Unix seconds) it has been so, "failed_share" of the
         "requests" of the last minute that were answered or failed, "last_error": {"text", "at"} | null,
         "last_answer_at" (good or bad), "seen_by": this host}. Unknown is null."""
         minute = self._minute().answers
@@ -285,18 +286,24 @@ class ChampionWatch(Collector):
             "seen_by": self._host,
         }
 
-    def into(self, status: Mapping[str, Any]) -> dict[str, Any]:
-        """The status document with what is known here in its `champion`; what traffic does not tell stays as it is."""
-        known = self.document()
-        shown = {**(status.get("champion") or {})}
-        if shown and shown.get("name") != known["name"]:
-            return dict(status)  # a promotion is on its way
-        if known["healthy"] is None:
-            known["healthy"] = shown.get("healthy")
-        elif known["healthy"] is False and shown:
-            shown["unhealthy_since"] = known["since"]
-        notes = [*status.get("notes", ()), *([note] if (note := self.note()) else [])]
-        return {**status, "champion": shown | known, "notes": notes}
+    def into(self, status: Status) -> Status:
+        """The status with what is known here of its champion; what traffic does not tell stays as it is."""
+        minute, shown = self._minute().answers, status.champion or ChampionStatus(name=self._target.name)
+        if shown.name != self._target.name:
+            return status  # a promotion is on its way
+        champion = replace(
+            shown,
+            healthy=shown.healthy if self.healthy is None else self.healthy,
+            unhealthy_since=self._since if self.healthy is False else shown.unhealthy_since,
+            since=self._since,
+            failed_share=minute.bad_share,
+            requests=minute.answered,
+            last_error=None if self._last_error is None else ErrorStatus(**self._last_error),
+            last_answer_at=self._answered_on,
+            seen_by=self._host,
+        )
+        note = self.note()
+        return replace(status, champion=champion, notes=(*status.notes, *((note,) if note else ())))
 
     def note(self) -> str:
         """What may be right, and may be not: every request of the last minute was refused."""

@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any, Final
 
 import uvloop
@@ -50,6 +51,7 @@ from proxy.log_throttle import ThrottledLog
 from proxy.loop.act.install import BaseModel, first_model
 from proxy.loop.adapters.deployers.health import trusts_unseen
 from proxy.spool import SpoolReader
+from proxy.status import Status
 from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
@@ -337,10 +339,9 @@ class Controller:
         )
         return with_console(services, self._config.training_dir)
 
-    async def _status(self) -> dict[str, Any]:
-        document = self._champion.into(await self._loop_service.status())
-        notes = [*document.get("notes", ()), *self._keeper.notes, *open_to_others(self._config)]
-        return document | {"notes": notes}
+    async def _status(self) -> Status:
+        status = self._champion.into(await self._loop_service.status())
+        return replace(status, notes=(*status.notes, *self._keeper.notes, *open_to_others(self._config)))
 
     def _health(self) -> dict[str, Any]:
         troubles = self._troubles

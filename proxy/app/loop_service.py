@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Final
 
 from prometheus_client.registry import CollectorRegistry
@@ -23,6 +24,7 @@ from proxy.loop.look import explain
 from proxy.loop.look.metrics import LoopMetrics
 from proxy.loop.service import open_loop
 from proxy.loop.tick import Loop
+from proxy.status import STARTING, PhaseStatus, ReplicaStatus, Status
 from proxy.store.engine.channels import COMMANDS
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
@@ -45,7 +47,7 @@ class LoopService:
         registry: CollectorRegistry,
         clock: Clock,
         troubles: Troubles,
-        replicas: Callable[[], Sequence[Mapping[str, Any]]] = tuple,
+        replicas: Callable[[], Sequence[ReplicaStatus]] = tuple,
     ) -> None:
         self._config = config
         self._replicas = replicas
@@ -75,15 +77,20 @@ class LoopService:
         """Write a command down for the loop and wake it; returns the command's id."""
         return await self._loop().submit(verb, args, who, why)
 
-    async def status(self) -> Mapping[str, Any]:
+    async def status(self) -> Status:
         """What the loop sees and decides (`proxy.loop.look.status`), and who is asked."""
-        about: dict[str, Any] = {"version": __version__, "replicas": list(self._replicas())}
-        about |= {"trouble": self._troubles.first or None, "troubles": self._troubles.document()}
         try:
-            return {**await self._loop().status(), **about}
+            status = await self._loop().status()
         except TemporaryError as exc:  # nothing was seen yet, and the store is away
-            phase = {"name": "starting", "reason": self._troubles.of("store") or str(exc)}
-            return {"phase": phase, "leader": self.leading, **about}
+            phase = PhaseStatus(name=STARTING, reason=self._troubles.of("store") or str(exc))
+            status = Status(phase=phase, leader=self.leading)
+        return replace(
+            status,
+            version=__version__,
+            replicas=tuple(self._replicas()),
+            trouble=self._troubles.first or None,
+            troubles=self._troubles.status(),
+        )
 
     async def explain(self, at: float | None) -> Mapping[str, Any]:
         """The decision in force at that time (Unix seconds; None: the latest)."""

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from policies.kinds import KINDS
 from policies.records import Outcome
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config, say
 from proxy.cli.printable import json_printable, plain
 from proxy.cli.stores import key_ring, with_store
 from proxy.private import open_private
+from proxy.wire.extract.shapes import KINDS
 
 if TYPE_CHECKING:
     from rich.text import Text as Line

@@ -18,7 +18,7 @@ import contextlib
 import logging
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from policies.actions import Action, target_of
@@ -41,8 +41,9 @@ from proxy.loop.dataset.selection_pass import Progress
 from proxy.loop.look.metrics import LoopMetrics
 from proxy.loop.look.observe import Observation, Observer
 from proxy.loop.look.position import present_position, read_position
-from proxy.loop.look.status import status_document, with_building
+from proxy.loop.look.status import status_of, with_building
 from proxy.loop.ports import LoopTroubles, Notifier
+from proxy.status import STARTING, PhaseStatus, Status
 from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.store import Store
 from proxy.store.tables.control import CommandRow, JournalEntry, Lease
@@ -112,7 +113,7 @@ class Loop:
         if metrics is not None:
             metrics.building = building
         self._poked = asyncio.Event()
-        self._status: dict[str, Any] | None = None
+        self._status: Status | None = None
         self._last_hold: tuple[object, ...] = ()
         self._looked_at = 0.0
         self._looking = asyncio.Lock()
@@ -310,16 +311,16 @@ class Loop:
         self.poke()
         return command.id
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> Status:
         """The status document of the latest look; a standby looks for it. Raises TemporaryError."""
         age_s = self._clock.monotonic() - self._shown_at
         if self._status is None or (not self.leading and age_s >= self._leadership.renew_s):
             await self._look_for_status()
         if self._status is None:
-            return {"phase": {"name": "starting", "reason": "nothing has been seen yet"}, "leader": self.leading}
-        document = {**self._status, "leader": self._status["leader"] and not self._leadership.lapsed}
+            return Status(phase=PhaseStatus(name=STARTING, reason="The loop has not looked yet."), leader=self.leading)
+        status = replace(self._status, leader=self._status.leader and not self._leadership.lapsed)
         progress = self._building()
-        return document if progress is None else with_building(document, progress)
+        return status if progress is None else with_building(status, progress)
 
     async def _look_for_status(self) -> None:
         """What was seen before will do where the store is away."""
@@ -379,7 +380,7 @@ class Loop:
         return None if command_id is None else await self._store.commands.get(command_id)
 
     def _show(self, seen: Observation, decided: Plan, *, leader: bool) -> None:
-        self._status = status_document(seen.snapshot, decided, at=self._clock.now(), leader=leader, said=seen.said)
+        self._status = status_of(seen, decided, at=self._clock.now(), leader=leader)
         self._shown_at = self._clock.monotonic()
         if self._metrics is not None and leader:
             self._metrics.set(seen.snapshot, decided)

@@ -26,6 +26,7 @@ from proxy.gateway.outbound import via_token
 from proxy.ids import KeyRing
 from proxy.metrics.shared import SharedCounters
 from proxy.routes import RouteTable, Target, write_routes
+from proxy.status import ChampionStatus, PhaseStatus, Status
 
 URL = "http://127.0.0.1:8000"
 
@@ -223,15 +224,21 @@ def test_credentials_in_a_deployers_url_are_not_shown(host: Host) -> None:
 
 
 def test_status_shows_what_traffic_tells_and_leaves_what_it_does_not(host: Host) -> None:
-    loop = {"champion": {"id": 1, "name": "old", "healthy": True}, "notes": ["n"]}
-    assert host.watch.into(loop)["champion"]["healthy"] is True, "the loop's own probe"
+    phase = PhaseStatus(name="idle")
+    loop = Status(phase=phase, champion=ChampionStatus(id=1, name="old", healthy=True), notes=("n",))
+    shown = host.watch.into(loop).champion
+    assert shown is not None
+    assert shown.healthy is True, "the loop's own probe"
     host.count(failed=3)
     merged = host.watch.into(loop)
-    assert (merged["champion"]["id"], merged["champion"]["healthy"]) == (1, False)
-    assert merged["champion"]["failed_share"] == 1.0
-    assert merged["notes"] == ["n"]
-    assert host.watch.into({"phase": {}})["champion"]["healthy"] is False, "before the loop has looked"
-    other = {"champion": {"name": "new", "healthy": True}}
+    assert merged.champion is not None
+    assert (merged.champion.id, merged.champion.healthy) == (1, False)
+    assert merged.champion.failed_share == 1.0
+    assert merged.notes == ("n",)
+    first = host.watch.into(Status(phase=phase)).champion
+    assert first is not None
+    assert first.healthy is False, "before the loop has looked"
+    other = Status(phase=phase, champion=ChampionStatus(name="new", healthy=True))
     assert host.watch.into(other) == other, "the routes follow in a moment"
 
 

@@ -90,7 +90,7 @@ async def test_the_service_runs_from_its_configuration_and_a_poke_wakes_it(tmp_p
             running = spawn(loop.run(stop), name="loop under test")
             command_id = await loop.submit("pause", {}, "ann", "maintenance")
             async with asyncio.timeout(120):
-                while not (await loop.status())["phase"].get("paused"):
+                while not (await loop.status()).phase.paused:
                     await asyncio.sleep(0.05)
             command = await store.commands.get(command_id)
             assert command is not None
@@ -274,8 +274,8 @@ async def test_the_baseline_is_frozen_and_a_drop_in_quality_triggers(tmp_path: P
             await world.chat(store, users=10, each=1)
             world.clock.advance(6 * HOUR_S)
         assert await settle(loop) == []
-        facts = (await loop.status())["triggers"]["facts"]
-        assert facts["quality_baseline"] == pytest.approx(0.8, abs=0.02)
+        facts = (await loop.status()).triggers.facts
+        assert facts.quality_baseline == pytest.approx(0.8, abs=0.02)
         started = []
         for _ in range(60):
             await world.chat(store, users=30, each=1, quality={Arm.CHAMPION: 0.5})
@@ -342,18 +342,18 @@ async def test_metrics_status_and_plan_tell_the_same(tmp_path: Path) -> None:
         world.clock.advance(7.0)
     found = [sample for family in registry.collect() for sample in family.samples]
     samples = {(sample.name, *sample.labels.values()): sample.value for sample in found}
-    seen = status["experiment"]["assessment"]
+    seen = status.experiment.assessment
     assert samples["ratchet_loop_phase", "testing"] == 1.0
     assert samples["ratchet_loop_phase", "idle"] == 0.0
     assert samples["ratchet_loop_seconds_since_tick",] == 7.0
     assert samples["ratchet_loop_overdue_seconds",] == 0.0
     assert samples["ratchet_loop_retrains_total",] == 1.0
-    assert samples["ratchet_experiment_share",] == status["experiment"]["share"] == 0.5
-    assert samples["ratchet_experiment_lift", "estimate"] == seen["theta"]
-    assert samples["ratchet_experiment_verdict", seen["verdict"]] == 1.0
-    assert samples["ratchet_experiment_requests", "challenger"] == seen["challenger_requests"] == 30.0
-    assert samples["ratchet_trigger_progress", "sample_count"] == status["triggers"]["progress"][1]["fraction"]
-    due_in = status["next"]["wake_at"] - world.clock.now()
+    assert samples["ratchet_experiment_share",] == status.experiment.share == 0.5
+    assert samples["ratchet_experiment_lift", "estimate"] == seen.theta
+    assert samples["ratchet_experiment_verdict", seen.verdict] == 1.0
+    assert samples["ratchet_experiment_requests", "challenger"] == seen.challenger_requests == 30.0
+    assert samples["ratchet_trigger_progress", "sample_count"] == status.triggers.progress[1].fraction
+    due_in = status.next.wake_at - world.clock.now()
     world.clock.advance(due_in + 60.0)
     assert registry.get_sample_value("ratchet_loop_overdue_seconds") == pytest.approx(60.0)
     assert samples["ratchet_experiment_guardrail", "errors", "unknown"] in (0.0, 1.0)

@@ -26,11 +26,12 @@ from policies.transition import (
     under_settings,
     with_baseline,
 )
+from policies.vocabulary import HOLD, INSTALL
 from proxy.loop.act.clock_repair import ClockRepair
 from proxy.loop.act.install import BaseModel, configured_model, first_state
 from proxy.loop.act.routes import RoutesFile, route_table, same_routes
 from proxy.loop.codec import to_json
-from proxy.loop.look.explain import HOLD, inputs_of
+from proxy.loop.look.explain import inputs_of
 from proxy.loop.look.observe import Observation
 from proxy.loop.state import DETECTOR_ENTRY, STATE_ENTRY, state_from_json, state_to_json
 from proxy.store.store import Store
@@ -119,7 +120,7 @@ class LoopJournal:
     ) -> None:  # fmt: skip
         """A change of the installation itself, with an entry of its own."""
         entry = await self.store.journal.intend(
-            "Install", fence=lease.fence, who=LOOP, why=reason, inputs={"reasons": [reason]}, config_id=self.config_id
+            INSTALL, fence=lease.fence, who=LOOP, why=reason, inputs={"reasons": [reason]}, config_id=self.config_id
         )
         await self.store.journal.transition(
             LoopTransaction(

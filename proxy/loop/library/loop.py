@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 from policies import wording
 from policies.assignment import assign
 from policies.records import Arm
+from policies.state import LoopTotals
 from proxy.clock import Clock, SystemClock
 from proxy.config import LoopConfig
 from proxy.config.load import fingerprint, public_document
@@ -26,6 +27,7 @@ from proxy.loop.act.install import BaseModel
 from proxy.loop.act.leadership import Leadership
 from proxy.loop.adapters.notify import NoNotifier
 from proxy.loop.build import LoopPorts, assemble, rules_of
+from proxy.loop.codec import to_json
 from proxy.loop.dataset import StoreDatasetBuilder
 from proxy.loop.library.inline import AppDeployer, AppProbe, InlineTrainer, Job, TrainFunction
 from proxy.loop.library.iteration import iso, iteration_result
@@ -33,6 +35,7 @@ from proxy.loop.library.usage import UsageLogger, UsageStore
 from proxy.loop.look.explain import explain, history
 from proxy.loop.tick import Loop, Tick
 from proxy.private import make_folder
+from proxy.status import Status
 from proxy.store.tables.values import RecordFilter
 from proxy.wire.person import person_key
 
@@ -244,30 +247,29 @@ class ContinuousLearningLoop:
         "errors"},
         "usage_stats": see `UsageLogger.get_statistics`, "ab_test": {"share", "assessment", …} | None,
         "triggers": progress of each, "next": {"action", "reasons", …}}."""
-        document, hint = self.logger.background.run(self._document)
-        phase, totals = document.get("phase", {}), document.get("totals", {})
-        challenger = document.get("challenger")
+        status, hint = self.logger.background.run(self._status)
+        phase, totals, challenger = status.phase, status.totals or LoopTotals(), status.challenger
         return {
             "status": {
                 "running": self._running,
-                "phase": phase.get("name", "idle"),
-                "reason": phase.get("reason", "nothing has been checked yet"),
+                "phase": phase.name,
+                "reason": phase.reason,
                 "hint": hint,
-                "paused": phase.get("paused", False),
+                "paused": phase.paused,
                 "last_check": iso(self._last_check),
-                "last_retrain": iso(document.get("last_retrain_at")),
-                "total_retrains": totals.get("retrains", 0),
-                "total_promotions": totals.get("promotions", 0),
-                "champion_model": document.get("champion", {}).get("name", self.config.champion_name),
-                "champion_path": document.get("champion", {}).get("path"),
-                "challenger_model": None if challenger is None else challenger["name"],
-                "challenger_path": None if challenger is None else challenger["path"],
+                "last_retrain": iso(status.last_retrain_at),
+                "total_retrains": totals.retrains,
+                "total_promotions": totals.promotions,
+                "champion_model": status.champion.name if status.champion else self.config.champion_name,
+                "champion_path": status.champion.path if status.champion else None,
+                "challenger_model": None if challenger is None else challenger.name,
+                "challenger_path": None if challenger is None else challenger.path,
                 "errors": list(self._errors),
             },
             "usage_stats": self.logger.get_statistics(),
-            "ab_test": document.get("experiment"),
-            "triggers": document.get("triggers", {}).get("progress", []),
-            "next": document.get("next"),
+            "ab_test": to_json(status.experiment),
+            "triggers": to_json(status.triggers.progress if status.triggers else ()),
+            "next": to_json(status.next),
         }
 
     def explain(self, at: float | None = None) -> dict[str, Any]:
@@ -278,23 +280,23 @@ class ContinuousLearningLoop:
         """What was decided and done, newest first."""
         return self.logger.background.run(lambda usage: history(usage.store, limit))
 
-    async def _document(self, usage: UsageStore) -> tuple[dict[str, Any], str | None]:
+    async def _status(self, usage: UsageStore) -> tuple[Status, str | None]:
         loop = await self._loop(usage, trains=True)
         await loop.look()
-        document = await loop.status()
-        return document, await self._hint(usage, document)
+        status = await loop.status()
+        return status, await self._hint(usage, status)
 
-    async def _hint(self, usage: UsageStore, document: Mapping[str, Any]) -> str | None:
+    async def _hint(self, usage: UsageStore, status: Status) -> str | None:
         """Of a test without users."""
-        experiment, challenger = document.get("experiment"), document.get("challenger")
+        experiment, challenger = status.experiment, status.challenger
         if experiment is None or challenger is None:
             return None
-        since_s = self._clock.now() - experiment["epoch_started_at"]
-        asked = RecordFilter(arm=Arm.CHALLENGER, experiment_id=experiment["id"])
+        since_s = self._clock.now() - (experiment.epoch_started_at or experiment.started_at)
+        asked = RecordFilter(arm=Arm.CHALLENGER, experiment_id=experiment.id)
         if since_s < _UNASKED_S or (await usage.store.records.list(asked, cursor=None, limit=1)).rows:
             return None
         return (
-            f"no call of the challenger {challenger['name']} was logged since its test began"
+            f"no call of the challenger {challenger.name} was logged since its test began"
             f" {wording.duration(since_s / 3600)} ago: ask choose_model(user) before each call, and log"
             " the call with the name that it gives as model"
         )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from policies.kinds import Kind
+from policies.kinds import JSON
 from policies.records import Arm, StickySource
 from policies.transition import Position
 from proxy.clock import Clock, SystemClock
@@ -207,7 +207,7 @@ async def _log(
         experiment_id=None if table is None else table.experiment_id,
         epoch=0 if table is None else table.epoch,
         config_id=0 if table is None else table.config_id,
-        kind=Kind.JSON.value,
+        kind=JSON.name,
         method=body.method,
         status=200,
         duration_us=round(latency_ms * 1000),

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.ballots import BallotTrust
-from policies.kinds import Kind
+from policies.kinds import TASK
 from policies.records import Arm, Outcome
 from proxy.clock import Clock
 from proxy.store.engine.database import Database
@@ -145,7 +145,7 @@ class Traffic:
             records.c.id >= id_floor(hour_us),
             records.c.id < id_floor(hour_us + HOUR_US),
             records.c.quality.is_not(None),
-            records.c.kind != Kind.TASK.value,
+            records.c.kind != TASK.name,
         )
         if model_id is not None:
             query = query.where(records.c.model_id == model_id)
