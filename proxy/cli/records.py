@@ -144,13 +144,13 @@ def delete_records(
     Records, bodies, votes and statistics go, also from archive, spools and training folders on every host. It may be
     repeated. Exit status 1: a place could not be reached; the table says which.
     """
-    from proxy.cli.deletion import Deletion, print_deletion
+    from proxy.cli.deletion import UserDeletion, print_deletion
 
     loaded = read_config(config, data_dir)
     ring = key_ring(loaded)
     if not yes:
         typer.confirm(f"Delete everything of the user {user!r}? This can not be undone.", abort=True)
-    deletion = Deletion(config=loaded, ring=ring, user=user, wait_s=wait, archives=archive or ())
+    deletion = UserDeletion(config=loaded, ring=ring, user=user, wait_s=wait, archives=archive or ())
     document = with_store(loaded, deletion.run)
     if json:
         print_json(document)
