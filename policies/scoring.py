@@ -157,7 +157,7 @@ def _is_json(text: str) -> bool:
 
 def _no_constant(name: str) -> NoReturn:
     """NaN and Infinity, which Python reads and JSON does not have."""
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _repeats(text: str) -> bool:

@@ -220,9 +220,9 @@ class ChampionWatch(Collector):
             self._last_fault = max(tally.faults, key=lambda fault: tally.faults[fault])
             what = describe(self._last_fault)[0]
         elif tally.answers.denied:
-            self._last_fault, what = None, f"our key was refused ({401 if 401 in tally.refused else 403})"
+            self._last_fault, what = None, f"our API key was refused ({401 if 401 in tally.refused else 403})"
         else:
-            self._last_fault, what = Fault.SILENT, "clients left before any answer"
+            self._last_fault, what = Fault.SILENT, "clients disconnected before any answer"
         self._last_error = {"text": f"{what} at {self._url}", "at": self._clock.now()}
 
     # -- saying it
@@ -231,7 +231,7 @@ class ChampionWatch(Collector):
         if self._health is ModelHealth.FAILING:
             self._troubles.report("champion", self._failing())
         elif self._asked:
-            self._troubles.report("champion", f"asked before any request: {self._asked}")
+            self._troubles.report("champion", f"checked before the first request: {self._asked}")
         elif recovered:
             self._troubles.over("champion", "answers again", cost=_failed(self._lost + latest.bad))
         elif self._health is ModelHealth.WELL or self._asked is not None:
@@ -250,10 +250,10 @@ class ChampionWatch(Collector):
         elif minute.answered:
             said = f"{minute.bad:,} of {minute.answered:,} requests failed in the last minute"
         elif minute.left:
-            said = f"no answer in the last minute, {minute.left:,} clients left without one"
+            said = f"no answers in the last minute, {minute.left:,} clients disconnected"
         else:
-            lost = _failed(self._lost) if self._lost else "clients left without an answer"
-            said = f"{lost}, and no request came since"
+            lost = _failed(self._lost) if self._lost else "clients disconnected without an answer"
+            said = f"{lost}, and no requests since"
         return f"{said}: {error}; {remedy}"
 
     def _minute(self) -> RequestCounts:
@@ -313,8 +313,8 @@ class ChampionWatch(Collector):
             return ""
         status = max(minute.refused, key=lambda known: minute.refused[known])
         word = "4xx" if status == 400 else str(status)
-        return (f"each of the {answered:,} requests of the last minute was refused by {self._target.name} ({word} most "
-                "often); if clients ask for what there is, check champion.url, its path, and the keys")  # fmt: skip
+        return (f"{self._target.name} refused all {answered:,} requests of the last minute ({word} most often); "
+                "if the clients' requests are right, check champion.url, its path, and the API keys")  # fmt: skip
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """`ratchet_champion_up`, `ratchet_champion_failed_share`; neither has a sample while it is unknown."""
@@ -343,7 +343,7 @@ class ChampionWatch(Collector):
             return
         self._target = target
         self._begin_anew()
-        self._troubles.over("champion", "another model, or address, is champion")
+        self._troubles.over("champion", "the champion, or its address, has changed")
 
     def _read_target(self) -> Target | None:
         """The champion of the route table, if that has changed."""
@@ -378,7 +378,7 @@ class ChampionWatch(Collector):
             if not problem and self._last_fault in _OUT_OF_REACH:
                 self._change(ModelHealth.UNKNOWN)
                 self._asked = ""
-                self._troubles.over("champion", "can be reached again", cost=f"{_failed(self._lost)} before")
+                self._troubles.over("champion", "reachable again", cost=f"{_failed(self._lost)} before")
             return
         if self._health is ModelHealth.UNKNOWN:
             self._asked = problem

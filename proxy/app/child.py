@@ -97,7 +97,7 @@ class Child:
                 env=without_secrets(os.environ),
             )
         except OSError as exc:
-            _log.error("%s cannot be started now: %s", self.name, exc)
+            _log.error("%s cannot be started: %s; trying again", self.name, exc)
             self._put_off()
             return
         self._started_at = self._clock.monotonic()
@@ -108,7 +108,7 @@ class Child:
             self._process.stdin.write(settings.packed())
             self._process.stdin.flush()
         except BrokenPipeError:
-            _log.warning("%s died while it was started", self.name)
+            _log.warning("%s died while starting", self.name)
 
     def note_pid(self) -> None:
         """Write down which process it is."""
@@ -183,7 +183,7 @@ def _read_exactly(descriptor: int, size: int) -> bytes:
     while size:
         part = os.read(descriptor, size)
         if not part:
-            raise EOFError("the supervisor ended while it started this process")
+            raise EOFError("the supervisor ended while starting this process")
         parts.append(part)
         size -= len(part)
     return b"".join(parts)

@@ -185,7 +185,7 @@ class Controller:
             spawn(self._keep_running("deletions", lambda: self._delete_users(store), stop), name="deletions"),
         ]
         await stop.wait()
-        _log.info("storing what is left in the spool")
+        _log.info("storing the rest of the spool")
         await asyncio.wait(parts[:2], timeout=_ORPHANS_PARTS_S if shutdown.orphaned else FLUSH_S)
         await cancel_and_wait(parts)
         drain_s = self._config.server.drain_seconds
@@ -243,7 +243,7 @@ class Controller:
                 self._unusable = exc
                 stop.set()
             except Exception as exc:  # noqa: BLE001 - a part is an edge: whatever it did wrong, the others go on
-                self._throttled.exception((name, type(exc)), "%s failed; it is started again in a second", name)
+                self._throttled.exception((name, type(exc)), "%s failed; restarting it in a second", name)
                 await pause(stop, 1.0)
 
     async def _sample(self, store: Store) -> None:
@@ -293,7 +293,7 @@ class Controller:
             else:
                 self._time.forget()
         except FAILURES as exc:
-            self._throttled.warning("time", "this host goes on by the time that it has: %s", exc)
+            self._throttled.warning("time", "the database's time cannot be read, this host keeps its clock: %s", exc)
         else:
             self._throttled.over("time")
         self._metrics.set_clock(self._clock.ahead_s)

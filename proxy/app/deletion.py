@@ -118,9 +118,9 @@ class HostDeletion:
         changed = [folder.folder.name for folder in done if folder.lines]
         words = sum(folder.words for folder in done) + await self._store.deletion.forget_words(changed)
         lines, files = sum(folder.lines for folder in done), sum(folder.strangers for folder in done)
-        remains = [f"{files} files that trainings made in {', '.join(changed)}: look at them"] if files else []
+        remains = [f"{files} files that trainings wrote in {', '.join(changed)}: look at them"] if files else []
         if untold:
-            remains.append(f"{untold} files without a lineage were removed whole: nobody can say whose their lines are")
+            remains.append(f"{untold} files without a lineage were removed whole: their users are unknown")
         found = lines + untold
         return [
             PlaceReport(place="training data", found=found, removed=found, remains="; ".join(remains)),

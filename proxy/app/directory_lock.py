@@ -38,7 +38,7 @@ class DirectoryLock:
                 holder = os.pread(self._descriptor, 32, 0).decode().strip()
                 os.close(self._descriptor)
                 raise BlockingIOError(
-                    f"{self._data.root} is in use by another `ratchet serve` (process {holder}): "
+                    f"{self._data.root} is used by another `ratchet serve` (process {holder}): "
                     "stop that one, or set server.data_dir to another directory"
                 )
             time.sleep(_STEP_S)

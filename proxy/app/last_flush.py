@@ -45,7 +45,7 @@ class LastFlush:
             async with asyncio.timeout(limit_s):
                 await self._store_all()
         except TimeoutError:
-            _log.warning("after %g s the spool keeps what is not stored yet; the next start goes on with it", limit_s)
+            _log.warning("not all was stored within %g s; the rest stays in the spool for the next start", limit_s)
 
     async def _store_all(self) -> None:
         try:
@@ -57,7 +57,7 @@ class LastFlush:
                     return
                 await asyncio.sleep(_STEP_S)
         except FAILURES as exc:
-            _log.warning("the spool keeps what could not be stored: %s", exc)
+            _log.warning("not everything could be stored, the rest stays in the spool: %s", exc)
 
     def _has_successor(self) -> bool:
         """Whether another supervisor has taken this directory over, so that its controller waits for us to end."""

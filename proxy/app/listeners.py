@@ -73,7 +73,7 @@ def greet(config: Config, data: DataDir, listeners: Listeners) -> None:
     if admin is not None:
         lines.append(f"metrics, status and console: {admin}")
     elif config.admin.enabled:
-        lines.append(f"metrics, status and console: port {config.admin.port} is taken, they open when it is free")
+        lines.append(f"metrics, status and console: port {config.admin.port} is in use; they open when it is free")
     lines.append(f"data: {data.root}")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()

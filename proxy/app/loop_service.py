@@ -111,8 +111,8 @@ class LoopService:
 
     def _now(self) -> tuple[Loop, Store]:
         if self._running is None:
-            reason = self._troubles.of("store") or "it is being started"
-            raise TemporaryError(f"the loop does not run at the moment: {reason}", retry_after_s=_RETRY_S)
+            reason = self._troubles.of("store") or "it is starting"
+            raise TemporaryError(f"the loop is not running: {reason}", retry_after_s=_RETRY_S)
         return self._running
 
 
@@ -131,7 +131,7 @@ async def _follow_others(store: Store, loop: Loop, clock: Clock) -> None:
             _log.info("%s", exc)
             return
         except TemporaryError as exc:
-            throttled.warning("listen", "notifications are interrupted, routes are polled meanwhile: %s", exc)
+            throttled.warning("listen", "database notifications are interrupted, the loop polls instead: %s", exc)
             await asyncio.sleep(exc.retry_after_s)
             with suppress(TemporaryError, PermanentError):
                 await store.ping()

@@ -23,21 +23,21 @@ _TIMEOUT_S: Final = 5.0
 _CONNECT_S: Final = 4.0
 """Of that for the look-up of its name and the connection: who is late there is no server that hangs."""
 _WORDS: Final = {
-    Fault.REFUSED: ("connection refused", "is the model's server running there? else mend champion.url"),
+    Fault.REFUSED: ("connection refused", "start the model's server, or correct champion.url"),
     Fault.UNRESOLVED: (
-        "the host's name is not known, or no name server answers",
-        "check champion.url and the name server",
+        "the host name could not be resolved",
+        "check the host in champion.url and the DNS server",
     ),
-    Fault.NO_CONNECTION: ("no connection in time", "check champion.url, name server, firewall and network"),
-    Fault.UNREACHABLE: ("the host cannot be reached", "check champion.url, firewall and network"),
-    Fault.TLS: ("the TLS handshake failed", "check its certificate, and http or https in champion.url"),
-    Fault.CLOSED: ("the connection was closed without an answer", "look into the log of the model's server"),
-    Fault.NO_HTTP: ("what came was no HTTP/1 answer", "check http or https in champion.url, and its port"),
-    Fault.SILENT: ("no answer in time", "look whether the model's server is overloaded or hangs"),
-    Fault.BROKEN_OFF: ("answers broke off in the middle", "look into the log of the model's server"),
-    Fault.STATUS_508: ("508 Loop Detected", "champion.url leads to this proxy again; let it name the model's server"),
+    Fault.NO_CONNECTION: ("connecting timed out", "check champion.url, DNS, the firewall and the network"),
+    Fault.UNREACHABLE: ("the host cannot be reached", "check champion.url, the firewall and the network"),
+    Fault.TLS: ("the TLS handshake failed", "check the server's certificate, and http or https in champion.url"),
+    Fault.CLOSED: ("the connection was closed without an answer", "see the log of the model's server"),
+    Fault.NO_HTTP: ("the answer was not HTTP/1", "check http or https, and the port, in champion.url"),
+    Fault.SILENT: ("no answer in time", "check whether the model's server is overloaded or hangs"),
+    Fault.BROKEN_OFF: ("answers were cut off", "see the log of the model's server"),
+    Fault.STATUS_508: ("508 Loop Detected", "champion.url leads back to this proxy; set it to the model's server"),
 }
-_LOOK: Final = "look into the log of the model's server"
+_LOOK: Final = "see the log of the model's server"
 
 
 def describe(fault: Fault) -> tuple[str, str]:
@@ -70,13 +70,13 @@ def _judged(url: str, status: int, headers: Mapping[str, str], *, with_key: bool
         what, remedy = describe(Fault.STATUS_508)
         return f"{what} at {url}: {remedy}"
     if status >= 500:
-        return f"{url} answers {status} to a plain GET; {_LOOK}"
+        return f"{url} answers a plain GET with {status}; {_LOOK}"
     if status in (401, 403) and with_key:
-        return f"{url} refuses our key ({status}); check champion.api_key and champion.api_key_header"
+        return f"{url} refuses our API key ({status}); check champion.api_key and champion.api_key_header"
     if status in (301, 302, 307, 308):
-        return f"{url} sends everybody on to {headers.get('Location', 'another address')}; name that as champion.url"
+        return f"{url} redirects to {headers.get('Location', 'another address')}; set champion.url to that"
     if status == 200 and headers.get("Content-Type", "").lower().startswith("text/html"):
-        return f"{url} answers with a web page; is that the model's server? else mend champion.url"
+        return f"{url} answers with a web page, not as a model's server; check champion.url"
     return ""
 
 

@@ -32,9 +32,7 @@ def end_stuck_orphans(data: DataDir, port: int) -> list[int]:
     listening = _listening(port)
     ended = [pid for pid in _earlier_workers(data) if listening & _sockets_of(pid)]
     for pid in ended:
-        _log.error(
-            "worker process %d of an earlier `ratchet serve` is stuck and keeps port %d: it is killed", pid, port
-        )
+        _log.error("worker process %d of an earlier `ratchet serve` is stuck and holds port %d: killing it", pid, port)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     return ended
@@ -47,7 +45,7 @@ def end_stuck_controller(lock: Path, supervisor: int, *, overdue: bool) -> None:
             state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
             if int(parent) == supervisor or not (overdue or state == "T") or not _is_called(pid, "controller"):
                 continue
-            _log.error("controller process %d of an earlier `ratchet serve` is stuck: it is killed", pid)
+            _log.error("controller process %d of an earlier `ratchet serve` is stuck: killing it", pid)
             os.kill(pid, signal.SIGKILL)
 
 

@@ -98,5 +98,5 @@ class ShutdownSignal:
             close()
         self._closed.set()
         if not self.stop.is_set():
-            _log.warning("the supervisor is gone: finishing")
+            _log.warning("the supervisor is gone: shutting down")
             self.stop.set()

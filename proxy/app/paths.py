@@ -41,8 +41,8 @@ class DataDir:
             except OSError as exc:
                 if exc.errno in NO_ROOM and exc.errno != errno.EROFS:
                     raise
-                raise type(exc)(f"server.data_dir: {directory} cannot be made ({exc.strerror}); name a directory that "
-                              "this user may write to") from exc  # fmt: skip
+                raise type(exc)(f"server.data_dir: {directory} cannot be created ({exc.strerror}); choose a directory "
+                              "that this user can write to") from exc  # fmt: skip
 
     @property
     def routes(self) -> Path:

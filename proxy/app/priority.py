@@ -40,7 +40,7 @@ def lower_priority(nice: int) -> None:
     try:
         os.nice(nice)
     except OSError as exc:
-        _log.warning("server.controller_nice: this system does not let the controller be nicer: %s", exc)
+        _log.warning("server.controller_nice: the controller's priority cannot be lowered: %s", exc)
 
 
 def raise_priority(yes: bool) -> None:
@@ -54,8 +54,9 @@ def raise_priority(yes: bool) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.setpriority(os.PRIO_PROCESS, int(task.name), nice)
     except PermissionError:
-        _log.warning(
-            "storing falls behind at server.controller_nice = %d on cores that are busy; lower it", _way["nice"]
-        )
+        _log.warning("storing falls behind: the cores are busy; lower server.controller_nice (now %d)", _way["nice"])
     else:
-        _log.info("the controller %s", "hurries: what waits to be stored grows" if yes else "gives way again")
+        _log.info(
+            "the controller %s",
+            "takes its full share of the CPU: the backlog grows" if yes else "gives way to requests again",
+        )

@@ -45,7 +45,7 @@ class StoreHealth:
         self._written_at = float("-inf")
         self._damaged_at = float("-inf")
         self._last = ""
-        self.starting("the store has not been opened yet")
+        self.starting("the store is not open yet")
 
     @property
     def writable(self) -> bool:
@@ -111,7 +111,7 @@ class StoreHealth:
             self._troubles.report("store", sentence)
         else:
             self._last = ""
-            self._troubles.over("store", "the store takes what happens again")
+            self._troubles.over("store", "the store can be written again")
         self._set_up(not sentence)
         with suppress(OSError):  # a full disk: health then says that nothing is known
             self._file.set(sentence, self._clock.now())

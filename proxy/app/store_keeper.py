@@ -105,7 +105,7 @@ class StoreKeeper:
     def ingest_reported(self, exc: TemporaryError | PermanentError | OSError | None, *, wrote: bool) -> None:
         """How the last round of ingest went."""
         if isinstance(exc, OSError):
-            self.health.report("unread", f"not all of the spool can be read and tidied up ({exc})")
+            self.health.report("unread", f"part of the spool cannot be read or removed ({exc})")
         elif exc is not None:
             self.health.report("ingest", exc)
         else:
@@ -121,22 +121,22 @@ class StoreKeeper:
             lost = store.lost_file()
             if lost is not None or self._clock.monotonic() - looked_at >= _TABLES_S:
                 if lost is not None:
-                    self.health.report("files", f"{lost} was removed or replaced; what is there is opened")
+                    self.health.report("files", f"{lost} was removed or replaced; opening the new file")
                 looked_at = self._clock.monotonic()
                 if wrong := await store.mend():
                     self._metrics.store_replaced()
-                    self._note(f"{wrong}; it was set up anew, and is filled with what the spool keeps")
+                    self._note(f"{wrong}; it was created again and refilled from the spool")
                     self.replaced.set()
                 self.health.resolve("files")
             await asyncio.sleep(_WATCH_S)
 
     def went_back(self, gap: Gap) -> None:
         """The database has less than it had: say what is fed again, and what cannot be."""
-        text = "the database had less than was stored in it, as after a fail-over or a restored backup: " \
-               f"{gap.again:,} requests and votes are fed again from the spool"  # fmt: skip
+        text = "the database has lost records, as after a failover or a restored backup: " \
+               f"{gap.again:,} requests and votes are stored again from the spool"  # fmt: skip
         if gap.lost:
             since = f" (from {_instant(gap.since_us / 1e6)} on)" if gap.since_us else ""
-            text += f"; {gap.lost:,}{since} cannot be: their segments are gone (spool.keep_seconds)"
+            text += f"; {gap.lost:,}{since} are lost: their segments are no longer in the spool (spool.keep_seconds)"
         self.health.report("again", text)
         self._note(text)
         self.replaced.set()

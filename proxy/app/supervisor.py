@@ -162,7 +162,7 @@ class Supervisor:
         try:
             written = self._files.write()
         except (OSError, ValueError) as exc:
-            _log.error("what a start writes cannot be written: %s", exc)
+            _log.error("the files of this start cannot be written: %s", exc)
             self._files.put_off()
             return
         if written:
@@ -181,7 +181,7 @@ class Supervisor:
         now = self._clock.monotonic()
         for old in self._replaced:
             if old.kill_at <= now:
-                _log.error("%s, which was replaced, did not end in time and is killed", old.child.name)
+                _log.error("%s, already replaced, did not end in time: killing it", old.child.name)
                 old.process.kill()
                 old.kill_at = math.inf
 
@@ -190,32 +190,32 @@ class Supervisor:
         for child in self._children:
             status = child.reap()
             if status == EXIT_CONFIG and not self._reloaded:
-                _log.error("%s cannot run with these settings: stopping", child.name)
+                _log.error("%s cannot run with these settings: shutting down", child.name)
                 self._fatal = True
             elif status is not None and not self._draining:
-                _log.warning("%s ended (%s); it is started again", child.name, _describe(status))
+                _log.warning("%s ended (%s); restarting it", child.name, _describe(status))
             elif status:
                 _log.warning("%s ended (%s)", child.name, _describe(status))
 
     def _reload_config(self) -> None:
         """Take new settings over where that needs no new socket; say what needs a restart."""
         if self._reload is None:
-            _log.warning("SIGHUP: there is no configuration file to read again")
+            _log.warning("SIGHUP: no configuration file to reload")
             return
         try:
             fresh = self._reload()
             check_serving(fresh)
         except ConfigError as exc:
-            _log.error("SIGHUP: the new configuration is not used, the old one stays in force: %s", exc)
+            _log.error("SIGHUP: the new configuration is not valid, the old one stays in use: %s", exc)
             return
         fixed = [key for key in _NEEDS_RESTART if _setting(fresh, key) != _setting(self._config, key)]
         if fixed:
-            _log.error("SIGHUP: nothing was changed, because these need a restart: %s", ", ".join(fixed))
+            _log.error("SIGHUP: nothing was changed; these settings need a restart: %s", ", ".join(fixed))
             return
         try:
             publish_first_routes(DataDir.of(fresh).routes, fresh)
         except OSError as exc:
-            _log.error("SIGHUP: nothing was changed, because the route table cannot be written: %s", exc)
+            _log.error("SIGHUP: nothing was changed; the route table cannot be written: %s", exc)
             return
         self._reloaded = True  # from here on a child that cannot run is no reason to stop the others
         patience_s, self._config = self._config.server.drain_seconds + _GRACE_S, fresh
@@ -224,13 +224,13 @@ class Supervisor:
             if child.running and (old := child.replace(fresh)) is not None:
                 limit_s = _FLUSH_S if child is self._controller else patience_s
                 self._replaced.append(_Replaced(child, old, self._clock.monotonic() + limit_s))
-        _log.info("SIGHUP: the new configuration is in force")
+        _log.info("SIGHUP: the new configuration is in use")
 
     def _drain(self) -> bool:
         """Workers first, then the controller; True where nobody had to be killed."""
         self._draining = True
         self._sockets.public.close()  # the workers close theirs: from then on new connections are refused
-        _log.info("draining: open requests have %g s", self._config.server.drain_seconds)
+        _log.info("draining: open requests get %g s to finish", self._config.server.drain_seconds)
         patient = self._end(self._workers, self._config.server.drain_seconds + _GRACE_S)
         flushed = self._end([self._controller], _FLUSH_S)
         return patient and flushed
@@ -252,7 +252,7 @@ class Supervisor:
                 break
         for child in children:
             if child.running:
-                _log.error("%s did not end in time and is killed", child.name)
+                _log.error("%s did not end in time: killing it", child.name)
                 child.send(signal.SIGKILL)
         for old in replaced:
             old.process.kill()

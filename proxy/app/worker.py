@@ -92,7 +92,7 @@ def allow_files(connections: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < connections:
-        _log.warning("the limit of open files (ulimit -Hn) is %d: fewer than gateway.max_connections, %d",
+        _log.warning("the limit of open files (ulimit -Hn) is %d, less than gateway.max_connections (%d)",
                      hard, connections)  # fmt: skip
 
 
@@ -151,7 +151,7 @@ class Worker:
         server.close()
         finished = await gateway.drain(self._config.server.drain_seconds)
         if not finished:
-            _log.warning("requests that were open after %g s were cut", self._config.server.drain_seconds)
+            _log.warning("requests still open after %g s were cut off", self._config.server.drain_seconds)
         await gateway.close()
         await cancel_and_wait([following, side])
         await self._stop_side(listener)
@@ -230,7 +230,7 @@ class Worker:
                 await asyncio.sleep(_SIDE_RETRY_S)
                 if not self._draining and not self._side_path.exists():
                     break
-            _log.error("%s was removed under the running worker: it is made again", self._side_path)
+            _log.error("%s was removed while the worker was running: creating it again", self._side_path)
             listener = self._listen_side()
 
     def _vanished(self, frames: int) -> None:
@@ -270,5 +270,5 @@ def _time_patterns(config: Config) -> None:
     from proxy.patterns.probe import slow_patterns
 
     for pattern in slow_patterns(config.capture.redaction.patterns):
-        _log.warning("capture.redaction.patterns: %r takes more than linear time on some texts: anybody can have a "
-                     'body stored without its words; write it for engine = "re2"', pattern)  # fmt: skip
+        _log.warning("capture.redaction.patterns: %r takes more than linear time on some texts: with such a text a "
+                     'body is stored without its words; rewrite it for engine = "re2"', pattern)  # fmt: skip

@@ -31,5 +31,6 @@ class AdminToken:
         if self._token is None or self.is_given(head):
             return
         if wait_s := self._guesses.wrong(peer.host.decode("latin-1")):
-            raise RejectedError(429, "too many wrong admin tokens came from this address (x-ratchet-admin-token)",
+            raise RejectedError(429, "too many wrong admin tokens from this address (x-ratchet-admin-token); wait, "
+            "then try again",
                                 headers=b"Retry-After: %d\r\n" % math.ceil(wait_s))  # fmt: skip

@@ -130,7 +130,7 @@ class Router:
     def resolve(self, table: RouteTable) -> ResolvedRoutes:
         """`table` made ready; the same object for the same table.
 
-        A table that can not be followed is logged, and the last good one goes on serving. Raises ValueError
+        A table that cannot be followed is logged, and the last good one goes on serving. Raises ValueError
         (ConfigError is one) where there is none yet.
         """
         if table is self._table and self._resolved is not None:
@@ -141,7 +141,7 @@ class Router:
         except ValueError as exc:
             if self._resolved is None:
                 raise
-            _log.error("route table %d is not followed: %s", table.version, exc)
+            _log.error("route table version %d cannot be used, the last good one stays in use: %s", table.version, exc)
         self.breaker_changed()
         return self._resolved
 
@@ -208,9 +208,9 @@ def parse_url(url: str) -> tuple[Address, bytes]:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as exc:
-        raise ConfigError(f"{url!r} is no URL: {exc}") from exc
+        raise ConfigError(f"{url!r} is not a URL: {exc}") from exc
     if parts.scheme not in _PORTS or not parts.hostname:
-        raise ConfigError(f"{url!r}: a model's URL looks like http://host:port or https://host/prefix")
+        raise ConfigError(f"{url!r}: write it as http://host:port or https://host/prefix")
     address = Address(host=parts.hostname, port=port or _PORTS[parts.scheme], tls=parts.scheme == "https")
     return address, parts.path.rstrip("/").encode("ascii", "strict")
 

@@ -30,7 +30,7 @@ _MAX_PIPELINED: Final = 65536
 _LINGER_S: Final = 5.0
 _RESET: Final = struct.pack("ii", 1, 0)
 _MESSAGES: Final = {
-    408: "the request did not arrive in time",
+    408: "the request did not arrive within the time limit",
     414: "the request target is longer than gateway.max_head_bytes",
     431: "the request head is longer than gateway.max_head_bytes",
 }

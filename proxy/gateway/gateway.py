@@ -128,7 +128,7 @@ def client_tls(config: Config) -> ssl.SSLContext | None:
     except OSError as exc:  # ssl.SSLError is one
         raise ConfigError(
             f"server.tls_cert_file {server.tls_cert_file}, server.tls_key_file {server.tls_key_file}: "
-            f"cannot be loaded: {exc}; both are PEM files that belong together"
+            f"cannot be loaded: {exc}; both must be PEM files, and the key must fit the certificate"
         ) from exc
     context.set_alpn_protocols(["http/1.1"])
     return context

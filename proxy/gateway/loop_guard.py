@@ -67,11 +67,11 @@ class LoopGuard:
             self._mark_requests(True)
         self._looped_at = now = self._monotonic()
         if (before := self._log_throttle.of("loop", now)) is not None:
-            more = f"; {before:,} more since the last such line" if before else ""
-            _log.error("a request that was forwarded to the champion has come back: %s leads here again; champion.url "
-                       "must name the model's server%s", self._routes().champion.url, more)  # fmt: skip
-        raise RejectedError(508, "this request has come back to the proxy that forwarded it: champion.url leads to "
-                                 "this proxy again, it must name the model's server", code="loop_detected")  # fmt: skip
+            more = f"; {before:,} more since the last line like this" if before else ""
+            _log.error("a request forwarded to the champion came back: %s leads back to this proxy; set champion.url "
+                       "to the model's server%s", self._routes().champion.url, more)  # fmt: skip
+        raise RejectedError(508, "this request came back to the proxy that forwarded it: champion.url leads back to "
+                                 "this proxy; set it to the model's server", code="loop_detected")  # fmt: skip
 
     def _mark_requests(self, marked: bool) -> None:
         """Whether requests need lines of ours from now on."""

@@ -110,7 +110,7 @@ def _head_only(name: bytes, kept_out: frozenset[bytes]) -> bool:
 def via_token(user_hash: Callable[[bytes], int]) -> bytes:
     """What this install, with all its replicas, is called in the Via of requests: whoever gets that back is in a loop.
 
-    It is keyed: who has not seen it can not name it.
+    It is keyed: who has not seen it cannot name it.
     """
     return b"ratchet-%016x" % (user_hash(_SELF) & 0xFFFFFFFFFFFFFFFF)
 

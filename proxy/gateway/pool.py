@@ -101,7 +101,8 @@ class UpstreamPool:
         except TimeoutError:
             if not (self.open or self._dialling):
                 return
-            _log.error("%d connections to %s were left behind", len(self.open) + len(self._dialling), self.address)
+            left = len(self.open) + len(self._dialling)
+            _log.error("%d connections to %s were still open at the end", left, self.address)
 
     def _register(self, connection: UpstreamConnection) -> None:
         """Count a new connection in."""
@@ -147,7 +148,7 @@ class UpstreamPool:
         """What took too long, in words: the name server, or the host itself."""
         within = f"within {self.config.connect_timeout_seconds:g} s"
         if self._lookup.unknown:
-            return socket.gaierror(socket.EAI_AGAIN, f"no name server said {within} where {self.address.host} is")
+            return socket.gaierror(socket.EAI_AGAIN, f"{self.address.host} could not be resolved {within}")
         return TimeoutError(f"no connection {within}")
 
     async def _connect(self, connection: UpstreamConnection) -> None:

@@ -113,4 +113,4 @@ class ClientRegistry:
                 await self._empty.wait()
         except TimeoutError:
             if self._clients:
-                _log.error("%d connections of clients were left behind", len(self._clients))
+                _log.error("%d client connections were still open at the end", len(self._clients))

@@ -88,7 +88,7 @@ def _parsed(known: CachedHead, body: RequestBuffer, limit: int) -> object:
         except UnknownEncodingError:
             return None
         if len(data) >= limit:
-            raise ValueError("too long to be parsed")
+            raise ValueError("too long to parse")
     if len(data) > 2 * _MOST_BRACKETS and data.count(b"[") + data.count(b"{") > _MOST_BRACKETS:
         return None
     document: object = orjson.loads(data)

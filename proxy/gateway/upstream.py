@@ -126,7 +126,7 @@ class UpstreamConnection(asyncio.Protocol):
     def check(self) -> None:
         """Raise ConnectionResetError where it ended before anybody had it: nobody will be told of that again."""
         if self._lost:
-            raise ConnectionResetError("the connection was closed as soon as it was made")
+            raise ConnectionResetError("the connection was closed right after it was opened")
 
     def detach(self) -> asyncio.Transport:
         """Leave the pool's care: the bytes go through a tunnel now, which takes over the transport."""
@@ -238,7 +238,7 @@ class UpstreamConnection(asyncio.Protocol):
         if len(data) > _MAX_HEAD:
             raise BadResponseError(f"the response head is longer than {_MAX_HEAD} bytes")
         if not (data.startswith(b"HTTP/1.") or b"HTTP/1.".startswith(data)):
-            raise BadResponseError("the response does not begin with a status line of HTTP/1.x")
+            raise BadResponseError("the response does not begin with an HTTP/1.x status line")
         if has_bare_line_feed(data, 0):
             raise BadResponseError("the response head has a line that does not end in CRLF")
         self._buffer = data

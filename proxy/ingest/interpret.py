@@ -323,7 +323,7 @@ def _aliases(meta: dict[str, Any], found: Extraction) -> tuple[str, ...]:
 
 def _record_id(value: str) -> str:
     if len(bytes.fromhex(value)) != 16:
-        raise ValueError(f"{value!r} is no record id: 32 hex digits")
+        raise ValueError(f"{value!r} is not a record id: write 32 hex digits")
     return value
 
 

@@ -156,12 +156,10 @@ class TrafficMetrics:
             registry, "ratchet_fallbacks", "Requests that the champion answered for the challenger."
         ).cell()
         sources = CounterFamily(
-            registry, "ratchet_sticky_key_source", "Requests by where their sticky key came from.", ("source",)
+            registry, "ratchet_sticky_key_source", "Requests by the source of their sticky key.", ("source",)
         )
         self._sources = {source: sources.cell(source.value) for source in StickySource}
-        feedback = CounterFamily(
-            registry, "ratchet_feedback", "Votes on stored answers, as they came in.", ("feedback",)
-        )
+        feedback = CounterFamily(registry, "ratchet_feedback", "Votes on stored answers, as received.", ("feedback",))
         self._votes = {name: feedback.cell(name) for name in _VOTES}
         self._genai = GenAiMetrics(registry) if otel_names else None
         self._models: dict[int, str] = {}

@@ -47,7 +47,7 @@ def told(tmp_path: Path) -> Told:
 
 
 def full() -> StoreAwayError:
-    return StoreAwayError("the disk is full; give it room", RefusalKind.PERSON)
+    return StoreAwayError("the disk is full; free some space", RefusalKind.PERSON)
 
 
 def damaged() -> Any:
@@ -64,7 +64,7 @@ def test_it_stays_in_trouble_until_something_was_written(told: Told) -> None:
         told.clock.advance(60)
         told.health.publish()
         assert told.sentence == (
-            "the store cannot be used: the disk is full; give it room; serving goes on, records wait in the spool"
+            "the store cannot be used: the disk is full; free some space; serving goes on, records wait in the spool"
         )
     told.health.report_write()
     assert told.sentence == ""

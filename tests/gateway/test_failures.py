@@ -40,7 +40,7 @@ async def test_a_dead_champion_is_one_line_in_the_log_and_not_one_a_request(
         assert line.startswith("old at 127.0.0.1:1: upstream_unreachable")
         clock.advance(10)
         await door.ask(POST)
-        assert caplog.messages[1].endswith("the client got 502; 2 more since the last such line")
+        assert caplog.messages[1].endswith("the client got 502; 2 more since the last line like this")
 
 
 @pytest.mark.parametrize(

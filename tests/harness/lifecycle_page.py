@@ -59,13 +59,13 @@ def render() -> str:
         "",
         "## Events",
         "",
-        "| in phase | event | leads to | when |",
+        "| in phase | event | next phase | when |",
         "|---|---|---|---|",
         *(f"| {arrow.source} | `{arrow.event}` | {arrow.target} | {arrow.meaning} |" for arrow in arrows),
         *_anywhere(),
         "",
-        "Each row of the journal (`ratchet history`) names the event that its action ended in, the phases before and",
-        "after, who asked for it and why. `ratchet explain` shows the snapshot that the decision was made on.",
+        "Each row of the journal (`ratchet history`) names the event that ended an action, the phases before and",
+        "after, who asked for the action, and why. `ratchet explain` shows the inputs of a decision.",
         "",
     ]
     return "\n".join(lines)

@@ -96,7 +96,7 @@ class Ending(ExchangeBase):
                 context.spool.append(frame)
         except Exception:  # noqa: BLE001 - fail open: a defect in bookkeeping must not cost the user the answer
             context.count('not_recorded_total{reason="defect"}')
-            _log.exception("the record of a request was lost")
+            _log.exception("a request was not recorded")
 
     def _facts(self, outcome: Outcome) -> ExchangeFacts:
         """All that the record is made of; nothing of it changes any more."""

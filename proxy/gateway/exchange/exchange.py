@@ -107,7 +107,7 @@ class Exchange(Relaying):
     def _begin_internal(self) -> None:
         """Our own URLs: one more upstream, neither recorded nor counted."""
         if self.context.internal is None:
-            self._answer(503, "side_unavailable", "feedback and health are not served by this process")
+            self._answer(503, "side_unavailable", "this process does not serve feedback and health")
             return
         if self.head.expects_continue and not self.request.done:
             self.client.write(_CONTINUE)
@@ -116,7 +116,9 @@ class Exchange(Relaying):
     def _refuse(self) -> None:
         self.recorded = False
         self.context.count('not_recorded_total{reason="refused"}')
-        self._answer(503, "spool_full", "records cannot be written down now (spool.when_full = refuse); try again")
+        self._answer(
+            503, "spool_full", "the request cannot be recorded now (spool.when_full = refuse); try again later"
+        )
 
     # -- route
 

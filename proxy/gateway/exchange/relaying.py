@@ -147,7 +147,7 @@ class Relaying(Sending):
             return
         connection = self._connection
         if connection is None or not self.head.upgrade or not self.request.done:
-            raise BadResponseError("101 Switching Protocols that nobody asked for")
+            raise BadResponseError("unrequested 101 Switching Protocols")
         if self.backend.breaker is not None:
             self.backend.breaker.success()
             self.context.router.breaker_changed()

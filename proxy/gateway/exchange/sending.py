@@ -58,8 +58,8 @@ class Sending(Ending):
         if backend.prefix or self.routes.champion.prefix:
             if backend.breaker is not None:
                 backend.breaker.release()
-            raise RejectedError(400, "the path has dot segments ('.' or '..', perhaps encoded): they could lead out of "
-                                     "the path that this model's URL has")  # fmt: skip
+            raise RejectedError(400, "the path has dot segments ('.' or '..', perhaps encoded): they could leave the "
+                                     "path of the model's URL")  # fmt: skip
 
     def connected(self, connection: UpstreamSide) -> None:
         """See Receiver."""
@@ -196,7 +196,7 @@ class Sending(Ending):
 
     def _give_up(self, status: int, code: str, error: Exception | None) -> None:
         if self.known.internal:
-            self._answer(503, "side_unavailable", "feedback and health cannot be reached now; try again")
+            self._answer(503, "side_unavailable", "feedback and health are temporarily unavailable; try again later")
             return
         self._complain(status, code, error)
         if self._doubted is not None:
@@ -209,7 +209,7 @@ class Sending(Ending):
         before = self.context.log_throttle.of((target.name, code), self.context.monotonic())
         if before is not None:
             why = error or ("no answer in time" if status == 504 else "connection closed")
-            more = f"; {before:,} more since the last such line" if before else ""
+            more = f"; {before:,} more since the last line like this" if before else ""
             _log.warning("%s at %s: %s, %s; the client got %d%s",
                          target.name, self.backend.pool.address, code, why, status, more)  # fmt: skip
 

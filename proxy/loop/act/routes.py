@@ -166,7 +166,7 @@ class RoutePublisher:
 
     def _in_trouble(self, exc: OSError) -> None:
         if self._troubles is not None:
-            sentence = f"routes.json cannot be written ({exc.strerror or exc}); requests go on as before"
+            sentence = f"routes.json cannot be written ({exc.strerror or exc}); requests are routed as before"
             self._troubles.report("routes", sentence, quiet=True)
 
 

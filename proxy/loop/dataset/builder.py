@@ -150,7 +150,9 @@ class StoreDatasetBuilder:
 
     def _folder(self, run_id: str) -> Path:
         if not _RUN_ID.fullmatch(run_id):
-            raise PermanentError(f"run id {run_id!r} can not name a folder: use letters, digits, dot, dash, underscore")
+            raise PermanentError(
+                f"run id {run_id!r} cannot be a folder name: use letters, digits, dot, dash, underscore"
+            )
         return self._training_dir / run_id
 
     async def _rehearsal(self) -> Rehearsal | None:

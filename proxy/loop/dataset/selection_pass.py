@@ -40,7 +40,7 @@ class LineFormat:
     lines: Callable[[Sample, Partners], list[TrainingLine]]
     """Lines of a kept sample."""
     refuses: Callable[[Sample], str | None] = lambda _: None
-    """Why a sample can not be written at all, as a key of the manifest's `dropped`."""
+    """Why a sample cannot be written at all, as a key of the manifest's `dropped`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +122,7 @@ class SelectionPass:
 
     @property
     def satisfied(self) -> bool:
-        """Whether older records can not get into the file any more."""
+        """Whether older records cannot get into the file any more."""
         return self._caps[Split.TRAIN].satisfied
 
     def progress(self) -> Progress:

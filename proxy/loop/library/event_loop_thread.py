@@ -49,12 +49,14 @@ class EventLoopThread(Generic[_R]):
         try:
             return future.result()
         except CancelledError:
-            raise RuntimeError("the log was closed by another thread before this call was done") from None
+            raise RuntimeError("the log was closed by another thread before this call finished") from None
 
     def submit(self, work: Callable[[_R], Coroutine[Any, Any, _T]]) -> Future[_T]:
         """As `run`, but hand back the future."""
         if self._thread is threading.current_thread():
-            raise RuntimeError("this call would wait for itself: it was made on the library's own thread")
+            raise RuntimeError(
+                "this call would wait for itself: it was made from the library's own thread; call it from another"
+            )
         with self._guard:
             loop, resource = self._ready()
             return asyncio.run_coroutine_threadsafe(work(resource), loop)

@@ -48,16 +48,16 @@ _UNASKED_S: Final = 900.0
 
 
 class _TrainingUnderWayError(RuntimeError, TemporaryError):
-    """Temporary for whoever can wait for the training to end; `train_fn` itself can not."""
+    """Temporary for whoever can wait for the training to end; `train_fn` itself cannot."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"{what} was called while train_fn was running: it would wait for train_fn, which waits for it;"
-            " call it when train_fn has returned"
+            f"{what} was called while train_fn was running and would wait for it forever;"
+            " call it after train_fn has returned"
         )
 
 
-_AT_WORK: Final = "close was called while run_iteration was at work in the same process; call it when that has returned"
+_AT_WORK: Final = "close was called while run_iteration was running in this process; call it after that has returned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +121,8 @@ class ContinuousLearningLoop:
     def _refuse_after_fork(self, what: str) -> None:
         if (parent := self._forked_from()) is not None:
             raise RuntimeError(
-                f"{what} was called in a process forked off process {parent}, which has used this loop;"
-                " make a new ContinuousLearningLoop after the fork"
+                f"{what} was called in a fork of process {parent}, which already uses this loop;"
+                " create a new ContinuousLearningLoop after the fork"
             )
 
     @contextmanager
@@ -297,8 +297,8 @@ class ContinuousLearningLoop:
             return None
         return (
             f"no call of the challenger {challenger.name} was logged since its test began"
-            f" {wording.duration(since_s / 3600)} ago: ask choose_model(user) before each call, and log"
-            " the call with the name that it gives as model"
+            f" {wording.duration(since_s / 3600)} ago: call choose_model(user) before each call, and log"
+            " the call with the model name that it returns"
         )
 
     # ------------------------------------------------------------------------------------------- engine
@@ -358,7 +358,9 @@ class ContinuousLearningLoop:
             while (job := jobs.get()) is not None:
                 self._train(job)
                 if os.getpid() != pid:
-                    raise RuntimeError("train_fn came back in a process that it forked; end such a one with os._exit")
+                    raise RuntimeError(
+                        "train_fn returned in a process that it forked; end such a process with os._exit"
+                    )
         except BaseException:
             while os.getpid() == pid and (job := jobs.get()) is not None:
                 job.skip()  # the iteration ends by itself, without the interrupted training

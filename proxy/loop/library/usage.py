@@ -154,7 +154,7 @@ class UsageLogger:
         if quality_score is not None and not 0.0 <= quality_score <= 1.0:
             raise ValueError(f"quality_score: {quality_score} is not between 0 and 1")
         if not 0.0 <= latency_ms < float("inf"):
-            raise ValueError(f"latency_ms: {latency_ms} is not a time in milliseconds, 0 or more")
+            raise ValueError(f"latency_ms: {latency_ms} is not a number of milliseconds, 0 or more")
         labels = {**(tags or {}), **({} if expert is None else {"expert": expert})}
         body = BodyPayload(method="LOG", target="", query=query, response_text=response, tags=labels)
         return self.background.run(lambda usage: _log(usage, body, model, latency_ms, quality_score, user))

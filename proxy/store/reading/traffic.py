@@ -173,7 +173,7 @@ class Traffic:
         rounded down to whole minutes or hours: pass the end of the step under way, not the present, to have it, too.
         """
         if step_s <= 0 or step_s % MINUTE_S:
-            raise ValueError(f"step_s: {step_s} is no multiple of {MINUTE_S} (seconds)")
+            raise ValueError(f"step_s: {step_s} is not a multiple of {MINUTE_S} (seconds)")
         of_sums, of_bins = (
             next(kept for kept in steps if step_s % kept == 0)
             for steps in ((HOUR_S, MINUTE_S), (HOUR_S, TEN_MINUTES_S, MINUTE_S))

@@ -63,12 +63,12 @@ class CommandDeployer:
     async def deploy(self, model_id: int, name: str, model_path: str | None, detail: Mapping[str, Any]) -> Handle:
         """Start the server of this model, or find the one that is there."""
         if model_path is None and any("{model_path}" in part for part in self._command):
-            raise PermanentError(f"{name} has no model_path, and deployer.command asks for one")
+            raise PermanentError(f"{name} has no model_path, but deployer.command needs one")
         if model_path is not None and "://" not in model_path and not Path(model_path).exists():
             raise PermanentError(f"the model_path of {name} does not exist: {model_path}")
         if not _NAME.fullmatch(name):
             raise PermanentError(
-                f"model name {name!r} can not name a folder: use letters, digits, dot, dash, underscore"
+                f"model name {name!r} cannot be a folder name: use letters, digits, dot, dash, underscore"
             )
         handle = {
             "kind": "command",
@@ -138,11 +138,11 @@ class CommandDeployer:
             make_folder(folder)
             replace_private(folder / _SERVER, orjson.dumps(server))
         except OSError as error:
-            raise TemporaryError(f"the folder of {handle['model_name']} can not be written: {error}") from error
+            raise TemporaryError(f"the folder of {handle['model_name']} cannot be written: {error}") from error
         try:
             process = processes.start(argv, log=folder / _LOG, token=server["token"])
         except OSError as error:
-            raise PermanentError(f"deployer.command can not be started: {error}") from error
+            raise PermanentError(f"deployer.command cannot be started: {error}") from error
         self._started_at[handle["folder"]] = self._clock.monotonic()
         return self._with_process(handle, process, port)
 

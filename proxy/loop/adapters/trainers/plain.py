@@ -43,9 +43,9 @@ class NotPlainError(ValueError):
     """A result that has no form in JSON. `kept` says so without the training's own words (the keys)."""
 
     def __init__(self, place: str, what: str) -> None:
-        remedy = "return numbers, texts, lists and dictionaries"
-        super().__init__(f"the training's result can not be kept: {place} is {what}; {remedy}")
-        self.kept = f"the training's result can not be kept: something in it is {what}; {remedy}"
+        remedy = "return only numbers, strings, lists and dictionaries"
+        super().__init__(f"the training's result cannot be kept: {place} is {what}; {remedy}")
+        self.kept = f"the training's result cannot be kept: something in it is {what}; {remedy}"
 
 
 def plain(value: Any) -> Any:
