@@ -20,6 +20,7 @@ from proxy.config.serving import CaptureConfig
 from proxy.ingest.outcome import outcome_of
 from proxy.ingest.tasks import Tasks
 from proxy.spool.frames import Frame
+from proxy.store.tables.columns import from_frame
 from proxy.store.tables.values import FLAGS, BodyPayload, NewRecord, RecordFlag
 from proxy.wire.arrival import arrival_us
 from proxy.wire.decode import NotEncodedError, UnknownEncodingError, unpacked
@@ -108,25 +109,12 @@ class Interpreter:
             id=_record_id(meta["id"]),
             user_hash=self._user(meta, found),
             conversation=self._conversation(meta, found),
-            cluster=meta.get("cl"),
             key_source=_SOURCES[meta["src"]],
             arm=_ARMS[meta["arm"]],
             served_by=_ARMS[meta["srv"]],
-            model_id=meta["mid"],
-            experiment_id=meta.get("exp"),
-            epoch=meta["ep"],
-            config_id=meta["cfg"],
             kind=self._kind(request_headers, found),
-            method=meta["m"],
-            status=meta["st"],
             outcome=outcome,
-            duration_us=meta["dur"],
-            upstream_us=meta["up"],
-            ttfb_us=meta.get("ttfb"),
             ttft_us=_first_token_us(frame, found, text, decoded="content-encoding" not in response_headers),
-            own_us=meta["own"],
-            request_bytes=meta["rb"],
-            response_bytes=meta["sb"],
             prompt_tokens=found.prompt_tokens,
             completion_tokens=found.completion_tokens,
             cache_read_tokens=found.cache_read_tokens,
@@ -137,6 +125,7 @@ class Interpreter:
             flags=_flags(meta, found, request_cut=asked.cut, response_cut=answered.cut, partial=partial),
             scores=scores,
             aliases=_aliases(meta, found),
+            **from_frame(meta),
             body=BodyPayload(
                 method=meta["m"],
                 target=meta["p"],

@@ -8,13 +8,12 @@ too. A batch, a record or a vote that was applied before changes nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.kinds import Kind
-from policies.records import StickySource
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of, insert_all, insert_new
 from proxy.store.engine.refusals import StoreAwayError
@@ -25,16 +24,14 @@ from proxy.store.ingest.facts import RecordFacts, count_arrival
 from proxy.store.ingest.parked import forget_parked
 from proxy.store.ingest.spools import advance
 from proxy.store.tables import partitions
+from proxy.store.tables.columns import row_to_insert
 from proxy.store.tables.keys import BLOCK_RECORDS, NO_ID, alias_hash, day_of, id_time_us, task_alias_hash
 from proxy.store.tables.schema import aliases, bodies, deleted_users, records, scores
-from proxy.store.tables.values import Applied, BodyPayload, IngestBatch, JoinedVote, NewRecord, RecordFlag
+from proxy.store.tables.values import Applied, BodyPayload, IngestBatch, JoinedVote, NewRecord
 
-__all__ = ["KEY_SOURCES", "Ingest", "UnconfirmedError"]
+__all__ = ["Ingest", "UnconfirmedError"]
 
-KEY_SOURCES: Final = tuple(StickySource)
-"""The column `key_source` holds the position in here; new sources are added at the end."""
 _TASK: Final = Kind.TASK.value
-_SOURCE_CODE: Final = {source: code for code, source in enumerate(KEY_SOURCES)}
 
 
 class UnconfirmedError(StoreAwayError):
@@ -188,7 +185,7 @@ async def _insert(
     places: Mapping[str, int],
 ) -> None:
     await insert_all(
-        connection, records, [_row(record, facts[record.id].flags, places.get(record.id)) for record in new]
+        connection, records, [row_to_insert(record, facts[record.id].flags, places.get(record.id)) for record in new]
     )
     await insert_new(
         connection,
@@ -232,40 +229,3 @@ async def _write(connection: AsyncConnection, deltas: Deltas) -> None:
     terms = await statistics.terms_of(connection, {key[0] for key in deltas.users})
     await statistics.count_users(connection, deltas, terms)
     await deltas.write(connection)
-
-
-def _row(record: NewRecord, flags: RecordFlag, body: int | None) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "user_hash": record.user_hash,
-        "conversation": record.conversation,
-        "cluster": record.cluster,
-        "body": body,
-        "duration_us": record.duration_us,
-        "upstream_us": record.upstream_us,
-        "ttfb_us": record.ttfb_us,
-        "ttft_us": record.ttft_us,
-        "own_us": record.own_us,
-        "request_bytes": record.request_bytes,
-        "response_bytes": record.response_bytes,
-        "quality": record.quality,
-        "feedback": None,
-        "prompt_tokens": record.prompt_tokens,
-        "completion_tokens": record.completion_tokens,
-        "cache_read_tokens": record.cache_read_tokens,
-        "cache_write_tokens": record.cache_write_tokens,
-        "reasoning_tokens": record.reasoning_tokens,
-        "model_id": record.model_id,
-        "experiment_id": record.experiment_id,
-        "epoch": record.epoch,
-        "config_id": record.config_id,
-        "status": record.status,
-        "flags": int(flags),
-        "arm": int(record.arm),
-        "served_by": int(record.served_by),
-        "outcome": int(record.outcome),
-        "key_source": _SOURCE_CODE[record.key_source],
-        "kind": record.kind,
-        "method": record.method,
-        "quality_source": record.quality_source,
-    }
