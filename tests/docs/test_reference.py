@@ -14,7 +14,7 @@ from policies.kinds import KINDS
 from policies.lifecycle import Phase
 from policies.records import Outcome
 from policies.selection import DropReason
-from proxy.app.telemetry import COUNTER_TEXTS
+from proxy.app.counters import COUNTER_TEXTS
 from proxy.config import Config
 from proxy.config.loop import DeployerConfig, LoopConfig, TrainerConfig
 from proxy.loop.library.usage import UsageLogger
