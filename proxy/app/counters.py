@@ -25,7 +25,7 @@ _SPOOL: Final = (
     WorkerCounter(
         name="spool_unwell",
         text="Workers whose spool is not well, by what is wrong with it.",
-        labels=(("what", SPOOL_TROUBLES),),
+        labels=(("what", tuple(SPOOL_TROUBLES)),),
     ),
 )
 COUNTERS: Final = (*GATEWAY, *CLEANING, *_SPOOL, *FEEDBACK)
