@@ -126,20 +126,7 @@ class Interpreter:
             scores=scores,
             aliases=_aliases(meta, found),
             **from_frame(meta),
-            body=BodyPayload(
-                method=meta["m"],
-                target=meta["p"],
-                request_headers=request_headers,
-                response_headers=response_headers,
-                request=request,
-                response=_put_together(found) or response,
-                query=found.query,
-                response_text=text,
-                messages=found.messages,
-                request_sha256=meta.get("rsha"),
-                response_sha256=meta.get("ssha"),
-                error=found.error,
-            ),
+            body=_payload(meta, request_headers, response_headers, request, response, found, text),
         )
 
     def _kind(self, headers: dict[str, str], found: Extraction) -> str:
@@ -197,6 +184,32 @@ class Interpreter:
             scores["pointer"] = found.quality
         source = "pointer" if "pointer" in scores else "heuristic" if scores else None
         return (scores[source] if source else None), source, scores
+
+
+def _payload(
+    meta: dict[str, Any],
+    request_headers: dict[str, str],
+    response_headers: dict[str, str],
+    request: bytes,
+    response: bytes,
+    found: Extraction,
+    text: str | None,
+) -> BodyPayload:
+    """What was said, with the bodies decoded and the answer put together."""
+    return BodyPayload(
+        method=meta["m"],
+        target=meta["p"],
+        request_headers=request_headers,
+        response_headers=response_headers,
+        request=request,
+        response=_put_together(found) or response,
+        query=found.query,
+        response_text=text,
+        messages=found.messages,
+        request_sha256=meta.get("rsha"),
+        response_sha256=meta.get("ssha"),
+        error=found.error,
+    )
 
 
 def _is_name(text: str | None) -> TypeGuard[str]:

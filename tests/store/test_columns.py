@@ -65,11 +65,11 @@ def test_a_column_is_known_everywhere(column: RecordColumn) -> None:
 
 
 def test_what_is_missing_of_a_new_column_is_named() -> None:
-    assert lacks(RecordColumn(name="prompt_version", type=sa.Text)) == [
-        "NewRecord (proxy/store/tables/values.py) has no field prompt_version",
-        "RecordRow (proxy/store/tables/values.py) has no field prompt_version",
-        "no migration (proxy/store/tables/migrations/versions) adds prompt_version to records",
-        "RECORD_COLUMNS has no text for prompt_version, which the reference shows",
+    assert lacks(RecordColumn(name="moon_phase", type=sa.Text)) == [
+        "NewRecord (proxy/store/tables/values.py) has no field moon_phase",
+        "RecordRow (proxy/store/tables/values.py) has no field moon_phase",
+        "no migration (proxy/store/tables/migrations/versions) adds moon_phase to records",
+        "RECORD_COLUMNS has no text for moon_phase, which the reference shows",
     ]
 
 
