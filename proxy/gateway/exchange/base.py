@@ -42,7 +42,6 @@ class ExchangeBase(Receiver):
         "_key",
         "_mark_after",
         "_out",
-        "_retried",
         "_sent_at",
         "_watch",
         "arrived_at",
@@ -121,8 +120,6 @@ class ExchangeBase(Receiver):
         """Seconds for which the client was too slow to read."""
         self._held_at: float | None = None
         """Since when it is."""
-        self._retried = False
-        """Whether the model at hand was asked twice."""
         self._continued = False
         """Whether the client was told 100 Continue."""
         self._dechunk = False

@@ -165,10 +165,10 @@ class Sending(Ending):
         return self.context.monotonic() - self._sent_at < min(longest, max(shortest, 2 * connection.dialled_s))
 
     def _retry(self) -> bool:
-        """Once more on a fresh connection."""
-        if self._retried or not self.request.rewind():
+        """Once more on a fresh connection, which is never stale: so there is no third time."""
+        if not self.request.rewind():
             return False
-        self._retried = self.resent = True
+        self.resent = True
         self._release_upstream(reusable=False)
         self._forward(self.backend, fresh=True)
         return True
@@ -190,7 +190,6 @@ class Sending(Ending):
         return True
 
     def _ask_champion(self) -> None:
-        self._retried = False
         self._fault = None
         self._release_upstream(reusable=False)
         self._forward(self.routes.champion)
