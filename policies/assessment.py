@@ -38,7 +38,7 @@ class ABTestConfig:
     """How a challenger is tested, promoted and watched."""
 
     initial_challenger_traffic: Annotated[
-        float, Interval("(0, 1)", "a share of users, 0 to 1; with nobody on one side there is nothing to compare")
+        float, Interval("(0, 1)", "a share of users, 0 to 1; with no users in one arm there is nothing to compare")
     ] = 0.1
     """Share of users (0 to 1) that the challenger serves."""
     promotion_threshold: Annotated[float, Interval("[0, 1]", "a relative gain, 0.05 for 5 %")] = 0.05

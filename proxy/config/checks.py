@@ -32,7 +32,7 @@ _SECRETS: Final = frozenset((
 ))  # fmt: skip
 SHORTEST_TOKEN: Final = 16
 """Characters; 16 of openssl's hexadecimal ones are 64 bits, which nobody guesses at the pace that we allow."""
-_OTHER_ENGINE: Final = ' (or set capture.redaction.engine = "python", whose time a hostile text can use up)'
+_OTHER_ENGINE: Final = ' (or set capture.redaction.engine = "python", which a hostile text can slow down)'
 
 
 def is_loopback(host: str) -> bool:
@@ -127,7 +127,7 @@ def _task_patterns(config: Config) -> Iterator[Problem]:
 def _loop(config: Any) -> Iterator[Problem]:
     test, data = config.ab_test_config, config.generator_config
     if test.min_duration_hours > test.max_duration_hours:
-        message = f"{show(test.min_duration_hours)} is more than max_duration_hours ({show(test.max_duration_hours)}); no test could end"
+        message = f"{show(test.min_duration_hours)} is more than max_duration_hours ({show(test.max_duration_hours)}); no experiment could end"
         yield Problem("ab_test_config.min_duration_hours", message)
     if test.quality_weight + test.feedback_weight + test.latency_weight == 0:
         message = "all three weights are 0, so nothing can be better; give at least one of quality_weight, feedback_weight, latency_weight"

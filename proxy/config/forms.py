@@ -41,9 +41,9 @@ def http_url(text: str) -> str | None:
         parts = urlsplit(text)
         host, _ = parts.hostname, parts.port
     except ValueError as exc:
-        return f"{show(text)} is no URL ({exc}); write it like http://127.0.0.1:8000"
+        return f"{show(text)} is not a URL ({exc}); write it like http://127.0.0.1:8000"
     if parts.scheme not in ("http", "https") or not host or any(char <= " " or char == "\x7f" for char in text):
-        return f"{show(text)} is no URL of an HTTP server; write it like http://127.0.0.1:8000"
+        return f"{show(text)} is not the URL of an HTTP server; write it like http://127.0.0.1:8000"
     if parts.netloc.endswith(":"):
         return f"{show(text)} ends its host with a colon; write the port after it, or leave it out"
     if parts.username or parts.password:
@@ -69,13 +69,13 @@ def postgresql_url(text: str, else_: str = "is not postgresql://user:password@ho
         return "has no number behind its host's colon; write signs like @, : and / in a password as %40, %3A and %2F"
     names = {pair.partition("=")[0] for pair in found["rest"].partition("?")[2].split("&") if pair}
     if unknown := names - POSTGRESQL_OPTIONS:
-        return f"has {show(min(unknown))} behind its question mark, which no connection takes; leave it out"
+        return f"has {show(min(unknown))} after the question mark, which is not supported; leave it out"
     return None
 
 
 def header_name(text: str) -> str | None:
     """A name of a header."""
-    return None if _TOKEN.fullmatch(text) else f"{show(text)} is no header name; use letters, digits and hyphens"
+    return None if _TOKEN.fullmatch(text) else f"{show(text)} is not a header name; use letters, digits and hyphens"
 
 
 def header_member(text: str) -> str | None:
@@ -91,7 +91,7 @@ def network(text: str) -> str | None:
     try:
         ipaddress.ip_network(text)
     except ValueError as exc:
-        return f"{show(text)} is no network ({exc}); write it like 10.0.0.0/8 or 2001:db8::/32"
+        return f"{show(text)} is not a network ({exc}); write it like 10.0.0.0/8 or 2001:db8::/32"
     return None
 
 
@@ -99,7 +99,7 @@ def secret(text: str) -> str | None:
     """What a header can carry."""
     if text.isprintable() and text.isascii() and text == text.strip():
         return None
-    return "has spaces around it, or characters that a header can not carry; write the bare secret"
+    return "has spaces around it, or characters that a header cannot carry; write the bare secret"
 
 
 def origin(text: str) -> str | None:
@@ -114,7 +114,7 @@ def pointer(text: str) -> str | None:
     """A JSON pointer."""
     if text.startswith("/"):
         return None
-    return f"{show(text)} is no JSON pointer; it starts with a slash, like /choices/0/text"
+    return f"{show(text)} is not a JSON pointer; it starts with a slash, like /choices/0/text"
 
 
 def path(text: str) -> str | None:
@@ -124,7 +124,7 @@ def path(text: str) -> str | None:
 
 def refusal(status: int) -> str | None:
     """A status from 400 to 499."""
-    return None if 400 <= status <= 499 else f"{status} is no status of a refusal; write numbers from 400 to 499"
+    return None if 400 <= status <= 499 else f"{status} is not a status of a refusal; write numbers from 400 to 499"
 
 
 def import_path(text: str) -> str | None:

@@ -117,7 +117,7 @@ class Observer:
         if (note := await self.evidence.note()) is not None:
             self._notes.append(note)
         snapshot = replace(snapshot, watch=await self._watch(snapshot, position), notes=tuple(self._notes))
-        traffic = await self.store.totals(round((now - TRAFFIC_S) * 1e6))
+        traffic = await self.store.traffic.totals(round((now - TRAFFIC_S) * 1e6))
         return Observation(snapshot=snapshot, position=position, said=self._said, traffic=traffic)
 
     async def _triggers(self, state: LoopState, now: float) -> TriggerFacts:
