@@ -161,7 +161,7 @@ ACTIONS: Final[Mapping[str, ActionWords]] = MappingProxyType(
         "CancelRun": ActionWords(label="Cancel the run", meaning="Stop the training or deployment in progress."),
         "StartDeployment": ActionWords(label="Deploy the model", meaning="Hand the model to the deployer."),
         "RestartDeployment": ActionWords(
-            label="Deploy the model again", meaning="Stop a deployment that did not come up, and try again."
+            label="Deploy the model again", meaning="Stop a deployment that did not start, and try again."
         ),
         "Redeploy": ActionWords(
             label="Deploy an earlier model", meaning="Hand the model of an earlier run to the deployer."

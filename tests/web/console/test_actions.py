@@ -140,7 +140,7 @@ def test_a_wrong_token_is_told_and_leads_nowhere_else(locked: Admin) -> None:
     csrf = {"x-ratchet-csrf": "1"}
     wrong = post(locked, "/login", csrf, token="guess", next="/")
     assert wrong.status == 401
-    assert b"This is not the token." in wrong.body
+    assert b"The token is wrong." in wrong.body
     assert "set-cookie" not in wrong.headers
     for evil in ("//evil.example/", "https://evil.example/", "/\\evil.example", "javascript:alert(1)"):
         right = post(locked, "/login", csrf, token="s3cret", next=evil)
