@@ -237,7 +237,9 @@ def _manual(facts: TriggerFacts) -> TriggerProgress:
 def _sample_count(facts: TriggerFacts, config: TriggerConfig) -> TriggerProgress:
     new, target = facts.new_quality_samples, config.min_new_samples
     reason = (
-        "New quality samples have not been counted yet." if new is None else f"{new} of {target} new quality samples."
+        "New quality samples have not been counted yet."
+        if new is None
+        else f"{new} new quality samples, {target} needed."
     )
     # An empty history fires nothing, whatever the target says.
     return _toward(Trigger.SAMPLE_COUNT, config.enable_sample_count, new or None, max(target, 1), reason)

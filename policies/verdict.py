@@ -270,7 +270,7 @@ def _estimate_in_words(look: Measurements) -> str:
         return f"{words}, without a bound yet."
     low, high = signed_percent(look.lower), signed_percent(look.upper)
     sure = confidence(look.config.alpha)
-    return f"{words}; at least {sure} sure that it is above {low}, as sure that it is below {high}."
+    return f"{words}; at least {sure} sure that it is above {low}, and as sure that it is below {high}."
 
 
 def _harm_in_words(look: Measurements, harm: Effect) -> str:
