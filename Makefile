@@ -67,6 +67,7 @@ docs: setup  ## regenerate the reference pages and config.example.toml
 	@$(BIN)/python -m proxy.cli.document
 	@$(BIN)/python -m dashboards.build
 	@$(BIN)/python -m tests.harness.lifecycle_page
+	@$(BIN)/python -m tests.harness.records_page
 	@$(BIN)/python -m tests.harness.status_page
 
 clean:  ## remove the virtual environment and caches

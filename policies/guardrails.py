@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Final
 
-from policies.estimates import Effect, Metric, MetricMean, Moments, difference, metric_mean, weighted_effect
+from policies.estimates import EffectEstimate, Metric, MetricMean, Moments, difference, metric_mean, weighted_effect
 from policies.evidence import bounds, log_e_value
 from policies.intervals import Interval
 from policies.wording import finite, odds, percent, points, signed_percent
@@ -119,7 +119,7 @@ class Guardrail:
     alpha: float
     """Chance that harm is "proven" of a harmless challenger, over any number of looks."""
     deltas: tuple[float, ...] = RATE_DELTAS
-    """Effect sizes that the harm e-value is quickest to see."""
+    """EffectEstimate sizes that the harm e-value is quickest to see."""
     tolerance: float = 0.0
     """Harm means: worse by more than this."""
     rolls_back: bool = False
@@ -157,12 +157,14 @@ def _is_rate(guardrail: Guardrail) -> bool:
     return guardrail.metric in (Metric.ERROR, Metric.REFUSED, Metric.SLOW)
 
 
-def _log_e_harm(guardrail: Guardrail, effect: Effect) -> float:
+def _log_e_harm(guardrail: Guardrail, effect: EffectEstimate) -> float:
     worsening = effect.theta if _is_rate(guardrail) else -effect.theta
     return log_e_value(worsening, effect.se, null=guardrail.tolerance, deltas=guardrail.deltas, alpha=guardrail.alpha)
 
 
-def _judge(guardrail: Guardrail, effect: Effect, log_e: float, config: GuardrailConfig) -> tuple[GuardrailState, str]:
+def _judge(
+    guardrail: Guardrail, effect: EffectEstimate, log_e: float, config: GuardrailConfig
+) -> tuple[GuardrailState, str]:
     worsening = effect.theta if _is_rate(guardrail) else -effect.theta
     needed = -math.log(guardrail.alpha)
     if effect.effective_users < config.min_effective_users:
@@ -176,7 +178,7 @@ def _judge(guardrail: Guardrail, effect: Effect, log_e: float, config: Guardrail
     return GuardrailState.PASS, f"within the limit of {percent(guardrail.limit)}"
 
 
-def _change(guardrail: Guardrail, effect: Effect, old: MetricMean | None, new: MetricMean | None) -> str:
+def _change(guardrail: Guardrail, effect: EffectEstimate, old: MetricMean | None, new: MetricMean | None) -> str:
     assert old is not None  # an effect needs both arms
     assert new is not None
     if _is_rate(guardrail):

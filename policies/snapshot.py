@@ -91,6 +91,8 @@ class ExperimentView:
     """The running experiment."""
 
     id: int
+    epoch: int | None = None
+    """The one that runs; None in what an earlier version has journalled."""
     facts: ExperimentFacts
     terms: Mapping[str, str] | None = None
     """Settings that its epoch was begun under, as JSON by their path; None: not known."""

@@ -1,9 +1,9 @@
 """When to retrain.
 
-Any enabled trigger is enough; manual first, then what users notice, then volume, then the calendar. Two things hold:
-the cool-down between two retrains (and a back-off after failures), and too few usable samples, which does not start a
-cool-down. A person is not held by the clock, only by the lack of samples. Nothing fires on an empty history, and a
-clock that was set back counts as no time at all.
+Any enabled trigger is enough; what users notice is named first, then volume, then the calendar. Two things hold a
+retrain: the cool-down since the last one (and a back-off after failures), and too few usable samples, which does not
+start a cool-down. A person's `ratchet trigger` is a command (`policies.commands`) and asks none of this. Nothing fires
+on an empty history, and a clock that was set back counts as no time at all.
 
 The quality drop needs two witnesses: the 24-hour mean is down by the threshold, and the change detector of `drop`
 agrees. The mean alone fires falsely within a month nearly always at 30 scored requests a day, and half of the time at
@@ -81,7 +81,7 @@ _LONGEST_BACKOFF_HOURS: Final = 24.0
 
 
 class Trigger(StrEnum):
-    """Why a retrain starts, in the order in which a reason is named when several hold."""
+    """Why a retrain starts; after MANUAL, which no evaluation gives, in the order in which one of several is named."""
 
     MANUAL = "manual"
     QUALITY_DROP = "quality_drop"
@@ -114,8 +114,6 @@ class TriggerFacts:
     """Effective votes of the last 24 hours."""
     failures_in_a_row: int = 0
     last_failure_at: float | None = None
-    manual: bool = False
-    """A retrain was requested."""
     experiment_running: bool = False
     """A challenger is being tested: the concurrent comparison decides about drops, not the detector."""
 
@@ -142,11 +140,11 @@ class TriggerReport:
     """What starts a retrain now; None when nothing is due, or all of it is held."""
     progress: tuple[TriggerProgress, ...]
     hold: str | None
-    """Why nothing may start now although something may be due."""
+    """Why nothing may start now although something may be due; None where nothing is in the way."""
     hold_until: float | None
     """When the hold ends by the clock, Unix seconds; None when it does not end by itself."""
     schedule_at: float | None
-    """When the schedule is due next, Unix seconds; None when it is off."""
+    """When the schedule is due next, Unix seconds, in the past where it is overdue; None when it is off."""
 
 
 def too_few_samples(usable: int, config: TriggerConfig, left_out: Mapping[str, int] | None = None) -> str | None:
@@ -167,14 +165,13 @@ def too_few_samples(usable: int, config: TriggerConfig, left_out: Mapping[str, i
 def evaluate_triggers(facts: TriggerFacts, config: TriggerConfig, now: float) -> TriggerReport:
     """Which trigger starts a retrain at `now` (Unix seconds), how near the others are, and what holds them."""
     progress = (
-        _manual(facts),
         _quality_drop(facts, config),
         _sample_count(facts, config),
         _negative_feedback(facts, config),
         _schedule(facts, config, now),
     )
     due = next((each.name for each in progress if each.due), None)
-    hold, hold_until = _hold(facts, config, now, manual=due is Trigger.MANUAL)
+    hold, hold_until = _hold(facts, config, now)
     return TriggerReport(
         fired=due if hold is None else None,
         progress=progress,
@@ -184,14 +181,12 @@ def evaluate_triggers(facts: TriggerFacts, config: TriggerConfig, now: float) ->
     )
 
 
-def _hold(facts: TriggerFacts, config: TriggerConfig, now: float, *, manual: bool) -> tuple[str | None, float | None]:
+def _hold(facts: TriggerFacts, config: TriggerConfig, now: float) -> tuple[str | None, float | None]:
     """Why nothing may start now, and until when the clock alone says so."""
     if facts.usable_samples is None:
         return "The usable samples have not been counted yet.", None
     if few := too_few_samples(facts.usable_samples, config, facts.left_out):
         return f"{few[0].upper()}{few[1:]}.", None
-    if manual:
-        return None, None
     rest = _longest_rest(facts, config)
     if rest is None or now >= rest.until:
         return None, None
@@ -220,18 +215,6 @@ def _longest_rest(facts: TriggerFacts, config: TriggerConfig) -> _Rest | None:
         why = f"Back-off after {facts.failures_in_a_row} failure{'s' if facts.failures_in_a_row > 1 else ''} in a row"
         rests.append(_Rest(facts.last_failure_at + 3600 * hours, facts.last_failure_at, why))
     return max(rests, default=None)
-
-
-def _manual(facts: TriggerFacts) -> TriggerProgress:
-    return TriggerProgress(
-        name=Trigger.MANUAL,
-        enabled=True,
-        value=None,
-        target=None,
-        fraction=float(facts.manual),
-        due=facts.manual,
-        reason="A retrain was requested." if facts.manual else "No retrain was requested.",
-    )
 
 
 def _sample_count(facts: TriggerFacts, config: TriggerConfig) -> TriggerProgress:

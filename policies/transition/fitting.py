@@ -55,8 +55,10 @@ def _fits(position: Position, action: Action) -> bool:
             return run == mine and (position.run is None or position.run.handle is None)
         case ((AcceptModel(run_id=run) | FailRun(run_id=run)), Training(run_id=mine)):
             return run == mine
-        case CancelRun(run_id=run), (Training(run_id=mine) | Deploying(run_id=mine)):
+        case CancelRun(run_id=run, model_id=None), (Training(run_id=mine) | Deploying(run_id=mine)):
             return run == mine
+        case CancelRun(run_id=run, model_id=model), Deploying(run_id=mine, challenger_id=challenger):
+            return (run, model) == (mine, challenger)
         case StartDeployment(model_id=model), Deploying(challenger_id=mine):
             return model == mine and not handed_over
         case RestartDeployment(model_id=model), Deploying(challenger_id=mine):
@@ -70,8 +72,11 @@ def _fits(position: Position, action: Action) -> bool:
             Deploying(challenger_id=mine),
         ):
             return model == mine
-        case ((SetShare(experiment_id=test) | BeginEpoch(experiment_id=test)), Testing(experiment_id=mine)):
-            return test == mine
+        case (
+            (SetShare(experiment_id=test, epoch=epoch) | BeginEpoch(experiment_id=test, epoch=epoch)),
+            Testing(experiment_id=mine),
+        ):
+            return test == mine and (epoch is None or position.experiment is None or epoch == position.experiment.epoch)
         case (
             (
                 BeginPromotion(model_id=model, experiment_id=test)
@@ -81,10 +86,9 @@ def _fits(position: Position, action: Action) -> bool:
             Testing(challenger_id=mine, experiment_id=running),
         ):
             return model == mine and test == running
-        case (
-            (RollBack(model_id=model) | Promote(model_id=model) | FailPromotion(model_id=model)),
-            Promoting(challenger_id=mine),
-        ):
+        case RollBack(model_id=model, experiment_id=test), Promoting(challenger_id=mine, experiment_id=tested):
+            return model == mine and test in (None, tested)
+        case ((Promote(model_id=model) | FailPromotion(model_id=model)), Promoting(challenger_id=mine)):
             return model == mine
         case (
             (ReturnTraffic(model_id=model) | FinishWatch(model_id=model) | HaltWatch(model_id=model)),

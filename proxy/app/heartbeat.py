@@ -48,7 +48,7 @@ def replica_id(path: Path, fresh: str | None = None) -> str:
     with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
         if _NAME.fullmatch(name := path.read_text("ascii").strip()):
             return name
-        _log.warning("%s is damaged: this replica gets a new name", path)
+        _log.warning("%s is damaged: this replica gets a new id", path)
     name = fresh or secrets.token_hex(4)
     replace_private(path, f"{name}\n", durable=True)
     return name
@@ -63,7 +63,7 @@ class ReplicaHeartbeat:
         self._id = secrets.token_hex(4)
         """Its name where it has none yet, so that it keeps it while the disk has no room for it."""
         self._named = False
-        self._said = ThrottledLog(_log, clock)
+        self._throttled = ThrottledLog(_log, clock)
         self._host = socket.gethostname()
         self._started_us = int(clock.now() * 1e6)
         self.replicas: Sequence[ReplicaStatus] = ()
@@ -94,7 +94,7 @@ class ReplicaHeartbeat:
         try:
             self._id = replica_id(self._data.replica_id, self._id)
         except OSError as exc:
-            self._said.error("name", "%s: %s; this replica may have another name after a restart",
+            self._throttled.error("name", "%s: %s; this replica may get another id after a restart",
                              self._data.replica_id, exc)  # fmt: skip
         else:
             self._named = True

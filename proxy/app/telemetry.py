@@ -30,23 +30,23 @@ COUNTER_TEXTS: Final = {
     "upstream_connections": "Open connections to models.",
     "tunnels": "Upgraded connections (WebSocket) that are open now.",
     "breaker_open": "Workers whose circuit breaker keeps requests from the challenger.",
-    "requests_total": "Requests that came in, recorded or not.",
+    "requests_total": "Requests received, recorded or not.",
     "protocol_errors_total": "Requests refused before they were forwarded, by the status they got.",
     "fallbacks_total": "Requests of the challenger's users that the champion answered, by cause.",
     "fallbacks_impossible_total": "Failures of the challenger that a user saw, by cause.",
-    "answers_total": "Requests that a model has answered or failed, by arm.",
-    "failed_answers_total": "Requests that a model has failed, by arm and cause; error events in an answer aside.",
-    "refused_answers_total": "Requests that a model has refused with a 4xx, by arm and status.",
-    "left_waiting_total": "Clients that waited for a second or more, and left before any answer.",
-    "stale_retries_total": "Requests sent again because a kept connection had been closed by the model's server.",
-    "upstream_connect_errors_total": "Connections to a model that could not be made.",
+    "answers_total": "Requests that a model answered or failed, by arm.",
+    "failed_answers_total": "Requests that a model failed, by arm and cause, without error events inside an answer.",
+    "refused_answers_total": "Requests that a model refused with a 4xx, by arm and status.",
+    "left_waiting_total": "Clients that waited a second or more and disconnected before any answer.",
+    "stale_retries_total": "Requests sent again because the model's server had closed an idle connection.",
+    "upstream_connect_errors_total": "Connections to a model that failed.",
     "not_recorded_total": "Requests and votes without a record, by reason.",
-    "redaction_lost_total": "Bodies, heads and votes that are not recorded because they were not cleaned, by reason.",
+    "redaction_lost_total": "Bodies, headers and votes that are not recorded because redaction failed, by reason.",
     "spool_sync_errors_total": "Failed fsyncs of the spool.",
-    "spool_vanished_total": "How often files of the spool were removed under a worker, and put back.",
-    "spool_lost_frames_total": "Requests and votes in finished segments that were removed with them: lost, but for "
-    "those that were stored already.",
-    "spool_unwell": "Workers whose spool is not well, by what is wrong with it.",
+    "spool_vanished_total": "How often spool files were removed while a worker used them, and restored.",
+    "spool_lost_frames_total": "Requests and votes in finished spool segments that were removed: lost unless they "
+    "were already stored.",
+    "spool_unwell": "Workers that cannot write their spool properly, by cause.",
     "feedback_votes_total": "Votes accepted.",
     "feedback_refused_total": "Feedback requests refused, by reason.",
 }
@@ -69,23 +69,24 @@ class ControllerMetrics:
                       registry=self.registry)  # fmt: skip
         build.labels(__version__, platform.python_version()).set(1)
         self._store_up = self._gauge(
-            "ratchet_store_up", "1 while the store takes what happens; 0 after a failed write until one succeeds."
+            "ratchet_store_up", "1 while the store can be written; 0 after a failed write until one succeeds."
         )
         self._replaced = Counter(
-            "ratchet_store_replaced", "Times that the database was set up anew: its files were gone, or its tables.",
+            "ratchet_store_replaced", "How often the database was created again because its files or tables were gone.",
             registry=self.registry,
         )  # fmt: skip
         self._store_bytes = self._gauge("ratchet_store_bytes", "Size of the store on disk.")
         self._store_records = self._gauge("ratchet_store_records", "Records in the store, estimated.")
         self._spool_bytes = self._gauge(
-            "ratchet_spool_bytes", "Bytes in the spool of this host, with what is stored and only kept."
+            "ratchet_spool_bytes", "Bytes in this host's spool, including what is already stored."
         )
         self._pending = self._gauge("ratchet_spool_pending_bytes", "Bytes in the spool that are not stored yet.")
         self._oldest = self._gauge("ratchet_spool_oldest_seconds", "Age of the oldest record that is not stored yet.")
         if spool_max_bytes is not None:
-            self._gauge("ratchet_spool_max_bytes", "Cap of the spool (spool.max_bytes).").set(spool_max_bytes)
+            self._gauge("ratchet_spool_max_bytes", "Maximum size of the spool (spool.max_bytes).").set(spool_max_bytes)
         self._clock_ahead = self._gauge(
-            "ratchet_clock_ahead_seconds", "By how much this host's clock is corrected: it is ahead of the database's."
+            "ratchet_clock_ahead_seconds",
+            "Correction of this host's clock: seconds that it is ahead of the database's.",
         )
         self._jumps = Counter(
             "ratchet_clock_jumps", "How often this host's clock was set by more than a second, by direction.",
@@ -94,12 +95,12 @@ class ControllerMetrics:
         for direction in ("forward", "back"):
             self._jumps.labels(direction)
         self._refused = Counter(
-            "ratchet_admin_tokens_refused", "Wrong tokens at the admin port, by whether they were told to wait.",
+            "ratchet_admin_tokens_refused", "Wrong tokens at the admin port, by whether the caller was told to wait.",
             ["reason"], registry=self.registry,
         )  # fmt: skip
         for reason in ("wrong", "too_many"):
             self._refused.labels(reason)
-        self._writers = self._gauge("ratchet_spool_writers", "Processes, dead ones included, with a spool to read.")
+        self._writers = self._gauge("ratchet_spool_writers", "Processes, including dead ones, with a spool to read.")
 
     def refused_token(self, reason: Literal["wrong", "too_many"]) -> None:
         """A wrong token came to the admin port."""
@@ -127,7 +128,7 @@ class ControllerMetrics:
         self._clock_ahead.set(ahead_s)
 
     def set_spool(self, usage: SpoolUsage) -> None:
-        """What the spool holds."""
+        """What is in the spool."""
         self._spool_bytes.set(usage.bytes)
         self._pending.set(usage.pending_bytes)
         self._oldest.set(max(0.0, self._clock.now() - usage.oldest_at) if usage.oldest_at is not None else 0.0)
@@ -163,7 +164,7 @@ class _ProcessCollector(Collector):
         )
         for path in sorted(self._run.glob("*.pid")):
             try:
-                # the fields behind the command's name, which may itself hold spaces and brackets
+                # the fields behind the command's name, which may itself contain spaces and brackets
                 fields = Path(f"/proc/{int(path.read_text())}/stat").read_text().rpartition(")")[2].split()
             except (OSError, ValueError):
                 continue

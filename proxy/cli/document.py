@@ -1,6 +1,6 @@
 """docs/reference/cli.md, written from the commands themselves by `python -m proxy.cli.document`.
 
-A test compares the file with what would be written now, so that a verb or option can not be forgotten.
+A test compares the file with what would be written now, so that a verb or option cannot be forgotten.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _HEAD: Final = """\
 | 0 | done |
 | 1 | failed, or refused by the server or the loop |
 | 2 | wrong usage |
-| 3 | the configuration can not be used; every problem is listed |
+| 3 | the configuration cannot be used; every problem is listed |
 | 4 | server or store not reachable |
 | 5 | there is no such record, decision or command |
 """

@@ -182,7 +182,7 @@ def _train_function(service: Config) -> Callable[[str], Any] | None:
     try:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as exc:
-        fail(Exit.CONFIG, f"trainer.callable: {trainer.callable} can not be imported ({exc})")
+        fail(Exit.CONFIG, f"trainer.callable: {trainer.callable} cannot be imported ({exc})")
     if not callable(function):
         fail(Exit.CONFIG, f"trainer.callable: {trainer.callable} is not a function")
     return cast("Callable[[str], Any]", function)

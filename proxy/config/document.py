@@ -1,7 +1,7 @@
 """config.example.toml and docs/reference/config.md, written from the settings themselves.
 
 The line under each key in the dataclasses is its documentation; it is read from the source, so that code, example
-and reference can not drift apart. `python -m proxy.config.document` rewrites both files; a test holds them to it.
+and reference cannot drift apart. `python -m proxy.config.document` rewrites both files; a test holds them to it.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ class Problem:
     path: str
     """The key, dotted from the top, e.g. `server.port`; empty for the file as a whole."""
     message: str
-    """Value, why it can not be used, and what to write instead."""
+    """Value, why it cannot be used, and what to write instead."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message
@@ -96,7 +96,7 @@ def keys(cls: type, prefix: str = "") -> Iterator[Key]:
 
 
 def parse_table(cls: type[T], data: Mapping[str, Any], problems: list[Problem], prefix: str = "") -> T:
-    """`data` as the dataclass `cls`; what can not be used is added to `problems` and left at its default."""
+    """`data` as the dataclass `cls`; what cannot be used is added to `problems` and left at its default."""
     known: dict[str, Any] = hints(cls)  # type: ignore[arg-type]
     secrets = {field.name for field in dataclasses.fields(cls) if field.metadata.get("secret")}  # type: ignore[arg-type]
     values: dict[str, Any] = {}

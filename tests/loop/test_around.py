@@ -211,7 +211,7 @@ async def test_the_lease_of_a_dead_process_is_taken_over_at_once(tmp_path: Path)
             detail = {**holder.as_json(), "pids": pids}
             held = await store.leases.acquire(LEASE, "other", ttl_s=30.0, detail=detail)
             assert held is not None
-            lease = await Leadership(store).hold()
+            lease = await Leadership(store).acquire()
             assert (lease is not None) == taken
         assert lease is not None
         assert lease.fence > held.fence
@@ -220,12 +220,12 @@ async def test_the_lease_of_a_dead_process_is_taken_over_at_once(tmp_path: Path)
 async def test_a_leader_that_can_not_renew_knows_before_it_is_told(tmp_path: Path) -> None:
     async with World(tmp_path).store() as store:
         leadership = Leadership(store, ttl_s=1.0)
-        first = await leadership.hold()
+        first = await leadership.acquire()
         async with asyncio.timeout(120):
-            while leadership.held:
+            while leadership.leads:
                 await asyncio.sleep(0.01)
         assert leadership.lapsed
-        second = await leadership.hold()
+        second = await leadership.acquire()
         assert first is not None
         assert second is not None
         assert second.fence == first.fence, "the store's clock stands still: nobody could have taken it"

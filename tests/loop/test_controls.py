@@ -156,7 +156,7 @@ async def test_only_one_of_two_controllers_acts_and_the_other_shows(tmp_path: Pa
         published = world.routes()
         world.routes_path.unlink()
         tick = await second.tick()
-        assert (tick.leader, tick.plan, tick.change) == (False, None, None)
+        assert (tick.leader, tick.plan, tick.transition) == (False, None, None)
         assert world.routes() == published
         status = await second.status()
         assert not status.leader

@@ -141,8 +141,8 @@ async def test_the_status_says_how_far_a_dataset_has_come(tmp_path: Path) -> Non
         assert registry.get_sample_value("ratchet_loop_dataset_records", {"state": "kept"}) == 200
         source.go_on.set()
         tick = await ticking
-        assert tick.change is not None
-        assert tick.change.event is Event.DATASET_READY
+        assert tick.transition is not None
+        assert tick.transition.event is Event.DATASET_READY
         assert "building" not in status_json(await loop.status())
         assert registry.get_sample_value("ratchet_loop_dataset_records", {"state": "kept"}) is None
 
@@ -162,8 +162,8 @@ async def test_a_user_who_is_deleted_while_a_dataset_is_built_is_not_in_it(tmp_p
         await store.deletion.delete_user(newest.user_hash)
         source.go_on.set()
         tick = await ticking
-        assert tick.change is not None
-        (run,) = tick.change.runs
+        assert tick.transition is not None
+        (run,) = tick.transition.runs
         folder = tmp_path / "training" / run.id
         assert newest.id not in (folder / "lineage.csv").read_text()
         assert run.manifest is not None

@@ -176,7 +176,7 @@ async def decide_again(store: Store, settings: LoopSettings, since: float) -> tu
 
 
 async def _decisions(store: Store, since: float) -> AsyncIterator[JournalEntry]:
-    """Entries that hold a decision with its inputs, newest first."""
+    """Entries with a decision with its inputs, newest first."""
     before: int | None = None
     while entries := await store.journal.recent(before_seq=before, limit=_PAGE):
         for entry in entries:

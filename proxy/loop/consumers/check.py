@@ -67,9 +67,9 @@ def _problems(consumer: Consumer, line: bytes) -> Iterator[str]:
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError:
-        yield "the line is no JSON"
+        yield "the line is not JSON"
         return
     if isinstance(value, dict):
         yield from consumer.problems(value)
     else:
-        yield "the line is no JSON object"
+        yield "the line is not a JSON object"

@@ -79,7 +79,7 @@ def _rules(messages: list[Any], *, weighted: bool) -> Iterator[str]:
         yield "the last message is not the assistant's"
     answers = [message for message in said if message.get("role") == "assistant"]
     if not any(message.get("weight", 1) for message in answers):
-        yield "no message of the assistant is to be learnt: all weights are 0"
+        yield "no assistant message is trained on: all weights are 0"
     pictures = 0
     for message in said:
         for key in sorted(message.keys() - _IN_MESSAGE):

@@ -74,7 +74,7 @@ def message_problems(messages: Sequence[Any], tools: Any) -> Iterator[str]:
     offered = {str(function_of(tool).get("name")) for tool in as_list(tools)}
     for message in messages:
         if not isinstance(message, Mapping):
-            yield "a message is no object"
+            yield "a message is not an object"
             continue
         role = message.get("role")
         if role not in _ROLES:
@@ -94,14 +94,14 @@ def message_problems(messages: Sequence[Any], tools: Any) -> Iterator[str]:
 def tools_problems(tools: Any) -> Iterator[str]:
     """What is wrong with the top-level `tools`."""
     if not isinstance(tools, list):
-        yield "`tools` is no list"
+        yield "`tools` is not a list"
         return
     for tool in tools:
         function = function_of(tool)
         if not isinstance(function.get("name"), str) or not function["name"]:
             yield 'a tool is not {"type": "function", "function": {"name": …}}'
         elif not isinstance(function.get("parameters", {}), Mapping):
-            yield f"the parameters of the tool {function['name']} are no JSON schema"
+            yield f"the parameters of the tool {function['name']} are not a JSON schema"
 
 
 def parts_problems(content: Sequence[Any], allowed: Sequence[str]) -> Iterator[str]:
@@ -127,17 +127,17 @@ def _calls_problems(calls: list[Any], offered: set[str]) -> Iterator[str]:
         if not isinstance(call, Mapping) or not call.get("id"):
             yield "a call has no id"
         if not isinstance(name, str) or not name:
-            yield "a call names no tool"
+            yield "a call does not name a tool"
         elif offered and name not in offered:
             yield f"the tool {name} is called, but not among `tools`"
         if isinstance(arguments, str):
             try:
                 arguments = json.loads(arguments)
             except ValueError:
-                yield "the arguments of a call are no JSON"
+                yield "the arguments of a call are not JSON"
                 continue
         if not isinstance(arguments, Mapping):
-            yield "the arguments of a call are no JSON object"
+            yield "the arguments of a call are not a JSON object"
 
 
 def _shown(value: Any) -> str:

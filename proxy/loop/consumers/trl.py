@@ -106,7 +106,7 @@ def _load(path: Path) -> Iterator[str]:
             datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=cache)
         except Exception as error:  # noqa: BLE001 - whatever it raises, the trainer would meet it
             cause = error.__cause__ or error
-            yield f"datasets can not load the file: {' '.join(str(cause).split())[:300]}"
+            yield f"datasets cannot load the file: {' '.join(str(cause).split())[:300]}"
 
 
 def _version(name: str) -> str | None:

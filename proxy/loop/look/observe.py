@@ -240,7 +240,7 @@ class Observer:
             slow_threshold_s=row.frozen.get("l95_s"),
         )
         facts = replace(facts, carriers=await self.evidence.carriers(row, facts))
-        return ExperimentView(id=row.id, facts=facts, terms=row.frozen.get("terms"))
+        return ExperimentView(id=row.id, epoch=row.epoch, facts=facts, terms=row.frozen.get("terms"))
 
     async def _watch(self, snapshot: Snapshot, position: Position) -> WatchFacts | None:
         phase, experiment = position.state.phase, position.experiment

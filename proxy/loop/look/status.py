@@ -10,7 +10,7 @@ from policies.lifecycle import Phase
 from policies.plan import Plan
 from policies.snapshot import ExperimentView, Snapshot
 from proxy.loop.codec import action_to_json, from_json
-from proxy.loop.dataset.picking import Progress
+from proxy.loop.dataset.selection_pass import Progress
 from proxy.loop.look.observe import TRAFFIC_S, Observation
 from proxy.status import (
     ActionStatus,

@@ -134,7 +134,7 @@ def _query(url: URL, setting: str) -> tuple[dict[str, Any], dict[str, str]]:
         try:
             float(query.get(name, 0))
         except (TypeError, ValueError):
-            raise ConfigError(f"{setting}: {name} is no number of seconds") from None
+            raise ConfigError(f"{setting}: {name} is not a number of seconds") from None
     return query, session
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from policies.kinds import Kind
+from policies.kinds import TASK
 from policies.records import StickySource
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of, insert_all, insert_new
@@ -33,7 +33,6 @@ __all__ = ["KEY_SOURCES", "Ingest", "UnconfirmedError"]
 
 KEY_SOURCES: Final = tuple(StickySource)
 """The column `key_source` holds the position in here; new sources are added at the end."""
-_TASK: Final = Kind.TASK.value
 _SOURCE_CODE: Final = {source: code for code, source in enumerate(KEY_SOURCES)}
 
 
@@ -209,7 +208,7 @@ async def _insert(
 
 def _alias_hashes(record: NewRecord) -> list[int]:
     """A UI's message id stands for a turn, and its title and its tags carry the same one: votes are for the answer."""
-    hashed = task_alias_hash if record.kind == _TASK else alias_hash
+    hashed = task_alias_hash if record.kind == TASK.name else alias_hash
     return [hashed(alias) for alias in record.aliases]
 
 

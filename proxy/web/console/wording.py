@@ -10,10 +10,11 @@ from markupsafe import Markup
 
 from policies import wording
 from policies.guardrails import GUARDRAIL_WORDS
-from policies.kinds import KINDS, Kind
+from policies.kinds import TASK
 from policies.records import Outcome
 from policies.vocabulary import VERDICTS, action_label
 from proxy.store.tables.values import RecordFlag, RecordView
+from proxy.wire.extract.shapes import KINDS
 
 __all__ = ["FILTERS", "UNKNOWN", "UNNAMED", "change_text", "no_sample_words", "share_text"]
 
@@ -49,7 +50,7 @@ def no_sample_words(view: RecordView) -> str | None:
     if RecordFlag.UNREAD in row.flags:
         return "a part of it could not be read"
     kind = KINDS.get(row.kind)
-    if kind is Kind.TASK:
+    if kind is TASK:
         return "a chat UI’s own request"
     if kind is not None and not kind.trainable:
         return f"“{kind.meaning}” has no text of a model"
