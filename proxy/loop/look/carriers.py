@@ -93,7 +93,7 @@ class EvidenceReader:
         return (
             f"{percent(most / claimed)} of the latest {claimed} requests of unverified users came from "
             f"{place}, and count as one user; if it is your own backend or load balancer, add its network to "
-            "sticky.trusted_networks, or let it send sticky.token as x-ratchet-token"
+            "sticky.trusted_networks, or have it send sticky.token as x-ratchet-token"
         )
 
     def _is_fresh(self, read_at: float) -> bool:
