@@ -63,7 +63,7 @@ class Plan:
     held: Action | None = None
     """What would be done, were it not for a pause or a wait after a failure."""
     command: Command | None = None
-    """The order that the action answers."""
+    """The command that the action answers."""
     triggers: TriggerReport
     assessment: Assessment | None = None
     watch: WatchAssessment | None = None

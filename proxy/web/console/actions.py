@@ -79,7 +79,7 @@ class _Actions:
         if command is None:
             return await self._said("This command is no longer known.", 404)
         name = COMMANDS[Verb(command.verb)].label
-        return await self._console.partial("order.html", {"command": command, "name": name})
+        return await self._console.partial("command.html", {"command": command, "name": name})
 
     async def _said(self, message: str, status_code: int) -> Response:
         return await self._console.partial("refusal.html", {"message": message}, status_code=status_code)
