@@ -59,7 +59,7 @@ def prepare(position: Position, action: PrepareData, effect: Effect, now: Contex
         phase, run = Training(run_id=run.id, before=ledger.last), replace(run, state="prepared")
         ledger = replace(ledger, last=last_run)
         return moved(position, Event.DATASET_READY, phase, ledger, reason, now, runs=(run,), outcome=outcome)
-    reason = f"{samples} samples in {path}; nothing is trained on them"
+    reason = f"{samples} samples in {path}; no training follows"
     # Asked for by a person it is a rehearsal and starts no cool-down; without a trainer it is all there is.
     ledger = ledger if now.manual else replace(ledger, last=last_run)
     run = replace(run, state="data_only", ended_us=now.at_us)
@@ -71,7 +71,7 @@ def start_training(position: Position, action: StartTraining, effect: Effect, no
     if isinstance(effect, Declined):
         return _training_failed(position, effect.reason, now)
     run = replace(run_of(position), state="training", handle=expect(effect, Taken).handle)
-    reason = f"{run.trainer} trainer has taken run {run.id}"
+    reason = f"the {run.trainer} trainer has accepted run {run.id}"
     return stayed(position, Event.TRAINING_STARTED, reason, now, runs=(run,))
 
 
