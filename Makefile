@@ -67,6 +67,8 @@ docs: setup  ## regenerate the reference pages and config.example.toml
 	@$(BIN)/python -m proxy.cli.document
 	@$(BIN)/python -m dashboards.build
 	@$(BIN)/python -m tests.harness.lifecycle_page
+	@$(BIN)/python -m tests.harness.records_page
+	@$(BIN)/python -m tests.harness.status_page
 
 clean:  ## remove the virtual environment and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache htmlcov dist

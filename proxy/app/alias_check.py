@@ -24,7 +24,7 @@ Ambiguous = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
 """Those of some aliases that several people's records have."""
 _PATIENCE_S: Final = 0.25
 _ANSWER_S: Final = 1.0
-"""Longer than anybody waits: a store that is not there holds no connection open."""
+"""Longer than anybody waits: a store that is not there keeps no connection open."""
 _LINE: Final = 4 << 20
 
 _log = logging.getLogger(__name__)

@@ -166,16 +166,16 @@ def receive_inheritance() -> tuple[Inheritance, int]:
 
     Standard input becomes /dev/null, so that nothing this process starts reads the supervisor's pipe.
     """
-    lifeline = os.dup(0)
+    parent_pipe = os.dup(0)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    (length,) = _LENGTH.unpack(_read_exactly(lifeline, _LENGTH.size))
-    settings = pickle.loads(_read_exactly(lifeline, length))
+    (length,) = _LENGTH.unpack(_read_exactly(parent_pipe, _LENGTH.size))
+    settings = pickle.loads(_read_exactly(parent_pipe, length))
     assert isinstance(settings, Inheritance)
     if settings.listen_fd is not None:
         os.set_inheritable(settings.listen_fd, False)  # what this process starts must not keep the port
-    return settings, lifeline
+    return settings, parent_pipe
 
 
 def _read_exactly(descriptor: int, size: int) -> bytes:

@@ -26,7 +26,7 @@ class Routes:
 
     def __init__(self, path: Path, fallback: RouteTable, clock: Clock | None = None) -> None:
         self._path = path
-        self._said = ThrottledLog(_log, clock or SystemClock())
+        self._throttled = ThrottledLog(_log, clock or SystemClock())
         self._stamp: tuple[int, int] | None = None
         self.table = fallback
         self.refresh()
@@ -46,9 +46,9 @@ class Routes:
         except FileNotFoundError:
             return False
         except (OSError, ValueError) as exc:
-            self._said.error("routes", "the last good route table stays in use: %s", exc)
+            self._throttled.error("routes", "the last good route table stays in use: %s", exc)
             return False
-        self._said.over("routes")
+        self._throttled.over("routes")
         if table.version < self.table.version:
             _log.error("%s has version %d, older than version %d in use: ignored",
                        self._path, table.version, self.table.version)  # fmt: skip

@@ -58,7 +58,7 @@ class FirstFiles:
         self._config = config
         self._data = data
         self._clock = clock
-        self._said = ThrottledLog(_log, clock)
+        self._throttled = ThrottledLog(_log, clock)
         self.spare_keys: Mapping[str, Any] | None = None
         """The ring for the processes of this server while there is no file of it."""
         self._steps: list[Callable[[], object]] = [
@@ -84,7 +84,7 @@ class FirstFiles:
                 if exc.errno not in NO_ROOM:
                     raise
                 left.append(step)
-                self._said.error("room", "%s (%s)", _NOTHING_RECORDED[exc.errno == errno.EROFS], exc)
+                self._throttled.error("room", "%s (%s)", _NOTHING_RECORDED[exc.errno == errno.EROFS], exc)
         if self._waited and not left:
             _log.warning("the disk can be written again: the files of this start are now saved")
         self._waited = bool(left)

@@ -93,15 +93,15 @@ class Housekeeping:
     async def run_once(self) -> None:
         """Archive, then prune. Raises TemporaryError while the store is away; a missing archive is only logged."""
         if self._config.archive.url is None:
-            pruned = await self._store.prune(self._config.retention)
+            pruned = await self._store.retention.prune(self._config.retention)
         else:
             await self._archive(self._config.archive.url)
-            pruned = await self._store.prune(self._config.retention, self._holds)
+            pruned = await self._store.retention.prune(self._config.retention, self._archived)
         if pruned.bodies or pruned.records:
             _log.info("retention (%s): %d bodies, %d records, %d votes dropped",
                       pruned.reason, pruned.bodies, pruned.records, pruned.votes)  # fmt: skip
         await self._drop_failed_runs()
-        if await self._store.retire_dictionary():
+        if await self._store.deletion.retire_dictionary():
             _log.info("bodies are compressed again, without the dictionary of an earlier version")
 
     async def _drop_failed_runs(self) -> None:
@@ -153,17 +153,17 @@ class Housekeeping:
         if self._metrics is not None:
             self._metrics.failed()
 
-    async def _holds(self, day: int) -> bool:
+    async def _archived(self, day: int) -> bool:
         if self._archiver is None:
             return False
         try:
-            held = await self._archiver.holds(day)
+            archived = await self._archiver.holds(day)
         except Exception as exc:  # noqa: BLE001 - as above
             self._failed("the archive cannot be read; retention deletes nothing until it can", exc)
             return False
-        if not held:
+        if not archived:
             self._archived_until = None  # late records or votes: another pass, next time
-        return held
+        return archived
 
 
 def _folders(root: Path) -> list[Path]:

@@ -60,7 +60,7 @@ class DataDir:
         return self.root / "replica_id"
 
     @property
-    def reach(self) -> Path:
+    def store_health(self) -> Path:
         """Whether the controller reaches the store, for the workers' health."""
         return self.run / "store.json"
 

@@ -20,7 +20,7 @@ from typing import Final
 
 from proxy.loop.adapters.processes import start_from
 
-__all__ = ["give_way", "hurry"]
+__all__ = ["lower_priority", "raise_priority"]
 
 _TASKS: Final = Path("/proc/self/task")
 
@@ -29,7 +29,7 @@ _way: dict[str, int] = {}
 """Niceness that this process came with (`own`) and gives way by (`nice`), and the `starter` thread's id."""
 
 
-def give_way(nice: int) -> None:
+def lower_priority(nice: int) -> None:
     """Lower this thread's priority, and that of those which it starts from now on. Call it before there are others."""
     if nice <= 0:
         return
@@ -43,7 +43,7 @@ def give_way(nice: int) -> None:
         _log.warning("server.controller_nice: the controller's priority cannot be lowered: %s", exc)
 
 
-def hurry(yes: bool) -> None:
+def raise_priority(yes: bool) -> None:
     """Take turns like the others for a while, or give way again."""
     if not _way:
         return

@@ -128,7 +128,7 @@ class ControllerMetrics:
         self._clock_ahead.set(ahead_s)
 
     def set_spool(self, usage: SpoolUsage) -> None:
-        """What the spool holds."""
+        """What is in the spool."""
         self._spool_bytes.set(usage.bytes)
         self._pending.set(usage.pending_bytes)
         self._oldest.set(max(0.0, self._clock.now() - usage.oldest_at) if usage.oldest_at is not None else 0.0)
@@ -164,7 +164,7 @@ class _ProcessCollector(Collector):
         )
         for path in sorted(self._run.glob("*.pid")):
             try:
-                # the fields behind the command's name, which may itself hold spaces and brackets
+                # the fields behind the command's name, which may itself contain spaces and brackets
                 fields = Path(f"/proc/{int(path.read_text())}/stat").read_text().rpartition(")")[2].split()
             except (OSError, ValueError):
                 continue

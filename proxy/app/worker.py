@@ -25,7 +25,7 @@ from proxy.app.logs import configure_logging
 from proxy.app.parent_pipe import ShutdownSignal
 from proxy.app.paths import DataDir
 from proxy.app.sockets import listen_unix, short_path
-from proxy.app.store_health_file import read_reach
+from proxy.app.store_health_file import read_store_health
 from proxy.app.timekeeping import follow_time
 from proxy.cleaning.counters import CLEANING_COUNTERS
 from proxy.clock import AdjustedClock
@@ -73,12 +73,12 @@ _log = logging.getLogger(__name__)
 
 def main() -> int:
     """Run this process as a worker; returns its exit status."""
-    settings, lifeline = receive_inheritance()
+    settings, parent_pipe = receive_inheritance()
     configure_logging(settings.config.telemetry, settings.name)
     allow_files(settings.config.gateway.max_connections)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(Worker(settings).run(lifeline))
+            return runner.run(Worker(settings).run(parent_pipe))
     except ConfigError as exc:
         _log.error("%s", exc)
         return EXIT_CONFIG
@@ -97,14 +97,14 @@ def allow_files(connections: int) -> None:
 
 
 class Worker:
-    """What one worker process holds."""
+    """One worker process: what it owns, and the servers that it runs."""
 
     def __init__(self, settings: Inheritance) -> None:
         """Open what forwarding needs. Raises ConfigError for settings that cannot work, OSError for the disk."""
         self._config = config = settings.config
         self._listen_fd = settings.listen_fd
         self._clock = AdjustedClock()
-        self._said = ThrottledLog(_log, self._clock)
+        self._throttled = ThrottledLog(_log, self._clock)
         self._data = DataDir.of(config)
         follow_time(self._data.host_clock, self._clock)
         self._keys = KeyRing.load_or_create(self._data.keys, self._clock, spare=settings.spare_keys)
@@ -129,9 +129,9 @@ class Worker:
         self._draining = False
         self._side: WebServer | None = None
 
-    async def run(self, lifeline: int) -> int:
+    async def run(self, parent_pipe: int) -> int:
         """Serve until told to stop, then drain; returns the exit status."""
-        shutdown = ShutdownSignal(lifeline, orphan_s=self._config.server.drain_seconds + _GRACE_S)
+        shutdown = ShutdownSignal(parent_pipe, orphan_s=self._config.server.drain_seconds + _GRACE_S)
         gateway = self._gateway()
         listener = self._listen_side()  # before the first client: a vote waits for the side app, it is not refused
         public = socket.socket(fileno=self._listen_fd)
@@ -197,7 +197,7 @@ class Worker:
             make_folder(self._data.run)
             return listen_unix(self._side_path)
         except OSError as exc:
-            self._said.error("side", "%s: %s; trying again", self._side_path, exc)
+            self._throttled.error("side", "%s: %s; trying again", self._side_path, exc)
             return None
 
     async def _serve_side(self, listener: socket.socket | None) -> None:
@@ -249,7 +249,7 @@ class Worker:
             "routes_version": self._routes.table.version,
             "spool_full": self._spool.full,
             "spool": self._spool.trouble or "ok",
-            **read_reach(self._data.reach, self._clock.now()),
+            **read_store_health(self._data.store_health, self._clock.now()),
         }
 
 

@@ -63,7 +63,7 @@ def check_config(
         return
     from rich.table import Table
 
-    from proxy.config.parse import show
+    from proxy.config.literal import show
 
     out = console()
     table = Table("setting", "value", title=f"Configuration {fingerprint(loaded)} is valid", title_justify="left")
@@ -127,7 +127,7 @@ def _notes(config: Config) -> list[str]:
         )
     redaction = config.capture.redaction
     if redaction.engine == "python":
-        from proxy.config.parse import show
+        from proxy.config.literal import show
         from proxy.patterns.probe import slow_patterns
 
         notes += [

@@ -266,9 +266,9 @@ async def _build(
     )
     nvidia = flywheel(client_id=names[0], workload_id=names[1]) if names else None
     with Progress(*Progress.get_default_columns(), *columns, console=console(err=True), transient=True) as progress:
-        task = progress.add_task("building", total=(await source.size()).records, kept=0)
+        task = progress.add_task("building", total=(await source.samples.size()).records, kept=0)
         builder = StoreDatasetBuilder(
-            source,
+            source.samples,
             flywheel_config(config.generator_config) if nvidia else config.generator_config,
             folder.parent,
             on_progress=lambda seen: progress.update(task, completed=seen.seen, kept=seen.kept),

@@ -20,7 +20,7 @@ from proxy.cli.printable import plain
 from proxy.errors import PermanentError, TemporaryError
 
 if TYPE_CHECKING:
-    from proxy.app.forgetting import Forgetting
+    from proxy.app.deletion import HostDeletion
     from proxy.config.model import Config
     from proxy.ids import KeyRing
     from proxy.store.retention.forgotten import HostReport, PlaceReport
@@ -57,14 +57,14 @@ class Deletion:
         hashes = [self.ring.user_hash(key) for key in keys]
         names = [key.decode("utf-8", "replace") for key in keys]
         at_us = int(await store.replicas.now() * 1e6)
-        parts = [await store.delete_user(hashed, names, at_us) for hashed in hashes]
+        parts = [await store.deletion.delete_user(hashed, names, at_us) for hashed in hashes]
         self._database(parts)
         await self._dictionary(store)
         await self._hosts(store, hashes)
         for url in dict.fromkeys((self.config.store.archive.url, *self.archives)):
             if url is not None:
                 await self._archive(store, url, hashes)
-        remains = await store.compact()
+        remains = await store.deletion.compact()
         if remains:
             self._add("database's files", remains=remains)
         return {
@@ -110,7 +110,7 @@ class Deletion:
 
     async def _dictionary(self, store: Store) -> None:
         """Dictionaries hold nobody's text, but for one that an earlier version has trained."""
-        gone = await store.retire_dictionary()
+        gone = await store.deletion.retire_dictionary()
         if gone is False:
             why = "another host runs an older version that needs it; it is removed when all hosts are updated"
             self._add("dictionary of raw texts", 1, 0, remains=why, failed=True)
@@ -119,12 +119,12 @@ class Deletion:
 
     async def _hosts(self, store: Store, hashes: Sequence[int]) -> None:
         """This host's part, and what the others report."""
-        from proxy.app.forgetting import Forgetting
+        from proxy.app.deletion import HostDeletion
         from proxy.app.paths import DataDir
         from proxy.clock import SystemClock
 
         data = DataDir.of(self.config)
-        mine = Forgetting(data, self.config.training_dir, store, SystemClock())
+        mine = HostDeletion(data, self.config.training_dir, store, SystemClock())
         async with _without_controller(data.run) as alone:
             if alone:
                 await self._own_part(store, mine)
@@ -135,7 +135,7 @@ class Deletion:
         for host, why in away:
             self._add("spool, training data", remains=why, failed=True, host=host)
 
-    async def _own_part(self, store: Store, mine: Forgetting) -> None:
+    async def _own_part(self, store: Store, mine: HostDeletion) -> None:
         """What the controller does where one runs: store what is in the spool, then clear."""
         from prometheus_client import CollectorRegistry
 

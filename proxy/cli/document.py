@@ -27,7 +27,7 @@ _HEAD: Final = """\
   variables as they do for the server ([configuration](config.md)).
 * **Which server**: verbs that steer or watch find the running server by what it wrote into its data directory;
   `--admin-url` (`RATCHET_ADMIN_URL`) and `--token` (`RATCHET_ADMIN_TOKEN`) name another one. `explain`, `history`
-  and orders work without a server, too: they read the store, or leave the order there.
+  and commands to the loop work without a server, too: they read the store, or leave the command there.
 * **For programs**: `--json` prints one JSON document on stdout; notes and progress go to stderr.
 
 | exit code | meaning |
@@ -37,7 +37,7 @@ _HEAD: Final = """\
 | 2 | wrong usage |
 | 3 | the configuration cannot be used; every problem is listed |
 | 4 | server or store not reachable |
-| 5 | there is no such record, decision or order |
+| 5 | there is no such record, decision or command |
 """
 
 

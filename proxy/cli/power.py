@@ -156,8 +156,8 @@ async def _look(store: Store, config: Config) -> _Observed:
 
     now_us = int(SystemClock().now() * 1e6)
     since_us = int(now_us - _WINDOW_DAYS * _DAY_US)
-    totals = await store.totals(since_us)
-    hours = await store.traffic(since_us, now_us + _HOUR_US, 3600)  # with the hour that has not ended yet
+    totals = await store.traffic.totals(since_us)
+    hours = await store.traffic.points(since_us, now_us + _HOUR_US, 3600)  # with the hour that has not ended yet
     if not totals.of_users or not hours:
         return _Observed()
     days = min(max((now_us - hours[0].at_us) / _DAY_US, 1.0), _WINDOW_DAYS)  # an installation may be younger
@@ -171,7 +171,7 @@ async def _look(store: Store, config: Config) -> _Observed:
     latest = next(iter(await store.experiments.list(limit=1)), None)
     if latest is None:
         return seen
-    arms = await store.arm_stats(latest.id, latest.epoch)
+    arms = await store.statistics.arms(latest.id, latest.epoch)
     seen = replace(seen, users=float(sum(arm.moments.users for arm in arms.values())) or None)
     try:
         return replace(seen, profiles=measured_profiles(arms[Arm.CHAMPION].moments, config.ab_test_config))

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from policies.kinds import KINDS
 from policies.records import Outcome
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config, say
 from proxy.cli.printable import json_printable, plain
 from proxy.cli.stores import key_ring, with_store
 from proxy.private import open_private
+from proxy.wire.extract.shapes import KINDS
 
 if TYPE_CHECKING:
     from rich.text import Text as Line
@@ -178,7 +178,7 @@ async def _rows(store: Store, criteria: RecordFilter, limit: int | None) -> Asyn
     cursor: str | None = None
     left = limit
     while left is None or left > 0:
-        page = await store.list_records(criteria, cursor=cursor, limit=_PAGE if left is None else min(_PAGE, left))
+        page = await store.records.list(criteria, cursor=cursor, limit=_PAGE if left is None else min(_PAGE, left))
         for row in page.rows:
             yield row
         cursor = page.cursor
@@ -226,11 +226,11 @@ async def _full_document(store: Store, ring: KeyRing, name: str) -> dict[str, An
     ids = RecordIds(ring)
     view = await find_record(store, ids, name)
     if view is None and _PREFIX.fullmatch(digits := name.replace("-", "").lower().rstrip("…")):
-        found = await store.ids_beginning(digits)
+        found = await store.records.ids_beginning(digits)
         if len(found) > 1:
             fail(Exit.USAGE, f"several record ids begin with {name}, for example {' and '.join(found)}: "
                  "give more digits")  # fmt: skip
-        view = await store.get_record(found[0]) if found else None
+        view = await store.records.get(found[0]) if found else None
     return None if view is None else record_document(view, ids)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from policies.vocabulary import action_label
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
 from proxy.cli.serve import SetOption, parse_settings
 from proxy.cli.stores import with_store
@@ -60,7 +61,7 @@ async def _replay(store: Store, config: Config, since: float, now: float, scan: 
     retrains = []
     with Progress(console=console(err=True), transient=True) as progress:
         if begun is not None:
-            builder = StoreDatasetBuilder(store, config.generator_config, Path("unused")) if scan else None
+            builder = StoreDatasetBuilder(store.samples, config.generator_config, Path("unused")) if scan else None
             task = progress.add_task("hours", total=now - begun)
             async for retrain in walk_triggers(
                 store, config, begun, now, builder=builder, scan=scan,
@@ -141,7 +142,7 @@ def _really(decision: dict[str, Any] | None) -> str:
     if decision is None:
         return "still running"
     by = "" if decision["who"] == "ratchet" else f" by {decision['who']}"
-    return f"{_time(decision['at'])}  {decision['action']}{by}"
+    return f"{_time(decision['at'])}  {action_label(decision['action'])}{by}"
 
 
 def _would_be(test: dict[str, Any]) -> str:
@@ -150,7 +151,7 @@ def _would_be(test: dict[str, Any]) -> str:
     if decision is None:
         return held + ("still undecided" if test["really"] is None else "undecided at the end of its data")
     apart = "" if hours is None else f", {_apart(hours)}"
-    return f"{held}{_time(decision['at'])}  {decision['action']}{apart}"
+    return f"{held}{_time(decision['at'])}  {action_label(decision['action'])}{apart}"
 
 
 def _apart(hours: float) -> str:

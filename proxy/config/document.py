@@ -16,9 +16,10 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
+from policies.intervals import Interval
+from proxy.config.literal import show
 from proxy.config.model import Config
-from proxy.config.parse import Key, hints, keys, optional, show
-from proxy.config.ranges import RANGES
+from proxy.config.parse import Key, hints, keys, optional
 
 __all__ = ["EXAMPLE_FILE", "REFERENCE_FILE", "Table", "describe", "example_toml", "reference_markdown", "tables"]
 
@@ -153,7 +154,7 @@ def _cell(key: Key) -> str:
 
 def _type(key: Key) -> str:
     inner = optional(key.hint) or key.hint
-    limits = next((interval.text for interval, paths in RANGES.items() if key.path in paths), None)
+    limits = next((rule.text for rule in key.rules if isinstance(rule, Interval)), None)
     text = _type_name(inner) + (f" in {limits}" if limits else "")
     return f"{text}, or none" if optional(key.hint) is not None and inner is not str else text
 

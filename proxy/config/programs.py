@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
+from proxy.config.literal import show
 from proxy.config.model import Config
-from proxy.config.parse import Problem, nearest, show
+from proxy.config.parse import Problem, nearest
 
 __all__ = ["missing_programs"]
 

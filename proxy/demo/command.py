@@ -129,7 +129,7 @@ def _epilogue(stage: Stage, scene: Scene, picture: Path, told: bool) -> str:
 
 
 def _count(scene: Scene) -> str:
-    """What customers hold in their hands, and what is in the log."""
+    """What customers have received, and what is in the log."""
     ledger, tally = scene.tally.ledger, scene.tally
     lost = f"[green]{ledger.lost} lost[/green]" if not ledger.lost else f"[red]{ledger.lost} lost[/red]"
     return (

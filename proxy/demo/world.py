@@ -1,6 +1,6 @@
 """The demo's world: what customers of a web shop ask, in how many words, and what the right answer is.
 
-The model's handbook (`handbook()`) holds three ways of asking each question. Customers know ten, make typing
+The model's handbook (`handbook()`) has three ways of asking each question. Customers know ten, make typing
 errors and add chatter, so a model that only read the handbook is often lost: there is something to learn.
 """
 

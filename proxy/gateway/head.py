@@ -147,9 +147,24 @@ class RequestHead:
     that are written down. `length` is None unless Content-Length was given.
     """
 
-    __slots__ = ("chunked", "dotted", "expects_continue", "fields", "host_at", "keep_alive", "length", "length_at",
-                 "lines", "method", "method_text", "minor", "recorded", "target", "target_text",
-                 "upgrade")  # fmt: skip
+    __slots__ = (
+        "chunked",
+        "dotted",
+        "expects_continue",
+        "fields",
+        "host_at",
+        "keep_alive",
+        "length",
+        "length_at",
+        "lines",
+        "method",
+        "method_text",
+        "minor",
+        "recorded",
+        "target",
+        "target_text",
+        "upgrade",
+    )
 
     method: bytes
     target: bytes

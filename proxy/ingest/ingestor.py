@@ -392,7 +392,7 @@ class Ingestor:
         """Commit `entries` and the position `offset` behind them, or find out which of them cannot be."""
         after = positions.get(batch.writer, NO_POSITION)
         try:
-            applied = await self._store.apply(_ingest_batch(batch, entries, offset, after))
+            applied = await self._store.ingest.apply(_ingest_batch(batch, entries, offset, after))
         except UnconfirmedError as exc:
             self._unconfirmed = _Unconfirmed(batch, entries, offset, exc.applied)
             raise
@@ -438,7 +438,9 @@ class Ingestor:
             await self._apply(batch, [_Entry(entry.frame, entry.end, record=raw, raw="refused")], offset, positions)
         else:
             # a step that stores nothing: raises where the store refuses everything
-            await self._store.apply(IngestBatch(writer=batch.writer, segment=NO_POSITION[0], offset=NO_POSITION[1]))
+            await self._store.ingest.apply(
+                IngestBatch(writer=batch.writer, segment=NO_POSITION[0], offset=NO_POSITION[1])
+            )
             await asyncio.to_thread(self._set_aside, entries[0].frame)
             await self._apply(batch, [], offset, positions)
 
@@ -483,7 +485,7 @@ class Ingestor:
             self._refused = False
         if self._clock.monotonic() - self._parked_at >= _PARKED_EVERY_S:
             self._parked_at = self._clock.monotonic()
-            self._count_votes(await self._store.join_parked())
+            self._count_votes(await self._store.ingest.join_parked())
 
     def _sweep(self, here: Positions) -> list[str]:
         """Let go of segments that are stored; returns the writers that the database may forget."""

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeGuard
 
 import orjson
 
-from policies.kinds import Kind
+from policies.kinds import OTHER, TASK
 from policies.records import Arm, Outcome, StickySource
 from policies.scoring import ResponseFacts, ScoringConfig, score
 from proxy.config.serving import CaptureConfig
@@ -51,8 +51,6 @@ _ARMS: Final = {arm.value: arm for arm in Arm}
 _SOURCES: Final = {source.value: source for source in StickySource}
 # a look into a dictionary takes a fifth of what calling the enumeration does
 _OK: Final = Outcome.OK
-_OTHER: Final = Kind.OTHER
-_TASK: Final = Kind.TASK.value
 _TO_COME: Final = ("in_progress", "queued")
 """What an answer says of itself that is only announced."""
 _BODILESS: Final = (204, 205, 304)
@@ -163,7 +161,7 @@ class Interpreter:
             model=found.model,
             streamed=found.streamed,
         )
-        return _TASK if is_task else found.kind.value
+        return TASK.name if is_task else found.kind
 
     def _user(self, meta: dict[str, Any], found: Extraction) -> int | None:
         """The sticky key's hash; outside of an experiment else the user that the body names.
@@ -228,7 +226,7 @@ def _outcome(meta: dict[str, Any], found: Extraction, *, partial: bool) -> Outco
     """How it ended for the user."""
     done = found.whole is True or (found.finish_reason is not None and found.finish_reason not in _TO_COME)
     bodiless = meta["m"] == "HEAD" or meta["st"] in _BODILESS
-    silent = found.whole is False and found.kind is _OTHER and not meta["rb"]  # nobody asked, and nothing happened
+    silent = found.whole is False and found.kind == OTHER.name and not meta["rb"]  # nobody asked, and nothing happened
     return outcome_of(
         _OUTCOMES[meta["out"]],
         meta["st"],

@@ -65,7 +65,7 @@ async def open_loop(
         replays = partial(recorded, store, config.deployer.warmup_requests)
         timeout_s = config.deployer.ready_timeout_seconds
         deployer = warming = WarmingDeployer(deployer, replays, config.champion, timeout_s=timeout_s)
-    datasets = StoreDatasetBuilder(store, config.generator_config, training_dir)
+    datasets = StoreDatasetBuilder(store.samples, config.generator_config, training_dir)
     loop = assemble(
         store=store,
         clock=clock,

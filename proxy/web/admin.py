@@ -17,11 +17,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from policies.snapshot import Verb
+from policies.vocabulary import Verb
 from proxy.clock import Clock, SystemClock
 from proxy.config.model import Config
 from proxy.ids import KeyRing
 from proxy.limits import Guesses
+from proxy.status import Status, status_json
 from proxy.store.store import Store
 from proxy.web.auth import SESSION_COOKIE, SESSION_S, Sessions, TokenAuth, peer, too_many_guesses
 from proxy.web.datasets import DatasetsApi
@@ -49,8 +50,8 @@ class AdminServices:
     keys: KeyRing
     metrics: Callable[[str], tuple[bytes, str]]
     """Accept header → the exposition and its content type."""
-    status: Callable[[], Awaitable[Mapping[str, Any]]]
-    """The status document: the snapshot that the loop decides on, and what it decided."""
+    status: Callable[[], Awaitable[Status]]
+    """The snapshot that the loop decides on, and what it decided."""
     health: Callable[[], Mapping[str, Any]]
     """Facts about the controller; `status` is "ok" while it can do its work."""
     store: Callable[[], Store | None]
@@ -118,7 +119,7 @@ class _Api:
         return Response(body, headers={"content-type": content_type})
 
     async def status(self, request: Request) -> Response:
-        return JsonResponse(await self._services.status())
+        return JsonResponse(status_json(await self._services.status()))
 
     async def health(self, request: Request) -> Response:
         facts = self._services.health()

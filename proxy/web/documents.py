@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from policies.ballots import BallotTrust
-from policies.kinds import KINDS
 from policies.records import Arm, Outcome
 from proxy.ids import KeyRing, RecordIds
 from proxy.store.tables.values import RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
 from proxy.web.numbers import LAST_INSTANT_S, read_number, read_whole
+from proxy.wire.extract.shapes import KINDS
 from proxy.wire.person import conversation_of, person_key
 
 __all__ = ["FILTERS", "iso", "parse_filter", "parse_instant", "record_document", "row_document", "user_text"]

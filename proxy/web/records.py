@@ -50,7 +50,7 @@ class RecordsApi:
         try:
             models = {model.name: model.id for model in await store.models.list()} if "model" in params else {}
             criteria = parse_filter(params, self._keys, models, self._clock.now())
-            page = await store.list_records(criteria, cursor=cursor, limit=limit)
+            page = await store.records.list(criteria, cursor=cursor, limit=limit)
         except ValueError as exc:
             raise ApiError(400, str(exc), field=str(exc).partition(":")[0]) from exc
         rows = [row_document(row, self._ids) for row in page.rows]
@@ -75,9 +75,9 @@ class RecordsApi:
 async def find_record(store: Store, ids: RecordIds, name: str) -> RecordView | None:
     """The record that a person calls `name`: its signed id, its UUID with or without hyphens, or an alias."""
     try:
-        return await store.get_record(ids.verify(name))
+        return await store.records.get(ids.verify(name))
     except ForgedIdError:
         pass
     compact = name.replace("-", "").lower()
-    found = await store.get_record(compact) if is_record_id(compact) else None
-    return found or await store.get_record(name)
+    found = await store.records.get(compact) if is_record_id(compact) else None
+    return found or await store.records.get(name)

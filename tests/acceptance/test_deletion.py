@@ -283,7 +283,7 @@ class House:
             vote(record.id, at_us, rng, comment=filled("{OLDVOTE}", who))
             for record, who in zip(records, ("victim", "other") * 5, strict=True)
         )
-        await store.apply(IngestBatch(writer="", segment=0, offset=0, records=tuple(records), votes=votes))
+        await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=tuple(records), votes=votes))
         await Archiver(store, ArchiveStore(str(self.archive)), ManualClock(now)).run()
         await store.close()
 

@@ -116,7 +116,7 @@ async def stored(directory: Path, store: Store, count: int) -> list[RecordRow]:
     rows = 0
     while rows < count:
         rows += await ingestor.run_once()
-    page = await store.list_records(RecordFilter(), limit=1000)
+    page = await store.records.list(RecordFilter(), limit=1000)
     return sorted(page.rows, key=lambda row: row.id)
 
 
@@ -146,9 +146,9 @@ async def test_one_person_is_one_user_on_one_arm(tmp_path: Path, share: float | 
     assert {row.key_source for row in rows} == {
         StickySource.BODY, StickySource.HEADER, StickySource.COOKIE, StickySource.RATCHET_HEADER
     }  # fmt: skip
-    deleted = await store.delete_user(hashed)
+    deleted = await store.deletion.delete_user(hashed)
     assert deleted.records == len(rows)
-    assert (await store.list_records(RecordFilter(), limit=10)).rows == ()
+    assert (await store.records.list(RecordFilter(), limit=10)).rows == ()
     await store.close()
 
 

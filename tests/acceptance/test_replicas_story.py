@@ -239,7 +239,7 @@ async def assert_statistics_are_those_of_the_records(fleet: Fleet) -> None:
     counted = {Arm(int(arm)): (int(n), int(users)) for arm, n, users in (row.split("|") for row in rows)}
     store = await Store.open(fleet.url, clock=SystemClock(), pool_size=1)
     try:
-        stats = await store.arm_stats(1, int(epoch))
+        stats = await store.statistics.arms(1, int(epoch))
     finally:
         await store.close()
     assert {arm: (one.requests, one.moments.users) for arm, one in stats.items()} == counted

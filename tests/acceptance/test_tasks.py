@@ -57,7 +57,7 @@ async def running_test(store: Store) -> None:
     lease = await store.leases.acquire("loop", "test", ttl_s=60)
     assert lease is not None
     made = Experiment(id=7, champion_model_id=1, challenger_model_id=2, salt="00ff" * 8, share=1.0, frozen={"icc": 0.1})
-    await store.transition(LoopTransaction(fence=lease.fence, experiments=(made,)))
+    await store.journal.transition(LoopTransaction(fence=lease.fence, experiments=(made,)))
 
 
 @pytest.mark.parametrize("captures", [True, False])
@@ -82,9 +82,9 @@ async def test_titles_are_told_from_answers(tmp_path: Path, captures: bool) -> N
     while taken < len(REQUESTS):
         taken += await ingestor.run_once()
     vote = NewVote(fid="f" * 32, record_id=None, alias=TURN, feedback=-1)
-    await store.apply(IngestBatch(writer="", segment=0, offset=0, votes=(vote,)))
+    await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, votes=(vote,)))
 
-    page = await store.list_records(RecordFilter(), limit=10)
+    page = await store.records.list(RecordFilter(), limit=10)
     rows_by_name: dict[str, RecordRow] = dict(zip(REQUESTS, reversed(page.rows), strict=True))
     told = TASKS if captures else {"title by header"}
     ordinary = [name for name in REQUESTS if name not in told]
@@ -93,15 +93,15 @@ async def test_titles_are_told_from_answers(tmp_path: Path, captures: bool) -> N
     assert [name for name, row in rows_by_name.items() if row.feedback == -1] == ["look-alike"], "the last answer"
     assert [row.arm for row in page.rows] == [Arm.CHALLENGER] * 4
 
-    stats = (await store.arm_stats(7, 3))[Arm.CHALLENGER]
+    stats = (await store.statistics.arms(7, 3))[Arm.CHALLENGER]
     assert stats.requests == 4 - len(told)
     if captures:
         assert stats.moments.users == 1
         assert stats.moments.sums[2 * METRICS.index(Metric.ERROR)] == 0
-        samples = {sample.record_id async for sample in store.iter_samples()}
+        samples = {sample.record_id async for sample in store.samples.iter()}
         assert samples == {rows_by_name[name].id for name in ordinary}
         assert len(await recorded(store, 9)) == 2
         assert b'arm="challenger",kind="task",model="unknown",outcome="upstream_error"' in generate_latest(registry)
-    totals = await store.totals()
+    totals = await store.traffic.totals()
     assert (totals.requests, totals.tasks, totals.errors) == (4, len(told), 2)
     await store.close()

@@ -16,8 +16,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from proxy.app.champion import ChampionWatch
+from proxy.app.model_probe import probe_model
 from proxy.app.paths import DataDir
-from proxy.app.question import ask
 from proxy.app.troubles import Troubles
 from proxy.clock import ManualClock
 from proxy.config import Config, parse_config
@@ -26,6 +26,7 @@ from proxy.gateway.outbound import via_token
 from proxy.ids import KeyRing
 from proxy.metrics.shared import SharedCounters
 from proxy.routes import RouteTable, Target, write_routes
+from proxy.status import ChampionStatus, PhaseStatus, Status
 
 URL = "http://127.0.0.1:8000"
 
@@ -225,15 +226,21 @@ def test_credentials_in_a_deployers_url_are_not_shown(host: Host) -> None:
 
 
 def test_status_shows_what_traffic_tells_and_leaves_what_it_does_not(host: Host) -> None:
-    loop = {"champion": {"id": 1, "name": "old", "healthy": True}, "notes": ["n"]}
-    assert host.watch.into(loop)["champion"]["healthy"] is True, "the loop's own probe"
+    phase = PhaseStatus(name="idle")
+    loop = Status(phase=phase, champion=ChampionStatus(id=1, name="old", healthy=True), notes=("n",))
+    shown = host.watch.into(loop).champion
+    assert shown is not None
+    assert shown.healthy is True, "the loop's own probe"
     host.count(failed=3)
     merged = host.watch.into(loop)
-    assert (merged["champion"]["id"], merged["champion"]["healthy"]) == (1, False)
-    assert merged["champion"]["failed_share"] == 1.0
-    assert merged["notes"] == ["n"]
-    assert host.watch.into({"phase": {}})["champion"]["healthy"] is False, "before the loop has looked"
-    other = {"champion": {"name": "new", "healthy": True}}
+    assert merged.champion is not None
+    assert (merged.champion.id, merged.champion.healthy) == (1, False)
+    assert merged.champion.failed_share == 1.0
+    assert merged.notes == ("n",)
+    first = host.watch.into(Status(phase=phase)).champion
+    assert first is not None
+    assert first.healthy is False, "before the loop has looked"
+    other = Status(phase=phase, champion=ChampionStatus(name="new", healthy=True))
     assert host.watch.into(other) == other, "the routes follow in a moment"
 
 
@@ -300,7 +307,7 @@ async def test_one_harmless_question(
 ) -> None:
     model.answer = answer
     credential = ("authorization", "Bearer sk-1") if with_key else None
-    found = await ask(model.url, credential=credential, via="ratchet-1")
+    found = await probe_model(model.url, credential=credential, via="ratchet-1")
     assert problem in found
     assert bool(found) is bool(problem)
     (seen,) = model.seen
@@ -320,12 +327,12 @@ async def test_one_harmless_question(
     ],
 )
 async def test_nobody_there(url: str, problem: str) -> None:
-    assert (await ask(url)).startswith(problem)
+    assert (await probe_model(url)).startswith(problem)
 
 
 async def test_a_name_server_that_hangs_is_no_model_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     let_go = threading.Event()
-    monkeypatch.setattr("proxy.app.question._CONNECT_S", 0.1)
+    monkeypatch.setattr("proxy.app.model_probe._CONNECT_S", 0.1)
 
     def hang(*args: Any, **more: Any) -> list[Any]:
         let_go.wait()
@@ -333,7 +340,7 @@ async def test_a_name_server_that_hangs_is_no_model_that_hangs(monkeypatch: pyte
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     try:
-        assert await ask("http://slow.test") == (
+        assert await probe_model("http://slow.test") == (
             "connecting timed out at http://slow.test; check champion.url, DNS, the firewall and the network"
         )
     finally:
@@ -341,7 +348,7 @@ async def test_a_name_server_that_hangs_is_no_model_that_hangs(monkeypatch: pyte
 
 
 async def test_https_to_a_server_without_tls(model: Model) -> None:
-    assert "TLS" in await ask(model.url.replace("http:", "https:"))
+    assert "TLS" in await probe_model(model.url.replace("http:", "https:"))
 
 
 async def test_the_question_counts_until_traffic_tells_more(

@@ -22,7 +22,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from policies.kinds import Kind
 from policies.records import LoggedExchange, Sample, StickySource
 from policies.selection import DataGeneratorConfig
 from proxy.app.controller import SWITCH_S, leave_garbage
@@ -42,7 +41,7 @@ class Synthetic:
     def __init__(self, count: int, words: int, *, chat: bool) -> None:
         self.count, self.words, self.chat = count, words, chat
 
-    async def iter_samples(self, **_: Any) -> AsyncIterator[Sample]:
+    async def iter(self, **_: Any) -> AsyncIterator[Sample]:
         """The store's method."""
         coin = random.Random(0)
         kept: list[str] = ["first"] * 1000
@@ -62,7 +61,7 @@ class Synthetic:
                 quality=0.9,
             )
 
-    async def iter_judged(self, **_: Any) -> AsyncIterator[Sample]:
+    async def judged(self, **_: Any) -> AsyncIterator[Sample]:
         """The store's method: nobody voted."""
         nobody: tuple[Sample, ...] = ()
         for sample in nobody:
@@ -86,7 +85,7 @@ def exchange(n: int, text: str) -> LoggedExchange:
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     answer = {"id": f"chatcmpl-{n}", "object": "chat.completion", "model": "m", "choices": [choice]}
     return LoggedExchange(
-        kind=Kind.CHAT.value,
+        kind="chat",
         target="/v1/chat/completions",
         request=json.dumps(request).encode(),
         response=json.dumps(answer).encode(),
@@ -100,7 +99,7 @@ async def stored(source: Synthetic, store: Store) -> None:
     model = await store.models.add("champion")
     waiting: list[NewRecord] = []
     batches = 0
-    async for sample in source.iter_samples():
+    async for sample in source.samples.iter():
         wire = sample.exchange
         body = BodyPayload(
             method="POST",
@@ -130,9 +129,9 @@ async def stored(source: Synthetic, store: Store) -> None:
         )
         if len(waiting) == 500:
             batches += 1
-            await store.apply(IngestBatch(writer="bench", segment=1, offset=batches, records=tuple(waiting)))
+            await store.ingest.apply(IngestBatch(writer="bench", segment=1, offset=batches, records=tuple(waiting)))
             waiting = []
-    await store.apply(IngestBatch(writer="bench", segment=1, offset=batches + 1, records=tuple(waiting)))
+    await store.ingest.apply(IngestBatch(writer="bench", segment=1, offset=batches + 1, records=tuple(waiting)))
 
 
 def peak_mib() -> float:
@@ -170,7 +169,7 @@ async def made(source: Synthetic) -> int:
     """CPU time that making a sample takes, in microseconds, of the first ten thousand."""
     some = Synthetic(min(source.count, 10_000), source.words, chat=source.chat)
     used = time.process_time()
-    async for _ in some.iter_samples():
+    async for _ in some.samples.iter():
         pass
     return round((time.process_time() - used) / some.count * 1e6)
 

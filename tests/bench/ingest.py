@@ -98,7 +98,7 @@ def server_cpu_s(server: int | None) -> float:
 async def size(store: Store, database: Database) -> int:
     """Bytes on disk; SQLite's write-ahead log, a few MiB whatever the number of records, is not counted."""
     if database.server is not None:
-        return (await store.size()).bytes
+        return (await store.samples.size()).bytes
     async with store._db.outside_transaction() as connection:
         await connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     return Path(database.url.removeprefix("sqlite:///")).stat().st_size

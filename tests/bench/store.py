@@ -84,7 +84,7 @@ async def prepare(store: Store) -> None:
     lease = await store.leases.acquire("loop", "bench", ttl_s=3600)
     assert lease is not None
     running = Experiment(id=1, champion_model_id=1, challenger_model_id=2, salt="", share=0.1, frozen={"l95_s": 2.0})
-    await store.transition(LoopTransaction(fence=lease.fence, experiments=(running,)))
+    await store.journal.transition(LoopTransaction(fence=lease.fence, experiments=(running,)))
 
 
 async def fill(store: Store, traffic: Traffic) -> dict[str, float]:
@@ -95,14 +95,14 @@ async def fill(store: Store, traffic: Traffic) -> dict[str, float]:
     for first in range(0, traffic.records, BATCH):
         batch = traffic.batch(first, rng)
         if first == 2 * BATCH:
-            base = (await store.size()).bytes
+            base = (await store.samples.size()).bytes
         started, used = time.perf_counter(), time.process_time()
-        await store.apply(batch)
+        await store.ingest.apply(batch)
         if first >= 2 * BATCH:
             wall += time.perf_counter() - started
             cpu += time.process_time() - used
     measured = traffic.records - 2 * BATCH
-    grown = (await store.size()).bytes - base
+    grown = (await store.samples.size()).bytes - base
     return {
         "records_per_s": measured / wall,
         "cpu_us_per_record": cpu / measured * 1e6,
@@ -115,8 +115,8 @@ Questions = dict[str, Callable[[], Awaitable[object]]]
 
 async def console_questions(store: Store, end_us: int) -> Questions:
     """What the pages of the console and the API ask for."""
-    newest = (await store.list_records(RecordFilter(), limit=1)).rows[0]
-    busiest = Counter(row.user_hash for row in (await store.list_records(RecordFilter(), limit=1000)).rows)
+    newest = (await store.records.list(RecordFilter(), limit=1)).rows[0]
+    busiest = Counter(row.user_hash for row in (await store.records.list(RecordFilter(), limit=1000)).rows)
     [(user, _)] = busiest.most_common(1)
     filters = {
         "newest page": RecordFilter(),
@@ -134,20 +134,20 @@ async def console_questions(store: Store, end_us: int) -> Questions:
         "text search in a user": RecordFilter(user_hash=user, text="no such words"),
         "text search in errors": RecordFilter(status=5, text="no such words"),
     }
-    lists: Questions = {name: partial(store.list_records, wanted) for name, wanted in filters.items()}
+    lists: Questions = {name: partial(store.records.list, wanted) for name, wanted in filters.items()}
     return lists | {
-        "one record": lambda: store.get_record(newest.id),
-        "one record by alias": lambda: store.get_record("chatcmpl-unknown"),
-        "traffic of an hour by minute": lambda: store.traffic(end_us - HOUR_US, end_us, 60),
-        "traffic of 6 hours by 10 min": lambda: store.traffic(end_us - 6 * HOUR_US, end_us, 600),
-        "traffic of a day by 5 min": lambda: store.traffic(end_us - DAY_US, end_us, 300),
-        "traffic of a day by 30 min": lambda: store.traffic(end_us - DAY_US, end_us, 1800),
-        "p95 of a day": lambda: store.duration_quantile(1, end_us - DAY_US, 0.95),
-        "traffic of 20 days by hour": lambda: store.traffic(end_us - 20 * DAY_US, end_us, 3600),
-        "traffic of 30 days by 4 hours": lambda: store.traffic(end_us - 30 * DAY_US, end_us, 14_400),
+        "one record": lambda: store.records.get(newest.id),
+        "one record by alias": lambda: store.records.get("chatcmpl-unknown"),
+        "traffic of an hour by minute": lambda: store.traffic.points(end_us - HOUR_US, end_us, 60),
+        "traffic of 6 hours by 10 min": lambda: store.traffic.points(end_us - 6 * HOUR_US, end_us, 600),
+        "traffic of a day by 5 min": lambda: store.traffic.points(end_us - DAY_US, end_us, 300),
+        "traffic of a day by 30 min": lambda: store.traffic.points(end_us - DAY_US, end_us, 1800),
+        "p95 of a day": lambda: store.traffic.duration_quantile(1, end_us - DAY_US, 0.95),
+        "traffic of 20 days by hour": lambda: store.traffic.points(end_us - 20 * DAY_US, end_us, 3600),
+        "traffic of 30 days by 4 hours": lambda: store.traffic.points(end_us - 30 * DAY_US, end_us, 14_400),
         "history": lambda: store.journal.recent(),
-        "totals of everything": lambda: store.totals(),
-        "size": lambda: store.size(),
+        "totals of everything": lambda: store.traffic.totals(),
+        "size": lambda: store.samples.size(),
     }
 
 
@@ -156,22 +156,22 @@ def tick_questions(store: Store, end_us: int) -> Questions:
     hour_us = end_us // HOUR_US * HOUR_US - HOUR_US
 
     async def samples() -> None:
-        async for number, _ in _numbered(store.iter_samples(newest_first=True)):
+        async for number, _ in _numbered(store.samples.iter(newest_first=True)):
             if number == 500:
                 break
 
     return {
-        "samples ever": lambda: store.count_quality_samples(0, 0.7),
-        "samples since 3 days": lambda: store.count_quality_samples(end_us - 3 * DAY_US - 1_234_567, 0.7),
-        "quality of a day": lambda: store.quality_window(end_us - DAY_US, end_us),
-        "quality of 28 days": lambda: store.quality_window(end_us - 28 * DAY_US, end_us),
-        "votes of a day": lambda: store.feedback_window(end_us - DAY_US, end_us),
-        "users of an hour": lambda: store.user_hour_means(hour_us),
-        "p95 of 7 days": lambda: store.duration_quantile(1, end_us - 7 * DAY_US, 0.95),
-        "arms of the experiment": lambda: store.arm_stats(1, 1),
+        "samples ever": lambda: store.traffic.count_quality_samples(0, 0.7),
+        "samples since 3 days": lambda: store.traffic.count_quality_samples(end_us - 3 * DAY_US - 1_234_567, 0.7),
+        "quality of a day": lambda: store.traffic.quality_window(end_us - DAY_US, end_us),
+        "quality of 28 days": lambda: store.traffic.quality_window(end_us - 28 * DAY_US, end_us),
+        "votes of a day": lambda: store.traffic.feedback_window(end_us - DAY_US, end_us),
+        "users of an hour": lambda: store.traffic.user_hour_means(hour_us),
+        "p95 of 7 days": lambda: store.traffic.duration_quantile(1, end_us - 7 * DAY_US, 0.95),
+        "arms of the experiment": lambda: store.statistics.arms(1, 1),
         "state of the loop": lambda: store.state.all(),
         "500 samples for a dataset": samples,
-        "parked votes": lambda: store.join_parked(),
+        "parked votes": lambda: store.ingest.join_parked(),
         "counts of a day": lambda: store.days.counts(end_us // DAY_US - 1),
     }
 

@@ -198,7 +198,7 @@ def test_nor_is_one_whose_text_retention_has_dropped(install: Install, tmp_path:
 async def forget_texts(install: Install) -> None:
     store = await Store.open(f"sqlite:///{install.root}/ratchet.db", clock=ManualClock(SystemClock().now() + 1e6))
     try:
-        await store.prune(RetentionConfig(bodies_days=3, records_days=0))
+        await store.retention.prune(RetentionConfig(bodies_days=3, records_days=0))
     finally:
         await store.close()
 
@@ -241,7 +241,7 @@ def test_two_datasets_are_compared(install: Install, tmp_path: Path) -> None:
 async def add(install: Install, record: NewRecord) -> None:
     store = await install.open_store()
     try:
-        await store.apply(IngestBatch(writer="w0-1-1", segment=2, offset=1, records=(record,)))
+        await store.ingest.apply(IngestBatch(writer="w0-1-1", segment=2, offset=1, records=(record,)))
     finally:
         await store.close()
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.intervals import Interval
 from proxy.config import Config, check_serving, parse_config
-from proxy.config.parse import keys, optional
-from proxy.config.ranges import RANGES, Interval
+from proxy.config.parse import Key, keys, optional
 from proxy.errors import ConfigError
 
 
@@ -159,25 +159,32 @@ def test_serving_needs_a_champion() -> None:
     check_serving(parse_config({"champion": {"url": "http://127.0.0.1:8000"}}))
 
 
-def test_every_number_has_exactly_one_range() -> None:
-    numbers = [key.path for key in keys(Config) if (optional(key.hint) or key.hint) in (int, float)]
-    ranged = [path for paths in RANGES.values() for path in paths]
-    assert sorted(ranged) == sorted(numbers)
+def range_of(key: Key) -> Interval:
+    return next(rule for rule in key.rules if isinstance(rule, Interval))
 
 
-@pytest.mark.parametrize("path", [path for paths in RANGES.values() for path in paths])
-def test_each_range_is_enforced_at_its_ends(path: str) -> None:
-    interval = next(interval for interval, paths in RANGES.items() if path in paths)
+NUMBERS = [key for key in keys(Config) if (optional(key.hint) or key.hint) in (int, float)]
+
+
+def test_every_number_is_declared_with_its_range() -> None:
+    ranged = [key.path for key in keys(Config) if any(isinstance(rule, Interval) for rule in key.rules)]
+    assert ranged == [key.path for key in NUMBERS]
+
+
+@pytest.mark.parametrize("key", NUMBERS, ids=lambda key: key.path)
+def test_each_range_is_enforced_at_its_ends_and_holds_the_default(key: Key) -> None:
+    interval = range_of(key)
     low = float(interval.text[1:-1].split(",")[0])
-    with pytest.raises(ConfigError, match=re.escape(f"{path}: ")):
-        parse_config(nested(path, low if interval.text[0] == "(" else low - 1))
+    with pytest.raises(ConfigError, match=re.escape(f"{key.path}: ")):
+        parse_config(nested(key.path, low if interval.text[0] == "(" else low - 1))
+    assert key.default is None or interval.remedy(key.default) is None
 
 
 @given(value=st.floats(allow_nan=False))
 def test_an_interval_contains_what_its_notation_says(value: float) -> None:
-    assert (Interval("(0, 1]", "m").complaint(value) is None) == (0 < value <= 1)
-    assert (Interval("[0, 1)", "m").complaint(value) is None) == (0 <= value < 1)
-    assert (Interval("[0, inf)", "m").complaint(value) is None) == (value >= 0)
+    assert (Interval("(0, 1]", "m").remedy(value) is None) == (0 < value <= 1)
+    assert (Interval("[0, 1)", "m").remedy(value) is None) == (0 <= value < 1)
+    assert (Interval("[0, inf)", "m").remedy(value) is None) == (value >= 0)
 
 
 json_values = st.recursive(

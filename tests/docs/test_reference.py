@@ -10,7 +10,6 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 import proxy
-from policies.kinds import KINDS
 from policies.lifecycle import Phase
 from policies.records import Outcome
 from policies.selection import DropReason
@@ -21,6 +20,7 @@ from proxy.loop.library.usage import UsageLogger
 from proxy.loop.ports import Manifest
 from proxy.store.tables.values import RecordFlag
 from proxy.web.documents import record_document, row_document
+from proxy.wire.extract import KINDS
 from tests.harness.install import Install
 from tests.harness.pages import ROOT, Block, blocks
 
@@ -121,7 +121,7 @@ async def test_every_field_of_a_record_is_documented(tmp_path: Path) -> None:
     await install.fill([record], [install.vote(record, 1)])
     store = await install.open_store()
     try:
-        view = await store.get_record(record.id)
+        view = await store.records.get(record.id)
     finally:
         await store.close()
     assert view is not None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from proxy.config import Config, parse_config
 from proxy.loop.look import explain
 from proxy.loop.ports import DatasetRequest, Manifest, Succeeded
 from proxy.loop.tick import Loop
+from proxy.status import Status, TroubleStatus
 from proxy.store.store import Store
 from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFlag
 from proxy.tasks import cancel_and_wait, spawn
@@ -160,7 +160,7 @@ class ConsoleStage:
         batch = IngestBatch(
             writer="w0-1-1", segment=self._batches, offset=1, records=tuple(records), votes=tuple(votes)
         )
-        await store.apply(batch)
+        await store.ingest.apply(batch)
 
     def _exchange(self, at_us: int, arm: Arm, model_id: int, good: float) -> NewRecord:
         quality = min(1.0, max(0.0, round(self.rng.gauss(good, 0.12), 3)))
@@ -187,10 +187,10 @@ class ConsoleStage:
         async def history(limit: int, before: float | None) -> list[dict[str, Any]]:
             return await explain.history(store, limit, before)
 
-        async def status() -> Mapping[str, Any]:
+        async def status() -> Status:
             trouble = "the store cannot be reached: the disk is gone" if self.failing else None
-            troubles = {"store": {"sentence": trouble, "since": self.clock.now()}} if trouble else {}
-            return {**await loop.status(), "version": "test", "trouble": trouble, "troubles": troubles}
+            troubles = {"store": TroubleStatus(sentence=trouble, since=self.clock.now())} if trouble else {}
+            return replace(await loop.status(), version="test", trouble=trouble, troubles=troubles)
 
         return AdminServices(
             config=self.config,

@@ -4,7 +4,7 @@ What is wrapped is real (store, trainer, deployer, dataset builder); the wrapper
 something, and dies after the ones it is told to. `Crash` is no Exception, so nothing in the loop can catch it.
 
 An effect has a label that is the same when it is done again after a crash: the action that it belongs to, which one
-of its kind that is, and the method (`Promote 1: Store.transition`).
+of its kind that is, and the method (`Promote 1: Journal.transition`).
 """
 
 from __future__ import annotations

@@ -54,7 +54,9 @@ async def plant(install: Install) -> tuple[str, str]:
     try:
         await store.models.add("champion")
         await store.models.add(STORED[:80])
-        await store.apply(IngestBatch(writer="w0-1-1", segment=1, offset=1, records=tuple(records), votes=tuple(votes)))
+        await store.ingest.apply(
+            IngestBatch(writer="w0-1-1", segment=1, offset=1, records=tuple(records), votes=tuple(votes))
+        )
         lease = await store.leases.acquire("loop", "test", ttl_s=60)
         assert lease is not None
         inputs = {"reasons": [STORED, STORED], "snapshot": {"phase": STORED}, "action": {"why": STORED}}

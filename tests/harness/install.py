@@ -78,7 +78,7 @@ class Install:
         store = await self.open_store()
         try:
             await store.models.add("champion")
-            await store.apply(
+            await store.ingest.apply(
                 IngestBatch(writer="w0-1-1", segment=1, offset=1, records=tuple(records), votes=tuple(votes))
             )
         finally:

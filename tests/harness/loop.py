@@ -265,7 +265,9 @@ class World:
                 score = mean + 0.02 * ((index // 2) % 5 - 2) + 0.01 * (turn % 2)
                 records.append(self._record(index, arm, table, min(1.0, score), (status or {}).get(arm, 200)))
         self._batches += 1
-        await store.apply(IngestBatch(writer="test", segment=self._batches, offset=1, records=tuple(records), votes=()))
+        await store.ingest.apply(
+            IngestBatch(writer="test", segment=self._batches, offset=1, records=tuple(records), votes=())
+        )
 
     async def correct(self, store: Store, record_ids: Iterable[str], correction: str) -> None:
         """A thumb down for each, with what it should have said."""
@@ -281,7 +283,7 @@ class World:
             for name in record_ids
         ]
         self._batches += 1
-        await store.apply(IngestBatch(writer="test", segment=self._batches, offset=1, votes=tuple(votes)))
+        await store.ingest.apply(IngestBatch(writer="test", segment=self._batches, offset=1, votes=tuple(votes)))
 
     def _record(self, user: int, arm: Arm, table: RouteTable | None, quality: float, status: int) -> NewRecord:
         model_id = 1

@@ -80,8 +80,8 @@ class Story:
         """On some of the latest answers, also on some that were voted on before."""
         now_us = int(self.clock.now() * 1e6)
         ballots = []
-        rows = (await self.store.list_records(RecordFilter(), limit=60, texts=False)).rows
+        rows = (await self.store.records.list(RecordFilter(), limit=60, texts=False)).rows
         for row in self._random.sample(rows, 8):
             liked = self._random.random() < (0.6 if row.arm is Arm.CHAMPION else 0.6 * (1 + self._better_by))
             ballots.append(vote(row.id, now_us, self._random, feedback=1 if liked else -1))
-        await self.store.apply(IngestBatch(writer="votes", segment=now_us, offset=1, votes=tuple(ballots)))
+        await self.store.ingest.apply(IngestBatch(writer="votes", segment=now_us, offset=1, votes=tuple(ballots)))

@@ -85,10 +85,10 @@ async def test_a_frame_that_kills_twice_is_stored_raw_and_costs_nobody_else(tmp_
     assert reads(tmp_path) == 0
 
     store = await Store.open(f"sqlite:///{tmp_path}/ratchet.db", clock=SystemClock())
-    page = await store.list_records(RecordFilter(), limit=100)
+    page = await store.records.list(RecordFilter(), limit=100)
     assert sorted(row.id for row in page.rows) == [record.id for record in records]
     assert [row.id for row in page.rows if row.response_text is None] == [records[3].id]
-    view = await store.get_record(records[3].id)
+    view = await store.records.get(records[3].id)
     assert view is not None
     assert view.body is not None
     assert (view.body.request, view.body.response) == (DEADLY, ANSWER)
@@ -181,7 +181,7 @@ async def test_one_that_kills_even_when_it_is_not_read_is_set_aside(tmp_path: Pa
     (host.spool / NOTE_FILE).write_text(json.dumps({"at": 0, "note": note}))
     ingestor = host.ingestor()
     assert await ingestor.run_once() == 1
-    view = await store.get_record(record.id)
+    view = await store.records.get(record.id)
     assert view is not None
     assert view.body is not None
     assert view.body.request == b"a" * 65536

@@ -76,7 +76,7 @@ class Setup:
         )
 
     async def ids(self) -> list[str]:
-        page = await self.store.list_records(RecordFilter(), limit=1000)
+        page = await self.store.records.list(RecordFilter(), limit=1000)
         return sorted(row.id for row in page.rows)
 
 
@@ -115,7 +115,7 @@ async def test_everything_arrives_once_and_the_spool_is_emptied(host: Setup) -> 
     ingestor = host.ingestor()
     assert await drain(ingestor) == 50
     assert await host.ids() == list(written)
-    view = await host.store.get_record(next(iter(written)))
+    view = await host.store.records.get(next(iter(written)))
     assert view is not None
     assert view.row.response_text
     assert host.count("ratchet_requests_total") == host.count("ratchet_ingest_records_total") == 50
@@ -180,7 +180,7 @@ async def test_a_restart_between_any_two_batches_changes_nothing(host: Setup) ->
     while await host.ingestor().run_once():
         pass
     assert await host.ids() == list(written)
-    assert (await host.store.totals()).requests == 50
+    assert (await host.store.traffic.totals()).requests == 50
 
 
 async def test_a_commit_whose_answer_was_lost_is_not_repeated(host: Setup) -> None:
@@ -202,7 +202,7 @@ async def test_a_commit_whose_answer_was_lost_is_not_repeated(host: Setup) -> No
         except TemporaryError:  # the cancelled transaction is still rolling back
             await asyncio.sleep(0.01)
     assert await host.ids() == list(written)
-    assert (await host.store.totals()).requests == 60
+    assert (await host.store.traffic.totals()).requests == 60
 
 
 async def test_a_locked_store_costs_time_and_nothing_else(host: Setup, tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ async def test_votes_find_their_record_in_whichever_order(host: Setup) -> None:
     for data in (frame, other, feedback_frame(NOW_US, late), feedback_frame(NOW_US, late)):
         writer.append(data)
     assert await drain(ingestor) == 4
-    rows = {row.id: row.feedback for row in (await host.store.list_records(RecordFilter())).rows}
+    rows = {row.id: row.feedback for row in (await host.store.records.list(RecordFilter())).rows}
     assert rows == {first: 1.0, second: -1.0}
     assert host.count("ratchet_feedback_total", feedback="positive") == 1
     assert host.count("ratchet_feedback_total", feedback="negative") == 1
@@ -265,7 +265,7 @@ async def test_a_frame_without_sense_is_kept_raw_and_holds_up_nothing(host: Setu
         writer.append(frame)
     assert await drain(host.ingestor()) == 3
     [raw] = [name for name in await host.ids() if name not in (before[0], after[0])]
-    view = await host.store.get_record(raw)
+    view = await host.store.records.get(raw)
     assert view is not None
     assert view.row.kind == "other"
     assert view.body is not None
@@ -285,12 +285,12 @@ async def test_a_frame_that_the_store_refuses_is_found_and_the_rest_kept(host: S
         writer.append(frame)
     assert await drain(host.ingestor()) == 16
     assert await host.ids() == sorted([*written, poison])
-    view = await host.store.get_record(poison)
+    view = await host.store.records.get(poison)
     assert view is not None
     assert view.body is not None
     assert (view.body.request, view.row.duration_us) == (b"asked", 0)
     assert host.count("ratchet_ingest_raw_total") == host.count("ratchet_ingest_raw_total", reason="refused") == 1
-    assert (await host.store.totals()).requests == 16
+    assert (await host.store.traffic.totals()).requests == 16
 
 
 async def test_a_frame_that_is_refused_in_any_form_is_set_aside(host: Setup, tmp_path: Path) -> None:
@@ -350,10 +350,10 @@ async def test_votes_that_a_racing_replica_left_parked_are_joined(host: Setup, t
         ours.execute("INSERT INTO records SELECT * FROM other.records")
     ours.close()
     await ingestor.run_once()
-    assert [row.feedback for row in (await host.store.list_records(RecordFilter())).rows] == [None]
+    assert [row.feedback for row in (await host.store.records.list(RecordFilter())).rows] == [None]
     clock.advance(60)
     await ingestor.run_once()
-    assert [row.feedback for row in (await host.store.list_records(RecordFilter())).rows] == [1.0]
+    assert [row.feedback for row in (await host.store.records.list(RecordFilter())).rows] == [1.0]
 
 
 async def test_torn_bytes_are_skipped_and_counted(host: Setup) -> None:
@@ -469,10 +469,10 @@ async def test_records_of_an_installations_first_seconds_know_their_model(host: 
     assert await drain(host.ingestor()) == len(early) + len(later) + 1
     state = await first_state(host.store, host.base, NOW_US / 1e6, 0)
     [model] = await host.store.models.list()
-    assert state.champion_id == model.id > 0
-    page = await host.store.list_records(RecordFilter(model_id=model.id), limit=1000)
+    assert state.ledger.champion_id == model.id > 0
+    page = await host.store.records.list(RecordFilter(model_id=model.id), limit=1000)
     assert {row.id for row in page.rows} == {record.id for record in early}
-    totals = await host.store.totals(model_id=model.id)
+    totals = await host.store.traffic.totals(model_id=model.id)
     assert totals.requests == len(early)
 
 

@@ -44,7 +44,7 @@ class History:
         self.samples = samples
         self.read = 0
 
-    async def iter_samples(
+    async def iter(
         self,
         *,
         after_id: str | None = None,
@@ -60,7 +60,7 @@ class History:
                 self.read += 1
                 yield item
 
-    async def iter_judged(self, *, before_id: str | None = None, chunk: int = 100) -> AsyncIterator[Sample]:
+    async def judged(self, *, before_id: str | None = None, chunk: int = 100) -> AsyncIterator[Sample]:
         for item in sorted(self.samples, key=lambda item: item.record_id, reverse=True):
             if before_id is None or item.record_id < before_id:
                 yield item

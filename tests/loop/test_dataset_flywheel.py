@@ -46,9 +46,11 @@ async def export(store: Store, folder: Path, *news: NewRecord | NewVote) -> tupl
     """The manifest and the lines, oldest first."""
     records = tuple(new for new in news if isinstance(new, NewRecord))
     votes = tuple(new for new in news if isinstance(new, NewVote))
-    await store.apply(IngestBatch(writer="w", segment=1, offset=1, records=records, votes=votes))
+    await store.ingest.apply(IngestBatch(writer="w", segment=1, offset=1, records=records, votes=votes))
     config = flywheel_config(DataGeneratorConfig(holdout_share=0.0, format_type="dpo", include_existing_data=True))
-    builder = StoreDatasetBuilder(store, config, folder, line_format=flywheel(client_id="shop", workload_id="support"))
+    builder = StoreDatasetBuilder(
+        store.samples, config, folder, line_format=flywheel(client_id="shop", workload_id="support")
+    )
     manifest = await builder.build(DatasetRequest(run_id="out", until_s=T0 / 1e6 + 3600, config_fingerprint=""))
     return manifest, [json.loads(line) for line in Path(manifest.data_path).read_text().splitlines()]
 

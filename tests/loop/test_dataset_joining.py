@@ -52,7 +52,7 @@ def said(n: int, *, after: int | None = None, output: Any = None, request: Any =
 
 
 async def log(store: Store, *records: NewRecord) -> None:
-    await store.apply(IngestBatch(writer="", segment=0, offset=0, records=records))
+    await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=records))
 
 
 class Counting:
@@ -63,15 +63,15 @@ class Counting:
 
     async def earlier(self, provider_ids: Sequence[str]) -> dict[str, tuple[Earlier, ...]]:
         self.looked_up += len(provider_ids)
-        return await self._store.earlier(provider_ids)
+        return await self._store.samples.earlier(provider_ids)
 
     async def name_users(self, record_ids: Sequence[str]) -> set[str]:
-        return await self._store.name_users(record_ids)
+        return await self._store.samples.name_users(record_ids)
 
 
 async def read_all(store: Store, source: object) -> list[Sample]:
     """All samples, newest first, as a build reads them."""
-    samples = [sample async for sample in store.iter_samples(newest_first=True)]
+    samples = [sample async for sample in store.samples.iter(newest_first=True)]
     joining, joined = Joining(source), []
     for start in range(0, len(samples), 7):
         joined += await joining.join(samples[start : start + 7])
@@ -136,7 +136,7 @@ async def test_who_asked_not_to_be_trained_on_is_not_through_a_later_turn(store:
 
 async def test_a_deleted_user_takes_the_context_along(store: Store) -> None:
     await log(store, said(1), said(2, after=1, user_hash=None))
-    await store.delete_user(1)
+    await store.deletion.delete_user(1)
     assert (await read_all(store, store))[0].said.lacks == "context_elsewhere"
 
 
@@ -221,7 +221,7 @@ async def test_an_archive_looks_nothing_up(store: Store) -> None:
 
 async def test_the_training_file_has_it(store: Store, tmp_path: Path) -> None:
     await log(store, said(1), said(2, after=1), said(4, after=3))
-    builder = StoreDatasetBuilder(store, DataGeneratorConfig(holdout_share=0.0), tmp_path)
+    builder = StoreDatasetBuilder(store.samples, DataGeneratorConfig(holdout_share=0.0), tmp_path)
     preview = await builder.preview(until_s=T0 / 1e6 + 3600)
     assert preview.dropped == {"context_elsewhere": 1}
     words = [message["content"] for message in preview.lines[0]["messages"]]
@@ -234,8 +234,8 @@ async def test_what_was_disliked_is_known_by_the_question_of_an_earlier_part(sto
     result = {"type": "function_call_output", "call_id": "c", "output": "9"}
     chain = (said(1, output=[call]), said(2, after=1, request={"input": [result]}), said(3, after=2))
     mended = vote(chain[1].id, T0, random.Random(0), feedback=-1, correction="Nine.")
-    await store.apply(IngestBatch(writer="", segment=0, offset=0, records=chain, votes=(mended,)))
-    preview = await StoreDatasetBuilder(store, DataGeneratorConfig(holdout_share=0.0), tmp_path).preview(
+    await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=chain, votes=(mended,)))
+    preview = await StoreDatasetBuilder(store.samples, DataGeneratorConfig(holdout_share=0.0), tmp_path).preview(
         until_s=T0 / 1e6 + 3600
     )
     words = [message["content"] for message in preview.lines[0]["messages"]]

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from policies.caps import Caps
 from policies.conversation import Attachment, Conversation, ToolCall, Turn
 from policies.records import Sample
-from policies.selection import Caps, DataGeneratorConfig
+from policies.selection import DataGeneratorConfig
 from proxy.loop.dataset.judged import Judged
 from proxy.loop.dataset.staging import Staging
 from tests.loop.test_dataset import REQUEST, builder, read, sample

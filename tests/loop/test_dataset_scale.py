@@ -24,7 +24,7 @@ class Endless(History):
         super().__init__([])
         self.count = count
 
-    async def iter_samples(self, **_: Any) -> Any:
+    async def iter(self, **_: Any) -> Any:
         for n in range(self.count, 0, -1):
             words = random.Random(n).choices(WORDS, k=60)
             yield sample(n, user=n % 1000, query="Tell me", response=" ".join(words))

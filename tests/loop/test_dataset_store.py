@@ -20,6 +20,7 @@ from proxy.clock import ManualClock
 from proxy.loop.dataset import StoreDatasetBuilder
 from proxy.loop.look.metrics import LoopMetrics
 from proxy.loop.ports import DatasetRequest, Manifest
+from proxy.status import DatasetStatus, status_json
 from proxy.store.store import Store
 from proxy.store.tables.values import IngestBatch, NewRecord, RecordFilter, RecordFlag
 from tests.harness.exchanges import exchange, vote
@@ -44,7 +45,7 @@ def logged(n: int, user: int, **changes: object) -> NewRecord:
 
 async def dataset(store: Store, folder: Path, run_id: str = "run-1") -> Manifest:
     request = DatasetRequest(run_id=run_id, until_s=T0 / 1e6 + 3600, config_fingerprint="")
-    return await StoreDatasetBuilder(store, CONFIG, folder).build(request)
+    return await StoreDatasetBuilder(store.samples, CONFIG, folder).build(request)
 
 
 def lines(manifest: Manifest) -> list[dict[str, list[dict[str, str]]]]:
@@ -64,7 +65,7 @@ async def test_from_the_log_to_the_training_file(store: Store, tmp_path: Path) -
         vote(corrected.id, T0, coin, feedback=-1, correction="What a person would have said."),
     )
     batch = IngestBatch(writer="w", segment=1, offset=1, records=(good, disliked, corrected, secret), votes=votes)
-    await store.apply(batch)
+    await store.ingest.apply(batch)
     manifest = await dataset(store, tmp_path)
     assert good.body is not None
     assert corrected.body is not None
@@ -78,9 +79,9 @@ async def test_from_the_log_to_the_training_file(store: Store, tmp_path: Path) -
 
 async def test_a_deleted_user_is_in_no_later_dataset(store: Store, tmp_path: Path) -> None:
     records = tuple(logged(n, user=n % 3) for n in range(30))
-    await store.apply(IngestBatch(writer="w", segment=1, offset=1, records=records))
+    await store.ingest.apply(IngestBatch(writer="w", segment=1, offset=1, records=records))
     before = await dataset(store, tmp_path, "run-1")
-    await store.delete_user(1)
+    await store.deletion.delete_user(1)
     after = await dataset(store, tmp_path, "run-2")
     assert (before.samples, after.samples) == (30, 20)
     lineage = (tmp_path / "run-2/lineage.csv").read_text().splitlines()[1:]
@@ -89,7 +90,7 @@ async def test_a_deleted_user_is_in_no_later_dataset(store: Store, tmp_path: Pat
 
 async def test_a_long_history_is_read_in_chunks_newest_first(store: Store, tmp_path: Path) -> None:
     records = tuple(logged(n, user=n) for n in range(450))
-    await store.apply(IngestBatch(writer="w", segment=1, offset=1, records=records))
+    await store.ingest.apply(IngestBatch(writer="w", segment=1, offset=1, records=records))
     manifest = await dataset(store, tmp_path)
     assert manifest.seen == 450
     assert manifest.samples + sum(manifest.dropped.values()) == 450
@@ -104,17 +105,17 @@ class Halting:
         self.store, self.after = store, after
         self.halted, self.go_on = asyncio.Event(), asyncio.Event()
 
-    async def iter_samples(self, **bounds: Any) -> AsyncIterator[Sample]:
+    async def iter(self, **bounds: Any) -> AsyncIterator[Sample]:
         count = 0
-        async for sample in self.store.iter_samples(**bounds):
+        async for sample in self.store.samples.iter(**bounds):
             if count == self.after:
                 self.halted.set()
                 await self.go_on.wait()
             count += 1
             yield sample
 
-    def iter_judged(self, **bounds: Any) -> AsyncIterator[Sample]:
-        return self.store.iter_judged(**bounds)
+    def judged(self, **bounds: Any) -> AsyncIterator[Sample]:
+        return self.store.samples.judged(**bounds)
 
 
 async def test_the_status_says_how_far_a_dataset_has_come(tmp_path: Path) -> None:
@@ -127,21 +128,22 @@ async def test_the_status_says_how_far_a_dataset_has_come(tmp_path: Path) -> Non
         loop = world.start(store, datasets=builder, building=lambda: builder.building, metrics=metrics)
         await settle(loop)
         await world.chat(store, users=250, each=1)
-        assert "building" not in await loop.status()
+        assert "building" not in status_json(await loop.status())
         assert registry.get_sample_value("ratchet_loop_dataset_records", {"state": "kept"}) is None
         ticking = asyncio.create_task(loop.tick())
         await source.halted.wait()
         status = await loop.status()
-        assert (status["phase"]["name"], status["building"]) == ("idle", {"seen": 200, "kept": 200})
-        assert status["notes"] == [
-            "training data is being prepared: 200 records seen, 200 kept so far; orders are taken when it is done"
-        ]
+        assert (status.phase.name, status.building) == ("idle", DatasetStatus(seen=200, kept=200))
+        assert status.notes == (
+            "Training data is being prepared: 200 records read, 200 samples kept so far. "
+            "Commands are carried out when it is done.",
+        )
         assert registry.get_sample_value("ratchet_loop_dataset_records", {"state": "kept"}) == 200
         source.go_on.set()
         tick = await ticking
-        assert tick.change is not None
-        assert tick.change.event is Event.DATASET_READY
-        assert "building" not in await loop.status()
+        assert tick.transition is not None
+        assert tick.transition.event is Event.DATASET_READY
+        assert "building" not in status_json(await loop.status())
         assert registry.get_sample_value("ratchet_loop_dataset_records", {"state": "kept"}) is None
 
 
@@ -155,13 +157,13 @@ async def test_a_user_who_is_deleted_while_a_dataset_is_built_is_not_in_it(tmp_p
         await world.chat(store, users=250, each=1)
         ticking = asyncio.create_task(loop.tick())
         await source.halted.wait()  # the newest have been read
-        newest = (await store.list_records(RecordFilter(), limit=3)).rows[-1]
+        newest = (await store.records.list(RecordFilter(), limit=3)).rows[-1]
         assert newest.user_hash is not None
-        await store.delete_user(newest.user_hash)
+        await store.deletion.delete_user(newest.user_hash)
         source.go_on.set()
         tick = await ticking
-        assert tick.change is not None
-        (run,) = tick.change.runs
+        assert tick.transition is not None
+        (run,) = tick.transition.runs
         folder = tmp_path / "training" / run.id
         assert newest.id not in (folder / "lineage.csv").read_text()
         assert run.manifest is not None

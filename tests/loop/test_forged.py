@@ -71,7 +71,7 @@ async def voted(
                                      created_us=int(now * 1e6)))  # fmt: skip
     world._batches += 1
     batch = IngestBatch(writer="test", segment=world._batches, offset=1, records=tuple(records), votes=tuple(votes))
-    await store.apply(batch)
+    await store.ingest.apply(batch)
 
 
 EVEN = {Arm.CHAMPION: 0.6, Arm.CHALLENGER: 0.6}
@@ -150,12 +150,12 @@ async def test_status_says_what_to_set_where_all_come_from_one_place(tmp_path: P
         await voted(world, store, EVEN, clusters=range(7, 8), users_each=100, votes_each=3)
         world.clock.advance(61)
         await loop.look()
-        notes = (await loop.status())["notes"]
+        notes = (await loop.status()).notes
         assert any("sticky.trusted_networks" in note and f"{8:016x}" in note for note in notes), notes
         await voted(world, store, EVEN, clusters=range(100, 200), votes_each=3)
         world.clock.advance(61)
         await loop.look()
-        assert not any("sticky.trusted_networks" in note for note in (await loop.status())["notes"])
+        assert not any("sticky.trusted_networks" in note for note in (await loop.status()).notes)
 
 
 # -- the terms of a test
@@ -195,5 +195,5 @@ async def test_other_terms_begin_a_new_epoch(table: str, changes: dict[str, Any]
         assert running is not None
         assert running.epoch_started_us == round(world.clock.now() * 1e6)
         assert running.frozen["icc"] == other.ab_test_config.icc
-        assert all(arm.requests == 0 for arm in (await store.arm_stats(running.id, running.epoch)).values())
+        assert all(arm.requests == 0 for arm in (await store.statistics.arms(running.id, running.epoch)).values())
         assert actions(await settle(world.start(store))) == []

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.loop.act.routing import RoutesFile, publish
+from proxy.loop.act.routes import RoutesFile, publish
 from proxy.loop.look.position import read_position
 from proxy.routes import RouteTable, Target, read_routes, write_routes
 from proxy.store.tables.control import LoopTransaction
@@ -124,7 +124,7 @@ async def test_state_and_rows_are_of_one_moment(tmp_path: Path) -> None:
         assert rows is not None
         assert rows.models[position.state.ledger.champion_id].name == "base"
         assert (await store.models.get(position.state.ledger.champion_id)).name == "renamed"  # type: ignore[union-attr]
-        await store.transition(LoopTransaction(fence=lease.fence))
+        await store.journal.transition(LoopTransaction(fence=lease.fence))
 
 
 def _rewritten(path: Path, wanted: object) -> object:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.rows import Model
-from proxy.store.control.models import TRAINED_BESIDE, generations
+from proxy.store.reading.ancestry import TRAINED_BESIDE, generations
 
 
 def model(id: int, name: str, *, run: bool = True, beside: int | None = None, **change: Any) -> Model:

@@ -69,11 +69,11 @@ def logged(day: int, n: int, **changes: object) -> NewRecord:
 async def put(store: Store, *news: NewRecord | NewVote) -> None:
     records = tuple(new for new in news if isinstance(new, NewRecord))
     votes = tuple(new for new in news if isinstance(new, NewVote))
-    await store.apply(IngestBatch(writer="w", segment=1, offset=next(positions), records=records, votes=votes))
+    await store.ingest.apply(IngestBatch(writer="w", segment=1, offset=next(positions), records=records, votes=votes))
 
 
 async def everything(source: Store | ArchiveSource, **bounds: object) -> list[RecordView]:
-    return [view async for view in source.iter_records(**bounds)]  # type: ignore[arg-type]
+    return [view async for view in source.records.iter(**bounds)]  # type: ignore[arg-type]
 
 
 def files(tmp_path: Path, day: int = 0) -> list[str]:
@@ -100,7 +100,7 @@ async def test_what_is_archived_reads_back_as_it_was_stored(
     assert await everything(ArchiveSource(place), newest_first=True) == stored[::-1]
     inner = {"after_id": stored[10].row.id, "before_id": stored[700].row.id}
     assert await everything(ArchiveSource(place), **inner) == stored[11:700]
-    assert (await ArchiveSource(place).size()).records == 901
+    assert (await ArchiveSource(place).samples.size()).records == 901
 
 
 async def test_samples_are_those_of_the_store(store: Store, archiver: Archiver, place: ArchiveStore) -> None:
@@ -110,8 +110,8 @@ async def test_samples_are_those_of_the_store(store: Store, archiver: Archiver, 
     await put(store, liked, low, silent, said)
     await archiver.run()
     for filters in ({}, {"min_quality": 0.5}, {"min_feedback": 1.0}, {"newest_first": True}):
-        expected = [sample async for sample in store.iter_samples(**filters)]  # type: ignore[arg-type]
-        assert [s async for s in ArchiveSource(place).iter_samples(**filters)] == expected  # type: ignore[arg-type]
+        expected = [sample async for sample in store.samples.iter(**filters)]  # type: ignore[arg-type]
+        assert [s async for s in ArchiveSource(place).samples.iter(**filters)] == expected  # type: ignore[arg-type]
         assert expected
 
 
@@ -127,9 +127,9 @@ async def test_what_people_judged_is_known_without_the_store(
     )
     await put(store, liked, bad, corrected, logged(0, 4, body=None), *votes)
     await archiver.run()
-    expected = [sample async for sample in store.iter_judged()]
+    expected = [sample async for sample in store.samples.judged()]
     assert [sample.record_id for sample in expected] == [corrected.id, bad.id]
-    assert [sample async for sample in ArchiveSource(place).iter_judged()] == expected
+    assert [sample async for sample in ArchiveSource(place).samples.judged()] == expected
 
 
 async def test_the_day_that_is_not_over_waits(store: Store, archiver: Archiver, clock: ManualClock) -> None:
@@ -171,7 +171,7 @@ async def test_what_retention_dropped_stays_in_the_archive(
     await archiver.run()
     whole = await everything(store)
     clock.advance(86_400)
-    await store.prune(RetentionConfig(bodies_days=1, records_days=0))
+    await store.retention.prune(RetentionConfig(bodies_days=1, records_days=0))
     assert all(view.body is None for view in await everything(store))
     await put(store, vote(records[2].id, (FIRST + 2) * DAY_US, random.Random(3), feedback=1))
     assert [day.state for day in await archiver.run()] == ["rewritten"]
@@ -180,7 +180,7 @@ async def test_what_retention_dropped_stays_in_the_archive(
     assert [view.body for view in kept] == [view.body for view in whole]
     assert (kept[2].votes, kept[2].row.feedback) == (voted.votes, 1.0)
 
-    await store.prune(RetentionConfig(bodies_days=1, records_days=1))
+    await store.retention.prune(RetentionConfig(bodies_days=1, records_days=1))
     assert await everything(store) == []
     assert [day.state for day in await archiver.run()] == ["unchanged"]
     clock.advance(60)
@@ -198,7 +198,7 @@ async def test_a_deleted_user_leaves_the_archive(
     await put(store, *(logged(0, n) for n in range(6)), logged(1, 1, user_hash=7))
     await archiver.run()
     old = files(tmp_path)
-    await store.delete_user(1)
+    await store.deletion.delete_user(1)
     clock.advance(60)
     days = await archiver.run()
     assert [(day.state, day.records, day.forgotten) for day in days] == [("rewritten", 4, 2), ("unchanged", 1, 0)]
@@ -211,7 +211,7 @@ async def test_a_user_who_comes_back_is_archived_again(
     store: Store, archiver: Archiver, place: ArchiveStore, clock: ManualClock
 ) -> None:
     await put(store, logged(0, 1))
-    await store.delete_user(1)
+    await store.deletion.delete_user(1)
     clock.advance(86_400)
     await put(store, logged(2, 7300, user_hash=1))
     await archiver.run()

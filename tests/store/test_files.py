@@ -25,7 +25,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 async def add(store: Store, seed: int) -> str:
     record = exchange(1_700_000_000_000_000, random.Random(seed))
-    await store.apply(IngestBatch(writer="", segment=0, offset=0, records=(record,)))
+    await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=(record,)))
     return record.id
 
 
@@ -56,9 +56,9 @@ async def test_a_file_that_is_gone_is_noticed_and_a_new_one_begun(
     second = await add(store, 2)
     await store.close()
     again = await Store.open(f"sqlite:///{tmp_path / 'store.db'}", clock=ManualClock())
-    assert await again.get_record(second) is not None, "what is stored from then on is kept"
+    assert await again.records.get(second) is not None, "what is stored from then on is kept"
     if end:
-        assert await again.get_record(first) is not None, "and what was in the log is in the file"
+        assert await again.records.get(first) is not None, "and what was in the log is in the file"
     await again.close()
 
 
@@ -78,9 +78,9 @@ async def test_a_file_that_was_moved_away_has_all_that_was_stored(store: Store, 
     first = await add(store, 1)
     move(tmp_path / "store.db")
     await store.mend()
-    assert await store.get_record(first) is None
+    assert await store.records.get(first) is None
     kept = await Store.open(f"sqlite:///{tmp_path / 'store.moved'}", clock=ManualClock())
-    assert await kept.get_record(first) is not None
+    assert await kept.records.get(first) is not None
     await kept.close()
 
 
@@ -92,4 +92,4 @@ async def test_a_database_without_tables_gets_them(store: Store, tmp_path: Path)
             if not name.startswith("sqlite_"):
                 await connection.exec_driver_sql(f"DROP TABLE {name}")
     assert "no tables" in await store.mend()
-    assert await store.get_record(await add(store, 1)) is not None
+    assert await store.records.get(await add(store, 1)) is not None

@@ -37,23 +37,25 @@ async def filled(url: str, clock: ManualClock, install: Install) -> Store:
     for day in range(3):
         records = tuple(exchanges(700, start_us=START_US + day * DAY_US))
         votes = tuple(install.vote(record, 1) for record in records[::7])
-        await store.apply(IngestBatch(writer="w0-1-1-aa", segment=day, offset=day + 1, records=records, votes=votes))
+        await store.ingest.apply(
+            IngestBatch(writer="w0-1-1-aa", segment=day, offset=day + 1, records=records, votes=votes)
+        )
     lease = await store.leases.acquire("loop", "here", ttl_s=60)
     assert lease is not None
     await store.journal.intend("Install", fence=lease.fence, who="me", why="first", inputs={"a": [1.5, None, "ä"]})
-    await store.transition(LoopTransaction(fence=lease.fence, seq=1, state={"loop": {"phase": "idle"}}))
+    await store.journal.transition(LoopTransaction(fence=lease.fence, seq=1, state={"loop": {"phase": "idle"}}))
     return store
 
 
 async def everything(store: Store) -> dict[str, object]:
     """What people and the loop can see of a store."""
-    page = await store.list_records(RecordFilter(), limit=2100)
-    views = [await store.get_record(row.id) for row in page.rows[::100]]
+    page = await store.records.list(RecordFilter(), limit=2100)
+    views = [await store.records.get(row.id) for row in page.rows[::100]]
     return {
         "rows": page.rows,
         "views": views,
-        "totals": await store.totals(),
-        "samples": [sample async for sample in store.iter_samples()],
+        "totals": await store.traffic.totals(),
+        "samples": [sample async for sample in store.samples.iter()],
         "spools": await store.spools.positions(),
         "journal": await store.journal.recent(),
         "state": await store.state.all(),
@@ -76,7 +78,7 @@ async def test_everything_is_there_afterwards_and_goes_on(tmp_path: Path, postgr
     assert (await new.models.add("challenger")).id == 2, "ids count on"
     late = tuple(exchanges(10, start_us=START_US + 3 * DAY_US))
     again = IngestBatch(writer="w0-1-1-aa", segment=2, offset=3, records=late)
-    assert (await new.apply(again)).duplicates == 10, "the spool was stored up to there"
+    assert (await new.ingest.apply(again)).duplicates == 10, "the spool was stored up to there"
     await new.close()
     await old.close()
     with pytest.raises(PermanentError, match="was moved to postgresql://ratchet@/test_"):
@@ -90,7 +92,7 @@ async def test_postgresql_is_not_moved_but_by_its_own_tools(tmp_path: Path, post
     new = await Store.open(f"sqlite:///{tmp_path / 'new.db'}", clock=clock)
     with pytest.raises(PermanentError, match="pg_dump"):
         await old.move_to(new)
-    assert (await old.totals()).requests == 2100
+    assert (await old.traffic.totals()).requests == 2100
     await old.close()
     await new.close()
 
@@ -99,10 +101,10 @@ async def test_a_database_in_use_is_not_moved_onto(tmp_path: Path, postgres: Pos
     clock, url = ManualClock(START_US / 1e6), f"sqlite:///{tmp_path / 'old.db'}"
     old = await filled(url, clock, Install(tmp_path / "data"))
     used = await Store.open(postgres.new_database(), clock=clock)
-    await used.apply(IngestBatch(writer="", segment=0, offset=0, records=tuple(exchanges(1, start_us=START_US))))
+    await used.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=tuple(exchanges(1, start_us=START_US))))
     with pytest.raises(PermanentError, match="give an empty one"):
         await old.move_to(used)
-    assert (await used.totals()).requests == 1
+    assert (await used.traffic.totals()).requests == 1
     await old.close()
     await used.close()
     await (await Store.open(url, clock=clock)).close()

@@ -94,9 +94,9 @@ async def test_taking_a_body_out_of_its_block_holds_nobody(world: World) -> None
         await world.chat(store, users=2)
         gate = Gate()
         store._codec._compressor = SlowCompressor(store._codec._compressor, gate)  # type: ignore[assignment]
-        deleted = await gate.holds_nobody_else(lambda: store.delete_user(1))
+        deleted = await gate.holds_nobody_else(lambda: store.deletion.delete_user(1))
         assert (deleted.records, deleted.bodies) == (3, 3)
-        left = [view async for view in store.iter_records()]
+        left = [view async for view in store.records.iter()]
         assert len(left) == 3
         assert all(view.body is not None for view in left)
 

@@ -29,7 +29,7 @@ async def main(url, name, seed):
     store = await Store.open(url, clock=SystemClock(), busy_timeout_s=300)
     records = list(exchanges(200, start_us=1_700_000_000_000_000, seed=seed))
     for n in range(0, 200, 10):
-        await store.apply(IngestBatch(writer=name, segment=0, offset=n + 1, records=tuple(records[n:n + 10])))
+        await store.ingest.apply(IngestBatch(writer=name, segment=0, offset=n + 1, records=tuple(records[n:n + 10])))
     await store.close()
 
 asyncio.run(main(sys.argv[1], sys.argv[2], int(sys.argv[3])))
@@ -51,7 +51,7 @@ async def test_two_processes_write_one_new_file(path: Path) -> None:
         assert connection.execute("SELECT count(*), count(body) FROM records").fetchone() == (400, 400)
     store = await Store.open(f"sqlite:///{path}", clock=SystemClock())
     for record in exchanges(200, start_us=1_700_000_000_000_000, seed=2):
-        view = await store.get_record(record.id)
+        view = await store.records.get(record.id)
         assert view is not None
         assert view.body == record.body
     await store.close()
@@ -64,11 +64,11 @@ async def test_a_locked_database_is_a_temporary_error_and_then_works(path: Path,
     other = sqlite3.connect(path, isolation_level=None)
     other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(TemporaryError, match="locked"):
-        await store.apply(batch)
-    assert (await store.totals()).requests == 0  # reading goes on
+        await store.ingest.apply(batch)
+    assert (await store.traffic.totals()).requests == 0  # reading goes on
     other.execute("ROLLBACK")
     other.close()
-    assert len((await store.apply(batch)).records) == 1
+    assert len((await store.ingest.apply(batch)).records) == 1
     await store.close()
 
 
@@ -79,10 +79,10 @@ async def test_a_cancelled_batch_can_be_delivered_again(path: Path, clock: Manua
     for delay_s in (0.0, 0.005, 0.02):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(delay_s):
-                await store.apply(batch)
+                await store.ingest.apply(batch)
                 raise TimeoutError  # it was quick: then the next delivery finds it there
-    await store.apply(batch)
-    assert (await store.totals()).requests == 300
+    await store.ingest.apply(batch)
+    assert (await store.traffic.totals()).requests == 300
     await store.close()
 
 
@@ -95,7 +95,7 @@ async def test_little_more_than_half_a_kilobyte_a_record(path: Path, clock: Manu
     assert 1300 < spoken < 1500
     sizes = {}
     for n in range(0, 6000, 500):
-        await store.apply(IngestBatch(writer="w", segment=0, offset=n + 1, records=tuple(records[n : n + 500])))
+        await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=n + 1, records=tuple(records[n : n + 500])))
         sizes[n + 500] = await pages(path)
     await store.close()
     assert (sizes[6000] - sizes[1000]) / 5000 < 564
@@ -113,9 +113,9 @@ async def test_nothing_a_deleted_user_wrote_is_left_in_the_file(path: Path, cloc
     store = await Store.open(f"sqlite:///{path}", clock=clock)
     records = tuple(exchange(now_us + i, rng, user_hash=i % 2) for i in range(50))
     votes = tuple(vote(r.id, now_us, rng, comment=f"owl-{r.user_hash}") for r in records)
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=records, votes=votes))
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=records, votes=votes))
     ids = [bytes.fromhex(record.id) for record in records]
-    await store.delete_user(1)
+    await store.deletion.delete_user(1)
     kept = b"".join(file.read_bytes() for file in path.parent.iterdir() if not file.name.endswith("-shm"))
     await store.close()
     assert (b"owl-0" in kept, b"owl-1" in kept) == (True, False)
@@ -128,10 +128,10 @@ async def test_freed_room_is_given_back(path: Path, clock: ManualClock) -> None:
     store = await Store.open(f"sqlite:///{path}", clock=clock)
     records = tuple(exchanges(4000, start_us=int(clock.now() * 1e6), step_us=1000))
     for n in range(0, 4000, 1000):
-        await store.apply(IngestBatch(writer="w", segment=0, offset=n + 1, records=records[n : n + 1000]))
+        await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=n + 1, records=records[n : n + 1000]))
     before = await pages(path)
     clock.advance(3 * 86400)
-    pruned = await store.prune(RetentionConfig(bodies_days=1, records_days=1))
+    pruned = await store.retention.prune(RetentionConfig(bodies_days=1, records_days=1))
     assert (pruned.bodies, pruned.records) == (4000, 4000)
     assert await pages(path) < before / 4
     await store.close()

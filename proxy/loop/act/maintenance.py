@@ -90,14 +90,14 @@ class Maintenance:
             return {"detector": to_json(known), "hour": last} if last < entry["hour"] else None
         if state.phase_name in (Phase.IDLE, Phase.TRAINING, Phase.DEPLOYING):
             for hour in range(max(entry["hour"] + 1, last - _CATCH_UP_HOURS + 1), last + 1):
-                means = await self.store.user_hour_means(hour * _HOUR_US)
+                means = await self.store.traffic.user_hour_means(hour * _HOUR_US)
                 known = known.update(means) if means else known
         return {"detector": to_json(known), "hour": last}
 
 
 async def measured_baseline(store: Store, now_us: int) -> float | None:
     """The mean score to go by from `now_us` on; None where there are too few scores yet."""
-    day, _ = await store.quality_window(now_us - _DAY_US, now_us)
-    scored, mean = await store.quality_window(now_us - _BASELINE_DAYS * _DAY_US, now_us)
+    day, _ = await store.traffic.quality_window(now_us - _DAY_US, now_us)
+    scored, mean = await store.traffic.quality_window(now_us - _BASELINE_DAYS * _DAY_US, now_us)
     enough = scored >= max(_BASELINE_MIN, _BASELINE_VOLUMES * day)
     return mean if enough and mean else None

@@ -165,7 +165,7 @@ def send(process: ProcessId, number: signal.Signals) -> None:
 
 
 def command_line(pid: int, *, limit: int = 80) -> str:
-    """What a process was started with, cut short; empty where it is gone."""
+    """What a process was started with, shortened; empty where it is gone."""
     try:
         words = (_PROC / str(pid) / "cmdline").read_bytes()
     except OSError:
@@ -268,7 +268,7 @@ def _stat(pid: int) -> _Stat | None:
         line = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:
         return None
-    fields = line.rpartition(")")[2].split()  # the command's name, before it, may hold anything
+    fields = line.rpartition(")")[2].split()  # the command's name, before it, may contain anything
     return _Stat(
         state=fields[0],
         parent=int(fields[1]),

@@ -70,7 +70,7 @@ class Webhook:
         timeout_s: float = 10.0,
         ca_file: str | None = None,
     ) -> None:
-        """`key` names the setting of `url` in messages; `ca_file` holds certificates to trust instead of the system's.
+        """`key` names the setting of `url` in messages; `ca_file` has certificates to trust instead of the system's.
 
         Raises ConfigError without a url, or where the certificates cannot be read.
         """

@@ -1,7 +1,7 @@
 """Stored experiments judged again under other settings: when which verdict would first have come, beside what did.
 
-For each epoch the users' statistics are built up again from records and votes as time went by (`Store.replay`), and at
-every check `plan` decides on them, as it does in earnest. On paper a test ends with the first action; what is not
+For each epoch the users' statistics are built up again from records and votes as time went by (`store.statistics`), and
+at every check `plan` decides on them, as it does in earnest. On paper a test ends with the first action; what is not
 known is said: there is no traffic after the real end, none of a share that was not given, and none after a promotion
 that did not happen. Assumed: the challenger was healthy, and no person intervened.
 """
@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final
 
 from policies import wording
+from policies.actions import tag_of
 from policies.experiment import ArmStats, Assessment, ExperimentFacts, Verdict
 from policies.lifecycle import Phase
 from policies.plan import LoopRules, Plan, plan
@@ -221,7 +222,7 @@ class _Retest:
         return self._last is not None and self._last.action is not None
 
     async def _walk(self, epoch: PaperEpoch, names: Sequence[str]) -> PaperEpoch:
-        counted = await self._store.arm_stats(self._row.id, epoch.epoch)
+        counted = await self._store.statistics.arms(self._row.id, epoch.epoch)
         until_us = round((epoch.ended_at + _STRAGGLERS_S) * 1e6)
         traffic = Epoch(
             experiment_id=self._row.id,
@@ -231,7 +232,7 @@ class _Retest:
             until_us=until_us,
         )
         looks = 0
-        async with aclosing(self._store.replay(traffic)) as replay:
+        async with aclosing(self._store.statistics.replay(traffic)) as replay:
             for now in _checks(epoch, self._rules):
                 looks += 1
                 facts = self._facts(epoch, await replay.advance(round(now * 1e6)))
@@ -273,7 +274,7 @@ class _Retest:
             self._verdicts[verdict] = PaperVerdict(
                 at=now,
                 verdict=verdict.value,
-                action=None if decided.action is None else type(decided.action).__name__,
+                action=None if decided.action is None else tag_of(decided.action),
                 reasons=decided.reasons,
             )
 

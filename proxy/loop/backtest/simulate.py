@@ -16,11 +16,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from policies.actions import tag_of
 from policies.drop import DropDetector
 from policies.plan import LoopRules, plan
 from policies.selection import DataGeneratorConfig
 from policies.snapshot import Snapshot
 from policies.triggers import TriggerConfig, TriggerFacts, evaluate_triggers
+from policies.vocabulary import HOLD
 from proxy.config import LoopSettings
 from proxy.loop.act.maintenance import measured_baseline
 from proxy.loop.codec import from_json
@@ -66,7 +68,9 @@ class OtherDecision:
 
 async def first_traffic(store: Store, since_us: int, until_us: int) -> float | None:
     """The start of the first hour with a record in the window, Unix seconds; None without any."""
-    points = await store.traffic(since_us, until_us + _HOUR_S * 1_000_000, _HOUR_S)  # the last hour has not ended yet
+    points = await store.traffic.points(
+        since_us, until_us + _HOUR_S * 1_000_000, _HOUR_S
+    )  # the last hour has not ended yet
     return points[0].at_us / 1e6 if points else None
 
 
@@ -128,13 +132,13 @@ class _Walk:
             baseline = await measured_baseline(self._store, now_us)
             self._detector = None if baseline is None else DropDetector(baseline=baseline)
         else:
-            means = await self._store.user_hour_means(now_us - _HOUR_S * 1_000_000)
+            means = await self._store.traffic.user_hour_means(now_us - _HOUR_S * 1_000_000)
             self._detector = self._detector.update(means)
 
     async def _facts(self, now: float) -> TriggerFacts:
         now_us = round(now * 1e6)
-        votes = await self._store.feedback_window(now_us - _DAY_US, now_us)
-        _, recent = await self._store.quality_window(now_us - _DAY_US, now_us)
+        votes = await self._store.traffic.feedback_window(now_us - _DAY_US, now_us)
+        _, recent = await self._store.traffic.quality_window(now_us - _DAY_US, now_us)
         last = self._since if self._last is None else self._last
         return TriggerFacts(
             installed_at=self._since,
@@ -150,8 +154,8 @@ class _Walk:
 
     async def _scored(self, since: float, until: float, quality: float | None) -> int:
         """Samples that arrived in between; the store counts from an instant to the end."""
-        all_since = await self._store.count_quality_samples(round(since * 1e6), quality)
-        return all_since - await self._store.count_quality_samples(round(until * 1e6), quality)
+        all_since = await self._store.traffic.count_quality_samples(round(since * 1e6), quality)
+        return all_since - await self._store.traffic.count_quality_samples(round(until * 1e6), quality)
 
 
 async def decide_again(store: Store, settings: LoopSettings, since: float) -> tuple[int, list[OtherDecision]]:
@@ -163,7 +167,7 @@ async def decide_again(store: Store, settings: LoopSettings, since: float) -> tu
         decided = plan(snapshot, _under(rules, settings), inputs["now"])
         seen += 1
         was = _name(inputs.get("action"))
-        would_be = "Hold" if decided.action is None else type(decided.action).__name__
+        would_be = HOLD if decided.action is None else tag_of(decided.action)
         if was != would_be:
             others.append(
                 OtherDecision(at=inputs["now"], seq=entry.seq, was=was, would_be=would_be, reasons=decided.reasons)
@@ -172,7 +176,7 @@ async def decide_again(store: Store, settings: LoopSettings, since: float) -> tu
 
 
 async def _decisions(store: Store, since: float) -> AsyncIterator[JournalEntry]:
-    """Entries that hold a decision with its inputs, newest first."""
+    """Entries with a decision with its inputs, newest first."""
     before: int | None = None
     while entries := await store.journal.recent(before_seq=before, limit=_PAGE):
         for entry in entries:
@@ -196,4 +200,4 @@ def _under(rules: LoopRules, settings: LoopSettings) -> LoopRules:
 
 
 def _name(action: dict[str, Any] | None) -> str:
-    return "Hold" if action is None else str(action["action"])
+    return HOLD if action is None else str(action["action"])

@@ -73,7 +73,7 @@ class EvidenceReader:
         key = row.id, row.epoch
         read_at, carriers = self._carriers.get(key, (-math.inf, None))
         if carriers is None or not self._is_fresh(read_at):
-            voters = self.store.voters(row.id, row.epoch, tuple(weights))
+            voters = self.store.statistics.voters(row.id, row.epoch, tuple(weights))
             carriers = await carriers_of(facts, voters, weights, Terms.of(row.frozen).icc)
             self._carriers = {key: (self.clock.monotonic(), carriers)}
         return carriers
@@ -81,7 +81,7 @@ class EvidenceReader:
     async def note(self) -> str | None:
         """In words, where nearly all requests whose users nobody vouches for come from one place."""
         if not self._is_fresh(self._clusters_at):
-            self._clusters = await self.store.claimed_clusters(_NEWEST)
+            self._clusters = await self.store.records.claimed_clusters(_NEWEST)
             self._clusters_at = self.clock.monotonic()
         claimed = self._clusters.total()
         if claimed < _ENOUGH_CLAIMED:

@@ -20,7 +20,7 @@ from policies.lifecycle import Phase
 from policies.plan import Plan
 from policies.snapshot import Snapshot
 from proxy.clock import Clock
-from proxy.loop.dataset.picking import Progress
+from proxy.loop.dataset.selection_pass import Progress
 
 __all__ = ["LoopMetrics"]
 

@@ -31,11 +31,14 @@ from proxy.loop.look.supply import usable_at_most
 from proxy.loop.ports import Deployer, DeployFailed, Endpoint, Failed, NotReady, Probe, Running, Succeeded, Trainer
 from proxy.loop.state import DETECTOR_ENTRY
 from proxy.store.store import Store
+from proxy.store.tables.values import TrafficTotals
 
-__all__ = ["ASK_TIMEOUT_S", "Observation", "Observer"]
+__all__ = ["ASK_TIMEOUT_S", "TRAFFIC_S", "Observation", "Observer"]
 
 ASK_TIMEOUT_S: Final = 30.0
 """Longest wait for one answer of a trainer, deployer or model."""
+TRAFFIC_S: Final = 900
+"""How far back a look counts what became of requests."""
 _DAY_US: Final = 24 * 3600 * 1_000_000
 _JUMP_S: Final = 60.0
 """Wall clock and monotonic clock may differ by this much between two looks."""
@@ -51,6 +54,8 @@ class Observation:
     position: Position
     said: str = ""
     """What the training says of itself just now; it may quote samples, so nobody writes it down."""
+    traffic: TrafficTotals | None = None
+    """What became of the requests of the last TRAFFIC_S seconds: shown, and no part of a decision."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,17 +117,18 @@ class Observer:
         if (note := await self.evidence.note()) is not None:
             self._notes.append(note)
         snapshot = replace(snapshot, watch=await self._watch(snapshot, position), notes=tuple(self._notes))
-        return Observation(snapshot=snapshot, position=position, said=self._said)
+        traffic = await self.store.traffic.totals(round((now - TRAFFIC_S) * 1e6))
+        return Observation(snapshot=snapshot, position=position, said=self._said, traffic=traffic)
 
     async def _triggers(self, state: LoopState, now: float) -> TriggerFacts:
         now_us = round(now * 1e6)
         since_us = round((state.ledger.last.dataset_at or 0.0) * 1e6)
-        votes = await self.store.feedback_window(now_us - _DAY_US, now_us)
-        _, recent = await self.store.quality_window(now_us - _DAY_US, now_us)
+        votes = await self.store.traffic.feedback_window(now_us - _DAY_US, now_us)
+        _, recent = await self.store.traffic.quality_window(now_us - _DAY_US, now_us)
         return TriggerFacts(
             installed_at=state.ledger.installed_at,
             last_retrain_at=state.ledger.last.retrain_at,
-            new_quality_samples=await self.store.count_quality_samples(since_us, self.trigger_quality),
+            new_quality_samples=await self.store.traffic.count_quality_samples(since_us, self.trigger_quality),
             usable_samples=await self._usable(state),
             left_out=state.ledger.left_out,
             quality_baseline=state.ledger.baseline,
@@ -224,7 +230,7 @@ class Observer:
     async def _experiment(self, row: Experiment | None, state: LoopState) -> ExperimentView | None:
         if row is None or state.phase_name not in (Phase.TESTING, Phase.PROMOTING):
             return None
-        stats = await self.store.arm_stats(row.id, row.epoch)
+        stats = await self.store.statistics.arms(row.id, row.epoch)
         facts = ExperimentFacts(
             started_at=row.started_us / 1e6,
             epoch_started_at=row.epoch_started_us / 1e6,
@@ -234,17 +240,17 @@ class Observer:
             slow_threshold_s=row.frozen.get("l95_s"),
         )
         facts = replace(facts, carriers=await self.evidence.carriers(row, facts))
-        return ExperimentView(id=row.id, facts=facts, terms=row.frozen.get("terms"))
+        return ExperimentView(id=row.id, epoch=row.epoch, facts=facts, terms=row.frozen.get("terms"))
 
     async def _watch(self, snapshot: Snapshot, position: Position) -> WatchFacts | None:
         phase, experiment = position.state.phase, position.experiment
         if not isinstance(phase, Watching) or snapshot.previous is None:
             return None
         if experiment is None:  # promoted untested: nothing to compare with, but traffic counts, by any name
-            served = await self.store.totals(round(phase.promoted_at * 1e6))
+            served = await self.store.traffic.totals(round(phase.promoted_at * 1e6))
             after = ArmStats(arm=Arm.CHAMPION, requests=served.of_users, moments=Moments())
         else:
-            after = (await self.store.arm_stats(experiment.id, experiment.epoch))[Arm.CHAMPION]
+            after = (await self.store.statistics.arms(experiment.id, experiment.epoch))[Arm.CHAMPION]
         return WatchFacts(
             promoted_at=phase.promoted_at,
             before=phase.before,

@@ -202,7 +202,7 @@ class Archiver:
     async def _merged(self, day: int, before: DayManifest | None) -> AsyncGenerator[RecordView]:
         """The day's records, archived and stored, in order of their ids."""
         after_id, before_id = day_bounds(day)
-        stored = aiter(self._store.iter_records(after_id=after_id, before_id=before_id, chunk=_BATCH))
+        stored = aiter(self._store.records.iter(after_id=after_id, before_id=before_id, chunk=_BATCH))
         archived = aiter(archived_records(self._place, before) if before is not None else _nothing())
         new, old = await anext(stored, None), await anext(archived, None)
         while new is not None or old is not None:

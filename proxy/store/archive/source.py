@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 
 from policies.records import Sample
 from proxy.store.archive.location import ArchiveStore, DayManifest
-from proxy.store.reading.samples import judged_of, sample_of
+from proxy.store.reading.as_samples import judged_of, sample_of
 from proxy.store.tables.values import RecordView, StoreSize
 
 __all__ = ["ArchiveSource", "archived_records"]
@@ -17,9 +17,17 @@ class ArchiveSource:
     """All archived days as one."""
 
     def __init__(self, place: ArchiveStore) -> None:
+        self.records = ArchivedRecords(place)
+        self.samples = ArchivedSamples(place, self.records)
+
+
+class ArchivedRecords:
+    """What a `Store` has as `records`, as far as an archive answers it."""
+
+    def __init__(self, place: ArchiveStore) -> None:
         self._place = place
 
-    async def iter_records(
+    async def iter(
         self,
         *,
         after_id: str | None = None,
@@ -38,7 +46,15 @@ class ArchiveSource:
             ):
                 yield view
 
-    async def iter_samples(
+
+class ArchivedSamples:
+    """What a `Store` has as `samples`, as far as an archive answers it."""
+
+    def __init__(self, place: ArchiveStore, records: ArchivedRecords) -> None:
+        self._place = place
+        self._records = records
+
+    async def iter(
         self,
         *,
         after_id: str | None = None,
@@ -48,8 +64,8 @@ class ArchiveSource:
         newest_first: bool = False,
         chunk: int = 500,
     ) -> AsyncIterator[Sample]:
-        """As `Store.iter_samples`."""
-        walk = self.iter_records(after_id=after_id, before_id=before_id, newest_first=newest_first, chunk=chunk)
+        """As `Store.samples.iter`."""
+        walk = self._records.iter(after_id=after_id, before_id=before_id, newest_first=newest_first, chunk=chunk)
         async for view in walk:
             row = view.row
             if min_quality is not None and (row.quality is None or row.quality < min_quality):
@@ -60,9 +76,9 @@ class ArchiveSource:
             if sample is not None:
                 yield sample
 
-    async def iter_judged(self, *, before_id: str | None = None, chunk: int = 100) -> AsyncIterator[Sample]:
-        """As `Store.iter_judged`, but in one walk, newest first."""
-        async for view in self.iter_records(before_id=before_id, newest_first=True, chunk=chunk):
+    async def judged(self, *, before_id: str | None = None, chunk: int = 100) -> AsyncIterator[Sample]:
+        """As `Store.samples.judged`, but in one walk, newest first."""
+        async for view in self._records.iter(before_id=before_id, newest_first=True, chunk=chunk):
             sample = judged_of(view)
             if sample is not None:
                 yield sample

@@ -18,7 +18,7 @@ __all__ = ["Commands"]
 
 
 class Commands:
-    """The `commands` table. The loop settles them through `Store.transition`."""
+    """The `commands` table. The loop settles them through `Journal.transition`."""
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db

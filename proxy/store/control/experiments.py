@@ -16,7 +16,7 @@ __all__ = ["Experiments"]
 
 
 class Experiments:
-    """The `experiments` and `looks` tables. What the loop changes goes through `Store.transition`."""
+    """The `experiments` and `looks` tables. What the loop changes goes through `Journal.transition`."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -39,13 +39,6 @@ class Experiments:
         async with self._db.read() as connection:
             row = (await connection.execute(query.limit(1))).first()
         return to_value(Experiment, row) if row is not None else None
-
-    async def met(self) -> dict[int, int]:
-        """By challenger, the champion that it met in its first experiment; both are ids of models."""
-        pair = experiments.c.challenger_model_id, experiments.c.champion_model_id
-        async with self._db.read() as connection:
-            rows = (await connection.execute(sa.select(*pair).order_by(experiments.c.id.desc()))).all()
-        return {row.challenger_model_id: row.champion_model_id for row in rows}
 
     async def list(self, limit: int = 100) -> Sequence[Experiment]:
         """Newest first."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from policies.vocabulary import HOLD
 from proxy.clock import Clock
 from proxy.store.control.leases import guard
 from proxy.store.engine.channels import STATE, notify
@@ -19,11 +20,11 @@ from proxy.store.tables.control import JournalEntry, JournalState, LoopTransacti
 from proxy.store.tables.rows import Value, to_row, to_value
 from proxy.store.tables.schema import commands, experiments, journal, looks, loop_state, models, runs
 
-__all__ = ["Journal", "transition"]
+__all__ = ["Journal"]
 
 
 class Journal:
-    """The `journal` table. Entries are finished by `Store.transition`."""
+    """The `journal` table. Entries are finished by `transition`."""
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
@@ -79,7 +80,7 @@ class Journal:
     async def done(self, since_us: int, until_us: int) -> list[JournalEntry]:
         """Actions that were done in the window (decisions to do nothing are none), oldest first."""
         window = journal.c.at_us >= since_us, journal.c.at_us < until_us
-        acted = journal.c.state == JournalState.DONE.value, journal.c.action != "Hold"
+        acted = journal.c.state == JournalState.DONE.value, journal.c.action != HOLD
         return await self._list(sa.select(journal).where(*window, *acted).order_by(journal.c.seq))
 
     async def latest_at(self, at_us: int) -> JournalEntry | None:
@@ -96,33 +97,33 @@ class Journal:
         found = await self._list(query)
         return found[0] if found else None
 
+    async def transition(self, change: LoopTransaction) -> None:
+        """Write what an action changed in one transaction. Raises PermanentError where the lease has moved on: then
+        nothing was written."""
+        now_us = int(self._clock.now() * 1e6)
+        written: tuple[tuple[sa.Table, Sequence[Value]], ...] = (
+            (models, change.models),
+            (runs, change.runs),
+            (experiments, change.experiments),
+            (looks, change.looks),
+            (commands, change.commands),
+        )
+        async with self._db.write() as connection:
+            await guard(connection, change.lease, change.fence)
+            for table, values in written:
+                await upsert(connection, table, [to_row(value) for value in values])
+            await upsert(
+                connection,
+                loop_state,
+                [{"name": name, "value": value, "updated_us": now_us} for name, value in change.state.items()],
+            )
+            if change.seq is not None:
+                state = JournalState.FAILED if change.failed else JournalState.DONE
+                done = {"state": state.value, "outcome": dict(change.outcome), "finished_us": now_us}
+                await connection.execute(sa.update(journal).where(journal.c.seq == change.seq).values(done))
+            if change.state:
+                await notify(connection, STATE)
+
     async def _list(self, query: sa.Select[Any]) -> list[JournalEntry]:
         async with self._db.read() as connection:
             return [to_value(JournalEntry, row) for row in await connection.execute(query)]
-
-
-async def transition(db: Database, clock: Clock, change: LoopTransaction) -> None:
-    """Write `change`. Raises PermanentError where the lease has moved on: then nothing was written."""
-    now_us = int(clock.now() * 1e6)
-    written: tuple[tuple[sa.Table, Sequence[Value]], ...] = (
-        (models, change.models),
-        (runs, change.runs),
-        (experiments, change.experiments),
-        (looks, change.looks),
-        (commands, change.commands),
-    )
-    async with db.write() as connection:
-        await guard(connection, change.lease, change.fence)
-        for table, values in written:
-            await upsert(connection, table, [to_row(value) for value in values])
-        await upsert(
-            connection,
-            loop_state,
-            [{"name": name, "value": value, "updated_us": now_us} for name, value in change.state.items()],
-        )
-        if change.seq is not None:
-            state = JournalState.FAILED if change.failed else JournalState.DONE
-            done = {"state": state.value, "outcome": dict(change.outcome), "finished_us": now_us}
-            await connection.execute(sa.update(journal).where(journal.c.seq == change.seq).values(done))
-        if change.state:
-            await notify(connection, STATE)

@@ -1,7 +1,4 @@
-"""Models: every one that ever served or was trained, by name; the runs that trained them, and whose records each had.
-
-How many trainings lie behind each model is known here, too, so that a model does not feed on itself unseen.
-"""
+"""Every model that ever served or was trained, by name; the runs that trained them, and whose records each had."""
 
 from __future__ import annotations
 
@@ -19,11 +16,11 @@ from proxy.store.engine.dialect import insert_new
 from proxy.store.tables.rows import to_value
 from proxy.store.tables.schema import models, run_users, runs
 
-__all__ = ["TRAINED_BESIDE", "Models", "Runs", "generations"]
+__all__ = ["Models", "Runs"]
 
 
 class Models:
-    """The `models` table. What the loop changes goes through `Store.transition`."""
+    """The `models` table. What the loop changes goes through `Journal.transition`."""
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
@@ -85,7 +82,7 @@ _CHUNK: Final = 5000
 
 
 class Runs:
-    """The `runs` and `run_users` tables. What the loop changes goes through `Store.transition`."""
+    """The `runs` and `run_users` tables. What the loop changes goes through `Journal.transition`."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -124,28 +121,3 @@ class Runs:
         query = sa.select(sa.func.count()).select_from(run_users).where(run_users.c.run_id == run_id)
         async with self._db.read() as connection:
             return int(await connection.scalar(query) or 0)
-
-
-TRAINED_BESIDE = "trained_beside"
-"""In a model's `detail`: id of the champion while it was trained."""
-
-
-def generations(models: Iterable[Model], met: Mapping[int, int]) -> dict[str, int]:
-    """The generation of every model that was trained here (it has a run); the others are left out.
-
-    By name and by path: an application that logs its own calls may know a model by either.
-
-    The champion of its time is the one in its detail; of a model of an older version the one that it met in its first
-    test (`met`: champion by challenger, both ids); where there was none, the model that was trained before it.
-    """
-    found: dict[int, int] = {}
-    names: dict[str, int] = {}
-    before = 0
-    for model in sorted(models, key=lambda each: each.id):
-        if model.run_id is None:
-            found[model.id] = 0
-            continue
-        champion = model.detail.get(TRAINED_BESIDE, met.get(model.id))
-        before = found[model.id] = 1 + found.get(champion, before)
-        names |= dict.fromkeys(filter(None, (model.path, model.name)), before)
-    return names

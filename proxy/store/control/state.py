@@ -1,4 +1,4 @@
-"""The loop's own memory: a few named JSON values, written only by `Store.transition`, under the fence.
+"""The loop's own memory: a few named JSON values, written only by `Journal.transition`, under the fence.
 
 A value and the rows that it names are read at one moment: read one after the other they may be of two.
 """

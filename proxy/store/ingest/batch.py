@@ -13,12 +13,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from policies.kinds import Kind
+from policies.kinds import TASK
 from policies.records import StickySource
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of, insert_all, insert_new
 from proxy.store.engine.refusals import StoreAwayError
-from proxy.store.ingest import statistics, votes
+from proxy.store.ingest import namesakes, statistics, votes
 from proxy.store.ingest.bodies import Block, BodyCodec
 from proxy.store.ingest.deltas import Deltas
 from proxy.store.ingest.facts import RecordFacts, count_arrival
@@ -29,11 +29,10 @@ from proxy.store.tables.keys import BLOCK_RECORDS, NO_ID, alias_hash, day_of, id
 from proxy.store.tables.schema import aliases, bodies, deleted_users, records, scores
 from proxy.store.tables.values import Applied, BodyPayload, IngestBatch, JoinedVote, NewRecord, RecordFlag
 
-__all__ = ["KEY_SOURCES", "UnconfirmedError", "apply", "join_parked"]
+__all__ = ["KEY_SOURCES", "Ingest", "UnconfirmedError"]
 
 KEY_SOURCES: Final = tuple(StickySource)
 """The column `key_source` holds the position in here; new sources are added at the end."""
-_TASK: Final = Kind.TASK.value
 _SOURCE_CODE: Final = {source: code for code, source in enumerate(KEY_SOURCES)}
 
 
@@ -45,28 +44,65 @@ class UnconfirmedError(StoreAwayError):
         self.applied = applied
 
 
-async def apply(db: Database, codec: BodyCodec, batch: IngestBatch) -> Applied:
-    """Write a batch and the spool position behind it. A batch without a writer comes from no spool.
+class Ingest:
+    """The way in for records and votes. One per store: it knows which parked votes it has looked at."""
 
-    Raises PositionError where the batch begins somewhere else than where the database stands: nothing is stored;
-    UnconfirmedError where the connection was lost while it was committed: the position tells whether it was.
-    """
-    incoming = sorted({record.id: record for record in batch.records}.values(), key=lambda record: record.id)
-    await partitions.ensure(db, {day_of(record.id) for record in incoming})
-    await codec.prepare((record.user_hash, record.body) for record in incoming if record.body is not None)
-    blocks = await codec.encode(_bodies(incoming))
-    applied: Applied | None = None
-    try:
-        async with db.write() as connection:
-            await codec.check(connection)
-            if batch.writer and not await advance(connection, batch, int(db.clock.now() * 1e6)):
-                return Applied(duplicates=len(batch.records) + len(batch.votes))
-            applied = await _apply(connection, codec, batch, incoming, blocks)
-    except StoreAwayError as exc:
-        if applied is not None:
-            raise UnconfirmedError(exc, applied) from exc
-        raise
-    return applied
+    def __init__(self, db: Database, codec: BodyCodec) -> None:
+        self._db = db
+        self._codec = codec
+        self._parked_after = NO_ID
+        """Votes up to here have been asked about."""
+
+    def forget(self) -> None:
+        """The database is not the one it was: begin anew with the parked votes."""
+        self._parked_after = NO_ID
+
+    async def apply(self, batch: IngestBatch) -> Applied:
+        """Write a batch and the spool position behind it in one transaction; one applied before changes nothing. A
+        batch without a writer comes from no spool.
+
+        Raises PositionError where the batch begins somewhere else than where the database stands: nothing is stored;
+        UnconfirmedError where the connection was lost while it was committed: the position tells whether it was.
+        """
+        incoming = sorted({record.id: record for record in batch.records}.values(), key=lambda record: record.id)
+        await partitions.ensure(self._db, {day_of(record.id) for record in incoming})
+        await self._codec.prepare((record.user_hash, record.body) for record in incoming if record.body is not None)
+        blocks = await self._codec.encode(_bodies(incoming))
+        applied: Applied | None = None
+        try:
+            async with self._db.write() as connection:
+                await self._codec.check(connection)
+                if batch.writer and not await advance(connection, batch, int(self._db.clock.now() * 1e6)):
+                    return Applied(duplicates=len(batch.records) + len(batch.votes))
+                applied = await _apply(connection, self._codec, batch, incoming, blocks)
+        except StoreAwayError as exc:
+            if applied is not None:
+                raise UnconfirmedError(exc, applied) from exc
+            raise
+        return applied
+
+    async def join_parked(self, limit: int = 500) -> Applied:
+        """Join votes whose record came in meanwhile by another replica; returns what that changed.
+
+        Call it now and then: it looks at `limit` of the votes that wait, and goes on where the last call has stopped.
+        """
+        async with self._db.read() as connection:
+            parked = await votes.find_arrived(connection, self._parked_after, limit)
+        joined: tuple[JoinedVote, ...] = ()
+        if parked.arrived:
+            async with self._db.write() as connection:
+                deltas = Deltas()
+                joined = await votes.join_arrived(connection, parked, deltas)
+                await _write(connection, deltas)
+        self._parked_after = parked.last or NO_ID
+        return Applied(joined=joined, ambiguous=len(parked.ambiguous))
+
+    async def ambiguous(self, aliases: Sequence[str]) -> frozenset[str]:
+        """Those of the aliases that several people's records have: a vote by one is for none of them."""
+        hashes = {alias_hash(name): name for name in aliases}
+        async with self._db.read() as connection:
+            found = await namesakes.find(connection, hashes)
+        return frozenset(hashes[hashed] for hashed in found.ambiguous)
 
 
 async def _apply(
@@ -97,20 +133,6 @@ async def _apply(
         duplicates=len(batch.records) - len(unknown) + len(batch.votes) - len(voted.new),
         deleted=len(unknown) - len(wanted),
     )
-
-
-async def join_parked(db: Database, after: str, limit: int) -> tuple[Applied, str]:
-    """Join those of the next parked votes whose record another replica brought in; returns what that changed, and the
-    vote to go on behind."""
-    async with db.read() as connection:
-        parked = await votes.find_arrived(connection, after, limit)
-    joined: tuple[JoinedVote, ...] = ()
-    if parked.arrived:
-        async with db.write() as connection:
-            deltas = Deltas()
-            joined = await votes.join_arrived(connection, parked, deltas)
-            await _write(connection, deltas)
-    return Applied(joined=joined, ambiguous=len(parked.ambiguous)), parked.last or NO_ID
 
 
 async def _unknown(connection: AsyncConnection, incoming: Sequence[NewRecord]) -> list[NewRecord]:
@@ -186,7 +208,7 @@ async def _insert(
 
 def _alias_hashes(record: NewRecord) -> list[int]:
     """A UI's message id stands for a turn, and its title and its tags carry the same one: votes are for the answer."""
-    hashed = task_alias_hash if record.kind == _TASK else alias_hash
+    hashed = task_alias_hash if record.kind == TASK.name else alias_hash
     return [hashed(alias) for alias in record.aliases]
 
 

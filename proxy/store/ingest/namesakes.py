@@ -17,13 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.ballots import can_be_judged
 from policies.records import Outcome
-from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of
-from proxy.store.tables.keys import alias_hash
 from proxy.store.tables.schema import aliases, records
 from proxy.store.tables.values import RecordFlag
 
-__all__ = ["Namesakes", "ambiguous", "find"]
+__all__ = ["Namesakes", "find"]
 
 _MOST: Final = 100
 """Records of one alias that are compared; what more of them share names nothing (a server with one id for all)."""
@@ -39,14 +37,6 @@ class Namesakes:
     """The record of each that means one."""
     ambiguous: frozenset[int] = frozenset()
     """Those that several people's records have."""
-
-
-async def ambiguous(db: Database, names: Iterable[str]) -> frozenset[str]:
-    """Those of the aliases that several people's records have."""
-    hashes = {alias_hash(name): name for name in names}
-    async with db.read() as connection:
-        found = await find(connection, hashes)
-    return frozenset(hashes[hashed] for hashed in found.ambiguous)
 
 
 async def find(connection: AsyncConnection, hashes: Iterable[int]) -> Namesakes:

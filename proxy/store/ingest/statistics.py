@@ -6,60 +6,23 @@ change, the old vector leaves the arm's moments and the new one enters them, in 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from policies.estimates import Metric, Moments, UserTotals, Vector
-from policies.experiment import ArmStats
+from policies.estimates import Moments, UserTotals, Vector
 from policies.records import Arm
-from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of, for_update, insert_new, upsert
 from proxy.store.ingest.deltas import Deltas, ExperimentKey
 from proxy.store.ingest.facts import Terms
 from proxy.store.tables.schema import USER_TOTALS, claimed_users, experiments, user_stats
 from proxy.store.tables.schema import arm_stats as arm_table
 
-__all__ = ["arm_stats", "count_users", "forget_user", "terms_of", "voters"]
+__all__ = ["count_users", "forget_user", "terms_of", "totals_of"]
 
 _CHUNK = 500
-
-
-async def arm_stats(db: Database, experiment_id: int, epoch: int) -> dict[Arm, ArmStats]:
-    """Sufficient statistics of both arms; an arm without a record has empty ones."""
-    found = {arm: ArmStats(arm=arm, requests=0, moments=Moments()) for arm in Arm}
-    query = sa.select(arm_table).where(arm_table.c.experiment_id == experiment_id, arm_table.c.epoch == epoch)
-    async with db.read() as connection:
-        for row in await connection.execute(query):
-            arm = Arm(row.arm)
-            found[arm] = ArmStats(
-                arm=arm,
-                requests=row.requests,
-                moments=Moments.from_bytes(row.moments),
-                claimed_users=row.claimed_users,
-                clusters=row.clusters,
-            )
-    return found
-
-
-async def voters(
-    db: Database, experiment_id: int, epoch: int, metrics: Sequence[Metric]
-) -> AsyncGenerator[tuple[Arm, int, UserTotals, bool]]:
-    """The units with an observation of any of `metrics`: arm, key, totals and whether they are claimed; a chunk at a
-    time, so that many take no memory."""
-    observed = [user_stats.c[f"n_{metric.value}"] > 0 for metric in metrics]
-    for arm in Arm:
-        mine = [user_stats.c.experiment_id == experiment_id, user_stats.c.epoch == epoch, user_stats.c.arm == int(arm)]
-        query = sa.select(user_stats).where(*mine, sa.or_(*observed)).order_by(user_stats.c.user_key).limit(_CHUNK)
-        rows = None
-        while rows is None or len(rows) == _CHUNK:
-            page = query if not rows else query.where(user_stats.c.user_key > rows[-1].user_key)
-            async with db.read() as connection:
-                rows = (await connection.execute(page)).all()
-            for row in rows:
-                yield arm, row.user_key, _totals(row), row.claimed
 
 
 async def terms_of(connection: AsyncConnection, experiment_ids: Iterable[int]) -> dict[int, Terms]:
@@ -97,7 +60,7 @@ async def forget_user(connection: AsyncConnection, user_key: int) -> int:
     rows = (await connection.execute(query)).all()
     terms = await terms_of(connection, {row.experiment_id for row in rows})
     for row in rows:
-        vector = _totals(row).vector(terms.get(row.experiment_id, Terms()).icc)
+        vector = totals_of(row).vector(terms.get(row.experiment_id, Terms()).icc)
         await _add_to_arm(connection, (row.experiment_id, row.epoch, Arm(row.arm)), 0, Moments().replaced(vector, None))
     await connection.execute(sa.delete(user_stats).where(user_stats.c.user_key == user_key))
     return len(rows) + await _forget_claimed(connection, user_key)
@@ -146,7 +109,7 @@ async def _lock_users(connection: AsyncConnection, key: ExperimentKey, keys: lis
         any_of(connection, user_stats.c.user_key, keys),
     )
     rows = await connection.execute(for_update(connection, query.order_by(user_stats.c.user_key)))
-    totals = ((row.user_key, _totals(row)) for row in rows)
+    totals = ((row.user_key, totals_of(row)) for row in rows)
     return {user_key: known for user_key, known in totals if any(known.n)}
 
 
@@ -196,7 +159,8 @@ def _sum(gains: list[tuple[Vector | None, Vector]]) -> Moments:
     return change
 
 
-def _totals(row: Any) -> UserTotals:
+def totals_of(row: Any) -> UserTotals:
+    """From a row of `user_stats`."""
     values = [getattr(row, name) for name in USER_TOTALS]
     return UserTotals(n=tuple(values[0::2]), s=tuple(values[1::2]))
 

@@ -16,9 +16,8 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.ballots import BallotTrust
-from policies.kinds import Kind
+from policies.kinds import TASK
 from policies.records import Arm, Outcome
-from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of, for_update, insert_new, upsert
 from proxy.store.ingest import namesakes
 from proxy.store.ingest.deltas import Deltas
@@ -35,7 +34,6 @@ __all__ = [
     "Parked",
     "Voted",
     "add",
-    "count_corrections",
     "facts_of_row",
     "find_arrived",
     "grouped",
@@ -49,7 +47,6 @@ BY_PEOPLE: Final = "feedback"
 _PREFERENCE: Final = (BY_PEOPLE, "pointer", "judge")
 """Which score counts, best first; any other scorer comes after these."""
 FACTS: Final = tuple(records.c[name] for name in RecordFacts._fields)
-_TASK: Final = Kind.TASK.value
 _PARKED: Final = feedback.c.joined.is_(sa.false())
 
 
@@ -83,16 +80,6 @@ async def add(
         parked=parked,
         ambiguous=in_vain + len(fresh.ambiguous),
     )
-
-
-async def count_corrections(db: Database, since_us: int, until_us: int) -> int:
-    """Votes with a correction that counts and that came in the window, also such as changed nothing: on a task, on no
-    answer, or withdrawn."""
-    counts = feedback.c.trust.bitwise_and(int(BallotTrust.CORRECTION)) != 0
-    came = (counts, feedback.c.created_us >= since_us, feedback.c.created_us < until_us)
-    query = sa.select(sa.func.count()).select_from(feedback).where(feedback.c.correction.is_not(None), *came)
-    async with db.read() as connection:
-        return int(await connection.scalar(query) or 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -189,7 +176,7 @@ async def _waiting_for(connection: AsyncConnection, new_records: Sequence[NewRec
             sa.select(feedback.c.record_id).where(_PARKED, any_of(connection, feedback.c.record_id, ids))
         )
     )
-    answers = (record for record in new_records if record.kind != _TASK)
+    answers = (record for record in new_records if record.kind != TASK.name)
     resolved, ambiguous = await _known_by_now(connection, {alias_hash(a) for record in answers for a in record.aliases})
     await _resolve(connection, resolved)
     await _leave(connection, ambiguous)

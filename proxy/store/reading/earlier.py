@@ -6,28 +6,19 @@ proves little, for clients name requests too: whoever asks compares the answer's
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-import sqlalchemy as sa
-
 from policies.records import Outcome, Sample, StickySource
-from proxy.store.engine.database import Database
 from proxy.store.ingest.batch import KEY_SOURCES
-from proxy.store.ingest.bodies import BodyCodec
-from proxy.store.reading.samples import sample_of_row
-from proxy.store.tables.keys import alias_hash
-from proxy.store.tables.schema import aliases, models, records
+from proxy.store.reading.as_samples import SAMPLE_COLUMNS, sample_of_row
 from proxy.store.tables.values import BodyPayload, RecordFlag
 
-__all__ = ["Earlier", "earlier", "name_users"]
+__all__ = ["EARLIER_COLUMNS", "MOST_NAMESAKES", "Earlier", "earlier_of_row", "names_user"]
 
-_MOST: Final = 4
+MOST_NAMESAKES: Final = 4
 """Records a name that are looked at, newest first."""
-_COLUMNS: Final = ("id", "user_hash", "quality", "feedback", "served_by", "body", "kind", "flags", "status", "outcome",
-                   "key_source", "cluster")  # fmt: skip
+EARLIER_COLUMNS: Final = (*SAMPLE_COLUMNS, "key_source")
 _NOT_WHOLE: Final = int(RecordFlag.TRUNCATED_REQUEST | RecordFlag.TRUNCATED_RESPONSE | RecordFlag.UNREAD)
 _NAMING: Final = frozenset({StickySource.RATCHET_HEADER, StickySource.HEADER, StickySource.COOKIE, StickySource.BODY})
 """Where a key is a user, and not what stands in for one."""
@@ -45,38 +36,16 @@ class Earlier:
     """An answer, and all of it is at hand."""
 
 
-async def earlier(db: Database, codec: BodyCodec, names: Sequence[str]) -> dict[str, tuple[Earlier, ...]]:
-    """Records that have these names as an alias, by name, newest first; those whose bodies are gone are left out."""
-    hashes = {alias_hash(name): name for name in names}
-    named = sa.select(aliases.c.hash, aliases.c.id).where(aliases.c.hash.in_(list(hashes)))
-    async with db.read() as connection:
-        claims = (await connection.execute(named.order_by(aliases.c.id.desc()).limit(_MOST * len(hashes)))).all()
-        query = (
-            sa.select(*(records.c[column] for column in _COLUMNS), models.c.name)
-            .join(models, models.c.id == records.c.model_id, isouter=True)
-            .where(records.c.id.in_({claim.id for claim in claims}))
-        )
-        rows = {row.id: row for row in (await connection.execute(query)).all()} if claims else {}
-        found = await codec.read(connection, {row.id: row.body for row in rows.values()})
-    by_name: defaultdict[str, tuple[Earlier, ...]] = defaultdict(tuple)
-    for claim in claims:
-        if claim.id in found:
-            by_name[hashes[claim.hash]] += (_earlier(rows[claim.id], found[claim.id]),)
-    return by_name
-
-
-def _earlier(row: Any, body: BodyPayload) -> Earlier:
+def earlier_of_row(row: Any, body: BodyPayload) -> Earlier:
+    """From a row with EARLIER_COLUMNS, and its model's `name`."""
     well = Outcome(row.outcome).with_status(row.status) is Outcome.OK and 200 <= row.status < 300
     return Earlier(
         sample=replace(sample_of_row(row, body, None), trainable=not row.flags & RecordFlag.NO_TRAIN),
-        names_user=KEY_SOURCES[row.key_source] in _NAMING,
+        names_user=names_user(row.key_source),
         whole=well and not row.flags & _NOT_WHOLE,
     )
 
 
-async def name_users(db: Database, record_ids: Sequence[str]) -> set[str]:
-    """Those of the records whose key is a user."""
-    query = sa.select(records.c.id, records.c.key_source).where(records.c.id.in_(record_ids))
-    async with db.read() as connection:
-        rows = (await connection.execute(query)).all()
-    return {row.id for row in rows if KEY_SOURCES[row.key_source] in _NAMING}
+def names_user(key_source: int) -> bool:
+    """Whether a key from there (the column `key_source`) is a user."""
+    return KEY_SOURCES[key_source] in _NAMING

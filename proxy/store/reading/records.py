@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.ballots import BallotTrust, can_be_judged
-from policies.kinds import Kind
 from policies.records import Arm, Outcome
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of
@@ -26,7 +25,6 @@ from proxy.store.reading.cursor import KeysetCursor
 from proxy.store.tables import partitions
 from proxy.store.tables.keys import (
     BLOCK_RECORDS,
-    HOUR_US,
     alias_hash,
     id_floor,
     id_time_us,
@@ -36,7 +34,7 @@ from proxy.store.tables.keys import (
 from proxy.store.tables.schema import WENT_WRONG, aliases, feedback, models, records, scores
 from proxy.store.tables.values import BodyPayload, Page, RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
 
-__all__ = ["claimed_clusters", "get_record", "iter_records", "list_records", "rows_of", "user_hour_means"]
+__all__ = ["Records"]
 
 _MAX_LIMIT: Final = 1000
 _SCANNED_ROWS: Final = 20_000
@@ -47,78 +45,96 @@ _SCANNED_BODIES: Final = 1_000
 """Bodies that one call of a text search looks at."""
 _SCANNED_BLOCKS: Final = 64
 """Blocks of bodies that it unpacks: neighbours share one, but a user's or the failed requests each have their own."""
-_MAX_USERS: Final = 100_000
 _BEYOND: Final = "f" * 32
 
 
-async def get_record(db: Database, codec: BodyCodec, name: str) -> RecordView | None:
-    """The record with this id, or the newest with this alias; a task only where no answer has it."""
-    async with db.read() as connection:
-        record_id = name.lower() if is_record_id(name.lower()) else await _by_alias(connection, name)
-        if record_id is None:
-            return None
-        query = _select().where(records.c.id == record_id)
-        row = (await connection.execute(query)).first()
-        if row is None:
-            return None
-        return (await _views(connection, codec, [row]))[0]
+class Records:
+    """The records of one database."""
 
+    def __init__(self, db: Database, codec: BodyCodec) -> None:
+        self._db = db
+        self._codec = codec
 
-async def ids_beginning(db: Database, prefix: str, limit: int) -> list[str]:
-    """Ids of records that begin with `prefix`, lower-case hex digits: at most `limit`, the oldest first."""
-    found = records.c.id.between(prefix.ljust(32, "0"), prefix.ljust(32, "f"))
-    async with db.read() as connection:
-        return list(await connection.scalars(sa.select(records.c.id).where(found).order_by(records.c.id).limit(limit)))
+    async def get(self, name: str) -> RecordView | None:
+        """The record with this id (32 hex digits), or the newest with this alias (provider or client id); a task only
+        where no answer has it."""
+        async with self._db.read() as connection:
+            record_id = name.lower() if is_record_id(name.lower()) else await _by_alias(connection, name)
+            if record_id is None:
+                return None
+            query = _select().where(records.c.id == record_id)
+            row = (await connection.execute(query)).first()
+            if row is None:
+                return None
+            return (await _views(connection, self._codec, [row]))[0]
 
+    async def ids_beginning(self, prefix: str, limit: int = 2) -> list[str]:
+        """Ids of records that begin with `prefix`, lower-case hex digits: at most `limit`, the oldest first."""
+        found = records.c.id.between(prefix.ljust(32, "0"), prefix.ljust(32, "f"))
+        async with self._db.read() as connection:
+            return list(
+                await connection.scalars(sa.select(records.c.id).where(found).order_by(records.c.id).limit(limit))
+            )
 
-async def rows_of(db: Database, codec: BodyCodec, ids: Sequence[str]) -> dict[str, RecordRow]:
-    """The records with these ids, with their texts, as far as they are there."""
-    found: dict[str, RecordRow] = {}
-    for start in range(0, len(wanted := sorted(set(ids))), _MAX_LIMIT):
-        part = wanted[start : start + _MAX_LIMIT]
-        async with db.read() as connection:
-            mine = any_of(connection, records.c.id, part) & records.c.id.between(part[0], part[-1])
-            rows = (await connection.execute(_select().where(mine))).all()
-            said = await codec.read(connection, {row.id: row.body for row in rows})
-        found |= {row.id: _row(row, said.get(row.id)) for row in rows}
-    return found
+    async def rows_of(self, ids: Sequence[str]) -> dict[str, RecordRow]:
+        """The records with these ids as lists show them, with their texts; those that are gone are left out."""
+        found: dict[str, RecordRow] = {}
+        for start in range(0, len(wanted := sorted(set(ids))), _MAX_LIMIT):
+            part = wanted[start : start + _MAX_LIMIT]
+            async with self._db.read() as connection:
+                mine = any_of(connection, records.c.id, part) & records.c.id.between(part[0], part[-1])
+                rows = (await connection.execute(_select().where(mine))).all()
+                said = await self._codec.read(connection, {row.id: row.body for row in rows})
+            found |= {row.id: _row(row, said.get(row.id)) for row in rows}
+        return found
 
+    async def iter(
+        self,
+        *,
+        after_id: str | None = None,
+        before_id: str | None = None,
+        newest_first: bool = False,
+        chunk: int = 200,
+    ) -> AsyncIterator[RecordView]:
+        """Every record between two ids, both exclusive, with bodies, votes and scores, `chunk` of them at a time."""
+        query = _select().order_by(records.c.id.desc() if newest_first else records.c.id).limit(chunk)
+        stretch = KeysetCursor(after_id, before_id, newest_first)
+        while not stretch.done:
+            async with self._db.read() as connection:
+                rows = (await connection.execute(query.where(*await stretch.bounds(connection)))).all()
+                views = await _views(connection, self._codec, rows)
+            for view in views:
+                yield view
+            stretch.walked(rows, chunk)
 
-async def iter_records(
-    db: Database, codec: BodyCodec, *, after_id: str | None, before_id: str | None, newest_first: bool, chunk: int
-) -> AsyncIterator[RecordView]:
-    """Everything about every record between two ids, both exclusive."""
-    query = _select().order_by(records.c.id.desc() if newest_first else records.c.id).limit(chunk)
-    stretch = KeysetCursor(after_id, before_id, newest_first)
-    while not stretch.done:
-        async with db.read() as connection:
-            rows = (await connection.execute(query.where(*await stretch.bounds(connection)))).all()
-            views = await _views(connection, codec, rows)
-        for view in views:
-            yield view
-        stretch.walked(rows, chunk)
+    async def claimed_clusters(self, limit: int) -> Counter[int]:
+        """Of the newest `limit` records those whose user nobody vouches for, by cluster (0: it cannot be told)."""
+        newest = sa.select(records.c.cluster, records.c.flags).order_by(records.c.id.desc()).limit(limit)
+        async with self._db.read() as connection:
+            rows = (await connection.execute(newest)).all()
+        return Counter(row.cluster or 0 for row in rows if row.flags & RecordFlag.CLAIMED)
 
-
-async def list_records(
-    db: Database, codec: BodyCodec, filter: RecordFilter, *, cursor: str | None, limit: int, texts: bool
-) -> Page:
-    """Records that match, newest first, with a cursor to go on from."""
-    limit = max(1, min(limit, _MAX_LIMIT))
-    end: str | None = min(cursor or _BEYOND, id_floor(filter.until_us) if filter.until_us is not None else _BEYOND)
-    left = _SCANNED_BODIES if filter.text else _SCANNED_SCATTERED if _indexed(filter) else _SCANNED_ROWS
-    rows: list[Any] = []
-    said: dict[str, BodyPayload] = {}
-    while end is not None and left > 0 and len(rows) <= limit:
-        async with db.read() as connection:
-            found, end, left = await _walk(connection, filter, end, left, limit + 1 - len(rows))
-            wanted = found if filter.text else found[: limit - len(rows)] if texts else []
-            said |= await codec.read(connection, {row.id: row.body for row in wanted}, filter.text)
-        rows += [row for row in found if row.id in said] if filter.text else found
-    shown = rows[:limit]
-    return Page(
-        rows=tuple(_row(row, said.get(row.id) if texts else None) for row in shown),
-        cursor=shown[-1].id if len(rows) > limit else end,
-    )
+    async def list(
+        self, filter: RecordFilter, *, cursor: str | None = None, limit: int = 50, texts: bool = True
+    ) -> Page:
+        """Records that match, newest first. `texts` adds query and response text. Looks at a bounded number of rows a
+        call (see Page)."""
+        limit = max(1, min(limit, _MAX_LIMIT))
+        end: str | None = min(cursor or _BEYOND, id_floor(filter.until_us) if filter.until_us is not None else _BEYOND)
+        left = _SCANNED_BODIES if filter.text else _SCANNED_SCATTERED if _indexed(filter) else _SCANNED_ROWS
+        rows: list[Any] = []
+        said: dict[str, BodyPayload] = {}
+        while end is not None and left > 0 and len(rows) <= limit:
+            async with self._db.read() as connection:
+                found, end, left = await _walk(connection, filter, end, left, limit + 1 - len(rows))
+                wanted = found if filter.text else found[: limit - len(rows)] if texts else []
+                said |= await self._codec.read(connection, {row.id: row.body for row in wanted}, filter.text)
+            rows += [row for row in found if row.id in said] if filter.text else found
+        shown = rows[:limit]
+        return Page(
+            rows=tuple(_row(row, said.get(row.id) if texts else None) for row in shown),
+            cursor=shown[-1].id if len(rows) > limit else end,
+        )
 
 
 async def _walk(
@@ -149,22 +165,6 @@ async def _walk(
         return rows, None, 0
     seen = await connection.scalar(sa.select(sa.func.count()).select_from(part))
     return rows, floor, 0 if filter.text and rows else scanned - int(seen or 0)
-
-
-async def user_hour_means(db: Database, hour_us: int, model_id: int | None) -> list[float]:
-    """Mean score of each user in the hour that begins at `hour_us`; tasks are none of a user's answers."""
-    query = sa.select(sa.func.avg(records.c.quality)).where(
-        records.c.id >= id_floor(hour_us),
-        records.c.id < id_floor(hour_us + HOUR_US),
-        records.c.quality.is_not(None),
-        records.c.kind != Kind.TASK.value,
-    )
-    if model_id is not None:
-        query = query.where(records.c.model_id == model_id)
-    keyed = query.where(records.c.user_hash.is_not(None)).group_by(records.c.user_hash).limit(_MAX_USERS)
-    keyless = query.where(records.c.user_hash.is_(None)).group_by(records.c.id).limit(_MAX_USERS)
-    async with db.read() as connection:
-        return [float(mean) for q in (keyed, keyless) for mean in await connection.scalars(q)]
 
 
 async def _views(connection: AsyncConnection, codec: BodyCodec, rows: Sequence[Any]) -> list[RecordView]:
@@ -298,11 +298,3 @@ def _row(row: Any, body: BodyPayload | None) -> RecordRow:
         "response_text": body.response_text if body else None,
     }
     return RecordRow(**values)
-
-
-async def claimed_clusters(db: Database, limit: int) -> Counter[int]:
-    """Of the newest `limit` records those whose user nobody vouches for, by cluster (0: it cannot be told)."""
-    newest = sa.select(records.c.cluster, records.c.flags).order_by(records.c.id.desc()).limit(limit)
-    async with db.read() as connection:
-        rows = (await connection.execute(newest)).all()
-    return Counter(row.cluster or 0 for row in rows if row.flags & RecordFlag.CLAIMED)

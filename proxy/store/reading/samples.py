@@ -13,89 +13,126 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from policies.ballots import can_be_judged
-from policies.records import Arm, LoggedExchange, Outcome, Sample
+from policies.records import Sample
 from proxy.store.engine.database import Database
 from proxy.store.ingest.bodies import BodyCodec
 from proxy.store.ingest.facts import VoteSummary
+from proxy.store.reading.ancestry import read_generations
+from proxy.store.reading.as_samples import SAMPLE_COLUMNS, is_judged, sample_of_row
 from proxy.store.reading.cursor import KeysetCursor
-from proxy.store.tables.keys import BLOCK_RECORDS, id_time_us
-from proxy.store.tables.schema import feedback, models, records
-from proxy.store.tables.values import BodyPayload, RecordFlag, RecordRow, RecordView
+from proxy.store.reading.earlier import EARLIER_COLUMNS, MOST_NAMESAKES, Earlier, earlier_of_row, names_user
+from proxy.store.tables.keys import BLOCK_RECORDS, alias_hash
+from proxy.store.tables.schema import HOUR_S, aliases, feedback, models, records, traffic
+from proxy.store.tables.values import RecordFlag, StoreSize
 
-__all__ = ["iter_judged", "iter_samples", "judged_of", "sample_of", "sample_of_row"]
+__all__ = ["Samples"]
 
 _BLOCKS: Final = 96
-_CUT: Final = int(RecordFlag.TRUNCATED_REQUEST | RecordFlag.TRUNCATED_RESPONSE)
 
 
-async def iter_samples(
-    db: Database,
-    codec: BodyCodec,
-    *,
-    after_id: str | None,
-    before_id: str | None,
-    min_quality: float | None,
-    min_feedback: float | None,
-    newest_first: bool,
-    chunk: int,
-) -> AsyncIterator[Sample]:
-    """Samples between two ids, both exclusive."""
-    query = _query(newest_first).where(records.c.flags.bitwise_and(int(RecordFlag.SAMPLE)) != 0)
-    if min_quality is not None:
-        query = query.where(records.c.quality >= min_quality)
-    if min_feedback is not None:
-        query = query.where(records.c.feedback >= min_feedback)
-    async for sample in _walk(db, codec, query, KeysetCursor(after_id, before_id, newest_first), chunk):
-        yield sample
+class Samples:
+    """The samples of one database, and what those who read them ask about them (`proxy.loop.dataset`)."""
 
+    def __init__(self, db: Database, codec: BodyCodec) -> None:
+        self._db = db
+        self._codec = codec
 
-async def iter_judged(
-    db: Database, codec: BodyCodec, *, before_id: str | None = None, chunk: int = 100
-) -> AsyncIterator[Sample]:
-    """What people corrected, then what they disliked, each newest first; also what may not become training data.
+    async def iter(
+        self,
+        *,
+        after_id: str | None = None,
+        before_id: str | None = None,
+        min_quality: float | None = None,
+        min_feedback: float | None = None,
+        newest_first: bool = False,
+        chunk: int = 500,
+    ) -> AsyncIterator[Sample]:
+        """Exchanges that may become training data, oldest first unless asked, in constant memory.
 
-    A record that was both comes twice. Those that are disliked and those that are corrected are few, and each kind has
-    an index.
-    """
-    corrected = sa.select(feedback.c.record_id).where(
-        feedback.c.correction.is_not(None), feedback.c.record_id.is_not(None)
-    )
-    disliked = sa.and_(records.c.feedback.is_not(None), records.c.feedback < 0)
-    for condition in (records.c.id.in_(corrected), disliked):
-        query = _query(newest_first=True).where(condition)
-        async for sample in _walk(db, codec, query, KeysetCursor(None, before_id, True), chunk):
-            if _is_judged(sample):
-                yield sample
+        Bounds are record ids, both exclusive (`keys.id_floor` makes one of an instant). `min_quality` and
+        `min_feedback` leave out samples without the one or the other.
+        """
+        query = _query(newest_first).where(records.c.flags.bitwise_and(int(RecordFlag.SAMPLE)) != 0)
+        if min_quality is not None:
+            query = query.where(records.c.quality >= min_quality)
+        if min_feedback is not None:
+            query = query.where(records.c.feedback >= min_feedback)
+        async for sample in self._walk(query, KeysetCursor(after_id, before_id, newest_first), chunk):
+            yield sample
 
+    async def judged(self, *, before_id: str | None = None, chunk: int = 100) -> AsyncIterator[Sample]:
+        """Exchanges before an id whose answer people corrected, then those they disliked, each newest first.
 
-def judged_of(view: RecordView) -> Sample | None:
-    """A whole record as a sample, if somebody disliked or corrected it; None also where its body is gone."""
-    if view.body is None:
-        return None
-    sample = _whole(view.row, view.body, view.votes)
-    return sample if _is_judged(sample) else None
+        Also those that may not become training data (`trainable` is then false); one that was both comes twice.
+        Those that are disliked and those that are corrected are few, and each kind has an index.
+        """
+        corrected = sa.select(feedback.c.record_id).where(
+            feedback.c.correction.is_not(None), feedback.c.record_id.is_not(None)
+        )
+        disliked = sa.and_(records.c.feedback.is_not(None), records.c.feedback < 0)
+        for condition in (records.c.id.in_(corrected), disliked):
+            query = _query(newest_first=True).where(condition)
+            async for sample in self._walk(query, KeysetCursor(None, before_id, True), chunk):
+                if is_judged(sample):
+                    yield sample
 
+    async def earlier(self, provider_ids: Sequence[str]) -> dict[str, tuple[Earlier, ...]]:
+        """Exchanges whose answers may have these ids at their provider, by id, newest first: what others go on from.
+        Those whose bodies are gone are left out."""
+        hashes = {alias_hash(name): name for name in provider_ids}
+        named = sa.select(aliases.c.hash, aliases.c.id).where(aliases.c.hash.in_(list(hashes)))
+        async with self._db.read() as connection:
+            claims = (
+                await connection.execute(named.order_by(aliases.c.id.desc()).limit(MOST_NAMESAKES * len(hashes)))
+            ).all()
+            query = (
+                sa.select(*(records.c[column] for column in EARLIER_COLUMNS), models.c.name)
+                .join(models, models.c.id == records.c.model_id, isouter=True)
+                .where(records.c.id.in_({claim.id for claim in claims}))
+            )
+            rows = {row.id: row for row in (await connection.execute(query)).all()} if claims else {}
+            found = await self._codec.read(connection, {row.id: row.body for row in rows.values()})
+        by_name: defaultdict[str, tuple[Earlier, ...]] = defaultdict(tuple)
+        for claim in claims:
+            if claim.id in found:
+                by_name[hashes[claim.hash]] += (earlier_of_row(rows[claim.id], found[claim.id]),)
+        return by_name
 
-def _is_judged(sample: Sample) -> bool:
-    return sample.correction is not None or (sample.feedback is not None and sample.feedback < 0)
+    async def name_users(self, record_ids: Sequence[str]) -> set[str]:
+        """Those of the records whose key is a user, and not what stands in for one (a first message, chance)."""
+        query = sa.select(records.c.id, records.c.key_source).where(records.c.id.in_(record_ids))
+        async with self._db.read() as connection:
+            rows = (await connection.execute(query)).all()
+        return {row.id for row in rows if names_user(row.key_source)}
 
+    async def generations(self) -> dict[str, int]:
+        """By name and path, how many trainings of this installation lie behind each model that was trained here."""
+        return await read_generations(self._db)
 
-async def _walk(
-    db: Database, codec: BodyCodec, query: sa.Select[Any], stretch: KeysetCursor, chunk: int
-) -> AsyncIterator[Sample]:
-    query = query.limit(chunk)
-    while not stretch.done:
-        async with db.read() as connection:
-            rows = (await connection.execute(query.where(*await stretch.bounds(connection)))).all()
-            corrections = await _corrections(connection, [row.id for row in rows])
-        for some in _runs(rows):
-            async with db.read() as connection:
-                found = await codec.read(connection, {row.id: row.body for row in some})
-            for row in some:
-                if row.id in found:
-                    yield sample_of_row(row, found[row.id], corrections.get(row.id))
-        stretch.walked(rows, chunk)
+    async def size(self) -> StoreSize:
+        """Records, from the hourly sums, and bytes on disk."""
+        count = sa.select(sa.func.sum(traffic.c.n)).where(traffic.c.step_s == HOUR_S)
+        async with self._db.read() as connection:
+            records_kept = int(await connection.scalar(count) or 0)
+            if self._db.dialect == "postgresql":
+                used = int(await connection.scalar(sa.text("SELECT pg_database_size(current_database())")) or 0)
+            else:
+                used = sum(file.stat().st_size for file in self._db.files() if file.exists())
+        return StoreSize(records=records_kept, bytes=used)
+
+    async def _walk(self, query: sa.Select[Any], stretch: KeysetCursor, chunk: int) -> AsyncIterator[Sample]:
+        query = query.limit(chunk)
+        while not stretch.done:
+            async with self._db.read() as connection:
+                rows = (await connection.execute(query.where(*await stretch.bounds(connection)))).all()
+                corrections = await _corrections(connection, [row.id for row in rows])
+            for some in _runs(rows):
+                async with self._db.read() as connection:
+                    found = await self._codec.read(connection, {row.id: row.body for row in some})
+                for row in some:
+                    if row.id in found:
+                        yield sample_of_row(row, found[row.id], corrections.get(row.id))
+            stretch.walked(rows, chunk)
 
 
 def _runs(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
@@ -111,50 +148,9 @@ def _runs(rows: Sequence[Any]) -> Iterator[Sequence[Any]]:
         yield rows[start:]
 
 
-def sample_of(view: RecordView) -> Sample | None:
-    """A whole record as a sample; None where it may not become training data, or its body is gone."""
-    if view.body is None or RecordFlag.SAMPLE not in view.row.flags:
-        return None
-    return _whole(view.row, view.body, view.votes)
-
-
-def _whole(row: RecordRow, body: BodyPayload, votes: Sequence[Any]) -> Sample:
-    judged = can_be_judged(row.outcome, row.status)
-    return Sample(
-        record_id=row.id,
-        created_at=id_time_us(row.id) / 1e6,
-        user=row.user_hash,
-        query=body.query or "",
-        response=body.response_text or "",
-        exchange=_exchange(row.kind, row.flags, body),
-        model=row.model_name or "",
-        arm=row.served_by,
-        quality=row.quality,
-        feedback=row.feedback if judged else None,
-        correction=VoteSummary.of(votes).correction if judged else None,
-        trainable=RecordFlag.NO_TRAIN not in row.flags,
-        cluster=row.cluster if RecordFlag.CLAIMED in row.flags else None,
-        tags=body.tags,
-    )
-
-
-def _exchange(kind: str, flags: int, body: BodyPayload) -> LoggedExchange:
-    return LoggedExchange(
-        kind=kind,
-        target=body.target,
-        request=body.request,
-        response=body.response,
-        request_type=body.request_headers.get("content-type", ""),
-        response_type=body.response_headers.get("content-type", ""),
-        cut=bool(flags & _CUT),
-    )
-
-
 def _query(newest_first: bool) -> sa.Select[Any]:
-    columns = ("id", "user_hash", "quality", "feedback", "served_by", "body", "kind", "flags", "status", "outcome",
-               "cluster")  # fmt: skip
     return (
-        sa.select(*(records.c[name] for name in columns), models.c.name)
+        sa.select(*(records.c[name] for name in SAMPLE_COLUMNS), models.c.name)
         .join(models, models.c.id == records.c.model_id, isouter=True)
         .order_by(records.c.id.desc() if newest_first else records.c.id)
     )
@@ -171,24 +167,3 @@ async def _corrections(connection: AsyncConnection, ids: Sequence[str]) -> dict[
         votes[row.record_id].append(row)
     summaries = {record_id: VoteSummary.of(rows).correction for record_id, rows in votes.items()}
     return {record_id: text for record_id, text in summaries.items() if text is not None}
-
-
-def sample_of_row(row: Any, body: BodyPayload, correction: str | None) -> Sample:
-    """A row with these columns of a record, and its model's name."""
-    judged = (row.feedback is None and correction is None) or can_be_judged(Outcome(row.outcome), row.status)
-    return Sample(
-        record_id=row.id,
-        created_at=id_time_us(row.id) / 1e6,
-        user=row.user_hash,
-        query=body.query or "",
-        response=body.response_text or "",
-        exchange=_exchange(row.kind, row.flags, body),
-        model=row.name or "",
-        arm=Arm(row.served_by),
-        quality=row.quality,
-        feedback=row.feedback if judged else None,
-        correction=correction if judged else None,
-        trainable=not row.flags & RecordFlag.NO_TRAIN,
-        cluster=row.cluster if row.flags & RecordFlag.CLAIMED else None,
-        tags=body.tags,
-    )

@@ -1,8 +1,8 @@
 """Forgetting one user in the database: rows, votes, statistics, and what is still on its way here in a spool.
 
 The user's name (a keyed hash) is written down first, so that records made before that instant are refused whenever
-they arrive; then rows go in small transactions. Each step may be repeated. What models learnt cannot be unlearnt: the
-answer names them. What lies beside the database is the hosts' part (`proxy.app.forgetting`).
+they arrive; then rows go in small transactions. Each step may be repeated. What models learnt can not be unlearnt: the
+answer names them. What lies beside the database is the hosts' part (`proxy.app.deletion`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from proxy.clock import Clock
 from proxy.errors import TemporaryError
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of, for_update
@@ -30,7 +31,7 @@ from proxy.store.tables.schema import aliases, bodies, dictionaries, feedback, r
 from proxy.store.tables.values import Deleted
 from proxy.version import __version__
 
-__all__ = ["compact", "delete_user", "retire_dictionary"]
+__all__ = ["Deletion"]
 
 _CHUNK: Final = 200
 _CHECKPOINTS: Final = 40
@@ -47,37 +48,85 @@ class _Tally:
     scores: int = 0
 
 
-async def delete_user(db: Database, codec: BodyCodec, user_hash: int, at_us: int, names: Sequence[str] = ()) -> Deleted:
-    """Remove every row of the user, and refuse what is from before `at_us` and comes in later. Idempotent; stopped
-    half-way, the next call goes on.
+class Deletion:
+    """What goes because somebody asks for it."""
 
-    `names`: as the user is called by back ends that vote in their name; such votes on others' records lose the name and
-    what they say, and go on counting.
-    """
-    async with db.write() as connection:
-        announced = await announce(connection, at_us, user_hash)
-    async with db.write() as connection:
-        users = await statistics.forget_user(connection, user_hash)
-    await codec.prepare(())
-    tally = _Tally()
-    while await _delete_records(db, codec, user_hash, tally):
-        pass
-    found = await _delete_aliases(db, set(tally.ids))
-    tally.votes += found.votes + await _unname(db, user_hash, names)
-    words = await forget_words(db, announced.runs)
-    await _checkpoint(db)
-    return Deleted(
-        at_us=announced.at_us,
-        records=len(tally.ids),
-        bodies=tally.bodies,
-        votes=tally.votes,
-        scores=tally.scores,
-        aliases=found.aliases,
-        users=users,
-        words=words,
-        models=announced.models,
-        runs=announced.runs,
-    )
+    def __init__(self, db: Database, codec: BodyCodec, clock: Clock) -> None:
+        self._db = db
+        self._codec = codec
+        self._clock = clock
+
+    async def delete_user(self, user_hash: int, names: Sequence[str] = (), at_us: int | None = None) -> Deleted:
+        """Remove every row of the user, also those still in a spool, and say which models were trained on them.
+        Idempotent; stopped half-way, the next call goes on.
+
+        `names`: as the user is called by back ends that vote in their name; such votes on others' records lose the name
+        and what they say, and go on counting. `at_us`: what is from before then is refused when it comes in; None: now.
+        """
+        db, codec = self._db, self._codec
+        at_us = int(self._clock.now() * 1e6) if at_us is None else at_us
+        async with db.write() as connection:
+            announced = await announce(connection, at_us, user_hash)
+        async with db.write() as connection:
+            users = await statistics.forget_user(connection, user_hash)
+        await codec.prepare(())
+        tally = _Tally()
+        while await _delete_records(db, codec, user_hash, tally):
+            pass
+        found = await _delete_aliases(db, set(tally.ids))
+        tally.votes += found.votes + await _unname(db, user_hash, names)
+        words = await forget_words(db, announced.runs)
+        await _checkpoint(db)
+        return Deleted(
+            at_us=announced.at_us,
+            records=len(tally.ids),
+            bodies=tally.bodies,
+            votes=tally.votes,
+            scores=tally.scores,
+            aliases=found.aliases,
+            users=users,
+            words=words,
+            models=announced.models,
+            runs=announced.runs,
+        )
+
+    async def forget_words(self, run_ids: Sequence[str]) -> int:
+        """Blank what these trainings said, wherever the loop wrote it down; returns how many rows had such words."""
+        return await forget_words(self._db, run_ids)
+
+    async def retire_dictionary(self) -> bool | None:
+        """Pack anew what the dictionary of raw bodies is needed for, which an earlier version trained, and remove it.
+
+        True: it is gone now; None: there was none; False: it stays, as a host of an earlier version may still use it.
+        """
+        if not await self._codec.has_raw():
+            return None
+        await self._codec.retire()
+        async with self._db.read() as connection:
+            older = await connection.scalar(sa.select(replicas.c.id).where(replicas.c.version != __version__).limit(1))
+        return False if older is not None else await self._codec.forget_raw()
+
+    async def compact(self) -> str:
+        """Have the bytes of what was deleted gone from the files; returns what remains, and why, or "".
+
+        SQLite overwrites what is deleted, but a page that was split may hold an older copy of its neighbours, and the
+        write-ahead log holds earlier pages: the file is written anew, unless that takes long, and the log is emptied.
+        """
+        db = self._db
+        if db.dialect != "sqlite":
+            return await _vacuum(db)
+        large = sum(file.stat().st_size for file in db.files() if file.exists()) > _SMALL
+        if not large:
+            async with db.outside_transaction() as connection:
+                for statement in ("PRAGMA temp_store = FILE", "VACUUM", "PRAGMA temp_store = MEMORY"):
+                    await connection.execute(sa.text(statement))
+        for _ in range(_CHECKPOINTS):
+            if await _checkpoint(db):
+                return (
+                    "parts of pages may remain until they are used again: `VACUUM` when there is time" if large else ""
+                )
+            await asyncio.sleep(_CHECKPOINT_WAIT_S)
+        return "the write-ahead log: it is in use for longer than usual; repeat the command"
 
 
 async def _delete_records(db: Database, codec: BodyCodec, user_hash: int, tally: _Tally) -> bool:
@@ -140,37 +189,6 @@ async def _unname(db: Database, user_hash: int, names: Sequence[str]) -> int:
     async with db.write() as connection:
         where = any_of(connection, feedback.c.source, list(names))
         return int((await connection.execute(sa.update(feedback).where(where).values(blank))).rowcount)
-
-
-async def retire_dictionary(db: Database, codec: BodyCodec) -> bool | None:
-    """Pack anew what the dictionary of raw bodies is needed for, and remove it. True: it is gone now; None: there was
-    none; False: it stays, as a host that runs an earlier version may still use it."""
-    if not await codec.has_raw():
-        return None
-    await codec.retire()
-    async with db.read() as connection:
-        older = await connection.scalar(sa.select(replicas.c.id).where(replicas.c.version != __version__).limit(1))
-    return False if older is not None else await codec.forget_raw()
-
-
-async def compact(db: Database) -> str:
-    """Have the bytes of what was deleted gone from the files; returns what remains, and why, or "".
-
-    SQLite overwrites what is deleted, but a page that was split may hold an older copy of its neighbours, and the
-    write-ahead log holds earlier pages: the file is written anew, unless that takes long, and the log is emptied.
-    """
-    if db.dialect != "sqlite":
-        return await _vacuum(db)
-    large = sum(file.stat().st_size for file in db.files() if file.exists()) > _SMALL
-    if not large:
-        async with db.outside_transaction() as connection:
-            for statement in ("PRAGMA temp_store = FILE", "VACUUM", "PRAGMA temp_store = MEMORY"):
-                await connection.execute(sa.text(statement))
-    for _ in range(_CHECKPOINTS):
-        if await _checkpoint(db):
-            return "parts of pages may remain until they are used again: `VACUUM` when there is time" if large else ""
-        await asyncio.sleep(_CHECKPOINT_WAIT_S)
-    return "the write-ahead log: it is in use for longer than usual; repeat the command"
 
 
 async def _checkpoint(db: Database) -> bool:

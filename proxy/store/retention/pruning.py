@@ -20,7 +20,7 @@ from proxy.clock import Clock
 from proxy.config.storage import RetentionConfig
 from proxy.store.engine.database import Database
 from proxy.store.reading.days import Days
-from proxy.store.reading.rollups import MINUTES_KEPT_S
+from proxy.store.reading.traffic import MINUTES_KEPT_S
 from proxy.store.tables import partitions
 from proxy.store.tables.keys import block_floor, day_of, id_floor, id_of_block, id_time_us
 from proxy.store.tables.partitions import DAY_S
@@ -43,7 +43,7 @@ from proxy.store.tables.schema import (
 )
 from proxy.store.tables.values import Pruned
 
-__all__ = ["ALIAS_SLICES", "Archived", "alias_slices", "prune"]
+__all__ = ["ALIAS_SLICES", "Archived", "Retention", "alias_slices"]
 
 Archived = Callable[[int], Awaitable[bool]]
 """Whether the archive has all that the store has of a day (counted from the Unix epoch)."""
@@ -68,26 +68,38 @@ class _Tally:
     reason: Literal["age", "size", "nothing"] = "nothing"
 
 
-async def prune(db: Database, clock: Clock, config: RetentionConfig, archived: Archived | None = None) -> Pruned:
-    """One pass. Safe to stop anywhere: the next one goes on. `archived`: asked before a day goes; None: no archive."""
-    now = clock.now()
-    tally = _Tally()
-    if config.bodies_days > 0:
-        before = await _droppable(db, bodies, _days_ago(now, config.bodies_days), archived)
-        await _drop_bodies(db, before, tally)
-    if config.records_days > 0:
-        before = await _droppable(db, records, _days_ago(now, config.records_days), archived)
-        await _drop_records(db, before, tally)
-        await _drop_sums(db, int(now - config.records_days * DAY_S))
-        await _drop_user_stats(db, int((now - config.records_days * DAY_S) * 1e6))
-    await _drop_leftovers(db, now)
-    if tally.bodies or tally.records:
-        tally.reason = "age"
-    if config.max_bytes > 0:
-        await _shrink(db, config.max_bytes, now, tally, archived)
-    await _give_back(db)
-    await partitions.create_ahead(db)
-    return Pruned(bodies=tally.bodies, records=tally.records, votes=tally.votes, reason=tally.reason)
+class Retention:
+    """What goes by itself: by age, and by the size of the database."""
+
+    def __init__(self, db: Database, clock: Clock) -> None:
+        self._db = db
+        self._clock = clock
+
+    async def prune(self, config: RetentionConfig, archived: Archived | None = None) -> Pruned:
+        """One pass in small transactions (SQLite) or by dropping days (PostgreSQL). Safe to stop anywhere: the next one
+        goes on.
+
+        `archived`, where given, is asked before a day goes: what the archive does not have is kept, whatever its age
+        and the size of the database.
+        """
+        db, now = self._db, self._clock.now()
+        tally = _Tally()
+        if config.bodies_days > 0:
+            before = await _droppable(db, bodies, _days_ago(now, config.bodies_days), archived)
+            await _drop_bodies(db, before, tally)
+        if config.records_days > 0:
+            before = await _droppable(db, records, _days_ago(now, config.records_days), archived)
+            await _drop_records(db, before, tally)
+            await _drop_sums(db, int(now - config.records_days * DAY_S))
+            await _drop_user_stats(db, int((now - config.records_days * DAY_S) * 1e6))
+        await _drop_leftovers(db, now)
+        if tally.bodies or tally.records:
+            tally.reason = "age"
+        if config.max_bytes > 0:
+            await _shrink(db, config.max_bytes, now, tally, archived)
+        await _give_back(db)
+        await partitions.create_ahead(db)
+        return Pruned(bodies=tally.bodies, records=tally.records, votes=tally.votes, reason=tally.reason)
 
 
 def alias_slices() -> Iterable[sa.ColumnElement[bool]]:

@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, SmallInteger, Table, Text
 
 from policies.estimates import METRICS
-from policies.kinds import KINDS
 from proxy.store.tables.types import BigKey, Code, RecordId, Words
+from proxy.wire.extract.shapes import KINDS
 
 __all__ = [
     "HOUR_S",

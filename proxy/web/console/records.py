@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from policies.kinds import KINDS, Kind
+from policies.kinds import TASK
 from policies.records import Arm, Outcome
 from proxy.store.tables.keys import is_record_id
 from proxy.store.tables.values import RecordFilter
@@ -24,6 +24,7 @@ from proxy.web.console.wording import no_sample_words
 from proxy.web.documents import iso, parse_filter, record_document, row_document
 from proxy.web.records import find_record
 from proxy.web.responses import ApiError
+from proxy.wire.extract.shapes import KINDS
 from proxy.wire.lenient import crowded
 
 __all__ = ["record_routes"]
@@ -58,7 +59,7 @@ class _Pages:
             "models": list(models),
             "arms": [arm.label for arm in Arm],
             "outcomes": [outcome.label for outcome in Outcome],
-            "kinds": [*KINDS, f"-{Kind.TASK}"],
+            "kinds": [*KINDS, f"-{TASK.name}"],
             "first_page": cursor is None,
             "rows": [],
             "older": None,
@@ -68,9 +69,9 @@ class _Pages:
         }
         try:
             if cursor is not None and not is_record_id(cursor):
-                raise ValueError("cursor: not one that a list gave out")
+                raise ValueError("cursor: not valid; use the cursor that the list returned")
             criteria = self._criteria(fields, models)
-            page = await store.list_records(criteria, cursor=cursor, limit=_PAGE)
+            page = await store.records.list(criteria, cursor=cursor, limit=_PAGE)
         except ValueError as exc:
             return await self._console.render(request, "records.html", context | {"mistake": str(exc)}, status_code=400)
         context["rows"] = [row_document(row, self._console.ids) for row in page.rows]

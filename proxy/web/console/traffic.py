@@ -146,7 +146,7 @@ class _Traffic:
     async def page(self, request: Request) -> Response:
         name, chosen = _chosen(request)
         since_us, until_us = self._window(chosen)
-        points = await self._console.store.traffic(since_us, until_us, chosen.step_s)
+        points = await self._console.store.traffic.points(since_us, until_us, chosen.step_s)
         context = {"chosen": name, "range": chosen, "ranges": _RANGES, "rows": await self._rows(points, since_us)}
         return await self._console.render(request, "traffic.html", context)
 
@@ -162,8 +162,8 @@ class _Traffic:
                 "name": names.get(model_id, f"model {model_id}"),
                 "arms": sorted({point.arm.label for point in found}),
                 "sums": ArmStep(found),
-                "p50_s": await store.duration_quantile(model_id, since_us, 0.5),
-                "p95_s": await store.duration_quantile(model_id, since_us, 0.95),
+                "p50_s": await store.traffic.duration_quantile(model_id, since_us, 0.5),
+                "p95_s": await store.traffic.duration_quantile(model_id, since_us, 0.95),
             }
             for model_id, found in by_model.items()
         ]
@@ -172,7 +172,7 @@ class _Traffic:
     async def data(self, request: Request) -> Response:
         _, chosen = _chosen(request)
         since_us, until_us = self._window(chosen)
-        steps = arm_steps(await self._console.store.traffic(since_us, until_us, chosen.step_s))
+        steps = arm_steps(await self._console.store.traffic.points(since_us, until_us, chosen.step_s))
         step = chosen.step_s
         until_s = until_us // 1_000_000
         first_s = min((at for of_arm in steps.values() for at in of_arm), default=until_s)

@@ -179,7 +179,7 @@ class DatasetReader:
         if self._store is None:
             return {}
         able = [name for name in ids if _RECORD_ID.fullmatch(name)]  # a cut or edited file has others
-        return {name: _known(row) for name, row in (await self._store.rows_of(able)).items()}
+        return {name: _known(row) for name, row in (await self._store.records.rows_of(able)).items()}
 
     async def _found(self, run_id: str) -> tuple[DatasetFolder, Run | None, Mapping[str, Any]]:
         folder = self.folder(run_id)

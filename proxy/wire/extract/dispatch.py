@@ -14,6 +14,7 @@ from urllib.parse import unquote
 import orjson
 
 from policies.conversation import Conversation, Lack, Turn
+from policies.kinds import JSON, OTHER
 from proxy.wire.extract import generic
 from proxy.wire.extract.conversations.calltext import is_call_text, may_be_call, offered
 from proxy.wire.extract.conversations.plain import other
@@ -21,13 +22,13 @@ from proxy.wire.extract.failures import MAX_WORDS, bad_finish, error_of, lone_er
 from proxy.wire.extract.model import (
     CapturedExchange,
     Extraction,
-    Kind,
     ParsedRequest,
     ParsedResponse,
     Pointers,
+    Shape,
     Streamed,
 )
-from proxy.wire.extract.shapes import Shape, served_at
+from proxy.wire.extract.shapes import SHAPES, served_at
 from proxy.wire.extract.stream import read_array, read_stream
 from proxy.wire.extract.values import mapping, text
 from proxy.wire.headers import charset, is_event_stream, is_frames, is_json, is_ndjson
@@ -44,9 +45,9 @@ _NOWHERE: Final = Pointers()
 _PLAIN: Final = "application/json"
 _MAX_TURNS: Final = 10_000
 """Of a conversation, or of an answer, that is read: a chat that is sent whole every time has hundreds."""
-_TURNS: Final = ("messages", "input", "contents", "chat_history")
-_ANSWERS: Final = ("choices", "output", "content", "candidates", "message")
-"""Where they stand."""
+_TURNS: Final = frozenset(name for shape in SHAPES for name in shape.turns)
+_ANSWERS: Final = frozenset(name for shape in SHAPES for name in shape.answers)
+"""Where they stand, whatever the shape: a body is measured before anybody knows whose it is."""
 _CROWD: Final = object()
 """JSON, or something like it, of more values or turns than are read."""
 _BEFORE_JSON: Final = b" \t\r\n\xef\xbb\xbf\xff\xfe\0"
@@ -66,7 +67,7 @@ def extract(exchange: CapturedExchange, pointers: Pointers = _NOWHERE) -> Extrac
     try:
         return _extract(exchange, pointers)
     except RecursionError:  # nested more deeply than anybody writes who wants to be understood
-        return Extraction(kind=Kind.OTHER, unread=True, store=False)
+        return Extraction(kind=OTHER.name, unread=True, store=False)
 
 
 def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
@@ -215,10 +216,10 @@ def _object(response: Any) -> dict[str, Any]:
     return mapping(response[0]) if isinstance(response, list) and len(response) == 1 else mapping(response)
 
 
-def _kind(shape: Shape | None, request: Any, response: Any) -> Kind:
+def _kind(shape: Shape | None, request: Any, response: Any) -> str:
     if shape is not None:
-        return shape.kind
-    return Kind.OTHER if request is None and response is None else Kind.JSON
+        return shape.kind.name
+    return OTHER.name if request is None and response is None else JSON.name
 
 
 def _said(answer: str | None, stream: Streamed | None) -> str | None:

@@ -26,7 +26,6 @@ _MAX_LINES: Final = 60_000
 """Of a stream that is read: each may be an event. A megabyte of real ones has some fifteen thousand."""
 _HALF: Final = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])")
 """Half a character, whose other half may stand in the next element."""
-_SEVERAL: Final = (("choices", "finish_reason"), ("candidates", "finishReason"))
 
 
 def read_stream(body: bytes, content_type: str, *, cut: bool = False) -> Streamed | None:
@@ -121,16 +120,16 @@ def _whole(shape: StreamShape, found: Framed, document: dict[str, Any], events: 
     if shape.ends is None:
         return None
     done = shape.done and found.done and bool(document.get("choices"))
-    return done or (any(map(shape.ends, reversed(events))) and _all_end(document))
+    return done or (any(map(shape.ends, reversed(events))) and _all_end(document, shape))
 
 
-def _all_end(document: dict[str, Any]) -> bool:
+def _all_end(document: dict[str, Any], shape: StreamShape) -> bool:
     """Whether each of several answers to one question has come to its end, of which one has."""
-    for name, mark in _SEVERAL:
-        several = items(document.get(name))
-        if len(several) > 1:
-            return all(mapping(one).get(mark) for one in several)
-    return True
+    if shape.several is None:
+        return True
+    name, mark = shape.several
+    several = items(document.get(name))
+    return len(several) < 2 or all(mapping(one).get(mark) for one in several)
 
 
 def _first_content(shape: StreamShape, framing: Framing, body: bytes, events: list[dict[str, Any]]) -> int | None:

@@ -64,7 +64,7 @@ async def warming(
 ) -> AsyncIterator[WarmingDeployer]:
     """A static deployer on `model`, whose server is the champion's too, with `records` in a real store."""
     store = await Store.open(sqlite_with_tables(folder / "ratchet.db"), clock=SystemClock())
-    await store.apply(IngestBatch(records=tuple(records), writer="test", segment=1, offset=1))
+    await store.ingest.apply(IngestBatch(records=tuple(records), writer="test", segment=1, offset=1))
     async with serving(model.app) as url:
         inner = build_deployer(DeployerConfig(url=url, options={"model": "tuned"}), folder)
         champion = ChampionConfig(url=f"{url}/elsewhere", api_key=key)

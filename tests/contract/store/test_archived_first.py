@@ -45,7 +45,7 @@ class Site:
         self.position += 1
         at_us = int((FIRST + day) * DAY_S * 1e6)
         made = [exchange(at_us + i * 1000, self.rng) for i in range(n)]
-        await self.store.apply(IngestBatch(writer="w", segment=0, offset=self.position, records=tuple(made)))
+        await self.store.ingest.apply(IngestBatch(writer="w", segment=0, offset=self.position, records=tuple(made)))
         return made
 
     async def at(self, day: float) -> None:
@@ -60,12 +60,12 @@ class Site:
 
     async def stored(self) -> set[str]:
         """Records in the store that have their body."""
-        return {view.row.id async for view in self.store.iter_records() if view.body is not None}
+        return {view.row.id async for view in self.store.records.iter() if view.body is not None}
 
     async def archived(self) -> set[str]:
         """Records in the archive that have their body."""
         source = ArchiveSource(ArchiveStore(str(self.folder)))
-        return {view.row.id async for view in source.iter_records() if view.body is not None}
+        return {view.row.id async for view in source.records.iter() if view.body is not None}
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ async def test_what_came_late_for_an_archived_day_is_archived_before_the_day_goe
     await site.at(4.2)
     assert await site.stored() == set()
     late = await site.log(0.6)
-    await site.store.apply(
+    await site.store.ingest.apply(
         IngestBatch(writer="v", segment=0, offset=1, votes=(vote(late[0].id, int(site.clock.now() * 1e6), site.rng),))
     )
     await site.at(4.3)

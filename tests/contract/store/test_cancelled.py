@@ -21,9 +21,9 @@ DAY_US = 86_400_000_000
 
 WRITES: dict[str, Callable[[Store, int], Awaitable[Any]]] = {
     "leave a command": lambda store, n: store.commands.submit("retrain", who="test", why=str(n)),
-    "finish an action": lambda store, n: store.transition(LoopTransaction(fence=1, state={"loop": {"n": n}})),
-    "delete a user": lambda store, _: store.delete_user(USER),
-    "retention": lambda store, _: store.prune(RetentionConfig(bodies_days=1, records_days=2)),
+    "finish an action": lambda store, n: store.journal.transition(LoopTransaction(fence=1, state={"loop": {"n": n}})),
+    "delete a user": lambda store, _: store.deletion.delete_user(USER),
+    "retention": lambda store, _: store.retention.prune(RetentionConfig(bodies_days=1, records_days=2)),
 }
 
 
@@ -44,7 +44,7 @@ async def test_a_write_that_is_cancelled_anywhere_holds_up_nobody(
     start_us = int(clock.now() * 1e6)
     for turns in range(0, 60, 4):
         old = exchanges(3, start_us=start_us - 5 * DAY_US + turns, seed=turns, user_hash=USER)
-        await store.apply(IngestBatch(writer="w", segment=0, offset=turns + 1, records=tuple(old)))
+        await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=turns + 1, records=tuple(old)))
         attempt = asyncio.ensure_future(write(store, turns))
         for _ in range(turns):
             await asyncio.sleep(0)

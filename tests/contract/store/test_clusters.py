@@ -61,11 +61,12 @@ async def test_clusters_count_as_one_and_their_users_as_many(store: Store, clock
     for number, start in enumerate(range(0, 200, 40), start=1):
         some = tuple(records[start : start + 40])
         batch = IngestBatch(writer="w", segment=number, offset=1, records=some, votes=())
-        await store.apply(batch)
-    await store.apply(IngestBatch(writer="w", segment=9, offset=1, records=(), votes=tuple(votes)))
-    stats = await store.arm_stats(1, 4)
+        await store.ingest.apply(batch)
+    await store.ingest.apply(IngestBatch(writer="w", segment=9, offset=1, records=(), votes=tuple(votes)))
+    stats = await store.statistics.arms(1, 4)
     found = {
-        (arm, key): (totals, claimed) async for arm, key, totals, claimed in store.voters(1, 4, (Metric.POSITIVE,))
+        (arm, key): (totals, claimed)
+        async for arm, key, totals, claimed in store.statistics.voters(1, 4, (Metric.POSITIVE,))
     }
     for arm in Arm:
         units = slowly(records, votes, arm)
@@ -88,7 +89,9 @@ async def test_clusters_count_as_one_and_their_users_as_many(store: Store, clock
     assert {key for (_, key), (_, claimed) in found.items() if not claimed} <= set(range(100, 110))
 
     until_us = round(clock.now() * 1e6) + 10_000_000
-    replay = store.replay(Epoch(experiment_id=1, number=4, terms=TERMS, since_us=0, until_us=until_us), chunk=30)
+    replay = store.statistics.replay(
+        Epoch(experiment_id=1, number=4, terms=TERMS, since_us=0, until_us=until_us), chunk=30
+    )
     again = await replay.advance(until_us)
     walked = {(arm, key): (totals, claimed) async for arm, key, totals, claimed in replay.voters((Metric.POSITIVE,))}
     await replay.aclose()
@@ -97,7 +100,7 @@ async def test_clusters_count_as_one_and_their_users_as_many(store: Store, clock
         assert all(abs(a - b) < 1e-6 for a, b in zip(again[arm].moments.sums, stats[arm].moments.sums, strict=True))
     assert {key: claimed for key, (_, claimed) in walked.items()} == {key: c for key, (_, c) in found.items()}
 
-    newest = await store.claimed_clusters(50)
+    newest = await store.records.claimed_clusters(50)
     claimed = [record for record in records[-50:] if record.flags & RecordFlag.CLAIMED]
     assert newest.total() == len(claimed)
     assert newest[0] == sum(record.cluster is None for record in claimed)
@@ -106,12 +109,12 @@ async def test_clusters_count_as_one_and_their_users_as_many(store: Store, clock
 async def test_a_deleted_user_is_not_counted_and_the_cluster_stays(store: Store, clock: ManualClock) -> None:
     await start_experiment(store)
     records, _ = crowd(clock, random.Random(5), 120)
-    await store.apply(IngestBatch(writer="w", segment=1, offset=1, records=tuple(records), votes=()))
-    before = await store.arm_stats(1, 4)
+    await store.ingest.apply(IngestBatch(writer="w", segment=1, offset=1, records=tuple(records), votes=()))
+    before = await store.statistics.arms(1, 4)
     gone = next(record for record in records if record.flags & RecordFlag.CLAIMED)
     assert gone.user_hash is not None
-    await store.delete_user(gone.user_hash)
-    after = await store.arm_stats(1, 4)
+    await store.deletion.delete_user(gone.user_hash)
+    after = await store.statistics.arms(1, 4)
     assert after[gone.arm].users == before[gone.arm].users - 1
     assert after[gone.arm].moments == before[gone.arm].moments
     assert after[gone.arm].clusters == before[gone.arm].clusters

@@ -93,13 +93,13 @@ async def test_a_holder_that_was_overtaken_changes_nothing(store: Store) -> None
     new = await take(store, "host-2")
     change = LoopTransaction(fence=old.fence, seq=entry.seq, state={"loop": {"phase": "promoting"}}, runs=(RUN,))
     with pytest.raises(PermanentError, match=r"fenced.*host-2 holds it"):
-        await store.transition(change)
+        await store.journal.transition(change)
     with pytest.raises(PermanentError, match="fenced"):
         await store.journal.intend("x", fence=old.fence, who="loop", why="", inputs={})
     assert await store.state.all() == {}
     assert await store.runs.get("run-1") is None
     assert [e.seq for e in await store.journal.unfinished()] == [entry.seq]
-    await store.transition(replace(change, fence=new.fence))
+    await store.journal.transition(replace(change, fence=new.fence))
     assert await store.state.get("loop") == {"phase": "promoting"}
 
 
@@ -123,7 +123,7 @@ async def test_a_transition_writes_everything(store: Store, clock: ManualClock) 
         frozen={"l95_s": None},
     )
     look = Look(experiment_id=experiment.id, at_us=11, assessment={"verdict": "continue"})
-    await store.transition(
+    await store.journal.transition(
         LoopTransaction(
             fence=lease.fence,
             seq=entry.seq,
@@ -156,7 +156,7 @@ async def test_the_journal_is_read_from_either_end(store: Store, clock: ManualCl
     for action in ("train", "deploy", "train"):
         entries.append(await store.journal.intend(action, fence=lease.fence, who="loop", why="w", inputs={}))
         clock.advance(10)
-    await store.transition(
+    await store.journal.transition(
         LoopTransaction(fence=lease.fence, seq=entries[1].seq, failed=True, outcome={"error": "no GPU"})
     )
     assert [e.action for e in await store.journal.recent(limit=2)] == ["train", "deploy"]

@@ -24,7 +24,7 @@ def logged(at_us: int, n: int) -> NewRecord:
 async def put(store: Store, offset: int, *records: NewRecord, liked: int = 0) -> None:
     coin = random.Random(offset)
     votes = tuple(vote(record.id, 1_000_000, coin, source=str(n)) for record in records[:liked] for n in range(2))
-    await store.apply(IngestBatch(writer="w", segment=0, offset=offset, records=records, votes=votes))
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=offset, records=records, votes=votes))
 
 
 async def test_days_and_their_edges(store: Store, clock: ManualClock) -> None:
@@ -38,7 +38,7 @@ async def test_days_and_their_edges(store: Store, clock: ManualClock) -> None:
     assert await store.days.counts(today) == DayCounts(records=2, votes=4)
     assert await store.days.counts(today - 5) == DayCounts()
     after_id, before_id = day_bounds(today)
-    inside = [view.row.id async for view in store.iter_records(after_id=after_id, before_id=before_id)]
+    inside = [view.row.id async for view in store.records.iter(after_id=after_id, before_id=before_id)]
     assert inside == [edges[1].id, edges[2].id]
     assert day_bounds(0) == (None, id_floor(DAY_US))
 
@@ -50,7 +50,7 @@ async def test_a_day_grows_by_late_news_only(store: Store, clock: ManualClock) -
     await put(store, 2, logged(today * DAY_US + 99_000, 99), liked=1)
     after = await store.days.counts(today)
     assert (after.grew_since(before), before.grew_since(after), after.grew_since(after)) == (True, False, False)
-    await store.delete_user(1)
+    await store.deletion.delete_user(1)
     assert not (await store.days.counts(today)).grew_since(after)
     assert await store.days.deleted_users() == {1: int(clock.now() * 1e6)}
 
@@ -59,11 +59,11 @@ async def test_a_walk_tells_all_about_every_record(store: Store, clock: ManualCl
     start_us = int(clock.now()) // 86_400 * DAY_US
     records = [logged(start_us + n * 1000, n) for n in range(230)]
     await put(store, 1, *records, liked=5)
-    forward = [view async for view in store.iter_records(chunk=50)]
+    forward = [view async for view in store.records.iter(chunk=50)]
     assert [view.row.id for view in forward] == [record.id for record in records]
-    assert [view async for view in store.iter_records(chunk=50, newest_first=True)] == forward[::-1]
+    assert [view async for view in store.records.iter(chunk=50, newest_first=True)] == forward[::-1]
     for n in (0, 4, 5, 229):
-        assert forward[n] == await store.get_record(records[n].id)
+        assert forward[n] == await store.records.get(records[n].id)
     assert [len(view.votes) for view in forward[:6]] == [2, 2, 2, 2, 2, 0]
     assert forward[0].scores.keys() == {"heuristic", "judge"}
 
@@ -77,9 +77,9 @@ async def test_archived_from_either_database(store: Store, clock: ManualClock, t
     clock.advance(2 * 86_400)
     place = ArchiveStore(str(tmp_path / "archive"))
     await Archiver(store, place, clock).run()
-    stored = [view async for view in store.iter_records()]
-    assert [view async for view in ArchiveSource(place).iter_records()] == stored
-    await store.delete_user(1)
+    stored = [view async for view in store.records.iter()]
+    assert [view async for view in ArchiveSource(place).records.iter()] == stored
+    await store.deletion.delete_user(1)
     days = await Archiver(store, place, clock).run()
     assert [(day.state, day.forgotten) for day in days] == [("rewritten", 30)]
-    assert [view async for view in ArchiveSource(place).iter_records()] == [v for v in stored if v.row.user_hash != 1]
+    assert [view async for view in ArchiveSource(place).records.iter()] == [v for v in stored if v.row.user_hash != 1]

@@ -25,9 +25,9 @@ async def test_answers_are_found_by_their_providers_ids(store: Store, clock: Man
     broken = record(6, "resp_e", outcome=Outcome.INCOMPLETE)
     gone = record(7, "resp_f", body=None)
     records = (first, claim, cut, secret, failed, broken, gone)
-    await store.apply(IngestBatch(writer="w", segment=1, offset=1, records=records))
+    await store.ingest.apply(IngestBatch(writer="w", segment=1, offset=1, records=records))
 
-    found = await store.earlier(["resp_a", "resp_b", "resp_c", "resp_d", "resp_e", "resp_f", "resp_unknown"])
+    found = await store.samples.earlier(["resp_a", "resp_b", "resp_c", "resp_d", "resp_e", "resp_f", "resp_unknown"])
     assert {name: [one.sample.record_id for one in some] for name, some in found.items()} == {
         "resp_a": [claim.id, first.id], "resp_b": [cut.id], "resp_c": [secret.id], "resp_d": [failed.id],
         "resp_e": [broken.id],
@@ -39,5 +39,5 @@ async def test_answers_are_found_by_their_providers_ids(store: Store, clock: Man
     assert [one.names_user for one in found["resp_a"]] == [False, True]
     assert first.body is not None
     assert found["resp_a"][1].sample.exchange.response == first.body.response
-    assert await store.earlier(["resp_unknown"]) == {}
-    assert await store.name_users([first.id, claim.id, "0" * 32]) == {first.id}
+    assert await store.samples.earlier(["resp_unknown"]) == {}
+    assert await store.samples.name_users([first.id, claim.id, "0" * 32]) == {first.id}

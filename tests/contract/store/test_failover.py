@@ -126,11 +126,11 @@ class Host:
     async def assert_exact(self) -> None:
         """All that was acknowledged is stored once."""
         assert self.store is not None
-        page = await self.store.list_records(RecordFilter(), limit=10_000, texts=False)
+        page = await self.store.records.list(RecordFilter(), limit=10_000, texts=False)
         assert sorted(row.id for row in page.rows) == sorted(record.id for record in self.records)
-        totals = await self.store.totals()
+        totals = await self.store.traffic.totals()
         assert (totals.requests, totals.votes.positive) == (len(self.records), self.votes)
-        view = await self.store.get_record(self.records[-1].id)
+        view = await self.store.records.get(self.records[-1].id)
         assert view is not None
         assert view.body == self.records[-1].body, "and what they said can be read"
 
@@ -149,12 +149,18 @@ async def host(tmp_path: Path, clock: ManualClock, store_url: str) -> AsyncItera
 async def test_a_batch_from_elsewhere_changes_nothing(store: Store, clock: ManualClock, after: tuple[int, int]) -> None:
     """It is refused by the position in the database, whichever way that is wrong."""
     first, second = exchanges(2, start_us=int(clock.now() * 1e6))
-    await store.apply(IngestBatch(writer="w", segment=0, offset=100, after=NO_POSITION, frames=1, records=(first,)))
+    await store.ingest.apply(
+        IngestBatch(writer="w", segment=0, offset=100, after=NO_POSITION, frames=1, records=(first,))
+    )
     with pytest.raises(PositionError, match="up to segment 0 at 100"):
-        await store.apply(IngestBatch(writer="w", segment=0, offset=200, after=after, frames=1, records=(second,)))
-    assert (await store.totals()).requests == 1
+        await store.ingest.apply(
+            IngestBatch(writer="w", segment=0, offset=200, after=after, frames=1, records=(second,))
+        )
+    assert (await store.traffic.totals()).requests == 1
     assert await store.spools.positions() == {"w": (0, 100)}
-    await store.apply(IngestBatch(writer="w", segment=0, offset=200, after=(0, 100), frames=1, records=(second,)))
+    await store.ingest.apply(
+        IngestBatch(writer="w", segment=0, offset=200, after=(0, 100), frames=1, records=(second,))
+    )
     assert (await store.spools.counted())["w"].frames == 2
 
 
@@ -232,7 +238,7 @@ async def test_what_the_spool_has_no_more_is_counted(host: Host, copies: Copies)
     assert (gap.again + gap.lost, gap.since_us > 0) == (120, True)
     assert gap.lost > 0
     assert host.store is not None
-    kept = (await host.store.totals()).requests, (await host.store.totals()).votes.positive
+    kept = (await host.store.traffic.totals()).requests, (await host.store.traffic.totals()).votes.positive
     assert 15 + gap.again == sum(kept)
     host.clock.advance(2.0)
     await host.drain()
@@ -257,7 +263,7 @@ async def test_a_position_behind_all_that_there_is_is_no_reason_to_skip(host: Ho
     writer = host.writer()
     host.write(writer, 16)
     assert host.store is not None
-    await host.store.apply(IngestBatch(writer=writer.name, segment=ahead[0], offset=ahead[1], after=NO_POSITION))
+    await host.store.ingest.apply(IngestBatch(writer=writer.name, segment=ahead[0], offset=ahead[1], after=NO_POSITION))
     await host.drain()
     await host.assert_exact()
     host.write(writer, 16)
@@ -268,7 +274,7 @@ async def test_a_position_behind_all_that_there_is_is_no_reason_to_skip(host: Ho
 async def test_positions_of_others_are_left_alone(host: Host) -> None:
     """Another host's writer, or one of an earlier installation."""
     assert host.store is not None
-    await host.store.apply(IngestBatch(writer="w9-9-9-other", segment=3, offset=7, after=NO_POSITION))
+    await host.store.ingest.apply(IngestBatch(writer="w9-9-9-other", segment=3, offset=7, after=NO_POSITION))
     host.write(host.writer(), 10)
     await host.drain()
     await host.assert_exact()
@@ -287,7 +293,7 @@ async def test_a_deleted_user_does_not_come_back(host: Host, copies: Copies) -> 
     reader = SpoolReader(host.spool, keep_s=KEEP_S, clock=host.clock)
     user = host.records[0].user_hash
     assert user is not None
-    await host.store.delete_user(user)
+    await host.store.deletion.delete_user(user)
     assert reader.wipe(await host.store.spools.positions()) > 0
     assert not list(host.spool.glob("*/*.kept"))
     host.clock.advance(1.0)
@@ -297,7 +303,7 @@ async def test_a_deleted_user_does_not_come_back(host: Host, copies: Copies) -> 
     await host.open(older)
     await host.drain()
     assert host.store is not None
-    page = await host.store.list_records(RecordFilter(), limit=1000, texts=False)
+    page = await host.store.records.list(RecordFilter(), limit=1000, texts=False)
     later = {record.id for record in host.records[24:]}
     assert {row.id for row in page.rows} == later, "what was written afterwards is fed again"
 

@@ -41,11 +41,13 @@ async def test_votes_that_wait_go_with_their_record_whichever_of_them_comes_firs
         vote(None, now_us, rng, alias=f"chatcmpl-{n}", comment=f"{record.user_hash} by name {n}")
         for n, record in enumerate(made)
     ]
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, votes=tuple(early)))
-    await store.apply(IngestBatch(writer="w", segment=0, offset=2, records=tuple(made[:2])))
-    await store.delete_user(1)
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, votes=tuple(early)))
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=2, records=tuple(made[:2])))
+    await store.deletion.delete_user(1)
     late = vote(made[3].id, now_us, rng, comment="1 in one batch")
-    applied = await store.apply(IngestBatch(writer="w", segment=0, offset=3, records=tuple(made[2:]), votes=(late,)))
+    applied = await store.ingest.apply(
+        IngestBatch(writer="w", segment=0, offset=3, records=tuple(made[2:]), votes=(late,))
+    )
     assert applied.deleted == 1
     assert sorted(await votes_of(store)) == ["0 by id 0", "0 by id 2", "0 by name 0", "0 by name 2"]
 
@@ -56,18 +58,18 @@ async def test_votes_in_a_users_name_on_others_records_go_on_counting_without_th
     now_us, rng = int(clock.now() * 1e6), random.Random(1)
     other = exchange(now_us - 9_000_000, rng, user_hash=2)
     said = [vote(other.id, now_us, rng, source=name, comment=f"by {name}", feedback=1) for name in ("zoe", "ann")]
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=(other,), votes=tuple(said)))
-    before = await store.feedback_window(0, now_us + 10_000_000)
-    deleted = await store.delete_user(1, ["zoe"])
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=(other,), votes=tuple(said)))
+    before = await store.traffic.feedback_window(0, now_us + 10_000_000)
+    deleted = await store.deletion.delete_user(1, ["zoe"])
     assert deleted.votes == 1
     rows = await votes_of(store)
     assert {row["source"] for row in rows.values()} == {"ann", "deleted-00000001"}
     assert set(rows) == {"by ann", None}
-    assert await store.feedback_window(0, now_us + 10_000_000) == before
+    assert await store.traffic.feedback_window(0, now_us + 10_000_000) == before
 
 
 async def test_a_deletion_is_announced_and_answered_host_by_host(store: Store, clock: ManualClock) -> None:
-    first = await store.delete_user(1)
+    first = await store.deletion.delete_user(1)
     (announced,) = await store.forgotten.all()
     assert (announced.user_hash, announced.at_us, announced.answered_by) == (1, first.at_us, set())
     places = (PlaceReport(place="spool", found=3, removed=2, remains="one, as a test"),)
@@ -77,7 +79,7 @@ async def test_a_deletion_is_announced_and_answered_host_by_host(store: Store, c
     assert answered.answered_by == {"a", "b"}
     assert answered.hosts["a"] == HostReport(id="a", host="h-a", at_us=first.at_us, places=places)
     known = await store.forgotten.newest()
-    again = await store.delete_user(1)
+    again = await store.deletion.delete_user(1)
     assert again.at_us > first.at_us
     assert await store.forgotten.newest() != known
     (anew,) = await store.forgotten.all([1])
@@ -88,8 +90,8 @@ async def test_a_deletion_is_announced_and_answered_host_by_host(store: Store, c
 
 
 async def test_a_later_deletion_is_later_whatever_the_clock_says(store: Store, clock: ManualClock) -> None:
-    first = await store.delete_user(1)
-    second = await store.delete_user(2, at_us=first.at_us - 10_000_000)
+    first = await store.deletion.delete_user(1)
+    second = await store.deletion.delete_user(2, at_us=first.at_us - 10_000_000)
     assert second.at_us > first.at_us
 
 
@@ -108,13 +110,13 @@ async def test_what_a_training_said_is_blanked_wherever_an_earlier_version_wrote
         inputs={"reasons": [f"run-1 failed: {said}"], "snapshot": {"run": {"message": said.splitlines()[0]}}},
     )  # fmt: skip
     state = {"state": {"reason": f"run-1 failed: {said}", "n": 1}}
-    await store.transition(
+    await store.journal.transition(
         LoopTransaction(fence=lease.fence, seq=entry.seq, outcome={"reason": said}, runs=(ran, done), state=state)
     )
     await store.models.add("m", path="/m", run_id="run-2", detail={"result": done.result, "trained_beside": 1})
     await store.runs.add_users("run-1", [1])
     await store.runs.add_users("run-2", [1])
-    deleted = await store.delete_user(1)
+    deleted = await store.deletion.delete_user(1)
     assert (deleted.runs, deleted.words) == (("run-1", "run-2"), 5)
     books = [await store.runs.list(), await store.journal.recent(limit=9), await store.state.all(),
              await store.models.list()]  # fmt: skip
@@ -122,7 +124,7 @@ async def test_what_a_training_said_is_blanked_wherever_an_earlier_version_wrote
     kept = {run.id: run for run in await store.runs.list()}
     assert kept["run-1"].error == REMOVED
     assert kept["run-2"].result == {"model_path": "/m", "loss": 0.1, "x": REMOVED}
-    assert (await store.delete_user(1)).words == 0
+    assert (await store.deletion.delete_user(1)).words == 0
 
 
 def raw_dictionary(records: list[NewRecord]) -> bytes:
@@ -135,7 +137,7 @@ async def packed_by_an_earlier_version(store: Store, now_us: int) -> list[NewRec
     """Records whose blocks use a dictionary of raw bodies."""
     records = list(exchanges(600, start_us=now_us - 700_000_000))
     data = raw_dictionary(records[:500])
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records[:400])))
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records[:400])))
     compressor = zstandard.ZstdCompressor(level=5, dict_data=zstandard.ZstdCompressionDict(data))
     async with store._db.write() as connection:
         await connection.execute(sa.insert(dictionaries).values(id=1, data=data, created_us=1))
@@ -151,9 +153,9 @@ async def test_a_dictionary_of_raw_bodies_is_retired_and_every_body_stays_readab
 ) -> None:
     records = await packed_by_an_earlier_version(store, int(clock.now() * 1e6))
     fresh = await Store.open(store_url, clock=clock)  # as after the update
-    await fresh.apply(IngestBatch(writer="w", segment=0, offset=2, records=tuple(records[400:])))
-    assert await fresh.retire_dictionary() is True
-    assert await fresh.retire_dictionary() is None
+    await fresh.ingest.apply(IngestBatch(writer="w", segment=0, offset=2, records=tuple(records[400:])))
+    assert await fresh.deletion.retire_dictionary() is True
+    assert await fresh.deletion.retire_dictionary() is None
     async with fresh._db.read() as connection:
         kept = {row.id: row.data for row in await connection.execute(sa.select(dictionaries))}
         used = set(await connection.scalars(sa.select(bodies_table.c.dictionary_id)))
@@ -162,7 +164,7 @@ async def test_a_dictionary_of_raw_bodies_is_retired_and_every_body_stays_readab
     questions = [record.body.query for record in records if record.body is not None and record.body.query]
     assert not any(question[:40].encode() in data for question in questions for data in kept.values())
     for opened in (fresh, store):  # the other one had loaded the old dictionary
-        page = await opened.list_records(RecordFilter(), limit=1000)
+        page = await opened.records.list(RecordFilter(), limit=1000)
         assert {row.id: row.query for row in page.rows} == {
             record.id: record.body.query for record in records if record.body is not None
         }
@@ -176,13 +178,13 @@ async def test_it_stays_while_a_host_of_an_earlier_version_may_use_it(
     await packed_by_an_earlier_version(store, int(clock.now() * 1e6))
     await store.replicas.seen("b", host="b", version=version, started_us=1, detail={})
     fresh = await Store.open(store_url, clock=clock)
-    assert await fresh.retire_dictionary() is (version == __version__)
+    assert await fresh.deletion.retire_dictionary() is (version == __version__)
     await fresh.close()
 
 
 async def test_a_model_of_a_deleted_user_keeps_its_state(store: Store, clock: ManualClock) -> None:
     await store.models.add("m", path="/m", run_id="run-1", detail={"result": {"model_path": "/m", "note": "text"}})
-    await store.forget_words(["run-1"])
+    await store.deletion.forget_words(["run-1"])
     (model,) = await store.models.list()
     assert (model.state, model.path, model.detail["result"]) == (
         ModelState.REGISTERED, "/m", {"model_path": "/m", "note": REMOVED}
@@ -202,8 +204,8 @@ async def test_a_dictionary_has_no_word_of_a_user_who_is_deleted_later(store: St
             )
             record = replace(record, user_hash=7, body=body)
         made.append(record)
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(made)))
-    await store.delete_user(7)
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(made)))
+    await store.deletion.delete_user(7)
     async with store._db.read() as connection:
         kept = list(await connection.scalars(sa.select(dictionaries.c.data)))
         packed = (await connection.execute(sa.select(bodies_table))).all()

@@ -30,36 +30,36 @@ async def fill_days(store: Store, now_us: int, days: int, per_day: int = 70) -> 
     for n in range(0, len(records), 500):
         part = tuple(records[n : n + 500])
         votes = tuple(vote(r.id, now_us, rng, correction=f"better {r.id}") for r in part[::10])
-        await store.apply(IngestBatch(writer="w", segment=0, offset=n + 1, records=part, votes=votes))
+        await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=n + 1, records=part, votes=votes))
     return records
 
 
 async def test_nothing_is_dropped_while_all_is_young(store: Store, clock: ManualClock) -> None:
     records = await fill_days(store, int(clock.now() * 1e6), 2)
-    pruned = await store.prune(RetentionConfig())
+    pruned = await store.retention.prune(RetentionConfig())
     assert (pruned.bodies, pruned.records, pruned.votes, pruned.reason) == (0, 0, 0, "nothing")
-    assert await store.get_record(records[0].id) is not None
+    assert await store.records.get(records[0].id) is not None
 
 
 async def test_bodies_go_before_records_and_both_by_age(store: Store, clock: ManualClock) -> None:
     now_us = int(clock.now() * 1e6)
     records = await fill_days(store, now_us, 9)
-    pruned = await store.prune(RetentionConfig(bodies_days=3, records_days=6))
+    pruned = await store.retention.prune(RetentionConfig(bodies_days=3, records_days=6))
     assert pruned.reason == "age"
     assert pruned.bodies > 300
     assert 70 * 2 <= pruned.records <= 70 * 3  # PostgreSQL keeps a day until all of it is old
-    assert await store.get_record(records[0].id) is None
-    middle = await store.get_record(next(r.id for r in records if r.id > id_floor(now_us - 5 * DAY_US)))
+    assert await store.records.get(records[0].id) is None
+    middle = await store.records.get(next(r.id for r in records if r.id > id_floor(now_us - 5 * DAY_US)))
     assert middle is not None
     assert middle.body is None
-    newest = await store.get_record(records[-1].id)
+    newest = await store.records.get(records[-1].id)
     assert newest is not None
     assert newest.body == records[-1].body
     rows = [row async for row in all_rows(store)]
     kept = {row.id for row in rows}
     assert kept == {r.id for r in records if r.id >= min(kept)}
-    assert len([s async for s in store.iter_samples()]) < len(rows)
-    again = await store.prune(RetentionConfig(bodies_days=3, records_days=6))
+    assert len([s async for s in store.samples.iter()]) < len(rows)
+    again = await store.retention.prune(RetentionConfig(bodies_days=3, records_days=6))
     assert (again.bodies, again.records, again.votes) == (0, 0, 0)
 
 
@@ -67,11 +67,11 @@ async def test_bodies_of_one_batch_go_day_by_day(store: Store, clock: ManualCloc
     """A batch of a week's few requests, as a spool holds them after an outage: each day's bodies are by themselves."""
     now_us = int(clock.now() * 1e6)
     records = list(exchanges(14, start_us=now_us - 6 * DAY_US - DAY_US // 2, step_us=DAY_US // 2))
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records)))
-    await store.prune(RetentionConfig(bodies_days=3, records_days=0))
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records)))
+    await store.retention.prune(RetentionConfig(bodies_days=3, records_days=0))
     last = (now_us - 3 * DAY_US) // DAY_US
     for record in records:
-        view = await store.get_record(record.id)
+        view = await store.records.get(record.id)
         assert view is not None
         if day_of(record.id) != last:  # of that day, PostgreSQL keeps all and SQLite none where it began too early
             assert (view.body is not None) == (day_of(record.id) > last)
@@ -80,7 +80,7 @@ async def test_bodies_of_one_batch_go_day_by_day(store: Store, clock: ManualCloc
 async def all_rows(store: Store):  # type: ignore[no-untyped-def]
     cursor = None
     while True:
-        page = await store.list_records(RecordFilter(), cursor=cursor, limit=100, texts=False)
+        page = await store.records.list(RecordFilter(), cursor=cursor, limit=100, texts=False)
         for row in page.rows:
             yield row
         if (cursor := page.cursor) is None:
@@ -90,13 +90,13 @@ async def all_rows(store: Store):  # type: ignore[no-untyped-def]
 async def test_the_oldest_go_when_the_store_is_too_large(store: Store, clock: ManualClock) -> None:
     now_us = int(clock.now() * 1e6)
     records = await fill_days(store, now_us, 6, per_day=500)
-    limit = 1_400_000 if store.engine == "sqlite" else (await store.size()).bytes - 500_000
-    pruned = await store.prune(RetentionConfig(bodies_days=0, records_days=0, max_bytes=limit))
+    limit = 1_400_000 if store.engine == "sqlite" else (await store.samples.size()).bytes - 500_000
+    pruned = await store.retention.prune(RetentionConfig(bodies_days=0, records_days=0, max_bytes=limit))
     assert pruned.reason == "size"
     assert pruned.bodies > 0
-    oldest = await store.get_record(records[0].id)
+    oldest = await store.records.get(records[0].id)
     assert oldest is None or oldest.body is None
-    newest = await store.get_record(records[-1].id)
+    newest = await store.records.get(records[-1].id)
     assert newest is not None
     assert newest.body == records[-1].body
 
@@ -105,10 +105,10 @@ async def test_votes_that_never_found_a_record_are_dropped_in_the_end(store: Sto
     now_us = int(clock.now() * 1e6)
     rng = random.Random(1)
     stray = vote("0" * 32, now_us, rng)
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, votes=(stray,)))
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, votes=(stray,)))
     clock.advance(91 * 86400)
-    await store.prune(RetentionConfig())
-    applied = await store.apply(IngestBatch(writer="w", segment=0, offset=2, votes=(stray,)))
+    await store.retention.prune(RetentionConfig())
+    applied = await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=2, votes=(stray,)))
     assert len(applied.votes) == 1
 
 
@@ -122,12 +122,12 @@ async def test_a_deleted_user_is_gone_everywhere(store: Store, clock: ManualCloc
         for i in range(150)
     ]
     votes = tuple(vote(r.id, now_us, rng, comment="a secret") for r in records)
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=votes))
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=votes))
     await store.runs.add_users("run-1", [0, 1])
     await store.runs.add_users("run-2", [1])
     await store.runs.add_users("run-2", [1])
 
-    deleted = await store.delete_user(1)
+    deleted = await store.deletion.delete_user(1)
 
     assert (deleted.records, deleted.votes, deleted.models, deleted.runs) == (
         75,
@@ -137,15 +137,15 @@ async def test_a_deleted_user_is_gone_everywhere(store: Store, clock: ManualCloc
     )
     mine, others = records[1::2], records[::2]
     for record, name in ((mine[0], "alias-1"), (mine[-1], "alias-149")):
-        assert await store.get_record(record.id) is None
-        assert await store.get_record(name) is None
-    assert (await store.list_records(RecordFilter(user_hash=1))).rows == ()
-    left: list[Sample] = [sample async for sample in store.iter_samples()]
+        assert await store.records.get(record.id) is None
+        assert await store.records.get(name) is None
+    assert (await store.records.list(RecordFilter(user_hash=1))).rows == ()
+    left: list[Sample] = [sample async for sample in store.samples.iter()]
     assert [s.record_id for s in left] == [r.id for r in others]
     assert [s.query for s in left] == [r.body.query for r in others if r.body]
-    assert await store.count_quality_samples(0, 0.5) == 75
+    assert await store.traffic.count_quality_samples(0, 0.5) == 75
     assert await store.runs.users("run-1") == 1
-    again = await store.delete_user(1)
+    again = await store.deletion.delete_user(1)
     assert (again.records, again.rows, again.models) == (0, 0, (trained.name,))
 
 
@@ -154,13 +154,13 @@ async def test_what_a_deleted_user_said_before_is_refused_and_after_is_kept(stor
     rng = random.Random(4)
     late = exchange(now_us - 5_000_000, rng, user_hash=1)
     other = exchange(now_us - 5_000_000, rng, user_hash=2)
-    await store.delete_user(1)
+    await store.deletion.delete_user(1)
     back = exchange(now_us + 5_000_000, rng, user_hash=1)
-    applied = await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=(late, other, back)))
+    applied = await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=(late, other, back)))
     assert ({r.id for r in applied.records}, applied.deleted) == ({other.id, back.id}, 1)
-    assert await store.get_record(late.id) is None
+    assert await store.records.get(late.id) is None
     for record in (other, back):
-        view = await store.get_record(record.id)
+        view = await store.records.get(record.id)
         assert view is not None
         assert view.body == record.body
 
@@ -174,10 +174,10 @@ async def test_samples_come_in_order_and_filtered(
     want = [r for r in records[21:200] if r.quality is not None and r.quality >= 0.7]
     for newest_first, blocks in ((False, 96), (True, 96), (True, 1), (False, 2)):
         monkeypatch.setattr(samples, "_BLOCKS", blocks)
-        got = [s async for s in store.iter_samples(**bounds, min_quality=0.7, chunk=17, newest_first=newest_first)]
+        got = [s async for s in store.samples.iter(**bounds, min_quality=0.7, chunk=17, newest_first=newest_first)]
         ordered = [r.id for r in (reversed(want) if newest_first else want)]
         assert [s.record_id for s in got] == ordered, (newest_first, blocks)
-        voted = [(s.record_id, s.correction) async for s in store.iter_samples(**bounds, min_feedback=1.0)]
+        voted = [(s.record_id, s.correction) async for s in store.samples.iter(**bounds, min_feedback=1.0)]
         assert voted == [(r.id, f"better {r.id}") for r in records[30:200:10]], blocks
 
 
@@ -196,8 +196,8 @@ async def test_the_judged_are_those_that_people_corrected_or_disliked(store: Sto
         vote(ids[5], start_us, rng, feedback=-1),
         vote(ids[6], start_us, rng, feedback=-1),
     )
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=votes))
-    got = [s async for s in store.iter_judged(before_id=ids[6], chunk=2)]
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=votes))
+    got = [s async for s in store.samples.judged(before_id=ids[6], chunk=2)]
     assert [(s.record_id, s.feedback, s.correction, s.trainable) for s in got] == [
         (ids[4], -1.0, "Best.", True),
         (ids[1], 1.0, "Better.", True),
@@ -213,16 +213,16 @@ async def test_a_late_record_of_a_dropped_day_gets_in_at_the_second_try(store_ur
     now_us = int(clock.now() * 1e6)
     late, later = exchanges(2, start_us=now_us - 40 * DAY_US)
     first, second = [await Store.open(store_url, clock=clock) for _ in range(2)]
-    await first.apply(IngestBatch(writer="w", segment=0, offset=1, records=(late,)))
-    await second.prune(RetentionConfig(bodies_days=5, records_days=10))
+    await first.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=(late,)))
+    await second.retention.prune(RetentionConfig(bodies_days=5, records_days=10))
     batch = IngestBatch(writer="w", segment=0, offset=2, records=(later,))
     try:
-        await first.apply(batch)
+        await first.ingest.apply(batch)
     except TemporaryError:
-        await first.apply(batch)
-    view = await first.get_record(later.id)
+        await first.ingest.apply(batch)
+    view = await first.records.get(later.id)
     assert view is not None
     assert view.body == later.body
-    assert await first.get_record(late.id) is None
+    assert await first.records.get(late.id) is None
     for opened in (first, second):
         await opened.close()

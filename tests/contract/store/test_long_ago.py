@@ -30,7 +30,7 @@ async def history(store: Store, clock: ManualClock) -> list[NewRecord]:
     await partitions.create(store._db, range(today - DAYS, today))
     made = [exchange(now_us - day * DAY_US, rng, user_hash=ANN) for day in range(DAYS) if day not in quiet]
     made[-1] = replace(made[-1], user_hash=BOB)
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(made)))
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(made)))
     return made
 
 
@@ -38,7 +38,7 @@ async def all_pages(store: Store, wanted: RecordFilter, limit: int) -> list[str]
     found: list[str] = []
     cursor = None
     while True:
-        page = await store.list_records(wanted, cursor=cursor, limit=limit)
+        page = await store.records.list(wanted, cursor=cursor, limit=limit)
         found += [row.id for row in page.rows]
         cursor = page.cursor
         if cursor is None:
@@ -47,11 +47,11 @@ async def all_pages(store: Store, wanted: RecordFilter, limit: int) -> list[str]
 
 async def test_a_list_goes_back_to_the_first_record(store: Store, history: list[NewRecord]) -> None:
     everything = [record.id for record in history]
-    page = await store.list_records(RecordFilter(), limit=1000)
+    page = await store.records.list(RecordFilter(), limit=1000)
     assert ([row.id for row in page.rows], page.cursor) == (everything, None)
     for limit in (1, 7, len(everything)):
         assert await all_pages(store, RecordFilter(), limit) == everything
-    of_bob = await store.list_records(RecordFilter(user_hash=BOB))
+    of_bob = await store.records.list(RecordFilter(user_hash=BOB))
     assert ([row.id for row in of_bob.rows], of_bob.cursor) == ([everything[-1]], None), "on the first page"
     [words] = [record.body.query for record in history[-1:] if record.body is not None]
     assert words is not None
@@ -63,13 +63,13 @@ async def test_a_list_goes_back_to_the_first_record(store: Store, history: list[
 
 async def test_a_walk_goes_back_to_the_first_record(store: Store, history: list[NewRecord]) -> None:
     everything = [record.id for record in history]
-    walked = [view.row.id async for view in store.iter_records(newest_first=True, chunk=6)]
+    walked = [view.row.id async for view in store.records.iter(newest_first=True, chunk=6)]
     assert walked == everything
-    assert [view.row.id async for view in store.iter_records(chunk=6)] == everything[::-1]
+    assert [view.row.id async for view in store.records.iter(chunk=6)] == everything[::-1]
     between = {"after_id": everything[-3], "before_id": everything[2], "newest_first": True}
-    assert [view.row.id async for view in store.iter_records(**between)] == everything[3:-3]  # type: ignore[arg-type]
-    samples = [sample.record_id async for sample in store.iter_samples(newest_first=True, chunk=6)]
-    assert samples == [sample.record_id async for sample in store.iter_samples()][::-1]
+    assert [view.row.id async for view in store.records.iter(**between)] == everything[3:-3]  # type: ignore[arg-type]
+    samples = [sample.record_id async for sample in store.samples.iter(newest_first=True, chunk=6)]
+    assert samples == [sample.record_id async for sample in store.samples.iter()][::-1]
     assert samples[-1] == everything[-1]
 
 

@@ -76,7 +76,7 @@ async def test_a_store_is_brought_up_to_date_while_an_older_version_writes_to_it
     finish.set()
     await writing
     assert len(written) > before, "the older version goes on"
-    assert {view.row.id async for view in new.iter_records()} == set(written)
+    assert {view.row.id async for view in new.records.iter()} == set(written)
     await old.close()
     await new.close()
 
@@ -120,17 +120,17 @@ async def test_an_experiment_goes_on_counting_exactly_across_the_upgrade(empty_u
     await an_old_store(empty_url, clock, before)
     store = await Store.open(empty_url, clock=clock)
     votes = [vote(record.id, now_us + 2000 + i, rng) for i, record in enumerate([*before[:9], *after[:9]])]
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(after), votes=tuple(votes)))
-    stats = await store.arm_stats(1, 1)
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(after), votes=tuple(votes)))
+    stats = await store.statistics.arms(1, 1)
     for arm in Arm:
         expected = moments_of(users_of(before, after, votes, arm))
         assert stats[arm].requests == sum(record.arm == arm for record in (*before, *after))
         assert stats[arm].moments.users == expected.users
         assert stats[arm].moments.sums == pytest.approx(expected.sums, abs=1e-9)
         assert stats[arm].moments.products == pytest.approx(expected.products, abs=1e-9)
-    totals = await store.totals()
+    totals = await store.traffic.totals()
     assert (totals.requests, totals.errors, totals.refused) == (65, 16, 16)
-    outcomes = {view.row.id: view.row.outcome async for view in store.iter_records()}
+    outcomes = {view.row.id: view.row.outcome async for view in store.records.iter()}
     read = {200: Outcome.OK, 404: Outcome.REFUSED, 503: Outcome.UPSTREAM_ERROR}
     assert outcomes == {record.id: read[record.status] for record in (*before, *after)}
     await store.close()
@@ -237,7 +237,7 @@ async def test_durations_by_ten_minutes_are_made_of_those_by_minute(empty_url: s
 
 async def test_many_who_open_a_new_store_at_once_all_succeed(empty_url: str, clock: ManualClock) -> None:
     stores = await asyncio.gather(*(Store.open(empty_url, clock=clock, busy_timeout_s=300.0) for _ in range(4)))
-    assert [(await store.totals()).requests for store in stores] == [0] * 4
+    assert [(await store.traffic.totals()).requests for store in stores] == [0] * 4
     for store in stores:
         await store.close()
 

@@ -41,15 +41,15 @@ async def test_several_hosts_make_the_tables_and_write_at_once(postgres: Postgre
         records = tuple(exchanges(200, start_us=int(time.time() * 1e6) + n * 1_000_000, seed=n))
         for first in range(0, 200, 20):
             some = records[first : first + 20]
-            await store.apply(IngestBatch(writer=f"w{n}", segment=0, offset=first + 1, records=some))
+            await store.ingest.apply(IngestBatch(writer=f"w{n}", segment=0, offset=first + 1, records=some))
             await store.prove()
             await store.models.list()
 
     await asyncio.gather(*(feed(n, store) for n, store in enumerate(stores)))
-    assert (await stores[0].totals()).requests == 600
-    page = await stores[1].list_records(RecordFilter(), limit=100)
+    assert (await stores[0].traffic.totals()).requests == 600
+    page = await stores[1].records.list(RecordFilter(), limit=100)
     assert len(page.rows) == 100
-    assert await stores[2].compact() == ""
+    assert await stores[2].deletion.compact() == ""
     for store in stores:
         await store.close()
     postgres.drop_database(direct)
@@ -99,7 +99,7 @@ async def test_a_value_and_its_rows_are_of_one_moment(store: Store) -> None:
     model = await store.models.add("base")
     lease = await store.leases.acquire("loop", "me", ttl_s=30.0)
     assert lease is not None
-    await store.transition(LoopTransaction(fence=lease.fence, state={"loop": {"champion_id": model.id}}))
+    await store.journal.transition(LoopTransaction(fence=lease.fence, state={"loop": {"champion_id": model.id}}))
     for _ in range(3):
         rows = await store.state.with_rows("loop", lambda value: Named(models=(value["champion_id"],)))
         assert rows is not None

@@ -79,7 +79,7 @@ async def test_a_replay_stands_where_the_live_count_stood_at_every_moment(store:
         Experiment(id=number, champion_model_id=1, challenger_model_id=2, salt="00", share=0.5, frozen=frozen)
         for number in (1, 2)
     ]
-    await store.transition(LoopTransaction(fence=lease.fence, experiments=tuple(made)))
+    await store.journal.transition(LoopTransaction(fence=lease.fence, experiments=tuple(made)))
 
     rng, start_us = random.Random(1), int(clock.now() * 1e6)
     ids: list[str] = []
@@ -89,11 +89,11 @@ async def test_a_replay_stands_where_the_live_count_stood_at_every_moment(store:
         records = tuple(some_record(at_us + i * 1000, rng) for i in range(rng.randrange(4)))
         ids += [record.id for record in records]
         votes = tuple(some_vote(rng.choice(ids), at_us + 500_000 + i * 1000, rng) for i in range(2) if ids)
-        await store.apply(IngestBatch(writer="w", segment=second, offset=1, records=records, votes=votes))
-        live.append((at_us + 900_000, await store.arm_stats(1, 4)))
+        await store.ingest.apply(IngestBatch(writer="w", segment=second, offset=1, records=records, votes=votes))
+        live.append((at_us + 900_000, await store.statistics.arms(1, 4)))
 
     epoch = Epoch(experiment_id=1, number=4, terms=TERMS, since_us=start_us, until_us=live[-1][0])
-    replay = store.replay(epoch, chunk=7)
+    replay = store.statistics.replay(epoch, chunk=7)
     for at_us, counted in live:
         again = await replay.advance(at_us)
         assert all(close(again[arm], counted[arm]) for arm in Arm), f"second {(at_us - start_us) // SECOND_US}"
@@ -188,7 +188,7 @@ async def test_a_promotion_ends_as_it_did_and_what_cannot_be_known_is_said(
     assert untested.notes == ("without A/B testing (enable_ab_testing = false) there would have been no test",)
     by_hand = await story.again_with(LoopConfig(ab_test_config=story.config, enable_auto_promotion=False))
     assert [(said.verdict, said.action) for said in by_hand.verdicts] == [("promote", None)]
-    await store.delete_user(1)
+    await store.deletion.delete_user(1)
     gone = (await story.again()).notes[0]
     assert gone.startswith("only ")
     assert gone.endswith("requests are still stored (retention, deleted users)")

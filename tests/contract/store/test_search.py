@@ -25,7 +25,7 @@ async def pages(store: Store, wanted: RecordFilter) -> list[tuple[list[str], str
     found: list[tuple[list[str], str | None]] = []
     cursor = None
     while not found or cursor is not None:
-        page = await store.list_records(wanted, cursor=cursor)
+        page = await store.records.list(wanted, cursor=cursor)
         cursor = page.cursor
         found.append(([row.id for row in page.rows], cursor))
     return found
@@ -38,7 +38,7 @@ async def test_a_search_among_scattered_records_goes_on_from_page_to_page(store:
     mine = [exchange(start_us + i * 1_000_000, rng, user_hash=USER) for i in range(_SCANNED_BLOCKS + 9)]
     mine[0], mine[-1] = saying(mine[0], "Where is the BLUE door?"), saying(mine[-1], "a blue window")
     for number, record in enumerate(mine, 1):
-        await store.apply(IngestBatch(writer="w", segment=0, offset=number, records=(record,)))
+        await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=number, records=(record,)))
     found = await pages(store, RecordFilter(user_hash=USER, text="blue"))
     assert [ids for ids, _ in found] == [[mine[-1].id], [mine[0].id]]
     assert found[0][1] == mine[-_SCANNED_BLOCKS].id, "the first page says how far back it has looked"
@@ -50,7 +50,7 @@ async def test_neighbours_share_a_block_and_are_found_at_once(store: Store, cloc
     start_us = int(clock.now() * 1e6) - 1_000_000_000
     several = [exchange(start_us + i * 1000, rng) for i in range(200)]
     several[5] = saying(several[5], "a green door")
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(several)))
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(several)))
     assert await pages(store, RecordFilter(text="green DOOR")) == [([several[5].id], None)]
 
 
@@ -66,13 +66,13 @@ async def test_records_are_found_by_their_ids_with_their_texts(store: Store, clo
     rng = random.Random(5)
     start_us = int(clock.now() * 1e6) - 1_000_000_000
     several = [exchange(start_us + i * 60_000_000, rng, user_hash=i) for i in range(5)]
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(several)))
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(several)))
     wanted = [several[3].id, several[0].id, "0" * 32, several[3].id]
-    found = await store.rows_of(wanted)
+    found = await store.records.rows_of(wanted)
     assert set(found) == {several[0].id, several[3].id}
     body = several[3].body
     assert body is not None
     assert (found[several[3].id].query, found[several[3].id].user_hash) == (body.query, 3)
-    await store.delete_user(3)
-    assert set(await store.rows_of(wanted)) == {several[0].id}
-    assert await store.rows_of([]) == {}
+    await store.deletion.delete_user(3)
+    assert set(await store.records.rows_of(wanted)) == {several[0].id}
+    assert await store.records.rows_of([]) == {}

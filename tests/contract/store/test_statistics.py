@@ -34,7 +34,7 @@ async def start_experiment(store: Store, experiment_id: int = 1, icc: float = 0.
         share=0.5,
         frozen={"l95_s": L95_S, "icc": icc},
     )
-    await store.transition(LoopTransaction(fence=lease.fence, experiments=(made,)))
+    await store.journal.transition(LoopTransaction(fence=lease.fence, experiments=(made,)))
 
 
 def expected(records: list[NewRecord], votes: list[NewVote], arm: Arm, icc: float = 0.1) -> Moments:
@@ -89,8 +89,8 @@ async def test_one_users_two_requests_by_hand(store: Store, clock: ManualClock) 
     first = exchange(now_us, rng, duration_us=1_000_000, quality=0.5, **common)
     second = exchange(now_us, rng, duration_us=3_000_000, quality=1.0, **common)
     ballot = vote(first.id, now_us, rng)
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=(first, second), votes=(ballot,)))
-    stats = await store.arm_stats(1, 1)
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=(first, second), votes=(ballot,)))
+    stats = await store.statistics.arms(1, 1)
     assert (stats[Arm.CHAMPION].requests, stats[Arm.CHAMPION].moments) == (0, Moments())
     assert stats[Arm.CHALLENGER].requests == 2
     w = 2 / 1.1
@@ -137,9 +137,9 @@ async def test_any_order_gives_the_same_moments(store: Store, clock: ManualClock
             records=tuple(p for p in part if isinstance(p, NewRecord)),
             votes=tuple(p for p in part if isinstance(p, NewVote)),
         )
-        await store.apply(batch)
-    await store.apply(IngestBatch(writer="", segment=0, offset=0, records=tuple(records), votes=tuple(votes)))
-    stats = await store.arm_stats(experiment_id, 4)
+        await store.ingest.apply(batch)
+    await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=tuple(records), votes=tuple(votes)))
+    stats = await store.statistics.arms(experiment_id, 4)
     for arm in Arm:
         assert stats[arm].requests == sum(record.arm == arm for record in records)
         assert close(stats[arm].moments, expected(records, votes, arm, icc=0.2))
@@ -153,9 +153,9 @@ async def test_a_deleted_user_leaves_the_moments(store: Store, clock: ManualCloc
         for i in range(12)
     ]
     votes = [vote(record.id, now_us, rng) for record in records]
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=tuple(votes)))
-    await store.delete_user(1)
-    stats = await store.arm_stats(1, 1)
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=tuple(votes)))
+    await store.deletion.delete_user(1)
+    stats = await store.statistics.arms(1, 1)
     rest = [record for record in records if record.user_hash != 1]
     for arm in Arm:
         assert close(stats[arm].moments, expected(rest, votes, arm))
@@ -169,6 +169,6 @@ async def test_epochs_and_unknown_experiments_are_kept_apart(store: Store, clock
         replace(record, id=exchange(now_us, rng).id, epoch=2),
         replace(record, id=exchange(now_us, rng).id, experiment_id=9),
     )
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=(record, *others)))
-    counted = {key: (await store.arm_stats(*key))[Arm.CHAMPION].requests for key in ((1, 1), (1, 2), (9, 1))}
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=(record, *others)))
+    counted = {key: (await store.statistics.arms(*key))[Arm.CHAMPION].requests for key in ((1, 1), (1, 2), (9, 1))}
     assert counted == {(1, 1): 1, (1, 2): 1, (9, 1): 0}

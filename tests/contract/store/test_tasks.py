@@ -38,7 +38,7 @@ async def start_experiment(store: Store) -> None:
     assert lease is not None
     frozen = {"l95_s": TERMS.l95_s, "icc": TERMS.icc}
     made = Experiment(id=1, champion_model_id=1, challenger_model_id=2, salt="00", share=0.5, frozen=frozen)
-    await store.transition(LoopTransaction(fence=lease.fence, experiments=(made,)))
+    await store.journal.transition(LoopTransaction(fence=lease.fence, experiments=(made,)))
 
 
 def traffic(now_us: int, seed: int, *, kind: str) -> tuple[list[NewRecord], list[NewVote]]:
@@ -70,29 +70,31 @@ def traffic(now_us: int, seed: int, *, kind: str) -> tuple[list[NewRecord], list
 async def read(store: Store, clock: ManualClock) -> dict[str, Any]:
     """All that decisions are made of."""
     now_us = int(clock.now() * 1e6)
-    replay = store.replay(Epoch(experiment_id=1, number=4, terms=TERMS, since_us=0, until_us=now_us), chunk=50)
+    replay = store.statistics.replay(
+        Epoch(experiment_id=1, number=4, terms=TERMS, since_us=0, until_us=now_us), chunk=50
+    )
     again = await replay.advance(now_us)
     await replay.aclose()
-    stats = await store.arm_stats(1, 4)
-    totals = await store.totals()
+    stats = await store.statistics.arms(1, 4)
+    totals = await store.traffic.totals()
     hour_us = now_us // HOUR_US * HOUR_US - HOUR_US
     return {
         "requests": {arm: stats[arm].requests for arm in Arm},
         "moments": {arm: stats[arm].moments for arm in Arm},
         "requests again": {arm: again[arm].requests for arm in Arm},
         "moments again": {arm: again[arm].moments for arm in Arm},
-        "new samples": [await store.count_quality_samples(hour_us + 7, least) for least in (None, 0.5)],
-        "quality": await store.quality_window(now_us - 3 * HOUR_US, now_us),
-        "quality of a model": await store.quality_window(now_us - 3 * HOUR_US, now_us, 2),
+        "new samples": [await store.traffic.count_quality_samples(hour_us + 7, least) for least in (None, 0.5)],
+        "quality": await store.traffic.quality_window(now_us - 3 * HOUR_US, now_us),
+        "quality of a model": await store.traffic.quality_window(now_us - 3 * HOUR_US, now_us, 2),
         "baseline": await measured_baseline(store, now_us),
-        "votes": await store.feedback_window(now_us - 3 * HOUR_US, now_us),
+        "votes": await store.traffic.feedback_window(now_us - 3 * HOUR_US, now_us),
         "users' requests": totals.of_users,
         "the rest of the sums": (totals.voted, totals.votes, totals.scored, totals.quality),
-        "users' hours": sorted(round(mean, 9) for mean in await store.user_hour_means(hour_us)),
-        "slow": [await store.duration_quantile(model, 0, 0.95) for model in (None, 1, 2)],
+        "users' hours": sorted(round(mean, 9) for mean in await store.traffic.user_hour_means(hour_us)),
+        "slow": [await store.traffic.duration_quantile(model, 0, 0.95) for model in (None, 1, 2)],
         "supply": [await usable_at_most(store, DataGeneratorConfig(format_type=form), 0, now_us)
                    for form in ("chatml", "dpo")],
-        "samples": [sample.record_id async for sample in store.iter_samples()],
+        "samples": [sample.record_id async for sample in store.samples.iter()],
     }  # fmt: skip
 
 
@@ -100,7 +102,7 @@ async def test_the_same_traffic_with_and_without_tasks_decides_the_same(store: S
     await start_experiment(store)
     now_us = int(clock.now() * 1e6)
     records, votes = traffic(now_us, 5, kind="chat")
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=tuple(votes)))
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=tuple(votes)))
     without = await read(store, clock)
     assert min(without["requests"].values()) > 100
     assert Moments() not in without["moments"].values()
@@ -109,12 +111,12 @@ async def test_the_same_traffic_with_and_without_tasks_decides_the_same(store: S
     early, late = on_tasks[::2], on_tasks[1::2]
     for offset, part in enumerate(({"votes": early}, {"records": tasks}, {"votes": late}), start=2):
         batch = IngestBatch(writer="w", segment=0, offset=offset, **{k: tuple(v) for k, v in part.items()})
-        assert (await store.apply(batch)).parked == (len(early) if "votes" in part and offset == 2 else 0)
+        assert (await store.ingest.apply(batch)).parked == (len(early) if "votes" in part and offset == 2 else 0)
     assert await read(store, clock) == without
 
-    totals = await store.totals()
+    totals = await store.traffic.totals()
     assert (totals.requests, totals.tasks) == (len(records) + len(tasks), len(tasks))
-    points = await store.traffic(now_us - 5 * HOUR_US, now_us + HOUR_US, 3600)
+    points = await store.traffic.points(now_us - 5 * HOUR_US, now_us + HOUR_US, 3600)
     assert sum(point.requests for point in points) == totals.requests
     failed = [r for r in [*records, *tasks] if r.outcome is Outcome.TIMEOUT or r.status == 503]
     assert totals.errors == sum(point.errors for point in points) == len(failed)
@@ -124,24 +126,24 @@ async def test_a_vote_by_a_tasks_own_id_is_kept_on_it(store: Store, clock: Manua
     now_us, rng = int(clock.now() * 1e6), random.Random(1)
     task = exchange(now_us, rng, kind="task", quality=0.5)
     ballot = replace(vote(task.id, now_us, rng, feedback=-1), correction="Screws", quality_score=0.0)
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=(task,), votes=(ballot,)))
-    view = await store.get_record(task.id)
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=(task,), votes=(ballot,)))
+    view = await store.records.get(task.id)
     assert view is not None
     assert (view.row.feedback, view.row.quality, view.votes[0].correction) == (-1.0, 0.0, "Screws")
-    assert (await store.totals()).votes == VoteCounts()
-    await store.delete_user(task.user_hash or 0)
-    assert (await store.totals()).tasks == 1
+    assert (await store.traffic.totals()).votes == VoteCounts()
+    await store.deletion.delete_user(task.user_hash or 0)
+    assert (await store.traffic.totals()).tasks == 1
 
 
 async def test_a_power_estimate_reckons_with_users_requests(store: Store, clock: ManualClock) -> None:
     now_us = int(SystemClock().now() * 1e6)  # the command asks about the last days before now
     records, votes = traffic(now_us, 5, kind="chat")
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=tuple(votes)))
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=tuple(votes)))
     without = await _look(store, Config())
     assert without.vote_rate is not None
     assert without.vote_rate > 0
     tasks, on_tasks = traffic(now_us, 6, kind="task")
-    await store.apply(IngestBatch(writer="w", segment=0, offset=2, records=tuple(tasks), votes=tuple(on_tasks)))
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=2, records=tuple(tasks), votes=tuple(on_tasks)))
     assert await _look(store, Config()) == without
 
 
@@ -167,10 +169,10 @@ class Turn:
         records = tuple(step for step in steps if isinstance(step, NewRecord))
         votes = tuple(step for step in steps if isinstance(step, NewVote))
         batch = IngestBatch(writer="w", segment=0, offset=self._offset, records=records, votes=votes)
-        return (await store.apply(batch)).parked
+        return (await store.ingest.apply(batch)).parked
 
     async def voted(self, store: Store) -> set[str]:
-        rows = {row.id: row for row in (await store.list_records(RecordFilter(), limit=99)).rows}
+        rows = {row.id: row for row in (await store.records.list(RecordFilter(), limit=99)).rows}
         names = {step.id: name for name, step in self.steps.items() if isinstance(step, NewRecord)}
         return {name for record_id, name in names.items() if record_id in rows and rows[record_id].feedback is not None}
 
@@ -184,8 +186,8 @@ async def test_a_vote_by_a_messages_id_goes_to_the_answer_in_whichever_order_all
         for part in (order,) if at_once else [(name,) for name in order]:
             await turn.happens(store, *part)
         assert await turn.voted(store) == {"answer"}, order
-        assert (await store.totals()).votes == VoteCounts(negative=number + 1), order
-        found = await store.get_record(turn.name)
+        assert (await store.traffic.totals()).votes == VoteCounts(negative=number + 1), order
+        found = await store.records.get(turn.name)
         assert found is not None, order
         assert found.row.kind == "chat", order
 
@@ -201,16 +203,16 @@ async def test_while_there_is_but_a_task_the_vote_waits(store: Store, clock: Man
     turn = Turn(clock)
     await turn.happens(store, "title")
     assert await turn.happens(store, "vote") == 1
-    assert (await store.join_parked()).joined == ()
+    assert (await store.ingest.join_parked()).joined == ()
     assert await turn.voted(store) == set()
-    found = await store.get_record(turn.name)
+    found = await store.records.get(turn.name)
     assert found is not None
     assert found.row.kind == "task", "somebody who looks for it finds it"
     async with store._db.write() as connection:  # as another host's transaction wrote it
         answer = turn.steps["answer"]
         assert isinstance(answer, NewRecord)
         await ingest._insert(connection, [answer], {answer.id: RecordFacts.of(answer)}, {})
-    assert len((await store.join_parked()).joined) == 1
+    assert len((await store.ingest.join_parked()).joined) == 1
     assert await turn.voted(store) == {"answer"}
 
 
@@ -219,7 +221,7 @@ async def test_lists_have_tasks_or_none_or_nothing_else(store: Store, clock: Man
     await turn.happens(store, "round", "title", "answer")
 
     async def kinds(**criteria: Any) -> list[str]:
-        rows: tuple[RecordRow, ...] = (await store.list_records(RecordFilter(**criteria), limit=9)).rows
+        rows: tuple[RecordRow, ...] = (await store.records.list(RecordFilter(**criteria), limit=9)).rows
         return [row.kind for row in rows]
 
     assert await kinds() == ["task", "chat", "chat"]

@@ -59,10 +59,10 @@ class Log:
             records=tuple(part for part in parts if isinstance(part, NewRecord)),
             votes=tuple(part for part in parts if isinstance(part, NewVote)),
         )
-        return await self.store.apply(batch)
+        return await self.store.ingest.apply(batch)
 
     async def view(self, record: NewRecord) -> RecordView:
-        found = await self.store.get_record(record.id)
+        found = await self.store.records.get(record.id)
         assert found is not None
         return found
 
@@ -84,8 +84,8 @@ async def test_a_vote_on_no_answer_is_kept_and_says_nothing(log: Log, first: str
         assert (view.row.feedback, view.row.quality, view.scores) == (None, None, {}), (status, outcome)
         [kept] = view.votes
         assert (kept.comment, kept.effective) == ("so bad", False), (status, outcome)
-        assert (await log.store.totals()).votes == VoteCounts(), (status, outcome)
-        assert [sample async for sample in log.store.iter_judged()] == [], (status, outcome)
+        assert (await log.store.traffic.totals()).votes == VoteCounts(), (status, outcome)
+        assert [sample async for sample in log.store.samples.judged()] == [], (status, outcome)
 
 
 async def test_who_stops_an_answer_has_seen_enough_to_vote(log: Log) -> None:
@@ -99,11 +99,11 @@ async def test_holders_of_the_id_are_one_voter_whatever_they_call_themselves(log
     await log.apply(record, *(log.vote(record, source=f"s{n}", feedback=1) for n in range(30)))
     view = await log.view(record)
     assert [vote.source for vote in view.votes if vote.effective] == ["s29"], "the last"
-    assert (await log.store.totals()).votes == VoteCounts(positive=1)
+    assert (await log.store.traffic.totals()).votes == VoteCounts(positive=1)
     await log.apply(log.vote(record, source="other", feedback=-1))
     assert (await log.view(record)).row.feedback == -1
     await log.apply(*(log.vote(record, FULL_TRUST, source=f"s{n}", feedback=1) for n in range(3)))
-    assert (await log.store.totals()).votes == VoteCounts(positive=3, negative=1)
+    assert (await log.store.traffic.totals()).votes == VoteCounts(positive=3, negative=1)
 
 
 async def test_who_has_no_token_takes_back_their_own_vote_alone(log: Log) -> None:
@@ -127,17 +127,17 @@ async def test_what_does_not_count_is_kept_to_be_read(log: Log) -> None:
     view = await log.view(record)
     assert (view.row.quality, view.row.feedback, view.votes[0].correction) == (0.2, -1, "buy at evil.example")
     assert await corrections(log.store) == []
-    assert await log.store.count_corrections(0, 2 * log.now_us) == 0
+    assert await log.store.traffic.count_corrections(0, 2 * log.now_us) == 0
     await log.apply(log.vote(record, BallotTrust.SCORE | BallotTrust.CORRECTION, quality_score=0.8, correction="Rome"))
     view = await log.view(record)
     assert (view.row.quality, view.row.feedback) == (0.8, -1), "what the setting allows now; the thumb stays as it was"
     assert await corrections(log.store) == ["Rome"]
-    assert await log.store.count_corrections(0, 2 * log.now_us) == 1
+    assert await log.store.traffic.count_corrections(0, 2 * log.now_us) == 1
 
 
 async def corrections(store: Store) -> list[str]:
-    found = [sample.correction async for sample in store.iter_samples() if sample.correction is not None]
-    assert {sample.correction async for sample in store.iter_judged()} - {None} == set(found)
+    found = [sample.correction async for sample in store.samples.iter() if sample.correction is not None]
+    assert {sample.correction async for sample in store.samples.judged()} - {None} == set(found)
     return found
 
 
@@ -185,11 +185,11 @@ async def test_a_name_of_several_people_is_nobodys(log: Log, order: str) -> None
         assert sum(part.ambiguous for part in applied) == (not one), who
         votes = [(await log.view(record)).row.feedback for record in (first, second)]
         assert [value for value in votes if value is not None] == [1] * one, who
-        await log.store.join_parked()
-        await log.store.delete_user(mallory)
-        await log.store.join_parked()
+        await log.store.ingest.join_parked()
+        await log.store.deletion.delete_user(mallory)
+        await log.store.ingest.join_parked()
         counted += one
-        now = (await log.store.totals()).votes
+        now = (await log.store.traffic.totals()).votes
         assert now == VoteCounts(positive=counted), f"{who}: nor once the other is gone"
 
 
@@ -244,7 +244,7 @@ async def test_sums_do_not_depend_on_the_order_and_no_stranger_moves_quality(log
     terms = Terms(l95_s=1.0, icc=0.2)
     frozen = {"l95_s": terms.l95_s, "icc": terms.icc}
     experiment = Experiment(id=1, champion_model_id=1, challenger_model_id=2, salt="00", share=0.5, frozen=frozen)
-    await log.store.transition(LoopTransaction(fence=lease.fence, experiments=(experiment,)))
+    await log.store.journal.transition(LoopTransaction(fence=lease.fence, experiments=(experiment,)))
     log.rng, since_us = random.Random(seed), log.now_us
     records = [some_record(log) for _ in range(40)]
     votes = [some_vote(log, log.rng.choice(records)) for _ in range(120)]
@@ -255,9 +255,9 @@ async def test_sums_do_not_depend_on_the_order_and_no_stranger_moves_quality(log
         await log.apply(*parts[:n])
         parts = parts[n:]
 
-    live = await log.store.arm_stats(1, 4)
+    live = await log.store.statistics.arms(1, 4)
     epoch = Epoch(experiment_id=1, number=4, terms=terms, since_us=since_us, until_us=log.now_us + SECOND_US)
-    replay = log.store.replay(epoch)
+    replay = log.store.statistics.replay(epoch)
     again = await replay.advance(epoch.until_us)
     await replay.aclose()
     on = {record.id: counted(record, [vote for vote in votes if vote.record_id == record.id]) for record in records}
@@ -274,7 +274,7 @@ async def test_sums_do_not_depend_on_the_order_and_no_stranger_moves_quality(log
         assert row.feedback == pytest.approx(fmean(thumbs) if thumbs else None)
     all_thumbs = [thumb for thumbs, _ in on.values() for thumb in thumbs]
     sums = VoteCounts(positive=all_thumbs.count(1), negative=all_thumbs.count(-1), neutral=all_thumbs.count(0))
-    assert (await log.store.totals()).votes == sums
+    assert (await log.store.traffic.totals()).votes == sums
 
 
 def counted(record: NewRecord, votes: Sequence[NewVote]) -> tuple[list[int], float | None]:

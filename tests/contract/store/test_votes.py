@@ -42,17 +42,17 @@ class Story:
         return replace(made, **changes)  # type: ignore[arg-type]
 
     async def view(self) -> RecordView:
-        found = await self.store.get_record(self.record.id)
+        found = await self.store.records.get(self.record.id)
         assert found is not None
         return found
 
     async def counts(self) -> tuple[float | None, VoteCounts]:
-        return (await self.view()).row.feedback, (await self.store.totals()).votes
+        return (await self.view()).row.feedback, (await self.store.traffic.totals()).votes
 
     async def _apply(self, **parts: object):  # type: ignore[no-untyped-def]
         self._offset += 1
         batch = IngestBatch(writer=WRITER, segment=0, offset=self._offset)
-        return await self.store.apply(replace(batch, **parts))  # type: ignore[arg-type]
+        return await self.store.ingest.apply(replace(batch, **parts))  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ async def test_a_vote_is_joined_to_its_record(story: Story) -> None:
 
 async def test_feedback_before_ingest_is_kept(story: Story) -> None:
     assert await story.votes(story.vote(feedback=-1)) == (1, 1)
-    assert (await story.store.totals()).votes == VoteCounts()
+    assert (await story.store.traffic.totals()).votes == VoteCounts()
     assert await story.arrives() == 0
     assert await story.counts() == (-1.0, VoteCounts(negative=1))
 
@@ -104,7 +104,7 @@ async def test_a_retracted_vote_does_not_count(story: Story) -> None:
     await story.votes(story.vote(feedback=1, quality_score=0.9))
     await story.votes(story.vote(feedback=None, retracted=True))
     assert await story.counts() == (None, VoteCounts())
-    assert (await story.store.totals()).voted == 0
+    assert (await story.store.traffic.totals()).voted == 0
     assert (await story.view()).row.quality == 0.5
 
 
@@ -112,7 +112,7 @@ async def test_sources_are_counted_apart(story: Story) -> None:
     await story.arrives()
     await story.votes(story.vote("ann", 1), story.vote("bob", -1), story.vote("cas", 0))
     assert await story.counts() == (0.0, VoteCounts(positive=1, negative=1, neutral=1))
-    assert (await story.store.totals()).voted == 1
+    assert (await story.store.traffic.totals()).voted == 1
 
 
 async def test_a_comment_alone_leaves_the_thumb(story: Story) -> None:
@@ -128,11 +128,11 @@ async def test_a_score_of_a_person_wins_and_goes_back_when_withdrawn(story: Stor
     view = await story.view()
     assert (view.row.quality, view.row.quality_source) == (pytest.approx(0.9), "feedback")
     assert view.scores == {"heuristic": 0.5, "feedback": pytest.approx(0.9)}
-    assert (await story.store.totals()).quality == pytest.approx(0.9)
+    assert (await story.store.traffic.totals()).quality == pytest.approx(0.9)
     await story.votes(story.vote("ann", None, retracted=True), story.vote("bob", None, retracted=True))
     view = await story.view()
     assert (view.row.quality, view.row.quality_source, view.scores) == (0.5, "heuristic", {"heuristic": 0.5})
-    totals = await story.store.totals()
+    totals = await story.store.traffic.totals()
     assert (totals.scored, totals.quality) == (1, pytest.approx(0.5))
 
 
@@ -155,12 +155,12 @@ async def test_a_vote_in_the_same_batch_as_its_record_counts(story: Story) -> No
 async def test_votes_that_another_replica_missed_are_joined_later(story: Story) -> None:
     """Two replicas commit at once: one parks the vote, the other does not see it. `join_parked` finds them."""
     await story.votes(story.vote(feedback=1), story.vote("bob", 1, record_id=None, alias="chatcmpl-9"))
-    assert (await story.store.join_parked()).joined == ()
+    assert (await story.store.ingest.join_parked()).joined == ()
     async with story.store._db.write() as connection:  # the record, as the other replica's transaction wrote it
         facts = {story.record.id: RecordFacts.of(story.record)}
         await ingest._insert(connection, [story.record], facts, {})
-    assert len((await story.store.join_parked()).joined) == 2
-    assert (await story.store.join_parked()).joined == ()
+    assert len((await story.store.ingest.join_parked()).joined) == 2
+    assert (await story.store.ingest.join_parked()).joined == ()
     assert (await story.view()).row.feedback == 1.0
 
 
@@ -175,8 +175,8 @@ async def test_votes_that_never_find_a_record_keep_no_others_from_theirs(story: 
     async with story.store._db.write() as connection:
         facts = {story.record.id: RecordFacts.of(story.record)}
         await ingest._insert(connection, [story.record], facts, {})
-    assert sum([len((await story.store.join_parked(limit=4)).joined) for _ in range(3)]) == 1
+    assert sum([len((await story.store.ingest.join_parked(limit=4)).joined) for _ in range(3)]) == 1
     assert (await story.view()).row.feedback == 1.0
     late = story.vote("dan", feedback=0)
     assert await story.votes(late) == (1, 0)
-    assert sum([len((await story.store.join_parked(limit=4)).joined) for _ in range(4)]) == 0, "round and round"
+    assert sum([len((await story.store.ingest.join_parked(limit=4)).joined) for _ in range(4)]) == 0, "round and round"

@@ -34,15 +34,15 @@ async def test_a_vote_that_comes_while_another_host_stores_the_record_counts_lat
     await gate.execute(GATE)
     await gate.execute("select pg_advisory_lock(1)")
     here = IngestBatch(writer="w0-1-1", segment=0, offset=1, records=(record,), votes=(first,))
-    storing = asyncio.create_task(store.apply(here))
+    storing = asyncio.create_task(store.ingest.apply(here))
     while not await gate.fetchval("select count(*) from pg_locks where locktype = 'advisory' and not granted"):
         await asyncio.sleep(0.01)
     there = IngestBatch(writer="w0-2-2", segment=0, offset=1, votes=(second,))
-    assert (await other.apply(there)).parked == 1, "the record is not committed yet"
+    assert (await other.ingest.apply(there)).parked == 1, "the record is not committed yet"
     await gate.execute("select pg_advisory_unlock(1)")
     assert (await storing).parked == 0
-    await other.join_parked()
-    found = await store.get_record(record.id)
+    await other.ingest.join_parked()
+    found = await store.records.get(record.id)
     assert found is not None
     assert found.row.feedback == -1
     await gate.close()

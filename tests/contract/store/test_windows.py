@@ -39,7 +39,7 @@ async def fill(store: Store, now_us: int, n: int = 300, span_us: int = 6 * HOUR_
         for i in range(n)
     ]
     votes = tuple(vote(r.id, now_us, rng, feedback=rng.choice((1, -1, 0))) for r in records[::5])
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=votes))
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=votes))
     return records
 
 
@@ -68,7 +68,7 @@ async def test_samples_are_counted_from_any_instant(store: Store, clock: ManualC
             and time_us(r) >= since_us // 1000 * 1000
             and (min_quality is None or (r.quality is not None and r.quality >= min_quality))
         ]
-        assert await store.count_quality_samples(since_us, min_quality) == len(wanted), (since_us, min_quality)
+        assert await store.traffic.count_quality_samples(since_us, min_quality) == len(wanted), (since_us, min_quality)
 
 
 async def test_corrections_are_counted_by_when_they_came(store: Store, clock: ManualClock) -> None:
@@ -76,9 +76,9 @@ async def test_corrections_are_counted_by_when_they_came(store: Store, clock: Ma
     rng = random.Random(3)
     records = await fill(store, now_us)
     said = [replace(vote(r.id, now_us - n * HOUR_US, rng), correction="no") for n, r in enumerate(records[:5])]
-    await store.apply(IngestBatch(writer="w", segment=0, offset=2, votes=tuple(said)))
-    assert await store.count_corrections(0, now_us) == 4
-    assert await store.count_corrections(now_us - 2 * HOUR_US, now_us + 1) == 3
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=2, votes=tuple(said)))
+    assert await store.traffic.count_corrections(0, now_us) == 4
+    assert await store.traffic.count_corrections(now_us - 2 * HOUR_US, now_us + 1) == 3
 
 
 async def test_sums_agree_with_the_records(store: Store, clock: ManualClock) -> None:
@@ -89,23 +89,26 @@ async def test_sums_agree_with_the_records(store: Store, clock: ManualClock) -> 
         now_us // MINUTE_US * MINUTE_US - 20 * MINUTE_US,
     )
     inside = [r for r in records if since_us <= time_us(r) < until_us]
-    totals = await store.totals(since_us, until_us)
+    totals = await store.traffic.totals(since_us, until_us)
     scored = [r.quality for r in inside if r.quality is not None]
     assert totals.requests == len(inside)
     assert totals.errors == sum(r.status >= 500 or r.outcome in (Outcome.TIMEOUT, Outcome.INCOMPLETE) for r in inside)
     declined = (r.outcome == Outcome.REFUSED or (r.status == 404 and r.outcome == Outcome.OK) for r in inside)
     assert totals.refused == sum(declined)
-    points = await store.traffic(since_us, until_us, 600)
+    points = await store.traffic.points(since_us, until_us, 600)
     assert (sum(p.errors for p in points), sum(p.refused for p in points)) == (totals.errors, totals.refused)
     assert totals.fallbacks == sum(bool(r.flags & RecordFlag.FALLBACK) for r in inside)
     assert totals.prompt_tokens == sum(r.prompt_tokens or 0 for r in inside)
-    assert await store.quality_window(since_us, until_us) == (len(scored), pytest.approx(mean(scored)))
+    assert await store.traffic.quality_window(since_us, until_us) == (len(scored), pytest.approx(mean(scored)))
     of_one = [r.quality for r in inside if r.quality is not None and r.model_id == 1]
-    assert await store.quality_window(since_us, until_us, model_id=1) == (len(of_one), pytest.approx(mean(of_one)))
+    assert await store.traffic.quality_window(since_us, until_us, model_id=1) == (
+        len(of_one),
+        pytest.approx(mean(of_one)),
+    )
     voted = [r for r in records[::5] if can_be_judged(r.outcome.with_status(r.status), r.status)]
     assert sum(vars_of(totals.votes)) == sum(r in voted for r in inside)
-    assert await store.feedback_window(since_us, until_us) == totals.votes
-    everything = await store.totals()
+    assert await store.traffic.feedback_window(since_us, until_us) == totals.votes
+    everything = await store.traffic.totals()
     assert (everything.requests, everything.voted) == (len(records), len(voted))
 
 
@@ -113,7 +116,7 @@ async def test_a_window_that_ends_now_leaves_out_what_is_under_way(store: Store,
     minute_us = int(clock.now() * 1e6) // MINUTE_US * MINUTE_US
     rng = random.Random(7)
     arrived = (minute_us - 5 * MINUTE_US, minute_us, minute_us + 1_000_000)
-    await store.apply(
+    await store.ingest.apply(
         IngestBatch(
             writer="w",
             segment=0,
@@ -123,10 +126,10 @@ async def test_a_window_that_ends_now_leaves_out_what_is_under_way(store: Store,
     )
     now_us = minute_us + 2_000_000
     since_us = minute_us - 10 * MINUTE_US
-    assert (await store.totals(since_us, now_us)).requests == 1
-    assert (await store.totals(since_us)).requests == 3
-    assert [point.requests for point in await store.traffic(since_us, now_us, 60)] == [1]
-    assert sum(point.requests for point in await store.traffic(since_us, minute_us + MINUTE_US, 60)) == 3
+    assert (await store.traffic.totals(since_us, now_us)).requests == 1
+    assert (await store.traffic.totals(since_us)).requests == 3
+    assert [point.requests for point in await store.traffic.points(since_us, now_us, 60)] == [1]
+    assert sum(point.requests for point in await store.traffic.points(since_us, minute_us + MINUTE_US, 60)) == 3
 
 
 def vars_of(votes: VoteCounts) -> tuple[int, int, int]:
@@ -135,12 +138,12 @@ def vars_of(votes: VoteCounts) -> tuple[int, int, int]:
 
 async def test_an_empty_store_answers_with_nothing(store: Store, clock: ManualClock) -> None:
     now_us = int(clock.now() * 1e6)
-    assert await store.quality_window(0, now_us) == (0, None)
-    assert await store.duration_quantile(1, 0, 0.95) is None
-    assert await store.traffic(0, now_us, 3600) == []
-    assert await store.count_quality_samples(0, 0.7) == 0
-    assert await store.user_hour_means(now_us) == []
-    assert (await store.size()).records == 0
+    assert await store.traffic.quality_window(0, now_us) == (0, None)
+    assert await store.traffic.duration_quantile(1, 0, 0.95) is None
+    assert await store.traffic.points(0, now_us, 3600) == []
+    assert await store.traffic.count_quality_samples(0, 0.7) == 0
+    assert await store.traffic.user_hour_means(now_us) == []
+    assert (await store.samples.size()).records == 0
 
 
 async def test_a_quantile_is_within_five_percent(store: Store, clock: ManualClock) -> None:
@@ -149,9 +152,9 @@ async def test_a_quantile_is_within_five_percent(store: Store, clock: ManualCloc
     durations = [r.duration_us / 1e6 for r in records if answered(r) and r.model_id == 2]
     cuts = quantiles(durations, n=20)
     for q, exact in ((0.5, cuts[9]), (0.95, cuts[18])):
-        assert await store.duration_quantile(2, 0, q) == pytest.approx(exact, rel=0.05)
+        assert await store.traffic.duration_quantile(2, 0, q) == pytest.approx(exact, rel=0.05)
     of_all = quantiles([r.duration_us / 1e6 for r in records if answered(r)], n=20)
-    assert await store.duration_quantile(None, 0, 0.95) == pytest.approx(of_all[18], rel=0.05)
+    assert await store.traffic.duration_quantile(None, 0, 0.95) == pytest.approx(of_all[18], rel=0.05)
 
 
 async def test_how_fast_nothing_came_says_nothing_of_how_fast_answers_come(store: Store, clock: ManualClock) -> None:
@@ -165,9 +168,9 @@ async def test_how_fast_nothing_came_says_nothing_of_how_fast_answers_come(store
             + [(404, Outcome.OK, 1000), (503, Outcome.OK, 1000), (200, Outcome.OK, 0)]
         )
     ]
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=(*answers, *nothing)))
-    assert await store.duration_quantile(1, 0, 0.01) == pytest.approx(2.0, rel=0.1)
-    [point] = await store.traffic(0, now_us + HOUR_US, 3600)
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=(*answers, *nothing)))
+    assert await store.traffic.duration_quantile(1, 0, 0.01) == pytest.approx(2.0, rel=0.1)
+    [point] = await store.traffic.points(0, now_us + HOUR_US, 3600)
     assert point.p50_s == pytest.approx(2.0, rel=0.1)
     assert (point.errors, point.refused) == (4, 2)
 
@@ -177,7 +180,7 @@ async def test_traffic_by_step_adds_up(store: Store, clock: ManualClock) -> None
     records = await fill(store, now_us)
     for step_s in (300, 3600):
         start_us = (now_us - 7 * HOUR_US) // (step_s * 1_000_000) * step_s * 1_000_000
-        points = await store.traffic(start_us, now_us + HOUR_US, step_s)
+        points = await store.traffic.points(start_us, now_us + HOUR_US, step_s)
         assert sum(p.requests for p in points) == len(records)
         assert all(p.at_us % (step_s * 1_000_000) == 0 for p in points)
         assert [p.at_us for p in points] == sorted(p.at_us for p in points)
@@ -198,7 +201,7 @@ async def test_quantiles_of_a_step_are_those_of_its_records_whatever_sums_they_c
     now_us = int(clock.now() * 1e6) // (24 * HOUR_US) * 24 * HOUR_US + 12 * HOUR_US
     records = [r for r in await fill(store, now_us, n=2000) if answered(r)]
     for step_s in (60, 600, 1800, 3600):  # from the sums by minute, by ten minutes twice, and by hour
-        for point in await store.traffic(now_us - 7 * HOUR_US, now_us + HOUR_US, step_s):
+        for point in await store.traffic.points(now_us - 7 * HOUR_US, now_us + HOUR_US, step_s):
             mine = sorted(
                 r.duration_us / 1e6
                 for r in records
@@ -215,7 +218,7 @@ async def test_quantiles_of_a_step_are_those_of_its_records_whatever_sums_they_c
 
 async def test_a_step_that_is_no_minute_is_refused(store: Store) -> None:
     with pytest.raises(ValueError, match="multiple of 60"):
-        await store.traffic(0, 1, 90)
+        await store.traffic.points(0, 1, 90)
 
 
 async def test_users_are_averaged_within_the_hour(store: Store, clock: ManualClock) -> None:
@@ -227,6 +230,6 @@ async def test_users_are_averaged_within_the_hour(store: Store, clock: ManualClo
         for i, (user, quality) in enumerate(users_and_scores)
     ]
     late = exchange(hour_us + HOUR_US, rng, user_hash=1, quality=0.9)
-    await store.apply(IngestBatch(writer="w", segment=0, offset=1, records=(*records, late)))
-    assert sorted(await store.user_hour_means(hour_us)) == pytest.approx([0.3, 0.5, 0.7, 1.0])
-    assert await store.user_hour_means(hour_us, model_id=99) == []
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=(*records, late)))
+    assert sorted(await store.traffic.user_hour_means(hour_us)) == pytest.approx([0.3, 0.5, 0.7, 1.0])
+    assert await store.traffic.user_hour_means(hour_us, model_id=99) == []

@@ -38,7 +38,7 @@ def training(install: Install) -> Path:
 
 async def log(install: Install, store: Store, segment: int, *words: str) -> list[NewRecord]:
     records = [install.record(user=word, query=f"What of {word}?", response=f"Much of {word}.") for word in words]
-    await store.apply(IngestBatch(writer="w", segment=segment, offset=1, records=tuple(records)))
+    await store.ingest.apply(IngestBatch(writer="w", segment=segment, offset=1, records=tuple(records)))
     return records
 
 
@@ -47,12 +47,12 @@ async def build(install: Install, store: Store, run: str, config: DataGeneratorC
     install.clock.advance(60)
     version = await store.configs.add(run, {"generator_config": {"min_quality_score": config.min_quality_score}})
     request = DatasetRequest(run_id=run, until_s=install.clock.now(), config_fingerprint=version.fingerprint)
-    manifest = await StoreDatasetBuilder(store, config, training(install)).build(request)
+    manifest = await StoreDatasetBuilder(store.samples, config, training(install)).build(request)
     lease = await store.leases.acquire("loop", "host", ttl_s=60)
     assert lease is not None
     started_us = int(install.clock.now() * 1e6)
     made = Run(id=run, state="trained", trigger="manual", started_us=started_us, manifest=manifest.as_json())
-    await store.transition(LoopTransaction(fence=lease.fence, runs=(made,)))
+    await store.journal.transition(LoopTransaction(fence=lease.fence, runs=(made,)))
 
 
 async def test_every_line_has_its_record_and_the_counts_add_up(install: Install, store: Store) -> None:
@@ -90,7 +90,7 @@ async def test_the_difference_has_records_counts_and_settings(install: Install, 
 async def test_what_was_deleted_is_not_shown_whatever_the_file_holds(install: Install, store: Store) -> None:
     await log(install, store, 1, *WORDS)
     await build(install, store, "run-1")
-    await store.delete_user(install.keys.user_hash(b"comets"))
+    await store.deletion.delete_user(install.keys.user_hash(b"comets"))
     reader = DatasetReader(training(install), store)
     assert "comets" in (training(install) / "run-1" / "data.jsonl").read_text()
     page = await reader.lines("run-1", "train", 1, 20)

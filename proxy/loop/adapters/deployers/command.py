@@ -22,7 +22,7 @@ from proxy.clock import Clock, SystemClock
 from proxy.config.loop import DeployerConfig
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.loop.adapters import processes
-from proxy.loop.adapters.deployers.health import illness
+from proxy.loop.adapters.deployers.health import why_unhealthy
 from proxy.loop.adapters.processes import ProcessId
 from proxy.loop.ports import DeployFailed, Endpoint, Handle, NotReady, Readiness
 from proxy.private import make_folder, replace_private
@@ -92,7 +92,7 @@ class CommandDeployer:
                 kept=f"{ended}; its log is {Path(handle['folder']) / _LOG}",
                 may_pass=True,  # there was no memory for it beside the other one, perhaps
             )
-        reason = await illness(handle["url"], self._health_path)
+        reason = await why_unhealthy(handle["url"], self._health_path)
         return Endpoint(url=handle["url"], model=self._asked_for(handle)) if reason is None else NotReady(reason=reason)
 
     async def healthy(self, handle: Handle) -> bool:

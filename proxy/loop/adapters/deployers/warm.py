@@ -60,7 +60,7 @@ async def recorded(store: Store, count: int) -> list[Replayable]:
     """The newest requests of an understood shape that were answered well, whole, and free to be used again."""
     found: list[Replayable] = []
     seen = 0
-    async for view in store.iter_records(newest_first=True, chunk=50):
+    async for view in store.records.iter(newest_first=True, chunk=50):
         row, body = view.row, view.body
         if body is not None and row.method == "POST" and RecordFlag.SAMPLE in row.flags and not row.flags & _UNFIT:
             headers = {name: body.request_headers[name] for name in _KEPT_HEADERS if name in body.request_headers}
@@ -122,7 +122,7 @@ class WarmingDeployer:
         """One request after the other; a failure only where none of them was answered."""
         try:
             requests = await self._replays()
-        except Exception as exc:  # noqa: BLE001 - a store that is away must not hold a model back
+        except Exception as exc:  # noqa: BLE001 - a store that is away must not delay a model
             _log.warning("%s is not warmed up: %s", endpoint.url, exc)
             return None
         async with open_session(self._timeout) as session:

@@ -77,9 +77,9 @@ class OpenAITrainer:
                 "metadata": {_RUN_KEY: run.run_id},
                 "method": self._method(method),
             }
-            held = None if run.holdout_path is None else await self._upload(run, run.holdout_path)
-            if held is not None:
-                order["validation_file"] = held
+            validation = None if run.holdout_path is None else await self._upload(run, run.holdout_path)
+            if validation is not None:
+                order["validation_file"] = validation
             for path in (run.data_path, run.holdout_path):
                 if path is not None:
                     await self._until_processed(run, path)

@@ -148,7 +148,7 @@ def _in_order(values: Iterable[Any]) -> list[Any]:
 
 
 def _unwrapped(value: Any, place: str) -> Any:
-    """What an array or a number of numpy, torch, jax or pandas holds."""
+    """What an array or a number of numpy, torch, jax or pandas contains."""
     if isinstance(size := getattr(value, "nbytes", None), int) and size > MOST_BYTES:
         raise NotPlainError(place, f"longer than {MOST_BYTES // 2**20} MiB")
     for name in ("tolist", "item"):

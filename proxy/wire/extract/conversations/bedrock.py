@@ -1,29 +1,18 @@
-"""Bedrock's Converse: blocks without a type, told by the one field they have; and what InvokeModel carries instead."""
+"""Bedrock's Converse: blocks without a type, told by the one field they have."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 from policies.conversation import Conversation, Lack, ToolCall
-from proxy.wire.extract import invoke
-from proxy.wire.extract.conversations import cohere
 from proxy.wire.extract.conversations.draft import Draft, arguments_of, between, function_tool
 from proxy.wire.extract.conversations.parts import Pieces, media_of
-from proxy.wire.extract.conversations.plain import plain
 from proxy.wire.extract.values import compact, items, mapping, text
 
-__all__ = ["converse", "converse_invoked"]
+__all__ = ["converse"]
 
 _MEDIA: Final = {"image": "image", "audio": "audio", "video": "video", "document": "application"}
 _SILENT: Final = frozenset({"cachePoint"})
-_prompt = plain(invoke.parse_request, invoke.parse_response)
-
-
-def converse_invoked(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
-    """InvokeModel's body in the form of its maker: Converse's, Cohere's, or a prompt."""
-    if "messages" in request:
-        return converse(request, response)
-    return (cohere.converse_v1 if "message" in request else _prompt)(request, response)
 
 
 def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -20,10 +20,7 @@ from proxy.wire.extract.conversations.parts import Pieces
 from proxy.wire.extract.conversations.thoughts import split_thoughts
 from proxy.wire.extract.values import compact, json_in, mapping, text
 
-__all__ = ["ROLES", "Draft", "Reader", "arguments_of", "between", "function_tool"]
-
-Reader = Callable[[dict[str, Any], dict[str, Any]], Conversation]
-"""From a request and its response, any two JSON objects, to the conversation; raises nothing."""
+__all__ = ["ROLES", "Draft", "arguments_of", "between", "function_tool"]
 
 ROLES: Final[Mapping[Any, Role]] = {
     "system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant",
