@@ -66,7 +66,7 @@ FORMATS: Final[Mapping[FormatType, Format]] = {
         Format(
             name="chatml",
             line='{"messages": [{"role", "content", "weight"?, …}, …], "tools"?}',
-            meaning="OpenAI, Mistral, Axolotl. Answers with `weight: 0` are not learnt.",
+            meaning="OpenAI, Mistral, Axolotl. Answers with `weight: 0` are not trained on.",
             holds=_TYPED | {Holds.WEIGHTS},
             build=chatml,
             fields={"messages": list},
@@ -74,7 +74,7 @@ FORMATS: Final[Mapping[FormatType, Format]] = {
         Format(
             name="prompt_completion",
             line='{"prompt": [{"role", "content", …}, …], "completion": [{"role", "content", …}], "tools"?}',
-            meaning="TRL's SFT: only the completion is learnt.",
+            meaning="TRL's SFT: only the completion is trained on.",
             holds=_TYPED,
             build=prompt_completion,
             fields={"prompt": list, "completion": list},
@@ -82,7 +82,7 @@ FORMATS: Final[Mapping[FormatType, Format]] = {
         Format(
             name="alpaca",
             line='{"instruction", "input", "output", "system"?, "history"?}',
-            meaning="Stanford Alpaca, LLaMA-Factory, Axolotl. Words alone, user and assistant in turn.",
+            meaning="Stanford Alpaca, LLaMA-Factory, Axolotl. Text only, user and assistant alternate.",
             holds=frozenset(),
             build=alpaca,
             fields={"instruction": str, "output": str},
@@ -91,7 +91,7 @@ FORMATS: Final[Mapping[FormatType, Format]] = {
         Format(
             name="completion",
             line='{"prompt", "completion"}',
-            meaning="TRL, and small models: a bare prompt, or a transcript. Words alone.",
+            meaning="TRL, and small models: a bare prompt, or a transcript. Text only.",
             holds=frozenset(),
             build=completion,
             fields={"prompt": str, "completion": str},
@@ -99,7 +99,7 @@ FORMATS: Final[Mapping[FormatType, Format]] = {
         Format(
             name="dpo",
             line='{"prompt": […], "chosen": […], "rejected": […], "tools"?}',
-            meaning="TRL's DPO, OpenAI's preferences: corrections over what they correct, and votes both ways.",
+            meaning="TRL's DPO, OpenAI's preferences: corrections over corrected answers, thumbs up over thumbs down.",
             holds=_TYPED | {Holds.PAIRS},
             needs_votes=True,
             build=dpo,
