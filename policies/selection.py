@@ -256,7 +256,7 @@ def _permission(sample: Sample, deleted_users: Container[int]) -> DropReason | N
 
 
 def _content(said: Conversation, correction: str | None, excluded: Exclusion | None) -> DropReason | None:
-    """Why what was said can not be learnt."""
+    """Why what was said cannot be learnt."""
     if said.lacks is not None:
         return DropReason(said.lacks.value)
     question = said.question

@@ -137,7 +137,7 @@ def conforms(line: Mapping[str, Any], format_type: FormatType) -> bool:
 
 
 def prepare(sample: Sample, style: Style) -> Material | Lack:
-    """The sample made ready for the format, or why the format can not hold it."""
+    """The sample made ready for the format, or why the format cannot hold it."""
     form = FORMATS[style.format_type]
     material = prepared(sample, style, weights=Holds.WEIGHTS in form.holds)
     if material is None:

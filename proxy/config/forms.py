@@ -99,7 +99,7 @@ def secret(text: str) -> str | None:
     """What a header can carry."""
     if text.isprintable() and text.isascii() and text == text.strip():
         return None
-    return "has spaces around it, or characters that a header can not carry; write the bare secret"
+    return "has spaces around it, or characters that a header cannot carry; write the bare secret"
 
 
 def origin(text: str) -> str | None:

@@ -154,7 +154,7 @@ TOPICS: Mapping[str, Topic] = {
             "the reset mail never arrives",
             "it says unknown user",
             "two factor code does not come",
-            "signed out and can not get in again",
+            "signed out and cannot get in again",
             "how do i set a new pin",
             "somebody hacked my profile",
             "captcha keeps failing",

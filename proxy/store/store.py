@@ -2,7 +2,7 @@
 
 Everything hangs off it by noun: `store.ingest` takes in, `store.records`, `.samples`, `.statistics` and `.traffic` are
 read, `.retention` and `.deletion` forget, and the control plane is `.models`, `.journal` and so on. Each of their
-methods is one short transaction, or a series of such. What can not be done now, because the database is locked, full,
+methods is one short transaction, or a series of such. What cannot be done now, because the database is locked, full,
 down or restarting, raises TemporaryError: nothing was written, try again.
 """
 

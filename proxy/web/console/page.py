@@ -85,7 +85,7 @@ class Console:
         """The store. Raises TemporaryError while it is away."""
         store = self.services.store()
         if store is None:
-            raise TemporaryError("the store can not be reached at the moment", retry_after_s=_TEMPORARY_RETRY_S)
+            raise TemporaryError("the store cannot be reached at the moment", retry_after_s=_TEMPORARY_RETRY_S)
         return store
 
     async def status(self) -> Status:

@@ -4,7 +4,7 @@ The first half of the limit is kept for good, for what a training says first (ve
 Behind it comes a line that says how much is left out, then the end, at least a quarter of the limit of it. The end is
 always the end of the file, so that whoever follows the log while it grows reads on as in any other.
 
-A log that can not be written (a full disk) loses lines and says so later; it never delays the training. It may be
+A log that cannot be written (a full disk) loses lines and says so later; it never delays the training. It may be
 emptied meanwhile by somebody else (a user's data is deleted), and then begins again. Standard library only.
 """
 
