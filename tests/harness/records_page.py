@@ -52,7 +52,7 @@ def formats() -> str:
 
 def format_row(form: Format) -> str:
     """What the page says of a format."""
-    held = ", ".join(item.value for item in Holds if item in form.holds) or "words"
+    held = ", ".join(item.value for item in Holds if item in form.holds) or "text"
     return f"| `{form.name}` | `{form.line}` | {form.meaning} | {held} | {', '.join(sorted(form.consumers))} |\n"
 
 

@@ -70,7 +70,7 @@ class _Pages:
         }
         try:
             if cursor is not None and not is_record_id(cursor):
-                raise ValueError("cursor: not one that a list gave out")
+                raise ValueError("cursor: not valid; use the cursor that the list returned")
             criteria = self._criteria(fields, models)
             page = await store.records.list(criteria, cursor=cursor, limit=_PAGE)
         except ValueError as exc:
