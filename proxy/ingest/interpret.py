@@ -155,7 +155,7 @@ class Interpreter:
         """The shape of the exchange, or that a UI asked for itself."""
         is_task = self._tasks.includes(
             headers,
-            found.asked,
+            found.request_fields,
             found.messages,
             query=found.query,
             model=found.model,
@@ -219,7 +219,7 @@ def _recall(meta: dict[str, Any], found: Extraction) -> None:
         found.streamed = True
         found.failed |= said.get("failed", False)  # a finish reason stands in the document
         found.whole = said.get("whole", found.whole)
-        found.unread = said.get("unread", found.unread) or found.asked_unread
+        found.unread = said.get("unread", found.unread) or found.request_unread
 
 
 def _outcome(meta: dict[str, Any], found: Extraction, *, partial: bool) -> Outcome:

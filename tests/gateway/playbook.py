@@ -32,7 +32,7 @@ from proxy.gateway.breaker import Breaker
 from proxy.gateway.context import worker_context
 from proxy.gateway.errors import BadResponseError, RejectedError
 from proxy.gateway.exchange import Exchange
-from proxy.gateway.exchange.states import TRANSITIONS, Event, State
+from proxy.gateway.exchange.states import TRANSITIONS, ExchangeEvent, State
 from proxy.gateway.head import parse_response
 from proxy.gateway.head_cache import KnownResponse
 from proxy.gateway.outbound import Peer
@@ -272,14 +272,14 @@ class Talk:
         """Have a connection idle that was used before."""
         self.pools[arm].idle.append(NoteUpstream(self.outputs, arm, used=True))
 
-    def tell(self, event: Event, *args: Any) -> None:
+    def tell(self, event: ExchangeEvent, *args: Any) -> None:
         """Any event, as whoever is called back by the event loop would: what that does about an exception, too."""
         before = self.state
         method: Callable[..., None] = getattr(self.exchange, event.value)
         try:
             method(*args)
         except RejectedError as exc:
-            assert event in (Event.BEGIN, Event.RECEIVE)
+            assert event in (ExchangeEvent.BEGIN, ExchangeEvent.RECEIVE)
             self.client_gone(exc.status)
         except BadResponseError as exc:
             self.lost(exc)
@@ -288,23 +288,23 @@ class Talk:
 
     def begin(self, payload: bytes = b"", *, done: bool = True) -> None:
         """The head is here, and some of the body."""
-        self.tell(Event.BEGIN, payload, done)
+        self.tell(ExchangeEvent.BEGIN, payload, done)
 
     def body(self, payload: bytes, *, done: bool = False) -> None:
         """More of the request's body."""
-        self.tell(Event.RECEIVE, payload, done)
+        self.tell(ExchangeEvent.RECEIVE, payload, done)
 
     def connect(self) -> NoteUpstream:
         """The connection asked for last is made."""
         self.dials[-1].over = True
         self.upstreams.append(NoteUpstream(self.outputs, self.dials[-1].arm))
-        self.tell(Event.CONNECTED, self.upstreams[-1])
+        self.tell(ExchangeEvent.CONNECTED, self.upstreams[-1])
         return self.upstreams[-1]
 
     def refuse(self, error: Exception | None = None) -> None:
         """It cannot be made."""
         self.dials[-1].over = True
-        self.tell(Event.CONNECT_FAILED, error or ConnectionRefusedError())
+        self.tell(ExchangeEvent.CONNECT_FAILED, error or ConnectionRefusedError())
 
     def heard(self) -> None:
         self.upstream.answered = True
@@ -316,37 +316,37 @@ class Talk:
         data = head + b"\r\n\r\n"
         parsed = parse_response(data, len(head), self.exchange.head.method)
         if parsed.status == 101:
-            self.tell(Event.SWITCHED, parsed, b"")
+            self.tell(ExchangeEvent.SWITCHED, parsed, b"")
         elif parsed.status < 200:
-            self.tell(Event.INFORMATIONAL, parsed)
+            self.tell(ExchangeEvent.INFORMATIONAL, parsed)
         else:
-            self.tell(Event.RESPONDED, KnownResponse(parsed), parsed.length)
+            self.tell(ExchangeEvent.RESPONDED, KnownResponse(parsed), parsed.length)
 
     def piece(self, wire: bytes, payload: bytes | None = None, *, done: bool = False) -> None:
         """Bytes of the answer's body; `payload` where that is chunked."""
         self.heard()
-        self.tell(Event.RELAY, wire, wire if payload is None else payload, done)
+        self.tell(ExchangeEvent.RELAY, wire, wire if payload is None else payload, done)
 
     def lost(self, error: Exception | None = None) -> None:
         """The model's connection ends."""
         self.upstream.over = "lost"
-        self.tell(Event.UPSTREAM_LOST, error)
+        self.tell(ExchangeEvent.UPSTREAM_LOST, error)
 
     def time_out(self) -> None:
         """Its deadline passes; whoever watches it closes it."""
         self.upstream.over = "lost"
-        self.tell(Event.UPSTREAM_TIMED_OUT)
+        self.tell(ExchangeEvent.UPSTREAM_TIMED_OUT)
 
     def client_gone(self, status: int = 0) -> None:
         """The client's connection ends, or it is answered `status` by that connection."""
         self.client.over = self.client.over or "gone"
-        self.tell(Event.CLIENT_LOST, status)
+        self.tell(ExchangeEvent.CLIENT_LOST, status)
 
     def tunnel_ends(self, error: Exception | None = None, *, by_client: bool = True) -> None:
         assert self.client.on_end is not None
         before = self.state
         self.client.on_end(10, 20, error, by_client)
-        assert self.state in TRANSITIONS[before][Event.TUNNEL_ENDED]
+        assert self.state in TRANSITIONS[before][ExchangeEvent.TUNNEL_ENDED]
 
     # -- what must be true
 

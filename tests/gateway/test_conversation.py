@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from policies.records import Outcome
-from proxy.gateway.exchange.states import TRANSITIONS, Event, ImpossibleEventError, State
+from proxy.gateway.exchange.states import TRANSITIONS, ExchangeEvent, ImpossibleEventError, State
 from proxy.gateway.facts import ExchangeFacts
 from proxy.gateway.head import parse_response
 from proxy.gateway.head_cache import KnownResponse
@@ -424,9 +424,9 @@ def test_a_client_that_is_slow_to_read_holds_the_answer() -> None:
     talk.head(OK)
     talk.piece(b"an")
     talk.out()
-    talk.tell(Event.CLIENT_BLOCKED, True)
+    talk.tell(ExchangeEvent.CLIENT_BLOCKED, True)
     talk.clock.advance(3.0)
-    talk.tell(Event.CLIENT_BLOCKED, False)
+    talk.tell(ExchangeEvent.CLIENT_BLOCKED, False)
     assert talk.out() == [("hold", CHAMPION, True), ("hold", CHAMPION, False)]
     talk.piece(b"sw", done=True)
     assert talk.record().meta["up"] == 0  # the model has not been waited for
@@ -438,8 +438,8 @@ def test_a_model_that_is_slow_to_read_holds_the_request() -> None:
     talk.keep()
     talk.begin(b"bo", done=False)
     talk.out()
-    talk.tell(Event.UPSTREAM_BLOCKED, True)
-    talk.tell(Event.UPSTREAM_BLOCKED, False)
+    talk.tell(ExchangeEvent.UPSTREAM_BLOCKED, True)
+    talk.tell(ExchangeEvent.UPSTREAM_BLOCKED, False)
     assert talk.out() == [("pause", True), ("pause", False)]
 
 
@@ -506,41 +506,43 @@ def talk_in(state: State, *, challenger: bool = True) -> Talk:
     return talk
 
 
-def news(talk: Talk, event: Event) -> tuple[Any, ...]:
+def news(talk: Talk, event: ExchangeEvent) -> tuple[Any, ...]:
     """Arguments of an event."""
     parsed = parse_response(OK + b"\r\n\r\n", len(OK), b"POST")
     return {
-        Event.BEGIN: (b"body", True),
-        Event.RECEIVE: (b"dy", True),
-        Event.CLIENT_BLOCKED: (True,),
-        Event.CLIENT_LOST: (),
-        Event.CONNECTED: (NoteUpstream(talk.outputs, CHALLENGER),),
-        Event.CONNECT_FAILED: (ConnectionRefusedError(),),
-        Event.UPSTREAM_BLOCKED: (False,),
-        Event.INFORMATIONAL: (parse_response(b"HTTP/1.1 103 X\r\n\r\n", 14, b"POST"),),
-        Event.RESPONDED: (KnownResponse(parsed), 4),
-        Event.RELAY: (b"sw", b"sw", True),
-        Event.SWITCHED: (parse_response(SWITCH + b"\r\n\r\n", len(SWITCH), b"GET"), b""),
-        Event.UPSTREAM_LOST: (None,),
-        Event.UPSTREAM_TIMED_OUT: (),
-        Event.TUNNEL_ENDED: (1, 2, None, True),
+        ExchangeEvent.BEGIN: (b"body", True),
+        ExchangeEvent.RECEIVE: (b"dy", True),
+        ExchangeEvent.CLIENT_BLOCKED: (True,),
+        ExchangeEvent.CLIENT_LOST: (),
+        ExchangeEvent.CONNECTED: (NoteUpstream(talk.outputs, CHALLENGER),),
+        ExchangeEvent.CONNECT_FAILED: (ConnectionRefusedError(),),
+        ExchangeEvent.UPSTREAM_BLOCKED: (False,),
+        ExchangeEvent.INFORMATIONAL: (parse_response(b"HTTP/1.1 103 X\r\n\r\n", 14, b"POST"),),
+        ExchangeEvent.RESPONDED: (KnownResponse(parsed), 4),
+        ExchangeEvent.RELAY: (b"sw", b"sw", True),
+        ExchangeEvent.SWITCHED: (parse_response(SWITCH + b"\r\n\r\n", len(SWITCH), b"GET"), b""),
+        ExchangeEvent.UPSTREAM_LOST: (None,),
+        ExchangeEvent.UPSTREAM_TIMED_OUT: (),
+        ExchangeEvent.TUNNEL_ENDED: (1, 2, None, True),
     }[event]
 
 
 def test_the_table_names_every_state_and_every_call_of_a_receiver() -> None:
     assert set(TRANSITIONS) == set(State) == set(WAYS)
     calls = {name for name in vars(Receiver) if not name.startswith("_")}
-    assert calls == {event.value for event in Event} & calls
-    assert all(any(event in TRANSITIONS[state] for state in State if state is not State.DONE) for event in Event)
+    assert calls == {event.value for event in ExchangeEvent} & calls
+    assert all(
+        any(event in TRANSITIONS[state] for state in State if state is not State.DONE) for event in ExchangeEvent
+    )
 
 
-@pytest.mark.parametrize("event", Event)
+@pytest.mark.parametrize("event", ExchangeEvent)
 @pytest.mark.parametrize("state", State)
-def test_every_event_in_every_state_is_handled_or_impossible(state: State, event: Event) -> None:
+def test_every_event_in_every_state_is_handled_or_impossible(state: State, event: ExchangeEvent) -> None:
     talk = talk_in(state)
-    if event in (Event.CONNECTED, Event.CONNECT_FAILED) and talk.dials:
+    if event in (ExchangeEvent.CONNECTED, ExchangeEvent.CONNECT_FAILED) and talk.dials:
         talk.dials[-1].over = True
-    if event in (Event.UPSTREAM_LOST, Event.UPSTREAM_TIMED_OUT) and talk.upstreams:
+    if event in (ExchangeEvent.UPSTREAM_LOST, ExchangeEvent.UPSTREAM_TIMED_OUT) and talk.upstreams:
         talk.upstream.over = talk.upstream.over or "lost"
     written = talk.client.written
     if event in TRANSITIONS[state]:
@@ -651,7 +653,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.blocked = False
         self.upstream_blocked = False
 
-    def may(self, event: Event) -> bool:
+    def may(self, event: ExchangeEvent) -> bool:
         return self.talk.state is not State.DONE and event in TRANSITIONS[self.talk.state]
 
     def piece_of_body(self, size: int) -> tuple[bytes, bool]:
@@ -659,35 +661,35 @@ class AnyOrder(RuleBasedStateMachine):
         self.came += len(piece)
         return piece, self.came == len(BODY)
 
-    @precondition(lambda self: self.may(Event.BEGIN))
+    @precondition(lambda self: self.may(ExchangeEvent.BEGIN))
     @rule(size=st.integers(0, len(BODY)))
     def begin(self, size: int) -> None:
         piece, done = self.piece_of_body(size)
         self.talk.begin(piece, done=done)
 
-    @precondition(lambda self: self.may(Event.RECEIVE) and self.came < len(BODY))
+    @precondition(lambda self: self.may(ExchangeEvent.RECEIVE) and self.came < len(BODY))
     @rule(size=st.integers(1, len(BODY)))
     def receive(self, size: int) -> None:
         piece, done = self.piece_of_body(size)
         self.talk.body(piece, done=done)
 
-    @precondition(lambda self: self.may(Event.CONNECTED))
+    @precondition(lambda self: self.may(ExchangeEvent.CONNECTED))
     @rule()
     def connect(self) -> None:
         self.talk.connect()
 
-    @precondition(lambda self: self.may(Event.CONNECT_FAILED))
+    @precondition(lambda self: self.may(ExchangeEvent.CONNECT_FAILED))
     @rule()
     def refuse(self) -> None:
         self.talk.refuse()
 
-    @precondition(lambda self: self.may(Event.RESPONDED))
+    @precondition(lambda self: self.may(ExchangeEvent.RESPONDED))
     @rule(status=st.sampled_from([100, 103, 200, 200, 404, 418, 500, 503]))
     def respond(self, status: int) -> None:
         self.answer = b""
         self.talk.head(b"HTTP/1.1 %d X%b" % (status, b"\r\nContent-Length: 9" if status >= 200 else b""))
 
-    @precondition(lambda self: self.may(Event.RELAY))
+    @precondition(lambda self: self.may(ExchangeEvent.RELAY))
     @rule(size=st.integers(1, len(ANSWER)))
     def relay(self, size: int) -> None:
         piece = ANSWER[len(self.answer) : len(self.answer) + size]
@@ -695,37 +697,37 @@ class AnyOrder(RuleBasedStateMachine):
         self.talk.piece(piece, done=self.answer == ANSWER)
         assert self.talk.client.written.endswith(b"\r\n\r\n" + self.answer)
 
-    @precondition(lambda self: self.may(Event.UPSTREAM_LOST))
+    @precondition(lambda self: self.may(ExchangeEvent.UPSTREAM_LOST))
     @rule(error=st.sampled_from([None, ConnectionResetError()]), later_s=st.sampled_from([0.0, 0.05, 5.0]))
     def lose_upstream(self, error: Exception | None, later_s: float) -> None:
         self.talk.clock.advance(later_s)
         self.talk.lost(error)
 
-    @precondition(lambda self: self.may(Event.UPSTREAM_TIMED_OUT))
+    @precondition(lambda self: self.may(ExchangeEvent.UPSTREAM_TIMED_OUT))
     @rule()
     def time_out(self) -> None:
         self.talk.time_out()
 
-    @precondition(lambda self: self.may(Event.UPSTREAM_BLOCKED))
+    @precondition(lambda self: self.may(ExchangeEvent.UPSTREAM_BLOCKED))
     @rule()
     def block_upstream(self) -> None:
         self.upstream_blocked = not self.upstream_blocked
-        self.talk.tell(Event.UPSTREAM_BLOCKED, self.upstream_blocked)
+        self.talk.tell(ExchangeEvent.UPSTREAM_BLOCKED, self.upstream_blocked)
 
-    @precondition(lambda self: self.may(Event.CLIENT_BLOCKED))
+    @precondition(lambda self: self.may(ExchangeEvent.CLIENT_BLOCKED))
     @rule()
     def block_client(self) -> None:
         self.blocked = not self.blocked
-        self.talk.tell(Event.CLIENT_BLOCKED, self.blocked)
+        self.talk.tell(ExchangeEvent.CLIENT_BLOCKED, self.blocked)
 
-    @precondition(lambda self: self.may(Event.CLIENT_LOST) and self.talk.state is not State.NEW)
+    @precondition(lambda self: self.may(ExchangeEvent.CLIENT_LOST) and self.talk.state is not State.NEW)
     @rule(status=st.sampled_from([0, 408]))
     def lose_client(self, status: int) -> None:
         self.talk.client_gone(status)
 
     @precondition(lambda self: self.talk.state is State.DONE)
-    @rule(event=st.sampled_from(Event))
-    def come_late(self, event: Event) -> None:
+    @rule(event=st.sampled_from(ExchangeEvent))
+    def come_late(self, event: ExchangeEvent) -> None:
         written, records = self.talk.client.written, len(self.talk.records)
         getattr(self.talk.exchange, event.value)(*news(self.talk, event))
         assert (self.talk.client.written, len(self.talk.records)) == (written, records)

@@ -1,6 +1,6 @@
-"""Draws the table of kinds in docs/reference/records.md from `proxy.wire.extract`, which owns them.
+"""Draws two tables of docs/reference/records.md: API shapes from `proxy.wire.extract`, formats from `policies.formats`.
 
-`python -m tests.harness.records_page` writes it into the page; a test compares the two.
+`python -m tests.harness.records_page` writes them into the page; a test compares the two.
 """
 
 from __future__ import annotations
@@ -8,13 +8,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from policies.formats import FORMATS, Format, Holds
 from policies.kinds import Kind
 from proxy.wire.extract import KINDS, SHAPES, Shape
 
-__all__ = ["PAGE", "kinds", "replaced"]
+__all__ = ["PAGE", "format_row", "formats", "kinds", "replaced"]
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "records.md"
 _KINDS: Final = "| kind | what it is | recognised by | may train | operation |\n|---|---|---|---|---|\n"
+_FORMATS: Final = "| `format_type` | a line | read by | holds | `check --for` |\n|---|---|---|---|---|\n"
 
 
 def kinds() -> str:
@@ -35,10 +37,23 @@ def _served(shape: Shape) -> str:
     return f"{shape.name}: {paths}"
 
 
+def formats() -> str:
+    """The rows of the table of formats."""
+    return "".join(map(format_row, FORMATS.values()))
+
+
+def format_row(form: Format) -> str:
+    """What the page says of a format."""
+    held = ", ".join(item.value for item in Holds if item in form.holds) or "words"
+    return f"| `{form.name}` | `{form.line}` | {form.meaning} | {held} | {', '.join(sorted(form.consumers))} |\n"
+
+
 def replaced(page: str) -> str:
-    """`page` with the table as it is."""
-    before, head, rest = page.partition(_KINDS)
-    return before + head + kinds() + "\n" + rest.partition("\n\n")[2]
+    """`page` with the tables as they are."""
+    for head, rows in ((_KINDS, kinds()), (_FORMATS, formats())):
+        before, found, rest = page.partition(head)
+        page = before + found + rows + "\n" + rest.partition("\n\n")[2]
+    return page
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from proxy.gateway.body_watch import Watch
 from proxy.gateway.breaker import Breaker
 from proxy.gateway.capture import Capture
 from proxy.gateway.context import WorkerContext
-from proxy.gateway.exchange.states import Event, ImpossibleEventError, State
+from proxy.gateway.exchange.states import ExchangeEvent, ImpossibleEventError, State
 from proxy.gateway.facts import FallbackCause
 from proxy.gateway.faults import Fault
 from proxy.gateway.head_cache import CachedHead, KnownResponse
@@ -165,7 +165,7 @@ class ExchangeBase(Receiver):
         limit = self.context.captured_request_bytes
         return conversation_of(self.known, self.request, self._watch, self.context.sticky, limit)
 
-    def _stray(self, event: Event) -> None:
+    def _stray(self, event: ExchangeEvent) -> None:
         """An event that TRANSITIONS does not have for this state: ignored behind the end, else ImpossibleEventError."""
         if self.state is not _DONE:
             raise ImpossibleEventError(self.state, event)

@@ -8,7 +8,7 @@ from typing import Final
 from policies.records import Outcome
 from proxy.gateway.errors import answer
 from proxy.gateway.exchange.base import ExchangeBase
-from proxy.gateway.exchange.states import Event, State
+from proxy.gateway.exchange.states import ExchangeEvent, State
 from proxy.gateway.facts import ExchangeFacts
 from proxy.gateway.faults import Fault, failed_slot, fault_of_status, left_slot, refused_slot
 from proxy.gateway.outbound import response_lines
@@ -33,7 +33,7 @@ class Ending(ExchangeBase):
         """The client is gone, or is being sent away with `status`: whatever was going on upstream stops now, for a GPU
         must not go on generating."""
         if self.state is _DONE or self.state is _TUNNEL:
-            self._stray(Event.CLIENT_LOST)
+            self._stray(ExchangeEvent.CLIENT_LOST)
             return
         self.status = self.status or status
         if self.handed_over is None:

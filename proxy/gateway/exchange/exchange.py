@@ -6,7 +6,7 @@ from typing import Final
 
 from proxy.gateway.backend import Backend
 from proxy.gateway.exchange.relaying import Relaying
-from proxy.gateway.exchange.states import TAKES_BODY, Event, State
+from proxy.gateway.exchange.states import TAKES_BODY, ExchangeEvent, State
 from proxy.gateway.routing import awaited_of, forced_backend
 
 __all__ = ["Exchange"]
@@ -26,7 +26,7 @@ class Exchange(Relaying):
     def begin(self, payload: bytes, done: bool) -> None:
         """Start, with what has come of the body (`done`: that is all of it). Raises RejectedError."""
         if self.state is not _NEW:
-            self._stray(Event.BEGIN)
+            self._stray(ExchangeEvent.BEGIN)
             return
         context, known = self.context, self.known
         if known.internal:
@@ -67,7 +67,7 @@ class Exchange(Relaying):
         """Take more of the body. Raises RejectedError for a body that is not forwarded."""
         state = self.state
         if state not in TAKES_BODY:
-            self._stray(Event.RECEIVE)
+            self._stray(ExchangeEvent.RECEIVE)
             return
         if done:
             self.request.ended = self.context.monotonic()

@@ -1,7 +1,7 @@
 """The few facts of a record that sums and statistics need, and what its votes amount to. Pure.
 
-`exposure` functions say what a record, a changed vote or a changed score adds to its user's totals, in the order of
-`policies.estimates.METRICS`: quality, positive, latency, error, slow, voted, refused.
+`count_arrival`, `count_votes` and `count_score` add what a record, its votes or its score are to its user's totals, in
+the order of `policies.estimates.METRICS`: quality, positive, latency, error, slow, voted, refused.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Totals = tuple[list[float], list[float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What an experiment froze at its start."""
+    """What an experiment's epoch froze."""
 
     l95_s: float | None = None
     """Answers slower than this are slow; None: nothing is."""
