@@ -67,6 +67,8 @@ from policies.state import (
 )
 from policies.state import Testing as UnderTest
 from policies.transition import Context, Position, Transition, apply, postpone, stale
+from policies.transition.testing import begin_promotion
+from policies.transition.values import moved, phase_of
 
 CHAMPION, CHALLENGER, PREVIOUS, LEFT, EXPERIMENT, EPOCH, RUN = 1, 2, 3, 4, 7, 5, "run-1"
 NOW = Context(at=1_000.0, why="because", version=9, drain_s=30.0)
@@ -350,3 +352,15 @@ def test_every_event_of_the_table_happens() -> None:
                 if stale(position, action) is None and (transition := done(position, action, effect)) is not None:
                     seen.add((phase, transition.event))
     assert seen >= {(arrow.source, arrow.event) for arrow in TRANSITIONS}
+
+
+def test_a_mistake_in_the_table_is_an_error_and_no_state() -> None:
+    """What `stale` lets through fits the phase; were it not so, nothing is made of it."""
+    state = LoopState(phase=Idle(), since=0.0, ledger=Ledger(installed_at=0.0, champion_id=CHAMPION))
+    position = Position(state=state, champion=Model(id=CHAMPION, name="base"), challenger=MODEL)
+    with pytest.raises(ValueError, match="paused leads to idle, not to training"):
+        moved(position, Event.PAUSED, PHASES[Phase.TRAINING], state.ledger, "why", NOW)
+    with pytest.raises(TypeError, match="the phase is idle, not Training"):
+        phase_of(position, Training)
+    with pytest.raises(TypeError, match="no promotion begins in the phase idle"):
+        begin_promotion(position, BeginPromotion(model_id=CHALLENGER, experiment_id=None), SERVED, NOW)
