@@ -16,19 +16,8 @@ from policies.guardrails import GuardrailConfig, GuardrailResult
 from policies.intervals import Interval
 from policies.records import Arm
 
-__all__ = [
-    "ABTestConfig",
-    "ArmStats",
-    "Assessment",
-    "Carried",
-    "Eta",
-    "Evidence",
-    "ExperimentFacts",
-    "FeedbackRate",
-    "MetricComparison",
-    "SampleRatio",
-    "Verdict",
-]
+__all__ = ["ABTestConfig", "ArmStats", "Assessment", "Carried", "Eta", "Evidence", "ExperimentFacts",
+           "FeedbackRate", "MetricComparison", "SampleRatio", "Verdict"]  # fmt: skip
 
 Evidence = Literal["default", "strict"]
 

@@ -23,16 +23,8 @@ from policies.evidence import bounds, log_e_value
 from policies.intervals import Interval
 from policies.wording import finite, odds, percent, points, signed_percent
 
-__all__ = [
-    "FAILURE_DELTAS",
-    "GUARDRAIL_WORDS",
-    "RATE_DELTAS",
-    "Guardrail",
-    "GuardrailConfig",
-    "GuardrailResult",
-    "GuardrailState",
-    "check",
-]
+__all__ = ["FAILURE_DELTAS", "GUARDRAIL_WORDS", "RATE_DELTAS", "Guardrail", "GuardrailConfig",
+           "GuardrailResult", "GuardrailState", "check"]  # fmt: skip
 
 RATE_DELTAS: Final = (0.01, 0.05, 0.20)
 """The changes of a rate (absolute) that its e-value is quickest to see: 1, 5 and 20 percentage points."""

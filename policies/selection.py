@@ -23,19 +23,8 @@ from policies.formats import FORMATS, FormatType, Style
 from policies.intervals import Interval
 from policies.records import Sample
 
-__all__ = [
-    "RENAMED",
-    "DataGeneratorConfig",
-    "Drop",
-    "DropReason",
-    "Exclusion",
-    "FormatType",
-    "Keep",
-    "SelectionState",
-    "in_holdout",
-    "rehearsal_count",
-    "select",
-]
+__all__ = ["RENAMED", "DataGeneratorConfig", "Drop", "DropReason", "Exclusion", "FormatType", "Keep",
+           "SelectionState", "in_holdout", "rehearsal_count", "select"]  # fmt: skip
 
 _T = TypeVar("_T")
 _HOLDOUT_SALT = b"ratchet-holdout"  # fixed: a user stays on one side from one dataset to the next
@@ -100,8 +89,7 @@ class DataGeneratorConfig:
     holdout_share: Annotated[float, Interval("[0, 1)", "a share, 0 to 1")] = 0.05
     """Share of users whose samples go to a separate file, for evaluation only (0 to 1)."""
     format_type: FormatType = "chatml"
-    """Line format: chatml, prompt_completion, alpaca, completion, dpo (needs corrections or votes both ways) or kto
-    (needs votes)."""
+    """Line format, see the reference of records. dpo needs corrections or votes both ways, kto votes."""
     system_prompt: str | None = None
     """A system message put before every conversation that has none; a completion gets none."""
     include_existing_data: bool = False

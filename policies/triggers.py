@@ -21,16 +21,8 @@ from policies.drop import DropDetector
 from policies.intervals import Interval
 from policies.wording import duration, percent, share
 
-__all__ = [
-    "DropDetector",
-    "Trigger",
-    "TriggerConfig",
-    "TriggerFacts",
-    "TriggerProgress",
-    "TriggerReport",
-    "evaluate_triggers",
-    "too_few_samples",
-]
+__all__ = ["DropDetector", "Trigger", "TriggerConfig", "TriggerFacts", "TriggerProgress", "TriggerReport",
+           "evaluate_triggers", "too_few_samples"]  # fmt: skip
 
 _REASONS: Final = 4
 """Reasons for which samples were left out that a sentence names, at most."""

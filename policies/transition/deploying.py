@@ -34,6 +34,7 @@ _MOST_DOUBLINGS: Final = 20
 
 
 def start_deployment(position: Position, action: StartDeployment, effect: Effect, now: Context) -> Transition:
+    """`Taken`, with the deployer's handle; `Declined`: the model is abandoned."""
     if isinstance(effect, Declined):
         return _abandoned(position, effect.reason, Done(), now)
     model = challenger_of(position)
@@ -75,6 +76,7 @@ def redeploy(position: Position, action: Redeploy, effect: Effect, now: Context)
 
 
 def abandon(position: Position, action: AbandonModel, effect: Effect, now: Context) -> Transition:
+    """`Stopped`. What could not be stopped retires beside whatever comes next."""
     return _abandoned(position, action.reason, effect, now)
 
 

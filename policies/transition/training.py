@@ -27,7 +27,7 @@ from policies.triggers import too_few_samples
 
 
 def prepare(position: Position, action: PrepareData, effect: Effect, now: Context) -> Transition:
-    """What is in the dataset decides where the run goes."""
+    """`Prepared` or `Declined`. What is in the dataset decides where the run goes: to the trainer, or no further."""
     ledger = position.state.ledger
     run = Run(id=action.run_id, state="preparing", trigger=action.trigger, started_us=now.at_us)
     if isinstance(effect, Declined):
@@ -67,6 +67,7 @@ def prepare(position: Position, action: PrepareData, effect: Effect, now: Contex
 
 
 def start_training(position: Position, action: StartTraining, effect: Effect, now: Context) -> Transition:
+    """`Taken`, with the trainer's handle; `Declined`: the run has failed."""
     if isinstance(effect, Declined):
         return _training_failed(position, effect.reason, now)
     run = replace(run_of(position), state="training", handle=expect(effect, Taken).handle)
@@ -75,6 +76,7 @@ def start_training(position: Position, action: StartTraining, effect: Effect, no
 
 
 def accept(position: Position, action: AcceptModel, effect: Effect, now: Context) -> Transition:
+    """`Trained`. Failures in a row end here, whatever becomes of the model; its row was written with the effect."""
     said, run, ledger = expect(effect, Trained), run_of(position), position.state.ledger
     reason = f"{run.id} returned {said.model.name}"
     ledger = replace(ledger, totals=count(ledger.totals, "retrains"), failures_in_a_row=0)
@@ -85,6 +87,7 @@ def accept(position: Position, action: AcceptModel, effect: Effect, now: Context
 
 
 def fail_run(position: Position, action: FailRun, effect: Effect, now: Context) -> Transition:
+    """Training has failed, timed out or was lost; what it was asked to stop with makes no difference."""
     return _training_failed(position, action.reason, now)
 
 

@@ -115,9 +115,16 @@ def example_toml() -> str:
     for table in tables():
         lines = [] if not table.path else [*_comment(table.summary), f"[{table.path}]"]
         for key in table.keys:
-            lines += ["", *_comment(describe(key.owner)[key.name]), _assignment(key)]
+            lines += ["", *_comment(_with_choices(key)), _assignment(key)]
         blocks.append("\n".join(lines).strip("\n") + "\n")
     return "\n\n".join(blocks)
+
+
+def _with_choices(key: Key) -> str:
+    """What the setting means, and its values where that does not name them all."""
+    meaning, hint = describe(key.owner)[key.name], optional(key.hint) or key.hint
+    names = get_args(hint) if get_origin(hint) is Literal else ()
+    return meaning if all(name in meaning for name in names) else f"{meaning} One of {', '.join(names)}."
 
 
 def _assignment(key: Key) -> str:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.actions import (
-    ACTIONS,
+    TAGS,
     AbandonModel,
     AcceptModel,
     Action,
@@ -454,7 +454,7 @@ def test_a_deployment_that_may_come_up_yet_is_tried_again_so_often() -> None:
     experiment=st.sampled_from([None, SAME, BETTER, WORSE, UNEVEN]),
     verbs=st.lists(_COMMANDS, max_size=2),
     paused=st.booleans(),
-    retry=st.none() | st.sampled_from([kind.__name__ for kind in ACTIONS]),
+    retry=st.none() | st.sampled_from([*TAGS.values()]),
     now=st.floats(0, 1e9),
 )
 def test_every_situation_has_one_decision_with_a_reason(

@@ -23,6 +23,8 @@ class Consumer(Protocol):
     name: str
     checked_by: str
     notes: tuple[str, ...]
+    takes: tuple[str, ...]
+    """The formats that it reads."""
 
     def problems(self, line: Mapping[str, Any]) -> Iterator[str]:
         """What it would refuse about a line."""

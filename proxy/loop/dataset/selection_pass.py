@@ -16,7 +16,7 @@ import orjson
 from policies.caps import Caps
 from policies.conversation import Lack
 from policies.dedupe import Deduper
-from policies.formats import Material, Partners, TrainingLine, lines, prepare
+from policies.formats import FORMATS, Holds, Material, Partners, TrainingLine, lines, prepare
 from policies.records import Author, Sample
 from policies.selection import DataGeneratorConfig, Drop, DropReason, Exclusion, SelectionState, select
 from proxy.loop.dataset.minhash import minhash
@@ -99,6 +99,7 @@ class SelectionPass:
         self.judged = staging.judged(_earlier(config, staging))
         usual = LineFormat(name=config.format_type, lines=self._usual, refuses=self._misfit)
         self.line_format = line_format or usual
+        self._pairs = line_format is None and Holds.PAIRS in FORMATS[config.format_type].holds
         self._ready: Material | Lack | None = None
         self.seen = 0
         self.used = 0
@@ -205,7 +206,7 @@ class SelectionPass:
             self._stage(split, sample, line)
         if made or partners.waiting > waited:
             return None
-        return DropReason.UNPAIRED if self.line_format.name == "dpo" else DropReason.NOT_IN_FORMAT
+        return DropReason.UNPAIRED if self._pairs else DropReason.NOT_IN_FORMAT
 
     def _capped(self, split: Split, sample: Sample) -> DropReason | None:
         """What one user, or one cluster, may contribute."""

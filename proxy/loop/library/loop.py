@@ -121,7 +121,7 @@ class ContinuousLearningLoop:
     def _refuse_after_fork(self, what: str) -> None:
         if (parent := self._forked_from()) is not None:
             raise RuntimeError(
-                f"{what} was called in a fork of process {parent}, which already uses this loop;"
+                f"{what} was called in a process forked from {parent}, which already uses this loop;"
                 " create a new ContinuousLearningLoop after the fork"
             )
 

@@ -119,14 +119,14 @@ class Extraction:
     """Whether a stream came to its terminal mark; None where there is no stream, or nobody knows its marks."""
     unread: bool = False
     """A part of the request, or of the answer, could not be read: what is here is not all that was said."""
-    asked_unread: bool = False
+    request_unread: bool = False
     """The same of the request alone."""
     first_content: int | None = None
     """How many bytes of the (decoded) response had come when its first content was there: text, reasoning or a call;
     None where a stream had none, or its shape is not known. Of an answer that is no stream: its first byte, 1."""
     reassembled: dict[str, Any] | None = None
     """A streamed response in the shape of its non-streamed sibling."""
-    asked: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    request_fields: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """The request's JSON object as it was read; empty where there was none. Not to be changed."""
 
 
@@ -137,6 +137,8 @@ class ParsedRequest:
     query: str | None = None
     messages: list[dict[str, str]] = field(default_factory=list)
     json_requested: bool = False
+    model: str | None = None
+    """Where it is not under `model`, or in the path."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -152,7 +154,10 @@ class ParsedResponse:
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
     finish_reason: str | None = None
+    """In the API's word where `policies.scoring` knows it, else in one that it knows."""
     provider_id: str | None = None
+    model: str | None = None
+    """See ParsedRequest.model."""
     conversation: str | None = None
     refused: bool = False
     error: str | None = None
@@ -180,13 +185,13 @@ class Streamed:
 class StreamShape(NamedTuple):
     """What a shape knows of its chunks: the events of its streams, each a JSON object."""
 
-    knows: Callable[[dict[str, Any]], bool]
-    """Whether a chunk is one of this shape's, and tells so."""
+    matches: Callable[[dict[str, Any]], bool]
+    """Whether a chunk is one of this shape's, and could be of no other."""
     merge_chunks: Callable[[Iterable[dict[str, Any]]], dict[str, Any]]
     """The unstreamed response that the chunks add up to."""
-    ends: Callable[[dict[str, Any]], bool] | None
+    is_last: Callable[[dict[str, Any]], bool] | None
     """Whether a chunk is the terminal mark; None where the shape has no such mark."""
-    speaks: Callable[[dict[str, Any]], bool]
+    has_content: Callable[[dict[str, Any]], bool]
     """Whether a chunk carries content: text, reasoning or a call."""
     done: bool = False
     """Whether `data: [DONE]` is a terminal mark too."""

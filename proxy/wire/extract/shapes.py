@@ -29,6 +29,7 @@ from proxy.wire.extract.apis import (
     scores,
     sglang,
     tgi,
+    watsonx,
 )
 from proxy.wire.extract.model import Shape
 
@@ -58,6 +59,8 @@ SHAPES: Final[tuple[Shape, ...]] = (
     dify.SHAPE,
     scores.RERANK,
     scores.MODERATIONS,
+    watsonx.SHAPE,
+    watsonx.CHAT,
 )
 
 STREAMS: Final = tuple(shape.stream for shape in SHAPES if shape.stream is not None)

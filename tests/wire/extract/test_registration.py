@@ -122,7 +122,7 @@ def _misreads(shape: Shape, example: Example) -> Iterator[str]:
     if any("role" in turn for key in lists for turn in example.request[key] if key not in shape.turns):
         yield "turns"
     if found.streamed and shape.stream is not None:
-        ends = shape.stream.ends is None or found.whole
+        ends = shape.stream.is_last is None or found.whole
         if found.response != right["response"] or not ends or found.first_content is None:
             yield "stream"
 

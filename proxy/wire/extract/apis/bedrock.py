@@ -178,15 +178,15 @@ def _value(given: str) -> Any:
         return given
 
 
-def _knows(event: dict[str, Any]) -> bool:
+def _matches(event: dict[str, Any]) -> bool:
     return any(isinstance(event.get(kind), dict) for kind in _EVENTS)
 
 
-def _ends(event: dict[str, Any]) -> bool:
+def _is_last(event: dict[str, Any]) -> bool:
     return "messageStop" in event
 
 
-def _speaks(event: dict[str, Any]) -> bool:
+def _has_content(event: dict[str, Any]) -> bool:
     if mapping(mapping(event.get("contentBlockStart")).get("start")).get("toolUse"):
         return True
     delta = mapping(mapping(event.get("contentBlockDelta")).get("delta"))
@@ -203,5 +203,5 @@ SHAPE: Final = Shape(
     parse_request=parse_request,
     parse_response=parse_response,
     converse=conversation.converse,
-    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+    stream=StreamShape(matches=_matches, merge_chunks=merge_chunks, is_last=_is_last, has_content=_has_content),
 )

@@ -12,18 +12,18 @@ from typing import Any, Final
 from policies.kinds import Kind
 from proxy.wire.extract.calls import Call, Calls
 from proxy.wire.extract.conversations import chat as conversation
-from proxy.wire.extract.failures import bad_finish, tells, words_of
+from proxy.wire.extract.failures import bad_finish, error_text, is_error
 from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Shape, StreamShape
 from proxy.wire.extract.tokens import add_usage, count_in, usage_of
 from proxy.wire.extract.values import (
     content_text,
     count,
+    has_words,
     items,
     kind_of,
     last_user_text,
     lines,
     mapping,
-    says_something,
     text,
     tool_call,
     turn,
@@ -82,8 +82,8 @@ def parse_response(response: dict[str, Any]) -> ParsedResponse:
 def error_in(choices: list[Any]) -> str | None:
     """What says that one of the choices failed."""
     for choice in map(mapping, choices):
-        if (error := choice.get("error")) and tells(error):
-            return words_of(error)
+        if (error := choice.get("error")) and is_error(error):
+            return error_text(error)
         if (words := bad_finish(choice.get("finish_reason"))) is not None:
             return words
     return None
@@ -131,7 +131,7 @@ def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return whole
 
 
-def _knows(event: dict[str, Any]) -> bool:
+def _matches(event: dict[str, Any]) -> bool:
     if "choices" not in event:
         return False
     return event.get("object") == "chat.completion.chunk" or any(
@@ -139,14 +139,14 @@ def _knows(event: dict[str, Any]) -> bool:
     )
 
 
-def _ends(event: dict[str, Any]) -> bool:
+def _is_last(event: dict[str, Any]) -> bool:
     return any(mapping(choice).get("finish_reason") for choice in items(event.get("choices")))
 
 
-def _speaks(event: dict[str, Any]) -> bool:
+def _has_content(event: dict[str, Any]) -> bool:
     for choice in items(event.get("choices")):
         for key, value in mapping(mapping(choice).get("delta")).items():
-            if value and key not in _SILENT and (isinstance(value, str) or says_something(value)):
+            if value and key not in _SILENT and (isinstance(value, str) or has_words(value)):
                 return True
     return False
 
@@ -269,10 +269,10 @@ SHAPE: Final = Shape(
     parse_response=parse_response,
     converse=conversation.converse,
     stream=StreamShape(
-        knows=_knows,
+        matches=_matches,
         merge_chunks=merge_chunks,
-        ends=_ends,
-        speaks=_speaks,
+        is_last=_is_last,
+        has_content=_has_content,
         done=True,
         several=("choices", "finish_reason"),
     ),

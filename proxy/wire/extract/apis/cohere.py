@@ -162,15 +162,15 @@ class _Message:
         return message
 
 
-def _knows(event: dict[str, Any]) -> bool:
+def _matches(event: dict[str, Any]) -> bool:
     return kind_of(event) in _EVENTS
 
 
-def _ends(event: dict[str, Any]) -> bool:
+def _is_last(event: dict[str, Any]) -> bool:
     return kind_of(event) == "message-end"
 
 
-def _speaks(event: dict[str, Any]) -> bool:
+def _has_content(event: dict[str, Any]) -> bool:
     message = mapping(mapping(event.get("delta")).get("message"))
     content = mapping(message.get("content"))
     return bool(content.get("text") or content.get("thinking") or message.get("tool_plan") or message.get("tool_calls"))
@@ -187,5 +187,5 @@ SHAPE: Final = Shape(
     parse_request=parse_request,
     parse_response=parse_response,
     converse=conversation.converse,
-    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+    stream=StreamShape(matches=_matches, merge_chunks=merge_chunks, is_last=_is_last, has_content=_has_content),
 )

@@ -80,15 +80,15 @@ def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return {"text": "".join(pieces)} | whole
 
 
-def _knows(event: dict[str, Any]) -> bool:
+def _matches(event: dict[str, Any]) -> bool:
     return "event_type" in event and "is_finished" in event
 
 
-def _ends(event: dict[str, Any]) -> bool:
+def _is_last(event: dict[str, Any]) -> bool:
     return event.get("event_type") == "stream-end"
 
 
-def _speaks(event: dict[str, Any]) -> bool:
+def _has_content(event: dict[str, Any]) -> bool:
     kind = event.get("event_type")
     return bool(event.get("text") or event.get("tool_calls") or kind == "tool-calls-chunk")
 
@@ -102,5 +102,5 @@ SHAPE: Final = Shape(
     parse_request=parse_request,
     parse_response=parse_response,
     converse=conversation.converse_v1,
-    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+    stream=StreamShape(matches=_matches, merge_chunks=merge_chunks, is_last=_is_last, has_content=_has_content),
 )

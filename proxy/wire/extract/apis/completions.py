@@ -83,7 +83,7 @@ def _add(target: dict[str, Any], choice: dict[str, Any]) -> None:
             lists.setdefault(key, []).extend(items(values))
 
 
-def _knows(event: dict[str, Any]) -> bool:
+def _matches(event: dict[str, Any]) -> bool:
     if "choices" not in event:
         return False
     return event.get("object") == "text_completion" or any(
@@ -91,11 +91,11 @@ def _knows(event: dict[str, Any]) -> bool:
     )
 
 
-def _ends(event: dict[str, Any]) -> bool:
+def _is_last(event: dict[str, Any]) -> bool:
     return any(mapping(choice).get("finish_reason") for choice in items(event.get("choices")))
 
 
-def _speaks(event: dict[str, Any]) -> bool:
+def _has_content(event: dict[str, Any]) -> bool:
     return any(text(mapping(choice).get("text")) for choice in items(event.get("choices")))
 
 
@@ -116,10 +116,10 @@ SHAPE: Final = Shape(
     parse_response=parse_response,
     converse=plain(parse_request, parse_response),
     stream=StreamShape(
-        knows=_knows,
+        matches=_matches,
         merge_chunks=merge_chunks,
-        ends=_ends,
-        speaks=_speaks,
+        is_last=_is_last,
+        has_content=_has_content,
         done=True,
         several=("choices", "finish_reason"),
     ),

@@ -90,15 +90,15 @@ def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return whole
 
 
-def _knows(event: dict[str, Any]) -> bool:
+def _matches(event: dict[str, Any]) -> bool:
     return event.get("event") in _EVENTS and not _IDS.isdisjoint(event)
 
 
-def _ends(event: dict[str, Any]) -> bool:
+def _is_last(event: dict[str, Any]) -> bool:
     return event.get("event") in _ENDS
 
 
-def _speaks(event: dict[str, Any]) -> bool:
+def _has_content(event: dict[str, Any]) -> bool:
     chunk = mapping(event.get("data")).get("text") if event.get("event") == "text_chunk" else None
     return bool(event.get("answer") or event.get("thought") or chunk)
 
@@ -109,8 +109,8 @@ def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
     draft.lack(Lack.CONTEXT_ELSEWHERE, where=request.get("conversation_id"))
     files = tuple(_file(mapping(file)) for file in items(request.get("files")))
     query = parse_request(request).query or ""
-    draft.say("user", (*((query,) if query else ()), *files) if files else query)
-    return draft.answered(parse_response(response).text or "")
+    draft.add_turn("user", (*((query,) if query else ()), *files) if files else query)
+    return draft.finish(parse_response(response).text or "")
 
 
 def _file(file: dict[str, Any]) -> Attachment:
@@ -129,5 +129,5 @@ SHAPE: Final = Shape(
     parse_request=parse_request,
     parse_response=parse_response,
     converse=converse,
-    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+    stream=StreamShape(matches=_matches, merge_chunks=merge_chunks, is_last=_is_last, has_content=_has_content),
 )

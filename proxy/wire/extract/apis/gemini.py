@@ -187,17 +187,17 @@ class _Candidate:
         return candidate
 
 
-def _knows(event: dict[str, Any]) -> bool:
+def _matches(event: dict[str, Any]) -> bool:
     feedback = "promptFeedback" in event or "usageMetadata" in event
     return isinstance(event.get("candidates"), list) or feedback
 
 
-def _ends(event: dict[str, Any]) -> bool:
+def _is_last(event: dict[str, Any]) -> bool:
     finished = any(mapping(candidate).get("finishReason") for candidate in items(event.get("candidates")))
     return finished or bool(mapping(event.get("promptFeedback")).get("blockReason"))
 
 
-def _speaks(event: dict[str, Any]) -> bool:
+def _has_content(event: dict[str, Any]) -> bool:
     candidates = map(mapping, items(event.get("candidates")))
     return any(part.get("text") or _spoken(part) or _call(part)
                for candidate in candidates for part in _parts(candidate.get("content")))  # fmt: skip
@@ -217,6 +217,10 @@ SHAPE: Final = Shape(
     parse_response=parse_response,
     converse=conversation.converse,
     stream=StreamShape(
-        knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks, several=("candidates", "finishReason")
+        matches=_matches,
+        merge_chunks=merge_chunks,
+        is_last=_is_last,
+        has_content=_has_content,
+        several=("candidates", "finishReason"),
     ),
 )

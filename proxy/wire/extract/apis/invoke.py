@@ -121,18 +121,18 @@ def _grow(known: tuple[dict[str, Any], list[str]], item: dict[str, Any], name: s
     pieces.append(text(item.get(name)) or "")
 
 
-def _knows(event: dict[str, Any]) -> bool:
+def _matches(event: dict[str, Any]) -> bool:
     beside = any(isinstance(event.get(key), str) and reason in event for key, reason in _TEXTS.items())
     return beside or _METRICS in event or any("stop_reason" in mapping(item) for item in items(event.get("outputs")))
 
 
-def _ends(event: dict[str, Any]) -> bool:
+def _is_last(event: dict[str, Any]) -> bool:
     if any(event.get(reason) for reason in _TEXTS.values()) or _METRICS in event:
         return True
     return any(mapping(item).get(reason) for key, (_, reason) in _LISTS.items() for item in items(event.get(key)))
 
 
-def _speaks(event: dict[str, Any]) -> bool:
+def _has_content(event: dict[str, Any]) -> bool:
     if any(event.get(key) for key in _TEXTS):
         return True
     return any(mapping(item).get(name) for key, (name, _) in _LISTS.items() for item in items(event.get(key)))
@@ -157,5 +157,5 @@ SHAPE: Final = Shape(
     parse_request=parse_request,
     parse_response=parse_response,
     converse=converse,
-    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+    stream=StreamShape(matches=_matches, merge_chunks=merge_chunks, is_last=_is_last, has_content=_has_content),
 )

@@ -70,11 +70,11 @@ def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return whole | {"text_output": "".join(pieces)}
 
 
-def _knows(event: dict[str, Any]) -> bool:
+def _matches(event: dict[str, Any]) -> bool:
     return "text_output" in event
 
 
-def _speaks(event: dict[str, Any]) -> bool:
+def _has_content(event: dict[str, Any]) -> bool:
     return bool(event.get("text_output"))
 
 
@@ -87,5 +87,5 @@ SHAPE: Final = Shape(
     parse_request=parse_request,
     parse_response=parse_response,
     converse=plain(parse_request, parse_response),
-    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=None, speaks=_speaks),
+    stream=StreamShape(matches=_matches, merge_chunks=merge_chunks, is_last=None, has_content=_has_content),
 )

@@ -65,15 +65,15 @@ def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return whole | {"content": "".join(pieces)}
 
 
-def _knows(event: dict[str, Any]) -> bool:
+def _matches(event: dict[str, Any]) -> bool:
     return isinstance(event.get("content"), str) and isinstance(event.get("stop"), bool)
 
 
-def _ends(event: dict[str, Any]) -> bool:
+def _is_last(event: dict[str, Any]) -> bool:
     return event.get("stop") is True
 
 
-def _speaks(event: dict[str, Any]) -> bool:
+def _has_content(event: dict[str, Any]) -> bool:
     return bool(event.get("content"))
 
 
@@ -88,5 +88,5 @@ SHAPE: Final = Shape(
     parse_request=parse_request,
     parse_response=parse_response,
     converse=plain(parse_request, parse_response),
-    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+    stream=StreamShape(matches=_matches, merge_chunks=merge_chunks, is_last=_is_last, has_content=_has_content),
 )

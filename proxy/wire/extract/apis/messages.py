@@ -104,15 +104,15 @@ def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return whole
 
 
-def _knows(event: dict[str, Any]) -> bool:
+def _matches(event: dict[str, Any]) -> bool:
     return kind_of(event) in _EVENTS
 
 
-def _ends(event: dict[str, Any]) -> bool:
+def _is_last(event: dict[str, Any]) -> bool:
     return event.get("type") == "message_stop"
 
 
-def _speaks(event: dict[str, Any]) -> bool:
+def _has_content(event: dict[str, Any]) -> bool:
     kind = event.get("type")
     if kind == "content_block_delta":
         delta = mapping(event.get("delta"))
@@ -176,5 +176,5 @@ SHAPE: Final = Shape(
     parse_request=parse_request,
     parse_response=parse_response,
     converse=conversation.converse,
-    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+    stream=StreamShape(matches=_matches, merge_chunks=merge_chunks, is_last=_is_last, has_content=_has_content),
 )

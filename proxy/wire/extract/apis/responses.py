@@ -140,15 +140,15 @@ def _place(event: dict[str, Any], places: dict[str, int]) -> int | None:
     return None if name is None else places.setdefault(name, len(places))
 
 
-def _knows(event: dict[str, Any]) -> bool:
+def _matches(event: dict[str, Any]) -> bool:
     return kind_of(event).startswith("response.")
 
 
-def _ends(event: dict[str, Any]) -> bool:
+def _is_last(event: dict[str, Any]) -> bool:
     return event.get("type") in _ENDS
 
 
-def _speaks(event: dict[str, Any]) -> bool:
+def _has_content(event: dict[str, Any]) -> bool:
     kind = kind_of(event)
     if kind.endswith(".delta"):
         return bool(event.get("delta"))
@@ -207,5 +207,5 @@ SHAPE: Final = Shape(
     parse_request=parse_request,
     parse_response=parse_response,
     converse=conversation.converse,
-    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+    stream=StreamShape(matches=_matches, merge_chunks=merge_chunks, is_last=_is_last, has_content=_has_content),
 )

@@ -69,15 +69,15 @@ def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     return whole
 
 
-def _knows(event: dict[str, Any]) -> bool:
+def _matches(event: dict[str, Any]) -> bool:
     return isinstance(event.get("meta_info"), dict) and ("text" in event or "output_ids" in event)
 
 
-def _ends(event: dict[str, Any]) -> bool:
+def _is_last(event: dict[str, Any]) -> bool:
     return _finish(mapping(event.get("meta_info"))) is not None
 
 
-def _speaks(event: dict[str, Any]) -> bool:
+def _has_content(event: dict[str, Any]) -> bool:
     return bool(event.get("text") or event.get("output_ids"))
 
 
@@ -90,5 +90,5 @@ SHAPE: Final = Shape(
     parse_request=parse_request,
     parse_response=parse_response,
     converse=plain(parse_request, parse_response),
-    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+    stream=StreamShape(matches=_matches, merge_chunks=merge_chunks, is_last=_is_last, has_content=_has_content),
 )

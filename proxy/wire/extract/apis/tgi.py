@@ -58,15 +58,15 @@ def _spoken(event: dict[str, Any]) -> str:
     return "" if token.get("special") is True else text(token.get("text")) or ""
 
 
-def _knows(event: dict[str, Any]) -> bool:
+def _matches(event: dict[str, Any]) -> bool:
     return isinstance(mapping(event.get("token")).get("text"), str)
 
 
-def _ends(event: dict[str, Any]) -> bool:
+def _is_last(event: dict[str, Any]) -> bool:
     return isinstance(event.get("generated_text"), str)
 
 
-def _speaks(event: dict[str, Any]) -> bool:
+def _has_content(event: dict[str, Any]) -> bool:
     return bool(_spoken(event))
 
 
@@ -82,5 +82,5 @@ SHAPE: Final = Shape(
     parse_request=parse_request,
     parse_response=parse_response,
     converse=plain(parse_request, parse_response),
-    stream=StreamShape(knows=_knows, merge_chunks=merge_chunks, ends=_ends, speaks=_speaks),
+    stream=StreamShape(matches=_matches, merge_chunks=merge_chunks, is_last=_is_last, has_content=_has_content),
 )

@@ -19,7 +19,7 @@ def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
     """The system prompt and the messages, and the answer's blocks."""
     draft = Draft(_tools(request))
     pieces, _ = _blocks(draft, request.get("system"))
-    draft.say("system", draft.pieced(pieces)[0])
+    draft.add_turn("system", draft.pieced(pieces)[0])
     for message in items(request.get("messages")):
         fields = mapping(message)
         draft.lack(Lack.UNREAD, where=not isinstance(message, dict))
@@ -27,11 +27,11 @@ def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
         pieces, calls = _blocks(draft, fields.get("content"))
         content, reasoning = draft.pieced(pieces, separator=between(role))
         if content or calls:
-            draft.say("user" if role == "tool" else role, content, calls=calls, reasoning=reasoning)
+            draft.add_turn("user" if role == "tool" else role, content, calls=calls, reasoning=reasoning)
     message = mapping(mapping(response.get("output")).get("message"))
     pieces, calls = _blocks(draft, message.get("content"))
     content, reasoning = draft.pieced(pieces, separator="")
-    return draft.answered(content, calls=calls, reasoning=reasoning)
+    return draft.finish(content, calls=calls, reasoning=reasoning)
 
 
 def _blocks(draft: Draft, content: Any) -> tuple[Pieces, list[ToolCall]]:
@@ -49,7 +49,7 @@ def _blocks(draft: Draft, content: Any) -> tuple[Pieces, list[ToolCall]]:
             for part in items(result.get("content")):
                 _add(found, part)
             draft.lack(Lack.UNREAD, where=found.unread)
-            draft.result(found.pieces, call_id=result.get("toolUseId"))
+            draft.add_result(found.pieces, call_id=result.get("toolUseId"))
         else:
             _add(pieces, block)
     return pieces, calls

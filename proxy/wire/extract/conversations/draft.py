@@ -31,7 +31,7 @@ ROLES: Final[Mapping[Any, Role]] = {
 
 
 class Draft:
-    """Tell it the turns in order, then `answered`."""
+    """Add the turns in order, then `finish`."""
 
     __slots__ = ("_made", "_names", "_open", "_open_of", "goes_on_from", "instructed", "lacks", "tools", "turns")
 
@@ -73,7 +73,7 @@ class Draft:
         self.lack(Lack.UNREAD, where=pieces.unread)
         return pieces.content(separator), pieces.reasoning
 
-    def say(
+    def add_turn(
         self,
         role: Role,
         content: Content,
@@ -91,7 +91,7 @@ class Draft:
             Turn(role=role, content=content, calls=numbered, reasoning=reasoning, name=text(name) or None)
         )
 
-    def result(self, given: Any, *, call_id: Any, name: Any = None) -> None:
+    def add_result(self, given: Any, *, call_id: Any, name: Any = None) -> None:
         """A tool's result: a text, parts, or any other value, which then is JSON."""
         content, _ = self.content(given) if _is_content(given) else (compact(given), None)
         named = text(name) or None
@@ -106,9 +106,7 @@ class Draft:
         """Ids of calls without a result."""
         return self._open
 
-    def answered(
-        self, content: Content, *, calls: Iterable[ToolCall] = (), reasoning: str | None = None
-    ) -> Conversation:
+    def finish(self, content: Content, *, calls: Iterable[ToolCall] = (), reasoning: str | None = None) -> Conversation:
         """The conversation, now that the answer is there."""
         turns, tools = self.turns, self.tools
         numbered = self._numbered(calls) if calls else ()

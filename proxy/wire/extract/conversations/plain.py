@@ -35,11 +35,11 @@ def plain(
         shown = request if isinstance(prompt, str | list) else mapping(prompt) | request
         draft.lack(Lack.MULTIMODAL, where=any(shown.get(key) for key in _SHOWN))
         query = _first(prompt) or parse_request(request).query or ""
-        draft.say("user", query)
+        draft.add_turn("user", query)
         said = parse_response(response).text or ""
         if request.get("echo") or mapping(request.get("parameters")).get("return_full_text"):
             said = said.removeprefix(query)
-        return draft.answered(said)
+        return draft.finish(said)
 
     return converse
 
@@ -47,8 +47,8 @@ def plain(
 def logged(query: str, answer: str) -> Conversation:
     """A question and its answer as somebody logged them; what the answer thinks aloud is reasoning here, too."""
     draft = Draft()
-    draft.say("user", query)
-    return draft.answered(answer)
+    draft.add_turn("user", query)
+    return draft.finish(answer)
 
 
 def _first(prompts: Any) -> str | None:

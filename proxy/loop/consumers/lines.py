@@ -4,59 +4,54 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final
+
+from policies.formats import FORMATS, ConsumerName, Member, format_of
 
 __all__ = [
-    "Shape",
     "as_list",
     "dialogue",
+    "form_of",
+    "formats_for",
     "function_of",
     "message_problems",
     "parts_problems",
-    "shape_of",
     "tools_of",
     "tools_problems",
 ]
 
-Shape = Literal["messages", "prompt_completion", "pairs", "labels", "openai_pairs", "text", "alpaca", "requests"]
-"""messages: chatml; pairs: dpo; labels: kto; text: bare prompts and completions; requests: NVIDIA's."""
-
 _ROLES: Final = ("system", "developer", "user", "assistant", "tool", "function")
 
 
-def shape_of(line: Mapping[str, Any]) -> Shape | None:
-    """How a line is built; None where nobody knows."""
-    keys = line.keys()
-    if "messages" in keys:
-        return "messages"
-    if {"prompt", "chosen", "rejected"} <= keys:
-        return "pairs"
-    if {"input", "preferred_output", "non_preferred_output"} <= keys:
+_OPENAI_PAIRS: Final = frozenset({"input", "preferred_output", "non_preferred_output"})
+
+
+def form_of(line: Mapping[str, Any]) -> str | None:
+    """How a line is built: the name of a format of ours, or openai_pairs; None where nobody knows."""
+    if line.keys() >= _OPENAI_PAIRS:
         return "openai_pairs"
-    if {"prompt", "completion", "label"} <= keys:
-        return "labels"
-    if {"prompt", "completion"} <= keys:
-        return "text" if isinstance(line["prompt"], str) else "prompt_completion"
-    if {"instruction", "output"} <= keys:
-        return "alpaca"
-    return "requests" if {"request", "response"} <= keys else None
+    form = format_of(line)
+    return None if form is None else form.name
 
 
 def dialogue(line: Mapping[str, Any]) -> list[tuple[str, list[Any]]]:
     """The conversations of a line, each with the name of where it ends: a pair has two."""
-    match shape_of(line):
-        case "messages":
-            return [("messages", as_list(line["messages"]))]
-        case "prompt_completion" | "labels":
-            return [("completion", as_list(line["prompt"]) + as_list(line["completion"]))]
-        case "pairs":
-            return [(side, as_list(line["prompt"]) + as_list(line[side])) for side in ("chosen", "rejected")]
-        case "openai_pairs":
-            asked = line["input"].get("messages") if isinstance(line["input"], Mapping) else None
-            sides = ("preferred_output", "non_preferred_output")
-            return [(side, as_list(asked) + as_list(line[side])) for side in sides]
-        case _:
-            return []
+    if form_of(line) == "openai_pairs":
+        asked = line["input"].get("messages") if isinstance(line["input"], Mapping) else None
+        sides = ("preferred_output", "non_preferred_output")
+        return [(side, as_list(asked) + as_list(line[side])) for side in sides]
+    form = format_of(line)
+    if form is None or str in form.fields.values():
+        return []
+    contexts = [as_list(line[name]) for name, member in form.message_fields.items() if member is Member.CONTEXT]
+    before = [message for context in contexts for message in context]
+    ends = [name for name, member in form.message_fields.items() if member is not Member.CONTEXT]
+    return [(name, before + as_list(line[name])) for name in ends]
+
+
+def formats_for(consumer: ConsumerName) -> tuple[str, ...]:
+    """The formats that a consumer takes."""
+    return tuple(name for name, form in FORMATS.items() if consumer in form.consumers)
 
 
 def tools_of(line: Mapping[str, Any]) -> Any:
