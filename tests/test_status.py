@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 import proxy.status
-from policies.actions import ACTIONS
+from policies.actions import TAGS
 from proxy.config.document import describe
 from proxy.status import ActionStatus, PhaseStatus, Status, read_status, status_json
 from tests.harness.arms import assessed
@@ -51,7 +51,7 @@ def test_what_is_written_is_read_back() -> None:
 
 def test_an_action_can_say_all_that_it_acts_on() -> None:
     known = {field.name for field in dataclasses.fields(ActionStatus)}
-    assert {field.name for action in ACTIONS for field in dataclasses.fields(action)} <= known
+    assert {field.name for action in TAGS for field in dataclasses.fields(action)} <= known
 
 
 def test_readers_take_fields_not_keys() -> None:

@@ -352,7 +352,8 @@ async def test_metrics_status_and_plan_tell_the_same(tmp_path: Path) -> None:
     assert samples["ratchet_experiment_lift", "estimate"] == seen.theta
     assert samples["ratchet_experiment_verdict", seen.verdict] == 1.0
     assert samples["ratchet_experiment_requests", "challenger"] == seen.challenger_requests == 30.0
-    assert samples["ratchet_trigger_progress", "sample_count"] == status.triggers.progress[1].fraction
+    [counting] = [trigger for trigger in status.triggers.progress if trigger.name == "sample_count"]
+    assert samples["ratchet_trigger_progress", "sample_count"] == counting.fraction
     due_in = status.next.wake_at - world.clock.now()
     world.clock.advance(due_in + 60.0)
     assert registry.get_sample_value("ratchet_loop_overdue_seconds") == pytest.approx(60.0)

@@ -119,7 +119,7 @@ async def test_a_training_that_the_trainer_forgot_is_lost_after_a_restart(tmp_pa
         world.trainer.knows = False
         loop = world.start(store)
         assert actions(await settle(loop)) == ["FailRun"]
-        assert "does not know the run any more" in (await phase_of(loop))[1]
+        assert "no longer knows the run" in (await phase_of(loop))[1]
 
 
 async def test_a_training_that_never_ends_times_out_and_is_cancelled(tmp_path: Path) -> None:
