@@ -11,39 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, TypeAlias, get_args
+from typing import Final, TypeAlias
 
-__all__ = [
-    "ACTIONS",
-    "TAGS",
-    "AbandonModel",
-    "AcceptModel",
-    "Action",
-    "BeginEpoch",
-    "BeginPromotion",
-    "CancelRun",
-    "FailPromotion",
-    "FailRun",
-    "FinishWatch",
-    "HaltWatch",
-    "PrepareData",
-    "Promote",
-    "Recover",
-    "Redeploy",
-    "Refuse",
-    "Reject",
-    "RestartDeployment",
-    "Retire",
-    "ReturnTraffic",
-    "RollBack",
-    "SetPaused",
-    "SetShare",
-    "StartDeployment",
-    "StartExperiment",
-    "StartTraining",
-    "tag_of",
-    "target_of",
-]  # fmt: skip
+__all__ = ["TAGS", "AbandonModel", "AcceptModel", "Action", "BeginEpoch", "BeginPromotion",
+           "CancelRun", "FailPromotion", "FailRun", "FinishWatch", "HaltWatch", "PrepareData", "Promote",
+           "Recover", "Redeploy", "Refuse", "Reject", "RestartDeployment", "Retire", "ReturnTraffic",
+           "RollBack", "SetPaused", "SetShare", "StartDeployment", "StartExperiment", "StartTraining",
+           "tag_of", "target_of"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,10 +237,6 @@ Action: TypeAlias = (
     | Refuse
     | Recover
 )
-
-ACTIONS: Final[tuple[type[Action], ...]] = get_args(Action)
-"""Every action, for codecs and for tests that want to see them all."""
-
 
 TAGS: Final[Mapping[type[Action], str]] = MappingProxyType(
     {

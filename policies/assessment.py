@@ -16,19 +16,8 @@ from policies.guardrails import GuardrailConfig, GuardrailResult
 from policies.intervals import Interval
 from policies.records import Arm
 
-__all__ = [
-    "ABTestConfig",
-    "ArmStats",
-    "Assessment",
-    "Carried",
-    "Eta",
-    "Evidence",
-    "ExperimentFacts",
-    "FeedbackRate",
-    "MetricComparison",
-    "SampleRatio",
-    "Verdict",
-]
+__all__ = ["ABTestConfig", "ArmStats", "Assessment", "Carried", "Eta", "Evidence", "ExperimentFacts",
+           "FeedbackRate", "MetricComparison", "SampleRatio", "Verdict"]  # fmt: skip
 
 Evidence = Literal["default", "strict"]
 
@@ -46,7 +35,7 @@ class ABTestConfig:
     min_duration_hours: Annotated[float, Interval("[0, inf)", "hours")] = 48.0
     """No promotion sooner: weekday, time of day and novelty need to average out."""
     max_duration_hours: Annotated[float, Interval("(0, inf)", "hours")] = 720.0
-    """After this the test is INCONCLUSIVE: the challenger stays at its share until somebody decides."""
+    """After this the test is INCONCLUSIVE: the challenger keeps its share until somebody decides."""
     min_samples_per_version: Annotated[int, Interval("[1, inf)", "a count")] = 100
     """Requests per arm before a promotion."""
     min_effective_users: Annotated[float, Interval("[0, inf)", "a count")] = 10.0

@@ -23,23 +23,9 @@ from operator import add, itemgetter, mul, sub
 from struct import Struct
 from typing import Final, NamedTuple, Self
 
-__all__ = [
-    "DEFAULT_ICC",
-    "METRICS",
-    "EffectEstimate",
-    "Metric",
-    "MetricMean",
-    "Moments",
-    "UserTotals",
-    "Vector",
-    "difference",
-    "metric_mean",
-    "moments_delta",
-    "observation_sd",
-    "relative_change",
-    "user_weight",
-    "weighted_effect",
-]
+__all__ = ["DEFAULT_ICC", "METRICS", "EffectEstimate", "Metric", "MetricMean", "Moments", "UserTotals",
+           "Vector", "difference", "metric_mean", "moments_delta", "observation_sd", "relative_change",
+           "user_weight", "weighted_effect"]  # fmt: skip
 
 
 class Metric(StrEnum):

@@ -46,22 +46,9 @@ from policies.guardrails import FAILURE_DELTAS, RATE_DELTAS, Guardrail, check
 from policies.verdict import Measurements, composite_weights, decide, harm_alpha, has_won
 from policies.wording import finite
 
-__all__ = [
-    "ABTestConfig",
-    "ArmStats",
-    "Assessment",
-    "Eta",
-    "Evidence",
-    "ExperimentFacts",
-    "FeedbackRate",
-    "MetricComparison",
-    "SampleRatio",
-    "Verdict",
-    "evaluate",
-    "forgeable_weights",
-    "guardrails_of",
-    "would_promote",
-]
+__all__ = ["ABTestConfig", "ArmStats", "Assessment", "Eta", "Evidence", "ExperimentFacts", "FeedbackRate",
+           "MetricComparison", "SampleRatio", "Verdict", "evaluate", "forgeable_weights", "guardrails_of",
+           "would_promote"]  # fmt: skip
 
 FEEDBACK_RATE_ALPHA: Final = 0.01
 """Chance of calling equal feedback rates different, over any number of looks."""

@@ -23,16 +23,8 @@ from policies.evidence import bounds, log_e_value
 from policies.intervals import Interval
 from policies.wording import finite, odds, percent, points, signed_percent
 
-__all__ = [
-    "FAILURE_DELTAS",
-    "GUARDRAIL_WORDS",
-    "RATE_DELTAS",
-    "Guardrail",
-    "GuardrailConfig",
-    "GuardrailResult",
-    "GuardrailState",
-    "check",
-]
+__all__ = ["FAILURE_DELTAS", "GUARDRAIL_WORDS", "RATE_DELTAS", "Guardrail", "GuardrailConfig",
+           "GuardrailResult", "GuardrailState", "check"]  # fmt: skip
 
 RATE_DELTAS: Final = (0.01, 0.05, 0.20)
 """The changes of a rate (absolute) that its e-value is quickest to see: 1, 5 and 20 percentage points."""
@@ -188,10 +180,10 @@ def _change(guardrail: Guardrail, effect: EffectEstimate, old: MetricMean | None
 
 def _unmeasured(guardrail: Guardrail, old: MetricMean | None, new: MetricMean | None) -> GuardrailResult:
     if old is None or new is None:
-        missing = "either arm" if old is new else "the champion" if old is None else "the challenger"
-        why = f"nothing measured in {missing} yet"
+        missing = "in either arm" if old is new else "for the champion" if old is None else "for the challenger"
+        why = f"no data {missing} yet"
     else:
-        why = "the champion's is 0, so there is no relative change"
+        why = "the champion's value is 0, so there is no relative change"
     return GuardrailResult(
         name=guardrail.name,
         champion=old.mean if old else None,

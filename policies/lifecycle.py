@@ -25,7 +25,7 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["TRANSITIONS", "Arrow", "Event", "Phase", "events_from", "follow"]
+__all__ = ["TRANSITIONS", "Arrow", "Event", "Phase", "follow"]
 
 
 class Phase(StrEnum):
@@ -141,8 +141,3 @@ def follow(phase: Phase, event: Event) -> Phase:
         return _TARGETS[phase, event]
     except KeyError:
         raise ValueError(f"no transition for {event.value} in phase {phase.value}; see policies/lifecycle.py") from None
-
-
-def events_from(phase: Phase) -> frozenset[Event]:
-    """The events that can happen in `phase`."""
-    return frozenset(arrow.event for arrow in TRANSITIONS if arrow.source is phase)

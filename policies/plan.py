@@ -63,7 +63,7 @@ class Plan:
     held: Action | None = None
     """What would be done, were it not for a pause or a wait after a failure."""
     command: Command | None = None
-    """The order that the action answers."""
+    """The command that the action answers."""
     triggers: TriggerReport
     assessment: Assessment | None = None
     watch: WatchAssessment | None = None
@@ -100,7 +100,7 @@ def _respect_pause(decided: Plan, look: Inspection, step: Step) -> Plan:
     if not look.snapshot.paused or action is None or decided.command is not None or isinstance(action, _PROTECTIVE):
         return decided
     return _hold(
-        decided, action, "the loop is paused (`ratchet resume` lets it go on)", look.now + _sleep_s(look, step)
+        decided, action, "the loop is paused (`ratchet resume` ends the pause)", look.now + _sleep_s(look, step)
     )
 
 
@@ -158,7 +158,7 @@ def _retire_due(decided: Plan, look: Inspection) -> Plan:
         return decided
     wait_s, _, model, retry = min(due, key=lambda one: one[:2])
     if retry is None or not wait_s:
-        reasons = (f"{model.name} has no traffic any more", *decided.reasons)
+        reasons = (f"{model.name} no longer has traffic", *decided.reasons)
         return replace(decided, action=Retire(model_id=model.id), held=None, reasons=reasons, wake_at=look.now)
     wake_at = min(decided.wake_at, look.now + wait_s)
     if decided.held is not None:

@@ -19,15 +19,15 @@ from policies.evidence import information_needed
 from policies.verdict import composite_weights
 
 __all__ = [
+    "ExpectedTraffic",
     "MetricProfile",
     "PowerAnswer",
-    "Traffic",
     "assumed_profiles",
     "detectable_gain",
     "measured_profiles",
     "observations_needed",
     "required_test",
-]
+]  # fmt: skip
 
 _LONGEST_DAYS: Final = 3650.0
 """A test of ten years is one that never ends."""
@@ -48,7 +48,7 @@ class MetricProfile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Traffic:
+class ExpectedTraffic:
     """Who comes, and how often."""
 
     requests_per_day: float
@@ -112,7 +112,7 @@ def observations_needed(gain: float, profile: MetricProfile, share: float, confi
 
 
 def required_test(
-    gain: float, share: float, traffic: Traffic, profiles: Sequence[MetricProfile], config: ABTestConfig
+    gain: float, share: float, traffic: ExpectedTraffic, profiles: Sequence[MetricProfile], config: ABTestConfig
 ) -> PowerAnswer:
     """What shows a composite `gain` (0.05 = 5 %) at a challenger's `share`. ValueError naming what makes no sense."""
     _check(share, traffic, profiles)
@@ -135,7 +135,7 @@ def required_test(
 
 
 def detectable_gain(
-    days: float, share: float, traffic: Traffic, profiles: Sequence[MetricProfile], config: ABTestConfig
+    days: float, share: float, traffic: ExpectedTraffic, profiles: Sequence[MetricProfile], config: ABTestConfig
 ) -> float:
     """The smallest composite gain that `days` of traffic show at 80 % power. ValueError as above."""
     _check(share, traffic, profiles)
@@ -161,7 +161,7 @@ def _information(gain: float, config: ABTestConfig) -> float:
 
 
 def _days(
-    information: float, share: float, traffic: Traffic, profiles: Sequence[MetricProfile], icc: float
+    information: float, share: float, traffic: ExpectedTraffic, profiles: Sequence[MetricProfile], icc: float
 ) -> float | None:
     low, high = 0.0, _LONGEST_DAYS
     if _information_after(high, share, traffic, profiles, icc) < information:
@@ -174,7 +174,7 @@ def _days(
 
 
 def _information_after(
-    days: float, share: float, traffic: Traffic, profiles: Sequence[MetricProfile], icc: float
+    days: float, share: float, traffic: ExpectedTraffic, profiles: Sequence[MetricProfile], icc: float
 ) -> float:
     users = _users(traffic, days)
     requests_per_user = traffic.requests_per_day * days / users
@@ -187,11 +187,11 @@ def _information_after(
     return 1.0 / variance
 
 
-def _users(traffic: Traffic, days: float) -> float:
+def _users(traffic: ExpectedTraffic, days: float) -> float:
     return traffic.users + traffic.new_users_per_day * days
 
 
-def _check(share: float, traffic: Traffic, profiles: Sequence[MetricProfile]) -> None:
+def _check(share: float, traffic: ExpectedTraffic, profiles: Sequence[MetricProfile]) -> None:
     if not 0.0 < share < 1.0:
         raise ValueError(f"share: {share} must lie between 0 and 1 (0.1 is a tenth of the users)")
     if traffic.requests_per_day <= 0 or traffic.users <= 0:

@@ -117,14 +117,16 @@ def _decide(
         return WatchDecision.HALT, (*broken, f"The old champion {health}, so traffic stays where it is.")
     if clock_behind and config.watch_hours > 0:
         return WatchDecision.KEEP, (
-            "The clock reads a time before the promotion: no time counts until it is right. If it was wrong then "
+            "The clock is behind the time of the promotion: no time counts until it is right. If it was wrong then "
             "and is right now, ab_test_config.watch_hours = 0 ends the window.",
         )
     if elapsed_hours < config.watch_hours:
-        return WatchDecision.KEEP, (f"{duration(config.watch_hours - elapsed_hours)} of watching to go.",)
+        return WatchDecision.KEEP, (f"{duration(config.watch_hours - elapsed_hours)} of the watch window to go.",)
     if facts.after.requests < config.min_samples_per_version:
         seen, needed = facts.after.requests, config.min_samples_per_version
-        return WatchDecision.KEEP, (f"Only {seen} requests since the promotion, {needed} needed to have watched it.",)
+        return WatchDecision.KEEP, (
+            f"Only {seen} requests since the promotion, {needed} needed before the window can end.",
+        )
     if facts.before is None:
-        return WatchDecision.FINISH, ("The window is over; there were no earlier numbers to compare with.",)
-    return WatchDecision.FINISH, ("The window is over and no guardrail broke.",)
+        return WatchDecision.FINISH, ("The watch window is over; there were no earlier numbers to compare with.",)
+    return WatchDecision.FINISH, ("The watch window is over and no guardrail broke.",)

@@ -23,19 +23,8 @@ from policies.formats import FORMATS, FormatType, Style
 from policies.intervals import Interval
 from policies.records import Sample
 
-__all__ = [
-    "RENAMED",
-    "DataGeneratorConfig",
-    "Drop",
-    "DropReason",
-    "Exclusion",
-    "FormatType",
-    "Keep",
-    "SelectionState",
-    "in_holdout",
-    "rehearsal_count",
-    "select",
-]
+__all__ = ["RENAMED", "DataGeneratorConfig", "Drop", "DropReason", "Exclusion", "FormatType", "Keep",
+           "SelectionState", "in_holdout", "rehearsal_count", "select"]  # fmt: skip
 
 _T = TypeVar("_T")
 _HOLDOUT_SALT = b"ratchet-holdout"  # fixed: a user stays on one side from one dataset to the next

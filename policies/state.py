@@ -14,22 +14,8 @@ from policies.actions import Action, tag_of, target_of
 from policies.experiment import ArmStats
 from policies.lifecycle import Phase
 
-__all__ = [
-    "Deploying",
-    "Idle",
-    "LastRun",
-    "Ledger",
-    "LoopState",
-    "LoopTotals",
-    "PhaseState",
-    "Promoting",
-    "Retiring",
-    "Retry",
-    "Testing",
-    "Training",
-    "Watching",
-    "retry_of",
-]  # fmt: skip
+__all__ = ["Deploying", "Idle", "LastRun", "Ledger", "LoopState", "LoopTotals", "PhaseState", "Promoting",
+           "Retiring", "Retry", "Testing", "Training", "Watching", "retry_of"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

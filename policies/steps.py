@@ -125,7 +125,10 @@ def _idle(look: Inspection) -> Step:
         return Step(reasons=held + due or ("no trigger is due",), wake_s=_until_trigger(look))
     if cooling > 0:
         return Step(
-            reasons=(f"the last challenger was sent back; the next retrain waits {span(cooling)} more", *due),
+            reasons=(
+                f"the last challenger was rejected or rolled back; the next retrain can start in {span(cooling)}",
+                *due,
+            ),
             wake_s=cooling,
         )
     fired = next(progress.reason for progress in report.progress if progress.name is report.fired)
@@ -142,17 +145,18 @@ def _training(look: Inspection) -> Step:
     match run.status:
         case RunStatus.NOT_STARTED:
             return Step(
-                reasons=(f"{run.id} has its data ({run.samples} samples)",), action=StartTraining(run_id=run.id)
+                reasons=(f"the training data of {run.id} is ready ({run.samples} samples)",),
+                action=StartTraining(run_id=run.id),
             )
         case RunStatus.SUCCEEDED:
             return Step(reasons=(f"{run.id} has returned a model",), action=AcceptModel(run_id=run.id))
         case RunStatus.FAILED:
             reason = run.message or "the trainer gave no reason"
         case RunStatus.LOST:
-            reason = f"the trainer does not know the run any more{said}"
+            reason = f"the trainer no longer knows the run{said}"
         case RunStatus.RUNNING | RunStatus.UNKNOWN:
             if look.phase_s <= rules.training_timeout_s:
-                state = "training goes on" if run.status is RunStatus.RUNNING else "the trainer cannot be asked"
+                state = "training in progress" if run.status is RunStatus.RUNNING else "the trainer does not answer"
                 left = rules.training_timeout_s - look.phase_s
                 reasons = (f"{state} ({span(look.phase_s)}){said}", *_clock_behind(look, "cancel"))
                 return Step(reasons=reasons, wake_s=min(rules.poll_s, left + 1))
@@ -213,7 +217,7 @@ def _testing(look: Inspection) -> Step:
             won = BeginPromotion(model_id=model.id, experiment_id=experiment.id)
             return Step(reasons=assessment.reasons, action=won)
         case Verdict.PROMOTE:
-            waits = "it has won, and waits for `ratchet promote` (enable_auto_promotion = false)"
+            waits = "the challenger has won and waits for `ratchet promote` (enable_auto_promotion = false)"
             return Step(reasons=(waits, *assessment.reasons))
         case Verdict.CONTINUE | Verdict.INCONCLUSIVE | Verdict.INVALID:
             return Step(reasons=assessment.reasons)
@@ -228,12 +232,12 @@ def _promoting(look: Inspection) -> Step:
     if model.healthy:
         return Step(reasons=(f"{model.name} is healthy: all users go to it",), action=Promote(model_id=model.id))
     if look.phase_s > look.rules.ready_timeout_s:
-        reason = f"it was not seen healthy for {span(look.rules.ready_timeout_s)} before the switch"
+        reason = f"it passed no health check for {span(look.rules.ready_timeout_s)} before the switch"
         return Step(
             reasons=(f"promotion of {model.name} called off: {reason}",),
             action=FailPromotion(model_id=model.id, reason=reason),
         )
-    waits = f"waiting until {model.name} is seen healthy before the switch"
+    waits = f"waiting for {model.name} to pass a health check before the switch"
     return Step(reasons=(waits, *_clock_behind(look, "rollback")), wake_s=look.rules.poll_s)
 
 
@@ -264,7 +268,7 @@ def _clock_behind(look: Inspection, way_out: str) -> tuple[str, ...]:
     behind_s = look.snapshot.phase_since - look.now
     if behind_s < _CLOCKS_DIFFER_S:
         return ()
-    why = f"the clock reads {span(behind_s)} before this phase began, so its time-out does not count yet"
+    why = f"the clock is {span(behind_s)} behind the start of this phase, so its time-out does not run yet"
     return (f"{why} (`ratchet {way_out}` does not wait for it)",)
 
 

@@ -21,16 +21,8 @@ from policies.drop import DropDetector
 from policies.intervals import Interval
 from policies.wording import duration, percent, share
 
-__all__ = [
-    "DropDetector",
-    "Trigger",
-    "TriggerConfig",
-    "TriggerFacts",
-    "TriggerProgress",
-    "TriggerReport",
-    "evaluate_triggers",
-    "too_few_samples",
-]
+__all__ = ["DropDetector", "Trigger", "TriggerConfig", "TriggerFacts", "TriggerProgress", "TriggerReport",
+           "evaluate_triggers", "too_few_samples"]  # fmt: skip
 
 _REASONS: Final = 4
 """Reasons for which samples were left out that a sentence names, at most."""
@@ -184,7 +176,7 @@ def evaluate_triggers(facts: TriggerFacts, config: TriggerConfig, now: float) ->
 def _hold(facts: TriggerFacts, config: TriggerConfig, now: float) -> tuple[str | None, float | None]:
     """Why nothing may start now, and until when the clock alone says so."""
     if facts.usable_samples is None:
-        return "The usable samples are not counted yet.", None
+        return "The usable samples have not been counted yet.", None
     if few := too_few_samples(facts.usable_samples, config, facts.left_out):
         return f"{few[0].upper()}{few[1:]}.", None
     rest = _longest_rest(facts, config)
@@ -192,8 +184,8 @@ def _hold(facts: TriggerFacts, config: TriggerConfig, now: float) -> tuple[str |
         return None, None
     if now < rest.since:
         behind = duration((rest.since - now) / 3600)
-        until = "holding until it is right (`ratchet trigger` does not wait)"
-        return f"The clock reads {behind} before the last retrain: {until}.", rest.until
+        until = "no retrain starts until it is right (`ratchet trigger` does not wait)"
+        return f"The clock is {behind} behind the last retrain: {until}.", rest.until
     return f"{rest.why}: {duration((rest.until - now) / 3600)} to go.", rest.until
 
 
@@ -212,14 +204,18 @@ def _longest_rest(facts: TriggerFacts, config: TriggerConfig) -> _Rest | None:
     if facts.last_failure_at is not None and facts.failures_in_a_row > 0:
         doublings = min(facts.failures_in_a_row - 1, 32)
         hours = min(config.failure_backoff_hours * 2.0**doublings, _LONGEST_BACKOFF_HOURS)
-        why = f"Back-off, {facts.failures_in_a_row} failed in a row"
+        why = f"Back-off after {facts.failures_in_a_row} failure{'s' if facts.failures_in_a_row > 1 else ''} in a row"
         rests.append(_Rest(facts.last_failure_at + 3600 * hours, facts.last_failure_at, why))
     return max(rests, default=None)
 
 
 def _sample_count(facts: TriggerFacts, config: TriggerConfig) -> TriggerProgress:
     new, target = facts.new_quality_samples, config.min_new_samples
-    reason = "New quality samples are not counted yet." if new is None else f"{new} of {target} new quality samples."
+    reason = (
+        "New quality samples have not been counted yet."
+        if new is None
+        else f"{new} new quality samples, {target} needed."
+    )
     # An empty history fires nothing, whatever the target says.
     return _toward(Trigger.SAMPLE_COUNT, config.enable_sample_count, new or None, max(target, 1), reason)
 
@@ -229,7 +225,7 @@ def _schedule(facts: TriggerFacts, config: TriggerConfig, now: float) -> Trigger
     hours = (now - since) / 3600
     what = "installation" if facts.last_retrain_at is None else "the last retrain"
     if hours < 0:
-        reason = f"The clock reads {duration(-hours)} before {what}: no time counts until it is right."
+        reason = f"The clock is {duration(-hours)} behind {what}: no time counts until it is right."
     else:
         reason = f"{duration(hours)} since {what}, due after {duration(target)}."
     return _toward(Trigger.SCHEDULE, config.enable_scheduled, max(hours, 0.0), target, reason)
@@ -251,9 +247,13 @@ def _quality_drop(facts: TriggerFacts, config: TriggerConfig) -> TriggerProgress
         return _toward(name, enabled, None, target, f"There is no {what} yet.")
     drop = 1.0 - recent / baseline
     if facts.experiment_running:
-        return _toward(name, enabled, None, target, "A challenger is being tested: the comparison decides about drops.")
-    agrees = "agrees" if detector.alarm else "does not"
-    reason = f"Quality {recent:.3f} in 24 hours against {baseline:.3f}, {percent(drop)} lower; the detector {agrees}."
+        return _toward(
+            name, enabled, None, target, "Not used during an experiment: the comparison of the two models decides."
+        )
+    agrees = "agrees" if detector.alarm else "does not agree"
+    reason = (
+        f"Quality {recent:.3f} in 24 hours against {baseline:.3f}, {percent(drop)} lower; the change detector {agrees}."
+    )
     progress = _toward(name, enabled, drop, target, reason)
     return progress if detector.alarm else replace(progress, due=False, fraction=min(progress.fraction, 0.99))
 
@@ -262,7 +262,7 @@ def _negative_feedback(facts: TriggerFacts, config: TriggerConfig) -> TriggerPro
     votes, target = facts.positive_votes + facts.negative_votes, config.negative_feedback_threshold
     rate = facts.negative_votes / votes if votes else None
     if rate is None or votes < config.min_feedback_votes:
-        rate, reason = None, f"{votes} of the {config.min_feedback_votes} votes in 24 hours that make a rate."
+        rate, reason = None, f"{votes} votes in 24 hours, {config.min_feedback_votes} needed for a rate."
     else:
         reason = f"{share(rate)} of {votes} votes in 24 hours are negative, {share(target)} needed."
     return _toward(Trigger.NEGATIVE_FEEDBACK, config.enable_error_rate, rate, target, reason)

@@ -23,12 +23,13 @@ HARM_PARTS: Final = {"composite": 0.35, "errors": 0.25, "refused": 0.25, "latenc
 same part: to a user without an answer they are the same, so the same numbers of them are proven at the same time."""
 
 _NAMES: Final = {Metric.QUALITY: "quality score", Metric.POSITIVE: "positive rate", Metric.LATENCY: "latency"}
+_DATA: Final = {Metric.QUALITY: "quality scores", Metric.POSITIVE: "votes", Metric.LATENCY: "latencies"}
 _SETTINGS: Final = {
     Metric.QUALITY: "quality_weight",
     Metric.POSITIVE: "feedback_weight",
     Metric.LATENCY: "latency_weight",
 }
-_STAYS: Final = "the challenger stays at its share until somebody decides."
+_STAYS: Final = "the challenger keeps its share until somebody decides."
 _PLAIN_Z: Final = 4.0
 """A gain this many standard errors above nothing is plain to see, whatever the bet says of it."""
 
@@ -107,18 +108,18 @@ def _carriers_to_wait_for(look: Measurements) -> tuple[str, ...]:
     if carried is None:
         clusters = look.facts.champion.clusters + look.facts.challenger.clusters
         unseen = clusters and look.config.feedback_weight
-        return ("Who carries the evidence has not been looked at yet.",) if unseen else ()
+        return ("It has not been checked yet whether the evidence rests on a few users.",) if unseen else ()
     if not carried.holds:
         return ()
     if min(carried.voters) < LEAST_VOTERS:
         seen = min(carried.voters)
-        reason = f"only {seen} vote at all in the smaller arm, {LEAST_VOTERS} needed"
+        reason = f"only {seen} voters in the smaller arm, {LEAST_VOTERS} needed"
     else:
         reason = f"without their votes {_left_in_words(carried)}, {needed:g} needed"
     most = max(carried.left_out)
     return (
-        f"Few clusters carry the evidence. Nobody vouches for their users (sticky.trust), so it has to stand without "
-        f"the {most} of each arm that pull most: {reason}. {_strongest_in_words(carried)}",
+        f"The evidence rests on a few clusters of unverified users (sticky.trust). It has to suffice without the "
+        f"{most} most influential ones of each arm: {reason}. {_strongest_in_words(carried)}",
     )
 
 
@@ -129,7 +130,7 @@ def _carriers_to_know_of(look: Measurements) -> tuple[str, ...]:
         return ()
     most = max(carried.left_out)
     return (
-        f"Without the votes of the {most} strongest of each arm {_left_in_words(carried)}. "
+        f"Without the votes of the {most} most influential users of each arm {_left_in_words(carried)}. "
         f"{_strongest_in_words(carried)}",
     )
 
@@ -142,7 +143,9 @@ def _left_in_words(carried: Carried) -> str:
 
 def _strongest_in_words(carried: Carried) -> str:
     named = ", ".join(f"{carrier.unit} ({percent(carrier.share)})" for carrier in carried.strongest)
-    return f"Strongest, with their share of the pull: {named}." if named else "None of them pulls its way."
+    if not named:
+        return "None of them favours the challenger."
+    return f"Most influential, with their share of the influence: {named}."
 
 
 def _is_harmful(look: Measurements, harm: EffectEstimate) -> bool:
@@ -166,14 +169,14 @@ def _waits(look: Measurements) -> tuple[str, ...]:
             waits.append(f"The best estimate is below the threshold of {percent(config.promotion_threshold)}.")
         if look.effect.effective_users < config.min_effective_users:
             seen, needed = look.effect.effective_users, config.min_effective_users
-            waits.append(f"Effective users: {seen:.1f} in the scarcest arm and metric, {needed:g} needed.")
+            waits.append(f"Effective users: {seen:.1f} in the smallest arm and metric, {needed:g} needed.")
         else:
             waits += _small_bases(look, look.effect)
     if look.clock_behind_hours:
         behind = duration(look.clock_behind_hours)
         waits.append(
-            f"The clock reads {behind} before the start of this epoch: no time counts until it is right. If it was "
-            "wrong then and is right now, `ratchet share` starts a new epoch."
+            f"The clock is {behind} behind the start of this epoch: no time counts until it is right. If it was wrong "
+            "then and is right now, `ratchet share` starts a new epoch."
         )
     elif look.elapsed_hours < config.min_duration_hours:
         waits.append(f"Time: {look.elapsed_hours:.1f} of {config.min_duration_hours:g} hours.")
@@ -183,7 +186,9 @@ def _waits(look: Measurements) -> tuple[str, ...]:
     if look.sample_ratio.log_bayes_factor is None:
         waits.append(f"A share of {facts.share:g} leaves nothing to compare; it must lie between 0 and 1.")
     if facts.slow_threshold_s is None and config.latency_weight:
-        waits.append("The champion's p95 latency was not known when the epoch began: start a new epoch to freeze it.")
+        waits.append(
+            "The champion's p95 latency was not known when the epoch began; a new epoch sets it (`ratchet share`)."
+        )
     waits += [f"Guardrail {g.named_reason}." for g in look.guardrails if g.state is not GuardrailState.PASS]
     return tuple(waits)
 
@@ -201,13 +206,14 @@ def _missing(look: Measurements) -> list[str]:
         if old is not None and new is not None:
             missing.append(
                 f"The {_NAMES[metric]} is 0 for the champion and {_in_words(metric, new.mean)} for the challenger, "
-                f"and there is no relative change of nothing. {_way_out(metric)}"
+                f"so there is no relative change. {_way_out(metric)}"
             )
             continue
-        where = "either arm" if old is new else "the champion's arm" if old is None else "the challenger's arm"
+        where = "in either arm" if old is new else "for the champion" if old is None else "for the challenger"
+        data = _DATA[metric]
         missing.append(
-            f"The {_NAMES[metric]} has no data in {where}, and what is missing holds. "
-            f"If this installation never measures it, set ab_test_config.{_SETTINGS[metric]} = 0."
+            f"Waiting: no {data} {where} yet. If this installation never has {data}, set "
+            f"ab_test_config.{_SETTINGS[metric]} = 0."
         )
     return missing or ["No metric has a weight: set one of quality_weight, feedback_weight, latency_weight above 0."]
 
@@ -226,8 +232,9 @@ def _small_bases(look: Measurements, effect: EffectEstimate) -> list[str]:
         new = metric_mean(look.facts.challenger.moments, metric)
         if old is not None and new is not None and weight > 0 and new.mean > 2 * old.mean:
             small.append(
-                f"The {_NAMES[metric]} is so low for the champion ({_in_words(metric, old.mean)}, the challenger's is "
-                f"{_in_words(metric, new.mean)}) that relative to it the bet may stay undecided. {_way_out(metric)}"
+                f"The {_NAMES[metric]} is so low for the champion ({_in_words(metric, old.mean)}; challenger: "
+                f"{_in_words(metric, new.mean)}) that the evidence for a relative gain may never suffice. "
+                f"{_way_out(metric)}"
             )
     return small
 
@@ -262,11 +269,12 @@ def _estimate_in_words(look: Measurements) -> str:
     if not math.isfinite(look.lower):
         return f"{words}, without a bound yet."
     low, high = signed_percent(look.lower), signed_percent(look.upper)
-    return f"{words}; at least {confidence(look.config.alpha)} sure of more than {low}, as sure of less than {high}."
+    sure = confidence(look.config.alpha)
+    return f"{words}; at least {sure} sure that it is above {low}, and as sure that it is below {high}."
 
 
 def _harm_in_words(look: Measurements, harm: EffectEstimate) -> str:
-    what = "on everything that has a weight" if harm == look.effect else "on what is measured in both arms so far"
+    what = "on the weighted metrics together" if harm == look.effect else "on the metrics measured in both arms so far"
     return (
         f"At least {confidence(harm_alpha(look.config))} sure that the challenger is worse {what}; "
         f"best estimate {signed_percent(harm.theta)} ({odds(look.log_e_harm)})."

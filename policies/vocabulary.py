@@ -74,39 +74,37 @@ PHASES: Final[Mapping[Phase, PhaseWords]] = MappingProxyType(
     {
         Phase.IDLE: PhaseWords(
             label="idle",
-            meaning="Nothing is under way. The loop watches the triggers, and stops models that have no traffic.",
+            meaning="No run and no experiment. The loop checks the triggers, and stops models that have no traffic.",
             retrain_waits=None,
             commands=(Verb.TRIGGER, Verb.DEPLOY),
         ),
         Phase.TRAINING: PhaseWords(
             label="training",
-            meaning="The training data is ready, and a model is being trained on it.",
+            meaning="A dataset is ready, and the trainer makes a model from it.",
             retrain_waits="until this run ends",
             commands=(Verb.CANCEL,),
         ),
         Phase.DEPLOYING: PhaseWords(
             label="deploying",
-            meaning="The model is trained, and its server is starting. It has no users yet.",
+            meaning="The model exists and its server is starting. It gets no users yet.",
             retrain_waits="until the new model is deployed and tested",
             commands=(Verb.CANCEL,),
         ),
         Phase.TESTING: PhaseWords(
             label="testing",
-            meaning="The challenger serves its share of the users. The loop evaluates the experiment at every check.",
+            meaning="The challenger serves its share of the users. Every tick evaluates the experiment.",
             retrain_waits="until the experiment ends",
             commands=(Verb.PROMOTE, Verb.ROLLBACK, Verb.SHARE),
         ),
         Phase.PROMOTING: PhaseWords(
             label="promoting",
-            meaning="The challenger has won, or A/B testing is off. It has to pass a last health check before it "
-            "serves everybody.",
+            meaning="The challenger has won, or tests are off. Its health is checked again before it gets all users.",
             retrain_waits="until the promotion is complete",
             commands=(Verb.ROLLBACK,),
         ),
         Phase.WATCHING: PhaseWords(
             label="watching",
-            meaning="The new champion serves everybody. The old one is kept running, and takes over again if a "
-            "guardrail breaks.",
+            meaning="The new champion has all users. The old one keeps running, in case a guardrail breaks.",
             retrain_waits="until the watch window ends",
             commands=(Verb.ROLLBACK,),
         ),
@@ -163,7 +161,7 @@ ACTIONS: Final[Mapping[str, ActionWords]] = MappingProxyType(
         "CancelRun": ActionWords(label="Cancel the run", meaning="Stop the training or deployment in progress."),
         "StartDeployment": ActionWords(label="Deploy the model", meaning="Hand the model to the deployer."),
         "RestartDeployment": ActionWords(
-            label="Deploy the model again", meaning="Stop a deployment that did not come up, and try again."
+            label="Deploy the model again", meaning="Stop a deployment that did not start, and try again."
         ),
         "Redeploy": ActionWords(
             label="Deploy an earlier model", meaning="Hand the model of an earlier run to the deployer."

@@ -72,6 +72,8 @@ class ActionStatus:
     """The model that it acts on."""
     experiment_id: int | msgspec.UnsetType | None = msgspec.UNSET
     """The experiment that it acts on."""
+    epoch: int | msgspec.UnsetType | None = msgspec.UNSET
+    """The experiment's epoch that it ends."""
     trigger: str | msgspec.UnsetType = msgspec.UNSET
     """Which trigger fired."""
     train: bool | msgspec.UnsetType = msgspec.UNSET

@@ -26,12 +26,14 @@ def retire(position: Position, action: Retire, effect: Effect, now: Context) -> 
 
 
 def set_paused(position: Position, action: SetPaused, effect: Effect, now: Context) -> Transition:
+    """The flag, in whatever phase."""
     event = Event.PAUSED if action.paused else Event.RESUMED
     done = stayed(position, event, now.why, now)
     return replace(done, state=replace(done.state, ledger=replace(position.state.ledger, paused=action.paused)))
 
 
 def refuse(position: Position, action: Refuse, effect: Effect, now: Context) -> Transition:
+    """A command that does not fit: nothing changes."""
     return refused(position, action.reason)
 
 

@@ -34,10 +34,11 @@ _MOST_DOUBLINGS: Final = 20
 
 
 def start_deployment(position: Position, action: StartDeployment, effect: Effect, now: Context) -> Transition:
+    """`Taken`, with the deployer's handle; `Declined`: the model is abandoned."""
     if isinstance(effect, Declined):
         return _abandoned(position, effect.reason, Done(), now)
     model = challenger_of(position)
-    reason = f"the deployer has taken {model.name}"
+    reason = f"the deployer has accepted {model.name}"
     detail = {**model.detail, "handle": expect(effect, Taken).handle}
     model = replace(model, state=ModelState.DEPLOYING, detail=detail)
     done = stayed(position, Event.DEPLOYMENT_STARTED, reason, now, models=(model,))
@@ -48,7 +49,7 @@ def restart_deployment(position: Position, action: RestartDeployment, effect: Ef
     """Its next deployment waits, longer each time."""
     model = challenger_of(position)
     restarts = int(model.detail.get("restarts", 0)) + 1
-    reason = f"{model.name} did not come up, and is deployed again: {action.reason}"
+    reason = f"{model.name} did not start and is deployed again: {action.reason}"
     model = replace(model, detail={**undeployed(model), "restarts": restarts})
     again = StartDeployment(model_id=model.id)
     wait_s = min(_RESTART_S * 2.0 ** min(restarts - 1, _MOST_DOUBLINGS), _LONGEST_RESTART_S)
@@ -75,6 +76,7 @@ def redeploy(position: Position, action: Redeploy, effect: Effect, now: Context)
 
 
 def abandon(position: Position, action: AbandonModel, effect: Effect, now: Context) -> Transition:
+    """`Stopped`. What could not be stopped retires beside whatever comes next."""
     return _abandoned(position, action.reason, effect, now)
 
 

@@ -78,7 +78,7 @@ def set_share(position: Position, action: SetShare, effect: Effect, now: Context
     """Another share, another epoch: the numbers of different shares are never pooled."""
     experiment = experiment_of(position)
     shares = f"{wording.share(experiment.share)} to {wording.share(action.share)}"
-    reason = f"the challenger's share goes from {shares}; a new epoch begins"
+    reason = f"the challenger's share changes from {shares}; a new epoch begins"
     changed = replace(experiment, share=action.share)
     return _new_epoch(position, changed, Event.SHARE_CHANGED, reason, expect(effect, Measured), now)
 
@@ -106,7 +106,7 @@ def _new_epoch(
 def begin_promotion(position: Position, action: BeginPromotion, effect: Effect, now: Context) -> Transition:
     """It is checked once more before it gets everybody."""
     model = challenger_of(position)
-    reason = f"{model.name} is to become champion: {now.why}"
+    reason = f"{model.name} is to become the champion: {now.why}"
     match position.state.phase:
         case Deploying(challenger_id=challenger, run_id=run):
             event, test = Event.DEPLOYED_UNTESTED, None
@@ -127,7 +127,7 @@ def promote(position: Position, action: Promote, effect: Effect, now: Context) -
     if experiment is not None:
         new_epoch = replace(experiment, epoch=now.version, epoch_started_us=now.at_us)
         experiments = (closed(new_epoch, "promote", now),)
-    reason = f"{model.name} serves all users; {old.name} is kept warm"
+    reason = f"{model.name} serves all users; {old.name} is kept running"
     ledger = position.state.ledger
     ledger = replace(ledger, champion_id=model.id, baseline=None, totals=count(ledger.totals, "promotions"))
     phase = Watching(
@@ -167,7 +167,7 @@ def _sent_back(position: Position, event: Event, why: str, counted: str | None, 
         totals = replace(ledger.totals, rollbacks={**rollbacks, counted: rollbacks.get(counted, 0) + 1})
     ledger = replace(retiring(ledger, model, now), totals=totals, last_rejection_at=now.at)
     verdict = "reject" if event is Event.REJECTED else "roll_back"
-    reason = f"{model.name} goes back: {why}"
+    reason = f"{model.name} was withdrawn: {why}"
     return moved(
         position,
         event,
@@ -216,7 +216,7 @@ def halt_watch(position: Position, action: HaltWatch, effect: Effect, now: Conte
 
 def _unwatched(position: Position, event: Event, now: Context) -> Transition:
     ledger = retiring(position.state.ledger, previous_of(position), now)
-    reason = f"{position.champion.name} stays champion: {now.why}"
+    reason = f"{position.champion.name} stays the champion: {now.why}"
     return moved(position, event, Idle(), ledger, reason, now)
 
 

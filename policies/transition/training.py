@@ -27,7 +27,7 @@ from policies.triggers import too_few_samples
 
 
 def prepare(position: Position, action: PrepareData, effect: Effect, now: Context) -> Transition:
-    """What is in the dataset decides where the run goes."""
+    """`Prepared` or `Declined`. What is in the dataset decides where the run goes: to the trainer, or no further."""
     ledger = position.state.ledger
     run = Run(id=action.run_id, state="preparing", trigger=action.trigger, started_us=now.at_us)
     if isinstance(effect, Declined):
@@ -59,7 +59,7 @@ def prepare(position: Position, action: PrepareData, effect: Effect, now: Contex
         phase, run = Training(run_id=run.id, before=ledger.last), replace(run, state="prepared")
         ledger = replace(ledger, last=last_run)
         return moved(position, Event.DATASET_READY, phase, ledger, reason, now, runs=(run,), outcome=outcome)
-    reason = f"{samples} samples in {path}; nothing is trained on them"
+    reason = f"{samples} samples in {path}; no training follows"
     # Asked for by a person it is a rehearsal and starts no cool-down; without a trainer it is all there is.
     ledger = ledger if now.manual else replace(ledger, last=last_run)
     run = replace(run, state="data_only", ended_us=now.at_us)
@@ -67,14 +67,16 @@ def prepare(position: Position, action: PrepareData, effect: Effect, now: Contex
 
 
 def start_training(position: Position, action: StartTraining, effect: Effect, now: Context) -> Transition:
+    """`Taken`, with the trainer's handle; `Declined`: the run has failed."""
     if isinstance(effect, Declined):
         return _training_failed(position, effect.reason, now)
     run = replace(run_of(position), state="training", handle=expect(effect, Taken).handle)
-    reason = f"{run.trainer} trainer has taken run {run.id}"
+    reason = f"the {run.trainer} trainer has accepted run {run.id}"
     return stayed(position, Event.TRAINING_STARTED, reason, now, runs=(run,))
 
 
 def accept(position: Position, action: AcceptModel, effect: Effect, now: Context) -> Transition:
+    """`Trained`. Failures in a row end here, whatever becomes of the model; its row was written with the effect."""
     said, run, ledger = expect(effect, Trained), run_of(position), position.state.ledger
     reason = f"{run.id} returned {said.model.name}"
     ledger = replace(ledger, totals=count(ledger.totals, "retrains"), failures_in_a_row=0)
@@ -85,6 +87,7 @@ def accept(position: Position, action: AcceptModel, effect: Effect, now: Context
 
 
 def fail_run(position: Position, action: FailRun, effect: Effect, now: Context) -> Transition:
+    """Training has failed, timed out or was lost; what it was asked to stop with makes no difference."""
     return _training_failed(position, action.reason, now)
 
 

@@ -29,6 +29,7 @@ from proxy.app.deletion import HostDeletion
 from proxy.app.file_watch import key_trouble
 from proxy.app.heartbeat import ReplicaHeartbeat
 from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
+from proxy.app.last_flush import FLUSH_S, LastFlush
 from proxy.app.logs import configure_logging
 from proxy.app.loop_service import LoopService
 from proxy.app.orphans import end_stuck_controller
@@ -49,7 +50,7 @@ from proxy.limits import Guesses
 from proxy.log_throttle import ThrottledLog
 from proxy.loop.act.install import BaseModel, first_model
 from proxy.loop.adapters.deployers.health import trusts_unseen
-from proxy.spool import SpoolReader, is_alive, writers_of
+from proxy.spool import SpoolReader
 from proxy.status import Status
 from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.store import Store
@@ -65,11 +66,8 @@ it. Python's 5 ms would be paid at every step of the loop."""
 _SAMPLE_S: Final = 2.0
 _MODELS_EVERY: Final = 5
 _LONGEST_RETRY_S: Final = 5.0
-_FLUSH_S: Final = 10.0
-_FLUSH_STEP_S: Final = 0.05
 _ORPHANS_PARTS_S: Final = 1.0
 """For ingest and the loop to come to an end where the supervisor is gone: another controller may be waiting."""
-_ORPHANS_FLUSH_S: Final = 3.5
 _ORPHAN_S: Final = 5.0
 """Behind the drain, for what workers wrote last; then a controller without a supervisor is ended, come what may."""
 _YOUNG_OBJECTS: Final = 50_000
@@ -138,12 +136,12 @@ class Controller:
             app = create_admin_app(self._services())
             await stack.enter_async_context(admin_port(app, self._config, self._admin_fd, shutdown, self._troubles))
             watching = [
-                spawn(self._keep("champion", self._champion.run, stop), name="champion"),
+                spawn(self._keep_running("champion", self._champion.run, stop), name="champion"),
                 spawn(watch_clock(self._metrics.clock_jumped), name="watch the clock"),
                 spawn(watch_spool(self._data.run, self._troubles), name="watch the spool"),
             ]
             stack.push_async_callback(cancel_and_wait, watching)
-            if not await self._claim(stop, stack) or (store := await self._keeper.open(stop)) is None:
+            if not await self._lock_directory(stop, stack) or (store := await self._keeper.open(stop)) is None:
                 return 0
             stack.push_async_callback(store.close)
             await self._work(store, shutdown)
@@ -170,29 +168,30 @@ class Controller:
         self._store = store
         leave_garbage()
         async with serve_names(self._data.names, store.ingest.ambiguous):
-            await self._keep_at_it(store, ingestor, shutdown)
+            await self._run_parts(store, ingestor, shutdown)
 
     async def _first_model(self, store: Store) -> int:
         """The configured champion's id, for records of a time when no worker knew it."""
         return (await first_model(store, BaseModel.of(self._config.champion))).id
 
-    async def _keep_at_it(self, store: Store, ingestor: Ingestor, shutdown: ShutdownSignal) -> None:
+    async def _run_parts(self, store: Store, ingestor: Ingestor, shutdown: ShutdownSignal) -> None:
         stop = shutdown.stop
         parts = [
-            spawn(self._keep("ingest", lambda: ingestor.run(stop), stop), name="ingest"),
-            spawn(self._keep("loop", lambda: self._learn(store, stop), stop), name="loop"),
-            spawn(self._keep("database", lambda: self._keeper.watch(store), stop), name="database"),
-            spawn(self._keep("samples", lambda: self._sample(store), stop), name="samples"),
-            spawn(self._keep("retention", lambda: self._prune(store), stop), name="retention"),
-            spawn(self._keep("deletions", lambda: self._forget(store), stop), name="deletions"),
+            spawn(self._keep_running("ingest", lambda: ingestor.run(stop), stop), name="ingest"),
+            spawn(self._keep_running("loop", lambda: self._run_loop(store, stop), stop), name="loop"),
+            spawn(self._keep_running("database", lambda: self._keeper.watch(store), stop), name="database"),
+            spawn(self._keep_running("samples", lambda: self._sample(store), stop), name="samples"),
+            spawn(self._keep_running("retention", lambda: self._prune(store), stop), name="retention"),
+            spawn(self._keep_running("deletions", lambda: self._delete_users(store), stop), name="deletions"),
         ]
         await stop.wait()
         _log.info("storing the rest of the spool")
-        await asyncio.wait(parts[:2], timeout=_ORPHANS_PARTS_S if shutdown.orphaned else _FLUSH_S)
+        await asyncio.wait(parts[:2], timeout=_ORPHANS_PARTS_S if shutdown.orphaned else FLUSH_S)
         await cancel_and_wait(parts)
-        await self._flush(ingestor, shutdown)
+        drain_s = self._config.server.drain_seconds
+        await LastFlush(self._data, self._supervisor, ingestor, shutdown).run(drain_s)
 
-    async def _learn(self, store: Store, stop: asyncio.Event) -> None:
+    async def _run_loop(self, store: Store, stop: asyncio.Event) -> None:
         """The loop, begun anew where the database is another one: what it remembers of rows is no longer so."""
         self._keeper.replaced.clear()
         limit = asyncio.timeout(None)
@@ -210,7 +209,7 @@ class Controller:
         await self._keeper.replaced.wait()
         limit.reschedule(asyncio.get_running_loop().time())
 
-    async def _claim(self, stop: asyncio.Event, stack: AsyncExitStack) -> bool:
+    async def _lock_directory(self, stop: asyncio.Event, stack: AsyncExitStack) -> bool:
         """Wait until no other controller of this directory is still flushing; False when told to stop first."""
         descriptor, lock = -1, self._data.run / "controller.lock"
         overdue_at = self._clock.monotonic() + self._config.server.drain_seconds + 2 * _ORPHAN_S
@@ -231,7 +230,7 @@ class Controller:
                 return False
             await pause(stop, 0.1)
 
-    async def _keep(self, name: str, part: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
+    async def _keep_running(self, name: str, part: Callable[[], Awaitable[None]], stop: asyncio.Event) -> None:
         """Run a part until told to stop; one that fails is logged and started again."""
         while not stop.is_set():
             try:
@@ -270,14 +269,14 @@ class Controller:
                 self._metrics.set_store_size(size.bytes, size.records)
             models = {model.id: model.name for model in await store.models.list()}
             self._metrics.traffic.set_models({0: self._config.champion.name} | models)
-            self._follow_keys()
+            self._reload_keys()
             if self._ingestor is None or not self._ingestor.feeding_again:
                 self._keeper.health.resolve("again")
             self._keeper.health.publish()
             round_ += 1
             await asyncio.sleep(_SAMPLE_S)
 
-    def _follow_keys(self) -> None:
+    def _reload_keys(self) -> None:
         try:
             self._keys.reload()
         except (OSError, ValueError) as exc:
@@ -320,40 +319,9 @@ class Controller:
             await housekeeping.run_once()
             delay_s = interval_s
 
-    async def _forget(self, store: Store) -> None:
+    async def _delete_users(self, store: Store) -> None:
         """Do this host's part of deletions."""
         await HostDeletion(self._data, self._config.training_dir, store, self._clock).run()
-
-    async def _flush(self, ingestor: Ingestor, shutdown: ShutdownSignal) -> None:
-        """Store what workers wrote to the end. Where the supervisor was killed, they are only now draining."""
-        limit_s = self._config.server.drain_seconds + _ORPHANS_FLUSH_S if shutdown.orphaned else _FLUSH_S
-        try:
-            async with asyncio.timeout(limit_s):
-                await self._store_to_the_end(ingestor, shutdown)
-        except TimeoutError:
-            _log.warning("not all was stored within %g s; the rest stays in the spool for the next start", limit_s)
-
-    async def _store_to_the_end(self, ingestor: Ingestor, shutdown: ShutdownSignal) -> None:
-        try:
-            while True:
-                if shutdown.orphaned and self._succeeded():
-                    return  # it stores the rest, also what orphans are still writing
-                more_may_come = shutdown.orphaned and self._workers_live()  # asked before the spool is read
-                if not await ingestor.run_once() and not more_may_come:
-                    return
-                await asyncio.sleep(_FLUSH_STEP_S)
-        except FAILURES as exc:
-            _log.warning("not everything could be stored, the rest stays in the spool: %s", exc)
-
-    def _succeeded(self) -> bool:
-        """Whether another supervisor has taken this directory over, so that its controller waits for us to end."""
-        try:
-            return int(self._data.pid("supervisor").read_text()) != self._supervisor
-        except (OSError, ValueError):
-            return False
-
-    def _workers_live(self) -> bool:
-        return any(is_alive(self._data.spool / writer) for writer in writers_of(self._data.spool))
 
     def _services(self) -> AdminServices:
         services = AdminServices(

@@ -7,13 +7,14 @@ import platform
 import resource
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from proxy.app.counters import COUNTER_TEXTS
 from proxy.app.paths import DataDir
 from proxy.clock import Clock
 from proxy.config.model import TelemetryConfig
@@ -22,35 +23,7 @@ from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool import SpoolUsage
 from proxy.version import __version__
 
-__all__ = ["COUNTER_TEXTS", "ControllerMetrics"]
-
-COUNTER_TEXTS: Final = {
-    "in_flight": "Requests that are open now.",
-    "client_connections": "Open connections of clients.",
-    "upstream_connections": "Open connections to models.",
-    "tunnels": "Upgraded connections (WebSocket) that are open now.",
-    "breaker_open": "Workers whose circuit breaker keeps requests from the challenger.",
-    "requests_total": "Requests received, recorded or not.",
-    "protocol_errors_total": "Requests refused before they were forwarded, by the status they got.",
-    "fallbacks_total": "Requests of the challenger's users that the champion answered, by cause.",
-    "fallbacks_impossible_total": "Failures of the challenger that a user saw, by cause.",
-    "answers_total": "Requests that a model answered or failed, by arm.",
-    "failed_answers_total": "Requests that a model failed, by arm and cause, without error events inside an answer.",
-    "refused_answers_total": "Requests that a model refused with a 4xx, by arm and status.",
-    "left_waiting_total": "Clients that waited a second or more and disconnected before any answer.",
-    "stale_retries_total": "Requests sent again because the model's server had closed an idle connection.",
-    "upstream_connect_errors_total": "Connections to a model that failed.",
-    "not_recorded_total": "Requests and votes without a record, by reason.",
-    "redaction_lost_total": "Bodies, headers and votes that are not recorded because redaction failed, by reason.",
-    "spool_sync_errors_total": "Failed fsyncs of the spool.",
-    "spool_vanished_total": "How often spool files were removed while a worker used them, and restored.",
-    "spool_lost_frames_total": "Requests and votes in finished spool segments that were removed: lost unless they "
-    "were already stored.",
-    "spool_unwell": "Workers that cannot write their spool properly, by cause.",
-    "feedback_votes_total": "Votes accepted.",
-    "feedback_refused_total": "Feedback requests refused, by reason.",
-}
-"""Help texts of the workers' counters."""
+__all__ = ["ControllerMetrics"]
 
 
 class ControllerMetrics:

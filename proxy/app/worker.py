@@ -20,6 +20,7 @@ import uvloop
 from proxy.app.alias_check import ask_names
 from proxy.app.boot import configured_champion
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
+from proxy.app.counters import WORKER_COUNTERS
 from proxy.app.file_watch import Routes, follow_files
 from proxy.app.logs import configure_logging
 from proxy.app.parent_pipe import ShutdownSignal
@@ -27,38 +28,24 @@ from proxy.app.paths import DataDir
 from proxy.app.sockets import listen_unix, short_path
 from proxy.app.store_health_file import read_store_health
 from proxy.app.timekeeping import follow_time
-from proxy.cleaning.counters import CLEANING_COUNTERS
 from proxy.clock import AdjustedClock
 from proxy.config.model import Config
 from proxy.errors import ConfigError
 from proxy.gateway.gateway import Gateway, client_tls
-from proxy.gateway.ports import GATEWAY_COUNTERS
 from proxy.ids import KeyRing, RecordIds
 from proxy.log_throttle import ThrottledLog
 from proxy.metrics.shared import SharedCounters
 from proxy.private import make_folder
 from proxy.routes import RouteTable
-from proxy.spool.writer import DROP_REASONS, SPOOL_TROUBLES, SpoolTrouble, SpoolWriter
+from proxy.spool.writer import SpoolTrouble, SpoolWriter
 from proxy.tasks import cancel_and_wait, spawn
-from proxy.web.counters import FEEDBACK_COUNTERS
 
 if TYPE_CHECKING:
     from proxy.app.web_server import WebServer
     from proxy.cleaning.cleaner import Cleaner
 
-__all__ = ["WORKER_COUNTERS", "Worker", "allow_files", "main"]
+__all__ = ["Worker", "allow_files", "main"]
 
-WORKER_COUNTERS: Final = (
-    *GATEWAY_COUNTERS,
-    *CLEANING_COUNTERS,
-    *(f'not_recorded_total{{reason="{reason}"}}' for reason in DROP_REASONS),
-    "spool_sync_errors_total",
-    "spool_vanished_total",
-    "spool_lost_frames_total",
-    *(f'spool_unwell{{what="{what}"}}' for what in SPOOL_TROUBLES),
-    *FEEDBACK_COUNTERS,
-)
-"""Every slot of a worker's shared counters."""
 _BACKLOG: Final = 4096
 _OTHER_FILES: Final = 256
 _SIDE_RETRY_S: Final = 1.0

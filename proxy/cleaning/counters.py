@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["CLEANING_COUNTERS", "lost_slot"]
+from proxy.metrics.slots import WorkerCounter, slots_of
 
-_REASONS: Final = ("deadline", "backlog", "shutdown", "failed")
+__all__ = ["CLEANING", "CLEANING_COUNTERS", "lost_slot"]
+
+_LOST: Final = WorkerCounter(
+    name="redaction_lost_total",
+    text="Bodies, headers and votes that are not recorded because redaction failed, by reason.",
+    labels=(("reason", ("deadline", "backlog", "shutdown", "failed")),),
+)
+CLEANING: Final = (_LOST,)
+CLEANING_COUNTERS: Final = slots_of(CLEANING)
 
 
 def lost_slot(reason: str) -> str:
-    """The slot that counts what is not recorded because it could not be cleaned for this `reason`."""
-    return f'redaction_lost_total{{reason="{reason}"}}'
-
-
-CLEANING_COUNTERS: Final = tuple(map(lost_slot, _REASONS))
-"""Bodies, heads and votes that are not recorded: they took too long, too many waited, the worker ended, or what cleans
-failed."""
+    """The slot that counts what is not recorded because it could not be cleaned for this `reason`: it took too long,
+    too much waited, the worker ended, or what cleans failed."""
+    return _LOST.slot(reason)

@@ -97,7 +97,7 @@ app.command("history", rich_help_panel="Watch")(control.history)
 app.command("power", rich_help_panel="Watch")(power.power)
 app.command("simulate", rich_help_panel="Watch")(simulate.simulate)
 
-for order in (
+for command in (
     control.trigger,
     control.promote,
     control.rollback,
@@ -107,7 +107,7 @@ for order in (
     control.resume,
     control.cancel,
 ):
-    app.command(rich_help_panel="Steer")(order)
+    app.command(rich_help_panel="Steer")(command)
 
 app.command("feedback", rich_help_panel="Data", context_settings={"ignore_unknown_options": True})(feedback.feedback)
 app.add_typer(records.app, name="records", rich_help_panel="Data")

@@ -146,7 +146,7 @@ def explain(
 
 
 def history(
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="At most so many.")] = 20,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=1000, help="Maximum number.")] = 20,
     before: Annotated[str | None, typer.Option(help="Only before: 2h (ago), 2026-01-31.", show_default=False)] = None,
     config: ConfigOption = None, data_dir: DataDirOption = None, admin_url: AdminUrlOption = None,
     token: TokenOption = None, json: JsonOption = False,

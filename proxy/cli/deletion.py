@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from proxy.store.store import Store
     from proxy.store.tables.values import Deleted
 
-__all__ = ["Deletion", "print_deletion"]
+__all__ = ["UserDeletion", "print_deletion"]
 
 _ASK_S: Final = 0.2
 _ALIVE_S: Final = 15.0
@@ -38,7 +38,7 @@ _BACKUPS: Final = (
 
 
 @dataclass(slots=True)
-class Deletion:
+class UserDeletion:
     """One user, under all hashes that records of the name may have."""
 
     config: Config

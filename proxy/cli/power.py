@@ -105,12 +105,12 @@ def power(
 def _answer(
     config: Config, seen: _Observed, gain: float, share: float, days: float | None, new_users: float
 ) -> dict[str, Any]:
-    from policies.power import Traffic, assumed_profiles, detectable_gain, required_test
+    from policies.power import ExpectedTraffic, assumed_profiles, detectable_gain, required_test
 
     if not seen.requests_per_day:
         raise ValueError("there is no traffic in the store yet; give --requests-per-day and --users")
     users = seen.users or seen.requests_per_day
-    traffic = Traffic(requests_per_day=seen.requests_per_day, users=users, new_users_per_day=new_users)
+    traffic = ExpectedTraffic(requests_per_day=seen.requests_per_day, users=users, new_users_per_day=new_users)
     test = config.ab_test_config
     profiles = seen.profiles or assumed_profiles(
         test,

@@ -145,13 +145,13 @@ def delete_records(
     Removes records, bodies, votes and statistics, also from the archive, spools and training folders on every host. It
     is safe to repeat. Exit code 1: a place could not be reached; the table says which.
     """
-    from proxy.cli.deletion import Deletion, print_deletion
+    from proxy.cli.deletion import UserDeletion, print_deletion
 
     loaded = read_config(config, data_dir)
     ring = key_ring(loaded)
     if not yes:
         typer.confirm(f"Delete all data of the user {user!r}? This cannot be undone.", abort=True)
-    deletion = Deletion(config=loaded, ring=ring, user=user, wait_s=wait, archives=archive or ())
+    deletion = UserDeletion(config=loaded, ring=ring, user=user, wait_s=wait, archives=archive or ())
     document = with_store(loaded, deletion.run)
     if json:
         print_json(document)

@@ -114,7 +114,8 @@ def _print(document: dict[str, Any]) -> None:
     _print_tests(document["experiments"])
     out.print(f"{len(document['different'])} of {document['decisions']} journalled decisions would have been different")
     for row in document["different"]:
-        out.print(f"  {_time(row['at'])}  {row['was']} → {row['would_be']}: {row['reasons'][0]}")
+        decisions = f"{action_label(row['was'])} → {action_label(row['would_be'])}"
+        out.print(f"  {_time(row['at'])}  {decisions}: {row['reasons'][0]}")
 
 
 def _print_tests(tests: list[dict[str, Any]]) -> None:

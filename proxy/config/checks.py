@@ -16,7 +16,7 @@ from policies.intervals import Interval
 from proxy.config import forms
 from proxy.config.literal import show
 from proxy.config.model import Config
-from proxy.config.parse import Form, Problem, keys
+from proxy.config.parse import Problem, ValueForm, keys
 from proxy.config.serving import TASK_PATTERNS
 from proxy.errors import ConfigError
 from proxy.patterns import compile_pattern
@@ -111,7 +111,7 @@ def _declared(config: Any) -> Iterator[Problem]:
                     yield Problem(key.path, wrong)
 
 
-def _complaint(rule: Interval | Form, value: Any) -> str | None:
+def _complaint(rule: Interval | ValueForm, value: Any) -> str | None:
     if not isinstance(rule, Interval):
         return rule(value)
     remedy = rule.remedy(value)

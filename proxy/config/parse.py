@@ -22,10 +22,11 @@ from policies.selection import RENAMED, DataGeneratorConfig
 from proxy.config.literal import show
 from proxy.config.model import Config
 
-__all__ = ["OLD_PATHS", "Form", "Key", "Problem", "from_text", "hints", "keys", "nearest", "optional", "parse_table"]
+__all__ = ["OLD_PATHS", "Key", "Problem", "ValueForm", "from_text", "hints", "keys", "nearest", "optional",
+           "parse_table"]  # fmt: skip
 
 T = TypeVar("T")
-Form: TypeAlias = Callable[[Any], str | None]
+ValueForm: TypeAlias = Callable[[Any], str | None]
 """What is wrong with a value (see `proxy.config.forms`)."""
 OLD_PATHS: Final = {f"generator_config.{old}": f"generator_config.{new}" for old, new in RENAMED.items()}
 """Settings under the names that they had before; they are still read."""
@@ -56,7 +57,7 @@ class Key:
     """Whether its value must never be printed."""
     owner: type
     """The dataclass that declares it."""
-    rules: tuple[Interval | Form, ...] = ()
+    rules: tuple[Interval | ValueForm, ...] = ()
     """What its declaration asks for: a range of numbers, or a form of text."""
 
     @property

@@ -32,5 +32,5 @@ class AdminToken:
             return
         if wait_s := self._guesses.wrong(peer.host.decode("latin-1")):
             raise RejectedError(429, "too many wrong admin tokens from this address (x-ratchet-admin-token); wait, "
-            "then try again",
+                                     "then try again",
                                 headers=b"Retry-After: %d\r\n" % math.ceil(wait_s))  # fmt: skip

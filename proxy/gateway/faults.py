@@ -14,7 +14,7 @@ from typing import Final
 from proxy.gateway.errors import BadResponseError
 from proxy.gateway.framing import FramingError
 
-__all__ = ["ANSWER_COUNTERS", "Fault", "answered_slot", "failed_slot", "fault_of_connecting", "fault_of_ending",
+__all__ = ["ARMS", "REFUSALS", "Fault", "answered_slot", "failed_slot", "fault_of_connecting", "fault_of_ending",
            "fault_of_status", "left_slot", "refused_slot"]  # fmt: skip
 
 
@@ -49,8 +49,11 @@ class Fault(StrEnum):
 
 
 _REFUSALS: Final = {401: "401", 403: "403", 404: "404", 429: "429"}
+_OTHER_4XX: Final = "4xx"
+REFUSALS: Final = (*_REFUSALS.values(), _OTHER_4XX)
+"""As what a 4xx is counted."""
 _STATUSES: Final = {int(fault): fault for fault in Fault if fault.isdigit()}
-_ARMS: Final = ("champion", "challenger")
+ARMS: Final = ("champion", "challenger")
 
 
 def answered_slot(arm: str) -> str:
@@ -65,25 +68,12 @@ def failed_slot(arm: str, fault: Fault) -> str:
 
 def refused_slot(arm: str, status: int) -> str:
     """Counts those among them that were refused with that 4xx."""
-    return f'refused_answers_total{{arm="{arm}",status="{_REFUSALS.get(status, "4xx")}"}}'
+    return f'refused_answers_total{{arm="{arm}",status="{_REFUSALS.get(status, _OTHER_4XX)}"}}'
 
 
 def left_slot(arm: str) -> str:
     """Counts clients that had waited for a second at least, and left before the answer began."""
     return f'left_waiting_total{{arm="{arm}"}}'
-
-
-ANSWER_COUNTERS: Final = tuple(
-    slot
-    for arm in _ARMS
-    for slot in (
-        answered_slot(arm),
-        *(failed_slot(arm, fault) for fault in Fault),
-        *(refused_slot(arm, status) for status in (*_REFUSALS, 400)),
-        left_slot(arm),
-    )
-)
-"""What became of requests, by model."""
 
 
 def fault_of_connecting(error: Exception) -> Fault:

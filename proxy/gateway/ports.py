@@ -8,60 +8,23 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from proxy.gateway.address import Address
-from proxy.gateway.faults import ANSWER_COUNTERS
 from proxy.gateway.head import ResponseHead
 from proxy.gateway.head_cache import KnownResponse
 from proxy.gateway.outbound import Peer
 from proxy.gateway.trust import Network
 
-__all__ = ["GATEWAY_COUNTERS", "ClientSide", "Dialling", "GatewayCounters", "Minted", "MintsIds", "Pool", "Receiver",
+__all__ = ["ClientSide", "Dialling", "GatewayCounters", "Minted", "MintsIds", "Pool", "Receiver",
            "RecordSpool", "Redacts", "TunnelEnd", "UpstreamSide"]  # fmt: skip
-
-GATEWAY_COUNTERS: Final = (
-    # gauges
-    "in_flight",
-    "client_connections",
-    "upstream_connections",
-    "tunnels",
-    "breaker_open",
-    # counters
-    "requests_total",
-    'protocol_errors_total{status="400"}',
-    'protocol_errors_total{status="405"}',
-    'protocol_errors_total{status="408"}',
-    'protocol_errors_total{status="413"}',
-    'protocol_errors_total{status="414"}',
-    'protocol_errors_total{status="429"}',
-    'protocol_errors_total{status="431"}',
-    'protocol_errors_total{status="505"}',
-    'protocol_errors_total{status="508"}',
-    *ANSWER_COUNTERS,
-    'fallbacks_total{cause="both_refused"}',
-    'fallbacks_total{cause="breaker"}',
-    'fallbacks_total{cause="connect"}',
-    'fallbacks_total{cause="status"}',
-    'fallbacks_total{cause="timeout"}',
-    'fallbacks_impossible_total{cause="connect"}',
-    'fallbacks_impossible_total{cause="status"}',
-    'fallbacks_impossible_total{cause="timeout"}',
-    "stale_retries_total",
-    "upstream_connect_errors_total",
-    'not_recorded_total{reason="defect"}',
-    'not_recorded_total{reason="incomplete_request"}',
-    'not_recorded_total{reason="refused"}',
-    'not_recorded_total{reason="skip_path"}',
-)
-"""Slots of the worker's shared counters. Requests under `/-/` are counted nowhere: they are not traffic."""
 
 
 class GatewayCounters(Protocol):
     """Slots that only this process adds to."""
 
     def add(self, name: str, amount: float = 1.0) -> None:
-        """Add to one of GATEWAY_COUNTERS."""
+        """Add to one of `proxy.gateway.counters.GATEWAY_COUNTERS`."""
         ...
 
 

@@ -20,6 +20,7 @@ from proxy.config.serving import CaptureConfig
 from proxy.ingest.outcome import outcome_of
 from proxy.ingest.tasks import Tasks
 from proxy.spool.frames import Frame
+from proxy.store.tables.columns import from_frame
 from proxy.store.tables.values import FLAGS, BodyPayload, NewRecord, RecordFlag
 from proxy.wire.arrival import arrival_us
 from proxy.wire.decode import NotEncodedError, UnknownEncodingError, unpacked
@@ -106,25 +107,12 @@ class Interpreter:
             id=_record_id(meta["id"]),
             user_hash=self._user(meta, found),
             conversation=self._conversation(meta, found),
-            cluster=meta.get("cl"),
             key_source=_SOURCES[meta["src"]],
             arm=_ARMS[meta["arm"]],
             served_by=_ARMS[meta["srv"]],
-            model_id=meta["mid"],
-            experiment_id=meta.get("exp"),
-            epoch=meta["ep"],
-            config_id=meta["cfg"],
             kind=self._kind(request_headers, found),
-            method=meta["m"],
-            status=meta["st"],
             outcome=outcome,
-            duration_us=meta["dur"],
-            upstream_us=meta["up"],
-            ttfb_us=meta.get("ttfb"),
             ttft_us=_first_token_us(frame, found, text, decoded="content-encoding" not in response_headers),
-            own_us=meta["own"],
-            request_bytes=meta["rb"],
-            response_bytes=meta["sb"],
             prompt_tokens=found.prompt_tokens,
             completion_tokens=found.completion_tokens,
             cache_read_tokens=found.cache_read_tokens,
@@ -135,20 +123,8 @@ class Interpreter:
             flags=_flags(meta, found, request_cut=asked.cut, response_cut=answered.cut, partial=partial),
             scores=scores,
             aliases=_aliases(meta, found),
-            body=BodyPayload(
-                method=meta["m"],
-                target=meta["p"],
-                request_headers=request_headers,
-                response_headers=response_headers,
-                request=request,
-                response=_put_together(found) or response,
-                query=found.query,
-                response_text=text,
-                messages=found.messages,
-                request_sha256=meta.get("rsha"),
-                response_sha256=meta.get("ssha"),
-                error=found.error,
-            ),
+            **from_frame(meta),
+            body=_payload(meta, request_headers, response_headers, request, response, found, text),
         )
 
     def _kind(self, headers: dict[str, str], found: Extraction) -> str:
@@ -206,6 +182,32 @@ class Interpreter:
             scores["pointer"] = found.quality
         source = "pointer" if "pointer" in scores else "heuristic" if scores else None
         return (scores[source] if source else None), source, scores
+
+
+def _payload(
+    meta: dict[str, Any],
+    request_headers: dict[str, str],
+    response_headers: dict[str, str],
+    request: bytes,
+    response: bytes,
+    found: Extraction,
+    text: str | None,
+) -> BodyPayload:
+    """What was said, with the bodies decoded and the answer put together."""
+    return BodyPayload(
+        method=meta["m"],
+        target=meta["p"],
+        request_headers=request_headers,
+        response_headers=response_headers,
+        request=request,
+        response=_put_together(found) or response,
+        query=found.query,
+        response_text=text,
+        messages=found.messages,
+        request_sha256=meta.get("rsha"),
+        response_sha256=meta.get("ssha"),
+        error=found.error,
+    )
 
 
 def _is_name(text: str | None) -> TypeGuard[str]:

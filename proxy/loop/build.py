@@ -81,24 +81,6 @@ def assemble(
     """A loop from its parts. `routes_path` None: no workers to tell (the library). `building` is asked for the status
     how far a dataset has come. `open_scores`: anybody may give an answer its score. `troubles` are told what keeps the
     loop from ticking."""
-    retrains = Retrains(
-        store=store,
-        datasets=ports.datasets,
-        trainer=ports.trainer,
-        training_dir=training_dir,
-        training_timeout_s=rules.training_timeout_s,
-        fingerprint=fingerprint,
-    )
-    observer = Observer(
-        store=store,
-        trainer=ports.trainer,
-        deployer=ports.deployer,
-        probe=ports.probe,
-        clock=clock,
-        trigger_quality=rules.trigger.min_quality_score,
-        selection=selection,
-        evidence=EvidenceReader(store=store, clock=clock, ab_test=rules.ab_test, open_scores=open_scores),
-    )
     return Loop(
         store=store,
         clock=clock,
@@ -111,12 +93,41 @@ def assemble(
             config_id=config_id,
         ),
         leadership=leadership or Leadership(store),
-        observer=observer,
+        observer=_observer(store, clock, rules, ports, selection, open_scores=open_scores),
         maintenance=Maintenance(store=store, deployer=ports.deployer, troubles=ThrottledLog(_log, clock)),
-        executor=Executor(store=store, retrains=retrains, servers=Servers(store=store, deployer=ports.deployer)),
+        executor=_executor(store, rules, ports, training_dir, fingerprint),
         notifier=ports.notifier,
         drain_s=drain_s,
         metrics=metrics,
         building=building,
         troubles=troubles,
     )
+
+
+def _observer(
+    store: Store, clock: Clock, rules: LoopRules, ports: LoopPorts, selection: DataGeneratorConfig, *, open_scores: bool
+) -> Observer:
+    """What looks."""
+    return Observer(
+        store=store,
+        trainer=ports.trainer,
+        deployer=ports.deployer,
+        probe=ports.probe,
+        clock=clock,
+        trigger_quality=rules.trigger.min_quality_score,
+        selection=selection,
+        evidence=EvidenceReader(store=store, clock=clock, ab_test=rules.ab_test, open_scores=open_scores),
+    )
+
+
+def _executor(store: Store, rules: LoopRules, ports: LoopPorts, training_dir: Path, fingerprint: str) -> Executor:
+    """What does."""
+    retrains = Retrains(
+        store=store,
+        datasets=ports.datasets,
+        trainer=ports.trainer,
+        training_dir=training_dir,
+        training_timeout_s=rules.training_timeout_s,
+        fingerprint=fingerprint,
+    )
+    return Executor(store=store, retrains=retrains, servers=Servers(store=store, deployer=ports.deployer))

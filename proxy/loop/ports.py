@@ -269,7 +269,7 @@ class Notifier(Protocol):
     """Tells people what happened. Never raises, never delays the loop."""
 
     def notify(self, event: Mapping[str, Any]) -> None:
-        """Queue one event (`event`, `at`, `phase`, `reasons`, ids) for delivery."""
+        """Queue one event for delivery: a document as `proxy.loop.act.events` makes them."""
         ...
 
 

@@ -342,7 +342,7 @@ class Loop:
                 if await self._leadership.acquire() is None or await self._publisher.lost():
                     break
                 if (seen := (await self.look()).plan) is not None and seen.action is not None:
-                    break  # harm does not wait for the next tick; nor does an order whose notification was lost
+                    break  # harm does not wait for the next tick; nor does a command whose notification was lost
 
     async def _wait_after(self, failures: int, stop: asyncio.Event) -> None:
         if self._metrics is not None:

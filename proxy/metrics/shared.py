@@ -111,7 +111,7 @@ class SharedCounters:
 
     def _begin_again(self) -> None:
         """The file was removed: another one is to be made, with all that was counted so far."""
-        _log.error("%s was removed under the running process: it is made again", self._path)
+        _log.error("%s was removed while the process was running: creating it again", self._path)
         os.close(self._lock)
         self._lock, self._unseen = -1, True
         if self._shown is not None:

@@ -6,7 +6,9 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["ACCEPTED", "FEEDBACK_COUNTERS", "refused_slot"]
+from proxy.metrics.slots import WorkerCounter, slots_of
+
+__all__ = ["ACCEPTED", "FEEDBACK", "FEEDBACK_COUNTERS", "refused_slot"]
 
 ACCEPTED: Final = "feedback_votes_total"
 _REASONS: Final = {
@@ -18,12 +20,15 @@ _REASONS: Final = {
     429: "too_many",
     503: "spool_full",
 }
+_REFUSED: Final = WorkerCounter(
+    name="feedback_refused_total",
+    text="Feedback requests refused, by reason.",
+    labels=(("reason", tuple(_REASONS.values())),),
+)
+FEEDBACK: Final = (WorkerCounter(name=ACCEPTED, text="Votes accepted."), _REFUSED)
+FEEDBACK_COUNTERS: Final = slots_of(FEEDBACK)
 
 
 def refused_slot(status: int) -> str:
     """The slot that counts a feedback request refused with `status`."""
-    return f'feedback_refused_total{{reason="{_REASONS[status]}"}}'
-
-
-FEEDBACK_COUNTERS: Final = (ACCEPTED, *(refused_slot(status) for status in _REASONS))
-"""Votes accepted, and requests refused by reason."""
+    return _REFUSED.slot(_REASONS[status])

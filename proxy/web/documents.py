@@ -15,7 +15,8 @@ from typing import Any, Final
 from policies.ballots import BallotTrust
 from policies.records import Arm, Outcome
 from proxy.ids import KeyRing, RecordIds
-from proxy.store.tables.values import RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
+from proxy.store.tables.columns import SHOWN
+from proxy.store.tables.values import RecordFilter, RecordRow, RecordView, VoteView
 from proxy.web.numbers import LAST_INSTANT_S, read_number, read_whole
 from proxy.wire.extract.shapes import KINDS
 from proxy.wire.person import conversation_of, person_key
@@ -23,7 +24,9 @@ from proxy.wire.person import conversation_of, person_key
 __all__ = ["FILTERS", "iso", "parse_filter", "parse_instant", "record_document", "row_document", "user_text"]
 
 FILTERS: Final = ("since", "until", "user", "conversation", "arm", "model", "experiment", "status", "outcome", "kind",
-                  "min_quality", "max_quality", "feedback", "text")  # fmt: skip
+                  "min_quality", "max_quality", "feedback", "text",
+                  *(name for name, column in SHOWN if column.filter))  # fmt: skip
+_EXACT: Final = {name: column for name, column in SHOWN if column.filter}
 _LAST_ROW: Final = 2**31 - 1
 _FEEDBACK: Final[dict[str, dict[str, Any]]] = {
     "any": {"voted": True},
@@ -49,36 +52,7 @@ def row_document(row: RecordRow, ids: RecordIds) -> dict[str, Any]:
         "id": row.id,
         "record_id": ids.sign(row.id),
         "created_at": iso(row.created_us),
-        "user": user_text(row.user_hash),
-        "conversation": user_text(row.conversation),
-        "cluster": user_text(row.cluster),
-        "key_source": row.key_source.value,
-        "arm": row.arm.label,
-        "served_by": row.served_by.label,
-        "model": row.model_name,
-        "experiment_id": row.experiment_id,
-        "epoch": row.epoch,
-        "config_id": row.config_id,
-        "kind": row.kind,
-        "method": row.method,
-        "status": row.status,
-        "outcome": row.outcome.label,
-        "duration_ms": row.duration_us / 1000,
-        "upstream_ms": row.upstream_us / 1000,
-        "ttfb_ms": None if row.ttfb_us is None else row.ttfb_us / 1000,
-        "ttft_ms": None if row.ttft_us is None else row.ttft_us / 1000,
-        "own_ms": row.own_us / 1000,
-        "request_bytes": row.request_bytes,
-        "response_bytes": row.response_bytes,
-        "prompt_tokens": row.prompt_tokens,
-        "completion_tokens": row.completion_tokens,
-        "cache_read_tokens": row.cache_read_tokens,
-        "cache_write_tokens": row.cache_write_tokens,
-        "reasoning_tokens": row.reasoning_tokens,
-        "quality": row.quality,
-        "quality_source": row.quality_source,
-        "feedback": row.feedback,
-        "flags": [flag.name.lower() for flag in RecordFlag if flag in row.flags and flag.name],
+        **{name: column.as_json(row) for name, column in SHOWN},
         "query": row.query,
         "response": row.response_text,
     }
@@ -131,7 +105,10 @@ def parse_filter(params: Mapping[str, str], keys: KeyRing, models: Mapping[str, 
     fields: dict[str, Any] = {}
     for name, text in params.items():
         try:
-            fields |= _criterion(name, text, keys, models, now)
+            criterion = _criterion(name, text, keys, models, now)
+            if "equal" in criterion:
+                criterion["equal"] |= fields.get("equal", {})
+            fields |= criterion
         except ValueError as exc:
             raise ValueError(f"{name}: {exc}") from exc
     return RecordFilter(**fields)
@@ -169,6 +146,8 @@ def _criterion(name: str, text: str, keys: KeyRing, models: Mapping[str, int], n
             return {"other_than": text[1:]} if text.startswith("-") else {"kind": text}
         case "text":
             return {"text": text}
+        case exact if exact in _EXACT:
+            return {"equal": {_EXACT[exact].name: _EXACT[exact].of_text(text)}}
     raise ValueError(f"no such filter; use one of {', '.join(FILTERS)}")
 
 

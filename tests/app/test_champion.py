@@ -21,7 +21,8 @@ from proxy.app.paths import DataDir
 from proxy.app.troubles import Troubles
 from proxy.clock import ManualClock
 from proxy.config import Config, parse_config
-from proxy.gateway.faults import ANSWER_COUNTERS, Fault, answered_slot, failed_slot, left_slot, refused_slot
+from proxy.gateway.counters import GATEWAY_COUNTERS
+from proxy.gateway.faults import Fault, answered_slot, failed_slot, left_slot, refused_slot
 from proxy.gateway.outbound import via_token
 from proxy.ids import KeyRing
 from proxy.metrics.shared import SharedCounters
@@ -57,7 +58,7 @@ class Host:
 
     def worker(self, index: int) -> SharedCounters:
         if index not in self.workers:
-            self.workers[index] = SharedCounters(self.data.stats(index), ANSWER_COUNTERS)
+            self.workers[index] = SharedCounters(self.data.stats(index), GATEWAY_COUNTERS)
         return self.workers[index]
 
     def count(self, *, good: int = 0, failed: int = 0, fault: Fault = Fault.REFUSED, refused: int = 0,

@@ -135,7 +135,7 @@ def test_a_vote_in_the_first_moment_waits_for_its_turn_and_a_run_folder_that_is_
         "the champion's health",
     )
     log = ratchet.stop()
-    assert "worker-0.stats was removed under the running process" in log
+    assert "worker-0.stats was removed while the process was running" in log
     assert "worker-0.sock was removed while the worker was running" in log
 
 

@@ -69,7 +69,7 @@ async def test_a_clock_that_is_set_right_is_believed_again(
         host.wrong_by_s = wrong_by_s
         await keeper.compare(store)
     assert host.ahead_s == 0
-    assert [record.message.split()[4] for record in caplog.records] == ["+30.0", "+0.0"]
+    assert [record.message.split()[8] for record in caplog.records] == ["+30.0", "+0.0"]
     worker = Host(database, 0)
     worker.ahead_s = 30.0
     follow_time(tmp_path / "clock.json", worker)

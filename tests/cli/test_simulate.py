@@ -88,7 +88,7 @@ def test_a_schedule_comes_round(data: Path) -> None:
 def test_for_people_it_is_a_table(data: Path) -> None:
     args = ["simulate", "--data-dir", str(data), *setting(5000)]
     text = CliRunner().invoke(app, args, env={"COLUMNS": "200"}).output
-    assert all(said in text for said in ("0 retrains in", "PrepareData → Hold")), text
+    assert all(said in text for said in ("0 retrains in", "Prepare training data → Wait")), text
 
 
 def test_a_time_without_traffic_is_said(data: Path) -> None:
@@ -144,7 +144,7 @@ def test_what_happened_stands_beside_what_would_have(tested: Path) -> None:
         command = ["simulate", "--data-dir", str(tested), *args]
         return " ".join(CliRunner().invoke(app, command, env={"COLUMNS": "250"}).output.split())
 
-    assert "BeginPromotion, at the same check" in text(*ab_test(0.3))
+    assert "Decide for the challenger, at the same check" in text(*ab_test(0.3))
     earlier = text(*ab_test(0.1, share=0.2))
     assert "minutes earlier" in earlier
     assert "a share of 20 % cannot be replayed: 50 % of the users were asked" in earlier

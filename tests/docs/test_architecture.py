@@ -1,6 +1,8 @@
 """docs/explanation/architecture.md draws the rooms that import-linter holds, and says of each what it does."""
 
+import re
 import tomllib
+from collections import defaultdict
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -20,3 +22,15 @@ def test_every_room_is_explained() -> None:
     assert rooms
     unexplained = {room for room in rooms | {"policies"} if f"| `{room}` |" not in ROOMS}
     assert unexplained == set()
+
+
+def test_a_public_name_is_one_class() -> None:
+    """Whoever reads `Event` need not ask which: a class, or a type that stands for several, has a name of its own."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for package in ("policies", "proxy"):
+        for path in sorted((ROOT / package).rglob("*.py")):
+            for name in re.findall(
+                r"(?m)^class ([A-Za-z]\w+)|^([A-Z]\w+): TypeAlias", path.read_text(encoding="utf-8")
+            ):
+                found["".join(name)].append(str(path.relative_to(ROOT)))
+    assert {name: paths for name, paths in found.items() if len(paths) > 1} == {}

@@ -13,11 +13,12 @@ import proxy
 from policies.lifecycle import Phase
 from policies.records import Outcome
 from policies.selection import DropReason
-from proxy.app.telemetry import COUNTER_TEXTS
+from proxy.app.counters import COUNTER_TEXTS
 from proxy.config import Config
 from proxy.config.loop import DeployerConfig, LoopConfig, TrainerConfig
 from proxy.loop.library.usage import UsageLogger
 from proxy.loop.ports import Manifest
+from proxy.store.tables.columns import RECORD_COLUMNS
 from proxy.store.tables.values import RecordFlag
 from proxy.web.documents import record_document, row_document
 from proxy.wire.extract import KINDS
@@ -84,7 +85,7 @@ def test_every_kind_is_documented(config: Any, name: str) -> None:
 @pytest.mark.parametrize("room", ["trainers", "deployers"])
 def test_every_option_is_documented(room: str) -> None:
     asked = set()
-    for source in (ROOT / "proxy/loop" / room).glob("*.py"):
+    for source in (ROOT / "proxy/loop/adapters" / room).glob("*.py"):
         text = source.read_text(encoding="utf-8")
         asked |= set(re.findall(r"options(?:\.get\(|\[)\"(\w+)\"", text))
         asked |= set(re.findall(r"\"(\w+)\" (?:not )?in (?:config\.|self\._)?options", text))
@@ -147,6 +148,7 @@ def test_every_fact_of_a_frame_is_documented() -> None:
     source = (ROOT / "proxy/ingest/interpret.py").read_text(encoding="utf-8")
     names = set(re.findall(r'"(\w+)" in meta|meta(?:\[|\.get\()"(\w+)"', source))
     names = {name for pair in names for name in pair if name}
+    names |= {column.frame for column in RECORD_COLUMNS if column.frame is not None}
     assert {"id", "t", "out", "sh", "mk", "ssha"} <= names
     for name in names:
         assert f"`{name}`" in page("records"), name

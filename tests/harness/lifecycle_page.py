@@ -21,8 +21,8 @@ def render() -> str:
     lines = [
         "# The lifecycle",
         "",
-        "The loop is in one of six phases, and only an event changes the phase. This page is drawn from the tables in",
-        "`policies/lifecycle.py` and `policies/vocabulary.py`; a test keeps them the same.",
+        "The loop is always in one of six phases, and only an event changes the phase. This page is generated from the",
+        "tables in `policies/lifecycle.py` and `policies/vocabulary.py`; a test compares them.",
         "",
         "```mermaid",
         "stateDiagram-v2",
@@ -39,8 +39,8 @@ def render() -> str:
             for words in PHASES.values()
         ),
         "",
-        "*Paused* is a flag beside the phase: a paused loop starts nothing, and still takes users away from a harmful",
-        "challenger or a broken new champion. `pause` and `resume` fit every phase.",
+        "*Paused* is not a phase but a flag. A paused loop starts nothing new, but still takes users away from a",
+        "harmful challenger or a broken new champion. `pause` and `resume` fit every phase.",
         "",
         "## Commands",
         "",

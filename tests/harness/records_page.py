@@ -1,22 +1,30 @@
-"""Draws two tables of docs/reference/records.md: API shapes from `proxy.wire.extract`, formats from `policies.formats`.
+"""Draws the tables of docs/reference/records.md: columns, API shapes and formats, each from its owner.
 
 `python -m tests.harness.records_page` writes them into the page; a test compares the two.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Final
 
 from policies.formats import FORMATS, Format, Holds
 from policies.kinds import Kind
+from proxy.store.tables.columns import SHOWN
 from proxy.wire.extract import KINDS, SHAPES, Shape
 
-__all__ = ["PAGE", "format_row", "formats", "kinds", "replaced"]
+__all__ = ["PAGE", "columns", "format_row", "formats", "kinds", "replaced"]
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "reference" / "records.md"
+_COLUMNS: Final = re.compile(r"(?<=\n)(\| `created_at` \|[^\n]*\n).*?(?=\| `query`)", re.DOTALL)
 _KINDS: Final = "| kind | what it is | recognised by | may train | operation |\n|---|---|---|---|---|\n"
 _FORMATS: Final = "| `format_type` | a line | read by | holds | `check --for` |\n|---|---|---|---|---|\n"
+
+
+def columns() -> str:
+    """The rows of the columns of a record that are shown."""
+    return "".join(f"| `{name}` | {column.text} |\n" for name, column in SHOWN)
 
 
 def kinds() -> str:
@@ -44,12 +52,13 @@ def formats() -> str:
 
 def format_row(form: Format) -> str:
     """What the page says of a format."""
-    held = ", ".join(item.value for item in Holds if item in form.holds) or "words"
+    held = ", ".join(item.value for item in Holds if item in form.holds) or "text"
     return f"| `{form.name}` | `{form.line}` | {form.meaning} | {held} | {', '.join(sorted(form.consumers))} |\n"
 
 
 def replaced(page: str) -> str:
     """`page` with the tables as they are."""
+    page = _COLUMNS.sub(lambda found: found[1] + columns(), page, count=1)
     for head, rows in ((_KINDS, kinds()), (_FORMATS, formats())):
         before, found, rest = page.partition(head)
         page = before + found + rows + "\n" + rest.partition("\n\n")[2]

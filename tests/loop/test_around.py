@@ -158,7 +158,7 @@ async def test_a_challenger_that_answers_nobody_is_gone_at_the_next_look_and_not
         await running
     rolled_back = next(event for event in world.told.events if event["event"] == "rolled_back")
     what = "errors" if status == 503 else "refused requests"
-    assert f"goes back: Guardrail {what}: 100.0 % against 0.0 %" in rolled_back["reason"]
+    assert f"was withdrawn: Guardrail {what}: 100.0 % against 0.0 %" in rolled_back["reason"]
 
 
 def test_a_promotion_that_an_older_version_began_to_watch_is_watched_on() -> None:
@@ -178,7 +178,7 @@ def test_a_promotion_that_an_older_version_began_to_watch_is_watched_on() -> Non
     assert seen["errors"].decision is WatchDecision.RETURN
     assert seen["refused"].decision is WatchDecision.KEEP
     unknown = next(one for one in seen["refused"].guardrails if one.name == "refused")
-    assert unknown.reason == "nothing measured in the champion yet"
+    assert unknown.reason == "no data for the champion yet"
 
 
 def test_service_rules_follow_the_configuration() -> None:
@@ -352,7 +352,7 @@ async def test_metrics_status_and_plan_tell_the_same(tmp_path: Path) -> None:
     assert samples["ratchet_experiment_lift", "estimate"] == seen.theta
     assert samples["ratchet_experiment_verdict", seen.verdict] == 1.0
     assert samples["ratchet_experiment_requests", "challenger"] == seen.challenger_requests == 30.0
-    assert samples["ratchet_trigger_progress", "sample_count"] == status.triggers.progress[2].fraction
+    assert samples["ratchet_trigger_progress", "sample_count"] == status.triggers.progress[1].fraction
     due_in = status.next.wake_at - world.clock.now()
     world.clock.advance(due_in + 60.0)
     assert registry.get_sample_value("ratchet_loop_overdue_seconds") == pytest.approx(60.0)

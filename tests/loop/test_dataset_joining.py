@@ -80,7 +80,7 @@ async def read_all(store: Store, source: object) -> list[Sample]:
 
 async def newest(store: Store, *records: NewRecord) -> Conversation:
     await log(store, *records)
-    return (await read_all(store, store))[0].said
+    return (await read_all(store, store.samples))[0].said
 
 
 async def test_a_chain_is_one_conversation(store: Store) -> None:
@@ -131,13 +131,13 @@ async def test_a_part_that_is_not_at_hand_is_elsewhere(store: Store, before: dic
 
 async def test_who_asked_not_to_be_trained_on_is_not_through_a_later_turn(store: Store) -> None:
     await log(store, said(1, flags=RecordFlag.NO_TRAIN), said(2, after=1), said(3, after=2))
-    assert [sample.trainable for sample in await read_all(store, store)] == [False, False]
+    assert [sample.trainable for sample in await read_all(store, store.samples)] == [False, False]
 
 
 async def test_a_deleted_user_takes_the_context_along(store: Store) -> None:
     await log(store, said(1), said(2, after=1, user_hash=None))
     await store.deletion.delete_user(1)
-    assert (await read_all(store, store))[0].said.lacks == "context_elsewhere"
+    assert (await read_all(store, store.samples))[0].said.lacks == "context_elsewhere"
 
 
 async def test_keys_that_stand_in_for_a_user_do_not_part_a_conversation(store: Store) -> None:

@@ -117,7 +117,7 @@ async def test_a_few_addresses_can_delay_a_promotion_but_not_force_it(tmp_path: 
         assert seen.verdict is Verdict.CONTINUE
         assert seen.carried.holds
         assert seen.log_e_promote >= seen.log_e_promote_target
-        assert any(reason.startswith("Few clusters carry the evidence.") for reason in seen.reasons)
+        assert any(reason.startswith("The evidence rests on a few clusters") for reason in seen.reasons)
         assert {carrier.unit for carrier in seen.carried.strongest} <= {
             f"{cluster:016x}" for cluster in range(301, 311)
         }

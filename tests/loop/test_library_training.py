@@ -109,7 +109,7 @@ def test_a_model_path_that_we_clean_up_is_refused(
     monkeypatch.chdir(tmp_path)
     result = loop.run_iteration(train)["retrain"]
     assert result["status"] == "failed"
-    assert ("removes itself" if way == "result" else "removed after the training") in result["reason"]
+    assert ("writes and removes" if way == "result" else "removed after the training") in result["reason"]
     assert Path(result["data_path"]).exists()
 
 

@@ -166,7 +166,7 @@ def test_few_clusters_carry_the_evidence_so_the_promotion_waits() -> None:
     assert look.verdict is Verdict.CONTINUE
     assert look.carried is not None
     assert look.carried.holds
-    assert any(reason.startswith("Few clusters carry the evidence.") for reason in look.reasons)
+    assert any(reason.startswith("The evidence rests on a few clusters") for reason in look.reasons)
     assert look.carried.strongest[0].unit == f"{119:016x}"
     assert f"{119:016x}" in " ".join(look.reasons)
 
@@ -176,7 +176,9 @@ def test_the_same_of_users_who_are_vouched_for_is_told_and_holds_nothing() -> No
     assert look.verdict is Verdict.PROMOTE
     assert look.carried is not None
     assert not look.carried.holds
-    assert look.reasons[1].startswith("Without the votes of the 2 strongest of each arm the best estimate is")
+    assert look.reasons[1].startswith(
+        "Without the votes of the 2 most influential users of each arm the best estimate is"
+    )
 
 
 def test_what_many_clusters_say_is_believed() -> None:
@@ -188,7 +190,7 @@ def test_with_fewer_voters_than_thirty_it_waits() -> None:
     arms = [[*arm[: LEAST_VOTERS - 1], *[(0.0, 0.0)] * 60] for arm in MANY]
     look = evaluate(trial(arms, claimed=True), CONFIG, NOW)
     assert look.verdict is Verdict.CONTINUE
-    assert f"only {LEAST_VOTERS - 1} vote at all" in " ".join(look.reasons)
+    assert f"only {LEAST_VOTERS - 1} voters in the smaller arm" in " ".join(look.reasons)
     assert evaluate(trial(arms, claimed=False), CONFIG, NOW).verdict is Verdict.PROMOTE
 
 
@@ -197,7 +199,7 @@ def test_without_a_look_at_them_nothing_is_promoted() -> None:
     assert would_promote(looked, CONFIG, NOW)
     unseen = evaluate(replace(looked, carriers=None), CONFIG, NOW)
     assert unseen.verdict is Verdict.CONTINUE
-    assert "Who carries the evidence has not been looked at yet." in unseen.reasons
+    assert "It has not been checked yet whether the evidence rests on a few users." in unseen.reasons
     assert not would_promote(looked, CONFIG, HOUR)
 
 

@@ -69,19 +69,19 @@ def test_an_assessment_is_json() -> None:
         ({"hours": 47.0}, "Time: 47.0 of 48 hours."),
         (
             {"hours": -2.0},
-            "The clock reads 2.0 hours before the start of this epoch: no time counts until it is right. "
+            "The clock is 2.0 hours behind the start of this epoch: no time counts until it is right. "
             "If it was wrong then and is right now, `ratchet share` starts a new epoch.",
         ),
         ({"config": replace(CONFIG, min_samples_per_version=601)}, "Requests: 600 in the smaller arm, 601 needed."),
         (
             {"config": replace(CONFIG, min_effective_users=601)},
-            "Effective users: 600.0 in the scarcest arm and metric, 601 needed.",
+            "Effective users: 600.0 in the smallest arm and metric, 601 needed.",
         ),
         ({"config": replace(CONFIG, promotion_threshold=0.13)}, "The best estimate is below the threshold of 13.0 %."),
         ({"share": 1.0}, "A share of 1 leaves nothing to compare; it must lie between 0 and 1."),
         (
             {"slow_threshold_s": None},
-            "The champion's p95 latency was not known when the epoch began: start a new epoch to freeze it.",
+            "The champion's p95 latency was not known when the epoch began; a new epoch sets it (`ratchet share`).",
         ),
     ],
 )
@@ -89,7 +89,7 @@ def test_a_promotion_waits_for_each_condition(change: dict[str, object], reason:
     seen = look(GOOD, **change)  # type: ignore[arg-type]
     assert seen.verdict is Verdict.CONTINUE
     assert reason in seen.reasons
-    assert seen.reasons[0].startswith("Best estimate +12.0 %; at least 95 % sure of more than")
+    assert seen.reasons[0].startswith("Best estimate +12.0 %; at least 95 % sure that it is above")
 
 
 def test_little_data_waits_for_evidence() -> None:
@@ -122,7 +122,7 @@ def test_a_worse_challenger_is_rolled_back_within_the_hour() -> None:
     seen = look(challenger(quality=scaled(MIXED, 0.7), thumbs=(1.0, 0.0)), hours=0.5)
     assert seen.verdict is Verdict.ROLL_BACK
     assert seen.reasons[0].startswith(
-        "At least 98.25 % sure that the challenger is worse on everything that has a weight"
+        "At least 98.25 % sure that the challenger is worse on the weighted metrics together"
     )
 
 
@@ -173,32 +173,30 @@ def test_harm_in_the_scores_counts_whatever_the_feedback_rate() -> None:
     worse = challenger(quality=scaled(MIXED, 0.7), voted=(1.0, *(0.0,) * 9))
     seen = look(worse)
     assert seen.verdict is Verdict.ROLL_BACK
-    assert "worse on what is measured in both arms so far" in seen.reasons[0]
+    assert "worse on the metrics measured in both arms so far" in seen.reasons[0]
 
 
 @pytest.mark.parametrize(
-    ("metric", "name", "setting"),
+    ("metric", "data", "setting"),
     [
-        ("quality", "quality score", "quality_weight"),
-        ("thumbs", "positive rate", "feedback_weight"),
-        ("latency", "latency", "latency_weight"),
+        ("quality", "quality scores", "quality_weight"),
+        ("thumbs", "votes", "feedback_weight"),
+        ("latency", "latencies", "latency_weight"),
     ],
 )
-def test_what_is_missing_holds_and_says_how_to_mend_it(metric: str, name: str, setting: str) -> None:
+def test_what_is_missing_holds_and_says_how_to_mend_it(metric: str, data: str, setting: str) -> None:
     better = {"quality": scaled(MIXED, 1.2), "thumbs": BETTER_THUMBS, "latency": STEADY, metric: None}
     seen = look(challenger(**better))
     assert seen.verdict is Verdict.CONTINUE
     assert seen.theta is None
-    mend = f"If this installation never measures it, set ab_test_config.{setting} = 0."
-    assert f"The {name} has no data in the challenger's arm, and what is missing holds. {mend}" in seen.reasons
+    mend = f"If this installation never has {data}, set ab_test_config.{setting} = 0."
+    assert f"Waiting: no {data} for the challenger yet. {mend}" in seen.reasons
 
 
 def test_the_missing_arm_is_named() -> None:
     no_votes = arm_stats(Arm.CHAMPION, 600, thumbs=None)
-    assert "positive rate has no data in either arm" in " ".join(
-        look(challenger(thumbs=None), champion=no_votes).reasons
-    )
-    assert "positive rate has no data in the champion's arm" in " ".join(look(GOOD, champion=no_votes).reasons)
+    assert "no votes in either arm yet" in " ".join(look(challenger(thumbs=None), champion=no_votes).reasons)
+    assert "no votes for the champion yet" in " ".join(look(GOOD, champion=no_votes).reasons)
 
 
 def test_a_champion_who_is_never_right_is_left_to_a_person() -> None:
@@ -219,7 +217,7 @@ def test_a_champion_who_is_hardly_ever_right_is_said_to_be_out_of_the_reach_of_e
     assert seen.se is not None
     assert seen.theta > 4 * seen.se
     words = " ".join(seen.reasons)
-    assert "The positive rate is so low for the champion (1.0 %, the challenger's is 80.0 %)" in words
+    assert "The positive rate is so low for the champion (1.0 %; challenger: 80.0 %)" in words
     assert "Decide by hand (`ratchet promote`, `ratchet rollback`)" in words
     assert "so low" not in " ".join(look(challenger(4, thumbs=BETTER_THUMBS), champion=booed, share=4 / 2004).reasons)
 
@@ -256,7 +254,7 @@ def test_an_undecided_test_ends_inconclusive_and_its_epochs_count_together() -> 
     assert evaluate(some, CONFIG, 719 * HOUR).verdict is Verdict.CONTINUE
     seen = evaluate(some, CONFIG, 720 * HOUR)
     assert seen.verdict is Verdict.INCONCLUSIVE
-    assert seen.reasons[0].startswith("No decision within 30 days: the challenger stays at its share")
+    assert seen.reasons[0].startswith("No decision within 30 days: the challenger keeps its share")
     late = replace(some, epoch_started_at=700 * HOUR)
     assert evaluate(late, CONFIG, 721 * HOUR).verdict is Verdict.INCONCLUSIVE
     assert evaluate(late, CONFIG, 721 * HOUR).elapsed_hours == 21

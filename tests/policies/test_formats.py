@@ -122,7 +122,7 @@ def test_there_is_one_list_of_formats() -> None:
 
 @pytest.mark.parametrize("form", FORMATS.values(), ids=FORMATS)
 def test_the_reference_says_what_each_format_is(form: Format) -> None:
-    held = ", ".join(item.value for item in Holds if item in form.holds) or "words"
+    held = ", ".join(item.value for item in Holds if item in form.holds) or "text"
     page = (Path(__file__).parents[2] / "docs/reference/records.md").read_text()
     assert f"| `{form.name}` | `{form.line}` | {form.meaning} | {held} |" in page
 

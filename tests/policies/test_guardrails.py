@@ -80,10 +80,10 @@ def test_a_tolerance_moves_what_counts_as_harm() -> None:
 @pytest.mark.parametrize(
     ("champion_quality", "challenger_quality", "reason"),
     [
-        (None, None, "nothing measured in either arm yet"),
-        (MIXED, None, "nothing measured in the challenger yet"),
-        (None, MIXED, "nothing measured in the champion yet"),
-        ((0.0,), MIXED, "the champion's is 0, so there is no relative change"),
+        (None, None, "no data in either arm yet"),
+        (MIXED, None, "no data for the challenger yet"),
+        (None, MIXED, "no data for the champion yet"),
+        ((0.0,), MIXED, "the champion's value is 0, so there is no relative change"),
     ],
 )
 def test_missing_data_holds(champion_quality: object, challenger_quality: object, reason: str) -> None:

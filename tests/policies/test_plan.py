@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.actions import (
-    ACTIONS,
+    TAGS,
     AbandonModel,
     AcceptModel,
     Action,
@@ -193,7 +193,7 @@ def test_without_a_trainer_data_is_prepared_and_nothing_more() -> None:
         (replace(RUN, status=RunStatus.FAILED), "the trainer gave no reason"),
         (
             replace(RUN, status=RunStatus.LOST, message="not found"),
-            "the trainer does not know the run any more: not found",
+            "the trainer no longer knows the run: not found",
         ),
     ],
 )
@@ -264,7 +264,7 @@ def test_the_next_retrain_waits_after_a_rejection_where_asked() -> None:
     decided = plan(seen(triggers=due, last_rejection_at=NOW - HOUR), rules, NOW)
     assert decided.action is None
     assert decided.wake_at == NOW + HOUR  # the usual interval is sooner than the four hours that are left
-    assert "4.0 h more" in decided.reasons[0]
+    assert "can start in 4.0 h" in decided.reasons[0]
     assert isinstance(decide(seen(triggers=due, last_rejection_at=NOW - 6 * HOUR), rules), PrepareData)
 
 
@@ -373,7 +373,7 @@ def test_a_clock_that_was_set_back_holds_nothing_for_ever() -> None:
     ahead = seen(Phase.TRAINING, run=replace(RUN, status=RunStatus.RUNNING), phase_since=NOW + 50 * HOUR)
     assert decide(ahead) is None
     said = plan(ahead, RULES, NOW).reasons[1]
-    assert "the clock reads 2.1 d before this phase began" in said
+    assert "the clock is 2.1 d behind the start of this phase" in said
     assert "`ratchet cancel` does not wait" in said
     assert len(plan(replace(ahead, phase_since=NOW), RULES, NOW).reasons) == 1
 
@@ -454,7 +454,7 @@ def test_a_deployment_that_may_come_up_yet_is_tried_again_so_often() -> None:
     experiment=st.sampled_from([None, SAME, BETTER, WORSE, UNEVEN]),
     verbs=st.lists(_COMMANDS, max_size=2),
     paused=st.booleans(),
-    retry=st.none() | st.sampled_from([kind.__name__ for kind in ACTIONS]),
+    retry=st.none() | st.sampled_from([*TAGS.values()]),
     now=st.floats(0, 1e9),
 )
 def test_every_situation_has_one_decision_with_a_reason(

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from policies.estimates import Metric, Moments
 from policies.experiment import ABTestConfig
 from policies.power import (
+    ExpectedTraffic,
     MetricProfile,
-    Traffic,
     assumed_profiles,
     detectable_gain,
     measured_profiles,
@@ -25,7 +25,7 @@ from tests.harness.arms import arm_stats
 CONFIG = ABTestConfig()
 THUMBS = MetricProfile(metric=Metric.POSITIVE, weight=1.0, mean=0.7, sd=0.21**0.5, per_request=0.2)
 JUDGE = MetricProfile(metric=Metric.QUALITY, weight=1.0, mean=0.7, sd=0.23, per_request=1.0)
-MANY = Traffic(requests_per_day=2000, users=10**6)
+MANY = ExpectedTraffic(requests_per_day=2000, users=10**6)
 PROFILES = assumed_profiles(CONFIG, vote_rate=0.2)
 
 
@@ -53,7 +53,7 @@ def test_users_who_come_once_need_exactly_the_observations() -> None:
 
 
 def test_the_same_few_users_never_show_a_small_gain() -> None:
-    few = Traffic(requests_per_day=2000, users=200)
+    few = ExpectedTraffic(requests_per_day=2000, users=200)
     answer = required_test(0.05, 0.1, few, PROFILES, CONFIG)
     assert answer.days is answer.requests is answer.users is answer.observations is None
     growing = required_test(0.05, 0.1, replace(few, new_users_per_day=50), PROFILES, CONFIG)
@@ -63,7 +63,7 @@ def test_the_same_few_users_never_show_a_small_gain() -> None:
 
 
 def test_what_a_month_can_show_takes_a_month_to_show() -> None:
-    traffic = Traffic(requests_per_day=500, users=500)
+    traffic = ExpectedTraffic(requests_per_day=500, users=500)
     gain = detectable_gain(30, 0.1, traffic, PROFILES, CONFIG)
     assert required_test(gain, 0.1, traffic, PROFILES, CONFIG).days == pytest.approx(30, rel=1e-3)
 
@@ -99,7 +99,10 @@ def test_profiles_from_the_champions_own_traffic() -> None:
     ("change", "message"),
     [
         ({"share": 0.0}, "share: 0.0 must lie between 0 and 1"),
-        ({"traffic": Traffic(requests_per_day=0, users=5)}, "traffic: requests per day and users must be above 0"),
+        (
+            {"traffic": ExpectedTraffic(requests_per_day=0, users=5)},
+            "traffic: requests per day and users must be above 0",
+        ),
         ({"profiles": []}, "no metric has a weight"),
         ({"profiles": [replace(THUMBS, per_request=0.0)]}, "positive: mean 0.7, .*, per request 0; all three"),
         ({"gain": 0.0}, "gain: 0 is not above 0"),
@@ -119,7 +122,7 @@ def test_no_time_shows_nothing() -> None:
 @settings(max_examples=25)
 @given(st.floats(0.02, 0.5), st.floats(0.05, 0.5), st.floats(100, 1e5))
 def test_twice_the_gain_never_takes_longer(gain: float, share: float, users: float) -> None:
-    traffic = Traffic(requests_per_day=1000, users=users)
+    traffic = ExpectedTraffic(requests_per_day=1000, users=users)
     small, large = (required_test(g, share, traffic, PROFILES, CONFIG).days for g in (gain, 2 * gain))
     if small is not None:
         assert large is not None

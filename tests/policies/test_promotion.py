@@ -31,10 +31,10 @@ def look(
 def test_a_quiet_window_is_watched_to_its_end() -> None:
     early, late = look(STEADY, 10), look(STEADY, 24)
     assert early.decision is WatchDecision.KEEP
-    assert early.reasons == ("14.0 hours of watching to go.",)
+    assert early.reasons == ("14.0 hours of the watch window to go.",)
     assert early.remaining_hours == 14
     assert late.decision is WatchDecision.FINISH
-    assert late.reasons == ("The window is over and no guardrail broke.",)
+    assert late.reasons == ("The watch window is over and no guardrail broke.",)
     assert late.remaining_hours == 0
 
 
@@ -71,7 +71,7 @@ def test_traffic_never_returns_onto_a_dead_champion(healthy: bool | None, why: s
 def test_a_night_without_traffic_watches_nothing() -> None:
     seen = look(arm_stats(Arm.CHAMPION, 30), 48)
     assert seen.decision is WatchDecision.KEEP
-    assert seen.reasons == ("Only 30 requests since the promotion, 100 needed to have watched it.",)
+    assert seen.reasons == ("Only 30 requests since the promotion, 100 needed before the window can end.",)
 
 
 def test_without_earlier_numbers_the_window_ends_by_time() -> None:
@@ -85,7 +85,7 @@ def test_a_clock_that_was_set_back_keeps_watching() -> None:
     seen = look(STEADY, -5)
     assert seen.decision is WatchDecision.KEEP
     assert seen.elapsed_hours == 0
-    assert "before the promotion" in seen.reasons[0]
+    assert "behind the time of the promotion" in seen.reasons[0]
 
 
 def test_a_promotion_made_by_a_clock_that_ran_ahead_need_not_be_watched_for_ever() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.actions import ACTIONS, AbandonModel, PrepareData, Retire, SetPaused, StartDeployment, target_of
+from policies.actions import TAGS, AbandonModel, PrepareData, Retire, SetPaused, StartDeployment, target_of
 from policies.lifecycle import Phase
 from policies.plan import LoopRules, plan
 from policies.snapshot import Snapshot
@@ -27,7 +27,7 @@ def test_an_action_is_named_with_what_it_acts_on() -> None:
     assert target_of(Retire(model_id=7)) == "7"
     assert target_of(PrepareData(run_id="run-1", trigger="manual")) == "", "its run is new at each attempt"
     assert target_of(SetPaused(paused=True)) == ""
-    assert len({kind.__name__ for kind in ACTIONS}) == len(ACTIONS)
+    assert len({*TAGS.values()}) == len(TAGS)
 
 
 def test_a_retry_of_one_model_is_none_of_another() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -169,7 +169,7 @@ def counts(position: Position) -> dict[str, int]:
 
 
 def test_every_action_is_tried() -> None:
-    assert {type(action) for action in ACTIONS} == TAGS.keys()
+    assert {type(action) for action in ACTIONS} == TAGS.keys() == set(get_args(Action))
 
 
 @given(position=positions())

@@ -42,8 +42,8 @@ def test_nothing_fires_on_a_quiet_day() -> None:
     assert report.hold is None
     assert [progress.name for progress in report.progress] == list(Trigger)[1:], "all but manual, which is a command"
     assert of(report, Trigger.SAMPLE_COUNT).fraction == pytest.approx(0.01)
-    assert of(report, Trigger.SAMPLE_COUNT).reason == "10 of 1000 new quality samples."
-    assert of(report, Trigger.NEGATIVE_FEEDBACK).reason.startswith("Off. 0 of the 50 votes")
+    assert of(report, Trigger.SAMPLE_COUNT).reason == "10 new quality samples, 1000 needed."
+    assert of(report, Trigger.NEGATIVE_FEEDBACK).reason.startswith("Off. 0 votes in 24 hours, 50 needed")
 
 
 def test_an_empty_history_fires_nothing_whatever_the_settings() -> None:
@@ -61,7 +61,7 @@ def test_an_empty_history_fires_nothing_whatever_the_settings() -> None:
         assert not of(report, Trigger.SAMPLE_COUNT).due
         assert not of(report, Trigger.NEGATIVE_FEEDBACK).due
         assert report.hold == (
-            "The usable samples are not counted yet."
+            "The usable samples have not been counted yet."
             if usable is None
             else "0 usable samples, 100 needed for a training that can show a gain."
         )
@@ -78,7 +78,7 @@ def test_enough_new_samples_fire() -> None:
 def test_uncounted_samples_fire_nothing() -> None:
     report = look(replace(QUIET, new_quality_samples=None))
     assert report.fired is None
-    assert of(report, Trigger.SAMPLE_COUNT).reason == "New quality samples are not counted yet."
+    assert of(report, Trigger.SAMPLE_COUNT).reason == "New quality samples have not been counted yet."
 
 
 def test_the_schedule_starts_at_installation_and_again_at_each_retrain() -> None:
@@ -100,7 +100,7 @@ def test_a_quality_drop_needs_both_witnesses() -> None:
     calm = look(replace(DROPPED, detector=CALM))
     assert calm.fired is None
     assert of(calm, Trigger.QUALITY_DROP).fraction == pytest.approx(0.99)
-    assert of(calm, Trigger.QUALITY_DROP).reason.endswith("12.5 % lower; the detector does not.")
+    assert of(calm, Trigger.QUALITY_DROP).reason.endswith("12.5 % lower; the change detector does not agree.")
     small = look(replace(DROPPED, quality_recent=0.75))
     assert small.fired is None
     assert of(small, Trigger.QUALITY_DROP).fraction == pytest.approx(0.625)
@@ -114,7 +114,7 @@ def test_a_quality_drop_needs_both_witnesses() -> None:
         ({"quality_baseline": None}, "There is no baseline yet."),
         ({"quality_recent": None}, "There is no score in the last 24 hours yet."),
         ({"detector": None}, "There is no change detector yet."),
-        ({"experiment_running": True}, "A challenger is being tested: the comparison decides about drops."),
+        ({"experiment_running": True}, "Not used during an experiment: the comparison of the two models decides."),
     ],
 )
 def test_a_drop_that_cannot_be_judged_does_not_fire(change: dict[str, object], reason: str) -> None:
@@ -149,7 +149,10 @@ def test_the_cool_down_holds_every_trigger() -> None:
 @pytest.mark.parametrize(("failures", "hours"), [(1, 1), (2, 2), (4, 8), (6, 24), (4000, 24)])
 def test_failures_back_off_twice_as_long_each_time_up_to_a_day(failures: int, hours: float) -> None:
     failed = replace(QUIET, new_quality_samples=5000, failures_in_a_row=failures, last_failure_at=0.0)
-    assert look(failed, hours - 0.01).hold == f"Back-off, {failures} failed in a row: 36 seconds to go."
+    assert (
+        look(failed, hours - 0.01).hold
+        == f"Back-off after {failures} failure{'s' if failures > 1 else ''} in a row: 36 seconds to go."
+    )
     assert look(failed, hours).fired is Trigger.SAMPLE_COUNT
     assert look(replace(failed, failures_in_a_row=0), 0.1).fired is Trigger.SAMPLE_COUNT
 
@@ -158,7 +161,7 @@ def test_the_longer_rest_counts() -> None:
     facts = replace(
         QUIET, new_quality_samples=5000, last_retrain_at=0.0, last_failure_at=23 * HOUR, failures_in_a_row=2
     )
-    assert look(facts, 24.5).hold == "Back-off, 2 failed in a row: 30 minutes to go."
+    assert look(facts, 24.5).hold == "Back-off after 2 failures in a row: 30 minutes to go."
 
 
 def test_too_few_usable_samples_hold_without_a_cool_down() -> None:
@@ -185,11 +188,11 @@ def test_a_clock_set_back_fires_nothing_and_says_so() -> None:
     facts = replace(QUIET, installed_at=1000 * HOUR)
     report = look(facts, 10)
     assert report.fired is None
-    assert of(report, Trigger.SCHEDULE).reason.startswith("The clock reads 41 days before installation: no time")
+    assert of(report, Trigger.SCHEDULE).reason.startswith("The clock is 41 days behind installation: no time")
     retrained = look(replace(QUIET, new_quality_samples=5000, last_retrain_at=100 * HOUR), 95)
     assert retrained.fired is None
-    holding = "holding until it is right (`ratchet trigger` does not wait)"
-    assert retrained.hold == f"The clock reads 5.0 hours before the last retrain: {holding}."
+    holding = "no retrain starts until it is right (`ratchet trigger` does not wait)"
+    assert retrained.hold == f"The clock is 5.0 hours behind the last retrain: {holding}."
 
 
 maybe_count = st.none() | st.integers(0, 10**6)

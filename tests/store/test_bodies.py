@@ -6,7 +6,8 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.store.ingest.bodies import Search, grouped, pack, unpack
+from proxy.store.ingest.bodies import grouped
+from proxy.store.ingest.packing import Search, pack, unpack
 from proxy.store.tables.keys import BLOCK_RECORDS, block_floor, block_key, id_floor, id_of_block, id_time_us
 from proxy.store.tables.values import BodyPayload
 

@@ -9,8 +9,8 @@ import orjson
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.store.ingest import bodies
 from proxy.store.ingest.masking import SHARED_BY, VOCABULARY, blanked
+from proxy.store.ingest.packing import pack
 from tests.harness.exchanges import exchange
 
 MARK = b"MARK0451"
@@ -20,7 +20,7 @@ def said_by(user: int | None, request: bytes, response: bytes = b"{}") -> tuple[
     made = exchange(1_700_000_000_000_000, random.Random(1)).body
     assert made is not None
     made.request, made.response = request, response
-    return user, bodies.pack(made)
+    return user, pack(made)
 
 
 @given(st.binary(max_size=60), st.binary(max_size=60), st.sampled_from([b'"', b"", b"\\", b"{", b",", b" "]))

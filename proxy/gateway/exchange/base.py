@@ -11,7 +11,7 @@ from proxy.gateway.body_watch import Watch
 from proxy.gateway.breaker import Breaker
 from proxy.gateway.capture import Capture
 from proxy.gateway.context import WorkerContext
-from proxy.gateway.exchange.states import Event, ImpossibleEventError, State
+from proxy.gateway.exchange.states import ExchangeEvent, ImpossibleEventError, State
 from proxy.gateway.facts import FallbackCause
 from proxy.gateway.faults import Fault
 from proxy.gateway.head_cache import CachedHead, KnownResponse
@@ -42,7 +42,6 @@ class ExchangeBase(Receiver):
         "_key",
         "_mark_after",
         "_out",
-        "_retried",
         "_sent_at",
         "_watch",
         "arrived_at",
@@ -91,8 +90,9 @@ class ExchangeBase(Receiver):
         self.length = length
         self.keep_alive = head.keep_alive
         """Whether the client's connection stays open."""
-        self.started = started = context.monotonic()
-        self.arrived_at = context.now()
+        monotonic, now = context.monotonic, context.now
+        self.started = started = monotonic()
+        self.arrived_at = now()
         """Seconds since 1970."""
         self.request = RequestBuffer(context.captured_request_bytes, head.chunked, started, context.budget)
         self.response_body = Capture(context.captured_response_bytes)
@@ -120,8 +120,6 @@ class ExchangeBase(Receiver):
         """Seconds for which the client was too slow to read."""
         self._held_at: float | None = None
         """Since when it is."""
-        self._retried = False
-        """Whether the model at hand was asked twice."""
         self._continued = False
         """Whether the client was told 100 Continue."""
         self._dechunk = False
@@ -167,7 +165,7 @@ class ExchangeBase(Receiver):
         limit = self.context.captured_request_bytes
         return conversation_of(self.known, self.request, self._watch, self.context.sticky, limit)
 
-    def _stray(self, event: Event) -> None:
+    def _stray(self, event: ExchangeEvent) -> None:
         """An event that TRANSITIONS does not have for this state: ignored behind the end, else ImpossibleEventError."""
         if self.state is not _DONE:
             raise ImpossibleEventError(self.state, event)

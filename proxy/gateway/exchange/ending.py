@@ -8,7 +8,7 @@ from typing import Final
 from policies.records import Outcome
 from proxy.gateway.errors import answer
 from proxy.gateway.exchange.base import ExchangeBase
-from proxy.gateway.exchange.states import State
+from proxy.gateway.exchange.states import ExchangeEvent, State
 from proxy.gateway.facts import ExchangeFacts
 from proxy.gateway.faults import Fault, failed_slot, fault_of_status, left_slot, refused_slot
 from proxy.gateway.outbound import response_lines
@@ -17,6 +17,7 @@ from proxy.gateway.record import frame_of
 __all__ = ["Ending"]
 
 _DONE: Final = State.DONE
+_TUNNEL: Final = State.TUNNEL
 _OK: Final = Outcome.OK
 _WAITED_S: Final = 1.0
 """A client that leaves sooner has changed its mind."""
@@ -31,7 +32,8 @@ class Ending(ExchangeBase):
     def client_lost(self, status: int = 0) -> None:
         """The client is gone, or is being sent away with `status`: whatever was going on upstream stops now, for a GPU
         must not go on generating."""
-        if self.state is _DONE:
+        if self.state is _DONE or self.state is _TUNNEL:
+            self._stray(ExchangeEvent.CLIENT_LOST)
             return
         self.status = self.status or status
         if self.handed_over is None:
@@ -81,54 +83,56 @@ class Ending(ExchangeBase):
         if self.known.internal:
             return
         context = self.context
-        context.count("in_flight", -1.0)
+        count, monotonic = context.count, context.monotonic
+        count("in_flight", -1.0)
         if context.shutdown.cutting and outcome is not _OK:
             outcome = Outcome.TRUNCATED
         if outcome is _OK and self.status < 400:  # as nearly all are
-            context.count(self.backend.answered)
+            count(self.backend.answered)
         elif self.handed_over is not None:
             self._count_trouble(outcome)
         if not self.recorded:
             return
         try:
-            frame = frame_of(self._facts(outcome), context)
+            frame = frame_of(self._facts(outcome, monotonic()), context)
             if frame is not None:
                 context.spool.append(frame)
         except Exception:  # noqa: BLE001 - fail open: a defect in bookkeeping must not cost the user the answer
-            context.count('not_recorded_total{reason="defect"}')
+            count('not_recorded_total{reason="defect"}')
             _log.exception("a request was not recorded")
 
-    def _facts(self, outcome: Outcome) -> ExchangeFacts:
-        """All that the record is made of; nothing of it changes any more."""
-        context, connection, request = self.context, self._connection, self.request
+    def _facts(self, outcome: Outcome, ended: float) -> ExchangeFacts:
+        """All that the record is made of; nothing of it changes any more. In the order of its fields: names would cost
+        as much again."""
+        connection, request = self._connection, self.request
         key = self.user()  # may show that it is no evidence
-        unread = request.cut or not context.leaves_conversations
+        unread = request.cut or not self.context.leaves_conversations
         return ExchangeFacts(
-            record_id=self.record_id,
-            arrived_at=self.arrived_at,
-            started=self.started,
-            handed_over=self.handed_over,
-            first_byte=self.first_byte,
-            heard_at=connection.heard_at if connection is not None and connection.answered else None,
-            ended=context.monotonic(),
-            held_s=self.held_s,
-            known=self.known,
-            network=self.client.network,
-            key=key,
-            conversation=self.conversation() if unread else None,
-            routes=self.routes,
-            backend=self.backend,
-            assigned=self.assigned,
-            is_exposure=self.is_exposure,
-            request=request,
-            response=self.response,
-            response_body=self.response_body,
-            status=self.status,
-            outcome=outcome,
-            fallback=self.fallback,
-            refusal=self.refusal,
-            resent=self.resent,
-            marks=self.marks,
+            self.record_id,
+            self.arrived_at,
+            self.started,
+            self.handed_over,
+            self.first_byte,
+            connection.heard_at if connection is not None and connection.answered else None,
+            ended,
+            self.held_s,
+            self.known,
+            self.client.network,
+            key,
+            self.conversation() if unread else None,
+            self.routes,
+            self.backend,
+            self.assigned,
+            self.is_exposure,
+            request,
+            self.response,
+            self.response_body,
+            self.status,
+            outcome,
+            self.fallback,
+            self.refusal,
+            self.resent,
+            self.marks,
         )
 
     # -- counting

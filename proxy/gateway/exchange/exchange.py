@@ -6,7 +6,7 @@ from typing import Final
 
 from proxy.gateway.backend import Backend
 from proxy.gateway.exchange.relaying import Relaying
-from proxy.gateway.exchange.states import TAKES_BODY, Event, State
+from proxy.gateway.exchange.states import TAKES_BODY, ExchangeEvent, State
 from proxy.gateway.routing import awaited_of, forced_backend
 
 __all__ = ["Exchange"]
@@ -26,7 +26,7 @@ class Exchange(Relaying):
     def begin(self, payload: bytes, done: bool) -> None:
         """Start, with what has come of the body (`done`: that is all of it). Raises RejectedError."""
         if self.state is not _NEW:
-            self._stray(Event.BEGIN)
+            self._stray(ExchangeEvent.BEGIN)
             return
         context, known = self.context, self.known
         if known.internal:
@@ -39,7 +39,8 @@ class Exchange(Relaying):
         if b"x-ratchet-admin-token" in self.head.fields:
             context.admin.hold_back_guesses(self.head, self.client.peer)
         self.request.store(payload, done, context.max_body_bytes)
-        self.routes = routes = context.router.resolve(context.routes())
+        current = context.routes
+        self.routes = routes = context.router.resolve(current())
         self.backend = routes.champion
         if known.recorded:
             self.recorded = True
@@ -47,7 +48,7 @@ class Exchange(Relaying):
                 self._refuse()
                 return
         else:
-            context.count('not_recorded_total{reason="skip_path"}')
+            count('not_recorded_total{reason="skip_path"}')
         self.record_id = context.ids.mint(self.arrived_at)
         if not done:
             self._awaited = awaited_of(known, routes, context.sticky, self._forced())
@@ -66,7 +67,7 @@ class Exchange(Relaying):
         """Take more of the body. Raises RejectedError for a body that is not forwarded."""
         state = self.state
         if state not in TAKES_BODY:
-            self._stray(Event.RECEIVE)
+            self._stray(ExchangeEvent.RECEIVE)
             return
         if done:
             self.request.ended = self.context.monotonic()

@@ -8,7 +8,7 @@ from typing import Final
 from policies.records import Outcome
 from proxy.gateway.errors import BadResponseError
 from proxy.gateway.exchange.sending import Sending
-from proxy.gateway.exchange.states import ASKED, Event, State
+from proxy.gateway.exchange.states import ASKED, ExchangeEvent, State
 from proxy.gateway.faults import Fault, fault_of_ending
 from proxy.gateway.head import ResponseHead
 from proxy.gateway.head_cache import KnownResponse
@@ -36,7 +36,7 @@ class Relaying(Sending):
     def informational(self, head: ResponseHead) -> None:
         """See Receiver."""
         if self.state not in ASKED:
-            self._stray(Event.INFORMATIONAL)
+            self._stray(ExchangeEvent.INFORMATIONAL)
             return
         if head.status == 100:
             if self._continued:
@@ -48,7 +48,7 @@ class Relaying(Sending):
     def responded(self, response: KnownResponse, length: int | None) -> None:
         """See Receiver: the final head. It leaves together with the first bytes of the body."""
         if self.state not in ASKED:
-            self._stray(Event.RESPONDED)
+            self._stray(ExchangeEvent.RESPONDED)
             return
         status = response.head.status
         if self.backend.breaker is not None:
@@ -89,7 +89,7 @@ class Relaying(Sending):
     def relay(self, wire: bytes, payload: bytes, done: bool) -> None:
         """See Receiver."""
         if self.state is not _RELAYING:
-            self._stray(Event.RELAY)
+            self._stray(ExchangeEvent.RELAY)
             return
         if payload:
             if self.context.captures:
@@ -127,7 +127,7 @@ class Relaying(Sending):
     def client_blocked(self, blocked: bool) -> None:
         """The client is slow to read, or reads again: so do we."""
         if self.state is _TUNNEL:
-            self._stray(Event.CLIENT_BLOCKED)
+            self._stray(ExchangeEvent.CLIENT_BLOCKED)
         if self._connection is None or self.state is _DONE:
             return
         self._connection.backpressure(blocked)
@@ -143,7 +143,7 @@ class Relaying(Sending):
     def switched(self, head: ResponseHead, data: bytes) -> None:
         """See Receiver: 101, so the bytes that follow are none of our business."""
         if self.state not in ASKED:
-            self._stray(Event.SWITCHED)
+            self._stray(ExchangeEvent.SWITCHED)
             return
         connection = self._connection
         if connection is None or not self.head.upgrade or not self.request.done:
@@ -162,7 +162,7 @@ class Relaying(Sending):
     def tunnel_ended(self, sent: int, received: int, error: Exception | None, by_client: bool) -> None:
         """See TunnelEnd."""
         if self.state is not _TUNNEL:
-            self._stray(Event.TUNNEL_ENDED)
+            self._stray(ExchangeEvent.TUNNEL_ENDED)
             return
         self.context.count("tunnels", -1.0)
         if self._connection is not None:
@@ -182,7 +182,7 @@ class Relaying(Sending):
         elif self.state in ASKED:
             self._lost_unanswered(error)
         else:
-            self._stray(Event.UPSTREAM_LOST)
+            self._stray(ExchangeEvent.UPSTREAM_LOST)
 
     def upstream_timed_out(self) -> None:
         """See Receiver."""
@@ -192,7 +192,7 @@ class Relaying(Sending):
         elif self.state in ASKED:
             self._silent()
         else:
-            self._stray(Event.UPSTREAM_TIMED_OUT)
+            self._stray(ExchangeEvent.UPSTREAM_TIMED_OUT)
 
     def _break_off(self, outcome: Outcome, error: Exception | None) -> None:
         self._end(outcome)

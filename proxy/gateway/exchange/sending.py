@@ -11,7 +11,7 @@ from proxy.gateway.backend import Backend
 from proxy.gateway.breaker import Breaker
 from proxy.gateway.errors import RejectedError
 from proxy.gateway.exchange.ending import Ending
-from proxy.gateway.exchange.states import ASKED, Event, State
+from proxy.gateway.exchange.states import ASKED, ExchangeEvent, State
 from proxy.gateway.facts import FallbackCause
 from proxy.gateway.faults import Fault, fault_of_connecting, fault_of_ending, fault_of_status
 from proxy.gateway.model_field import replace_model
@@ -43,7 +43,8 @@ class Sending(Ending):
         if self.head.dotted and not self.known.internal:
             self._check_path(backend)
         self.backend = backend
-        self._sent_at = now = self.context.monotonic()
+        monotonic = self.context.monotonic
+        self._sent_at = now = monotonic()
         if self.handed_over is None:
             self.handed_over = now
         connection = None if fresh else backend.pool.take()
@@ -64,7 +65,7 @@ class Sending(Ending):
     def connected(self, connection: UpstreamSide) -> None:
         """See Receiver."""
         if self.state is not _CONNECTING:
-            self._stray(Event.CONNECTED)
+            self._stray(ExchangeEvent.CONNECTED)
             connection.release(reusable=False)
             return
         self._dialling = None
@@ -116,7 +117,7 @@ class Sending(Ending):
     def upstream_blocked(self, blocked: bool) -> None:
         """See Receiver: the model's server is slow to read; so are we."""
         if self.state not in ASKED and self.state is not _RELAYING:
-            self._stray(Event.UPSTREAM_BLOCKED)
+            self._stray(ExchangeEvent.UPSTREAM_BLOCKED)
         elif not self.request.done:
             self.client.backpressure(blocked)
         elif not blocked and self._connection is not None:
@@ -127,7 +128,7 @@ class Sending(Ending):
     def connect_failed(self, error: Exception) -> None:
         """See Receiver."""
         if self.state is not _CONNECTING:
-            self._stray(Event.CONNECT_FAILED)
+            self._stray(ExchangeEvent.CONNECT_FAILED)
             return
         self._dialling = None
         self._fault = fault_of_connecting(error)
@@ -164,10 +165,10 @@ class Sending(Ending):
         return self.context.monotonic() - self._sent_at < min(longest, max(shortest, 2 * connection.dialled_s))
 
     def _retry(self) -> bool:
-        """Once more on a fresh connection."""
-        if self._retried or not self.request.rewind():
+        """Once more on a fresh connection, which is never stale: so there is no third time."""
+        if not self.request.rewind():
             return False
-        self._retried = self.resent = True
+        self.resent = True
         self._release_upstream(reusable=False)
         self._forward(self.backend, fresh=True)
         return True
@@ -189,7 +190,6 @@ class Sending(Ending):
         return True
 
     def _ask_champion(self) -> None:
-        self._retried = False
         self._fault = None
         self._release_upstream(reusable=False)
         self._forward(self.routes.champion)

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Final
 
-__all__ = ["ASKED", "TAKES_BODY", "TRANSITIONS", "Event", "ImpossibleEventError", "State"]
+__all__ = ["ASKED", "TAKES_BODY", "TRANSITIONS", "ExchangeEvent", "ImpossibleEventError", "State"]
 
 
 class State(Enum):
@@ -45,7 +45,7 @@ class State(Enum):
     """Nothing: the record is written."""
 
 
-class Event(Enum):
+class ExchangeEvent(Enum):
     """What an exchange is told; the values are the names of its methods."""
 
     BEGIN = "begin"
@@ -67,7 +67,7 @@ class Event(Enum):
 class ImpossibleEventError(RuntimeError):
     """An event that cannot come in this state: a defect in whoever called. Its connection is closed."""
 
-    def __init__(self, state: State, event: Event) -> None:
+    def __init__(self, state: State, event: ExchangeEvent) -> None:
         super().__init__(f"{event.value} cannot come while an exchange is {state.value}")
         self.state = state
         self.event = event
@@ -98,56 +98,53 @@ def _stays(state: State) -> frozenset[State]:
     return frozenset((state,))
 
 
-_OF_CLIENT: Final[Mapping[State, Mapping[Event, frozenset[State]]]] = {
-    state: {Event.CLIENT_BLOCKED: _stays(state), Event.CLIENT_LOST: _ENDS}
+_OF_CLIENT: Final[Mapping[State, Mapping[ExchangeEvent, frozenset[State]]]] = {
+    state: {ExchangeEvent.CLIENT_BLOCKED: _stays(state), ExchangeEvent.CLIENT_LOST: _ENDS}
     for state in (_NEW, _AWAITING_BODY, _CONNECTING, _SENDING, _AWAITING_ANSWER, _RELAYING)
 }
-_FAILS: Final = {Event.UPSTREAM_LOST: _GOES_ON, Event.UPSTREAM_TIMED_OUT: _GOES_ON}
+_FAILS: Final = {ExchangeEvent.UPSTREAM_LOST: _GOES_ON, ExchangeEvent.UPSTREAM_TIMED_OUT: _GOES_ON}
 
-TRANSITIONS: Final[Mapping[State, Mapping[Event, frozenset[State]]]] = {
+TRANSITIONS: Final[Mapping[State, Mapping[ExchangeEvent, frozenset[State]]]] = {
     _NEW: {
         **_OF_CLIENT[_NEW],
-        Event.BEGIN: _GOES_ON | {_AWAITING_BODY},
+        ExchangeEvent.BEGIN: _GOES_ON | {_AWAITING_BODY},
     },
     _AWAITING_BODY: {
         **_OF_CLIENT[_AWAITING_BODY],
-        Event.RECEIVE: _FORWARDED | {_AWAITING_BODY},
+        ExchangeEvent.RECEIVE: _FORWARDED | {_AWAITING_BODY},
     },
     _CONNECTING: {
         **_OF_CLIENT[_CONNECTING],
-        Event.RECEIVE: _stays(_CONNECTING),
-        Event.CONNECTED: frozenset(ASKED),
-        Event.CONNECT_FAILED: _GOES_ON,
+        ExchangeEvent.RECEIVE: _stays(_CONNECTING),
+        ExchangeEvent.CONNECTED: frozenset(ASKED),
+        ExchangeEvent.CONNECT_FAILED: _GOES_ON,
     },
     _SENDING: {
         **_OF_CLIENT[_SENDING],
         **_FAILS,
-        Event.RECEIVE: frozenset(ASKED),
-        Event.UPSTREAM_BLOCKED: _stays(_SENDING),
-        Event.INFORMATIONAL: _stays(_SENDING),
-        Event.RESPONDED: _FORWARDED | {_RELAYING},
-        Event.SWITCHED: _stays(_SENDING),  # refused: BadResponseError
+        ExchangeEvent.RECEIVE: frozenset(ASKED),
+        ExchangeEvent.UPSTREAM_BLOCKED: _stays(_SENDING),
+        ExchangeEvent.INFORMATIONAL: _stays(_SENDING),
+        ExchangeEvent.RESPONDED: _FORWARDED | {_RELAYING},
+        ExchangeEvent.SWITCHED: _stays(_SENDING),  # refused: BadResponseError
     },
     _AWAITING_ANSWER: {
         **_OF_CLIENT[_AWAITING_ANSWER],
         **_FAILS,
-        Event.UPSTREAM_BLOCKED: _stays(_AWAITING_ANSWER),
-        Event.INFORMATIONAL: _stays(_AWAITING_ANSWER),
-        Event.RESPONDED: _FORWARDED | {_RELAYING},
-        Event.SWITCHED: frozenset((_AWAITING_ANSWER, _TUNNEL)),
+        ExchangeEvent.UPSTREAM_BLOCKED: _stays(_AWAITING_ANSWER),
+        ExchangeEvent.INFORMATIONAL: _stays(_AWAITING_ANSWER),
+        ExchangeEvent.RESPONDED: _FORWARDED | {_RELAYING},
+        ExchangeEvent.SWITCHED: frozenset((_AWAITING_ANSWER, _TUNNEL)),
     },
     _RELAYING: {
         **_OF_CLIENT[_RELAYING],
-        Event.RECEIVE: _stays(_RELAYING),
-        Event.UPSTREAM_BLOCKED: _stays(_RELAYING),
-        Event.RELAY: frozenset((_RELAYING, _DONE)),
-        Event.UPSTREAM_LOST: _ENDS,
-        Event.UPSTREAM_TIMED_OUT: _ENDS,
+        ExchangeEvent.RECEIVE: _stays(_RELAYING),
+        ExchangeEvent.UPSTREAM_BLOCKED: _stays(_RELAYING),
+        ExchangeEvent.RELAY: frozenset((_RELAYING, _DONE)),
+        ExchangeEvent.UPSTREAM_LOST: _ENDS,
+        ExchangeEvent.UPSTREAM_TIMED_OUT: _ENDS,
     },
-    _TUNNEL: {
-        Event.CLIENT_LOST: _ENDS,
-        Event.TUNNEL_ENDED: _ENDS,
-    },
-    _DONE: dict.fromkeys(Event, _ENDS),
+    _TUNNEL: {ExchangeEvent.TUNNEL_ENDED: _ENDS},  # whichever side has left
+    _DONE: dict.fromkeys(ExchangeEvent, _ENDS),
 }
 """Where an exchange may be after an event, for every event that may come in a state."""

@@ -257,7 +257,7 @@ class _Retest:
         )
 
     def _look(self, facts: ExperimentFacts, names: Sequence[str], now: float) -> None:
-        """Decide as the loop would have done at that moment, with a healthy challenger and nobody's orders."""
+        """Decide as the loop would have done at that moment, with a healthy challenger and no commands."""
         snapshot = Snapshot(
             phase=Phase.TESTING,
             phase_since=facts.started_at,

@@ -15,11 +15,4 @@ from proxy.loop.dataset.builder import Preview, SampleSource, StoreDatasetBuilde
 from proxy.loop.dataset.flywheel import flywheel, flywheel_config
 from proxy.loop.dataset.selection_pass import Progress
 
-__all__ = [
-    "Preview",
-    "Progress",
-    "SampleSource",
-    "StoreDatasetBuilder",
-    "flywheel",
-    "flywheel_config",
-]
+__all__ = ["Preview", "Progress", "SampleSource", "StoreDatasetBuilder", "flywheel", "flywheel_config"]

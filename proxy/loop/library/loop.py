@@ -121,7 +121,7 @@ class ContinuousLearningLoop:
     def _refuse_after_fork(self, what: str) -> None:
         if (parent := self._forked_from()) is not None:
             raise RuntimeError(
-                f"{what} was called in a fork of process {parent}, which already uses this loop;"
+                f"{what} was called in a process forked from {parent}, which already uses this loop;"
                 " create a new ContinuousLearningLoop after the fork"
             )
 
@@ -232,7 +232,7 @@ class ContinuousLearningLoop:
         return self._iteration(None, 1) if no_train else self._iteration(train_fn, _MAX_TICKS)
 
     def command(self, verb: str, args: Mapping[str, Any] | None = None, *, who: str = "library", why: str = "") -> int:
-        """Leave an order (promote, rollback, pause, resume, cancel, share, deploy) for the next iteration: its id."""
+        """Leave a command (promote, rollback, pause, resume, cancel, share, deploy) for the next iteration: its id."""
 
         async def submit(usage: UsageStore) -> int:
             return (await usage.store.commands.submit(verb, who=who, why=why, args=args)).id

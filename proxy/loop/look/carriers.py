@@ -89,11 +89,11 @@ class EvidenceReader:
         [(cluster, most)] = self._clusters.most_common(1)
         if most < _NEARLY_ALL * claimed:
             return None
-        place = f"one cluster ({cluster & 0xFFFF_FFFF_FFFF_FFFF:016x})" if cluster else "addresses that cannot be told"
+        place = f"one cluster ({cluster & 0xFFFF_FFFF_FFFF_FFFF:016x})" if cluster else "unknown addresses"
         return (
-            f"{percent(most / claimed)} of the latest {claimed} requests whose users nobody vouches for came from "
-            f"{place}, so that they count as one user; if it is a backend or a balancer of yours, add its network to "
-            "sticky.trusted_networks, or let it send sticky.token as x-ratchet-token"
+            f"{percent(most / claimed)} of the latest {claimed} requests of unverified users came from "
+            f"{place}, and count as one user; if it is your own backend or load balancer, add its network to "
+            "sticky.trusted_networks, or have it send sticky.token as x-ratchet-token"
         )
 
     def _is_fresh(self, read_at: float) -> bool:

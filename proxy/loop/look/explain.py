@@ -36,7 +36,7 @@ def replay(entry: JournalEntry) -> Plan:
     """Decide again on the entry's own inputs. Raises ValueError where it has none that this version can read."""
     inputs = entry.inputs
     if "snapshot" not in inputs:
-        raise ValueError(f"journal entry {entry.seq} ({entry.action}) holds no decision")
+        raise ValueError(f"journal entry {entry.seq} ({entry.action}) contains no decision")
     return plan(from_json(Snapshot, inputs["snapshot"]), from_json(LoopRules, inputs["rules"]), inputs["now"])
 
 

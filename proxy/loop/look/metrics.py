@@ -76,7 +76,7 @@ class LoopMetrics(Collector):
         age = self._clock.monotonic() - self._good_tick
         yield _gauge("ratchet_loop_seconds_since_tick", "Seconds since the last successful tick.", age)
         late = max(0.0, self._clock.now() - self._due_at)
-        yield _gauge("ratchet_loop_overdue_seconds", "Since the time at which the next tick was due.", late)
+        yield _gauge("ratchet_loop_overdue_seconds", "Seconds since the next tick was due.", late)
         yield _gauge("ratchet_loop_leader", "1 where this process holds the loop's lease.", self._seen is not None)
         if self._seen is None:
             return
@@ -91,7 +91,7 @@ class LoopMetrics(Collector):
             yield from _experiment(self._seen.snapshot, self._seen.plan.assessment)
         if self._seen.plan.watch is not None:
             left = self._seen.plan.watch.remaining_hours * _HOUR_S
-            yield _gauge("ratchet_watch_remaining_seconds", "Until the old champion retires.", left)
+            yield _gauge("ratchet_watch_remaining_seconds", "Seconds until the old champion retires.", left)
 
 
 def _loop(seen: _Seen) -> Iterator[Metric]:
@@ -105,10 +105,10 @@ def _loop(seen: _Seen) -> Iterator[Metric]:
     retries: dict[tuple[str, ...], float] = {}
     for retry in snapshot.retries:
         retries[retry.action,] = max(float(retry.attempts), retries.get((retry.action,), 0.0))
-    help_ = "Failures in a row of an action that is tried again, the most of any of its targets."
+    help_ = "Consecutive failures of an action that is retried, the most of any of its targets."
     yield _labelled("ratchet_loop_retry_attempts", help_, ("action",), retries)
     if snapshot.run is not None and snapshot.run.progress is not None:
-        yield _gauge("ratchet_training_progress", "Done of the training (0 to 1).", snapshot.run.progress)
+        yield _gauge("ratchet_training_progress", "Progress of the training (0 to 1).", snapshot.run.progress)
 
 
 def _triggers(plan: Plan) -> Iterator[Metric]:
@@ -116,9 +116,9 @@ def _triggers(plan: Plan) -> Iterator[Metric]:
     fraction = {(one.name.value,): one.fraction for one in enabled}
     value = {(one.name.value,): one.value for one in enabled if one.value is not None}
     target = {(one.name.value,): one.target for one in enabled if one.target is not None}
-    yield _labelled("ratchet_trigger_progress", "How near a trigger is (1: due).", ("trigger",), fraction)
-    yield _labelled("ratchet_trigger_value", "What a trigger looks at.", ("trigger",), value)
-    yield _labelled("ratchet_trigger_target", "The value at which a trigger is due.", ("trigger",), target)
+    yield _labelled("ratchet_trigger_progress", "Progress of a trigger; at 1 it fires.", ("trigger",), fraction)
+    yield _labelled("ratchet_trigger_value", "Current value of a trigger.", ("trigger",), value)
+    yield _labelled("ratchet_trigger_target", "The value at which a trigger fires.", ("trigger",), target)
 
 
 def _totals(snapshot: Snapshot) -> Iterator[Metric]:
@@ -128,7 +128,7 @@ def _totals(snapshot: Snapshot) -> Iterator[Metric]:
     yield _counter("ratchet_loop_failed_retrains", "Retrains that failed.", totals.failed_retrains)
     yield _counter("ratchet_loop_promotions", "Challengers promoted.", totals.promotions)
     yield _counter("ratchet_loop_returns", "Promotions undone in the watch window.", totals.returns)
-    yield _counter("ratchet_loop_rejections", "Challengers rejected: they could not win.", totals.rejections)
+    yield _counter("ratchet_loop_rejections", "Challengers rejected because they could not win.", totals.rejections)
     rollbacks = CounterMetricFamily("ratchet_loop_rollbacks", "Challengers rolled back.", labels=("reason",))
     for reason, n in totals.rollbacks.items():
         rollbacks.add_metric((reason,), n)
@@ -138,9 +138,9 @@ def _totals(snapshot: Snapshot) -> Iterator[Metric]:
 def _experiment(snapshot: Snapshot, seen: Assessment) -> Iterator[Metric]:
     if snapshot.experiment is not None:
         yield _gauge("ratchet_experiment_share", "The challenger's share of users.", snapshot.experiment.facts.share)
-    yield _gauge("ratchet_experiment_elapsed_seconds", "Since the epoch began.", seen.elapsed_hours * _HOUR_S)
+    yield _gauge("ratchet_experiment_elapsed_seconds", "Seconds since the epoch began.", seen.elapsed_hours * _HOUR_S)
     verdicts = {(verdict.value,): float(verdict is seen.verdict) for verdict in Verdict}
-    yield _labelled("ratchet_experiment_verdict", "1 for the present verdict.", ("verdict",), verdicts)
+    yield _labelled("ratchet_experiment_verdict", "1 for the current verdict.", ("verdict",), verdicts)
     lift = {("estimate",): seen.theta, ("lower",): seen.lower, ("upper",): seen.upper}
     yield _labelled("ratchet_experiment_lift", "Weighted gain of the challenger and its bounds.", ("of",), lift)
     log_e = {("promote",): seen.log_e_promote, ("harm",): seen.log_e_harm, ("futility",): seen.log_e_futility}
@@ -160,14 +160,14 @@ def _validity(seen: Assessment) -> Iterator[Metric]:
     users = {("champion",): float(ratio.champion_users), ("challenger",): float(ratio.challenger_users)}
     yield _labelled("ratchet_experiment_users", "Distinct users in this epoch.", ("arm",), users)
     held = seen.carried is not None and seen.carried.holds
-    yield _gauge("ratchet_experiment_few_clusters", "1 while a promotion waits as few clusters carry it.", held)
+    yield _gauge("ratchet_experiment_few_clusters", "1 while a promotion waits: few clusters carry its evidence.", held)
     yield _gauge("ratchet_experiment_srm", "1 on a sample ratio mismatch.", ratio.mismatch)
     if ratio.log_bayes_factor is not None:
         yield _gauge("ratchet_experiment_srm_log_bayes_factor", "Evidence for a mismatch.", ratio.log_bayes_factor)
     if seen.eta is not None:
         hours = {("earliest",): seen.eta.earliest_hours, ("latest",): seen.eta.latest_hours}
         eta = {key: None if value is None else value * _HOUR_S for key, value in hours.items()}
-        yield _labelled("ratchet_experiment_eta_seconds", "Until a decision may be expected.", ("bound",), eta)
+        yield _labelled("ratchet_experiment_eta_seconds", "Seconds until a decision can be expected.", ("bound",), eta)
 
 
 def _metrics(seen: Assessment) -> Iterator[Metric]:
@@ -180,7 +180,7 @@ def _metrics(seen: Assessment) -> Iterator[Metric]:
         (rail.name, state.value): float(state is rail.state) for rail in seen.guardrails for state in GuardrailState
     }
     yield _labelled(
-        "ratchet_experiment_guardrail", "1 for a guardrail's present state.", ("guardrail", "state"), states
+        "ratchet_experiment_guardrail", "1 for the current state of a guardrail.", ("guardrail", "state"), states
     )
 
 

@@ -171,14 +171,14 @@ class Observer:
         if run.handle is None:
             return view
         if not self._asks:
-            return replace(view, status=RunStatus.UNKNOWN, message="the leading controller knows more")
+            return replace(view, status=RunStatus.UNKNOWN, message="only the leading controller knows")
         handle = dict(run.handle)
         if run.id not in self._adopted:
             found = await self._ask(self.trainer.adopt(run.id, handle), f"trainer, about run {run.id}")
             if found is None:
                 return replace(view, status=RunStatus.UNKNOWN, message=self._notes[-1])
             if not found:
-                return replace(view, status=RunStatus.LOST, message="it was not found again after a restart")
+                return replace(view, status=RunStatus.LOST, message="it could not be found after a restart")
             self._adopted.add(run.id)
         match await self._ask(self.trainer.poll(run.id, handle), f"trainer, about run {run.id}"):
             case Running(progress=progress, message=message, quotes=quotes):
@@ -274,4 +274,4 @@ class Observer:
         if before is None:
             return []
         jump = (wall - before[0]) - (monotonic - before[1])
-        return [f"the clock jumped by {jump:+.0f} s since the last look"] if abs(jump) > _JUMP_S else []
+        return [f"the clock jumped by {jump:+.0f} s since the last check"] if abs(jump) > _JUMP_S else []

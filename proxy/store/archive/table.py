@@ -2,8 +2,8 @@
 
 Enumerations are their words, instants are timestamps (µs, UTC), durations stay µs, flags are a column each. A record
 whose body retention had dropped before it was archived has null in `target` and in all columns of the body.
-What came with a later version of Ratchet, flags too, stands at the end (`_LATER`, `_LATER_FLAGS`), so that the columns
-before it keep their places; readers give null for a column that an old file does not have.
+What came with a later version of Ratchet, flags too, stands behind those of the first one
+(`_FIRST`), which keep their places; readers give null for a column that an old file does not have.
 """
 
 from __future__ import annotations
@@ -16,21 +16,25 @@ from typing import Any, Final
 import pyarrow as pa
 
 from policies.ballots import FULL_TRUST, BallotTrust
-from policies.records import Arm, Outcome, StickySource
+from proxy.store.tables.columns import RECORD_COLUMNS
 from proxy.store.tables.keys import id_time_us
 from proxy.store.tables.values import BodyPayload, RecordFlag, RecordRow, RecordView, VoteView
 
 __all__ = ["ENUMERATIONS", "from_row", "schema", "to_row", "weight"]
 
-_AS_THEY_ARE: Final = (
-    "user_hash", "model_id", "model_name", "experiment_id", "epoch", "config_id", "kind", "method", "status",
-    "duration_us", "upstream_us", "ttfb_us", "own_us", "request_bytes", "response_bytes", "prompt_tokens",
-    "completion_tokens", "quality", "quality_source", "feedback",
+_FIRST: Final = (
+    "id", "created_at", "user_hash", "key_source", "arm", "served_by", "model_id", "model_name", "experiment_id",
+    "epoch", "config_id", "kind", "method", "target", "status", "outcome", "duration_us", "upstream_us", "ttfb_us",
+    "own_us", "request_bytes", "response_bytes", "prompt_tokens", "completion_tokens", "quality", "quality_source",
+    "feedback", "no_train", "streamed", "fallback", "truncated_request", "truncated_response", "redacted", "sample",
+    "query", "response_text", "messages", "request", "response", "request_headers", "response_headers",
+    "request_sha256", "response_sha256", "error", "tags", "scores", "votes",
 )  # fmt: skip
-_LATER: Final[Mapping[str, pa.DataType]] = {
-    "ttft_us": pa.int64(), "conversation": pa.int64(), "cache_read_tokens": pa.int32(),
-    "cache_write_tokens": pa.int32(), "reasoning_tokens": pa.int32(), "cluster": pa.int64(),
-}  # fmt: skip
+"""The columns of version 0.1, in their places."""
+_ARCHIVED: Final = tuple(column for column in RECORD_COLUMNS if column.archive is not None)
+_PLAIN: Final = ("model_name", *(column.name for column in _ARCHIVED if column.values is None))
+_WORDS: Final = tuple((column.name, column.values) for column in _ARCHIVED if column.values is not None)
+_LATER: Final = tuple(column for column in _ARCHIVED if column.name not in _FIRST)
 _OF_BODY: Final = ("target", "request", "response", "query", "response_text", "request_sha256", "response_sha256",
                    "error")  # fmt: skip
 _MAPS: Final = ("request_headers", "response_headers", "tags")
@@ -40,7 +44,7 @@ ENUMERATIONS: Final = ("key_source", "arm", "served_by", "model_name", "kind", "
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _FLAGS: Final = {flag.name.lower(): flag for flag in RecordFlag if flag.name is not None}
-_LATER_FLAGS: Final = ("unread", "resent", "claimed")
+_LATER_FLAGS: Final = tuple(name for name in _FLAGS if name not in _FIRST)
 
 
 @cache
@@ -54,36 +58,28 @@ def schema() -> pa.Schema:
             ("created_at", instant),
         ]
     )  # fmt: skip
-    columns = [
-        pa.field("id", text, nullable=False), pa.field("created_at", instant, nullable=False),
-        ("user_hash", pa.int64()), ("key_source", text), ("arm", text), ("served_by", text), ("model_id", pa.int32()),
-        ("model_name", text), ("experiment_id", pa.int32()), ("epoch", pa.int32()), ("config_id", pa.int32()),
-        ("kind", text), ("method", text), ("target", text), ("status", pa.int16()), ("outcome", text),
-        ("duration_us", pa.int64()), ("upstream_us", pa.int64()), ("ttfb_us", pa.int64()), ("own_us", pa.int64()),
-        ("request_bytes", pa.int64()), ("response_bytes", pa.int64()), ("prompt_tokens", pa.int32()),
-        ("completion_tokens", pa.int32()), ("quality", pa.float64()), ("quality_source", text),
-        ("feedback", pa.float64()), *((name, pa.bool_()) for name in _FLAGS if name not in _LATER_FLAGS),
-        ("query", text), ("response_text", text),
-        ("messages", pa.list_(pa.struct([("role", text), ("content", text)]))),
-        ("request", pa.binary()), ("response", pa.binary()), ("request_headers", words), ("response_headers", words),
-        ("request_sha256", text), ("response_sha256", text), ("error", text), ("tags", words),
-        ("scores", pa.map_(text, pa.float64())), ("votes", pa.list_(vote)),
-        *_LATER.items(), *((name, pa.bool_()) for name in _LATER_FLAGS), ("vote_trust", pa.list_(pa.int8())),
-    ]  # fmt: skip
+    types = {
+        **{column.name: pa.type_for_alias(column.archive) for column in _ARCHIVED},
+        **dict.fromkeys(_FLAGS, pa.bool_()),
+        "id": text, "created_at": instant, "model_name": text, "target": text, "query": text, "response_text": text,
+        "messages": pa.list_(pa.struct([("role", text), ("content", text)])), "request": pa.binary(),
+        "response": pa.binary(), "request_headers": words, "response_headers": words, "request_sha256": text,
+        "response_sha256": text, "error": text, "tags": words, "scores": pa.map_(text, pa.float64()),
+        "votes": pa.list_(vote), "vote_trust": pa.list_(pa.int8()),
+    }  # fmt: skip
+    names = (*_FIRST, *(column.name for column in _LATER), *_LATER_FLAGS, "vote_trust")
+    columns = [pa.field(name, types[name], nullable=name not in ("id", "created_at")) for name in names]
     return pa.schema(columns, metadata={"ratchet_archive": "1"})
 
 
 def to_row(view: RecordView) -> dict[str, Any]:
     """The record as a row."""
     row, body = view.row, view.body
-    values: dict[str, Any] = {name: getattr(row, name) for name in (*_AS_THEY_ARE, *_LATER)}
+    values: dict[str, Any] = {name: getattr(row, name) for name in _PLAIN}
+    values |= {name: kept.word(getattr(row, name)) for name, kept in _WORDS}
     values |= {
         "id": row.id,
         "created_at": row.created_us,
-        "key_source": row.key_source.value,
-        "arm": row.arm.label,
-        "served_by": row.served_by.label,
-        "outcome": row.outcome.label,
         **{name: flag in row.flags for name, flag in _FLAGS.items()},
         "scores": list(view.scores.items()),
         "votes": [_vote_to_row(vote) for vote in view.votes],
@@ -102,14 +98,12 @@ def from_row(row: Mapping[str, Any]) -> RecordView:
     flags = RecordFlag.NONE
     for name, flag in _FLAGS.items():
         flags |= flag if row.get(name) else RecordFlag.NONE
-    given: dict[str, Any] = {name: row[name] for name in _AS_THEY_ARE} | {name: row.get(name) for name in _LATER}
+    given: dict[str, Any] = {name: row.get(name) for name in _PLAIN}
+    given |= {name: kept.of_word(row[name]) for name, kept in _WORDS}
+    given["outcome"] = given["outcome"].with_status(row["status"])
     facts = RecordRow(
         id=row["id"],
         created_us=id_time_us(row["id"]),
-        key_source=StickySource(row["key_source"]),
-        arm=Arm[row["arm"].upper()],
-        served_by=Arm[row["served_by"].upper()],
-        outcome=Outcome[row["outcome"].upper()].with_status(row["status"]),
         flags=flags,
         query=row["query"],
         response_text=row["response_text"],

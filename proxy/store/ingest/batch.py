@@ -8,32 +8,27 @@ too. A batch, a record or a vote that was applied before changes nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.kinds import TASK
-from policies.records import StickySource
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of, insert_all, insert_new
 from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.ingest import namesakes, statistics, votes
 from proxy.store.ingest.bodies import Block, BodyCodec
-from proxy.store.ingest.deltas import Deltas
-from proxy.store.ingest.facts import RecordFacts, count_arrival
+from proxy.store.ingest.deltas import Arrival, counted
+from proxy.store.ingest.facts import RecordFacts, Recount
 from proxy.store.ingest.parked import forget_parked
 from proxy.store.ingest.spools import advance
 from proxy.store.tables import partitions
+from proxy.store.tables.columns import row_to_insert
 from proxy.store.tables.keys import BLOCK_RECORDS, NO_ID, alias_hash, day_of, id_time_us, task_alias_hash
 from proxy.store.tables.schema import aliases, bodies, deleted_users, records, scores
-from proxy.store.tables.values import Applied, BodyPayload, IngestBatch, JoinedVote, NewRecord, RecordFlag
+from proxy.store.tables.values import Applied, BodyPayload, IngestBatch, NewRecord
 
-__all__ = ["KEY_SOURCES", "Ingest", "UnconfirmedError"]
-
-KEY_SOURCES: Final = tuple(StickySource)
-"""The column `key_source` holds the position in here; new sources are added at the end."""
-_SOURCE_CODE: Final = {source: code for code, source in enumerate(KEY_SOURCES)}
+__all__ = ["Ingest", "UnconfirmedError"]
 
 
 class UnconfirmedError(StoreAwayError):
@@ -88,14 +83,13 @@ class Ingest:
         """
         async with self._db.read() as connection:
             parked = await votes.find_arrived(connection, self._parked_after, limit)
-        joined: tuple[JoinedVote, ...] = ()
+        voted = votes.Voted()
         if parked.arrived:
             async with self._db.write() as connection:
-                deltas = Deltas()
-                joined = await votes.join_arrived(connection, parked, deltas)
-                await _write(connection, deltas)
+                voted = await votes.join_arrived(connection, parked)
+                await _count(connection, (), voted.recounts)
         self._parked_after = parked.last or NO_ID
-        return Applied(joined=joined, ambiguous=len(parked.ambiguous))
+        return Applied(joined=voted.joined, ambiguous=voted.ambiguous)
 
     async def ambiguous(self, aliases: Sequence[str]) -> frozenset[str]:
         """Those of the aliases that several people's records have: a vote by one is for none of them."""
@@ -116,14 +110,13 @@ async def _apply(
     facts = {record.id: RecordFacts.of(record) for record in wanted}
     await _insert(connection, wanted, facts, await _insert_bodies(connection, blocks))
 
-    deltas = Deltas()
-    await _count(connection, wanted, facts, deltas)
-    voted = await votes.add(connection, batch.votes, wanted, facts, deltas)
+    voted = await votes.add(connection, batch.votes, wanted, facts)
     if len(wanted) < len(unknown):
         kept = {record.id for record in wanted}
         refused = [record for record in unknown if record.id not in kept]
         await forget_parked(connection, refused, [hashed for r in refused for hashed in _alias_hashes(r)])
-    await _write(connection, deltas)
+    tokens = ((record.prompt_tokens or 0, record.completion_tokens or 0) for record in wanted)
+    await _count(connection, list(zip(facts.values(), tokens, strict=True)), voted.recounts)
     return Applied(
         records=tuple(wanted),
         votes=voted.new,
@@ -187,7 +180,7 @@ async def _insert(
     places: Mapping[str, int],
 ) -> None:
     await insert_all(
-        connection, records, [_row(record, facts[record.id].flags, places.get(record.id)) for record in new]
+        connection, records, [row_to_insert(record, facts[record.id].flags, places.get(record.id)) for record in new]
     )
     await insert_new(
         connection,
@@ -212,59 +205,11 @@ def _alias_hashes(record: NewRecord) -> list[int]:
     return [hashed(alias) for alias in record.aliases]
 
 
-async def _count(
-    connection: AsyncConnection, new: Sequence[NewRecord], all_facts: Mapping[str, RecordFacts], deltas: Deltas
-) -> None:
-    terms = await statistics.terms_of(connection, {r.experiment_id for r in new if r.experiment_id is not None})
-    for record in new:
-        facts = all_facts[record.id]
-        deltas.arrived(facts, (record.prompt_tokens or 0, record.completion_tokens or 0))
-        if facts.experiment_id in terms and not facts.task:
-            key = (facts.experiment_id, facts.epoch, facts.arm)
-            deltas.requests[key] += 1
-            if facts.claimed:
-                deltas.claimed_users[key].add(facts.user_key)
-            count_arrival(deltas.unit(facts, key), facts, terms[facts.experiment_id])
-
-
-async def _write(connection: AsyncConnection, deltas: Deltas) -> None:
-    terms = await statistics.terms_of(connection, {key[0] for key in deltas.users})
+async def _count(connection: AsyncConnection, arrivals: Sequence[Arrival], recounts: Sequence[Recount]) -> None:
+    """The sums, which others update too: last, so that their rows are locked for a moment only."""
+    counting = (*(facts for facts, _ in arrivals), *(change.record for change in recounts))
+    met = {facts.experiment_id for facts in counting if facts.experiment_id is not None}
+    terms = await statistics.terms_of(connection, met)
+    deltas = counted(arrivals, recounts, terms)
     await statistics.count_users(connection, deltas, terms)
     await deltas.write(connection)
-
-
-def _row(record: NewRecord, flags: RecordFlag, body: int | None) -> dict[str, Any]:
-    return {
-        "id": record.id,
-        "user_hash": record.user_hash,
-        "conversation": record.conversation,
-        "cluster": record.cluster,
-        "body": body,
-        "duration_us": record.duration_us,
-        "upstream_us": record.upstream_us,
-        "ttfb_us": record.ttfb_us,
-        "ttft_us": record.ttft_us,
-        "own_us": record.own_us,
-        "request_bytes": record.request_bytes,
-        "response_bytes": record.response_bytes,
-        "quality": record.quality,
-        "feedback": None,
-        "prompt_tokens": record.prompt_tokens,
-        "completion_tokens": record.completion_tokens,
-        "cache_read_tokens": record.cache_read_tokens,
-        "cache_write_tokens": record.cache_write_tokens,
-        "reasoning_tokens": record.reasoning_tokens,
-        "model_id": record.model_id,
-        "experiment_id": record.experiment_id,
-        "epoch": record.epoch,
-        "config_id": record.config_id,
-        "status": record.status,
-        "flags": int(flags),
-        "arm": int(record.arm),
-        "served_by": int(record.served_by),
-        "outcome": int(record.outcome),
-        "key_source": _SOURCE_CODE[record.key_source],
-        "kind": record.kind,
-        "method": record.method,
-        "quality_source": record.quality_source,
-    }

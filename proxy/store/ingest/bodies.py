@@ -8,7 +8,7 @@ versions on bodies as they were, so that it holds what users said: `retire` pack
 
 A block's key begins with the milliseconds of its first record: keys are in order of time, as record ids are.
 Unpacked, a block is a count, as many lengths, and the bodies (length 0: deleted); a body is three lengths (all u32,
-little-endian), the request, the response and a JSON array of facts, which points into the two where it can.
+little-endian), the request, the response and a JSON array of facts (`packing.py`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from itertools import islice
 from struct import Struct
 from typing import Any, Final
 
-import orjson
 import sqlalchemy as sa
 import zstandard
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -31,18 +30,15 @@ from proxy.errors import TemporaryError
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import insert_new
 from proxy.store.ingest.masking import blanked
+from proxy.store.ingest.packing import Search, pack, unpack
 from proxy.store.tables.keys import BLOCK_RECORDS, block_key, day_of
 from proxy.store.tables.schema import bodies, dictionaries, records
 from proxy.store.tables.values import BodyPayload
 
-__all__ = ["Block", "BodyCodec", "Search", "grouped", "pack", "unpack"]
+__all__ = ["Block", "BodyCodec", "grouped"]
 
-_PARTS: Final = Struct("<III")
 _COUNT: Final = Struct("<I")
 _BLOCK_BYTES: Final = 256 * 1024
-_SHORT: Final = 24
-"""Characters from which a text is worth looking up in the body it came from."""
-_MOST_WALKS: Final = 64
 _LEVEL: Final = 6
 """The first that makes much of a dictionary of blanked bodies: a block of one record is a fifth smaller than at 5."""
 _USUAL_BYTES: Final = 128 * 1024
@@ -77,76 +73,6 @@ def grouped(where: Iterable[int | None]) -> dict[int, set[int]]:
         if body is not None:
             places.setdefault(body - body % BLOCK_RECORDS, set()).add(body % BLOCK_RECORDS)
     return places
-
-
-def pack(body: BodyPayload) -> bytes:
-    """One buffer with everything in `body`, not yet compressed."""
-    query = _refer(body.query, body.request)
-    said = _Places(body.request)
-    facts = orjson.dumps(
-        [
-            body.method,
-            body.target,
-            _plain(body.request_headers),
-            _plain(body.response_headers),
-            query,
-            _refer(body.response_text, body.response),
-            [
-                {name: query if text is body.query else said.refer(text) for name, text in message.items()}
-                for message in body.messages
-            ],
-            body.request_sha256,
-            body.response_sha256,
-            body.error,
-            _plain(body.tags),
-        ]
-    )
-    lengths = _PARTS.pack(len(facts), len(body.request), len(body.response))
-    return b"".join((lengths, body.request, body.response, facts))
-
-
-def unpack(data: bytes) -> BodyPayload:
-    """The inverse of `pack`."""
-    n_facts, n_request, n_response = _PARTS.unpack_from(data)
-    response_at = _PARTS.size + n_request
-    facts_at = response_at + n_response
-    request, response = data[_PARTS.size : response_at], data[response_at:facts_at]
-    facts: list[Any] = orjson.loads(data[facts_at : facts_at + n_facts])
-    return BodyPayload(
-        method=facts[0],
-        target=facts[1],
-        request_headers=facts[2],
-        response_headers=facts[3],
-        request=request,
-        response=response,
-        query=_resolve(facts[4], request),
-        response_text=_resolve(facts[5], response),
-        messages=tuple({name: _resolve(text, request) or "" for name, text in message.items()} for message in facts[6]),
-        request_sha256=facts[7],
-        response_sha256=facts[8],
-        error=facts[9],
-        tags=facts[10],
-    )
-
-
-class Search:
-    """Words that a query or a response may say, in whatever case."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text.casefold()
-        plain = self._text.isascii() and self._text.isprintable() and not {'"', "\\"} & set(self._text)
-        self._plain = self._text.encode() if plain else None
-
-    def finds(self, packed: bytes) -> BodyPayload | None:
-        """The body, if it says so. Texts are in there as they are but for JSON's escapes, so most bodies without the
-        words are seen to be that without unpacking them, which takes many times as long."""
-        if self._plain is not None:
-            texts = packed[_PARTS.size :]
-            if texts.isascii() and self._plain not in texts.lower():  # beyond ASCII, other letters fold to these
-                return None
-        body = unpack(packed)
-        said = any(self._text in part.casefold() for part in (body.query, body.response_text) if part)
-        return body if said else None
 
 
 class BodyCodec:
@@ -394,49 +320,3 @@ def _train(samples: Sequence[tuple[int | None, bytes]]) -> bytes:
 
 def _decompressor(dictionary: bytes) -> zstandard.ZstdDecompressor:
     return zstandard.ZstdDecompressor(dict_data=zstandard.ZstdCompressionDict(dictionary))
-
-
-class _Places:
-    """Where a body says one text after another: each is looked for behind the one before, for so they were written.
-    Only a few that are not there are looked for from its beginning, as each of them is a walk through all of it."""
-
-    def __init__(self, source: bytes) -> None:
-        self._source = source
-        self._at = 0
-        self._walks = _MOST_WALKS
-
-    def refer(self, text: str) -> str | list[int]:
-        """As `_refer`; a text that is not found is kept as it is."""
-        if len(text) < _SHORT or not self._walks:
-            return text
-        inside = orjson.dumps(text)[1:-1]
-        at = self._source.find(inside, self._at)
-        if at < 0:
-            self._walks -= 1
-            at = self._source.find(inside)
-        if at < 0:
-            return text
-        self._at = at + len(inside)
-        return [at, len(inside)]
-
-
-def _refer(text: str | None, source: bytes) -> str | list[int] | None:
-    """Where `source` says `text`, as (offset, length) of a JSON string's inside; the text itself where it does not."""
-    if text is None or len(text) < _SHORT:
-        return text
-    inside = orjson.dumps(text)[1:-1]
-    at = source.find(inside)
-    return [at, len(inside)] if at >= 0 else text
-
-
-def _resolve(reference: str | list[int] | None, source: bytes) -> str | None:
-    """The inverse of `_refer`."""
-    if not isinstance(reference, list):
-        return reference
-    at, length = reference
-    text: str = orjson.loads(b'"' + source[at : at + length] + b'"')
-    return text
-
-
-def _plain(mapping: Mapping[str, str]) -> dict[str, str]:
-    return mapping if isinstance(mapping, dict) else dict(mapping)

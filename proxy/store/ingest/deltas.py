@@ -17,10 +17,18 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from policies.estimates import METRICS
 from policies.records import Arm
 from proxy.store.engine.dialect import upsert_sums
-from proxy.store.ingest.facts import RecordFacts, VoteSummary
+from proxy.store.ingest.facts import (
+    RecordFacts,
+    Recount,
+    Terms,
+    VoteSummary,
+    count_arrival,
+    count_score,
+    count_votes,
+)
 from proxy.store.tables.schema import HOUR_S, MINUTE_S, SUMS, TEN_MINUTES_S, durations, quality_hours, traffic
 
-__all__ = ["UNSCORED", "Deltas", "duration_bin", "duration_of_bin", "quality_bin"]
+__all__ = ["UNSCORED", "Arrival", "Deltas", "counted", "duration_bin", "duration_of_bin", "quality_bin"]
 
 UNSCORED: Final = -1
 """Bin of samples without a score."""
@@ -45,6 +53,8 @@ _WIDTH: Final = len(SUMS) + 2
 Key = tuple[int, ...]
 ExperimentKey = tuple[int, int, Arm]
 """Experiment, epoch, arm."""
+Arrival = tuple[RecordFacts, tuple[int, int]]
+"""A new record, with its tokens: of the prompt, of the answer."""
 
 
 def quality_bin(quality: float | None) -> int:
@@ -146,6 +156,29 @@ class Deltas:
         minute = at_s // MINUTE_S * MINUTE_S
         # int: the hash of an enumeration's member is many times slower
         return self._traffic[minute, int(record.arm), record.model_id, record.status // 100, int(record.outcome)]
+
+
+def counted(arrivals: Iterable[Arrival], recounts: Iterable[Recount], terms: dict[int, Terms]) -> Deltas:
+    """What new records, and records whose votes changed, add to the sums. `terms` has those of the experiments that
+    exist: a record of another counts in no experiment, nor does a task."""
+    deltas = Deltas()
+    for facts, tokens in arrivals:
+        deltas.arrived(facts, tokens)
+        if facts.experiment_id in terms and not facts.task:
+            key = (facts.experiment_id, facts.epoch, facts.arm)
+            deltas.requests[key] += 1
+            if facts.claimed:
+                deltas.claimed_users[key].add(facts.user_key)
+            count_arrival(deltas.unit(facts, key), facts, terms[facts.experiment_id])
+    for change in recounts:
+        record = change.record
+        deltas.voted(record, change.before, change.after)
+        deltas.rescored(record, change.quality)
+        if record.experiment_id in terms and not record.task:
+            totals = deltas.unit(record, (record.experiment_id, record.epoch, record.arm))
+            count_votes(totals, change.before, change.after)
+            count_score(totals, record.quality, change.quality)
+    return deltas
 
 
 def _by_step(minutes: Iterable[tuple[Key, list[float]]], *longer: int) -> dict[Key, list[float]]:

@@ -1,7 +1,7 @@
 """The few facts of a record that sums and statistics need, and what its votes amount to. Pure.
 
-`exposure` functions say what a record, a changed vote or a changed score adds to its user's totals, in the order of
-`policies.estimates.METRICS`: quality, positive, latency, error, slow, voted, refused.
+`count_arrival`, `count_votes` and `count_score` add what a record, its votes or its score are to its user's totals, in
+the order of `policies.estimates.METRICS`: quality, positive, latency, error, slow, voted, refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from proxy.store.tables.keys import id_time_us, random_user_key
 from proxy.store.tables.values import FLAGS, NewRecord, RecordFlag
 from proxy.wire.extract.shapes import KINDS
 
-__all__ = ["RecordFacts", "Terms", "VoteSummary", "count_arrival", "count_score", "count_votes", "flags_of"]
+__all__ = ["RecordFacts", "Recount", "Terms", "VoteSummary", "count_arrival", "count_score", "count_votes", "flags_of"]
 
 _QUALITY, _POSITIVE, _LATENCY, _ERROR, _SLOW, _VOTED, _REFUSED = (METRICS.index(metric) for metric in Metric)
 _FALLBACK, _SAMPLE, _CLAIMED = int(RecordFlag.FALLBACK), int(RecordFlag.SAMPLE), int(RecordFlag.CLAIMED)
@@ -33,7 +33,7 @@ Totals = tuple[list[float], list[float]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What an experiment froze at its start."""
+    """What an experiment's epoch froze."""
 
     l95_s: float | None = None
     """Answers slower than this are slow; None: nothing is."""
@@ -218,6 +218,18 @@ class VoteSummary:
             correction=max(corrections.values())[1] if corrections else None,
             fids=frozenset(counted),
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recount:
+    """A record's votes and score before and after votes were joined to it."""
+
+    record: RecordFacts
+    before: VoteSummary
+    after: VoteSummary
+    scores: Mapping[str, float]
+    quality: float | None
+    quality_source: str | None
 
 
 def count_arrival(totals: Totals, record: RecordFacts, terms: Terms) -> None:

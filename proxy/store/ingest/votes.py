@@ -20,9 +20,7 @@ from policies.kinds import TASK
 from policies.records import Arm, Outcome
 from proxy.store.engine.dialect import any_of, for_update, insert_new, upsert
 from proxy.store.ingest import namesakes
-from proxy.store.ingest.deltas import Deltas
-from proxy.store.ingest.facts import RecordFacts, VoteSummary, count_score, count_votes
-from proxy.store.ingest.statistics import terms_of
+from proxy.store.ingest.facts import RecordFacts, Recount, VoteSummary
 from proxy.store.tables.keys import alias_hash, day_of
 from proxy.store.tables.partitions import DAYS_AT_ONCE
 from proxy.store.tables.schema import feedback, records, scores
@@ -58,6 +56,8 @@ class Voted:
     joined: tuple[JoinedVote, ...] = ()
     parked: int = 0
     ambiguous: int = 0
+    recounts: tuple[Recount, ...] = ()
+    """What changed for the records that they are on: to be counted (`deltas.counted`)."""
 
 
 async def add(
@@ -65,13 +65,13 @@ async def add(
     incoming: Sequence[NewVote],
     new_records: Sequence[NewRecord],
     new_facts: Mapping[str, RecordFacts],
-    deltas: Deltas,
 ) -> Voted:
     """Keep the new votes, and join them and the parked ones that were waiting for `new_records`."""
     waiting, in_vain = await _waiting_for(connection, new_records)
     fresh = await _insert(connection, incoming)
     targets = waiting | {target for target in fresh.targets.values() if target is not None}
-    found, joined = await _join(connection, targets, new_facts, deltas)
+    recounts, joined = await _join(connection, targets, new_facts)
+    found = {change.record.id for change in recounts}
     parked = sum(target not in found for fid, target in fresh.targets.items() if fid not in fresh.ambiguous)
     once = {vote.fid: vote for vote in incoming}.values()
     return Voted(
@@ -79,6 +79,7 @@ async def add(
         joined=joined,
         parked=parked,
         ambiguous=in_vain + len(fresh.ambiguous),
+        recounts=recounts,
     )
 
 
@@ -124,12 +125,12 @@ async def find_arrived(connection: AsyncConnection, after: str, limit: int) -> P
     )
 
 
-async def join_arrived(connection: AsyncConnection, parked: Parked, deltas: Deltas) -> tuple[JoinedVote, ...]:
-    """Let them count."""
+async def join_arrived(connection: AsyncConnection, parked: Parked) -> Voted:
+    """Join them with their records."""
     await _resolve(connection, parked.resolved)
     await _leave(connection, parked.ambiguous)
-    _, joined = await _join(connection, {*parked.named.values(), *parked.resolved.values()}, {}, deltas)
-    return joined
+    recounts, joined = await _join(connection, {*parked.named.values(), *parked.resolved.values()}, {})
+    return Voted(joined=joined, recounts=recounts, ambiguous=len(parked.ambiguous))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -223,29 +224,21 @@ async def _leave(connection: AsyncConnection, votes: Sequence[str]) -> None:
 
 
 async def _join(
-    connection: AsyncConnection, targets: set[str], new_facts: Mapping[str, RecordFacts], deltas: Deltas
-) -> tuple[set[str], tuple[JoinedVote, ...]]:
-    """Let all votes on these records count; returns those of the records that exist, and the votes that are new."""
+    connection: AsyncConnection, targets: set[str], new_facts: Mapping[str, RecordFacts]
+) -> tuple[tuple[Recount, ...], tuple[JoinedVote, ...]]:
+    """Take all votes on these records together; returns what changed for those that exist, and the votes that are
+    new."""
     facts = {target: new_facts[target] for target in targets if target in new_facts}
     facts |= await _lock_records(connection, sorted(targets - facts.keys()))
     if not facts:
-        return set(), ()
+        return (), ()
     votes = await grouped(connection, feedback, feedback.c.record_id, list(facts))
     kept = await grouped(connection, scores, scores.c.record_id, list(facts))
-    recounts = [_recount(facts[key], votes[key], kept[key]) for key in sorted(facts)]
-    terms = await terms_of(connection, {f.experiment_id for f in facts.values() if f.experiment_id is not None})
-    for change in recounts:
-        record = change.record
-        deltas.voted(record, change.before, change.after)
-        deltas.rescored(record, change.quality)
-        if record.experiment_id in terms and not record.task:
-            totals = deltas.unit(record, (record.experiment_id, record.epoch, record.arm))
-            count_votes(totals, change.before, change.after)
-            count_score(totals, record.quality, change.quality)
+    recounts = tuple(_recount(facts[key], votes[key], kept[key]) for key in sorted(facts))
     await _write(connection, recounts)
     fresh = [vote for rows in votes.values() for vote in rows if not vote.joined]
     await _mark(connection, [vote.fid for vote in fresh])
-    return set(facts), tuple(_joined(vote, facts[vote.record_id]) for vote in fresh)
+    return recounts, tuple(_joined(vote, facts[vote.record_id]) for vote in fresh)
 
 
 def _joined(vote: Any, record: RecordFacts) -> JoinedVote:
@@ -253,25 +246,13 @@ def _joined(vote: Any, record: RecordFacts) -> JoinedVote:
     return JoinedVote(feedback=vote.feedback, retracted=vote.retracted, counts=said and record.votable)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Recount:
-    """A record's votes and score before and after."""
-
-    record: RecordFacts
-    before: VoteSummary
-    after: VoteSummary
-    scores: Mapping[str, float]
-    quality: float | None
-    quality_source: str | None
-
-
-def _recount(record: RecordFacts, votes: Sequence[Any], kept: Sequence[Any]) -> _Recount:
+def _recount(record: RecordFacts, votes: Sequence[Any], kept: Sequence[Any]) -> Recount:
     after = VoteSummary.on(record, votes)
     known = own_scores(record, kept)
     if after.score is not None:
         known[BY_PEOPLE] = after.score
     source, quality = preferred(known)
-    return _Recount(
+    return Recount(
         record=record,
         before=VoteSummary.on(record, (row for row in votes if row.joined)),
         after=after,
@@ -300,7 +281,7 @@ def _rank(scorer: str) -> tuple[int, str]:
     return (_PREFERENCE.index(scorer) if scorer in _PREFERENCE else len(_PREFERENCE), scorer)
 
 
-async def _write(connection: AsyncConnection, recounts: Sequence[_Recount]) -> None:
+async def _write(connection: AsyncConnection, recounts: Sequence[Recount]) -> None:
     update = sa.update(records).where(records.c.id == sa.bindparam("key"))
     await connection.execute(
         update.values({name: sa.bindparam(f"new_{name}") for name in ("feedback", "quality", "quality_source")}),

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from policies.records import Outcome, Sample, StickySource
-from proxy.store.ingest.batch import KEY_SOURCES
 from proxy.store.reading.as_samples import SAMPLE_COLUMNS, sample_of_row
+from proxy.store.tables.columns import KEY_SOURCES
 from proxy.store.tables.values import BodyPayload, RecordFlag
 
 __all__ = ["EARLIER_COLUMNS", "MOST_NAMESAKES", "Earlier", "earlier_of_row", "names_user"]

@@ -15,14 +15,14 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.ballots import BallotTrust, can_be_judged
-from policies.records import Arm, Outcome
+from policies.records import Outcome
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of
-from proxy.store.ingest.batch import KEY_SOURCES
 from proxy.store.ingest.bodies import BodyCodec
 from proxy.store.ingest.facts import VoteSummary
 from proxy.store.reading.cursor import KeysetCursor
 from proxy.store.tables import partitions
+from proxy.store.tables.columns import values_of_row
 from proxy.store.tables.keys import (
     BLOCK_RECORDS,
     alias_hash,
@@ -241,6 +241,7 @@ def _conditions(part: sa.Subquery, filter: RecordFilter) -> list[sa.ColumnElemen
         "experiment_id": filter.experiment_id,
         "outcome": filter.outcome,
         "kind": filter.kind,
+        **filter.equal,
     }
     where: list[sa.ColumnElement[bool]] = [c[name] == value for name, value in exact.items() if value is not None]
     if filter.status is not None:
@@ -285,15 +286,8 @@ def _votes(record: Any, rows: Sequence[Any]) -> tuple[VoteView, ...]:
 
 
 def _row(row: Any, body: BodyPayload | None) -> RecordRow:
-    values = dict(row._mapping)
-    del values["body"]
-    values |= {
+    values = values_of_row(row) | {
         "created_us": id_time_us(row.id),
-        "key_source": KEY_SOURCES[row.key_source],
-        "arm": Arm(row.arm),
-        "served_by": Arm(row.served_by),
-        "outcome": Outcome(row.outcome).with_status(row.status),
-        "flags": RecordFlag(row.flags),
         "query": body.query if body else None,
         "response_text": body.response_text if body else None,
     }

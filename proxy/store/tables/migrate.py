@@ -17,10 +17,10 @@ from proxy.store.tables import partitions
 
 __all__ = ["HEAD", "migrate", "refuse_unless_current"]
 
-HEAD: Final = "0009"
-"""The newest migration; a test compares it with the scripts."""
 _LOCK: Final = 0x72617463_68657401
 _SCRIPTS: Final = Path(__file__).parent / "migrations"
+HEAD: Final = max(script.name[:4] for script in (_SCRIPTS / "versions").glob("[0-9]*.py"))
+"""The newest migration: its file is named for it."""
 
 
 async def refuse_unless_current(database: Database) -> None:

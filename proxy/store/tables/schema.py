@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, SmallInteger, Table, Text
 
 from policies.estimates import METRICS
-from proxy.store.tables.types import BigKey, Code, RecordId, Words
-from proxy.wire.extract.shapes import KINDS
+from proxy.store.tables.columns import RECORD_COLUMNS
+from proxy.store.tables.types import BigKey, RecordId, Words
 
 __all__ = [
     "HOUR_S",
@@ -76,37 +76,8 @@ records: Final = Table(
     "records",
     metadata,
     Column("id", RecordId, primary_key=True),
-    Column("user_hash", BigInteger),
     Column("body", BigInteger),
-    Column("duration_us", BigInteger, nullable=False),
-    Column("upstream_us", BigInteger, nullable=False),
-    Column("ttfb_us", BigInteger),
-    Column("own_us", BigInteger, nullable=False),
-    Column("request_bytes", BigInteger, nullable=False),
-    Column("response_bytes", BigInteger, nullable=False),
-    Column("quality", Double),
-    Column("feedback", Double),
-    Column("prompt_tokens", Integer),
-    Column("completion_tokens", Integer),
-    Column("model_id", Integer, nullable=False),
-    Column("experiment_id", Integer),
-    Column("epoch", Integer, nullable=False),
-    Column("config_id", Integer, nullable=False),
-    Column("status", SmallInteger, nullable=False),
-    Column("flags", SmallInteger, nullable=False),
-    Column("arm", SmallInteger, nullable=False),
-    Column("served_by", SmallInteger, nullable=False),
-    Column("outcome", SmallInteger, nullable=False),
-    Column("key_source", SmallInteger, nullable=False),
-    Column("kind", Code(*KINDS), nullable=False),
-    Column("method", Code("POST", "GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"), nullable=False),
-    Column("quality_source", Code("heuristic", "pointer", "feedback", "judge")),
-    Column("ttft_us", BigInteger),
-    Column("conversation", BigInteger),
-    Column("cache_read_tokens", Integer),
-    Column("cache_write_tokens", Integer),
-    Column("reasoning_tokens", Integer),
-    Column("cluster", BigInteger),
+    *(column.sql() for column in RECORD_COLUMNS),
     **_BY_DAY,
 )
 _user_known = records.c.user_hash.is_not(None)

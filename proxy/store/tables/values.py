@@ -344,6 +344,8 @@ class RecordFilter:
     max_feedback: float | None = None
     text: str | None = None
     """Case-insensitive part of the query or response text."""
+    equal: Mapping[str, str | int] = field(default_factory=dict)
+    """Values by column, of those that `tables.columns` lets be filtered by."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""Orders from the console, and logging in.
+"""Commands from the console, and logging in.
 
 A form goes the way of `POST /api/commands`: written down, done by the loop in its next tick, kept with its reason.
 Against other sites' pages: the session cookie is SameSite=Strict, `TokenAuth` wants a header that no form can send,
@@ -50,12 +50,12 @@ class _Actions:
         form = await _form(request)
         submit = self._console.services.submit
         if submit is None:
-            return await self._said("The loop does not run here, so nobody would act on this.", 503)
+            return await self._said("The loop does not run here, so no command can be carried out.", 503)
         verb, why, who = (form.get(name, "").replace("\0", "").strip() for name in ("verb", "why", "who"))
         if verb not in VERBS:
             return await self._said(f"There is no action {verb!r}.", 422)
         if not why or not who:
-            return await self._said("Say who you are and why: both are kept with the decision.", 422)
+            return await self._said("Give your name and a reason: both are kept with the decision.", 422)
         if max(len(why), len(who)) > _MAX_TEXT:
             return await self._said(f"At most {_MAX_TEXT} characters.", 422)
         args: dict[str, float | str] = {"run": form.get("run", "")[:_MAX_TEXT]} if verb == Verb.DEPLOY else {}
@@ -63,7 +63,7 @@ class _Actions:
             try:
                 args["share"] = read_number(form.get("share", ""), 0.0, 100.0) / 100
             except ValueError:
-                return await self._said("Give the share as a number of per cent, 0 to 100.", 422)
+                return await self._said("Give the share in per cent, 0 to 100.", 422)
         try:
             command_id = await submit(verb, args, who, why)
         except TemporaryError as exc:
@@ -71,15 +71,15 @@ class _Actions:
         return await self._show(command_id)
 
     async def state(self, request: Request) -> Response:
-        """What has become of an order: the page asks until it is done or refused."""
+        """What has become of a command: the page asks until it is done or refused."""
         return await self._show(request.path_params["id"])
 
     async def _show(self, command_id: int) -> Response:
         command = await self._console.store.commands.get(command_id)
         if command is None:
-            return await self._said("This order is not known any more.", 404)
+            return await self._said("This command is no longer known.", 404)
         name = COMMANDS[Verb(command.verb)].label
-        return await self._console.partial("order.html", {"command": command, "name": name})
+        return await self._console.partial("command.html", {"command": command, "name": name})
 
     async def _said(self, message: str, status_code: int) -> Response:
         return await self._console.partial("refusal.html", {"message": message}, status_code=status_code)
@@ -103,10 +103,10 @@ class _Login:
         guesses, address = self._console.services.guesses, peer(request.scope)
         wait_s = guesses.wrong(address) if not right else 0.0
         if wait_s or (self._sessions is not None and self._sessions.weak and (wait_s := guesses.wait_s(address))):
-            said = f"Too many wrong tokens came from here: wait {math.ceil(wait_s)} s."
+            said = f"Too many wrong tokens from this address: wait {math.ceil(wait_s)} s."
             return await self._console.partial("refusal.html", {"message": said}, status_code=429)
         if self._sessions is None or not right:
-            return await self._console.partial("refusal.html", {"message": "This is not the token."}, status_code=401)
+            return await self._console.partial("refusal.html", {"message": "The token is wrong."}, status_code=401)
         response = Response(status_code=204, headers={"hx-redirect": _own_path(form.get("next"))})
         secure = request.url.scheme == "https"
         response.set_cookie(

@@ -122,12 +122,12 @@ def _drawn(value: float | None) -> float | None:
 
 def _lift_words(looks: Sequence[Look]) -> str:
     if not looks:
-        return "No look has been taken yet."
+        return "Not evaluated yet."
     last = looks[-1].assessment
     low, best, high = (change_text(last[name]) for name in ("lower", "theta", "upper"))
     if best == UNKNOWN:
         return "Not enough data for an estimate yet."
-    return f"Gain of the challenger: estimated {best}, at least {low}, at most {high} (bounds valid at every look)."
+    return f"Gain of the challenger: estimated {best}, at least {low}, at most {high} (bounds valid at any time)."
 
 
 async def _arms(store: Store, since_us: int, until_us: int) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from proxy.web.console.assets import asset_url
 from proxy.web.console.wording import FILTERS, UNKNOWN, UNNAMED
 from proxy.web.responses import ApiError
 
-__all__ = ["Console", "Handler", "is_fragment"]
+__all__ = ["Console", "Handler", "is_fragment", "page_safe"]
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -65,7 +65,7 @@ class Console:
             trim_blocks=True,
             lstrip_blocks=True,
             auto_reload=False,
-            finalize=_safe,
+            finalize=page_safe,
         )
         self._env.filters |= FILTERS
         self._env.globals |= {
@@ -135,7 +135,7 @@ class Console:
         return await self.render(request, "error.html", context, status_code=status_code)
 
 
-def _safe(value: Any) -> Any:
+def page_safe(value: Any) -> Any:
     """What a template prints: a user's text turns no line of the page around."""
     return one_direction(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 

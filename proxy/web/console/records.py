@@ -17,6 +17,7 @@ from starlette.routing import Route
 
 from policies.kinds import TASK
 from policies.records import Arm, Outcome
+from proxy.store.tables.columns import SHOWN
 from proxy.store.tables.keys import is_record_id
 from proxy.store.tables.values import RecordFilter
 from proxy.web.console.page import Console
@@ -69,7 +70,7 @@ class _Pages:
         }
         try:
             if cursor is not None and not is_record_id(cursor):
-                raise ValueError("cursor: not one that a list gave out")
+                raise ValueError("cursor: not valid; use the cursor that the list returned")
             criteria = self._criteria(fields, models)
             page = await store.records.list(criteria, cursor=cursor, limit=_PAGE)
         except ValueError as exc:
@@ -103,6 +104,7 @@ class _Pages:
             "exchange": shown,
             "created_s": view.row.created_us / 1e6,
             "no_sample": no_sample_words(view),
+            "more": [(column.label, record[name]) for name, column in SHOWN if column.label is not None],
         }
         return await self._console.render(request, "record.html", context)
 

@@ -191,7 +191,7 @@ class _Traffic:
                 ),
                 "errors": _chart(steps, x, "share", f"Failed requests: {failed}.", lambda s: s.error_share),
                 "refused": _chart(steps, x, "share", f"Declined with a 4xx: {refused}.", lambda s: s.refused_share),
-                "latency": _chart(steps, x, "seconds", "95 of 100 answers were faster than this.", lambda s: s.p95_s),
+                "latency": _chart(steps, x, "seconds", "95 % of the answers were faster than this.", lambda s: s.p95_s),
                 "tokens": _rate_chart(
                     steps, x, elapsed_s, "Prompt and completion tokens together.", lambda s: s.tokens
                 ),

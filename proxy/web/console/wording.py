@@ -19,16 +19,16 @@ from proxy.wire.extract.shapes import KINDS
 __all__ = ["FILTERS", "UNKNOWN", "UNNAMED", "change_text", "no_sample_words", "share_text"]
 
 UNKNOWN: Final = "–"
-UNNAMED: Final = "before the loop’s first look"
+UNNAMED: Final = "before the loop’s first check"
 """Model 0: what the configured champion answered in an installation's first moments, before it had a row of its own."""
 
 _OUTCOME_WORDS: Final = {
-    Outcome.OK: "The client got a whole answer.",
-    Outcome.CLIENT_DISCONNECT: "The client left before the answer’s end.",
-    Outcome.UPSTREAM_ERROR: "The model failed: it could not be reached, broke off, or said that something went wrong.",
-    Outcome.TIMEOUT: "The model was silent for too long.",
-    Outcome.TRUNCATED: "Ratchet was told to stop and cut the answer.",
-    Outcome.INCOMPLETE: "The answer’s stream ended without the mark that ends one: the rest of it never came.",
+    Outcome.OK: "The client got a complete answer.",
+    Outcome.CLIENT_DISCONNECT: "The client disconnected before the end of the answer.",
+    Outcome.UPSTREAM_ERROR: "The model failed: it was unreachable, closed the connection, or answered with an error.",
+    Outcome.TIMEOUT: "The model sent nothing for too long.",
+    Outcome.TRUNCATED: "Ratchet was stopped and cut the answer off.",
+    Outcome.INCOMPLETE: "The answer’s stream ended without its end marker: the rest is missing.",
     Outcome.REFUSED: "The model’s server declined the request.",
 }
 
@@ -44,19 +44,19 @@ def no_sample_words(view: RecordView) -> str | None:
     if RecordFlag.SAMPLE in row.flags:
         return None
     if RecordFlag.NO_TRAIN in row.flags:
-        return "the request asked for that"
+        return "the request opted out"
     if row.outcome is not Outcome.OK or not 200 <= row.status < 300:
-        return "there is no whole answer"
+        return "there is no complete answer"
     if RecordFlag.UNREAD in row.flags:
         return "a part of it could not be read"
     kind = KINDS.get(row.kind)
     if kind is TASK:
-        return "a chat UI asked for itself"
+        return "a chat UI’s own request"
     if kind is not None and not kind.trainable:
-        return f"there are no words of a model in “{kind.meaning}”"
+        return f"“{kind.meaning}” has no text of a model"
     if body is None:
-        return "its text has been dropped"
-    return "no question and answer could be read"
+        return "its text has been deleted"
+    return "no question and answer were found"
 
 
 def share_text(value: float | None) -> str:

@@ -12,7 +12,7 @@ import zstandard
 
 from policies.rows import ModelState, Run
 from proxy.clock import ManualClock
-from proxy.store.ingest import bodies
+from proxy.store.ingest.packing import pack
 from proxy.store.retention.forgotten import HostReport, PlaceReport
 from proxy.store.retention.reasons import REMOVED
 from proxy.store.store import Store
@@ -129,7 +129,7 @@ async def test_what_a_training_said_is_blanked_wherever_an_earlier_version_wrote
 
 def raw_dictionary(records: list[NewRecord]) -> bytes:
     """As earlier versions trained it."""
-    samples = [bodies.pack(record.body)[:16384] for record in records if record.body is not None]
+    samples = [pack(record.body)[:16384] for record in records if record.body is not None]
     return zstandard.train_dictionary(112 * 1024, [*samples], k=400, d=6).as_bytes()
 
 

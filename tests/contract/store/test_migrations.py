@@ -21,10 +21,10 @@ from policies.records import Arm, Outcome
 from proxy.clock import ManualClock, SystemClock
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import upsert_sums
-from proxy.store.ingest.batch import _row
 from proxy.store.ingest.facts import flags_of
 from proxy.store.store import Store
 from proxy.store.tables import partitions
+from proxy.store.tables.columns import row_to_insert
 from proxy.store.tables.keys import id_time_us
 from proxy.store.tables.schema import SUMS, arm_stats, durations, experiments, metadata, records, traffic, user_stats
 from proxy.store.tables.values import IngestBatch, NewRecord, NewVote
@@ -94,7 +94,7 @@ async def columns_of(database: Database) -> dict[str, set[str]]:
 
 def as_kept(record: NewRecord, columns: set[str]) -> dict[str, Any]:
     """The row of a record as a version wrote it that knew those columns."""
-    return {name: value for name, value in _row(record, flags_of(record), None).items() if name in columns}
+    return {name: value for name, value in row_to_insert(record, flags_of(record), None).items() if name in columns}
 
 
 async def test_an_experiment_goes_on_counting_exactly_across_the_upgrade(empty_url: str, clock: ManualClock) -> None:

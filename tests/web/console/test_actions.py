@@ -44,21 +44,21 @@ def give(page: Page, name: str, why: str) -> None:
     dialog.get_by_label("Why").fill(why)
     dialog.get_by_label("Who you are").fill("ann")
     dialog.get_by_role("button", name=name, exact=True).click()
-    expect(page.locator("[data-order=pending]")).to_be_visible()
+    expect(page.locator("[data-command=pending]")).to_be_visible()
 
 
 def test_an_order_is_pending_then_done_and_kept_with_its_reason(admin: Admin, page: Page) -> None:
     page.goto(admin.url)
     order(page, "Pause", "the database is being moved")
     admin.let_the_loop_act()
-    expect(page.locator("[data-order=done]")).to_contain_text("Done.")
+    expect(page.locator("[data-command=done]")).to_contain_text("Done.")
     page.get_by_role("button", name="Close").click()
     expect(page.locator("#phase")).to_contain_text("paused")
     expect(page.locator("#announce")).to_contain_text("paused")
     expect(page.get_by_role("button", name="Pause", exact=True)).to_be_hidden()
     order(page, "Resume", "it has been moved")
     admin.let_the_loop_act()
-    expect(page.locator("[data-order=done]")).to_be_visible()
+    expect(page.locator("[data-command=done]")).to_be_visible()
     page.goto(f"{admin.url}/history")
     row = page.locator("tbody tr").filter(has_text="the database is being moved")
     expect(row).to_contain_text("ann")
@@ -72,7 +72,7 @@ def test_without_a_reason_there_is_no_order(admin: Admin, page: Page) -> None:
     dialog.get_by_label("Who you are").fill("ann")
     dialog.get_by_role("button", name="Change the share").click()
     assert page.evaluate("document.querySelector('dialog textarea').matches(':invalid')")
-    expect(page.locator("[data-order]")).to_have_count(0)
+    expect(page.locator("[data-command]")).to_have_count(0)
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
 
@@ -83,7 +83,7 @@ def test_an_order_that_does_not_fit_is_refused_with_the_reason(admin: Admin, pag
     page.locator("#verb-trigger").evaluate("button => { button.hidden = false; button.click(); }")
     give(page, "Retrain now", "I cannot wait")
     admin.let_the_loop_act()
-    expect(page.locator("[data-order=refused]")).to_contain_text("one retrain at a time: the phase is testing")
+    expect(page.locator("[data-command=refused]")).to_contain_text("one retrain at a time: the phase is testing")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_another_sites_page_can_order_nothing(admin: Admin, headers: dict[str, s
 def test_an_incomplete_order_is_not_written_down(admin: Admin, fields: dict[str, str]) -> None:
     answer = post(admin, "/actions", {"x-ratchet-csrf": "1"}, **fields)
     assert answer.status == 422
-    assert b'data-order="refused"' in answer.body
+    assert b'data-command="refused"' in answer.body
 
 
 def test_with_a_token_one_logs_in_first(locked: Admin, page: Page) -> None:
@@ -130,7 +130,7 @@ def test_with_a_token_one_logs_in_first(locked: Admin, page: Page) -> None:
     page.goto(locked.url)
     order(page, "Pause", "to see whether I may")
     locked.let_the_loop_act()
-    expect(page.locator("[data-order=done]")).to_be_visible()
+    expect(page.locator("[data-command=done]")).to_be_visible()
     page.get_by_role("button", name="Close").click()
     page.get_by_role("button", name="Log out").click()
     expect(page).to_have_url(f"{locked.url}/login")
@@ -140,7 +140,7 @@ def test_a_wrong_token_is_told_and_leads_nowhere_else(locked: Admin) -> None:
     csrf = {"x-ratchet-csrf": "1"}
     wrong = post(locked, "/login", csrf, token="guess", next="/")
     assert wrong.status == 401
-    assert b"This is not the token." in wrong.body
+    assert b"The token is wrong." in wrong.body
     assert "set-cookie" not in wrong.headers
     for evil in ("//evil.example/", "https://evil.example/", "/\\evil.example", "javascript:alert(1)"):
         right = post(locked, "/login", csrf, token="s3cret", next=evil)

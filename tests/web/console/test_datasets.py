@@ -39,7 +39,7 @@ def test_the_head_adds_up_and_says_whose_answers_these_are(admin: Admin, page: P
     dropped = page.get_by_role("region", name="Left out, and why")
     dropped.get_by_text("20 examples of no feedback").click()
     dropped.locator(".examples a").first.click()
-    expect(page.get_by_role("heading", name="What was said")).to_be_visible()
+    expect(page.get_by_role("heading", name="Conversation")).to_be_visible()
 
 
 def test_lines_are_conversations_with_their_provenance(admin: Admin, page: Page, runs: list[str]) -> None:
@@ -65,7 +65,7 @@ def test_lines_are_conversations_with_their_provenance(admin: Admin, page: Page,
     expect(thought.locator(".words")).to_contain_text("They ask about hinges")
     expect(page.get_by_role("article", name="Line 10", exact=True)).to_contain_text("rehearsal")
     tools.locator("a[href^='/records/']").click()
-    expect(page.get_by_role("heading", name="Where it went, and why")).to_be_visible()
+    expect(page.get_by_role("heading", name="Routing")).to_be_visible()
 
 
 def test_lines_are_paged_to_the_last_and_split(admin: Admin, page: Page, runs: list[str]) -> None:
@@ -87,7 +87,7 @@ def test_lines_that_are_gone_leave_their_records(admin: Admin, page: Page, runs:
     left = page.get_by_role("region", name="The lines").locator("ul.plain > li")
     expect(left).to_have_count(20)
     left.first.get_by_role("link").click()
-    expect(page.get_by_role("heading", name="What was said")).to_be_visible()
+    expect(page.get_by_role("heading", name="Conversation")).to_be_visible()
 
 
 def test_two_datasets_are_compared(admin: Admin, page: Page, runs: list[str]) -> None:
@@ -100,14 +100,14 @@ def test_two_datasets_are_compared(admin: Admin, page: Page, runs: list[str]) ->
     page.goto(f"{admin.url}/runs/{runs[1]}/diff")
     expect(page.locator(".lead")).to_contain_text("There is no dataset before this one")
     page.get_by_role("button", name="Compare").click()
-    expect(page.locator(".lead")).to_contain_text(f"Before: {runs[0]}, which was chosen here")
+    expect(page.locator(".lead")).to_contain_text(f"Before: {runs[0]}, as selected here")
 
 
 def test_history_leads_to_the_data_that_was_built(admin: Admin, page: Page) -> None:
     page.goto(f"{admin.url}/history")
     page.get_by_role("link", name="Prepare training data").first.click()
-    page.get_by_role("link", name="the data that was built").click()
-    expect(page.locator("main h1")).to_contain_text("learns from")
+    page.get_by_role("link", name="the training data").click()
+    expect(page.locator("main h1")).to_contain_text("Training data of")
 
 
 @pytest.mark.parametrize(("scheme", "width"), VIEWS)

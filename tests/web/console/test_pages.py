@@ -66,10 +66,12 @@ def test_now_says_what_happens_why_and_what_next(admin: Admin, page: Page) -> No
     expect(page.locator(".phases [aria-current=step]")).to_have_text("testing")
     expect(page.locator("#lead")).to_contain_text("serves 30 % of the users")
     expect(page.locator(".reasons")).to_contain_text("Best estimate")
-    expect(page.get_by_role("heading", name="When it trains next")).to_be_visible()
-    expect(page.locator(".triggers li").filter(has_text="sample count")).to_contain_text("of 400 new quality samples")
+    expect(page.get_by_role("heading", name="Next training")).to_be_visible()
+    expect(page.locator(".triggers li").filter(has_text="sample count")).to_contain_text(
+        "new quality samples, 400 needed"
+    )
     expect(page.locator("#triggers ~ .hint").first).to_have_text(
-        "One model at a time: what is due waits until the experiment has ended."
+        "One model at a time: the next training waits until the experiment ends."
     )
     expect(page.locator("#models ~ ul")).to_contain_text("healthy")
 
@@ -105,7 +107,7 @@ def test_a_young_installs_charts_begin_where_its_traffic_does(admin: Admin) -> N
 
 def test_what_was_served_before_the_first_look_is_named_so(admin: Admin, page: Page) -> None:
     page.goto(f"{admin.url}/traffic?range=7d")
-    row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="before the loop’s first look"))
+    row = page.get_by_role("row").filter(has=page.get_by_role("rowheader", name="before the loop’s first check"))
     expect(row).to_contain_text("champion")
 
 
@@ -116,7 +118,7 @@ def test_a_record_of_before_the_first_look_says_who_answered(admin: Admin) -> No
     oldest = [*newer.get("records", ()), *page["records"]][-1]
     assert oldest["model"] is None
     shown = request(admin.url, f"/records/{oldest['id']}").body.decode()
-    assert "Answered by the configured champion, before the loop’s first look." in shown
+    assert "Answered by the configured champion, before the loop’s first check." in shown
 
 
 def test_a_record_that_failed_inside_a_200_and_was_read_in_part_says_so(admin: Admin) -> None:
@@ -125,9 +127,9 @@ def test_a_record_that_failed_inside_a_200_and_was_read_in_part_says_so(admin: A
     assert "200 upstream error" in shown
     assert "The model failed" in shown
     assert "could not be read" in shown
-    assert "no sample: there is no whole answer" in shown
+    assert "not used: there is no complete answer" in shown
     listed = request(admin.url, "/records?outcome=upstream_error&status=2xx").body.decode()
-    assert listed.count("read in part") == len(found)
+    assert listed.count("partly read") == len(found)
 
 
 def test_the_list_can_leave_a_kind_out(admin: Admin) -> None:
@@ -167,7 +169,7 @@ def test_records_are_searched_paged_and_opened(admin: Admin, page: Page) -> None
     page.wait_for_load_state()  # only then there are keys
     page.keyboard.press("j")
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", name="Where it went, and why")).to_be_visible()
+    expect(page.get_by_role("heading", name="Routing")).to_be_visible()
     expect(page.locator("#routed ~ p").first).to_contain_text("assigned by their hash to the challenger of experiment")
     page.locator(".pairs a[href*=user_hash]").click()
     expect(page).to_have_url(re.compile("user_hash="))

@@ -5,9 +5,11 @@ from dataclasses import fields
 from typing import Any
 
 import pytest
+from markupsafe import Markup
 
 from policies.records import Outcome
 from proxy.store.tables.values import RecordFlag, RecordRow, RecordView
+from proxy.web.console.page import page_safe
 from proxy.web.console.wording import FILTERS, no_sample_words
 from tests.harness.exchanges import exchange
 
@@ -60,18 +62,26 @@ def view(**changes: Any) -> RecordView:
     ("changes", "reason"),
     [
         ({"flags": RecordFlag.SAMPLE}, None),
-        ({"flags": RecordFlag.NO_TRAIN}, "asked for that"),
+        ({"flags": RecordFlag.NO_TRAIN}, "the request opted out"),
         ({"flags": RecordFlag.UNREAD}, "could not be read"),
-        ({"outcome": Outcome.UPSTREAM_ERROR, "flags": RecordFlag.UNREAD}, "no whole answer"),
-        ({"outcome": Outcome.REFUSED, "status": 404}, "no whole answer"),
-        ({"status": 302}, "no whole answer"),
+        ({"outcome": Outcome.UPSTREAM_ERROR, "flags": RecordFlag.UNREAD}, "no complete answer"),
+        ({"outcome": Outcome.REFUSED, "status": 404}, "no complete answer"),
+        ({"status": 302}, "no complete answer"),
         ({"kind": "rerank"}, "Rerank"),
-        ({"kind": "task"}, "a chat UI asked for itself"),
+        ({"kind": "task"}, "a chat UI’s own request"),
         ({"kind": "a later version's"}, "no question and answer"),
-        ({"body": None}, "dropped"),
+        ({"body": None}, "deleted"),
         ({}, "no question and answer"),
     ],
 )
 def test_a_record_says_why_it_is_no_sample(changes: dict[str, Any], reason: str | None) -> None:
     said = no_sample_words(view(**changes))
     assert said == reason if reason is None else reason in (said or "")
+
+
+def test_a_users_text_turns_no_line_of_a_page_around() -> None:
+    assert page_safe("pay \u202eevil\u2066 now") == "pay \\u202eevil\\u2066 now"
+    hebrew = "\u05e9\u05dc\u05d5\u05dd\u200f, \u200eok"
+    assert page_safe(hebrew) == hebrew, "the marks that such a text needs stay"
+    assert page_safe(Markup("<b>\u202e</b>")) == Markup("<b>\u202e</b>"), "what a template made was looked at before"
+    assert page_safe(3) == 3

@@ -28,7 +28,7 @@ from proxy.loop.adapters import processes
 from proxy.loop.adapters.processes import ProcessId
 from proxy.loop.adapters.trainers.train_log import TrainLog
 
-__all__ = ["ExitOutcome", "Keeper", "Say"]
+__all__ = ["ExitOutcome", "Say", "TrainingKeeper"]
 
 _SET_CHILD_SUBREAPER: Final = 36
 _KILL_S: Final = 10.0
@@ -57,7 +57,7 @@ Say = Callable[[ExitOutcome], None]
 """How the training tells its outcome, before its process ends."""
 
 
-class Keeper:
+class TrainingKeeper:
     """Runs one training to its end."""
 
     def __init__(self, log: TrainLog, *, token: str, grace_s: float, term_s: float) -> None:

@@ -2,7 +2,7 @@
 
 `options.manifest` is a file with a Job in JSON (`kubectl create job … --dry-run=client -o json`), in whose strings the
 placeholders of the command trainer are filled in. The Job is named after the run, so a second creation is refused as
-already existing. Data is shipped by path: a volume that the controller and the Job share.
+already existing. The Job gets the path of the data, on a volume that it shares with the controller.
 
 The container leaves its result at {result_path} on that volume, or prints it after RATCHET_RESULT on one line.
 """

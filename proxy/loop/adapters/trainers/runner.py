@@ -1,7 +1,7 @@
 """The training process: `python -m proxy.loop.adapters.trainers.runner ORDER.json`, standard library only.
 
-It calls the training function, or runs the training command, in a child that a `Keeper` looks after, and leaves behind
-what a controller needs that may have been restarted in between:
+It calls the training function, or runs the training command, in a child that a `TrainingKeeper` looks after, and leaves
+behind what a controller needs that may have been restarted in between:
 
     process.json    who it is; written first, under a lock, so that of two runners of one run the later steps back
     result.json     what the function returned (the command writes its own)
@@ -29,7 +29,7 @@ from typing import Any
 
 from proxy.loop.adapters.processes import identify
 from proxy.loop.adapters.trainers.calling import anchored, call
-from proxy.loop.adapters.trainers.keeper import ExitOutcome, Keeper, Say
+from proxy.loop.adapters.trainers.keeper import ExitOutcome, Say, TrainingKeeper
 from proxy.loop.adapters.trainers.plain import NotPlainError, plain
 from proxy.loop.adapters.trainers.train_log import TrainLog
 from proxy.private import replace_private
@@ -43,7 +43,7 @@ _WORDLESS = "the training's process ended with exit code 0 before the function h
 
 
 def main(order_path: str) -> None:
-    """Carry out the order: `kind` (callable or command), `target`, `grace_s` and `term_s` (see `Keeper`), paths."""
+    """Carry out the order: `kind` (callable or command), `target`, `grace_s` and `term_s` (of the keeper), paths."""
     order = json.loads(Path(order_path).read_text())
     output_dir = Path(order["output_dir"])
     lock = os.open(output_dir / LOCK, os.O_CREAT | os.O_RDWR, 0o600)
@@ -57,7 +57,7 @@ def main(order_path: str) -> None:
     write_json(output_dir / PROCESS, identify(os.getpid()).as_json())
     log = TrainLog(output_dir / LOG)
     training = _run_command if order["kind"] == "command" else _call_function
-    keeper = Keeper(log, token=str(output_dir), grace_s=order["grace_s"], term_s=order["term_s"])
+    keeper = TrainingKeeper(log, token=str(output_dir), grace_s=order["grace_s"], term_s=order["term_s"])
     outcome = keeper.run(partial(training, order, output_dir))
     if outcome.result is not None:
         _write_at_last(output_dir / RESULT, outcome.result, log)

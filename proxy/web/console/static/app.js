@@ -1,4 +1,4 @@
-// What the pages do by themselves: refresh while somebody looks, orders with a reason, themes, keys, relative times.
+// What the pages do by themselves: refresh while somebody looks, commands with a reason, themes, keys, relative times.
 // No framework but htmx, no inline script, nothing evaluated: see the Content-Security-Policy in page.py.
 "use strict";
 
@@ -33,7 +33,7 @@
   let leaving = false; // while logging out: what is asked now would only be refused
   const watched = () => !document.hidden && !leaving;
   setInterval(() => { if (watched()) { send("tick"); tellTimes(); } }, TICK_MS);
-  setInterval(() => { if (watched() && $("[data-order=pending]")) send("quick"); }, QUICK_MS);
+  setInterval(() => { if (watched() && $("[data-command=pending]")) send("quick"); }, QUICK_MS);
   document.addEventListener("visibilitychange", () => { if (watched()) send("tick"); });
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (event.detail.pathInfo?.requestPath !== "/logout") return;
@@ -72,7 +72,7 @@
       phase = chip.dataset.phase;
       $("#announce").textContent = `The phase is now ${phase}.`;
     }
-    if ($("[data-order=done]")) send("tick");
+    if ($("[data-command=done]")) send("tick");
   });
 
   // Tables that are wider than their card: a keyboard can scroll them, and a screen reader knows what they are.
@@ -90,7 +90,7 @@
   document.addEventListener("toggle", reachable, true);
 
   // Orders: one dialog for all of them; the reason is required, who asked is remembered here.
-  const dialog = $("#order");
+  const dialog = $("#command");
   document.addEventListener("click", (event) => {
     const button = event.target.closest("[data-verb]");
     if (button && dialog) openOrder(button.dataset);
@@ -98,9 +98,9 @@
   });
   function openOrder({ verb, name, about, run }) {
     const form = $("form", dialog);
-    $("#order-title").textContent = name;
-    $("#order-about").textContent = about;
-    $("#order-answer").replaceChildren();
+    $("#command-title").textContent = name;
+    $("#command-about").textContent = about;
+    $("#command-answer").replaceChildren();
     form.elements.verb.value = verb;
     form.elements.run.value = run ?? "";
     form.elements.why.value = "";

@@ -1,0 +1,68 @@
+"""Everything that a worker counts on the way of a request. Requests under `/-/` are counted nowhere: no traffic."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from proxy.gateway.faults import ARMS, REFUSALS, Fault
+from proxy.metrics.slots import WorkerCounter, slots_of
+from proxy.spool.ills import DROP_REASONS
+
+__all__ = ["GATEWAY", "GATEWAY_COUNTERS"]
+
+GATEWAY: Final = (
+    WorkerCounter(name="in_flight", text="Requests that are open now."),
+    WorkerCounter(name="client_connections", text="Open connections of clients."),
+    WorkerCounter(name="upstream_connections", text="Open connections to models."),
+    WorkerCounter(name="tunnels", text="Upgraded connections (WebSocket) that are open now."),
+    WorkerCounter(name="breaker_open", text="Workers whose circuit breaker keeps requests from the challenger."),
+    WorkerCounter(name="requests_total", text="Requests received, recorded or not."),
+    WorkerCounter(
+        name="protocol_errors_total",
+        text="Requests refused before they were forwarded, by the status they got.",
+        labels=(("status", ("400", "405", "408", "413", "414", "429", "431", "505", "508")),),
+    ),
+    WorkerCounter(
+        name="answers_total",
+        text="Requests that a model answered or failed, by arm.",
+        labels=(("arm", ARMS),),
+    ),
+    WorkerCounter(
+        name="failed_answers_total",
+        text="Requests that a model failed, by arm and cause, without error events inside an answer.",
+        labels=(("arm", ARMS), ("cause", tuple(fault.value for fault in Fault))),
+    ),
+    WorkerCounter(
+        name="refused_answers_total",
+        text="Requests that a model refused with a 4xx, by arm and status.",
+        labels=(("arm", ARMS), ("status", REFUSALS)),
+    ),
+    WorkerCounter(
+        name="left_waiting_total",
+        text="Clients that waited a second or more and disconnected before any answer.",
+        labels=(("arm", ARMS),),
+    ),
+    WorkerCounter(
+        name="fallbacks_total",
+        text="Requests of the challenger's users that the champion answered, by cause.",
+        labels=(("cause", ("both_refused", "breaker", "connect", "status", "timeout")),),
+    ),
+    WorkerCounter(
+        name="fallbacks_impossible_total",
+        text="Failures of the challenger that a user saw, by cause.",
+        labels=(("cause", ("connect", "status", "timeout")),),
+    ),
+    WorkerCounter(
+        name="stale_retries_total",
+        text="Requests sent again because the model's server had closed an idle connection.",
+    ),
+    WorkerCounter(name="upstream_connect_errors_total", text="Connections to a model that failed."),
+    WorkerCounter(
+        name="not_recorded_total",
+        text="Requests and votes without a record, by reason.",
+        labels=(("reason", ("defect", "incomplete_request", "refused", "skip_path", *DROP_REASONS)),),
+    ),
+)
+
+GATEWAY_COUNTERS: Final = slots_of(GATEWAY)
+"""Their slots."""

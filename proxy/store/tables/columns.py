@@ -1,0 +1,239 @@
+"""The columns of a record, each said once: where its value comes from, how it is kept, and what it is called outside.
+
+From `RECORD_COLUMNS` follow the table and what is inserted, what a frame gives a record, the rows that are read again,
+the JSON of API, export and command line, the filters by an exact value, the archive's columns and the page of the
+reference. A column more is an entry here and a migration, a field of `NewRecord` and `RecordRow` (`values.py`, where a
+test says which is missing), and the place that its value comes from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Column, Double, Integer, SmallInteger
+from sqlalchemy.types import TypeEngine
+
+from policies.records import Arm, Outcome, StickySource
+from proxy.store.tables.types import Code
+from proxy.store.tables.values import NewRecord, RecordFlag
+from proxy.wire.extract.shapes import KINDS
+
+__all__ = [
+    "KEY_SOURCES",
+    "RECORD_COLUMNS",
+    "SHOWN",
+    "Enumerated",
+    "RecordColumn",
+    "from_frame",
+    "row_to_insert",
+    "values_of_row",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Enumerated:
+    """How the values of an enumeration are kept in the database, and called everywhere else."""
+
+    to_sql: Callable[[Any], int]
+    of_sql: Callable[[int], Any]
+    word: Callable[[Any], str]
+    of_word: Callable[[str], Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordColumn:
+    """One column of `records`, which is a field of the same name of NewRecord and RecordRow."""
+
+    name: str
+    type: TypeEngine[Any] | type[TypeEngine[Any]]
+    required: bool = False
+    """Never null."""
+    values: Enumerated | None = None
+    """For an enumeration."""
+    frame: str | None = None
+    """The member of a frame that is this value, as it is; None: `proxy.ingest.interpret` works it out."""
+    json: str | None = ""
+    """Its name in JSON; "": as the column; None: not shown."""
+    shows: str = ""
+    """The field of RecordRow that is shown; "": as the column."""
+    form: Callable[[Any], Any] | None = None
+    """The value in JSON, of one that is not null, where it is another."""
+    label: str | None = None
+    """Title under which the console's page of a record lists it; None: the page has a place of its own for it."""
+    filter: bool = False
+    """Whether a list can be asked for the records with one value of it, by its name in JSON."""
+    archive: str | None = None
+    """Type in the archive, as pyarrow names it; None: it has no column there."""
+    text: str = ""
+    """What the reference says of it, as Markdown."""
+
+    @property
+    def shown_as(self) -> str | None:
+        """Its name in JSON; None: not shown."""
+        return self.json or (self.name if self.json is not None else None)
+
+    def as_json(self, row: Any) -> Any:
+        """Its value in JSON, from a RecordRow."""
+        value = getattr(row, self.shows or self.name)
+        if value is None:
+            return None
+        if self.values is not None:
+            return self.values.word(value)
+        return value if self.form is None else self.form(value)
+
+    def of_text(self, text: str) -> str | int:
+        """The value that a filter names. Raises ValueError for one that is none."""
+        kind = self.type if isinstance(self.type, type) else type(self.type)
+        return int(text) if issubclass(kind, Integer) else text
+
+    def sql(self) -> Column[Any]:
+        """For the table."""
+        return Column(self.name, self.type, nullable=not self.required)
+
+
+def _hexadecimal(hashed: int) -> str:
+    """JavaScript has no 64-bit integers."""
+    return f"{hashed & 0xFFFF_FFFF_FFFF_FFFF:016x}"
+
+
+def _milliseconds(microseconds: int) -> float:
+    return microseconds / 1000
+
+
+def _flag_words(flags: RecordFlag) -> list[str]:
+    return [flag.name.lower() for flag in RecordFlag if flag in flags and flag.name]
+
+
+KEY_SOURCES: Final = tuple(StickySource)
+"""The column `key_source` holds the position in here; new sources are added at the end."""
+_SOURCE_CODE: Final = {source: code for code, source in enumerate(KEY_SOURCES)}
+_SOURCE: Final = Enumerated(
+    to_sql=_SOURCE_CODE.__getitem__,
+    of_sql=KEY_SOURCES.__getitem__,
+    word=lambda source: str(source.value),
+    of_word=StickySource,
+)
+_ARM: Final = Enumerated(
+    to_sql=int, of_sql=Arm, word=lambda arm: str(arm.label), of_word=lambda word: Arm[word.upper()]
+)
+_OUTCOME: Final = Enumerated(
+    to_sql=int, of_sql=Outcome, word=lambda outcome: str(outcome.label), of_word=lambda word: Outcome[word.upper()]
+)
+
+RECORD_COLUMNS: Final = (
+    RecordColumn(name="user_hash", type=BigInteger, json="user", form=_hexadecimal, archive="int64",
+        text="Keyed hash of the sticky key, reduced to the person where it is made of several ids, 16 hexadecimal "
+             "digits; null where the key was random."),
+    RecordColumn(name="conversation", type=BigInteger, form=_hexadecimal, archive="int64",
+        text="Keyed hash of the conversation's id, 16 hexadecimal digits, where the client sent one."),
+    RecordColumn(name="cluster", type=BigInteger, frame="cl", form=_hexadecimal, archive="int64",
+        text="Keyed hash of the credential of the request, else of the network (/24, /64) it came from; what a record "
+             "with the flag `claimed` says counts for it. See [users](../how-to/users.md)."),
+    RecordColumn(name="key_source", type=SmallInteger, required=True, values=_SOURCE, archive="string",
+        text="Where that key came from: `x-ratchet-user`, `header`, `cookie`, `body`, `conversation`, `first-message`, "
+             "`random`. See [users](../how-to/users.md)."),
+    RecordColumn(name="arm", type=SmallInteger, required=True, values=_ARM, archive="string",
+        text="The side that the user was assigned to, `champion` or `challenger`. Statistics go by this."),
+    RecordColumn(name="served_by", type=SmallInteger, required=True, values=_ARM, archive="string",
+        text="The side that answered; `champion` where it had to step in."),
+    RecordColumn(name="model_id", type=Integer, required=True, frame="mid", json="model", shows="model_name",
+        archive="int32",
+        text="Name of the model that answered. `null` for the first seconds of an installation, before the loop's "
+             "first look: that was the configured champion."),
+    RecordColumn(name="experiment_id", type=Integer, frame="exp", archive="int32",
+        text="The experiment that this counts in; null without one."),
+    RecordColumn(name="epoch", type=Integer, required=True, frame="ep", archive="int32",
+        text="The epoch of that experiment; 0 without one."),
+    RecordColumn(name="config_id", type=Integer, required=True, frame="cfg", label="Settings, version", filter=True,
+        archive="int32",
+        text="The settings in force."),
+    RecordColumn(name="kind", type=Code(*KINDS), required=True, label="Kind", archive="string",
+        text="See [kinds](#kinds)."),
+    RecordColumn(name="method", required=True, frame="m", filter=True, archive="string",
+        type=Code("POST", "GET", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"), text="As sent."),
+    RecordColumn(name="status", type=SmallInteger, required=True, frame="st", archive="int16",
+        text="As sent; 0 where the client left before one could be sent."),
+    RecordColumn(name="outcome", type=SmallInteger, required=True, values=_OUTCOME, archive="string",
+        text="Whether the user got an answer: see [outcomes](#outcomes)."),
+    RecordColumn(name="duration_us", type=BigInteger, required=True, frame="dur", json="duration_ms",
+        form=_milliseconds, archive="int64", text="From arrival to the last byte of the answer."),
+    RecordColumn(name="upstream_us", type=BigInteger, required=True, frame="up", json="upstream_ms",
+        form=_milliseconds, archive="int64", text="Of that, spent waiting for the model."),
+    RecordColumn(name="ttfb_us", type=BigInteger, frame="ttfb", json="ttfb_ms", form=_milliseconds, archive="int64",
+        text="Time to first byte: from arrival to the head of the answer."),
+    RecordColumn(name="ttft_us", type=BigInteger, json="ttft_ms", form=_milliseconds, archive="int64",
+        text="Time to first token: from arrival to the first event that carries content (text, reasoning or a call); "
+             "of an answer that is not streamed, to the first byte of its body. Null where nothing was answered, and "
+             "for streams of unknown shape."),
+    RecordColumn(name="own_us", type=BigInteger, required=True, frame="own", json="own_ms", form=_milliseconds,
+        archive="int64", text="Spent in the proxy itself."),
+    RecordColumn(name="request_bytes", type=BigInteger, required=True, frame="rb", archive="int64",
+        text="True size of the request's body, also where the copy is cut."),
+    RecordColumn(name="response_bytes", type=BigInteger, required=True, frame="sb", archive="int64",
+        text="True size of the answer's body, also where the copy is cut."),
+    RecordColumn(name="prompt_tokens", type=Integer, archive="int32", text="As the model counted them."),
+    RecordColumn(name="completion_tokens", type=Integer, archive="int32", text="As the model counted them."),
+    RecordColumn(name="cache_read_tokens", type=Integer, archive="int32",
+        text="Of the prompt tokens, those read from the provider's cache."),
+    RecordColumn(name="cache_write_tokens", type=Integer, archive="int32",
+        text="Of the prompt tokens, those put into the provider's cache."),
+    RecordColumn(name="reasoning_tokens", type=Integer, archive="int32",
+        text="Of the completion tokens, those of the reasoning."),
+    RecordColumn(name="quality", type=Double, archive="double",
+        text="Score from 0 to 1. Only an answer has one: outcome `ok` and status 2xx."),
+    RecordColumn(name="quality_source", type=Code("heuristic", "pointer", "feedback", "judge"), archive="string",
+        text="Who gave that score: `heuristic`, `pointer`, `feedback`."),
+    RecordColumn(name="feedback", type=Double, archive="double", text="Mean of the effective votes, −1 to 1."),
+    RecordColumn(name="flags", type=SmallInteger, required=True, form=_flag_words, text="See [flags](#flags)."),
+)  # fmt: skip
+"""In the order of the JSON. Beside them stand the key, which is the time, and where the body is."""
+
+SHOWN: Final = tuple((column.shown_as, column) for column in RECORD_COLUMNS if column.shown_as is not None)
+"""The columns that are shown, with their names in JSON."""
+
+_LATER_FROM_STORE: Final = frozenset({"feedback", "flags"})
+"""Votes make the one; SAMPLE is added to the other when the record comes in."""
+_PLAIN: Final = ("id", *(column.name for column in RECORD_COLUMNS
+                         if column.values is None and column.name not in _LATER_FROM_STORE))  # fmt: skip
+_take: Final = attrgetter(*_PLAIN)
+_CODED: Final = tuple((column.name, column.values.to_sql) for column in RECORD_COLUMNS if column.values is not None)
+_READ: Final = tuple((column.name, column.values.of_sql) for column in RECORD_COLUMNS if column.values is not None)
+_FRAMED: Final = tuple(
+    (column.name, column.frame) for column in RECORD_COLUMNS if column.frame is not None and column.required
+)
+_MAYBE_FRAMED: Final = tuple(
+    (column.name, column.frame) for column in RECORD_COLUMNS if column.frame is not None and not column.required
+)
+
+
+def from_frame(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of NewRecord that stand in a frame as they are. Raises KeyError where one is missing that must not."""
+    taken = {name: meta[key] for name, key in _FRAMED}
+    for name, key in _MAYBE_FRAMED:
+        taken[name] = meta.get(key)
+    return taken
+
+
+def row_to_insert(record: NewRecord, flags: RecordFlag, body: int | None) -> dict[str, Any]:
+    """The row of `records`; `body` is where its body is, `flags` what the store makes of the record's own."""
+    row = dict(zip(_PLAIN, _take(record), strict=True))
+    for name, to_sql in _CODED:
+        row[name] = to_sql(getattr(record, name))
+    row["flags"] = int(flags)
+    row["feedback"] = None
+    row["body"] = body
+    return row
+
+
+def values_of_row(row: Any) -> dict[str, Any]:
+    """The fields of RecordRow that are columns, from a row of `records` (with whatever else that holds)."""
+    values = dict(row._mapping)
+    del values["body"]
+    for name, of_sql in _READ:
+        values[name] = of_sql(values[name])
+    values["outcome"] = values["outcome"].with_status(row.status)
+    values["flags"] = RecordFlag(row.flags)
+    return values
