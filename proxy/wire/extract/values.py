@@ -5,6 +5,7 @@ Also the two conventions that all shapes share: how content parts become text, a
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -80,7 +81,9 @@ def compact(value: Any) -> str:
     """`value` as JSON text without spaces; a stand-in where it is nested deeper than orjson writes (254)."""
     try:
         return orjson.dumps(value).decode()
-    except orjson.JSONEncodeError:
+    except orjson.JSONEncodeError as exc:
+        if "64-bit" in str(exc):  # a whole number that is larger, which JSON may have
+            return json.dumps(value, separators=(",", ":"))
         return "[nested too deeply]"
 
 

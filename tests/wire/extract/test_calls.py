@@ -198,6 +198,12 @@ def test_any_style_and_any_split_gives_the_same_calls(case: tuple[list[tuple[str
     assert "function_call" not in message
 
 
+def test_arguments_may_have_any_whole_number() -> None:
+    large = {"n": -(2**63) - 1, "é": [2**70]}
+    [(_, arguments)] = calls([delta({"name": "f", "arguments": large}, index=0)])
+    assert json.loads(arguments) == large if isinstance(arguments, str) else arguments == large
+
+
 def test_one_tool_called_twice_at_one_index_without_ids_is_two_calls() -> None:
     first = delta({"name": "news", "arguments": OSLO}, index=0)
     second = delta({"name": "news", "arguments": ROME}, index=0)
