@@ -68,6 +68,7 @@ docs: setup  ## regenerate the reference pages and config.example.toml
 	@$(BIN)/python -m dashboards.build
 	@$(BIN)/python -m tests.harness.lifecycle_page
 	@$(BIN)/python -m tests.harness.records_page
+	@$(BIN)/python -m tests.harness.status_page
 
 clean:  ## remove the virtual environment and caches
 	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache htmlcov dist

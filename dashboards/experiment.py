@@ -44,7 +44,7 @@ def dashboard() -> Dashboard:
         "How strong is the evidence, and when is it enough?",
         graph(
             "Evidence",
-            "Logarithms of the e-values; each decides when it reaches its dashed target. Valid whenever one looks.",
+            "Logarithms of the e-values; each decides when it reaches its dashed target. Valid at every look.",
             "none",
             (level("ratchet_experiment_log_e", "side"), "{{side}}"),
             (level("ratchet_experiment_log_e_target", "side"), "{{side}} target"),
@@ -58,7 +58,7 @@ def dashboard() -> Dashboard:
         ),
         number(
             "Running for",
-            "Since this stage of the experiment began.",
+            "Time since this epoch of the experiment began.",
             "s",
             (level("ratchet_experiment_elapsed_seconds"), ""),
         ),
@@ -75,7 +75,7 @@ def dashboard() -> Dashboard:
         ),
         graph(
             "Latency",
-            "Mean over users of what the latency weight looks at, per arm.",
+            "Mean over users of the latency that the latency weight uses, per arm.",
             "s",
             (level("ratchet_experiment_mean", "arm", 'metric="latency"'), "{{arm}}"),
         ),
@@ -88,7 +88,7 @@ def dashboard() -> Dashboard:
         ),
         graph(
             "Duration",
-            "Whole answers, by assigned arm.",
+            "Complete answers, by assigned arm.",
             "s",
             *quantiles("ratchet_request_duration_seconds", 0.5, 0.95),
         ),
@@ -98,12 +98,12 @@ def dashboard() -> Dashboard:
         "Is anybody harmed?",
         states(
             "Guardrails",
-            "State of each guardrail; one that is broken rolls the challenger back.",
+            "State of each guardrail; a broken guardrail rolls the challenger back.",
             (f"{level('ratchet_experiment_guardrail', 'guardrail, state')} == 1", "{{guardrail}}: {{state}}"),
         ),
         number(
             "Open breakers",
-            "Workers that keep all requests from the challenger for now.",
+            "Workers that currently send no requests to the challenger.",
             "short",
             ("sum (ratchet_gateway_breaker_open{$M})", ""),
             limits=((None, "green"), (1, "red")),
@@ -114,19 +114,19 @@ def dashboard() -> Dashboard:
         "Can the comparison be trusted?",
         graph(
             "Users",
-            "Distinct users per arm; their ratio must be the share.",
+            "Distinct users per arm; their ratio must match the share.",
             "short",
             (level("ratchet_experiment_users", "arm"), "{{arm}}"),
         ),
         graph(
             "Requests",
-            "Requests per arm in this stage.",
+            "Requests per arm in this epoch.",
             "short",
             (level("ratchet_experiment_requests", "arm"), "{{arm}}"),
         ),
         number(
             "Sample ratio mismatch",
-            "1: the users' ratio is not the share by more than chance, so nothing may be concluded.",
+            "1: the ratio of users differs from the share by more than chance, so the experiment decides nothing.",
             "none",
             (level("ratchet_experiment_srm"), ""),
             limits=((None, "green"), (1, "red")),

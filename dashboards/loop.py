@@ -28,7 +28,7 @@ def dashboard() -> Dashboard:
         ),
         number(
             "Waits for a person",
-            "Paused by somebody (1), and orders that the loop has yet to carry out.",
+            "Paused by a person (1), and commands that the loop has not carried out yet.",
             "none",
             (level("ratchet_loop_paused"), "paused"),
             (level("ratchet_loop_commands_pending"), "orders"),
@@ -40,21 +40,21 @@ def dashboard() -> Dashboard:
         "When will it retrain?",
         bars(
             "Triggers",
-            "How near each enabled trigger is; at 100 % it is due. Any one suffices, after the cool-down.",
+            "Progress of each enabled trigger; at 100 % it fires. One is enough, after the cool-down.",
             "percentunit",
             (level("ratchet_trigger_progress", "trigger"), "{{trigger}}"),
             limits=((None, "blue"), (1, "green")),
         ),
         graph(
             "What the triggers look at",
-            "Present value and target of each.",
+            "Current value and target of each.",
             "short",
             (level("ratchet_trigger_value", "trigger"), "{{trigger}}"),
             (level("ratchet_trigger_target", "trigger"), "{{trigger}} target"),
         ),
         graph(
             "Training",
-            "How much of the running training is done, where the trainer says so.",
+            "Progress of the running training, if the trainer reports it.",
             "percentunit",
             (level("ratchet_training_progress"), "done"),
             top=1,
@@ -62,7 +62,7 @@ def dashboard() -> Dashboard:
     )
     row(
         page,
-        "What has come of it?",
+        "What are the results?",
         graph(
             "Outcomes",
             "Since the install: models trained, promoted, rejected, rolled back, and promotions undone in the "
@@ -76,14 +76,14 @@ def dashboard() -> Dashboard:
         ),
         graph(
             "Trainings that failed",
-            "Since the install; and datasets prepared.",
+            "Since the installation; also datasets prepared.",
             "short",
             (level("ratchet_loop_failed_retrains_total"), "failed"),
             (level("ratchet_loop_datasets_total"), "datasets"),
         ),
         graph(
             "Watch window",
-            "Until the old champion retires; until then a broken guardrail brings it back.",
+            "Time until the old champion retires; until then a broken guardrail brings it back.",
             "s",
             (level("ratchet_watch_remaining_seconds"), "left"),
         ),
@@ -93,20 +93,20 @@ def dashboard() -> Dashboard:
         "Is the loop well?",
         graph(
             "Late",
-            "Since the next look was due. Large while a long step runs, e.g. a dataset of millions.",
+            "Time since the next tick was due. Large during a long action, such as writing a dataset of millions.",
             "s",
             (level("ratchet_loop_overdue_seconds"), "late"),
             limits=((None, "green"), (900, "red")),
         ),
         graph(
             "Ticks that failed",
-            "Looks that ended in an error; the log says which.",
+            "Ticks that ended in an error; see the log.",
             "cps",
             (rate("ratchet_loop_tick_failures_total"), "failed"),
         ),
         graph(
             "Retries",
-            "Failures in a row of an action that is tried again.",
+            "Consecutive failures of an action that is retried.",
             "short",
             (f"sum ({level('ratchet_loop_retry_attempts', 'action')}) or vector(0)", "attempts"),
         ),
@@ -120,7 +120,7 @@ def dashboard() -> Dashboard:
     )
     return row(
         page,
-        "Is it fed?",
+        "Does it get data?",
         graph(
             "Ingest",
             "Records and votes stored.",
@@ -130,7 +130,7 @@ def dashboard() -> Dashboard:
         ),
         graph(
             "Trouble in ingest",
-            "Attempts without a store, frames kept raw, frames refused even raw.",
+            "Attempts while the store was unavailable, frames stored raw, frames refused even raw.",
             "cps",
             (rate("ratchet_ingest_retries_total"), "retries"),
             (rate("ratchet_ingest_raw_total", "reason"), "raw: {{reason}}"),
@@ -144,7 +144,7 @@ def dashboard() -> Dashboard:
         ),
         number(
             "Store up",
-            "1 while the store answers. At 0 serving goes on, records wait in the spool.",
+            "1 while the store can be written. At 0 serving goes on, and records wait in the spool.",
             "none",
             ("min (ratchet_store_up{$M})", ""),
             limits=((None, "red"), (1, "green")),

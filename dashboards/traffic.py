@@ -88,13 +88,13 @@ def _fast(page: Dashboard) -> Dashboard:
         "How fast are the answers?",
         graph(
             "Whole answer",
-            "From the request's arrival to the last byte, by assigned arm. Answers only: a quick failure is none.",
+            "From the request's arrival to the last byte, by assigned arm. Answers only, without failures.",
             "s",
             *quantiles("ratchet_request_duration_seconds", 0.5, 0.95, matchers=f'outcome="{Outcome.OK.label}"'),
         ),
         graph(
             "First byte",
-            "From the request's arrival to the head of the answer: how soon the model's server says anything.",
+            "From the request's arrival to the head of the answer: how soon the model's server responds.",
             "s",
             *quantiles("ratchet_time_to_first_byte_seconds", 0.5, 0.95),
         ),
@@ -107,7 +107,7 @@ def _fast(page: Dashboard) -> Dashboard:
         ),
         graph(
             "The proxy's own part",
-            "Time spent in the proxy itself. Milliseconds mean that its CPU is busy.",
+            "Time spent in the proxy itself. More than a millisecond means that its CPU is busy.",
             "s",
             *quantiles("ratchet_overhead_seconds", 0.5, 0.99, by=""),
             limits=((None, "green"), (0.005, "orange"), (0.05, "red")),
@@ -130,7 +130,7 @@ def _good(page: Dashboard) -> Dashboard:
         ),
         graph(
             "Votes per request",
-            "How many answers are voted on. Near zero, the loop learns from scores alone.",
+            "Share of answers with a vote. Near zero, the loop learns from quality scores only.",
             "percentunit",
             (voted, "votes per request"),
         ),
@@ -146,14 +146,14 @@ def _asked(page: Dashboard) -> Dashboard:
         "What is asked for?",
         graph(
             "Kinds of requests",
-            "By the API they belong to; other: not understood, recorded raw.",
+            "By API; other: not recognized, recorded raw.",
             "reqps",
             (rate("ratchet_request_duration_seconds_count", "kind"), "{{kind}}"),
             stacked=True,
         ),
         graph(
             "Tokens",
-            "As the model counted them. Those of caches are part of the prompt's, reasoning of the completion's.",
+            "As counted by the model. Cached tokens are part of the prompt's, reasoning tokens of the completion's.",
             "cps",
             (rate("ratchet_tokens_total", "type, model"), "{{model}} {{type}}"),
         ),
@@ -165,7 +165,7 @@ def _asked(page: Dashboard) -> Dashboard:
         ),
         graph(
             "Where users come from",
-            "What a request's user was known by. Much `random` weakens every experiment: set sticky.headers.",
+            "How the user of a request was identified. Much `random` weakens every experiment: set sticky.headers.",
             "reqps",
             (rate("ratchet_sticky_key_source_total", "source"), "{{source}}"),
             stacked=True,
@@ -176,7 +176,7 @@ def _asked(page: Dashboard) -> Dashboard:
 def _safe(page: Dashboard) -> Dashboard:
     return row(
         page,
-        "Does the champion have to stand in for the challenger?",
+        "Does the champion answer for the challenger?",
         graph(
             "Stand-ins",
             "Challenger's requests that the champion answered, by cause.",
@@ -186,13 +186,13 @@ def _safe(page: Dashboard) -> Dashboard:
         ),
         graph(
             "Failures that users saw",
-            "Failures of the challenger too late for the champion to step in.",
+            "Failures of the challenger too late for a fallback to the champion.",
             "reqps",
             (rate("ratchet_gateway_fallbacks_impossible_total", "cause"), "{{cause}}"),
         ),
         number(
             "Open breakers",
-            "Workers that keep all requests from the challenger for now.",
+            "Workers that currently send no requests to the challenger.",
             "short",
             ("sum (ratchet_gateway_breaker_open{$M})", ""),
             limits=((None, "green"), (1, "red")),
@@ -203,7 +203,7 @@ def _safe(page: Dashboard) -> Dashboard:
 def _recorded(page: Dashboard) -> Dashboard:
     return row(
         page,
-        "Is everything written down?",
+        "Is everything recorded?",
         graph(
             "Not recorded",
             "Requests and votes without a record, by reason. Only skip_path is harmless.",
@@ -213,7 +213,7 @@ def _recorded(page: Dashboard) -> Dashboard:
         ),
         graph(
             "Spool",
-            "Bytes that wait to be stored, all bytes, and the cap: at the cap records are dropped.",
+            "Bytes that wait to be stored, all bytes, and the maximum: at the maximum records are dropped.",
             "bytes",
             ("sum (ratchet_spool_pending_bytes{$M})", "waiting"),
             ("sum (ratchet_spool_bytes{$M})", "all"),
@@ -221,7 +221,7 @@ def _recorded(page: Dashboard) -> Dashboard:
         ),
         graph(
             "Oldest waiting record",
-            "Its age: how far ingest is behind.",
+            "Its age: the delay of ingest.",
             "s",
             (level("ratchet_spool_oldest_seconds"), "age"),
             limits=((None, "green"), (60, "orange"), (600, "red")),
@@ -254,13 +254,13 @@ def _healthy(page: Dashboard) -> Dashboard:
         ),
         graph(
             "Age",
-            "Since a process was started: a sawtooth is a crash loop.",
+            "Time since a process started: a sawtooth is a crash loop.",
             "s",
             ("time() - ratchet_process_start_time_seconds{$M}", "{{instance}} {{process}}"),
         ),
         graph(
             "Connections that failed",
-            "To a model: could not be made, or had been closed by its server (sent again).",
+            "To a model: failed, or closed by its server (sent again).",
             "cps",
             (rate("ratchet_gateway_upstream_connect_errors_total"), "not made"),
             (rate("ratchet_gateway_stale_retries_total"), "sent again"),

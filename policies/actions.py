@@ -1,7 +1,9 @@
-"""The closed set of things that the loop can do: one frozen value each, performed by `proxy/loop/act/perform.py`.
+"""The closed set of things that the loop can do: one frozen value each, executed by `proxy/loop/act/execute.py`.
 
-An action names what it acts on by id, so that doing it twice does it once. It says nothing of why: the reasons
-stand in the `Plan` that carries it. The journal knows each by a tag of its own, whatever the class is called.
+An action names what it acts on by id, and `policies.transition.stale` compares that with where the loop stands: what
+was done already, or fits no more, is refused. What has nothing to name (a pause, a refusal) sets what it says, however
+often. Most say nothing of why they are done, which stands in the `Plan` that carries them; a `reason` is one that has
+to be kept with the row. The journal knows each by a tag of its own, whatever the class is called.
 """
 
 from __future__ import annotations
@@ -129,6 +131,8 @@ class SetShare:
 
     experiment_id: int
     share: float
+    epoch: int | None = None
+    """The epoch that this ends; None in what an earlier version has journalled: whichever runs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,14 +141,17 @@ class BeginEpoch:
 
     experiment_id: int
     reason: str
+    epoch: int | None = None
+    """As in `SetShare`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BeginPromotion:
-    """Decide for the challenger. `experiment_id` is None where nothing was tested."""
+    """Decide for the challenger."""
 
     model_id: int
     experiment_id: int | None
+    """None where nothing was tested."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,7 +195,7 @@ class ReturnTraffic:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FinishWatch:
-    """The new champion has held: the old one may go."""
+    """The watch window is over and no guardrail broke: the old champion may go."""
 
     model_id: int
     """The old champion."""

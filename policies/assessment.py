@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 from policies.carriers import Carrier, Carriers
 from policies.estimates import Metric, MetricMean, Moments
 from policies.guardrails import GuardrailConfig, GuardrailResult
+from policies.intervals import Interval
 from policies.records import Arm
 
 __all__ = [
@@ -36,35 +37,37 @@ Evidence = Literal["default", "strict"]
 class ABTestConfig:
     """How a challenger is tested, promoted and watched."""
 
-    initial_challenger_traffic: float = 0.1
+    initial_challenger_traffic: Annotated[
+        float, Interval("(0, 1)", "a share of users, 0 to 1; with no users in one arm there is nothing to compare")
+    ] = 0.1
     """Share of users (0 to 1) that the challenger serves."""
-    promotion_threshold: float = 0.05
+    promotion_threshold: Annotated[float, Interval("[0, 1]", "a relative gain, 0.05 for 5 %")] = 0.05
     """Smallest estimated gain worth a change of model: δ (0.05 = 5 %)."""
-    min_duration_hours: float = 48.0
+    min_duration_hours: Annotated[float, Interval("[0, inf)", "hours")] = 48.0
     """No promotion sooner: weekday, time of day and novelty need to average out."""
-    max_duration_hours: float = 720.0
+    max_duration_hours: Annotated[float, Interval("(0, inf)", "hours")] = 720.0
     """After this the test is INCONCLUSIVE: the challenger stays at its share until somebody decides."""
-    min_samples_per_version: int = 100
+    min_samples_per_version: Annotated[int, Interval("[1, inf)", "a count")] = 100
     """Requests per arm before a promotion."""
-    min_effective_users: float = 10.0
+    min_effective_users: Annotated[float, Interval("[0, inf)", "a count")] = 10.0
     """Effective users per arm and metric before a promotion."""
-    alpha: float = 0.05
+    alpha: Annotated[float, Interval("(0, 0.5]", "a probability of error")] = 0.05
     """Chance of promoting a challenger that is no better, over any number of looks."""
-    alpha_harm: float = 0.05
+    alpha_harm: Annotated[float, Interval("(0, 0.5]", "a probability of error")] = 0.05
     """Chance of rolling back a harmless challenger: composite, errors, refusals, latency share it as 7 : 5 : 5 : 3."""
     evidence: Evidence = "default"
     """`default`: sure that it is not worse, best estimate ≥ threshold. `strict`: sure that it is ≥ threshold."""
-    quality_weight: float = 0.5
+    quality_weight: Annotated[float, Interval("[0, inf)", "a weight")] = 0.5
     """Weight of the relative change in quality score in the composite."""
-    feedback_weight: float = 0.3
+    feedback_weight: Annotated[float, Interval("[0, inf)", "a weight")] = 0.3
     """Weight of the relative change in the positive rate."""
-    latency_weight: float = 0.2
+    latency_weight: Annotated[float, Interval("[0, inf)", "a weight")] = 0.2
     """Weight of the relative change in latency; slower counts against."""
-    icc: float = 0.1
+    icc: Annotated[float, Interval("(0, 1]", "an intra-class correlation")] = 0.1
     """Intra-class correlation behind the soft cap: no user weighs more than 1/icc observations."""
-    watch_hours: float = 24.0
+    watch_hours: Annotated[float, Interval("[0, inf)", "hours")] = 24.0
     """After a promotion the old champion is kept warm for this long, and traffic goes back if guardrails break."""
-    rejection_cooldown_hours: float = 0.0
+    rejection_cooldown_hours: Annotated[float, Interval("[0, inf)", "hours")] = 0.0
     """Extra wait after a rejected or rolled-back challenger before the next retrain."""
     guardrails: GuardrailConfig = field(default_factory=GuardrailConfig)
 

@@ -97,7 +97,7 @@ class Units:
         )
 
 
-_Held = tuple[float, int, Vector]
+_Strong = tuple[float, int, Vector]
 """Pull, key, vector."""
 
 
@@ -131,35 +131,35 @@ class _Arm:
         self.voters = self.claimed_voters = 0
         self._pulls, self._at, self._clusters = pulls, at, clusters
         self.towards = 0.0
-        self._strongest: dict[bool, list[_Held]] = {True: [], False: []}
+        self._strongest: dict[bool, list[_Strong]] = {True: [], False: []}
 
     def size(self, *, claimed: bool) -> int:
         return self._clusters if claimed else self.moments.users
 
     def add(self, key: int, vector: Vector, *, claimed: bool) -> None:
-        held = self._pulls.of_unit(vector, self._at), key, vector
+        unit = self._pulls.of_unit(vector, self._at), key, vector
         self.voters += 1
-        self.towards += max(held[0], 0.0)
-        self._keep(held, claimed=False)
+        self.towards += max(unit[0], 0.0)
+        self._keep(unit, claimed=False)
         if claimed:
             self.claimed_voters += 1
-            self._keep(held, claimed=True)
+            self._keep(unit, claimed=True)
 
-    def top(self, *, claimed: bool) -> list[_Held]:
+    def top(self, *, claimed: bool) -> list[_Strong]:
         """Strongest first."""
         return sorted(self._strongest[claimed], reverse=True)
 
-    def _keep(self, held: _Held, *, claimed: bool) -> None:
+    def _keep(self, unit: _Strong, *, claimed: bool) -> None:
         heap = self._strongest[claimed]
-        if held[0] <= 0.0:
+        if unit[0] <= 0.0:
             return  # without its votes the challenger would only look better
         if len(heap) < left_out_of(self.size(claimed=claimed), claimed=claimed):
-            heappush(heap, held)
+            heappush(heap, unit)
         else:
-            heappushpop(heap, held)
+            heappushpop(heap, unit)
 
 
-def _named(out: Iterable[_Held], towards: float) -> tuple[Carrier, ...]:
+def _named(out: Iterable[_Strong], towards: float) -> tuple[Carrier, ...]:
     return tuple(
         Carrier(unit=f"{key & 0xFFFF_FFFF_FFFF_FFFF:016x}", share=pull / towards)
         for pull, key, _ in nlargest(_SHOWN, out)
@@ -167,7 +167,7 @@ def _named(out: Iterable[_Held], towards: float) -> tuple[Carrier, ...]:
     )
 
 
-def _without(moments: Moments, out: Iterable[_Held], metrics: Iterable[Metric]) -> Moments:
+def _without(moments: Moments, out: Iterable[_Strong], metrics: Iterable[Metric]) -> Moments:
     """The arm's moments with these units' votes set to nothing."""
     gone = {2 * METRICS.index(metric) + side for metric in metrics for side in (0, 1)}
     for _, _, vector in out:

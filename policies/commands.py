@@ -15,8 +15,9 @@ from policies.actions import (
     SetShare,
 )
 from policies.lifecycle import Phase
-from policies.snapshot import Command, Snapshot, Verb, new_run_id
+from policies.snapshot import Command, Snapshot, new_run_id
 from policies.triggers import Trigger
+from policies.vocabulary import Verb
 
 __all__ = ["answer"]
 
@@ -84,11 +85,11 @@ def _share(command: Command, snapshot: Snapshot) -> Action:
         return Refuse(reason=f"share: {share} is not between 0 and 1 (a share of users)")
     if snapshot.phase is not Phase.TESTING or snapshot.experiment is None:
         return Refuse(reason=f"no challenger is being tested: the phase is {snapshot.phase.value}")
-    return SetShare(experiment_id=snapshot.experiment.id, share=float(share))
+    return SetShare(experiment_id=snapshot.experiment.id, epoch=snapshot.experiment.epoch, share=float(share))
 
 
 def _deploy(command: Command, snapshot: Snapshot) -> Action:
-    """Which model the run has returned, only its row knows: whoever performs this may still refuse it."""
+    """Which model the run has returned, only its row knows: what executes this may still refuse it."""
     run_id = command.args.get("run")
     if not isinstance(run_id, str) or not run_id:
         return Refuse(reason="run: name the run whose model is to be served, as in `ratchet deploy RUN`")

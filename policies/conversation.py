@@ -1,4 +1,4 @@
-"""A conversation as it was: who said what, with which tools, pictures and thoughts; whatever API it was held over.
+"""A conversation as it was: who said what, with which tools, pictures and thoughts; whatever API it went over.
 
 Readers of the wire make these (`proxy.wire.extract`), formats write them (`policies.formats`). Between the two, what is
 taught is decided: a turn that people disliked stays in the conversation, but is not `taught`.
@@ -25,15 +25,15 @@ class Lack(StrEnum):
     CONTEXT_ELSEWHERE = "context_elsewhere"
     """It goes on from a conversation that the provider keeps, and of which the log has no whole copy."""
     MULTIMODAL = "multimodal"
-    """A picture, a sound or a file that was not sent along, or that the format cannot hold."""
+    """A picture, a sound or a file that was not sent along, or that the format has no place for."""
     TRUNCATED = "truncated"
-    """The captured copy is cut."""
+    """The captured copy is truncated."""
     UNREAD = "unread"
     """A part could not be understood."""
     MALFORMED = "malformed"
-    """The answer holds a call that nobody could run: the text of one, or one whose arguments are no JSON object."""
+    """The answer contains a call that nobody could run: the text of one, or one whose arguments are no JSON object."""
     NOT_IN_FORMAT = "not_in_format"
-    """Something was given that no format holds: the text behind a gap, documents beside the messages."""
+    """Something was given that no format has a place for: the text behind a gap, documents beside the messages."""
 
 
 @dataclass(slots=True, kw_only=True)

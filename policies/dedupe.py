@@ -1,4 +1,4 @@
-"""Duplicates among training samples: exact ones by hash, near ones by likeness (policies.likeness).
+"""Duplicates among training samples: exact ones by hash, near ones by similarity (policies.similarity).
 
 A sample is three things (`Seen`): its *context*, which is all that the model was given besides the last user turn's
 words (system prompt, earlier turns, calls and their results, attachments with their data, tools); its *question*, those
@@ -23,7 +23,7 @@ from hashlib import blake2b
 from typing import Any, Protocol
 
 from policies.conversation import Conversation, ToolCall, Turn
-from policies.likeness import Fingerprint, MinHash, Sketching, alike, banding, digest
+from policies.similarity import Fingerprint, MinHash, Sketching, alike, banding, digest
 
 __all__ = ["Deduper", "Duplicate", "Index", "MemoryIndex", "Seen", "seen_of"]
 

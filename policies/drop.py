@@ -17,7 +17,7 @@ __all__ = ["DROP_BETS", "DROP_RUN_LENGTH", "DROP_TOLERANCE", "DropDetector"]
 DROP_TOLERANCE: Final = 0.05
 """A mean that has fallen by less than this share of the baseline is no drop to the detector."""
 DROP_BETS: Final = (0.4, 0.8, 1.6, 2.6)
-"""Bet sizes λ, small ones for small drops; each is cut to 0.9/(1 − m₀), so that no single score ruins the bettor."""
+"""Bet sizes λ, small ones for small drops; each is capped at 0.9/(1 − m₀), so that no single score ruins the bettor."""
 DROP_RUN_LENGTH: Final = 24 * 365
 """Hours until a false alarm, on average at least: a year."""
 _CEILING: Final = math.log(1000.0 * DROP_RUN_LENGTH)
@@ -42,7 +42,7 @@ class DropDetector:
     def update(self, user_means: Sequence[float]) -> DropDetector:
         """The detector after one hour in which each user's mean score was one of `user_means`.
 
-        An hour without scores says nothing and changes nothing. Scores are cut to [0, 1].
+        An hour without scores says nothing and changes nothing. Scores are clipped to [0, 1].
         """
         if not user_means:
             return self

@@ -1,4 +1,4 @@
-"""What the outside made of an action: reported by whoever performed it (`proxy/loop/act`), judged by `transition`.
+"""What the outside made of an action: reported by what executed it (`proxy/loop/act`), judged by `transition`.
 
 An effect is a fact, not a decision: it says what a trainer, a deployer or a database has answered, and nothing of what
 follows from it.

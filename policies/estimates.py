@@ -26,7 +26,7 @@ from typing import Final, NamedTuple, Self
 __all__ = [
     "DEFAULT_ICC",
     "METRICS",
-    "Effect",
+    "EffectEstimate",
     "Metric",
     "MetricMean",
     "Moments",
@@ -211,7 +211,7 @@ def relative_change(champion: MetricMean | None, challenger: MetricMean | None) 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Effect:
+class EffectEstimate:
     """Challenger minus champion."""
 
     theta: float
@@ -221,7 +221,7 @@ class Effect:
     """The smallest over metrics and arms."""
 
 
-def weighted_effect(champion: Moments, challenger: Moments, weights: Mapping[Metric, float]) -> Effect | None:
+def weighted_effect(champion: Moments, challenger: Moments, weights: Mapping[Metric, float]) -> EffectEstimate | None:
     """The weighted sum of relative changes, Σ ω (R₁/R₀ − 1). Metrics with weight 0 are left out.
 
     None when no metric has a weight, or when one of them was not observed in both arms, or is zero throughout in the
@@ -243,7 +243,7 @@ def weighted_effect(champion: Moments, challenger: Moments, weights: Mapping[Met
     return _effect(theta, champion, challenger, terms)
 
 
-def difference(champion: Moments, challenger: Moments, metric: Metric) -> Effect | None:
+def difference(champion: Moments, challenger: Moments, metric: Metric) -> EffectEstimate | None:
     """The absolute change R₁ − R₀ of a metric in [0, 1]; None when it was not observed in both arms.
 
     Where all users agree exactly within each arm (no error against nothing but errors) the moments show no spread.
@@ -270,14 +270,14 @@ class _Term(NamedTuple):
     loss: float
 
 
-def _effect(theta: float, champion: Moments, challenger: Moments, terms: Sequence[_Term]) -> Effect:
+def _effect(theta: float, champion: Moments, challenger: Moments, terms: Sequence[_Term]) -> EffectEstimate:
     effective = min(min(term.old.effective_users, term.new.effective_users) for term in terms)
     if champion.users < 2 or challenger.users < 2:
-        return Effect(theta=theta, se=math.inf, effective_users=effective)
+        return EffectEstimate(theta=theta, se=math.inf, effective_users=effective)
     variance = _clustered(challenger, [(t.row, t.new.mean, t.gain / t.new.observations) for t in terms])
     variance += _clustered(champion, [(t.row, t.old.mean, t.loss / t.old.observations) for t in terms])
     variance += sum(_floor(champion, challenger, term) for term in terms)
-    return Effect(theta=theta, se=math.sqrt(variance) if variance > 0 else math.inf, effective_users=effective)
+    return EffectEstimate(theta=theta, se=math.sqrt(variance) if variance > 0 else math.inf, effective_users=effective)
 
 
 def _clustered(arm: Moments, parts: Sequence[tuple[int, float, float]]) -> float:

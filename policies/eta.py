@@ -11,7 +11,7 @@ import math
 from functools import lru_cache
 
 from policies.assessment import ABTestConfig, Eta, ExperimentFacts
-from policies.estimates import Effect, Metric, metric_mean
+from policies.estimates import EffectEstimate, Metric, metric_mean
 from policies.evidence import information_needed
 from policies.wording import duration, signed_percent
 
@@ -19,7 +19,7 @@ __all__ = ["estimate_eta", "eta_in_words"]
 
 
 def estimate_eta(
-    facts: ExperimentFacts, config: ABTestConfig, effect: Effect, metrics: list[Metric], elapsed_hours: float
+    facts: ExperimentFacts, config: ABTestConfig, effect: EffectEstimate, metrics: list[Metric], elapsed_hours: float
 ) -> Eta | None:
     """Hours from now until the evidence suffices with power 80 %, if the true gain is the estimate or the threshold.
 

@@ -32,7 +32,7 @@ from policies.assessment import (
 from policies.carriers import LEAST_VOTERS, Carriers
 from policies.estimates import (
     METRICS,
-    Effect,
+    EffectEstimate,
     Metric,
     Moments,
     difference,
@@ -204,7 +204,7 @@ def _measure(facts: ExperimentFacts, config: ABTestConfig, now: float) -> Measur
     feedback_rate = _feedback_rate(champion, challenger, config)
     effect = weighted_effect(champion, challenger, composite_weights(config))
     harm_effect = _harm_effect(facts, config, effect, feedback_rate)
-    unknown = Effect(theta=0.0, se=math.inf, effective_users=0.0)
+    unknown = EffectEstimate(theta=0.0, se=math.inf, effective_users=0.0)
     gain, harm = effect or unknown, harm_effect or unknown
     lower, upper = bounds(gain.theta, gain.se, deltas=deltas, alpha=config.alpha)
     threshold = config.promotion_threshold
@@ -248,8 +248,8 @@ def _carried(carriers: Carriers, config: ABTestConfig) -> Carried:
 
 
 def _harm_effect(
-    facts: ExperimentFacts, config: ABTestConfig, effect: Effect | None, feedback_rate: FeedbackRate
-) -> Effect | None:
+    facts: ExperimentFacts, config: ABTestConfig, effect: EffectEstimate | None, feedback_rate: FeedbackRate
+) -> EffectEstimate | None:
     """The composite, or as much of quality and thumbs as both arms have; thumbs only where they are comparable."""
     if effect is not None and not feedback_rate.differs:
         return effect

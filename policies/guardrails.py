@@ -16,10 +16,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Annotated, Final
 
-from policies.estimates import Effect, Metric, MetricMean, Moments, difference, metric_mean, weighted_effect
+from policies.estimates import EffectEstimate, Metric, MetricMean, Moments, difference, metric_mean, weighted_effect
 from policies.evidence import bounds, log_e_value
+from policies.intervals import Interval
 from policies.wording import finite, odds, percent, points, signed_percent
 
 __all__ = [
@@ -51,22 +52,22 @@ GUARDRAIL_WORDS: Final = {
 class GuardrailConfig:
     """Limits per metric. Harm is decided by e-values; these are the estimates that block a promotion."""
 
-    max_error_increase: float = 0.02
+    max_error_increase: Annotated[float, Interval("[0, 1]", "a share, 0 to 1")] = 0.02
     """Promotion is blocked while the challenger's error rate is estimated this much higher (absolute)."""
-    max_refused_increase: float = 0.02
+    max_refused_increase: Annotated[float, Interval("[0, 1]", "a share, 0 to 1")] = 0.02
     """Promotion is blocked while the share of requests that the challenger refuses (4xx) is estimated this much higher
     (absolute)."""
-    max_slow_increase: float = 0.05
+    max_slow_increase: Annotated[float, Interval("[0, 1]", "a share, 0 to 1")] = 0.05
     """Promotion is blocked while the share of slow answers is estimated this much higher (absolute)."""
-    max_quality_drop: float = 0.05
+    max_quality_drop: Annotated[float, Interval("[0, 1]", "a share, 0 to 1")] = 0.05
     """Promotion is blocked while quality is estimated to be this much lower (relative)."""
-    max_positive_drop: float = 0.05
+    max_positive_drop: Annotated[float, Interval("[0, 1]", "a share, 0 to 1")] = 0.05
     """Promotion is blocked while the positive rate is estimated to be this much lower (relative)."""
-    min_effective_users: float = 5.0
+    min_effective_users: Annotated[float, Interval("[0, inf)", "a count")] = 5.0
     """Effective users per arm before a guardrail may roll back."""
-    srm_bayes_factor: float = 1000.0
+    srm_bayes_factor: Annotated[float, Interval("(1, inf)", "a Bayes factor")] = 1000.0
     """Sample ratio mismatch alarm: Bayes factor on distinct users per arm."""
-    srm_concentration: float = 100.0
+    srm_concentration: Annotated[float, Interval("(0, inf)", "a concentration")] = 100.0
     """Concentration c of the Dirichlet prior of that test."""
 
 
@@ -118,7 +119,7 @@ class Guardrail:
     alpha: float
     """Chance that harm is "proven" of a harmless challenger, over any number of looks."""
     deltas: tuple[float, ...] = RATE_DELTAS
-    """Effect sizes that the harm e-value is quickest to see."""
+    """EffectEstimate sizes that the harm e-value is quickest to see."""
     tolerance: float = 0.0
     """Harm means: worse by more than this."""
     rolls_back: bool = False
@@ -156,12 +157,14 @@ def _is_rate(guardrail: Guardrail) -> bool:
     return guardrail.metric in (Metric.ERROR, Metric.REFUSED, Metric.SLOW)
 
 
-def _log_e_harm(guardrail: Guardrail, effect: Effect) -> float:
+def _log_e_harm(guardrail: Guardrail, effect: EffectEstimate) -> float:
     worsening = effect.theta if _is_rate(guardrail) else -effect.theta
     return log_e_value(worsening, effect.se, null=guardrail.tolerance, deltas=guardrail.deltas, alpha=guardrail.alpha)
 
 
-def _judge(guardrail: Guardrail, effect: Effect, log_e: float, config: GuardrailConfig) -> tuple[GuardrailState, str]:
+def _judge(
+    guardrail: Guardrail, effect: EffectEstimate, log_e: float, config: GuardrailConfig
+) -> tuple[GuardrailState, str]:
     worsening = effect.theta if _is_rate(guardrail) else -effect.theta
     needed = -math.log(guardrail.alpha)
     if effect.effective_users < config.min_effective_users:
@@ -175,7 +178,7 @@ def _judge(guardrail: Guardrail, effect: Effect, log_e: float, config: Guardrail
     return GuardrailState.PASS, f"within the limit of {percent(guardrail.limit)}"
 
 
-def _change(guardrail: Guardrail, effect: Effect, old: MetricMean | None, new: MetricMean | None) -> str:
+def _change(guardrail: Guardrail, effect: EffectEstimate, old: MetricMean | None, new: MetricMean | None) -> str:
     assert old is not None  # an effect needs both arms
     assert new is not None
     if _is_rate(guardrail):

@@ -1,56 +1,48 @@
-"""The shapes of exchange that are told apart, in one table: metrics, GenAI names, store, training, pages, docs.
+"""What a kind of exchange is: its name on records, and its facts for metrics, store, training, pages and docs.
 
-A new kind is a line at the end of `Kind`; its place there is its code on disk, so lines never move.
+An API shape declares its kind in its own module (`proxy.wire.extract.apis`), and `proxy.wire.extract.KINDS` has all of
+them by name. Here are those that belong to no API.
 """
 
 from __future__ import annotations
 
-from enum import StrEnum
+from dataclasses import dataclass
 from typing import Final, Literal
 
-__all__ = ["KINDS", "Kind", "Operation"]
+__all__ = ["JSON", "OTHER", "TASK", "Kind", "Operation"]
 
 Operation = Literal["chat", "text_completion", "generate_content", "embeddings"]
 """`gen_ai.operation.name` of OpenTelemetry's semantic conventions."""
 
 
-class Kind(StrEnum):
-    """The API shape of an exchange. The value is its name in metrics, filters and pages; the order is on disk."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """A kind of exchange. A record has its name, and one of a later version may have a name that nobody knows."""
 
+    name: str
+    """On records, in metrics, filters and pages."""
+    code: int
+    """Its place in the store, from 0 without a gap: the next free one for a new kind, and never changed."""
     meaning: str
     """What it stands for, in words."""
     operation: Operation | None
     """What OpenTelemetry calls it; None for what is no GenAI operation."""
     trainable: bool
     """Whether its answers are words of a model, from which another may learn."""
-
-    def __new__(cls, value: str, meaning: str, operation: Operation | None, trainable: bool) -> Kind:
-        """A member with its facts beside its name."""
-        member = str.__new__(cls, value)
-        member._value_ = value
-        member.meaning, member.operation, member.trainable = meaning, operation, trainable
-        return member
-
-    CHAT = "chat", "OpenAI chat completions", "chat", True
-    COMPLETIONS = "completions", "OpenAI text completions, and fill-in-the-middle", "text_completion", True
-    RESPONSES = "responses", "OpenAI Responses", "chat", True
-    EMBEDDINGS = "embeddings", "Embeddings", "embeddings", False
-    MESSAGES = "messages", "Anthropic Messages, also behind Bedrock and Vertex", "chat", True
-    OLLAMA = "ollama", "Ollama", "chat", True
-    KSERVE = "kserve", "KServe", None, True
-    JSON = "json", "Other JSON", None, True
-    OTHER = "other", "Anything else", None, False
-    GEMINI = "gemini", "Gemini generateContent", "generate_content", True
-    BEDROCK = "bedrock", "Bedrock Converse", "chat", True
-    COHERE = "cohere", "Cohere chat", "chat", True
-    TGI = "tgi", "text-generation-inference", "text_completion", True
-    LLAMA_CPP = "llama.cpp", "llama.cpp completion", "text_completion", True
-    SGLANG = "sglang", "SGLang generate", "text_completion", True
-    DIFY = "dify", "Dify", "chat", True
-    RERANK = "rerank", "Rerank", None, False
-    MODERATIONS = "moderations", "Moderations", None, False
-    TASK = "task", "A chat UI's own request, whatever its shape: a title, tags, follow-up questions", "chat", False
+    recognised_by: str = ""
+    """For the reference, what tells it; "" for that of an API, whose shapes say it."""
 
 
-KINDS: Final = {kind.value: kind for kind in Kind}
-"""By name; a record of a later version may have a kind that is not among them."""
+JSON: Final = Kind(
+    name="json", code=7, meaning="Other JSON", operation=None, trainable=True,
+    recognised_by="any other JSON; [pointers](config.md#capture) say where query, response, user and quality are",
+)  # fmt: skip
+OTHER: Final = Kind(
+    name="other", code=8, meaning="Anything else", operation=None, trainable=False,
+    recognised_by="anything else; kept raw",
+)  # fmt: skip
+TASK: Final = Kind(
+    name="task", code=18, operation="chat", trainable=False,
+    meaning="A chat UI's own request, whatever its shape: a title, tags, follow-up questions",
+    recognised_by="what the UI says, and how it asks: see [tasks](#tasks)",
+)  # fmt: skip

@@ -55,7 +55,7 @@ class Outcome(IntEnum):
     TIMEOUT = 3
     """The model was silent for too long."""
     TRUNCATED = 4
-    """We were told to stop, and cut it."""
+    """We were told to stop, and truncated it."""
     INCOMPLETE = 5
     """A stream of a known shape that ended cleanly, but without its terminal mark."""
     REFUSED = 6
@@ -125,7 +125,7 @@ class LoggedExchange:
     response_type: str = ""
     """Content-Type of the response; of a stream that was put together still that of the stream."""
     cut: bool = False
-    """One of the captured copies is cut."""
+    """One of the captured copies is truncated."""
 
 
 @dataclass(slots=True, kw_only=True)

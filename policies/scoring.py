@@ -1,4 +1,4 @@
-"""A quality score in [0, 1] from what can be seen without a model: is the answer empty, cut, refused, broken, looping?
+"""A quality score in [0, 1] from what is seen without a model: is an answer empty, truncated, refused, broken, looping?
 
 An answer without a visible defect scores 1, any other as low as its worst defect: nothing else about it can make up
 for that. So the score says "nothing is visibly wrong", not "this is right"; judges, people and pointers say more, and
@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Annotated, Final, NoReturn
+
+from policies.intervals import Interval
 
 __all__ = ["ResponseFacts", "Score", "ScoringConfig", "score"]
 
@@ -21,15 +23,15 @@ class ScoringConfig:
 
     enabled: bool = True
     """Score every answer whose text was understood."""
-    min_response_chars: int = 1
+    min_response_chars: Annotated[int, Interval("[0, inf)", "a count")] = 1
     """Shorter answers are empty and score 0."""
-    refusal_score: float = 0.2
+    refusal_score: Annotated[float, Interval("[0, 1]", "a score, 0 to 1")] = 0.2
     """Score of an answer that declines."""
-    truncated_score: float = 0.4
-    """Score of an answer cut off by a limit."""
-    repetition_score: float = 0.2
+    truncated_score: Annotated[float, Interval("[0, 1]", "a score, 0 to 1")] = 0.4
+    """Score of an answer that a limit truncated."""
+    repetition_score: Annotated[float, Interval("[0, 1]", "a score, 0 to 1")] = 0.2
     """Score of an answer that repeats itself."""
-    invalid_json_score: float = 0.0
+    invalid_json_score: Annotated[float, Interval("[0, 1]", "a score, 0 to 1")] = 0.0
     """Score of an answer that is no JSON where JSON was asked for."""
 
 
@@ -67,7 +69,7 @@ _LIMITS: Final = frozenset(
         "model_context_window_exceeded",
     }
 )  # fmt: skip
-"""Finish reasons of an answer that was cut, in lower case with underscores, of all APIs: OpenAI and TGI, Anthropic,
+"""Finish reasons of a truncated answer, in lower case with underscores, of all APIs: OpenAI and TGI, Anthropic,
 Gemini, Cohere and Bedrock, Mistral, llama.cpp."""
 _REFUSALS: Final = frozenset(
     {
@@ -155,7 +157,7 @@ def _is_json(text: str) -> bool:
 
 def _no_constant(name: str) -> NoReturn:
     """NaN and Infinity, which Python reads and JSON does not have."""
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _repeats(text: str) -> bool:

@@ -1,7 +1,7 @@
 """Which logged exchanges become training data.
 
-Two steps, both streaming. `select` judges one sample on its own and against the texts before it. `Caps` then admits the
-kept ones, newest first, so that no user, no challenger and no total outgrows its share.
+Two steps, both streaming. `select` judges one sample on its own and against the texts before it. `policies.caps` then
+admits the kept ones, newest first, so that no user, no challenger and no total outgrows its share.
 
 A correction is an answer that a person wrote: it replaces the model's, and neither the score nor the votes of the
 answer that it replaces count against it. Negative votes are dropped, except in the formats that learn from them (dpo,
@@ -11,31 +11,27 @@ kto).
 from __future__ import annotations
 
 import functools
-import math
-from collections import Counter
 from collections.abc import Callable, Container, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final, Literal, Protocol, TypeVar
+from typing import Annotated, Any, Final, Literal, TypeVar
 
 from policies.assignment import unit_interval
 from policies.conversation import Conversation, Lack
 from policies.dedupe import Deduper, Duplicate, seen_of
 from policies.formats import FORMATS, FormatType, Style
-from policies.records import Author, Sample
+from policies.intervals import Interval
+from policies.records import Sample
 
 __all__ = [
     "RENAMED",
-    "Caps",
     "DataGeneratorConfig",
     "Drop",
     "DropReason",
     "Exclusion",
     "FormatType",
     "Keep",
-    "MemoryTally",
     "SelectionState",
-    "Tally",
     "in_holdout",
     "rehearsal_count",
     "select",
@@ -72,24 +68,24 @@ def _with_old_names(cls: type[_T]) -> type[_T]:
 class DataGeneratorConfig:
     """What goes into a training file, and in which format."""
 
-    min_quality_score: float | None = 0.7
+    min_quality_score: Annotated[float | None, Interval("[0, 1]", "a score, 0 to 1")] = 0.7
     """Lowest quality score kept (0 to 1); unscored samples are dropped. None: no such filter."""
-    min_user_feedback: int | None = None
+    min_user_feedback: Annotated[int | None, Interval("[-1, 1]", "a vote: −1, 0 or 1")] = None
     """Lowest vote kept: 1 keeps only thumbs up. None: no vote needed, but thumbs down are dropped all the same."""
     deduplicate: bool = True
     """Drop exact and near duplicates (the same conversation, question and answer both the same up to wording)."""
-    near_duplicate_threshold: float = 0.85
+    near_duplicate_threshold: Annotated[float, Interval("(0, 1]", "a share, 0 to 1")] = 0.85
     """Estimated Jaccard similarity of word shingles (0 to 1) from which two questions, or answers, are the same."""
-    max_samples: int | None = None
+    max_samples: Annotated[int | None, Interval("[1, inf)", "a count")] = None
     """Newest samples kept; None: all."""
-    max_samples_per_user: int | None = 200
+    max_samples_per_user: Annotated[int | None, Interval("[1, inf)", "a count")] = 200
     """No user contributes more than this, so that one heavy user does not become the model. None: no cap."""
-    max_own_share: float = 0.5
+    max_own_share: Annotated[float, Interval("[0, 1]", "a share, 0 to 1")] = 0.5
     """Largest share of lines that a model wrote which was trained here (0 to 1): a model must not feed on itself."""
-    max_correction_share: float = 0.2
+    max_correction_share: Annotated[float, Interval("[0, 1]", "a share, 0 to 1")] = 0.2
     """Largest share of lines that corrections are (0 to 1; one may be in any file): nobody is to write the model's
     answers for it. 1 where you know the people who correct."""
-    max_corrections_per_user: int | None = 20
+    max_corrections_per_user: Annotated[int | None, Interval("[1, inf)", "a count")] = 20
     """No user contributes more corrections than this, nor does a cluster of names that nobody vouches for. None: no
     cap."""
     train_on: Literal["last", "all"] = "last"
@@ -101,22 +97,21 @@ class DataGeneratorConfig:
     keep where most lines have some, since a chat template for words alone does not take parts."""
     exclude: tuple[str, ...] = ()
     """Regular expressions; what matches one in its system prompt or its question is no training data."""
-    holdout_share: float = 0.05
+    holdout_share: Annotated[float, Interval("[0, 1)", "a share, 0 to 1")] = 0.05
     """Share of users whose samples go to a separate file, for evaluation only (0 to 1)."""
     format_type: FormatType = "chatml"
-    """Line format: chatml, prompt_completion, alpaca, completion, dpo (needs corrections or votes both ways) or kto
-    (needs votes)."""
+    """Line format, see the reference of records. dpo needs corrections or votes both ways, kto votes."""
     system_prompt: str | None = None
     """A system message put before every conversation that has none; a completion gets none."""
     include_existing_data: bool = False
     """Mix a rehearsal buffer in, against forgetting."""
     existing_data_path: str | None = None
     """JSONL file of rehearsal samples, in the same format as the output."""
-    existing_data_share: float = 0.3
+    existing_data_share: Annotated[float, Interval("[0, 1)", "a share, 0 to 1")] = 0.3
     """Share of the training file that comes from the rehearsal buffer, as far as it reaches (0 to 1)."""
     tokenizer: str | None = None
     """Tokenizer of the model (a tokenizer.json, or a folder with one) to count tokens by; none: characters / 4."""
-    cost_per_million_tokens: float | None = None
+    cost_per_million_tokens: Annotated[float | None, Interval("[0, inf)", "money for a million tokens")] = None
     """What a trainer charges for a million tokens, in whatever currency: manifest and console then estimate a run."""
 
     @property
@@ -146,7 +141,7 @@ class DropReason(StrEnum):
     UNREAD = Lack.UNREAD.value
     MALFORMED = Lack.MALFORMED.value
     NOT_IN_FORMAT = Lack.NOT_IN_FORMAT.value
-    """The format cannot hold something that was said: tools, mostly."""
+    """The format has no place for something that was said: tools, mostly."""
     NEGATIVE_FEEDBACK = "negative_feedback"
     NO_FEEDBACK = "no_feedback"
     """The settings or the format need a vote, and there is none (or a neutral one where it must take a side)."""
@@ -200,7 +195,7 @@ class Exclusion:
     """Tells by regular expressions what is no training data, such as a chat UI's requests for titles."""
 
     def __init__(self, finds: Iterable[Callable[[str], bool]]) -> None:
-        """`finds`: for each pattern whether a text holds what it describes, in time linear in the text."""
+        """`finds`: for each pattern whether a text contains what it describes, in time linear in the text."""
         self._finds = tuple(finds)
 
     def matches(self, said: Conversation) -> bool:
@@ -260,7 +255,7 @@ def _permission(sample: Sample, deleted_users: Container[int]) -> DropReason | N
 
 
 def _content(said: Conversation, correction: str | None, excluded: Exclusion | None) -> DropReason | None:
-    """Why what was said can not be learnt."""
+    """Why what was said cannot be learnt."""
     if said.lacks is not None:
         return DropReason(said.lacks.value)
     question = said.question
@@ -299,107 +294,3 @@ def _votes(sample: Sample, config: DataGeneratorConfig) -> DropReason | None:
     if sample.feedback >= wanted:
         return None
     return DropReason.NEGATIVE_FEEDBACK if sample.feedback < 0 else DropReason.LOW_FEEDBACK
-
-
-class Tally(Protocol):
-    """Counts per user. The dataset builder keeps them in a temporary file, so that memory stays flat."""
-
-    def add(self, user: int) -> int:
-        """Count one more for `user`; returns the new count."""
-        ...
-
-
-class MemoryTally:
-    """Counts in a dictionary, for small sets and for tests."""
-
-    def __init__(self) -> None:
-        self._counts: Counter[int] = Counter()
-
-    def add(self, user: int) -> int:
-        """Count one more for `user`; returns the new count."""
-        self._counts[user] += 1
-        return self._counts[user]
-
-
-@dataclass(slots=True)
-class Caps:
-    """Limits that depend on the other samples. Ask newest first: the newest are the ones that stay.
-
-    While streaming, the claims apply the caps per user and `offer` counts what the rest brings. Afterwards `admit`
-    walks over the offers in the same order. Corrections, and what models trained here wrote, are shares of the file
-    that results: its size is the largest n = min(max_samples, e + min(p, s·n) + min(o, t·n)), for e lines of models
-    from elsewhere, p corrections and o own ones, of which the shares are s and t. With e and o alone, n = e/(1 − t).
-
-    A correction over its cap is left out, and what it corrects is not taught in its place: somebody said it is wrong.
-    """
-
-    config: DataGeneratorConfig
-    users: Tally = field(default_factory=MemoryTally)
-    correctors: Tally = field(default_factory=MemoryTally)
-    """Corrections per user."""
-    clusters: Tally = field(default_factory=MemoryTally)
-    """Corrections per cluster of claimed names."""
-    _offered: Counter[Author] = field(default_factory=Counter)
-    _admitted: Counter[Author] = field(default_factory=Counter)
-    _size: int | None = None
-    """Lines that the file will have at most, as long as nothing more is offered."""
-
-    def claim_correction(self, user: int | None, cluster: int | None) -> DropReason | None:
-        """Count a correction on its user and on its cluster; None of either is not counted."""
-        cap = self.config.max_corrections_per_user
-        if cap is None:
-            return None
-        counts = [
-            tally.add(key) for tally, key in ((self.correctors, user), (self.clusters, cluster)) if key is not None
-        ]
-        return DropReason.CORRECTIONS_OF_ONE if any(count > cap for count in counts) else None
-
-    def claim(self, user: int | None) -> DropReason | None:
-        """Count a sample on its user. Without a user (a key that was random per request) there is no cap."""
-        cap = self.config.max_samples_per_user
-        if user is None or cap is None or self.users.add(user) <= cap:
-            return None
-        return DropReason.USER_CAP
-
-    def offer(self, author: Author, lines: int = 1) -> None:
-        """Count lines that `author` wrote."""
-        self._offered[author] += lines
-        self._size = None
-
-    @property
-    def satisfied(self) -> bool:
-        """Whether older samples can no longer be admitted: those that others wrote fill the file."""
-        most = self.config.max_samples
-        return most is not None and self._offered[Author.ELSEWHERE] + self._corrections(most) >= most
-
-    def admit(self, author: Author) -> DropReason | None:
-        """Whether an offered line may go into the file; ask once all offers are in."""
-        if self.config.max_samples is not None and self._admitted.total() >= self.config.max_samples:
-            return DropReason.MAX_SAMPLES
-        if author is Author.OWN and self._admitted[author] >= self._own(self._lines()):
-            return DropReason.OWN_SHARE
-        if author is Author.PERSON and self._admitted[author] >= self._corrections(self._lines()):
-            return DropReason.CORRECTION_SHARE
-        self._admitted[author] += 1
-        return None
-
-    def _lines(self) -> int:
-        """How many lines the file will have."""
-        if self._size is None:
-            most, last = self._offered.total(), -1
-            if self.config.max_samples is not None:
-                most = min(most, self.config.max_samples)
-            while most != last:  # what fits into a smaller file is less, until it fits
-                last = most
-                most = min(last, self._offered[Author.ELSEWHERE] + self._corrections(last) + self._own(last))
-            self._size = most
-        return self._size
-
-    def _corrections(self, lines: int) -> int:
-        """How many corrections a file of so many lines has at most; one of any, where there may be some."""
-        share = self.config.max_correction_share
-        return min(self._offered[Author.PERSON], max(math.floor(share * lines + 1e-9), share > 0))
-
-    def _own(self, lines: int) -> int:
-        """How many lines that models trained here wrote a file of so many lines has at most."""
-        return min(self._offered[Author.OWN], math.floor(self.config.max_own_share * lines + 1e-9))

@@ -17,31 +17,17 @@ from policies.promotion import WatchFacts
 from policies.state import LoopTotals, Retiring, Retry
 from policies.triggers import TriggerFacts
 
-__all__ = ["Command", "ExperimentView", "ModelView", "RunStatus", "RunView", "Snapshot",
-           "Verb", "new_run_id", ]  # fmt: skip
-
-
-class Verb(StrEnum):
-    """What a person can tell the loop."""
-
-    TRIGGER = "trigger"
-    PROMOTE = "promote"
-    ROLLBACK = "rollback"
-    PAUSE = "pause"
-    RESUME = "resume"
-    CANCEL = "cancel"
-    SHARE = "share"
-    DEPLOY = "deploy"
+__all__ = ["Command", "ExperimentView", "ModelView", "RunStatus", "RunView", "Snapshot", "new_run_id"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """One order from a person, waiting for the loop."""
+    """What a person asked for, waiting for the loop."""
 
     id: int
     at: float
     verb: str
-    """A `Verb`; text, because an unknown one is refused, not lost."""
+    """A `vocabulary.Verb`; text, because an unknown one is refused, not lost."""
     args: Mapping[str, bool | float | str] = field(default_factory=dict)
     """trigger: `no_train` (bool). share: `share` (0 to 1). deploy: `run` (its id)."""
     who: str
@@ -105,6 +91,8 @@ class ExperimentView:
     """The running experiment."""
 
     id: int
+    epoch: int | None = None
+    """The one that runs; None in what an earlier version has journalled."""
     facts: ExperimentFacts
     terms: Mapping[str, str] | None = None
     """Settings that its epoch was begun under, as JSON by their path; None: not known."""

@@ -1,7 +1,7 @@
 """What the loop remembers between two looks: the phase, with what belongs to it alone, and a ledger common to all.
 
 A value per phase: what a phase does not need it cannot have, so no phase keeps another's ids. Everything else is looked
-up afresh. Instants are Unix seconds. Nothing but `policies.transition.apply` makes a state from another.
+up afresh. Instants are Unix seconds. Nothing but `policies.transition` makes one state from another.
 """
 
 from __future__ import annotations
@@ -14,8 +14,22 @@ from policies.actions import Action, tag_of, target_of
 from policies.experiment import ArmStats
 from policies.lifecycle import Phase
 
-__all__ = ["Deploying", "Idle", "Ledger", "LoopState", "LoopTotals", "PhaseState", "Promoting", "Retiring", "Retry",
-           "Testing", "Training", "Turn", "Watching", "retry_of"]  # fmt: skip
+__all__ = [
+    "Deploying",
+    "Idle",
+    "LastRun",
+    "Ledger",
+    "LoopState",
+    "LoopTotals",
+    "PhaseState",
+    "Promoting",
+    "Retiring",
+    "Retry",
+    "Testing",
+    "Training",
+    "Watching",
+    "retry_of",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,7 +39,7 @@ class Retry:
     action: str
     """Tag of the action (`policies.actions`)."""
     target: str = ""
-    """What it was to act on (`policies.actions.target_of`); empty: it holds for all actions of that tag."""
+    """What it was to act on (`policies.actions.target_of`); empty: it is meant for all actions of that tag."""
     at: float
     """Not before this instant."""
     attempts: int
@@ -61,7 +75,7 @@ class LoopTotals:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Turn:
+class LastRun:
     """When the last dataset was written and the last retrain begun: samples, cool-down and schedule count from here."""
 
     dataset_at: float | None = None
@@ -80,7 +94,7 @@ class Training:
     """A model is being made from a dataset."""
 
     run_id: str
-    before: Turn
+    before: LastRun
     """As it was before this run: a failed run gives its samples and its turn back."""
     name: Literal["training"] = "training"
 
@@ -141,7 +155,7 @@ class Ledger:
     """Of the route table that follows from this state."""
     config_id: int = 0
     """Settings in force at the last tick."""
-    last: Turn = field(default_factory=Turn)
+    last: LastRun = field(default_factory=LastRun)
     last_run_id: str = ""
     """The last dataset that was prepared."""
     usable_samples: int | None = None

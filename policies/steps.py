@@ -198,7 +198,8 @@ def _testing(look: Inspection) -> Step:
         return _lost("the phase is testing, but its experiment or its challenger is not in the database")
     if experiment.terms is not None and (changed := changes(experiment.terms, look.rules.terms)):
         reason = f"evidence is collected afresh: {', '.join(changed)}"
-        return Step(reasons=(reason,), action=BeginEpoch(experiment_id=experiment.id, reason=reason))
+        afresh = BeginEpoch(experiment_id=experiment.id, epoch=experiment.epoch, reason=reason)
+        return Step(reasons=(reason,), action=afresh)
     back = RollBack(model_id=model.id, experiment_id=experiment.id)
     if (silence := _silence_s(model, look)) > look.rules.ready_timeout_s:
         reason = f"challenger {model.name} has not answered its health check for {span(silence)}"

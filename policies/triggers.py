@@ -1,9 +1,9 @@
 """When to retrain.
 
-Any enabled trigger is enough; manual first, then what users notice, then volume, then the calendar. Two things hold:
-the cool-down between two retrains (and a back-off after failures), and too few usable samples, which does not start a
-cool-down. A person is not held by the clock, only by the lack of samples. Nothing fires on an empty history, and a
-clock that was set back counts as no time at all.
+Any enabled trigger is enough; what users notice is named first, then volume, then the calendar. Two things hold a
+retrain: the cool-down since the last one (and a back-off after failures), and too few usable samples, which does not
+start a cool-down. A person's `ratchet trigger` is a command (`policies.commands`) and asks none of this. Nothing fires
+on an empty history, and a clock that was set back counts as no time at all.
 
 The quality drop needs two witnesses: the 24-hour mean is down by the threshold, and the change detector of `drop`
 agrees. The mean alone fires falsely within a month nearly always at 30 scored requests a day, and half of the time at
@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 from policies.drop import DropDetector
+from policies.intervals import Interval
 from policies.wording import duration, percent, share
 
 __all__ = [
@@ -50,29 +51,29 @@ class TriggerConfig:
 
     enable_sample_count: bool = True
     """Retrain when enough new quality samples have come in."""
-    min_new_samples: int = 1000
+    min_new_samples: Annotated[int, Interval("[1, inf)", "a count")] = 1000
     """New quality samples since the last dataset. A fine-tune on fewer rarely shows a gain."""
-    min_quality_score: float = 0.7
+    min_quality_score: Annotated[float, Interval("[0, 1]", "a score, 0 to 1")] = 0.7
     """A record scored at least this (0 to 1) is a quality sample."""
     enable_scheduled: bool = True
     """Retrain on a schedule. The clock starts at installation, not at once."""
-    schedule_interval_hours: float = 168.0
+    schedule_interval_hours: Annotated[float, Interval("(0, inf)", "hours")] = 168.0
     """Hours between scheduled retrains: a week."""
     enable_quality_drop: bool = True
     """Retrain when quality has dropped and a change detector agrees."""
-    quality_drop_threshold: float = 0.1
+    quality_drop_threshold: Annotated[float, Interval("(0, 1]", "a share, 0 to 1")] = 0.1
     """Relative drop of the 24-hour mean against the frozen baseline that counts (0 to 1)."""
     enable_error_rate: bool = False
     """Retrain on many negative votes. Off: angry voters vote more, so opt in once votes are plenty."""
-    negative_feedback_threshold: float = 0.2
+    negative_feedback_threshold: Annotated[float, Interval("(0, 1]", "a share, 0 to 1")] = 0.2
     """Share of negative votes in the last 24 hours that triggers (0 to 1)."""
-    min_feedback_votes: int = 50
+    min_feedback_votes: Annotated[int, Interval("[1, inf)", "a count")] = 50
     """Votes needed in those 24 hours before their share means anything."""
-    min_usable_samples: int = 100
+    min_usable_samples: Annotated[int, Interval("[1, inf)", "a count")] = 100
     """Fewer samples than this after selection: hold and say so; the cool-down does not start."""
-    cooldown_hours: float = 24.0
+    cooldown_hours: Annotated[float, Interval("[0, inf)", "hours")] = 24.0
     """Hours between the starts of two retrains, whatever triggers them (manual ones excepted)."""
-    failure_backoff_hours: float = 1.0
+    failure_backoff_hours: Annotated[float, Interval("[0, inf)", "hours")] = 1.0
     """Wait after a failed retrain; doubles with each failure in a row, up to a day."""
 
 
@@ -80,7 +81,7 @@ _LONGEST_BACKOFF_HOURS: Final = 24.0
 
 
 class Trigger(StrEnum):
-    """Why a retrain starts, in the order in which a reason is named when several hold."""
+    """Why a retrain starts; after MANUAL, which no evaluation gives, in the order in which one of several is named."""
 
     MANUAL = "manual"
     QUALITY_DROP = "quality_drop"
@@ -113,8 +114,6 @@ class TriggerFacts:
     """Effective votes of the last 24 hours."""
     failures_in_a_row: int = 0
     last_failure_at: float | None = None
-    manual: bool = False
-    """Somebody asked for a retrain."""
     experiment_running: bool = False
     """A challenger is being tested: the concurrent comparison decides about drops, not the detector."""
 
@@ -141,11 +140,11 @@ class TriggerReport:
     """What starts a retrain now; None when nothing is due, or all of it is held."""
     progress: tuple[TriggerProgress, ...]
     hold: str | None
-    """Why nothing may start now although something may be due."""
+    """Why nothing may start now although something may be due; None where nothing is in the way."""
     hold_until: float | None
     """When the hold ends by the clock, Unix seconds; None when it does not end by itself."""
     schedule_at: float | None
-    """When the schedule is due next, Unix seconds; None when it is off."""
+    """When the schedule is due next, Unix seconds, in the past where it is overdue; None when it is off."""
 
 
 def too_few_samples(usable: int, config: TriggerConfig, left_out: Mapping[str, int] | None = None) -> str | None:
@@ -166,14 +165,13 @@ def too_few_samples(usable: int, config: TriggerConfig, left_out: Mapping[str, i
 def evaluate_triggers(facts: TriggerFacts, config: TriggerConfig, now: float) -> TriggerReport:
     """Which trigger starts a retrain at `now` (Unix seconds), how near the others are, and what holds them."""
     progress = (
-        _manual(facts),
         _quality_drop(facts, config),
         _sample_count(facts, config),
         _negative_feedback(facts, config),
         _schedule(facts, config, now),
     )
     due = next((each.name for each in progress if each.due), None)
-    hold, hold_until = _hold(facts, config, now, manual=due is Trigger.MANUAL)
+    hold, hold_until = _hold(facts, config, now)
     return TriggerReport(
         fired=due if hold is None else None,
         progress=progress,
@@ -183,14 +181,12 @@ def evaluate_triggers(facts: TriggerFacts, config: TriggerConfig, now: float) ->
     )
 
 
-def _hold(facts: TriggerFacts, config: TriggerConfig, now: float, *, manual: bool) -> tuple[str | None, float | None]:
+def _hold(facts: TriggerFacts, config: TriggerConfig, now: float) -> tuple[str | None, float | None]:
     """Why nothing may start now, and until when the clock alone says so."""
     if facts.usable_samples is None:
         return "The usable samples are not counted yet.", None
     if few := too_few_samples(facts.usable_samples, config, facts.left_out):
         return f"{few[0].upper()}{few[1:]}.", None
-    if manual:
-        return None, None
     rest = _longest_rest(facts, config)
     if rest is None or now >= rest.until:
         return None, None
@@ -219,18 +215,6 @@ def _longest_rest(facts: TriggerFacts, config: TriggerConfig) -> _Rest | None:
         why = f"Back-off, {facts.failures_in_a_row} failed in a row"
         rests.append(_Rest(facts.last_failure_at + 3600 * hours, facts.last_failure_at, why))
     return max(rests, default=None)
-
-
-def _manual(facts: TriggerFacts) -> TriggerProgress:
-    return TriggerProgress(
-        name=Trigger.MANUAL,
-        enabled=True,
-        value=None,
-        target=None,
-        fraction=float(facts.manual),
-        due=facts.manual,
-        reason="Somebody asked for a retrain." if facts.manual else "Nobody asked for a retrain.",
-    )
 
 
 def _sample_count(facts: TriggerFacts, config: TriggerConfig) -> TriggerProgress:

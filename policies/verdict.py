@@ -12,7 +12,7 @@ from typing import Final
 
 from policies.assessment import ABTestConfig, Carried, ExperimentFacts, FeedbackRate, SampleRatio, Verdict
 from policies.carriers import LEAST_VOTERS
-from policies.estimates import Effect, Metric, metric_mean, relative_change
+from policies.estimates import EffectEstimate, Metric, metric_mean, relative_change
 from policies.guardrails import GuardrailResult, GuardrailState
 from policies.wording import confidence, duration, odds, percent, signed_percent
 
@@ -40,8 +40,8 @@ class Measurements:
     facts: ExperimentFacts
     config: ABTestConfig
     elapsed_hours: float
-    effect: Effect | None
-    harm_effect: Effect | None
+    effect: EffectEstimate | None
+    harm_effect: EffectEstimate | None
     """The composite, or what is there of quality and thumbs while the composite is incomplete."""
     lower: float
     upper: float
@@ -145,12 +145,12 @@ def _strongest_in_words(carried: Carried) -> str:
     return f"Strongest, with their share of the pull: {named}." if named else "None of them pulls its way."
 
 
-def _is_harmful(look: Measurements, harm: Effect) -> bool:
+def _is_harmful(look: Measurements, harm: EffectEstimate) -> bool:
     enough = harm.effective_users >= look.config.guardrails.min_effective_users
     return enough and look.log_e_harm >= -math.log(harm_alpha(look.config))
 
 
-def _is_futile(look: Measurements, effect: Effect) -> bool:
+def _is_futile(look: Measurements, effect: EffectEstimate) -> bool:
     enough = effect.effective_users >= look.config.min_effective_users
     return enough and look.log_e_futility >= -math.log(look.config.alpha)
 
@@ -212,7 +212,7 @@ def _missing(look: Measurements) -> list[str]:
     return missing or ["No metric has a weight: set one of quality_weight, feedback_weight, latency_weight above 0."]
 
 
-def _small_bases(look: Measurements, effect: Effect) -> list[str]:
+def _small_bases(look: Measurements, effect: EffectEstimate) -> list[str]:
     """What keeps a plain gain from being proven: a metric that has more than doubled, from next to nothing.
 
     The bet is made for gains of about the threshold. Relative to a small base the gain is far larger, and so is its
@@ -243,7 +243,7 @@ def _way_out(metric: Metric) -> str:
     )
 
 
-def _gain_in_words(look: Measurements, effect: Effect) -> str:
+def _gain_in_words(look: Measurements, effect: EffectEstimate) -> str:
     config = look.config
     sure = confidence(config.alpha)
     claim = "is not worse"
@@ -265,7 +265,7 @@ def _estimate_in_words(look: Measurements) -> str:
     return f"{words}; at least {confidence(look.config.alpha)} sure of more than {low}, as sure of less than {high}."
 
 
-def _harm_in_words(look: Measurements, harm: Effect) -> str:
+def _harm_in_words(look: Measurements, harm: EffectEstimate) -> str:
     what = "on everything that has a weight" if harm == look.effect else "on what is measured in both arms so far"
     return (
         f"At least {confidence(harm_alpha(look.config))} sure that the challenger is worse {what}; "
@@ -273,7 +273,7 @@ def _harm_in_words(look: Measurements, harm: Effect) -> str:
     )
 
 
-def _futility_in_words(look: Measurements, effect: Effect) -> str:
+def _futility_in_words(look: Measurements, effect: EffectEstimate) -> str:
     config = look.config
     return (
         f"At least {confidence(config.alpha)} sure that the true gain is below the threshold of "

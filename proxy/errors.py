@@ -21,8 +21,8 @@ class TemporaryError(Exception):
 
 
 class PermanentError(Exception):
-    """An effect can not be done, however often it is tried."""
+    """An effect cannot be done, however often it is tried."""
 
 
 class ConfigError(ValueError):
-    """The configuration can not be used. `str()` lists each problem with its full key path."""
+    """The configuration cannot be used. `str()` lists each problem with its full key path."""

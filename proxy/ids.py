@@ -273,7 +273,7 @@ class RecordIds:
         raw = a2b_base64(text.encode("ascii").translate(_FROM_TOKEN))
         uuid = raw[:_UUID_BYTES]
         if not self._ring.signed(uuid, raw[_UUID_BYTES:]):
-            raise ForgedIdError("this record id was not signed here: it was altered, or another install minted it")
+            raise ForgedIdError("this record id was not signed here: it was altered, or comes from another install")
         return uuid.hex()
 
     def new_uuid(self, now_s: float) -> str:
@@ -335,7 +335,7 @@ def _read_ring(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as exc:
         raise ValueError(
             f"{path}: not a key ring ({exc}). Restore it from a backup; "
-            "if it is deleted, a new one is made and earlier record ids are refused"
+            "if you delete it, a new one is created and earlier record ids are refused"
         ) from exc
     return document
 

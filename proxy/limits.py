@@ -94,7 +94,7 @@ class Guesses:
             _log.warning("%s: a wrong token from %s", self._where, address)
         elif now - self._said_at >= _SAID_EVERY_S:
             self._said_at = now
-            _log.warning("%s: too many wrong tokens from %s, which has to wait between them", self._where, address)
+            _log.warning("%s: too many wrong tokens from %s; it must now wait between attempts", self._where, address)
         return wait_s
 
     def wait_s(self, address: str) -> float:

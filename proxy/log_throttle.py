@@ -82,5 +82,5 @@ class ThrottledLog:
     def _say(self, level: int, topic: Hashable, text: str, args: tuple[object, ...], *, exc_info: bool = False) -> None:
         before = self._throttle.of(topic, self._clock.monotonic())
         if before is not None:
-            more = f" ({before:,} more since the last such line)" if before else ""
+            more = f" ({before:,} more since the last line like this)" if before else ""
             self._log.log(level, text + "%s", *args, more, exc_info=exc_info)

@@ -12,7 +12,7 @@ import logging
 import re
 from typing import Final
 
-__all__ = ["PrintableFormatter", "json_printable", "printable"]
+__all__ = ["PrintableFormatter", "json_printable", "one_direction", "printable"]
 
 _COMMANDS: Final = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff9-\ufffb"
@@ -20,6 +20,9 @@ _COMMANDS: Final = re.compile(
 )
 """Control characters but tab and newline (a carriage return overwrites its line), marks of writing direction, what has
 no width, separators of lines and paragraphs, tags, and halves of surrogate pairs, which no terminal can be sent."""
+
+_TURNS: Final = re.compile("[\u202a-\u202e\u2066-\u2069]")
+"""Embeddings, overrides and isolates of writing direction."""
 
 
 def printable(text: str) -> str:
@@ -30,6 +33,12 @@ def printable(text: str) -> str:
 def json_printable(document: str) -> str:
     r"""A JSON `document` that means the same and can be printed: JSON itself escapes no more than C0 (`\u001b`)."""
     return _COMMANDS.sub(_json_escape, document)
+
+
+def one_direction(text: str) -> str:
+    r"""`text` for a page of HTML, with what turns a line around as an escape (`\u202e`). Arabic and Hebrew need none of
+    these characters; the marks that they use stay."""
+    return _TURNS.sub(_escape, text)
 
 
 class PrintableFormatter(logging.Formatter):

@@ -86,7 +86,7 @@ def looser(paths: Iterable[Path]) -> Iterator[str]:
             and (stat.S_ISREG(found.st_mode) or stat.S_ISDIR(found.st_mode))
         ):
             wanted = mode & ~_OTHERS
-            yield f"{path} is open to other users of this machine (mode {mode:04o}); chmod {wanted:o} {path} mends it"
+            yield f"{path} is open to other users of this machine (mode {mode:04o}); run: chmod {wanted:o} {path}"
 
 
 def without_secrets(environ: Mapping[str, str]) -> dict[str, str]:

@@ -78,7 +78,7 @@ def _table(data: dict[str, Any]) -> RouteTable:
         challenger = Target(**_checked(Target, challenger))
     table = RouteTable(champion=champion, challenger=challenger, **_checked(RouteTable, data))
     if not 0.0 <= table.share <= 1.0:
-        raise ValueError(f"share: {table.share} is no share of users, 0 to 1")
+        raise ValueError(f"share: {table.share} is not a share of users, 0 to 1")
     if len(bytes.fromhex(table.salt)) > _LONGEST_SALT:
         raise ValueError(f"salt: longer than {_LONGEST_SALT} bytes")
     return table

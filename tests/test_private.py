@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from proxy import ContinuousLearningLoop, DataGeneratorConfig, LoopConfig, TriggerConfig
-from proxy.loop.dataset.forgetting import forget_users
+from proxy.loop.dataset.deletion import delete_users
 from proxy.private import looser, make_folder, open_private, replace_private, without_secrets, write_private
 
 
@@ -96,7 +96,7 @@ def test_a_dataset_without_a_deleted_user_is_as_private_as_it_was(tmp_path: Path
     write_private(tmp_path / "data.jsonl", "1\n2\n")
     write_private(tmp_path / "manifest.json", '{"samples": 2}')
     write_private(tmp_path / "lineage.csv", "record_id,user,split,line\nr1,7,train,1\nr2,8,train,2\n")
-    assert forget_users(tmp_path, {7}, "2026-01-31T00:00:00+00:00").lines == 1
+    assert delete_users(tmp_path, {7}, "2026-01-31T00:00:00+00:00").lines == 1
     assert (tmp_path / "data.jsonl").read_text() == "2\n"
     assert {path.name: mode(path) for path in tmp_path.iterdir()} == dict.fromkeys(
         ("data.jsonl", "manifest.json", "lineage.csv"), 0o600

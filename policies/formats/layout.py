@@ -21,11 +21,13 @@ from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final
 
+from policies.formats.table import FORMATS
+
 __all__ = ["HEADS", "has_parts", "in_parts", "shape"]
 
 HEADS: Final = 256
 """Shapes that the head of a file shows at most."""
-_SPOKEN: Final = ("messages", "prompt", "completion", "chosen", "rejected")
+_SPOKEN: Final = frozenset(name for form in FORMATS.values() for name in form.message_fields)
 _WHOLE: Final = ("request", "response")  # of NVIDIA's form
 _DEPTH: Final = 4  # of a tool: function/parameters/properties, and which properties there are
 

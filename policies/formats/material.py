@@ -79,7 +79,7 @@ def prepared(sample: Sample, style: Style, *, weights: bool) -> Material | None:
 
 
 def misfit(material: Material, *, tools: bool, attachments: bool, pairs: bool) -> Lack | None:
-    """Why a format that holds this much, or this little, can not hold the sample."""
+    """Why a format that holds this much, or this little, cannot hold the sample."""
     if material.words_alone:
         return Lack.NOT_IN_FORMAT if material.tools and not tools else None
     answers = (material.answer, material.given) if pairs else (material.answer,)

@@ -11,18 +11,19 @@ import json
 from collections.abc import Iterable
 from dataclasses import replace
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Final
 
 from policies.conversation import Attachment, ToolCall, Turn
+from policies.formats.form import TYPED, Format, Holds, Member, Types
 from policies.formats.line import Partners, TrainingLine, Waiting
 from policies.formats.material import Material
 from policies.formats.messages import Message, message, messages, tools_of
 from policies.formats.turns import arguments_of
 
-__all__ = ["dpo", "kto"]
+__all__ = ["DPO", "KTO"]
 
 
-def kto(material: Material, _: Partners) -> list[TrainingLine]:
+def _kto(material: Material, _: Partners) -> list[TrainingLine]:
     """One line with the vote for a label; of a correction two, unless the model said nothing."""
     head, sample = _head(material), material.sample
 
@@ -40,7 +41,7 @@ def kto(material: Material, _: Partners) -> list[TrainingLine]:
     )
 
 
-def dpo(material: Material, partners: Partners) -> list[TrainingLine]:
+def _dpo(material: Material, partners: Partners) -> list[TrainingLine]:
     """A pair, or none as long as the counterpart is missing."""
     sample, own = material.sample, _message(material.answer, material)
     if sample.correction is not None:
@@ -114,3 +115,28 @@ def _called(call: ToolCall) -> list[Any]:
 
 def _folded(text: str) -> str:
     return " ".join(text.casefold().split())
+
+
+_TEXTS: Final[Types] = (str, list)
+DPO: Final = Format(
+    name="dpo",
+    line='{"prompt": […], "chosen": […], "rejected": […], "tools"?}',
+    meaning="TRL's DPO, OpenAI's preferences: corrections over what they correct, and votes both ways.",
+    holds=TYPED | {Holds.PAIRS},
+    needs_votes=True,
+    build=_dpo,
+    fields={"prompt": _TEXTS, "chosen": _TEXTS, "rejected": _TEXTS},
+    message_fields={"prompt": Member.CONTEXT, "chosen": Member.ANSWER, "rejected": Member.REJECTED},
+    consumers=frozenset({"openai", "trl"}),
+)
+KTO: Final = Format(
+    name="kto",
+    line='{"prompt": […], "completion": […], "label": true or false, "tools"?}',
+    meaning="TRL's KTO: every answer with a vote.",
+    holds=TYPED | {Holds.LABELS},
+    needs_votes=True,
+    build=_kto,
+    fields={"prompt": _TEXTS, "completion": _TEXTS, "label": bool},
+    message_fields={"prompt": Member.CONTEXT, "completion": Member.ANSWER},
+    consumers=frozenset({"trl"}),
+)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 from policies.conversation import Turn
+from policies.formats.form import TYPED, Format, Holds, Member
 from policies.formats.line import Partners, TrainingLine
 from policies.formats.material import Material
 from policies.formats.messages import message, messages, tools_of
 
-__all__ = ["alpaca", "alternates", "chatml", "completion", "prompt_completion"]
+__all__ = ["ALPACA", "CHATML", "COMPLETION", "PROMPT_COMPLETION"]
 
 
-def chatml(material: Material, _: Partners) -> list[TrainingLine]:
+def _chatml(material: Material, _: Partners) -> list[TrainingLine]:
     """All messages in a row; what is not to be learnt carries the weight 0."""
     style = material.style
     said = messages(
@@ -25,7 +26,7 @@ def chatml(material: Material, _: Partners) -> list[TrainingLine]:
     return [material.line({"messages": said, **tools_of(material.tools)})]
 
 
-def prompt_completion(material: Material, _: Partners) -> list[TrainingLine]:
+def _prompt_completion(material: Material, _: Partners) -> list[TrainingLine]:
     """The messages before the answer, and the answer."""
     thoughts = material.style.keep_reasoning
     body = {
@@ -36,7 +37,7 @@ def prompt_completion(material: Material, _: Partners) -> list[TrainingLine]:
     return [material.line(body)]
 
 
-def alpaca(material: Material, _: Partners) -> list[TrainingLine]:
+def _alpaca(material: Material, _: Partners) -> list[TrainingLine]:
     """Earlier turns go into `history` as [question, answer] pairs."""
     turns = [turn for turn in material.prompt if turn.role != "system"]
     system = [turn.text for turn in material.prompt if turn.role == "system"]
@@ -48,7 +49,7 @@ def alpaca(material: Material, _: Partners) -> list[TrainingLine]:
     return [material.line(line)]
 
 
-def alternates(turns: Sequence[Turn]) -> bool:
+def _alternates(turns: Sequence[Turn]) -> bool:
     """Whether these are a system prompt, if any, and then user and assistant in turn, ending with the user."""
     roles = [turn.role for turn in turns]
     while roles and roles[0] == "system":
@@ -56,10 +57,53 @@ def alternates(turns: Sequence[Turn]) -> bool:
     return len(roles) % 2 == 1 and roles == (["user", "assistant"] * len(roles))[: len(roles)]
 
 
-def completion(material: Material, _: Partners) -> list[TrainingLine]:
+def _completion(material: Material, _: Partners) -> list[TrainingLine]:
     """A bare prompt stays as it was sent; a conversation of several messages becomes a transcript."""
     turns = material.turns
     prompt = turns[-1].text
     if len(turns) > 1:
         prompt = "\n\n".join([*(f"{turn.role}: {turn.text}" for turn in turns), "assistant:"])
     return [material.line({"prompt": prompt, "completion": material.answer.text})]
+
+
+CHATML: Final = Format(
+    name="chatml",
+    line='{"messages": [{"role", "content", "weight"?, …}, …], "tools"?}',
+    meaning="OpenAI, Mistral, Axolotl. Answers with `weight: 0` are not learnt.",
+    holds=TYPED | {Holds.WEIGHTS},
+    build=_chatml,
+    fields={"messages": list},
+    message_fields={"messages": Member.CONVERSATION},
+    consumers=frozenset({"openai", "trl", "axolotl", "mistral"}),
+)
+PROMPT_COMPLETION: Final = Format(
+    name="prompt_completion",
+    line='{"prompt": [{"role", "content", …}, …], "completion": [{"role", "content", …}], "tools"?}',
+    meaning="TRL's SFT: only the completion is learnt.",
+    holds=TYPED,
+    build=_prompt_completion,
+    fields={"prompt": list, "completion": list},
+    message_fields={"prompt": Member.CONTEXT, "completion": Member.ANSWER},
+    consumers=frozenset({"trl"}),
+)
+ALPACA: Final = Format(
+    name="alpaca",
+    line='{"instruction", "input", "output", "system"?, "history"?}',
+    meaning="Stanford Alpaca, LLaMA-Factory, Axolotl. Words alone, user and assistant in turn.",
+    holds=frozenset(),
+    build=_alpaca,
+    fields={"instruction": str, "output": str},
+    message_fields={},
+    consumers=frozenset({"axolotl"}),
+    fits=_alternates,
+)
+COMPLETION: Final = Format(
+    name="completion",
+    line='{"prompt", "completion"}',
+    meaning="TRL, and small models: a bare prompt, or a transcript. Words alone.",
+    holds=frozenset(),
+    build=_completion,
+    fields={"prompt": str, "completion": str},
+    message_fields={"prompt": Member.CONTEXT, "completion": Member.ANSWER},
+    consumers=frozenset({"trl"}),
+)

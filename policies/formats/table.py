@@ -1,121 +1,25 @@
-"""The one list of formats: what a line looks like, what it can hold, who writes it."""
+"""The one list of formats, and what is done by a format's name."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from enum import StrEnum
+from collections.abc import Mapping
 from typing import Any, Final
 
-from policies.conversation import Lack, Turn
+from policies.conversation import Lack
+from policies.formats.form import Format, Holds
 from policies.formats.line import FormatType, Partners, Style, TrainingLine
 from policies.formats.material import Material, misfit, prepared
-from policies.formats.pairs import dpo, kto
-from policies.formats.single import alpaca, alternates, chatml, completion, prompt_completion
+from policies.formats.pairs import DPO, KTO
+from policies.formats.single import ALPACA, CHATML, COMPLETION, PROMPT_COMPLETION
 from policies.records import Sample
 
-__all__ = ["FORMATS", "Format", "Holds", "conforms", "lines", "prepare"]
-
-
-class Holds(StrEnum):
-    """What a line can say besides who said what."""
-
-    TOOLS = "tools"
-    """Tools, their calls and their results."""
-    ATTACHMENTS = "attachments"
-    """Pictures, sounds and files, as content parts."""
-    REASONING = "reasoning"
-    """What the model thought."""
-    WEIGHTS = "weights"
-    """Which turns are not to be learnt."""
-    PAIRS = "pairs"
-    """Which of two answers is the better one."""
-    LABELS = "labels"
-    """Whether an answer was liked."""
-
-
-Kinds = type | tuple[type, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Format:
-    """A format."""
-
-    name: FormatType
-    line: str
-    """How a line looks; `?` follows what may be missing."""
-    meaning: str
-    """Who reads it, and what is learnt from it."""
-    holds: frozenset[Holds]
-    build: Callable[[Material, Partners], list[TrainingLine]]
-    fields: Mapping[str, Kinds]
-    """What every line has, with its JSON type."""
-    fits: Callable[[Sequence[Turn]], bool] = field(default=lambda _: True)
-    """Whether it can hold turns in this order."""
-
-    needs_votes: bool = False
-    """Whether it learns from what people disliked, too: a sample needs a vote or a correction."""
-
-
-_TYPED: Final = frozenset({Holds.TOOLS, Holds.ATTACHMENTS, Holds.REASONING})
-_TEXTS: Final[Kinds] = (str, list)
+__all__ = ["FORMATS", "conforms", "format_of", "lines", "prepare"]
 
 FORMATS: Final[Mapping[FormatType, Format]] = {
-    item.name: item
-    for item in (
-        Format(
-            name="chatml",
-            line='{"messages": [{"role", "content", "weight"?, …}, …], "tools"?}',
-            meaning="OpenAI, Mistral, Axolotl. Answers with `weight: 0` are not learnt.",
-            holds=_TYPED | {Holds.WEIGHTS},
-            build=chatml,
-            fields={"messages": list},
-        ),
-        Format(
-            name="prompt_completion",
-            line='{"prompt": [{"role", "content", …}, …], "completion": [{"role", "content", …}], "tools"?}',
-            meaning="TRL's SFT: only the completion is learnt.",
-            holds=_TYPED,
-            build=prompt_completion,
-            fields={"prompt": list, "completion": list},
-        ),
-        Format(
-            name="alpaca",
-            line='{"instruction", "input", "output", "system"?, "history"?}',
-            meaning="Stanford Alpaca, LLaMA-Factory, Axolotl. Words alone, user and assistant in turn.",
-            holds=frozenset(),
-            build=alpaca,
-            fields={"instruction": str, "output": str},
-            fits=alternates,
-        ),
-        Format(
-            name="completion",
-            line='{"prompt", "completion"}',
-            meaning="TRL, and small models: a bare prompt, or a transcript. Words alone.",
-            holds=frozenset(),
-            build=completion,
-            fields={"prompt": str, "completion": str},
-        ),
-        Format(
-            name="dpo",
-            line='{"prompt": […], "chosen": […], "rejected": […], "tools"?}',
-            meaning="TRL's DPO, OpenAI's preferences: corrections over what they correct, and votes both ways.",
-            holds=_TYPED | {Holds.PAIRS},
-            needs_votes=True,
-            build=dpo,
-            fields={"prompt": _TEXTS, "chosen": _TEXTS, "rejected": _TEXTS},
-        ),
-        Format(
-            name="kto",
-            line='{"prompt": […], "completion": […], "label": true or false, "tools"?}',
-            meaning="TRL's KTO: every answer with a vote.",
-            holds=_TYPED | {Holds.LABELS},
-            needs_votes=True,
-            build=kto,
-            fields={"prompt": _TEXTS, "completion": _TEXTS, "label": bool},
-        ),
-    )
+    form.name: form for form in (CHATML, PROMPT_COMPLETION, ALPACA, COMPLETION, DPO, KTO)
 }
+_TRIED: Final = (CHATML, DPO, KTO, PROMPT_COMPLETION, COMPLETION, ALPACA)
+"""In this order a line is compared with them: a format before those whose fields are among its own."""
 
 
 def lines(material: Material, partners: Partners) -> list[TrainingLine]:
@@ -127,17 +31,32 @@ def lines(material: Material, partners: Partners) -> list[TrainingLine]:
     return FORMATS[material.style.format_type].build(material, partners)
 
 
+def format_of(line: Mapping[str, Any]) -> Format | None:
+    """The format whose fields a line has, whatever their types; None where it is in no format.
+
+    Of two formats with the same fields it is the one whose first field has the line's type, else the first.
+    """
+    found = [form for form in _TRIED if form.fields.keys() <= line.keys()]
+    same = [form for form in found if form.fields.keys() == found[0].fields.keys()]
+    return next((form for form in same if _first_fits(form, line)), found[0] if found else None)
+
+
+def _first_fits(form: Format, line: Mapping[str, Any]) -> bool:
+    name, types = next(iter(form.fields.items()))
+    return isinstance(line[name], types)
+
+
 def conforms(line: Mapping[str, Any], format_type: FormatType) -> bool:
     """Whether a rehearsal line has the fields of the format, with the right JSON types; messages are objects."""
     return all(
-        isinstance(value := line.get(name), kind)
+        isinstance(value := line.get(name), types)
         and (not isinstance(value, list) or all(isinstance(one, Mapping) for one in value))
-        for name, kind in FORMATS[format_type].fields.items()
+        for name, types in FORMATS[format_type].fields.items()
     )
 
 
 def prepare(sample: Sample, style: Style) -> Material | Lack:
-    """The sample made ready for the format, or why the format can not hold it."""
+    """The sample made ready for the format, or why the format cannot hold it."""
     form = FORMATS[style.format_type]
     material = prepared(sample, style, weights=Holds.WEIGHTS in form.holds)
     if material is None:

@@ -127,4 +127,4 @@ def _numbered(turn: Turn, known: int) -> Turn:
 
 
 def _no_json(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")

@@ -33,6 +33,7 @@ from policies.actions import (
 )
 from policies.state import Deploying, Idle, Promoting, Testing, Training, Watching
 from policies.transition.values import Position
+from policies.vocabulary import action_label
 
 
 def stale(position: Position, action: Action) -> str | None:
@@ -40,9 +41,8 @@ def stale(position: Position, action: Action) -> str | None:
     fits, and has not been done."""
     if _fits(position, action):
         return None
-    return (
-        f"{tag_of(action)} of {target_of(action) or 'this'} does not fit the phase {position.state.phase.name} any more"
-    )
+    target = f" ({target_of(action)})" if target_of(action) else ""
+    return f"“{action_label(tag_of(action))}”{target} no longer fits: the phase is {position.state.phase.name}"
 
 
 def _fits(position: Position, action: Action) -> bool:
@@ -55,8 +55,10 @@ def _fits(position: Position, action: Action) -> bool:
             return run == mine and (position.run is None or position.run.handle is None)
         case ((AcceptModel(run_id=run) | FailRun(run_id=run)), Training(run_id=mine)):
             return run == mine
-        case CancelRun(run_id=run), (Training(run_id=mine) | Deploying(run_id=mine)):
+        case CancelRun(run_id=run, model_id=None), (Training(run_id=mine) | Deploying(run_id=mine)):
             return run == mine
+        case CancelRun(run_id=run, model_id=model), Deploying(run_id=mine, challenger_id=challenger):
+            return (run, model) == (mine, challenger)
         case StartDeployment(model_id=model), Deploying(challenger_id=mine):
             return model == mine and not handed_over
         case RestartDeployment(model_id=model), Deploying(challenger_id=mine):
@@ -70,8 +72,11 @@ def _fits(position: Position, action: Action) -> bool:
             Deploying(challenger_id=mine),
         ):
             return model == mine
-        case ((SetShare(experiment_id=test) | BeginEpoch(experiment_id=test)), Testing(experiment_id=mine)):
-            return test == mine
+        case (
+            (SetShare(experiment_id=test, epoch=epoch) | BeginEpoch(experiment_id=test, epoch=epoch)),
+            Testing(experiment_id=mine),
+        ):
+            return test == mine and (epoch is None or position.experiment is None or epoch == position.experiment.epoch)
         case (
             (
                 BeginPromotion(model_id=model, experiment_id=test)
@@ -81,10 +86,9 @@ def _fits(position: Position, action: Action) -> bool:
             Testing(challenger_id=mine, experiment_id=running),
         ):
             return model == mine and test == running
-        case (
-            (RollBack(model_id=model) | Promote(model_id=model) | FailPromotion(model_id=model)),
-            Promoting(challenger_id=mine),
-        ):
+        case RollBack(model_id=model, experiment_id=test), Promoting(challenger_id=mine, experiment_id=tested):
+            return model == mine and test in (None, tested)
+        case ((Promote(model_id=model) | FailPromotion(model_id=model)), Promoting(challenger_id=mine)):
             return model == mine
         case (
             (ReturnTraffic(model_id=model) | FinishWatch(model_id=model) | HaltWatch(model_id=model)),

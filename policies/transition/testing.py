@@ -205,7 +205,7 @@ def return_traffic(position: Position, action: ReturnTraffic, effect: Effect, no
 
 
 def finish_watch(position: Position, action: FinishWatch, effect: Effect, now: Context) -> Transition:
-    """The new champion has held; the old one may go."""
+    """No guardrail broke; the old champion may go."""
     return _unwatched(position, Event.WATCH_FINISHED, now)
 
 

@@ -8,7 +8,7 @@ from policies.actions import AcceptModel, CancelRun, FailRun, PrepareData, Start
 from policies.effects import Declined, Effect, Prepared, Taken, Trained
 from policies.lifecycle import Event
 from policies.rows import Model, ModelState, Run
-from policies.state import Deploying, Idle, Retry, Training, Turn
+from policies.state import Deploying, Idle, LastRun, Retry, Training
 from policies.transition.values import (
     Context,
     Position,
@@ -27,7 +27,7 @@ from policies.triggers import too_few_samples
 
 
 def prepare(position: Position, action: PrepareData, effect: Effect, now: Context) -> Transition:
-    """What the dataset holds decides where the run goes."""
+    """What is in the dataset decides where the run goes."""
     ledger = position.state.ledger
     run = Run(id=action.run_id, state="preparing", trigger=action.trigger, started_us=now.at_us)
     if isinstance(effect, Declined):
@@ -53,15 +53,15 @@ def prepare(position: Position, action: PrepareData, effect: Effect, now: Contex
         return replace(done, state=with_retry(done.state, retry))
     samples, path = said.manifest["samples"], said.manifest["data_path"]
     outcome = {"samples": samples, "data_path": path}
-    turn = Turn(dataset_at=now.at, retrain_at=now.at)
+    last_run = LastRun(dataset_at=now.at, retrain_at=now.at)
     if action.train:
         reason = f"{samples} samples for run {run.id} (trigger {run.trigger})"
         phase, run = Training(run_id=run.id, before=ledger.last), replace(run, state="prepared")
-        ledger = replace(ledger, last=turn)
+        ledger = replace(ledger, last=last_run)
         return moved(position, Event.DATASET_READY, phase, ledger, reason, now, runs=(run,), outcome=outcome)
     reason = f"{samples} samples in {path}; nothing is trained on them"
     # Asked for by a person it is a rehearsal and starts no cool-down; without a trainer it is all there is.
-    ledger = ledger if now.manual else replace(ledger, last=turn)
+    ledger = ledger if now.manual else replace(ledger, last=last_run)
     run = replace(run, state="data_only", ended_us=now.at_us)
     return moved(position, Event.DATASET_ONLY, Idle(), ledger, reason, now, runs=(run,), outcome=outcome)
 

@@ -206,7 +206,7 @@ def retiring(ledger: Ledger, model: Model, now: Context, *, drain_s: float | Non
 
 
 def not_stopped(ledger: Ledger, model: Model, effect: Effect, now: Context) -> Ledger:
-    """What could not be stopped holds nothing up: stopping it is tried again, beside whatever comes next."""
+    """What could not be stopped delays nothing: stopping it is tried again, beside whatever comes next."""
     return retiring(ledger, model, now, drain_s=0.0) if isinstance(effect, Stopped) and effect.failed else ledger
 
 
@@ -216,7 +216,7 @@ def with_retry(state: LoopState, retry: Retry) -> LoopState:
 
 
 def without_retry(state: LoopState, action: Action) -> LoopState:
-    """With nothing held against `action` any more."""
+    """Without what is known of failed attempts at `action`."""
     return replace(state, retries=_others(state, tag_of(action), target_of(action)))
 
 

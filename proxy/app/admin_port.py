@@ -83,7 +83,7 @@ async def _join(port: _Port, config: Config, shutdown: ShutdownSignal, troubles:
         try:
             sock = listen(config.admin.host, config.admin.port, "admin", patience_s=0.0)
         except OSError as exc:
-            troubles.report("admin", f"{exc}; serving goes on without it, and it opens as soon as it can")
+            troubles.report("admin", f"{exc}; serving goes on, and the admin port opens as soon as it is free")
             await asyncio.sleep(_RETRY_S)
             continue
         url = url_of(sock, "http")

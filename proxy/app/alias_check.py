@@ -24,7 +24,7 @@ Ambiguous = Callable[[Sequence[str]], Awaitable[frozenset[str]]]
 """Those of some aliases that several people's records have."""
 _PATIENCE_S: Final = 0.25
 _ANSWER_S: Final = 1.0
-"""Longer than anybody waits: a store that is not there holds no connection open."""
+"""Longer than anybody waits: a store that is not there keeps no connection open."""
 _LINE: Final = 4 << 20
 
 _log = logging.getLogger(__name__)
@@ -42,14 +42,14 @@ async def serve_names(path: Path, ambiguous: Ambiguous) -> AsyncIterator[None]:
                 writer.write(json.dumps(sorted(found)).encode() + b"\n")
                 await writer.drain()
         except (TemporaryError, PermanentError, OSError, ValueError, TypeError) as exc:
-            _log.debug("a question about names got no answer: %s", exc)
+            _log.debug("a lookup of ambiguous ids was not answered: %s", exc)
         finally:
             writer.close()
 
     try:
         listener = listen_unix(short_path(path))
     except OSError as exc:
-        _log.error("%s: %s; ambiguous votes are found out later", path, exc)
+        _log.error("%s: %s; ambiguous votes will be detected later", path, exc)
         yield
         return
     server = await asyncio.start_unix_server(answer, sock=listener, limit=_LINE)

@@ -41,12 +41,12 @@ def publish_first_routes(path: Path, config: Config) -> RouteTable:
         write_routes(path, table)
         return table
     except ValueError as exc:
-        _log.error("%s; traffic goes to the configured champion until the loop publishes again", exc)
+        _log.error("%s; traffic goes to the configured champion until the loop publishes new routes", exc)
         table = RouteTable(version=1, champion=wanted)
         write_routes(path, table)
         return table
     if table.champion.name != wanted.name:
-        _log.info("the champion is %s (promoted earlier), not the configured %s", table.champion.name, wanted.name)
+        _log.info("the champion is %s, promoted earlier, not the configured %s", table.champion.name, wanted.name)
         return table
     wanted = replace(wanted, model_id=table.champion.model_id)
     if table.champion != wanted:

@@ -1,8 +1,8 @@
 """How the champion is, known from the traffic itself: every two seconds from what the workers have counted.
 
-`policies.standing` judges; here its evidence is gathered, and what comes of it is said in one place for all who ask:
+`policies.model_health` judges; its evidence is gathered here, and what comes of it is said in one place for all:
 the trouble `champion`, `champion` in /status and /health, two metrics. Until traffic tells, what counts is an answer to
-one question that is asked at the start (`proxy.app.question`), and again while the answer was no. A champion that was
+one probe at the start (`proxy.app.model_probe`), repeated while the answer was no. A champion that was
 failing and gets no more requests goes on failing, unless it could not be reached at all and now can.
 
 Each host judges by its own traffic: where several share a database, one may reach the champion and another not.
@@ -23,11 +23,11 @@ from urllib.parse import urlsplit, urlunsplit
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from policies.model_health import Answers, Evidence, ModelHealth, judge
 from policies.records import Arm
-from policies.standing import Answers, Evidence, ModelStanding, judge
 from proxy.app.boot import configured_champion
+from proxy.app.model_probe import describe, probe_model
 from proxy.app.paths import DataDir
-from proxy.app.question import ask, words_of
 from proxy.app.troubles import Troubles
 from proxy.clock import Clock
 from proxy.config.model import Config
@@ -37,6 +37,7 @@ from proxy.ids import KeyRing
 from proxy.metrics.gateway import stats_files
 from proxy.metrics.shared import read_counters
 from proxy.routes import Target, read_routes
+from proxy.status import ChampionStatus, ErrorStatus, Status
 from proxy.tasks import cancel_and_wait, spawn
 
 __all__ = ["ChampionWatch", "RequestCounts", "Tallies"]
@@ -109,8 +110,8 @@ class Tallies:
 
 
 @dataclass(slots=True)
-class _Course:
-    """What came since the standing changed last."""
+class _SinceChange:
+    """What came since the champion was last found well, failing or unknown."""
 
     began_at: float
     """Monotonic seconds."""
@@ -142,9 +143,9 @@ class ChampionWatch(Collector):
 
     def _begin_anew(self) -> None:
         """Another model is champion: nothing is known of it."""
-        self._standing = ModelStanding.UNKNOWN
+        self._health = ModelHealth.UNKNOWN
         self._since = self._clock.now()
-        self._course = _Course(self._clock.monotonic())
+        self._since_change = _SinceChange(self._clock.monotonic())
         self._seen: deque[tuple[float, RequestCounts]] = deque()
         self._asked: str | None = None
         """What the last question brought: nothing (None), no problem (empty) or a sentence."""
@@ -177,7 +178,7 @@ class ChampionWatch(Collector):
             self._seen.append((now, tally))
         while self._seen and self._seen[0][0] <= now - _MINUTE_S:
             self._seen.popleft()
-        self._course.take(latest)
+        self._since_change.take(latest)
         self._in_a_row = 0 if latest.good else self._in_a_row + latest.bad
         if latest.answered:
             self._answered_at, self._answered_on = now, self._clock.now()
@@ -185,18 +186,18 @@ class ChampionWatch(Collector):
             self._asked = None  # traffic tells more
         if latest.bad or latest.left:
             self._note_error(tally)
-        before = self._standing
+        before = self._health
         after = judge(before, self._evidence(latest))
         if after is not before:
-            self._turn(after)
-        elif before is ModelStanding.FAILING:
+            self._change(after)
+        elif before is ModelHealth.FAILING:
             self._lost += latest.bad
-        elif before is ModelStanding.WELL and now - self._answered_at > _LAPSES_S:
-            self._turn(ModelStanding.UNKNOWN)
-        self._say(recovered=before is ModelStanding.FAILING and after is ModelStanding.WELL, latest=latest)
+        elif before is ModelHealth.WELL and now - self._answered_at > _LAPSES_S:
+            self._change(ModelHealth.UNKNOWN)
+        self._say(recovered=before is ModelHealth.FAILING and after is ModelHealth.WELL, latest=latest)
 
     def _evidence(self, latest: Answers) -> Evidence:
-        course = self._course
+        course = self._since_change
         return Evidence(
             minute=sum((tally.answers for at, tally in self._seen if at > course.began_at), Answers()),
             latest=latest,
@@ -205,42 +206,42 @@ class ChampionWatch(Collector):
             failed_in_a_row=course.failed_in_a_row,
         )
 
-    def _turn(self, standing: ModelStanding) -> None:
-        if standing is ModelStanding.FAILING:
+    def _change(self, health: ModelHealth) -> None:
+        if health is ModelHealth.FAILING:
             minute = self._evidence(Answers()).minute  # what an earlier failure cost was said at its end
-            self._lost = max(minute.bad, self._course.failed_in_a_row)
-        elif self._standing is ModelStanding.UNKNOWN:
-            self._lost = self._course.bad
-        self._standing, self._since = standing, self._clock.now()
-        self._course = _Course(self._clock.monotonic())
+            self._lost = max(minute.bad, self._since_change.failed_in_a_row)
+        elif self._health is ModelHealth.UNKNOWN:
+            self._lost = self._since_change.bad
+        self._health, self._since = health, self._clock.now()
+        self._since_change = _SinceChange(self._clock.monotonic())
 
     def _note_error(self, tally: RequestCounts) -> None:
         if tally.faults:
             self._last_fault = max(tally.faults, key=lambda fault: tally.faults[fault])
-            what = words_of(self._last_fault)[0]
+            what = describe(self._last_fault)[0]
         elif tally.answers.denied:
-            self._last_fault, what = None, f"our key was refused ({401 if 401 in tally.refused else 403})"
+            self._last_fault, what = None, f"our API key was refused ({401 if 401 in tally.refused else 403})"
         else:
-            self._last_fault, what = Fault.SILENT, "clients left before any answer"
+            self._last_fault, what = Fault.SILENT, "clients disconnected before any answer"
         self._last_error = {"text": f"{what} at {self._url}", "at": self._clock.now()}
 
     # -- saying it
 
     def _say(self, *, recovered: bool, latest: Answers) -> None:
-        if self._standing is ModelStanding.FAILING:
+        if self._health is ModelHealth.FAILING:
             self._troubles.report("champion", self._failing())
         elif self._asked:
-            self._troubles.report("champion", f"asked before any request: {self._asked}")
+            self._troubles.report("champion", f"checked before the first request: {self._asked}")
         elif recovered:
             self._troubles.over("champion", "answers again", cost=_failed(self._lost + latest.bad))
-        elif self._standing is ModelStanding.WELL or self._asked is not None:
+        elif self._health is ModelHealth.WELL or self._asked is not None:
             self._troubles.over("champion", "answers", cost=_failed(self._lost) if self._lost else "")
 
     def _failing(self) -> str:
         """What is wrong, since when, and what to do about it."""
         minute, error = self._minute().answers, (self._last_error or {}).get("text", "")
         if self._last_fault is not None:
-            remedy = words_of(self._last_fault)[1]
+            remedy = describe(self._last_fault)[1]
         else:
             remedy = "check champion.api_key and champion.api_key_header"
         if minute.answered and self._in_a_row >= _ROW and (minute.bad_share or 0.0) < _MOST:
@@ -249,14 +250,14 @@ class ChampionWatch(Collector):
         elif minute.answered:
             said = f"{minute.bad:,} of {minute.answered:,} requests failed in the last minute"
         elif minute.left:
-            said = f"no answer in the last minute, {minute.left:,} clients left without one"
+            said = f"no answers in the last minute, {minute.left:,} clients disconnected"
         else:
-            lost = _failed(self._lost) if self._lost else "clients left without an answer"
-            said = f"{lost}, and no request came since"
+            lost = _failed(self._lost) if self._lost else "clients disconnected without an answer"
+            said = f"{lost}, and no requests since"
         return f"{said}: {error}; {remedy}"
 
     def _minute(self) -> RequestCounts:
-        """Of the last minute, whatever the standing was."""
+        """Of the last minute, whatever the health was."""
         refused: Counter[int] = Counter()
         for _, tally in self._seen:
             refused.update(tally.refused)
@@ -265,12 +266,12 @@ class ChampionWatch(Collector):
     @property
     def healthy(self) -> bool | None:
         """Whether it answers; None where nothing is known."""
-        if self._standing is not ModelStanding.UNKNOWN:
-            return self._standing is ModelStanding.WELL
+        if self._health is not ModelHealth.UNKNOWN:
+            return self._health is ModelHealth.WELL
         return None if self._asked is None else not self._asked
 
     def document(self) -> dict[str, Any]:
-        """For /status and /health: {"name", "healthy", "since" (Unix seconds) it has been so, "failed_share" of the
+        """For /health: {"name", "healthy", "since" (Unix seconds) it has been so, "failed_share" of the
         "requests" of the last minute that were answered or failed, "last_error": {"text", "at"} | null,
         "last_answer_at" (good or bad), "seen_by": this host}. Unknown is null."""
         minute = self._minute().answers
@@ -285,18 +286,24 @@ class ChampionWatch(Collector):
             "seen_by": self._host,
         }
 
-    def into(self, status: Mapping[str, Any]) -> dict[str, Any]:
-        """The status document with what is known here in its `champion`; what traffic does not tell stays as it is."""
-        known = self.document()
-        shown = {**(status.get("champion") or {})}
-        if shown and shown.get("name") != known["name"]:
-            return dict(status)  # a promotion is on its way
-        if known["healthy"] is None:
-            known["healthy"] = shown.get("healthy")
-        elif known["healthy"] is False and shown:
-            shown["unhealthy_since"] = known["since"]
-        notes = [*status.get("notes", ()), *([note] if (note := self.note()) else [])]
-        return {**status, "champion": shown | known, "notes": notes}
+    def into(self, status: Status) -> Status:
+        """The status with what is known here of its champion; what traffic does not tell stays as it is."""
+        minute, shown = self._minute().answers, status.champion or ChampionStatus(name=self._target.name)
+        if shown.name != self._target.name:
+            return status  # a promotion is on its way
+        champion = replace(
+            shown,
+            healthy=shown.healthy if self.healthy is None else self.healthy,
+            unhealthy_since=self._since if self.healthy is False else shown.unhealthy_since,
+            since=self._since,
+            failed_share=minute.bad_share,
+            requests=minute.answered,
+            last_error=None if self._last_error is None else ErrorStatus(**self._last_error),
+            last_answer_at=self._answered_on,
+            seen_by=self._host,
+        )
+        note = self.note()
+        return replace(status, champion=champion, notes=(*status.notes, *((note,) if note else ())))
 
     def note(self) -> str:
         """What may be right, and may be not: every request of the last minute was refused."""
@@ -306,8 +313,8 @@ class ChampionWatch(Collector):
             return ""
         status = max(minute.refused, key=lambda known: minute.refused[known])
         word = "4xx" if status == 400 else str(status)
-        return (f"each of the {answered:,} requests of the last minute was refused by {self._target.name} ({word} most "
-                "often); if clients ask for what there is, check champion.url, its path, and the keys")  # fmt: skip
+        return (f"{self._target.name} refused all {answered:,} requests of the last minute ({word} most often); "
+                "if the clients' requests are right, check champion.url, its path, and the API keys")  # fmt: skip
 
     def collect(self) -> Iterator[GaugeMetricFamily]:
         """`ratchet_champion_up`, `ratchet_champion_failed_share`; neither has a sample while it is unknown."""
@@ -336,7 +343,7 @@ class ChampionWatch(Collector):
             return
         self._target = target
         self._begin_anew()
-        self._troubles.over("champion", "another model, or address, is champion")
+        self._troubles.over("champion", "the champion, or its address, has changed")
 
     def _read_target(self) -> Target | None:
         """The champion of the route table, if that has changed."""
@@ -354,11 +361,9 @@ class ChampionWatch(Collector):
         """Once, and then only while that would be news."""
         again = iter(_ASK_AGAIN_S)
         while True:
-            if self._standing is ModelStanding.FAILING or (
-                self._standing is ModelStanding.UNKNOWN and self._asked != ""
-            ):
+            if self._health is ModelHealth.FAILING or (self._health is ModelHealth.UNKNOWN and self._asked != ""):
                 await self.ask()
-            failing = self._standing is ModelStanding.FAILING
+            failing = self._health is ModelHealth.FAILING
             await asyncio.sleep(_ASK_FAILING_S if failing else next(again, _ASK_AGAIN_S[-1]))
 
     async def ask(self) -> None:
@@ -366,16 +371,16 @@ class ChampionWatch(Collector):
         target, came = self._target, self._answered_at
         credential = self._config.champion.credential_header() if target.credential == "champion" else None
         via = via_token(self._keys.user_hash).decode()
-        problem = await ask(self._url, credential=credential, via=via)
+        problem = await probe_model(self._url, credential=credential, via=via)
         if target is not self._target or came != self._answered_at:
             return
-        if self._standing is ModelStanding.FAILING:
+        if self._health is ModelHealth.FAILING:
             if not problem and self._last_fault in _OUT_OF_REACH:
-                self._turn(ModelStanding.UNKNOWN)
+                self._change(ModelHealth.UNKNOWN)
                 self._asked = ""
-                self._troubles.over("champion", "can be reached again", cost=f"{_failed(self._lost)} before")
+                self._troubles.over("champion", "reachable again", cost=f"{_failed(self._lost)} before")
             return
-        if self._standing is ModelStanding.UNKNOWN:
+        if self._health is ModelHealth.UNKNOWN:
             self._asked = problem
             self._since = self._clock.now()
             self._say(recovered=False, latest=Answers())

@@ -97,7 +97,7 @@ class Child:
                 env=without_secrets(os.environ),
             )
         except OSError as exc:
-            _log.error("%s cannot be started now: %s", self.name, exc)
+            _log.error("%s cannot be started: %s; trying again", self.name, exc)
             self._put_off()
             return
         self._started_at = self._clock.monotonic()
@@ -108,7 +108,7 @@ class Child:
             self._process.stdin.write(settings.packed())
             self._process.stdin.flush()
         except BrokenPipeError:
-            _log.warning("%s died while it was started", self.name)
+            _log.warning("%s died while starting", self.name)
 
     def note_pid(self) -> None:
         """Write down which process it is."""
@@ -166,16 +166,16 @@ def receive_inheritance() -> tuple[Inheritance, int]:
 
     Standard input becomes /dev/null, so that nothing this process starts reads the supervisor's pipe.
     """
-    lifeline = os.dup(0)
+    parent_pipe = os.dup(0)
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.close(null)
-    (length,) = _LENGTH.unpack(_read_exactly(lifeline, _LENGTH.size))
-    settings = pickle.loads(_read_exactly(lifeline, length))
+    (length,) = _LENGTH.unpack(_read_exactly(parent_pipe, _LENGTH.size))
+    settings = pickle.loads(_read_exactly(parent_pipe, length))
     assert isinstance(settings, Inheritance)
     if settings.listen_fd is not None:
         os.set_inheritable(settings.listen_fd, False)  # what this process starts must not keep the port
-    return settings, lifeline
+    return settings, parent_pipe
 
 
 def _read_exactly(descriptor: int, size: int) -> bytes:
@@ -183,7 +183,7 @@ def _read_exactly(descriptor: int, size: int) -> bytes:
     while size:
         part = os.read(descriptor, size)
         if not part:
-            raise EOFError("the supervisor ended while it started this process")
+            raise EOFError("the supervisor ended while starting this process")
         parts.append(part)
         size -= len(part)
     return b"".join(parts)

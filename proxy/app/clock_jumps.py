@@ -31,5 +31,5 @@ async def watch_clock(count: Callable[[Direction], None], clock: Clock | None = 
         if jumped_s := watch.look():
             direction: Direction = "forward" if jumped_s > 0 else "back"
             count(direction)
-            said.warning(direction, "this host's clock was set %s by %.1f s; records are dated by it",
+            said.warning(direction, "this host's clock was set %s by %.1f s; records are dated by this clock",
                          direction, abs(jumped_s))  # fmt: skip

@@ -15,6 +15,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any, Final
 
 import uvloop
@@ -24,16 +25,16 @@ from proxy.app.alias_check import serve_names
 from proxy.app.champion import ChampionWatch
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
 from proxy.app.clock_jumps import watch_clock
+from proxy.app.deletion import HostDeletion
 from proxy.app.file_watch import key_trouble
-from proxy.app.forgetting import Forgetting
 from proxy.app.heartbeat import ReplicaHeartbeat
 from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
-from proxy.app.learning import Learning
 from proxy.app.logs import configure_logging
+from proxy.app.loop_service import LoopService
 from proxy.app.orphans import end_stuck_controller
 from proxy.app.parent_pipe import ShutdownSignal
 from proxy.app.paths import DataDir, open_to_others
-from proxy.app.priority import give_way, hurry
+from proxy.app.priority import lower_priority, raise_priority
 from proxy.app.sharing import is_shared, share_keys
 from proxy.app.spool_watch import watch_spool
 from proxy.app.store_keeper import ANSWER_S, FAILURES, StoreKeeper, answer_within, pause
@@ -49,6 +50,7 @@ from proxy.log_throttle import ThrottledLog
 from proxy.loop.act.install import BaseModel, first_model
 from proxy.loop.adapters.deployers.health import trusts_unseen
 from proxy.spool import SpoolReader, is_alive, writers_of
+from proxy.status import Status
 from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
@@ -78,20 +80,20 @@ _log = logging.getLogger(__name__)
 
 def main() -> int:
     """Run this process as the controller; returns its exit status."""
-    settings, lifeline = receive_inheritance()
+    settings, parent_pipe = receive_inheritance()
     configure_logging(settings.config.telemetry, settings.name)
     sys.setswitchinterval(SWITCH_S)
-    give_way(settings.config.server.controller_nice)
+    lower_priority(settings.config.server.controller_nice)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(Controller(settings).run(lifeline))
+            return runner.run(Controller(settings).run(parent_pipe))
     except ConfigError as exc:
         _log.error("%s", exc)
         return EXIT_CONFIG
 
 
 class Controller:
-    """What the controller process holds."""
+    """The controller process: what it owns, and its tasks."""
 
     def __init__(self, settings: Inheritance) -> None:
         self._config = settings.config
@@ -105,20 +107,20 @@ class Controller:
             self._data, self._config.telemetry, self._clock, spool_max_bytes=self._config.spool.max_bytes
         )
         self._metrics.traffic.set_models({0: self._config.champion.name})
-        self._said = ThrottledLog(_log, self._clock)
+        self._throttled = ThrottledLog(_log, self._clock)
         self._troubles = Troubles(self._clock)
         self._metrics.registry.register(self._troubles)
         may_ask = not trusts_unseen(self._config.deployer)
         self._champion = ChampionWatch(self._config, self._data, self._clock, self._troubles, self._keys, asks=may_ask)
         self._metrics.registry.register(self._champion)
-        self._presence = ReplicaHeartbeat(self._data, self._clock)
+        self._heartbeat = ReplicaHeartbeat(self._data, self._clock)
         self._keeper = StoreKeeper(self._config, self._data, self._metrics, self._troubles, self._clock)
-        self._learning = Learning(
+        self._loop_service = LoopService(
             self._config,
             self._metrics.registry,
             self._clock,
             self._troubles,
-            lambda: self._presence.replicas,
+            lambda: self._heartbeat.replicas,
         )
         self._ingestor: Ingestor | None = None
         self._ingest_metrics = IngestMetrics(self._metrics.registry)
@@ -128,9 +130,9 @@ class Controller:
         self._store: Store | None = None
         self._unusable: ConfigError | None = None
 
-    async def run(self, lifeline: int) -> int:
+    async def run(self, parent_pipe: int) -> int:
         """Work until told to stop, then store what is left in the spool; returns the exit status."""
-        shutdown = ShutdownSignal(lifeline, orphan_s=self._config.server.drain_seconds + _ORPHAN_S)
+        shutdown = ShutdownSignal(parent_pipe, orphan_s=self._config.server.drain_seconds + _ORPHAN_S)
         stop = shutdown.stop
         async with AsyncExitStack() as stack:
             app = create_admin_app(self._services())
@@ -162,8 +164,8 @@ class Controller:
             user_hash=self._keys.user_hash,
             first_model=lambda: self._first_model(store),
             on_gap=self._keeper.went_back,
-            on_hurry=hurry,
-            told=self._keeper.ingest_told,
+            on_hurry=raise_priority,
+            told=self._keeper.ingest_reported,
         )
         self._store = store
         leave_garbage()
@@ -185,7 +187,7 @@ class Controller:
             spawn(self._keep("deletions", lambda: self._forget(store), stop), name="deletions"),
         ]
         await stop.wait()
-        _log.info("storing what is left in the spool")
+        _log.info("storing the rest of the spool")
         await asyncio.wait(parts[:2], timeout=_ORPHANS_PARTS_S if shutdown.orphaned else _FLUSH_S)
         await cancel_and_wait(parts)
         await self._flush(ingestor, shutdown)
@@ -197,7 +199,7 @@ class Controller:
         watching = spawn(self._end_when_replaced(limit), name="wait for another database")
         try:
             async with limit:
-                await self._learning.run(store, stop)
+                await self._loop_service.run(store, stop)
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -219,10 +221,10 @@ class Controller:
                     stack.callback(os.close, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                self._keeper.health.begins("an earlier controller is still finishing")
+                self._keeper.health.starting("an earlier controller is still finishing")
                 end_stuck_controller(lock, self._supervisor, overdue=self._clock.monotonic() >= overdue_at)
             except OSError as exc:
-                self._keeper.health.begins(f"the data directory cannot be written: {exc}")
+                self._keeper.health.starting(f"the data directory cannot be written: {exc}")
             else:
                 return True
             if stop.is_set():
@@ -236,13 +238,13 @@ class Controller:
                 await part()
             except (TemporaryError, PermanentError) as exc:
                 if not isinstance(exc, StoreAwayError):  # which is said by now, once for everybody who met it
-                    self._said.warning(name, "%s waits: %s", name, exc)
+                    self._throttled.warning(name, "%s waits: %s", name, exc)
                 await pause(stop, min(getattr(exc, "retry_after_s", _LONGEST_RETRY_S), _LONGEST_RETRY_S))
             except ConfigError as exc:
                 self._unusable = exc
                 stop.set()
             except Exception as exc:  # noqa: BLE001 - a part is an edge: whatever it did wrong, the others go on
-                self._said.exception((name, type(exc)), "%s failed; it is started again in a second", name)
+                self._throttled.exception((name, type(exc)), "%s failed; restarting it in a second", name)
                 await pause(stop, 1.0)
 
     async def _sample(self, store: Store) -> None:
@@ -258,8 +260,8 @@ class Controller:
                 self._metrics.set_spool(usage)
             if is_shared(self._config):
                 async with self._keeper.answer(ANSWER_S):
-                    await self._presence.beat(store, usage, leader=self._learning.leading)
-                self._keeper.health.written()
+                    await self._heartbeat.beat(store, usage, leader=self._loop_service.leading)
+                self._keeper.health.report_write()
                 await self._agree_on_time(store)
                 await self._share_keys(store)
             await self._keeper.prove(store)
@@ -270,8 +272,8 @@ class Controller:
             self._metrics.traffic.set_models({0: self._config.champion.name} | models)
             self._follow_keys()
             if self._ingestor is None or not self._ingestor.feeding_again:
-                self._keeper.health.right("again")
-            self._keeper.health.tell()
+                self._keeper.health.resolve("again")
+            self._keeper.health.publish()
             round_ += 1
             await asyncio.sleep(_SAMPLE_S)
 
@@ -292,9 +294,9 @@ class Controller:
             else:
                 self._time.forget()
         except FAILURES as exc:
-            self._said.warning("time", "this host goes on by the time that it has: %s", exc)
+            self._throttled.warning("time", "the database's time cannot be read, this host keeps its clock: %s", exc)
         else:
-            self._said.over("time")
+            self._throttled.over("time")
         self._metrics.set_clock(self._clock.ahead_s)
 
     async def _share_keys(self, store: Store) -> None:
@@ -302,9 +304,9 @@ class Controller:
             try:
                 await share_keys(self._keys, store)
             except (OSError, ValueError) as exc:
-                self._said.error("share", "the key ring cannot be shared: %s", exc)
+                self._throttled.error("share", "the key ring cannot be shared: %s", exc)
             else:
-                self._said.over("share")
+                self._throttled.over("share")
 
     async def _prune(self, store: Store) -> None:
         """Archive what is finished, forget what is too old or too much."""
@@ -320,7 +322,7 @@ class Controller:
 
     async def _forget(self, store: Store) -> None:
         """Do this host's part of deletions."""
-        await Forgetting(self._data, self._config.training_dir, store, self._clock).run()
+        await HostDeletion(self._data, self._config.training_dir, store, self._clock).run()
 
     async def _flush(self, ingestor: Ingestor, shutdown: ShutdownSignal) -> None:
         """Store what workers wrote to the end. Where the supervisor was killed, they are only now draining."""
@@ -329,7 +331,7 @@ class Controller:
             async with asyncio.timeout(limit_s):
                 await self._store_to_the_end(ingestor, shutdown)
         except TimeoutError:
-            _log.warning("after %g s the spool keeps what is not stored yet; the next start goes on with it", limit_s)
+            _log.warning("not all was stored within %g s; the rest stays in the spool for the next start", limit_s)
 
     async def _store_to_the_end(self, ingestor: Ingestor, shutdown: ShutdownSignal) -> None:
         try:
@@ -341,7 +343,7 @@ class Controller:
                     return
                 await asyncio.sleep(_FLUSH_STEP_S)
         except FAILURES as exc:
-            _log.warning("the spool keeps what could not be stored: %s", exc)
+            _log.warning("not everything could be stored, the rest stays in the spool: %s", exc)
 
     def _succeeded(self) -> bool:
         """Whether another supervisor has taken this directory over, so that its controller waits for us to end."""
@@ -362,17 +364,16 @@ class Controller:
             status=self._status,
             health=self._health,
             store=lambda: self._store,
-            submit=self._learning.submit,
-            explain=self._learning.explain,
-            history=self._learning.history,
+            submit=self._loop_service.submit,
+            explain=self._loop_service.explain,
+            history=self._loop_service.history,
             guesses=Guesses(self._clock, count=self._metrics.refused_token),
         )
         return with_console(services, self._config.training_dir)
 
-    async def _status(self) -> dict[str, Any]:
-        document = self._champion.into(await self._learning.status())
-        notes = [*document.get("notes", ()), *self._keeper.notes, *open_to_others(self._config)]
-        return document | {"notes": notes}
+    async def _status(self) -> Status:
+        status = self._champion.into(await self._loop_service.status())
+        return replace(status, notes=(*status.notes, *self._keeper.notes, *open_to_others(self._config)))
 
     def _health(self) -> dict[str, Any]:
         troubles = self._troubles

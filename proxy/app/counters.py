@@ -15,16 +15,15 @@ __all__ = ["COUNTERS", "COUNTER_TEXTS", "WORKER_COUNTERS"]
 _SPOOL: Final = (
     WorkerCounter(name="spool_sync_errors_total", text="Failed fsyncs of the spool."),
     WorkerCounter(
-        name="spool_vanished_total", text="How often files of the spool were removed under a worker, and put back."
+        name="spool_vanished_total", text="How often spool files were removed while a worker used them, and restored."
     ),
     WorkerCounter(
         name="spool_lost_frames_total",
-        text="Requests and votes in finished segments that were removed with them: lost, but for those that were "
-        "stored already.",
+        text="Requests and votes in finished spool segments that were removed: lost unless they were already stored.",
     ),
     WorkerCounter(
         name="spool_unwell",
-        text="Workers whose spool is not well, by what is wrong with it.",
+        text="Workers that cannot write their spool properly, by cause.",
         labels=(("what", tuple(SPOOL_TROUBLES)),),
     ),
 )

@@ -26,7 +26,7 @@ class Routes:
 
     def __init__(self, path: Path, fallback: RouteTable, clock: Clock | None = None) -> None:
         self._path = path
-        self._said = ThrottledLog(_log, clock or SystemClock())
+        self._throttled = ThrottledLog(_log, clock or SystemClock())
         self._stamp: tuple[int, int] | None = None
         self.table = fallback
         self.refresh()
@@ -46,11 +46,11 @@ class Routes:
         except FileNotFoundError:
             return False
         except (OSError, ValueError) as exc:
-            self._said.error("routes", "the last good route table stays in force: %s", exc)
+            self._throttled.error("routes", "the last good route table stays in use: %s", exc)
             return False
-        self._said.over("routes")
+        self._throttled.over("routes")
         if table.version < self.table.version:
-            _log.error("%s has version %d, older than %d in force: ignored",
+            _log.error("%s has version %d, older than version %d in use: ignored",
                        self._path, table.version, self.table.version)  # fmt: skip
             return False
         changed = table != self.table
@@ -61,16 +61,16 @@ class Routes:
 def key_trouble(keys: KeyRing, exc: Exception) -> str:
     """What to say of a ring that cannot be read any more, which a process that has read it once goes on without."""
     if isinstance(exc, FileNotFoundError):
-        return (f"{keys.path} is gone; the keys read before stay in force until the next start. Put it back from a "
-                "backup: a new one refuses all earlier record ids and takes all users for new ones")  # fmt: skip
-    return f"{exc}. The keys read before stay in force until the next start"
+        return (f"{keys.path} is gone; the keys in memory stay in use until the next start. Restore it from a "
+                "backup: with a new one all earlier record ids are refused, and all users count as new")  # fmt: skip
+    return f"{exc}; the keys in memory stay in use until the next start"
 
 
 def follow_keys(keys: KeyRing, said: ThrottledLog) -> None:
     """Take a new ring over; one that cannot be read is said, and changes nothing."""
     try:
         if keys.reload():
-            _log.info("the key ring was replaced: %d keys", len(keys.key_ids))
+            _log.info("a new key ring is in use: %d keys", len(keys.key_ids))
     except (OSError, ValueError) as exc:
         said.error("keys", "%s", key_trouble(keys, exc))
     else:
@@ -88,5 +88,5 @@ async def follow_files(
         follow_time(clock_file, clock)
         show()
         if routes.refresh():
-            _log.info("routes version %d is in force", routes.table.version)
+            _log.info("route table version %d is in use", routes.table.version)
         follow_keys(keys, said)

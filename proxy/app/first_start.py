@@ -26,8 +26,8 @@ __all__ = ["FirstFiles", "until_room"]
 
 _RETRY_S: Final = 1.0
 _NOTHING_RECORDED: Final = (
-    "the disk is full: serving goes on, nothing is recorded until there is room",
-    "the disk is read-only: serving goes on, nothing is recorded until it can be written",
+    "the disk is full: serving goes on, but nothing is recorded until there is space; free some",
+    "the disk is read-only: serving goes on, but nothing is recorded until it is writable",
 )
 
 Made = TypeVar("Made")
@@ -46,7 +46,7 @@ def until_room(make: Callable[[], Made], clock: Clock) -> Made:
                 raise
             if exc.errno == errno.EROFS:
                 raise
-            said.error("room", "the disk is full, not even a directory can be made: waiting for room (%s)", exc)
+            said.error("room", "the disk is full, no directory can be created: waiting for space (%s)", exc)
             time.sleep(_RETRY_S)
 
 
@@ -58,7 +58,7 @@ class FirstFiles:
         self._config = config
         self._data = data
         self._clock = clock
-        self._said = ThrottledLog(_log, clock)
+        self._throttled = ThrottledLog(_log, clock)
         self.spare_keys: Mapping[str, Any] | None = None
         """The ring for the processes of this server while there is no file of it."""
         self._steps: list[Callable[[], object]] = [
@@ -84,9 +84,9 @@ class FirstFiles:
                 if exc.errno not in NO_ROOM:
                     raise
                 left.append(step)
-                self._said.error("room", "%s (%s)", _NOTHING_RECORDED[exc.errno == errno.EROFS], exc)
+                self._throttled.error("room", "%s (%s)", _NOTHING_RECORDED[exc.errno == errno.EROFS], exc)
         if self._waited and not left:
-            _log.warning("the disk has room again, or can be written again: what a start writes is written")
+            _log.warning("the disk can be written again: the files of this start are now saved")
         self._waited = bool(left)
         self._steps = left
         self.due_at = self._clock.monotonic() + _RETRY_S if left else None

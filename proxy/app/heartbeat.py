@@ -25,6 +25,7 @@ from proxy.log_throttle import ThrottledLog
 from proxy.private import replace_private
 from proxy.routes import read_routes
 from proxy.spool import SpoolUsage
+from proxy.status import ReplicaStatus
 from proxy.store.store import Store
 from proxy.store.tables.control import Replica
 from proxy.version import __version__
@@ -47,7 +48,7 @@ def replica_id(path: Path, fresh: str | None = None) -> str:
     with contextlib.suppress(FileNotFoundError, UnicodeDecodeError):
         if _NAME.fullmatch(name := path.read_text("ascii").strip()):
             return name
-        _log.warning("%s is damaged: this replica gets a new name", path)
+        _log.warning("%s is damaged: this replica gets a new id", path)
     name = fresh or secrets.token_hex(4)
     replace_private(path, f"{name}\n", durable=True)
     return name
@@ -62,10 +63,10 @@ class ReplicaHeartbeat:
         self._id = secrets.token_hex(4)
         """Its name where it has none yet, so that it keeps it while the disk has no room for it."""
         self._named = False
-        self._said = ThrottledLog(_log, clock)
+        self._throttled = ThrottledLog(_log, clock)
         self._host = socket.gethostname()
         self._started_us = int(clock.now() * 1e6)
-        self.replicas: Sequence[dict[str, Any]] = ()
+        self.replicas: Sequence[ReplicaStatus] = ()
 
     async def beat(self, store: Store, usage: SpoolUsage, *, leader: bool) -> None:
         """Say that we are here, and look who else is. Raises TemporaryError."""
@@ -85,7 +86,7 @@ class ReplicaHeartbeat:
         )
         ages = await store.replicas.ages()
         rows = await store.replicas.list()
-        self.replicas = [self._document(row, ages.get(row.id)) for row in rows]
+        self.replicas = [self._status(row, ages.get(row.id)) for row in rows]
         if any(row.seen_us < int(now * 1e6) - _FORGET_US for row in rows):
             await store.replicas.forget(int(now * 1e6) - _FORGET_US)
 
@@ -93,30 +94,30 @@ class ReplicaHeartbeat:
         try:
             self._id = replica_id(self._data.replica_id, self._id)
         except OSError as exc:
-            self._said.error("name", "%s: %s; this replica may have another name after a restart",
+            self._throttled.error("name", "%s: %s; this replica may get another id after a restart",
                              self._data.replica_id, exc)  # fmt: skip
         else:
             self._named = True
 
-    def _document(self, row: Replica, age_s: float | None) -> dict[str, Any]:
+    def _status(self, row: Replica, age_s: float | None) -> ReplicaStatus:
         """One replica for /status; `lag_s` is the age of its oldest record that is not stored yet, as it last said."""
         detail = row.detail
-        return {
-            "id": row.id,
-            "this": row.id == self._id,
-            "host": row.host,
-            "version": row.version,
-            "started_at": row.started_us / 1e6,
-            "seen_s_ago": age_s,
-            "alive": age_s is not None and age_s <= _ALIVE_S,
-            "leader": detail.get("leader", False),
-            "public": detail.get("public"),
-            "admin": detail.get("admin"),
-            "routes_version": detail.get("routes_version"),
-            "pending_bytes": detail.get("pending_bytes"),
-            "lag_s": detail.get("oldest_s") or 0.0,
-            "clock_ahead_s": (detail["clock_us"] - row.seen_us) / 1e6 if "clock_us" in detail else None,
-        }
+        return ReplicaStatus(
+            id=row.id,
+            this=row.id == self._id,
+            host=row.host,
+            version=row.version,
+            started_at=row.started_us / 1e6,
+            seen_s_ago=age_s,
+            alive=age_s is not None and age_s <= _ALIVE_S,
+            leader=detail.get("leader", False),
+            public=detail.get("public"),
+            admin=detail.get("admin"),
+            routes_version=detail.get("routes_version"),
+            pending_bytes=detail.get("pending_bytes"),
+            lag_s=detail.get("oldest_s") or 0.0,
+            clock_ahead_s=(detail["clock_us"] - row.seen_us) / 1e6 if "clock_us" in detail else None,
+        )
 
     def _addresses(self) -> dict[str, Any]:
         try:

@@ -59,15 +59,11 @@ class ArchiveMetrics(Collector):
         return []
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        failures = CounterMetricFamily(
-            "ratchet_archive_failures", "Attempts at which the archive could not be written, or not be asked."
-        )
+        failures = CounterMetricFamily("ratchet_archive_failures", "Failed attempts to read or write the archive.")
         failures.add_metric([], self._failures)
         yield failures
         if self._until is not None:
-            behind = GaugeMetricFamily(
-                "ratchet_archive_behind_days", "Days that are finished and not archived since the last good pass."
-            )
+            behind = GaugeMetricFamily("ratchet_archive_behind_days", "Finished days that are not archived yet.")
             behind.add_metric([], max(0, int((self._clock.now() - self._settle_s) // DAY_S) - self._until))
             yield behind
 
@@ -100,13 +96,13 @@ class Housekeeping:
             pruned = await self._store.retention.prune(self._config.retention)
         else:
             await self._archive(self._config.archive.url)
-            pruned = await self._store.retention.prune(self._config.retention, self._holds)
+            pruned = await self._store.retention.prune(self._config.retention, self._archived)
         if pruned.bodies or pruned.records:
             _log.info("retention (%s): %d bodies, %d records, %d votes dropped",
                       pruned.reason, pruned.bodies, pruned.records, pruned.votes)  # fmt: skip
         await self._drop_failed_runs()
         if await self._store.deletion.retire_dictionary():
-            _log.info("bodies are packed anew, without the dictionary that an earlier version trained on raw ones")
+            _log.info("bodies are compressed again, without the dictionary of an earlier version")
 
     async def _drop_failed_runs(self) -> None:
         """Remove the folders of trainings that came to nothing, some time after their end."""
@@ -123,7 +119,7 @@ class Housekeeping:
                 await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
                 gone += 1
         if gone:
-            _log.info("retention: %d folders of trainings that failed are removed", gone)
+            _log.info("retention: %d folders of failed runs removed", gone)
 
     async def _archive(self, url: str) -> None:
         try:
@@ -136,7 +132,7 @@ class Housekeeping:
             _log.info("archive: %s", exc)
             return
         except Exception as exc:  # noqa: BLE001 - the driver of a bucket is an edge, and raises what it likes
-            self._failed("the archive is not up to date, and retention keeps what is not in it", exc)
+            self._failed("the archive is behind; retention deletes nothing that is not archived", exc)
             return
         self._archived_until = until
         if self._metrics is not None:
@@ -147,7 +143,9 @@ class Housekeeping:
         try:
             from proxy.store.archive import Archiver, ArchiveStore
         except ImportError as exc:
-            raise PermanentError(f"store.archive.url needs more libraries ({exc}): 'ratchet-proxy[archive]'") from exc
+            raise PermanentError(
+                f"store.archive.url needs more libraries ({exc}): pip install 'ratchet-proxy[archive]'"
+            ) from exc
         return Archiver(self._store, ArchiveStore(url), self._clock, settle_s=self._config.archive.settle_hours * 3600)
 
     def _failed(self, what: str, exc: Exception) -> None:
@@ -155,17 +153,17 @@ class Housekeeping:
         if self._metrics is not None:
             self._metrics.failed()
 
-    async def _holds(self, day: int) -> bool:
+    async def _archived(self, day: int) -> bool:
         if self._archiver is None:
             return False
         try:
-            held = await self._archiver.holds(day)
+            archived = await self._archiver.holds(day)
         except Exception as exc:  # noqa: BLE001 - as above
-            self._failed("retention keeps what the archive cannot be asked about", exc)
+            self._failed("the archive cannot be read; retention deletes nothing until it can", exc)
             return False
-        if not held:
+        if not archived:
             self._archived_until = None  # late records or votes: another pass, next time
-        return held
+        return archived
 
 
 def _folders(root: Path) -> list[Path]:

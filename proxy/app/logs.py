@@ -1,7 +1,7 @@
 """Logging of every process: to stderr, as text or as one JSON object a line, each naming its process.
 
-Messages never hold bodies, keys or credentials; that is the callers' duty. What they do hold of names, paths and errors
-is escaped here, so that it commands no terminal and begins no line (`proxy.printable`).
+Messages never contain bodies, keys or credentials; that is the callers' duty. Names, paths and errors in them
+are escaped here, so that they command no terminal and begin no line (`proxy.printable`).
 """
 
 from __future__ import annotations

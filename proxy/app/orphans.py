@@ -1,8 +1,8 @@
 """Processes of an earlier supervisor that cannot even end: stopped (`SIGSTOP`, a debugger), or stuck in the kernel.
 
-A worker that runs frees its port within a tenth of a second of its supervisor's end. Whoever holds it longer answers
+A worker that runs frees its port within a tenth of a second of its supervisor's end. Whoever keeps it longer answers
 nobody, and would keep everybody else from answering: so the next supervisor, which has claimed the directory, ends it.
-A controller holds nobody up who asks a model, but the next one may not touch the store before it has ended, which it
+A controller delays nobody who asks a model, but the next one may not touch the store before it has ended, which it
 does within the drain time unless it is stuck.
 """
 
@@ -32,22 +32,20 @@ def end_stuck_orphans(data: DataDir, port: int) -> list[int]:
     listening = _listening(port)
     ended = [pid for pid in _earlier_workers(data) if listening & _sockets_of(pid)]
     for pid in ended:
-        _log.error(
-            "worker process %d of an earlier `ratchet serve` is stuck and keeps port %d: it is killed", pid, port
-        )
+        _log.error("worker process %d of an earlier `ratchet serve` is stuck and holds port %d: killing it", pid, port)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     return ended
 
 
 def end_stuck_controller(lock: Path, supervisor: int, *, overdue: bool) -> None:
-    """Kill the controller that holds the file `lock` where it is not `supervisor`'s, and stopped or `overdue`."""
+    """Kill the controller that has locked the file `lock` where it is not `supervisor`'s, and stopped or `overdue`."""
     with contextlib.suppress(OSError, ValueError):  # it has just ended
         for pid in _holders(lock):
             state, parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
             if int(parent) == supervisor or not (overdue or state == "T") or not _is_called(pid, "controller"):
                 continue
-            _log.error("controller process %d of an earlier `ratchet serve` is stuck: it is killed", pid)
+            _log.error("controller process %d of an earlier `ratchet serve` is stuck: killing it", pid)
             os.kill(pid, signal.SIGKILL)
 
 

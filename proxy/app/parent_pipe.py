@@ -2,7 +2,7 @@
 
 A thread waits for the end of the pipe, so that it is heard although the event loop hangs. Then two things must not
 depend on that loop. The port has to be free for the next server at once: the loop is asked to close its listener, and
-whatever it does, the socket is shut down a moment later, which ends the listening for every process that still holds
+whatever it does, the socket is shut down a moment later, which ends the listening for every process that still has
 it. And the process has to end: nobody is left who would kill it, so it has the kernel do that.
 """
 
@@ -33,8 +33,8 @@ class ShutdownSignal:
     supervisor starts children with their signals blocked; one that came meanwhile is delivered here.
     """
 
-    def __init__(self, lifeline: int, *, orphan_s: float) -> None:
-        """`lifeline` is the descriptor from `receive_inheritance`.
+    def __init__(self, parent_pipe: int, *, orphan_s: float) -> None:
+        """`parent_pipe` is the descriptor from `receive_inheritance`.
 
         `orphan_s`: seconds after the supervisor's end at which the process is ended, whatever it is doing then.
         """
@@ -54,7 +54,7 @@ class ShutdownSignal:
         for number in (signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        threading.Thread(target=self._listen, args=(lifeline,), name="lifeline", daemon=True).start()
+        threading.Thread(target=self._listen, args=(parent_pipe,), name="parent_pipe", daemon=True).start()
 
     def guard(self, listener: socket.socket, close: Callable[[], None]) -> None:
         """Have `listener`, on which this process accepts, free its port at once when the supervisor is gone.
@@ -68,9 +68,9 @@ class ShutdownSignal:
         if self.orphaned:
             close()
 
-    def _listen(self, lifeline: int) -> None:
+    def _listen(self, parent_pipe: int) -> None:
         """In a thread of its own: wait for the end of the pipe, into which nobody writes."""
-        while os.read(lifeline, 1):
+        while os.read(parent_pipe, 1):
             pass
         signal.setitimer(signal.ITIMER_REAL, self._orphan_s)  # SIGALRM, which nobody handles, ends the process
         with contextlib.suppress(RuntimeError):  # the event loop may have ended by now
@@ -98,5 +98,5 @@ class ShutdownSignal:
             close()
         self._closed.set()
         if not self.stop.is_set():
-            _log.warning("the supervisor is gone: finishing")
+            _log.warning("the supervisor is gone: shutting down")
             self.stop.set()

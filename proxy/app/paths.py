@@ -41,8 +41,8 @@ class DataDir:
             except OSError as exc:
                 if exc.errno in NO_ROOM and exc.errno != errno.EROFS:
                     raise
-                raise type(exc)(f"server.data_dir: {directory} cannot be made ({exc.strerror}); name a directory that "
-                              "this user may write to") from exc  # fmt: skip
+                raise type(exc)(f"server.data_dir: {directory} cannot be created ({exc.strerror}); choose a directory "
+                              "that this user can write to") from exc  # fmt: skip
 
     @property
     def routes(self) -> Path:
@@ -60,7 +60,7 @@ class DataDir:
         return self.root / "replica_id"
 
     @property
-    def reach(self) -> Path:
+    def store_health(self) -> Path:
         """Whether the controller reaches the store, for the workers' health."""
         return self.run / "store.json"
 

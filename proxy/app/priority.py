@@ -20,7 +20,7 @@ from typing import Final
 
 from proxy.loop.adapters.processes import start_from
 
-__all__ = ["give_way", "hurry"]
+__all__ = ["lower_priority", "raise_priority"]
 
 _TASKS: Final = Path("/proc/self/task")
 
@@ -29,7 +29,7 @@ _way: dict[str, int] = {}
 """Niceness that this process came with (`own`) and gives way by (`nice`), and the `starter` thread's id."""
 
 
-def give_way(nice: int) -> None:
+def lower_priority(nice: int) -> None:
     """Lower this thread's priority, and that of those which it starts from now on. Call it before there are others."""
     if nice <= 0:
         return
@@ -40,10 +40,10 @@ def give_way(nice: int) -> None:
     try:
         os.nice(nice)
     except OSError as exc:
-        _log.warning("server.controller_nice: this system does not let the controller be nicer: %s", exc)
+        _log.warning("server.controller_nice: the controller's priority cannot be lowered: %s", exc)
 
 
-def hurry(yes: bool) -> None:
+def raise_priority(yes: bool) -> None:
     """Take turns like the others for a while, or give way again."""
     if not _way:
         return
@@ -54,8 +54,9 @@ def hurry(yes: bool) -> None:
                 with contextlib.suppress(ProcessLookupError):
                     os.setpriority(os.PRIO_PROCESS, int(task.name), nice)
     except PermissionError:
-        _log.warning(
-            "storing falls behind at server.controller_nice = %d on cores that are busy; lower it", _way["nice"]
-        )
+        _log.warning("storing falls behind: the cores are busy; lower server.controller_nice (now %d)", _way["nice"])
     else:
-        _log.info("the controller %s", "hurries: what waits to be stored grows" if yes else "gives way again")
+        _log.info(
+            "the controller %s",
+            "takes its full share of the CPU: the backlog grows" if yes else "gives way to requests again",
+        )

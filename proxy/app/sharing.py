@@ -1,7 +1,7 @@
 """What replicas of one install have in common beyond the records: the key ring.
 
 With PostgreSQL it is shared through the database, with `server.keys_file` by whoever puts that file on every host. No
-replica waits for it: one that can not reach the database at once when it first starts begins with a ring of its own,
+replica waits for it: one that cannot reach the database at once when it first starts begins with a ring of its own,
 and joins later (`proxy.ids.merge_rings`); one that starts again asks what the others have rotated meanwhile.
 """
 
@@ -42,18 +42,18 @@ def first_keys(config: Config, data: DataDir) -> None:
     a file that is not there: made up here, it would be another one on every host.
     """
     if data.keys_file is not None and not data.keys_file.exists():
-        raise ValueError(f"server.keys_file: {data.keys_file} does not exist; copy keys.json of another host there")
+        raise ValueError(f"server.keys_file: {data.keys_file} does not exist; copy keys.json from another host there")
     new = not data.keys.exists()
     ring = KeyRing.load_or_create(data.keys)
     if data.keys_file is not None or not is_shared(config):
         if new and data.routes.exists():
-            _log.error("%s was gone, so a new one was made: votes on earlier answers are refused, and users count as "
-                       "new ones. If there is a backup, put it there and start again", data.keys)  # fmt: skip
+            _log.error("%s was missing, so a new one was created: votes on earlier answers are refused, and all users "
+                       "count as new. If you have a backup, restore it and restart", data.keys)  # fmt: skip
         return
     try:
         asyncio.run(_share_first(ring, config, data))
     except (TemporaryError, OSError, ValueError) as exc:
-        _log.warning("the database's keys cannot be had yet, this host begins with its own: %s", exc)
+        _log.warning("the database's keys cannot be read yet, this host starts with its own: %s", exc)
 
 
 async def share_keys(ring: KeyRing, store: Store) -> None:
@@ -66,7 +66,7 @@ async def share_keys(ring: KeyRing, store: Store) -> None:
         shared = await store.secrets.merge(_KEYS, mine, merge_rings)
     if shared != mine:
         ring.adopt(shared, instead_of=mine)
-        _log.info("the key ring of the database is in force: %d keys", len(ring.key_ids))
+        _log.info("the database's key ring is in use: %d keys", len(ring.key_ids))
 
 
 async def _share_first(ring: KeyRing, config: Config, data: DataDir) -> None:

@@ -40,7 +40,7 @@ def listen(host: str, port: int, table: str, *, patience_s: float | None = None)
                 time.sleep(_STEP_S)
                 continue
             if isinstance(exc, socket.gaierror):
-                raise OSError(f"{table}.host {host!r} is no address of this machine: {exc}") from exc
+                raise OSError(f"{table}.host {host!r} is not an address of this machine: {exc}") from exc
             kind = PermissionError if exc.errno == errno.EACCES else OSError
             raise kind(f"cannot listen on {host} port {port} ({table}.host, {table}.port): "
                           f"{exc.strerror}{_REMEDIES.get(exc.errno or 0, '')}") from exc  # fmt: skip

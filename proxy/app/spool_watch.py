@@ -24,5 +24,5 @@ async def watch_spool(run_dir: Path, troubles: Troubles) -> None:
         if unwell:
             troubles.report("spool", unwell[0])
         else:
-            troubles.over("spool", "it is written and synced again")
+            troubles.over("spool", "the spool can be written again")
         await asyncio.sleep(_EVERY_S)

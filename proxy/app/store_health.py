@@ -36,30 +36,28 @@ _GOES_ON: Final = "serving goes on, records wait in the spool"
 class StoreHealth:
     """Told by whoever uses the store; one thread."""
 
-    def __init__(
-        self, troubles: Troubles, reach: StoreHealthFile, set_up: Callable[[bool], None], clock: Clock
-    ) -> None:
+    def __init__(self, troubles: Troubles, file: StoreHealthFile, set_up: Callable[[bool], None], clock: Clock) -> None:
         self._troubles = troubles
-        self._reach = reach
+        self._file = file
         self._set_up = set_up
         self._clock = clock
         self._wrong: dict[Wrong, str] = {}
         self._written_at = float("-inf")
         self._damaged_at = float("-inf")
         self._last = ""
-        self.begins("the store has not been opened yet")
+        self.starting("the store is not open yet")
 
     @property
-    def well(self) -> bool:
+    def writable(self) -> bool:
         """Whether the last that is known is a write that succeeded."""
         return not self._wrong
 
     @property
-    def to_be_proven(self) -> bool:
+    def needs_proof(self) -> bool:
         """Whether something should be written, to see whether that works."""
         return bool(self._wrong) or self._clock.monotonic() - self._written_at >= _PROVE_EVERY_S
 
-    def begins(self, sentence: str) -> None:
+    def starting(self, sentence: str) -> None:
         """It is not open yet, which belongs to a start and is not logged."""
         self._wrong = {"start": sentence}
         self._troubles.report("store", sentence, quiet=True)
@@ -69,9 +67,9 @@ class StoreHealth:
         """A database was opened, and written to: what was wrong with the one before is over, its damage, too."""
         self._wrong.clear()
         self._damaged_at = float("-inf")
-        self.written()
+        self.report_write()
 
-    def wrong(self, what: Wrong, exc: BaseException | str) -> None:
+    def report(self, what: Wrong, exc: BaseException | str) -> None:
         """Something was met."""
         if getattr(exc, "kind", None) is RefusalKind.RACE:
             return
@@ -80,40 +78,40 @@ class StoreHealth:
         sentence = exc if isinstance(exc, str) else getattr(exc, "sentence", str(exc).removeprefix("store: "))
         self._wrong.pop("start", None)
         self._wrong[what] = sentence
-        self.tell()
+        self.publish()
 
-    def heard(self, exc: BaseException) -> None:
+    def report_error(self, exc: BaseException) -> None:
         """An error of the database, from wherever it was met."""
-        self.wrong("answer", exc)
+        self.report("answer", exc)
 
-    def right(self, what: Wrong) -> None:
+    def resolve(self, what: Wrong) -> None:
         """That is over."""
         if self._wrong.pop(what, None) is not None:
-            self.tell()
+            self.publish()
 
-    def written(self) -> None:
+    def report_write(self) -> None:
         """Something was written just now, and committed."""
         self._written_at = self._clock.monotonic()
         self._wrong.pop("start", None)
         self._wrong.pop("answer", None)
         if self._written_at - self._damaged_at >= _DAMAGED_S:
             self._wrong.pop("damage", None)
-        self.tell()
+        self.publish()
 
-    def tell(self) -> None:
+    def publish(self) -> None:
         """Say it wherever it is asked for. Again now and then, where nothing has changed: who says nothing for long is
         not believed."""
         sentence = ""
         if self._wrong:
-            ills = {what: text for what, text in self._wrong.items() if what not in _USABLE}
-            said = [*(ills or self._wrong).values()]
+            refusals = {what: text for what, text in self._wrong.items() if what not in _USABLE}
+            said = [*(refusals or self._wrong).values()]
             self._last = self._last if self._last in said else said[0]
-            used = "the store cannot be used: " if ills else ""
+            used = "the store cannot be used: " if refusals else ""
             sentence = f"{used}{self._last}; {_GOES_ON}"
             self._troubles.report("store", sentence)
         else:
             self._last = ""
-            self._troubles.over("store", "the store takes what happens again")
+            self._troubles.over("store", "the store can be written again")
         self._set_up(not sentence)
         with suppress(OSError):  # a full disk: health then says that nothing is known
-            self._reach.set(sentence, self._clock.now())
+            self._file.set(sentence, self._clock.now())

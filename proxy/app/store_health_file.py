@@ -16,7 +16,7 @@ import orjson
 
 from proxy.private import write_private
 
-__all__ = ["StoreHealthFile", "read_reach"]
+__all__ = ["StoreHealthFile", "read_store_health"]
 
 _STALE_S: Final = 20.0
 """A controller that has written nothing for so long does not run."""
@@ -58,7 +58,7 @@ class StoreHealthFile:
             os.utime(self._path, (now, now))
 
 
-def read_reach(path: Path, now: float) -> dict[str, Any]:
+def read_store_health(path: Path, now: float) -> dict[str, Any]:
     """`store`: ok, unreachable, or unknown where the controller does not say; `store_since` (Unix seconds) or None;
     `store_trouble`: what is wrong, or None."""
     try:

@@ -32,7 +32,7 @@ FAILURES: Final = (TemporaryError, PermanentError, OSError)
 """What a database, or the disk, says, in words for a person."""
 ANSWER_S: Final = 10.0
 _PROOF_S: Final = 30.0
-"""Longer than a batch, or a pass of retention, holds the one connection that writes to SQLite."""
+"""Longer than a batch, or a pass of retention, keeps the one connection busy that writes to SQLite."""
 _TABLES_S: Final = 2.0
 _WATCH_S: Final = 0.5
 """Between two looks at SQLite's files."""
@@ -53,7 +53,7 @@ class StoreKeeper:
         self._data = data
         self._metrics = metrics
         self._clock = clock
-        self.health = StoreHealth(troubles, StoreHealthFile(data.reach), metrics.set_store_up, clock)
+        self.health = StoreHealth(troubles, StoreHealthFile(data.store_health), metrics.set_store_up, clock)
         self.replaced = asyncio.Event()
         """The database is another one than before: whoever remembers rows of it begins anew, and clears this."""
         self._notes: deque[tuple[float, str]] = deque(maxlen=_MOST_NOTES)
@@ -75,7 +75,7 @@ class StoreKeeper:
             try:
                 store = await self._try_to_open()
             except FAILURES as exc:
-                self.health.wrong("start", exc)
+                self.health.report("start", exc)
             else:
                 return store
             delay_s = _DELAYS_S[min(attempt, len(_DELAYS_S) - 1)]
@@ -98,21 +98,21 @@ class StoreKeeper:
         except BaseException:
             await store.close()
             raise
-        store.watch(self.health.heard)
+        store.watch(self.health.report_error)
         self.health.opened()
         return store
 
-    def ingest_told(self, exc: TemporaryError | PermanentError | OSError | None, *, wrote: bool) -> None:
+    def ingest_reported(self, exc: TemporaryError | PermanentError | OSError | None, *, wrote: bool) -> None:
         """How the last round of ingest went."""
         if isinstance(exc, OSError):
-            self.health.wrong("unread", f"not all of the spool can be read and tidied up ({exc})")
+            self.health.report("unread", f"part of the spool cannot be read or removed ({exc})")
         elif exc is not None:
-            self.health.wrong("ingest", exc)
+            self.health.report("ingest", exc)
         else:
-            self.health.right("unread")
-            self.health.right("ingest")
+            self.health.resolve("unread")
+            self.health.resolve("ingest")
         if wrote:
-            self.health.written()
+            self.health.report_write()
 
     async def watch(self, store: Store) -> None:
         """Notice files that are gone at once, and tables that are gone soon; have both again."""
@@ -121,23 +121,23 @@ class StoreKeeper:
             lost = store.lost_file()
             if lost is not None or self._clock.monotonic() - looked_at >= _TABLES_S:
                 if lost is not None:
-                    self.health.wrong("files", f"{lost} was removed or replaced; what is there is opened")
+                    self.health.report("files", f"{lost} was removed or replaced; opening the new file")
                 looked_at = self._clock.monotonic()
                 if wrong := await store.mend():
                     self._metrics.store_replaced()
-                    self._note(f"{wrong}; it was set up anew, and is filled with what the spool keeps")
+                    self._note(f"{wrong}; it was created again and refilled from the spool")
                     self.replaced.set()
-                self.health.right("files")
+                self.health.resolve("files")
             await asyncio.sleep(_WATCH_S)
 
     def went_back(self, gap: Gap) -> None:
         """The database has less than it had: say what is fed again, and what cannot be."""
-        text = "the database had less than was stored in it, as after a fail-over or a restored backup: " \
-               f"{gap.again:,} requests and votes are fed again from the spool"  # fmt: skip
+        text = "the database has lost records, as after a failover or a restored backup: " \
+               f"{gap.again:,} requests and votes are stored again from the spool"  # fmt: skip
         if gap.lost:
             since = f" (from {_instant(gap.since_us / 1e6)} on)" if gap.since_us else ""
-            text += f"; {gap.lost:,}{since} cannot be: their segments are gone (spool.keep_seconds)"
-        self.health.wrong("again", text)
+            text += f"; {gap.lost:,}{since} are lost: their segments are no longer in the spool (spool.keep_seconds)"
+        self.health.report("again", text)
         self._note(text)
         self.replaced.set()
 
@@ -147,10 +147,10 @@ class StoreKeeper:
 
     async def prove(self, store: Store) -> None:
         """Where nothing was written for a while, or something is wrong: see whether writing works."""
-        if self.health.to_be_proven:
+        if self.health.needs_proof:
             async with self.answer(_PROOF_S):
                 await store.prove()
-            self.health.written()
+            self.health.report_write()
 
     @asynccontextmanager
     async def answer(self, seconds: float) -> AsyncIterator[None]:
@@ -159,7 +159,7 @@ class StoreKeeper:
             async with answer_within(seconds):
                 yield
         except TemporaryError as exc:
-            self.health.heard(exc)
+            self.health.report_error(exc)
             raise
 
 

@@ -1,11 +1,11 @@
-"""The supervisor: holds the listening sockets, keeps the other processes alive, does nothing else.
+"""The supervisor: owns the listening sockets, keeps the other processes alive, does nothing else.
 
 One thread, no event loop, no traffic: it waits for a signal or for the next restart that is due. The sockets are
 its own, so a worker that dies loses its open connections and nobody else's, and a client that connects meanwhile waits
 in the backlog instead of being refused.
 
     SIGTERM, SIGINT    drain: workers finish what is open (server.drain_seconds), then the controller stores what is
-                       left in the spool; exit 0. A second one cuts this short.
+                       left in the spool; exit 0. A second one ends this at once.
     SIGHUP             read the configuration again; if it is right, replace the workers one by one (new ones accept
                        before the old ones drain) and the controller
     SIGCHLD            start what has died again, after 0.1 s, doubling up to 10 s while it keeps dying
@@ -13,38 +13,28 @@ in the backlog instead of being refused.
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import logging
 import math
 import os
 import signal
-import socket
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
-
-import orjson
 
 from proxy.app.boot import publish_first_routes
 from proxy.app.child import EXIT_CONFIG, Child
+from proxy.app.directory_lock import DirectoryLock
 from proxy.app.first_start import FirstFiles, until_room
+from proxy.app.listeners import Listeners, announce, greet
 from proxy.app.logs import configure_logging
-from proxy.app.orphans import end_stuck_orphans
 from proxy.app.paths import DataDir, open_to_others
-from proxy.app.sockets import listen, url_of
 from proxy.clock import Clock, SystemClock
 from proxy.config import check_serving
 from proxy.config.checks import weak_tokens
 from proxy.config.model import Config
 from proxy.errors import ConfigError
-from proxy.private import UMASK, replace_private
-from proxy.version import __version__
+from proxy.private import UMASK
 
 __all__ = ["Supervisor", "serve"]
 
@@ -54,11 +44,6 @@ _HEAD_START_S: Final = 0.3
 """Workers start before the controller: clients may be waiting."""
 _GRACE_S: Final = 3.0
 _FLUSH_S: Final = 30.0
-_ORPHANS_S: Final = 1.0
-"""For workers of an earlier supervisor to free the port; one that needs longer never will."""
-_CLAIM_PATIENCE_S: Final = 3.0
-"""For a supervisor that is just ending."""
-_CLAIM_STEP_S: Final = 0.05
 _NEEDS_RESTART: Final = ("server.host", "server.port", "server.workers", "server.data_dir", "server.keys_file",
                          "admin.enabled", "admin.host", "admin.port")  # fmt: skip
 
@@ -80,12 +65,12 @@ def serve(config: Config, reload: Callable[[], Config] | None = None) -> int:
         until_room(data.create, clock)
         for concern in (*weak_tokens(config), *open_to_others(config)):
             _log.warning("%s", concern)
-        with _Claim(data, clock) as claim:
-            sockets = _Sockets.bind(config, data)
+        with DirectoryLock(data, clock):
+            sockets = Listeners.bind(config, data)
             try:
-                files = FirstFiles(config, data, clock, announce=lambda: claim.announce(config, sockets))
+                files = FirstFiles(config, data, clock, announce=lambda: announce(config, data, sockets))
                 files.write()
-                claim.say(config, sockets)
+                greet(config, data, sockets)
                 return Supervisor(config, sockets, files=files, reload=reload).run()
             finally:
                 sockets.close()
@@ -103,7 +88,7 @@ class Supervisor:
     def __init__(
         self,
         config: Config,
-        sockets: _Sockets,
+        sockets: Listeners,
         *,
         files: FirstFiles,
         reload: Callable[[], Config] | None = None,
@@ -125,7 +110,7 @@ class Supervisor:
             "controller", "controller", index=0, listen_fd=admin_fd, clock=self._clock, pid=data.pid("controller")
         )
         self._controller.due_at = self._clock.monotonic() + _HEAD_START_S
-        self._leaving: list[_Leaving] = []
+        self._replaced: list[_Replaced] = []
         self._fatal = False
         self._reloaded = False
         self._draining = False
@@ -166,7 +151,7 @@ class Supervisor:
     def _seconds_to_next(self) -> float | None:
         """Until a child is to be started, or one that was replaced is to be killed."""
         due = [child.due_at for child in self._children if child.due_at is not None]
-        due += [old.kill_at for old in self._leaving if old.kill_at < math.inf]
+        due += [old.kill_at for old in self._replaced if old.kill_at < math.inf]
         due += [self._files.due_at] if self._files.due_at is not None else []
         return min(due) - self._clock.monotonic() if due else None
 
@@ -177,7 +162,7 @@ class Supervisor:
         try:
             written = self._files.write()
         except (OSError, ValueError) as exc:
-            _log.error("what a start writes cannot be written: %s", exc)
+            _log.error("the files of this start cannot be written: %s", exc)
             self._files.put_off()
             return
         if written:
@@ -194,43 +179,43 @@ class Supervisor:
     def _kill_overdue(self) -> None:
         """Kill what was replaced and has not ended in its time."""
         now = self._clock.monotonic()
-        for old in self._leaving:
+        for old in self._replaced:
             if old.kill_at <= now:
-                _log.error("%s, which was replaced, did not end in time and is killed", old.child.name)
+                _log.error("%s, already replaced, did not end in time: killing it", old.child.name)
                 old.process.kill()
                 old.kill_at = math.inf
 
     def _reap(self) -> None:
-        self._leaving = [old for old in self._leaving if old.process.poll() is None]
+        self._replaced = [old for old in self._replaced if old.process.poll() is None]
         for child in self._children:
             status = child.reap()
             if status == EXIT_CONFIG and not self._reloaded:
-                _log.error("%s cannot run with these settings: stopping", child.name)
+                _log.error("%s cannot run with these settings: shutting down", child.name)
                 self._fatal = True
             elif status is not None and not self._draining:
-                _log.warning("%s ended (%s); it is started again", child.name, _describe(status))
+                _log.warning("%s ended (%s); restarting it", child.name, _describe(status))
             elif status:
                 _log.warning("%s ended (%s)", child.name, _describe(status))
 
     def _reload_config(self) -> None:
         """Take new settings over where that needs no new socket; say what needs a restart."""
         if self._reload is None:
-            _log.warning("SIGHUP: there is no configuration file to read again")
+            _log.warning("SIGHUP: no configuration file to reload")
             return
         try:
             fresh = self._reload()
             check_serving(fresh)
         except ConfigError as exc:
-            _log.error("SIGHUP: the new configuration is not used, the old one stays in force: %s", exc)
+            _log.error("SIGHUP: the new configuration is not valid, the old one stays in use: %s", exc)
             return
         fixed = [key for key in _NEEDS_RESTART if _setting(fresh, key) != _setting(self._config, key)]
         if fixed:
-            _log.error("SIGHUP: nothing was changed, because these need a restart: %s", ", ".join(fixed))
+            _log.error("SIGHUP: nothing was changed; these settings need a restart: %s", ", ".join(fixed))
             return
         try:
             publish_first_routes(DataDir.of(fresh).routes, fresh)
         except OSError as exc:
-            _log.error("SIGHUP: nothing was changed, because the route table cannot be written: %s", exc)
+            _log.error("SIGHUP: nothing was changed; the route table cannot be written: %s", exc)
             return
         self._reloaded = True  # from here on a child that cannot run is no reason to stop the others
         patience_s, self._config = self._config.server.drain_seconds + _GRACE_S, fresh
@@ -238,14 +223,14 @@ class Supervisor:
             child.spare_keys = self._files.spare_keys
             if child.running and (old := child.replace(fresh)) is not None:
                 limit_s = _FLUSH_S if child is self._controller else patience_s
-                self._leaving.append(_Leaving(child, old, self._clock.monotonic() + limit_s))
-        _log.info("SIGHUP: the new configuration is in force")
+                self._replaced.append(_Replaced(child, old, self._clock.monotonic() + limit_s))
+        _log.info("SIGHUP: the new configuration is in use")
 
     def _drain(self) -> bool:
         """Workers first, then the controller; True where nobody had to be killed."""
         self._draining = True
         self._sockets.public.close()  # the workers close theirs: from then on new connections are refused
-        _log.info("draining: open requests have %g s", self._config.server.drain_seconds)
+        _log.info("draining: open requests get %g s to finish", self._config.server.drain_seconds)
         patient = self._end(self._workers, self._config.server.drain_seconds + _GRACE_S)
         flushed = self._end([self._controller], _FLUSH_S)
         return patient and flushed
@@ -258,132 +243,29 @@ class Supervisor:
         while True:
             self._reap()
             self._kill_overdue()
-            leaving = [old for old in self._leaving if old.child in children]
-            if not leaving and not any(child.running for child in children):
+            replaced = [old for old in self._replaced if old.child in children]
+            if not replaced and not any(child.running for child in children):
                 return True
             now = self._clock.monotonic()
-            soonest = min([deadline, *(old.kill_at for old in leaving)])
+            soonest = min([deadline, *(old.kill_at for old in replaced)])
             if deadline <= now or self._wait(soonest - now) in (signal.SIGTERM, signal.SIGINT):
                 break
         for child in children:
             if child.running:
-                _log.error("%s did not end in time and is killed", child.name)
+                _log.error("%s did not end in time: killing it", child.name)
                 child.send(signal.SIGKILL)
-        for old in leaving:
+        for old in replaced:
             old.process.kill()
         return False
 
 
 @dataclass(slots=True)
-class _Leaving:
+class _Replaced:
     """A process that was replaced, and when it is to be killed, on the monotonic clock."""
 
     child: Child
     process: subprocess.Popen[bytes]
     kill_at: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Sockets:
-    """The listening sockets."""
-
-    public: socket.socket
-    admin: socket.socket | None
-
-    @classmethod
-    def bind(cls, config: Config, data: DataDir) -> _Sockets:
-        """Raises OSError naming the setting where the public address cannot be had. The admin port is not waited for:
-        where it cannot be had now, the controller opens it later, and says so."""
-        server = config.server
-        try:
-            public = listen(server.host, server.port, "server", patience_s=_ORPHANS_S)
-        except PermissionError:
-            raise
-        except OSError:
-            end_stuck_orphans(data, server.port)
-            public = listen(server.host, server.port, "server")
-        if not config.admin.enabled:
-            return cls(public, None)
-        try:
-            return cls(public, listen(config.admin.host, config.admin.port, "admin", patience_s=0.0))
-        except OSError:
-            return cls(public, None)
-
-    def urls(self, config: Config) -> tuple[str, str | None]:
-        """Where clients reach the public and the admin port; None where there is none (yet)."""
-        scheme = "https" if config.server.tls_cert_file else "http"
-        return url_of(self.public, scheme), None if self.admin is None else url_of(self.admin, "http")
-
-    def close(self) -> None:
-        self.public.close()
-        if self.admin is not None:
-            self.admin.close()
-
-
-class _Claim:
-    """This supervisor's hold on the data directory: two of them would fight over everything in it."""
-
-    def __init__(self, data: DataDir, clock: Clock) -> None:
-        self._data = data
-        self._clock = clock
-        self._descriptor = -1
-
-    def __enter__(self) -> _Claim:
-        path = self._data.pid("supervisor")
-        self._descriptor = until_room(lambda: _opened(path), self._clock)
-        deadline = self._clock.monotonic() + _CLAIM_PATIENCE_S
-        while not self._taken():
-            if self._clock.monotonic() >= deadline:
-                holder = os.pread(self._descriptor, 32, 0).decode().strip()
-                os.close(self._descriptor)
-                raise BlockingIOError(
-                    f"{self._data.root} is in use by another `ratchet serve` (process {holder}): "
-                    "stop that one, or set server.data_dir to another directory"
-                )
-            time.sleep(_CLAIM_STEP_S)
-        with contextlib.suppress(OSError):  # a full disk: the lock is what counts
-            os.ftruncate(self._descriptor, 0)
-            os.write(self._descriptor, f"{os.getpid()}\n".encode())
-        return self
-
-    def _taken(self) -> bool:
-        try:
-            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
-
-    def __exit__(self, *exc_info: object) -> None:
-        with contextlib.suppress(OSError):  # the disk is read-only
-            self._data.addresses.unlink(missing_ok=True)
-        os.close(self._descriptor)
-
-    def announce(self, config: Config, sockets: _Sockets) -> None:
-        """Tell programs where we listen, in run/addresses.json. Raises OSError."""
-        public, admin = sockets.urls(config)
-        replace_private(self._data.addresses, orjson.dumps({"public": public, "admin": admin, "pid": os.getpid()}))
-
-    def say(self, config: Config, sockets: _Sockets) -> None:
-        """Tell a person, on stdout."""
-        public, admin = sockets.urls(config)
-        lines = [f"ratchet {__version__}: {public} → {config.champion.url}"]
-        if admin is not None:
-            lines.append(f"metrics, status and console: {admin}")
-        elif config.admin.enabled:
-            lines.append(f"metrics, status and console: port {config.admin.port} is taken, they open when it is free")
-        lines.append(f"data: {self._data.root}")
-        sys.stdout.write("\n".join(lines) + "\n")
-        sys.stdout.flush()
-
-
-def _opened(path: Path) -> int:
-    """The file, to be locked and written; on a read-only disk to be locked only. Raises OSError."""
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    except OSError as exc:
-        if exc.errno != errno.EROFS or not path.exists():
-            raise
-        return os.open(path, os.O_RDONLY)
 
 
 def _describe(status: int) -> str:

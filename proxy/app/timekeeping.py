@@ -56,7 +56,7 @@ class Timekeeper:
         if abs(ahead_s - self._clock.ahead_s) <= tolerance_s:
             return
         self._clock.ahead_s = ahead_s
-        _log.warning("this host's clock is %+.1f s off the database's, whose time counts", ahead_s)
+        _log.warning("this host's clock differs from the database's by %+.1f s; the database's time is used", ahead_s)
         replace_private(self._path, orjson.dumps({"ahead_s": ahead_s}))
 
     def forget(self) -> None:

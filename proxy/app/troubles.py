@@ -16,6 +16,7 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from proxy.clock import Clock
+from proxy.status import TroubleStatus
 
 __all__ = ["TOPICS", "Topic", "Trouble", "Troubles"]
 
@@ -95,8 +96,12 @@ class Troubles(Collector):
         """All that is wrong, in the order of `TOPICS`."""
         return {topic: self._known[topic] for topic in TOPICS if topic in self._known}
 
+    def status(self) -> dict[str, TroubleStatus]:
+        """For /status."""
+        return {topic: TroubleStatus(sentence=one.sentence, since=one.since) for topic, one in self.known.items()}
+
     def document(self) -> dict[str, dict[str, Any]]:
-        """For /health and /status: {topic: {"sentence", "since"}}."""
+        """For /health: {topic: {"sentence", "since"}}."""
         return {topic: {"sentence": trouble.sentence, "since": trouble.since} for topic, trouble in self.known.items()}
 
     def collect(self) -> Iterator[GaugeMetricFamily]:

@@ -55,7 +55,7 @@ class WebServer:
         if not ready.done():
             ready.cancel()
             await self._task
-            raise RuntimeError(f"{self._name} ended while it was started")
+            raise RuntimeError(f"{self._name} ended while starting")
 
     def stop_listening(self) -> None:
         """Accept nobody any more; who is connected is still answered."""

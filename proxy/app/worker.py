@@ -26,7 +26,7 @@ from proxy.app.logs import configure_logging
 from proxy.app.parent_pipe import ShutdownSignal
 from proxy.app.paths import DataDir
 from proxy.app.sockets import listen_unix, short_path
-from proxy.app.store_health_file import read_reach
+from proxy.app.store_health_file import read_store_health
 from proxy.app.timekeeping import follow_time
 from proxy.clock import AdjustedClock
 from proxy.config.model import Config
@@ -60,12 +60,12 @@ _log = logging.getLogger(__name__)
 
 def main() -> int:
     """Run this process as a worker; returns its exit status."""
-    settings, lifeline = receive_inheritance()
+    settings, parent_pipe = receive_inheritance()
     configure_logging(settings.config.telemetry, settings.name)
     allow_files(settings.config.gateway.max_connections)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(Worker(settings).run(lifeline))
+            return runner.run(Worker(settings).run(parent_pipe))
     except ConfigError as exc:
         _log.error("%s", exc)
         return EXIT_CONFIG
@@ -79,19 +79,19 @@ def allow_files(connections: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     if allowed < connections:
-        _log.warning("the limit of open files (ulimit -Hn) is %d: fewer than gateway.max_connections, %d",
+        _log.warning("the limit of open files (ulimit -Hn) is %d, less than gateway.max_connections (%d)",
                      hard, connections)  # fmt: skip
 
 
 class Worker:
-    """What one worker process holds."""
+    """One worker process: what it owns, and the servers that it runs."""
 
     def __init__(self, settings: Inheritance) -> None:
         """Open what forwarding needs. Raises ConfigError for settings that cannot work, OSError for the disk."""
         self._config = config = settings.config
         self._listen_fd = settings.listen_fd
         self._clock = AdjustedClock()
-        self._said = ThrottledLog(_log, self._clock)
+        self._throttled = ThrottledLog(_log, self._clock)
         self._data = DataDir.of(config)
         follow_time(self._data.host_clock, self._clock)
         self._keys = KeyRing.load_or_create(self._data.keys, self._clock, spare=settings.spare_keys)
@@ -116,9 +116,9 @@ class Worker:
         self._draining = False
         self._side: WebServer | None = None
 
-    async def run(self, lifeline: int) -> int:
+    async def run(self, parent_pipe: int) -> int:
         """Serve until told to stop, then drain; returns the exit status."""
-        shutdown = ShutdownSignal(lifeline, orphan_s=self._config.server.drain_seconds + _GRACE_S)
+        shutdown = ShutdownSignal(parent_pipe, orphan_s=self._config.server.drain_seconds + _GRACE_S)
         gateway = self._gateway()
         listener = self._listen_side()  # before the first client: a vote waits for the side app, it is not refused
         public = socket.socket(fileno=self._listen_fd)
@@ -138,7 +138,7 @@ class Worker:
         server.close()
         finished = await gateway.drain(self._config.server.drain_seconds)
         if not finished:
-            _log.warning("requests that were open after %g s were cut", self._config.server.drain_seconds)
+            _log.warning("requests still open after %g s were cut off", self._config.server.drain_seconds)
         await gateway.close()
         await cancel_and_wait([following, side])
         await self._stop_side(listener)
@@ -184,7 +184,7 @@ class Worker:
             make_folder(self._data.run)
             return listen_unix(self._side_path)
         except OSError as exc:
-            self._said.error("side", "%s: %s; trying again", self._side_path, exc)
+            self._throttled.error("side", "%s: %s; trying again", self._side_path, exc)
             return None
 
     async def _serve_side(self, listener: socket.socket | None) -> None:
@@ -217,7 +217,7 @@ class Worker:
                 await asyncio.sleep(_SIDE_RETRY_S)
                 if not self._draining and not self._side_path.exists():
                     break
-            _log.error("%s was removed under the running worker: it is made again", self._side_path)
+            _log.error("%s was removed while the worker was running: creating it again", self._side_path)
             listener = self._listen_side()
 
     def _vanished(self, frames: int) -> None:
@@ -236,7 +236,7 @@ class Worker:
             "routes_version": self._routes.table.version,
             "spool_full": self._spool.full,
             "spool": self._spool.trouble or "ok",
-            **read_reach(self._data.reach, self._clock.now()),
+            **read_store_health(self._data.store_health, self._clock.now()),
         }
 
 
@@ -257,5 +257,5 @@ def _time_patterns(config: Config) -> None:
     from proxy.patterns.probe import slow_patterns
 
     for pattern in slow_patterns(config.capture.redaction.patterns):
-        _log.warning("capture.redaction.patterns: %r takes more than linear time on some texts: anybody can have a "
-                     'body stored without its words; write it for engine = "re2"', pattern)  # fmt: skip
+        _log.warning("capture.redaction.patterns: %r takes more than linear time on some texts: with such a text a "
+                     'body is stored without its words; rewrite it for engine = "re2"', pattern)  # fmt: skip

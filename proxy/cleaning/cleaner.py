@@ -147,7 +147,7 @@ class Cleaner:
             async with asyncio.timeout(within_s):
                 await self._idle.wait()
         except TimeoutError:
-            _log.warning("redaction did not come to its end: %d texts are not recorded", self.outstanding)
+            _log.warning("redaction did not finish: %d texts are not recorded", self.outstanding)
         self._closed = True
         left = [*self._asked, *self._waiting]
         self._asked.clear()
@@ -201,10 +201,10 @@ class Cleaner:
                 status = await line.live(self._settings)
                 why = "deadline" if status == -signal.SIGALRM else "failed"
             except OSError as exc:
-                _log.error("redaction: no process can be started, trying again: %s", exc)
+                _log.error("redaction: its process cannot be started, trying again: %s", exc)
             self._line = None
             if line.ready and self._asked:
-                _log.warning("redaction: a body was not cleaned (%s): it is not recorded", _WHY[why])
+                _log.warning("redaction: a body was not redacted (%s), so it is not recorded", _WHY[why])
                 self._settle(self._asked.popleft(), why)
             self._waiting.extendleft(reversed(self._asked))
             self._asked.clear()

@@ -10,7 +10,7 @@ __all__ = ["CLEANING", "CLEANING_COUNTERS", "lost_slot"]
 
 _LOST: Final = WorkerCounter(
     name="redaction_lost_total",
-    text="Bodies, heads and votes that are not recorded because they were not cleaned, by reason.",
+    text="Bodies, headers and votes that are not recorded because redaction failed, by reason.",
     labels=(("reason", ("deadline", "backlog", "shutdown", "failed")),),
 )
 CLEANING: Final = (_LOST,)

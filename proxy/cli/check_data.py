@@ -28,7 +28,7 @@ class Reader(StrEnum):
 
 def check(
     file: Annotated[Path, typer.Argument(help="A training file (JSONL), or the folder of a dataset.")],
-    reader: Annotated[Reader, typer.Option("--for", help="Who is to read it.")],
+    reader: Annotated[Reader, typer.Option("--for", help="The trainer that will read it.")],
     template: Annotated[
         str | None,
         typer.Option(
@@ -39,9 +39,9 @@ def check(
     ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Ask those who train whether they take a file: their own libraries where installed, else their written rules.
+    """Check whether a trainer accepts a file: with its own library if installed, else by its documented rules.
 
-    Ends with 1 where something is refused. The libraries come with `pip install 'ratchet-proxy[check]'`.
+    Exit code 1 if a line is refused. To install the libraries: `pip install 'ratchet-proxy[check]'`.
     """
     from proxy.loop.consumers import check as ask
 
@@ -51,7 +51,7 @@ def check(
     except ConfigError as error:
         fail(Exit.USAGE, str(error))
     except OSError as error:
-        fail(Exit.NOT_FOUND, f"{path} can not be read: {error.strerror or error}")
+        fail(Exit.NOT_FOUND, f"{path} cannot be read: {error.strerror or error}")
     if json:
         print_json(report.as_json())
     else:

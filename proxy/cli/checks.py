@@ -18,7 +18,9 @@ __all__ = ["check_config"]
 
 
 def check_config(
-    file: Annotated[str | None, typer.Argument(help="The file to check, as --config.", show_default=False)] = None,
+    file: Annotated[
+        str | None, typer.Argument(help="The file to check; the same as --config.", show_default=False)
+    ] = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     settings: SetOption = None,
@@ -26,8 +28,8 @@ def check_config(
 ) -> None:
     """Check the configuration as `serve` would and list what differs from the defaults.
 
-    All problems are printed at once, each with its key, the value, the reason and the remedy; exit code 3 then. Also
-    looks whether the training function and the commands are there (`serve` only warns: traffic does not wait for them).
+    Prints all problems at once, each with its key, value, reason and remedy; the exit code is then 3. Also checks that
+    the training function and the commands exist (`serve` only warns about them, and serves).
     """
     import os
     from pathlib import Path
@@ -41,14 +43,14 @@ def check_config(
     source, overrides = Path(file) if file else config, parse_settings(settings)
     loaded = read_config(source, data_dir, overrides)
     if missing := list(missing_programs(loaded)):
-        fail(Exit.CONFIG, "\n  ".join(("the configuration names what is not there:", *map(str, missing))))
+        fail(Exit.CONFIG, "\n  ".join(("the configuration names things that do not exist:", *map(str, missing))))
     try:
         client_tls(loaded)
     except ConfigError as exc:
         fail(Exit.CONFIG, str(exc))
     changed = _changed(loaded)
     renamed = old_names(source, overrides, os.environ).items()
-    mistaken = [f"the environment variable {name} is no setting and changes nothing; did you mean {meant}?"
+    mistaken = [f"the environment variable {name} is not a setting and has no effect; did you mean {meant}?"
                 for name, meant in mistaken_names(os.environ).items()]  # fmt: skip
     notes = [
         *mistaken,
@@ -61,14 +63,14 @@ def check_config(
         return
     from rich.table import Table
 
-    from proxy.config.parse import show
+    from proxy.config.literal import show
 
     out = console()
-    table = Table("setting", "value", title=f"Configuration {fingerprint(loaded)} is sound", title_justify="left")
+    table = Table("setting", "value", title=f"Configuration {fingerprint(loaded)} is valid", title_justify="left")
     for path, value in changed.items():
         table.add_row(path, show(value))
     if not changed:
-        table.add_row(plain("everything at its default", "dim"), "")
+        table.add_row(plain("all settings at their defaults", "dim"), "")
     out.print(table)
     for note in notes:
         out.print(f"note: {note}")
@@ -97,13 +99,13 @@ def _notes(config: Config) -> list[str]:
 
     notes = [*map(str, weak_tokens(config)), *open_to_others(config)]
     if not config.champion.url:
-        notes.append("champion.url is not set: `ratchet serve` needs it, or --champion")
+        notes.append("champion.url is not set: set it, or start `ratchet serve` with --champion")
     if config.trainer.kind == "none":
-        notes.append("trainer.kind is none: the loop prepares training data and stops there")
+        notes.append("trainer.kind is none: the loop only prepares training data")
     if config.capture.enabled is False:
         notes.append("capture.enabled is false: without bodies nothing can be trained on")
     if config.spool.fsync == "never":
-        notes.append("spool.fsync is never: a power cut may take any number of records")
+        notes.append("spool.fsync is never: a power cut may lose any number of records")
     if config.gateway.expose_arm and config.sticky.trust != "all":
         notes.append(
             "gateway.expose_arm is true: whoever sends a name that nobody vouches for (sticky.trust) is told the arm, "
@@ -121,11 +123,11 @@ def _notes(config: Config) -> list[str]:
     rehearsal = data.existing_data_path if data.include_existing_data else None
     if rehearsal and not Path(rehearsal).expanduser().exists():
         notes.append(
-            f"generator_config.existing_data_path: there is no {rehearsal}; no dataset can be built without it"
+            f"generator_config.existing_data_path: there is no {rehearsal}; without it no dataset can be built"
         )
     redaction = config.capture.redaction
     if redaction.engine == "python":
-        from proxy.config.parse import show
+        from proxy.config.literal import show
         from proxy.patterns.probe import slow_patterns
 
         notes += [

@@ -1,6 +1,6 @@
 """Telling the loop what to do, and asking it why: trigger, promote, …, explain, history.
 
-An order goes to the running server, which wakes its loop; without one it is left in the store, and the loop finds it
+A command goes to the running server, which wakes its loop; without one it is left in the store, and the loop finds it
 when it starts. Either way it is journalled with who and why.
 """
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from policies.vocabulary import COMMANDS, Verb, action_label
 from proxy.cli.common import (
     AdminUrlOption,
     ConfigOption,
@@ -44,25 +45,25 @@ __all__ = [
     "deploy",
     "explain",
     "history",
-    "order",
     "pause",
     "promote",
     "resume",
     "rollback",
     "share",
+    "submit",
     "trigger",
 ]
 
 _POLL_S = 0.2
 
 Why = Annotated[str, typer.Option(help="The reason; it is kept with the decision.", show_default=False)]
-Who = Annotated[str | None, typer.Option(help="Who gives the order.", show_default="the user name")]
+Who = Annotated[str | None, typer.Option(help="Who gives the command.", show_default="the user name")]
 Wait = Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the loop's answer.")]
 
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Which server an order is for."""
+    """Which server a command is for."""
 
     config: Path | None
     data_dir: str | None
@@ -70,28 +71,24 @@ class Where:
     token: str | None = None
 
 
-def _simple(verb: str, help_text: str) -> Callable[..., None]:
-    """An order that takes no arguments of its own."""
+def _simple(verb: Verb) -> Callable[..., None]:
+    """A command that takes no arguments of its own."""
 
     def command(
         why: Why, who: Who = None, wait: Wait = 10.0, config: ConfigOption = None, data_dir: DataDirOption = None,
         admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
     ) -> None:  # fmt: skip
-        order(verb, {}, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
+        submit(verb, {}, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
 
-    command.__name__, command.__doc__ = verb, help_text
+    command.__name__, command.__doc__ = verb.value, COMMANDS[verb].meaning
     return command
 
 
-promote = _simple(
-    "promote", "Make the challenger the champion, whatever the statistics say. The watch window applies all the same."
-)
-rollback = _simple(
-    "rollback", "Take the challenger out of traffic or, in the watch window, give traffic back to the old champion."
-)
-pause = _simple("pause", "Let the loop start nothing more on its own. Serving goes on.")
-resume = _simple("resume", "End a pause.")
-cancel = _simple("cancel", "Give up the running training or deployment.")
+promote = _simple(Verb.PROMOTE)
+rollback = _simple(Verb.ROLLBACK)
+pause = _simple(Verb.PAUSE)
+resume = _simple(Verb.RESUME)
+cancel = _simple(Verb.CANCEL)
 
 
 def trigger(
@@ -101,7 +98,7 @@ def trigger(
 ) -> None:  # fmt: skip
     """Retrain now, whatever the triggers say."""
     args = {"no_train": True} if no_train else {}
-    order("trigger", args, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
+    submit("trigger", args, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
 
 
 def share(
@@ -110,7 +107,7 @@ def share(
     admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Change the challenger's share of the users. A new epoch begins: evidence is collected afresh."""
-    order("share", {"share": share}, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
+    submit("share", {"share": share}, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
 
 
 def deploy(
@@ -120,7 +117,7 @@ def deploy(
     admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
     """Serve the model of an earlier run as the challenger, without a training. Its deployment had failed, perhaps."""
-    order("deploy", {"run": run}, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
+    submit("deploy", {"run": run}, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
 
 
 def explain(
@@ -174,7 +171,7 @@ def history(
         console().print("nothing has been decided yet")
 
 
-def order(
+def submit(
     verb: str,
     args: dict[str, Any],
     why: str,
@@ -184,7 +181,7 @@ def order(
     wait_s: float = 10.0,
     json: bool = False,
 ) -> None:
-    """Give the loop an order and print what it answers within `wait_s` seconds."""
+    """Give the loop a command and print what it answers within `wait_s` seconds."""
     from proxy.cli.http import ServerError, admin_server
 
     if not why.strip():
@@ -203,7 +200,7 @@ def order(
     if json:
         print_json(command)
     elif command["state"] == "pending":
-        say(f"{verb} is written down as order {command['id']}; the loop has not answered yet")
+        say(f"{verb} is queued as command {command['id']}; the loop has not answered yet")
     elif command["state"] == "done":
         say(f"{verb}: {command['detail'] or 'done'}")
     if command["state"] == "refused":
@@ -211,7 +208,7 @@ def order(
 
 
 def _settled(server: Server, command_id: int, wait_s: float) -> dict[str, Any]:
-    """The order once the loop has answered it, or as it stands after `wait_s` seconds."""
+    """The command once the loop has answered it, or as it stands after `wait_s` seconds."""
     from proxy.clock import SystemClock
 
     clock = SystemClock()
@@ -232,7 +229,7 @@ def _left_in_store(config: Config, body: dict[str, Any]) -> dict[str, Any]:
         return asdict(await store.commands.submit(body["verb"], who=body["who"], why=body["why"], args=body["args"]))
 
     command = with_store(config, work)
-    say("no server is running here: the loop will find this order when it starts", err=True)
+    say("no server is running here; the loop reads this command when it starts", err=True)
     return command
 
 
@@ -272,7 +269,11 @@ def _print_decision(entry: dict[str, Any], *, in_full: bool) -> None:
     state = "" if entry["state"] == "done" else f" ({entry['state']})"
     phase = entry.get("phase") or {}
     moved = f"  {phase['from']} → {phase['to']}" if phase else ""
-    out.print(styled(f"{when} UTC  ", (entry["action"], "bold"), (state, "yellow"), f"{moved}  by {entry['who']}"))
+    out.print(
+        styled(
+            f"{when} UTC  ", (action_label(entry["action"]), "bold"), (state, "yellow"), f"{moved}  by {entry['who']}"
+        )
+    )
     reasons = entry.get("reasons") or [entry["why"]]
     for reason in reasons if in_full else reasons[:1]:
         out.print(f"    · {reason}")

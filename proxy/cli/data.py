@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Look at, compare and export training data; archive finished days.")
+app = typer.Typer(no_args_is_help=True, help="Show, compare and export training data; archive finished days.")
 
 
 _NAMES: Final = ("ratchet", "chat")
@@ -54,7 +54,7 @@ RunName = Annotated[str, typer.Argument(help="Id of a run, or the folder of an e
 Examples = Annotated[
     int | None,
     typer.Option(
-        min=0, max=20, help="Records named per reason for which some were dropped.", show_default="3; 20 with --json"
+        min=0, max=20, help="Examples shown for each reason to drop records.", show_default="3; 20 with --json"
     ),
 ]
 
@@ -70,9 +70,9 @@ def preview(
     data_dir: DataDirOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Show what of the newest records would be trained on, as conversations; what would be dropped, and why.
+    """Show what a training would get of the newest records, as conversations; what would be dropped, and why.
 
-    Leaves nothing behind. Rehearsal lines are not looked at.
+    Changes nothing. Rehearsal samples are left out.
     """
     loaded = _in_format(read_config(config, data_dir), format)
     loaded = replace(loaded, generator_config=replace(loaded.generator_config, include_existing_data=False))
@@ -95,9 +95,9 @@ def show_dataset(
     run: RunName,
     lines: Annotated[int, typer.Option("--lines", "-n", min=0, max=1000, help="Lines to print.")] = 3,
     start: Annotated[
-        int | None, typer.Option("--from", min=1, help="Number of the first of them.", show_default="the newest")
+        int | None, typer.Option("--from", min=1, help="Number of the first line.", show_default="the newest")
     ] = None,
-    holdout: Annotated[bool, typer.Option("--holdout", help="Lines of the held-out file.")] = False,
+    holdout: Annotated[bool, typer.Option("--holdout", help="Show the held-out lines.")] = False,
     examples: Examples = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
@@ -119,7 +119,7 @@ def show_dataset(
         return
     print_dataset(document)
     if document["lines"] is None:
-        say(f"its {split} file is no longer here; what it was made of is in the records above and in lineage.csv")
+        say(f"its {split} file has been removed; lineage.csv and the counts above say what was in it")
     else:
         print_lines(document["lines"])
 
@@ -129,7 +129,7 @@ def diff(
     run: RunName,
     former: Annotated[
         str | None,
-        typer.Argument(help="What to compare with: another run, or folder.", show_default="the dataset before it"),
+        typer.Argument(help="The dataset to compare with: a run, or a folder.", show_default="the dataset before it"),
     ] = None,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
@@ -165,7 +165,7 @@ def export(
     loaded = _in_format(read_config(config, data_dir), format)
     folder = folder.expanduser().absolute()
     if (folder / "manifest.json").exists():
-        fail(Exit.USAGE, f"{folder}: holds an export already; give another folder")
+        fail(Exit.USAGE, f"{folder}: already holds an export; choose another folder")
     names = (client_id, workload_id) if format == "nvidia" else None
 
     async def work(source: Store | ArchiveSource) -> dict[str, Any]:
@@ -189,17 +189,21 @@ app.command("check")(check)
 
 @app.command("archive")
 def archive_days(
-    url: Annotated[str, typer.Argument(help="Folder, or URL that fsspec knows: s3://bucket/ratchet, gs://…, abfs://…")],
+    url: Annotated[str, typer.Argument(help="Folder, or URL for fsspec: s3://bucket/ratchet, gs://…, abfs://…")],
     settle_hours: Annotated[
-        float, typer.Option(min=0, help="A day is finished so long after its end (UTC): spools must have been read.")
+        float,
+        typer.Option(
+            min=0,
+            help="Hours after its end (UTC) at which a day counts as finished; all spools must be stored by then.",
+        ),
     ] = 1.0,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Bring an archive of Parquet files up to date: every finished day, with what came in late.
+    """Bring an archive of Parquet files up to date: every finished day, including late records and votes.
 
-    Users deleted since are taken out of it. Run it daily, before retention drops what is not archived.
+    Deleted users are removed from it. Run it daily, before retention deletes what is not archived.
     """
     loaded = read_config(config, data_dir)
 
@@ -215,7 +219,7 @@ def archive_days(
     total, size = sum(day["records"] for day in days), sum(day["bytes"] for day in days)
     say(
         f"{len(changed)} of {len(days)} days written; {total:,} records, {size / 1e6:,.1f} MB in {url}"
-        + (f"; {forgotten:,} records of deleted users taken out" if forgotten else "")
+        + (f"; {forgotten:,} records of deleted users removed" if forgotten else "")
     )
 
 

@@ -130,7 +130,7 @@ def print_difference(document: Mapping[str, Any]) -> None:
     out = console()
     out.print(plain(f"{document['run']} against {document['former']}", "bold"))
     if document["records"] is None:
-        out.print("one of the two has no lineage here, so their records cannot be compared")
+        out.print("the records cannot be compared: one of the two has no lineage file here")
     else:
         for name, title in (("new", "new records"), ("gone", "gone"), ("same", "the same")):
             out.print(f"{title}: {document['records'][name]:,}")
@@ -145,9 +145,9 @@ def print_difference(document: Mapping[str, Any]) -> None:
         table.add_row(plain(row["name"]), plain(_setting(row["former"])), plain(_setting(row["later"])))
     out.print(table)
     for side, run in (("former", document["former"]), ("later", document["run"])):
-        out.print(plain(f"answers of {run}: {document['ancestry'][side] or 'nobody knows whose'}"))
+        out.print(plain(f"answers of {run}: {document['ancestry'][side] or 'origin unknown'}"))
     if document["settings"] is None:
-        out.print("the settings of one of the two are not known")
+        out.print("the settings of one of the two are unknown")
 
 
 def _value(value: Any) -> str:

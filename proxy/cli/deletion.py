@@ -20,7 +20,7 @@ from proxy.cli.printable import plain
 from proxy.errors import PermanentError, TemporaryError
 
 if TYPE_CHECKING:
-    from proxy.app.forgetting import Forgetting
+    from proxy.app.deletion import HostDeletion
     from proxy.config.model import Config
     from proxy.ids import KeyRing
     from proxy.store.retention.forgotten import HostReport, PlaceReport
@@ -32,8 +32,8 @@ __all__ = ["Deletion", "print_deletion"]
 _ASK_S: Final = 0.2
 _ALIVE_S: Final = 15.0
 _BACKUPS: Final = (
-    "backups, snapshots and earlier versions of objects in a bucket, files that were exported to other places, what a "
-    "training service or provider was sent, messages that webhooks delivered: these are yours to look after"
+    "backups, snapshots and earlier versions of objects in a bucket, files exported to other places, data sent to a "
+    "training service or provider, messages that webhooks delivered: you have to delete these yourself"
 )
 
 
@@ -94,16 +94,16 @@ class Deletion:
         )
 
     def _database(self, parts: Sequence[Deleted]) -> None:
-        sums = "counted in sums without a name: traffic, durations, quality by hour"
+        sums = "hourly totals without names: traffic, durations, quality"
         models = sorted({name for part in parts for name in part.models})
-        learnt = f"models learnt from them, which cannot be undone: {', '.join(models)}" if models else ""
+        learnt = f"models trained on them cannot unlearn them: {', '.join(models)}" if models else ""
         for place, name, remains in (
             ("records", "records", sums),
             ("requests and answers", "bodies", ""),
             ("votes", "votes", ""),
             ("scores", "scores", ""),
             ("other names of records", "aliases", ""),
-            ("users' statistics of tests", "users", "the arms' moments are without the user from now on"),
+            ("users' statistics of tests", "users", "the user is no longer part of the arms' statistics"),
             ("reasons and results of trainings", "words", learnt),
         ):
             self._add(place, sum(getattr(part, name) for part in parts), remains=remains)
@@ -112,19 +112,19 @@ class Deletion:
         """Dictionaries hold nobody's text, but for one that an earlier version has trained."""
         gone = await store.deletion.retire_dictionary()
         if gone is False:
-            why = "another host still runs the version that needs it; it goes when all are updated"
+            why = "another host runs an older version that needs it; it is removed when all hosts are updated"
             self._add("dictionary of raw texts", 1, 0, remains=why, failed=True)
         else:
             self._add("dictionary of raw texts", 0 if gone is None else 1)
 
     async def _hosts(self, store: Store, hashes: Sequence[int]) -> None:
         """This host's part, and what the others report."""
-        from proxy.app.forgetting import Forgetting
+        from proxy.app.deletion import HostDeletion
         from proxy.app.paths import DataDir
         from proxy.clock import SystemClock
 
         data = DataDir.of(self.config)
-        mine = Forgetting(data, self.config.training_dir, store, SystemClock())
+        mine = HostDeletion(data, self.config.training_dir, store, SystemClock())
         async with _without_controller(data.run) as alone:
             if alone:
                 await self._own_part(store, mine)
@@ -135,7 +135,7 @@ class Deletion:
         for host, why in away:
             self._add("spool, training data", remains=why, failed=True, host=host)
 
-    async def _own_part(self, store: Store, mine: Forgetting) -> None:
+    async def _own_part(self, store: Store, mine: HostDeletion) -> None:
         """What the controller does where one runs: store what is in the spool, then clear."""
         from prometheus_client import CollectorRegistry
 
@@ -180,11 +180,11 @@ class Deletion:
     def _why(self, age_s: float | None, *, alive: bool) -> str:
         if alive:
             return (
-                f"it has not read its spool to the end within {self.wait_s:g} s (is the store slow, or its controller "
-                "down?); it goes on by itself, repeat the command to see its answer"
+                f"it has not finished reading its spool within {self.wait_s:g} s (the store is slow, or its controller "
+                "is down); it continues by itself, repeat the command to see the result"
             )
-        seen = "" if age_s is None else f", it was last seen {age_s / 60:.0f} minutes ago"
-        return f"it is away{seen}; it does its part when it is back"
+        seen = "" if age_s is None else f", last seen {age_s / 60:.0f} minutes ago"
+        return f"it is down{seen}; it deletes its part when it is back"
 
     def _place(self, place: PlaceReport, host: str) -> None:
         facts = asdict(place)
@@ -250,5 +250,5 @@ def print_deletion(document: dict[str, Any]) -> None:
         )  # fmt: skip
     console().print(table)
     if document["models"]:
-        say(f"models that were trained on them: {', '.join(document['models'])}")
+        say(f"models trained on them: {', '.join(document['models'])}")
     say(f"not reached from here: {document['not_reached']}")

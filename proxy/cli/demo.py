@@ -17,17 +17,19 @@ _EXTRA = ("sklearn", "matplotlib")
 
 def demo(
     directory: Annotated[
-        Path, typer.Option("--dir", help="Where everything is written; only a directory of the demo is emptied.")
+        Path, typer.Option("--dir", help="Directory for all files; it is emptied only if the demo made it.")
     ] = Path("demo-output"),
-    seed: Annotated[int, typer.Option(help="The same seed ends with the same verdicts.")] = 7,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same verdicts.")] = 7,
     fast: Annotated[bool, typer.Option("--fast", help="One promotion, not two, before the bad one.")] = False,
-    keep_running: Annotated[bool, typer.Option("--keep-running", help="Serve on at the end, to look around.")] = False,
+    keep_running: Annotated[
+        bool, typer.Option("--keep-running", help="Keep serving at the end, so that you can look around.")
+    ] = False,
     rate: Annotated[float, typer.Option(min=20, max=1000, help="Questions per second of the simulated users.")] = 150.0,
 ) -> None:
-    """Watch a small real model improve itself: asked, voted on, retrained, tested, promoted; and a bad one caught.
+    """Watch a small real model improve itself: requests, votes, retrain, test, promotion; and a bad model caught.
 
-    Only the users are simulated. In between, kill -9 hits the demo's own worker, its controller and all its processes
-    at once, and at the end the log is compared with what the users hold. Needs the extra `demo` (scikit-learn,
+    Only the users are simulated. Meanwhile kill -9 hits the demo's worker, its controller, and all its processes at
+    once; at the end the log is compared with what the users received. Needs the extra `demo` (scikit-learn,
     matplotlib).
     """
     missing = [name for name in _EXTRA if find_spec(name) is None]

@@ -1,6 +1,6 @@
 """docs/reference/cli.md, written from the commands themselves by `python -m proxy.cli.document`.
 
-A test compares the file with what would be written now, so that a verb or option can not be forgotten.
+A test compares the file with what would be written now, so that a verb or option cannot be forgotten.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _HEAD: Final = """\
   variables as they do for the server ([configuration](config.md)).
 * **Which server**: verbs that steer or watch find the running server by what it wrote into its data directory;
   `--admin-url` (`RATCHET_ADMIN_URL`) and `--token` (`RATCHET_ADMIN_TOKEN`) name another one. `explain`, `history`
-  and orders work without a server, too: they read the store, or leave the order there.
+  and commands to the loop work without a server, too: they read the store, or leave the command there.
 * **For programs**: `--json` prints one JSON document on stdout; notes and progress go to stderr.
 
 | exit code | meaning |
@@ -35,9 +35,9 @@ _HEAD: Final = """\
 | 0 | done |
 | 1 | failed, or refused by the server or the loop |
 | 2 | wrong usage |
-| 3 | the configuration can not be used; every problem is listed |
+| 3 | the configuration cannot be used; every problem is listed |
 | 4 | server or store not reachable |
-| 5 | there is no such record, decision or order |
+| 5 | there is no such record, decision or command |
 """
 
 

@@ -24,7 +24,9 @@ def feedback(
         str | None, typer.Argument(help="good, bad, neutral or retract (or 1, -1, 0).", show_default=False)
     ] = None,
     comment: Annotated[str | None, typer.Option(help="Why.", show_default=False)] = None,
-    correction: Annotated[str | None, typer.Option(help="What it should have said.", show_default=False)] = None,
+    correction: Annotated[
+        str | None, typer.Option(help="What the answer should have been.", show_default=False)
+    ] = None,
     score: Annotated[float | None, typer.Option(min=0, max=1, help="Quality score.", show_default=False)] = None,
     source: Annotated[str, typer.Option(help="Who votes; one vote per record and source.")] = "cli",
     url: Annotated[
@@ -44,9 +46,9 @@ def feedback(
 ) -> None:
     """Vote on a record: `ratchet feedback ID good`, `ratchet feedback ID bad --correction "…"`."""
     if vote is not None and vote.lower() not in _WORDS:
-        fail(Exit.USAGE, f"{vote!r} is no vote; write good, bad, neutral or retract")
+        fail(Exit.USAGE, f"{vote!r} is not a vote; write good, bad, neutral or retract")
     if (vote, comment, correction, score) == (None, None, None, None):
-        fail(Exit.USAGE, "nothing said; write good, bad, neutral or retract, or give --correction or --score")
+        fail(Exit.USAGE, "the vote is empty; write good, bad, neutral or retract, or give --correction or --score")
     loaded = read_config(config, data_dir)
     body: dict[str, Any] = {"record_id": _signed(loaded, record), "source": source}
     if vote is not None:

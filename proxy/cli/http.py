@@ -61,7 +61,7 @@ class Server:
         except urllib.error.URLError as exc:
             raise ConnectionError(getattr(exc.reason, "strerror", None) or str(exc.reason)) from exc
         except json.JSONDecodeError as exc:
-            raise ServerError(status, "what answers there is no Ratchet: its answer is no JSON") from exc
+            raise ServerError(status, "the server there is not Ratchet: its answer is not JSON") from exc
         except (ValueError, HTTPException) as exc:  # no url, or another protocol than HTTP
             raise ConnectionError(str(exc)) from exc
 

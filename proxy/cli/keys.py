@@ -18,7 +18,7 @@ app = typer.Typer(no_args_is_help=True, help="List and rotate the keys that sign
 
 @app.command("list")
 def list_keys(config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonOption = False) -> None:
-    """List the signing keys by id, never the keys themselves; one signs, all of them verify."""
+    """List the ids of the signing keys, never the keys. One key signs; all of them verify."""
     ring = key_ring(read_config(config, data_dir))
     keys = [(key_id, key_id == ring.signing_id, ring.signs_from(key_id)) for key_id in ring.key_ids]
     now = SystemClock().now()
@@ -32,13 +32,13 @@ def list_keys(config: ConfigOption = None, data_dir: DataDirOption = None, json:
 @app.command("rotate")
 def rotate(
     after: Annotated[
-        float, typer.Option(help="Seconds until it signs: by then every process and host must know it.", min=0)
+        float, typer.Option(help="Seconds until the new key signs; by then every process and host must have it.", min=0)
     ] = 600.0,
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Add a new signing key. Ids signed before stay valid; until it signs, all workers and hosts learn of it."""
+    """Add a new signing key. Ids signed before stay valid. Workers and hosts load the key before it signs."""
     ring = key_ring(read_config(config, data_dir))
     try:
         key_id = ring.rotate(after)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, say
-from proxy.cli.control import Where, order
+from proxy.cli.control import Where, submit
 from proxy.cli.http import running_address
 from proxy.cli.printable import styled
 from proxy.cli.status import status as server_status
@@ -120,7 +120,7 @@ def retrain(
 
     settings, service = _settings(config, data_dir, db)
     if db is None and running_address(service, "admin") is not None:
-        order("trigger", {"no_train": True} if no_train else {}, why, Where(config, data_dir), json=json)
+        submit("trigger", {"no_train": True} if no_train else {}, why, Where(config, data_dir), json=json)
         return
     train = None if no_train else _train_function(service)
     with ContinuousLearningLoop(settings) as engine:
@@ -182,7 +182,7 @@ def _train_function(service: Config) -> Callable[[str], Any] | None:
     try:
         function = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as exc:
-        fail(Exit.CONFIG, f"trainer.callable: {trainer.callable} can not be imported ({exc})")
+        fail(Exit.CONFIG, f"trainer.callable: {trainer.callable} cannot be imported ({exc})")
     if not callable(function):
         fail(Exit.CONFIG, f"trainer.callable: {trainer.callable} is not a function")
     return cast("Callable[[str], Any]", function)
@@ -207,7 +207,11 @@ def _print_result(result: dict[str, Any], *, json: bool) -> None:
 
 
 def _print_summary(summary: dict[str, Any]) -> None:
+    import msgspec
+
+    from policies.triggers import TriggerProgress
     from proxy.cli.status import print_next, print_triggers
+    from proxy.status import NextStatus
 
     status, usage = summary["status"], summary["usage_stats"]
     out = console()
@@ -219,8 +223,8 @@ def _print_summary(summary: dict[str, Any]) -> None:
     quality = "–" if usage["avg_quality_score"] is None else f"{usage['avg_quality_score']:.3f}"
     out.print(f"usage: {usage['total']} calls, {usage['feedback_rate']:.1%} with feedback, average quality {quality}")
     out.print(f"retrains: {status['total_retrains']}, last {status['last_retrain'] or 'never'}")
-    print_next(out, summary["next"] or {})
-    print_triggers(out, {"progress": summary["triggers"]})
+    print_next(out, msgspec.convert(summary["next"], NextStatus | None))
+    print_triggers(out, msgspec.convert(summary["triggers"], tuple[TriggerProgress, ...]))
     if status["hint"]:
         out.print(f"hint: {status['hint']}", style="yellow")
     for error in status["errors"]:

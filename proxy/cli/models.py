@@ -18,12 +18,12 @@ __all__ = ["app"]
 
 _GRACE_S = 10.0
 
-app = typer.Typer(no_args_is_help=True, help="List and stop the model servers that the command deployer started.")
+app = typer.Typer(no_args_is_help=True, help="List and stop model servers that the command deployer started.")
 
 
 @app.command("list")
 def list_models(config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonOption = False) -> None:
-    """List the model servers that run. They outlive `ratchet serve`, so that a restart of it is no outage."""
+    """List the running model servers. They keep running when `ratchet serve` restarts, so a restart is no outage."""
     servers = _servers(_folder(config, data_dir))
     if json:
         print_json([{"name": name, "pid": process.pid} for name, process in servers.items()])
@@ -36,10 +36,10 @@ def list_models(config: ConfigOption = None, data_dir: DataDirOption = None, jso
 
 @app.command("stop")
 def stop(config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonOption = False) -> None:
-    """Stop all of them, after `ratchet serve` has been stopped; its next start brings back those that serve."""
+    """Stop all model servers, after `ratchet serve` was stopped. Its next start restarts those that have traffic."""
     folder = _folder(config, data_dir)
     if _is_serving(folder.parent / "run" / "controller.lock"):
-        fail(Exit.FAILED, f"a server still runs on {folder.parent} and would start them again: stop it first")
+        fail(Exit.FAILED, f"a server is running on {folder.parent} and would start them again: stop it first")
     servers = _servers(folder)
     asyncio.run(_stop(list(servers.values())))
     if json:

@@ -25,20 +25,26 @@ _DAY_US = 86_400_000_000
 _HOUR_US = 3_600_000_000
 
 Gain = Annotated[
-    float | None, typer.Option(min=0, help="Relative gain to show, 0.05 for +5 %.", show_default="promotion_threshold")
+    float | None,
+    typer.Option(min=0, help="Relative gain to detect, 0.05 for +5 %.", show_default="promotion_threshold"),
 ]
 Share = Annotated[
-    float | None, typer.Option(min=0, max=1, help="Share of the challenger.", show_default="initial_challenger_traffic")
+    float | None,
+    typer.Option(
+        min=0, max=1, help="Share of users on the challenger, 0 to 1.", show_default="initial_challenger_traffic"
+    ),
 ]
-Days = Annotated[float | None, typer.Option(min=0, help="Ask instead what gain so many days show.", show_default=False)]
+Days = Annotated[
+    float | None, typer.Option(min=0, help="Ask instead which gain this many days can detect.", show_default=False)
+]
 Requests = Annotated[
     float | None,
-    typer.Option("--requests-per-day", help="By default as in the last 7 days of the store.", show_default=False),
+    typer.Option("--requests-per-day", help="Default: the last 7 days in the store.", show_default=False),
 ]
 Users = Annotated[
     float | None,
     typer.Option(
-        "--users", help="Users a day; by default those of the latest test, or one per request.", show_default=False
+        "--users", help="Users a day. Default: those of the latest experiment, or one per request.", show_default=False
     ),
 ]
 NewUsers = Annotated[float, typer.Option("--new-users-per-day", min=0, help="Users who join each day.")]
@@ -48,7 +54,7 @@ VoteRate = Annotated[
         "--vote-rate",
         min=0,
         max=1,
-        help="Share of answers that get a vote; by default as observed.",
+        help="Share of answers that get a vote. Default: as observed.",
         show_default=False,
     ),
 ]
@@ -71,9 +77,9 @@ def power(
     requests_per_day: Requests = None, users: Users = None, new_users: NewUsers = 0.0, vote_rate: VoteRate = None,
     config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Answer "how many users, votes and days for +5 % at this share?" before a test is started.
+    """Say how many users, votes and days an experiment needs to detect a gain at this share, before you start one.
 
-    Numbers that are not given come from the store where it has them; what is assumed is said. 80 % power.
+    Numbers that you do not give are taken from the store; the output says what is assumed. Power: 80 %.
     """
     loaded = read_config(config, data_dir)
     seen = _observed(loaded)
@@ -102,7 +108,7 @@ def _answer(
     from policies.power import Traffic, assumed_profiles, detectable_gain, required_test
 
     if not seen.requests_per_day:
-        raise ValueError("the store does not know the traffic yet; give --requests-per-day and --users")
+        raise ValueError("there is no traffic in the store yet; give --requests-per-day and --users")
     users = seen.users or seen.requests_per_day
     traffic = Traffic(requests_per_day=seen.requests_per_day, users=users, new_users_per_day=new_users)
     test = config.ab_test_config
@@ -114,7 +120,7 @@ def _answer(
     )
     never = [profile.metric.value for profile in profiles if profile.per_request <= 0]
     if never:
-        raise ValueError(f"{never[0]}: is never observed, but has a weight in ab_test_config; set its weight to 0")
+        raise ValueError(f"{never[0]}: is never observed but has a weight in ab_test_config; set that weight to 0")
     document: dict[str, Any] = {
         "traffic": asdict(traffic),
         "users_assumed": seen.users is None,
@@ -179,26 +185,26 @@ def _print(document: dict[str, Any]) -> None:
     out = console()
     traffic, share = document["traffic"], 100 * document["share"]
     crowd = f"{traffic['requests_per_day']:,.0f} requests a day by {traffic['users']:,.0f} users"
-    assumed = " (one request each: assumed, --users says otherwise)" if document["users_assumed"] else ""
+    assumed = " (assumed: one request each; set it with --users)" if document["users_assumed"] else ""
     out.print(f"{crowd}{assumed}, challenger at {share:g} %")
-    source = "assumed, for there was no test yet" if document["assumed"] else "as the champion's in the latest test"
+    source = "assumed: no experiment yet" if document["assumed"] else "the champion's in the latest experiment"
     for row in document["metrics"]:
         spread = f"{row['mean']:.3g} ± {row['sd']:.2g}, on {row['per_request']:.0%} of the requests"
         out.print(f"  {row['metric']}: {spread} ({source})")
     if "detectable_gain" in document:
         least = (f"{document['detectable_gain']:+.1%}", "bold")
-        out.print(styled(f"{document['days']:g} days show a gain of ", least, " or more, 4 times in 5"))
+        out.print(styled(f"{document['days']:g} days can detect a gain of ", least, " or more, in 4 of 5 experiments"))
         return
     table = Table("gain", "days", "requests", "users", "observations", box=None, header_style="bold")
     for answer in document["answers"]:
         table.add_row(*_row(answer))
     out.print(table)
-    out.print(f"The test runs at least {document['min_days']:g} days whatever the numbers (min_duration_hours).")
+    out.print(f"An experiment runs for at least {document['min_days']:g} days in any case (min_duration_hours).")
 
 
 def _row(answer: dict[str, Any]) -> list[str]:
     gain = f"{answer['gain']:+.0%}"
     if answer["days"] is None:
-        return [gain, "never", "–", "–", "more users are needed, or a larger share"]
+        return [gain, "never", "–", "–", "needs more users, or a larger share"]
     observations = ", ".join(f"{count:,} {name}" for name, count in answer["observations"].items())
     return [gain, f"{answer['days']:,.1f}", f"{answer['requests']:,}", f"{answer['users']:,}", observations]

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from policies.kinds import KINDS
 from policies.records import Outcome
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config, say
 from proxy.cli.printable import json_printable, plain
 from proxy.cli.stores import key_ring, with_store
 from proxy.private import open_private
+from proxy.wire.extract.shapes import KINDS
 
 if TYPE_CHECKING:
     from rich.text import Text as Line
@@ -30,7 +30,7 @@ _PAGE = 500
 _PREFIX = re.compile("[0-9a-f]{8,31}")
 
 Since = Annotated[str | None, typer.Option(help="From: 2h (ago), 2026-01-31, 2026-01-31T12:00.", show_default=False)]
-Until = Annotated[str | None, typer.Option(help="Up to, exclusive; as --since.", show_default=False)]
+Until = Annotated[str | None, typer.Option(help="Up to this time, exclusive; written as --since.", show_default=False)]
 Conversation = Annotated[str | None, typer.Option(help="Id of a conversation, as sent.", show_default=False)]
 User = Annotated[str | None, typer.Option(help="Sticky key of a user, as the client sent it.", show_default=False)]
 ArmName = Annotated[str | None, typer.Option("--arm", help="champion or challenger.", show_default=False)]
@@ -46,8 +46,8 @@ KindName = Annotated[
 MinQuality = Annotated[str | None, typer.Option(help="Lowest quality score, 0 to 1.", show_default=False)]
 MaxQuality = Annotated[str | None, typer.Option(help="Highest quality score, 0 to 1.", show_default=False)]
 Votes = Annotated[str | None, typer.Option("--feedback", help="positive, negative, any or none.", show_default=False)]
-Text = Annotated[str | None, typer.Option(help="Part of the query or the answer.", show_default=False)]
-Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="At most so many.")]
+Text = Annotated[str | None, typer.Option(help="Text in the query or the answer.", show_default=False)]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number.")]
 
 
 @app.command("list")
@@ -81,7 +81,8 @@ def list_records(
 @app.command("show")
 def show_record(
     record: Annotated[
-        str, typer.Argument(help="Its UUID or 8 or more digits of that, signed id, provider's or client-chosen id.")
+        str,
+        typer.Argument(help="UUID (or its first 8 digits or more), signed id, or the id of the provider or client."),
     ],
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
@@ -96,7 +97,7 @@ def show_record(
 
     document = with_store(loaded, work)
     if document is None:
-        fail(Exit.NOT_FOUND, f"there is no record {record}; it may not be ingested yet, or retention has dropped it")
+        fail(Exit.NOT_FOUND, f"there is no record {record}; it may not be stored yet, or retention has deleted it")
     if json:
         print_json(document)
     else:
@@ -105,11 +106,11 @@ def show_record(
 
 @app.command("export")
 def export_records(
-    file: Annotated[Path | None, typer.Argument(help="File to write; else stdout.", show_default=False)] = None,
+    file: Annotated[Path | None, typer.Argument(help="File to write. Default: stdout.", show_default=False)] = None,
     config: ConfigOption = None, data_dir: DataDirOption = None, since: Since = None, until: Until = None,
     user: User = None, conversation: Conversation = None, arm: ArmName = None, model: Model = None,
     outcome: OutcomeName = None, kind: KindName = None, min_quality: MinQuality = None, feedback: Votes = None,
-    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="At most so many.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Maximum number.")] = None,
     full: Annotated[bool, typer.Option("--full", help="With raw bodies, headers, votes and scores.")] = False,
 ) -> None:  # fmt: skip
     """Export records as JSON lines, newest first."""
@@ -134,22 +135,22 @@ def delete_records(
     data_dir: DataDirOption = None,
     archive: Annotated[
         list[str] | None,
-        typer.Option("--archive", help="Another archive than store.archive.url; may be repeated.", show_default=False),
+        typer.Option("--archive", help="An archive besides store.archive.url; may be repeated.", show_default=False),
     ] = None,
-    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the hosts' answers.")] = 60.0,
+    wait: Annotated[float, typer.Option("--wait", min=0, help="Seconds to wait for the other hosts.")] = 60.0,
     json: JsonOption = False,
 ) -> None:
-    """Delete everything of one user, and say where, how much, what remains, and which models were trained on it.
+    """Delete all data of one user, and list where it was, how much, what remains, and which models were trained on it.
 
-    Records, bodies, votes and statistics go, also from archive, spools and training folders on every host. It may be
-    repeated. Exit status 1: a place could not be reached; the table says which.
+    Removes records, bodies, votes and statistics, also from the archive, spools and training folders on every host. It
+    is safe to repeat. Exit code 1: a place could not be reached; the table says which.
     """
     from proxy.cli.deletion import Deletion, print_deletion
 
     loaded = read_config(config, data_dir)
     ring = key_ring(loaded)
     if not yes:
-        typer.confirm(f"Delete everything of the user {user!r}? This can not be undone.", abort=True)
+        typer.confirm(f"Delete all data of the user {user!r}? This cannot be undone.", abort=True)
     deletion = Deletion(config=loaded, ring=ring, user=user, wait_s=wait, archives=archive or ())
     document = with_store(loaded, deletion.run)
     if json:
@@ -227,8 +228,8 @@ async def _full_document(store: Store, ring: KeyRing, name: str) -> dict[str, An
     if view is None and _PREFIX.fullmatch(digits := name.replace("-", "").lower().rstrip("…")):
         found = await store.records.ids_beginning(digits)
         if len(found) > 1:
-            fail(Exit.USAGE, f"the ids of several records begin with {name}, {' and '.join(found)} among them: "
-                 "give more of it")  # fmt: skip
+            fail(Exit.USAGE, f"several record ids begin with {name}, for example {' and '.join(found)}: "
+                 "give more digits")  # fmt: skip
         view = await store.records.get(found[0]) if found else None
     return None if view is None else record_document(view, ids)
 
@@ -276,14 +277,15 @@ def _print_record(document: dict[str, Any]) -> None:
     out.print(Panel(Pretty(facts, expand_all=True), title=plain(f"Record {document['id']}"), title_align="left"))
     if "unread" in document["flags"]:
         out.print(
-            "A part of what was said could not be read: this may be less than what the client got.", style="yellow"
+            "Part of this exchange could not be parsed: the text may be shorter than what the client got.",
+            style="yellow",
         )
     for name in ("query", "response"):
         if document[name] is not None:
             out.print(Panel(plain(document[name]), title=name, title_align="left"))
     exchange = document["exchange"]
     if exchange is None:
-        out.print("Request and answer have been dropped by retention.")
+        out.print("Retention has deleted the request and the answer.")
     elif document["response"] is None:
         title = plain(f"request {exchange['target']}")
         out.print(Panel(plain(exchange["request"]), title=title, title_align="left"))

@@ -43,10 +43,11 @@ def serve(
     data_dir: DataDirOption = None,
     settings: SetOption = None,
 ) -> None:
-    """Serve: forward every request, keep each user on one model, record, learn.
+    """Start the proxy: forward every request, keep each user on one model, record, learn.
 
     `ratchet serve --champion http://127.0.0.1:8000` is enough to start. Then point clients at http://127.0.0.1:8080
-    instead of at the model; metrics and console are on http://127.0.0.1:8081. SIGTERM finishes open streams and stops.
+    instead of at the model; metrics and console are on http://127.0.0.1:8081. On SIGTERM it finishes open streams and
+    stops.
     """
     overrides = {
         "champion.url": champion,
@@ -80,7 +81,11 @@ def _warn_of_missing_programs(config: Config) -> None:
     from proxy.config.programs import missing_programs
 
     for missing in missing_programs(config):
-        say(f"ratchet: warning: {missing}; until then no model comes of it", err=True, colour=typer.colors.YELLOW)
+        say(
+            f"ratchet: warning: {missing}; until this is fixed no model can be trained or served",
+            err=True,
+            colour=typer.colors.YELLOW,
+        )
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, Any]:

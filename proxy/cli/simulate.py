@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from policies.vocabulary import action_label
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config
 from proxy.cli.serve import SetOption, parse_settings
 from proxy.cli.stores import with_store
@@ -23,15 +24,15 @@ __all__ = ["simulate"]
 def simulate(
     config: ConfigOption = None, settings: SetOption = None,
     since: Annotated[str, typer.Option(help="From: 30d (ago), 2026-01-31.")] = "30d",
-    scan: Annotated[int, typer.Option(min=0, help="Newest records to select from; 0: skip that.")] = 20_000,
+    scan: Annotated[int, typer.Option(min=0, help="Newest records to select data from; 0 skips this.")] = 20_000,
     data_dir: DataDirOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Replay stored traffic under other settings: what would have triggered, trained on, promoted, and when.
+    """Replay stored traffic under other settings: what would have triggered, been trained on and promoted, and when.
 
-    `ratchet simulate --set trigger_config.min_new_samples=300`. Nothing is changed. Retrains are assumed to succeed at
-    once. Stored experiments are judged again from their records and votes, check by check, with the date of each
-    verdict beside what happened; other decisions are taken again on the inputs that they had. What cannot be known
-    (traffic after the real end, another share) is said.
+    `ratchet simulate --set trigger_config.min_new_samples=300`. Changes nothing. Assumes that each retrain succeeds at
+    once. Stored experiments are decided again from their records and votes, check by check, and each verdict is dated
+    and compared with what happened; other decisions are made again on their recorded inputs. The output names what
+    cannot be known (traffic after the real end, another share).
     """
     from proxy.clock import SystemClock
     from proxy.web.documents import parse_instant
@@ -100,7 +101,7 @@ def _print(document: dict[str, Any]) -> None:
 
     out = console()
     if document["since"] is None:
-        out.print("nothing is stored from that time")
+        out.print("nothing is stored from that time on")
         return
     days = (document["until"] - document["since"]) / 86_400
     out.print(f"{len(document['retrains'])} retrains in {days:.1f} days of traffic")
@@ -111,7 +112,7 @@ def _print(document: dict[str, Any]) -> None:
     if document["retrains"]:
         out.print(table)
     _print_tests(document["experiments"])
-    out.print(f"{len(document['different'])} of {document['decisions']} journalled decisions would have been others")
+    out.print(f"{len(document['different'])} of {document['decisions']} journalled decisions would have been different")
     for row in document["different"]:
         out.print(f"  {_time(row['at'])}  {row['was']} → {row['would_be']}: {row['reasons'][0]}")
 
@@ -129,7 +130,7 @@ def _print_tests(tests: list[dict[str, Any]]) -> None:
     for test in tests:
         shares = " → ".join(share(epoch["share"]) for epoch in test["epochs"]) or "–"
         table.add_row(test["challenger"], shares, _really(test["really"]), _would_be(test))
-    out.print("stored experiments, judged again check by check")
+    out.print("stored experiments, decided again at every check")
     out.print(table)
     for test in tests:
         would_be = test["would_be"]
@@ -141,16 +142,16 @@ def _really(decision: dict[str, Any] | None) -> str:
     if decision is None:
         return "still running"
     by = "" if decision["who"] == "ratchet" else f" by {decision['who']}"
-    return f"{_time(decision['at'])}  {decision['action']}{by}"
+    return f"{_time(decision['at'])}  {action_label(decision['action'])}{by}"
 
 
 def _would_be(test: dict[str, Any]) -> str:
     held = "".join(f"{_time(v['at'])}  {v['verdict']}, held\n" for v in test["verdicts"] if v["action"] is None)
     decision, hours = test["would_be"], test["hours_earlier"]
     if decision is None:
-        return held + ("still undecided" if test["really"] is None else "undecided when its data ended")
+        return held + ("still undecided" if test["really"] is None else "undecided at the end of its data")
     apart = "" if hours is None else f", {_apart(hours)}"
-    return f"{held}{_time(decision['at'])}  {decision['action']}{apart}"
+    return f"{held}{_time(decision['at'])}  {action_label(decision['action'])}{apart}"
 
 
 def _apart(hours: float) -> str:

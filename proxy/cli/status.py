@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from policies.vocabulary import VERDICTS, action_label
 from proxy.cli.common import (
     AdminUrlOption,
     ConfigOption,
     DataDirOption,
+    Exit,
     JsonOption,
     TokenOption,
     console,
+    fail,
     print_json,
     read_config,
 )
@@ -20,6 +23,18 @@ from proxy.cli.printable import plain, styled
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from policies.snapshot import ModelView, RunView
+    from policies.triggers import TriggerProgress
+    from proxy.status import (
+        ChampionStatus,
+        ExperimentStatus,
+        NextStatus,
+        ReplicaStatus,
+        RetryStatus,
+        Status,
+        TrafficStatus,
+    )
 
 __all__ = ["print_next", "print_status", "print_triggers", "status"]
 
@@ -33,122 +48,141 @@ def status(
 ) -> None:
     """Show phase, next action and why, progress of every trigger, and the running experiment.
 
-    The same document as GET /status on the admin port, and as the metrics: one snapshot, three readers.
+    The same document as GET /status on the admin port.
     """
     document = ask(admin_server(read_config(config, data_dir), admin_url, token), "/status")
     if json:
         print_json(document)
-    else:
-        print_status(document)
+        return
+    from proxy.status import read_status
+
+    try:
+        found = read_status(document)
+    except ValueError as exc:
+        fail(Exit.FAILED, f"{exc}; `--json` prints it as it is")
+    print_status(found)
 
 
-def print_status(document: dict[str, Any]) -> None:
-    """The status document for people. What is missing in it is left out, so that it works while the store is away."""
+def print_status(status: Status) -> None:
+    """The status for people. What is unknown is left out, so that it works while the store is away."""
     out = console()
-    _print_champion(out, document)
-    for about, trouble in (document.get("troubles") or {}).items():
-        if about == "champion":
-            continue
-        since = _time(trouble["since"])
-        out.print(styled((f"trouble ({about}): ", "bold red"), f"{trouble['sentence']} (since {since})"))
-    phase = document.get("phase") or {}
-    if phase:
-        paused = " (paused)" if phase.get("paused") else ""
-        since = f" since {_time(phase['since'])}" if phase.get("since") else ""  # none while the controller starts
-        out.print(styled((phase["name"], "bold"), (paused, "yellow"), f"{since}: {phase['reason']}"))
-    for name in ("champion", "challenger", "previous"):
-        model = document.get(name)
-        if model:
-            health = {True: "healthy", False: "not healthy", None: "not asked"}[model.get("healthy")]
-            colour = "red" if model.get("healthy") is False else ""
-            out.print(styled(f"  {name:<11}{model['name']} (", (health, colour), ")"))
-    print_next(out, document.get("next") or {})
-    _print_run(out, document.get("run"))
-    _print_retries(out, document.get("retries") or ())
-    print_triggers(out, document.get("triggers") or {})
-    _print_experiment(out, document.get("experiment"))
-    _print_replicas(out, document.get("replicas") or ())
-    for note in [*document.get("notes", ()), *([document["problem"]] if document.get("problem") else ())]:
+    _print_champion(out, status)
+    for about, trouble in status.troubles.items():
+        if about != "champion":
+            since = _time(trouble.since)
+            out.print(styled((f"trouble ({about}): ", "bold red"), f"{trouble.sentence} (since {since})"))
+    phase = status.phase
+    since = f" since {_time(phase.since)}" if phase.since else ""  # none while the controller starts
+    paused = " (paused)" if phase.paused else ""
+    out.print(styled((phase.name, "bold"), (paused, "yellow"), f"{since}: {phase.reason}"))
+    models = {"champion": status.champion, "challenger": status.challenger, "previous": status.previous}
+    _print_models(out, models)
+    print_next(out, status.next)
+    _print_run(out, status.run)
+    _print_retries(out, status.retries)
+    _print_traffic(out, status.traffic)
+    if status.triggers is not None:
+        print_triggers(out, status.triggers.progress, status.triggers.hold)
+    _print_experiment(out, status.experiment)
+    _print_replicas(out, status.replicas)
+    for note in status.notes:
         out.print(f"note: {note}", style="yellow")
 
 
-def _print_champion(out: Console, document: dict[str, Any]) -> None:
+def _print_champion(out: Console, status: Status) -> None:
     """How the champion is, by its own traffic: what whoever looks wants to know first."""
-    champion = document.get("champion") or {}
-    trouble = (document.get("troubles") or {}).get("champion")
-    name = f"champion {champion.get('name', '')}".replace("champion champion", "champion").rstrip()
+    champion, trouble = status.champion, status.troubles.get("champion")
+    name = f"champion {champion.name if champion else ''}".replace("champion champion", "champion").rstrip()
     if trouble:
-        since = f" (since {_time(trouble['since'])}{_seen_by(document, champion)})"
-        out.print(styled((f"{name} is not healthy: ", "bold red"), f"{trouble['sentence']}{since}"))
-    elif champion.get("requests"):
-        failed = round(champion["failed_share"] * champion["requests"])
-        seen_by = _seen_by(document, champion)
-        out.print(f"{name} answers: {failed:,} of {champion['requests']:,} requests failed in the last minute{seen_by}")
+        since = f" (since {_time(trouble.since)}{_seen_by(status, champion)})"
+        out.print(styled((f"{name} is not healthy: ", "bold red"), f"{trouble.sentence}{since}"))
+    elif champion and champion.requests:
+        failed = round((champion.failed_share or 0.0) * champion.requests)
+        seen_by = _seen_by(status, champion)
+        out.print(f"{name} answers: {failed:,} of {champion.requests:,} requests failed in the last minute{seen_by}")
 
 
-def _seen_by(document: dict[str, Any], champion: dict[str, Any]) -> str:
+def _seen_by(status: Status, champion: ChampionStatus | None) -> str:
     """Whose view it is, where there are several."""
-    return f", as {champion['seen_by']} sees it" if document.get("replicas") and champion.get("seen_by") else ""
+    return f", as {champion.seen_by} sees it" if status.replicas and champion and champion.seen_by else ""
 
 
-def print_next(out: Console, plan: dict[str, Any]) -> None:
-    """What the loop does next or waits for, and why: `next` of the status document."""
-    action, held = plan.get("action"), plan.get("held")
-    if action:
-        out.print(styled("next: ", (action["action"], "bold")))
-    elif held:
-        out.print(styled("waiting to do: ", (held["action"], "bold")))
-    for reason in plan.get("reasons", ()):
+def _print_models(out: Console, models: Mapping[str, ModelView | None]) -> None:
+    for role, model in models.items():
+        if model is not None:
+            health = {True: "healthy", False: "not healthy", None: "not checked"}[model.healthy]
+            out.print(styled(f"  {role:<11}{model.name} (", (health, "red" if model.healthy is False else ""), ")"))
+
+
+def print_next(out: Console, plan: NextStatus | None) -> None:
+    """What the loop does next or waits for, and why."""
+    if plan is None:
+        return
+    if plan.action:
+        out.print(styled("next: ", (action_label(plan.action.action), "bold")))
+    elif plan.held:
+        out.print(styled("next, but not yet: ", (action_label(plan.held.action), "bold")))
+    for reason in plan.reasons:
         out.print(f"  · {reason}")
-    if plan.get("wake_at"):
-        out.print(f"  looks again at {_time(plan['wake_at'])}")
+    if plan.wake_at:
+        out.print(f"  next check at {_time(plan.wake_at)}")
 
 
-def _print_run(out: Console, run: dict[str, Any] | None) -> None:
+def _print_run(out: Console, run: RunView | None) -> None:
     if run:
-        progress = "" if run.get("progress") is None else f" {run['progress']:.0%}"
-        out.print(f"run {run['id']} ({run['trigger']}): {run['status']}{progress} {run.get('message') or ''}")
+        progress = "" if run.progress is None else f" {run.progress:.0%}"
+        state = run.status.value.replace("_", " ")
+        out.print(f"run {run.id} ({run.trigger}): {state}{progress} {run.message}".rstrip())
 
 
-def _print_retries(out: Console, retries: Sequence[dict[str, Any]]) -> None:
+def _print_retries(out: Console, retries: Sequence[RetryStatus]) -> None:
     """What could not be done, each for itself."""
     for retry in retries:
-        about = f" ({retry['about']})" if retry.get("about") else ""
-        times = "once" if retry["attempts"] == 1 else f"{retry['attempts']} times"
-        tried = f"could not be done {times}, next at {_time(retry['at'])}: {retry['reason']}"
-        out.print(styled((f"{retry['action']}{about} ", "yellow"), tried))
+        about = f" ({retry.about})" if retry.about else ""
+        times = "once" if retry.attempts == 1 else f"{retry.attempts} times"
+        tried = f"failed {times}, next attempt at {_time(retry.at)}: {retry.reason}"
+        out.print(styled((f"{action_label(retry.action)}{about} ", "yellow"), tried))
 
 
-def print_triggers(out: Console, triggers: dict[str, Any]) -> None:
-    """How near each trigger is: `triggers` of the status document."""
+def _print_traffic(out: Console, traffic: TrafficStatus | None) -> None:
+    """What became of the latest requests, in one line."""
+    if traffic is None or not traffic.requests:
+        return
+    parts = [f"{traffic.requests:,} requests", f"{traffic.failed:,} failed", f"{traffic.refused:,} refused"]
+    if traffic.fallbacks:
+        parts.append(f"{traffic.fallbacks:,} answered by the champion for the challenger")
+    parts.append(f"{traffic.positive:,} thumbs up, {traffic.negative:,} down")
+    out.print(f"last {traffic.minutes} minutes: {', '.join(parts)}")
+
+
+def print_triggers(out: Console, progress: Sequence[TriggerProgress], hold: str | None = None) -> None:
+    """How near each trigger is, and why no retrain may start yet."""
     from rich.progress_bar import ProgressBar
     from rich.table import Table
 
-    rows = triggers.get("progress") or ()
-    if not rows:
+    if not progress:
         return
     table = Table("trigger", "", "now", "due at", "", box=None, header_style="bold")
-    for row in rows:
-        bar = ProgressBar(total=1.0, completed=min(1.0, row["fraction"] or 0.0), width=20) if row["enabled"] else "off"
-        table.add_row(row["name"], bar, _figure(row["value"]), _figure(row["target"]), row["reason"])
+    for row in progress:
+        bar: Any = ProgressBar(total=1.0, completed=min(1.0, row.fraction), width=20) if row.enabled else "off"
+        table.add_row(row.name.value, bar, _figure(row.value), _figure(row.target), row.reason)
     out.print(table)
-    if triggers.get("hold"):
-        out.print(f"  held: {triggers['hold']}")
+    if hold:
+        out.print(f"  no retrain yet: {hold}")
 
 
-def _print_experiment(out: Console, experiment: dict[str, Any] | None) -> None:
+def _print_experiment(out: Console, experiment: ExperimentStatus | None) -> None:
     if not experiment:
         return
-    share, since = 100 * experiment["share"], _time(experiment["started_at"])
-    out.print(f"experiment {experiment['id']}: {share:g} % of the users since {since}")
-    assessment = experiment.get("assessment")
-    if assessment:
-        out.print(styled("  verdict so far: ", (assessment["verdict"], "bold")))
-        for reason in assessment.get("reasons", ()):
+    share, since = 100 * experiment.share, _time(experiment.started_at)
+    out.print(f"experiment {experiment.id}: {share:g} % of the users since {since}")
+    if experiment.assessment:
+        out.print(styled("  verdict so far: ", (VERDICTS[experiment.assessment.verdict], "bold")))
+        for reason in experiment.assessment.reasons:
             out.print(f"  · {reason}")
 
 
-def _print_replicas(out: Console, replicas: Sequence[dict[str, Any]]) -> None:
+def _print_replicas(out: Console, replicas: Sequence[ReplicaStatus]) -> None:
     """Who shares the database, where several can."""
     if not replicas:
         return
@@ -156,11 +190,9 @@ def _print_replicas(out: Console, replicas: Sequence[dict[str, Any]]) -> None:
 
     table = Table("replica", "", "version", "seen", "routes", "behind", box=None, header_style="bold")
     for row in replicas:
-        role = "leads" if row["leader"] and row["alive"] else "follows" if row["alive"] else plain("gone", "red")
-        age, routes = _figure(row["seen_s_ago"]), _figure(row["routes_version"])
-        table.add_row(
-            f"{row['host']} {row['id']}", role, row["version"], f"{age} s ago", routes, f"{row['lag_s']:.1f} s"
-        )
+        role = "leads" if row.leader and row.alive else "follows" if row.alive else plain("gone", "red")
+        age, routes = _figure(row.seen_s_ago), _figure(row.routes_version)
+        table.add_row(f"{row.host} {row.id}", role, row.version, f"{age} s ago", routes, f"{row.lag_s:.1f} s")
     out.print(table)
 
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Move the database.")
+app = typer.Typer(no_args_is_help=True, help="Move the database to another server.")
 
 _CLAIM_S: Final = 60.0
 _STEP_S: Final = 0.05
@@ -30,16 +30,17 @@ _STEP_S: Final = 0.05
 @app.command("migrate-to")
 def migrate_to(
     url: Annotated[
-        str, typer.Argument(help="An empty database: postgresql://user@host/name. Password: PGPASSWORD, ~/.pgpass.")
+        str,
+        typer.Argument(help="An empty database: postgresql://user@host/name. Password: in PGPASSWORD or ~/.pgpass."),
     ],
     config: ConfigOption = None,
     data_dir: DataDirOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Copy everything to another database and leave this one. A running server goes on serving meanwhile.
+    """Copy everything to another database and stop using this one. A running server keeps serving.
 
-    The server's controller pauses, records wait in the spool. Afterwards set `store.url` and send the server SIGHUP (or
-    start it): it goes on with the new database, and stores what has waited. If the copy fails nothing has changed.
+    Meanwhile the controller waits, and records stay in the spool. Afterwards set `store.url` and send the server SIGHUP
+    (or start it): it continues with the new database and stores what waits. If the copy fails, nothing changes.
     """
     from proxy.app.paths import DataDir
 
@@ -61,7 +62,7 @@ def migrate_to(
     if json:
         print_json({"records": moved})
     else:
-        say(f"{moved} records are in the new database. Set store.url to it now, and send the server SIGHUP.")
+        say(f"{moved} records copied to the new database. Now set store.url to it and send SIGHUP to the server.")
 
 
 def _show(table: str, rows: int) -> None:
@@ -101,6 +102,6 @@ async def _claim(descriptor: int, pid_file: Path) -> None:
                     asked = pid
                 await asyncio.sleep(_STEP_S)
     except TimeoutError:
-        fail(Exit.FAILED, f"the controller did not end within {_CLAIM_S:g} s; stop `ratchet serve` and try again")
+        fail(Exit.FAILED, f"the controller did not stop within {_CLAIM_S:g} s; stop `ratchet serve` and try again")
     except (OSError, ValueError) as exc:
         fail(Exit.FAILED, f"the controller could not be paused ({exc}); stop `ratchet serve` and try again")

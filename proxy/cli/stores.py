@@ -28,7 +28,7 @@ def with_store(config: Config, work: Callable[[Store], Awaitable[T]]) -> T:
     if config.store.url is None and not (data.root / "ratchet.db").is_file():
         fail(
             Exit.UNREACHABLE,
-            f"{data.root}: no database there yet; start `ratchet serve`, or give --data-dir or --config",
+            f"{data.root}: there is no database yet; start `ratchet serve`, or give --data-dir or --config",
         )
     return _run(_opened(data.store_url(config), config, work))
 
@@ -41,7 +41,7 @@ def with_archive(url: str, work: Callable[[ArchiveSource], Awaitable[T]]) -> T:
         from proxy.store.archive import ArchiveSource
 
         if not await asyncio.to_thread(place.dates):
-            fail(Exit.NOT_FOUND, f"{url}: nothing is archived there; write it with `ratchet data archive`")
+            fail(Exit.NOT_FOUND, f"{url}: there is no archive; write one with `ratchet data archive`")
         return await work(ArchiveSource(place))
 
     return _run(opened())
@@ -83,7 +83,7 @@ async def _opened(url: str, config: Config, work: Callable[[Store], Awaitable[T]
 
 
 def key_ring(config: Config) -> KeyRing:
-    """The install's keys; ends the command where there are none or they can not be read."""
+    """The install's keys; ends the command where there are none or they cannot be read."""
     from proxy.app.paths import DataDir
     from proxy.ids import KeyRing
 
@@ -91,6 +91,6 @@ def key_ring(config: Config) -> KeyRing:
     try:
         return KeyRing(path)
     except FileNotFoundError:
-        fail(Exit.UNREACHABLE, f"{path}: no keys there yet; start `ratchet serve`, or give --data-dir or --config")
+        fail(Exit.UNREACHABLE, f"{path}: there are no keys yet; start `ratchet serve`, or give --data-dir or --config")
     except (OSError, ValueError) as exc:
         fail(Exit.FAILED, str(exc))

@@ -1,29 +1,29 @@
 """What a configuration may not say: numbers out of range, forms that mean nothing, settings that contradict.
 
-Ranges are a table in `ranges.py`, forms of text a table here, contradictions one generator per subject. What can
-not apply, because the library's LoopConfig has no such table, is left out.
+A range and the form of a text stand beside their setting; contradictions are here, one generator per subject. What
+cannot apply, because the library's LoopConfig has no such table, is left out.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from policies.intervals import Interval
+from proxy.config import forms
+from proxy.config.literal import show
 from proxy.config.model import Config
-from proxy.config.parse import Problem, keys, show
-from proxy.config.ranges import RANGES
+from proxy.config.parse import Form, Problem, keys
 from proxy.config.serving import TASK_PATTERNS
-from proxy.config.storage import POSTGRESQL_OPTIONS
 from proxy.errors import ConfigError
 from proxy.patterns import compile_pattern
 
 __all__ = ["SHORTEST_TOKEN", "check_serving", "contradictions", "is_loopback", "weak_tokens"]
 
 
-_TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _ANY: Final = frozenset({"0.0.0.0", "::"})
 """Hosts of a listener on every address."""
 _SECRETS: Final = frozenset((
@@ -32,8 +32,7 @@ _SECRETS: Final = frozenset((
 ))  # fmt: skip
 SHORTEST_TOKEN: Final = 16
 """Characters; 16 of openssl's hexadecimal ones are 64 bits, which nobody guesses at the pace that we allow."""
-_OTHER_ENGINE: Final = ' (or set capture.redaction.engine = "python", whose time a hostile text can use up)'
-_CALLABLE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+_OTHER_ENGINE: Final = ' (or set capture.redaction.engine = "python", which a hostile text can slow down)'
 
 
 def is_loopback(host: str) -> bool:
@@ -79,12 +78,12 @@ def _short(token: str) -> str:
 
 def contradictions(config: Any) -> Iterator[Problem]:
     """Everything that is wrong with the values of `config`, one Problem each."""
-    yield from _out_of_range(config)
+    yield from _declared(config)
     yield from _loop(config)
     yield from _excludes(config)
     if isinstance(config, Config):
         yield from _process(config)
-        yield from _bad_forms(config)
+        yield from _task_patterns(config)
         yield from _adapters(config)
         yield from _recorded_headers(config)
         yield from _redaction(config)
@@ -102,19 +101,33 @@ def _value(config: Any, path: str) -> Any:
     return config
 
 
-def _out_of_range(config: Any) -> Iterator[Problem]:
-    present = {key.path for key in keys(type(config))}
-    for interval, paths in RANGES.items():
-        for path in paths:
-            value = _value(config, path) if path in present else None
-            if value is not None and (complaint := interval.complaint(value)) is not None:
-                yield Problem(path, complaint)
+def _declared(config: Any) -> Iterator[Problem]:
+    """Values that are not what their setting's own declaration asks for: a range, or the form of a text."""
+    for key in keys(type(config)):
+        for rule in key.rules:
+            value = _value(config, key.path)
+            for part in value if isinstance(value, tuple) else (value,):
+                if part is not None and part != "" and (wrong := _complaint(rule, part)) is not None:
+                    yield Problem(key.path, wrong)
+
+
+def _complaint(rule: Interval | Form, value: Any) -> str | None:
+    if not isinstance(rule, Interval):
+        return rule(value)
+    remedy = rule.remedy(value)
+    return None if remedy is None else f"{show(value)} is {remedy}"
+
+
+def _task_patterns(config: Config) -> Iterator[Problem]:
+    for pattern in config.capture.task_patterns:
+        if (complaint := _telling_pattern(pattern)) is not None:
+            yield Problem("capture.task_patterns", complaint)
 
 
 def _loop(config: Any) -> Iterator[Problem]:
     test, data = config.ab_test_config, config.generator_config
     if test.min_duration_hours > test.max_duration_hours:
-        message = f"{show(test.min_duration_hours)} is more than max_duration_hours ({show(test.max_duration_hours)}); no test could end"
+        message = f"{show(test.min_duration_hours)} is more than max_duration_hours ({show(test.max_duration_hours)}); no experiment could end"
         yield Problem("ab_test_config.min_duration_hours", message)
     if test.quality_weight + test.feedback_weight + test.latency_weight == 0:
         message = "all three weights are 0, so nothing can be better; give at least one of quality_weight, feedback_weight, latency_weight"
@@ -150,7 +163,7 @@ def _process(config: Config) -> Iterator[Problem]:
 
 def _circle(config: Config) -> Iterator[Problem]:
     """A champion that is this very server: each request would come back to it, until nothing is left."""
-    if _bad_url(url := config.champion.url) is not None or not url:
+    if forms.base_url(url := config.champion.url) is not None or not url:
         return
     parts = urlsplit(url)
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
@@ -183,93 +196,6 @@ def _recorded_headers(config: Config) -> Iterator[Problem]:
             yield Problem("capture.task_headers", f"{show(name)} carries a credential, and would be written down")
         elif name.lower() in people | {"x-ratchet-user"}:
             yield Problem("capture.task_headers", f"{show(name)} names users (see sticky), and would be written down")
-
-
-def _bad_forms(config: Config) -> Iterator[Problem]:
-    for test, paths in _FORMS.items():
-        for path in paths:
-            value = _value(config, path)
-            for part in value if isinstance(value, tuple) else (value,):
-                unset = part is None or (part == "" and test is not _telling_pattern)
-                if not unset and (complaint := test(part)) is not None:
-                    yield Problem(path, complaint)
-
-
-def _bad_url(text: str) -> str | None:
-    if (complaint := _webhook(text)) is not None:
-        return complaint
-    parts = urlsplit(text)
-    if parts.query or parts.fragment:
-        return f"{show(text)} has a query or fragment; give scheme, host, port and path only"
-    return None
-
-
-def _webhook(text: str) -> str | None:
-    try:
-        parts = urlsplit(text)
-        host, _ = parts.hostname, parts.port
-    except ValueError as exc:
-        return f"{show(text)} is no URL ({exc}); write it like http://127.0.0.1:8000"
-    if parts.scheme not in ("http", "https") or not host or any(char <= " " or char == "\x7f" for char in text):
-        return f"{show(text)} is no URL of an HTTP server; write it like http://127.0.0.1:8000"
-    if parts.netloc.endswith(":"):
-        return f"{show(text)} ends its host with a colon; write the port after it, or leave it out"
-    if parts.username or parts.password:
-        return "has a user name or password in it; leave it out and use the key or token setting of this table"
-    return None
-
-
-def _store_url(text: str) -> str | None:
-    if re.match(r"sqlite(\+\w+)?://", text):
-        return None
-    return _postgresql_url(text, "is neither sqlite:///path/to/file.db nor postgresql://user:password@host/database")
-
-
-def _postgresql_url(text: str, else_: str = "is not postgresql://user:password@host/database") -> str | None:
-    """What is wrong with it, never with its words: they may hold a password."""
-    if not re.match(r"postgres(ql)?(\+\w+)?://", text):
-        return else_
-    found = re.match(
-        r"[^:]+://(?:[^:/]*(?::[^@]*)?@)?(?P<host>\[[^\]]*\]|[^:/?]*)(?P<port>[^/?]*)(?P<rest>.*)", text, re.S
-    )
-    if found is None or not re.fullmatch(r"(:\d{1,5})?", found["port"]):
-        return "has no number behind its host's colon; write signs like @, : and / in a password as %40, %3A and %2F"
-    names = {pair.partition("=")[0] for pair in found["rest"].partition("?")[2].split("&") if pair}
-    if unknown := names - POSTGRESQL_OPTIONS:
-        return f"has {show(min(unknown))} behind its question mark, which no connection takes; leave it out"
-    return None
-
-
-def _header_name(text: str) -> str | None:
-    return None if _TOKEN.fullmatch(text) else f"{show(text)} is no header name; use letters, digits and hyphens"
-
-
-def _header_member(text: str) -> str | None:
-    name, mark, member = text.partition("#")
-    if mark and not member:
-        return f"{show(text)} names no member; write name#member, like x-portkey-metadata#_user"
-    return _header_name(name)
-
-
-def _network(text: str) -> str | None:
-    try:
-        ipaddress.ip_network(text)
-    except ValueError as exc:
-        return f"{show(text)} is no network ({exc}); write it like 10.0.0.0/8 or 2001:db8::/32"
-    return None
-
-
-def _secret(text: str) -> str | None:
-    if text.isprintable() and text.isascii() and text == text.strip():
-        return None
-    return "has spaces around it, or characters that a header can not carry; write the bare secret"
-
-
-def _origin(text: str) -> str | None:
-    parts = urlsplit(text)
-    if text == "*" or (parts.scheme and parts.netloc and text == f"{parts.scheme}://{parts.netloc}"):
-        return None
-    return f"{show(text)} is no origin; write scheme, host and port only, like https://chat.example.com, or *"
 
 
 def _pattern(text: str) -> str | None:
@@ -308,47 +234,6 @@ def _telling_pattern(text: str) -> str | None:
     if all(re.search(text, said) for said in ("", "Why?", "7 \u2603\n")):
         return f"{show(text)} matches every text; remove it, or write what only some texts have"
     return None
-
-
-def _pointer(text: str) -> str | None:
-    if text.startswith("/"):
-        return None
-    return f"{show(text)} is no JSON pointer; it starts with a slash, like /choices/0/text"
-
-
-def _path(text: str) -> str | None:
-    return None if text.startswith("/") else f"{show(text)} is no path; it starts with a slash, like /health"
-
-
-def _refusal(status: int) -> str | None:
-    return None if 400 <= status <= 499 else f"{status} is no status of a refusal; write numbers from 400 to 499"
-
-
-def _callable(text: str) -> str | None:
-    return None if _CALLABLE.fullmatch(text) else f"{show(text)} is not of the form package.module:function"
-
-
-_FORMS: Final[dict[Callable[[Any], str | None], tuple[str, ...]]] = {
-    _bad_url: ("champion.url", "trainer.url", "deployer.url", "deployer.urls"),
-    _webhook: ("notify.urls",),
-    _store_url: ("store.url",),
-    _postgresql_url: ("store.listen_url",),
-    _header_name: ("champion.api_key_header", "capture.no_train_header", "capture.task_headers"),
-    _header_member: ("sticky.headers", "sticky.conversation_headers"),
-    _secret: ("champion.api_key", "feedback.token", "admin.token", "sticky.token"),
-    _network: ("sticky.trusted_networks",),
-    _origin: ("feedback.cors_origins",),
-    _telling_pattern: ("capture.task_patterns",),
-    _pointer: (
-        "capture.query_pointers",
-        "capture.response_pointers",
-        "capture.user_pointers",
-        "capture.quality_pointers",
-    ),
-    _path: ("capture.skip_paths", "deployer.health_path"),
-    _refusal: ("gateway.fallback_statuses",),
-    _callable: ("capture.redaction.callable", "trainer.callable"),
-}
 
 
 def _adapters(config: Config) -> Iterator[Problem]:

@@ -1,7 +1,7 @@
 """config.example.toml and docs/reference/config.md, written from the settings themselves.
 
 The line under each key in the dataclasses is its documentation; it is read from the source, so that code, example
-and reference can not drift apart. `python -m proxy.config.document` rewrites both files; a test holds them to it.
+and reference cannot drift apart. `python -m proxy.config.document` rewrites both files; a test holds them to it.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, get_args, get_origin
 
+from policies.intervals import Interval
+from proxy.config.literal import show
 from proxy.config.model import Config
-from proxy.config.parse import Key, hints, keys, optional, show
-from proxy.config.ranges import RANGES
+from proxy.config.parse import Key, hints, keys, optional
 
 __all__ = ["EXAMPLE_FILE", "REFERENCE_FILE", "Table", "describe", "example_toml", "reference_markdown", "tables"]
 
@@ -114,9 +115,16 @@ def example_toml() -> str:
     for table in tables():
         lines = [] if not table.path else [*_comment(table.summary), f"[{table.path}]"]
         for key in table.keys:
-            lines += ["", *_comment(describe(key.owner)[key.name]), _assignment(key)]
+            lines += ["", *_comment(_with_choices(key)), _assignment(key)]
         blocks.append("\n".join(lines).strip("\n") + "\n")
     return "\n\n".join(blocks)
+
+
+def _with_choices(key: Key) -> str:
+    """What the setting means, and its values where that does not name them all."""
+    meaning, hint = describe(key.owner)[key.name], optional(key.hint) or key.hint
+    names = get_args(hint) if get_origin(hint) is Literal else ()
+    return meaning if all(name in meaning for name in names) else f"{meaning} One of {', '.join(names)}."
 
 
 def _assignment(key: Key) -> str:
@@ -153,7 +161,7 @@ def _cell(key: Key) -> str:
 
 def _type(key: Key) -> str:
     inner = optional(key.hint) or key.hint
-    limits = next((interval.text for interval, paths in RANGES.items() if key.path in paths), None)
+    limits = next((rule.text for rule in key.rules if isinstance(rule, Interval)), None)
     text = _type_name(inner) + (f" in {limits}" if limits else "")
     return f"{text}, or none" if optional(key.hint) is not None and inner is not str else text
 

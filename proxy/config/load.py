@@ -130,11 +130,11 @@ def _report(source: str, problems: list[Problem], origins: Mapping[str, str]) ->
 
 
 def read_document(path: Path) -> dict[str, Any]:
-    """The tables in a TOML or JSON file, unchecked. Raises ConfigError where it can not be read."""
+    """The tables in a TOML or JSON file, unchecked. Raises ConfigError where it cannot be read."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{path}: can not be read ({exc}); give the path of a TOML or JSON file") from exc
+        raise ConfigError(f"{path}: cannot be read ({exc}); give the path of a TOML or JSON file") from exc
     try:
         if path.suffix == ".json" or text.lstrip().startswith("{"):
             data = json.loads(text, object_pairs_hook=_once)
@@ -231,7 +231,7 @@ def _read_secrets(data: dict[str, Any], problems: list[Problem]) -> None:
         try:
             secret = Path(file).expanduser().read_text(encoding="utf-8").rstrip("\r\n")
         except (OSError, UnicodeDecodeError) as exc:
-            message = f'"{file}" can not be read ({exc}); check the path and its permissions'
+            message = f'"{file}" cannot be read ({exc}); check the path and its permissions'
             problems.append(Problem(f"{path}_file", message))
             continue
         if secret:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from policies.experiment import ABTestConfig
+from policies.intervals import Interval
 from policies.selection import DataGeneratorConfig
 from policies.triggers import TriggerConfig
+from proxy.config import forms
 
 __all__ = ["DeployerConfig", "LoopConfig", "LoopSettings", "NotifyConfig", "TrainerConfig"]
 
@@ -16,7 +18,7 @@ __all__ = ["DeployerConfig", "LoopConfig", "LoopSettings", "NotifyConfig", "Trai
 class LoopSettings:
     """What the loop does and when; shared by the service and the library."""
 
-    check_interval_seconds: float = 3600.0
+    check_interval_seconds: Annotated[float, Interval("(0, inf)", "seconds")] = 3600.0
     """Seconds between two looks when nothing pokes the loop. Every look may decide; peeking is paid for in the statistics."""
     enable_ab_testing: bool = True
     """Test a new model on a share of the users first. Off: it goes straight to production, journalled all the same."""
@@ -47,19 +49,19 @@ class TrainerConfig:
 
     kind: Literal["none", "callable", "command", "http", "ray", "openai", "kubernetes"] = "none"
     """none prepares data and stops there."""
-    callable: str | None = None
+    callable: Annotated[str | None, forms.import_path] = None
     """kind = callable: `package.module:train_model`, called with the data file's path in a process of its own."""
     command: tuple[str, ...] = ()
     """kind = command: argv; {data_path}, {output_dir}, {run_id}, {result_path} are filled in. Writes its result as JSON to {result_path}."""
-    url: str | None = None
+    url: Annotated[str | None, forms.base_url] = None
     """kind = http: POST starts a run, GET {url}/{run_id} polls it, DELETE cancels. kind = ray: Jobs API. kind = openai: API base. kind = kubernetes: API server."""
     token_file: str | None = None
     """File with a bearer token for `url`."""
     directory: str | None = None
     """Where training data and results go, one directory per run. None: `training` in the data directory. Several hosts: one that all of them mount."""
-    timeout_seconds: float = 86400.0
+    timeout_seconds: Annotated[float, Interval("(0, inf)", "seconds")] = 86400.0
     """A run that takes longer is cancelled and has failed."""
-    poll_seconds: float = 5.0
+    poll_seconds: Annotated[float, Interval("(0, inf)", "seconds")] = 5.0
     """Seconds between two looks at a running training."""
     options: dict[str, str] = field(default_factory=dict)
     """Extra settings of the chosen kind; see docs/reference/trainers.md."""
@@ -71,19 +73,19 @@ class DeployerConfig:
 
     kind: Literal["static", "command", "http", "vllm_lora"] = "static"
     """static: `url` already serves whatever was trained (or the result of training names its own `url`)."""
-    url: str | None = None
+    url: Annotated[str | None, forms.base_url] = None
     """kind = static or vllm_lora: base URL of the challenger's server. kind = http: webhook."""
-    urls: tuple[str, ...] = ()
+    urls: Annotated[tuple[str, ...], forms.base_url] = ()
     """kind = vllm_lora: every replica, when there are several behind `url`."""
     command: tuple[str, ...] = ()
     """kind = command: argv of a model server; {model_path}, {port}, {model_id} are filled in."""
-    health_path: str = "/health"
+    health_path: Annotated[str, forms.path] = "/health"
     """GET on it must answer 2xx before a user is sent there."""
-    ready_timeout_seconds: float = 600.0
+    ready_timeout_seconds: Annotated[float, Interval("(0, inf)", "seconds")] = 600.0
     """A model that is not healthy by then has failed to deploy."""
-    retries: int = 3
+    retries: Annotated[int, Interval("[0, inf)", "a count")] = 3
     """Further deployments of a model that did not come up for a reason that may pass (not healthy in time, its server ended), each after a longer wait, before its run has failed. `ratchet deploy RUN` tries again later."""
-    warmup_requests: int = 3
+    warmup_requests: Annotated[int, Interval("[0, inf)", "a count")] = 3
     """Recorded requests that a fresh model answers before its first user: loading and compiling are not charged to it, and one that answers none has failed to deploy. 0: none."""
     token_file: str | None = None
     """File with a bearer token for the webhook or the model server's admin calls."""
@@ -95,7 +97,7 @@ class DeployerConfig:
 class NotifyConfig:
     """Webhooks on phase changes and decisions."""
 
-    urls: tuple[str, ...] = ()
+    urls: Annotated[tuple[str, ...], forms.http_url] = ()
     """Each gets a JSON POST; failures are retried and never hold the loop."""
-    timeout_seconds: float = 10.0
+    timeout_seconds: Annotated[float, Interval("(0, inf)", "seconds")] = 10.0
     """Per delivery."""

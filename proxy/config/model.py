@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from policies.intervals import Interval
 from policies.scoring import ScoringConfig
+from proxy.config import forms
 from proxy.config.loop import DeployerConfig, LoopSettings, NotifyConfig, TrainerConfig
 from proxy.config.serving import (
     AdminConfig,
@@ -26,20 +28,20 @@ __all__ = ["Config", "FeedbackConfig", "ScoringConfig", "TelemetryConfig"]
 class FeedbackConfig:
     """The side endpoint for thumbs, corrections and scores."""
 
-    token: str | None = field(default=None, repr=False, metadata={"secret": True})
+    token: Annotated[str | None, forms.secret] = field(default=None, repr=False, metadata={"secret": True})
     """Bearer token for votes by provider id or client-chosen id, for scores, corrections, and votes of several people.
     None: only signed record ids are accepted. 16 characters or more where other machines reach server.host."""
     token_file: str | None = None
     """File that holds the token."""
     anonymous: tuple[Literal["thumb", "score", "correction"], ...] = ("thumb",)
     """What counts of a vote without the token: `thumb`, `score`, `correction`; the rest of it is kept as a comment is."""
-    cors_origins: tuple[str, ...] = ()
+    cors_origins: Annotated[tuple[str, ...], forms.origin] = ()
     """Origins whose pages may post votes, e.g. https://chat.example.com; `*` for any."""
-    rate_per_second: float = 50.0
+    rate_per_second: Annotated[float, Interval("[0, inf)", "votes per second, 0 for no limit")] = 50.0
     """Votes per second per client address and worker; 429 over it. Whoever holds the token is not limited. 0: no limit."""
-    max_batch: int = 1000
+    max_batch: Annotated[int, Interval("[1, inf)", "a count")] = 1000
     """Votes in one request."""
-    max_age_days: float = 90.0
+    max_age_days: Annotated[float, Interval("(0, inf)", "days")] = 90.0
     """Votes for older records are refused with 410."""
 
 

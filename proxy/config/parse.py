@@ -13,16 +13,20 @@ import functools
 import json
 import math
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from policies.intervals import Interval
 from policies.selection import RENAMED, DataGeneratorConfig
+from proxy.config.literal import show
 from proxy.config.model import Config
 
-__all__ = ["OLD_PATHS", "Key", "Problem", "from_text", "hints", "keys", "nearest", "optional", "parse_table", "show"]
+__all__ = ["OLD_PATHS", "Form", "Key", "Problem", "from_text", "hints", "keys", "nearest", "optional", "parse_table"]
 
 T = TypeVar("T")
+Form: TypeAlias = Callable[[Any], str | None]
+"""What is wrong with a value (see `proxy.config.forms`)."""
 OLD_PATHS: Final = {f"generator_config.{old}": f"generator_config.{new}" for old, new in RENAMED.items()}
 """Settings under the names that they had before; they are still read."""
 
@@ -34,7 +38,7 @@ class Problem:
     path: str
     """The key, dotted from the top, e.g. `server.port`; empty for the file as a whole."""
     message: str
-    """Value, why it can not be used, and what to write instead."""
+    """Value, why it cannot be used, and what to write instead."""
 
     def __str__(self) -> str:
         return f"{self.path}: {self.message}" if self.path else self.message
@@ -52,6 +56,8 @@ class Key:
     """Whether its value must never be printed."""
     owner: type
     """The dataclass that declares it."""
+    rules: tuple[Interval | Form, ...] = ()
+    """What its declaration asks for: a range of numbers, or a form of text."""
 
     @property
     def name(self) -> str:
@@ -66,7 +72,13 @@ class _WrongTypeError(ValueError):
 @functools.cache
 def hints(cls: type) -> dict[str, Any]:
     """Resolved annotations of the fields of the dataclass `cls`, in the order of declaration."""
-    resolved = get_type_hints(cls)
+    return {name: get_args(hint)[0] if get_origin(hint) is Annotated else hint for name, hint in _declared(cls).items()}
+
+
+@functools.cache
+def _declared(cls: type) -> dict[str, Any]:
+    """The same with what stands beside the type."""
+    resolved = get_type_hints(cls, include_extras=True)
     return {field.name: resolved[field.name] for field in dataclasses.fields(cls)}
 
 
@@ -79,11 +91,12 @@ def keys(cls: type, prefix: str = "") -> Iterator[Key]:
         else:
             default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
             secret = bool(field.metadata.get("secret"))
-            yield Key(path=prefix + field.name, hint=hint, default=default, secret=secret, owner=cls)
+            rules = getattr(_declared(cls)[field.name], "__metadata__", ())
+            yield Key(path=prefix + field.name, hint=hint, default=default, secret=secret, owner=cls, rules=rules)
 
 
 def parse_table(cls: type[T], data: Mapping[str, Any], problems: list[Problem], prefix: str = "") -> T:
-    """`data` as the dataclass `cls`; what can not be used is added to `problems` and left at its default."""
+    """`data` as the dataclass `cls`; what cannot be used is added to `problems` and left at its default."""
     known: dict[str, Any] = hints(cls)  # type: ignore[arg-type]
     secrets = {field.name for field in dataclasses.fields(cls) if field.metadata.get("secret")}  # type: ignore[arg-type]
     values: dict[str, Any] = {}
@@ -205,28 +218,6 @@ def _json(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return text
-
-
-def show(value: Any, limit: int | None = 60) -> str:
-    """`value` as it would be written in the file, cut to `limit` characters."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        text = _quoted(value)
-    elif isinstance(value, list | tuple):
-        text = f"[{', '.join(show(item, limit) for item in value)}]"
-    else:
-        text = str(int(value) if isinstance(value, float) and value.is_integer() else value)
-    return text if limit is None or len(text) <= limit else f"{text[: limit - 1]}…"
-
-
-def _quoted(value: str) -> str:
-    """As TOML quotes it: a regular expression is written as it is, between single quotes."""
-    if "\\" not in value and '"' not in value:
-        return f'"{value}"'
-    return f"'{value}'" if "'" not in value and value.isprintable() else json.dumps(value, ensure_ascii=False)
 
 
 def _example(cls: type, name: str) -> str:

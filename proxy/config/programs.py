@@ -14,8 +14,9 @@ from collections.abc import Iterator
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
+from proxy.config.literal import show
 from proxy.config.model import Config
-from proxy.config.parse import Problem, nearest, show
+from proxy.config.parse import Problem, nearest
 
 __all__ = ["missing_programs"]
 
@@ -33,7 +34,7 @@ def missing_programs(config: Config) -> Iterator[Problem]:
 def _command(program: str) -> str | None:
     if "{" in program or shutil.which(program) is not None:
         return None
-    return f"{show(program)} is no program that can be run from {os.getcwd()}; install it, or write its whole path"
+    return f"{show(program)} is not a program that can be run from {os.getcwd()}; install it, or write its full path"
 
 
 def _function(target: str) -> str | None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Annotated, Final, Literal
+
+from policies.intervals import Interval
+from proxy.config import forms
 
 __all__ = ["AdminConfig", "BreakerConfig", "CaptureConfig", "ChampionConfig", "GatewayConfig",
            "RedactionConfig", "ServerConfig", "SpoolConfig", "StickyConfig"]  # fmt: skip
@@ -26,17 +29,17 @@ class ServerConfig:
 
     host: str = "127.0.0.1"
     """Address to listen on. 0.0.0.0 or :: for every interface."""
-    port: int = 8080
+    port: Annotated[int, Interval("[0, 65535]", "a TCP port, 0 for a free one")] = 8080
     """TCP port; 0 picks a free one and prints it."""
-    workers: int = 1
+    workers: Annotated[int, Interval("[1, 256]", "a number of processes")] = 1
     """Gateway processes sharing the port. One handles about 25,000 small requests a second; more need more cores."""
     data_dir: str = "ratchet-data"
     """Directory for spool, SQLite database, route table, keys, training data and logs. Relative to the working directory."""
     keys_file: str | None = None
     """File with the keys that sign record ids, shared by several hosts. None: keys.json in the data directory, which hosts on one PostgreSQL share through it."""
-    drain_seconds: float = 30.0
+    drain_seconds: Annotated[float, Interval("[0, inf)", "seconds")] = 30.0
     """On SIGTERM, seconds that open requests and streams get to finish before they are cut."""
-    controller_nice: int = 10
+    controller_nice: Annotated[int, Interval("[0, 19]", "a nice value")] = 10
     """By how much the controller's priority is lower than the workers' (nice, 0 to 19), so that storing records and deciding never slow a request down. Trainings and model servers keep the workers' priority."""
     tls_cert_file: str | None = None
     """PEM certificate chain; with tls_key_file the public port speaks HTTPS."""
@@ -52,9 +55,9 @@ class AdminConfig:
     """Serve the admin port."""
     host: str = "127.0.0.1"
     """Address to listen on. Any but a loopback address needs a token."""
-    port: int = 8081
+    port: Annotated[int, Interval("[0, 65535]", "a TCP port, 0 for a free one")] = 8081
     """TCP port; 0 picks a free one and prints it."""
-    token: str | None = field(default=None, repr=False, metadata={"secret": True})
+    token: Annotated[str | None, forms.secret] = field(default=None, repr=False, metadata={"secret": True})
     """Bearer token for every admin URL but /metrics. Required on a non-loopback address, and then of 16 characters or more."""
     token_file: str | None = None
     """File that holds the token, as an alternative to `token`."""
@@ -66,17 +69,17 @@ class AdminConfig:
 class ChampionConfig:
     """The model that serves until something better is promoted."""
 
-    url: str = ""
+    url: Annotated[str, forms.base_url] = ""
     """Base URL of the model's server, e.g. http://127.0.0.1:8000 or https://api.openai.com. Required to serve."""
     name: str = "champion"
     """What this model is called in metrics, pages and training data."""
     model: str | None = None
     """Rewrite the JSON `model` field of requests to this; None leaves the client's."""
-    api_key: str | None = field(default=None, repr=False, metadata={"secret": True})
+    api_key: Annotated[str | None, forms.secret] = field(default=None, repr=False, metadata={"secret": True})
     """Replaces the client's credential upstream; None passes the client's through."""
     api_key_file: str | None = None
     """File that holds api_key."""
-    api_key_header: str = "authorization"
+    api_key_header: Annotated[str, forms.header_name] = "authorization"
     """Header that carries api_key; `authorization` gets the prefix `Bearer `, any other header the bare key."""
     terms_acknowledged: bool = False
     """You know what the terms of a hosted champion's provider say about training on its answers; `check-config` no longer mentions them."""
@@ -93,7 +96,7 @@ class ChampionConfig:
 class StickyConfig:
     """Which part of a request names its user. The first source that is present wins."""
 
-    headers: tuple[str, ...] = (
+    headers: Annotated[tuple[str, ...], forms.header_member] = (
         "x-openwebui-user-id",
         "x-litellm-user_api_key_end_user_id",
         "x-user-id",
@@ -114,7 +117,7 @@ class StickyConfig:
         "metadata.trace_user_id",
     )
     """Fields of a JSON body, dotted, tried after the cookie; wherever they stand, however long the body is."""
-    conversation_headers: tuple[str, ...] = (
+    conversation_headers: Annotated[tuple[str, ...], forms.header_member] = (
         "x-openwebui-chat-id",
         "x-conversation-id",
         "x-claude-code-session-id",
@@ -137,7 +140,7 @@ class StickyConfig:
     """Last resort before random: hash of the first user message, which keeps a conversation together. Also of a body too long to keep."""
     trust: Literal["networks", "token", "all"] = "networks"
     """Whom to believe when they name a user: requests from trusted_networks, only such with the token, or `all`. Elsewhere a name is only claimed: it keeps its user on one model, and evidence is counted by cluster."""
-    trusted_networks: tuple[str, ...] = (
+    trusted_networks: Annotated[tuple[str, ...], forms.network] = (
         "127.0.0.0/8",
         "::1/128",
         "10.0.0.0/8",
@@ -148,7 +151,7 @@ class StickyConfig:
         "fe80::/10",
     )
     """Networks of your backends and balancers. Behind one of them, the right-most other address in Forwarded or X-Forwarded-For is who asks."""
-    token: str | None = field(default=None, repr=False, metadata={"secret": True})
+    token: Annotated[str | None, forms.secret] = field(default=None, repr=False, metadata={"secret": True})
     """Whoever sends it as x-ratchet-token is believed, from wherever it comes. It is not forwarded."""
     token_file: str | None = None
     """File that holds the token, as an alternative to `token`."""
@@ -160,9 +163,9 @@ class StickyConfig:
 class BreakerConfig:
     """Circuit breaker on the challenger: a broken challenger costs nobody an answer."""
 
-    consecutive_failures: int = 5
+    consecutive_failures: Annotated[int, Interval("[1, inf)", "a count")] = 5
     """Failures in a row (no connection, time-out before the first byte, 502/503/504, gateway.fallback_statuses) that open it."""
-    open_seconds: float = 10.0
+    open_seconds: Annotated[float, Interval("(0, inf)", "seconds")] = 10.0
     """Seconds before one request probes again; doubles up to ten times that while probes fail."""
 
 
@@ -170,29 +173,29 @@ class BreakerConfig:
 class GatewayConfig:
     """Limits and time-outs of forwarding. Each limit has its own status code."""
 
-    connect_timeout_seconds: float = 5.0
+    connect_timeout_seconds: Annotated[float, Interval("(0, inf)", "seconds")] = 5.0
     """For a connection to the model, TLS included; 502 after it."""
-    first_byte_timeout_seconds: float = 600.0
+    first_byte_timeout_seconds: Annotated[float, Interval("(0, inf)", "seconds")] = 600.0
     """From the end of the request to the first byte of the answer; 504 after it. Long, because a model may think."""
-    idle_timeout_seconds: float = 300.0
+    idle_timeout_seconds: Annotated[float, Interval("(0, inf)", "seconds")] = 300.0
     """Silence in the middle of an answer before it is given up."""
-    head_timeout_seconds: float = 30.0
+    head_timeout_seconds: Annotated[float, Interval("(0, inf)", "seconds")] = 30.0
     """For a client to send a whole request head; 408 after it."""
-    client_idle_seconds: float = 75.0
+    client_idle_seconds: Annotated[float, Interval("(0, inf)", "seconds")] = 75.0
     """Keep-alive connections of clients are closed after this silence."""
-    body_idle_seconds: float = 60.0
+    body_idle_seconds: Annotated[float, Interval("(0, inf)", "seconds")] = 60.0
     """Silence in the middle of a request body before 408."""
-    max_head_bytes: int = 65536
+    max_head_bytes: Annotated[int, Interval("[1024, 16777216]", "bytes of a request head")] = 65536
     """Request line and headers; 431 (414 for the target alone) over it."""
-    max_headers: int = 200
+    max_headers: Annotated[int, Interval("[1, inf)", "a count")] = 200
     """Number of request headers; 431 over it."""
-    max_body_bytes: int = 0
+    max_body_bytes: Annotated[int, Interval("[0, inf)", "bytes")] = 0
     """Request body; 413 over it. 0: no limit, bodies stream through."""
-    max_connections: int = 10000
+    max_connections: Annotated[int, Interval("[1, inf)", "a count")] = 10000
     """Client connections that a worker serves at a time; more are accepted, and wait unread until there is room."""
-    upstream_keepalive: int = 256
+    upstream_keepalive: Annotated[int, Interval("[0, inf)", "a count")] = 256
     """Idle connections kept per model and worker."""
-    upstream_idle_seconds: float = 30.0
+    upstream_idle_seconds: Annotated[float, Interval("(0, inf)", "seconds")] = 30.0
     """Idle connections to the model are closed after this; keep it below the model server's own limit."""
     forwarded_headers: bool = False
     """Add X-Forwarded-For, -Proto and -Host. Off: requests go out as they came."""
@@ -200,7 +203,7 @@ class GatewayConfig:
     """Add a Via header to requests and responses. In requests it names this install, so that a loop is found out at once (508)."""
     expose_arm: bool = False
     """Add x-ratchet-arm to responses. Off: users should not know which model they got."""
-    fallback_statuses: tuple[int, ...] = (401, 403, 404, 408, 429)
+    fallback_statuses: Annotated[tuple[int, ...], forms.refusal] = (401, 403, 404, 408, 429)
     """Refusals of the challenger (400 to 499) that the champion answers instead; where it answers well, they count like the 502, 503 and 504 that always do. What it refuses, too, was the client's own fault."""
     rewrite_locations: bool = True
     """Rewrite Location, Content-Location and Refresh that name the model's own address, so that clients stay with us."""
@@ -215,9 +218,9 @@ class RedactionConfig:
     """Regular expressions in Python's syntax; each match becomes `[redacted]`."""
     engine: Literal["re2", "python"] = "re2"
     """What runs the patterns: re2 in linear time, without look-around and back-references; python with them, at the risk that a hostile text takes up to deadline_seconds."""
-    deadline_seconds: float = 2.0
+    deadline_seconds: Annotated[float, Interval("(0, inf)", "seconds")] = 2.0
     """Longest cleaning of one body, by a process apart; what takes longer is not recorded."""
-    callable: str | None = None
+    callable: Annotated[str | None, forms.import_path] = None
     """`package.module:function` taking and returning text, applied after the patterns."""
 
 
@@ -227,25 +230,25 @@ class CaptureConfig:
 
     enabled: bool = True
     """Keep bodies. Off: metadata only."""
-    max_request_bytes: int = 262144
+    max_request_bytes: Annotated[int, Interval("[0, inf)", "bytes")] = 262144
     """Kept of a request body; the rest streams on, counted and hashed."""
-    max_response_bytes: int = 1048576
+    max_response_bytes: Annotated[int, Interval("[0, inf)", "bytes")] = 1048576
     """Kept of a response body; the rest streams on, counted and hashed."""
-    max_decoded_bytes: int = 4194304
+    max_decoded_bytes: Annotated[int, Interval("[65536, 268435456]", "bytes of one body")] = 4194304
     """Undone of one compressed body, all its codings together (three at most), so that a few kilobytes of a stranger's cannot fill the memory. What is beyond reads as cut."""
-    skip_paths: tuple[str, ...] = ("/health", "/healthz", "/metrics", "/ping", "/favicon.ico")
+    skip_paths: Annotated[tuple[str, ...], forms.path] = ("/health", "/healthz", "/metrics", "/ping", "/favicon.ico")
     """Exact paths that are forwarded but not recorded."""
-    no_train_header: str = "x-ratchet-no-train"
+    no_train_header: Annotated[str, forms.header_name] = "x-ratchet-no-train"
     """Requests with this header (any value but 0 or false), or with a JSON `store: false`, never become training data."""
-    query_pointers: tuple[str, ...] = ()
+    query_pointers: Annotated[tuple[str, ...], forms.pointer] = ()
     """JSON pointers (RFC 6901) to the query in a request body of unknown shape; the first that exists wins."""
-    response_pointers: tuple[str, ...] = ()
+    response_pointers: Annotated[tuple[str, ...], forms.pointer] = ()
     """JSON pointers to the answer in a response body of unknown shape."""
-    user_pointers: tuple[str, ...] = ()
+    user_pointers: Annotated[tuple[str, ...], forms.pointer] = ()
     """JSON pointers to the user in a request body, after the sticky sources. For the record only, not for assignment."""
-    quality_pointers: tuple[str, ...] = ()
+    quality_pointers: Annotated[tuple[str, ...], forms.pointer] = ()
     """JSON pointers to a quality score in [0, 1] in a response body."""
-    task_headers: tuple[str, ...] = ("x-openwebui-task",)
+    task_headers: Annotated[tuple[str, ...], forms.header_name] = ("x-openwebui-task",)
     """Request headers by which a chat UI says that it asks for itself (a title, tags): any value but an empty one or an unfilled `{{TASK}}`. Such requests have the kind `task`: never training data, never evidence."""
     task_models: tuple[str, ...] = ()
     """Names that requests give as `model` only when a UI asks for itself, such as LibreChat's titleModel."""
@@ -260,13 +263,13 @@ class SpoolConfig:
 
     fsync: Literal["interval", "always", "never"] = "interval"
     """A killed process loses nothing either way; this bounds what a power cut can take."""
-    fsync_interval_seconds: float = 1.0
+    fsync_interval_seconds: Annotated[float, Interval("(0, inf)", "seconds")] = 1.0
     """How much a power cut may take with fsync = "interval"."""
-    segment_bytes: int = 67108864
+    segment_bytes: Annotated[int, Interval("[65536, inf)", "bytes; smaller files cost more than they hold")] = 67108864
     """A segment file is closed at this size; ingested segments are deleted whole."""
-    max_bytes: int = 4294967296
+    max_bytes: Annotated[int, Interval("[65536, inf)", "bytes; smaller files cost more than they hold")] = 4294967296
     """Cap over all segments of this host: what an outage of the store may pile up."""
-    keep_seconds: float = 900.0
+    keep_seconds: Annotated[float, Interval("[0, inf)", "seconds")] = 900.0
     """How long segments are kept once they are stored, so that a database that goes back (a restored copy, a standby that lagged) is fed again. They go first where the spool reaches half its cap or the disk is short. 0 deletes them at once."""
     when_full: Literal["drop_new", "refuse"] = "drop_new"
     """At the cap: serve on and count what is not recorded, or answer 503."""

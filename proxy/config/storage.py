@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Annotated
 
-__all__ = ["POSTGRESQL_OPTIONS", "ArchiveConfig", "RetentionConfig", "StoreConfig"]
+from policies.intervals import Interval
+from proxy.config import forms
 
-POSTGRESQL_OPTIONS: Final = frozenset({
-    "host", "port", "user", "password", "passfile", "service", "servicefile", "database", "dbname", "ssl", "sslmode",
-    "direct_tls", "timeout", "connect_timeout", "command_timeout", "target_session_attrs", "krbsrvname", "gsslib",
-    "application_name", "options", "search_path", "client_encoding",
-})  # fmt: skip
-"""What a url of PostgreSQL may say behind its question mark."""
+__all__ = ["ArchiveConfig", "RetentionConfig", "StoreConfig"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetentionConfig:
     """Bodies and metadata age separately. Whole ranges are dropped, oldest first."""
 
-    bodies_days: float = 30.0
+    bodies_days: Annotated[float, Interval("[0, inf)", "days, 0 to keep")] = 30.0
     """Requests and responses older than this are dropped. 0: keep."""
-    records_days: float = 365.0
+    records_days: Annotated[float, Interval("[0, inf)", "days, 0 to keep")] = 365.0
     """Metadata and feedback older than this are dropped. 0: keep."""
-    max_bytes: int = 0
+    max_bytes: Annotated[int, Interval("[0, inf)", "bytes")] = 0
     """Oldest bodies, then oldest records, are dropped while the database is larger than this. 0: no cap."""
-    failed_runs_days: float = 14.0
+    failed_runs_days: Annotated[float, Interval("[0, inf)", "days, 0 to keep")] = 14.0
     """Folders of trainings that failed or were cancelled are removed so long after their end, training data, logs and
     all. 0: keep."""
-    interval_seconds: float = 3600.0
+    interval_seconds: Annotated[float, Interval("(0, inf)", "seconds")] = 3600.0
     """Seconds between two passes."""
 
 
@@ -38,7 +34,7 @@ class ArchiveConfig:
 
     url: str | None = None
     """Folder, or URL that fsspec knows, like s3://bucket/ratchet. Needs ratchet-proxy[archive]. None: no archive."""
-    settle_hours: float = 1.0
+    settle_hours: Annotated[float, Interval("[0, inf)", "hours")] = 1.0
     """A day is finished so long after its end: by then the spools have been read."""
 
 
@@ -46,20 +42,20 @@ class ArchiveConfig:
 class StoreConfig:
     """The database."""
 
-    url: str | None = field(default=None, metadata={"secret": True})
+    url: Annotated[str | None, forms.store_url] = field(default=None, metadata={"secret": True})
     """`sqlite:///path/to/file.db` or `postgresql://user:password@host/database`. None: ratchet.db in the data directory."""
     url_file: str | None = None
     """File that holds the url."""
-    listen_url: str | None = field(default=None, metadata={"secret": True})
+    listen_url: Annotated[str | None, forms.postgresql_url] = field(default=None, metadata={"secret": True})
     """PostgreSQL behind a pooler (pgbouncer): a url past it, on which replicas hear of each other's changes at once. None: `url`;
     where a pooler is found there, they ask every few seconds."""
     listen_url_file: str | None = None
     """File that holds the listen_url."""
-    pool_size: int = 5
+    pool_size: Annotated[int, Interval("[1, inf)", "a count")] = 5
     """Connections to PostgreSQL."""
-    ingest_batch: int = 1000
+    ingest_batch: Annotated[int, Interval("[1, inf)", "a count")] = 1000
     """Records per transaction at most."""
-    ingest_interval_seconds: float = 0.25
+    ingest_interval_seconds: Annotated[float, Interval("(0, inf)", "seconds")] = 0.25
     """Longest wait of a record in the spool while the store is up."""
     retention: RetentionConfig = field(default_factory=RetentionConfig)
     archive: ArchiveConfig = field(default_factory=ArchiveConfig)

@@ -39,7 +39,7 @@ def run_demo(directory: Path, *, seed: int, fast: bool, keep_running: bool, rate
             _run(directory.resolve(), console, seed=seed, fast=fast, keep_running=keep_running, rate=rate)
         )
     except KeyboardInterrupt:
-        console.print(f"\nstopped; everything that was logged is in {_short(directory)}", highlight=False)
+        console.print(f"\nstopped; all data is in {_short(directory)}", highlight=False)
         return 130
     except asyncio.CancelledError:
         return 143
@@ -58,7 +58,7 @@ async def _run(directory: Path, console: Console, *, seed: int, fast: bool, keep
         await asyncio.to_thread(draw, scene.tally.windows, scene.marks, picture)
         console.print(_epilogue(stage, scene, picture, told), highlight=False)
         if told and keep_running:
-            console.print("still running, with the bug mended; Ctrl-C stops it", highlight=False)
+            console.print("still running, with the bug fixed; Ctrl-C stops it", highlight=False)
             try:
                 await _watch(stage, scene, console, limit_s=float("inf"), forever=True)
             finally:
@@ -99,7 +99,7 @@ def _epilogue(stage: Stage, scene: Scene, picture: Path, told: bool) -> str:
     last = scene.tally.mean("champion", first=False)
     if not told:
         return (
-            f"[red]The story did not end in time.[/red] What happened is in {stage.directory / 'serve.log'};\n"
+            f"[red]The demo did not finish in time.[/red] See {stage.directory / 'serve.log'};\n"
             f"`ratchet explain --config {stage.directory / 'demo.toml'}` says what it was waiting for."
         )
     killed = ", ".join(kill.victim.value for kill in scene.kills)
@@ -129,7 +129,7 @@ def _epilogue(stage: Stage, scene: Scene, picture: Path, told: bool) -> str:
 
 
 def _count(scene: Scene) -> str:
-    """What customers hold in their hands, and what is in the log."""
+    """What customers have received, and what is in the log."""
     ledger, tally = scene.tally.ledger, scene.tally
     lost = f"[green]{ledger.lost} lost[/green]" if not ledger.lost else f"[red]{ledger.lost} lost[/red]"
     return (

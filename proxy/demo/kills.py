@@ -73,7 +73,7 @@ async def kill(victim: Victim, server: DemoProcess, data_dir: Path, *, url: str,
                 server.revive()
                 await asyncio.sleep(_PAUSE_S)
     except TimeoutError:
-        raise RuntimeError(f"{victim.value} did not come back; {server.log} says:\n{server.tail()}") from None
+        raise RuntimeError(f"{victim.value} did not restart; {server.log} says:\n{server.tail()}") from None
     await wait_until_healthy(f"{url}/-/health", server)
     await wait_until_healthy(f"{admin_url}/status", server)
     return clock.monotonic() - began

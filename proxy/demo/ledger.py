@@ -1,4 +1,4 @@
-"""What customers hold in their hands against what is in the log, record by record: was anything lost?"""
+"""What customers have received against what is in the log, record by record: was anything lost?"""
 
 from __future__ import annotations
 

@@ -32,9 +32,9 @@ def render(stage: Stage, scene: Scene, rows: int) -> RenderableType:
             ("Ratchet demo", "bold"), "   console ", (stage.admin_url, "cyan underline"), "   proxy ", stage.url
         ),
         Panel(_phases(scene.status), padding=(0, 1)),
-        Panel(_truth(scene), title="right answers, as only the customers know", title_align="left", padding=(0, 1)),
+        Panel(_truth(scene), title="right answers, as only the users know them", title_align="left", padding=(0, 1)),
         Panel(_experiment(scene.status), title="what Ratchet knows", title_align="left", padding=(0, 1)),
-        Panel(_kills(scene), title="kill -9, in mid-traffic", title_align="left", padding=(0, 1)),
+        Panel(_kills(scene), title="kill -9 during traffic", title_align="left", padding=(0, 1)),
         Panel(_decisions(scene, shown), title="what it decided, and why", title_align="left", padding=(0, 1)),
     )
 
@@ -94,9 +94,9 @@ def _kills(scene: Scene) -> RenderableType:
     killed = ", ".join(f"{kill.victim.value} {_back(kill)}" for kill in scene.kills)
     pids = ", ".join(f"{pid} ({name})" for name, pid in scene.processes.items())
     return Group(
-        Text(f"back after: {killed}" if killed else "nobody yet", overflow="ellipsis", no_wrap=True),
+        Text(f"back after: {killed}" if killed else "none killed yet", overflow="ellipsis", no_wrap=True),
         Text(f"{ledger.answers:,} answers received, {ledger.logged:,} of them in the log already"),
-        Text(f"yours to kill: {pids}", style="dim", overflow="ellipsis", no_wrap=True),
+        Text(f"kill -9 one yourself: {pids}", style="dim", overflow="ellipsis", no_wrap=True),
     )
 
 

@@ -61,7 +61,7 @@ def draw(windows: Sequence[Window], marks: Sequence[Mark], path: Path) -> None:
     axes.set(xlabel="seconds", xlim=(-0.02 * end_s, (1 + _MARGIN) * end_s))
     axes.set(ylabel="answers that were right, %", ylim=(0, 118), yticks=range(0, 101, 20))
     axes.set_title(
-        "A model that improves itself: truth as the customers know it, which Ratchet never sees", fontsize=11
+        "A model that improves itself: right answers as the users know them, which Ratchet never sees", fontsize=11
     )
     axes.grid(axis="y", alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)

@@ -36,7 +36,7 @@ def create_app(assistant: Assistant, name: str) -> Starlette:
         try:
             question = orjson.loads(await request.body())["messages"][-1]["content"]
         except (ValueError, KeyError, IndexError, TypeError):
-            return _json({"error": {"message": "messages: a list ending with the user's turn is needed"}}, 400)
+            return _json({"error": {"message": "messages: send a list that ends with a user message"}}, 400)
         answer = assistant.answer(str(question))
         await asyncio.sleep(expovariate(1 / _MEAN_PAUSE_S))
         usage = {"prompt_tokens": len(question.split()), "completion_tokens": len(answer.split())}
@@ -75,7 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Serve one demo model over an OpenAI-style API.")
     parser.add_argument("--model", type=Path, required=True, help="file written by the training function")
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--name", default="assistant", help="what the model calls itself")
+    parser.add_argument("--name", default="assistant", help="name of the model")
     options = parser.parse_args()
     assistant = Assistant.load(options.model)
     assistant.answer("a first question, so that no customer waits for cold caches")

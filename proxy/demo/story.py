@@ -2,10 +2,10 @@
 
     train a first model on the handbook and serve it          (the model you already have)
     ratchet serve in front of it                              (an ordinary process)
-    customers ask and vote until two better models have been promoted and have held
+    customers ask and vote until two better models have been promoted and stood the watch
     plant a bug in the training code: the next challenger is bad, and must be caught; then the bug is mended
     meanwhile kill -9 a worker, the controller in the midst of a training, and in the next one everything at once
-    compare what the customers hold in their hands with what is in the log
+    compare what the customers have received with what is in the log
     draw what the customers know to be true, and say what to type next
 
 Nothing here decides anything: the story reads /status, /api/history and /api/records like any other client.
@@ -89,7 +89,7 @@ class Scene:
     """(seconds, event, plain English) of every decision so far, oldest first."""
     marks: list[Mark] = field(default_factory=list)
     promotions: int = 0
-    """Promotions that have held their watch window."""
+    """Promotions that have stood their watch window."""
     bug_planted: bool = False
     bad_run: bool = False
     """A training has begun since the bug was planted."""
@@ -127,7 +127,7 @@ def prepare(directory: Path) -> Path:
 
 
 def _in_use(claim: Path) -> bool:
-    """Whether a `ratchet serve` holds its lock on this file."""
+    """Whether a `ratchet serve` has its lock on this file."""
     if not claim.exists():
         return False
     with claim.open("rb") as file:
@@ -221,7 +221,7 @@ async def play(
 
 
 async def settle(stage: Stage, scene: Scene) -> None:
-    """The customers have gone: wait until everything they hold is in the log, a minute at the most."""
+    """The customers have gone: wait until everything they received is in the log, a minute at the most."""
     async with _admin(stage) as admin:
         await scene.tally.ledger.settle(admin, limit_s=_SETTLE_S)
 

@@ -3,7 +3,7 @@
 Each has an id (sent as `x-user-id`), asks through the proxy like any OpenAI-style client, and knows what was
 meant. One in ten to three in ten answers gets a thumb, a few thumbs are wrong, and some unhappy voters pick the
 right topic from a menu, which arrives as a correction. Where a connection breaks, they ask again, as an SDK does.
-What they know about the truth, and what they hold in their hands, is kept here as an outside check and never sent.
+What they know about the truth, and what they have received, is kept here as an outside check and never sent.
 """
 
 from __future__ import annotations

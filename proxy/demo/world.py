@@ -1,6 +1,6 @@
 """The demo's world: what customers of a web shop ask, in how many words, and what the right answer is.
 
-The model's handbook (`handbook()`) holds three ways of asking each question. Customers know ten, make typing
+The model's handbook (`handbook()`) has three ways of asking each question. Customers know ten, make typing
 errors and add chatter, so a model that only read the handbook is often lost: there is something to learn.
 """
 
@@ -154,7 +154,7 @@ TOPICS: Mapping[str, Topic] = {
             "the reset mail never arrives",
             "it says unknown user",
             "two factor code does not come",
-            "signed out and can not get in again",
+            "signed out and cannot get in again",
             "how do i set a new pin",
             "somebody hacked my profile",
             "captcha keeps failing",

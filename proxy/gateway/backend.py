@@ -13,9 +13,10 @@ from policies.assignment import assign
 from policies.records import Arm
 from proxy.config.model import Config
 from proxy.errors import ConfigError
+from proxy.gateway.address import Address
 from proxy.gateway.breaker import Breaker
 from proxy.gateway.faults import answered_slot
-from proxy.gateway.pool import Address, UpstreamPool
+from proxy.gateway.ports import Pool
 from proxy.routes import RouteTable, Target
 
 __all__ = ["Backend", "ResolvedRoutes", "Router", "adds_lines", "parse_url"]
@@ -27,14 +28,24 @@ _PORTS: Final = {"http": 80, "https": 443}
 class Backend:
     """One arm's model: where it is, how to speak to it, and whether to."""
 
-    __slots__ = ("answered", "arm", "breaker", "credential", "facts", "host_line", "pool", "prefix", "target",
-                 "verbatim")  # fmt: skip
+    __slots__ = (
+        "answered",
+        "arm",
+        "breaker",
+        "credential",
+        "facts",
+        "host_line",
+        "pool",
+        "prefix",
+        "target",
+        "verbatim",
+    )
 
     def __init__(
         self,
         arm: Arm,
         target: Target,
-        pool: UpstreamPool,
+        pool: Pool,
         breaker: Breaker | None,
         credential: bytes | None,
         *,
@@ -49,14 +60,14 @@ class Backend:
         self.credential = credential
         address, self.prefix = parse_url(target.url)
         self.facts = b""
-        """What a record says where it was assigned and has served: see Plan.facts."""
+        """What a record says where it was assigned and has served: see ResolvedRoutes.facts."""
         self.verbatim = verbatim and target.model is None
         """Whether a head that is rendered once for this model is good for every client and body."""
         self.host_line = b"Host: " + _authority(address)
 
 
 class ResolvedRoutes:
-    """One route table, ready to be followed. Compares by identity: a new table makes a new plan."""
+    """One route table, ready to be followed. Compares by identity: a new table makes new ones."""
 
     __slots__ = ("challenger", "champion", "rewrites", "salt", "share", "splits", "table")
 
@@ -74,10 +85,10 @@ class ResolvedRoutes:
             if backend is not None:
                 backend.facts = self.facts(backend.arm, backend, True)
 
-    def facts(self, assigned: Arm, served_by: Backend, counts: bool) -> bytes:
+    def facts(self, assigned: Arm, served_by: Backend, is_exposure: bool) -> bytes:
         """What a record says of the table, the arms and the model: members of a JSON object.
 
-        `counts`: whether the request is evidence in the experiment.
+        `is_exposure`: whether the request is evidence in the experiment.
         """
         table, target = self.table, served_by.target
         members = {
@@ -85,7 +96,7 @@ class ResolvedRoutes:
             "srv": int(served_by.arm),
             "mid": target.model_id,
             "mn": target.name,
-            "exp": table.experiment_id if counts else None,
+            "exp": table.experiment_id if is_exposure else None,
             "ep": table.epoch,
             "cfg": table.config_id,
         }
@@ -99,41 +110,42 @@ class ResolvedRoutes:
 
 
 class Router:
-    """Turns route tables into plans; connections and breakers live on while their URL stays in the table."""
+    """Resolves route tables; connections and breakers live on while their URL stays in the table."""
 
     def __init__(
-        self, config: Config, make_pool: Callable[[Address], UpstreamPool], on_change: Callable[[], None]
+        self, config: Config, make_pool: Callable[[Address], Pool], count: Callable[[str, float], None]
     ) -> None:
-        """`on_change` is called after another table was taken up."""
+        """`count` adds to a counter."""
         self._config = config
-        self._on_change = on_change
+        self._count = count
+        self._open_breakers = 0
         self._make_pool = make_pool
-        self._pools: dict[str, UpstreamPool] = {}
-        self._retired: list[UpstreamPool] = []
+        self._pools: dict[str, Pool] = {}
+        self._retired: list[Pool] = []
         self._breakers: dict[tuple[int, str], Breaker] = {}
-        self._plan: ResolvedRoutes | None = None
+        self._resolved: ResolvedRoutes | None = None
         self._table: RouteTable | None = None
         self._verbatim = not adds_lines(config)
 
     def resolve(self, table: RouteTable) -> ResolvedRoutes:
-        """The plan of `table`; the same object for the same table.
+        """`table` made ready; the same object for the same table.
 
-        A table that can not be followed is logged, and the last good one goes on serving. Raises ValueError
+        A table that cannot be followed is logged, and the last good one goes on serving. Raises ValueError
         (ConfigError is one) where there is none yet.
         """
-        if table is self._table and self._plan is not None:
-            return self._plan
+        if table is self._table and self._resolved is not None:
+            return self._resolved
         self._table = table
         try:
-            self._plan = self._made(table)
+            self._resolved = self._resolve(table)
         except ValueError as exc:
-            if self._plan is None:
+            if self._resolved is None:
                 raise
-            _log.error("route table %d is not followed: %s", table.version, exc)
-        self._on_change()
-        return self._plan
+            _log.error("route table version %d cannot be used, the last good one stays in use: %s", table.version, exc)
+        self.breaker_changed()
+        return self._resolved
 
-    def _made(self, table: RouteTable) -> ResolvedRoutes:
+    def _resolve(self, table: RouteTable) -> ResolvedRoutes:
         champion = self._backend(Arm.CHAMPION, table.champion)
         challenger = self._backend(Arm.CHALLENGER, table.challenger) if table.challenger is not None else None
         routes = ResolvedRoutes(table, champion, challenger)
@@ -143,16 +155,18 @@ class Router:
     def adding(self, adds: bool) -> None:
         """Whether lines are added to heads from the next request on."""
         self._verbatim = not adds
-        if self._plan is not None:
-            self._plan = self._made(self._plan.table)
+        if self._resolved is not None:
+            self._resolved = self._resolve(self._resolved.table)
+
+    def breaker_changed(self) -> None:
+        """Publish how many models are being spared."""
+        now_open = sum(breaker.is_open for breaker in self._breakers.values())
+        if now_open != self._open_breakers:
+            self._count("breaker_open", now_open - self._open_breakers)
+            self._open_breakers = now_open
 
     @property
-    def open_breakers(self) -> int:
-        """How many models are being spared."""
-        return sum(breaker.is_open for breaker in self._breakers.values())
-
-    @property
-    def pools(self) -> list[UpstreamPool]:
+    def pools(self) -> list[Pool]:
         """Those in use, and those that still have connections."""
         return [*self._pools.values(), *self._retired]
 
@@ -194,9 +208,9 @@ def parse_url(url: str) -> tuple[Address, bytes]:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as exc:
-        raise ConfigError(f"{url!r} is no URL: {exc}") from exc
+        raise ConfigError(f"{url!r} is not a URL: {exc}") from exc
     if parts.scheme not in _PORTS or not parts.hostname:
-        raise ConfigError(f"{url!r}: a model's URL looks like http://host:port or https://host/prefix")
+        raise ConfigError(f"{url!r}: write it as http://host:port or https://host/prefix")
     address = Address(host=parts.hostname, port=port or _PORTS[parts.scheme], tls=parts.scheme == "https")
     return address, parts.path.rstrip("/").encode("ascii", "strict")
 

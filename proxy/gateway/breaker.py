@@ -48,7 +48,7 @@ class Breaker:
         self._wait_s = self._config.open_seconds
 
     def failure(self, now: float) -> None:
-        """The model could not be reached, stayed silent, or said that it can not serve."""
+        """The model could not be reached, stayed silent, or said that it cannot serve."""
         self._failures += 1
         if self._probing:
             self._probing = False

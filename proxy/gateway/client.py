@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
+from proxy.gateway.context import WorkerContext
 from proxy.gateway.deadlines import NEVER, probe_when_silent
 from proxy.gateway.errors import RejectedError, answer
 from proxy.gateway.exchange import Exchange
@@ -18,10 +19,10 @@ from proxy.gateway.framing import Body, ChunkedBody, FramingError, LengthBody
 from proxy.gateway.head import has_bare_line_feed
 from proxy.gateway.head_cache import CachedHead
 from proxy.gateway.outbound import Peer, trailer_lines
+from proxy.gateway.ports import TunnelEnd, UpstreamSide
+from proxy.gateway.registry import ClientRegistry
 from proxy.gateway.trust import Network
-
-if TYPE_CHECKING:
-    from proxy.gateway.gateway import Gateway
+from proxy.gateway.tunnel import Tunnel
 
 __all__ = ["ClientConnection"]
 
@@ -29,7 +30,7 @@ _MAX_PIPELINED: Final = 65536
 _LINGER_S: Final = 5.0
 _RESET: Final = struct.pack("ii", 1, 0)
 _MESSAGES: Final = {
-    408: "the request did not arrive in time",
+    408: "the request did not arrive within the time limit",
     414: "the request target is longer than gateway.max_head_bytes",
     431: "the request head is longer than gateway.max_head_bytes",
 }
@@ -38,8 +39,9 @@ _MESSAGES: Final = {
 class ClientConnection(asyncio.Protocol):
     """One client's connection."""
 
-    def __init__(self, services: Gateway) -> None:
-        self._services = services
+    def __init__(self, context: WorkerContext, registry: ClientRegistry) -> None:
+        self._context = context
+        self._registry = registry
         self._buffer = bytearray()
         self._scanned = 0
         self._known: CachedHead | None = None
@@ -65,7 +67,7 @@ class ClientConnection(asyncio.Protocol):
         """Where the connection comes from."""
         network = self._network
         if network is None:
-            network = self._network = self._services.trust.network(self.peer.host)
+            network = self._network = self._context.trust.network(self.peer.host)
         return network
 
     # -- called by the exchange
@@ -90,7 +92,7 @@ class ClientConnection(asyncio.Protocol):
     def exchange_done(self, keep_alive: bool) -> None:
         """The answer is written. Go on with the next request, or part."""
         self.exchange = None
-        if not keep_alive or self._services.draining:
+        if not keep_alive or self._context.shutdown.draining:
             self.linger_close()
             return
         if self._paused:
@@ -114,14 +116,24 @@ class ClientConnection(asyncio.Protocol):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self._close()
 
-    def take_over(self) -> bytes:
-        """The connection is a tunnel's now; what had been read ahead."""
+    def tunnel_to(self, upstream: UpstreamSide, data: bytes, on_end: TunnelEnd) -> None:
+        """See ClientSide. What had been read ahead goes through the tunnel, too."""
         self.deadline = NEVER
+        tunnel = Tunnel(
+            self.transport,
+            upstream.detach(),
+            lambda error, by_client: on_end(tunnel.sent, tunnel.received, error, by_client),
+        )
         ahead = bytes(self._buffer)
         self._buffer.clear()
-        return ahead
+        tunnel.feed(ahead, data)
 
-    # -- called by the gateway
+    # -- called by the registry
+
+    @property
+    def is_busy(self) -> bool:
+        """See Registered."""
+        return self.exchange is not None
 
     def linger_close(self) -> None:
         """Close, in such a way that what was written arrives: an unread byte would make the close a reset."""
@@ -137,7 +149,7 @@ class ClientConnection(asyncio.Protocol):
 
     def _close(self) -> None:
         """Close once everything is sent, or once the client has not read on for too long."""
-        self.deadline = self._now() + self._services.config.gateway.idle_timeout_seconds
+        self.deadline = self._now() + self._context.gateway.idle_timeout_seconds
         self.transport.close()
 
     def admit(self) -> None:
@@ -152,8 +164,8 @@ class ClientConnection(asyncio.Protocol):
         """See asyncio.Protocol."""
         self.transport = cast(asyncio.Transport, transport)
         probe_when_silent(transport)
-        self.deadline = self._now() + self._services.config.gateway.client_idle_seconds
-        if not self._services.register(self):
+        self.deadline = self._now() + self._context.gateway.client_idle_seconds
+        if not self._registry.register(self):
             self.deadline = NEVER
             self._waiting = True
 
@@ -162,7 +174,7 @@ class ClientConnection(asyncio.Protocol):
         exchange, self.exchange = self.exchange, None
         if exchange is not None:
             exchange.client_lost()
-        self._services.unregister(self)
+        self._registry.unregister(self)
 
     def eof_received(self) -> None:
         """See asyncio.Protocol: a client that stops sending has gone, as for nginx and Go."""
@@ -170,7 +182,7 @@ class ClientConnection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """See asyncio.Protocol."""
         self._blocked = True
-        self.deadline = self._now() + self._services.config.gateway.idle_timeout_seconds
+        self.deadline = self._now() + self._context.gateway.idle_timeout_seconds
         if self.exchange is not None:
             self.exchange.client_blocked(True)
 
@@ -213,19 +225,19 @@ class ClientConnection(asyncio.Protocol):
     # -- reading requests
 
     def _now(self) -> float:
-        return self._services.monotonic()
+        return self._context.monotonic()
 
     def _expect_body(self) -> None:
         if self._body is None:
             self.deadline = NEVER
         else:
-            self.deadline = self._now() + self._services.config.gateway.body_idle_seconds
+            self.deadline = self._now() + self._context.gateway.body_idle_seconds
 
     def _ready(self) -> None:
         """Wait for the next request, or take it from the buffer; where the answer is still leaving, later."""
         if self._blocked:
             return
-        self.deadline = self._services.monotonic() + self._services.client_idle_s
+        self.deadline = self._context.monotonic() + self._context.gateway.client_idle_seconds
         if self._buffer:
             asyncio.get_running_loop().call_soon(self._take_pipelined)
 
@@ -263,28 +275,28 @@ class ClientConnection(asyncio.Protocol):
                 return
         self._scanned = 0
         self.deadline = NEVER
-        if end > self._services.max_head_bytes:
-            raise _too_long(data, self._services.max_head_bytes)
-        known, length = self._services.heads.read(data, end)
+        if end > self._context.gateway.max_head_bytes:
+            raise _too_long(data, self._context.gateway.max_head_bytes)
+        known, length = self._context.heads.read(data, end)
         self._known = known
         self._begin(known, length, data[end + 4 :])
 
     def _wait_for_head(self, began: bool) -> None:
-        buffer, limit = self._buffer, self._services.max_head_bytes
+        buffer, limit = self._buffer, self._context.gateway.max_head_bytes
         if has_bare_line_feed(buffer, max(0, self._scanned - 1)):
             raise RejectedError(400, "the request head has a line that does not end in CRLF")
         if len(buffer) > limit:
             raise _too_long(buffer, limit)
         self._scanned = len(buffer)
         if began and buffer:
-            self.deadline = self._now() + self._services.config.gateway.head_timeout_seconds
+            self.deadline = self._now() + self._context.gateway.head_timeout_seconds
 
     def _begin(self, known: CachedHead, length: int | None, rest: bytes) -> None:
-        services = self._services
-        if length is not None and length > services.max_body_bytes > 0:
+        context = self._context
+        if length is not None and length > context.max_body_bytes > 0:
             raise RejectedError(413, "the body is longer than gateway.max_body_bytes")
         chunked = known.head.chunked
-        self.exchange = exchange = Exchange(services, self, known, length)
+        self.exchange = exchange = Exchange(context, self, known, length)
         if not chunked and len(rest) == (length or 0):  # the usual case: it is all here
             exchange.begin(rest, True)
             return
@@ -318,12 +330,12 @@ class ClientConnection(asyncio.Protocol):
         """The trailer section that may travel on."""
         if not isinstance(body, ChunkedBody) or not body.trailer:
             return b""
-        return trailer_lines(body.trailer, self._services.kept_from_trailers)
+        return trailer_lines(body.trailer, self._context.kept_from_trailers)
 
     def _reject(self, error: RejectedError) -> None:
         """Refuse the request at hand and close: what follows on this connection cannot be trusted."""
         exchange, self.exchange = self.exchange, None
-        self._services.rejected(error.status)
+        self._context.count(f'protocol_errors_total{{status="{error.status}"}}')
         if exchange is not None:
             answered = exchange.answered
             exchange.client_lost(error.status)

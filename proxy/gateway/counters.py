@@ -16,7 +16,7 @@ GATEWAY: Final = (
     WorkerCounter(name="upstream_connections", text="Open connections to models."),
     WorkerCounter(name="tunnels", text="Upgraded connections (WebSocket) that are open now."),
     WorkerCounter(name="breaker_open", text="Workers whose circuit breaker keeps requests from the challenger."),
-    WorkerCounter(name="requests_total", text="Requests that came in, recorded or not."),
+    WorkerCounter(name="requests_total", text="Requests received, recorded or not."),
     WorkerCounter(
         name="protocol_errors_total",
         text="Requests refused before they were forwarded, by the status they got.",
@@ -24,22 +24,22 @@ GATEWAY: Final = (
     ),
     WorkerCounter(
         name="answers_total",
-        text="Requests that a model has answered or failed, by arm.",
+        text="Requests that a model answered or failed, by arm.",
         labels=(("arm", ARMS),),
     ),
     WorkerCounter(
         name="failed_answers_total",
-        text="Requests that a model has failed, by arm and cause; error events in an answer aside.",
+        text="Requests that a model failed, by arm and cause, without error events inside an answer.",
         labels=(("arm", ARMS), ("cause", tuple(fault.value for fault in Fault))),
     ),
     WorkerCounter(
         name="refused_answers_total",
-        text="Requests that a model has refused with a 4xx, by arm and status.",
+        text="Requests that a model refused with a 4xx, by arm and status.",
         labels=(("arm", ARMS), ("status", REFUSALS)),
     ),
     WorkerCounter(
         name="left_waiting_total",
-        text="Clients that waited for a second or more, and left before any answer.",
+        text="Clients that waited a second or more and disconnected before any answer.",
         labels=(("arm", ARMS),),
     ),
     WorkerCounter(
@@ -54,9 +54,9 @@ GATEWAY: Final = (
     ),
     WorkerCounter(
         name="stale_retries_total",
-        text="Requests sent again because a kept connection had been closed by the model's server.",
+        text="Requests sent again because the model's server had closed an idle connection.",
     ),
-    WorkerCounter(name="upstream_connect_errors_total", text="Connections to a model that could not be made."),
+    WorkerCounter(name="upstream_connect_errors_total", text="Connections to a model that failed."),
     WorkerCounter(
         name="not_recorded_total",
         text="Requests and votes without a record, by reason.",

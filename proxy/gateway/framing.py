@@ -122,7 +122,7 @@ class ChunkedBody:
         match = _SIZE.match(data, position)
         if match is None:
             if data.find(b"\n", position) >= 0 or len(data) - position > _MAX_SIZE_LINE:
-                raise FramingError("a chunk has no proper size line")
+                raise FramingError("a chunk has no valid size line")
             return -1
         self._left = int(match[1], 16)
         self._state = self._DATA if self._left else self._TRAILER
@@ -136,7 +136,7 @@ class ChunkedBody:
             return match.end()
         whole = data.startswith(b"\r\n", position) or data.find(b"\r\n\r\n", position) >= 0
         if whole or len(data) - position > _MAX_TRAILERS:
-            raise FramingError("the trailer section is malformed")
+            raise FramingError("the trailer section is not valid")
         return -1
 
 

@@ -36,7 +36,7 @@ _OTHER_VERSION: Final = re.compile(rb"\S+ \S+ HTTP/(?!1\.[01]$)\d+(?:\.\d+)?")
 _ABSOLUTE: Final = re.compile(rb"(?i)https?://[^/?#]*")
 _HOST: Final = re.compile(rb"[A-Za-z0-9\-._~%!$&'()*+,;=:\[\]]*")
 _LENGTH: Final = re.compile(rb"\d{1,18}")
-_MALFORMED: Final = "the request head is not well-formed HTTP/1.1 (bare CR or LF, folded line, bad name or byte)"
+_MALFORMED: Final = "the request head is not valid HTTP/1.1 (bare CR or LF, folded line, bad name or byte)"
 
 _MOST_ESCAPED: Final = 5
 _DOTS: Final = re.compile(rb"(?:^|[/\\])[\0-\x20\x7f]*\.[\0-\x20\x7f]*\.?[\0-\x20\x7f]*(?:[/\\;?#]|$)")
@@ -147,9 +147,24 @@ class RequestHead:
     that are written down. `length` is None unless Content-Length was given.
     """
 
-    __slots__ = ("chunked", "dotted", "expects_continue", "fields", "host_at", "keep_alive", "length", "length_at",
-                 "lines", "method", "method_text", "minor", "recorded", "target", "target_text",
-                 "upgrade")  # fmt: skip
+    __slots__ = (
+        "chunked",
+        "dotted",
+        "expects_continue",
+        "fields",
+        "host_at",
+        "keep_alive",
+        "length",
+        "length_at",
+        "lines",
+        "method",
+        "method_text",
+        "minor",
+        "recorded",
+        "target",
+        "target_text",
+        "upgrade",
+    )
 
     method: bytes
     target: bytes
@@ -275,7 +290,7 @@ def _narrow(found: re.Match[bytes]) -> bytes:
 
 def _origin_form(method: bytes, target: bytes) -> bytes:
     if method == b"CONNECT":
-        raise RejectedError(405, "CONNECT is not served here: this is a reverse proxy", headers=_METHODS)
+        raise RejectedError(405, "CONNECT is not supported: this is a reverse proxy", headers=_METHODS)
     if target[0] == 47:  # "/"
         return target
     if target == b"*" and method == b"OPTIONS":
@@ -294,7 +309,7 @@ def _frame_request(head: RequestHead) -> None:
         if head.minor:
             raise RejectedError(400, "an HTTP/1.1 request needs a Host header")
     elif not _HOST.fullmatch(host):
-        raise RejectedError(400, "the Host header is no host name")
+        raise RejectedError(400, "the Host header is not a valid host name")
     head.length = None
     head.expects_continue = head.minor == 1 and fields.get(b"expect", b"").lower() == b"100-continue"
     length = fields.get(b"content-length")
@@ -302,12 +317,12 @@ def _frame_request(head: RequestHead) -> None:
     head.chunked = coding is not None
     if coding is not None:
         if length is not None:
-            raise RejectedError(400, "Content-Length and Transfer-Encoding exclude each other")
+            raise RejectedError(400, "Content-Length and Transfer-Encoding must not be sent together")
         if coding.lower() != b"chunked" or not head.minor:
-            raise RejectedError(400, "the only transfer coding accepted is chunked, over HTTP/1.1")
+            raise RejectedError(400, "the only supported transfer coding is chunked, over HTTP/1.1")
     elif length is not None:
         if not _LENGTH.fullmatch(length):
-            raise RejectedError(400, "Content-Length is no decimal number")
+            raise RejectedError(400, "Content-Length is not a decimal number")
         head.length = int(length)
 
 
@@ -404,7 +419,7 @@ def parse_response(data: bytes, end: int, method: bytes) -> ResponseHead:
             elif name in _PLACES:
                 head.places = True
     except ValueError as exc:
-        raise BadResponseError(f"the response head is not well-formed HTTP/1.x ({exc})") from None
+        raise BadResponseError(f"the response head is not valid HTTP/1.x ({exc})") from None
     for index in reversed(dropped):
         del lines[index]
     _frame_response(head, method, is_1_1)

@@ -9,17 +9,14 @@ leniently here: a head that is not in this memory goes through the parser, alway
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import orjson
 
 from proxy.gateway.head import RequestHead, ResponseHead, parse_response
-from proxy.gateway.outbound import request_head, response_head
+from proxy.gateway.outbound import Destination, request_head, response_head
 from proxy.gateway.sticky import StickyKey
 from proxy.gateway.trust import Network, UserTrust
-
-if TYPE_CHECKING:
-    from proxy.gateway.backend import Backend
 
 __all__ = ["CachedHead", "HeadCache", "KnownResponse", "known_responses"]
 
@@ -75,7 +72,7 @@ class CachedHead(_Known):
         "key",
         "maybe_json",
         "recorded",
-    )  # fmt: skip
+    )
 
     sized = True
     """Whether a Content-Length says how long the body is."""
@@ -108,7 +105,7 @@ class CachedHead(_Known):
             facts["conv"] = conversation_hash
         self.facts = orjson.dumps(facts)[1:-1]
         """Its part of the record: members of a JSON object."""
-        self._backend: Backend | None = None
+        self._backend: Destination | None = None
         self._network: Network | None = None
         self._origin = b""
 
@@ -119,7 +116,7 @@ class CachedHead(_Known):
             self._network = network
         return self._origin
 
-    def opening(self, backend: Backend, length: int | None) -> bytes:
+    def opening(self, backend: Destination, length: int | None) -> bytes:
         """The head as it is sent to `backend`, for a body of `length` bytes."""
         if backend is not self._backend:
             self._render(backend)
@@ -127,7 +124,7 @@ class CachedHead(_Known):
             return b"%b%d%b" % (self._before, length, self._after)
         return self._before
 
-    def _render(self, backend: Backend) -> None:
+    def _render(self, backend: Destination) -> None:
         self._backend = backend
         self._before = rendered = request_head(self.head, backend)
         if self.varies:
@@ -144,7 +141,7 @@ class KnownResponse(_Known):
         super().__init__()
         self.head = head
         self.sized = head.status >= 200 and head.status not in (204, 304)
-        """As for a KnownRequest."""
+        """As for a CachedHead."""
         self.facts = orjson.dumps(head.recorded)
         """Its part of the record: a JSON object."""
 

@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import re
 from copy import copy
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from proxy.gateway.backend import Backend
 from proxy.gateway.head_cache import KnownResponse
-
-if TYPE_CHECKING:
-    from proxy.gateway.backend import Backend
 
 __all__ = ["at_home", "homeward"]
 

@@ -8,17 +8,14 @@ line is the one that arrived.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final, Protocol
 
 from policies.records import Arm
 from proxy.config.serving import GatewayConfig
 from proxy.gateway.head import FORBIDDEN_TRAILERS, RequestHead, ResponseHead
 
-if TYPE_CHECKING:
-    from proxy.gateway.backend import Backend
-
-__all__ = ["Peer", "kept_from_trailers", "request_head", "request_lines", "response_head", "response_lines",
-           "side_request_head", "trailer_lines", "upgrade_response_head", "via_token"]  # fmt: skip
+__all__ = ["Destination", "Peer", "kept_from_trailers", "request_head", "request_lines", "response_head",
+           "response_lines", "side_request_head", "trailer_lines", "upgrade_response_head", "via_token"]  # fmt: skip
 
 _CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
 _FORWARDED: Final = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
@@ -28,6 +25,16 @@ _HEAD_ONLY: Final = _CREDENTIALS | {b"cookie", b"proxy-authorization", b"forward
 
 
 _SELF: Final = b"via"
+
+
+class Destination(Protocol):
+    """What a head needs to know of the server that it goes to: proxy.gateway.backend.Backend."""
+
+    prefix: bytes
+    """The path of its URL, no slash at its end."""
+    host_line: bytes
+    credential: bytes | None
+    """A whole line, sent instead of the client's own."""
 
 
 class Peer:
@@ -42,7 +49,7 @@ class Peer:
 
 def request_head(
     head: RequestHead,
-    backend: Backend,
+    backend: Destination,
     *,
     length: int | None = None,
     extra: Sequence[bytes] = (),
@@ -103,7 +110,7 @@ def _head_only(name: bytes, kept_out: frozenset[bytes]) -> bool:
 def via_token(user_hash: Callable[[bytes], int]) -> bytes:
     """What this install, with all its replicas, is called in the Via of requests: whoever gets that back is in a loop.
 
-    It is keyed: who has not seen it can not name it.
+    It is keyed: who has not seen it cannot name it.
     """
     return b"ratchet-%016x" % (user_hash(_SELF) & 0xFFFFFFFFFFFFFFFF)
 

@@ -14,34 +14,22 @@ import socket
 import ssl
 from collections import deque
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from proxy.clock import Clock
 from proxy.config.serving import GatewayConfig
+from proxy.gateway.address import Address
 from proxy.gateway.deadlines import Deadlines
 from proxy.gateway.lookup import Lookup
-from proxy.gateway.ports import GatewayCounters
-from proxy.gateway.upstream import Receiver, UpstreamConnection
+from proxy.gateway.ports import GatewayCounters, Receiver
+from proxy.gateway.upstream import UpstreamConnection
 from proxy.tasks import cancel_and_wait, spawn
 
-__all__ = ["Address", "UpstreamPool"]
+__all__ = ["UpstreamPool"]
 
 _CLOSE_S: Final = 1.0
 """Longest wait for connections to say that they are closed."""
 _log = logging.getLogger(__name__)
-
-
-class Address:
-    """Where a server listens: TCP, TLS over TCP, or a Unix socket (`path`)."""
-
-    __slots__ = ("host", "path", "port", "tls")
-
-    def __init__(self, *, host: str = "", port: int = 0, tls: bool = False, path: Path | None = None) -> None:
-        self.host, self.port, self.tls, self.path = host, port, tls, path
-
-    def __str__(self) -> str:
-        return f"unix:{self.path}" if self.path else f"{self.host}:{self.port}"
 
 
 class UpstreamPool:
@@ -113,7 +101,8 @@ class UpstreamPool:
         except TimeoutError:
             if not (self.open or self._dialling):
                 return
-            _log.error("%d connections to %s were left behind", len(self.open) + len(self._dialling), self.address)
+            left = len(self.open) + len(self._dialling)
+            _log.error("%d connections to %s were still open at the end", left, self.address)
 
     def _register(self, connection: UpstreamConnection) -> None:
         """Count a new connection in."""
@@ -159,7 +148,7 @@ class UpstreamPool:
         """What took too long, in words: the name server, or the host itself."""
         within = f"within {self.config.connect_timeout_seconds:g} s"
         if self._lookup.unknown:
-            return socket.gaierror(socket.EAI_AGAIN, f"no name server said {within} where {self.address.host} is")
+            return socket.gaierror(socket.EAI_AGAIN, f"{self.address.host} could not be resolved {within}")
         return TimeoutError(f"no connection {within}")
 
     async def _connect(self, connection: UpstreamConnection) -> None:

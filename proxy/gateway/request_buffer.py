@@ -64,7 +64,7 @@ class RequestBuffer(Capture):
             if 0 < max_bytes < self.size:
                 raise RejectedError(413, "the body is longer than gateway.max_body_bytes")
         if self.trailer and not safe_trailer(self.trailer):
-            raise RejectedError(400, "a trailer names a field that belongs into the head")
+            raise RejectedError(400, "a trailer names a field that belongs in the head")
         self.done = done
 
     def take(self) -> bytes:

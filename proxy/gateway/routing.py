@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from hmac import compare_digest
 from typing import Final, Literal
 
 import orjson
 
+from proxy.gateway.admin_token import AdminToken
 from proxy.gateway.backend import Backend, ResolvedRoutes
 from proxy.gateway.body_watch import Watch
 from proxy.gateway.head import RequestHead
@@ -35,12 +35,10 @@ def awaited_of(known: CachedHead, routes: ResolvedRoutes, sticky: StickySources,
     return "model" if rewrites and "content-encoding" not in known.head.recorded else None
 
 
-def forced_backend(head: RequestHead, routes: ResolvedRoutes, admin_token: bytes | None) -> Backend | None:
+def forced_backend(head: RequestHead, routes: ResolvedRoutes, admin: AdminToken) -> Backend | None:
     """The arm that QA asks for with `x-ratchet-arm`; None without the admin token beside it."""
     arm = head.fields.get(b"x-ratchet-arm")
-    if arm is None or admin_token is None:
-        return None
-    if not compare_digest(head.fields.get(b"x-ratchet-admin-token", b""), admin_token):
+    if arm is None or not admin.is_given(head):
         return None
     return {b"champion": routes.champion, b"challenger": routes.challenger}.get(arm.lower())
 
@@ -90,7 +88,7 @@ def _parsed(known: CachedHead, body: RequestBuffer, limit: int) -> object:
         except UnknownEncodingError:
             return None
         if len(data) >= limit:
-            raise ValueError("too long to be parsed")
+            raise ValueError("too long to parse")
     if len(data) > 2 * _MOST_BRACKETS and data.count(b"[") + data.count(b"{") > _MOST_BRACKETS:
         return None
     document: object = orjson.loads(data)

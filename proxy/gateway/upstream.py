@@ -7,66 +7,41 @@ what a failure means (retry, fallback, 502) is the exchange's to decide.
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Protocol, cast
+from collections.abc import Callable
+from typing import Final, Protocol, cast
 
+from proxy.config.serving import GatewayConfig
 from proxy.gateway.deadlines import NEVER, probe_when_silent
 from proxy.gateway.errors import BadResponseError
 from proxy.gateway.framing import Body, ChunkedBody, CloseBody, FramingError, LengthBody
 from proxy.gateway.head import ResponseHead, has_bare_line_feed, parse_response
 from proxy.gateway.head_cache import KnownResponse, known_responses
+from proxy.gateway.ports import Receiver
 
-if TYPE_CHECKING:
-    from proxy.gateway.pool import UpstreamPool
-
-__all__ = ["Receiver", "UpstreamConnection"]
+__all__ = ["UpstreamConnection"]
 
 _MAX_HEAD: Final = 262144
 
 
-class Receiver(Protocol):
-    """Who sent a request upstream, and hears what becomes of it."""
+class Keeper(Protocol):
+    """Whose connection it is: proxy.gateway.pool.UpstreamPool."""
 
-    def connected(self, connection: UpstreamConnection) -> None:
-        """A connection asked for with `UpstreamPool.dial` is there."""
+    config: GatewayConfig
+    monotonic: Callable[[], float]
+
+    def put_back(self, connection: UpstreamConnection) -> None:
+        """Keep it for the next request, or close it."""
         ...
 
-    def connect_failed(self, error: Exception) -> None:
-        """It is not: OSError (TLS and DNS included) or TimeoutError."""
-        ...
-
-    def informational(self, head: ResponseHead) -> None:
-        """A 1xx response other than 101."""
-        ...
-
-    def switched(self, head: ResponseHead, data: bytes) -> None:
-        """101: what follows, beginning with `data`, is no longer HTTP."""
-        ...
-
-    def responded(self, response: KnownResponse, length: int | None) -> None:
-        """The head of the final response, and the length of its body, if that is known."""
-        ...
-
-    def relay(self, wire: bytes, payload: bytes, done: bool) -> None:
-        """Bytes of the response's body as they came, and without chunking; `done` with the last of them."""
-        ...
-
-    def upstream_lost(self, error: Exception | None) -> None:
-        """The connection ended, or stopped making sense, before the response was whole."""
-        ...
-
-    def upstream_timed_out(self) -> None:
-        """The connection's deadline passed."""
-        ...
-
-    def upstream_blocked(self, blocked: bool) -> None:
-        """The connection takes no more bytes for now, or takes them again."""
+    def unregister(self, connection: UpstreamConnection) -> None:
+        """It has ended."""
         ...
 
 
 class UpstreamConnection(asyncio.Protocol):
     """One connection to a model's server. `begin` an exchange, `send` the request, hear the response."""
 
-    def __init__(self, pool: UpstreamPool) -> None:
+    def __init__(self, pool: Keeper) -> None:
         self._pool = pool
         self._receiver: Receiver | None = None
         self._method = b""
@@ -151,12 +126,13 @@ class UpstreamConnection(asyncio.Protocol):
     def check(self) -> None:
         """Raise ConnectionResetError where it ended before anybody had it: nobody will be told of that again."""
         if self._lost:
-            raise ConnectionResetError("the connection was closed as soon as it was made")
+            raise ConnectionResetError("the connection was closed right after it was opened")
 
-    def detach(self) -> None:
-        """Leave the pool's care: the bytes go through a tunnel now."""
+    def detach(self) -> asyncio.Transport:
+        """Leave the pool's care: the bytes go through a tunnel now, which takes over the transport."""
         self._receiver = None
         self.deadline = NEVER
+        return self.transport
 
     # -- called by the event loop
 
@@ -262,7 +238,7 @@ class UpstreamConnection(asyncio.Protocol):
         if len(data) > _MAX_HEAD:
             raise BadResponseError(f"the response head is longer than {_MAX_HEAD} bytes")
         if not (data.startswith(b"HTTP/1.") or b"HTTP/1.".startswith(data)):
-            raise BadResponseError("the response does not begin with a status line of HTTP/1.x")
+            raise BadResponseError("the response does not begin with an HTTP/1.x status line")
         if has_bare_line_feed(data, 0):
             raise BadResponseError("the response head has a line that does not end in CRLF")
         self._buffer = data

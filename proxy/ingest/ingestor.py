@@ -191,7 +191,7 @@ class Ingestor:
                 if (ill := self._reader.ill) is None:
                     self._said.over("ingest")
                 else:
-                    self._said.warning("ingest", "a part of the spool waits: %s", ill)
+                    self._said.warning("ingest", "part of the spool cannot be read, the rest is stored: %s", ill)
                 self._tell(ill, wrote=frames > 0)
                 if self._behind:
                     wait_s = 0.0 if self._hurries else min(_PAUSE_S, self._interval_s)
@@ -201,7 +201,7 @@ class Ingestor:
                 self._metrics.retries.value += 1
                 self._tell(exc)
                 if self._told is None or not isinstance(exc, StoreAwayError):  # whoever is told says that
-                    self._said.warning("ingest", "ingest waits %.1f s, the spool keeps the records meanwhile: %s",
+                    self._said.warning("ingest", "ingest tries again in %.1f s, records wait in the spool: %s",
                                        wait_s, exc)  # fmt: skip
                 with contextlib.suppress(OSError):
                     await self._measure()
@@ -228,7 +228,7 @@ class Ingestor:
             try:
                 return await self._round(self._attempts)
             except PositionError as exc:
-                _log.info("%s: going on from there", exc)
+                _log.info("%s: continuing from there", exc)
                 self._positions = await self._ask()
         return await self._round(self._attempts)
 
@@ -379,12 +379,12 @@ class Ingestor:
         if trust is ReadCaution.ASIDE:
             self._set_aside(frame)
             frame = replace(frame, request=frame.request[:_ASIDE_BYTES], response=frame.response[:_ASIDE_BYTES])
-        died = RuntimeError("the controller died twice while it read this frame; it is kept as it came")
+        died = RuntimeError("the controller died twice while reading this frame; it is kept unread")
         return _Entry(frame, end, record=self._raw(batch, frame, end, died), raw="fatal")
 
     def _raw(self, batch: SpoolBatch, frame: Frame, end: int, exc: Exception) -> NewRecord:
         place = f"{batch.writer}/{batch.segment}/{end}"
-        self._said.error("raw", "a frame is stored uninterpreted (spool %s): %s", place, type(exc).__name__)
+        self._said.error("raw", "a frame is stored unread (spool %s): %s", place, type(exc).__name__)
         now_us = int(self._clock.now() * 1e6)
         return raw_record(frame, place=place, now_us=now_us, error=f"{type(exc).__name__}: {exc}")
 
@@ -448,7 +448,7 @@ class Ingestor:
         path = self._reader.root / REJECTED_FILE
         add_frame(path, encode_frame(frame.kind, frame.meta, frame.request, frame.response))
         self._metrics.rejected.value += 1
-        _log.error("a frame cannot be stored in any form; it is kept in %s", path)
+        _log.error("a frame cannot be stored; it is kept in %s", path)
 
     def _count(self, entries: list[_Entry], applied: Applied, *, counted_before: bool) -> None:
         """After the commit: what is counted happened. Traffic counts once, also where the database was behind."""

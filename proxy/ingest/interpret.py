@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeGuard
 
 import orjson
 
-from policies.kinds import Kind
+from policies.kinds import OTHER, TASK
 from policies.records import Arm, Outcome, StickySource
 from policies.scoring import ResponseFacts, ScoringConfig, score
 from proxy.config.serving import CaptureConfig
@@ -52,8 +52,6 @@ _ARMS: Final = {arm.value: arm for arm in Arm}
 _SOURCES: Final = {source.value: source for source in StickySource}
 # a look into a dictionary takes a fifth of what calling the enumeration does
 _OK: Final = Outcome.OK
-_OTHER: Final = Kind.OTHER
-_TASK: Final = Kind.TASK.value
 _TO_COME: Final = ("in_progress", "queued")
 """What an answer says of itself that is only announced."""
 _BODILESS: Final = (204, 205, 304)
@@ -133,13 +131,13 @@ class Interpreter:
         """The shape of the exchange, or that a UI asked for itself."""
         is_task = self._tasks.includes(
             headers,
-            found.asked,
+            found.request_fields,
             found.messages,
             query=found.query,
             model=found.model,
             streamed=found.streamed,
         )
-        return _TASK if is_task else found.kind.value
+        return TASK.name if is_task else found.kind
 
     def _user(self, meta: dict[str, Any], found: Extraction) -> int | None:
         """The sticky key's hash; outside of an experiment else the user that the body names.
@@ -223,14 +221,14 @@ def _recall(meta: dict[str, Any], found: Extraction) -> None:
         found.streamed = True
         found.failed |= said.get("failed", False)  # a finish reason stands in the document
         found.whole = said.get("whole", found.whole)
-        found.unread = said.get("unread", found.unread) or found.asked_unread
+        found.unread = said.get("unread", found.unread) or found.request_unread
 
 
 def _outcome(meta: dict[str, Any], found: Extraction, *, partial: bool) -> Outcome:
     """How it ended for the user."""
     done = found.whole is True or (found.finish_reason is not None and found.finish_reason not in _TO_COME)
     bodiless = meta["m"] == "HEAD" or meta["st"] in _BODILESS
-    silent = found.whole is False and found.kind is _OTHER and not meta["rb"]  # nobody asked, and nothing happened
+    silent = found.whole is False and found.kind == OTHER.name and not meta["rb"]  # nobody asked, and nothing happened
     return outcome_of(
         _OUTCOMES[meta["out"]],
         meta["st"],
@@ -327,7 +325,7 @@ def _aliases(meta: dict[str, Any], found: Extraction) -> tuple[str, ...]:
 
 def _record_id(value: str) -> str:
     if len(bytes.fromhex(value)) != 16:
-        raise ValueError(f"{value!r} is no record id: 32 hex digits")
+        raise ValueError(f"{value!r} is not a record id: write 32 hex digits")
     return value
 
 

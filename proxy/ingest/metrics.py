@@ -21,21 +21,21 @@ class IngestMetrics:
         self.parked = counter("ratchet_ingest_parked_votes", "Votes stored before their record.").cell()
         self.ambiguous = counter(
             "ratchet_ingest_ambiguous_votes",
-            "Votes by a name that requests of several users have: kept, for none of them.",
+            "Votes on an id that requests of several users share: kept, but counted for none of them.",
         ).cell()
-        self.duplicates = counter("ratchet_ingest_duplicates", "Records and votes that were stored already.").cell()
-        self.deleted = counter(
-            "ratchet_ingest_deleted", "Records left out because their user had been deleted meanwhile."
-        ).cell()
+        self.duplicates = counter("ratchet_ingest_duplicates", "Records and votes that were already stored.").cell()
+        self.deleted = counter("ratchet_ingest_deleted", "Records left out because their user had been deleted.").cell()
         self.batches = counter("ratchet_ingest_batches", "Transactions.").cell()
-        self.retries = counter("ratchet_ingest_retries", "Attempts that failed because the store was not there.").cell()
+        self.retries = counter(
+            "ratchet_ingest_retries", "Attempts that failed because the store was unavailable."
+        ).cell()
         self.again = counter(
             "ratchet_ingest_fed_again",
-            "Requests and votes that the database had, had no more after a fail-over, and was fed again.",
+            "Requests and votes that the database lost in a failover and that were stored again from the spool.",
         ).cell()
         self.gone = counter(
             "ratchet_ingest_not_fed_again",
-            "Requests and votes that the database had, had no more after a fail-over, and the spool neither.",
+            "Requests and votes that the database lost in a failover and that the spool no longer had.",
         ).cell()
         self.skipped_bytes = counter("ratchet_ingest_skipped_bytes", "Unreadable bytes in the spool.").cell()
         raw = CounterFamily(
@@ -43,5 +43,5 @@ class IngestMetrics:
         )
         self.raw = {reason: raw.cell(reason) for reason in ("unreadable", "refused", "fatal")}
         self.rejected = counter(
-            "ratchet_ingest_rejected", "Frames that the store refused even raw, set aside in a file."
+            "ratchet_ingest_rejected", "Frames that the store refused even as raw bytes; they are kept in a file."
         ).cell()

@@ -12,16 +12,16 @@ from policies.selection import DataGeneratorConfig
 from proxy.clock import Clock
 from proxy.config import LoopSettings
 from proxy.log_throttle import ThrottledLog
+from proxy.loop.act.clock_repair import ClockRepair
+from proxy.loop.act.execute import Executor
 from proxy.loop.act.install import BaseModel
-from proxy.loop.act.instants import Instants
 from proxy.loop.act.journal import LoopJournal
 from proxy.loop.act.leadership import Leadership
 from proxy.loop.act.maintenance import Maintenance
-from proxy.loop.act.perform import Performer
 from proxy.loop.act.retrains import Retrains
-from proxy.loop.act.routing import RoutesFile
+from proxy.loop.act.routes import RoutesFile
 from proxy.loop.act.servers import Servers
-from proxy.loop.dataset.picking import Progress
+from proxy.loop.dataset.selection_pass import Progress
 from proxy.loop.look.carriers import EvidenceReader
 from proxy.loop.look.metrics import LoopMetrics
 from proxy.loop.look.observe import Observer
@@ -107,13 +107,13 @@ def assemble(
             rules=rules,
             base=base,
             routes=RoutesFile(routes_path),
-            instants=Instants(store, clock),
+            clock_repair=ClockRepair(store, clock),
             config_id=config_id,
         ),
         leadership=leadership or Leadership(store),
         observer=observer,
         maintenance=Maintenance(store=store, deployer=ports.deployer, troubles=ThrottledLog(_log, clock)),
-        performer=Performer(store=store, retrains=retrains, servers=Servers(store=store, deployer=ports.deployer)),
+        executor=Executor(store=store, retrains=retrains, servers=Servers(store=store, deployer=ports.deployer)),
         notifier=ports.notifier,
         drain_s=drain_s,
         metrics=metrics,

@@ -89,7 +89,7 @@ class Manifest:
 
     @classmethod
     def of(cls, content: Mapping[str, Any]) -> Manifest:
-        """What manifest.json holds; that of an older version lacks fields."""
+        """What is in manifest.json; that of an older version lacks fields."""
         return cls(**{item.name: content[item.name] for item in fields(cls) if item.name in content})
 
     @property
@@ -266,7 +266,7 @@ class Deployer(Protocol):
 
 
 class Notifier(Protocol):
-    """Tells people what happened. Never raises, never holds the loop."""
+    """Tells people what happened. Never raises, never delays the loop."""
 
     def notify(self, event: Mapping[str, Any]) -> None:
         """Queue one event (`event`, `at`, `phase`, `reasons`, ids) for delivery."""

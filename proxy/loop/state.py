@@ -13,6 +13,7 @@ from policies.lifecycle import Phase
 from policies.state import (
     Deploying,
     Idle,
+    LastRun,
     Ledger,
     LoopState,
     LoopTotals,
@@ -22,7 +23,6 @@ from policies.state import (
     Retry,
     Testing,
     Training,
-    Turn,
     Watching,
 )
 from proxy.loop.codec import from_json, to_json
@@ -78,7 +78,7 @@ def _of_flat(old: Mapping[str, Any]) -> LoopState:
         paused=old.get("paused", False),
         routes_version=old.get("routes_version", 0),
         config_id=old.get("config_id", 0),
-        last=Turn(dataset_at=old.get("last_dataset_at"), retrain_at=old.get("last_retrain_at")),
+        last=LastRun(dataset_at=old.get("last_dataset_at"), retrain_at=old.get("last_retrain_at")),
         usable_samples=old.get("usable_samples"),
         usable_at=old.get("usable_at"),
         left_out=old.get("left_out", {}),
@@ -108,7 +108,7 @@ def _phase_of_flat(old: Mapping[str, Any]) -> PhaseState:
         case Phase.IDLE:
             return Idle()
         case Phase.TRAINING:
-            before = Turn(dataset_at=old.get("prior_dataset_at"), retrain_at=old.get("prior_retrain_at"))
+            before = LastRun(dataset_at=old.get("prior_dataset_at"), retrain_at=old.get("prior_retrain_at"))
             return Training(run_id=run or "", before=before)
         case Phase.DEPLOYING:
             return Deploying(challenger_id=challenger, run_id=run)

@@ -1,6 +1,6 @@
 """The loop: one tick, from the lease to the next sleep, and safe to kill anywhere in it.
 
-    hold the lease → resume unfinished intents
+    acquire the lease → resume unfinished intents → maintain
     → observe → plan → (intent) → execute → apply → commit → publish
     → notification, status, metrics
 
@@ -18,7 +18,7 @@ import contextlib
 import logging
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from policies.actions import Action, target_of
@@ -31,18 +31,19 @@ from proxy.clock import Clock
 from proxy.errors import PermanentError, TemporaryError
 from proxy.log_throttle import ThrottledLog
 from proxy.loop.act.events import done_event, held_event, rests_on_few
+from proxy.loop.act.execute import Executor
 from proxy.loop.act.journal import LoopJournal
 from proxy.loop.act.leadership import Leadership
 from proxy.loop.act.maintenance import Maintenance
-from proxy.loop.act.perform import Performer
-from proxy.loop.act.publisher import Publisher
+from proxy.loop.act.routes import RoutePublisher
 from proxy.loop.codec import action_from_json
-from proxy.loop.dataset.picking import Progress
+from proxy.loop.dataset.selection_pass import Progress
 from proxy.loop.look.metrics import LoopMetrics
 from proxy.loop.look.observe import Observation, Observer
-from proxy.loop.look.position import read_position
-from proxy.loop.look.status import status_document, with_building
+from proxy.loop.look.position import present_position, read_position
+from proxy.loop.look.status import status_of, with_building
 from proxy.loop.ports import LoopTroubles, Notifier
+from proxy.status import STARTING, PhaseStatus, Status
 from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.store import Store
 from proxy.store.tables.control import CommandRow, JournalEntry, Lease
@@ -72,8 +73,8 @@ class Tick:
 
     plan: Plan | None
     """None on a standby, which looks only when it is asked."""
-    change: Transition | None
-    """What the action changed; None without an action, or when it failed."""
+    transition: Transition | None
+    """What followed from the action; None without one, or where it could not be done."""
     leader: bool
     wake_at: float
     """Tick again then at the latest (Unix seconds)."""
@@ -91,7 +92,7 @@ class Loop:
         leadership: Leadership,
         observer: Observer,
         maintenance: Maintenance,
-        performer: Performer,
+        executor: Executor,
         notifier: Notifier,
         drain_s: float = 0.0,
         metrics: LoopMetrics | None = None,
@@ -104,7 +105,7 @@ class Loop:
         self._leadership = leadership
         self._observer = observer
         self._maintenance = maintenance
-        self._performer = performer
+        self._executor = executor
         self._notifier = notifier
         self._drain_s = drain_s
         self._metrics = metrics
@@ -112,38 +113,38 @@ class Loop:
         if metrics is not None:
             metrics.building = building
         self._poked = asyncio.Event()
-        self._status: dict[str, Any] | None = None
-        self._kind_of_hold: tuple[object, ...] = ()
+        self._status: Status | None = None
+        self._last_hold: tuple[object, ...] = ()
         self._looked_at = 0.0
         self._looking = asyncio.Lock()
         self._shown_at = float("-inf")
         self._followed: Position | None = None
-        self._publisher = Publisher(store, journal.routes, clock, troubles)
+        self._publisher = RoutePublisher(store, journal.routes, clock, troubles)
         self._troubles = troubles
-        self._said = ThrottledLog(_log, clock)
+        self._throttled = ThrottledLog(_log, clock)
 
     # ---------------------------------------------------------------------------------------- one tick
 
     async def tick(self) -> Tick:
         """One pass. Raises TemporaryError while the store is away, PermanentError where the lease was lost in it."""
-        lease = await self._leadership.hold()
+        lease = await self._leadership.acquire()
         if lease is None:
             return await self.follow()
         async with self._leadership.renewing():
             state = await self._journal.open(lease, self._clock.now())
             state = await self._resume(lease, state)
-            await self._keep_up(lease, state)
-            seen = await self._observe(await self._publisher.position(), self._journal.config_id)
+            await self._maintain(lease, state)
+            seen = await self._observe(await present_position(self._store), self._journal.config_id)
             now = self._clock.now()
             decided = plan(seen.snapshot, self._journal.rules, now)
-            change = None
+            done = None
             if decided.action is None:
                 await self._hold(lease, seen, decided, now)
             else:
-                change = await self._act(lease, seen, decided, decided.action, now)
+                done = await self._act(lease, seen, decided, decided.action, now)
             await self._publisher.publish()
         self._show(seen, decided, leader=True)
-        return Tick(plan=decided, change=change, leader=True, wake_at=decided.wake_at)
+        return Tick(plan=decided, transition=done, leader=True, wake_at=decided.wake_at)
 
     async def follow(self) -> Tick:
         """A standby's tick: requests go where the leader's rows say. It asks for one row, for many may stand by."""
@@ -151,25 +152,25 @@ class Loop:
         state = await self._journal.state()
         if state is not None:
             if self._followed is None or self._followed.state != state:
-                self._followed = await self._publisher.position()
+                self._followed = await present_position(self._store)
                 self._shown_at = float("-inf")
             await self._publisher.publish(self._followed)
         if self._metrics is not None:
             self._metrics.standing_by(wake_at)
-        return Tick(plan=None, change=None, leader=False, wake_at=wake_at)
+        return Tick(plan=None, transition=None, leader=False, wake_at=wake_at)
 
     async def look(self, *, leader: bool = True) -> Tick:
         """See and show what a tick would see, without acting: for status, between two ticks or on a standby. Writes
         nothing."""
         position = await read_position(self._store)
         if position is None:
-            return Tick(plan=None, change=None, leader=leader, wake_at=self._clock.now() + self._leadership.renew_s)
+            return Tick(plan=None, transition=None, leader=leader, wake_at=self._clock.now() + self._leadership.renew_s)
         seen = await self._observe(position, position.state.ledger.config_id, ask=leader)
         now = self._clock.now()
         decided = plan(seen.snapshot, self._journal.rules, now)
         self._show(seen, decided, leader=leader)
         wake_at = decided.wake_at if leader else now + self._leadership.renew_s
-        return Tick(plan=decided, change=None, leader=leader, wake_at=wake_at)
+        return Tick(plan=decided, transition=None, leader=leader, wake_at=wake_at)
 
     async def _resume(self, lease: Lease, state: LoopState) -> LoopState:
         """Finish what a crash left begun: the same action, by the same ids, as of the same instant."""
@@ -187,15 +188,18 @@ class Loop:
             command = await self._command(inputs.get("command"))
             context = await self._context(inputs["now"], entry.why, command)
             await self._carry_out(lease, entry, action, context, command)
-            state = (await self._publisher.position()).state
+            state = (await present_position(self._store)).state
         return state
 
-    async def _keep_up(self, lease: Lease, state: LoopState) -> None:
-        """Deployments brought back, baseline and detector fed: no decision, and so before one. A server that came back
-        at another port, or a baseline that is due, would else be seen by this tick's plan as it was; written only where
-        something has changed."""
+    async def _maintain(self, lease: Lease, state: LoopState) -> None:
+        """Bring deployments back, freeze a baseline that is due, feed the drop detector.
+
+        None of this is a decision, and all of it is what decisions rest on. So it comes before this tick looks: a plan
+        made first would see a server at the port that it had before its restart, call it dead, and send it back. It is
+        a write of its own, and only where something has changed: a crash after it loses nothing, as it is found again.
+        """
         now_us = round(self._clock.now() * 1e6)
-        moved = await self._maintenance.deployments(await self._publisher.position())
+        moved = await self._maintenance.deployments(await present_position(self._store))
         detector = await self._maintenance.detector(state, now_us)
         baseline = await self._maintenance.baseline(state, now_us)
         if moved or detector is not None or baseline is not None:
@@ -214,9 +218,9 @@ class Loop:
         self, lease: Lease, entry: JournalEntry, action: Action, now: Context, command: CommandRow | None
     ) -> Transition | None:
         """Execute, apply, commit. A stale action is not executed; None where it could not be done."""
-        before = await self._publisher.position()
+        before = await present_position(self._store)
         try:
-            effect = Done() if stale(before, action) else await self._performer.perform(action, before, now.at)
+            effect = Done() if stale(before, action) else await self._executor.execute(action, before, now.at)
             done = apply(before, action, effect, now)
         except Exception as exc:  # noqa: BLE001 - a plug-in's edge: whatever it raises, the loop goes on
             await self._failed(lease, entry, action, before, command, exc)
@@ -232,9 +236,9 @@ class Loop:
     ) -> None:  # fmt: skip
         error, about = str(exc) or type(exc).__name__, (entry.action, target_of(action))
         if isinstance(exc, TemporaryError | PermanentError | LookupError):
-            self._said.warning(about, "%s could not be done: %s", entry.action, error)
+            self._throttled.warning(about, "%s could not be done: %s", entry.action, error)
         else:
-            self._said.error(about, "%s failed unexpectedly\n%s", entry.action, _traceback(exc))
+            self._throttled.error(about, "%s failed unexpectedly\n%s", entry.action, _traceback(exc))
         retry_s = exc.retry_after_s if isinstance(exc, TemporaryError) else _RETRY_S
         await self._journal.postpone(lease, entry, action, before.state, error, retry_s, self._clock.now(), command)
 
@@ -245,14 +249,14 @@ class Loop:
         watching = decided.watch.decision if decided.watch else None
         kind = (seen.snapshot.phase, seen.snapshot.paused, type(decided.held), verdict, carried, watching,
                 decided.triggers.fired, decided.triggers.hold is None)  # fmt: skip
-        note = kind != self._kind_of_hold
+        note = kind != self._last_hold
         interval_s = self._journal.rules.check_interval_s
         look = note or not 0 <= now - self._looked_at < interval_s
         await self._journal.hold(lease, seen, decided, now, note=note, look=look)
         asks = "few_clusters" if carried else verdict.value if verdict in _ASK_SOMEBODY else None
         if note and asks is not None:
             self._notifier.notify(held_event(seen, decided, now, asks))
-        self._kind_of_hold = kind
+        self._last_hold = kind
         self._looked_at = now if look else self._looked_at
 
     # ------------------------------------------------------------------------------------ around it
@@ -264,38 +268,38 @@ class Loop:
             try:
                 self._poked.clear()  # here: where this tick fails, what woke it must not keep the wait from waiting
                 tick = await self.tick()
-                self._well(failures)
+                self._report_recovery(failures)
                 failures = 0
                 await self._sleep_until(tick, stop)
             except Exception as exc:  # noqa: BLE001 - whatever breaks, the loop goes on
                 failures += 1
-                self._ill(exc, failures)
+                self._report_failure(exc, failures)
                 await self._wait_after(failures, stop)
         with contextlib.suppress(TemporaryError, PermanentError):
             await self._leadership.release()
 
-    def _ill(self, exc: Exception, failures: int) -> None:
+    def _report_failure(self, exc: Exception, failures: int) -> None:
         """Say what keeps the loop from ticking: a line a minute, and a trouble where it is not the store's own."""
         said = str(exc) or type(exc).__name__
         if isinstance(exc, StoreAwayError) and self._troubles is not None:
             return  # a trouble of the store's, and said as one
         if isinstance(exc, TemporaryError | PermanentError | OSError):
-            self._said.warning(type(exc).__name__, "tick could not be finished: %s", said)
+            self._throttled.warning(type(exc).__name__, "tick could not be finished: %s", said)
         else:
-            self._said.error(type(exc).__name__, "tick failed\n%s", _traceback(exc))
+            self._throttled.error(type(exc).__name__, "tick failed\n%s", _traceback(exc))
         if self._troubles is not None and failures >= _TROUBLE_AFTER and not isinstance(exc, TemporaryError):
             self._troubles.report("loop", f"the loop cannot tick: {said}; serving goes on", quiet=True)
 
-    def _well(self, failures: int) -> None:
+    def _report_recovery(self, failures: int) -> None:
         if self._troubles is not None:
             self._troubles.over("loop")
         if failures:
-            self._said.warning("well", "the loop ticks again, after %d failures", failures)
+            self._throttled.warning("well", "the loop ticks again, after %d failures", failures)
 
     @property
     def leading(self) -> bool:
-        """Whether this process holds the lease, as far as it can know."""
-        return self._leadership.held
+        """Whether this process has the lease, as far as it can know."""
+        return self._leadership.leads
 
     def poke(self) -> None:
         """Tick now: a command came in."""
@@ -307,16 +311,16 @@ class Loop:
         self.poke()
         return command.id
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self) -> Status:
         """The status document of the latest look; a standby looks for it. Raises TemporaryError."""
         age_s = self._clock.monotonic() - self._shown_at
         if self._status is None or (not self.leading and age_s >= self._leadership.renew_s):
             await self._look_for_status()
         if self._status is None:
-            return {"phase": {"name": "starting", "reason": "nothing has been seen yet"}, "leader": self.leading}
-        document = {**self._status, "leader": self._status["leader"] and not self._leadership.lapsed}
+            return Status(phase=PhaseStatus(name=STARTING, reason="The loop has not looked yet."), leader=self.leading)
+        status = replace(self._status, leader=self._status.leader and not self._leadership.lapsed)
         progress = self._building()
-        return document if progress is None else with_building(document, progress)
+        return status if progress is None else with_building(status, progress)
 
     async def _look_for_status(self) -> None:
         """What was seen before will do where the store is away."""
@@ -335,7 +339,7 @@ class Loop:
         while not stop.is_set() and not self._poked.is_set() and (left_s := due - self._clock.monotonic()) > 0:
             await self._nap(min(left_s, self._leadership.renew_s, _LONGEST_SLEEP_S), stop)
             if tick.leader and due > self._clock.monotonic():
-                if await self._leadership.hold() is None or await self._publisher.lost():
+                if await self._leadership.acquire() is None or await self._publisher.lost():
                     break
                 if (seen := (await self.look()).plan) is not None and seen.action is not None:
                     break  # harm does not wait for the next tick; nor does an order whose notification was lost
@@ -362,7 +366,7 @@ class Loop:
             return await self._observer.observe(position, config_id, ask=ask)
 
     async def _context(self, at: float, why: str, command: CommandRow | None) -> Context:
-        state = (await self._publisher.position()).state
+        state = (await present_position(self._store)).state
         return Context(
             at=at,
             why=why,
@@ -376,7 +380,7 @@ class Loop:
         return None if command_id is None else await self._store.commands.get(command_id)
 
     def _show(self, seen: Observation, decided: Plan, *, leader: bool) -> None:
-        self._status = status_document(seen.snapshot, decided, at=self._clock.now(), leader=leader, said=seen.said)
+        self._status = status_of(seen, decided, at=self._clock.now(), leader=leader)
         self._shown_at = self._clock.monotonic()
         if self._metrics is not None and leader:
             self._metrics.set(seen.snapshot, decided)

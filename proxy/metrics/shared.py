@@ -68,7 +68,7 @@ class SharedCounters:
             self._map = self._placed([0.0] * len(names))
             self._unseen = False
         except OSError as exc:
-            _log.error("%s cannot be made yet, so this process's counters do not show on /metrics: %s", path, exc)
+            _log.error("%s cannot be created yet, so this process's counters are missing from /metrics: %s", path, exc)
             content = head + bytes(8 * len(names))
             self._map = mmap.mmap(-1, len(content))
             self._map[:] = content

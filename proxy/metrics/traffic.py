@@ -18,10 +18,11 @@ from typing import Final, Protocol
 
 from prometheus_client.registry import CollectorRegistry
 
-from policies.kinds import KINDS, Kind
+from policies.kinds import OTHER, TASK
 from policies.records import Arm, Outcome, StickySource
 from proxy.metrics.families import Cell, CounterFamily, Distribution, HistogramFamily
 from proxy.metrics.genai import GenAiMetrics, GenAiSeries
+from proxy.wire.extract.shapes import KINDS
 
 __all__ = ["TrafficMetrics", "TrafficRecord", "TrafficVote"]
 
@@ -155,12 +156,10 @@ class TrafficMetrics:
             registry, "ratchet_fallbacks", "Requests that the champion answered for the challenger."
         ).cell()
         sources = CounterFamily(
-            registry, "ratchet_sticky_key_source", "Requests by where their sticky key came from.", ("source",)
+            registry, "ratchet_sticky_key_source", "Requests by the source of their sticky key.", ("source",)
         )
         self._sources = {source: sources.cell(source.value) for source in StickySource}
-        feedback = CounterFamily(
-            registry, "ratchet_feedback", "Votes on stored answers, as they came in.", ("feedback",)
-        )
+        feedback = CounterFamily(registry, "ratchet_feedback", "Votes on stored answers, as received.", ("feedback",))
         self._votes = {name: feedback.cell(name) for name in _VOTES}
         self._genai = GenAiMetrics(registry) if otel_names else None
         self._models: dict[int, str] = {}
@@ -225,17 +224,17 @@ class TrafficMetrics:
         return self._requests.cell(arm.label, self._model(model_id), label, outcome.label)
 
     def _resolve(self, arm: Arm, model_id: int, kind: str) -> _Series:
-        known = KINDS.get(kind, Kind.OTHER)
+        known = KINDS.get(kind, OTHER)
         model = self._model(model_id)
         series = _Series()
-        for_kind, for_model = (arm.label, model, known.value), (arm.label, model)
+        for_kind, for_model = (arm.label, model, known.name), (arm.label, model)
         series.labels = for_kind
         series.duration = self._duration.cell(*for_kind, Outcome.OK.label)
         series.upstream = self._upstream.cell(*for_kind)
         series.first_byte = self._first_byte.cell(*for_kind)
         series.first_token = self._first_token.cell(*for_kind)
         series.overhead = self._overhead.cell(*for_model)
-        series.quality = None if known is Kind.TASK else self._quality.cell(*for_model)
+        series.quality = None if known is TASK else self._quality.cell(*for_model)
         series.tokens_in, series.tokens_out, *parts = (self._tokens.cell(*for_model, name) for name in _TOKENS)
         series.tokens = (parts[0], parts[1], parts[2])
         series.bytes_in, series.bytes_out = (self._bytes.cell(*for_model, d) for d in ("request", "response"))

@@ -54,7 +54,7 @@ def compile_pattern(source: str, engine: Engine = "re2") -> Pattern:
     try:
         return _Linear(source) if engine == "re2" else _Python(source)
     except re.error as exc:
-        raise ValueError(f"is no regular expression ({exc})") from exc
+        raise ValueError(f"is not a regular expression ({exc})") from exc
 
 
 def finder(source: str) -> Callable[[str], bool]:

@@ -326,8 +326,8 @@ class SpoolReader:
         self._astray.pop(writer, None)
         kept = kept_of(directory)
         if self._is_astray(directory, at, kept):
-            _log.warning("spool %s: the database has it up to segment %d at %d, and there is not so much of it; it is "
-                         "read from its beginning, and what is stored changes nothing", writer, *at)  # fmt: skip
+            _log.warning("spool %s: the database has read up to segment %d, offset %d, past its end; it is read again "
+                         "from the beginning, nothing is stored twice", writer, *at)  # fmt: skip
             self._astray[writer] = at
             at = 0, 0
         for number in kept:

@@ -116,7 +116,9 @@ class SpoolWriter:
             self._lock_fd = make_directory(root, self.name, self._secret)
             self._used_before = spool_bytes(root)
         except OSError as exc:
-            _log.error("spool %s cannot be made; serving goes on, records are dropped until it can: %s", self._dir, exc)
+            _log.error(
+                "spool %s cannot be created; serving goes on, records are dropped until it can: %s", self._dir, exc
+            )
         self._stop = threading.Event()
         self._wakeups = threading.Thread(target=self._look_after, name=f"spool-{self.name}", daemon=True)
         self._wakeups.start()
@@ -242,8 +244,8 @@ class SpoolWriter:
             self._said.warning("write", "spool %s: a record was dropped: %s", self._dir, exc)
             return self._drop("io_error")
         if not self._disk_full:
-            self._said.error("full", "spool %s: the disk is full; serving goes on, records are dropped until it has "
-                             "room", self._dir)  # fmt: skip
+            self._said.error("full", "spool %s: the disk is full; serving goes on, records are dropped until there "
+                             "is space", self._dir)  # fmt: skip
         self._disk_full = True
         return self._drop("disk_full")
 
@@ -251,7 +253,7 @@ class SpoolWriter:
         self._failing = False
         self._said.over("write")
         self._said.over("full")
-        _log.info("spool %s: frames are written again", self._dir)
+        _log.info("spool %s: records are written again", self._dir)
 
     def _drop(self, reason: str) -> bool:
         if self._on_drop is not None:
@@ -272,7 +274,7 @@ class SpoolWriter:
             try:
                 self._measure()
             except OSError as exc:  # the disk is ill; serving is not: look again in a second
-                self._thread_said.warning("measure", "spool %s: cannot measure it: %s", self._root, exc)
+                self._thread_said.warning("measure", "spool %s: its size cannot be measured: %s", self._root, exc)
             if self._failing and not self._disk_full and self._lock_fd >= 0:
                 self._prove()
             self._tell_trouble()
@@ -356,7 +358,7 @@ class SpoolWriter:
             self._misses += 1
             if self._misses > 1:  # once: whoever removes it is not done yet
                 self._homeless, self._broken = exc, True
-                self._thread_said.error("home", "spool %s: its files were removed and cannot be made again; records "
+                self._thread_said.error("home", "spool %s: its files were removed and cannot be created again; records "
                                         "are dropped until they can: %s", self._dir, exc)  # fmt: skip
         else:
             self._misses, self._homeless = 0, None
@@ -413,7 +415,7 @@ class SpoolWriter:
         there = {*segments_of(self._dir)}
         gone = [number for number in self._finished if number not in there]
         lost = sum(self._finished.pop(number) for number in gone)
-        _log.error("spool %s: somebody removed its files; the open segment is back with its %d frames%s",
+        _log.error("spool %s: its files were removed; the open segment is restored with its %d frames%s",
                    self._dir, self._frames, f"; {lost} frames of {len(gone)} earlier segments are lost where they were "
                    "not stored yet" if lost else "")  # fmt: skip
         if self._on_vanished is not None:
@@ -426,7 +428,7 @@ class SpoolWriter:
         self._used_before = spool_bytes(self._root) - appended
         self._over_cap = self.used_bytes >= self._config.max_bytes
         if self._over_cap and not was_over:
-            _log.error("spool %s: at its cap (spool.max_bytes); is the store down, or is the controller?", self._root)
+            _log.error("spool %s: it is full (spool.max_bytes); check that store and controller are up", self._root)
         if self._disk_full:
             disk = os.statvfs(self._root)
             self._disk_full = disk.f_bavail * disk.f_frsize < _ROOM_BYTES

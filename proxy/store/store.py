@@ -2,7 +2,7 @@
 
 Everything hangs off it by noun: `store.ingest` takes in, `store.records`, `.samples`, `.statistics` and `.traffic` are
 read, `.retention` and `.deletion` forget, and the control plane is `.models`, `.journal` and so on. Each of their
-methods is one short transaction, or a series of such. What can not be done now, because the database is locked, full,
+methods is one short transaction, or a series of such. What cannot be done now, because the database is locked, full,
 down or restarting, raises TemporaryError: nothing was written, try again.
 """
 
@@ -87,7 +87,7 @@ class Store:
 
         `busy_timeout_s` is how long a SQLite call waits for another process's write. `listen_url`: where PostgreSQL's
         notifications are heard, if not at `url`. Without `upgrade` a schema that is not up to date is a TemporaryError.
-        Raises ConfigError for another kind of url, TemporaryError while the database can not be used, PermanentError
+        Raises ConfigError for another kind of url, TemporaryError while the database cannot be used, PermanentError
         where it was written by a newer version.
         """
         database = Database.connect(

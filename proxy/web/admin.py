@@ -17,11 +17,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from policies.snapshot import Verb
+from policies.vocabulary import Verb
 from proxy.clock import Clock, SystemClock
 from proxy.config.model import Config
 from proxy.ids import KeyRing
 from proxy.limits import Guesses
+from proxy.status import Status, status_json
 from proxy.store.store import Store
 from proxy.web.auth import SESSION_COOKIE, SESSION_S, Sessions, TokenAuth, peer, too_many_guesses
 from proxy.web.datasets import DatasetsApi
@@ -49,12 +50,12 @@ class AdminServices:
     keys: KeyRing
     metrics: Callable[[str], tuple[bytes, str]]
     """Accept header → the exposition and its content type."""
-    status: Callable[[], Awaitable[Mapping[str, Any]]]
-    """The status document: the snapshot that the loop decides on, and what it decided."""
+    status: Callable[[], Awaitable[Status]]
+    """The snapshot that the loop decides on, and what it decided."""
     health: Callable[[], Mapping[str, Any]]
     """Facts about the controller; `status` is "ok" while it can do its work."""
     store: Callable[[], Store | None]
-    """The store, or None while it can not be reached."""
+    """The store, or None while it cannot be reached."""
     submit: Callable[[str, Mapping[str, Any], str, str], Awaitable[int]] | None = None
     """(verb, args, who, why) → id of the command, written down and the loop woken."""
     explain: Callable[[float | None], Awaitable[Mapping[str, Any]]] | None = None
@@ -118,7 +119,7 @@ class _Api:
         return Response(body, headers={"content-type": content_type})
 
     async def status(self, request: Request) -> Response:
-        return JsonResponse(await self._services.status())
+        return JsonResponse(status_json(await self._services.status()))
 
     async def health(self, request: Request) -> Response:
         facts = self._services.health()
@@ -133,7 +134,7 @@ class _Api:
             if not self._sessions.is_token(given):
                 if wait_s := self._services.guesses.wrong(address):
                     return too_many_guesses(wait_s)
-                raise ApiError(401, "this is not the admin token", field="token")
+                raise ApiError(401, "the admin token is wrong", field="token")
             if self._sessions.weak and (wait_s := self._services.guesses.wait_s(address)):
                 return too_many_guesses(wait_s)
             value, age = self._sessions.issue(), SESSION_S
@@ -146,16 +147,16 @@ class _Api:
     async def command(self, request: Request) -> Response:
         """Write a control action down for the loop: {"verb", "why", "who", "args"}."""
         if self._services.submit is None:
-            raise ApiError(503, "the loop does not run here, so nobody would act on this")
+            raise ApiError(503, "the loop does not run here, so no command can be carried out")
         body = await _json_object(request)
         verb, why = body.get("verb"), body.get("why")
         who, args = body.get("who", "admin"), body.get("args", {})
         if verb not in VERBS:
             raise ApiError(400, f"verb: not one of {', '.join(VERBS)}", field="verb")
         if not isinstance(why, str) or not 0 < len(why.strip()) <= _MAX_WHY or "\0" in why:
-            raise ApiError(400, "why: say in a sentence why, it is kept with the decision", field="why")
+            raise ApiError(400, "why: give the reason in a sentence; it is stored with the decision", field="why")
         if not isinstance(who, str) or not 0 < len(who.strip()) <= _MAX_WHY or "\0" in who:
-            raise ApiError(400, "who: not a text", field="who")
+            raise ApiError(400, "who: not a string, or empty", field="who")
         _check_args(args)
         command_id = await self._services.submit(verb, args, who.strip(), why.strip())
         return JsonResponse({"id": command_id, "state": "pending"}, 202)
@@ -163,7 +164,7 @@ class _Api:
     async def command_state(self, request: Request) -> Response:
         store = self._services.store()
         if store is None:
-            raise ApiError(503, "the store can not be reached at the moment", headers={"retry-after": "5"})
+            raise ApiError(503, "the store cannot be reached at the moment", headers={"retry-after": "5"})
         found = await store.commands.get(request.path_params["id"])
         if found is None:
             raise ApiError(404, f"there is no command {request.path_params['id']}")
@@ -188,14 +189,14 @@ class _Api:
 def _check_args(args: object) -> None:
     """What a command can be given: a share of the users, switches, short texts. Raises ApiError 400."""
     if not isinstance(args, dict) or len(args) > _MAX_ARGS:
-        raise ApiError(400, "args: not an object of a few members", field="args")
+        raise ApiError(400, "args: not an object with a few members", field="args")
     for name, value in args.items():
         if name == "share":
             fits = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
         else:
             fits = isinstance(value, bool) or (isinstance(value, str) and len(value) <= _MAX_WHY)
         if not fits:
-            wanted = "a share of the users, 0 to 1" if name == "share" else "true, false or a text"
+            wanted = "a share of the users, 0 to 1" if name == "share" else "true, false or a string"
             raise ApiError(400, f"args.{name[:40]}: not {wanted}", field="args")
 
 

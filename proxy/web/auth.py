@@ -107,7 +107,9 @@ class TokenAuth:
         by_bearer = False
         if self._sessions is None:
             if not is_loopback(_hostname(headers.get("host", ""))):
-                return error_response(403, "without admin.token this port answers only to localhost; set a token")
+                return error_response(
+                    403, "without admin.token this port answers only requests to localhost; set admin.token"
+                )
         elif not self._is_open(scope["path"]):
             bearer, cookie = _bearer(headers), _cookie(headers)
             by_bearer = self._sessions.is_token(bearer)
@@ -117,7 +119,10 @@ class TokenAuth:
                 return self._unauthorized(scope, headers, guessed=bool(bearer) or self._sessions.forged(cookie))
         if scope["method"] in _SAFE or by_bearer or CSRF_HEADER in headers:
             return None
-        return error_response(403, f"send the admin token, or the header {CSRF_HEADER}: 1 (so that no other site can)")
+        return error_response(
+            403,
+            f"send the admin token, or the header {CSRF_HEADER}: 1 (it keeps other sites from sending this request)",
+        )
 
     def _is_open(self, path: str) -> bool:
         return path in self._open or path.startswith(self._open_below)
@@ -140,7 +145,7 @@ def peer(scope: Scope) -> str:
 
 def too_many_guesses(wait_s: float) -> JsonResponse:
     """The answer to one wrong token too many."""
-    message = "too many wrong tokens came from this address; wait before the next one"
+    message = "too many wrong tokens from this address; wait before the next one"
     return error_response(429, message, headers={"retry-after": str(math.ceil(wait_s))})
 
 

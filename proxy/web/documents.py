@@ -13,12 +13,12 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from policies.ballots import BallotTrust
-from policies.kinds import KINDS
 from policies.records import Arm, Outcome
 from proxy.ids import KeyRing, RecordIds
 from proxy.store.tables.columns import SHOWN
 from proxy.store.tables.values import RecordFilter, RecordRow, RecordView, VoteView
 from proxy.web.numbers import LAST_INSTANT_S, read_number, read_whole
+from proxy.wire.extract.shapes import KINDS
 from proxy.wire.person import conversation_of, person_key
 
 __all__ = ["FILTERS", "iso", "parse_filter", "parse_instant", "record_document", "row_document", "user_text"]
@@ -100,7 +100,7 @@ def _vote_document(vote: VoteView) -> dict[str, Any]:
 def parse_filter(params: Mapping[str, str], keys: KeyRing, models: Mapping[str, int], now: float) -> RecordFilter:
     """What to list, from texts named as in FILTERS; `models` maps names to ids.
 
-    Raises ValueError `name: why` for the first that can not be understood.
+    Raises ValueError `name: why` for the first that cannot be understood.
     """
     fields: dict[str, Any] = {}
     for name, text in params.items():
@@ -128,7 +128,7 @@ def _criterion(name: str, text: str, keys: KeyRing, models: Mapping[str, int], n
             return {"outcome": _member(Outcome, text)}
         case "model":
             if text not in models:
-                raise ValueError(f"there is no model {text!r}; known are {', '.join(models) or 'none yet'}")
+                raise ValueError(f"there is no model {text!r}; known models: {', '.join(models) or 'none yet'}")
             return {"model_id": models[text]}
         case "experiment":
             return {"experiment_id": read_whole(text, 0, _LAST_ROW)}
@@ -142,13 +142,13 @@ def _criterion(name: str, text: str, keys: KeyRing, models: Mapping[str, int], n
             return _FEEDBACK[text]
         case "kind":
             if text.removeprefix("-") not in KINDS:
-                raise ValueError(f"not one of {', '.join(KINDS)}; -task is all but task")
+                raise ValueError(f"not one of {', '.join(KINDS)}; -task means all but task")
             return {"other_than": text[1:]} if text.startswith("-") else {"kind": text}
         case "text":
             return {"text": text}
         case exact if exact in _EXACT:
             return {"equal": {_EXACT[exact].name: _EXACT[exact].of_text(text)}}
-    raise ValueError(f"no such filter; known are {', '.join(FILTERS)}")
+    raise ValueError(f"no such filter; use one of {', '.join(FILTERS)}")
 
 
 def _member(kind: type[Arm] | type[Outcome], text: str) -> Arm | Outcome:
@@ -174,7 +174,7 @@ def parse_instant(text: str, now: float) -> float:
             instant = datetime.fromisoformat(text if text.isascii() else "")
             at = (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp()
         except (ValueError, OverflowError) as exc:
-            raise ValueError(f"{text!r} is no time; write 2h (ago), 2026-01-31, or 2026-01-31T12:00") from exc
+            raise ValueError(f"{text!r} is not a time; write 2h (ago), 2026-01-31, or 2026-01-31T12:00") from exc
     if not 0 <= at <= LAST_INSTANT_S:
-        raise ValueError(f"{text!r} is outside of the years 1970 to 9999")
+        raise ValueError(f"{text!r} is outside the years 1970 to 9999")
     return at

@@ -138,7 +138,7 @@ class FeedbackEndpoint:
             await self._clean(entries, self._redact)
         frame = encode_frame(KIND_FEEDBACK, {"t": int(now * 1e6), "votes": entries})
         if not self._spool.append_synced(frame):
-            message = "votes can not be written safely at the moment (the disk is full or ill); send it again later"
+            message = "the vote cannot be saved now (the disk is full or failing); send it again later"
             raise ApiError(503, message, headers={"retry-after": "5"})
         self._counters.add(ACCEPTED, len(entries))
         fids = [entry["fid"] for entry in entries]
@@ -161,7 +161,7 @@ class FeedbackEndpoint:
                 raise ApiError(403, f"{at}record_id: {self._refusal(vote, exc)}", field=f"{at}record_id") from exc
             name["alias"] = vote.record_id
         if name["id"] is not None and now - minted_at(name["id"]) > self._config.max_age_days * _DAY_S:
-            message = f"{at}record_id: older than {self._config.max_age_days:g} days, after which votes are not taken"
+            message = f"{at}record_id: the record is older than {self._config.max_age_days:g} days, too old for votes"
             raise ApiError(410, message, field=f"{at}record_id")
         idle = idle_in(vote, trust)
         if len(idle) == len(vote.says):
@@ -179,8 +179,8 @@ class FeedbackEndpoint:
         for index, entry in enumerate(entries):
             if entry["alias"] in found:
                 field = "record_id" if single else f"[{index}].record_id"
-                message = f"{field}: requests of several users have this id, so nobody can tell whose answer is meant"
-                raise ApiError(409, f"{message}; vote by x-ratchet-record-id", field=field)
+                message = f"{field}: requests of several users share this id, so it does not identify one answer"
+                raise ApiError(409, f"{message}; use the id from x-ratchet-record-id", field=field)
 
     async def _clean(self, entries: list[dict[str, Any]], redact: Redact) -> None:
         """Clean all words of the votes; raises ApiError where that cannot be done."""
@@ -193,14 +193,20 @@ class FeedbackEndpoint:
         if _SIGNED_FORM.fullmatch(vote.record_id):
             return str(exc)
         if self._config.token:
-            return "not a signed record id; any other id of the record needs `Authorization: Bearer <feedback.token>`"
-        return f"{exc}; other ids are only taken where feedback.token is configured"
+            return (
+                "not a signed record id; to use another id of the record, send `Authorization: Bearer <feedback.token>`"
+            )
+        return f"{exc}; other ids are accepted only if feedback.token is configured"
 
     def _without_token(self) -> str:
         """Why a part of a vote does not count, and how it would."""
-        kinds = ", ".join(self._config.anonymous) or "nothing but comments"
-        token = "`Authorization: Bearer <feedback.token>`" if self._config.token else "a token, and none is configured"
-        return f"without the feedback token only {kinds} counts (feedback.anonymous); this needs {token}"
+        kinds = ", ".join(self._config.anonymous) or "comment"
+        token = (
+            "`Authorization: Bearer <feedback.token>`"
+            if self._config.token
+            else "feedback.token, which is not configured"
+        )
+        return f"without the feedback token only these count: {kinds} (feedback.anonymous); this needs {token}"
 
     def _has_token(self, request: Request) -> bool:
         scheme, _, given = request.headers.get("authorization", "").partition(" ")
@@ -216,12 +222,16 @@ class FeedbackEndpoint:
         wait_s = self._guesses.wrong(client_address(request))
         if wait_s <= 0:
             return refusal
-        return ApiError(429, "too many wrong tokens from this address", headers={"retry-after": _whole_s(wait_s)})
+        return ApiError(
+            429,
+            "too many wrong tokens from this address; wait before the next one",
+            headers={"retry-after": _whole_s(wait_s)},
+        )
 
     def _hold_back(self, request: Request, votes: int) -> None:
         wait_s = self._limit.take(client_address(request), max(1, votes), self._clock.monotonic())
         if wait_s > 0:
-            message = f"more than {self._config.rate_per_second:g} votes per second from this address"
+            message = f"more than {self._config.rate_per_second:g} votes per second from this address; send fewer"
             raise ApiError(429, message, headers={"retry-after": _whole_s(wait_s)})
 
 
@@ -242,16 +252,16 @@ async def _body(request: Request, most: int) -> bytes:
         async for chunk in request.stream():
             body += chunk
             if len(body) > most:
-                raise ApiError(413, f"more than {most} bytes; send smaller batches")
+                raise ApiError(413, f"the body is longer than {most} bytes; send smaller batches")
     except ClientDisconnect as exc:
-        raise ApiError(400, "the connection ended within the body") from exc
+        raise ApiError(400, "the connection was closed before the end of the body") from exc
     return bytes(body)
 
 
 def _refuse_crowd(body: bytes) -> None:
     """A stranger's body is read in the event loop: raise ApiError where it has more values than any batch of votes."""
     if sum(map(body.count, (b",", b"[", b"{"))) > _MOST_VALUES:
-        raise ApiError(413, f"more than {_MOST_VALUES} values; send smaller batches")
+        raise ApiError(413, f"the body has more than {_MOST_VALUES} values; send smaller batches")
 
 
 def _is_soon_read(body: bytes) -> bool:

@@ -65,6 +65,6 @@ class Hardened:
             await send(message)
 
         if "\0" in scope["path"] or b"%00" in scope["query_string"] or b"\0" in scope["query_string"]:
-            await error_response(400, "the URL has a NUL in it")(scope, receive, hardened)
+            await error_response(400, "the URL contains a NUL character")(scope, receive, hardened)
             return
         await self._app(scope, receive, hardened)

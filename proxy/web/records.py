@@ -45,7 +45,7 @@ class RecordsApi:
         limit = whole_of(request, "limit", 50, most=MAX_LIMIT)
         cursor, _ = params.pop("cursor", None), params.pop("limit", None)
         if cursor is not None and not is_record_id(cursor):
-            raise ApiError(400, "cursor: not one that a list gave out", field="cursor")
+            raise ApiError(400, "cursor: not valid; use the cursor that the list returned", field="cursor")
         store = self._reachable()
         try:
             models = {model.name: model.id for model in await store.models.list()} if "model" in params else {}
@@ -61,14 +61,14 @@ class RecordsApi:
         """One record by its id, its signed id, or another name of it (provider's or client-chosen id)."""
         view = await find_record(self._reachable(), self._ids, request.path_params["id"])
         if view is None:
-            message = "there is no such record; it may not have been ingested yet, or retention has dropped it"
+            message = "there is no such record; it may not be stored yet, or retention has deleted it"
             raise ApiError(404, message)
         return JsonResponse(record_document(view, self._ids))
 
     def _reachable(self) -> Store:
         store = self._store()
         if store is None:
-            raise ApiError(503, "the store can not be reached at the moment", headers={"retry-after": "5"})
+            raise ApiError(503, "the store cannot be reached at the moment", headers={"retry-after": "5"})
         return store
 
 

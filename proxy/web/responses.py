@@ -68,7 +68,7 @@ def _plain(value: Any) -> Any:
         return dict(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
-    raise TypeError(f"{type(value).__name__} has no JSON form")
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")
 
 
 async def _api_error(request: Request, exc: Exception) -> Response:
@@ -83,7 +83,7 @@ async def _http_exception(request: Request, exc: Exception) -> Response:
         message = f"nothing is served at {request.url.path}"
     elif exc.status_code == 405:
         allowed = (exc.headers or {}).get("Allow", "")
-        message = f"{request.method} is not possible at {request.url.path}; allowed: {allowed}"
+        message = f"{request.method} is not allowed at {request.url.path}; allowed: {allowed}"
     return error_response(exc.status_code, message, headers=exc.headers)
 
 

@@ -32,7 +32,7 @@ _FIELDS: Final = frozenset({"record_id", "source", "tags", *_SAYS_SOMETHING})
 
 
 class VoteError(ValueError):
-    """A vote that can not be understood; `field` is the path of what is wrong, like `[3].feedback`."""
+    """A vote that cannot be understood; `field` is the path of what is wrong, like `[3].feedback`."""
 
     def __init__(self, field: str, message: str) -> None:
         super().__init__(f"{field}: {message}")
@@ -57,7 +57,7 @@ def parse_votes(document: Any, max_batch: int) -> list[Vote]:
     if not isinstance(document, list):
         return [_vote(document, "")]
     if not document:
-        raise VoteError("[]", "an empty list; send at least one vote")
+        raise VoteError("[]", "the list is empty; send at least one vote")
     if len(document) > max_batch:
         raise VoteError("[]", f"{len(document)} votes; send at most {max_batch} at a time")
     return [_vote(item, f"[{index}].") for index, item in enumerate(document)]
@@ -75,11 +75,11 @@ def _vote(item: Any, at: str) -> Vote:
     for name in item:
         if name not in _FIELDS:
             raise VoteError(
-                f"{at}{name[:60] or '(empty name)'}", f"unknown field; known are {', '.join(sorted(_FIELDS))}"
+                f"{at}{name[:60] or '(empty name)'}", f"unknown field; use one of {', '.join(sorted(_FIELDS))}"
             )
     says = {name: _check(name, item[name], at) for name in _SAYS_SOMETHING if name in item}
     if not says:
-        raise VoteError(f"{at}feedback", f"nothing said; give at least one of {', '.join(_SAYS_SOMETHING)}")
+        raise VoteError(f"{at}feedback", f"the vote is empty; give at least one of {', '.join(_SAYS_SOMETHING)}")
     return Vote(
         record_id=_record_id(item.get("record_id"), at),
         says=says,
@@ -109,7 +109,7 @@ def _own_form(item: Mapping[str, Any], at: str) -> Mapping[str, Any]:
 
 def _thumb(value: Any, where: str) -> int:
     if not isinstance(value, bool):
-        raise VoteError(where, "neither true nor false")
+        raise VoteError(where, "not true or false")
     return 1 if value else -1
 
 
@@ -124,15 +124,15 @@ def _check(name: str, value: Any, at: str) -> Any:
             return float(value)
         raise VoteError(f"{at}quality_score", "not a number from 0 to 1")
     if not isinstance(value, str) or not value.strip():
-        raise VoteError(f"{at}{name}", "not a text, or an empty one; leave it out")
+        raise VoteError(f"{at}{name}", "not a string, or an empty one; leave it out if you have none")
     if len(value) > _TEXT_LIMITS[name]:
-        raise VoteError(f"{at}{name}", f"{len(value)} characters; at most {_TEXT_LIMITS[name]} are kept")
+        raise VoteError(f"{at}{name}", f"{len(value)} characters; the limit is {_TEXT_LIMITS[name]}")
     return value
 
 
 def _record_id(value: Any, at: str) -> str:
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID:
-        message = "missing, or no text; take it from the x-ratchet-record-id header of the answer"
+        message = "missing, or not a string; take it from the x-ratchet-record-id header of the answer"
         raise VoteError(f"{at}record_id", message)
     return value
 
@@ -141,7 +141,7 @@ def _tags(value: Any, at: str) -> Mapping[str, str]:
     if value is None:
         return {}
     if not isinstance(value, Mapping) or not all(isinstance(text, str) for text in value.values()):
-        raise VoteError(f"{at}tags", "not an object of texts")
+        raise VoteError(f"{at}tags", "not an object of strings")
     if len(value) > _MAX_TAGS or any(len(name) > _MAX_TAG or len(text) > _MAX_TAG for name, text in value.items()):
         raise VoteError(f"{at}tags", f"more than {_MAX_TAGS} tags, or one of more than {_MAX_TAG} characters")
     return value
@@ -160,7 +160,7 @@ async def redacted(
     texts = [str(entry[name]) for entry, name in words] + [text for _, *pair in tags for text in pair]
     cleaned = await redact(texts)
     if cleaned is None:
-        raise TimeoutError("votes can not be cleaned at the moment (capture.redaction); send it again later")
+        raise TimeoutError("the vote cannot be redacted now (capture.redaction); send it again later")
     rest = iter(cleaned)
     for entry, name in words:
         entry[name] = next(rest)

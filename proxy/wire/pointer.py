@@ -29,9 +29,9 @@ class JsonPointer:
 
     def __init__(self, text: str) -> None:
         if text and not text.startswith("/"):
-            raise ValueError(f"{text!r} is no JSON pointer: it starts with a slash, e.g. /output/0/text (RFC 6901)")
+            raise ValueError(f"{text!r} is not a JSON pointer: it starts with a slash, e.g. /output/0/text (RFC 6901)")
         if re.search(r"~(?![01])", text):
-            raise ValueError(f"{text!r} is no JSON pointer: ~ is written ~0, and / inside a name ~1 (RFC 6901)")
+            raise ValueError(f"{text!r} is not a JSON pointer: ~ is written ~0, and / inside a name ~1 (RFC 6901)")
         self.text = text
         self.tokens = tuple(token.replace("~1", "/").replace("~0", "~") for token in text.split("/")[1:])
 

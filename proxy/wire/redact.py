@@ -217,7 +217,7 @@ class Redactor:
             return text
         text = self._function(text)
         if not isinstance(text, str):
-            raise TypeError("the redaction callable returned no text")
+            raise TypeError("the redaction callable did not return a string")
         return text
 
 
@@ -282,5 +282,5 @@ def _imported(name: str) -> Callable[[str], str]:
     except (ImportError, AttributeError, ValueError) as exc:
         raise ValueError(f"capture.redaction.callable: {name!r} cannot be imported: {exc}") from exc
     if not callable(function):
-        raise ValueError(f"capture.redaction.callable: {name!r} is no function")
+        raise ValueError(f"capture.redaction.callable: {name!r} is not a function")
     return function  # type: ignore[no-any-return]

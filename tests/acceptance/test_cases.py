@@ -20,10 +20,10 @@ from typing import Any, Final
 import pytest
 import pytest_asyncio
 
-from policies.kinds import Kind
 from policies.records import Outcome
 from proxy.ids import KeyRing
 from proxy.web.documents import user_text
+from proxy.wire.extract import KINDS
 from tests.harness.cases import Case, Stage, exchange, send, written
 from tests.harness.serve import Answer, RatchetProcess, await_true, request
 from tests.harness.upstream import serve_upstream
@@ -68,7 +68,7 @@ class House:
         outcomes = Counter(record["outcome"] for record in records)
         requests = self.samples("ratchet_requests_total")
         counted = {name: sum(n for labels, n in requests.items() if f'outcome="{name}"' in labels) for name in outcomes}
-        failed = sum(outcome(record).failed for record in records if Kind(record["kind"]).operation)
+        failed = sum(outcome(record).failed for record in records if KINDS[record["kind"]].operation)
         durations = self.samples("gen_ai_server_request_duration_seconds_count")
         errors = sum(n for labels, n in durations.items() if 'error_type=""' not in labels)
         return counted == outcomes and errors == failed

@@ -58,7 +58,7 @@ async def test_a_champion_that_is_down_is_said_everywhere_until_it_answers(launc
     await asyncio.to_thread(ratchet.start)
     await asyncio.to_thread(ratchet.await_admin)
     await asyncio.to_thread(
-        await_true, lambda: "asked before any request: connection refused" in ratchet.log, "a warning"
+        await_true, lambda: "checked before the first request: connection refused" in ratchet.log, "a warning"
     )
     assert [await asyncio.to_thread(ask, ratchet) for _ in range(25)] == [502] * 25
     await asyncio.to_thread(
@@ -91,8 +91,8 @@ async def test_two_installs_that_forward_to_each_other_find_out(launch: Launch) 
     for ratchet in (first, second):
         await asyncio.to_thread(ratchet.start)
         await asyncio.to_thread(ratchet.await_admin)
-    await asyncio.to_thread(await_true, lambda: "leads here again" in second.log, "the question to come back")
+    await asyncio.to_thread(await_true, lambda: "leads back to this proxy" in second.log, "the question to come back")
     assert await asyncio.to_thread(ask, first) == 508
     await asyncio.to_thread(
-        await_true, lambda: "leads to this proxy again" in (status(second).get("trouble") or ""), "the status to say so"
+        await_true, lambda: "leads back to this proxy" in (status(second).get("trouble") or ""), "the status to say so"
     )

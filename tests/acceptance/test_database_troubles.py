@@ -189,7 +189,7 @@ async def test_a_damaged_file_is_said_within_seconds(tmp_path: Path, upstream: U
     await asyncio.to_thread(ratchet.start)
     for _ in range(30):
         assert await asyncio.to_thread(ask, ratchet) == 200
-    await asyncio.to_thread(await_trouble, ratchet, "damaged; stop `ratchet serve`, put a backup in its place",
+    await asyncio.to_thread(await_trouble, ratchet, "damaged; stop `ratchet serve`, then restore a backup",
                             6.0 if FULL else 120.0)  # fmt: skip
     log = await asyncio.to_thread(ratchet.stop)
     assert log.count("the database file is damaged") <= 6, "a line a minute for each who met it"
@@ -338,7 +338,7 @@ async def test_a_full_disk_is_trouble_until_what_waits_is_stored(
     answered = len(load.answered)
     await asyncio.to_thread(await_true, lambda: ratchet.metric("ratchet_ingest_records_total") >= answered, "all")
     log = await asyncio.to_thread(ratchet.stop)
-    assert "the store takes what happens again after" in log
+    assert "the store can be written again after" in log
     assert "Traceback" not in log
 
 

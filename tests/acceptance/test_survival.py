@@ -139,7 +139,7 @@ async def test_traffic_goes_on_while_the_controller_is_dead(ratchet: RatchetProc
 
 LOST = "ratchet_gateway_spool_lost_frames_total"
 VANISHED = "ratchet_gateway_spool_vanished_total"
-SAID = "somebody removed its files"
+SAID = "its files were removed"
 
 
 @pytest.mark.parametrize("removed", ["the workers' folders", "the spool"])
@@ -168,7 +168,7 @@ async def test_a_killed_supervisor_takes_its_children_along_cleanly(ratchet: Rat
         await load.until(100)
         ratchet.kill("supervisor")
         await in_thread(_await_gone, children)
-    assert "the supervisor is gone: finishing" in ratchet.log
+    assert "the supervisor is gone: shutting down" in ratchet.log
     assert count(ratchet) > before, "the controller has flushed"
     await in_thread(ratchet.start)
     await assert_nothing_lost(ratchet, load, before)

@@ -67,11 +67,11 @@ def test_keys_that_are_lost_are_not_replaced_in_silence(tmp_path: Path, caplog: 
     assert not caplog.records
     data.keys.unlink()
     first_keys(config(), data)
-    assert f"{data.keys} was gone" in caplog.text
+    assert f"{data.keys} was missing" in caplog.text
     assert data.keys.exists()
 
 
 def test_a_data_directory_that_cannot_be_made_names_the_setting(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OSError, match=r"^server\.data_dir: .*file/data cannot be made"):
+    with pytest.raises(OSError, match=r"^server\.data_dir: .*file/data cannot be created"):
         DataDir(tmp_path / "file" / "data").create()

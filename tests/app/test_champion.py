@@ -16,8 +16,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from proxy.app.champion import ChampionWatch
+from proxy.app.model_probe import probe_model
 from proxy.app.paths import DataDir
-from proxy.app.question import ask
 from proxy.app.troubles import Troubles
 from proxy.clock import ManualClock
 from proxy.config import Config, parse_config
@@ -27,6 +27,7 @@ from proxy.gateway.outbound import via_token
 from proxy.ids import KeyRing
 from proxy.metrics.shared import SharedCounters
 from proxy.routes import RouteTable, Target, write_routes
+from proxy.status import ChampionStatus, PhaseStatus, Status
 
 URL = "http://127.0.0.1:8000"
 
@@ -90,7 +91,7 @@ def test_an_outage_is_said_and_so_is_its_end(host: Host, caplog: pytest.LogCaptu
     host.count(failed=21)
     assert host.said == (
         f"21 of 25 requests failed in the last minute: connection refused at {URL}; "
-        "is the model's server running there? else mend champion.url"
+        "start the model's server, or correct champion.url"
     )
     began = host.watch.document()["since"]
     for _ in range(97):
@@ -130,7 +131,7 @@ def test_what_is_failing_stays_so_while_nobody_asks(host: Host) -> None:
     host.pass_time(3600)
     assert host.watch.healthy is False
     assert host.said == (
-        f"3 requests failed, and no request came since: status 503 at {URL}; look into the log of the model's server"
+        f"3 requests failed, and no requests since: status 503 at {URL}; see the log of the model's server"
     )
     assert host.watch.document()["failed_share"] is None
     host.count(good=1, failed=2)
@@ -195,23 +196,25 @@ def test_health_that_nobody_has_confirmed_for_long_is_unknown(host: Host) -> Non
 def test_a_refusal_is_an_answer_but_that_of_our_own_key_is_not(host: Host, tmp_path: Path) -> None:
     host.count(refused=30, status=401)
     assert host.watch.healthy is True
-    assert "each of the 30 requests of the last minute was refused by old (401 most often)" in host.watch.note()
+    assert "old refused all 30 requests of the last minute (401 most often)" in host.watch.note()
     host.count(good=1)
     assert host.watch.note() == ""
     ours = Host(tmp_path / "ours", {"url": URL, "api_key": "sk-1"})
     ours.count(refused=30, status=401)
     assert ours.watch.healthy is False
     assert ours.said == (
-        f"30 of 30 requests failed in the last minute: our key was refused (401) at {URL}; "
+        f"30 of 30 requests failed in the last minute: our API key was refused (401) at {URL}; "
         "check champion.api_key and champion.api_key_header"
     )
 
 
 def test_clients_that_leave_without_an_answer_are_a_sign(host: Host) -> None:
     host.count(left=5)
-    assert host.said.startswith("no answer in the last minute, 5 clients left without one: clients left before any")
+    assert host.said.startswith(
+        "no answers in the last minute, 5 clients disconnected: clients disconnected before any"
+    )
     host.pass_time(100)
-    assert host.said.startswith("clients left without an answer, and no request came since: ")
+    assert host.said.startswith("clients disconnected without an answer, and no requests since: ")
 
 
 def test_credentials_in_a_deployers_url_are_not_shown(host: Host) -> None:
@@ -224,15 +227,21 @@ def test_credentials_in_a_deployers_url_are_not_shown(host: Host) -> None:
 
 
 def test_status_shows_what_traffic_tells_and_leaves_what_it_does_not(host: Host) -> None:
-    loop = {"champion": {"id": 1, "name": "old", "healthy": True}, "notes": ["n"]}
-    assert host.watch.into(loop)["champion"]["healthy"] is True, "the loop's own probe"
+    phase = PhaseStatus(name="idle")
+    loop = Status(phase=phase, champion=ChampionStatus(id=1, name="old", healthy=True), notes=("n",))
+    shown = host.watch.into(loop).champion
+    assert shown is not None
+    assert shown.healthy is True, "the loop's own probe"
     host.count(failed=3)
     merged = host.watch.into(loop)
-    assert (merged["champion"]["id"], merged["champion"]["healthy"]) == (1, False)
-    assert merged["champion"]["failed_share"] == 1.0
-    assert merged["notes"] == ["n"]
-    assert host.watch.into({"phase": {}})["champion"]["healthy"] is False, "before the loop has looked"
-    other = {"champion": {"name": "new", "healthy": True}}
+    assert merged.champion is not None
+    assert (merged.champion.id, merged.champion.healthy) == (1, False)
+    assert merged.champion.failed_share == 1.0
+    assert merged.notes == ("n",)
+    first = host.watch.into(Status(phase=phase)).champion
+    assert first is not None
+    assert first.healthy is False, "before the loop has looked"
+    other = Status(phase=phase, champion=ChampionStatus(name="new", healthy=True))
     assert host.watch.into(other) == other, "the routes follow in a moment"
 
 
@@ -286,9 +295,9 @@ async def model() -> AsyncIterator[Model]:
         (lambda: web.json_response({"data": []}), False, ""),
         (lambda: web.json_response({}, status=404), False, ""),
         (lambda: web.json_response({}, status=401), False, ""),
-        (lambda: web.json_response({}, status=401), True, "refuses our key (401)"),
-        (lambda: web.json_response({}, status=503), False, "answers 503 to a plain GET"),
-        (lambda: web.json_response({}, status=508), False, "champion.url leads to this proxy again"),
+        (lambda: web.json_response({}, status=401), True, "refuses our API key (401)"),
+        (lambda: web.json_response({}, status=503), False, "answers a plain GET with 503"),
+        (lambda: web.json_response({}, status=508), False, "champion.url leads back to this proxy"),
         (lambda: web.Response(text="<h1>hi</h1>", content_type="text/html"), False, "answers with a web page"),
         (lambda: web.Response(text="no", content_type="text/html", status=404), False, ""),
         (lambda: web.Response(status=301, headers={"Location": "https://x.test/"}), False, "https://x.test/"),
@@ -299,7 +308,7 @@ async def test_one_harmless_question(
 ) -> None:
     model.answer = answer
     credential = ("authorization", "Bearer sk-1") if with_key else None
-    found = await ask(model.url, credential=credential, via="ratchet-1")
+    found = await probe_model(model.url, credential=credential, via="ratchet-1")
     assert problem in found
     assert bool(found) is bool(problem)
     (seen,) = model.seen
@@ -311,17 +320,20 @@ async def test_one_harmless_question(
 @pytest.mark.parametrize(
     ("url", "problem"),
     [
-        ("http://127.0.0.1:1", "connection refused at http://127.0.0.1:1; is the model's server running there?"),
-        ("http://no-such-host.invalid", "the host's name is not known"),
+        (
+            "http://127.0.0.1:1",
+            "connection refused at http://127.0.0.1:1; start the model's server, or correct champion.url",
+        ),
+        ("http://no-such-host.invalid", "the host name could not be resolved"),
     ],
 )
 async def test_nobody_there(url: str, problem: str) -> None:
-    assert (await ask(url)).startswith(problem)
+    assert (await probe_model(url)).startswith(problem)
 
 
 async def test_a_name_server_that_hangs_is_no_model_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     let_go = threading.Event()
-    monkeypatch.setattr("proxy.app.question._CONNECT_S", 0.1)
+    monkeypatch.setattr("proxy.app.model_probe._CONNECT_S", 0.1)
 
     def hang(*args: Any, **more: Any) -> list[Any]:
         let_go.wait()
@@ -329,15 +341,15 @@ async def test_a_name_server_that_hangs_is_no_model_that_hangs(monkeypatch: pyte
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     try:
-        assert await ask("http://slow.test") == (
-            "no connection in time at http://slow.test; check champion.url, name server, firewall and network"
+        assert await probe_model("http://slow.test") == (
+            "connecting timed out at http://slow.test; check champion.url, DNS, the firewall and the network"
         )
     finally:
         let_go.set()
 
 
 async def test_https_to_a_server_without_tls(model: Model) -> None:
-    assert "TLS" in await ask(model.url.replace("http:", "https:"))
+    assert "TLS" in await probe_model(model.url.replace("http:", "https:"))
 
 
 async def test_the_question_counts_until_traffic_tells_more(
@@ -347,7 +359,9 @@ async def test_the_question_counts_until_traffic_tells_more(
     model.answer = lambda: web.json_response({}, status=503)
     await host.watch.ask()
     assert host.watch.healthy is False
-    assert host.said.startswith(f"asked before any request: {model.url} answers 503 to a plain GET; look into the log")
+    assert host.said.startswith(
+        f"checked before the first request: {model.url} answers a plain GET with 503; see the log"
+    )
     model.answer = lambda: web.json_response({})
     await host.watch.ask()
     assert (host.watch.healthy, host.said) == (True, "")

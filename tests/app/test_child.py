@@ -82,10 +82,10 @@ def test_settings_and_secrets_arrive_and_show_nowhere(tmp_path: Path) -> None:
         (
             "import os, sys",
             "from proxy.app.child import receive_inheritance",
-            "settings, lifeline = receive_inheritance()",
+            "settings, parent_pipe = receive_inheritance()",
             "print(settings.config.admin.token, settings.name, settings.index, os.readlink('/proc/self/fd/0'))",
             "sys.stdout.flush()",
-            "print(os.read(lifeline, 1), flush=True)",
+            "print(os.read(parent_pipe, 1), flush=True)",
         )
     )
     process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -85,7 +85,7 @@ async def test_changes_are_in_force_within_a_second(path: Path, tmp_path: Path) 
     await cancel_and_wait([following])
 
 
-@pytest.mark.parametrize(("content", "told"), [(None, "is gone; the keys read before stay"), ("", "not a key ring")])
+@pytest.mark.parametrize(("content", "told"), [(None, "is gone; the keys in memory stay"), ("", "not a key ring")])
 async def test_keys_that_cannot_be_read_are_said_once_and_again_when_they_are_well(
     path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, content: str | None, told: str
 ) -> None:

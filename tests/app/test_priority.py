@@ -10,19 +10,19 @@ from pathlib import Path
 _PROGRAM = """
 import os, sys, threading
 from pathlib import Path
-from proxy.app.priority import give_way, hurry
+from proxy.app.priority import lower_priority, raise_priority
 from proxy.loop.adapters import processes
 
-give_way(int(sys.argv[1]))
+lower_priority(int(sys.argv[1]))
 later = []
 threading.Thread(target=lambda: later.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))).start()
 code = "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"
 child = processes.start([sys.executable, "-c", code], log=Path(sys.argv[2]), token="t")
 os.waitpid(child.pid, 0)
 print(os.getpriority(os.PRIO_PROCESS, 0), *later, Path(sys.argv[2]).read_text())
-if "hurry" in sys.argv:
+if "raise_priority" in sys.argv:
     for yes in (True, False):
-        hurry(yes)
+        raise_priority(yes)
         print(os.getpriority(os.PRIO_PROCESS, 0))
     child = processes.start([sys.executable, "-c", code], log=Path(sys.argv[2] + "2"), token="u")
     os.waitpid(child.pid, 0)
@@ -49,4 +49,4 @@ def test_it_takes_turns_again_where_it_falls_behind_and_the_system_allows(tmp_pa
     own = os.getpriority(os.PRIO_PROCESS, 0)
     nicer = min(own + 7, 19)
     hurrying = own if os.geteuid() == 0 else nicer
-    assert niceness(7, tmp_path / "nice.log", "hurry")[3:] == [hurrying, nicer, own]
+    assert niceness(7, tmp_path / "nice.log", "raise_priority")[3:] == [hurrying, nicer, own]

@@ -127,7 +127,7 @@ async def test_a_replaced_worker_is_gone_and_a_stream_without_end_is_cut_in_thei
     os.kill(ratchet.pid("supervisor"), signal.SIGHUP)
     await asyncio.to_thread(ratchet.await_new, "worker-0", old)
     await asyncio.to_thread(await_true, lambda: gone(old), "the end of the old worker")
-    assert "worker-0, which was replaced, did not end in time and is killed" in ratchet.log
+    assert "worker-0, already replaced, did not end in time: killing it" in ratchet.log
     assert (await asyncio.to_thread(request, ratchet.base_url, "/x")).status == 200
     await asyncio.to_thread(ratchet.await_admin)
     upstream.default = stream  # type: ignore[method-assign]

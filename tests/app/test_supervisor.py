@@ -56,7 +56,7 @@ def test_a_second_server_in_the_same_directory_is_refused(running: RatchetProces
     pid = running.process.pid
     second = RatchetProcess(tmp_path / "second", champion=NOWHERE)
     second.settings["server"]["data_dir"] = str(running.data_dir)
-    assert f"in use by another `ratchet serve` (process {pid})" in ends_with(second, 1)
+    assert f"used by another `ratchet serve` (process {pid})" in ends_with(second, 1)
     assert request(running.base_url, "/-/health").status == 200
 
 
@@ -83,7 +83,7 @@ def test_settings_that_cannot_work_end_it_with_a_reason(ratchet: RatchetProcess)
     ratchet.settings["capture"] = {"redaction": {"callable": "no_such_package:function"}}
     log = ends_with(ratchet, 3)
     assert "no_such_package" in log
-    assert "worker-0 cannot run with these settings: stopping" in log
+    assert "worker-0 cannot run with these settings: shutting down" in log
 
 
 def test_the_pid_files_and_addresses_are_true(running: RatchetProcess) -> None:
@@ -136,7 +136,7 @@ def test_a_vote_in_the_first_moment_waits_for_its_turn_and_a_run_folder_that_is_
     )
     log = ratchet.stop()
     assert "worker-0.stats was removed under the running process" in log
-    assert "worker-0.sock was removed under the running worker" in log
+    assert "worker-0.sock was removed while the worker was running" in log
 
 
 def _degraded(ratchet: RatchetProcess) -> dict[str, str] | None:
@@ -175,7 +175,7 @@ async def test_sighup_takes_new_settings_over_and_a_second_sigterm_cuts_the_drai
         assert ratchet.process is not None
         ratchet.process.send_signal(signal.SIGTERM)
         log = await asyncio.to_thread(ratchet.wait, expect=1)
-        assert "worker-0 did not end in time and is killed" in log
+        assert "worker-0 did not end in time: killing it" in log
         with pytest.raises((ConnectionError, http.client.HTTPException)):
             await open_request
     finally:
@@ -186,8 +186,8 @@ def test_sighup_with_a_broken_file_changes_nothing(running: RatchetProcess) -> N
     ratchet = running
     worker = ratchet.pid("worker-0")
     for content, told in (
-        ('{"champion": {"urll": "http://x"}}', "the old one stays in force"),
-        (json.dumps(ratchet.settings | {"admin": {"port": 1}}), "these need a restart: admin.port"),
+        ('{"champion": {"urll": "http://x"}}', "the old one stays in use"),
+        (json.dumps(ratchet.settings | {"admin": {"port": 1}}), "these settings need a restart: admin.port"),
     ):
         ratchet.config_file.write_text(content)
         os.kill(ratchet.pid("supervisor"), signal.SIGHUP)

@@ -76,8 +76,8 @@ def test_what_came_back_at_once_and_stays_is_said_soon(clock: ManualClock, caplo
 
 def test_a_start_is_no_news(clock: ManualClock, caplog: pytest.LogCaptureFixture) -> None:
     troubles = Troubles(clock)
-    troubles.report("store", "the store has not been opened yet", quiet=True)
-    assert troubles.first == "the store has not been opened yet"
+    troubles.report("store", "the store is not open yet", quiet=True)
+    assert troubles.first == "the store is not open yet"
     troubles.over("store")
     assert not caplog.records
     assert not troubles.known

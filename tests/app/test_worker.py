@@ -24,4 +24,4 @@ def test_there_is_room_for_as_many_clients_as_may_come(hard: int, connections: i
     program = LIMITED.format(hard=hard, connections=connections)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(allowed), str(hard)]
-    assert ("fewer than gateway.max_connections, 300" in done.stderr) is told
+    assert ("less than gateway.max_connections (300)" in done.stderr) is told

@@ -22,7 +22,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-from policies.kinds import Kind
 from policies.records import LoggedExchange, Sample, StickySource
 from policies.selection import DataGeneratorConfig
 from proxy.app.controller import SWITCH_S, leave_garbage
@@ -86,7 +85,7 @@ def exchange(n: int, text: str) -> LoggedExchange:
     choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
     answer = {"id": f"chatcmpl-{n}", "object": "chat.completion", "model": "m", "choices": [choice]}
     return LoggedExchange(
-        kind=Kind.CHAT.value,
+        kind="chat",
         target="/v1/chat/completions",
         request=json.dumps(request).encode(),
         response=json.dumps(answer).encode(),

@@ -98,7 +98,7 @@ def test_a_command_that_is_not_there_is_told_before_it_is_due() -> None:
     for table in ("trainer", "deployer"):
         result = ratchet("check-config", "--set", f"{table}.kind=command", "--set", f"{table}.command=pyhton3,serve.py")
         assert result.exit_code == 3
-        assert f'{table}.command: "pyhton3" is no program that can be run' in result.output
+        assert f'{table}.command: "pyhton3" is not a program that can be run' in result.output
 
 
 def test_training_on_a_hosted_models_answers_is_a_note_until_its_terms_are_acknowledged() -> None:
@@ -107,7 +107,7 @@ def test_training_on_a_hosted_models_answers_is_a_note_until_its_terms_are_ackno
     told = ratchet(*args)
     assert told.exit_code == 0
     assert told.output.count("terms may forbid") == 1
-    assert "is sound" in told.output
+    assert "is valid" in told.output
     [note] = [note for note in json.loads(ratchet(*args, "--json").stdout)["notes"] if "terms" in note]
     assert "OpenAI" in note
     acknowledged = ratchet(*args, "--set", "champion.terms_acknowledged=true")
@@ -136,7 +136,7 @@ def test_what_could_be_guessed_or_read_by_others_is_a_note(tmp_path: Path) -> No
     notes = "\n".join(json.loads(told.stdout)["notes"])
     assert "admin.token: has 9 characters" in notes
     for mode, place in (("700", tmp_path / "data"), ("600", secret), ("600", tmp_path / "data" / "ratchet.db")):
-        assert f"chmod {mode} {place} mends it" in notes
+        assert f"run: chmod {mode} {place}" in notes
     (tmp_path / "data").chmod(0o700)  # then nobody reaches what is in it
     secret.chmod(0o600)
     secret.write_text("0123456789abcdef\n")
@@ -159,7 +159,7 @@ def test_the_environment_names_the_file(tmp_path: Path) -> None:
         (["serve", "--champion", "localhost:8000"], 3, "champion.url: "),
         (["serve", "--champion", "http://h", "--admin-host", "0.0.0.0"], 3, "admin.host: "),
         (["serve", "--champion", "http://h", "--set", "port"], 2, "write KEY=VALUE"),
-        (["serve", "--config", "/nonexistent.toml"], 3, "can not be read"),
+        (["serve", "--config", "/nonexistent.toml"], 3, "cannot be read"),
         (["serve", "--port", "http"], 2, "--port"),
         (["surf"], 2, "No such command"),
     ],

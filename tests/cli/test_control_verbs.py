@@ -197,11 +197,11 @@ def test_decisions_are_explained_and_listed_the_same_with_and_without_a_server(
 
 
 def test_an_explanation_for_people_gives_every_reason(install: Install) -> None:
-    asyncio.run(decide(install, "StartTraining", "1000 of 1000 new quality samples", "no cool-down"))
+    asyncio.run(decide(install, "Start training", "1000 of 1000 new quality samples", "no cool-down"))
     (install.root / "run").mkdir()
     (install.root / "run" / "addresses.json").write_text('{"admin": "http://127.0.0.1:1"}')
     text = ratchet(install, "explain").output
     assert all(
-        said in text for said in ("StartTraining", "1000 of 1000 new quality samples", "no cool-down", "by loop")
+        said in text for said in ("Start training", "1000 of 1000 new quality samples", "no cool-down", "by loop")
     )
-    assert "StartTraining" in ratchet(install, "history").output
+    assert "Start training" in ratchet(install, "history").output

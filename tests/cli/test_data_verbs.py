@@ -89,7 +89,7 @@ def test_what_went_wrong_is_found_by_its_outcome_and_shown_beside_the_status(ins
     assert "404 refused" in table
     assert "200 ok" not in table
     shown = on(install, "records", "show", found[Outcome.UPSTREAM_ERROR].id).output
-    assert "could not be read" in shown
+    assert "could not be parsed" in shown
 
 
 def test_a_conversation_is_found_by_the_id_that_the_client_sent(install: Install) -> None:
@@ -128,7 +128,7 @@ def test_show_takes_the_begin_of_an_id_where_that_is_enough(install: Install) ->
     for given in (one.id[: same + 1], one.id[:31].upper(), f"{one.id[:30]}…"):
         assert answer(on(install, "records", "show", given, "--json"))["id"] == one.id
     result = on(install, "records", "show", one.id[:8])
-    assert (result.exit_code, "several records begin with" in result.output) == (2, True)
+    assert (result.exit_code, "several record ids begin with" in result.output) == (2, True)
     assert on(install, "records", "show", "f" * 14).exit_code == 5
 
 

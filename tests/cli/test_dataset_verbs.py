@@ -145,7 +145,7 @@ def test_a_deleted_users_line_is_never_shown(install: Install, tmp_path: Path) -
     document = answer(install, *args)
     assert "comets" not in json.dumps(document)
     assert [line["hidden"] for line in document["lines"] if not line["rows"]] == [
-        "not shown: its record is no longer in the store"
+        "not shown: the record has been deleted"
     ]
 
 
@@ -181,7 +181,7 @@ def test_nor_is_one_of_which_a_cut_lineage_does_not_tell_whose_it_is(
     ratchet(install, "records", "delete", "--user", "user-7", "--yes")
     args = ("data", "show", str(folder), "--lines", "100", "--from", "1")
     assert "fjords" not in json.dumps(answer(install, *args)["lines"])
-    assert "does not say whose line it is" in ratchet(install, *args).output
+    assert "does not name the line's record" in ratchet(install, *args).output
 
 
 def test_nor_is_one_whose_text_retention_has_dropped(install: Install, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ def test_nor_is_one_whose_text_retention_has_dropped(install: Install, tmp_path:
     asyncio.run(forget_texts(install))
     document = answer(install, "data", "show", str(folder), "--lines", "100", "--from", "1")
     assert "Tell me about" not in json.dumps(document)
-    assert {line["hidden"] for line in document["lines"]} == {"not shown: retention has dropped the text of its record"}
+    assert {line["hidden"] for line in document["lines"]} == {"not shown: retention has deleted the record's text"}
     assert document["lines"][0]["sources"][0]["there"] is True
 
 

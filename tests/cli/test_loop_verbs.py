@@ -130,7 +130,7 @@ def test_the_librarys_own_keys_are_read_from_the_same_file(place: Path) -> None:
 @pytest.mark.parametrize(
     ("trainer", "message"),
     [
-        ({"kind": "callable", "callable": "no_such_module:train"}, "can not be imported"),
+        ({"kind": "callable", "callable": "no_such_module:train"}, "cannot be imported"),
         ({"kind": "command", "command": ["train"]}, "needs `ratchet serve`"),
     ],
 )

@@ -11,11 +11,13 @@ from typer.testing import CliRunner, Result
 
 from proxy.cli.app import app
 from proxy.config.serving import SpoolConfig
+from proxy.loop.codec import to_json
 from proxy.metrics.shared import SharedCounters
 from proxy.spool import SpoolWriter
 from proxy.spool.frames import iter_frames
 from proxy.web.admin import AdminServices, create_admin_app
 from proxy.web.public import FEEDBACK_COUNTERS, create_public_app
+from tests.harness.arms import assessed
 from tests.harness.install import Install
 from tests.harness.webserver import serving_in_thread
 
@@ -88,16 +90,20 @@ STATUS = {
     "champion": {"id": 1, "name": "base", "healthy": True},
     "challenger": {"id": 2, "name": "run-1", "healthy": False},
     "previous": None,
-    "run": {"id": "run-1", "trigger": "manual", "status": "done", "progress": 0.5, "message": "epoch 2"},
+    "run": {"id": "run-1", "trigger": "manual", "status": "running", "progress": 0.5, "message": "epoch 2"},
     "triggers": {
-        "hold": "cool-down",
+        "fired": None, "hold": "cool-down", "hold_until": None, "schedule_at": None,
         "progress": [
-            {"name": "sample_count", "enabled": True, "value": 250, "target": 1000, "fraction": 0.25, "reason": "few"},
+            {"name": "sample_count", "enabled": True, "value": 250, "target": 1000, "fraction": 0.25, "due": False,
+             "reason": "few"},
         ],
     },
     "experiment": {
-        "id": 3, "share": 0.1, "started_at": 1.7e9, "assessment": {"verdict": "continue", "reasons": ["not sure yet"]},
+        "id": 3, "share": 0.1, "started_at": 1.7e9,
+        "assessment": {**json.loads(json.dumps(to_json(assessed()))), "reasons": ["not sure yet"]},
     },
+    "retries": [{"action": "Retire", "target": "4", "about": "run-0", "at": 1.7e9, "attempts": 2, "reason": "busy"}],
+    "traffic": {"minutes": 15, "requests": 1200, "failed": 3, "refused": 4, "positive": 5, "negative": 6},
     "notes": ["the clock went back"],
 }  # fmt: skip
 
@@ -124,7 +130,9 @@ def test_status_for_people_says_everything_that_matters(install: Install) -> Non
         text = ratchet(install, "status", "--admin-url", url).output
     said_by_status = [
         "testing", "(paused)", "run-1 is deployed", "base", "not healthy", "Promote", "48 h are not over",
-        "sample_count", "few", "cool-down", "10 %", "continue", "not sure yet", "clock went back",
+        "sample_count", "few", "cool-down", "10 %", "Keep testing", "not sure yet", "clock went back",
+        "Stop a model (run-0) failed 2 times",
+        "last 15 minutes: 1,200 requests, 3 failed, 4 refused, 5 thumbs up, 6 down",
     ]  # fmt: skip
     for said in said_by_status:
         assert said in text, said
@@ -172,9 +180,15 @@ def test_status_for_programs_is_the_document(install: Install) -> None:
 
 
 def test_status_of_a_server_without_a_loop_is_short_not_a_crash(install: Install) -> None:
-    with serving_in_thread(admin_app(install, {"problem": "the store is away"})) as url:
+    with serving_in_thread(admin_app(install, {"phase": {"name": "starting", "reason": "the store is away"}})) as url:
         result = ratchet(install, "status", "--admin-url", url)
     assert (result.exit_code, "the store is away" in result.output) == (0, True)
+
+
+def test_what_is_no_status_of_this_version_is_said_not_a_crash(install: Install) -> None:
+    with serving_in_thread(admin_app(install, {"hello": "world"})) as url:
+        result = ratchet(install, "status", "--admin-url", url)
+    assert (result.exit_code, "not a status document of this version" in result.output) == (1, True)
 
 
 def test_the_running_server_is_found_by_the_addresses_it_wrote_down(install: Install) -> None:

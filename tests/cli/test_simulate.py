@@ -93,7 +93,7 @@ def test_for_people_it_is_a_table(data: Path) -> None:
 
 def test_a_time_without_traffic_is_said(data: Path) -> None:
     text = CliRunner().invoke(app, ["simulate", "--data-dir", str(data), "--since", "1h"]).output
-    assert "nothing is stored from that time" in text
+    assert "nothing is stored from that time on" in text
 
 
 def test_what_was_logged_a_moment_ago_counts(tmp_path: Path) -> None:
@@ -149,5 +149,5 @@ def test_what_happened_stands_beside_what_would_have(tested: Path) -> None:
     assert "minutes earlier" in earlier
     assert "a share of 20 % cannot be replayed: 50 % of the users were asked" in earlier
     later = text(*ab_test(48))
-    assert "undecided when its data ended" in later
+    assert "undecided at the end of its data" in later
     assert "of 48 hours" in later

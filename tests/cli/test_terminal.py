@@ -10,6 +10,7 @@ import pty
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from proxy.app.logs import configure_logging
 from proxy.cli.printable import console, plain, styled
 from proxy.clock import ManualClock, SystemClock
 from proxy.config.model import TelemetryConfig
+from proxy.loop.codec import to_json
 from proxy.printable import PrintableFormatter, json_printable, printable
+from tests.harness.arms import assessed
 from tests.harness.hostile import ALL, COMMANDS, HOSTILE, STORED, plant
 from tests.harness.install import Install
 from tests.harness.webserver import serving_in_thread
@@ -150,22 +153,26 @@ VERBS: list[list[str]] = [
 SERVER_STATUS: dict[str, Any] = {
     "phase": {"name": ALL, "paused": True, "since": 1.0, "reason": ALL},
     "champion": {"name": ALL, "healthy": False},
-    "challenger": {"name": ALL, "healthy": True},
+    "challenger": {"id": 2, "name": ALL, "healthy": True},
     "next": {"action": {"action": ALL}, "reasons": [ALL]},
-    "run": {"id": ALL, "trigger": ALL, "status": ALL, "message": ALL},
+    "run": {"id": ALL, "trigger": ALL, "status": "running", "message": ALL},
     "triggers": {
-        "progress": [{"name": ALL, "fraction": 0.5, "enabled": True, "value": 1.0, "target": 2.0, "reason": ALL}],
-        "hold": ALL,
+        "fired": None, "hold": ALL, "hold_until": None, "schedule_at": None,
+        "progress": [
+            {"name": "schedule", "fraction": 0.5, "enabled": True, "value": 1.0, "target": 2.0, "due": False,
+             "reason": ALL},
+        ],
     },
     "experiment": {
-        "id": 1, "share": 0.5, "started_at": 1.0, "assessment": {"verdict": ALL, "reasons": [ALL, ALL]},
+        "id": 1, "share": 0.5, "started_at": 1.0, "assessment": to_json(replace(assessed(), reasons=(ALL, ALL))),
     },
     "replicas": [
         {"host": ALL, "id": ALL, "leader": True, "alive": False, "version": ALL, "seen_s_ago": 1.0,
          "routes_version": 1, "lag_s": 0.0},
     ],
     "notes": [ALL],
-    "problem": ALL,
+    "retries": [{"action": ALL, "about": ALL, "at": 1.0, "attempts": 1, "reason": ALL}],
+    "troubles": {"store": {"sentence": ALL, "since": 1.0}},
 }  # fmt: skip
 ENTRY = {"at": 1.0, "action": ALL, "state": ALL, "who": ALL, "why": ALL, "reasons": [ALL], "run_id": ALL,
          "phase": {"from": ALL, "to": ALL}}  # fmt: skip

@@ -55,7 +55,7 @@ def test_export_writes_the_training_file_and_its_manifest_once(install: Install,
     assert manifest["samples"] + manifest["holdout_samples"] == 8
     assert json.loads((folder / "manifest.json").read_text())["sha256"] == manifest["sha256"]
     again = ratchet(install, "data", "export", str(folder))
-    assert (again.exit_code, "holds an export already" in again.output) == (2, True)
+    assert (again.exit_code, "already holds an export" in again.output) == (2, True)
 
 
 def test_power_for_given_traffic_says_what_it_assumes(install: Install) -> None:
@@ -99,7 +99,7 @@ def test_power_takes_an_unknown_crowd_for_as_many_as_there_are_requests(install:
     args = ("power", "--gain", "0.1", "--requests-per-day", "2000", "--vote-rate", "0.1")
     document = json.loads(ratchet(install, *args, "--json").stdout)
     assert (document["traffic"]["users"], document["users_assumed"]) == (2000, True)
-    assert "2,000 users (one request each: assumed, --users says otherwise)" in ratchet(install, *args).output
+    assert "2,000 users (assumed: one request each; set it with --users)" in ratchet(install, *args).output
 
 
 def test_power_says_what_the_documentation_of_the_rule_says(install: Install) -> None:

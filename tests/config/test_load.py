@@ -98,7 +98,7 @@ def test_secrets_come_from_files_without_their_last_line_break(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("content", "also", "message"),
     [
-        (None, {}, r"admin\.token_file: .*can not be read"),
+        (None, {}, r"admin\.token_file: .*cannot be read"),
         ("", {}, r"admin\.token_file: .*is empty"),
         ("x", {"RATCHET_ADMIN__TOKEN": "y"}, r"admin\.token_file: is set, and so is admin\.token"),
     ],
@@ -129,7 +129,7 @@ def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, name: str, t
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nowhere\.toml: can not be read"):
+    with pytest.raises(ConfigError, match=r"nowhere\.toml: cannot be read"):
         load_config(tmp_path / "nowhere.toml")
 
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.intervals import Interval
 from proxy.config import Config, check_serving, parse_config
-from proxy.config.parse import keys, optional
-from proxy.config.ranges import RANGES, Interval
+from proxy.config.parse import Key, keys, optional
 from proxy.errors import ConfigError
 
 
@@ -32,8 +32,8 @@ def nested(path: str, value: Any) -> dict[str, Any]:
         ({"server": {"port": 80.5}}, "server.port: 80.5 is not a whole number"),
         (
             {"generator_config": {"exclude": ["title", "a("]}},
-            'generator_config.exclude: number 2, "a(" is no regular expression (missing ), unterminated subpattern at'
-            " position 1)",
+            'generator_config.exclude: number 2, "a(" is not a regular expression (missing ), unterminated subpattern '
+            "at position 1)",
         ),
         ({"server": 7}, "server: 7 is not a table; write [server] and its keys below"),
         ({"server": {"host": None}}, "server.host: null is not a text in quotes"),
@@ -43,20 +43,21 @@ def nested(path: str, value: Any) -> dict[str, Any]:
         ({"sticky": {"headers": "x-user"}}, 'sticky.headers: "x-user" is not a list of texts'),
         ({"gateway": {"fallback_statuses": ["404"]}}, 'fallback_statuses: ["404"] is not a list of whole numbers'),
         ({"gateway": {"fallback_statuses": 404}}, "gateway.fallback_statuses: 404 is not a list of whole numbers"),
-        ({"gateway": {"fallback_statuses": [404, 503]}}, "gateway.fallback_statuses: 503 is no status of a refusal"),
-        ({"gateway": {"fallback_statuses": [0]}}, "gateway.fallback_statuses: 0 is no status of a refusal"),
+        ({"gateway": {"fallback_statuses": [404, 503]}}, "gateway.fallback_statuses: 503 is not a status of a refusal"),
+        ({"gateway": {"fallback_statuses": [0]}}, "gateway.fallback_statuses: 0 is not a status of a refusal"),
         ({"trainer": {"options": {"a": 1}}}, "trainer.options: {'a': 1} is not a table of texts"),
         ({"feedback": {"anonymous": ["thumbs"]}}, "is not a list of some of thumb, score, correction"),
         ({"spool": {"fsync": "allways"}}, "is not one of interval, always, never; did you mean always?"),
         ({"ab_test_config": {"initial_challenger_traffic": 1.5}},
          "ab_test_config.initial_challenger_traffic: 1.5 is too large (a share of users, 0 to 1"),
-        ({"ab_test_config": {"min_duration_hours": 800}}, "is more than max_duration_hours (720); no test could end"),
+        ({"ab_test_config": {"min_duration_hours": 800}},
+         "is more than max_duration_hours (720); no experiment could end"),
         ({"ab_test_config": {"quality_weight": 0, "feedback_weight": 0, "latency_weight": 0}},
          "all three weights are 0"),
         ({"generator_config": {"include_existing_data": True}}, "existing_data_path is not set"),
         ({"server": {"tls_cert_file": "a.pem"}}, "server.tls_key_file: not set, although tls_cert_file is"),
         ({"server": {"data_dir": ""}}, "server.data_dir: empty"),
-        ({"capture": {"task_patterns": ["a", "("]}}, 'capture.task_patterns: "(" is no regular expression'),
+        ({"capture": {"task_patterns": ["a", "("]}}, 'capture.task_patterns: "(" is not a regular expression'),
         ({"capture": {"task_patterns": [""]}}, 'capture.task_patterns: "" matches every text'),
         ({"capture": {"task_patterns": ["a", "(?s).*"]}}, "matches every text; remove it"),
         ({"generator_config": {"exclude": ["^$", "a*"]}}, 'exclude: number 2, "a*" matches every text'),
@@ -87,21 +88,22 @@ def nested(path: str, value: Any) -> dict[str, Any]:
         ({"champion": {"url": "http://[::1]:9"}, "server": {"host": "0.0.0.0", "port": 9}}, "is Ratchet's own address"),
         ({"champion": {"url": "http://h/?a=1"}}, "has a query or fragment"),
         ({"champion": {"url": "http://u:p@h"}}, "has a user name or password in it"),
-        ({"champion": {"api_key_header": "x key"}}, "champion.api_key_header: \"x key\" is no header name"),
-        ({"sticky": {"headers": ["x-user-id", "x meta#user"]}}, "sticky.headers: \"x meta\" is no header name"),
+        ({"champion": {"api_key_header": "x key"}}, "champion.api_key_header: \"x key\" is not a header name"),
+        ({"sticky": {"headers": ["x-user-id", "x meta#user"]}}, "sticky.headers: \"x meta\" is not a header name"),
         ({"sticky": {"conversation_headers": ["x-meta#"]}}, "sticky.conversation_headers: \"x-meta#\" names no member"),
         ({"notify": {"urls": ["ftp://h"]}}, "notify.urls: "),
         ({"feedback": {"cors_origins": ["chat.example.com"]}}, "feedback.cors_origins: "),
         ({"feedback": {"cors_origins": ["https://chat.example.com/"]}}, "feedback.cors_origins: "),
-        ({"capture": {"redaction": {"patterns": ["("]}}}, "capture.redaction.patterns: \"(\" is no regular expression"),
+        ({"capture": {"redaction": {"patterns": ["("]}}},
+         "capture.redaction.patterns: \"(\" is not a regular expression"),
         ({"capture": {"redaction": {"patterns": ["(?=a)b"]}}}, 'capture.redaction.patterns: "(?=a)b" looks around'),
         ({"capture": {"redaction": {"patterns": ["(?=a)b"]}}}, 'or set capture.redaction.engine = "python"'),
-        ({"capture": {"redaction": {"patterns": ["("], "engine": "python"}}}, '"(" is no regular expression'),
+        ({"capture": {"redaction": {"patterns": ["("], "engine": "python"}}}, '"(" is not a regular expression'),
         ({"capture": {"redaction": {"deadline_seconds": 0}}}, "capture.redaction.deadline_seconds: 0 is too small"),
         ({"capture": {"task_patterns": ["(a)\\1"]}}, "refers back to a group"),
         ({"generator_config": {"exclude": ["(?<!a)b"]}}, "looks around"),
         ({"capture": {"redaction": {"callable": "module"}}}, "is not of the form package.module:function"),
-        ({"capture": {"query_pointers": ["a"]}}, "capture.query_pointers: \"a\" is no JSON pointer"),
+        ({"capture": {"query_pointers": ["a"]}}, "capture.query_pointers: \"a\" is not a JSON pointer"),
         ({"capture": {"skip_paths": ["health"]}}, "capture.skip_paths: \"health\" is no path"),
         ({"store": {"url": "mysql://u:p@h/d"}}, "store.url: is neither sqlite:///"),
         ({"trainer": {"kind": "callable"}}, "trainer.callable: not set, although trainer.kind is callable"),
@@ -157,25 +159,32 @@ def test_serving_needs_a_champion() -> None:
     check_serving(parse_config({"champion": {"url": "http://127.0.0.1:8000"}}))
 
 
-def test_every_number_has_exactly_one_range() -> None:
-    numbers = [key.path for key in keys(Config) if (optional(key.hint) or key.hint) in (int, float)]
-    ranged = [path for paths in RANGES.values() for path in paths]
-    assert sorted(ranged) == sorted(numbers)
+def range_of(key: Key) -> Interval:
+    return next(rule for rule in key.rules if isinstance(rule, Interval))
 
 
-@pytest.mark.parametrize("path", [path for paths in RANGES.values() for path in paths])
-def test_each_range_is_enforced_at_its_ends(path: str) -> None:
-    interval = next(interval for interval, paths in RANGES.items() if path in paths)
+NUMBERS = [key for key in keys(Config) if (optional(key.hint) or key.hint) in (int, float)]
+
+
+def test_every_number_is_declared_with_its_range() -> None:
+    ranged = [key.path for key in keys(Config) if any(isinstance(rule, Interval) for rule in key.rules)]
+    assert ranged == [key.path for key in NUMBERS]
+
+
+@pytest.mark.parametrize("key", NUMBERS, ids=lambda key: key.path)
+def test_each_range_is_enforced_at_its_ends_and_holds_the_default(key: Key) -> None:
+    interval = range_of(key)
     low = float(interval.text[1:-1].split(",")[0])
-    with pytest.raises(ConfigError, match=re.escape(f"{path}: ")):
-        parse_config(nested(path, low if interval.text[0] == "(" else low - 1))
+    with pytest.raises(ConfigError, match=re.escape(f"{key.path}: ")):
+        parse_config(nested(key.path, low if interval.text[0] == "(" else low - 1))
+    assert key.default is None or interval.remedy(key.default) is None
 
 
 @given(value=st.floats(allow_nan=False))
 def test_an_interval_contains_what_its_notation_says(value: float) -> None:
-    assert (Interval("(0, 1]", "m").complaint(value) is None) == (0 < value <= 1)
-    assert (Interval("[0, 1)", "m").complaint(value) is None) == (0 <= value < 1)
-    assert (Interval("[0, inf)", "m").complaint(value) is None) == (value >= 0)
+    assert (Interval("(0, 1]", "m").remedy(value) is None) == (0 < value <= 1)
+    assert (Interval("[0, 1)", "m").remedy(value) is None) == (0 <= value < 1)
+    assert (Interval("[0, inf)", "m").remedy(value) is None) == (value >= 0)
 
 
 json_values = st.recursive(

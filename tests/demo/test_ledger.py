@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 
 from proxy.demo.ledger import ClientLedger
+from proxy.status import PhaseStatus, Status
 from proxy.store.store import Store
 from proxy.store.tables.values import IngestBatch
 from proxy.tasks import cancel_and_wait, spawn
@@ -28,8 +28,8 @@ def install(tmp_path: Path) -> Install:
 async def admin_port(install: Install) -> AsyncIterator[tuple[aiohttp.ClientSession, Store]]:
     store = await install.open_store()
 
-    async def status() -> Mapping[str, Any]:
-        return {}
+    async def status() -> Status:
+        return Status(phase=PhaseStatus(name="idle"))
 
     services = AdminServices(
         config=install.config,

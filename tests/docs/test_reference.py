@@ -10,7 +10,6 @@ from typing import Any, get_args, get_type_hints
 import pytest
 
 import proxy
-from policies.kinds import KINDS
 from policies.lifecycle import Phase
 from policies.records import Outcome
 from policies.selection import DropReason
@@ -22,6 +21,7 @@ from proxy.loop.ports import Manifest
 from proxy.store.tables.columns import RECORD_COLUMNS
 from proxy.store.tables.values import RecordFlag
 from proxy.web.documents import record_document, row_document
+from proxy.wire.extract import KINDS
 from tests.harness.install import Install
 from tests.harness.pages import ROOT, Block, blocks
 

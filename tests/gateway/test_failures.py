@@ -40,7 +40,7 @@ async def test_a_dead_champion_is_one_line_in_the_log_and_not_one_a_request(
         assert line.startswith("old at 127.0.0.1:1: upstream_unreachable")
         clock.advance(10)
         await door.ask(POST)
-        assert caplog.messages[1].endswith("the client got 502; 2 more since the last such line")
+        assert caplog.messages[1].endswith("the client got 502; 2 more since the last line like this")
 
 
 @pytest.mark.parametrize(
@@ -467,11 +467,11 @@ async def test_a_bad_route_table_leaves_the_last_good_one_serving(door: Door) ->
 
 
 async def test_a_full_spool_refuses_where_told_to(upstream: Upstream, tmp_path: Path) -> None:
-    settings = config(spool={"when_full": "refuse", "max_bytes": 1})
-    async with open_gateway(tmp_path, upstream.url, settings=settings) as door:
+    settings, spool = config(spool={"when_full": "refuse"}), AtItsCap()
+    async with open_gateway(tmp_path, upstream.url, settings=settings, spool=spool) as door:
         head, body = await door.ask(GET)  # the spool is empty, so not full; the frame is dropped
         assert head.startswith(b"HTTP/1.1 200")
-        door.gateway.spool = Full()
+        spool.full = True
         head, body = await door.ask(GET)
         assert head.startswith(b"HTTP/1.1 503")
         assert b"spool_full" in body
@@ -479,10 +479,10 @@ async def test_a_full_spool_refuses_where_told_to(upstream: Upstream, tmp_path: 
     assert len(upstream.seen) == 1
 
 
-class Full:
-    """A spool at its cap."""
+class AtItsCap:
+    """A spool that drops every frame."""
 
-    full = True
+    full = False
 
     def append(self, frame: bytes) -> bool:
         return False

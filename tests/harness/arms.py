@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import cycle, islice
 
 from policies.estimates import Moments, UserTotals
-from policies.experiment import ArmStats, ExperimentFacts
+from policies.experiment import ABTestConfig, ArmStats, Assessment, ExperimentFacts, evaluate
 from policies.records import Arm
 
 HOUR = 3600.0
@@ -63,3 +63,8 @@ def facts(
         challenger=challenger,
         slow_threshold_s=slow_threshold_s,
     )
+
+
+def assessed() -> Assessment:
+    """A look at an experiment of five users a side."""
+    return evaluate(facts(arm_stats(Arm.CHAMPION, 5), arm_stats(Arm.CHALLENGER, 5)), ABTestConfig(), 0.0)

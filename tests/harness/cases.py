@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from base64 import b64decode
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -158,4 +159,6 @@ def _bytes(pieces: Sequence[Any]) -> list[bytes]:
         elif "repeat" in piece:
             text, times = piece["repeat"]
             found.append(text.encode() * times)
+        elif "base64" in piece:
+            found.append(b64decode(piece["base64"]))
     return found

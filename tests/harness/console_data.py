@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from proxy.config import Config, parse_config
 from proxy.loop.look import explain
 from proxy.loop.ports import DatasetRequest, Manifest, Succeeded
 from proxy.loop.tick import Loop
+from proxy.status import Status, TroubleStatus
 from proxy.store.store import Store
 from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFlag
 from proxy.tasks import cancel_and_wait, spawn
@@ -187,10 +187,10 @@ class ConsoleStage:
         async def history(limit: int, before: float | None) -> list[dict[str, Any]]:
             return await explain.history(store, limit, before)
 
-        async def status() -> Mapping[str, Any]:
+        async def status() -> Status:
             trouble = "the store cannot be reached: the disk is gone" if self.failing else None
-            troubles = {"store": {"sentence": trouble, "since": self.clock.now()}} if trouble else {}
-            return {**await loop.status(), "version": "test", "trouble": trouble, "troubles": troubles}
+            troubles = {"store": TroubleStatus(sentence=trouble, since=self.clock.now())} if trouble else {}
+            return replace(await loop.status(), version="test", trouble=trouble, troubles=troubles)
 
         return AdminServices(
             config=self.config,

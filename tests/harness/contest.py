@@ -61,7 +61,9 @@ class Contest:
         """A fresh challenger; return when its users are sent there."""
         await self.order("trigger")
         routes: RouteTable = await self._until(self._published, "the phase testing")
-        await self._until(lambda: f"routes version {routes.version} is in force" in self.ratchet.log, "the new routes")
+        await self._until(
+            lambda: f"route table version {routes.version} is in use" in self.ratchet.log, "the new routes"
+        )
 
     async def order(self, verb: str) -> None:
         """Tell the loop what to do."""

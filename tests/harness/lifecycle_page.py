@@ -1,4 +1,4 @@
-"""Draws docs/explanation/lifecycle.md from `policies.lifecycle.TRANSITIONS`.
+"""Draws docs/explanation/lifecycle.md from `policies.lifecycle.TRANSITIONS` and `policies.vocabulary`.
 
 `python -m tests.harness.lifecycle_page` writes the page; a test compares it with the table.
 """
@@ -8,18 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from policies.lifecycle import TRANSITIONS, Event, Phase
+from policies.lifecycle import TRANSITIONS, Event
+from policies.vocabulary import ACTIONS, COMMANDS, PHASES
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "explanation" / "lifecycle.md"
 _ANYWHERE: Final = frozenset({Event.RETIRED, Event.PAUSED, Event.RESUMED, Event.REFUSED, Event.RECOVERED})
-_PHASES: Final = {
-    Phase.IDLE: "Nothing is under way. Triggers are watched; models that lost their traffic are stopped.",
-    Phase.TRAINING: "A dataset is ready and a model is being made from it.",
-    Phase.DEPLOYING: "The model exists; its server is coming up. No user is sent there yet.",
-    Phase.TESTING: "The challenger serves its share of the users. Every look evaluates the experiment.",
-    Phase.PROMOTING: "The challenger has won, or tests are off. It is checked once more before it gets everybody.",
-    Phase.WATCHING: "The new champion has all traffic; the old one is kept warm and takes it back if guardrails break.",
-}
 
 
 def render() -> str:
@@ -28,8 +21,8 @@ def render() -> str:
     lines = [
         "# The lifecycle",
         "",
-        "The loop is in one of six phases, and only an event changes the phase. This page is drawn from the table in",
-        "`policies/lifecycle.py`; a test keeps the two the same.",
+        "The loop is in one of six phases, and only an event changes the phase. This page is drawn from the tables in",
+        "`policies/lifecycle.py` and `policies/vocabulary.py`; a test keeps them the same.",
         "",
         "```mermaid",
         "stateDiagram-v2",
@@ -39,22 +32,40 @@ def render() -> str:
         "",
         "## Phases",
         "",
-        "| phase | what it means |",
-        "|---|---|",
-        *(f"| {phase} | {meaning} |" for phase, meaning in _PHASES.items()),
+        "| phase | what it means | commands that fit |",
+        "|---|---|---|",
+        *(
+            f"| {words.label} | {words.meaning} | {', '.join(f'`{verb}`' for verb in words.commands)} |"
+            for words in PHASES.values()
+        ),
         "",
         "*Paused* is a flag beside the phase: a paused loop starts nothing, and still takes users away from a harmful",
-        "challenger or a broken new champion.",
+        "challenger or a broken new champion. `pause` and `resume` fit every phase.",
+        "",
+        "## Commands",
+        "",
+        "| command | button | what it does |",
+        "|---|---|---|",
+        *(f"| `{verb}` | {words.label} | {words.meaning} |" for verb, words in COMMANDS.items()),
+        "",
+        "## Actions",
+        "",
+        "What the loop can do, as pages and commands call it. The journal, the status document and the metrics use the",
+        "name in the second column, which never changes.",
+        "",
+        "| action | written down as | what it does |",
+        "|---|---|---|",
+        *(f"| {words.label} | `{tag}` | {words.meaning} |" for tag, words in ACTIONS.items()),
         "",
         "## Events",
         "",
-        "| in phase | event | leads to | when |",
+        "| in phase | event | next phase | when |",
         "|---|---|---|---|",
         *(f"| {arrow.source} | `{arrow.event}` | {arrow.target} | {arrow.meaning} |" for arrow in arrows),
         *_anywhere(),
         "",
-        "Each row of the journal (`ratchet history`) names the event that its action ended in, the phases before and",
-        "after, who asked for it and why. `ratchet explain` shows the snapshot that the decision was made on.",
+        "Each row of the journal (`ratchet history`) names the event that ended an action, the phases before and",
+        "after, who asked for the action, and why. `ratchet explain` shows the inputs of a decision.",
         "",
     ]
     return "\n".join(lines)

@@ -32,7 +32,7 @@ _SETTINGS: Final = {
 
 
 def find_pgbouncer() -> str | None:
-    """The program; None where it is not installed or can not be run."""
+    """The program; None where it is not installed or cannot be run."""
     if os.geteuid() == 0 and shutil.which("runuser") is None:
         return None
     return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")

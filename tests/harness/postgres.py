@@ -54,7 +54,7 @@ _numbers = count(1)
 
 
 def find_binaries() -> Path | None:
-    """Directory of `initdb` and `pg_ctl`; None where PostgreSQL is not installed or can not be run."""
+    """Directory of `initdb` and `pg_ctl`; None where PostgreSQL is not installed or cannot be run."""
     if os.geteuid() == 0 and shutil.which("runuser") is None:
         return None
     on_path = shutil.which("initdb")

@@ -241,5 +241,5 @@ def test_no_template_takes_long_over_a_long_text(filler: str) -> None:
 
 
 def test_a_bad_pattern_is_refused() -> None:
-    with pytest.raises(ValueError, match=re.escape("capture.task_patterns: '(' is no regular expression")):
+    with pytest.raises(ValueError, match=re.escape("capture.task_patterns: '(' is not a regular expression")):
         Tasks(CaptureConfig(task_patterns=("(",)))

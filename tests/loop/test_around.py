@@ -90,7 +90,7 @@ async def test_the_service_runs_from_its_configuration_and_a_poke_wakes_it(tmp_p
             running = spawn(loop.run(stop), name="loop under test")
             command_id = await loop.submit("pause", {}, "ann", "maintenance")
             async with asyncio.timeout(120):
-                while not (await loop.status())["phase"].get("paused"):
+                while not (await loop.status()).phase.paused:
                     await asyncio.sleep(0.05)
             command = await store.commands.get(command_id)
             assert command is not None
@@ -211,7 +211,7 @@ async def test_the_lease_of_a_dead_process_is_taken_over_at_once(tmp_path: Path)
             detail = {**holder.as_json(), "pids": pids}
             held = await store.leases.acquire(LEASE, "other", ttl_s=30.0, detail=detail)
             assert held is not None
-            lease = await Leadership(store).hold()
+            lease = await Leadership(store).acquire()
             assert (lease is not None) == taken
         assert lease is not None
         assert lease.fence > held.fence
@@ -220,12 +220,12 @@ async def test_the_lease_of_a_dead_process_is_taken_over_at_once(tmp_path: Path)
 async def test_a_leader_that_can_not_renew_knows_before_it_is_told(tmp_path: Path) -> None:
     async with World(tmp_path).store() as store:
         leadership = Leadership(store, ttl_s=1.0)
-        first = await leadership.hold()
+        first = await leadership.acquire()
         async with asyncio.timeout(120):
-            while leadership.held:
+            while leadership.leads:
                 await asyncio.sleep(0.01)
         assert leadership.lapsed
-        second = await leadership.hold()
+        second = await leadership.acquire()
         assert first is not None
         assert second is not None
         assert second.fence == first.fence, "the store's clock stands still: nobody could have taken it"
@@ -274,8 +274,8 @@ async def test_the_baseline_is_frozen_and_a_drop_in_quality_triggers(tmp_path: P
             await world.chat(store, users=10, each=1)
             world.clock.advance(6 * HOUR_S)
         assert await settle(loop) == []
-        facts = (await loop.status())["triggers"]["facts"]
-        assert facts["quality_baseline"] == pytest.approx(0.8, abs=0.02)
+        facts = (await loop.status()).triggers.facts
+        assert facts.quality_baseline == pytest.approx(0.8, abs=0.02)
         started = []
         for _ in range(60):
             await world.chat(store, users=30, each=1, quality={Arm.CHAMPION: 0.5})
@@ -342,18 +342,18 @@ async def test_metrics_status_and_plan_tell_the_same(tmp_path: Path) -> None:
         world.clock.advance(7.0)
     found = [sample for family in registry.collect() for sample in family.samples]
     samples = {(sample.name, *sample.labels.values()): sample.value for sample in found}
-    seen = status["experiment"]["assessment"]
+    seen = status.experiment.assessment
     assert samples["ratchet_loop_phase", "testing"] == 1.0
     assert samples["ratchet_loop_phase", "idle"] == 0.0
     assert samples["ratchet_loop_seconds_since_tick",] == 7.0
     assert samples["ratchet_loop_overdue_seconds",] == 0.0
     assert samples["ratchet_loop_retrains_total",] == 1.0
-    assert samples["ratchet_experiment_share",] == status["experiment"]["share"] == 0.5
-    assert samples["ratchet_experiment_lift", "estimate"] == seen["theta"]
-    assert samples["ratchet_experiment_verdict", seen["verdict"]] == 1.0
-    assert samples["ratchet_experiment_requests", "challenger"] == seen["challenger_requests"] == 30.0
-    assert samples["ratchet_trigger_progress", "sample_count"] == status["triggers"]["progress"][2]["fraction"]
-    due_in = status["next"]["wake_at"] - world.clock.now()
+    assert samples["ratchet_experiment_share",] == status.experiment.share == 0.5
+    assert samples["ratchet_experiment_lift", "estimate"] == seen.theta
+    assert samples["ratchet_experiment_verdict", seen.verdict] == 1.0
+    assert samples["ratchet_experiment_requests", "challenger"] == seen.challenger_requests == 30.0
+    assert samples["ratchet_trigger_progress", "sample_count"] == status.triggers.progress[2].fraction
+    due_in = status.next.wake_at - world.clock.now()
     world.clock.advance(due_in + 60.0)
     assert registry.get_sample_value("ratchet_loop_overdue_seconds") == pytest.approx(60.0)
     assert samples["ratchet_experiment_guardrail", "errors", "unknown"] in (0.0, 1.0)

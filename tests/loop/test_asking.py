@@ -14,7 +14,7 @@ from proxy.clock import ManualClock
 from proxy.config.loop import DeployerConfig
 from proxy.config.serving import ChampionConfig
 from proxy.loop.adapters.deployers import WarmingDeployer, build_deployer
-from proxy.loop.adapters.deployers.health import illness, trusts_unseen
+from proxy.loop.adapters.deployers.health import trusts_unseen, why_unhealthy
 from proxy.loop.adapters.deployers.warm import Replayable
 from proxy.loop.adapters.notify import WebhookNotifier
 from proxy.loop.adapters.probe import HttpProbe
@@ -63,7 +63,7 @@ async def told(upstream: Upstream, folder: Path) -> None:
 
 ASKERS: dict[str, Callable[[Upstream, Path], Awaitable[object]]] = {
     "the loop's probe": lambda upstream, folder: HttpProbe(timeout_s=120.0).answers(upstream.url),
-    "a health check": lambda upstream, folder: illness(upstream.url, "/health"),
+    "a health check": lambda upstream, folder: why_unhealthy(upstream.url, "/health"),
     "a static deployer and its warm-up": ready,
     "a LoRA deployer": lora,
     "a webhook": lambda upstream, folder: Webhook("trainer.url", upstream.url, None).call("POST", "/x", body={}),

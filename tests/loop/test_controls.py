@@ -50,8 +50,8 @@ async def test_a_whole_life_by_hand(tmp_path: Path) -> None:
         assert world.routes().champion == table.challenger
         assert (await order(loop, store, "rollback"))[0] == "done"
         assert world.routes().champion.name == "base"
-        totals = (await loop.status())["totals"]
-        assert (totals["promotions"], totals["returns"], totals["rollbacks"]) == (1, 1, {})
+        totals = (await loop.status()).totals
+        assert (totals.promotions, totals.returns, totals.rollbacks) == (1, 1, {})
         people = [entry for entry in await history(store) if entry["who"] == "ann"]
         assert len(people) == 7
         assert all("I say so" in " ".join(entry["reasons"]) for entry in people)
@@ -65,7 +65,7 @@ async def test_a_challenger_sent_back_by_hand_is_counted_as_such(tmp_path: Path)
         await settle(loop)
         assert (await order(loop, store, "rollback"))[0] == "done"
         assert world.routes().challenger is None
-        assert (await loop.status())["totals"]["rollbacks"] == {"manual": 1}
+        assert (await loop.status()).totals.rollbacks == {"manual": 1}
         experiment = (await store.experiments.list())[0]
         assert (experiment.verdict, experiment.share) == ("roll_back", 0.0)
 
@@ -82,7 +82,7 @@ async def test_a_cancelled_run_stops_and_keeps_its_cool_down(tmp_path: Path) -> 
         assert world.deployer.serving == {}
         await world.chat(store, users=40)
         assert actions(await settle(loop)) == []
-        assert (await loop.status())["triggers"]["hold"] is not None
+        assert (await loop.status()).triggers.hold is not None
         assert (await store.runs.list())[0].state == "cancelled"
 
 
@@ -94,8 +94,8 @@ async def test_a_paused_loop_starts_nothing_and_still_protects(tmp_path: Path) -
         await world.chat(store, users=40)
         assert actions(await settle(loop)) == []
         status = await loop.status()
-        assert status["phase"]["paused"]
-        assert status["next"]["held"]["action"] == "PrepareData"
+        assert status.phase.paused
+        assert status.next.held.action == "PrepareData"
         await order(loop, store, "resume")
         assert world.routes().challenger is not None
         await order(loop, store, "pause")
@@ -156,18 +156,18 @@ async def test_only_one_of_two_controllers_acts_and_the_other_shows(tmp_path: Pa
         published = world.routes()
         world.routes_path.unlink()
         tick = await second.tick()
-        assert (tick.leader, tick.plan, tick.change) == (False, None, None)
+        assert (tick.leader, tick.plan, tick.transition) == (False, None, None)
         assert world.routes() == published
         status = await second.status()
-        assert not status["leader"]
-        assert status["phase"]["name"] == "testing"
+        assert not status.leader
+        assert status.phase.name == "testing"
         told = {family.name for family in registry.collect()}
         assert told == {f"ratchet_loop_{name}"
                         for name in ("tick_failures", "seconds_since_tick", "overdue_seconds", "leader")}  # fmt: skip
         await order(first, store, "pause")
-        assert (await second.status())["phase"]["paused"] is False, "it was asked a moment ago"
+        assert (await second.status()).phase.paused is False, "it was asked a moment ago"
         await second.tick()
-        assert (await second.status())["phase"]["paused"] is True, "but now it knows of a change"
+        assert (await second.status()).phase.paused is True, "but now it knows of a change"
         world.clock.advance(31.0)
         assert (await second.tick()).leader
         assert not (await first.tick()).leader

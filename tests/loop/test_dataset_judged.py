@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from policies.caps import Caps
 from policies.conversation import Attachment, Conversation, ToolCall, Turn
 from policies.records import Sample
-from policies.selection import Caps, DataGeneratorConfig
+from policies.selection import DataGeneratorConfig
 from proxy.loop.dataset.judged import Judged
 from proxy.loop.dataset.staging import Staging
 from tests.loop.test_dataset import REQUEST, builder, read, sample
@@ -127,7 +128,7 @@ def test_a_call_is_recognised_however_it_is_written(judged: Judged) -> None:
         later = Conversation(turns=(asked, asks(arguments), result), answer=Turn(role="assistant", content="21."))
         turn = judged.applied(sample(2, user=1, conversation=later)).said.turns[1]
         assert turn.taught is not known
-        assert turn.calls, "words can not stand in the place of a call that has a result"
+        assert turn.calls, "words cannot stand in the place of a call that has a result"
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.likeness import Fingerprint
+from policies.similarity import Fingerprint
 from proxy.loop.dataset import index, staging
-from proxy.loop.dataset.staging import Counted, Split, Staging
+from proxy.loop.dataset.staging import CapCounter, Split, Staging
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def test_a_full_bucket_forgets_its_oldest(house: Staging) -> None:
 def test_counts_per_user_are_right_however_many_there_are(users: list[int]) -> None:
     with Staging(None) as opened, pytest.MonkeyPatch.context() as patch:
         patch.setattr(staging, "_USERS_AT_HAND", 3)
-        tallies = {split: opened.tally(split, Counted.SAMPLES) for split in Split}
+        tallies = {split: opened.tally(split, CapCounter.SAMPLES) for split in Split}
         counted: Counter[int] = Counter()
         for user in users:
             counted[user] += 1

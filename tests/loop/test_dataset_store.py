@@ -20,6 +20,7 @@ from proxy.clock import ManualClock
 from proxy.loop.dataset import StoreDatasetBuilder
 from proxy.loop.look.metrics import LoopMetrics
 from proxy.loop.ports import DatasetRequest, Manifest
+from proxy.status import DatasetStatus, status_json
 from proxy.store.store import Store
 from proxy.store.tables.values import IngestBatch, NewRecord, RecordFilter, RecordFlag
 from tests.harness.exchanges import exchange, vote
@@ -127,21 +128,22 @@ async def test_the_status_says_how_far_a_dataset_has_come(tmp_path: Path) -> Non
         loop = world.start(store, datasets=builder, building=lambda: builder.building, metrics=metrics)
         await settle(loop)
         await world.chat(store, users=250, each=1)
-        assert "building" not in await loop.status()
+        assert "building" not in status_json(await loop.status())
         assert registry.get_sample_value("ratchet_loop_dataset_records", {"state": "kept"}) is None
         ticking = asyncio.create_task(loop.tick())
         await source.halted.wait()
         status = await loop.status()
-        assert (status["phase"]["name"], status["building"]) == ("idle", {"seen": 200, "kept": 200})
-        assert status["notes"] == [
-            "training data is being prepared: 200 records seen, 200 kept so far; orders are taken when it is done"
-        ]
+        assert (status.phase.name, status.building) == ("idle", DatasetStatus(seen=200, kept=200))
+        assert status.notes == (
+            "Training data is being prepared: 200 records read, 200 samples kept so far. "
+            "Commands are carried out when it is done.",
+        )
         assert registry.get_sample_value("ratchet_loop_dataset_records", {"state": "kept"}) == 200
         source.go_on.set()
         tick = await ticking
-        assert tick.change is not None
-        assert tick.change.event is Event.DATASET_READY
-        assert "building" not in await loop.status()
+        assert tick.transition is not None
+        assert tick.transition.event is Event.DATASET_READY
+        assert "building" not in status_json(await loop.status())
         assert registry.get_sample_value("ratchet_loop_dataset_records", {"state": "kept"}) is None
 
 
@@ -160,8 +162,8 @@ async def test_a_user_who_is_deleted_while_a_dataset_is_built_is_not_in_it(tmp_p
         await store.deletion.delete_user(newest.user_hash)
         source.go_on.set()
         tick = await ticking
-        assert tick.change is not None
-        (run,) = tick.change.runs
+        assert tick.transition is not None
+        (run,) = tick.transition.runs
         folder = tmp_path / "training" / run.id
         assert newest.id not in (folder / "lineage.csv").read_text()
         assert run.manifest is not None

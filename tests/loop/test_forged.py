@@ -150,12 +150,12 @@ async def test_status_says_what_to_set_where_all_come_from_one_place(tmp_path: P
         await voted(world, store, EVEN, clusters=range(7, 8), users_each=100, votes_each=3)
         world.clock.advance(61)
         await loop.look()
-        notes = (await loop.status())["notes"]
+        notes = (await loop.status()).notes
         assert any("sticky.trusted_networks" in note and f"{8:016x}" in note for note in notes), notes
         await voted(world, store, EVEN, clusters=range(100, 200), votes_each=3)
         world.clock.advance(61)
         await loop.look()
-        assert not any("sticky.trusted_networks" in note for note in (await loop.status())["notes"])
+        assert not any("sticky.trusted_networks" in note for note in (await loop.status()).notes)
 
 
 # -- the terms of a test

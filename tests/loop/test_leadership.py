@@ -51,7 +51,7 @@ async def test_renewing_goes_on_after_any_error(tmp_path: Path, caplog: pytest.L
     async with World(tmp_path).store() as store:
         store.leases = leases = Leases(store)  # type: ignore[assignment]
         leadership = Eager(store, ttl_s=120.0, holder="one")
-        lease = await leadership.hold()
+        lease = await leadership.acquire()
         assert lease is not None
         async with leadership.renewing(), asyncio.timeout(60):
             leases.errors = list(ERRORS)
@@ -60,8 +60,8 @@ async def test_renewing_goes_on_after_any_error(tmp_path: Path, caplog: pytest.L
             before = leases.calls
             while leases.calls < before + 3:
                 await asyncio.sleep(0)
-            assert leadership.held
-        again = await leadership.hold()
+            assert leadership.leads
+        again = await leadership.acquire()
         assert again is not None
         assert again.fence == lease.fence
         await store.journal.transition(LoopTransaction(fence=lease.fence))
@@ -74,7 +74,7 @@ async def test_when_its_term_is_over_renewing_ends_and_writes_are_fenced(tmp_pat
     async with world.store() as store:
         store.leases = leases = Leases(store)  # type: ignore[assignment]
         leadership = Eager(store, ttl_s=0.2, holder="one")
-        lease = await leadership.hold()
+        lease = await leadership.acquire()
         assert lease is not None
         async with leadership.renewing(), asyncio.timeout(60):
             leases.always = RuntimeError("driver")
@@ -90,19 +90,19 @@ async def test_when_its_term_is_over_renewing_ends_and_writes_are_fenced(tmp_pat
             assert leases.calls == tried + 1
             with pytest.raises(PermanentError, match="fenced"):
                 await store.journal.transition(LoopTransaction(fence=lease.fence))
-        assert await leadership.hold() is None
+        assert await leadership.acquire() is None
 
 
 async def test_a_lease_that_another_has_is_not_asked_for_during_a_tick(tmp_path: Path) -> None:
     world = World(tmp_path)
     async with world.store() as store:
         leadership = Eager(store, ttl_s=120.0, holder="one")
-        assert await leadership.hold() is not None
+        assert await leadership.acquire() is not None
         async with asyncio.timeout(60):
             async with leadership.renewing():
                 world.clock.advance(121.0)
                 while (await store.leases.acquire(LEASE, "two", ttl_s=120.0)) is None:
                     world.clock.advance(121.0)  # it was quicker
-                while leadership.held:
+                while leadership.leads:
                     await asyncio.sleep(0)
         assert (await store.leases.get(LEASE)).holder == "two"  # type: ignore[union-attr]

@@ -193,7 +193,7 @@ def test_what_would_wait_for_train_fn_raises_inside_it(tmp_path: Path, loop: Con
 
     assert loop.run_iteration(train)["retrain"]["status"] == "completed"
     assert len(said) == 2 * len(WAITS) + 1
-    assert all("train_fn" in text or "run_iteration was at work" in text for text in said.values()), said
+    assert all("train_fn" in text or "run_iteration was running" in text for text in said.values()), said
     assert loop.run_iteration()["retrain_triggered"] is False, "it goes on well afterwards"
 
 

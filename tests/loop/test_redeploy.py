@@ -117,7 +117,7 @@ async def test_what_was_sent_back_can_be_tested_again(tmp_path: Path) -> None:
 async def refusal(loop: Loop, store: Store, **args: Any) -> str:
     state, said = await order(loop, store, "deploy", **args)
     assert state is CommandState.REFUSED
-    assert not [retry for retry in (await loop.status())["retries"] if retry["action"] == "Redeploy"], "not repeated"
+    assert not [retry for retry in (await loop.status()).retries if retry.action == "Redeploy"], "not repeated"
     return said
 
 
@@ -170,9 +170,9 @@ async def test_what_may_pass_is_tried_again_by_itself(tmp_path: Path, late: bool
             else:
                 assert done[-1] == "RestartDeployment"
                 assert not world.deployer.serving
-                [retry] = (await loop.status())["retries"]
-                waits.append(round(retry["at"] - world.clock.now()))
-                world.clock.advance(retry["at"] - world.clock.now() + 0.1)
+                [retry] = (await loop.status()).retries
+                waits.append(round(retry.at - world.clock.now()))
+                world.clock.advance(retry.at - world.clock.now() + 0.1)
             done += actions(await settle(loop))
         assert waits == [5, 10]
         assert done.count("StartDeployment") == 3
@@ -214,8 +214,8 @@ async def test_a_model_that_cannot_be_stopped_does_not_keep_the_loop_in_its_phas
             assert (await order(loop, store, "cancel"))[0] is CommandState.DONE
             await settle(loop)
         status = await loop.status()
-        assert status["phase"]["name"] == "idle"
-        assert [retry["about"] for retry in status["retries"]] == [name]
+        assert status.phase.name == "idle"
+        assert [retry.about for retry in status.retries] == [name]
         deployer.unstoppable.clear()
         world.clock.advance(11.0)
         assert actions(await settle(loop)) == ["Retire"]
@@ -259,8 +259,8 @@ async def test_the_first_of_three_that_cannot_be_stopped_keeps_no_other(tmp_path
             await loop.tick()
         assert list(deployer.serving.values()) == [names[0]]
         assert deployer.refused > 5, "and it is tried on and on"
-        [retry] = (await loop.status())["retries"]
-        assert (retry["action"], retry["about"]) == ("Retire", names[0])
+        [retry] = (await loop.status()).retries
+        assert (retry.action, retry.about) == ("Retire", names[0])
 
 
 async def _sent_back(world: World, store: Store, loop: Loop, count: int) -> list[str]:

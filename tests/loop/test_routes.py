@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.loop.act.routing import RoutesFile, publish
+from proxy.loop.act.routes import RoutesFile, publish
 from proxy.loop.look.position import read_position
 from proxy.routes import RouteTable, Target, read_routes, write_routes
 from proxy.store.tables.control import LoopTransaction

@@ -15,6 +15,7 @@ from policies.records import Arm
 from policies.state import (
     Deploying,
     Idle,
+    LastRun,
     Ledger,
     LoopState,
     LoopTotals,
@@ -23,7 +24,6 @@ from policies.state import (
     Retiring,
     Retry,
     Training,
-    Turn,
     Watching,
 )
 from policies.state import Testing as UnderTest
@@ -47,7 +47,7 @@ FLAT = {
 
 OF_PHASES: list[tuple[dict[str, Any], PhaseState]] = [
     ({"phase": "idle"}, Idle()),
-    ({"phase": "training", "run_id": "run-1"}, Training(run_id="run-1", before=Turn(dataset_at=0.5))),
+    ({"phase": "training", "run_id": "run-1"}, Training(run_id="run-1", before=LastRun(dataset_at=0.5))),
     ({"phase": "deploying", "run_id": "run-1", "challenger_id": 2}, Deploying(challenger_id=2, run_id="run-1")),
     (
         {"phase": "testing", "run_id": "run-1", "challenger_id": 2, "experiment_id": 7},
@@ -78,7 +78,7 @@ def test_a_state_of_an_earlier_version_is_read(changed: dict[str, Any], phase: P
             paused=True,
             routes_version=8,
             config_id=3,
-            last=Turn(dataset_at=2.0, retrain_at=3.0),
+            last=LastRun(dataset_at=2.0, retrain_at=3.0),
             usable_samples=70,
             usable_at=2.5,
             left_out={"duplicate": 4},
@@ -103,10 +103,10 @@ def test_a_phase_without_its_ids_is_still_that_phase(phase: str) -> None:
 @given(
     phase=st.sampled_from([phase for _, phase in OF_PHASES]
                           + [Watching(previous_id=3, experiment_id=None, promoted_at=4.0, before=ARM)]),
-    last=st.builds(Turn, dataset_at=st.none() | st.floats(0, 1e9), retrain_at=st.none() | st.floats(0, 1e9)),
+    last=st.builds(LastRun, dataset_at=st.none() | st.floats(0, 1e9), retrain_at=st.none() | st.floats(0, 1e9)),
     left_out=st.dictionaries(st.text(max_size=5), st.integers(0, 9), max_size=3),
 )  # fmt: skip
-def test_a_state_is_read_as_it_was_written(phase: PhaseState, last: Turn, left_out: dict[str, int]) -> None:
+def test_a_state_is_read_as_it_was_written(phase: PhaseState, last: LastRun, left_out: dict[str, int]) -> None:
     ledger = Ledger(installed_at=1.0, champion_id=1, last=last, left_out=left_out)
     state = LoopState(phase=phase, since=5.0, ledger=ledger)
     assert state_from_json(json.loads(json.dumps(state_to_json(state)))) == state

@@ -39,7 +39,7 @@ async def test_a_better_challenger_is_promoted_watched_and_replaces_the_champion
         assert actions(await settle(loop)) == ["Retire"]
 
         status = await loop.status()
-        assert status["phase"]["name"] == Phase.IDLE
-        assert status["champion"]["name"] == table.challenger.name
-        assert status["totals"]["promotions"] == 1
+        assert status.phase.name == Phase.IDLE
+        assert status.champion.name == table.challenger.name
+        assert status.totals.promotions == 1
         assert world.trainer.calls["start"] == 1

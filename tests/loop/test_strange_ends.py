@@ -35,13 +35,13 @@ async def until_testing(world: World, store: Store) -> Loop:
     await settle(loop)
     await world.chat(store, users=40)
     await settle(loop)
-    assert (await loop.status())["phase"]["name"] == Phase.TESTING
+    assert (await loop.status()).phase.name == Phase.TESTING
     return loop
 
 
 async def phase_of(loop: Loop) -> tuple[str, str]:
-    phase = (await loop.status())["phase"]
-    return phase["name"], phase["reason"]
+    phase = (await loop.status()).phase
+    return phase.name, phase.reason
 
 
 async def test_nothing_fires_on_an_empty_history(tmp_path: Path) -> None:
@@ -62,8 +62,8 @@ async def test_too_few_usable_samples_hold_without_a_cool_down(tmp_path: Path) -
         await world.chat(store, users=40)
         assert actions(await settle(loop)) == ["PrepareData"]
         status = await loop.status()
-        assert status["phase"]["name"] == "idle"
-        assert status["last_retrain_at"] is None
+        assert status.phase.name == "idle"
+        assert status.last_retrain_at is None
         assert (await store.runs.list())[0].state == "too_small"
         world.datasets.samples = 150
         world.clock.advance(1.1 * HOUR_S)
@@ -79,7 +79,7 @@ async def test_a_model_that_is_always_wrong_learns_from_those_who_correct_it(tmp
         await world.chat(store, users=40, each=1, quality={Arm.CHAMPION: 0.1})
         world.clock.advance(2 * HOUR_S)
         assert actions(await settle(loop)) == []
-        assert "0 usable samples" in (await loop.status())["triggers"]["hold"]
+        assert "0 usable samples" in (await loop.status()).triggers.hold
         names = [view.row.id async for view in store.records.iter()]
         await world.correct(store, names[:30], "what it should have said")
         world.clock.advance(2 * HOUR_S)
@@ -90,7 +90,7 @@ async def test_a_training_that_fails_keeps_its_data_and_backs_off(tmp_path: Path
     world = World(tmp_path)
     async with world.store() as store:
         loop = await until_training(world, store)
-        assert (await loop.status())["run"]["progress"] == 0.25
+        assert (await loop.status()).run.progress == 0.25
         world.trainer.outcome = Failed(reason="the training returned an empty result; it needs a model_path")
         assert actions(await settle(loop)) == ["FailRun"]
         run = (await store.runs.list())[0]
@@ -144,8 +144,8 @@ async def test_a_trainer_that_cannot_be_reached_is_tried_again_and_given_up(tmp_
         while "FailRun" not in done:
             if done:
                 assert set(done) == {"StartTraining"}
-            retries = (await loop.status())["retries"]
-            waits.append(retries[0]["at"] - world.clock.now())
+            retries = (await loop.status()).retries
+            waits.append(retries[0].at - world.clock.now())
             world.clock.advance(waits[-1] + 0.1)
             done = actions(await settle(loop))
         assert [round(wait) for wait in waits] == [10, 20, 40, 80]
@@ -211,7 +211,7 @@ async def test_traffic_stays_where_it_is_when_the_old_champion_is_dead(tmp_path:
         world.probe.alive = False
         await world.chat(store, users=80, status={Arm.CHAMPION: 500})
         assert actions(await settle(loop)) == []
-        assert "stays where it is" in " ".join((await loop.status())["next"]["reasons"])
+        assert "stays where it is" in " ".join((await loop.status()).next.reasons)
         world.clock.advance(2.1 * HOUR_S)
         assert actions(await settle(loop)) == ["HaltWatch"]
         assert world.routes().champion.name != "base"
@@ -225,8 +225,8 @@ async def test_a_clock_that_jumps_is_noted_and_fires_nothing(tmp_path: Path) -> 
             world.clock.jump(jump)
             assert actions(await settle(loop)) == []
             status = await loop.status()
-            assert status["phase"]["name"] == "testing"
-            assert "the clock jumped by" in status["notes"][0]
+            assert status.phase.name == "testing"
+            assert "the clock jumped by" in status.notes[0]
         world.clock.jump(-HOUR_S)
         await world.chat(store, users=80, quality={Arm.CHAMPION: 0.8, Arm.CHALLENGER: 0.4})
         assert actions(await settle(loop)) == ["RollBack"]  # harm counts, whatever the clock says
@@ -297,7 +297,7 @@ async def test_a_dataset_that_cannot_be_written_is_a_failed_run(tmp_path: Path) 
         await world.chat(store, users=40)
         assert actions(await settle(loop)) == ["PrepareData"]
         assert (await store.runs.list())[0].error == "rehearsal_buffer.jsonl does not exist"
-        assert (await loop.status())["totals"]["failed_retrains"] == 1
+        assert (await loop.status()).totals.failed_retrains == 1
 
 
 async def test_a_promotion_without_a_test_is_watched_and_finished(tmp_path: Path) -> None:

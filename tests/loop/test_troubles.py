@@ -103,7 +103,7 @@ async def test_routes_that_cannot_be_written_are_a_trouble_of_their_own(tmp_path
         await loop.tick()
         assert troubles.of("routes") == ""
         assert world.routes().champion == published.champion
-        assert (await loop.status())["phase"]["name"] == Phase.IDLE.value
+        assert (await loop.status()).phase.name == Phase.IDLE.value
 
 
 async def test_what_woke_a_tick_that_fails_does_not_keep_the_loop_awake(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from policies.conversation import Attachment, Conversation, ToolCall, Turn
 from policies.dedupe import Deduper, Duplicate, MemoryIndex, seen_of
-from policies.likeness import Banding, Fingerprint, Sketching, alike, banding, digest, similarity
+from policies.similarity import Banding, Fingerprint, Sketching, alike, banding, digest, similarity
 from proxy.loop.dataset.minhash import minhash
 
 WORDS = [f"word{n}" for n in range(2000)]
@@ -217,7 +217,7 @@ def test_a_text_is_its_own_duplicate_and_fits_a_database(text: str) -> None:
 
 def test_fingerprints_do_not_depend_on_the_process() -> None:
     made = "Sketching(minhash, Banding(n, 4)).fingerprint('the quick brown fox', 'jumps', b'', 5)"
-    imports = "from policies.likeness import *; from proxy.loop.dataset.minhash import minhash"
+    imports = "from policies.similarity import *; from proxy.loop.dataset.minhash import minhash"
     code = f"{imports}; print(*[{made} for n in (1, 3, 4, 16)])"
     outputs = {
         subprocess.run(

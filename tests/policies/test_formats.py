@@ -37,13 +37,13 @@ PROMPT_FORMS = ("prompt_completion", "dpo", "kto")
 
 
 def lines_of(item: Sample, style: Style, partners: Partners) -> list[TrainingLine]:
-    """What a build writes of the sample; nothing where the format can not hold it."""
+    """What a build writes of the sample; nothing where the format cannot hold it."""
     material = prepare(item, style)
     return [] if isinstance(material, Lack) else lines(material, partners)
 
 
 def refusal(item: Sample, style: Style) -> Lack | None:
-    """Why the format can not hold it."""
+    """Why the format cannot hold it."""
     material = prepare(item, style)
     return material if isinstance(material, Lack) else None
 

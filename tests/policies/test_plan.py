@@ -51,11 +51,11 @@ from policies.snapshot import (
     RunStatus,
     RunView,
     Snapshot,
-    Verb,
     new_run_id,
 )
 from policies.steps import span
 from policies.triggers import TriggerFacts
+from policies.vocabulary import Verb
 from tests.harness.arms import HOUR, MIXED, arm_stats, facts, scaled
 
 NOW = 100 * HOUR

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from policies.caps import Caps
 from policies.conversation import Attachment, Conversation, Lack, ToolCall, Turn
 from policies.dedupe import Deduper, MemoryIndex
 from policies.records import Author, Sample
 from policies.selection import (
-    Caps,
     DataGeneratorConfig,
     Drop,
     DropReason,

@@ -56,19 +56,19 @@ from policies.rows import Experiment, Model, ModelState, Run
 from policies.state import (
     Deploying,
     Idle,
+    LastRun,
     Ledger,
     LoopState,
     PhaseState,
     Promoting,
     Retiring,
     Training,
-    Turn,
     Watching,
 )
 from policies.state import Testing as UnderTest
 from policies.transition import Context, Position, Transition, apply, postpone, stale
 
-CHAMPION, CHALLENGER, PREVIOUS, LEFT, EXPERIMENT, RUN = 1, 2, 3, 4, 7, "run-1"
+CHAMPION, CHALLENGER, PREVIOUS, LEFT, EXPERIMENT, EPOCH, RUN = 1, 2, 3, 4, 7, 5, "run-1"
 NOW = Context(at=1_000.0, why="because", version=9, drain_s=30.0)
 SERVED = Served(url="http://model", model=None, credential=None)
 HANDLE = {"pid": 1}
@@ -83,7 +83,7 @@ def manifest(samples: int) -> Prepared:
 
 PHASES: dict[Phase, PhaseState] = {
     Phase.IDLE: Idle(),
-    Phase.TRAINING: Training(run_id=RUN, before=Turn(dataset_at=1.0)),
+    Phase.TRAINING: Training(run_id=RUN, before=LastRun(dataset_at=1.0)),
     Phase.DEPLOYING: Deploying(challenger_id=CHALLENGER, run_id=RUN),
     Phase.TESTING: UnderTest(challenger_id=CHALLENGER, experiment_id=EXPERIMENT, run_id=RUN),
     Phase.PROMOTING: Promoting(challenger_id=CHALLENGER, experiment_id=EXPERIMENT, run_id=RUN),
@@ -97,13 +97,14 @@ ACTIONS: dict[Action, tuple[Effect, ...]] = {
     AcceptModel(run_id=RUN): (Trained(model=MODEL, result={"loss": 1.0}),),
     FailRun(run_id=RUN, reason="lost"): (Done(),),
     CancelRun(run_id=RUN): (Done(), Stopped(), Stopped(failed=True)),
+    CancelRun(run_id=RUN, model_id=CHALLENGER): (Stopped(), Stopped(failed=True)),
     StartDeployment(model_id=CHALLENGER): (Taken(handle=HANDLE), Declined(reason="no such file")),
     RestartDeployment(model_id=CHALLENGER, reason="no memory"): (Done(),),
     Redeploy(run_id=RUN): (Redeployed(run=ROW, model=MODEL, handle=HANDLE), Declined(reason="there is no run")),
     AbandonModel(model_id=CHALLENGER, reason="never healthy"): (Stopped(), Stopped(failed=True)),
     StartExperiment(model_id=CHALLENGER, share=0.1): (Begun(experiment_id=EXPERIMENT, served=SERVED, slow_s=1.0),),
-    SetShare(experiment_id=EXPERIMENT, share=0.3): (Measured(slow_s=None),),
-    BeginEpoch(experiment_id=EXPERIMENT, reason="other weights"): (Measured(slow_s=2.0),),
+    SetShare(experiment_id=EXPERIMENT, epoch=EPOCH, share=0.3): (Measured(slow_s=None),),
+    BeginEpoch(experiment_id=EXPERIMENT, epoch=EPOCH, reason="other weights"): (Measured(slow_s=2.0),),
     BeginPromotion(model_id=CHALLENGER, experiment_id=None): (SERVED,),
     BeginPromotion(model_id=CHALLENGER, experiment_id=EXPERIMENT): (Done(),),
     Promote(model_id=CHALLENGER): (Counted(before=None),),
@@ -135,7 +136,7 @@ def positions(draw: st.DrawFn) -> Position:
     detail = {"handle": HANDLE} if draw(st.booleans()) else {}
     state = ModelState.CHALLENGER if isinstance(phase, UnderTest) else ModelState.READY
     experiment = Experiment(id=EXPERIMENT, champion_model_id=CHAMPION, challenger_model_id=CHALLENGER, salt="00",
-                            share=0.1, frozen={"l95_s": draw(st.none() | st.just(1.5))})  # fmt: skip
+                            share=0.1, epoch=EPOCH, frozen={"l95_s": draw(st.none() | st.just(1.5))})  # fmt: skip
     ledger = Ledger(
         installed_at=1.0,
         champion_id=CHAMPION,
@@ -171,48 +172,105 @@ def test_every_action_is_tried() -> None:
     assert {type(action) for action in ACTIONS} == TAGS.keys()
 
 
-@given(position=positions(), pair=st.sampled_from(PAIRS))
-def test_an_event_leads_where_the_table_says(position: Position, pair: tuple[Action, Effect]) -> None:
-    transition = done(position, *pair)
-    if transition is None:
-        return
-    arrows = {(arrow.source, arrow.event): arrow.target for arrow in TRANSITIONS}
-    assert arrows[position.state.phase_name, transition.event] is transition.state.phase_name
-    assert transition.reason
-    if transition.state.phase_name is not position.state.phase_name:
-        assert (transition.state.since, transition.state.reason) == (NOW.at, transition.reason)
-        assert transition.state.retries == ()
-
-
-@given(position=positions(), pair=st.sampled_from(PAIRS))
-def test_twice_is_once(position: Position, pair: tuple[Action, Effect]) -> None:
-    """What was done is stale: done again, at whatever time, it changes nothing."""
-    action, effect = pair
-    first = done(position, action, effect)
-    if first is None or first.event is Event.REFUSED:
-        return
-    after = position.after(first)
-    if isinstance(action, SetPaused | SetShare | BeginEpoch):  # a new epoch has another number: it is a new order
-        assert stale(after, action) is None
-        return
-    assert stale(after, action) is not None
-    again = apply(after, action, effect, replace(NOW, at=NOW.at + 60.0))
-    assert again.event is Event.REFUSED
-    assert (again.state, again.models, again.experiments, again.runs) == (after.state, (), (), ())
-
-
-@given(position=positions(), pair=st.sampled_from(PAIRS))
-def test_what_is_not_there_is_not_acted_on(position: Position, pair: tuple[Action, Effect]) -> None:
-    """An action on another run, model or experiment than the phase's is refused."""
-    action, effect = pair
-    names = {"run_id": "run-other", "model_id": 99, "experiment_id": 98}
-    for name, other in names.items():
-        if getattr(action, name, None) is None or isinstance(action, PrepareData | Redeploy):
+@given(position=positions())
+def test_an_event_leads_where_the_table_says(position: Position) -> None:
+    for action, effect in PAIRS:
+        transition = done(position, action, effect)
+        if transition is None:
             continue
-        if isinstance(action, RollBack) and name == "experiment_id" and isinstance(position.state.phase, Promoting):
-            continue  # of a promotion that nothing was tested for, too
-        transition = apply(position, replace(action, **{name: other}), effect, NOW)  # type: ignore[arg-type]
-        assert (transition.event, transition.state) == (Event.REFUSED, position.state)
+        arrows = {(arrow.source, arrow.event): arrow.target for arrow in TRANSITIONS}
+        assert arrows[position.state.phase_name, transition.event] is transition.state.phase_name
+        assert transition.reason
+        if transition.state.phase_name is not position.state.phase_name:
+            assert (transition.state.since, transition.state.reason) == (NOW.at, transition.reason)
+            assert transition.state.retries == ()
+
+
+@given(position=positions())
+def test_twice_is_once(position: Position) -> None:
+    """What was done changes nothing when it is done again, at whatever time; but for a pause, which only sets what it
+    says, it is stale by then."""
+    for action, effect in PAIRS:
+        first = done(position, action, effect)
+        if first is None or first.event is Event.REFUSED:
+            continue
+        after = position.after(first)
+        again = apply(after, action, effect, replace(NOW, at=NOW.at + 60.0, version=NOW.version + 1))
+        assert (again.state, again.models, again.experiments, again.runs) == (after.state, (), (), ())
+        if not isinstance(action, SetPaused):
+            assert stale(after, action) is not None
+            assert again.event is Event.REFUSED
+
+
+@given(
+    position=positions(),
+    pairs=st.lists(st.sampled_from(PAIRS), max_size=2),
+    crashes=st.sets(st.integers(0, 2), min_size=1),
+)
+def test_a_crash_between_two_steps_ends_as_if_there_was_none(
+    position: Position, pairs: list[tuple[Action, Effect]], crashes: set[int]
+) -> None:
+    """Killed before the commit, the same action is done again as of the intent's own instant. Killed just after it, the
+    same action is done again by whoever does not know, an hour later; and that changes nothing."""
+    for first in PAIRS:
+        calm = stormy = position
+        for number, (action, effect) in enumerate([first, *pairs]):
+            now = replace(NOW, at=NOW.at + number, version=NOW.version + number)
+            if (transition := done(calm, action, effect, now)) is None:
+                continue
+            calm = calm.after(transition)
+            stormy = stormy.after(apply(stormy, action, effect, now))
+            if number in crashes:
+                later = replace(now, at=now.at + 3600.0, version=now.version + 100)
+                stormy = stormy.after(apply(stormy, action, effect, later))
+            assert stormy == calm
+
+
+@given(position=positions())
+def test_no_phase_keeps_the_ids_of_another(position: Position) -> None:
+    """Whatever a phase names was named by the one before, or is what the action has just made or found."""
+    for action, effect in PAIRS:
+        transition = done(position, action, effect)
+        if transition is None:
+            continue
+        before, after = named(position.state.phase), named(transition.state.phase)
+        assert after.keys() == IDS[transition.state.phase_name]
+        if transition.state.phase_name is position.state.phase_name:
+            assert after == before
+            continue
+        new: dict[str, set[Any]] = {"run_id": {getattr(action, "run_id", None)}, "previous_id": {position.champion.id},
+               "challenger_id": {one.model.id for one in (effect,) if isinstance(one, Trained | Redeployed)},
+               "experiment_id": {getattr(effect, "experiment_id", None)}}  # fmt: skip
+        for name, value in after.items():
+            assert value == before.get(name) or value in new[name] or value is None
+
+
+IDS = {
+    Phase.IDLE: set(),
+    Phase.TRAINING: {"run_id"},
+    Phase.DEPLOYING: {"run_id", "challenger_id"},
+    Phase.TESTING: {"run_id", "challenger_id", "experiment_id"},
+    Phase.PROMOTING: {"run_id", "challenger_id", "experiment_id"},
+    Phase.WATCHING: {"previous_id", "experiment_id"},
+}
+
+
+def named(phase: PhaseState) -> dict[str, Any]:
+    return {field.name: getattr(phase, field.name) for field in fields(phase) if field.name.endswith("_id")}
+
+
+@given(position=positions())
+def test_what_is_not_there_is_not_acted_on(position: Position) -> None:
+    """An action on another run, model or experiment than the phase's is refused."""
+    for action, effect in PAIRS:
+        names = {"run_id": "run-other", "model_id": 99, "experiment_id": 98, "epoch": 97}
+        for name, other in names.items():
+            if getattr(action, name, None) is None or isinstance(action, PrepareData | Redeploy):
+                continue
+            if name == "epoch" and position.experiment is None:
+                continue  # its row is gone: there is nothing to compare with
+            transition = apply(position, replace(action, **{name: other}), effect, NOW)  # type: ignore[arg-type]
+            assert (transition.event, transition.state) == (Event.REFUSED, position.state)
 
 
 @given(position=positions(), pairs=st.lists(st.sampled_from(PAIRS), max_size=8))
@@ -285,7 +343,7 @@ def test_every_event_of_the_table_happens() -> None:
                 challenger=replace(MODEL, detail=detail),
                 previous=Model(id=PREVIOUS, name="old"),
                 experiment=Experiment(id=EXPERIMENT, champion_model_id=CHAMPION, challenger_model_id=CHALLENGER,
-                                      salt="00", share=0.1),
+                                      salt="00", share=0.1, epoch=EPOCH),
                 run=replace(ROW, handle=handle),
             )  # fmt: skip
             for action, effect in PAIRS:

@@ -40,7 +40,7 @@ def test_nothing_fires_on_a_quiet_day() -> None:
     report = look(QUIET)
     assert report.fired is None
     assert report.hold is None
-    assert [progress.name for progress in report.progress] == list(Trigger)
+    assert [progress.name for progress in report.progress] == list(Trigger)[1:], "all but manual, which is a command"
     assert of(report, Trigger.SAMPLE_COUNT).fraction == pytest.approx(0.01)
     assert of(report, Trigger.SAMPLE_COUNT).reason == "10 of 1000 new quality samples."
     assert of(report, Trigger.NEGATIVE_FEEDBACK).reason.startswith("Off. 0 of the 50 votes")
@@ -133,12 +133,10 @@ def test_negative_votes_fire_only_where_asked_for_and_plenty() -> None:
 
 
 def test_one_reason_is_named_when_several_hold() -> None:
-    everything = replace(DROPPED, new_quality_samples=5000, manual=True)
-    assert look(everything, 999).fired is Trigger.MANUAL
-    assert look(replace(everything, manual=False), 999).fired is Trigger.QUALITY_DROP
+    assert look(replace(DROPPED, new_quality_samples=5000), 999).fired is Trigger.QUALITY_DROP
 
 
-def test_the_cool_down_holds_all_but_people() -> None:
+def test_the_cool_down_holds_every_trigger() -> None:
     rested = replace(QUIET, new_quality_samples=5000, last_retrain_at=0.0)
     report = look(rested, 10)
     assert report.fired is None
@@ -146,7 +144,6 @@ def test_the_cool_down_holds_all_but_people() -> None:
     assert report.hold_until == 24 * HOUR
     assert of(report, Trigger.SAMPLE_COUNT).due
     assert look(rested, 24).fired is Trigger.SAMPLE_COUNT
-    assert look(replace(rested, manual=True), 10).fired is Trigger.MANUAL
 
 
 @pytest.mark.parametrize(("failures", "hours"), [(1, 1), (2, 2), (4, 8), (6, 24), (4000, 24)])
@@ -164,8 +161,8 @@ def test_the_longer_rest_counts() -> None:
     assert look(facts, 24.5).hold == "Back-off, 2 failed in a row: 30 minutes to go."
 
 
-def test_too_few_usable_samples_hold_even_people_without_a_cool_down() -> None:
-    few = replace(QUIET, new_quality_samples=5000, usable_samples=99, manual=True)
+def test_too_few_usable_samples_hold_without_a_cool_down() -> None:
+    few = replace(QUIET, new_quality_samples=5000, usable_samples=99)
     report = look(few)
     assert report.fired is None
     assert report.hold == "99 usable samples, 100 needed for a training that can show a gain."
@@ -175,7 +172,7 @@ def test_too_few_usable_samples_hold_even_people_without_a_cool_down() -> None:
 
 def test_what_left_the_samples_out_is_named_most_frequent_first() -> None:
     left_out = {"near_duplicate": 12, "own_share": 290, "empty": 1, "low_quality": 30, "unscored": 2}
-    few = replace(QUIET, usable_samples=40, left_out=left_out, manual=True)
+    few = replace(QUIET, usable_samples=40, left_out=left_out)
     assert look(few).hold == (
         "40 usable samples, 100 needed for a training that can show a gain; left out of the last dataset:"
         " 290 own_share (generator_config.max_own_share: models trained here wrote them),"
@@ -214,7 +211,6 @@ instants = st.floats(-1e12, 1e12)
         negative_votes=st.integers(0, 1000),
         failures_in_a_row=st.integers(0, 10**6),
         last_failure_at=st.none() | instants,
-        manual=st.booleans(),
         experiment_running=st.booleans(),
     ),
     instants,
@@ -228,5 +224,5 @@ def test_what_fires_is_due_and_not_held(facts: TriggerFacts, now: float) -> None
         assert of(report, report.fired).due
         assert facts.usable_samples is not None
         assert facts.usable_samples >= CONFIG.min_usable_samples
-        if facts.last_retrain_at is not None and not facts.manual:
+        if facts.last_retrain_at is not None:
             assert now >= facts.last_retrain_at + 24 * HOUR

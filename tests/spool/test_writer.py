@@ -240,7 +240,7 @@ def test_a_disk_that_fails_every_record_is_said_once_a_minute_and_counted(
     assert writer.trouble == "io_error"
     lines = [record.getMessage() for record in caplog.records if "dropped" in record.getMessage()]
     assert len(lines) == 3, "150 s"
-    assert re.search(r"\((599|600|601) more since the last such line\)$", lines[-1])
+    assert re.search(r"\((599|600|601) more since the last line like this\)$", lines[-1])
     assert drops == {"io_error": 1500}
     assert writer.append(FRAME)
     assert writer.trouble is None

@@ -31,7 +31,7 @@ from proxy.store.tables.schema import records
 from proxy.store.tables.values import NewRecord, RecordFlag, RecordRow
 from proxy.web.documents import parse_filter, row_document
 from tests.harness.exchanges import exchange
-from tests.harness.records_page import PAGE, render
+from tests.harness.records_page import PAGE, replaced
 
 _MIGRATIONS = "".join(path.read_text() for path in sorted((Path(migrate.__file__).parent / "migrations").rglob("*.py")))
 _MADE_BY_THE_STORE = {"feedback"}
@@ -82,7 +82,7 @@ def test_every_field_of_a_record_is_a_column(cls: type[Any]) -> None:
 def test_the_page_of_the_reference_has_the_columns() -> None:
     """`make docs` writes it anew."""
     page = PAGE.read_text(encoding="utf-8")
-    assert render(page) == page
+    assert replaced(page) == page
 
 
 def test_table_and_archive_have_the_columns() -> None:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from policies.estimates import METRICS, Metric
-from policies.kinds import Kind
 from policies.records import Outcome
 from proxy.store.ingest.facts import RecordFacts, Terms, count_arrival, flags_of
 from proxy.store.tables.values import NewRecord, RecordFlag
+from proxy.wire.extract import KINDS
 from tests.harness.exchanges import exchange
 
 ANSWER = exchange(1_700_000_000_000_000, random.Random(1), duration_us=3_000_000)
@@ -82,7 +82,7 @@ def test_every_outcome_is_told_apart() -> None:
         ({}, True),
         *(({"outcome": outcome}, outcome is Outcome.OK) for outcome in Outcome),
         *(({"status": status}, status // 100 == 2) for status in (101, 200, 204, 304, 400, 404, 500, 503)),
-        *(({"kind": kind.value}, kind.trainable) for kind in Kind),
+        *(({"kind": kind.name}, kind.trainable) for kind in KINDS.values()),
         ({"kind": "a kind of tomorrow"}, False),
         ({"flags": RecordFlag.NO_TRAIN}, False),
         ({"flags": RecordFlag.UNREAD}, False),

@@ -85,14 +85,14 @@ def test_every_error_of_the_system_has_a_sentence() -> None:
 @pytest.mark.parametrize(
     ("state", "words", "kind", "says"),
     [
-        ("28P01", "password authentication failed", RefusalKind.PERSON, "put the right one into store.url"),
+        ("28P01", "password authentication failed", RefusalKind.PERSON, "put the correct one into store.url"),
         ("28000", "no pg_hba.conf entry for host", RefusalKind.PERSON, "pg_hba.conf"),
         ("3D000", 'database "chats" does not exist', RefusalKind.PERSON, "createdb -O ann chats"),
         ("42501", "permission denied for schema public", RefusalKind.PERSON, "CREATE ON SCHEMA public TO ann"),
         ("42501", "permission denied for table records", RefusalKind.PERSON, 'ALTER DATABASE "chats" OWNER TO ann'),
         ("25006", "cannot execute INSERT in a read-only transaction", RefusalKind.PERSON, "primary"),
         ("53300", "sorry, too many clients already", RefusalKind.AWAY, "max_connections"),
-        ("57P03", "the database system is starting up", RefusalKind.AWAY, "tried again by itself"),
+        ("57P03", "the database system is starting up", RefusalKind.AWAY, "retries automatically"),
         (
             "42704",
             'unrecognized configuration parameter "tcp_user_timeout"',
@@ -104,11 +104,11 @@ def test_every_error_of_the_system_has_a_sentence() -> None:
         ("08P01", "unsupported startup parameter: options", RefusalKind.PERSON, "ignore_startup_parameters"),
         ("08P01", "no such database: chats", RefusalKind.PERSON, "add chats to its [databases]"),
         ("08003", "closed: transaction blocks not allowed in statement pooling mode", RefusalKind.PERSON, "pool_mode"),
-        ("40P01", "deadlock detected", RefusalKind.RACE, "by itself"),
-        ("55P03", "canceling statement due to lock timeout", RefusalKind.BUSY, "locked"),
+        ("40P01", "deadlock detected", RefusalKind.RACE, "automatically"),
+        ("55P03", "canceling statement due to lock timeout", RefusalKind.BUSY, "holds a lock"),
         ("XX001", "invalid page in block 7", RefusalKind.DAMAGED, "backup"),
         ("23502", "null value in column", RefusalKind.CONTENT, "set aside"),
-        ("53100", "could not extend file", RefusalKind.PERSON, "give it room"),
+        ("53100", "could not extend file", RefusalKind.PERSON, "free some space"),
     ],
 )
 def test_what_postgresql_says_names_its_remedy(state: str, words: str, kind: RefusalKind, says: str) -> None:
@@ -120,9 +120,9 @@ def test_what_postgresql_says_names_its_remedy(state: str, words: str, kind: Ref
 @pytest.mark.parametrize(
     ("code", "kind", "says"),
     [
-        (sqlite3.SQLITE_NOTADB, RefusalKind.DAMAGED, "damaged; stop `ratchet serve`, put a backup in its place"),
+        (sqlite3.SQLITE_NOTADB, RefusalKind.DAMAGED, "damaged; stop `ratchet serve`, then restore a backup"),
         (sqlite3.SQLITE_CORRUPT | 1 << 8, RefusalKind.DAMAGED, "backup"),
-        (sqlite3.SQLITE_READONLY | 8 << 8, RefusalKind.PERSON, "/var/lib/ratchet.db may not be written"),
+        (sqlite3.SQLITE_READONLY | 8 << 8, RefusalKind.PERSON, "/var/lib/ratchet.db is not writable"),
         (sqlite3.SQLITE_CANTOPEN, RefusalKind.PERSON, "/var/lib/ratchet.db cannot be opened"),
         (sqlite3.SQLITE_FULL, RefusalKind.PERSON, "the disk of /var/lib/ratchet.db is full"),
         (sqlite3.SQLITE_IOERR | 4 << 8, RefusalKind.PERSON, "dmesg"),

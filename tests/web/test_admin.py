@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from proxy.config import Config
 from proxy.errors import TemporaryError
+from proxy.status import PhaseStatus, Status
 from proxy.store.store import Store
 from proxy.web.admin import AdminServices, create_admin_app
 from proxy.web.auth import SESSION_S, Sessions
@@ -39,8 +40,8 @@ class Admin:
         self.submitted: list[tuple[str, Mapping[str, Any], str, str]] = []
 
     def services(self, store: Store | None) -> AdminServices:
-        async def status() -> Mapping[str, Any]:
-            return {"phase": {"name": "idle"}}
+        async def status() -> Status:
+            return Status(phase=PhaseStatus(name="idle"))
 
         async def submit(verb: str, args: Mapping[str, Any], who: str, why: str) -> int:
             self.submitted.append((verb, args, who, why))

@@ -425,7 +425,7 @@ async def test_the_words_of_votes_are_cleaned_and_what_cannot_be_is_refused(side
         status, _ = await post(client, [first, {"record_id": side.record_id(), "feedback": 1}])
         assert status == 202
         status, answer = await post(client, {"record_id": side.record_id(), "feedback": 1, "correction": "hang"})
-        assert (status, "can not be cleaned" in str(answer)) == (503, True)
+        assert (status, "cannot be redacted" in str(answer)) == (503, True)
         cleaned, plain = side.votes()
     assert (cleaned["comment"], cleaned["source"]) == ("[redacted]!", "[redacted]")
     assert cleaned["tags"] == {"[redacted]": "is [redacted]", "a": "b"}

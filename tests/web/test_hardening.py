@@ -23,6 +23,7 @@ from proxy.app.web_server import WebServer
 from proxy.clock import ManualClock
 from proxy.limits import Guesses
 from proxy.loop.look.explain import explain, history
+from proxy.status import PhaseStatus, Status
 from proxy.store.store import Store
 from proxy.web.admin import AdminServices, create_admin_app
 from proxy.web.auth import SESSION_COOKIE
@@ -69,8 +70,8 @@ class Port:
             await store.close()
 
     def _services(self, store: Store) -> AdminServices:
-        async def status() -> Mapping[str, Any]:
-            return {"phase": {"name": "idle", "paused": False, "since": None, "reason": ""}}
+        async def status() -> Status:
+            return Status(phase=PhaseStatus(name="idle"))
 
         async def submit(verb: str, args: Mapping[str, Any], who: str, why: str) -> int:
             return (await store.commands.submit(verb, who=who, why=why, args=args)).id

@@ -154,10 +154,10 @@ def test_a_body_that_cannot_be_decoded_does_not_pass() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        (Settings(patterns=("(",)), "patterns: '\\(' is no regular expression"),
+        (Settings(patterns=("(",)), "patterns: '\\(' is not a regular expression"),
         (Settings(callable="nowhere.at.all:f"), "cannot be imported"),
         (Settings(callable=f"{__name__}:absent"), "cannot be imported"),
-        (Settings(callable=f"{__name__}:not_callable"), "is no function"),
+        (Settings(callable=f"{__name__}:not_callable"), "is not a function"),
         (Settings(callable=":f"), "cannot be imported"),
     ],
 )

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from policies.rows import Model, ModelState
-from policies.state import Ledger, LoopState
+from policies.state import LoopState
+from policies.transition import installed
 from proxy.config.serving import ChampionConfig
 from proxy.store.store import Store
 
@@ -49,11 +50,11 @@ async def first_model(store: Store, base: BaseModel) -> Model:
     )
 
 
-async def first_state(store: Store, base: BaseModel, now: float, routes_version: int) -> LoopState:
-    """The state of a new installation: the configured champion serves, and the schedule's clock starts."""
+async def first_state(store: Store, base: BaseModel, now: float, routes_version: int, config_id: int = 0) -> LoopState:
+    """The state of a new installation at `now` (Unix seconds): the configured champion serves, by a newer route table
+    than the file's of `routes_version`. Raises TemporaryError."""
     model = await first_model(store, base)
-    ledger = Ledger(installed_at=now, champion_id=model.id, routes_version=routes_version + 1)
-    return LoopState(since=now, ledger=ledger)
+    return installed(model.id, now, routes_version + 1, config_id)
 
 
 async def configured_model(store: Store, base: BaseModel) -> Model | None:

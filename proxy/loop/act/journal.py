@@ -16,12 +16,22 @@ from policies.lifecycle import Event
 from policies.plan import LoopRules, Plan
 from policies.rows import Experiment, Model, Run
 from policies.state import LoopState
-from policies.transition import LONGEST_RETRY_S, Context, Position, Transition, postpone
+from policies.transition import (
+    LONGEST_RETRY_S,
+    Context,
+    Position,
+    Transition,
+    postpone,
+    rerouted,
+    under_settings,
+    with_baseline,
+)
+from policies.vocabulary import HOLD, INSTALL
+from proxy.loop.act.clock_repair import ClockRepair
 from proxy.loop.act.install import BaseModel, configured_model, first_state
-from proxy.loop.act.instants import Instants
-from proxy.loop.act.routing import RoutesFile, route_table, same_routes
+from proxy.loop.act.routes import RoutesFile, route_table, same_routes
 from proxy.loop.codec import to_json
-from proxy.loop.look.explain import HOLD, inputs_of
+from proxy.loop.look.explain import inputs_of
 from proxy.loop.look.observe import Observation
 from proxy.loop.state import DETECTOR_ENTRY, STATE_ENTRY, state_from_json, state_to_json
 from proxy.store.store import Store
@@ -43,7 +53,7 @@ class LoopJournal:
     rules: LoopRules
     base: BaseModel
     routes: RoutesFile
-    instants: Instants
+    clock_repair: ClockRepair
     config_id: int
 
     async def state(self) -> LoopState | None:
@@ -57,7 +67,7 @@ class LoopJournal:
         """The state to tick on: installed, with the configured champion up to date, and never behind the routes."""
         state, on_disk = await self.state(), await self.routes.version()
         if state is None:
-            state = _with(await first_state(self.store, self.base, now, on_disk), config_id=self.config_id)
+            state = await first_state(self.store, self.base, now, on_disk, self.config_id)
             await self._install(lease, state, reason="installed")
         state = await self._in_time(lease, state, now)
         version = state.ledger.routes_version
@@ -66,14 +76,14 @@ class LoopJournal:
                 f"the route table on disk (version {on_disk}) is newer than the database (version {version}), as after "
                 "a restore: the database decides"
             )
-            state = _with(state, routes_version=on_disk + 1)
+            state = rerouted(state, on_disk + 1)
             await self._install(lease, state, reason=reason)
         if state.ledger.config_id != self.config_id:
-            state = _with(state, config_id=self.config_id, routes_version=state.ledger.routes_version + 1)
+            state = under_settings(state, self.config_id)
             await self._install(lease, state, reason="new settings are in force")
         changed = await configured_model(self.store, self.base)
         if changed is not None:
-            state = _with(state, routes_version=state.ledger.routes_version + 1)
+            state = rerouted(state, state.ledger.routes_version + 1)
             reason = "the configuration names another champion address"
             await self._install(lease, state, models=(changed,), reason=reason)
         return state
@@ -81,12 +91,12 @@ class LoopJournal:
     async def _in_time(self, lease: Lease, state: LoopState, now: float) -> LoopState:
         """The state without what a clock that was ahead has left in it."""
         longest_wait_s = self.rules.check_interval_s + LONGEST_RETRY_S
-        mended = await self.instants.mended(state, now, longest_wait_s)
-        if mended is None:
+        repair = await self.clock_repair.repair(state, now, longest_wait_s)
+        if repair is None:
             return state
-        _log.warning("%s", mended.reason)
-        await self._install(lease, mended.state, reason=mended.reason, experiments=mended.experiments, runs=mended.runs)
-        return mended.state
+        _log.warning("%s", repair.reason)
+        await self._install(lease, repair.state, reason=repair.reason, experiments=repair.experiments, runs=repair.runs)
+        return repair.state
 
     async def keep(
         self, lease: Lease, state: LoopState, *, models: tuple[Model, ...], baseline: float | None,
@@ -94,9 +104,9 @@ class LoopJournal:
     ) -> None:  # fmt: skip
         """Write what maintenance has found. `models` have moved: routes follow them."""
         if models:
-            state = _with(state, routes_version=await self.next_version(state))
+            state = rerouted(state, await self.next_version(state))
         if baseline is not None:
-            state = _with(state, baseline=baseline)
+            state = with_baseline(state, baseline)
         entries = {STATE_ENTRY: state_to_json(state)} | ({} if detector is None else {DETECTOR_ENTRY: detector})
         await self.store.journal.transition(LoopTransaction(fence=lease.fence, models=models, state=entries))
 
@@ -110,7 +120,7 @@ class LoopJournal:
     ) -> None:  # fmt: skip
         """A change of the installation itself, with an entry of its own."""
         entry = await self.store.journal.intend(
-            "Install", fence=lease.fence, who=LOOP, why=reason, inputs={"reasons": [reason]}, config_id=self.config_id
+            INSTALL, fence=lease.fence, who=LOOP, why=reason, inputs={"reasons": [reason]}, config_id=self.config_id
         )
         await self.store.journal.transition(
             LoopTransaction(
@@ -147,7 +157,7 @@ class LoopJournal:
         """Write the outcome: everything that follows from the action, in one transaction."""
         state = done.state
         if not same_routes(route_table(before), route_table(before.after(done))):
-            state = _with(state, routes_version=now.version)
+            state = rerouted(state, now.version)
         await self.store.journal.transition(
             LoopTransaction(
                 fence=lease.fence,
@@ -211,11 +221,6 @@ class LoopJournal:
         await self.store.journal.transition(
             LoopTransaction(fence=lease.fence, seq=entry.seq, outcome=outcome, looks=looks)
         )
-
-
-def _with(state: LoopState, **changes: Any) -> LoopState:
-    """`state` with these changes of its ledger."""
-    return replace(state, ledger=replace(state.ledger, **changes))
 
 
 def _looks(entry: JournalEntry, before: Position, now: Context) -> tuple[Look, ...]:

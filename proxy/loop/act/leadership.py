@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class Leadership:
-    """One process's hold on the lease."""
+    """One process's claim to the lease."""
 
     def __init__(self, store: Store, *, ttl_s: float | None = None, holder: str | None = None) -> None:
         self._store = store
@@ -50,7 +50,7 @@ class Leadership:
         return self._ttl_s / _RENEWALS
 
     @property
-    def held(self) -> bool:
+    def leads(self) -> bool:
         """Whether this process took or renewed the lease, and its time is not up yet."""
         return self._lease is not None and not self.lapsed
 
@@ -59,12 +59,12 @@ class Leadership:
         """Whether the lease could not be renewed in time: somebody else may have it by now."""
         return self._lease is not None and asyncio.get_running_loop().time() > self._valid_until
 
-    async def hold(self) -> Lease | None:
-        """Take or renew the lease; None while a living controller holds it. Raises TemporaryError."""
+    async def acquire(self) -> Lease | None:
+        """Take or renew the lease; None while a living controller has it. Raises TemporaryError."""
         if self._lease is not None or await self._is_free():
-            await self._acquire()
+            await self._try_to_acquire()
         if self._lease is None and await self._bury_dead_holder():
-            await self._acquire()
+            await self._try_to_acquire()
         return self._lease
 
     @asynccontextmanager
@@ -85,7 +85,7 @@ class Leadership:
     async def _is_free(self) -> bool:
         return await self._within_term(self._store.leases.is_free(LEASE, self._holder, ttl_s=self._ttl_s))
 
-    async def _acquire(self) -> None:
+    async def _try_to_acquire(self) -> None:
         until = asyncio.get_running_loop().time() + self._ttl_s  # asked before the database sets the end
         acquiring = self._store.leases.acquire(LEASE, self._holder, ttl_s=self._ttl_s, detail=self._who)
         self._lease = await self._within_term(acquiring)
@@ -111,17 +111,17 @@ class Leadership:
                 return
             await asyncio.sleep(min(self.renew_s, left_s))
             try:
-                await self._acquire()
+                await self._try_to_acquire()
             except Exception as exc:  # noqa: BLE001 - the store's driver is an edge, and this goes on for its time
                 self._troubles.warning("renew", "the loop's lease could not be renewed: %s", str(exc) or repr(exc))
 
     async def _bury_dead_holder(self) -> bool:
         """Release the lease of a process of this host that is gone. The fence protects us, should it still write."""
-        held = await self._store.leases.get(LEASE)
-        if held is None or not _is_dead(held.detail):
+        lease = await self._store.leases.get(LEASE)
+        if lease is None or not _is_dead(lease.detail):
             return False
-        _log.info("the lease's holder %s is gone; taking over", held.holder)
-        await self._store.leases.release(held)
+        _log.info("the lease's holder %s is gone; taking over", lease.holder)
+        await self._store.leases.release(lease)
         return True
 
 

@@ -14,7 +14,7 @@ from policies.actions import PrepareData
 from policies.effects import Declined, Done, Effect, Prepared, Taken, Trained
 from policies.rows import Model, Run
 from proxy.errors import PermanentError, TemporaryError
-from proxy.loop.dataset.forgetting import blank_words, forget_users, holds_gap, numbers_of, read_document
+from proxy.loop.dataset.deletion import blank_words, delete_users, has_gap, numbers_of, read_document
 from proxy.loop.ports import DatasetBuilder, DatasetRequest, Failed, Manifest, Succeeded, Trainer, TrainingRun
 from proxy.private import make_folder, replace_private
 from proxy.store.store import Store
@@ -67,7 +67,7 @@ class Retrains:
         if not late or not (folder / LINEAGE_FILE).exists():
             return None
         when = datetime.fromtimestamp(at, UTC).isoformat(timespec="seconds")
-        done = await asyncio.to_thread(forget_users, folder, late, when)
+        done = await asyncio.to_thread(delete_users, folder, late, when)
         return await asyncio.to_thread(read_document, folder / "manifest.json") if done.lines else None
 
     async def start(self, run: Run, champion: Model) -> Effect:
@@ -106,7 +106,7 @@ class Retrains:
 
     async def _result(self, run: Run, status: Succeeded) -> Mapping[str, Any]:
         """What the training returned; without texts where a user was deleted whose data it had, as it may quote it."""
-        if not await asyncio.to_thread(holds_gap, self.training_dir / run.id):
+        if not await asyncio.to_thread(has_gap, self.training_dir / run.id):
             return dict(status.result)
         await self._blank(run)
         return numbers_of(status.result)
@@ -115,7 +115,7 @@ class Retrains:
         """Stop what may still run of a training that came to nothing, and keep what it said, and the data."""
         await self._keep_words(run)
         await self._stop(run)
-        if await asyncio.to_thread(holds_gap, self.training_dir / run.id):
+        if await asyncio.to_thread(has_gap, self.training_dir / run.id):
             await self._blank(run)
         return Done()
 

@@ -76,7 +76,7 @@ class Servers:
             await self.deployer.retire(dict(model.detail["handle"]))
 
     async def stop_if_it_can(self, model: Model) -> Stopped:
-        """As `stop`, but what cannot be stopped holds nothing up: that is tried again later."""
+        """As `stop`, but what cannot be stopped delays nothing: that is tried again later."""
         try:
             await self.stop(model)
         except Exception as exc:  # noqa: BLE001 - a plug-in's edge

@@ -1,4 +1,4 @@
-"""Webhooks: what happened, posted as JSON to every configured URL. Failures are retried and never hold the loop.
+"""Webhooks: what happened, posted as JSON to every configured URL. Failures are retried and never delay the loop.
 
 One queue and one task per URL, so that a dead receiver delays nobody else. The queue is bounded; when a receiver
 is away for long, its oldest events go first, and the next delivery says how many.

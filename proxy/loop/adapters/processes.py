@@ -1,7 +1,7 @@
 """Processes that outlive the controller: trainings and model servers.
 
 Each is started in a session of its own, with its output in a file, and is found again by an identity that pid reuse and
-reboots can not fake: pid, start time in clock ticks since boot (/proc/<pid>/stat, field 22) and the boot's id. One
+reboots cannot fake: pid, start time in clock ticks since boot (/proc/<pid>/stat, field 22) and the boot's id. One
 that was started just before a crash, and whose pid nobody wrote down, is found by a token in its environment.
 """
 
@@ -79,7 +79,7 @@ def start(
     """Start `argv` in a new session with stdout and stderr appended to `log`; `env` adds to ours,
     which is handed on without our settings and their secrets.
 
-    Raises OSError where the program can not be started.
+    Raises OSError where the program cannot be started.
     """
     for former in _children.values():  # nobody asks for the end of one whose outcome is in a file
         former.poll()
@@ -165,7 +165,7 @@ def send(process: ProcessId, number: signal.Signals) -> None:
 
 
 def command_line(pid: int, *, limit: int = 80) -> str:
-    """What a process was started with, cut short; empty where it is gone."""
+    """What a process was started with, shortened; empty where it is gone."""
     try:
         words = (_PROC / str(pid) / "cmdline").read_bytes()
     except OSError:
@@ -268,7 +268,7 @@ def _stat(pid: int) -> _Stat | None:
         line = (_PROC / str(pid) / "stat").read_text(errors="replace")
     except OSError:
         return None
-    fields = line.rpartition(")")[2].split()  # the command's name, before it, may hold anything
+    fields = line.rpartition(")")[2].split()  # the command's name, before it, may contain anything
     return _Stat(
         state=fields[0],
         parent=int(fields[1]),

@@ -27,7 +27,7 @@ _EXCERPT = 300
 def why_no_answer(error: Exception) -> str:
     """A failed call in words that are no programmer's: "connection refused", not ClientConnectorError(…)."""
     if isinstance(error, TimeoutError):
-        return "nothing came within the time-out"
+        return "no answer within the timeout"
     number = getattr(getattr(error, "os_error", error), "errno", None)
     if isinstance(number, int) and number > 0:
         return os.strerror(number).lower()
@@ -70,16 +70,16 @@ class Webhook:
         timeout_s: float = 10.0,
         ca_file: str | None = None,
     ) -> None:
-        """`key` names the setting of `url` in messages; `ca_file` holds certificates to trust instead of the system's.
+        """`key` names the setting of `url` in messages; `ca_file` has certificates to trust instead of the system's.
 
-        Raises ConfigError without a url, or where the certificates can not be read.
+        Raises ConfigError without a url, or where the certificates cannot be read.
         """
         if not url:
             raise ConfigError(f"{key} is not set")
         try:
             self._tls: bool | ssl.SSLContext = True if ca_file is None else ssl.create_default_context(cafile=ca_file)
         except OSError as error:
-            raise ConfigError(f"the certificates in {ca_file} can not be read: {error}") from error
+            raise ConfigError(f"the certificates in {ca_file} cannot be read: {error}") from error
         self.url = url.rstrip("/")
         self._token_file = token_file
         self._timeout = aiohttp.ClientTimeout(total=timeout_s, connect=min(5.0, timeout_s))
@@ -105,7 +105,7 @@ class Webhook:
                 content = _decoded(await response.read())
                 retry_after = response.headers.get("Retry-After", "")
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
-            raise TemporaryError(f"{method} {url} got no answer: {why_no_answer(error)}") from error
+            raise TemporaryError(f"{method} {url} was not answered: {why_no_answer(error)}") from error
         answer = ServiceReply(status=response.status, content=content)
         if answer.status >= 500 or answer.status in _LATER:
             wait_s = float(retry_after) if retry_after.isdecimal() else 10.0
@@ -118,7 +118,7 @@ class Webhook:
         try:
             token = Path(self._token_file).expanduser().read_text().strip()
         except OSError as error:
-            raise PermanentError(f"the token file {self._token_file} can not be read: {error.strerror}") from error
+            raise PermanentError(f"the token file {self._token_file} cannot be read: {error.strerror}") from error
         return {"Authorization": f"Bearer {token}"}
 
 

@@ -15,6 +15,7 @@ from functools import partial
 from typing import Final
 
 from policies import wording
+from policies.actions import tag_of
 from policies.experiment import ArmStats, Assessment, ExperimentFacts, Verdict
 from policies.lifecycle import Phase
 from policies.plan import LoopRules, Plan, plan
@@ -273,7 +274,7 @@ class _Retest:
             self._verdicts[verdict] = PaperVerdict(
                 at=now,
                 verdict=verdict.value,
-                action=None if decided.action is None else type(decided.action).__name__,
+                action=None if decided.action is None else tag_of(decided.action),
                 reasons=decided.reasons,
             )
 

@@ -16,11 +16,13 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from policies.actions import tag_of
 from policies.drop import DropDetector
 from policies.plan import LoopRules, plan
 from policies.selection import DataGeneratorConfig
 from policies.snapshot import Snapshot
 from policies.triggers import TriggerConfig, TriggerFacts, evaluate_triggers
+from policies.vocabulary import HOLD
 from proxy.config import LoopSettings
 from proxy.loop.act.maintenance import measured_baseline
 from proxy.loop.codec import from_json
@@ -165,7 +167,7 @@ async def decide_again(store: Store, settings: LoopSettings, since: float) -> tu
         decided = plan(snapshot, _under(rules, settings), inputs["now"])
         seen += 1
         was = _name(inputs.get("action"))
-        would_be = "Hold" if decided.action is None else type(decided.action).__name__
+        would_be = HOLD if decided.action is None else tag_of(decided.action)
         if was != would_be:
             others.append(
                 OtherDecision(at=inputs["now"], seq=entry.seq, was=was, would_be=would_be, reasons=decided.reasons)
@@ -174,7 +176,7 @@ async def decide_again(store: Store, settings: LoopSettings, since: float) -> tu
 
 
 async def _decisions(store: Store, since: float) -> AsyncIterator[JournalEntry]:
-    """Entries that hold a decision with its inputs, newest first."""
+    """Entries with a decision with its inputs, newest first."""
     before: int | None = None
     while entries := await store.journal.recent(before_seq=before, limit=_PAGE):
         for entry in entries:
@@ -198,4 +200,4 @@ def _under(rules: LoopRules, settings: LoopSettings) -> LoopRules:
 
 
 def _name(action: dict[str, Any] | None) -> str:
-    return "Hold" if action is None else str(action["action"])
+    return HOLD if action is None else str(action["action"])

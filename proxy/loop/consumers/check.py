@@ -23,6 +23,8 @@ class Consumer(Protocol):
     name: str
     checked_by: str
     notes: tuple[str, ...]
+    takes: tuple[str, ...]
+    """The formats that it reads."""
 
     def problems(self, line: Mapping[str, Any]) -> Iterator[str]:
         """What it would refuse about a line."""
@@ -67,9 +69,9 @@ def _problems(consumer: Consumer, line: bytes) -> Iterator[str]:
     try:
         value = orjson.loads(line)
     except orjson.JSONDecodeError:
-        yield "the line is no JSON"
+        yield "the line is not JSON"
         return
     if isinstance(value, dict):
         yield from consumer.problems(value)
     else:
-        yield "the line is no JSON object"
+        yield "the line is not a JSON object"

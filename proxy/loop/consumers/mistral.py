@@ -6,8 +6,15 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final
 
+from proxy.loop.consumers.lines import (
+    dialogue,
+    form_of,
+    formats_for,
+    message_problems,
+    tools_of,
+    tools_problems,
+)
 from proxy.loop.consumers.report import Report
-from proxy.loop.consumers.shapes import dialogue, message_problems, shape_of, tools_of, tools_problems
 
 __all__ = ["Mistral"]
 
@@ -19,7 +26,7 @@ class Mistral:
     """Files with `messages`; each line is made a request and given to Mistral's validator."""
 
     name = "mistral"
-    takes = "chatml"
+    takes = formats_for("mistral")
 
     def __init__(self, tokenizer: str | None = None) -> None:
         """`tokenizer`: which version's rules (v3, v7, v11, v13, v15; up to v11 ids of calls have nine characters)."""
@@ -41,8 +48,8 @@ class Mistral:
 
     def problems(self, line: Mapping[str, Any]) -> Iterator[str]:
         """What Mistral would refuse about a line."""
-        if shape_of(line) != "messages":
-            yield "the line has no `messages`; write the format chatml"
+        if form_of(line) not in self.takes:
+            yield f"the line has no `messages`; write the format {' or '.join(self.takes)}"
             return
         tools = tools_of(line)
         for _, messages in dialogue(line):

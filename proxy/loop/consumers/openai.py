@@ -12,24 +12,25 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from proxy.loop.consumers.report import Report
-from proxy.loop.consumers.shapes import (
+from proxy.loop.consumers.lines import (
     as_list,
     dialogue,
+    form_of,
+    formats_for,
     function_of,
     message_problems,
     parts_problems,
-    shape_of,
     tools_of,
     tools_problems,
 )
+from proxy.loop.consumers.report import Report
 
 __all__ = ["OpenAI"]
 
 _TOP: Final = {
-    "messages": {"messages", "tools", "parallel_tool_calls", "functions"},
+    "chatml": {"messages", "tools", "parallel_tool_calls", "functions"},
     "openai_pairs": {"input", "preferred_output", "non_preferred_output"},
-    "pairs": {"prompt", "chosen", "rejected", "tools"},
+    "dpo": {"prompt", "chosen", "rejected", "tools"},
 }
 _IN_MESSAGE: Final = frozenset(
     {"role", "content", "name", "tool_calls", "tool_call_id", "function_call", "weight", "refusal"}
@@ -46,17 +47,18 @@ class OpenAI:
     """Supervised (chatml) and preference (dpo) files."""
 
     name = "openai"
-    takes = "chatml, dpo"
+    takes = formats_for("openai")
     checked_by = "OpenAI's written rules"
     notes: tuple[str, ...] = ("the token limit of the model is not checked.",)
 
     def problems(self, line: Mapping[str, Any]) -> Iterator[str]:
         """What the API would refuse about a line."""
-        shape = shape_of(line)
-        if shape not in _TOP:
-            yield "the line is neither supervised (`messages`) nor a preference; write the format chatml or dpo"
+        form = form_of(line)
+        if form not in _TOP:
+            formats = " or ".join(self.takes)
+            yield f"the line is neither supervised (`messages`) nor a preference; write the format {formats}"
             return
-        for key in sorted(line.keys() - _TOP[shape]):
+        for key in sorted(line.keys() - _TOP[form]):
             yield f"the top-level key {key!r} is not known"
         tools = tools_of(line)
         yield from tools_problems(tools)
@@ -79,7 +81,7 @@ def _rules(messages: list[Any], *, weighted: bool) -> Iterator[str]:
         yield "the last message is not the assistant's"
     answers = [message for message in said if message.get("role") == "assistant"]
     if not any(message.get("weight", 1) for message in answers):
-        yield "no message of the assistant is to be learnt: all weights are 0"
+        yield "no assistant message is trained on: all weights are 0"
     pictures = 0
     for message in said:
         for key in sorted(message.keys() - _IN_MESSAGE):

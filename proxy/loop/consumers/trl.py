@@ -13,8 +13,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from proxy.loop.consumers import templates
+from proxy.loop.consumers.lines import (
+    dialogue,
+    form_of,
+    formats_for,
+    message_problems,
+    tools_of,
+    tools_problems,
+)
 from proxy.loop.consumers.report import Report
-from proxy.loop.consumers.shapes import dialogue, message_problems, shape_of, tools_of, tools_problems
 
 __all__ = ["TRL", "Axolotl"]
 
@@ -27,8 +34,7 @@ class TRL:
     """Every format but NVIDIA's: SFT, DPO and KTO trainers."""
 
     name = "trl"
-    takes = "chatml, prompt_completion, completion, dpo, kto"
-    _shapes: tuple[str, ...] = ("messages", "prompt_completion", "text", "pairs", "labels")
+    takes = formats_for("trl")
     _arguments_become_objects = False
 
     def __init__(self, template: str | None = None) -> None:
@@ -48,9 +54,8 @@ class TRL:
 
     def problems(self, line: Mapping[str, Any]) -> Iterator[str]:
         """What would go wrong with a line."""
-        shape = shape_of(line)
-        if shape not in self._shapes:
-            yield f"the line is in no form that it reads; write one of the formats {self.takes}"
+        if form_of(line) not in self.takes:
+            yield f"the line is in no form that it reads; write one of the formats {', '.join(self.takes)}"
             return
         tools = tools_of(line)
         for _, messages in dialogue(line):
@@ -75,8 +80,7 @@ class Axolotl(TRL):
     """Files with `messages` (type chat_template) and alpaca files."""
 
     name = "axolotl"
-    takes = "chatml, alpaca"
-    _shapes = ("messages", "alpaca")
+    takes = formats_for("axolotl")
     _arguments_become_objects = True
 
     def __init__(self, template: str | None = None) -> None:
@@ -106,7 +110,7 @@ def _load(path: Path) -> Iterator[str]:
             datasets.load_dataset("json", data_files=str(path), split="train", cache_dir=cache)
         except Exception as error:  # noqa: BLE001 - whatever it raises, the trainer would meet it
             cause = error.__cause__ or error
-            yield f"datasets can not load the file: {' '.join(str(cause).split())[:300]}"
+            yield f"datasets cannot load the file: {' '.join(str(cause).split())[:300]}"
 
 
 def _version(name: str) -> str | None:

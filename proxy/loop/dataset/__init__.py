@@ -13,7 +13,7 @@ atomically, the manifest last: a folder with a manifest is complete. The same ru
 
 from proxy.loop.dataset.builder import Preview, SampleSource, StoreDatasetBuilder
 from proxy.loop.dataset.flywheel import flywheel, flywheel_config
-from proxy.loop.dataset.picking import Progress
+from proxy.loop.dataset.selection_pass import Progress
 
 __all__ = [
     "Preview",

@@ -17,9 +17,9 @@ from policies.records import Sample
 from policies.selection import DataGeneratorConfig
 from proxy.errors import PermanentError, TemporaryError
 from proxy.loop.dataset.joining import Joining
-from proxy.loop.dataset.picking import LineFormat, Picking, Progress, read_all
 from proxy.loop.dataset.rehearsal import Rehearsal
-from proxy.loop.dataset.space import Measured, ensure_space
+from proxy.loop.dataset.selection_pass import LineFormat, Progress, SelectionPass, read_all
+from proxy.loop.dataset.space import Sized, ensure_space
 from proxy.loop.dataset.staging import Split, Staging
 from proxy.loop.dataset.writer import Writer, read_manifest
 from proxy.loop.ports import DatasetRequest, Manifest
@@ -118,9 +118,9 @@ class StoreDatasetBuilder:
             rehearsal = await self._rehearsal()
             await self._ensure_space(folder, before_id, limit)
             with Staging(folder / "staging.db") as staging:
-                picking = Picking(self._config, staging, self._line_format)
-                await self._fill(picking, before_id, limit)
-                return await _in_thread(lambda: Writer(folder, request, self._config, picking, rehearsal).write())
+                chosen = SelectionPass(self._config, staging, self._line_format)
+                await self._fill(chosen, before_id, limit)
+                return await _in_thread(lambda: Writer(folder, request, self._config, chosen, rehearsal).write())
         except (OSError, sqlite3.OperationalError) as error:
             raise TemporaryError(
                 f"the dataset of {request.run_id} could not be written to {folder}: {error}"
@@ -131,14 +131,14 @@ class StoreDatasetBuilder:
     async def preview(self, *, until_s: float, scan: int = 2000, show: int = 10) -> Preview:
         """What a build would make of the newest `scan` records before `until_s`; writes nothing."""
         with Staging(None) as staging:
-            picking = Picking(self._config, staging, self._line_format)
-            await self._fill(picking, id_floor(round(until_s * 1e6)), limit=scan)
-            await _in_thread(picking.finish)
+            chosen = SelectionPass(self._config, staging, self._line_format)
+            await self._fill(chosen, id_floor(round(until_s * 1e6)), limit=scan)
+            await _in_thread(chosen.finish)
             newest = list(staging.bodies(Split.TRAIN))[::-1][:show]
             return Preview(
-                seen=picking.seen,
+                seen=chosen.seen,
                 kept=staging.count(Split.TRAIN) + staging.count(Split.HOLDOUT),
-                dropped=dict(picking.dropped),
+                dropped=dict(chosen.dropped),
                 lines=tuple(json.loads(line) for line in newest),
             )
 
@@ -150,7 +150,9 @@ class StoreDatasetBuilder:
 
     def _folder(self, run_id: str) -> Path:
         if not _RUN_ID.fullmatch(run_id):
-            raise PermanentError(f"run id {run_id!r} can not name a folder: use letters, digits, dot, dash, underscore")
+            raise PermanentError(
+                f"run id {run_id!r} cannot be a folder name: use letters, digits, dot, dash, underscore"
+            )
         return self._training_dir / run_id
 
     async def _rehearsal(self) -> Rehearsal | None:
@@ -159,8 +161,8 @@ class StoreDatasetBuilder:
         return await _in_thread(lambda: Rehearsal(self._config.existing_data_path, self._config.format_type))
 
     async def _ensure_space(self, folder: Path, before_id: str, limit: int | None) -> None:
-        """Raises TemporaryError where the disk of `folder` can not hold the build, to judge by the newest samples."""
-        if not isinstance(self._samples, Measured):
+        """Raises TemporaryError where the disk of `folder` has no room for it, to judge by the newest samples."""
+        if not isinstance(self._samples, Sized):
             return
         size = await self._samples.size()
         records = size.records if limit is None else min(limit, size.records)
@@ -168,21 +170,21 @@ class StoreDatasetBuilder:
         samples = [sample for batch in newest for sample in batch]
         await _in_thread(lambda: ensure_space(folder, samples, records, self._config))
 
-    async def _fill(self, picking: Picking, before_id: str, limit: int | None) -> None:
+    async def _fill(self, chosen: SelectionPass, before_id: str, limit: int | None) -> None:
         judged = self._samples.judged(before_id=before_id, chunk=_READ_ROWS)
         joining = Joining(self._samples)  # what was asked may stand in an earlier part
         async with aclosing(_batched(judged, None)) as batches:
             async for logged in batches:
                 batch = await joining.join(logged)
-                await _in_thread(partial(picking.judged.remember, batch))
+                await _in_thread(partial(chosen.judged.remember, batch))
         async with aclosing(self._batches(before_id, limit)) as batches:
             async for batch in batches:
-                await _in_thread(partial(picking.take, batch))
-                progress = picking.progress()
+                await _in_thread(partial(chosen.take, batch))
+                progress = chosen.progress()
                 if self.building is not None:
                     self.building = progress
                 self._on_progress(progress)
-                if picking.satisfied:
+                if chosen.satisfied:
                     return
 
     async def _batches(self, before_id: str, limit: int | None) -> AsyncGenerator[list[Sample]]:

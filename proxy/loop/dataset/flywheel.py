@@ -2,7 +2,7 @@
 
     {"timestamp": 1700000000, "client_id": "shop", "workload_id": "support", "request": {…}, "response": {…}}
 
-The records are those that a training file would hold, chosen by the same rules; only chat completions have the form
+The records are those that a training file would contain, chosen by the same rules; only chat completions have the form
 that the flywheel checks (messages in the request, choices with a message in the response). Tools and their calls are
 kept. A content of several texts becomes one text, and pictures are kept or left out as in the other formats, for a
 column of a file has one type. A person's correction takes the answer's place, also in later history. `workload_id` is
@@ -20,11 +20,11 @@ from typing import Any
 import orjson
 
 from policies.formats import TrainingLine, has_parts
-from policies.kinds import Kind
 from policies.records import Sample
 from policies.selection import DataGeneratorConfig
-from proxy.loop.dataset.picking import LineFormat
 from proxy.loop.dataset.reading import conversation_of
+from proxy.loop.dataset.selection_pass import LineFormat
+from proxy.wire.extract.apis.chat import KIND as CHAT
 from proxy.wire.extract.conversations.draft import between
 from proxy.wire.extract.conversations.thoughts import split_thoughts
 
@@ -66,7 +66,7 @@ def flywheel_config(config: DataGeneratorConfig) -> DataGeneratorConfig:
 
 def _chat(sample: Sample) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Request and answer, where they are a chat completion's."""
-    if sample.exchange.kind != Kind.CHAT:
+    if sample.exchange.kind != CHAT.name:
         return None
     request, response = _object(sample.exchange.request), _object(sample.exchange.response)
     if not (_has_messages(request) and _has_choices(response)):

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from mmap import mmap
 from typing import Final
 
-from policies.likeness import Fingerprint
+from policies.similarity import Fingerprint
 
 __all__ = ["INDEX_SCHEMA", "StagedIndex"]
 

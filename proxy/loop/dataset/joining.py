@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from typing import Final, Protocol, runtime_checkable
 
 from policies.conversation import Conversation, Lack, Turn
-from policies.kinds import Kind
 from policies.records import Sample
 from proxy.loop.dataset.reading import conversation_of, provider_id_of
 from proxy.store.reading.earlier import Earlier
+from proxy.wire.extract.apis.responses import KIND as RESPONSES
 
 __all__ = ["AnswerSource", "Joining"]
 
@@ -154,7 +154,7 @@ def _size(links: _Links) -> int:
 
 def _goes_on(sample: Sample) -> bool:
     exchange = sample.exchange
-    return exchange.kind == Kind.RESPONSES and sample.conversation is None and _NAMED in exchange.request
+    return exchange.kind == RESPONSES.name and sample.conversation is None and _NAMED in exchange.request
 
 
 def _read(name: str, found: Sequence[Earlier]) -> _Links:
@@ -162,7 +162,7 @@ def _read(name: str, found: Sequence[Earlier]) -> _Links:
     links: list[_Link] = []
     for one in found:
         exchange = one.sample.exchange
-        if exchange.kind != Kind.RESPONSES or provider_id_of(exchange) != name:
+        if exchange.kind != RESPONSES.name or provider_id_of(exchange) != name:
             continue
         said = conversation_of(one.sample)
         links.append(

@@ -5,7 +5,7 @@ recognised by who was asked, what was asked and what was answered, white space a
 (a system prompt, a title) does not count. The one who is asked counts, so that a stranger's vote on the same words does
 not reach other people's chats; where nobody is known, only votes of nobody count.
 
-Some clients show the model another question than they keep (with found documents, or the time), or cut the beginning
+Some clients show the model another question than they keep (with found documents, or the time), or drop the beginning
 off. So an answer of some length is recognised by itself, and so is any whose question is gone: it is not taught, but
 nothing is put in its place, for the words may have answered something else.
 """
@@ -18,9 +18,9 @@ from collections.abc import Iterable
 from dataclasses import replace
 from hashlib import blake2b
 
+from policies.caps import Caps
 from policies.conversation import Conversation, Turn
 from policies.records import Sample
-from policies.selection import Caps
 from proxy.loop.dataset.reading import read
 
 __all__ = ["Judged"]

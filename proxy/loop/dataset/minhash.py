@@ -1,4 +1,4 @@
-"""MinHash by rensa: what `policies.likeness` compares texts by."""
+"""MinHash by rensa: what `policies.similarity` compares texts by."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from struct import Struct
 
 from rensa import RMinHash
 
-from policies.likeness import PERMUTATIONS
+from policies.similarity import PERMUTATIONS
 
 __all__ = ["minhash"]
 
@@ -16,7 +16,7 @@ _PACKED = Struct(f"<{PERMUTATIONS}I")
 
 
 def minhash(shingles: Iterable[bytes]) -> bytes:
-    """The smallest hash of the shingles in each of 128 permutations (policies.likeness.MinHash)."""
+    """The smallest hash of the shingles in each of 128 permutations (policies.similarity.MinHash)."""
     sketch = RMinHash(PERMUTATIONS, _SEED)
     sketch.update(shingles)
     return _PACKED.pack(*sketch.digest())

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from policies.conversation import Conversation, Lack
-from policies.kinds import Kind
+from policies.kinds import JSON
 from policies.records import LoggedExchange, Sample
-from proxy.wire.extract import CapturedExchange, converse, extract, told
+from proxy.wire.extract import CapturedExchange, converse, extract, logged
 from proxy.wire.extract.conversations.thoughts import split_thoughts
 
 __all__ = ["conversation_of", "provider_id_of", "read"]
@@ -33,18 +33,18 @@ def conversation_of(sample: Sample) -> Conversation:
     """What was logged of the sample, as far as it stands in its own request and answer."""
     exchange = sample.exchange
     if exchange.cut or not exchange.request:
-        said = told(sample.query, sample.response)
+        said = logged(sample.query, sample.response)
         said.lacks = Lack.TRUNCATED if exchange.cut else None
         return said
     captured = _captured(exchange)
-    if exchange.kind == Kind.JSON:
+    if exchange.kind == JSON.name:
         found = extract(captured)
         if (found.query, found.response) != (sample.query, sample.response):
-            return told(sample.query, sample.response)  # pointers found them
+            return logged(sample.query, sample.response)  # pointers found them
     said = converse(captured)
     if said.turns or not said.answer.empty or said.lacks is not None or said.goes_on_from is not None:
         return said
-    return told(sample.query, sample.response)  # the copies are of no shape that is known, but the texts were
+    return logged(sample.query, sample.response)  # the copies are of no shape that is known, but the texts were
 
 
 def provider_id_of(exchange: LoggedExchange) -> str | None:

@@ -17,7 +17,7 @@ from policies.selection import DataGeneratorConfig, Keep, SelectionState, select
 from proxy.errors import TemporaryError
 from proxy.store.tables.values import StoreSize
 
-__all__ = ["Measured", "ensure_space", "needed_bytes"]
+__all__ = ["Sized", "ensure_space", "needed_bytes"]
 
 _log = logging.getLogger(__name__)
 _PER_RECORD: Final = 1200
@@ -27,8 +27,8 @@ _PER_LINE: Final = 200
 
 
 @runtime_checkable
-class Measured(Protocol):
-    """A source that knows how much it holds."""
+class Sized(Protocol):
+    """A source that knows how much is in it."""
 
     async def size(self) -> StoreSize:
         """Records (an estimate) and bytes."""

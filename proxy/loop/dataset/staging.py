@@ -14,14 +14,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
+from policies.caps import Caps
 from policies.formats import HEADS, TrainingLine, Waiting, shape
 from policies.records import Author
-from policies.selection import Caps
 from proxy.loop.dataset.index import INDEX_SCHEMA, StagedIndex
 from proxy.loop.dataset.judged import Judged
 from proxy.private import create
 
-__all__ = ["Counted", "LineOrigin", "LineRow", "Split", "Staging"]
+__all__ = ["CapCounter", "LineOrigin", "LineRow", "Split", "Staging"]
 
 _SCHEMA = f"""
 {INDEX_SCHEMA}
@@ -55,7 +55,7 @@ class Split(IntEnum):
     HOLDOUT = 1
 
 
-class Counted(IntEnum):
+class CapCounter(IntEnum):
     """What is counted per user, or per cluster."""
 
     SAMPLES = 0
@@ -137,7 +137,7 @@ class Staging:
 
     # Users and pairs, per split
 
-    def tally(self, split: Split, what: Counted) -> SplitTally:
+    def tally(self, split: Split, what: CapCounter) -> SplitTally:
         """Counts of one split."""
         return SplitTally(self._db, split, what)
 
@@ -295,7 +295,7 @@ class Staging:
 class SplitTally:
     """Counts per user (policies.selection.Tally): those of late in memory, the others in the staging file."""
 
-    def __init__(self, db: sqlite3.Connection, split: Split, what: Counted) -> None:
+    def __init__(self, db: sqlite3.Connection, split: Split, what: CapCounter) -> None:
         self._db, self._number = db, len(Split) * int(what) + int(split)
         self._counts: dict[int, int] = {}
         self._spilt = False

@@ -94,5 +94,5 @@ def _counting(tokenizer: str | None) -> tuple[Callable[[str], int] | None, str]:
     try:
         made = library.Tokenizer.from_file(str(path))
     except Exception as exc:  # noqa: BLE001 - the library raises nothing more special
-        return None, f"{BY_CHARACTERS}, for {path} can not be read ({exc})"
+        return None, f"{BY_CHARACTERS}, for {path} cannot be read ({exc})"
     return lambda text: len(made.encode(text, add_special_tokens=False).ids), f"tokenizer {path}"

@@ -17,8 +17,8 @@ import orjson
 from policies.formats import in_parts
 from policies.records import Author
 from policies.selection import DataGeneratorConfig, rehearsal_count
-from proxy.loop.dataset.picking import Picking
 from proxy.loop.dataset.rehearsal import Rehearsal
+from proxy.loop.dataset.selection_pass import SelectionPass
 from proxy.loop.dataset.staging import Split
 from proxy.loop.dataset.tokens import TokenCount
 from proxy.loop.ports import DatasetRequest, Manifest
@@ -38,7 +38,7 @@ class Writer:
     folder: Path
     request: DatasetRequest
     config: DataGeneratorConfig
-    picking: Picking
+    picking: SelectionPass
     rehearsal: Rehearsal | None
 
     def write(self) -> Manifest:
@@ -57,19 +57,19 @@ class Writer:
             rehearsed = rehearsal_count(new, self.rehearsal.available, self.config.existing_data_share)
             extra = _counted(self.rehearsal.take(rehearsed, self.request.run_id), tokens)
             mixed = _interleave(mixed, new, extra, rehearsed)
-        data, held = self.folder / "data.jsonl", self.folder / "holdout.jsonl"
+        data, apart = self.folder / "data.jsonl", self.folder / "holdout.jsonl"
         sha256 = _write_lines(data, map(_in_parts, mixed) if parted else mixed)
         if holdout:
             bodies = staging.bodies(Split.HOLDOUT)
-            _write_lines(held, map(_in_parts, bodies) if parted else bodies)
+            _write_lines(apart, map(_in_parts, bodies) if parted else bodies)
         else:
-            held.unlink(missing_ok=True)  # of an attempt that was cut short
+            apart.unlink(missing_ok=True)  # of an attempt that was interrupted
         _write_lines(self.folder / "lineage.csv", self._lineage(new, rehearsed))
-        manifest = self._manifest(data, held if holdout else None, sha256, tokens)
+        manifest = self._manifest(data, apart if holdout else None, sha256, tokens)
         _write_lines(self.folder / "manifest.json", [json.dumps(manifest.as_json(), indent=2).encode()])
         return manifest
 
-    def _manifest(self, data: Path, held: Path | None, sha256: str, tokens: TokenCount) -> Manifest:
+    def _manifest(self, data: Path, apart: Path | None, sha256: str, tokens: TokenCount) -> Manifest:
         picking, staging, kept = self.picking, self.picking.staging, self.picking.kept
         first, last = staging.record_range(Split.TRAIN)
         new, cost = staging.count(Split.TRAIN), self.config.cost_per_million_tokens
@@ -77,7 +77,7 @@ class Writer:
         return Manifest(
             run_id=self.request.run_id,
             data_path=str(data),
-            holdout_path=None if held is None else str(held),
+            holdout_path=None if apart is None else str(apart),
             samples=new + rehearsed,
             holdout_samples=staging.count(Split.HOLDOUT),
             rehearsal_samples=rehearsed,

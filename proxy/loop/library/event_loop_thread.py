@@ -35,7 +35,7 @@ class EventLoopThread(Generic[_R]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._resource: _R | None = None
-        self._held: str | None = None
+        self._kept_open: str | None = None
         self.first_opened_in: int | None = None
         """Id of the process that opened it first: in another one it has been forked since."""
         _all.add(self)
@@ -49,31 +49,33 @@ class EventLoopThread(Generic[_R]):
         try:
             return future.result()
         except CancelledError:
-            raise RuntimeError("the log was closed by another thread before this call was done") from None
+            raise RuntimeError("the log was closed by another thread before this call finished") from None
 
     def submit(self, work: Callable[[_R], Coroutine[Any, Any, _T]]) -> Future[_T]:
         """As `run`, but hand back the future."""
         if self._thread is threading.current_thread():
-            raise RuntimeError("this call would wait for itself: it was made on the library's own thread")
+            raise RuntimeError(
+                "this call would wait for itself: it was made from the library's own thread; call it from another"
+            )
         with self._guard:
             loop, resource = self._ready()
             return asyncio.run_coroutine_threadsafe(work(resource), loop)
 
     @contextmanager
-    def held(self, reason: str) -> Iterator[None]:
+    def kept_open(self, reason: str) -> Iterator[None]:
         """Until the end of the block `close` raises RuntimeError with this reason."""
         with self._guard:
-            self._held = reason
+            self._kept_open = reason
         try:
             yield
         finally:
-            self._held = None
+            self._kept_open = None
 
     def close(self) -> None:
         """Close the resource and end the thread; the next `run` opens it again. What other threads have asked for is
-        done first. Raises RuntimeError while it is held."""
-        if self._held is not None:
-            raise RuntimeError(self._held)
+        done first. Raises RuntimeError while it is kept open."""
+        if self._kept_open is not None:
+            raise RuntimeError(self._kept_open)
         with self._guard:
             if self._loop is None or self._thread is None:
                 return
@@ -110,7 +112,7 @@ class EventLoopThread(Generic[_R]):
         if self._loop is not None:
             _of_parents.append((self._loop, self._thread, self._resource))
         self._guard = threading.Lock()
-        self._loop = self._thread = self._resource = self._held = None
+        self._loop = self._thread = self._resource = self._kept_open = None
 
 
 _all: weakref.WeakSet[EventLoopThread[Any]] = weakref.WeakSet()

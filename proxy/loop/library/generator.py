@@ -10,7 +10,7 @@ from policies.selection import DataGeneratorConfig
 from proxy.clock import Clock, SystemClock
 from proxy.config.load import fingerprint
 from proxy.loop.dataset import StoreDatasetBuilder
-from proxy.loop.library.usage import Book, UsageLogger
+from proxy.loop.library.usage import UsageLogger, UsageStore
 from proxy.loop.ports import DatasetRequest
 
 __all__ = ["TrainingDataGenerator"]
@@ -42,8 +42,8 @@ class TrainingDataGenerator:
         run_id = name or f"data-{datetime.fromtimestamp(now, UTC):%Y%m%d-%H%M%S-%f}"
         request = DatasetRequest(run_id=run_id, until_s=now + 1.0, config_fingerprint=fingerprint(self._config))
 
-        async def build(book: Book) -> dict[str, Any]:
-            builder = StoreDatasetBuilder(book.store.samples, self._config, self._output_dir)
+        async def build(usage: UsageStore) -> dict[str, Any]:
+            builder = StoreDatasetBuilder(usage.store.samples, self._config, self._output_dir)
             return (await builder.build(request)).as_json()
 
         return self._logger.background.run(build)

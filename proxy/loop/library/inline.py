@@ -82,7 +82,7 @@ class InlineTrainer:
         path = self._result_path(run.run_id)
         if not path.exists():
             if self.function is None:
-                raise TemporaryError(f"run {run.run_id} waits for a train_fn: pass one to run_iteration or run_loop")
+                raise TemporaryError(f"run {run.run_id} needs a train_fn: pass one to run_iteration or run_loop")
             outcome = await self._in_callers_thread(self.function, str(run.data_path))
             self.failure = outcome.get("error")
             make_folder(path.parent)

@@ -32,18 +32,18 @@ def iteration_result(ticks: list[Tick], at: float) -> dict[str, Any]:
     for tick in ticks:
         if tick.plan is not None and isinstance(tick.plan.action, PrepareData):
             retrain = {"trigger": tick.plan.action.trigger, "run_id": tick.plan.action.run_id, "status": "failed"}
-        change = tick.change
-        if change is None:
+        done = tick.transition
+        if done is None:
             continue
-        events.append(change.event.value)
-        if change.event in _RETRAIN:
-            retrain = {**(retrain or {}), "status": _RETRAIN[change.event], "reason": change.reason, **_details(tick)}
-        if change.event is Event.DEPLOYED:
-            result["challenger_deployed"] = change.models[0].name
-        if change.event is Event.PROMOTED:
-            result["champion_promoted"] = change.models[0].name
-        if change.event in (Event.ROLLED_BACK, Event.REJECTED, Event.RETURNED):
-            result["rolled_back"] = change.reason
+        events.append(done.event.value)
+        if done.event in _RETRAIN:
+            retrain = {**(retrain or {}), "status": _RETRAIN[done.event], "reason": done.reason, **_details(tick)}
+        if done.event is Event.DEPLOYED:
+            result["challenger_deployed"] = done.models[0].name
+        if done.event is Event.PROMOTED:
+            result["champion_promoted"] = done.models[0].name
+        if done.event in (Event.ROLLED_BACK, Event.REJECTED, Event.RETURNED):
+            result["rolled_back"] = done.reason
     seen = [tick.plan.assessment for tick in ticks if tick.plan is not None and tick.plan.assessment is not None]
     return {
         "timestamp": iso(at),
@@ -59,11 +59,11 @@ def iteration_result(ticks: list[Tick], at: float) -> dict[str, Any]:
 
 def _details(tick: Tick) -> dict[str, Any]:
     """What a step of a retrain has to show."""
-    change = tick.change
-    if change is None:
+    done = tick.transition
+    if done is None:
         return {}
-    details = dict(change.outcome)
-    for run in change.runs:
+    details = dict(done.outcome)
+    for run in done.runs:
         manifest = run.manifest or {}
         details |= {"run_id": run.id, "trigger": run.trigger}
         details |= {name: manifest[name] for name in ("samples", "data_path") if name in manifest}

@@ -18,6 +18,7 @@ from typing import Any, Final, Self
 from policies import wording
 from policies.assignment import assign
 from policies.records import Arm
+from policies.state import LoopTotals
 from proxy.clock import Clock, SystemClock
 from proxy.config import LoopConfig
 from proxy.config.load import fingerprint, public_document
@@ -26,13 +27,15 @@ from proxy.loop.act.install import BaseModel
 from proxy.loop.act.leadership import Leadership
 from proxy.loop.adapters.notify import NoNotifier
 from proxy.loop.build import LoopPorts, assemble, rules_of
+from proxy.loop.codec import to_json
 from proxy.loop.dataset import StoreDatasetBuilder
 from proxy.loop.library.inline import AppDeployer, AppProbe, InlineTrainer, Job, TrainFunction
 from proxy.loop.library.iteration import iso, iteration_result
-from proxy.loop.library.usage import Book, UsageLogger
+from proxy.loop.library.usage import UsageLogger, UsageStore
 from proxy.loop.look.explain import explain, history
 from proxy.loop.tick import Loop, Tick
 from proxy.private import make_folder
+from proxy.status import Status
 from proxy.store.tables.values import RecordFilter
 from proxy.wire.person import person_key
 
@@ -45,16 +48,16 @@ _UNASKED_S: Final = 900.0
 
 
 class _TrainingUnderWayError(RuntimeError, TemporaryError):
-    """Temporary for whoever can wait for the training to end; `train_fn` itself can not."""
+    """Temporary for whoever can wait for the training to end; `train_fn` itself cannot."""
 
     def __init__(self, what: str) -> None:
         super().__init__(
-            f"{what} was called while train_fn was running: it would wait for train_fn, which waits for it;"
-            " call it when train_fn has returned"
+            f"{what} was called while train_fn was running and would wait for it forever;"
+            " call it after train_fn has returned"
         )
 
 
-_HELD: Final = "close was called while run_iteration was at work in the same process; call it when that has returned"
+_AT_WORK: Final = "close was called while run_iteration was running in this process; call it after that has returned"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +82,7 @@ class ContinuousLearningLoop:
         self._trainer = InlineTrainer(self._training_dir)
         self._leadership: Leadership | None = None
         self._loops: dict[bool, Loop] = {}
-        self._book: Book | None = None
+        self._usage: UsageStore | None = None
         self._one_at_a_time = threading.Lock()
         self._pid: int | None = None
         self._before_training: frozenset[threading.Thread] | None = None
@@ -118,8 +121,8 @@ class ContinuousLearningLoop:
     def _refuse_after_fork(self, what: str) -> None:
         if (parent := self._forked_from()) is not None:
             raise RuntimeError(
-                f"{what} was called in a process forked off process {parent}, which has used this loop;"
-                " make a new ContinuousLearningLoop after the fork"
+                f"{what} was called in a fork of process {parent}, which already uses this loop;"
+                " create a new ContinuousLearningLoop after the fork"
             )
 
     @contextmanager
@@ -152,14 +155,14 @@ class ContinuousLearningLoop:
 
     def choose_model(self, user: str | None = None) -> ModelChoice:
         """Whom to send this user's query to: always the same model within an experiment; at random without a user."""
-        return self.logger.background.run(lambda book: self._choose(book, user))
+        return self.logger.background.run(lambda usage: self._choose(usage, user))
 
-    async def _choose(self, book: Book, user: str | None) -> ModelChoice:
-        table = await book.routes()
-        if table is None or book.position is None:
+    async def _choose(self, usage: UsageStore, user: str | None) -> ModelChoice:
+        table = await usage.routes()
+        if table is None or usage.position is None:
             return ModelChoice(name=self.config.champion_name, path=None, arm=Arm.CHAMPION)
-        challenger, champion = book.position.challenger, book.position.champion
-        name = book.ids.new_uuid(self._clock.now()) if user is None else str(book.keys.user_hash(person_key(user)))
+        challenger, champion = usage.position.challenger, usage.position.champion
+        name = usage.ids.new_uuid(self._clock.now()) if user is None else str(usage.keys.user_hash(person_key(user)))
         if table.challenger is not None and challenger is not None:
             arm = assign(bytes.fromhex(table.salt), name.encode(), table.share)
             if arm is Arm.CHALLENGER:
@@ -182,10 +185,10 @@ class ContinuousLearningLoop:
         return self._iteration(train_fn, _MAX_TICKS)
 
     def _iteration(self, train_fn: TrainFunction | None, limit: int) -> dict[str, Any]:
-        with self._turn("run_iteration"), self.logger.background.held(_HELD):
+        with self._turn("run_iteration"), self.logger.background.kept_open(_AT_WORK):
             self._trainer.begin(train_fn)
             trains = train_fn is not None
-            future = self.logger.background.submit(lambda book: self._iterate(book, trains=trains, limit=limit))
+            future = self.logger.background.submit(lambda usage: self._iterate(usage, trains=trains, limit=limit))
             ticks = self._serve_jobs(future)
             self._last_check = self._clock.now()
             result = iteration_result(ticks, self._last_check)
@@ -231,8 +234,8 @@ class ContinuousLearningLoop:
     def command(self, verb: str, args: Mapping[str, Any] | None = None, *, who: str = "library", why: str = "") -> int:
         """Leave an order (promote, rollback, pause, resume, cancel, share, deploy) for the next iteration: its id."""
 
-        async def submit(book: Book) -> int:
-            return (await book.store.commands.submit(verb, who=who, why=why, args=args)).id
+        async def submit(usage: UsageStore) -> int:
+            return (await usage.store.commands.submit(verb, who=who, why=why, args=args)).id
 
         return self.logger.background.run(submit)
 
@@ -244,66 +247,65 @@ class ContinuousLearningLoop:
         "errors"},
         "usage_stats": see `UsageLogger.get_statistics`, "ab_test": {"share", "assessment", …} | None,
         "triggers": progress of each, "next": {"action", "reasons", …}}."""
-        document, hint = self.logger.background.run(self._document)
-        phase, totals = document.get("phase", {}), document.get("totals", {})
-        challenger = document.get("challenger")
+        status, hint = self.logger.background.run(self._status)
+        phase, totals, challenger = status.phase, status.totals or LoopTotals(), status.challenger
         return {
             "status": {
                 "running": self._running,
-                "phase": phase.get("name", "idle"),
-                "reason": phase.get("reason", "nothing has been checked yet"),
+                "phase": phase.name,
+                "reason": phase.reason,
                 "hint": hint,
-                "paused": phase.get("paused", False),
+                "paused": phase.paused,
                 "last_check": iso(self._last_check),
-                "last_retrain": iso(document.get("last_retrain_at")),
-                "total_retrains": totals.get("retrains", 0),
-                "total_promotions": totals.get("promotions", 0),
-                "champion_model": document.get("champion", {}).get("name", self.config.champion_name),
-                "champion_path": document.get("champion", {}).get("path"),
-                "challenger_model": None if challenger is None else challenger["name"],
-                "challenger_path": None if challenger is None else challenger["path"],
+                "last_retrain": iso(status.last_retrain_at),
+                "total_retrains": totals.retrains,
+                "total_promotions": totals.promotions,
+                "champion_model": status.champion.name if status.champion else self.config.champion_name,
+                "champion_path": status.champion.path if status.champion else None,
+                "challenger_model": None if challenger is None else challenger.name,
+                "challenger_path": None if challenger is None else challenger.path,
                 "errors": list(self._errors),
             },
             "usage_stats": self.logger.get_statistics(),
-            "ab_test": document.get("experiment"),
-            "triggers": document.get("triggers", {}).get("progress", []),
-            "next": document.get("next"),
+            "ab_test": to_json(status.experiment),
+            "triggers": to_json(status.triggers.progress if status.triggers else ()),
+            "next": to_json(status.next),
         }
 
     def explain(self, at: float | None = None) -> dict[str, Any]:
         """The decision in force at `at` (Unix seconds; None: the latest), with its inputs and reasons."""
-        return self.logger.background.run(lambda book: explain(book.store, at))
+        return self.logger.background.run(lambda usage: explain(usage.store, at))
 
     def history(self, limit: int = 50) -> list[dict[str, Any]]:
         """What was decided and done, newest first."""
-        return self.logger.background.run(lambda book: history(book.store, limit))
+        return self.logger.background.run(lambda usage: history(usage.store, limit))
 
-    async def _document(self, book: Book) -> tuple[dict[str, Any], str | None]:
-        loop = await self._loop(book, trains=True)
+    async def _status(self, usage: UsageStore) -> tuple[Status, str | None]:
+        loop = await self._loop(usage, trains=True)
         await loop.look()
-        document = await loop.status()
-        return document, await self._hint(book, document)
+        status = await loop.status()
+        return status, await self._hint(usage, status)
 
-    async def _hint(self, book: Book, document: Mapping[str, Any]) -> str | None:
+    async def _hint(self, usage: UsageStore, status: Status) -> str | None:
         """Of a test without users."""
-        experiment, challenger = document.get("experiment"), document.get("challenger")
+        experiment, challenger = status.experiment, status.challenger
         if experiment is None or challenger is None:
             return None
-        since_s = self._clock.now() - experiment["epoch_started_at"]
-        asked = RecordFilter(arm=Arm.CHALLENGER, experiment_id=experiment["id"])
-        if since_s < _UNASKED_S or (await book.store.records.list(asked, cursor=None, limit=1)).rows:
+        since_s = self._clock.now() - (experiment.epoch_started_at or experiment.started_at)
+        asked = RecordFilter(arm=Arm.CHALLENGER, experiment_id=experiment.id)
+        if since_s < _UNASKED_S or (await usage.store.records.list(asked, cursor=None, limit=1)).rows:
             return None
         return (
-            f"no call of the challenger {challenger['name']} was logged since its test began"
-            f" {wording.duration(since_s / 3600)} ago: ask choose_model(user) before each call, and log"
-            " the call with the name that it gives as model"
+            f"no call of the challenger {challenger.name} was logged since its test began"
+            f" {wording.duration(since_s / 3600)} ago: call choose_model(user) before each call, and log"
+            " the call with the model name that it returns"
         )
 
     # ------------------------------------------------------------------------------------------- engine
 
-    async def _iterate(self, book: Book, *, trains: bool, limit: int) -> list[Tick]:
+    async def _iterate(self, usage: UsageStore, *, trains: bool, limit: int) -> list[Tick]:
         """Tick until nothing is left to do now, or `limit` times."""
-        loop, ticks = await self._loop(book, trains=trains), []
+        loop, ticks = await self._loop(usage, trains=trains), []
         try:
             for _ in range(limit):
                 tick = await loop.tick()
@@ -311,26 +313,26 @@ class ContinuousLearningLoop:
                 if tick.plan is None or tick.plan.action is None or not tick.leader:
                     break
         finally:
-            book.table_at = float("-inf")
+            usage.table_at = float("-inf")
             if self._leadership is not None:
                 await self._leadership.release()
         return ticks
 
-    async def _loop(self, book: Book, *, trains: bool) -> Loop:
-        if self._book is not book:  # opened again: after a close, or in a forked process
-            self._book, self._leadership = book, Leadership(book.store)
+    async def _loop(self, usage: UsageStore, *, trains: bool) -> Loop:
+        if self._usage is not usage:  # opened again: after a close, or in a forked process
+            self._usage, self._leadership = usage, Leadership(usage.store)
             self._loops = {}
             models_dir = Path(self.config.models_dir).expanduser()
             make_folder(models_dir)
         if trains not in self._loops:
             mark = fingerprint(self.config)
-            version = await book.store.configs.add(mark, public_document(self.config))
+            version = await usage.store.configs.add(mark, public_document(self.config))
             self._loops[trains] = assemble(
-                store=book.store,
+                store=usage.store,
                 clock=self._clock,
                 rules=rules_of(self.config, trains=trains),
                 ports=LoopPorts(
-                    datasets=StoreDatasetBuilder(book.store.samples, self.config.generator_config, self._training_dir),
+                    datasets=StoreDatasetBuilder(usage.store.samples, self.config.generator_config, self._training_dir),
                     trainer=self._trainer,
                     deployer=AppDeployer(),
                     probe=AppProbe(),
@@ -356,7 +358,9 @@ class ContinuousLearningLoop:
             while (job := jobs.get()) is not None:
                 self._train(job)
                 if os.getpid() != pid:
-                    raise RuntimeError("train_fn came back in a process that it forked; end such a one with os._exit")
+                    raise RuntimeError(
+                        "train_fn returned in a process that it forked; end such a process with os._exit"
+                    )
         except BaseException:
             while os.getpid() == pid and (job := jobs.get()) is not None:
                 job.skip()  # the iteration ends by itself, without the interrupted training

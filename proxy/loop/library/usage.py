@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-from policies.kinds import Kind
+from policies.kinds import JSON
 from policies.records import Arm, StickySource
 from policies.transition import Position
 from proxy.clock import Clock, SystemClock
 from proxy.ids import KEYS_FILE, ForgedIdError, KeyRing, RecordIds
-from proxy.loop.act.routing import route_table
+from proxy.loop.act.routes import route_table
 from proxy.loop.library.event_loop_thread import EventLoopThread
 from proxy.loop.look.position import read_position
 from proxy.private import make_folder
@@ -28,7 +28,7 @@ from proxy.store.tables.values import BodyPayload, IngestBatch, NewRecord, NewVo
 from proxy.tasks import spawn
 from proxy.wire.person import person_key
 
-__all__ = ["Book", "UsageLogger", "open_book"]
+__all__ = ["UsageLogger", "UsageStore", "open_usage_store"]
 
 _ROUTES_S: Final = 1.0
 """How long a look at who is challenger is good for; the proxy's workers are as quick."""
@@ -36,8 +36,8 @@ _PAGE: Final = 500
 
 
 @dataclass(slots=True)
-class Book:
-    """An open store with the keys beside it."""
+class UsageStore:
+    """An open store, the keys beside it, and what is known of the routes."""
 
     store: Store
     keys: KeyRing
@@ -99,18 +99,18 @@ class Book:
                         done.set_result(None)
 
 
-async def open_book(db_path: str | Path, clock: Clock) -> Book:
+async def open_usage_store(db_path: str | Path, clock: Clock) -> UsageStore:
     """Open the database (made where it does not exist; `~` is expanded) and its keys."""
     path = Path(db_path).expanduser().absolute()
     make_folder(path.parent)
     keys = KeyRing.load_or_create(path.parent / KEYS_FILE)
     ids = RecordIds(keys)
     store = await Store.open(f"sqlite:///{path}", clock=clock, busy_timeout_s=30.0)
-    return Book(store=store, keys=keys, ids=ids, clock=clock, writer=f"library-{ids.new_uuid(clock.now())}")
+    return UsageStore(store=store, keys=keys, ids=ids, clock=clock, writer=f"library-{ids.new_uuid(clock.now())}")
 
 
-async def _close(book: Book) -> None:
-    await book.store.close()
+async def _close(usage: UsageStore) -> None:
+    await usage.store.close()
 
 
 class UsageLogger:
@@ -119,7 +119,9 @@ class UsageLogger:
     def __init__(self, db_path: str | Path = "ratchet-data/ratchet.db", *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         self.db_path = Path(db_path).expanduser().absolute()
-        self.background: EventLoopThread[Book] = EventLoopThread(lambda: open_book(self.db_path, self._clock), _close)
+        self.background: EventLoopThread[UsageStore] = EventLoopThread(
+            lambda: open_usage_store(self.db_path, self._clock), _close
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -152,10 +154,10 @@ class UsageLogger:
         if quality_score is not None and not 0.0 <= quality_score <= 1.0:
             raise ValueError(f"quality_score: {quality_score} is not between 0 and 1")
         if not 0.0 <= latency_ms < float("inf"):
-            raise ValueError(f"latency_ms: {latency_ms} is not a time in milliseconds, 0 or more")
+            raise ValueError(f"latency_ms: {latency_ms} is not a number of milliseconds, 0 or more")
         labels = {**(tags or {}), **({} if expert is None else {"expert": expert})}
         body = BodyPayload(method="LOG", target="", query=query, response_text=response, tags=labels)
-        return self.background.run(lambda book: _log(book, body, model, latency_ms, quality_score, user))
+        return self.background.run(lambda usage: _log(usage, body, model, latency_ms, quality_score, user))
 
     def record_feedback(
         self,
@@ -173,7 +175,7 @@ class UsageLogger:
         if feedback not in (1, 0, -1):
             raise ValueError(f"feedback: {feedback!r} is not 1, 0 or -1")
         return self.background.run(
-            lambda book: _vote(book, record_id, int(feedback), feedback_text, correction, source)
+            lambda usage: _vote(usage, record_id, int(feedback), feedback_text, correction, source)
         )
 
     def get_records(
@@ -181,7 +183,7 @@ class UsageLogger:
     ) -> list[dict[str, Any]]:
         """The newest records as plain dictionaries, newest first."""
         wanted = RecordFilter(min_quality=min_quality, voted=voted)
-        return self.background.run(lambda book: _records(book, wanted, limit))
+        return self.background.run(lambda usage: _records(usage, wanted, limit))
 
     def get_statistics(self) -> dict[str, Any]:
         """Sums over the whole log: total, with_feedback, feedback_rate (0 to 1), avg_quality_score (0 without any
@@ -190,14 +192,14 @@ class UsageLogger:
 
 
 async def _log(
-    book: Book, body: BodyPayload, model: str, latency_ms: float, quality: float | None, user: str | None
+    usage: UsageStore, body: BodyPayload, model: str, latency_ms: float, quality: float | None, user: str | None
 ) -> str:
-    minted = book.ids.mint(book.clock.now())
-    table = await book.routes()
-    arm, model_id = await _place(book, model)
+    minted = usage.ids.mint(usage.clock.now())
+    table = await usage.routes()
+    arm, model_id = await _place(usage, model)
     record = NewRecord(
         id=minted.hex,
-        user_hash=None if user is None else book.keys.user_hash(person_key(user)),
+        user_hash=None if user is None else usage.keys.user_hash(person_key(user)),
         key_source=StickySource.RANDOM if user is None else StickySource.HEADER,
         arm=arm,
         served_by=arm,
@@ -205,7 +207,7 @@ async def _log(
         experiment_id=None if table is None else table.experiment_id,
         epoch=0 if table is None else table.epoch,
         config_id=0 if table is None else table.config_id,
-        kind=Kind.JSON.value,
+        kind=JSON.name,
         method=body.method,
         status=200,
         duration_us=round(latency_ms * 1000),
@@ -214,39 +216,39 @@ async def _log(
         quality_source=None if quality is None else "application",
         body=body,
     )
-    await book.apply(record=record)
+    await usage.apply(record=record)
     return minted.text
 
 
-async def _place(book: Book, model: str) -> tuple[Arm, int]:
+async def _place(usage: UsageStore, model: str) -> tuple[Arm, int]:
     """On which side a call of `model` (a name, or the path that training gave) counts."""
-    position = book.position
-    if position is not None and book.table is not None:
+    position = usage.position
+    if position is not None and usage.table is not None:
         if (
-            book.table.challenger is not None
+            usage.table.challenger is not None
             and position.challenger
             and model in (position.challenger.name, position.challenger.path)
         ):
             return Arm.CHALLENGER, position.challenger.id
         if model in (position.champion.name, position.champion.path):
             return Arm.CHAMPION, position.champion.id
-    return Arm.CHAMPION, await book.model_id(model)
+    return Arm.CHAMPION, await usage.model_id(model)
 
 
 async def _vote(
-    book: Book, record_id: str, feedback: int, text: str | None, correction: str | None, source: str
+    usage: UsageStore, record_id: str, feedback: int, text: str | None, correction: str | None, source: str
 ) -> bool:
     try:
-        uuid = book.ids.verify(record_id)
+        uuid = usage.ids.verify(record_id)
     except ForgedIdError:
         if not is_record_id(record_id):
             return False
         uuid = record_id
-    if await book.store.records.get(uuid) is None:
+    if await usage.store.records.get(uuid) is None:
         return False
-    now = book.clock.now()
+    now = usage.clock.now()
     vote = NewVote(
-        fid=book.ids.new_uuid(now),
+        fid=usage.ids.new_uuid(now),
         record_id=uuid,
         source=source,
         feedback=feedback,
@@ -254,16 +256,16 @@ async def _vote(
         correction=correction,
         created_us=round(now * 1e6),
     )
-    await book.apply(vote=vote)
+    await usage.apply(vote=vote)
     return True
 
 
-async def _records(book: Book, wanted: RecordFilter, limit: int) -> list[dict[str, Any]]:
+async def _records(usage: UsageStore, wanted: RecordFilter, limit: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     cursor: str | None = None
     while len(found) < limit:
-        page = await book.store.records.list(wanted, cursor=cursor, limit=min(_PAGE, limit - len(found)))
-        found += [_row(row, book.ids) for row in page.rows]
+        page = await usage.store.records.list(wanted, cursor=cursor, limit=min(_PAGE, limit - len(found)))
+        found += [_row(row, usage.ids) for row in page.rows]
         cursor = page.cursor
         if cursor is None:
             break
@@ -284,8 +286,8 @@ def _row(row: RecordRow, ids: RecordIds) -> dict[str, Any]:
     }
 
 
-async def _statistics(book: Book) -> dict[str, Any]:
-    totals = await book.store.traffic.totals()
+async def _statistics(usage: UsageStore) -> dict[str, Any]:
+    totals = await usage.store.traffic.totals()
     votes = totals.votes
     given = votes.positive + votes.negative + votes.neutral
     return {

@@ -1,12 +1,12 @@
 """Why the loop did what it did: every decision with its inputs, readable afterwards and decided again.
 
 A journal entry holds the snapshot, the rules and the instant of its decision, so `replay` gives the same plan for
-ever. Decisions to do nothing are written down, too, whenever their kind changes (action `Hold`).
+ever. Decisions to do nothing are written down, too, whenever their kind changes (`policies.vocabulary.HOLD`).
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from policies.plan import LoopRules, Plan, plan
 from policies.snapshot import Snapshot
@@ -14,10 +14,7 @@ from proxy.loop.codec import action_to_json, from_json, to_json
 from proxy.store.store import Store
 from proxy.store.tables.control import JournalEntry
 
-__all__ = ["HOLD", "entry_document", "explain", "history", "inputs_of", "replay"]
-
-HOLD: Final = "Hold"
-"""Name of the journal entries of decisions to do nothing."""
+__all__ = ["entry_document", "explain", "history", "inputs_of", "replay"]
 
 
 def inputs_of(snapshot: Snapshot, rules: LoopRules, now: float, decided: Plan) -> dict[str, Any]:

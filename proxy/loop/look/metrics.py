@@ -20,7 +20,7 @@ from policies.lifecycle import Phase
 from policies.plan import Plan
 from policies.snapshot import Snapshot
 from proxy.clock import Clock
-from proxy.loop.dataset.picking import Progress
+from proxy.loop.dataset.selection_pass import Progress
 
 __all__ = ["LoopMetrics"]
 
@@ -74,7 +74,7 @@ class LoopMetrics(Collector):
         if self._good_tick is None:
             return
         age = self._clock.monotonic() - self._good_tick
-        yield _gauge("ratchet_loop_seconds_since_tick", "Since the last tick that went well.", age)
+        yield _gauge("ratchet_loop_seconds_since_tick", "Seconds since the last successful tick.", age)
         late = max(0.0, self._clock.now() - self._due_at)
         yield _gauge("ratchet_loop_overdue_seconds", "Since the time at which the next tick was due.", late)
         yield _gauge("ratchet_loop_leader", "1 where this process holds the loop's lease.", self._seen is not None)

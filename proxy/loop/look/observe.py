@@ -31,11 +31,14 @@ from proxy.loop.look.supply import usable_at_most
 from proxy.loop.ports import Deployer, DeployFailed, Endpoint, Failed, NotReady, Probe, Running, Succeeded, Trainer
 from proxy.loop.state import DETECTOR_ENTRY
 from proxy.store.store import Store
+from proxy.store.tables.values import TrafficTotals
 
-__all__ = ["ASK_TIMEOUT_S", "Observation", "Observer"]
+__all__ = ["ASK_TIMEOUT_S", "TRAFFIC_S", "Observation", "Observer"]
 
 ASK_TIMEOUT_S: Final = 30.0
 """Longest wait for one answer of a trainer, deployer or model."""
+TRAFFIC_S: Final = 900
+"""How far back a look counts what became of requests."""
 _DAY_US: Final = 24 * 3600 * 1_000_000
 _JUMP_S: Final = 60.0
 """Wall clock and monotonic clock may differ by this much between two looks."""
@@ -51,6 +54,8 @@ class Observation:
     position: Position
     said: str = ""
     """What the training says of itself just now; it may quote samples, so nobody writes it down."""
+    traffic: TrafficTotals | None = None
+    """What became of the requests of the last TRAFFIC_S seconds: shown, and no part of a decision."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -112,7 +117,8 @@ class Observer:
         if (note := await self.evidence.note()) is not None:
             self._notes.append(note)
         snapshot = replace(snapshot, watch=await self._watch(snapshot, position), notes=tuple(self._notes))
-        return Observation(snapshot=snapshot, position=position, said=self._said)
+        traffic = await self.store.traffic.totals(round((now - TRAFFIC_S) * 1e6))
+        return Observation(snapshot=snapshot, position=position, said=self._said, traffic=traffic)
 
     async def _triggers(self, state: LoopState, now: float) -> TriggerFacts:
         now_us = round(now * 1e6)
@@ -234,7 +240,7 @@ class Observer:
             slow_threshold_s=row.frozen.get("l95_s"),
         )
         facts = replace(facts, carriers=await self.evidence.carriers(row, facts))
-        return ExperimentView(id=row.id, facts=facts, terms=row.frozen.get("terms"))
+        return ExperimentView(id=row.id, epoch=row.epoch, facts=facts, terms=row.frozen.get("terms"))
 
     async def _watch(self, snapshot: Snapshot, position: Position) -> WatchFacts | None:
         phase, experiment = position.state.phase, position.experiment

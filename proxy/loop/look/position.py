@@ -16,7 +16,7 @@ from proxy.loop.state import STATE_ENTRY, state_from_json
 from proxy.store.control.state import Named
 from proxy.store.store import Store
 
-__all__ = ["read_position"]
+__all__ = ["present_position", "read_position"]
 
 
 async def read_position(store: Store) -> Position | None:
@@ -38,6 +38,13 @@ async def read_position(store: Store) -> Position | None:
         experiment=found.experiment,
         run=found.run,
     )
+
+
+async def present_position(store: Store) -> Position:
+    """As `read_position`, in an installation. Raises PermanentError where its state, too, is gone."""
+    if (position := await read_position(store)) is None:
+        raise PermanentError("the loop's state is not in the database any more; was another one put in its place?")
+    return position
 
 
 def _named(value: Any) -> Named:

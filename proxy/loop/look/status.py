@@ -1,86 +1,91 @@
-"""The snapshot and the plan as one JSON document: what /status, `ratchet status` and the console show."""
+"""The snapshot and the plan as the status document: what /status, `ratchet status` and the console show."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import fields, replace
+from typing import Any, TypeVar
 
+from policies.actions import Action
 from policies.lifecycle import Phase
 from policies.plan import Plan
-from policies.snapshot import Snapshot
-from proxy.loop.codec import action_to_json, to_json
-from proxy.loop.dataset.picking import Progress
+from policies.snapshot import ExperimentView, Snapshot
+from proxy.loop.codec import action_to_json, from_json
+from proxy.loop.dataset.selection_pass import Progress
+from proxy.loop.look.observe import TRAFFIC_S, Observation
+from proxy.status import (
+    ActionStatus,
+    ChampionStatus,
+    DatasetStatus,
+    ExperimentStatus,
+    NextStatus,
+    PhaseStatus,
+    RetryStatus,
+    Status,
+    TrafficStatus,
+    TriggerStatus,
+)
+from proxy.store.tables.values import TrafficTotals
 
-__all__ = ["status_document", "with_building"]
+__all__ = ["status_of", "with_building"]
+
+_T = TypeVar("_T")
 
 
-def status_document(
-    snapshot: Snapshot, plan: Plan, *, at: float, leader: bool = True, said: str = ""
-) -> dict[str, Any]:
-    """JSON of one look. Instants are Unix seconds, shares and rates 0 to 1, unknown is null.
-
-    {"at": when looked, "leader": whether this process holds the lease,
-     "phase": {"name", "since", "reason", "paused"},
-     "next": {"action": {"action": class name, …} | null, "held": same | null (what waits), "reasons": [plain English],
-              "wake_at"},
-     "champion": {"id", "name", "healthy", …}, "challenger": same | null, "previous": same | null (watching),
-     "retiring": [{"id", "name", "due_at"}],
-     "run": {"id", "trigger", "status", "progress", "message", "samples"} | null,
-     "triggers": {"fired", "hold", "hold_until", "schedule_at",
-                  "progress": [{"name", "enabled", "value", "target", "fraction", "due", "reason"}],
-                  "facts": the inputs (see policies.triggers.TriggerFacts)},
-     "experiment": {"id", "share", "started_at", "epoch_started_at", "slow_threshold_s",
-                    "assessment": see policies.experiment.Assessment, null before the first look} | null,
-     "watch": see policies.promotion.WatchAssessment | null,
-     "commands": [{"id", "at", "verb", "args", "who", "why"}] still waiting,
-     "totals": {"runs", "retrains", "failed_retrains", "promotions", "returns", "rollbacks": {reason: n}, "rejections"},
-     "retries": [{"action", "target": id of what it acts on, "about": its name, "at", "attempts", "reason"}],
-     "notes": [oddities],
-     "building": {"seen", "kept"} records, only while a training dataset is being prepared,
-     "installed_at", "last_retrain_at", "routes_version", "config_id"}
-    """
+def status_of(seen: Observation, plan: Plan, *, at: float, leader: bool = True) -> Status:
+    """One look at `at` (Unix seconds); `leader`: whether this process holds the lease."""
+    snapshot = seen.snapshot
     names = _names(snapshot)
-    return {
-        "at": at,
-        "leader": leader,
-        "phase": {
-            "name": snapshot.phase.value,
-            "since": snapshot.phase_since,
-            "reason": snapshot.phase_reason,
-            "paused": snapshot.paused,
-        },
-        "next": {
-            "action": None if plan.action is None else action_to_json(plan.action),
-            "held": None if plan.held is None else action_to_json(plan.held),
-            "reasons": list(plan.reasons),
-            "wake_at": plan.wake_at,
-        },
-        "champion": to_json(snapshot.champion),
-        "challenger": None if snapshot.challenger is None else to_json(snapshot.challenger),
-        "previous": None if snapshot.previous is None else to_json(snapshot.previous),
-        "retiring": [to_json(model) for model in snapshot.retiring],
-        "run": None if snapshot.run is None else {**to_json(snapshot.run), **({"message": said} if said else {})},
-        "triggers": {**to_json(plan.triggers), "facts": to_json(snapshot.triggers)},
-        "experiment": _experiment(snapshot, plan),
-        "watch": None if plan.watch is None else to_json(plan.watch),
-        "commands": [to_json(command) for command in snapshot.commands],
-        "totals": to_json(snapshot.totals),
-        "retries": [{**to_json(retry), "about": names.get(retry.target, retry.target)} for retry in snapshot.retries],
-        "notes": list(snapshot.notes),
-        "installed_at": snapshot.installed_at,
-        "last_retrain_at": snapshot.triggers.last_retrain_at,
-        "routes_version": snapshot.routes_version,
-        "config_id": snapshot.config_id,
-    }
+    return Status(
+        at=at,
+        leader=leader,
+        phase=PhaseStatus(
+            name=snapshot.phase.value,
+            since=snapshot.phase_since,
+            reason=snapshot.phase_reason,
+            paused=snapshot.paused,
+        ),
+        next=NextStatus(
+            action=_action(plan.action), held=_action(plan.held), reasons=plan.reasons, wake_at=plan.wake_at
+        ),
+        champion=_extended(ChampionStatus, snapshot.champion),
+        challenger=snapshot.challenger,
+        previous=snapshot.previous,
+        retiring=snapshot.retiring,
+        run=replace(snapshot.run, message=seen.said) if snapshot.run is not None and seen.said else snapshot.run,
+        triggers=_extended(TriggerStatus, plan.triggers, facts=snapshot.triggers),
+        experiment=_experiment(snapshot.experiment, plan, snapshot.phase),
+        watch=plan.watch,
+        traffic=None if seen.traffic is None else _traffic(seen.traffic),
+        commands=snapshot.commands,
+        totals=snapshot.totals,
+        retries=tuple(
+            _extended(RetryStatus, retry, about=names.get(retry.target, retry.target)) for retry in snapshot.retries
+        ),
+        notes=snapshot.notes,
+        installed_at=snapshot.installed_at,
+        last_retrain_at=snapshot.triggers.last_retrain_at,
+        routes_version=snapshot.routes_version,
+        config_id=snapshot.config_id,
+    )
 
 
-def with_building(document: dict[str, Any], progress: Progress) -> dict[str, Any]:
+def with_building(status: Status, progress: Progress) -> Status:
     """The document while a dataset is being prepared. That is one action, and the look was taken before it."""
     note = (
-        f"training data is being prepared: {progress.seen:,} records seen, {progress.kept:,} kept so far; "
-        "orders are taken when it is done"
+        f"Training data is being prepared: {progress.seen:,} records read, {progress.kept:,} samples kept so far. "
+        "Commands are carried out when it is done."
     )
-    building = {"seen": progress.seen, "kept": progress.kept}
-    return {**document, "building": building, "notes": [*document["notes"], note]}
+    building = DatasetStatus(seen=progress.seen, kept=progress.kept)
+    return replace(status, building=building, notes=(*status.notes, note))
+
+
+def _extended(kind: type[_T], base: Any, **more: Any) -> _T:
+    """The dataclass `kind`, which extends that of `base`, with its values and `more`."""
+    return kind(**{field.name: getattr(base, field.name) for field in fields(base)}, **more)
+
+
+def _action(action: Action | None) -> ActionStatus | None:
+    return None if action is None else from_json(ActionStatus, action_to_json(action))
 
 
 def _names(snapshot: Snapshot) -> dict[str, str]:
@@ -89,15 +94,27 @@ def _names(snapshot: Snapshot) -> dict[str, str]:
     return {str(model.id): model.name for model in participants if model is not None}
 
 
-def _experiment(snapshot: Snapshot, plan: Plan) -> dict[str, Any] | None:
-    view = snapshot.experiment
-    if view is None or snapshot.phase not in (Phase.TESTING, Phase.PROMOTING):
+def _experiment(view: ExperimentView | None, plan: Plan, phase: Phase) -> ExperimentStatus | None:
+    if view is None or phase not in (Phase.TESTING, Phase.PROMOTING):
         return None
-    return {
-        "id": view.id,
-        "share": view.facts.share,
-        "started_at": view.facts.started_at,
-        "epoch_started_at": view.facts.epoch_started_at,
-        "slow_threshold_s": view.facts.slow_threshold_s,
-        "assessment": None if plan.assessment is None else to_json(plan.assessment),
-    }
+    return ExperimentStatus(
+        id=view.id,
+        share=view.facts.share,
+        started_at=view.facts.started_at,
+        epoch_started_at=view.facts.epoch_started_at,
+        slow_threshold_s=view.facts.slow_threshold_s,
+        assessment=plan.assessment,
+    )
+
+
+def _traffic(totals: TrafficTotals) -> TrafficStatus:
+    return TrafficStatus(
+        minutes=TRAFFIC_S // 60,
+        requests=totals.requests,
+        failed=totals.errors,
+        refused=totals.refused,
+        fallbacks=totals.fallbacks,
+        positive=totals.votes.positive,
+        negative=totals.votes.negative,
+        quality=totals.quality,
+    )

@@ -68,7 +68,7 @@ class Archiver:
     async def run(self, on_day: Callable[[ArchivedDay], None] = lambda _: None) -> list[ArchivedDay]:
         """One pass, oldest day first; `on_day` hears of each as it is done.
 
-        Raises TemporaryError while the archive or the store can not be reached, HeldError while another pass runs.
+        Raises TemporaryError while the archive or the store cannot be reached, HeldError while another pass runs.
         """
         lease = await self._hold()
         try:

@@ -95,7 +95,7 @@ class ArchiveStore:
             self._fs, self._root = fsspec.core.url_to_fs(self.url)
         except (ImportError, ValueError) as error:
             raise PermanentError(
-                f"the archive {url} can not be used: {error}; pip install 'ratchet-proxy[archive]', and the driver of "
+                f"the archive {url} cannot be used: {error}; pip install 'ratchet-proxy[archive]', and the driver of "
                 "the bucket (s3fs, gcsfs, adlfs)"
             ) from error
         self._local = "file" in self._fs.protocol
@@ -196,7 +196,7 @@ class ArchiveStore:
         try:
             yield
         except OSError as error:
-            raise TemporaryError(f"the archive {self.url} can not be reached: {error}") from error
+            raise TemporaryError(f"the archive {self.url} cannot be reached: {error}") from error
 
 
 def _copy_durably(source: Path, target: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from policies.vocabulary import HOLD
 from proxy.clock import Clock
 from proxy.store.control.leases import guard
 from proxy.store.engine.channels import STATE, notify
@@ -79,7 +80,7 @@ class Journal:
     async def done(self, since_us: int, until_us: int) -> list[JournalEntry]:
         """Actions that were done in the window (decisions to do nothing are none), oldest first."""
         window = journal.c.at_us >= since_us, journal.c.at_us < until_us
-        acted = journal.c.state == JournalState.DONE.value, journal.c.action != "Hold"
+        acted = journal.c.state == JournalState.DONE.value, journal.c.action != HOLD
         return await self._list(sa.select(journal).where(*window, *acted).order_by(journal.c.seq))
 
     async def latest_at(self, at_us: int) -> JournalEntry | None:

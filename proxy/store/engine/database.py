@@ -143,7 +143,7 @@ class Database:
 
     @contextlib.asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A consistent view; keep it short, on SQLite the write-ahead log can not shrink meanwhile."""
+        """A consistent view; keep it short, on SQLite the write-ahead log cannot shrink meanwhile."""
         async with self._reading(self._reader) as connection:
             yield connection
 
@@ -175,7 +175,7 @@ class Database:
             if getattr(cause, "sqlstate", None) not in _OVERTAKEN:
                 raise explain(exc, self._place) from exc
             self.known_days.clear()
-            raise StoreAwayError("another replica was quicker: it is tried again by itself", RefusalKind.RACE) from exc
+            raise StoreAwayError("another replica was faster; Ratchet retries automatically", RefusalKind.RACE) from exc
         except DRIVER_ERRORS as exc:
             raise await self._explained(exc, writing=True) from exc
 

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import URL, Dialect
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from proxy.config.storage import POSTGRESQL_OPTIONS
+from proxy.config.forms import POSTGRESQL_OPTIONS
 from proxy.errors import ConfigError
 from proxy.store.engine.keepalive import SERVER_SETTINGS, notice_silence
 from proxy.store.engine.refusals import OLDEST_POSTGRESQL, RefusalKind, StoreAwayError
@@ -134,7 +134,7 @@ def _query(url: URL, setting: str) -> tuple[dict[str, Any], dict[str, str]]:
         try:
             float(query.get(name, 0))
         except (TypeError, ValueError):
-            raise ConfigError(f"{setting}: {name} is no number of seconds") from None
+            raise ConfigError(f"{setting}: {name} is not a number of seconds") from None
     return query, session
 
 

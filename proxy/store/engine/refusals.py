@@ -105,149 +105,153 @@ _POOLER: Final = "set pool_mode = session there, or give a direct url; Ratchet i
                  "transaction"  # fmt: skip
 
 POSTGRESQL: Final[Mapping[str, Refusal]] = {
-    "08": Refusal("the connection to PostgreSQL was lost", "it is tried again by itself", RefusalKind.AWAY),
-    "08P01": Refusal("PostgreSQL, or a pooler before it, does not take the connection",
-                     "look into its log; a pooler needs the database and the user in its own settings, and pool_mode "
+    "08": Refusal("the connection to PostgreSQL was lost", "Ratchet retries automatically", RefusalKind.AWAY),
+    "08P01": Refusal("PostgreSQL, or a pooler in front of it, rejects the connection",
+                     "see its log; a pooler needs the database and the user in its own settings, and pool_mode "
                      "session or transaction", RefusalKind.AWAY),
-    "0A": Refusal("PostgreSQL cannot do what is asked, or its tables were changed meanwhile",
-                  f"it is tried again by itself; use PostgreSQL {OLDEST_POSTGRESQL} or newer", RefusalKind.AWAY),
-    "21": Refusal("PostgreSQL refuses a value", "what is refused is set aside", RefusalKind.CONTENT),
-    "22": Refusal("PostgreSQL refuses a value", "what is refused is set aside", RefusalKind.CONTENT),
-    "23": Refusal("PostgreSQL refuses a row", "what is refused is set aside", RefusalKind.CONTENT),
-    "25": Refusal("PostgreSQL ended a transaction", "it is tried again by itself", RefusalKind.AWAY),
-    "25006": Refusal("PostgreSQL is read-only, as a standby is",
-                     "point store.url at the primary, or end default_transaction_read_only"),
-    "26000": Refusal("a pooler before PostgreSQL mixes up prepared statements", _POOLER),
+    "0A": Refusal("PostgreSQL does not support the statement, or its tables were just changed",
+                  f"Ratchet retries automatically; use PostgreSQL {OLDEST_POSTGRESQL} or newer", RefusalKind.AWAY),
+    "21": Refusal("PostgreSQL refuses a value", "the refused data is set aside", RefusalKind.CONTENT),
+    "22": Refusal("PostgreSQL refuses a value", "the refused data is set aside", RefusalKind.CONTENT),
+    "23": Refusal("PostgreSQL refuses a row", "the refused data is set aside", RefusalKind.CONTENT),
+    "25": Refusal("PostgreSQL ended a transaction", "Ratchet retries automatically", RefusalKind.AWAY),
+    "25006": Refusal("PostgreSQL is read-only, like a standby",
+                     "point store.url at the primary, or switch default_transaction_read_only off"),
+    "26000": Refusal("a pooler in front of PostgreSQL mixes up prepared statements", _POOLER),
     "28": Refusal("PostgreSQL refuses the login", "correct user and password in store.url (or store.url_file), or let "
                   "{user} in (pg_hba.conf, ALTER ROLE {user} LOGIN)"),
-    "28P01": Refusal("PostgreSQL refuses the password", "put the right one into store.url (or store.url_file)"),
+    "28P01": Refusal("PostgreSQL refuses the password", "put the correct one into store.url (or store.url_file)"),
     "3D000": Refusal("the database does not exist",
                      "create it (createdb -O {user} {database}), or correct the name in store.url"),
     "3F000": Refusal("the schema does not exist", "create it, or correct search_path of {user}"),
-    "40": Refusal("another transaction was in the way", "it is tried again by itself", RefusalKind.RACE),
+    "40": Refusal("another transaction was in the way", "Ratchet retries automatically", RefusalKind.RACE),
     "42": Refusal("PostgreSQL and the tables in it are not what this version expects",
                   f"use PostgreSQL {OLDEST_POSTGRESQL} or newer and a database of Ratchet's own, or restore a backup"),
-    "42501": Refusal("PostgreSQL gives no permission",
+    "42501": Refusal("PostgreSQL denies permission",
                      'make {user} the owner of the database (ALTER DATABASE "{database}" OWNER TO {user}) and of '
-                     "Ratchet's tables, or GRANT it what is missing"),
-    "42704": Refusal("PostgreSQL does not know a setting that is needed",
+                     "Ratchet's tables, or GRANT the missing rights"),
+    "42704": Refusal("PostgreSQL does not know a required setting",
                      f"use PostgreSQL {OLDEST_POSTGRESQL} or newer"),
     "42P01": Refusal("Ratchet's tables are not in the database",
-                     "a database without any is set up anew by itself; where only some are gone, restore a backup, or "
-                     "drop the others, too"),
-    "42P05": Refusal("a pooler before PostgreSQL mixes up prepared statements", _POOLER),
+                     "an empty database gets its tables automatically; if only some are missing, restore a backup, or "
+                     "drop the others too"),
+    "42P05": Refusal("a pooler in front of PostgreSQL mixes up prepared statements", _POOLER),
     "42P07": Refusal("the database has tables that are not Ratchet's", "give Ratchet a database of its own"),
-    "53": Refusal("PostgreSQL has run out of something", "give its machine more of it", RefusalKind.AWAY),
-    "53100": Refusal("the disk of PostgreSQL is full", "give it room"),
-    "53300": Refusal("PostgreSQL has no connection left",
-                     "raise max_connections, lower store.pool_size, or put pgbouncer before it", RefusalKind.AWAY),
-    "54": Refusal("PostgreSQL refuses what is too large", "what is refused is set aside", RefusalKind.CONTENT),
-    "55": Refusal("PostgreSQL is busy with something else", "it is tried again by itself", RefusalKind.BUSY),
-    "55P03": Refusal("somebody else has locked what is needed",
-                     "it is tried again by itself; pg_stat_activity shows who", RefusalKind.BUSY),
-    "57": Refusal("PostgreSQL has ended the connection", "it is tried again by itself", RefusalKind.AWAY),
+    "53": Refusal("PostgreSQL has run out of resources", "give its machine more memory or disk", RefusalKind.AWAY),
+    "53100": Refusal("PostgreSQL's disk is full", "free some space"),
+    "53300": Refusal("PostgreSQL has no connections left",
+                     "raise max_connections, lower store.pool_size, or put pgbouncer in front of it", RefusalKind.AWAY),
+    "54": Refusal("PostgreSQL refuses what is too large", "the refused data is set aside", RefusalKind.CONTENT),
+    "55": Refusal("PostgreSQL is busy with something else", "Ratchet retries automatically", RefusalKind.BUSY),
+    "55P03": Refusal("another session holds a lock",
+                     "Ratchet retries automatically; pg_stat_activity shows which", RefusalKind.BUSY),
+    "57": Refusal("PostgreSQL has ended the connection", "Ratchet retries automatically", RefusalKind.AWAY),
     "57014": Refusal("PostgreSQL has ended a statement that took too long",
-                     "it is tried again by itself; see statement_timeout of {user}", RefusalKind.BUSY),
+                     "Ratchet retries automatically; see statement_timeout of {user}", RefusalKind.BUSY),
     "57P03": Refusal("PostgreSQL is starting, stopping or recovering",
-                     "it is tried again by itself; a standby that takes no connections needs hot_standby, and "
-                     "store.url names the primary", RefusalKind.AWAY),
-    "58": Refusal("PostgreSQL has trouble with its disk", "look into its log"),
-    "F0": Refusal("PostgreSQL has trouble with its settings", "look into its log"),
-    "XX001": Refusal("what PostgreSQL has stored is damaged", "restore a backup, or fail over", RefusalKind.DAMAGED),
-    "XX002": Refusal("an index of PostgreSQL is damaged", "REINDEX, or restore a backup", RefusalKind.DAMAGED),
+                     "Ratchet retries automatically; a standby needs hot_standby to accept connections, and "
+                     "store.url must name the primary", RefusalKind.AWAY),
+    "58": Refusal("PostgreSQL reports a disk error", "see its log"),
+    "F0": Refusal("PostgreSQL reports an error in its settings", "see its log"),
+    "XX001": Refusal("data in PostgreSQL is damaged", "restore a backup, or fail over", RefusalKind.DAMAGED),
+    "XX002": Refusal("an index in PostgreSQL is damaged", "REINDEX, or restore a backup", RefusalKind.DAMAGED),
 }  # fmt: skip
 """By SQLSTATE, or its first letters: the longest counts."""
 
 _POOLERS: Final[Mapping[str, Refusal]] = {
-    "transaction blocks": Refusal("the pooler before PostgreSQL hands out single statements", _POOLER),
+    "transaction blocks": Refusal("the pooler in front of PostgreSQL uses pool_mode statement", _POOLER),
     "prepared statement": POSTGRESQL["26000"],
-    "startup parameter": Refusal("the pooler before PostgreSQL does not take a setting of the connection",
+    "startup parameter": Refusal("the pooler in front of PostgreSQL rejects a connection setting",
                                  "add it to its ignore_startup_parameters, or leave it out of store.url"),
-    "no such database": Refusal("the pooler before PostgreSQL does not know the database",
+    "no such database": Refusal("the pooler in front of PostgreSQL does not know the database",
                                 "add {database} to its [databases], or correct the name in store.url"),
-    "no such user": Refusal("the pooler before PostgreSQL does not know the user", "add {user} to its auth_file"),
-    "max_client_conn": Refusal("the pooler before PostgreSQL has no connection left", "raise its max_client_conn",
+    "no such user": Refusal("the pooler in front of PostgreSQL does not know the user", "add {user} to its auth_file"),
+    "max_client_conn": Refusal("the pooler in front of PostgreSQL has no connections left", "raise its max_client_conn",
                                RefusalKind.AWAY),
-    "query_wait_timeout": Refusal("the pooler before PostgreSQL found no connection to it in time",
-                                  "see whether PostgreSQL runs; raise the pooler's default_pool_size",
+    "query_wait_timeout": Refusal("the pooler in front of PostgreSQL got no connection in time",
+                                  "check that PostgreSQL runs; raise the pooler's default_pool_size",
                                   RefusalKind.AWAY),
-    "login failed": Refusal("the pooler before PostgreSQL is not let in there, or does not reach it",
-                            "look into its log", RefusalKind.AWAY),
-    "cannot connect": Refusal("the pooler does not reach PostgreSQL", "start PostgreSQL, or look into the pooler's log",
+    "login failed": Refusal("the pooler in front of PostgreSQL cannot log in there, or cannot reach it",
+                            "see its log", RefusalKind.AWAY),
+    "cannot connect": Refusal("the pooler cannot reach PostgreSQL", "start PostgreSQL, or see the pooler's log",
                               RefusalKind.AWAY),
 }  # fmt: skip
 """What pgbouncer says, under one SQLSTATE."""
 
 _OF_PUBLIC: Final = Refusal(
-    "PostgreSQL gives no permission",
+    "PostgreSQL denies permission",
     "since PostgreSQL 15 a plain role may create nothing in schema public: as a superuser, GRANT USAGE, CREATE ON "
     'SCHEMA public TO {user}, or make it the owner (ALTER DATABASE "{database}" OWNER TO {user})',
 )
-_UNKNOWN: Final = Refusal("the database refuses", "its own log says more", RefusalKind.CONTENT)
+_UNKNOWN: Final = Refusal("the database refuses", "see its log", RefusalKind.CONTENT)
 
-_BEGIN_ANEW: Final = "stop `ratchet serve`, put a backup in its place, or move it away to begin anew"
+_BEGIN_ANEW: Final = "stop `ratchet serve`, then restore a backup, or move the file away to start with an empty one"
 SQLITE: Final[Mapping[int, Refusal]] = {
     sqlite3.SQLITE_ERROR: Refusal("the tables in {path} are not what this version expects", _BEGIN_ANEW),
-    sqlite3.SQLITE_PERM: Refusal("{path} may not be used", "give this user the right to read and write it"),
-    sqlite3.SQLITE_BUSY: Refusal("{path} is locked by another process", "it is tried again by itself; end what holds "
-                                 "it (fuser shows who)", RefusalKind.BUSY),
-    sqlite3.SQLITE_LOCKED: Refusal("{path} is locked", "it is tried again by itself", RefusalKind.BUSY),
-    sqlite3.SQLITE_NOMEM: Refusal("there is no memory left for {path}", "give the machine more", RefusalKind.AWAY),
-    sqlite3.SQLITE_READONLY: Refusal("{path} may not be written", "give this user the right to write it and its "
+    sqlite3.SQLITE_PERM: Refusal("{path} is not accessible", "give this user the right to read and write it"),
+    sqlite3.SQLITE_BUSY: Refusal("{path} is locked by another process", "Ratchet retries automatically; end the "
+                                 "process (fuser shows which)", RefusalKind.BUSY),
+    sqlite3.SQLITE_LOCKED: Refusal("{path} is locked", "Ratchet retries automatically", RefusalKind.BUSY),
+    sqlite3.SQLITE_NOMEM: Refusal("out of memory while using {path}", "give the machine more memory", RefusalKind.AWAY),
+    sqlite3.SQLITE_READONLY: Refusal("{path} is not writable", "give this user the right to write it and its "
                                      "folder, or mount the disk for writing"),
-    sqlite3.SQLITE_INTERRUPT: Refusal("a statement was interrupted", "it is tried again by itself", RefusalKind.BUSY),
-    sqlite3.SQLITE_IOERR: Refusal("the disk of {path} has trouble", "look at the disk (df, dmesg)"),
+    sqlite3.SQLITE_INTERRUPT: Refusal("a statement was interrupted", "Ratchet retries automatically", RefusalKind.BUSY),
+    sqlite3.SQLITE_IOERR: Refusal("the disk of {path} reports errors", "check the disk (df, dmesg)"),
     sqlite3.SQLITE_CORRUPT: Refusal("the database file is damaged", _BEGIN_ANEW, RefusalKind.DAMAGED),
-    sqlite3.SQLITE_FULL: Refusal("the disk of {path} is full", "give it room"),
-    sqlite3.SQLITE_CANTOPEN: Refusal("{path} cannot be opened", "make sure that its folder is there and that this user "
-                                     "may write it"),
-    sqlite3.SQLITE_PROTOCOL: Refusal("{path} is locked by another process", "it is tried again by itself",
+    sqlite3.SQLITE_FULL: Refusal("the disk of {path} is full", "free some space"),
+    sqlite3.SQLITE_CANTOPEN: Refusal("{path} cannot be opened", "make sure that its folder exists and that this user "
+                                     "can write to it"),
+    sqlite3.SQLITE_PROTOCOL: Refusal("{path} is locked by another process", "Ratchet retries automatically",
                                      RefusalKind.BUSY),
-    sqlite3.SQLITE_SCHEMA: Refusal("the tables were changed meanwhile", "it is tried again by itself",
+    sqlite3.SQLITE_SCHEMA: Refusal("the tables were just changed", "Ratchet retries automatically",
                                    RefusalKind.BUSY),
-    sqlite3.SQLITE_TOOBIG: Refusal("SQLite refuses what is too large", "what is refused is set aside",
+    sqlite3.SQLITE_TOOBIG: Refusal("SQLite refuses what is too large", "the refused data is set aside",
                                    RefusalKind.CONTENT),
-    sqlite3.SQLITE_CONSTRAINT: Refusal("SQLite refuses a row", "what is refused is set aside", RefusalKind.CONTENT),
-    sqlite3.SQLITE_MISMATCH: Refusal("SQLite refuses a value", "what is refused is set aside", RefusalKind.CONTENT),
-    sqlite3.SQLITE_NOLFS: Refusal("the disk of {path} holds no file so large", "use another file system"),
-    sqlite3.SQLITE_AUTH: Refusal("{path} may not be used", "give this user the right to read and write it"),
+    sqlite3.SQLITE_CONSTRAINT: Refusal("SQLite refuses a row", "the refused data is set aside", RefusalKind.CONTENT),
+    sqlite3.SQLITE_MISMATCH: Refusal("SQLite refuses a value", "the refused data is set aside", RefusalKind.CONTENT),
+    sqlite3.SQLITE_NOLFS: Refusal("the file system of {path} cannot hold a file this large", "use another file system"),
+    sqlite3.SQLITE_AUTH: Refusal("{path} is not accessible", "give this user the right to read and write it"),
     sqlite3.SQLITE_NOTADB: Refusal("the database file is damaged", _BEGIN_ANEW, RefusalKind.DAMAGED),
 }  # fmt: skip
 """By the primary result code."""
 
 _SYSTEM: Final[Mapping[int, Refusal]] = {
-    errno.ECONNREFUSED: Refusal("PostgreSQL is not running, or listens elsewhere", "start it, or correct host and port "
+    errno.ECONNREFUSED: Refusal("PostgreSQL is not running, or listens on another address",
+                                "start it, or correct host and port in store.url", RefusalKind.AWAY),
+    errno.ENOENT: Refusal("there is no such socket", "start PostgreSQL, or correct the path in store.url",
+                           RefusalKind.AWAY),
+    errno.EHOSTUNREACH: Refusal("PostgreSQL's host cannot be reached", "check the network, or correct the host "
                                 "in store.url", RefusalKind.AWAY),
-    errno.ENOENT: Refusal("nothing is there", "start PostgreSQL, or correct the path in store.url", RefusalKind.AWAY),
-    errno.EHOSTUNREACH: Refusal("there is no way to the host of PostgreSQL", "look at the network, or correct the host "
-                                "in store.url", RefusalKind.AWAY),
-    errno.ENETUNREACH: Refusal("there is no way to the host of PostgreSQL", "look at the network, or correct the host "
+    errno.ENETUNREACH: Refusal("PostgreSQL's host cannot be reached", "check the network, or correct the host "
                                "in store.url", RefusalKind.AWAY),
-    errno.ENOSPC: Refusal("the disk of {path} is full", "give it room"),
+    errno.ENOSPC: Refusal("the disk of {path} is full", "free some space"),
     errno.EDQUOT: Refusal("the disk of {path} is full for this user", "raise the quota"),
-    errno.EROFS: Refusal("{path} may not be written", "mount the disk for writing"),
-    errno.EACCES: Refusal("{path} may not be used", "give this user the right to read and write it and its folder"),
-    errno.EPERM: Refusal("{path} may not be used", "give this user the right to read and write it and its folder"),
-    errno.ENOTDIR: Refusal("the folder of {path} cannot be made, for a file is there", "correct store.url"),
-    errno.EEXIST: Refusal("the folder of {path} cannot be made, for a file is there", "correct store.url"),
+    errno.EROFS: Refusal("{path} is not writable", "mount the disk for writing"),
+    errno.EACCES: Refusal("{path} is not accessible", "give this user the right to read and write it and its folder"),
+    errno.EPERM: Refusal("{path} is not accessible", "give this user the right to read and write it and its folder"),
+    errno.ENOTDIR: Refusal("the folder of {path} cannot be created: there is a file of that name", "correct store.url"),
+    errno.EEXIST: Refusal("the folder of {path} cannot be created: there is a file of that name", "correct store.url"),
     errno.EISDIR: Refusal("{path} is a folder", "name a file in store.url"),
-    errno.EIO: Refusal("the disk of {path} has trouble", "look at the disk (df, dmesg)"),
-    errno.EMFILE: Refusal("this process has no descriptor left", "raise its limit (LimitNOFILE)", RefusalKind.AWAY),
+    errno.EIO: Refusal("the disk of {path} reports errors", "check the disk (df, dmesg)"),
+    errno.EMFILE: Refusal("this process has no file descriptors left", "raise its limit (LimitNOFILE)",
+                           RefusalKind.AWAY),
 }  # fmt: skip
-_SILENT: Final = Refusal("the database does not answer in time", "see that its machine runs and can be reached, and "
-                         "that host and port in store.url are right", RefusalKind.AWAY)  # fmt: skip
-_NO_NAME: Final = Refusal("the host of PostgreSQL is not known", "correct it in store.url, or look at the name server",
+_SILENT: Final = Refusal("the database does not answer in time", "check that its machine runs and can be reached, and "
+                         "that host and port in store.url are correct", RefusalKind.AWAY)  # fmt: skip
+_NO_NAME: Final = Refusal("PostgreSQL's host name cannot be resolved", "correct it in store.url, or check DNS",
                           RefusalKind.AWAY)  # fmt: skip
-_NO_TLS: Final = Refusal("PostgreSQL and this host find no common TLS", "set sslmode in store.url, or mend the "
+_NO_TLS: Final = Refusal("the TLS handshake with PostgreSQL failed", "set sslmode in store.url, or correct the "
                          "certificates")  # fmt: skip
-_NO_CONNECTION: Final = Refusal("the database does not answer", "see that it runs and can be reached", RefusalKind.AWAY)
-_SETTING: Final = Refusal("store.url asks for what cannot be had", "correct it")
-_NO_PRIMARY: Final = Refusal("no host of store.url is what target_session_attrs asks for",
-                             "name the primary, too", RefusalKind.AWAY)  # fmt: skip
-_CROWDED: Final = Refusal(
-    "every connection to the database is busy", "raise store.pool_size if this goes on", RefusalKind.BUSY
+_NO_CONNECTION: Final = Refusal(
+    "the database does not answer", "check that it runs and can be reached", RefusalKind.AWAY
 )
-_DEFECT: Final = Refusal("the store could not do this", "please report it", RefusalKind.CONTENT)
+_SETTING: Final = Refusal("store.url has a setting that does not work", "correct it")
+_NO_PRIMARY: Final = Refusal("no host in store.url matches target_session_attrs",
+                             "add the primary", RefusalKind.AWAY)  # fmt: skip
+_CROWDED: Final = Refusal(
+    "all connections to the database are busy", "raise store.pool_size if this goes on", RefusalKind.BUSY
+)
+_DEFECT: Final = Refusal("unexpected error in the store", "please report it", RefusalKind.CONTENT)
 
 
 def explain(exc: BaseException, place: ErrorSubject) -> StoreAwayError | StoreRefusedError:

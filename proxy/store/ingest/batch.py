@@ -8,12 +8,11 @@ too. A batch, a record or a vote that was applied before changes nothing.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from policies.kinds import Kind
+from policies.kinds import TASK
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of, insert_all, insert_new
 from proxy.store.engine.refusals import StoreAwayError
@@ -30,8 +29,6 @@ from proxy.store.tables.schema import aliases, bodies, deleted_users, records, s
 from proxy.store.tables.values import Applied, BodyPayload, IngestBatch, NewRecord
 
 __all__ = ["Ingest", "UnconfirmedError"]
-
-_TASK: Final = Kind.TASK.value
 
 
 class UnconfirmedError(StoreAwayError):
@@ -204,7 +201,7 @@ async def _insert(
 
 def _alias_hashes(record: NewRecord) -> list[int]:
     """A UI's message id stands for a turn, and its title and its tags carry the same one: votes are for the answer."""
-    hashed = task_alias_hash if record.kind == _TASK else alias_hash
+    hashed = task_alias_hash if record.kind == TASK.name else alias_hash
     return [hashed(alias) for alias in record.aliases]
 
 

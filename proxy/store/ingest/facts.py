@@ -12,10 +12,11 @@ from typing import Any, Final, NamedTuple, Self
 
 from policies.ballots import BallotTrust, can_be_judged
 from policies.estimates import DEFAULT_ICC, METRICS, Metric
-from policies.kinds import Kind
+from policies.kinds import TASK
 from policies.records import Arm, Outcome
 from proxy.store.tables.keys import id_time_us, random_user_key
 from proxy.store.tables.values import FLAGS, NewRecord, RecordFlag
+from proxy.wire.extract.shapes import KINDS
 
 __all__ = ["RecordFacts", "Recount", "Terms", "VoteSummary", "count_arrival", "count_score", "count_votes", "flags_of"]
 
@@ -24,8 +25,7 @@ _FALLBACK, _SAMPLE, _CLAIMED = int(RecordFlag.FALLBACK), int(RecordFlag.SAMPLE),
 _TOKEN, _THUMB = int(BallotTrust.TOKEN), int(BallotTrust.THUMB)
 _SCORE, _CORRECTION = int(BallotTrust.SCORE), int(BallotTrust.CORRECTION)
 _NO_SAMPLE: Final = int(RecordFlag.NO_TRAIN | RecordFlag.UNREAD)
-_TASK: Final = Kind.TASK.value
-_TRAINABLE: Final = frozenset(kind.value for kind in Kind if kind.trainable)
+_TRAINABLE: Final = frozenset(kind.name for kind in KINDS.values() if kind.trainable)
 
 Totals = tuple[list[float], list[float]]
 """Counts and sums by metric, changed in place."""
@@ -67,7 +67,7 @@ class RecordFacts(NamedTuple):
     @property
     def task(self) -> bool:
         """A UI asked for itself. It was a request like any other, but no statistic that decides anything has it."""
-        return self.kind == _TASK
+        return self.kind == TASK.name
 
     @property
     def at_s(self) -> int:

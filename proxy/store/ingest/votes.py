@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.ballots import BallotTrust
-from policies.kinds import Kind
+from policies.kinds import TASK
 from policies.records import Arm, Outcome
 from proxy.store.engine.dialect import any_of, for_update, insert_new, upsert
 from proxy.store.ingest import namesakes
@@ -45,7 +45,6 @@ BY_PEOPLE: Final = "feedback"
 _PREFERENCE: Final = (BY_PEOPLE, "pointer", "judge")
 """Which score counts, best first; any other scorer comes after these."""
 FACTS: Final = tuple(records.c[name] for name in RecordFacts._fields)
-_TASK: Final = Kind.TASK.value
 _PARKED: Final = feedback.c.joined.is_(sa.false())
 
 
@@ -178,7 +177,7 @@ async def _waiting_for(connection: AsyncConnection, new_records: Sequence[NewRec
             sa.select(feedback.c.record_id).where(_PARKED, any_of(connection, feedback.c.record_id, ids))
         )
     )
-    answers = (record for record in new_records if record.kind != _TASK)
+    answers = (record for record in new_records if record.kind != TASK.name)
     resolved, ambiguous = await _known_by_now(connection, {alias_hash(a) for record in answers for a in record.aliases})
     await _resolve(connection, resolved)
     await _leave(connection, ambiguous)

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from policies.estimates import METRICS, Metric, Moments, UserTotals, Vector
 from policies.experiment import ArmStats
-from policies.kinds import Kind
+from policies.kinds import TASK
 from policies.records import Arm
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of
@@ -215,7 +215,7 @@ class EpochReplay:
         return (
             records.c.experiment_id == self._epoch.experiment_id,
             records.c.epoch == self._epoch.number,
-            records.c.kind != Kind.TASK.value,
+            records.c.kind != TASK.name,
         )
 
 

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.ballots import BallotTrust
-from policies.kinds import Kind
+from policies.kinds import TASK
 from policies.records import Arm, Outcome
 from proxy.clock import Clock
 from proxy.store.engine.database import Database
@@ -145,7 +145,7 @@ class Traffic:
             records.c.id >= id_floor(hour_us),
             records.c.id < id_floor(hour_us + HOUR_US),
             records.c.quality.is_not(None),
-            records.c.kind != Kind.TASK.value,
+            records.c.kind != TASK.name,
         )
         if model_id is not None:
             query = query.where(records.c.model_id == model_id)
@@ -173,7 +173,7 @@ class Traffic:
         rounded down to whole minutes or hours: pass the end of the step under way, not the present, to have it, too.
         """
         if step_s <= 0 or step_s % MINUTE_S:
-            raise ValueError(f"step_s: {step_s} is no multiple of {MINUTE_S} (seconds)")
+            raise ValueError(f"step_s: {step_s} is not a multiple of {MINUTE_S} (seconds)")
         of_sums, of_bins = (
             next(kept for kept in steps if step_s % kept == 0)
             for steps in ((HOUR_S, MINUTE_S), (HOUR_S, TEN_MINUTES_S, MINUTE_S))

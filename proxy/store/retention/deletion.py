@@ -1,8 +1,8 @@
 """Forgetting one user in the database: rows, votes, statistics, and what is still on its way here in a spool.
 
 The user's name (a keyed hash) is written down first, so that records made before that instant are refused whenever
-they arrive; then rows go in small transactions. Each step may be repeated. What models learnt can not be unlearnt: the
-answer names them. What lies beside the database is the hosts' part (`proxy.app.forgetting`).
+they arrive; then rows go in small transactions. Each step may be repeated. What models learnt cannot be unlearnt: the
+answer names them. What lies beside the database is the hosts' part (`proxy.app.deletion`).
 """
 
 from __future__ import annotations

@@ -16,10 +16,10 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, Column, Double, Integer, SmallInteger
 from sqlalchemy.types import TypeEngine
 
-from policies.kinds import KINDS
 from policies.records import Arm, Outcome, StickySource
 from proxy.store.tables.types import Code
 from proxy.store.tables.values import NewRecord, RecordFlag
+from proxy.wire.extract.shapes import KINDS
 
 __all__ = [
     "KEY_SOURCES",

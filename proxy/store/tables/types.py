@@ -33,7 +33,7 @@ class RecordId(TypeDecorator[str]):
 
 
 class Words(TypeDecorator[str]):
-    """Text from outside. NUL, which PostgreSQL can not store, is left out."""
+    """Text from outside. NUL, which PostgreSQL cannot store, is left out."""
 
     impl = sa.Text
     cache_ok = True

@@ -12,7 +12,7 @@ from enum import IntFlag
 from typing import Final, Literal
 
 from policies.ballots import FULL_TRUST, BallotTrust
-from policies.kinds import Kind
+from policies.kinds import OTHER
 from policies.records import Arm, Outcome, StickySource
 from proxy.store.tables.keys import id_time_us
 
@@ -114,8 +114,8 @@ class NewRecord:
     experiment_id: int | None = None
     epoch: int = 0
     config_id: int = 0
-    kind: str = Kind.OTHER.value
-    """Shape of the exchange: the value of one of `policies.kinds.Kind`."""
+    kind: str = OTHER.name
+    """Shape of the exchange: the name of a kind, see `policies.kinds`."""
     method: str = "POST"
     status: int = 0
     """HTTP status sent to the client; 0 when none was."""

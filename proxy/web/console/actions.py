@@ -15,12 +15,11 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from policies.snapshot import Verb
+from policies.vocabulary import COMMANDS, Verb
 from proxy.errors import TemporaryError
 from proxy.web.admin import VERBS
 from proxy.web.auth import SESSION_COOKIE, SESSION_S, Sessions, peer
 from proxy.web.console.page import Console
-from proxy.web.console.wording import VERB_WORDS
 from proxy.web.numbers import read_number
 from proxy.web.responses import ApiError
 
@@ -79,7 +78,7 @@ class _Actions:
         command = await self._console.store.commands.get(command_id)
         if command is None:
             return await self._said("This order is not known any more.", 404)
-        name, _ = VERB_WORDS[Verb(command.verb)]
+        name = COMMANDS[Verb(command.verb)].label
         return await self._console.partial("order.html", {"command": command, "name": name})
 
     async def _said(self, message: str, status_code: int) -> Response:

@@ -10,10 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from policies.experiment import Assessment
 from policies.rows import Experiment
+from proxy.status import Status
 from proxy.store.store import Store
 from proxy.store.tables.control import Look
-from proxy.web.console.page import Console, Status
+from proxy.web.console.page import Console
 from proxy.web.console.series import chart, series
 from proxy.web.console.traffic import arm_steps, quality_chart, vote_chart
 from proxy.web.console.wording import UNKNOWN, change_text
@@ -48,24 +50,24 @@ class _Pages:
         listed = await store.experiments.list(_LISTED)
         shown = await _shown(store, listed, request.path_params.get("id"))
         names = {model.id: model.name for model in await store.models.list()}
-        running = shown is not None and (status["experiment"] or {}).get("id") == shown.id
+        running = shown is not None and status.experiment is not None and status.experiment.id == shown.id
         context = {
             "status": status,
             "shown": shown,
             "running": running,
             "listed": listed,
             "names": names,
-            "assessment": await self._assessment(status, shown, running=running),
+            "assessment": await self._assessment(status, shown),
             "rules": self._console.services.config.ab_test_config,
         }
         return await self._console.render(request, "experiment.html", context)
 
-    async def _assessment(self, status: Status, shown: Experiment | None, *, running: bool) -> Mapping[str, Any] | None:
-        """The one the loop decides on, or the last that was kept."""
+    async def _assessment(self, status: Status, shown: Experiment | None) -> Assessment | Mapping[str, Any] | None:
+        """The one the loop decides on, or the last that was kept, as JSON."""
         if shown is None:
             return None
-        if running and (current := status["experiment"]["assessment"]) is not None:
-            return dict(current)
+        if status.experiment is not None and status.experiment.id == shown.id and status.experiment.assessment:
+            return status.experiment.assessment
         kept = await self._console.store.experiments.looks(shown.id, limit=1)
         return kept[0].assessment if kept else None
 

@@ -10,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from policies.actions import TAGS, PrepareData
+from policies.vocabulary import HOLD
 from proxy.errors import TemporaryError
 from proxy.store.tables.control import JournalEntry
 from proxy.web.console.page import Console
@@ -19,8 +21,7 @@ from proxy.web.responses import ApiError
 __all__ = ["history_routes"]
 
 _PAGE: Final = 50
-_HOLD: Final = "Hold"
-_BUILDS: Final = "PrepareData"
+_BUILDS: Final = TAGS[PrepareData]
 
 
 def history_routes(console: Console) -> list[Route]:
@@ -33,8 +34,8 @@ def history_routes(console: Console) -> list[Route]:
         entries = await console.services.history(_PAGE, before)
         holds = request.query_params.get("holds") == "1"
         context = {
-            "entries": [entry for entry in entries if holds or entry["action"] != _HOLD],
-            "left_out": sum(entry["action"] == _HOLD for entry in entries) if not holds else 0,
+            "entries": [entry for entry in entries if holds or entry["action"] != HOLD],
+            "left_out": sum(entry["action"] == HOLD for entry in entries) if not holds else 0,
             "older": entries[-1]["at"] if len(entries) == _PAGE else None,
             "first_page": before is None,
             "holds": holds,

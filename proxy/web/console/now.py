@@ -10,6 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from policies.lifecycle import Phase
+from policies.vocabulary import HOLD, PHASES
 from proxy.errors import TemporaryError
 from proxy.store.tables.values import TrafficTotals
 from proxy.web.console.page import Console
@@ -18,15 +19,6 @@ __all__ = ["now_routes"]
 
 _RECENT_S: Final = 900
 _DECISIONS: Final = 6
-_HOLD: Final = "Hold"
-_WAITS_FOR: Final = {
-    Phase.TRAINING: "until this run has ended",
-    Phase.DEPLOYING: "until the new model has been tried",
-    Phase.TESTING: "until the experiment has ended",
-    Phase.PROMOTING: "until the promotion is through",
-    Phase.WATCHING: "until the watch has ended",
-}
-"""What holds the next training in each phase, whatever is due."""
 
 
 def now_routes(console: Console) -> list[Route]:
@@ -46,11 +38,16 @@ def now_routes(console: Console) -> list[Route]:
             "minutes": _RECENT_S // 60,
             "decisions": decisions,
             "store_trouble": trouble,
-            "waits_for": _WAITS_FOR.get(status["phase"]["name"]),
+            "waits_for": _retrain_waits(status.phase.name),
         }
         return await console.render(request, "now.html", context)
 
     return [Route("/", console.page(now))]
+
+
+def _retrain_waits(phase: str) -> str | None:
+    """What keeps the next training in each phase, whatever is due; a controller that starts has no phase yet."""
+    return PHASES[Phase(phase)].retrain_waits if phase in set(Phase) else None
 
 
 async def _recent_traffic(console: Console) -> TrafficTotals:
@@ -63,4 +60,4 @@ async def _recent_decisions(console: Console) -> list[Mapping[str, Any]]:
     if console.services.history is None:
         return []
     entries = await console.services.history(_DECISIONS * 5, None)
-    return [entry for entry in entries if entry["action"] != _HOLD][:_DECISIONS]
+    return [entry for entry in entries if entry["action"] != HOLD][:_DECISIONS]

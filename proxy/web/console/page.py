@@ -10,25 +10,27 @@ from hashlib import blake2b
 from typing import Any, Final
 
 import jinja2
+from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from policies.lifecycle import Phase
-from policies.snapshot import Verb
+from policies.vocabulary import COMMANDS, HOLD, PHASES, Verb
 from proxy.errors import TemporaryError
 from proxy.ids import RecordIds
+from proxy.printable import one_direction
+from proxy.status import Status
 from proxy.store.store import Store
 from proxy.version import __version__
 from proxy.web.admin import AdminServices
 from proxy.web.console.assets import asset_url
-from proxy.web.console.wording import FILTERS, UNKNOWN, UNNAMED, VERB_WORDS
+from proxy.web.console.wording import FILTERS, UNKNOWN, UNNAMED
 from proxy.web.responses import ApiError
 
-__all__ = ["Console", "Handler", "Status", "is_fragment"]
+__all__ = ["Console", "Handler", "is_fragment"]
 
 Handler = Callable[[Request], Awaitable[Response]]
-Status = Mapping[str, Any]
 
 _PAGES: Final = (("/", "Now"), ("/experiment", "Experiment"), ("/traffic", "Traffic"), ("/records", "Records"),
                  ("/runs", "Runs"), ("/history", "History"))  # fmt: skip
@@ -40,11 +42,6 @@ _SECURITY: Final = {
     "x-content-type-options": "nosniff",
     "cross-origin-opener-policy": "same-origin",
 }
-_EMPTY: Final[Status] = dict.fromkeys(
-    ("at", "leader", "next", "champion", "challenger", "previous", "run", "triggers", "experiment", "watch", "totals",
-     "installed_at", "last_retrain_at", "routes_version", "config_id", "trouble", "version"),
-) | {"troubles": {}, "retiring": [], "commands": [], "retries": [], "notes": []}  # fmt: skip
-"""The status of a controller whose loop does not run yet, as the templates expect it."""
 _TEMPORARY_RETRY_S: Final = 5.0
 _EDITION: Final = "x-ratchet-edition"
 """Which text the live block is: the browser leaves its own alone where that is the same."""
@@ -68,6 +65,7 @@ class Console:
             trim_blocks=True,
             lstrip_blocks=True,
             auto_reload=False,
+            finalize=_safe,
         )
         self._env.filters |= FILTERS
         self._env.globals |= {
@@ -75,7 +73,8 @@ class Console:
             "pages": _PAGES,
             "phases": [phase.value for phase in Phase],
             "version": __version__,
-            "verbs": {verb.value: words for verb, words in VERB_WORDS.items()},
+            "commands": {verb.value: words for verb, words in COMMANDS.items()},
+            "hold": HOLD,
             "unknown": UNKNOWN,
             "unnamed": UNNAMED,
             "with_login": bool(services.config.admin.token),
@@ -86,12 +85,12 @@ class Console:
         """The store. Raises TemporaryError while it is away."""
         store = self.services.store()
         if store is None:
-            raise TemporaryError("the store can not be reached at the moment", retry_after_s=_TEMPORARY_RETRY_S)
+            raise TemporaryError("the store cannot be reached at the moment", retry_after_s=_TEMPORARY_RETRY_S)
         return store
 
     async def status(self) -> Status:
-        """The status document, with every key that the templates name."""
-        return {**_EMPTY, **await self.services.status()}
+        """What the loop sees and decides."""
+        return await self.services.status()
 
     def page(self, handler: Handler) -> Handler:
         """`handler`, with its errors as pages."""
@@ -136,17 +135,14 @@ class Console:
         return await self.render(request, "error.html", context, status_code=status_code)
 
 
+def _safe(value: Any) -> Any:
+    """What a template prints: a user's text turns no line of the page around."""
+    return one_direction(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def _offered(status: Status) -> list[str]:
-    """The orders that fit the phase; the loop has the last word and says why it refuses."""
-    if status["at"] is None:
+    """The commands that fit the phase; the loop has the last word and says why it refuses."""
+    if status.at is None:
         return []
-    by_phase: dict[str, tuple[Verb, ...]] = {
-        Phase.IDLE: (Verb.TRIGGER, Verb.DEPLOY),
-        Phase.TRAINING: (Verb.CANCEL,),
-        Phase.DEPLOYING: (Verb.CANCEL,),
-        Phase.TESTING: (Verb.PROMOTE, Verb.ROLLBACK, Verb.SHARE),
-        Phase.PROMOTING: (Verb.ROLLBACK,),
-        Phase.WATCHING: (Verb.ROLLBACK,),
-    }
-    pause = Verb.RESUME if status["phase"]["paused"] else Verb.PAUSE
-    return [verb.value for verb in (*by_phase.get(status["phase"]["name"], ()), pause)]
+    pause = Verb.RESUME if status.phase.paused else Verb.PAUSE
+    return [verb.value for verb in (*PHASES[Phase(status.phase.name)].commands, pause)]

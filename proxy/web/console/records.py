@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from policies.kinds import KINDS, Kind
+from policies.kinds import TASK
 from policies.records import Arm, Outcome
 from proxy.store.tables.columns import SHOWN
 from proxy.store.tables.keys import is_record_id
@@ -25,6 +25,7 @@ from proxy.web.console.wording import no_sample_words
 from proxy.web.documents import iso, parse_filter, record_document, row_document
 from proxy.web.records import find_record
 from proxy.web.responses import ApiError
+from proxy.wire.extract.shapes import KINDS
 from proxy.wire.lenient import crowded
 
 __all__ = ["record_routes"]
@@ -59,7 +60,7 @@ class _Pages:
             "models": list(models),
             "arms": [arm.label for arm in Arm],
             "outcomes": [outcome.label for outcome in Outcome],
-            "kinds": [*KINDS, f"-{Kind.TASK}"],
+            "kinds": [*KINDS, f"-{TASK.name}"],
             "first_page": cursor is None,
             "rows": [],
             "older": None,

@@ -42,7 +42,7 @@ def run_routes(console: Console, training_dir: Path) -> list[Route]:
         context = {
             "status": status,
             "run": found,
-            "live": status["run"] if (status["run"] or {}).get("id") == found.id and not found.ended_us else None,
+            "live": status.run if status.run is not None and status.run.id == found.id and not found.ended_us else None,
             "models": models,
             "experiments": experiments,
             "result": _facts(found.result or {}),

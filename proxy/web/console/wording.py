@@ -10,30 +10,17 @@ from markupsafe import Markup
 
 from policies import wording
 from policies.guardrails import GUARDRAIL_WORDS
-from policies.kinds import KINDS, Kind
+from policies.kinds import TASK
 from policies.records import Outcome
-from policies.snapshot import Verb
+from policies.vocabulary import VERDICTS, action_label
 from proxy.store.tables.values import RecordFlag, RecordView
+from proxy.wire.extract.shapes import KINDS
 
-__all__ = ["FILTERS", "UNKNOWN", "UNNAMED", "VERB_WORDS", "action_words", "change_text", "no_sample_words",
-           "share_text"]  # fmt: skip
+__all__ = ["FILTERS", "UNKNOWN", "UNNAMED", "change_text", "no_sample_words", "share_text"]
 
 UNKNOWN: Final = "–"
 UNNAMED: Final = "before the loop’s first look"
 """Model 0: what the configured champion answered in an installation's first moments, before it had a row of its own."""
-
-VERB_WORDS: Final = {
-    Verb.TRIGGER: ("Retrain now", "Builds a dataset from what was logged and starts a training run."),
-    Verb.PROMOTE: ("Promote", "Gives every user to the challenger, whatever the evidence says."),
-    Verb.ROLLBACK: ("Roll back", "Takes the users away from the new model and gives them to the old one."),
-    Verb.PAUSE: ("Pause", "The loop starts nothing new. It still takes users away from a model that does harm."),
-    Verb.RESUME: ("Resume", "The loop goes on from where it stands."),
-    Verb.CANCEL: ("Cancel the run", "Stops the training or the deployment under way. No user is affected."),
-    Verb.SHARE: ("Change the share", "Another share of the users for the challenger. A new epoch begins: what was "
-                                     "counted so far no longer counts."),
-    Verb.DEPLOY: ("Serve this model", "Deploys what this run returned as the challenger, without a training."),
-}  # fmt: skip
-"""Name of the button, and what pressing it does."""
 
 _OUTCOME_WORDS: Final = {
     Outcome.OK: "The client got a whole answer.",
@@ -44,40 +31,6 @@ _OUTCOME_WORDS: Final = {
     Outcome.INCOMPLETE: "The answer’s stream ended without the mark that ends one: the rest of it never came.",
     Outcome.REFUSED: "The model’s server declined the request.",
 }
-
-_ACTION_WORDS: Final = {
-    "Hold": "No action",
-    "Install": "Install",
-    "PrepareData": "Prepare training data",
-    "StartTraining": "Start training",
-    "AcceptModel": "Accept the trained model",
-    "FailRun": "Give the run up",
-    "CancelRun": "Cancel the run",
-    "StartDeployment": "Deploy the model",
-    "RestartDeployment": "Deploy the model again",
-    "Redeploy": "Serve an earlier run’s model",
-    "AbandonModel": "Abandon the model",
-    "StartExperiment": "Start the experiment",
-    "SetShare": "Change the share",
-    "BeginEpoch": "Begin a new epoch",
-    "BeginPromotion": "Decide for the challenger",
-    "Promote": "Promote",
-    "FailPromotion": "Give the promotion up",
-    "RollBack": "Roll back",
-    "Reject": "Reject the challenger",
-    "ReturnTraffic": "Return traffic to the old champion",
-    "FinishWatch": "Finish watching",
-    "HaltWatch": "Stay, and call a person",
-    "Retire": "Stop a model without traffic",
-    "SetPaused": "Pause or resume",
-    "Refuse": "Refuse an order",
-    "Recover": "Recover",
-}
-
-
-def action_words(name: str) -> str:
-    """`StartExperiment` → "Start the experiment"."""
-    return _ACTION_WORDS.get(name, name)
 
 
 def _outcome(label: str) -> str:
@@ -97,7 +50,7 @@ def no_sample_words(view: RecordView) -> str | None:
     if RecordFlag.UNREAD in row.flags:
         return "a part of it could not be read"
     kind = KINDS.get(row.kind)
-    if kind is Kind.TASK:
+    if kind is TASK:
         return "a chat UI asked for itself"
     if kind is not None and not kind.trainable:
         return f"there are no words of a model in “{kind.meaning}”"
@@ -200,6 +153,11 @@ def _guardrail(name: str) -> str:
     return GUARDRAIL_WORDS.get(name, name)
 
 
+def _verdict(name: str) -> str:
+    """`continue` → "Keep testing"."""
+    return VERDICTS.get(name, name)
+
+
 def _part(value: float | None) -> str:
     """0.3 → "30 %"."""
     return UNKNOWN if value is None else wording.share(value)
@@ -223,5 +181,6 @@ FILTERS: Final[dict[str, Any]] = {
     "words": _words,
     "outcome": _outcome,
     "guardrail": _guardrail,
-    "action_words": action_words,
+    "action_words": action_label,
+    "verdict": _verdict,
 }

@@ -65,7 +65,7 @@ class DatasetsApi:
     def _reader(self) -> DatasetReader:
         store = self._store()
         if store is None:
-            raise ApiError(503, "the store can not be reached at the moment", headers={"retry-after": "5"})
+            raise ApiError(503, "the store cannot be reached at the moment", headers={"retry-after": "5"})
         return DatasetReader(self._training_dir, store)
 
 

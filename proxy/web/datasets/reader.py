@@ -32,9 +32,9 @@ _WORDS: Final = 100
 _RECORD_ID: Final = re.compile("[0-9a-f]{32}")
 _COMPARED: Final = ("seen", "used", "left_out", "samples", "holdout_samples", "rehearsal_samples", "liked", "bytes",
                     "tokens", "estimated_cost")  # fmt: skip
-_GONE: Final = "not shown: its record is no longer in the store"
-_DROPPED: Final = "not shown: retention has dropped the text of its record"
-_NOT_TOLD: Final = "not shown: this dataset does not say whose line it is"
+_GONE: Final = "not shown: the record has been deleted"
+_DROPPED: Final = "not shown: retention has deleted the record's text"
+_NOT_TOLD: Final = "not shown: this dataset does not name the line's record"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +137,7 @@ class DatasetReader:
         folder, run, manifest = await self._found(run_id)
         former_id = former_id or await self._former(run)
         if former_id is None:
-            raise LookupError(f"there is no dataset before that of {run_id}; name one to compare with")
+            raise LookupError(f"there is no dataset before {run_id}; name one to compare with")
         former_folder, _, former = await (elsewhere or self)._found(former_id)
         sets = await asyncio.to_thread(compare_records, former_folder, folder)
         named: Mapping[str, list[str]] = {} if sets is None else sets.examples

@@ -8,14 +8,16 @@ Console and command line show the same rows; each escapes them for the place whe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, assert_never
 
 import orjson
 
-__all__ = ["Form", "Rendering", "Row", "render"]
+from policies.formats import Format, Holds, Member, format_of
+
+__all__ = ["Form", "Rendering", "Row", "render", "rows_in"]
 
 _THUMBNAIL_CHARS: Final = 400_000
 """Longest `data:` address that becomes a thumbnail; a page of large pictures would weigh more than it says."""
@@ -69,7 +71,7 @@ class Rendering:
     """A line, ready to be read."""
 
     format: str
-    """Told from the line itself: chatml, prompt_completion, alpaca, completion, dpo, kto, nvidia, or unknown."""
+    """Told from the line itself: one of `policies.formats.FORMATS`, nvidia, or unknown."""
     rows: tuple[Row, ...]
     members: tuple[str, ...] = ()
     """What the JSON object has."""
@@ -85,23 +87,49 @@ def render(line: bytes) -> Rendering:
 
 def _rendered(body: Any) -> Rendering:
     if isinstance(body, dict):
-        for name, members, rows in _FORMATS:
-            if members <= body.keys():
-                said = (*_tools(body), *rows(body), *_rest(body, members))
-                return Rendering(format=_exactly(name, body), rows=said, members=tuple(body))
+        if body.keys() >= _NVIDIA:
+            return Rendering(format="nvidia", rows=_whole(body, _nvidia(body), _NVIDIA), members=tuple(body))
+        if (form := format_of(body)) is not None:
+            return Rendering(format=form.name, rows=rows_in(form, body), members=tuple(body))
     return Rendering(format="unknown", rows=(_raw("line", body),))
 
 
-def _exactly(name: str, body: Mapping[str, Any]) -> str:
-    """A prompt and its completion as messages are conversational."""
-    return "prompt_completion" if name == "completion" and not isinstance(body["prompt"], str) else name
+def _whole(body: Mapping[str, Any], rows: Iterator[Row], members: Set[str]) -> tuple[Row, ...]:
+    """The rows of a line between the tools that were offered and what no format has."""
+    return (*_tools(body), *rows, *_rest(body, members))
 
 
 # Formats
 
 
-def _chatml(body: Mapping[str, Any]) -> Iterator[Row]:
-    yield from _messages(body["messages"])
+def rows_in(form: Format, body: Mapping[str, Any]) -> tuple[Row, ...]:
+    """The rows of a line that has the fields of `form`."""
+    return _whole(body, _said_in(form, body) if form.message_fields else _alpaca(body), form.fields.keys())
+
+
+def _said_in(form: Format, body: Mapping[str, Any]) -> Iterator[Row]:
+    for name, member in form.message_fields.items():
+        match member:
+            case Member.CONVERSATION:
+                yield from _messages(body[name])
+            case Member.CONTEXT:
+                yield from _context(body[name])
+            case Member.REJECTED:
+                yield from _marked(_messages(body[name], "assistant"), name, taught=False)
+            case Member.ANSWER if Holds.LABELS in form.holds:
+                yield from _labelled(_messages(body[name], "assistant"), body["label"])
+            case Member.ANSWER if Holds.PAIRS in form.holds:
+                yield from _marked(_messages(body[name], "assistant"), name)
+            case Member.ANSWER:
+                yield from _messages(body[name], "assistant")
+            case _:
+                assert_never(member)
+
+
+def _labelled(rows: Iterator[Row], label: Any) -> Iterator[Row]:
+    marks = {True: "wanted", False: "not wanted"}
+    mark = marks[label] if isinstance(label, bool) else f"label {_json(label)}"
+    return _marked(rows, mark, taught=label is not False)
 
 
 def _nvidia(body: Mapping[str, Any]) -> Iterator[Row]:
@@ -115,25 +143,6 @@ def _nvidia(body: Mapping[str, Any]) -> Iterator[Row]:
     for choice in response["choices"]:
         message = choice.get("message") if isinstance(choice, dict) else None
         yield from [_raw("choice", choice)] if message is None else _messages([message])
-
-
-def _dpo(body: Mapping[str, Any]) -> Iterator[Row]:
-    yield from _context(body["prompt"])
-    yield from _marked(_messages(body["chosen"], "assistant"), "chosen")
-    yield from _marked(_messages(body["rejected"], "assistant"), "rejected", taught=False)
-
-
-def _kto(body: Mapping[str, Any]) -> Iterator[Row]:
-    yield from _context(body["prompt"])
-    marks = {True: "wanted", False: "not wanted"}
-    label = body["label"]
-    mark = marks[label] if isinstance(label, bool) else f"label {_json(label)}"
-    yield from _marked(_messages(body["completion"], "assistant"), mark, taught=label is not False)
-
-
-def _completion(body: Mapping[str, Any]) -> Iterator[Row]:
-    yield from _context(body["prompt"])
-    yield from _messages(body["completion"], "assistant")
 
 
 def _alpaca(body: Mapping[str, Any]) -> Iterator[Row]:
@@ -152,18 +161,11 @@ def _alpaca(body: Mapping[str, Any]) -> Iterator[Row]:
     yield from _content("assistant", body["output"])
 
 
-_FORMATS: Final = (
-    ("nvidia", {"request", "response"}, _nvidia),
-    ("chatml", {"messages"}, _chatml),
-    ("dpo", {"prompt", "chosen", "rejected"}, _dpo),
-    ("kto", {"prompt", "completion", "label"}, _kto),
-    ("completion", {"prompt", "completion"}, _completion),
-    ("alpaca", {"instruction", "output"}, _alpaca),
-)
+_NVIDIA: Final = frozenset(("request", "response"))
 _OPTIONAL: Final = frozenset(("tools", "system", "history", "input", "timestamp", "client_id", "workload_id"))
 
 
-def _rest(body: Mapping[str, Any], members: set[str]) -> Iterator[Row]:
+def _rest(body: Mapping[str, Any], members: Set[str]) -> Iterator[Row]:
     """Members that no format has."""
     rest = {name: value for name, value in body.items() if name not in members and name not in _OPTIONAL}
     if rest:

@@ -1,31 +1,29 @@
-"""What an exchange says: query, answer, model, tokens, errors. One file per API shape.
+"""What an exchange says: query, response, model, tokens, errors.
 
-A shape offers `SUFFIXES` and `fits` (to be recognised), `parse_request`, `parse_response` and, where it streams,
-`STREAM`, a StreamShape: how to know its events, its end and its first word, and how to merge them into one response.
-Its typed conversation (what is taught) has a reader in `conversations`.
-`dispatch` composes them.
+`apis` knows each API shape, one module each; `shapes` is the list of them. `dispatch` finds the shape of an exchange
+and lets it read, `stream` puts the chunks of a streamed response together first. `conversations` are what is taught.
 """
 
-from proxy.wire.extract.conversations.plain import told
+from proxy.wire.extract.conversations.plain import logged
 from proxy.wire.extract.dispatch import converse, extract
 from proxy.wire.extract.model import (
     CapturedExchange,
     Extraction,
-    Kind,
     ParsedRequest,
     ParsedResponse,
     Pointers,
+    Shape,
     Streamed,
     StreamShape,
 )
-from proxy.wire.extract.shapes import SHAPES, Shape
+from proxy.wire.extract.shapes import KINDS, SHAPES
 from proxy.wire.extract.stream import read_stream
 
 __all__ = [
+    "KINDS",
     "SHAPES",
     "CapturedExchange",
     "Extraction",
-    "Kind",
     "ParsedRequest",
     "ParsedResponse",
     "Pointers",
@@ -34,6 +32,6 @@ __all__ = [
     "Streamed",
     "converse",
     "extract",
+    "logged",
     "read_stream",
-    "told",
-]  # fmt: skip
+]

@@ -14,20 +14,21 @@ from urllib.parse import unquote
 import orjson
 
 from policies.conversation import Conversation, Lack, Turn
+from policies.kinds import JSON, OTHER
 from proxy.wire.extract import generic
 from proxy.wire.extract.conversations.calltext import is_call_text, may_be_call, offered
 from proxy.wire.extract.conversations.plain import other
-from proxy.wire.extract.failures import MAX_WORDS, bad_finish, error_of, lone_error_of, only_error_of, words_of
+from proxy.wire.extract.failures import MAX_ERROR_CHARS, bad_finish, error_of, error_text, lone_error_of, only_error_of
 from proxy.wire.extract.model import (
     CapturedExchange,
     Extraction,
-    Kind,
     ParsedRequest,
     ParsedResponse,
     Pointers,
+    Shape,
     Streamed,
 )
-from proxy.wire.extract.shapes import Shape, served_at
+from proxy.wire.extract.shapes import SHAPES, served_at
 from proxy.wire.extract.stream import read_array, read_stream
 from proxy.wire.extract.values import mapping, text
 from proxy.wire.headers import charset, is_event_stream, is_frames, is_json, is_ndjson
@@ -44,9 +45,9 @@ _NOWHERE: Final = Pointers()
 _PLAIN: Final = "application/json"
 _MAX_TURNS: Final = 10_000
 """Of a conversation, or of an answer, that is read: a chat that is sent whole every time has hundreds."""
-_TURNS: Final = ("messages", "input", "contents", "chat_history")
-_ANSWERS: Final = ("choices", "output", "content", "candidates", "message")
-"""Where they stand."""
+_TURNS: Final = frozenset(name for shape in SHAPES for name in shape.turns)
+_ANSWERS: Final = frozenset(name for shape in SHAPES for name in shape.answers)
+"""Where they stand, whatever the shape: a body is measured before anybody knows whose it is."""
 _CROWD: Final = object()
 """JSON, or something like it, of more values or turns than are read."""
 _BEFORE_JSON: Final = b" \t\r\n\xef\xbb\xbf\xff\xfe\0"
@@ -66,52 +67,53 @@ def extract(exchange: CapturedExchange, pointers: Pointers = _NOWHERE) -> Extrac
     try:
         return _extract(exchange, pointers)
     except RecursionError:  # nested more deeply than anybody writes who wants to be understood
-        return Extraction(kind=Kind.OTHER, unread=True, store=False)
+        return Extraction(kind=OTHER.name, unread=True, store=False)
 
 
 def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
     path = exchange.target.partition("?")[0].rstrip("/")
-    request, asks_unread = _request(exchange)
-    response, stream, answers_unread = _response(exchange)
+    request, request_unread = _request(exchange)
+    response, stream, response_unread = _response(exchange)
     fields, found = mapping(request), _object(response)
     shape = _shape(path, exchange, request, found)
     if shape is not None:
-        asked, answered = shape.parse_request(fields), shape.parse_response(found)
+        parsed_request, parsed_response = shape.parse_request(fields), shape.parse_response(found)
     elif request is None and response is None:
-        asked, answered = ParsedRequest(), ParsedResponse()
+        parsed_request, parsed_response = ParsedRequest(), ParsedResponse()
     else:
-        asked, answered = generic.parse_request(request, pointers), generic.parse_response(response, pointers)
+        parsed_request = generic.parse_request(request, pointers)
+        parsed_response = generic.parse_response(response, pointers)
     went_well, kind = exchange.status < 400, exchange.response_type
-    in_band = _in_band(found, answered, stream, known=shape is not None, status=exchange.status)
+    in_band = _in_band(found, parsed_response, stream, known=shape is not None, status=exchange.status)
     return Extraction(
         kind=_kind(shape, request, response),
-        query=asked.query,
-        response=_said(answered.text, stream) if went_well else None,
-        messages=tuple(asked.messages),
-        model=_model(path, fields, found),
-        prompt_tokens=answered.prompt_tokens,
-        completion_tokens=answered.completion_tokens,
-        cache_read_tokens=answered.cache_read_tokens,
-        cache_write_tokens=answered.cache_write_tokens,
-        reasoning_tokens=answered.reasoning_tokens,
-        finish_reason=_name(answered.finish_reason),
-        provider_id=_name(answered.provider_id),
+        query=parsed_request.query,
+        response=_response_text(parsed_response.text, stream) if went_well else None,
+        messages=tuple(parsed_request.messages),
+        model=_name(parsed_response.model or parsed_request.model) or _model(path, fields, found),
+        prompt_tokens=parsed_response.prompt_tokens,
+        completion_tokens=parsed_response.completion_tokens,
+        cache_read_tokens=parsed_response.cache_read_tokens,
+        cache_write_tokens=parsed_response.cache_write_tokens,
+        reasoning_tokens=parsed_response.reasoning_tokens,
+        finish_reason=_name(parsed_response.finish_reason),
+        provider_id=_name(parsed_response.provider_id),
         user=_user(request, fields, pointers),
-        conversation=conversation_of(fields) or _name(answered.conversation),
+        conversation=conversation_of(fields) or _name(parsed_response.conversation),
         quality=_quality(first_found(pointers.quality, response)),
-        json_requested=asked.json_requested,
+        json_requested=parsed_request.json_requested,
         streamed=stream is not None or (kind != _PLAIN and _is_stream(kind)),
         store=fields.get("store") is not False,
-        refused=answered.refused,
-        malformed=_malformed(fields, answered),
+        refused=parsed_response.refused,
+        malformed=_malformed(fields, parsed_response),
         error=in_band if went_well or in_band else _refusal(exchange, found),
         failed=went_well and in_band is not None,
         whole=stream.whole if stream is not None else None,
-        unread=asks_unread or answers_unread,
-        asked_unread=asks_unread,
+        unread=request_unread or response_unread,
+        request_unread=request_unread,
         first_content=stream.first_content if stream is not None else 1 if exchange.response else None,
         reassembled=stream.document if stream is not None and isinstance(stream.document, dict) else None,
-        asked=fields,
+        request_fields=fields,
     )
 
 
@@ -127,19 +129,19 @@ def converse(exchange: CapturedExchange) -> Conversation:
 
 def _converse(exchange: CapturedExchange) -> Conversation:
     path = exchange.target.partition("?")[0].rstrip("/")
-    request, asks_unread = _request(exchange)
-    response, _, answers_unread = _response(exchange)
+    request, request_unread = _request(exchange)
+    response, _, response_unread = _response(exchange)
     fields, found = mapping(request), _object(response)
     shape = _shape(path, exchange, request, found)
     if shape is not None:
-        said = shape.converse(fields, found)
+        conversation = shape.converse(fields, found)
     else:
-        said = other(
+        conversation = other(
             fields, generic.parse_request(request, _NOWHERE).query, generic.parse_response(response, _NOWHERE), found
         )
-    if asks_unread or answers_unread or request is None or response is None:
-        said.lacks = Lack.UNREAD
-    return said
+    if request_unread or response_unread or request is None or response is None:
+        conversation.lacks = Lack.UNREAD
+    return conversation
 
 
 def _is_stream(content_type: str) -> bool:
@@ -215,24 +217,24 @@ def _object(response: Any) -> dict[str, Any]:
     return mapping(response[0]) if isinstance(response, list) and len(response) == 1 else mapping(response)
 
 
-def _kind(shape: Shape | None, request: Any, response: Any) -> Kind:
+def _kind(shape: Shape | None, request: Any, response: Any) -> str:
     if shape is not None:
-        return shape.kind
-    return Kind.OTHER if request is None and response is None else Kind.JSON
+        return shape.kind.name
+    return OTHER.name if request is None and response is None else JSON.name
 
 
-def _said(answer: str | None, stream: Streamed | None) -> str | None:
+def _response_text(answer: str | None, stream: Streamed | None) -> str | None:
     """The text of the answer. Where a stream was cut before its first word, nobody knows what it would have been."""
     if answer == "" and stream is not None and stream.whole is False:
         return None
     return answer
 
 
-def _malformed(request: dict[str, Any], answered: ParsedResponse) -> bool:
+def _malformed(request: dict[str, Any], parsed_response: ParsedResponse) -> bool:
     """Whether the words of the answer are a call of a tool that was offered, which its server did not understand."""
     if "tools" not in request and "functions" not in request and "toolConfig" not in request:
         return False
-    said = answered.text if answered.words is None else answered.words
+    said = parsed_response.text if parsed_response.words is None else parsed_response.words
     if not said or not may_be_call(said):
         return False
     names = offered(request)
@@ -240,25 +242,25 @@ def _malformed(request: dict[str, Any], answered: ParsedResponse) -> bool:
 
 
 def _in_band(
-    found: dict[str, Any], answered: ParsedResponse, stream: Streamed | None, *, known: bool, status: int
+    found: dict[str, Any], parsed_response: ParsedResponse, stream: Streamed | None, *, known: bool, status: int
 ) -> str | None:
     """What the response itself says went wrong, in words."""
     if stream is not None and stream.error is not None:
         return stream.error
     error = error_of(found) if known else only_error_of(found)
-    if error is None and known and answered.text is None and answered.error is None and status == 200:
+    if error is None and known and parsed_response.text is None and parsed_response.error is None and status == 200:
         error = lone_error_of(found)
     if error is not None:
-        return words_of(error)
-    return answered.error or bad_finish(answered.finish_reason)
+        return error_text(error)
+    return parsed_response.error or bad_finish(parsed_response.finish_reason)
 
 
 def _refusal(exchange: CapturedExchange, response: dict[str, Any]) -> str | None:
     """What the body of an error status says went wrong: FastAPI's `detail`, a `message`, or the plain text."""
-    found = words_of(error_of(response)) or text(response.get("detail")) or text(response.get("message"))
+    found = error_text(error_of(response)) or text(response.get("detail")) or text(response.get("message"))
     if found is None and not response:
-        found = exchange.response[: 4 * MAX_WORDS].decode("utf-8", "replace").strip()
-    return found[:MAX_WORDS] if found else None
+        found = exchange.response[: 4 * MAX_ERROR_CHARS].decode("utf-8", "replace").strip()
+    return found[:MAX_ERROR_CHARS] if found else None
 
 
 def _model(path: str, request: dict[str, Any], response: dict[str, Any]) -> str | None:

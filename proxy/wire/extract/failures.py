@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from proxy.wire.extract.values import compact, mapping, text
 
-__all__ = ["MAX_WORDS", "bad_finish", "error_of", "lone_error_of", "only_error_of", "tells", "words_of"]
+__all__ = ["MAX_ERROR_CHARS", "bad_finish", "error_of", "error_text", "is_error", "lone_error_of", "only_error_of"]
 
-MAX_WORDS: Final = 500
+MAX_ERROR_CHARS: Final = 500
 _WORDS: Final = ("message", "msg", "detail", "error", "reason", "type", "error_type", "code", "status", "object")
 _TAGS: Final = ("type", "object", "event")
 _SPELLINGS: Final = ("error", "Error", "ERROR")
@@ -48,24 +48,24 @@ _ANSWERS: Final = frozenset({
 def error_of(fields: dict[str, Any]) -> Any:
     """The error in a body or an event of a known shape; None where there is none."""
     error = fields.get("error")
-    if error and tells(error):
+    if error and is_error(error):
         return error
     for tag in _TAGS:
         value = fields.get(tag)
         if value is not None and value in _SPELLINGS:
             return fields
     errors = fields.get("errors")
-    return errors if errors and isinstance(errors, list) and "choices" not in fields and tells(errors) else None
+    return errors if errors and isinstance(errors, list) and "choices" not in fields and is_error(errors) else None
 
 
-def tells(error: Any) -> bool:
+def is_error(error: Any) -> bool:
     """Whether what stands where an error would says that there is one."""
     if isinstance(error, str):
         return error.strip().lower() not in _NOTHING
     if isinstance(error, list):
-        return any(map(tells, error))
+        return any(map(is_error, error))
     if isinstance(error, dict):
-        return any(value and (tells(value) or key in _CODES) for key, value in error.items() if key not in _LABELS)
+        return any(value and (is_error(value) or key in _CODES) for key, value in error.items() if key not in _LABELS)
     return error is True
 
 
@@ -78,8 +78,8 @@ def lone_error_of(fields: dict[str, Any]) -> Any:
     if not fields or _answers(fields):
         return None
     for name in _NAMES.intersection(fields):
-        if (error := fields[name]) and (tells(error) or not isinstance(error, list | dict | str)):
-            return error if tells(error) else fields
+        if (error := fields[name]) and (is_error(error) or not isinstance(error, list | dict | str)):
+            return error if is_error(error) else fields
     said = any(isinstance(fields.get(name), str | list) and fields[name] for name in _SAYINGS)
     if said and fields.keys() <= _BARE:
         return fields["detail"] if fields.get("detail") else fields
@@ -102,17 +102,17 @@ def bad_finish(reason: Any) -> str | None:
     return f"finish reason {reason}" if isinstance(reason, str) and reason.lower() in _BAD_FINISH else None
 
 
-def words_of(error: Any) -> str | None:
-    """An error in words, at most MAX_WORDS characters; None for None."""
+def error_text(error: Any) -> str | None:
+    """An error in words, at most MAX_ERROR_CHARS characters; None for None."""
     if error is None:
         return None
     if isinstance(error, list):
-        error = next(filter(tells, error), None)
+        error = next(filter(is_error, error), None)
     found = text(error)
     if not found:
         fields = mapping(error)
         found = _words(fields) or _words(mapping(fields.get("error"))) or compact(error)
-    return found[:MAX_WORDS]
+    return found[:MAX_ERROR_CHARS]
 
 
 def _words(fields: dict[str, Any]) -> str | None:

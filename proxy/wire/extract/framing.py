@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from proxy.wire.eventstream import begins_frames
-from proxy.wire.extract.failures import tells
+from proxy.wire.extract.failures import is_error
 from proxy.wire.extract.frames import read_frames
 from proxy.wire.extract.runs import split_events, without_repeats
 from proxy.wire.headers import is_event_stream, is_frames, is_ndjson
@@ -213,8 +213,8 @@ def _take(found: Framed, name: str, value: Any) -> None:
     found.halves = True
     within = value.get("error") if isinstance(value, dict) and name == "error" else None
     if name == "error":
-        found.error = within if tells(within) else value
-    if name != "error" or tells(within):
+        found.error = within if is_error(within) else value
+    if name != "error" or is_error(within):
         found.values.append(value)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import Any, Final
 
-from proxy.wire.extract import chat, completions
+from proxy.wire.extract.apis import chat, completions
 from proxy.wire.extract.failures import bad_finish
 from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Pointers
 from proxy.wire.extract.tokens import count_in, usage_of

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from policies.conversation import Conversation
 from policies.kinds import Kind
 from proxy.wire.pointer import JsonPointer
 
 __all__ = [
     "CapturedExchange",
     "Extraction",
-    "Kind",
     "ParsedRequest",
     "ParsedResponse",
     "Pointers",
+    "Reader",
+    "Shape",
     "StreamShape",
     "Streamed",
 ]
+
+Reader = Callable[[dict[str, Any], dict[str, Any]], Conversation]
+"""From a request and its response, any two JSON objects, to the conversation; raises nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +77,8 @@ class Extraction:
     long to make.
     """
 
-    kind: Kind
+    kind: str
+    """The name of a kind."""
     query: str | None = None
     """The text of the last user turn, or the prompt."""
     response: str | None = None
@@ -112,14 +119,14 @@ class Extraction:
     """Whether a stream came to its terminal mark; None where there is no stream, or nobody knows its marks."""
     unread: bool = False
     """A part of the request, or of the answer, could not be read: what is here is not all that was said."""
-    asked_unread: bool = False
+    request_unread: bool = False
     """The same of the request alone."""
     first_content: int | None = None
     """How many bytes of the (decoded) response had come when its first content was there: text, reasoning or a call;
     None where a stream had none, or its shape is not known. Of an answer that is no stream: its first byte, 1."""
     reassembled: dict[str, Any] | None = None
     """A streamed response in the shape of its non-streamed sibling."""
-    asked: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    request_fields: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     """The request's JSON object as it was read; empty where there was none. Not to be changed."""
 
 
@@ -130,6 +137,8 @@ class ParsedRequest:
     query: str | None = None
     messages: list[dict[str, str]] = field(default_factory=list)
     json_requested: bool = False
+    model: str | None = None
+    """Where it is not under `model`, or in the path."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -145,7 +154,10 @@ class ParsedResponse:
     cache_write_tokens: int | None = None
     reasoning_tokens: int | None = None
     finish_reason: str | None = None
+    """In the API's word where `policies.scoring` knows it, else in one that it knows."""
     provider_id: str | None = None
+    model: str | None = None
+    """See ParsedRequest.model."""
     conversation: str | None = None
     refused: bool = False
     error: str | None = None
@@ -171,15 +183,52 @@ class Streamed:
 
 
 class StreamShape(NamedTuple):
-    """What a shape knows of its events."""
+    """What a shape knows of its chunks: the events of its streams, each a JSON object."""
 
-    knows: Callable[[dict[str, Any]], bool]
-    """Whether an event is one of this shape's, and tells so."""
+    matches: Callable[[dict[str, Any]], bool]
+    """Whether a chunk is one of this shape's, and could be of no other."""
     merge_chunks: Callable[[Iterable[dict[str, Any]]], dict[str, Any]]
-    """The unstreamed response that the events add up to."""
-    ends: Callable[[dict[str, Any]], bool] | None
-    """Whether an event is the terminal mark; None where the shape has no such mark."""
-    speaks: Callable[[dict[str, Any]], bool]
-    """Whether an event carries content: text, reasoning or a call."""
+    """The unstreamed response that the chunks add up to."""
+    is_last: Callable[[dict[str, Any]], bool] | None
+    """Whether a chunk is the terminal mark; None where the shape has no such mark."""
+    has_content: Callable[[dict[str, Any]], bool]
+    """Whether a chunk carries content: text, reasoning or a call."""
     done: bool = False
     """Whether `data: [DONE]` is a terminal mark too."""
+    several: tuple[str, str] | None = None
+    """Where a response has several answers to one question, and which member of an answer says that it ended; None for
+    an API that gives one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """An API shape: where it is served, how it is recognised, and who reads it.
+
+    Its functions take any JSON object and raise nothing.
+    """
+
+    name: str
+    """In words, for the reference and for tests; no two shapes have the same."""
+    kind: Kind
+    """What its records are. Several shapes may share one."""
+    suffixes: tuple[str, ...]
+    """How its paths end."""
+    fits: Callable[[dict[str, Any]], bool]
+    """Whether a request is one of its own."""
+    parse_request: Callable[[dict[str, Any]], ParsedRequest]
+    parse_response: Callable[[dict[str, Any]], ParsedResponse]
+    """Text, tokens and what failed; `tokens` counts a usage in OpenAI's or Anthropic's words."""
+    converse: Reader
+    """The typed conversation, from which models learn. `conversations.plain` makes the one of a prompt and a text."""
+    stream: StreamShape | None = None
+    """How its streams are read; None where it has none, or those of another shape."""
+    paths: re.Pattern[str] | None = None
+    """Searched for in a path (without query and last slash) that has none of the suffixes."""
+    turns: tuple[str, ...] = ()
+    """Members of a request that list its turns. One of more turns than anybody reads is left unread."""
+    answers: tuple[str, ...] = ()
+    """The same of a response: members that list answers, or the parts of one."""
+
+    def serves(self, path: str) -> bool:
+        """Whether it may be served at `path`."""
+        return path.endswith(self.suffixes) or (self.paths is not None and self.paths.search(path) is not None)

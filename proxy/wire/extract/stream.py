@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from proxy.wire.extract.failures import error_of, lone_error_of, only_error_of, words_of
+from proxy.wire.extract.failures import error_of, error_text, lone_error_of, only_error_of
 from proxy.wire.extract.framing import ARRAY, Framed, Framing, framing_of
 from proxy.wire.extract.generic import merged
 from proxy.wire.extract.model import Streamed, StreamShape
@@ -26,7 +26,6 @@ _MAX_LINES: Final = 60_000
 """Of a stream that is read: each may be an event. A megabyte of real ones has some fifteen thousand."""
 _HALF: Final = re.compile(rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])")
 """Half a character, whose other half may stand in the next element."""
-_SEVERAL: Final = (("choices", "finish_reason"), ("candidates", "finishReason"))
 
 
 def read_stream(body: bytes, content_type: str, *, cut: bool = False) -> Streamed | None:
@@ -76,9 +75,9 @@ def read_array(values: Sequence[Any], body: bytes) -> Streamed | None:
 
 
 def _shape_of(events: Iterable[dict[str, Any]]) -> StreamShape | None:
-    """The shape that the first event which tells belongs to; it is among the first ones, or there is none."""
+    """The shape of the first event that any shape recognises; it is among the first ones, or there is none."""
     first = islice(events, _MAX_SILENT)
-    return next((shape for event in first for shape in STREAMS if shape.knows(event)), None)
+    return next((shape for event in first for shape in STREAMS if shape.matches(event)), None)
 
 
 def _joined(events: list[dict[str, Any]], shape: StreamShape) -> Streamed:
@@ -97,7 +96,7 @@ def _note_error(read: Streamed, found: Framed, events: Iterable[dict[str, Any]],
     error = next((error for event in events if (error := _error_in(event, shape)) is not None), found.error)
     if error is None:
         return
-    read.error = words_of(error)
+    read.error = error_text(error)
     if read.document is None and read.merged is None:
         read.document = {"error": error}
     elif isinstance(read.document, dict) and error is not read.document and not read.document.get("error"):
@@ -112,30 +111,30 @@ def _edges(events: list[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
 def _error_in(event: dict[str, Any], shape: StreamShape | None) -> Any:
     if shape is None:
         return only_error_of(event)
-    if (error := error_of(event)) is not None or shape.knows(event):
+    if (error := error_of(event)) is not None or shape.matches(event):
         return error
     return lone_error_of(event)
 
 
 def _whole(shape: StreamShape, found: Framed, document: dict[str, Any], events: list[dict[str, Any]]) -> bool | None:
-    if shape.ends is None:
+    if shape.is_last is None:
         return None
     done = shape.done and found.done and bool(document.get("choices"))
-    return done or (any(map(shape.ends, reversed(events))) and _all_end(document))
+    return done or (any(map(shape.is_last, reversed(events))) and _all_end(document, shape))
 
 
-def _all_end(document: dict[str, Any]) -> bool:
+def _all_end(document: dict[str, Any], shape: StreamShape) -> bool:
     """Whether each of several answers to one question has come to its end, of which one has."""
-    for name, mark in _SEVERAL:
-        several = items(document.get(name))
-        if len(several) > 1:
-            return all(mapping(one).get(mark) for one in several)
-    return True
+    if shape.several is None:
+        return True
+    name, mark = shape.several
+    several = items(document.get(name))
+    return len(several) < 2 or all(mapping(one).get(mark) for one in several)
 
 
 def _first_content(shape: StreamShape, framing: Framing, body: bytes, events: list[dict[str, Any]]) -> int | None:
     """How many bytes there were when the first event that speaks was there; of `events` some may be several as one."""
-    speaks = shape.speaks
+    speaks = shape.has_content
     silent = next((index for index, event in enumerate(events) if speaks(event)), None)
     if silent is None:
         return None

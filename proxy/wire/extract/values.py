@@ -12,8 +12,23 @@ import orjson
 
 from proxy.wire.lenient import crowded, read_json
 
-__all__ = ["REDACTED", "compact", "content_text", "count", "items", "json_in", "kind_of", "last_user_text", "lines",
-           "mapping", "says_something", "sum_of", "text", "tool_call", "turn"]  # fmt: skip
+__all__ = [
+    "REDACTED",
+    "compact",
+    "content_text",
+    "count",
+    "has_words",
+    "items",
+    "json_in",
+    "kind_of",
+    "last_user_text",
+    "lines",
+    "mapping",
+    "sum_of",
+    "text",
+    "tool_call",
+    "turn",
+]  # fmt: skip
 
 REDACTED: Final = "[redacted]"
 """What redaction puts in the place of what must not be written down."""
@@ -105,12 +120,12 @@ def json_in(given: str) -> Any:
 _LABELS: Final = frozenset({"type", "index", "id", "role", "format"})
 
 
-def says_something(value: Any) -> bool:
+def has_words(value: Any) -> bool:
     """Whether a part of a delta holds any words, and not only the place for them."""
     if isinstance(value, dict):
-        return any(says_something(part) for key, part in value.items() if key not in _LABELS)
+        return any(has_words(part) for key, part in value.items() if key not in _LABELS)
     if isinstance(value, list):
-        return any(says_something(part) for part in value)
+        return any(has_words(part) for part in value)
     return value not in (None, "", False)
 
 

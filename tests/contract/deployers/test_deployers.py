@@ -120,7 +120,7 @@ async def test_another_model_of_the_same_name_does_not_take_over_the_server(tmp_
     [
         ("one", None, "has no model_path"),
         ("one", "/no/such/model", "does not exist"),
-        ("../one", "/dev/null", "can not name a folder"),
+        ("../one", "/dev/null", "cannot be a folder name"),
     ],
 )
 async def test_what_can_not_be_started_is_refused(tmp_path: Path, name: str, path: str | None, says: str) -> None:
@@ -131,7 +131,7 @@ async def test_what_can_not_be_started_is_refused(tmp_path: Path, name: str, pat
 
 async def test_a_program_that_does_not_exist_is_a_permanent_error(tmp_path: Path) -> None:
     deployer = build(DeployerConfig(kind="command", command=("/no/such/program",)), tmp_path)
-    with pytest.raises(PermanentError, match=r"deployer\.command can not be started"):
+    with pytest.raises(PermanentError, match=r"deployer\.command cannot be started"):
         await deployer.deploy(1, "one", None, {})
 
 
@@ -141,7 +141,7 @@ async def test_a_program_that_does_not_exist_is_a_permanent_error(tmp_path: Path
 @pytest.mark.parametrize(
     ("answer", "status"),
     [
-        ({"status": "ready"}, DeployFailed(reason="the deployment service says ready, but names no url")),
+        ({"status": "ready"}, DeployFailed(reason="the deployment service says ready, but gives no url")),
         ({"status": "warming"}, NotReady(reason="the deployment service says: warming")),
         ({}, NotReady(reason="the deployment service says: nothing")),
     ],
@@ -167,7 +167,7 @@ async def test_a_deployment_that_is_refused_or_has_to_wait(tmp_path: Path) -> No
             await deployer.deploy(1, "one", "/model", {})
     gone_handle = {"kind": "http", "model_id": 1, "name": "one", "model_path": "/model", "result": {}}
     assert not await deployer.healthy(gone_handle)
-    with pytest.raises(TemporaryError, match="got no answer: connection refused"):
+    with pytest.raises(TemporaryError, match="was not answered: connection refused"):
         await deployer.retire(gone_handle)
 
 
@@ -205,7 +205,7 @@ async def test_an_adapter_that_is_listed_but_can_not_generate_fails(tmp_path: Pa
         rig.replicas[1].unusable.add("model-7")
         status = await deployer.ready(handle)
         assert isinstance(status, DeployFailed)
-        assert "can not use it" in status.reason
+        assert "cannot use it" in status.reason
 
 
 async def test_an_adapter_of_the_same_name_from_elsewhere_is_not_ours(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ async def test_a_replica_that_is_down_waits_for_its_return(tmp_path: Path) -> No
         assert isinstance(await deployer.ready(handle), NotReady)
         assert await deployer.healthy(handle), "the other replica answers"
         assert await deployer.ensure(handle) == handle
-        with pytest.raises(TemporaryError, match="got no answer: connection refused"):
+        with pytest.raises(TemporaryError, match="was not answered: connection refused"):
             await deployer.retire(handle)
 
 
@@ -291,7 +291,7 @@ async def test_one_that_will_not_give_it_back_is_said_and_holds_nothing_up(
         rig.replicas[1].refuse = "no memory"
         with pytest.raises(PermanentError, match="no memory"):
             await vllm(rig)
-        assert f"LoRA adapter model-7 stays loaded: POST {rig.config.urls[0]}/v1/unload" in caplog.text
+        assert f"LoRA adapter model-7 could not be unloaded: POST {rig.config.urls[0]}/v1/unload" in caplog.text
 
 
 async def test_the_token_is_read_from_its_file_and_stays_out_of_the_handle(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ async def test_a_retired_model_is_gone_and_may_be_retired_again(rig: Rig) -> Non
 
 async def test_a_model_that_will_never_be_ready_says_why(rig: Rig) -> None:
     if not rig.waits or not rig.restores:
-        pytest.skip("this kind can not tell slow from broken")
+        pytest.skip("this kind cannot tell slow from broken")
     deployer = rig.deployer()
     handle = await deployed(deployer, rig.model("broken"))
     status = await settled(deployer, handle)

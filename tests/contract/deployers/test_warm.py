@@ -103,7 +103,7 @@ async def test_a_model_is_ready_when_it_has_answered_the_newest_good_requests(tm
     records = history(*[{}] * 4, *unfit)
     async with warming(tmp_path, model, records) as deployer:
         handle = await deployer.deploy(1, "tuned", None, {})
-        assert await deployer.ready(handle) == NotReady(reason="it is answering its first recorded requests")
+        assert await deployer.ready(handle) == NotReady(reason="it is being warmed up with recorded requests")
         model.warm.set()
         assert isinstance(await settled(deployer), Endpoint)
         assert isinstance(await deployer.ready(handle), Endpoint)
@@ -142,8 +142,8 @@ NO_ANSWERS = {
         (200, OF_STREAMS, WORDS + b"event: error\ndata: the engine died\n\n"),
         "HTTP 200 with an error inside, the engine died",
     ),
-    "words without an end": ((200, OF_STREAMS, WORDS), "a stream that ended before its end"),
-    "a stream without events": ((200, OF_STREAMS, b""), "a stream that ended before its end"),
+    "words without an end": ((200, OF_STREAMS, WORDS), "a stream that was cut off"),
+    "a stream without events": ((200, OF_STREAMS, b""), "a stream that was cut off"),
 }
 
 

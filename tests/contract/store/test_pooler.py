@@ -89,7 +89,7 @@ async def test_one_that_hands_out_statements_is_refused_in_a_sentence(postgres: 
     assert program is not None
     with (
         running_pgbouncer(program, postgres, pool_mode="statement") as pooler,
-        pytest.raises(TemporaryError, match=r"hands out single statements; set pool_mode = session"),
+        pytest.raises(TemporaryError, match=r"uses pool_mode statement; set pool_mode = session"),
     ):
         await Store.open(pooler.url(postgres.url()), clock=SystemClock())
 

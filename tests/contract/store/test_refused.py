@@ -104,7 +104,7 @@ LATER: dict[str, tuple[Callable[[Case], None], Callable[[Case], None], str]] = {
     "rights revoked": (
         lambda case: case.inside(f"REVOKE ALL ON secrets FROM {case.role}"),
         lambda case: case.inside(f"GRANT ALL ON secrets TO {case.role}"),
-        "PostgreSQL gives no permission",
+        "PostgreSQL denies permission",
     ),
     "made read-only": (
         lambda case: (case.run(f"ALTER ROLE {case.role} SET default_transaction_read_only = on"), case.kick())[0],
@@ -157,8 +157,8 @@ async def refused(store: Store) -> str:
 @pytest.mark.parametrize(
     ("url", "says"),
     [
-        ("postgresql://ann:hunter2@127.0.0.1:1/chats", "PostgreSQL is not running, or listens elsewhere"),
-        ("postgresql://ann:hunter2@no.such.host.invalid/chats", "the host of PostgreSQL is not known"),
+        ("postgresql://ann:hunter2@127.0.0.1:1/chats", "PostgreSQL is not running, or listens on another address"),
+        ("postgresql://ann:hunter2@no.such.host.invalid/chats", "PostgreSQL's host name cannot be resolved"),
         ("postgresql://ann:hunter2@/chats?host=/nowhere", "correct the path in store.url"),
         ("postgresql://ann:hunter2@{silent}/chats?timeout=0.2", "does not answer in time"),
         ("postgresql://ann:hunter2@{silent}/chats?sslmode=verify-full&timeout=0.2", "store.url"),
@@ -200,13 +200,13 @@ def a_folder(path: Path) -> str:
 
 def under_a_file(path: Path) -> str:
     path.parent.write_text("")
-    return "a file is there"
+    return "there is a file of that name"
 
 
 def no_database(path: Path) -> str:
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no database, " * 1000)
-    return "the database file is damaged; stop `ratchet serve`, put a backup in its place"
+    return "the database file is damaged; stop `ratchet serve`, then restore a backup"
 
 
 @pytest.mark.parametrize("spoil", [a_folder, under_a_file, no_database])

@@ -81,7 +81,7 @@ async def test_what_a_training_leaves_running_is_ended_before_it_counts(
     run: TrainingRun, trainer: Trainer, named: str
 ) -> None:
     assert isinstance(status := await final(trainer, run), Succeeded), status
-    assert "ended now, for it still ran 0.2 s after its end" in log_of(run)
+    assert "ended now because still running 0.2 s after its end" in log_of(run)
     assert named in log_of(run)
     pids = [int(line) for line in (run.output_dir / "pids").read_text().split()] if trainer.kind == "callable" else []
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
@@ -143,7 +143,7 @@ async def test_sigterm_of_the_keeper_ends_all_of_it(run: TrainingRun) -> None:
         ("exits_with_3", "exit code 3"),
         ("calls_sys_exit", "raised SystemExit"),
         ("interrupts_itself", "raised KeyboardInterrupt"),
-        ("is_killed", "signal 9 (SIGKILL); where nobody killed it by hand, memory ran out"),
+        ("is_killed", "signal 9 (SIGKILL); unless somebody killed it, memory ran out"),
         ("closes_its_output", "raised ValueError: no more"),
         ("returns_an_object", "weights is of type object"),
         ("returns_its_data", "removed after the training"),
@@ -185,7 +185,7 @@ async def test_the_log_is_bounded_and_says_what_it_leaves_out(run: TrainingRun) 
     assert len(log) <= 64 * 1024 * 1024
     assert log.startswith(b"first\n")
     assert log.endswith(b"last\n")
-    assert b"bytes of this log are left out here" in log
+    assert b"bytes of this log were left out here" in log
 
 
 @pytest.mark.parametrize("option", ["cancel_grace_seconds", "leftover_grace_seconds"])

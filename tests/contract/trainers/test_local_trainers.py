@@ -240,7 +240,7 @@ async def test_a_function_that_can_not_be_loaded_says_so(folder: Path, target: s
     [
         (["sh", "-c", "echo out of memory >&2; exit 3"], "exit code 3; the log ends:\nout of memory"),
         (["sh", "-c", "kill -9 $$"], "signal 9"),
-        (["/no/such/program"], "trainer.command can not be started"),
+        (["/no/such/program"], "trainer.command cannot be started"),
         (["true"], "wrote no JSON"),
         (["sh", "-c", "echo '{\"model_path\": ' > {result_path}"], "wrote no JSON"),
         (["sh", "-c", "echo '[]' > {result_path}"], "returned list"),

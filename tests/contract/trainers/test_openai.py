@@ -249,7 +249,7 @@ async def test_what_would_have_the_whole_file_refused_is_left_out(
     assert provider.files["file-1"][1] == CHAT.encode()
     assert "validation_file" not in provider.jobs[0]
     run.data_path.write_text(bad)
-    with pytest.raises(PermanentError, match=r"no line of .* can be taught at OpenAI"):
+    with pytest.raises(PermanentError, match=r"OpenAI takes no line of .*"):
         await trainer_of(provider).start(replace(run, run_id="run-2"))
 
 

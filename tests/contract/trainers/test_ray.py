@@ -179,7 +179,7 @@ async def test_the_whole_story_on_a_real_ray(cluster: str, run: TrainingRun) -> 
 
 
 async def _started(trainer: Trainer, run: TrainingRun) -> Handle:
-    """Start as the loop does: what can not be done now is tried again, while the cluster comes up."""
+    """Start as the loop does: what cannot be done now is tried again, while the cluster comes up."""
     while True:
         try:
             return await trainer.start(run)

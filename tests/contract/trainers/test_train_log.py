@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from proxy.loop.adapters.trainers.train_log import TrainLog
 
 LIMIT = 64 * 1024
-LEFT_OUT = re.compile(rb"\[ratchet\] ([\d,]+) bytes of this log are left out here\n")
+LEFT_OUT = re.compile(rb"\[ratchet\] ([\d,]+) bytes of this log were left out here\n")
 
 
 def numbered(path: Path, lines: range) -> list[int]:

@@ -75,13 +75,13 @@ def test_chats_with_tools_weights_and_pictures_are_taken(consumer: str, tmp_path
 
 
 REFUSED: list[tuple[str, Any, str]] = [
-    ("openai", "{", "the line is no JSON"),
-    ("openai", [1], "the line is no JSON object"),
+    ("openai", "{", "the line is not JSON"),
+    ("openai", [1], "the line is not a JSON object"),
     ("trl", {"text": "x"}, "the line is in no form that it reads"),
     ("mistral", {"prompt": "x", "completion": "y"}, "the line has no `messages`"),
     ("openai", {"prompt": "x", "completion": "y"}, "neither supervised"),
     ("openai", {"messages": []}, "there is no message"),
-    ("openai", {"messages": ["x"]}, "a message is no object"),
+    ("openai", {"messages": ["x"]}, "a message is not an object"),
     ("openai", PLAIN | {"source": "x"}, "the top-level key 'source' is not known"),
     ("openai", changed(PLAIN, 1, reasoning_content="hm"), "the key 'reasoning_content' of a message is not known"),
     ("openai", changed(PLAIN, 0, role="human"), "the role 'human'"),
@@ -92,17 +92,17 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("openai", {"messages": [PLAIN["messages"][0], PLAIN["messages"][1] | {"weight": 0}]}, "all weights are 0"),
     ("openai", {"messages": PLAIN["messages"][:1]}, "the last message is not the assistant's"),
     ("openai", called({"city": "Lyon"}), "the arguments of a call are not JSON text"),
-    ("openai", called("{"), "the arguments of a call are no JSON"),
-    ("openai", called('"Lyon"'), "the arguments of a call are no JSON object"),
+    ("openai", called("{"), "the arguments of a call are not JSON"),
+    ("openai", called('"Lyon"'), "the arguments of a call are not a JSON object"),
     ("openai", changed(called(), 2, tool_call_id="other"), "a tool's message answers no call before it"),
     ("openai", {"messages": [*called()["messages"][:2], *SAME_TURN], "tools": [TOOL]}, "has no result before the next"),
     ("openai", called() | {"tools": [{"type": "function", "function": {"name": "f"}}]}, "not among `tools`"),
-    ("openai", called() | {"tools": "f"}, "`tools` is no list"),
+    ("openai", called() | {"tools": "f"}, "`tools` is not a list"),
     ("openai", called() | {"tools": [TOOL, {"name": "f"}]}, "a tool is not {"),
-    ("openai", called() | {"tools": [TOOL, {"function": {"name": "f", "parameters": 1}}]}, "are no JSON schema"),
+    ("openai", called() | {"tools": [TOOL, {"function": {"name": "f", "parameters": 1}}]}, "are not a JSON schema"),
     ("openai", called() | {"tools": [TOOL, {"function": {"name": "f g"}}]}, "has other characters"),
     ("openai", called(tool_calls=[{"function": {"name": "get_weather", "arguments": "{}"}}]), "a call has no id"),
-    ("openai", called(tool_calls=[{"id": "call_abc", "function": {"arguments": "{}"}}]), "a call names no tool"),
+    ("openai", called(tool_calls=[{"id": "call_abc", "function": {"arguments": "{}"}}]), "a call does not name a tool"),
     ("openai", changed(PICTURE, 0, content=[{"type": "input_audio"}]), "has the type 'input_audio'"),
     (
         "openai",
@@ -112,7 +112,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ("openai", changed(PICTURE, 0, content=PICTURE["messages"][0]["content"] * 11), "more than 10 pictures"),
     ("mistral", called(tool_calls=None), "a tool's message answers no call before it"),
     ("mistral", {"messages": PLAIN["messages"][:1]}, "Mistral's validator: Expected last role"),
-    ("trl", called("{"), "the arguments of a call are no JSON"),
+    ("trl", called("{"), "the arguments of a call are not JSON"),
 ]
 
 
@@ -204,7 +204,7 @@ def test_without_the_libraries_the_written_rules_remain(tmp_path: Path, monkeypa
     bad = written(tmp_path, called("{"))
     for consumer in ("trl", "axolotl", "mistral"):
         report = check(bad, consumer)
-        assert said(report) == ["the arguments of a call are no JSON"]
+        assert said(report) == ["the arguments of a call are not JSON"]
         assert "ratchet-proxy[check]" in " ".join(report.notes)
 
 

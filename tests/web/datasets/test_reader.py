@@ -107,5 +107,5 @@ async def test_without_knowing_whose_a_line_is_no_text_is_shown(install: Install
     rows = [",".join(row.split(",")[:3]) for row in lineage.read_text().splitlines()]
     lineage.write_text("\n".join(rows) + "\n")  # as version 0.1 wrote it
     page = await DatasetReader(training(install), store).lines("run-1", "train", 1, 20)
-    assert {line["hidden"] for line in page["lines"]} == {"not shown: this dataset does not say whose line it is"}
+    assert {line["hidden"] for line in page["lines"]} == {"not shown: this dataset does not name the line's record"}
     assert not any(line["rows"] or line["rehearsal"] for line in page["lines"])

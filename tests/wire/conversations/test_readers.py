@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from proxy.wire.extract import told
+from proxy.wire.extract import logged
 from tests.harness.conversations import CASES, asked, shown
 
 
@@ -37,8 +37,8 @@ def test_an_answer_that_does_not_say_its_role_is_the_same(
 
 
 def test_a_question_and_an_answer_that_somebody_logged() -> None:
-    assert shown(told("Rome?", " Yes. ")) == {"turns": ["user: Rome?"], "answer": "assistant:  Yes. "}
-    assert shown(told("Rome?", "<think>hm</think>Yes."))["answer"] == {"assistant": "Yes.", "thought": "hm"}
+    assert shown(logged("Rome?", " Yes. ")) == {"turns": ["user: Rome?"], "answer": "assistant:  Yes. "}
+    assert shown(logged("Rome?", "<think>hm</think>Yes."))["answer"] == {"assistant": "Yes.", "thought": "hm"}
 
 
 SHOWN_EARLIER = ["The sky is", ", they say, blu", "e."]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from proxy.wire.extract import CapturedExchange, Extraction, Kind, extract
+from proxy.wire.extract import CapturedExchange, Extraction, extract
 from tests.harness.eventstream import chunk, converse, exception, frame, text_header
 from tests.harness.shapes import FRAMES, call, facts, streamed
 
@@ -39,7 +39,7 @@ STREAM = [
     converse("metadata", {"usage": USAGE, "metrics": {"latencyMs": 120}}),
 ]  # fmt: skip
 RIGHT = {
-    "kind": Kind.BEDROCK, "response": 'Rain.\n<tool_call>{"name":"look","arguments":{"at":"Oslo"}}</tool_call>',
+    "kind": "bedrock", "response": 'Rain.\n<tool_call>{"name":"look","arguments":{"at":"Oslo"}}</tool_call>',
     "model": "us.anthropic.claude-x-v1:0", "prompt_tokens": 12, "completion_tokens": 2, "cache_read_tokens": 4,
     "cache_write_tokens": 3, "reasoning_tokens": None, "finish_reason": "tool_use", "provider_id": None,
     "refused": False, "error": None, "failed": False,
@@ -160,7 +160,7 @@ def test_claude_behind_bedrock_is_messages() -> None:
     plain = call(f"{MODEL}/invoke", CLAUDE, CLAUDE_PLAIN)
     found = invoke(CLAUDE, *CLAUDE_EVENTS)
     assert facts(found) == facts(plain)
-    assert (found.kind, found.query, found.response, found.whole) == (Kind.MESSAGES, "hi", "Rain.", True)
+    assert (found.kind, found.query, found.response, found.whole) == ("messages", "hi", "Rain.", True)
     assert (found.prompt_tokens, found.completion_tokens, found.provider_id) == (5, 2, "msg_1")
     assert invoke(CLAUDE, *CLAUDE_EVENTS[:3]).whole is False
 
@@ -171,7 +171,7 @@ def test_claude_behind_bedrock_is_messages() -> None:
 ])  # fmt: skip
 def test_claude_behind_vertex_is_messages(path: str) -> None:
     found = call(path, CLAUDE, CLAUDE_PLAIN | {"model": None})
-    assert (found.kind, found.query, found.response, found.model) == (Kind.MESSAGES, "hi", "Rain.", "claude-x")
+    assert (found.kind, found.query, found.response, found.model) == ("messages", "hi", "Rain.", "claude-x")
 
 
 def test_mistral_behind_vertex_is_chat() -> None:
@@ -179,7 +179,7 @@ def test_mistral_behind_vertex_is_chat() -> None:
     choice = {"index": 0, "message": {"role": "assistant", "content": "Rain."}, "finish_reason": "stop"}
     path = "/v1/projects/p/locations/us/publishers/mistralai/models/mistral-x:rawPredict"
     found = call(path, ask, {"id": "c1", "choices": [choice]})
-    assert (found.kind, found.response, found.finish_reason) == (Kind.CHAT, "Rain.", "stop")
+    assert (found.kind, found.response, found.finish_reason) == ("chat", "Rain.", "stop")
 
 
 def test_chat_behind_bedrock_is_chat_also_where_pieces_are_whole_messages() -> None:
@@ -187,7 +187,7 @@ def test_chat_behind_bedrock_is_chat_also_where_pieces_are_whole_messages() -> N
     choices = [{"index": 0, "message": {"role": "assistant", "content": word}, "stop_reason": stop}
                for word, stop in (("Ra", None), ("in.", "stop"))]  # fmt: skip
     found = invoke(ask, *({"choices": [choice]} for choice in choices))
-    assert (found.kind, found.response, found.finish_reason, found.whole) == (Kind.CHAT, "Rain.", "stop", True)
+    assert (found.kind, found.response, found.finish_reason, found.whole) == ("chat", "Rain.", "stop", True)
     plain = invoke(ask, {"choices": [{"index": 0, "delta": {"content": "Rain."}, "finish_reason": "stop"}]})
     assert plain.response == "Rain."
 
@@ -233,7 +233,7 @@ def test_bodies_of_other_makers(maker: str) -> None:
     ask, plain, events = NATIVE[maker]
     found = call(f"{MODEL}/invoke", ask, plain)
     told = {
-        "kind": Kind.BEDROCK,
+        "kind": "bedrock",
         "response": "Rain.",
         "prompt_tokens": 5,
         "completion_tokens": 2,
@@ -256,12 +256,12 @@ def test_a_filter_of_another_maker_is_a_refusal() -> None:
 
 def test_embeddings_behind_bedrock_have_no_words() -> None:
     found = call(f"{MODEL}/invoke", {"inputText": "hi"}, {"embedding": [0.5], "inputTextTokenCount": 1})
-    assert (found.kind, found.response) == (Kind.BEDROCK, None)
+    assert (found.kind, found.response) == ("bedrock", None)
 
 
 def test_a_body_of_no_known_maker_is_other_json() -> None:
     found = call(f"{MODEL}/invoke", {"features": [1]}, {"label": "cat"})
-    assert (found.kind, found.response) == (Kind.JSON, "cat")
+    assert (found.kind, found.response) == ("json", "cat")
 
 
 def test_a_model_by_its_resource_name() -> None:
@@ -276,8 +276,8 @@ def test_an_answer_with_a_status_of_failure() -> None:
 
 
 def test_a_request_that_was_cut_is_known_by_the_answer() -> None:
-    for path, answer, kind in [("converse", PLAIN, Kind.BEDROCK), ("invoke", CLAUDE_PLAIN, Kind.MESSAGES),
-                               ("invoke", NATIVE["llama"][1], Kind.BEDROCK)]:  # fmt: skip
+    for path, answer, kind in [("converse", PLAIN, "bedrock"), ("invoke", CLAUDE_PLAIN, "messages"),
+                               ("invoke", NATIVE["llama"][1], "bedrock")]:  # fmt: skip
         asked, said = json.dumps(ASK).encode()[:-9], json.dumps(answer).encode()
         target = f"{MODEL}/{path}"
         found = extract(CapturedExchange(target=target, request=asked, response=said, response_type="application/json"))

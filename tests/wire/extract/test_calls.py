@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.extract import chat
+from proxy.wire.extract.apis import chat
 from proxy.wire.extract.calls import Calls
 
 
@@ -192,7 +192,7 @@ def streams(draw: st.DrawFn) -> tuple[list[tuple[str, Any]], list[dict[str, Any]
 @given(streams())
 def test_any_style_and_any_split_gives_the_same_calls(case: tuple[list[tuple[str, Any]], list[dict[str, Any]]]) -> None:
     wanted, deltas = case
-    message = chat.join([{"choices": [{"index": 0, "delta": one}]} for one in deltas])["choices"][0]["message"]
+    message = chat.merge_chunks([{"choices": [{"index": 0, "delta": one}]} for one in deltas])["choices"][0]["message"]
     found = [(call["function"]["name"], json.loads(call["function"]["arguments"])) for call in message["tool_calls"]]
     assert found == wanted
     assert "function_call" not in message

@@ -5,7 +5,7 @@ from typing import Any
 
 from openai.types.chat import ChatCompletion
 
-from proxy.wire.extract import CapturedExchange, Extraction, Kind, extract
+from proxy.wire.extract import CapturedExchange, Extraction, extract
 
 PATH = "/v1/chat/completions"
 
@@ -59,7 +59,7 @@ def test_a_plain_exchange() -> None:
         target=PATH + "?api-version=1",
     )  # fmt: skip
     assert found == Extraction(
-        kind=Kind.CHAT,
+        kind="chat",
         query="3+3?",
         response="6",
         messages=(
@@ -254,7 +254,7 @@ def test_an_error_in_the_middle_of_a_stream_is_seen() -> None:
 
 def test_a_stream_cut_in_the_middle_of_an_event_keeps_what_came() -> None:
     found = stream(chunk({"content": "Hello"}), end='data: {"choices":[{"delta":{"cont')
-    assert (found.response, found.kind) == ("Hello", Kind.CHAT)
+    assert (found.response, found.kind) == ("Hello", "chat")
 
 
 def test_a_request_cut_by_the_capture_limit_still_has_an_answer() -> None:
@@ -263,9 +263,9 @@ def test_a_request_cut_by_the_capture_limit_still_has_an_answer() -> None:
         response=b'{"choices":[{"message":{"content":"6"}}],"usage":{"completion_tokens":1}}',
     )  # fmt: skip
     found = extract(exchange)
-    assert (found.kind, found.query, found.response, found.completion_tokens) == (Kind.CHAT, None, "6", 1)
+    assert (found.kind, found.query, found.response, found.completion_tokens) == ("chat", None, "6", 1)
 
 
 def test_an_error_is_no_answer() -> None:
     found = chat({"messages": [{"role": "user", "content": "hi"}]}, {"error": {"message": "slow down"}}, status=429)
-    assert (found.kind, found.query, found.response, found.error) == (Kind.CHAT, "hi", None, "slow down")
+    assert (found.kind, found.query, found.response, found.error) == ("chat", "hi", None, "slow down")

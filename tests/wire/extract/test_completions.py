@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from openai.types import Completion
 
-from proxy.wire.extract import CapturedExchange, Extraction, Kind, extract
+from proxy.wire.extract import CapturedExchange, Extraction, extract
 
 
 def call(path: str, request: Any, response: Any = None) -> Extraction:
@@ -34,7 +34,7 @@ def test_a_prompt_has_four_shapes(prompt: Any, query: str | None) -> None:
             "usage": {"prompt_tokens": 1, "completion_tokens": 2},
         },
     )
-    assert (found.kind, found.query, found.response) == (Kind.COMPLETIONS, query, " upon")
+    assert (found.kind, found.query, found.response) == ("completions", query, " upon")
     assert (found.prompt_tokens, found.completion_tokens, found.finish_reason) == (1, 2, "length")
     assert (found.provider_id, found.model) == ("cmpl-1", "m")
 
@@ -67,11 +67,11 @@ def test_embeddings_have_a_query_and_no_answer() -> None:
         {"model": "e", "input": ["a", "b"]},
         {"object": "list", "data": [], "model": "e-1", "usage": {"prompt_tokens": 4, "total_tokens": 4}},
     )
-    assert (found.kind, found.query, found.response) == (Kind.EMBEDDINGS, "a\nb", None)
+    assert (found.kind, found.query, found.response) == ("embeddings", "a\nb", None)
     assert (found.prompt_tokens, found.model) == (4, "e-1")
 
 
 def test_ollamas_embeddings_too() -> None:
     found = call("/api/embed", {"model": "e", "input": "a"}, {"embeddings": [[0.5]], "prompt_eval_count": 3})
-    assert (found.kind, found.query, found.prompt_tokens) == (Kind.EMBEDDINGS, "a", 3)
+    assert (found.kind, found.query, found.prompt_tokens) == ("embeddings", "a", 3)
     assert call("/api/embeddings", {"prompt": "b"}).query == "b"

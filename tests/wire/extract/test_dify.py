@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from proxy.wire.extract import Extraction, Kind
+from proxy.wire.extract import Extraction
 from tests.harness.shapes import call, facts, sse, streamed, upto
 
 CHAT, RUN = "/v1/chat-messages", "/v1/workflows/run"
@@ -29,7 +29,7 @@ def stream(*events: dict[str, Any], path: str = CHAT, ask: Any = ASK) -> Extract
 @pytest.mark.parametrize("kind", ["message", "agent_message"])
 def test_plain_and_streamed_say_the_same(kind: str) -> None:
     plain = call(CHAT, ASK, PLAIN)
-    assert (plain.kind, plain.query, plain.response, plain.provider_id) == (Kind.DIFY, "hi", "Rain.", "m1")
+    assert (plain.kind, plain.query, plain.response, plain.provider_id) == ("dify", "hi", "Rain.", "m1")
     assert (plain.prompt_tokens, plain.completion_tokens, plain.user) == (9, 2, "u1")
     found = stream(event(kind, answer="Ra"), event(kind, answer="in."), END)
     assert facts(found) == facts(plain)
@@ -74,7 +74,7 @@ def run(status: str = "succeeded", **more: Any) -> dict[str, Any]:
 def test_a_workflow() -> None:
     ask = {"inputs": {"q": "hi"}, "response_mode": "streaming", "user": "u1"}
     plain = call(RUN, ask, {"workflow_run_id": "w1", "task_id": "t1", "data": run()})
-    assert (plain.kind, plain.query, plain.response) == (Kind.DIFY, "hi", "Rain.")
+    assert (plain.kind, plain.query, plain.response) == ("dify", "hi", "Rain.")
     assert (plain.provider_id, plain.finish_reason) == ("w1", "succeeded")
     ids = {"task_id": "t1", "workflow_run_id": "w1"}
     chunks = [{"event": "text_chunk", **ids, "data": {"text": word}} for word in ("Ra", "in.")]

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from proxy.wire.extract import Extraction, Kind
+from proxy.wire.extract import Extraction
 from tests.harness.shapes import call, facts, sse, streamed, upto
 
 PATH = "/v1beta/models/gemini-x:generateContent"
@@ -35,7 +35,7 @@ EVENTS = [
     | {"usageMetadata": USAGE, "modelVersion": "gemini-x-001"},
 ]
 RIGHT = {
-    "kind": Kind.GEMINI, "response": 'Rain.\n<tool_call>{"name":"look","arguments":{"at":"Oslo"}}</tool_call>',
+    "kind": "gemini", "response": 'Rain.\n<tool_call>{"name":"look","arguments":{"at":"Oslo"}}</tool_call>',
     "model": "gemini-x-001", "prompt_tokens": 10, "completion_tokens": 7, "cache_read_tokens": 4,
     "cache_write_tokens": None, "reasoning_tokens": 5, "finish_reason": "STOP", "provider_id": "r1", "refused": False,
     "error": None, "failed": False,
@@ -101,7 +101,7 @@ def test_contents_as_careless_programs_send_them(contents: Any) -> None:
 
 def test_nothing_asked() -> None:
     found = call(PATH, {"contents": []}, {})
-    assert (found.kind, found.query, found.response, found.messages) == (Kind.GEMINI, None, None, ())
+    assert (found.kind, found.query, found.response, found.messages) == ("gemini", None, None, ())
 
 
 @pytest.mark.parametrize("path", [
@@ -110,7 +110,7 @@ def test_nothing_asked() -> None:
 ])  # fmt: skip
 def test_where_it_is_served(path: str) -> None:
     found = call(path, ASK, candidate({"text": "hello"}, finishReason="STOP"))
-    assert (found.kind, found.response, found.model) == (Kind.GEMINI, "hello", "gemini-x")
+    assert (found.kind, found.response, found.model) == ("gemini", "hello", "gemini-x")
 
 
 BLOCKED = {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 9}}

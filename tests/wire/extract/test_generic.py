@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.extract import CapturedExchange, Extraction, Kind, Pointers, extract
+from proxy.wire.extract import CapturedExchange, Extraction, Pointers, extract
 from proxy.wire.extract.generic import merged
 
 NONE = Pointers()
@@ -39,7 +39,7 @@ def call(request: Any, response: Any, pointers: Pointers = NONE, **more: Any) ->
 )  # fmt: skip
 def test_common_names_of_a_query(request_body: Any, query: str | None) -> None:
     found = call(request_body, {})
-    assert (found.kind, found.query) == (Kind.JSON, query)
+    assert (found.kind, found.query) == ("json", query)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,9 @@ def test_errors(status: int, response_body: Any, error: str | None) -> None:
 
 def test_raw_bodies_stay_raw() -> None:
     found = extract(CapturedExchange(target="/x", request=b"a=1", response=b"plain", response_type="text/plain"))
-    assert found == Extraction(kind=Kind.OTHER, first_content=1)
+    assert found == Extraction(kind="other", first_content=1)
     failed = extract(CapturedExchange(target="/x", status=502, response=b"<html>Bad gateway"))
-    assert (failed.kind, failed.error) == (Kind.OTHER, "<html>Bad gateway")
+    assert (failed.kind, failed.error) == ("other", "<html>Bad gateway")
     assert extract(CapturedExchange(target="/x", status=502)).error is None
 
 
@@ -101,20 +101,20 @@ def test_a_form_that_is_json_is_read_as_json() -> None:
     )
     assert extract(exchange).query == "q"
     typed = CapturedExchange(target="/x", request=b'"bare"', request_type="application/json")
-    assert (extract(typed).kind, extract(typed).query) == (Kind.JSON, "bare")
+    assert (extract(typed).kind, extract(typed).query) == ("json", "bare")
 
 
 def test_a_path_alone_proves_nothing() -> None:
-    assert call({"query": "q"}, {"answer": "a"}, target="/v1/chat/completions").kind == Kind.JSON
-    assert call(None, {"data": []}, target="/v1/responses").kind == Kind.JSON
+    assert call({"query": "q"}, {"answer": "a"}, target="/v1/chat/completions").kind == "json"
+    assert call(None, {"data": []}, target="/v1/responses").kind == "json"
     cut = CapturedExchange(target="/v1/responses", request=b'{"input": "cut', response=b"{}")
-    assert extract(cut).kind == Kind.JSON
+    assert extract(cut).kind == "json"
 
 
 def test_streams_of_unknown_events_are_kept_as_they_are() -> None:
     body = b'data: {"tick":1}\n\ndata: {"error":"late"}\n\ndata: 7\n\n'
     found = extract(CapturedExchange(target="/x", response=body, response_type="text/event-stream"))
-    assert (found.kind, found.reassembled, found.streamed) == (Kind.JSON, None, True)
+    assert (found.kind, found.reassembled, found.streamed) == ("json", None, True)
 
 
 def test_cleaned_streams_are_already_json() -> None:
@@ -188,7 +188,7 @@ def test_a_text_in_any_pieces_is_the_same_text(pieces: list[str], cumulative: bo
 def test_pointers_and_common_names_apply_to_each_event() -> None:
     pointers = Pointers.parse(response=["/absent", "/part/words"], quality=["/score"])
     found = stream({"part": {"words": "Hel"}}, {"part": {"words": "lo"}}, {"score": 0.5}, pointers=pointers)
-    assert (found.response, found.quality, found.kind, found.streamed) == ("Hello", 0.5, Kind.JSON, True)
+    assert (found.response, found.quality, found.kind, found.streamed) == ("Hello", 0.5, "json", True)
     named = stream({"answer": "Hel", "id": "a1"}, {"answer": "lo", "id": "a1"},
                    {"usage": {"prompt_tokens": 5, "completion_tokens": 2}, "model": "own-1"})  # fmt: skip
     assert (named.response, named.model, named.provider_id) == ("Hello", "own-1", "a1")

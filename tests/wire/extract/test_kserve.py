@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from proxy.wire.extract import CapturedExchange, Extraction, Kind, extract
+from proxy.wire.extract import CapturedExchange, Extraction, extract
 
 INFER = "/v2/models/iris/versions/1/infer"
 
@@ -37,15 +37,15 @@ def tensor(name: str, data: Any, datatype: str = "FP32") -> dict[str, Any]:
 )
 def test_tensors_become_text(tensors: Any, text: str | None) -> None:
     found = call(INFER, {"id": "1", "inputs": tensors}, {"id": "1", "model_name": "iris-2", "outputs": tensors})
-    assert (found.kind, found.query, found.response) == (Kind.KSERVE, text, text)
+    assert (found.kind, found.query, found.response) == ("kserve", text, text)
     assert (found.model, found.provider_id) == ("iris-2", "1")
 
 
 def test_generate_and_predict() -> None:
     found = call("/v2/models/llm/generate", {"text_input": "Hi"}, {"text_output": "Hello"})
-    assert (found.kind, found.query, found.response, found.model) == (Kind.KSERVE, "Hi", "Hello", "llm")
+    assert (found.kind, found.query, found.response, found.model) == ("kserve", "Hi", "Hello", "llm")
     found = call("/v1/models/iris:predict", {"instances": [[1, 2]]}, {"predictions": [0]})
-    assert (found.kind, found.query, found.response, found.model) == (Kind.KSERVE, "[[1,2]]", "[0]", "iris")
+    assert (found.kind, found.query, found.response, found.model) == ("kserve", "[[1,2]]", "[0]", "iris")
 
 
 def test_generate_stream_adds_up() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from anthropic.types import Message
 
-from proxy.wire.extract import CapturedExchange, Extraction, Kind, extract
+from proxy.wire.extract import CapturedExchange, Extraction, extract
 
 
 def call(request: Any, response: Any = None) -> Extraction:
@@ -59,7 +59,7 @@ def test_system_tools_and_results() -> None:
                         {"type": "text", "text": "."}],
         },
     )  # fmt: skip
-    assert (found.kind, found.query, found.response, found.user) == (Kind.MESSAGES, "Weather?", "Rain.", "u7")
+    assert (found.kind, found.query, found.response, found.user) == ("messages", "Weather?", "Rain.", "u7")
     assert [(turn["role"], turn["content"]) for turn in found.messages] == [
         ("system", "Be brief."),
         ("user", "Weather?"),

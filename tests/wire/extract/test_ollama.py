@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from proxy.wire.extract import CapturedExchange, Extraction, Kind, extract
+from proxy.wire.extract import CapturedExchange, Extraction, extract
 
 
 def call(path: str, request: Any, *objects: Any) -> Extraction:
@@ -23,7 +23,7 @@ def test_generate_streams_its_text() -> None:
         {"model": "llama:8b", "response": "", "done": True, "done_reason": "stop",
          "prompt_eval_count": 4, "eval_count": 2},
     )  # fmt: skip
-    assert (found.kind, found.query, found.response) == (Kind.OLLAMA, "Why?", "Because")
+    assert (found.kind, found.query, found.response) == ("ollama", "Why?", "Because")
     assert found.messages == ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why?"})
     assert (found.prompt_tokens, found.completion_tokens, found.finish_reason) == (4, 2, "stop")
     assert (found.model, found.streamed, found.json_requested) == ("llama:8b", True, True)

@@ -2,7 +2,6 @@
 
 import pytest
 
-from proxy.wire.extract import Kind
 from tests.harness.shapes import call, sse, streamed
 
 CHAT = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
@@ -19,7 +18,7 @@ SAID = {"id": "c1", "object": "chat.completion", "model": "m-1",
 ])  # fmt: skip
 def test_chat_wherever_it_is_served(path: str) -> None:
     found = call(path, CHAT, SAID)
-    assert (found.kind, found.query, found.response, found.model) == (Kind.CHAT, "hi", "Rain.", "m-1")
+    assert (found.kind, found.query, found.response, found.model) == ("chat", "hi", "Rain.", "m-1")
 
 
 FIM = {"model": "m", "prompt": "def add(", "suffix": "return a + b"}
@@ -27,10 +26,10 @@ FIM = {"model": "m", "prompt": "def add(", "suffix": "return a + b"}
 
 def test_fill_in_the_middle_is_asked_as_a_completion_and_answered_as_a_chat() -> None:
     found = call("/v1/fim/completions", FIM, SAID)
-    assert (found.kind, found.query, found.response) == (Kind.COMPLETIONS, "def add(", "Rain.")
+    assert (found.kind, found.query, found.response) == ("completions", "def add(", "Rain.")
     assert (found.prompt_tokens, found.completion_tokens, found.provider_id) == (9, 2, "c1")
     events = [{"id": "c1", "model": "m-1", "choices": [{"index": 0, "delta": {"content": word}, "finish_reason": stop}]}
               for word, stop in (("Ra", None), ("in.", "stop"))]  # fmt: skip
     joined = streamed("/v1/fim/completions", FIM, sse(*events, done=True))
-    assert (joined.kind, joined.query, joined.response, joined.whole) == (Kind.COMPLETIONS, "def add(", "Rain.", True)
+    assert (joined.kind, joined.query, joined.response, joined.whole) == ("completions", "def add(", "Rain.", True)
     assert streamed("/v1/fim/completions", FIM, sse(events[0])).whole is False

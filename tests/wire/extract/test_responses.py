@@ -5,7 +5,7 @@ from typing import Any
 
 from openai.types.responses import Response
 
-from proxy.wire.extract import CapturedExchange, Extraction, Kind, extract
+from proxy.wire.extract import CapturedExchange, Extraction, extract
 
 
 def call(request: Any, response: Any = None) -> Extraction:
@@ -42,7 +42,7 @@ def test_text_in_text_out() -> None:
         response(output=[{"type": "reasoning", "summary": []}, message("fo", "ur")], status="completed",
                  usage={"input_tokens": 9, "output_tokens": 2}),
     )  # fmt: skip
-    assert (found.kind, found.query, found.response, found.user) == (Kind.RESPONSES, "2+2?", "four", "u")
+    assert (found.kind, found.query, found.response, found.user) == ("responses", "2+2?", "four", "u")
     assert found.messages == ({"role": "system", "content": "Be brief."}, {"role": "user", "content": "2+2?"})
     assert (found.prompt_tokens, found.completion_tokens, found.finish_reason) == (9, 2, "completed")
     assert (found.provider_id, found.model) == ("resp_1", "gpt-x")
@@ -76,7 +76,7 @@ def test_items_of_a_conversation() -> None:
 
 def test_a_stored_prompt_has_no_text_of_its_own() -> None:
     found = call({"prompt": {"id": "pmpt_1"}, "instructions": "Be brief."}, response(output=[message("ok")]))
-    assert (found.kind, found.query, found.response) == (Kind.RESPONSES, None, "ok")
+    assert (found.kind, found.query, found.response) == ("responses", None, "ok")
     assert call({"previous_response_id": "resp_0", "input": "and?"}).query == "and?"
 
 

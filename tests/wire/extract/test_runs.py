@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.extract import chat, completions, messages, read_stream, runs
+from proxy.wire.extract import read_stream, runs
+from proxy.wire.extract.apis import chat, completions, messages
 
 HEAD = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 7, "model": "m"}
 Join = Callable[[Iterable[dict[str, Any]]], dict[str, Any]]
@@ -51,7 +52,7 @@ def test_an_answer_of_many_words_becomes_three_events() -> None:
     body = sse([chunk({"role": "assistant", "content": ""}), *words, chunk({}, finish_reason="stop")])
     short = without_repeats(body)
     assert count(short) == 4, "role, text, end, [DONE]"
-    assert reassemble(body, "text/event-stream") == chat.join(
+    assert reassemble(body, "text/event-stream") == chat.merge_chunks(
         [chunk({"role": "assistant", "content": ""}), *words, chunk({}, finish_reason="stop")]
     )
 
@@ -136,10 +137,10 @@ def test_messages_and_completions_have_runs_too() -> None:
     called = [block({"type": "input_json_delta", "partial_json": part}, 1) for part in ('{"a"', ": 1}")]
     body = sse([*spoken, *called], named=True)
     assert count(without_repeats(body)) == 3
-    assert reassemble(body, "text/event-stream") == messages.join([*spoken, *called])
+    assert reassemble(body, "text/event-stream") == messages.merge_chunks([*spoken, *called])
     texts = [{"choices": [{"index": 0, "text": word, "logprobs": None}]} for word in "abc"]
     assert count(without_repeats(sse(texts))) == 2
-    assert reassemble(sse(texts), "text/event-stream") == completions.join(texts)
+    assert reassemble(sse(texts), "text/event-stream") == completions.merge_chunks(texts)
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6) | st.sampled_from(
@@ -165,9 +166,9 @@ blocks = st.one_of(
 @given(st.lists(chunks, min_size=1, max_size=12), st.booleans(), st.sampled_from([(",", ":"), (", ", ": ")]))
 def test_chat_says_the_same(events: list[dict[str, Any]], ascii: bool, separators: tuple[str, str]) -> None:
     body = sse(events, ensure_ascii=ascii, separators=separators)
-    assert reassemble(body, "text/event-stream") == chat.join(events)
+    assert reassemble(body, "text/event-stream") == chat.merge_chunks(events)
 
 
 @given(st.lists(blocks, min_size=1, max_size=12), st.booleans())
 def test_messages_say_the_same(events: list[dict[str, Any]], named: bool) -> None:
-    assert reassemble(sse(events, named=named), "text/event-stream") == messages.join(events)
+    assert reassemble(sse(events, named=named), "text/event-stream") == messages.merge_chunks(events)

@@ -6,7 +6,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.extract import Kind
 from tests.harness.shapes import call, facts, sse, streamed, upto
 
 ASK = {"text": "hi", "sampling_params": {"max_new_tokens": 9}}
@@ -27,7 +26,7 @@ PLAIN = event("Rain.", STOP)
 )
 def test_plain_and_streamed_say_the_same(texts: tuple[str, ...]) -> None:
     plain = call("/generate", ASK, PLAIN)
-    assert (plain.kind, plain.query, plain.response, plain.finish_reason) == (Kind.SGLANG, "hi", "Rain.", "stop")
+    assert (plain.kind, plain.query, plain.response, plain.finish_reason) == ("sglang", "hi", "Rain.", "stop")
     assert (plain.prompt_tokens, plain.completion_tokens, plain.cache_read_tokens) == (9, 2, 3)
     assert plain.provider_id == "g1"
     found = streamed("/generate", ASK, sse(*map(event, texts[:-1]), event(texts[-1], STOP), done=True))
@@ -47,7 +46,7 @@ def test_texts_so_far(pieces: list[str]) -> None:
 @pytest.mark.parametrize(("ask", "query"), [({"input_ids": [1, 2]}, "[1,2]"), ({"text": ["a", "b"]}, "a\nb")])
 def test_what_may_be_asked(ask: dict[str, Any], query: str) -> None:
     found = call("/generate", ask | {"sampling_params": {"json_schema": "{}"}}, PLAIN)
-    assert (found.kind, found.query, found.json_requested) == (Kind.SGLANG, query, True)
+    assert (found.kind, found.query, found.json_requested) == ("sglang", query, True)
 
 
 def test_of_several_answers_the_first_is_taken() -> None:
@@ -77,4 +76,4 @@ def test_something_else_on_the_same_path() -> None:
     assert call("/generate", ASK, {"text": "x", "meta_info": {"id": "g1"}}).finish_reason is None
     ids = {"meta_info": {"id": "g1", "finish_reason": STOP}, "output_ids": [7]}
     found = streamed("/generate", ASK, sse(ids))
-    assert (found.kind, found.response, found.whole, found.first_content) == (Kind.SGLANG, None, True, upto(sse(ids)))
+    assert (found.kind, found.response, found.whole, found.first_content) == ("sglang", None, True, upto(sse(ids)))

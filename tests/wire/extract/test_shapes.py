@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.extract import Kind
 from tests.harness.eventstream import chunk, converse
 from tests.harness.shapes import FRAMES, NDJSON, SSE, facts, sse, streamed
 
@@ -16,7 +15,7 @@ Pieces = list[str]
 
 
 class Case(NamedTuple):
-    kind: Kind
+    kind: str
     target: str
     ask: dict[str, Any]
     body: Callable[[Pieces], bytes]
@@ -95,26 +94,26 @@ ANTHROPIC = MESSAGES | {"anthropic_version": "x"}
 GEMINI = {"contents": [{"parts": [{"text": "hi"}]}]}
 MODEL = "/v1beta/models/m"
 CASES = {
-    "gemini": Case(Kind.GEMINI, f"{MODEL}:streamGenerateContent?alt=sse", GEMINI, lambda p: sse(*_gemini(p))),
-    "gemini array": Case(Kind.GEMINI, f"{MODEL}:streamGenerateContent", GEMINI,
+    "gemini": Case("gemini", f"{MODEL}:streamGenerateContent?alt=sse", GEMINI, lambda p: sse(*_gemini(p))),
+    "gemini array": Case("gemini", f"{MODEL}:streamGenerateContent", GEMINI,
                          lambda p: json.dumps(_gemini(p), indent=1).encode(), "application/json"),
-    "converse": Case(Kind.BEDROCK, "/model/m/converse-stream", MESSAGES,
+    "converse": Case("bedrock", "/model/m/converse-stream", MESSAGES,
                      lambda p: b"".join(converse(*next(iter(e.items()))) for e in _converse(p)), FRAMES),
-    "claude behind bedrock": Case(Kind.MESSAGES, "/model/m/invoke-with-response-stream", ANTHROPIC,
+    "claude behind bedrock": Case("messages", "/model/m/invoke-with-response-stream", ANTHROPIC,
                                   lambda p: b"".join(map(chunk, _claude(p))), FRAMES),
-    "claude behind vertex": Case(Kind.MESSAGES, f"{MODEL}:streamRawPredict", ANTHROPIC,
+    "claude behind vertex": Case("messages", f"{MODEL}:streamRawPredict", ANTHROPIC,
                                  lambda p: sse(*_claude(p), named=True)),
-    "llama behind bedrock": Case(Kind.BEDROCK, "/model/m/invoke-with-response-stream", {"prompt": "hi"},
+    "llama behind bedrock": Case("bedrock", "/model/m/invoke-with-response-stream", {"prompt": "hi"},
                                  lambda p: b"".join(map(chunk, _llama_native(p))), FRAMES),
-    "cohere": Case(Kind.COHERE, "/v2/chat", MESSAGES, lambda p: sse(*_cohere(p), named=True)),
-    "cohere v1": Case(Kind.COHERE, "/v1/chat", {"message": "hi"}, lambda p: sse(*_cohere_v1(p))),
-    "cohere v1 lines": Case(Kind.COHERE, "/v1/chat", {"message": "hi"}, lambda p: "".join(
+    "cohere": Case("cohere", "/v2/chat", MESSAGES, lambda p: sse(*_cohere(p), named=True)),
+    "cohere v1": Case("cohere", "/v1/chat", {"message": "hi"}, lambda p: sse(*_cohere_v1(p))),
+    "cohere v1 lines": Case("cohere", "/v1/chat", {"message": "hi"}, lambda p: "".join(
         json.dumps(event) + "\n" for event in _cohere_v1(p)).encode(), NDJSON),
-    "tgi": Case(Kind.TGI, "/generate_stream", {"inputs": "hi"}, lambda p: sse(*_tgi(p), space=False)),
-    "llama.cpp": Case(Kind.LLAMA_CPP, "/completion", {"prompt": "hi"}, lambda p: sse(*_llama(p))),
-    "sglang": Case(Kind.SGLANG, "/generate", {"text": "hi"}, lambda p: sse(*_sglang(p), done=True)),
-    "dify": Case(Kind.DIFY, "/v1/chat-messages", {"query": "hi"}, lambda p: sse(*_dify(p))),
-    "fim": Case(Kind.COMPLETIONS, "/v1/fim/completions", {"prompt": "hi"}, lambda p: sse(*_fim(p), done=True)),
+    "tgi": Case("tgi", "/generate_stream", {"inputs": "hi"}, lambda p: sse(*_tgi(p), space=False)),
+    "llama.cpp": Case("llama.cpp", "/completion", {"prompt": "hi"}, lambda p: sse(*_llama(p))),
+    "sglang": Case("sglang", "/generate", {"text": "hi"}, lambda p: sse(*_sglang(p), done=True)),
+    "dify": Case("dify", "/v1/chat-messages", {"query": "hi"}, lambda p: sse(*_dify(p))),
+    "fim": Case("completions", "/v1/fim/completions", {"prompt": "hi"}, lambda p: sse(*_fim(p), done=True)),
 }  # fmt: skip
 WORDS = st.lists(st.text(st.characters(codec="utf-8"), max_size=6), max_size=6)
 

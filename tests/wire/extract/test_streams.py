@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.wire.extract import CapturedExchange, Extraction, Kind, Pointers, Streamed, extract, read_stream
+from proxy.wire.extract import CapturedExchange, Extraction, Pointers, Streamed, extract, read_stream
 from proxy.wire.extract.framing import framing_of
 
 SSE, LINES = "text/event-stream", "application/x-ndjson"
@@ -557,7 +557,7 @@ def test_hostile_depth_is_unread_and_nothing_breaks(opening: str, content_type: 
 
 def test_the_shape_is_told_by_the_events_though_the_path_is_not_known() -> None:
     found = call("own", sse(ROME, STOP, "[DONE]"))
-    assert (found.kind, found.response, found.whole) == (Kind.JSON, "Rome", True)
+    assert (found.kind, found.response, found.whole) == ("json", "Rome", True)
 
 
 def test_a_stream_of_an_error_status_is_no_answer() -> None:

@@ -22,7 +22,7 @@ from proxy.clock import Clock, SystemClock
 from proxy.config.loop import DeployerConfig
 from proxy.errors import ConfigError, PermanentError, TemporaryError
 from proxy.loop.adapters import processes
-from proxy.loop.adapters.deployers.health import illness
+from proxy.loop.adapters.deployers.health import why_unhealthy
 from proxy.loop.adapters.processes import ProcessId
 from proxy.loop.ports import DeployFailed, Endpoint, Handle, NotReady, Readiness
 from proxy.private import make_folder, replace_private
@@ -63,12 +63,12 @@ class CommandDeployer:
     async def deploy(self, model_id: int, name: str, model_path: str | None, detail: Mapping[str, Any]) -> Handle:
         """Start the server of this model, or find the one that is there."""
         if model_path is None and any("{model_path}" in part for part in self._command):
-            raise PermanentError(f"{name} has no model_path, and deployer.command asks for one")
+            raise PermanentError(f"{name} has no model_path, but deployer.command needs one")
         if model_path is not None and "://" not in model_path and not Path(model_path).exists():
             raise PermanentError(f"the model_path of {name} does not exist: {model_path}")
         if not _NAME.fullmatch(name):
             raise PermanentError(
-                f"model name {name!r} can not name a folder: use letters, digits, dot, dash, underscore"
+                f"model name {name!r} cannot be a folder name: use letters, digits, dot, dash, underscore"
             )
         handle = {
             "kind": "command",
@@ -92,7 +92,7 @@ class CommandDeployer:
                 kept=f"{ended}; its log is {Path(handle['folder']) / _LOG}",
                 may_pass=True,  # there was no memory for it beside the other one, perhaps
             )
-        reason = await illness(handle["url"], self._health_path)
+        reason = await why_unhealthy(handle["url"], self._health_path)
         return Endpoint(url=handle["url"], model=self._asked_for(handle)) if reason is None else NotReady(reason=reason)
 
     async def healthy(self, handle: Handle) -> bool:
@@ -138,11 +138,11 @@ class CommandDeployer:
             make_folder(folder)
             replace_private(folder / _SERVER, orjson.dumps(server))
         except OSError as error:
-            raise TemporaryError(f"the folder of {handle['model_name']} can not be written: {error}") from error
+            raise TemporaryError(f"the folder of {handle['model_name']} cannot be written: {error}") from error
         try:
             process = processes.start(argv, log=folder / _LOG, token=server["token"])
         except OSError as error:
-            raise PermanentError(f"deployer.command can not be started: {error}") from error
+            raise PermanentError(f"deployer.command cannot be started: {error}") from error
         self._started_at[handle["folder"]] = self._clock.monotonic()
         return self._with_process(handle, process, port)
 

@@ -6,7 +6,7 @@ from proxy.config.loop import DeployerConfig
 from proxy.errors import TemporaryError
 from proxy.loop.adapters.webhook import Webhook
 
-__all__ = ["illness", "trusts_unseen"]
+__all__ = ["trusts_unseen", "why_unhealthy"]
 
 
 def trusts_unseen(config: DeployerConfig) -> bool:
@@ -14,7 +14,7 @@ def trusts_unseen(config: DeployerConfig) -> bool:
     return config.kind == "static" and config.options.get("health_check", "true").lower() == "false"
 
 
-async def illness(url: str, health_path: str) -> str | None:
+async def why_unhealthy(url: str, health_path: str) -> str | None:
     """Why the server at `url` is not up, or None when it is."""
     try:
         answer = await Webhook("deployer.url", url, None, timeout_s=5.0).call("GET", health_path)

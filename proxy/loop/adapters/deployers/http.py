@@ -50,7 +50,7 @@ class HttpDeployer:
         if status != "ready":
             return NotReady(reason=reason)
         if not isinstance(fields.get("url"), str):
-            return DeployFailed(reason="the deployment service says ready, but names no url")
+            return DeployFailed(reason="the deployment service says ready, but gives no url")
         return Endpoint(url=fields["url"], model=fields.get("model"))
 
     async def healthy(self, handle: Handle) -> bool:

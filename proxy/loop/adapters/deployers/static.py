@@ -10,7 +10,7 @@ from typing import Any
 
 from proxy.config.loop import DeployerConfig
 from proxy.errors import PermanentError
-from proxy.loop.adapters.deployers.health import illness, trusts_unseen
+from proxy.loop.adapters.deployers.health import trusts_unseen, why_unhealthy
 from proxy.loop.ports import Endpoint, Handle, NotReady, Readiness
 
 __all__ = ["StaticDeployer"]
@@ -35,7 +35,7 @@ class StaticDeployer:
 
     async def ready(self, handle: Handle) -> Readiness:
         """Whether the endpoint is healthy."""
-        reason = await illness(handle["url"], self._health_path) if self._checked else None
+        reason = await why_unhealthy(handle["url"], self._health_path) if self._checked else None
         return Endpoint(url=handle["url"], model=handle["model"]) if reason is None else NotReady(reason=reason)
 
     async def healthy(self, handle: Handle) -> bool:

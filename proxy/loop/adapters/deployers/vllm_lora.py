@@ -47,14 +47,14 @@ class VllmLoraDeployer:
         """Load the adapter wherever it is missing. Where one replica does not take it, none keeps it: a model that is
         not deployed must not take the memory of one that is. Raises what that replica said."""
         if not model_path:
-            raise PermanentError(f"{name} has no model_path, and a LoRA adapter is loaded from one")
+            raise PermanentError(f"{name} has no model_path, which a LoRA adapter is loaded from")
         if (
             not self._remote_path
             and "://" not in model_path
             and not (Path(model_path) / "adapter_config.json").is_file()
         ):
             raise PermanentError(
-                f"the model_path of {name} is no LoRA adapter: there is no {model_path}/adapter_config.json"
+                f"the model_path of {name} is not a LoRA adapter: there is no {model_path}/adapter_config.json"
             )
         handle = {"kind": "vllm_lora", "name": name, "path": model_path.removeprefix("hf://")}
         loads = (self._load(replica, handle) for replica in self._replicas)
@@ -107,7 +107,7 @@ class VllmLoraDeployer:
                 if await self._root(replica, handle) == handle["path"]:
                     mine.append(replica)
         for error in await self._unloaded(mine, handle):
-            _log.warning("LoRA adapter %s stays loaded: %s", handle["name"], error)
+            _log.warning("LoRA adapter %s could not be unloaded: %s", handle["name"], error)
 
     async def _unloaded(self, replicas: Iterable[Webhook], handle: Handle) -> list[BaseException]:
         """What went wrong, if anything did: one that refuses does not keep it on the others."""
@@ -130,7 +130,7 @@ class VllmLoraDeployer:
             return
         hint = ""
         if answer.fields.get("detail") == "Not Found":  # no such route, as opposed to no such adapter
-            hint = "; is the server started with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True?"
+            hint = "; start the server with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True"
         raise PermanentError(f"{replica.url} did not load {handle['name']}: {answer.excerpt()}{hint}")
 
     async def _root(self, replica: Webhook, handle: Handle) -> str | None:
@@ -154,7 +154,7 @@ class VllmLoraDeployer:
         answer = await self._generate(replica, handle["name"])
         if answer.good:
             return None
-        return DeployFailed(reason=f"{replica.url} lists {handle['name']} but can not use it: {answer.excerpt()}")
+        return DeployFailed(reason=f"{replica.url} lists {handle['name']} but cannot use it: {answer.excerpt()}")
 
     async def _generate(self, replica: Webhook, name: str) -> ServiceReply:
         body = {"model": name, "prompt": "Hello", "max_tokens": 1, "temperature": 0}

@@ -97,7 +97,7 @@ class WarmingDeployer:
             task = self._warming[key] = spawn(self._warm(readiness), name=f"warm-up of {readiness.url}")
         done, _ = await asyncio.wait((task,), timeout=0.2)
         if not done:
-            return NotReady(reason="it is answering its first recorded requests")
+            return NotReady(reason="it is being warmed up with recorded requests")
         return task.result() or readiness
 
     async def healthy(self, handle: Handle) -> bool:
@@ -122,8 +122,8 @@ class WarmingDeployer:
         """One request after the other; a failure only where none of them was answered."""
         try:
             requests = await self._replays()
-        except Exception as exc:  # noqa: BLE001 - a store that is away must not hold a model back
-            _log.warning("no warm-up of %s: %s", endpoint.url, exc)
+        except Exception as exc:  # noqa: BLE001 - a store that is away must not delay a model
+            _log.warning("%s is not warmed up: %s", endpoint.url, exc)
             return None
         async with open_session(self._timeout) as session:
             refusals = [await self._refusal(session, endpoint, request) for request in requests]
@@ -190,7 +190,7 @@ def _failure(request: Replayable, status: int, media_type: str, body: bytes) -> 
         return f"HTTP {status}{said}"
     if found.failed:
         return f"HTTP {status} with an error inside{said}"
-    return "a stream that ended before its end" if found.whole is False else None
+    return "a stream that was cut off" if found.whole is False else None
 
 
 def _renamed(body: bytes, model: str | None) -> bytes:

@@ -54,7 +54,7 @@ class HttpTrainer:
         if answer.status == 404:
             return Failed(reason=f"the training service does not know run {run_id}")
         if not answer.good:
-            raise PermanentError(f"the training service does not say how run {run_id} goes: {answer.excerpt()}")
+            raise PermanentError(f"the training service does not report the state of run {run_id}: {answer.excerpt()}")
         return _status(answer)
 
     async def cancel(self, run_id: str, handle: Handle) -> None:

@@ -158,7 +158,7 @@ class Keeper:
             reason += (
                 ": memory ran out, and the kernel killed it (OOM)"
                 if of_memory
-                else "; where nobody killed it by hand, memory ran out (dmesg tells)"
+                else "; unless somebody killed it, memory ran out (see dmesg)"
             )
         return ExitOutcome(code=code, reason=reason, kept=reason)
 
@@ -207,7 +207,7 @@ class Keeper:
             _signal(self._left(), signal.SIGKILL)
             if self._gone_within(_AGAIN_S):
                 return
-        self._log.say(f"what SIGKILL does not end is left: {_named(self._left())}")
+        self._log.say(f"SIGKILL did not end these processes: {_named(self._left())}")
 
     def _gone_within(self, seconds: float, *, unless_stopped: bool = False) -> bool:
         deadline = time.monotonic() + seconds
@@ -226,9 +226,9 @@ class Keeper:
 
     def _tell(self, left: list[ProcessId]) -> None:
         when = "when it was stopped" if self._stopping else f"{self._grace_s:g} s after its end"
-        own = " (the training's own process, kept alive by a thread or at its exit, is among them)"
+        own = " (among them the training process itself, kept alive by a thread or an exit handler)"
         mine = any(one.pid == self._child for one in left)
-        self._log.say(f"ended now, for it still ran {when}: {_named(left)}{own if mine else ''}")
+        self._log.say(f"ended now because still running {when}: {_named(left)}{own if mine else ''}")
 
 
 def _be_the_training(training: Callable[[Say], None], words: int, outcome: int) -> NoReturn:

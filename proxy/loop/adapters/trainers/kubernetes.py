@@ -44,10 +44,12 @@ class KubernetesTrainer:
         self._api = Webhook("trainer.url", config.url, config.token_file, ca_file=options.get("ca_file"))
         self._namespace = options.get("namespace", "default")
         if "manifest" not in options:
-            raise ConfigError("trainer.options.manifest is not set; it names a file with a Kubernetes Job in JSON")
+            raise ConfigError("trainer.options.manifest is not set; set it to a file with a Kubernetes Job in JSON")
         self._manifest = read_json(Path(options["manifest"]).expanduser())
         if not isinstance(self._manifest, Mapping) or self._manifest.get("kind") != "Job":
-            raise ConfigError(f"trainer.options.manifest: {options['manifest']} holds no Kubernetes Job in JSON")
+            raise ConfigError(
+                f"trainer.options.manifest: {options['manifest']} does not contain a Kubernetes Job in JSON"
+            )
 
     async def start(self, run: TrainingRun) -> Handle:
         """Create the Job, or leave the one that exists."""
@@ -74,7 +76,7 @@ class KubernetesTrainer:
         if answer.status == 404:
             return Failed(reason=f"Kubernetes has no Job {handle['name']} in namespace {self._namespace}")
         if not answer.good:
-            raise PermanentError(f"Kubernetes does not say how run {run_id} goes: {answer.excerpt()}")
+            raise PermanentError(f"Kubernetes does not report the state of run {run_id}: {answer.excerpt()}")
         status = answer.fields.get("status") or {}
         ended = {c["type"]: c for c in status.get("conditions") or () if c.get("status") == "True"}
         if "Complete" in ended:
@@ -99,7 +101,7 @@ class KubernetesTrainer:
             raise PermanentError(f"Kubernetes did not suspend the Job of run {run_id}: {answer.excerpt()}")
         if answer.good and not (answer.fields.get("spec") or {}).get("suspend"):  # a field that it does not know
             raise PermanentError(
-                f"Kubernetes before 1.22 suspends no Jobs: delete {handle['name']} of run {run_id} by hand"
+                f"Kubernetes before 1.22 cannot suspend Jobs: delete {handle['name']} of run {run_id} by hand"
             )
 
     async def adopt(self, run_id: str, handle: Handle) -> bool:

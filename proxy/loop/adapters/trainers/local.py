@@ -79,12 +79,10 @@ class _LocalTrainer(ABC):
         if _ended(folder):  # asked after `alive`: the file is written before the process ends
             return _outcome(folder)
         if process is not None and not processes.of_this_boot(process):
-            return Failed(
-                reason="the training ran on another host, or on this one before it was booted: it is lost here"
-            )
+            return Failed(reason="the training ran on another host, or on this host before its reboot, and is lost")
         code = None if process is None else processes.exit_code(process)
         how = f" by signal {-code}" if code is not None and code < 0 else ""
-        return _with_log(folder, f"the training process left no result: was it killed{how}?")
+        return _with_log(folder, f"the training process left no result; it was probably killed{how}")
 
     async def cancel(self, run_id: str, handle: Handle) -> None:
         """End the runner and whatever it started, also where it has ended itself: killed, it took nothing along."""
@@ -165,7 +163,7 @@ async def _until_it_has_signed(folder: Path, process: ProcessId) -> None:
                 write_json(folder / runner.EXIT, {"code": processes.exit_code(process), "reason": reason, "kept": kept})
             return
         if asyncio.get_running_loop().time() > deadline:
-            raise TemporaryError(f"the training process in {folder} has not signed on within {_START_S:.0f} s")
+            raise TemporaryError(f"the training process in {folder} has not started within {_START_S:.0f} s")
         await asyncio.sleep(_POLL_S)
 
 
@@ -176,12 +174,12 @@ def _seconds(config: TrainerConfig, option: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0.0 <= seconds < float("inf"):
-        raise ConfigError(f"trainer.options.{option}: {text!r} is no number of seconds, 0 or more")
+        raise ConfigError(f"trainer.options.{option}: {text!r} is not a number of seconds, 0 or more")
     return seconds
 
 
 def _process(folder: Path) -> ProcessId | None:
-    """Who the runner is; None before it has signed, or where that can not be read."""
+    """Who the runner is; None before it has signed, or where that cannot be read."""
     try:
         return ProcessId.from_json(_object(folder / runner.PROCESS))
     except (KeyError, TypeError, ValueError):

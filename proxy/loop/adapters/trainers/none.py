@@ -7,7 +7,7 @@ from proxy.loop.ports import Failed, Handle, TrainingRun, TrainingStatus
 
 __all__ = ["NoTrainer"]
 
-_REASON = 'trainer.kind is "none": data is prepared, nothing is trained on it'
+_REASON = 'trainer.kind is "none": data is prepared but no model is trained'
 
 
 class NoTrainer:

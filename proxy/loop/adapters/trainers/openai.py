@@ -58,7 +58,7 @@ class OpenAITrainer:
         """
         self._model = config.options.get("model")
         if not self._model:
-            raise ConfigError("trainer.options.model is not set; it names the model to fine-tune")
+            raise ConfigError("trainer.options.model is not set; set it to the model to fine-tune")
         self._api = Webhook("trainer.url", config.url or "https://api.openai.com/v1", config.token_file)
         self._files = Webhook("trainer.url", self._api.url, config.token_file, timeout_s=_UPLOAD_S)
         self._options = config.options
@@ -70,16 +70,16 @@ class OpenAITrainer:
             method = await asyncio.to_thread(method_of, run.data_path)
             data = await self._upload(run, run.data_path)
             if data is None:
-                raise PermanentError(f"no line of {run.data_path} can be taught at OpenAI: {REFUSED}")
+                raise PermanentError(f"OpenAI takes no line of {run.data_path}: {REFUSED}")
             order: dict[str, Any] = {
                 "model": self._model,
                 "training_file": data,
                 "metadata": {_RUN_KEY: run.run_id},
                 "method": self._method(method),
             }
-            held = None if run.holdout_path is None else await self._upload(run, run.holdout_path)
-            if held is not None:
-                order["validation_file"] = held
+            validation = None if run.holdout_path is None else await self._upload(run, run.holdout_path)
+            if validation is not None:
+                order["validation_file"] = validation
             for path in (run.data_path, run.holdout_path):
                 if path is not None:
                     await self._until_processed(run, path)
@@ -95,7 +95,7 @@ class OpenAITrainer:
         answer = await self._api.call("GET", self._job(handle))
         if answer.status == 404:
             return Failed(reason=f"the provider does not know fine-tuning job {handle['job_id']} of run {run_id}")
-        job = _good(answer, f"does not say how run {run_id} goes")
+        job = _good(answer, f"does not report the state of run {run_id}")
         status = str(job.get("status", ""))
         if status == "succeeded" and job.get("fine_tuned_model"):
             return Succeeded(result=self._result(job))
@@ -173,7 +173,7 @@ class OpenAITrainer:
             told = {"id": str(file["id"]), "status": file.get("status"), "waited_s": 0.0, "of": _state_of(run, path)}
             _remember(run, path, told)
         except OSError as error:
-            raise TemporaryError(f"{path} can not be rewritten to {source}: {error}") from error
+            raise TemporaryError(f"{path} cannot be rewritten to {source}: {error}") from error
         return str(file["id"])
 
     async def _until_processed(self, run: TrainingRun, path: Path) -> None:
@@ -188,11 +188,11 @@ class OpenAITrainer:
             answer = await self._api.call("GET", f"/files/{quote(told)}")
             if answer.status in _UNTOLD:
                 return
-            file = _good(answer, f"does not say what became of file {told} of {run.run_id}")
+            file = _good(answer, f"does not report the state of file {told} of {run.run_id}")
             status = file.get("status")
             if status in ("error", "failed", "deleted"):
                 _remember(run, path, None)
-                detail = file.get("status_details") or "it does not say why"
+                detail = file.get("status_details") or "it gives no reason"
                 raise PermanentError(f"the provider refused file {told} ({path.name} of {run.run_id}): {detail}")
             if status is None or status == "processed":
                 _remember(run, path, {**upload, "status": "processed"})
@@ -227,7 +227,7 @@ def _remember(run: TrainingRun, path: Path, upload: Mapping[str, Any] | None) ->
             run.output_dir / _UPLOADS, json.dumps(uploads | ({} if upload is None else {path.name: upload}))
         )
     except OSError as error:
-        raise TemporaryError(f"{run.output_dir / _UPLOADS} can not be written: {error}") from error
+        raise TemporaryError(f"{run.output_dir / _UPLOADS} cannot be written: {error}") from error
 
 
 def _good(answer: ServiceReply, what: str) -> Mapping[str, Any]:

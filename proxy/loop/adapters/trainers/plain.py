@@ -43,9 +43,9 @@ class NotPlainError(ValueError):
     """A result that has no form in JSON. `kept` says so without the training's own words (the keys)."""
 
     def __init__(self, place: str, what: str) -> None:
-        remedy = "return numbers, texts, lists and dictionaries"
-        super().__init__(f"the training's result can not be kept: {place} is {what}; {remedy}")
-        self.kept = f"the training's result can not be kept: something in it is {what}; {remedy}"
+        remedy = "return only numbers, strings, lists and dictionaries"
+        super().__init__(f"the training's result cannot be kept: {place} is {what}; {remedy}")
+        self.kept = f"the training's result cannot be kept: something in it is {what}; {remedy}"
 
 
 def plain(value: Any) -> Any:
@@ -148,7 +148,7 @@ def _in_order(values: Iterable[Any]) -> list[Any]:
 
 
 def _unwrapped(value: Any, place: str) -> Any:
-    """What an array or a number of numpy, torch, jax or pandas holds."""
+    """What an array or a number of numpy, torch, jax or pandas contains."""
     if isinstance(size := getattr(value, "nbytes", None), int) and size > MOST_BYTES:
         raise NotPlainError(place, f"longer than {MOST_BYTES // 2**20} MiB")
     for name in ("tolist", "item"):

@@ -50,7 +50,7 @@ class RayTrainer:
         try:
             self._runtime_env = json.loads(config.options.get("runtime_env", "{}"))
         except ValueError as error:
-            raise ConfigError(f"trainer.options.runtime_env is no JSON: {error}") from error
+            raise ConfigError(f"trainer.options.runtime_env is not JSON: {error}") from error
 
     async def start(self, run: TrainingRun) -> Handle:
         """Ship the data and submit the job, unless the cluster knows it."""
@@ -77,9 +77,9 @@ class RayTrainer:
         """Ask how it goes; at its end the log is fetched into train.log."""
         answer = await self._ray.call("GET", f"/api/jobs/{quote(run_id)}")
         if answer.status == 404:
-            return Failed(reason=f"Ray does not know run {run_id}; was the cluster restarted?")
+            return Failed(reason=f"Ray does not know run {run_id}; the cluster was probably restarted")
         if not answer.good:
-            raise PermanentError(f"Ray does not say how run {run_id} goes: {answer.excerpt()}")
+            raise PermanentError(f"Ray does not report the state of run {run_id}: {answer.excerpt()}")
         status, message = str(answer.fields.get("status", "")), str(answer.fields.get("message") or "")
         if status not in ("SUCCEEDED", "FAILED", "STOPPED"):
             return Running(message=message or status.lower(), quotes=bool(message))
@@ -156,7 +156,7 @@ def _read_json(url: str) -> Any:
     except (FileNotFoundError, ValueError):
         return None
     except OSError as error:
-        raise TemporaryError(f"{url} can not be read: {error}") from error
+        raise TemporaryError(f"{url} cannot be read: {error}") from error
 
 
 def _fsspec() -> Any:

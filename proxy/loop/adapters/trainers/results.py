@@ -59,11 +59,11 @@ def _accept_path(result: Mapping[str, Any], path: str, found: Path, home: Path |
         there = found.exists()
         why = next(_why_not_kept(found, home), None) if there and home is not None else None
     except (OSError, ValueError) as error:  # too long, a NUL in it, no right to look
-        return Failed(reason=f"the training's model_path {path!r} can not be looked at: {error}")
+        return Failed(reason=f"the training's model_path {path!r} cannot be read: {error}")
     if not there:
         return Failed(
             reason=f"the training's model_path {path} does not exist;"
-            " a model that is kept elsewhere needs a URL, such as hf://org/name"
+            " for a model stored elsewhere return a URL, such as hf://org/name"
         )
     if why is not None:
         return Failed(reason=f"the training's model_path {path} {why}; write the model to a file or folder of its own")
@@ -83,15 +83,15 @@ def _why_not_kept(found: Path, home: Path) -> Iterator[str]:
                 and (folder.parent / run / "data.jsonl").exists()
             ):
                 yield (
-                    f"is in the folder of {run}, which came to nothing: that folder is removed after"
+                    f"is in the folder of {run}, which failed: that folder is removed after"
                     " store.retention.failed_runs_days"
                 )
         elif _is_one_of(rest[0], _LINES):
             yield f"is in {rest[0]} of the run's data: that file is removed after the training"
         elif _is_one_of(rest[0], _PASSING):
-            yield f"is in {rest[0]}, which Ratchet writes and removes itself"
+            yield f"is in {rest[0]}, a file that Ratchet writes and removes"
         elif not rest[0] and all(_is_one_of(entry.name, _OURS) for entry in path.iterdir()):
-            yield "is the run's folder, and nothing is in it but its data, which is removed after the training"
+            yield "is the run's folder, which has only its data, and that is removed after the training"
 
 
 def _is_one_of(name: str, patterns: tuple[str, ...]) -> bool:

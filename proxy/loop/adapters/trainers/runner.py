@@ -73,7 +73,7 @@ def _write_at_last(path: Path, content: Any, log: TrainLog) -> None:
             write_json(path, content)
             return
         except OSError as error:
-            log.say(f"{path} can not be written yet: {error}")
+            log.say(f"{path} cannot be written yet: {error}")
             time.sleep(_AGAIN_S)
 
 
@@ -95,7 +95,7 @@ def _run_command(order: Mapping[str, Any], _: Path, say: Say) -> None:
     try:
         os.execvp(order["target"][0], order["target"])
     except OSError as error:
-        reason = f"trainer.command can not be started: {error}"
+        reason = f"trainer.command cannot be started: {error}"
         say(ExitOutcome(code=127, reason=reason, kept=reason))
 
 

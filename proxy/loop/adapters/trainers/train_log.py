@@ -4,7 +4,7 @@ The first half of the limit is kept for good, for what a training says first (ve
 Behind it comes a line that says how much is left out, then the end, at least a quarter of the limit of it. The end is
 always the end of the file, so that whoever follows the log while it grows reads on as in any other.
 
-A log that can not be written (a full disk) loses lines and says so later; it never holds the training up. It may be
+A log that cannot be written (a full disk) loses lines and says so later; it never delays the training. It may be
 emptied meanwhile by somebody else (a user's data is deleted), and then begins again. Standard library only.
 """
 
@@ -41,7 +41,7 @@ class TrainLog:
         self.write(f"[ratchet] {text}\n".encode())
 
     def write(self, data: bytes) -> None:
-        """Append. Never raises for what the file system does: what can not be written is counted."""
+        """Append. Never raises for what the file system does: what cannot be written is counted."""
         at = 0
         try:
             if self._lost:
@@ -78,7 +78,7 @@ class TrainLog:
         end = os.pread(file, self._limit // 4, max(size - self._limit // 4, self._head + self._mark))
         end = end[end.find(b"\n", 0, _LINE) + 1 :]
         left_out = self._left_out + size - self._head - self._mark - len(end)
-        mark = f"[ratchet] {left_out:,} bytes of this log are left out here\n".encode()
+        mark = f"[ratchet] {left_out:,} bytes of this log were left out here\n".encode()
         if os.pread(file, 1, self._head - 1) != b"\n":
             mark = b"\n" + mark
         if os.fstat(file).st_size != size:  # emptied this very moment: nothing may come back

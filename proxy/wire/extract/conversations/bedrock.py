@@ -1,36 +1,25 @@
-"""Bedrock's Converse: blocks without a type, told by the one field they have; and what InvokeModel carries instead."""
+"""Bedrock's Converse: blocks without a type, told by the one field they have."""
 
 from __future__ import annotations
 
 from typing import Any, Final
 
 from policies.conversation import Conversation, Lack, ToolCall
-from proxy.wire.extract import invoke
-from proxy.wire.extract.conversations import cohere
 from proxy.wire.extract.conversations.draft import Draft, arguments_of, between, function_tool
 from proxy.wire.extract.conversations.parts import Pieces, media_of
-from proxy.wire.extract.conversations.plain import plain
 from proxy.wire.extract.values import compact, items, mapping, text
 
-__all__ = ["converse", "converse_invoked"]
+__all__ = ["converse"]
 
 _MEDIA: Final = {"image": "image", "audio": "audio", "video": "video", "document": "application"}
 _SILENT: Final = frozenset({"cachePoint"})
-_prompt = plain(invoke.parse_request, invoke.parse_response)
-
-
-def converse_invoked(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
-    """InvokeModel's body in the form of its maker: Converse's, Cohere's, or a prompt."""
-    if "messages" in request:
-        return converse(request, response)
-    return (cohere.converse_v1 if "message" in request else _prompt)(request, response)
 
 
 def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
     """The system prompt and the messages, and the answer's blocks."""
     draft = Draft(_tools(request))
     pieces, _ = _blocks(draft, request.get("system"))
-    draft.say("system", draft.pieced(pieces)[0])
+    draft.add_turn("system", draft.pieced(pieces)[0])
     for message in items(request.get("messages")):
         fields = mapping(message)
         draft.lack(Lack.UNREAD, where=not isinstance(message, dict))
@@ -38,11 +27,11 @@ def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
         pieces, calls = _blocks(draft, fields.get("content"))
         content, reasoning = draft.pieced(pieces, separator=between(role))
         if content or calls:
-            draft.say("user" if role == "tool" else role, content, calls=calls, reasoning=reasoning)
+            draft.add_turn("user" if role == "tool" else role, content, calls=calls, reasoning=reasoning)
     message = mapping(mapping(response.get("output")).get("message"))
     pieces, calls = _blocks(draft, message.get("content"))
     content, reasoning = draft.pieced(pieces, separator="")
-    return draft.answered(content, calls=calls, reasoning=reasoning)
+    return draft.finish(content, calls=calls, reasoning=reasoning)
 
 
 def _blocks(draft: Draft, content: Any) -> tuple[Pieces, list[ToolCall]]:
@@ -60,7 +49,7 @@ def _blocks(draft: Draft, content: Any) -> tuple[Pieces, list[ToolCall]]:
             for part in items(result.get("content")):
                 _add(found, part)
             draft.lack(Lack.UNREAD, where=found.unread)
-            draft.result(found.pieces, call_id=result.get("toolUseId"))
+            draft.add_result(found.pieces, call_id=result.get("toolUseId"))
         else:
             _add(pieces, block)
     return pieces, calls

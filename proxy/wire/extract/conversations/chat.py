@@ -48,11 +48,11 @@ _BESIDE: Final = frozenset({"documents", *_SEARCHED})
 def _message(draft: Draft, message: dict[str, Any]) -> None:
     role = draft.role(message.get("role"))
     if role == "tool":
-        draft.result(message.get("content"), call_id=message.get("tool_call_id"), name=message.get("name"))
+        draft.add_result(message.get("content"), call_id=message.get("tool_call_id"), name=message.get("name"))
         return
     content, thoughts = _said(draft, message, separator=between(role))
     reasoning = _reasoning(message) or thoughts
-    draft.say(role, content, calls=calls_of(message), reasoning=reasoning, name=message.get("name"))
+    draft.add_turn(role, content, calls=calls_of(message), reasoning=reasoning, name=message.get("name"))
 
 
 def read_answer(draft: Draft, response: dict[str, Any]) -> Conversation:
@@ -61,13 +61,13 @@ def read_answer(draft: Draft, response: dict[str, Any]) -> Conversation:
     choice = mapping(choices[0]) if choices else {}
     message = mapping(choice.get("message"))
     if _is_plain(message) and _FOUND.isdisjoint(response):
-        return draft.answered(message["content"])
+        return draft.finish(message["content"])
     notes = items(message.get("annotations"))
     searched = message.get("context") or message.get("executed_tools") or any(response.get(key) for key in _FOUND)
     if searched or any(kind_of(mapping(note)) in _CITED for note in notes):
         draft.lack(Lack.CONTEXT_ELSEWHERE)
     content, thoughts = _said(draft, message, separator="")
-    return draft.answered(content, calls=calls_of(message), reasoning=_reasoning(message) or thoughts)
+    return draft.finish(content, calls=calls_of(message), reasoning=_reasoning(message) or thoughts)
 
 
 def _is_plain(message: dict[str, Any]) -> bool:

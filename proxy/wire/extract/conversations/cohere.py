@@ -28,15 +28,15 @@ def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
         draft.lack(Lack.UNREAD, where=not isinstance(message, dict))
         role = draft.role(fields.get("role"))
         if role == "tool":
-            draft.result(_found(fields.get("content")), call_id=fields.get("tool_call_id"))
+            draft.add_result(_found(fields.get("content")), call_id=fields.get("tool_call_id"))
             continue
         content, thoughts = draft.content(_found(fields.get("content")), separator=between(role))
         reasoning = text(fields.get("tool_plan")) or thoughts
-        draft.say(role, content, calls=calls_of(fields), reasoning=reasoning)
+        draft.add_turn(role, content, calls=calls_of(fields), reasoning=reasoning)
     message = mapping(response.get("message"))
     content, thoughts = draft.content(message.get("content"), separator="")
     reasoning = text(message.get("tool_plan")) or thoughts
-    return draft.answered(content, calls=calls_of(message), reasoning=reasoning)
+    return draft.finish(content, calls=calls_of(message), reasoning=reasoning)
 
 
 def _found(content: Any) -> Any:
@@ -56,29 +56,29 @@ def converse_v1(request: dict[str, Any], response: dict[str, Any]) -> Conversati
     draft = Draft(map(_tool, items(request.get("tools"))))
     draft.lack(Lack.CONTEXT_ELSEWHERE, where=request.get("conversation_id") or request.get("connectors"))
     draft.lack(Lack.NOT_IN_FORMAT, where=request.get("documents"))
-    draft.say("system", text(request.get("preamble")) or "")
+    draft.add_turn("system", text(request.get("preamble")) or "")
     for past in items(request.get("chat_history")):
         fields = mapping(past)
         draft.lack(Lack.UNREAD, where=not isinstance(past, dict))
         role = draft.role(fields.get("role"))
         if role != "tool":
             content, _ = draft.content(fields.get("message"))
-            draft.say(role, content, calls=_calls(fields))
+            draft.add_turn(role, content, calls=_calls(fields))
         _results(draft, fields)
     message = text(request.get("message")) or ""
     if message or not request.get("tool_results"):
-        draft.say("user", message)
+        draft.add_turn("user", message)
     _results(draft, request)
-    return draft.answered(text(response.get("text")) or "", calls=_calls(response))
+    return draft.finish(text(response.get("text")) or "", calls=_calls(response))
 
 
 def _results(draft: Draft, fields: dict[str, Any]) -> None:
     results = [mapping(result) for result in items(fields.get("tool_results"))]
     calls = [_call(mapping(result.get("call"))) for result in results]
     if results and not any(True for _ in draft.open_calls):
-        draft.say("assistant", "", calls=calls)
+        draft.add_turn("assistant", "", calls=calls)
     for result, call in zip(results, calls, strict=True):
-        draft.result(compact(result.get("outputs")), call_id=None, name=call.name)
+        draft.add_result(compact(result.get("outputs")), call_id=None, name=call.name)
 
 
 def _calls(fields: dict[str, Any]) -> list[ToolCall]:

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
@@ -20,10 +20,7 @@ from proxy.wire.extract.conversations.parts import Pieces
 from proxy.wire.extract.conversations.thoughts import split_thoughts
 from proxy.wire.extract.values import compact, json_in, mapping, text
 
-__all__ = ["ROLES", "Draft", "Reader", "arguments_of", "between", "function_tool"]
-
-Reader = Callable[[dict[str, Any], dict[str, Any]], Conversation]
-"""From a request and its response, any two JSON objects, to the conversation; raises nothing."""
+__all__ = ["ROLES", "Draft", "arguments_of", "between", "function_tool"]
 
 ROLES: Final[Mapping[Any, Role]] = {
     "system": "system", "developer": "system", "user": "user", "human": "user", "assistant": "assistant",
@@ -34,7 +31,7 @@ ROLES: Final[Mapping[Any, Role]] = {
 
 
 class Draft:
-    """Tell it the turns in order, then `answered`."""
+    """Add the turns in order, then `finish`."""
 
     __slots__ = ("_made", "_names", "_open", "_open_of", "goes_on_from", "instructed", "lacks", "tools", "turns")
 
@@ -76,7 +73,7 @@ class Draft:
         self.lack(Lack.UNREAD, where=pieces.unread)
         return pieces.content(separator), pieces.reasoning
 
-    def say(
+    def add_turn(
         self,
         role: Role,
         content: Content,
@@ -94,7 +91,7 @@ class Draft:
             Turn(role=role, content=content, calls=numbered, reasoning=reasoning, name=text(name) or None)
         )
 
-    def result(self, given: Any, *, call_id: Any, name: Any = None) -> None:
+    def add_result(self, given: Any, *, call_id: Any, name: Any = None) -> None:
         """A tool's result: a text, parts, or any other value, which then is JSON."""
         content, _ = self.content(given) if _is_content(given) else (compact(given), None)
         named = text(name) or None
@@ -109,9 +106,7 @@ class Draft:
         """Ids of calls without a result."""
         return self._open
 
-    def answered(
-        self, content: Content, *, calls: Iterable[ToolCall] = (), reasoning: str | None = None
-    ) -> Conversation:
+    def finish(self, content: Content, *, calls: Iterable[ToolCall] = (), reasoning: str | None = None) -> Conversation:
         """The conversation, now that the answer is there."""
         turns, tools = self.turns, self.tools
         numbered = self._numbered(calls) if calls else ()

@@ -23,7 +23,7 @@ def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
     draft = Draft(_tools(request))
     draft.lack(Lack.CONTEXT_ELSEWHERE, where=_either(request, "cachedContent", "cached_content"))
     system = _Content(draft, _either(request, "systemInstruction", "system_instruction"))
-    draft.say("system", system.pieces.content("\n"))
+    draft.add_turn("system", system.pieces.content("\n"))
     contents = request.get("contents")
     for given in _turns(contents if isinstance(contents, list) else [contents]):
         content = _Content(draft, given)
@@ -31,13 +31,13 @@ def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
         said = content.pieces.content(between(role))
         if said or content.calls:
             role = "user" if role == "tool" else role
-            draft.say(role, said, calls=content.calls, reasoning=content.pieces.reasoning)
+            draft.add_turn(role, said, calls=content.calls, reasoning=content.pieces.reasoning)
     candidates = [mapping(candidate) for candidate in items(response.get("candidates"))]
     candidate = min(candidates, key=lambda candidate: count(candidate.get("index")) or 0, default={})
     grounding = mapping(candidate.get("groundingMetadata")) | mapping(candidate.get("urlContextMetadata"))
     draft.lack(Lack.CONTEXT_ELSEWHERE, where=any(grounding.get(key) for key in _GROUNDED))
     answer = _Content(draft, candidate.get("content"))
-    return draft.answered(answer.pieces.content(""), calls=answer.calls, reasoning=answer.pieces.reasoning)
+    return draft.finish(answer.pieces.content(""), calls=answer.calls, reasoning=answer.pieces.reasoning)
 
 
 class _Content:
@@ -61,7 +61,7 @@ class _Content:
             self.calls.append(ToolCall(name=name, arguments=arguments_of(call.get("args")), id=given))
         elif result := mapping(_either(fields, "functionResponse", "function_response")):
             value = result.get("response")
-            draft.result([{"type": "text", "text": arguments_of(value)}, *_shown(result)],
+            draft.add_result([{"type": "text", "text": arguments_of(value)}, *_shown(result)],
                          call_id=result.get("id"), name=result.get("name"))  # fmt: skip
         elif any(key in fields for key in _SERVERS):
             draft.lack(Lack.CONTEXT_ELSEWHERE)

@@ -24,22 +24,22 @@ def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
     """The system prompt and the messages, and the answer's blocks."""
     draft = Draft(_tools(request))
     system, _ = draft.content(request.get("system"))
-    draft.say("system", system)
+    draft.add_turn("system", system)
     for message in items(request.get("messages")):
         if not isinstance(message, dict):
             draft.lack(Lack.UNREAD)
             continue
         role, said = draft.role(message.get("role")), message.get("content")
         if isinstance(said, str) and role != "tool":
-            draft.say(role, said)
+            draft.add_turn(role, said)
             continue
         pieces, calls = _blocks(draft, said)
         content, reasoning = draft.pieced(pieces, separator=between(role))
         if content or calls:
-            draft.say("user" if role == "tool" else role, content, calls=calls, reasoning=reasoning)
+            draft.add_turn("user" if role == "tool" else role, content, calls=calls, reasoning=reasoning)
     pieces, calls = _blocks(draft, response.get("content"), answer=True)
     content, reasoning = draft.pieced(pieces, separator="")
-    return draft.answered(content, calls=calls, reasoning=reasoning)
+    return draft.finish(content, calls=calls, reasoning=reasoning)
 
 
 def _blocks(draft: Draft, content: Any, *, answer: bool = False) -> tuple[Pieces, list[ToolCall]]:
@@ -52,7 +52,7 @@ def _blocks(draft: Draft, content: Any, *, answer: bool = False) -> tuple[Pieces
             name, given = text(fields.get("name")) or "", text(fields.get("id"))
             calls.append(ToolCall(name=name, arguments=arguments_of(fields.get("input")), id=given))
         elif kind == "tool_result" and not answer:
-            draft.result(fields.get("content"), call_id=fields.get("tool_use_id"))
+            draft.add_result(fields.get("content"), call_id=fields.get("tool_use_id"))
         elif kind in _SERVERS or kind.endswith("_tool_result") or kind == "tool_result":
             draft.lack(Lack.CONTEXT_ELSEWHERE)
         elif block is not None:

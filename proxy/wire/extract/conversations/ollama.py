@@ -22,12 +22,12 @@ def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
     else:
         draft.lack(Lack.CONTEXT_ELSEWHERE, where=request.get("context"))
         draft.lack(Lack.NOT_IN_FORMAT, where=request.get("suffix"))
-        draft.say("system", text(request.get("system")) or "")
-        draft.say("user", _content(draft, request.get("prompt"), request.get("images")))
+        draft.add_turn("system", text(request.get("system")) or "")
+        draft.add_turn("user", _content(draft, request.get("prompt"), request.get("images")))
     message = mapping(response.get("message"))
     source, words = (message, "content") if message else (response, "response")
     content = _content(draft, source.get(words), source.get("images"))
-    return draft.answered(content, calls=calls_of(source), reasoning=text(source.get("thinking")) or None)
+    return draft.finish(content, calls=calls_of(source), reasoning=text(source.get("thinking")) or None)
 
 
 def _message(draft: Draft, message: Any) -> None:
@@ -35,10 +35,10 @@ def _message(draft: Draft, message: Any) -> None:
     draft.lack(Lack.UNREAD, where=not isinstance(message, dict))
     role, said = draft.role(fields.get("role")), fields.get("content")
     if role == "tool":
-        draft.result(said, call_id=fields.get("tool_call_id"), name=fields.get("tool_name", fields.get("name")))
+        draft.add_result(said, call_id=fields.get("tool_call_id"), name=fields.get("tool_name", fields.get("name")))
         return
     content = _content(draft, said, fields.get("images"))
-    draft.say(role, content, calls=calls_of(fields), reasoning=text(fields.get("thinking")) or None)
+    draft.add_turn(role, content, calls=calls_of(fields), reasoning=text(fields.get("thinking")) or None)
 
 
 def _content(draft: Draft, said: Any, images: Any) -> Content:

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from policies.conversation import Attachment, Conversation, Lack
+from policies.conversation import Conversation, Lack
 from proxy.wire.extract.conversations.chat import converse as chat
-from proxy.wire.extract.conversations.draft import Draft, Reader
-from proxy.wire.extract.conversations.parts import picture_data
-from proxy.wire.extract.model import ParsedRequest, ParsedResponse
-from proxy.wire.extract.values import items, kind_of, mapping, text
+from proxy.wire.extract.conversations.draft import Draft
+from proxy.wire.extract.model import ParsedRequest, ParsedResponse, Reader
+from proxy.wire.extract.values import items, mapping, text
 
-__all__ = ["dify", "other", "plain", "told"]
+__all__ = ["logged", "other", "plain"]
 
 _BEHIND: Final = ("suffix", "input_suffix", "input_extra")
 _TOKENS: Final = ("prompt", "input_ids")
@@ -36,20 +35,20 @@ def plain(
         shown = request if isinstance(prompt, str | list) else mapping(prompt) | request
         draft.lack(Lack.MULTIMODAL, where=any(shown.get(key) for key in _SHOWN))
         query = _first(prompt) or parse_request(request).query or ""
-        draft.say("user", query)
+        draft.add_turn("user", query)
         said = parse_response(response).text or ""
         if request.get("echo") or mapping(request.get("parameters")).get("return_full_text"):
             said = said.removeprefix(query)
-        return draft.answered(said)
+        return draft.finish(said)
 
     return converse
 
 
-def told(query: str, parse_response: str) -> Conversation:
+def logged(query: str, answer: str) -> Conversation:
     """A question and its answer as somebody logged them; what the answer thinks aloud is reasoning here, too."""
     draft = Draft()
-    draft.say("user", query)
-    return draft.answered(parse_response)
+    draft.add_turn("user", query)
+    return draft.finish(answer)
 
 
 def _first(prompts: Any) -> str | None:
@@ -59,29 +58,6 @@ def _first(prompts: Any) -> str | None:
 
 def _is_tokens(prompt: Any) -> bool:
     return bool(items(prompt)) and not any(isinstance(part, str) for part in prompt)
-
-
-def dify(
-    parse_request: Callable[[dict[str, Any]], ParsedRequest], parse_response: Callable[[dict[str, Any]], ParsedResponse]
-) -> Reader:
-    """Dify's query with its files. A conversation that goes on is kept by the server."""
-
-    def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
-        draft = Draft()
-        draft.lack(Lack.CONTEXT_ELSEWHERE, where=request.get("conversation_id"))
-        files = tuple(_file(mapping(file)) for file in items(request.get("files")))
-        query = parse_request(request).query or ""
-        draft.say("user", (*((query,) if query else ()), *files) if files else query)
-        return draft.answered(parse_response(response).text or "")
-
-    return converse
-
-
-def _file(file: dict[str, Any]) -> Attachment:
-    """A picture at an address; of what was uploaded before, only Dify has the data."""
-    if kind_of(file) == "image":
-        return picture_data(file.get("url"))
-    return Attachment(medium="file")
 
 
 def other(

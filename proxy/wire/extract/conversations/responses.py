@@ -27,11 +27,11 @@ def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
     draft.lack(Lack.CONTEXT_ELSEWHERE, where=request.get("conversation") or request.get("prompt"))
     draft.goes_on_from = text(request.get("previous_response_id")) or None
     if instructions := text(request.get("instructions")):
-        draft.say("system", instructions)
+        draft.add_turn("system", instructions)
         draft.instructed = True
     given = request.get("input")
     if isinstance(given, str):
-        draft.say("user", given)
+        draft.add_turn("user", given)
     said = _Speech(draft)
     for item in items(given):
         _item(draft, said, item)
@@ -42,7 +42,7 @@ def converse(request: dict[str, Any], response: dict[str, Any]) -> Conversation:
             said.read(fields.get("content"))
         elif not said.takes(fields):
             _other(draft, kind_of(fields))
-    return draft.answered(said.content, calls=said.calls, reasoning=said.reasoning)
+    return draft.finish(said.content, calls=said.calls, reasoning=said.reasoning)
 
 
 class _Speech:
@@ -95,7 +95,7 @@ class _Speech:
     def end(self) -> None:
         """Somebody else speaks."""
         if self._contents or self.calls:
-            self._draft.say("assistant", self.content, calls=self.calls, reasoning=self.reasoning)
+            self._draft.add_turn("assistant", self.content, calls=self.calls, reasoning=self.reasoning)
         self._clear()
 
 
@@ -112,12 +112,12 @@ def _item(draft: Draft, said: _Speech, item: Any) -> None:
         said.end()
         content, _ = draft.content(item.get("content"))
         if role == "tool":
-            draft.result(item.get("content"), call_id=item.get("tool_call_id"), name=item.get("name"))
+            draft.add_result(item.get("content"), call_id=item.get("tool_call_id"), name=item.get("name"))
         else:
-            draft.say(role, content, name=item.get("name"))
+            draft.add_turn(role, content, name=item.get("name"))
     elif kind in ("function_call_output", "custom_tool_call_output"):
         said.end()
-        draft.result(item.get("output"), call_id=item.get("call_id"), name=item.get("name"))
+        draft.add_result(item.get("output"), call_id=item.get("call_id"), name=item.get("name"))
     elif not said.takes(item):
         _other(draft, kind, item)
 
@@ -131,7 +131,7 @@ def _other(draft: Draft, kind: str, item: Any = None) -> None:
         pieces = Pieces()
         pieces.read([item])
         content, _ = draft.pieced(pieces)
-        draft.say("user", content)
+        draft.add_turn("user", content)
 
 
 def _tools(given: Any) -> list[dict[str, Any]]:

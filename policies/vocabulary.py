@@ -1,0 +1,234 @@
+"""What people read for a phase, an action and a command: one table each.
+
+The console, `ratchet`, and docs/explanation/lifecycle.md take their words from here and have none of their own; a test
+names whatever is missing. What the journal, the status document and the metrics write down for an action is its tag
+(`actions.TAGS`), which never changes; the words may.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from policies.lifecycle import Phase
+
+__all__ = ["ACTIONS", "COMMANDS", "HOLD", "INSTALL", "PHASES", "VERDICTS", "ActionWords", "CommandWords", "PhaseWords",
+           "Verb", "action_label"]  # fmt: skip
+
+HOLD: Final = "Hold"
+"""The journal's tag of a decision to do nothing."""
+INSTALL: Final = "Install"
+"""The journal's tag of a change of the installation itself: new settings, a restored database."""
+
+
+class Verb(StrEnum):
+    """What a person can tell the loop: a command."""
+
+    TRIGGER = "trigger"
+    PROMOTE = "promote"
+    ROLLBACK = "rollback"
+    PAUSE = "pause"
+    RESUME = "resume"
+    CANCEL = "cancel"
+    SHARE = "share"
+    DEPLOY = "deploy"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseWords:
+    """How a phase is called and explained."""
+
+    label: str
+    meaning: str
+    """Full sentences: what goes on."""
+    retrain_waits: str | None
+    """Until when the next retrain waits, behind "waits "; None where nothing keeps it."""
+    commands: tuple[Verb, ...]
+    """Commands that fit the phase, apart from pause and resume, which fit each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionWords:
+    """How something that the loop does is called and explained."""
+
+    label: str
+    """In the imperative."""
+    meaning: str
+    """One sentence."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandWords:
+    """How a command is called and explained."""
+
+    label: str
+    """In the imperative: the name of the button."""
+    meaning: str
+    """Full sentences: what it does."""
+
+
+PHASES: Final[Mapping[Phase, PhaseWords]] = MappingProxyType(
+    {
+        Phase.IDLE: PhaseWords(
+            label="idle",
+            meaning="Nothing is under way. The loop watches the triggers, and stops models that have no traffic.",
+            retrain_waits=None,
+            commands=(Verb.TRIGGER, Verb.DEPLOY),
+        ),
+        Phase.TRAINING: PhaseWords(
+            label="training",
+            meaning="The training data is ready, and a model is being trained on it.",
+            retrain_waits="until this run ends",
+            commands=(Verb.CANCEL,),
+        ),
+        Phase.DEPLOYING: PhaseWords(
+            label="deploying",
+            meaning="The model is trained, and its server is starting. It has no users yet.",
+            retrain_waits="until the new model is deployed and tested",
+            commands=(Verb.CANCEL,),
+        ),
+        Phase.TESTING: PhaseWords(
+            label="testing",
+            meaning="The challenger serves its share of the users. The loop evaluates the experiment at every check.",
+            retrain_waits="until the experiment ends",
+            commands=(Verb.PROMOTE, Verb.ROLLBACK, Verb.SHARE),
+        ),
+        Phase.PROMOTING: PhaseWords(
+            label="promoting",
+            meaning="The challenger has won, or A/B testing is off. It has to pass a last health check before it "
+            "serves everybody.",
+            retrain_waits="until the promotion is complete",
+            commands=(Verb.ROLLBACK,),
+        ),
+        Phase.WATCHING: PhaseWords(
+            label="watching",
+            meaning="The new champion serves everybody. The old one is kept running, and takes over again if a "
+            "guardrail breaks.",
+            retrain_waits="until the watch window ends",
+            commands=(Verb.ROLLBACK,),
+        ),
+    }
+)
+
+COMMANDS: Final[Mapping[Verb, CommandWords]] = MappingProxyType(
+    {
+        Verb.TRIGGER: CommandWords(
+            label="Retrain now",
+            meaning="Prepares training data from the records and starts a training, whatever the triggers say.",
+        ),
+        Verb.PROMOTE: CommandWords(
+            label="Promote",
+            meaning="Makes the challenger the champion, whatever the evidence says. The watch window still applies.",
+        ),
+        Verb.ROLLBACK: CommandWords(
+            label="Roll back",
+            meaning="Takes all users away from the new model and gives them back to the old champion.",
+        ),
+        Verb.PAUSE: CommandWords(
+            label="Pause",
+            meaning="The loop starts nothing new. It still takes users away from a model that does harm.",
+        ),
+        Verb.RESUME: CommandWords(label="Resume", meaning="Ends the pause: the loop continues where it stopped."),
+        Verb.CANCEL: CommandWords(
+            label="Cancel the run", meaning="Stops the training or deployment in progress. No user is affected."
+        ),
+        Verb.SHARE: CommandWords(
+            label="Change the share",
+            meaning="Changes the challenger's share of the users. A new epoch begins: evidence is collected afresh.",
+        ),
+        Verb.DEPLOY: CommandWords(
+            label="Deploy this model",
+            meaning="Deploys the model of an earlier run as the challenger, without training it again.",
+        ),
+    }
+)
+
+ACTIONS: Final[Mapping[str, ActionWords]] = MappingProxyType(
+    {
+        HOLD: ActionWords(label="Wait", meaning="There was nothing to do, or something to wait for."),
+        INSTALL: ActionWords(
+            label="Update the installation", meaning="New settings or a restored database took effect."
+        ),
+        "PrepareData": ActionWords(label="Prepare training data", meaning="Write the training file of a new run."),
+        "StartTraining": ActionWords(label="Start training", meaning="Hand the run to the trainer."),
+        "AcceptModel": ActionWords(
+            label="Accept the trained model", meaning="Register the model that the training returned."
+        ),
+        "FailRun": ActionWords(
+            label="Mark the run as failed", meaning="Give up a run that failed, timed out or was lost."
+        ),
+        "CancelRun": ActionWords(label="Cancel the run", meaning="Stop the training or deployment in progress."),
+        "StartDeployment": ActionWords(label="Deploy the model", meaning="Hand the model to the deployer."),
+        "RestartDeployment": ActionWords(
+            label="Deploy the model again", meaning="Stop a deployment that did not come up, and try again."
+        ),
+        "Redeploy": ActionWords(
+            label="Deploy an earlier model", meaning="Hand the model of an earlier run to the deployer."
+        ),
+        "AbandonModel": ActionWords(label="Give up the model", meaning="Stop a model that could not be deployed."),
+        "StartExperiment": ActionWords(
+            label="Start the experiment", meaning="Give the challenger its first share of the users."
+        ),
+        "SetShare": ActionWords(
+            label="Change the share", meaning="Change the challenger's share of the users; a new epoch begins."
+        ),
+        "BeginEpoch": ActionWords(
+            label="Begin a new epoch",
+            meaning="Collect evidence afresh, because settings that define the test have changed.",
+        ),
+        "BeginPromotion": ActionWords(
+            label="Decide for the challenger",
+            meaning="Select the challenger for promotion; it is checked once more first.",
+        ),
+        "Promote": ActionWords(
+            label="Promote", meaning="Give all users to the challenger; the old champion is kept running."
+        ),
+        "FailPromotion": ActionWords(
+            label="Call off the promotion", meaning="Send back a challenger that stopped answering before the switch."
+        ),
+        "RollBack": ActionWords(label="Roll back", meaning="Take the users away from a challenger that does harm."),
+        "Reject": ActionWords(
+            label="Reject the challenger", meaning="Send back a challenger that cannot reach the required gain."
+        ),
+        "ReturnTraffic": ActionWords(
+            label="Return to the old champion", meaning="Give all users back to the old champion."
+        ),
+        "FinishWatch": ActionWords(
+            label="Finish watching", meaning="End the watch window; the old champion is stopped."
+        ),
+        "HaltWatch": ActionWords(
+            label="Stop watching and notify",
+            meaning="A guardrail broke, but the old champion does not answer: traffic stays where it is.",
+        ),
+        "Retire": ActionWords(label="Stop a model", meaning="Stop a model that no longer has traffic."),
+        "SetPaused": ActionWords(label="Pause or resume", meaning="Pause the loop, or end the pause."),
+        "Refuse": ActionWords(label="Refuse a command", meaning="Answer a command that does not fit the phase."),
+        "Recover": ActionWords(
+            label="Recover", meaning="Go back to idle, because the database no longer has what the phase needs."
+        ),
+    }
+)
+"""By tag: of all of `actions.TAGS`, and the journal's own two."""
+
+VERDICTS: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "promote": "Promote",
+        "roll_back": "Roll back",
+        "reject": "Reject",
+        "continue": "Keep testing",
+        "inconclusive": "Inconclusive",
+        "invalid": "Not comparable",
+        "returned": "Promoted, then undone",
+        "lost": "Lost",
+    }
+)
+"""What an experiment says: of each `Verdict`, and of two ends that no evaluation has."""
+
+
+def action_label(tag: str) -> str:
+    """`StartExperiment` → "Start the experiment". What a newer version has written down stays its tag."""
+    words = ACTIONS.get(tag)
+    return tag if words is None else words.label
