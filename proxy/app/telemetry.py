@@ -42,24 +42,23 @@ class ControllerMetrics:
                       registry=self.registry)  # fmt: skip
         build.labels(__version__, platform.python_version()).set(1)
         self._store_up = self._gauge(
-            "ratchet_store_up", "1 while the store can be written; 0 after a failed write until one succeeds."
+            "ratchet_store_up", "1 while the store takes what happens; 0 after a failed write until one succeeds."
         )
         self._replaced = Counter(
-            "ratchet_store_replaced", "How often the database was created again because its files or tables were gone.",
+            "ratchet_store_replaced", "Times that the database was set up anew: its files were gone, or its tables.",
             registry=self.registry,
         )  # fmt: skip
         self._store_bytes = self._gauge("ratchet_store_bytes", "Size of the store on disk.")
         self._store_records = self._gauge("ratchet_store_records", "Records in the store, estimated.")
         self._spool_bytes = self._gauge(
-            "ratchet_spool_bytes", "Bytes in this host's spool, including what is already stored."
+            "ratchet_spool_bytes", "Bytes in the spool of this host, with what is stored and only kept."
         )
         self._pending = self._gauge("ratchet_spool_pending_bytes", "Bytes in the spool that are not stored yet.")
         self._oldest = self._gauge("ratchet_spool_oldest_seconds", "Age of the oldest record that is not stored yet.")
         if spool_max_bytes is not None:
-            self._gauge("ratchet_spool_max_bytes", "Maximum size of the spool (spool.max_bytes).").set(spool_max_bytes)
+            self._gauge("ratchet_spool_max_bytes", "Cap of the spool (spool.max_bytes).").set(spool_max_bytes)
         self._clock_ahead = self._gauge(
-            "ratchet_clock_ahead_seconds",
-            "Correction of this host's clock: seconds that it is ahead of the database's.",
+            "ratchet_clock_ahead_seconds", "By how much this host's clock is corrected: it is ahead of the database's."
         )
         self._jumps = Counter(
             "ratchet_clock_jumps", "How often this host's clock was set by more than a second, by direction.",
@@ -68,12 +67,12 @@ class ControllerMetrics:
         for direction in ("forward", "back"):
             self._jumps.labels(direction)
         self._refused = Counter(
-            "ratchet_admin_tokens_refused", "Wrong tokens at the admin port, by whether the caller was told to wait.",
+            "ratchet_admin_tokens_refused", "Wrong tokens at the admin port, by whether they were told to wait.",
             ["reason"], registry=self.registry,
         )  # fmt: skip
         for reason in ("wrong", "too_many"):
             self._refused.labels(reason)
-        self._writers = self._gauge("ratchet_spool_writers", "Processes, including dead ones, with a spool to read.")
+        self._writers = self._gauge("ratchet_spool_writers", "Processes, dead ones included, with a spool to read.")
 
     def refused_token(self, reason: Literal["wrong", "too_many"]) -> None:
         """A wrong token came to the admin port."""
@@ -101,7 +100,7 @@ class ControllerMetrics:
         self._clock_ahead.set(ahead_s)
 
     def set_spool(self, usage: SpoolUsage) -> None:
-        """What is in the spool."""
+        """What the spool holds."""
         self._spool_bytes.set(usage.bytes)
         self._pending.set(usage.pending_bytes)
         self._oldest.set(max(0.0, self._clock.now() - usage.oldest_at) if usage.oldest_at is not None else 0.0)
@@ -137,7 +136,7 @@ class _ProcessCollector(Collector):
         )
         for path in sorted(self._run.glob("*.pid")):
             try:
-                # the fields behind the command's name, which may itself contain spaces and brackets
+                # the fields behind the command's name, which may itself hold spaces and brackets
                 fields = Path(f"/proc/{int(path.read_text())}/stat").read_text().rpartition(")")[2].split()
             except (OSError, ValueError):
                 continue

@@ -62,7 +62,7 @@ def replaced(page: str) -> str:
     for head, rows in ((_KINDS, kinds()), (_FORMATS, formats())):
         before, found, rest = page.partition(head)
         page = before + found + rows + "\n" + rest.partition("\n\n")[2]
-    return page
+    return _COLUMNS.sub(lambda found: found[1] + columns(), page, count=1)
 
 
 if __name__ == "__main__":
