@@ -37,6 +37,14 @@ def test_a_guardrail_is_called_by_what_it_looks_at_and_one_of_another_version_by
     ]
 
 
+def test_a_guardrail_of_a_rate_changes_by_points_and_any_other_by_parts() -> None:
+    change = FILTERS["guardrail_change"]
+    assert change(0.02, "errors") == change(0.02, "latency") == "+2.0 points"
+    assert change(-0.02, "quality") == "−2.0 %"
+    assert change(0.02, "tokens") == "+2.0 %"
+    assert change(None, "errors") == "–"
+
+
 def test_what_is_unknown_is_a_dash() -> None:
     for name in ("share", "change", "seconds", "hours", "duration", "bytes", "when", "count", "score"):
         assert FILTERS[name](None) == "–", name
