@@ -26,7 +26,7 @@ class PrepareData:
 
     run_id: str
     trigger: str
-    """Which trigger fired: sample_count, schedule, quality_drop, negative_feedback or manual."""
+    """Which trigger fired: a value of `policies.triggers.Trigger`."""
     train: bool = True
     """False: prepare the data and stop there."""
 

@@ -42,7 +42,7 @@ from policies.estimates import (
 )
 from policies.eta import estimate_eta, eta_in_words
 from policies.evidence import bounds, log_e_value, sample_ratio_log_bf
-from policies.guardrails import FAILURE_DELTAS, RATE_DELTAS, Guardrail, check
+from policies.guardrails import GUARDRAILS, RATE_DELTAS, Guardrail, check
 from policies.verdict import Measurements, composite_weights, decide, harm_alpha, has_won
 from policies.wording import finite
 
@@ -105,49 +105,19 @@ def forgeable_weights(config: ABTestConfig, *, scores: bool = False) -> dict[Met
 
 
 def guardrails_of(config: ABTestConfig) -> tuple[Guardrail, ...]:
-    """The five guardrails of a running test: errors, refusals and latency roll back, quality and thumbs block."""
-    limits, deltas = config.guardrails, _deltas(config)
-    return (
+    """The guardrails of a running test: errors, refusals and latency roll back, quality and thumbs block."""
+    weights = composite_weights(config)
+    return tuple(
         Guardrail(
-            name="errors",
-            metric=Metric.ERROR,
-            limit=limits.max_error_increase,
-            alpha=harm_alpha(config, "errors"),
-            deltas=FAILURE_DELTAS,
-            rolls_back=True,
-        ),
-        Guardrail(
-            name="refused",
-            metric=Metric.REFUSED,
-            limit=limits.max_refused_increase,
-            alpha=harm_alpha(config, "refused"),
-            deltas=FAILURE_DELTAS,
-            rolls_back=True,
-        ),
-        Guardrail(
-            name="latency",
-            metric=Metric.SLOW,
-            limit=limits.max_slow_increase,
-            alpha=harm_alpha(config, "latency"),
-            rolls_back=True,
-            required=config.latency_weight != 0,
-        ),
-        Guardrail(
-            name="quality",
-            metric=Metric.QUALITY,
-            limit=limits.max_quality_drop,
-            alpha=config.alpha_harm,
-            deltas=deltas,
-            required=config.quality_weight != 0,
-        ),
-        Guardrail(
-            name="positive",
-            metric=Metric.POSITIVE,
-            limit=limits.max_positive_drop,
-            alpha=config.alpha_harm,
-            deltas=deltas,
-            required=config.feedback_weight != 0,
-        ),
+            name=name,
+            metric=kind.metric,
+            limit=kind.limit(config.guardrails),
+            alpha=config.alpha_harm if kind.harm_part is None else harm_alpha(config, name),
+            deltas=kind.deltas or _deltas(config),
+            rolls_back=kind.harm_part is not None,
+            required=kind.weighed_as is None or weights[kind.weighed_as] != 0,
+        )
+        for name, kind in GUARDRAILS.items()
     )
 
 

@@ -14,8 +14,10 @@ noise on a site whose clients often err.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import Annotated, Final
 
 from policies.estimates import EffectEstimate, Metric, MetricMean, Moments, difference, metric_mean, weighted_effect
@@ -23,21 +25,15 @@ from policies.evidence import bounds, log_e_value
 from policies.intervals import Interval
 from policies.wording import finite, odds, percent, points, signed_percent
 
-__all__ = ["FAILURE_DELTAS", "GUARDRAIL_WORDS", "RATE_DELTAS", "Guardrail", "GuardrailConfig",
-           "GuardrailResult", "GuardrailState", "check"]  # fmt: skip
+__all__ = ["COMPOSITE_HARM_PART", "FAILURE_DELTAS", "GUARDRAILS", "RATE_DELTAS", "Guardrail", "GuardrailConfig",
+           "GuardrailKind", "GuardrailResult", "GuardrailState", "check"]  # fmt: skip
 
 RATE_DELTAS: Final = (0.01, 0.05, 0.20)
 """The changes of a rate (absolute) that its e-value is quickest to see: 1, 5 and 20 percentage points."""
 FAILURE_DELTAS: Final = (*RATE_DELTAS, 1.0)
 """Of errors and refusals also 100 points: a challenger that answers nobody is found with its first few users."""
-GUARDRAIL_WORDS: Final = {
-    "errors": "errors",
-    "refused": "refused requests",
-    "latency": "slow answers",
-    "quality": "quality",
-    "positive": "thumbs up",
-}
-"""What each guardrail looks at, as sentences and pages say it."""
+_RATES: Final = (Metric.ERROR, Metric.REFUSED, Metric.SLOW)
+"""Compared by their difference; the others by how much of the champion's value they change."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +59,79 @@ class GuardrailConfig:
     """Concentration c of the Dirichlet prior of that test."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuardrailKind:
+    """What is fixed of a guardrail: all but what the settings say. `experiment.guardrails_of` puts both together."""
+
+    words: str
+    """What it looks at, as sentences and pages say it."""
+    metric: Metric
+    limit: Callable[[GuardrailConfig], float]
+    """Its setting."""
+    watch_part: float
+    """Its part of alpha_harm in the watch window."""
+    harm_part: float | None = None
+    """Its part of alpha_harm in a test, where proven harm takes the users away; None: it only blocks a promotion."""
+    deltas: tuple[float, ...] | None = None
+    """Changes that its e-value is quickest to see; None: the gains that a promotion is quickest to see."""
+    weighed_as: Metric | None = None
+    """The metric of the composite without whose weight it needs no data; None: it always does."""
+
+    @property
+    def is_rate(self) -> bool:
+        """Whether it compares rates by their difference, not by how much of the champion's value they change."""
+        return self.metric in _RATES
+
+
+GUARDRAILS: Final[Mapping[str, GuardrailKind]] = MappingProxyType(
+    {
+        "errors": GuardrailKind(
+            words="errors",
+            metric=Metric.ERROR,
+            limit=lambda settings: settings.max_error_increase,
+            harm_part=0.25,
+            watch_part=1 / 4,
+            deltas=FAILURE_DELTAS,
+        ),
+        "refused": GuardrailKind(
+            words="refused requests",
+            metric=Metric.REFUSED,
+            limit=lambda settings: settings.max_refused_increase,
+            harm_part=0.25,
+            watch_part=1 / 4,
+            deltas=FAILURE_DELTAS,
+        ),
+        "latency": GuardrailKind(
+            words="slow answers",
+            metric=Metric.SLOW,
+            limit=lambda settings: settings.max_slow_increase,
+            harm_part=0.15,
+            watch_part=1 / 6,
+            deltas=RATE_DELTAS,
+            weighed_as=Metric.LATENCY,
+        ),
+        "quality": GuardrailKind(
+            words="quality",
+            metric=Metric.QUALITY,
+            limit=lambda settings: settings.max_quality_drop,
+            watch_part=1 / 6,
+            weighed_as=Metric.QUALITY,
+        ),
+        "positive": GuardrailKind(
+            words="thumbs up",
+            metric=Metric.POSITIVE,
+            limit=lambda settings: settings.max_positive_drop,
+            watch_part=1 / 6,
+            weighed_as=Metric.POSITIVE,
+        ),
+    }
+)
+"""By name. Errors and refusals have the same parts of alpha_harm: to a user without an answer they are the same, so the
+same numbers of them are proven at the same time."""
+COMPOSITE_HARM_PART: Final = 0.35
+"""What is left of alpha_harm in a test for the composite: with the guardrails it is split as 7 : 5 : 5 : 3."""
+
+
 class GuardrailState(StrEnum):
     """What a guardrail says about the challenger."""
 
@@ -80,7 +149,7 @@ class GuardrailResult:
     """One guardrail at one look. None where a number is not known, or a bound is infinite."""
 
     name: str
-    """A key of GUARDRAIL_WORDS."""
+    """A key of GUARDRAILS."""
     champion: float | None
     challenger: float | None
     """The arms' means: a score for quality, else a rate (for latency the share of slow answers)."""
@@ -97,7 +166,7 @@ class GuardrailResult:
     @property
     def named_reason(self) -> str:
         """The reason where no name stands beside it: "slow answers: 12.0 % against 3.0 %, …"."""
-        return f"{GUARDRAIL_WORDS[self.name]}: {self.reason}"
+        return f"{GUARDRAILS[self.name].words}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +215,7 @@ def check(guardrail: Guardrail, champion: Moments, challenger: Moments, config: 
 
 
 def _is_rate(guardrail: Guardrail) -> bool:
-    return guardrail.metric in (Metric.ERROR, Metric.REFUSED, Metric.SLOW)
+    return guardrail.metric in _RATES
 
 
 def _log_e_harm(guardrail: Guardrail, effect: EffectEstimate) -> float:

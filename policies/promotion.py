@@ -15,16 +15,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
 
 from policies.experiment import ABTestConfig, ArmStats, guardrails_of
-from policies.guardrails import Guardrail, GuardrailResult, GuardrailState, check
+from policies.guardrails import GUARDRAILS, Guardrail, GuardrailResult, GuardrailState, check
 from policies.wording import duration
 
 __all__ = ["WatchAssessment", "WatchDecision", "WatchFacts", "watch", "watch_guardrails"]
-
-_PARTS: Final = {"errors": 1 / 4, "refused": 1 / 4, "latency": 1 / 6, "quality": 1 / 6, "positive": 1 / 6}
-"""How alpha_harm is split over the guardrails of the watch window."""
 
 
 class WatchDecision(StrEnum):
@@ -89,7 +85,12 @@ def watch(facts: WatchFacts, config: ABTestConfig, now: float) -> WatchAssessmen
 def watch_guardrails(config: ABTestConfig) -> tuple[Guardrail, ...]:
     """The test's guardrails as the watch uses them: harm starts at the limit, and each of them takes traffic back."""
     return tuple(
-        replace(guardrail, tolerance=guardrail.limit, alpha=_PARTS[guardrail.name] * config.alpha_harm, rolls_back=True)
+        replace(
+            guardrail,
+            tolerance=guardrail.limit,
+            alpha=GUARDRAILS[guardrail.name].watch_part * config.alpha_harm,
+            rolls_back=True,
+        )
         for guardrail in guardrails_of(config)
     )
 

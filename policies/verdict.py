@@ -13,14 +13,15 @@ from typing import Final
 from policies.assessment import ABTestConfig, Carried, ExperimentFacts, FeedbackRate, SampleRatio, Verdict
 from policies.carriers import LEAST_VOTERS
 from policies.estimates import EffectEstimate, Metric, metric_mean, relative_change
-from policies.guardrails import GuardrailResult, GuardrailState
+from policies.guardrails import COMPOSITE_HARM_PART, GUARDRAILS, GuardrailResult, GuardrailState
 from policies.wording import confidence, duration, odds, percent, signed_percent
 
 __all__ = ["HARM_PARTS", "Measurements", "composite_weights", "decide", "harm_alpha", "has_won"]
 
-HARM_PARTS: Final = {"composite": 0.35, "errors": 0.25, "refused": 0.25, "latency": 0.15}
-"""How alpha_harm is split over what takes a challenger's users away, as 7 : 5 : 5 : 3. Errors and refusals have the
-same part: to a user without an answer they are the same, so the same numbers of them are proven at the same time."""
+HARM_PARTS: Final = {"composite": COMPOSITE_HARM_PART} | {
+    name: kind.harm_part for name, kind in GUARDRAILS.items() if kind.harm_part is not None
+}
+"""How alpha_harm is split over what takes a challenger's users away."""
 
 _NAMES: Final = {Metric.QUALITY: "quality score", Metric.POSITIVE: "positive rate", Metric.LATENCY: "latency"}
 _DATA: Final = {Metric.QUALITY: "quality scores", Metric.POSITIVE: "votes", Metric.LATENCY: "latencies"}

@@ -242,7 +242,7 @@ class Worker:
 
 def _cleaner(config: Config, counters: SharedCounters) -> Cleaner | None:
     """What cleans captured copies, or None where nothing is configured. Imported only then."""
-    if not config.capture.redaction.patterns and config.capture.redaction.callable is None:
+    if not config.capture.redaction.cleans:
         return None
     from proxy.cleaning.cleaner import Cleaner
 

@@ -87,13 +87,7 @@ class Cleaner:
     ) -> None:
         """`count` adds one to a slot of `proxy.cleaning.counters`; a body unpacks to `most_decoded` bytes at most."""
         self._redactor = Redactor(settings, limit=most_decoded)
-        self._settings = Settings(
-            patterns=tuple(settings.patterns),
-            engine=settings.engine,
-            callable=settings.callable,
-            deadline_seconds=settings.deadline_seconds,
-            most_decoded=most_decoded,
-        )
+        self._settings = Settings.of(settings, most_decoded)
         self._count = count
         self._most_bytes = most_bytes
         self._held = 0

@@ -12,7 +12,7 @@ import logging
 import os
 import signal
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import orjson
@@ -37,6 +37,13 @@ class Settings:
     deadline_seconds: float
     most_decoded: int
     """Bytes that a body may unpack to."""
+
+    @classmethod
+    def of(cls, redaction: object, most_decoded: int) -> Settings:
+        """What `redaction` (proxy.config's RedactionConfig, say) has under these names."""
+        names = [field.name for field in fields(cls)]
+        given = {name: getattr(redaction, name) for name in names if name != "most_decoded"}
+        return cls(**given, most_decoded=most_decoded)
 
 
 def pack(facts: Any, body: bytes) -> bytes:

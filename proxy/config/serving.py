@@ -223,6 +223,11 @@ class RedactionConfig:
     callable: Annotated[str | None, forms.import_path] = None
     """`package.module:function` taking and returning text, applied after the patterns."""
 
+    @property
+    def cleans(self) -> bool:
+        """Whether there is anything to clean with."""
+        return bool(self.patterns) or self.callable is not None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CaptureConfig:

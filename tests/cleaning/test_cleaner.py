@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ import pytest
 import pytest_asyncio
 
 from proxy.cleaning.cleaner import Cleaner
+from proxy.cleaning.process import Settings
 from proxy.config.serving import RedactionConfig
 from proxy.wire.redact import FAILED, NOT_RECORDED
 
@@ -169,3 +171,13 @@ def children() -> list[int]:
     found = Path("/proc/self/task").glob("*/children")
     pids = [int(pid) for thread in found for pid in thread.read_text(encoding="ascii").split()]
     return [pid for pid in pids if b"ratchet-redaction" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+async def test_the_process_is_told_every_setting_and_each_rule_alone_cleans() -> None:
+    rules: dict[str, Any] = {"patterns": PATTERNS, "callable": "module:function"}
+    how = {"engine": "python", "deadline_seconds": 1.0}
+    assert rules.keys() | how.keys() == {field.name for field in fields(RedactionConfig)}
+    assert {field.name for field in fields(Settings)} == rules.keys() | how.keys() | {"most_decoded"}
+    assert not RedactionConfig(**how).cleans
+    for rule, value in rules.items():
+        assert RedactionConfig(**{rule: value}).cleans, rule

@@ -1,5 +1,6 @@
 """The example and the reference are what the settings say, all of it, and the example means the defaults."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from proxy.config.document import EXAMPLE_FILE, REFERENCE_FILE, describe, exampl
 from proxy.config.parse import Key, keys
 
 ROOT = Path(__file__).parents[2]
+CODE = "".join(path.read_text("utf-8") for room in ("proxy", "policies") for path in (ROOT / room).rglob("*.py"))
 
 
 def test_the_example_in_the_repository_parses_to_the_defaults() -> None:
@@ -32,6 +34,13 @@ def test_every_setting_is_described_in_a_sentence(key: Key) -> None:
     line = describe(key.owner)[key.name]
     assert len(line) > 10
     assert line.endswith((".", ")")), line
+
+
+def test_every_setting_is_read() -> None:
+    """A setting that nothing reads would be accepted, documented, and without effect. Of a secret that may come from a
+    file, the secret is read."""
+    names = {key.path: key.name.removesuffix("_file") for key in keys(Config)}
+    assert [path for path, name in names.items() if not re.search(rf"\.{name}(_file)?\b", CODE)] == []
 
 
 def test_the_example_names_every_key_under_its_own_table() -> None:

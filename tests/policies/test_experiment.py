@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import timeit
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 from hypothesis import given
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from policies.estimates import Metric
 from policies.experiment import ABTestConfig, ArmStats, Assessment, ExperimentFacts, Verdict, evaluate, guardrails_of
-from policies.guardrails import GUARDRAIL_WORDS
+from policies.guardrails import GUARDRAILS, GuardrailConfig
 from policies.records import Arm
 from policies.verdict import HARM_PARTS
 from tests.harness.arms import HOUR, MIXED, STEADY, THUMBS, arm_stats, facts, scaled
@@ -268,8 +268,17 @@ def test_every_metric_is_shown_whether_weighted_or_not() -> None:
     assert rows[Metric.ERROR].weight == 0
 
 
-def test_every_guardrail_has_words_for_people() -> None:
-    assert {guardrail.name for guardrail in guardrails_of(CONFIG)} == GUARDRAIL_WORDS.keys()
+def test_every_limit_has_a_guardrail_of_its_own() -> None:
+    """A limit that is set alone is that of one guardrail, which is called by a name of its own."""
+    limits = {field.name for field in fields(GuardrailConfig) if field.name.startswith("max_")}
+    strict = {name: replace(CONFIG, guardrails=replace(CONFIG.guardrails, **{name: 0.6})) for name in limits}
+    changed = {
+        name: [guardrail.name for guardrail in guardrails_of(config) if guardrail.limit == 0.6]
+        for name, config in strict.items()
+    }
+    assert all(len(found) == 1 for found in changed.values()), changed
+    assert {found[0] for found in changed.values()} == GUARDRAILS.keys()
+    assert len({kind.words for kind in GUARDRAILS.values()}) == len(GUARDRAILS)
 
 
 def test_rollback_triggers_share_alpha_harm() -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import ast
+import inspect
+from dataclasses import fields, replace
+from types import ModuleType
 
 import pytest
 from hypothesis import given
@@ -18,6 +21,8 @@ from policies.triggers import (
     evaluate_triggers,
     too_few_samples,
 )
+from proxy.loop.backtest import simulate
+from proxy.loop.look import observe
 from tests.harness.arms import HOUR
 
 CONFIG = TriggerConfig()
@@ -229,3 +234,18 @@ def test_what_fires_is_due_and_not_held(facts: TriggerFacts, now: float) -> None
         assert facts.usable_samples >= CONFIG.min_usable_samples
         if facts.last_retrain_at is not None:
             assert now >= facts.last_retrain_at + 24 * HOUR
+
+
+def found_out(module: ModuleType) -> set[str | None]:
+    """The facts that the code of this module finds out."""
+    calls = [node for node in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(node, ast.Call)]
+    made = [call for call in calls if isinstance(call.func, ast.Name) and call.func.id == TriggerFacts.__name__]
+    return {keyword.arg for call in made for keyword in call.keywords}
+
+
+def test_the_loop_and_the_simulation_find_out_every_fact() -> None:
+    """A fact that nobody finds out is unknown for ever, and its trigger never fires."""
+    facts = {field.name for field in fields(TriggerFacts)}
+    only_of_a_loop_that_trains = {"left_out", "failures_in_a_row", "last_failure_at", "experiment_running"}
+    assert found_out(observe) == facts
+    assert found_out(simulate) == facts - only_of_a_loop_that_trains

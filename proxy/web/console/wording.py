@@ -9,7 +9,7 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from policies import wording
-from policies.guardrails import GUARDRAIL_WORDS
+from policies.guardrails import GUARDRAILS
 from policies.kinds import TASK
 from policies.records import Outcome
 from policies.vocabulary import VERDICTS, action_label
@@ -150,7 +150,12 @@ def _words(value: str) -> str:
 
 def _guardrail(name: str) -> str:
     """`latency` → "slow answers"."""
-    return GUARDRAIL_WORDS.get(name, name)
+    return GUARDRAILS[name].words if name in GUARDRAILS else name
+
+
+def _guardrail_change(value: float | None, name: str) -> str:
+    """The change that a guardrail found: in points of a rate, else in parts of the champion's value."""
+    return _points(value) if name in GUARDRAILS and GUARDRAILS[name].is_rate else change_text(value)
 
 
 def _verdict(name: str) -> str:
@@ -181,6 +186,7 @@ FILTERS: Final[dict[str, Any]] = {
     "words": _words,
     "outcome": _outcome,
     "guardrail": _guardrail,
+    "guardrail_change": _guardrail_change,
     "action_words": action_label,
     "verdict": _verdict,
 }

@@ -21,6 +21,7 @@ __all__ = [
     "Shape",
     "StreamShape",
     "Streamed",
+    "TokenCounts",
 ]
 
 Reader = Callable[[dict[str, Any], dict[str, Any]], Conversation]
@@ -70,7 +71,20 @@ class Pointers:
 
 
 @dataclass(slots=True, kw_only=True)
-class Extraction:
+class TokenCounts:
+    """What the model says it counted: read from a response, taken over into an extraction, and a column of records."""
+
+    prompt_tokens: int | None = None
+    """With those that came from or went into a cache."""
+    completion_tokens: int | None = None
+    """With those of the reasoning."""
+    cache_read_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+
+
+@dataclass(slots=True, kw_only=True)
+class Extraction(TokenCounts):
     """What was understood of an exchange. None means that the exchange does not say.
 
     Not frozen, as are `ParsedRequest` and `ParsedResponse`: every record makes one, and a frozen one takes twice as
@@ -87,13 +101,6 @@ class Extraction:
     """The conversation before the response (role, content), where the request was one."""
     model: str | None = None
     """The model's name as the response says it, else as the request asked for it."""
-    prompt_tokens: int | None = None
-    """With those that came from or went into a cache."""
-    completion_tokens: int | None = None
-    """With those of the reasoning."""
-    cache_read_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
     finish_reason: str | None = None
     provider_id: str | None = None
     """The provider's id of the answer, e.g. `chatcmpl-…`."""
@@ -142,17 +149,12 @@ class ParsedRequest:
 
 
 @dataclass(slots=True, kw_only=True)
-class ParsedResponse:
+class ParsedResponse(TokenCounts):
     """What a shape reads from a response."""
 
     text: str | None = None
     words: str | None = None
     """The text without its tool calls, where it has any; None: all of it is words."""
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    cache_read_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
     finish_reason: str | None = None
     """In the API's word where `policies.scoring` knows it, else in one that it knows."""
     provider_id: str | None = None

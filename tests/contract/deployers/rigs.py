@@ -130,12 +130,14 @@ async def rig_of(kind: str, folder: Path) -> AsyncIterator[Rig]:
             http = HttpRig(DeployerConfig(kind="http", url=f"{url}/deploy"), folder)
             http.service = service
             yield http
-    else:
+    elif kind == "vllm_lora":
         replicas = VllmServer(), VllmServer()
         async with serving(replicas[0].app) as one, serving(replicas[1].app) as other:
             vllm = VllmRig(DeployerConfig(kind="vllm_lora", urls=(one, other)), folder)
             vllm.replicas = replicas
             yield vllm
+    else:
+        raise NotImplementedError(f"deployer.kind = {kind} has no rig: what every deployer does is tested on all kinds")
 
 
 def _health_of(model: Path) -> Starlette:

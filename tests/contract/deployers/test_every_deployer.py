@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, Final, get_args, get_type_hints
 
 import pytest
 
+from proxy.config import DeployerConfig, parse_config
+from proxy.errors import ConfigError
+from proxy.loop.adapters.deployers import build_deployer
 from proxy.loop.ports import Deployer, DeployFailed, Endpoint, Handle, NotReady, Readiness
 from tests.contract.deployers.rigs import Rig, rig_of
 
+KINDS: Final = get_args(get_type_hints(DeployerConfig)["kind"])
 
-@pytest.fixture(params=["static", "command", "http", "vllm_lora"])
+
+@pytest.fixture(params=KINDS)
 async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
     """Each kind of deployer in its world."""
     async with rig_of(request.param, tmp_path) as built:
@@ -115,3 +121,13 @@ async def test_a_model_that_will_never_be_ready_says_why(rig: Rig) -> None:
     assert isinstance(status, DeployFailed)
     assert "CUDA out of memory" in status.reason
     await deployer.retire(handle)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_a_kind_needs_is_missed_before_the_start(kind: Any, tmp_path: Path) -> None:
+    """Settings of which no deployer can be built are a mistake that `ratchet check-config` names."""
+    try:
+        build_deployer(DeployerConfig(kind=kind), tmp_path)
+    except ConfigError:
+        with pytest.raises(ConfigError, match=rf"deployer\.\w+: not set, although deployer\.kind is {kind}"):
+            parse_config({"deployer": {"kind": kind}})

@@ -61,6 +61,13 @@ def test_every_page_opens_without_a_complaint_fits_and_has_no_barrier_that_axe_k
     assert not {path: lines for path, lines in found.items() if lines}
 
 
+def test_every_page_of_the_menu_is_among_those_that_are_opened(admin: Admin) -> None:
+    menu = request(admin.url, "/").body.decode().partition('<nav aria-label="Pages">')[2].partition("</nav>")[0]
+    named = set(re.findall(r'href="([^"]+)"', menu))
+    assert len(named) > 1
+    assert named <= {page.partition("?")[0] for page in PAGES}
+
+
 def test_now_says_what_happens_why_and_what_next(admin: Admin, page: Page) -> None:
     page.goto(admin.url)
     expect(page.locator(".phases [aria-current=step]")).to_have_text("testing")
