@@ -67,7 +67,7 @@ class CommandWords:
     label: str
     """In the imperative: the name of the button."""
     meaning: str
-    """Full sentences: what it does."""
+    """Full sentences, the first in the imperative: what it does."""
 
 
 PHASES: Final[Mapping[Phase, PhaseWords]] = MappingProxyType(
@@ -115,31 +115,31 @@ COMMANDS: Final[Mapping[Verb, CommandWords]] = MappingProxyType(
     {
         Verb.TRIGGER: CommandWords(
             label="Retrain now",
-            meaning="Prepares training data from the records and starts a training, whatever the triggers say.",
+            meaning="Prepare training data from the records and start a training, whatever the triggers say.",
         ),
         Verb.PROMOTE: CommandWords(
             label="Promote",
-            meaning="Makes the challenger the champion, whatever the evidence says. The watch window still applies.",
+            meaning="Make the challenger the champion, whatever the evidence says. The watch window still applies.",
         ),
         Verb.ROLLBACK: CommandWords(
             label="Roll back",
-            meaning="Takes all users away from the new model and gives them back to the old champion.",
+            meaning="Take all users away from the new model and give them back to the old champion.",
         ),
         Verb.PAUSE: CommandWords(
             label="Pause",
-            meaning="The loop starts nothing new. It still takes users away from a model that does harm.",
+            meaning="Start nothing new. The loop still takes users away from a model that does harm.",
         ),
-        Verb.RESUME: CommandWords(label="Resume", meaning="Ends the pause: the loop continues where it stopped."),
+        Verb.RESUME: CommandWords(label="Resume", meaning="End the pause: the loop continues where it stopped."),
         Verb.CANCEL: CommandWords(
-            label="Cancel the run", meaning="Stops the training or deployment in progress. No user is affected."
+            label="Cancel the run", meaning="Stop the training or deployment in progress. No user is affected."
         ),
         Verb.SHARE: CommandWords(
             label="Change the share",
-            meaning="Changes the challenger's share of the users. A new epoch begins: evidence is collected afresh.",
+            meaning="Change the challenger's share of the users. A new epoch begins: evidence is collected afresh.",
         ),
         Verb.DEPLOY: CommandWords(
             label="Deploy this model",
-            meaning="Deploys the model of an earlier run as the challenger, without training it again.",
+            meaning="Deploy the model of an earlier run as the challenger, without training it again.",
         ),
     }
 )

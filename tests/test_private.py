@@ -52,8 +52,8 @@ def test_what_is_looser_is_said_with_its_remedy(tmp_path: Path) -> None:
     (tmp_path / "mine").touch(0o600)
     said = list(looser(tmp_path / name for name in ("file", "folder", "mine", "nothing")))
     assert len(said) == 2
-    assert said[0].endswith(f"chmod 600 {tmp_path / 'file'} mends it")
-    assert said[1].endswith(f"chmod 700 {tmp_path / 'folder'} mends it")
+    assert said[0].endswith(f"chmod 600 {tmp_path / 'file'}")
+    assert said[1].endswith(f"chmod 700 {tmp_path / 'folder'}")
 
 
 def test_children_get_the_environment_without_our_settings() -> None:

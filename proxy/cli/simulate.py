@@ -104,7 +104,8 @@ def _print(document: dict[str, Any]) -> None:
         out.print("nothing is stored from that time on")
         return
     days = (document["until"] - document["since"]) / 86_400
-    out.print(f"{len(document['retrains'])} retrains in {days:.1f} days of traffic")
+    retrains = len(document["retrains"])
+    out.print(f"{retrains} {'retrain' if retrains == 1 else 'retrains'} in {days:.1f} days of traffic")
     table = Table("when", "trigger", "new samples", "kept", "why", box=None, header_style="bold")
     for row in document["retrains"]:
         kept = "–" if row["kept"] is None else f"{row['kept']:,}"

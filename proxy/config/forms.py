@@ -107,7 +107,7 @@ def origin(text: str) -> str | None:
     parts = urlsplit(text)
     if text == "*" or (parts.scheme and parts.netloc and text == f"{parts.scheme}://{parts.netloc}"):
         return None
-    return f"{show(text)} is no origin; write scheme, host and port only, like https://chat.example.com, or *"
+    return f"{show(text)} is not an origin; write scheme, host and port only, like https://chat.example.com, or *"
 
 
 def pointer(text: str) -> str | None:
@@ -119,7 +119,7 @@ def pointer(text: str) -> str | None:
 
 def path(text: str) -> str | None:
     """A path of a URL."""
-    return None if text.startswith("/") else f"{show(text)} is no path; it starts with a slash, like /health"
+    return None if text.startswith("/") else f"{show(text)} is not a path; it starts with a slash, like /health"
 
 
 def refusal(status: int) -> str | None:

@@ -242,7 +242,8 @@ class ClientConnection(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._take_pipelined)
 
     def _take_pipelined(self) -> None:
-        if self.exchange is None and not self._blocked and not self.transport.is_closing():
+        """Unless bytes that came first in the same turn of the event loop have taken it along."""
+        if self._buffer and self.exchange is None and not self._blocked and not self.transport.is_closing():
             data = bytes(self._buffer)
             self._buffer.clear()
             self.data_received(data)

@@ -50,3 +50,25 @@ def test_it_takes_turns_again_where_it_falls_behind_and_the_system_allows(tmp_pa
     nicer = min(own + 7, 19)
     hurrying = own if os.geteuid() == 0 else nicer
     assert niceness(7, tmp_path / "nice.log", "raise_priority")[3:] == [hurrying, nicer, own]
+
+
+_BLOCKED = """
+import os, signal, sys
+from pathlib import Path
+from proxy.app.priority import lower_priority
+from proxy.loop.adapters import processes
+
+signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD))
+lower_priority(1)
+signal.pthread_sigmask(signal.SIG_SETMASK, ())
+code = "import signal; print([*signal.pthread_sigmask(signal.SIG_BLOCK, ())])"
+child = processes.start([sys.executable, "-c", code], log=Path(sys.argv[1]), token="t")
+os.waitpid(child.pid, 0)
+"""
+
+
+def test_what_the_controller_starts_blocks_no_signals(tmp_path: Path) -> None:
+    """The supervisor starts the controller with signals blocked: a training would miss the end of its child."""
+    log = tmp_path / "log"
+    subprocess.run([sys.executable, "-c", _BLOCKED, str(log)], check=True)
+    assert log.read_text() == "[]\n"

@@ -104,7 +104,7 @@ def nested(path: str, value: Any) -> dict[str, Any]:
         ({"generator_config": {"exclude": ["(?<!a)b"]}}, "looks around"),
         ({"capture": {"redaction": {"callable": "module"}}}, "is not of the form package.module:function"),
         ({"capture": {"query_pointers": ["a"]}}, "capture.query_pointers: \"a\" is not a JSON pointer"),
-        ({"capture": {"skip_paths": ["health"]}}, "capture.skip_paths: \"health\" is no path"),
+        ({"capture": {"skip_paths": ["health"]}}, "capture.skip_paths: \"health\" is not a path"),
         ({"store": {"url": "mysql://u:p@h/d"}}, "store.url: is neither sqlite:///"),
         ({"trainer": {"kind": "callable"}}, "trainer.callable: not set, although trainer.kind is callable"),
         ({"trainer": {"kind": "command"}}, "trainer.command: not set"),

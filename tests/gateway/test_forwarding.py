@@ -275,3 +275,33 @@ async def test_every_chunk_leaves_at_once(door: Door, upstream: Upstream) -> Non
             assert await client.until(b"\n\n\r\n") == b"9\r\ndata: %d\n\n\r\n" % n
     assert await client.until(b"0\r\n\r\n") == b"0\r\n\r\n"
     assert (await door.frame()).response == b"data: 0\n\ndata: 1\n\ndata: 2\n\n"
+
+
+class Wire(asyncio.Transport):
+    """Takes what is written."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 1)})
+        self.written = b""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return False
+
+
+async def test_a_pipelined_request_whose_end_comes_in_the_same_turn_is_read_once(door: Door) -> None:
+    """It is about to be taken from the buffer when the rest of it comes, and is answered at once."""
+    failed: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context))
+    connection, wire = door.gateway.protocol_factory(), Wire()
+    connection.connection_made(wire)
+    connection.data_received(b"GET /-/a HTTP/1.1\r\nHost: x\r\n\r\nGET /-/b HTTP/1.1\r\nHo")
+    connection.data_received(b"st: x\r\n\r\n")
+    assert wire.written.count(b"HTTP/1.1 503 ") == 2
+    await asyncio.sleep(0)
+    assert failed == []
+    connection.data_received(b"GET /-/c HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert wire.written.count(b"HTTP/1.1 503 ") == 3
+    connection.connection_lost(None)

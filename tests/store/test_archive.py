@@ -293,10 +293,16 @@ FIRST_COLUMNS = [
     "request_sha256", "response_sha256", "error", "tags", "scores", "votes",
 ]  # fmt: skip
 """Those of version 0.1."""
+LATER_COLUMNS = [
+    "ttft_us", "conversation", "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "cluster", "unread",
+    "resent", "claimed", "vote_trust",
+]  # fmt: skip
+"""In the order in which they came."""
 
 
-def test_later_columns_stand_behind_the_first_ones() -> None:
-    assert schema().names[: len(FIRST_COLUMNS)] == FIRST_COLUMNS
+def test_every_column_keeps_its_place_and_later_ones_stand_behind() -> None:
+    places = FIRST_COLUMNS + LATER_COLUMNS
+    assert schema().names[: len(places)] == places
     flags = {flag.name.lower() for flag in RecordFlag if flag.name}
     assert flags <= set(schema().names)
 

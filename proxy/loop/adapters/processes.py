@@ -96,10 +96,20 @@ def start(
             umask=UMASK,
             start_new_session=True,
         )
-        child = begin() if _starter is None else _starter.submit(begin).result()
+        child = begin() if _starter is None else _starter.submit(_unmasked, begin).result()
     process = identify(child.pid)  # it can be read even if it has ended: only `exit_code` reaps
     _children[process] = child
     return process
+
+
+def _unmasked(begin: Callable[[], subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+    """`begin` with no signal blocked, for that is inherited.
+
+    The starter's thread may be older than the moment from which this process takes its signals (see `ShutdownSignal`).
+    With SIGCHLD blocked a training never learns that its child has ended; with SIGTERM blocked a server must be killed.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    return begin()
 
 
 def identify(pid: int) -> ProcessId:

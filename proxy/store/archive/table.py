@@ -2,8 +2,8 @@
 
 Enumerations are their words, instants are timestamps (µs, UTC), durations stay µs, flags are a column each. A record
 whose body retention had dropped before it was archived has null in `target` and in all columns of the body.
-What came with a later version of Ratchet, flags too, stands behind those of the first one
-(`_FIRST`), which keep their places; readers give null for a column that an old file does not have.
+What comes with a later version of Ratchet, flags too, stands behind all that files have by now (`_PLACES`), which keep
+their places; readers give null for a column that an old file does not have.
 """
 
 from __future__ import annotations
@@ -22,19 +22,20 @@ from proxy.store.tables.values import BodyPayload, RecordFlag, RecordRow, Record
 
 __all__ = ["ENUMERATIONS", "from_row", "schema", "to_row", "weight"]
 
-_FIRST: Final = (
+_PLACES: Final = (
     "id", "created_at", "user_hash", "key_source", "arm", "served_by", "model_id", "model_name", "experiment_id",
     "epoch", "config_id", "kind", "method", "target", "status", "outcome", "duration_us", "upstream_us", "ttfb_us",
     "own_us", "request_bytes", "response_bytes", "prompt_tokens", "completion_tokens", "quality", "quality_source",
     "feedback", "no_train", "streamed", "fallback", "truncated_request", "truncated_response", "redacted", "sample",
     "query", "response_text", "messages", "request", "response", "request_headers", "response_headers",
-    "request_sha256", "response_sha256", "error", "tags", "scores", "votes",
+    "request_sha256", "response_sha256", "error", "tags", "scores", "votes", "ttft_us", "conversation",
+    "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "cluster", "unread", "resent", "claimed",
+    "vote_trust",
 )  # fmt: skip
-"""The columns of version 0.1, in their places."""
+"""The columns in the order of the files that are written by now."""
 _ARCHIVED: Final = tuple(column for column in RECORD_COLUMNS if column.archive is not None)
 _PLAIN: Final = ("model_name", *(column.name for column in _ARCHIVED if column.values is None))
 _WORDS: Final = tuple((column.name, column.values) for column in _ARCHIVED if column.values is not None)
-_LATER: Final = tuple(column for column in _ARCHIVED if column.name not in _FIRST)
 _OF_BODY: Final = ("target", "request", "response", "query", "response_text", "request_sha256", "response_sha256",
                    "error")  # fmt: skip
 _MAPS: Final = ("request_headers", "response_headers", "tags")
@@ -44,7 +45,6 @@ ENUMERATIONS: Final = ("key_source", "arm", "served_by", "model_name", "kind", "
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _FLAGS: Final = {flag.name.lower(): flag for flag in RecordFlag if flag.name is not None}
-_LATER_FLAGS: Final = tuple(name for name in _FLAGS if name not in _FIRST)
 
 
 @cache
@@ -67,7 +67,7 @@ def schema() -> pa.Schema:
         "response_sha256": text, "error": text, "tags": words, "scores": pa.map_(text, pa.float64()),
         "votes": pa.list_(vote), "vote_trust": pa.list_(pa.int8()),
     }  # fmt: skip
-    names = (*_FIRST, *(column.name for column in _LATER), *_LATER_FLAGS, "vote_trust")
+    names = (*_PLACES, *(name for name in types if name not in _PLACES))
     columns = [pa.field(name, types[name], nullable=name not in ("id", "created_at")) for name in names]
     return pa.schema(columns, metadata={"ratchet_archive": "1"})
 

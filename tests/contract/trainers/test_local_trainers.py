@@ -251,6 +251,19 @@ async def test_a_command_without_a_result_says_why(folder: Path, argv: list[str]
     assert says in await reason(command(*argv), run_in(folder))
 
 
+async def test_a_command_ends_also_where_whoever_started_it_blocks_sigchld(folder: Path) -> None:
+    """It closes its output first, so that only the signal can tell of its end."""
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD,))
+    try:
+        handle = await command("sh", "-c", "exec >&- 2>&-; sleep 0.2; exit 3").start(run_in(folder))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+    async with asyncio.timeout(10):
+        status = await final(command("true"), handle)
+    assert isinstance(status, Failed)
+    assert "exit code 3" in status.reason
+
+
 async def test_placeholders_are_filled_in_and_other_braces_left_alone(folder: Path) -> None:
     script = "import json, sys; json.dump({'model_path': sys.argv[1], 'argv': sys.argv[2:]}, open(sys.argv[1], 'w'))"
     argv = ["{result_path}", "{data_path}", "{holdout_path}", "{output_dir}", "{run_id}-{champion}", '{"lr": {x}}']

@@ -4,13 +4,16 @@ import random
 from dataclasses import fields
 from typing import Any
 
+import jinja2
 import pytest
 from markupsafe import Markup
 
-from policies.records import Outcome
+from policies.experiment import ABTestConfig, evaluate
+from policies.records import Arm, Outcome
 from proxy.store.tables.values import RecordFlag, RecordRow, RecordView
 from proxy.web.console.page import page_safe
 from proxy.web.console.wording import FILTERS, no_sample_words
+from tests.harness.arms import arm_stats, facts
 from tests.harness.exchanges import exchange
 
 
@@ -48,6 +51,20 @@ def test_a_guardrail_of_a_rate_changes_by_points_and_any_other_by_parts() -> Non
 def test_what_is_unknown_is_a_dash() -> None:
     for name in ("share", "change", "seconds", "hours", "duration", "bytes", "when", "count", "score"):
         assert FILTERS[name](None) == "–", name
+
+
+def test_nothing_is_called_fair_before_there_are_users() -> None:
+    env = jinja2.Environment(loader=jinja2.PackageLoader("proxy.web.console"), autoescape=True)
+    env.filters |= FILTERS
+    split: Any = env.get_template("macros.html", globals={"unknown": "–"}).module
+    for users, said in ((0, "No users yet"), (5, "Users split as configured")):
+        assessment = evaluate(
+            facts(arm_stats(Arm.CHAMPION, users), arm_stats(Arm.CHALLENGER, users)), ABTestConfig(), 0.0
+        )
+        shown = str(split.split(assessment))
+        assert said in shown
+        assert ("✓" in shown) == bool(users)
+        assert "– of the" not in shown
 
 
 def test_every_outcome_is_a_sentence() -> None:

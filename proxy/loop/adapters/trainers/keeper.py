@@ -120,6 +120,7 @@ class TrainingKeeper:
             os.set_blocking(pipe, False)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGCHLD,))  # whoever started us may have blocked it
         for number in _ENDING:
             signal.signal(number, self._pass_on)
         self._selector.register(woken, selectors.EVENT_READ, lambda pipe: os.read(pipe, _CHUNK))

@@ -72,7 +72,7 @@ def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
     chunks: list[str] = []
     spoke = False
     for event in events:
-        kind = event.get("event")
+        kind = text(event.get("event"))
         whole |= {key: value for key, value in event.items() if key in _HEAD and value is not None}
         if kind in _WORDS or kind == "message_replace":
             spoke = True
@@ -91,11 +91,11 @@ def merge_chunks(events: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _matches(event: dict[str, Any]) -> bool:
-    return event.get("event") in _EVENTS and not _IDS.isdisjoint(event)
+    return text(event.get("event")) in _EVENTS and not _IDS.isdisjoint(event)
 
 
 def _is_last(event: dict[str, Any]) -> bool:
-    return event.get("event") in _ENDS
+    return text(event.get("event")) in _ENDS
 
 
 def _has_content(event: dict[str, Any]) -> bool:

@@ -145,7 +145,7 @@ def _matches(event: dict[str, Any]) -> bool:
 
 
 def _is_last(event: dict[str, Any]) -> bool:
-    return event.get("type") in _ENDS
+    return kind_of(event) in _ENDS
 
 
 def _has_content(event: dict[str, Any]) -> bool:
