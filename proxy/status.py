@@ -1,8 +1,8 @@
 """The status document: one type, which the loop builds and `/status`, `ratchet status` and the console read.
 
 A field is added here, with a line that says what it is, and filled where it is known: by the loop
-(`proxy/loop/look/status.py`) or by the controller (`proxy/app/learning.py`). The page docs/reference/http.md and the
-JSON schema beside it are written from these classes (`make docs`).
+(`proxy/loop/look/status.py`) or by the controller (`proxy/app/loop_service.py`). The page docs/reference/http.md and
+the JSON schema beside it are written from these classes (`make docs`).
 
 Instants are Unix seconds, shares 0 to 1; null is unknown. Every field but the phase has a default: a controller that
 starts knows little, and a document of another version may lack what this one has.

@@ -55,11 +55,18 @@ def state_to_json(state: LoopState) -> dict[str, Any]:
 
 def state_from_json(document: Mapping[str, Any]) -> LoopState:
     """What was stored, also by an earlier version. Raises ValueError where it is no state."""
-    if "ledger" not in document:
-        return _of_flat(document)
+    try:
+        return _of_nested(document) if "ledger" in document else _of_flat(document)
+    except (KeyError, TypeError) as exc:
+        raise ValueError(f"the loop's state in the database cannot be read: {exc!r}") from None
+
+
+def _of_nested(document: Mapping[str, Any]) -> LoopState:
     phase = document["phase"]
+    if (kind := _PHASES.get(phase["name"])) is None:
+        raise ValueError(f"the loop's state is unknown to this version: phase {phase['name']!r}; a newer one wrote it")
     return LoopState(
-        phase=from_json(_PHASES[phase["name"]], phase),
+        phase=from_json(kind, phase),
         since=document["since"],
         reason=document["reason"],
         retries=from_json(tuple[Retry, ...], document["retries"]),

@@ -110,3 +110,12 @@ def test_a_state_is_read_as_it_was_written(phase: PhaseState, last: LastRun, lef
     ledger = Ledger(installed_at=1.0, champion_id=1, last=last, left_out=left_out)
     state = LoopState(phase=phase, since=5.0, ledger=ledger)
     assert state_from_json(json.loads(json.dumps(state_to_json(state)))) == state
+
+
+def test_what_is_no_state_of_this_version_is_a_value_error_that_says_so() -> None:
+    stored = state_to_json(state_from_json(FLAT))
+    with pytest.raises(ValueError, match="phase 'ramping'; a newer one wrote it"):
+        state_from_json(stored | {"phase": {"name": "ramping"}})
+    for broken in ({}, {"phase": "idle"}, {name: stored[name] for name in stored if name != "since"}):
+        with pytest.raises(ValueError, match="state"):
+            state_from_json(broken)
