@@ -406,7 +406,7 @@ def test_a_killed_deletion_is_finished_by_the_next_and_a_host_that_is_away_is_na
         asyncio.run(house.lose_a_host())
         done = house.command("records", "delete", "--user", "victim", "--yes", "--json", expect=1)
         (away,) = [place for place in json.loads(done)["places"] if place["failed"]]
-        assert (away["host"], "does its part when it is back" in away["remains"]) == ("far-away", True)
+        assert (away["host"], "deletes its part when it is back" in away["remains"]) == ("far-away", True)
 
 
 def planted(name: str) -> str:

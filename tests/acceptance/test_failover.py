@@ -215,7 +215,7 @@ async def test_a_postgresql_that_fails_over_gets_what_it_lacks(
                 await load.until(BEHIND)
                 await asyncio.to_thread(await_stored, ratchet, database.ask, copied + BEHIND)
                 await asyncio.to_thread(database.fail_over, empty=False)
-                await asyncio.to_thread(told, ratchet, "fed again", 1)
+                await asyncio.to_thread(told, ratchet, "stored again from the spool", 1)
                 await load.until(100)
             await assert_exact(ratchet, [first], database.ask)
             fed, lost = ratchet.metric("ratchet_ingest_fed_again_total"), len(load.answered)
@@ -224,7 +224,7 @@ async def test_a_postgresql_that_fails_over_gets_what_it_lacks(
                 load, _ = second
                 await load.until(20)
                 await asyncio.to_thread(database.fail_over, empty=True)
-                await asyncio.to_thread(told, ratchet, "fed again", 2)
+                await asyncio.to_thread(told, ratchet, "stored again from the spool", 2)
                 await load.until(100)
             await assert_exact(ratchet, [first, second], database.ask)
             assert ratchet.metric("ratchet_ingest_fed_again_total") >= fed + lost

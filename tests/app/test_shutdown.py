@@ -61,7 +61,7 @@ async def ends(ratchet: RatchetProcess) -> None:
     """SIGTERM ends it, and nothing had to be killed (status 0: the supervisor waits for the drain and three seconds
     more) or was left behind."""
     log = await asyncio.to_thread(ratchet.stop, expect=0)
-    assert "left behind" not in log
+    assert "still open at the end" not in log
 
 
 async def settled(ratchet: RatchetProcess) -> None:
