@@ -8,6 +8,7 @@ and is for a night: HYPOTHESIS_PROFILE=deep.
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before NumPy is loaded: on small models more threads only spin
@@ -20,6 +21,11 @@ settings.register_profile(
 )
 settings.register_profile("deep", max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+# A shell starts what is in its background with SIGINT ignored, and processes inherit that: the servers that tests start
+# and interrupt would never end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest.register_assert_rewrite("tests.harness.sdk", "tests.harness.sdk_contract")
 
