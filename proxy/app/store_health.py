@@ -48,11 +48,6 @@ class StoreHealth:
         self.starting("the store is not open yet")
 
     @property
-    def writable(self) -> bool:
-        """Whether the last that is known is a write that succeeded."""
-        return not self._wrong
-
-    @property
     def needs_proof(self) -> bool:
         """Whether something should be written, to see whether that works."""
         return bool(self._wrong) or self._clock.monotonic() - self._written_at >= _PROVE_EVERY_S

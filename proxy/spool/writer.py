@@ -112,16 +112,20 @@ class SpoolWriter:
         self._misses = 0
         self._over_cap = False
         self._used_before = 0
+        self._begin_directory()
+        self._stop = threading.Event()
+        self._wakeups = threading.Thread(target=self._look_after, name=f"spool-{self.name}", daemon=True)
+        self._wakeups.start()
+
+    def _begin_directory(self) -> None:
+        """Make the directory and take its lock; where that cannot be now, it is done before the first frame."""
         try:
-            self._lock_fd = make_directory(root, self.name, self._secret)
-            self._used_before = spool_bytes(root)
+            self._lock_fd = make_directory(self._root, self.name, self._secret)
+            self._used_before = spool_bytes(self._root)
         except OSError as exc:
             _log.error(
                 "spool %s cannot be created; serving goes on, records are dropped until it can: %s", self._dir, exc
             )
-        self._stop = threading.Event()
-        self._wakeups = threading.Thread(target=self._look_after, name=f"spool-{self.name}", daemon=True)
-        self._wakeups.start()
 
     @property
     def used_bytes(self) -> int:

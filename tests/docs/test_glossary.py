@@ -1,4 +1,7 @@
-"""The glossary names what there is: each code word can be imported, each phase and each action has a line."""
+"""The glossary names what there is: each code word can be imported, each phase and each action has a line.
+
+What phases and actions mean is said once, in `policies.vocabulary`, and shown on the page of the lifecycle.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,19 @@ import pytest
 
 from policies.actions import TAGS
 from policies.lifecycle import Phase
+from policies.vocabulary import ACTIONS
 
 PAGE = Path(__file__).parents[2] / "docs" / "glossary.md"
-ROW = re.compile(r"\| (?P<word>[^|]+) \| `(?P<code>[\w.]+)` \| (?P<meaning>[^|]+) \|")
+ROW = re.compile(r"\| (?P<word>[^|]+) \| `(?P<code>[\w.]+)` \|( [^|]+ \|)?")
 
 
-def rows(section: str = "# Glossary") -> dict[str, tuple[str, str]]:
-    """Word → code word and meaning, of one section."""
+def rows(section: str = "# Glossary") -> dict[str, str]:
+    """Word → code word, of one section."""
     parts = dict(part.split("\n", 1) for part in re.split(r"(?m)^(?=#+ )", PAGE.read_text(encoding="utf-8")) if part)
     table = [line for line in parts[section].splitlines() if line.startswith("| ")][1:]
     found = [ROW.fullmatch(line) for line in table]
     assert all(found), [line for line, match in zip(table, found, strict=True) if match is None]
-    return {match["word"].strip("`"): (match["code"], match["meaning"]) for match in found if match is not None}
+    return {match["word"].strip("`"): match["code"] for match in found if match is not None}
 
 
 ALL = {**rows(), **rows("## Phases"), **rows("## Actions")}
@@ -40,7 +44,7 @@ def named(code: str) -> Any:
 
 @pytest.mark.parametrize("word", sorted(ALL))
 def test_a_code_word_is_in_the_code(word: str) -> None:
-    assert named(ALL[word][0]) is not None
+    assert named(ALL[word]) is not None
 
 
 def test_words_stand_in_order_and_once() -> None:
@@ -51,9 +55,8 @@ def test_words_stand_in_order_and_once() -> None:
 def test_every_phase_has_its_value_and_every_action_its_class() -> None:
     phases, actions = rows("## Phases"), rows("## Actions")
     assert phases.keys() == set(Phase)
-    for phase, (code, _) in phases.items():
+    for phase, code in phases.items():
         assert next(field for field in fields(named(code)) if field.name == "name").default == phase
-    assert {word: named(code) for word, (code, _) in actions.items()} == {tag: kind for kind, tag in TAGS.items()}
-    for tag, (_, meaning) in actions.items():
-        kind = next(kind for kind, its in TAGS.items() if its == tag)
-        assert meaning == " ".join((kind.__doc__ or "").split())
+    assert {word: named(code) for word, code in actions.items()} == {
+        ACTIONS[tag].label: kind for kind, tag in TAGS.items()
+    }

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.gateway.head import has_dot_segments
+from proxy.gateway.dot_segments import has_dot_segments
 from proxy.gateway.outbound import kept_from_trailers, trailer_lines
 from proxy.routes import Target
 from tests.harness.gateway import Door, config, open_gateway
