@@ -69,7 +69,7 @@ def _judged(url: str, status: int, headers: Mapping[str, str], *, with_key: bool
     if status == 508:
         what, remedy = describe(Fault.STATUS_508)
         return f"{what} at {url}: {remedy}"
-    if status >= 500:
+    if status >= 500 and status != 501:  # as 405: a server that knows no GET, which a model's need not
         return f"{url} answers a plain GET with {status}; {_LOOK}"
     if status in (401, 403) and with_key:
         return f"{url} refuses our API key ({status}); check champion.api_key and champion.api_key_header"

@@ -82,7 +82,8 @@ def print_status(status: Status) -> None:
     _print_retries(out, status.retries)
     _print_traffic(out, status.traffic)
     if status.triggers is not None:
-        print_triggers(out, status.triggers.progress, status.triggers.hold)
+        said = status.next is not None and status.triggers.hold in status.next.reasons
+        print_triggers(out, status.triggers.progress, None if said else status.triggers.hold)
     _print_experiment(out, status.experiment)
     _print_replicas(out, status.replicas)
     for note in status.notes:
@@ -197,7 +198,8 @@ def _print_replicas(out: Console, replicas: Sequence[ReplicaStatus]) -> None:
 
 
 def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4g}"
+    """To three places, and never with an exponent: counts, shares, hours."""
+    return "–" if value is None else f"{round(value, 3) + 0.0:.3f}".rstrip("0").rstrip(".")
 
 
 def _time(at: float | None) -> str:

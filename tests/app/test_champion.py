@@ -294,6 +294,8 @@ async def model() -> AsyncIterator[Model]:
     [
         (lambda: web.json_response({"data": []}), False, ""),
         (lambda: web.json_response({}, status=404), False, ""),
+        (lambda: web.json_response({}, status=405), False, ""),
+        (lambda: web.json_response({}, status=501), False, ""),
         (lambda: web.json_response({}, status=401), False, ""),
         (lambda: web.json_response({}, status=401), True, "refuses our API key (401)"),
         (lambda: web.json_response({}, status=503), False, "answers a plain GET with 503"),
@@ -310,6 +312,7 @@ async def test_one_harmless_question(
     credential = ("authorization", "Bearer sk-1") if with_key else None
     found = await probe_model(model.url, credential=credential, via="ratchet-1")
     assert problem in found
+    assert bool(problem) == bool(found)
     assert bool(found) is bool(problem)
     (seen,) = model.seen
     assert (seen.method, seen.path, seen.headers["Via"]) == ("GET", "/v1/models", "1.1 ratchet-1")
