@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, TypeAlias
 
-__all__ = ["Experiment", "Json", "Model", "ModelState", "Run"]
+__all__ = ["Check", "CheckKind", "Experiment", "Json", "Model", "ModelState", "Run"]
 
 Json: TypeAlias = Mapping[str, Any]
 """A JSON object."""
@@ -43,6 +43,8 @@ class Model:
     """Rewrite the JSON `model` field to this."""
     credential: str | None = None
     """Name of the credential in the configuration."""
+    rewrite: Json | None = None
+    """What is rewritten in a request on its way to the model (`policies.rewrite`); None: nothing."""
     state: ModelState = ModelState.REGISTERED
     run_id: str | None = None
     created_us: int = 0
@@ -71,6 +73,35 @@ class Experiment:
     """Fixed with the epoch. The store reads `l95_s` (the champion's p95 in seconds, or null: nothing is slow) and
     `icc` (default 0.1) when it counts; all other keys are the loop's."""
     state: Json = field(default_factory=dict)
+
+
+class CheckKind(StrEnum):
+    """Where the prompts of a check come from, and who asked for it."""
+
+    GATE = "gate"
+    """Held-out conversations and the golden file, before the challenger has users."""
+    SHADOW = "shadow"
+    """Copies of live requests, whose answers go to nobody."""
+    COMMAND = "command"
+    """A gate that a person ran by itself (`ratchet check`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One challenger compared with the champion, answer by answer, without users."""
+
+    id: int
+    kind: CheckKind
+    challenger_id: int
+    champion_id: int
+    started_us: int
+    ended_us: int | None = None
+    verdict: str | None = None
+    """A `policies.gate.GateVerdict`; None while it runs."""
+    terms: Json = field(default_factory=dict)
+    """Fixed when it began: settings, salt of the draw, hash of the golden file, name of the judge."""
+    summary: Json = field(default_factory=dict)
+    """What it has found so far: a `policies.gate.CheckReport`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from proxy.clock import Clock
+from proxy.store.control.checks import Checks
 from proxy.store.control.commands import Commands
 from proxy.store.control.experiments import Experiments
 from proxy.store.control.install import Configs, Replicas, Secrets
@@ -62,6 +63,7 @@ class Store:
         self.forgotten = Forgotten(database)
         self.models = Models(database, clock)
         self.experiments = Experiments(database)
+        self.checks = Checks(database, clock)
         self.runs = Runs(database)
         self.journal = Journal(database, clock)
         self.state = StateEntries(database)

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
-from policies.rows import Experiment, Model, ModelState, Run
+from policies.rows import Check, CheckKind, Experiment, Model, ModelState, Run
 from proxy.store.tables.control import (
     CommandRow,
     CommandState,
@@ -23,22 +23,30 @@ from proxy.store.tables.control import (
 
 __all__ = ["to_row", "to_value"]
 
-Value = CommandRow | ConfigVersion | Experiment | JournalEntry | Lease | Look | Model | Replica | Run
-_T = TypeVar("_T", CommandRow, ConfigVersion, Experiment, JournalEntry, Lease, Look, Model, Replica, Run)
-_STATES: Mapping[type[Value], type[Enum]] = {CommandRow: CommandState, JournalEntry: JournalState, Model: ModelState}
+Value = Check | CommandRow | ConfigVersion | Experiment | JournalEntry | Lease | Look | Model | Replica | Run
+_T = TypeVar("_T", Check, CommandRow, ConfigVersion, Experiment, JournalEntry, Lease, Look, Model, Replica, Run)
+_ENUMERATED: Mapping[type[Value], tuple[str, type[Enum]]] = {
+    Check: ("kind", CheckKind),
+    CommandRow: ("state", CommandState),
+    JournalEntry: ("state", JournalState),
+    Model: ("state", ModelState),
+}
+"""The field that is an enumeration; its value is what is kept."""
 
 
 def to_row(value: Value) -> dict[str, Any]:
     """Columns of `value`."""
     row = {field.name: getattr(value, field.name) for field in fields(value)}
-    if type(value) in _STATES:
-        row["state"] = row["state"].value
+    if type(value) in _ENUMERATED:
+        name, _ = _ENUMERATED[type(value)]
+        row[name] = row[name].value
     return row
 
 
 def to_value(kind: type[_T], row: sa.Row[Any]) -> _T:
     """The value in `row`, which has a column for every field of `kind`."""
     values = {field.name: row._mapping[field.name] for field in fields(kind)}
-    if kind in _STATES:
-        values["state"] = _STATES[kind](values["state"])
+    if kind in _ENUMERATED:
+        name, known = _ENUMERATED[kind]
+        values[name] = known(values[name])
     return kind(**values)
