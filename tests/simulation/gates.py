@@ -72,8 +72,8 @@ def _score(z: float) -> float:
 def pairs(right: float, *, better: float = 0.5, spoiled: float = 0.0, leans: float = 0.0) -> Draw:
     """Preferences of a judge who is `right` with that chance in each order, as X.
 
-    `better`: share of questions that the challenger answers better; where it is `spoiled` it
-    does not, and that is obvious; `leans`: what the chance that the judge names the challenger is higher, in each order.
+    `better`: share of questions that the challenger answers better; where it is `spoiled` it does not, and that is
+    obvious; `leans`: what the chance that the judge names the challenger is higher, in each order.
     """
 
     def draw(rng: random.Random) -> Iterator[float]:
