@@ -69,7 +69,7 @@ def test_half_lost_and_half_tied_is_rejected_at_the_first_look() -> None:
 
 def test_a_budget_that_is_spent_without_an_answer_is_undecided() -> None:
     rule = Rule(broken=0.10, n_max=90)
-    look = gate(islice(cycle([1.0, -1.0, 0.0]), 90), rule)
+    look = gate(islice(cycle([1.0, -1.0, 0.0]), 120), rule)
     assert (look.verdict, look.used) == (GateVerdict.UNDECIDED, 90)
     assert gate(islice(cycle([1.0, -1.0, 0.0]), 89), rule).verdict is None
 
