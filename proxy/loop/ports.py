@@ -19,8 +19,8 @@ from policies.rows import Check, Model
 from policies.snapshot import CheckView
 
 __all__ = ["BROUGHT", "DatasetBuilder", "DatasetRequest", "DeployFailed", "Deployer", "Endpoint", "Failed",
-           "Gate", "Handle", "Manifest", "NotReady", "Notifier", "Probe", "Readiness", "Running", "Succeeded", "Trainer", "TrainingRun",
-           "TrainingStatus"]  # fmt: skip
+           "Gate", "Handle", "Manifest", "NotReady", "Notifier", "Probe", "Readiness", "Running", "Succeeded",
+           "Trainer", "TrainingRun", "TrainingStatus"]  # fmt: skip
 
 Handle: TypeAlias = dict[str, Any]
 """What an adapter needs to find its work again; JSON-serialisable, without secrets."""
