@@ -15,10 +15,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from policies.experiment import Assessment, Verdict
+from policies.gate import GateVerdict
 from policies.guardrails import GuardrailState
 from policies.lifecycle import Phase
 from policies.plan import Plan
-from policies.snapshot import Snapshot
+from policies.snapshot import CheckView, Snapshot
 from proxy.clock import Clock
 from proxy.loop.dataset.selection_pass import Progress
 
