@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-__all__ = ["TAGS", "AbandonModel", "AcceptModel", "Action", "BeginEpoch", "BeginPromotion",
-           "CancelRun", "Challenge", "FailCheck", "FailPromotion", "FailRun", "FinishWatch", "HaltWatch",
-           "PrepareData", "Promote", "Recover", "Redeploy", "Refuse", "Reject", "RestartDeployment", "Retire", "ReturnTraffic",
-           "RollBack", "SetPaused", "SetShare", "StartCheck", "StartDeployment", "StartExperiment",
-           "StartShadow", "StartTraining",
-           "tag_of", "target_of"]  # fmt: skip
+__all__ = ["TAGS", "AbandonModel", "AcceptModel", "Action", "BeginEpoch", "BeginPromotion", "CancelRun",
+           "Challenge", "FailCheck", "FailPromotion", "FailRun", "FinishWatch", "HaltWatch", "PrepareData",
+           "Promote", "Recover", "Redeploy", "Refuse", "Reject", "RestartDeployment", "Retire", "ReturnTraffic",
+           "RollBack", "SetPaused", "SetShare", "StartCheck", "StartDeployment", "StartExperiment", "StartShadow",
+           "StartTraining", "tag_of", "target_of"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

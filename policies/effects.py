@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 from policies.experiment import ArmStats
 from policies.rows import Json, Model, Run
 
-__all__ = ["Begun", "Challenged", "Counted", "Declined", "Done", "Effect", "Measured", "Prepared", "Redeployed", "Reserved", "Served", "Stopped",
-           "Taken", "Trained"]  # fmt: skip
+__all__ = ["Begun", "Challenged", "Counted", "Declined", "Done", "Effect", "Measured", "Prepared", "Redeployed",
+           "Reserved", "Served", "Stopped", "Taken", "Trained"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -217,6 +217,9 @@ def _shadowing(look: Inspection) -> Step:
     ended = _check_ended(model, replace(check, done=True), look) if check.verdict is not None else None
     if ended is not None:
         return ended
+    if (silence := _silence_s(model, look)) > look.rules.ready_timeout_s:
+        reason = f"it has not answered its health check for {span(silence)}"
+        return _not_up(model, reason, look, may_pass=False)
     left = look.rules.ab_test.shadow_hours * _HOUR_S - look.phase_s
     if left > 0:
         said = f"{model.name} gets copies of live requests for another {span(left)}"

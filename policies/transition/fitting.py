@@ -75,7 +75,9 @@ def _fits(position: Position, action: Action) -> bool:
             return model == mine
         case RestartDeployment(model_id=model), (Deploying(challenger_id=mine) | Checking(challenger_id=mine)):
             return model == mine and handed_over
-        case AbandonModel(model_id=model), (Deploying(challenger_id=mine) | Checking(challenger_id=mine)):
+        case AbandonModel(model_id=model), (
+            Deploying(challenger_id=mine) | Checking(challenger_id=mine) | Shadowing(challenger_id=mine)
+        ):
             return model == mine
         case StartShadow(model_id=model), Checking(challenger_id=mine):
             return model == mine

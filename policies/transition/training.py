@@ -15,6 +15,7 @@ from policies.transition.values import (
     Transition,
     check_ended,
     count,
+    ended,
     expect,
     failed,
     moved,
@@ -104,8 +105,7 @@ def _training_failed(position: Position, why: str, now: Context) -> Transition:
 def cancel(position: Position, action: CancelRun, effect: Effect, now: Context) -> Transition:
     """Before users have seen anything of it. The cool-down stays: nobody wants it back at once."""
     model, ledger = position.challenger, position.state.ledger
-    runs = () if action.run_id is None else (run_of(position),)
-    runs = tuple(replace(run, state="cancelled", ended_us=now.at_us, error="cancelled by a person") for run in runs)
+    runs = () if action.run_id is None else ended(position, "cancelled", now, "cancelled by a person")
     models: tuple[Model, ...] = ()
     if model is not None:
         ledger = not_stopped(ledger, model, effect, now)
