@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -12,11 +13,13 @@ import orjson
 from policies.assignment import assign
 from policies.records import Arm
 from proxy.config.model import Config
+from proxy.credentials import CHAMPION, CredentialFile, UnknownCredentialError
 from proxy.errors import ConfigError
 from proxy.gateway.address import Address
 from proxy.gateway.breaker import Breaker
 from proxy.gateway.faults import answered_slot
-from proxy.gateway.ports import Pool
+from proxy.gateway.outbound import CREDENTIALS
+from proxy.gateway.ports import CredentialOf, Pool
 from proxy.routes import RouteTable, Target
 
 if TYPE_CHECKING:
@@ -36,6 +39,7 @@ class Backend:
         "arm",
         "breaker",
         "credential",
+        "credential_names",
         "facts",
         "host_line",
         "pool",
@@ -55,6 +59,7 @@ class Backend:
         rewriter: Rewriter | None = None,
         *,
         verbatim: bool,
+        api_key_header: frozenset[bytes] = frozenset(),
     ) -> None:
         self.arm = arm
         self.answered = answered_slot(arm.label)
@@ -63,6 +68,7 @@ class Backend:
         self.pool = pool
         self.breaker = breaker
         self.credential = credential
+        self.credential_names = CREDENTIALS | api_key_header
         address, self.prefix = parse_url(target.url)
         self.facts = b""
         """What a record says where it was assigned and has served: see ResolvedRoutes.facts."""
@@ -122,10 +128,16 @@ class Router:
     """Resolves route tables; connections and breakers live on while their URL stays in the table."""
 
     def __init__(
-        self, config: Config, make_pool: Callable[[Address], Pool], count: Callable[[str, float], None]
+        self,
+        config: Config,
+        make_pool: Callable[[Address], Pool],
+        count: Callable[[str, float], None],
+        credentials: CredentialOf | None = None,
     ) -> None:
-        """`count` adds to a counter."""
+        """`count` adds to a counter. Without `credentials` there are none but the configured champion's."""
         self._config = config
+        self._credentials = credentials or CredentialFile(None, config.champion).header
+        self._api_key_header = frozenset({config.champion.api_key_header.lower().encode("latin-1")})
         self._count = count
         self._open_breakers = 0
         self._make_pool = make_pool
@@ -156,7 +168,12 @@ class Router:
 
     def _resolve(self, table: RouteTable) -> ResolvedRoutes:
         champion = self._backend(Arm.CHAMPION, table.champion)
-        challenger = self._backend(Arm.CHALLENGER, table.challenger) if table.challenger is not None else None
+        try:
+            challenger = self._backend(Arm.CHALLENGER, table.challenger) if table.challenger is not None else None
+        except UnknownCredentialError as exc:
+            _log.error("%s gets no users here: %s", table.challenger and table.challenger.name, exc)
+            challenger = None
+            table = replace(table, challenger=None, share=0.0, experiment_id=None)  # nor is anything here evidence
         routes = ResolvedRoutes(table, champion, challenger)
         self._forget_all_but(champion, challenger)
         return routes
@@ -180,6 +197,7 @@ class Router:
         return [*self._pools.values(), *self._retired]
 
     def _backend(self, arm: Arm, target: Target) -> Backend:
+        credential = self._credential(arm, target)
         origin = target.url
         pool = self._pools.get(origin)
         if pool is None:
@@ -189,11 +207,30 @@ class Router:
         if arm is Arm.CHALLENGER:
             breaker = self._breakers.setdefault((target.model_id, origin), Breaker(self._config.gateway.breaker))
         rewriter = None if target.rewrite is None else _rewriter(target.rewrite)
-        return Backend(arm, target, pool, breaker, self._credential(target), rewriter, verbatim=self._verbatim)
+        return Backend(
+            arm,
+            target,
+            pool,
+            breaker,
+            credential,
+            rewriter,
+            verbatim=self._verbatim,
+            api_key_header=self._api_key_header,
+        )
 
-    def _credential(self, target: Target) -> bytes | None:
-        header = self._config.champion.credential_header()
-        return None if target.credential != "champion" or header is None else ": ".join(header).encode("latin-1")
+    def _credential(self, arm: Arm, target: Target) -> bytes | None:
+        """See `Destination.credential`. Raises UnknownCredentialError for a challenger: others can do without it."""
+        name = target.credential
+        if name is None or (name == CHAMPION and self._config.champion.api_key is None):
+            return None
+        try:
+            header = self._credentials(name, target.url)
+        except UnknownCredentialError as exc:
+            if arm is Arm.CHALLENGER:
+                raise
+            _log.error("%s is asked without an API key: %s", target.name, exc)
+            return b""
+        return b"" if header is None else ": ".join(header).encode("latin-1")
 
     def _forget_all_but(self, champion: Backend, challenger: Backend | None) -> None:
         kept = {backend.target.url for backend in (champion, challenger) if backend is not None}

@@ -14,13 +14,13 @@ from policies.records import Arm
 from proxy.config.serving import GatewayConfig
 from proxy.gateway.head import FORBIDDEN_TRAILERS, RequestHead, ResponseHead
 
-__all__ = ["Destination", "Peer", "kept_from_trailers", "request_head", "request_lines", "response_head",
+__all__ = ["CREDENTIALS", "Destination", "Peer", "kept_from_trailers", "request_head", "request_lines", "response_head",
            "response_lines", "side_request_head", "trailer_lines", "upgrade_response_head", "via_token"]  # fmt: skip
 
-_CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
+CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
 _FORWARDED: Final = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
 _SPEAK_FOR_ANOTHER: Final = frozenset((*_FORWARDED, b"forwarded", b"x-real-ip", b"via"))
-_HEAD_ONLY: Final = _CREDENTIALS | {b"cookie", b"proxy-authorization", b"forwarded", b"x-real-ip", b"via"}
+_HEAD_ONLY: Final = CREDENTIALS | {b"cookie", b"proxy-authorization", b"forwarded", b"x-real-ip", b"via"}
 """Fields that say who asks and by which way: RFC 9110 §6.5.1 wants none of them behind a body."""
 
 
@@ -34,7 +34,9 @@ class Destination(Protocol):
     """The path of its URL, no slash at its end."""
     host_line: bytes
     credential: bytes | None
-    """A whole line, sent instead of the client's own."""
+    """A whole line, sent instead of the client's own; empty: nothing is sent in its place; None: the client's is."""
+    credential_names: frozenset[bytes]
+    """Fields that may carry the client's own, in lower case."""
 
 
 class Peer:
@@ -68,8 +70,9 @@ def request_head(
         lines = _without(lines, frozenset((b"expect",)))
     if backend.credential is not None:
         own = backend.credential.partition(b":")[0].lower()
-        lines = _without(lines, _CREDENTIALS | {own})
-        lines.append(backend.credential)
+        lines = _without(lines, backend.credential_names | {own})
+        if backend.credential:
+            lines.append(backend.credential)
     if head.host_at < 0:
         lines.insert(0, backend.host_line)
     if head.upgrade:
