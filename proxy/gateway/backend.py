@@ -69,7 +69,7 @@ class Backend:
 class ResolvedRoutes:
     """One route table, ready to be followed. Compares by identity: a new table makes new ones."""
 
-    __slots__ = ("challenger", "champion", "rewrites", "salt", "share", "splits", "table")
+    __slots__ = ("challenger", "champion", "copies", "rewrites", "salt", "share", "splits", "table")
 
     def __init__(self, table: RouteTable, champion: Backend, challenger: Backend | None) -> None:
         self.table = table
@@ -81,6 +81,8 @@ class ResolvedRoutes:
         """Whether a request may need another model's name in its body."""
         self.splits = challenger is not None and table.share > 0.0
         """Whether the sticky key decides anything."""
+        self.copies = table.copies
+        """Whether a challenger without users gets copies of requests."""
         for backend in (champion, challenger):
             if backend is not None:
                 backend.facts = self.facts(backend.arm, backend, True)
@@ -179,9 +181,10 @@ class Router:
         breaker = None
         if arm is Arm.CHALLENGER:
             breaker = self._breakers.setdefault((target.model_id, origin), Breaker(self._config.gateway.breaker))
-        return Backend(arm, target, pool, breaker, self._credential(target), verbatim=self._verbatim)
+        return Backend(arm, target, pool, breaker, self.credential(target), verbatim=self._verbatim)
 
-    def _credential(self, target: Target) -> bytes | None:
+    def credential(self, target: Target) -> bytes | None:
+        """The header line that `target` gets in place of the client's credential; None: the client's own passes."""
         header = self._config.champion.credential_header()
         return None if target.credential != "champion" or header is None else ": ".join(header).encode("latin-1")
 
