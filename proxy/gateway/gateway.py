@@ -92,6 +92,7 @@ class Gateway:
         self.budget = context.budget
         self.router = context.router
         self.user_hash = user_hash
+        self.shadow = context.shadow
         self._clients = ClientRegistry(config.gateway.max_connections, deadlines, counters.add, context.shutdown)
 
     def protocol_factory(self) -> ClientConnection:

@@ -97,6 +97,11 @@ class Shadow:
         """Copies that have not ended."""
         return len(self._open)
 
+    @property
+    def ready(self) -> bool:
+        """Whether it knows which requests it understands. Before, there are no copies."""
+        return self._served_at is not None
+
     def offer(self, facts: ExchangeFacts, peer: Peer) -> None:
         """Make a copy of a request whose record was just written, or do not. Never raises, and never waits."""
         try:
@@ -149,7 +154,7 @@ class Shadow:
             return "kind"
         if (why := why_not(facts, prefixed=bool(backend.prefix))) is not None:
             return why
-        if self._served_at is None:
+        if not self.ready:
             return "starting"
         if len(self._open) >= self._gateway.shadow_concurrency:
             return "busy"
