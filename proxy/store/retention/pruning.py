@@ -31,6 +31,7 @@ from proxy.store.tables.schema import (
     aliases,
     bodies,
     claimed_users,
+    comparisons,
     deleted_users,
     durations,
     experiments,
@@ -87,6 +88,7 @@ class Retention:
         if config.bodies_days > 0:
             before = await _droppable(db, bodies, _days_ago(now, config.bodies_days), archived)
             await _drop_bodies(db, before, tally)
+            await _drop_comparisons(db, int((now - config.bodies_days * DAY_S) * 1e6))
         if config.records_days > 0:
             before = await _droppable(db, records, _days_ago(now, config.records_days), archived)
             await _drop_records(db, before, tally)
@@ -149,6 +151,18 @@ async def _drop_bodies(db: Database, before: str, tally: _Tally) -> None:
         if not counts:
             return
         tally.bodies += sum(counts)
+
+
+async def _drop_comparisons(db: Database, before_us: int) -> None:
+    """What checks have compared has bodies of its own, and goes with the others."""
+    old = comparisons.c.created_us < before_us
+    oldest = sa.select(comparisons.c.created_us).where(old).order_by(comparisons.c.created_us).limit(1)
+    while True:
+        async with db.write() as connection:
+            last = (await connection.scalars(oldest.offset(_CHUNK - 1))).first()
+            upto = old if last is None else comparisons.c.created_us <= last
+            if (await connection.execute(sa.delete(comparisons).where(upto))).rowcount == 0 or last is None:
+                return
 
 
 async def _drop_records(db: Database, before: str, tally: _Tally) -> None:
