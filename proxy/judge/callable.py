@@ -28,7 +28,6 @@ from proxy.tasks import spawn
 
 __all__ = ["CallableJudge"]
 
-_AT_ONCE: Final = 16
 _LONGEST_REASON: Final = 300
 _START_S: Final = 60.0
 """Of a process's first call, on top: importing a model's library takes its time."""
@@ -41,6 +40,8 @@ _BOOTSTRAP: Final = (
 
 class CallableJudge:
     """Calls the function, some records at a time, one call after the other."""
+
+    at_once: Final = 16
 
     def __init__(self, config: JudgeConfig) -> None:
         """Raises ConfigError without a function; it is imported only in its process."""
@@ -56,8 +57,8 @@ class CallableJudge:
     async def score(self, items: Sequence[JudgeItem]) -> Sequence[Judgement]:
         """See `Judge`."""
         found: list[Judgement] = []
-        for at in range(0, len(items), _AT_ONCE):
-            some = [_record(item, self._rubric) for item in items[at : at + _AT_ONCE]]
+        for at in range(0, len(items), self.at_once):
+            some = [_record(item, self._rubric) for item in items[at : at + self.at_once]]
             async with self._turn:
                 found += await self._call(some)
         return found

@@ -49,6 +49,8 @@ class _Reply:
 class OpenAIJudge:
     """Asks over HTTP, on a few connections that it keeps."""
 
+    at_once: Final = 1
+
     def __init__(self, config: JudgeConfig) -> None:
         """Raises ConfigError without a url or a model."""
         if not config.url or not config.model:

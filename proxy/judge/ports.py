@@ -30,6 +30,8 @@ class Failure(StrEnum):
     """It was not reached, or failed (5xx)."""
     TIMEOUT = "timeout"
     """It took too long."""
+    LACKING = "lacking"
+    """It was not asked: a part of the conversation is not at hand."""
     FAILED = "failed"
     """The function raised, its process ended, or it returned no scores."""
 
@@ -106,6 +108,11 @@ class Judge(Protocol):
     def scorer(self) -> str:
         """Who this is in tables and pages: kind, model, and a hash of model, rubric and prompt. Another rubric or model
         is another scorer, whose agreement with people starts anew."""
+        ...
+
+    @property
+    def at_once(self) -> int:
+        """How many items it likes to have in one call: what is killed in the middle of a call is lost."""
         ...
 
     async def score(self, items: Sequence[JudgeItem]) -> Sequence[Judgement]:

@@ -19,6 +19,7 @@ from proxy.store.control.commands import Commands
 from proxy.store.control.experiments import Experiments
 from proxy.store.control.install import Configs, Replicas, Secrets
 from proxy.store.control.journal import Journal
+from proxy.store.control.judgements import Judgements
 from proxy.store.control.leases import Leases
 from proxy.store.control.models import Models, Runs
 from proxy.store.control.state import StateEntries
@@ -64,6 +65,7 @@ class Store:
         self.models = Models(database, clock)
         self.experiments = Experiments(database)
         self.checks = Checks(database, clock)
+        self.judgements = Judgements(database, self._codec, self.ingest, clock)
         self.runs = Runs(database)
         self.journal = Journal(database, clock)
         self.state = StateEntries(database)
