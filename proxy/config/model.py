@@ -9,7 +9,11 @@ from typing import Annotated, Literal
 from policies.intervals import Interval
 from policies.scoring import ScoringConfig
 from proxy.config import forms
+<<<<<<< HEAD
 from proxy.config.gate import ChecksConfig
+=======
+from proxy.config.judge import JudgeConfig
+>>>>>>> judge
 from proxy.config.loop import DeployerConfig, LoopSettings, NotifyConfig, TrainerConfig
 from proxy.config.serving import (
     AdminConfig,
@@ -72,6 +76,7 @@ class Config(LoopSettings):
     store: StoreConfig = field(default_factory=StoreConfig)
     feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     deployer: DeployerConfig = field(default_factory=DeployerConfig)
     checks: ChecksConfig = field(default_factory=ChecksConfig)

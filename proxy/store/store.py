@@ -20,6 +20,7 @@ from proxy.store.control.comparisons import Comparisons
 from proxy.store.control.experiments import Experiments
 from proxy.store.control.install import Configs, Replicas, Secrets
 from proxy.store.control.journal import Journal
+from proxy.store.control.judgements import Judgements
 from proxy.store.control.leases import Leases
 from proxy.store.control.models import Models, Runs
 from proxy.store.control.state import StateEntries
@@ -65,7 +66,11 @@ class Store:
         self.models = Models(database, clock)
         self.experiments = Experiments(database)
         self.checks = Checks(database, clock)
+<<<<<<< HEAD
         self.comparisons = Comparisons(database, clock)
+=======
+        self.judgements = Judgements(database, self._codec, self.ingest, clock)
+>>>>>>> judge
         self.runs = Runs(database)
         self.journal = Journal(database, clock)
         self.state = StateEntries(database)

@@ -27,7 +27,11 @@ from proxy.store.ingest.votes import FACTS, facts_of_row
 from proxy.store.retention.forgotten import announce
 from proxy.store.retention.pruning import alias_slices
 from proxy.store.retention.reasons import forget_words
+<<<<<<< HEAD
 from proxy.store.tables.schema import aliases, bodies, comparisons, dictionaries, feedback, records, replicas, scores
+=======
+from proxy.store.tables.schema import aliases, bodies, dictionaries, feedback, judgements, records, replicas, scores
+>>>>>>> judge
 from proxy.store.tables.values import Deleted
 from proxy.version import __version__
 
@@ -147,6 +151,7 @@ async def _delete_records(db: Database, codec: BodyCodec, user_hash: int, tally:
         for key, places in grouped(row.body for row in rows).items():
             packed += await codec.without(connection, key, places)
         gone = [await _delete(connection, column, ids) for column in (feedback.c.record_id, scores.c.record_id)]
+        await _delete(connection, judgements.c.record_id, ids)
         await _delete(connection, records.c.id, ids)
     tally.ids += ids
     tally.bodies += packed
@@ -203,7 +208,11 @@ async def _checkpoint(db: Database) -> bool:
 
 async def _vacuum(db: Database) -> str:
     """PostgreSQL keeps dead rows until they are vacuumed, and their bytes until the room is used again."""
+<<<<<<< HEAD
     tables = [feedback, scores, comparisons, dictionaries, aliases, records, bodies]
+=======
+    tables = [feedback, scores, judgements, dictionaries, aliases, records, bodies]
+>>>>>>> judge
     try:
         for table in tables:
             async with db.outside_transaction() as connection:

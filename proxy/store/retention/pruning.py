@@ -36,6 +36,7 @@ from proxy.store.tables.schema import (
     durations,
     experiments,
     feedback,
+    judgements,
     quality_hours,
     records,
     scores,
@@ -183,8 +184,9 @@ async def _drop_records(db: Database, before: str, tally: _Tally) -> None:
                 await connection.execute(sa.delete(aliases).where(part, aliases.c.id < before))
     while dropped := await _drop_oldest(db, feedback.c.record_id, before):
         tally.votes += dropped
-    while await _drop_oldest(db, scores.c.record_id, before):
-        pass
+    for key in (scores.c.record_id, judgements.c.record_id):
+        while await _drop_oldest(db, key, before):
+            pass
 
 
 async def _drop_oldest(db: Database, key: sa.Column[str], before: str) -> int:
