@@ -9,11 +9,8 @@ from typing import Annotated, Literal
 from policies.intervals import Interval
 from policies.scoring import ScoringConfig
 from proxy.config import forms
-<<<<<<< HEAD
 from proxy.config.gate import ChecksConfig
-=======
 from proxy.config.judge import JudgeConfig
->>>>>>> judge
 from proxy.config.loop import DeployerConfig, LoopSettings, NotifyConfig, TrainerConfig
 from proxy.config.serving import (
     AdminConfig,

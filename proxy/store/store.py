@@ -66,11 +66,8 @@ class Store:
         self.models = Models(database, clock)
         self.experiments = Experiments(database)
         self.checks = Checks(database, clock)
-<<<<<<< HEAD
         self.comparisons = Comparisons(database, clock)
-=======
         self.judgements = Judgements(database, self._codec, self.ingest, clock)
->>>>>>> judge
         self.runs = Runs(database)
         self.journal = Journal(database, clock)
         self.state = StateEntries(database)
