@@ -19,7 +19,7 @@ import msgspec
 from policies.agreement import JudgeStanding
 from policies.experiment import Assessment
 from policies.promotion import WatchAssessment
-from policies.snapshot import Command, ModelView, RunView
+from policies.snapshot import CheckView, Command, ModelView, RunView
 from policies.state import LoopTotals, Retiring, Retry
 from policies.triggers import TriggerFacts, TriggerReport
 
@@ -294,6 +294,8 @@ class Status:
     """The retrain under way."""
     triggers: TriggerStatus | None = None
     """How near each trigger is, and what keeps a retrain from starting."""
+    check: CheckView | None = None
+    """What the check of the challenger, or its shadowing, has found so far."""
     experiment: ExperimentStatus | None = None
     """The running experiment."""
     watch: WatchAssessment | None = None
