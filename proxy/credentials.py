@@ -29,7 +29,7 @@ CHAMPION: Final = "champion"
 """The name of the configuration's own (`champion.api_key`)."""
 
 
-class UnknownCredentialError(LookupError):
+class UnknownCredentialError(ValueError):
     """A key that is not here (yet), or is for another server: whoever needs it waits, or does without that server."""
 
 

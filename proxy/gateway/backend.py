@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import orjson
 
 from policies.assignment import assign
 from policies.records import Arm
+from policies.rewrite import RewriteError
 from proxy.config.model import Config
 from proxy.credentials import CHAMPION, CredentialFile, UnknownCredentialError
 from proxy.errors import ConfigError
 from proxy.gateway.address import Address
 from proxy.gateway.breaker import Breaker
 from proxy.gateway.faults import answered_slot
-from proxy.gateway.outbound import CREDENTIALS
+from proxy.gateway.outbound import CREDENTIALS, CredentialLine
 from proxy.gateway.ports import CredentialOf, Pool
 from proxy.routes import RouteTable, Target
 
 if TYPE_CHECKING:
     from proxy.wire.rewriting import Rewriter
 
-__all__ = ["Backend", "ResolvedRoutes", "Router", "adds_lines", "parse_url"]
+__all__ = ["Backend", "ResolvedRoutes", "Router", "adds_lines", "parse_url", "rewriter_of"]
 
 _log = logging.getLogger(__name__)
 _PORTS: Final = {"http": 80, "https": 443}
@@ -39,7 +40,6 @@ class Backend:
         "arm",
         "breaker",
         "credential",
-        "credential_names",
         "facts",
         "host_line",
         "pool",
@@ -55,11 +55,10 @@ class Backend:
         target: Target,
         pool: Pool,
         breaker: Breaker | None,
-        credential: bytes | None,
+        credential: CredentialLine | None,
         rewriter: Rewriter | None = None,
         *,
         verbatim: bool,
-        api_key_header: frozenset[bytes] = frozenset(),
     ) -> None:
         self.arm = arm
         self.answered = answered_slot(arm.label)
@@ -68,7 +67,6 @@ class Backend:
         self.pool = pool
         self.breaker = breaker
         self.credential = credential
-        self.credential_names = CREDENTIALS | api_key_header
         address, self.prefix = parse_url(target.url)
         self.facts = b""
         """What a record says where it was assigned and has served: see ResolvedRoutes.facts."""
@@ -82,7 +80,7 @@ class Backend:
 class ResolvedRoutes:
     """One route table, ready to be followed. Compares by identity: a new table makes new ones."""
 
-    __slots__ = ("asks_otherwise", "challenger", "champion", "rewrites", "salt", "share", "splits", "table")
+    __slots__ = ("asks_otherwise", "challenger", "champion", "copies", "rewrites", "salt", "share", "splits", "table")
 
     def __init__(self, table: RouteTable, champion: Backend, challenger: Backend | None) -> None:
         self.table = table
@@ -96,6 +94,8 @@ class ResolvedRoutes:
         """Whether some requests are rewritten: what cannot be is no evidence then."""
         self.splits = challenger is not None and table.share > 0.0
         """Whether the sticky key decides anything."""
+        self.copies = table.copies
+        """Whether a challenger without users gets copies of requests."""
         for backend in (champion, challenger):
             if backend is not None:
                 backend.facts = self.facts(backend.arm, backend, True)
@@ -137,7 +137,7 @@ class Router:
         """`count` adds to a counter. Without `credentials` there are none but the configured champion's."""
         self._config = config
         self._credentials = credentials or CredentialFile(None, config.champion).header
-        self._api_key_header = frozenset({config.champion.api_key_header.lower().encode("latin-1")})
+        self._credential_names = CREDENTIALS | {config.champion.api_key_header.lower().encode("latin-1")}
         self._count = count
         self._open_breakers = 0
         self._make_pool = make_pool
@@ -170,7 +170,7 @@ class Router:
         champion = self._backend(Arm.CHAMPION, table.champion)
         try:
             challenger = self._backend(Arm.CHALLENGER, table.challenger) if table.challenger is not None else None
-        except UnknownCredentialError as exc:
+        except (UnknownCredentialError, RewriteError) as exc:
             _log.error("%s gets no users here: %s", table.challenger and table.challenger.name, exc)
             challenger = None
             table = replace(table, challenger=None, share=0.0, experiment_id=None)  # nor is anything here evidence
@@ -197,7 +197,6 @@ class Router:
         return [*self._pools.values(), *self._retired]
 
     def _backend(self, arm: Arm, target: Target) -> Backend:
-        credential = self._credential(arm, target)
         origin = target.url
         pool = self._pools.get(origin)
         if pool is None:
@@ -206,31 +205,41 @@ class Router:
         breaker = None
         if arm is Arm.CHALLENGER:
             breaker = self._breakers.setdefault((target.model_id, origin), Breaker(self._config.gateway.breaker))
-        rewriter = None if target.rewrite is None else _rewriter(target.rewrite)
-        return Backend(
-            arm,
-            target,
-            pool,
-            breaker,
-            credential,
-            rewriter,
-            verbatim=self._verbatim,
-            api_key_header=self._api_key_header,
-        )
+        credential, rewriter = self._means(target, lenient=arm is Arm.CHAMPION)
+        return Backend(arm, target, pool, breaker, credential, rewriter, verbatim=self._verbatim)
 
-    def _credential(self, arm: Arm, target: Target) -> bytes | None:
-        """See `Destination.credential`. Raises UnknownCredentialError for a challenger: others can do without it."""
+    def _means(self, target: Target, *, lenient: bool) -> tuple[CredentialLine | None, Rewriter | None]:
+        """How `target` is asked. `lenient`: what of that cannot be had is left out, for somebody has to answer; else it
+        raises UnknownCredentialError, RewriteError."""
+        credential, rewriter = None, None
+        try:
+            credential = self.credential(target)
+        except UnknownCredentialError as exc:
+            if not lenient:
+                raise
+            _log.error("%s is asked without an API key: %s", target.name, exc)
+            credential = self._line(None)
+        try:
+            rewriter = rewriter_of(target)
+        except RewriteError as exc:
+            if not lenient:
+                raise
+            _log.error("%s is asked as its clients ask: %s", target.name, exc)
+        return credential, rewriter
+
+    def credential(self, target: Target) -> CredentialLine | None:
+        """What `target` gets in place of the client's credential; None: the client's own passes.
+
+        Raises UnknownCredentialError where it is to have one that is not here.
+        """
         name = target.credential
         if name is None or (name == CHAMPION and self._config.champion.api_key is None):
             return None
-        try:
-            header = self._credentials(name, target.url)
-        except UnknownCredentialError as exc:
-            if arm is Arm.CHALLENGER:
-                raise
-            _log.error("%s is asked without an API key: %s", target.name, exc)
-            return b""
-        return b"" if header is None else ": ".join(header).encode("latin-1")
+        return self._line(self._credentials(name, target.url))
+
+    def _line(self, header: tuple[str, str] | None) -> CredentialLine:
+        line = b"" if header is None else ": ".join(header).encode("latin-1")
+        return CredentialLine(line, self._credential_names | {line.partition(b":")[0].lower()})
 
     def _forget_all_but(self, champion: Backend, challenger: Backend | None) -> None:
         kept = {backend.target.url for backend in (champion, challenger) if backend is not None}
@@ -244,11 +253,16 @@ class Router:
             del self._breakers[key]
 
 
-def _rewriter(rewrite: Mapping[str, Any]) -> Rewriter:
-    """Raises ValueError. Its JSON library is loaded where there is something to rewrite: that takes its time."""
+def rewriter_of(target: Target) -> Rewriter | None:
+    """What asks `target` otherwise, if anything does. Raises RewriteError.
+
+    Its JSON library is loaded where there is something to rewrite: that takes its time.
+    """
+    if target.rewrite is None:
+        return None
     from proxy.wire.rewriting import Rewriter
 
-    return Rewriter(rewrite)
+    return Rewriter(target.rewrite)
 
 
 def adds_lines(config: Config) -> bool:

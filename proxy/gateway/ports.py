@@ -16,8 +16,8 @@ from proxy.gateway.head_cache import KnownResponse
 from proxy.gateway.outbound import Peer
 from proxy.gateway.trust import Network
 
-__all__ = ["ClientSide", "CredentialOf", "Dialling", "GatewayCounters", "Minted", "MintsIds", "Pool", "Receiver",
-           "RecordSpool", "Redacts", "TunnelEnd", "UpstreamSide"]  # fmt: skip
+__all__ = ["ClientSide", "CredentialOf", "Dialling", "GatewayCounters", "MakesPools", "Minted", "MintsIds", "Pool",
+           "Receiver", "RecordSpool", "Redacts", "TunnelEnd", "UpstreamSide"]  # fmt: skip
 
 
 CredentialOf: TypeAlias = Callable[[str, str], tuple[str, str] | None]
@@ -192,6 +192,9 @@ class Pool(Protocol):
     async def close(self) -> None:
         """Close everything, within about a second."""
         ...
+
+
+MakesPools = Callable[[Address], Pool]
 
 
 class Receiver(Protocol):
