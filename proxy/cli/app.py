@@ -103,6 +103,8 @@ for command in (
     control.rollback,
     control.share,
     control.deploy,
+    control.challenge,
+    control.proceed,
     control.pause,
     control.resume,
     control.cancel,
