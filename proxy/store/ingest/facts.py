@@ -16,15 +16,14 @@ from policies.behaviour import Behaviour
 from policies.estimates import DEFAULT_ICC, METRICS, Metric
 from policies.kinds import TASK
 from policies.records import Arm, Outcome
+from policies.scoring import FORMAT_CHECK
 from proxy.store.tables.keys import id_time_us, random_user_key
 from proxy.store.tables.values import FLAGS, NewRecord, RecordFlag
 from proxy.wire.extract.shapes import KINDS
 
-__all__ = ["FORMAT_CHECK", "Judged", "RecordFacts", "Recount", "Scored", "Terms", "Totals", "VoteSummary",
+__all__ = ["Judged", "RecordFacts", "Recount", "Scored", "Terms", "Totals", "VoteSummary",
            "count_arrival", "count_judgement", "count_score", "count_votes", "flags_of"]  # fmt: skip
 
-FORMAT_CHECK: Final = "heuristic"
-"""Scorer of the format check, as the store has called it since its first version."""
 (_QUALITY, _POSITIVE, _LATENCY, _ERROR, _SLOW, _VOTED, _REFUSED, _GIVEN, _JUDGE, _JUDGE_VOTED, _LENGTH, _DECLINED,
  _MALFORMED, _TRUNCATED, _LANGUAGE) = (METRICS.index(metric) for metric in Metric)  # fmt: skip
 _BEHAVIOURS: Final = (

@@ -196,7 +196,7 @@ RECORD_COLUMNS: Final = (
     RecordColumn(name="behaviour", type=SmallInteger, form=behaviour_words, archive="int16",
         text="How the answer behaves: `declined`, `malformed` (a tool call that nobody could run, or no JSON where "
              "JSON was asked for), `truncated`, `other_language` (than its question's). Null where nobody looked."),
-    RecordColumn(name="tags", type=JSON(none_as_null=True), form=dict, label="Tags",
+    RecordColumn(name="tags", type=JSON(none_as_null=True), form=dict,
         text="What `capture.tag_headers` and `capture.tag_fields` found, by name; null without any."),
     RecordColumn(name="feedback", type=Double, archive="double", text="Mean of the effective votes, −1 to 1."),
     RecordColumn(name="flags", type=SmallInteger, required=True, form=_flag_words, text="See [flags](#flags)."),

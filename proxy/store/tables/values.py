@@ -145,7 +145,7 @@ class NewRecord:
     behaviour: int | None = None
     """Bits of `policies.behaviour.Behaviour`; None where nobody looked."""
     tags: Mapping[str, str] | None = None
-    """By name, at most MAX_TAGS of at most MAX_TAG_CHARS characters; None without any."""
+    """Of its request, by name (`capture.tag_headers`, `capture.tag_fields`); None without any."""
     flags: RecordFlag = RecordFlag.NONE
     body: BodyPayload | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
