@@ -19,7 +19,7 @@ from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.ingest import judgements, namesakes, statistics, votes
 from proxy.store.ingest.bodies import Block, BodyCodec
 from proxy.store.ingest.deltas import Arrival, counted
-from proxy.store.ingest.facts import Judged, RecordFacts, Recount
+from proxy.store.ingest.facts import Rejudged, RecordFacts, Recount
 from proxy.store.ingest.parked import forget_parked
 from proxy.store.ingest.spools import advance
 from proxy.store.ingest.tags import names_of
@@ -220,7 +220,7 @@ async def _count(
     connection: AsyncConnection,
     arrivals: Sequence[Arrival],
     recounts: Sequence[Recount],
-    judged: Sequence[Judged] = (),
+    judged: Sequence[Rejudged] = (),
 ) -> None:
     """The sums, which others update too: last, so that their rows are locked for a moment only."""
     counting = [facts for facts, _ in arrivals]

@@ -18,7 +18,7 @@ from policies.estimates import METRICS
 from policies.records import Arm
 from proxy.store.engine.dialect import upsert_sums
 from proxy.store.ingest.facts import (
-    Judged,
+    Rejudged,
     RecordFacts,
     Recount,
     Terms,
@@ -178,7 +178,7 @@ def counted(
     arrivals: Iterable[Arrival],
     recounts: Iterable[Recount],
     terms: Mapping[int, Terms],
-    judged: Iterable[Judged] = (),
+    judged: Iterable[Rejudged] = (),
     names: TagNames | None = None,
 ) -> Deltas:
     """What new records, records whose votes changed, and records that a judge has scored add to the sums. `terms` has

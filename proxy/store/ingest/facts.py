@@ -21,7 +21,7 @@ from proxy.store.tables.keys import id_time_us, random_user_key
 from proxy.store.tables.values import FLAGS, NewRecord, RecordFlag
 from proxy.wire.extract.shapes import KINDS
 
-__all__ = ["Judged", "RecordFacts", "Recount", "Scored", "Terms", "Totals", "VoteSummary",
+__all__ = ["Rejudged", "RecordFacts", "Recount", "Scored", "Terms", "Totals", "VoteSummary",
            "count_arrival", "count_judgement", "count_score", "count_votes", "flags_of"]  # fmt: skip
 
 (_QUALITY, _POSITIVE, _LATENCY, _ERROR, _SLOW, _VOTED, _REFUSED, _GIVEN, _JUDGE, _JUDGE_VOTED, _LENGTH, _DECLINED,
@@ -257,7 +257,7 @@ class Recount:
     quality_source: str | None
 
 
-class Judged(NamedTuple):
+class Rejudged(NamedTuple):
     """A record with the votes on it, and the judge's score that it has from now on."""
 
     record: RecordFacts

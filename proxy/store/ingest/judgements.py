@@ -13,7 +13,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from proxy.store.ingest.facts import Judged, VoteSummary
+from proxy.store.ingest.facts import Rejudged, VoteSummary
 from proxy.store.ingest.votes import grouped, lock_records
 from proxy.store.tables.schema import feedback, records
 
@@ -29,9 +29,9 @@ def refuse_unless_scores(scores: Mapping[str, float | None]) -> None:
             raise ValueError(f"judged: {score} for record {record_id} is no score; give 0 to 1, or None")
 
 
-async def keep(connection: AsyncConnection, scores: Mapping[str, float | None]) -> list[Judged]:
+async def keep(connection: AsyncConnection, scores: Mapping[str, float | None]) -> list[Rejudged]:
     """Write the scores to their records; returns what changed, to be counted (`deltas.counted`)."""
-    changed: list[Judged] = []
+    changed: list[Rejudged] = []
     ids = sorted(scores)
     for start in range(0, len(ids), _CHUNK):
         found = await lock_records(connection, ids[start : start + _CHUNK])
@@ -39,7 +39,7 @@ async def keep(connection: AsyncConnection, scores: Mapping[str, float | None]) 
         votes = await grouped(connection, feedback, feedback.c.record_id, list(other))
         for key, record in sorted(other.items()):
             cast = VoteSummary.on(record, (vote for vote in votes[key] if vote.joined))
-            changed.append(Judged(record, cast, scores[key]))
+            changed.append(Rejudged(record, cast, scores[key]))
     if changed:
         update = sa.update(records).where(records.c.id == sa.bindparam("key"))
         rows = [{"key": one.record.id, "new_judged": one.score} for one in changed]
