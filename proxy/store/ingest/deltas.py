@@ -18,9 +18,9 @@ from policies.estimates import METRICS
 from policies.records import Arm
 from proxy.store.engine.dialect import upsert_sums
 from proxy.store.ingest.facts import (
-    Rejudged,
     RecordFacts,
     Recount,
+    Rejudged,
     Terms,
     Totals,
     VoteSummary,

@@ -21,8 +21,20 @@ from proxy.store.tables.keys import id_time_us, random_user_key
 from proxy.store.tables.values import FLAGS, NewRecord, RecordFlag
 from proxy.wire.extract.shapes import KINDS
 
-__all__ = ["Rejudged", "RecordFacts", "Recount", "Scored", "Terms", "Totals", "VoteSummary",
-           "count_arrival", "count_judgement", "count_score", "count_votes", "flags_of"]  # fmt: skip
+__all__ = [
+    "RecordFacts",
+    "Recount",
+    "Rejudged",
+    "Scored",
+    "Terms",
+    "Totals",
+    "VoteSummary",
+    "count_arrival",
+    "count_judgement",
+    "count_score",
+    "count_votes",
+    "flags_of",
+]  # fmt: skip
 
 (_QUALITY, _POSITIVE, _LATENCY, _ERROR, _SLOW, _VOTED, _REFUSED, _GIVEN, _JUDGE, _JUDGE_VOTED, _LENGTH, _DECLINED,
  _MALFORMED, _TRUNCATED, _LANGUAGE) = (METRICS.index(metric) for metric in Metric)  # fmt: skip
