@@ -25,7 +25,7 @@ __all__ = ["CHAT", "GoldenFile", "Line", "read_golden"]
 
 CHAT: Final = "/v1/chat/completions"
 _MEMBERS: Final = ("name", "request", "expect", "tags")
-_MOST_LINES: Final = 10_000
+_MOST_LINES: Final = 5_000
 _MOST_BYTES: Final = 1 << 26
 _SHOWN: Final = 20
 
