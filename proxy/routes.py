@@ -59,6 +59,17 @@ class RouteTable:
     """Grows with every change of share, model or weights within the experiment."""
     config_id: int = 0
     """Row in the store's `configs` table: which settings this table was made under."""
+    shadow: Target | None = None
+    """A challenger that gets copies of requests, whose answers go to nobody."""
+    shadow_share: float = 0.0
+    """Share of requests (0 to 1) that it gets copies of."""
+    check_id: int | None = None
+    """Row in the store's `checks` table for which its answers are compared; None: no copies are made."""
+
+    @property
+    def copies(self) -> bool:
+        """Whether any request is copied."""
+        return self.shadow is not None and self.check_id is not None and self.shadow_share > 0.0
 
 
 def origin(url: str) -> tuple[str, str]:
@@ -77,12 +88,12 @@ def read_routes(path: Path) -> RouteTable:
 
 def _table(data: dict[str, Any]) -> RouteTable:
     champion = Target(**_checked(Target, data.pop("champion")))
-    challenger = data.pop("challenger", None)
-    if challenger is not None:
-        challenger = Target(**_checked(Target, challenger))
-    table = RouteTable(champion=champion, challenger=challenger, **_checked(RouteTable, data))
+    challenger, shadow = _target(data.pop("challenger", None)), _target(data.pop("shadow", None))
+    table = RouteTable(champion=champion, challenger=challenger, shadow=shadow, **_checked(RouteTable, data))
     if not 0.0 <= table.share <= 1.0:
         raise ValueError(f"share: {table.share} is not a share of users, 0 to 1")
+    if not 0.0 <= table.shadow_share <= 1.0:
+        raise ValueError(f"shadow_share: {table.shadow_share} is not a share of requests, 0 to 1")
     if len(bytes.fromhex(table.salt)) > _LONGEST_SALT:
         raise ValueError(f"salt: longer than {_LONGEST_SALT} bytes")
     return table
@@ -90,6 +101,10 @@ def _table(data: dict[str, Any]) -> RouteTable:
 
 _PLAIN: Final[Mapping[Any, Any]] = {float: (float, int), dict[str, Any] | None: (dict, type(None))}
 """What `isinstance` can be asked for a type."""
+
+
+def _target(data: dict[str, Any] | None) -> Target | None:
+    return None if data is None else Target(**_checked(Target, data))
 
 
 def _checked(kind: type, data: dict[str, Any]) -> dict[str, Any]:

@@ -76,7 +76,7 @@ class Backend:
 class ResolvedRoutes:
     """One route table, ready to be followed. Compares by identity: a new table makes new ones."""
 
-    __slots__ = ("asks_otherwise", "challenger", "champion", "rewrites", "salt", "share", "splits", "table")
+    __slots__ = ("asks_otherwise", "challenger", "champion", "copies", "rewrites", "salt", "share", "splits", "table")
 
     def __init__(self, table: RouteTable, champion: Backend, challenger: Backend | None) -> None:
         self.table = table
@@ -90,6 +90,8 @@ class ResolvedRoutes:
         """Whether some requests are rewritten: what cannot be is no evidence then."""
         self.splits = challenger is not None and table.share > 0.0
         """Whether the sticky key decides anything."""
+        self.copies = table.copies
+        """Whether a challenger without users gets copies of requests."""
         for backend in (champion, challenger):
             if backend is not None:
                 backend.facts = self.facts(backend.arm, backend, True)
@@ -189,9 +191,10 @@ class Router:
         if arm is Arm.CHALLENGER:
             breaker = self._breakers.setdefault((target.model_id, origin), Breaker(self._config.gateway.breaker))
         rewriter = None if target.rewrite is None else _rewriter(target.rewrite)
-        return Backend(arm, target, pool, breaker, self._credential(target), rewriter, verbatim=self._verbatim)
+        return Backend(arm, target, pool, breaker, self.credential(target), rewriter, verbatim=self._verbatim)
 
-    def _credential(self, target: Target) -> bytes | None:
+    def credential(self, target: Target) -> bytes | None:
+        """The header line that `target` gets in place of the client's credential; None: the client's own passes."""
         header = self._config.champion.credential_header()
         return None if target.credential != "champion" or header is None else ": ".join(header).encode("latin-1")
 
