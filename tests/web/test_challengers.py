@@ -114,6 +114,26 @@ async def test_a_stranger_gets_nobodys_key(install: Install, given: dict[str, An
         await store.close()
 
 
+@pytest.mark.parametrize(
+    ("given", "rewrite"),
+    [
+        ({"model": "m"}, REWRITE),
+        ({"model": "m", "rewrite": {"parameters": {"n": 1}}}, {"parameters": {"n": 1}}),
+        ({"url": "http://champion:1"}, None),
+    ],
+)
+async def test_where_only_the_model_differs_the_champions_rewrite_stays(
+    install: Install, given: dict[str, Any], rewrite: Any
+) -> None:
+    store: Store = await install.open_store()
+    try:
+        await store.models.add("old", url="http://champion:1", state=ModelState.CHAMPION, rewrite=REWRITE)
+        args = await arguments(read_challenger(given), store, ChampionConfig(url="http://champion:1"))
+        assert args.get("rewrite") == rewrite
+    finally:
+        await store.close()
+
+
 async def test_before_there_is_a_champion_the_configured_one_counts(install: Install) -> None:
     champion = ChampionConfig(url="http://configured:1")
     store: Store = await install.open_store()
