@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -67,11 +68,14 @@ class ScriptedModel:
         self.asked: list[dict[str, Any]] = []
         self.together = self.most_together = 0
         self._seed = seed
+        self._heard = asyncio.Condition()
         self.app = Starlette(routes=[Route("/v1/chat/completions", self._answer, methods=["POST"])])
 
     async def _answer(self, request: Request) -> Response:
         asked = await request.json()
-        self.asked.append(asked)
+        async with self._heard:
+            self.asked.append(asked)
+            self._heard.notify_all()
         self.together += 1
         self.most_together = max(self.most_together, self.together)
         try:
@@ -82,6 +86,11 @@ class ScriptedModel:
         if isinstance(found, Response):
             return found
         return JSONResponse(completion(found, self.names or asked.get("model", "m")))
+
+    async def asked_at_least(self, count: int) -> None:
+        """Wait until it was asked so often."""
+        async with asyncio.timeout(120), self._heard:
+            await self._heard.wait_for(lambda: len(self.asked) >= count)
 
     def questions(self) -> list[str]:
         """What it was asked, in order."""
@@ -142,6 +151,13 @@ class ScriptedJudge:
 
     def _says(self, verdict: dict[str, Any]) -> Response:
         return JSONResponse(completion({"content": json.dumps(verdict)}, "judge"))
+
+
+def unused_port() -> int:
+    """A port where nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 def config_of(folder: Path, **tables: Any) -> Config:
