@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
-__all__ = ["TAGS", "AbandonModel", "AcceptModel", "Action", "BeginEpoch", "BeginPromotion",
-           "CancelRun", "FailPromotion", "FailRun", "FinishWatch", "HaltWatch", "PrepareData", "Promote",
-           "Recover", "Redeploy", "Refuse", "Reject", "RestartDeployment", "Retire", "ReturnTraffic",
-           "RollBack", "SetPaused", "SetShare", "StartDeployment", "StartExperiment", "StartTraining",
-           "tag_of", "target_of"]  # fmt: skip
+__all__ = ["TAGS", "AbandonModel", "AcceptModel", "Action", "BeginEpoch", "BeginPromotion", "CancelRun",
+           "Challenge", "FailCheck", "FailPromotion", "FailRun", "FinishWatch", "HaltWatch", "PrepareData",
+           "Promote", "Recover", "Redeploy", "Refuse", "Reject", "RestartDeployment", "Retire", "ReturnTraffic",
+           "RollBack", "SetPaused", "SetShare", "StartCheck", "StartDeployment", "StartExperiment", "StartShadow",
+           "StartTraining", "tag_of", "target_of"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,9 +55,10 @@ class FailRun:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CancelRun:
-    """A person cancelled the run, in training or in deployment."""
+    """A person cancelled what goes on before the test: a training, a deployment, a check, or the shadowing."""
 
-    run_id: str
+    run_id: str | None
+    """None where no run is behind the challenger."""
     model_id: int | None = None
 
 
@@ -81,6 +82,49 @@ class Redeploy:
     """A person wants the model of an earlier run served as the challenger: nothing is trained."""
 
     run_id: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenge:
+    """A person brings a challenger: an endpoint, a model of a server, a path, or the champion asked otherwise."""
+
+    name: str
+    """Of the new model; unique."""
+    path: str | None = None
+    """For the configured deployer, where there is no endpoint yet."""
+    url: str | None = None
+    """Base URL of an endpoint; None without `path`: the champion's own."""
+    model: str | None = None
+    """What the JSON `model` field of requests is set to."""
+    credential: str | None = None
+    """Name under which its API key is kept."""
+    rewrite: Mapping[str, Any] | None = None
+    """What is rewritten in its requests (`policies.rewrite`)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartCheck:
+    """Compare the challenger with the champion, on questions that the champion has answered, before users see it."""
+
+    model_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StartShadow:
+    """Send the challenger copies of live requests."""
+
+    model_id: int
+    share: float
+    """Of the requests (0 to 1)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailCheck:
+    """Send the challenger back before any user has seen it: its answers are worse than the champion's."""
+
+    model_id: int
+    check_id: int
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,6 +264,10 @@ Action: TypeAlias = (
     | StartDeployment
     | RestartDeployment
     | Redeploy
+    | Challenge
+    | StartCheck
+    | StartShadow
+    | FailCheck
     | AbandonModel
     | StartExperiment
     | SetShare
@@ -248,6 +296,10 @@ TAGS: Final[Mapping[type[Action], str]] = MappingProxyType(
         StartDeployment: "StartDeployment",
         RestartDeployment: "RestartDeployment",
         Redeploy: "Redeploy",
+        Challenge: "Challenge",
+        StartCheck: "StartCheck",
+        StartShadow: "StartShadow",
+        FailCheck: "FailCheck",
         AbandonModel: "AbandonModel",
         StartExperiment: "StartExperiment",
         SetShare: "SetShare",

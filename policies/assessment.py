@@ -30,6 +30,11 @@ class ABTestConfig:
         float, Interval("(0, 1)", "a share of users, 0 to 1; with no users in one arm there is nothing to compare")
     ] = 0.1
     """Share of users (0 to 1) that the challenger serves."""
+    shadow_share: Annotated[float, Interval("[0, 1]", "a share of requests, 0 to 1")] = 0.0
+    """Share of the live requests that a challenger gets a copy of between its check and its test; its answers go to
+    nobody. 0: it is not shadowed."""
+    shadow_hours: Annotated[float, Interval("(0, inf)", "hours")] = 1.0
+    """How long it gets copies."""
     promotion_threshold: Annotated[float, Interval("[0, 1]", "a relative gain, 0.05 for 5 %")] = 0.05
     """Smallest estimated gain worth a change of model: δ (0.05 = 5 %)."""
     min_duration_hours: Annotated[float, Interval("[0, inf)", "hours")] = 48.0

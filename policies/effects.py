@@ -13,8 +13,8 @@ from typing import Any, TypeAlias
 from policies.experiment import ArmStats
 from policies.rows import Json, Model, Run
 
-__all__ = ["Begun", "Counted", "Declined", "Done", "Effect", "Measured", "Prepared", "Redeployed", "Served", "Stopped",
-           "Taken", "Trained"]  # fmt: skip
+__all__ = ["Begun", "Challenged", "Counted", "Declined", "Done", "Effect", "Measured", "Prepared", "Redeployed",
+           "Reserved", "Served", "Stopped", "Taken", "Trained"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +78,14 @@ class Begun:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reserved:
+    """The id of a new check, and where the challenger answers."""
+
+    check_id: int
+    served: Served
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
     """What a new epoch freezes where it was not known before: seconds as in `Begun`."""
 
@@ -110,6 +118,26 @@ class Redeployed:
     handle: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Challenged:
+    """A challenger that a person brought is registered, and its deployer has it."""
+
+    model: Model
+    handle: Mapping[str, Any]
+
+
 Effect: TypeAlias = (
-    Done | Declined | Prepared | Taken | Trained | Served | Begun | Measured | Counted | Stopped | Redeployed
+    Done
+    | Declined
+    | Prepared
+    | Taken
+    | Trained
+    | Served
+    | Begun
+    | Reserved
+    | Measured
+    | Counted
+    | Stopped
+    | Redeployed
+    | Challenged
 )

@@ -6,6 +6,8 @@ else in the project assigns a phase. The picture in docs/explanation/lifecycle.m
     idle       nothing under way; triggers are watched
     training   a dataset is ready, a model is being made from it
     deploying  the model exists, its server is coming up
+    checking   the challenger answers old questions, and is compared with the champion before any user sees it
+    shadowing  the challenger gets copies of live requests; its answers go to nobody
     testing    the challenger serves its share of the users; every look evaluates the experiment
     promoting  the challenger has won (or tests are off) and is checked once more before it gets everybody
     watching   the new champion has all traffic; the old one is kept warm and takes it back if guardrails break
@@ -34,6 +36,8 @@ class Phase(StrEnum):
     IDLE = "idle"
     TRAINING = "training"
     DEPLOYING = "deploying"
+    CHECKING = "checking"
+    SHADOWING = "shadowing"
     TESTING = "testing"
     PROMOTING = "promoting"
     WATCHING = "watching"
@@ -53,6 +57,10 @@ class Event(StrEnum):
     DEPLOYMENT_STARTED = "deployment_started"
     DEPLOYMENT_RESTARTED = "deployment_restarted"
     REDEPLOYED = "redeployed"
+    CHALLENGED = "challenged"
+    CHECK_STARTED = "check_started"
+    CHECK_REJECTED = "check_rejected"
+    SHADOW_STARTED = "shadow_started"
     DEPLOYED = "deployed"
     DEPLOYED_UNTESTED = "deployed_untested"
     DEPLOYMENT_FAILED = "deployment_failed"
@@ -104,10 +112,22 @@ TRANSITIONS: Final[tuple[Arrow, ...]] = (
     _arrow(Phase.DEPLOYING, Event.DEPLOYMENT_STARTED, Phase.DEPLOYING, "the deployer has accepted the model"),
     _arrow(Phase.DEPLOYING, Event.DEPLOYMENT_RESTARTED, Phase.DEPLOYING, "it did not start; that may be temporary"),
     _arrow(Phase.IDLE, Event.REDEPLOYED, Phase.DEPLOYING, "a person deployed the model of an earlier run"),
-    _arrow(Phase.DEPLOYING, Event.DEPLOYED, Phase.TESTING, "the challenger is healthy and gets its share of the users"),
-    _arrow(Phase.DEPLOYING, Event.DEPLOYED_UNTESTED, Phase.PROMOTING, "the challenger is healthy; A/B testing is off"),
+    _arrow(Phase.IDLE, Event.CHALLENGED, Phase.DEPLOYING, "a person brought a challenger"),
+    _arrow(Phase.DEPLOYING, Event.CHECK_STARTED, Phase.CHECKING, "the challenger is healthy and is compared first"),
     _arrow(Phase.DEPLOYING, Event.DEPLOYMENT_FAILED, Phase.IDLE, "it never became healthy, or cannot be served"),
-    _arrow(Phase.DEPLOYING, Event.RUN_CANCELLED, Phase.IDLE, "a person cancelled the run"),
+    _arrow(Phase.DEPLOYING, Event.RUN_CANCELLED, Phase.IDLE, "a person cancelled the deployment"),
+    _arrow(Phase.CHECKING, Event.DEPLOYMENT_RESTARTED, Phase.DEPLOYING, "it answers nothing; that may pass"),
+    _arrow(Phase.CHECKING, Event.DEPLOYMENT_FAILED, Phase.IDLE, "it answers nothing"),
+    _arrow(Phase.CHECKING, Event.CHECK_REJECTED, Phase.IDLE, "its answers are worse than the champion's"),
+    _arrow(Phase.CHECKING, Event.RUN_CANCELLED, Phase.IDLE, "a person cancelled the check"),
+    _arrow(Phase.CHECKING, Event.SHADOW_STARTED, Phase.SHADOWING, "it passed, and gets copies of live requests"),
+    _arrow(Phase.CHECKING, Event.DEPLOYED, Phase.TESTING, "it passed, and gets its share of the users"),
+    _arrow(Phase.CHECKING, Event.DEPLOYED_UNTESTED, Phase.PROMOTING, "it passed; A/B testing is off"),
+    _arrow(Phase.SHADOWING, Event.DEPLOYMENT_FAILED, Phase.IDLE, "it stopped answering"),
+    _arrow(Phase.SHADOWING, Event.CHECK_REJECTED, Phase.IDLE, "its answers are worse than the champion's"),
+    _arrow(Phase.SHADOWING, Event.RUN_CANCELLED, Phase.IDLE, "a person cancelled the shadowing"),
+    _arrow(Phase.SHADOWING, Event.DEPLOYED, Phase.TESTING, "the shadow hours are over: it gets its share of the users"),
+    _arrow(Phase.SHADOWING, Event.DEPLOYED_UNTESTED, Phase.PROMOTING, "the shadow hours are over; A/B testing is off"),
     _arrow(Phase.TESTING, Event.SHARE_CHANGED, Phase.TESTING, "the share of users changed; a new epoch begins"),
     _arrow(Phase.TESTING, Event.TERMS_CHANGED, Phase.TESTING, "weights, icc or metrics changed; a new epoch begins"),
     _arrow(Phase.TESTING, Event.WON, Phase.PROMOTING, "the experiment, or a person, promotes the challenger"),

@@ -27,8 +27,10 @@ from policies.actions import (
     Retire,
     ReturnTraffic,
     RollBack,
+    StartCheck,
     StartDeployment,
     StartExperiment,
+    StartShadow,
     StartTraining,
 )
 from policies.commands import answer
@@ -88,7 +90,8 @@ def plan(snapshot: Snapshot, rules: LoopRules, now: float) -> Plan:
 def _obey(look: Inspection) -> Step:
     """The oldest command, as an action or a refusal."""
     command = look.snapshot.commands[0]
-    action = answer(command, look.snapshot, look.now, trains=look.rules.trains)
+    share = look.rules.ab_test.initial_challenger_traffic if look.rules.enable_ab_testing else None
+    action = answer(command, look.snapshot, look.now, trains=look.rules.trains, share=share)
     said = f"{command.who} asked for `{command.verb}`" + (f" ({command.why})" if command.why else "")
     reasons = (f"refused: {action.reason}", said) if isinstance(action, Refuse) else (said,)
     return Step(reasons=reasons, action=action, command=command)
@@ -138,6 +141,8 @@ def _last_resort(action: Action, reason: str) -> Action | None:
         case (
             StartDeployment(model_id=model_id)
             | RestartDeployment(model_id=model_id)
+            | StartCheck(model_id=model_id)
+            | StartShadow(model_id=model_id)
             | StartExperiment(model_id=model_id)
         ):
             return AbandonModel(model_id=model_id, reason=reason)

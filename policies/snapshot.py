@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+from typing import Any
 
 from policies.experiment import ExperimentFacts
 from policies.lifecycle import Phase
@@ -17,7 +18,7 @@ from policies.promotion import WatchFacts
 from policies.state import LoopTotals, Retiring, Retry
 from policies.triggers import TriggerFacts
 
-__all__ = ["Command", "ExperimentView", "ModelView", "RunStatus", "RunView", "Snapshot", "new_run_id"]
+__all__ = ["CheckView", "Command", "ExperimentView", "ModelView", "RunStatus", "RunView", "Snapshot", "new_run_id"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +29,9 @@ class Command:
     at: float
     verb: str
     """A `vocabulary.Verb`; text, because an unknown one is refused, not lost."""
-    args: Mapping[str, bool | float | str] = field(default_factory=dict)
-    """trigger: `no_train` (bool). share: `share` (0 to 1). deploy: `run` (its id)."""
+    args: Mapping[str, Any] = field(default_factory=dict)
+    """trigger: `no_train` (bool). share: `share` (0 to 1). deploy: `run` (its id) or `path`. challenge: `name`, `url`,
+    `model`, `credential`, `rewrite` (JSON), of which some may be missing."""
     who: str
     why: str
 
@@ -87,6 +89,25 @@ class RunView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CheckView:
+    """The check, or the shadowing, that is under way."""
+
+    id: int
+    done: bool = False
+    """It is over: `verdict` is known."""
+    verdict: str | None = None
+    """A `policies.gate.GateVerdict`: pass, reject, undecided or hold."""
+    reasons: tuple[str, ...] = ()
+    """Sentences, the deciding one first; while it runs, how far it is."""
+    progress: float | None = None
+    """Done so far (0 to 1)."""
+    answers: bool = True
+    """False: the challenger has answered none of the requests that it was warmed up with."""
+    may_pass: bool = False
+    """Another deployment of it may answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentView:
     """The running experiment."""
 
@@ -117,6 +138,7 @@ class Snapshot:
     previous: ModelView | None = None
     """The old champion, kept warm while watching."""
     retiring: tuple[Retiring, ...] = ()
+    check: CheckView | None = None
     experiment: ExperimentView | None = None
     watch: WatchFacts | None = None
     retries: tuple[Retry, ...] = ()

@@ -14,8 +14,8 @@ from policies.actions import Action, tag_of, target_of
 from policies.experiment import ArmStats
 from policies.lifecycle import Phase
 
-__all__ = ["Deploying", "Idle", "LastRun", "Ledger", "LoopState", "LoopTotals", "PhaseState", "Promoting",
-           "Retiring", "Retry", "Testing", "Training", "Watching", "retry_of"]  # fmt: skip
+__all__ = ["Checking", "Deploying", "Idle", "LastRun", "Ledger", "LoopState", "LoopTotals", "PhaseState", "Promoting",
+           "Retiring", "Retry", "Shadowing", "Testing", "Training", "Watching", "retry_of"]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +95,26 @@ class Deploying:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Checking:
+    """The challenger answers what the champion has answered, and both are compared. No user sees it."""
+
+    challenger_id: int
+    check_id: int
+    run_id: str | None
+    name: Literal["checking"] = "checking"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shadowing:
+    """The challenger gets copies of live requests; its answers go to nobody."""
+
+    challenger_id: int
+    check_id: int
+    run_id: str | None
+    name: Literal["shadowing"] = "shadowing"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Testing:
     """The challenger serves its share of the users."""
 
@@ -127,7 +147,7 @@ class Watching:
     name: Literal["watching"] = "watching"
 
 
-PhaseState: TypeAlias = Idle | Training | Deploying | Testing | Promoting | Watching
+PhaseState: TypeAlias = Idle | Training | Deploying | Checking | Shadowing | Testing | Promoting | Watching
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

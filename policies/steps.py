@@ -7,9 +7,9 @@ commands, pauses and waits around them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Final, assert_never
+from typing import Final, Literal, assert_never
 
 from policies import wording
 from policies.actions import (
@@ -18,6 +18,7 @@ from policies.actions import (
     Action,
     BeginEpoch,
     BeginPromotion,
+    FailCheck,
     FailPromotion,
     FailRun,
     FinishWatch,
@@ -29,20 +30,24 @@ from policies.actions import (
     RestartDeployment,
     ReturnTraffic,
     RollBack,
+    StartCheck,
     StartDeployment,
     StartExperiment,
+    StartShadow,
     StartTraining,
 )
 from policies.experiment import ABTestConfig, Assessment, Verdict, evaluate
 from policies.lifecycle import Phase
 from policies.promotion import WatchAssessment, WatchDecision, watch
-from policies.snapshot import Command, ModelView, RunStatus, Snapshot, new_run_id
+from policies.snapshot import CheckView, Command, ModelView, RunStatus, Snapshot, new_run_id
 from policies.terms import changes
 from policies.triggers import TriggerConfig, TriggerReport, evaluate_triggers
 
 __all__ = ["PHASES", "Inspection", "LoopRules", "Step", "look_at", "span"]
 
 _HOUR_S: Final = 3600.0
+_SHADOW_S: Final = 10.0
+"""Between two looks at what the shadow has found: a challenger that is found to be worse is sent back by then."""
 _CLOCKS_DIFFER_S: Final = 60.0
 """The clocks of two hosts may differ by this much without a word about it."""
 
@@ -70,6 +75,8 @@ class LoopRules:
     """For a deployment to become healthy, and for a model that has stopped answering to come back."""
     deployment_retries: int = 0
     """Deployments of a model that did not come up for a reason that may pass, before its run is given up."""
+    undecided: Literal["canary", "hold"] = "canary"
+    """What becomes of a challenger whose check could not decide: the test, or a person is asked."""
     max_attempts: int = 5
     """Failures in a row of one step of a retrain before the retrain is given up."""
 
@@ -174,17 +181,9 @@ def _deploying(look: Inspection) -> Step:
         return _not_up(model, model.failed, look, may_pass=model.may_pass)
     if not model.deployed:
         return Step(reasons=(f"{model.name} is ready to be deployed",), action=StartDeployment(model_id=model.id))
-    if model.ready and rules.enable_ab_testing:
-        share = rules.ab_test.initial_challenger_traffic
-        return Step(
-            reasons=(f"{model.name} answers; {wording.share(share)} of the users go to it",),
-            action=StartExperiment(model_id=model.id, share=share),
-        )
     if model.ready:
-        return Step(
-            reasons=(f"{model.name} answers, and A/B testing is off (enable_ab_testing = false)",),
-            action=BeginPromotion(model_id=model.id, experiment_id=None),
-        )
+        reason = f"{model.name} is healthy: it is compared with the champion before users see it"
+        return Step(reasons=(reason,), action=StartCheck(model_id=model.id))
     if look.phase_s > rules.ready_timeout_s:
         last = f" (last: {model.waiting_for})" if model.waiting_for else ""
         limit = f"{span(rules.ready_timeout_s)} (deployer.ready_timeout_seconds)"
@@ -193,6 +192,65 @@ def _deploying(look: Inspection) -> Step:
     left = rules.ready_timeout_s - look.phase_s
     reasons = (f"waiting for {model.name}: {waiting}", *_clock_behind(look, "cancel"))
     return Step(reasons=reasons, wake_s=min(rules.poll_s, left + 1))
+
+
+def _checking(look: Inspection) -> Step:
+    model, check, ab_test = look.snapshot.challenger, look.snapshot.check, look.rules.ab_test
+    if model is None or check is None:
+        return _lost("the phase is checking, but its check or its challenger is not in the database")
+    if not check.answers:
+        reason = next(iter(check.reasons), "it answers no recorded request")
+        return _not_up(model, reason, look, may_pass=check.may_pass)
+    if (ended := _check_ended(model, check, look)) is not None:
+        return ended
+    if ab_test.shadow_share:
+        said = f"{model.name} gets copies of {wording.share(ab_test.shadow_share)} of the requests"
+        shadow = StartShadow(model_id=model.id, share=ab_test.shadow_share)
+        return Step(reasons=(said, *check.reasons), action=shadow)
+    return _to_users(model, check.reasons, look)
+
+
+def _shadowing(look: Inspection) -> Step:
+    model, check = look.snapshot.challenger, look.snapshot.check
+    if model is None or check is None:
+        return _lost("the phase is shadowing, but its check or its challenger is not in the database")
+    ended = _check_ended(model, replace(check, done=True), look) if check.verdict is not None else None
+    if ended is not None:
+        return ended
+    if (silence := _silence_s(model, look)) > look.rules.ready_timeout_s:
+        reason = f"it has not answered its health check for {span(silence)}"
+        return _not_up(model, reason, look, may_pass=False)
+    left = look.rules.ab_test.shadow_hours * _HOUR_S - look.phase_s
+    if left > 0:
+        said = f"{model.name} gets copies of live requests for another {span(left)}"
+        return Step(reasons=(said, *check.reasons, *_clock_behind(look, "proceed")), wake_s=min(left + 0.01, _SHADOW_S))
+    return _to_users(model, check.reasons, look)
+
+
+def _check_ended(model: ModelView, check: CheckView, look: Inspection) -> Step | None:
+    """What keeps the challenger from going on: a verdict, or none yet. None: nothing does."""
+    if not check.done:
+        reasons = (*check.reasons, *_clock_behind(look, "proceed")) or (f"{model.name} is being checked",)
+        return Step(reasons=reasons, wake_s=look.rules.poll_s)
+    if check.verdict == "reject":
+        reason = next(iter(check.reasons), "its answers are worse than the champion's")
+        sent_back = FailCheck(model_id=model.id, check_id=check.id, reason=reason)
+        return Step(reasons=check.reasons or (reason,), action=sent_back)
+    held = check.verdict == "hold" or (check.verdict == "undecided" and look.rules.undecided == "hold")
+    if held:
+        waits = "the check waits for a person: `ratchet proceed` starts the test, `ratchet cancel` gives the model up"
+        return Step(reasons=(*check.reasons, waits) if check.reasons else (waits,))
+    return None
+
+
+def _to_users(model: ModelView, found: tuple[str, ...], look: Inspection) -> Step:
+    """The first users, or all of them where nothing is tested."""
+    if not look.rules.enable_ab_testing:
+        reason = f"{model.name} was checked, and A/B testing is off (enable_ab_testing = false)"
+        return Step(reasons=(reason, *found), action=BeginPromotion(model_id=model.id, experiment_id=None))
+    share = look.rules.ab_test.initial_challenger_traffic
+    reason = f"{model.name} was checked; {wording.share(share)} of the users go to it"
+    return Step(reasons=(reason, *found), action=StartExperiment(model_id=model.id, share=share))
 
 
 def _testing(look: Inspection) -> Step:
@@ -322,6 +380,8 @@ PHASES: Final[Mapping[Phase, Callable[[Inspection], Step]]] = MappingProxyType(
         Phase.IDLE: _idle,
         Phase.TRAINING: _training,
         Phase.DEPLOYING: _deploying,
+        Phase.CHECKING: _checking,
+        Phase.SHADOWING: _shadowing,
         Phase.TESTING: _testing,
         Phase.PROMOTING: _promoting,
         Phase.WATCHING: _watching,

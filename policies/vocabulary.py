@@ -35,6 +35,8 @@ class Verb(StrEnum):
     CANCEL = "cancel"
     SHARE = "share"
     DEPLOY = "deploy"
+    CHALLENGE = "challenge"
+    PROCEED = "proceed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,7 @@ PHASES: Final[Mapping[Phase, PhaseWords]] = MappingProxyType(
             label="idle",
             meaning="No run and no experiment. The loop checks the triggers, and stops models that have no traffic.",
             retrain_waits=None,
-            commands=(Verb.TRIGGER, Verb.DEPLOY),
+            commands=(Verb.TRIGGER, Verb.DEPLOY, Verb.CHALLENGE),
         ),
         Phase.TRAINING: PhaseWords(
             label="training",
@@ -89,6 +91,19 @@ PHASES: Final[Mapping[Phase, PhaseWords]] = MappingProxyType(
             meaning="The model exists and its server is starting. It gets no users yet.",
             retrain_waits="until the new model is deployed and tested",
             commands=(Verb.CANCEL,),
+        ),
+        Phase.CHECKING: PhaseWords(
+            label="checking",
+            meaning="The challenger answers questions that the champion has answered, and both answers are compared. "
+            "It gets no users yet.",
+            retrain_waits="until the new model is checked and tested",
+            commands=(Verb.PROCEED, Verb.CANCEL),
+        ),
+        Phase.SHADOWING: PhaseWords(
+            label="shadowing",
+            meaning="The challenger gets copies of live requests. Its answers are compared, and go to nobody.",
+            retrain_waits="until the new model is checked and tested",
+            commands=(Verb.PROCEED, Verb.CANCEL),
         ),
         Phase.TESTING: PhaseWords(
             label="testing",
@@ -131,7 +146,8 @@ COMMANDS: Final[Mapping[Verb, CommandWords]] = MappingProxyType(
         ),
         Verb.RESUME: CommandWords(label="Resume", meaning="End the pause: the loop continues where it stopped."),
         Verb.CANCEL: CommandWords(
-            label="Cancel the run", meaning="Stop the training or deployment in progress. No user is affected."
+            label="Cancel the run",
+            meaning="Stop the training, deployment, check or shadowing in progress. No user is affected.",
         ),
         Verb.SHARE: CommandWords(
             label="Change the share",
@@ -140,6 +156,16 @@ COMMANDS: Final[Mapping[Verb, CommandWords]] = MappingProxyType(
         Verb.DEPLOY: CommandWords(
             label="Deploy this model",
             meaning="Deploy the model of an earlier run as the challenger, without training it again.",
+        ),
+        Verb.CHALLENGE: CommandWords(
+            label="Bring a challenger",
+            meaning="Test a model of your own, or the champion with another prompt, without a training. "
+            "It is checked before any user sees it.",
+        ),
+        Verb.PROCEED: CommandWords(
+            label="Proceed to the test",
+            meaning="End the check or the shadowing, whatever it has found, and give the challenger its share of the "
+            "users.",
         ),
     }
 )
@@ -158,13 +184,30 @@ ACTIONS: Final[Mapping[str, ActionWords]] = MappingProxyType(
         "FailRun": ActionWords(
             label="Mark the run as failed", meaning="Give up a run that failed, timed out or was lost."
         ),
-        "CancelRun": ActionWords(label="Cancel the run", meaning="Stop the training or deployment in progress."),
+        "CancelRun": ActionWords(
+            label="Cancel the run", meaning="Stop the training, deployment, check or shadowing in progress."
+        ),
         "StartDeployment": ActionWords(label="Deploy the model", meaning="Hand the model to the deployer."),
         "RestartDeployment": ActionWords(
             label="Deploy the model again", meaning="Stop a deployment that did not start, and try again."
         ),
         "Redeploy": ActionWords(
             label="Deploy an earlier model", meaning="Hand the model of an earlier run to the deployer."
+        ),
+        "Challenge": ActionWords(
+            label="Bring a challenger", meaning="Register a model that a person brought, and hand it to a deployer."
+        ),
+        "StartCheck": ActionWords(
+            label="Check the challenger",
+            meaning="Compare the challenger's answers with the champion's before users see it.",
+        ),
+        "StartShadow": ActionWords(
+            label="Shadow the champion",
+            meaning="Send the challenger copies of live requests; its answers go to nobody.",
+        ),
+        "FailCheck": ActionWords(
+            label="Reject the challenger unseen",
+            meaning="Send back a challenger whose answers are worse, before any user has seen it.",
         ),
         "AbandonModel": ActionWords(label="Give up the model", meaning="Stop a model that could not be deployed."),
         "StartExperiment": ActionWords(

@@ -8,6 +8,7 @@ looks that up in its own configuration.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, get_type_hints
@@ -36,7 +37,10 @@ class Target:
     model: str | None = None
     """Rewrite the JSON `model` field to this; None leaves the client's."""
     credential: str | None = None
-    """Name of the credential in the configuration (`champion`), or None to pass the client's through."""
+    """Name of its credential (`champion` is the configuration's, see `proxy.credentials`), or None to pass the client's
+    through."""
+    rewrite: dict[str, Any] | None = None
+    """What is changed in its requests (`policies.rewrite`); None: nothing, they go on byte for byte."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +99,10 @@ def _table(data: dict[str, Any]) -> RouteTable:
     return table
 
 
+_PLAIN: Final[Mapping[Any, Any]] = {float: (float, int), dict[str, Any] | None: (dict, type(None))}
+"""What `isinstance` can be asked for a type."""
+
+
 def _target(data: dict[str, Any] | None) -> Target | None:
     return None if data is None else Target(**_checked(Target, data))
 
@@ -102,7 +110,7 @@ def _target(data: dict[str, Any] | None) -> Target | None:
 def _checked(kind: type, data: dict[str, Any]) -> dict[str, Any]:
     """`data`, each of whose values is what the field of `kind` may hold. Raises TypeError."""
     for name, expected in get_type_hints(kind).items():
-        if name in data and not isinstance(data[name], (float, int) if expected is float else expected):
+        if name in data and not isinstance(data[name], _PLAIN.get(expected, expected)):
             raise TypeError(f"{name}: {data[name]!r}")
     return data
 

@@ -9,7 +9,18 @@ from policies.effects import Effect, Stopped
 from policies.lifecycle import Event
 from policies.rows import Model, ModelState
 from policies.state import Idle
-from policies.transition.values import Context, Position, Transition, expect, idle, moved, refused, retiring, stayed
+from policies.transition.values import (
+    Context,
+    Position,
+    Transition,
+    check_ended,
+    expect,
+    idle,
+    moved,
+    refused,
+    retiring,
+    stayed,
+)
 
 
 def retire(position: Position, action: Retire, effect: Effect, now: Context) -> Transition:
@@ -53,6 +64,7 @@ def recover(position: Position, action: Recover, effect: Effect, now: Context) -
         action.reason,
         now,
         models=tuple(idle(model) for model in left),
+        checks=check_ended(position, "lost", now),
         runs=(replace(run, state="failed", error=action.reason, ended_us=now.at_us),) if run and lost else (),
         experiments=(replace(experiment, ended_us=now.at_us, verdict="lost"),) if experiment and open_ else (),
     )

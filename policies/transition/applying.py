@@ -14,6 +14,8 @@ from policies.actions import (
     BeginEpoch,
     BeginPromotion,
     CancelRun,
+    Challenge,
+    FailCheck,
     FailPromotion,
     FailRun,
     FinishWatch,
@@ -30,8 +32,10 @@ from policies.actions import (
     RollBack,
     SetPaused,
     SetShare,
+    StartCheck,
     StartDeployment,
     StartExperiment,
+    StartShadow,
     StartTraining,
     tag_of,
     target_of,
@@ -40,7 +44,8 @@ from policies.effects import Effect
 from policies.lifecycle import Event
 from policies.state import LoopState, Retry, retry_of
 from policies.transition.anytime import recover, refuse, retire, set_paused
-from policies.transition.deploying import abandon, redeploy, restart_deployment, start_deployment
+from policies.transition.checking import fail_check, start_check, start_shadow
+from policies.transition.deploying import abandon, challenge, redeploy, restart_deployment, start_deployment
 from policies.transition.fitting import stale
 from policies.transition.testing import (
     begin_epoch,
@@ -73,6 +78,10 @@ _APPLY: Final[Mapping[type[Action], Callable[..., Transition]]] = MappingProxyTy
         StartDeployment: start_deployment,
         RestartDeployment: restart_deployment,
         Redeploy: redeploy,
+        Challenge: challenge,
+        StartCheck: start_check,
+        StartShadow: start_shadow,
+        FailCheck: fail_check,
         AbandonModel: abandon,
         StartExperiment: start_experiment,
         SetShare: set_share,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from policies.actions import AbandonModel, Redeploy, RestartDeployment, StartDeployment, tag_of, target_of
-from policies.effects import Declined, Done, Effect, Redeployed, Taken
+from policies.actions import AbandonModel, Challenge, Redeploy, RestartDeployment, StartDeployment, tag_of, target_of
+from policies.effects import Challenged, Declined, Done, Effect, Redeployed, Taken
 from policies.lifecycle import Event
 from policies.rows import ModelState
 from policies.state import Deploying, Idle, Retry
@@ -15,6 +15,7 @@ from policies.transition.values import (
     Position,
     Transition,
     challenger_of,
+    check_ended,
     ended,
     expect,
     failed,
@@ -54,7 +55,17 @@ def restart_deployment(position: Position, action: RestartDeployment, effect: Ef
     again = StartDeployment(model_id=model.id)
     wait_s = min(_RESTART_S * 2.0 ** min(restarts - 1, _MOST_DOUBLINGS), _LONGEST_RESTART_S)
     retry = Retry(action=tag_of(again), target=target_of(again), at=now.at + wait_s, attempts=1, reason=action.reason)
-    done = stayed(position, Event.DEPLOYMENT_RESTARTED, reason, now, models=(model,))
+    phase = Deploying(challenger_id=model.id, run_id=getattr(position.state.phase, "run_id", None))
+    done = moved(
+        position,
+        Event.DEPLOYMENT_RESTARTED,
+        phase,
+        position.state.ledger,
+        reason,
+        now,
+        models=(replace(model, state=ModelState.DEPLOYING, url=None, model=None, credential=None),),
+        checks=check_ended(position, "no_answer", now),
+    )
     return replace(done, state=with_retry(done.state, retry))
 
 
@@ -75,6 +86,21 @@ def redeploy(position: Position, action: Redeploy, effect: Effect, now: Context)
     return moved(position, Event.REDEPLOYED, phase, ledger, reason, now, models=(model,), runs=(run,), outcome=outcome)
 
 
+def challenge(position: Position, action: Challenge, effect: Effect, now: Context) -> Transition:
+    """`Challenged`; `Declined`: the command is refused. It is no retrain: neither data nor totals know of it."""
+    if isinstance(effect, Declined):
+        return refused(position, effect.reason)
+    said = expect(effect, Challenged)
+    detail = {**said.model.detail, "handle": said.handle}
+    model = replace(said.model, state=ModelState.DEPLOYING, detail=detail)
+    reason = f"{model.name} is brought as the challenger: {now.why}"
+    phase = Deploying(challenger_id=model.id, run_id=None)
+    outcome = {"model": model.name}
+    return moved(
+        position, Event.CHALLENGED, phase, position.state.ledger, reason, now, models=(model,), outcome=outcome
+    )
+
+
 def abandon(position: Position, action: AbandonModel, effect: Effect, now: Context) -> Transition:
     """`Stopped`. What could not be stopped retires beside whatever comes next."""
     return _abandoned(position, action.reason, effect, now)
@@ -84,9 +110,12 @@ def _abandoned(position: Position, why: str, effect: Effect, now: Context) -> Tr
     """The model stays, row and files: `ratchet deploy` serves it once what was in its way is gone."""
     model = challenger_of(position)
     ledger = not_stopped(position.state.ledger, model, effect, now)
-    if not model.detail.get("redeployed"):  # the retrain had failed, or had its test, before
+    if position.run is not None and not model.detail.get("redeployed"):  # else the retrain had failed, or had its test
         ledger = failed(ledger, now)
     runs = ended(position, "failed", now, why)
     model = replace(model, state=ModelState.FAILED, retired_us=now.at_us)
     reason = f"{model.name} cannot be deployed: {why}"
-    return moved(position, Event.DEPLOYMENT_FAILED, Idle(), ledger, reason, now, models=(model,), runs=runs)
+    checks = check_ended(position, "no_answer", now)
+    return moved(
+        position, Event.DEPLOYMENT_FAILED, Idle(), ledger, reason, now, models=(model,), runs=runs, checks=checks
+    )

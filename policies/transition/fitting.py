@@ -9,6 +9,8 @@ from policies.actions import (
     BeginEpoch,
     BeginPromotion,
     CancelRun,
+    Challenge,
+    FailCheck,
     FailPromotion,
     FailRun,
     FinishWatch,
@@ -25,13 +27,15 @@ from policies.actions import (
     RollBack,
     SetPaused,
     SetShare,
+    StartCheck,
     StartDeployment,
     StartExperiment,
+    StartShadow,
     StartTraining,
     tag_of,
     target_of,
 )
-from policies.state import Deploying, Idle, Promoting, Testing, Training, Watching
+from policies.state import Checking, Deploying, Idle, Promoting, Shadowing, Testing, Training, Watching
 from policies.transition.values import Position
 from policies.vocabulary import action_label
 
@@ -55,21 +59,35 @@ def _fits(position: Position, action: Action) -> bool:
             return run == mine and (position.run is None or position.run.handle is None)
         case ((AcceptModel(run_id=run) | FailRun(run_id=run)), Training(run_id=mine)):
             return run == mine
-        case CancelRun(run_id=run, model_id=None), (Training(run_id=mine) | Deploying(run_id=mine)):
-            return run == mine
-        case CancelRun(run_id=run, model_id=model), Deploying(run_id=mine, challenger_id=challenger):
+        case CancelRun(run_id=run, model_id=None), (
+            Training(run_id=mine) | Deploying(run_id=mine) | Checking(run_id=mine) | Shadowing(run_id=mine)
+        ):
+            return run is not None and run == mine
+        case CancelRun(run_id=run, model_id=model), (
+            Deploying(run_id=mine, challenger_id=challenger)
+            | Checking(run_id=mine, challenger_id=challenger)
+            | Shadowing(run_id=mine, challenger_id=challenger)
+        ):
             return (run, model) == (mine, challenger)
         case StartDeployment(model_id=model), Deploying(challenger_id=mine):
             return model == mine and not handed_over
-        case RestartDeployment(model_id=model), Deploying(challenger_id=mine):
+        case StartCheck(model_id=model), Deploying(challenger_id=mine):
+            return model == mine
+        case RestartDeployment(model_id=model), (Deploying(challenger_id=mine) | Checking(challenger_id=mine)):
             return model == mine and handed_over
+        case AbandonModel(model_id=model), (
+            Deploying(challenger_id=mine) | Checking(challenger_id=mine) | Shadowing(challenger_id=mine)
+        ):
+            return model == mine
+        case StartShadow(model_id=model), Checking(challenger_id=mine):
+            return model == mine
+        case FailCheck(model_id=model, check_id=check), (
+            Checking(challenger_id=mine, check_id=running) | Shadowing(challenger_id=mine, check_id=running)
+        ):
+            return (model, check) == (mine, running)
         case (
-            (
-                AbandonModel(model_id=model)
-                | StartExperiment(model_id=model)
-                | BeginPromotion(model_id=model, experiment_id=None)
-            ),
-            Deploying(challenger_id=mine),
+            (StartExperiment(model_id=model) | BeginPromotion(model_id=model, experiment_id=None)),
+            (Checking(challenger_id=mine) | Shadowing(challenger_id=mine)),
         ):
             return model == mine
         case (
@@ -97,7 +115,7 @@ def _fits(position: Position, action: Action) -> bool:
             return model == mine
         case Retire(model_id=model), _:
             return any(left.id == model for left in ledger.retiring)
-        case (Redeploy(), Idle()) | ((SetPaused() | Refuse()), _):
+        case ((Redeploy() | Challenge()), Idle()) | ((SetPaused() | Refuse()), _):
             return True
         case Recover(), phase:
             return not isinstance(phase, Idle)

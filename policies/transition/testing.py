@@ -23,12 +23,14 @@ from policies.actions import (
 from policies.effects import Begun, Counted, Effect, Measured, Served
 from policies.lifecycle import Event
 from policies.rows import Experiment, Model, ModelState
-from policies.state import Deploying, Idle, Promoting, Testing, Watching
+from policies.state import Checking, Idle, Promoting, Shadowing, Testing, Watching
 from policies.transition.values import (
+    PASSED_OVER,
     Context,
     Position,
     Transition,
     challenger_of,
+    check_ended,
     closed,
     count,
     ended,
@@ -60,7 +62,8 @@ def start_experiment(position: Position, action: StartExperiment, effect: Effect
         frozen=_frozen(said.slow_s, now),
     )
     reason = f"{model.name} serves {wording.share(action.share)} of the users"
-    phase = Testing(challenger_id=model.id, experiment_id=experiment.id, run_id=phase_of(position, Deploying).run_id)
+    run_id = getattr(position.state.phase, "run_id", None)
+    phase = Testing(challenger_id=model.id, experiment_id=experiment.id, run_id=run_id)
     return moved(
         position,
         Event.DEPLOYED,
@@ -69,6 +72,7 @@ def start_experiment(position: Position, action: StartExperiment, effect: Effect
         reason,
         now,
         models=(model,),
+        checks=check_ended(position, PASSED_OVER, now),
         experiments=(experiment,),
         outcome=_epoch_of(experiment),
     )
@@ -108,7 +112,7 @@ def begin_promotion(position: Position, action: BeginPromotion, effect: Effect, 
     model = challenger_of(position)
     reason = f"{model.name} is to become the champion: {now.why}"
     match position.state.phase:
-        case Deploying(challenger_id=challenger, run_id=run):
+        case Checking(challenger_id=challenger, run_id=run) | Shadowing(challenger_id=challenger, run_id=run):
             event, test = Event.DEPLOYED_UNTESTED, None
             model = reached(model, expect(effect, Served), ModelState.READY)
         case Testing(challenger_id=challenger, run_id=run, experiment_id=test):
@@ -116,7 +120,8 @@ def begin_promotion(position: Position, action: BeginPromotion, effect: Effect, 
         case phase:
             raise TypeError(f"no promotion begins in the phase {phase.name}")
     promoting = Promoting(challenger_id=challenger, experiment_id=test, run_id=run)
-    return moved(position, event, promoting, position.state.ledger, reason, now, models=(model,))
+    checks = check_ended(position, PASSED_OVER, now)
+    return moved(position, event, promoting, position.state.ledger, reason, now, models=(model,), checks=checks)
 
 
 def promote(position: Position, action: Promote, effect: Effect, now: Context) -> Transition:

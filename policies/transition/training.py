@@ -13,7 +13,9 @@ from policies.transition.values import (
     Context,
     Position,
     Transition,
+    check_ended,
     count,
+    ended,
     expect,
     failed,
     moved,
@@ -101,13 +103,14 @@ def _training_failed(position: Position, why: str, now: Context) -> Transition:
 
 
 def cancel(position: Position, action: CancelRun, effect: Effect, now: Context) -> Transition:
-    """In training or in deployment. The cool-down stays: nobody wants it back at once."""
-    run, model = run_of(position), position.challenger
-    run = replace(run, state="cancelled", ended_us=now.at_us, error="cancelled by a person")
-    ledger = position.state.ledger
+    """Before users have seen anything of it. The cool-down stays: nobody wants it back at once."""
+    model, ledger = position.challenger, position.state.ledger
+    runs = () if action.run_id is None else ended(position, "cancelled", now, "cancelled by a person")
     models: tuple[Model, ...] = ()
     if model is not None:
         ledger = not_stopped(ledger, model, effect, now)
         models = (replace(model, state=ModelState.FAILED, retired_us=now.at_us),)
-    reason = f"{run.id} was cancelled: {now.why}"
-    return moved(position, Event.RUN_CANCELLED, Idle(), ledger, reason, now, models=models, runs=(run,))
+    what = action.run_id or (model.name if model is not None else "the challenger")
+    reason = f"{what} was cancelled: {now.why}"
+    checks = check_ended(position, "cancelled", now)
+    return moved(position, Event.RUN_CANCELLED, Idle(), ledger, reason, now, models=models, runs=runs, checks=checks)

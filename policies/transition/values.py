@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from policies.actions import Action, tag_of, target_of
 from policies.effects import Effect, Served, Stopped
 from policies.lifecycle import Event, follow
-from policies.rows import Experiment, Model, ModelState, Run
+from policies.rows import Check, Experiment, Model, ModelState, Run
 from policies.state import Ledger, LoopState, LoopTotals, PhaseState, Retiring, Retry
 from policies.steps import LoopRules
 
@@ -27,6 +27,7 @@ class Position:
     champion: Model
     challenger: Model | None = None
     previous: Model | None = None
+    check: Check | None = None
     experiment: Experiment | None = None
     run: Run | None = None
 
@@ -34,6 +35,7 @@ class Position:
         """Where the loop stands once `done` is written, as far as its rows are known here."""
         phase, known = done.state.phase, (self.champion, self.challenger, self.previous, *done.models)
         models = {model.id: model for model in known if model is not None}
+        checks = {check.id: check for check in (self.check, *done.checks) if check is not None}
         tests = {test.id: test for test in (self.experiment, *done.experiments) if test is not None}
         runs = {run.id: run for run in (self.run, *done.runs) if run is not None}
         return Position(
@@ -41,6 +43,7 @@ class Position:
             champion=models[done.state.ledger.champion_id],
             challenger=models.get(_id(phase, "challenger_id")),
             previous=models.get(_id(phase, "previous_id")),
+            check=checks.get(_id(phase, "check_id")),
             experiment=tests.get(_id(phase, "experiment_id")),
             run=runs.get(_id(phase, "run_id")),
         )
@@ -77,6 +80,7 @@ class Transition:
     reason: str
     """One sentence, for the journal and for notifications."""
     models: tuple[Model, ...] = ()
+    checks: tuple[Check, ...] = ()
     experiments: tuple[Experiment, ...] = ()
     runs: tuple[Run, ...] = ()
     outcome: Mapping[str, Any] = field(default_factory=dict)
@@ -96,6 +100,7 @@ def moved(
     now: Context,
     *,
     models: tuple[Model, ...] = (),
+    checks: tuple[Check, ...] = (),
     experiments: tuple[Experiment, ...] = (),
     runs: tuple[Run, ...] = (),
     outcome: Mapping[str, Any] = MappingProxyType({}),
@@ -110,7 +115,14 @@ def moved(
     else:
         state = LoopState(phase=phase, since=now.at, reason=reason, ledger=ledger)
     return Transition(
-        event=event, state=state, reason=reason, models=models, experiments=experiments, runs=runs, outcome=outcome
+        event=event,
+        state=state,
+        reason=reason,
+        models=models,
+        checks=checks,
+        experiments=experiments,
+        runs=runs,
+        outcome=outcome,
     )
 
 
@@ -175,6 +187,9 @@ def _there(row: _R | None, what: str) -> _R:
 
 # What several actions do alike.
 
+PASSED_OVER = "passed_over"
+"""Verdict of a check that a person has ended by going on to the test."""
+
 
 def count(totals: LoopTotals, name: str) -> LoopTotals:
     """`totals` with one more of `name`."""
@@ -196,6 +211,14 @@ def ended(position: Position, state: str, now: Context, error: str | None = None
     if position.run is None:
         return ()
     return (replace(position.run, state=state, error=error, ended_us=now.at_us),)
+
+
+def check_ended(position: Position, verdict: str, now: Context) -> tuple[Check, ...]:
+    """The check that is under way, closed; what it has found by itself stays."""
+    check = position.check
+    if check is None or check.ended_us is not None:
+        return ()
+    return (replace(check, ended_us=now.at_us, verdict=verdict),)
 
 
 def retiring(ledger: Ledger, model: Model, now: Context, *, drain_s: float | None = None) -> Ledger:

@@ -84,6 +84,8 @@ def print_status(status: Status) -> None:
     if status.triggers is not None:
         said = status.next is not None and status.triggers.hold in status.next.reasons
         print_triggers(out, status.triggers.progress, None if said else status.triggers.hold)
+    if status.check is not None and status.check.progress is not None:
+        out.print(f"check {status.check.id}: {status.check.progress:.0%} done")
     _print_experiment(out, status.experiment)
     _print_replicas(out, status.replicas)
     for note in status.notes:

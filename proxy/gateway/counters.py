@@ -69,6 +69,10 @@ GATEWAY: Final = (
         labels=(("cause", ("connect", "status", "timeout")),),
     ),
     WorkerCounter(
+        name="not_rewritten_total",
+        text="Requests that could not be rewritten (compressed, too long): the champion's, and no evidence.",
+    ),
+    WorkerCounter(
         name="stale_retries_total",
         text="Requests sent again because the model's server had closed an idle connection.",
     ),

@@ -26,7 +26,7 @@ from proxy.loop.look.carriers import EvidenceReader
 from proxy.loop.look.metrics import LoopMetrics
 from proxy.loop.look.observe import Observer
 from proxy.loop.look.terms import terms_of
-from proxy.loop.ports import DatasetBuilder, Deployer, LoopTroubles, Notifier, Probe, Trainer
+from proxy.loop.ports import DatasetBuilder, Deployer, Gate, LoopTroubles, Notifier, Probe, Trainer
 from proxy.loop.tick import Loop
 from proxy.store.store import Store
 
@@ -42,6 +42,7 @@ class LoopPorts:
     datasets: DatasetBuilder
     trainer: Trainer
     deployer: Deployer
+    gate: Gate
     probe: Probe
     notifier: Notifier
 
@@ -112,6 +113,7 @@ def _observer(
         store=store,
         trainer=ports.trainer,
         deployer=ports.deployer,
+        gate=ports.gate,
         probe=ports.probe,
         clock=clock,
         trigger_quality=rules.trigger.min_quality_score,
@@ -130,4 +132,5 @@ def _executor(store: Store, rules: LoopRules, ports: LoopPorts, training_dir: Pa
         training_timeout_s=rules.training_timeout_s,
         fingerprint=fingerprint,
     )
-    return Executor(store=store, retrains=retrains, servers=Servers(store=store, deployer=ports.deployer))
+    servers = Servers(store=store, deployer=ports.deployer)
+    return Executor(store=store, retrains=retrains, servers=servers, gate=ports.gate)

@@ -13,11 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
-__all__ = ["DatasetBuilder", "DatasetRequest", "DeployFailed", "Deployer", "Endpoint", "Failed", "Handle", "Manifest",
-           "NotReady", "Notifier", "Probe", "Readiness", "Running", "Succeeded", "Trainer", "TrainingRun",
-           "TrainingStatus"]  # fmt: skip
+from policies.rows import Check, Model
+from policies.snapshot import CheckView
+
+__all__ = ["BROUGHT", "DatasetBuilder", "DatasetRequest", "DeployFailed", "Deployer", "Endpoint", "Failed",
+           "Gate", "Handle", "Manifest", "NotReady", "Notifier", "Probe", "Readiness", "Running", "Succeeded",
+           "Trainer", "TrainingRun", "TrainingStatus"]  # fmt: skip
 
 Handle: TypeAlias = dict[str, Any]
 """What an adapter needs to find its work again; JSON-serialisable, without secrets."""
@@ -200,6 +203,10 @@ class Trainer(Protocol):
         ...
 
 
+BROUGHT: Final = "brought"
+"""In the detail of a deployment: the model is an endpoint that a person has named, and nothing is to be started."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """Where a deployed model answers."""
@@ -262,6 +269,20 @@ class Deployer(Protocol):
 
     async def retire(self, handle: Handle) -> None:
         """Stop serving and give resources back; safe to repeat."""
+        ...
+
+
+class Gate(Protocol):
+    """Compares a challenger with the champion before users see it: on old questions, or on copies of live requests."""
+
+    async def poll(self, check: Check, challenger: Model, champion: Model) -> CheckView:
+        """How far the check is, and what it has found. It begins with the first question, and goes on where a process
+        that was killed has left it; what is kept in the store is not asked again. Quick: the work is done meanwhile.
+        """
+        ...
+
+    async def cancel(self, check_id: int) -> None:
+        """Nobody wants to know any more; safe to repeat, and for a check that is not under way."""
         ...
 
 

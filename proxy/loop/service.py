@@ -14,7 +14,9 @@ from proxy.config import Config
 from proxy.config.load import fingerprint, public_document
 from proxy.loop.act.install import BaseModel
 from proxy.loop.adapters.deployers import WarmingDeployer, build_deployer, recorded
+from proxy.loop.adapters.deployers.brought import WithBrought
 from proxy.loop.adapters.deployers.health import trusts_unseen
+from proxy.loop.adapters.gate import NoGate
 from proxy.loop.adapters.notify import NoNotifier, WebhookNotifier
 from proxy.loop.adapters.probe import HttpProbe
 from proxy.loop.adapters.trainers import build_trainer
@@ -59,6 +61,7 @@ async def open_loop(
     version = await store.configs.add(mark, public_document(config))
     urls = config.notify.urls
     notifier = WebhookNotifier(urls, timeout_s=config.notify.timeout_seconds) if urls else NoNotifier()
+    probe = HttpProbe(trusting=trusts_unseen(config.deployer))
     deployer = build_deployer(config.deployer, data_dir, clock)
     warming = None
     if config.deployer.warmup_requests:
@@ -73,8 +76,9 @@ async def open_loop(
         ports=LoopPorts(
             datasets=datasets,
             trainer=build_trainer(config.trainer),
-            deployer=deployer,
-            probe=HttpProbe(trusting=trusts_unseen(config.deployer)),
+            deployer=WithBrought(deployer, probe),
+            gate=NoGate(),
+            probe=probe,
             notifier=notifier,
         ),
         base=BaseModel.of(config.champion),

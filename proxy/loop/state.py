@@ -11,6 +11,7 @@ from typing import Any, Final
 from policies.experiment import ArmStats
 from policies.lifecycle import Phase
 from policies.state import (
+    Checking,
     Deploying,
     Idle,
     LastRun,
@@ -21,6 +22,7 @@ from policies.state import (
     Promoting,
     Retiring,
     Retry,
+    Shadowing,
     Testing,
     Training,
     Watching,
@@ -37,6 +39,8 @@ _PHASES: Final[Mapping[str, type[PhaseState]]] = {
         Phase.IDLE: Idle,
         Phase.TRAINING: Training,
         Phase.DEPLOYING: Deploying,
+        Phase.CHECKING: Checking,
+        Phase.SHADOWING: Shadowing,
         Phase.TESTING: Testing,
         Phase.PROMOTING: Promoting,
         Phase.WATCHING: Watching,
@@ -112,7 +116,7 @@ def _phase_of_flat(old: Mapping[str, Any]) -> PhaseState:
     run, challenger = old.get("run_id"), old.get("challenger_id") or _GONE
     experiment = old.get("experiment_id")
     match Phase(old.get("phase", Phase.IDLE)):
-        case Phase.IDLE:
+        case Phase.IDLE | Phase.CHECKING | Phase.SHADOWING:  # of the last two no such version knew
             return Idle()
         case Phase.TRAINING:
             before = LastRun(dataset_at=old.get("prior_dataset_at"), retrain_at=old.get("prior_retrain_at"))

@@ -64,6 +64,7 @@ _ANSWER_S: Final = 5.0
 _LONGEST_SLEEP_S: Final = 10.0
 """Between two looks without a tick, so that metrics and status stay fresh."""
 _ASK_SOMEBODY: Final = (Verdict.INVALID, Verdict.INCONCLUSIVE)
+_CHECK_ASKS: Final = ("hold", "undecided")
 _log = logging.getLogger(__name__)
 
 
@@ -247,13 +248,16 @@ class Loop:
         verdict = decided.assessment.verdict if decided.assessment else None
         carried = rests_on_few(decided)
         watching = decided.watch.decision if decided.watch else None
-        kind = (seen.snapshot.phase, seen.snapshot.paused, type(decided.held), verdict, carried, watching,
+        check = seen.snapshot.check.verdict if seen.snapshot.check else None
+        kind = (seen.snapshot.phase, seen.snapshot.paused, type(decided.held), verdict, check, carried, watching,
                 decided.triggers.fired, decided.triggers.hold is None)  # fmt: skip
         note = kind != self._last_hold
         interval_s = self._journal.rules.check_interval_s
         look = note or not 0 <= now - self._looked_at < interval_s
         await self._journal.hold(lease, seen, decided, now, note=note, look=look)
         asks = "few_clusters" if carried else verdict.value if verdict in _ASK_SOMEBODY else None
+        if check in _CHECK_ASKS:
+            asks = f"check_{check}"
         if note and asks is not None:
             self._notifier.notify(held_event(seen, decided, now, asks))
         self._last_hold = kind

@@ -16,9 +16,11 @@ from typing import Final, Self
 from proxy.clock import Clock
 from proxy.store.control.checks import Checks
 from proxy.store.control.commands import Commands
+from proxy.store.control.comparisons import Comparisons
 from proxy.store.control.experiments import Experiments
 from proxy.store.control.install import Configs, Replicas, Secrets
 from proxy.store.control.journal import Journal
+from proxy.store.control.judgements import Judgements
 from proxy.store.control.leases import Leases
 from proxy.store.control.models import Models, Runs
 from proxy.store.control.state import StateEntries
@@ -64,6 +66,8 @@ class Store:
         self.models = Models(database, clock)
         self.experiments = Experiments(database)
         self.checks = Checks(database, clock)
+        self.comparisons = Comparisons(database, clock)
+        self.judgements = Judgements(database, self._codec, self.ingest, clock)
         self.runs = Runs(database)
         self.journal = Journal(database, clock)
         self.state = StateEntries(database)

@@ -56,7 +56,7 @@ LOOK_S = 0.5
 """Between two looks at the status, each of which is work for the controller."""
 LIMIT_S = 400.0
 PHASES = {"idle", "training", "deploying", "testing", "promoting", "watching"}
-TRAINED = ["dataset_ready", "training_started", "trained", "deployment_started", "deployed"]
+TRAINED = ["dataset_ready", "training_started", "trained", "deployment_started", "check_started", "deployed"]
 
 
 def settings(directory: Path, *, min_effective_users: float) -> dict[str, Any]:

@@ -17,7 +17,9 @@ from typing import Any
 from policies.experiment import ABTestConfig
 from policies.plan import LoopRules
 from policies.records import Arm, Outcome, StickySource
+from policies.rows import Check, Model
 from policies.selection import DataGeneratorConfig
+from policies.snapshot import CheckView
 from policies.triggers import TriggerConfig
 from proxy.clock import ManualClock
 from proxy.errors import PermanentError
@@ -152,6 +154,22 @@ class FolderDatasets:
         (self.root / run_id / "data.jsonl").unlink(missing_ok=True)
 
 
+class SaysAtOnce:
+    """A gate that says at once what it is to say, of every check."""
+
+    def __init__(self) -> None:
+        self.says = CheckView(id=0, done=True, verdict="pass", reasons=("its answers are no worse",))
+        self.asked: list[int] = []
+        self.cancelled: list[int] = []
+
+    async def poll(self, check: Check, challenger: Model, champion: Model) -> CheckView:
+        self.asked.append(check.id)
+        return replace(self.says, id=check.id)
+
+    async def cancel(self, check_id: int) -> None:
+        self.cancelled.append(check_id)
+
+
 class Answers:
     """A probe: the configured champion is alive unless told otherwise."""
 
@@ -203,6 +221,7 @@ class World:
         self.trainer = RecordingTrainer()
         self.deployer = RecordingDeployer()
         self.datasets = FolderDatasets(self.root / "training")
+        self.gate = SaysAtOnce()
         self.probe = Answers()
         self.told = Told()
         self.base = BaseModel(name="base", url="http://models/base")
@@ -225,6 +244,7 @@ class World:
             datasets=datasets or self.datasets,
             trainer=trainer or self.trainer,
             deployer=deployer or self.deployer,
+            gate=self.gate,
             probe=self.probe,
             notifier=self.told,
         )

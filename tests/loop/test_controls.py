@@ -180,9 +180,9 @@ async def test_people_are_told_of_each_change_after_it_is_written(tmp_path: Path
         await world.chat(store, users=40)
         await settle(loop)
     told = [event["event"] for event in world.told.events]
-    assert told == ["dataset_ready", "training_started", "trained", "deployment_started", "deployed"]
+    assert told == ["dataset_ready", "training_started", "trained", "deployment_started", "check_started", "deployed"]
     assert world.told.events[-1]["phase"] == "testing"
-    assert world.told.events[-1]["phase_before"] == "deploying"
+    assert world.told.events[-1]["phase_before"] == "checking"
 
 
 async def test_new_settings_are_a_new_version_of_the_routes(tmp_path: Path) -> None:

@@ -68,7 +68,7 @@ async def test_the_model_of_a_failed_deployment_is_served_by_order_without_a_tra
         state, said = await order(loop, store, "deploy", run=run.id)
         assert (state, said) == (CommandState.DONE, f"{model.name} of {run.id} is deployed again: ann asked for "
                                  "`deploy` (the GPU is back)")  # fmt: skip
-        assert actions(await settle(loop)) == ["StartExperiment"]
+        assert actions(await settle(loop)) == ["StartCheck", "StartExperiment"]
         assert world.routes().challenger is not None
         after = await state_of(loop)
         assert len(world.trainer.runs) == len(world.datasets.built) == 1
@@ -93,7 +93,7 @@ async def test_a_deployment_by_order_that_fails_is_no_failed_retrain(tmp_path: P
         assert (await store.runs.list())[0].state == "failed"
         world.deployer.ready_answer = None
         assert (await order(loop, store, "deploy", run=run.id))[0] is CommandState.DONE, "as often as it takes"
-        assert actions(await settle(loop)) == ["StartExperiment"]
+        assert actions(await settle(loop)) == ["StartCheck", "StartExperiment"]
 
 
 async def test_what_was_sent_back_can_be_tested_again(tmp_path: Path) -> None:
@@ -128,7 +128,7 @@ async def test_an_order_that_cannot_be_carried_out_is_refused_with_the_reason(tm
         [run] = await store.runs.list()
         assert await refusal(loop, store, run="run-9") == "there is no run run-9"
         for nothing in ({}, {"run": ""}, {"run": True}):
-            assert (await refusal(loop, store, **nothing)).startswith("run: name the run")
+            assert (await refusal(loop, store, **nothing)).startswith("run: name a run")
         world.deployer.missing_path = True
         assert f"model_path /models/{run.id} does not exist" in await refusal(loop, store, run=run.id)
         world.deployer.missing_path = False
@@ -180,7 +180,7 @@ async def test_what_may_pass_is_tried_again_by_itself(tmp_path: Path, late: bool
         world.deployer.ready_answer = None
         [run] = await store.runs.list()
         assert (await order(loop, store, "deploy", run=run.id))[0] is CommandState.DONE
-        assert actions(await settle(loop)) == ["StartExperiment"]
+        assert actions(await settle(loop)) == ["StartCheck", "StartExperiment"]
 
 
 async def test_what_comes_up_at_the_second_attempt_is_tested(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ async def test_what_comes_up_at_the_second_attempt_is_tested(tmp_path: Path) -> 
         assert actions(await settle(loop))[-1] == "RestartDeployment"
         world.deployer.ready_answer = None
         world.clock.advance(5.1)
-        assert actions(await settle(loop)) == ["StartDeployment", "StartExperiment"]
+        assert actions(await settle(loop)) == ["StartDeployment", "StartCheck", "StartExperiment"]
         assert (await state_of(loop)).ledger.totals.failed_retrains == 0
 
 

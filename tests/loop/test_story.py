@@ -18,7 +18,8 @@ async def test_a_better_challenger_is_promoted_watched_and_replaces_the_champion
 
         await world.chat(store, users=40)
         done = await settle(loop)
-        assert actions(done) == ["PrepareData", "StartTraining", "AcceptModel", "StartDeployment", "StartExperiment"]
+        made = ["PrepareData", "StartTraining", "AcceptModel"]
+        assert actions(done) == [*made, "StartDeployment", "StartCheck", "StartExperiment"]
         table = world.routes()
         assert table.challenger is not None
         assert table.share == 0.5

@@ -17,6 +17,8 @@ def test_a_retrain_that_wins_walks_through_every_phase() -> None:
         (Event.TRAINING_STARTED, Phase.TRAINING),
         (Event.TRAINED, Phase.DEPLOYING),
         (Event.DEPLOYMENT_STARTED, Phase.DEPLOYING),
+        (Event.CHECK_STARTED, Phase.CHECKING),
+        (Event.SHADOW_STARTED, Phase.SHADOWING),
         (Event.DEPLOYED, Phase.TESTING),
         (Event.SHARE_CHANGED, Phase.TESTING),
         (Event.WON, Phase.PROMOTING),

@@ -16,6 +16,8 @@ from policies.actions import (
     Action,
     BeginPromotion,
     CancelRun,
+    Challenge,
+    FailCheck,
     FailPromotion,
     FailRun,
     FinishWatch,
@@ -32,8 +34,10 @@ from policies.actions import (
     RollBack,
     SetPaused,
     SetShare,
+    StartCheck,
     StartDeployment,
     StartExperiment,
+    StartShadow,
     StartTraining,
 )
 from policies.experiment import ABTestConfig, ArmStats, Verdict
@@ -42,6 +46,7 @@ from policies.plan import LoopRules, Plan, plan
 from policies.promotion import WatchFacts
 from policies.records import Arm
 from policies.snapshot import (
+    CheckView,
     Command,
     ExperimentView,
     LoopTotals,
@@ -100,6 +105,10 @@ def watching(after: ArmStats, *, hours: float, healthy: bool | None = True, **ch
     return seen(Phase.WATCHING, champion=CHALLENGER, previous=old, watch=window, **changes)
 
 
+def checked(check: CheckView, phase: Phase = Phase.CHECKING, **changes: Any) -> Snapshot:
+    return seen(phase, challenger=CHALLENGER, check=check, **changes)
+
+
 def ordered(verb: str, **args: Any) -> tuple[Command, ...]:
     return (Command(id=3, at=NOW, verb=verb, args=args, who="ann", why="I say so"),)
 
@@ -122,7 +131,9 @@ def test_a_retrain_as_a_conversation() -> None:
     young = seen(Phase.DEPLOYING, challenger=starting, phase_since=NOW - 10)
     assert plan(young, RULES, NOW).reasons == ("waiting for model-2: HTTP 503",)
     up = replace(starting, ready=True)
-    assert decide(seen(Phase.DEPLOYING, challenger=up)) == StartExperiment(model_id=2, share=0.1)
+    assert decide(seen(Phase.DEPLOYING, challenger=up)) == StartCheck(model_id=2)
+    assert decide(checked(CheckView(id=8, reasons=("12 of 200 answers are compared",)))) is None
+    assert decide(checked(CheckView(id=8, done=True, verdict="pass"))) == StartExperiment(model_id=2, share=0.1)
     assert decide(on_trial(SAME)) is None
     assert decide(on_trial(BETTER)) == BeginPromotion(model_id=2, experiment_id=7)
     assert decide(seen(Phase.PROMOTING, challenger=CHALLENGER)) == Promote(model_id=2)
@@ -171,9 +182,73 @@ def test_a_winner_waits_for_a_person_where_promotion_is_not_automatic() -> None:
 
 def test_without_ab_testing_a_model_goes_straight_to_promotion() -> None:
     rules = replace(RULES, enable_ab_testing=False)
-    decided = plan(seen(Phase.DEPLOYING, challenger=CHALLENGER), rules, NOW)
+    assert decide(seen(Phase.DEPLOYING, challenger=CHALLENGER), rules) == StartCheck(model_id=2)
+    decided = plan(checked(CheckView(id=8, done=True, verdict="pass")), rules, NOW)
     assert decided.action == BeginPromotion(model_id=2, experiment_id=None)
     assert "A/B testing is off" in decided.reasons[0]
+    by_hand = checked(CheckView(id=8), commands=ordered("proceed"))
+    assert decide(by_hand, rules) == BeginPromotion(model_id=2, experiment_id=None)
+
+
+HELD = CheckView(id=8, done=True, verdict="hold", reasons=("the judge did not answer",))
+SHADOWED = replace(RULES, ab_test=ABTestConfig(shadow_share=1.0, shadow_hours=2.0))
+DEPLOYED = StartExperiment(model_id=2, share=0.1)
+
+
+@pytest.mark.parametrize(
+    ("check", "rules", "action"),
+    [
+        (CheckView(id=8), RULES, None),
+        (CheckView(id=8, done=True, verdict="pass"), RULES, DEPLOYED),
+        (CheckView(id=8, done=True, verdict="pass"), SHADOWED, StartShadow(model_id=2, share=1.0)),
+        (CheckView(id=8, done=True, verdict="undecided"), RULES, DEPLOYED),
+        (CheckView(id=8, done=True, verdict="undecided"), replace(RULES, undecided="hold"), None),
+        (HELD, RULES, None),
+        (CheckView(id=8, done=True, verdict="reject", reasons=("it is worse",)), RULES,
+         FailCheck(model_id=2, check_id=8, reason="it is worse")),
+        (CheckView(id=8, answers=False, reasons=("HTTP 404",)), RULES,
+         AbandonModel(model_id=2, reason="HTTP 404")),
+        (CheckView(id=8, answers=False, may_pass=True, reasons=("HTTP 503",)), replace(RULES, deployment_retries=1),
+         RestartDeployment(model_id=2, reason="HTTP 503")),
+    ],
+)  # fmt: skip
+def test_a_check_may_reject_and_lets_pass_what_it_cannot_reject(
+    check: CheckView, rules: LoopRules, action: Action | None
+) -> None:
+    assert decide(checked(check), rules) == action
+
+
+def test_a_check_that_holds_says_how_a_person_goes_on() -> None:
+    held = plan(checked(HELD), RULES, NOW)
+    assert held.reasons[0] == "the judge did not answer"
+    assert "`ratchet proceed`" in held.reasons[1]
+    assert decide(checked(HELD, commands=ordered("proceed"))) == DEPLOYED
+    assert decide(checked(HELD, commands=ordered("cancel"))) == CancelRun(run_id=None, model_id=2)
+
+
+def test_a_shadow_lasts_its_hours_unless_it_finds_harm() -> None:
+    quiet = CheckView(id=9, reasons=("40 answers are compared",))
+    assert decide(checked(quiet, Phase.SHADOWING), SHADOWED) is None
+    assert decide(checked(quiet, Phase.SHADOWING), SHADOWED, NOW + HOUR + 1) == DEPLOYED
+    worse = replace(quiet, verdict="reject", reasons=("it is worse",))
+    back = FailCheck(model_id=2, check_id=9, reason="it is worse")
+    assert decide(checked(worse, Phase.SHADOWING), SHADOWED) == back
+    assert decide(checked(quiet, Phase.SHADOWING, commands=ordered("proceed")), SHADOWED) == DEPLOYED
+    silent = replace(CHALLENGER, healthy=False, unhealthy_since=NOW - HOUR)
+    gone = decide(replace(checked(quiet, Phase.SHADOWING), challenger=silent), SHADOWED)
+    assert isinstance(gone, AbandonModel)
+
+
+def test_a_challenger_that_a_person_brings() -> None:
+    brought = decide(seen(commands=ordered("challenge", url="http://mine", name="mine", model="big")))
+    assert brought == Challenge(name="mine", url="http://mine", model="big")
+    otherwise = decide(seen(commands=ordered("challenge", rewrite={"system": {"prepend": "Be brief."}})))
+    assert isinstance(otherwise, Challenge)
+    assert (otherwise.url, otherwise.rewrite) == (None, {"system": {"prepend": "Be brief."}})
+    assert otherwise.name.startswith("challenger-1970")
+    assert decide(seen(commands=ordered("deploy", path="/models/mine"))) == Challenge(
+        name="challenger-19700105-040000-1", path="/models/mine"
+    )
 
 
 def test_without_a_trainer_data_is_prepared_and_nothing_more() -> None:
@@ -303,8 +378,12 @@ def test_a_command_that_fits_the_phase_is_done(snapshot: Snapshot, verb: str, ex
         (seen(), "share", {"share": 0.5}, "no challenger is being tested"),
         (on_trial(SAME), "share", {"share": 1.5}, "is not between 0 and 1"),
         (on_trial(SAME), "share", {"share": True}, "is not between 0 and 1"),
-        (seen(), "deploy", {}, "run: name the run"),
-        (seen(), "deploy", {"run": True}, "run: name the run"),
+        (seen(), "deploy", {}, "run: name a run"),
+        (seen(), "challenge", {}, "url: name an endpoint, a model, or a rewrite"),
+        (seen(), "challenge", {"rewrite": "be brief"}, "rewrite: it is no JSON object"),
+        (on_trial(SAME), "challenge", {"url": "http://mine"}, "one challenger at a time: the phase is testing"),
+        (seen(), "proceed", {}, "no challenger is being checked: the phase is idle"),
+        (seen(), "deploy", {"run": True}, "run: name a run"),
         (on_trial(SAME), "deploy", {"run": "run-1"}, "one challenger at a time: the phase is testing, not idle"),
         (seen(), "dance", {}, "there is no such command"),
         (watching(arm_stats(Arm.CHAMPION, 400), hours=1, healthy=False), "rollback", {}, "does not answer"),

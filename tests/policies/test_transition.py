@@ -17,6 +17,8 @@ from policies.actions import (
     BeginEpoch,
     BeginPromotion,
     CancelRun,
+    Challenge,
+    FailCheck,
     FailPromotion,
     FailRun,
     FinishWatch,
@@ -33,12 +35,15 @@ from policies.actions import (
     RollBack,
     SetPaused,
     SetShare,
+    StartCheck,
     StartDeployment,
     StartExperiment,
+    StartShadow,
     StartTraining,
 )
 from policies.effects import (
     Begun,
+    Challenged,
     Counted,
     Declined,
     Done,
@@ -46,14 +51,16 @@ from policies.effects import (
     Measured,
     Prepared,
     Redeployed,
+    Reserved,
     Served,
     Stopped,
     Taken,
     Trained,
 )
 from policies.lifecycle import TRANSITIONS, Event, Phase
-from policies.rows import Experiment, Model, ModelState, Run
+from policies.rows import Check, CheckKind, Experiment, Model, ModelState, Run
 from policies.state import (
+    Checking,
     Deploying,
     Idle,
     LastRun,
@@ -62,6 +69,7 @@ from policies.state import (
     PhaseState,
     Promoting,
     Retiring,
+    Shadowing,
     Training,
     Watching,
 )
@@ -70,11 +78,12 @@ from policies.transition import Context, Position, Transition, apply, postpone, 
 from policies.transition.testing import begin_promotion
 from policies.transition.values import moved, phase_of
 
-CHAMPION, CHALLENGER, PREVIOUS, LEFT, EXPERIMENT, EPOCH, RUN = 1, 2, 3, 4, 7, 5, "run-1"
+CHAMPION, CHALLENGER, PREVIOUS, LEFT, EXPERIMENT, EPOCH, CHECK, RUN = 1, 2, 3, 4, 7, 5, 8, "run-1"
 NOW = Context(at=1_000.0, why="because", version=9, drain_s=30.0)
 SERVED = Served(url="http://model", model=None, credential=None)
 HANDLE = {"pid": 1}
 MODEL = Model(id=CHALLENGER, name="model-1", run_id=RUN)
+MINE = Model(id=6, name="mine")
 ROW = Run(id=RUN, state="prepared", trigger="manual", started_us=1, trainer="command")
 
 
@@ -87,6 +96,8 @@ PHASES: dict[Phase, PhaseState] = {
     Phase.IDLE: Idle(),
     Phase.TRAINING: Training(run_id=RUN, before=LastRun(dataset_at=1.0)),
     Phase.DEPLOYING: Deploying(challenger_id=CHALLENGER, run_id=RUN),
+    Phase.CHECKING: Checking(challenger_id=CHALLENGER, check_id=CHECK, run_id=RUN),
+    Phase.SHADOWING: Shadowing(challenger_id=CHALLENGER, check_id=CHECK, run_id=RUN),
     Phase.TESTING: UnderTest(challenger_id=CHALLENGER, experiment_id=EXPERIMENT, run_id=RUN),
     Phase.PROMOTING: Promoting(challenger_id=CHALLENGER, experiment_id=EXPERIMENT, run_id=RUN),
     Phase.WATCHING: Watching(previous_id=PREVIOUS, experiment_id=EXPERIMENT, promoted_at=900.0, before=None),
@@ -103,6 +114,10 @@ ACTIONS: dict[Action, tuple[Effect, ...]] = {
     StartDeployment(model_id=CHALLENGER): (Taken(handle=HANDLE), Declined(reason="no such file")),
     RestartDeployment(model_id=CHALLENGER, reason="no memory"): (Done(),),
     Redeploy(run_id=RUN): (Redeployed(run=ROW, model=MODEL, handle=HANDLE), Declined(reason="there is no run")),
+    Challenge(name="mine", url="http://mine"): (Challenged(model=MINE, handle=HANDLE), Declined(reason="no endpoint")),
+    StartCheck(model_id=CHALLENGER): (Reserved(check_id=CHECK, served=SERVED),),
+    StartShadow(model_id=CHALLENGER, share=1.0): (Reserved(check_id=CHECK + 1, served=SERVED),),
+    FailCheck(model_id=CHALLENGER, check_id=CHECK, reason="it is worse"): (Stopped(), Stopped(failed=True)),
     AbandonModel(model_id=CHALLENGER, reason="never healthy"): (Stopped(), Stopped(failed=True)),
     StartExperiment(model_id=CHALLENGER, share=0.1): (Begun(experiment_id=EXPERIMENT, served=SERVED, slow_s=1.0),),
     SetShare(experiment_id=EXPERIMENT, epoch=EPOCH, share=0.3): (Measured(slow_s=None),),
@@ -151,6 +166,10 @@ def positions(draw: st.DrawFn) -> Position:
         champion=Model(id=CHAMPION, name="base"),
         challenger=row("challenger_id", replace(MODEL, detail=detail, state=state)),
         previous=row("previous_id", Model(id=PREVIOUS, name="old")),
+        check=row(
+            "check_id",
+            Check(id=CHECK, kind=CheckKind.GATE, challenger_id=CHALLENGER, champion_id=CHAMPION, started_us=1),
+        ),
         experiment=row("experiment_id", experiment),
         run=row("run_id", replace(ROW, handle=HANDLE if draw(st.booleans()) else None)),
     )
@@ -185,7 +204,8 @@ def test_an_event_leads_where_the_table_says(position: Position) -> None:
         assert transition.reason
         if transition.state.phase_name is not position.state.phase_name:
             assert (transition.state.since, transition.state.reason) == (NOW.at, transition.reason)
-            assert transition.state.retries == ()
+            waits = ["StartDeployment"] if isinstance(action, RestartDeployment) else []
+            assert [retry.action for retry in transition.state.retries] == waits
 
 
 @given(position=positions())
@@ -198,7 +218,8 @@ def test_twice_is_once(position: Position) -> None:
             continue
         after = position.after(first)
         again = apply(after, action, effect, replace(NOW, at=NOW.at + 60.0, version=NOW.version + 1))
-        assert (again.state, again.models, again.experiments, again.runs) == (after.state, (), (), ())
+        assert again.state == after.state
+        assert (again.models, again.checks, again.experiments, again.runs) == ((), (), (), ())
         if not isinstance(action, SetPaused):
             assert stale(after, action) is not None
             assert again.event is Event.REFUSED
@@ -241,7 +262,9 @@ def test_no_phase_keeps_the_ids_of_another(position: Position) -> None:
             assert after == before
             continue
         new: dict[str, set[Any]] = {"run_id": {getattr(action, "run_id", None)}, "previous_id": {position.champion.id},
-               "challenger_id": {one.model.id for one in (effect,) if isinstance(one, Trained | Redeployed)},
+               "challenger_id": {one.model.id for one in (effect,)
+                                 if isinstance(one, Trained | Redeployed | Challenged)},
+               "check_id": {getattr(effect, "check_id", None)},
                "experiment_id": {getattr(effect, "experiment_id", None)}}  # fmt: skip
         for name, value in after.items():
             assert value == before.get(name) or value in new[name] or value is None
@@ -251,6 +274,8 @@ IDS = {
     Phase.IDLE: set(),
     Phase.TRAINING: {"run_id"},
     Phase.DEPLOYING: {"run_id", "challenger_id"},
+    Phase.CHECKING: {"run_id", "challenger_id", "check_id"},
+    Phase.SHADOWING: {"run_id", "challenger_id", "check_id"},
     Phase.TESTING: {"run_id", "challenger_id", "experiment_id"},
     Phase.PROMOTING: {"run_id", "challenger_id", "experiment_id"},
     Phase.WATCHING: {"previous_id", "experiment_id"},
@@ -265,7 +290,7 @@ def named(phase: PhaseState) -> dict[str, Any]:
 def test_what_is_not_there_is_not_acted_on(position: Position) -> None:
     """An action on another run, model or experiment than the phase's is refused."""
     for action, effect in PAIRS:
-        names = {"run_id": "run-other", "model_id": 99, "experiment_id": 98, "epoch": 97}
+        names = {"run_id": "run-other", "model_id": 99, "experiment_id": 98, "epoch": 97, "check_id": 96}
         for name, other in names.items():
             if getattr(action, name, None) is None or isinstance(action, PrepareData | Redeploy):
                 continue
@@ -293,14 +318,14 @@ def test_totals_never_go_down_and_nothing_is_left_behind(
         named = {position.state.ledger.champion_id, *ids(position.state.phase)}
         waiting = {left.id for left in position.state.ledger.retiring}
         stopped = isinstance(effect, Stopped | Done) and isinstance(
-            action, CancelRun | AbandonModel | RestartDeployment
+            action, CancelRun | AbandonModel | RestartDeployment | FailCheck
         )
         assert stopped or had <= named | waiting
 
 
 def served(model: Model, position: Position) -> bool:
     """Whether it has, or had, users."""
-    return not isinstance(position.state.phase, Deploying) or model.id == position.champion.id
+    return not isinstance(position.state.phase, Deploying | Checking | Shadowing) or model.id == position.champion.id
 
 
 def ids(phase: PhaseState) -> set[int]:

@@ -67,13 +67,17 @@ def test_the_commands_of_a_phase_are_those_that_it_does_not_refuse(phase: Phase)
         previous=model,
         experiment=ExperimentView(id=7, facts=facts(arm_stats(Arm.CHAMPION, 5), arm_stats(Arm.CHALLENGER, 5))),
     )
-    args = {Verb.SHARE: {"share": 0.2}, Verb.DEPLOY: {"run": "run-1"}}
+    args = {Verb.SHARE: {"share": 0.2}, Verb.DEPLOY: {"run": "run-1"}, Verb.CHALLENGE: {"url": "http://mine"}}
     fitting = {
         verb
         for verb in Verb
         if not isinstance(
             answer(
-                Command(id=1, at=0.0, verb=verb, args=args.get(verb, {}), who="me", why=""), snapshot, 1.0, trains=True
+                Command(id=1, at=0.0, verb=verb, args=args.get(verb, {}), who="me", why=""),
+                snapshot,
+                1.0,
+                trains=True,
+                share=0.1,
             ),
             Refuse,
         )

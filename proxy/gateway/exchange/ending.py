@@ -13,6 +13,8 @@ from proxy.gateway.facts import ExchangeFacts
 from proxy.gateway.faults import Fault, failed_slot, fault_of_status, left_slot, refused_slot
 from proxy.gateway.outbound import response_lines
 from proxy.gateway.record import frame_of
+from proxy.gateway.routing import encoding_of
+from proxy.wire.rewritable import rewritable
 
 __all__ = ["Ending"]
 
@@ -107,6 +109,8 @@ class Ending(ExchangeBase):
         as much again."""
         connection, request = self._connection, self.request
         key = self.user()  # may show that it is no evidence
+        if self.routes.asks_otherwise and not rewritable(request.size, encoding_of(self.known), request.data):
+            self.is_exposure = False  # whichever arm it is for: who answers must not decide what counts
         unread = request.cut or not self.context.leaves_conversations
         return ExchangeFacts(
             self.record_id,

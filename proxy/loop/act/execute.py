@@ -17,6 +17,8 @@ from policies.actions import (
     BeginEpoch,
     BeginPromotion,
     CancelRun,
+    Challenge,
+    FailCheck,
     FailRun,
     PrepareData,
     Promote,
@@ -24,11 +26,13 @@ from policies.actions import (
     RestartDeployment,
     Retire,
     SetShare,
+    StartCheck,
     StartDeployment,
     StartExperiment,
+    StartShadow,
     StartTraining,
 )
-from policies.effects import Begun, Counted, Done, Effect, Measured, Stopped
+from policies.effects import Begun, Counted, Done, Effect, Measured, Reserved, Stopped
 from policies.experiment import ArmStats
 from policies.records import Arm
 from policies.rows import Experiment, Model, Run
@@ -36,6 +40,7 @@ from policies.transition import Position
 from proxy.errors import PermanentError
 from proxy.loop.act.retrains import Retrains
 from proxy.loop.act.servers import Servers
+from proxy.loop.ports import Gate
 from proxy.store.store import Store
 
 __all__ = ["Executor"]
@@ -51,6 +56,7 @@ class Executor:
     store: Store
     retrains: Retrains
     servers: Servers
+    gate: Gate
 
     async def execute(self, action: Action, position: Position, at: float) -> Effect:
         """What came of `action`, decided at `at` (Unix seconds).
@@ -68,18 +74,29 @@ class Executor:
             case FailRun():
                 return await self.retrains.give_up(_run(position))
             case CancelRun():
-                await self.retrains.cancel(_run(position))
+                if position.run is not None:
+                    await self.retrains.cancel(position.run)
+                await self._end_check(position)
                 return Done() if position.challenger is None else await self.servers.stop_if_it_can(position.challenger)
             case StartDeployment():
                 return await self.servers.deploy(_challenger(position))
             case RestartDeployment():
+                await self._end_check(position)
                 await self.servers.stop(_challenger(position))
                 return Done()
             case Redeploy():
                 return await self.servers.redeploy(action, position)
-            case AbandonModel():
+            case Challenge():
+                return await self.servers.challenge(action, position, at)
+            case StartCheck() | StartShadow():
+                await self._end_check(position)
+                served = await self.servers.served(_challenger(position), position.champion)
+                return Reserved(check_id=await self.store.checks.next_id(), served=served)
+            case AbandonModel() | FailCheck():
+                await self._end_check(position)
                 return await self.servers.stop_if_it_can(_challenger(position))
             case StartExperiment():
+                await self._end_check(position)
                 return Begun(
                     experiment_id=await self.store.experiments.next_id(),
                     served=await self.servers.served(_challenger(position), position.champion),
@@ -89,6 +106,7 @@ class Executor:
                 known = _experiment(position).frozen.get("l95_s")
                 return Measured(slow_s=await self._slow_s(position.champion, at) if known is None else known)
             case BeginPromotion(experiment_id=None):
+                await self._end_check(position)
                 return await self.servers.served(_challenger(position), position.champion)
             case Promote():
                 return Counted(before=await self._champion_arm(position.experiment))
@@ -99,6 +117,10 @@ class Executor:
                 return Stopped(model=model)
             case _:
                 return Done()
+
+    async def _end_check(self, position: Position) -> None:
+        if position.check is not None:
+            await self.gate.cancel(position.check.id)
 
     async def _champion_arm(self, experiment: Experiment | None) -> ArmStats | None:
         if experiment is None:

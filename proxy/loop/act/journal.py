@@ -170,6 +170,7 @@ class LoopJournal:
                 },
                 state={STATE_ENTRY: state_to_json(state)},
                 models=done.models,
+                checks=done.checks,
                 experiments=done.experiments,
                 runs=done.runs,
                 looks=_looks(entry, before, now),

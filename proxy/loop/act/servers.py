@@ -9,12 +9,12 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from policies.actions import Redeploy
-from policies.effects import Declined, Effect, Redeployed, Served, Stopped, Taken
+from policies.actions import Challenge, Redeploy
+from policies.effects import Challenged, Declined, Effect, Redeployed, Served, Stopped, Taken
 from policies.rows import Model, ModelState
 from policies.transition import Position
 from proxy.errors import PermanentError, TemporaryError
-from proxy.loop.ports import Deployer, Endpoint
+from proxy.loop.ports import BROUGHT, Deployer, Endpoint
 from proxy.routes import origin
 from proxy.store.store import Store
 
@@ -33,7 +33,8 @@ class Servers:
     async def deploy(self, model: Model) -> Effect:
         """Hand the model to the deployer."""
         try:
-            handle = await self.deployer.deploy(model.id, model.name, model.path, model.detail.get("result", {}))
+            detail = {**model.detail.get("result", {}), **({BROUGHT: True} if model.detail.get("brought") else {})}
+            handle = await self.deployer.deploy(model.id, model.name, model.path, detail)
         except PermanentError as exc:
             return Declined(reason=str(exc))
         return Taken(handle=handle)
@@ -58,6 +59,36 @@ class Servers:
             case effect:
                 return effect
 
+    async def challenge(self, action: Challenge, position: Position, at: float) -> Effect:
+        """Register the challenger that a person brings, and hand it to its deployer. Done again it is the same one."""
+        asked_us = round(at * 1e6)
+        known = await self.store.models.named(action.name)
+        if known is not None and known.detail.get("asked_us") != asked_us:
+            return Declined(reason=f"name: there is a model {action.name} already; give the challenger another one")
+        result = {"url": action.url, "model": action.model}
+        if action.path is None:
+            result["url"] = action.url or position.champion.url
+            result["model"] = action.model or (position.champion.model if action.url is None else None)
+        model = known or await self.store.models.add(
+            action.name,
+            path=action.path,
+            credential=action.credential,
+            rewrite=action.rewrite,
+            detail={
+                "asked_us": asked_us,
+                "brought": action.path is None,
+                "result": {name: value for name, value in result.items() if value is not None},
+                "trained_beside": position.champion.id,
+            },
+        )
+        match await self.deploy(model):
+            case Taken(handle=handle):
+                return Challenged(model=model, handle=handle)
+            case Declined(reason=reason):
+                return Declined(reason=f"{model.name} cannot be deployed: {reason}")
+            case effect:
+                return effect
+
     async def served(self, model: Model, champion: Model) -> Served:
         """The endpoint that the deployer names now. Raises TemporaryError where it names none.
 
@@ -67,7 +98,8 @@ class Servers:
         readiness = await self.deployer.ready(dict(model.detail.get("handle", {})))
         if not isinstance(readiness, Endpoint):
             raise TemporaryError(f"{model.name} was ready, but its deployer now says {readiness}")
-        credential = champion.credential if origin(readiness.url) == origin(champion.url or "") else None
+        same = origin(readiness.url) == origin(champion.url or "")
+        credential = model.credential or (champion.credential if same else None)
         return Served(url=readiness.url, model=readiness.model, credential=credential)
 
     async def stop(self, model: Model) -> None:

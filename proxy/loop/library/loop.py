@@ -25,6 +25,7 @@ from proxy.config.load import fingerprint, public_document
 from proxy.errors import TemporaryError
 from proxy.loop.act.install import BaseModel
 from proxy.loop.act.leadership import Leadership
+from proxy.loop.adapters.gate import NoGate
 from proxy.loop.adapters.notify import NoNotifier
 from proxy.loop.build import LoopPorts, assemble, rules_of
 from proxy.loop.codec import to_json
@@ -335,6 +336,7 @@ class ContinuousLearningLoop:
                     datasets=StoreDatasetBuilder(usage.store.samples, self.config.generator_config, self._training_dir),
                     trainer=self._trainer,
                     deployer=AppDeployer(),
+                    gate=NoGate(),
                     probe=AppProbe(),
                     notifier=NoNotifier(),
                 ),

@@ -15,10 +15,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector, CollectorRegistry
 
 from policies.experiment import Assessment, Verdict
+from policies.gate import GateVerdict
 from policies.guardrails import GuardrailState
 from policies.lifecycle import Phase
 from policies.plan import Plan
-from policies.snapshot import Snapshot
+from policies.snapshot import CheckView, Snapshot
 from proxy.clock import Clock
 from proxy.loop.dataset.selection_pass import Progress
 
@@ -87,6 +88,8 @@ class LoopMetrics(Collector):
         yield from _loop(self._seen)
         yield from _triggers(self._seen.plan)
         yield from _totals(self._seen.snapshot)
+        if (check := self._seen.snapshot.check) is not None:
+            yield from _check(check)
         if self._seen.plan.assessment is not None:
             yield from _experiment(self._seen.snapshot, self._seen.plan.assessment)
         if self._seen.plan.watch is not None:
@@ -133,6 +136,13 @@ def _totals(snapshot: Snapshot) -> Iterator[Metric]:
     for reason, n in totals.rollbacks.items():
         rollbacks.add_metric((reason,), n)
     yield rollbacks
+
+
+def _check(check: CheckView) -> Iterator[Metric]:
+    if check.progress is not None:
+        yield _gauge("ratchet_check_progress", "Progress of the challenger's check (0 to 1).", check.progress)
+    verdicts = {(verdict.value,): float(verdict.value == check.verdict) for verdict in GateVerdict}
+    yield _labelled("ratchet_check_verdict", "1 for the verdict of the challenger's check.", ("verdict",), verdicts)
 
 
 def _experiment(snapshot: Snapshot, seen: Assessment) -> Iterator[Metric]:

@@ -19,7 +19,7 @@ from policies.promotion import WatchFacts
 from policies.records import Arm
 from policies.rows import Experiment, Model, Run
 from policies.selection import DataGeneratorConfig
-from policies.snapshot import Command, ExperimentView, ModelView, RunStatus, RunView, Snapshot
+from policies.snapshot import CheckView, Command, ExperimentView, ModelView, RunStatus, RunView, Snapshot
 from policies.state import Deploying, LoopState, Watching
 from policies.transition import Position
 from policies.triggers import DropDetector, TriggerFacts
@@ -28,7 +28,18 @@ from proxy.log_throttle import ThrottledLog
 from proxy.loop.codec import from_json
 from proxy.loop.look.carriers import EvidenceReader
 from proxy.loop.look.supply import usable_at_most
-from proxy.loop.ports import Deployer, DeployFailed, Endpoint, Failed, NotReady, Probe, Running, Succeeded, Trainer
+from proxy.loop.ports import (
+    Deployer,
+    DeployFailed,
+    Endpoint,
+    Failed,
+    Gate,
+    NotReady,
+    Probe,
+    Running,
+    Succeeded,
+    Trainer,
+)
 from proxy.loop.state import DETECTOR_ENTRY
 from proxy.store.store import Store
 from proxy.store.tables.values import TrafficTotals
@@ -40,6 +51,7 @@ ASK_TIMEOUT_S: Final = 30.0
 TRAFFIC_S: Final = 900
 """How far back a look counts what became of requests."""
 _DAY_US: Final = 24 * 3600 * 1_000_000
+_HEALTH_MATTERS: Final = (Phase.SHADOWING, Phase.TESTING, Phase.PROMOTING, Phase.WATCHING)
 _JUMP_S: Final = 60.0
 """Wall clock and monotonic clock may differ by this much between two looks."""
 _T = TypeVar("_T")
@@ -65,6 +77,7 @@ class Observer:
     store: Store
     trainer: Trainer
     deployer: Deployer
+    gate: Gate
     probe: Probe
     clock: Clock
     trigger_quality: float
@@ -107,6 +120,7 @@ class Observer:
             challenger=None if position.challenger is None else await self._model(position.challenger, state, now),
             previous=None if position.previous is None else await self._model(position.previous, state, now),
             retiring=ledger.retiring,
+            check=await self._check(position),
             experiment=await self._experiment(position.experiment, state),
             retries=state.all_retries,
             totals=ledger.totals,
@@ -205,7 +219,7 @@ class Observer:
             return view
         if isinstance(state.phase, Deploying) and model.id == state.phase.challenger_id:
             return view if handle is None else await self._readiness(view, dict(handle))
-        if state.phase_name not in (Phase.TESTING, Phase.PROMOTING, Phase.WATCHING):
+        if state.phase_name not in _HEALTH_MATTERS:
             self._silent_since.pop(model.id, None)
             return view
         question = self.probe.answers(model.url or "") if handle is None else self.deployer.healthy(dict(handle))
@@ -226,6 +240,17 @@ class Observer:
                 return replace(view, ready=False, failed=failed.written, may_pass=failed.may_pass)
             case None:
                 return replace(view, ready=False, waiting_for=self._notes[-1])
+
+    async def _check(self, position: Position) -> CheckView | None:
+        """What the gate says; what it does not say now, it may say at the next look."""
+        check, challenger = position.check, position.challenger
+        if check is None or challenger is None:
+            return None
+        if not self._asks:
+            return CheckView(id=check.id, verdict=check.verdict, reasons=("only the leading controller knows",))
+        question = self.gate.poll(check, challenger, position.champion)
+        found = await self._ask(question, f"gate, about {challenger.name}")
+        return found or CheckView(id=check.id, reasons=(self._notes[-1],))
 
     async def _experiment(self, row: Experiment | None, state: LoopState) -> ExperimentView | None:
         if row is None or state.phase_name not in (Phase.TESTING, Phase.PROMOTING):

@@ -35,6 +35,7 @@ async def read_position(store: Store) -> Position | None:
         champion=champion,
         challenger=_model(found.models, _id(state.phase, "challenger_id")),
         previous=_model(found.models, _id(state.phase, "previous_id")),
+        check=found.check,
         experiment=found.experiment,
         run=found.run,
     )
@@ -52,6 +53,7 @@ def _named(value: Any) -> Named:
     models = (state.ledger.champion_id, _id(state.phase, "challenger_id"), _id(state.phase, "previous_id"))
     return Named(
         models=tuple(model for model in models if model is not None),
+        check=_id(state.phase, "check_id"),
         experiment=_id(state.phase, "experiment_id"),
         run=_id(state.phase, "run_id"),
     )

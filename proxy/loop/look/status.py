@@ -53,6 +53,7 @@ def status_of(seen: Observation, plan: Plan, *, at: float, leader: bool = True) 
         retiring=snapshot.retiring,
         run=replace(snapshot.run, message=seen.said) if snapshot.run is not None and seen.said else snapshot.run,
         triggers=_extended(TriggerStatus, plan.triggers, facts=snapshot.triggers),
+        check=snapshot.check,
         experiment=_experiment(snapshot.experiment, plan, snapshot.phase),
         watch=plan.watch,
         traffic=None if seen.traffic is None else _traffic(seen.traffic),

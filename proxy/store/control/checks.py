@@ -7,36 +7,26 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from policies.rows import Check, CheckKind
+from policies.rows import Check
 from proxy.clock import Clock
 from proxy.store.engine.database import Database
-from proxy.store.tables.rows import to_row, to_value
+from proxy.store.tables.rows import to_value
 from proxy.store.tables.schema import checks
 
 __all__ = ["Checks"]
 
 
 class Checks:
-    """The `checks` table. One controller writes a check's row: the one that runs it."""
+    """The `checks` table. They begin and end with `Journal.transition`; what they find meanwhile is noted here."""
 
     def __init__(self, db: Database, clock: Clock) -> None:
         self._db = db
         self._clock = clock
 
-    async def begin(self, kind: CheckKind, *, challenger_id: int, champion_id: int, terms: Mapping[str, Any]) -> Check:
-        """A new check, running."""
-        async with self._db.write() as connection:
-            newest = int(await connection.scalar(sa.select(sa.func.max(checks.c.id))) or 0)
-            check = Check(
-                id=newest + 1,
-                kind=kind,
-                challenger_id=challenger_id,
-                champion_id=champion_id,
-                started_us=int(self._clock.now() * 1e6),
-                terms=dict(terms),
-            )
-            await connection.execute(sa.insert(checks).values(to_row(check)))
-        return check
+    async def next_id(self) -> int:
+        """The id for the next check. Only the lease's holder makes them, so nobody else takes it."""
+        async with self._db.read() as connection:
+            return int(await connection.scalar(sa.select(sa.func.max(checks.c.id))) or 0) + 1
 
     async def get(self, check_id: int) -> Check | None:
         """By id."""
@@ -52,11 +42,19 @@ class Checks:
         async with self._db.read() as connection:
             return [to_value(Check, row) for row in await connection.execute(query)]
 
+    async def freeze(self, check_id: int, terms: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The terms of the check: these, unless it has some."""
+        async with self._db.write() as connection:
+            mine = checks.c.id == check_id
+            found = (await connection.execute(sa.select(checks.c.terms).where(mine))).scalar_one_or_none()
+            if found:
+                return dict(found)
+            await connection.execute(sa.update(checks).where(mine).values(terms=dict(terms)))
+        return terms
+
     async def report(self, check_id: int, summary: Mapping[str, Any], verdict: str | None = None) -> None:
-        """Keep what it has found so far; with a `verdict` it has ended. Ended is ended: the first verdict stays."""
-        values: dict[str, Any] = {"summary": dict(summary)}
-        if verdict is not None:
-            values |= {"verdict": verdict, "ended_us": int(self._clock.now() * 1e6)}
+        """Keep what it has found so far, and its verdict. What has a verdict keeps it, and what was found by then."""
         async with self._db.write() as connection:
             running = sa.and_(checks.c.id == check_id, checks.c.verdict.is_(None))
+            values = {"summary": dict(summary), "verdict": verdict}
             await connection.execute(sa.update(checks).where(running).values(values))

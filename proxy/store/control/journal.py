@@ -18,7 +18,7 @@ from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import upsert
 from proxy.store.tables.control import JournalEntry, JournalState, LoopTransaction
 from proxy.store.tables.rows import Value, to_row, to_value
-from proxy.store.tables.schema import commands, experiments, journal, looks, loop_state, models, runs
+from proxy.store.tables.schema import checks, commands, experiments, journal, looks, loop_state, models, runs
 
 __all__ = ["Journal"]
 
@@ -103,6 +103,7 @@ class Journal:
         now_us = int(self._clock.now() * 1e6)
         written: tuple[tuple[sa.Table, Sequence[Value]], ...] = (
             (models, change.models),
+            (checks, change.checks),
             (runs, change.runs),
             (experiments, change.experiments),
             (looks, change.looks),

@@ -11,10 +11,10 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from policies.rows import Experiment, Model, Run
+from policies.rows import Check, Experiment, Model, Run
 from proxy.store.engine.database import Database
 from proxy.store.tables.rows import to_value
-from proxy.store.tables.schema import experiments, loop_state, models, runs
+from proxy.store.tables.schema import checks, experiments, loop_state, models, runs
 
 __all__ = ["Named", "Rows", "StateEntries"]
 
@@ -47,6 +47,7 @@ class Named:
     """Rows that are wanted, by id."""
 
     models: tuple[int, ...] = ()
+    check: int | None = None
     experiment: int | None = None
     run: str | None = None
 
@@ -57,6 +58,7 @@ class Rows:
 
     value: Any
     models: Mapping[int, Model] = field(default_factory=dict)
+    check: Check | None = None
     experiment: Experiment | None = None
     run: Run | None = None
 
@@ -71,7 +73,9 @@ async def _with_rows(db: Database, name: str, names: Callable[[Any], Named]) -> 
         wanted = names(row.value)
         found = await connection.execute(sa.select(models).where(models.c.id.in_(wanted.models)))
         by_id = {model.id: to_value(Model, model) for model in found}
-        experiment = run = None
+        check = experiment = run = None
+        if wanted.check is not None:
+            check = (await connection.execute(sa.select(checks).where(checks.c.id == wanted.check))).first()
         if wanted.experiment is not None:
             query = sa.select(experiments).where(experiments.c.id == wanted.experiment)
             experiment = (await connection.execute(query)).first()
@@ -80,6 +84,7 @@ async def _with_rows(db: Database, name: str, names: Callable[[Any], Named]) -> 
     return Rows(
         value=row.value,
         models=by_id,
+        check=None if check is None else to_value(Check, check),
         experiment=None if experiment is None else to_value(Experiment, experiment),
         run=None if run is None else to_value(Run, run),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from policies.rows import Experiment, Json, Model, Run
+from policies.rows import Check, Experiment, Json, Model, Run
 
 __all__ = [
     "CommandRow",
@@ -131,6 +131,7 @@ class LoopTransaction:
     state: Json = field(default_factory=dict)
     """Entries of `loop_state` by name."""
     models: tuple[Model, ...] = ()
+    checks: tuple[Check, ...] = ()
     experiments: tuple[Experiment, ...] = ()
     runs: tuple[Run, ...] = ()
     looks: tuple[Look, ...] = ()
