@@ -163,6 +163,10 @@ class Router:
         self._forget_all_but(champion, challenger)
         return routes
 
+    def for_copies(self, target: Target, pool: Pool) -> Backend:
+        """`target`, asked as in a test, over a pool of its own and without a breaker. Raises ValueError."""
+        return self._made(Arm.CHALLENGER, target, pool, None)
+
     def adding(self, adds: bool) -> None:
         """Whether lines are added to heads from the next request on."""
         self._verbatim = not adds
@@ -190,11 +194,13 @@ class Router:
         breaker = None
         if arm is Arm.CHALLENGER:
             breaker = self._breakers.setdefault((target.model_id, origin), Breaker(self._config.gateway.breaker))
-        rewriter = None if target.rewrite is None else _rewriter(target.rewrite)
-        return Backend(arm, target, pool, breaker, self.credential(target), rewriter, verbatim=self._verbatim)
+        return self._made(arm, target, pool, breaker)
 
-    def credential(self, target: Target) -> bytes | None:
-        """The header line that `target` gets in place of the client's credential; None: the client's own passes."""
+    def _made(self, arm: Arm, target: Target, pool: Pool, breaker: Breaker | None) -> Backend:
+        rewriter = None if target.rewrite is None else _rewriter(target.rewrite)
+        return Backend(arm, target, pool, breaker, self._credential(target), rewriter, verbatim=self._verbatim)
+
+    def _credential(self, target: Target) -> bytes | None:
         header = self._config.champion.credential_header()
         return None if target.credential != "champion" or header is None else ": ".join(header).encode("latin-1")
 

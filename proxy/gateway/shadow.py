@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from policies.assignment import unit_interval
-from policies.records import Arm, Outcome, StickySource
+from policies.records import Outcome, StickySource
 from proxy.config.model import Config
 from proxy.gateway.backend import Backend, parse_url
 from proxy.gateway.counters import COPIES_DROPPED, COPIES_FAILED
@@ -35,6 +35,7 @@ from proxy.gateway.shadow_copy import Original, ShadowCopy, facts_of
 from proxy.routes import RouteTable, Target
 from proxy.spool.frames import KIND_SHADOW, encode_frame
 from proxy.tasks import spawn
+from proxy.wire.rewritable import rewritable
 
 __all__ = ["Shadow"]
 
@@ -58,7 +59,7 @@ class Shadow:
         config: Config,
         *,
         make_pool: MakesPools,
-        credential: Callable[[Target], bytes | None],
+        backend: Callable[[Target, Pool], Backend],
         user_hash: Callable[[bytes], int],
         spool: RecordSpool,
         redact: Redacts | None,
@@ -67,12 +68,12 @@ class Shadow:
         monotonic: Callable[[], float],
         count: Callable[..., None],
     ) -> None:
-        """`make_pool` makes connections that are nobody else's; `credential` is the line that a target is sent."""
+        """`make_pool` makes connections that are nobody else's; `backend` says how a target is asked over them."""
         self._gateway = config.gateway
         self._limit = config.capture.max_response_bytes
         self._captures = config.capture.enabled
         self._make_pool = make_pool
-        self._credential = credential
+        self._made = backend
         self._user_hash = user_hash
         self._spool = spool
         self._redact = redact
@@ -125,6 +126,11 @@ class Shadow:
     # -- whether
 
     def _offer(self, facts: ExchangeFacts, peer: Peer) -> None:
+        if self._served_at is None:
+            self._drop("starting")
+            if self._loading is None:
+                self._loading = spawn(self._load(), name="load what copies need")
+            return
         table = facts.routes.table
         if table is not self._table:
             self._follow(table)
@@ -154,8 +160,6 @@ class Shadow:
             return "kind"
         if (why := why_not(facts, prefixed=bool(backend.prefix))) is not None:
             return why
-        if not self.ready:
-            return "starting"
         if len(self._open) >= self._gateway.shadow_concurrency:
             return "busy"
         if self._monotonic() < self._free_at:
@@ -177,10 +181,15 @@ class Shadow:
     def _send(self, copy: ShadowCopy) -> None:
         backend, head, body = copy.backend, copy.original.head, copy.original.body
         assert self._served_at is not None  # else it was not taken
-        if (why := why_not_body(head.target_text, body, self._served_at)) is not None:
+        why = why_not_body(head.target_text, body, self._served_at)
+        if why is None and backend.rewriter is not None and not rewritable(len(body), None, body):
+            why = "too_long"
+        if why is not None:
             self._forget(copy)
             self._drop(why)
             return
+        if backend.rewriter is not None:
+            body = backend.rewriter.body(head.target.decode("latin-1"), body)
         if backend.target.model is not None:
             body = replace_model(body, backend.target.model)
         extra = request_lines(head, copy.original.peer, self._gateway, via=copy_token(self._user_hash))
@@ -235,11 +244,9 @@ class Shadow:
                 pool = self._pools[-1]
             else:
                 pool = self._new_pool(target.url)
-            self._backend = Backend(Arm.CHALLENGER, target, pool, None, self._credential(target), verbatim=False)
+            self._backend = self._made(target, pool)
         except ValueError as exc:
             _log.error("the challenger %s gets no copies of requests: %s", target.name, exc)
-        if self._served_at is None and self._loading is None:
-            self._loading = spawn(self._load(), name="load the API shapes")
 
     def _new_pool(self, url: str) -> Pool:
         address, _ = parse_url(url)
@@ -251,5 +258,6 @@ class Shadow:
 
     async def _load(self) -> None:
         """Beside the traffic, for it takes as long as dozens of requests; and only where there is a shadow at all."""
+        await asyncio.to_thread(importlib.import_module, "proxy.wire.rewriting")
         shapes = await asyncio.to_thread(importlib.import_module, "proxy.wire.extract.shapes")
         self._served_at = shapes.served_at

@@ -146,6 +146,18 @@ async def test_a_target_with_a_name_and_a_key_is_asked_under_them(tmp_path: Path
         assert orjson.loads(copies.champion.seen[-1].payload)["model"] == "m"
 
 
+async def test_a_challenger_that_is_asked_otherwise_is_so_in_copies(copies: Copies) -> None:
+    rewrite = {"system": {"prepend": "Be brief."}, "parameters": {"temperature": 0.2}}
+    copies.door.route(**shadow(copies.other.url, rewrite=rewrite))
+    frame = await copies.frame()
+    (seen,), asked = copies.other.seen, copies.champion.seen[-1]
+    document = orjson.loads(seen.payload)
+    assert document["messages"][0] == {"role": "system", "content": "Be brief."}
+    assert document["temperature"] == 0.2
+    assert asked.payload == ASK, "the user's own goes out byte for byte"
+    assert "why" not in frame.meta
+
+
 async def test_a_request_in_chunks_with_expect_goes_out_whole(copies: Copies) -> None:
     client = await copies.door.connect()
     await client.send(
