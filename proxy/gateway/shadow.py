@@ -29,8 +29,8 @@ from proxy.gateway.deadlines import Deadlines
 from proxy.gateway.facts import ExchangeFacts
 from proxy.gateway.fitness import ServedAt, why_not, why_not_body
 from proxy.gateway.model_field import replace_model
-from proxy.gateway.outbound import Peer, copy_head, copy_token, request_lines
-from proxy.gateway.ports import MakesPools, Pool, RecordSpool, Redacts
+from proxy.gateway.outbound import copy_head, copy_token, request_lines
+from proxy.gateway.ports import ClientSide, MakesPools, Pool, RecordSpool, Redacts
 from proxy.gateway.shadow_copy import Original, ShadowCopy, facts_of
 from proxy.routes import RouteTable, Target
 from proxy.spool.frames import KIND_SHADOW, encode_frame
@@ -41,9 +41,11 @@ __all__ = ["Shadow"]
 
 _SHARE: Final = 0.01
 """Of the event loop's time."""
-_COST_S: Final = 150e-6
+_COST_S: Final = 250e-6
 """What a copy takes of that. Measured, rounded up."""
 _COST_OF_BYTE_S: Final = 3e-9
+_BUSY: Final = COPIES_DROPPED.slot("busy")
+_AT_PACE: Final = COPIES_DROPPED.slot("pace")
 _REST_S: Final = 0.25
 """Pause after a copy that failed: a challenger that closes every connection at once is found out in seconds, too."""
 _KEPT_OF_FAILED: Final = 65536
@@ -70,6 +72,7 @@ class Shadow:
     ) -> None:
         """`make_pool` makes connections that are nobody else's; `backend` says how a target is asked over them."""
         self._gateway = config.gateway
+        self._most = config.gateway.shadow_concurrency
         self._limit = config.capture.max_response_bytes
         self._captures = config.capture.enabled
         self._make_pool = make_pool
@@ -103,10 +106,10 @@ class Shadow:
         """Whether it knows which requests it understands. Before, there are no copies."""
         return self._served_at is not None
 
-    def offer(self, facts: ExchangeFacts, peer: Peer) -> None:
+    def offer(self, facts: ExchangeFacts, client: ClientSide) -> None:
         """Make a copy of a request whose record was just written, or do not. Never raises, and never waits."""
         try:
-            self._offer(facts, peer)
+            self._offer(facts, client)
         except Exception:  # noqa: BLE001 - fail open: a copy is nobody's answer
             self._drop("defect")
             _log.exception("a request was not copied")
@@ -125,7 +128,7 @@ class Shadow:
 
     # -- whether
 
-    def _offer(self, facts: ExchangeFacts, peer: Peer) -> None:
+    def _offer(self, facts: ExchangeFacts, client: ClientSide) -> None:
         if self._served_at is None:
             self._drop("starting")
             if self._loading is None:
@@ -137,15 +140,21 @@ class Shadow:
         backend, check_id = self._backend, table.check_id
         if backend is None or check_id is None:
             return
-        record_id = facts.record_id.hex
-        if unit_interval(self._salt, record_id.encode()) >= table.shadow_share:
+        record_id, share = facts.record_id.hex, table.shadow_share
+        if share < 1.0 and unit_interval(self._salt, record_id.encode()) >= share:
+            return
+        if len(self._open) >= self._most:  # first what happens to nearly all of many requests a second
+            self._count(_BUSY)
+            return
+        if self._monotonic() < self._free_at:
+            self._count(_AT_PACE)
             return
         if (reason := self._why_not(facts, backend)) is not None:
             self._drop(reason)
             return
         key, source = facts.key
         user = None if source is StickySource.RANDOM else self._user_hash(key)
-        original = Original(record_id, facts.known.head, bytes(facts.request.data), peer, user)
+        original = Original(record_id, facts.known.head, bytes(facts.request.data), client.peer, user)
         copy = ShadowCopy(original, backend, check_id, limit=self._limit, monotonic=self._monotonic, ended=self._ended)
         self._pay(len(original.body))
         self._count("shadow_in_flight")
@@ -160,10 +169,6 @@ class Shadow:
             return "kind"
         if (why := why_not(facts, prefixed=bool(backend.prefix))) is not None:
             return why
-        if len(self._open) >= self._gateway.shadow_concurrency:
-            return "busy"
-        if self._monotonic() < self._free_at:
-            return "pace"
         return "spool" if self._spool.full else None
 
     # -- how

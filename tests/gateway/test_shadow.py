@@ -399,14 +399,14 @@ async def test_a_copy_takes_a_hundredth_of_the_time(tmp_path: Path) -> None:
         await copies.door.settled("shadow_in_flight", 0)
         await copies.door.ask(post())
         assert copies.dropped("pace") == 1
-        copies.clock.advance(0.02)
+        copies.clock.advance(0.03)
         await copies.door.ask(post())
         await copies.door.settled("shadow_sent_total", 2)
         await copies.ended()
         copies.other.on(PATH.decode(), _error)
         await copies.door.ask(post())
         await copies.door.settled('shadow_failed_total{cause="500"}', 1)
-        copies.clock.advance(0.02)
+        copies.clock.advance(0.03)
         await copies.door.ask(post())
         assert copies.dropped("pace") == 2, "one that fails is left alone for longer"
 
