@@ -18,6 +18,7 @@ import asyncio
 import importlib
 import logging
 from collections.abc import Callable
+from math import inf
 from typing import Any, Final
 
 from policies.assignment import unit_interval
@@ -48,6 +49,7 @@ _BUSY: Final = COPIES_DROPPED.slot("busy")
 _AT_PACE: Final = COPIES_DROPPED.slot("pace")
 _REST_S: Final = 0.25
 """Pause after a copy that failed: a challenger that closes every connection at once is found out in seconds, too."""
+_AGAIN_S: Final = 5.0
 _KEPT_OF_FAILED: Final = 65536
 """Bytes of an answer that is none: enough to see why."""
 _log = logging.getLogger(__name__)
@@ -89,6 +91,8 @@ class Shadow:
         self._backend: Backend | None = None
         self._salt = b""
         self._pools: list[Pool] = []
+        self._again_at = inf
+        """When one that could not be asked is looked at again."""
         self._free_at = 0.0
         """When the next copy may be made, monotonic seconds."""
         self._served_at: ServedAt | None = None
@@ -135,7 +139,7 @@ class Shadow:
                 self._loading = spawn(self._load(), name="load what copies need")
             return
         table = facts.routes.table
-        if table is not self._table:
+        if table is not self._table or self._monotonic() >= self._again_at:
             self._follow(table)
         backend, check_id = self._backend, table.check_id
         if backend is None or check_id is None:
@@ -237,10 +241,11 @@ class Shadow:
     # -- to whom
 
     def _follow(self, table: RouteTable) -> None:
-        """Find the challenger of `table`. One that cannot be asked gets no copies, and is said once."""
-        self._table = table
+        """Find the challenger of `table`. One that cannot be asked gets no copies: that is said once, and looked at
+        again, for its key may be on its way to this host."""
+        known, self._table = self._table is table, table
         target, before = table.shadow, self._backend
-        self._backend = None
+        self._backend, self._again_at = None, inf
         if target is None or not table.copies:
             return
         self._salt = b"shadow %d" % (table.check_id or 0)
@@ -251,7 +256,9 @@ class Shadow:
                 pool = self._new_pool(target.url)
             self._backend = self._made(target, pool)
         except ValueError as exc:
-            _log.error("the challenger %s gets no copies of requests: %s", target.name, exc)
+            self._again_at = self._monotonic() + _AGAIN_S
+            if not known:
+                _log.error("the challenger %s gets no copies of requests: %s", target.name, exc)
 
     def _new_pool(self, url: str) -> Pool:
         address, _ = parse_url(url)

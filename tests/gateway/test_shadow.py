@@ -14,10 +14,12 @@ import pytest
 from policies.records import Outcome
 from proxy.clock import ManualClock
 from proxy.config.serving import RedactionConfig
+from proxy.credentials import UnknownCredentialError
 from proxy.gateway.outbound import copy_token, via_token
 from proxy.ids import KeyRing
 from proxy.routes import RouteTable, Target, read_routes, write_routes
 from proxy.spool.frames import KIND_EXCHANGE, KIND_SHADOW, Frame
+from proxy.wire.rewritable import LONGEST_BODY
 from tests.harness.gateway import Door, config, open_gateway
 from tests.harness.upstream import CHAT, Line, Seen, Upstream, reply, serve_upstream
 
@@ -134,9 +136,8 @@ async def test_the_challenger_is_asked_the_same_and_its_answer_is_written_down(c
 
 
 async def test_a_target_with_a_name_and_a_key_is_asked_under_them(tmp_path: Path) -> None:
-    settings = config(champion={"api_key": "sk-ours"})
-    async with opened(tmp_path, settings=settings) as copies:
-        copies.door.route(**shadow(copies.other.url + "/base", model="tuned", credential="champion"))
+    async with opened(tmp_path, credentials=lambda name, url: ("authorization", f"Bearer sk-{name}")) as copies:
+        copies.door.route(**shadow(copies.other.url + "/base", model="tuned", credential="ours"))
         await copies.ask(post(headers=b"X-Api-Key: sk-client\r\nAuthorization: Bearer sk-client\r\n"))
         (seen,) = copies.other.seen
         assert seen.target == b"/base" + PATH
@@ -146,16 +147,23 @@ async def test_a_target_with_a_name_and_a_key_is_asked_under_them(tmp_path: Path
         assert orjson.loads(copies.champion.seen[-1].payload)["model"] == "m"
 
 
-async def test_a_challenger_that_is_asked_otherwise_is_so_in_copies(copies: Copies) -> None:
-    rewrite = {"system": {"prepend": "Be brief."}, "parameters": {"temperature": 0.2}}
-    copies.door.route(**shadow(copies.other.url, rewrite=rewrite))
-    frame = await copies.frame()
-    (seen,), asked = copies.other.seen, copies.champion.seen[-1]
-    document = orjson.loads(seen.payload)
-    assert document["messages"][0] == {"role": "system", "content": "Be brief."}
-    assert document["temperature"] == 0.2
-    assert asked.payload == ASK, "the user's own goes out byte for byte"
-    assert "why" not in frame.meta
+async def test_a_target_with_a_rewrite_is_asked_otherwise(copies: Copies) -> None:
+    target = {"rewrite": {"system": {"replace": "Be brief."}}, "model": "tuned"}
+    copies.door.route(**shadow(copies.other.url, **target))
+    await copies.ask()
+    asked = {**orjson.loads(ASK), "model": "tuned"}
+    asked["messages"] = [{"role": "system", "content": "Be brief."}, *asked["messages"]]
+    assert orjson.loads(copies.other.seen[0].payload) == asked
+    assert copies.champion.seen[0].payload == ASK
+
+
+async def test_a_rewritten_copy_is_no_longer_than_what_is_rewritten(tmp_path: Path) -> None:
+    long = b'{"messages":[{"role":"user","content":"%b"}]}' % (b"y" * LONGEST_BODY)
+    async with opened(tmp_path, settings=config(capture={"max_request_bytes": 2 * LONGEST_BODY})) as copies:
+        copies.door.route(**shadow(copies.other.url, rewrite={"parameters": {"n": 1}}))
+        await copies.ask(post(long))
+        assert copies.other.seen == []
+        assert copies.dropped("too_long") == 1
 
 
 async def test_a_request_in_chunks_with_expect_goes_out_whole(copies: Copies) -> None:
@@ -452,6 +460,25 @@ async def test_an_address_that_is_none_leaves_users_alone(copies: Copies, caplog
     assert copies.count("shadow_sent_total") == 0
     (line,) = [message for message in caplog.messages if "gets no copies" in message]
     assert "ftp://nowhere" in line
+
+
+async def test_a_key_that_comes_later_is_found(tmp_path: Path) -> None:
+    keys: dict[str, tuple[str, str]] = {}
+
+    def header(name: str, url: str) -> tuple[str, str] | None:
+        if name not in keys:
+            raise UnknownCredentialError(f"{name} is not here")
+        return keys[name]
+
+    async with opened(tmp_path, credentials=header) as copies:
+        copies.door.route(**shadow(copies.other.url, credential="new"))
+        await copies.ask()
+        keys["new"] = ("authorization", "Bearer sk-new")
+        await copies.ask()
+        assert copies.other.seen == [], "it is not looked for at every request"
+        copies.clock.advance(5)
+        await copies.ask(post(headers=b"Authorization: Bearer sk-client\r\n"))
+        assert copies.other.seen[0].header("authorization") == b"Bearer sk-new"
 
 
 async def test_a_new_shadow_gets_connections_of_its_own(copies: Copies) -> None:
