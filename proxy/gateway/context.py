@@ -17,8 +17,9 @@ from proxy.gateway.head import RequestParser
 from proxy.gateway.head_cache import CachedHead, HeadCache
 from proxy.gateway.loop_guard import LoopGuard
 from proxy.gateway.outbound import kept_from_trailers
-from proxy.gateway.ports import GatewayCounters, MintsIds, Pool, RecordSpool, Redacts
+from proxy.gateway.ports import CredentialOf, GatewayCounters, MintsIds, Pool, RecordSpool, Redacts
 from proxy.gateway.request_buffer import Budget
+from proxy.gateway.shadow import Shadow
 from proxy.gateway.sticky import StickySources
 from proxy.gateway.trust import READ as TRUST_HEADERS
 from proxy.gateway.trust import UserTrust
@@ -79,6 +80,8 @@ class WorkerContext:
     user_hash: Callable[[bytes], int]
     spool: RecordSpool
     redact: Redacts | None
+    shadow: Shadow | None
+    """Who copies requests for a challenger without users."""
     budget: Budget = field(default_factory=Budget)
     log_throttle: LogThrottle
     shutdown: Shutdown = field(default_factory=Shutdown)
@@ -97,13 +100,16 @@ def worker_context(
     side_socket: Path | None = None,
     redact: Redacts | None = None,
     admin_token: str | None = None,
+    credentials: CredentialOf | None = None,
+    make_shadow: Callable[[Router], Shadow] | None = None,
 ) -> WorkerContext:
-    """The context of a worker with these settings. `side_socket` is where `/-/` is served.
+    """The context of a worker with these settings. `side_socket` is where `/-/` is served; without `make_shadow` no
+    request is copied.
 
     Raises ValueError where the first table cannot be followed.
     """
     count, monotonic, log_throttle = counters.add, clock.monotonic, LogThrottle()
-    router = Router(config, make_pool, count)
+    router = Router(config, make_pool, count, credentials)
     loops = LoopGuard(
         config, routes=routes, router=router, user_hash=user_hash, monotonic=monotonic, log_throttle=log_throttle
     )
@@ -136,6 +142,7 @@ def worker_context(
         user_hash=user_hash,
         spool=spool,
         redact=redact,
+        shadow=make_shadow(router) if make_shadow is not None else None,
         log_throttle=log_throttle,
     )
 
@@ -153,7 +160,7 @@ class _HeadReader:
         self._skip_paths = frozenset(path.encode("latin-1") for path in config.capture.skip_paths)
         self._parser = RequestParser(
             (*sticky.header_names, *TRUST_HEADERS, config.capture.no_train_header),
-            recorded=config.capture.task_headers,
+            recorded=(*config.capture.task_headers, *config.capture.tag_headers),
             max_headers=config.gateway.max_headers,
         )
 

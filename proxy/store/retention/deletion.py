@@ -27,7 +27,17 @@ from proxy.store.ingest.votes import FACTS, facts_of_row
 from proxy.store.retention.forgotten import announce
 from proxy.store.retention.pruning import alias_slices
 from proxy.store.retention.reasons import forget_words
-from proxy.store.tables.schema import aliases, bodies, dictionaries, feedback, judgements, records, replicas, scores
+from proxy.store.tables.schema import (
+    aliases,
+    bodies,
+    comparisons,
+    dictionaries,
+    feedback,
+    judgements,
+    records,
+    replicas,
+    scores,
+)
 from proxy.store.tables.values import Deleted
 from proxy.version import __version__
 
@@ -69,6 +79,7 @@ class Deletion:
             announced = await announce(connection, at_us, user_hash)
         async with db.write() as connection:
             users = await statistics.forget_user(connection, user_hash)
+            await connection.execute(sa.delete(comparisons).where(comparisons.c.user_hash == user_hash))
         await codec.prepare(())
         tally = _Tally()
         while await _delete_records(db, codec, user_hash, tally):
@@ -203,7 +214,7 @@ async def _checkpoint(db: Database) -> bool:
 
 async def _vacuum(db: Database) -> str:
     """PostgreSQL keeps dead rows until they are vacuumed, and their bytes until the room is used again."""
-    tables = [feedback, scores, judgements, dictionaries, aliases, records, bodies]
+    tables = [feedback, scores, judgements, comparisons, dictionaries, aliases, records, bodies]
     try:
         for table in tables:
             async with db.outside_transaction() as connection:

@@ -31,6 +31,7 @@ from proxy.store.tables.schema import (
     aliases,
     bodies,
     claimed_users,
+    comparisons,
     deleted_users,
     durations,
     experiments,
@@ -39,6 +40,7 @@ from proxy.store.tables.schema import (
     quality_hours,
     records,
     scores,
+    tag_users,
     traffic,
     user_stats,
 )
@@ -88,6 +90,7 @@ class Retention:
         if config.bodies_days > 0:
             before = await _droppable(db, bodies, _days_ago(now, config.bodies_days), archived)
             await _drop_bodies(db, before, tally)
+            await _drop_comparisons(db, int((now - config.bodies_days * DAY_S) * 1e6))
         if config.records_days > 0:
             before = await _droppable(db, records, _days_ago(now, config.records_days), archived)
             await _drop_records(db, before, tally)
@@ -152,6 +155,18 @@ async def _drop_bodies(db: Database, before: str, tally: _Tally) -> None:
         tally.bodies += sum(counts)
 
 
+async def _drop_comparisons(db: Database, before_us: int) -> None:
+    """What checks have compared has bodies of its own, and goes with the others."""
+    old = comparisons.c.created_us < before_us
+    oldest = sa.select(comparisons.c.created_us).where(old).order_by(comparisons.c.created_us).limit(1)
+    while True:
+        async with db.write() as connection:
+            last = (await connection.scalars(oldest.offset(_CHUNK - 1))).first()
+            upto = old if last is None else comparisons.c.created_us <= last
+            if (await connection.execute(sa.delete(comparisons).where(upto))).rowcount == 0 or last is None:
+                return
+
+
 async def _drop_records(db: Database, before: str, tally: _Tally) -> None:
     """Records and all that hangs on them."""
     if db.dialect == "postgresql":
@@ -209,7 +224,7 @@ async def _drop_user_stats(db: Database, before_us: int) -> None:
     async with db.read() as connection:
         ids = list(await connection.scalars(ended))
     for experiment_id in ids:
-        for table in (user_stats, claimed_users):
+        for table in (user_stats, claimed_users, tag_users):
             mine = table.c.experiment_id == experiment_id
             keys = sa.select(table.c.user_key).where(mine).limit(_CHUNK)
             while True:

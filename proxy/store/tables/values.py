@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from policies.ballots import FULL_TRUST, BallotTrust
 from policies.kinds import OTHER
@@ -23,6 +23,7 @@ __all__ = [
     "Deleted",
     "IngestBatch",
     "JoinedVote",
+    "NewAnswer",
     "NewRecord",
     "NewVote",
     "Page",
@@ -139,7 +140,13 @@ class NewRecord:
     quality: float | None = None
     """The score that counts, in [0, 1]."""
     quality_source: str | None = None
-    """Scorer of `quality`: "heuristic", "pointer", …"""
+    """Scorer of `quality`: "heuristic" (the format check), "pointer", …"""
+    answer_chars: int | None = None
+    """Characters of the answer's text."""
+    behaviour: int | None = None
+    """Bits of `policies.behaviour.Behaviour`; None where nobody looked."""
+    tags: Mapping[str, str] | None = None
+    """Of its request, by name (`capture.tag_headers`, `capture.tag_fields`); None without any."""
     flags: RecordFlag = RecordFlag.NONE
     body: BodyPayload | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -170,11 +177,28 @@ class NewVote:
     comment: str | None = None
     correction: str | None = None
     quality_score: float | None = None
-    """In [0, 1]; wins over heuristics."""
+    """In [0, 1]; wins over the format check."""
     tags: Mapping[str, str] = field(default_factory=dict)
     created_us: int = 0
     trust: BallotTrust = FULL_TRUST
     """What of it counts; of a caller in this process all does."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewAnswer:
+    """What a challenger without users answered to the copy of a request."""
+
+    check_id: int
+    """For which check."""
+    record_id: str
+    """Of the request."""
+    user_hash: int | None
+    facts: Mapping[str, Any]
+    """JSON: how it went, under `shadow`."""
+    data: bytes
+    """What it said, packed (`proxy.store.ingest.answers`)."""
+    created_us: int
+    """When the copy was sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,6 +226,7 @@ class IngestBatch:
     """Of how many frames of the spool it was made."""
     records: tuple[NewRecord, ...] = ()
     votes: tuple[NewVote, ...] = ()
+    answers: tuple[NewAnswer, ...] = ()
 
 
 NO_POSITION: Final = (-1, 0)
@@ -242,7 +267,7 @@ class Applied:
     duplicates: int = 0
     """Records and votes that had been applied before."""
     deleted: int = 0
-    """Records left out because their user was deleted after making them."""
+    """Records, and answers to copies of them, left out because their user was deleted after making them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,6 +323,12 @@ class RecordRow:
     reasoning_tokens: int | None
     quality: float | None
     quality_source: str | None
+    judged: float | None
+    """The judge's score."""
+    answer_chars: int | None
+    behaviour: int | None
+    """Bits of `policies.behaviour.Behaviour`."""
+    tags: Mapping[str, str] | None
     feedback: float | None
     """Mean of the effective votes in [-1, 1]."""
     flags: RecordFlag
@@ -344,6 +375,8 @@ class RecordFilter:
     max_feedback: float | None = None
     text: str | None = None
     """Case-insensitive part of the query or response text."""
+    tag: tuple[str, str] | None = None
+    """Name and value of a tag that the record has."""
     equal: Mapping[str, str | int] = field(default_factory=dict)
     """Values by column, of those that `tables.columns` lets be filtered by."""
 
