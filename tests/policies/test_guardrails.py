@@ -97,7 +97,7 @@ def test_missing_data_holds(champion_quality: object, challenger_quality: object
 
 
 def test_a_metric_that_is_switched_off_needs_no_data_but_its_harm_still_counts() -> None:
-    off = replace(QUALITY, required=False)
+    off = replace(QUALITY, required=False, limited=False)
     absent = result(off, challenger(90, quality=None))
     assert absent.state is GuardrailState.PASS
     assert absent.reason.endswith("its weight is 0, so it is not needed")

@@ -37,8 +37,8 @@ def forgeable(
 ) -> dict[Metric, float]:
     """The metrics, with their weights, on whose forgery a promotion at `now` (Unix seconds) would hang; empty where
     there is none to come. `open_scores`: anybody may give an answer its score, too."""
-    weights = {metric: weight for metric, weight in forgeable_weights(config, scores=open_scores).items() if weight}
-    return weights if weights and would_promote(facts, config, now) else {}
+    weights = forgeable_weights(facts, config, scores=open_scores)
+    return weights if any(weights.values()) and would_promote(facts, config, now) else {}
 
 
 async def carriers_of(facts: ExperimentFacts, voters: Voters, weights: dict[Metric, float], icc: float) -> Carriers:
