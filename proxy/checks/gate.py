@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from policies.agreement import counts_as_judge
 from policies.rewrite import Rewrite, RewriteError
-from policies.rows import Check, Model
+from policies.rows import Check, CheckKind, Model
 from policies.snapshot import CheckView
 from proxy.checks.golden import GoldenFile, read_golden
 from proxy.checks.ledger import StoreLedger
@@ -24,6 +24,7 @@ from proxy.checks.plan import Plan
 from proxy.checks.ports import Endpoint
 from proxy.checks.prompts import Prompts, recorded
 from proxy.checks.runner import Runner
+from proxy.checks.shadow import ShadowChecks
 from proxy.checks.weighing import Weigher
 from proxy.clock import Clock
 from proxy.config import Config
@@ -60,11 +61,14 @@ class ReplayGate:
         self._credentials = credentials
         self._clock = clock
         self._running: dict[int, _Running] = {}
+        self._shadows = ShadowChecks(store, config, clock)
 
     async def poll(self, check: Check, challenger: Model, champion: Model) -> CheckView:
         """How far it is; it goes on in the background."""
         if check.verdict is not None:
             return CheckView(id=check.id, done=True, verdict=check.verdict, reasons=_reasons(check.summary))
+        if check.kind is CheckKind.SHADOW:
+            return await self._shadows.poll(check, challenger, champion)
         running = self._running.get(check.id)
         if running is None or (_has_failed(running.task) and self._clock.monotonic() - running.begun_s >= _AGAIN_S):
             self._running = {known: one for known, one in self._running.items() if not one.task.done()}
@@ -86,11 +90,13 @@ class ReplayGate:
 
     async def cancel(self, check_id: int) -> None:
         """Ask nothing more; what was found stays."""
+        await self._shadows.cancel(check_id)
         if (running := self._running.pop(check_id, None)) is not None:
             await cancel_and_wait((running.task,))
 
     async def close(self) -> None:
         """Stop all; whoever leads next goes on with them."""
+        await self._shadows.close()
         await cancel_and_wait([running.task for running in self._running.values()])
 
     async def _run(self, check: Check, challenger: Model, champion: Model) -> CheckView:

@@ -106,6 +106,8 @@ for command in (
     control.rollback,
     control.share,
     control.deploy,
+    control.challenge,
+    control.proceed,
     control.pause,
     control.resume,
     control.cancel,

@@ -106,6 +106,7 @@ def _notes(config: Config) -> list[str]:
     """What is allowed, but may not be what was meant."""
     from proxy.app.paths import open_to_others
     from proxy.config.checks import is_loopback, weak_tokens
+    from proxy.config.family import judge_notes
     from proxy.config.terms import terms_note
 
     notes = [*map(str, weak_tokens(config)), *open_to_others(config)]
@@ -148,4 +149,5 @@ def _notes(config: Config) -> list[str]:
         ]
     if (terms := terms_note(config)) is not None:
         notes.append(terms)
+    notes += judge_notes(config)
     return notes
