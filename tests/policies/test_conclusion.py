@@ -7,7 +7,7 @@ from itertools import product
 import pytest
 
 from policies.conclusion import conclude, conversations_part, golden_part
-from policies.gate import PAIRS, SCORES, GateVerdict, GoldenCase, Part, gate, golden
+from policies.gate import PAIRS, SCORES, CheckPart, GateVerdict, GoldenCase, gate, golden
 
 PASS, REJECT, UNDECIDED, HOLD = GateVerdict.PASS, GateVerdict.REJECT, GateVerdict.UNDECIDED, GateVerdict.HOLD
 VERDICTS = (None, PASS, REJECT, UNDECIDED)
@@ -22,12 +22,12 @@ def cases(lost: int, won: int, tied: int, tag: str | None = None) -> list[Golden
     )
 
 
-def of_golden(*groups: list[GoldenCase], missing: int = 0) -> Part:
+def of_golden(*groups: list[GoldenCase], missing: int = 0) -> CheckPart:
     every = [case for group in groups for case in group]
     return golden_part(golden(every), done=len(every), cases=len(every) + missing)
 
 
-def of_conversations(xs: list[float], name: str = "visible", *, available: int = 400, ended: bool = False) -> Part:
+def of_conversations(xs: list[float], name: str = "visible", *, available: int = 400, ended: bool = False) -> CheckPart:
     rule = PAIRS if name == "pairs" else SCORES
     return conversations_part(name, gate(xs, rule), rule, available=available, ended=ended)
 
@@ -44,7 +44,7 @@ def of_conversations(xs: list[float], name: str = "visible", *, available: int =
         (of_golden([], missing=3), None),
     ],
 )
-def test_the_golden_file_decides_when_all_of_it_is_known(part: Part, verdict: GateVerdict | None) -> None:
+def test_the_golden_file_decides_when_all_of_it_is_known(part: CheckPart, verdict: GateVerdict | None) -> None:
     assert part.verdict is verdict
 
 
@@ -60,11 +60,11 @@ def test_the_golden_file_decides_when_all_of_it_is_known(part: Part, verdict: Ga
         (of_conversations([0.0] * 77, "pairs"), PASS),
     ],
 )
-def test_conversations_decide_as_soon_as_they_can(part: Part, verdict: GateVerdict | None) -> None:
+def test_conversations_decide_as_soon_as_they_can(part: CheckPart, verdict: GateVerdict | None) -> None:
     assert part.verdict is verdict
 
 
-def named(name: str, verdict: GateVerdict | None) -> Part:
+def named(name: str, verdict: GateVerdict | None) -> CheckPart:
     """A part with that verdict; what it counts does not matter."""
     if name == "golden":
         return {
@@ -141,7 +141,7 @@ def test_nothing_at_all_is_undecided() -> None:
         (of_conversations([0.0]), "conversations: 1 of at most 400 users so far"),
     ],
 )
-def test_the_sentences(part: Part, sentence: str) -> None:
+def test_the_sentences(part: CheckPart, sentence: str) -> None:
     parts = (
         {"golden": part, "conversations": None} if part.name == "golden" else {"golden": None, "conversations": part}
     )
