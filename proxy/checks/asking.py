@@ -81,7 +81,7 @@ class Asker:
             try:
                 status, media_type, response, wait_s = await self._post(endpoint, sent)
             except TimeoutError:
-                return _no_answer(sent, f"no answer within {self._timeout_s:.0f} s", wanted)
+                return _no_answer(sent, f"no answer within {self._timeout_s:g} s", wanted)
             except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError) as exc:
                 if attempt == _ATTEMPTS - 1:
                     return _no_answer(sent, f"its answer broke off ({type(exc).__name__})", wanted)
