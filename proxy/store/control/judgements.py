@@ -32,7 +32,6 @@ from proxy.store.ingest.bodies import BodyCodec
 from proxy.store.reading.as_samples import SAMPLE_COLUMNS, sample_of_row
 from proxy.store.tables.control import Lease
 from proxy.store.tables.keys import HOUR_US, NO_ID, random_user_key
-from proxy.store.tables.rows import to_value
 from proxy.store.tables.schema import checks, comparisons, judgements, models, preferences, records
 from proxy.store.tables.values import RecordFlag
 
@@ -42,6 +41,7 @@ LOST: Final = "lost"
 LACKING: Final = "lacking"
 _DAY_US: Final = 24 * HOUR_US
 _WALKED: Final = 5000
+_SAID: Final = ("scorer", "asked_us", "score", "tokens", "reason")
 _BETTER: Final = {"champion": -1.0, "challenger": 1.0}
 _MINE = judgements.c
 
@@ -62,7 +62,6 @@ class Unjudged:
 class RecordJudgement:
     """What a scorer said of a record."""
 
-    record_id: str
     scorer: str
     asked_us: int
     score: float | None
@@ -206,7 +205,7 @@ class Judgements:
         query = sa.select(judgements).where(_MINE.record_id == record_id).order_by(_MINE.scorer)
         async with self._db.read() as connection:
             rows = (await connection.execute(query)).all()
-        return [to_value(RecordJudgement, row) for row in rows]
+        return [RecordJudgement(**{name: getattr(row, name) for name in _SAID}) for row in rows]
 
     async def agreement(self, scorer: str) -> Agreement:
         """How the scorer's word agrees with people's: with votes, and with what people preferred of two answers that a
