@@ -42,6 +42,7 @@ LACKING: Final = "lacking"
 _DAY_US: Final = 24 * HOUR_US
 _WALKED: Final = 5000
 _SAID: Final = ("scorer", "asked_us", "score", "tokens", "reason")
+_BEYOND: Final = "f" * 32
 _BETTER: Final = {"champion": -1.0, "challenger": 1.0}
 _MINE = judgements.c
 
@@ -224,11 +225,26 @@ class Judgements:
         return agreement_of(labels.values())
 
     async def disagreements(self, scorer: str, limit: int = 50) -> Sequence[Disagreement]:
-        """Answers that people liked and the scorer called bad, or the other way round, newest first."""
-        liked, good = records.c.feedback > 0, _MINE.score >= GOOD_FROM
-        query = _both(scorer).where(sa.or_(sa.and_(liked, ~good), sa.and_(~liked, good)))
+        """Answers that people liked and the scorer called bad, or the other way round, newest first; looks at the
+        newest few thousand answers with a vote."""
+        voted = (
+            sa.select(records.c.id, records.c.feedback)
+            .where(records.c.feedback.is_not(None), records.c.id < _BEYOND)
+            .order_by(records.c.id.desc())
+            .limit(_WALKED)
+            .subquery()
+        )
+        liked, good = voted.c.feedback > 0, _MINE.score >= GOOD_FROM
+        differs = sa.or_(sa.and_(liked, ~good), sa.and_(voted.c.feedback < 0, good))
+        query = (
+            sa.select(voted, _MINE.score, _MINE.reason)
+            .join_from(voted, judgements, sa.and_(_MINE.record_id == voted.c.id, _MINE.scorer == scorer))
+            .where(differs)
+            .order_by(voted.c.id.desc())
+            .limit(limit)
+        )
         async with self._db.read() as connection:
-            rows = (await connection.execute(query.order_by(records.c.id.desc()).limit(limit))).all()
+            rows = (await connection.execute(query)).all()
         return [
             Disagreement(record_id=row.id, feedback=row.feedback, score=row.score, reason=row.reason or "")
             for row in rows
