@@ -73,6 +73,12 @@ def await_metric(ratchet: RatchetProcess, value: float, name: str, **labels: str
     assert ratchet.metric(name, **labels) == value
 
 
+def in_trouble(ratchet: RatchetProcess) -> Any:
+    """The status, once it says that the judge has a trouble."""
+    status = request(ratchet.admin_url, "/status").json()
+    return status if status["judge"]["trouble"] else None
+
+
 def await_stored(ratchet: RatchetProcess, record_id: str) -> None:
     await_true(lambda: request(ratchet.admin_url, f"/api/records/{record_id}").status == 200, "the record")
 
@@ -87,7 +93,7 @@ def test_a_judge_that_fails_changes_nothing_but_its_own_page(tmp_path: Path) -> 
         ask(ratchet, "b1")
         await_metric(ratchet, 1, "ratchet_judge_failures_total", reason="busy")
         assert request(ratchet.admin_url, "/health").json() == {"status": "ok"}
-        status = request(ratchet.admin_url, "/status").json()
+        status = await_true(lambda: in_trouble(ratchet), "the judge's trouble in the status", ratchet._alive)
         assert "429" in status["judge"]["trouble"]
         assert status["trouble"] is None
         assert ratchet.metric("ratchet_judge_scores_total") == 0
@@ -129,7 +135,7 @@ def test_a_judge_that_never_answers_holds_nothing_up(tmp_path: Path) -> None:
         judge.script = lambda asked: never
         try:
             ask(ratchet, *(f"h{at}" for at in range(12)))
-            judge.await_asked(4)
+            judge.await_asked(1)
             record_id = ask(ratchet, "after")[0]
             await_stored(ratchet, record_id)
             vote(ratchet, record_id, -1)
