@@ -12,6 +12,7 @@ from policies import wording
 from policies.guardrails import GUARDRAILS
 from policies.kinds import TASK
 from policies.records import Outcome
+from policies.scoring import scorer_label
 from policies.vocabulary import VERDICTS, action_label
 from proxy.store.tables.values import RecordFlag, RecordView
 from proxy.wire.extract.shapes import KINDS
@@ -189,4 +190,5 @@ FILTERS: Final[dict[str, Any]] = {
     "guardrail_change": _guardrail_change,
     "action_words": action_label,
     "verdict": _verdict,
+    "scorer": scorer_label,
 }
