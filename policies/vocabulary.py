@@ -15,8 +15,8 @@ from typing import Final
 
 from policies.lifecycle import Phase
 
-__all__ = ["ACTIONS", "COMMANDS", "HOLD", "INSTALL", "MEASURES", "PHASES", "VERDICTS", "ActionWords", "CommandWords", "PhaseWords",
-           "Verb", "action_label", "measure_label"]  # fmt: skip
+__all__ = ["ACTIONS", "COMMANDS", "HOLD", "INSTALL", "MEASURES", "PHASES", "VERDICTS", "ActionWords", "CommandWords",
+           "PhaseWords", "Verb", "action_label", "measure_label"]  # fmt: skip
 
 HOLD: Final = "Hold"
 """The journal's tag of a decision to do nothing."""
