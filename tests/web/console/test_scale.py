@@ -28,11 +28,12 @@ GROWING = (
     "durations",
     "looks",
     "run_users",
+    "judgements",
 )
 PAGES = ("/", "/experiment", "/experiment/1/data", "/traffic?range=30d", "/traffic/data?range=7d", "/records",
          "/records?text=dictionary&min_quality=0.9", "/records?feedback=negative", "/records?status=5xx",
          "/records?user_hash=0000000000000024", "/records?arm=challenger&since=24h", "/runs", "/history",
-         "/history?holds=1")  # fmt: skip
+         "/history?holds=1", "/judge")  # fmt: skip
 
 
 @contextmanager
