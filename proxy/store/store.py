@@ -21,6 +21,7 @@ from proxy.store.control.install import Configs, Replicas, Secrets
 from proxy.store.control.journal import Journal
 from proxy.store.control.leases import Leases
 from proxy.store.control.models import Models, Runs
+from proxy.store.control.preferences import Preferences
 from proxy.store.control.state import StateEntries
 from proxy.store.engine.channels import CHANNELS
 from proxy.store.engine.database import Database, Heard
@@ -28,6 +29,7 @@ from proxy.store.ingest.batch import Ingest
 from proxy.store.ingest.bodies import BodyCodec
 from proxy.store.ingest.spools import Spools
 from proxy.store.move import copy_all, mark_moved, refuse_if_moved
+from proxy.store.reading.comparisons import ComparisonPages
 from proxy.store.reading.days import Days
 from proxy.store.reading.records import Records
 from proxy.store.reading.samples import Samples
@@ -64,6 +66,8 @@ class Store:
         self.models = Models(database, clock)
         self.experiments = Experiments(database)
         self.checks = Checks(database, clock)
+        self.compared = ComparisonPages(database)
+        self.preferences = Preferences(database, clock)
         self.runs = Runs(database)
         self.journal = Journal(database, clock)
         self.state = StateEntries(database)
