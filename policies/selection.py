@@ -24,7 +24,7 @@ from policies.intervals import Interval
 from policies.records import Sample
 
 __all__ = ["RENAMED", "DataGeneratorConfig", "Drop", "DropReason", "Exclusion", "FormatType", "Keep",
-           "SelectionState", "in_holdout", "rehearsal_count", "select"]  # fmt: skip
+           "SelectionState", "held_out", "in_holdout", "rehearsal_count", "select"]  # fmt: skip
 
 _T = TypeVar("_T")
 _HOLDOUT_SALT = b"ratchet-holdout"  # fixed: a user stays on one side from one dataset to the next
@@ -224,7 +224,12 @@ def in_holdout(sample: Sample, share: float) -> bool:
 
     Without a user (a key that was random per request) the record stands for itself.
     """
-    key = sample.record_id if sample.user is None else str(sample.user)
+    return held_out(sample.record_id, sample.user, share)
+
+
+def held_out(record_id: str, user: int | None, share: float) -> bool:
+    """As `in_holdout`, of whom only this is known."""
+    key = record_id if user is None else str(user)
     return unit_interval(_HOLDOUT_SALT, key.encode()) < share
 
 

@@ -8,6 +8,7 @@ looks that up in its own configuration.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, get_type_hints
@@ -36,7 +37,10 @@ class Target:
     model: str | None = None
     """Rewrite the JSON `model` field to this; None leaves the client's."""
     credential: str | None = None
-    """Name of the credential in the configuration (`champion`), or None to pass the client's through."""
+    """Name of its credential (`champion` is the configuration's, see `proxy.credentials`), or None to pass the client's
+    through."""
+    rewrite: dict[str, Any] | None = None
+    """What is changed in its requests (`policies.rewrite`); None: nothing, they go on byte for byte."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,17 @@ class RouteTable:
     """Grows with every change of share, model or weights within the experiment."""
     config_id: int = 0
     """Row in the store's `configs` table: which settings this table was made under."""
+    shadow: Target | None = None
+    """A challenger that gets copies of requests, whose answers go to nobody."""
+    shadow_share: float = 0.0
+    """Share of requests (0 to 1) that it gets copies of."""
+    check_id: int | None = None
+    """Row in the store's `checks` table for which its answers are compared; None: no copies are made."""
+
+    @property
+    def copies(self) -> bool:
+        """Whether any request is copied."""
+        return self.shadow is not None and self.check_id is not None and self.shadow_share > 0.0
 
 
 def origin(url: str) -> tuple[str, str]:
@@ -73,21 +88,29 @@ def read_routes(path: Path) -> RouteTable:
 
 def _table(data: dict[str, Any]) -> RouteTable:
     champion = Target(**_checked(Target, data.pop("champion")))
-    challenger = data.pop("challenger", None)
-    if challenger is not None:
-        challenger = Target(**_checked(Target, challenger))
-    table = RouteTable(champion=champion, challenger=challenger, **_checked(RouteTable, data))
+    challenger, shadow = _target(data.pop("challenger", None)), _target(data.pop("shadow", None))
+    table = RouteTable(champion=champion, challenger=challenger, shadow=shadow, **_checked(RouteTable, data))
     if not 0.0 <= table.share <= 1.0:
         raise ValueError(f"share: {table.share} is not a share of users, 0 to 1")
+    if not 0.0 <= table.shadow_share <= 1.0:
+        raise ValueError(f"shadow_share: {table.shadow_share} is not a share of requests, 0 to 1")
     if len(bytes.fromhex(table.salt)) > _LONGEST_SALT:
         raise ValueError(f"salt: longer than {_LONGEST_SALT} bytes")
     return table
 
 
+_PLAIN: Final[Mapping[Any, Any]] = {float: (float, int), dict[str, Any] | None: (dict, type(None))}
+"""What `isinstance` can be asked for a type."""
+
+
+def _target(data: dict[str, Any] | None) -> Target | None:
+    return None if data is None else Target(**_checked(Target, data))
+
+
 def _checked(kind: type, data: dict[str, Any]) -> dict[str, Any]:
     """`data`, each of whose values is what the field of `kind` may hold. Raises TypeError."""
     for name, expected in get_type_hints(kind).items():
-        if name in data and not isinstance(data[name], (float, int) if expected is float else expected):
+        if name in data and not isinstance(data[name], _PLAIN.get(expected, expected)):
             raise TypeError(f"{name}: {data[name]!r}")
     return data
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from policies.agreement import JudgeStanding
 from policies.experiment import Assessment
 from policies.promotion import WatchAssessment
 from policies.snapshot import CheckView, Command, ModelView, RunView
@@ -29,6 +30,7 @@ __all__ = [
     "DatasetStatus",
     "ErrorStatus",
     "ExperimentStatus",
+    "JudgeStatus",
     "NextStatus",
     "PhaseStatus",
     "ReplicaStatus",
@@ -197,6 +199,34 @@ class TrafficStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeStatus:
+    """The judge, and whether its score counts."""
+
+    scorer: str
+    """Kind, model or function, and a hash of rubric and options; another scorer starts anew."""
+    trust: str
+    """`rectified` or `unrectified`: `judge.trust`."""
+    standing: JudgeStanding
+    """How well it agrees with people's votes, and whether its score counts."""
+    judged: int = 0
+    """Answers that it scored in the last 24 hours."""
+    mean: float | None = None
+    """Their mean score, 0 to 1."""
+    failed: Mapping[str, int] = field(default_factory=dict)
+    """Answers of the last 24 hours without a score, by reason."""
+    tokens: int = 0
+    """Tokens that it used in the last 24 hours, as it counts them."""
+    asked_hour: int = 0
+    """Answers asked about in the last hour, of `judge.max_per_hour`."""
+    asked_day: int = 0
+    """Answers asked about in the last 24 hours, of `judge.max_per_day`."""
+    lag_s: float | None = None
+    """Age of the oldest answer that waits to be judged, in seconds; null: none waits, or another controller judges."""
+    trouble: str | None = None
+    """Why the latest answers have no score; null while they have."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TroubleStatus:
     """One thing that is wrong."""
 
@@ -270,6 +300,8 @@ class Status:
     """The running experiment."""
     watch: WatchAssessment | None = None
     """How the new champion does in its watch window."""
+    judge: JudgeStatus | None = None
+    """The judge, where there is one."""
     traffic: TrafficStatus | None = None
     """What became of the requests of the last minutes."""
     commands: tuple[Command, ...] = ()

@@ -27,8 +27,9 @@ from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
 from proxy.app.clock_jumps import watch_clock
 from proxy.app.deletion import HostDeletion
 from proxy.app.file_watch import key_trouble
-from proxy.app.heartbeat import ReplicaHeartbeat
+from proxy.app.heartbeat import ReplicaHeartbeat, replica_id
 from proxy.app.housekeeping import ArchiveMetrics, Housekeeping
+from proxy.app.judging import Judging
 from proxy.app.last_flush import FLUSH_S, LastFlush
 from proxy.app.logs import configure_logging
 from proxy.app.loop_service import LoopService
@@ -120,6 +121,7 @@ class Controller:
             self._troubles,
             lambda: self._heartbeat.replicas,
         )
+        self._judging = Judging(self._config.judge, self._metrics.registry, self._clock)
         self._ingestor: Ingestor | None = None
         self._ingest_metrics = IngestMetrics(self._metrics.registry)
         self._archive_metrics = ArchiveMetrics(self._metrics.registry, self._config.store.archive, self._clock)
@@ -184,6 +186,8 @@ class Controller:
             spawn(self._keep_running("retention", lambda: self._prune(store), stop), name="retention"),
             spawn(self._keep_running("deletions", lambda: self._delete_users(store), stop), name="deletions"),
         ]
+        if self._config.judge.kind != "none":
+            parts.append(spawn(self._keep_running("judge", lambda: self._judge(store), stop), name="judge"))
         await stop.wait()
         _log.info("storing the rest of the spool")
         await asyncio.wait(parts[:2], timeout=_ORPHANS_PARTS_S if shutdown.orphaned else FLUSH_S)
@@ -319,6 +323,10 @@ class Controller:
             await housekeeping.run_once()
             delay_s = interval_s
 
+    async def _judge(self, store: Store) -> None:
+        """Have finished records judged."""
+        await self._judging.run(store, replica_id(self._data.replica_id))
+
     async def _delete_users(self, store: Store) -> None:
         """Do this host's part of deletions."""
         await HostDeletion(self._data, self._config.training_dir, store, self._clock).run()
@@ -341,6 +349,7 @@ class Controller:
 
     async def _status(self) -> Status:
         status = self._champion.into(await self._loop_service.status())
+        status = replace(status, judge=self._judging.status)
         return replace(status, notes=(*status.notes, *self._keeper.notes, *open_to_others(self._config)))
 
     def _health(self) -> dict[str, Any]:

@@ -85,8 +85,22 @@ def contradictions(config: Any) -> Iterator[Problem]:
         yield from _process(config)
         yield from _task_patterns(config)
         yield from _adapters(config)
+        yield from _judge(config)
         yield from _recorded_headers(config)
         yield from _redaction(config)
+
+
+def _judge(config: Config) -> Iterator[Problem]:
+    judge = config.judge
+    if judge.kind == "openai" and not judge.model:
+        yield Problem("judge.model", "not set, although judge.kind is openai; name the model that judges")
+    if judge.kind != "none" and judge.max_per_hour > judge.max_per_day:
+        message = f"{judge.max_per_hour} is more than max_per_day ({judge.max_per_day}); make it smaller"
+        yield Problem("judge.max_per_hour", message)
+    if {"messages", "model"} & judge.options.keys():
+        yield Problem(
+            "judge.options", "has messages or model, which are set by us; leave them out, and use judge.model"
+        )
 
 
 def _excludes(config: Any) -> Iterator[Problem]:
@@ -237,8 +251,8 @@ def _telling_pattern(text: str) -> str | None:
 
 
 def _adapters(config: Config) -> Iterator[Problem]:
-    """What the chosen kind of trainer and deployer needs."""
-    for table, needs in (("trainer", _TRAINER_NEEDS), ("deployer", _DEPLOYER_NEEDS)):
+    """What the chosen kind of trainer, deployer and judge needs."""
+    for table, needs in (("trainer", _TRAINER_NEEDS), ("deployer", _DEPLOYER_NEEDS), ("judge", _JUDGE_NEEDS)):
         settings = getattr(config, table)
         key, remedy = needs.get(settings.kind, (None, ""))
         if key is not None and not getattr(settings, key) and not (settings.kind == "vllm_lora" and settings.urls):
@@ -250,6 +264,10 @@ _TRAINER_NEEDS: Final = {
     "command": ("command", 'write command = ["python", "train.py", "{data_path}"]'),
     "http": ("url", "give the webhook's URL"),
     "ray": ("url", "give the dashboard's URL, like http://127.0.0.1:8265"),
+}
+_JUDGE_NEEDS: Final = {
+    "callable": ("callable", 'write callable = "package.module:function"'),
+    "openai": ("url", "give the base URL of its API, like https://api.openai.com/v1"),
 }
 _DEPLOYER_NEEDS: Final = {
     "command": ("command", 'write command = ["python", "serve.py", "{model_path}", "{port}"]'),

@@ -237,4 +237,4 @@ def _read_secrets(data: dict[str, Any], problems: list[Problem]) -> None:
         if secret:
             _put(data, path, secret)
         else:
-            problems.append(Problem(f"{path}_file", f'"{file}" is empty; put the secret into it'))
+            problems.append(Problem(f"{path}_file", f'"{file}" is empty; write it there'))

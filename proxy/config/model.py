@@ -9,6 +9,8 @@ from typing import Annotated, Literal
 from policies.intervals import Interval
 from policies.scoring import ScoringConfig
 from proxy.config import forms
+from proxy.config.gate import ChecksConfig
+from proxy.config.judge import JudgeConfig
 from proxy.config.loop import DeployerConfig, LoopSettings, NotifyConfig, TrainerConfig
 from proxy.config.serving import (
     AdminConfig,
@@ -71,8 +73,10 @@ class Config(LoopSettings):
     store: StoreConfig = field(default_factory=StoreConfig)
     feedback: FeedbackConfig = field(default_factory=FeedbackConfig)
     scoring: ScoringConfig = field(default_factory=ScoringConfig)
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     deployer: DeployerConfig = field(default_factory=DeployerConfig)
+    checks: ChecksConfig = field(default_factory=ChecksConfig)
     notify: NotifyConfig = field(default_factory=NotifyConfig)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
 

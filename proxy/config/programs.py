@@ -1,4 +1,4 @@
-"""Are the programs that the configuration names there: the training function, the commands?
+"""Are the programs that the configuration names there: the functions that train and judge, the commands?
 
 Looked for without running any of them. `ratchet check-config` refuses what is missing; a server only warns, because
 traffic must not stop for a training that is due in a week.
@@ -26,6 +26,9 @@ def missing_programs(config: Config) -> Iterator[Problem]:
     trainer = config.trainer
     if trainer.kind == "callable" and trainer.callable and (complaint := _function(trainer.callable)) is not None:
         yield Problem("trainer.callable", complaint)
+    judge = config.judge
+    if judge.kind == "callable" and judge.callable and (complaint := _function(judge.callable)) is not None:
+        yield Problem("judge.callable", complaint)
     for table, settings in (("trainer", config.trainer), ("deployer", config.deployer)):
         if settings.kind == "command" and settings.command and (complaint := _command(settings.command[0])) is not None:
             yield Problem(f"{table}.command", complaint)

@@ -207,6 +207,10 @@ class GatewayConfig:
     """Refusals of the challenger (400 to 499) that the champion answers instead; where it answers well, they count like the 502, 503 and 504 that always do. What it refuses, too, was the client's own fault."""
     rewrite_locations: bool = True
     """Rewrite Location, Content-Location and Refresh that name the model's own address, so that clients stay with us."""
+    shadow_concurrency: Annotated[int, Interval("[1, 1024]", "a count")] = 4
+    """Copies of requests that a worker has at a challenger at a time while it is shadowed (ab_test_config.shadow_share); further ones are dropped, not queued. Few, for they share the challenger's machine, and often the champion's."""
+    shadow_timeout_seconds: Annotated[float, Interval("(0, inf)", "seconds")] = 120.0
+    """For the whole answer to a copy; after it the copy counts as failed. Nobody waits for it, but it holds one of the few places."""
     breaker: BreakerConfig = field(default_factory=BreakerConfig)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import orjson
@@ -18,6 +18,9 @@ from proxy.gateway.breaker import Breaker
 from proxy.gateway.faults import answered_slot
 from proxy.gateway.ports import Pool
 from proxy.routes import RouteTable, Target
+
+if TYPE_CHECKING:
+    from proxy.wire.rewriting import Rewriter
 
 __all__ = ["Backend", "ResolvedRoutes", "Router", "adds_lines", "parse_url"]
 
@@ -37,6 +40,7 @@ class Backend:
         "host_line",
         "pool",
         "prefix",
+        "rewriter",
         "target",
         "verbatim",
     )
@@ -48,6 +52,7 @@ class Backend:
         pool: Pool,
         breaker: Breaker | None,
         credential: bytes | None,
+        rewriter: Rewriter | None = None,
         *,
         verbatim: bool,
     ) -> None:
@@ -61,7 +66,9 @@ class Backend:
         address, self.prefix = parse_url(target.url)
         self.facts = b""
         """What a record says where it was assigned and has served: see ResolvedRoutes.facts."""
-        self.verbatim = verbatim and target.model is None
+        self.rewriter = rewriter
+        """What asks this model otherwise than its clients do; None: nothing does."""
+        self.verbatim = verbatim and target.model is None and rewriter is None
         """Whether a head that is rendered once for this model is good for every client and body."""
         self.host_line = b"Host: " + _authority(address)
 
@@ -69,7 +76,7 @@ class Backend:
 class ResolvedRoutes:
     """One route table, ready to be followed. Compares by identity: a new table makes new ones."""
 
-    __slots__ = ("challenger", "champion", "rewrites", "salt", "share", "splits", "table")
+    __slots__ = ("asks_otherwise", "challenger", "champion", "copies", "rewrites", "salt", "share", "splits", "table")
 
     def __init__(self, table: RouteTable, champion: Backend, challenger: Backend | None) -> None:
         self.table = table
@@ -79,8 +86,12 @@ class ResolvedRoutes:
         self.salt = bytes.fromhex(table.salt)
         self.rewrites = any(b is not None and b.target.model is not None for b in (champion, challenger))
         """Whether a request may need another model's name in its body."""
+        self.asks_otherwise = any(b is not None and b.rewriter is not None for b in (champion, challenger))
+        """Whether some requests are rewritten: what cannot be is no evidence then."""
         self.splits = challenger is not None and table.share > 0.0
         """Whether the sticky key decides anything."""
+        self.copies = table.copies
+        """Whether a challenger without users gets copies of requests."""
         for backend in (champion, challenger):
             if backend is not None:
                 backend.facts = self.facts(backend.arm, backend, True)
@@ -179,9 +190,11 @@ class Router:
         breaker = None
         if arm is Arm.CHALLENGER:
             breaker = self._breakers.setdefault((target.model_id, origin), Breaker(self._config.gateway.breaker))
-        return Backend(arm, target, pool, breaker, self._credential(target), verbatim=self._verbatim)
+        rewriter = None if target.rewrite is None else _rewriter(target.rewrite)
+        return Backend(arm, target, pool, breaker, self.credential(target), rewriter, verbatim=self._verbatim)
 
-    def _credential(self, target: Target) -> bytes | None:
+    def credential(self, target: Target) -> bytes | None:
+        """The header line that `target` gets in place of the client's credential; None: the client's own passes."""
         header = self._config.champion.credential_header()
         return None if target.credential != "champion" or header is None else ": ".join(header).encode("latin-1")
 
@@ -195,6 +208,13 @@ class Router:
         breakers = {(challenger.target.model_id, challenger.target.url)} if challenger is not None else set()
         for key in self._breakers.keys() - breakers:
             del self._breakers[key]
+
+
+def _rewriter(rewrite: Mapping[str, Any]) -> Rewriter:
+    """Raises ValueError. Its JSON library is loaded where there is something to rewrite: that takes its time."""
+    from proxy.wire.rewriting import Rewriter
+
+    return Rewriter(rewrite)
 
 
 def adds_lines(config: Config) -> bool:

@@ -19,6 +19,7 @@ from proxy.gateway.loop_guard import LoopGuard
 from proxy.gateway.outbound import kept_from_trailers
 from proxy.gateway.ports import GatewayCounters, MintsIds, Pool, RecordSpool, Redacts
 from proxy.gateway.request_buffer import Budget
+from proxy.gateway.shadow import Shadow
 from proxy.gateway.sticky import StickySources
 from proxy.gateway.trust import READ as TRUST_HEADERS
 from proxy.gateway.trust import UserTrust
@@ -79,6 +80,8 @@ class WorkerContext:
     user_hash: Callable[[bytes], int]
     spool: RecordSpool
     redact: Redacts | None
+    shadow: Shadow | None
+    """Who copies requests for a challenger without users."""
     budget: Budget = field(default_factory=Budget)
     log_throttle: LogThrottle
     shutdown: Shutdown = field(default_factory=Shutdown)
@@ -97,8 +100,10 @@ def worker_context(
     side_socket: Path | None = None,
     redact: Redacts | None = None,
     admin_token: str | None = None,
+    make_shadow: Callable[[Router], Shadow] | None = None,
 ) -> WorkerContext:
-    """The context of a worker with these settings. `side_socket` is where `/-/` is served.
+    """The context of a worker with these settings. `side_socket` is where `/-/` is served; without `make_shadow` no
+    request is copied.
 
     Raises ValueError where the first table cannot be followed.
     """
@@ -136,6 +141,7 @@ def worker_context(
         user_hash=user_hash,
         spool=spool,
         redact=redact,
+        shadow=make_shadow(router) if make_shadow is not None else None,
         log_throttle=log_throttle,
     )
 

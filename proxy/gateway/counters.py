@@ -4,12 +4,28 @@ from __future__ import annotations
 
 from typing import Final
 
-from proxy.gateway.faults import ARMS, REFUSALS, Fault
+from proxy.gateway.faults import ARMS, COPY_FAULTS, REFUSALS, Fault
 from proxy.metrics.slots import WorkerCounter, slots_of
 from proxy.spool.ills import DROP_REASONS
 
-__all__ = ["GATEWAY", "GATEWAY_COUNTERS"]
+__all__ = ["COPIES_DROPPED", "COPIES_FAILED", "GATEWAY", "GATEWAY_COUNTERS"]
 
+COPIES_DROPPED: Final = WorkerCounter(
+    name="shadow_dropped_total",
+    text="Requests of the shadow's share that were not copied to the challenger, by reason.",
+    labels=(
+        (
+            "reason",
+            ("acts", "busy", "defect", "kind", "no_answer", "no_train", "pace", "shutdown", "spool", "starting",
+             "stateful", "too_long"),
+        ),
+    ),
+)  # fmt: skip
+COPIES_FAILED: Final = WorkerCounter(
+    name="shadow_failed_total",
+    text="Copies that the challenger failed or refused, by cause.",
+    labels=(("cause", COPY_FAULTS),),
+)
 GATEWAY: Final = (
     WorkerCounter(name="in_flight", text="Requests that are open now."),
     WorkerCounter(name="client_connections", text="Open connections of clients."),
@@ -53,6 +69,10 @@ GATEWAY: Final = (
         labels=(("cause", ("connect", "status", "timeout")),),
     ),
     WorkerCounter(
+        name="not_rewritten_total",
+        text="Requests that could not be rewritten (compressed, too long): the champion's, and no evidence.",
+    ),
+    WorkerCounter(
         name="stale_retries_total",
         text="Requests sent again because the model's server had closed an idle connection.",
     ),
@@ -62,6 +82,12 @@ GATEWAY: Final = (
         text="Requests and votes without a record, by reason.",
         labels=(("reason", ("defect", "incomplete_request", "refused", "skip_path", *DROP_REASONS)),),
     ),
+    WorkerCounter(name="shadow_in_flight", text="Copies of requests that the challenger is answering now."),
+    WorkerCounter(
+        name="shadow_sent_total", text="Copies of requests sent to the challenger, whose answers go to nobody."
+    ),
+    COPIES_DROPPED,
+    COPIES_FAILED,
 )
 
 GATEWAY_COUNTERS: Final = slots_of(GATEWAY)

@@ -14,8 +14,8 @@ from typing import Final
 from proxy.gateway.errors import BadResponseError
 from proxy.gateway.framing import FramingError
 
-__all__ = ["ARMS", "REFUSALS", "Fault", "answered_slot", "failed_slot", "fault_of_connecting", "fault_of_ending",
-           "fault_of_status", "left_slot", "refused_slot"]  # fmt: skip
+__all__ = ["ARMS", "COPY_FAULTS", "REFUSALS", "CopyFault", "Fault", "answered_slot", "failed_slot",
+           "fault_of_connecting", "fault_of_ending", "fault_of_status", "left_slot", "refused_slot"]  # fmt: skip
 
 
 class Fault(StrEnum):
@@ -48,6 +48,17 @@ class Fault(StrEnum):
     OTHER_5XX = "5xx"
 
 
+class CopyFault(StrEnum):
+    """What else may go wrong with the copy of a request, which no user waits for."""
+
+    REFUSED = "4xx"
+    LATE = "late"
+    """No whole answer within gateway.shadow_timeout_seconds."""
+    TOO_LONG = "too_long"
+    """The answer is longer than capture.max_response_bytes."""
+
+
+COPY_FAULTS: Final = (*(fault.value for fault in Fault), *(fault.value for fault in CopyFault))
 _REFUSALS: Final = {401: "401", 403: "403", 404: "404", 429: "429"}
 _OTHER_4XX: Final = "4xx"
 REFUSALS: Final = (*_REFUSALS.values(), _OTHER_4XX)

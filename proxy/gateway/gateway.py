@@ -15,12 +15,14 @@ from proxy.clock import Clock, SystemClock
 from proxy.config.model import Config
 from proxy.errors import ConfigError
 from proxy.gateway.address import Address
+from proxy.gateway.backend import Router
 from proxy.gateway.client import ClientConnection
 from proxy.gateway.context import worker_context
 from proxy.gateway.deadlines import Deadlines
 from proxy.gateway.pool import UpstreamPool
 from proxy.gateway.ports import GatewayCounters, MintsIds, RecordSpool, Redacts
 from proxy.gateway.registry import ClientRegistry
+from proxy.gateway.shadow import Shadow
 from proxy.routes import RouteTable
 
 __all__ = ["Gateway", "client_tls"]
@@ -57,6 +59,22 @@ class Gateway:
         def make_pool(address: Address) -> UpstreamPool:
             return UpstreamPool(address, config.gateway, clock=clock, deadlines=deadlines, counters=counters)
 
+        def make_shadow(router: Router) -> Shadow:
+            return Shadow(
+                config,
+                make_pool=lambda address: UpstreamPool(
+                    address, config.gateway, clock=clock, deadlines=deadlines, counters=_Uncounted()
+                ),
+                credential=router.credential,
+                user_hash=user_hash,
+                spool=spool,
+                redact=redact,
+                deadlines=deadlines,
+                now=clock.now,
+                monotonic=clock.monotonic,
+                count=counters.add,
+            )
+
         self._context = context = worker_context(
             config,
             routes=routes,
@@ -69,10 +87,12 @@ class Gateway:
             side_socket=side_socket,
             redact=redact,
             admin_token=admin_token,
+            make_shadow=make_shadow,
         )
         self.budget = context.budget
         self.router = context.router
         self.user_hash = user_hash
+        self.shadow = context.shadow
         self._clients = ClientRegistry(config.gateway.max_connections, deadlines, counters.add, context.shutdown)
 
     def protocol_factory(self) -> ClientConnection:
@@ -85,16 +105,30 @@ class Gateway:
         return self._clients.busy
 
     async def drain(self, timeout_s: float) -> bool:
-        """Let open requests finish for at most `timeout_s` seconds, then cut them; True if none was cut."""
+        """Let open requests finish for at most `timeout_s` seconds, then cut them; True if none was cut. Copies of
+        requests, which nobody waits for, end at once."""
+        await self._close_shadow()
         return await self._clients.drain(timeout_s)
 
     async def close(self) -> None:
         """End everything at once, within about two seconds: what does not end by then is left to the process's end."""
         await self._clients.cut()
+        await self._close_shadow()
         internal = self._context.internal
         pools = [*self.router.pools, *([internal.pool] if internal is not None else [])]
         await asyncio.gather(*(pool.close() for pool in pools))
         self._deadlines.close()
+
+    async def _close_shadow(self) -> None:
+        if self._context.shadow is not None:
+            await self._context.shadow.close()
+
+
+class _Uncounted:
+    """Counters for connections that are no part of the traffic."""
+
+    def add(self, name: str, amount: float = 1.0) -> None:
+        """Count nothing: copies have counters of their own."""
 
 
 def _sweep_s(config: Config) -> float:
@@ -107,6 +141,7 @@ def _sweep_s(config: Config) -> float:
         gateway.body_idle_seconds,
         gateway.client_idle_seconds,
         gateway.upstream_idle_seconds,
+        gateway.shadow_timeout_seconds,
     )
     return min(_LONGEST_SWEEP_S, max(_SHORTEST_SWEEP_S, shortest / _SWEEPS))
 

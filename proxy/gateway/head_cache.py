@@ -71,6 +71,7 @@ class CachedHead(_Known):
         "internal",
         "key",
         "maybe_json",
+        "no_train",
         "recorded",
     )
 
@@ -99,7 +100,9 @@ class CachedHead(_Known):
         self.maybe_json = kind.startswith(_MAYBE_JSON) or "json" in kind
         """Whether the body may name the user or the model."""
         facts: dict[str, Any] = {"m": head.method_text, "p": head.target_text, "rh": head.recorded}
-        if _opted_out(head, no_train_header):
+        self.no_train = _opted_out(head, no_train_header)
+        """Whether the client does not want its words used for anything but the answer."""
+        if self.no_train:
             facts["nt"] = True
         if conversation_hash is not None:
             facts["conv"] = conversation_hash

@@ -10,7 +10,7 @@ from proxy.config.model import Config
 from proxy.gateway.backend import Router, adds_lines
 from proxy.gateway.errors import RejectedError
 from proxy.gateway.head import RequestHead
-from proxy.gateway.outbound import Peer, request_lines, via_token
+from proxy.gateway.outbound import Peer, copy_token, request_lines, via_token
 from proxy.log_throttle import LogThrottle
 from proxy.routes import RouteTable
 
@@ -61,7 +61,12 @@ class LoopGuard:
     def refuse_loops(self, head: RequestHead) -> None:
         """Refuse a request that this install has sent itself. Raises RejectedError."""
         via = head.fields.get(b"via")
-        if via is None or head.target.startswith(b"/-/") or via_token(self._user_hash) not in via:
+        if via is None or head.target.startswith(b"/-/"):
+            return
+        if copy_token(self._user_hash) in via:
+            raise RejectedError(508, "a copy of a request came back to the proxy that made it: the challenger's URL "
+                                     "leads back to this proxy", code="loop_detected")  # fmt: skip
+        if via_token(self._user_hash) not in via:
             return
         if self._looped_at is None:
             self._mark_requests(True)

@@ -14,8 +14,9 @@ from policies.records import Arm
 from proxy.config.serving import GatewayConfig
 from proxy.gateway.head import FORBIDDEN_TRAILERS, RequestHead, ResponseHead
 
-__all__ = ["Destination", "Peer", "kept_from_trailers", "request_head", "request_lines", "response_head",
-           "response_lines", "side_request_head", "trailer_lines", "upgrade_response_head", "via_token"]  # fmt: skip
+__all__ = ["Destination", "Peer", "copy_head", "copy_token", "kept_from_trailers", "request_head", "request_lines",
+           "response_head", "response_lines", "side_request_head", "trailer_lines", "upgrade_response_head",
+           "via_token"]  # fmt: skip
 
 _CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
 _FORWARDED: Final = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
@@ -25,6 +26,11 @@ _HEAD_ONLY: Final = _CREDENTIALS | {b"cookie", b"proxy-authorization", b"forward
 
 
 _SELF: Final = b"via"
+_COPY: Final = b"copy"
+_NOT_COPIED: Final = frozenset(
+    (b"host", b"content-length", b"transfer-encoding", b"trailer", b"expect", b"idempotency-key")
+)
+"""Framing, which is a copy's own; and the key by which a server that knows the request would repeat its answer."""
 
 
 class Destination(Protocol):
@@ -66,16 +72,21 @@ def request_head(
         lines[head.length_at] = b"%b: %d" % (lines[head.length_at].partition(b":")[0], length)
     if not expect and b"expect" in head.fields:
         lines = _without(lines, frozenset((b"expect",)))
-    if backend.credential is not None:
-        own = backend.credential.partition(b":")[0].lower()
-        lines = _without(lines, _CREDENTIALS | {own})
-        lines.append(backend.credential)
+    lines = _with_credential(lines, backend)
     if head.host_at < 0:
         lines.insert(0, backend.host_line)
     if head.upgrade:
         lines += (b"Connection: Upgrade", b"Upgrade: " + head.fields[b"upgrade"])
     target = head.target if head.target == b"*" else backend.prefix + head.target
     return b"\r\n".join((b"%b %b HTTP/1.1" % (head.method, target), *lines, *extra, b"", b""))
+
+
+def copy_head(head: RequestHead, backend: Destination, *, length: int, extra: Sequence[bytes]) -> bytes:
+    """The head of a copy of a request whose whole body, `length` bytes, follows it: what an arm of a test would get,
+    with a plain length. `extra`: whole lines without CRLF."""
+    lines = _with_credential(_without(head.lines, _NOT_COPIED), backend)
+    start = b"%b %b HTTP/1.1" % (head.method, backend.prefix + head.target)
+    return b"\r\n".join((start, backend.host_line, *lines, b"Content-Length: %d" % length, *extra, b"", b""))
 
 
 def side_request_head(head: RequestHead, address: bytes, length: int | None) -> bytes:
@@ -115,6 +126,11 @@ def via_token(user_hash: Callable[[bytes], int]) -> bytes:
     return b"ratchet-%016x" % (user_hash(_SELF) & 0xFFFFFFFFFFFFFFFF)
 
 
+def copy_token(user_hash: Callable[[bytes], int]) -> bytes:
+    """The same for the Via of copies: one that comes back says nothing of where the champion is."""
+    return b"ratchet-copy-%016x" % (user_hash(_COPY) & 0xFFFFFFFFFFFFFFFF)
+
+
 def request_lines(head: RequestHead, peer: Peer, settings: GatewayConfig, *, via: bytes | None) -> list[bytes]:
     """By setting: X-Forwarded-For, one more in the list; -Proto and -Host where no proxy before us has said
     them. `via`: who passed it on, where that is to be said."""
@@ -149,6 +165,14 @@ def upgrade_response_head(head: ResponseHead, *, added: bytes) -> bytes:
     """The head of a 101: Connection and Upgrade belong to it."""
     upgrade = head.fields.get(b"upgrade", b"")
     return response_head(head, added=b"%bUpgrade: %b\r\nConnection: Upgrade\r\n" % (added, upgrade))
+
+
+def _with_credential(lines: list[bytes], backend: Destination) -> list[bytes]:
+    """`lines` with the destination's own credential in place of the client's, where it has one."""
+    if backend.credential is None:
+        return lines
+    own = backend.credential.partition(b":")[0].lower()
+    return [*_without(lines, _CREDENTIALS | {own}), backend.credential]
 
 
 def _without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:

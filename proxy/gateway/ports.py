@@ -16,7 +16,7 @@ from proxy.gateway.head_cache import KnownResponse
 from proxy.gateway.outbound import Peer
 from proxy.gateway.trust import Network
 
-__all__ = ["ClientSide", "Dialling", "GatewayCounters", "Minted", "MintsIds", "Pool", "Receiver",
+__all__ = ["ClientSide", "Dialling", "GatewayCounters", "MakesPools", "Minted", "MintsIds", "Pool", "Receiver",
            "RecordSpool", "Redacts", "TunnelEnd", "UpstreamSide"]  # fmt: skip
 
 
@@ -187,6 +187,9 @@ class Pool(Protocol):
     async def close(self) -> None:
         """Close everything, within about a second."""
         ...
+
+
+MakesPools = Callable[[Address], Pool]
 
 
 class Receiver(Protocol):

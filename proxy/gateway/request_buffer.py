@@ -72,6 +72,11 @@ class RequestBuffer(Capture):
         unsent, self._unsent = self._unsent, b""
         return unsent if isinstance(unsent, bytes) else bytes(unsent)
 
+    @property
+    def unsent(self) -> bytes | bytearray:
+        """What is not sent yet: all of it before anything was."""
+        return self._unsent
+
     def framed(self, payload: bytes) -> bytes:
         """`payload` as it goes on the wire: in a chunk of its own where the request is chunked, with the end of
         the body where that has come."""

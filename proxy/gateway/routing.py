@@ -15,14 +15,14 @@ from proxy.gateway.request_buffer import RequestBuffer
 from proxy.gateway.sticky import StickyKey, StickySources
 from proxy.wire.decode import UnknownEncodingError, decode
 
-__all__ = ["Awaited", "awaited_of", "conversation_of", "forced_backend", "key_of"]
+__all__ = ["Awaited", "awaited_of", "conversation_of", "encoding_of", "forced_backend", "key_of"]
 
 _MOST_BRACKETS: Final = 16_000
 """Lists and objects of a body that is parsed in the event loop: each takes a microsecond. A request of nothing but
 tools has half as many; one with more names nobody."""
 
-Awaited = Literal["user", "model"] | None
-"""What the body is held for."""
+Awaited = Literal["user", "model", "whole"] | None
+"""What the body is held for; `whole`: to be rewritten."""
 
 
 def awaited_of(known: CachedHead, routes: ResolvedRoutes, sticky: StickySources, forced: Backend | None) -> Awaited:
@@ -33,6 +33,11 @@ def awaited_of(known: CachedHead, routes: ResolvedRoutes, sticky: StickySources,
         return "user"
     rewrites = routes.rewrites if forced is None else forced.target.model is not None
     return "model" if rewrites and "content-encoding" not in known.head.recorded else None
+
+
+def encoding_of(known: CachedHead) -> str | None:
+    """The Content-Encoding of a request's body; None where it has none."""
+    return known.head.recorded.get("content-encoding")
 
 
 def forced_backend(head: RequestHead, routes: ResolvedRoutes, admin: AdminToken) -> Backend | None:
@@ -81,7 +86,7 @@ def conversation_of(
 
 def _parsed(known: CachedHead, body: RequestBuffer, limit: int) -> object:
     """The JSON that the body is, None of a crowd. Raises ValueError where it is none, or more than is parsed."""
-    data, encoding = body.data, known.head.recorded.get("content-encoding")
+    data, encoding = body.data, encoding_of(known)
     if encoding is not None:
         try:
             data = decode(bytes(data), encoding, limit)

@@ -29,6 +29,7 @@ from prometheus_client.registry import CollectorRegistry
 from proxy.clock import Clock
 from proxy.config.model import Config
 from proxy.errors import PermanentError, TemporaryError
+from proxy.ingest.answers import answer_of
 from proxy.ingest.attempts import Attempts, ReadCaution
 from proxy.ingest.interpret import Interpreter, raw_record
 from proxy.ingest.ledger import LEDGER_FILE, Gap, PositionLedger
@@ -36,14 +37,14 @@ from proxy.ingest.metrics import IngestMetrics
 from proxy.ingest.votes import votes_of
 from proxy.log_throttle import ThrottledLog
 from proxy.metrics.traffic import TrafficMetrics
-from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, Frame, add_frame, encode_frame
+from proxy.spool.frames import KIND_EXCHANGE, KIND_FEEDBACK, KIND_SHADOW, Frame, add_frame, encode_frame
 from proxy.spool.layout import spool_bytes
 from proxy.spool.reader import SpoolBatch, SpoolReader
 from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.ingest.batch import UnconfirmedError
 from proxy.store.ingest.spools import PositionError
 from proxy.store.store import Store
-from proxy.store.tables.values import NO_POSITION, Applied, IngestBatch, NewRecord, NewVote, SpoolPosition
+from proxy.store.tables.values import NO_POSITION, Applied, IngestBatch, NewAnswer, NewRecord, NewVote, SpoolPosition
 
 __all__ = ["REJECTED_FILE", "Ingestor"]
 
@@ -83,12 +84,14 @@ class RoundListener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One frame of a batch, understood: its records or votes, and where reading goes on behind it."""
+    """One frame of a batch, understood: its record, votes or answer, and where reading goes on behind it."""
 
     frame: Frame
     end: int
     record: NewRecord | None = None
     votes: tuple[NewVote, ...] = ()
+    answer: NewAnswer | None = None
+    """To the copy of a request."""
     raw: Literal["unreadable", "refused", "fatal"] | None = None
     """Why the frame is stored uninterpreted, where it is."""
 
@@ -100,6 +103,8 @@ class _Entry:
     @property
     def weight(self) -> int:
         """Bytes of its bodies."""
+        if self.answer is not None:
+            return len(self.answer.data)
         body = self.record.body if self.record is not None else None
         return 0 if body is None else len(body.request) + len(body.response)
 
@@ -143,6 +148,7 @@ class Ingestor:
         self._batch = config.store.ingest_batch
         self._interval_s = config.store.ingest_interval_seconds
         self._interpreter = Interpreter(config.capture, config.scoring, user_hash)
+        self._most_decoded = config.capture.max_decoded_bytes
         self._store = store
         self._first_model = first_model
         self._reader = reader
@@ -369,6 +375,8 @@ class Ingestor:
                 return _Entry(frame, end, record=self._interpreter.record(frame))
             if frame.kind == KIND_FEEDBACK:
                 return _Entry(frame, end, votes=votes_of(frame))
+            if frame.kind == KIND_SHADOW:
+                return _Entry(frame, end, answer=answer_of(frame, self._most_decoded))
             raise ValueError(f"this version knows no frames of kind {frame.kind}")
         except Exception as exc:  # noqa: BLE001 - whatever a frame holds, the queue goes on
             return _Entry(frame, end, record=self._raw(batch, frame, end, exc), raw="unreadable")
@@ -382,9 +390,14 @@ class Ingestor:
         died = RuntimeError("the controller died twice while reading this frame; it is kept unread")
         return _Entry(frame, end, record=self._raw(batch, frame, end, died), raw="fatal")
 
-    def _raw(self, batch: SpoolBatch, frame: Frame, end: int, exc: Exception) -> NewRecord:
+    def _raw(self, batch: SpoolBatch, frame: Frame, end: int, exc: Exception) -> NewRecord | None:
+        """The record that `frame` is kept as; None for an answer to the copy of a request, which is not missed and
+        must not take the place of that request's record."""
         place = f"{batch.writer}/{batch.segment}/{end}"
-        self._said.error("raw", "a frame is stored unread (spool %s): %s", place, type(exc).__name__)
+        done = "left out" if frame.kind == KIND_SHADOW else "stored"
+        self._said.error("raw", "a frame is %s unread (spool %s): %s", done, place, type(exc).__name__)
+        if frame.kind == KIND_SHADOW:
+            return None
         now_us = int(self._clock.now() * 1e6)
         return raw_record(frame, place=place, now_us=now_us, error=f"{type(exc).__name__}: {exc}")
 
@@ -505,4 +518,5 @@ def _ingest_batch(batch: SpoolBatch, entries: list[_Entry], offset: int, after: 
         frames=len(entries),
         records=tuple(entry.record for entry in entries if entry.record is not None),
         votes=tuple(vote for entry in entries for vote in entry.votes),
+        answers=tuple(entry.answer for entry in entries if entry.answer is not None),
     )

@@ -1,4 +1,4 @@
-"""What a spool holds: frames, one per exchange or batch of votes.
+"""What a spool holds: frames, one per exchange, per batch of votes, and per answer to a copy of a request.
 
 On disk a frame is its length and seal (`proxy.spool.seals`), which only its writer can make, and a payload: a kind
 byte, three u32 LE lengths, a JSON object (facts, short keys), and up to two blobs (captured request body, captured
@@ -23,6 +23,7 @@ from proxy.spool.seals import HEAD_BYTES, UNSEALED, Keyed, Seal, new_secret, sea
 __all__ = [
     "KIND_EXCHANGE",
     "KIND_FEEDBACK",
+    "KIND_SHADOW",
     "MAX_FRAME",
     "Frame",
     "Scan",
@@ -42,6 +43,7 @@ _PARTS: Final = struct.Struct("<BIII")
 MAX_FRAME: Final = 1 << 30
 KIND_EXCHANGE: Final = 1
 KIND_FEEDBACK: Final = 2
+KIND_SHADOW: Final = 3
 
 
 class TornFrameError(ValueError):

@@ -27,7 +27,7 @@ from typing import Any, Final
 
 from proxy.clock import Clock, SystemClock
 from proxy.private import replace_private
-from proxy.spool.frames import KIND_EXCHANGE, MAX_FRAME, Frame, Scan, encode_frame, file_of, scan
+from proxy.spool.frames import KIND_EXCHANGE, KIND_SHADOW, MAX_FRAME, Frame, Scan, encode_frame, file_of, scan
 from proxy.spool.keeping import kept_bytes, make_room
 from proxy.spool.layout import (
     DAMAGED,
@@ -446,7 +446,7 @@ def _first_frame_at(path: Path, number: int, start: int) -> float | None:
 def _others(frame: Frame, users: Set[int]) -> bool:
     """Whether a frame is an exchange of somebody else than `users`, or of nobody."""
     meta: Any = frame.meta  # any JSON, in a frame that the store refused
-    key = meta.get("key", "") if isinstance(meta, dict) and frame.kind == KIND_EXCHANGE else ""
+    key = meta.get("key", "") if isinstance(meta, dict) and frame.kind in (KIND_EXCHANGE, KIND_SHADOW) else ""
     return key is None or (isinstance(key, int) and key not in users)
 
 

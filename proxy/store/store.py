@@ -16,9 +16,12 @@ from typing import Final, Self
 from proxy.clock import Clock
 from proxy.store.control.checks import Checks
 from proxy.store.control.commands import Commands
+from proxy.store.control.compared import ComparisonPages
+from proxy.store.control.comparisons import Comparisons
 from proxy.store.control.experiments import Experiments
 from proxy.store.control.install import Configs, Replicas, Secrets
 from proxy.store.control.journal import Journal
+from proxy.store.control.judgements import Judgements
 from proxy.store.control.leases import Leases
 from proxy.store.control.models import Models, Runs
 from proxy.store.control.preferences import Preferences
@@ -29,7 +32,6 @@ from proxy.store.ingest.batch import Ingest
 from proxy.store.ingest.bodies import BodyCodec
 from proxy.store.ingest.spools import Spools
 from proxy.store.move import copy_all, mark_moved, refuse_if_moved
-from proxy.store.reading.comparisons import ComparisonPages
 from proxy.store.reading.days import Days
 from proxy.store.reading.records import Records
 from proxy.store.reading.samples import Samples
@@ -66,6 +68,8 @@ class Store:
         self.models = Models(database, clock)
         self.experiments = Experiments(database)
         self.checks = Checks(database, clock)
+        self.comparisons = Comparisons(database, clock)
+        self.judgements = Judgements(database, self._codec, self.ingest, clock)
         self.compared = ComparisonPages(database)
         self.preferences = Preferences(database, clock)
         self.runs = Runs(database)

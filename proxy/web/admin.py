@@ -25,6 +25,7 @@ from proxy.limits import Guesses
 from proxy.status import Status, status_json
 from proxy.store.store import Store
 from proxy.web.auth import SESSION_COOKIE, SESSION_S, Sessions, TokenAuth, peer, too_many_guesses
+from proxy.web.checks.api import ChecksApi
 from proxy.web.datasets import DatasetsApi
 from proxy.web.limits import MAX_ADMIN_BODY_BYTES, BodyLimit, Hardened
 from proxy.web.numbers import instant_of, whole_of
@@ -99,6 +100,7 @@ def create_admin_app(services: AdminServices) -> Starlette:
             Route("/api/explain", api.explain),
             Route("/api/history", api.history),
             *RecordsApi(services.store, services.keys, services.clock).routes(),
+            *ChecksApi(services.store).routes(),
             *DatasetsApi(services.store, services.config.training_dir).routes(),
             *services.console,
         ],

@@ -192,9 +192,16 @@ class Talk:
     full = False
 
     def __init__(
-        self, head: bytes, *, challenger: bool = False, settings: Config | None = None, share: float = 1.0
+        self,
+        head: bytes,
+        *,
+        challenger: bool = False,
+        settings: Config | None = None,
+        share: float = 1.0,
+        rewrite: dict[str, Any] | None = None,
     ) -> None:
-        """`head` is the request's, without its empty line. With a `challenger`, it gets `share` of all users."""
+        """`head` is the request's, without its empty line. With a `challenger`, it gets `share` of all users, and is
+        asked otherwise as `rewrite` says."""
         self.outputs: list[tuple[Any, ...]] = []
         self.dials: list[NoteDial] = []
         self.upstreams: list[NoteUpstream] = []
@@ -202,7 +209,7 @@ class Talk:
         self.records: list[bytes] = []
         self.counts: Counter[str] = Counter()
         self.clock = ManualClock()
-        other = Target(model_id=2, name="new", url="http://127.0.0.1:8002") if challenger else None
+        other = Target(model_id=2, name="new", url="http://127.0.0.1:8002", rewrite=rewrite) if challenger else None
         table = RouteTable(
             version=1,
             champion=Target(model_id=1, name="old", url="http://127.0.0.1:8001"),

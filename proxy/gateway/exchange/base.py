@@ -17,8 +17,9 @@ from proxy.gateway.faults import Fault
 from proxy.gateway.head_cache import CachedHead, KnownResponse
 from proxy.gateway.ports import ClientSide, Dialling, Minted, Receiver, UpstreamSide
 from proxy.gateway.request_buffer import RequestBuffer
-from proxy.gateway.routing import Awaited, conversation_of, key_of
+from proxy.gateway.routing import Awaited, conversation_of, encoding_of, key_of
 from proxy.gateway.sticky import StickyKey
+from proxy.wire.rewritable import rewritable
 
 __all__ = ["ExchangeBase"]
 
@@ -164,6 +165,11 @@ class ExchangeBase(Receiver):
             return None
         limit = self.context.captured_request_bytes
         return conversation_of(self.known, self.request, self._watch, self.context.sticky, limit)
+
+    def _can_change(self) -> bool:
+        """Whether the body, of which nothing is sent yet, is here and can be rewritten."""
+        request = self.request
+        return request.done and rewritable(request.size, encoding_of(self.known), request.unsent)
 
     def _stray(self, event: ExchangeEvent) -> None:
         """An event that TRANSITIONS does not have for this state: ignored behind the end, else ImpossibleEventError."""

@@ -13,6 +13,8 @@ from proxy.gateway.facts import ExchangeFacts
 from proxy.gateway.faults import Fault, failed_slot, fault_of_status, left_slot, refused_slot
 from proxy.gateway.outbound import response_lines
 from proxy.gateway.record import frame_of
+from proxy.gateway.routing import encoding_of
+from proxy.wire.rewritable import rewritable
 
 __all__ = ["Ending"]
 
@@ -94,9 +96,10 @@ class Ending(ExchangeBase):
         if not self.recorded:
             return
         try:
-            frame = frame_of(self._facts(outcome, monotonic()), context)
-            if frame is not None:
-                context.spool.append(frame)
+            facts = self._facts(outcome, monotonic())
+            frame = frame_of(facts, context)
+            if (frame is None or context.spool.append(frame)) and self.routes.copies and context.shadow is not None:
+                context.shadow.offer(facts, self.client.peer)
         except Exception:  # noqa: BLE001 - fail open: a defect in bookkeeping must not cost the user the answer
             count('not_recorded_total{reason="defect"}')
             _log.exception("a request was not recorded")
@@ -106,6 +109,8 @@ class Ending(ExchangeBase):
         as much again."""
         connection, request = self._connection, self.request
         key = self.user()  # may show that it is no evidence
+        if self.routes.asks_otherwise and not rewritable(request.size, encoding_of(self.known), request.data):
+            self.is_exposure = False  # whichever arm it is for: who answers must not decide what counts
         unread = request.cut or not self.context.leaves_conversations
         return ExchangeFacts(
             self.record_id,

@@ -7,7 +7,8 @@ from typing import Final
 from proxy.gateway.backend import Backend
 from proxy.gateway.exchange.relaying import Relaying
 from proxy.gateway.exchange.states import TAKES_BODY, ExchangeEvent, State
-from proxy.gateway.routing import awaited_of, forced_backend
+from proxy.gateway.routing import awaited_of, encoding_of, forced_backend
+from proxy.wire.rewritable import rewritable
 
 __all__ = ["Exchange"]
 
@@ -78,12 +79,15 @@ class Exchange(Relaying):
         if not waits:
             self._send_on(done)
         elif done or not self._may_wait(len(payload)):
-            self._awaited = None
-            self._route()
+            gave_up, self._awaited = self._awaited == "whole" and not done, None
+            self._route(waits=not gave_up)
 
     def _may_wait(self, size: int) -> bool:
         """Whether more of the body is waited for, of which `size` bytes have come now: while it can still say what it
         is held for, which the SDKs put behind the messages, and of a long one as far as there is room."""
+        if self._awaited == "whole":
+            request = self.request
+            return rewritable(request.size, None) and (not request.cut or request.reserve(size))
         watch = self._watch
         if watch is None:  # nothing has come
             return True
@@ -123,8 +127,8 @@ class Exchange(Relaying):
 
     # -- route
 
-    def _route(self) -> None:
-        """Choose the model."""
+    def _route(self, *, waits: bool = True) -> None:
+        """Choose the model. `waits`: more of the body may be waited for, where that is to be rewritten."""
         routes = self.routes
         backend = routes.champion
         if b"x-ratchet-arm" in self.head.fields and (forced := self._forced()) is not None:  # QA
@@ -132,6 +136,12 @@ class Exchange(Relaying):
             backend = forced
         elif routes.splits:
             backend = routes.backend_for(self.user()[0])
+        if routes.asks_otherwise and self._changes(backend):
+            if waits and self._waits_for_all():
+                return
+            if not self._can_change():
+                self.context.count("not_rewritten_total")
+                backend = routes.champion
         self.assigned = backend.arm
         if backend.breaker is not None and not backend.breaker.allow(self.context.monotonic()):
             self.fallback = "breaker"
@@ -140,6 +150,23 @@ class Exchange(Relaying):
         if backend.breaker is not None and (self.request.cut or not self.request.done):
             self.request.keep()  # the champion may have to answer
         self._forward(backend)
+
+    def _changes(self, backend: Backend) -> bool:
+        """Whether the request is asked otherwise of `backend`, or of the champion in its stead."""
+        changes = backend.rewriter is not None or (backend.breaker is not None and self.routes.champion.rewriter)
+        return bool(changes) and self.known.maybe_json and not (self.request.done and not self.request.size)
+
+    def _waits_for_all(self) -> bool:
+        """Whether the rest of the body is waited for."""
+        request = self.request
+        if request.done or not rewritable(max(request.size, self.length or 0), encoding_of(self.known)):
+            return False
+        self._awaited = "whole"
+        self.state = _AWAITING_BODY
+        if self.head.expects_continue and not (self._continued or request.size):
+            self._continued = True
+            self.client.write(_CONTINUE)
+        return True
 
     def _forced(self) -> Backend | None:
         """The arm that QA asks for, if any."""

@@ -81,23 +81,27 @@ class Sending(Ending):
         else:
             self.state = _SENDING
             self.client.backpressure(False)
-        head, payload = self._opening(request.take())
+        changes = self.backend.rewriter is not None and self.known.maybe_json and self._can_change()
+        head, payload = self._opening(request.take(), changes=changes)
         connection.send(head + request.framed(payload), last=request.done)
 
-    def _opening(self, body: bytes) -> tuple[bytes, bytes]:
-        """The head for the chosen model, and `body` (all or its beginning) with that model's name in it."""
+    def _opening(self, body: bytes, *, changes: bool) -> tuple[bytes, bytes]:
+        """The head for the chosen model, and `body` (all or its beginning) with that model's name in it; `changes`: it
+        is all, and asked otherwise."""
         head, backend, length, context = self.head, self.backend, self.length, self.context
         if backend.verbatim and not head.expects_continue:
             return self.known.opening(backend, length), body
         if self.known.internal:
             address = context.trust.address(head, self.client.network, self.client.peer.host)
             return side_request_head(head, address, length), body
-        model = backend.target.model
+        sent, model = body, backend.target.model
+        if changes and backend.rewriter is not None:
+            body = backend.rewriter.body(head.target.decode("latin-1"), body)
         if model is not None and body and "content-encoding" not in head.recorded:
-            renamed = replace_model(body, model, None if self._watch is None else self._watch.spans)
-            if length is not None:
-                length += len(renamed) - len(body)
-            body = renamed
+            spans = self._watch.spans if self._watch is not None and body is sent else None
+            body = replace_model(body, model, spans)
+        if length is not None:
+            length += len(body) - len(sent)
         expect = head.expects_continue and not (self._continued or self.request.size)
         adds_lines = context.loops.adds_lines
         if expect or adds_lines or (length != self.length and not self.known.varies):

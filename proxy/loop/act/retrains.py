@@ -98,6 +98,7 @@ class Retrains:
         model = await self.store.models.add(
             run.id.replace("run-", "model-", 1),
             path=None if path is None else str(path),
+            rewrite=result.get("rewrite", champion.rewrite),
             run_id=run.id,
             detail={"result": result, "trained_beside": champion.id},
         )

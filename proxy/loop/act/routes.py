@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from policies.rows import Model
-from policies.state import Promoting, Testing, Watching
+from policies.state import Promoting, Shadowing, Testing, Watching
 from policies.transition import Position
 from proxy.clock import Clock
 from proxy.log_throttle import ThrottledLog
@@ -37,6 +37,9 @@ def route_table(position: Position) -> RouteTable:
     ledger, experiment, challenger = position.state.ledger, position.experiment, position.challenger
     champion = _target(position.champion)
     table = RouteTable(version=ledger.routes_version, champion=champion, config_id=ledger.config_id)
+    if isinstance(position.state.phase, Shadowing) and challenger is not None and position.check is not None:
+        share, check_id = position.check.terms.get("share", 0.0), position.check.id
+        return replace(table, shadow=_target(challenger), shadow_share=share, check_id=check_id)
     if experiment is None:
         return table
     match position.state.phase:
@@ -49,7 +52,12 @@ def route_table(position: Position) -> RouteTable:
 
 def _target(model: Model) -> Target:
     return Target(
-        model_id=model.id, name=model.name, url=model.url or "", model=model.model, credential=model.credential
+        model_id=model.id,
+        name=model.name,
+        url=model.url or "",
+        model=model.model,
+        credential=model.credential,
+        rewrite=None if model.rewrite is None else dict(model.rewrite),
     )
 
 

@@ -1,17 +1,13 @@
-"""From what was logged to the conversation that it was.
-
-What the library logged, or pointers found in JSON of no known shape, is a question and an answer, and stays these two
-(thoughts that stand in the answer are told from it, as anywhere).
-"""
+"""From what was logged to the conversation that is taught (`proxy.wire.conversation`), with what people made of it."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from policies.conversation import Conversation, Lack
-from policies.kinds import JSON
+from policies.conversation import Lack
 from policies.records import LoggedExchange, Sample
-from proxy.wire.extract import CapturedExchange, converse, extract, logged
+from proxy.wire.conversation import captured_of, conversation_of
+from proxy.wire.extract import extract
 from proxy.wire.extract.conversations.thoughts import split_thoughts
 
 __all__ = ["conversation_of", "provider_id_of", "read"]
@@ -29,34 +25,6 @@ def read(sample: Sample) -> Sample:
     return sample
 
 
-def conversation_of(sample: Sample) -> Conversation:
-    """What was logged of the sample, as far as it stands in its own request and answer."""
-    exchange = sample.exchange
-    if exchange.cut or not exchange.request:
-        said = logged(sample.query, sample.response)
-        said.lacks = Lack.TRUNCATED if exchange.cut else None
-        return said
-    captured = _captured(exchange)
-    if exchange.kind == JSON.name:
-        found = extract(captured)
-        if (found.query, found.response) != (sample.query, sample.response):
-            return logged(sample.query, sample.response)  # pointers found them
-    said = converse(captured)
-    if said.turns or not said.answer.empty or said.lacks is not None or said.goes_on_from is not None:
-        return said
-    return logged(sample.query, sample.response)  # the copies are of no shape that is known, but the texts were
-
-
 def provider_id_of(exchange: LoggedExchange) -> str | None:
     """The id that the provider gave to the answer."""
-    return extract(_captured(exchange)).provider_id
-
-
-def _captured(exchange: LoggedExchange) -> CapturedExchange:
-    return CapturedExchange(
-        target=exchange.target,
-        request=exchange.request,
-        response=exchange.response,
-        request_type=exchange.request_type,
-        response_type=exchange.response_type,
-    )
+    return extract(captured_of(exchange)).provider_id

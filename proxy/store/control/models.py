@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from policies.rows import Model, ModelState, Run
 from proxy.clock import Clock
 from proxy.store.engine.database import Database
-from proxy.store.engine.dialect import insert_new
+from proxy.store.engine.dialect import any_of, insert_new
 from proxy.store.tables.rows import to_value
 from proxy.store.tables.schema import models, run_users, runs
 
@@ -117,6 +117,17 @@ class Runs:
         if manifest is not None:
             async with self._db.write() as connection:
                 await connection.execute(sa.update(runs).where(runs.c.id == run_id).values(manifest=dict(manifest)))
+
+    async def trained_on(self, run_id: str, user_hashes: Iterable[int]) -> set[int]:
+        """Those of the users whose samples went into the run's data."""
+        found: set[int] = set()
+        rest = iter(user_hashes)
+        async with self._db.read() as connection:
+            while chunk := list(islice(rest, _CHUNK)):
+                mine = any_of(connection, run_users.c.user_hash, chunk)
+                query = sa.select(run_users.c.user_hash).where(run_users.c.run_id == run_id, mine)
+                found.update(await connection.scalars(query))
+        return found
 
     async def users(self, run_id: str) -> int:
         """How many users' samples went into the run's data."""

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.clock import Clock
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import upsert
 from proxy.store.tables.schema import comparisons, preferences
 
-__all__ = ["CHOICES", "Choice", "PreferenceCounts", "Preferences", "delete_preferences_of", "drop_orphans"]
+__all__ = ["CHOICES", "Choice", "PreferenceCounts", "Preferences"]
 
 Choice = Literal["champion", "challenger", "tie"]
 CHOICES: Final[tuple[Choice, ...]] = get_args(Choice)
@@ -86,22 +85,3 @@ class Preferences:
                 total[choice] += count
                 mine += count if person == who else 0
         return PreferenceCounts(mine=mine, **{choice: total[choice] for choice in CHOICES})
-
-
-async def delete_preferences_of(connection: AsyncConnection, user_hash: int) -> int:
-    """Remove what people chose between answers to this user's questions; returns how many choices that were. The
-    comparisons must still be there: they say whose the questions are."""
-    theirs = sa.select(sa.literal(1)).where(
-        comparisons.c.user_hash == user_hash,
-        comparisons.c.check_id == preferences.c.check_id,
-        comparisons.c.item == preferences.c.item,
-    )
-    return int((await connection.execute(sa.delete(preferences).where(theirs.exists()))).rowcount)
-
-
-async def drop_orphans(connection: AsyncConnection) -> int:
-    """Remove choices whose answers are gone: nobody can learn from them."""
-    there = sa.select(sa.literal(1)).where(
-        comparisons.c.check_id == preferences.c.check_id, comparisons.c.item == preferences.c.item
-    )
-    return int((await connection.execute(sa.delete(preferences).where(~there.exists()))).rowcount)

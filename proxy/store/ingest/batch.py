@@ -7,7 +7,7 @@ too. A batch, a record or a vote that was applied before changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -17,6 +17,7 @@ from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of, insert_all, insert_new
 from proxy.store.engine.refusals import StoreAwayError
 from proxy.store.ingest import namesakes, statistics, votes
+from proxy.store.ingest.answers import insert_answers
 from proxy.store.ingest.bodies import Block, BodyCodec
 from proxy.store.ingest.deltas import Arrival, counted
 from proxy.store.ingest.facts import RecordFacts, Recount
@@ -26,7 +27,7 @@ from proxy.store.tables import partitions
 from proxy.store.tables.columns import row_to_insert
 from proxy.store.tables.keys import BLOCK_RECORDS, NO_ID, alias_hash, day_of, id_time_us, task_alias_hash
 from proxy.store.tables.schema import aliases, bodies, deleted_users, records, scores
-from proxy.store.tables.values import Applied, BodyPayload, IngestBatch, NewRecord
+from proxy.store.tables.values import Applied, BodyPayload, IngestBatch, NewAnswer, NewRecord
 
 __all__ = ["Ingest", "UnconfirmedError"]
 
@@ -109,6 +110,8 @@ async def _apply(
         blocks = await codec.encode(_bodies(wanted))
     facts = {record.id: RecordFacts.of(record) for record in wanted}
     await _insert(connection, wanted, facts, await _insert_bodies(connection, blocks))
+    answers = await _answers_kept(connection, batch.answers)
+    await insert_answers(connection, answers)
 
     voted = await votes.add(connection, batch.votes, wanted, facts)
     if len(wanted) < len(unknown):
@@ -124,7 +127,7 @@ async def _apply(
         parked=voted.parked,
         ambiguous=voted.ambiguous,
         duplicates=len(batch.records) - len(unknown) + len(batch.votes) - len(voted.new),
-        deleted=len(unknown) - len(wanted),
+        deleted=len(unknown) - len(wanted) + len(batch.answers) - len(answers),
     )
 
 
@@ -139,16 +142,25 @@ async def _unknown(connection: AsyncConnection, incoming: Sequence[NewRecord]) -
 
 async def _without_deleted_users(connection: AsyncConnection, new: list[NewRecord]) -> list[NewRecord]:
     """Leave out what a user said before they were deleted: it was still in a spool at that time."""
-    users = {record.user_hash for record in new if record.user_hash is not None}
-    if not users:
-        return new
-    rows = await connection.execute(
-        sa.select(deleted_users).where(any_of(connection, deleted_users.c.user_hash, list(users)))
-    )
-    gone = {row.user_hash: row.at_us for row in rows}
+    gone = await _gone(connection, (record.user_hash for record in new))
     if not gone:
         return new
     return [r for r in new if r.user_hash not in gone or id_time_us(r.id) > gone[r.user_hash]]
+
+
+async def _answers_kept(connection: AsyncConnection, answers: Sequence[NewAnswer]) -> list[NewAnswer]:
+    """The same of answers to copies of requests."""
+    gone = await _gone(connection, (answer.user_hash for answer in answers))
+    return [a for a in answers if a.user_hash not in gone or id_time_us(a.record_id) > gone[a.user_hash]]
+
+
+async def _gone(connection: AsyncConnection, users: Iterable[int | None]) -> dict[int | None, int]:
+    """Those of the users who were deleted, and when."""
+    known = {user for user in users if user is not None}
+    if not known:
+        return {}
+    query = sa.select(deleted_users).where(any_of(connection, deleted_users.c.user_hash, list(known)))
+    return {row.user_hash: row.at_us for row in await connection.execute(query)}
 
 
 def _bodies(of: Sequence[NewRecord]) -> list[tuple[str, BodyPayload]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -25,9 +25,18 @@ from proxy.store.tables.keys import BLOCK_RECORDS, alias_hash
 from proxy.store.tables.schema import HOUR_S, aliases, feedback, models, records, traffic
 from proxy.store.tables.values import RecordFlag, StoreSize
 
-__all__ = ["Samples"]
+__all__ = ["Candidate", "Samples"]
 
 _BLOCKS: Final = 96
+_CUT: Final = int(RecordFlag.TRUNCATED_REQUEST | RecordFlag.TRUNCATED_RESPONSE)
+
+
+class Candidate(NamedTuple):
+    """An exchange that may be asked again: who asked, and in which conversation."""
+
+    record_id: str
+    user: int | None
+    conversation: int | None
 
 
 class Samples:
@@ -59,6 +68,21 @@ class Samples:
             query = query.where(records.c.feedback >= min_feedback)
         async for sample in self._walk(query, KeysetCursor(after_id, before_id, newest_first), chunk):
             yield sample
+
+    async def answered_by(
+        self, model_id: int, *, after_id: str, before_id: str, chunk: int = 2000
+    ) -> AsyncIterator[Sequence[Candidate]]:
+        """Exchanges that may become training data and were answered by one model, without what was said, a chunk at a
+        time. Bounds are record ids, both exclusive; the copies of none of them are cut."""
+        columns = (records.c.id, records.c.user_hash, records.c.conversation)
+        fit = records.c.flags.bitwise_and(int(RecordFlag.SAMPLE) | _CUT) == int(RecordFlag.SAMPLE)
+        query = sa.select(*columns).where(records.c.model_id == model_id, fit).order_by(records.c.id).limit(chunk)
+        stretch = KeysetCursor(after_id, before_id, newest_first=False)
+        while not stretch.done:
+            async with self._db.read() as connection:
+                rows = (await connection.execute(query.where(*await stretch.bounds(connection)))).all()
+            yield [Candidate(row.id, row.user_hash, row.conversation) for row in rows]
+            stretch.walked(rows, chunk)
 
     async def judged(self, *, before_id: str | None = None, chunk: int = 100) -> AsyncIterator[Sample]:
         """Exchanges before an id whose answer people corrected, then those they disliked, each newest first.

@@ -27,7 +27,18 @@ from proxy.store.ingest.votes import FACTS, facts_of_row
 from proxy.store.retention.forgotten import announce
 from proxy.store.retention.pruning import alias_slices
 from proxy.store.retention.reasons import forget_words
-from proxy.store.tables.schema import aliases, bodies, dictionaries, feedback, records, replicas, scores
+from proxy.store.tables.schema import (
+    aliases,
+    bodies,
+    comparisons,
+    dictionaries,
+    feedback,
+    judgements,
+    preferences,
+    records,
+    replicas,
+    scores,
+)
 from proxy.store.tables.values import Deleted
 from proxy.version import __version__
 
@@ -69,6 +80,8 @@ class Deletion:
             announced = await announce(connection, at_us, user_hash)
         async with db.write() as connection:
             users = await statistics.forget_user(connection, user_hash)
+            await _delete_preferences(connection, user_hash)
+            await connection.execute(sa.delete(comparisons).where(comparisons.c.user_hash == user_hash))
         await codec.prepare(())
         tally = _Tally()
         while await _delete_records(db, codec, user_hash, tally):
@@ -129,6 +142,13 @@ class Deletion:
         return "the write-ahead log: it is in use for longer than usual; repeat the command"
 
 
+async def _delete_preferences(connection: AsyncConnection, user_hash: int) -> None:
+    """What people preferred of two answers to this user, whose comparisons are still there to tell."""
+    theirs = sa.select(comparisons.c.check_id, comparisons.c.item).where(comparisons.c.user_hash == user_hash)
+    key = sa.tuple_(preferences.c.check_id, preferences.c.item)
+    await connection.execute(sa.delete(preferences).where(key.in_(theirs)))
+
+
 async def _delete_records(db: Database, codec: BodyCodec, user_hash: int, tally: _Tally) -> bool:
     """Delete some of the user's records, with what hangs on them; False at the end."""
     async with db.write() as connection:
@@ -146,6 +166,7 @@ async def _delete_records(db: Database, codec: BodyCodec, user_hash: int, tally:
         for key, places in grouped(row.body for row in rows).items():
             packed += await codec.without(connection, key, places)
         gone = [await _delete(connection, column, ids) for column in (feedback.c.record_id, scores.c.record_id)]
+        await _delete(connection, judgements.c.record_id, ids)
         await _delete(connection, records.c.id, ids)
     tally.ids += ids
     tally.bodies += packed
@@ -202,7 +223,7 @@ async def _checkpoint(db: Database) -> bool:
 
 async def _vacuum(db: Database) -> str:
     """PostgreSQL keeps dead rows until they are vacuumed, and their bytes until the room is used again."""
-    tables = [feedback, scores, dictionaries, aliases, records, bodies]
+    tables = [feedback, scores, judgements, comparisons, preferences, dictionaries, aliases, records, bodies]
     try:
         for table in tables:
             async with db.outside_transaction() as connection:

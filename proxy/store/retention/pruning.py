@@ -31,10 +31,13 @@ from proxy.store.tables.schema import (
     aliases,
     bodies,
     claimed_users,
+    comparisons,
     deleted_users,
     durations,
     experiments,
     feedback,
+    judgements,
+    preferences,
     quality_hours,
     records,
     scores,
@@ -87,6 +90,8 @@ class Retention:
         if config.bodies_days > 0:
             before = await _droppable(db, bodies, _days_ago(now, config.bodies_days), archived)
             await _drop_bodies(db, before, tally)
+            await _drop_comparisons(db, int((now - config.bodies_days * DAY_S) * 1e6))
+            await _drop_preferences(db)
         if config.records_days > 0:
             before = await _droppable(db, records, _days_ago(now, config.records_days), archived)
             await _drop_records(db, before, tally)
@@ -151,6 +156,27 @@ async def _drop_bodies(db: Database, before: str, tally: _Tally) -> None:
         tally.bodies += sum(counts)
 
 
+async def _drop_comparisons(db: Database, before_us: int) -> None:
+    """What checks have compared has bodies of its own, and goes with the others."""
+    old = comparisons.c.created_us < before_us
+    oldest = sa.select(comparisons.c.created_us).where(old).order_by(comparisons.c.created_us).limit(1)
+    while True:
+        async with db.write() as connection:
+            last = (await connection.scalars(oldest.offset(_CHUNK - 1))).first()
+            upto = old if last is None else comparisons.c.created_us <= last
+            if (await connection.execute(sa.delete(comparisons).where(upto))).rowcount == 0 or last is None:
+                return
+
+
+async def _drop_preferences(db: Database) -> None:
+    """Choices between answers that are gone: nobody can learn from them. They are few, for people make them."""
+    there = sa.select(sa.literal(1)).where(
+        comparisons.c.check_id == preferences.c.check_id, comparisons.c.item == preferences.c.item
+    )
+    async with db.write() as connection:
+        await connection.execute(sa.delete(preferences).where(~there.exists()))
+
+
 async def _drop_records(db: Database, before: str, tally: _Tally) -> None:
     """Records and all that hangs on them."""
     if db.dialect == "postgresql":
@@ -169,8 +195,9 @@ async def _drop_records(db: Database, before: str, tally: _Tally) -> None:
                 await connection.execute(sa.delete(aliases).where(part, aliases.c.id < before))
     while dropped := await _drop_oldest(db, feedback.c.record_id, before):
         tally.votes += dropped
-    while await _drop_oldest(db, scores.c.record_id, before):
-        pass
+    for key in (scores.c.record_id, judgements.c.record_id):
+        while await _drop_oldest(db, key, before):
+            pass
 
 
 async def _drop_oldest(db: Database, key: sa.Column[str], before: str) -> int:

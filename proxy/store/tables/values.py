@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntFlag
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from policies.ballots import FULL_TRUST, BallotTrust
 from policies.kinds import OTHER
@@ -23,6 +23,7 @@ __all__ = [
     "Deleted",
     "IngestBatch",
     "JoinedVote",
+    "NewAnswer",
     "NewRecord",
     "NewVote",
     "Page",
@@ -178,6 +179,23 @@ class NewVote:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewAnswer:
+    """What a challenger without users answered to the copy of a request."""
+
+    check_id: int
+    """For which check."""
+    record_id: str
+    """Of the request."""
+    user_hash: int | None
+    facts: Mapping[str, Any]
+    """JSON: how it went, under `shadow`."""
+    data: bytes
+    """What it said, packed (`proxy.store.ingest.answers`)."""
+    created_us: int
+    """When the copy was sent."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JoinedVote:
     """A vote that has found its record: what metrics count."""
 
@@ -202,6 +220,7 @@ class IngestBatch:
     """Of how many frames of the spool it was made."""
     records: tuple[NewRecord, ...] = ()
     votes: tuple[NewVote, ...] = ()
+    answers: tuple[NewAnswer, ...] = ()
 
 
 NO_POSITION: Final = (-1, 0)
@@ -242,7 +261,7 @@ class Applied:
     duplicates: int = 0
     """Records and votes that had been applied before."""
     deleted: int = 0
-    """Records left out because their user was deleted after making them."""
+    """Records, and answers to copies of them, left out because their user was deleted after making them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

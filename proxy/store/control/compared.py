@@ -7,8 +7,9 @@ comparisons for it and says where to go on.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
@@ -16,16 +17,16 @@ import orjson
 import sqlalchemy as sa
 import zstandard
 
+from proxy.store.control.comparisons import ComparedRow
 from proxy.store.engine.database import Database
 from proxy.store.tables.schema import comparisons, preferences
 
-__all__ = ["Compared", "ComparedPage", "ComparisonFilter", "ComparisonPages", "OutcomeCounts", "Show", "tag_words"]
+__all__ = ["ComparedPage", "ComparisonFilter", "ComparisonPages", "OutcomeCounts", "Show"]
 
 _LOOKED_AT: Final = 4_000
 """Comparisons that a page looks at for a tag."""
 _CHUNK: Final = 500
-_MOST_BYTES: Final = 64 << 20
-"""Of one comparison's texts."""
+_MOST_BYTES: Final = 1 << 26
 
 
 class Show(StrEnum):
@@ -48,32 +49,14 @@ class ComparisonFilter:
 
     show: Show = Show.ALL
     tag: str | None = None
-    """`name` of a golden file, or `name=value` of a record."""
     who: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Compared:
-    """Two answers to one question."""
-
-    check_id: int
-    item: str
-    """Its key: the id of the record, in hex, or `golden:<line>`."""
-    record_id: str | None = None
-    tags: tuple[str, ...] = ()
-    outcome: float | None = None
-    """X, -1 to 1: how much better the challenger's answer is; None: not compared yet."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    data: Mapping[str, Any] = field(default_factory=dict)
-    """`request`, `target`, and the answers `champion` and `challenger`; empty where it cannot be read."""
-    created_us: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedPage:
     """Some comparisons, in order."""
 
-    rows: Sequence[Compared]
+    rows: Sequence[ComparedRow]
     cursor: str | None
     """Where to go on; None at the end. A page may be short, even empty, and still have one."""
 
@@ -92,13 +75,6 @@ class ComparisonPages:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-
-    async def get(self, check_id: int, item: str) -> Compared | None:
-        """By key."""
-        query = sa.select(comparisons).where(comparisons.c.check_id == check_id, comparisons.c.item == item)
-        async with self._db.read() as connection:
-            row = (await connection.execute(query)).first()
-        return None if row is None else _compared(row)
 
     async def counts(self, check_id: int) -> OutcomeCounts:
         """How many there are, and how they came out."""
@@ -125,7 +101,7 @@ class ComparisonPages:
             looked += len(found)
             for row in found:
                 after = _Place(row.item, row.outcome)
-                if wanted.tag is None or wanted.tag in tag_words(row.tags):
+                if wanted.tag is None or wanted.tag in (row.tags or ()):
                     keys.append((row.item, row.outcome))
                 if len(keys) > limit:
                     break
@@ -137,25 +113,34 @@ class ComparisonPages:
         rows = await self._rows(check_id, [item for item, _ in keys[:limit]])
         return ComparedPage(rows=rows, cursor=_cursor(after, wanted.show) if more and after is not None else None)
 
-    async def after(self, row: Compared, wanted: ComparisonFilter) -> Compared | None:
+    async def after(self, row: ComparedRow, wanted: ComparisonFilter) -> ComparedRow | None:
         """The one that follows `row` in such a list; None at its end."""
-        page = await self.page(
-            row.check_id, wanted, cursor=_cursor(_Place(row.item, row.outcome), wanted.show), limit=1
-        )
-        return page.rows[0] if page.rows else None
+        cursor: str | None = _cursor(_Place(row.item, row.outcome), wanted.show)
+        while cursor is not None:
+            page = await self.page(row.check_id, wanted, cursor=cursor, limit=1)
+            if page.rows:
+                return page.rows[0]
+            cursor = page.cursor
+        return None
 
-    async def before(self, row: Compared, wanted: ComparisonFilter) -> Compared | None:
+    async def before(self, row: ComparedRow, wanted: ComparisonFilter) -> ComparedRow | None:
         """The one before `row` in such a list, whose tag may be any; None at its beginning."""
         query = _keys(row.check_id, wanted, _Place(row.item, row.outcome), backwards=True).limit(1)
         async with self._db.read() as connection:
             found = (await connection.execute(query)).first()
-        return None if found is None else await self.get(row.check_id, found.item)
+        return None if found is None else next(iter(await self._rows(row.check_id, [found.item])), None)
 
-    async def _rows(self, check_id: int, items: Sequence[str]) -> list[Compared]:
+    async def _rows(self, check_id: int, items: Sequence[str]) -> list[ComparedRow]:
         query = sa.select(comparisons).where(comparisons.c.check_id == check_id, comparisons.c.item.in_(items))
         async with self._db.read() as connection:
-            found = {row.item: _compared(row) for row in await connection.execute(query)} if items else {}
-        return [found[item] for item in items if item in found]
+            found = (await connection.execute(query)).all() if items else []
+        rows = await asyncio.to_thread(lambda: {row.item: _row(row) for row in found})
+        return [rows[item] for item in items if item in rows and _whole(rows[item])]
+
+
+def _whole(row: ComparedRow) -> bool:
+    """Whether both answers are there: that of a copied request comes before the champion's."""
+    return bool(row.data.get("champion")) and bool(row.data.get("challenger"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +178,7 @@ def _keys(
         downwards = (wanted.show is Show.BETTER) is not backwards
         query = query.where(outcome < 0 if wanted.show is Show.WORSE else outcome > 0)
         if place is not None and place.outcome is not None:
-            query = query.where(_beyond(place, downwards=downwards, backwards=backwards))
+            query = query.where(_beyond(place, downwards=downwards))
         key = outcome.desc() if downwards else outcome
         return query.order_by(key, item.desc() if downwards else item)
     if wanted.show is Show.OPEN:
@@ -210,12 +195,11 @@ def _keys(
     return query.order_by(item.desc() if backwards else item)
 
 
-def _beyond(place: _Place, *, downwards: bool, backwards: bool) -> sa.ColumnElement[bool]:
+def _beyond(place: _Place, *, downwards: bool) -> sa.ColumnElement[bool]:
     """Behind a place in the order of outcomes; ties by item, in the direction of the outcomes."""
-    item, outcome = comparisons.c.item, comparisons.c.outcome
-    if downwards:
-        return sa.or_(outcome < place.outcome, sa.and_(outcome == place.outcome, item < place.item))
-    return sa.or_(outcome > place.outcome, sa.and_(outcome == place.outcome, item > place.item))
+    key = sa.tuple_(comparisons.c.outcome, comparisons.c.item)
+    at = sa.tuple_(sa.literal(place.outcome, sa.Double()), sa.literal(place.item))
+    return key < at if downwards else key > at
 
 
 def _disputed(check_id: int) -> sa.Select[tuple[str]]:
@@ -235,30 +219,24 @@ def _disputed(check_id: int) -> sa.Select[tuple[str]]:
     )
 
 
-def tag_words(tags: Any) -> tuple[str, ...]:
-    """Tags as words: those of a list as they are, those of an object as `name=value`."""
-    if isinstance(tags, Mapping):
-        return tuple(f"{name}={value}" for name, value in tags.items())
-    return tuple(map(str, tags)) if isinstance(tags, list | tuple) else ()
-
-
-def _compared(row: sa.Row[Any]) -> Compared:
-    return Compared(
+def _row(row: Any) -> ComparedRow:
+    return ComparedRow(
         check_id=row.check_id,
         item=row.item,
         record_id=row.record_id,
-        tags=tag_words(row.tags),
+        user_hash=row.user_hash,
+        tags=tuple(row.tags or ()),
         outcome=row.outcome,
-        facts=row.facts if isinstance(row.facts, dict) else {},
-        data=unpacked(row.data),
+        facts=row.facts,
+        data=_unpacked(row.data),
         created_us=row.created_us,
     )
 
 
-def unpacked(data: bytes) -> Mapping[str, Any]:
-    """The two answers and their question; empty where they are damaged."""
+def _unpacked(data: bytes) -> Mapping[str, Any]:
+    """The texts; empty where they are damaged: the rest of a page is still worth reading."""
     try:
-        content = orjson.loads(zstandard.ZstdDecompressor().decompress(data, max_output_size=_MOST_BYTES))
+        found = orjson.loads(zstandard.ZstdDecompressor().decompress(data, max_output_size=_MOST_BYTES))
     except (zstandard.ZstdError, orjson.JSONDecodeError):
         return {}
-    return content if isinstance(content, dict) else {}
+    return found if isinstance(found, dict) else {}

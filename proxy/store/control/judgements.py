@@ -1,0 +1,280 @@
+"""What a judge was asked and has said, a row for each record and scorer.
+
+A row is written before the judge is asked, and filled with what it answers: a process that is killed in between leaves
+a row without a score, and nobody asks a second time. What such a row stands for is lost, and counted as that.
+
+    score  reason
+    null   null                 asked, and not answered yet
+    s      the judge's words    judged
+    null   failure: what        no score: the judge was down, or said something else than a score
+    null   lacking: what        it was not asked: a part of the conversation is not at hand
+    null   lost: what           the process ended before the answer came
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from policies.agreement import GOOD_FROM, Agreement
+from policies.judging import Spent
+from policies.records import Sample
+from proxy.clock import Clock
+from proxy.store.control.leases import guard
+from proxy.store.engine.database import Database
+from proxy.store.engine.dialect import any_of, insert_all
+from proxy.store.ingest.batch import Ingest
+from proxy.store.ingest.bodies import BodyCodec
+from proxy.store.reading.as_samples import SAMPLE_COLUMNS, sample_of_row
+from proxy.store.tables.control import Lease
+from proxy.store.tables.keys import HOUR_US, NO_ID, random_user_key
+from proxy.store.tables.schema import judgements, models, records
+from proxy.store.tables.values import RecordFlag
+
+__all__ = ["LACKING", "LOST", "Disagreement", "Judged", "JudgedSums", "Judgements", "Waiting"]
+
+LOST: Final = "lost"
+LACKING: Final = "lacking"
+_DAY_US: Final = 24 * HOUR_US
+_WALKED: Final = 5000
+_MINE = judgements.c
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Waiting:
+    """Answers that a scorer was not asked about, and how far was looked."""
+
+    ids: tuple[str, ...]
+    """Oldest first."""
+    reached: str
+    """Go on behind this id."""
+    done: bool
+    """Whether that was the end of the stretch."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What a scorer said of a record."""
+
+    scorer: str
+    asked_us: int
+    score: float | None
+    tokens: int
+    reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disagreement:
+    """An answer of which people and judge think differently."""
+
+    record_id: str
+    feedback: float
+    """Mean of the votes, −1 to 1."""
+    score: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedSums:
+    """What has become of a scorer's questions since some time."""
+
+    judged: int = 0
+    mean: float | None = None
+    """Of the scores."""
+    failed: Mapping[str, int] = field(default_factory=dict)
+    """By reason (`proxy.judge.ports.Failure`), and `lost`."""
+    open: int = 0
+    """Asked, and not answered yet."""
+    tokens: int = 0
+
+
+class Judgements:
+    """The `judgements` table. Only the holder of a lease asks; anybody reads."""
+
+    def __init__(self, db: Database, codec: BodyCodec, ingest: Ingest, clock: Clock) -> None:
+        self._db = db
+        self._codec = codec
+        self._ingest = ingest
+        self._clock = clock
+
+    async def waiting(self, scorer: str, *, after_id: str, before_id: str, limit: int = _WALKED) -> Waiting:
+        """Answers between the two ids, both exclusive, that the scorer was not asked about, oldest first. Only answers
+        that are whole and may be used for more than answering (`store: false` and the no-train header forbid it).
+
+        One call looks at `limit` records of any kind.
+        """
+        part = (
+            sa.select(records.c.id, records.c.flags)
+            .where(records.c.id > after_id, records.c.id < before_id)
+            .order_by(records.c.id)
+            .limit(limit)
+            .subquery()
+        )
+        asked = sa.and_(_MINE.record_id == part.c.id, _MINE.scorer == scorer)
+        query = (
+            sa.select(part.c.id, part.c.flags, _MINE.asked_us)
+            .join_from(part, judgements, asked, isouter=True)
+            .order_by(part.c.id)
+        )
+        async with self._db.read() as connection:
+            rows = (await connection.execute(query)).all()
+        free = (row for row in rows if row.asked_us is None and row.flags & RecordFlag.SAMPLE)
+        done = len(rows) < limit
+        return Waiting(ids=tuple(row.id for row in free), reached=before_id if done else rows[-1].id, done=done)
+
+    async def ask(self, lease: Lease, scorer: str, ids: Sequence[str]) -> list[Sample]:
+        """Write down that the scorer is asked about these records now; returns those that it was not asked about
+        before and whose texts are still there, in order. Raises PermanentError where the lease is somebody else's."""
+        if not ids:
+            return []
+        now_us = int(self._clock.now() * 1e6)
+        async with self._db.write() as connection:
+            await guard(connection, lease.name, lease.fence)
+            known = sa.select(_MINE.record_id).where(_MINE.scorer == scorer, any_of(connection, _MINE.record_id, ids))
+            there = set(await connection.scalars(known))
+            fresh = [record_id for record_id in ids if record_id not in there]
+            rows = [{"record_id": one, "scorer": scorer, "asked_us": now_us, "tokens": 0} for one in fresh]
+            await insert_all(connection, judgements, [{**row, "score": None, "reason": None} for row in rows])
+        samples = await self._read(fresh)
+        for gone in set(fresh) - {sample.record_id for sample in samples}:
+            await self.answer(gone, scorer, score=None, tokens=0, reason=f"{LACKING}: its texts are gone")
+        return samples
+
+    async def answer(self, record_id: str, scorer: str, *, score: float | None, tokens: int, reason: str) -> bool:
+        """What became of a question; False where it is no longer open. A score counts in the statistics from here on:
+        both may be repeated (see `recount`)."""
+        still_open = sa.and_(_MINE.record_id == record_id, _MINE.scorer == scorer, *_OPEN)
+        values = {"score": score, "tokens": tokens, "reason": reason}
+        async with self._db.write() as connection:
+            filled = (await connection.execute(sa.update(judgements).where(still_open).values(values))).rowcount
+        if filled and score is not None:
+            await self._count({record_id: score})
+        return bool(filled)
+
+    async def lose(self, lease: Lease) -> int:
+        """Close what an earlier holder of the lease has asked and not had answered; returns how many that were."""
+        values = {"reason": f"{LOST}: the process ended before the answer came"}
+        async with self._db.write() as connection:
+            await guard(connection, lease.name, lease.fence)
+            closed = await connection.execute(sa.update(judgements).where(*_OPEN).values(values))
+            return int(closed.rowcount)
+
+    async def recount(self, *, since_us: int) -> None:
+        """Have the statistics count what was answered since then: a process may have ended between the two."""
+        query = sa.select(_MINE.record_id, _MINE.score).where(_MINE.asked_us > since_us, _MINE.score.is_not(None))
+        async with self._db.read() as connection:
+            scores = {row.record_id: row.score for row in await connection.execute(query)}
+        await self._count(scores)
+
+    async def spent(self) -> Spent:
+        """How many answers were asked about, by whatever scorer."""
+        now_us = int(self._clock.now() * 1e6)
+        hour = sa.func.count().filter(_MINE.asked_us > now_us - HOUR_US)
+        query = sa.select(sa.func.count(), hour).select_from(judgements).where(_MINE.asked_us > now_us - _DAY_US)
+        async with self._db.read() as connection:
+            day, last_hour = (await connection.execute(query)).one()
+        return Spent(hour=last_hour, day=day)
+
+    async def sums(self, scorer: str, *, since_us: int) -> JudgedSums:
+        """What has become of the scorer's questions since then."""
+        query = sa.select(_MINE.score, _MINE.tokens, _MINE.reason)
+        query = query.where(_MINE.asked_us > since_us, _MINE.scorer == scorer)
+        scores: list[float] = []
+        failed: defaultdict[str, int] = defaultdict(int)
+        tokens = still_open = 0
+        async with self._db.read() as connection:
+            for row in await connection.execute(query):
+                tokens += row.tokens
+                if row.score is not None:
+                    scores.append(row.score)
+                elif row.reason is None:
+                    still_open += 1
+                else:
+                    failed[row.reason.partition(":")[0]] += 1
+        mean = sum(scores) / len(scores) if scores else None
+        return JudgedSums(judged=len(scores), mean=mean, failed=dict(failed), open=still_open, tokens=tokens)
+
+    async def of_record(self, record_id: str) -> Sequence[Judged]:
+        """What was said of a record, by scorer."""
+        query = sa.select(judgements).where(_MINE.record_id == record_id).order_by(_MINE.scorer)
+        async with self._db.read() as connection:
+            rows = (await connection.execute(query)).all()
+        return [
+            Judged(scorer=row.scorer, asked_us=row.asked_us, score=row.score, tokens=row.tokens, reason=row.reason)
+            for row in rows
+        ]
+
+    async def agreement(self, scorer: str) -> Agreement:
+        """How the scorer's word agrees with people's votes: of each user the first answer that both have judged, and
+        where nobody vouches for users, of each address; a neutral vote is none."""
+        counts = [0, 0, 0, 0]
+        seen: set[tuple[str, int]] = set()
+        async for row in self._voted(scorer):
+            if (unit := _unit(row)) in seen:
+                continue
+            seen.add(unit)
+            kind, good = (0 if row.feedback > 0 else 2), row.score >= GOOD_FROM
+            counts[kind] += 1
+            counts[kind + 1] += good if kind == 0 else not good
+        liked, called_good, disliked, called_bad = counts
+        return Agreement(liked=liked, called_good=called_good, disliked=disliked, called_bad=called_bad)
+
+    async def disagreements(self, scorer: str, limit: int = 50) -> Sequence[Disagreement]:
+        """Answers that people liked and the scorer called bad, or the other way round, newest first."""
+        liked, good = records.c.feedback > 0, _MINE.score >= GOOD_FROM
+        query = _both(scorer).where(sa.or_(sa.and_(liked, ~good), sa.and_(~liked, good)))
+        async with self._db.read() as connection:
+            rows = (await connection.execute(query.order_by(records.c.id.desc()).limit(limit))).all()
+        return [
+            Disagreement(record_id=row.id, feedback=row.feedback, score=row.score, reason=row.reason or "")
+            for row in rows
+        ]
+
+    async def _count(self, scores: Mapping[str, float]) -> None:
+        """Into the statistics."""
+
+    async def _voted(self, scorer: str) -> AsyncIterator[Any]:
+        """Answers with a vote and a score, oldest first, some at a time."""
+        after, query = NO_ID, _both(scorer).order_by(records.c.id).limit(_WALKED)
+        while True:
+            async with self._db.read() as connection:
+                rows = (await connection.execute(query.where(_MINE.record_id > after))).all()
+            for row in rows:
+                yield row
+            if len(rows) < _WALKED:
+                return
+            after = rows[-1].id
+
+    async def _read(self, ids: Sequence[str]) -> list[Sample]:
+        if not ids:
+            return []
+        columns = (*(records.c[name] for name in SAMPLE_COLUMNS), models.c.name)
+        query = sa.select(*columns).join_from(records, models, models.c.id == records.c.model_id, isouter=True)
+        async with self._db.read() as connection:
+            wanted = any_of(connection, records.c.id, ids), records.c.id.between(min(ids), max(ids))
+            rows = {row.id: row for row in await connection.execute(query.where(*wanted))}
+            found = await self._codec.read(connection, {row.id: row.body for row in rows.values()})
+        return [sample_of_row(rows[one], found[one], None) for one in ids if one in found]
+
+
+_OPEN: Final = (_MINE.score.is_(None), _MINE.reason.is_(None))
+
+
+def _both(scorer: str) -> sa.Select[Any]:
+    names = ("id", "user_hash", "cluster", "flags", "feedback")
+    return (
+        sa.select(*(records.c[name] for name in names), _MINE.score, _MINE.reason)
+        .join_from(judgements, records, records.c.id == _MINE.record_id)
+        .where(_MINE.scorer == scorer, _MINE.score.is_not(None), records.c.feedback != 0)
+    )
+
+
+def _unit(row: Any) -> tuple[str, int]:
+    """Whose word a vote is: see `RecordFacts.unit`."""
+    if row.flags & RecordFlag.CLAIMED:
+        return "cluster", row.cluster or 0
+    return "user", random_user_key(row.id) if row.user_hash is None else row.user_hash
