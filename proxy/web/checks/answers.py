@@ -18,7 +18,7 @@ from proxy.store.control.preferences import Choice
 from proxy.web.checks.marking import Piece, mark
 from proxy.wire.compared import answered
 
-__all__ = ["Call", "Pair", "Place", "Side", "Spoken", "asked_words", "choice_of", "pair_of", "place_of"]
+__all__ = ["Call", "Pair", "Place", "Side", "Spoken", "asked_words", "choice_of", "found_words", "pair_of", "place_of"]
 
 Place = Literal["left", "right", "tie"]
 _MOST_CHARS: Final = 60_000
@@ -77,6 +77,7 @@ class Pair:
     right: Side
     marked_by: str
     """`words`, `lines`, or empty where nothing is marked."""
+    differ_in_calls: bool
     same: bool
     """Both answers are the same, word for word and call for call."""
     tools: int
@@ -102,14 +103,15 @@ def pair_of(row: ComparedRow, order: tuple[Choice, Choice] = _SIDES) -> Pair:
         )
         for arm, pieces, their_calls in zip(order, (found.left, found.right), calls, strict=True)
     ]
-    turns = _turns(said["champion"])
+    turns, differ_in_calls = _turns(said["champion"]), any(call.marked for both in calls for call in both)
     return Pair(
         item=row.item,
         turns=turns[-_MOST_TURNS:],
         left=sides[0],
         right=sides[1],
         marked_by=found.by,
-        same=texts[0] == texts[1] and not any(call.marked for both in calls for call in both),
+        differ_in_calls=differ_in_calls,
+        same=texts[0] == texts[1] and not differ_in_calls,
         tools=len(said["champion"].tools),
         omitted=max(0, len(turns) - _MOST_TURNS),
     )
@@ -160,6 +162,16 @@ def asked_words(row: ComparedRow, most: int = 240) -> str:
     """How the question begins."""
     question = answered(row.data, "champion").question
     return " ".join(question.text[: 4 * most].split())[:most] if question is not None else ""
+
+
+def found_words(row: ComparedRow) -> tuple[str, ...]:
+    """What was found of the challenger's answer that is not true of the champion's, in words."""
+    mine, theirs, golden = (_mapping(row.facts.get(name)) for name in ("challenger", "champion", "golden"))
+    before = _texts(theirs.get("defects"))
+    defects = [name.replace("_", " ") for name in _texts(mine.get("defects")) if name not in before]
+    missed = [] if _texts(golden.get("champion")) else list(_texts(golden.get("challenger")))
+    differences = [name for name in _texts(row.facts.get("differences")) if name != "text"]
+    return (*defects, *missed, *differences)
 
 
 def _turns(said: Conversation) -> tuple[Spoken, ...]:

@@ -32,8 +32,8 @@ __all__ = ["Console", "Handler", "is_fragment", "page_safe"]
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-_PAGES: Final = (("/", "Now"), ("/experiment", "Experiment"), ("/traffic", "Traffic"), ("/records", "Records"),
-                 ("/runs", "Runs"), ("/history", "History"))  # fmt: skip
+_PAGES: Final = (("/", "Now"), ("/checks", "Checks"), ("/experiment", "Experiment"), ("/traffic", "Traffic"),
+                 ("/records", "Records"), ("/runs", "Runs"), ("/history", "History"))  # fmt: skip
 _SECURITY: Final = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
