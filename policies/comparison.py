@@ -152,8 +152,8 @@ class Comparison:
         return self.challenger.worth - self.champion.worth
 
 
-def look_at(question: Question, answer: Answer, config: ScoringConfig, *, stock: bool = False) -> Seen:
-    """What is visibly wrong with an answer. `stock`: it was given to other questions, see `StockAnswers`."""
+def look_at(question: Question, answer: Answer, config: ScoringConfig) -> Seen:
+    """What is visibly wrong with an answer by itself."""
     if answer.failed is not None:
         return Seen(0.0, (Defect.FAILED,))
     seen = score(
@@ -168,7 +168,6 @@ def look_at(question: Question, answer: Answer, config: ScoringConfig, *, stock:
         config,
     )
     more = [] if "empty" in seen.reasons else _more_defects(question, answer)
-    more += [Defect.STOCK] if stock else []
     defects = (*(Defect(reason) for reason in seen.reasons), *more)
     worth = min((_WORTH.get(defect, 0.0) for defect in more), default=1.0)
     return Seen(min(seen.value, worth), defects)
@@ -196,12 +195,19 @@ def _more_defects(question: Question, answer: Answer) -> list[Defect]:
     return found
 
 
-def compare(question: Question, champion: Answer, challenger: Answer, config: ScoringConfig, *,
-            stock: tuple[bool, bool] = (False, False)) -> Comparison:  # fmt: skip
-    """Look at both answers, and at what tells them apart. `stock`: of the champion's and of the challenger's."""
+def compare(
+    question: Question,
+    champion: Answer,
+    challenger: Answer,
+    config: ScoringConfig,
+    *,
+    rewritten: Question | None = None,
+) -> Comparison:
+    """Look at both answers, and at what tells them apart. `rewritten`: the question as the challenger was asked it,
+    where that is another one."""
     return Comparison(
-        champion=look_at(question, champion, config, stock=stock[0]),
-        challenger=look_at(question, challenger, config, stock=stock[1]),
+        champion=look_at(question, champion, config),
+        challenger=look_at(rewritten or question, challenger, config),
         differences=tuple(_differences(champion, challenger)),
     )
 
@@ -349,8 +355,9 @@ def same_model(asked: str, answered: str) -> bool:
 class StockAnswers:
     """Notices a model that answers all questions alike, without blaming it for a `yes`.
 
-    Answers are fed in the order drawn. One is stock where its own model has given it to three other questions before,
-    and the other model never has: what both say is a habit of the task.
+    Answers (their texts, or a hash of each; an empty one is none) are fed in the order drawn. One is stock where its
+    own model has given it to three other questions before, and the other model never has: what both say is a habit of
+    the task.
     """
 
     def __init__(self) -> None:
@@ -358,7 +365,7 @@ class StockAnswers:
 
     def feed(self, champion: str, challenger: str) -> tuple[bool, bool]:
         """Whether each of the next two answers is stock."""
-        texts = [" ".join(text.lower().split()) for text in (champion, challenger)]
+        texts = (champion, challenger)
         found = tuple(
             bool(text) and mine[text] >= _STOCK_SEEN and not others[text]
             for text, mine, others in zip(texts, self._given, reversed(self._given), strict=True)

@@ -3,8 +3,10 @@
 The unit is the user (the sticky key), not the request: one user's requests resemble each other, and a test that
 counts them as independent promotes two to eight times too often. Per user and metric the store keeps a count n and a
 sum s. The soft cap w = n / (1 + (n − 1)·icc) is how many independent observations those n are worth; no user weighs
-more than 1/icc. Per arm the sums and pairwise products of the users' vectors (S₁, N₁, S₂, N₂, …), S = w·s/n, N = w,
-are all that a decision needs (`Moments`): one upsert per record or late vote, exact in any order.
+more than 1/icc. Per arm the sums and products of the users' vectors (S₁, N₁, S₂, N₂, …), S = w·s/n, N = w, are all
+that a decision needs (`Moments`): one upsert per record or late vote, exact in any order. Of the products only those
+are kept that a decision can ask for: all pairs of the metrics that can stand in one weighted sum (`WEIGHABLE`), and of
+each other metric its own three.
 
 From two arms' moments comes the effect θ = Σ ω (R₁/R₀ − 1) of ratios R = ΣS/ΣN with its standard error: delta method
 over users (Deng, Knoblich, Lu, arXiv 1803.06336), plus a floor: a lucky small arm understates its own variance, so the
@@ -23,7 +25,7 @@ from operator import add, itemgetter, mul, sub
 from struct import Struct
 from typing import Final, NamedTuple, Self
 
-__all__ = ["DEFAULT_ICC", "METRICS", "EffectEstimate", "Metric", "MetricMean", "Moments", "UserTotals",
+__all__ = ["DEFAULT_ICC", "METRICS", "WEIGHABLE", "EffectEstimate", "Metric", "MetricMean", "Moments", "UserTotals",
            "Vector", "difference", "metric_mean", "moments_delta", "observation_sd", "relative_change",
            "user_weight", "weighted_effect"]  # fmt: skip
 
@@ -38,6 +40,19 @@ class Metric(StrEnum):
     SLOW = "slow"
     VOTED = "voted"
     REFUSED = "refused"
+    GIVEN = "given"
+    """Of the quality scores: the share that somebody gave, the application or people; the others are format checks."""
+    JUDGE = "judge"
+    """The judge's score of all judged answers."""
+    JUDGE_VOTED = "judge_voted"
+    """The judge's score of those that have votes, once for each vote: what says how far judge and voters differ."""
+    LENGTH = "length"
+    """ln(1 + characters) of the answer: one that is twice as long counts the same however long answers are."""
+    DECLINED = "declined"
+    MALFORMED = "malformed"
+    TRUNCATED = "truncated"
+    LANGUAGE = "language"
+    """Answers in another language than their question's, of those where both are known."""
 
 
 METRICS: Final[tuple[Metric, ...]] = tuple(Metric)
@@ -45,18 +60,28 @@ DEFAULT_ICC: Final = 0.1
 """Intra-class correlation behind the soft cap when nothing else is configured."""
 
 Vector = tuple[float, ...]
-"""One user's weighted contribution: (S, N) for each of METRICS, fourteen numbers."""
+"""One user's weighted contribution: (S, N) for each of METRICS, thirty numbers."""
 
+WEIGHABLE: Final = (Metric.QUALITY, Metric.POSITIVE, Metric.LATENCY, Metric.JUDGE, Metric.JUDGE_VOTED)
+"""What can stand together in one weighted sum."""
 _DIM: Final = 2 * len(METRICS)
-_PRODUCTS: Final = _DIM * (_DIM + 1) // 2
-_PAIRS: Final = tuple(combinations_with_replacement(range(_DIM), 2))
+
+
+def _kept(row: int, column: int) -> bool:
+    """Whether the product of two of a vector's numbers is kept."""
+    one, other = METRICS[row // 2], METRICS[column // 2]
+    return one is other or (one in WEIGHABLE and other in WEIGHABLE)
+
+
+_PAIRS: Final = tuple(pair for pair in combinations_with_replacement(range(_DIM), 2) if _kept(*pair))
+_PRODUCTS: Final = len(_PAIRS)
 _LEFT: Final = itemgetter(*(row for row, _ in _PAIRS))
 _RIGHT: Final = itemgetter(*(column for _, column in _PAIRS))
-_ROW: Final = tuple(_PAIRS.index((row, row)) - row for row in range(_DIM))
+_PLACE: Final = {pair: place for place, pair in enumerate(_PAIRS)}
 _INDEX: Final = {metric: 2 * i for i, metric in enumerate(METRICS)}
 _PACKED: Final = Struct(f"<{1 + _DIM + _PRODUCTS}d")
-_OLDER: Final = (12,)
-"""How many sums there were before: version 0.1 did not know refusals."""
+_OLDER: Final = (12, 14)
+"""How many sums there were before, with all products: version 0.1 did not know refusals, and nobody what follows."""
 _EMPTY: Final[Vector] = (0.0,) * _DIM
 _ROUNDING: Final = 1e-12
 """Sums of squares below this fraction of their terms are rounding noise, not spread."""
@@ -99,7 +124,7 @@ class Moments:
     users: int = 0
     sums: tuple[float, ...] = _EMPTY
     products: tuple[float, ...] = (0.0,) * _PRODUCTS
-    """Upper triangle of Σ v vᵀ by rows: (0,0), (0,1), …, (0,13), (1,1), …"""
+    """Of Σ v vᵀ the upper triangle by rows, as far as it is kept."""
 
     def __post_init__(self) -> None:
         """Take the sums of an older version, which knew fewer metrics: of those that came since nothing was observed.
@@ -111,8 +136,8 @@ class Moments:
             return
         if dim not in _OLDER or len(self.products) != _products_of(dim):
             raise ValueError(f"moments: {dim} sums and {len(self.products)} products are those of no version")
-        products = iter(self.products)
-        known = tuple(next(products) if row < dim and column < dim else 0.0 for row, column in _PAIRS)
+        older = dict(zip(combinations_with_replacement(range(dim), 2), self.products, strict=True))
+        known = tuple(older.get(pair, 0.0) for pair in _PAIRS)
         object.__setattr__(self, "sums", (*self.sums, *_EMPTY[dim:]))
         object.__setattr__(self, "products", known)
 
@@ -128,24 +153,25 @@ class Moments:
         return self + moments_delta(old, new)
 
     def product(self, row: int, column: int) -> float:
-        """Σ over users of v[row]·v[column]."""
-        return self.products[_ROW[row] + column] if row <= column else self.products[_ROW[column] + row]
+        """Σ over users of v[row]·v[column]. KeyError for two metrics that never stand in one sum."""
+        return self.products[_PLACE[(row, column) if row <= column else (column, row)]]
 
     def to_bytes(self) -> bytes:
-        """960 bytes for a database column, little-endian doubles: users, sums, products."""
+        """928 bytes for a database column, little-endian doubles: users, sums, products."""
         return _PACKED.pack(self.users, *self.sums, *self.products)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """The inverse of `to_bytes`, also of an older version's. ValueError when `data` has the length of neither."""
-        for dim in (_DIM, *_OLDER):
-            if len(data) == 8 * (1 + dim + _products_of(dim)):
+        for dim, products in ((_DIM, _PRODUCTS), *((dim, _products_of(dim)) for dim in _OLDER)):
+            if len(data) == 8 * (1 + dim + products):
                 users, *rest = Struct(f"<{len(data) // 8}d").unpack(data)
                 return cls(users=round(users), sums=tuple(rest[:dim]), products=tuple(rest[dim:]))
         raise ValueError(f"moments: {len(data)} bytes, {_PACKED.size} expected; the row is of another version")
 
 
 def _products_of(dim: int) -> int:
+    """Of all pairs."""
     return dim * (dim + 1) // 2
 
 

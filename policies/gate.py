@@ -220,7 +220,8 @@ class Part:
     """What one part of a check has found."""
 
     name: str
-    """`scores`, `pairs` or `golden`."""
+    """`golden`, or what conversations were compared by: `visible` (defects that anybody sees), `scores` or `pairs` of a
+    judge."""
     verdict: GateVerdict | None
     """None while it runs."""
     compared: int

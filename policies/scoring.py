@@ -1,8 +1,9 @@
-"""A quality score in [0, 1] from what is seen without a model: is an answer empty, truncated, refused, broken, looping?
+"""The format check: is an answer empty, truncated, refused, broken, looping? A score in [0, 1] without any model.
 
 An answer without a visible defect scores 1, any other as low as its worst defect: nothing else about it can make up
-for that. So the score says "nothing is visibly wrong", not "this is right"; judges, people and pointers say more, and
-win where they speak. It is cheap (some 15 µs for 1 KB) and the same for both arms.
+for that. So the score says "nothing is visibly wrong", not "this is right": an answer that is wrong or flatters scores
+1 as well. The application and people say more, and win where they speak. It is cheap (some 15 µs for 1 KB) and the
+same for both arms.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from typing import Annotated, Final, NoReturn
 
 from policies.intervals import Interval
 
-__all__ = ["ResponseFacts", "Score", "ScoringConfig", "score"]
+__all__ = ["FORMAT_CHECK", "ResponseFacts", "Score", "ScoringConfig", "score", "scorer_label"]
+
+FORMAT_CHECK: Final = "heuristic"
+"""What store, exports and API have called the format check since the first version; people read `scorer_label`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoringConfig:
-    """Quality scores in [0, 1] from heuristics; a score sent with feedback or found by pointer wins."""
+    """The format check: scores in [0, 1] by visible defects; a score sent with feedback or found by pointer wins."""
 
     enabled: bool = True
     """Score every answer whose text was understood."""
@@ -140,6 +144,11 @@ def score(facts: ResponseFacts, config: ScoringConfig) -> Score:
     if facts.json_requested and not is_json and not facts.partial_text and "<tool_call>" not in text:
         defects.append((config.invalid_json_score, "invalid_json"))
     return Score(min((value for value, _ in defects), default=1.0), tuple(reason for _, reason in defects))
+
+
+def scorer_label(scorer: str) -> str:
+    """`heuristic` → "format check"; any other is called as it is."""
+    return "format check" if scorer == FORMAT_CHECK else scorer
 
 
 def _declines(text: str) -> bool:

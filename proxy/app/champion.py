@@ -31,6 +31,7 @@ from proxy.app.paths import DataDir
 from proxy.app.troubles import Troubles
 from proxy.clock import Clock
 from proxy.config.model import Config
+from proxy.credentials import CredentialFile, UnknownCredentialError
 from proxy.gateway.faults import Fault, answered_slot, failed_slot, left_slot, refused_slot
 from proxy.gateway.outbound import via_token
 from proxy.ids import KeyRing
@@ -135,6 +136,7 @@ class ChampionWatch(Collector):
         """`asks`: whether the champion may be asked, besides watching what its users get."""
         self._config, self._data, self._clock, self._troubles, self._keys = config, data, clock, troubles, keys
         self._asks = asks
+        self._credentials = CredentialFile(data.credentials, config.champion)
         self._routes_stamp: tuple[int, int] | None = None
         self._target = self._read_target() or configured_champion(config)
         self._tallies = Tallies(data.run, own_key=config.champion.api_key is not None)
@@ -369,7 +371,7 @@ class ChampionWatch(Collector):
     async def ask(self) -> None:
         """Ask the champion whether it is there, and take up the answer where traffic has told nothing meanwhile."""
         target, came = self._target, self._answered_at
-        credential = self._config.champion.credential_header() if target.credential == "champion" else None
+        credential = self._credential(target)
         via = via_token(self._keys.user_hash).decode()
         problem = await probe_model(self._url, credential=credential, via=via)
         if target is not self._target or came != self._answered_at:
@@ -384,6 +386,14 @@ class ChampionWatch(Collector):
             self._asked = problem
             self._since = self._clock.now()
             self._say(recovered=False, latest=Answers())
+
+    def _credential(self, target: Target) -> tuple[str, str] | None:
+        """As workers send it."""
+        try:
+            self._credentials.refresh()
+            return None if target.credential is None else self._credentials.header(target.credential, target.url)
+        except (UnknownCredentialError, OSError, ValueError):
+            return None
 
 
 def _failed(number: int) -> str:

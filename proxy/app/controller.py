@@ -25,6 +25,7 @@ from proxy.app.alias_check import serve_names
 from proxy.app.champion import ChampionWatch
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
 from proxy.app.clock_jumps import watch_clock
+from proxy.app.credential_keeper import keep_credentials
 from proxy.app.deletion import HostDeletion
 from proxy.app.file_watch import key_trouble
 from proxy.app.heartbeat import ReplicaHeartbeat, replica_id
@@ -271,6 +272,7 @@ class Controller:
             if round_ % _MODELS_EVERY == 0:
                 size = await store.samples.size()
                 self._metrics.set_store_size(size.bytes, size.records)
+            await self._keep_credentials(store)
             models = {model.id: model.name for model in await store.models.list()}
             self._metrics.traffic.set_models({0: self._config.champion.name} | models)
             self._reload_keys()
@@ -279,6 +281,14 @@ class Controller:
             self._keeper.health.publish()
             round_ += 1
             await asyncio.sleep(_SAMPLE_S)
+
+    async def _keep_credentials(self, store: Store) -> None:
+        try:
+            await keep_credentials(store, self._data.credentials, self._clock)
+        except OSError as exc:
+            self._throttled.error("credentials", "API keys of challengers cannot be written for the workers: %s", exc)
+        else:
+            self._throttled.over("credentials")
 
     def _reload_keys(self) -> None:
         try:

@@ -1,20 +1,23 @@
-"""Files that others replace while a worker runs, looked at four times a second: routes, keys, and what the time is."""
+"""Files that others replace while a worker runs, looked at four times a second: routes, keys, models' API keys, and
+what the time is."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from proxy.app.timekeeping import follow_time
 from proxy.clock import AdjustedClock, Clock, SystemClock
+from proxy.credentials import CredentialFile
 from proxy.ids import KeyRing
 from proxy.log_throttle import ThrottledLog
 from proxy.routes import RouteTable, read_routes
 
-__all__ = ["Routes", "follow_files", "follow_keys", "key_trouble"]
+__all__ = ["Routes", "follow_credentials", "follow_files", "follow_keys", "key_trouble"]
 
 _INTERVAL_S: Final = 0.25
 
@@ -57,6 +60,10 @@ class Routes:
         self.table = table
         return changed
 
+    def renew(self) -> None:
+        """The same table again, to be made ready anew: keys that it names have come, or are others now."""
+        self.table = replace(self.table)
+
 
 def key_trouble(keys: KeyRing, exc: Exception) -> str:
     """What to say of a ring that cannot be read any more, which a process that has read it once goes on without."""
@@ -77,8 +84,25 @@ def follow_keys(keys: KeyRing, said: ThrottledLog) -> None:
         said.over("keys")
 
 
+def follow_credentials(credentials: CredentialFile, routes: Routes, said: ThrottledLog) -> None:
+    """Take over what the controller has written; what cannot be read is said, and changes nothing."""
+    try:
+        if credentials.refresh():
+            routes.renew()
+    except (OSError, ValueError) as exc:
+        said.error("credentials", "%s", exc)
+    else:
+        said.over("credentials")
+
+
 async def follow_files(
-    routes: Routes, keys: KeyRing, clock: AdjustedClock, clock_file: Path, *, show: Callable[[], None] = lambda: None
+    routes: Routes,
+    keys: KeyRing,
+    credentials: CredentialFile,
+    clock: AdjustedClock,
+    clock_file: Path,
+    *,
+    show: Callable[[], None] = lambda: None,
 ) -> None:
     """Look at all of them until cancelled. What cannot be used is logged, once a minute at most. `show` is called as
     often: what this process tells others."""
@@ -90,3 +114,4 @@ async def follow_files(
         if routes.refresh():
             _log.info("route table version %d is in use", routes.table.version)
         follow_keys(keys, said)
+        follow_credentials(credentials, routes, said)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.config.model import Config
+from proxy.credentials import CREDENTIALS_FILE
 from proxy.ids import KEYS_FILE
 from proxy.private import NO_ROOM, looser, make_folder
 from proxy.routes import ROUTES_FILE
@@ -53,6 +54,11 @@ class DataDir:
     def keys(self) -> Path:
         """Signing keys and pepper."""
         return self.keys_file or self.root / KEYS_FILE
+
+    @property
+    def credentials(self) -> Path:
+        """API keys of challengers: the controller writes them, workers follow."""
+        return self.root / CREDENTIALS_FILE
 
     @property
     def replica_id(self) -> Path:
@@ -130,7 +136,7 @@ def open_to_others(config: Config) -> list[str]:
     places += [_absolute(f"{database}{ending}") for ending in ("", "-wal", "-shm") if database]
     places += [] if "://" in archive else [_absolute(archive)]
     folders = (data.spool, data.run, data.training, data.models)
-    places += [*folders, data.routes, data.replica_id]
+    places += [*folders, data.routes, data.credentials, data.replica_id]
     for folder in folders:
         places += sorted(folder.iterdir())[-_LOOKED_AT:] if folder.is_dir() else []
     closed = not any(looser([data.root]))

@@ -21,7 +21,7 @@ from proxy.app.alias_check import ask_names
 from proxy.app.boot import configured_champion
 from proxy.app.child import EXIT_CONFIG, Inheritance, receive_inheritance
 from proxy.app.counters import WORKER_COUNTERS
-from proxy.app.file_watch import Routes, follow_files
+from proxy.app.file_watch import Routes, follow_credentials, follow_files
 from proxy.app.logs import configure_logging
 from proxy.app.parent_pipe import ShutdownSignal
 from proxy.app.paths import DataDir
@@ -30,6 +30,7 @@ from proxy.app.store_health_file import read_store_health
 from proxy.app.timekeeping import follow_time
 from proxy.clock import AdjustedClock
 from proxy.config.model import Config
+from proxy.credentials import CredentialFile
 from proxy.errors import ConfigError
 from proxy.gateway.gateway import Gateway, client_tls
 from proxy.ids import KeyRing, RecordIds
@@ -108,6 +109,8 @@ class Worker:
             on_trouble=self._unwell,
         )
         self._routes = Routes(self._data.routes, RouteTable(version=0, champion=configured_champion(config)))
+        self._credentials = CredentialFile(self._data.credentials, config.champion)
+        follow_credentials(self._credentials, self._routes, self._throttled)
         self._side_path = short_path(self._data.socket(settings.index))
         self._tls = client_tls(config)
         self._cleaner = _cleaner(config, self._counters)
@@ -127,7 +130,14 @@ class Worker:
         )
         shutdown.guard(public, server.close)
         following = spawn(
-            follow_files(self._routes, self._keys, self._clock, self._data.host_clock, show=self._counters.show),
+            follow_files(
+                self._routes,
+                self._keys,
+                self._credentials,
+                self._clock,
+                self._data.host_clock,
+                show=self._counters.show,
+            ),
             name="follow files",
         )
         side = spawn(self._serve_side(listener), name="serve the side app")
@@ -173,6 +183,7 @@ class Worker:
                 side_socket=self._side_path,
                 redact=self._cleaner,
                 admin_token=config.admin.token,
+                credentials=self._credentials.header,
                 clock=self._clock,
             )
         except ValueError as exc:
@@ -193,6 +204,7 @@ class Worker:
         public = await asyncio.to_thread(importlib.import_module, "proxy.web.public")
         web_server = await asyncio.to_thread(importlib.import_module, "proxy.app.web_server")
         script = await asyncio.to_thread(importlib.import_module, "proxy.web.feedback_js")
+        await asyncio.to_thread(importlib.import_module, "proxy.wire.rewriting")  # the first rewrite waits for no disk
         app = public.create_public_app(
             self._config,
             self._spool,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from policies.records import Outcome
+from policies.scoring import scorer_label
 from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config, say
 from proxy.cli.printable import json_printable, plain
 from proxy.cli.stores import key_ring, with_store
@@ -46,6 +47,7 @@ KindName = Annotated[
 MinQuality = Annotated[str | None, typer.Option(help="Lowest quality score, 0 to 1.", show_default=False)]
 MaxQuality = Annotated[str | None, typer.Option(help="Highest quality score, 0 to 1.", show_default=False)]
 Votes = Annotated[str | None, typer.Option("--feedback", help="positive, negative, any or none.", show_default=False)]
+Tag = Annotated[str | None, typer.Option(help="A tag as name=value, x-plan=free.", show_default=False)]
 Text = Annotated[str | None, typer.Option(help="Text in the query or the answer.", show_default=False)]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, help="Maximum number.")]
 
@@ -55,7 +57,7 @@ def list_records(
     config: ConfigOption = None, data_dir: DataDirOption = None, since: Since = None, until: Until = None,
     user: User = None, conversation: Conversation = None, arm: ArmName = None, model: Model = None,
     status: Status = None, outcome: OutcomeName = None, kind: KindName = None, min_quality: MinQuality = None,
-    max_quality: MaxQuality = None, feedback: Votes = None, text: Text = None, limit: Limit = 20,
+    max_quality: MaxQuality = None, feedback: Votes = None, tag: Tag = None, text: Text = None, limit: Limit = 20,
     json: JsonOption = False,
 ) -> None:  # fmt: skip
     """List records, newest first."""
@@ -64,7 +66,7 @@ def list_records(
     given = {
         "since": since, "until": until, "user": user, "conversation": conversation, "arm": arm, "model": model,
         "status": status, "outcome": outcome, "kind": kind, "min_quality": min_quality, "max_quality": max_quality,
-        "feedback": feedback, "text": text,
+        "feedback": feedback, "tag": tag, "text": text,
     }  # fmt: skip
 
     async def work(store: Store) -> list[dict[str, Any]]:
@@ -110,6 +112,7 @@ def export_records(
     config: ConfigOption = None, data_dir: DataDirOption = None, since: Since = None, until: Until = None,
     user: User = None, conversation: Conversation = None, arm: ArmName = None, model: Model = None,
     outcome: OutcomeName = None, kind: KindName = None, min_quality: MinQuality = None, feedback: Votes = None,
+    tag: Tag = None,
     limit: Annotated[int | None, typer.Option("--limit", "-n", min=1, help="Maximum number.")] = None,
     full: Annotated[bool, typer.Option("--full", help="With raw bodies, headers, votes and scores.")] = False,
 ) -> None:  # fmt: skip
@@ -117,7 +120,8 @@ def export_records(
     loaded = read_config(config, data_dir)
     ring = key_ring(loaded)
     given = {"since": since, "until": until, "user": user, "conversation": conversation, "arm": arm, "model": model,
-             "outcome": outcome, "kind": kind, "min_quality": min_quality, "feedback": feedback}  # fmt: skip
+             "outcome": outcome, "kind": kind, "min_quality": min_quality, "feedback": feedback,
+             "tag": tag}  # fmt: skip
 
     async def work(store: Store) -> int:
         return await _export(store, ring, await _filter(store, ring, given), file, limit, full=full)
@@ -291,7 +295,8 @@ def _print_record(document: dict[str, Any]) -> None:
         out.print(Panel(plain(exchange["request"]), title=title, title_align="left"))
         out.print(Panel(plain(exchange["response"]), title="answer", title_align="left"))
     if document["scores"]:
-        out.print(Panel(Pretty(document["scores"]), title="scores", title_align="left"))
+        scores = {scorer_label(scorer): score for scorer, score in document["scores"].items()}
+        out.print(Panel(Pretty(scores), title="scores", title_align="left"))
     for vote in document["votes"]:
         said = {name: value for name, value in vote.items() if value not in (None, {}, False)}
         out.print(Panel(Pretty(said, expand_all=True), title=plain(f"vote of {vote['source']}"), title_align="left"))

@@ -17,7 +17,7 @@ from proxy.config import forms
 from proxy.config.literal import show
 from proxy.config.model import Config
 from proxy.config.parse import Problem, ValueForm, keys
-from proxy.config.serving import TASK_PATTERNS
+from proxy.config.serving import MAX_TAGS, TASK_PATTERNS
 from proxy.errors import ConfigError
 from proxy.patterns import compile_pattern
 
@@ -201,15 +201,19 @@ def _admin(config: Config) -> Iterator[Problem]:
 
 
 def _recorded_headers(config: Config) -> Iterator[Problem]:
-    """Headers that tell tasks are written down as they are: none of them may name a person or hold a secret."""
+    """Headers that tell tasks, and tags, are written down as they are: none may name a person or hold a secret."""
     sticky = config.sticky
     people = {name.partition("#")[0].lower() for name in (*sticky.headers, *sticky.conversation_headers)}
     secrets = _SECRETS | {config.champion.api_key_header.lower()}
-    for name in config.capture.task_headers:
-        if name.lower() in secrets:
-            yield Problem("capture.task_headers", f"{show(name)} carries a credential, and would be written down")
-        elif name.lower() in people | {"x-ratchet-user"}:
-            yield Problem("capture.task_headers", f"{show(name)} names users (see sticky), and would be written down")
+    capture = config.capture
+    for setting, names in (("task_headers", capture.task_headers), ("tag_headers", capture.tag_headers)):
+        for name in names:
+            if name.lower() in secrets:
+                yield Problem(f"capture.{setting}", f"{show(name)} carries a credential, and would be written down")
+            elif name.lower() in people | {"x-ratchet-user"}:
+                yield Problem(f"capture.{setting}", f"{show(name)} names users (see sticky), and would be written down")
+    if (tags := len(capture.tag_headers) + len(capture.tag_fields)) > MAX_TAGS:
+        yield Problem("capture.tag_headers", f"{tags} tags with those of tag_fields; at most {MAX_TAGS}")
 
 
 def _pattern(text: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 from policies.intervals import Interval
 from proxy.config import forms
 
-__all__ = ["AdminConfig", "BreakerConfig", "CaptureConfig", "ChampionConfig", "GatewayConfig",
+__all__ = ["MAX_TAGS", "AdminConfig", "BreakerConfig", "CaptureConfig", "ChampionConfig", "GatewayConfig",
            "RedactionConfig", "ServerConfig", "SpoolConfig", "StickyConfig"]  # fmt: skip
 
 
@@ -21,6 +21,10 @@ TASK_PATTERNS: Final = (
     r"\A\s*(?:Please )?(?:[Aa]naly[sz]e|[Pp]rovide|[Gg]enerate|[Ww]rite|[Cc]reate|[Gg]ive)\b(?i:(?=[\s\S]{0,400}\btitle\b)(?=[\s\S]{0,400}\b(?:5|five)[- ]words?[- ]or[- ]less\b)[\s\S]{0,400}\bconversation\b[\s\S]*\n\s*(?:User|Conversation):)",
 )
 """The built-in templates of Open WebUI, and LibreChat's for titles: beginning and further marks, each in linear time."""
+
+
+MAX_TAGS: Final = 8
+"""Of one record."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,6 +267,10 @@ class CaptureConfig:
     """Names that requests give as `model` only when a UI asks for itself, such as LibreChat's titleModel."""
     task_patterns: tuple[str, ...] = TASK_PATTERNS
     """Regular expressions, run in linear time (no look-around, no back-references), that tell a UI's own request by its only user message, or by the system prompt before it; never a streamed one. An empty list leaves it to headers, metadata and model names."""
+    tag_headers: Annotated[tuple[str, ...], forms.header_name] = ()
+    """Request headers whose values are tags of the record, such as a plan, a region or a feature. Effects are shown by tag, and harm that is proven in a tag with 5 % of the traffic blocks a promotion. At most 8 together with tag_fields."""
+    tag_fields: Annotated[tuple[str, ...], forms.pointer] = ()
+    """JSON pointers into the request body to such values, e.g. /metadata/feature; cut after 64 characters."""
     redaction: RedactionConfig = field(default_factory=RedactionConfig)
 
 

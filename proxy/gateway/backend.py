@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import orjson
 
 from policies.assignment import assign
 from policies.records import Arm
+from policies.rewrite import RewriteError
 from proxy.config.model import Config
+from proxy.credentials import CHAMPION, CredentialFile, UnknownCredentialError
 from proxy.errors import ConfigError
 from proxy.gateway.address import Address
 from proxy.gateway.breaker import Breaker
 from proxy.gateway.faults import answered_slot
-from proxy.gateway.ports import Pool
+from proxy.gateway.outbound import CREDENTIALS, CredentialLine
+from proxy.gateway.ports import CredentialOf, Pool
 from proxy.routes import RouteTable, Target
 
 if TYPE_CHECKING:
     from proxy.wire.rewriting import Rewriter
 
-__all__ = ["Backend", "ResolvedRoutes", "Router", "adds_lines", "parse_url"]
+__all__ = ["Backend", "ResolvedRoutes", "Router", "adds_lines", "parse_url", "rewriter_of"]
 
 _log = logging.getLogger(__name__)
 _PORTS: Final = {"http": 80, "https": 443}
@@ -51,7 +55,7 @@ class Backend:
         target: Target,
         pool: Pool,
         breaker: Breaker | None,
-        credential: bytes | None,
+        credential: CredentialLine | None,
         rewriter: Rewriter | None = None,
         *,
         verbatim: bool,
@@ -124,10 +128,16 @@ class Router:
     """Resolves route tables; connections and breakers live on while their URL stays in the table."""
 
     def __init__(
-        self, config: Config, make_pool: Callable[[Address], Pool], count: Callable[[str, float], None]
+        self,
+        config: Config,
+        make_pool: Callable[[Address], Pool],
+        count: Callable[[str, float], None],
+        credentials: CredentialOf | None = None,
     ) -> None:
-        """`count` adds to a counter."""
+        """`count` adds to a counter. Without `credentials` there are none but the configured champion's."""
         self._config = config
+        self._credentials = credentials or CredentialFile(None, config.champion).header
+        self._credential_names = CREDENTIALS | {config.champion.api_key_header.lower().encode("latin-1")}
         self._count = count
         self._open_breakers = 0
         self._make_pool = make_pool
@@ -158,7 +168,12 @@ class Router:
 
     def _resolve(self, table: RouteTable) -> ResolvedRoutes:
         champion = self._backend(Arm.CHAMPION, table.champion)
-        challenger = self._backend(Arm.CHALLENGER, table.challenger) if table.challenger is not None else None
+        try:
+            challenger = self._backend(Arm.CHALLENGER, table.challenger) if table.challenger is not None else None
+        except (UnknownCredentialError, RewriteError) as exc:
+            _log.error("%s gets no users here: %s", table.challenger and table.challenger.name, exc)
+            challenger = None
+            table = replace(table, challenger=None, share=0.0, experiment_id=None)  # nor is anything here evidence
         routes = ResolvedRoutes(table, champion, challenger)
         self._forget_all_but(champion, challenger)
         return routes
@@ -190,13 +205,41 @@ class Router:
         breaker = None
         if arm is Arm.CHALLENGER:
             breaker = self._breakers.setdefault((target.model_id, origin), Breaker(self._config.gateway.breaker))
-        rewriter = None if target.rewrite is None else _rewriter(target.rewrite)
-        return Backend(arm, target, pool, breaker, self.credential(target), rewriter, verbatim=self._verbatim)
+        credential, rewriter = self._means(target, lenient=arm is Arm.CHAMPION)
+        return Backend(arm, target, pool, breaker, credential, rewriter, verbatim=self._verbatim)
 
-    def credential(self, target: Target) -> bytes | None:
-        """The header line that `target` gets in place of the client's credential; None: the client's own passes."""
-        header = self._config.champion.credential_header()
-        return None if target.credential != "champion" or header is None else ": ".join(header).encode("latin-1")
+    def _means(self, target: Target, *, lenient: bool) -> tuple[CredentialLine | None, Rewriter | None]:
+        """How `target` is asked. `lenient`: what of that cannot be had is left out, for somebody has to answer; else it
+        raises UnknownCredentialError, RewriteError."""
+        credential, rewriter = None, None
+        try:
+            credential = self.credential(target)
+        except UnknownCredentialError as exc:
+            if not lenient:
+                raise
+            _log.error("%s is asked without an API key: %s", target.name, exc)
+            credential = self._line(None)
+        try:
+            rewriter = rewriter_of(target)
+        except RewriteError as exc:
+            if not lenient:
+                raise
+            _log.error("%s is asked as its clients ask: %s", target.name, exc)
+        return credential, rewriter
+
+    def credential(self, target: Target) -> CredentialLine | None:
+        """What `target` gets in place of the client's credential; None: the client's own passes.
+
+        Raises UnknownCredentialError where it is to have one that is not here.
+        """
+        name = target.credential
+        if name is None or (name == CHAMPION and self._config.champion.api_key is None):
+            return None
+        return self._line(self._credentials(name, target.url))
+
+    def _line(self, header: tuple[str, str] | None) -> CredentialLine:
+        line = b"" if header is None else ": ".join(header).encode("latin-1")
+        return CredentialLine(line, self._credential_names | {line.partition(b":")[0].lower()})
 
     def _forget_all_but(self, champion: Backend, challenger: Backend | None) -> None:
         kept = {backend.target.url for backend in (champion, challenger) if backend is not None}
@@ -210,11 +253,16 @@ class Router:
             del self._breakers[key]
 
 
-def _rewriter(rewrite: Mapping[str, Any]) -> Rewriter:
-    """Raises ValueError. Its JSON library is loaded where there is something to rewrite: that takes its time."""
+def rewriter_of(target: Target) -> Rewriter | None:
+    """What asks `target` otherwise, if anything does. Raises RewriteError.
+
+    Its JSON library is loaded where there is something to rewrite: that takes its time.
+    """
+    if target.rewrite is None:
+        return None
     from proxy.wire.rewriting import Rewriter
 
-    return Rewriter(rewrite)
+    return Rewriter(target.rewrite)
 
 
 def adds_lines(config: Config) -> bool:

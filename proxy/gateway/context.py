@@ -17,7 +17,7 @@ from proxy.gateway.head import RequestParser
 from proxy.gateway.head_cache import CachedHead, HeadCache
 from proxy.gateway.loop_guard import LoopGuard
 from proxy.gateway.outbound import kept_from_trailers
-from proxy.gateway.ports import GatewayCounters, MintsIds, Pool, RecordSpool, Redacts
+from proxy.gateway.ports import CredentialOf, GatewayCounters, MintsIds, Pool, RecordSpool, Redacts
 from proxy.gateway.request_buffer import Budget
 from proxy.gateway.shadow import Shadow
 from proxy.gateway.sticky import StickySources
@@ -100,6 +100,7 @@ def worker_context(
     side_socket: Path | None = None,
     redact: Redacts | None = None,
     admin_token: str | None = None,
+    credentials: CredentialOf | None = None,
     make_shadow: Callable[[Router], Shadow] | None = None,
 ) -> WorkerContext:
     """The context of a worker with these settings. `side_socket` is where `/-/` is served; without `make_shadow` no
@@ -108,7 +109,7 @@ def worker_context(
     Raises ValueError where the first table cannot be followed.
     """
     count, monotonic, log_throttle = counters.add, clock.monotonic, LogThrottle()
-    router = Router(config, make_pool, count)
+    router = Router(config, make_pool, count, credentials)
     loops = LoopGuard(
         config, routes=routes, router=router, user_hash=user_hash, monotonic=monotonic, log_throttle=log_throttle
     )
@@ -159,7 +160,7 @@ class _HeadReader:
         self._skip_paths = frozenset(path.encode("latin-1") for path in config.capture.skip_paths)
         self._parser = RequestParser(
             (*sticky.header_names, *TRUST_HEADERS, config.capture.no_train_header),
-            recorded=config.capture.task_headers,
+            recorded=(*config.capture.task_headers, *config.capture.tag_headers),
             max_headers=config.gateway.max_headers,
         )
 

@@ -20,7 +20,7 @@ from proxy.gateway.client import ClientConnection
 from proxy.gateway.context import worker_context
 from proxy.gateway.deadlines import Deadlines
 from proxy.gateway.pool import UpstreamPool
-from proxy.gateway.ports import GatewayCounters, MintsIds, RecordSpool, Redacts
+from proxy.gateway.ports import CredentialOf, GatewayCounters, MintsIds, RecordSpool, Redacts
 from proxy.gateway.registry import ClientRegistry
 from proxy.gateway.shadow import Shadow
 from proxy.routes import RouteTable
@@ -47,9 +47,11 @@ class Gateway:
         side_socket: Path | None = None,
         redact: Redacts | None = None,
         admin_token: str | None = None,
+        credentials: CredentialOf | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """`routes` returns the current table, the same object until it changes. `side_socket` is where `/-/` is served.
+        """`credentials` has the headers that let us in at models' servers; None: only the configured champion's.
+        `routes` returns the current table, the same object until it changes. `side_socket` is where `/-/` is served.
 
         Raises ValueError where the first table cannot be followed.
         """
@@ -87,6 +89,7 @@ class Gateway:
             side_socket=side_socket,
             redact=redact,
             admin_token=admin_token,
+            credentials=credentials,
             make_shadow=make_shadow,
         )
         self.budget = context.budget

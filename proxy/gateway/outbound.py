@@ -8,20 +8,20 @@ line is the one that arrived.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from policies.records import Arm
 from proxy.config.serving import GatewayConfig
 from proxy.gateway.head import FORBIDDEN_TRAILERS, RequestHead, ResponseHead
 
-__all__ = ["Destination", "Peer", "copy_head", "copy_token", "kept_from_trailers", "request_head", "request_lines",
-           "response_head", "response_lines", "side_request_head", "trailer_lines", "upgrade_response_head",
-           "via_token"]  # fmt: skip
+__all__ = ["CREDENTIALS", "CredentialLine", "Destination", "Peer", "copy_head", "copy_token", "kept_from_trailers",
+           "request_head", "request_lines", "response_head", "response_lines", "side_request_head", "trailer_lines",
+           "upgrade_response_head", "via_token"]  # fmt: skip
 
-_CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
+CREDENTIALS: Final = frozenset((b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
 _FORWARDED: Final = (b"x-forwarded-for", b"x-forwarded-proto", b"x-forwarded-host")
 _SPEAK_FOR_ANOTHER: Final = frozenset((*_FORWARDED, b"forwarded", b"x-real-ip", b"via"))
-_HEAD_ONLY: Final = _CREDENTIALS | {b"cookie", b"proxy-authorization", b"forwarded", b"x-real-ip", b"via"}
+_HEAD_ONLY: Final = CREDENTIALS | {b"cookie", b"proxy-authorization", b"forwarded", b"x-real-ip", b"via"}
 """Fields that say who asks and by which way: RFC 9110 §6.5.1 wants none of them behind a body."""
 
 
@@ -33,14 +33,23 @@ _NOT_COPIED: Final = frozenset(
 """Framing, which is a copy's own; and the key by which a server that knows the request would repeat its answer."""
 
 
+class CredentialLine(NamedTuple):
+    """What lets us in at a server."""
+
+    line: bytes
+    """A whole line; empty: it needs none."""
+    names: frozenset[bytes]
+    """Fields that may carry the client's own credential, in lower case: they are left out."""
+
+
 class Destination(Protocol):
     """What a head needs to know of the server that it goes to: proxy.gateway.backend.Backend."""
 
     prefix: bytes
     """The path of its URL, no slash at its end."""
     host_line: bytes
-    credential: bytes | None
-    """A whole line, sent instead of the client's own."""
+    credential: CredentialLine | None
+    """Sent instead of the client's own; None: that is passed on."""
 
 
 class Peer:
@@ -171,8 +180,9 @@ def _with_credential(lines: list[bytes], backend: Destination) -> list[bytes]:
     """`lines` with the destination's own credential in place of the client's, where it has one."""
     if backend.credential is None:
         return lines
-    own = backend.credential.partition(b":")[0].lower()
-    return [*_without(lines, _CREDENTIALS | {own}), backend.credential]
+    line, names = backend.credential
+    kept = _without(lines, names)
+    return [*kept, line] if line else kept
 
 
 def _without(lines: list[bytes], names: frozenset[bytes]) -> list[bytes]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from proxy.gateway.address import Address
 from proxy.gateway.head import ResponseHead
@@ -16,8 +16,13 @@ from proxy.gateway.head_cache import KnownResponse
 from proxy.gateway.outbound import Peer
 from proxy.gateway.trust import Network
 
-__all__ = ["ClientSide", "Dialling", "GatewayCounters", "MakesPools", "Minted", "MintsIds", "Pool", "Receiver",
-           "RecordSpool", "Redacts", "TunnelEnd", "UpstreamSide"]  # fmt: skip
+__all__ = ["ClientSide", "CredentialOf", "Dialling", "GatewayCounters", "MakesPools", "Minted", "MintsIds", "Pool",
+           "Receiver", "RecordSpool", "Redacts", "TunnelEnd", "UpstreamSide"]  # fmt: skip
+
+
+CredentialOf: TypeAlias = Callable[[str, str], tuple[str, str] | None]
+"""(name, URL) → name and value of the header that lets us in there, None: none is needed. Raises
+`proxy.credentials.UnknownCredentialError`."""
 
 
 class GatewayCounters(Protocol):

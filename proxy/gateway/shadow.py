@@ -23,18 +23,19 @@ from typing import Any, Final
 from policies.assignment import unit_interval
 from policies.records import Arm, Outcome, StickySource
 from proxy.config.model import Config
-from proxy.gateway.backend import Backend, parse_url
+from proxy.gateway.backend import Backend, parse_url, rewriter_of
 from proxy.gateway.counters import COPIES_DROPPED, COPIES_FAILED
 from proxy.gateway.deadlines import Deadlines
 from proxy.gateway.facts import ExchangeFacts
 from proxy.gateway.fitness import ServedAt, why_not, why_not_body
 from proxy.gateway.model_field import replace_model
-from proxy.gateway.outbound import Peer, copy_head, copy_token, request_lines
+from proxy.gateway.outbound import CredentialLine, Peer, copy_head, copy_token, request_lines
 from proxy.gateway.ports import MakesPools, Pool, RecordSpool, Redacts
 from proxy.gateway.shadow_copy import Original, ShadowCopy, facts_of
 from proxy.routes import RouteTable, Target
 from proxy.spool.frames import KIND_SHADOW, encode_frame
 from proxy.tasks import spawn
+from proxy.wire.rewritable import rewritable
 
 __all__ = ["Shadow"]
 
@@ -58,7 +59,7 @@ class Shadow:
         config: Config,
         *,
         make_pool: MakesPools,
-        credential: Callable[[Target], bytes | None],
+        credential: Callable[[Target], CredentialLine | None],
         user_hash: Callable[[bytes], int],
         spool: RecordSpool,
         redact: Redacts | None,
@@ -67,7 +68,7 @@ class Shadow:
         monotonic: Callable[[], float],
         count: Callable[..., None],
     ) -> None:
-        """`make_pool` makes connections that are nobody else's; `credential` is the line that a target is sent."""
+        """`make_pool` makes connections that are nobody else's; `credential` is what a target is sent."""
         self._gateway = config.gateway
         self._limit = config.capture.max_response_bytes
         self._captures = config.capture.enabled
@@ -181,6 +182,12 @@ class Shadow:
             self._forget(copy)
             self._drop(why)
             return
+        if backend.rewriter is not None:
+            if not rewritable(len(body), None, body):
+                self._forget(copy)
+                self._drop("too_long")
+                return
+            body = backend.rewriter.body(head.target.decode("latin-1"), body)
         if backend.target.model is not None:
             body = replace_model(body, backend.target.model)
         extra = request_lines(head, copy.original.peer, self._gateway, via=copy_token(self._user_hash))
@@ -235,7 +242,8 @@ class Shadow:
                 pool = self._pools[-1]
             else:
                 pool = self._new_pool(target.url)
-            self._backend = Backend(Arm.CHALLENGER, target, pool, None, self._credential(target), verbatim=False)
+            credential, rewriter = self._credential(target), rewriter_of(target)
+            self._backend = Backend(Arm.CHALLENGER, target, pool, None, credential, rewriter, verbatim=False)
         except ValueError as exc:
             _log.error("the challenger %s gets no copies of requests: %s", target.name, exc)
         if self._served_at is None and self._loading is None:

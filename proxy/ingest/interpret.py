@@ -15,9 +15,11 @@ import orjson
 
 from policies.kinds import OTHER, TASK
 from policies.records import Arm, Outcome, StickySource
-from policies.scoring import ResponseFacts, ScoringConfig, score
+from policies.scoring import FORMAT_CHECK, ResponseFacts, Score, ScoringConfig, score
 from proxy.config.serving import CaptureConfig
+from proxy.ingest.behaviour import behaviour_of, compares_languages
 from proxy.ingest.outcome import outcome_of
+from proxy.ingest.tags import TagReader
 from proxy.ingest.tasks import Tasks
 from proxy.spool.frames import Frame
 from proxy.store.tables.columns import from_frame
@@ -65,6 +67,7 @@ class Interpreter:
         self._scoring = scoring
         self._budget = capture.max_decoded_bytes
         self._tasks = Tasks(capture)
+        self._tags = TagReader(capture)
         self._user_hash = user_hash
         self._pointers = Pointers.parse(
             query=capture.query_pointers,
@@ -102,7 +105,13 @@ class Interpreter:
         outcome = _outcome(meta, found, partial=partial)
         text = None if found.finish_reason in _TO_COME and not found.streamed else found.response
         said = found.query is not None or asked.cut
-        quality, source, scores = self._quality(meta, outcome, found, text, asked=said, partial=partial)
+        answered_well = outcome is _OK and 200 <= meta["st"] < 300
+        checked = self._check(found, text, partial=partial) if answered_well and said and text is not None else None
+        quality, source, scores = self._quality(found, checked) if answered_well else (None, None, {})
+        behaviour = None
+        if checked is not None and text is not None:
+            languages = meta.get("exp") is not None and compares_languages(meta["id"])
+            behaviour = behaviour_of(found, text, checked.reasons, languages=languages)
         return NewRecord(
             id=_record_id(meta["id"]),
             user_hash=self._user(meta, found),
@@ -120,6 +129,9 @@ class Interpreter:
             reasoning_tokens=found.reasoning_tokens,
             quality=quality,
             quality_source=source,
+            answer_chars=len(text) if behaviour is not None and text is not None and not partial else None,
+            behaviour=behaviour,
+            tags=self._tags.of(request_headers, found.request_fields),
             flags=_flags(meta, found, request_cut=asked.cut, response_cut=answered.cut, partial=partial),
             scores=scores,
             aliases=_aliases(meta, found),
@@ -156,31 +168,27 @@ class Interpreter:
             return self._user_hash(found.conversation.encode())
         return key
 
-    def _quality(
-        self, meta: dict[str, Any], outcome: Outcome, found: Extraction, text: str | None, *, asked: bool, partial: bool
-    ) -> tuple[float | None, str | None, dict[str, float]]:
-        """The score that counts, its scorer, and all scores. The response's own score wins over the heuristics.
+    def _check(self, found: Extraction, text: str, *, partial: bool) -> Score | None:
+        """What the format check says of an answer; None where all that is known of it is that its copy is empty."""
+        facts = ResponseFacts(
+            text=text,
+            finish_reason=found.finish_reason,
+            refused=found.refused,
+            json_requested=found.json_requested,
+            malformed=found.malformed,
+            partial_text=partial or found.unread,
+        )
+        checked = score(facts, self._scoring)
+        return None if facts.partial_text and "empty" in checked.reasons else checked
 
-        `asked`: there was a question, be it one that is cut.
-        """
+    def _quality(self, found: Extraction, checked: Score | None) -> tuple[float | None, str | None, dict[str, float]]:
+        """The score that counts, its scorer, and all scores. The response's own score wins over the format check."""
         scores: dict[str, float] = {}
-        if outcome is not _OK or not 200 <= meta["st"] < 300:
-            return None, None, scores
-        if self._scoring.enabled and asked and text is not None:
-            facts = ResponseFacts(
-                text=text,
-                finish_reason=found.finish_reason,
-                refused=found.refused,
-                json_requested=found.json_requested,
-                malformed=found.malformed,
-                partial_text=partial or found.unread,
-            )
-            judged = score(facts, self._scoring)
-            if not (facts.partial_text and "empty" in judged.reasons):
-                scores["heuristic"] = judged.value
+        if self._scoring.enabled and checked is not None:
+            scores[FORMAT_CHECK] = checked.value
         if found.quality is not None:
             scores["pointer"] = found.quality
-        source = "pointer" if "pointer" in scores else "heuristic" if scores else None
+        source = "pointer" if "pointer" in scores else FORMAT_CHECK if scores else None
         return (scores[source] if source else None), source, scores
 
 

@@ -18,6 +18,7 @@ from proxy.store.control.checks import Checks
 from proxy.store.control.commands import Commands
 from proxy.store.control.compared import ComparisonPages
 from proxy.store.control.comparisons import Comparisons
+from proxy.store.control.credentials import Credentials
 from proxy.store.control.experiments import Experiments
 from proxy.store.control.install import Configs, Replicas, Secrets
 from proxy.store.control.journal import Journal
@@ -81,6 +82,7 @@ class Store:
         self.replicas = Replicas(database)
         self.spools = Spools(database)
         self.secrets = Secrets(database)
+        self.credentials = Credentials(database, clock)
 
     @classmethod
     async def open(

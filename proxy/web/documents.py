@@ -24,7 +24,7 @@ from proxy.wire.person import conversation_of, person_key
 __all__ = ["FILTERS", "iso", "parse_filter", "parse_instant", "record_document", "row_document", "user_text"]
 
 FILTERS: Final = ("since", "until", "user", "conversation", "arm", "model", "experiment", "status", "outcome", "kind",
-                  "min_quality", "max_quality", "feedback", "text",
+                  "min_quality", "max_quality", "feedback", "tag", "text",
                   *(name for name, column in SHOWN if column.filter))  # fmt: skip
 _EXACT: Final = {name: column for name, column in SHOWN if column.filter}
 _LAST_ROW: Final = 2**31 - 1
@@ -144,6 +144,11 @@ def _criterion(name: str, text: str, keys: KeyRing, models: Mapping[str, int], n
             if text.removeprefix("-") not in KINDS:
                 raise ValueError(f"not one of {', '.join(KINDS)}; -task means all but task")
             return {"other_than": text[1:]} if text.startswith("-") else {"kind": text}
+        case "tag":
+            tag, sign, value = text.partition("=")
+            if not tag or not sign or not value:
+                raise ValueError(f"{text!r} is no tag; write its name and value, as in x-plan=free")
+            return {"tag": (tag, value)}
         case "text":
             return {"text": text}
         case exact if exact in _EXACT:

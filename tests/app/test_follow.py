@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from proxy.app.file_watch import Routes, follow_files, follow_keys
+from proxy.app.file_watch import Routes, follow_credentials, follow_files, follow_keys
 from proxy.clock import AdjustedClock, ManualClock
+from proxy.config.serving import ChampionConfig
+from proxy.credentials import Credential, CredentialFile, write_credentials
 from proxy.ids import KeyRing
 from proxy.log_throttle import ThrottledLog
 from proxy.routes import RouteTable, Target, read_routes, write_routes
@@ -75,13 +77,16 @@ async def test_changes_are_in_force_within_a_second(path: Path, tmp_path: Path) 
     routes = Routes(path, FIRST)
     ring = KeyRing.load_or_create(tmp_path / "keys.json")
     clock = AdjustedClock()
-    following = spawn(follow_files(routes, ring, clock, tmp_path / "clock.json"), name="follow")
+    credentials = CredentialFile(tmp_path / "credentials.json", ChampionConfig())
+    following = spawn(follow_files(routes, ring, credentials, clock, tmp_path / "clock.json"), name="follow")
     (tmp_path / "clock.json").write_text('{"ahead_s": 30}')
     write_routes(path, replace(FIRST, version=4))
+    write_credentials(tmp_path / "credentials.json", {"new": Credential.of("http://b", "k")})
     KeyRing.load_or_create(tmp_path / "keys.json").rotate(notice_s=0)
     async with asyncio.timeout(120):
         while routes.table.version < 4 or ring.signing_id != ring.key_ids[-1] or clock.ahead_s != 30:
             await asyncio.sleep(0.01)
+    assert credentials.header("new", "http://b/v1") == ("authorization", "Bearer k")
     await cancel_and_wait([following])
 
 
@@ -109,3 +114,21 @@ async def test_keys_that_cannot_be_read_are_said_once_and_again_when_they_are_we
         keys.write_bytes(whole)
         follow_keys(ring, said)
         clock.advance(10)
+
+
+def test_a_new_key_has_the_table_made_ready_anew(path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A challenger that had to wait for its key gets its users then."""
+    routes, keys = Routes(path, FIRST), tmp_path / "credentials.json"
+    credentials, said = CredentialFile(keys, ChampionConfig()), ThrottledLog(logging.getLogger("test"), ManualClock())
+    before = routes.table
+    follow_credentials(credentials, routes, said)
+    assert routes.table is before
+    write_credentials(keys, {"new": Credential.of("http://b", "secret")})
+    follow_credentials(credentials, routes, said)
+    assert routes.table == before
+    assert routes.table is not before
+    keys.write_text('{"new": {"value": "secret"}}')
+    follow_credentials(credentials, routes, said)
+    assert credentials.header("new", "http://b") == ("authorization", "Bearer secret")
+    assert "not a file of API keys (KeyError)" in caplog.text
+    assert "secret" not in caplog.text

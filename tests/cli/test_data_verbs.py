@@ -118,7 +118,7 @@ def test_show_finds_a_record_by_any_name(install: Install) -> None:
     for name in (record.id, install.ids.sign(record.id), "chatcmpl-1"):
         assert answer(on(install, "records", "show", name, "--json"))["id"] == record.id
     page = on(install, "records", "show", record.id).output
-    assert all(text in page for text in ("What is 65816?", "A CPU.", "vote of ann", "heuristic"))
+    assert all(text in page for text in ("What is 65816?", "A CPU.", "vote of ann", "format check"))
 
 
 def test_show_takes_the_begin_of_an_id_where_that_is_enough(install: Install) -> None:

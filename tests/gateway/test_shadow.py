@@ -18,6 +18,7 @@ from proxy.gateway.outbound import copy_token, via_token
 from proxy.ids import KeyRing
 from proxy.routes import RouteTable, Target, read_routes, write_routes
 from proxy.spool.frames import KIND_EXCHANGE, KIND_SHADOW, Frame
+from proxy.wire.rewritable import LONGEST_BODY
 from tests.harness.gateway import Door, config, open_gateway
 from tests.harness.upstream import CHAT, Line, Seen, Upstream, reply, serve_upstream
 
@@ -134,9 +135,8 @@ async def test_the_challenger_is_asked_the_same_and_its_answer_is_written_down(c
 
 
 async def test_a_target_with_a_name_and_a_key_is_asked_under_them(tmp_path: Path) -> None:
-    settings = config(champion={"api_key": "sk-ours"})
-    async with opened(tmp_path, settings=settings) as copies:
-        copies.door.route(**shadow(copies.other.url + "/base", model="tuned", credential="champion"))
+    async with opened(tmp_path, credentials=lambda name, url: ("authorization", f"Bearer sk-{name}")) as copies:
+        copies.door.route(**shadow(copies.other.url + "/base", model="tuned", credential="ours"))
         await copies.ask(post(headers=b"X-Api-Key: sk-client\r\nAuthorization: Bearer sk-client\r\n"))
         (seen,) = copies.other.seen
         assert seen.target == b"/base" + PATH
@@ -144,6 +144,25 @@ async def test_a_target_with_a_name_and_a_key_is_asked_under_them(tmp_path: Path
         assert seen.header("authorization") == b"Bearer sk-ours"
         assert seen.header("x-api-key") is None
         assert orjson.loads(copies.champion.seen[-1].payload)["model"] == "m"
+
+
+async def test_a_target_with_a_rewrite_is_asked_otherwise(copies: Copies) -> None:
+    target = {"rewrite": {"system": {"replace": "Be brief."}}, "model": "tuned"}
+    copies.door.route(**shadow(copies.other.url, **target))
+    await copies.ask()
+    asked = {**orjson.loads(ASK), "model": "tuned"}
+    asked["messages"] = [{"role": "system", "content": "Be brief."}, *asked["messages"]]
+    assert orjson.loads(copies.other.seen[0].payload) == asked
+    assert copies.champion.seen[0].payload == ASK
+
+
+async def test_a_rewritten_copy_is_no_longer_than_what_is_rewritten(tmp_path: Path) -> None:
+    long = b'{"messages":[{"role":"user","content":"%b"}]}' % (b"y" * LONGEST_BODY)
+    async with opened(tmp_path, settings=config(capture={"max_request_bytes": 2 * LONGEST_BODY})) as copies:
+        copies.door.route(**shadow(copies.other.url, rewrite={"parameters": {"n": 1}}))
+        await copies.ask(post(long))
+        assert copies.other.seen == []
+        assert copies.dropped("too_long") == 1
 
 
 async def test_a_request_in_chunks_with_expect_goes_out_whole(copies: Copies) -> None:

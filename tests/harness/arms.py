@@ -29,6 +29,14 @@ def arm_stats(
     slow: Sequence[float] | None = RARELY,
     voted: Sequence[float] = (1.0, 0.0),
     refused: Sequence[float] | None = RARELY,
+    given: Sequence[float] | None = None,
+    judge: Sequence[float] | None = None,
+    judge_voted: Sequence[float] | None = None,
+    length: Sequence[float] | None = None,
+    declined: Sequence[float] | None = None,
+    malformed: Sequence[float] | None = None,
+    truncated: Sequence[float] | None = None,
+    language: Sequence[float] | None = None,
     split: int | None = None,
 ) -> ArmStats:
     """An arm of `users` users with `requests_each` equal requests; None: that metric was never observed.
@@ -36,7 +44,8 @@ def arm_stats(
     `split` is the number of users the arm shows to the sample ratio check, where it should differ.
     """
     moments = Moments()
-    patterns = (quality, thumbs, latency, errors, slow, voted, refused)
+    behaviour = (length, declined, malformed, truncated, language)
+    patterns = (quality, thumbs, latency, errors, slow, voted, refused, given, judge, judge_voted, *behaviour)
     for values in zip(*(islice(cycle(pattern or (0.0,)), users) for pattern in patterns), strict=True):
         n = tuple(0.0 if pattern is None else float(requests_each) for pattern in patterns)
         s = tuple(count * value for count, value in zip(n, values, strict=True))

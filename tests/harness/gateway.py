@@ -175,6 +175,8 @@ async def open_gateway(
 ) -> AsyncIterator[Door]:
     """A gateway in front of `champion` (a URL). `tls` is a pair of contexts: the server's and the clients'."""
     settings = settings or config()
+    if not settings.champion.url:
+        settings = replace(settings, champion=replace(settings.champion, url=champion))
     ring = KeyRing.load_or_create(directory / "keys.json")
     ids = RecordIds(ring)
     counters = SharedCounters(directory / "worker-0.stats", (*GATEWAY_COUNTERS, *CLEANING_COUNTERS))

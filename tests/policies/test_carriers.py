@@ -39,6 +39,12 @@ def vector(*pairs: tuple[float, float]) -> Vector:
     return UserTotals(n=n, s=s).vector()
 
 
+def refused_none(each: Vector) -> Vector:
+    """The same unit, none of whose requests was refused."""
+    row = 2 * METRICS.index(Metric.REFUSED)
+    return (*each[:row], 0.0, each[1], *each[row + 2 :])
+
+
 def moments_of(vectors: list[Vector]) -> Moments:
     total = Moments()
     for each in vectors:
@@ -132,7 +138,7 @@ def trial(voters: list[list[tuple[float, float]]], *, claimed: bool) -> Experime
             vector((10.0, 6.0 + key % 3), votes, (10.0, 9.0 + key % 5), (10.0, 0.0), (10.0, 0.0), (10.0, votes[0]))
             for key, votes in enumerate(mine)
         ]
-        vectors = [(*each[:-2], 0.0, each[1]) for each in vectors]
+        vectors = [refused_none(each) for each in vectors]
         size = len(mine)
         arms.append(
             ArmStats(
@@ -151,7 +157,7 @@ def trial(voters: list[list[tuple[float, float]]], *, claimed: bool) -> Experime
                 each = vector(
                     (10.0, 6.0 + key % 3), votes, (10.0, 9.0 + key % 5), (10.0, 0.0), (10.0, 0.0), (10.0, votes[0])
                 )
-                units.add(at, key, (*each[:-2], 0.0, each[1]), claimed=claimed)
+                units.add(at, key, refused_none(each), claimed=claimed)
     return replace(looked, carriers=units.carriers())
 
 

@@ -223,15 +223,11 @@ def test_one_answer_to_everything_is_noticed() -> None:
     stock = StockAnswers()
     found = [stock.feed(f"answer {at}", "How may I help you today?") for at in range(5)]
     assert found == [(False, False)] * 3 + [(False, True)] * 2
-    assert compare(ASKED, said("a"), said("How may I help you today?"), CONFIG, stock=found[-1]).challenger.defects == (
-        Defect.ASKS_BACK,
-        Defect.STOCK,
-    )
 
 
 def test_an_answer_that_both_give_is_a_habit_of_the_task() -> None:
     stock = StockAnswers()
-    found = [stock.feed("yes" if at % 2 else "no", "Yes" if at % 3 else "No") for at in range(30)]
+    found = [stock.feed("yes" if at % 2 else "no", "yes" if at % 3 else "no") for at in range(30)]
     assert found == [(False, False)] * 30
 
 
@@ -239,3 +235,9 @@ def test_empty_answers_are_no_stock() -> None:
     stock = StockAnswers()
     assert [stock.feed("", "") for _ in range(9)][-1] == (False, False)
     assert json.dumps([defect.value for defect in Defect])
+
+
+def test_a_rewritten_question_is_the_challengers_own() -> None:
+    rewritten = replace(ASKED, json_requested=True)
+    found = compare(ASKED, said(GOOD), said(GOOD), CONFIG, rewritten=rewritten)
+    assert (found.champion.defects, found.challenger.defects) == ((), (Defect.INVALID_JSON,))

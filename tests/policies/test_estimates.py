@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import struct
 import timeit
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -31,6 +32,15 @@ from tests.policies.oracle import ORACLE, moments
 WEIGHTS = {Metric.QUALITY: 0.5, Metric.POSITIVE: 0.3, Metric.LATENCY: -0.2}
 CHAMPION, CHALLENGER = Arm.CHAMPION, Arm.CHALLENGER
 
+
+def totals_of(n: Sequence[float], s: Sequence[float]) -> UserTotals:
+    """Of the first metrics; of the others nothing was observed."""
+    return UserTotals(
+        n=(*n, *(0.0,) * (len(METRICS) - len(n))),
+        s=(*s, *(0.0,) * (len(METRICS) - len(s))),
+    )
+
+
 counts = st.tuples(*[st.integers(0, 50).map(float)] * len(METRICS))
 totals = st.builds(
     lambda n, share: UserTotals(n=n, s=tuple(a * b for a, b in zip(n, share, strict=True))),
@@ -40,7 +50,21 @@ totals = st.builds(
 
 
 def test_metrics_keep_the_order_of_the_stored_vectors() -> None:
-    assert METRICS == ("quality", "positive", "latency", "error", "slow", "voted", "refused")
+    assert METRICS == (
+        "quality", "positive", "latency", "error", "slow", "voted", "refused", "given", "judge", "judge_voted",
+        "length", "declined", "malformed", "truncated", "language",
+    )  # fmt: skip
+
+
+def test_fewer_products_are_kept_than_of_seven_metrics_once() -> None:
+    """All pairs of what can stand in one sum, and of every other metric its own three."""
+    moments = arm_stats(CHAMPION, 3).moments
+    assert len(moments.products) == 55 + 10 * 3 < 105
+    quality, judge, error = (2 * METRICS.index(metric) for metric in (Metric.QUALITY, Metric.JUDGE, Metric.ERROR))
+    assert moments.product(judge, quality) == moments.product(quality, judge) == 0.0
+    assert moments.product(error, error + 1) == moments.product(error + 1, error)
+    with pytest.raises(KeyError):
+        moments.product(quality, error)
 
 
 def test_no_user_weighs_more_than_ten_observations() -> None:
@@ -52,20 +76,20 @@ def test_no_user_weighs_more_than_ten_observations() -> None:
 
 
 def test_a_users_vector_is_the_capped_sum_and_count_per_metric() -> None:
-    user = UserTotals(n=(11, 0, 1, 0, 0, 0, 2), s=(5.5, 0, 2.5, 0, 0, 0, 1))
-    assert user.vector() == pytest.approx((2.75, 5.5, 0, 0, 2.5, 1, 0, 0, 0, 0, 0, 0, 1 / 1.1, 2 / 1.1))
+    user = totals_of((11, 0, 1, 0, 0, 0, 2), (5.5, 0, 2.5, 0, 0, 0, 1))
+    assert user.vector() == pytest.approx((2.75, 5.5, 0, 0, 2.5, 1, 0, 0, 0, 0, 0, 0, 1 / 1.1, 2 / 1.1, *[0] * 16))
 
 
 def test_a_retracted_vote_leaves_no_trace() -> None:
-    user = UserTotals(n=(3, 0, 3, 3, 3, 3, 3), s=(2, 0, 3, 0, 0, 0, 0))
-    vote = UserTotals(n=(0, 1, 0, 0, 0, 0, 0), s=(0, 1, 0, 0, 0, 0, 0))
-    back = UserTotals(n=(0, -1, 0, 0, 0, 0, 0), s=(0, -1, 0, 0, 0, 0, 0))
+    user = totals_of((3, 0, 3, 3, 3, 3, 3), (2, 0, 3))
+    vote = totals_of((0, 1), (0, 1))
+    back = totals_of((0, -1), (0, -1))
     assert user.plus(vote).plus(back) == user
 
 
 def test_moments_of_two_users_by_hand() -> None:
-    one = UserTotals(n=(1, 1, 0, 0, 0, 0, 0), s=(0.5, 1, 0, 0, 0, 0, 0)).vector()
-    two = UserTotals(n=(1, 0, 0, 0, 0, 0, 0), s=(0.9, 0, 0, 0, 0, 0, 0)).vector()
+    one = totals_of((1, 1), (0.5, 1)).vector()
+    two = totals_of((1,), (0.9,)).vector()
     both = Moments().replaced(None, one).replaced(None, two)
     assert both.users == 2
     assert both.sums[:4] == pytest.approx((1.4, 2.0, 1.0, 1.0))
@@ -77,27 +101,37 @@ def test_moments_of_two_users_by_hand() -> None:
 def test_moments_survive_the_database() -> None:
     before = arm_stats(CHAMPION, 7).moments
     assert Moments.from_bytes(before.to_bytes()) == before
-    with pytest.raises(ValueError, match="8 bytes, 960 expected"):
+    with pytest.raises(ValueError, match="8 bytes, 928 expected"):
         Moments.from_bytes(b"12345678")
 
 
-def older(moments: Moments) -> tuple[list[float], list[float]]:
-    """The sums and products as version 0.1 kept them: of six metrics."""
-    products = [moments.product(row, column) for row in range(12) for column in range(row, 12)]
-    return list(moments.sums[:12]), products
+def older(users: list[UserTotals], metrics: int) -> tuple[list[float], list[float]]:
+    """The sums and products as a version kept them that knew so many metrics: of all pairs."""
+    vectors = [user.vector()[: 2 * metrics] for user in users]
+    pairs = [(row, column) for row in range(2 * metrics) for column in range(row, 2 * metrics)]
+    sums = [math.fsum(vector[row] for vector in vectors) for row in range(2 * metrics)]
+    products = [0.0] * len(pairs)
+    for vector in vectors:  # in the order, and so with the rounding, of the moments
+        products = [known + vector[row] * vector[column] for known, (row, column) in zip(products, pairs, strict=True)]
+    return sums, products
 
 
-@given(st.lists(totals, max_size=4), st.lists(totals, max_size=4))
-def test_moments_of_an_older_version_go_on_counting_exactly(before: list[UserTotals], after: list[UserTotals]) -> None:
-    """Users who were counted by a version that knew six metrics, and users, old and new, who came after it."""
-    known = [UserTotals(n=(*user.n[:6], 0.0), s=(*user.s[:6], 0.0)) for user in before]
+@pytest.mark.parametrize("metrics", [6, 7])
+@given(before=st.lists(totals, max_size=4), after=st.lists(totals, max_size=4))
+def test_moments_of_an_older_version_go_on_counting_exactly(
+    metrics: int, before: list[UserTotals], after: list[UserTotals]
+) -> None:
+    """Users who were counted by a version that knew fewer metrics, and users, old and new, who came after it."""
+    known = [totals_of(user.n[:metrics], user.s[:metrics]) for user in before]
     now = Moments()
     for user in known:
         now = now.replaced(None, user.vector())
-    sums, products = older(now)
-    data = struct.pack(f"<{1 + 12 + 78}d", now.users, *sums, *products)
+    sums, products = older(known, metrics)
+    data = struct.pack(f"<{1 + len(sums) + len(products)}d", now.users, *sums, *products)
     moments, expected = Moments.from_bytes(data), Moments()
-    assert moments == now == Moments(users=now.users, sums=tuple(sums), products=tuple(products))
+    assert moments == Moments(users=now.users, sums=tuple(sums), products=tuple(products))
+    assert moments.sums == pytest.approx(now.sums)
+    assert moments.products == pytest.approx(now.products)
     for i, user in enumerate(after):
         old = known[i] if i < len(known) else None
         new = user.plus(old) if old else user

@@ -39,7 +39,7 @@ from tests.harness.exchanges import exchange
 from tests.harness.records_page import PAGE, replaced
 
 _MIGRATIONS = "".join(path.read_text() for path in sorted((Path(migrate.__file__).parent / "migrations").rglob("*.py")))
-_MADE_BY_THE_STORE = {"feedback"}
+_MADE_BY_THE_STORE = {"feedback", "judged"}
 _BESIDE_COLUMNS = {
     NewRecord: {"id", "body", "scores", "aliases"},
     RecordRow: {"id", "created_us", "model_name", "query", "response_text"},
@@ -102,7 +102,8 @@ def test_the_page_of_the_reference_has_the_columns() -> None:
 def test_table_and_archive_have_the_columns() -> None:
     assert {column.name for column in records.c} == {column.name for column in RECORD_COLUMNS} | {"id", "body"}
     archived = {column.name for column in RECORD_COLUMNS if column.archive is not None}
-    assert archived == {column.name for column in RECORD_COLUMNS} - {"flags"}, "flags are a column each"
+    assert archived == {column.name for column in RECORD_COLUMNS} - {"flags", "tags"}, "flags are a column each"
+    assert "record_tags" in schema().names, "the body has tags, too"
     assert archived <= set(schema().names)
 
 
@@ -130,9 +131,9 @@ def test_a_record_reads_as_it_was_inserted(
     back = values_of_row(Row(row))
     assert back["outcome"] is outcome.with_status(status)
     assert back["flags"] == flags_of(record)
-    assert back["feedback"] is None
+    assert back["feedback"] is back["judged"] is None
     for column in RECORD_COLUMNS:
-        if column.name not in {"outcome", "flags", "feedback"}:
+        if column.name not in {"outcome", "flags", "feedback", "judged"}:
             assert back[column.name] == getattr(record, column.name), column.name
 
 
@@ -172,7 +173,7 @@ def test_json_shows_the_columns_in_order(tmp_path: Path) -> None:
     given_values = {
         column.name: getattr(record, column.name) for column in RECORD_COLUMNS if column.name not in _MADE_BY_THE_STORE
     }
-    row = RecordRow(id=record.id, created_us=0, model_name="m", feedback=0.5, **given_values)
+    row = RecordRow(id=record.id, created_us=0, model_name="m", feedback=0.5, judged=None, **given_values)
     names = list(row_document(row, RecordIds(install.keys)))
     assert names[3:-2] == [name for name, _ in SHOWN]
     assert names[:3] == ["id", "record_id", "created_at"]

@@ -58,14 +58,15 @@ def test_every_filter_has_a_meaning(ring: KeyRing) -> None:
         "since": "1h", "until": "2026-01-31", "user": "ann", "conversation": "chat 7",
         "arm": "challenger", "model": "m", "experiment": "3",
         "status": "5xx", "outcome": "client-disconnect", "kind": "chat", "min_quality": "0.5", "max_quality": "1",
-        "feedback": "any", "text": "cpu", "method": "POST", "config_id": "2",
+        "feedback": "any", "tag": "x-plan=free", "text": "cpu", "method": "POST", "config_id": "2",
     }  # fmt: skip
     assert texts.keys() == set(FILTERS)
     assert parse_filter(texts, ring, {"m": 7}, NOW) == RecordFilter(
         since_us=int((NOW - 3600) * 1e6), until_us=int((NOW - 43_200) * 1e6), user_hash=ring.user_hash(b"ann"),
         conversation=ring.user_hash(b"chat 7"), arm=Arm.CHALLENGER,
         model_id=7, experiment_id=3, status=5, outcome=Outcome.CLIENT_DISCONNECT, kind="chat",
-        min_quality=0.5, max_quality=1.0, voted=True, text="cpu", equal={"method": "POST", "config_id": 2},
+        min_quality=0.5, max_quality=1.0, voted=True, tag=("x-plan", "free"), text="cpu",
+        equal={"method": "POST", "config_id": 2},
     )  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 Enumerations are their words, instants are timestamps (µs, UTC), durations stay µs, flags are a column each. A record
 whose body retention had dropped before it was archived has null in `target` and in all columns of the body.
 What comes with a later version of Ratchet, flags too, stands behind all that files have by now (`_PLACES`), which keep
-their places; readers give null for a column that an old file does not have.
+their places; readers give null for a column that an old file does not have. `tags` are those that came with the
+body (a library's), `record_tags` the column `tags` of records.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _PLACES: Final = (
     "query", "response_text", "messages", "request", "response", "request_headers", "response_headers",
     "request_sha256", "response_sha256", "error", "tags", "scores", "votes", "ttft_us", "conversation",
     "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "cluster", "unread", "resent", "claimed",
-    "vote_trust",
+    "vote_trust", "judged", "answer_chars", "behaviour", "record_tags",
 )  # fmt: skip
 """The columns in the order of the files that are written by now."""
 _ARCHIVED: Final = tuple(column for column in RECORD_COLUMNS if column.archive is not None)
@@ -65,7 +66,7 @@ def schema() -> pa.Schema:
         "messages": pa.list_(pa.struct([("role", text), ("content", text)])), "request": pa.binary(),
         "response": pa.binary(), "request_headers": words, "response_headers": words, "request_sha256": text,
         "response_sha256": text, "error": text, "tags": words, "scores": pa.map_(text, pa.float64()),
-        "votes": pa.list_(vote), "vote_trust": pa.list_(pa.int8()),
+        "votes": pa.list_(vote), "vote_trust": pa.list_(pa.int8()), "record_tags": words,
     }  # fmt: skip
     names = (*_PLACES, *(name for name in types if name not in _PLACES))
     columns = [pa.field(name, types[name], nullable=name not in ("id", "created_at")) for name in names]
@@ -84,6 +85,7 @@ def to_row(view: RecordView) -> dict[str, Any]:
         "scores": list(view.scores.items()),
         "votes": [_vote_to_row(vote) for vote in view.votes],
         "vote_trust": [int(vote.trust) for vote in view.votes],
+        "record_tags": None if row.tags is None else list(row.tags.items()),
     }
     if body is not None:
         values |= {name: getattr(body, name) for name in _OF_BODY}
@@ -105,6 +107,7 @@ def from_row(row: Mapping[str, Any]) -> RecordView:
         id=row["id"],
         created_us=id_time_us(row["id"]),
         flags=flags,
+        tags=dict(row["record_tags"]) if row.get("record_tags") else None,
         query=row["query"],
         response_text=row["response_text"],
         **given,

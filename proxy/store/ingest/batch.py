@@ -16,13 +16,14 @@ from policies.kinds import TASK
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of, insert_all, insert_new
 from proxy.store.engine.refusals import StoreAwayError
-from proxy.store.ingest import namesakes, statistics, votes
+from proxy.store.ingest import judgements, namesakes, statistics, votes
 from proxy.store.ingest.answers import insert_answers
 from proxy.store.ingest.bodies import Block, BodyCodec
 from proxy.store.ingest.deltas import Arrival, counted
-from proxy.store.ingest.facts import RecordFacts, Recount
+from proxy.store.ingest.facts import RecordFacts, Recount, Rejudged
 from proxy.store.ingest.parked import forget_parked
 from proxy.store.ingest.spools import advance
+from proxy.store.ingest.tags import names_of
 from proxy.store.tables import partitions
 from proxy.store.tables.columns import row_to_insert
 from proxy.store.tables.keys import BLOCK_RECORDS, NO_ID, alias_hash, day_of, id_time_us, task_alias_hash
@@ -91,6 +92,16 @@ class Ingest:
                 await _count(connection, (), voted.recounts)
         self._parked_after = parked.last or NO_ID
         return Applied(joined=voted.joined, ambiguous=voted.ambiguous)
+
+    async def judged(self, scores: Mapping[str, float | None]) -> int:
+        """Give records, by id, the judge's score (0 to 1; None: it has none any more), in one transaction with the
+        statistics of their experiments; returns for how many that was another one than before. Records that are gone
+        are left out, so it is safe to do twice. Raises ValueError for what is no score."""
+        judgements.refuse_unless_scores(scores)
+        async with self._db.write() as connection:
+            changed = await judgements.keep(connection, scores)
+            await _count(connection, (), (), changed)
+        return len(changed)
 
     async def ambiguous(self, aliases: Sequence[str]) -> frozenset[str]:
         """Those of the aliases that several people's records have: a vote by one is for none of them."""
@@ -217,11 +228,19 @@ def _alias_hashes(record: NewRecord) -> list[int]:
     return [hashed(alias) for alias in record.aliases]
 
 
-async def _count(connection: AsyncConnection, arrivals: Sequence[Arrival], recounts: Sequence[Recount]) -> None:
+async def _count(
+    connection: AsyncConnection,
+    arrivals: Sequence[Arrival],
+    recounts: Sequence[Recount],
+    judged: Sequence[Rejudged] = (),
+) -> None:
     """The sums, which others update too: last, so that their rows are locked for a moment only."""
-    counting = (*(facts for facts, _ in arrivals), *(change.record for change in recounts))
+    counting = [facts for facts, _ in arrivals]
+    counting += [change.record for change in recounts]
+    counting += [one.record for one in judged]
     met = {facts.experiment_id for facts in counting if facts.experiment_id is not None}
     terms = await statistics.terms_of(connection, met)
-    deltas = counted(arrivals, recounts, terms)
+    names = await names_of(connection, counting)
+    deltas = counted(arrivals, recounts, terms, judged, names)
     await statistics.count_users(connection, deltas, terms)
     await deltas.write(connection)

@@ -20,12 +20,16 @@ from proxy.store.engine.dialect import upsert_sums
 from proxy.store.ingest.facts import (
     RecordFacts,
     Recount,
+    Rejudged,
     Terms,
+    Totals,
     VoteSummary,
     count_arrival,
+    count_judgement,
     count_score,
     count_votes,
 )
+from proxy.store.ingest.tags import TagNames
 from proxy.store.tables.schema import HOUR_S, MINUTE_S, SUMS, TEN_MINUTES_S, durations, quality_hours, traffic
 
 __all__ = ["UNSCORED", "Arrival", "Deltas", "counted", "duration_bin", "duration_of_bin", "quality_bin"]
@@ -53,6 +57,8 @@ _WIDTH: Final = len(SUMS) + 2
 Key = tuple[int, ...]
 ExperimentKey = tuple[int, int, Arm]
 """Experiment, epoch, arm."""
+TagKey = tuple[int, int, Arm, str]
+"""The same, and a tag as `name=value`."""
 Arrival = tuple[RecordFacts, tuple[int, int]]
 """A new record, with its tokens: of the prompt, of the answer."""
 
@@ -81,8 +87,11 @@ class Deltas:
         self._traffic: defaultdict[Key, list[float]] = defaultdict(lambda: [0] * _WIDTH)
         self._durations: defaultdict[Key, int] = defaultdict(int)
         self._quality: defaultdict[tuple[int, int], int] = defaultdict(int)
-        self.users: dict[ExperimentKey, dict[int, tuple[list[float], list[float]]]] = {}
+        self.users: dict[ExperimentKey, dict[int, Totals]] = {}
         """Counts and sums to add, per unit of evidence: a user's key, or a cluster's."""
+        self.tagged: dict[TagKey, dict[int, Totals]] = {}
+        """The same by tag, of records that have any."""
+        self.tag_requests: defaultdict[TagKey, int] = defaultdict(int)
         self.requests: defaultdict[ExperimentKey, int] = defaultdict(int)
         self.claimed_users: defaultdict[ExperimentKey, set[int]] = defaultdict(set)
         self.clusters: defaultdict[ExperimentKey, set[int]] = defaultdict(set)
@@ -136,12 +145,19 @@ class Deltas:
         if record.sample:
             self._quality[record.at_s // HOUR_S * HOUR_S, quality_bin(record.quality)] -= 1
 
-    def unit(self, record: RecordFacts, key: ExperimentKey) -> tuple[list[float], list[float]]:
+    def unit(self, record: RecordFacts, key: ExperimentKey) -> Totals:
         """Counts and sums of the record's unit of evidence, to be added to in place."""
-        user_key = record.unit
         if record.claimed:
-            self.clusters[key].add(user_key)
-        return self.users.setdefault(key, {}).setdefault(user_key, ([0.0] * len(METRICS), [0.0] * len(METRICS)))
+            self.clusters[key].add(record.unit)
+        return self.users.setdefault(key, {}).setdefault(record.unit, _no_totals())
+
+    def units_by_tag(self, record: RecordFacts, key: ExperimentKey, names: TagNames) -> list[tuple[TagKey, Totals]]:
+        """The same for each of the record's tags."""
+        found = []
+        for tag in names.of(key[0], record.tags or {}):
+            tag_key = (*key, tag)
+            found.append((tag_key, self.tagged.setdefault(tag_key, {}).setdefault(record.unit, _no_totals())))
+        return found
 
     async def write(self, connection: AsyncConnection) -> None:
         """Add everything but the users' totals to the tables, in key order (two writers then never deadlock)."""
@@ -158,27 +174,62 @@ class Deltas:
         return self._traffic[minute, int(record.arm), record.model_id, record.status // 100, int(record.outcome)]
 
 
-def counted(arrivals: Iterable[Arrival], recounts: Iterable[Recount], terms: dict[int, Terms]) -> Deltas:
-    """What new records, and records whose votes changed, add to the sums. `terms` has those of the experiments that
-    exist: a record of another counts in no experiment, nor does a task."""
+def counted(
+    arrivals: Iterable[Arrival],
+    recounts: Iterable[Recount],
+    terms: Mapping[int, Terms],
+    judged: Iterable[Rejudged] = (),
+    names: TagNames | None = None,
+) -> Deltas:
+    """What new records, records whose votes changed, and records that a judge has scored add to the sums. `terms` has
+    those of the experiments that exist: a record of another counts in no experiment, nor does a task. `names` are the
+    tags that are counted; None where no record has any."""
     deltas = Deltas()
     for facts, tokens in arrivals:
         deltas.arrived(facts, tokens)
         if facts.experiment_id in terms and not facts.task:
-            key = (facts.experiment_id, facts.epoch, facts.arm)
-            deltas.requests[key] += 1
-            if facts.claimed:
-                deltas.claimed_users[key].add(facts.user_key)
-            count_arrival(deltas.unit(facts, key), facts, terms[facts.experiment_id])
+            _count_arrival(deltas, facts, terms, names)
     for change in recounts:
         record = change.record
         deltas.voted(record, change.before, change.after)
         deltas.rescored(record, change.quality)
-        if record.experiment_id in terms and not record.task:
-            totals = deltas.unit(record, (record.experiment_id, record.epoch, record.arm))
-            count_votes(totals, change.before, change.after)
-            count_score(totals, record.quality, change.quality)
+        for totals in _totals(deltas, record, terms, names):
+            count_votes(totals, change.before, change.after, record.judged)
+            count_score(totals, record.score, (change.quality, change.quality_source))
+    for one in judged:
+        for totals in _totals(deltas, one.record, terms, names):
+            count_judgement(totals, one.votes, one.record.judged, one.score)
     return deltas
+
+
+def _count_arrival(deltas: Deltas, facts: RecordFacts, terms: Mapping[int, Terms], names: TagNames | None) -> None:
+    assert facts.experiment_id is not None
+    mine = terms[facts.experiment_id]
+    key = (facts.experiment_id, facts.epoch, facts.arm)
+    deltas.requests[key] += 1
+    if facts.claimed:
+        deltas.claimed_users[key].add(facts.user_key)
+    count_arrival(deltas.unit(facts, key), facts, mine)
+    if facts.tags and names is not None:
+        for tag_key, totals in deltas.units_by_tag(facts, key, names):
+            deltas.tag_requests[tag_key] += 1
+            count_arrival(totals, facts, mine)
+
+
+def _totals(
+    deltas: Deltas, record: RecordFacts, terms: Mapping[int, Terms], names: TagNames | None
+) -> Iterable[Totals]:
+    """Wherever the record counts: in its arm, and in that by each of its tags."""
+    if record.experiment_id not in terms or record.task or record.experiment_id is None:
+        return
+    key = (record.experiment_id, record.epoch, record.arm)
+    yield deltas.unit(record, key)
+    if record.tags and names is not None:
+        yield from (totals for _, totals in deltas.units_by_tag(record, key, names))
+
+
+def _no_totals() -> Totals:
+    return [0.0] * len(METRICS), [0.0] * len(METRICS)
 
 
 def _by_step(minutes: Iterable[tuple[Key, list[float]]], *longer: int) -> dict[Key, list[float]]:

@@ -1,26 +1,49 @@
 """The few facts of a record that sums and statistics need, and what its votes amount to. Pure.
 
-`count_arrival`, `count_votes` and `count_score` add what a record, its votes or its score are to its user's totals, in
-the order of `policies.estimates.METRICS`: quality, positive, latency, error, slow, voted, refused.
+`count_arrival`, `count_votes`, `count_score` and `count_judgement` add what a record, its votes, its score or what a
+judge says of it are to its user's totals, in the order of `policies.estimates.METRICS`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Self
 
 from policies.ballots import BallotTrust, can_be_judged
+from policies.behaviour import Behaviour
 from policies.estimates import DEFAULT_ICC, METRICS, Metric
 from policies.kinds import TASK
 from policies.records import Arm, Outcome
+from policies.scoring import FORMAT_CHECK
 from proxy.store.tables.keys import id_time_us, random_user_key
 from proxy.store.tables.values import FLAGS, NewRecord, RecordFlag
 from proxy.wire.extract.shapes import KINDS
 
-__all__ = ["RecordFacts", "Recount", "Terms", "VoteSummary", "count_arrival", "count_score", "count_votes", "flags_of"]
+__all__ = [
+    "RecordFacts",
+    "Recount",
+    "Rejudged",
+    "Scored",
+    "Terms",
+    "Totals",
+    "VoteSummary",
+    "count_arrival",
+    "count_judgement",
+    "count_score",
+    "count_votes",
+    "flags_of",
+]  # fmt: skip
 
-_QUALITY, _POSITIVE, _LATENCY, _ERROR, _SLOW, _VOTED, _REFUSED = (METRICS.index(metric) for metric in Metric)
+(_QUALITY, _POSITIVE, _LATENCY, _ERROR, _SLOW, _VOTED, _REFUSED, _GIVEN, _JUDGE, _JUDGE_VOTED, _LENGTH, _DECLINED,
+ _MALFORMED, _TRUNCATED, _LANGUAGE) = (METRICS.index(metric) for metric in Metric)  # fmt: skip
+_BEHAVIOURS: Final = (
+    (_DECLINED, Behaviour.DECLINED.value),
+    (_MALFORMED, Behaviour.MALFORMED.value),
+    (_TRUNCATED, Behaviour.TRUNCATED.value),
+)
+_LANGUAGES, _OTHER_LANGUAGE = Behaviour.LANGUAGES.value, Behaviour.OTHER_LANGUAGE.value
 _FALLBACK, _SAMPLE, _CLAIMED = int(RecordFlag.FALLBACK), int(RecordFlag.SAMPLE), int(RecordFlag.CLAIMED)
 _TOKEN, _THUMB = int(BallotTrust.TOKEN), int(BallotTrust.THUMB)
 _SCORE, _CORRECTION = int(BallotTrust.SCORE), int(BallotTrust.CORRECTION)
@@ -29,6 +52,8 @@ _TRAINABLE: Final = frozenset(kind.name for kind in KINDS.values() if kind.train
 
 Totals = tuple[list[float], list[float]]
 """Counts and sums by metric, changed in place."""
+Scored = tuple[float | None, str | None]
+"""The score that counts, and who gave it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +88,15 @@ class RecordFacts(NamedTuple):
     flags: RecordFlag
     kind: str
     cluster: int | None
+    judged: float | None = None
+    answer_chars: int | None = None
+    behaviour: int | None = None
+    tags: Mapping[str, str] | None = None
+
+    @property
+    def score(self) -> Scored:
+        """The score that counts."""
+        return self.quality, self.quality_source
 
     @property
     def task(self) -> bool:
@@ -140,6 +174,9 @@ class RecordFacts(NamedTuple):
             flags=flags_of(record),
             kind=record.kind,
             cluster=record.cluster,
+            answer_chars=record.answer_chars,
+            behaviour=record.behaviour,
+            tags=record.tags,
         )
 
 
@@ -232,6 +269,14 @@ class Recount:
     quality_source: str | None
 
 
+class Rejudged(NamedTuple):
+    """A record with the votes on it, and the judge's score that it has from now on."""
+
+    record: RecordFacts
+    votes: VoteSummary
+    score: float | None
+
+
 def count_arrival(totals: Totals, record: RecordFacts, terms: Terms) -> None:
     """A new record, not yet voted on."""
     n, s = totals
@@ -246,19 +291,61 @@ def count_arrival(totals: Totals, record: RecordFacts, terms: Terms) -> None:
         n[_SLOW] += 1
         s[_SLOW] += terms.l95_s is not None and seconds > terms.l95_s
     n[_VOTED] += record.votable
-    count_score(totals, None, record.quality)
+    if record.answer_chars is not None:
+        n[_LENGTH] += 1
+        s[_LENGTH] += math.log1p(record.answer_chars)
+    if record.behaviour is not None:
+        _count_behaviour(totals, record.behaviour)
+    if record.quality is not None:
+        count_score(totals, (None, None), record.score)
+    if record.judged is not None:
+        count_judgement(totals, VoteSummary(), None, record.judged)
 
 
-def count_score(totals: Totals, before: float | None, after: float | None) -> None:
-    """The score that counts changed."""
+def _count_behaviour(totals: Totals, bits: int) -> None:
     n, s = totals
-    n[_QUALITY] += (after is not None) - (before is not None)
-    s[_QUALITY] += (after or 0.0) - (before or 0.0)
+    for metric, bit in _BEHAVIOURS:
+        n[metric] += 1
+        s[metric] += bits & bit != 0
+    if bits & _LANGUAGES:
+        n[_LANGUAGE] += 1
+        s[_LANGUAGE] += bits & _OTHER_LANGUAGE != 0
 
 
-def count_votes(totals: Totals, before: VoteSummary, after: VoteSummary) -> None:
-    """The effective votes changed. Neutral is neither positive nor negative."""
+def count_score(totals: Totals, before: Scored, after: Scored) -> None:
+    """The score that counts changed, or who gave it."""
     n, s = totals
-    n[_POSITIVE] += after.positive + after.negative - before.positive - before.negative
+    more = (after[0] is not None) - (before[0] is not None)
+    n[_QUALITY] += more
+    s[_QUALITY] += (after[0] or 0.0) - (before[0] or 0.0)
+    n[_GIVEN] += more
+    s[_GIVEN] += _is_given(after) - _is_given(before)
+
+
+def _is_given(scored: Scored) -> bool:
+    """Whether the application or people gave it: the format check sees defects, and nothing of what is right."""
+    return scored[0] is not None and scored[1] != FORMAT_CHECK
+
+
+def count_votes(totals: Totals, before: VoteSummary, after: VoteSummary, judged: float | None = None) -> None:
+    """The effective votes changed. Neutral is neither positive nor negative. `judged` is the record's."""
+    n, s = totals
+    more = after.positive + after.negative - before.positive - before.negative
+    n[_POSITIVE] += more
     s[_POSITIVE] += after.positive - before.positive
     s[_VOTED] += (after.count > 0) - (before.count > 0)
+    if judged is not None:
+        n[_JUDGE_VOTED] += more
+        s[_JUDGE_VOTED] += more * judged
+
+
+def count_judgement(totals: Totals, votes: VoteSummary, before: float | None, after: float | None) -> None:
+    """The judge's score of a record changed. On what is voted on it counts once a vote, as the votes do, so that both
+    speak of the same answers with the same weights."""
+    n, s = totals
+    more, gained = (after is not None) - (before is not None), (after or 0.0) - (before or 0.0)
+    cast = votes.positive + votes.negative
+    n[_JUDGE] += more
+    s[_JUDGE] += gained
+    n[_JUDGE_VOTED] += more * cast
+    s[_JUDGE_VOTED] += gained * cast

@@ -1,13 +1,15 @@
 """Per user and per arm: what the experiment's decisions are made of, kept exact by every batch.
 
 A user's row holds counts and sums; an arm's row holds the moments of its users' weighted vectors. When a user's totals
-change, the old vector leaves the arm's moments and the new one enters them, in the same transaction.
+change, the old vector leaves the arm's moments and the new one enters them, in the same transaction. The sums by tag
+are kept in the same way, in tables of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -15,14 +17,36 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from policies.estimates import Moments, UserTotals, Vector
 from policies.records import Arm
 from proxy.store.engine.dialect import any_of, for_update, insert_new, upsert
-from proxy.store.ingest.deltas import Deltas, ExperimentKey
-from proxy.store.ingest.facts import Terms
-from proxy.store.tables.schema import USER_TOTALS, claimed_users, experiments, user_stats
+from proxy.store.ingest.deltas import Deltas, ExperimentKey, TagKey
+from proxy.store.ingest.facts import Terms, Totals
+from proxy.store.tables.schema import USER_TOTALS, claimed_users, experiments, tag_arms, tag_users, user_stats
 from proxy.store.tables.schema import arm_stats as arm_table
 
 __all__ = ["count_users", "forget_user", "terms_of", "totals_of"]
 
-_CHUNK = 500
+_CHUNK: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class _Books:
+    """Where sums are kept: of users, and of their arms."""
+
+    users: sa.Table
+    arms: sa.Table
+    key: tuple[str, ...]
+    """What tells one arm from another."""
+
+    def row_of(self, key: ExperimentKey | TagKey) -> dict[str, Any]:
+        """The columns of the key."""
+        return dict(zip(self.key, key, strict=True)) | {"arm": int(key[2])}
+
+    def key_of(self, row: Any) -> Any:
+        """The key, from a row of either table."""
+        return tuple(Arm(row.arm) if name == "arm" else getattr(row, name) for name in self.key)
+
+
+_ARMS: Final = _Books(user_stats, arm_table, ("experiment_id", "epoch", "arm"))
+_TAGS: Final = _Books(tag_users, tag_arms, ("experiment_id", "epoch", "arm", "tag"))
 
 
 async def terms_of(connection: AsyncConnection, experiment_ids: Iterable[int]) -> dict[int, Terms]:
@@ -37,18 +61,15 @@ async def terms_of(connection: AsyncConnection, experiment_ids: Iterable[int]) -
 
 
 async def count_users(connection: AsyncConnection, deltas: Deltas, terms: Mapping[int, Terms]) -> None:
-    """Add the users' deltas to their rows and move the arms' moments along."""
+    """Add the users' deltas to their rows and move the arms' moments along; then the same by tag."""
     for key in sorted(deltas.users):
-        change, fresh = Moments(), set[int]()
-        users = sorted(deltas.users[key].items())
-        for start in range(0, len(users), _CHUNK):
-            chunk = dict(users[start : start + _CHUNK])
-            gained, new = await _count_chunk(connection, key, chunk, deltas.clusters[key], terms[key[0]].icc)
-            change += gained
-            fresh |= new
+        change, fresh = await _count(connection, _ARMS, key, deltas.users[key], terms[key[0]].icc, deltas.clusters[key])
         clusters = len(fresh & deltas.clusters[key])
         claimed = sorted(deltas.claimed_users[key])
         await _add_to_arm(connection, key, deltas.requests[key], change, claimed=claimed, clusters=clusters)
+    for tag_key in sorted(deltas.tagged):
+        change, _ = await _count(connection, _TAGS, tag_key, deltas.tagged[tag_key], terms[tag_key[0]].icc)
+        await _add_to_tag(connection, tag_key, deltas.tag_requests[tag_key], change)
 
 
 async def forget_user(connection: AsyncConnection, user_key: int) -> int:
@@ -56,14 +77,19 @@ async def forget_user(connection: AsyncConnection, user_key: int) -> int:
 
     Where the name was only claimed, the sums of its cluster stay: they say nothing of whom they are made of.
     """
-    query = for_update(connection, sa.select(user_stats).where(user_stats.c.user_key == user_key))
-    rows = (await connection.execute(query)).all()
-    terms = await terms_of(connection, {row.experiment_id for row in rows})
-    for row in rows:
-        vector = totals_of(row).vector(terms.get(row.experiment_id, Terms()).icc)
-        await _add_to_arm(connection, (row.experiment_id, row.epoch, Arm(row.arm)), 0, Moments().replaced(vector, None))
-    await connection.execute(sa.delete(user_stats).where(user_stats.c.user_key == user_key))
-    return len(rows) + await _forget_claimed(connection, user_key)
+    gone = 0
+    for books in (_ARMS, _TAGS):
+        mine = books.users.c.user_key == user_key
+        query = sa.select(books.users).where(mine).order_by(*books.users.primary_key)
+        rows = (await connection.execute(for_update(connection, query))).all()
+        terms = await terms_of(connection, {row.experiment_id for row in rows})
+        for row in rows:
+            vector = totals_of(row).vector(terms.get(row.experiment_id, Terms()).icc)
+            add = _add_to_arm if books is _ARMS else _add_to_tag
+            await add(connection, books.key_of(row), 0, Moments().replaced(vector, None))
+        await connection.execute(sa.delete(books.users).where(mine))
+        gone += len(rows)
+    return gone + await _forget_claimed(connection, user_key)
 
 
 async def _forget_claimed(connection: AsyncConnection, user_key: int) -> int:
@@ -77,38 +103,55 @@ async def _forget_claimed(connection: AsyncConnection, user_key: int) -> int:
     return len(rows)
 
 
-async def _count_chunk(
+async def _count(
     connection: AsyncConnection,
-    key: ExperimentKey,
-    users: dict[int, tuple[list[float], list[float]]],
-    clusters: set[int],
+    books: _Books,
+    key: ExperimentKey | TagKey,
+    changed: Mapping[int, Totals],
     icc: float,
+    clusters: frozenset[int] | set[int] = frozenset(),
 ) -> tuple[Moments, set[int]]:
     """What the arm's moments gain, and which of the units are new in it."""
-    before = await _lock_users(connection, key, list(users))
+    change, fresh = Moments(), set[int]()
+    users = sorted(changed.items())
+    for start in range(0, len(users), _CHUNK):
+        chunk = dict(users[start : start + _CHUNK])
+        gained, new = await _count_chunk(connection, books, key, chunk, clusters, icc)
+        change += gained
+        fresh |= new
+    return change, fresh
+
+
+async def _count_chunk(
+    connection: AsyncConnection,
+    books: _Books,
+    key: ExperimentKey | TagKey,
+    users: Mapping[int, Totals],
+    clusters: frozenset[int] | set[int],
+    icc: float,
+) -> tuple[Moments, set[int]]:
+    before = await _lock_users(connection, books, key, list(users))
     rows, gains = [], []
     for user_key, (n, s) in users.items():
         old = before.get(user_key)
         new = (old or UserTotals()).plus(UserTotals(n=tuple(n), s=tuple(s)))
         gains.append((old.vector(icc) if old else None, new.vector(icc)))
-        rows.append(_row(key, user_key, new, claimed=user_key in clusters))
-    await upsert(connection, user_stats, rows)
+        rows.append(_row(books, key, user_key, new, claimed=user_key in clusters))
+    await upsert(connection, books.users, rows)
     return _sum(gains), users.keys() - before.keys()
 
 
-async def _lock_users(connection: AsyncConnection, key: ExperimentKey, keys: list[int]) -> dict[int, UserTotals]:
+async def _lock_users(
+    connection: AsyncConnection, books: _Books, key: ExperimentKey | TagKey, keys: list[int]
+) -> dict[int, UserTotals]:
     """Totals of the users who have any. On PostgreSQL new users get a row of zeros first, so that there is something
     to lock when two controllers meet the same new user at once."""
+    table = books.users
     if connection.dialect.name == "postgresql":
-        await insert_new(connection, user_stats, [_row(key, user_key, UserTotals()) for user_key in keys])
-    experiment_id, epoch, arm = key
-    query = sa.select(user_stats).where(
-        user_stats.c.experiment_id == experiment_id,
-        user_stats.c.epoch == epoch,
-        user_stats.c.arm == int(arm),
-        any_of(connection, user_stats.c.user_key, keys),
-    )
-    rows = await connection.execute(for_update(connection, query.order_by(user_stats.c.user_key)))
+        await insert_new(connection, table, [_row(books, key, user_key, UserTotals()) for user_key in keys])
+    mine = [table.c[name] == value for name, value in books.row_of(key).items()]
+    query = sa.select(table).where(*mine, any_of(connection, table.c.user_key, keys))
+    rows = await connection.execute(for_update(connection, query.order_by(table.c.user_key)))
     totals = ((row.user_key, totals_of(row)) for row in rows)
     return {user_key: known for user_key, known in totals if any(known.n)}
 
@@ -123,7 +166,7 @@ async def _add_to_arm(
     clusters: int = 0,
 ) -> None:
     """Its row is locked while the claimed users that are new to it are told from the others."""
-    row = dict(zip(("experiment_id", "epoch", "arm"), (key[0], key[1], int(key[2])), strict=True))
+    row = _ARMS.row_of(key)
     await insert_new(connection, arm_table, [{**row, "requests": 0, "moments": Moments().to_bytes()}])
     where = sa.and_(*(arm_table.c[name] == value for name, value in row.items()))
     found = (await connection.execute(for_update(connection, sa.select(arm_table).where(where)))).one()
@@ -136,6 +179,18 @@ async def _add_to_arm(
     if claimed:
         values["claimed_users"] = found.claimed_users + await _note_claimed(connection, row, claimed)
     await connection.execute(sa.update(arm_table).where(where).values(values))
+
+
+async def _add_to_tag(connection: AsyncConnection, key: TagKey, requests: int, change: Moments) -> None:
+    row = _TAGS.row_of(key)
+    await insert_new(connection, tag_arms, [{**row, "requests": 0, "moments": Moments().to_bytes()}])
+    where = sa.and_(*(tag_arms.c[name] == value for name, value in row.items()))
+    found = (await connection.execute(for_update(connection, sa.select(tag_arms).where(where)))).one()
+    values = {
+        "requests": found.requests + requests,
+        "moments": (Moments.from_bytes(found.moments) + change).to_bytes(),
+    }
+    await connection.execute(sa.update(tag_arms).where(where).values(values))
 
 
 async def _note_claimed(connection: AsyncConnection, arm: Mapping[str, int], users: Sequence[int]) -> int:
@@ -160,18 +215,16 @@ def _sum(gains: list[tuple[Vector | None, Vector]]) -> Moments:
 
 
 def totals_of(row: Any) -> UserTotals:
-    """From a row of `user_stats`."""
+    """From a row of `user_stats`, or of `tag_users`."""
     values = [getattr(row, name) for name in USER_TOTALS]
     return UserTotals(n=tuple(values[0::2]), s=tuple(values[1::2]))
 
 
-def _row(key: ExperimentKey, user_key: int, totals: UserTotals, *, claimed: bool = False) -> dict[str, Any]:
+def _row(
+    books: _Books, key: ExperimentKey | TagKey, user_key: int, totals: UserTotals, *, claimed: bool = False
+) -> dict[str, Any]:
     values = (value for pair in zip(totals.n, totals.s, strict=True) for value in pair)
-    return {
-        "experiment_id": key[0],
-        "epoch": key[1],
-        "arm": int(key[2]),
-        "user_key": user_key,
-        "claimed": claimed,
-        **dict(zip(USER_TOTALS, values, strict=True)),
-    }
+    row = {**books.row_of(key), "user_key": user_key, **dict(zip(USER_TOTALS, values, strict=True))}
+    if books is _ARMS:
+        row["claimed"] = claimed
+    return row

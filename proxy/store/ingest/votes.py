@@ -36,6 +36,7 @@ __all__ = [
     "find_arrived",
     "grouped",
     "join_arrived",
+    "lock_records",
     "own_scores",
     "preferred",
 ]
@@ -229,7 +230,7 @@ async def _join(
     """Take all votes on these records together; returns what changed for those that exist, and the votes that are
     new."""
     facts = {target: new_facts[target] for target in targets if target in new_facts}
-    facts |= await _lock_records(connection, sorted(targets - facts.keys()))
+    facts |= await lock_records(connection, sorted(targets - facts.keys()))
     if not facts:
         return (), ()
     votes = await grouped(connection, feedback, feedback.c.record_id, list(facts))
@@ -326,7 +327,8 @@ async def grouped(
     return groups
 
 
-async def _lock_records(connection: AsyncConnection, ids: list[str]) -> dict[str, RecordFacts]:
+async def lock_records(connection: AsyncConnection, ids: list[str]) -> dict[str, RecordFacts]:
+    """Those of the records, given in order, that exist; locked until the end of the transaction."""
     if not ids:
         return {}
     query = (

@@ -244,6 +244,9 @@ def _conditions(part: sa.Subquery, filter: RecordFilter) -> list[sa.ColumnElemen
         **filter.equal,
     }
     where: list[sa.ColumnElement[bool]] = [c[name] == value for name, value in exact.items() if value is not None]
+    if filter.tag is not None:
+        name, value = filter.tag
+        where.append(c.tags[name].as_string() == value)
     if filter.status is not None:
         low, high = (
             (filter.status, filter.status) if filter.status >= 100 else (filter.status * 100, filter.status * 100 + 99)

@@ -1,8 +1,9 @@
 """An epoch's statistics as they stood at any moment, worked out again from the records and votes that are stored.
 
 It counts with the functions that ingest counts with (`facts.py`), in the order of time: a record when it was asked, a
-vote when it was given, a score as it was before people gave theirs. Records and votes stream by, a chunk at a time, so
-memory grows with the users alone: a row of counts and sums each, as in `user_stats`.
+vote when it was given, a score as it was before people gave theirs. What a judge says of a record counts from the
+record on; sums by tag are left out. Records and votes stream by, a chunk at a time, so memory grows with the users
+alone: a row of counts and sums each, as in `user_stats`.
 """
 
 from __future__ import annotations
@@ -147,9 +148,9 @@ class EpochReplay:
             count_arrival(totals, record, self._epoch.terms)
             return
         before, after = event.votes
-        count_votes(totals, before, after)
-        score_before, score_after = (record.quality if v.score is None else v.score for v in event.votes)
-        count_score(totals, score_before, score_after)
+        count_votes(totals, before, after, record.judged)
+        scores = (record.score if votes.score is None else (votes.score, BY_PEOPLE) for votes in event.votes)
+        count_score(totals, *scores)
 
     def _moments(self, arm: Arm) -> Moments:
         moments, changed = self._arms[arm].moments, self._changed[arm]

@@ -13,7 +13,7 @@ from policies.records import Arm
 from proxy.store.engine.database import Database
 from proxy.store.ingest.statistics import totals_of
 from proxy.store.reading.replay import Epoch, EpochReplay
-from proxy.store.tables.schema import arm_stats, user_stats
+from proxy.store.tables.schema import arm_stats, tag_arms, user_stats
 
 __all__ = ["Statistics"]
 
@@ -40,6 +40,17 @@ class Statistics:
                     claimed_users=row.claimed_users,
                     clusters=row.clusters,
                 )
+        return found
+
+    async def tags(self, experiment_id: int, epoch: int) -> dict[str, dict[Arm, ArmStats]]:
+        """The same of the records with each tag (`name=value`); units that are clusters count as users here."""
+        found: dict[str, dict[Arm, ArmStats]] = {}
+        query = sa.select(tag_arms).where(tag_arms.c.experiment_id == experiment_id, tag_arms.c.epoch == epoch)
+        async with self._db.read() as connection:
+            for row in await connection.execute(query.order_by(tag_arms.c.tag)):
+                arms = found.setdefault(row.tag, {a: ArmStats(arm=a, requests=0, moments=Moments()) for a in Arm})
+                arm, moments = Arm(row.arm), Moments.from_bytes(row.moments)
+                arms[arm] = ArmStats(arm=arm, requests=row.requests, moments=moments)
         return found
 
     async def voters(

@@ -41,6 +41,7 @@ from proxy.store.tables.schema import (
     quality_hours,
     records,
     scores,
+    tag_users,
     traffic,
     user_stats,
 )
@@ -234,7 +235,7 @@ async def _drop_user_stats(db: Database, before_us: int) -> None:
     async with db.read() as connection:
         ids = list(await connection.scalars(ended))
     for experiment_id in ids:
-        for table in (user_stats, claimed_users):
+        for table in (user_stats, claimed_users, tag_users):
             mine = table.c.experiment_id == experiment_id
             keys = sa.select(table.c.user_key).where(mine).limit(_CHUNK)
             while True:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, Double, Integer, SmallInteger
+from sqlalchemy import JSON, BigInteger, Column, Double, Integer, SmallInteger
 from sqlalchemy.types import TypeEngine
 
+from policies.behaviour import behaviour_words
 from policies.records import Arm, Outcome, StickySource
 from proxy.store.tables.types import Code
 from proxy.store.tables.values import NewRecord, RecordFlag
@@ -185,7 +186,18 @@ RECORD_COLUMNS: Final = (
     RecordColumn(name="quality", type=Double, archive="double",
         text="Score from 0 to 1. Only an answer has one: outcome `ok` and status 2xx."),
     RecordColumn(name="quality_source", type=Code("heuristic", "pointer", "feedback", "judge"), archive="string",
-        text="Who gave that score: `heuristic`, `pointer`, `feedback`."),
+        text="Who gave that score: `pointer` or `feedback` (the application, people), else `heuristic`, which is the "
+             "[format check](../how-to/quality.md)."),
+    RecordColumn(name="judged", type=Double, archive="double",
+        text="The [judge](../how-to/quality.md)'s score from 0 to 1; null where it was not asked, or could not say. It "
+             "never becomes the score that counts."),
+    RecordColumn(name="answer_chars", type=Integer, archive="int32",
+        text="Characters of the answer's text; null where there is no answer, or its text is not known."),
+    RecordColumn(name="behaviour", type=SmallInteger, form=behaviour_words, archive="int16",
+        text="How the answer behaves: `declined`, `malformed` (a tool call that nobody could run, or no JSON where "
+             "JSON was asked for), `truncated`, `other_language` (than its question's). Null where nobody looked."),
+    RecordColumn(name="tags", type=JSON(none_as_null=True), form=dict,
+        text="What `capture.tag_headers` and `capture.tag_fields` found, by name; null without any."),
     RecordColumn(name="feedback", type=Double, archive="double", text="Mean of the effective votes, −1 to 1."),
     RecordColumn(name="flags", type=SmallInteger, required=True, form=_flag_words, text="See [flags](#flags)."),
 )  # fmt: skip
@@ -194,8 +206,8 @@ RECORD_COLUMNS: Final = (
 SHOWN: Final = tuple((column.shown_as, column) for column in RECORD_COLUMNS if column.shown_as is not None)
 """The columns that are shown, with their names in JSON."""
 
-_LATER_FROM_STORE: Final = frozenset({"feedback", "flags"})
-"""Votes make the one; SAMPLE is added to the other when the record comes in."""
+_LATER_FROM_STORE: Final = frozenset({"feedback", "flags", "judged"})
+"""Votes and the judge make the ones; SAMPLE is added to the flags when the record comes in."""
 _PLAIN: Final = ("id", *(column.name for column in RECORD_COLUMNS
                          if column.values is None and column.name not in _LATER_FROM_STORE))  # fmt: skip
 _take: Final = attrgetter(*_PLAIN)
@@ -223,7 +235,7 @@ def row_to_insert(record: NewRecord, flags: RecordFlag, body: int | None) -> dic
     for name, to_sql in _CODED:
         row[name] = to_sql(getattr(record, name))
     row["flags"] = int(flags)
-    row["feedback"] = None
+    row["feedback"] = row["judged"] = None
     row["body"] = body
     return row
 

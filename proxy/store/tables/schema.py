@@ -14,7 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, SmallInteger, Table, Text
 
-from policies.estimates import METRICS
+from policies.estimates import METRICS, Metric
 from proxy.store.tables.columns import RECORD_COLUMNS
 from proxy.store.tables.types import BigKey, RecordId, Words
 
@@ -55,6 +55,8 @@ __all__ = [
     "scores",
     "secrets",
     "spool_positions",
+    "tag_arms",
+    "tag_users",
     "traffic",
     "user_stats",
 ]
@@ -158,7 +160,7 @@ scores: Final = Table(
 
 USER_TOTALS: Final = tuple(f"{part}_{metric}" for metric in METRICS for part in ("n", "s"))
 """Columns of `user_stats`: count and sum of each metric."""
-_LATER: Final = {"n_refused": "0", "s_refused": "0"}
+_LATER: Final = dict.fromkeys(USER_TOTALS[2 * METRICS.index(Metric.REFUSED) :], "0")
 """Columns that older rows do not have, and what they read there."""
 user_stats: Final = Table(
     "user_stats",
@@ -190,6 +192,28 @@ claimed_users: Final = Table(
     Column("arm", SmallInteger, primary_key=True, autoincrement=False),
     Column("user_key", BigInteger, primary_key=True, autoincrement=False),
     **_NO_ROWID,
+)
+
+tag_users: Final = Table(
+    "tag_users",
+    metadata,
+    Column("experiment_id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("arm", SmallInteger, primary_key=True, autoincrement=False),
+    Column("tag", Text, primary_key=True),
+    Column("user_key", BigInteger, primary_key=True, autoincrement=False, index=True),
+    *(Column(name, Double, nullable=False) for name in USER_TOTALS),
+    **_NO_ROWID,
+)
+tag_arms: Final = Table(
+    "tag_arms",
+    metadata,
+    Column("experiment_id", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, primary_key=True, autoincrement=False),
+    Column("arm", SmallInteger, primary_key=True, autoincrement=False),
+    Column("tag", Text, primary_key=True),
+    Column("requests", BigInteger, nullable=False),
+    Column("moments", LargeBinary, nullable=False),
 )
 
 quality_hours: Final = Table(

@@ -140,7 +140,13 @@ class NewRecord:
     quality: float | None = None
     """The score that counts, in [0, 1]."""
     quality_source: str | None = None
-    """Scorer of `quality`: "heuristic", "pointer", …"""
+    """Scorer of `quality`: "heuristic" (the format check), "pointer", …"""
+    answer_chars: int | None = None
+    """Characters of the answer's text."""
+    behaviour: int | None = None
+    """Bits of `policies.behaviour.Behaviour`; None where nobody looked."""
+    tags: Mapping[str, str] | None = None
+    """Of its request, by name (`capture.tag_headers`, `capture.tag_fields`); None without any."""
     flags: RecordFlag = RecordFlag.NONE
     body: BodyPayload | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
@@ -171,7 +177,7 @@ class NewVote:
     comment: str | None = None
     correction: str | None = None
     quality_score: float | None = None
-    """In [0, 1]; wins over heuristics."""
+    """In [0, 1]; wins over the format check."""
     tags: Mapping[str, str] = field(default_factory=dict)
     created_us: int = 0
     trust: BallotTrust = FULL_TRUST
@@ -317,6 +323,12 @@ class RecordRow:
     reasoning_tokens: int | None
     quality: float | None
     quality_source: str | None
+    judged: float | None
+    """The judge's score."""
+    answer_chars: int | None
+    behaviour: int | None
+    """Bits of `policies.behaviour.Behaviour`."""
+    tags: Mapping[str, str] | None
     feedback: float | None
     """Mean of the effective votes in [-1, 1]."""
     flags: RecordFlag
@@ -363,6 +375,8 @@ class RecordFilter:
     max_feedback: float | None = None
     text: str | None = None
     """Case-insensitive part of the query or response text."""
+    tag: tuple[str, str] | None = None
+    """Name and value of a tag that the record has."""
     equal: Mapping[str, str | int] = field(default_factory=dict)
     """Values by column, of those that `tables.columns` lets be filtered by."""
 

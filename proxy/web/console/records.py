@@ -36,7 +36,7 @@ _SHOWN_CHARS: Final = 65_536
 _HASHES: Final = {"user_hash": "user_hash", "conversation_hash": "conversation"}
 """Fields that give a hash itself, as pages link to it, and what they look for."""
 _FIELDS: Final = ("text", "since", "arm", "model", "status", "outcome", "kind", "feedback", "min_quality",
-                  "max_quality", "user", "conversation", "experiment", *_HASHES)  # fmt: skip
+                  "max_quality", "tag", "user", "conversation", "experiment", *_HASHES)  # fmt: skip
 
 
 def record_routes(console: Console) -> list[Route]:

@@ -13,6 +13,7 @@ from policies.guardrails import GUARDRAILS
 from policies.kinds import TASK
 from policies.records import Outcome
 from policies.rows import Check
+from policies.scoring import scorer_label
 from policies.vocabulary import VERDICTS, action_label
 from proxy.store.tables.values import RecordFlag, RecordView
 from proxy.wire.extract.shapes import KINDS
@@ -225,4 +226,5 @@ FILTERS: Final[dict[str, Any]] = {
     "check_verdict": _check_verdict,
     "verdict_of_check": verdict_of_check,
     "preference": _outcome_of_two,
+    "scorer": scorer_label,
 }

@@ -30,6 +30,9 @@ from proxy.store.tables.schema import SUMS, arm_stats, durations, experiments, m
 from proxy.store.tables.values import IngestBatch, NewRecord, NewVote
 from tests.harness.exchanges import exchange, vote
 
+_NEVER = (0.0,) * (len(METRICS) - 8)
+"""Of metrics that none of these records has."""
+
 
 async def test_the_migrated_tables_are_those_of_the_schema(store: Store) -> None:
     def difference(connection: sa.Connection) -> list[object]:
@@ -162,7 +165,9 @@ async def an_old_store(empty_url: str, clock: ManualClock, before: list[NewRecor
             values |= {f"s_{metric}": s for metric, s in zip(METRICS[:6], known.s, strict=False)}
             users.append({**key, "user_key": user, **values})
         moments = moments_of(totals)
-        products = [moments.product(row, column) for row in range(12) for column in range(row, 12)]
+        vectors = [known.vector() for known in totals.values()]
+        pairs = [(row, column) for row in range(12) for column in range(row, 12)]
+        products = [sum(vector[row] * vector[column] for vector in vectors) for row, column in pairs]
         data = struct.pack("<91d", moments.users, *moments.sums[:12], *products)
         arms.append({**key, "requests": sum(record.arm == arm for record in before), "moments": data})
     async with database.write() as connection:
@@ -194,7 +199,7 @@ def users_of(before: list[NewRecord], after: list[NewRecord], votes: list[NewVot
         answered = float(record.status == 200)
         up = answered * (record.id in voted)
         seconds, known = record.duration_us / 1e6, float(record in after)
-        n = (1.0, up, answered, 1.0, answered, max(answered, 1.0 - known), known)
+        n = (1.0, up, answered, 1.0, answered, max(answered, 1.0 - known), known, known, *_NEVER)
         s = (
             record.quality or 0.0,
             up,
@@ -203,6 +208,8 @@ def users_of(before: list[NewRecord], after: list[NewRecord], votes: list[NewVot
             answered * (seconds > 2.0),
             up,
             known * (record.status == 404),
+            0.0,
+            *_NEVER,
         )
         assert record.user_hash is not None
         assert record.quality is not None

@@ -79,7 +79,7 @@ def view(**changes: Any) -> RecordView:
     body = changes.pop("body", record.body)
     names = {field.name for field in fields(RecordRow)}
     taken = {name: getattr(record, name) for name in names if hasattr(record, name)}
-    row = RecordRow(**taken | {"created_us": 0, "model_name": None, "feedback": None} | changes)
+    row = RecordRow(**taken | {"created_us": 0, "model_name": None, "feedback": None, "judged": None} | changes)
     return RecordView(row=row, body=body, votes=(), scores={})
 
 

@@ -1,0 +1,5 @@
+"""What a challenger answers before any user sees it: old questions and a golden file, compared with the champion.
+
+`runner` runs one check, `ledger` keeps what it has found, `prompts` and `golden` say what is asked, `asking` asks,
+`reading` sees what came back, `weighing` has a judge compare, `report` says it in words. `gate` runs them for the loop.
+"""

@@ -1,0 +1,160 @@
+"""Asks a model a recorded question, as its client did: same body, but for the model's name and rewrite.
+
+What is asked has no effects: an answer that calls a tool is read, and nobody calls it. A server that is busy (429, 503)
+is asked again after the wait that it names; one that cannot be reached says nothing of the model, so it is asked again
+as well, and then counts as unreached, not as wrong. Any other answer is its answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final, Self
+
+import aiohttp
+import orjson
+
+from policies.rewrite import Kind, apply, kind_of
+from proxy.checks.ports import Asked, Endpoint
+from proxy.checks.reading import Read, read
+from proxy.clock import Clock
+from proxy.version import __version__
+from proxy.wire.decode import UnknownEncodingError, decode
+
+__all__ = ["Asker", "Unreached"]
+
+_MOST_READ: Final = 1 << 24
+"""Bytes of an answer that are read."""
+_ATTEMPTS: Final = 3
+_FIRST_WAIT_S: Final = 0.25
+_LONGEST_WAIT_S: Final = 20.0
+_BUSY: Final = (429, 503)
+_NOT_ALLOWED: Final = (401, 403)
+_NAMING: Final = (Kind.CHAT, Kind.RESPONSES, Kind.MESSAGES)
+"""APIs whose requests name the model in their body."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreached:
+    """There was no answer, and that is not the model's fault as far as anybody can tell."""
+
+    reason: str
+    refused: bool = False
+    """Its server wants a credential that we do not have."""
+
+
+class Asker:
+    """Asks models over HTTP; a context manager, for its connections."""
+
+    def __init__(self, clock: Clock, *, timeout_s: float, connections: int) -> None:
+        """`timeout_s` is for each answer."""
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._connections = connections
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(limit=2 * self._connections)
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+            headers={"User-Agent": f"ratchet/{__version__}"},
+            auto_decompress=False,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def ask(self, endpoint: Endpoint, asked: Asked, *, model_name: bool) -> Read | Unreached:
+        """The answer, or that there is none to be had just now. `model_name`: it has to name the model asked for."""
+        body = await asyncio.to_thread(_body_for, endpoint, asked)
+        sent = replace(asked, body=body)
+        wanted = endpoint.model if model_name else None
+        unreached = Unreached("")
+        for attempt in range(_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(min(_FIRST_WAIT_S * 4 ** (attempt - 1), _LONGEST_WAIT_S))
+            started = self._clock.monotonic()
+            try:
+                status, media_type, response, wait_s = await self._post(endpoint, sent)
+            except TimeoutError:
+                return _no_answer(sent, f"no answer within {self._timeout_s:.0f} s", wanted)
+            except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError) as exc:
+                if attempt == _ATTEMPTS - 1:
+                    return _no_answer(sent, f"its answer broke off ({type(exc).__name__})", wanted)
+                continue
+            except (aiohttp.ClientError, OSError) as exc:
+                unreached = Unreached(f"{endpoint.url} cannot be reached ({str(exc) or type(exc).__name__})")
+                continue
+            latency_s = self._clock.monotonic() - started
+            if status in _NOT_ALLOWED and not endpoint.headers:
+                return Unreached(f"{endpoint.url} asks for a credential (HTTP {status})", refused=True)
+            if status in _BUSY and attempt < _ATTEMPTS - 1:
+                with suppress(ValueError):
+                    await asyncio.sleep(min(float(wait_s), _LONGEST_WAIT_S))
+                continue
+            return await asyncio.to_thread(
+                read,
+                sent,
+                status=status,
+                response=response,
+                media_type=media_type,
+                latency_s=latency_s,
+                asked_model=wanted,
+            )
+        return unreached
+
+    async def _post(self, endpoint: Endpoint, asked: Asked) -> tuple[int, str, bytes, str]:
+        assert self._session is not None
+        url = endpoint.url.rstrip("/") + asked.target
+        headers = {"content-type": "application/json", **asked.headers, **endpoint.headers}
+        async with self._session.post(url, data=asked.body, headers=headers, allow_redirects=False) as answer:
+            plain = _decoded(await _body_of(answer), answer.headers.get("content-encoding", ""))
+            wait_s = answer.headers.get("retry-after", "")
+            return answer.status, answer.headers.get("content-type", ""), plain, wait_s
+
+
+async def _body_of(answer: aiohttp.ClientResponse) -> bytes:
+    """Its body, or as much of it as is read of any."""
+    pieces, size = [], 0
+    async for piece in answer.content.iter_any():
+        pieces.append(piece)
+        size += len(piece)
+        if size >= _MOST_READ:
+            break
+    return b"".join(pieces)
+
+
+def _no_answer(asked: Asked, why: str, wanted: str | None) -> Read:
+    """As if it had said nothing, and why."""
+    found = read(asked, status=200, response=b"", media_type="application/json", asked_model=wanted)
+    return replace(found, answer=replace(found.answer, failed=why))
+
+
+def _body_for(endpoint: Endpoint, asked: Asked) -> bytes:
+    """The body with what the endpoint changes in it; as it is where that is nothing, or where it is no JSON object."""
+    if endpoint.model is None and endpoint.rewrite is None:
+        return asked.body
+    try:
+        document: Any = orjson.loads(asked.body)
+    except orjson.JSONDecodeError:
+        return asked.body
+    if not isinstance(document, dict):
+        return asked.body
+    kind = kind_of(asked.target, document)
+    if endpoint.rewrite is not None:
+        document = apply(endpoint.rewrite, document, kind)
+    if endpoint.model is not None and ("model" in document or kind in _NAMING):
+        document = {**document, "model": endpoint.model}
+    return orjson.dumps(document)
+
+
+def _decoded(body: bytes, encoding: str) -> bytes:
+    """The body as its encoding says, or as it came where it is not what that says: users get it all the same."""
+    try:
+        return decode(body, encoding, _MOST_READ) or body
+    except UnknownEncodingError:
+        return body

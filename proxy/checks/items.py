@@ -1,0 +1,165 @@
+"""Compares one item: asks what is still to be asked, keeps it, has it judged.
+
+Every answer goes into the ledger before anything follows from it; an item that stands there is not asked again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from policies.comparison import compare
+from proxy.checks.asking import Asker, Unreached
+from proxy.checks.facts import facts_of, is_hard
+from proxy.checks.golden import Line
+from proxy.checks.plan import Plan
+from proxy.checks.pool import Away
+from proxy.checks.ports import Asked, Endpoint, Ledger
+from proxy.checks.prompts import Recorded
+from proxy.checks.reading import Read, read
+from proxy.checks.tally import Tally
+from proxy.checks.weighing import Silent
+from proxy.store.control.comparisons import ComparedRow
+
+__all__ = ["Items"]
+
+
+class Items:
+    """The items of one check; what comes of them is in `tally`."""
+
+    def __init__(self, plan: Plan, ledger: Ledger, asker: Asker, tally: Tally) -> None:
+        self._plan = plan
+        self._ledger = ledger
+        self._asker = asker
+        self._tally = tally
+        self._lines = {line.item: line for line in plan.cases.lines} if plan.cases is not None else {}
+        self._fresh: dict[str, tuple[Read, Read]] = {}
+        """Answers whose judgement is still to come, while they are at hand."""
+
+    async def conversation(self, item: str, last: bool) -> Away | None:
+        """A recorded question. `last`: a challenger that cannot be reached for it has not answered it, and a judge who
+        says nothing has nothing to say."""
+        plan, facts = self._plan, self._tally.facts
+        if item not in facts:
+            prompt = await plan.conversations.get(item) if plan.conversations is not None else None
+            if prompt is None:
+                self._tally.gone.add(item)
+                return None
+            answer = await self._asker.ask(plan.challenger, prompt.asked, model_name=plan.config.model_name)
+            if isinstance(answer, Unreached):
+                if answer.refused or not last:
+                    return Away(answer.reason, for_good=answer.refused)
+                answer = _silence(prompt.champion, answer.reason)
+            await self._keep_pair(item, prompt, answer)
+        if plan.weigher is not None and not is_hard(facts[item]) and "judge" not in facts[item]:
+            judged = await plan.weigher.weigh(*await self._both(item))
+            if isinstance(judged, Silent) and not last:
+                return Away(judged.reason)
+            judged = {"by": "none", "tokens": 0} if isinstance(judged, Silent) else judged
+            facts[item] = {**facts[item], "judge": judged}
+            await self._ledger.settle(item, None, facts[item])
+        self._fresh.pop(item, None)
+        return None
+
+    async def _keep_pair(self, item: str, prompt: Recorded, answer: Read) -> None:
+        champion = prompt.champion
+        facts = self._compared(self._tally.place(item), champion, answer, fresh=False)
+        row = ComparedRow(
+            check_id=0,
+            item=item,
+            record_id=prompt.record_id,
+            user_hash=prompt.user_hash,
+            tags=prompt.tags,
+            facts=facts,
+            data=_texts(prompt.asked, champion, answer),
+        )
+        await self._ledger.add(row)
+        self._tally.facts[item], self._fresh[item] = facts, (champion, answer)
+
+    def _compared(self, order: float, champion: Read, answer: Read, *, fresh: bool) -> dict[str, Any]:
+        rewritten = answer.question if self._plan.challenger.rewrite is not None else None
+        found = compare(champion.question, champion.answer, answer.answer, self._plan.scoring, rewritten=rewritten)
+        return facts_of(order, champion, answer, found, fresh=fresh)
+
+    async def _both(self, item: str) -> tuple[Read, Read]:
+        """Both answers, from the ledger where another process has asked."""
+        if item not in self._fresh:
+            self._fresh[item] = await asyncio.to_thread(_reread, await self._ledger.texts(item) or {})
+        return self._fresh[item]
+
+    async def golden(self, item: str, last: bool) -> Away | None:
+        """A case of the golden file, asked of both. `last`: a challenger that cannot be reached has not answered it;
+        without the champion or the judge there is no verdict."""
+        line, facts = self._lines[item], self._tally.facts
+        if item not in facts:
+            champion, challenger = await asyncio.gather(
+                self._ask(self._plan.champion, line), self._ask(self._plan.challenger, line)
+            )
+            if isinstance(champion, Unreached):
+                return Away(champion.reason, for_good=champion.refused or last)
+            if isinstance(challenger, Unreached):
+                if challenger.refused or not last:
+                    return Away(challenger.reason, for_good=challenger.refused)
+                challenger = _silence(champion, challenger.reason)
+            await self._keep_line(line, champion, challenger)
+        if facts[item]["golden"].get("pending"):
+            assert self._plan.rubrics is not None, "a file with rubrics is refused where there is no judge"
+            fits = await self._plan.rubrics.fits(await self._both(item), str(line.expect.rubric))
+            if isinstance(fits, Silent):
+                return Away(fits.reason, for_good=last)
+            facts[item] = {**facts[item], "golden": self._with_rubric(facts[item]["golden"], fits)}
+        golden = facts[item]["golden"]
+        outcome = float(bool(golden["champion"])) - float(bool(golden["challenger"]))
+        await self._ledger.settle(item, outcome, facts[item])
+        self._fresh.pop(item, None)
+        return None
+
+    async def _ask(self, endpoint: Endpoint | None, line: Line) -> Read | Unreached:
+        if endpoint is None:  # nobody to compare with: as if the champion passed
+            return read(line.asked, status=200, response=b"", media_type="application/json")
+        mind = self._plan.config.model_name and endpoint is self._plan.challenger
+        return await self._asker.ask(endpoint, line.asked, model_name=mind)
+
+    async def _keep_line(self, line: Line, champion: Read, challenger: Read) -> None:
+        facts = self._compared(float(line.number), champion, challenger, fresh=True)
+        asked = self._plan.champion is not None
+        facts["golden"] = {
+            "name": line.name,
+            "champion": list(line.expect.complaints(champion.answer)) if asked else [],
+            "challenger": list(line.expect.complaints(challenger.answer)),
+            "pending": line.expect.rubric is not None,
+        }
+        texts = _texts(line.asked, champion, challenger)
+        await self._ledger.add(ComparedRow(check_id=0, item=line.item, tags=line.tags, facts=facts, data=texts))
+        self._tally.facts[line.item], self._fresh[line.item] = facts, (champion, challenger)
+
+    def _with_rubric(self, golden: Mapping[str, Any], fits: tuple[bool, bool]) -> dict[str, Any]:
+        changed = {**golden, "pending": False}
+        for side, fit in zip(("champion", "challenger"), fits, strict=True):
+            if not fit and (side == "challenger" or self._plan.champion is not None):
+                changed[side] = [*golden[side], "is not as the rubric wants it"]
+        return changed
+
+
+def _silence(like: Read, why: str) -> Read:
+    """No answer, to the same question."""
+    return replace(like, answer=replace(like.answer, text="", words="", calls=(), failed=why, latency_s=None), tokens=0)
+
+
+def _texts(asked: Asked, champion: Read, challenger: Read) -> dict[str, Any]:
+    sides = {"champion": champion, "challenger": challenger}
+    answers = {
+        side: {"text": one.answer.text, "body": one.body, "failed": one.answer.failed} for side, one in sides.items()
+    }
+    return {"target": asked.target, "request": asked.body.decode("utf-8", "replace"), **answers}
+
+
+def _reread(texts: Mapping[str, Any]) -> tuple[Read, Read]:
+    asked = Asked(target=texts["target"], body=texts["request"].encode())
+    champion, challenger = (
+        read(asked, status=200, response=texts[side]["body"].encode(), media_type="application/json")
+        for side in ("champion", "challenger")
+    )
+    return champion, challenger

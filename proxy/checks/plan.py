@@ -1,0 +1,53 @@
+"""What one check is to do: whom it asks what, how it compares, and when it ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from policies.draw import Drawn
+from policies.scoring import ScoringConfig
+from proxy.checks.golden import GoldenFile
+from proxy.checks.ports import Asked, Endpoint
+from proxy.checks.prompts import Recorded
+from proxy.checks.weighing import Weigher
+from proxy.config.gate import ChecksConfig
+
+__all__ = ["Conversations", "Plan"]
+
+
+class Conversations(Protocol):
+    """Where recorded questions come from (`proxy.checks.prompts`)."""
+
+    async def draw(self) -> Sequence[Drawn]:
+        """What to ask, in order; the same for whoever goes on with the check."""
+        ...
+
+    async def get(self, record_id: str) -> Recorded | None:
+        """One of them; None where it is gone by now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What is checked, and how."""
+
+    challenger: Endpoint
+    champion: Endpoint | None
+    """None: nobody can be asked anew, and a golden case is lost by whoever does not pass it."""
+    config: ChecksConfig
+    scoring: ScoringConfig
+    cases: GoldenFile | None = None
+    conversations: Conversations | None = None
+    weigher: Weigher | None = None
+    """Compares conversations; None: only what is visible counts."""
+    rubrics: Weigher | None = None
+    """Judges golden cases that have a rubric."""
+    warm_up: Sequence[Asked] = ()
+    warmed: int = 0
+    """How many of them were answered before this process began."""
+    deadline_s: float
+    """Of the clock's wall time (Unix seconds)."""
+    patience_s: float
+    """How long a server may be away before that holds the check."""
