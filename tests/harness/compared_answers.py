@@ -18,10 +18,11 @@ from proxy.store.control.comparisons import ComparedRow
 from proxy.store.engine.dialect import insert_all
 from proxy.store.ingest.answers import packed
 from proxy.store.store import Store
+from proxy.store.tables.keys import id_time_us
 from proxy.store.tables.rows import to_row
 from proxy.store.tables.schema import checks, comparisons
 from proxy.store.tables.values import NewRecord
-from tests.harness.exchanges import new_id, sentences
+from tests.harness.exchanges import exchange, sentences
 
 __all__ = ["HOSTILE", "answer", "compared_rows", "comparison", "gate_report", "of_record", "seed_check", "seed_rows"]
 
@@ -81,10 +82,13 @@ def comparison(
     )
 
 
-def compared_rows(check_id: int, n: int, *, start_us: int, seed: int = 1) -> list[ComparedRow]:
-    """`n` comparisons of records, one user each, and one of a golden file for every twenty."""
+def compared_rows(
+    check_id: int, n: int, *, start_us: int, seed: int = 1, records: Sequence[NewRecord] = ()
+) -> list[ComparedRow]:
+    """`n` comparisons of `records` (made up where there are none), and one of a golden file for every twenty."""
     rng = random.Random(seed)
-    rows = [_row(check_id, at, start_us + at * 1_000_000, rng) for at in range(n)]
+    made = records or [exchange(start_us + at * 1_000_000, rng, user_hash=at + 1) for at in range(n)]
+    rows = [_row(check_id, at, record, rng) for at, record in enumerate(made[:n])]
     rows += [_golden(check_id, line, start_us) for line in range(1, n // 20 + 1)]
     return rows
 
@@ -105,17 +109,17 @@ def _golden(check_id: int, line: int, at_us: int) -> ComparedRow:
     )
 
 
-def _row(check_id: int, at: int, at_us: int, rng: random.Random) -> ComparedRow:
-    pool, record_id = sentences(), new_id(at_us, rng)
-    start = rng.randrange(len(pool) - 40)
-    question, said = pool[start], pool[start + 1 : start + 1 + rng.randint(2, 9)]
-    words = " ".join(said)
+def _row(check_id: int, at: int, record: NewRecord, rng: random.Random) -> ComparedRow:
+    assert record.body is not None
+    words, pool = record.body.response_text or "", sentences()
+    said = words.split(". ")
     champion, challenger, outcome, facts = answer(words), answer(words), 0.0, {}
     match at % 8:
         case 1:
             challenger, outcome = answer(words.replace(" the ", " this ")), -0.1
         case 2:
-            other = " ".join(pool[start + 12 : start + 16])
+            start = rng.randrange(len(pool) - 4)
+            other = " ".join(pool[start : start + 4])
             challenger, outcome = answer(f"{said[0]} {other}"), rng.choice((-0.6, 0.4))
         case 3:
             champion = answer("", [("find_part", {"number": 4711, "stock": True})])
@@ -126,19 +130,19 @@ def _row(check_id: int, at: int, at_us: int, rng: random.Random) -> ComparedRow:
         case 5:
             challenger, outcome = answer(f"{words}\n\n{HOSTILE}"), -0.2
         case 6:
-            challenger, outcome = answer(" ".join(said[:-1])), 0.3
+            challenger, outcome = answer(". ".join(said[:-1]) or words[:40]), 0.3
             facts = {"judge": {"by": "scores", "champion": 0.6, "challenger": 0.9}}
     return comparison(
         check_id,
-        record_id,
-        question,
+        record.id,
+        record.body.query or "",
         champion,
         challenger,
         outcome=outcome,
         tags=_TAGS[at % 4],
-        record_id=record_id,
-        user_hash=at + 1,
-        created_us=at_us,
+        record_id=record.id,
+        user_hash=record.user_hash,
+        created_us=id_time_us(record.id),
         facts=facts,
     )
 

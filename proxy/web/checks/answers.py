@@ -23,6 +23,7 @@ __all__ = ["Call", "Pair", "Place", "Side", "Spoken", "asked_words", "choice_of"
 Place = Literal["left", "right", "tie"]
 _MOST_CHARS: Final = 60_000
 """Of one answer, or of one turn before it, that a page shows."""
+_MOST_CALLS: Final = 50
 _MOST_TURNS: Final = 60
 _SIDES: Final[tuple[Choice, Choice]] = ("champion", "challenger")
 
@@ -192,9 +193,11 @@ def _cut(text: str) -> str:
 
 
 def _calls(mine: Sequence[ToolCall], theirs: Sequence[ToolCall]) -> tuple[Call, ...]:
-    there = [(call.name, _folded(call.arguments)) for call in theirs]
+    """The first fifty calls of `mine`, and which of them are not among `theirs`."""
+    there = {(call.name, _folded(call.arguments)) for call in theirs}
     return tuple(
-        Call(call.name, _indented(call.arguments), (call.name, _folded(call.arguments)) not in there) for call in mine
+        Call(call.name, _indented(call.arguments), (call.name, _folded(call.arguments)) not in there)
+        for call in mine[:_MOST_CALLS]
     )
 
 
@@ -204,8 +207,18 @@ def _folded(arguments: str) -> str:
 
 
 def _indented(arguments: str) -> str:
+    """JSON indented, and no more of it than is shown: a kilobyte of brackets is a megabyte then."""
     value = _json(arguments)
-    return _cut(arguments if value is None else json.dumps(value, indent=2, ensure_ascii=False))
+    if value is None:
+        return _cut(arguments)
+    pieces: list[str] = []
+    left = _MOST_CHARS
+    for piece in json.JSONEncoder(indent=2, ensure_ascii=False).iterencode(value):
+        pieces.append(piece[:left])
+        left -= len(piece)
+        if left < 0:
+            return "".join([*pieces, "\n… cut"])
+    return "".join(pieces)
 
 
 def _json(text: str) -> Any:
