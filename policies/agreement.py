@@ -17,8 +17,10 @@ agreement with those who vote.
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 __all__ = [
     "GOOD_FROM",
@@ -27,7 +29,9 @@ __all__ = [
     "LEAST_OF_EACH",
     "Agreement",
     "JudgeStanding",
+    "Label",
     "agreement_lower",
+    "agreement_of",
     "counts_as_judge",
     "log_e_agreement",
     "standing_of",
@@ -41,6 +45,13 @@ LEAST_OF_EACH: Final = 10
 _ALPHA: Final = 0.05
 _HALVINGS: Final = 50
 """Steps of a bisection: 2⁻⁵⁰ is what a float can tell of numbers around ½."""
+
+
+class Label(NamedTuple):
+    """One answer of which both people and the judge have said something."""
+
+    liked: bool
+    called_good: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +92,14 @@ class JudgeStanding:
     """What the balanced accuracy is at least, 0 to 1, at 95 %, valid at every look."""
     sentence: str = ""
     """The same in words."""
+
+
+def agreement_of(labels: Iterable[Label]) -> Agreement:
+    """The labels, counted; each must be another user's."""
+    counts = Counter(labels)
+    right, missed = counts[Label(True, True)], counts[Label(True, False)]
+    caught, let_by = counts[Label(False, False)], counts[Label(False, True)]
+    return Agreement(liked=right + missed, called_good=right, disliked=caught + let_by, called_bad=caught)
 
 
 def log_e_agreement(agreement: Agreement, null: float) -> float:

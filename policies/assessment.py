@@ -6,6 +6,7 @@ is JSON-ready and says None where a number is unknown or infinite.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Annotated, Literal
@@ -15,9 +16,11 @@ from policies.estimates import Metric, MetricMean, Moments
 from policies.guardrails import GuardrailConfig, GuardrailResult
 from policies.intervals import Interval
 from policies.records import Arm
+from policies.rectified import RectifiedQuality
 
-__all__ = ["ABTestConfig", "ArmStats", "Assessment", "Carried", "Eta", "Evidence", "ExperimentFacts",
-           "FeedbackRate", "MetricComparison", "SampleRatio", "Verdict"]  # fmt: skip
+__all__ = ["ABTestConfig", "ArmStats", "Assessment", "Carried", "Eta", "Evidence", "ExperimentFacts", "FeedbackRate",
+           "JudgeFacts", "MetricComparison", "QualityMeasure", "SampleRatio", "TagEffect", "TagFacts",
+           "Verdict"]  # fmt: skip
 
 Evidence = Literal["default", "strict"]
 
@@ -66,6 +69,22 @@ class ABTestConfig:
     guardrails: GuardrailConfig = field(default_factory=GuardrailConfig)
 
 
+class QualityMeasure(StrEnum):
+    """What stands for quality in an experiment."""
+
+    SCORES = "scores"
+    """The application's: found by pointer, or sent as feedback."""
+    RECTIFIED = "rectified"
+    """The judge's, rectified by votes; thumbs are part of it."""
+    JUDGE = "judge"
+    """The judge's as they are (`judge.trust = "unrectified"`)."""
+    FORMAT_CHECK = "format_check"
+    NOTHING = "nothing"
+    """The format check finds no defects, and nobody else gives scores."""
+    UNWEIGHED = "unweighed"
+    """Quality has no weight."""
+
+
 class Verdict(StrEnum):
     """What to do with the challenger."""
 
@@ -102,6 +121,26 @@ class ArmStats:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JudgeFacts:
+    """The judge, as far as decisions read it."""
+
+    scorer: str
+    """Kind, model and version of the rubric."""
+    counts: bool
+    """Its agreement with people's votes is proven (`policies.agreement`); else no decision reads its scores."""
+    trust: Literal["rectified", "unrectified"] = "rectified"
+    """`judge.trust`: whether votes rectify its scores before they may promote."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TagFacts:
+    """Both arms' records that have one tag."""
+
+    champion: ArmStats
+    challenger: ArmStats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentFacts:
     """One epoch of one experiment: constant share, models and weights. Epochs are never pooled."""
 
@@ -117,6 +156,10 @@ class ExperimentFacts:
     """L95: the champion's 95th percentile of latency, frozen before the epoch; None when it was not known."""
     carriers: Carriers | None = None
     """Both arms without those that carry the evidence; None where nobody has looked, as is done before a promotion."""
+    judge: JudgeFacts | None = None
+    """None: there is none."""
+    tags: Mapping[str, TagFacts] = field(default_factory=dict)
+    """By tag, as `name=value`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +168,8 @@ class MetricComparison:
 
     metric: Metric
     weight: float
-    """Signed weight in the composite; 0 for metrics that only guard."""
+    """Signed weight in the composite; 0 for metrics that only guard. Where votes rectify the judge's scores, thumbs
+    have the weight of both, and the judge's scores what λ leaves of it."""
     champion: MetricMean | None
     challenger: MetricMean | None
     change: float | None
@@ -184,6 +228,27 @@ class Eta:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TagEffect:
+    """The effect in the records that have one tag."""
+
+    tag: str
+    """`name=value`."""
+    share: float
+    """Of the experiment's requests that have it, in both arms together."""
+    champion_requests: int
+    challenger_requests: int
+    theta: float | None
+    """Estimated weighted gain, of what is known of it; None where nothing is."""
+    lower: float | None
+    upper: float | None
+    """Bounds, each at 1 − alpha, of this tag by itself; None when infinite."""
+    counts: bool
+    """It has enough of the traffic to block a promotion."""
+    harm: str | None
+    """What is proven to be worse, in words; None: nothing is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
     """One look: the verdict and everything it rests on. JSON-ready through `dataclasses.asdict`; None is unknown."""
 
@@ -218,3 +283,9 @@ class Assessment:
     eta: Eta | None
     carried: Carried | None = None
     """Who carries the evidence; None where it has not come to that."""
+    quality: QualityMeasure = QualityMeasure.SCORES
+    """What stands for quality; looks of before there was a difference say that scores do."""
+    rectified: RectifiedQuality | None = None
+    """Quality as votes and judge say it together; None where it is not part of the gain, or not known yet."""
+    tags: tuple[TagEffect, ...] = ()
+    """The tags with the most requests first."""

@@ -25,9 +25,10 @@ from operator import add, itemgetter, mul, sub
 from struct import Struct
 from typing import Final, NamedTuple, Self
 
-__all__ = ["DEFAULT_ICC", "METRICS", "WEIGHABLE", "EffectEstimate", "Metric", "MetricMean", "Moments", "UserTotals",
-           "Vector", "difference", "metric_mean", "moments_delta", "observation_sd", "relative_change",
-           "user_weight", "weighted_effect"]  # fmt: skip
+__all__ = ["DEFAULT_ICC", "METRICS", "PRODUCT_PAIRS", "WEIGHABLE", "EffectEstimate", "Metric", "MetricMean", "Moments",
+           "Term", "UserTotals", "Vector", "combined_effect", "covariance", "difference", "metric_mean",
+           "moments_delta", "observation_sd", "relative_change", "user_weight", "weighted_effect",
+           "weighted_terms"]  # fmt: skip
 
 
 class Metric(StrEnum):
@@ -73,11 +74,12 @@ def _kept(row: int, column: int) -> bool:
     return one is other or (one in WEIGHABLE and other in WEIGHABLE)
 
 
-_PAIRS: Final = tuple(pair for pair in combinations_with_replacement(range(_DIM), 2) if _kept(*pair))
-_PRODUCTS: Final = len(_PAIRS)
-_LEFT: Final = itemgetter(*(row for row, _ in _PAIRS))
-_RIGHT: Final = itemgetter(*(column for _, column in _PAIRS))
-_PLACE: Final = {pair: place for place, pair in enumerate(_PAIRS)}
+PRODUCT_PAIRS: Final = tuple(pair for pair in combinations_with_replacement(range(_DIM), 2) if _kept(*pair))
+"""Rows and columns of the products that are kept, in their order."""
+_PRODUCTS: Final = len(PRODUCT_PAIRS)
+_LEFT: Final = itemgetter(*(row for row, _ in PRODUCT_PAIRS))
+_RIGHT: Final = itemgetter(*(column for _, column in PRODUCT_PAIRS))
+_PLACE: Final = {pair: place for place, pair in enumerate(PRODUCT_PAIRS)}
 _INDEX: Final = {metric: 2 * i for i, metric in enumerate(METRICS)}
 _PACKED: Final = Struct(f"<{1 + _DIM + _PRODUCTS}d")
 _OLDER: Final = (12, 14)
@@ -137,7 +139,7 @@ class Moments:
         if dim not in _OLDER or len(self.products) != _products_of(dim):
             raise ValueError(f"moments: {dim} sums and {len(self.products)} products are those of no version")
         older = dict(zip(combinations_with_replacement(range(dim), 2), self.products, strict=True))
-        known = tuple(older.get(pair, 0.0) for pair in _PAIRS)
+        known = tuple(older.get(pair, 0.0) for pair in PRODUCT_PAIRS)
         object.__setattr__(self, "sums", (*self.sums, *_EMPTY[dim:]))
         object.__setattr__(self, "products", known)
 
@@ -239,7 +241,18 @@ def weighted_effect(champion: Moments, challenger: Moments, weights: Mapping[Met
     None when no metric has a weight, or when one of them was not observed in both arms, or is zero throughout in the
     champion (there is no relative change of nothing).
     """
-    terms: list[_Term] = []
+    found = weighted_terms(champion, challenger, weights)
+    if found is None or not found[1]:
+        return None
+    theta, terms = found
+    return combined_effect(theta, champion, challenger, [[term] for term in terms])
+
+
+def weighted_terms(
+    champion: Moments, challenger: Moments, weights: Mapping[Metric, float]
+) -> tuple[float, list[Term]] | None:
+    """The sum of `weighted_effect` and the terms that its error is made of; None where a metric lacks an arm."""
+    terms: list[Term] = []
     theta = 0.0
     for metric, weight in weights.items():
         if not weight:
@@ -249,10 +262,8 @@ def weighted_effect(champion: Moments, challenger: Moments, weights: Mapping[Met
         if old is None or new is None or change is None:
             return None
         theta += weight * change
-        terms.append(_Term(_INDEX[metric], old, new, weight / old.mean, weight * new.mean / old.mean**2))
-    if not terms:
-        return None
-    return _effect(theta, champion, challenger, terms)
+        terms.append(Term(metric, old, new, weight / old.mean, weight * new.mean / old.mean**2))
+    return theta, terms
 
 
 def difference(champion: Moments, challenger: Moments, metric: Metric) -> EffectEstimate | None:
@@ -264,7 +275,7 @@ def difference(champion: Moments, challenger: Moments, metric: Metric) -> Effect
     old, new = metric_mean(champion, metric), metric_mean(challenger, metric)
     if old is None or new is None:
         return None
-    effect = _effect(new.mean - old.mean, champion, challenger, [_Term(_INDEX[metric], old, new, 1.0, 1.0)])
+    effect = combined_effect(new.mean - old.mean, champion, challenger, [[Term(metric, old, new, 1.0, 1.0)]])
     if math.isfinite(effect.se) or min(champion.users, challenger.users) < 2:
         return effect
     pooled = (old.mean * old.observations + new.mean * new.observations) / (old.observations + new.observations)
@@ -272,24 +283,50 @@ def difference(champion: Moments, challenger: Moments, metric: Metric) -> Effect
     return replace(effect, se=math.sqrt(variance)) if variance > _NOTHING else effect
 
 
-class _Term(NamedTuple):
+class Term(NamedTuple):
     """One metric's part in an effect: ∂θ/∂R₁ is `gain`, −∂θ/∂R₀ is `loss`."""
 
-    row: int
+    metric: Metric
     old: MetricMean
     new: MetricMean
     gain: float
     loss: float
 
 
-def _effect(theta: float, champion: Moments, challenger: Moments, terms: Sequence[_Term]) -> EffectEstimate:
+def combined_effect(
+    theta: float, champion: Moments, challenger: Moments, groups: Sequence[Sequence[Term]]
+) -> EffectEstimate:
+    """`theta` with its standard error by the delta method. The terms of a group are parts of one quantity: they share a
+    floor, by the weight of the first of them, which is the rarest. Effective users are those of all terms."""
+    terms = [term for group in groups for term in group]
     effective = min(min(term.old.effective_users, term.new.effective_users) for term in terms)
     if champion.users < 2 or challenger.users < 2:
         return EffectEstimate(theta=theta, se=math.inf, effective_users=effective)
-    variance = _clustered(challenger, [(t.row, t.new.mean, t.gain / t.new.observations) for t in terms])
-    variance += _clustered(champion, [(t.row, t.old.mean, t.loss / t.old.observations) for t in terms])
-    variance += sum(_floor(champion, challenger, term) for term in terms)
+    variance = _clustered(challenger, [_in_new(term) for term in terms])
+    variance += _clustered(champion, [(_INDEX[t.metric], t.old.mean, t.loss / t.old.observations) for t in terms])
+    variance += sum(_floor(champion, challenger, group) for group in groups)
     return EffectEstimate(theta=theta, se=math.sqrt(variance) if variance > 0 else math.inf, effective_users=effective)
+
+
+def covariance(arm: Moments, one: Mapping[Metric, float], other: Mapping[Metric, float]) -> float:
+    """Of two linear combinations of an arm's means, by users; 0 where a metric was not observed, or by one user only.
+    KeyError for metrics that never stand in one sum."""
+    means = {metric: metric_mean(arm, metric) for metric in (*one, *other)}
+    if arm.users < 2 or any(mean is None for mean in means.values()):
+        return 0.0
+    known = {metric: mean for metric, mean in means.items() if mean is not None}
+    total = sum(
+        x * y * _residuals(arm, _INDEX[a], _INDEX[b], known[a].mean, known[b].mean)
+        / known[a].observations / known[b].observations
+        for a, x in one.items()
+        for b, y in other.items()
+    )  # fmt: skip
+    return total * arm.users / (arm.users - 1)
+
+
+def _in_new(term: Term) -> tuple[int, float, float]:
+    """Its part in the challenger's variance."""
+    return _INDEX[term.metric], term.new.mean, term.gain / term.new.observations
 
 
 def _clustered(arm: Moments, parts: Sequence[tuple[int, float, float]]) -> float:
@@ -302,11 +339,12 @@ def _clustered(arm: Moments, parts: Sequence[tuple[int, float, float]]) -> float
     return max(total, 0.0) * arm.users / (arm.users - 1)
 
 
-def _floor(champion: Moments, challenger: Moments, term: _Term) -> float:
+def _floor(champion: Moments, challenger: Moments, group: Sequence[Term]) -> float:
     """What is missing of the variance that the champion's spread implies for the challenger's mean."""
-    own = _clustered(challenger, [(term.row, term.new.mean, term.gain / term.new.observations)])
-    spread = _clustered(champion, [(term.row, term.old.mean, term.gain)])
-    return max(spread / term.old.observations / term.new.observations - own, 0.0)
+    own = _clustered(challenger, [_in_new(term) for term in group])
+    spread = _clustered(champion, [(_INDEX[t.metric], t.old.mean, t.gain / t.old.observations) for t in group])
+    first = group[0]
+    return max(spread * first.old.observations / first.new.observations - own, 0.0)
 
 
 def _residuals(arm: Moments, row1: int, row2: int, mean1: float, mean2: float) -> float:

@@ -6,6 +6,9 @@ that is no better is at most `alpha`, and of rolling back a harmless one at most
 composite, errors, refusals and latency (`verdict.HARM_PARTS`; guardrails that only block need no part of it:
 Schultzberg et al., arXiv 2402.11609). docs/statistics.md explains the rule and what was measured.
 
+What measures quality is found out at every look (`policies.composite`). Tags are looked at one by one: harm that is
+proven among the records of a tag blocks a promotion, at a level that all tags share.
+
 What is missing holds. A promotion needs every metric that has a weight, in both arms. Proof of harm must not wait for
 the rarest of them: while the composite is incomplete, harm is judged on quality and thumbs as far as they are there.
 Latency does not join in then: speed neither excuses nor condemns before the answers themselves are known.
@@ -14,6 +17,7 @@ Latency does not join in then: speed neither excuses nor condemns before the ans
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Final
 
 from policies.assessment import (
@@ -27,9 +31,12 @@ from policies.assessment import (
     FeedbackRate,
     MetricComparison,
     SampleRatio,
+    TagEffect,
+    TagFacts,
     Verdict,
 )
 from policies.carriers import LEAST_VOTERS, Carriers
+from policies.composite import Composite, composite_effect, composite_of, judged_alone, parts_of
 from policies.estimates import (
     METRICS,
     EffectEstimate,
@@ -42,16 +49,20 @@ from policies.estimates import (
 )
 from policies.eta import estimate_eta, eta_in_words
 from policies.evidence import bounds, log_e_value, sample_ratio_log_bf
-from policies.guardrails import GUARDRAILS, RATE_DELTAS, Guardrail, check
-from policies.verdict import Measurements, composite_weights, decide, harm_alpha, has_won
-from policies.wording import finite
+from policies.guardrails import GUARDRAILS, RATE_DELTAS, Guardrail, GuardrailKind, GuardrailState, check
+from policies.rectified import RectifiedQuality, rectified_quality
+from policies.verdict import Measurements, composite_weights, decide, futility_alpha, harm_alpha, has_won
+from policies.wording import finite, odds, signed_percent
 
-__all__ = ["ABTestConfig", "ArmStats", "Assessment", "Eta", "Evidence", "ExperimentFacts", "FeedbackRate",
-           "MetricComparison", "SampleRatio", "Verdict", "evaluate", "forgeable_weights", "guardrails_of",
-           "would_promote"]  # fmt: skip
+__all__ = ["LEAST_TAG_SHARE", "ABTestConfig", "ArmStats", "Assessment", "Eta", "Evidence", "ExperimentFacts",
+           "FeedbackRate", "MetricComparison", "SampleRatio", "Verdict", "evaluate", "forgeable_weights",
+           "guardrails_of", "would_promote"]  # fmt: skip
 
 FEEDBACK_RATE_ALPHA: Final = 0.01
 """Chance of calling equal feedback rates different, over any number of looks."""
+_UNKNOWN: Final = EffectEstimate(theta=0.0, se=math.inf, effective_users=0.0)
+LEAST_TAG_SHARE: Final = 0.05
+"""Of an experiment's requests, from which on what happens in a tag may block a promotion."""
 
 
 def evaluate(facts: ExperimentFacts, config: ABTestConfig, now: float) -> Assessment:
@@ -61,8 +72,7 @@ def evaluate(facts: ExperimentFacts, config: ABTestConfig, now: float) -> Assess
     eta = None
     waits_for_more = look.carried is None or not look.carried.holds
     if look.effect is not None and waits_for_more and verdict in (Verdict.CONTINUE, Verdict.INCONCLUSIVE):
-        metrics = [metric for metric, weight in composite_weights(config).items() if weight]
-        eta = estimate_eta(facts, config, look.effect, metrics, look.elapsed_hours)
+        eta = estimate_eta(facts, config, look.effect, look.composite.metrics, look.elapsed_hours)
     if eta is not None:
         reasons = (*reasons, eta_in_words(eta, config))
     return Assessment(
@@ -82,12 +92,15 @@ def evaluate(facts: ExperimentFacts, config: ABTestConfig, now: float) -> Assess
         effective_users=look.effect.effective_users if look.effect else None,
         champion_requests=facts.champion.requests,
         challenger_requests=facts.challenger.requests,
-        metrics=_comparisons(facts, config),
+        metrics=_comparisons(facts, look.composite),
         guardrails=look.guardrails,
         sample_ratio=look.sample_ratio,
         feedback_rate=look.feedback_rate,
         eta=eta,
         carried=look.carried,
+        quality=look.composite.measure,
+        rectified=_rectified(facts, look.composite),
+        tags=look.tags,
     )
 
 
@@ -97,27 +110,39 @@ def would_promote(facts: ExperimentFacts, config: ABTestConfig, now: float) -> b
     return has_won(_measure(facts, config, now))
 
 
-def forgeable_weights(config: ABTestConfig, *, scores: bool = False) -> dict[Metric, float]:
+def forgeable_weights(facts: ExperimentFacts, config: ABTestConfig, *, scores: bool = False) -> dict[Metric, float]:
     """What a stranger can make up, with its weight in the composite: votes, and with `scores` the quality score, where
-    anybody may give one."""
-    weights = composite_weights(config)
-    return {metric: weights[metric] for metric in (Metric.POSITIVE, *([Metric.QUALITY] if scores else []))}
+    anybody may give one. Where votes rectify a judge, what it says of answers with votes goes with the votes."""
+    composite = composite_of(facts, config)
+    if composite.rectified:
+        return {Metric.POSITIVE: composite.rectified, Metric.JUDGE_VOTED: 0.0}
+    forgeable = (Metric.POSITIVE, *([Metric.QUALITY] if scores else []))
+    return {metric: composite.weights.get(metric, 0.0) for metric in forgeable}
 
 
-def guardrails_of(config: ABTestConfig) -> tuple[Guardrail, ...]:
-    """The guardrails of a running test: errors, refusals and latency roll back, quality and thumbs block."""
+def guardrails_of(config: ABTestConfig, *, judge_counts: bool = True) -> tuple[Guardrail, ...]:
+    """The guardrails of a running test: errors, refusals and latency roll back, and what `roll_back` names; the others
+    block. The judge is one of them where it counts."""
     weights = composite_weights(config)
     return tuple(
-        Guardrail(
-            name=name,
-            metric=kind.metric,
-            limit=kind.limit(config.guardrails),
-            alpha=config.alpha_harm if kind.harm_part is None else harm_alpha(config, name),
-            deltas=kind.deltas or _deltas(config),
-            rolls_back=kind.harm_part is not None,
-            required=kind.weighed_as is None or weights[kind.weighed_as] != 0,
-        )
+        _guardrail(name, kind, config, weights)
         for name, kind in GUARDRAILS.items()
+        if judge_counts or kind.metric is not Metric.JUDGE
+    )
+
+
+def _guardrail(name: str, kind: GuardrailKind, config: ABTestConfig, weights: dict[Metric, float]) -> Guardrail:
+    rolls_back = kind.harm_part is not None or name in config.guardrails.roll_back
+    weighs = kind.weighed_as is None or weights[kind.weighed_as] != 0
+    return Guardrail(
+        name=name,
+        metric=kind.metric,
+        limit=kind.limit(config.guardrails),
+        alpha=harm_alpha(config, name) if rolls_back else config.alpha_harm,
+        deltas=kind.deltas or _deltas(config),
+        rolls_back=rolls_back,
+        required=weighs and not kind.optional,
+        limited=weighs,
     )
 
 
@@ -159,35 +184,113 @@ def _feedback_rate(champion: Moments, challenger: Moments, config: ABTestConfig)
 def _measure(facts: ExperimentFacts, config: ABTestConfig, now: float) -> Measurements:
     champion, challenger, deltas = facts.champion.moments, facts.challenger.moments, _deltas(config)
     feedback_rate = _feedback_rate(champion, challenger, config)
-    effect = weighted_effect(champion, challenger, composite_weights(config))
-    harm_effect = _harm_effect(facts, config, effect, feedback_rate)
-    unknown = EffectEstimate(theta=0.0, se=math.inf, effective_users=0.0)
-    gain, harm = effect or unknown, harm_effect or unknown
+    composite = composite_of(facts, config)
+    effect = composite_effect(composite, champion, challenger)
+    judged = judged_alone(composite, champion, challenger)
+    harm_effect = _harm_effect(champion, challenger, config, effect, feedback_rate)
+    gain, harm = effect or _UNKNOWN, harm_effect or _UNKNOWN
     lower, upper = bounds(gain.theta, gain.se, deltas=deltas, alpha=config.alpha)
     threshold = config.promotion_threshold
     promote_null = threshold if config.evidence == "strict" else 0.0
+    guardrails = guardrails_of(config, judge_counts=facts.judge is not None and facts.judge.counts)
     return Measurements(
         facts=facts,
         config=config,
+        composite=composite,
         elapsed_hours=max(now - facts.epoch_started_at, 0.0) / 3600,
         effect=effect,
         harm_effect=harm_effect,
+        judged=judged,
         lower=lower,
         upper=upper,
         log_e_promote=log_e_value(gain.theta, gain.se, null=promote_null, deltas=deltas, alpha=config.alpha),
         log_e_harm=log_e_value(-harm.theta, harm.se, deltas=deltas, alpha=harm_alpha(config)),
-        log_e_futility=log_e_value(-gain.theta, gain.se, null=-threshold, deltas=deltas, alpha=config.alpha),
-        guardrails=tuple(check(g, champion, challenger, config.guardrails) for g in guardrails_of(config)),
+        log_e_futility=_log_e_futility(gain, config, composite),
+        log_e_judged_futility=_log_e_futility(judged or _UNKNOWN, config, composite),
+        guardrails=tuple(check(g, champion, challenger, config.guardrails) for g in guardrails),
         sample_ratio=_sample_ratio(facts, config),
         feedback_rate=feedback_rate,
-        carried=None if facts.carriers is None else _carried(facts.carriers, config),
+        carried=None if facts.carriers is None else _carried(facts.carriers, config, composite),
+        tags=_tags(facts, config, composite, feedback_rate),
         clock_behind_hours=max(facts.epoch_started_at - now, 0.0) / 3600,
     )
 
 
-def _carried(carriers: Carriers, config: ABTestConfig) -> Carried:
+def _log_e_futility(effect: EffectEstimate, config: ABTestConfig, composite: Composite) -> float:
+    """Evidence that the true gain is below the threshold."""
+    alpha = futility_alpha(config, composite)
+    return log_e_value(-effect.theta, effect.se, null=-config.promotion_threshold, deltas=_deltas(config), alpha=alpha)
+
+
+def _tags(
+    facts: ExperimentFacts, config: ABTestConfig, composite: Composite, feedback_rate: FeedbackRate
+) -> tuple[TagEffect, ...]:
+    """Each tag by itself, those with the most requests first. The tags that count share alpha_harm."""
+    requests = facts.champion.requests + facts.challenger.requests
+    sizes = {tag: of.champion.requests + of.challenger.requests for tag, of in facts.tags.items()}
+    counting = {tag for tag, size in sizes.items() if requests and size >= LEAST_TAG_SHARE * requests}
+    return tuple(
+        _tag(tag, facts.tags[tag], sizes[tag] / requests if requests else 0.0, config, composite, feedback_rate,
+             among=len(counting) if tag in counting else 0)
+        for tag in sorted(sizes, key=lambda tag: (-sizes[tag], tag))
+    )  # fmt: skip
+
+
+def _tag(
+    tag: str,
+    of: TagFacts,
+    share: float,
+    config: ABTestConfig,
+    composite: Composite,
+    feedback_rate: FeedbackRate,
+    *,
+    among: int,
+) -> TagEffect:
+    """`among`: how many tags count; 0 where this one does not."""
+    champion, challenger = of.champion.moments, of.challenger.moments
+    whole = composite_effect(composite, champion, challenger)
+    effect = _harm_effect(champion, challenger, config, whole, feedback_rate)
+    known = effect or _UNKNOWN
+    lower, upper = bounds(known.theta, known.se, deltas=_deltas(config), alpha=config.alpha)
+    return TagEffect(
+        tag=tag,
+        share=share,
+        champion_requests=of.champion.requests,
+        challenger_requests=of.challenger.requests,
+        theta=None if effect is None else effect.theta,
+        lower=finite(lower) if effect else None,
+        upper=finite(upper) if effect else None,
+        counts=among > 0,
+        harm=_harm_in(of, effect, config, among) if among else None,
+    )
+
+
+def _harm_in(of: TagFacts, effect: EffectEstimate | None, config: ABTestConfig, among: int) -> str | None:
+    """What is proven to be worse among a tag's records, at alpha_harm divided by the tags that count, and within one as
+    in the whole test."""
+    champion, challenger = of.champion.moments, of.challenger.moments
+    for guardrail in guardrails_of(config):
+        if guardrail.rolls_back:
+            shared = replace(guardrail, alpha=guardrail.alpha / among)
+            found = check(shared, champion, challenger, config.guardrails)
+            if found.state is GuardrailState.ROLL_BACK:
+                return found.named_reason
+    if effect is None or effect.effective_users < config.guardrails.min_effective_users:
+        return None
+    alpha = harm_alpha(config) / among
+    log_e = log_e_value(-effect.theta, effect.se, deltas=_deltas(config), alpha=alpha)
+    if log_e < -math.log(alpha):
+        return None
+    return f"the weighted metrics together are {signed_percent(effect.theta)}; harm is proven ({odds(log_e)})"
+
+
+def _rectified(facts: ExperimentFacts, composite: Composite) -> RectifiedQuality | None:
+    return rectified_quality(facts.champion.moments, facts.challenger.moments) if composite.rectified else None
+
+
+def _carried(carriers: Carriers, config: ABTestConfig, composite: Composite) -> Carried:
     """The e-value without those that carry it; where all claimed votes were left out, only those vouched for remain."""
-    left = weighted_effect(carriers.champion, carriers.challenger, composite_weights(config))
+    left = composite_effect(composite, carriers.champion, carriers.challenger)
     log_e = -math.inf
     if left is not None:
         null = config.promotion_threshold if config.evidence == "strict" else 0.0
@@ -205,12 +308,15 @@ def _carried(carriers: Carriers, config: ABTestConfig) -> Carried:
 
 
 def _harm_effect(
-    facts: ExperimentFacts, config: ABTestConfig, effect: EffectEstimate | None, feedback_rate: FeedbackRate
+    champion: Moments,
+    challenger: Moments,
+    config: ABTestConfig,
+    effect: EffectEstimate | None,
+    feedback_rate: FeedbackRate,
 ) -> EffectEstimate | None:
     """The composite, or as much of quality and thumbs as both arms have; thumbs only where they are comparable."""
     if effect is not None and not feedback_rate.differs:
         return effect
-    champion, challenger = facts.champion.moments, facts.challenger.moments
     weights = {Metric.QUALITY: config.quality_weight, Metric.POSITIVE: config.feedback_weight}
     if feedback_rate.differs:
         del weights[Metric.POSITIVE]
@@ -218,8 +324,8 @@ def _harm_effect(
     return weighted_effect(champion, challenger, there)
 
 
-def _comparisons(facts: ExperimentFacts, config: ABTestConfig) -> tuple[MetricComparison, ...]:
-    weights = composite_weights(config)
+def _comparisons(facts: ExperimentFacts, composite: Composite) -> tuple[MetricComparison, ...]:
+    weights = parts_of(composite, facts.champion.moments, facts.challenger.moments)
     rows: list[MetricComparison] = []
     for metric in METRICS:
         old, new = metric_mean(facts.champion.moments, metric), metric_mean(facts.challenger.moments, metric)

@@ -83,7 +83,8 @@ def watch(facts: WatchFacts, config: ABTestConfig, now: float) -> WatchAssessmen
 
 
 def watch_guardrails(config: ABTestConfig) -> tuple[Guardrail, ...]:
-    """The test's guardrails as the watch uses them: harm starts at the limit, and each of them takes traffic back."""
+    """The test's guardrails as the watch uses them: harm starts at the limit, and each of them takes traffic back.
+    Those of behaviour, and the judge, have done their part."""
     return tuple(
         replace(
             guardrail,
@@ -92,6 +93,7 @@ def watch_guardrails(config: ABTestConfig) -> tuple[Guardrail, ...]:
             rolls_back=True,
         )
         for guardrail in guardrails_of(config)
+        if GUARDRAILS[guardrail.name].watch_part
     )
 
 

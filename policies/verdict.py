@@ -10,25 +10,53 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from policies.assessment import ABTestConfig, Carried, ExperimentFacts, FeedbackRate, SampleRatio, Verdict
+from policies.assessment import (
+    ABTestConfig,
+    Carried,
+    ExperimentFacts,
+    FeedbackRate,
+    QualityMeasure,
+    SampleRatio,
+    TagEffect,
+    Verdict,
+)
 from policies.carriers import LEAST_VOTERS
+from policies.composite import Composite, composite_weights
 from policies.estimates import EffectEstimate, Metric, metric_mean, relative_change
-from policies.guardrails import COMPOSITE_HARM_PART, GUARDRAILS, GuardrailResult, GuardrailState
+from policies.guardrails import COMPOSITE_HARM_PART, GUARDRAILS, NAMED_HARM_PART, GuardrailResult, GuardrailState
 from policies.wording import confidence, duration, odds, percent, signed_percent
 
-__all__ = ["HARM_PARTS", "Measurements", "composite_weights", "decide", "harm_alpha", "has_won"]
+__all__ = ["HARM_PARTS", "NOTHING_MEASURES", "Measurements", "composite_weights", "decide", "futility_alpha",
+           "harm_alpha", "has_won"]  # fmt: skip
 
 HARM_PARTS: Final = {"composite": COMPOSITE_HARM_PART} | {
     name: kind.harm_part for name, kind in GUARDRAILS.items() if kind.harm_part is not None
 }
-"""How alpha_harm is split over what takes a challenger's users away."""
+"""How alpha_harm is split over what takes a challenger's users away; `guardrails.roll_back` adds to it."""
+NOTHING_MEASURES: Final = (
+    "Quality: nothing measures it yet. The format check finds no defects in either arm, and says nothing else of an "
+    "answer: have people vote, send scores, or set up a judge."
+)
 
-_NAMES: Final = {Metric.QUALITY: "quality score", Metric.POSITIVE: "positive rate", Metric.LATENCY: "latency"}
-_DATA: Final = {Metric.QUALITY: "quality scores", Metric.POSITIVE: "votes", Metric.LATENCY: "latencies"}
+_NAMES: Final = {
+    Metric.QUALITY: "quality score",
+    Metric.POSITIVE: "positive rate",
+    Metric.LATENCY: "latency",
+    Metric.JUDGE: "judge's score",
+    Metric.JUDGE_VOTED: "judge's score of answers with votes",
+}
+_DATA: Final = {
+    Metric.QUALITY: "quality scores",
+    Metric.POSITIVE: "votes",
+    Metric.LATENCY: "latencies",
+    Metric.JUDGE: "scores of the judge",
+    Metric.JUDGE_VOTED: "judged answers with votes",
+}
 _SETTINGS: Final = {
     Metric.QUALITY: "quality_weight",
     Metric.POSITIVE: "feedback_weight",
     Metric.LATENCY: "latency_weight",
+    Metric.JUDGE: "quality_weight",
 }
 _STAYS: Final = "the challenger keeps its share until somebody decides."
 _PLAIN_Z: Final = 4.0
@@ -41,35 +69,38 @@ class Measurements:
 
     facts: ExperimentFacts
     config: ABTestConfig
+    composite: Composite
     elapsed_hours: float
     effect: EffectEstimate | None
     harm_effect: EffectEstimate | None
     """The composite, or what is there of quality and thumbs while the composite is incomplete."""
+    judged: EffectEstimate | None
+    """The composite as the judge alone sees it; None where votes do not rectify one."""
     lower: float
     upper: float
     log_e_promote: float
     log_e_harm: float
     log_e_futility: float
+    log_e_judged_futility: float
     guardrails: tuple[GuardrailResult, ...]
     sample_ratio: SampleRatio
     feedback_rate: FeedbackRate
     carried: Carried | None
+    tags: tuple[TagEffect, ...]
     clock_behind_hours: float
     """How far `now` lies before the epoch's start: above 0 only when the clock was set back."""
 
 
-def composite_weights(config: ABTestConfig) -> dict[Metric, float]:
-    """The signed weight of each metric in the composite; slower counts against."""
-    return {
-        Metric.QUALITY: config.quality_weight,
-        Metric.POSITIVE: config.feedback_weight,
-        Metric.LATENCY: -config.latency_weight,
-    }
-
-
 def harm_alpha(config: ABTestConfig, trigger: str = "composite") -> float:
-    """The part of alpha_harm that a key of HARM_PARTS has."""
-    return HARM_PARTS[trigger] * config.alpha_harm
+    """The part of alpha_harm that a key of HARM_PARTS has, or a guardrail that `roll_back` names; with all of them
+    together it is never more than alpha_harm."""
+    named = len(set(config.guardrails.roll_back))
+    return HARM_PARTS.get(trigger, NAMED_HARM_PART) / (1.0 + NAMED_HARM_PART * named) * config.alpha_harm
+
+
+def futility_alpha(config: ABTestConfig, composite: Composite) -> float:
+    """The chance of rejecting a challenger that reaches the threshold; where a judge may do so by itself, each half."""
+    return config.alpha / 2 if composite.rectified else config.alpha
 
 
 def decide(look: Measurements) -> tuple[Verdict, tuple[str, ...]]:
@@ -82,16 +113,18 @@ def decide(look: Measurements) -> tuple[Verdict, tuple[str, ...]]:
         return Verdict.INVALID, (_mismatch_in_words(look.sample_ratio),)
     if look.harm_effect is not None and _is_harmful(look, look.harm_effect):
         return Verdict.ROLL_BACK, (_harm_in_words(look, look.harm_effect),)
-    if look.feedback_rate.differs and config.feedback_weight:
+    if look.feedback_rate.differs and look.composite.uses_votes:
         return Verdict.INVALID, (_feedback_rate_in_words(look.feedback_rate),)
     waits = _waits(look)
     if effect is not None and not waits:
         waits = _carriers_to_wait_for(look)
         if not waits:
-            return Verdict.PROMOTE, (_gain_in_words(look, effect), *_carriers_to_know_of(look))
-    if effect is not None and _is_futile(look, effect):
+            return Verdict.PROMOTE, (_gain_in_words(look, effect), *_carriers_to_know_of(look), *_unmeasured(look))
+    if effect is not None and _is_futile(look, effect, look.log_e_futility):
         return Verdict.REJECT, (_futility_in_words(look, effect),)
-    reasons = (_estimate_in_words(look), *waits)
+    if look.judged is not None and _is_futile(look, look.judged, look.log_e_judged_futility):
+        return Verdict.REJECT, (f"{_futility_in_words(look, look.judged)} So says the judge alone: it may reject.",)
+    reasons = (_estimate_in_words(look), *waits, *_unmeasured(look))
     hours = look.elapsed_hours + (look.facts.epoch_started_at - look.facts.started_at) / 3600
     if hours >= config.max_duration_hours:
         return Verdict.INCONCLUSIVE, (f"No decision within {duration(config.max_duration_hours)}: {_STAYS}", *reasons)
@@ -108,7 +141,7 @@ def _carriers_to_wait_for(look: Measurements) -> tuple[str, ...]:
     carried, needed = look.carried, 1 / look.config.alpha
     if carried is None:
         clusters = look.facts.champion.clusters + look.facts.challenger.clusters
-        unseen = clusters and look.config.feedback_weight
+        unseen = clusters and look.composite.uses_votes
         return ("It has not been checked yet whether the evidence rests on a few users.",) if unseen else ()
     if not carried.holds:
         return ()
@@ -154,9 +187,25 @@ def _is_harmful(look: Measurements, harm: EffectEstimate) -> bool:
     return enough and look.log_e_harm >= -math.log(harm_alpha(look.config))
 
 
-def _is_futile(look: Measurements, effect: EffectEstimate) -> bool:
+def _is_futile(look: Measurements, effect: EffectEstimate, log_e: float) -> bool:
     enough = effect.effective_users >= look.config.min_effective_users
-    return enough and look.log_e_futility >= -math.log(look.config.alpha)
+    return enough and log_e >= -math.log(futility_alpha(look.config, look.composite))
+
+
+def _rests_on_latency(look: Measurements) -> bool:
+    """Whether quality ought to be measured, and nothing but latency is: no votes are weighed, and no scores say
+    anything. Who weighs neither wants it so."""
+    return (
+        look.composite.measure is QualityMeasure.NOTHING
+        and not look.composite.uses_votes
+        and (look.config.quality_weight > 0)
+    )
+
+
+def _unmeasured(look: Measurements) -> tuple[str, ...]:
+    """That quality has a weight, and nothing measures it."""
+    nothing = look.composite.measure is QualityMeasure.NOTHING and look.config.quality_weight > 0
+    return (NOTHING_MEASURES,) if nothing else ()
 
 
 def _waits(look: Measurements) -> tuple[str, ...]:
@@ -186,11 +235,14 @@ def _waits(look: Measurements) -> tuple[str, ...]:
         waits.append(f"Requests: {fewest} in the smaller arm, {config.min_samples_per_version} needed.")
     if look.sample_ratio.log_bayes_factor is None:
         waits.append(f"A share of {facts.share:g} leaves nothing to compare; it must lie between 0 and 1.")
+    if _rests_on_latency(look):
+        waits.append("Nothing but latency is measured of both arms, and no challenger is promoted for that alone.")
     if facts.slow_threshold_s is None and config.latency_weight:
         waits.append(
             "The champion's p95 latency was not known when the epoch began; a new epoch sets it (`ratchet share`)."
         )
     waits += [f"Guardrail {g.named_reason}." for g in look.guardrails if g.state is not GuardrailState.PASS]
+    waits += [f"Tag {t.tag} ({percent(t.share)} of the requests): {t.harm}." for t in look.tags if t.harm is not None]
     return tuple(waits)
 
 
@@ -199,10 +251,10 @@ def _missing(look: Measurements) -> list[str]:
     if look.effect is not None:
         return []
     missing: list[str] = []
-    for metric, weight in composite_weights(look.config).items():
+    for metric in look.composite.metrics:
         old = metric_mean(look.facts.champion.moments, metric)
         new = metric_mean(look.facts.challenger.moments, metric)
-        if not weight or relative_change(old, new) is not None:
+        if relative_change(old, new) is not None:
             continue
         if old is not None and new is not None:
             missing.append(
@@ -211,11 +263,7 @@ def _missing(look: Measurements) -> list[str]:
             )
             continue
         where = "in either arm" if old is new else "for the champion" if old is None else "for the challenger"
-        data = _DATA[metric]
-        missing.append(
-            f"Waiting: no {data} {where} yet. If this installation never has {data}, set "
-            f"ab_test_config.{_SETTINGS[metric]} = 0."
-        )
+        missing.append(f"Waiting: no {_DATA[metric]} {where} yet. {_without(look, metric)}")
     return missing or ["No metric has a weight: set one of quality_weight, feedback_weight, latency_weight above 0."]
 
 
@@ -228,16 +276,23 @@ def _small_bases(look: Measurements, effect: EffectEstimate) -> list[str]:
     if look.log_e_promote >= -math.log(look.config.alpha) or effect.theta < _PLAIN_Z * effect.se:
         return []
     small: list[str] = []
-    for metric, weight in composite_weights(look.config).items():
+    for metric in look.composite.metrics:
         old = metric_mean(look.facts.champion.moments, metric)
         new = metric_mean(look.facts.challenger.moments, metric)
-        if old is not None and new is not None and weight > 0 and new.mean > 2 * old.mean:
+        if metric is not Metric.LATENCY and old is not None and new is not None and new.mean > 2 * old.mean:
             small.append(
                 f"The {_NAMES[metric]} is so low for the champion ({_in_words(metric, old.mean)}; challenger: "
                 f"{_in_words(metric, new.mean)}) that the evidence for a relative gain may never suffice. "
                 f"{_way_out(metric)}"
             )
     return small
+
+
+def _without(look: Measurements, metric: Metric) -> str:
+    """What to do where such data never come."""
+    if look.composite.rectified and metric is not Metric.LATENCY:
+        return "The judge counts, and only votes rectify what it says."
+    return f"If this installation never has {_DATA[metric]}, set ab_test_config.{_SETTINGS[metric]} = 0."
 
 
 def _in_words(metric: Metric, mean: float) -> str:
@@ -247,7 +302,7 @@ def _in_words(metric: Metric, mean: float) -> str:
 def _way_out(metric: Metric) -> str:
     return (
         "Decide by hand (`ratchet promote`, `ratchet rollback`), or leave it out of the comparison with "
-        f"ab_test_config.{_SETTINGS[metric]} = 0."
+        f"ab_test_config.{_SETTINGS.get(metric, 'feedback_weight')} = 0."
     )
 
 
@@ -284,8 +339,9 @@ def _harm_in_words(look: Measurements, harm: EffectEstimate) -> str:
 
 def _futility_in_words(look: Measurements, effect: EffectEstimate) -> str:
     config = look.config
+    sure = confidence(futility_alpha(config, look.composite))
     return (
-        f"At least {confidence(config.alpha)} sure that the true gain is below the threshold of "
+        f"At least {sure} sure that the true gain is below the threshold of "
         f"{percent(config.promotion_threshold)}; best estimate {signed_percent(effect.theta)}."
     )
 

@@ -1,8 +1,9 @@
 """Formats that teach what people prefer: dpo and kto.
 
 A pair is a correction over the answer that it corrects, an answer that people preferred over the one beside it, or an
-answer with a good vote over one with a bad vote to the same conversation. The last kind needs a partner, which `Partners` remembers under all that the model saw: turns,
-calls, tools, pictures. Case and white space do not count, nor do the ids of calls, which differ from chat to chat.
+answer with a good vote over one with a bad vote to the same conversation. The last kind needs a partner, which
+`Partners` remembers under all that the model saw: turns, calls, tools, pictures. Case and white space do not count, nor
+do the ids of calls, which differ from chat to chat.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ __all__ = ["DPO", "KTO"]
 
 
 def _kto(material: Material, _: Partners) -> list[TrainingLine]:
-    """One line with the vote for a label; of a correction two, unless the model said nothing, and of a preference two."""
+    """One line with the vote for a label; of a preference two, and of a correction, unless the model said nothing."""
     head, sample = _head(material), material.sample
 
     def line(answer: Turn, *, label: bool, by_model: bool = False) -> TrainingLine:

@@ -130,7 +130,7 @@ def open_to_others(config: Config) -> list[str]:
     database = data.store_url(config).partition("sqlite:///")[2]
     secrets = (config.admin.token_file, config.feedback.token_file, config.champion.api_key_file,
                config.store.url_file, config.trainer.token_file, config.deployer.token_file,
-               config.server.tls_key_file)  # fmt: skip
+               config.judge.api_key_file, config.server.tls_key_file)  # fmt: skip
     archive = (config.store.archive.url or "://").removeprefix("file://")
     places = [data.root, data.keys, *(_absolute(file) for file in secrets if file)]
     places += [_absolute(f"{database}{ending}") for ending in ("", "-wal", "-shm") if database]

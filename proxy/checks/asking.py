@@ -22,7 +22,7 @@ from proxy.clock import Clock
 from proxy.version import __version__
 from proxy.wire.decode import UnknownEncodingError, decode
 
-__all__ = ["Asker", "Unreached"]
+__all__ = ["Asker", "Unreached", "body_for"]
 
 _MOST_READ: Final = 1 << 24
 """Bytes of an answer that are read."""
@@ -70,7 +70,7 @@ class Asker:
 
     async def ask(self, endpoint: Endpoint, asked: Asked, *, model_name: bool) -> Read | Unreached:
         """The answer, or that there is none to be had just now. `model_name`: it has to name the model asked for."""
-        body = await asyncio.to_thread(_body_for, endpoint, asked)
+        body = await asyncio.to_thread(body_for, endpoint, asked)
         sent = replace(asked, body=body)
         wanted = endpoint.model if model_name else None
         unreached = Unreached("")
@@ -134,7 +134,7 @@ def _no_answer(asked: Asked, why: str, wanted: str | None) -> Read:
     return replace(found, answer=replace(found.answer, failed=why))
 
 
-def _body_for(endpoint: Endpoint, asked: Asked) -> bytes:
+def body_for(endpoint: Endpoint, asked: Asked) -> bytes:
     """The body with what the endpoint changes in it; as it is where that is nothing, or where it is no JSON object."""
     if endpoint.model is None and endpoint.rewrite is None:
         return asked.body

@@ -23,7 +23,7 @@ from proxy.checks.tally import Tally
 from proxy.checks.weighing import Silent
 from proxy.store.control.comparisons import ComparedRow
 
-__all__ = ["Items"]
+__all__ = ["Items", "texts_of"]
 
 
 class Items:
@@ -73,7 +73,7 @@ class Items:
             user_hash=prompt.user_hash,
             tags=prompt.tags,
             facts=facts,
-            data=_texts(prompt.asked, champion, answer),
+            data=texts_of(prompt.asked, champion, answer),
         )
         await self._ledger.add(row)
         self._tally.facts[item], self._fresh[item] = facts, (champion, answer)
@@ -131,7 +131,7 @@ class Items:
             "challenger": list(line.expect.complaints(challenger.answer)),
             "pending": line.expect.rubric is not None,
         }
-        texts = _texts(line.asked, champion, challenger)
+        texts = texts_of(line.asked, champion, challenger)
         await self._ledger.add(ComparedRow(check_id=0, item=line.item, tags=line.tags, facts=facts, data=texts))
         self._tally.facts[line.item], self._fresh[line.item] = facts, (champion, challenger)
 
@@ -148,7 +148,8 @@ def _silence(like: Read, why: str) -> Read:
     return replace(like, answer=replace(like.answer, text="", words="", calls=(), failed=why, latency_s=None), tokens=0)
 
 
-def _texts(asked: Asked, champion: Read, challenger: Read) -> dict[str, Any]:
+def texts_of(asked: Asked, champion: Read, challenger: Read) -> dict[str, Any]:
+    """What was said, see `ComparedRow.data`."""
     sides = {"champion": champion, "challenger": challenger}
     answers = {
         side: {"text": one.answer.text, "body": one.body, "failed": one.answer.failed} for side, one in sides.items()

@@ -21,7 +21,7 @@ from proxy.store.store import Store
 from proxy.store.tables.keys import id_floor
 from proxy.store.tables.values import RecordFlag, RecordView
 
-__all__ = ["Prompts", "Recorded", "recorded"]
+__all__ = ["Prompts", "Recorded", "asked_of", "recorded", "recorded_of"]
 
 _KEPT_HEADERS: Final = ("content-type", "accept", "anthropic-version", "openai-organization")
 _LOOK_BACK: Final = 500
@@ -48,7 +48,7 @@ async def recorded(store: Store, count: int) -> list[Asked]:
     async for view in store.records.iter(newest_first=True, chunk=50):
         row = view.row
         if view.body is not None and row.method == "POST" and RecordFlag.SAMPLE in row.flags and not row.flags & _UNFIT:
-            found.append(_asked(view))
+            found.append(asked_of(view))
         seen += 1
         if len(found) == count or seen == _LOOK_BACK:
             break
@@ -104,20 +104,27 @@ class Prompts:
         view = await self._store.records.get(record_id)
         if view is None or view.body is None:
             return None
-        row, body, asked = view.row, view.body, _asked(view)
-        answered = read(
-            asked,
-            status=row.status,
-            response=body.response,
-            media_type=body.response_headers.get("content-type", ""),
-            latency_s=row.upstream_us / 1e6,
-            asked_model=self._champion.model if self._model_name else None,
-        )
-        tags = tuple(f"{name}={value}" for name, value in sorted(body.tags.items()))
-        return Recorded(record_id=row.id, user_hash=row.user_hash, tags=tags, asked=asked, champion=answered)
+        return recorded_of(view, self._champion.model if self._model_name else None)
 
 
-def _asked(view: RecordView) -> Asked:
+def recorded_of(view: RecordView, asked_model: str | None) -> Recorded:
+    """A record, which has its body, as a question and the champion's answer. `asked_model`: see `read`."""
+    assert view.body is not None
+    row, body, asked = view.row, view.body, asked_of(view)
+    answered = read(
+        asked,
+        status=row.status,
+        response=body.response,
+        media_type=body.response_headers.get("content-type", ""),
+        latency_s=row.upstream_us / 1e6,
+        asked_model=asked_model,
+    )
+    tags = tuple(f"{name}={value}" for name, value in sorted(body.tags.items()))
+    return Recorded(record_id=row.id, user_hash=row.user_hash, tags=tags, asked=asked, champion=answered)
+
+
+def asked_of(view: RecordView) -> Asked:
+    """The request of a record, which has its body."""
     assert view.body is not None
     headers = {name: view.body.request_headers[name] for name in _KEPT_HEADERS if name in view.body.request_headers}
     return Asked(target=view.body.target, body=view.body.request, headers=headers)

@@ -86,7 +86,7 @@ class Runner:
         lines = () if self._plan.cases is None else self._plan.cases.lines
         missing = [line.item for line in lines if not self.tally.is_known(line.item)]
         if (away := await self._stage(missing, self._items.golden, over=self._is_spent)) is not None:
-            self.tally.holds.append(away.reason)
+            self.tally.holds.insert(0, away.reason)
 
     async def _conversations(self) -> None:
         tally = self.tally
@@ -103,8 +103,8 @@ class Runner:
         away = await self._stage(missing, self._items.conversation, over=over, may_begin=near)
         if away is not None and away.for_good:  # clients bring keys of their own: it says nothing of the model
             tally.notes += [away.reason] if away.reason not in tally.holds else []
-        elif away is not None:
-            tally.holds.append(away.reason)
+        elif away is not None and away.reason not in tally.holds:
+            tally.holds.insert(0, away.reason)
 
     async def _stage(
         self, items: Sequence[str], do: Do, *, over: Callable[[], bool], may_begin: Callable[[str], bool] | None = None

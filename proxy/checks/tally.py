@@ -21,7 +21,7 @@ from proxy.checks.facts import SIDES, outcome_of, tokens_of, with_stock
 from proxy.checks.golden import GoldenFile
 from proxy.config.gate import ChecksConfig
 
-__all__ = ["By", "Tally", "rule_of"]
+__all__ = ["By", "Tally", "differences_of", "figures_of", "rule_of"]
 
 By = Literal["visible", "scores", "pairs"]
 _EXAMPLES: Final = 20
@@ -132,8 +132,8 @@ class Tally:
             verdict=verdict,
             reasons=reasons,
             counts=self._counts(known),
-            differences=_differences(self.facts.values()),
-            figures=_figures(known.values()),
+            differences=differences_of(self.facts.values()),
+            figures=figures_of(known.values()),
             parts=tuple(part for part in (self._golden(), self._conversations()) if part is not None),
             examples=tuple(self._examples()),
         )
@@ -205,7 +205,7 @@ def _golden_known(facts: Mapping[str, Any] | None) -> bool:
     return facts is not None and "golden" in facts and not facts["golden"].get("pending")
 
 
-def _differences(known: Any) -> dict[str, dict[str, int]]:
+def differences_of(known: Any) -> dict[str, dict[str, int]]:
     """How often an answer of each side has which defect; what tells two apart is counted for the challenger."""
     counts: dict[str, Counter[str]] = {side: Counter() for side in SIDES}
     for facts in known:
@@ -215,7 +215,8 @@ def _differences(known: Any) -> dict[str, dict[str, int]]:
     return {side: dict(sorted(count.items())) for side, count in counts.items()}
 
 
-def _figures(known: Any) -> dict[str, dict[str, float | None]]:
+def figures_of(known: Any) -> dict[str, dict[str, float | None]]:
+    """Medians of answers that are some, by side."""
     figures: dict[str, dict[str, float | None]] = {}
     known = list(known)
     for name in ("characters", "latency_s"):

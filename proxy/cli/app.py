@@ -1,6 +1,7 @@
 """The `ratchet` command: the table of verbs, and what all of them share.
 
-Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 configuration, 4 server or store not reachable, 5 not found.
+Exit codes: 0 done, 1 failed or refused, 2 wrong usage, 3 configuration, 4 server or store not reachable, 5 not found,
+6 undecided (`check`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from proxy.cli import (
+    check_model,
     checks,
     control,
     data,
@@ -65,7 +67,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="A serving proxy that makes the model behind it better, and never worse.",
     epilog="Exit codes: 0 done · 1 failed or refused · 2 wrong usage · 3 configuration · "
-    "4 server or store not reachable · 5 not found",
+    "4 server or store not reachable · 5 not found · 6 undecided (check)",
 )
 
 
@@ -89,6 +91,7 @@ def _root(
 app.command("serve", rich_help_panel="Run")(serve.serve)
 app.add_typer(loop.app, name="loop", rich_help_panel="Run")
 app.command("check-config", rich_help_panel="Run")(checks.check_config)
+app.command("check", rich_help_panel="Run")(check_model.check)
 app.command("demo", rich_help_panel="Run")(demo.demo)
 
 app.command("status", rich_help_panel="Watch")(status.status)
@@ -103,6 +106,8 @@ for command in (
     control.rollback,
     control.share,
     control.deploy,
+    control.challenge,
+    control.proceed,
     control.pause,
     control.resume,
     control.cancel,

@@ -29,7 +29,8 @@ def check_config(
     """Check the configuration as `serve` would and list what differs from the defaults.
 
     Prints all problems at once, each with its key, value, reason and remedy; the exit code is then 3. Also checks that
-    the training function and the commands exist (`serve` only warns about them, and serves).
+    the training function and the commands exist (`serve` only warns about them, and serves), and reads the golden file
+    of the gate.
     """
     import os
     from pathlib import Path
@@ -46,6 +47,7 @@ def check_config(
         fail(Exit.CONFIG, "\n  ".join(("the configuration names things that do not exist:", *map(str, missing))))
     try:
         client_tls(loaded)
+        _read_golden(loaded)
     except ConfigError as exc:
         fail(Exit.CONFIG, str(exc))
     changed = _changed(loaded)
@@ -76,6 +78,15 @@ def check_config(
         out.print(f"note: {note}")
 
 
+def _read_golden(config: Config) -> None:
+    """Raises ConfigError where the golden file is no use."""
+    from proxy.checks.gate import golden_of
+    from proxy.judge.build import make_judge
+
+    if config.checks.golden is not None:
+        golden_of(config, make_judge(config.judge))
+
+
 def _changed(config: Config) -> dict[str, Any]:
     """Settings that are not at their default, secrets masked."""
     from proxy.config import Config, public_document
@@ -95,6 +106,7 @@ def _notes(config: Config) -> list[str]:
     """What is allowed, but may not be what was meant."""
     from proxy.app.paths import open_to_others
     from proxy.config.checks import is_loopback, weak_tokens
+    from proxy.config.family import judge_notes
     from proxy.config.terms import terms_note
 
     notes = [*map(str, weak_tokens(config)), *open_to_others(config)]
@@ -137,4 +149,5 @@ def _notes(config: Config) -> list[str]:
         ]
     if (terms := terms_note(config)) is not None:
         notes.append(terms)
+    notes += judge_notes(config)
     return notes

@@ -41,6 +41,7 @@ class Exit(IntEnum):
     CONFIG = 3
     UNREACHABLE = 4
     NOT_FOUND = 5
+    UNDECIDED = 6
 
 
 ConfigOption = Annotated[

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import getpass
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import asdict, dataclass, field
+from json import loads as from_json
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,21 +33,22 @@ from proxy.cli.common import (
 from proxy.cli.printable import styled
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from proxy.cli.http import Server
     from proxy.config.model import Config
     from proxy.store.store import Store
+    from proxy.store.tables.control import CommandRow
 
     _FromStore = Callable[[Store], Coroutine[Any, Any, Any]]
 
 __all__ = [
     "Where",
     "cancel",
+    "challenge",
     "deploy",
     "explain",
     "history",
     "pause",
+    "proceed",
     "promote",
     "resume",
     "rollback",
@@ -88,6 +91,7 @@ promote = _simple(Verb.PROMOTE)
 rollback = _simple(Verb.ROLLBACK)
 pause = _simple(Verb.PAUSE)
 resume = _simple(Verb.RESUME)
+proceed = _simple(Verb.PROCEED)
 cancel = _simple(Verb.CANCEL)
 
 
@@ -111,13 +115,60 @@ def share(
 
 
 def deploy(
-    run: Annotated[str, typer.Argument(help="The run whose model is to be served.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            help="The run whose model is to be served, or the path of a model (with a `/`, or `./` before it) on the "
+            "server's machine, or a URL such as hf://org/name.",
+            metavar="RUN|PATH",
+        ),
+    ],
     why: Why = "to be served again",
     who: Who = None, wait: Wait = 10.0, config: ConfigOption = None, data_dir: DataDirOption = None,
     admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Serve the model of an earlier run as the challenger, without a training. Its deployment had failed, perhaps."""
-    submit("deploy", {"run": run}, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
+    """Serve a model as the challenger, without a training: that of an earlier run, whose deployment had failed,
+    perhaps, or one at a path. It is checked before any user sees it."""
+    args = {"path": _whole_path(run)} if "/" in run else {"run": run}
+    submit("deploy", args, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
+
+
+def challenge(
+    why: Why,
+    url: Annotated[
+        str | None,
+        typer.Argument(help="Base URL of the endpoint.", show_default="the champion's server"),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="What the JSON `model` field of its requests says.", show_default=False)
+    ] = None,
+    api_key_file: Annotated[
+        Path | None, typer.Option(help="File with its API key, which is sent to this URL only.", show_default=False)
+    ] = None,
+    api_key_header: Annotated[
+        str | None, typer.Option(help="Header that carries the key.", show_default="authorization, after Bearer")
+    ] = None,
+    client_key: Annotated[
+        bool, typer.Option("--client-key", help="Pass the clients' own keys on to this URL.")
+    ] = False,
+    name: Annotated[
+        str | None, typer.Option(help="What it is called in metrics and pages.", show_default="made up")
+    ] = None,
+    rewrite: Annotated[
+        Path | None,
+        typer.Option(help="JSON file: what is changed in its requests (system, examples, parameters).",
+                     show_default=False),
+    ] = None,
+    who: Who = None, wait: Wait = 10.0, config: ConfigOption = None, data_dir: DataDirOption = None,
+    admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
+) -> None:  # fmt: skip
+    """Bring a challenger of your own: an endpoint, another model of the champion's server, or the champion asked
+    otherwise. Nothing is trained; it is checked before any user sees it, and then tested like any other."""
+    given = {"url": url, "model": model, "name": name, "api_key_header": api_key_header, "client_key": client_key,
+             "api_key": _read(api_key_file, "--api-key-file"), "rewrite": _read_json(rewrite)}  # fmt: skip
+    document = {field: value for field, value in given.items() if value not in (None, False)}
+    order = _Order(verb="challenge", path="/api/challengers", body=document, leave=_leave_challenger)
+    _give(order, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
 
 
 def explain(
@@ -182,21 +233,41 @@ def submit(
     json: bool = False,
 ) -> None:
     """Give the loop a command and print what it answers within `wait_s` seconds."""
+    order = _Order(verb=str(verb), path="/api/commands", body={"verb": verb, "args": args}, leave=_leave_command)
+    _give(order, why, where, who=who, wait_s=wait_s, json=json)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """A command on its way."""
+
+    verb: str
+    path: str
+    """Of the admin port."""
+    body: Mapping[str, Any] = field(repr=False)
+    """What is sent there, beside who and why."""
+    leave: Callable[[Store, Config, Mapping[str, Any]], Coroutine[Any, Any, CommandRow]]
+    """Leaves it in the store, where no server runs."""
+
+
+def _give(order: _Order, why: str, where: Where, *, who: str | None, wait_s: float, json: bool) -> None:
+    """Send it, and print what the loop answers."""
     from proxy.cli.http import ServerError, admin_server
 
     if not why.strip():
         fail(Exit.USAGE, "--why is empty; say in a sentence why, it is kept with the decision")
     loaded = read_config(where.config, where.data_dir)
     server = admin_server(loaded, where.admin_url, where.token)
-    body = {"verb": verb, "args": args, "who": who or getpass.getuser(), "why": why}
+    body = {**order.body, "who": who or getpass.getuser(), "why": why}
     try:
-        command = _settled(server, server.post("/api/commands", body)["id"], wait_s)
+        command = _settled(server, server.post(order.path, body)["id"], wait_s)
     except ServerError as exc:
         fail(Exit.FAILED, f"{server.url}: {exc}")
     except OSError as exc:
         if where.admin_url is not None:
             fail(Exit.UNREACHABLE, f"no server answers at {server.url} ({exc})")
-        command = _left_in_store(loaded, body)
+        command = _left_in_store(loaded, body, order)
+    verb = order.verb
     if json:
         print_json(command)
     elif command["state"] == "pending":
@@ -220,17 +291,54 @@ def _settled(server: Server, command_id: int, wait_s: float) -> dict[str, Any]:
         time.sleep(_POLL_S)
 
 
-def _left_in_store(config: Config, body: dict[str, Any]) -> dict[str, Any]:
+def _left_in_store(config: Config, body: Mapping[str, Any], order: _Order) -> dict[str, Any]:
     from proxy.cli.stores import with_store
 
     async def work(store: Store) -> dict[str, Any]:
-        from dataclasses import asdict
-
-        return asdict(await store.commands.submit(body["verb"], who=body["who"], why=body["why"], args=body["args"]))
+        return asdict(await order.leave(store, config, body))
 
     command = with_store(config, work)
     say("no server is running here; the loop reads this command when it starts", err=True)
     return command
+
+
+async def _leave_command(store: Store, config: Config, body: Mapping[str, Any]) -> CommandRow:
+    return await store.commands.submit(body["verb"], who=body["who"], why=body["why"], args=body["args"])
+
+
+async def _leave_challenger(store: Store, config: Config, body: Mapping[str, Any]) -> CommandRow:
+    from proxy.web.challengers import arguments, read_challenger
+
+    try:
+        brought = read_challenger({name: value for name, value in body.items() if name not in ("who", "why")})
+    except ValueError as exc:
+        fail(Exit.USAGE, str(exc))
+    args = await arguments(brought, store, config.champion)
+    return await store.commands.submit(Verb.CHALLENGE, who=body["who"], why=body["why"], args=args)
+
+
+def _whole_path(text: str) -> str:
+    """A path of this machine made whole; a URL is one already."""
+    return text if "://" in text else str(Path(text).expanduser().absolute())
+
+
+def _read(path: Path | None, option: str) -> str | None:
+    """The text of a file without what is around it; None where there is no file to be read."""
+    if path is None:
+        return None
+    try:
+        return path.read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        fail(Exit.USAGE, f"{option}: {path} cannot be read ({getattr(exc, 'strerror', None) or 'it is not text'})")
+
+
+def _read_json(path: Path | None) -> Any:
+    """What is in the JSON file of a rewrite; None without one."""
+    text = _read(path, "--rewrite")
+    try:
+        return None if text is None else from_json(text)
+    except (ValueError, RecursionError) as exc:
+        fail(Exit.USAGE, f"--rewrite: {path} is not JSON ({exc})")
 
 
 def _ask(config: Config, admin_url: str | None, token: str | None, path: str, from_store: _FromStore) -> Any:

@@ -38,6 +38,7 @@ _HEAD: Final = """\
 | 3 | the configuration cannot be used; every problem is listed |
 | 4 | server or store not reachable |
 | 5 | there is no such record, decision or command |
+| 6 | `check` only: neither passed nor rejected, or something was missing |
 """
 
 

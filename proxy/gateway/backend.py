@@ -178,6 +178,10 @@ class Router:
         self._forget_all_but(champion, challenger)
         return routes
 
+    def for_copies(self, target: Target, pool: Pool) -> Backend:
+        """`target`, asked as in a test, over a pool of its own and without a breaker. Raises ValueError."""
+        return self._made(Arm.CHALLENGER, target, pool, None)
+
     def adding(self, adds: bool) -> None:
         """Whether lines are added to heads from the next request on."""
         self._verbatim = not adds
@@ -205,6 +209,9 @@ class Router:
         breaker = None
         if arm is Arm.CHALLENGER:
             breaker = self._breakers.setdefault((target.model_id, origin), Breaker(self._config.gateway.breaker))
+        return self._made(arm, target, pool, breaker)
+
+    def _made(self, arm: Arm, target: Target, pool: Pool, breaker: Breaker | None) -> Backend:
         credential, rewriter = self._means(target, lenient=arm is Arm.CHAMPION)
         return Backend(arm, target, pool, breaker, credential, rewriter, verbatim=self._verbatim)
 

@@ -67,7 +67,7 @@ class Gateway:
                 make_pool=lambda address: UpstreamPool(
                     address, config.gateway, clock=clock, deadlines=deadlines, counters=_Uncounted()
                 ),
-                credential=router.credential,
+                backend=router.for_copies,
                 user_hash=user_hash,
                 spool=spool,
                 redact=redact,

@@ -18,19 +18,20 @@ import asyncio
 import importlib
 import logging
 from collections.abc import Callable
+from math import inf
 from typing import Any, Final
 
 from policies.assignment import unit_interval
-from policies.records import Arm, Outcome, StickySource
+from policies.records import Outcome, StickySource
 from proxy.config.model import Config
-from proxy.gateway.backend import Backend, parse_url, rewriter_of
+from proxy.gateway.backend import Backend, parse_url
 from proxy.gateway.counters import COPIES_DROPPED, COPIES_FAILED
 from proxy.gateway.deadlines import Deadlines
 from proxy.gateway.facts import ExchangeFacts
 from proxy.gateway.fitness import ServedAt, why_not, why_not_body
 from proxy.gateway.model_field import replace_model
-from proxy.gateway.outbound import CredentialLine, Peer, copy_head, copy_token, request_lines
-from proxy.gateway.ports import MakesPools, Pool, RecordSpool, Redacts
+from proxy.gateway.outbound import copy_head, copy_token, request_lines
+from proxy.gateway.ports import ClientSide, MakesPools, Pool, RecordSpool, Redacts
 from proxy.gateway.shadow_copy import Original, ShadowCopy, facts_of
 from proxy.routes import RouteTable, Target
 from proxy.spool.frames import KIND_SHADOW, encode_frame
@@ -41,11 +42,14 @@ __all__ = ["Shadow"]
 
 _SHARE: Final = 0.01
 """Of the event loop's time."""
-_COST_S: Final = 150e-6
+_COST_S: Final = 250e-6
 """What a copy takes of that. Measured, rounded up."""
 _COST_OF_BYTE_S: Final = 3e-9
+_BUSY: Final = COPIES_DROPPED.slot("busy")
+_AT_PACE: Final = COPIES_DROPPED.slot("pace")
 _REST_S: Final = 0.25
 """Pause after a copy that failed: a challenger that closes every connection at once is found out in seconds, too."""
+_AGAIN_S: Final = 5.0
 _KEPT_OF_FAILED: Final = 65536
 """Bytes of an answer that is none: enough to see why."""
 _log = logging.getLogger(__name__)
@@ -59,7 +63,7 @@ class Shadow:
         config: Config,
         *,
         make_pool: MakesPools,
-        credential: Callable[[Target], CredentialLine | None],
+        backend: Callable[[Target, Pool], Backend],
         user_hash: Callable[[bytes], int],
         spool: RecordSpool,
         redact: Redacts | None,
@@ -68,12 +72,13 @@ class Shadow:
         monotonic: Callable[[], float],
         count: Callable[..., None],
     ) -> None:
-        """`make_pool` makes connections that are nobody else's; `credential` is what a target is sent."""
+        """`make_pool` makes connections that are nobody else's; `backend` says how a target is asked over them."""
         self._gateway = config.gateway
+        self._most = config.gateway.shadow_concurrency
         self._limit = config.capture.max_response_bytes
         self._captures = config.capture.enabled
         self._make_pool = make_pool
-        self._credential = credential
+        self._made = backend
         self._user_hash = user_hash
         self._spool = spool
         self._redact = redact
@@ -86,6 +91,8 @@ class Shadow:
         self._backend: Backend | None = None
         self._salt = b""
         self._pools: list[Pool] = []
+        self._again_at = inf
+        """When one that could not be asked is looked at again."""
         self._free_at = 0.0
         """When the next copy may be made, monotonic seconds."""
         self._served_at: ServedAt | None = None
@@ -103,10 +110,10 @@ class Shadow:
         """Whether it knows which requests it understands. Before, there are no copies."""
         return self._served_at is not None
 
-    def offer(self, facts: ExchangeFacts, peer: Peer) -> None:
+    def offer(self, facts: ExchangeFacts, client: ClientSide) -> None:
         """Make a copy of a request whose record was just written, or do not. Never raises, and never waits."""
         try:
-            self._offer(facts, peer)
+            self._offer(facts, client)
         except Exception:  # noqa: BLE001 - fail open: a copy is nobody's answer
             self._drop("defect")
             _log.exception("a request was not copied")
@@ -125,22 +132,33 @@ class Shadow:
 
     # -- whether
 
-    def _offer(self, facts: ExchangeFacts, peer: Peer) -> None:
+    def _offer(self, facts: ExchangeFacts, client: ClientSide) -> None:
+        if self._served_at is None:
+            self._drop("starting")
+            if self._loading is None:
+                self._loading = spawn(self._load(), name="load what copies need")
+            return
         table = facts.routes.table
-        if table is not self._table:
+        if table is not self._table or self._monotonic() >= self._again_at:
             self._follow(table)
         backend, check_id = self._backend, table.check_id
         if backend is None or check_id is None:
             return
-        record_id = facts.record_id.hex
-        if unit_interval(self._salt, record_id.encode()) >= table.shadow_share:
+        record_id, share = facts.record_id.hex, table.shadow_share
+        if share < 1.0 and unit_interval(self._salt, record_id.encode()) >= share:
+            return
+        if len(self._open) >= self._most:  # first what happens to nearly all of many requests a second
+            self._count(_BUSY)
+            return
+        if self._monotonic() < self._free_at:
+            self._count(_AT_PACE)
             return
         if (reason := self._why_not(facts, backend)) is not None:
             self._drop(reason)
             return
         key, source = facts.key
         user = None if source is StickySource.RANDOM else self._user_hash(key)
-        original = Original(record_id, facts.known.head, bytes(facts.request.data), peer, user)
+        original = Original(record_id, facts.known.head, bytes(facts.request.data), client.peer, user)
         copy = ShadowCopy(original, backend, check_id, limit=self._limit, monotonic=self._monotonic, ended=self._ended)
         self._pay(len(original.body))
         self._count("shadow_in_flight")
@@ -155,12 +173,6 @@ class Shadow:
             return "kind"
         if (why := why_not(facts, prefixed=bool(backend.prefix))) is not None:
             return why
-        if not self.ready:
-            return "starting"
-        if len(self._open) >= self._gateway.shadow_concurrency:
-            return "busy"
-        if self._monotonic() < self._free_at:
-            return "pace"
         return "spool" if self._spool.full else None
 
     # -- how
@@ -178,15 +190,14 @@ class Shadow:
     def _send(self, copy: ShadowCopy) -> None:
         backend, head, body = copy.backend, copy.original.head, copy.original.body
         assert self._served_at is not None  # else it was not taken
-        if (why := why_not_body(head.target_text, body, self._served_at)) is not None:
+        why = why_not_body(head.target_text, body, self._served_at)
+        if why is None and backend.rewriter is not None and not rewritable(len(body), None, body):
+            why = "too_long"
+        if why is not None:
             self._forget(copy)
             self._drop(why)
             return
         if backend.rewriter is not None:
-            if not rewritable(len(body), None, body):
-                self._forget(copy)
-                self._drop("too_long")
-                return
             body = backend.rewriter.body(head.target.decode("latin-1"), body)
         if backend.target.model is not None:
             body = replace_model(body, backend.target.model)
@@ -230,10 +241,11 @@ class Shadow:
     # -- to whom
 
     def _follow(self, table: RouteTable) -> None:
-        """Find the challenger of `table`. One that cannot be asked gets no copies, and is said once."""
-        self._table = table
+        """Find the challenger of `table`. One that cannot be asked gets no copies: that is said once, and looked at
+        again, for its key may be on its way to this host."""
+        known, self._table = self._table is table, table
         target, before = table.shadow, self._backend
-        self._backend = None
+        self._backend, self._again_at = None, inf
         if target is None or not table.copies:
             return
         self._salt = b"shadow %d" % (table.check_id or 0)
@@ -242,12 +254,11 @@ class Shadow:
                 pool = self._pools[-1]
             else:
                 pool = self._new_pool(target.url)
-            credential, rewriter = self._credential(target), rewriter_of(target)
-            self._backend = Backend(Arm.CHALLENGER, target, pool, None, credential, rewriter, verbatim=False)
+            self._backend = self._made(target, pool)
         except ValueError as exc:
-            _log.error("the challenger %s gets no copies of requests: %s", target.name, exc)
-        if self._served_at is None and self._loading is None:
-            self._loading = spawn(self._load(), name="load the API shapes")
+            self._again_at = self._monotonic() + _AGAIN_S
+            if not known:
+                _log.error("the challenger %s gets no copies of requests: %s", target.name, exc)
 
     def _new_pool(self, url: str) -> Pool:
         address, _ = parse_url(url)
@@ -259,5 +270,6 @@ class Shadow:
 
     async def _load(self) -> None:
         """Beside the traffic, for it takes as long as dozens of requests; and only where there is a shadow at all."""
+        await asyncio.to_thread(importlib.import_module, "proxy.wire.rewriting")
         shapes = await asyncio.to_thread(importlib.import_module, "proxy.wire.extract.shapes")
         self._served_at = shapes.served_at

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from policies.assessment import JudgeFacts
 from policies.plan import LoopRules
 from policies.selection import DataGeneratorConfig
 from proxy.clock import Clock
@@ -77,10 +78,12 @@ def assemble(
     metrics: LoopMetrics | None = None,
     building: Callable[[], Progress | None] = lambda: None,
     open_scores: bool = False,
+    judge: JudgeFacts | None = None,
     troubles: LoopTroubles | None = None,
 ) -> Loop:
     """A loop from its parts. `routes_path` None: no workers to tell (the library). `building` is asked for the status
-    how far a dataset has come. `open_scores`: anybody may give an answer its score. `troubles` are told what keeps the
+    how far a dataset has come. `open_scores`: anybody may give an answer its score. `judge`: the one of the
+    settings; whether it counts is found out at every look. `troubles` are told what keeps the
     loop from ticking."""
     return Loop(
         store=store,
@@ -94,7 +97,7 @@ def assemble(
             config_id=config_id,
         ),
         leadership=leadership or Leadership(store),
-        observer=_observer(store, clock, rules, ports, selection, open_scores=open_scores),
+        observer=_observer(store, clock, rules, ports, selection, open_scores=open_scores, judge=judge),
         maintenance=Maintenance(store=store, deployer=ports.deployer, troubles=ThrottledLog(_log, clock)),
         executor=_executor(store, rules, ports, training_dir, fingerprint),
         notifier=ports.notifier,
@@ -106,7 +109,14 @@ def assemble(
 
 
 def _observer(
-    store: Store, clock: Clock, rules: LoopRules, ports: LoopPorts, selection: DataGeneratorConfig, *, open_scores: bool
+    store: Store,
+    clock: Clock,
+    rules: LoopRules,
+    ports: LoopPorts,
+    selection: DataGeneratorConfig,
+    *,
+    open_scores: bool,
+    judge: JudgeFacts | None,
 ) -> Observer:
     """What looks."""
     return Observer(
@@ -118,7 +128,7 @@ def _observer(
         clock=clock,
         trigger_quality=rules.trigger.min_quality_score,
         selection=selection,
-        evidence=EvidenceReader(store=store, clock=clock, ab_test=rules.ab_test, open_scores=open_scores),
+        evidence=EvidenceReader(store=store, clock=clock, ab_test=rules.ab_test, open_scores=open_scores, judge=judge),
     )
 
 

@@ -8,10 +8,12 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+from policies.assessment import JudgeFacts
 from policies.plan import LoopRules
 from proxy.clock import Clock
 from proxy.config import Config
 from proxy.config.load import fingerprint, public_document
+from proxy.judge.build import scorer_of
 from proxy.loop.act.install import BaseModel
 from proxy.loop.adapters.deployers import WarmingDeployer, build_deployer, recorded
 from proxy.loop.adapters.deployers.brought import WithBrought
@@ -40,6 +42,12 @@ def service_rules(config: Config) -> LoopRules:
         ready_timeout_s=config.deployer.ready_timeout_seconds,
         deployment_retries=config.deployer.retries,
     )
+
+
+def _judge(config: Config) -> JudgeFacts | None:
+    """The judge of the settings, which does not count as long as nobody has looked."""
+    scorer = scorer_of(config.judge)
+    return None if scorer is None else JudgeFacts(scorer=scorer, counts=False, trust=config.judge.trust)
 
 
 @asynccontextmanager
@@ -91,6 +99,7 @@ async def open_loop(
         metrics=metrics,
         building=lambda: datasets.building,
         open_scores="score" in config.feedback.anonymous,
+        judge=_judge(config),
         troubles=troubles,
     )
     if isinstance(notifier, WebhookNotifier):

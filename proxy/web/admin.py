@@ -25,6 +25,7 @@ from proxy.limits import Guesses
 from proxy.status import Status, status_json
 from proxy.store.store import Store
 from proxy.web.auth import SESSION_COOKIE, SESSION_S, Sessions, TokenAuth, peer, too_many_guesses
+from proxy.web.challengers import Brought, arguments, challenger_routes
 from proxy.web.checks.api import ChecksApi
 from proxy.web.datasets import DatasetsApi
 from proxy.web.limits import MAX_ADMIN_BODY_BYTES, BodyLimit, Hardened
@@ -72,6 +73,14 @@ class AdminServices:
     login_path: str | None = None
     """Where a browser without a session is sent."""
 
+    async def bring(self, brought: Brought, who: str, why: str) -> int:
+        """Write down that a challenger is brought; returns the command's id. Its API key is kept apart."""
+        store = self.store()
+        if store is None:
+            raise ApiError(503, "the store cannot be reached at the moment", headers={"retry-after": "5"})
+        assert self.submit is not None  # who calls has looked
+        return await self.submit(Verb.CHALLENGE, await arguments(brought, store, self.config.champion), who, why)
+
 
 def create_admin_app(services: AdminServices) -> Starlette:
     """The app of the admin port. Raises ValueError where the token is named but was not read."""
@@ -97,6 +106,7 @@ def create_admin_app(services: AdminServices) -> Starlette:
             Route("/api/session", api.session, methods=["POST", "DELETE"]),
             Route("/api/commands", api.command, methods=["POST"]),
             Route("/api/commands/{id:row}", api.command_state),
+            *challenger_routes(None if services.submit is None else services.bring, api.order),
             Route("/api/explain", api.explain),
             Route("/api/history", api.history),
             *RecordsApi(services.store, services.keys, services.clock).routes(),
@@ -150,18 +160,25 @@ class _Api:
         """Write a control action down for the loop: {"verb", "why", "who", "args"}."""
         if self._services.submit is None:
             raise ApiError(503, "the loop does not run here, so no command can be carried out")
-        body = await _json_object(request)
-        verb, why = body.get("verb"), body.get("why")
-        who, args = body.get("who", "admin"), body.get("args", {})
+        body, who, why = await self.order(request)
+        verb, args = body.get("verb"), body.get("args", {})
         if verb not in VERBS:
             raise ApiError(400, f"verb: not one of {', '.join(VERBS)}", field="verb")
+        if verb == Verb.CHALLENGE:
+            raise ApiError(400, "verb: bring a challenger with POST /api/challengers", field="verb")
+        _check_args(args)
+        command_id = await self._services.submit(verb, args, who, why)
+        return JsonResponse({"id": command_id, "state": "pending"}, 202)
+
+    async def order(self, request: Request) -> tuple[dict[str, Any], str, str]:
+        """The JSON object in the body, without who asks for something and why, and these two."""
+        body = await _json_object(request)
+        why, who = body.pop("why", None), body.pop("who", "admin")
         if not isinstance(why, str) or not 0 < len(why.strip()) <= _MAX_WHY or "\0" in why:
             raise ApiError(400, "why: give the reason in a sentence; it is stored with the decision", field="why")
         if not isinstance(who, str) or not 0 < len(who.strip()) <= _MAX_WHY or "\0" in who:
             raise ApiError(400, "who: not a string, or empty", field="who")
-        _check_args(args)
-        command_id = await self._services.submit(verb, args, who.strip(), why.strip())
-        return JsonResponse({"id": command_id, "state": "pending"}, 202)
+        return body, who.strip(), why.strip()
 
     async def command_state(self, request: Request) -> Response:
         store = self._services.store()

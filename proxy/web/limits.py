@@ -14,7 +14,7 @@ from proxy.web.responses import ApiError, error_response
 
 __all__ = ["MAX_ADMIN_BODY_BYTES", "BodyLimit", "Hardened"]
 
-MAX_ADMIN_BODY_BYTES: Final = 65_536
+MAX_ADMIN_BODY_BYTES: Final = 262_144
 
 
 class BodyLimit:

@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from typer.testing import CliRunner, Result
 
 from proxy.cli.app import app
+from proxy.credentials import Credential
 from proxy.loop.look.explain import explain, history
 from proxy.store.store import Store
 from proxy.store.tables.control import CommandRow, CommandState, LoopTransaction
@@ -109,6 +110,10 @@ def commands(install: Install) -> list[CommandRow]:
         (["resume"], "resume", {}),
         (["cancel"], "cancel", {}),
         (["deploy", "run-1"], "deploy", {"run": "run-1"}),
+        (["deploy", "/srv/models/a"], "deploy", {"path": "/srv/models/a"}),
+        (["deploy", "./a.gguf"], "deploy", {"path": str(Path("a.gguf").absolute())}),
+        (["deploy", "hf://org/name"], "deploy", {"path": "hf://org/name"}),
+        (["proceed"], "proceed", {}),
     ],
 )
 def test_an_order_reaches_the_loop_with_who_and_why(
@@ -152,6 +157,71 @@ def test_a_named_server_that_does_not_answer_is_an_error_not_a_detour(install: I
     asyncio.run(install.fill([]))
     result = ratchet(install, "trigger", "--why", "x", "--admin-url", "http://127.0.0.1:1")
     assert result.exit_code == 4
+    assert commands(install) == []
+
+
+REWRITE = {"system": {"replace": "Be brief."}, "parameters": {"temperature": 0.2}}
+
+
+def keys_in(install: Install) -> list[Any]:
+    async def read() -> list[Any]:
+        store = await install.open_store()
+        try:
+            return [found.credential for found in (await store.credentials.all()).values()]
+        finally:
+            await store.close()
+
+    return asyncio.run(read())
+
+
+@pytest.mark.parametrize("through_server", [True, False])
+def test_a_challenger_is_brought_with_its_key_apart(install: Install, tmp_path: Path, through_server: bool) -> None:
+    (tmp_path / "key").write_text("sk-secret\n")
+    (tmp_path / "rewrite.json").write_text(json.dumps(REWRITE))
+    url = "https://models.example.net/a"
+    line = ["challenge", url, "--model", "big", "--name", "big-1", "--api-key-file", str(tmp_path / "key"),
+            "--api-key-header", "x-api-key", "--rewrite", str(tmp_path / "rewrite.json"), "--why", "it is new",
+            "--who", "ann"]  # fmt: skip
+    asyncio.run(install.fill([]))
+    if through_server:
+        controller = Controller(install, CommandState.DONE, "as you wish")
+        with controller.serving() as admin_url:
+            assert ratchet(install, "pause", "--why", "x", "--admin-url", admin_url).exit_code == 0  # it has its store
+            result = ratchet(install, *line, "--admin-url", admin_url)
+    else:
+        (install.root / "run").mkdir()
+        (install.root / "run" / "addresses.json").write_text('{"admin": "http://127.0.0.1:1"}')
+        result = ratchet(install, *line)
+    assert result.exit_code == 0, result.output
+    command = commands(install)[-1]
+    credential = command.args["credential"]
+    assert command.args == {"url": url, "model": "big", "name": "big-1", "credential": credential, "rewrite": REWRITE}
+    assert (command.verb, command.who, command.why) == ("challenge", "ann", "it is new")
+    assert keys_in(install) == [Credential.of(url, "sk-secret", "x-api-key")]
+    assert "sk-secret" not in result.output + repr(command)
+
+
+@pytest.mark.parametrize(
+    ("args", "files", "said"),
+    [
+        ([], {}, "url: name an endpoint, a model, or a rewrite"),
+        (["http://x", "--api-key-file", "{dir}/none"], {}, "--api-key-file: {dir}/none cannot be read (No such file"),
+        (["--rewrite", "{dir}/r"], {"r": "{"}, "--rewrite: {dir}/r is not JSON"),
+        (["--rewrite", "{dir}/r"], {"r": '{"sytem": 1}'}, "rewrite.sytem: there is no such member"),
+    ],
+)
+def test_a_challenger_that_is_none_is_not_brought(
+    install: Install, tmp_path: Path, args: list[str], files: dict[str, str], said: str
+) -> None:
+    asyncio.run(install.fill([]))
+    (install.root / "run").mkdir()
+    (install.root / "run" / "addresses.json").write_text('{"admin": "http://127.0.0.1:1"}')
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    line = [arg.format(dir=tmp_path) for arg in args]
+    result = ratchet(install, "challenge", *line, "--why", "x")
+    assert result.exit_code == 2
+    assert said.format(dir=tmp_path) in " ".join(result.output.split())
     assert commands(install) == []
 
 

@@ -14,6 +14,7 @@ import pytest
 from policies.records import Outcome
 from proxy.clock import ManualClock
 from proxy.config.serving import RedactionConfig
+from proxy.credentials import UnknownCredentialError
 from proxy.gateway.outbound import copy_token, via_token
 from proxy.ids import KeyRing
 from proxy.routes import RouteTable, Target, read_routes, write_routes
@@ -406,14 +407,14 @@ async def test_a_copy_takes_a_hundredth_of_the_time(tmp_path: Path) -> None:
         await copies.door.settled("shadow_in_flight", 0)
         await copies.door.ask(post())
         assert copies.dropped("pace") == 1
-        copies.clock.advance(0.02)
+        copies.clock.advance(0.03)
         await copies.door.ask(post())
         await copies.door.settled("shadow_sent_total", 2)
         await copies.ended()
         copies.other.on(PATH.decode(), _error)
         await copies.door.ask(post())
         await copies.door.settled('shadow_failed_total{cause="500"}', 1)
-        copies.clock.advance(0.02)
+        copies.clock.advance(0.03)
         await copies.door.ask(post())
         assert copies.dropped("pace") == 2, "one that fails is left alone for longer"
 
@@ -459,6 +460,25 @@ async def test_an_address_that_is_none_leaves_users_alone(copies: Copies, caplog
     assert copies.count("shadow_sent_total") == 0
     (line,) = [message for message in caplog.messages if "gets no copies" in message]
     assert "ftp://nowhere" in line
+
+
+async def test_a_key_that_comes_later_is_found(tmp_path: Path) -> None:
+    keys: dict[str, tuple[str, str]] = {}
+
+    def header(name: str, url: str) -> tuple[str, str] | None:
+        if name not in keys:
+            raise UnknownCredentialError(f"{name} is not here")
+        return keys[name]
+
+    async with opened(tmp_path, credentials=header) as copies:
+        copies.door.route(**shadow(copies.other.url, credential="new"))
+        await copies.ask()
+        keys["new"] = ("authorization", "Bearer sk-new")
+        await copies.ask()
+        assert copies.other.seen == [], "it is not looked for at every request"
+        copies.clock.advance(5)
+        await copies.ask(post(headers=b"Authorization: Bearer sk-client\r\n"))
+        assert copies.other.seen[0].header("authorization") == b"Bearer sk-new"
 
 
 async def test_a_new_shadow_gets_connections_of_its_own(copies: Copies) -> None:

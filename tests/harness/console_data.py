@@ -16,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from policies.agreement import standing_of
 from policies.experiment import ABTestConfig
 from policies.gate import GateVerdict
 from policies.plan import LoopRules
@@ -23,10 +24,11 @@ from policies.records import Arm, Outcome
 from policies.triggers import TriggerConfig
 from proxy.clock import ManualClock
 from proxy.config import Config, parse_config
+from proxy.config.judge import JudgeConfig
 from proxy.loop.look import explain
 from proxy.loop.ports import DatasetRequest, Manifest, Succeeded
 from proxy.loop.tick import Loop
-from proxy.status import Status, TroubleStatus
+from proxy.status import JudgeStatus, Status, TroubleStatus
 from proxy.store.store import Store
 from proxy.store.tables.schema import checks
 from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFlag
@@ -41,6 +43,7 @@ from tests.harness.webserver import serving
 
 __all__ = ["Admin", "ConsoleStage"]
 
+_SCORER = "openai:judge-large:5f0c2a11"
 _STEP_S = 7200.0
 """Between two looks of the loop."""
 _COMMENTS = ("Wrong part number.", "Exactly what I needed, thank you.", "Too long.")
@@ -121,6 +124,8 @@ class ConsoleStage:
         self.world = World(self.root, rules=_rules(), clock=self.clock)
         self.spoken: list[NewRecord] = []
         """Every exchange of the story so far."""
+        self.voted: list[tuple[str, int]] = []
+        """Records of the story that got a vote, and the vote."""
         self.world.datasets = CuratedDatasets(self.root / "training", self.spoken)
         self.world.trainer.outcome = Succeeded(
             result={"model_path": "/models/adapter-7", "metrics": {"loss": 0.2714, "samples_per_second": 41.5}}
@@ -136,7 +141,19 @@ class ConsoleStage:
             await self._traffic(store)
             await settle(loop)
         await self._compare(store)
+        await self._judge(store)
         return loop
+
+    async def _judge(self, store: Store) -> None:
+        """What a judge says that agrees with people in four of five answers, and of a few says nothing."""
+        lease = await store.leases.acquire("judge", "test", ttl_s=30)
+        assert lease is not None
+        await store.judgements.ask(lease, _SCORER, [record_id for record_id, _ in self.voted])
+        for record_id, thumb in self.voted:
+            right = self.rng.random() < 0.8
+            score = None if self.rng.random() < 0.05 else 0.9 if (thumb > 0) == right else 0.2
+            reason = "It answers what was asked." if score else "unreadable: no verdict in: I cannot say."
+            await store.judgements.answer(record_id, _SCORER, score=score, tokens=412, reason=reason)
 
     async def _compare(self, store: Store) -> None:
         """What the gate of each challenger has asked, and found: the world's gate says only that it passed."""
@@ -171,6 +188,7 @@ class ConsoleStage:
             self.spoken.append(record)
             if self.rng.random() < 0.2:
                 thumb = 1 if self.rng.random() < good else -1
+                self.voted.append((record.id, thumb))
                 comment = self.rng.choice(_COMMENTS) if self.rng.random() < 0.2 else None
                 votes.append(vote(record.id, at_us + 1000, self.rng, feedback=thumb, comment=comment))
         self._batches += 1
@@ -196,7 +214,23 @@ class ConsoleStage:
         """Settings that agree with the story's rules."""
         found = parse_config({"server": {"data_dir": str(self.root)}, "champion": {"url": "http://127.0.0.1:1"}})
         found = replace(found, ab_test_config=self.world.rules.ab_test, trigger_config=self.world.rules.trigger)
-        return replace(found, admin=replace(found.admin, token=self.token))
+        judge = JudgeConfig(kind="openai", url="http://127.0.0.1:1/v1", model="judge-large")
+        return replace(found, admin=replace(found.admin, token=self.token), judge=judge)
+
+    async def _judge_status(self, store: Store) -> JudgeStatus:
+        sums = await store.judgements.sums(_SCORER, since_us=0)
+        return JudgeStatus(
+            scorer=_SCORER,
+            trust="rectified",
+            standing=standing_of(await store.judgements.agreement(_SCORER)),
+            judged=sums.judged,
+            mean=sums.mean,
+            failed=sums.failed,
+            tokens=sums.tokens,
+            asked_hour=31,
+            asked_day=412,
+            lag_s=75.0,
+        )
 
     def services(self, loop: Loop, store: Store) -> AdminServices:
         """What the controller hands to the admin port."""
@@ -207,7 +241,8 @@ class ConsoleStage:
         async def status() -> Status:
             trouble = "the store cannot be reached: the disk is gone" if self.failing else None
             troubles = {"store": TroubleStatus(sentence=trouble, since=self.clock.now())} if trouble else {}
-            return replace(await loop.status(), version="test", trouble=trouble, troubles=troubles)
+            judge = None if self.failing else await self._judge_status(store)
+            return replace(await loop.status(), version="test", trouble=trouble, troubles=troubles, judge=judge)
 
         return AdminServices(
             config=self.config,

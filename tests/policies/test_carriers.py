@@ -211,6 +211,6 @@ def test_without_a_look_at_them_nothing_is_promoted() -> None:
 
 def test_without_a_weight_on_votes_nobody_carries_anything() -> None:
     config = replace(CONFIG, feedback_weight=0.0, quality_weight=1.0)
-    assert not any(forgeable_weights(config).values())
-    assert forgeable_weights(config, scores=True)[Metric.QUALITY] == 1.0
-    assert not math.isnan(sum(forgeable_weights(config).values()))
+    assert not any(forgeable_weights(trial(MANY, claimed=True), config).values())
+    assert forgeable_weights(trial(MANY, claimed=True), config, scores=True)[Metric.QUALITY] == 1.0
+    assert not math.isnan(sum(forgeable_weights(trial(MANY, claimed=True), config).values()))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from policies.estimates import Metric, Moments
-from policies.guardrails import Guardrail, GuardrailConfig, GuardrailResult, GuardrailState, check
+from policies.experiment import ABTestConfig, guardrails_of
+from policies.guardrails import GUARDRAILS, Guardrail, GuardrailConfig, GuardrailResult, GuardrailState, check
 from policies.records import Arm
 from tests.harness.arms import MIXED, arm_stats, scaled
 
@@ -97,10 +100,71 @@ def test_missing_data_holds(champion_quality: object, challenger_quality: object
 
 
 def test_a_metric_that_is_switched_off_needs_no_data_but_its_harm_still_counts() -> None:
-    off = replace(QUALITY, required=False)
+    off = replace(QUALITY, required=False, limited=False)
     absent = result(off, challenger(90, quality=None))
     assert absent.state is GuardrailState.PASS
     assert absent.reason.endswith("its weight is 0, so it is not needed")
     assert result(off, challenger(3)).state is GuardrailState.PASS
     assert result(off, challenger(12, quality=scaled(MIXED, 0.93))).state is GuardrailState.PASS
     assert result(off, challenger(300, quality=scaled(MIXED, 0.8))).state is GuardrailState.BLOCK
+
+
+def behaves(name: str, champion: Sequence[float], challenger: Sequence[float], users: int = 900) -> GuardrailResult:
+    """The guardrail of that name with default settings."""
+    metric = GUARDRAILS[name].metric.value
+    arms = (
+        arm_stats(arm, users, **{metric: pattern}) for arm, pattern in zip(Arm, (champion, challenger), strict=True)
+    )
+    [guardrail] = [guardrail for guardrail in guardrails_of(ABTestConfig()) if guardrail.name == name]
+    return check(guardrail, *(arm.moments for arm in arms), GuardrailConfig())
+
+
+def lengths(*characters: int) -> tuple[float, ...]:
+    return tuple(math.log1p(n) for n in characters)
+
+
+@pytest.mark.parametrize("factor", [3.0, 1 / 3.0])
+def test_answers_that_are_three_times_as_long_or_as_short_block(factor: float) -> None:
+    usual = (120, 600, 2400)
+    other = lengths(*(round(factor * n) for n in usual))
+    found = behaves("length", lengths(*usual), other)
+    assert found.state is GuardrailState.BLOCK
+    assert found.estimate == pytest.approx(factor - 1, rel=0.02)
+    assert found.champion == pytest.approx(557, rel=0.01), "the typical length, in characters"
+    assert "harm is proven" in found.reason
+    assert f"typically {found.challenger:,.0f} characters against 558" in found.reason
+
+
+@pytest.mark.parametrize("factor", [0.6, 1.0, 1.8])
+def test_answers_that_are_a_little_longer_or_shorter_do_not(factor: float) -> None:
+    usual = (120, 600, 2400)
+    found = behaves("length", lengths(*usual), lengths(*(round(factor * n) for n in usual)))
+    assert found.state is GuardrailState.PASS
+    assert found.lower is not None
+    assert found.upper is not None
+    assert found.lower < factor - 1 < found.upper
+
+
+@pytest.mark.parametrize("name", ["declined", "malformed", "truncated", "language"])
+def test_what_answers_do_more_often_blocks_and_takes_no_users_away(name: str) -> None:
+    now_and_then, often = (*(0.0,) * 49, 1.0), (0.0, 0.0, 0.0, 1.0)
+    found = behaves(name, now_and_then, often)
+    assert found.state is GuardrailState.BLOCK
+    assert found.estimate == pytest.approx(0.23)
+    assert behaves(name, often, now_and_then).state is GuardrailState.PASS, "less of it is no harm"
+
+
+def test_what_was_not_observed_holds_nothing() -> None:
+    for name, kind in GUARDRAILS.items():
+        [guardrail] = [each for each in guardrails_of(ABTestConfig()) if each.name == name]
+        found = check(guardrail, Moments(), Moments(), GuardrailConfig())
+        assert (found.state is GuardrailState.PASS) == kind.optional
+        assert not kind.optional or found.reason == "no data in either arm yet; it is not needed"
+
+
+def test_a_behaviour_that_is_named_rolls_back() -> None:
+    config = ABTestConfig(guardrails=GuardrailConfig(roll_back=("declined",)))
+    [guardrail] = [each for each in guardrails_of(config) if each.name == "declined"]
+    champion = arm_stats(Arm.CHAMPION, 900, declined=(0.0,)).moments
+    often = challenger(100, declined=(0.0, 1.0))
+    assert check(guardrail, champion, often, config.guardrails).state is GuardrailState.ROLL_BACK

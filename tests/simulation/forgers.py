@@ -108,7 +108,7 @@ class ForgedBook(Book):
 
     def carriers(self, facts: ExperimentFacts) -> Carriers:
         """Both arms without those that carry the evidence, by the product's own choice."""
-        weights = forgeable_weights(config_for(self._world))
+        weights = forgeable_weights(facts, config_for(self._world))
         clusters = facts.champion.clusters, facts.challenger.clusters
         units = Units(facts.champion.moments, facts.challenger.moments, weights, clusters)
         voting = np.flatnonzero(self._n[:, METRICS.index(Metric.POSITIVE)])

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from policies.estimates import METRICS, Metric, Moments
+from policies.estimates import METRICS, PRODUCT_PAIRS, Metric, Moments
 from policies.experiment import ABTestConfig, ArmStats, ExperimentFacts, Verdict, evaluate
 from policies.records import Arm
 from tests.simulation.traffic import HOURS, SLOW_THRESHOLD_S, Bools, Floats, Ints, Stream, World, stream
 
-_UPPER = np.triu_indices(2 * len(METRICS))
+_KEPT = tuple(np.array(PRODUCT_PAIRS).T)
 _FINAL = (Verdict.PROMOTE, Verdict.ROLL_BACK, Verdict.REJECT)
 
 
@@ -135,7 +135,7 @@ class Book:
         moments = Moments(
             users=int(seen.sum()),
             sums=tuple(self._sums[arm].tolist()),
-            products=tuple(self._products[arm][_UPPER].tolist()),
+            products=tuple(self._products[arm][_KEPT].tolist()),
         )
         return ArmStats(arm=arm, requests=self._requests[arm], moments=moments)
 

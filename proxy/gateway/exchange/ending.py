@@ -99,7 +99,7 @@ class Ending(ExchangeBase):
             facts = self._facts(outcome, monotonic())
             frame = frame_of(facts, context)
             if (frame is None or context.spool.append(frame)) and self.routes.copies and context.shadow is not None:
-                context.shadow.offer(facts, self.client.peer)
+                context.shadow.offer(facts, self.client)
         except Exception:  # noqa: BLE001 - fail open: a defect in bookkeeping must not cost the user the answer
             count('not_recorded_total{reason="defect"}')
             _log.exception("a request was not recorded")

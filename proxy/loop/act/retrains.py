@@ -94,13 +94,15 @@ class Retrains:
         if not isinstance(status, Succeeded):
             raise TemporaryError(f"run {run.id} had succeeded, but its trainer now says {status}")
         result = await self._result(run, status)
-        path = result.get("model_path")
+        path, detail = result.get("model_path"), {"result": result, "trained_beside": champion.id}
+        if path is None and "url" not in result:
+            detail |= {"result": _asked_otherwise(result, champion), "brought": True}
         model = await self.store.models.add(
             run.id.replace("run-", "model-", 1),
             path=None if path is None else str(path),
-            rewrite=result.get("rewrite", champion.rewrite),
+            rewrite=result.get("rewrite") or champion.rewrite,
             run_id=run.id,
-            detail={"result": result, "trained_beside": champion.id},
+            detail=detail,
         )
         await self.datasets.discard(run.id)
         return Trained(model=model, result=result)
@@ -110,7 +112,7 @@ class Retrains:
         if not await asyncio.to_thread(has_gap, self.training_dir / run.id):
             return dict(status.result)
         await self._blank(run)
-        return numbers_of(status.result)
+        return numbers_of({name: value for name, value in status.result.items() if name != "rewrite"})
 
     async def give_up(self, run: Run) -> Done:
         """Stop what may still run of a training that came to nothing, and keep what it said, and the data."""
@@ -148,6 +150,16 @@ class Retrains:
             await self.trainer.cancel(run.id, dict(run.handle))
         except (TemporaryError, PermanentError, OSError) as exc:
             _log.warning("run %s could not be cancelled, it may still be running: %s", run.id, exc)
+
+
+def _asked_otherwise(result: Mapping[str, Any], champion: Model) -> dict[str, Any]:
+    """The result of a training that returned no model but a rewrite: the champion's server, asked otherwise.
+
+    Where the rewrite was dropped, for it may quote a user who was deleted since, there is nothing to be served.
+    """
+    if not result.get("rewrite"):
+        return {**result, "no_endpoint": "its rewrite may quote a user who was deleted since; train again"}
+    return {**result, "url": champion.url, **({} if champion.model is None else {"model": champion.model})}
 
 
 def _write_words(path: Path, words: str) -> None:

@@ -56,9 +56,7 @@ class Preferring:
         texts = await self._source.compared([one.key for one in wanted])
         return await asyncio.to_thread(lambda: [self._with(sample, texts, generations) for sample in batch])
 
-    def _with(
-        self, sample: Sample, texts: Mapping[_Key, Mapping[str, Any]], generations: Mapping[str, int]
-    ) -> Sample:
+    def _with(self, sample: Sample, texts: Mapping[_Key, Mapping[str, Any]], generations: Mapping[str, int]) -> Sample:
         found = tuple(
             _preferred(one, texts[one.key], generations)
             for one in self._by_record.get(sample.record_id, ())
@@ -68,9 +66,11 @@ class Preferring:
 
 
 def _preferred(one: Preference, texts: Mapping[str, Any], generations: Mapping[str, int]) -> Preferred:
-    champion, challenger = (
-        AnswerOf(turn=answered(texts, side).answer, model=name, generation=generations.get(name, 0))
-        for side, name in (("champion", one.champion), ("challenger", one.challenger))
+    champion = AnswerOf(
+        turn=answered(texts, "champion").answer, model=one.champion, generation=generations.get(one.champion, 0)
+    )
+    challenger = AnswerOf(
+        turn=answered(texts, "challenger").answer, model=one.challenger, generation=generations.get(one.challenger, 0)
     )
     if one.choice == "challenger":
         return Preferred(chosen=challenger, rejected=champion)

@@ -227,7 +227,9 @@ class SelectionPass:
     def _stage(self, split: Split, sample: Sample, line: TrainingLine) -> None:
         """Keep a line with what the manifest and the lineage say of it."""
         partner, disliked = line.partner, (sample.feedback or 0.0) < 0
-        origin = LineOrigin(sample.record_id, sample.user, sample.model, sample.generation, sample.author, sample.feedback)
+        origin = LineOrigin(
+            sample.record_id, sample.user, sample.model, sample.generation, sample.author, sample.feedback
+        )
         if line.preferred:
             origin = origin._replace(model=line.model or "", generation=line.generation, author=line.author)
         sources = [origin]
@@ -275,6 +277,15 @@ class SelectionPass:
     def _usual(self, _: Sample, partners: Partners) -> list[TrainingLine]:
         assert isinstance(self._ready, Material)
         return lines(self._ready, partners)
+
+
+def _origin(sample: Sample, line: TrainingLine) -> LineOrigin:
+    """The record of a line, and who wrote what is learnt from it."""
+    if line.preferred:
+        names = line.model or "", line.generation, line.author
+    else:
+        names = sample.model, sample.generation, sample.author
+    return LineOrigin(sample.record_id, sample.user, *names, sample.feedback)
 
 
 def _caps(config: DataGeneratorConfig, staging: Staging, split: Split) -> Caps:

@@ -33,7 +33,8 @@ CREATE TABLE waiting (seq INTEGER PRIMARY KEY, split INTEGER NOT NULL, conversat
 CREATE INDEX waiting_by_conversation ON waiting (split, conversation, liked, seq);
 CREATE TABLE lines (seq INTEGER PRIMARY KEY, split INTEGER NOT NULL, record INTEGER NOT NULL, records INTEGER NOT NULL,
     author INTEGER NOT NULL, generation INTEGER NOT NULL, model INTEGER NOT NULL, liked INTEGER NOT NULL,
-    preferred INTEGER NOT NULL, reasoned INTEGER NOT NULL, chars INTEGER NOT NULL, shape INTEGER NOT NULL, parts INTEGER NOT NULL);
+    preferred INTEGER NOT NULL, reasoned INTEGER NOT NULL, chars INTEGER NOT NULL, shape INTEGER NOT NULL,
+    parts INTEGER NOT NULL);
 CREATE TABLE bodies (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE sources (seq INTEGER NOT NULL, record_id TEXT NOT NULL, user INTEGER, author INTEGER NOT NULL,
     generation INTEGER NOT NULL, model INTEGER NOT NULL, vote REAL, PRIMARY KEY (seq, record_id)) WITHOUT ROWID;
@@ -202,8 +203,8 @@ class Staging:
         """The staged lines of a split, newest first. Lines may be dropped meanwhile."""
         after = 0
         while rows := self._db.execute(
-            "SELECT seq, record, records, author, generation, model, liked, preferred, reasoned, chars, parts FROM lines"
-            " WHERE split = ? AND seq > ? ORDER BY seq LIMIT ?",
+            "SELECT seq, record, records, author, generation, model, liked, preferred, reasoned, chars, parts"
+            " FROM lines WHERE split = ? AND seq > ? ORDER BY seq LIMIT ?",
             (int(split), after, _PAGE),
         ).fetchall():
             for seq, record, records, author, generation, model, liked, preferred, reasoned, chars, parts in rows:

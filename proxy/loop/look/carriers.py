@@ -1,6 +1,7 @@
-"""Who carries the evidence of a test: asked where a promotion hangs on nothing else, of all units that have voted.
+"""What decisions read beside the sums of both arms: who carries the evidence, whether the judge counts, the tags.
 
-And whether those whose users nobody vouches for come from one place: then that place is no client.
+Who carries it is asked where a promotion hangs on nothing else, of all units that have voted. And whether those whose
+users nobody vouches for come from one place: then that place is no client.
 """
 
 from __future__ import annotations
@@ -8,9 +9,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import AsyncIterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from heapq import nlargest
 from typing import Final
 
+from policies.agreement import counts_as_judge
+from policies.assessment import JudgeFacts, TagFacts
 from policies.carriers import Carriers, Units
 from policies.estimates import Metric, UserTotals
 from policies.experiment import ABTestConfig, ExperimentFacts, forgeable_weights, would_promote
@@ -26,6 +30,8 @@ __all__ = ["EvidenceReader", "Voters", "carriers_of", "forgeable"]
 Voters = AsyncIterable[tuple[Arm, int, UserTotals, bool]]
 """Units of evidence: arm, keyed hash, totals, and whether nobody vouches for them."""
 _READ_FOR_S: Final = 60.0
+_TAGS: Final = 20
+"""As many as can have 5 % of the requests, where there is one name; with more names each has fewer values."""
 _NEWEST: Final = 2000
 """Records that are asked where they came from."""
 _ENOUGH_CLAIMED: Final = 200
@@ -37,8 +43,8 @@ def forgeable(
 ) -> dict[Metric, float]:
     """The metrics, with their weights, on whose forgery a promotion at `now` (Unix seconds) would hang; empty where
     there is none to come. `open_scores`: anybody may give an answer its score, too."""
-    weights = {metric: weight for metric, weight in forgeable_weights(config, scores=open_scores).items() if weight}
-    return weights if weights and would_promote(facts, config, now) else {}
+    weights = forgeable_weights(facts, config, scores=open_scores)
+    return weights if any(weights.values()) and would_promote(facts, config, now) else {}
 
 
 async def carriers_of(facts: ExperimentFacts, voters: Voters, weights: dict[Metric, float], icc: float) -> Carriers:
@@ -59,10 +65,31 @@ class EvidenceReader:
     ab_test: ABTestConfig
     open_scores: bool = False
     """Whether anybody may give an answer its score: then scores can be forged as votes can."""
+    judge: JudgeFacts | None = None
+    """The judge of the settings; None: there is none."""
     _carriers: dict[tuple[int, int], tuple[float, Carriers]] = field(default_factory=dict)
     """By experiment and epoch, with the monotonic time of the reading."""
     _clusters: Counter[int] = field(default_factory=Counter)
     _clusters_at: float = -math.inf
+    _judge_counts: tuple[float, bool] = (-math.inf, False)
+    """With the monotonic time of the reading."""
+
+    async def judged(self) -> JudgeFacts | None:
+        """The judge, and whether it counts; None without one."""
+        if self.judge is None:
+            return None
+        read_at, counts = self._judge_counts
+        if not self._is_fresh(read_at):
+            counts = counts_as_judge(await self.store.judgements.agreement(self.judge.scorer))
+            self._judge_counts = (self.clock.monotonic(), counts)
+        return replace(self.judge, counts=counts)
+
+    async def tags(self, row: Experiment) -> dict[str, TagFacts]:
+        """Both arms by tag, of the tags with the most requests: each is written down with every decision."""
+        found = await self.store.statistics.tags(row.id, row.epoch)
+        facts = {tag: TagFacts(champion=a[Arm.CHAMPION], challenger=a[Arm.CHALLENGER]) for tag, a in found.items()}
+        most = nlargest(_TAGS, facts, key=lambda tag: facts[tag].champion.requests + facts[tag].challenger.requests)
+        return {tag: facts[tag] for tag in most}
 
     async def carriers(self, row: Experiment, facts: ExperimentFacts) -> Carriers | None:
         """Who carries it, where a promotion hangs on nothing else. All units that have voted are read for it, so that

@@ -263,6 +263,8 @@ class Observer:
             champion=stats[Arm.CHAMPION],
             challenger=stats[Arm.CHALLENGER],
             slow_threshold_s=row.frozen.get("l95_s"),
+            judge=await self.evidence.judged(),
+            tags=await self.evidence.tags(row),
         )
         facts = replace(facts, carriers=await self.evidence.carriers(row, facts))
         return ExperimentView(id=row.id, epoch=row.epoch, facts=facts, terms=row.frozen.get("terms"))

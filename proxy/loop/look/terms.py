@@ -18,6 +18,7 @@ _TERMS: Final = (
     "ab_test_config.quality_weight", "ab_test_config.feedback_weight", "ab_test_config.latency_weight",
     "ab_test_config.icc", "scoring", "capture.query_pointers", "capture.response_pointers",
     "capture.quality_pointers", "capture.user_pointers", "capture.task_headers", "capture.task_patterns",
+    "judge.kind", "judge.model", "judge.callable", "judge.rubric", "judge.version", "judge.sample", "judge.trust",
     "sticky.trust", "sticky.trusted_networks", "sticky.cluster_by", "feedback.anonymous",
 )  # fmt: skip
 _ABSENT: Final = object()

@@ -11,20 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import orjson
 import sqlalchemy as sa
-import zstandard
 
 from proxy.clock import Clock
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import insert_new
+from proxy.store.ingest.answers import packed, unpacked
 from proxy.store.tables.keys import id_time_us
 from proxy.store.tables.schema import comparisons, deleted_users
 
 __all__ = ["ComparedRow", "Comparisons"]
 
-_LEVEL: Final = 6
-_MOST_BYTES: Final = 1 << 26
 _BRIEF: Final = ("check_id", "item", "record_id", "user_hash", "tags", "outcome", "facts", "created_us")
 
 
@@ -60,7 +57,7 @@ class Comparisons:
         values = {name: getattr(row, name) for name in _BRIEF} | {
             "tags": list(row.tags) or None,
             "facts": dict(row.facts),
-            "data": await asyncio.to_thread(_packed, row.data),
+            "data": await asyncio.to_thread(packed, row.data),
             "created_us": row.created_us or int(self._clock.now() * 1e6),
         }
         gone = sa.select(deleted_users.c.user_hash).where(deleted_users.c.user_hash == row.user_hash)
@@ -76,6 +73,25 @@ class Comparisons:
         async with self._db.write() as connection:
             await connection.execute(sa.update(comparisons).where(mine).values(outcome=outcome, facts=dict(facts)))
 
+    async def pair(self, row: ComparedRow) -> None:
+        """Put the champion's answer beside the challenger's that stands here: all of `row` but when it was made."""
+        mine = sa.and_(comparisons.c.check_id == row.check_id, comparisons.c.item == row.item)
+        values = {
+            "user_hash": row.user_hash,
+            "tags": list(row.tags) or None,
+            "outcome": row.outcome,
+            "facts": dict(row.facts),
+            "data": await asyncio.to_thread(packed, row.data),
+        }
+        async with self._db.write() as connection:
+            await connection.execute(sa.update(comparisons).where(mine).values(values))
+
+    async def drop(self, check_id: int, item: str) -> None:
+        """Forget an item."""
+        mine = sa.and_(comparisons.c.check_id == check_id, comparisons.c.item == item)
+        async with self._db.write() as connection:
+            await connection.execute(sa.delete(comparisons).where(mine))
+
     async def of_check(self, check_id: int) -> list[ComparedRow]:
         """All of a check, without their texts, in the order in which they were compared."""
         query = sa.select(*(comparisons.c[name] for name in _BRIEF)).where(comparisons.c.check_id == check_id)
@@ -88,18 +104,9 @@ class Comparisons:
         mine = sa.and_(comparisons.c.check_id == check_id, comparisons.c.item == item)
         async with self._db.read() as connection:
             row = (await connection.execute(sa.select(comparisons).where(mine))).first()
-        return None if row is None else _row(row, await asyncio.to_thread(_unpacked, row.data))
+        return None if row is None else _row(row, await asyncio.to_thread(unpacked, row.data))
 
 
 def _row(row: Any, data: Mapping[str, Any] | None = None) -> ComparedRow:
     values = {name: getattr(row, name) for name in _BRIEF}
     return ComparedRow(**values | {"tags": tuple(row.tags or ()), "data": data or {}})
-
-
-def _packed(data: Mapping[str, Any]) -> bytes:
-    return zstandard.ZstdCompressor(level=_LEVEL).compress(orjson.dumps(data))
-
-
-def _unpacked(data: bytes) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = orjson.loads(zstandard.ZstdDecompressor().decompress(data, max_output_size=_MOST_BYTES))
-    return found

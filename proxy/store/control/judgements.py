@@ -20,8 +20,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from policies.agreement import GOOD_FROM, Agreement
-from policies.judging import Spent
+from policies.agreement import GOOD_FROM, Agreement, Label, agreement_of
+from policies.judging import Spent, label_of_preference
 from policies.records import Sample
 from proxy.clock import Clock
 from proxy.store.control.leases import guard
@@ -32,7 +32,7 @@ from proxy.store.ingest.bodies import BodyCodec
 from proxy.store.reading.as_samples import SAMPLE_COLUMNS, sample_of_row
 from proxy.store.tables.control import Lease
 from proxy.store.tables.keys import HOUR_US, NO_ID, random_user_key
-from proxy.store.tables.schema import judgements, models, records
+from proxy.store.tables.schema import checks, comparisons, judgements, models, preferences, records
 from proxy.store.tables.values import RecordFlag
 
 __all__ = ["LACKING", "LOST", "Disagreement", "Judged", "JudgedSums", "Judgements", "Waiting"]
@@ -41,6 +41,7 @@ LOST: Final = "lost"
 LACKING: Final = "lacking"
 _DAY_US: Final = 24 * HOUR_US
 _WALKED: Final = 5000
+_BETTER: Final = {"champion": -1.0, "challenger": 1.0}
 _MINE = judgements.c
 
 
@@ -209,19 +210,20 @@ class Judgements:
         ]
 
     async def agreement(self, scorer: str) -> Agreement:
-        """How the scorer's word agrees with people's votes: of each user the first answer that both have judged, and
-        where nobody vouches for users, of each address; a neutral vote is none."""
-        counts = [0, 0, 0, 0]
-        seen: set[tuple[str, int]] = set()
+        """How the scorer's word agrees with people's: with votes, and with what people preferred of two answers that a
+        check had it read. Of each user the first label, and where nobody vouches for users, of each address; a neutral
+        vote and a tie are none."""
+        labels: dict[tuple[str, int | str], Label] = {}
         async for row in self._voted(scorer):
-            if (unit := _unit(row)) in seen:
-                continue
-            seen.add(unit)
-            kind, good = (0 if row.feedback > 0 else 2), row.score >= GOOD_FROM
-            counts[kind] += 1
-            counts[kind + 1] += good if kind == 0 else not good
-        liked, called_good, disliked, called_bad = counts
-        return Agreement(liked=liked, called_good=called_good, disliked=disliked, called_bad=called_bad)
+            labels.setdefault(_unit(row), Label(row.feedback > 0, row.score >= GOOD_FROM))
+        for preferred in await self._preferred():
+            judge = _judged_difference(preferred, scorer)
+            if judge is not None:
+                key = f"{preferred.check_id} {preferred.item}"
+                unit = ("item", key) if preferred.user_hash is None else ("user", preferred.user_hash)
+                person = 1 if preferred.choice == "challenger" else -1
+                labels.setdefault(unit, label_of_preference(key, person=person, judge=judge))
+        return agreement_of(labels.values())
 
     async def disagreements(self, scorer: str, limit: int = 50) -> Sequence[Disagreement]:
         """Answers that people liked and the scorer called bad, or the other way round, newest first."""
@@ -235,7 +237,8 @@ class Judgements:
         ]
 
     async def _count(self, scores: Mapping[str, float]) -> None:
-        """Into the statistics."""
+        """Into the records, and the statistics of their experiments."""
+        await self._ingest.judged(scores)
 
     async def _voted(self, scorer: str) -> AsyncIterator[Any]:
         """Answers with a vote and a score, oldest first, some at a time."""
@@ -248,6 +251,19 @@ class Judgements:
             if len(rows) < _WALKED:
                 return
             after = rows[-1].id
+
+    async def _preferred(self) -> Sequence[Any]:
+        """What people preferred of two answers, the first word on each pair first."""
+        on = sa.and_(comparisons.c.check_id == preferences.c.check_id, comparisons.c.item == preferences.c.item)
+        query = (
+            sa.select(preferences, comparisons.c.user_hash, comparisons.c.facts, checks.c.terms)
+            .join_from(preferences, comparisons, on)
+            .join(checks, checks.c.id == preferences.c.check_id)
+            .where(preferences.c.choice.in_(("champion", "challenger")))
+            .order_by(preferences.c.at_us, preferences.c.check_id, preferences.c.item)
+        )
+        async with self._db.read() as connection:
+            return (await connection.execute(query)).all()
 
     async def _read(self, ids: Sequence[str]) -> list[Sample]:
         if not ids:
@@ -273,7 +289,21 @@ def _both(scorer: str) -> sa.Select[Any]:
     )
 
 
-def _unit(row: Any) -> tuple[str, int]:
+def _judged_difference(row: Any, scorer: str) -> float | None:
+    """How much better the scorer found the challenger's answer; None where it was not asked, or did not say. The names
+    are those of `proxy.checks.facts`."""
+    if row.terms.get("judge") != scorer:
+        return None
+    match row.facts.get("judge"):
+        case {"by": "scores", "champion": int() | float() as champion, "challenger": int() | float() as challenger}:
+            return challenger - champion
+        case {"by": "pairs", "straight": str() as straight, "turned": str() as turned}:
+            return _BETTER.get(straight, 0.0) if straight == turned else 0.0
+        case _:
+            return None
+
+
+def _unit(row: Any) -> tuple[str, int | str]:
     """Whose word a vote is: see `RecordFacts.unit`."""
     if row.flags & RecordFlag.CLAIMED:
         return "cluster", row.cluster or 0

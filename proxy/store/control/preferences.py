@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from proxy.clock import Clock
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import upsert
+from proxy.store.tables.keys import id_floor
 from proxy.store.tables.schema import comparisons, preferences
 
 __all__ = ["CHOICES", "Choice", "PreferenceCounts", "Preferences"]
@@ -73,6 +74,22 @@ class Preferences:
             for row in await connection.execute(query.order_by(preferences.c.who)) if items else ():
                 found[row.item][row.who] = row.choice
         return found
+
+    async def count_of_records(self, since_us: int, until_us: int) -> int:
+        """Records of the window (by when they were asked) with an answer that somebody prefers to another."""
+        theirs = sa.and_(comparisons.c.check_id == preferences.c.check_id, comparisons.c.item == preferences.c.item)
+        query = (
+            sa.select(sa.func.count(comparisons.c.record_id.distinct()))
+            .select_from(preferences)
+            .join(comparisons, theirs)
+            .where(
+                preferences.c.choice != "tie",
+                comparisons.c.record_id >= id_floor(since_us),
+                comparisons.c.record_id < id_floor(until_us),
+            )
+        )
+        async with self._db.read() as connection:
+            return int(await connection.scalar(query) or 0)
 
     async def counts(self, check_id: int, who: str = "") -> PreferenceCounts:
         """How people chose in this check, and how many choices are of `who`."""

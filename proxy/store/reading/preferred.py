@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import sqlalchemy as sa
+import zstandard
 
 from proxy.store.engine.database import Database
 from proxy.store.ingest.answers import unpacked
@@ -92,6 +93,6 @@ async def read_compared(db: Database, keys: Sequence[tuple[int, str]]) -> dict[t
         for row in rows:
             try:
                 found[row.check_id, row.item] = unpacked(row.data)
-            except ValueError:  # of somebody else's making
+            except (ValueError, zstandard.ZstdError):  # damaged
                 continue
     return found

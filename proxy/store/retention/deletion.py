@@ -30,6 +30,7 @@ from proxy.store.retention.reasons import forget_words
 from proxy.store.tables.schema import (
     aliases,
     bodies,
+    checks,
     comparisons,
     dictionaries,
     feedback,
@@ -80,8 +81,7 @@ class Deletion:
             announced = await announce(connection, at_us, user_hash)
         async with db.write() as connection:
             users = await statistics.forget_user(connection, user_hash)
-            await _delete_preferences(connection, user_hash)
-            await connection.execute(sa.delete(comparisons).where(comparisons.c.user_hash == user_hash))
+            await _delete_comparisons(connection, comparisons.c.user_hash == user_hash)
         await codec.prepare(())
         tally = _Tally()
         while await _delete_records(db, codec, user_hash, tally):
@@ -142,13 +142,6 @@ class Deletion:
         return "the write-ahead log: it is in use for longer than usual; repeat the command"
 
 
-async def _delete_preferences(connection: AsyncConnection, user_hash: int) -> None:
-    """What people preferred of two answers to this user, whose comparisons are still there to tell."""
-    theirs = sa.select(comparisons.c.check_id, comparisons.c.item).where(comparisons.c.user_hash == user_hash)
-    key = sa.tuple_(preferences.c.check_id, preferences.c.item)
-    await connection.execute(sa.delete(preferences).where(key.in_(theirs)))
-
-
 async def _delete_records(db: Database, codec: BodyCodec, user_hash: int, tally: _Tally) -> bool:
     """Delete some of the user's records, with what hangs on them; False at the end."""
     async with db.write() as connection:
@@ -168,11 +161,20 @@ async def _delete_records(db: Database, codec: BodyCodec, user_hash: int, tally:
         gone = [await _delete(connection, column, ids) for column in (feedback.c.record_id, scores.c.record_id)]
         await _delete(connection, judgements.c.record_id, ids)
         await _delete(connection, records.c.id, ids)
+        mine = comparisons.c.check_id.in_(sa.select(checks.c.id)) & comparisons.c.item.in_(ids)
+        await _delete_comparisons(connection, mine)  # where the record alone knows whose it is
     tally.ids += ids
     tally.bodies += packed
     tally.votes += gone[0]
     tally.scores += gone[1]
     return True
+
+
+async def _delete_comparisons(connection: AsyncConnection, which: sa.ColumnElement[bool]) -> None:
+    """With what people said of them."""
+    same = (preferences.c.check_id == comparisons.c.check_id) & (preferences.c.item == comparisons.c.item)
+    await connection.execute(sa.delete(preferences).where(sa.exists().where(same, which)))
+    await connection.execute(sa.delete(comparisons).where(which))
 
 
 async def _delete(connection: AsyncConnection, key: sa.Column[str], ids: Sequence[str]) -> int:

@@ -18,6 +18,7 @@ from proxy.web.console.checks import check_routes
 from proxy.web.console.datasets import dataset_routes
 from proxy.web.console.experiment import experiment_routes
 from proxy.web.console.history import history_routes
+from proxy.web.console.judge import judge_routes
 from proxy.web.console.now import now_routes
 from proxy.web.console.page import Console
 from proxy.web.console.records import record_routes
@@ -44,6 +45,7 @@ def with_console(services: AdminServices, training_dir: Path) -> AdminServices:
         *record_routes(console),
         *run_routes(console, training_dir),
         *dataset_routes(console, training_dir),
+        *judge_routes(console),
         *history_routes(console),
         *action_routes(console, sessions, _LOGIN),
         asset_route(),

@@ -7,8 +7,10 @@ and what a browser itself calls cross-site is refused whatever it carries.
 
 from __future__ import annotations
 
+import json
 import math
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.requests import Request
@@ -19,6 +21,7 @@ from policies.vocabulary import COMMANDS, Verb
 from proxy.errors import TemporaryError
 from proxy.web.admin import VERBS
 from proxy.web.auth import SESSION_COOKIE, SESSION_S, Sessions, peer
+from proxy.web.challengers import Brought, read_challenger
 from proxy.web.console.page import Console
 from proxy.web.numbers import read_number
 from proxy.web.responses import ApiError
@@ -58,14 +61,13 @@ class _Actions:
             return await self._said("Give your name and a reason: both are kept with the decision.", 422)
         if max(len(why), len(who)) > _MAX_TEXT:
             return await self._said(f"At most {_MAX_TEXT} characters.", 422)
-        args: dict[str, float | str] = {"run": form.get("run", "")[:_MAX_TEXT]} if verb == Verb.DEPLOY else {}
-        if verb == Verb.SHARE:
-            try:
-                args["share"] = read_number(form.get("share", ""), 0.0, 100.0) / 100
-            except ValueError:
-                return await self._said("Give the share in per cent, 0 to 100.", 422)
         try:
-            command_id = await submit(verb, args, who, why)
+            if verb == Verb.CHALLENGE:
+                command_id = await self._console.services.bring(_challenger(form), who, why)
+            else:
+                command_id = await submit(verb, _args(verb, form), who, why)
+        except ValueError as exc:
+            return await self._said(str(exc), 422)
         except TemporaryError as exc:
             return await self._said(str(exc), 503)
         return await self._show(command_id)
@@ -83,6 +85,31 @@ class _Actions:
 
     async def _said(self, message: str, status_code: int) -> Response:
         return await self._console.partial("refusal.html", {"message": message}, status_code=status_code)
+
+
+def _args(verb: str, form: Mapping[str, str]) -> dict[str, float | str]:
+    """Raises ValueError, a sentence for the person."""
+    match verb:
+        case Verb.DEPLOY:
+            return {"run": form.get("run", "")[:_MAX_TEXT]}
+        case Verb.SHARE:
+            try:
+                return {"share": read_number(form.get("share", ""), 0.0, 100.0) / 100}
+            except ValueError:
+                raise ValueError("Give the share in per cent, 0 to 100.") from None
+    return {}
+
+
+def _challenger(form: Mapping[str, str]) -> Brought:
+    """Raises ValueError, a sentence for the person."""
+    given: dict[str, Any] = {name: form.get(name, "").strip() for name in ("url", "model", "api_key")}
+    given |= {"name": form.get("challenger", "").strip(), "client_key": bool(form.get("client_key"))}
+    if rewrite := form.get("rewrite", "").strip():
+        try:
+            given["rewrite"] = json.loads(rewrite)
+        except (ValueError, RecursionError) as exc:
+            raise ValueError(f"rewrite: this is not JSON ({exc})") from None
+    return read_challenger(given)
 
 
 class _Login:

@@ -32,8 +32,16 @@ __all__ = ["Console", "Handler", "is_fragment", "page_safe"]
 
 Handler = Callable[[Request], Awaitable[Response]]
 
-_PAGES: Final = (("/", "Now"), ("/checks", "Checks"), ("/experiment", "Experiment"), ("/traffic", "Traffic"),
-                 ("/records", "Records"), ("/runs", "Runs"), ("/history", "History"))  # fmt: skip
+_PAGES: Final[tuple[tuple[str, str], ...]] = (
+    ("/", "Now"),
+    ("/checks", "Checks"),
+    ("/experiment", "Experiment"),
+    ("/traffic", "Traffic"),
+    ("/records", "Records"),
+    ("/judge", "Judge"),
+    ("/runs", "Runs"),
+    ("/history", "History"),
+)
 _SECURITY: Final = {
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
@@ -70,7 +78,7 @@ class Console:
         self._env.filters |= FILTERS
         self._env.globals |= {
             "asset": asset_url,
-            "pages": _PAGES,
+            "pages": [page for page in _PAGES if page[0] != "/judge" or services.config.judge.kind != "none"],
             "phases": [phase.value for phase in Phase],
             "version": __version__,
             "commands": {verb.value: words for verb, words in COMMANDS.items()},

@@ -8,16 +8,20 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from policies.agreement import Agreement
 from policies.judging import Spent
 from policies.records import Outcome
+from policies.rows import Check, CheckKind
 from proxy.clock import ManualClock
 from proxy.errors import PermanentError
 from proxy.store.control.judgements import Disagreement
 from proxy.store.store import Store
 from proxy.store.tables.control import Lease
 from proxy.store.tables.keys import id_floor
+from proxy.store.tables.rows import to_row
+from proxy.store.tables.schema import checks, comparisons, preferences
 from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFlag
 from tests.harness.exchanges import exchange, vote
 
@@ -131,6 +135,18 @@ async def test_an_answer_is_kept_once(shelf: Shelf) -> None:
     assert (kept.scorer, kept.score, kept.reason, kept.tokens) == (SCORER, 0.75, "brief and right", 5)
 
 
+async def test_a_score_counts_once_also_where_a_process_ended_before_it_was_counted(shelf: Shelf) -> None:
+    record = shelf.make()
+    await shelf.keep(record)
+    await shelf.judge(record, 0.75)
+    await shelf.store.ingest.judged({record.id: None})  # as it is between the two transactions
+    for _ in range(2):
+        await shelf.store.judgements.recount(since_us=0)
+        view = await shelf.store.records.get(record.id)
+        assert view is not None
+        assert view.row.judged == 0.75
+
+
 async def test_the_budget_counts_what_was_asked_in_the_last_hour_and_day(shelf: Shelf) -> None:
     for hours in (20, 3, 0.5, 0):
         record = shelf.make()
@@ -175,6 +191,43 @@ async def test_agreement_counts_the_first_answer_of_each_user(shelf: Shelf) -> N
         await shelf.judge(record, score, "unreadable: what?" if score is None else "so")
     assert await shelf.store.judgements.agreement(SCORER) == Agreement(liked=2, called_good=1, disliked=2, called_bad=2)
     assert await shelf.store.judgements.agreement("another") == Agreement()
+
+
+async def _prefer(shelf: Shelf, terms: dict[str, Any], said: list[tuple[str, Any, int | None]]) -> None:
+    """Compared answers of a check, what its judge said of them, and which one a person preferred."""
+    async with shelf.store._db.write() as connection:
+        newest = int(await connection.scalar(sa.select(sa.func.max(checks.c.id))) or 0)
+        check = Check(id=newest + 1, kind=CheckKind.GATE, challenger_id=2, champion_id=1, started_us=0, terms=terms)
+        await connection.execute(sa.insert(checks).values(to_row(check)))
+        for at, (choice, judge, user) in enumerate(said):
+            item = f"golden:{at}"
+            row = {"check_id": check.id, "item": item, "user_hash": user, "facts": {"judge": judge}, "data": b""}
+            await connection.execute(sa.insert(comparisons).values(**row, created_us=0))
+            voted = {"check_id": check.id, "item": item, "who": "ann", "choice": choice, "at_us": at}
+            await connection.execute(sa.insert(preferences).values(voted))
+
+
+async def test_preferences_of_people_are_labels_where_the_scorer_read_both_answers(shelf: Shelf) -> None:
+    """It agrees in two of four; a tie of the person, another's word on a user who has a label, and what the judge did
+    not say are none."""
+    scores = {"by": "scores", "champion": 0.9, "challenger": 0.4}
+    pairs = {"by": "pairs", "straight": "challenger", "turned": "challenger"}
+    undecided = {"by": "pairs", "straight": "challenger", "turned": "champion"}
+    said = [
+        ("champion", scores, 1),
+        ("challenger", pairs, None),
+        ("challenger", scores, 2),
+        ("champion", undecided, 3),
+        ("tie", scores, 4),
+        ("champion", scores, 1),
+        ("champion", {"by": "none"}, 5),
+        ("champion", None, 6),
+    ]
+    await _prefer(shelf, {"judge": SCORER}, said)
+    await _prefer(shelf, {"judge": "another"}, said)
+    found = await shelf.store.judgements.agreement(SCORER)
+    assert found.labels == 4
+    assert found.called_good + found.called_bad == 2
 
 
 async def test_disagreements_are_there_to_be_read_newest_first(shelf: Shelf) -> None:

@@ -71,7 +71,7 @@ def test_without_a_reason_there_is_no_order(admin: Admin, page: Page) -> None:
     dialog.get_by_label("Share of the users").fill("20")
     dialog.get_by_label("Who you are").fill("ann")
     dialog.get_by_role("button", name="Change the share").click()
-    assert page.evaluate("document.querySelector('dialog textarea').matches(':invalid')")
+    assert page.evaluate("document.querySelector('dialog textarea[name=why]').matches(':invalid')")
     expect(page.locator("[data-command]")).to_have_count(0)
     page.keyboard.press("Escape")
     expect(dialog).to_be_hidden()
@@ -84,6 +84,24 @@ def test_an_order_that_does_not_fit_is_refused_with_the_reason(admin: Admin, pag
     give(page, "Retrain now", "I cannot wait")
     admin.let_the_loop_act()
     expect(page.locator("[data-command=refused]")).to_contain_text("one retrain at a time: the phase is testing")
+
+
+def test_a_challenger_is_brought_with_its_key_apart(admin: Admin, page: Page) -> None:
+    page.goto(admin.url)
+    page.locator("#verb-challenge").evaluate("button => { button.hidden = false; button.click(); }")
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_label("Base URL")).to_be_focused()
+    dialog.get_by_label("Base URL").fill("http://127.0.0.1:9")
+    dialog.get_by_label("API key").fill("sk-secret")
+    dialog.get_by_label("Rewrite").fill('{"system": {"prepend": "Be brief."}}')
+    give(page, "Bring a challenger", "it is new")
+    admin.let_the_loop_act()
+    expect(page.locator("[data-command=refused]")).to_contain_text("one challenger at a time: the phase is testing")
+    page.goto(f"{admin.url}/history")
+    assert "sk-secret" not in page.content()
+    page.goto(admin.url)
+    page.locator("#verb-challenge").evaluate("button => { button.hidden = false; button.click(); }")
+    assert dialog.get_by_label("API key").input_value() == ""
 
 
 @pytest.mark.parametrize(
@@ -109,6 +127,9 @@ def test_another_sites_page_can_order_nothing(admin: Admin, headers: dict[str, s
         {"verb": "explode", "why": "because", "who": "ann"},
         {"verb": "share", "why": "because", "who": "ann", "share": "many"},
         {"verb": "pause", "why": "x" * 1001, "who": "ann"},
+        {"verb": "challenge", "why": "because", "who": "ann"},
+        {"verb": "challenge", "why": "because", "who": "ann", "url": "http://x", "rewrite": "[1]"},
+        {"verb": "challenge", "why": "because", "who": "ann", "url": "http://x", "rewrite": "{"},
     ],
 )
 def test_an_incomplete_order_is_not_written_down(admin: Admin, fields: dict[str, str]) -> None:

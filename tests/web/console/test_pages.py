@@ -15,7 +15,7 @@ pytestmark = pytest.mark.slow
 
 PAGES = ("/", "/checks", "/checks/1", "/checks/1?show=worse&tag=returns", "/checks/1/side-by-side?who=ann",
          "/checks/1/side-by-side?show=worse", "/experiment", "/experiment/1", "/traffic?range=24h",
-         "/records", "/runs", "/history", "/history?holds=1")  # fmt: skip
+         "/records", "/judge", "/runs", "/history", "/history?holds=1")  # fmt: skip
 SHOWN_BY_ANOTHER = ("/experiment/1", "/history", "/checks/1?show=worse&tag=returns")
 """The same page as another of PAGES, with less on it."""
 
@@ -61,6 +61,16 @@ def test_every_page_opens_without_a_complaint_fits_and_has_no_barrier_that_axe_k
         expect(page.get_by_role("dialog")).to_be_visible()
         found["the dialog"] = barriers(page)
     assert not {path: lines for path, lines in found.items() if lines}
+
+
+def test_the_judges_page_tells_its_standing_its_cost_and_where_people_disagree(admin: Admin, page: Page) -> None:
+    page.goto(f"{admin.url}/judge")
+    expect(page.get_by_role("heading", name="Its score counts")).to_be_visible()
+    expect(page.locator("main")).to_contain_text("31 of 300 in the last hour")
+    rows = page.locator("section[aria-labelledby=differ] tbody tr")
+    expect(rows).to_have_count(50)
+    first_link(page, "section[aria-labelledby=differ]")
+    expect(page.get_by_role("heading", name="Feedback and scores")).to_be_visible()
 
 
 def test_every_page_of_the_menu_is_among_those_that_are_opened(admin: Admin) -> None:

@@ -29,7 +29,7 @@ class WithBrought:
         if not detail.get(BROUGHT):
             return await self._inner.deploy(model_id, name, model_path, detail)
         if not detail.get("url"):
-            raise PermanentError(f"{name} has no endpoint: name its URL")
+            raise PermanentError(detail.get("no_endpoint") or f"{name} has no endpoint: name its URL")
         return {"kind": _KIND, "url": detail["url"], "model": detail.get("model")}
 
     async def ready(self, handle: Handle) -> Readiness:

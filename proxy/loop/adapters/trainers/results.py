@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
+from policies.rewrite import Rewrite, RewriteError
 from proxy.loop.adapters.trainers.plain import NotPlainError, plain
 from proxy.loop.ports import Failed, Succeeded
 
@@ -34,18 +35,25 @@ def accept(result: Any, *, base: Path | None, home: Path | None = None) -> Succe
     With a `base` the model's path must exist on this machine, and is relative to it. Without, it was trained elsewhere.
     `home` is the run's folder, where there is one here: a model may be in it, but not in the files that we clean up.
     A `model_path` with `://` in it (hf://org/name, s3://…) names a model that is kept elsewhere. A training that
-    deployed its model itself may return `url` instead.
+    deployed its model itself may return `url` instead; one that found a better way to ask the champion's model, a
+    `rewrite` alone.
     """
     if not isinstance(result, Mapping):
         return Failed(reason=f"the training returned {type(result).__name__}, not an object with model_path")
     if not result:
-        return Failed(reason="the training returned an empty result; it needs a model_path")
+        return Failed(reason="the training returned an empty result; it needs a model_path, or a rewrite")
     try:
         result = plain(result)
     except NotPlainError as error:
         return Failed(reason=str(error), kept=error.kept)
     path = result.get("model_path")
-    if path is None and isinstance(result.get("url"), str):
+    if result.get("rewrite") is not None:
+        try:
+            Rewrite.of(result["rewrite"])
+        except RewriteError as error:
+            kept = f"the training's {str(error).partition(':')[0]} cannot be used"  # what is wrong there may be a text
+            return Failed(reason=f"the training's {error}", kept=kept)
+    if path is None and (isinstance(result.get("url"), str) or result.get("rewrite") is not None):
         return Succeeded(result=result)
     if not isinstance(path, str) or not path.strip():
         return Failed(reason="the training's result has no model_path")

@@ -107,11 +107,15 @@
     form.elements.who.value = recall("ratchet-who");
     for (const part of all("[data-only]", form)) {
       part.hidden = part.dataset.only !== verb;
-      for (const input of all("input", part)) { input.disabled = part.hidden; input.required = !part.hidden; }
+      for (const input of all("input, textarea", part)) {
+        input.disabled = part.hidden;
+        input.required = !part.hidden && !("optional" in input.dataset);
+        if (input.type === "password") input.value = "";
+      }
     }
     $(".submit", form).textContent = name;
     dialog.showModal();
-    (verb === "share" ? form.elements.share : form.elements.why).focus();
+    (form.elements[{ share: "share", challenge: "url" }[verb]] ?? form.elements.why).focus();
   }
   dialog?.addEventListener("submit", (event) => remember("ratchet-who", event.target.elements.who.value));
 

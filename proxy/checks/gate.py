@@ -1,0 +1,226 @@
+"""Checks as the loop sees them: ask how far one is, and it is under way.
+
+Each check is a task of the leading controller. What it needs to go on with is in the store, so whoever leads next goes
+on with it; a task that ends with an error begins again at a later look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from policies.agreement import counts_as_judge
+from policies.rewrite import Rewrite, RewriteError
+from policies.rows import Check, CheckKind, Model
+from policies.snapshot import CheckView
+from proxy.checks.golden import GoldenFile, read_golden
+from proxy.checks.ledger import StoreLedger
+from proxy.checks.plan import Plan
+from proxy.checks.ports import Endpoint
+from proxy.checks.prompts import Prompts, recorded
+from proxy.checks.runner import Runner
+from proxy.checks.shadow import ShadowChecks
+from proxy.checks.weighing import Weigher
+from proxy.clock import Clock
+from proxy.config import Config
+from proxy.credentials import CHAMPION, UnknownCredentialError
+from proxy.errors import ConfigError, TemporaryError
+from proxy.judge.build import make_judge
+from proxy.judge.ports import Judge
+from proxy.store.store import Store
+from proxy.tasks import cancel_and_wait, spawn
+
+__all__ = ["CredentialHeader", "ReplayGate", "endpoint_of", "golden_of", "weigher_of"]
+
+CredentialHeader = Callable[[str, str], tuple[str, str] | None]
+"""Name and value of the header that goes with a credential's name to a URL (`CredentialFile.header`)."""
+_POLL_S: Final = 0.2
+_AGAIN_S: Final = 10.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Running:
+    task: asyncio.Task[CheckView]
+    begun_s: float
+    runner: Runner | None = None
+
+
+class ReplayGate:
+    """Runs checks on recorded conversations and the golden file."""
+
+    def __init__(self, store: Store, config: Config, credentials: CredentialHeader, clock: Clock) -> None:
+        """`credentials` knows the API keys of models, by name."""
+        self._store = store
+        self._config = config
+        self._credentials = credentials
+        self._clock = clock
+        self._running: dict[int, _Running] = {}
+        self._shadows = ShadowChecks(store, config, clock)
+
+    async def poll(self, check: Check, challenger: Model, champion: Model) -> CheckView:
+        """How far it is; it goes on in the background."""
+        if check.verdict is not None:
+            return CheckView(id=check.id, done=True, verdict=check.verdict, reasons=_reasons(check.summary))
+        if check.kind is CheckKind.SHADOW:
+            return await self._shadows.poll(check, challenger, champion)
+        running = self._running.get(check.id)
+        if running is None or (_has_failed(running.task) and self._clock.monotonic() - running.begun_s >= _AGAIN_S):
+            self._running = {known: one for known, one in self._running.items() if not one.task.done()}
+            task = spawn(self._run(check, challenger, champion), name=f"check {check.id}")
+            running = self._running[check.id] = _Running(task, self._clock.monotonic())
+        await asyncio.wait((running.task,), timeout=_POLL_S)
+        if not running.task.done():
+            return self._so_far(check, running)
+        if running.task.cancelled() or (error := running.task.exception()) is not None:
+            reason = "it was interrupted" if running.task.cancelled() else str(error) or type(error).__name__
+            return CheckView(id=check.id, reasons=(f"the check goes on soon: {reason}",))
+        return running.task.result()
+
+    def _so_far(self, check: Check, running: _Running) -> CheckView:
+        if running.runner is None:
+            return CheckView(id=check.id, reasons=("questions are being drawn",), progress=0.0)
+        reasons = running.runner.report().reasons or ("it is being warmed up with recorded requests",)
+        return CheckView(id=check.id, reasons=reasons, progress=running.runner.progress)
+
+    async def cancel(self, check_id: int) -> None:
+        """Ask nothing more; what was found stays."""
+        await self._shadows.cancel(check_id)
+        if (running := self._running.pop(check_id, None)) is not None:
+            await cancel_and_wait((running.task,))
+
+    async def close(self) -> None:
+        """Stop all; whoever leads next goes on with them."""
+        await self._shadows.close()
+        await cancel_and_wait([running.task for running in self._running.values()])
+
+    async def _run(self, check: Check, challenger: Model, champion: Model) -> CheckView:
+        judge = make_judge(self._config.judge)
+        try:
+            try:
+                plan = await self._plan(check, challenger, champion, judge)
+            except (ConfigError, RewriteError, UnknownCredentialError) as exc:
+                return CheckView(id=check.id, done=True, verdict="hold", reasons=(str(exc),))
+            runner = Runner(plan, StoreLedger(self._store, check.id), self._clock)
+            if (mine := self._running.get(check.id)) is not None:
+                mine.runner = runner
+            report = await runner.run()
+        except TemporaryError as exc:
+            _log.warning("check %d waits: %s", check.id, exc)
+            raise
+        finally:
+            if judge is not None:
+                await judge.close()
+        if runner.silent:
+            return CheckView(id=check.id, answers=False, may_pass=runner.may_pass, reasons=(runner.silent,))
+        return CheckView(id=check.id, done=True, verdict=report.verdict, reasons=report.reasons, progress=1.0)
+
+    async def _plan(self, check: Check, challenger: Model, champion: Model, judge: Judge | None) -> Plan:
+        config, checks = self._config, self._config.checks
+        cases = await asyncio.to_thread(golden_of, config, judge)
+        weigher = await weigher_of(config, judge, self._store)
+        fixed = await self._store.checks.freeze(
+            check.id,
+            {
+                "salt": hashlib.blake2b(f"check {check.id} {check.started_us}".encode(), digest_size=16).hexdigest(),
+                "golden": None if cases is None else cases.fingerprint,
+                "by": "visible" if weigher is None else weigher.by,
+                "judge": None if judge is None else judge.scorer,
+            },
+        )
+        self._refuse_changes(fixed, cases, weigher, judge)
+        weigher = None if fixed["by"] == "visible" else weigher
+        warm_up = (
+            await recorded(self._store, config.deployer.warmup_requests) if config.deployer.warmup_requests else []
+        )
+        prompts = Prompts(
+            self._store,
+            champion=champion,
+            challenger=challenger,
+            salt=bytes.fromhex(fixed["salt"]),
+            until_us=check.started_us,
+            days=checks.days,
+            most=2 * checks.replays if fixed["by"] == "pairs" else checks.replays,
+            holdout_share=config.generator_config.holdout_share,
+            model_name=checks.model_name,
+        )
+        return Plan(
+            challenger=endpoint_of(challenger, self._credentials),
+            champion=endpoint_of(champion, self._credentials),
+            config=checks,
+            scoring=config.scoring,
+            cases=cases,
+            conversations=prompts if checks.replays else None,
+            weigher=weigher,
+            rubrics=None if judge is None else Weigher(judge, "scores"),
+            warm_up=warm_up,
+            warmed=int(check.summary.get("counts", {}).get("warmed", 0)),
+            deadline_s=check.started_us / 1e6 + 60 * checks.time_limit_minutes,
+            patience_s=60 * checks.time_limit_minutes,
+        )
+
+    def _refuse_changes(
+        self, fixed: Mapping[str, Any], cases: GoldenFile | None, weigher: Weigher | None, judge: Judge | None
+    ) -> None:
+        """A check keeps the terms that it began with: answers found under others must not be mixed."""
+        now = None if cases is None else cases.fingerprint
+        if fixed["golden"] != now:
+            raise ConfigError("checks.golden: the file has changed since the check began; cancel it, and check anew")
+        if fixed["by"] != "visible" and (weigher is None or judge is None or judge.scorer != fixed["judge"]):
+            raise ConfigError("judge: another one than when the check began; cancel it, and check anew")
+
+
+def golden_of(config: Config, judge: Judge | None) -> GoldenFile | None:
+    """The configured golden file. Raises ConfigError where it is wrong, or has rubrics and nobody to judge by them."""
+    if config.checks.golden is None:
+        return None
+    cases = read_golden(Path(config.checks.golden))
+    if cases.needs_judge and judge is None:
+        raise ConfigError(
+            f"checks.golden: {config.checks.golden} has cases with a rubric, which a judge reads; set judge.kind, or "
+            "take them out"
+        )
+    return cases
+
+
+async def weigher_of(config: Config, judge: Judge | None, store: Store | None) -> Weigher | None:
+    """Who compares conversations; None where no judge may, so that only what is visible counts."""
+    if judge is None or config.checks.judge == "never":
+        return None
+    if config.checks.judge == "proven" and not await _is_proven(judge, store):
+        return None
+    return Weigher(judge, config.checks.judge_by)
+
+
+async def _is_proven(judge: Judge, store: Store | None) -> bool:
+    return store is not None and counts_as_judge(await store.judgements.agreement(judge.scorer))
+
+
+def endpoint_of(model: Model, credentials: CredentialHeader) -> Endpoint:
+    """Where a model of the store answers; on the champion's own server it gets that one's key.
+
+    Raises ConfigError without an endpoint, RewriteError, UnknownCredentialError.
+    """
+    if model.url is None:
+        raise ConfigError(f"{model.name} has no endpoint to ask")
+    header = credentials(model.credential or CHAMPION, model.url)
+    return Endpoint(
+        name=model.name,
+        url=model.url,
+        model=model.model,
+        headers=dict((header,)) if header is not None else {},
+        rewrite=Rewrite.of(model.rewrite) if model.rewrite is not None else None,
+    )
+
+
+def _reasons(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    return tuple(str(reason) for reason in summary.get("reasons", ()))
+
+
+def _has_failed(task: asyncio.Task[CheckView]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)

@@ -1,0 +1,272 @@
+"""What is missing holds, and is named; what is few decides nothing; and who may be asked at all."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.responses import Response
+
+from policies.selection import held_out
+from proxy.checks.gate import ReplayGate
+from proxy.store.tables.keys import id_time_us
+from proxy.store.tables.values import RecordFlag
+from tests.checks.world import (
+    ScriptedJudge,
+    ScriptedModel,
+    check_of,
+    completion,
+    config_of,
+    gate_of,
+    history,
+    opened,
+    settled,
+    unused_port,
+    well,
+)
+from tests.harness.webserver import serving
+
+NO_WARM_UP = {"deployer": {"warmup_requests": 0}}
+SOON = {"time_limit_minutes": 0.02}
+
+
+def written(folder: Path, *cases: dict[str, Any]) -> str:
+    path = folder / "golden.jsonl"
+    path.write_text("\n".join(map(json.dumps, cases)))
+    return str(path)
+
+
+def case(text: str, tags: tuple[str, ...] = (), **expect: Any) -> dict[str, Any]:
+    return {"request": {"messages": [{"role": "user", "content": text}]}, "expect": expect, "tags": list(tags)}
+
+
+async def test_few_users_decide_nothing(tmp_path: Path) -> None:
+    model = ScriptedModel()
+    async with (
+        opened(tmp_path, history(12)) as store,
+        serving(model.app) as url,
+        gate_of(store, config_of(tmp_path)) as gate,
+    ):
+        view = await settled(gate, *await check_of(store, url, url))
+    assert view.verdict == "undecided"
+    assert "12 held-out users with a recorded conversation: fewer than 20 show nothing" in view.reasons
+
+
+async def test_nobody_to_ask_decides_nothing(tmp_path: Path) -> None:
+    model = ScriptedModel()
+    async with opened(tmp_path, []) as store, serving(model.app) as url, gate_of(store, config_of(tmp_path)) as gate:
+        view = await settled(gate, *await check_of(store, url, url))
+    assert (view.verdict, model.asked) == ("undecided", [])
+
+
+async def test_a_challenger_that_is_away_holds_and_says_so(tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{unused_port()}"
+    config = config_of(tmp_path, checks=SOON, **NO_WARM_UP)
+    async with opened(tmp_path, history(40)) as store, gate_of(store, config) as gate:
+        view = await settled(gate, *await check_of(store, url, url))
+    assert view.verdict == "hold"
+    assert any(f"{url} cannot be reached" in reason for reason in view.reasons)
+
+
+async def test_a_judge_that_is_down_holds(tmp_path: Path) -> None:
+    judge = ScriptedJudge()
+    judge.down = True
+    async with serving(judge.app) as judge_url, serving(ScriptedModel().app) as url:
+        settings = {"kind": "openai", "url": f"{judge_url}/v1", "model": "judge", "attempts": 1}
+        config = config_of(tmp_path, judge=settings, checks={"judge": "always", **SOON}, **NO_WARM_UP)
+        async with opened(tmp_path, history(40)) as store, gate_of(store, config) as gate:
+            view = await settled(gate, *await check_of(store, url, url))
+    assert view.verdict == "hold"
+    assert any("the judge gave no verdict (unreachable)" in reason for reason in view.reasons)
+
+
+async def test_a_server_that_wants_its_clients_keys_says_nothing_of_the_model(tmp_path: Path) -> None:
+    model = ScriptedModel(lambda asked, rng: Response("who are you?", 401))
+    async with (
+        opened(tmp_path, history(40)) as store,
+        serving(model.app) as url,
+        gate_of(store, config_of(tmp_path)) as gate,
+    ):
+        view = await settled(gate, *await check_of(store, url, url))
+    assert view.verdict == "undecided"
+    assert any("asks for a credential (HTTP 401)" in reason for reason in view.reasons)
+    assert len(model.asked) < 20
+
+
+@pytest.mark.parametrize(("status", "may_pass"), [(500, True), (404, False)])
+async def test_a_model_that_answers_nothing_is_not_up(tmp_path: Path, status: int, may_pass: bool) -> None:
+    model = ScriptedModel(lambda asked, rng: Response("secret words", status))
+    async with (
+        opened(tmp_path, history(40)) as store,
+        serving(model.app) as url,
+        gate_of(store, config_of(tmp_path)) as gate,
+    ):
+        view = await settled(gate, *await check_of(store, url, url))
+    assert (view.answers, view.done, view.may_pass) == (False, False, may_pass)
+    assert view.reasons == (f"it answered none of 3 recorded requests; the last: HTTP {status}",)
+    assert len(model.asked) == 3
+
+
+async def test_a_budget_of_tokens_ends_it(tmp_path: Path) -> None:
+    model = ScriptedModel()
+    config = config_of(tmp_path, checks={"max_tokens": 900, "concurrency": 1}, **NO_WARM_UP)
+    async with opened(tmp_path, history(150)) as store, serving(model.app) as url, gate_of(store, config) as gate:
+        view = await settled(gate, *await check_of(store, url, url))
+    assert view.verdict == "undecided"
+    assert any("the 900 tokens" in reason for reason in view.reasons)
+    assert len(model.asked) == 30
+
+
+def half_refunds(asked: dict[str, Any], rng: random.Random) -> dict[str, Any]:
+    text = asked["messages"][-1]["content"]
+    return {"content": "No." if text.startswith("Refund") else f"Yes, {text}"}
+
+
+async def test_a_tag_of_the_golden_file_rejects_with_examples(tmp_path: Path) -> None:
+    refunds = [case(f"Refund {at}", ("refunds",), contains="Yes") for at in range(10)]
+    others = [case(f"Hours {at}", ("hours",), contains="Yes") for at in range(60)]
+    new, old = ScriptedModel(half_refunds), ScriptedModel(lambda asked, rng: {"content": "Yes, of course"})
+    golden = written(tmp_path, *refunds, *others)
+    async with opened(tmp_path, history(40)) as store, serving(new.app) as url, serving(old.app) as old_url:
+        async with gate_of(store, config_of(tmp_path, checks={"golden": golden})) as gate:
+            check, challenger, champion = await check_of(store, old_url, url, model="new-1")
+            view = await settled(gate, check, challenger, champion)
+        summary = (await store.checks.get(check.id)).summary  # type: ignore[union-attr]
+        first = await store.comparisons.get(check.id, "golden:1")
+    assert view.verdict == "reject"
+    assert view.reasons[0].startswith(
+        "golden file: of 70 cases the challenger lost 10 and won 0: it is worse; worse in"
+    )
+    assert "'refunds' (10 lost, 0 won)" in view.reasons[0]
+    assert [example["item"] for example in summary["examples"]] == [f"golden:{at}" for at in range(1, 11)]
+    assert summary["examples"][0]["why"] == 'does not contain "Yes"'
+    assert first is not None
+    assert (first.tags, first.outcome, first.data["challenger"]["text"]) == (("refunds",), -1.0, "No.")
+    assert len(new.asked) == 73  # and not one conversation: a rejection needs no more
+
+
+async def test_a_golden_file_alone_passes_what_lost_nothing(tmp_path: Path) -> None:
+    golden = written(tmp_path, *(case(f"Case {at}", contains=" ") for at in range(30)))
+    config = config_of(tmp_path, checks={"golden": golden, "replays": 0})
+    async with opened(tmp_path, []) as store, serving(ScriptedModel().app) as url, gate_of(store, config) as gate:
+        view = await settled(gate, *await check_of(store, url, url))
+    assert view.verdict == "pass"
+
+
+async def test_a_golden_file_without_the_champion_holds(tmp_path: Path) -> None:
+    golden = written(tmp_path, case("Case", contains="x"))
+    config = config_of(tmp_path, checks={"golden": golden, **SOON}, **NO_WARM_UP)
+    away = f"http://127.0.0.1:{unused_port()}"
+    async with (
+        opened(tmp_path, history(150)) as store,
+        serving(ScriptedModel().app) as url,
+        gate_of(store, config) as gate,
+    ):
+        view = await settled(gate, *await check_of(store, away, url))
+    assert view.verdict == "hold"
+    assert f"{away} cannot be reached" in view.reasons[0]
+
+
+async def test_a_rubric_is_judged(tmp_path: Path) -> None:
+    golden = written(tmp_path, *(case(f"Case {at}", rubric="is no rubbish") for at in range(12)))
+    bad = ScriptedModel(lambda asked, rng: {"content": "lorem ipsum"})
+    async with (
+        serving(ScriptedJudge().app) as judge_url,
+        serving(bad.app) as url,
+        serving(ScriptedModel().app) as old_url,
+    ):
+        settings = {"kind": "openai", "url": f"{judge_url}/v1", "model": "judge"}
+        config = config_of(tmp_path, judge=settings, checks={"golden": golden, "replays": 0})
+        async with opened(tmp_path, []) as store, gate_of(store, config) as gate:
+            check, challenger, champion = await check_of(store, old_url, url)
+            view = await settled(gate, check, challenger, champion)
+            examples = (await store.checks.get(check.id)).summary["examples"]  # type: ignore[union-attr]
+    assert view.verdict == "reject"
+    assert examples[0]["why"] == "is not as the rubric wants it"
+
+
+@pytest.mark.parametrize(
+    ("golden", "says"),
+    [("nowhere.jsonl", "cannot be read"), ("rubric", "has cases with a rubric, which a judge reads; set judge.kind")],
+)
+async def test_a_golden_file_that_is_no_use_holds_with_the_reason(tmp_path: Path, golden: str, says: str) -> None:
+    path = written(tmp_path, case("Case", rubric="is good")) if golden == "rubric" else golden
+    config = config_of(tmp_path, checks={"golden": path})
+    async with opened(tmp_path, []) as store, gate_of(store, config) as gate:
+        view = await settled(gate, *await check_of(store, "http://127.0.0.1:9", "http://127.0.0.1:9"))
+    assert view.verdict == "hold"
+    assert says in view.reasons[0]
+
+
+async def test_users_that_training_saw_are_not_asked(tmp_path: Path) -> None:
+    model = ScriptedModel()
+    config = config_of(tmp_path, generator_config={"holdout_share": 0.3}, **NO_WARM_UP)
+    async with opened(tmp_path, history(100)) as store, serving(model.app) as url:
+        apart = [user for user in range(1, 101) if held_out("", user, 0.3)]
+        await store.runs.add_users("run-1", apart[:5])
+        check, challenger, champion = await check_of(store, url, url, run_id="run-1")
+        async with gate_of(store, config) as gate:
+            await settled(gate, check, challenger, champion)
+        rows = await store.comparisons.of_check(check.id)
+    assert 20 < len(rows) < 45
+    assert {row.user_hash for row in rows} == set(apart[5:])
+
+
+async def test_what_may_not_be_used_again_is_not_asked(tmp_path: Path) -> None:
+    model = ScriptedModel()
+    unfit = history(30, each=1, seed=1, flags=RecordFlag.NO_TRAIN) + history(
+        30, each=1, seed=2, flags=RecordFlag.TRUNCATED_RESPONSE
+    )
+    others = history(30, each=1, seed=4, model_id=2) + history(30, each=1, seed=5, status=500)
+    async with opened(tmp_path, unfit + others) as store, serving(model.app) as url:
+        async with gate_of(store, config_of(tmp_path)) as gate:
+            check, challenger, champion = await check_of(store, url, url)
+            await settled(gate, check, challenger, champion)
+        rows = await store.comparisons.of_check(check.id)
+    assert rows == []
+
+
+async def test_a_deleted_user_is_in_no_check(tmp_path: Path) -> None:
+    async with opened(tmp_path, history(25)) as store, serving(ScriptedModel().app) as url:
+        check, challenger, champion = await check_of(store, url, url)
+        async with gate_of(store, config_of(tmp_path)) as gate:
+            await settled(gate, check, challenger, champion)
+        rows = {row.user_hash: row for row in await store.comparisons.of_check(check.id)}
+        assert set(rows) == set(range(1, 26))
+        await store.deletion.delete_user(7)
+        left = await store.comparisons.of_check(check.id)
+        assert {row.user_hash for row in left} == set(rows) - {7}
+        await store.comparisons.add(rows[7])  # by a check that was at it just then
+        assert len(await store.comparisons.of_check(check.id)) == 24
+    assert id_time_us(str(rows[7].record_id)) > 0
+
+
+async def test_a_cancelled_check_asks_nothing_more(tmp_path: Path) -> None:
+    model = ScriptedModel(delay_s=0.02)
+    async with opened(tmp_path, history(150)) as store, serving(model.app) as url:
+        check, challenger, champion = await check_of(store, url, url)
+        gate: ReplayGate
+        async with gate_of(store, config_of(tmp_path)) as gate:
+            view = await gate.poll(check, challenger, champion)
+            assert not view.done
+            await model.asked_at_least(10)
+            await gate.cancel(check.id)
+            asked = len(model.asked)
+            await gate.cancel(check.id)
+        assert len(model.asked) == asked
+
+
+async def test_tools_are_asked_for_and_never_run(tmp_path: Path) -> None:
+    """Whatever is called, only the model's own endpoint hears of it."""
+    model = ScriptedModel(well)
+    async with opened(tmp_path, history(30, tools=True)) as store, serving(model.app) as url:
+        check, challenger, champion = await check_of(store, url, url)
+        async with gate_of(store, config_of(tmp_path, **NO_WARM_UP)) as gate:
+            await settled(gate, check, challenger, champion)
+        rows = await store.comparisons.of_check(check.id)
+    assert len(model.asked) == len(rows) == 30
+    assert all(len(asked["messages"]) == 2 for asked in model.asked)
+    assert completion({}, "m")["object"] == "chat.completion"
