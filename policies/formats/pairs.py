@@ -39,7 +39,8 @@ def _kto(material: Material, _: Partners) -> list[TrainingLine]:
         for answer, label in zip(both, (True, False), strict=True)
     ]
     if sample.correction is None:
-        return [*compared, *([line(material.answer, label=sample.feedback > 0)] if sample.feedback else [])]
+        voted = not sample.preferred or sample.feedback
+        return [*compared, *([line(material.answer, label=(sample.feedback or 0.0) > 0)] if voted else [])]
     good = line(material.answer, label=True)
     if material.given.empty or _confirms(material):
         return [*compared, good]
@@ -63,8 +64,8 @@ def _voted(material: Material, partners: Partners) -> list[TrainingLine]:
         if given.empty or _confirms(material):
             return []
         return [material.line(_pair(material, own, _message(given, material)))]
-    if not sample.feedback:
-        return []
+    if sample.preferred and not sample.feedback:
+        return []  # it is here for what people prefer
     liked = (sample.feedback or 0.0) > 0
     key = _key(material)
     partner = partners.take(key, liked=not liked)
