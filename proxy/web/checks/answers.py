@@ -18,7 +18,7 @@ from proxy.store.control.preferences import Choice
 from proxy.web.checks.marking import Piece, mark
 from proxy.wire.compared import answered
 
-__all__ = ["Call", "Pair", "Place", "Side", "Spoken", "asked_words", "choice_of", "found_words", "pair_of", "place_of"]
+__all__ = ["ShownCall", "Pair", "Place", "Side", "Spoken", "asked_words", "choice_of", "found_words", "pair_of", "place_of"]
 
 Place = Literal["left", "right", "tie"]
 _MOST_CHARS: Final = 60_000
@@ -29,7 +29,7 @@ _SIDES: Final[tuple[Choice, Choice]] = ("champion", "challenger")
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ShownCall:
     """A tool that a model called."""
 
     name: str
@@ -45,7 +45,7 @@ class Spoken:
 
     speaker: str
     text: str
-    calls: tuple[Call, ...] = ()
+    calls: tuple[ShownCall, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +54,7 @@ class Side:
 
     arm: Choice
     pieces: tuple[Piece, ...]
-    calls: tuple[Call, ...]
+    calls: tuple[ShownCall, ...]
     attachments: int
     failed: bool
     """There is no answer."""
@@ -192,11 +192,11 @@ def _cut(text: str) -> str:
     return text if len(text) <= _MOST_CHARS else f"{text[:_MOST_CHARS]}\n… {len(text) - _MOST_CHARS:,} more characters"
 
 
-def _calls(mine: Sequence[ToolCall], theirs: Sequence[ToolCall]) -> tuple[Call, ...]:
+def _calls(mine: Sequence[ToolCall], theirs: Sequence[ToolCall]) -> tuple[ShownCall, ...]:
     """The first fifty calls of `mine`, and which of them are not among `theirs`."""
     there = {(call.name, _folded(call.arguments)) for call in theirs}
     return tuple(
-        Call(call.name, _indented(call.arguments), (call.name, _folded(call.arguments)) not in there)
+        ShownCall(call.name, _indented(call.arguments), (call.name, _folded(call.arguments)) not in there)
         for call in mine[:_MOST_CALLS]
     )
 
