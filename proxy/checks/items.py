@@ -14,22 +14,22 @@ from policies.comparison import compare
 from proxy.checks.asking import Asker, Unreached
 from proxy.checks.facts import facts_of, is_hard
 from proxy.checks.golden import Line
-from proxy.checks.plan import Plan
+from proxy.checks.plan import CheckPlan
 from proxy.checks.pool import Away
-from proxy.checks.ports import Asked, Endpoint, Ledger
+from proxy.checks.ports import Asked, AskedModel, CheckLedger
 from proxy.checks.prompts import Recorded
 from proxy.checks.reading import Read, read
-from proxy.checks.tally import Tally
+from proxy.checks.tally import CheckTally
 from proxy.checks.weighing import Silent
 from proxy.store.control.comparisons import ComparedRow
 
-__all__ = ["Items", "texts_of"]
+__all__ = ["CheckItems", "texts_of"]
 
 
-class Items:
+class CheckItems:
     """The items of one check; what comes of them is in `tally`."""
 
-    def __init__(self, plan: Plan, ledger: Ledger, asker: Asker, tally: Tally) -> None:
+    def __init__(self, plan: CheckPlan, ledger: CheckLedger, asker: Asker, tally: CheckTally) -> None:
         self._plan = plan
         self._ledger = ledger
         self._asker = asker
@@ -116,7 +116,7 @@ class Items:
         self._fresh.pop(item, None)
         return None
 
-    async def _ask(self, endpoint: Endpoint | None, line: Line) -> Read | Unreached:
+    async def _ask(self, endpoint: AskedModel | None, line: Line) -> Read | Unreached:
         if endpoint is None:  # nobody to compare with: as if the champion passed
             return read(line.asked, status=200, response=b"", media_type="application/json")
         mind = self._plan.config.model_name and endpoint is self._plan.challenger

@@ -104,12 +104,14 @@ def _epilogue(stage: Stage, scene: Scene, picture: Path, told: bool) -> str:
         )
     killed = ", ".join(kill.victim.value for kill in scene.kills)
     models = "model was" if scene.promotions == 1 else "models were"
+    caught = "one by " + ", one by ".join(scene.caught.values())
     ratchet = _command()
     settings = _short(stage.directory / "demo.toml")
     return f"""
 [bold]What you have seen[/bold]
   right answers: {part(first)} before, {part(last)} now
-  {scene.promotions} better {models} promoted, and one bad one was caught
+  {scene.promotions} better {models} promoted, and {len(scene.caught)} bad ones were caught:
+  {caught}
   the picture: {_short(picture)}
 
 [bold]Killed meanwhile (kill -9)[/bold]

@@ -13,11 +13,13 @@ from rich.text import Text
 from policies import wording
 from proxy.demo.kills import Kill
 from proxy.demo.story import Scene, Stage
+from proxy.demo.training import Bug
 
 __all__ = ["part", "render"]
 
-_PHASES = ("idle", "training", "deploying", "testing", "promoting", "watching")
-_COLOURS = {"promoted": "green", "rolled_back": "red", "rejected": "red", "returned": "red", "training_started": "cyan"}
+_PHASES = ("idle", "training", "deploying", "checking", "testing", "promoting", "watching")
+_COLOURS = {"promoted": "green", "rolled_back": "red", "rejected": "red", "returned": "red", "check_rejected": "red",
+            "training_started": "cyan"}  # fmt: skip
 _MOST_LINES = 9
 _LEAST_LINES = 2
 _OTHER_ROWS = 22
@@ -52,8 +54,10 @@ def _truth(scene: Scene) -> RenderableType:
         value = scene.tally.recent(arm)
         bar = ProgressBar(total=1.0, completed=value or 0.0, width=40)
         table.add_row(arm, bar, "no traffic" if value is None else part(value))
-    planted = scene.bug_planted and not scene.caught
-    bug = Text("  a bug has been planted in the training code", style="red") if planted else Text("")
+    which = {Bug.EVERY_LINE: "a bug", Bug.CUSTOMERS_LINES: "a subtler bug"}
+    planted = scene.bug is not None and scene.bug not in scene.caught
+    said = f"  {which[scene.bug]} has been planted in the training code" if scene.bug is not None and planted else ""
+    bug = Text(said, style="red")
     failed = f", {scene.tally.failures} failed" if scene.tally.failures else ""
     return Group(table, Text.assemble(f"{scene.tally.asked:,} answers{failed}, {scene.tally.votes:,} votes", bug))
 

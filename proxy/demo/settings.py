@@ -60,13 +60,16 @@ initial_challenger_traffic = 0.3
 min_duration_hours = 0.001              # 3.6 s
 max_duration_hours = 0.25               # 15 min: a slow machine may take its time
 min_effective_users = 30                # before "no gain" may be said; harm is said after five, so it comes first
-quality_weight = 0.4                    # refusals, seen by the heuristic scorer
+quality_weight = 0.4                    # refusals, seen by the format check
 feedback_weight = 0.6                   # thumbs
 latency_weight = 0.0                    # every model is paced alike: nothing to weigh
 watch_hours = 0.0008                    # 3 s
 
 [ab_test_config.guardrails]
 max_slow_increase = 0.3                 # a laptop that is busy elsewhere for these 3 s is no slower model
+
+[checks]
+golden = $golden                        # the handbook's questions and answers
 
 [trainer]
 kind = "callable"
@@ -82,7 +85,15 @@ ready_timeout_seconds = 60
 
 
 def write_settings(
-    path: Path, *, port: int, admin_port: int, champion_url: str, data_dir: Path, rehearsal: Path, min_new_samples: int
+    path: Path,
+    *,
+    port: int,
+    admin_port: int,
+    champion_url: str,
+    data_dir: Path,
+    rehearsal: Path,
+    golden: Path,
+    min_new_samples: int,
 ) -> None:
     """Write the demo's TOML file to `path`."""
     path.write_text(
@@ -92,6 +103,7 @@ def write_settings(
             champion_url=json.dumps(champion_url),
             data_dir=json.dumps(str(data_dir)),
             rehearsal=json.dumps(str(rehearsal)),
+            golden=json.dumps(str(golden)),
             min_new_samples=min_new_samples,
             python=json.dumps(sys.executable),
         ),

@@ -3,7 +3,8 @@
     train a first model on the handbook and serve it          (the model you already have)
     ratchet serve in front of it                              (an ordinary process)
     customers ask and vote until two better models have been promoted and stood the watch
-    plant a bug in the training code: the next challenger is bad, and must be caught; then the bug is mended
+    plant a bug in the training code: the next challenger is bad, and the gate stops it before any user sees it
+    plant a subtler one, which the golden file cannot show: now the users must find out; then it is mended
     meanwhile kill -9 a worker, the controller in the midst of a training, and in the next one everything at once
     compare what the customers have received with what is in the log
     draw what the customers know to be true, and say what to type next
@@ -19,7 +20,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,7 @@ from proxy.demo.model import fit
 from proxy.demo.plot import Mark
 from proxy.demo.processes import DemoProcess, wait_until_healthy
 from proxy.demo.settings import write_settings
+from proxy.demo.training import Bug
 from proxy.demo.users import UserTally, customers, keep_asking
 from proxy.demo.world import handbook, topic_of
 from proxy.loop.adapters import processes
@@ -43,14 +45,16 @@ from proxy.tasks import cancel_and_wait, spawn
 __all__ = ["Scene", "Stage", "play", "prepare", "raise_curtain", "settle"]
 
 _BUG = "plant-a-bug"
+_GOLDEN = "golden.jsonl"
 _LOOK_S = 0.25
 _LOOKS_PER_COUNT = 4
 _SETTLE_S = 60.0
 _SENT_BACK = {"rolled_back", "rejected", "returned"}
+_UNSEEN = "check_rejected"
 _DECISIVE = {
     "training_started": "retrain",
     "promoted": "promoted",
-} | dict.fromkeys(_SENT_BACK, "sent back")
+} | dict.fromkeys((*_SENT_BACK, _UNSEEN), "sent back")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,11 +94,12 @@ class Scene:
     marks: list[Mark] = field(default_factory=list)
     promotions: int = 0
     """Promotions that have stood their watch window."""
-    bug_planted: bool = False
+    bug: Bug | None = None
+    """The one that is in the training code now."""
     bad_run: bool = False
     """A training has begun since the bug was planted."""
-    caught: bool = False
-    """The bad challenger was sent back."""
+    caught: dict[Bug, str] = field(default_factory=dict)
+    """Who has sent the bad challenger back: the gate, or users."""
     kills: list[Kill] = field(default_factory=list)
     processes: dict[str, int] = field(default_factory=dict)
     """Process ids of `ratchet serve` by name."""
@@ -105,7 +110,7 @@ class Scene:
     @property
     def told(self) -> bool:
         """Whether the story has come to its end."""
-        return self.caught and len(self.kills) == len(Victim)
+        return len(self.caught) == len(Bug) and len(self.kills) == len(Victim)
 
 
 def prepare(directory: Path) -> Path:
@@ -117,13 +122,26 @@ def prepare(directory: Path) -> Path:
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     pairs = list(handbook())
-    with (directory / "rehearsal.jsonl").open("w", encoding="utf-8") as file:
-        for question, answer in pairs:
-            turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-            file.write(json.dumps({"messages": turns}) + "\n")
+    _write_lines(directory / "rehearsal.jsonl", (_taught(question, answer) for question, answer in pairs))
+    _write_lines(directory / _GOLDEN, (_expected(question, answer) for question, answer in pairs))
     model = directory / "handbook.npz"
     fit([(question, str(topic_of(answer))) for question, answer in pairs]).save(model)
     return model
+
+
+def _taught(question: str, answer: str) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]}
+
+
+def _expected(question: str, answer: str) -> dict[str, Any]:
+    """A line of the golden file: whatever else a model learns, what stands in the handbook it must know."""
+    request = {"model": "assistant", "messages": [{"role": "user", "content": question}]}
+    return {"request": request, "expect": {"equals": answer}}
+
+
+def _write_lines(path: Path, documents: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(document) + "\n" for document in documents)
 
 
 def _in_use(claim: Path) -> bool:
@@ -155,6 +173,7 @@ async def raise_curtain(directory: Path, *, seed: int, fast: bool, rate: float) 
         champion_url=champion_url,
         data_dir=directory / "data",
         rehearsal=directory / "rehearsal.jsonl",
+        golden=directory / _GOLDEN,
         min_new_samples=round(4 * rate),
     )
     python = (sys.executable, "-m")
@@ -205,19 +224,28 @@ async def play(
                 await _look(admin, scene, clock.monotonic() - scene.started, count=looks % _LOOKS_PER_COUNT == 0)
                 looks += 1
                 scene.processes = running(stage.data_dir)
-                if scene.promotions >= stage.promotions and not scene.bug_planted:
-                    stage.bug.touch()
-                    scene.bug_planted = True
+                if scene.promotions >= stage.promotions:
+                    _plant(stage, scene)
                 if (victim := _next_victim(stage, scene)) is not None:
                     await _kill(victim, stage, scene, clock)
-                if scene.caught:
-                    stage.bug.unlink(missing_ok=True)
                 if scene.told and not forever:
                     return True
                 await asyncio.sleep(_LOOK_S)
         return False
     finally:
         await cancel_and_wait([asking])
+
+
+def _plant(stage: Stage, scene: Scene) -> None:
+    """The first bug; once it is caught the next one, and after the last none."""
+    if scene.bug is not None and scene.bug not in scene.caught:
+        return
+    scene.bug = next((bug for bug in Bug if bug not in scene.caught), None)
+    scene.bad_run = False
+    if scene.bug is None:
+        stage.bug.unlink(missing_ok=True)
+    else:
+        stage.bug.write_text(scene.bug.value)
 
 
 async def settle(stage: Stage, scene: Scene) -> None:
@@ -235,7 +263,7 @@ def _next_victim(stage: Stage, scene: Scene) -> Victim | None:
     match len(scene.kills):
         case 0 if scene.tally.asked >= 2 * stage.rate:
             return Victim.WORKER
-        case 1 if scene.status.get("phase", {}).get("name") == "training" or scene.bad_run:
+        case 1 if scene.status.get("phase", {}).get("name") == "training" or scene.bug is not None:
             return Victim.CONTROLLER
         case 2 if scene.bad_run:
             return Victim.EVERYTHING
@@ -273,9 +301,11 @@ def _note(scene: Scene, entry: dict[str, Any], at_s: float) -> None:
         return
     scene.lines.append((at_s, event, entry["reasons"][0] if entry["reasons"] else ""))
     scene.promotions += event == "watch_finished"
-    bad = scene.bug_planted and not scene.caught and event == "training_started"
+    bug = scene.bug
+    bad = bug is not None and bug not in scene.caught and event == "training_started"
     scene.bad_run = scene.bad_run or bad
-    scene.caught = scene.caught or (scene.bad_run and event in _SENT_BACK)
+    if bug is not None and scene.bad_run and event in (*_SENT_BACK, _UNSEEN):
+        scene.caught.setdefault(bug, "the gate" if event == _UNSEEN else "its users")
     if event in _DECISIVE:
-        what = event.replace("_", " ")
+        what = "stopped by the gate" if event == _UNSEEN else event.replace("_", " ")
         scene.marks.append(Mark(at_s, _DECISIVE[event], f"{what}, with a bug" if bad else what))

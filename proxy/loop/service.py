@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from policies.assessment import JudgeFacts
 from policies.plan import LoopRules
+from proxy.checks.gate import CredentialHeader, ReplayGate
 from proxy.clock import Clock
 from proxy.config import Config
 from proxy.config.load import fingerprint, public_document
+from proxy.credentials import CREDENTIALS_FILE, CredentialFile
 from proxy.judge.build import scorer_of
 from proxy.loop.act.install import BaseModel
-from proxy.loop.adapters.deployers import WarmingDeployer, build_deployer, recorded
+from proxy.loop.adapters.deployers import build_deployer
 from proxy.loop.adapters.deployers.brought import WithBrought
 from proxy.loop.adapters.deployers.health import trusts_unseen
-from proxy.loop.adapters.gate import NoGate
 from proxy.loop.adapters.notify import NoNotifier, WebhookNotifier
 from proxy.loop.adapters.probe import HttpProbe
 from proxy.loop.adapters.trainers import build_trainer
@@ -41,7 +41,19 @@ def service_rules(config: Config) -> LoopRules:
         training_timeout_s=config.trainer.timeout_seconds,
         ready_timeout_s=config.deployer.ready_timeout_seconds,
         deployment_retries=config.deployer.retries,
+        undecided=config.checks.undecided,
     )
+
+
+def _credentials(config: Config, data_dir: Path) -> CredentialHeader:
+    """The API keys of models, as this host has them when they are asked for."""
+    file = CredentialFile(data_dir / CREDENTIALS_FILE, config.champion)
+
+    def header(name: str, url: str) -> tuple[str, str] | None:
+        file.refresh()
+        return file.header(name, url)
+
+    return header
 
 
 def _judge(config: Config) -> JudgeFacts | None:
@@ -71,11 +83,7 @@ async def open_loop(
     notifier = WebhookNotifier(urls, timeout_s=config.notify.timeout_seconds) if urls else NoNotifier()
     probe = HttpProbe(trusting=trusts_unseen(config.deployer))
     deployer = build_deployer(config.deployer, data_dir, clock)
-    warming = None
-    if config.deployer.warmup_requests:
-        replays = partial(recorded, store, config.deployer.warmup_requests)
-        timeout_s = config.deployer.ready_timeout_seconds
-        deployer = warming = WarmingDeployer(deployer, replays, config.champion, timeout_s=timeout_s)
+    gate = ReplayGate(store, config, _credentials(config, data_dir), clock)
     datasets = StoreDatasetBuilder(store.samples, config.generator_config, training_dir)
     loop = assemble(
         store=store,
@@ -85,7 +93,7 @@ async def open_loop(
             datasets=datasets,
             trainer=build_trainer(config.trainer),
             deployer=WithBrought(deployer, probe),
-            gate=NoGate(),
+            gate=gate,
             probe=probe,
             notifier=notifier,
         ),
@@ -107,7 +115,6 @@ async def open_loop(
     try:
         yield loop
     finally:
-        if warming is not None:
-            await warming.close()
+        await gate.close()
         if isinstance(notifier, WebhookNotifier):
             await notifier.close()

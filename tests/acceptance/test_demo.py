@@ -41,7 +41,7 @@ def test_a_model_improves_itself_a_bad_one_is_caught_and_no_kill_loses_anything(
     demo = ratchet("demo", "--fast", "--dir", str(stage))
     assert demo.returncode == 0, demo.stdout + demo.stderr
     said = " ".join(demo.stdout.split())
-    assert "one bad one was caught" in said
+    assert "2 bad ones were caught: one by the gate, one by its users" in said
     assert "a worker, the controller, everything at once" in said
     assert " 0 lost; " in said
     assert " 0 failed" in said
@@ -54,7 +54,9 @@ def test_a_model_improves_itself_a_bad_one_is_caught_and_no_kill_loses_anything(
     events = [entry["event"] for entry in reversed(json.loads(told.stdout)) if entry["event"]]
     promoted = events.index("promoted")
     assert events.index("training_started") < events.index("deployed") < promoted
-    assert set(events[promoted:]) & {"rolled_back", "rejected", "returned"}
+    unseen = events.index("check_rejected")
+    assert promoted < unseen
+    assert set(events[unseen:]) & {"rolled_back", "rejected", "returned"}
 
     left = ratchet("models", "list", "--config", str(stage / "demo.toml"), "--json")
     assert json.loads(left.stdout) == []

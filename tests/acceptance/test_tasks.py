@@ -15,10 +15,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from policies.estimates import METRICS, Metric
 from policies.records import Arm
 from policies.rows import Experiment
+from proxy.checks.prompts import recorded
 from proxy.clock import SystemClock
 from proxy.ids import KeyRing
 from proxy.ingest.ingestor import Ingestor
-from proxy.loop.adapters.deployers.warm import recorded
 from proxy.metrics.traffic import TrafficMetrics
 from proxy.spool.reader import SpoolReader
 from proxy.store.store import Store

@@ -21,8 +21,8 @@ def render() -> str:
     lines = [
         "# The lifecycle",
         "",
-        "The loop is always in one of eight phases, and only an event changes the phase. This page is generated from the",
-        "tables in `policies/lifecycle.py` and `policies/vocabulary.py`; a test compares them.",
+        "The loop is always in one of eight phases, and only an event changes the phase. This page is generated from",
+        "the tables in `policies/lifecycle.py` and `policies/vocabulary.py`; a test compares them.",
         "",
         "```mermaid",
         "stateDiagram-v2",

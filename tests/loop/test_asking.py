@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 import proxy
+from proxy.checks.asking import Asker
+from proxy.checks.ports import Asked, AskedModel
 from proxy.clock import ManualClock
 from proxy.config.loop import DeployerConfig
-from proxy.config.serving import ChampionConfig
-from proxy.loop.adapters.deployers import WarmingDeployer, build_deployer
+from proxy.loop.adapters.deployers import build_deployer
 from proxy.loop.adapters.deployers.health import trusts_unseen, why_unhealthy
-from proxy.loop.adapters.deployers.warm import Replayable
 from proxy.loop.adapters.notify import WebhookNotifier
 from proxy.loop.adapters.probe import HttpProbe
 from proxy.loop.adapters.webhook import Webhook
@@ -26,23 +26,17 @@ STATIC = DeployerConfig(kind="static")
 UNSEEN = replace(STATIC, options={"health_check": "false"})
 
 
-def deployer(config: DeployerConfig, upstream: Upstream, folder: Path) -> WarmingDeployer:
-    """One that warms its models up with a recorded request."""
-
-    async def replays() -> list[Replayable]:
-        return [Replayable(target="/v1/chat/completions", headers={"content-type": "application/json"}, body=b"{}")]
-
-    inner = build_deployer(replace(config, url=upstream.url), folder, ManualClock())
-    return WarmingDeployer(inner, replays, ChampionConfig(url=upstream.url, api_key="sk"), timeout_s=120.0)
-
-
 async def ready(upstream: Upstream, folder: Path, config: DeployerConfig = STATIC) -> None:
-    made = deployer(config, upstream, folder)
+    made = build_deployer(replace(config, url=upstream.url), folder, ManualClock())
     handle = await made.deploy(1, "one", None, {})
     await made.ready(handle)
-    await made._warming[next(iter(made._warming))]
     await made.healthy(handle)
-    await made.close()
+
+
+async def checked(upstream: Upstream, folder: Path) -> None:
+    asked = Asked(target="/v1/chat/completions", body=b"{}")
+    async with Asker(ManualClock(), timeout_s=120.0, connections=1) as asker:
+        await asker.ask(AskedModel(name="one", url=upstream.url), asked, model_name=False)
 
 
 async def lora(upstream: Upstream, folder: Path) -> None:
@@ -64,7 +58,8 @@ async def told(upstream: Upstream, folder: Path) -> None:
 ASKERS: dict[str, Callable[[Upstream, Path], Awaitable[object]]] = {
     "the loop's probe": lambda upstream, folder: HttpProbe(timeout_s=120.0).answers(upstream.url),
     "a health check": lambda upstream, folder: why_unhealthy(upstream.url, "/health"),
-    "a static deployer and its warm-up": ready,
+    "a static deployer": ready,
+    "a check": checked,
     "a LoRA deployer": lora,
     "a webhook": lambda upstream, folder: Webhook("trainer.url", upstream.url, None).call("POST", "/x", body={}),
     "a notification": told,
@@ -105,4 +100,4 @@ async def test_without_a_health_check_nobody_asks(tmp_path: Path) -> None:
         await ready(upstream, tmp_path, UNSEEN)
         assert await HttpProbe(trusting=trusts_unseen(UNSEEN)).answers(upstream.url)
         assert await HttpProbe(trusting=trusts_unseen(UNSEEN)).answers("http://127.0.0.1:1")
-    assert [seen.target for seen in upstream.seen] == [b"/v1/chat/completions"], "but the warm-up, which is a setting"
+    assert upstream.seen == []

@@ -12,10 +12,19 @@ from proxy.store.store import Store
 from proxy.web.documents import iso, user_text
 from proxy.web.responses import ApiError
 
-__all__ = ["LONGEST_WHO", "check_document", "comparison_document", "known_check", "page_of", "wanted_of"]
+__all__ = ["LONGEST_WHO", "check_document", "comparison_document", "known_check", "page_of", "verdict_of_check",
+           "wanted_of"]  # fmt: skip
 
 LONGEST_WHO: Final = 200
 _LONGEST_TAG: Final = 200
+_WENT_ON: Final = ("pass", "passed_over")
+"""How the loop ends a check when it goes on to the next step, whatever it has found."""
+
+
+def verdict_of_check(check: Check) -> str | None:
+    """What the check found by itself, else how it was ended; None while it runs."""
+    found = check.summary.get("verdict")
+    return found if check.verdict in _WENT_ON and isinstance(found, str) else check.verdict
 
 
 def check_document(check: Check, names: Mapping[int, str]) -> dict[str, Any]:
@@ -27,7 +36,7 @@ def check_document(check: Check, names: Mapping[int, str]) -> dict[str, Any]:
         "champion": names.get(check.champion_id),
         "started_at": iso(check.started_us),
         "ended_at": None if check.ended_us is None else iso(check.ended_us),
-        "verdict": check.verdict,
+        "verdict": verdict_of_check(check),
         "terms": dict(check.terms),
         "report": dict(check.summary),
     }

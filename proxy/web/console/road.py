@@ -15,8 +15,9 @@ from policies.vocabulary import VERDICTS
 from proxy.status import Status
 from proxy.store.store import Store
 from proxy.store.tables.control import JournalEntry
+from proxy.web.checks.documents import verdict_of_check
 from proxy.web.console.checks import report_of
-from proxy.web.console.wording import CHECK_VERDICTS, verdict_of_check
+from proxy.web.console.wording import CHECK_VERDICTS
 
 __all__ = ["RoadStep", "road_of"]
 

@@ -12,19 +12,32 @@ from policies import wording
 from policies.guardrails import GUARDRAILS
 from policies.kinds import TASK
 from policies.records import Outcome
-from policies.rows import Check
 from policies.scoring import scorer_label
-from policies.vocabulary import VERDICTS, action_label
+from policies.vocabulary import VERDICTS, action_label, measure_label
 from proxy.store.tables.values import RecordFlag, RecordView
+from proxy.web.checks.documents import verdict_of_check
 from proxy.wire.extract.shapes import KINDS
 
-__all__ = ["CHECK_VERDICTS", "FILTERS", "UNKNOWN", "UNNAMED", "change_text", "no_sample_words", "share_text",
-           "verdict_of_check"]  # fmt: skip
+__all__ = ["CHECK_VERDICTS", "FILTERS", "UNKNOWN", "UNNAMED", "change_text", "no_sample_words", "share_text"]
 
 UNKNOWN: Final = "–"
 UNNAMED: Final = "before the loop’s first check"
 """Model 0: what the configured champion answered in an installation's first moments, before it had a row of its own."""
 
+_METRICS: Final = {
+    "positive": "thumbs up",
+    "error": "errors",
+    "refused": "refused requests",
+    "slow": "slow answers",
+    "voted": "voted on",
+    "given": "scored by people or the application",
+    "judge": "judge's score",
+    "length": "typical length",
+    "declined": "declined in words",
+    "malformed": "malformed answers",
+    "truncated": "truncated answers",
+    "language": "in another language",
+}
 _OUTCOME_WORDS: Final = {
     Outcome.OK: "The client got a complete answer.",
     Outcome.CLIENT_DISCONNECT: "The client disconnected before the end of the answer.",
@@ -161,6 +174,21 @@ def _guardrail_change(value: float | None, name: str) -> str:
     return _points(value) if name in GUARDRAILS and GUARDRAILS[name].is_rate else change_text(value)
 
 
+def _metric(name: str) -> str:
+    """`positive` → "thumbs up"."""
+    return _METRICS.get(name, name)
+
+
+def _characters(mean: float) -> str:
+    """A mean of ln(1 + characters) as a number of characters."""
+    return f"{math.expm1(mean):,.0f} characters"
+
+
+def _ratio(difference: float | None) -> str:
+    """A difference of logarithms as a change."""
+    return change_text(None if difference is None else math.expm1(difference))
+
+
 def _verdict(name: str) -> str:
     """`continue` → "Keep testing"."""
     return VERDICTS.get(name, name)
@@ -176,12 +204,6 @@ CHECK_VERDICTS: Final = {
 def _check_kind(kind: str) -> str:
     """`shadow` → "copies of live requests"."""
     return CHECK_KINDS.get(kind, kind)
-
-
-def verdict_of_check(check: Check) -> str | None:
-    """What the check found by itself, else how it ended; None while it runs."""
-    found = check.summary.get("verdict")
-    return found if check.verdict == "passed_over" and isinstance(found, str) else check.verdict
 
 
 def _check_verdict(name: str | None) -> str:
@@ -227,4 +249,8 @@ FILTERS: Final[dict[str, Any]] = {
     "verdict_of_check": verdict_of_check,
     "preference": _outcome_of_two,
     "scorer": scorer_label,
+    "measure": measure_label,
+    "metric": _metric,
+    "characters": _characters,
+    "ratio": _ratio,
 }

@@ -11,10 +11,9 @@ from proxy.loop.adapters.deployers.command import CommandDeployer
 from proxy.loop.adapters.deployers.http import HttpDeployer
 from proxy.loop.adapters.deployers.static import StaticDeployer
 from proxy.loop.adapters.deployers.vllm_lora import VllmLoraDeployer
-from proxy.loop.adapters.deployers.warm import WarmingDeployer, recorded
 from proxy.loop.ports import Deployer
 
-__all__ = ["WarmingDeployer", "build_deployer", "recorded"]
+__all__ = ["build_deployer"]
 
 
 def build_deployer(config: DeployerConfig, data_dir: Path, clock: Clock | None = None) -> Deployer:

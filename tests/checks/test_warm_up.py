@@ -1,4 +1,4 @@
-"""A fresh model answers recorded requests before it counts as ready."""
+"""The first thing that a check asks: a few recorded requests, so that loading is over before anything is compared."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ import asyncio
 import gzip
 import random
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +17,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from policies.snapshot import CheckView
+from proxy.checks.gate import ReplayGate
 from proxy.clock import SystemClock
-from proxy.config.loop import DeployerConfig
-from proxy.config.serving import ChampionConfig
-from proxy.loop.adapters.deployers import WarmingDeployer, build_deployer, recorded
-from proxy.loop.ports import DeployFailed, Endpoint, NotReady, Readiness
-from proxy.store.store import Store
-from proxy.store.tables.values import IngestBatch, NewRecord, RecordFlag
+from proxy.credentials import CredentialFile
+from proxy.store.tables.values import NewRecord, RecordFlag
+from tests.checks.world import check_of, config_of, opened, settled
 from tests.harness.exchanges import exchange
-from tests.harness.tables import sqlite_with_tables
 from tests.harness.webserver import serving
 
 OF_STREAMS = "text/event-stream"
@@ -58,38 +55,30 @@ class FreshModel:
         return Response(body, status, self.headers, media_type)
 
 
+Ask = Callable[[], Awaitable[CheckView]]
+
+
 @asynccontextmanager
 async def warming(
     folder: Path, model: FreshModel, records: Sequence[NewRecord], *, key: str | None = "sk-1"
-) -> AsyncIterator[WarmingDeployer]:
-    """A static deployer on `model`, whose server is the champion's too, with `records` in a real store."""
-    store = await Store.open(sqlite_with_tables(folder / "ratchet.db"), clock=SystemClock())
-    await store.ingest.apply(IngestBatch(records=tuple(records), writer="test", segment=1, offset=1))
-    async with serving(model.app) as url:
-        inner = build_deployer(DeployerConfig(url=url, options={"model": "tuned"}), folder)
-        champion = ChampionConfig(url=f"{url}/elsewhere", api_key=key)
-        deployer = WarmingDeployer(inner, partial(recorded, store, 3), champion, timeout_s=120.0)
+) -> AsyncIterator[tuple[ReplayGate, Any]]:
+    """A gate that warms `model` up, whose server is the champion's too, with `records` in a real store, and no more."""
+    async with serving(model.app) as url, opened(folder, list(records)) as store:
+        config = config_of(folder, champion={"url": f"{url}/elsewhere", "api_key": key}, checks={"replays": 0})
+        credentials = CredentialFile(None, config.champion)
+        gate = ReplayGate(store, config, credentials.header, SystemClock())
+        named = {"model": "tuned", "credential": None if key is None else "champion"}
         try:
-            yield deployer
+            yield gate, await check_of(store, f"{url}/elsewhere", url, **named)
         finally:
-            await deployer.close()
             model.warm.set()
-    await store.close()
+            await gate.close()
 
 
 def history(*changes: dict[str, Any]) -> list[NewRecord]:
     """One exchange for each of `changes`, a second apart, the last one the newest."""
     rng, now_us = random.Random(1), int(time.time() * 1e6)
     return [exchange(now_us - (len(changes) - n) * 1_000_000, rng, **change) for n, change in enumerate(changes)]
-
-
-async def settled(deployer: WarmingDeployer, model_id: int = 1) -> Readiness:
-    """What it says when the warm-up has ended."""
-    handle = await deployer.deploy(model_id, "tuned", None, {})
-    async with asyncio.timeout(120):
-        while isinstance(readiness := await deployer.ready(handle), NotReady):
-            pass
-    return readiness
 
 
 async def test_a_model_is_ready_when_it_has_answered_the_newest_good_requests(tmp_path: Path) -> None:
@@ -101,46 +90,47 @@ async def test_a_model_is_ready_when_it_has_answered_the_newest_good_requests(tm
         {"status": 500},
     )
     records = history(*[{}] * 4, *unfit)
-    async with warming(tmp_path, model, records) as deployer:
-        handle = await deployer.deploy(1, "tuned", None, {})
-        assert await deployer.ready(handle) == NotReady(reason="it is being warmed up with recorded requests")
+    async with warming(tmp_path, model, records) as (gate, check):
+        while "it is being warmed up with recorded requests" not in (view := await gate.poll(*check)).reasons:
+            assert not view.done
         model.warm.set()
-        assert isinstance(await settled(deployer), Endpoint)
-        assert isinstance(await deployer.ready(handle), Endpoint)
+        assert (await settled(gate, *check)).answers
     bodies = [record.body for record in reversed(records[1:4])]
     assert [asked["messages"][-1]["content"] for asked in model.asked] == [body.query for body in bodies if body]
     assert {asked["model"] for asked in model.asked} == {"tuned"}
     assert set(model.keys) == {"Bearer sk-1"}
 
 
-async def verdict(folder: Path, model: FreshModel, *changes: dict[str, Any], key: str | None = "sk-1") -> Readiness:
+async def verdict(folder: Path, model: FreshModel, *changes: dict[str, Any], key: str | None = "sk-1") -> CheckView:
     """What becomes of a model that answers at once."""
     model.warm.set()
-    async with warming(folder, model, history(*changes), key=key) as deployer:
-        return await settled(deployer)
+    async with warming(folder, model, history(*changes), key=key) as (gate, check):
+        return await settled(gate, *check)
 
 
 async def test_a_model_that_answers_nothing_never_gets_a_user(tmp_path: Path) -> None:
-    readiness = await verdict(tmp_path, FreshModel((500, JSON, ERROR)), {}, {})
-    last = "the last: POST /v1/chat/completions: HTTP 500, out of memory"
-    assert readiness == DeployFailed(reason=f"it answered none of 2 recorded requests; {last}")
+    view = await verdict(tmp_path, FreshModel((500, JSON, ERROR)), {}, {})
+    assert not view.answers
+    assert view.reasons == ("it answered none of 2 recorded requests; the last: HTTP 500",), (
+        "what it says stays with it"
+    )
 
 
 NO_ANSWERS = {
-    "400": ((400, JSON, ERROR), "HTTP 400, out of memory"),
-    "404, in words": ((404, "text/plain", b"no such model"), "HTTP 404, no such model"),
-    "408": ((408, JSON, ERROR), "HTTP 408, out of memory"),
-    "422": ((422, JSON, b'{"detail":"no chat template"}'), "HTTP 422, no chat template"),
+    "400": ((400, JSON, ERROR), "HTTP 400"),
+    "404, in words": ((404, "text/plain", b"no such model"), "HTTP 404"),
+    "408": ((408, JSON, ERROR), "HTTP 408"),
+    "422": ((422, JSON, b'{"detail":"no chat template"}'), "HTTP 422"),
     "429": ((429, "text/plain", b""), "HTTP 429"),
-    "503": ((503, "text/html", b"<h1>starting</h1>"), "HTTP 503, <h1>starting</h1>"),
-    "an error as the document": ((200, JSON, ERROR), "HTTP 200 with an error inside, out of memory"),
+    "503": ((503, "text/html", b"<h1>starting</h1>"), "HTTP 503"),
+    "an error as the document": ((200, JSON, ERROR), "HTTP 200 with an error inside"),
     "an error as the only event": (
         (200, OF_STREAMS, b"data: " + ERROR + b"\n\ndata: [DONE]\n\n"),
-        "HTTP 200 with an error inside, out of memory",
+        "HTTP 200 with an error inside",
     ),
     "an error after words": (
         (200, OF_STREAMS, WORDS + b"event: error\ndata: the engine died\n\n"),
-        "HTTP 200 with an error inside, the engine died",
+        "HTTP 200 with an error inside",
     ),
     "words without an end": ((200, OF_STREAMS, WORDS), "a stream that was cut off"),
     "a stream without events": ((200, OF_STREAMS, b""), "a stream that was cut off"),
@@ -150,9 +140,9 @@ NO_ANSWERS = {
 @pytest.mark.parametrize("name", NO_ANSWERS)
 async def test_what_is_no_answer_to_a_user_is_none_here(name: str, tmp_path: Path) -> None:
     answer, why = NO_ANSWERS[name]
-    readiness = await verdict(tmp_path, FreshModel(answer), {}, {})
-    last = f"the last: POST /v1/chat/completions: {why}"
-    assert readiness == DeployFailed(reason=f"it answered none of 2 recorded requests; {last}")
+    view = await verdict(tmp_path, FreshModel(answer), {}, {})
+    assert not view.answers
+    assert view.reasons == (f"it answered none of 2 recorded requests; the last: {why}",)
 
 
 ANSWERS = {
@@ -166,14 +156,14 @@ ANSWERS = {
 
 @pytest.mark.parametrize("name", ANSWERS)
 async def test_every_answer_will_do(name: str, tmp_path: Path) -> None:
-    assert isinstance(await verdict(tmp_path, FreshModel(ANSWERS[name]), {}), Endpoint)
+    assert (await verdict(tmp_path, FreshModel(ANSWERS[name]), {})).answers
 
 
 CODED = {
-    "well": ("gzip", gzip.compress(WELL), Endpoint),
-    "an error": ("gzip", gzip.compress(ERROR), DeployFailed),
-    "not what it says": ("gzip", WELL, Endpoint),
-    "a coding that nobody knows": ("rot13", WELL, Endpoint),
+    "well": ("gzip", gzip.compress(WELL), True),
+    "an error": ("gzip", gzip.compress(ERROR), False),
+    "not what it says": ("gzip", WELL, True),
+    "a coding that nobody knows": ("rot13", WELL, True),
 }
 
 
@@ -182,49 +172,29 @@ async def test_an_answer_is_read_through_its_coding(name: str, tmp_path: Path) -
     coding, body, right = CODED[name]
     model = FreshModel((200, JSON, body))
     model.headers = {"content-encoding": coding}
-    assert isinstance(await verdict(tmp_path, model, {}), right)
+    assert (await verdict(tmp_path, model, {})).answers is right
 
 
 async def test_one_answer_is_enough(tmp_path: Path) -> None:
     model = FreshModel((404, JSON, ERROR), (200, JSON, WELL), (200, JSON, ERROR))
-    assert isinstance(await verdict(tmp_path, model, {}, {}, {}), Endpoint)
+    assert (await verdict(tmp_path, model, {}, {}, {})).answers
     assert len(model.asked) == 3
 
 
 @pytest.mark.parametrize("status", [401, 403])
 async def test_whoever_has_no_key_is_not_told_whether_the_model_answers(status: int, tmp_path: Path) -> None:
     model = FreshModel((status, JSON, ERROR))
-    assert isinstance(await verdict(tmp_path, model, {}, key=None), Endpoint)
+    assert (await verdict(tmp_path, model, {}, key=None)).answers
     assert len(model.asked) == 1
 
 
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_key_of_ours_that_is_refused_is_no_answer(status: int, tmp_path: Path) -> None:
-    assert isinstance(await verdict(tmp_path, FreshModel((status, JSON, ERROR)), {}), DeployFailed)
-
-
-async def test_each_model_at_one_place_is_asked_anew(tmp_path: Path) -> None:
-    model = FreshModel((404, JSON, ERROR), (200, JSON, WELL))
-    model.warm.set()
-    async with warming(tmp_path, model, history({})) as deployer:
-        assert isinstance(await settled(deployer), DeployFailed)
-        assert isinstance(await settled(deployer, model_id=2), Endpoint)
-        assert isinstance(await settled(deployer), DeployFailed)
-    assert len(model.asked) == 2
+    assert not (await verdict(tmp_path, FreshModel((status, JSON, ERROR)), {})).answers
 
 
 async def test_without_a_history_there_is_nothing_to_wait_for(tmp_path: Path) -> None:
     model = FreshModel()
-    async with warming(tmp_path, model, []) as deployer:
-        assert isinstance(await settled(deployer), Endpoint)
+    async with warming(tmp_path, model, []) as (gate, check):
+        assert (await settled(gate, *check)).answers
     assert model.asked == []
-
-
-async def test_a_model_that_is_retired_meanwhile_is_left_in_peace(tmp_path: Path) -> None:
-    model = FreshModel()
-    async with warming(tmp_path, model, history({})) as deployer:
-        handle = await deployer.deploy(1, "tuned", None, {})
-        assert isinstance(await deployer.ready(handle), NotReady)
-        await deployer.retire(handle)
-        assert isinstance(await deployer.ready(handle), NotReady)  # asked again, it begins again
-    assert len(model.asked) <= 2
