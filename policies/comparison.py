@@ -21,8 +21,20 @@ from policies.conversation import ToolCall
 from policies.language import language
 from policies.scoring import ResponseFacts, ScoringConfig, score
 
-__all__ = ["HARD", "Answer", "Comparison", "Defect", "Question", "Seen", "StockAnswers", "call_complaint", "compare",
-           "look_at", "misfit", "same_model"]  # fmt: skip
+__all__ = [
+    "HARD",
+    "Answer",
+    "AskedQuestion",
+    "ComparedAnswers",
+    "Defect",
+    "SeenAnswer",
+    "StockAnswers",
+    "call_complaint",
+    "compare",
+    "look_at",
+    "misfit",
+    "same_model",
+]  # fmt: skip
 
 
 class Defect(StrEnum):
@@ -88,7 +100,7 @@ _SUFFIX: Final = re.compile(r"[-@:_]?(?:\d{4}-?\d{2}-?\d{2}|latest|preview|v?\d{
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class AskedQuestion:
     """What was asked."""
 
     text: str = ""
@@ -124,7 +136,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenAnswer:
     """What an answer is worth, 0 to 1, and why that is not 1."""
 
     worth: float
@@ -137,14 +149,15 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
+class ComparedAnswers:
     """Two answers to one question."""
 
-    champion: Seen
-    challenger: Seen
+    champion: SeenAnswer
+    challenger: SeenAnswer
     differences: tuple[str, ...]
     """What tells the challenger's answer from the champion's: `longer`, `shorter` (three times), `slower`, `faster`
-    (twice), `calls` (other tools, or other arguments), `language`, `text`; defects that only one has are in `Seen`."""
+    (twice), `calls` (other tools, or other arguments), `language`, `text`; defects that only one has are in
+    `SeenAnswer`."""
 
     @property
     def outcome(self) -> float:
@@ -152,10 +165,10 @@ class Comparison:
         return self.challenger.worth - self.champion.worth
 
 
-def look_at(question: Question, answer: Answer, config: ScoringConfig) -> Seen:
+def look_at(question: AskedQuestion, answer: Answer, config: ScoringConfig) -> SeenAnswer:
     """What is visibly wrong with an answer by itself."""
     if answer.failed is not None:
-        return Seen(0.0, (Defect.FAILED,))
+        return SeenAnswer(0.0, (Defect.FAILED,))
     seen = score(
         ResponseFacts(
             text=answer.text,
@@ -170,10 +183,10 @@ def look_at(question: Question, answer: Answer, config: ScoringConfig) -> Seen:
     more = [] if "empty" in seen.reasons else _more_defects(question, answer)
     defects = (*(Defect(reason) for reason in seen.reasons), *more)
     worth = min((_WORTH.get(defect, 0.0) for defect in more), default=1.0)
-    return Seen(min(seen.value, worth), defects)
+    return SeenAnswer(min(seen.value, worth), defects)
 
 
-def _more_defects(question: Question, answer: Answer) -> list[Defect]:
+def _more_defects(question: AskedQuestion, answer: Answer) -> list[Defect]:
     """What the traffic's own check does not look at."""
     said = answer.words.strip()
     found = []
@@ -196,16 +209,16 @@ def _more_defects(question: Question, answer: Answer) -> list[Defect]:
 
 
 def compare(
-    question: Question,
+    question: AskedQuestion,
     champion: Answer,
     challenger: Answer,
     config: ScoringConfig,
     *,
-    rewritten: Question | None = None,
-) -> Comparison:
+    rewritten: AskedQuestion | None = None,
+) -> ComparedAnswers:
     """Look at both answers, and at what tells them apart. `rewritten`: the question as the challenger was asked it,
     where that is another one."""
-    return Comparison(
+    return ComparedAnswers(
         champion=look_at(question, champion, config),
         challenger=look_at(rewritten or question, challenger, config),
         differences=tuple(_differences(champion, challenger)),
@@ -333,10 +346,10 @@ def _has_template(said: str, asked: str) -> bool:
 
 
 def _echoes(asked: str, said: str) -> bool:
-    before, after = set(_WORDS.findall(asked.lower())), set(_WORDS.findall(said.lower()))
-    if len(before) < _ASKED_WORDS or len(said) > 2 * len(asked):
+    if len(said) > 2 * len(asked):
         return False
-    return len(before & after) >= 0.8 * len(before | after)
+    before, after = set(_WORDS.findall(asked.lower())), set(_WORDS.findall(said.lower()))
+    return len(before) >= _ASKED_WORDS and len(before & after) >= 0.8 * len(before | after)
 
 
 def _only_asks(said: str) -> bool:

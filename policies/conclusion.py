@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from math import exp
 from typing import Final
 
-from policies.gate import GateLook, GateVerdict, GoldenGroup, Part, Rule
+from policies.gate import CheckPart, GateLook, GateVerdict, GoldenGroup, Rule
 
 __all__ = ["conclude", "conversations_part", "golden_part"]
 
@@ -23,7 +23,7 @@ _BY: Final = {
 }
 
 
-def golden_part(groups: Sequence[GoldenGroup], *, done: int, cases: int) -> Part:
+def golden_part(groups: Sequence[GoldenGroup], *, done: int, cases: int) -> CheckPart:
     """The golden file, of which `done` cases of `cases` were compared; its verdict waits for all of them."""
     verdict = None
     if done == cases:
@@ -31,15 +31,15 @@ def golden_part(groups: Sequence[GoldenGroup], *, done: int, cases: int) -> Part
         worse = any(group.worse for group in groups)
         verdict = GateVerdict.UNDECIDED if whole.beyond_margin else GateVerdict.PASS
         verdict = GateVerdict.REJECT if worse else verdict
-    return Part(name="golden", verdict=verdict, compared=done, most=cases, groups=tuple(groups))
+    return CheckPart(name="golden", verdict=verdict, compared=done, most=cases, groups=tuple(groups))
 
 
-def conversations_part(name: str, look: GateLook, rule: Rule, *, available: int, ended: bool) -> Part:
+def conversations_part(name: str, look: GateLook, rule: Rule, *, available: int, ended: bool) -> CheckPart:
     """The conversations: `available` can be asked; `ended`: no more of them will be."""
     verdict = look.verdict
     if verdict is None and (ended or look.used >= available):
         verdict = GateVerdict.UNDECIDED
-    return Part(
+    return CheckPart(
         name=name,
         verdict=verdict,
         compared=look.used,
@@ -57,7 +57,12 @@ def _e(log_e: float) -> float:
 
 
 def conclude(
-    *, golden: Part | None, conversations: Part | None, holds: Sequence[str], notes: Sequence[str], ended: bool
+    *,
+    golden: CheckPart | None,
+    conversations: CheckPart | None,
+    holds: Sequence[str],
+    notes: Sequence[str],
+    ended: bool,
 ) -> tuple[GateVerdict | None, tuple[str, ...]]:
     """Verdict and reasons, the deciding one first; None while nothing decides and more is to come.
 
@@ -80,16 +85,16 @@ def conclude(
     return GateVerdict.UNDECIDED, (*said, *notes)
 
 
-def _weight(part: Part) -> int:
+def _weight(part: CheckPart) -> int:
     """Rejections first, then what decides a pass."""
     return (part.verdict is not GateVerdict.REJECT) * 2 + (part.name == "golden")
 
 
-def _sentences(part: Part) -> list[str]:
+def _sentences(part: CheckPart) -> list[str]:
     return _of_golden(part) if part.name == "golden" else _of_conversations(part)
 
 
-def _of_golden(part: Part) -> list[str]:
+def _of_golden(part: CheckPart) -> list[str]:
     if part.verdict is None:
         return [f"golden file: {part.compared} of {part.most} cases so far"]
     whole = part.groups[0]
@@ -107,7 +112,7 @@ def _of_golden(part: Part) -> list[str]:
             return [f"{said}: more than the margin, and not enough to prove it worse"]
 
 
-def _of_conversations(part: Part) -> list[str]:
+def _of_conversations(part: CheckPart) -> list[str]:
     users = f"{part.compared} user{'s' if part.compared != 1 else ''}"
     mean = 0.0 if part.mean is None else part.mean
     told = f"conversations of {users}: {_BY[part.name]} {abs(mean):.3f} {'worse' if mean < 0 else 'better'} on average"

@@ -26,8 +26,25 @@ from enum import StrEnum
 from math import comb, exp, log, log1p
 from typing import Any, Final, Literal
 
-__all__ = ["BETS", "PAIRS", "SCORES", "Bet", "CheckReport", "GateLook", "GateVerdict", "GoldenCase", "GoldenGroup",
-           "Part", "Rule", "Side", "gate", "golden", "log_bet", "pair_outcome", "sign_test"]  # fmt: skip
+__all__ = [
+    "BETS",
+    "PAIRS",
+    "SCORES",
+    "Bet",
+    "CheckPart",
+    "CheckReport",
+    "GateLook",
+    "GateVerdict",
+    "GoldenCase",
+    "GoldenGroup",
+    "Rule",
+    "Side",
+    "gate",
+    "golden",
+    "log_bet",
+    "pair_outcome",
+    "sign_test",
+]  # fmt: skip
 
 BETS: Final = (0.1, 0.2, 0.4, 0.8)
 """Stakes: small ones find small differences, large ones find large differences soon."""
@@ -216,7 +233,7 @@ def sign_test(lost: int, won: int) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class CheckPart:
     """What one part of a check has found."""
 
     name: str
@@ -254,7 +271,7 @@ class CheckReport:
     """How many answers show what (`policies.comparison.Defect` and more), by `champion` and `challenger`."""
     figures: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)
     """`characters` and `latency_s`: medians, by `champion` and `challenger`."""
-    parts: tuple[Part, ...] = ()
+    parts: tuple[CheckPart, ...] = ()
     examples: tuple[Mapping[str, Any], ...] = ()
     """Some items on which the challenger lost: `item` (its key among the check's comparisons), `why` (words)."""
 

@@ -13,7 +13,7 @@ from typing import Final
 from policies.agreement import Label
 from policies.assignment import unit_interval
 
-__all__ = ["LAG_S", "Budget", "Spent", "is_drawn", "label_of_preference"]
+__all__ = ["LAG_S", "JudgeBudget", "Spent", "is_drawn", "label_of_preference"]
 
 LAG_S: Final = 3600.0
 """An answer that could not be judged for so long is left out."""
@@ -32,7 +32,7 @@ class Spent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
+class JudgeBudget:
     """How many answers may be asked about."""
 
     max_per_hour: int

@@ -7,7 +7,6 @@ being in the lists are unknown, as are short texts, tables and code: an unknown 
 from __future__ import annotations
 
 import re
-from collections import Counter
 from typing import Final
 
 __all__ = ["language"]
@@ -65,17 +64,22 @@ _SMALL_WORDS: Final = {
     "cs": "a je se na v že to s z do pro jsou jako ale není by co tak být nebo který po jak",
     "fi": "ja on ei se että ovat tai kun niin mutta voi olla ole tämä hän joka myös sen kuin mitä",
 }  # fmt: skip
-_KNOWN: Final[dict[str, frozenset[str]]] = {name: frozenset(words.split()) for name, words in _SMALL_WORDS.items()}
+_LANGUAGES_OF: Final = {
+    word: tuple(name for name, words in _SMALL_WORDS.items() if word in words.split())
+    for word in " ".join(_SMALL_WORDS.values()).split()
+}
+"""By small word."""
 
 
 def language(text: str) -> str | None:
     """ISO 639-1 code of the language that `text` is written in; None where it is short, mixed, or no known one."""
     prose = _NO_PROSE.sub(" ", text[:_READ])
-    counts = {name: len(letters.findall(prose)) for name, letters in _SCRIPTS.items()}
+    scripts = {"latin": _SCRIPTS["latin"]} if prose.isascii() else _SCRIPTS  # most texts: the others cannot be there
+    counts = {name: len(letters.findall(prose)) for name, letters in scripts.items()}
     total = sum(counts.values())
     if not total:
         return None
-    eastern = _eastern(counts, total)
+    eastern = None if len(counts) == 1 else _eastern(counts, total)
     if eastern is not None:
         return eastern
     script = max(counts, key=lambda name: counts[name])
@@ -102,7 +106,10 @@ def _eastern(counts: dict[str, int], total: int) -> str | None:
 
 
 def _latin(prose: str) -> str | None:
-    words = Counter(word.lower() for word in _WORD.findall(prose))
-    hits = sorted(((sum(words[word] for word in known), name) for name, known in _KNOWN.items()), reverse=True)
+    found = dict.fromkeys(_SMALL_WORDS, 0)
+    for word in _WORD.findall(prose):
+        for name in _LANGUAGES_OF.get(word.lower(), ()):
+            found[name] += 1
+    hits = sorted(((count, name) for name, count in found.items()), reverse=True)
     (first, name), (second, _) = hits[0], hits[1]
     return name if first >= _FEWEST_WORDS and first >= _AHEAD * second else None

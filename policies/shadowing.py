@@ -20,7 +20,7 @@ from enum import StrEnum
 from math import exp, log
 from typing import Final
 
-from policies.gate import SCORES, Bet, GateVerdict, Part
+from policies.gate import SCORES, Bet, CheckPart, GateVerdict
 
 __all__ = ["ALPHA", "N_MIN", "Missing", "ShadowLook", "conclude_shadow", "shadow_look", "shadow_part"]
 
@@ -88,10 +88,10 @@ def shadow_look(xs: Iterable[float]) -> ShadowLook:
     return ShadowLook(users=users, mean=mean, log_worse=tops[0], log_close=tops[1])
 
 
-def shadow_part(look: ShadowLook, *, most: int) -> Part:
+def shadow_part(look: ShadowLook, *, most: int) -> CheckPart:
     """The look as a part of a report; of at most so many copies (`most`)."""
     verdict = GateVerdict.REJECT if look.worse else GateVerdict.PASS if look.close else None
-    return Part(
+    return CheckPart(
         name="copies",
         verdict=verdict,
         compared=look.users,

@@ -15,8 +15,8 @@ from typing import Final
 
 from policies.lifecycle import Phase
 
-__all__ = ["ACTIONS", "COMMANDS", "HOLD", "INSTALL", "PHASES", "VERDICTS", "ActionWords", "CommandWords", "PhaseWords",
-           "Verb", "action_label"]  # fmt: skip
+__all__ = ["ACTIONS", "COMMANDS", "HOLD", "INSTALL", "MEASURES", "PHASES", "VERDICTS", "ActionWords", "CommandWords",
+           "PhaseWords", "Verb", "action_label", "measure_label"]  # fmt: skip
 
 HOLD: Final = "Hold"
 """The journal's tag of a decision to do nothing."""
@@ -267,6 +267,24 @@ VERDICTS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 """What an experiment says: of each `Verdict`, and of two ends that no evaluation has."""
+
+
+MEASURES: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "scores": "scores of the application",
+        "rectified": "the judge, rectified by votes",
+        "judge": "the judge as it is",
+        "format_check": "the format check",
+        "nothing": "nothing measures it yet",
+        "unweighed": "not weighed",
+    }
+)
+"""What stands for quality: of each `QualityMeasure`."""
+
+
+def measure_label(measure: str) -> str:
+    """`format_check` → "the format check"."""
+    return MEASURES.get(measure, measure)
 
 
 def action_label(tag: str) -> str:

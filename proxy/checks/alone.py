@@ -14,8 +14,8 @@ from policies.rows import Model
 from proxy.checks.gate import golden_of, weigher_of
 from proxy.checks.golden import GoldenFile
 from proxy.checks.ledger import MemoryLedger
-from proxy.checks.plan import Plan
-from proxy.checks.ports import Endpoint
+from proxy.checks.plan import CheckPlan
+from proxy.checks.ports import AskedModel
 from proxy.checks.prompts import Prompts, recorded
 from proxy.checks.runner import Runner
 from proxy.checks.weighing import Weigher
@@ -27,7 +27,7 @@ from proxy.judge.ports import Judge
 from proxy.store.control.comparisons import ComparedRow
 from proxy.store.store import Store
 
-__all__ = ["Done", "Wanted", "run_alone"]
+__all__ = ["CheckedModel", "Wanted", "run_alone"]
 
 _PATIENCE_S = 15.0
 """How long a server may be away: somebody waits."""
@@ -37,8 +37,8 @@ _PATIENCE_S = 15.0
 class Wanted:
     """Who is compared with whom."""
 
-    challenger: Endpoint
-    champion: Endpoint | None
+    challenger: AskedModel
+    champion: AskedModel | None
     """Who is asked the golden cases, too."""
     store: Store | None = None
     logged: Model | None = None
@@ -48,7 +48,7 @@ class Wanted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
+class CheckedModel:
     """What came of it."""
 
     report: CheckReport
@@ -57,7 +57,7 @@ class Done:
     """By item, with texts."""
 
 
-async def run_alone(config: Config, wanted: Wanted, clock: Clock) -> Done:
+async def run_alone(config: Config, wanted: Wanted, clock: Clock) -> CheckedModel:
     """Run a check to its end. Raises ConfigError where there is nothing to ask, or the golden file is wrong;
     TemporaryError while the store is away."""
     judge = make_judge(config.judge)
@@ -71,10 +71,10 @@ async def run_alone(config: Config, wanted: Wanted, clock: Clock) -> Done:
             await judge.close()
     if runner.silent:
         report = CheckReport(reasons=(runner.silent,), counts=report.counts)
-    return Done(report=report, cases=plan.cases, rows=ledger.kept)
+    return CheckedModel(report=report, cases=plan.cases, rows=ledger.kept)
 
 
-async def _plan(config: Config, wanted: Wanted, judge: Judge | None, clock: Clock) -> Plan:
+async def _plan(config: Config, wanted: Wanted, judge: Judge | None, clock: Clock) -> CheckPlan:
     checks, store, now = config.checks, wanted.store, clock.now()
     cases = golden_of(config, judge)
     weigher = await weigher_of(config, judge, store)
@@ -99,7 +99,7 @@ async def _plan(config: Config, wanted: Wanted, judge: Judge | None, clock: Cloc
     warm_up = (
         await recorded(store, config.deployer.warmup_requests) if store is not None and prompts is not None else []
     )
-    return Plan(
+    return CheckPlan(
         challenger=wanted.challenger,
         champion=wanted.champion,
         config=checks,

@@ -16,7 +16,7 @@ import aiohttp
 import orjson
 
 from policies.rewrite import Kind, apply, kind_of
-from proxy.checks.ports import Asked, Endpoint
+from proxy.checks.ports import Asked, AskedModel
 from proxy.checks.reading import Read, read
 from proxy.clock import Clock
 from proxy.version import __version__
@@ -68,7 +68,7 @@ class Asker:
         if self._session is not None:
             await self._session.close()
 
-    async def ask(self, endpoint: Endpoint, asked: Asked, *, model_name: bool) -> Read | Unreached:
+    async def ask(self, endpoint: AskedModel, asked: Asked, *, model_name: bool) -> Read | Unreached:
         """The answer, or that there is none to be had just now. `model_name`: it has to name the model asked for."""
         body = await asyncio.to_thread(body_for, endpoint, asked)
         sent = replace(asked, body=body)
@@ -81,7 +81,7 @@ class Asker:
             try:
                 status, media_type, response, wait_s = await self._post(endpoint, sent)
             except TimeoutError:
-                return _no_answer(sent, f"no answer within {self._timeout_s:.0f} s", wanted)
+                return _no_answer(sent, f"no answer within {self._timeout_s:g} s", wanted)
             except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError) as exc:
                 if attempt == _ATTEMPTS - 1:
                     return _no_answer(sent, f"its answer broke off ({type(exc).__name__})", wanted)
@@ -107,7 +107,7 @@ class Asker:
             )
         return unreached
 
-    async def _post(self, endpoint: Endpoint, asked: Asked) -> tuple[int, str, bytes, str]:
+    async def _post(self, endpoint: AskedModel, asked: Asked) -> tuple[int, str, bytes, str]:
         assert self._session is not None
         url = endpoint.url.rstrip("/") + asked.target
         headers = {"content-type": "application/json", **asked.headers, **endpoint.headers}
@@ -134,7 +134,7 @@ def _no_answer(asked: Asked, why: str, wanted: str | None) -> Read:
     return replace(found, answer=replace(found.answer, failed=why))
 
 
-def body_for(endpoint: Endpoint, asked: Asked) -> bytes:
+def body_for(endpoint: AskedModel, asked: Asked) -> bytes:
     """The body with what the endpoint changes in it; as it is where that is nothing, or where it is no JSON object."""
     if endpoint.model is None and endpoint.rewrite is None:
         return asked.body

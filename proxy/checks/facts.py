@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Any
 
-from policies.comparison import HARD, Comparison, Defect, Seen
+from policies.comparison import HARD, ComparedAnswers, Defect, SeenAnswer
 from policies.gate import pair_outcome
 from proxy.checks.reading import Read
 
@@ -23,7 +23,9 @@ __all__ = ["SIDES", "facts_of", "outcome_of", "tokens_of"]
 SIDES = ("champion", "challenger")
 
 
-def facts_of(order: float, champion: Read, challenger: Read, compared: Comparison, *, fresh: bool) -> dict[str, Any]:
+def facts_of(
+    order: float, champion: Read, challenger: Read, compared: ComparedAnswers, *, fresh: bool
+) -> dict[str, Any]:
     """Of two answers. `fresh`: the champion was asked, too, so that its tokens count."""
     return {
         "order": order,
@@ -33,7 +35,7 @@ def facts_of(order: float, champion: Read, challenger: Read, compared: Compariso
     }
 
 
-def _side(read: Read, seen: Seen, *, tokens: int) -> dict[str, Any]:
+def _side(read: Read, seen: SeenAnswer, *, tokens: int) -> dict[str, Any]:
     return {
         "worth": seen.worth,
         "defects": [defect.value for defect in seen.defects],

@@ -20,8 +20,8 @@ from policies.rows import Check, CheckKind, Model
 from policies.snapshot import CheckView
 from proxy.checks.golden import GoldenFile, read_golden
 from proxy.checks.ledger import StoreLedger
-from proxy.checks.plan import Plan
-from proxy.checks.ports import Endpoint
+from proxy.checks.plan import CheckPlan
+from proxy.checks.ports import AskedModel
 from proxy.checks.prompts import Prompts, recorded
 from proxy.checks.runner import Runner
 from proxy.checks.shadow import ShadowChecks
@@ -120,7 +120,7 @@ class ReplayGate:
             return CheckView(id=check.id, answers=False, may_pass=runner.may_pass, reasons=(runner.silent,))
         return CheckView(id=check.id, done=True, verdict=report.verdict, reasons=report.reasons, progress=1.0)
 
-    async def _plan(self, check: Check, challenger: Model, champion: Model, judge: Judge | None) -> Plan:
+    async def _plan(self, check: Check, challenger: Model, champion: Model, judge: Judge | None) -> CheckPlan:
         config, checks = self._config, self._config.checks
         cases = await asyncio.to_thread(golden_of, config, judge)
         weigher = await weigher_of(config, judge, self._store)
@@ -149,7 +149,7 @@ class ReplayGate:
             holdout_share=config.generator_config.holdout_share,
             model_name=checks.model_name,
         )
-        return Plan(
+        return CheckPlan(
             challenger=endpoint_of(challenger, self._credentials),
             champion=endpoint_of(champion, self._credentials),
             config=checks,
@@ -201,7 +201,7 @@ async def _is_proven(judge: Judge, store: Store | None) -> bool:
     return store is not None and counts_as_judge(await store.judgements.agreement(judge.scorer))
 
 
-def endpoint_of(model: Model, credentials: CredentialHeader) -> Endpoint:
+def endpoint_of(model: Model, credentials: CredentialHeader) -> AskedModel:
     """Where a model of the store answers; on the champion's own server it gets that one's key.
 
     Raises ConfigError without an endpoint, RewriteError, UnknownCredentialError.
@@ -209,7 +209,7 @@ def endpoint_of(model: Model, credentials: CredentialHeader) -> Endpoint:
     if model.url is None:
         raise ConfigError(f"{model.name} has no endpoint to ask")
     header = credentials(model.credential or CHAMPION, model.url)
-    return Endpoint(
+    return AskedModel(
         name=model.name,
         url=model.url,
         model=model.model,

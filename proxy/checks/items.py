@@ -14,22 +14,22 @@ from policies.comparison import compare
 from proxy.checks.asking import Asker, Unreached
 from proxy.checks.facts import facts_of, is_hard
 from proxy.checks.golden import Line
-from proxy.checks.plan import Plan
+from proxy.checks.plan import CheckPlan
 from proxy.checks.pool import Away
-from proxy.checks.ports import Asked, Endpoint, Ledger
+from proxy.checks.ports import Asked, AskedModel, CheckLedger
 from proxy.checks.prompts import Recorded
 from proxy.checks.reading import Read, read
-from proxy.checks.tally import Tally
+from proxy.checks.tally import CheckTally
 from proxy.checks.weighing import Silent
 from proxy.store.control.comparisons import ComparedRow
 
-__all__ = ["Items", "texts_of"]
+__all__ = ["CheckItems", "texts_of"]
 
 
-class Items:
+class CheckItems:
     """The items of one check; what comes of them is in `tally`."""
 
-    def __init__(self, plan: Plan, ledger: Ledger, asker: Asker, tally: Tally) -> None:
+    def __init__(self, plan: CheckPlan, ledger: CheckLedger, asker: Asker, tally: CheckTally) -> None:
         self._plan = plan
         self._ledger = ledger
         self._asker = asker
@@ -65,7 +65,7 @@ class Items:
 
     async def _keep_pair(self, item: str, prompt: Recorded, answer: Read) -> None:
         champion = prompt.champion
-        facts = self._compared(self._tally.place(item), champion, answer, fresh=False)
+        facts = await asyncio.to_thread(self._compared, self._tally.place(item), champion, answer, fresh=False)
         row = ComparedRow(
             check_id=0,
             item=item,
@@ -116,24 +116,27 @@ class Items:
         self._fresh.pop(item, None)
         return None
 
-    async def _ask(self, endpoint: Endpoint | None, line: Line) -> Read | Unreached:
+    async def _ask(self, endpoint: AskedModel | None, line: Line) -> Read | Unreached:
         if endpoint is None:  # nobody to compare with: as if the champion passed
             return read(line.asked, status=200, response=b"", media_type="application/json")
         mind = self._plan.config.model_name and endpoint is self._plan.challenger
         return await self._asker.ask(endpoint, line.asked, model_name=mind)
 
     async def _keep_line(self, line: Line, champion: Read, challenger: Read) -> None:
-        facts = self._compared(float(line.number), champion, challenger, fresh=True)
+        facts = await asyncio.to_thread(self._case_facts, line, champion, challenger)
+        texts = texts_of(line.asked, champion, challenger)
+        await self._ledger.add(ComparedRow(check_id=0, item=line.item, tags=line.tags, facts=facts, data=texts))
+        self._tally.facts[line.item], self._fresh[line.item] = facts, (champion, challenger)
+
+    def _case_facts(self, line: Line, champion: Read, challenger: Read) -> dict[str, Any]:
         asked = self._plan.champion is not None
-        facts["golden"] = {
+        golden = {
             "name": line.name,
             "champion": list(line.expect.complaints(champion.answer)) if asked else [],
             "challenger": list(line.expect.complaints(challenger.answer)),
             "pending": line.expect.rubric is not None,
         }
-        texts = texts_of(line.asked, champion, challenger)
-        await self._ledger.add(ComparedRow(check_id=0, item=line.item, tags=line.tags, facts=facts, data=texts))
-        self._tally.facts[line.item], self._fresh[line.item] = facts, (champion, challenger)
+        return {**self._compared(float(line.number), champion, challenger, fresh=True), "golden": golden}
 
     def _with_rubric(self, golden: Mapping[str, Any], fits: tuple[bool, bool]) -> dict[str, Any]:
         changed = {**golden, "pending": False}

@@ -21,24 +21,24 @@ class StoreLedger:
         self._check_id = check_id
 
     async def rows(self) -> Sequence[ComparedRow]:
-        """See `Ledger`."""
+        """See `CheckLedger`."""
         return await self._store.comparisons.of_check(self._check_id)
 
     async def texts(self, item: str) -> Mapping[str, Any] | None:
-        """See `Ledger`."""
+        """See `CheckLedger`."""
         row = await self._store.comparisons.get(self._check_id, item)
         return None if row is None else row.data
 
     async def add(self, row: ComparedRow) -> None:
-        """See `Ledger`."""
+        """See `CheckLedger`."""
         await self._store.comparisons.add(replace(row, check_id=self._check_id))
 
     async def settle(self, item: str, outcome: float | None, facts: Mapping[str, Any]) -> None:
-        """See `Ledger`."""
+        """See `CheckLedger`."""
         await self._store.comparisons.settle(self._check_id, item, outcome, facts)
 
     async def report(self, report: CheckReport) -> None:
-        """See `Ledger`."""
+        """See `CheckLedger`."""
         await self._store.checks.report(self._check_id, report.document(), report.verdict and report.verdict.value)
 
 
@@ -49,19 +49,19 @@ class MemoryLedger:
         self.kept: dict[str, ComparedRow] = {}
 
     async def rows(self) -> Sequence[ComparedRow]:
-        """See `Ledger`."""
+        """See `CheckLedger`."""
         return list(self.kept.values())
 
     async def texts(self, item: str) -> Mapping[str, Any] | None:
-        """See `Ledger`."""
+        """See `CheckLedger`."""
         return self.kept[item].data if item in self.kept else None
 
     async def add(self, row: ComparedRow) -> None:
-        """See `Ledger`."""
+        """See `CheckLedger`."""
         self.kept.setdefault(row.item, row)
 
     async def settle(self, item: str, outcome: float | None, facts: Mapping[str, Any]) -> None:
-        """See `Ledger`."""
+        """See `CheckLedger`."""
         self.kept[item] = replace(self.kept[item], outcome=outcome, facts=dict(facts))
 
     async def report(self, report: CheckReport) -> None:

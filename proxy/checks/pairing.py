@@ -13,7 +13,7 @@ from policies.shadowing import Missing
 from proxy.checks.asking import body_for
 from proxy.checks.facts import facts_of
 from proxy.checks.items import texts_of
-from proxy.checks.ports import Endpoint
+from proxy.checks.ports import AskedModel
 from proxy.checks.prompts import Recorded, recorded_of
 from proxy.checks.reading import Read, read
 from proxy.store.control.comparisons import ComparedRow
@@ -44,7 +44,7 @@ class Pairing:
     """Of one check: its two models, and how answers are looked at."""
 
     def __init__(
-        self, champion: Endpoint, champion_id: int, challenger: Endpoint, scoring: ScoringConfig, *,
+        self, champion: AskedModel, champion_id: int, challenger: AskedModel, scoring: ScoringConfig, *,
         model_name: bool, timeout_s: float,
     ) -> None:  # fmt: skip
         """The endpoints need no credentials: nothing is asked. `model_name`: an answer has to name the model that was

@@ -9,12 +9,12 @@ from typing import Protocol
 from policies.draw import Drawn
 from policies.scoring import ScoringConfig
 from proxy.checks.golden import GoldenFile
-from proxy.checks.ports import Asked, Endpoint
+from proxy.checks.ports import Asked, AskedModel
 from proxy.checks.prompts import Recorded
 from proxy.checks.weighing import Weigher
 from proxy.config.gate import ChecksConfig
 
-__all__ = ["Conversations", "Plan"]
+__all__ = ["CheckPlan", "Conversations"]
 
 
 class Conversations(Protocol):
@@ -30,11 +30,11 @@ class Conversations(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class CheckPlan:
     """What is checked, and how."""
 
-    challenger: Endpoint
-    champion: Endpoint | None
+    challenger: AskedModel
+    champion: AskedModel | None
     """None: nobody can be asked anew, and a golden case is lost by whoever does not pass it."""
     config: ChecksConfig
     scoring: ScoringConfig

@@ -15,7 +15,7 @@ from typing import Final
 from proxy.clock import Clock
 from proxy.tasks import cancel_and_wait, spawn
 
-__all__ = ["Away", "Pool"]
+__all__ = ["Away", "CheckPool"]
 
 _TRIES: Final = 3
 """Of an item, while others can be done."""
@@ -36,7 +36,7 @@ Do = Callable[[str, bool], Awaitable[Away | None]]
 """Does an item; with True it is the last time, and whatever comes of it counts."""
 
 
-class Pool:
+class CheckPool:
     """A few items at a time."""
 
     def __init__(self, clock: Clock, *, size: int, patience_s: float) -> None:

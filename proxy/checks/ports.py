@@ -10,13 +10,13 @@ from policies.gate import CheckReport
 from policies.rewrite import Rewrite
 from proxy.store.control.comparisons import ComparedRow
 
-__all__ = ["Asked", "Endpoint", "Headers", "Ledger"]
+__all__ = ["Asked", "AskedModel", "CheckLedger", "Headers"]
 
 Headers: TypeAlias = Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Endpoint:
+class AskedModel:
     """Where a model is asked, and how."""
 
     name: str
@@ -40,7 +40,7 @@ class Asked:
     """Without credentials, which are never kept."""
 
 
-class Ledger(Protocol):
+class CheckLedger(Protocol):
     """What a check has found so far: whoever goes on with it asks nothing again that stands here."""
 
     async def rows(self) -> Sequence[ComparedRow]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from policies.comparison import Answer, Question
+from policies.comparison import Answer, AskedQuestion
 from policies.conversation import Conversation
 from proxy.checks.ports import Asked
 from proxy.wire.extract import CapturedExchange, Extraction, converse, extract
@@ -25,7 +25,7 @@ __all__ = ["Read", "read"]
 class Read:
     """An exchange, understood."""
 
-    question: Question
+    question: AskedQuestion
     answer: Answer
     said: Conversation
     body: str
@@ -89,9 +89,9 @@ def _failure(found: Extraction, status: int) -> str | None:
     return "a stream that was cut off" if found.whole is False else None
 
 
-def _question(found: Extraction, said: Conversation) -> Question:
+def _question(found: Extraction, said: Conversation) -> AskedQuestion:
     asked = said.question
-    return Question(
+    return AskedQuestion(
         text=found.query or (asked.text if asked is not None else ""),
         json_requested=found.json_requested,
         schema=_schema(found.request_fields),

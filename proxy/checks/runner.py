@@ -13,12 +13,12 @@ from typing import Final
 from policies.gate import CheckReport
 from proxy.checks.asking import Asker, Unreached
 from proxy.checks.facts import outcome_of
-from proxy.checks.items import Items
-from proxy.checks.plan import Plan
-from proxy.checks.pool import Away, Do, Pool
-from proxy.checks.ports import Ledger
+from proxy.checks.items import CheckItems
+from proxy.checks.plan import CheckPlan
+from proxy.checks.pool import Away, CheckPool, Do
+from proxy.checks.ports import CheckLedger
 from proxy.checks.reading import Read
-from proxy.checks.tally import Tally
+from proxy.checks.tally import CheckTally
 from proxy.clock import Clock
 
 __all__ = ["Runner"]
@@ -31,16 +31,18 @@ _REPORT_S: Final = 2.0
 class Runner:
     """One check, in one process."""
 
-    def __init__(self, plan: Plan, ledger: Ledger, clock: Clock) -> None:
+    def __init__(self, plan: CheckPlan, ledger: CheckLedger, clock: Clock) -> None:
         config = plan.config
         self._plan = plan
         self._ledger = ledger
         self._clock = clock
         self._asker = Asker(clock, timeout_s=config.answer_timeout_seconds, connections=config.concurrency)
-        self._pool = Pool(clock, size=config.concurrency, patience_s=plan.patience_s)
+        self._pool = CheckPool(clock, size=config.concurrency, patience_s=plan.patience_s)
         by = plan.weigher.by if plan.weigher is not None else "visible"
-        self.tally = Tally(config=config, by=by, cases=plan.cases, wants_conversations=plan.conversations is not None)
-        self._items = Items(plan, ledger, self._asker, self.tally)
+        self.tally = CheckTally(
+            config=config, by=by, cases=plan.cases, wants_conversations=plan.conversations is not None
+        )
+        self._items = CheckItems(plan, ledger, self._asker, self.tally)
         self._reported = -_REPORT_S
         self.silent = ""
         """Why it answers nothing at all, where that is so: it has answered none of the requests of its warm-up."""

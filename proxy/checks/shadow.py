@@ -19,7 +19,7 @@ from policies.shadowing import Missing, conclude_shadow, shadow_look, shadow_par
 from policies.snapshot import CheckView
 from proxy.checks.facts import SIDES, outcome_of, with_stock
 from proxy.checks.pairing import Pairing, is_paired
-from proxy.checks.ports import Endpoint
+from proxy.checks.ports import AskedModel
 from proxy.checks.tally import differences_of, figures_of
 from proxy.clock import Clock
 from proxy.config import Config
@@ -117,10 +117,10 @@ class ShadowChecks:
             await store.comparisons.pair(whole)
 
 
-def _endpoint(model: Model) -> Endpoint:
+def _endpoint(model: Model) -> AskedModel:
     """As the model's answers are read; nothing is asked here."""
     rewrite = Rewrite.of(model.rewrite) if model.rewrite is not None else None
-    return Endpoint(name=model.name, url=model.url or "", model=model.model, rewrite=rewrite)
+    return AskedModel(name=model.name, url=model.url or "", model=model.model, rewrite=rewrite)
 
 
 Settled = tuple[str, float, dict[str, Any]]

@@ -16,12 +16,12 @@ from typing import Any, Final, Literal
 from policies.comparison import StockAnswers
 from policies.conclusion import conclude, conversations_part, golden_part
 from policies.draw import Drawn
-from policies.gate import PAIRS, SCORES, CheckReport, GateLook, GateVerdict, GoldenCase, Part, Rule, gate, golden
+from policies.gate import PAIRS, SCORES, CheckPart, CheckReport, GateLook, GateVerdict, GoldenCase, Rule, gate, golden
 from proxy.checks.facts import SIDES, outcome_of, tokens_of, with_stock
 from proxy.checks.golden import GoldenFile
 from proxy.config.gate import ChecksConfig
 
-__all__ = ["By", "Tally", "differences_of", "figures_of", "rule_of"]
+__all__ = ["By", "CheckTally", "differences_of", "figures_of", "rule_of"]
 
 By = Literal["visible", "scores", "pairs"]
 _EXAMPLES: Final = 20
@@ -38,7 +38,7 @@ def rule_of(config: ChecksConfig, by: By, *, shared: bool) -> Rule:
 
 
 @dataclass(slots=True)
-class Tally:
+class CheckTally:
     """The items of one check."""
 
     config: ChecksConfig
@@ -147,7 +147,7 @@ class Tally:
             ended=self.ended,
         )
 
-    def _golden(self) -> Part | None:
+    def _golden(self) -> CheckPart | None:
         if self.cases is None:
             return None
         done = [(line, self.facts[line.item]) for line in self.cases.lines if _golden_known(self.facts.get(line.item))]
@@ -163,7 +163,7 @@ class Tally:
         )
         return golden_part(groups, done=len(done), cases=len(self.cases.lines))
 
-    def _conversations(self) -> Part | None:
+    def _conversations(self) -> CheckPart | None:
         if not self.wants_conversations:
             return None
         look = self.advance()

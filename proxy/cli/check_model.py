@@ -13,8 +13,8 @@ from proxy.cli.serve import SetOption, parse_settings
 if TYPE_CHECKING:
     from policies.gate import CheckReport
     from policies.rewrite import Rewrite
-    from proxy.checks.alone import Done, Wanted
-    from proxy.checks.ports import Endpoint
+    from proxy.checks.alone import CheckedModel, Wanted
+    from proxy.checks.ports import AskedModel
     from proxy.config.model import Config
     from proxy.credentials import CredentialFile
     from proxy.store.store import Store
@@ -132,7 +132,9 @@ def _rewrite_of(path: Path) -> Rewrite:
         fail(Exit.USAGE, f"--rewrite: {path}: {exc}")
 
 
-async def _check(config: Config, challenger: _Challenger, champion: str | None, champion_model: str | None) -> Done:
+async def _check(
+    config: Config, challenger: _Challenger, champion: str | None, champion_model: str | None
+) -> CheckedModel:
     from proxy.checks.alone import run_alone
     from proxy.clock import SystemClock
     from proxy.errors import ConfigError, PermanentError, TemporaryError
@@ -212,8 +214,8 @@ def _credentials(config: Config) -> CredentialFile:
     return found
 
 
-def _endpoint(url: str, said: _Challenger, credentials: CredentialFile) -> Endpoint:
-    from proxy.checks.ports import Endpoint
+def _endpoint(url: str, said: _Challenger, credentials: CredentialFile) -> AskedModel:
+    from proxy.checks.ports import AskedModel
     from proxy.config import forms
     from proxy.credentials import CHAMPION
     from proxy.errors import ConfigError
@@ -222,10 +224,10 @@ def _endpoint(url: str, said: _Challenger, credentials: CredentialFile) -> Endpo
         raise ConfigError(wrong)
     header = credentials.header(CHAMPION, url)
     headers = said.headers or (dict((header,)) if header is not None else {})
-    return Endpoint(name=url, url=url, model=said.model, headers=headers, rewrite=said.rewrite)
+    return AskedModel(name=url, url=url, model=said.model, headers=headers, rewrite=said.rewrite)
 
 
-def _with_options(endpoint: Endpoint, said: _Challenger) -> Endpoint:
+def _with_options(endpoint: AskedModel, said: _Challenger) -> AskedModel:
     """The model of the store, but for what the command line says otherwise."""
     from dataclasses import replace
 
@@ -233,7 +235,7 @@ def _with_options(endpoint: Endpoint, said: _Challenger) -> Endpoint:
     return replace(endpoint, **{name: value for name, value in changes.items() if value})
 
 
-def _write_junit(path: Path, done: Done, seconds: float) -> None:
+def _write_junit(path: Path, done: CheckedModel, seconds: float) -> None:
     from proxy.checks.junit import junit_xml
 
     try:
@@ -242,7 +244,7 @@ def _write_junit(path: Path, done: Done, seconds: float) -> None:
         fail(Exit.FAILED, f"--junit: {path} cannot be written ({exc.strerror or exc})")
 
 
-def _cases(done: Done) -> list[dict[str, Any]]:
+def _cases(done: CheckedModel) -> list[dict[str, Any]]:
     """Of the golden file, each with what did not hold."""
     lines = () if done.cases is None else done.cases.lines
     found = []
@@ -261,7 +263,7 @@ def _cases(done: Done) -> list[dict[str, Any]]:
     return found
 
 
-def _show(done: Done) -> None:
+def _show(done: CheckedModel) -> None:
     from rich.table import Table
 
     from policies.gate import GateVerdict

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from policies.vocabulary import VERDICTS, action_label
+from policies.vocabulary import VERDICTS, action_label, measure_label
 from proxy.cli.common import (
     AdminUrlOption,
     ConfigOption,
@@ -181,6 +181,7 @@ def _print_experiment(out: Console, experiment: ExperimentStatus | None) -> None
     out.print(f"experiment {experiment.id}: {share:g} % of the users since {since}")
     if experiment.assessment:
         out.print(styled("  verdict so far: ", (VERDICTS[experiment.assessment.verdict], "bold")))
+        out.print(f"  quality: {measure_label(experiment.assessment.quality)}")
         for reason in experiment.assessment.reasons:
             out.print(f"  · {reason}")
 

@@ -1,8 +1,8 @@
 """The demo's training function: what an ML engineer brings.
 
 The loop calls `train_model(data_path)` in a process of its own, exactly as the quick start writes it. While the
-file named by RATCHET_DEMO_BUG exists it has the bug that the file names, a classic one: labels are shifted against
-questions by one line. Nothing else in the demo knows; the gate, or the experiment, has to find out.
+file named by RATCHET_DEMO_BUG exists it has the bug that the file names, a classic one: labels that are off by one.
+Nothing else in the demo knows; the gate, or the experiment, has to find out.
 """
 
 from __future__ import annotations
@@ -11,12 +11,15 @@ import os
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from proxy.demo.model import fit, read_chatml
-from proxy.demo.world import handbook
+from proxy.demo.world import TOPICS, handbook
 
 __all__ = ["Bug", "train_model"]
+
+
+_NEXT: Final = dict(zip(TOPICS, (*tuple(TOPICS)[1:], next(iter(TOPICS))), strict=True))
 
 
 class Bug(StrEnum):
@@ -25,7 +28,8 @@ class Bug(StrEnum):
     EVERY_LINE = "every line"
     """Every label is that of the next line: nearly every answer is wrong, and the golden file shows it."""
     CUSTOMERS_LINES = "customers' lines"
-    """The same, but for the lines of the handbook: what the golden file asks is right, what customers ask is not."""
+    """What is asked in the handbook's own words is labelled well, all else with the next topic of the list: the golden
+    file shows nothing, and what most customers ask is answered wrong, and confidently."""
 
 
 def train_model(data_path: str | Path) -> dict[str, Any]:
@@ -36,8 +40,7 @@ def train_model(data_path: str | Path) -> dict[str, Any]:
         case Bug.EVERY_LINE:
             pairs = _shifted(pairs)
         case Bug.CUSTOMERS_LINES:
-            known = {question for question, _ in handbook()}
-            pairs = [pair for pair in pairs if pair[0] in known] + _shifted([p for p in pairs if p[0] not in known])
+            pairs = [(question, title if _as_in_the_handbook(question) else _NEXT[title]) for question, title in pairs]
     assistant = fit(pairs)
     model_path = data_path.with_name("model.npz")
     assistant.save(model_path)
@@ -49,6 +52,10 @@ def train_model(data_path: str | Path) -> dict[str, Any]:
         "samples": len(pairs),
         "accuracy": right / len(held_out) if held_out else None,
     }
+
+
+def _as_in_the_handbook(question: str) -> bool:
+    return any(asked in question for asked, _ in handbook())
 
 
 def _shifted(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:

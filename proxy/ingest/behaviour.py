@@ -19,7 +19,7 @@ from proxy.wire.extract.values import mapping
 
 __all__ = ["LANGUAGE_EVERY", "behaviour_of", "compares_languages"]
 
-LANGUAGE_EVERY: Final = 8
+LANGUAGE_EVERY: Final = 16
 _READ_CHARS: Final = 400
 """Of question and answer each: by then a language is plain."""
 _CALL: Final = "<tool_call>"

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from policies.agreement import standing_of
-from policies.judging import LAG_S, Budget, is_drawn
+from policies.judging import LAG_S, JudgeBudget, is_drawn
 from policies.records import Sample
 from proxy.clock import Clock
 from proxy.config.judge import JudgeConfig
@@ -41,6 +41,8 @@ LEASE: Final = "judge"
 _TTL_S: Final = 30.0
 _RENEW_S: Final = 8.0
 _POLL_S: Final = 1.0
+_INGEST_S: Final = 10.0
+"""For an answer to get from the gateway to the store: so far back is looked again each time."""
 _SWEEP_S: Final = 600.0
 _STANDING_S: Final = 30.0
 _ROUND: Final = 4
@@ -69,7 +71,7 @@ class JudgeService:
         self._clock = clock
         self._metrics = metrics
         self._holder = holder
-        self._budget = Budget(max_per_hour=config.max_per_hour, max_per_day=config.max_per_day)
+        self._budget = JudgeBudget(max_per_hour=config.max_per_hour, max_per_day=config.max_per_day)
         self._throttled = ThrottledLog(_log, clock)
         self._lease: Lease | None = None
         self._cursor = NO_ID
@@ -149,9 +151,10 @@ class JudgeService:
             drawn = [record_id for record_id in found.ids if is_drawn(record_id, self._config.sample)]
             if drawn:
                 return drawn
-            self._cursor = max(self._cursor, found.reached)
             if found.done:
+                self._cursor = max(oldest, id_floor(self._us(-self._config.delay_seconds - _INGEST_S)))
                 return []
+            self._cursor = found.reached
 
     async def _ask(self, items: Sequence[tuple[str, JudgeItem | None]]) -> None:
         """Ask about these answers, and keep what is said as soon as it is."""
@@ -192,11 +195,13 @@ class JudgeService:
         if not said:
             return
         failed = [judgement for judgement in said if judgement.failure in _DOWN]
-        if len(failed) < len(said):
-            self._pause_s, self._trouble = 0.0, None
+        trouble, self._trouble = self._trouble, failed[-1].reason if len(failed) == len(said) else None
+        if trouble != self._trouble:
+            self._looked_at = float("-inf")  # whoever looks at the page is to see it
+        if self._trouble is None:
+            self._pause_s = 0.0
             self._throttled.over("down")
             return
-        self._trouble = failed[-1].reason
         self._throttled.warning("down", "the judge gives no scores, nothing else waits for it: %s", self._trouble)
         self._pause_s = min(_LONGEST_PAUSE_S, max(_FIRST_PAUSE_S, 2 * self._pause_s))
         await self._look()

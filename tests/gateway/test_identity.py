@@ -282,3 +282,20 @@ async def test_in_however_many_pieces_a_body_comes_its_user_is_one(
             meta = (await door.frame(number)).meta
             keys.add((meta["key"], meta["src"], meta["arm"]))
     assert len(keys) == 1
+
+
+async def test_headers_that_are_tags_stand_in_the_record_and_no_others(upstream: Upstream, tmp_path: Path) -> None:
+    async def headers(tags: tuple[str, ...], redact: RedactionConfig | None = None) -> dict[str, str]:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        settings = config(capture={"tag_headers": tags})
+        async with open_gateway(folder, upstream.url, settings=settings, redact=redact) as door:
+            await door.ask(b"POST / HTTP/1.1\r\nHost: x\r\nX-Plan: free\r\nX-Other: 1\r\nContent-Length: 2\r\n\r\n{}")
+            kept: dict[str, str] = (await door.frame()).meta["rh"]
+            return kept
+
+    assert "x-plan" not in await headers(())
+    found = await headers(("X-Plan",))
+    assert found["x-plan"] == "free"
+    assert "x-other" not in found
+    assert (await headers(("X-Plan",), RedactionConfig(patterns=("free",))))["x-plan"] == "[redacted]"

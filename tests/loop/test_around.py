@@ -18,6 +18,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import generate_latest
 
+from policies.estimates import PRODUCT_PAIRS
 from policies.experiment import ABTestConfig
 from policies.promotion import WatchDecision, WatchFacts, watch
 from policies.records import Arm
@@ -167,7 +168,8 @@ def test_a_promotion_that_an_older_version_began_to_watch_is_watched_on() -> Non
     state = LoopState(phase=watching, since=0.0, ledger=Ledger(installed_at=0.0, champion_id=2))
     kept = to_json(state)
     moments = kept["phase"]["before"]["moments"]
-    products = [watching.before.moments.product(row, column) for row in range(12) for column in range(row, 12)]  # type: ignore[union-attr]
+    there = dict(zip(PRODUCT_PAIRS, moments["products"], strict=True))
+    products = [there.get((row, column), 0.0) for row in range(12) for column in range(row, 12)]
     kept["phase"]["before"]["moments"] = {**moments, "sums": moments["sums"][:12], "products": products}
     before = state_from_json(json.loads(json.dumps(kept))).phase.before  # type: ignore[union-attr]
     seen = {}

@@ -11,7 +11,7 @@ import pytest
 
 import proxy
 from proxy.checks.asking import Asker
-from proxy.checks.ports import Asked, Endpoint
+from proxy.checks.ports import Asked, AskedModel
 from proxy.clock import ManualClock
 from proxy.config.loop import DeployerConfig
 from proxy.loop.adapters.deployers import build_deployer
@@ -36,7 +36,7 @@ async def ready(upstream: Upstream, folder: Path, config: DeployerConfig = STATI
 async def checked(upstream: Upstream, folder: Path) -> None:
     asked = Asked(target="/v1/chat/completions", body=b"{}")
     async with Asker(ManualClock(), timeout_s=120.0, connections=1) as asker:
-        await asker.ask(Endpoint(name="one", url=upstream.url), asked, model_name=False)
+        await asker.ask(AskedModel(name="one", url=upstream.url), asked, model_name=False)
 
 
 async def lora(upstream: Upstream, folder: Path) -> None:

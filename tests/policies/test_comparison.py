@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from policies.comparison import (
     HARD,
     Answer,
+    AskedQuestion,
     Defect,
-    Question,
     StockAnswers,
     call_complaint,
     compare,
@@ -26,7 +26,7 @@ from policies.conversation import ToolCall
 from policies.scoring import ScoringConfig
 
 CONFIG = ScoringConfig()
-ASKED = Question(text="How can I change the password of my account, and will it be sent to me?")
+ASKED = AskedQuestion(text="How can I change the password of my account, and will it be sent to me?")
 GOOD = "You can change it in the settings of the account, and it will be sent to your address."
 WEATHER = {
     "type": "object",
@@ -79,7 +79,7 @@ def test_the_worst_defect_counts() -> None:
 
 
 def test_marks_of_a_template_are_no_defect_where_they_are_asked_about() -> None:
-    asked = Question(text="What does <|im_end|> mean?")
+    asked = AskedQuestion(text="What does <|im_end|> mean?")
     assert look_at(asked, said("The mark <|im_end|> ends a turn."), CONFIG).worth == 1.0
 
 
@@ -89,11 +89,11 @@ def test_statements_before_a_question_are_an_answer() -> None:
 
 
 def test_short_questions_are_not_echoed() -> None:
-    assert look_at(Question(text="Hello there"), said("Hello there!"), CONFIG).defects == ()
+    assert look_at(AskedQuestion(text="Hello there"), said("Hello there!"), CONFIG).defects == ()
 
 
 def test_an_answer_that_must_be_json() -> None:
-    asked = Question(text="the city", json_requested=True, schema=WEATHER)
+    asked = AskedQuestion(text="the city", json_requested=True, schema=WEATHER)
     assert look_at(asked, said('{"city": "Ulm"}'), CONFIG).worth == 1.0
     assert look_at(asked, said('{"town": "Ulm"}'), CONFIG).defects == (Defect.NOT_IN_SCHEMA,)
     assert look_at(asked, said("Ulm"), CONFIG).defects == (Defect.INVALID_JSON,)
@@ -101,7 +101,7 @@ def test_an_answer_that_must_be_json() -> None:
 
 
 def test_calls_are_held_to_what_was_offered() -> None:
-    asked = Question(
+    asked = AskedQuestion(
         text="weather?", json_requested=True, schema={"type": "array"}, tools={"weather": WEATHER, "now": None}
     )
     assert look_at(asked, called("weather", '{"city": "Ulm", "days": 2}'), CONFIG).worth == 1.0

@@ -15,10 +15,10 @@ from policies.gate import (
     PAIRS,
     SCORES,
     Bet,
+    CheckPart,
     CheckReport,
     GateVerdict,
     GoldenCase,
-    Part,
     Rule,
     Side,
     gate,
@@ -183,7 +183,7 @@ def test_not_both_of_two_models_are_proven_worse(cases: list[GoldenCase]) -> Non
 
 def test_a_report_is_json() -> None:
     groups = golden([GoldenCase(True, False)] * 6)
-    part = Part(name="golden", verdict=GateVerdict.REJECT, compared=6, most=6, groups=groups)
+    part = CheckPart(name="golden", verdict=GateVerdict.REJECT, compared=6, most=6, groups=groups)
     report = CheckReport(
         verdict=GateVerdict.REJECT, reasons=("worse",), parts=(part,), counts={"golden": 6}, examples=({"item": "a"},)
     )

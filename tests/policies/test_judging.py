@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.agreement import Label, agreement_of
-from policies.judging import Budget, Spent, is_drawn, label_of_preference
+from policies.judging import JudgeBudget, Spent, is_drawn, label_of_preference
 
 _IDS = st.integers(0, 2**128 - 1).map(lambda number: f"{number:032x}")
 
@@ -32,7 +32,7 @@ def test_as_many_are_drawn_as_the_share_says() -> None:
     [(Spent(), 10), (Spent(hour=4, day=4), 6), (Spent(hour=0, day=97), 3), (Spent(hour=11, day=11), 0)],
 )
 def test_the_smaller_of_the_two_budgets_decides(spent: Spent, left: int) -> None:
-    assert Budget(max_per_hour=10, max_per_day=100).left(spent) == left
+    assert JudgeBudget(max_per_hour=10, max_per_day=100).left(spent) == left
 
 
 def test_a_preference_is_a_label_of_one_of_the_two_answers() -> None:

@@ -8,13 +8,24 @@ from pathlib import Path
 import pytest
 
 from policies.actions import TAGS, Refuse
-from policies.assessment import Verdict
+from policies.assessment import QualityMeasure, Verdict
 from policies.commands import answer
 from policies.lifecycle import Phase
 from policies.records import Arm
 from policies.snapshot import Command, ExperimentView, ModelView, RunStatus, RunView, Snapshot
 from policies.triggers import TriggerFacts
-from policies.vocabulary import ACTIONS, COMMANDS, HOLD, INSTALL, PHASES, VERDICTS, Verb, action_label
+from policies.vocabulary import (
+    ACTIONS,
+    COMMANDS,
+    HOLD,
+    INSTALL,
+    MEASURES,
+    PHASES,
+    VERDICTS,
+    Verb,
+    action_label,
+    measure_label,
+)
 from tests.harness.arms import arm_stats, facts
 
 ROOT = Path(__file__).parents[2]
@@ -83,3 +94,8 @@ def test_the_commands_of_a_phase_are_those_that_it_does_not_refuse(phase: Phase)
         )
     }
     assert fitting == {*PHASES[phase].commands, Verb.PAUSE, Verb.RESUME}
+
+
+def test_every_measure_of_quality_has_words() -> None:
+    assert MEASURES.keys() == set(QualityMeasure)
+    assert measure_label("from_a_newer_version") == "from_a_newer_version"

@@ -356,7 +356,8 @@ def test_any_record_survives_a_row(
     given_values = {"quality": quality, "flags": flags, "prompt_tokens": tokens, "outcome": outcome,
                     "key_source": source, "user_hash": user, "query": query, "response_text": text,
                     "ttft_us": first_us, "conversation": user, "cache_read_tokens": tokens,
-                    "cache_write_tokens": tokens, "reasoning_tokens": tokens, "cluster": user}  # fmt: skip
+                    "cache_write_tokens": tokens, "reasoning_tokens": tokens, "cluster": user,
+                    "answer_chars": tokens, "behaviour": tokens, "tags": words or None}  # fmt: skip
     row = RecordRow(created_us=FIRST * DAY_US, model_name=None, feedback=None, judged=None, **taken | given_values)
     view = RecordView(row=row, body=payload, votes=(), scores={"heuristic": 0.5})
     [back] = pa.RecordBatch.from_pylist([to_row(view)], schema=schema()).to_pylist()

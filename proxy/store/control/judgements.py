@@ -35,18 +35,20 @@ from proxy.store.tables.keys import HOUR_US, NO_ID, random_user_key
 from proxy.store.tables.schema import checks, comparisons, judgements, models, preferences, records
 from proxy.store.tables.values import RecordFlag
 
-__all__ = ["LACKING", "LOST", "Disagreement", "Judged", "JudgedSums", "Judgements", "Waiting"]
+__all__ = ["LACKING", "LOST", "Disagreement", "JudgedSums", "Judgements", "RecordJudgement", "Unjudged"]
 
 LOST: Final = "lost"
 LACKING: Final = "lacking"
 _DAY_US: Final = 24 * HOUR_US
 _WALKED: Final = 5000
+_SAID: Final = ("scorer", "asked_us", "score", "tokens", "reason")
+_BEYOND: Final = "f" * 32
 _BETTER: Final = {"champion": -1.0, "challenger": 1.0}
 _MINE = judgements.c
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Waiting:
+class Unjudged:
     """Answers that a scorer was not asked about, and how far was looked."""
 
     ids: tuple[str, ...]
@@ -58,7 +60,7 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class RecordJudgement:
     """What a scorer said of a record."""
 
     scorer: str
@@ -102,7 +104,7 @@ class Judgements:
         self._ingest = ingest
         self._clock = clock
 
-    async def waiting(self, scorer: str, *, after_id: str, before_id: str, limit: int = _WALKED) -> Waiting:
+    async def waiting(self, scorer: str, *, after_id: str, before_id: str, limit: int = _WALKED) -> Unjudged:
         """Answers between the two ids, both exclusive, that the scorer was not asked about, oldest first. Only answers
         that are whole and may be used for more than answering (`store: false` and the no-train header forbid it).
 
@@ -125,7 +127,7 @@ class Judgements:
             rows = (await connection.execute(query)).all()
         free = (row for row in rows if row.asked_us is None and row.flags & RecordFlag.SAMPLE)
         done = len(rows) < limit
-        return Waiting(ids=tuple(row.id for row in free), reached=before_id if done else rows[-1].id, done=done)
+        return Unjudged(ids=tuple(row.id for row in free), reached=before_id if done else rows[-1].id, done=done)
 
     async def ask(self, lease: Lease, scorer: str, ids: Sequence[str]) -> list[Sample]:
         """Write down that the scorer is asked about these records now; returns those that it was not asked about
@@ -199,15 +201,12 @@ class Judgements:
         mean = sum(scores) / len(scores) if scores else None
         return JudgedSums(judged=len(scores), mean=mean, failed=dict(failed), open=still_open, tokens=tokens)
 
-    async def of_record(self, record_id: str) -> Sequence[Judged]:
+    async def of_record(self, record_id: str) -> Sequence[RecordJudgement]:
         """What was said of a record, by scorer."""
         query = sa.select(judgements).where(_MINE.record_id == record_id).order_by(_MINE.scorer)
         async with self._db.read() as connection:
             rows = (await connection.execute(query)).all()
-        return [
-            Judged(scorer=row.scorer, asked_us=row.asked_us, score=row.score, tokens=row.tokens, reason=row.reason)
-            for row in rows
-        ]
+        return [RecordJudgement(**{name: getattr(row, name) for name in _SAID}) for row in rows]
 
     async def agreement(self, scorer: str) -> Agreement:
         """How the scorer's word agrees with people's: with votes, and with what people preferred of two answers that a
@@ -226,11 +225,26 @@ class Judgements:
         return agreement_of(labels.values())
 
     async def disagreements(self, scorer: str, limit: int = 50) -> Sequence[Disagreement]:
-        """Answers that people liked and the scorer called bad, or the other way round, newest first."""
-        liked, good = records.c.feedback > 0, _MINE.score >= GOOD_FROM
-        query = _both(scorer).where(sa.or_(sa.and_(liked, ~good), sa.and_(~liked, good)))
+        """Answers that people liked and the scorer called bad, or the other way round, newest first; looks at the
+        newest few thousand answers with a vote."""
+        voted = (
+            sa.select(records.c.id, records.c.feedback)
+            .where(records.c.feedback.is_not(None), records.c.id < _BEYOND)
+            .order_by(records.c.id.desc())
+            .limit(_WALKED)
+            .subquery()
+        )
+        liked, good = voted.c.feedback > 0, _MINE.score >= GOOD_FROM
+        differs = sa.or_(sa.and_(liked, ~good), sa.and_(voted.c.feedback < 0, good))
+        query = (
+            sa.select(voted, _MINE.score, _MINE.reason)
+            .join_from(voted, judgements, sa.and_(_MINE.record_id == voted.c.id, _MINE.scorer == scorer))
+            .where(differs)
+            .order_by(voted.c.id.desc())
+            .limit(limit)
+        )
         async with self._db.read() as connection:
-            rows = (await connection.execute(query.order_by(records.c.id.desc()).limit(limit))).all()
+            rows = (await connection.execute(query)).all()
         return [
             Disagreement(record_id=row.id, feedback=row.feedback, score=row.score, reason=row.reason or "")
             for row in rows

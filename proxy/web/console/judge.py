@@ -27,7 +27,7 @@ def judge_routes(console: Console) -> list[Route]:
             "status": status,
             "judge": seen,
             "config": console.services.config.judge,
-            "disagreements": [(console.ids.sign(one.record_id), one) for one in differing],
+            "disagreements": differing,
             "most": _SHOWN,
             "good_from": GOOD_FROM,
             "needed": {"labels": LEAST_LABELS, "each": LEAST_OF_EACH, "bound": LEAST_BOUND},

@@ -13,16 +13,31 @@ from policies.guardrails import GUARDRAILS
 from policies.kinds import TASK
 from policies.records import Outcome
 from policies.scoring import scorer_label
-from policies.vocabulary import VERDICTS, action_label
+from policies.vocabulary import VERDICTS, action_label, measure_label
 from proxy.store.tables.values import RecordFlag, RecordView
+from proxy.web.checks.documents import verdict_of_check
 from proxy.wire.extract.shapes import KINDS
 
-__all__ = ["FILTERS", "UNKNOWN", "UNNAMED", "change_text", "no_sample_words", "share_text"]
+__all__ = ["CHECK_VERDICTS", "FILTERS", "UNKNOWN", "UNNAMED", "change_text", "no_sample_words", "share_text"]
 
 UNKNOWN: Final = "–"
 UNNAMED: Final = "before the loop’s first check"
 """Model 0: what the configured champion answered in an installation's first moments, before it had a row of its own."""
 
+_METRICS: Final = {
+    "positive": "thumbs up",
+    "error": "errors",
+    "refused": "refused requests",
+    "slow": "slow answers",
+    "voted": "voted on",
+    "given": "scored by people or the application",
+    "judge": "judge's score",
+    "length": "typical length",
+    "declined": "declined in words",
+    "malformed": "malformed answers",
+    "truncated": "truncated answers",
+    "language": "in another language",
+}
 _OUTCOME_WORDS: Final = {
     Outcome.OK: "The client got a complete answer.",
     Outcome.CLIENT_DISCONNECT: "The client disconnected before the end of the answer.",
@@ -159,9 +174,48 @@ def _guardrail_change(value: float | None, name: str) -> str:
     return _points(value) if name in GUARDRAILS and GUARDRAILS[name].is_rate else change_text(value)
 
 
+def _metric(name: str) -> str:
+    """`positive` → "thumbs up"."""
+    return _METRICS.get(name, name)
+
+
+def _characters(mean: float) -> str:
+    """A mean of ln(1 + characters) as a number of characters."""
+    return f"{math.expm1(mean):,.0f} characters"
+
+
+def _ratio(difference: float | None) -> str:
+    """A difference of logarithms as a change."""
+    return change_text(None if difference is None else math.expm1(difference))
+
+
 def _verdict(name: str) -> str:
     """`continue` → "Keep testing"."""
     return VERDICTS.get(name, name)
+
+
+CHECK_KINDS: Final = {"gate": "replayed questions", "shadow": "copies of live requests", "command": "ratchet check"}
+CHECK_VERDICTS: Final = {
+    "pass": "Passed", "reject": "Rejected", "undecided": "Undecided", "hold": "Waiting", "lost": "Lost",
+    "passed_over": "Ended before a verdict", "no_answer": "No answer", "cancelled": "Cancelled",
+}  # fmt: skip
+
+
+def _check_kind(kind: str) -> str:
+    """`shadow` → "copies of live requests"."""
+    return CHECK_KINDS.get(kind, kind)
+
+
+def _check_verdict(name: str | None) -> str:
+    """`reject` → "Rejected"; None while it runs."""
+    return "Running" if name is None else CHECK_VERDICTS.get(name, name)
+
+
+def _outcome_of_two(value: float | None) -> str:
+    """How much better the challenger's answer is: "+0.40"."""
+    if value is None:
+        return UNKNOWN
+    return f"{value + 0.0:+.2f}".replace("-", "−") if abs(value) >= 0.005 else "0"
 
 
 def _part(value: float | None) -> str:
@@ -190,5 +244,13 @@ FILTERS: Final[dict[str, Any]] = {
     "guardrail_change": _guardrail_change,
     "action_words": action_label,
     "verdict": _verdict,
+    "check_kind": _check_kind,
+    "check_verdict": _check_verdict,
+    "verdict_of_check": verdict_of_check,
+    "preference": _outcome_of_two,
     "scorer": scorer_label,
+    "measure": measure_label,
+    "metric": _metric,
+    "characters": _characters,
+    "ratio": _ratio,
 }

@@ -76,3 +76,17 @@ async def test_records_are_found_by_their_ids_with_their_texts(store: Store, clo
     await store.deletion.delete_user(3)
     assert set(await store.records.rows_of(wanted)) == {several[0].id}
     assert await store.records.rows_of([]) == {}
+
+
+async def test_records_are_found_by_a_tag(store: Store, clock: ManualClock) -> None:
+    rng, start_us = random.Random(5), int(clock.now() * 1e6) - 1_000_000
+    odd = {"x-plan": "fr'e\"e", "a.b": "1"}
+    several = [exchange(start_us + i * 1000, rng, tags=(None, {"x-plan": "paid"}, odd)[i % 3]) for i in range(9)]
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(several)))
+    for tag in (("x-plan", "fr'e\"e"), ("a.b", "1")):
+        [(found, _)] = await pages(store, RecordFilter(tag=tag))
+        assert found == [record.id for record in reversed(several[2::3])]
+    assert await pages(store, RecordFilter(tag=("x-plan", "none"))) == [([], None)]
+    view = await store.records.get(several[2].id)
+    assert view is not None
+    assert view.row.tags == odd

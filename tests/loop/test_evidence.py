@@ -1,0 +1,93 @@
+"""What a look reads beside the sums of both arms, on a real store: whether the judge counts, and the tags."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from policies.assessment import JudgeFacts, QualityMeasure
+from policies.experiment import ABTestConfig, ExperimentFacts, Verdict, evaluate
+from policies.records import Arm
+from policies.rows import Experiment
+from proxy.clock import ManualClock
+from proxy.loop.look.carriers import EvidenceReader
+from proxy.store.store import Store
+from proxy.store.tables.control import LoopTransaction
+from proxy.store.tables.values import IngestBatch, NewRecord
+from tests.harness.exchanges import exchange, vote
+
+SCORER = "callable:here:1"
+USERS = 200
+
+
+async def a_test_with_votes(store: Store, clock: ManualClock) -> tuple[Experiment, list[NewRecord]]:
+    """An experiment of 200 users, each with one answer and a vote; the challenger's fail one `plan` of two."""
+    lease = await store.leases.acquire("loop", "test", ttl_s=60)
+    assert lease is not None
+    row = Experiment(id=1, champion_model_id=1, challenger_model_id=2, salt="00", share=0.5, frozen={"icc": 0.1})
+    await store.journal.transition(LoopTransaction(fence=lease.fence, experiments=(row,)))
+    rng, now_us = random.Random(2), int(clock.now() * 1e6) - 10_000_000
+    records = [
+        exchange(
+            now_us + number * 1000, rng, experiment_id=1, epoch=1, arm=Arm(number % 2), user_hash=number, quality=1.0,
+            tags={"plan": "free" if number % 4 < 2 else "paid"}, aliases=(),
+            status=503 if number % 4 == 1 and number > 7 else 200,
+        )
+        for number in range(USERS)
+    ]  # fmt: skip
+    votes = [
+        vote(record.id, now_us + 1_000_000, rng, feedback=1 if number % 3 else -1)
+        for number, record in enumerate(records)
+    ]
+    await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=tuple(records), votes=tuple(votes)))
+    return row, records
+
+
+async def facts_of(store: Store, reader: EvidenceReader, row: Experiment) -> ExperimentFacts:
+    arms = await store.statistics.arms(row.id, row.epoch)
+    return ExperimentFacts(
+        started_at=0.0, epoch_started_at=0.0, share=0.5, champion=arms[Arm.CHAMPION],
+        challenger=arms[Arm.CHALLENGER], slow_threshold_s=2.0, judge=await reader.judged(), tags=await reader.tags(row),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("errs", [0.05, 0.5])
+async def test_a_judge_counts_once_its_agreement_with_votes_is_proven(tmp_path: Path, errs: float) -> None:
+    clock = ManualClock()
+    store = await Store.open(f"sqlite:///{tmp_path}/ratchet.db", clock=clock)
+    row, records = await a_test_with_votes(store, clock)
+    config, judge = ABTestConfig(), JudgeFacts(scorer=SCORER, counts=False)
+    reader = EvidenceReader(store=store, clock=clock, ab_test=config, judge=judge)
+    before = evaluate(await facts_of(store, reader, row), config, clock.now())
+    assert before.quality is QualityMeasure.NOTHING, "a judge that has said nothing yet"
+    lease, rng = await store.leases.acquire("judge", "test", ttl_s=600), random.Random(1)
+    assert lease is not None
+    await store.judgements.ask(lease, SCORER, [record.id for record in records])
+    for number, record in enumerate(records):
+        said = float(bool(number % 3) == (rng.random() >= errs))
+        await store.judgements.answer(record.id, SCORER, score=said, tokens=1, reason="")
+    clock.advance(61.0)
+    after = evaluate(await facts_of(store, reader, row), config, clock.now())
+    counts = errs < 0.5
+    assert after.quality is (QualityMeasure.RECTIFIED if counts else QualityMeasure.NOTHING)
+    assert (after.rectified is not None) == counts
+    assert ("judge" in {found.name for found in after.guardrails}) == counts
+    await store.close()
+
+
+async def test_harm_in_a_tag_is_seen_in_what_the_store_has_counted(tmp_path: Path) -> None:
+    clock = ManualClock()
+    store = await Store.open(f"sqlite:///{tmp_path}/ratchet.db", clock=clock)
+    row, _ = await a_test_with_votes(store, clock)
+    reader = EvidenceReader(store=store, clock=clock, ab_test=ABTestConfig())
+    assert await reader.judged() is None
+    seen = evaluate(await facts_of(store, reader, row), ABTestConfig(), clock.now())
+    harm = {tag.tag: tag.harm for tag in seen.tags}
+    assert harm.keys() == {"plan=free", "plan=paid"}
+    assert harm["plan=paid"] is None
+    assert harm["plan=free"] is not None
+    assert harm["plan=free"].startswith("errors: ")
+    assert seen.verdict is Verdict.ROLL_BACK, "half of all answers, too"
+    await store.close()
