@@ -44,7 +44,7 @@ def test_a_challenger_of_ones_own_is_tested_and_promoted(reader: Session) -> Non
     assert install.text == blocks(PAGE)[0].text
     reader.run(rest, limit_s=800)
     await_true(lambda: not _left_below(reader.directory), "what the clean-up was to stop")
-    assert not list((reader.directory / "ratchet-data").glob("training/*"))
+    assert not list((reader.directory / "ratchet-data").glob("training/*/result.json"))
 
 
 @pytest.mark.parametrize("page", [PAGE, CHALLENGER], ids=lambda page: page.stem)
