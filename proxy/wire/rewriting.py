@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from policies.rewrite import Api, Rewrite, apply, kind_of, lacks, opened_fields
+from policies.rewrite import RequestShape, Rewrite, apply, kind_of, lacks, opened_fields
 
 __all__ = ["Rewriter"]
 
@@ -44,7 +44,7 @@ class Rewriter:
         try:
             document = _object(body)
             kind = kind_of(target, document)
-            if kind is Api.APART:
+            if kind is RequestShape.APART:
                 return body
             return msgspec.json.encode(apply(self._rewrite, self._opened(document), kind))
         except _BROKEN:  # whoever reads it in earnest will say so

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from policies.gate import CheckReport, GateVerdict, GoldenGroup, Part
+from policies.gate import CheckPart, CheckReport, GateVerdict, GoldenGroup
 from policies.rows import Check, CheckKind
 from proxy.store.control.comparisons import ComparedRow
 from proxy.store.engine.dialect import insert_all
@@ -172,7 +172,7 @@ def gate_report(verdict: GateVerdict | None, reason: str, rows: Sequence[Compare
     mine = [row for row in rows if row.record_id is not None]
     golden = len(rows) - len(mine)
     parts = [
-        Part(name="scores", verdict=verdict, compared=len(mine), most=400, mean=-0.012, e_worse=0.7, e_close=140.0,
+        CheckPart(name="scores", verdict=verdict, compared=len(mine), most=400, mean=-0.012, e_worse=0.7, e_close=140.0,
              broken=0.07)
     ]  # fmt: skip
     if golden:
@@ -180,7 +180,7 @@ def gate_report(verdict: GateVerdict | None, reason: str, rows: Sequence[Compare
             GoldenGroup(tag="", cases=golden, lost=golden // 3, won=0, p=0.25, level=0.025, beyond_margin=True),
             GoldenGroup(tag="returns", cases=golden, lost=golden // 3, won=0, p=0.25, level=0.025, beyond_margin=True),
         )
-        parts.append(Part(name="golden", verdict=verdict, compared=golden, most=golden, groups=groups))
+        parts.append(CheckPart(name="golden", verdict=verdict, compared=golden, most=golden, groups=groups))
     return CheckReport(
         verdict=verdict,
         reasons=(reason,),

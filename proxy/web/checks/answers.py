@@ -18,18 +18,8 @@ from proxy.store.control.preferences import Choice
 from proxy.web.checks.marking import Piece, mark
 from proxy.wire.compared import answered
 
-__all__ = [
-    "Pair",
-    "Place",
-    "ShownCall",
-    "Side",
-    "Spoken",
-    "asked_words",
-    "choice_of",
-    "found_words",
-    "pair_of",
-    "place_of",
-]
+__all__ = ["Pair", "Place", "ShownCall", "Side", "Spoken", "asked_words", "choice_of", "found_words", "pair_of",
+           "place_of"]  # fmt: skip
 
 Place = Literal["left", "right", "tie"]
 _MOST_CHARS: Final = 60_000
