@@ -346,10 +346,10 @@ def _has_template(said: str, asked: str) -> bool:
 
 
 def _echoes(asked: str, said: str) -> bool:
-    before, after = set(_WORDS.findall(asked.lower())), set(_WORDS.findall(said.lower()))
-    if len(before) < _ASKED_WORDS or len(said) > 2 * len(asked):
+    if len(said) > 2 * len(asked):
         return False
-    return len(before & after) >= 0.8 * len(before | after)
+    before, after = set(_WORDS.findall(asked.lower())), set(_WORDS.findall(said.lower()))
+    return len(before) >= _ASKED_WORDS and len(before & after) >= 0.8 * len(before | after)
 
 
 def _only_asks(said: str) -> bool:

@@ -65,7 +65,7 @@ class CheckItems:
 
     async def _keep_pair(self, item: str, prompt: Recorded, answer: Read) -> None:
         champion = prompt.champion
-        facts = self._compared(self._tally.place(item), champion, answer, fresh=False)
+        facts = await asyncio.to_thread(self._compared, self._tally.place(item), champion, answer, fresh=False)
         row = ComparedRow(
             check_id=0,
             item=item,
@@ -123,17 +123,20 @@ class CheckItems:
         return await self._asker.ask(endpoint, line.asked, model_name=mind)
 
     async def _keep_line(self, line: Line, champion: Read, challenger: Read) -> None:
-        facts = self._compared(float(line.number), champion, challenger, fresh=True)
+        facts = await asyncio.to_thread(self._case_facts, line, champion, challenger)
+        texts = texts_of(line.asked, champion, challenger)
+        await self._ledger.add(ComparedRow(check_id=0, item=line.item, tags=line.tags, facts=facts, data=texts))
+        self._tally.facts[line.item], self._fresh[line.item] = facts, (champion, challenger)
+
+    def _case_facts(self, line: Line, champion: Read, challenger: Read) -> dict[str, Any]:
         asked = self._plan.champion is not None
-        facts["golden"] = {
+        golden = {
             "name": line.name,
             "champion": list(line.expect.complaints(champion.answer)) if asked else [],
             "challenger": list(line.expect.complaints(challenger.answer)),
             "pending": line.expect.rubric is not None,
         }
-        texts = texts_of(line.asked, champion, challenger)
-        await self._ledger.add(ComparedRow(check_id=0, item=line.item, tags=line.tags, facts=facts, data=texts))
-        self._tally.facts[line.item], self._fresh[line.item] = facts, (champion, challenger)
+        return {**self._compared(float(line.number), champion, challenger, fresh=True), "golden": golden}
 
     def _with_rubric(self, golden: Mapping[str, Any], fits: tuple[bool, bool]) -> dict[str, Any]:
         changed = {**golden, "pending": False}

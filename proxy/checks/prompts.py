@@ -7,6 +7,7 @@ Only what may be used again is: whole copies, of requests that did not ask to be
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -86,8 +87,7 @@ class Prompts:
         draw = Draw(self._salt, self._most)
         answered = self._store.samples.answered_by(self._champion.id, after_id=self._after, before_id=self._before)
         async for chunk in answered:
-            for one in await self._unseen(chunk):
-                draw.see(one.record_id, one.user, one.conversation)
+            await asyncio.to_thread(_see_all, draw, await self._unseen(chunk))
         return draw.drawn()
 
     async def _unseen(self, chunk: Sequence[Candidate]) -> Sequence[Candidate]:
@@ -105,6 +105,11 @@ class Prompts:
         if view is None or view.body is None:
             return None
         return recorded_of(view, self._champion.model if self._model_name else None)
+
+
+def _see_all(draw: Draw, chunk: Sequence[Candidate]) -> None:
+    for one in chunk:
+        draw.see(one.record_id, one.user, one.conversation)
 
 
 def recorded_of(view: RecordView, asked_model: str | None) -> Recorded:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from policies.rewrite import Kind, Rewrite, apply, kind_of, opened_fields
+from policies.rewrite import RequestShape, Rewrite, apply, kind_of, opened_fields
 
 __all__ = ["Rewriter"]
 
@@ -31,7 +31,7 @@ class Rewriter:
         self._rewrite = Rewrite.of(rewrite)
         self._turns, self._fields = opened_fields(self._rewrite)
 
-    def kind(self, target: str, body: bytes) -> Kind | None:
+    def kind(self, target: str, body: bytes) -> RequestShape | None:
         """Which API a request speaks; None where its body is no JSON object."""
         try:
             return kind_of(target, _object(body))
@@ -44,7 +44,7 @@ class Rewriter:
         try:
             document = _object(body)
             kind = kind_of(target, document)
-            if kind is Kind.APART:
+            if kind is RequestShape.APART:
                 return body
             return msgspec.json.encode(apply(self._rewrite, self._opened(document), kind))
         except _BROKEN:  # whoever reads it in earnest will say so

@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,7 +24,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from policies.comparison import Answer, AskedQuestion, look_at
 from policies.rows import Check, CheckKind, Model
+from policies.scoring import ScoringConfig
 from policies.snapshot import CheckView
 from proxy.checks.gate import ReplayGate
 from proxy.clock import SystemClock
@@ -52,7 +55,15 @@ def well(asked: dict[str, Any], rng: random.Random) -> dict[str, Any]:
     if "tools" in asked:
         call = {"name": "weather", "arguments": json.dumps({"city": rng.choice(("Ulm", "Bonn", "Kiel"))})}
         return {"content": None, "tool_calls": [{"id": "call_1", "type": "function", "function": call}]}
-    return {"content": " ".join(rng.sample(sentences(), 3))}
+    return {"content": " ".join(rng.sample(_sound(), 3))}
+
+
+@cache
+def _sound() -> list[str]:
+    """Sentences of which none looks like a defect to anybody."""
+    asked = AskedQuestion(text="Which of the tools do you have, and what is it that they are good for?")
+    seen = [(text, look_at(asked, Answer(text=text, words=text), ScoringConfig())) for text in sentences()[::5]]
+    return [text for text, found in seen if found.worth == 1.0 and not set(text) & set('<>|{}[]?#"`')]
 
 
 class ScriptedModel:
@@ -111,16 +122,18 @@ def history(users: int, *, each: int = 2, tools: bool = False, seed: int = 3, **
     found = []
     for at in range(users * each):
         record = exchange(now_us - (users * each - at) * 60_000_000 - 1, rng, user_hash=at % users + 1, **changes)
-        found.append(_with_tools(record, rng) if tools else record)
+        found.append(_answered_well(record, rng, tools=tools))
     return found
 
 
-def _with_tools(record: NewRecord, rng: random.Random) -> NewRecord:
+def _answered_well(record: NewRecord, rng: random.Random, *, tools: bool) -> NewRecord:
     assert record.body is not None
-    asked = {**orjson.loads(record.body.request), "tools": [WEATHER]}
+    question = f"Which of these is it, and what is it good for? It has the number {rng.random()}."
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": question}]
+    asked = {**orjson.loads(record.body.request), "messages": messages, **({"tools": [WEATHER]} if tools else {})}
     answer = completion(well(asked, rng), "llama-3.1-8b")
-    call = answer["choices"][0]["message"]["tool_calls"][0]["function"]
-    text = f"<tool_call>{json.dumps(call)}</tool_call>"
+    message = answer["choices"][0]["message"]
+    text = message["content"] or f"<tool_call>{json.dumps(message['tool_calls'][0]['function'])}</tool_call>"
     body = replace(record.body, request=orjson.dumps(asked), response=orjson.dumps(answer), response_text=text)
     return replace(record, body=body)
 

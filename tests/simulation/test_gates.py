@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable, Iterator
 from math import sqrt
+from typing import Any, Final
 
 import pytest
 
-from policies.gate import SCORES, gate
+from policies.comparison import Answer, AskedQuestion, compare
+from policies.gate import SCORES, GateVerdict, gate
+from policies.scoring import ScoringConfig
+from tests.harness.exchanges import sentences
 from tests.harness.require import FULL
 from tests.simulation.gates import ROWS, Row, golden_rejected, rates, scores
 
@@ -54,3 +59,35 @@ def test_prompts_that_were_chosen_by_their_score_reject_an_equal_challenger() ->
 
     assert all(gate(chosen(run), SCORES).verdict == "reject" for run in range(20))
     assert rates(scores(0.3), SCORES, 20).rejected <= 0.05
+
+
+def _as(text: str, **more: Any) -> Answer:
+    return Answer(text=text, words=text, **more)
+
+
+KINDS: Final[dict[str, Callable[[str, random.Random], Answer]]] = {
+    "equal": lambda good, rng: _as(good),
+    "a fifth empty": lambda good, rng: _as("" if rng.random() < 0.2 else good),
+    "flattened calls": lambda good, rng: _as('<tool_call>{"name": "weather"}</tool_call>', malformed=True),
+    "swapped roles": lambda good, rng: _as(f"How do I {good[:40].rstrip('.:;!')}?"),
+    "broken template": lambda good, rng: _as(f"{good}\nHuman: And then?"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_visible_suffices_for_broken_models(kind: str) -> None:
+    """The very look at answers that the gate has, at English texts: equal passes, broken is stopped, every time."""
+    runs, pool = 100 if FULL else 25, sentences()
+    verdicts = []
+    for run in range(runs):
+        rng = random.Random(f"{kind}:{run}")
+
+        def outcomes(rng: random.Random = rng) -> Iterator[float]:
+            while True:
+                asked, one, other = (" ".join(rng.sample(pool, 2)) for _ in range(3))
+                champion, challenger = _as(one), KINDS[kind](other, rng)
+                yield compare(AskedQuestion(text=asked), champion, challenger, ScoringConfig()).outcome
+
+        verdicts.append(gate(outcomes(), SCORES).verdict)
+    wanted = GateVerdict.PASS if kind == "equal" else GateVerdict.REJECT
+    assert verdicts.count(wanted) >= (0.92 if kind == "equal" else 0.99) * runs

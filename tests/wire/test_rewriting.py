@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.rewrite import Kind, Rewrite, RewriteError, apply, kind_of
+from policies.rewrite import RequestShape, Rewrite, RewriteError, apply, kind_of
 from proxy.wire.rewritable import LONGEST_BODY, rewritable
 from proxy.wire.rewriting import Rewriter
 
@@ -60,7 +60,7 @@ def test_what_is_no_request_goes_on_as_it_is(body: bytes) -> None:
 
 def test_an_api_is_known_by_path_and_body() -> None:
     rewriter = Rewriter({"system": {"replace": "Be brief."}})
-    assert rewriter.kind(CHAT, b'{"messages":[]}') is Kind.CHAT
+    assert rewriter.kind(CHAT, b'{"messages":[]}') is RequestShape.CHAT
     assert rewriter.kind(CHAT, b"[") is None
     embeddings = b'{ "input":"Hi" }'
     assert rewriter.body("/v1/embeddings", embeddings) == embeddings

@@ -275,6 +275,8 @@ async def _shrink(db: Database, max_bytes: int, now: float, tally: _Tally, archi
             if before is None:
                 break
             await drop(db, before, tally)
+            if table is bodies:
+                await _drop_comparisons(db, id_time_us(before))
             tally.reason = "size"
 
 
