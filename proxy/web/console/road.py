@@ -65,7 +65,7 @@ async def road_of(
     steps = [_checked("Check", gate, status, ended=ended or experiment is not None)]
     if shadow is not None or (rules.shadow_share and experiment is None):
         steps.append(_checked("Shadow", shadow, status, ended=ended or experiment is not None))
-    elif not rules.shadow_share or experiment is not None:
+    else:
         steps.append(RoadStep(name="Shadow", state="off", sentence="No copies of requests were sent to it."))
     steps.append(await _tested(store, status, experiment, ended=ended))
     steps.append(await _watched(store, status, experiment, ended=ended))
@@ -77,7 +77,7 @@ def _checked(name: str, check: Check | None, status: Status, *, ended: bool) -> 
         sentence = "It was not checked before its test." if ended else ""
         return RoadStep(name=name, state="off" if ended else "next", sentence=sentence)
     reasons: Sequence[Any] = report_of(check)["reasons"]
-    running = check.ended_us is None and check.verdict is None
+    running = check.ended_us is None
     if running and status.check is not None and status.check.id == check.id and status.check.reasons:
         reasons = status.check.reasons
     found = verdict_of_check(check)
@@ -85,7 +85,7 @@ def _checked(name: str, check: Check | None, status: Status, *, ended: bool) -> 
     return RoadStep(
         name=name,
         state="now" if running else "failed" if found in _FAILED else "done",
-        verdict="Running" if running else CHECK_VERDICTS.get(found or "", found or ""),
+        verdict="Running" if found is None else CHECK_VERDICTS.get(found, found),
         sentence=_capital(sentence),
         at_s=check.started_us / 1e6,
         link=f"/checks/{check.id}",
