@@ -93,7 +93,16 @@ async def get(client: aiohttp.ClientSession, path: str) -> tuple[int, Any]:
 
 async def test_with_a_token_everything_but_metrics_and_health_wants_it(install: Install) -> None:
     async with Admin(install).running() as client:
-        for path in ("/status", "/api/records", "/api/datasets/run-1/lines", "/api/history", "/", "/runs/run-1/data"):
+        for path in (
+            "/status",
+            "/api/records",
+            "/api/datasets/run-1/lines",
+            "/api/history",
+            "/",
+            "/runs/run-1/data",
+            "/api/checks/1/comparisons",
+            "/checks/1/side-by-side",
+        ):
             async with client.get(path) as response:
                 assert response.status == 401
                 assert response.headers["www-authenticate"].startswith("Bearer")

@@ -182,7 +182,8 @@ async def test_no_number_is_an_error_of_ours(port: Port) -> None:
 NUMBERS = ("/api/explain?at=", "/api/history?before=", "/api/history?limit=", "/history?before=", "/api/commands/",
            "/actions/", "/history/", "/experiment/", "/api/records?limit=", "/api/records?status=",
            "/api/records?experiment=", "/api/records?min_quality=", "/api/records?since=", "/records?since=",
-           "/api/datasets/1/lines?page=", "/api/datasets/1/lines?limit=", "/runs/1/data?page=")  # fmt: skip
+           "/api/datasets/1/lines?page=", "/api/datasets/1/lines?limit=", "/runs/1/data?page=",
+           "/api/checks?limit=", "/api/checks/", "/checks/", "/api/checks/1/comparisons?limit=")  # fmt: skip
 
 
 async def test_a_number_out_of_range_is_the_askers_mistake(port: Port) -> None:
