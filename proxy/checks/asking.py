@@ -8,19 +8,21 @@ as well, and then counts as unreached, not as wrong. Any other answer is its ans
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import aiohttp
+import msgspec
 import orjson
 
-from policies.rewrite import RequestShape, apply, kind_of
+from policies.rewrite import RequestShape, kind_of
 from proxy.checks.ports import Asked, AskedModel
 from proxy.checks.reading import Read, read
 from proxy.clock import Clock
 from proxy.version import __version__
 from proxy.wire.decode import UnknownEncodingError, decode
+from proxy.wire.rewriting import Rewriter
 
 __all__ = ["Asker", "Unreached", "body_for"]
 
@@ -33,6 +35,7 @@ _BUSY: Final = (429, 503)
 _NOT_ALLOWED: Final = (401, 403)
 _NAMING: Final = (RequestShape.CHAT, RequestShape.RESPONSES, RequestShape.MESSAGES)
 """APIs whose requests name the model in their body."""
+_object: Final[Callable[[bytes], dict[str, msgspec.Raw]]] = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +96,7 @@ class Asker:
             if status in _NOT_ALLOWED and not endpoint.headers:
                 return Unreached(f"{endpoint.url} asks for a credential (HTTP {status})", refused=True)
             if status in _BUSY and attempt < _ATTEMPTS - 1:
-                with suppress(ValueError):
-                    await asyncio.sleep(min(float(wait_s), _LONGEST_WAIT_S))
+                await asyncio.sleep(_named_wait_s(wait_s))
                 continue
             return await asyncio.to_thread(
                 read,
@@ -134,22 +136,29 @@ def _no_answer(asked: Asked, why: str, wanted: str | None) -> Read:
     return replace(found, answer=replace(found.answer, failed=why))
 
 
+def _named_wait_s(said: str) -> float:
+    """Seconds of `Retry-After`, as far as they are waited for; 0 where it is missing, a date, or no number at all."""
+    said = said.strip()
+    return min(float(said), _LONGEST_WAIT_S) if said.isascii() and said.isdecimal() else 0.0
+
+
 def body_for(endpoint: AskedModel, asked: Asked) -> bytes:
-    """The body with what the endpoint changes in it; as it is where that is nothing, or where it is no JSON object."""
-    if endpoint.model is None and endpoint.rewrite is None:
-        return asked.body
-    try:
-        document: Any = orjson.loads(asked.body)
-    except orjson.JSONDecodeError:
-        return asked.body
-    if not isinstance(document, dict):
-        return asked.body
-    kind = kind_of(asked.target, document)
+    """The body with what the endpoint changes in it; as it is where that is nothing, or where it is no JSON object.
+
+    All else keeps its bytes, as in the gateway: what is nested deep, or has more digits than a float, is sent again.
+    """
+    body = asked.body
     if endpoint.rewrite is not None:
-        document = apply(endpoint.rewrite, document, kind)
-    if endpoint.model is not None and ("model" in document or kind in _NAMING):
-        document = {**document, "model": endpoint.model}
-    return orjson.dumps(document)
+        body = Rewriter(endpoint.rewrite.as_json()).body(asked.target, body)
+    if endpoint.model is None:
+        return body
+    try:
+        document = _object(body)
+    except (msgspec.MsgspecError, RecursionError, UnicodeError):
+        return body
+    if "model" not in document and kind_of(asked.target, document) not in _NAMING:
+        return body
+    return msgspec.json.encode({**document, "model": msgspec.Raw(orjson.dumps(endpoint.model))})
 
 
 def _decoded(body: bytes, encoding: str) -> bytes:

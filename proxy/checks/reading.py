@@ -56,7 +56,6 @@ def read(
     )
     found = extract(exchange)
     said = converse(exchange)
-    body = response if found.reassembled is None else orjson.dumps(found.reassembled)
     answer = Answer(
         text=found.response or "",
         words=said.answer.text,
@@ -74,9 +73,19 @@ def read(
         question=_question(found, said),
         answer=answer,
         said=said,
-        body=body.decode("utf-8", "replace"),
+        body=_together(found, response).decode("utf-8", "replace"),
         tokens=(found.prompt_tokens or 0) + (found.completion_tokens or 0),
     )
+
+
+def _together(found: Extraction, response: bytes) -> bytes:
+    """The body of the response, a stream put together; as it came where that is nested too deep to be written again."""
+    if found.reassembled is None:
+        return response
+    try:
+        return orjson.dumps(found.reassembled)
+    except orjson.JSONEncodeError:
+        return response
 
 
 def _failure(found: Extraction, status: int) -> str | None:

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from policies.rewrite import Rewrite
-from proxy.checks.asking import Asker, Unreached
+from proxy.checks.asking import Asker, Unreached, body_for
 from proxy.checks.pool import Away, CheckPool
 from proxy.checks.ports import Asked, AskedModel
 from proxy.checks.reading import Read
@@ -106,6 +106,37 @@ async def test_a_busy_server_is_asked_again() -> None:
     found = await ask(always)
     assert isinstance(found, Read)
     assert (found.answer.failed, len(always.asked)) == ("HTTP 429", 3)
+
+
+@pytest.mark.parametrize("wait", ["nan", "-1", "²"])
+async def test_a_wait_that_is_no_number_of_seconds_is_none(wait: str) -> None:
+    async with asyncio.timeout(15):
+        found = await ask(Model(json_of(b"", 429, **{"retry-after": wait.encode().decode("latin-1")})))
+    assert isinstance(found, Read)
+    assert found.answer.failed == "HTTP 429"
+
+
+def nested(deep: int) -> str:
+    return '{"a":' * deep + "1" + "}" * deep
+
+
+@pytest.mark.parametrize("rewrite", [None, Rewrite.of({"system": {"replace": "Be kind."}})])
+def test_what_the_endpoint_does_not_change_keeps_its_bytes(rewrite: Rewrite | None) -> None:
+    rest = f'"seed":123456789012345678901234567890,"top_p":0.10,"metadata":{nested(300)}'
+    body = f'{{"model":"theirs","messages":[{{"role":"user","content":"Hi"}}],{rest}}}'
+    endpoint = AskedModel(name="new", url="http://new", model="new-1", rewrite=rewrite)
+    sent = body_for(endpoint, Asked(target="/v1/chat/completions", body=body.encode())).decode()
+    assert sent.startswith('{"model":"new-1",')
+    assert sent.endswith(f"{rest}}}")
+    assert ("Be kind." in sent) == (rewrite is not None)
+
+
+async def test_a_stream_that_is_nested_too_deep_to_be_written_again_is_kept_as_it_came() -> None:
+    stream = STREAM.replace(b'{"model"', f'{{"usage":{nested(300)},"model"'.encode(), 1)
+    found = await ask(Model(Response(stream, media_type="text/event-stream")), model="new-1")
+    assert isinstance(found, Read)
+    assert (found.answer.words, found.answer.failed) == ("Hi.", None)
+    assert found.body == stream.decode()
 
 
 async def test_a_bad_answer_is_asked_for_once() -> None:
