@@ -79,10 +79,12 @@ def read_score(text: str) -> tuple[float, str] | None:
 
 
 def _number(value: Any) -> float | None:
-    """A number, also one in quotes, as small models write it."""
+    """A number up to 1, also any in quotes, as small models write it."""
     if isinstance(value, str):
         return float(value) if _DECIMAL.fullmatch(value.strip()) else None
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if abs(value) <= 1 else None  # an integer may have more digits than a float
 
 
 def read_choice(text: str, *, turned: bool) -> tuple[Choice, str] | None:

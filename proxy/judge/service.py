@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, NoReturn
 
 from policies.agreement import standing_of
@@ -170,7 +171,7 @@ class JudgeService:
         await self._learn([judgement for task in tasks for judgement in task.result()])
 
     async def _judge_some(self, some: Sequence[tuple[str, JudgeItem]]) -> Sequence[Judgement]:
-        said = await self._judge.score([item for _, item in some])
+        said = [_kept(one) for one in await self._judge.score([item for _, item in some])]
         for (record_id, _), judgement in zip(some, said, strict=True):
             await self._keep(record_id, judgement)
         return said
@@ -236,6 +237,11 @@ class JudgeService:
 
     def _us(self, offset_s: float) -> int:
         return int((self._clock.now() + offset_s) * 1e6)
+
+
+def _kept(judgement: Judgement) -> Judgement:
+    """With a reason that every table and page takes: half a surrogate pair is no UTF-8."""
+    return replace(judgement, reason=judgement.reason.encode("utf-8", "replace").decode())
 
 
 def _items(samples: Sequence[Sample]) -> list[tuple[str, JudgeItem | None]]:

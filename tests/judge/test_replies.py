@@ -33,6 +33,8 @@ def test_a_verdict_is_found_in_what_stands_around_it(text: str) -> None:
         "0.7",
         "I would say 7 out of 10.",
         '{"score": 7}',
+        f'{{"score": 1{"0" * 400}}}',
+        f'{{"score": -1{"0" * 400}}}',
         '{"score": -0.1}',
         '{"score": NaN}',
         '{"score": Infinity}',

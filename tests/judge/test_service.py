@@ -214,6 +214,17 @@ async def test_a_judge_that_gives_no_scores_is_counted_and_not_asked_twice(
     assert bench.metric("ratchet_judge_scores_total") == 0
 
 
+@pytest.mark.parametrize(
+    "said", [r'{"score": 0.5, "reason": "\ud800 \u0000 fine"}', f'{{"score": 1{"0" * 400}}}', "\ud83d"]
+)
+async def test_what_no_table_can_keep_ends_nothing(bench: Bench, said: str) -> None:
+    bench.server.script = lambda asked: said
+    records = await bench.add(3)
+    async with bench.judging(concurrency=1):
+        reasons = await bench.closed(records)
+    assert not [reason for reason in reasons if "lost" in reason or "\ud800" in reason]
+
+
 async def test_while_the_judge_is_down_one_answer_at_a_time_is_risked(bench: Bench) -> None:
     bench.server.script = lambda asked: (503, {})
     records = await bench.add(40)
