@@ -77,10 +77,19 @@ class ReplayGate:
         await asyncio.wait((running.task,), timeout=_POLL_S)
         if not running.task.done():
             return self._so_far(check, running)
-        if running.task.cancelled() or (error := running.task.exception()) is not None:
-            reason = "it was interrupted" if running.task.cancelled() else str(error) or type(error).__name__
-            return CheckView(id=check.id, reasons=(f"the check goes on soon: {reason}",))
+        if _has_failed(running.task):
+            return self._interrupted(check, running.task)
         return running.task.result()
+
+    def _interrupted(self, check: Check, task: asyncio.Task[CheckView]) -> CheckView:
+        """It begins again soon, for as long as it has time; whoever it fails for good holds, and a person sees why."""
+        error = None if task.cancelled() else task.exception()
+        reason = "it was interrupted" if error is None else str(error) or type(error).__name__
+        if error is not None and not isinstance(error, TemporaryError):  # its words may quote users
+            reason = f"an error that should not be ({type(error).__name__}, see the log)"
+        if self._clock.now() >= check.started_us / 1e6 + 60 * self._config.checks.time_limit_minutes:
+            return CheckView(id=check.id, done=True, verdict="hold", reasons=(f"the time limit is over: {reason}",))
+        return CheckView(id=check.id, reasons=(f"the check goes on soon: {reason}",))
 
     def _so_far(self, check: Check, running: _Running) -> CheckView:
         if running.runner is None:

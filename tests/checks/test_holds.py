@@ -71,6 +71,19 @@ async def test_a_challenger_that_is_away_holds_and_says_so(tmp_path: Path) -> No
     assert any(f"{url} cannot be reached" in reason for reason in view.reasons)
 
 
+async def test_an_error_of_our_own_is_no_end_of_the_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("what a user said")
+
+    monkeypatch.setattr("proxy.checks.gate.Runner", broken)
+    config = config_of(tmp_path, checks={"time_limit_minutes": 0.005}, **NO_WARM_UP)
+    async with opened(tmp_path, history(2)) as store, gate_of(store, config) as gate:
+        view = await settled(gate, *await check_of(store, "http://old", "http://new"))
+    assert view.verdict == "hold"
+    assert "RuntimeError" in view.reasons[0]
+    assert "what a user said" not in view.reasons[0]
+
+
 async def test_a_judge_that_is_down_holds(tmp_path: Path) -> None:
     judge = ScriptedJudge()
     judge.down = True
