@@ -7,9 +7,10 @@ the schema: nothing is fetched.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final, Self
 
 from policies.comparison import Answer
@@ -20,6 +21,9 @@ __all__ = ["Expectation"]
 _MEMBERS: Final = ("contains", "lacks", "equals", "regex", "json_schema", "tool_call", "rubric")
 _LONGEST_JSON: Final = 1 << 20
 """Characters of an answer that is held against a schema."""
+_NAMED: Final = 5
+_LONGEST_NAME: Final = 64
+"""So many tools that were called are named in a complaint, and so much of each name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +55,7 @@ class Expectation:
             if name not in _MEMBERS:
                 raise ValueError(f"expect.{name}: there is no such check; there are {', '.join(_MEMBERS)}")
         tool, arguments = _tool(document.get("tool_call"))
-        return cls(
+        found = cls(
             contains=_texts(document.get("contains"), "contains"),
             lacks=_texts(document.get("lacks"), "lacks"),
             equals=_text(document.get("equals"), "equals"),
@@ -61,6 +65,9 @@ class Expectation:
             arguments=arguments,
             rubric=_text(document.get("rubric"), "rubric"),
         )
+        if found == cls():
+            raise ValueError(f"expect: nothing is expected; give a value for at least one of {', '.join(_MEMBERS)}")
+        return found
 
     def complaints(self, answer: Answer) -> tuple[str, ...]:
         """What does not hold, in words that quote the expectation and not the answer; the rubric is the judge's."""
@@ -81,8 +88,8 @@ class Expectation:
         if self.schema is not None and (wrong := _misfit(self.schema, words)) is not None:
             yield wrong
         if self.tool is not None and not any(self._is_called(call.name, call.arguments) for call in answer.calls):
-            called = ", ".join(dict.fromkeys(call.name for call in answer.calls)) or "no tool"
-            yield f"does not call {self.tool}{' as expected' if self.arguments is not None else ''}; it calls {called}"
+            expected = " as expected" if self.arguments is not None else ""
+            yield f"does not call {self.tool}{expected}; it calls {_named(call.name for call in answer.calls)}"
 
     def _is_called(self, name: str, arguments: str) -> bool:
         if name != self.tool:
@@ -95,6 +102,13 @@ class Expectation:
             return False
         missing = object()
         return isinstance(given, dict) and all(given.get(key, missing) == one for key, one in self.arguments.items())
+
+
+def _named(names: Iterable[str]) -> str:
+    """The first few of them: a model may call what it likes, as often as it likes."""
+    several = list(islice(dict.fromkeys(names), _NAMED + 1))
+    shown = [name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}…" for name in several[:_NAMED]]
+    return ", ".join((*shown, *(("and more",) if len(several) > _NAMED else ()))) or "no tool"
 
 
 def _text(value: Any, name: str) -> str | None:
@@ -197,5 +211,5 @@ def _misfit(validator: Any, words: str) -> str | None:
         return f"cannot be held against the schema ({type(exc).__name__})"
     if wrong is None:
         return None
-    place = "/".join(str(part) for part in wrong.absolute_path) or "the whole"
+    place = "/".join(str(part) for part in wrong.absolute_path)[:_LONGEST_NAME] or "the whole"
     return f"does not fit the schema: {place} fails {wrong.validator}"

@@ -104,6 +104,10 @@ def _line(number: int, data: bytes) -> Line:
         case = json.loads(data)
     except (ValueError, RecursionError) as exc:
         raise ValueError(f"not JSON ({exc}); each line is one JSON object") from exc
+    if _has_halves(case):
+        raise ValueError(
+            r"half a surrogate pair (\ud800 to \udfff) is no character; write both halves, or leave it out"
+        )
     if not isinstance(case, dict):
         raise ValueError("not a JSON object; each line is one, with request and expect")
     for member in case:
@@ -121,6 +125,14 @@ def _line(number: int, data: bytes) -> Line:
     )
 
 
+def _has_halves(case: Any) -> bool:
+    try:
+        json.dumps(case, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
 def _asked(request: Any) -> Asked:
     if not isinstance(request, dict) or not request:
         raise ValueError('request: missing; give a chat body like {"messages": […]}, or {"target": …, "body": …}')
@@ -134,7 +146,7 @@ def _asked(request: Any) -> Asked:
             raise ValueError("request.body: not a JSON object")
     elif not isinstance(body.get("messages"), list) or not body["messages"]:
         raise ValueError('request.messages: not a list of turns; for other APIs write {"target": …, "body": …}')
-    data = json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+    data = json.dumps(body, ensure_ascii=False).encode()
     return Asked(target=target, body=data, headers={"content-type": "application/json"})
 
 

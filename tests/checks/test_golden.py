@@ -81,6 +81,9 @@ def test_cases_are_read(tmp_path: Path) -> None:
         ),
         ({"request": ASK, "expect": {"contains": "x"}, "tags": "a"}, "line 1: tags: not a list of texts"),
         ({"request": ASK, "expect": {"contains": "x"}, "name": ""}, "line 1: name: not a text"),
+        ({"request": ASK, "expect": {"contains": "x"}, "name": "a\ud800"}, "line 1: half a surrogate pair"),
+        ({"request": ASK, "expect": {"contains": "x"}, "tags": ["\udfff"]}, "line 1: half a surrogate pair"),
+        ({"request": ASK, "expect": {"regex": [], "rubric": None}}, "line 1: expect: nothing is expected; give"),
     ],
 )
 def test_a_mistake_is_named(tmp_path: Path, case: Any, complaint: str) -> None:
@@ -152,6 +155,16 @@ def test_what_is_expected_holds_or_is_named(expect: dict[str, Any], answer: Answ
     else:
         assert len(found) == 1
         assert found[0].startswith(complaint)
+
+
+def test_a_complaint_is_short_whatever_the_model_calls() -> None:
+    calls = [("n" * 100_000, "{}"), *((f"t{at}", "{}") for at in range(100_000))]
+    (complaint,) = Expectation.of({"tool_call": "weather"}).complaints(said("", *calls))
+    assert len(complaint) < 200
+    assert complaint.endswith("…, t0, t1, t2, t3, and more")
+    schema = {"additionalProperties": {"type": "number"}}
+    (complaint,) = Expectation.of({"json_schema": schema}).complaints(said(json.dumps({"n" * 100_000: "x"})))
+    assert len(complaint) < 200
 
 
 def test_no_pattern_holds_the_process() -> None:
