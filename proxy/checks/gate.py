@@ -113,7 +113,9 @@ class ReplayGate:
         try:
             try:
                 plan = await self._plan(check, challenger, champion, judge)
-            except (ConfigError, RewriteError, UnknownCredentialError) as exc:
+            except UnknownCredentialError as exc:  # on its way: whoever brought it has just given it to the store
+                raise TemporaryError(str(exc)) from None
+            except (ConfigError, RewriteError) as exc:
                 return CheckView(id=check.id, done=True, verdict="hold", reasons=(str(exc),))
             runner = Runner(plan, StoreLedger(self._store, check.id), self._clock)
             if (mine := self._running.get(check.id)) is not None:

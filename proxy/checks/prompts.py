@@ -2,7 +2,8 @@
 
 They are drawn uniformly from all of them (`policies.draw`), one a user; never by score or vote. For a challenger that
 was trained here only users count who are held out of training data and had none in its run; for any other all users do.
-Only what may be used again is: whole copies, of requests that did not ask to be left out of training.
+Only what may be used again is: whole copies, of requests that did not ask to be left out of training. And nothing is
+asked that does more than answer (`policies.repeatable`): the server of a challenger would run tools as well.
 """
 
 from __future__ import annotations
@@ -12,7 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+import orjson
+
 from policies.draw import Draw, Drawn
+from policies.repeatable import Unfit, why_unfit
 from policies.rows import Model
 from policies.selection import held_out
 from proxy.checks.ports import Asked
@@ -49,7 +53,7 @@ async def recorded(store: Store, count: int) -> list[Asked]:
     async for view in store.records.iter(newest_first=True, chunk=50):
         row = view.row
         if view.body is not None and row.method == "POST" and RecordFlag.SAMPLE in row.flags and not row.flags & _UNFIT:
-            found.append(asked_of(view))
+            found += [asked_of(view)] if _is_repeatable(view) else []
         seen += 1
         if len(found) == count or seen == _LOOK_BACK:
             break
@@ -100,11 +104,21 @@ class Prompts:
         return [one for one in apart if one.user not in seen]
 
     async def get(self, record_id: str) -> Recorded | None:
-        """One of them; None where it, or its bodies, are gone by now."""
+        """One of them; None where it, or its bodies, are gone by now, or it must not be asked twice."""
         view = await self._store.records.get(record_id)
-        if view is None or view.body is None:
+        if view is None or view.body is None or not _is_repeatable(view):
             return None
         return recorded_of(view, self._champion.model if self._model_name else None)
+
+
+def _is_repeatable(view: RecordView) -> bool:
+    """Whether asking once more does nothing but answer. Whether it may be used at all, the record's flags say."""
+    assert view.body is not None
+    try:
+        document = orjson.loads(view.body.request)
+    except orjson.JSONDecodeError:
+        return True  # no API that acts is asked otherwise
+    return not isinstance(document, dict) or why_unfit(document, view.row.kind) in (None, Unfit.NO_TRAIN)
 
 
 def _see_all(draw: Draw, chunk: Sequence[Candidate]) -> None:

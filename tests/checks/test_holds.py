@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from starlette.responses import Response
 
 from policies.selection import held_out
 from proxy.checks.gate import ReplayGate
+from proxy.clock import SystemClock
+from proxy.credentials import UnknownCredentialError
 from proxy.store.tables.keys import id_time_us
 from proxy.store.tables.values import RecordFlag
 from tests.checks.world import (
@@ -69,6 +72,57 @@ async def test_a_challenger_that_is_away_holds_and_says_so(tmp_path: Path) -> No
         view = await settled(gate, *await check_of(store, url, url))
     assert view.verdict == "hold"
     assert any(f"{url} cannot be reached" in reason for reason in view.reasons)
+
+
+ACTS: tuple[dict[str, Any], ...] = (
+    {"tools": [{"type": "mcp", "server_url": "https://mail.example.com"}]},
+    {"tools": [{"type": "code_interpreter"}]},
+    {"mcp_servers": [{"url": "https://mail.example.com"}]},
+    {"previous_response_id": "resp_1"},
+)
+
+
+async def test_what_does_more_than_answer_is_not_asked_again(tmp_path: Path) -> None:
+    records = history(30, each=1)
+    for at, more in enumerate(ACTS * 2, start=len(records) - 8):
+        body = records[at].body
+        assert body is not None
+        request = json.dumps({**json.loads(body.request), **more}).encode()
+        records[at] = replace(records[at], body=replace(body, request=request))
+    model = ScriptedModel()
+    async with opened(tmp_path, records) as store, serving(model.app) as url:
+        check, challenger, champion = await check_of(store, url, url)
+        async with gate_of(store, config_of(tmp_path)) as gate:  # the newest ones would be those of the warm-up
+            view = await settled(gate, check, challenger, champion)
+        kept = await store.checks.get(check.id)
+    assert view.verdict == "undecided"
+    assert kept is not None
+    assert kept.summary["counts"]["compared"] == 22
+    assert not [asked for asked in model.asked if asked.keys() & {"tools", "mcp_servers", "previous_response_id"}]
+
+
+async def test_a_key_that_is_on_its_way_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.checks.gate._AGAIN_S", 0.0)
+    here: dict[str, tuple[str, str]] = {}
+
+    def header(name: str, url: str) -> tuple[str, str] | None:
+        if name not in here:
+            raise UnknownCredentialError(f"the API key {name} is not on this host")
+        return here[name]
+
+    model = ScriptedModel()
+    async with opened(tmp_path, history(40)) as store, serving(model.app) as url:
+        check, challenger, champion = await check_of(store, url, url, credential="mine")
+        here["champion"] = ("authorization", "Bearer old")
+        gate = ReplayGate(store, config_of(tmp_path), header, SystemClock())
+        try:
+            first = await gate.poll(check, challenger, champion)
+            assert (first.done, first.verdict) == (False, None)
+            assert first.reasons == ("the check goes on soon: the API key mine is not on this host",)
+            here["mine"] = ("authorization", "Bearer new")
+            assert (await settled(gate, check, challenger, champion)).verdict == "undecided"
+        finally:
+            await gate.close()
 
 
 async def test_an_error_of_our_own_is_no_end_of_the_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
