@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Final
 
@@ -116,7 +117,11 @@ def _deploy(command: Command, snapshot: Snapshot, now: float) -> Action:
 
 def _challenge(command: Command, snapshot: Snapshot, now: float) -> Action:
     """Whether there is such a name already, or what the rewrite says, only what executes this finds out."""
-    url, model, rewrite = _text(command, "url"), _text(command, "model"), command.args.get("rewrite")
+    url, model = _text(command, "url"), _text(command, "model")
+    try:
+        rewrite = json.loads(_text(command, "rewrite") or "null")
+    except ValueError as exc:
+        return Refuse(reason=f"rewrite: it is no JSON: {exc}")
     if url is None and model is None and not rewrite:
         return Refuse(reason="url: name an endpoint, a model, or a rewrite; else the challenger is the champion itself")
     if rewrite is not None and not isinstance(rewrite, Mapping):

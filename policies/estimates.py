@@ -17,7 +17,7 @@ are concurrent, and there are enough effective users for averages to be near nor
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import combinations_with_replacement
@@ -27,7 +27,7 @@ from typing import Final, NamedTuple, Self
 
 __all__ = ["DEFAULT_ICC", "METRICS", "PRODUCT_PAIRS", "WEIGHABLE", "EffectEstimate", "Metric", "MetricMean", "Moments",
            "Term", "UserTotals", "Vector", "combined_effect", "covariance", "difference", "metric_mean",
-           "moments_delta", "observation_sd", "relative_change", "user_weight", "weighted_effect",
+           "moments_delta", "moments_gain", "observation_sd", "relative_change", "user_weight", "weighted_effect",
            "weighted_terms"]  # fmt: skip
 
 
@@ -84,6 +84,7 @@ _INDEX: Final = {metric: 2 * i for i, metric in enumerate(METRICS)}
 _PACKED: Final = Struct(f"<{1 + _DIM + _PRODUCTS}d")
 _OLDER: Final = (12, 14)
 """How many sums there were before, with all products: version 0.1 did not know refusals, and nobody what follows."""
+_UNSEEN: Final = (0.0, 0.0)
 _EMPTY: Final[Vector] = (0.0,) * _DIM
 _ROUNDING: Final = 1e-12
 """Sums of squares below this fraction of their terms are rounding noise, not spread."""
@@ -114,8 +115,11 @@ class UserTotals:
         """The weighted contribution (S, N) per metric that goes into an arm's `Moments`."""
         values: list[float] = []
         for n, s in zip(self.n, self.s, strict=True):
-            weight = user_weight(n, icc)
-            values += (weight * s / n, weight) if n > 0 else (0.0, 0.0)
+            if n > 0:
+                weight = n / (1.0 + (n - 1.0) * icc)  # user_weight, without the call
+                values += (weight * s / n, weight)
+            else:
+                values += _UNSEEN
         return tuple(values)
 
 
@@ -187,6 +191,21 @@ def moments_delta(old: Vector | None, new: Vector | None) -> Moments:
         sums=tuple(map(sub, after, before)),
         products=tuple(map(sub, gained, lost)),
     )
+
+
+def moments_gain(changes: Iterable[tuple[Vector | None, Vector]]) -> Moments:
+    """The sum of `moments_delta` over many users, at a fraction of the price: ingest counts hundreds at once."""
+    users, sums, products = 0, _EMPTY, (0.0,) * _PRODUCTS
+    for old, new in changes:
+        gained = map(mul, _LEFT(new), _RIGHT(new))
+        if old is None:
+            users += 1
+            sums = tuple(map(add, sums, new))
+            products = tuple(map(add, products, gained))
+        else:
+            sums = tuple(map(add, sums, map(sub, new, old)))
+            products = tuple(map(add, products, map(sub, gained, map(mul, _LEFT(old), _RIGHT(old)))))
+    return Moments(users=users, sums=sums, products=products)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

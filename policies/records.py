@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from typing import Final
 
-from policies.conversation import Conversation
+from policies.conversation import Conversation, Turn
 
-__all__ = ["Arm", "Author", "Feedback", "LoggedExchange", "Outcome", "Sample", "StickySource"]
+__all__ = ["AnswerOf", "Arm", "Author", "Feedback", "LoggedExchange", "Outcome", "Preferred", "Sample", "StickySource"]
 
 
 class Arm(IntEnum):
@@ -129,6 +129,25 @@ class LoggedExchange:
 
 
 @dataclass(slots=True, kw_only=True)
+class AnswerOf:
+    """What a model answered. Nobody changes one."""
+
+    turn: Turn
+    model: str = ""
+    """Its name."""
+    generation: int = 0
+    """How many trainings of this installation lie behind it."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Preferred:
+    """Two answers to the question of a sample, of which people who saw both prefer one. Nobody changes one."""
+
+    chosen: AnswerOf
+    rejected: AnswerOf
+
+
+@dataclass(slots=True, kw_only=True)
 class Sample:
     """One logged exchange as the training-data policies see it. Nobody changes one that another has.
 
@@ -159,6 +178,8 @@ class Sample:
     """Mean of the effective votes in [-1, 1]; None when nobody voted."""
     correction: str | None = None
     """What a person said the answer should have been."""
+    preferred: tuple[Preferred, ...] = ()
+    """What people prefer of answers that checks of challengers have compared."""
     trainable: bool = True
     """False when the request asked not to be stored for training (`store: false`, no-train header)."""
     tags: Mapping[str, str] = field(default_factory=dict)

@@ -4,10 +4,10 @@
      "examples":   [{"role": "user", "content": text}, {"role": "assistant", "content": text}, …],
      "parameters": a JSON merge patch (RFC 7396) of the body: {"temperature": 0.2, "tools": […], "top_p": null}}
 
-Any of the three may be missing. Each API has its own place for a system prompt and for turns (`Kind`); parameters are
-the API's own, so a patch for one API (`temperature`) is none for another (`generationConfig`). Nothing else of the body
-changes. A prompt to be improved, and parameters to be tried, are models like any other then: they are tested on users,
-promoted, and go back.
+Any of the three may be missing. Each API has its own place for a system prompt and for turns (`RequestShape`);
+parameters are the API's own, so a patch for one API (`temperature`) is none for another (`generationConfig`). Nothing
+else of the body changes. A prompt to be improved, and parameters to be tried, are models like any other then: they are
+tested on users, promoted, and go back.
 
 `apply` takes documents whose values may be opaque, where it has no reason to look into them (`proxy.wire.rewriting`
 leaves them as bytes): it reads the fields that it changes, and of a turn the role.
@@ -20,10 +20,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final, Literal, TypeAlias
 
-__all__ = ["LONGEST", "Kind", "Rewrite", "RewriteError", "System", "apply", "kind_of", "lacks", "merge_patch",
+__all__ = ["LONGEST", "RequestShape", "Rewrite", "RewriteError", "System", "apply", "kind_of", "lacks", "merge_patch",
            "opened_fields"]  # fmt: skip
 
-Json: TypeAlias = Mapping[str, Any]
+_Json: TypeAlias = Mapping[str, Any]
 
 LONGEST: Final = 131_072
 """Characters of all texts of a rewrite together. It is in the route table, which every worker reads."""
@@ -43,7 +43,7 @@ class RewriteError(ValueError):
     """A rewrite that cannot be used: the message says what, where, and what to change."""
 
 
-class Kind(StrEnum):
+class RequestShape(StrEnum):
     """Where a request's API keeps its system prompt and its turns."""
 
     CHAT = "chat"
@@ -76,7 +76,7 @@ class Rewrite:
     system: System | None = None
     examples: tuple[tuple[str, str], ...] = ()
     """Pairs of a user's turn and the answer to it, put before the conversation."""
-    parameters: Json | None = None
+    parameters: _Json | None = None
     """A JSON merge patch."""
 
     @classmethod
@@ -111,48 +111,48 @@ class Rewrite:
         return found
 
 
-def kind_of(target: str, document: Json) -> Kind:
+def kind_of(target: str, document: _Json) -> RequestShape:
     """Which API a request speaks, by its `target` (path, perhaps with a query) and the names in its body."""
     path = target.partition("?")[0].rstrip("/").lower()
     last = path.rpartition("/")[2]
     if last.rpartition(":")[2] in _APART:
-        return Kind.APART
+        return RequestShape.APART
     if last.endswith((":generatecontent", ":streamgeneratecontent")):
-        return Kind.GEMINI
+        return RequestShape.GEMINI
     if last in ("converse", "converse-stream"):  # Bedrock's: contents and system in blocks of its own
-        return Kind.OTHER
+        return RequestShape.OTHER
     if last == "responses":
-        return Kind.RESPONSES
+        return RequestShape.RESPONSES
     if "messages" in document:
         anthropic = path.endswith("v1/messages") or "anthropic_version" in document
-        return Kind.MESSAGES if anthropic else Kind.CHAT
-    return Kind.OTHER
+        return RequestShape.MESSAGES if anthropic else RequestShape.CHAT
+    return RequestShape.OTHER
 
 
-def apply(rewrite: Rewrite, document: Json, kind: Kind) -> dict[str, Any]:
+def apply(rewrite: Rewrite, document: _Json, kind: RequestShape) -> dict[str, Any]:
     """A request's body as the model is to see it; `document` is left as it is. See `lacks` for what has no place."""
     asked = dict(document)
-    if kind is Kind.APART:
+    if kind is RequestShape.APART:
         return asked
     match kind:
-        case Kind.CHAT:
+        case RequestShape.CHAT:
             _chat(rewrite, asked)
-        case Kind.RESPONSES:
+        case RequestShape.RESPONSES:
             _responses(rewrite, asked)
-        case Kind.MESSAGES:
+        case RequestShape.MESSAGES:
             _messages(rewrite, asked)
-        case Kind.GEMINI:
+        case RequestShape.GEMINI:
             _gemini(rewrite, asked)
     if rewrite.parameters is not None:
         asked = merge_patch(asked, rewrite.parameters)
     return asked
 
 
-def lacks(rewrite: Rewrite, kind: Kind) -> tuple[str, ...]:
+def lacks(rewrite: Rewrite, kind: RequestShape) -> tuple[str, ...]:
     """What of `rewrite` a request of this kind has no place for, a sentence each."""
-    if kind is Kind.APART:
+    if kind is RequestShape.APART:
         return ("this request asks for no text, so nothing of it is rewritten",)
-    if kind is not Kind.OTHER:
+    if kind is not RequestShape.OTHER:
         return ()
     said = []
     if rewrite.system is not None:
@@ -328,7 +328,7 @@ def _examples(found: object, where: str) -> tuple[tuple[str, str], ...]:
     return tuple(zip(texts[::2], texts[1::2], strict=True))
 
 
-def _parameters(found: object, where: str) -> Json | None:
+def _parameters(found: object, where: str) -> _Json | None:
     if found is None:
         return None
     if not isinstance(found, Mapping) or not found:

@@ -267,8 +267,8 @@ def _merit(sample: Sample, config: DataGeneratorConfig) -> DropReason | None:
     if sample.correction is not None:
         return None
     reason = _votes(sample, config)
-    if reason is not None or (sample.feedback is not None and sample.feedback < 0):
-        return reason  # a negative example is wanted for its vote, however it scored
+    if reason is not None or (sample.feedback is not None and sample.feedback < 0) or sample.preferred:
+        return reason  # an example is wanted for its vote, or for what people prefer, however it scored
     if config.min_quality_score is not None:
         if sample.quality is None:
             return DropReason.UNSCORED
@@ -279,7 +279,7 @@ def _merit(sample: Sample, config: DataGeneratorConfig) -> DropReason | None:
 
 def _votes(sample: Sample, config: DataGeneratorConfig) -> DropReason | None:
     if FORMATS[config.format_type].needs_votes:
-        return None if sample.feedback else DropReason.NO_FEEDBACK
+        return None if sample.feedback or sample.preferred else DropReason.NO_FEEDBACK
     wanted = config.min_user_feedback
     if sample.feedback is None:
         return None if wanted is None else DropReason.NO_FEEDBACK

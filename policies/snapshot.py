@@ -10,7 +10,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any
 
 from policies.experiment import ExperimentFacts
 from policies.lifecycle import Phase
@@ -29,9 +28,9 @@ class Command:
     at: float
     verb: str
     """A `vocabulary.Verb`; text, because an unknown one is refused, not lost."""
-    args: Mapping[str, Any] = field(default_factory=dict)
+    args: Mapping[str, bool | float | str] = field(default_factory=dict)
     """trigger: `no_train` (bool). share: `share` (0 to 1). deploy: `run` (its id) or `path`. challenge: `name`, `url`,
-    `model`, `credential`, `rewrite` (JSON), of which some may be missing."""
+    `model`, `credential`, `rewrite` (JSON text), of which some may be missing."""
     who: str
     why: str
 

@@ -101,7 +101,7 @@ PHASES: Final[Mapping[Phase, PhaseWords]] = MappingProxyType(
         ),
         Phase.SHADOWING: PhaseWords(
             label="shadowing",
-            meaning="The challenger gets copies of live requests. Its answers are compared, and go to nobody.",
+            meaning="The challenger gets copies of live requests. Its answers are compared, and no user gets them.",
             retrain_waits="until the new model is checked and tested",
             commands=(Verb.PROCEED, Verb.CANCEL),
         ),
@@ -203,7 +203,7 @@ ACTIONS: Final[Mapping[str, ActionWords]] = MappingProxyType(
         ),
         "StartShadow": ActionWords(
             label="Shadow the champion",
-            meaning="Send the challenger copies of live requests; its answers go to nobody.",
+            meaning="Send the challenger copies of live requests; no user gets its answers.",
         ),
         "FailCheck": ActionWords(
             label="Reject the challenger unseen",

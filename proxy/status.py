@@ -84,6 +84,20 @@ class ActionStatus:
     """The challenger's share of the users."""
     paused: bool | msgspec.UnsetType = msgspec.UNSET
     """Whether the loop is to pause."""
+    check_id: int | msgspec.UnsetType = msgspec.UNSET
+    """The check that it ends."""
+    name: str | msgspec.UnsetType = msgspec.UNSET
+    """Name of the challenger that a person brings."""
+    path: str | msgspec.UnsetType | None = msgspec.UNSET
+    """What of it is to be deployed."""
+    url: str | msgspec.UnsetType | None = msgspec.UNSET
+    """Its endpoint."""
+    model: str | msgspec.UnsetType | None = msgspec.UNSET
+    """What the `model` field of its requests is set to."""
+    credential: str | msgspec.UnsetType | None = msgspec.UNSET
+    """Name of its API key."""
+    rewrite: bool | msgspec.UnsetType = msgspec.UNSET
+    """Whether its requests are rewritten."""
     reason: str | msgspec.UnsetType = msgspec.UNSET
     """Why it failed or was refused."""
 

@@ -50,6 +50,10 @@ class TrainingLine:
     """Who wrote the answer that is to be learnt."""
     generation: int = 0
     """Of the model that wrote it; 0 for one from elsewhere, and for a person."""
+    model: str | None = None
+    """Whose answer is to be learnt, where that is not the record's own."""
+    preferred: bool = False
+    """Whether it is from two answers that people compared side by side."""
     partner: Waiting | None = None
     """The other record in a pair of two."""
     reasoning: bool = False

@@ -1,14 +1,15 @@
 """Formats that teach what people prefer: dpo and kto.
 
-A pair is a correction over the answer that it corrects, or an answer with a good vote over one with a bad vote to the
-same conversation. The second kind needs a partner, which `Partners` remembers under all that the model saw: turns,
-calls, tools, pictures. Case and white space do not count, nor do the ids of calls, which differ from chat to chat.
+A pair is a correction over the answer that it corrects, an answer that people preferred over the one beside it, or an
+answer with a good vote over one with a bad vote to the same conversation. The last kind needs a partner, which
+`Partners` remembers under all that the model saw: turns, calls, tools, pictures. Case and white space do not count, nor
+do the ids of calls, which differ from chat to chat.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from hashlib import blake2b
 from typing import Any, Final
@@ -18,37 +19,53 @@ from policies.formats.form import TYPED, Format, Holds, Member, Types
 from policies.formats.line import Partners, TrainingLine, Waiting
 from policies.formats.material import Material
 from policies.formats.messages import Message, message, messages, tools_of
-from policies.formats.turns import arguments_of
+from policies.formats.turns import arguments_of, numbered, speakable
+from policies.records import AnswerOf, Author
 
 __all__ = ["DPO", "KTO"]
 
 
 def _kto(material: Material, _: Partners) -> list[TrainingLine]:
-    """One line with the vote for a label; of a correction two, unless the model said nothing."""
+    """One line with the vote for a label; of a preference two, and of a correction, unless the model said nothing."""
     head, sample = _head(material), material.sample
 
     def line(answer: Turn, *, label: bool, by_model: bool = False) -> TrainingLine:
         body = {"prompt": head["prompt"], "completion": [_message(answer, material)], "label": label}
         return material.line({**body, **tools_of(material.tools)}, by_model=by_model)
 
+    compared = [
+        _by(answer, line(answer.turn, label=label))
+        for both in _preferred(material)
+        for answer, label in zip(both, (True, False), strict=True)
+    ]
     if sample.correction is None:
-        return [line(material.answer, label=(sample.feedback or 0.0) > 0)]
+        voted = not sample.preferred or sample.feedback
+        return [*compared, *([line(material.answer, label=(sample.feedback or 0.0) > 0)] if voted else [])]
     good = line(material.answer, label=True)
-    return (
-        [good]
-        if material.given.empty or _confirms(material)
-        else [good, line(material.given, label=False, by_model=True)]
-    )
+    if material.given.empty or _confirms(material):
+        return [*compared, good]
+    return [*compared, good, line(material.given, label=False, by_model=True)]
 
 
 def _dpo(material: Material, partners: Partners) -> list[TrainingLine]:
-    """A pair, or none as long as the counterpart is missing."""
+    """The pairs of a sample: one of each preference, and one of its correction or of its vote."""
+    compared = [
+        _by(chosen, material.line(_pair(material, *(_message(one.turn, material) for one in (chosen, rejected)))))
+        for chosen, rejected in _preferred(material)
+    ]
+    return [*compared, *_voted(material, partners)]
+
+
+def _voted(material: Material, partners: Partners) -> list[TrainingLine]:
+    """A pair, or none without a vote, or as long as the counterpart is missing."""
     sample, own = material.sample, _message(material.answer, material)
     if sample.correction is not None:
         given = material.given
         if given.empty or _confirms(material):
             return []
         return [material.line(_pair(material, own, _message(given, material)))]
+    if sample.preferred and not sample.feedback:
+        return []  # it is here for what people prefer
     liked = (sample.feedback or 0.0) > 0
     key = _key(material)
     partner = partners.take(key, liked=not liked)
@@ -71,6 +88,32 @@ def _dpo(material: Material, partners: Partners) -> list[TrainingLine]:
     line = replace(line, partner=partner, reasoning=line.reasoning or "reasoning_content" in other)
     line = replace(line, parts=line.parts or isinstance(other["content"], list))
     return [line if liked else replace(line, author=partner.author, generation=partner.generation)]
+
+
+def _preferred(material: Material) -> Iterator[tuple[AnswerOf, AnswerOf]]:
+    """The answers that people prefer with those beside them, as far as trainers can read both and tell them apart."""
+    calls = sum(len(turn.calls) for turn in material.turns)
+    for both in material.sample.preferred:
+        sides = [replace(one, turn=numbered(one.turn, calls)) for one in (both.chosen, both.rejected)]
+        turns = [one.turn for one in sides]
+        whole = all(piece.part is not None for turn in turns for piece in turn.attachments)
+        if any(turn.empty for turn in turns) or not whole or not all(speakable(turn.calls) for turn in turns):
+            continue
+        if not _same(*(_message(turn, material) for turn in turns)):
+            yield sides[0], sides[1]
+
+
+def _by(answer: AnswerOf, line: TrainingLine) -> TrainingLine:
+    """The line of an answer that was compared with another: it is that model's, whoever answered the record."""
+    return replace(
+        line,
+        author=Author.OWN if answer.generation else Author.ELSEWHERE,
+        generation=answer.generation,
+        model=answer.model,
+        preferred=True,
+        reasoning=line.reasoning or bool(answer.turn.reasoning),
+        parts=line.parts or bool(answer.turn.attachments),
+    )
 
 
 def _confirms(material: Material) -> bool:
@@ -121,7 +164,8 @@ _TEXTS: Final[Types] = (str, list)
 DPO: Final = Format(
     name="dpo",
     line='{"prompt": […], "chosen": […], "rejected": […], "tools"?}',
-    meaning="TRL's DPO, OpenAI's preferences: corrections over corrected answers, thumbs up over thumbs down.",
+    meaning="TRL's DPO, OpenAI's preferences: corrections over corrected answers, preferred answers over those beside "
+    "them, thumbs up over thumbs down.",
     holds=TYPED | {Holds.PAIRS},
     needs_votes=True,
     build=_dpo,
@@ -132,7 +176,7 @@ DPO: Final = Format(
 KTO: Final = Format(
     name="kto",
     line='{"prompt": […], "completion": […], "label": true or false, "tools"?}',
-    meaning="TRL's KTO: every answer with a vote.",
+    meaning="TRL's KTO: every answer with a vote, and those that people compared.",
     holds=TYPED | {Holds.LABELS},
     needs_votes=True,
     build=_kto,

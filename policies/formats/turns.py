@@ -14,7 +14,7 @@ from typing import Any
 
 from policies.conversation import Content, Conversation, ToolCall, Turn
 
-__all__ = ["arguments_of", "paired", "speakable", "without_disliked"]
+__all__ = ["arguments_of", "numbered", "paired", "speakable", "without_disliked"]
 
 
 def paired(said: Conversation) -> Conversation | None:
@@ -34,10 +34,10 @@ def paired(said: Conversation) -> Conversation | None:
             continue
         if waiting:
             return None
-        turns.append(_numbered(turn, known))
+        turns.append(numbered(turn, known))
         known += len(turn.calls)
         waiting = list(turns[-1].calls)
-    return None if waiting else replace(said, turns=tuple(turns), answer=_numbered(said.answer, known))
+    return None if waiting else replace(said, turns=tuple(turns), answer=numbered(said.answer, known))
 
 
 def speakable(calls: Sequence[ToolCall]) -> bool:
@@ -117,7 +117,8 @@ def _answered(result: Turn, waiting: Sequence[ToolCall]) -> ToolCall | None:
     return named[0] if named else None
 
 
-def _numbered(turn: Turn, known: int) -> Turn:
+def numbered(turn: Turn, known: int) -> Turn:
+    """`turn` with an id on every call, `known` calls standing before it."""
     if all(call.id for call in turn.calls):
         return turn
     calls = tuple(

@@ -51,7 +51,7 @@ def start_shadow(position: Position, action: StartShadow, effect: Effect, now: C
     model = reached(challenger_of(position), said.served, ModelState.READY)
     phase = Shadowing(challenger_id=model.id, check_id=said.check_id, run_id=phase_of(position, Checking).run_id)
     shadow = replace(_check(position, said.check_id, CheckKind.SHADOW, model.id, now), terms={"share": action.share})
-    reason = f"{model.name} gets copies of {wording.share(action.share)} of the requests; its answers go to nobody"
+    reason = f"{model.name} gets copies of {wording.share(action.share)} of the requests; no user gets its answers"
     return moved(
         position,
         Event.SHADOW_STARTED,

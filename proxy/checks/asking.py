@@ -15,7 +15,7 @@ from typing import Any, Final, Self
 import aiohttp
 import orjson
 
-from policies.rewrite import Kind, apply, kind_of
+from policies.rewrite import RequestShape, apply, kind_of
 from proxy.checks.ports import Asked, AskedModel
 from proxy.checks.reading import Read, read
 from proxy.clock import Clock
@@ -31,7 +31,7 @@ _FIRST_WAIT_S: Final = 0.25
 _LONGEST_WAIT_S: Final = 20.0
 _BUSY: Final = (429, 503)
 _NOT_ALLOWED: Final = (401, 403)
-_NAMING: Final = (Kind.CHAT, Kind.RESPONSES, Kind.MESSAGES)
+_NAMING: Final = (RequestShape.CHAT, RequestShape.RESPONSES, RequestShape.MESSAGES)
 """APIs whose requests name the model in their body."""
 
 

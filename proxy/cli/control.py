@@ -58,6 +58,7 @@ __all__ = [
 ]
 
 _POLL_S = 0.2
+_NOT_YET = 503
 
 Why = Annotated[str, typer.Option(help="The reason; it is kept with the decision.", show_default=False)]
 Who = Annotated[str | None, typer.Option(help="Who gives the command.", show_default="the user name")]
@@ -260,7 +261,7 @@ def _give(order: _Order, why: str, where: Where, *, who: str | None, wait_s: flo
     server = admin_server(loaded, where.admin_url, where.token)
     body = {**order.body, "who": who or getpass.getuser(), "why": why}
     try:
-        command = _settled(server, server.post(order.path, body)["id"], wait_s)
+        command = _settled(server, _accepted(server, order.path, body, wait_s), wait_s)
     except ServerError as exc:
         fail(Exit.FAILED, f"{server.url}: {exc}")
     except OSError as exc:
@@ -276,6 +277,22 @@ def _give(order: _Order, why: str, where: Where, *, who: str | None, wait_s: flo
         say(f"{verb}: {command['detail'] or 'done'}")
     if command["state"] == "refused":
         fail(Exit.FAILED, f"{verb} was refused: {command['detail']}")
+
+
+def _accepted(server: Server, path: str, body: Mapping[str, Any], wait_s: float) -> int:
+    """The id of the command; a server that has only just started is asked again for `wait_s` seconds."""
+    from proxy.cli.http import ServerError
+    from proxy.clock import SystemClock
+
+    clock = SystemClock()
+    ends = clock.monotonic() + wait_s
+    while True:
+        try:
+            return int(server.post(path, body)["id"])
+        except ServerError as exc:
+            if exc.status != _NOT_YET or clock.monotonic() >= ends:
+                raise
+        time.sleep(_POLL_S)
 
 
 def _settled(server: Server, command_id: int, wait_s: float) -> dict[str, Any]:

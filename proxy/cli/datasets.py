@@ -54,6 +54,8 @@ def _facts(document: Mapping[str, Any]) -> list[str]:
         said.append(f"whose answers: {document['ancestry']} ({', '.join(told)})")
     if document["liked"] is not None:
         said.append(f"liked by people: {document['liked']:,}")
+    if document["preferred"]:
+        said.append(f"from answers that people compared side by side: {document['preferred']:,}")
     if document["reasoning"]:
         kept = "kept" if document["reasoning"].get("kept") else "left out"
         said.append(f"lines with reasoning: {document['reasoning'].get('lines') or 0:,}, {kept}")

@@ -235,7 +235,7 @@ async def _full_document(store: Store, ring: KeyRing, name: str) -> dict[str, An
             fail(Exit.USAGE, f"several record ids begin with {name}, for example {' and '.join(found)}: "
                  "give more digits")  # fmt: skip
         view = await store.records.get(found[0]) if found else None
-    return None if view is None else record_document(view, ids)
+    return None if view is None else record_document(view, ids, await store.models.get(view.row.model_id))
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:
@@ -290,9 +290,13 @@ def _print_record(document: dict[str, Any]) -> None:
     exchange = document["exchange"]
     if exchange is None:
         out.print("Retention has deleted the request and the answer.")
-    elif document["response"] is None:
+    elif document["response"] is None or exchange["rewritten"] is not None:
         title = plain(f"request {exchange['target']}")
         out.print(Panel(plain(exchange["request"]), title=title, title_align="left"))
+        if exchange["rewritten"] is not None:
+            asked = plain(f"as {document['model']} was asked")
+            out.print(Panel(plain(exchange["rewritten"]), title=asked, title_align="left"))
+    if exchange is not None and document["response"] is None:
         out.print(Panel(plain(exchange["response"]), title="answer", title_align="left"))
     if document["scores"]:
         scores = {scorer_label(scorer): score for scorer, score in document["scores"].items()}

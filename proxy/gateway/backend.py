@@ -100,10 +100,11 @@ class ResolvedRoutes:
             if backend is not None:
                 backend.facts = self.facts(backend.arm, backend, True)
 
-    def facts(self, assigned: Arm, served_by: Backend, is_exposure: bool) -> bytes:
+    def facts(self, assigned: Arm, served_by: Backend, is_exposure: bool, rewritten: bool = True) -> bytes:
         """What a record says of the table, the arms and the model: members of a JSON object.
 
-        `is_exposure`: whether the request is evidence in the experiment.
+        `is_exposure`: whether the request is evidence in the experiment; `rewritten`: whether it could be, where this
+        model is asked otherwise.
         """
         table, target = self.table, served_by.target
         members = {
@@ -115,6 +116,8 @@ class ResolvedRoutes:
             "ep": table.epoch,
             "cfg": table.config_id,
         }
+        if served_by.rewriter is not None and rewritten:
+            members["rw"] = True
         return orjson.dumps(members)[1:-1]
 
     def backend_for(self, key: bytes) -> Backend:

@@ -84,7 +84,7 @@ GATEWAY: Final = (
     ),
     WorkerCounter(name="shadow_in_flight", text="Copies of requests that the challenger is answering now."),
     WorkerCounter(
-        name="shadow_sent_total", text="Copies of requests sent to the challenger, whose answers go to nobody."
+        name="shadow_sent_total", text="Copies of requests sent to the challenger, whose answers no user gets."
     ),
     COPIES_DROPPED,
     COPIES_FAILED,

@@ -14,7 +14,9 @@ import orjson
 from policies.records import StickySource
 from proxy.gateway.context import WorkerContext
 from proxy.gateway.facts import ExchangeFacts
+from proxy.gateway.routing import encoding_of
 from proxy.spool.frames import KIND_EXCHANGE, encode_frame
+from proxy.wire.rewritable import rewritable
 
 __all__ = ["frame_of"]
 
@@ -38,7 +40,7 @@ def frame_of(facts: ExchangeFacts, context: WorkerContext) -> bytes | None:
     # At once: an attribute of a tuple costs five times as much.
     # fmt: off
     (record_id, arrived_at, started, handed_over, first_byte, heard_at, ended, held_s,
-     known, network, (key, source), _, routes, backend, assigned, is_exposure,
+     known, network, (key, source), _, _, backend, assigned, is_exposure,
      sent, response, received, status, outcome, fallback, refusal, resent, marks) = facts
     # fmt: on
     waited = _waited(sent.ended, handed_over, heard_at or ended)
@@ -50,7 +52,7 @@ def frame_of(facts: ExchangeFacts, context: WorkerContext) -> bytes | None:
         record_id.hex.encode(),
         arrived_at * 1e6,
         known.facts,
-        backend.facts if assigned is backend.arm and is_exposure else routes.facts(assigned, backend, is_exposure),
+        backend.facts if assigned is backend.arm and is_exposure else _routing(facts),
         status,
         outcome.real,
         (ended - started) * 1e6,
@@ -73,6 +75,13 @@ def frame_of(facts: ExchangeFacts, context: WorkerContext) -> bytes | None:
     if not context.captures:
         return encode_frame(KIND_EXCHANGE, meta)
     return encode_frame(KIND_EXCHANGE, meta, sent.data, received.data)
+
+
+def _routing(facts: ExchangeFacts) -> bytes:
+    """What `ResolvedRoutes.facts` says of a request that is no evidence, or was answered by the other arm."""
+    request, backend = facts.request, facts.backend
+    could = backend.rewriter is None or rewritable(request.size, encoding_of(facts.known), request.data)
+    return facts.routes.facts(facts.assigned, backend, facts.is_exposure, could)
 
 
 def _keep_clean(context: WorkerContext) -> Callable[[dict[str, Any], bytes, bytes], None]:

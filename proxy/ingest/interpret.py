@@ -42,11 +42,12 @@ _ALIAS_HEADERS: Final = (
     ("sh", "x-request-id"),
     ("sh", "request-id"),
 )
-_NO_TRAIN, _STREAMED, _FALLBACK, _TRUNCATED_REQUEST, _TRUNCATED_RESPONSE, _REDACTED, _UNREAD, _RESENT, _CLAIMED = (
+(_NO_TRAIN, _STREAMED, _FALLBACK, _TRUNCATED_REQUEST, _TRUNCATED_RESPONSE, _REDACTED, _UNREAD, _RESENT, _CLAIMED,
+ _REWRITTEN) = (
     flag.value for flag in (
         RecordFlag.NO_TRAIN, RecordFlag.STREAMED, RecordFlag.FALLBACK, RecordFlag.TRUNCATED_REQUEST,
         RecordFlag.TRUNCATED_RESPONSE, RecordFlag.REDACTED, RecordFlag.UNREAD, RecordFlag.RESENT,
-        RecordFlag.CLAIMED,
+        RecordFlag.CLAIMED, RecordFlag.REWRITTEN,
     )
 )  # fmt: skip
 _OUTCOMES: Final = {outcome.value: outcome for outcome in Outcome}
@@ -320,6 +321,8 @@ def _flags(
         flags |= _RESENT
     if meta.get("cm"):
         flags |= _CLAIMED
+    if meta.get("rw"):
+        flags |= _REWRITTEN
     return FLAGS[flags]
 
 

@@ -79,6 +79,8 @@ class Manifest:
     """Lines that a model wrote, by how many trainings of this installation lie behind it."""
     liked: int = 0
     """Lines whose answer people voted up."""
+    preferred: int = 0
+    """Lines from two answers that people compared side by side."""
     reasoning: Mapping[str, Any] = field(default_factory=dict)
     """`lines`: those in whose conversation a model thought aloud; `kept`: whether they were written with it."""
     bytes: int = 0

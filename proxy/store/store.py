@@ -16,6 +16,7 @@ from typing import Final, Self
 from proxy.clock import Clock
 from proxy.store.control.checks import Checks
 from proxy.store.control.commands import Commands
+from proxy.store.control.compared import ComparisonPages
 from proxy.store.control.comparisons import Comparisons
 from proxy.store.control.credentials import Credentials
 from proxy.store.control.experiments import Experiments
@@ -24,6 +25,7 @@ from proxy.store.control.journal import Journal
 from proxy.store.control.judgements import Judgements
 from proxy.store.control.leases import Leases
 from proxy.store.control.models import Models, Runs
+from proxy.store.control.preferences import Preferences
 from proxy.store.control.state import StateEntries
 from proxy.store.engine.channels import CHANNELS
 from proxy.store.engine.database import Database, Heard
@@ -69,6 +71,8 @@ class Store:
         self.checks = Checks(database, clock)
         self.comparisons = Comparisons(database, clock)
         self.judgements = Judgements(database, self._codec, self.ingest, clock)
+        self.compared = ComparisonPages(database)
+        self.preferences = Preferences(database, clock)
         self.runs = Runs(database)
         self.journal = Journal(database, clock)
         self.state = StateEntries(database)

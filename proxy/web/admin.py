@@ -26,6 +26,7 @@ from proxy.status import Status, status_json
 from proxy.store.store import Store
 from proxy.web.auth import SESSION_COOKIE, SESSION_S, Sessions, TokenAuth, peer, too_many_guesses
 from proxy.web.challengers import Brought, arguments, challenger_routes
+from proxy.web.checks.api import ChecksApi
 from proxy.web.datasets import DatasetsApi
 from proxy.web.limits import MAX_ADMIN_BODY_BYTES, BodyLimit, Hardened
 from proxy.web.numbers import instant_of, whole_of
@@ -109,6 +110,7 @@ def create_admin_app(services: AdminServices) -> Starlette:
             Route("/api/explain", api.explain),
             Route("/api/history", api.history),
             *RecordsApi(services.store, services.keys, services.clock).routes(),
+            *ChecksApi(services.store).routes(),
             *DatasetsApi(services.store, services.config.training_dir).routes(),
             *services.console,
         ],

@@ -6,6 +6,7 @@ have a name for it.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
@@ -98,7 +99,7 @@ async def arguments(brought: Brought, store: Store, champion: ChampionConfig) ->
         own = (serving[-1].url if serving else None) or champion.url
         credential = None if origin(brought.url) == origin(own) else NO_CREDENTIAL
     found = {"url": brought.url, "model": brought.model, "name": brought.name, "credential": credential,
-             "rewrite": rewrite}  # fmt: skip
+             "rewrite": None if rewrite is None else json.dumps(rewrite, ensure_ascii=False)}  # fmt: skip
     return {name: value for name, value in found.items() if value is not None}
 
 

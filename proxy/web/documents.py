@@ -14,12 +14,14 @@ from typing import Any, Final
 
 from policies.ballots import BallotTrust
 from policies.records import Arm, Outcome
+from policies.rows import Model
 from proxy.ids import KeyRing, RecordIds
 from proxy.store.tables.columns import SHOWN
-from proxy.store.tables.values import RecordFilter, RecordRow, RecordView, VoteView
+from proxy.store.tables.values import BodyPayload, RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
 from proxy.web.numbers import LAST_INSTANT_S, read_number, read_whole
 from proxy.wire.extract.shapes import KINDS
 from proxy.wire.person import conversation_of, person_key
+from proxy.wire.rewriting import Rewriter
 
 __all__ = ["FILTERS", "iso", "parse_filter", "parse_instant", "record_document", "row_document", "user_text"]
 
@@ -58,8 +60,9 @@ def row_document(row: RecordRow, ids: RecordIds) -> dict[str, Any]:
     }
 
 
-def record_document(view: RecordView, ids: RecordIds) -> dict[str, Any]:
-    """Everything about one record; `exchange` is None once retention has dropped it."""
+def record_document(view: RecordView, ids: RecordIds, model: Model | None = None) -> dict[str, Any]:
+    """Everything about one record; `exchange` is None once retention has dropped it. `model` is the one that answered:
+    what it was asked follows from its rewrite."""
     document = row_document(view.row, ids)
     body = view.body
     if body is not None:
@@ -73,12 +76,27 @@ def record_document(view: RecordView, ids: RecordIds) -> dict[str, Any]:
         "messages": [dict(message) for message in body.messages],
         "error": body.error,
         "tags": dict(body.tags),
+        **_rewriting(view.row, body, model),
     }  # fmt: skip
     return document | {
         "scores": dict(view.scores),
         "votes": [_vote_document(vote) for vote in view.votes],
         "exchange": exchange,
     }
+
+
+def _rewriting(row: RecordRow, body: BodyPayload, model: Model | None) -> dict[str, Any]:
+    """The body that the model got, where that is not the client's and this is here, whole; and what of its rewrite had
+    no place in it."""
+    nothing: dict[str, Any] = {"rewritten": None, "not_rewritten": []}
+    if RecordFlag.REWRITTEN not in row.flags or RecordFlag.TRUNCATED_REQUEST in row.flags:
+        return nothing
+    if model is None or model.rewrite is None:
+        return nothing
+    rewriter = Rewriter(model.rewrite)
+    asked, lacks = rewriter.body(body.target, body.request), list(rewriter.lacks(body.target, body.request))
+    text = None if asked == body.request else asked.decode("utf-8", "replace")
+    return {"rewritten": text, "not_rewritten": lacks}
 
 
 def _vote_document(vote: VoteView) -> dict[str, Any]:

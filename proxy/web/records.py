@@ -59,11 +59,12 @@ class RecordsApi:
 
     async def show(self, request: Request) -> Response:
         """One record by its id, its signed id, or another name of it (provider's or client-chosen id)."""
-        view = await find_record(self._reachable(), self._ids, request.path_params["id"])
+        store = self._reachable()
+        view = await find_record(store, self._ids, request.path_params["id"])
         if view is None:
             message = "there is no such record; it may not be stored yet, or retention has deleted it"
             raise ApiError(404, message)
-        return JsonResponse(record_document(view, self._ids))
+        return JsonResponse(record_document(view, self._ids, await store.models.get(view.row.model_id)))
 
     def _reachable(self) -> Store:
         store = self._store()

@@ -27,7 +27,15 @@ def the_command(start: str) -> Command:
 
 
 def test_there_is_no_command_that_is_not_tested() -> None:
-    assert [command.line.split()[0] for command in COMMANDS] == ["make", "make", "pip", "ratchet", "curl"]
+    assert [command.line.split()[0] for command in COMMANDS] == [
+        "make",
+        "make",
+        "pip",
+        "ratchet",
+        "curl",
+        "echo",
+        "ratchet",
+    ]
 
 
 @pytest.mark.parametrize("target", ["demo", "test"])
@@ -57,7 +65,7 @@ def reader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
     tiny = ROOT / "tests/harness/tiny_model.py"
     with program(tiny, "serve", str(model), session.ports["8000"]):
         await_true(lambda: _answers(f"http://127.0.0.1:{session.ports['8000']}/health"), "the model")
-        line = session.local(the_command("ratchet").line)
+        line = session.local(the_command("ratchet serve").line)
         with (tmp_path / "log").open("wb") as log:
             server = subprocess.Popen(
                 [str(Path(sys.executable).with_name("ratchet")), *shlex.split(line)[1:]],
@@ -88,6 +96,14 @@ def test_ask_and_vote(reader: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     line = reader.local(vote.line).replace("…", record_id)
     answered = subprocess.run(["bash", "-c", line], capture_output=True, text=True, check=True).stdout
     assert re.fullmatch(re.escape(vote.shown.strip()).replace("…", "[0-9a-f]+"), answered.strip())
+
+
+def test_a_challenger_is_brought(reader: Session) -> None:
+    lines = [reader.local(the_command(start).line) for start in ("echo", "ratchet challenge")]
+    done = subprocess.run(["bash", "-c", "; ".join(["set -e", *lines])], cwd=reader.directory, env=reader.environ,
+                          capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("challenge: challenger-"), done.stdout
 
 
 def test_metrics_are_where_the_readme_says_and_documented(reader: Session) -> None:

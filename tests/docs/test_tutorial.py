@@ -16,6 +16,7 @@ from tests.harness.require import need
 from tests.harness.serve import await_true
 
 PAGE = ROOT / "docs/tutorial/quickstart.md"
+CHALLENGER = ROOT / "docs/tutorial/challenger.md"
 
 
 @pytest.fixture
@@ -37,11 +38,21 @@ def test_the_quick_start_runs_to_a_promotion(reader: Session) -> None:
     assert json.loads(manifests[0].read_text())["samples"] >= 20
 
 
-def test_the_settings_shown_as_defaults_are_the_defaults() -> None:
+@pytest.mark.slow
+def test_a_challenger_of_ones_own_is_tested_and_promoted(reader: Session) -> None:
+    install, *rest = blocks(CHALLENGER)
+    assert install.text == blocks(PAGE)[0].text
+    reader.run(rest, limit_s=800)
+    await_true(lambda: not _left_below(reader.directory), "what the clean-up was to stop")
+    assert not list((reader.directory / "ratchet-data").glob("training/*/result.json"))
+
+
+@pytest.mark.parametrize("page", [PAGE, CHALLENGER], ids=lambda page: page.stem)
+def test_the_settings_shown_as_defaults_are_the_defaults(page: Path) -> None:
     """`key = value  # default` in the compressed settings names what production has."""
     from proxy.config import Config
 
-    [shown] = [block.text for block in blocks(PAGE) if block.title == "ratchet.toml"]
+    [shown] = [block.text for block in blocks(page) if block.title == "ratchet.toml"]
     defaults = Config()
     expected = {
         "min_usable_samples": defaults.trigger_config.min_usable_samples,

@@ -45,6 +45,7 @@ async def test_the_challenger_is_asked_otherwise_and_the_champion_byte_for_byte(
         frames = [await door.frame(n) for n in (1, 2)]
     assert [frame.request for frame in frames] == [BODY, BODY]  # the record has what the client sent
     assert [(frame.meta["srv"], frame.meta["exp"]) for frame in frames] == [(1, 7), (0, 7)]
+    assert ["rw" in frame.meta for frame in frames] == [True, False]
 
 
 @pytest.mark.parametrize("user", [b"X-User-Id: u\r\n", b""])
@@ -91,6 +92,9 @@ async def test_a_promoted_rewrite_is_the_champions_also_in_a_fallback(upstream: 
         await client.response()
         door.route(challenger=None)
         await door.ask(post(BODY))
+        await door.ask(post(gzip.compress(BODY), b"Content-Encoding: gzip\r\n"))
+        assert ["rw" in (await door.frame(n)).meta for n in (1, 2, 3)] == [True, True, False]
+        assert upstream.seen.pop().payload == gzip.compress(BODY)
     assert [seen.payload for seen in upstream.seen] == [ASKED, ASKED]
 
 

@@ -14,8 +14,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
+
 from policies.agreement import standing_of
 from policies.experiment import ABTestConfig
+from policies.gate import GateVerdict
 from policies.plan import LoopRules
 from policies.records import Arm, Outcome
 from policies.triggers import TriggerConfig
@@ -27,10 +30,12 @@ from proxy.loop.ports import DatasetRequest, Manifest, Succeeded
 from proxy.loop.tick import Loop
 from proxy.status import JudgeStatus, Status, TroubleStatus
 from proxy.store.store import Store
+from proxy.store.tables.schema import checks
 from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFlag
 from proxy.tasks import cancel_and_wait, spawn
 from proxy.web.admin import AdminServices, create_admin_app
 from proxy.web.console import with_console
+from tests.harness.compared_answers import compared_rows, gate_report, seed_rows
 from tests.harness.dataset_files import write_dataset
 from tests.harness.exchanges import exchange, vote
 from tests.harness.loop import FolderDatasets, World, settle
@@ -135,6 +140,7 @@ class ConsoleStage:
         while self.clock.now() < self.ends_at:
             await self._traffic(store)
             await settle(loop)
+        await self._compare(store)
         await self._judge(store)
         return loop
 
@@ -148,6 +154,17 @@ class ConsoleStage:
             score = None if self.rng.random() < 0.05 else 0.9 if (thumb > 0) == right else 0.2
             reason = "It answers what was asked." if score else "unreadable: no verdict in: I cannot say."
             await store.judgements.answer(record_id, _SCORER, score=score, tokens=412, reason=reason)
+
+    async def _compare(self, store: Store) -> None:
+        """What the gate of each challenger has asked, and found: the world's gate says only that it passed."""
+        asked = [record for record in self.spoken if record.outcome is Outcome.OK and record.body is not None]
+        for check in await store.checks.list():
+            rows = compared_rows(check.id, 60, start_us=check.started_us, seed=check.id, records=asked)
+            await seed_rows(store, rows)
+            words = "conversations of 60 users: scored 0.012 worse on average: it is not worse by 0.07 or more"
+            async with store._db.write() as connection:
+                summary = gate_report(GateVerdict.PASS, words, rows).document()
+                await connection.execute(sa.update(checks).where(checks.c.id == check.id).values(summary=summary))
 
     async def _traffic(self, store: Store) -> None:
         """The traffic until the next look, as the route table sends it; a fifth of the answers gets a vote."""

@@ -25,7 +25,7 @@ _FENCE: Final = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.D
 _TITLE: Final = re.compile(r'title="([^"]+)"')
 _LINK: Final = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 _HEADING: Final = re.compile(r"^#{1,6} +(.+?) *$", re.MULTILINE)
-_PORTS: Final = ("8080", "8081", "8000")
+_PORTS: Final = ("8080", "8081", "8000", "8001")
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class _Picture:
 
 _PICTURES = (
     _Picture("now", "/", 820),
+    _Picture("side-by-side", "/checks/1/side-by-side?who=ann&tag=returns", 900),
     _Picture("experiment", "/experiment", 900),
     _Picture("traffic", "/traffic?range=24h", 900, dark=True),
     _Picture("record", "/records?feedback=any", 900, dark=True, link="first"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ async def test_a_challenger_is_brought_without_a_training(tmp_path: Path) -> Non
     async with world.store() as store:
         loop = world.start(store)
         await settle(loop)
-        asked = {"url": "http://models/mine", "name": "mine", "credential": "mine", "rewrite": rewrite}
+        asked = {"url": "http://models/mine", "name": "mine", "credential": "mine", "rewrite": json.dumps(rewrite)}
         assert (await order(loop, store, "challenge", **asked))[0] is CommandState.DONE
         assert actions(await settle(loop)) == ["StartCheck", "StartExperiment"]
         model = await store.models.named("mine")
@@ -158,6 +159,6 @@ async def test_the_champion_asked_otherwise_is_a_challenger_at_its_own_address(t
     async with world.store() as store:
         loop = world.start(store)
         await settle(loop)
-        await order(loop, store, "challenge", rewrite={"parameters": {"temperature": 0}})
+        await order(loop, store, "challenge", rewrite='{"parameters": {"temperature": 0}}')
         [model] = await store.models.list((ModelState.DEPLOYING,))
         assert model.detail["result"] == {"url": world.base.url}

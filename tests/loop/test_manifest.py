@@ -115,7 +115,10 @@ async def test_a_pair_of_answers_uses_two_records_or_drops_two(tmp_path: Path) -
     assert (manifest.seen, manifest.records, manifest.samples, manifest.liked) == (2, 2, 1, 1)
     assert manifest.models == {"two": 1}
     rows = (tmp_path / "all/run-1/lineage.csv").read_text().splitlines()[1:]
-    assert [row.split(",")[3:] for row in rows] == [["1", "one", "1", "own", "-1"], ["1", "two", "2", "own", "1"]]
+    assert [row.split(",")[3:] for row in rows] == [
+        ["1", "one", "1", "own", "-1", ""],
+        ["1", "two", "2", "own", "1", ""],
+    ]
     manifest = await builder(history, replace(config, max_own_share=0.5), tmp_path / "none").build(REQUEST)
     assert (manifest.records, manifest.dropped) == (0, {"own_share": 2})
 

@@ -112,7 +112,7 @@ def test_the_share_counts_every_model_that_was_trained_here(shop: Shop) -> None:
     assert manifest.generations == {"0": 20, "1": 5, "2": 15}
     assert manifest.ancestry == "50 % by models trained here, 2 generations"
     lineage = [line.split(",") for line in (Path(manifest.data_path).parent / "lineage.csv").read_text().splitlines()]
-    assert lineage[0] == ["record_id", "user", "split", "line", "model", "generation", "author", "vote"]
+    assert lineage[0] == ["record_id", "user", "split", "line", "model", "generation", "author", "vote", "preferred"]
     assert [row[3] for row in lineage[1:]] == [str(n) for n in range(1, 41)]
     assert {(row[4], row[5], row[6]) for row in lineage[1:]} == {
         ("champion", "0", "elsewhere"), (first, "1", "own"), (second, "2", "own"),

@@ -20,6 +20,7 @@ from policies.estimates import (
     difference,
     metric_mean,
     moments_delta,
+    moments_gain,
     observation_sd,
     relative_change,
     user_weight,
@@ -160,6 +161,14 @@ def test_moments_do_not_depend_on_the_order_of_arrival(users: list[UserTotals], 
         by_halves += moments_delta(None, half.vector())
     for i in data.draw(st.permutations(range(len(users)))):
         by_halves = by_halves.replaced(halves[i].vector(), users[i].vector())
+    changed = [
+        (None if data.draw(st.booleans()) else halves[i].vector(), user.vector()) for i, user in enumerate(users)
+    ]
+    one_by_one = sum((moments_delta(old, new) for old, new in changed), Moments())
+    together = moments_gain(changed)
+    assert together.users == one_by_one.users
+    assert together.sums == pytest.approx(one_by_one.sums, abs=1e-9)
+    assert together.products == pytest.approx(one_by_one.products, abs=1e-9)
     assert by_halves.users == at_once.users
     assert by_halves.sums == pytest.approx(at_once.sums, abs=1e-9)
     assert by_halves.products == pytest.approx(at_once.products, abs=1e-9)

@@ -242,7 +242,7 @@ def test_a_shadow_lasts_its_hours_unless_it_finds_harm() -> None:
 def test_a_challenger_that_a_person_brings() -> None:
     brought = decide(seen(commands=ordered("challenge", url="http://mine", name="mine", model="big")))
     assert brought == Challenge(name="mine", url="http://mine", model="big")
-    otherwise = decide(seen(commands=ordered("challenge", rewrite={"system": {"prepend": "Be brief."}})))
+    otherwise = decide(seen(commands=ordered("challenge", rewrite='{"system": {"prepend": "Be brief."}}')))
     assert isinstance(otherwise, Challenge)
     assert (otherwise.url, otherwise.rewrite) == (None, {"system": {"prepend": "Be brief."}})
     assert otherwise.name.startswith("challenger-1970")
@@ -380,7 +380,8 @@ def test_a_command_that_fits_the_phase_is_done(snapshot: Snapshot, verb: str, ex
         (on_trial(SAME), "share", {"share": True}, "is not between 0 and 1"),
         (seen(), "deploy", {}, "run: name a run"),
         (seen(), "challenge", {}, "url: name an endpoint, a model, or a rewrite"),
-        (seen(), "challenge", {"rewrite": "be brief"}, "rewrite: it is no JSON object"),
+        (seen(), "challenge", {"rewrite": "[]", "url": "http://mine"}, "rewrite: it is no JSON object"),
+        (seen(), "challenge", {"rewrite": "be brief"}, "rewrite: it is no JSON"),
         (on_trial(SAME), "challenge", {"url": "http://mine"}, "one challenger at a time: the phase is testing"),
         (seen(), "proceed", {}, "no challenger is being checked: the phase is idle"),
         (seen(), "deploy", {"run": True}, "run: name a run"),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.rewrite import Kind, Rewrite, RewriteError, apply, kind_of, lacks, merge_patch, opened_fields
+from policies.rewrite import RequestShape, Rewrite, RewriteError, apply, kind_of, lacks, merge_patch, opened_fields
 
 PREPEND = Rewrite.of({"system": {"prepend": "Be brief."}})
 REPLACE = Rewrite.of({"system": {"replace": "Be brief."}})
@@ -41,7 +41,7 @@ SHOWN = [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "
 )  # fmt: skip
 def test_chat(rewrite: Rewrite, before: Any, after: Any) -> None:
     body = {"model": "m", "messages": before, "user": "u"}
-    assert apply(rewrite, body, Kind.CHAT) == {"model": "m", "messages": after, "user": "u"}
+    assert apply(rewrite, body, RequestShape.CHAT) == {"model": "m", "messages": after, "user": "u"}
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_chat(rewrite: Rewrite, before: Any, after: Any) -> None:
     ],
 )  # fmt: skip
 def test_responses(rewrite: Rewrite, before: Any, after: Any) -> None:
-    assert apply(rewrite, before, Kind.RESPONSES) == after
+    assert apply(rewrite, before, RequestShape.RESPONSES) == after
 
 
 CACHED = {"type": "text", "text": "You are Bo.", "cache_control": {"type": "ephemeral"}}
@@ -81,7 +81,7 @@ CACHED = {"type": "text", "text": "You are Bo.", "cache_control": {"type": "ephe
     ],
 )  # fmt: skip
 def test_messages(rewrite: Rewrite, before: Any, after: Any) -> None:
-    assert apply(rewrite, before, Kind.MESSAGES) == after
+    assert apply(rewrite, before, RequestShape.MESSAGES) == after
 
 
 ASKED = {"role": "user", "parts": [{"text": "Hi"}]}
@@ -106,7 +106,7 @@ ASKED = {"role": "user", "parts": [{"text": "Hi"}]}
     ],
 )  # fmt: skip
 def test_gemini(rewrite: Rewrite, before: Any, after: Any) -> None:
-    assert apply(rewrite, before, Kind.GEMINI) == after
+    assert apply(rewrite, before, RequestShape.GEMINI) == after
 
 
 def test_parameters_are_changed_in_every_api_and_what_has_no_place_is_said() -> None:
@@ -118,49 +118,49 @@ def test_parameters_are_changed_in_every_api_and_what_has_no_place_is_said() -> 
         }
     )
     body = {"prompt": "Hi", "options": {"seed": 3, "top_k": 4}, "tools": [1]}
-    assert apply(rewrite, body, Kind.OTHER) == {
+    assert apply(rewrite, body, RequestShape.OTHER) == {
         "prompt": "Hi",
         "options": {"top_k": 4, "temperature": 0.1},
         "tools": [],
     }
-    assert [sentence.partition(" that")[0] for sentence in lacks(rewrite, Kind.OTHER)] == [
+    assert [sentence.partition(" that")[0] for sentence in lacks(rewrite, RequestShape.OTHER)] == [
         "this API has no place for a system prompt",
         "this API has no place for examples",
     ]
-    assert lacks(Rewrite.of({"parameters": {"n": 1}}), Kind.OTHER) == ()
-    assert lacks(rewrite, Kind.CHAT) == ()
+    assert lacks(Rewrite.of({"parameters": {"n": 1}}), RequestShape.OTHER) == ()
+    assert lacks(rewrite, RequestShape.CHAT) == ()
 
 
 def test_it_is_written_as_it_was_read() -> None:
     for document in ({"parameters": {"n": 1}}, {"system": {"prepend": "Be brief."}}, {"examples": SHOWN}):
         assert Rewrite.of(document).as_json() == document
-        assert apply(Rewrite.of(document), {}, Kind.OTHER) == document.get("parameters", {})
+        assert apply(Rewrite.of(document), {}, RequestShape.OTHER) == document.get("parameters", {})
     assert opened_fields(EXAMPLES)[1] == {"previous_response_id", "conversation"}
 
 
 def test_what_asks_for_no_text_stays_as_it_is() -> None:
     body = {"input": ["a", "b"]}
-    assert apply(REPLACE, body, Kind.APART) == body
-    assert lacks(REPLACE, Kind.APART) == ("this request asks for no text, so nothing of it is rewritten",)
+    assert apply(REPLACE, body, RequestShape.APART) == body
+    assert lacks(REPLACE, RequestShape.APART) == ("this request asks for no text, so nothing of it is rewritten",)
 
 
 @pytest.mark.parametrize(
     ("target", "body", "kind"),
     [
-        ("/v1/chat/completions?x=1", {"messages": []}, Kind.CHAT),
-        ("/api/chat/", {"messages": []}, Kind.CHAT),
-        ("/v1/messages", {"messages": []}, Kind.MESSAGES),
-        ("/model/x/invoke", {"messages": [], "anthropic_version": "bedrock"}, Kind.MESSAGES),
-        ("/v1/messages/count_tokens", {"messages": []}, Kind.APART),
-        ("/model/x/converse", {"messages": []}, Kind.OTHER),
-        ("/v1/responses", {"input": "Hi"}, Kind.RESPONSES),
-        ("/v1beta/models/gemini:streamGenerateContent?alt=sse", {"contents": []}, Kind.GEMINI),
-        ("/v1beta/models/gemini:embedContent", {"content": {}}, Kind.APART),
-        ("/v1/embeddings", {"input": "Hi"}, Kind.APART),
-        ("/v1/completions", {"prompt": "Hi"}, Kind.OTHER),
+        ("/v1/chat/completions?x=1", {"messages": []}, RequestShape.CHAT),
+        ("/api/chat/", {"messages": []}, RequestShape.CHAT),
+        ("/v1/messages", {"messages": []}, RequestShape.MESSAGES),
+        ("/model/x/invoke", {"messages": [], "anthropic_version": "bedrock"}, RequestShape.MESSAGES),
+        ("/v1/messages/count_tokens", {"messages": []}, RequestShape.APART),
+        ("/model/x/converse", {"messages": []}, RequestShape.OTHER),
+        ("/v1/responses", {"input": "Hi"}, RequestShape.RESPONSES),
+        ("/v1beta/models/gemini:streamGenerateContent?alt=sse", {"contents": []}, RequestShape.GEMINI),
+        ("/v1beta/models/gemini:embedContent", {"content": {}}, RequestShape.APART),
+        ("/v1/embeddings", {"input": "Hi"}, RequestShape.APART),
+        ("/v1/completions", {"prompt": "Hi"}, RequestShape.OTHER),
     ],
 )
-def test_an_api_is_known_by_its_path_and_names(target: str, body: dict[str, Any], kind: Kind) -> None:
+def test_an_api_is_known_by_its_path_and_names(target: str, body: dict[str, Any], kind: RequestShape) -> None:
     assert kind_of(target, body) is kind
 
 
@@ -230,12 +230,12 @@ conversations = st.fixed_dictionaries(
     {}, optional={"messages": turns, "input": turns | st.text(), "contents": turns, "system": values,
                   "instructions": values, "systemInstruction": values, "temperature": values, "tools": values}
 )  # fmt: skip
-kinds = st.sampled_from(list(Kind))
+kinds = st.sampled_from(list(RequestShape))
 OF_CONVERSATION = {"messages", "input", "contents", "system", "instructions", "systemInstruction"}
 
 
 @given(texts, conversations, kinds)
-def test_replacing_twice_is_replacing_once_and_nothing_else_changes(text: str, body: Any, kind: Kind) -> None:
+def test_replacing_twice_is_replacing_once_and_nothing_else_changes(text: str, body: Any, kind: RequestShape) -> None:
     rewrite, given_ = Rewrite.of({"system": {"replace": text}}), copy.deepcopy(body)
     once = apply(rewrite, body, kind)
     assert apply(rewrite, once, kind) == once
@@ -247,7 +247,7 @@ def test_replacing_twice_is_replacing_once_and_nothing_else_changes(text: str, b
 @given(st.sampled_from(["prepend", "replace"]), texts, st.lists(st.tuples(texts, texts), max_size=3), values,
        conversations, kinds)  # fmt: skip
 def test_it_reads_back_and_opens_no_other_field(
-    how: str, text: str, pairs: Any, value: Any, body: Any, kind: Kind
+    how: str, text: str, pairs: Any, value: Any, body: Any, kind: RequestShape
 ) -> None:
     turns = [
         {"role": role, "content": said}

@@ -1,6 +1,7 @@
 """Filters and instants as people write them."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -8,8 +9,9 @@ from hypothesis import strategies as st
 
 from policies.records import Arm, Outcome
 from proxy.ids import KeyRing
-from proxy.store.tables.values import RecordFilter
-from proxy.web.documents import FILTERS, iso, parse_filter, parse_instant, user_text
+from proxy.store.tables.values import RecordFilter, RecordFlag
+from proxy.web.documents import FILTERS, iso, parse_filter, parse_instant, record_document, user_text
+from tests.harness.install import Install
 
 NOW = 1_769_860_800.0  # 2026-01-31T12:00:00Z
 
@@ -79,3 +81,38 @@ def test_any_text_is_a_filter_or_refused_by_name(ring: KeyRing, name: str, text:
     else:
         instants = (criteria.since_us or 0, criteria.until_us or 0, criteria.experiment_id or 0, criteria.status or 0)
         assert all(abs(value) < 2**63 for value in instants)
+
+
+REWRITE = {"system": {"replace": "Be brief."}}
+
+
+@pytest.mark.parametrize(
+    ("flags", "rewrite", "shown"),
+    [
+        (RecordFlag.REWRITTEN, REWRITE, True),
+        (RecordFlag.NONE, REWRITE, False),
+        (RecordFlag.REWRITTEN | RecordFlag.TRUNCATED_REQUEST, REWRITE, False),
+        (RecordFlag.REWRITTEN, None, False),
+        (RecordFlag.REWRITTEN, {"parameters": {"x": None}}, False),
+    ],
+)
+async def test_a_record_shows_what_the_model_was_asked(
+    tmp_path: Path, flags: RecordFlag, rewrite: Any, shown: bool
+) -> None:
+    install = Install(tmp_path)
+    record = install.record()
+    record.flags = flags
+    record.body.request = b'{"messages":[{"role":"user","content":"Hi"}]}'
+    await install.fill([record])
+    store = await install.open_store()
+    try:
+        view = await store.records.get(record.id)
+        model = await store.models.add("new", rewrite=rewrite)
+    finally:
+        await store.close()
+    assert view is not None
+    exchange = record_document(view, install.ids, model)["exchange"]
+    assert exchange["request"] == '{"messages":[{"role":"user","content":"Hi"}]}'
+    asked = '{"messages":[{"role":"system","content":"Be brief."},{"role":"user","content":"Hi"}]}'
+    assert exchange["rewritten"] == (asked if shown else None)
+    assert record_document(view, install.ids)["exchange"]["rewritten"] is None

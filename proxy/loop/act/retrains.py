@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ from proxy.loop.ports import DatasetBuilder, DatasetRequest, Failed, Manifest, S
 from proxy.private import make_folder, replace_private
 from proxy.store.store import Store
 
-__all__ = ["FAILURE_FILE", "LINEAGE_FILE", "Retrains"]
+__all__ = ["FAILURE_FILE", "LINEAGE_FILE", "REWRITE_FILE", "Retrains"]
 
 LINEAGE_FILE: Final = "lineage.csv"
 """Beside a dataset's manifest: whose records are in it."""
+REWRITE_FILE: Final = "rewrite.json"
+"""In a run's folder: how the champion is asked otherwise than its clients ask."""
 FAILURE_FILE: Final = "failure.txt"
 """In a run's folder: what a failed training said."""
 
@@ -82,6 +85,7 @@ class Retrains:
             champion=champion.name,
             timeout_s=self.training_timeout_s,
         )
+        await asyncio.to_thread(_leave_rewrite, self.training_dir / run.id, champion)
         try:
             return Taken(handle=await self.trainer.start(order))
         except PermanentError as exc:
@@ -160,6 +164,13 @@ def _asked_otherwise(result: Mapping[str, Any], champion: Model) -> dict[str, An
     if not result.get("rewrite"):
         return {**result, "no_endpoint": "its rewrite may quote a user who was deleted since; train again"}
     return {**result, "url": champion.url, **({} if champion.model is None else {"model": champion.model})}
+
+
+def _leave_rewrite(folder: Path, champion: Model) -> None:
+    """Tell a training that looks for better words which are in use: a file in the run's folder, where there are any."""
+    if champion.rewrite is not None:
+        make_folder(folder)
+        replace_private(folder / REWRITE_FILE, json.dumps(dict(champion.rewrite)))
 
 
 def _write_words(path: Path, words: str) -> None:

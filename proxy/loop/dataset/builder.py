@@ -13,10 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from policies.formats import FORMATS
 from policies.records import Sample
 from policies.selection import DataGeneratorConfig
 from proxy.errors import PermanentError, TemporaryError
 from proxy.loop.dataset.joining import Joining
+from proxy.loop.dataset.preferred import Preferring
 from proxy.loop.dataset.rehearsal import Rehearsal
 from proxy.loop.dataset.selection_pass import LineFormat, Progress, SelectionPass, read_all
 from proxy.loop.dataset.space import Sized, ensure_space
@@ -187,14 +189,21 @@ class StoreDatasetBuilder:
                 if chosen.satisfied:
                     return
 
+    async def _preferring(self) -> Preferring | None:
+        """What people prefer, for formats that learn from it."""
+        wanted = self._line_format is None and FORMATS[self._config.format_type].needs_votes
+        return await Preferring.of(self._samples) if wanted else None
+
     async def _batches(self, before_id: str, limit: int | None) -> AsyncGenerator[list[Sample]]:
         """The samples before `before_id`, newest first, as they are judged: read, and with their generation."""
         generations = await self._samples.generations() if isinstance(self._samples, KnowsModels) else {}
         source = self._samples.iter(before_id=before_id, newest_first=True, chunk=_READ_ROWS)
-        joining = Joining(self._samples)
+        joining, preferring = Joining(self._samples), await self._preferring()
         async with aclosing(_batched(source, limit)) as batches:
             async for logged in batches:
                 batch = await joining.join(logged)
+                if preferring is not None:
+                    batch = await preferring.put(batch, generations)
                 yield await _in_thread(partial(read_all, batch, generations))
 
 

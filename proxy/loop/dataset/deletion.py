@@ -265,6 +265,7 @@ def _corrected(
         "first_record_id": kept.first,
         "last_record_id": kept.last,
         "liked": _less(manifest, "liked", sum(_liked(row) for row in trained)),
+        "preferred": _less(manifest, "preferred", sum(row.get("preferred") == "yes" for row in trained)),
         "deleted": _note(manifest, len(lines), at),
     }
     for member, column in (("models", "model"), ("authors", "author"), ("generations", "generation")):
@@ -293,7 +294,7 @@ def _more(manifest: Mapping[str, Any], n: int) -> int:
 
 
 def _liked(row: Mapping[str, str]) -> bool:
-    return bool(row.get("vote")) and float(row["vote"]) > 0
+    return row.get("preferred") != "yes" and bool(row.get("vote")) and float(row["vote"]) > 0
 
 
 def _blank_exit(content: Any) -> Any:

@@ -6,7 +6,7 @@ import json
 from array import array
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from operator import attrgetter
 from typing import Any
@@ -18,7 +18,7 @@ from policies.conversation import Lack
 from policies.dedupe import Deduper
 from policies.formats import FORMATS, Holds, Material, Partners, TrainingLine, lines, prepare
 from policies.records import Author, Sample
-from policies.selection import DataGeneratorConfig, Drop, DropReason, Exclusion, SelectionState, select
+from policies.selection import DataGeneratorConfig, Drop, DropReason, Exclusion, SelectionState, in_holdout, select
 from proxy.loop.dataset.minhash import minhash
 from proxy.loop.dataset.reading import read
 from proxy.loop.dataset.staging import CapCounter, LineOrigin, LineRow, Split, Staging
@@ -62,6 +62,8 @@ class Kept:
     generations: Counter[int] = field(default_factory=Counter)
     """Of the lines that a model wrote."""
     liked: int = 0
+    preferred: int = 0
+    """From answers that people compared side by side."""
     reasoned: int = 0
     chars: int = 0
 
@@ -72,6 +74,7 @@ class Kept:
         if line.author is not Author.PERSON:
             self.generations[line.generation] += 1
         self.liked += line.liked
+        self.preferred += line.preferred
         self.reasoned += line.reasoned
         self.chars += line.chars
 
@@ -100,6 +103,7 @@ class SelectionPass:
         usual = LineFormat(name=config.format_type, lines=self._usual, refuses=self._misfit)
         self.line_format = line_format or usual
         self._pairs = line_format is None and Holds.PAIRS in FORMATS[config.format_type].holds
+        self._labels = line_format is None and FORMATS[config.format_type].needs_votes
         self._ready: Material | Lack | None = None
         self.seen = 0
         self.used = 0
@@ -133,7 +137,7 @@ class SelectionPass:
     def take(self, batch: Iterable[Sample]) -> None:
         """Select and stage a batch of read samples, newest first; on a thread of its own, where an event loop is to go
         on."""
-        for sample in map(self.judged.applied, batch):
+        for sample in map(self._for_training, map(self.judged.applied, batch)):
             self.seen += 1
             reason = self.line_format.refuses(sample) or self._take(sample)
             if reason is not None:
@@ -189,6 +193,12 @@ class SelectionPass:
             return DropReason.MULTIMODAL
         return self._caps[split].admit(line.author)
 
+    def _for_training(self, sample: Sample) -> Sample:
+        """Without what people prefer, where the sample is for evaluation only: a preference is never on both sides."""
+        if sample.preferred and (not self._labels or in_holdout(sample, self._config.holdout_share)):
+            return replace(sample, preferred=())
+        return sample
+
     def _take(self, sample: Sample) -> DropReason | None:
         if sample.said.lacks is None and sample.trainable and self.judged.rejects(sample):
             return DropReason.NEGATIVE_FEEDBACK
@@ -217,9 +227,12 @@ class SelectionPass:
     def _stage(self, split: Split, sample: Sample, line: TrainingLine) -> None:
         """Keep a line with what the manifest and the lineage say of it."""
         partner, disliked = line.partner, (sample.feedback or 0.0) < 0
-        sources = [
-            LineOrigin(sample.record_id, sample.user, sample.model, sample.generation, sample.author, sample.feedback)
-        ]
+        origin = LineOrigin(
+            sample.record_id, sample.user, sample.model, sample.generation, sample.author, sample.feedback
+        )
+        if line.preferred:
+            origin = origin._replace(model=line.model or "", generation=line.generation, author=line.author)
+        sources = [origin]
         model, liked = sample.model, sample.correction is None and (sample.feedback or 0.0) > 0
         if partner is not None:
             vote = 1.0 if disliked else -1.0
@@ -227,6 +240,8 @@ class SelectionPass:
             sources.append(kin)
             liked = True
             model = partner.model if disliked else model
+        if line.model is not None:
+            model, liked = line.model, False
         if not line.parts:  # the others are offered once it is known whether they are kept
             self._caps[split].offer(line.author)
         self.staging.stage(
@@ -238,6 +253,7 @@ class SelectionPass:
             _dump(line.body),
             liked=liked and line.author is not Author.PERSON,
             reasoned=_thought(sample),
+            preferred=line.preferred,
             chars=characters(line.body),
         )
         self._staged += 1
@@ -261,6 +277,15 @@ class SelectionPass:
     def _usual(self, _: Sample, partners: Partners) -> list[TrainingLine]:
         assert isinstance(self._ready, Material)
         return lines(self._ready, partners)
+
+
+def _origin(sample: Sample, line: TrainingLine) -> LineOrigin:
+    """The record of a line, and who wrote what is learnt from it."""
+    if line.preferred:
+        names = line.model or "", line.generation, line.author
+    else:
+        names = sample.model, sample.generation, sample.author
+    return LineOrigin(sample.record_id, sample.user, *names, sample.feedback)
 
 
 def _caps(config: DataGeneratorConfig, staging: Staging, split: Split) -> Caps:

@@ -33,7 +33,8 @@ CREATE TABLE waiting (seq INTEGER PRIMARY KEY, split INTEGER NOT NULL, conversat
 CREATE INDEX waiting_by_conversation ON waiting (split, conversation, liked, seq);
 CREATE TABLE lines (seq INTEGER PRIMARY KEY, split INTEGER NOT NULL, record INTEGER NOT NULL, records INTEGER NOT NULL,
     author INTEGER NOT NULL, generation INTEGER NOT NULL, model INTEGER NOT NULL, liked INTEGER NOT NULL,
-    reasoned INTEGER NOT NULL, chars INTEGER NOT NULL, shape INTEGER NOT NULL, parts INTEGER NOT NULL);
+    preferred INTEGER NOT NULL, reasoned INTEGER NOT NULL, chars INTEGER NOT NULL, shape INTEGER NOT NULL,
+    parts INTEGER NOT NULL);
 CREATE TABLE bodies (seq INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE sources (seq INTEGER NOT NULL, record_id TEXT NOT NULL, user INTEGER, author INTEGER NOT NULL,
     generation INTEGER NOT NULL, model INTEGER NOT NULL, vote REAL, PRIMARY KEY (seq, record_id)) WITHOUT ROWID;
@@ -78,6 +79,8 @@ class LineOrigin(NamedTuple):
     """Who wrote what is learnt from it."""
     vote: float | None = None
     """Mean of the votes on the answer, in [-1, 1]."""
+    preferred: bool = False
+    """Whether the line is from two answers that people compared."""
 
 
 class LineRow(NamedTuple):
@@ -93,6 +96,8 @@ class LineRow(NamedTuple):
     model: str
     liked: bool
     """Whether people voted for its answer."""
+    preferred: bool
+    """Whether people compared its answer with another, side by side."""
     reasoned: bool
     """Whether a model had thought aloud in its conversation."""
     chars: int
@@ -162,15 +167,15 @@ class Staging:
 
     def stage(
         self, split: Split, record: int, line: TrainingLine, model: str, sources: Sequence[LineOrigin], body: bytes,
-        *, liked: bool = False, reasoned: bool = False, chars: int = 0,
+        *, liked: bool = False, preferred: bool = False, reasoned: bool = False, chars: int = 0,
     ) -> None:  # fmt: skip
         """Keep a line of the record with this number (see `LineRow`); call newest first."""
         self._seq += 1
         self._bytes += len(body)
         number = self._number(model)
         self._total += len(body)
-        kept = (int(split), record, len(sources), int(line.author), line.generation, number, liked, reasoned, chars)
-        self._lines.append((self._seq, *kept, shape(line.body), line.parts))
+        kept = (int(split), record, len(sources), int(line.author), line.generation, number, liked, preferred, reasoned)
+        self._lines.append((self._seq, *kept, chars, shape(line.body), line.parts))
         self._bodies.append((self._seq, body))
         self._sources += [
             (
@@ -189,7 +194,7 @@ class Staging:
 
     def write(self) -> None:
         """What waits goes into the file; needed before anything is read."""
-        self._db.executemany("INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._lines)
+        self._db.executemany("INSERT INTO lines VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._lines)
         self._db.executemany("INSERT INTO bodies VALUES (?, ?)", self._bodies)
         self._db.executemany("INSERT OR IGNORE INTO sources VALUES (?, ?, ?, ?, ?, ?, ?)", self._sources)
         self._lines, self._bodies, self._sources, self._bytes = [], [], [], 0
@@ -198,11 +203,11 @@ class Staging:
         """The staged lines of a split, newest first. Lines may be dropped meanwhile."""
         after = 0
         while rows := self._db.execute(
-            "SELECT seq, record, records, author, generation, model, liked, reasoned, chars, parts FROM lines"
-            " WHERE split = ? AND seq > ? ORDER BY seq LIMIT ?",
+            "SELECT seq, record, records, author, generation, model, liked, preferred, reasoned, chars, parts"
+            " FROM lines WHERE split = ? AND seq > ? ORDER BY seq LIMIT ?",
             (int(split), after, _PAGE),
         ).fetchall():
-            for seq, record, records, author, generation, model, liked, reasoned, chars, parts in rows:
+            for seq, record, records, author, generation, model, liked, preferred, reasoned, chars, parts in rows:
                 yield LineRow(
                     seq,
                     record,
@@ -211,6 +216,7 @@ class Staging:
                     generation,
                     self._models[model],
                     bool(liked),
+                    bool(preferred),
                     bool(reasoned),
                     chars,
                     bool(parts),
@@ -246,14 +252,15 @@ class Staging:
         Numbers begin with 1. A record whose line has another beside it comes with each.
         """
         rows = self._in_order(
-            "SELECT seq, record_id, user, sources.model, sources.generation, sources.author, vote"
+            "SELECT seq, record_id, user, sources.model, sources.generation, sources.author, vote, preferred"
             " FROM lines JOIN sources USING (seq)",
             split,
         )
         at, last = 0, 0
-        for seq, record_id, user, model, generation, author, vote in rows:
+        for seq, record_id, user, model, generation, author, vote, preferred in rows:
             at, last = at + (seq != last), seq
-            yield at, LineOrigin(record_id, user, self._models[model], generation, _AUTHORS[author], vote)
+            origin = LineOrigin(record_id, user, self._models[model], generation, _AUTHORS[author], vote)
+            yield at, origin._replace(preferred=bool(preferred))
 
     def record_range(self, split: Split) -> tuple[str | None, str | None]:
         """Smallest and largest record id behind the lines of a split that are still in."""

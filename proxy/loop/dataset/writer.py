@@ -28,7 +28,7 @@ __all__ = ["Writer", "read_manifest"]
 
 _AT_ONCE = 16
 """Lines: each may be as long as a whole body."""
-_LINEAGE = ("record_id", "user", "split", "line", "model", "generation", "author", "vote")
+_LINEAGE = ("record_id", "user", "split", "line", "model", "generation", "author", "vote", "preferred")
 
 
 @dataclass(slots=True)
@@ -95,6 +95,7 @@ class Writer:
             authors={author.name.lower(): kept.authors[author] for author in Author},
             generations={str(generation): n for generation, n in sorted(kept.generations.items())},
             liked=kept.liked,
+            preferred=kept.preferred,
             reasoning={"lines": kept.reasoned, "kept": self.config.keep_reasoning},
             bytes=data.stat().st_size,
             tokens=tokens.tokens,
@@ -117,6 +118,7 @@ class Writer:
                     source.generation,
                     source.author.name.lower(),
                     "" if source.vote is None else format(source.vote, "g"),
+                    "yes" if source.preferred else "",
                 )
 
 

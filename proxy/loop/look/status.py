@@ -86,7 +86,12 @@ def _extended(kind: type[_T], base: Any, **more: Any) -> _T:
 
 
 def _action(action: Action | None) -> ActionStatus | None:
-    return None if action is None else from_json(ActionStatus, action_to_json(action))
+    if action is None:
+        return None
+    document = action_to_json(action)
+    if "rewrite" in document:  # it may be as long as a prompt
+        document["rewrite"] = document["rewrite"] is not None
+    return from_json(ActionStatus, document)
 
 
 def _names(snapshot: Snapshot) -> dict[str, str]:

@@ -15,10 +15,11 @@ __all__ = ["usable_at_most"]
 
 async def usable_at_most(store: Store, config: DataGeneratorConfig, since_us: int, until_us: int) -> int:
     """Samples of the window that `policies.selection` may keep: scored well enough, or corrected, or, in the formats
-    that learn from them, disliked."""
+    that learn from them, disliked or compared by people with another answer."""
     most = await store.traffic.count_quality_samples(since_us, config.min_quality_score)
     most -= await store.traffic.count_quality_samples(until_us, config.min_quality_score)
     most += await store.traffic.count_corrections(since_us, until_us)
     if FORMATS[config.format_type].needs_votes:
         most += (await store.traffic.feedback_window(since_us, until_us)).negative
+        most += await store.preferences.count_of_records(since_us, until_us)
     return most

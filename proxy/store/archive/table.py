@@ -31,7 +31,7 @@ _PLACES: Final = (
     "query", "response_text", "messages", "request", "response", "request_headers", "response_headers",
     "request_sha256", "response_sha256", "error", "tags", "scores", "votes", "ttft_us", "conversation",
     "cache_read_tokens", "cache_write_tokens", "reasoning_tokens", "cluster", "unread", "resent", "claimed",
-    "vote_trust", "judged", "answer_chars", "behaviour", "record_tags",
+    "vote_trust", "judged", "answer_chars", "behaviour", "record_tags", "rewritten",
 )  # fmt: skip
 """The columns in the order of the files that are written by now."""
 _ARCHIVED: Final = tuple(column for column in RECORD_COLUMNS if column.archive is not None)

@@ -83,6 +83,17 @@ class Journal:
         acted = journal.c.state == JournalState.DONE.value, journal.c.action != HOLD
         return await self._list(sa.select(journal).where(*window, *acted).order_by(journal.c.seq))
 
+    async def acted(
+        self, actions: Sequence[str], since_us: int, until_us: int | None = None, *, limit: int = 50
+    ) -> list[JournalEntry]:
+        """The first actions of these kinds that were done from an instant on, oldest first."""
+        query = sa.select(journal).where(
+            journal.c.at_us >= since_us, journal.c.action.in_(actions), journal.c.state == JournalState.DONE.value
+        )
+        if until_us is not None:
+            query = query.where(journal.c.at_us <= until_us)
+        return await self._list(query.order_by(journal.c.at_us, journal.c.seq).limit(limit))
+
     async def latest_at(self, at_us: int) -> JournalEntry | None:
         """The last entry written at or before an instant."""
         query = (

@@ -14,7 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from policies.estimates import Moments, UserTotals, Vector
+from policies.estimates import Moments, UserTotals, moments_gain
 from policies.records import Arm
 from proxy.store.engine.dialect import any_of, for_update, insert_new, upsert
 from proxy.store.ingest.deltas import Deltas, ExperimentKey, TagKey
@@ -138,7 +138,7 @@ async def _count_chunk(
         gains.append((old.vector(icc) if old else None, new.vector(icc)))
         rows.append(_row(books, key, user_key, new, claimed=user_key in clusters))
     await upsert(connection, books.users, rows)
-    return _sum(gains), users.keys() - before.keys()
+    return moments_gain(gains), users.keys() - before.keys()
 
 
 async def _lock_users(
@@ -205,13 +205,6 @@ async def _note_claimed(connection: AsyncConnection, arm: Mapping[str, int], use
         await insert_new(connection, claimed_users, rows)
         new += len(rows)
     return new
-
-
-def _sum(gains: list[tuple[Vector | None, Vector]]) -> Moments:
-    change = Moments()
-    for old, new in gains:
-        change = change.replaced(old, new)
-    return change
 
 
 def totals_of(row: Any) -> UserTotals:

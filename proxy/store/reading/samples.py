@@ -7,7 +7,7 @@ stays constant, and a reader that takes hours never keeps SQLite's write-ahead l
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
@@ -21,6 +21,7 @@ from proxy.store.reading.ancestry import read_generations
 from proxy.store.reading.as_samples import SAMPLE_COLUMNS, is_judged, sample_of_row
 from proxy.store.reading.cursor import KeysetCursor
 from proxy.store.reading.earlier import EARLIER_COLUMNS, MOST_NAMESAKES, Earlier, earlier_of_row, names_user
+from proxy.store.reading.preferred import Preference, read_compared, read_preferences
 from proxy.store.tables.keys import BLOCK_RECORDS, alias_hash
 from proxy.store.tables.schema import HOUR_S, aliases, feedback, models, records, traffic
 from proxy.store.tables.values import RecordFlag, StoreSize
@@ -132,6 +133,14 @@ class Samples:
     async def generations(self) -> dict[str, int]:
         """By name and path, how many trainings of this installation lie behind each model that was trained here."""
         return await read_generations(self._db)
+
+    async def preferences(self) -> dict[str, tuple[Preference, ...]]:
+        """By record id, what people prefer of answers that were compared."""
+        return await read_preferences(self._db)
+
+    async def compared(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Mapping[str, Any]]:
+        """The texts of comparisons, by check and item."""
+        return await read_compared(self._db, keys)
 
     async def size(self) -> StoreSize:
         """Records, from the hourly sums, and bytes on disk."""

@@ -225,7 +225,7 @@ async def _checkpoint(db: Database) -> bool:
 
 async def _vacuum(db: Database) -> str:
     """PostgreSQL keeps dead rows until they are vacuumed, and their bytes until the room is used again."""
-    tables = [feedback, scores, judgements, comparisons, dictionaries, aliases, records, bodies]
+    tables = [feedback, scores, judgements, comparisons, preferences, dictionaries, aliases, records, bodies]
     try:
         for table in tables:
             async with db.outside_transaction() as connection:

@@ -37,6 +37,7 @@ from proxy.store.tables.schema import (
     experiments,
     feedback,
     judgements,
+    preferences,
     quality_hours,
     records,
     scores,
@@ -91,6 +92,7 @@ class Retention:
             before = await _droppable(db, bodies, _days_ago(now, config.bodies_days), archived)
             await _drop_bodies(db, before, tally)
             await _drop_comparisons(db, int((now - config.bodies_days * DAY_S) * 1e6))
+            await _drop_preferences(db)
         if config.records_days > 0:
             before = await _droppable(db, records, _days_ago(now, config.records_days), archived)
             await _drop_records(db, before, tally)
@@ -165,6 +167,15 @@ async def _drop_comparisons(db: Database, before_us: int) -> None:
             upto = old if last is None else comparisons.c.created_us <= last
             if (await connection.execute(sa.delete(comparisons).where(upto))).rowcount == 0 or last is None:
                 return
+
+
+async def _drop_preferences(db: Database) -> None:
+    """Choices between answers that are gone: nobody can learn from them. They are few, for people make them."""
+    there = sa.select(sa.literal(1)).where(
+        comparisons.c.check_id == preferences.c.check_id, comparisons.c.item == preferences.c.item
+    )
+    async with db.write() as connection:
+        await connection.execute(sa.delete(preferences).where(~there.exists()))
 
 
 async def _drop_records(db: Database, before: str, tally: _Tally) -> None:
@@ -264,6 +275,8 @@ async def _shrink(db: Database, max_bytes: int, now: float, tally: _Tally, archi
             if before is None:
                 break
             await drop(db, before, tally)
+            if table is bodies:
+                await _drop_comparisons(db, id_time_us(before))
             tally.reason = "size"
 
 

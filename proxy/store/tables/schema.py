@@ -313,6 +313,7 @@ comparisons: Final = Table(
     Column("data", LargeBinary, nullable=False),
     Column("created_us", BigInteger, nullable=False, index=True),
 )
+Index("ix_comparisons_outcome", comparisons.c.check_id, comparisons.c.outcome, comparisons.c.item)
 preferences: Final = Table(
     "preferences",
     metadata,

@@ -62,6 +62,8 @@ class RecordFlag(IntFlag):
     """The request was sent a second time, on a fresh connection, as a kept one had been closed."""
     CLAIMED = 512
     """Nobody vouched for the user that it names: what it says of a model counts for its cluster."""
+    REWRITTEN = 1024
+    """The model that answered was asked otherwise than the client asked, as its rewrite says."""
 
 
 FLAGS: Final = tuple(RecordFlag(number) for number in range(2 * max(RecordFlag)))

@@ -14,6 +14,7 @@ from proxy.web.admin import AdminServices
 from proxy.web.auth import Sessions
 from proxy.web.console.actions import action_routes
 from proxy.web.console.assets import PREFIX, asset_route
+from proxy.web.console.checks import check_routes
 from proxy.web.console.datasets import dataset_routes
 from proxy.web.console.experiment import experiment_routes
 from proxy.web.console.history import history_routes
@@ -22,6 +23,7 @@ from proxy.web.console.now import now_routes
 from proxy.web.console.page import Console
 from proxy.web.console.records import record_routes
 from proxy.web.console.runs import run_routes
+from proxy.web.console.side_by_side import side_by_side_routes
 from proxy.web.console.traffic import traffic_routes
 
 __all__ = ["with_console"]
@@ -37,6 +39,8 @@ def with_console(services: AdminServices, training_dir: Path) -> AdminServices:
     routes = [
         *now_routes(console),
         *experiment_routes(console),
+        *check_routes(console),
+        *side_by_side_routes(console),
         *traffic_routes(console),
         *record_routes(console),
         *run_routes(console, training_dir),

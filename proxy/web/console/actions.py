@@ -26,7 +26,7 @@ from proxy.web.console.page import Console
 from proxy.web.numbers import read_number
 from proxy.web.responses import ApiError
 
-__all__ = ["action_routes"]
+__all__ = ["action_routes", "form_of", "refuse_other_sites"]
 
 _MAX_TEXT: Final = 1_000
 _MAX_FIELDS: Final = 100
@@ -49,8 +49,8 @@ class _Actions:
         self._console = console
 
     async def submit(self, request: Request) -> Response:
-        _refuse_other_sites(request)
-        form = await _form(request)
+        refuse_other_sites(request)
+        form = await form_of(request)
         submit = self._console.services.submit
         if submit is None:
             return await self._said("The loop does not run here, so no command can be carried out.", 503)
@@ -124,8 +124,8 @@ class _Login:
 
     async def enter(self, request: Request) -> Response:
         """Exchange the token for a cookie that does not contain it."""
-        _refuse_other_sites(request)
-        form = await _form(request)
+        refuse_other_sites(request)
+        form = await form_of(request)
         right = self._sessions is not None and self._sessions.is_token(form.get("token", ""))
         guesses, address = self._console.services.guesses, peer(request.scope)
         wait_s = guesses.wrong(address) if not right else 0.0
@@ -147,13 +147,14 @@ class _Login:
         return response
 
 
-def _refuse_other_sites(request: Request) -> None:
+def refuse_other_sites(request: Request) -> None:
+    """What a browser itself calls cross-site is refused. Raises ApiError 403."""
     if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
         raise ApiError(403, "this came from another site's page")
 
 
-async def _form(request: Request) -> dict[str, str]:
-    """The fields of a URL-encoded form, the last of each name."""
+async def form_of(request: Request) -> dict[str, str]:
+    """The fields of a URL-encoded form, the last of each name. Raises ApiError 400."""
     body = await request.body()
     try:
         found = parse_qs(body.decode("utf-8", "replace"), keep_blank_values=True, max_num_fields=_MAX_FIELDS)

@@ -11,11 +11,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from policies.experiment import Assessment
+from policies.lifecycle import Phase
 from policies.rows import Experiment
 from proxy.status import Status
 from proxy.store.store import Store
 from proxy.store.tables.control import Look
 from proxy.web.console.page import Console
+from proxy.web.console.road import RoadStep, road_of
 from proxy.web.console.series import chart, series
 from proxy.web.console.traffic import arm_steps, quality_chart, vote_chart
 from proxy.web.console.wording import UNKNOWN, change_text
@@ -23,6 +25,8 @@ from proxy.web.responses import ApiError, JsonResponse
 
 __all__ = ["experiment_routes"]
 
+_BEFORE: Final = (Phase.DEPLOYING.value, Phase.CHECKING.value, Phase.SHADOWING.value)
+"""Phases of a challenger that has no experiment yet."""
 _POINTS: Final = 300
 _ARM_POINTS: Final = 72
 _LISTED: Final = 50
@@ -59,8 +63,24 @@ class _Pages:
             "names": names,
             "assessment": await self._assessment(status, shown),
             "rules": self._console.services.config.ab_test_config,
+            "road": await self._road(status, shown),
+            "coming": await self._coming(status, request),
         }
         return await self._console.render(request, "experiment.html", context)
+
+    async def _road(self, status: Status, shown: Experiment | None) -> list[RoadStep]:
+        """The steps of the challenger whose experiment is shown."""
+        if shown is None:
+            return []
+        rules = self._console.services.config.ab_test_config
+        return await road_of(self._console.store, status, rules, shown.challenger_model_id, shown)
+
+    async def _coming(self, status: Status, request: Request) -> list[RoadStep]:
+        """The steps of a challenger that is on its way to its test; none where an experiment was asked for."""
+        if status.challenger is None or status.phase.name not in _BEFORE or "id" in request.path_params:
+            return []
+        rules = self._console.services.config.ab_test_config
+        return await road_of(self._console.store, status, rules, status.challenger.id, None)
 
     async def _assessment(self, status: Status, shown: Experiment | None) -> Assessment | Mapping[str, Any] | None:
         """The one the loop decides on, or the last that was kept, as JSON."""

@@ -34,6 +34,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 _PAGES: Final[tuple[tuple[str, str], ...]] = (
     ("/", "Now"),
+    ("/checks", "Checks"),
     ("/experiment", "Experiment"),
     ("/traffic", "Traffic"),
     ("/records", "Records"),

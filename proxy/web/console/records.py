@@ -92,11 +92,13 @@ class _Pages:
         view = await find_record(self._console.store, self._console.ids, request.path_params["id"])
         if view is None:
             raise ApiError(404, "There is no such record. It may not have been ingested yet, or retention dropped it.")
-        record = record_document(view, self._console.ids)
+        model = await self._console.store.models.get(view.row.model_id)
+        record = record_document(view, self._console.ids, model)
         exchange = record["exchange"]
         shown = None if exchange is None else {
             **exchange,
             "request": _readable(exchange["request"]),
+            "rewritten": exchange["rewritten"] and _readable(exchange["rewritten"]),
             "response": _readable(exchange["response"]),
         }  # fmt: skip
         context = {

@@ -15,9 +15,10 @@ from policies.records import Outcome
 from policies.scoring import scorer_label
 from policies.vocabulary import VERDICTS, action_label, measure_label
 from proxy.store.tables.values import RecordFlag, RecordView
+from proxy.web.checks.documents import verdict_of_check
 from proxy.wire.extract.shapes import KINDS
 
-__all__ = ["FILTERS", "UNKNOWN", "UNNAMED", "change_text", "no_sample_words", "share_text"]
+__all__ = ["CHECK_VERDICTS", "FILTERS", "UNKNOWN", "UNNAMED", "change_text", "no_sample_words", "share_text"]
 
 UNKNOWN: Final = "–"
 UNNAMED: Final = "before the loop’s first check"
@@ -193,6 +194,30 @@ def _verdict(name: str) -> str:
     return VERDICTS.get(name, name)
 
 
+CHECK_KINDS: Final = {"gate": "replayed questions", "shadow": "copies of live requests", "command": "ratchet check"}
+CHECK_VERDICTS: Final = {
+    "pass": "Passed", "reject": "Rejected", "undecided": "Undecided", "hold": "Waiting", "lost": "Lost",
+    "passed_over": "Ended before a verdict", "no_answer": "No answer", "cancelled": "Cancelled",
+}  # fmt: skip
+
+
+def _check_kind(kind: str) -> str:
+    """`shadow` → "copies of live requests"."""
+    return CHECK_KINDS.get(kind, kind)
+
+
+def _check_verdict(name: str | None) -> str:
+    """`reject` → "Rejected"; None while it runs."""
+    return "Running" if name is None else CHECK_VERDICTS.get(name, name)
+
+
+def _outcome_of_two(value: float | None) -> str:
+    """How much better the challenger's answer is: "+0.40"."""
+    if value is None:
+        return UNKNOWN
+    return f"{value + 0.0:+.2f}".replace("-", "−") if abs(value) >= 0.005 else "0"
+
+
 def _part(value: float | None) -> str:
     """0.3 → "30 %"."""
     return UNKNOWN if value is None else wording.share(value)
@@ -219,6 +244,10 @@ FILTERS: Final[dict[str, Any]] = {
     "guardrail_change": _guardrail_change,
     "action_words": action_label,
     "verdict": _verdict,
+    "check_kind": _check_kind,
+    "check_verdict": _check_verdict,
+    "verdict_of_check": verdict_of_check,
+    "preference": _outcome_of_two,
     "scorer": scorer_label,
     "measure": measure_label,
     "metric": _metric,

@@ -189,7 +189,7 @@ def _cost(value: object) -> bool:
 
 _MEMBERS: Final[Mapping[str, Callable[[object], bool]]] = (
     dict.fromkeys(("seen", "records", "samples", "holdout_samples", "rehearsal_samples", "rehearsal_malformed",
-                   "liked", "bytes", "tokens"), _count)
+                   "liked", "preferred", "bytes", "tokens"), _count)
     | dict.fromkeys(("dropped", "models", "authors", "generations"), _counts)
     | dict.fromkeys(("format_type", "sha256", "tokens_by", "config_fingerprint"), _text_or_none)
     | {"examples": _examples, "reasoning": _reasoning, "estimated_cost": _cost}

@@ -39,6 +39,7 @@ def summary(manifest: Mapping[str, Any]) -> dict[str, Any]:
         "authors": _counts(manifest.get("authors"), _AUTHORS),
         "generations": manifest.get("generations") or None,
         "liked": manifest.get("liked"),
+        "preferred": manifest.get("preferred"),
         "ancestry": ancestry(manifest),
         "reasoning": manifest.get("reasoning") or None,
         "bytes": manifest.get("bytes") or None,

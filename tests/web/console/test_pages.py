@@ -13,9 +13,10 @@ from tests.harness.serve import request
 
 pytestmark = pytest.mark.slow
 
-PAGES = ("/", "/experiment", "/experiment/1", "/traffic?range=24h", "/records", "/judge", "/runs", "/history",
-         "/history?holds=1")  # fmt: skip
-SHOWN_BY_ANOTHER = ("/experiment/1", "/history")
+PAGES = ("/", "/checks", "/checks/1", "/checks/1?show=worse&tag=returns", "/checks/1/side-by-side?who=ann",
+         "/checks/1/side-by-side?show=worse", "/experiment", "/experiment/1", "/traffic?range=24h",
+         "/records", "/judge", "/runs", "/history", "/history?holds=1")  # fmt: skip
+SHOWN_BY_ANOTHER = ("/experiment/1", "/history", "/checks/1?show=worse&tag=returns")
 """The same page as another of PAGES, with less on it."""
 
 
@@ -200,6 +201,24 @@ def test_a_filter_that_means_nothing_says_so(admin: Admin) -> None:
     assert "min_quality: &#39;good&#39; is not a number" in answer.body.decode()
 
 
+def test_the_experiment_shows_its_challengers_road(admin: Admin, page: Page) -> None:
+    page.goto(f"{admin.url}/experiment/1")
+    steps = page.get_by_role("list", name="The road of this challenger").get_by_role("listitem")
+    expect(steps).to_have_count(4)
+    expect(steps.nth(0)).to_contain_text("Passed")
+    expect(steps.nth(0)).to_contain_text("not worse by 0.07 or more")
+    expect(steps.nth(1)).to_contain_text("No copies of requests were sent to it.")
+    expect(steps.nth(2)).to_contain_text("Promote")
+    expect(steps.nth(3)).to_contain_text("Watched")
+    page.goto(f"{admin.url}/experiment")
+    expect(page.locator(".road [aria-current=step]")).to_contain_text("30 % of the users")
+    page.locator(".road").get_by_role("link", name="Check").click()
+    expect(page.get_by_role("heading", name="What it found")).to_be_visible()
+    page.go_back()
+    page.get_by_role("link", name="answers side by side").click()
+    expect(page.get_by_role("heading", name="Which answer is better?")).to_be_visible()
+
+
 def test_a_run_shows_its_data_what_was_left_out_and_its_log(admin: Admin, page: Page) -> None:
     page.goto(f"{admin.url}/runs")
     page.locator("table.rows tbody a").first.click()
@@ -217,7 +236,17 @@ def test_a_decision_opens_with_its_evidence(admin: Admin, page: Page) -> None:
 
 
 def test_what_is_not_there_is_a_page_that_says_so(admin: Admin) -> None:
-    for path in ("/experiment/99", "/records/nothing", "/runs/none", "/history/99999", "/traffic?range=century"):
+    for path in (
+        "/experiment/99",
+        "/records/nothing",
+        "/runs/none",
+        "/history/99999",
+        "/traffic?range=century",
+        "/checks/99",
+        "/checks/99/side-by-side",
+        "/checks/1/side-by-side?item=none",
+        "/checks/1?show=best",
+    ):
         answer = request(admin.url, path)
         assert answer.status in (400, 404), path
         assert b"<main" in answer.body

@@ -28,9 +28,12 @@ GROWING = (
     "durations",
     "looks",
     "run_users",
+    "comparisons",
     "judgements",
 )
-PAGES = ("/", "/experiment", "/experiment/1/data", "/traffic?range=30d", "/traffic/data?range=7d", "/records",
+PAGES = ("/", "/checks", "/checks/1", "/checks/1?show=worse", "/checks/1?show=better", "/checks/1?show=disagrees",
+         "/checks/1?tag=returns", "/checks/1/side-by-side?who=ann", "/api/checks/1/comparisons?show=open&who=ann",
+         "/experiment", "/experiment/1/data", "/traffic?range=30d", "/traffic/data?range=7d", "/records",
          "/records?text=dictionary&min_quality=0.9", "/records?feedback=negative", "/records?status=5xx",
          "/records?user_hash=0000000000000024", "/records?arm=challenger&since=24h", "/runs", "/history",
          "/history?holds=1", "/judge")  # fmt: skip

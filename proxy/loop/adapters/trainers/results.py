@@ -25,7 +25,7 @@ _LINES: Final = ("data.jsonl", "holdout.jsonl", "openai-*.jsonl")
 _PASSING: Final = ("train.log", "failure.txt", "progress.json", "staging.db", "*.tmp", "*.next")
 """Emptied, replaced or removed as we need, or when a user is deleted whose words may be in them."""
 _OURS: Final = (*_LINES, *_PASSING, "manifest.json", "lineage.csv", "order.json", "exit.json", "result.json",
-                "process.json", "run.lock")  # fmt: skip
+                "process.json", "run.lock", "rewrite.json")  # fmt: skip
 """What we write in a run's folder."""
 
 

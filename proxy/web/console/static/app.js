@@ -141,6 +141,26 @@
     next?.focus();
   });
 
+  // Keys of their own: a button or a link with data-key is pressed by it, wherever the focus is but in a field.
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.shiftKey || event.repeat) return;
+    if (event.target.closest("input, textarea, select, dialog")) return;
+    const found = all("[data-key]").find((one) => one.dataset.key.split(" ").includes(event.key));
+    if (!found || found.disabled) return;
+    event.preventDefault();
+    found.click();
+  });
+  document.addEventListener("htmx:afterSwap", (event) => {
+    const said = event.detail.target.id === "live" && $("[data-announce]", event.detail.target);
+    if (said) $("#announce").textContent = said.dataset.announce;
+  });
+
+  // A name that is asked for on several pages is remembered here.
+  for (const field of all("[data-recall]")) {
+    if (!field.value) field.value = recall(field.dataset.recall);
+    field.form?.addEventListener("submit", () => remember(field.dataset.recall, field.value));
+  }
+
   tellTimes();
   reachable();
 })();

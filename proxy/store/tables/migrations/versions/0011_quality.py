@@ -44,6 +44,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_comparisons_user_hash", "comparisons", ["user_hash"])
     op.create_index("ix_comparisons_created_us", "comparisons", ["created_us"])
+    op.create_index("ix_comparisons_outcome", "comparisons", ["check_id", "outcome", "item"])
     op.create_table(
         "preferences",
         sa.Column("check_id", sa.Integer(), nullable=False),

@@ -1,0 +1,117 @@
+"""What a check compared, page by page, and what people prefer: on both databases."""
+
+import random
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from proxy.clock import ManualClock
+from proxy.config.storage import RetentionConfig
+from proxy.store.control.compared import ComparisonFilter, Show
+from proxy.store.control.preferences import PreferenceCounts
+from proxy.store.store import Store
+from tests.harness.compared_answers import answer, compared_rows, comparison, seed_check, seed_rows
+from tests.harness.exchanges import new_id
+
+
+async def walked(store: Store, wanted: ComparisonFilter, limit: int) -> list[tuple[str, float | None]]:
+    """All pages of a list, put together."""
+    found, cursor = [], None
+    while True:
+        page = await store.compared.page(1, wanted, cursor=cursor, limit=limit)
+        assert len(page.rows) <= limit
+        found += [(row.item, row.outcome) for row in page.rows]
+        cursor = page.cursor
+        if cursor is None:
+            return found
+
+
+async def test_pages_put_together_are_the_whole_list_in_its_order(store: Store) -> None:
+    rows = compared_rows(1, 100, start_us=1_760_000_000_000_000)
+    await seed_check(store, rows)
+    await seed_rows(store, [replace(row, check_id=2) for row in rows[:7]])
+    everything = sorted((row.item, row.outcome) for row in rows)
+    worse = sorted((row.outcome, row.item) for row in rows if row.outcome is not None and row.outcome < 0)
+    better = sorted((row.outcome, row.item) for row in rows if row.outcome is not None and row.outcome > 0)[::-1]
+    for limit in (1, 7, 1000):
+        assert sorted(await walked(store, ComparisonFilter(), limit)) == everything
+        assert await walked(store, ComparisonFilter(show=Show.WORSE), limit) == [(item, x) for x, item in worse]
+        assert await walked(store, ComparisonFilter(show=Show.BETTER), limit) == [(item, x) for x, item in better]
+        tagged = await walked(store, ComparisonFilter(tag="opening hours"), limit)
+        assert {item for item, _ in tagged} == {row.item for row in rows if "opening hours" in row.tags}
+    counts = await store.compared.counts(1)
+    assert (counts.compared, counts.worse, counts.better) == (len(rows), len(worse), len(better))
+
+
+async def test_the_one_after_and_the_one_before_are_neighbours_in_the_list(store: Store) -> None:
+    await seed_check(store, compared_rows(1, 40, start_us=1_760_000_000_000_000))
+    for show in (Show.ALL, Show.WORSE, Show.BETTER):
+        wanted = ComparisonFilter(show=show)
+        rows = (await store.compared.page(1, wanted, limit=100)).rows
+        for one, other in pairwise(rows):
+            assert await store.compared.after(one, wanted) == other
+            assert await store.compared.before(other, wanted) == one
+        assert await store.compared.after(rows[-1], wanted) is None
+        assert await store.compared.before(rows[0], wanted) is None
+
+
+async def test_a_cursor_of_another_list_is_refused(store: Store) -> None:
+    for cursor in ("0" * 32, "nan/x", "2.0/x", "/"):
+        with pytest.raises(ValueError, match="cursor"):
+            await store.compared.page(1, ComparisonFilter(show=Show.WORSE), cursor=cursor)
+
+
+async def test_half_a_comparison_is_not_shown(store: Store) -> None:
+    whole = comparison(1, "a" * 32, "Nails?", answer("Yes."), answer("No."))
+    half = replace(whole, item="b" * 32, outcome=None, data={"challenger": {"raw": "No."}})
+    await seed_check(store, [half, whole, replace(whole, item="c" * 32)])
+    assert [item for item, _ in await walked(store, ComparisonFilter(), 1)] == ["a" * 32, "c" * 32]
+
+
+async def test_a_choice_is_one_a_person_and_leaves_the_open_ones(store: Store) -> None:
+    rows = [comparison(1, c * 32, "Nails?", answer("Yes."), answer("No."), outcome=x)
+            for c, x in (("a", -1.0), ("b", 1.0), ("c", 0.0))]  # fmt: skip
+    await seed_check(store, rows)
+    chosen = store.preferences
+    assert await chosen.put(1, "a" * 32, "ann", "champion")
+    assert await chosen.put(1, "a" * 32, "ann", "challenger")
+    assert await chosen.put(1, "b" * 32, "bob", "tie")
+    assert not await chosen.put(1, "d" * 32, "ann", "tie")
+    assert await chosen.of(1, ["a" * 32, "c" * 32]) == {"a" * 32: {"ann": "challenger"}}
+    assert await chosen.counts(1, "ann") == PreferenceCounts(challenger=1, tie=1, mine=1)
+    left = [item[0] for item, _ in await walked(store, ComparisonFilter(show=Show.OPEN, who="ann"), 1)]
+    assert left == ["b", "c"]
+    assert await chosen.withdraw(1, "a" * 32, "ann")
+    assert not await chosen.withdraw(1, "a" * 32, "ann")
+
+
+async def test_a_judge_disagrees_where_a_person_prefers_the_other(store: Store) -> None:
+    outcomes = {"a": -1.0, "b": 0.5, "c": -0.2, "d": 0.0, "e": 1.0}
+    await seed_check(store, [comparison(1, c * 32, "?", answer("1"), answer("2"), outcome=x)
+                             for c, x in outcomes.items()])  # fmt: skip
+    for item, choice in (("a", "challenger"), ("b", "champion"), ("c", "champion"), ("d", "challenger"), ("e", "tie")):
+        await store.preferences.put(1, item * 32, "ann", choice)  # type: ignore[arg-type]
+    found = await walked(store, ComparisonFilter(show=Show.DISAGREES), 1)
+    assert [item[0] for item, _ in found] == ["a", "b"]
+
+
+async def test_a_deleted_user_takes_along_what_people_preferred_of_their_answers(store: Store) -> None:
+    rows = [comparison(1, c * 32, "?", answer("1"), answer("2"), user_hash=user)
+            for c, user in (("a", 7), ("b", 8), ("c", None))]  # fmt: skip
+    await seed_check(store, rows)
+    for row in rows:
+        await store.preferences.put(1, row.item, "ann", "tie")
+    await store.deletion.delete_user(7)
+    assert set(await store.preferences.of(1, [row.item for row in rows])) == {"b" * 32, "c" * 32}
+
+
+async def test_choices_go_with_the_answers_that_retention_drops(store: Store, clock: ManualClock) -> None:
+    now_us, rng = int(clock.now() * 1e6), random.Random(1)
+    rows = [comparison(1, new_id(at_us, rng), "?", answer("1"), answer("2"), created_us=at_us)
+            for at_us in (now_us - 40 * 86_400_000_000, now_us - 1_000_000)]  # fmt: skip
+    await seed_check(store, rows)
+    for row in rows:
+        await store.preferences.put(1, row.item, "ann", "tie")
+    await store.retention.prune(RetentionConfig(bodies_days=30.0, records_days=0, max_bytes=0))
+    assert set(await store.preferences.of(1, [row.item for row in rows])) == {rows[1].item}
