@@ -6,8 +6,8 @@
 
 Any of the three may be missing. Each API has its own place for a system prompt and for turns (`RequestShape`);
 parameters are the API's own, so a patch for one API (`temperature`) is none for another (`generationConfig`). Nothing
-else of the body changes. A prompt to be improved, and parameters to be tried, are models like any other then: they are tested on users,
-promoted, and go back.
+else of the body changes. A prompt to be improved, and parameters to be tried, are models like any other then: they are
+tested on users, promoted, and go back.
 
 `apply` takes documents whose values may be opaque, where it has no reason to look into them (`proxy.wire.rewriting`
 leaves them as bytes): it reads the fields that it changes, and of a turn the role.

@@ -72,7 +72,7 @@ def start_experiment(position: Position, action: StartExperiment, effect: Effect
         reason,
         now,
         models=(model,),
-        checks=check_ended(position, PASSED_OVER, now),
+        checks=check_ended(position, PASSED_OVER if now.manual else "pass", now),
         experiments=(experiment,),
         outcome=_epoch_of(experiment),
     )
@@ -120,7 +120,7 @@ def begin_promotion(position: Position, action: BeginPromotion, effect: Effect, 
         case phase:
             raise TypeError(f"no promotion begins in the phase {phase.name}")
     promoting = Promoting(challenger_id=challenger, experiment_id=test, run_id=run)
-    checks = check_ended(position, PASSED_OVER, now)
+    checks = check_ended(position, PASSED_OVER if now.manual else "pass", now)
     return moved(position, event, promoting, position.state.ledger, reason, now, models=(model,), checks=checks)
 
 

@@ -214,11 +214,11 @@ def ended(position: Position, state: str, now: Context, error: str | None = None
 
 
 def check_ended(position: Position, verdict: str, now: Context) -> tuple[Check, ...]:
-    """The check that is under way, closed; what it has found by itself stays."""
+    """The check that is under way, closed; a verdict that it has found by itself stays."""
     check = position.check
     if check is None or check.ended_us is not None:
         return ()
-    return (replace(check, ended_us=now.at_us, verdict=verdict),)
+    return (replace(check, ended_us=now.at_us, verdict=check.verdict or verdict),)
 
 
 def retiring(ledger: Ledger, model: Model, now: Context, *, drain_s: float | None = None) -> Ledger:

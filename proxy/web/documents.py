@@ -76,7 +76,7 @@ def record_document(view: RecordView, ids: RecordIds, model: Model | None = None
         "messages": [dict(message) for message in body.messages],
         "error": body.error,
         "tags": dict(body.tags),
-        "rewritten": _rewritten(view.row, body, model),
+        **_rewriting(view.row, body, model),
     }  # fmt: skip
     return document | {
         "scores": dict(view.scores),
@@ -85,14 +85,18 @@ def record_document(view: RecordView, ids: RecordIds, model: Model | None = None
     }
 
 
-def _rewritten(row: RecordRow, body: BodyPayload, model: Model | None) -> str | None:
-    """The body that the model got, where that is not the client's and this is here, whole."""
+def _rewriting(row: RecordRow, body: BodyPayload, model: Model | None) -> dict[str, Any]:
+    """The body that the model got, where that is not the client's and this is here, whole; and what of its rewrite had
+    no place in it."""
+    nothing: dict[str, Any] = {"rewritten": None, "not_rewritten": []}
     if RecordFlag.REWRITTEN not in row.flags or RecordFlag.TRUNCATED_REQUEST in row.flags:
-        return None
+        return nothing
     if model is None or model.rewrite is None:
-        return None
-    asked = Rewriter(model.rewrite).body(body.target, body.request)
-    return None if asked == body.request else asked.decode("utf-8", "replace")
+        return nothing
+    rewriter = Rewriter(model.rewrite)
+    asked, lacks = rewriter.body(body.target, body.request), list(rewriter.lacks(body.target, body.request))
+    text = None if asked == body.request else asked.decode("utf-8", "replace")
+    return {"rewritten": text, "not_rewritten": lacks}
 
 
 def _vote_document(vote: VoteView) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
-from policies.rewrite import RequestShape, Rewrite, apply, kind_of, opened_fields
+from policies.rewrite import RequestShape, Rewrite, apply, kind_of, lacks, opened_fields
 
 __all__ = ["Rewriter"]
 
@@ -31,12 +31,12 @@ class Rewriter:
         self._rewrite = Rewrite.of(rewrite)
         self._turns, self._fields = opened_fields(self._rewrite)
 
-    def kind(self, target: str, body: bytes) -> RequestShape | None:
-        """Which API a request speaks; None where its body is no JSON object."""
+    def lacks(self, target: str, body: bytes) -> tuple[str, ...]:
+        """What of the rewrite this request has no place for, a sentence each."""
         try:
-            return kind_of(target, _object(body))
+            return lacks(self._rewrite, kind_of(target, _object(body)))
         except _BROKEN:
-            return None
+            return ("the body is no JSON object, so nothing of it is rewritten",)
 
     def body(self, target: str, body: bytes) -> bytes:
         """The body as the model is to see it, `target` being its path; as it is where it is no JSON object, or says

@@ -195,7 +195,10 @@ def test_a_challenger_is_brought_with_its_key_apart(install: Install, tmp_path: 
     assert result.exit_code == 0, result.output
     command = commands(install)[-1]
     credential = command.args["credential"]
-    assert command.args == {"url": url, "model": "big", "name": "big-1", "credential": credential, "rewrite": REWRITE}
+    rewrite = json.loads(command.args["rewrite"])
+    assert {**command.args, "rewrite": rewrite} == {
+        "url": url, "model": "big", "name": "big-1", "credential": credential, "rewrite": REWRITE,
+    }  # fmt: skip
     assert (command.verb, command.who, command.why) == ("challenge", "ann", "it is new")
     assert keys_in(install) == [Credential.of(url, "sk-secret", "x-api-key")]
     assert "sk-secret" not in result.output + repr(command)

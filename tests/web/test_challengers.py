@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,10 @@ async def test_a_challenger_becomes_a_command_and_its_key_a_secret(install: Inst
     [(verb, args, who, why)] = admin.submitted
     credential = args["credential"]
     assert (verb, who, why) == ("challenge", "ann", "it is new")
-    assert args == {"url": "http://127.0.0.1:9/a", "name": "b", "credential": credential, "rewrite": REWRITE}
+    rewrite = json.loads(args["rewrite"])
+    assert {**args, "rewrite": rewrite} == {
+        "url": "http://127.0.0.1:9/a", "name": "b", "credential": credential, "rewrite": REWRITE,
+    }  # fmt: skip
     assert "sk-secret" not in str(command)
     store = await install.open_store()
     try:
@@ -129,7 +133,7 @@ async def test_where_only_the_model_differs_the_champions_rewrite_stays(
     try:
         await store.models.add("old", url="http://champion:1", state=ModelState.CHAMPION, rewrite=REWRITE)
         args = await arguments(read_challenger(given), store, ChampionConfig(url="http://champion:1"))
-        assert args.get("rewrite") == rewrite
+        assert json.loads(args.get("rewrite", "null")) == rewrite
     finally:
         await store.close()
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.rewrite import RequestShape, Rewrite, RewriteError, apply, kind_of
+from policies.rewrite import Rewrite, RewriteError, apply, kind_of
 from proxy.wire.rewritable import LONGEST_BODY, rewritable
 from proxy.wire.rewriting import Rewriter
 
@@ -60,8 +60,9 @@ def test_what_is_no_request_goes_on_as_it_is(body: bytes) -> None:
 
 def test_an_api_is_known_by_path_and_body() -> None:
     rewriter = Rewriter({"system": {"replace": "Be brief."}})
-    assert rewriter.kind(CHAT, b'{"messages":[]}') is RequestShape.CHAT
-    assert rewriter.kind(CHAT, b"[") is None
+    assert rewriter.lacks(CHAT, b'{"messages":[]}') == ()
+    assert rewriter.lacks(CHAT, b"[") == ("the body is no JSON object, so nothing of it is rewritten",)
+    assert "no place for a system prompt" in rewriter.lacks("/v1/completions", b'{"prompt":"Hi"}')[0]
     embeddings = b'{ "input":"Hi" }'
     assert rewriter.body("/v1/embeddings", embeddings) == embeddings
     assert json.loads(rewriter.body("/v1/responses", b'{"input": "Hi"}')) == {

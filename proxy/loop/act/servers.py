@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from policies.actions import Challenge, Redeploy
 from policies.effects import Challenged, Declined, Effect, Redeployed, Served, Stopped, Taken
+from policies.rewrite import Rewrite, RewriteError
 from policies.rows import Model, ModelState
 from policies.transition import Position
 from proxy.errors import PermanentError, TemporaryError
@@ -61,6 +62,10 @@ class Servers:
 
     async def challenge(self, action: Challenge, position: Position, at: float) -> Effect:
         """Register the challenger that a person brings, and hand it to its deployer. Done again it is the same one."""
+        try:
+            rewrite = None if action.rewrite is None else Rewrite.of(action.rewrite)
+        except RewriteError as exc:
+            return Declined(reason=str(exc))
         asked_us = round(at * 1e6)
         known = await self.store.models.named(action.name)
         if known is not None and known.detail.get("asked_us") != asked_us:
@@ -73,7 +78,7 @@ class Servers:
             action.name,
             path=action.path,
             credential=action.credential,
-            rewrite=action.rewrite,
+            rewrite=None if rewrite is None else rewrite.as_json(),
             detail={
                 "asked_us": asked_us,
                 "brought": action.path is None,
