@@ -35,8 +35,7 @@ from proxy.web.responses import EXCEPTION_HANDLERS, ApiError, JsonResponse
 
 __all__ = ["VERBS", "AdminServices", "create_admin_app"]
 
-VERBS: Final = tuple(verb.value for verb in Verb if verb is not Verb.CHALLENGE)
-"""Commands that are taken as they are. What comes with a challenger is read first (`proxy.web.challengers`)."""
+VERBS: Final = tuple(verb.value for verb in Verb)
 """What a person can ask of the loop."""
 _MAX_WHY: Final = 1_000
 _MAX_ARGS: Final = 10
@@ -164,8 +163,7 @@ class _Api:
         body, who, why = await self.order(request)
         verb, args = body.get("verb"), body.get("args", {})
         if verb not in VERBS:
-            aside = "; POST /api/challengers brings a challenger" if verb == Verb.CHALLENGE.value else ""
-            raise ApiError(400, f"verb: not one of {', '.join(VERBS)}{aside}", field="verb")
+            raise ApiError(400, f"verb: not one of {', '.join(VERBS)}", field="verb")
         if verb == Verb.CHALLENGE:
             raise ApiError(400, "verb: bring a challenger with POST /api/challengers", field="verb")
         _check_args(args)
