@@ -94,8 +94,7 @@ class ReplayGate:
     def _so_far(self, check: Check, running: _Running) -> CheckView:
         if running.runner is None:
             return CheckView(id=check.id, reasons=("questions are being drawn",), progress=0.0)
-        reasons = running.runner.report().reasons or ("it is being warmed up with recorded requests",)
-        return CheckView(id=check.id, reasons=reasons, progress=running.runner.progress)
+        return CheckView(id=check.id, reasons=running.runner.report().reasons, progress=running.runner.progress)
 
     async def cancel(self, check_id: int) -> None:
         """Ask nothing more; what was found stays."""

@@ -47,7 +47,7 @@ class CheckItems:
             if prompt is None:
                 self._tally.gone.add(item)
                 return None
-            answer = await self._asker.ask(plan.challenger, prompt.asked, model_name=plan.config.model_name)
+            answer = await self._answer(prompt)
             if isinstance(answer, Unreached):
                 if answer.refused or not last:
                     return Away(answer.reason, for_good=answer.refused)
@@ -62,6 +62,14 @@ class CheckItems:
             await self._ledger.settle(item, None, facts[item])
         self._fresh.pop(item, None)
         return None
+
+    async def _answer(self, prompt: Recorded) -> Read | Unreached:
+        """The answer. A failure is asked once more: the answers of the champion were drawn among those that went
+        well, so what fails now and then would count against the challenger alone."""
+        answer = await self._asker.ask(self._plan.challenger, prompt.asked, model_name=self._plan.config.model_name)
+        if isinstance(answer, Unreached) or not answer.answer.failed:
+            return answer
+        return await self._asker.ask(self._plan.challenger, prompt.asked, model_name=self._plan.config.model_name)
 
     async def _keep_pair(self, item: str, prompt: Recorded, answer: Read) -> None:
         champion = prompt.champion

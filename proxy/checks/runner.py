@@ -26,6 +26,7 @@ __all__ = ["Runner"]
 _AHEAD: Final = 4
 """Times the concurrency that questions may be asked ahead of the first whose answer is still awaited."""
 _REPORT_S: Final = 2.0
+_WARMING: Final = "it is being warmed up with recorded requests"
 
 
 class Runner:
@@ -44,6 +45,7 @@ class Runner:
         )
         self._items = CheckItems(plan, ledger, self._asker, self.tally)
         self._reported = -_REPORT_S
+        self._warming = bool(plan.warm_up[plan.warmed :])
         self.silent = ""
         """Why it answers nothing at all, where that is so: it has answered none of the requests of its warm-up."""
         self.may_pass = False
@@ -51,6 +53,8 @@ class Runner:
 
     def report(self) -> CheckReport:
         """What it has found so far."""
+        if self._warming:
+            return CheckReport(reasons=(_WARMING,), counts={"warmed": self.tally.warmed})
         report = self.tally.report()
         if report.verdict is None and self._pool.waiting:
             return replace(report, reasons=(f"waiting: {self._pool.waiting}", *report.reasons))
@@ -154,6 +158,7 @@ class Runner:
             else:
                 self.tally.warmed += 1
                 await self._write_down(force=True)
+        self._warming = False
         if silences and not self.tally.warmed:
             self.may_pass = not any(said.startswith("HTTP 4") for said in silences)
             last = silences[-1].partition(",")[0]  # what follows, the model says

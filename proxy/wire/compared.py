@@ -11,13 +11,14 @@ import orjson
 from policies.conversation import Conversation, Turn
 from proxy.wire.extract import CapturedExchange, converse
 
-__all__ = ["answered", "answered_text"]
+__all__ = ["answered", "answered_text", "failure_of"]
 
 _JSON = "application/json"
 
 
 def answered(data: Mapping[str, Any], side: Literal["champion", "challenger"]) -> Conversation:
-    """The conversation that ends with the answer of `side`. Never raises: of what cannot be read the words are left."""
+    """The conversation that ends with the answer of `side`. Never raises: of what cannot be read, and of what is no
+    answer, the words are left."""
     answer = data.get(side)
     exchange = CapturedExchange(
         target=str(data.get("target", "")),
@@ -28,7 +29,7 @@ def answered(data: Mapping[str, Any], side: Literal["champion", "challenger"]) -
     )
     said = converse(exchange)
     words = answered_text(data, side)
-    if said.answer.empty and words:
+    if failure_of(data, side) is not None or (said.answer.empty and words):
         said = replace(said, answer=Turn(role="assistant", content=words))
     return said
 
@@ -38,6 +39,13 @@ def answered_text(data: Mapping[str, Any], side: Literal["champion", "challenger
     answer = data.get(side)
     found = answer.get("text") if isinstance(answer, Mapping) else answer
     return found if isinstance(found, str) else ""
+
+
+def failure_of(data: Mapping[str, Any], side: Literal["champion", "challenger"]) -> str | None:
+    """Why there is no answer; None where there is one."""
+    answer = data.get(side)
+    found = answer.get("failed") if isinstance(answer, Mapping) else None
+    return found if isinstance(found, str) else None
 
 
 def _bytes(body: Any) -> bytes:

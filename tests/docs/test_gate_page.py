@@ -20,7 +20,7 @@ TEXT: Final = PAGE.read_text(encoding="utf-8")
 
 
 def test_the_golden_file_of_the_page_is_one(tmp_path: Path) -> None:
-    block = re.search(r"```json\n(.*?)```", TEXT, re.DOTALL)
+    block = re.search(r"```jsonl\n(.*?)```", TEXT, re.DOTALL)
     assert block is not None
     path = tmp_path / "golden.jsonl"
     path.write_text(block[1])

@@ -186,7 +186,7 @@ def gate_report(verdict: GateVerdict | None, reason: str, rows: Sequence[Compare
         reasons=(reason,),
         counts={"prompts": len(mine), "compared": len(mine), "failed": 0, "same": len(mine) // 4, "judged": 0,
                 "tokens": 48_000, "golden": golden},
-        differences={"empty": {"champion": 0, "challenger": len(mine) // 8}},
+        differences={"champion": {"refusal": 1}, "challenger": {"empty": len(mine) // 8, "text": len(mine) // 2}},
         figures={"characters": {"champion": 512.0, "challenger": 488.0},
                  "latency_s": {"champion": 0.8, "challenger": 0.62}},
         parts=tuple(parts),

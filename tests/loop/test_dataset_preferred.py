@@ -155,8 +155,9 @@ async def test_votes_and_preferences_of_a_record_make_lines_of_their_own(store: 
         (answer(""), 0),
         ({"text": "", "body": "{…"}, 0),
         ({"text": "Words alone.", "body": "…"}, 1),
+        ({**answer("No."), "failed": "HTTP 503"}, 0),
     ],
-    ids=["calls", "empty", "unreadable", "words"],
+    ids=["calls", "empty", "unreadable", "words", "failed"],
 )
 async def test_only_answers_that_a_trainer_can_read_are_pairs(
     store: Store, tmp_path: Path, other: Mapping[str, Any], pairs: int

@@ -13,7 +13,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from policies.records import AnswerOf, Preferred, Sample
 from proxy.store.reading.preferred import Preference
-from proxy.wire.compared import answered
+from proxy.wire.compared import answered, failure_of
 
 __all__ = ["KnowsPreferences", "Preferring"]
 
@@ -60,9 +60,14 @@ class Preferring:
         found = tuple(
             _preferred(one, texts[one.key], generations)
             for one in self._by_record.get(sample.record_id, ())
-            if one.key in texts
+            if one.key in texts and not _failed(texts[one.key])
         )
         return replace(sample, preferred=found) if found else sample
+
+
+def _failed(texts: Mapping[str, Any]) -> bool:
+    """Whether one of the two gave no answer: what its server said instead is nothing to learn from."""
+    return failure_of(texts, "champion") is not None or failure_of(texts, "challenger") is not None
 
 
 def _preferred(one: Preference, texts: Mapping[str, Any], generations: Mapping[str, int]) -> Preferred:

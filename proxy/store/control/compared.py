@@ -77,10 +77,10 @@ class ComparisonPages:
         self._db = db
 
     async def counts(self, check_id: int) -> OutcomeCounts:
-        """How many there are, and how they came out."""
+        """How many have an outcome, and which."""
         outcome = comparisons.c.outcome
         query = sa.select(
-            sa.func.count(),
+            sa.func.count(outcome),
             sa.func.coalesce(sa.func.sum(sa.case((outcome < 0, 1), else_=0)), 0),
             sa.func.coalesce(sa.func.sum(sa.case((outcome > 0, 1), else_=0)), 0),
         ).where(comparisons.c.check_id == check_id)

@@ -16,7 +16,7 @@ from proxy.ids import KeyRing
 from proxy.store.control.comparisons import ComparedRow
 from proxy.store.control.preferences import Choice
 from proxy.web.checks.marking import Piece, mark
-from proxy.wire.compared import answered
+from proxy.wire.compared import answered, failure_of
 
 __all__ = ["Pair", "Place", "ShownCall", "Side", "Spoken", "asked_words", "choice_of", "found_words", "pair_of",
            "place_of"]  # fmt: skip
@@ -57,8 +57,8 @@ class Side:
     pieces: tuple[Piece, ...]
     calls: tuple[ShownCall, ...]
     attachments: int
-    failed: bool
-    """There is no answer."""
+    failed: str | None
+    """Why there is no answer, in words; None where there is one, or nobody knows."""
     defects: tuple[str, ...]
     """What is visibly wrong with it (`policies.comparison.Defect`)."""
     missed: tuple[str, ...]
@@ -119,17 +119,11 @@ def pair_of(row: ComparedRow, order: tuple[Choice, Choice] = _SIDES) -> Pair:
     )
 
 
-def failed_of(row: ComparedRow, arm: str) -> bool:
-    """Whether the model gave no answer."""
-    found = row.facts.get(arm)
-    return isinstance(found, Mapping) and bool(found.get("failed"))
-
-
-def _seen(row: ComparedRow, arm: str) -> dict[str, Any]:
+def _seen(row: ComparedRow, arm: Choice) -> dict[str, Any]:
     """What was found of an answer, as far as it is of the form that checks write."""
     seen, golden, judge = (_mapping(row.facts.get(name)) for name in (arm, "golden", "judge"))
     return {
-        "failed": failed_of(row, arm),
+        "failed": failure_of(row.data, arm) if arm != "tie" else None,
         "defects": _texts(seen.get("defects")),
         "missed": _texts(golden.get(arm)),
         "latency_s": _number(seen.get("latency_s")),

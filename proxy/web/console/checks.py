@@ -26,6 +26,8 @@ __all__ = ["SHOWN", "check_routes", "report_of", "tags_of"]
 
 _LISTED: Final = 100
 _PAGE: Final = 50
+_FAULTS: Final = {"text": "other words", "calls": "other tool calls", "language": "another language"}
+"""What tells the challenger's answer from the champion's; defects have names that say themselves."""
 SHOWN: Final = {
     Show.ALL: "All",
     Show.WORSE: "Challenger worse",
@@ -66,6 +68,7 @@ class _Pages:
         context = {
             "check": check,
             "report": report_of(check),
+            "faults": faults_of(report_of(check)),
             "names": {model.id: model.name for model in await store.models.list()},
             "siblings": [one for one in await store.checks.list(check.challenger_id) if one.id != check.id],
             "counts": await store.compared.counts(check.id),
@@ -83,6 +86,13 @@ class _Pages:
 def report_of(check: Check) -> dict[str, Any]:
     """What it has found so far, with everything that a report has; an older version's may lack something."""
     return CheckReport().document() | dict(check.summary)
+
+
+def faults_of(report: Mapping[str, Any]) -> list[tuple[str, int, int]]:
+    """What answers show: how many of the champion's, and of the challenger's, by which they are sorted."""
+    champion, challenger = (report["differences"].get(side, {}) for side in ("champion", "challenger"))
+    names = sorted({*champion, *challenger}, key=lambda name: (-challenger.get(name, 0), name))
+    return [(_FAULTS.get(name, name), champion.get(name, 0), challenger.get(name, 0)) for name in names]
 
 
 def tags_of(check: Check, rows: Sequence[ComparedRow]) -> list[str]:

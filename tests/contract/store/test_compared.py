@@ -115,3 +115,27 @@ async def test_choices_go_with_the_answers_that_retention_drops(store: Store, cl
         await store.preferences.put(1, row.item, "ann", "tie")
     await store.retention.prune(RetentionConfig(bodies_days=30.0, records_days=0, max_bytes=0))
     assert set(await store.preferences.of(1, [row.item for row in rows])) == {rows[1].item}
+
+
+async def test_what_people_prefer_is_found_by_record_with_both_texts(store: Store) -> None:
+    for name in ("base", "short answers"):
+        await store.models.add(name)
+    at_us, rng = 1_760_000_000_000_000, random.Random(1)
+    rows = [comparison(1, item, "?", answer("1"), answer("2"), record_id=item)
+            for item in (new_id(at_us + n * 1_000_000, rng) for n in range(3))]  # fmt: skip
+    await seed_check(store, [*rows, comparison(1, "golden:1", "?", answer("1"), answer("2"))])
+    for row, choices in zip(rows, (("challenger",), ("champion", "tie"), ("champion", "challenger")), strict=True):
+        for who, choice in zip(("ann", "bob"), choices, strict=False):
+            await store.preferences.put(1, row.item, who, choice)  # type: ignore[arg-type]
+    await store.preferences.put(1, "golden:1", "ann", "challenger")
+    found = await store.samples.preferences()
+    assert {record: [(one.choice, one.champion, one.challenger) for one in ones] for record, ones in found.items()} == {
+        rows[0].item: [("challenger", "base", "short answers")],
+        rows[1].item: [("champion", "base", "short answers")],
+    }
+    texts = await store.samples.compared([(1, row.item) for row in rows] + [(2, rows[0].item)])
+    assert {key: content["challenger"]["text"] for key, content in texts.items()} == dict.fromkeys(
+        [(1, row.item) for row in rows], "2"
+    )
+    assert await store.preferences.count_of_records(at_us, at_us + 10_000_000) == 3
+    assert await store.preferences.count_of_records(at_us + 1_000_000, at_us + 2_000_000) == 1

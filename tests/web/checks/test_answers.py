@@ -65,6 +65,13 @@ def test_what_cannot_be_read_shows_the_words_that_were_kept() -> None:
     assert (empty.left.pieces, empty.turns, asked_words(replace(row, data={}))) == ((), (), "")
 
 
+def test_what_is_no_answer_says_why_and_shows_nobody_elses_words() -> None:
+    own = answer("Yes, two saws.")
+    row = comparison(1, "a" * 32, "Saws?", own, {"text": "", "body": own["body"], "failed": "HTTP 503"})
+    pair = pair_of(row)
+    assert (pair.right.pieces, pair.right.failed, pair.left.failed) == ((), "HTTP 503", None)
+
+
 def test_only_what_the_challenger_does_worse_is_told() -> None:
     facts = {
         "champion": {"defects": ["refusal"]},
