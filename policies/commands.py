@@ -21,6 +21,7 @@ from policies.actions import (
     StartExperiment,
 )
 from policies.lifecycle import Phase
+from policies.rewrite import Rewrite, RewriteError
 from policies.snapshot import Command, Snapshot, new_run_id
 from policies.triggers import Trigger
 from policies.vocabulary import Verb
@@ -116,16 +117,21 @@ def _deploy(command: Command, snapshot: Snapshot, now: float) -> Action:
 
 
 def _challenge(command: Command, snapshot: Snapshot, now: float) -> Action:
-    """Whether there is such a name already, or what the rewrite says, only what executes this finds out."""
+    """Whether there is such a name already, only what executes this finds out."""
     url, model = _text(command, "url"), _text(command, "model")
     try:
         rewrite = json.loads(_text(command, "rewrite") or "null")
-    except ValueError as exc:
+    except (ValueError, RecursionError) as exc:
         return Refuse(reason=f"rewrite: it is no JSON: {exc}")
     if url is None and model is None and not rewrite:
         return Refuse(reason="url: name an endpoint, a model, or a rewrite; else the challenger is the champion itself")
     if rewrite is not None and not isinstance(rewrite, Mapping):
         return Refuse(reason="rewrite: it is no JSON object")
+    if rewrite:
+        try:  # here, for what cannot be written down must not become an action
+            Rewrite.of(rewrite)
+        except RewriteError as exc:
+            return Refuse(reason=str(exc))
     if (busy := _one_challenger(snapshot)) is not None:
         return busy
     name = _text(command, "name") or _new_name(snapshot, now)

@@ -28,6 +28,9 @@ _Json: TypeAlias = Mapping[str, Any]
 LONGEST: Final = 131_072
 """Characters of all texts of a rewrite together. It is in the route table, which every worker reads."""
 _MOST_EXAMPLES: Final = 200
+_DEEPEST: Final = 40
+"""Lists and objects within each other: more than any tool's schema has, and far less than JSON libraries can follow."""
+_GREATEST: Final = 2**63 - 1
 _MEMBERS: Final = ("system", "examples", "parameters")
 _OF_CONVERSATION: Final = ("messages", "input", "contents", "prompt", "system", "instructions", "systemInstruction",
                            "system_instruction", "previous_response_id", "conversation")  # fmt: skip
@@ -338,7 +341,32 @@ def _parameters(found: object, where: str) -> _Json | None:
             raise RewriteError(f"{where}.{name}: this is the conversation; change it with `system` or `examples`")
         if name in _OF_CLIENT:
             raise RewriteError(f"{where}.{name}: this cannot be rewritten: {_OF_CLIENT[name]}")
+    _check_values(found, where)
     return dict(found)
+
+
+def _check_values(patch: _Json, where: str) -> None:
+    """Raises RewriteError for what cannot be kept and sent: nested too deep, a number beyond JSON's, half a character.
+
+    Level by level: what is too deep must not be followed.
+    """
+    level: list[tuple[str, object]] = [(f"{where}.{name}", value) for name, value in patch.items()]
+    for _ in range(_DEEPEST):
+        below: list[tuple[str, object]] = []
+        for place, value in level:
+            _told(place, where)
+            if isinstance(value, str):
+                _told(value, place)
+            elif isinstance(value, Mapping):
+                below += [(f"{place}.{name}", inner) for name, inner in value.items()]
+            elif isinstance(value, Sequence):
+                below += [(f"{place}[{at}]", inner) for at, inner in enumerate(value)]
+            elif isinstance(value, int | float) and not abs(value) <= _GREATEST:
+                raise RewriteError(f"{place}: {_shown(value)} is not a number that every JSON reader has")
+        if not below:
+            return
+        level = below
+    raise RewriteError(f"{where}: lists and objects in it are nested more than {_DEEPEST} deep")
 
 
 def _told(text: str, where: str) -> str:
@@ -351,7 +379,10 @@ def _told(text: str, where: str) -> str:
 
 
 def _shown(value: object) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:
+        return "what is nested so deep"
     return text if len(text) <= 60 else f"{text[:57]}…"
 
 

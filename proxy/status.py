@@ -68,8 +68,8 @@ class ActionStatus:
 
     action: str
     """Its tag (see the lifecycle)."""
-    run_id: str | msgspec.UnsetType = msgspec.UNSET
-    """The run that it acts on."""
+    run_id: str | msgspec.UnsetType | None = msgspec.UNSET
+    """The run that it acts on; null: none is behind the challenger."""
     model_id: int | msgspec.UnsetType | None = msgspec.UNSET
     """The model that it acts on."""
     experiment_id: int | msgspec.UnsetType | None = msgspec.UNSET

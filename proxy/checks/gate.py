@@ -160,8 +160,8 @@ class ReplayGate:
             model_name=checks.model_name,
         )
         return CheckPlan(
-            challenger=endpoint_of(challenger, self._credentials),
-            champion=endpoint_of(champion, self._credentials),
+            challenger=await self._endpoint_of(challenger),
+            champion=await self._endpoint_of(champion),
             config=checks,
             scoring=config.scoring,
             cases=cases,
@@ -173,6 +173,14 @@ class ReplayGate:
             deadline_s=check.started_us / 1e6 + 60 * checks.time_limit_minutes,
             patience_s=60 * checks.time_limit_minutes,
         )
+
+    async def _endpoint_of(self, model: Model) -> AskedModel:
+        """As `endpoint_of`. A key that a person has just given is in the store before it is in this host's file."""
+        kept = None if model.credential is None else await self._store.credentials.get(model.credential)
+        if kept is None:
+            return endpoint_of(model, self._credentials)
+        key = kept
+        return endpoint_of(model, lambda _, url: key.for_url(url))
 
     def _refuse_changes(
         self, fixed: Mapping[str, Any], cases: GoldenFile | None, weigher: Weigher | None, judge: Judge | None

@@ -344,9 +344,12 @@ def _read(path: Path | None, option: str) -> str | None:
     if path is None:
         return None
     try:
-        return path.read_text("utf-8").strip()
+        text = path.read_text("utf-8").strip()
     except (OSError, UnicodeDecodeError) as exc:
         fail(Exit.USAGE, f"{option}: {path} cannot be read ({getattr(exc, 'strerror', None) or 'it is not text'})")
+    if not text:
+        fail(Exit.USAGE, f"{option}: {path} is empty")
+    return text
 
 
 def _read_json(path: Path | None) -> Any:

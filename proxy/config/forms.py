@@ -12,9 +12,13 @@ from urllib.parse import urlsplit
 
 from proxy.config.literal import show
 
-__all__ = ["POSTGRESQL_OPTIONS", "base_url", "header_member", "header_name", "http_url", "import_path", "network", "origin", "path", "pointer",
+__all__ = ["POSTGRESQL_OPTIONS", "base_url", "header_member", "header_name", "http_url", "import_path", "key_header", "network", "origin", "path", "pointer",
            "postgresql_url", "refusal", "secret", "store_url"]  # fmt: skip
 
+_FRAMING: Final = frozenset(
+    ("connection", "content-encoding", "content-length", "content-type", "expect", "host", "keep-alive", "te", "trailer",
+     "transfer-encoding", "upgrade", "via")
+)  # fmt: skip
 _TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _CALLABLE: Final = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 POSTGRESQL_OPTIONS: Final = frozenset({
@@ -32,6 +36,12 @@ def base_url(text: str) -> str | None:
     parts = urlsplit(text)
     if parts.query or parts.fragment:
         return f"{show(text)} has a query or fragment; give scheme, host, port and path only"
+    if not parts.path.isascii():
+        return f"{show(text)} has a path with letters that no request line may have; write them as %C3%BC"
+    try:
+        (parts.hostname or "").encode("idna")
+    except UnicodeError:
+        return f"{show(text)} has a host that cannot be the name of a machine"
     return None
 
 
@@ -76,6 +86,13 @@ def postgresql_url(text: str, else_: str = "is not postgresql://user:password@ho
 def header_name(text: str) -> str | None:
     """A name of a header."""
     return None if _TOKEN.fullmatch(text) else f"{show(text)} is not a header name; use letters, digits and hyphens"
+
+
+def key_header(text: str) -> str | None:
+    """A name of a header that may carry an API key: none that says where a request goes, or where it ends."""
+    if text.lower() in _FRAMING:
+        return f"{show(text)} is needed by HTTP itself; use authorization, or x-api-key, as the server's API says"
+    return header_name(text)
 
 
 def header_member(text: str) -> str | None:

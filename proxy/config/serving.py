@@ -83,7 +83,7 @@ class ChampionConfig:
     """Replaces the client's credential upstream; None passes the client's through."""
     api_key_file: str | None = None
     """File that holds api_key."""
-    api_key_header: Annotated[str, forms.header_name] = "authorization"
+    api_key_header: Annotated[str, forms.key_header] = "authorization"
     """Header that carries api_key; `authorization` gets the prefix `Bearer `, any other header the bare key."""
     terms_acknowledged: bool = False
     """You know what the terms of a hosted champion's provider say about training on its answers; `check-config` no longer mentions them."""

@@ -173,7 +173,7 @@ class Router:
         champion = self._backend(Arm.CHAMPION, table.champion)
         try:
             challenger = self._backend(Arm.CHALLENGER, table.challenger) if table.challenger is not None else None
-        except (UnknownCredentialError, RewriteError) as exc:
+        except ValueError as exc:  # whatever is wrong with it: the champion has to answer
             _log.error("%s gets no users here: %s", table.challenger and table.challenger.name, exc)
             challenger = None
             table = replace(table, challenger=None, share=0.0, experiment_id=None)  # nor is anything here evidence
@@ -290,7 +290,10 @@ def parse_url(url: str) -> tuple[Address, bytes]:
     if parts.scheme not in _PORTS or not parts.hostname:
         raise ConfigError(f"{url!r}: write it as http://host:port or https://host/prefix")
     address = Address(host=parts.hostname, port=port or _PORTS[parts.scheme], tls=parts.scheme == "https")
-    return address, parts.path.rstrip("/").encode("ascii", "strict")
+    try:
+        return address, parts.path.rstrip("/").encode("ascii")
+    except UnicodeEncodeError:
+        raise ConfigError(f"{url!r}: its path has letters that no request line may have") from None
 
 
 def _authority(address: Address) -> bytes:

@@ -48,11 +48,12 @@ def frame_of(facts: ExchangeFacts, context: WorkerContext) -> bytes | None:
     whole = context.leaves_conversations and not sent.cut and not received.cut
     plain = whole and not (marks or refusal or resent)  # as nearly all are
     user_hash = context.user_hash
+    plainly = backend.rewriter is None
     meta = _FACTS % (
         record_id.hex.encode(),
         arrived_at * 1e6,
         known.facts,
-        backend.facts if assigned is backend.arm and is_exposure else _routing(facts),
+        backend.facts if assigned is backend.arm and is_exposure and (plainly or known.maybe_json) else _routing(facts),
         status,
         outcome.real,
         (ended - started) * 1e6,
@@ -78,9 +79,12 @@ def frame_of(facts: ExchangeFacts, context: WorkerContext) -> bytes | None:
 
 
 def _routing(facts: ExchangeFacts) -> bytes:
-    """What `ResolvedRoutes.facts` says of a request that is no evidence, or was answered by the other arm."""
+    """What `ResolvedRoutes.facts` says of a request that is no evidence, was answered by the other arm, or was not
+    rewritten where others are."""
     request, backend = facts.request, facts.backend
-    could = backend.rewriter is None or rewritable(request.size, encoding_of(facts.known), request.data)
+    could = backend.rewriter is None or (
+        facts.known.maybe_json and rewritable(request.size, encoding_of(facts.known), request.data)
+    )
     return facts.routes.facts(facts.assigned, backend, facts.is_exposure, could)
 
 

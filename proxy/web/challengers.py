@@ -134,7 +134,7 @@ def _check_key(texts: Mapping[str, str], url: str | None) -> None:
         raise ValueError("api_key: it is for one server; give the url of that as well")
     if key is not None and not (key.isascii() and key):
         raise ValueError("api_key: it has a character that no header may have")
-    if header is not None and (why := forms.header_name(header)) is not None:
+    if header is not None and (why := forms.key_header(header)) is not None:
         raise ValueError(f"api_key_header: {why}")
     if header is not None and key is None:
         raise ValueError("api_key_header: there is no api_key to be sent in it")

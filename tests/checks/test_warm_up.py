@@ -8,6 +8,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from starlette.routing import Route
 from policies.snapshot import CheckView
 from proxy.checks.gate import ReplayGate
 from proxy.clock import SystemClock
-from proxy.credentials import CredentialFile
+from proxy.credentials import Credential, CredentialFile
 from proxy.store.tables.values import NewRecord, RecordFlag
 from tests.checks.world import check_of, config_of, opened, settled
 from tests.harness.exchanges import exchange
@@ -198,3 +199,14 @@ async def test_without_a_history_there_is_nothing_to_wait_for(tmp_path: Path) ->
     async with warming(tmp_path, model, []) as (gate, check):
         assert (await settled(gate, *check)).answers
     assert model.asked == []
+
+
+async def test_a_key_is_used_as_soon_as_it_is_in_the_store(tmp_path: Path) -> None:
+    """The file of this host follows some seconds later; a check that has begun by then must not wait for a person."""
+    model = FreshModel()
+    model.warm.set()
+    async with warming(tmp_path, model, history({})) as (gate, (check, challenger, champion)):
+        assert challenger.url is not None
+        name = await gate._store.credentials.add(Credential.of(challenger.url, "sk-new"))
+        await settled(gate, check, replace(challenger, credential=name), champion)
+    assert model.keys == ["Bearer sk-new"]

@@ -208,6 +208,7 @@ def test_a_challenger_is_brought_with_its_key_apart(install: Install, tmp_path: 
     ("args", "files", "said"),
     [
         ([], {}, "url: name an endpoint, a model, or a rewrite"),
+        (["http://x", "--api-key-file", "/dev/null"], {}, "--api-key-file: /dev/null is empty"),
         (["http://x", "--api-key-file", "{dir}/none"], {}, "--api-key-file: {dir}/none cannot be read (No such file"),
         (["--rewrite", "{dir}/r"], {"r": "{"}, "--rewrite: {dir}/r is not JSON"),
         (["--rewrite", "{dir}/r"], {"r": '{"sytem": 1}'}, "rewrite.sytem: there is no such member"),

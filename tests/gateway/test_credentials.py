@@ -79,3 +79,15 @@ async def test_a_champion_without_its_key_is_asked_without_any(
         await door.ask(post(b"{}", MINE))
     assert upstream.seen[0].header("authorization") is None
     assert "old is asked without an API key: the API key gone is not on this host" in caplog.text
+
+
+@pytest.mark.parametrize("path", ["/\N{LATIN SMALL LETTER U WITH DIAERESIS}", ":port"])
+async def test_a_challenger_whose_url_is_no_good_leaves_the_champion_serving(
+    upstream: Upstream, tmp_path: Path, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    target = Target(model_id=2, name="new", url=f"http://127.0.0.1{path}")
+    async with open_gateway(tmp_path, upstream.url, challenger=target) as door:
+        await door.ask(post(b"{}", MINE))
+        assert len(upstream.seen) == 1
+        assert (await door.frame()).meta["exp"] is None
+        assert "new gets no users here" in caplog.text

@@ -81,6 +81,15 @@ async def test_a_fallback_gets_the_clients_own_words(upstream: Upstream, tmp_pat
     assert upstream.seen[0].payload == BODY
 
 
+async def test_a_body_that_says_it_is_no_json_is_not_rewritten_and_its_record_does_not_say_so(
+    upstream: Upstream, tmp_path: Path
+) -> None:
+    async with serve_upstream() as new, open_gateway(tmp_path, upstream.url, challenger=other(new.url)) as door:
+        await door.ask(post(BODY).replace(b"application/json", b"application/octet-stream"))
+        assert new.seen[0].payload == BODY
+        assert "rw" not in (await door.frame()).meta
+
+
 async def test_a_promoted_rewrite_is_the_champions_also_in_a_fallback(upstream: Upstream, tmp_path: Path) -> None:
     async with open_gateway(tmp_path, upstream.url, challenger="http://127.0.0.1:1") as door:
         door.route(champion=Target(model_id=1, name="old", url=upstream.url, rewrite=BRIEF))

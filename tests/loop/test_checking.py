@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
+from policies.actions import CancelRun
 from policies.experiment import ABTestConfig
 from policies.rows import CheckKind, ModelState
 from policies.snapshot import CheckView
+from proxy.loop.ports import NotReady
 from proxy.loop.tick import Loop
 from proxy.store.store import Store
 from proxy.store.tables.control import CommandState
@@ -152,6 +154,25 @@ async def test_a_challenger_is_brought_without_a_training(tmp_path: Path) -> Non
         state, said = await order(loop, store, "challenge", url="http://models/other", name="mine")
         assert (state, said) == (
             CommandState.REFUSED, "name: there is a model mine already; give the challenger another one")  # fmt: skip
+
+
+async def test_a_brought_challenger_that_never_comes_up_can_be_cancelled_while_it_is_deployed(tmp_path: Path) -> None:
+    """No run is behind it, and status says so between the order and what is done about it."""
+    world = World(tmp_path)
+    world.deployer.ready_answer = NotReady(reason="nobody answers there")
+    async with world.store() as store:
+        loop = world.start(store)
+        await settle(loop)
+        assert (await order(loop, store, "challenge", url="http://models/mine", name="mine"))[0] is CommandState.DONE
+        await loop.tick()
+        command = await store.commands.submit("cancel", who="ann", why="a typo", args={})
+        seen = await loop.look()
+        assert seen.plan is not None
+        assert isinstance(seen.plan.action, CancelRun)
+        await loop.tick()
+        found = await store.commands.get(command.id)
+        assert found is not None
+        assert found.state is CommandState.DONE
 
 
 async def test_the_champion_asked_otherwise_is_a_challenger_at_its_own_address(tmp_path: Path) -> None:

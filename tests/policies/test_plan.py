@@ -382,6 +382,8 @@ def test_a_command_that_fits_the_phase_is_done(snapshot: Snapshot, verb: str, ex
         (seen(), "challenge", {}, "url: name an endpoint, a model, or a rewrite"),
         (seen(), "challenge", {"rewrite": "[]", "url": "http://mine"}, "rewrite: it is no JSON object"),
         (seen(), "challenge", {"rewrite": "be brief"}, "rewrite: it is no JSON"),
+        (seen(), "challenge", {"rewrite": "[" * 200_000}, "rewrite: it is no JSON"),
+        (seen(), "challenge", {"rewrite": '{"parameters":' + '{"a":' * 600 + "1" + "}" * 601}, "nested more than 40"),
         (on_trial(SAME), "challenge", {"url": "http://mine"}, "one challenger at a time: the phase is testing"),
         (seen(), "proceed", {}, "no challenger is being checked: the phase is idle"),
         (seen(), "deploy", {"run": True}, "run: name a run"),

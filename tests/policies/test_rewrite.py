@@ -188,6 +188,13 @@ def test_merge_patch_is_that_of_rfc_7396(target: Any, patch: Any, result: Any) -
     assert merge_patch(target, patch) == result
 
 
+def _nested(levels: int) -> Any:
+    found: Any = 1
+    for _ in range(levels):
+        found = [found]
+    return found
+
+
 @pytest.mark.parametrize(
     ("document", "said"),
     [
@@ -198,6 +205,13 @@ def test_merge_patch_is_that_of_rfc_7396(target: Any, patch: Any, result: Any) -
         ({"system": {"append": "x"}}, "rewrite.system: write"),
         ({"system": {"replace": " "}}, "rewrite.system.replace: ' ' is not a text"),
         ({"system": {"prepend": "\ud800"}}, "rewrite.system.prepend: it has half a character (a lone surrogate) at 0"),
+        ({"parameters": {"a": _nested(600)}}, "rewrite.parameters: lists and objects in it are nested more than 40"),
+        (_nested(5000), "rewrite: what is nested so deep is not an object"),
+        ({"parameters": {"a": [{"seed": 2**64}]}}, "rewrite.parameters.a[0].seed: 18446744073709551616 is"),
+        ({"parameters": {"top_p": float("nan")}}, "rewrite.parameters.top_p: nan is not a number"),
+        ({"parameters": {"top_p": float("inf")}}, "rewrite.parameters.top_p: inf is not a number"),
+        ({"parameters": {"user": "\ud800"}}, "rewrite.parameters.user: it has half a character"),
+        ({"parameters": {"a": {"\ud800": 1}}}, "rewrite.parameters: it has half a character"),
         ({"examples": [HI]}, "rewrite.examples: not a list of turns in pairs"),
         ({"examples": "a"}, "rewrite.examples: not a list of turns in pairs"),
         ({"examples": SHOWN[::-1]}, 'rewrite.examples[0]: not {"role": "user", "content": "…"}; turns alternate'),

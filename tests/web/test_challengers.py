@@ -61,6 +61,8 @@ async def test_a_challenger_becomes_a_command_and_its_key_a_secret(install: Inst
         ({"url": "ftp://x"}, 'url: "ftp://x" is not the URL of an HTTP server'),
         ({"url": "http://me:sk-secret@x"}, "url: has a user name or password in it"),
         ({"url": "http://x?key=1"}, 'url: "http://x?key=1" has a query'),
+        ({"url": "http://x/\u00fc"}, 'url: "http://x/\u00fc" has a path with letters'),
+        ({"url": "http://x", "api_key": "k", "api_key_header": "Host"}, 'api_key_header: "Host" is needed by HTTP'),
         ({"url": 3}, "url: not a text of at most 1,000 characters on one line"),
         ({"model": "a\nb"}, "model: not a text"),
         ({"model": "m", "name": "a b"}, "name: 'a b' is no name of a model"),
