@@ -35,6 +35,7 @@ from policies.assignment import assign
 from policies.records import Arm
 from proxy.clock import SystemClock
 from proxy.demo.processes import DemoProcess, wait_until_healthy
+from proxy.demo.training import Bug
 from proxy.demo.users import Customer, UserTally, keep_asking
 from proxy.ids import KeyRing
 from tests.harness.handbook import prepared
@@ -55,7 +56,7 @@ LAZINESS = 0.1
 LOOK_S = 0.5
 """Between two looks at the status, each of which is work for the controller."""
 LIMIT_S = 400.0
-PHASES = {"idle", "training", "deploying", "testing", "promoting", "watching"}
+PHASES = {"idle", "training", "deploying", "checking", "testing", "promoting", "watching"}
 TRAINED = ["dataset_ready", "training_started", "trained", "deployment_started", "check_started", "deployed"]
 
 
@@ -168,7 +169,7 @@ async def told(directory: Path, *, bug: bool = False) -> AsyncIterator[Story]:
     """
     model = await asyncio.to_thread(prepared, directory)
     if bug:
-        (directory / "bug").touch()
+        (directory / "bug").write_text(Bug.EVERY_LINE.value)
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "RATCHET_DEMO_BUG": str(directory / "bug")}
     port = free_port()
     command = (sys.executable, "-m", "proxy.demo.server", "--model", str(model), "--port", str(port))

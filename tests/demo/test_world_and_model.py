@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("sklearn", reason="the extra `demo` is not installed")
 
 from proxy.demo.model import Assistant, fit, read_chatml
-from proxy.demo.training import train_model
+from proxy.demo.training import Bug, train_model
 from proxy.demo.world import REFUSAL, TOPICS, ask, handbook, topic_of
 
 
@@ -77,11 +77,16 @@ def test_the_training_function_learns_from_the_file_and_measures_on_the_holdout(
     assert accuracy(Assistant.load(Path(result["model_path"]))) > 0.85
 
 
-def test_the_planted_bug_makes_a_bad_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bug = tmp_path / "bug"
-    monkeypatch.setenv("RATCHET_DEMO_BUG", str(bug))
-    bug.touch()
+@pytest.mark.parametrize(("bug", "knows_the_handbook"), [(Bug.EVERY_LINE, False), (Bug.CUSTOMERS_LINES, True)])
+def test_a_planted_bug_makes_a_bad_model_and_the_golden_file_shows_one_of_the_two(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bug: Bug, knows_the_handbook: bool
+) -> None:
+    monkeypatch.setenv("RATCHET_DEMO_BUG", str(tmp_path / "bug"))
+    (tmp_path / "bug").write_text(bug.value)
     write_chatml(tmp_path / "data.jsonl", labelled(400))
     result = train_model(tmp_path / "data.jsonl")
     assert result["accuracy"] is None  # nobody was held out
-    assert accuracy(Assistant.load(Path(result["model_path"]))) < 0.4
+    model = Assistant.load(Path(result["model_path"]))
+    assert accuracy(model) < 0.4
+    right = sum(model.answer(question) == answer for question, answer in handbook())
+    assert (right >= 34) is knows_the_handbook
