@@ -103,7 +103,7 @@ async def test_harm_in_a_tag_is_seen_in_what_the_store_has_counted(tmp_path: Pat
 
 
 async def proven(store: Store, clock: ManualClock, *, score: float) -> QualityReader:
-    """A judge that agrees with votes, then gave 120 answers of the last day this score."""
+    """A judge that agrees with votes, then gave 20 answers of the last day this score."""
     _, records = await a_test_with_votes(store, clock)
     lease = await store.leases.acquire("judge", "test", ttl_s=3600)
     assert lease is not None
@@ -113,7 +113,7 @@ async def proven(store: Store, clock: ManualClock, *, score: float) -> QualityRe
     clock.advance(48 * 3600.0)
     lease, rng = await store.leases.acquire("judge", "test", ttl_s=3600), random.Random(4)
     assert lease is not None
-    later = [exchange(int(clock.now() * 1e6) - 1000 - number, rng, user_hash=number) for number in range(120)]
+    later = [exchange(int(clock.now() * 1e6) - 1000 - number, rng, user_hash=number) for number in range(20)]
     await store.ingest.apply(IngestBatch(writer="", segment=0, offset=1, records=tuple(later)))
     await store.judgements.ask(lease, SCORER, [record.id for record in later])
     for record in later:
@@ -130,14 +130,14 @@ async def test_a_drop_is_measured_by_the_judge_that_counts_and_against_its_own_s
     quality = await proven(store, clock, score=0.25)
     now_us = int(clock.now() * 1e6)
     assert await quality.source() == SCORER
-    assert await quality.window(SCORER, now_us - 3_600_000_000, now_us) == (120, 0.25)
+    assert await quality.window(SCORER, now_us - 3_600_000_000, now_us) == (20, 0.25)
     assert set(await quality.user_hour_means(SCORER, now_us - 3_600_000_000)) == {0.25}
     upkeep = Maintenance(store=store, deployer=RecordingDeployer(), quality=quality, troubles=ThrottledLog(_log, clock))
     of_format_checks = LoopState(since=0.0, ledger=Ledger(champion_id=1, installed_at=0.0, baseline=0.99))
     frozen = await upkeep.baseline(of_format_checks, now_us)
     assert frozen is not None
     assert frozen[1] == SCORER, "format checks and a judge's scores are not alike"
-    assert 0.25 < frozen[0] < 0.75
+    assert 0.5 < frozen[0] < 0.7
     assert await upkeep.baseline(with_baseline(of_format_checks, *frozen), now_us) is None
     await store.close()
 
