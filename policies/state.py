@@ -157,6 +157,8 @@ class Ledger:
     installed_at: float
     champion_id: int
     paused: bool = False
+    paused_at: float | None = None
+    """Since when; None also where an earlier version has paused it."""
     routes_version: int = 0
     """Of the route table that follows from this state."""
     config_id: int = 0

@@ -48,6 +48,8 @@ __all__ = ["PHASES", "Inspection", "LoopRules", "Step", "look_at", "span"]
 _HOUR_S: Final = 3600.0
 _SHADOW_S: Final = 10.0
 """Between two looks at what the shadow has found: a challenger that is found to be worse is sent back by then."""
+_HELD_S: Final = 30.0
+"""Between two looks at a check that holds: what it lacks may be there by then."""
 _CLOCKS_DIFFER_S: Final = 60.0
 """The clocks of two hosts may differ by this much without a word about it."""
 
@@ -239,7 +241,8 @@ def _check_ended(model: ModelView, check: CheckView, look: Inspection) -> Step |
     held = check.verdict == "hold" or (check.verdict == "undecided" and look.rules.undecided == "hold")
     if held:
         waits = "the check waits for a person: `ratchet proceed` starts the test, `ratchet cancel` gives the model up"
-        return Step(reasons=(*check.reasons, waits) if check.reasons else (waits,))
+        wake_s = _HELD_S if check.verdict == "hold" else None
+        return Step(reasons=(*check.reasons, waits) if check.reasons else (waits,), wake_s=wake_s)
     return None
 
 

@@ -8,7 +8,7 @@ from policies.actions import Recover, Refuse, Retire, SetPaused
 from policies.effects import Effect, Stopped
 from policies.lifecycle import Event
 from policies.rows import Model, ModelState
-from policies.state import Idle
+from policies.state import Idle, Shadowing
 from policies.transition.values import (
     Context,
     Position,
@@ -37,10 +37,16 @@ def retire(position: Position, action: Retire, effect: Effect, now: Context) -> 
 
 
 def set_paused(position: Position, action: SetPaused, effect: Effect, now: Context) -> Transition:
-    """The flag, in whatever phase."""
-    event = Event.PAUSED if action.paused else Event.RESUMED
+    """The flag, in whatever phase. A shadow gets no copies meanwhile, so its hours begin later by as much."""
+    event, ledger = Event.PAUSED if action.paused else Event.RESUMED, position.state.ledger
     done = stayed(position, event, now.why, now)
-    return replace(done, state=replace(done.state, ledger=replace(position.state.ledger, paused=action.paused)))
+    since, paused_at = done.state.since, ledger.paused_at
+    if isinstance(done.state.phase, Shadowing) and not action.paused and paused_at is not None:
+        since += max(0.0, now.at - max(paused_at, since))
+    if not (action.paused and ledger.paused):
+        paused_at = now.at if action.paused else None
+    ledger = replace(ledger, paused=action.paused, paused_at=paused_at)
+    return replace(done, state=replace(done.state, since=since, ledger=ledger))
 
 
 def refuse(position: Position, action: Refuse, effect: Effect, now: Context) -> Transition:

@@ -19,6 +19,10 @@ from proxy.patterns import Haystack, Pattern, compile_pattern
 __all__ = ["Expectation"]
 
 _MEMBERS: Final = ("contains", "lacks", "equals", "regex", "json_schema", "tool_call", "rubric")
+_VALUES: Final = frozenset(("const", "enum", "default", "examples"))
+"""Members of a schema that hold values, not schemas."""
+_BY_NAME: Final = frozenset(("properties", "patternProperties", "$defs", "definitions", "dependentSchemas"))
+"""Members that hold schemas by name."""
 _LONGEST_JSON: Final = 1 << 20
 """Characters of an answer that is held against a schema."""
 _NAMED: Final = 5
@@ -155,6 +159,10 @@ def _schema(document: Any) -> Any:
     except SchemaError as exc:
         place = "/".join(str(part) for part in exc.absolute_path)
         raise ValueError(f"expect.json_schema: {exc.message}{f' (at {place})' if place else ''}") from exc
+    for reference in _references_in(document):
+        if not _is_within(reference, document):
+            said = f"$ref {json.dumps(reference)} leads out of the schema, and nothing is fetched"
+            raise ValueError(f'expect.json_schema: {said}; write what it means under "$defs", and "#/$defs/…" here')
     linear: Any = extend(Draft202012Validator, {"pattern": _linear_pattern, "patternProperties": _linear_properties})
     for source in _patterns_in(document):
         try:
@@ -162,6 +170,33 @@ def _schema(document: Any) -> Any:
         except ValueError as exc:
             raise ValueError(f"expect.json_schema: {json.dumps(source)} {exc}") from exc
     return linear(document, registry=Registry())
+
+
+def _references_in(schema: Any, *, named: bool = False) -> Iterator[str]:
+    """References of a schema and its parts. `named`: its members are names of one's own, as of properties."""
+    if isinstance(schema, dict):
+        if not named:
+            yield from (said for name in ("$ref", "$dynamicRef") if isinstance(said := schema.get(name), str))
+        for name, part in schema.items():
+            if named or name not in _VALUES:
+                yield from _references_in(part, named=not named and name in _BY_NAME)
+    elif isinstance(schema, list):
+        for part in schema:
+            yield from _references_in(part)
+
+
+def _is_within(reference: str, document: Any) -> bool:
+    """Whether it names a part of the document: by a fragment, or by an `$id` that stands in it."""
+    address = reference.partition("#")[0]
+    return not address or address in _ids_in(document)
+
+
+def _ids_in(schema: Any) -> Iterator[str]:
+    parts: list[Any] = list(schema.values()) if isinstance(schema, dict) else schema if isinstance(schema, list) else []
+    if isinstance(schema, dict) and isinstance(said := schema.get("$id"), str):
+        yield said.removesuffix("#")
+    for part in parts:
+        yield from _ids_in(part)
 
 
 def _patterns_in(schema: Any) -> Iterator[str]:

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -41,6 +41,8 @@ CredentialHeader = Callable[[str, str], tuple[str, str] | None]
 """Name and value of the header that goes with a credential's name to a URL (`CredentialFile.header`)."""
 _POLL_S: Final = 0.2
 _AGAIN_S: Final = 10.0
+_LOOK_S: Final = 30.0
+"""Between two looks at settings that keep a check from asking anything."""
 _log = logging.getLogger(__name__)
 
 
@@ -48,7 +50,16 @@ _log = logging.getLogger(__name__)
 class _Running:
     task: asyncio.Task[CheckView]
     begun_s: float
+    paused: bool
+    held: CheckView | None = None
+    """What an earlier look at the settings has said: it stands until this one knows better."""
     runner: Runner | None = None
+    """None where nothing is asked: not yet, or not with these settings."""
+
+    def pause(self, paused: bool) -> None:
+        self.paused = paused
+        if self.runner is not None:
+            self.runner.pause(paused)
 
 
 class ReplayGate:
@@ -63,23 +74,31 @@ class ReplayGate:
         self._running: dict[int, _Running] = {}
         self._shadows = ShadowChecks(store, config, clock)
 
-    async def poll(self, check: Check, challenger: Model, champion: Model) -> CheckView:
-        """How far it is; it goes on in the background."""
+    async def poll(self, check: Check, challenger: Model, champion: Model, *, paused: bool = False) -> CheckView:
+        """How far it is; it goes on in the background. `paused`: nothing new is asked."""
         if check.verdict is not None:
             return CheckView(id=check.id, done=True, verdict=check.verdict, reasons=_reasons(check.summary))
         if check.kind is CheckKind.SHADOW:
-            return await self._shadows.poll(check, challenger, champion)
+            view = await self._shadows.poll(check, challenger, champion)
+            return _paused(view, "no copies are sent") if paused else view
         running = self._running.get(check.id)
-        if running is None or (_has_failed(running.task) and self._clock.monotonic() - running.begun_s >= _AGAIN_S):
+        if running is None or self._is_due(running):
+            held = running.task.result() if running is not None and _is_held(running) else None
             self._running = {known: one for known, one in self._running.items() if not one.task.done()}
             task = spawn(self._run(check, challenger, champion), name=f"check {check.id}")
-            running = self._running[check.id] = _Running(task, self._clock.monotonic())
+            running = self._running[check.id] = _Running(task, self._clock.monotonic(), paused, held)
+        running.pause(paused)
         await asyncio.wait((running.task,), timeout=_POLL_S)
         if not running.task.done():
             return self._so_far(check, running)
         if _has_failed(running.task):
             return self._interrupted(check, running.task)
         return running.task.result()
+
+    def _is_due(self, running: _Running) -> bool:
+        """Whether it begins again: it was interrupted, or kept from asking by settings that may be mended by now."""
+        since_s = self._clock.monotonic() - running.begun_s
+        return since_s >= _AGAIN_S if _has_failed(running.task) else _is_held(running) and since_s >= _LOOK_S
 
     def _interrupted(self, check: Check, task: asyncio.Task[CheckView]) -> CheckView:
         """It begins again soon, for as long as it has time; whoever it fails for good holds, and a person sees why."""
@@ -92,9 +111,12 @@ class ReplayGate:
         return CheckView(id=check.id, reasons=(f"the check goes on soon: {reason}",))
 
     def _so_far(self, check: Check, running: _Running) -> CheckView:
+        if running.runner is None and running.held is not None:
+            return running.held
         if running.runner is None:
             return CheckView(id=check.id, reasons=("questions are being drawn",), progress=0.0)
-        return CheckView(id=check.id, reasons=running.runner.report().reasons, progress=running.runner.progress)
+        view = CheckView(id=check.id, reasons=running.runner.report().reasons, progress=running.runner.progress)
+        return _paused(view, "nothing new is asked") if running.paused else view
 
     async def cancel(self, check_id: int) -> None:
         """Ask nothing more; what was found stays."""
@@ -119,6 +141,7 @@ class ReplayGate:
             runner = Runner(plan, StoreLedger(self._store, check.id), self._clock)
             if (mine := self._running.get(check.id)) is not None:
                 mine.runner = runner
+                mine.pause(mine.paused)
             report = await runner.run()
         except TemporaryError as exc:
             _log.warning("check %d waits: %s", check.id, exc)
@@ -134,6 +157,7 @@ class ReplayGate:
         config, checks = self._config, self._config.checks
         cases = await asyncio.to_thread(golden_of, config, judge)
         weigher = await weigher_of(config, judge, self._store)
+        asked = await self._endpoint_of(challenger), await self._endpoint_of(champion)
         fixed = await self._store.checks.freeze(
             check.id,
             {
@@ -141,10 +165,12 @@ class ReplayGate:
                 "golden": None if cases is None else cases.fingerprint,
                 "by": "visible" if weigher is None else weigher.by,
                 "judge": None if judge is None else judge.scorer,
+                "begun_s": self._clock.now(),
             },
         )
         self._refuse_changes(fixed, cases, weigher, judge)
         weigher = None if fixed["by"] == "visible" else weigher
+        begun_s = max(check.started_us / 1e6, fixed.get("begun_s", 0.0))  # time with settings of no use is not its own
         warm_up = (
             await recorded(self._store, config.deployer.warmup_requests) if config.deployer.warmup_requests else []
         )
@@ -160,8 +186,8 @@ class ReplayGate:
             model_name=checks.model_name,
         )
         return CheckPlan(
-            challenger=await self._endpoint_of(challenger),
-            champion=await self._endpoint_of(champion),
+            challenger=asked[0],
+            champion=asked[1],
             config=checks,
             scoring=config.scoring,
             cases=cases,
@@ -170,7 +196,7 @@ class ReplayGate:
             rubrics=None if judge is None else Weigher(judge, "scores"),
             warm_up=warm_up,
             warmed=int(check.summary.get("counts", {}).get("warmed", 0)),
-            deadline_s=check.started_us / 1e6 + 60 * checks.time_limit_minutes,
+            deadline_s=begun_s + 60 * checks.time_limit_minutes,
             patience_s=60 * checks.time_limit_minutes,
         )
 
@@ -238,6 +264,15 @@ def endpoint_of(model: Model, credentials: CredentialHeader) -> AskedModel:
 
 def _reasons(summary: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(str(reason) for reason in summary.get("reasons", ()))
+
+
+def _paused(view: CheckView, what: str) -> CheckView:
+    return replace(view, reasons=(f"the loop is paused, so {what} (`ratchet resume` ends the pause)", *view.reasons))
+
+
+def _is_held(running: _Running) -> bool:
+    """Whether its settings have kept it from asking anything."""
+    return running.task.done() and not _has_failed(running.task) and running.runner is None
 
 
 def _has_failed(task: asyncio.Task[CheckView]) -> bool:

@@ -46,6 +46,19 @@ class CheckPool:
         self._patience_s = patience_s
         self.waiting = ""
         """Why nothing goes on just now; empty while something does."""
+        self._opened = asyncio.Event()
+        self._opened.set()
+
+    def pause(self, paused: bool) -> None:
+        """Whether nothing new begins; what has begun goes on to its end."""
+        if paused:
+            self._opened.clear()
+        else:
+            self._opened.set()
+
+    async def opened(self) -> None:
+        """Wait for the end of a pause."""
+        await self._opened.wait()
 
     async def work(
         self, items: Iterable[str], do: Do, *, over: Callable[[], bool], may_begin: Callable[[str], bool] | None = None
@@ -59,12 +72,16 @@ class CheckPool:
         in_row, pause_s, away_since = 0, _FIRST_PAUSE_S, 0.0
         try:
             while (queue or running) and not over():
-                while queue and len(running) < self._size and in_row < self._size:
+                while queue and self._opened.is_set() and len(running) < self._size and in_row < self._size:
                     if running and may_begin is not None and not may_begin(queue[0]):
                         break
                     item = queue.popleft()
                     last = tries[item] >= _TRIES - 1 and in_row == 0
                     running[spawn(_as_coroutine(do(item, last)), name=f"check of {item}")] = item
+                if not running and not self._opened.is_set():
+                    await self.opened()
+                    in_row, pause_s, self.waiting = 0, _FIRST_PAUSE_S, ""  # who was away then may be back
+                    continue
                 if not running:
                     await asyncio.sleep(pause_s)
                     in_row, pause_s = self._size - 1, min(2 * pause_s, _LONGEST_PAUSE_S)

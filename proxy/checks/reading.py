@@ -31,7 +31,8 @@ class Read:
     body: str
     """Of the response, as text; a stream put together."""
     tokens: int
-    """Prompt and completion, as the model counts them; 0 where it does not say."""
+    """Prompt and completion, as the model counts them, and at most one for each byte sent and received: it is the
+    model under test that says so, and the check ends when they are spent. 0 where it does not say."""
 
 
 def read(
@@ -74,8 +75,12 @@ def read(
         answer=answer,
         said=said,
         body=_together(found, response).decode("utf-8", "replace"),
-        tokens=(found.prompt_tokens or 0) + (found.completion_tokens or 0),
+        tokens=_at_most((found.prompt_tokens or 0) + (found.completion_tokens or 0), len(asked.body) + len(response)),
     )
+
+
+def _at_most(tokens: int, size: int) -> int:
+    return max(0, min(tokens, size))
 
 
 def _together(found: Extraction, response: bytes) -> bytes:

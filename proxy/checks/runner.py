@@ -44,12 +44,24 @@ class Runner:
             config=config, by=by, cases=plan.cases, wants_conversations=plan.conversations is not None
         )
         self._items = CheckItems(plan, ledger, self._asker, self.tally)
+        self._deadline_s = plan.deadline_s
+        self._paused_since: float | None = None
         self._reported = -_REPORT_S
         self._warming = bool(plan.warm_up[plan.warmed :])
         self.silent = ""
         """Why it answers nothing at all, where that is so: it has answered none of the requests of its warm-up."""
         self.may_pass = False
         """Another deployment of one that is silent may answer."""
+
+    def pause(self, paused: bool) -> None:
+        """Whether nothing new is asked; the time limit waits meanwhile. What is in flight ends."""
+        if paused == (self._paused_since is not None):
+            return
+        now = self._clock.now()
+        if self._paused_since is not None:
+            self._deadline_s += max(0.0, now - self._paused_since)
+        self._paused_since = now if paused else None
+        self._pool.pause(paused)
 
     def report(self) -> CheckReport:
         """What it has found so far."""
@@ -130,7 +142,7 @@ class Runner:
     def _is_spent(self) -> bool:
         """Whether there is no more time, or no more money, to find out more."""
         config = self._plan.config
-        if self._clock.now() >= self._plan.deadline_s:
+        if self._paused_since is None and self._clock.now() >= self._deadline_s:
             return self._ends(f"the time limit is over ({config.time_limit_minutes:g} minutes)")
         if config.max_tokens and self.tally.tokens >= config.max_tokens:
             return self._ends(f"the {config.max_tokens:,} tokens that it may cost are spent (checks.max_tokens)")
@@ -150,6 +162,7 @@ class Runner:
         silences: list[str] = []
         self.tally.warmed = self._plan.warmed
         for asked in self._plan.warm_up[self._plan.warmed :]:
+            await self._pool.opened()
             answer = await self._asker.ask(self._plan.challenger, asked, model_name=False)
             if isinstance(answer, Unreached) and not answer.refused:
                 silences.append("it cannot be reached")

@@ -34,7 +34,7 @@ class ChecksConfig:
     time_limit_minutes: Annotated[float, Interval("(0, inf)", "minutes")] = 60.0
     """A check that takes longer ends with what it has."""
     max_tokens: Annotated[int, Interval("[0, inf)", "tokens, 0 for no limit")] = 0
-    """Tokens of prompts and answers, as the models and the judge count them, after which no more is asked. 0: no limit."""
+    """Tokens of prompts and answers, as the models and the judge count them, after which no more is asked; of an answer at most as many as it has bytes together with its question. 0: no limit."""
     broken_scores: Annotated[float, Interval("(0, 1)", "a mean difference, 0 to 1")] = SCORES.broken
     """A challenger whose mean score is lower by this much counts as broken: it passes in 1 % at most."""
     broken_pairs: Annotated[float, Interval("(0, 1)", "a mean difference, 0 to 1")] = PAIRS.broken

@@ -268,7 +268,7 @@ class CaptureConfig:
     task_patterns: tuple[str, ...] = TASK_PATTERNS
     """Regular expressions, run in linear time (no look-around, no back-references), that tell a UI's own request by its only user message, or by the system prompt before it; never a streamed one. An empty list leaves it to headers, metadata and model names."""
     tag_headers: Annotated[tuple[str, ...], forms.header_name] = ()
-    """Request headers whose values are tags of the record, such as a plan, a region or a feature. Effects are shown by tag, and harm that is proven in a tag with 5 % of the traffic blocks a promotion. At most 8 together with tag_fields."""
+    """Request headers whose values are tags of the record, such as a plan, a region or a feature. Effects are shown by tag, and harm that is proven in a tag with 5 % of the traffic blocks a promotion. At most 8 together with tag_fields. Have your own backend set them: a client that may choose its tags chooses where it is counted."""
     tag_fields: Annotated[tuple[str, ...], forms.pointer] = ()
     """JSON pointers into the request body to such values, e.g. /metadata/feature; cut after 64 characters."""
     redaction: RedactionConfig = field(default_factory=RedactionConfig)

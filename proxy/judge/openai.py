@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 import aiohttp
@@ -126,7 +126,9 @@ class OpenAIJudge:
                     self._url, data=body, headers={"Content-Type": "application/json"}, allow_redirects=False
                 ) as response:
                     content = await _all(response)
-                    return _reply(response.status, response.headers, content)
+                    reply = _reply(response.status, response.headers, content)
+                    # no token is less than a byte: a judge that errs here would end checks, and use up the day's budget
+                    return replace(reply, tokens=min(reply.tokens, len(body) + len(content)))
         except TimeoutError:
             return _Reply(f"no answer within {self._timeout_s:g} s", failure=Failure.TIMEOUT)
         except (aiohttp.ClientError, OSError, ValueError) as exc:

@@ -277,9 +277,11 @@ class Deployer(Protocol):
 class Gate(Protocol):
     """Compares a challenger with the champion before users see it: on old questions, or on copies of live requests."""
 
-    async def poll(self, check: Check, challenger: Model, champion: Model) -> CheckView:
+    async def poll(self, check: Check, challenger: Model, champion: Model, *, paused: bool) -> CheckView:
         """How far the check is, and what it has found. It begins with the first question, and goes on where a process
         that was killed has left it; what is kept in the store is not asked again. Quick: the work is done meanwhile.
+
+        `paused`: nothing new is asked until a poll without it; what is in flight ends.
         """
         ...
 

@@ -73,6 +73,13 @@ def test_cases_are_read(tmp_path: Path) -> None:
             "line 1: expect.json_schema: 'obj' is not valid",
         ),
         ({"request": ASK, "expect": {"json_schema": 4}}, "line 1: expect.json_schema: not a JSON schema"),
+        *(
+            (
+                {"request": ASK, "expect": {"json_schema": {"properties": {"default": {"$ref": reference}}}}},
+                f'line 1: expect.json_schema: $ref "{reference}" leads out of the schema, and nothing is fetched',
+            )
+            for reference in ("https://example.com/a.json#/b", "file:///etc/passwd", "other.json", "//169.254.169.254")
+        ),
         ({"request": ASK, "expect": {"json_schema": {"items": {"pattern": "(?=a)b"}}}}, "line 1: expect.json_schema: "),
         ({"request": ASK, "expect": {"tool_call": {"nam": 1}}}, "line 1: expect.tool_call: write the name of a tool"),
         (
@@ -126,12 +133,16 @@ SCHEMA = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^
         ({"json_schema": SCHEMA}, said('{"a": "secret"}'), "does not fit the schema: a fails pattern"),
         ({"json_schema": SCHEMA}, said("{}"), "does not fit the schema: the whole fails required"),
         ({"json_schema": SCHEMA}, said("text"), "is not JSON"),
+        ({"json_schema": {"$ref": "#/$defs/n", "$defs": {"n": {"type": "number"}}}}, said("4"), None),
+        ({"json_schema": {"$id": "https://a.b/c", "items": {"$ref": "https://a.b/c"}}}, said("[[]]"), None),
+        ({"json_schema": {"const": {"$ref": "https://a.b/c"}}}, said('{"$ref": "https://a.b/c"}'), None),
+        ({"json_schema": {"properties": {"$ref": {"type": "number"}}}}, said('{"$ref": 4}'), None),
         (
             {"json_schema": {"patternProperties": {"^n": {"type": "number"}}}},
             said('{"n1": "1"}'),
             "does not fit the schema: n1 fails type",
         ),
-        ({"json_schema": {"$ref": "https://example.com/schema"}}, said("{}"), "cannot be held against the schema"),
+        ({"json_schema": {"$ref": "#/$defs/nowhere"}}, said("{}"), "cannot be held against the schema"),
         ({"tool_call": "weather"}, said("", ("weather", "{}")), None),
         ({"tool_call": "weather"}, said("It rains."), "does not call weather; it calls no tool"),
         ({"tool_call": WEATHER}, said("", ("weather", '{"city": "Ulm", "days": 1}')), None),

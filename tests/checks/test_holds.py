@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +15,8 @@ from starlette.responses import Response
 
 from policies.selection import held_out
 from proxy.checks.gate import ReplayGate
-from proxy.clock import SystemClock
-from proxy.credentials import UnknownCredentialError
+from proxy.clock import ManualClock, SystemClock
+from proxy.credentials import CredentialFile, UnknownCredentialError
 from proxy.store.tables.keys import id_time_us
 from proxy.store.tables.values import RecordFlag
 from tests.checks.world import (
@@ -337,3 +339,89 @@ async def test_tools_are_asked_for_and_never_run(tmp_path: Path) -> None:
     assert len(model.asked) == len(rows) == 30
     assert all(len(asked["messages"]) == 2 for asked in model.asked)
     assert completion({}, "m")["object"] == "chat.completion"
+
+
+async def test_settings_that_were_mended_are_looked_at_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, golden = ScriptedModel(), tmp_path / "golden.jsonl"
+    config = config_of(tmp_path, checks={"golden": str(golden), "replays": 0})
+    async with opened(tmp_path, []) as store, serving(model.app) as url, gate_of(store, config) as gate:
+        check, challenger, champion = await check_of(store, url, url)
+        check = replace(check, started_us=check.started_us - 86_400_000_000)  # it was held for a day, and asked nothing
+        first = await settled(gate, check, challenger, champion)
+        written(tmp_path, *(case(f"Case {at}", contains=" ") for at in range(30)))
+        assert await gate.poll(check, challenger, champion) == first, "not at each look"
+        monkeypatch.setattr("proxy.checks.gate._LOOK_S", 0.0)
+        golden.rename(tmp_path / "aside")
+        for _ in range(3):
+            assert await gate.poll(check, challenger, champion) == first, "the same words, so that nothing is news"
+        (tmp_path / "aside").rename(golden)
+        async with asyncio.timeout(60):
+            while (view := await gate.poll(check, challenger, champion)).verdict in {"hold", None}:
+                pass
+        assert (first.verdict, view.verdict) == ("hold", "pass")
+        asked = len(model.asked)
+        golden.unlink()
+        assert await gate.poll(check, challenger, champion) == view, "what has asked stays"
+        assert len(model.asked) == asked
+
+
+async def test_while_the_loop_is_paused_nothing_new_is_asked(tmp_path: Path) -> None:
+    model = ScriptedModel(delay_s=0.02)
+    config = config_of(tmp_path, checks={"concurrency": 2, "time_limit_minutes": 0.1}, **NO_WARM_UP)
+    async with opened(tmp_path, history(40)) as store, serving(model.app) as url:
+        check, challenger, champion = await check_of(store, url, url)
+        async with gate_of(store, config) as gate:
+            await gate.poll(check, challenger, champion)
+            await model.asked_at_least(4)
+            view = await gate.poll(check, challenger, champion, paused=True)
+            while model.together:
+                await gate.poll(check, challenger, champion, paused=True)
+            asked = len(model.asked)
+            assert view.reasons[0].startswith("the loop is paused, so nothing new is asked (`ratchet resume`")
+            for _ in range(5):  # a second, in which it would have asked all of them
+                assert not (await gate.poll(check, challenger, champion, paused=True)).done
+            assert len(model.asked) == asked < 10
+        async with gate_of(store, config) as gate:  # as after a crash of the controller
+            for _ in range(5):
+                view = await gate.poll(check, challenger, champion, paused=True)
+                assert not view.done
+            assert view.reasons[0].startswith("the loop is paused")
+            assert len(model.asked) == asked
+            assert (await settled(gate, check, challenger, champion)).verdict == "undecided"
+        assert len(model.asked) == 40
+
+
+async def test_a_pause_takes_no_time_from_the_check(tmp_path: Path) -> None:
+    model, clock = ScriptedModel(), ManualClock(time.time())
+    config = config_of(tmp_path, checks={"concurrency": 1, "time_limit_minutes": 10}, deployer={"warmup_requests": 2})
+    async with opened(tmp_path, history(40)) as store, serving(model.app) as url:
+        check, challenger, champion = await check_of(store, url, url)
+        gate = ReplayGate(store, config, CredentialFile(None, config.champion).header, clock)
+        try:
+            for _ in range(5):
+                await gate.poll(check, challenger, champion, paused=True)
+            assert model.asked == [], "no warm-up either"
+            clock.advance(6_000.0)
+            view = await settled(gate, check, challenger, champion)
+        finally:
+            await gate.close()
+        assert (view.verdict, len(model.asked)) == ("undecided", 42)
+        assert not any("time limit" in reason for reason in view.reasons)
+
+
+async def test_what_a_challenger_claims_to_have_cost_does_not_end_the_check(tmp_path: Path) -> None:
+    """An answer costs no more tokens than it has bytes, with its question."""
+
+    def liar(asked: dict[str, Any], rng: random.Random) -> Response:
+        answer = completion(well(asked, rng), "m")
+        answer["usage"] = {"prompt_tokens": 10**9, "completion_tokens": 10**12}
+        return Response(json.dumps(answer), media_type="application/json")
+
+    model = ScriptedModel(liar)
+    config = config_of(tmp_path, checks={"max_tokens": 1_000_000}, **NO_WARM_UP)
+    async with opened(tmp_path, history(40)) as store, serving(model.app) as url, gate_of(store, config) as gate:
+        check, challenger, champion = await check_of(store, url, url)
+        await settled(gate, check, challenger, champion)
+        summary = (await store.checks.get(check.id)).summary  # type: ignore[union-attr]
+    assert summary["counts"]["compared"] == 40
+    assert 40 * 30 < summary["counts"]["tokens"] < 100_000

@@ -153,12 +153,12 @@ class ScriptedJudge:
         if self.down:
             return Response("overloaded", 500)
         shown = (await request.json())["messages"][-1]["content"]
-        if "<answer_A>" in shown:
-            one, other = shown.split("<answer_A>")[1].split("<answer_B>")
+        if "<answer_A " in shown:
+            one, other = shown.split("<answer_A ")[1].split("<answer_B ")
             marks = self.rubbish in one, self.rubbish in other
             better = {(True, False): "B", (False, True): "A"}.get(marks, "tie")
             return self._says({"better": better, "reason": "so it seems"})
-        answer = shown.split("<answer>")[1]
+        answer = shown.split("<answer ")[1].split("\n", 1)[1].rpartition("\n")[0]
         score = 0.1 if self.rubbish in answer else min(1.0, max(0.0, random.Random(answer).gauss(0.7, 0.15)))
         return self._says({"score": score, "reason": "so it seems"})
 

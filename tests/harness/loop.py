@@ -161,9 +161,12 @@ class SaysAtOnce:
         self.says = CheckView(id=0, done=True, verdict="pass", reasons=("its answers are no worse",))
         self.asked: list[int] = []
         self.cancelled: list[int] = []
+        self.paused: bool | None = None
+        """What it was told with the last poll."""
 
-    async def poll(self, check: Check, challenger: Model, champion: Model) -> CheckView:
+    async def poll(self, check: Check, challenger: Model, champion: Model, *, paused: bool) -> CheckView:
         self.asked.append(check.id)
+        self.paused = paused
         return replace(self.says, id=check.id)
 
     async def cancel(self, check_id: int) -> None:

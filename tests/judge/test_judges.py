@@ -126,6 +126,13 @@ async def test_the_request_has_model_options_and_key_and_nothing_of_ours(server:
     assert asked.keys() == {"model", "temperature", "reasoning_effort", "messages", "path"}
 
 
+async def test_a_judge_claims_no_more_tokens_than_there_are_bytes(server: JudgeServer) -> None:
+    server.tokens = 10**9
+    async with opened(openai(server)) as judge:
+        (found,) = await judge.score([item("yes")])
+    assert 100 < found.tokens < 10_000
+
+
 @pytest.mark.parametrize("text", ["", "good!", '{"score": 11}', "```json\n{}\n```"])
 async def test_garbage_is_no_score_and_is_not_asked_again(server: JudgeServer, text: str) -> None:
     server.script = lambda asked: text

@@ -183,3 +183,34 @@ async def test_the_champion_asked_otherwise_is_a_challenger_at_its_own_address(t
         await order(loop, store, "challenge", rewrite='{"parameters": {"temperature": 0}}')
         [model] = await store.models.list((ModelState.DEPLOYING,))
         assert model.detail["result"] == {"url": world.base.url}
+
+
+async def test_a_paused_loop_asks_the_challenger_nothing_and_sends_it_no_copies(tmp_path: Path) -> None:
+    world = World(tmp_path, rules=rules(ab_test=SHADOWED))
+    world.gate.says = RUNNING
+    async with world.store() as store:
+        loop = world.start(store)
+        await world.chat(store, users=40)
+        await settle(loop)
+        assert world.gate.paused is False
+        await order(loop, store, "pause")
+        await loop.tick()
+        assert world.gate.paused is True
+        assert (await loop.status()).phase.name == "checking"
+        await order(loop, store, "resume")
+        world.gate.says = replace(RUNNING, done=True, verdict="pass")
+        assert actions(await settle(loop)) == ["StartShadow"]
+        assert world.routes().shadow is not None
+        world.clock.advance(1200.0)
+        await order(loop, store, "pause")
+        version, table = world.routes().version, world.routes()
+        assert (table.shadow, table.shadow_share, table.check_id) == (None, 0.0, None)
+        world.clock.advance(100_000.0)
+        await settle(loop)
+        assert world.routes().version == version, "nothing is written anew at each look"
+        assert (await loop.status()).phase.name == "shadowing"
+        await order(loop, store, "resume")
+        await loop.tick()
+        assert world.routes().shadow is not None, "of its hour 40 minutes are left"
+        world.clock.advance(2401.0)
+        assert actions(await settle(loop)) == ["StartExperiment"]

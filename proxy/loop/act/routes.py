@@ -32,12 +32,14 @@ def route_table(position: Position) -> RouteTable:
     """Where requests go in this position.
 
     While watching there is no challenger, but the experiment and a new epoch stay in the table, so that what the
-    new champion does is counted.
+    new champion does is counted. A paused loop sends no copies.
     """
     ledger, experiment, challenger = position.state.ledger, position.experiment, position.challenger
     champion = _target(position.champion)
     table = RouteTable(version=ledger.routes_version, champion=champion, config_id=ledger.config_id)
     if isinstance(position.state.phase, Shadowing) and challenger is not None and position.check is not None:
+        if ledger.paused:
+            return table
         share, check_id = position.check.terms.get("share", 0.0), position.check.id
         return replace(table, shadow=_target(challenger), shadow_share=share, check_id=check_id)
     if experiment is None:

@@ -252,7 +252,8 @@ class Observer:
             return None
         if not self._asks:
             return CheckView(id=check.id, verdict=check.verdict, reasons=("only the leading controller knows",))
-        question = self.gate.poll(check, challenger, position.champion)
+        paused = position.state.ledger.paused
+        question = self.gate.poll(check, challenger, position.champion, paused=paused)
         found = await self._ask(question, f"gate, about {challenger.name}")
         return found or CheckView(id=check.id, reasons=(self._notes[-1],))
 

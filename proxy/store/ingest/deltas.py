@@ -154,7 +154,7 @@ class Deltas:
     def units_by_tag(self, record: RecordFacts, key: ExperimentKey, names: TagNames) -> list[tuple[TagKey, Totals]]:
         """The same for each of the record's tags."""
         found = []
-        for tag in names.of(key[0], record.tags or {}):
+        for tag in names.of(record):
             tag_key = (*key, tag)
             found.append((tag_key, self.tagged.setdefault(tag_key, {}).setdefault(record.unit, _no_totals())))
         return found

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 import random
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -17,7 +19,7 @@ from policies.estimates import METRICS, Metric, Moments, UserTotals, metric_mean
 from policies.records import Arm, Outcome
 from policies.rows import Experiment
 from proxy.clock import ManualClock
-from proxy.store.ingest.tags import MOST_COUNTED
+from proxy.store.ingest.tags import MOST_COUNTED, MOST_OF_ONE
 from proxy.store.store import Store
 from proxy.store.tables.control import LoopTransaction
 from proxy.store.tables.keys import random_user_key
@@ -259,6 +261,41 @@ async def test_only_so_many_values_of_tags_are_counted_apart(store: Store, clock
     thumbs = metric_mean(tags["tenant=other"][Arm.CHAMPION].moments, Metric.POSITIVE)
     assert thumbs is not None
     assert thumbs.observations == 5, "a late vote finds the sums that its record is in"
+
+
+async def test_whoever_floods_a_tag_uses_up_nobodys_room(store: Store, clock: ManualClock) -> None:
+    """One user, one cluster of claimed names, and records of nobody, each with more values than a name has room for."""
+    await start_experiment(store)
+    rng, now_us = random.Random(1), int(clock.now() * 1e6)
+    common: dict[str, Any] = {"experiment_id": 1, "epoch": 1, "aliases": ()}
+
+    def flood(who: str, **changes: Any) -> list[NewRecord]:
+        tags = [{"tenant": f"{who}{at}", "plan": "free"} for at in range(MOST_COUNTED + 10)]
+        return [exchange(now_us + at, rng, tags=tag, **common, **changes) for at, tag in enumerate(tags)]
+
+    one = flood("one", user_hash=1)
+    claimed = flood("claimed", user_hash=7, flags=RecordFlag.CLAIMED, cluster=3)
+    nobody = flood("nobody", user_hash=None)
+    real = [exchange(now_us, rng, tags={"tenant": "acme", "plan": "gold"}, user_hash=at, **common) for at in (21, 22)]
+    for records in (one[:20], one[20:], claimed, nobody, real):
+        await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=tuple(records)))
+    tags = await store.statistics.tags(1, 1)
+    values = Counter(tag.partition("=")[2].rstrip("0123456789") for tag in tags if tag.startswith("tenant="))
+    assert values == {"one": MOST_OF_ONE, "claimed": MOST_OF_ONE, "nobody": 5, "other": 1, "acme": 1}
+    counted = {tag: tags[tag][Arm.CHAMPION] for tag in ("tenant=acme", "plan=gold", "plan=free", "tenant=other")}
+    assert [stats.requests for stats in counted.values()] == [2, 2, 180, 180 - 2 * MOST_OF_ONE - 5]
+
+    late = one[-1].tags["tenant"]  # somebody else brings the value that counted as "other" before
+    bringer = exchange(now_us, rng, tags={"tenant": late}, user_hash=30, **common)
+    again = exchange(now_us + 1, rng, tags={"tenant": late}, user_hash=1, **common)
+    await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=(bringer, again)))
+    votes = tuple(vote(record.id, now_us, rng) for record in (one[-1], again, bringer))
+    await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, votes=votes))
+    tags = await store.statistics.tags(1, 1)
+    assert tags[f"tenant={late}"][Arm.CHAMPION].requests == 1
+    thumbs = {tag: metric_mean(tags[tag][Arm.CHAMPION].moments, Metric.POSITIVE) for tag in tags}
+    found = [thumbs[tag] for tag in (f"tenant={late}", "tenant=other")]
+    assert [mean and mean.observations for mean in found] == pytest.approx([1, 2 / 1.1]), "two of one user"
 
 
 async def test_epochs_and_unknown_experiments_are_kept_apart(store: Store, clock: ManualClock) -> None:
