@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from policies.records import Arm
 from policies.triggers import TriggerConfig
+from policies.vocabulary import VERDICTS
 from proxy.errors import TemporaryError
 from proxy.loop.look.explain import explain, history, replay
 from proxy.loop.look.metrics import LoopMetrics
