@@ -175,6 +175,8 @@ class Ledger:
     last_rejection_at: float | None = None
     baseline: float | None = None
     """Mean quality that a drop is measured against, frozen at install and at each promotion."""
+    baseline_by: str = ""
+    """Whose scores it is the mean of: a judge's (its scorer); empty for those that the records have."""
     retiring: tuple[Retiring, ...] = ()
     totals: LoopTotals = field(default_factory=LoopTotals)
 

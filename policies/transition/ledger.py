@@ -26,6 +26,6 @@ def rerouted(state: LoopState, version: int) -> LoopState:
     return replace(state, ledger=replace(state.ledger, routes_version=version))
 
 
-def with_baseline(state: LoopState, mean: float) -> LoopState:
-    """With the mean quality (0 to 1) that a drop is measured against from now on."""
-    return replace(state, ledger=replace(state.ledger, baseline=mean))
+def with_baseline(state: LoopState, mean: float, by: str = "") -> LoopState:
+    """With the mean quality (0 to 1) that a drop is measured against from now on; `by`: whose scores those are."""
+    return replace(state, ledger=replace(state.ledger, baseline=mean, baseline_by=by))

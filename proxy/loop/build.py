@@ -26,6 +26,7 @@ from proxy.loop.dataset.selection_pass import Progress
 from proxy.loop.look.carriers import EvidenceReader
 from proxy.loop.look.metrics import LoopMetrics
 from proxy.loop.look.observe import Observer
+from proxy.loop.look.quality import QualityReader
 from proxy.loop.look.terms import terms_of
 from proxy.loop.ports import DatasetBuilder, Deployer, Gate, LoopTroubles, Notifier, Probe, Trainer
 from proxy.loop.tick import Loop
@@ -79,12 +80,16 @@ def assemble(
     building: Callable[[], Progress | None] = lambda: None,
     open_scores: bool = False,
     judge: JudgeFacts | None = None,
+    scored: bool = False,
     troubles: LoopTroubles | None = None,
 ) -> Loop:
     """A loop from its parts. `routes_path` None: no workers to tell (the library). `building` is asked for the status
     how far a dataset has come. `open_scores`: anybody may give an answer its score. `judge`: the one of the
-    settings; whether it counts is found out at every look. `troubles` are told what keeps the
-    loop from ticking."""
+    settings; whether it counts is found out at every look. `scored`: the application scores its answers itself.
+    `troubles` are told what keeps the loop from ticking."""
+    evidence = EvidenceReader(store=store, clock=clock, ab_test=rules.ab_test, open_scores=open_scores, judge=judge)
+    quality = QualityReader(store=store, clock=clock, evidence=evidence, scored_by_application=scored)
+    throttled = ThrottledLog(_log, clock)
     return Loop(
         store=store,
         clock=clock,
@@ -97,8 +102,8 @@ def assemble(
             config_id=config_id,
         ),
         leadership=leadership or Leadership(store),
-        observer=_observer(store, clock, rules, ports, selection, open_scores=open_scores, judge=judge),
-        maintenance=Maintenance(store=store, deployer=ports.deployer, troubles=ThrottledLog(_log, clock)),
+        observer=_observer(store, clock, rules, ports, selection, evidence, quality),
+        maintenance=Maintenance(store=store, deployer=ports.deployer, quality=quality, troubles=throttled),
         executor=_executor(store, rules, ports, training_dir, fingerprint),
         notifier=ports.notifier,
         drain_s=drain_s,
@@ -114,9 +119,8 @@ def _observer(
     rules: LoopRules,
     ports: LoopPorts,
     selection: DataGeneratorConfig,
-    *,
-    open_scores: bool,
-    judge: JudgeFacts | None,
+    evidence: EvidenceReader,
+    quality: QualityReader,
 ) -> Observer:
     """What looks."""
     return Observer(
@@ -128,7 +132,8 @@ def _observer(
         clock=clock,
         trigger_quality=rules.trigger.min_quality_score,
         selection=selection,
-        evidence=EvidenceReader(store=store, clock=clock, ab_test=rules.ab_test, open_scores=open_scores, judge=judge),
+        evidence=evidence,
+        quality=quality,
     )
 
 

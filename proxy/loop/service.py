@@ -108,6 +108,7 @@ async def open_loop(
         building=lambda: datasets.building,
         open_scores="score" in config.feedback.anonymous,
         judge=_judge(config),
+        scored=bool(config.capture.quality_pointers),
         troubles=troubles,
     )
     if isinstance(notifier, WebhookNotifier):

@@ -15,6 +15,8 @@ from policies.transition import timestamps
 from proxy.ids import RecordIds
 from proxy.log_throttle import ThrottledLog
 from proxy.loop.act.maintenance import Maintenance
+from proxy.loop.look.carriers import EvidenceReader
+from proxy.loop.look.quality import QualityReader
 from proxy.loop.ports import Failed
 from proxy.loop.state import DETECTOR_ENTRY, STATE_ENTRY, state_from_json
 from proxy.store.store import Store
@@ -112,10 +114,11 @@ async def test_a_clock_that_goes_back_for_a_moment_makes_no_test_older(tmp_path:
 async def test_the_hours_of_a_clock_that_was_ahead_do_not_stop_the_drop_detector(tmp_path: Path) -> None:
     world = World(tmp_path)
     async with world.store() as store:
-        upkeep, hour_us = (
-            Maintenance(store=store, deployer=world.deployer, troubles=ThrottledLog(_log, world.clock)),
-            3_600_000_000,
-        )
+        evidence = EvidenceReader(store=store, clock=world.clock, ab_test=world.rules.ab_test)
+        quality = QualityReader(store=store, clock=world.clock, evidence=evidence)
+        troubles = ThrottledLog(_log, world.clock)
+        upkeep = Maintenance(store=store, deployer=world.deployer, quality=quality, troubles=troubles)
+        hour_us = 3_600_000_000
         state = LoopState(since=NOW, ledger=Ledger(champion_id=1, installed_at=NOW, baseline=0.8))
         ahead = await upkeep.detector(state, round(NOW * 1e6) + 24 * hour_us)
         loop = world.start(store)

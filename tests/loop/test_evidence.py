@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,15 +13,22 @@ from policies.assessment import JudgeFacts, QualityMeasure
 from policies.experiment import ABTestConfig, ExperimentFacts, Verdict, evaluate
 from policies.records import Arm
 from policies.rows import Experiment
+from policies.state import Ledger, LoopState
+from policies.transition import with_baseline
 from proxy.clock import ManualClock
+from proxy.log_throttle import ThrottledLog
+from proxy.loop.act.maintenance import Maintenance
 from proxy.loop.look.carriers import EvidenceReader
+from proxy.loop.look.quality import QualityReader
 from proxy.store.store import Store
 from proxy.store.tables.control import LoopTransaction
 from proxy.store.tables.values import IngestBatch, NewRecord
 from tests.harness.exchanges import exchange, vote
+from tests.harness.loop import RecordingDeployer
 
 SCORER = "callable:here:1"
 USERS = 200
+_log = logging.getLogger(__name__)
 
 
 async def a_test_with_votes(store: Store, clock: ManualClock) -> tuple[Experiment, list[NewRecord]]:
@@ -90,4 +99,57 @@ async def test_harm_in_a_tag_is_seen_in_what_the_store_has_counted(tmp_path: Pat
     assert harm["plan=free"] is not None
     assert harm["plan=free"].startswith("errors: ")
     assert seen.verdict is Verdict.ROLL_BACK, "half of all answers, too"
+    await store.close()
+
+
+async def proven(store: Store, clock: ManualClock, *, score: float) -> QualityReader:
+    """A judge that agrees with votes, then gave 20 answers of the last day this score."""
+    _, records = await a_test_with_votes(store, clock)
+    lease = await store.leases.acquire("judge", "test", ttl_s=3600)
+    assert lease is not None
+    await store.judgements.ask(lease, SCORER, [record.id for record in records])
+    for number, record in enumerate(records):
+        await store.judgements.answer(record.id, SCORER, score=float(bool(number % 3)), tokens=1, reason="")
+    clock.advance(48 * 3600.0)
+    lease, rng = await store.leases.acquire("judge", "test", ttl_s=3600), random.Random(4)
+    assert lease is not None
+    later = [exchange(int(clock.now() * 1e6) - 1000 - number, rng, user_hash=number) for number in range(20)]
+    await store.ingest.apply(IngestBatch(writer="", segment=0, offset=1, records=tuple(later)))
+    await store.judgements.ask(lease, SCORER, [record.id for record in later])
+    for record in later:
+        await store.judgements.answer(record.id, SCORER, score=score, tokens=1, reason="")
+    clock.advance(61.0)
+    judge = JudgeFacts(scorer=SCORER, counts=False)
+    reader = EvidenceReader(store=store, clock=clock, ab_test=ABTestConfig(), judge=judge)
+    return QualityReader(store=store, clock=clock, evidence=reader)
+
+
+async def test_a_drop_is_measured_by_the_judge_that_counts_and_against_its_own_scores(tmp_path: Path) -> None:
+    clock = ManualClock()
+    store = await Store.open(f"sqlite:///{tmp_path}/ratchet.db", clock=clock)
+    quality = await proven(store, clock, score=0.25)
+    now_us = int(clock.now() * 1e6)
+    assert await quality.source() == SCORER
+    assert await quality.window(SCORER, now_us - 3_600_000_000, now_us) == (20, 0.25)
+    assert set(await quality.user_hour_means(SCORER, now_us - 3_600_000_000)) == {0.25}
+    upkeep = Maintenance(store=store, deployer=RecordingDeployer(), quality=quality, troubles=ThrottledLog(_log, clock))
+    of_format_checks = LoopState(since=0.0, ledger=Ledger(champion_id=1, installed_at=0.0, baseline=0.99))
+    frozen = await upkeep.baseline(of_format_checks, now_us)
+    assert frozen is not None
+    assert frozen[1] == SCORER, "format checks and a judge's scores are not alike"
+    assert 0.5 < frozen[0] < 0.7
+    assert await upkeep.baseline(with_baseline(of_format_checks, *frozen), now_us) is None
+    await store.close()
+
+
+async def test_an_applications_own_scores_stand_above_the_judges(tmp_path: Path) -> None:
+    clock = ManualClock()
+    store = await Store.open(f"sqlite:///{tmp_path}/ratchet.db", clock=clock)
+    quality = await proven(store, clock, score=0.25)
+    assert await replace(quality, scored_by_application=True).source() == ""
+    now_us, rng = int(clock.now() * 1e6), random.Random(9)
+    [record] = [exchange(now_us - 1000, rng, user_hash=5)]
+    scored = vote(record.id, now_us, rng, quality_score=0.5)
+    await store.ingest.apply(IngestBatch(writer="", segment=0, offset=2, records=(record,), votes=(scored,)))
+    assert await quality.source() == ""
     await store.close()

@@ -99,14 +99,14 @@ class LoopJournal:
         return repair.state
 
     async def keep(
-        self, lease: Lease, state: LoopState, *, models: tuple[Model, ...], baseline: float | None,
+        self, lease: Lease, state: LoopState, *, models: tuple[Model, ...], baseline: tuple[float, str] | None,
         detector: Mapping[str, Any] | None,
     ) -> None:  # fmt: skip
         """Write what maintenance has found. `models` have moved: routes follow them."""
         if models:
             state = rerouted(state, await self.next_version(state))
         if baseline is not None:
-            state = with_baseline(state, baseline)
+            state = with_baseline(state, *baseline)
         entries = {STATE_ENTRY: state_to_json(state)} | ({} if detector is None else {DETECTOR_ENTRY: detector})
         await self.store.journal.transition(LoopTransaction(fence=lease.fence, models=models, state=entries))
 

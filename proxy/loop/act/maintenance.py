@@ -6,8 +6,10 @@ None of it is a decision: it brings back what a restart lost, and feeds what sta
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeAlias
 
 from policies.lifecycle import Phase
 from policies.rows import Model
@@ -18,6 +20,7 @@ from proxy.errors import PermanentError, TemporaryError
 from proxy.log_throttle import ThrottledLog
 from proxy.loop.codec import from_json, to_json
 from proxy.loop.look.observe import ASK_TIMEOUT_S
+from proxy.loop.look.quality import QualityReader
 from proxy.loop.ports import Deployer, Endpoint
 from proxy.loop.state import DETECTOR_ENTRY
 from proxy.store.store import Store
@@ -31,6 +34,9 @@ _BASELINE_VOLUMES: Final = 10
 """The baseline is frozen from at least this many times a day's scored requests …"""
 _BASELINE_MIN: Final = 100
 """… and at least this many."""
+_CHAMPION_ALONE: Final = (Phase.IDLE, Phase.TRAINING, Phase.DEPLOYING, Phase.CHECKING, Phase.SHADOWING)
+Window: TypeAlias = Callable[[int, int], Awaitable[tuple[int, float | None]]]
+"""(scores, their mean) between two instants, in Unix microseconds."""
 _CATCH_UP_HOURS: Final = 48
 """After a longer stop the detector does not look at older hours."""
 
@@ -41,6 +47,7 @@ class Maintenance:
 
     store: Store
     deployer: Deployer
+    quality: QualityReader
     troubles: ThrottledLog
 
     async def deployments(self, position: Position) -> tuple[Model, ...]:
@@ -67,11 +74,15 @@ class Maintenance:
             changed = replace(changed, url=readiness.url, model=readiness.model)
         return None if changed == model else changed
 
-    async def baseline(self, state: LoopState, now_us: int) -> float | None:
-        """The mean to freeze now; None where there is one already, or too little to go by."""
-        if state.ledger.baseline is not None or state.phase_name is not Phase.IDLE:
+    async def baseline(self, state: LoopState, now_us: int) -> tuple[float, str] | None:
+        """The mean to freeze now, and whose scores those are; None where there is one, or too little to go by."""
+        if state.phase_name is not Phase.IDLE:
             return None
-        return await measured_baseline(self.store, now_us)
+        source = await self.quality.source()
+        if state.ledger.baseline is not None and state.ledger.baseline_by == source:
+            return None
+        mean = await measured_baseline(partial(self.quality.window, source), now_us)
+        return None if mean is None else (mean, source)
 
     async def detector(self, state: LoopState, now_us: int) -> dict[str, Any] | None:
         """The detector's entry after the hours that have ended since; None where nothing has changed.
@@ -88,16 +99,16 @@ class Maintenance:
         if last <= entry["hour"]:
             # a clock that was ahead has counted hours that are still to come
             return {"detector": to_json(known), "hour": last} if last < entry["hour"] else None
-        if state.phase_name in (Phase.IDLE, Phase.TRAINING, Phase.DEPLOYING):
+        if state.phase_name in _CHAMPION_ALONE:
             for hour in range(max(entry["hour"] + 1, last - _CATCH_UP_HOURS + 1), last + 1):
-                means = await self.store.traffic.user_hour_means(hour * _HOUR_US)
+                means = await self.quality.user_hour_means(state.ledger.baseline_by, hour * _HOUR_US)
                 known = known.update(means) if means else known
         return {"detector": to_json(known), "hour": last}
 
 
-async def measured_baseline(store: Store, now_us: int) -> float | None:
+async def measured_baseline(window: Window, now_us: int) -> float | None:
     """The mean score to go by from `now_us` on; None where there are too few scores yet."""
-    day, _ = await store.traffic.quality_window(now_us - _DAY_US, now_us)
-    scored, mean = await store.traffic.quality_window(now_us - _BASELINE_DAYS * _DAY_US, now_us)
+    day, _ = await window(now_us - _DAY_US, now_us)
+    scored, mean = await window(now_us - _BASELINE_DAYS * _DAY_US, now_us)
     enough = scored >= max(_BASELINE_MIN, _BASELINE_VOLUMES * day)
     return mean if enough and mean else None

@@ -129,7 +129,7 @@ class _Walk:
     async def _watch_quality(self, now: float) -> None:
         now_us = round(now * 1e6)
         if self._detector is None:
-            baseline = await measured_baseline(self._store, now_us)
+            baseline = await measured_baseline(self._store.traffic.quality_window, now_us)
             self._detector = None if baseline is None else DropDetector(baseline=baseline)
         else:
             means = await self._store.traffic.user_hour_means(now_us - _HOUR_S * 1_000_000)

@@ -27,6 +27,7 @@ from proxy.clock import Clock
 from proxy.log_throttle import ThrottledLog
 from proxy.loop.codec import from_json
 from proxy.loop.look.carriers import EvidenceReader
+from proxy.loop.look.quality import QualityReader
 from proxy.loop.look.supply import usable_at_most
 from proxy.loop.ports import (
     Deployer,
@@ -86,6 +87,7 @@ class Observer:
     """What a training file keeps."""
     evidence: EvidenceReader
     """Who carries the evidence."""
+    quality: QualityReader
     _silent_since: dict[int, float] = field(default_factory=dict)
     _adopted: set[str] = field(default_factory=set)
     _clocks: tuple[float, float] | None = None
@@ -138,14 +140,16 @@ class Observer:
         now_us = round(now * 1e6)
         since_us = round((state.ledger.last.dataset_at or 0.0) * 1e6)
         votes = await self.store.traffic.feedback_window(now_us - _DAY_US, now_us)
-        _, recent = await self.store.traffic.quality_window(now_us - _DAY_US, now_us)
+        source = await self.quality.source()
+        _, recent = await self.quality.window(source, now_us - _DAY_US, now_us)
+        comparable = state.ledger.baseline_by == source
         return TriggerFacts(
             installed_at=state.ledger.installed_at,
             last_retrain_at=state.ledger.last.retrain_at,
             new_quality_samples=await self.store.traffic.count_quality_samples(since_us, self.trigger_quality),
             usable_samples=await self._usable(state),
             left_out=state.ledger.left_out,
-            quality_baseline=state.ledger.baseline,
+            quality_baseline=state.ledger.baseline if comparable else None,
             quality_recent=recent,
             detector=await self._detector(state),
             positive_votes=votes.positive,

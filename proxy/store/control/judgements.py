@@ -31,8 +31,8 @@ from proxy.store.ingest.batch import Ingest
 from proxy.store.ingest.bodies import BodyCodec
 from proxy.store.reading.as_samples import SAMPLE_COLUMNS, sample_of_row
 from proxy.store.tables.control import Lease
-from proxy.store.tables.keys import HOUR_US, NO_ID, random_user_key
-from proxy.store.tables.schema import checks, comparisons, judgements, models, preferences, records
+from proxy.store.tables.keys import HOUR_US, NO_ID, id_floor, random_user_key
+from proxy.store.tables.schema import checks, comparisons, feedback, judgements, models, preferences, records
 from proxy.store.tables.values import RecordFlag
 
 __all__ = ["LACKING", "LOST", "Disagreement", "JudgedSums", "Judgements", "RecordJudgement", "Unjudged"]
@@ -200,6 +200,37 @@ class Judgements:
                     failed[row.reason.partition(":")[0]] += 1
         mean = sum(scores) / len(scores) if scores else None
         return JudgedSums(judged=len(scores), mean=mean, failed=dict(failed), open=still_open, tokens=tokens)
+
+    async def window(self, scorer: str, *, since_us: int, until_us: int) -> tuple[int, float | None]:
+        """(scores, their mean) of what the scorer was asked in the window."""
+        query = sa.select(sa.func.count(_MINE.score), sa.func.avg(_MINE.score))
+        query = query.where(_MINE.asked_us >= since_us, _MINE.asked_us < until_us, _MINE.scorer == scorer)
+        async with self._db.read() as connection:
+            n, mean = (await connection.execute(query)).one()
+        return int(n), None if mean is None else float(mean)
+
+    async def user_hour_means(self, scorer: str, hour_us: int) -> list[float]:
+        """Mean score of each user among what was asked in the hour that begins at `hour_us`; a keyless request is a
+        user of its own."""
+        query = sa.select(sa.func.avg(_MINE.score)).join_from(judgements, records, records.c.id == _MINE.record_id)
+        query = query.where(
+            _MINE.asked_us >= hour_us,
+            _MINE.asked_us < hour_us + HOUR_US,
+            _MINE.scorer == scorer,
+            _MINE.score.is_not(None),
+        )
+        keyed = query.where(records.c.user_hash.is_not(None)).group_by(records.c.user_hash)
+        keyless = query.where(records.c.user_hash.is_(None)).group_by(records.c.id)
+        async with self._db.read() as connection:
+            return [float(mean) for one in (keyed, keyless) for mean in await connection.scalars(one)]
+
+    async def people_score(self, *, since_us: int) -> bool:
+        """Whether any vote since then has a score beside it."""
+        query = sa.select(feedback.c.fid).where(
+            feedback.c.fid >= id_floor(since_us), feedback.c.quality_score.is_not(None)
+        )
+        async with self._db.read() as connection:
+            return (await connection.execute(query.limit(1))).first() is not None
 
     async def of_record(self, record_id: str) -> Sequence[RecordJudgement]:
         """What was said of a record, by scorer."""
