@@ -8,14 +8,16 @@ and leaves the rest undecided, as an absence of proof is none of equality.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import exp
+from functools import cache
+from math import exp, log
 from typing import Final
 
-from policies.gate import CheckPart, GateLook, GateVerdict, GoldenGroup, Rule
+from policies.gate import SCORES, Bet, CheckPart, GateLook, GateVerdict, GoldenGroup, Rule
 
-__all__ = ["conclude", "conversations_part", "golden_part"]
+__all__ = ["conclude", "conversations_part", "golden_part", "on_average"]
 
 _MOST_TAGS: Final = 3
+_MOST_NEEDED: Final = 10_000
 _BY: Final = {
     "visible": "by visible defects it is",
     "scores": "a judge's scores of it are",
@@ -114,8 +116,8 @@ def _of_golden(part: CheckPart) -> list[str]:
 
 def _of_conversations(part: CheckPart) -> list[str]:
     users = f"{part.compared} user{'s' if part.compared != 1 else ''}"
-    mean = 0.0 if part.mean is None else part.mean
-    told = f"conversations of {users}: {_BY[part.name]} {abs(mean):.3f} {'worse' if mean < 0 else 'better'} on average"
+    found = f"{_BY[part.name]} {on_average(part.mean)}"
+    told = f"conversations of {users}: {found}"
     match part.verdict:
         case None:
             return [f"conversations: {part.compared} of at most {part.most} users so far"]
@@ -124,4 +126,30 @@ def _of_conversations(part: CheckPart) -> list[str]:
         case GateVerdict.PASS:
             return [f"{told}: it is not worse by {part.broken:g} or more"]
         case _:
-            return [f"{told}: neither worse nor close was shown"]
+            needed = _needed(part.broken)
+            if not part.compared:
+                return [f"no conversation was compared (about {needed} are needed)"]
+            if part.compared < needed:
+                few = "conversation is" if part.compared == 1 else "conversations are"
+                return [f"{part.compared} {few} too few to show anything (about {needed} are needed): {found}"]
+            neither = f"it is worse, nor that it is not worse by {part.broken:g} or more"
+            return [f"{told}: it was shown neither that {neither}"]
+
+
+def on_average(mean: float | None) -> str:
+    """How much more an answer of the challenger's is worth, in words."""
+    if mean is None or abs(mean) < 0.0005:
+        return "as good on average"
+    return f"{abs(mean):.3f} {'worse' if mean < 0 else 'better'} on average"
+
+
+@cache
+def _needed(broken: float) -> int:
+    """Conversations until a challenger passes whose every answer is worth as much as the champion's, to the next ten;
+    others need more."""
+    bet, passes = Bet(shift=broken, sign=1), -log(SCORES.alpha_pass)
+    for count in range(1, _MOST_NEEDED):
+        bet.add(0.0)
+        if bet.log_e >= passes:
+            return -(-max(count, SCORES.n_min) // 10) * 10
+    return _MOST_NEEDED

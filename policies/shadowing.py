@@ -20,6 +20,7 @@ from enum import StrEnum
 from math import exp, log
 from typing import Final
 
+from policies.conclusion import on_average
 from policies.gate import SCORES, Bet, CheckPart, GateVerdict
 
 __all__ = ["ALPHA", "N_MIN", "Missing", "ShadowLook", "conclude_shadow", "shadow_look", "shadow_part"]
@@ -122,8 +123,7 @@ def _compared(look: ShadowLook) -> str:
     if look.mean is None:
         return "copies of live requests: none is compared so far"
     users = f"{look.users} user{'s' if look.users != 1 else ''}"
-    side = "worse" if look.mean < 0 else "better"
-    said = f"copies of live requests of {users}: by visible defects it is {abs(look.mean):.3f} {side} on average"
+    said = f"copies of live requests of {users}: by visible defects it is {on_average(look.mean)}"
     if look.worse:
         return f"{said}: it is worse"
     return f"{said}: it is not worse by {SCORES.broken:g} or more" if look.close else said

@@ -192,7 +192,7 @@ def _deploying(look: Inspection) -> Step:
         return _not_up(model, f"it was not healthy within {limit}{last}", look, may_pass=True)
     waiting = model.waiting_for or "no answer yet"
     left = rules.ready_timeout_s - look.phase_s
-    reasons = (f"waiting for {model.name}: {waiting}", *_clock_behind(look, "cancel"))
+    reasons = (f"waiting for {model.name}: {waiting}", _tried_until(model, left, look), *_clock_behind(look, "cancel"))
     return Step(reasons=reasons, wake_s=min(rules.poll_s, left + 1))
 
 
@@ -335,6 +335,15 @@ def _clock_behind(look: Inspection, way_out: str) -> tuple[str, ...]:
 
 def _lost(reason: str) -> Step:
     return Step(reasons=(reason,), action=Recover(reason=reason))
+
+
+def _tried_until(model: ModelView, left_s: float, look: Inspection) -> str:
+    """What becomes of a model that goes on not answering: perhaps its URL was mistyped."""
+    limit = look.rules.ready_timeout_s
+    again = max(0, look.rules.deployment_retries - model.restarts)
+    then = f"then it is tried {again} more time{'' if again == 1 else 's'}" if again else "then it is given up"
+    left = f"it has {span(min(left_s, limit))} left to answer (deployer.ready_timeout_seconds), {then}"
+    return f"{left}; `ratchet cancel` ends this at once"
 
 
 def _not_up(model: ModelView, reason: str, look: Inspection, *, may_pass: bool) -> Step:

@@ -262,11 +262,12 @@ VERDICTS: Final[Mapping[str, str]] = MappingProxyType(
         "continue": "Keep testing",
         "inconclusive": "Inconclusive",
         "invalid": "Not comparable",
+        "withdrawn": "Withdrawn by a person",
         "returned": "Promoted, then undone",
         "lost": "Lost",
     }
 )
-"""What an experiment says: of each `Verdict`, and of two ends that no evaluation has."""
+"""What an experiment says: of each `Verdict`, and of three ends that no evaluation has."""
 
 
 MEASURES: Final[Mapping[str, str]] = MappingProxyType(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from proxy.credentials import (
     read_credentials,
     write_credentials,
 )
-from proxy.store.control.credentials import KeptCredential
 from proxy.store.store import Store
+from proxy.store.tables.control import CommandRow, CommandState, LoopTransaction
 
 CHAMPION = ChampionConfig(url="https://api.example.com/v1", api_key="sk-champion", api_key_header="x-api-key")
 KEY = Credential.of("https://models.example.net/a", "sk-secret")
@@ -70,17 +71,40 @@ def model(credential: str | None, state: ModelState) -> Model:
 
 
 def test_a_key_is_needed_as_long_as_a_model_is() -> None:
-    day = 24 * 3600 * 1_000_000
-    kept = {name: KeptCredential(credential=KEY, created_us=0) for name in ("a", "b", "c", "d")}
     models = [
         model("a", ModelState.RETIRED),
         model("b", ModelState.RETIRED),
         model("b", ModelState.READY),
         model("c", ModelState.FAILED),
         model(None, ModelState.CHAMPION),
+        model("f", ModelState.REGISTERED),
     ]
-    assert not_needed(kept, models, day) == {"a", "c"}
-    assert not_needed(kept, models, 8 * day) == {"a", "c", "d"}
+    waits = CommandRow(id=1, at_us=0, verb="challenge", args={"credential": "e"}, who="ann", why="new")
+    assert not_needed("abcdef", [waits], models) == {"a", "c", "d", "f"}
+
+
+@pytest.mark.parametrize("state", [CommandState.REFUSED, CommandState.DONE])
+async def test_a_key_stays_while_its_command_waits_and_goes_with_it(
+    store: Store, tmp_path: Path, state: CommandState
+) -> None:
+    path, command = tmp_path / "c.json", await bring(store, KEY)
+    await keep_credentials(store, path)
+    assert read_credentials(path) == {command.args["credential"]: KEY}
+    await settle(store, command, state)
+    await keep_credentials(store, path)
+    assert read_credentials(path) == {}
+    assert await store.credentials.all() == {}
+
+
+async def bring(store: Store, key: Credential) -> CommandRow:
+    return await store.commands.submit("challenge", who="ann", why="new", args={"url": "u"}, key=key)
+
+
+async def settle(store: Store, command: CommandRow, state: CommandState = CommandState.DONE) -> None:
+    lease = await store.leases.acquire("loop", "test", ttl_s=60)
+    assert lease is not None
+    settled = replace(command, state=state, detail="so it is")
+    await store.journal.transition(LoopTransaction(fence=lease.fence, commands=(settled,)))
 
 
 @pytest.fixture
@@ -91,31 +115,33 @@ async def store(tmp_path: Path) -> Any:
 
 
 async def test_the_store_keeps_them_and_every_host_has_a_file(store: Store, tmp_path: Path) -> None:
-    path, clock = tmp_path / "c.json", ManualClock()
-    await keep_credentials(store, path, clock)
+    path = tmp_path / "c.json"
+    await keep_credentials(store, path)
     assert not path.exists()
-    name = await store.credentials.add(KEY)
-    other = await store.credentials.add(Credential.of("http://b", "k", "x-api-key"))
+    commands = await bring(store, KEY), await bring(store, Credential.of("http://b", "k", "x-api-key"))
+    name, other = (command.args["credential"] for command in commands)
     assert await store.credentials.get(name) == KEY
     assert await store.credentials.get("champion") is None
     await store.models.add("new", credential=name, state=ModelState.CHALLENGER)
     await store.models.add("old", credential=other, state=ModelState.RETIRED)
-    await keep_credentials(store, path, clock)
+    for command in commands:
+        await settle(store, command)
+    await keep_credentials(store, path)
     assert read_credentials(path) == {name: KEY}
     assert await store.credentials.get(other) is None
     stamp = path.stat()
-    await keep_credentials(store, path, clock)
+    await keep_credentials(store, path)
     assert path.stat().st_mtime_ns == stamp.st_mtime_ns
     path.write_text("{")
-    await keep_credentials(store, path, clock)
+    await keep_credentials(store, path)
     assert read_credentials(path) == {name: KEY}
     await store.credentials.forget([name])
-    await keep_credentials(store, path, clock)
+    await keep_credentials(store, path)
     assert read_credentials(path) == {}
 
 
 async def test_our_own_requests_take_the_same_keys(store: Store) -> None:
-    name = await store.credentials.add(KEY)
+    name = (await bring(store, KEY)).args["credential"]
     header = store.credentials.header
     assert await header(name, "https://models.example.net/x", CHAMPION) == ("authorization", "Bearer sk-secret")
     assert await header("champion", CHAMPION.url, CHAMPION) == ("x-api-key", "sk-champion")

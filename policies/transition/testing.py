@@ -172,6 +172,7 @@ def _sent_back(position: Position, event: Event, why: str, counted: str | None, 
         totals = replace(ledger.totals, rollbacks={**rollbacks, counted: rollbacks.get(counted, 0) + 1})
     ledger = replace(retiring(ledger, model, now), totals=totals, last_rejection_at=now.at)
     verdict = "reject" if event is Event.REJECTED else "roll_back"
+    said = "withdrawn" if counted == "manual" else verdict
     reason = f"{model.name} was withdrawn: {why}"
     return moved(
         position,
@@ -181,7 +182,7 @@ def _sent_back(position: Position, event: Event, why: str, counted: str | None, 
         reason,
         now,
         models=(idle(model),),
-        experiments=() if position.experiment is None else (closed(position.experiment, verdict, now),),
+        experiments=() if position.experiment is None else (closed(position.experiment, said, now),),
         runs=ended(position, verdict, now),
     )
 

@@ -284,7 +284,7 @@ class Controller:
 
     async def _keep_credentials(self, store: Store) -> None:
         try:
-            await keep_credentials(store, self._data.credentials, self._clock)
+            await keep_credentials(store, self._data.credentials)
         except OSError as exc:
             self._throttled.error("credentials", "API keys of challengers cannot be written for the workers: %s", exc)
         else:

@@ -9,42 +9,40 @@ from pathlib import Path
 from typing import Final
 
 from policies.rows import Model, ModelState
-from proxy.clock import Clock
 from proxy.credentials import Credential, read_credentials, write_credentials
-from proxy.store.control.credentials import KeptCredential
 from proxy.store.store import Store
+from proxy.store.tables.control import CommandRow
 
 __all__ = ["keep_credentials", "not_needed"]
 
-_OVER: Final = (ModelState.RETIRED, ModelState.FAILED)
-_UNCLAIMED_US: Final = 7 * 24 * 3600 * 1_000_000
-"""So long a key may wait for the command that it came with to be carried out, where no loop runs."""
+_OVER: Final = (ModelState.REGISTERED, ModelState.RETIRED, ModelState.FAILED)
+"""States of models that need no key: one that is only registered is being brought by a command, which still waits, or
+was refused."""
 
 _log = logging.getLogger(__name__)
 
 
-async def keep_credentials(store: Store, path: Path, clock: Clock) -> None:
-    """Make the file `path` say what the store has, without keys whose models are gone, which the store forgets, too.
+async def keep_credentials(store: Store, path: Path) -> None:
+    """Make the file `path` say what the store has, without keys that nobody needs, which the store forgets, too.
 
     Raises OSError where the file cannot be written, TemporaryError.
     """
     kept = await store.credentials.all()
     if kept:
-        over = not_needed(kept, await store.models.list(), int(clock.now() * 1e6))
+        waiting = await store.commands.pending()  # first: a command that is settled since then has made its model
+        over = not_needed(kept, waiting, await store.models.list())
         if over:
             await store.credentials.forget(over)
-            _log.info("%d API key%s of retired models removed", len(over), "" if len(over) == 1 else "s")
+            _log.info("%d API key%s that no model needs removed", len(over), "" if len(over) == 1 else "s")
         kept = {name: found for name, found in kept.items() if name not in over}
-    await asyncio.to_thread(_write, path, {name: found.credential for name, found in kept.items()})
+    await asyncio.to_thread(_write, path, kept)
 
 
-def not_needed(kept: Mapping[str, KeptCredential], models: Iterable[Model], now_us: int) -> set[str]:
-    """Names of keys whose models are all retired or failed, and of those that no model ever had."""
-    named: dict[str, bool] = {}
-    for model in models:
-        if model.credential is not None:
-            named[model.credential] = named.get(model.credential, False) or model.state not in _OVER
-    return {name for name, found in kept.items() if not named.get(name, now_us - found.created_us < _UNCLAIMED_US)}
+def not_needed(kept: Iterable[str], waiting: Iterable[CommandRow], models: Iterable[Model]) -> set[str]:
+    """Those names of keys that neither a command that waits nor a model that serves, or is to serve, has."""
+    wanted = {command.args.get("credential") for command in waiting}
+    wanted |= {model.credential for model in models if model.state not in _OVER}
+    return set(kept) - wanted
 
 
 def _write(path: Path, wanted: Mapping[str, Credential]) -> None:

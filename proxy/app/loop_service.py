@@ -18,6 +18,7 @@ from prometheus_client.registry import CollectorRegistry
 from proxy.app.troubles import Troubles
 from proxy.clock import Clock
 from proxy.config.model import Config
+from proxy.credentials import Credential
 from proxy.errors import PermanentError, TemporaryError
 from proxy.log_throttle import ThrottledLog
 from proxy.loop.look import explain
@@ -73,9 +74,11 @@ class LoopService:
         """Whether this controller decides for all replicas."""
         return self._running is not None and self._running[0].leading
 
-    async def submit(self, verb: str, args: Mapping[str, Any], who: str, why: str) -> int:
-        """Write a command down for the loop and wake it; returns the command's id."""
-        return await self._loop().submit(verb, args, who, why)
+    async def submit(
+        self, verb: str, args: Mapping[str, Any], who: str, why: str, key: Credential | None = None
+    ) -> int:
+        """Write a command down for the loop, with the API key that comes with it, and wake it; returns its id."""
+        return await self._loop().submit(verb, args, who, why, key)
 
     async def status(self) -> Status:
         """What the loop sees and decides (`proxy.loop.look.status`), and who is asked."""

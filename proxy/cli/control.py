@@ -330,8 +330,8 @@ async def _leave_challenger(store: Store, config: Config, body: Mapping[str, Any
         brought = read_challenger({name: value for name, value in body.items() if name not in ("who", "why")})
     except ValueError as exc:
         fail(Exit.USAGE, str(exc))
-    args = await arguments(brought, store, config.champion)
-    return await store.commands.submit(Verb.CHALLENGE, who=body["who"], why=body["why"], args=args)
+    args, key = await arguments(brought, store, config.champion)
+    return await store.commands.submit(Verb.CHALLENGE, who=body["who"], why=body["why"], args=args, key=key)
 
 
 def _whole_path(text: str) -> str:

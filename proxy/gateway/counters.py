@@ -70,7 +70,7 @@ GATEWAY: Final = (
     ),
     WorkerCounter(
         name="not_rewritten_total",
-        text="Requests that could not be rewritten (compressed, too long): the champion's, and no evidence.",
+        text="Requests that could not be rewritten (compressed, long, not JSON): the champion's, and no evidence.",
     ),
     WorkerCounter(
         name="stale_retries_total",

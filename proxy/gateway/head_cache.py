@@ -13,6 +13,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import orjson
 
+from policies.rewrite import RequestShape, kind_of
 from proxy.gateway.head import RequestHead, ResponseHead, parse_response
 from proxy.gateway.outbound import Destination, request_head, response_head
 from proxy.gateway.sticky import StickyKey
@@ -23,6 +24,8 @@ __all__ = ["CachedHead", "HeadCache", "KnownResponse", "known_responses"]
 _REMEMBERED: Final = 512
 _LONGEST_REMEMBERED: Final = 4096
 _MAYBE_JSON: Final = ("application/json", "text/plain", "application/x-www-form-urlencoded")
+_NEVER_JSON: Final = ("audio/", "image/", "video/", "multipart/")
+_BODILESS: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"DELETE"))
 
 
 class _Known:
@@ -73,6 +76,7 @@ class CachedHead(_Known):
         "maybe_json",
         "no_train",
         "recorded",
+        "unreadable",
     )
 
     sized = True
@@ -99,6 +103,8 @@ class CachedHead(_Known):
         kind = head.recorded.get("content-type", "application/json").lower()
         self.maybe_json = kind.startswith(_MAYBE_JSON) or "json" in kind
         """Whether the body may name the user or the model."""
+        self.unreadable = not self.maybe_json and _might_be_rewritten(head, kind)
+        """Whether a rewrite would be for this request, if only its Content-Type were JSON's."""
         facts: dict[str, Any] = {"m": head.method_text, "p": head.target_text, "rh": head.recorded}
         self.no_train = _opted_out(head, no_train_header)
         """Whether the client does not want its words used for anything but the answer."""
@@ -219,6 +225,13 @@ def _opted_out(head: RequestHead, header: bytes) -> bool:
     """Whether the request carries the no-train header with any value but 0 and false."""
     value = head.fields.get(header)
     return value is not None and value.lower() not in (b"0", b"false")
+
+
+def _might_be_rewritten(head: RequestHead, content_type: str) -> bool:
+    """Whether servers that do not look at the Content-Type may take the body for JSON that asks for a text."""
+    if head.method in _BODILESS or content_type.startswith(_NEVER_JSON):
+        return False
+    return kind_of(head.target_text, {}) is not RequestShape.APART
 
 
 def _parse_answer(data: bytes, end: int) -> KnownResponse:

@@ -28,6 +28,7 @@ from policies.plan import Plan, plan
 from policies.state import LoopState
 from policies.transition import Context, Position, Transition, apply, stale
 from proxy.clock import Clock
+from proxy.credentials import Credential
 from proxy.errors import PermanentError, TemporaryError
 from proxy.log_throttle import ThrottledLog
 from proxy.loop.act.events import done_event, held_event, rests_on_few
@@ -309,9 +310,11 @@ class Loop:
         """Tick now: a command came in."""
         self._poked.set()
 
-    async def submit(self, verb: str, args: Mapping[str, Any], who: str, why: str) -> int:
-        """Write a command down for the next tick, and wake it; returns the command's id."""
-        command = await self._store.commands.submit(verb, who=who, why=why, args=args)
+    async def submit(
+        self, verb: str, args: Mapping[str, Any], who: str, why: str, key: Credential | None = None
+    ) -> int:
+        """Write a command down for the next tick, with the API key that comes with it, and wake it; returns its id."""
+        command = await self._store.commands.submit(verb, who=who, why=why, args=args, key=key)
         self.poke()
         return command.id
 

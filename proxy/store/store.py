@@ -82,7 +82,7 @@ class Store:
         self.replicas = Replicas(database)
         self.spools = Spools(database)
         self.secrets = Secrets(database)
-        self.credentials = Credentials(database, clock)
+        self.credentials = Credentials(database)
 
     @classmethod
     async def open(

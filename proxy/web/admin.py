@@ -20,6 +20,7 @@ from starlette.routing import BaseRoute, Route
 from policies.vocabulary import Verb
 from proxy.clock import Clock, SystemClock
 from proxy.config.model import Config
+from proxy.credentials import Credential
 from proxy.ids import KeyRing
 from proxy.limits import Guesses
 from proxy.status import Status, status_json
@@ -58,8 +59,8 @@ class AdminServices:
     """Facts about the controller; `status` is "ok" while it can do its work."""
     store: Callable[[], Store | None]
     """The store, or None while it cannot be reached."""
-    submit: Callable[[str, Mapping[str, Any], str, str], Awaitable[int]] | None = None
-    """(verb, args, who, why) → id of the command, written down and the loop woken."""
+    submit: Callable[[str, Mapping[str, Any], str, str, Credential | None], Awaitable[int]] | None = None
+    """(verb, args, who, why, the API key that comes with it) → id of the command, written down and the loop woken."""
     explain: Callable[[float | None], Awaitable[Mapping[str, Any]]] | None = None
     """Unix seconds, or None for now → the decision of that time with its reasons."""
     history: Callable[[int, float | None], Awaitable[Sequence[Mapping[str, Any]]]] | None = None
@@ -79,7 +80,8 @@ class AdminServices:
         if store is None:
             raise ApiError(503, "the store cannot be reached at the moment", headers={"retry-after": "5"})
         assert self.submit is not None  # who calls has looked
-        return await self.submit(Verb.CHALLENGE, await arguments(brought, store, self.config.champion), who, why)
+        args, key = await arguments(brought, store, self.config.champion)
+        return await self.submit(Verb.CHALLENGE, args, who, why, key)
 
 
 def create_admin_app(services: AdminServices) -> Starlette:
@@ -167,7 +169,7 @@ class _Api:
         if verb == Verb.CHALLENGE:
             raise ApiError(400, "verb: bring a challenger with POST /api/challengers", field="verb")
         _check_args(args)
-        command_id = await self._services.submit(verb, args, who, why)
+        command_id = await self._services.submit(verb, args, who, why, None)
         return JsonResponse({"id": command_id, "state": "pending"}, 202)
 
     async def order(self, request: Request) -> tuple[dict[str, Any], str, str]:

@@ -81,26 +81,28 @@ def read_challenger(document: Mapping[str, Any]) -> Brought:
     )
 
 
-async def arguments(brought: Brought, store: Store, champion: ChampionConfig) -> dict[str, Any]:
-    """The arguments of the command that brings it; its key is kept in the store from now on.
+async def arguments(
+    brought: Brought, store: Store, champion: ChampionConfig
+) -> tuple[dict[str, Any], Credential | None]:
+    """The arguments of the command that brings it, and the key that goes with that into the store.
 
     Another model of the champion's server is asked as the champion is, unless it has a rewrite of its own.
     On a server that is not the champion's neither the champion's key nor the clients' own is any good, and neither is
     sent there: that is what the credential `none` says.
     """
     serving = await store.models.list([ModelState.CHAMPION])
-    credential = None
+    credential, key = None, None
     rewrite: Mapping[str, Any] | None = None if brought.rewrite is None else brought.rewrite.as_json()
     if brought.url is None and rewrite is None and serving:
         rewrite = serving[-1].rewrite
     if brought.url is not None and brought.api_key is not None:
-        credential = await store.credentials.add(Credential.of(brought.url, brought.api_key, brought.api_key_header))
+        key = Credential.of(brought.url, brought.api_key, brought.api_key_header)
     elif brought.url is not None and not brought.client_key:
         own = (serving[-1].url if serving else None) or champion.url
         credential = None if origin(brought.url) == origin(own) else NO_CREDENTIAL
     found = {"url": brought.url, "model": brought.model, "name": brought.name, "credential": credential,
              "rewrite": None if rewrite is None else json.dumps(rewrite, ensure_ascii=False)}  # fmt: skip
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in found.items() if value is not None}, key
 
 
 def challenger_routes(

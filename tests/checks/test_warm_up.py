@@ -207,6 +207,7 @@ async def test_a_key_is_used_as_soon_as_it_is_in_the_store(tmp_path: Path) -> No
     model.warm.set()
     async with warming(tmp_path, model, history({})) as (gate, (check, challenger, champion)):
         assert challenger.url is not None
-        name = await gate._store.credentials.add(Credential.of(challenger.url, "sk-new"))
-        await settled(gate, check, replace(challenger, credential=name), champion)
+        key = Credential.of(challenger.url, "sk-new")
+        command = await gate._store.commands.submit("challenge", who="ann", why="new", key=key)
+        await settled(gate, check, replace(challenger, credential=command.args["credential"]), champion)
     assert model.keys == ["Bearer sk-new"]

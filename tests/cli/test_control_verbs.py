@@ -51,9 +51,9 @@ class Controller:
     def serving(self) -> contextlib.AbstractContextManager[str]:
         return serving_in_thread(self.app(), self.close)
 
-    async def submit(self, verb: str, args: Mapping[str, Any], who: str, why: str) -> int:
+    async def submit(self, verb: str, args: Mapping[str, Any], who: str, why: str, key: Any) -> int:
         store = await self.opened()
-        command = await store.commands.submit(verb, who=who, why=why, args=args)
+        command = await store.commands.submit(verb, who=who, why=why, args=args, key=key)
         if self.state is not CommandState.PENDING:
             lease = await store.leases.acquire("loop", "test", ttl_s=60)
             assert lease is not None
@@ -167,7 +167,7 @@ def keys_in(install: Install) -> list[Any]:
     async def read() -> list[Any]:
         store = await install.open_store()
         try:
-            return [found.credential for found in (await store.credentials.all()).values()]
+            return list((await store.credentials.all()).values())
         finally:
             await store.close()
 

@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from policies.records import Arm
 from policies.triggers import TriggerConfig
+from policies.vocabulary import VERDICTS
 from proxy.errors import TemporaryError
 from proxy.loop.look.explain import explain, history, replay
 from proxy.loop.look.metrics import LoopMetrics
@@ -67,7 +68,8 @@ async def test_a_challenger_sent_back_by_hand_is_counted_as_such(tmp_path: Path)
         assert world.routes().challenger is None
         assert (await loop.status()).totals.rollbacks == {"manual": 1}
         experiment = (await store.experiments.list())[0]
-        assert (experiment.verdict, experiment.share) == ("roll_back", 0.0)
+        assert (experiment.verdict, experiment.share) == ("withdrawn", 0.0)
+        assert VERDICTS["withdrawn"] == "Withdrawn by a person"  # and not by the evidence
 
 
 async def test_a_cancelled_run_stops_and_keeps_its_cool_down(tmp_path: Path) -> None:

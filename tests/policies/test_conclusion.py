@@ -126,8 +126,7 @@ def test_nothing_at_all_is_undecided() -> None:
         (of_golden([], missing=2), "golden file: 0 of 2 cases so far"),
         (
             of_conversations([0.0] * 109),
-            "conversations of 109 users: by visible defects it is 0.000 better on average: it "
-            "is not worse by 0.07 or more",
+            "conversations of 109 users: by visible defects it is as good on average: it is not worse by 0.07 or more",
         ),
         (
             of_conversations([-1.0] * 20, "scores"),
@@ -135,8 +134,19 @@ def test_nothing_at_all_is_undecided() -> None:
         ),
         (
             of_conversations([0.5], "pairs", ended=True),
-            "conversations of 1 user: by a judge's preferences it is 0.500 better on average: "
-            "neither worse nor close was shown",
+            "1 conversation is too few to show anything (about 80 are needed): by a judge's preferences it is "
+            "0.500 better on average",
+        ),
+        (
+            of_conversations([-0.0004] * 30, ended=True),
+            "30 conversations are too few to show anything (about 110 are needed): by visible defects it is "
+            "as good on average",
+        ),
+        (of_conversations([], ended=True), "no conversation was compared (about 110 are needed)"),
+        (
+            of_conversations([-0.5, 0.45] * 60, ended=True),
+            "conversations of 120 users: by visible defects it is 0.025 worse on average: it was shown neither that "
+            "it is worse, nor that it is not worse by 0.07 or more",
         ),
         (of_conversations([0.0]), "conversations: 1 of at most 400 users so far"),
     ],

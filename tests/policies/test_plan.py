@@ -129,7 +129,14 @@ def test_a_retrain_as_a_conversation() -> None:
     assert decide(seen(Phase.DEPLOYING, challenger=fresh)) == StartDeployment(model_id=2)
     starting = replace(fresh, deployed=True, waiting_for="HTTP 503")
     young = seen(Phase.DEPLOYING, challenger=starting, phase_since=NOW - 10)
-    assert plan(young, RULES, NOW).reasons == ("waiting for model-2: HTTP 503",)
+    assert plan(young, replace(RULES, deployment_retries=3), NOW).reasons == (
+        "waiting for model-2: HTTP 503",
+        "it has 10 min left to answer (deployer.ready_timeout_seconds), then it is tried 3 more times; "
+        "`ratchet cancel` ends this at once",
+    )
+    last = replace(young, phase_since=NOW - 590)
+    assert plan(last, RULES, NOW).reasons[1].startswith("it has 10 s left to answer (deployer.ready_timeout_seconds), "
+                                                        "then it is given up; `ratchet cancel`")  # fmt: skip
     up = replace(starting, ready=True)
     assert decide(seen(Phase.DEPLOYING, challenger=up)) == StartCheck(model_id=2)
     assert decide(checked(CheckView(id=8, reasons=("12 of 200 answers are compared",)))) is None

@@ -232,7 +232,8 @@ def test_what_is_wrong_is_said_with_its_place(document: Any, said: str) -> None:
 
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
-values = st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda v: st.lists(v) | st.dictionaries(
+whole_numbers = st.integers(1 - 2**63, 2**63 - 1)  # greater ones are refused
+values = st.recursive(st.none() | st.booleans() | whole_numbers | st.text(), lambda v: st.lists(v) | st.dictionaries(
     st.text(), v), max_leaves=4)  # fmt: skip
 turns = st.lists(
     st.fixed_dictionaries(

@@ -43,10 +43,10 @@ class Admin:
         async def status() -> Status:
             return Status(phase=PhaseStatus(name="idle"))
 
-        async def submit(verb: str, args: Mapping[str, Any], who: str, why: str) -> int:
+        async def submit(verb: str, args: Mapping[str, Any], who: str, why: str, key: Any) -> int:
             self.submitted.append((verb, args, who, why))
             assert store is not None
-            return (await store.commands.submit(verb, who=who, why=why, args=args)).id
+            return (await store.commands.submit(verb, who=who, why=why, args=args, key=key)).id
 
         async def page(request: Request) -> Response:
             return PlainTextResponse("page")

@@ -38,11 +38,11 @@ async def test_a_challenger_becomes_a_command_and_its_key_a_secret(install: Inst
         assert (status, answer) == (202, {"id": 1, "state": "pending", "verb": "challenge"})
         _, command = await get(client, "/api/commands/1")
     [(verb, args, who, why)] = admin.submitted
-    credential = args["credential"]
+    credential = command["args"]["credential"]
     assert (verb, who, why) == ("challenge", "ann", "it is new")
     rewrite = json.loads(args["rewrite"])
     assert {**args, "rewrite": rewrite} == {
-        "url": "http://127.0.0.1:9/a", "name": "b", "credential": credential, "rewrite": REWRITE,
+        "url": "http://127.0.0.1:9/a", "name": "b", "rewrite": REWRITE,
     }  # fmt: skip
     assert "sk-secret" not in str(command)
     store = await install.open_store()
@@ -114,7 +114,7 @@ async def test_a_stranger_gets_nobodys_key(install: Install, given: dict[str, An
     store: Store = await install.open_store()
     try:
         await store.models.add("old", url="http://champion:1", state=ModelState.CHAMPION)
-        args = await arguments(read_challenger(given), store, champion)
+        args, _ = await arguments(read_challenger(given), store, champion)
         assert args.get("credential") == credential
     finally:
         await store.close()
@@ -134,7 +134,7 @@ async def test_where_only_the_model_differs_the_champions_rewrite_stays(
     store: Store = await install.open_store()
     try:
         await store.models.add("old", url="http://champion:1", state=ModelState.CHAMPION, rewrite=REWRITE)
-        args = await arguments(read_challenger(given), store, ChampionConfig(url="http://champion:1"))
+        args, _ = await arguments(read_challenger(given), store, ChampionConfig(url="http://champion:1"))
         assert json.loads(args.get("rewrite", "null")) == rewrite
     finally:
         await store.close()
@@ -144,8 +144,7 @@ async def test_before_there_is_a_champion_the_configured_one_counts(install: Ins
     champion = ChampionConfig(url="http://configured:1")
     store: Store = await install.open_store()
     try:
-        assert await arguments(read_challenger({"url": "http://configured:1/v2"}), store, champion) == {
-            "url": "http://configured:1/v2"
-        }
+        args, key = await arguments(read_challenger({"url": "http://configured:1/v2"}), store, champion)
+        assert (args, key) == ({"url": "http://configured:1/v2"}, None)
     finally:
         await store.close()

@@ -73,8 +73,8 @@ class Port:
         async def status() -> Status:
             return Status(phase=PhaseStatus(name="idle"))
 
-        async def submit(verb: str, args: Mapping[str, Any], who: str, why: str) -> int:
-            return (await store.commands.submit(verb, who=who, why=why, args=args)).id
+        async def submit(verb: str, args: Mapping[str, Any], who: str, why: str, key: Any) -> int:
+            return (await store.commands.submit(verb, who=who, why=why, args=args, key=key)).id
 
         return AdminServices(
             config=self.config,

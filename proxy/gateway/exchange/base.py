@@ -169,7 +169,11 @@ class ExchangeBase(Receiver):
     def _can_change(self) -> bool:
         """Whether the body, of which nothing is sent yet, is here and can be rewritten."""
         request = self.request
-        return request.done and rewritable(request.size, encoding_of(self.known), request.unsent)
+        return (
+            request.done
+            and not self.known.unreadable
+            and rewritable(request.size, encoding_of(self.known), request.unsent)
+        )
 
     def _stray(self, event: ExchangeEvent) -> None:
         """An event that TRANSITIONS does not have for this state: ignored behind the end, else ImpossibleEventError."""

@@ -153,13 +153,18 @@ class Exchange(Relaying):
 
     def _changes(self, backend: Backend) -> bool:
         """Whether the request is asked otherwise of `backend`, or of the champion in its stead."""
+        known, request = self.known, self.request
         changes = backend.rewriter is not None or (backend.breaker is not None and self.routes.champion.rewriter)
-        return bool(changes) and self.known.maybe_json and not (self.request.done and not self.request.size)
+        return bool(changes) and (known.unreadable or (known.maybe_json and not (request.done and not request.size)))
 
     def _waits_for_all(self) -> bool:
         """Whether the rest of the body is waited for."""
         request = self.request
-        if request.done or not rewritable(max(request.size, self.length or 0), encoding_of(self.known)):
+        if (
+            request.done
+            or self.known.unreadable
+            or not rewritable(max(request.size, self.length or 0), encoding_of(self.known))
+        ):
             return False
         self._awaited = "whole"
         self.state = _AWAITING_BODY

@@ -8,6 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from proxy.clock import Clock
+from proxy.credentials import Credential
+from proxy.store.control.credentials import keep
 from proxy.store.engine.channels import COMMANDS, notify
 from proxy.store.engine.database import Database
 from proxy.store.tables.control import CommandRow, CommandState
@@ -24,9 +26,18 @@ class Commands:
         self._db = db
         self._clock = clock
 
-    async def submit(self, verb: str, *, who: str, why: str, args: Mapping[str, Any] | None = None) -> CommandRow:
-        """Leave a verb for the loop."""
-        row = {
+    async def submit(
+        self,
+        verb: str,
+        *,
+        who: str,
+        why: str,
+        args: Mapping[str, Any] | None = None,
+        key: Credential | None = None,
+    ) -> CommandRow:
+        """Leave a verb for the loop. A `key` that comes with it is kept in the same transaction; the argument
+        `credential` is its name."""
+        row: dict[str, Any] = {
             "at_us": int(self._clock.now() * 1e6),
             "verb": verb,
             "args": dict(args or {}),
@@ -36,6 +47,8 @@ class Commands:
             "detail": None,
         }
         async with self._db.write() as connection:
+            if key is not None:
+                row["args"]["credential"] = await keep(connection, key)
             made = await connection.execute(sa.insert(commands).values(row).returning(commands))
             await notify(connection, COMMANDS)
             return to_value(CommandRow, made.one())

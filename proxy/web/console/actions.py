@@ -65,7 +65,7 @@ class _Actions:
             if verb == Verb.CHALLENGE:
                 command_id = await self._console.services.bring(_challenger(form), who, why)
             else:
-                command_id = await submit(verb, _args(verb, form), who, why)
+                command_id = await submit(verb, _args(verb, form), who, why, None)
         except ValueError as exc:
             return await self._said(str(exc), 422)
         except TemporaryError as exc:

@@ -29,7 +29,7 @@ _WATCH_ENDS: Final = {
     TAGS[HaltWatch]: ("failed", "Stopped", "A guardrail broke, but the old champion did not answer."),
 }
 _FAILED: Final = ("reject", "no_answer", "cancelled", "lost")
-_LOST: Final = ("roll_back", "reject", "lost")
+_LOST: Final = ("roll_back", "withdrawn", "reject", "lost")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
