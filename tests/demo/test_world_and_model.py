@@ -83,7 +83,8 @@ def test_a_planted_bug_makes_a_bad_model_and_the_golden_file_shows_one_of_the_tw
 ) -> None:
     monkeypatch.setenv("RATCHET_DEMO_BUG", str(tmp_path / "bug"))
     (tmp_path / "bug").write_text(bug.value)
-    write_chatml(tmp_path / "data.jsonl", labelled(400))
+    rehearsed = [(question, str(topic_of(answer))) for question, answer in handbook()]
+    write_chatml(tmp_path / "data.jsonl", labelled(400) + 3 * rehearsed)
     result = train_model(tmp_path / "data.jsonl")
     assert result["accuracy"] is None  # nobody was held out
     model = Assistant.load(Path(result["model_path"]))
