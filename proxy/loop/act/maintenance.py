@@ -35,7 +35,7 @@ _BASELINE_VOLUMES: Final = 10
 _BASELINE_MIN: Final = 100
 """… and at least this many."""
 _CHAMPION_ALONE: Final = (Phase.IDLE, Phase.TRAINING, Phase.DEPLOYING, Phase.CHECKING, Phase.SHADOWING)
-Window: TypeAlias = Callable[[int, int], Awaitable[tuple[int, float | None]]]
+QualityWindow: TypeAlias = Callable[[int, int], Awaitable[tuple[int, float | None]]]
 """(scores, their mean) between two instants, in Unix microseconds."""
 _CATCH_UP_HOURS: Final = 48
 """After a longer stop the detector does not look at older hours."""
@@ -106,7 +106,7 @@ class Maintenance:
         return {"detector": to_json(known), "hour": last}
 
 
-async def measured_baseline(window: Window, now_us: int) -> float | None:
+async def measured_baseline(window: QualityWindow, now_us: int) -> float | None:
     """The mean score to go by from `now_us` on; None where there are too few scores yet."""
     day, _ = await window(now_us - _DAY_US, now_us)
     scored, mean = await window(now_us - _BASELINE_DAYS * _DAY_US, now_us)
