@@ -21,7 +21,7 @@ class Judging:
     def __init__(self, config: JudgeConfig, registry: CollectorRegistry, clock: Clock) -> None:
         self._config = config
         self._clock = clock
-        self._metrics = JudgeMetrics(registry, enabled=config.kind != "none")
+        self._metrics = JudgeMetrics(registry)
         self._service: JudgeService | None = None
 
     @property

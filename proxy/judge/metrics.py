@@ -19,9 +19,9 @@ _REASONS: Final = (*(failure.value for failure in Failure), LOST)
 
 
 class JudgeMetrics(Collector):
-    """Counts by this process, and the standing while it is this process that judges. Absent without a judge."""
+    """Counts by this process, 0 without a judge, and the standing while it is this process that judges."""
 
-    def __init__(self, registry: CollectorRegistry, *, enabled: bool) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._scores = 0
         self._tokens = 0
         self._failures: Counter[str] = Counter()
@@ -29,8 +29,7 @@ class JudgeMetrics(Collector):
         """None: another controller judges, or nothing is known yet."""
         self.lag_s: float | None = None
         """None: nothing waits."""
-        if enabled:
-            registry.register(self)
+        registry.register(self)
 
     def judged(self, judgement: Judgement) -> None:
         """The judge has answered, or failed to."""

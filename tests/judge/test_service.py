@@ -49,7 +49,7 @@ class Bench:
         self.clock = clock
         self.server = server
         self.registry = CollectorRegistry()
-        self.metrics = JudgeMetrics(self.registry, enabled=True)
+        self.metrics = JudgeMetrics(self.registry)
         self.config = JudgeConfig(
             kind="openai", url=server.url, model="judge-1", sample=1.0, delay_seconds=0.0, attempts=1
         )

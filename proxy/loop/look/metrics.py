@@ -88,8 +88,7 @@ class LoopMetrics(Collector):
         yield from _loop(self._seen)
         yield from _triggers(self._seen.plan)
         yield from _totals(self._seen.snapshot)
-        if (check := self._seen.snapshot.check) is not None:
-            yield from _check(check)
+        yield from _check(self._seen.snapshot.check)
         if self._seen.plan.assessment is not None:
             yield from _experiment(self._seen.snapshot, self._seen.plan.assessment)
         if self._seen.plan.watch is not None:
@@ -138,10 +137,11 @@ def _totals(snapshot: Snapshot) -> Iterator[Metric]:
     yield rollbacks
 
 
-def _check(check: CheckView) -> Iterator[Metric]:
-    if check.progress is not None:
+def _check(check: CheckView | None) -> Iterator[Metric]:
+    if check is not None and check.progress is not None:
         yield _gauge("ratchet_check_progress", "Progress of the challenger's check (0 to 1).", check.progress)
-    verdicts = {(verdict.value,): float(verdict.value == check.verdict) for verdict in GateVerdict}
+    found = None if check is None else check.verdict
+    verdicts = {(verdict.value,): float(verdict.value == found) for verdict in GateVerdict}
     yield _labelled("ratchet_check_verdict", "1 for the verdict of the challenger's check.", ("verdict",), verdicts)
 
 
