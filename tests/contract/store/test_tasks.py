@@ -86,7 +86,7 @@ async def read(store: Store, clock: ManualClock) -> dict[str, Any]:
         "new samples": [await store.traffic.count_quality_samples(hour_us + 7, least) for least in (None, 0.5)],
         "quality": await store.traffic.quality_window(now_us - 3 * HOUR_US, now_us),
         "quality of a model": await store.traffic.quality_window(now_us - 3 * HOUR_US, now_us, 2),
-        "baseline": await measured_baseline(store, now_us),
+        "baseline": await measured_baseline(store.traffic.quality_window, now_us),
         "votes": await store.traffic.feedback_window(now_us - 3 * HOUR_US, now_us),
         "users' requests": totals.of_users,
         "the rest of the sums": (totals.voted, totals.votes, totals.scored, totals.quality),
