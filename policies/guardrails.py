@@ -73,9 +73,9 @@ class GuardrailConfig:
     """Promotion is blocked while the positive rate is estimated to be this much lower (relative)."""
     max_judge_drop: Annotated[float, Interval("[0, 1]", "a share, 0 to 1")] = 0.05
     """Promotion is blocked while the judge's score is estimated to be this much lower (relative), once it counts."""
-    max_length_change: Annotated[float, Interval("(0, inf)", "a relative change")] = 1.0
-    """Promotion is blocked while typical answers are estimated to be longer by more than this (1.0: twice as long), or
-    shorter by the same factor."""
+    max_length_change: Annotated[float, Interval("(0, inf)", "a relative change")] = 9.0
+    """Promotion is blocked while typical answers are estimated to be longer by more than this (1.0: twice as long, 9.0:
+    ten times), or shorter by the same factor."""
     max_declined_increase: Annotated[float, Interval("[0, 1]", "a share, 0 to 1")] = 0.05
     """Promotion is blocked while the share of answers that decline in words is estimated this much higher
     (absolute)."""
