@@ -123,13 +123,13 @@ def lengths(*characters: int) -> tuple[float, ...]:
     return tuple(math.log1p(n) for n in characters)
 
 
-@pytest.mark.parametrize("factor", [3.0, 1 / 3.0])
-def test_answers_that_are_three_times_as_long_or_as_short_block(factor: float) -> None:
+@pytest.mark.parametrize("factor", [20.0, 1 / 20.0])
+def test_answers_that_are_twenty_times_as_long_or_as_short_block(factor: float) -> None:
     usual = (120, 600, 2400)
     other = lengths(*(round(factor * n) for n in usual))
     found = behaves("length", lengths(*usual), other)
     assert found.state is GuardrailState.BLOCK
-    assert found.estimate == pytest.approx(factor - 1, rel=0.02)
+    assert found.estimate == pytest.approx(factor - 1, rel=0.06)
     assert found.champion == pytest.approx(557, rel=0.01), "the typical length, in characters"
     assert "harm is proven" in found.reason
     assert f"typically {found.challenger:,.0f} characters against 558" in found.reason
