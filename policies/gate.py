@@ -89,13 +89,13 @@ PAIRS: Final = Rule(broken=0.10, n_max=800)
 class Bet:
     """One of the two bets, answer by answer."""
 
-    __slots__ = ("_logs", "_shift", "_sign", "_stakes")
+    __slots__ = ("_logs", "_shift", "_stakes")
 
     def __init__(self, *, shift: float, sign: Literal[-1, 1]) -> None:
         """`sign` -1 bets against "the mean is -shift or more", +1 against "the mean is -shift or less"."""
         most = _MOST_STAKED / (1.0 + shift if sign < 0 else 1.0 - shift)
         self._stakes = tuple(sign * min(stake, most) for stake in BETS)
-        self._shift, self._sign = shift, sign
+        self._shift = shift
         self._logs = [0.0] * len(BETS)
 
     def add(self, x: float) -> None:

@@ -82,8 +82,6 @@ class CheckKind(StrEnum):
     """Held-out conversations and the golden file, before the challenger has users."""
     SHADOW = "shadow"
     """Copies of live requests, whose answers go to nobody."""
-    COMMAND = "command"
-    """A gate that a person ran by itself (`ratchet check`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

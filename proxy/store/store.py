@@ -16,7 +16,7 @@ from typing import Final, Self
 from proxy.clock import Clock
 from proxy.store.control.checks import Checks
 from proxy.store.control.commands import Commands
-from proxy.store.control.compared import ComparisonPages
+from proxy.store.control.comparison_pages import ComparisonPages
 from proxy.store.control.comparisons import Comparisons
 from proxy.store.control.credentials import Credentials
 from proxy.store.control.experiments import Experiments
@@ -68,10 +68,10 @@ class Store:
         self.forgotten = Forgotten(database)
         self.models = Models(database, clock)
         self.experiments = Experiments(database)
-        self.checks = Checks(database, clock)
+        self.checks = Checks(database)
         self.comparisons = Comparisons(database, clock)
         self.judgements = Judgements(database, self._codec, self.ingest, clock)
-        self.compared = ComparisonPages(database)
+        self.comparison_pages = ComparisonPages(database)
         self.preferences = Preferences(database, clock)
         self.runs = Runs(database)
         self.journal = Journal(database, clock)

@@ -8,7 +8,7 @@ no 64-bit integers.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from policies.ballots import BallotTrust
 from policies.records import Arm, Outcome
 from policies.rows import Model
 from proxy.ids import KeyRing, RecordIds
+from proxy.store.control.judgements import RecordJudgement
 from proxy.store.tables.columns import SHOWN
 from proxy.store.tables.values import BodyPayload, RecordFilter, RecordFlag, RecordRow, RecordView, VoteView
 from proxy.web.numbers import LAST_INSTANT_S, read_number, read_whole
@@ -58,6 +59,20 @@ def row_document(row: RecordRow, ids: RecordIds) -> dict[str, Any]:
         "query": row.query,
         "response": row.response_text,
     }
+
+
+def judgement_documents(found: Sequence[RecordJudgement]) -> list[dict[str, Any]]:
+    """What judges said of a record, by scorer."""
+    return [
+        {
+            "scorer": one.scorer,
+            "asked_at": iso(one.asked_us),
+            "score": one.score,
+            "tokens": one.tokens,
+            "reason": one.reason,
+        }
+        for one in found
+    ]
 
 
 def record_document(view: RecordView, ids: RecordIds, model: Model | None = None) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from proxy.ids import ForgedIdError, KeyRing, RecordIds
 from proxy.store.store import Store
 from proxy.store.tables.keys import is_record_id
 from proxy.store.tables.values import RecordView
-from proxy.web.documents import iso, parse_filter, record_document, row_document
+from proxy.web.documents import iso, judgement_documents, parse_filter, record_document, row_document
 from proxy.web.numbers import whole_of
 from proxy.web.responses import ApiError, JsonResponse
 
@@ -64,7 +64,9 @@ class RecordsApi:
         if view is None:
             message = "there is no such record; it may not be stored yet, or retention has deleted it"
             raise ApiError(404, message)
-        return JsonResponse(record_document(view, self._ids, await store.models.get(view.row.model_id)))
+        document = record_document(view, self._ids, await store.models.get(view.row.model_id))
+        judged = judgement_documents(await store.judgements.of_record(view.row.id))
+        return JsonResponse({**document, "judgements": judged})
 
     def _reachable(self) -> Store:
         store = self._store()

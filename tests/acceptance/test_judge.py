@@ -103,6 +103,9 @@ def test_a_judge_that_fails_changes_nothing_but_its_own_page(tmp_path: Path) -> 
         for record_id in good:
             vote(ratchet, record_id, 1)
         await_metric(ratchet, 2, "ratchet_judge_scores_total")
+        [said] = request(ratchet.admin_url, f"/api/records/{good[0]}").json()["judgements"]
+        assert said["score"] == 0.9
+        assert "What the judge said" in request(ratchet.admin_url, f"/records/{good[0]}").body.decode()
         page = request(ratchet.admin_url, "/judge").body.decode()
         assert "Its score decides nothing" in page
         assert ratchet.metric("ratchet_judge_counts") == 0

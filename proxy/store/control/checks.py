@@ -8,7 +8,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from policies.rows import Check
-from proxy.clock import Clock
 from proxy.store.engine.database import Database
 from proxy.store.tables.rows import to_value
 from proxy.store.tables.schema import checks
@@ -19,9 +18,8 @@ __all__ = ["Checks"]
 class Checks:
     """The `checks` table. They begin and end with `Journal.transition`; what they find meanwhile is noted here."""
 
-    def __init__(self, db: Database, clock: Clock) -> None:
+    def __init__(self, db: Database) -> None:
         self._db = db
-        self._clock = clock
 
     async def next_id(self) -> int:
         """The id for the next check. Only the lease's holder makes them, so nobody else takes it."""

@@ -51,7 +51,7 @@ class ChecksApi:
         store = self._reachable()
         check = await known_check(store, request.path_params["id"])
         names = {model.id: model.name for model in await store.models.list()}
-        counts, chosen = await store.compared.counts(check.id), await store.preferences.counts(check.id)
+        counts, chosen = await store.comparison_pages.counts(check.id), await store.preferences.counts(check.id)
         more = {
             "comparisons": {"total": counts.compared, "worse": counts.worse, "better": counts.better},
             "preferences": {
@@ -68,7 +68,7 @@ class ChecksApi:
         limit = whole_of(request, "limit", 50, most=_MOST_COMPARISONS)
         wanted = wanted_of(request.query_params)
         check = await known_check(store, request.path_params["id"])
-        page = await page_of(store.compared, check.id, wanted, request.query_params.get("cursor"), limit)
+        page = await page_of(store.comparison_pages, check.id, wanted, request.query_params.get("cursor"), limit)
         chosen = await store.preferences.of(check.id, [row.item for row in page.rows])
         rows = [comparison_document(row, chosen.get(row.item, {})) for row in page.rows]
         return JsonResponse({"comparisons": rows, "cursor": page.cursor})

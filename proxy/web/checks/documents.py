@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from policies.rows import Check
-from proxy.store.control.compared import ComparedPage, ComparisonFilter, ComparisonPages, Show
+from proxy.store.control.comparison_pages import ComparedPage, ComparisonFilter, ComparisonPages, Show
 from proxy.store.control.comparisons import ComparedRow
 from proxy.store.store import Store
 from proxy.web.documents import iso, user_text

@@ -16,7 +16,7 @@ from starlette.routing import Route
 
 from policies.gate import CheckReport
 from policies.rows import Check
-from proxy.store.control.compared import ComparisonFilter, Show
+from proxy.store.control.comparison_pages import ComparisonFilter, Show
 from proxy.store.control.comparisons import ComparedRow
 from proxy.web.checks.answers import asked_words, found_words
 from proxy.web.checks.documents import known_check, page_of, wanted_of
@@ -62,7 +62,7 @@ class _Pages:
         check = await known_check(store, request.path_params["id"])
         wanted = wanted_of(params)
         cursor = params.get("cursor")
-        page = await page_of(store.compared, check.id, wanted, cursor, _PAGE)
+        page = await page_of(store.comparison_pages, check.id, wanted, cursor, _PAGE)
         chosen = await store.preferences.of(check.id, [row.item for row in page.rows])
         here = f"/checks/{check.id}"
         context = {
@@ -71,7 +71,7 @@ class _Pages:
             "faults": faults_of(report_of(check)),
             "names": {model.id: model.name for model in await store.models.list()},
             "siblings": [one for one in await store.checks.list(check.challenger_id) if one.id != check.id],
-            "counts": await store.compared.counts(check.id),
+            "counts": await store.comparison_pages.counts(check.id),
             "chosen": await store.preferences.counts(check.id),
             "rows": await asyncio.to_thread(_lines, page.rows, chosen, wanted),
             "wanted": wanted,

@@ -22,7 +22,7 @@ from proxy.store.tables.keys import is_record_id
 from proxy.store.tables.values import RecordFilter
 from proxy.web.console.page import Console
 from proxy.web.console.wording import no_sample_words
-from proxy.web.documents import iso, parse_filter, record_document, row_document
+from proxy.web.documents import iso, judgement_documents, parse_filter, record_document, row_document
 from proxy.web.records import find_record
 from proxy.web.responses import ApiError
 from proxy.wire.extract.shapes import KINDS
@@ -104,6 +104,7 @@ class _Pages:
         context = {
             "record": record,
             "exchange": shown,
+            "judgements": judgement_documents(await self._console.store.judgements.of_record(view.row.id)),
             "created_s": view.row.created_us / 1e6,
             "no_sample": no_sample_words(view),
             "more": [(column.label, record[name]) for name, column in SHOWN if column.label is not None],

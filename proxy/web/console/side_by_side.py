@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from policies.rows import Check
 from proxy.errors import TemporaryError
-from proxy.store.control.compared import ComparisonFilter, Show
+from proxy.store.control.comparison_pages import ComparisonFilter, Show
 from proxy.store.control.comparisons import ComparedRow
 from proxy.store.control.preferences import Choice
 from proxy.web.checks.answers import Place, choice_of, pair_of, place_of
@@ -113,7 +113,7 @@ class _Pages:
             else:
                 choice = choice_of(cast(Place, place), self._order(check, view, row))
                 await store.preferences.put(check.id, row.item, who, choice)
-                shown = await store.compared.after(row, view.wanted)
+                shown = await store.comparison_pages.after(row, view.wanted)
         except TemporaryError as exc:
             return await self._said(str(exc), 503)
         there = replace(view, item=None if shown is None else shown.item, last=row.item)
@@ -125,7 +125,7 @@ class _Pages:
         return response
 
     async def _first(self, check: Check, wanted: ComparisonFilter) -> ComparedRow | None:
-        pages, cursor = self._console.store.compared, None
+        pages, cursor = self._console.store.comparison_pages, None
         while True:
             page = await pages.page(check.id, wanted, cursor=cursor, limit=1)
             cursor = page.cursor
@@ -149,7 +149,7 @@ class _Pages:
             "view": view,
             "row": row,
             "ended": ended,
-            "counts": await store.compared.counts(check.id),
+            "counts": await store.comparison_pages.counts(check.id),
             "chosen": await store.preferences.counts(check.id, who),
             "noted": _noted(view, chosen) if view.last is not None else None,
             "shown": {Show.OPEN: "Not chosen yet", **SHOWN},
@@ -165,7 +165,7 @@ class _Pages:
         self, check: Check, view: _View, row: ComparedRow, chosen: Mapping[str, Choice]
     ) -> dict[str, Any]:
         """What a page says of one comparison; `mine` is left, right or tie."""
-        order, pages = self._order(check, view, row), self._console.store.compared
+        order, pages = self._order(check, view, row), self._console.store.comparison_pages
         mine = chosen.get(view.wanted.who) if view.wanted.who else None
         return {
             "pair": await asyncio.to_thread(pair_of, row, order),

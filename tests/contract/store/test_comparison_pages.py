@@ -8,7 +8,7 @@ import pytest
 
 from proxy.clock import ManualClock
 from proxy.config.storage import RetentionConfig
-from proxy.store.control.compared import ComparisonFilter, Show
+from proxy.store.control.comparison_pages import ComparisonFilter, Show
 from proxy.store.control.preferences import PreferenceCounts
 from proxy.store.store import Store
 from tests.harness.compared_answers import answer, compared_rows, comparison, seed_check, seed_rows
@@ -19,7 +19,7 @@ async def walked(store: Store, wanted: ComparisonFilter, limit: int) -> list[tup
     """All pages of a list, put together."""
     found, cursor = [], None
     while True:
-        page = await store.compared.page(1, wanted, cursor=cursor, limit=limit)
+        page = await store.comparison_pages.page(1, wanted, cursor=cursor, limit=limit)
         assert len(page.rows) <= limit
         found += [(row.item, row.outcome) for row in page.rows]
         cursor = page.cursor
@@ -40,7 +40,7 @@ async def test_pages_put_together_are_the_whole_list_in_its_order(store: Store) 
         assert await walked(store, ComparisonFilter(show=Show.BETTER), limit) == [(item, x) for x, item in better]
         tagged = await walked(store, ComparisonFilter(tag="opening hours"), limit)
         assert {item for item, _ in tagged} == {row.item for row in rows if "opening hours" in row.tags}
-    counts = await store.compared.counts(1)
+    counts = await store.comparison_pages.counts(1)
     assert (counts.compared, counts.worse, counts.better) == (len(rows), len(worse), len(better))
 
 
@@ -48,18 +48,18 @@ async def test_the_one_after_and_the_one_before_are_neighbours_in_the_list(store
     await seed_check(store, compared_rows(1, 40, start_us=1_760_000_000_000_000))
     for show in (Show.ALL, Show.WORSE, Show.BETTER):
         wanted = ComparisonFilter(show=show)
-        rows = (await store.compared.page(1, wanted, limit=100)).rows
+        rows = (await store.comparison_pages.page(1, wanted, limit=100)).rows
         for one, other in pairwise(rows):
-            assert await store.compared.after(one, wanted) == other
-            assert await store.compared.before(other, wanted) == one
-        assert await store.compared.after(rows[-1], wanted) is None
-        assert await store.compared.before(rows[0], wanted) is None
+            assert await store.comparison_pages.after(one, wanted) == other
+            assert await store.comparison_pages.before(other, wanted) == one
+        assert await store.comparison_pages.after(rows[-1], wanted) is None
+        assert await store.comparison_pages.before(rows[0], wanted) is None
 
 
 async def test_a_cursor_of_another_list_is_refused(store: Store) -> None:
     for cursor in ("0" * 32, "nan/x", "2.0/x", "/"):
         with pytest.raises(ValueError, match="cursor"):
-            await store.compared.page(1, ComparisonFilter(show=Show.WORSE), cursor=cursor)
+            await store.comparison_pages.page(1, ComparisonFilter(show=Show.WORSE), cursor=cursor)
 
 
 async def test_half_a_comparison_is_not_shown(store: Store) -> None:
