@@ -26,7 +26,7 @@ def demo(
     ] = False,
     rate: Annotated[float, typer.Option(min=20, max=1000, help="Questions per second of the simulated users.")] = 150.0,
 ) -> None:
-    """Watch a small real model improve itself: requests, votes, retrain, test, promotion; and a bad model caught.
+    """Watch a small real model improve itself: requests, votes, retrain, test, promotion; and two bad models caught.
 
     Only the users are simulated. Meanwhile kill -9 hits the demo's worker, its controller, and all its processes at
     once; at the end the log is compared with what the users received. Needs the extra `demo` (scikit-learn,
