@@ -60,6 +60,14 @@ _LONGEST = (
 """Files that take half a minute or more, the longest first: one that begins late is waited for by idle processes."""
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes that are no short text are named after their argument: compressed ones hold the time they were made at, and
+    processes that share a run's tests must all find the same names."""
+    if isinstance(val, bytes) and (len(val) > 60 or not val.isascii() or not val.decode().isprintable()):
+        return argname
+    return None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files first, the others as they were found."""
     tests = Path(__file__).parent
