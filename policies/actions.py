@@ -15,7 +15,8 @@ from typing import Any, Final, TypeAlias
 
 __all__ = ["TAGS", "AbandonModel", "AcceptModel", "Action", "BeginEpoch", "BeginPromotion", "CancelRun",
            "Challenge", "FailCheck", "FailPromotion", "FailRun", "FinishWatch", "HaltWatch", "PrepareData",
-           "Promote", "Recover", "Redeploy", "Refuse", "Reject", "RestartDeployment", "Retire", "ReturnTraffic",
+           "Promote", "RaiseShare", "Recover", "Redeploy", "Refuse", "Reject", "ReleaseControl", "RestartDeployment",
+           "Retire", "ReturnTraffic",
            "RollBack", "SetPaused", "SetShare", "StartCheck", "StartDeployment", "StartExperiment", "StartShadow",
            "StartTraining", "tag_of", "target_of"]  # fmt: skip
 
@@ -154,6 +155,25 @@ class SetShare:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RaiseShare:
+    """The next stage of the ramp: a higher share, in a new epoch whose evidence is put together with what there is."""
+
+    experiment_id: int
+    epoch: int | None
+    """The epoch that this ends."""
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseControl:
+    """The old champion cannot serve the users that were held back: the new one gets them all."""
+
+    model_id: int
+    """The old champion."""
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BeginEpoch:
     """The terms of the test have changed: collect its evidence afresh."""
 
@@ -271,6 +291,7 @@ Action: TypeAlias = (
     | AbandonModel
     | StartExperiment
     | SetShare
+    | RaiseShare
     | BeginEpoch
     | BeginPromotion
     | Promote
@@ -278,6 +299,7 @@ Action: TypeAlias = (
     | RollBack
     | Reject
     | ReturnTraffic
+    | ReleaseControl
     | FinishWatch
     | HaltWatch
     | Retire
@@ -303,6 +325,7 @@ TAGS: Final[Mapping[type[Action], str]] = MappingProxyType(
         AbandonModel: "AbandonModel",
         StartExperiment: "StartExperiment",
         SetShare: "SetShare",
+        RaiseShare: "RaiseShare",
         BeginEpoch: "BeginEpoch",
         BeginPromotion: "BeginPromotion",
         Promote: "Promote",
@@ -310,6 +333,7 @@ TAGS: Final[Mapping[type[Action], str]] = MappingProxyType(
         RollBack: "RollBack",
         Reject: "Reject",
         ReturnTraffic: "ReturnTraffic",
+        ReleaseControl: "ReleaseControl",
         FinishWatch: "FinishWatch",
         HaltWatch: "HaltWatch",
         Retire: "Retire",

@@ -12,15 +12,16 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 from policies.carriers import Carrier, Carriers
-from policies.estimates import Metric, MetricMean, Moments
+from policies.estimates import DEFAULT_ICC, Metric, MetricMean, Moments
 from policies.guardrails import GuardrailConfig, GuardrailResult
 from policies.intervals import Interval
 from policies.records import Arm
 from policies.rectified import RectifiedQuality
+from policies.stages import Stage, Stages
 
 __all__ = ["ABTestConfig", "ArmStats", "Assessment", "Carried", "Eta", "Evidence", "ExperimentFacts", "FeedbackRate",
-           "JudgeFacts", "MetricComparison", "QualityMeasure", "SampleRatio", "TagEffect", "TagFacts",
-           "Verdict"]  # fmt: skip
+           "JudgeFacts", "MetricComparison", "NextStage", "QualityMeasure", "SampleRatio", "StageFacts", "StageResult",
+           "TagEffect", "TagFacts", "Verdict"]  # fmt: skip
 
 Evidence = Literal["default", "strict"]
 
@@ -32,7 +33,15 @@ class ABTestConfig:
     initial_challenger_traffic: Annotated[
         float, Interval("(0, 1)", "a share of users, 0 to 1; with no users in one arm there is nothing to compare")
     ] = 0.1
-    """Share of users (0 to 1) that the challenger serves."""
+    """Share of users (0 to 1) that the challenger serves in the first stage that measures its gain."""
+    stages: Annotated[tuple[float, ...], Interval("(0, 1)", "a share of users, 0 to 1")] = ()
+    """Shares of users that the challenger's share rises through, as long as it does no harm; those below
+    `initial_challenger_traffic` look at errors and latency only. Empty: a canary of 1 % (more where users are few, none
+    where they are very few), then `initial_challenger_traffic`, then half of the users. A single number: that share,
+    without a ramp."""
+    holdback_share: Annotated[float, Interval("[0, 0.5]", "a share of users, 0 to 0.5")] = 0.1
+    """Share of users that stay on the old champion after a promotion, until the watch ends, to compare with. 0: none;
+    then the hours after the promotion are compared with those before it, which is weaker."""
     shadow_share: Annotated[float, Interval("[0, 1]", "a share of requests, 0 to 1")] = 0.0
     """Share of the live requests that a challenger gets a copy of between its check and its test; its answers go to
     nobody. 0: it is not shadowed."""
@@ -141,15 +150,30 @@ class TagFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StageFacts:
+    """One stage of an experiment: constant share, models and weights."""
+
+    started_at: float
+    """Unix seconds."""
+    share: float
+    """The challenger's share of the users."""
+    champion: ArmStats
+    challenger: ArmStats
+    tags: Mapping[str, TagFacts] = field(default_factory=dict)
+    """By tag, as `name=value`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ExperimentFacts:
-    """One epoch of one experiment: constant share, models and weights. Epochs are never pooled."""
+    """The evidence of one experiment: the stage that runs, and those of lower shares before it. Their rows are never
+    pooled."""
 
     started_at: float
     """When the challenger first had users, Unix seconds; the longest duration counts from here."""
     epoch_started_at: float
-    """When this epoch began, Unix seconds; the shortest duration counts from here."""
+    """When this stage began, Unix seconds."""
     share: float
-    """The challenger's share of the users in this epoch."""
+    """The challenger's share of the users in this stage."""
     champion: ArmStats
     challenger: ArmStats
     slow_threshold_s: float | None
@@ -160,6 +184,57 @@ class ExperimentFacts:
     """None: there is none."""
     tags: Mapping[str, TagFacts] = field(default_factory=dict)
     """By tag, as `name=value`."""
+    earlier: tuple[StageFacts, ...] = ()
+    """Stages before this one, of lower shares; the shortest duration counts from the first."""
+    planned: tuple[float, ...] = ()
+    """Shares that the ramp still goes on to, rising."""
+    set_by_hand: bool = False
+    """A person has set the share: it stays there."""
+
+    @property
+    def stages(self) -> tuple[StageFacts, ...]:
+        """In order of rising share; the last one runs."""
+        current = StageFacts(
+            started_at=self.epoch_started_at,
+            share=self.share,
+            champion=self.champion,
+            challenger=self.challenger,
+            tags=self.tags,
+        )
+        return (*self.earlier, current)
+
+    @property
+    def evidence_since(self) -> float:
+        """When the first stage began, Unix seconds; the shortest duration counts from here."""
+        return self.earlier[0].started_at if self.earlier else self.epoch_started_at
+
+    @property
+    def requests(self) -> tuple[int, int]:
+        """Of the champion's and the challenger's arm, over all stages."""
+        stages = self.stages
+        return sum(stage.champion.requests for stage in stages), sum(stage.challenger.requests for stage in stages)
+
+    def evidence(self, icc: float = DEFAULT_ICC) -> Stages:
+        """What the gain is estimated from."""
+        return Stages(tuple(_moments(s.share, s.champion, s.challenger) for s in self.stages), icc)
+
+    def running(self) -> Stages:
+        """The stage that runs, alone."""
+        return Stages((_moments(self.share, self.champion, self.challenger),))
+
+    def of_tag(self, tag: str, icc: float = DEFAULT_ICC) -> Stages:
+        """The evidence in the records that have one tag."""
+        found = ((stage.share, stage.tags[tag]) for stage in self.stages if tag in stage.tags)
+        return Stages(tuple(_moments(share, of.champion, of.challenger) for share, of in found), icc)
+
+    def requests_of_tag(self, tag: str) -> tuple[int, int]:
+        """As `requests`, of those that have one tag."""
+        found = [stage.tags[tag] for stage in self.stages if tag in stage.tags]
+        return sum(of.champion.requests for of in found), sum(of.challenger.requests for of in found)
+
+
+def _moments(share: float, champion: ArmStats, challenger: ArmStats) -> Stage:
+    return Stage(share=share, champion=champion.moments, challenger=challenger.moments)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +303,37 @@ class Eta:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StageResult:
+    """One stage by itself."""
+
+    share: float
+    started_at: float
+    """Unix seconds."""
+    champion_requests: int
+    challenger_requests: int
+    champion_users: int
+    challenger_users: int
+    theta: float | None
+    """Estimated weighted gain in this stage alone; None where a metric is missing in it."""
+    lower: float | None
+    upper: float | None
+    """Bounds, each at 1 − alpha, of this stage by itself; None when infinite."""
+    part: float
+    """Its weight in the estimate of all stages, 0 to 1, as its requests give it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NextStage:
+    """Where the ramp goes next."""
+
+    share: float
+    waits: tuple[str, ...]
+    """What it waits for, in words; empty: the share may rise now."""
+    in_hours: float
+    """Until this stage has lasted long enough; 0: it has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class TagEffect:
     """The effect in the records that have one tag."""
 
@@ -258,7 +364,7 @@ class Assessment:
     at: float
     """When the look was taken, Unix seconds."""
     elapsed_hours: float
-    """Since the epoch began."""
+    """Since the evidence began: since the first stage."""
     theta: float | None
     """Estimated weighted gain of the challenger (0.05 = 5 %)."""
     se: float | None
@@ -276,6 +382,7 @@ class Assessment:
     """The smallest over arms and weighted metrics."""
     champion_requests: int
     challenger_requests: int
+    """Over all stages."""
     metrics: tuple[MetricComparison, ...]
     guardrails: tuple[GuardrailResult, ...]
     sample_ratio: SampleRatio
@@ -289,3 +396,7 @@ class Assessment:
     """Quality as votes and judge say it together; None where it is not part of the gain, or not known yet."""
     tags: tuple[TagEffect, ...] = ()
     """The tags with the most requests first."""
+    stages: tuple[StageResult, ...] = ()
+    """Each by itself, the one that runs last; looks of before there were any have none."""
+    next_stage: NextStage | None = None
+    """None: the share rises no further."""

@@ -11,12 +11,13 @@ with e = S − R·N. docs/statistics.md has the table of what this stops and wha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappush, heappushpop, nlargest
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
-from policies.estimates import METRICS, Metric, Moments, Vector, metric_mean, relative_change
+from policies.estimates import DEFAULT_ICC, METRICS, Metric, Moments, Vector
+from policies.stages import Stage, Stages, weighted_terms
 
 __all__ = ["LEAST_LEFT_OUT", "LEAST_VOTERS", "Carrier", "Carriers", "Units", "left_out_of"]
 
@@ -47,6 +48,7 @@ class Carriers:
     """Claimed units have voted: only such were left out, and a promotion has to survive it."""
     champion: Moments
     challenger: Moments
+    """In the stage that runs."""
     units: tuple[int, int]
     """How many could have been left out, voting or not."""
     left_out: tuple[int, int]
@@ -56,6 +58,14 @@ class Carriers:
     """Claimed units that vote and were not left out, in both arms."""
     strongest: tuple[Carrier, ...] = ()
     """Of those left out."""
+    earlier: tuple[tuple[Moments, Moments], ...] = ()
+    """The same in the stages before."""
+
+    def evidence(self, shares: Sequence[float], icc: float = DEFAULT_ICC) -> Stages:
+        """What is left to compare, with the shares of all stages. ValueError when they are more or fewer."""
+        arms = (*self.earlier, (self.champion, self.challenger))
+        stages = (Stage(share=p, champion=old, challenger=new) for p, (old, new) in zip(shares, arms, strict=True))
+        return Stages(tuple(stages), icc)
 
 
 def left_out_of(units: int, *, claimed: bool) -> int:
@@ -66,27 +76,38 @@ def left_out_of(units: int, *, claimed: bool) -> int:
 class Units:
     """Takes both arms' voting units, one after the other in any order; keeps no more than are left out of them."""
 
-    def __init__(self, champion: Moments, challenger: Moments, weights: Mapping[Metric, float],
-                 clusters: tuple[int, int]) -> None:  # fmt: skip
+    def __init__(self, stages: Stages, weights: Mapping[Metric, float], clusters: tuple[int, int]) -> None:
         """`weights`: the metrics that can be forged, with their weight in the composite. `clusters`: how many units
         of each arm are claimed, voting or not."""
-        self._weights = dict(weights)
-        pulls = _Pulls.of(champion, challenger, weights)
-        self._arms = [_Arm(moments, pulls, at, clusters[at]) for at, moments in enumerate((champion, challenger))]
+        self._stages, self._weights = stages, dict(weights)
+        pulls = _Pulls.of(stages, weights)
+        sizes = [
+            max(stage.champion.users for stage in stages.parts),
+            max(stage.challenger.users for stage in stages.parts),
+        ]
+        self._arms = [_Arm(pulls, at, size, clusters[at]) for at, size in enumerate(sizes)]
 
-    def add(self, arm: int, key: int, vector: Vector, *, claimed: bool) -> None:
-        """A unit of the champion's (0) or the challenger's (1) arm that has votes: its keyed hash and its vector."""
-        self._arms[arm].add(key, vector, claimed=claimed)
+    def add(self, arm: int, key: int, vectors: Mapping[int, Vector], *, claimed: bool) -> None:
+        """A unit of the champion's (0) or the challenger's (1) arm that has votes: its keyed hash, and its vector in
+        each stage, by the stage's place, in which it came."""
+        self._arms[arm].add(key, vectors, claimed=claimed)
 
     def carriers(self) -> Carriers:
         """What is left of all that was added."""
         claimed = any(arm.claimed_voters for arm in self._arms)
         old, new = self._arms
         outs = [arm.top(claimed=claimed) for arm in self._arms]
+        left = [
+            (
+                _without(stage.champion, outs[0], at, self._weights),
+                _without(stage.challenger, outs[1], at, self._weights),
+            )
+            for at, stage in enumerate(self._stages.parts)
+        ]
         return Carriers(
             claimed=claimed,
-            champion=_without(old.moments, outs[0], self._weights),
-            challenger=_without(new.moments, outs[1], self._weights),
+            champion=left[-1][0],
+            challenger=left[-1][1],
             units=(old.size(claimed=claimed), new.size(claimed=claimed)),
             left_out=(len(outs[0]), len(outs[1])),
             voters=(old.voters, new.voters),
@@ -94,50 +115,62 @@ class Units:
                 arm.claimed_voters - len(out) for arm, out in zip(self._arms, outs, strict=True) if claimed
             ),
             strongest=_named([*outs[0], *outs[1]], old.towards + new.towards),
+            earlier=tuple(left[:-1]),
         )
 
 
-_Strong = tuple[float, int, Vector]
-"""Pull, key, vector."""
+_Strong = tuple[float, int, Mapping[int, Vector]]
+"""Pull, key, vectors by stage."""
+
+
+class _Pull(NamedTuple):
+    """What turns a unit's numbers of one metric in one stage into its pull: per arm R and the factor before e."""
+
+    stage: int
+    row: int
+    means: tuple[float, float]
+    factors: tuple[float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class _Pulls:
-    """What turns a unit's vector into its pull: per metric its row, and per arm R and the factor before e."""
+    """Of all metrics and stages."""
 
-    rows: tuple[tuple[int, tuple[float, float], tuple[float, float]], ...]
+    of_metrics: tuple[_Pull, ...]
 
     @classmethod
-    def of(cls, champion: Moments, challenger: Moments, weights: Mapping[Metric, float]) -> Self:
-        rows = []
+    def of(cls, stages: Stages, weights: Mapping[Metric, float]) -> Self:
+        pulls = []
         for metric, weight in weights.items():
-            old, new = metric_mean(champion, metric), metric_mean(challenger, metric)
-            if not weight or old is None or new is None or relative_change(old, new) is None:
-                continue
-            loss = -weight * new.mean / old.mean**2 / old.observations
-            gain = weight / old.mean / new.observations
-            rows.append((2 * METRICS.index(metric), (old.mean, new.mean), (loss, gain)))
-        return cls(tuple(rows))
+            found = weighted_terms(stages, {metric: weight})
+            for term in found[1] if found is not None else ():
+                factors = -term.loss / term.old.observations, term.gain / term.new.observations
+                row = 2 * METRICS.index(metric)
+                pulls.append(_Pull(term.stage, row, (term.old.mean, term.new.mean), factors))
+        return cls(tuple(pulls))
 
-    def of_unit(self, vector: Vector, arm: int) -> float:
-        return sum(factors[arm] * (vector[row] - means[arm] * vector[row + 1]) for row, means, factors in self.rows)
+    def of_unit(self, vectors: Mapping[int, Vector], arm: int) -> float:
+        return sum(
+            pull.factors[arm] * (vector[pull.row] - pull.means[arm] * vector[pull.row + 1])
+            for pull in self.of_metrics
+            if (vector := vectors.get(pull.stage)) is not None
+        )
 
 
 class _Arm:
     """One arm's units so far: the strongest of the claimed ones, and of all."""
 
-    def __init__(self, moments: Moments, pulls: _Pulls, at: int, clusters: int) -> None:
-        self.moments = moments
+    def __init__(self, pulls: _Pulls, at: int, users: int, clusters: int) -> None:
         self.voters = self.claimed_voters = 0
-        self._pulls, self._at, self._clusters = pulls, at, clusters
+        self._pulls, self._at, self._users, self._clusters = pulls, at, users, clusters
         self.towards = 0.0
         self._strongest: dict[bool, list[_Strong]] = {True: [], False: []}
 
     def size(self, *, claimed: bool) -> int:
-        return self._clusters if claimed else self.moments.users
+        return self._clusters if claimed else self._users
 
-    def add(self, key: int, vector: Vector, *, claimed: bool) -> None:
-        unit = self._pulls.of_unit(vector, self._at), key, vector
+    def add(self, key: int, vectors: Mapping[int, Vector], *, claimed: bool) -> None:
+        unit = self._pulls.of_unit(vectors, self._at), key, vectors
         self.voters += 1
         self.towards += max(unit[0], 0.0)
         self._keep(unit, claimed=False)
@@ -147,7 +180,7 @@ class _Arm:
 
     def top(self, *, claimed: bool) -> list[_Strong]:
         """Strongest first."""
-        return sorted(self._strongest[claimed], reverse=True)
+        return sorted(self._strongest[claimed], key=_pull_and_key, reverse=True)
 
     def _keep(self, unit: _Strong, *, claimed: bool) -> None:
         heap = self._strongest[claimed]
@@ -159,18 +192,23 @@ class _Arm:
             heappushpop(heap, unit)
 
 
+def _pull_and_key(unit: _Strong) -> tuple[float, int]:
+    return unit[:2]
+
+
 def _named(out: Iterable[_Strong], towards: float) -> tuple[Carrier, ...]:
     return tuple(
         Carrier(unit=f"{key & 0xFFFF_FFFF_FFFF_FFFF:016x}", share=pull / towards)
-        for pull, key, _ in nlargest(_SHOWN, out)
+        for pull, key, _ in nlargest(_SHOWN, out, key=_pull_and_key)
         if pull > 0.0
     )
 
 
-def _without(moments: Moments, out: Iterable[_Strong], metrics: Iterable[Metric]) -> Moments:
-    """The arm's moments with these units' votes set to nothing."""
+def _without(moments: Moments, out: Iterable[_Strong], stage: int, metrics: Iterable[Metric]) -> Moments:
+    """An arm's moments in a stage with these units' votes set to nothing."""
     gone = {2 * METRICS.index(metric) + side for metric in metrics for side in (0, 1)}
-    for _, _, vector in out:
-        silent = tuple(0.0 if at in gone else value for at, value in enumerate(vector))
-        moments = moments.replaced(vector, silent)
+    for _, _, vectors in out:
+        if (vector := vectors.get(stage)) is not None:
+            silent = tuple(0.0 if at in gone else value for at, value in enumerate(vector))
+            moments = moments.replaced(vector, silent)
     return moments

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from policies.assessment import ABTestConfig, ExperimentFacts, QualityMeasure
-from policies.estimates import EffectEstimate, Metric, Moments, metric_mean, observation_sd, weighted_effect
+from policies.estimates import EffectEstimate, Metric, Moments, metric_mean, observation_sd
 from policies.rectified import rectified_effect, rectified_quality
+from policies.stages import Stages, weighted_effect
 
 __all__ = ["NO_DEFECTS", "Composite", "composite_effect", "composite_of", "composite_weights", "judged_alone"]
 
@@ -73,47 +74,54 @@ def composite_of(facts: ExperimentFacts, config: ABTestConfig) -> Composite:
     return Composite(measure=measure if config.quality_weight else QualityMeasure.UNWEIGHED, weights=weights)
 
 
-def composite_effect(composite: Composite, champion: Moments, challenger: Moments) -> EffectEstimate | None:
+def composite_effect(composite: Composite, stages: Stages) -> EffectEstimate | None:
     """The gain with its standard error; None where a part of it is missing in an arm."""
     if composite.rectified:
-        return rectified_effect(champion, challenger, composite.rectified, composite.weights)
-    return weighted_effect(champion, challenger, composite.weights)
+        return rectified_effect(stages, composite.rectified, composite.weights)
+    return weighted_effect(stages, composite.weights)
 
 
-def judged_alone(composite: Composite, champion: Moments, challenger: Moments) -> EffectEstimate | None:
+def judged_alone(composite: Composite, stages: Stages) -> EffectEstimate | None:
     """The gain as the judge alone sees it, where votes rectify it: enough to reject, and nothing else."""
     if not composite.rectified:
         return None
-    return weighted_effect(champion, challenger, {**composite.weights, Metric.JUDGE: composite.rectified})
+    return weighted_effect(stages, {**composite.weights, Metric.JUDGE: composite.rectified})
 
 
-def parts_of(composite: Composite, champion: Moments, challenger: Moments) -> dict[Metric, float]:
+def parts_of(composite: Composite, stages: Stages) -> dict[Metric, float]:
     """Each metric's weight as it is shown; of Q the votes have all, and the judge's two what λ leaves them."""
     shown = dict(composite.weights)
     if composite.rectified:
-        found = rectified_quality(champion, challenger)
+        found = rectified_quality(stages)
         trust = composite.rectified * (found.trust if found else 0.0)
         shown |= {Metric.POSITIVE: composite.rectified, Metric.JUDGE: trust, Metric.JUDGE_VOTED: -trust}
     return shown
 
 
+def _arms(facts: ExperimentFacts) -> tuple[Moments, Moments]:
+    """All records of both arms, whatever their stage: for what is said of scores as such, and no comparison."""
+    return (
+        sum((stage.champion.moments for stage in facts.earlier), facts.champion.moments),
+        sum((stage.challenger.moments for stage in facts.earlier), facts.challenger.moments),
+    )
+
+
 def _gives_no_scores(facts: ExperimentFacts) -> bool:
     """Whether the application scores no answers of its own: there are format checks only, or no scores at all."""
-    arms = (facts.champion.moments, facts.challenger.moments)
-    return _is_format_check(facts) or all(metric_mean(arm, Metric.QUALITY) is None for arm in arms)
+    return _is_format_check(facts) or all(metric_mean(arm, Metric.QUALITY) is None for arm in _arms(facts))
 
 
 def _is_format_check(facts: ExperimentFacts) -> bool:
     """Whether next to all scores of both arms are format checks. Of scores that an older version has counted nobody
     noted who gave them: they count as they did."""
-    given = [metric_mean(arm, Metric.GIVEN) for arm in (facts.champion.moments, facts.challenger.moments)]
+    given = [metric_mean(arm, Metric.GIVEN) for arm in _arms(facts)]
     return all(mean is not None and mean.mean < _GIVEN for mean in given)
 
 
 def _has_no_spread(facts: ExperimentFacts) -> bool:
     """Whether the scores say nothing: format checks that find next to no defects in either arm, or one and the same
     score for every answer of both."""
-    arms = (facts.champion.moments, facts.challenger.moments)
+    arms = _arms(facts)
     old, new = (metric_mean(arm, Metric.QUALITY) for arm in arms)
     if old is None or new is None:
         return False

@@ -8,27 +8,23 @@ that a decision needs (`Moments`): one upsert per record or late vote, exact in 
 are kept that a decision can ask for: all pairs of the metrics that can stand in one weighted sum (`WEIGHABLE`), and of
 each other metric its own three.
 
-From two arms' moments comes the effect θ = Σ ω (R₁/R₀ − 1) of ratios R = ΣS/ΣN with its standard error: delta method
-over users (Deng, Knoblich, Lu, arXiv 1803.06336), plus a floor: a lucky small arm understates its own variance, so the
-challenger's share of it is at least what the champion's spread implies. Assumptions: users are independent, both arms
-are concurrent, and there are enough effective users for averages to be near normal (callers ask for 5 or 10).
+How two arms differ, and how sure that is, `policies.stages` makes of these sums.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import combinations_with_replacement
 from operator import add, itemgetter, mul, sub
 from struct import Struct
-from typing import Final, NamedTuple, Self
+from typing import Final, Self
 
 __all__ = ["DEFAULT_ICC", "METRICS", "PRODUCT_PAIRS", "WEIGHABLE", "EffectEstimate", "Metric", "MetricMean", "Moments",
-           "Term", "UserTotals", "Vector", "combined_effect", "covariance", "difference", "metric_mean",
-           "moments_delta", "moments_gain", "observation_sd", "relative_change", "user_weight", "weighted_effect",
-           "weighted_terms"]  # fmt: skip
+           "UserTotals", "Vector", "clustered", "covariance", "metric_mean", "moments_delta", "moments_gain",
+           "observation_sd", "relative_change", "user_weight"]  # fmt: skip
 
 
 class Metric(StrEnum):
@@ -233,7 +229,7 @@ def observation_sd(moments: Moments, metric: Metric) -> float | None:
     mean = metric_mean(moments, metric)
     if mean is None or moments.users < 2:
         return None
-    return math.sqrt(_clustered(moments, [(_INDEX[metric], mean.mean, 1.0)]) / mean.observations)
+    return math.sqrt(clustered(moments, [(metric, mean.mean, 1.0)]) / mean.observations)
 
 
 def relative_change(champion: MetricMean | None, challenger: MetricMean | None) -> float | None:
@@ -254,79 +250,6 @@ class EffectEstimate:
     """The smallest over metrics and arms."""
 
 
-def weighted_effect(champion: Moments, challenger: Moments, weights: Mapping[Metric, float]) -> EffectEstimate | None:
-    """The weighted sum of relative changes, Σ ω (R₁/R₀ − 1). Metrics with weight 0 are left out.
-
-    None when no metric has a weight, or when one of them was not observed in both arms, or is zero throughout in the
-    champion (there is no relative change of nothing).
-    """
-    found = weighted_terms(champion, challenger, weights)
-    if found is None or not found[1]:
-        return None
-    theta, terms = found
-    return combined_effect(theta, champion, challenger, [[term] for term in terms])
-
-
-def weighted_terms(
-    champion: Moments, challenger: Moments, weights: Mapping[Metric, float]
-) -> tuple[float, list[Term]] | None:
-    """The sum of `weighted_effect` and the terms that its error is made of; None where a metric lacks an arm."""
-    terms: list[Term] = []
-    theta = 0.0
-    for metric, weight in weights.items():
-        if not weight:
-            continue
-        old, new = metric_mean(champion, metric), metric_mean(challenger, metric)
-        change = relative_change(old, new)
-        if old is None or new is None or change is None:
-            return None
-        theta += weight * change
-        terms.append(Term(metric, old, new, weight / old.mean, weight * new.mean / old.mean**2))
-    return theta, terms
-
-
-def difference(champion: Moments, challenger: Moments, metric: Metric) -> EffectEstimate | None:
-    """The absolute change R₁ − R₀ of a metric in [0, 1]; None when it was not observed in both arms.
-
-    Where all users agree exactly within each arm (no error against nothing but errors) the moments show no spread.
-    Then the variance is the largest that values in [0, 1] with the pooled mean can have, so that total failure counts.
-    """
-    old, new = metric_mean(champion, metric), metric_mean(challenger, metric)
-    if old is None or new is None:
-        return None
-    effect = combined_effect(new.mean - old.mean, champion, challenger, [[Term(metric, old, new, 1.0, 1.0)]])
-    if math.isfinite(effect.se) or min(champion.users, challenger.users) < 2:
-        return effect
-    pooled = (old.mean * old.observations + new.mean * new.observations) / (old.observations + new.observations)
-    variance = pooled * (1.0 - pooled) * (1.0 / old.effective_users + 1.0 / new.effective_users)
-    return replace(effect, se=math.sqrt(variance)) if variance > _NOTHING else effect
-
-
-class Term(NamedTuple):
-    """One metric's part in an effect: ∂θ/∂R₁ is `gain`, −∂θ/∂R₀ is `loss`."""
-
-    metric: Metric
-    old: MetricMean
-    new: MetricMean
-    gain: float
-    loss: float
-
-
-def combined_effect(
-    theta: float, champion: Moments, challenger: Moments, groups: Sequence[Sequence[Term]]
-) -> EffectEstimate:
-    """`theta` with its standard error by the delta method. The terms of a group are parts of one quantity: they share a
-    floor, by the weight of the first of them, which is the rarest. Effective users are those of all terms."""
-    terms = [term for group in groups for term in group]
-    effective = min(min(term.old.effective_users, term.new.effective_users) for term in terms)
-    if champion.users < 2 or challenger.users < 2:
-        return EffectEstimate(theta=theta, se=math.inf, effective_users=effective)
-    variance = _clustered(challenger, [_in_new(term) for term in terms])
-    variance += _clustered(champion, [(_INDEX[t.metric], t.old.mean, t.loss / t.old.observations) for t in terms])
-    variance += sum(_floor(champion, challenger, group) for group in groups)
-    return EffectEstimate(theta=theta, se=math.sqrt(variance) if variance > 0 else math.inf, effective_users=effective)
-
-
 def covariance(arm: Moments, one: Mapping[Metric, float], other: Mapping[Metric, float]) -> float:
     """Of two linear combinations of an arm's means, by users; 0 where a metric was not observed, or by one user only.
     KeyError for metrics that never stand in one sum."""
@@ -343,27 +266,18 @@ def covariance(arm: Moments, one: Mapping[Metric, float], other: Mapping[Metric,
     return total * arm.users / (arm.users - 1)
 
 
-def _in_new(term: Term) -> tuple[int, float, float]:
-    """Its part in the challenger's variance."""
-    return _INDEX[term.metric], term.new.mean, term.gain / term.new.observations
+def clustered(arm: Moments, parts: Sequence[tuple[Metric, float, float]]) -> float:
+    """K/(K−1) Σ_users (Σ_k c_k e_k)², with e_k = S_k − R_k N_k; parts are (metric, R, c). At least two users.
 
-
-def _clustered(arm: Moments, parts: Sequence[tuple[int, float, float]]) -> float:
-    """K/(K−1) Σ_users (Σ_k c_k e_k)², with e_k = S_k − R_k N_k; parts are (row, R, c)."""
+    KeyError for metrics that never stand in one sum.
+    """
     total = 0.0
-    for i, (row1, mean1, c1) in enumerate(parts):
+    for i, (metric1, mean1, c1) in enumerate(parts):
+        row1 = _INDEX[metric1]
         total += c1 * c1 * _residuals(arm, row1, row1, mean1, mean1)
-        for row2, mean2, c2 in parts[:i]:
-            total += 2.0 * c1 * c2 * _residuals(arm, row1, row2, mean1, mean2)
+        for metric2, mean2, c2 in parts[:i]:
+            total += 2.0 * c1 * c2 * _residuals(arm, row1, _INDEX[metric2], mean1, mean2)
     return max(total, 0.0) * arm.users / (arm.users - 1)
-
-
-def _floor(champion: Moments, challenger: Moments, group: Sequence[Term]) -> float:
-    """What is missing of the variance that the champion's spread implies for the challenger's mean."""
-    own = _clustered(challenger, [_in_new(term) for term in group])
-    spread = _clustered(champion, [(_INDEX[t.metric], t.old.mean, t.gain / t.old.observations) for t in group])
-    first = group[0]
-    return max(spread * first.old.observations / first.new.observations - own, 0.0)
 
 
 def _residuals(arm: Moments, row1: int, row2: int, mean1: float, mean2: float) -> float:

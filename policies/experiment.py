@@ -30,32 +30,36 @@ from policies.assessment import (
     ExperimentFacts,
     FeedbackRate,
     MetricComparison,
+    NextStage,
     SampleRatio,
+    StageFacts,
+    StageResult,
     TagEffect,
-    TagFacts,
     Verdict,
 )
 from policies.carriers import LEAST_VOTERS, Carriers
 from policies.composite import Composite, composite_effect, composite_of, judged_alone, parts_of
-from policies.estimates import (
-    METRICS,
-    EffectEstimate,
-    Metric,
-    Moments,
-    difference,
-    metric_mean,
-    relative_change,
-    weighted_effect,
-)
+from policies.estimates import METRICS, EffectEstimate, Metric, relative_change
 from policies.eta import estimate_eta, eta_in_words
 from policies.evidence import bounds, log_e_value, sample_ratio_log_bf
-from policies.guardrails import GUARDRAILS, RATE_DELTAS, Guardrail, GuardrailKind, GuardrailState, check
+from policies.guardrails import (
+    GUARDRAILS,
+    RATE_DELTAS,
+    Guardrail,
+    GuardrailKind,
+    GuardrailResult,
+    GuardrailState,
+    check,
+)
+from policies.ramp import next_stage
 from policies.rectified import RectifiedQuality, rectified_quality
+from policies.stages import Stages, difference, overall_means, parts_by_stage, weighted_effect
 from policies.verdict import Measurements, composite_weights, decide, futility_alpha, harm_alpha, has_won
 from policies.wording import finite, odds, signed_percent
 
 __all__ = ["LEAST_TAG_SHARE", "ABTestConfig", "ArmStats", "Assessment", "Eta", "Evidence", "ExperimentFacts",
-           "FeedbackRate", "MetricComparison", "SampleRatio", "Verdict", "evaluate", "forgeable_weights",
+           "FeedbackRate", "MetricComparison", "NextStage", "SampleRatio", "StageFacts", "StageResult", "Verdict",
+           "evaluate", "forgeable_weights",
            "guardrails_of", "would_promote"]  # fmt: skip
 
 FEEDBACK_RATE_ALPHA: Final = 0.01
@@ -72,7 +76,7 @@ def evaluate(facts: ExperimentFacts, config: ABTestConfig, now: float) -> Assess
     eta = None
     waits_for_more = look.carried is None or not look.carried.holds
     if look.effect is not None and waits_for_more and verdict in (Verdict.CONTINUE, Verdict.INCONCLUSIVE):
-        eta = estimate_eta(facts, config, look.effect, look.composite.metrics, look.elapsed_hours)
+        eta = estimate_eta(facts, config, look.effect, look.composite.metrics, now)
     if eta is not None:
         reasons = (*reasons, eta_in_words(eta, config))
     return Assessment(
@@ -90,17 +94,19 @@ def evaluate(facts: ExperimentFacts, config: ABTestConfig, now: float) -> Assess
         log_e_promote_target=-math.log(config.alpha),
         log_e_harm_target=-math.log(harm_alpha(config)),
         effective_users=look.effect.effective_users if look.effect else None,
-        champion_requests=facts.champion.requests,
-        challenger_requests=facts.challenger.requests,
-        metrics=_comparisons(facts, look.composite),
+        champion_requests=facts.requests[0],
+        challenger_requests=facts.requests[1],
+        metrics=_comparisons(look.evidence, look.composite),
         guardrails=look.guardrails,
         sample_ratio=look.sample_ratio,
         feedback_rate=look.feedback_rate,
         eta=eta,
         carried=look.carried,
         quality=look.composite.measure,
-        rectified=_rectified(facts, look.composite),
+        rectified=_rectified(look.evidence, look.composite),
         tags=look.tags,
+        stages=_stage_results(facts, config, look.composite),
+        next_stage=look.next_stage,
     )
 
 
@@ -152,10 +158,16 @@ def _deltas(config: ABTestConfig) -> tuple[float, float]:
 
 
 def _sample_ratio(facts: ExperimentFacts, config: ABTestConfig) -> SampleRatio:
-    users = facts.champion.users, facts.challenger.users
-    log_bf = sample_ratio_log_bf(users, facts.share, config.guardrails.srm_concentration)
+    """Of the running stage, or of an earlier one that is not as it should be."""
+    ratios = [_sample_ratio_of(stage, config) for stage in reversed(facts.stages)]
+    return next((ratio for ratio in ratios if ratio.mismatch), ratios[0])
+
+
+def _sample_ratio_of(stage: StageFacts, config: ABTestConfig) -> SampleRatio:
+    users = stage.champion.users, stage.challenger.users
+    log_bf = sample_ratio_log_bf(users, stage.share, config.guardrails.srm_concentration)
     return SampleRatio(
-        expected_share=facts.share,
+        expected_share=stage.share,
         observed_share=users[1] / sum(users) if sum(users) else None,
         champion_users=users[0],
         challenger_users=users[1],
@@ -164,10 +176,10 @@ def _sample_ratio(facts: ExperimentFacts, config: ABTestConfig) -> SampleRatio:
     )
 
 
-def _feedback_rate(champion: Moments, challenger: Moments, config: ABTestConfig) -> FeedbackRate:
+def _feedback_rate(stages: Stages, config: ABTestConfig) -> FeedbackRate:
     """Two one-sided tests at half the error rate each."""
-    old, new = metric_mean(champion, Metric.VOTED), metric_mean(challenger, Metric.VOTED)
-    effect = difference(champion, challenger, Metric.VOTED)
+    old, new = overall_means(stages, Metric.VOTED)
+    effect = difference(stages, Metric.VOTED)
     alpha = FEEDBACK_RATE_ALPHA / 2
     log_e, enough = -math.inf, False
     if effect is not None:
@@ -182,22 +194,25 @@ def _feedback_rate(champion: Moments, challenger: Moments, config: ABTestConfig)
 
 
 def _measure(facts: ExperimentFacts, config: ABTestConfig, now: float) -> Measurements:
-    champion, challenger, deltas = facts.champion.moments, facts.challenger.moments, _deltas(config)
-    feedback_rate = _feedback_rate(champion, challenger, config)
+    evidence, deltas = facts.evidence(config.icc), _deltas(config)
+    feedback_rate = _feedback_rate(evidence, config)
     composite = composite_of(facts, config)
-    effect = composite_effect(composite, champion, challenger)
-    judged = judged_alone(composite, champion, challenger)
-    harm_effect = _harm_effect(champion, challenger, config, effect, feedback_rate)
+    effect = composite_effect(composite, evidence)
+    judged = judged_alone(composite, evidence)
+    harm_effect = _harm_effect(evidence, config, effect, feedback_rate)
     gain, harm = effect or _UNKNOWN, harm_effect or _UNKNOWN
     lower, upper = bounds(gain.theta, gain.se, deltas=deltas, alpha=config.alpha)
     threshold = config.promotion_threshold
     promote_null = threshold if config.evidence == "strict" else 0.0
-    guardrails = guardrails_of(config, judge_counts=facts.judge is not None and facts.judge.counts)
+    guardrails = _guardrail_results(facts, evidence, config)
+    sample_ratio = _sample_ratio(facts, config)
+    tags = _tags(facts, config, composite, feedback_rate)
     return Measurements(
         facts=facts,
+        evidence=evidence,
         config=config,
         composite=composite,
-        elapsed_hours=max(now - facts.epoch_started_at, 0.0) / 3600,
+        elapsed_hours=max(now - facts.evidence_since, 0.0) / 3600,
         effect=effect,
         harm_effect=harm_effect,
         judged=judged,
@@ -207,13 +222,39 @@ def _measure(facts: ExperimentFacts, config: ABTestConfig, now: float) -> Measur
         log_e_harm=log_e_value(-harm.theta, harm.se, deltas=deltas, alpha=harm_alpha(config)),
         log_e_futility=_log_e_futility(gain, config, composite),
         log_e_judged_futility=_log_e_futility(judged or _UNKNOWN, config, composite),
-        guardrails=tuple(check(g, champion, challenger, config.guardrails) for g in guardrails),
-        sample_ratio=_sample_ratio(facts, config),
+        guardrails=guardrails,
+        sample_ratio=sample_ratio,
         feedback_rate=feedback_rate,
-        carried=None if facts.carriers is None else _carried(facts.carriers, config, composite),
-        tags=_tags(facts, config, composite, feedback_rate),
+        carried=None if facts.carriers is None else _carried(facts, facts.carriers, config, composite),
+        tags=tags,
+        next_stage=None
+        if facts.set_by_hand
+        else next_stage(
+            config,
+            share_now=facts.share,
+            planned=facts.planned,
+            hours=max(now - facts.epoch_started_at, 0.0) / 3600,
+            comparable=not sample_ratio.mismatch,
+            guardrails=guardrails,
+            harmed_tags=[tag.tag for tag in tags if tag.harm is not None],
+            effect=effect,
+        ),
         clock_behind_hours=max(facts.epoch_started_at - now, 0.0) / 3600,
     )
+
+
+def _guardrail_results(facts: ExperimentFacts, evidence: Stages, config: ABTestConfig) -> tuple[GuardrailResult, ...]:
+    """Errors, refusals and latency of the running stage alone, each stage with its part of their error rate: more load
+    on a model may slow it. The others over all stages."""
+    stages, running = len(facts.earlier) + 1 + len(facts.planned), facts.running()
+    results = []
+    for guardrail in guardrails_of(config, judge_counts=facts.judge is not None and facts.judge.counts):
+        if GUARDRAILS[guardrail.name].harm_part is None:
+            results.append(check(guardrail, evidence, config.guardrails))
+        else:
+            shared = replace(guardrail, alpha=guardrail.alpha / stages)
+            results.append(check(shared, running, config.guardrails))
+    return tuple(results)
 
 
 def _log_e_futility(effect: EffectEstimate, config: ABTestConfig, composite: Composite) -> float:
@@ -226,11 +267,11 @@ def _tags(
     facts: ExperimentFacts, config: ABTestConfig, composite: Composite, feedback_rate: FeedbackRate
 ) -> tuple[TagEffect, ...]:
     """Each tag by itself, those with the most requests first. The tags that count share alpha_harm."""
-    requests = facts.champion.requests + facts.challenger.requests
-    sizes = {tag: of.champion.requests + of.challenger.requests for tag, of in facts.tags.items()}
+    requests = sum(facts.requests)
+    sizes = {tag: sum(facts.requests_of_tag(tag)) for stage in facts.stages for tag in stage.tags}
     counting = {tag for tag, size in sizes.items() if requests and size >= LEAST_TAG_SHARE * requests}
     return tuple(
-        _tag(tag, facts.tags[tag], sizes[tag] / requests if requests else 0.0, config, composite, feedback_rate,
+        _tag(tag, facts, sizes[tag] / requests if requests else 0.0, config, composite, feedback_rate,
              among=len(counting) if tag in counting else 0)
         for tag in sorted(sizes, key=lambda tag: (-sizes[tag], tag))
     )  # fmt: skip
@@ -238,7 +279,7 @@ def _tags(
 
 def _tag(
     tag: str,
-    of: TagFacts,
+    facts: ExperimentFacts,
     share: float,
     config: ABTestConfig,
     composite: Composite,
@@ -247,32 +288,30 @@ def _tag(
     among: int,
 ) -> TagEffect:
     """`among`: how many tags count; 0 where this one does not."""
-    champion, challenger = of.champion.moments, of.challenger.moments
-    whole = composite_effect(composite, champion, challenger)
-    effect = _harm_effect(champion, challenger, config, whole, feedback_rate)
+    stages, (champion, challenger) = facts.of_tag(tag, config.icc), facts.requests_of_tag(tag)
+    effect = _harm_effect(stages, config, composite_effect(composite, stages), feedback_rate)
     known = effect or _UNKNOWN
     lower, upper = bounds(known.theta, known.se, deltas=_deltas(config), alpha=config.alpha)
     return TagEffect(
         tag=tag,
         share=share,
-        champion_requests=of.champion.requests,
-        challenger_requests=of.challenger.requests,
+        champion_requests=champion,
+        challenger_requests=challenger,
         theta=None if effect is None else effect.theta,
         lower=finite(lower) if effect else None,
         upper=finite(upper) if effect else None,
         counts=among > 0,
-        harm=_harm_in(of, effect, config, among) if among else None,
+        harm=_harm_in(stages, effect, config, among) if among else None,
     )
 
 
-def _harm_in(of: TagFacts, effect: EffectEstimate | None, config: ABTestConfig, among: int) -> str | None:
+def _harm_in(stages: Stages, effect: EffectEstimate | None, config: ABTestConfig, among: int) -> str | None:
     """What is proven to be worse among a tag's records, at alpha_harm divided by the tags that count, and within one as
     in the whole test."""
-    champion, challenger = of.champion.moments, of.challenger.moments
     for guardrail in guardrails_of(config):
         if guardrail.rolls_back:
             shared = replace(guardrail, alpha=guardrail.alpha / among)
-            found = check(shared, champion, challenger, config.guardrails)
+            found = check(shared, stages, config.guardrails)
             if found.state is GuardrailState.ROLL_BACK:
                 return found.named_reason
     if effect is None or effect.effective_users < config.guardrails.min_effective_users:
@@ -284,13 +323,13 @@ def _harm_in(of: TagFacts, effect: EffectEstimate | None, config: ABTestConfig, 
     return f"the weighted metrics together are {signed_percent(effect.theta)}; harm is proven ({odds(log_e)})"
 
 
-def _rectified(facts: ExperimentFacts, composite: Composite) -> RectifiedQuality | None:
-    return rectified_quality(facts.champion.moments, facts.challenger.moments) if composite.rectified else None
+def _rectified(evidence: Stages, composite: Composite) -> RectifiedQuality | None:
+    return rectified_quality(evidence) if composite.rectified else None
 
 
-def _carried(carriers: Carriers, config: ABTestConfig, composite: Composite) -> Carried:
+def _carried(facts: ExperimentFacts, carriers: Carriers, config: ABTestConfig, composite: Composite) -> Carried:
     """The e-value without those that carry it; where all claimed votes were left out, only those vouched for remain."""
-    left = composite_effect(composite, carriers.champion, carriers.challenger)
+    left = composite_effect(composite, carriers.evidence([stage.share for stage in facts.stages], config.icc))
     log_e = -math.inf
     if left is not None:
         null = config.promotion_threshold if config.evidence == "strict" else 0.0
@@ -308,11 +347,7 @@ def _carried(carriers: Carriers, config: ABTestConfig, composite: Composite) -> 
 
 
 def _harm_effect(
-    champion: Moments,
-    challenger: Moments,
-    config: ABTestConfig,
-    effect: EffectEstimate | None,
-    feedback_rate: FeedbackRate,
+    stages: Stages, config: ABTestConfig, effect: EffectEstimate | None, feedback_rate: FeedbackRate
 ) -> EffectEstimate | None:
     """The composite, or as much of quality and thumbs as both arms have; thumbs only where they are comparable."""
     if effect is not None and not feedback_rate.differs:
@@ -320,15 +355,15 @@ def _harm_effect(
     weights = {Metric.QUALITY: config.quality_weight, Metric.POSITIVE: config.feedback_weight}
     if feedback_rate.differs:
         del weights[Metric.POSITIVE]
-    there = {m: w for m, w in weights.items() if w and weighted_effect(champion, challenger, {m: w}) is not None}
-    return weighted_effect(champion, challenger, there)
+    there = {m: w for m, w in weights.items() if w and weighted_effect(stages, {m: w}) is not None}
+    return weighted_effect(stages, there)
 
 
-def _comparisons(facts: ExperimentFacts, composite: Composite) -> tuple[MetricComparison, ...]:
-    weights = parts_of(composite, facts.champion.moments, facts.challenger.moments)
+def _comparisons(evidence: Stages, composite: Composite) -> tuple[MetricComparison, ...]:
+    weights = parts_of(composite, evidence)
     rows: list[MetricComparison] = []
     for metric in METRICS:
-        old, new = metric_mean(facts.champion.moments, metric), metric_mean(facts.challenger.moments, metric)
+        old, new = overall_means(evidence, metric)
         weight = weights.get(metric, 0.0)
         rows.append(
             MetricComparison(
@@ -336,3 +371,29 @@ def _comparisons(facts: ExperimentFacts, composite: Composite) -> tuple[MetricCo
             )
         )
     return tuple(rows)
+
+
+def _stage_results(facts: ExperimentFacts, config: ABTestConfig, composite: Composite) -> tuple[StageResult, ...]:
+    """Each stage by itself: the same bounds, of its own rows alone."""
+    parts = {part.stage: part.part for part in parts_by_stage(facts.evidence(config.icc), (Metric.ERROR,))}
+    results = []
+    for at, stage in enumerate(facts.stages):
+        alone = Stages.one(stage.champion.moments, stage.challenger.moments, stage.share)
+        effect = composite_effect(composite, alone)
+        known = effect or _UNKNOWN
+        lower, upper = bounds(known.theta, known.se, deltas=_deltas(config), alpha=config.alpha)
+        results.append(
+            StageResult(
+                share=stage.share,
+                started_at=stage.started_at,
+                champion_requests=stage.champion.requests,
+                challenger_requests=stage.challenger.requests,
+                champion_users=stage.champion.users,
+                challenger_users=stage.challenger.users,
+                theta=None if effect is None else effect.theta,
+                lower=finite(lower) if effect else None,
+                upper=finite(upper) if effect else None,
+                part=parts.get(at, 0.0),
+            )
+        )
+    return tuple(results)

@@ -25,9 +25,10 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Annotated, Final, Literal
 
-from policies.estimates import EffectEstimate, Metric, MetricMean, Moments, difference, metric_mean, weighted_effect
+from policies.estimates import EffectEstimate, Metric, MetricMean
 from policies.evidence import bounds, log_e_value
 from policies.intervals import Interval
+from policies.stages import Stages, difference, overall_means, weighted_effect
 from policies.wording import finite, odds, percent, points, signed_percent
 
 __all__ = ["COMPOSITE_HARM_PART", "FAILURE_DELTAS", "GUARDRAILS", "LENGTH_DELTAS", "NAMED_HARM_PART", "RATE_DELTAS",
@@ -277,13 +278,13 @@ class Guardrail:
         return GUARDRAILS[self.name].compares
 
 
-def check(guardrail: Guardrail, champion: Moments, challenger: Moments, config: GuardrailConfig) -> GuardrailResult:
+def check(guardrail: Guardrail, stages: Stages, config: GuardrailConfig) -> GuardrailResult:
     """What `guardrail` says about the challenger. Rates are compared absolutely, scores and lengths relatively."""
-    old, new = metric_mean(champion, guardrail.metric), metric_mean(challenger, guardrail.metric)
+    old, new = overall_means(stages, guardrail.metric)
     if guardrail.compares is Comparison.SCORE:
-        effect = weighted_effect(champion, challenger, {guardrail.metric: 1.0})
+        effect = weighted_effect(stages, {guardrail.metric: 1.0})
     else:
-        effect = difference(champion, challenger, guardrail.metric)
+        effect = difference(stages, guardrail.metric)
     if effect is None:
         return _unmeasured(guardrail, old, new)
     log_e = _log_e_harm(guardrail, effect)

@@ -10,7 +10,8 @@ else in the project assigns a phase. The picture in docs/explanation/lifecycle.m
     shadowing  the challenger gets copies of live requests; its answers go to nobody
     testing    the challenger serves its share of the users; every look evaluates the experiment
     promoting  the challenger has won (or tests are off) and is checked once more before it gets everybody
-    watching   the new champion has all traffic; the old one is kept warm and takes it back if guardrails break
+    watching   the new champion has all users but a few, who stay on the old one to compare with; if guardrails
+               break, the old one takes all of them back
 
 Paused is a flag beside the phase, not a phase: a paused loop starts nothing, and still rolls back a harmful
 challenger and returns traffic from a broken champion.
@@ -65,6 +66,7 @@ class Event(StrEnum):
     DEPLOYED_UNTESTED = "deployed_untested"
     DEPLOYMENT_FAILED = "deployment_failed"
     SHARE_CHANGED = "share_changed"
+    STAGE_REACHED = "stage_reached"
     TERMS_CHANGED = "terms_changed"
     WON = "won"
     ROLLED_BACK = "rolled_back"
@@ -72,6 +74,7 @@ class Event(StrEnum):
     PROMOTED = "promoted"
     PROMOTION_FAILED = "promotion_failed"
     RETURNED = "returned"
+    CONTROL_RELEASED = "control_released"
     WATCH_FINISHED = "watch_finished"
     WATCH_HALTED = "watch_halted"
     RETIRED = "retired"
@@ -128,7 +131,8 @@ TRANSITIONS: Final[tuple[Arrow, ...]] = (
     _arrow(Phase.SHADOWING, Event.RUN_CANCELLED, Phase.IDLE, "a person cancelled the shadowing"),
     _arrow(Phase.SHADOWING, Event.DEPLOYED, Phase.TESTING, "the shadow hours are over: it gets its share of the users"),
     _arrow(Phase.SHADOWING, Event.DEPLOYED_UNTESTED, Phase.PROMOTING, "the shadow hours are over; A/B testing is off"),
-    _arrow(Phase.TESTING, Event.SHARE_CHANGED, Phase.TESTING, "the share of users changed; a new epoch begins"),
+    _arrow(Phase.TESTING, Event.STAGE_REACHED, Phase.TESTING, "no harm so far: the share of users rises by itself"),
+    _arrow(Phase.TESTING, Event.SHARE_CHANGED, Phase.TESTING, "a person changed the share; a new epoch begins"),
     _arrow(Phase.TESTING, Event.TERMS_CHANGED, Phase.TESTING, "weights, icc or metrics changed; a new epoch begins"),
     _arrow(Phase.TESTING, Event.WON, Phase.PROMOTING, "the experiment, or a person, promotes the challenger"),
     _arrow(Phase.TESTING, Event.ROLLED_BACK, Phase.IDLE, "the challenger does harm, or a person rolled it back"),
@@ -136,6 +140,7 @@ TRANSITIONS: Final[tuple[Arrow, ...]] = (
     _arrow(Phase.PROMOTING, Event.PROMOTED, Phase.WATCHING, "all users are on the new champion"),
     _arrow(Phase.PROMOTING, Event.PROMOTION_FAILED, Phase.IDLE, "the challenger stopped answering before the switch"),
     _arrow(Phase.PROMOTING, Event.ROLLED_BACK, Phase.IDLE, "a person rolled the challenger back before the switch"),
+    _arrow(Phase.WATCHING, Event.CONTROL_RELEASED, Phase.WATCHING, "the old champion cannot serve the users held back"),
     _arrow(Phase.WATCHING, Event.RETURNED, Phase.IDLE, "a guardrail broke, or a person rolled the promotion back"),
     _arrow(Phase.WATCHING, Event.WATCH_FINISHED, Phase.IDLE, "the watch window is over; the old champion retires"),
     _arrow(Phase.WATCHING, Event.WATCH_HALTED, Phase.IDLE, "the old champion is down: no rollback is possible"),

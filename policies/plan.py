@@ -23,6 +23,7 @@ from policies.actions import (
     FailRun,
     Recover,
     Refuse,
+    ReleaseControl,
     RestartDeployment,
     Retire,
     ReturnTraffic,
@@ -39,7 +40,7 @@ from policies.lifecycle import Phase
 from policies.promotion import WatchAssessment
 from policies.snapshot import Command, Snapshot
 from policies.state import Retiring, Retry, retry_of
-from policies.steps import PHASES, Inspection, LoopRules, Step, look_at, span
+from policies.steps import PHASES, Inspection, LoopRules, Step, first_share, look_at, span
 from policies.triggers import TriggerReport
 
 __all__ = ["LoopRules", "Plan", "plan"]
@@ -49,7 +50,7 @@ _LONGEST_RETRY_S: Final = 3600.0
 has been set back since: it does not wait."""
 _LONGEST_DRAIN_S: Final = 7 * 86400.0
 """No open answer takes a week: a model due to stop later than that was dated by such a clock, too."""
-_PROTECTIVE: Final = (RollBack, ReturnTraffic, Retire, Recover, BeginEpoch)
+_PROTECTIVE: Final = (RollBack, ReturnTraffic, ReleaseControl, Retire, Recover, BeginEpoch)
 """What a paused loop still does."""
 
 
@@ -90,7 +91,7 @@ def plan(snapshot: Snapshot, rules: LoopRules, now: float) -> Plan:
 def _obey(look: Inspection) -> Step:
     """The oldest command, as an action or a refusal."""
     command = look.snapshot.commands[0]
-    share = look.rules.ab_test.initial_challenger_traffic if look.rules.enable_ab_testing else None
+    share = first_share(look) if look.rules.enable_ab_testing else None
     action = answer(command, look.snapshot, look.now, trains=look.rules.trains, share=share)
     said = f"{command.who} asked for `{command.verb}`" + (f" ({command.why})" if command.why else "")
     reasons = (f"refused: {action.reason}", said) if isinstance(action, Refuse) else (said,)

@@ -1,14 +1,16 @@
 """After a promotion: was it right? The watch window and the way back.
 
-There is no concurrent arm any more: the old champion is warm but has no users. So what the new champion does since the
-promotion is compared with what the old one did in the experiment's last epoch, frozen then. The frozen side does not
-move, but its error is part of the standard error, and Cov(θ̂ₛ, θ̂ₜ) = Var(θ̂ₜ) for s < t all the same, which is what the
-e-values need to be looked at at any time.
+Until the window ends some of the users (`holdback_share`, the last by hash) stay on the old champion, which is warm
+anyway: the watch is the ramp's last stage, with concurrent arms. Busier hours, weekdays and a slow network are then the
+same on both sides, and what is left is the model's. Harm is judged on this stage alone, and here it is to be worse by
+more than the guardrail's own limit (2 points of errors or refusals, 5 of slow answers, 5 % of quality or thumbs by
+default), proven at a part of alpha_harm each: errors and refusals a quarter, the others a sixth.
 
-Hours, weekdays and users differ between the two periods, so "worse by anything" would be proven of many a good
-promotion. Harm here is to be worse by more than the guardrail's own limit (2 points of errors or refusals, 5 of slow
-answers, 5 % of quality or thumbs by default), proven at a part of alpha_harm each: errors and refusals a quarter, the
-others a sixth.
+Where nobody can be held back (`holdback_share = 0`, or the old champion's arm was frozen by an earlier version), what
+the new champion does is compared with what the old one did in the experiment's last stage, frozen at the promotion. The
+frozen side does not move, but its error is part of the standard error, and Cov(θ̂ₛ, θ̂ₜ) = Var(θ̂ₜ) for s < t all the
+same, which is what the e-values need to be looked at at any time. Hours, weekdays and users differ between the two
+periods, so it is weaker: it says so, and it does not judge latency, for a busier hour is slower whichever model serves.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from policies.estimates import Metric
 from policies.experiment import ABTestConfig, ArmStats, guardrails_of
 from policies.guardrails import GUARDRAILS, Guardrail, GuardrailResult, GuardrailState, check
-from policies.wording import duration
+from policies.stages import Stages
+from policies.wording import duration, share
 
 __all__ = ["WatchAssessment", "WatchDecision", "WatchFacts", "watch", "watch_guardrails"]
 
@@ -43,7 +47,11 @@ class WatchFacts:
     promoted_at: float
     """Unix seconds."""
     before: ArmStats | None
-    """The old champion's arm in the experiment's last epoch, frozen; None when there was no experiment."""
+    """The old champion's arm in the experiment's last stage, frozen; None when there was no experiment."""
+    control: ArmStats | None = None
+    """What the old champion has served since `promoted_at` of the users that were held back; None where none are."""
+    holdback_share: float = 0.1
+    """Of the users, who are held back."""
     after: ArmStats
     """Everything the new champion has served since `promoted_at`, with the same slow threshold."""
     old_champion_healthy: bool | None
@@ -60,6 +68,8 @@ class WatchAssessment:
     elapsed_hours: float
     remaining_hours: float
     guardrails: tuple[GuardrailResult, ...]
+    concurrent: bool = False
+    """Both models have users now; else the hours since the promotion are compared with those before it."""
 
 
 def watch(facts: WatchFacts, config: ABTestConfig, now: float) -> WatchAssessment:
@@ -79,12 +89,13 @@ def watch(facts: WatchFacts, config: ABTestConfig, now: float) -> WatchAssessmen
         elapsed_hours=elapsed,
         remaining_hours=max(config.watch_hours - elapsed, 0.0),
         guardrails=guardrails,
+        concurrent=facts.control is not None,
     )
 
 
-def watch_guardrails(config: ABTestConfig) -> tuple[Guardrail, ...]:
+def watch_guardrails(config: ABTestConfig, *, concurrent: bool = True) -> tuple[Guardrail, ...]:
     """The test's guardrails as the watch uses them: harm starts at the limit, and each of them takes traffic back.
-    Those of behaviour, and the judge, have done their part."""
+    Those of behaviour, and the judge, have done their part. Without a concurrent control latency is not judged."""
     return tuple(
         replace(
             guardrail,
@@ -93,15 +104,18 @@ def watch_guardrails(config: ABTestConfig) -> tuple[Guardrail, ...]:
             rolls_back=True,
         )
         for guardrail in guardrails_of(config)
-        if GUARDRAILS[guardrail.name].watch_part
+        if GUARDRAILS[guardrail.name].watch_part and (concurrent or guardrail.metric is not Metric.SLOW)
     )
 
 
 def _guardrails(facts: WatchFacts, config: ABTestConfig) -> tuple[GuardrailResult, ...]:
-    if facts.before is None:
+    old = facts.before if facts.control is None else facts.control
+    if old is None:
         return ()
-    before, after = facts.before.moments, facts.after.moments
-    return tuple(check(guardrail, before, after, config.guardrails) for guardrail in watch_guardrails(config))
+    share_now = 0.5 if facts.control is None else 1.0 - facts.holdback_share
+    stages = Stages.one(old.moments, facts.after.moments, share_now)
+    guardrails = watch_guardrails(config, concurrent=facts.control is not None)
+    return tuple(check(guardrail, stages, config.guardrails) for guardrail in guardrails)
 
 
 def _decide(
@@ -124,12 +138,25 @@ def _decide(
             "and is right now, ab_test_config.watch_hours = 0 ends the window.",
         )
     if elapsed_hours < config.watch_hours:
-        return WatchDecision.KEEP, (f"{duration(config.watch_hours - elapsed_hours)} of the watch window to go.",)
+        left = f"{duration(config.watch_hours - elapsed_hours)} of the watch window to go."
+        return WatchDecision.KEEP, (left, *_compared_with(facts))
     if facts.after.requests < config.min_samples_per_version:
         seen, needed = facts.after.requests, config.min_samples_per_version
         return WatchDecision.KEEP, (
             f"Only {seen} requests since the promotion, {needed} needed before the window can end.",
         )
-    if facts.before is None:
+    if facts.before is None and facts.control is None:
         return WatchDecision.FINISH, ("The watch window is over; there were no earlier numbers to compare with.",)
     return WatchDecision.FINISH, ("The watch window is over and no guardrail broke.",)
+
+
+def _compared_with(facts: WatchFacts) -> tuple[str, ...]:
+    if facts.control is not None:
+        held = f"{share(facts.holdback_share)} of the users stay on the old champion until then, to compare with"
+        return (f"{held} ({facts.control.requests} of their requests so far).",)
+    if facts.before is None:
+        return ("There are no earlier numbers to compare with.",)
+    return (
+        "Nobody is held back, so these hours are compared with those before the promotion. That is weaker: a busier "
+        "hour reads as harm, so latency is not judged.",
+    )

@@ -21,6 +21,8 @@ class Arm(IntEnum):
 
     CHAMPION = 0
     CHALLENGER = 1
+    CONTROL = 2
+    """After a promotion: users who stay on the old champion for a while, so that the new one is compared with it."""
 
     @property
     def label(self) -> str:

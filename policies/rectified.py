@@ -13,26 +13,17 @@ decide by themselves. θ = Q₁/Q₀ − 1 by the delta method over the three pa
 
 Voters are no random sample of users: Q says what *voters* would say. If who votes depends on the answer in the same way
 in both arms, equal models stay equal. If it depends on the arm, nothing computed from votes is valid: the check of the
-feedback rates looks for that.
+feedback rates looks for that. Of a test in stages Q is put together as any other mean (`policies.stages`), with one λ.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from policies.estimates import (
-    EffectEstimate,
-    Metric,
-    MetricMean,
-    Moments,
-    Term,
-    combined_effect,
-    covariance,
-    metric_mean,
-    weighted_terms,
-)
+from policies.estimates import EffectEstimate, Metric, MetricMean, covariance
+from policies.stages import StagePart, Stages, Term, combined_effect, parts_by_stage, weighted_terms
 
 __all__ = ["RECTIFIED", "RectifiedQuality", "rectified_effect", "rectified_quality"]
 
@@ -51,45 +42,42 @@ class RectifiedQuality:
     """λ, 0 to 1: how much the judge's word is worth beside the votes."""
 
 
-def rectified_quality(champion: Moments, challenger: Moments) -> RectifiedQuality | None:
+def rectified_quality(stages: Stages) -> RectifiedQuality | None:
     """Q in both arms; None where votes, or judged answers, or such with a vote are missing in one of them."""
-    old, new = _means(champion), _means(challenger)
-    if old is None or new is None:
+    parts = parts_by_stage(stages, RECTIFIED)
+    if not parts:
         return None
-    trust = _trust(champion)
-    return RectifiedQuality(champion=_q(old, trust), challenger=_q(new, trust), trust=trust)
+    trust = _trust(stages, parts)
+    return RectifiedQuality(
+        champion=sum(part.part * _q(part.old, trust) for part in parts),
+        challenger=sum(part.part * _q(part.new, trust) for part in parts),
+        trust=trust,
+    )
 
 
 def rectified_effect(
-    champion: Moments, challenger: Moments, weight: float = 1.0, beside: Mapping[Metric, float] | None = None
+    stages: Stages, weight: float = 1.0, beside: Mapping[Metric, float] | None = None
 ) -> EffectEstimate | None:
     """`weight` times the relative change of Q, plus the weighted changes of the metrics `beside` it, with one standard
     error. Effective users are those of votes and of judged answers (and of the metrics beside).
 
     None where Q is not known in both arms, or not above 0 in the champion, or a metric beside it is missing.
     """
-    old, new = _means(champion), _means(challenger)
-    rest = weighted_terms(champion, challenger, beside or {})
-    if old is None or new is None or rest is None:
+    quality, rest = rectified_quality(stages), weighted_terms(stages, beside or {})
+    if quality is None or rest is None or quality.champion < _NOTHING:
         return None
-    trust = _trust(champion)
-    q_old, q_new = _q(old, trust), _q(new, trust)
-    if q_old < _NOTHING:
-        return None
-    signs = {Metric.POSITIVE: 1.0, Metric.JUDGE: trust, Metric.JUDGE_VOTED: -trust}
-    group = [
-        Term(metric, old[metric], new[metric], weight * sign / q_old, weight * sign * q_new / q_old**2)
-        for metric, sign in signs.items()
+    signs = {Metric.POSITIVE: 1.0, Metric.JUDGE: quality.trust, Metric.JUDGE_VOTED: -quality.trust}
+    gain, loss = weight / quality.champion, weight * quality.challenger / quality.champion**2
+    groups = [
+        [
+            Term(at, part, metric, old[metric], new[metric], part * gain * sign, part * loss * sign)
+            for metric, sign in signs.items()
+        ]
+        for at, part, old, new in parts_by_stage(stages, RECTIFIED)
     ]
     theta, others = rest
-    return combined_effect(
-        theta + weight * (q_new / q_old - 1.0), champion, challenger, [group, *([t] for t in others)]
-    )
-
-
-def _means(arm: Moments) -> dict[Metric, MetricMean] | None:
-    found = {metric: mean for metric in RECTIFIED if (mean := metric_mean(arm, metric)) is not None}
-    return found if len(found) == len(RECTIFIED) else None
+    theta += weight * (quality.challenger / quality.champion - 1.0)
+    return combined_effect(theta, stages, [*groups, *([term] for term in others)])
 
 
 def _q(means: Mapping[Metric, MetricMean], trust: float) -> float:
@@ -97,7 +85,10 @@ def _q(means: Mapping[Metric, MetricMean], trust: float) -> float:
     return means[Metric.POSITIVE].mean + trust * judged
 
 
-def _trust(champion: Moments) -> float:
+def _trust(stages: Stages, parts: Sequence[StagePart]) -> float:
+    """λ, one for all stages."""
     votes, apart = {Metric.POSITIVE: 1.0}, {Metric.JUDGE_VOTED: 1.0, Metric.JUDGE: -1.0}
-    spread = covariance(champion, apart, apart)
-    return min(1.0, max(0.0, covariance(champion, votes, apart) / spread)) if spread > 0 else 0.0
+    arms = [(part.part**2, stages.parts[part.stage].champion) for part in parts]
+    spread = sum(weight * covariance(arm, apart, apart) for weight, arm in arms)
+    shared = sum(weight * covariance(arm, votes, apart) for weight, arm in arms)
+    return min(1.0, max(0.0, shared / spread)) if spread > 0 else 0.0

@@ -73,6 +73,27 @@ class Experiment:
     """Fixed with the epoch. The store reads `l95_s` (the champion's p95 in seconds, or null: nothing is slow) and
     `icc` (default 0.1) when it counts; all other keys are the loop's."""
     state: Json = field(default_factory=dict)
+    """`stages`: those of the running evidence, as `Stage` says."""
+
+    @property
+    def stages(self) -> tuple[ExperimentStage, ...]:
+        """In order of rising share; the last one runs. What an earlier version has begun has one."""
+        found = tuple(ExperimentStage(**stage) for stage in self.state.get("stages", ()))
+        return found or (ExperimentStage(epoch=self.epoch, share=self.share, started_us=self.epoch_started_us),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExperimentStage:
+    """An epoch whose rows count beside those of the epochs after it, which have a higher share."""
+
+    epoch: int
+    share: float
+    """The challenger's; of the watch what the new champion has."""
+    started_us: int
+    by_hand: bool = False
+    """A person has set this share."""
+    watch: bool = False
+    """After the promotion, with the old champion as control."""
 
 
 class CheckKind(StrEnum):

@@ -139,6 +139,8 @@ class Snapshot:
     retiring: tuple[Retiring, ...] = ()
     check: CheckView | None = None
     experiment: ExperimentView | None = None
+    users_a_day: float | None = None
+    """Who came in the last days, a day on average, before a test begins; None where nobody asked."""
     watch: WatchFacts | None = None
     retries: tuple[Retry, ...] = ()
     totals: LoopTotals = field(default_factory=LoopTotals)

@@ -144,6 +144,8 @@ class Watching:
     promoted_at: float
     before: ArmStats | None
     """The old champion's arm, frozen at the promotion."""
+    holdback_share: float = 0.0
+    """Of the users, who stay on the old champion as a control; 0: nobody."""
     name: Literal["watching"] = "watching"
 
 

@@ -25,8 +25,10 @@ from policies.actions import (
     HaltWatch,
     PrepareData,
     Promote,
+    RaiseShare,
     Recover,
     Reject,
+    ReleaseControl,
     RestartDeployment,
     ReturnTraffic,
     RollBack,
@@ -36,14 +38,15 @@ from policies.actions import (
     StartShadow,
     StartTraining,
 )
-from policies.experiment import ABTestConfig, Assessment, Verdict, evaluate
+from policies.experiment import ABTestConfig, Assessment, NextStage, Verdict, evaluate
 from policies.lifecycle import Phase
 from policies.promotion import WatchAssessment, WatchDecision, watch
-from policies.snapshot import CheckView, Command, ModelView, RunStatus, Snapshot, new_run_id
+from policies.ramp import canary_share, planned_shares
+from policies.snapshot import CheckView, Command, ExperimentView, ModelView, RunStatus, Snapshot, new_run_id
 from policies.terms import changes
 from policies.triggers import TriggerConfig, TriggerReport, evaluate_triggers
 
-__all__ = ["PHASES", "Inspection", "LoopRules", "Step", "look_at", "span"]
+__all__ = ["PHASES", "Inspection", "LoopRules", "Step", "first_share", "look_at", "span"]
 
 _HOUR_S: Final = 3600.0
 _SHADOW_S: Final = 10.0
@@ -251,9 +254,16 @@ def _to_users(model: ModelView, found: tuple[str, ...], look: Inspection) -> Ste
     if not look.rules.enable_ab_testing:
         reason = f"{model.name} was checked, and A/B testing is off (enable_ab_testing = false)"
         return Step(reasons=(reason, *found), action=BeginPromotion(model_id=model.id, experiment_id=None))
-    share = look.rules.ab_test.initial_challenger_traffic
+    share = first_share(look)
     reason = f"{model.name} was checked; {wording.share(share)} of the users go to it"
     return Step(reasons=(reason, *found), action=StartExperiment(model_id=model.id, share=share))
+
+
+def first_share(look: Inspection) -> float:
+    """Of the users, for a challenger whose test begins: a canary where there are users enough for one."""
+    users, ab_test = look.snapshot.users_a_day, look.rules.ab_test
+    canary = None if users is None else canary_share(users, ab_test.initial_challenger_traffic)
+    return planned_shares(ab_test, canary)[0]
 
 
 def _testing(look: Inspection) -> Step:
@@ -280,10 +290,21 @@ def _testing(look: Inspection) -> Step:
         case Verdict.PROMOTE:
             waits = "the challenger has won and waits for `ratchet promote` (enable_auto_promotion = false)"
             return Step(reasons=(waits, *assessment.reasons))
+        case Verdict.CONTINUE if assessment.next_stage is not None:
+            return _on_the_ramp(experiment, assessment, assessment.next_stage)
         case Verdict.CONTINUE | Verdict.INCONCLUSIVE | Verdict.INVALID:
             return Step(reasons=assessment.reasons)
         case _:
             assert_never(assessment.verdict)
+
+
+def _on_the_ramp(experiment: ExperimentView, assessment: Assessment, following: NextStage) -> Step:
+    if following.waits:
+        left_s = following.in_hours * _HOUR_S
+        return Step(reasons=assessment.reasons, wake_s=left_s + 0.01 if left_s else None)
+    raised = RaiseShare(experiment_id=experiment.id, epoch=experiment.epoch, share=following.share)
+    said = f"no harm so far: the challenger's share rises to {wording.share(following.share)}"
+    return Step(reasons=(said, *assessment.reasons), action=raised)
 
 
 def _promoting(look: Inspection) -> Step:
@@ -310,6 +331,9 @@ def _watching(look: Inspection) -> Step:
     if silence > look.rules.ready_timeout_s and old.healthy:
         reason = f"champion {champion.name} has not answered its health check for {span(silence)}"
         return Step(reasons=(reason,), action=ReturnTraffic(model_id=old.id))
+    if assessment.concurrent and (quiet := _silence_s(old, look)) > look.rules.ready_timeout_s:
+        said = f"{old.name} has not answered its health check for {span(quiet)}: {champion.name} gets all users"
+        return Step(reasons=(said,), action=ReleaseControl(model_id=old.id, reason=said))
     match assessment.decision:
         case WatchDecision.RETURN:
             return Step(reasons=assessment.reasons, action=ReturnTraffic(model_id=old.id))

@@ -15,6 +15,7 @@ from policies.assessment import (
     Carried,
     ExperimentFacts,
     FeedbackRate,
+    NextStage,
     QualityMeasure,
     SampleRatio,
     TagEffect,
@@ -22,8 +23,10 @@ from policies.assessment import (
 )
 from policies.carriers import LEAST_VOTERS
 from policies.composite import Composite, composite_weights
-from policies.estimates import EffectEstimate, Metric, metric_mean, relative_change
+from policies.estimates import EffectEstimate, Metric, relative_change
 from policies.guardrails import COMPOSITE_HARM_PART, GUARDRAILS, NAMED_HARM_PART, GuardrailResult, GuardrailState
+from policies.ramp import ramp_in_words
+from policies.stages import Stages, overall_means
 from policies.wording import confidence, duration, odds, percent, signed_percent
 
 __all__ = ["HARM_PARTS", "NOTHING_MEASURES", "Measurements", "composite_weights", "decide", "futility_alpha",
@@ -68,6 +71,7 @@ class Measurements:
     """Everything measured at one look, before it is judged."""
 
     facts: ExperimentFacts
+    evidence: Stages
     config: ABTestConfig
     composite: Composite
     elapsed_hours: float
@@ -87,6 +91,7 @@ class Measurements:
     feedback_rate: FeedbackRate
     carried: Carried | None
     tags: tuple[TagEffect, ...]
+    next_stage: NextStage | None
     clock_behind_hours: float
     """How far `now` lies before the epoch's start: above 0 only when the clock was set back."""
 
@@ -124,11 +129,16 @@ def decide(look: Measurements) -> tuple[Verdict, tuple[str, ...]]:
         return Verdict.REJECT, (_futility_in_words(look, effect),)
     if look.judged is not None and _is_futile(look, look.judged, look.log_e_judged_futility):
         return Verdict.REJECT, (f"{_futility_in_words(look, look.judged)} So says the judge alone: it may reject.",)
-    reasons = (_estimate_in_words(look), *waits, *_unmeasured(look))
-    hours = look.elapsed_hours + (look.facts.epoch_started_at - look.facts.started_at) / 3600
+    reasons = (_estimate_in_words(look), *waits, *_stage(look), *_unmeasured(look))
+    hours = look.elapsed_hours + (look.facts.evidence_since - look.facts.started_at) / 3600
     if hours >= config.max_duration_hours:
         return Verdict.INCONCLUSIVE, (f"No decision within {duration(config.max_duration_hours)}: {_STAYS}", *reasons)
     return Verdict.CONTINUE, reasons
+
+
+def _stage(look: Measurements) -> tuple[str, ...]:
+    """Where the ramp stands, where it goes on."""
+    return () if look.next_stage is None else (ramp_in_words(look.facts.share, look.next_stage),)
 
 
 def has_won(look: Measurements) -> bool:
@@ -140,7 +150,7 @@ def _carriers_to_wait_for(look: Measurements) -> tuple[str, ...]:
     """A promotion has to survive leaving out the strongest of those that nobody vouches for."""
     carried, needed = look.carried, 1 / look.config.alpha
     if carried is None:
-        clusters = look.facts.champion.clusters + look.facts.challenger.clusters
+        clusters = sum(stage.champion.clusters + stage.challenger.clusters for stage in look.facts.stages)
         unseen = clusters and look.composite.uses_votes
         return ("It has not been checked yet whether the evidence rests on a few users.",) if unseen else ()
     if not carried.holds:
@@ -225,12 +235,12 @@ def _waits(look: Measurements) -> tuple[str, ...]:
     if look.clock_behind_hours:
         behind = duration(look.clock_behind_hours)
         waits.append(
-            f"The clock is {behind} behind the start of this epoch: no time counts until it is right. If it was wrong "
-            "then and is right now, `ratchet share` starts a new epoch."
+            f"The clock is {behind} behind the start of this stage: no time counts until it is right. If it was wrong "
+            "then and is right now, `ratchet share` starts a new one."
         )
     elif look.elapsed_hours < config.min_duration_hours:
         waits.append(f"Time: {look.elapsed_hours:.1f} of {config.min_duration_hours:g} hours.")
-    fewest = min(facts.champion.requests, facts.challenger.requests)
+    fewest = min(facts.requests)
     if fewest < config.min_samples_per_version:
         waits.append(f"Requests: {fewest} in the smaller arm, {config.min_samples_per_version} needed.")
     if look.sample_ratio.log_bayes_factor is None:
@@ -252,8 +262,7 @@ def _missing(look: Measurements) -> list[str]:
         return []
     missing: list[str] = []
     for metric in look.composite.metrics:
-        old = metric_mean(look.facts.champion.moments, metric)
-        new = metric_mean(look.facts.challenger.moments, metric)
+        old, new = overall_means(look.evidence, metric)
         if relative_change(old, new) is not None:
             continue
         if old is not None and new is not None:
@@ -277,8 +286,7 @@ def _small_bases(look: Measurements, effect: EffectEstimate) -> list[str]:
         return []
     small: list[str] = []
     for metric in look.composite.metrics:
-        old = metric_mean(look.facts.champion.moments, metric)
-        new = metric_mean(look.facts.challenger.moments, metric)
+        old, new = overall_means(look.evidence, metric)
         if metric is not Metric.LATENCY and old is not None and new is not None and new.mean > 2 * old.mean:
             small.append(
                 f"The {_NAMES[metric]} is so low for the champion ({_in_words(metric, old.mean)}; challenger: "

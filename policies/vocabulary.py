@@ -214,7 +214,11 @@ ACTIONS: Final[Mapping[str, ActionWords]] = MappingProxyType(
             label="Start the experiment", meaning="Give the challenger its first share of the users."
         ),
         "SetShare": ActionWords(
-            label="Change the share", meaning="Change the challenger's share of the users; a new epoch begins."
+            label="Change the share",
+            meaning="A person changes the challenger's share of the users; a new epoch begins.",
+        ),
+        "RaiseShare": ActionWords(
+            label="Raise the share", meaning="Go on to the next stage of the ramp; the evidence so far counts on."
         ),
         "BeginEpoch": ActionWords(
             label="Begin a new epoch",
@@ -225,7 +229,8 @@ ACTIONS: Final[Mapping[str, ActionWords]] = MappingProxyType(
             meaning="Select the challenger for promotion; it is checked once more first.",
         ),
         "Promote": ActionWords(
-            label="Promote", meaning="Give all users to the challenger; the old champion is kept running."
+            label="Promote",
+            meaning="Make the challenger the champion; some users stay on the old one for a while, as a control.",
         ),
         "FailPromotion": ActionWords(
             label="Call off the promotion", meaning="Send back a challenger that stopped answering before the switch."
@@ -236,6 +241,10 @@ ACTIONS: Final[Mapping[str, ActionWords]] = MappingProxyType(
         ),
         "ReturnTraffic": ActionWords(
             label="Return to the old champion", meaning="Give all users back to the old champion."
+        ),
+        "ReleaseControl": ActionWords(
+            label="Release the control",
+            meaning="Give the new champion the users that were held back; the old one cannot serve them.",
         ),
         "FinishWatch": ActionWords(
             label="Finish watching", meaning="End the watch window; the old champion is stopped."

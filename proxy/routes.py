@@ -52,6 +52,10 @@ class RouteTable:
     challenger: Target | None = None
     share: float = 0.0
     """Share of users (0 to 1) that the challenger serves."""
+    control: Target | None = None
+    """After a promotion: the old champion, which the new one is compared with. Never beside a challenger."""
+    control_share: float = 0.0
+    """Share of users (0 to 1), those with the highest hashes, that stay on it."""
     salt: str = ""
     """The experiment's salt, hex, at most 64 bytes decoded."""
     experiment_id: int | None = None
@@ -88,10 +92,14 @@ def read_routes(path: Path) -> RouteTable:
 
 def _table(data: dict[str, Any]) -> RouteTable:
     champion = Target(**_checked(Target, data.pop("champion")))
-    challenger, shadow = _target(data.pop("challenger", None)), _target(data.pop("shadow", None))
-    table = RouteTable(champion=champion, challenger=challenger, shadow=shadow, **_checked(RouteTable, data))
-    if not 0.0 <= table.share <= 1.0:
-        raise ValueError(f"share: {table.share} is not a share of users, 0 to 1")
+    challenger, control, shadow = (_target(data.pop(name, None)) for name in ("challenger", "control", "shadow"))
+    plain = _checked(RouteTable, data)
+    table = RouteTable(champion=champion, challenger=challenger, control=control, shadow=shadow, **plain)
+    for name in ("share", "control_share"):
+        if not 0.0 <= getattr(table, name) <= 1.0:
+            raise ValueError(f"{name}: {getattr(table, name)} is not a share of users, 0 to 1")
+    if table.challenger is not None and table.control is not None:
+        raise ValueError("control: there is a challenger, too, and users are split between two models only")
     if not 0.0 <= table.shadow_share <= 1.0:
         raise ValueError(f"shadow_share: {table.shadow_share} is not a share of requests, 0 to 1")
     if len(bytes.fromhex(table.salt)) > _LONGEST_SALT:

@@ -17,10 +17,12 @@ from policies.actions import (
     HaltWatch,
     PrepareData,
     Promote,
+    RaiseShare,
     Recover,
     Redeploy,
     Refuse,
     Reject,
+    ReleaseControl,
     RestartDeployment,
     Retire,
     ReturnTraffic,
@@ -91,7 +93,11 @@ def _fits(position: Position, action: Action) -> bool:
         ):
             return model == mine
         case (
-            (SetShare(experiment_id=test, epoch=epoch) | BeginEpoch(experiment_id=test, epoch=epoch)),
+            (
+                SetShare(experiment_id=test, epoch=epoch)
+                | RaiseShare(experiment_id=test, epoch=epoch)
+                | BeginEpoch(experiment_id=test, epoch=epoch)
+            ),
             Testing(experiment_id=mine),
         ):
             return test == mine and (epoch is None or position.experiment is None or epoch == position.experiment.epoch)
@@ -108,6 +114,8 @@ def _fits(position: Position, action: Action) -> bool:
             return model == mine and test in (None, tested)
         case ((Promote(model_id=model) | FailPromotion(model_id=model)), Promoting(challenger_id=mine)):
             return model == mine
+        case ReleaseControl(model_id=model), Watching(previous_id=mine, holdback_share=held):
+            return model == mine and held > 0.0
         case (
             (ReturnTraffic(model_id=model) | FinishWatch(model_id=model) | HaltWatch(model_id=model)),
             Watching(previous_id=mine),

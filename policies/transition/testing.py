@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from hashlib import blake2b
 from typing import Any
 
@@ -14,7 +14,9 @@ from policies.actions import (
     FinishWatch,
     HaltWatch,
     Promote,
+    RaiseShare,
     Reject,
+    ReleaseControl,
     ReturnTraffic,
     RollBack,
     SetShare,
@@ -22,7 +24,7 @@ from policies.actions import (
 )
 from policies.effects import Begun, Counted, Effect, Measured, Served
 from policies.lifecycle import Event
-from policies.rows import Experiment, Model, ModelState
+from policies.rows import Experiment, ExperimentStage, Model, ModelState
 from policies.state import Checking, Idle, Promoting, Shadowing, Testing, Watching
 from policies.transition.values import (
     PASSED_OVER,
@@ -60,6 +62,7 @@ def start_experiment(position: Position, action: StartExperiment, effect: Effect
         epoch_started_us=now.at_us,
         started_us=now.at_us,
         frozen=_frozen(said.slow_s, now),
+        state=_with_stages((), _stage_of(action.share, now)),
     )
     reason = f"{model.name} serves {wording.share(action.share)} of the users"
     run_id = getattr(position.state.phase, "run_id", None)
@@ -79,18 +82,34 @@ def start_experiment(position: Position, action: StartExperiment, effect: Effect
 
 
 def set_share(position: Position, action: SetShare, effect: Effect, now: Context) -> Transition:
-    """Another share, another epoch: the numbers of different shares are never pooled."""
+    """By a person: a higher share is a stage, any other ends the evidence. The ramp goes no further by itself."""
+    experiment = experiment_of(position)
+    rises = action.share > experiment.share
+    shares = f"{wording.share(experiment.share)} to {wording.share(action.share)}"
+    evidence = "what was found so far counts on" if rises else "evidence is collected afresh"
+    reason = f"the challenger's share changes from {shares}; {evidence}"
+    stage = _stage_of(action.share, now, by_hand=True)
+    state = _with_stages(experiment.stages if rises else (), stage)
+    changed = replace(experiment, share=action.share, state=state)
+    return _new_epoch(position, changed, Event.SHARE_CHANGED, reason, expect(effect, Measured), now)
+
+
+def raise_share(position: Position, action: RaiseShare, effect: Effect, now: Context) -> Transition:
+    """By the ramp: a new epoch, whose rows are put together with those of the stages before, and never pooled."""
     experiment = experiment_of(position)
     shares = f"{wording.share(experiment.share)} to {wording.share(action.share)}"
-    reason = f"the challenger's share changes from {shares}; a new epoch begins"
-    changed = replace(experiment, share=action.share)
-    return _new_epoch(position, changed, Event.SHARE_CHANGED, reason, expect(effect, Measured), now)
+    state = _with_stages(experiment.stages, _stage_of(action.share, now))
+    changed = replace(experiment, share=action.share, state=state)
+    reason = f"no harm so far: the challenger's share rises from {shares}"
+    return _new_epoch(position, changed, Event.STAGE_REACHED, reason, expect(effect, Measured), now)
 
 
 def begin_epoch(position: Position, action: BeginEpoch, effect: Effect, now: Context) -> Transition:
     """The same share under other terms: what was measured under the former ones is not pooled with what comes."""
-    said = expect(effect, Measured)
-    return _new_epoch(position, experiment_of(position), Event.TERMS_CHANGED, action.reason, said, now)
+    experiment, said = experiment_of(position), expect(effect, Measured)
+    stage = _stage_of(experiment.share, now, by_hand=experiment.stages[-1].by_hand)
+    changed = replace(experiment, state=_with_stages((), stage))
+    return _new_epoch(position, changed, Event.TERMS_CHANGED, action.reason, said, now)
 
 
 def _new_epoch(
@@ -125,14 +144,19 @@ def begin_promotion(position: Position, action: BeginPromotion, effect: Effect, 
 
 
 def promote(position: Position, action: Promote, effect: Effect, now: Context) -> Transition:
-    """The old champion's numbers are frozen to watch the new one by."""
+    """Some users stay on the old champion, so that the new one is compared with it; its numbers so far are frozen for
+    where that is not possible."""
     model, old, experiment = challenger_of(position), position.champion, position.experiment
     before = expect(effect, Counted).before
     experiments: tuple[Experiment, ...] = ()
+    rules, held = now.rules.ab_test, 0.0
     if experiment is not None:
-        new_epoch = replace(experiment, epoch=now.version, epoch_started_us=now.at_us)
+        held = rules.holdback_share if rules.watch_hours > 0 else 0.0
+        state = _with_stages(experiment.stages, _stage_of(1.0 - held, now, watch=True))
+        new_epoch = replace(experiment, epoch=now.version, epoch_started_us=now.at_us, state=state)
         experiments = (closed(new_epoch, "promote", now),)
-    reason = f"{model.name} serves all users; {old.name} is kept running"
+    whom = f"all users but {wording.share(held)}, who stay on {old.name} to compare with" if held else "all users"
+    reason = f"{model.name} serves {whom}" + ("" if held else f"; {old.name} is kept running")
     ledger = position.state.ledger
     ledger = replace(ledger, champion_id=model.id, baseline=None, totals=count(ledger.totals, "promotions"))
     phase = Watching(
@@ -140,6 +164,7 @@ def promote(position: Position, action: Promote, effect: Effect, now: Context) -
         experiment_id=phase_of(position, Promoting).experiment_id,
         promoted_at=now.at,
         before=before,
+        holdback_share=held,
     )
     models = (replace(model, state=ModelState.CHAMPION), idle(old))
     runs = ended(position, "promoted", now)
@@ -210,6 +235,12 @@ def return_traffic(position: Position, action: ReturnTraffic, effect: Effect, no
     )
 
 
+def release_control(position: Position, action: ReleaseControl, effect: Effect, now: Context) -> Transition:
+    """From now on the hours after the promotion are compared with those before it, which is weaker."""
+    phase = replace(phase_of(position, Watching), holdback_share=0.0)
+    return moved(position, Event.CONTROL_RELEASED, phase, position.state.ledger, action.reason, now)
+
+
 def finish_watch(position: Position, action: FinishWatch, effect: Effect, now: Context) -> Transition:
     """No guardrail broke; the old champion may go."""
     return _unwatched(position, Event.WATCH_FINISHED, now)
@@ -224,6 +255,16 @@ def _unwatched(position: Position, event: Event, now: Context) -> Transition:
     ledger = retiring(position.state.ledger, previous_of(position), now)
     reason = f"{position.champion.name} stays the champion: {now.why}"
     return moved(position, event, Idle(), ledger, reason, now)
+
+
+def _stage_of(share: float, now: Context, *, by_hand: bool = False, watch: bool = False) -> ExperimentStage:
+    """The one that begins now."""
+    return ExperimentStage(epoch=now.version, share=share, started_us=now.at_us, by_hand=by_hand, watch=watch)
+
+
+def _with_stages(earlier: tuple[ExperimentStage, ...], stage: ExperimentStage) -> dict[str, Any]:
+    """What an experiment's row says of its stages."""
+    return {"stages": [asdict(one) for one in (*earlier, stage)]}
 
 
 def _frozen(slow_s: float | None, now: Context) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -143,6 +144,12 @@ def _loop(config: Any) -> Iterator[Problem]:
     if test.min_duration_hours > test.max_duration_hours:
         message = f"{show(test.min_duration_hours)} is more than max_duration_hours ({show(test.max_duration_hours)}); no experiment could end"
         yield Problem("ab_test_config.min_duration_hours", message)
+    if any(one >= following for one, following in pairwise(test.stages)):
+        message = f"{show(test.stages)}: a share may only rise, so that no user goes back; put them in order"
+        yield Problem("ab_test_config.stages", message)
+    if len(test.stages) > 1 and max(test.stages) < test.initial_challenger_traffic:
+        message = f"{show(test.stages)}: none is at least initial_challenger_traffic ({show(test.initial_challenger_traffic)}), from which on the gain is measured; add one, or make that smaller"
+        yield Problem("ab_test_config.stages", message)
     if test.quality_weight + test.feedback_weight + test.latency_weight == 0:
         message = "all three weights are 0, so nothing can be better; give at least one of quality_weight, feedback_weight, latency_weight"
         yield Problem("ab_test_config.quality_weight", message)

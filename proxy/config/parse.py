@@ -146,16 +146,21 @@ def coerce(hint: Any, value: Any) -> Any:
 
 
 def _list(hint: Any, value: Any) -> tuple[Any, ...]:
-    """A list of texts, of some words out of a few, or of whole numbers."""
-    expected = "a list of whole numbers" if hint is int else "a list of texts"
+    """A list of texts, of some words out of a few, of whole numbers, or of numbers, of which one may stand alone."""
+    expected = _LISTS.get(hint, "a list of texts")
     if get_origin(hint) is Literal:
         expected = f"a list of some of {', '.join(get_args(hint))}"
+    if hint is float and isinstance(value, int | float):
+        value = [value]
     if not isinstance(value, list | tuple):
         raise _WrongTypeError(expected)
     try:
         return tuple(coerce(hint, item) for item in value)
     except _WrongTypeError:
         raise _WrongTypeError(expected) from None
+
+
+_LISTS: Final = {int: "a list of whole numbers", float: "a number, or a list of numbers"}
 
 
 def _scalar(hint: Any, value: Any) -> Any:

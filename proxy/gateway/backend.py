@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import orjson
 
-from policies.assignment import assign
+from policies.assignment import assign, is_held_back
 from policies.records import Arm
 from policies.rewrite import RewriteError
 from proxy.config.model import Config
@@ -80,25 +80,31 @@ class Backend:
 class ResolvedRoutes:
     """One route table, ready to be followed. Compares by identity: a new table makes new ones."""
 
-    __slots__ = ("asks_otherwise", "challenger", "champion", "copies", "rewrites", "salt", "share", "splits", "table")
+    __slots__ = ("asks_otherwise", "challenger", "champion", "control", "copies", "rewrites", "salt", "share", "splits",
+                 "table")  # fmt: skip
 
-    def __init__(self, table: RouteTable, champion: Backend, challenger: Backend | None) -> None:
+    def __init__(
+        self, table: RouteTable, champion: Backend, challenger: Backend | None, control: Backend | None = None
+    ) -> None:
+        """Of challenger and control there is one at most."""
         self.table = table
         self.champion = champion
         self.challenger = challenger
-        self.share = table.share
+        self.control = control
+        self.share = table.share if control is None else table.control_share
+        """Of the users who are not the champion's."""
         self.salt = bytes.fromhex(table.salt)
-        self.rewrites = any(b is not None and b.target.model is not None for b in (champion, challenger))
+        backends = [backend for backend in (champion, challenger, control) if backend is not None]
+        self.rewrites = any(backend.target.model is not None for backend in backends)
         """Whether a request may need another model's name in its body."""
-        self.asks_otherwise = any(b is not None and b.rewriter is not None for b in (champion, challenger))
+        self.asks_otherwise = any(backend.rewriter is not None for backend in backends)
         """Whether some requests are rewritten: what cannot be is no evidence then."""
-        self.splits = challenger is not None and table.share > 0.0
+        self.splits = len(backends) > 1 and self.share > 0.0
         """Whether the sticky key decides anything."""
         self.copies = table.copies
         """Whether a challenger without users gets copies of requests."""
-        for backend in (champion, challenger):
-            if backend is not None:
-                backend.facts = self.facts(backend.arm, backend, True)
+        for backend in backends:
+            backend.facts = self.facts(backend.arm, backend, True)
 
     def facts(self, assigned: Arm, served_by: Backend, is_exposure: bool, rewritten: bool = True) -> bytes:
         """What a record says of the table, the arms and the model: members of a JSON object.
@@ -124,6 +130,8 @@ class ResolvedRoutes:
         """Which model serves the user `key`."""
         if self.challenger is not None and assign(self.salt, key, self.share) is Arm.CHALLENGER:
             return self.challenger
+        if self.control is not None and is_held_back(self.salt, key, self.share):
+            return self.control
         return self.champion
 
 
@@ -171,15 +179,22 @@ class Router:
 
     def _resolve(self, table: RouteTable) -> ResolvedRoutes:
         champion = self._backend(Arm.CHAMPION, table.champion)
-        try:
-            challenger = self._backend(Arm.CHALLENGER, table.challenger) if table.challenger is not None else None
-        except ValueError as exc:  # whatever is wrong with it: the champion has to answer
-            _log.error("%s gets no users here: %s", table.challenger and table.challenger.name, exc)
-            challenger = None
-            table = replace(table, challenger=None, share=0.0, experiment_id=None)  # nor is anything here evidence
-        routes = ResolvedRoutes(table, champion, challenger)
-        self._forget_all_but(champion, challenger)
+        challenger = self._beside(Arm.CHALLENGER, table.challenger)
+        control = self._beside(Arm.CONTROL, table.control)
+        if (challenger is None) != (table.challenger is None) or (control is None) != (table.control is None):
+            # nothing here is evidence then
+            table = replace(table, challenger=None, share=0.0, control=None, control_share=0.0, experiment_id=None)
+        routes = ResolvedRoutes(table, champion, challenger, control)
+        self._forget_all_but(champion, challenger or control)
         return routes
+
+    def _beside(self, arm: Arm, target: Target | None) -> Backend | None:
+        """The model that has some of the users; whatever is wrong with it, the champion has to answer."""
+        try:
+            return None if target is None else self._backend(arm, target)
+        except ValueError as exc:
+            _log.error("%s gets no users here: %s", target and target.name, exc)
+            return None
 
     def for_copies(self, target: Target, pool: Pool) -> Backend:
         """`target`, asked as in a test, over a pool of its own and without a breaker. Raises ValueError."""
@@ -210,7 +225,7 @@ class Router:
             address, _ = parse_url(origin)
             pool = self._pools[origin] = self._make_pool(address)
         breaker = None
-        if arm is Arm.CHALLENGER:
+        if arm is not Arm.CHAMPION:
             breaker = self._breakers.setdefault((target.model_id, origin), Breaker(self._config.gateway.breaker))
         return self._made(arm, target, pool, breaker)
 
@@ -251,14 +266,14 @@ class Router:
         line = b"" if header is None else ": ".join(header).encode("latin-1")
         return CredentialLine(line, self._credential_names | {line.partition(b":")[0].lower()})
 
-    def _forget_all_but(self, champion: Backend, challenger: Backend | None) -> None:
-        kept = {backend.target.url for backend in (champion, challenger) if backend is not None}
+    def _forget_all_but(self, champion: Backend, other: Backend | None) -> None:
+        kept = {backend.target.url for backend in (champion, other) if backend is not None}
         self._retired = [pool for pool in self._retired if pool.open]
         for url in self._pools.keys() - kept:
             pool = self._pools.pop(url)
             pool.retire()
             self._retired.append(pool)
-        breakers = {(challenger.target.model_id, challenger.target.url)} if challenger is not None else set()
+        breakers = {(other.target.model_id, other.target.url)} if other is not None else set()
         for key in self._breakers.keys() - breakers:
             del self._breakers[key]
 

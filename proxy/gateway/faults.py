@@ -11,6 +11,7 @@ import ssl
 from enum import StrEnum
 from typing import Final
 
+from policies.records import Arm
 from proxy.gateway.errors import BadResponseError
 from proxy.gateway.framing import FramingError
 
@@ -64,7 +65,7 @@ _OTHER_4XX: Final = "4xx"
 REFUSALS: Final = (*_REFUSALS.values(), _OTHER_4XX)
 """As what a 4xx is counted."""
 _STATUSES: Final = {int(fault): fault for fault in Fault if fault.isdigit()}
-ARMS: Final = ("champion", "challenger")
+ARMS: Final = tuple(arm.label for arm in Arm)
 
 
 def answered_slot(arm: str) -> str:

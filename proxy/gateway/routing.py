@@ -45,7 +45,8 @@ def forced_backend(head: RequestHead, routes: ResolvedRoutes, admin: AdminToken)
     arm = head.fields.get(b"x-ratchet-arm")
     if arm is None or not admin.is_given(head):
         return None
-    return {b"champion": routes.champion, b"challenger": routes.challenger}.get(arm.lower())
+    by_arm = {b"champion": routes.champion, b"challenger": routes.challenger, b"control": routes.control}
+    return by_arm.get(arm.lower())
 
 
 def key_of(

@@ -22,6 +22,7 @@ from policies.actions import (
     FailRun,
     PrepareData,
     Promote,
+    RaiseShare,
     Redeploy,
     RestartDeployment,
     Retire,
@@ -102,7 +103,7 @@ class Executor:
                     served=await self.servers.served(_challenger(position), position.champion),
                     slow_s=await self._slow_s(position.champion, at),
                 )
-            case SetShare() | BeginEpoch():
+            case SetShare() | RaiseShare() | BeginEpoch():
                 known = _experiment(position).frozen.get("l95_s")
                 return Measured(slow_s=await self._slow_s(position.champion, at) if known is None else known)
             case BeginPromotion(experiment_id=None):

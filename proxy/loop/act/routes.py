@@ -31,8 +31,9 @@ _log = logging.getLogger(__name__)
 def route_table(position: Position) -> RouteTable:
     """Where requests go in this position.
 
-    While watching there is no challenger, but the experiment and a new epoch stay in the table, so that what the
-    new champion does is counted. A paused loop sends no copies.
+    While watching there is no challenger: the experiment and a new epoch stay in the table, so that what the new
+    champion does is counted, beside what the old one does for the users that are held back. A paused loop sends no
+    copies.
     """
     ledger, experiment, challenger = position.state.ledger, position.experiment, position.challenger
     champion = _target(position.champion)
@@ -49,6 +50,9 @@ def route_table(position: Position) -> RouteTable:
             table = replace(table, experiment_id=experiment.id, epoch=experiment.epoch, salt=experiment.salt)
         case _:
             return table
+    phase, previous = position.state.phase, position.previous
+    if isinstance(phase, Watching) and previous is not None and phase.holdback_share > 0.0:
+        return replace(table, control=_target(previous), control_share=phase.holdback_share)
     return table if challenger is None else replace(table, challenger=_target(challenger), share=experiment.share)
 
 
@@ -92,6 +96,8 @@ def publish(path: Path | None, table: RouteTable, *, restored: bool = False) -> 
         table = replace(table, version=present.version + 1)
     write_routes(path, table)
     challenger = f"challenger {table.challenger.name} at {table.share:.3g}" if table.challenger else "no challenger"
+    if table.control is not None:
+        challenger = f"control {table.control.name} at {table.control_share:.3g}"
     _log.info("routes version %d: champion %s, %s", table.version, table.champion.name, challenger)
     return table
 

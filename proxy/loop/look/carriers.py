@@ -1,4 +1,5 @@
-"""What decisions read beside the sums of both arms: who carries the evidence, whether the judge counts, the tags.
+"""What decisions read of a test: the sums of both arms in each stage, and by tag; whether the judge counts; and who
+carries the evidence.
 
 Who carries it is asked where a promotion hangs on nothing else, of all units that have voted. And whether those whose
 users nobody vouches for come from one place: then that place is no client.
@@ -8,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass, field, replace
 from heapq import nlargest
 from typing import Final
@@ -17,9 +18,10 @@ from policies.agreement import counts_as_judge
 from policies.assessment import JudgeFacts, TagFacts
 from policies.carriers import Carriers, Units
 from policies.estimates import Metric, UserTotals
-from policies.experiment import ABTestConfig, ExperimentFacts, forgeable_weights, would_promote
+from policies.experiment import ABTestConfig, ExperimentFacts, StageFacts, forgeable_weights, would_promote
+from policies.ramp import planned_shares
 from policies.records import Arm
-from policies.rows import Experiment
+from policies.rows import Experiment, ExperimentStage
 from policies.wording import percent
 from proxy.clock import Clock
 from proxy.store.ingest.facts import Terms
@@ -27,8 +29,8 @@ from proxy.store.store import Store
 
 __all__ = ["EvidenceReader", "Voters", "carriers_of", "forgeable"]
 
-Voters = AsyncIterable[tuple[Arm, int, UserTotals, bool]]
-"""Units of evidence: arm, keyed hash, totals, and whether nobody vouches for them."""
+Voters = AsyncIterable[tuple[Arm, int, Mapping[int, UserTotals], bool]]
+"""Units of evidence: arm, keyed hash, totals by the place of the stage, and whether nobody vouches for them."""
 _READ_FOR_S: Final = 60.0
 _TAGS: Final = 20
 """As many as can have 5 % of the requests, where there is one name; with more names each has fewer values."""
@@ -49,10 +51,12 @@ def forgeable(
 
 async def carriers_of(facts: ExperimentFacts, voters: Voters, weights: dict[Metric, float], icc: float) -> Carriers:
     """Read them all. `voters` have an observation of one of the metrics in `weights`."""
-    champion, challenger = facts.champion, facts.challenger
-    units = Units(champion.moments, challenger.moments, weights, (champion.clusters, challenger.clusters))
-    async for arm, key, totals, claimed in voters:
-        units.add(0 if arm is Arm.CHAMPION else 1, key, totals.vector(icc), claimed=claimed)
+    stages = facts.stages
+    clusters = max(stage.champion.clusters for stage in stages), max(stage.challenger.clusters for stage in stages)
+    units = Units(facts.evidence(icc), weights, clusters)
+    async for arm, key, by_stage, claimed in voters:
+        vectors = {stage: totals.vector(icc) for stage, totals in by_stage.items()}
+        units.add(0 if arm is Arm.CHAMPION else 1, key, vectors, claimed=claimed)
     return units.carriers()
 
 
@@ -84,9 +88,37 @@ class EvidenceReader:
             self._judge_counts = (self.clock.monotonic(), counts)
         return replace(self.judge, counts=counts)
 
-    async def tags(self, row: Experiment) -> dict[str, TagFacts]:
+    async def facts(self, row: Experiment) -> ExperimentFacts:
+        """Everything but who carries it."""
+        stages = [await self._stage(row, stage) for stage in row.stages]
+        current = stages[-1]
+        return ExperimentFacts(
+            started_at=row.started_us / 1e6,
+            epoch_started_at=current.started_at,
+            share=current.share,
+            champion=current.champion,
+            challenger=current.challenger,
+            tags=current.tags,
+            earlier=tuple(stages[:-1]),
+            planned=tuple(share for share in planned_shares(self.ab_test) if share > current.share),
+            set_by_hand=row.stages[-1].by_hand,
+            slow_threshold_s=row.frozen.get("l95_s"),
+            judge=await self.judged(),
+        )
+
+    async def _stage(self, row: Experiment, stage: ExperimentStage) -> StageFacts:
+        arms = await self.store.statistics.arms(row.id, stage.epoch)
+        return StageFacts(
+            started_at=stage.started_us / 1e6,
+            share=stage.share,
+            champion=arms[Arm.CHAMPION],
+            challenger=arms[Arm.CHALLENGER],
+            tags=await self._tags(row.id, stage.epoch),
+        )
+
+    async def _tags(self, experiment_id: int, epoch: int) -> dict[str, TagFacts]:
         """Both arms by tag, of the tags with the most requests: each is written down with every decision."""
-        found = await self.store.statistics.tags(row.id, row.epoch)
+        found = await self.store.statistics.tags(experiment_id, epoch)
         facts = {tag: TagFacts(champion=a[Arm.CHAMPION], challenger=a[Arm.CHALLENGER]) for tag, a in found.items()}
         most = nlargest(_TAGS, facts, key=lambda tag: facts[tag].champion.requests + facts[tag].challenger.requests)
         return {tag: facts[tag] for tag in most}
@@ -100,7 +132,8 @@ class EvidenceReader:
         key = row.id, row.epoch
         read_at, carriers = self._carriers.get(key, (-math.inf, None))
         if carriers is None or not self._is_fresh(read_at):
-            voters = self.store.statistics.voters(row.id, row.epoch, tuple(weights))
+            epochs = [stage.epoch for stage in row.stages]
+            voters = self.store.statistics.voters(row.id, epochs, tuple(weights))
             carriers = await carriers_of(facts, voters, weights, Terms.of(row.frozen).icc)
             self._carriers = {key: (self.clock.monotonic(), carriers)}
         return carriers

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
 from policies.estimates import Moments
-from policies.experiment import ArmStats, ExperimentFacts
+from policies.experiment import ArmStats
 from policies.lifecycle import Phase
 from policies.promotion import WatchFacts
 from policies.records import Arm
@@ -53,6 +53,7 @@ TRAFFIC_S: Final = 900
 """How far back a look counts what became of requests."""
 _DAY_US: Final = 24 * 3600 * 1_000_000
 _HEALTH_MATTERS: Final = (Phase.SHADOWING, Phase.TESTING, Phase.PROMOTING, Phase.WATCHING)
+_BEFORE_A_TEST: Final = (Phase.CHECKING, Phase.SHADOWING)
 _JUMP_S: Final = 60.0
 """Wall clock and monotonic clock may differ by this much between two looks."""
 _T = TypeVar("_T")
@@ -124,6 +125,7 @@ class Observer:
             retiring=ledger.retiring,
             check=await self._check(position),
             experiment=await self._experiment(position.experiment, state),
+            users_a_day=await self._users_a_day(state, now),
             retries=state.all_retries,
             totals=ledger.totals,
             last_rejection_at=ledger.last_rejection_at,
@@ -260,32 +262,33 @@ class Observer:
     async def _experiment(self, row: Experiment | None, state: LoopState) -> ExperimentView | None:
         if row is None or state.phase_name not in (Phase.TESTING, Phase.PROMOTING):
             return None
-        stats = await self.store.statistics.arms(row.id, row.epoch)
-        facts = ExperimentFacts(
-            started_at=row.started_us / 1e6,
-            epoch_started_at=row.epoch_started_us / 1e6,
-            share=row.share,
-            champion=stats[Arm.CHAMPION],
-            challenger=stats[Arm.CHALLENGER],
-            slow_threshold_s=row.frozen.get("l95_s"),
-            judge=await self.evidence.judged(),
-            tags=await self.evidence.tags(row),
-        )
+        facts = await self.evidence.facts(row)
         facts = replace(facts, carriers=await self.evidence.carriers(row, facts))
         return ExperimentView(id=row.id, epoch=row.epoch, facts=facts, terms=row.frozen.get("terms"))
+
+    async def _users_a_day(self, state: LoopState, now: float) -> float | None:
+        """Asked for where a test may begin: whether a canary would see anybody."""
+        if state.phase_name not in _BEFORE_A_TEST:
+            return None
+        return await self.store.traffic.users_a_day(round(now * 1e6))
 
     async def _watch(self, snapshot: Snapshot, position: Position) -> WatchFacts | None:
         phase, experiment = position.state.phase, position.experiment
         if not isinstance(phase, Watching) or snapshot.previous is None:
             return None
+        control = None
         if experiment is None:  # promoted untested: nothing to compare with, but traffic counts, by any name
             served = await self.store.traffic.totals(round(phase.promoted_at * 1e6))
             after = ArmStats(arm=Arm.CHAMPION, requests=served.of_users, moments=Moments())
         else:
-            after = (await self.store.statistics.arms(experiment.id, experiment.epoch))[Arm.CHAMPION]
+            arms = await self.store.statistics.arms(experiment.id, experiment.epoch)
+            after = arms[Arm.CHAMPION]
+            control = arms[Arm.CONTROL] if phase.holdback_share > 0 else None
         return WatchFacts(
             promoted_at=phase.promoted_at,
             before=phase.before,
+            control=control,
+            holdback_share=phase.holdback_share,
             after=after,
             old_champion_healthy=snapshot.previous.healthy,
         )

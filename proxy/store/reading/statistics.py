@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import sqlalchemy as sa
 
@@ -54,26 +54,50 @@ class Statistics:
         return found
 
     async def voters(
-        self, experiment_id: int, epoch: int, metrics: Sequence[Metric]
-    ) -> AsyncGenerator[tuple[Arm, int, UserTotals, bool]]:
-        """The units of evidence with an observation of any of `metrics`: arm, key, totals, whether nobody vouches; a
-        chunk at a time, so that many take no memory."""
+        self, experiment_id: int, epochs: Sequence[int], metrics: Sequence[Metric]
+    ) -> AsyncGenerator[tuple[Arm, int, dict[int, UserTotals], bool]]:
+        """The units of evidence with an observation of any of `metrics`: arm, key, totals by the place of the epoch
+        among `epochs`, whether nobody vouches; a chunk at a time, so that many take no memory."""
         observed = [user_stats.c[f"n_{metric.value}"] > 0 for metric in metrics]
-        for arm in Arm:
-            mine = [
-                user_stats.c.experiment_id == experiment_id,
-                user_stats.c.epoch == epoch,
-                user_stats.c.arm == int(arm),
-            ]
-            query = sa.select(user_stats).where(*mine, sa.or_(*observed)).order_by(user_stats.c.user_key).limit(_CHUNK)
-            rows = None
-            while rows is None or len(rows) == _CHUNK:
-                page = query if not rows else query.where(user_stats.c.user_key > rows[-1].user_key)
-                async with self._db.read() as connection:
-                    rows = (await connection.execute(page)).all()
-                for row in rows:
-                    yield arm, row.user_key, totals_of(row), row.claimed
+        for arm in (Arm.CHAMPION, Arm.CHALLENGER):
+            pages = [self._units(experiment_id, epoch, arm, observed) for epoch in epochs]
+            async for found in _merged(pages):
+                by_stage = {at: totals_of(row) for at, row in found.items()}
+                some = next(iter(found.values()))
+                yield arm, some.user_key, by_stage, any(row.claimed for row in found.values())
+
+    async def _units(
+        self, experiment_id: int, epoch: int, arm: Arm, observed: Sequence[sa.ColumnElement[bool]]
+    ) -> AsyncGenerator[sa.Row[Any]]:
+        """Rows of `user_stats` in the order of their keys."""
+        mine = [
+            user_stats.c.experiment_id == experiment_id,
+            user_stats.c.epoch == epoch,
+            user_stats.c.arm == int(arm),
+        ]
+        query = sa.select(user_stats).where(*mine, sa.or_(*observed)).order_by(user_stats.c.user_key).limit(_CHUNK)
+        rows = None
+        while rows is None or len(rows) == _CHUNK:
+            page = query if not rows else query.where(user_stats.c.user_key > rows[-1].user_key)
+            async with self._db.read() as connection:
+                rows = (await connection.execute(page)).all()
+            for row in rows:
+                yield row
 
     def replay(self, epoch: Epoch, *, chunk: int = 1000) -> EpochReplay:
         """The same as they stood at any moment of the epoch, from the records and votes that are still stored."""
         return EpochReplay(self._db, epoch, chunk)
+
+
+async def _merged(pages: Sequence[AsyncGenerator[sa.Row[Any]]]) -> AsyncGenerator[dict[int, sa.Row[Any]]]:
+    """Rows with the same key together, by the place of their generator; all are in the order of their keys."""
+    heads = {at: row for at, page in enumerate(pages) if (row := await anext(page, None)) is not None}
+    while heads:
+        lowest = min(row.user_key for row in heads.values())
+        found = {at: row for at, row in heads.items() if row.user_key == lowest}
+        yield found
+        for at in found:
+            if (row := await anext(pages[at], None)) is None:
+                del heads[at]
+            else:
+                heads[at] = row

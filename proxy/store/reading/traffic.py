@@ -23,7 +23,7 @@ from policies.records import Arm, Outcome
 from proxy.clock import Clock
 from proxy.store.engine.database import Database
 from proxy.store.ingest.deltas import duration_of_bin
-from proxy.store.tables.keys import HOUR_US, id_floor
+from proxy.store.tables.keys import DAY_US, HOUR_US, id_floor
 from proxy.store.tables.schema import (
     HOUR_S,
     MINUTE_S,
@@ -52,6 +52,8 @@ _REFUSED: Final = sa.or_(
 )
 _COLUMNS: Final = (*SUMS, "quality", "tasks")
 _MAX_USERS: Final = 100_000
+_ENOUGH_USERS: Final = 2000
+"""A day: of so many one in a hundred is enough for a canary."""
 
 
 class Traffic:
@@ -128,6 +130,19 @@ class Traffic:
             edge = edge.where(records.c.quality >= low / 100)
         async with self._db.read() as connection:
             return int(await connection.scalar(hours) or 0) + int(await connection.scalar(edge) or 0)
+
+    async def users_a_day(self, now_us: int) -> float | None:
+        """Distinct users of the last week's days that had any, a day on average; None without users. More than 2,000 a
+        day are not counted on."""
+        found: list[int] = []
+        async with self._db.read() as connection:
+            for day in range(1, 8):
+                since, until = id_floor(now_us - day * DAY_US), id_floor(now_us - (day - 1) * DAY_US)
+                came = (records.c.id >= since, records.c.id < until, records.c.user_hash.is_not(None))
+                some = sa.select(records.c.user_hash).where(*came).distinct().limit(_ENOUGH_USERS).subquery()
+                if count := int(await connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0):
+                    found.append(count)
+        return sum(found) / len(found) if found else None
 
     async def count_corrections(self, since_us: int, until_us: int) -> int:
         """Votes with a correction that counts and that came in the window, also such as changed nothing: on a task, on

@@ -7,6 +7,7 @@ from typing import Final
 
 __all__ = [
     "BLOCK_RECORDS",
+    "DAY_US",
     "HOUR_US",
     "NO_ID",
     "alias_hash",
@@ -24,7 +25,7 @@ __all__ = [
 HOUR_US: Final = 3_600_000_000
 NO_ID: Final = "0" * 32
 """Before every id."""
-_DAY_US: Final = 24 * HOUR_US
+DAY_US: Final = 24 * HOUR_US
 BLOCK_RECORDS: Final = 64
 _PLACE_BITS: Final = 6
 _BLOCK_BITS: Final = 15 + _PLACE_BITS
@@ -62,7 +63,7 @@ def id_of_block(key: int) -> str:
 
 def day_of(record_id: str) -> int:
     """Days from the Unix epoch to the id's instant (UTC)."""
-    return id_time_us(record_id) // _DAY_US
+    return id_time_us(record_id) // DAY_US
 
 
 def is_record_id(text: str) -> bool:
