@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from policies.gate import CheckReport
 from policies.rows import Model
-from proxy.checks.gate import golden_of, weigher_of
-from proxy.checks.golden import GoldenFile
+from proxy.checks.gate import weigher_of
+from proxy.checks.golden import GoldenFile, golden_of
 from proxy.checks.ledger import MemoryLedger
 from proxy.checks.plan import CheckPlan
 from proxy.checks.ports import AskedModel
@@ -76,7 +76,7 @@ async def run_alone(config: Config, wanted: Wanted, clock: Clock) -> CheckedMode
 
 async def _plan(config: Config, wanted: Wanted, judge: Judge | None, clock: Clock) -> CheckPlan:
     checks, store, now = config.checks, wanted.store, clock.now()
-    cases = golden_of(config, judge)
+    cases = golden_of(config)
     weigher = await weigher_of(config, judge, store)
     prompts = None
     if store is not None and wanted.logged is not None and checks.replays:
