@@ -78,7 +78,7 @@ def serve(config: Config, reload: Callable[[], Config] | None = None) -> int:
                 return Supervisor(config, sockets, files=files, reload=reload).run()
             finally:
                 sockets.close()
-    except (PermissionError, NotADirectoryError, ValueError) as exc:
+    except (PermissionError, NotADirectoryError, FileExistsError, ValueError) as exc:
         _log.error("cannot serve: %s", exc)
         return _BAD_SETTINGS
     except OSError as exc:
