@@ -69,8 +69,7 @@ def composite_of(facts: ExperimentFacts, config: ABTestConfig) -> Composite:
         return Composite(measure=QualityMeasure.RECTIFIED, weights=rest, rectified=answers)
     if _has_no_spread(facts):
         return Composite(measure=QualityMeasure.NOTHING, weights=weights | {Metric.QUALITY: 0.0})
-    measure = QualityMeasure.FORMAT_CHECK if _is_format_check(facts) else QualityMeasure.SCORES
-    return Composite(measure=measure if config.quality_weight else QualityMeasure.UNWEIGHED, weights=weights)
+    return Composite(measure=_measure(facts, config), weights=weights)
 
 
 def composite_effect(composite: Composite, champion: Moments, challenger: Moments) -> EffectEstimate | None:
@@ -97,10 +96,22 @@ def parts_of(composite: Composite, champion: Moments, challenger: Moments) -> di
     return shown
 
 
+def _measure(facts: ExperimentFacts, config: ABTestConfig) -> QualityMeasure:
+    """Whose scores the records have."""
+    if not config.quality_weight:
+        return QualityMeasure.UNWEIGHED
+    if _is_format_check(facts):
+        return QualityMeasure.FORMAT_CHECK
+    return QualityMeasure.WAITING if _has_no_scores(facts) else QualityMeasure.SCORES
+
+
+def _has_no_scores(facts: ExperimentFacts) -> bool:
+    return all(metric_mean(arm.moments, Metric.QUALITY) is None for arm in (facts.champion, facts.challenger))
+
+
 def _gives_no_scores(facts: ExperimentFacts) -> bool:
     """Whether the application scores no answers of its own: there are format checks only, or no scores at all."""
-    arms = (facts.champion.moments, facts.challenger.moments)
-    return _is_format_check(facts) or all(metric_mean(arm, Metric.QUALITY) is None for arm in arms)
+    return _is_format_check(facts) or _has_no_scores(facts)
 
 
 def _is_format_check(facts: ExperimentFacts) -> bool:
