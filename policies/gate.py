@@ -266,7 +266,7 @@ class CheckReport:
     """Sentences: why this verdict, or what it waits for."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """`prompts` drawn, `compared`, `failed` (no answer of the challenger), `same` (no difference), `judged`, `tokens`,
-    and `golden` cases."""
+    `golden` cases, and `warmed`: requests of the warm-up that were answered."""
     differences: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """How many answers show what (`policies.comparison.Defect` and more), by `champion` and `challenger`."""
     figures: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)

@@ -96,9 +96,7 @@ async def _plan(config: Config, wanted: Wanted, judge: Judge | None, clock: Cloc
             "there is nothing to ask: give a golden file (--golden FILE), or --config or --data-dir of an install "
             "whose champion has answered something"
         )
-    warm_up = (
-        await recorded(store, config.deployer.warmup_requests) if store is not None and prompts is not None else []
-    )
+    warm_up = [] if store is None or prompts is None else await recorded(store, config.deployer.warmup_requests)
     return CheckPlan(
         challenger=wanted.challenger,
         champion=wanted.champion,

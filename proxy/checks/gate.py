@@ -171,9 +171,6 @@ class ReplayGate:
         self._refuse_changes(fixed, cases, weigher, judge)
         weigher = None if fixed["by"] == "visible" else weigher
         begun_s = max(check.started_us / 1e6, fixed.get("begun_s", 0.0))  # time with settings of no use is not its own
-        warm_up = (
-            await recorded(self._store, config.deployer.warmup_requests) if config.deployer.warmup_requests else []
-        )
         prompts = Prompts(
             self._store,
             champion=champion,
@@ -194,7 +191,7 @@ class ReplayGate:
             conversations=prompts if checks.replays else None,
             weigher=weigher,
             rubrics=None if judge is None else Weigher(judge, "scores"),
-            warm_up=warm_up,
+            warm_up=await recorded(self._store, config.deployer.warmup_requests),
             warmed=int(check.summary.get("counts", {}).get("warmed", 0)),
             deadline_s=begun_s + 60 * checks.time_limit_minutes,
             patience_s=60 * checks.time_limit_minutes,

@@ -50,6 +50,8 @@ async def recorded(store: Store, count: int) -> list[Asked]:
     """The newest requests of an understood shape that were answered well, whole, and free to be used again."""
     found: list[Asked] = []
     seen = 0
+    if count == 0:
+        return found
     async for view in store.records.iter(newest_first=True, chunk=50):
         row = view.row
         if view.body is not None and row.method == "POST" and RecordFlag.SAMPLE in row.flags and not row.flags & _UNFIT:
