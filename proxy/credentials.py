@@ -88,8 +88,8 @@ class CredentialFile:
         return f"CredentialFile({str(self._path)!r}, {len(self._found)} keys)"
 
     def refresh(self) -> bool:
-        """Read the file if it was replaced; True where the keys changed. Raises OSError, ValueError; what was read
-        before stays."""
+        """Read the file if it was replaced; True where the keys changed. Raises OSError, ValueError, as often as it
+        cannot be read; what was read before stays."""
         if self._path is None:
             return False
         try:
@@ -99,8 +99,8 @@ class CredentialFile:
         stamp = (status.st_mtime_ns, status.st_ino)
         if stamp == self._stamp:
             return False
-        self._stamp = stamp
         found = read_credentials(self._path)
+        self._stamp = stamp
         changed, self._found = found != self._found, found
         return changed
 
