@@ -25,6 +25,7 @@ from proxy.checks.ports import AskedModel
 from proxy.checks.prompts import Prompts, recorded
 from proxy.checks.runner import Runner
 from proxy.checks.shadow import ShadowChecks
+from proxy.checks.tally import most_asked
 from proxy.checks.weighing import Weigher
 from proxy.clock import Clock
 from proxy.config import Config
@@ -178,7 +179,7 @@ class ReplayGate:
             salt=bytes.fromhex(fixed["salt"]),
             until_us=check.started_us,
             days=checks.days,
-            most=2 * checks.replays if fixed["by"] == "pairs" else checks.replays,
+            most=most_asked(checks, fixed["by"]),
             holdout_share=config.generator_config.holdout_share,
             model_name=checks.model_name,
         )

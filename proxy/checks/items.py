@@ -11,7 +11,7 @@ from typing import Any
 
 from policies.comparison import compare
 from proxy.checks.asking import Asker, Unreached
-from proxy.checks.facts import facts_of, is_hard
+from proxy.checks.facts import SIDES, facts_of, is_hard
 from proxy.checks.golden import Line
 from proxy.checks.plan import CheckPlan
 from proxy.checks.pool import Away
@@ -147,7 +147,7 @@ class CheckItems:
 
     def _with_rubric(self, golden: Mapping[str, Any], fits: tuple[bool, bool]) -> dict[str, Any]:
         changed = {**golden, "pending": False}
-        for side, fit in zip(("champion", "challenger"), fits, strict=True):
+        for side, fit in zip(SIDES, fits, strict=True):
             if not fit and (side == "challenger" or self._plan.champion is not None):
                 changed[side] = [*golden[side], "is not as the rubric wants it"]
         return changed
@@ -165,7 +165,6 @@ def texts_of(asked: Asked, champion: Read, challenger: Read) -> dict[str, Any]:
 def _reread(texts: Mapping[str, Any]) -> tuple[Read, Read]:
     asked = Asked(target=texts["target"], body=texts["request"].encode())
     champion, challenger = (
-        read(asked, status=200, response=texts[side]["body"].encode(), media_type="application/json")
-        for side in ("champion", "challenger")
+        read(asked, status=200, response=texts[side]["body"].encode(), media_type="application/json") for side in SIDES
     )
     return champion, challenger
