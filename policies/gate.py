@@ -39,6 +39,7 @@ __all__ = [
     "GoldenGroup",
     "Rule",
     "Side",
+    "e_value",
     "gate",
     "golden",
     "log_bet",
@@ -50,6 +51,7 @@ BETS: Final = (0.1, 0.2, 0.4, 0.8)
 """Stakes: small ones find small differences, large ones find large differences soon."""
 _MOST_STAKED: Final = 0.95
 """No single answer may cost more than this share of what a bet has won."""
+_MOST_LOG: Final = 700.0
 Side = Literal["champion", "challenger", "tie"]
 
 
@@ -111,6 +113,11 @@ class Bet:
         """ln E; 0 before the first answer."""
         top = max(self._logs)
         return top + log(sum(exp(one - top) for one in self._logs) / len(self._logs))
+
+
+def e_value(log_e: float) -> float:
+    """E from its logarithm, as a number that JSON has."""
+    return exp(min(log_e, _MOST_LOG))
 
 
 def log_bet(xs: Iterable[float], shift: float, sign: Literal[-1, 1]) -> float:

@@ -21,7 +21,7 @@ from proxy.checks.facts import SIDES, outcome_of, tokens_of, why_lost, with_stoc
 from proxy.checks.golden import GoldenFile
 from proxy.config.gate import ChecksConfig
 
-__all__ = ["By", "CheckTally", "differences_of", "figures_of", "most_asked", "rule_of"]
+__all__ = ["By", "CheckTally", "differences_of", "figures_of", "most_asked"]
 
 By = Literal["visible", "scores", "pairs"]
 _EXAMPLES: Final = 20
@@ -33,7 +33,7 @@ def most_asked(config: ChecksConfig, by: By) -> int:
     return 2 * config.replays if by == "pairs" else config.replays
 
 
-def rule_of(config: ChecksConfig, by: By, *, shared: bool) -> Rule:
+def _rule_of(config: ChecksConfig, by: By, *, shared: bool) -> Rule:
     """When conversations decide. `shared`: a golden file may reject, too, so each has half of the chance to err."""
     base = PAIRS if by == "pairs" else SCORES
     broken = config.broken_pairs if by == "pairs" else config.broken_scores
@@ -69,7 +69,7 @@ class CheckTally:
     @property
     def rule(self) -> Rule:
         """When conversations decide."""
-        return rule_of(self.config, self.by, shared=self.cases is not None)
+        return _rule_of(self.config, self.by, shared=self.cases is not None)
 
     @property
     def at(self) -> int:
