@@ -17,9 +17,9 @@ from policies.assessment import ABTestConfig, ExperimentFacts, QualityMeasure
 from policies.estimates import EffectEstimate, Metric, Moments, metric_mean, observation_sd, weighted_effect
 from policies.rectified import rectified_effect, rectified_quality
 
-__all__ = ["NO_DEFECTS", "Composite", "composite_effect", "composite_of", "composite_weights", "judged_alone"]
+__all__ = ["Composite", "composite_effect", "composite_of", "composite_weights", "judged_alone", "parts_of"]
 
-NO_DEFECTS: Final = 0.98
+_NO_DEFECTS: Final = 0.98
 """From this mean on a format check has no spread to speak of: about one answer in fifty has a defect, or fewer."""
 _GIVEN: Final = 0.1
 """Below this share of scores that somebody gave, the quality scores are format checks with a few exceptions."""
@@ -128,7 +128,7 @@ def _has_no_spread(facts: ExperimentFacts) -> bool:
     old, new = (metric_mean(arm, Metric.QUALITY) for arm in arms)
     if old is None or new is None:
         return False
-    if _is_format_check(facts) and min(old.mean, new.mean) >= NO_DEFECTS:
+    if _is_format_check(facts) and min(old.mean, new.mean) >= _NO_DEFECTS:
         return True
     spreads = [observation_sd(arm, Metric.QUALITY) for arm in arms]
     return abs(old.mean - new.mean) < _SAME and all(spread is not None and spread < _SAME for spread in spreads)

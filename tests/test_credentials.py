@@ -60,6 +60,21 @@ def test_a_file_that_is_none_is_said_without_its_content(tmp_path: Path, content
     assert "sk-secret" not in str(caught.value)
 
 
+def test_a_file_that_cannot_be_read_is_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    write_credentials(path, {"new": KEY})
+    keys = CredentialFile(path, CHAMPION)
+    assert keys.refresh()
+    (tmp_path / "broken").write_text("{")
+    (tmp_path / "broken").rename(path)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="not a file of API keys"):
+            keys.refresh()
+    assert keys.header("new", "https://models.example.net") == ("authorization", "Bearer sk-secret")
+    write_credentials(path, {})
+    assert keys.refresh()
+
+
 def test_without_a_file_there_is_the_configured_one() -> None:
     keys = CredentialFile(None, CHAMPION)
     assert not keys.refresh()

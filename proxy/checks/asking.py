@@ -18,7 +18,7 @@ import orjson
 
 from policies.rewrite import RequestShape, kind_of
 from proxy.checks.ports import Asked, AskedModel
-from proxy.checks.reading import Read, read
+from proxy.checks.reading import Read, no_answer, read
 from proxy.clock import Clock
 from proxy.version import __version__
 from proxy.wire.decode import UnknownEncodingError, decode
@@ -84,10 +84,10 @@ class Asker:
             try:
                 status, media_type, response, wait_s = await self._post(endpoint, sent)
             except TimeoutError:
-                return _no_answer(sent, f"no answer within {self._timeout_s:g} s", wanted)
+                return no_answer(sent, f"no answer within {self._timeout_s:g} s", wanted)
             except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError) as exc:
                 if attempt == _ATTEMPTS - 1:
-                    return _no_answer(sent, f"its answer broke off ({type(exc).__name__})", wanted)
+                    return no_answer(sent, f"its answer broke off ({type(exc).__name__})", wanted)
                 continue
             except (aiohttp.ClientError, OSError) as exc:
                 unreached = Unreached(f"{endpoint.url} cannot be reached ({str(exc) or type(exc).__name__})")
@@ -128,12 +128,6 @@ async def _body_of(answer: aiohttp.ClientResponse) -> bytes:
         if size >= _MOST_READ:
             break
     return b"".join(pieces)
-
-
-def _no_answer(asked: Asked, why: str, wanted: str | None) -> Read:
-    """As if it had said nothing, and why."""
-    found = read(asked, status=200, response=b"", media_type="application/json", asked_model=wanted)
-    return replace(found, answer=replace(found.answer, failed=why))
 
 
 def _named_wait_s(said: str) -> float:

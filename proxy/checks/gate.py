@@ -24,6 +24,7 @@ from proxy.checks.ports import AskedModel
 from proxy.checks.prompts import Prompts, recorded
 from proxy.checks.runner import Runner
 from proxy.checks.shadow import ShadowChecks
+from proxy.checks.tally import most_asked
 from proxy.checks.weighing import Weigher
 from proxy.clock import Clock
 from proxy.config import Config
@@ -170,9 +171,6 @@ class ReplayGate:
         self._refuse_changes(fixed, cases, weigher, judge)
         weigher = None if fixed["by"] == "visible" else weigher
         begun_s = max(check.started_us / 1e6, fixed.get("begun_s", 0.0))  # time with settings of no use is not its own
-        warm_up = (
-            await recorded(self._store, config.deployer.warmup_requests) if config.deployer.warmup_requests else []
-        )
         prompts = Prompts(
             self._store,
             champion=champion,
@@ -180,7 +178,7 @@ class ReplayGate:
             salt=bytes.fromhex(fixed["salt"]),
             until_us=check.started_us,
             days=checks.days,
-            most=2 * checks.replays if fixed["by"] == "pairs" else checks.replays,
+            most=most_asked(checks, fixed["by"]),
             holdout_share=config.generator_config.holdout_share,
             model_name=checks.model_name,
         )
@@ -193,7 +191,7 @@ class ReplayGate:
             conversations=prompts if checks.replays else None,
             weigher=weigher,
             rubrics=None if judge is None else Weigher(judge, "scores"),
-            warm_up=warm_up,
+            warm_up=await recorded(self._store, config.deployer.warmup_requests),
             warmed=int(check.summary.get("counts", {}).get("warmed", 0)),
             deadline_s=begun_s + 60 * checks.time_limit_minutes,
             patience_s=60 * checks.time_limit_minutes,

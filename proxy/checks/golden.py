@@ -81,7 +81,8 @@ def golden_of(config: Config) -> GoldenFile | None:
 def read_golden(path: Path) -> GoldenFile:
     """Read the file. Raises ConfigError with every mistake in it (the first twenty), or where it cannot be read."""
     try:
-        data = path.expanduser().read_bytes()
+        with path.expanduser().open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
     except OSError as exc:
         raise ConfigError(f"checks.golden: {path} cannot be read ({exc.strerror or exc})") from exc
     if len(data) > _MOST_BYTES:

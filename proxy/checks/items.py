@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from policies.comparison import compare
 from proxy.checks.asking import Asker, Unreached
-from proxy.checks.facts import facts_of, is_hard
+from proxy.checks.facts import SIDES, facts_of, is_hard
 from proxy.checks.golden import Line
 from proxy.checks.plan import CheckPlan
 from proxy.checks.pool import Away
 from proxy.checks.ports import Asked, AskedModel, CheckLedger
 from proxy.checks.prompts import Recorded
-from proxy.checks.reading import Read, read
+from proxy.checks.reading import Read, no_answer, read
 from proxy.checks.tally import CheckTally
 from proxy.checks.weighing import Silent
 from proxy.store.control.comparisons import ComparedRow
@@ -51,7 +50,7 @@ class CheckItems:
             if isinstance(answer, Unreached):
                 if answer.refused or not last:
                     return Away(answer.reason, for_good=answer.refused)
-                answer = _silence(prompt.champion, answer.reason)
+                answer = no_answer(prompt.asked, answer.reason)
             await self._keep_pair(item, prompt, answer)
         if plan.weigher is not None and not is_hard(facts[item]) and "judge" not in facts[item]:
             judged = await plan.weigher.weigh(*await self._both(item))
@@ -110,7 +109,7 @@ class CheckItems:
             if isinstance(challenger, Unreached):
                 if challenger.refused or not last:
                     return Away(challenger.reason, for_good=challenger.refused)
-                challenger = _silence(champion, challenger.reason)
+                challenger = no_answer(line.asked, challenger.reason)
             await self._keep_line(line, champion, challenger)
         if facts[item]["golden"].get("pending"):
             assert self._plan.rubrics is not None, "a file with rubrics is refused where there is no judge"
@@ -148,15 +147,10 @@ class CheckItems:
 
     def _with_rubric(self, golden: Mapping[str, Any], fits: tuple[bool, bool]) -> dict[str, Any]:
         changed = {**golden, "pending": False}
-        for side, fit in zip(("champion", "challenger"), fits, strict=True):
+        for side, fit in zip(SIDES, fits, strict=True):
             if not fit and (side == "challenger" or self._plan.champion is not None):
                 changed[side] = [*golden[side], "is not as the rubric wants it"]
         return changed
-
-
-def _silence(like: Read, why: str) -> Read:
-    """No answer, to the same question."""
-    return replace(like, answer=replace(like.answer, text="", words="", calls=(), failed=why, latency_s=None), tokens=0)
 
 
 def texts_of(asked: Asked, champion: Read, challenger: Read) -> dict[str, Any]:
@@ -171,7 +165,6 @@ def texts_of(asked: Asked, champion: Read, challenger: Read) -> dict[str, Any]:
 def _reread(texts: Mapping[str, Any]) -> tuple[Read, Read]:
     asked = Asked(target=texts["target"], body=texts["request"].encode())
     champion, challenger = (
-        read(asked, status=200, response=texts[side]["body"].encode(), media_type="application/json")
-        for side in ("champion", "challenger")
+        read(asked, status=200, response=texts[side]["body"].encode(), media_type="application/json") for side in SIDES
     )
     return champion, challenger

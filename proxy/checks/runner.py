@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from policies.gate import CheckReport
+from policies.wording import counted
 from proxy.checks.asking import Asker, Unreached
 from proxy.checks.facts import outcome_of
 from proxy.checks.items import CheckItems
@@ -199,5 +200,4 @@ class Runner:
 
 
 def _few(found: int, fewest: int) -> str:
-    users = f"{found} held-out user{'s' if found != 1 else ''} with a recorded conversation"
-    return f"{users}: fewer than {fewest} show nothing"
+    return f"{counted(found, 'held-out user')} with a recorded conversation: fewer than {fewest} show nothing"
