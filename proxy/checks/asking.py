@@ -1,8 +1,8 @@
 """Asks a model a recorded question, as its client did: same body, but for the model's name and rewrite.
 
 What is asked has no effects: an answer that calls a tool is read, and nobody calls it. A server that is busy (429, 503)
-is asked again after the wait that it names; one that cannot be reached says nothing of the model, so it is asked again
-as well, and then counts as unreached, not as wrong. Any other answer is its answer.
+is asked again after the wait that it names, and one that cannot be reached as well: neither says anything of the model,
+so that in the end it counts as unreached, not as wrong. Any other answer is its answer.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class Unreached:
     reason: str
     refused: bool = False
     """Its server wants a credential that we do not have."""
+    status: int | None = None
+    """What a server that is busy has answered."""
 
 
 class Asker:
@@ -95,8 +97,10 @@ class Asker:
             latency_s = self._clock.monotonic() - started
             if status in _NOT_ALLOWED and not endpoint.headers:
                 return Unreached(f"{endpoint.url} asks for a credential (HTTP {status})", refused=True)
-            if status in _BUSY and attempt < _ATTEMPTS - 1:
-                await asyncio.sleep(_named_wait_s(wait_s))
+            if status in _BUSY:
+                unreached = Unreached(f"{endpoint.url} is busy (HTTP {status})", status=status)
+                if attempt < _ATTEMPTS - 1:
+                    await asyncio.sleep(_named_wait_s(wait_s))
                 continue
             return await asyncio.to_thread(
                 read,

@@ -21,6 +21,7 @@ from proxy.checks.reading import Read, no_answer, read
 from proxy.checks.tally import CheckTally
 from proxy.checks.weighing import Silent
 from proxy.store.control.comparisons import ComparedRow
+from proxy.tasks import to_the_end
 
 __all__ = ["CheckItems", "texts_of"]
 
@@ -82,8 +83,16 @@ class CheckItems:
             facts=facts,
             data=texts_of(prompt.asked, champion, answer),
         )
+        await self._keep(row, (champion, answer))
+
+    async def _keep(self, row: ComparedRow, pair: tuple[Read, Read]) -> None:
+        """In the ledger and in the tally, also where the check ends meanwhile: a row that the tally does not know would
+        never get an outcome."""
+        await to_the_end(self._added(row, pair), name=f"keeping {row.item}")
+
+    async def _added(self, row: ComparedRow, pair: tuple[Read, Read]) -> None:
         await self._ledger.add(row)
-        self._tally.facts[item], self._fresh[item] = facts, (champion, answer)
+        self._tally.facts[row.item], self._fresh[row.item] = dict(row.facts), pair
 
     def _compared(self, order: float, champion: Read, answer: Read, *, fresh: bool) -> dict[str, Any]:
         rewritten = answer.question if self._plan.challenger.rewrite is not None else None
@@ -132,8 +141,8 @@ class CheckItems:
     async def _keep_line(self, line: Line, champion: Read, challenger: Read) -> None:
         facts = await asyncio.to_thread(self._case_facts, line, champion, challenger)
         texts = texts_of(line.asked, champion, challenger)
-        await self._ledger.add(ComparedRow(check_id=0, item=line.item, tags=line.tags, facts=facts, data=texts))
-        self._tally.facts[line.item], self._fresh[line.item] = facts, (champion, challenger)
+        row = ComparedRow(check_id=0, item=line.item, tags=line.tags, facts=facts, data=texts)
+        await self._keep(row, (champion, challenger))
 
     def _case_facts(self, line: Line, champion: Read, challenger: Read) -> dict[str, Any]:
         asked = self._plan.champion is not None
