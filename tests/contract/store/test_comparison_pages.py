@@ -65,8 +65,14 @@ async def test_a_cursor_of_another_list_is_refused(store: Store) -> None:
 async def test_half_a_comparison_is_not_shown(store: Store) -> None:
     whole = comparison(1, "a" * 32, "Nails?", answer("Yes."), answer("No."))
     half = replace(whole, item="b" * 32, outcome=None, data={"challenger": {"raw": "No."}})
-    await seed_check(store, [half, whole, replace(whole, item="c" * 32)])
+    last = replace(whole, item="c" * 32)
+    await seed_check(store, [half, whole, last])
     assert [item for item, _ in await walked(store, ComparisonFilter(), 1)] == ["a" * 32, "c" * 32]
+    first = await store.comparison_pages.first(1, ComparisonFilter())
+    after = await store.comparison_pages.after(whole, ComparisonFilter())
+    before = await store.comparison_pages.before(last, ComparisonFilter())
+    assert [row and row.item for row in (first, after, before)] == ["a" * 32, "c" * 32, "a" * 32]
+    assert await store.comparison_pages.before(whole, ComparisonFilter()) is None
 
 
 async def test_a_choice_is_one_a_person_and_leaves_the_open_ones(store: Store) -> None:
