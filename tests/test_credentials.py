@@ -153,17 +153,3 @@ async def test_the_store_keeps_them_and_every_host_has_a_file(store: Store, tmp_
     await store.credentials.forget([name])
     await keep_credentials(store, path)
     assert read_credentials(path) == {}
-
-
-async def test_our_own_requests_take_the_same_keys(store: Store) -> None:
-    name = (await bring(store, KEY)).args["credential"]
-    header = store.credentials.header
-    assert await header(name, "https://models.example.net/x", CHAMPION) == ("authorization", "Bearer sk-secret")
-    assert await header("champion", CHAMPION.url, CHAMPION) == ("x-api-key", "sk-champion")
-    assert await header("champion", "https://models.example.net", CHAMPION) is None
-    assert await header(None, CHAMPION.url, CHAMPION) is None
-    assert await header("none", CHAMPION.url, CHAMPION) is None
-    with pytest.raises(UnknownCredentialError, match="is for https://models"):
-        await header(name, CHAMPION.url, CHAMPION)
-    with pytest.raises(UnknownCredentialError, match="is not kept any more; bring the challenger again"):
-        await header("gone", CHAMPION.url, CHAMPION)

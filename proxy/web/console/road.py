@@ -17,7 +17,7 @@ from proxy.store.store import Store
 from proxy.store.tables.control import JournalEntry
 from proxy.web.checks.documents import verdict_of_check
 from proxy.web.console.checks import report_of
-from proxy.web.console.wording import CHECK_VERDICTS
+from proxy.web.console.wording import check_verdict
 
 __all__ = ["RoadStep", "road_of"]
 
@@ -87,7 +87,7 @@ def _checked(name: str, check: Check | None, status: Status, *, ended: bool) -> 
     return RoadStep(
         name=name,
         state="now" if running else "failed" if found in _FAILED else "open" if found in _OPEN else "done",
-        verdict="Running" if found is None else CHECK_VERDICTS.get(found, found),
+        verdict=check_verdict(found),
         sentence=_capital(sentence),
         at_s=check.started_us / 1e6,
         link=f"/checks/{check.id}",
