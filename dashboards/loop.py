@@ -5,6 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 from dashboards.parts import bars, board, graph, level, number, rate, row, states
+from policies.lifecycle import Phase
 
 __all__ = ["dashboard"]
 
@@ -17,7 +18,7 @@ def dashboard() -> Dashboard:
         "What is the loop doing?",
         states(
             "Phase",
-            "idle, training, deploying, testing, promoting, watching.",
+            f"{', '.join(Phase)}.",
             (f"{level('ratchet_loop_phase', 'phase')} == 1", "{{phase}}"),
         ),
         graph(

@@ -90,6 +90,8 @@ class QualityMeasure(StrEnum):
     FORMAT_CHECK = "format_check"
     NOTHING = "nothing"
     """The format check finds no defects, and nobody else gives scores."""
+    WAITING = "waiting"
+    """No answer has a score yet."""
     UNWEIGHED = "unweighed"
     """Quality has no weight."""
 

@@ -142,11 +142,6 @@ class SeenAnswer:
     worth: float
     defects: tuple[Defect, ...] = ()
 
-    @property
-    def hard(self) -> bool:
-        """Whether it has a defect that nothing makes up for."""
-        return any(defect in HARD for defect in self.defects)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedAnswers:

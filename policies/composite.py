@@ -18,9 +18,9 @@ from policies.estimates import EffectEstimate, Metric, Moments, metric_mean, obs
 from policies.rectified import rectified_effect, rectified_quality
 from policies.stages import Stages, weighted_effect
 
-__all__ = ["NO_DEFECTS", "Composite", "composite_effect", "composite_of", "composite_weights", "judged_alone"]
+__all__ = ["Composite", "composite_effect", "composite_of", "composite_weights", "judged_alone", "parts_of"]
 
-NO_DEFECTS: Final = 0.98
+_NO_DEFECTS: Final = 0.98
 """From this mean on a format check has no spread to speak of: about one answer in fifty has a defect, or fewer."""
 _GIVEN: Final = 0.1
 """Below this share of scores that somebody gave, the quality scores are format checks with a few exceptions."""
@@ -70,8 +70,7 @@ def composite_of(facts: ExperimentFacts, config: ABTestConfig) -> Composite:
         return Composite(measure=QualityMeasure.RECTIFIED, weights=rest, rectified=answers)
     if _has_no_spread(facts):
         return Composite(measure=QualityMeasure.NOTHING, weights=weights | {Metric.QUALITY: 0.0})
-    measure = QualityMeasure.FORMAT_CHECK if _is_format_check(facts) else QualityMeasure.SCORES
-    return Composite(measure=measure if config.quality_weight else QualityMeasure.UNWEIGHED, weights=weights)
+    return Composite(measure=_measure(facts, config), weights=weights)
 
 
 def composite_effect(composite: Composite, stages: Stages) -> EffectEstimate | None:
@@ -106,9 +105,22 @@ def _arms(facts: ExperimentFacts) -> tuple[Moments, Moments]:
     )
 
 
+def _measure(facts: ExperimentFacts, config: ABTestConfig) -> QualityMeasure:
+    """Whose scores the records have."""
+    if not config.quality_weight:
+        return QualityMeasure.UNWEIGHED
+    if _is_format_check(facts):
+        return QualityMeasure.FORMAT_CHECK
+    return QualityMeasure.WAITING if _has_no_scores(facts) else QualityMeasure.SCORES
+
+
+def _has_no_scores(facts: ExperimentFacts) -> bool:
+    return all(metric_mean(arm, Metric.QUALITY) is None for arm in _arms(facts))
+
+
 def _gives_no_scores(facts: ExperimentFacts) -> bool:
     """Whether the application scores no answers of its own: there are format checks only, or no scores at all."""
-    return _is_format_check(facts) or all(metric_mean(arm, Metric.QUALITY) is None for arm in _arms(facts))
+    return _is_format_check(facts) or _has_no_scores(facts)
 
 
 def _is_format_check(facts: ExperimentFacts) -> bool:
@@ -125,7 +137,7 @@ def _has_no_spread(facts: ExperimentFacts) -> bool:
     old, new = (metric_mean(arm, Metric.QUALITY) for arm in arms)
     if old is None or new is None:
         return False
-    if _is_format_check(facts) and min(old.mean, new.mean) >= NO_DEFECTS:
+    if _is_format_check(facts) and min(old.mean, new.mean) >= _NO_DEFECTS:
         return True
     spreads = [observation_sd(arm, Metric.QUALITY) for arm in arms]
     return abs(old.mean - new.mean) < _SAME and all(spread is not None and spread < _SAME for spread in spreads)

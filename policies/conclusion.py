@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from math import exp, log
+from math import log
 from typing import Final
 
-from policies.gate import SCORES, Bet, CheckPart, GateLook, GateVerdict, GoldenGroup, Rule
+from policies.gate import SCORES, Bet, CheckPart, GateLook, GateVerdict, GoldenGroup, Rule, e_value
+from policies.wording import counted
 
 __all__ = ["conclude", "conversations_part", "golden_part", "on_average"]
 
@@ -47,15 +48,10 @@ def conversations_part(name: str, look: GateLook, rule: Rule, *, available: int,
         compared=look.used,
         most=min(available, rule.n_max),
         mean=look.mean,
-        e_worse=_e(look.log_worse),
-        e_close=_e(look.log_close),
+        e_worse=e_value(look.log_worse),
+        e_close=e_value(look.log_close),
         broken=rule.broken,
     )
-
-
-def _e(log_e: float) -> float:
-    """As a number that JSON has."""
-    return exp(min(log_e, 700.0))
 
 
 def conclude(
@@ -115,9 +111,8 @@ def _of_golden(part: CheckPart) -> list[str]:
 
 
 def _of_conversations(part: CheckPart) -> list[str]:
-    users = f"{part.compared} user{'s' if part.compared != 1 else ''}"
     found = f"{_BY[part.name]} {on_average(part.mean)}"
-    told = f"conversations of {users}: {found}"
+    told = f"conversations of {counted(part.compared, 'user')}: {found}"
     match part.verdict:
         case None:
             return [f"conversations: {part.compared} of at most {part.most} users so far"]

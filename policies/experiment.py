@@ -38,7 +38,14 @@ from policies.assessment import (
     Verdict,
 )
 from policies.carriers import LEAST_VOTERS, Carriers
-from policies.composite import Composite, composite_effect, composite_of, judged_alone, parts_of
+from policies.composite import (
+    Composite,
+    composite_effect,
+    composite_of,
+    composite_weights,
+    judged_alone,
+    parts_of,
+)
 from policies.estimates import METRICS, EffectEstimate, Metric, relative_change
 from policies.eta import estimate_eta, eta_in_words
 from policies.evidence import bounds, log_e_value, sample_ratio_log_bf
@@ -54,7 +61,7 @@ from policies.guardrails import (
 from policies.ramp import next_stage
 from policies.rectified import RectifiedQuality, rectified_quality
 from policies.stages import Stages, difference, overall_means, parts_by_stage, weighted_effect
-from policies.verdict import Measurements, composite_weights, decide, futility_alpha, harm_alpha, has_won
+from policies.verdict import Measurements, decide, futility_alpha, harm_alpha, has_won
 from policies.wording import finite, odds, signed_percent
 
 __all__ = ["LEAST_TAG_SHARE", "ABTestConfig", "ArmStats", "Assessment", "Eta", "Evidence", "ExperimentFacts",

@@ -39,6 +39,7 @@ __all__ = [
     "GoldenGroup",
     "Rule",
     "Side",
+    "e_value",
     "gate",
     "golden",
     "log_bet",
@@ -50,6 +51,7 @@ BETS: Final = (0.1, 0.2, 0.4, 0.8)
 """Stakes: small ones find small differences, large ones find large differences soon."""
 _MOST_STAKED: Final = 0.95
 """No single answer may cost more than this share of what a bet has won."""
+_MOST_LOG: Final = 700.0
 Side = Literal["champion", "challenger", "tie"]
 
 
@@ -111,6 +113,11 @@ class Bet:
         """ln E; 0 before the first answer."""
         top = max(self._logs)
         return top + log(sum(exp(one - top) for one in self._logs) / len(self._logs))
+
+
+def e_value(log_e: float) -> float:
+    """E from its logarithm, as a number that JSON has."""
+    return exp(min(log_e, _MOST_LOG))
 
 
 def log_bet(xs: Iterable[float], shift: float, sign: Literal[-1, 1]) -> float:
@@ -266,7 +273,7 @@ class CheckReport:
     """Sentences: why this verdict, or what it waits for."""
     counts: Mapping[str, int] = field(default_factory=dict)
     """`prompts` drawn, `compared`, `failed` (no answer of the challenger), `same` (no difference), `judged`, `tokens`,
-    and `golden` cases."""
+    `golden` cases, and `warmed`: requests of the warm-up that were answered."""
     differences: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     """How many answers show what (`policies.comparison.Defect` and more), by `champion` and `challenger`."""
     figures: Mapping[str, Mapping[str, float | None]] = field(default_factory=dict)

@@ -36,11 +36,12 @@ from policies.actions import (
 )
 from policies.commands import answer
 from policies.experiment import Assessment
+from policies.inspection import Inspection, LoopRules, Step, look_at, span
 from policies.lifecycle import Phase
 from policies.promotion import WatchAssessment
 from policies.snapshot import Command, Snapshot
 from policies.state import Retiring, Retry, retry_of
-from policies.steps import PHASES, Inspection, LoopRules, Step, first_share, look_at, span
+from policies.steps import PHASES, first_share
 from policies.triggers import TriggerReport
 
 __all__ = ["LoopRules", "Plan", "plan"]

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from policies.assessment import ABTestConfig
+from policies.composite import composite_weights
 from policies.estimates import Metric, Moments, metric_mean, observation_sd, user_weight
 from policies.evidence import information_needed
-from policies.verdict import composite_weights
 
 __all__ = [
     "ExpectedTraffic",

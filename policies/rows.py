@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
-__all__ = ["Check", "CheckKind", "Experiment", "Json", "Model", "ModelState", "Run"]
+__all__ = ["BROUGHT", "Check", "CheckKind", "Experiment", "Json", "Model", "ModelState", "Run"]
 
 Json: TypeAlias = Mapping[str, Any]
 """A JSON object."""
+BROUGHT: Final = "brought"
+"""In the detail of a model, and of its deployment: it is an endpoint that is there, and nothing is to be started."""
 
 
 class ModelState(StrEnum):

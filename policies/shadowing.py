@@ -17,11 +17,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from math import exp, log
+from math import log
 from typing import Final
 
 from policies.conclusion import on_average
-from policies.gate import SCORES, Bet, CheckPart, GateVerdict
+from policies.gate import SCORES, Bet, CheckPart, GateVerdict, e_value
+from policies.wording import counted
 
 __all__ = ["ALPHA", "N_MIN", "Missing", "ShadowLook", "conclude_shadow", "shadow_look", "shadow_part"]
 
@@ -30,7 +31,6 @@ ALPHA: Final = 0.01
 N_MIN: Final = 20
 """Users before whom it says nothing."""
 _LEAST_COPIES: Final = 20
-_MOST_LOG: Final = 700.0
 
 
 class Missing(StrEnum):
@@ -48,6 +48,13 @@ class Missing(StrEnum):
     """One of them was not understood, or must not be used."""
 
 
+_WHY: Final[Mapping[Missing, str]] = {
+    Missing.UNREACHED: "no connection to the challenger's server",
+    Missing.BUSY: "the challenger's server had too much to do (429, 503)",
+    Missing.SLOW: "both models took longer than gateway.shadow_timeout_seconds",
+    Missing.CUT: "an answer was too long to be kept (capture.max_response_bytes)",
+    Missing.UNREAD: "an answer could not be read, or may not be used",
+}
 _OF_THE_SERVER: Final = (Missing.UNREACHED, Missing.BUSY)
 
 
@@ -98,8 +105,8 @@ def shadow_part(look: ShadowLook, *, most: int) -> CheckPart:
         compared=look.users,
         most=most,
         mean=look.mean,
-        e_worse=exp(min(look.log_worse, _MOST_LOG)),
-        e_close=exp(min(look.log_close, _MOST_LOG)),
+        e_worse=e_value(look.log_worse),
+        e_close=e_value(look.log_close),
         broken=SCORES.broken,
     )
 
@@ -122,22 +129,11 @@ def conclude_shadow(
 def _compared(look: ShadowLook) -> str:
     if look.mean is None:
         return "copies of live requests: none is compared so far"
-    users = f"{look.users} user{'s' if look.users != 1 else ''}"
-    said = f"copies of live requests of {users}: by visible defects it is {on_average(look.mean)}"
+    said = f"copies of live requests of {counted(look.users, 'user')}: by visible defects it is {on_average(look.mean)}"
     if look.worse:
         return f"{said}: it is worse"
     return f"{said}: it is not worse by {SCORES.broken:g} or more" if look.close else said
 
 
 def _lacks(why: Missing, count: int) -> str:
-    match why:
-        case Missing.UNREACHED:
-            return f"{count} copies are not compared: no connection to the challenger's server"
-        case Missing.BUSY:
-            return f"{count} copies are not compared: the challenger's server had too much to do (429, 503)"
-        case Missing.SLOW:
-            return f"{count} copies are not compared: both models took longer than gateway.shadow_timeout_seconds"
-        case Missing.CUT:
-            return f"{count} copies are not compared: an answer was too long to be kept (capture.max_response_bytes)"
-        case Missing.UNREAD:
-            return f"{count} copies are not compared: an answer could not be read, or may not be used"
+    return f"{'1 copy is' if count == 1 else f'{count} copies are'} not compared: {_WHY[why]}"

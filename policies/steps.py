@@ -7,15 +7,14 @@ commands, pauses and waits around them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from types import MappingProxyType
-from typing import Final, Literal, assert_never
+from typing import Final, assert_never
 
 from policies import wording
 from policies.actions import (
     AbandonModel,
     AcceptModel,
-    Action,
     BeginEpoch,
     BeginPromotion,
     FailCheck,
@@ -38,94 +37,22 @@ from policies.actions import (
     StartShadow,
     StartTraining,
 )
-from policies.experiment import ABTestConfig, Assessment, NextStage, Verdict, evaluate
+from policies.experiment import Assessment, NextStage, Verdict
+from policies.inspection import HOUR_S, Inspection, Step, span
 from policies.lifecycle import Phase
-from policies.promotion import WatchAssessment, WatchDecision, watch
+from policies.promotion import WatchDecision
 from policies.ramp import canary_share, planned_shares
-from policies.snapshot import CheckView, Command, ExperimentView, ModelView, RunStatus, Snapshot, new_run_id
+from policies.snapshot import CheckView, ExperimentView, ModelView, RunStatus, new_run_id
 from policies.terms import changes
-from policies.triggers import TriggerConfig, TriggerReport, evaluate_triggers
 
-__all__ = ["PHASES", "Inspection", "LoopRules", "Step", "first_share", "look_at", "span"]
+__all__ = ["PHASES", "first_share"]
 
-_HOUR_S: Final = 3600.0
 _SHADOW_S: Final = 10.0
 """Between two looks at what the shadow has found: a challenger that is found to be worse is sent back by then."""
 _HELD_S: Final = 30.0
 """Between two looks at a check that holds: what it lacks may be there by then."""
 _CLOCKS_DIFFER_S: Final = 60.0
 """The clocks of two hosts may differ by this much without a word about it."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopRules:
-    """The settings that decisions depend on."""
-
-    trigger: TriggerConfig = field(default_factory=TriggerConfig)
-    ab_test: ABTestConfig = field(default_factory=ABTestConfig)
-    enable_ab_testing: bool = True
-    enable_auto_promotion: bool = True
-    trains: bool = True
-    """False where no trainer is configured: data is prepared, and that is all."""
-    check_interval_s: float = 3600.0
-    """Longest time between two looks."""
-    busy_interval_s: float = 60.0
-    """Longest time between two looks while a challenger or a new champion has users."""
-    poll_s: float = 5.0
-    """Between two looks at a training or a deployment."""
-    terms: Mapping[str, str] = field(default_factory=dict)
-    """Settings that say what is measured and how it is weighed, as JSON by their path; an epoch has the same ones."""
-    training_timeout_s: float = 86400.0
-    ready_timeout_s: float = 600.0
-    """For a deployment to become healthy, and for a model that has stopped answering to come back."""
-    deployment_retries: int = 0
-    """Deployments of a model that did not come up for a reason that may pass, before its run is given up."""
-    undecided: Literal["canary", "hold"] = "canary"
-    """What becomes of a challenger whose check could not decide: the test, or a person is asked."""
-    max_attempts: int = 5
-    """Failures in a row of one step of a retrain before the retrain is given up."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """What a phase wants: an action, or the next look."""
-
-    reasons: tuple[str, ...]
-    action: Action | None = None
-    wake_s: float | None = None
-    """Seconds until the next look; None for the usual interval."""
-    command: Command | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inspection:
-    """One look: the snapshot, the rules, and what the statistics say of them."""
-
-    snapshot: Snapshot
-    rules: LoopRules
-    now: float
-    triggers: TriggerReport
-    assessment: Assessment | None
-    watch: WatchAssessment | None
-
-    @property
-    def phase_s(self) -> float:
-        """Seconds in this phase; never negative, whatever the clock did."""
-        return max(0.0, self.now - self.snapshot.phase_since)
-
-
-def look_at(snapshot: Snapshot, rules: LoopRules, now: float) -> Inspection:
-    """Evaluate triggers, experiment and watch window, as far as the phase has them."""
-    testing = snapshot.phase is Phase.TESTING and snapshot.experiment is not None
-    watching = snapshot.phase is Phase.WATCHING and snapshot.watch is not None
-    return Inspection(
-        snapshot=snapshot,
-        rules=rules,
-        now=now,
-        triggers=evaluate_triggers(snapshot.triggers, rules.trigger, now),
-        assessment=evaluate(snapshot.experiment.facts, rules.ab_test, now) if testing and snapshot.experiment else None,
-        watch=watch(snapshot.watch, rules.ab_test, now) if watching and snapshot.watch else None,
-    )
 
 
 def _idle(look: Inspection) -> Step:
@@ -225,7 +152,7 @@ def _shadowing(look: Inspection) -> Step:
     if (silence := _silence_s(model, look)) > look.rules.ready_timeout_s:
         reason = f"it has not answered its health check for {span(silence)}"
         return _not_up(model, reason, look, may_pass=False)
-    left = look.rules.ab_test.shadow_hours * _HOUR_S - look.phase_s
+    left = look.rules.ab_test.shadow_hours * HOUR_S - look.phase_s
     if left > 0:
         said = f"{model.name} gets copies of live requests for another {span(left)}"
         return Step(reasons=(said, *check.reasons, *_clock_behind(look, "proceed")), wake_s=min(left + 0.01, _SHADOW_S))
@@ -300,7 +227,7 @@ def _testing(look: Inspection) -> Step:
 
 def _on_the_ramp(experiment: ExperimentView, assessment: Assessment, following: NextStage) -> Step:
     if following.waits:
-        left_s = following.in_hours * _HOUR_S
+        left_s = following.in_hours * HOUR_S
         return Step(reasons=assessment.reasons, wake_s=left_s + 0.01 if left_s else None)
     raised = RaiseShare(experiment_id=experiment.id, epoch=experiment.epoch, share=following.share)
     said = f"no harm so far: the challenger's share rises to {wording.share(following.share)}"
@@ -342,7 +269,7 @@ def _watching(look: Inspection) -> Step:
         case WatchDecision.HALT if assessment.remaining_hours <= 0:
             return Step(reasons=assessment.reasons, action=HaltWatch(model_id=old.id))
         case WatchDecision.HALT | WatchDecision.KEEP:
-            left = max(assessment.remaining_hours * _HOUR_S, 0.0)
+            left = max(assessment.remaining_hours * HOUR_S, 0.0)
             return Step(reasons=assessment.reasons, wake_s=left + 0.01 if left else None)
         case _:
             assert_never(assessment.decision)
@@ -391,24 +318,13 @@ def _rejection_cooldown_s(look: Inspection) -> float:
     rejected_at = look.snapshot.last_rejection_at
     if rejected_at is None:
         return 0.0
-    cooldown = look.rules.ab_test.rejection_cooldown_hours * _HOUR_S
+    cooldown = look.rules.ab_test.rejection_cooldown_hours * HOUR_S
     return min(rejected_at + cooldown - look.now, cooldown)
 
 
 def _silence_s(model: ModelView, look: Inspection) -> float:
     since = model.unhealthy_since
     return 0.0 if model.healthy or since is None else max(0.0, look.now - since)
-
-
-def span(seconds: float) -> str:
-    """A length of time as a person says it: 45 s, 10 min, 3.5 h, 2.0 d."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 2 * _HOUR_S:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 48 * _HOUR_S:
-        return f"{seconds / _HOUR_S:.1f} h"
-    return f"{seconds / (24 * _HOUR_S):.1f} d"
 
 
 PHASES: Final[Mapping[Phase, Callable[[Inspection], Step]]] = MappingProxyType(

@@ -22,15 +22,14 @@ from policies.assessment import (
     Verdict,
 )
 from policies.carriers import LEAST_VOTERS
-from policies.composite import Composite, composite_weights
+from policies.composite import Composite
 from policies.estimates import EffectEstimate, Metric, relative_change
 from policies.guardrails import COMPOSITE_HARM_PART, GUARDRAILS, NAMED_HARM_PART, GuardrailResult, GuardrailState
 from policies.ramp import ramp_in_words
 from policies.stages import Stages, overall_means
 from policies.wording import confidence, duration, odds, percent, signed_percent
 
-__all__ = ["HARM_PARTS", "NOTHING_MEASURES", "Measurements", "composite_weights", "decide", "futility_alpha",
-           "harm_alpha", "has_won"]  # fmt: skip
+__all__ = ["HARM_PARTS", "NOTHING_MEASURES", "Measurements", "decide", "futility_alpha", "harm_alpha", "has_won"]
 
 HARM_PARTS: Final = {"composite": COMPOSITE_HARM_PART} | {
     name: kind.harm_part for name, kind in GUARDRAILS.items() if kind.harm_part is not None
@@ -202,20 +201,19 @@ def _is_futile(look: Measurements, effect: EffectEstimate, log_e: float) -> bool
     return enough and log_e >= -math.log(futility_alpha(look.config, look.composite))
 
 
+def _is_unmeasured(look: Measurements) -> bool:
+    """Whether quality has a weight, and nothing measures it."""
+    return look.composite.measure is QualityMeasure.NOTHING and look.config.quality_weight > 0
+
+
 def _rests_on_latency(look: Measurements) -> bool:
     """Whether quality ought to be measured, and nothing but latency is: no votes are weighed, and no scores say
     anything. Who weighs neither wants it so."""
-    return (
-        look.composite.measure is QualityMeasure.NOTHING
-        and not look.composite.uses_votes
-        and (look.config.quality_weight > 0)
-    )
+    return _is_unmeasured(look) and not look.composite.uses_votes
 
 
 def _unmeasured(look: Measurements) -> tuple[str, ...]:
-    """That quality has a weight, and nothing measures it."""
-    nothing = look.composite.measure is QualityMeasure.NOTHING and look.config.quality_weight > 0
-    return (NOTHING_MEASURES,) if nothing else ()
+    return (NOTHING_MEASURES,) if _is_unmeasured(look) else ()
 
 
 def _waits(look: Measurements) -> tuple[str, ...]:

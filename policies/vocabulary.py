@@ -286,6 +286,7 @@ MEASURES: Final[Mapping[str, str]] = MappingProxyType(
         "judge": "the judge as it is",
         "format_check": "the format check",
         "nothing": "nothing measures it yet",
+        "waiting": "no scores yet",
         "unweighed": "not weighed",
     }
 )

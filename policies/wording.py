@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["confidence", "duration", "finite", "odds", "percent", "points", "share", "signed_percent"]
+__all__ = ["confidence", "counted", "duration", "finite", "odds", "percent", "points", "share", "signed_percent"]
 
 
 def percent(share: float) -> str:
@@ -15,6 +15,11 @@ def percent(share: float) -> str:
 def share(part: float) -> str:
     """A share that somebody has set, or that is counted exactly: 0.3 → "30 %", 0.125 → "12.5 %"."""
     return f"{round(100 * part, 1):g} %"
+
+
+def counted(number: int, noun: str) -> str:
+    """1 → "1 user", 3 → "3 users"."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def confidence(alpha: float) -> str:
@@ -38,8 +43,7 @@ def duration(hours: float) -> str:
         return f"{hours / 24:.0f} days"
     if hours >= 1:
         return f"{hours:.1f} hours"
-    n, unit = (round(hours * 60), "minute") if hours * 60 >= 1 else (round(hours * 3600), "second")
-    return f"{n} {unit}" if n == 1 else f"{n} {unit}s"
+    return counted(round(hours * 60), "minute") if hours * 60 >= 1 else counted(round(hours * 3600), "second")
 
 
 def odds(log_e: float) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import orjson
 
-from proxy.config.serving import ChampionConfig
+from proxy.config.serving import ChampionConfig, key_in_header
 from proxy.private import replace_private
 from proxy.routes import origin
 
@@ -46,7 +46,7 @@ class Credential:
     @classmethod
     def of(cls, url: str, api_key: str, header: str = "authorization") -> Credential:
         """The key of the server at `url`, sent as `champion.api_key` would be."""
-        name, value = _header(header, api_key)
+        name, value = key_in_header(header, api_key)
         return cls(origin=origin(url), header=name, value=value)
 
     @classmethod
@@ -88,8 +88,8 @@ class CredentialFile:
         return f"CredentialFile({str(self._path)!r}, {len(self._found)} keys)"
 
     def refresh(self) -> bool:
-        """Read the file if it was replaced; True where the keys changed. Raises OSError, ValueError; what was read
-        before stays."""
+        """Read the file if it was replaced; True where the keys changed. Raises OSError, ValueError, as often as it
+        cannot be read; what was read before stays."""
         if self._path is None:
             return False
         try:
@@ -99,8 +99,8 @@ class CredentialFile:
         stamp = (status.st_mtime_ns, status.st_ino)
         if stamp == self._stamp:
             return False
-        self._stamp = stamp
         found = read_credentials(self._path)
+        self._stamp = stamp
         changed, self._found = found != self._found, found
         return changed
 
@@ -129,7 +129,3 @@ def write_credentials(path: Path, credentials: Mapping[str, Credential]) -> None
     """Replace the file, readable for this user alone. Raises OSError."""
     content = orjson.dumps({name: found.as_json() for name, found in sorted(credentials.items())})
     replace_private(path, content, durable=True)
-
-
-def _header(name: str, api_key: str) -> tuple[str, str]:
-    return name, f"Bearer {api_key}" if name.lower() == "authorization" else api_key

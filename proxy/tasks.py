@@ -12,7 +12,7 @@ import logging
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar
 
-__all__ = ["cancel_and_wait", "spawn"]
+__all__ = ["cancel_and_wait", "spawn", "to_the_end"]
 
 _T = TypeVar("_T")
 _alive: set[asyncio.Task[Any]] = set()
@@ -25,6 +25,16 @@ def spawn(coro: Coroutine[Any, Any, _T], *, name: str) -> asyncio.Task[_T]:
     _alive.add(task)
     task.add_done_callback(_finished)
     return task
+
+
+async def to_the_end(coro: Coroutine[Any, Any, _T], *, name: str) -> _T:
+    """What `coro` returns. Where the waiting is cancelled, `coro` still ends first: what is written is also noted."""
+    task = spawn(coro, name=name)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait((task,))
+        raise
 
 
 async def cancel_and_wait(tasks: Iterable[asyncio.Task[Any]]) -> None:

@@ -60,6 +60,21 @@ def test_a_file_that_is_none_is_said_without_its_content(tmp_path: Path, content
     assert "sk-secret" not in str(caught.value)
 
 
+def test_a_file_that_cannot_be_read_is_tried_again(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    write_credentials(path, {"new": KEY})
+    keys = CredentialFile(path, CHAMPION)
+    assert keys.refresh()
+    (tmp_path / "broken").write_text("{")
+    (tmp_path / "broken").rename(path)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="not a file of API keys"):
+            keys.refresh()
+    assert keys.header("new", "https://models.example.net") == ("authorization", "Bearer sk-secret")
+    write_credentials(path, {})
+    assert keys.refresh()
+
+
 def test_without_a_file_there_is_the_configured_one() -> None:
     keys = CredentialFile(None, CHAMPION)
     assert not keys.refresh()
@@ -138,17 +153,3 @@ async def test_the_store_keeps_them_and_every_host_has_a_file(store: Store, tmp_
     await store.credentials.forget([name])
     await keep_credentials(store, path)
     assert read_credentials(path) == {}
-
-
-async def test_our_own_requests_take_the_same_keys(store: Store) -> None:
-    name = (await bring(store, KEY)).args["credential"]
-    header = store.credentials.header
-    assert await header(name, "https://models.example.net/x", CHAMPION) == ("authorization", "Bearer sk-secret")
-    assert await header("champion", CHAMPION.url, CHAMPION) == ("x-api-key", "sk-champion")
-    assert await header("champion", "https://models.example.net", CHAMPION) is None
-    assert await header(None, CHAMPION.url, CHAMPION) is None
-    assert await header("none", CHAMPION.url, CHAMPION) is None
-    with pytest.raises(UnknownCredentialError, match="is for https://models"):
-        await header(name, CHAMPION.url, CHAMPION)
-    with pytest.raises(UnknownCredentialError, match="is not kept any more; bring the challenger again"):
-        await header("gone", CHAMPION.url, CHAMPION)

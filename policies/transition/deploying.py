@@ -8,7 +8,7 @@ from typing import Final
 from policies.actions import AbandonModel, Challenge, Redeploy, RestartDeployment, StartDeployment, tag_of, target_of
 from policies.effects import Challenged, Declined, Done, Effect, Redeployed, Taken
 from policies.lifecycle import Event
-from policies.rows import Model, ModelState
+from policies.rows import BROUGHT, Model, ModelState
 from policies.state import Deploying, Idle, Retry
 from policies.transition.values import (
     Context,
@@ -71,7 +71,7 @@ def restart_deployment(position: Position, action: RestartDeployment, effect: Ef
 
 def _not_reached(model: Model) -> Model:
     """Without what its deployer had named; the API key of one that a person brought is that person's."""
-    credential = model.credential if model.detail.get("brought") else None
+    credential = model.credential if model.detail.get(BROUGHT) else None
     return replace(model, state=ModelState.DEPLOYING, url=None, model=None, credential=credential)
 
 

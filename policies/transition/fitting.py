@@ -53,6 +53,19 @@ def stale(position: Position, action: Action) -> str | None:
 
 def _fits(position: Position, action: Action) -> bool:
     """Whether the position has what the action acts on, and not yet what the action leads to."""
+    match action, position.state.phase:
+        case Retire(model_id=model), _:
+            return any(left.id == model for left in position.state.ledger.retiring)
+        case ((Redeploy() | Challenge()), Idle()) | ((SetPaused() | Refuse()), _):
+            return True
+        case Recover(), phase:
+            return not isinstance(phase, Idle)
+        case _:
+            return _fits_before_users(position, action) or _fits_with_users(position, action)
+
+
+def _fits_before_users(position: Position, action: Action) -> bool:
+    """Of what is done until the challenger has its first users."""
     ledger, handed_over = position.state.ledger, "handle" in (position.challenger.detail if position.challenger else {})
     match action, position.state.phase:
         case PrepareData(run_id=run), Idle():
@@ -92,6 +105,13 @@ def _fits(position: Position, action: Action) -> bool:
             (Checking(challenger_id=mine) | Shadowing(challenger_id=mine)),
         ):
             return model == mine
+        case _:
+            return False
+
+
+def _fits_with_users(position: Position, action: Action) -> bool:
+    """Of what is done from then on."""
+    match action, position.state.phase:
         case (
             (
                 SetShare(experiment_id=test, epoch=epoch)
@@ -121,11 +141,5 @@ def _fits(position: Position, action: Action) -> bool:
             Watching(previous_id=mine),
         ):
             return model == mine
-        case Retire(model_id=model), _:
-            return any(left.id == model for left in ledger.retiring)
-        case ((Redeploy() | Challenge()), Idle()) | ((SetPaused() | Refuse()), _):
-            return True
-        case Recover(), phase:
-            return not isinstance(phase, Idle)
         case _:
             return False

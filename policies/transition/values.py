@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from policies.actions import Action, tag_of, target_of
 from policies.effects import Effect, Served, Stopped
+from policies.inspection import LoopRules
 from policies.lifecycle import Event, follow
 from policies.rows import Check, Experiment, Model, ModelState, Run
 from policies.state import Ledger, LoopState, LoopTotals, PhaseState, Retiring, Retry
-from policies.steps import LoopRules
 
 _E = TypeVar("_E", bound=Effect)
 _P = TypeVar("_P", bound=PhaseState)

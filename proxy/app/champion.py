@@ -14,6 +14,7 @@ import asyncio
 import socket
 from collections import Counter, deque
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
@@ -31,7 +32,7 @@ from proxy.app.paths import DataDir
 from proxy.app.troubles import Troubles
 from proxy.clock import Clock
 from proxy.config.model import Config
-from proxy.credentials import CredentialFile, UnknownCredentialError
+from proxy.credentials import CredentialFile
 from proxy.gateway.faults import Fault, answered_slot, failed_slot, left_slot, refused_slot
 from proxy.gateway.outbound import via_token
 from proxy.ids import KeyRing
@@ -389,10 +390,11 @@ class ChampionWatch(Collector):
 
     def _credential(self, target: Target) -> tuple[str, str] | None:
         """As workers send it."""
-        try:
+        with suppress(OSError, ValueError):  # workers say so, and go on with what they have read
             self._credentials.refresh()
+        try:
             return None if target.credential is None else self._credentials.header(target.credential, target.url)
-        except (UnknownCredentialError, OSError, ValueError):
+        except ValueError:  # it is not here, or for another server
             return None
 
 

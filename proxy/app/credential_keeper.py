@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from policies.rows import Model, ModelState
+from policies.wording import counted
 from proxy.credentials import Credential, read_credentials, write_credentials
 from proxy.store.store import Store
 from proxy.store.tables.control import CommandRow
@@ -33,7 +34,7 @@ async def keep_credentials(store: Store, path: Path) -> None:
         over = not_needed(kept, waiting, await store.models.list())
         if over:
             await store.credentials.forget(over)
-            _log.info("%d API key%s that no model needs removed", len(over), "" if len(over) == 1 else "s")
+            _log.info("%s that no model needs removed", counted(len(over), "API key"))
         kept = {name: found for name, found in kept.items() if name not in over}
     await asyncio.to_thread(_write, path, kept)
 

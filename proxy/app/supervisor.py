@@ -39,6 +39,10 @@ from proxy.private import UMASK
 __all__ = ["Supervisor", "serve"]
 
 _SIGNALS: Final = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD})
+_ENDS: Final = (signal.SIGTERM, signal.SIGINT)
+_SAME_WISH_S: Final = 1.0
+"""Signals that come so soon after the first are the same wish: `timeout` and terminals send them to the whole group of
+processes, and whoever started us sends another."""
 _BAD_SETTINGS: Final = 3
 _HEAD_START_S: Final = 0.3
 """Workers start before the controller: clients may be waiting."""
@@ -74,7 +78,7 @@ def serve(config: Config, reload: Callable[[], Config] | None = None) -> int:
                 return Supervisor(config, sockets, files=files, reload=reload).run()
             finally:
                 sockets.close()
-    except (PermissionError, NotADirectoryError, ValueError) as exc:
+    except (PermissionError, NotADirectoryError, FileExistsError, ValueError) as exc:
         _log.error("cannot serve: %s", exc)
         return _BAD_SETTINGS
     except OSError as exc:
@@ -114,6 +118,8 @@ class Supervisor:
         self._fatal = False
         self._reloaded = False
         self._draining = False
+        self._patient_until = 0.0
+        """Monotonic; from then on another signal means that the end is not to be waited for."""
 
     @property
     def _children(self) -> list[Child]:
@@ -229,6 +235,7 @@ class Supervisor:
     def _drain(self) -> bool:
         """Workers first, then the controller; True where nobody had to be killed."""
         self._draining = True
+        self._patient_until = self._clock.monotonic() + _SAME_WISH_S
         self._sockets.public.close()  # the workers close theirs: from then on new connections are refused
         _log.info("draining: open requests get %g s to finish", self._config.server.drain_seconds)
         patient = self._end(self._workers, self._config.server.drain_seconds + _GRACE_S)
@@ -236,7 +243,7 @@ class Supervisor:
         return patient and flushed
 
     def _end(self, children: list[Child], limit_s: float) -> bool:
-        """Ask the children to end, and kill what is left after `limit_s` or at the next SIGTERM or SIGINT."""
+        """Ask the children to end, and kill what is left after `limit_s` or at a second SIGTERM or SIGINT."""
         deadline = self._clock.monotonic() + limit_s
         for child in children:
             child.send(signal.SIGTERM)
@@ -248,11 +255,15 @@ class Supervisor:
                 return True
             now = self._clock.monotonic()
             soonest = min([deadline, *(old.kill_at for old in replaced)])
-            if deadline <= now or self._wait(soonest - now) in (signal.SIGTERM, signal.SIGINT):
+            if deadline <= now:
+                why = "did not end in time"
+                break
+            if self._wait(soonest - now) in _ENDS and self._clock.monotonic() >= self._patient_until:
+                why = "had not ended at the second signal"
                 break
         for child in children:
             if child.running:
-                _log.error("%s did not end in time: killing it", child.name)
+                _log.error("%s %s: killing it", child.name, why)
                 child.send(signal.SIGKILL)
         for old in replaced:
             old.process.kill()

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 from policies.gate import CheckReport
 from policies.rows import Model
-from proxy.checks.gate import golden_of, weigher_of
-from proxy.checks.golden import GoldenFile
+from proxy.checks.gate import weigher_of
+from proxy.checks.golden import GoldenFile, golden_of
 from proxy.checks.ledger import MemoryLedger
 from proxy.checks.plan import CheckPlan
 from proxy.checks.ports import AskedModel
 from proxy.checks.prompts import Prompts, recorded
 from proxy.checks.runner import Runner
+from proxy.checks.tally import most_asked
 from proxy.checks.weighing import Weigher
 from proxy.clock import Clock
 from proxy.config import Config
@@ -76,7 +77,7 @@ async def run_alone(config: Config, wanted: Wanted, clock: Clock) -> CheckedMode
 
 async def _plan(config: Config, wanted: Wanted, judge: Judge | None, clock: Clock) -> CheckPlan:
     checks, store, now = config.checks, wanted.store, clock.now()
-    cases = golden_of(config, judge)
+    cases = golden_of(config)
     weigher = await weigher_of(config, judge, store)
     prompts = None
     if store is not None and wanted.logged is not None and checks.replays:
@@ -87,7 +88,7 @@ async def _plan(config: Config, wanted: Wanted, judge: Judge | None, clock: Cloc
             salt=hashlib.blake2b(f"{now} {wanted.challenger.url}".encode(), digest_size=16).digest(),
             until_us=int(now * 1e6),
             days=checks.days,
-            most=2 * checks.replays if weigher is not None and weigher.by == "pairs" else checks.replays,
+            most=most_asked(checks, "visible" if weigher is None else weigher.by),
             holdout_share=config.generator_config.holdout_share,
             model_name=checks.model_name,
         )
@@ -96,9 +97,7 @@ async def _plan(config: Config, wanted: Wanted, judge: Judge | None, clock: Cloc
             "there is nothing to ask: give a golden file (--golden FILE), or --config or --data-dir of an install "
             "whose champion has answered something"
         )
-    warm_up = (
-        await recorded(store, config.deployer.warmup_requests) if store is not None and prompts is not None else []
-    )
+    warm_up = [] if store is None or prompts is None else await recorded(store, config.deployer.warmup_requests)
     return CheckPlan(
         challenger=wanted.challenger,
         champion=wanted.champion,

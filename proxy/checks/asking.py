@@ -1,8 +1,8 @@
 """Asks a model a recorded question, as its client did: same body, but for the model's name and rewrite.
 
 What is asked has no effects: an answer that calls a tool is read, and nobody calls it. A server that is busy (429, 503)
-is asked again after the wait that it names; one that cannot be reached says nothing of the model, so it is asked again
-as well, and then counts as unreached, not as wrong. Any other answer is its answer.
+is asked again after the wait that it names, and one that cannot be reached as well: neither says anything of the model,
+so that in the end it counts as unreached, not as wrong. Any other answer is its answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import orjson
 
 from policies.rewrite import RequestShape, kind_of
 from proxy.checks.ports import Asked, AskedModel
-from proxy.checks.reading import Read, read
+from proxy.checks.reading import Read, no_answer, read
 from proxy.clock import Clock
 from proxy.version import __version__
 from proxy.wire.decode import UnknownEncodingError, decode
@@ -45,6 +45,8 @@ class Unreached:
     reason: str
     refused: bool = False
     """Its server wants a credential that we do not have."""
+    status: int | None = None
+    """What a server that is busy has answered."""
 
 
 class Asker:
@@ -84,10 +86,10 @@ class Asker:
             try:
                 status, media_type, response, wait_s = await self._post(endpoint, sent)
             except TimeoutError:
-                return _no_answer(sent, f"no answer within {self._timeout_s:g} s", wanted)
+                return no_answer(sent, f"no answer within {self._timeout_s:g} s", wanted)
             except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError) as exc:
                 if attempt == _ATTEMPTS - 1:
-                    return _no_answer(sent, f"its answer broke off ({type(exc).__name__})", wanted)
+                    return no_answer(sent, f"its answer broke off ({type(exc).__name__})", wanted)
                 continue
             except (aiohttp.ClientError, OSError) as exc:
                 unreached = Unreached(f"{endpoint.url} cannot be reached ({str(exc) or type(exc).__name__})")
@@ -95,8 +97,10 @@ class Asker:
             latency_s = self._clock.monotonic() - started
             if status in _NOT_ALLOWED and not endpoint.headers:
                 return Unreached(f"{endpoint.url} asks for a credential (HTTP {status})", refused=True)
-            if status in _BUSY and attempt < _ATTEMPTS - 1:
-                await asyncio.sleep(_named_wait_s(wait_s))
+            if status in _BUSY:
+                unreached = Unreached(f"{endpoint.url} is busy (HTTP {status})", status=status)
+                if attempt < _ATTEMPTS - 1:
+                    await asyncio.sleep(_named_wait_s(wait_s))
                 continue
             return await asyncio.to_thread(
                 read,
@@ -128,12 +132,6 @@ async def _body_of(answer: aiohttp.ClientResponse) -> bytes:
         if size >= _MOST_READ:
             break
     return b"".join(pieces)
-
-
-def _no_answer(asked: Asked, why: str, wanted: str | None) -> Read:
-    """As if it had said nothing, and why."""
-    found = read(asked, status=200, response=b"", media_type="application/json", asked_model=wanted)
-    return replace(found, answer=replace(found.answer, failed=why))
 
 
 def _named_wait_s(said: str) -> float:

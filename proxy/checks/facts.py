@@ -18,7 +18,7 @@ from policies.comparison import HARD, ComparedAnswers, Defect, SeenAnswer
 from policies.gate import pair_outcome
 from proxy.checks.reading import Read
 
-__all__ = ["SIDES", "facts_of", "outcome_of", "tokens_of"]
+__all__ = ["SIDES", "facts_of", "is_hard", "outcome_of", "tokens_of", "why_lost", "with_stock"]
 
 SIDES = ("champion", "challenger")
 
@@ -84,6 +84,11 @@ def outcome_of(facts: Mapping[str, Any], *, judged: bool) -> float | None:
 def is_hard(facts: Mapping[str, Any]) -> bool:
     """Whether one of the answers has a defect that no judge makes up for: none needs to be asked."""
     return any(Defect(name) in HARD for side in SIDES for name in facts[side]["defects"])
+
+
+def why_lost(facts: Mapping[str, Any]) -> str:
+    """What is visible of the challenger's answer, in names; empty where nothing is."""
+    return ", ".join((*facts["challenger"]["defects"], *facts["differences"]))
 
 
 def tokens_of(facts: Mapping[str, Any]) -> int:

@@ -11,20 +11,20 @@ import hashlib
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 from policies.agreement import counts_as_judge
 from policies.rewrite import Rewrite, RewriteError
 from policies.rows import Check, CheckKind, Model
 from policies.snapshot import CheckView
-from proxy.checks.golden import GoldenFile, read_golden
+from proxy.checks.golden import GoldenFile, golden_of
 from proxy.checks.ledger import StoreLedger
 from proxy.checks.plan import CheckPlan
 from proxy.checks.ports import AskedModel
 from proxy.checks.prompts import Prompts, recorded
 from proxy.checks.runner import Runner
 from proxy.checks.shadow import ShadowChecks
+from proxy.checks.tally import most_asked
 from proxy.checks.weighing import Weigher
 from proxy.clock import Clock
 from proxy.config import Config
@@ -35,7 +35,7 @@ from proxy.judge.ports import Judge
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
 
-__all__ = ["CredentialHeader", "ReplayGate", "endpoint_of", "golden_of", "weigher_of"]
+__all__ = ["CredentialHeader", "ReplayGate", "endpoint_of", "weigher_of"]
 
 CredentialHeader = Callable[[str, str], tuple[str, str] | None]
 """Name and value of the header that goes with a credential's name to a URL (`CredentialFile.header`)."""
@@ -155,7 +155,7 @@ class ReplayGate:
 
     async def _plan(self, check: Check, challenger: Model, champion: Model, judge: Judge | None) -> CheckPlan:
         config, checks = self._config, self._config.checks
-        cases = await asyncio.to_thread(golden_of, config, judge)
+        cases = await asyncio.to_thread(golden_of, config)
         weigher = await weigher_of(config, judge, self._store)
         asked = await self._endpoint_of(challenger), await self._endpoint_of(champion)
         fixed = await self._store.checks.freeze(
@@ -171,9 +171,6 @@ class ReplayGate:
         self._refuse_changes(fixed, cases, weigher, judge)
         weigher = None if fixed["by"] == "visible" else weigher
         begun_s = max(check.started_us / 1e6, fixed.get("begun_s", 0.0))  # time with settings of no use is not its own
-        warm_up = (
-            await recorded(self._store, config.deployer.warmup_requests) if config.deployer.warmup_requests else []
-        )
         prompts = Prompts(
             self._store,
             champion=champion,
@@ -181,7 +178,7 @@ class ReplayGate:
             salt=bytes.fromhex(fixed["salt"]),
             until_us=check.started_us,
             days=checks.days,
-            most=2 * checks.replays if fixed["by"] == "pairs" else checks.replays,
+            most=most_asked(checks, fixed["by"]),
             holdout_share=config.generator_config.holdout_share,
             model_name=checks.model_name,
         )
@@ -194,7 +191,7 @@ class ReplayGate:
             conversations=prompts if checks.replays else None,
             weigher=weigher,
             rubrics=None if judge is None else Weigher(judge, "scores"),
-            warm_up=warm_up,
+            warm_up=await recorded(self._store, config.deployer.warmup_requests),
             warmed=int(check.summary.get("counts", {}).get("warmed", 0)),
             deadline_s=begun_s + 60 * checks.time_limit_minutes,
             patience_s=60 * checks.time_limit_minutes,
@@ -217,19 +214,6 @@ class ReplayGate:
             raise ConfigError("checks.golden: the file has changed since the check began; cancel it, and check anew")
         if fixed["by"] != "visible" and (weigher is None or judge is None or judge.scorer != fixed["judge"]):
             raise ConfigError("judge: another one than when the check began; cancel it, and check anew")
-
-
-def golden_of(config: Config, judge: Judge | None) -> GoldenFile | None:
-    """The configured golden file. Raises ConfigError where it is wrong, or has rubrics and nobody to judge by them."""
-    if config.checks.golden is None:
-        return None
-    cases = read_golden(Path(config.checks.golden))
-    if cases.needs_judge and judge is None:
-        raise ConfigError(
-            f"checks.golden: {config.checks.golden} has cases with a rubric, which a judge reads; set judge.kind, or "
-            "take them out"
-        )
-    return cases
 
 
 async def weigher_of(config: Config, judge: Judge | None, store: Store | None) -> Weigher | None:

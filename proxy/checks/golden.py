@@ -19,9 +19,10 @@ from typing import Any, Final
 
 from proxy.checks.expect import Expectation
 from proxy.checks.ports import Asked
+from proxy.config.model import Config
 from proxy.errors import ConfigError
 
-__all__ = ["CHAT", "GoldenFile", "Line", "read_golden"]
+__all__ = ["CHAT", "GoldenFile", "Line", "golden_of", "read_golden"]
 
 CHAT: Final = "/v1/chat/completions"
 _MEMBERS: Final = ("name", "request", "expect", "tags")
@@ -61,10 +62,27 @@ class GoldenFile:
         return any(line.expect.rubric for line in self.lines)
 
 
+def golden_of(config: Config) -> GoldenFile | None:
+    """The configured golden file; None without one. Blocks: it reads a file.
+
+    Raises ConfigError where it is wrong, or has rubrics and nobody to judge by them.
+    """
+    if config.checks.golden is None:
+        return None
+    cases = read_golden(Path(config.checks.golden))
+    if cases.needs_judge and config.judge.kind == "none":
+        raise ConfigError(
+            f"checks.golden: {config.checks.golden} has cases with a rubric, which a judge reads; set judge.kind, or "
+            "take them out"
+        )
+    return cases
+
+
 def read_golden(path: Path) -> GoldenFile:
     """Read the file. Raises ConfigError with every mistake in it (the first twenty), or where it cannot be read."""
     try:
-        data = path.expanduser().read_bytes()
+        with path.expanduser().open("rb") as file:
+            data = file.read(_MOST_BYTES + 1)
     except OSError as exc:
         raise ConfigError(f"checks.golden: {path} cannot be read ({exc.strerror or exc})") from exc
     if len(data) > _MOST_BYTES:

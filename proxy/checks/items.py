@@ -7,21 +7,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from policies.comparison import compare
 from proxy.checks.asking import Asker, Unreached
-from proxy.checks.facts import facts_of, is_hard
+from proxy.checks.facts import SIDES, facts_of, is_hard
 from proxy.checks.golden import Line
 from proxy.checks.plan import CheckPlan
 from proxy.checks.pool import Away
 from proxy.checks.ports import Asked, AskedModel, CheckLedger
 from proxy.checks.prompts import Recorded
-from proxy.checks.reading import Read, read
+from proxy.checks.reading import Read, no_answer, read
 from proxy.checks.tally import CheckTally
 from proxy.checks.weighing import Silent
 from proxy.store.control.comparisons import ComparedRow
+from proxy.tasks import to_the_end
 
 __all__ = ["CheckItems", "texts_of"]
 
@@ -51,7 +51,7 @@ class CheckItems:
             if isinstance(answer, Unreached):
                 if answer.refused or not last:
                     return Away(answer.reason, for_good=answer.refused)
-                answer = _silence(prompt.champion, answer.reason)
+                answer = no_answer(prompt.asked, answer.reason)
             await self._keep_pair(item, prompt, answer)
         if plan.weigher is not None and not is_hard(facts[item]) and "judge" not in facts[item]:
             judged = await plan.weigher.weigh(*await self._both(item))
@@ -83,8 +83,16 @@ class CheckItems:
             facts=facts,
             data=texts_of(prompt.asked, champion, answer),
         )
+        await self._keep(row, (champion, answer))
+
+    async def _keep(self, row: ComparedRow, pair: tuple[Read, Read]) -> None:
+        """In the ledger and in the tally, also where the check ends meanwhile: a row that the tally does not know would
+        never get an outcome."""
+        await to_the_end(self._added(row, pair), name=f"keeping {row.item}")
+
+    async def _added(self, row: ComparedRow, pair: tuple[Read, Read]) -> None:
         await self._ledger.add(row)
-        self._tally.facts[item], self._fresh[item] = facts, (champion, answer)
+        self._tally.facts[row.item], self._fresh[row.item] = dict(row.facts), pair
 
     def _compared(self, order: float, champion: Read, answer: Read, *, fresh: bool) -> dict[str, Any]:
         rewritten = answer.question if self._plan.challenger.rewrite is not None else None
@@ -110,7 +118,7 @@ class CheckItems:
             if isinstance(challenger, Unreached):
                 if challenger.refused or not last:
                     return Away(challenger.reason, for_good=challenger.refused)
-                challenger = _silence(champion, challenger.reason)
+                challenger = no_answer(line.asked, challenger.reason)
             await self._keep_line(line, champion, challenger)
         if facts[item]["golden"].get("pending"):
             assert self._plan.rubrics is not None, "a file with rubrics is refused where there is no judge"
@@ -133,8 +141,8 @@ class CheckItems:
     async def _keep_line(self, line: Line, champion: Read, challenger: Read) -> None:
         facts = await asyncio.to_thread(self._case_facts, line, champion, challenger)
         texts = texts_of(line.asked, champion, challenger)
-        await self._ledger.add(ComparedRow(check_id=0, item=line.item, tags=line.tags, facts=facts, data=texts))
-        self._tally.facts[line.item], self._fresh[line.item] = facts, (champion, challenger)
+        row = ComparedRow(check_id=0, item=line.item, tags=line.tags, facts=facts, data=texts)
+        await self._keep(row, (champion, challenger))
 
     def _case_facts(self, line: Line, champion: Read, challenger: Read) -> dict[str, Any]:
         asked = self._plan.champion is not None
@@ -148,15 +156,10 @@ class CheckItems:
 
     def _with_rubric(self, golden: Mapping[str, Any], fits: tuple[bool, bool]) -> dict[str, Any]:
         changed = {**golden, "pending": False}
-        for side, fit in zip(("champion", "challenger"), fits, strict=True):
+        for side, fit in zip(SIDES, fits, strict=True):
             if not fit and (side == "challenger" or self._plan.champion is not None):
                 changed[side] = [*golden[side], "is not as the rubric wants it"]
         return changed
-
-
-def _silence(like: Read, why: str) -> Read:
-    """No answer, to the same question."""
-    return replace(like, answer=replace(like.answer, text="", words="", calls=(), failed=why, latency_s=None), tokens=0)
 
 
 def texts_of(asked: Asked, champion: Read, challenger: Read) -> dict[str, Any]:
@@ -171,7 +174,6 @@ def texts_of(asked: Asked, champion: Read, challenger: Read) -> dict[str, Any]:
 def _reread(texts: Mapping[str, Any]) -> tuple[Read, Read]:
     asked = Asked(target=texts["target"], body=texts["request"].encode())
     champion, challenger = (
-        read(asked, status=200, response=texts[side]["body"].encode(), media_type="application/json")
-        for side in ("champion", "challenger")
+        read(asked, status=200, response=texts[side]["body"].encode(), media_type="application/json") for side in SIDES
     )
     return champion, challenger

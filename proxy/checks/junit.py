@@ -12,6 +12,7 @@ from typing import Any, Final
 from xml.etree.ElementTree import Element, SubElement, indent, tostring
 
 from policies.gate import CheckReport, GateVerdict
+from proxy.checks.facts import SIDES
 from proxy.checks.golden import GoldenFile
 from proxy.store.control.comparisons import ComparedRow
 
@@ -67,9 +68,7 @@ def _golden(cases: GoldenFile, rows: Mapping[str, ComparedRow]) -> Iterator[Case
 
 
 def _words(row: ComparedRow) -> str:
-    answers: list[tuple[str, Mapping[str, Any]]] = [
-        (side, row.data.get(side) or {}) for side in ("champion", "challenger")
-    ]
+    answers: list[tuple[str, Mapping[str, Any]]] = [(side, row.data.get(side) or {}) for side in SIDES]
     return "\n\n".join(
         f"{side}:\n{str(said.get('text') or said.get('failed') or '')[:_QUOTED]}" for side, said in answers
     )

@@ -26,7 +26,7 @@ from proxy.store.store import Store
 from proxy.store.tables.keys import id_floor
 from proxy.store.tables.values import RecordFlag, RecordView
 
-__all__ = ["Prompts", "Recorded", "asked_of", "recorded", "recorded_of"]
+__all__ = ["Prompts", "Recorded", "recorded", "recorded_of"]
 
 _KEPT_HEADERS: Final = ("content-type", "accept", "anthropic-version", "openai-organization")
 _LOOK_BACK: Final = 500
@@ -50,10 +50,12 @@ async def recorded(store: Store, count: int) -> list[Asked]:
     """The newest requests of an understood shape that were answered well, whole, and free to be used again."""
     found: list[Asked] = []
     seen = 0
+    if count == 0:
+        return found
     async for view in store.records.iter(newest_first=True, chunk=50):
         row = view.row
         if view.body is not None and row.method == "POST" and RecordFlag.SAMPLE in row.flags and not row.flags & _UNFIT:
-            found += [asked_of(view)] if _is_repeatable(view) else []
+            found += [_asked_of(view)] if _is_repeatable(view) else []
         seen += 1
         if len(found) == count or seen == _LOOK_BACK:
             break
@@ -129,7 +131,7 @@ def _see_all(draw: Draw, chunk: Sequence[Candidate]) -> None:
 def recorded_of(view: RecordView, asked_model: str | None) -> Recorded:
     """A record, which has its body, as a question and the champion's answer. `asked_model`: see `read`."""
     assert view.body is not None
-    row, body, asked = view.row, view.body, asked_of(view)
+    row, body, asked = view.row, view.body, _asked_of(view)
     answered = read(
         asked,
         status=row.status,
@@ -142,7 +144,7 @@ def recorded_of(view: RecordView, asked_model: str | None) -> Recorded:
     return Recorded(record_id=row.id, user_hash=row.user_hash, tags=tags, asked=asked, champion=answered)
 
 
-def asked_of(view: RecordView) -> Asked:
+def _asked_of(view: RecordView) -> Asked:
     """The request of a record, which has its body."""
     assert view.body is not None
     headers = {name: view.body.request_headers[name] for name in _KEPT_HEADERS if name in view.body.request_headers}

@@ -7,7 +7,7 @@ that was cut off.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -18,7 +18,7 @@ from proxy.checks.ports import Asked
 from proxy.wire.extract import CapturedExchange, Extraction, converse, extract
 from proxy.wire.extract.values import mapping, text
 
-__all__ = ["Read", "read"]
+__all__ = ["Read", "no_answer", "read"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +77,12 @@ def read(
         body=_together(found, response).decode("utf-8", "replace"),
         tokens=_at_most((found.prompt_tokens or 0) + (found.completion_tokens or 0), len(asked.body) + len(response)),
     )
+
+
+def no_answer(asked: Asked, why: str, asked_model: str | None = None) -> Read:
+    """As if the model had said nothing. `why`, in words; `asked_model`: see `read`."""
+    found = read(asked, status=200, response=b"", media_type="application/json", asked_model=asked_model)
+    return replace(found, answer=replace(found.answer, failed=why))
 
 
 def _at_most(tokens: int, size: int) -> int:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from policies.gate import CheckReport
+from policies.wording import counted
 from proxy.checks.asking import Asker, Unreached
 from proxy.checks.facts import outcome_of
 from proxy.checks.items import CheckItems
@@ -20,6 +21,7 @@ from proxy.checks.ports import CheckLedger
 from proxy.checks.reading import Read
 from proxy.checks.tally import CheckTally
 from proxy.clock import Clock
+from proxy.tasks import to_the_end
 
 __all__ = ["Runner"]
 
@@ -165,7 +167,7 @@ class Runner:
             await self._pool.opened()
             answer = await self._asker.ask(self._plan.challenger, asked, model_name=False)
             if isinstance(answer, Unreached) and not answer.refused:
-                silences.append("it cannot be reached")
+                silences.append("it cannot be reached" if answer.status is None else f"HTTP {answer.status}")
             elif isinstance(answer, Read) and answer.answer.failed is not None:
                 silences.append(answer.answer.failed)
             else:
@@ -173,7 +175,7 @@ class Runner:
                 await self._write_down(force=True)
         self._warming = False
         if silences and not self.tally.warmed:
-            self.may_pass = not any(said.startswith("HTTP 4") for said in silences)
+            self.may_pass = not any(said.startswith("HTTP 4") and said != "HTTP 429" for said in silences)
             last = silences[-1].partition(",")[0]  # what follows, the model says
             self.silent = f"it answered none of {len(silences)} recorded requests; the last: {last}"
         return not self.silent
@@ -182,13 +184,17 @@ class Runner:
         """What became of items whose turn it was, and now and then the whole."""
         tally = self.tally
         tally.advance()
-        fresh, tally.fresh = tally.fresh, []
-        for item in fresh:
-            await self._ledger.settle(item, tally.outcome(item), tally.facts[item])
+        if tally.fresh:
+            fresh, tally.fresh = tally.fresh, []
+            await to_the_end(self._settle(fresh), name="outcomes of a check")  # nobody else would write them down
         now = self._clock.monotonic()
         if force or now - self._reported >= _REPORT_S:
             self._reported = now
             await self._ledger.report(replace(self.report(), verdict=None))
+
+    async def _settle(self, items: Sequence[str]) -> None:
+        for item in items:
+            await self._ledger.settle(item, self.tally.outcome(item), self.tally.facts[item])
 
     async def _settle_rest(self) -> None:
         """Items that were asked beyond the one that decided."""
@@ -199,5 +205,4 @@ class Runner:
 
 
 def _few(found: int, fewest: int) -> str:
-    users = f"{found} held-out user{'s' if found != 1 else ''} with a recorded conversation"
-    return f"{users}: fewer than {fewest} show nothing"
+    return f"{counted(found, 'held-out user')} with a recorded conversation: fewer than {fewest} show nothing"

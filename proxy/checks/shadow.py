@@ -17,7 +17,7 @@ from policies.rewrite import Rewrite
 from policies.rows import Check, Model
 from policies.shadowing import Missing, conclude_shadow, shadow_look, shadow_part
 from policies.snapshot import CheckView
-from proxy.checks.facts import SIDES, outcome_of, with_stock
+from proxy.checks.facts import SIDES, outcome_of, why_lost, with_stock
 from proxy.checks.pairing import Pairing, is_paired
 from proxy.checks.ports import AskedModel
 from proxy.checks.tally import differences_of, figures_of
@@ -87,17 +87,18 @@ class ShadowChecks:
             timeout_s=self._timeout_s,
         )
         rows = await self._store.comparisons.of_check(check.id)
-        for row in rows:
-            if not is_paired(row):
-                await self._pair(pairing, row)
-        rows = await self._store.comparisons.of_check(check.id)
+        halves = [row for row in rows if not is_paired(row)]
+        for half in halves:
+            await self._pair(pairing, half)
+        if halves:
+            rows = await self._store.comparisons.of_check(check.id)
         # what was sent later may still be on its way here: quick answers first, and those are not like the others
         until_us = int((self._clock.now() - self._timeout_s - _LAG_S) * 1e6)
-        report = await asyncio.to_thread(report_of, rows, until_us=until_us)
-        for item, outcome, facts in report[1]:
+        report, settled = await asyncio.to_thread(report_of, rows, until_us=until_us)
+        for item, outcome, facts in settled:
             await self._store.comparisons.settle(check.id, item, outcome, facts)
-        await self._store.checks.report(check.id, report[0].document())
-        return report[0]
+        await self._store.checks.report(check.id, report.document())
+        return report
 
     async def _pair(self, pairing: Pairing, row: ComparedRow) -> None:
         """Complete one comparison, or forget it; it waits where its record is not here yet."""
@@ -148,7 +149,7 @@ def report_of(rows: Sequence[ComparedRow], *, until_us: int) -> tuple[CheckRepor
             units.add(unit)
             outcomes.append(outcome)
         if outcome < 0:
-            lost.append((outcome, {"item": row.item, "why": _why(facts)}))
+            lost.append((outcome, {"item": row.item, "why": why_lost(facts)}))
     look = shadow_look(outcomes)
     verdict, reasons = conclude_shadow(look, copies=len(ready), missing=missing)
     return CheckReport(
@@ -173,7 +174,3 @@ def _unit(row: ComparedRow) -> str:
         return f"u{row.user_hash}"
     conversation = row.facts.get("conversation")
     return row.item if conversation is None else f"c{conversation}"
-
-
-def _why(facts: Mapping[str, Any]) -> str:
-    return ", ".join((*facts["challenger"]["defects"], *facts["differences"]))

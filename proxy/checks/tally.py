@@ -17,24 +17,28 @@ from policies.comparison import StockAnswers
 from policies.conclusion import conclude, conversations_part, golden_part
 from policies.draw import Drawn
 from policies.gate import PAIRS, SCORES, CheckPart, CheckReport, GateLook, GateVerdict, GoldenCase, Rule, gate, golden
-from proxy.checks.facts import SIDES, outcome_of, tokens_of, with_stock
+from proxy.checks.facts import SIDES, outcome_of, tokens_of, why_lost, with_stock
 from proxy.checks.golden import GoldenFile
 from proxy.config.gate import ChecksConfig
 
-__all__ = ["By", "CheckTally", "differences_of", "figures_of", "rule_of"]
+__all__ = ["By", "CheckTally", "differences_of", "figures_of", "most_asked"]
 
 By = Literal["visible", "scores", "pairs"]
 _EXAMPLES: Final = 20
 Facts = dict[str, Any]
 
 
-def rule_of(config: ChecksConfig, by: By, *, shared: bool) -> Rule:
+def most_asked(config: ChecksConfig, by: By) -> int:
+    """Conversations at most: a preference says less than a difference of scores, so there are twice as many."""
+    return 2 * config.replays if by == "pairs" else config.replays
+
+
+def _rule_of(config: ChecksConfig, by: By, *, shared: bool) -> Rule:
     """When conversations decide. `shared`: a golden file may reject, too, so each has half of the chance to err."""
     base = PAIRS if by == "pairs" else SCORES
     broken = config.broken_pairs if by == "pairs" else config.broken_scores
-    most = 2 * config.replays if by == "pairs" else config.replays
     alpha = base.alpha_reject / 2 if shared else base.alpha_reject
-    return replace(base, broken=broken, n_max=max(most, 1), alpha_reject=alpha)
+    return replace(base, broken=broken, n_max=max(most_asked(config, by), 1), alpha_reject=alpha)
 
 
 @dataclass(slots=True)
@@ -65,7 +69,7 @@ class CheckTally:
     @property
     def rule(self) -> Rule:
         """When conversations decide."""
-        return rule_of(self.config, self.by, shared=self.cases is not None)
+        return _rule_of(self.config, self.by, shared=self.cases is not None)
 
     @property
     def at(self) -> int:
@@ -121,11 +125,12 @@ class CheckTally:
 
     def verdict(self) -> GateVerdict | None:
         """What there is to say by now."""
-        return self._conclusion()[0]
+        return self._conclusion(self._golden(), self._conversations())[0]
 
     def report(self) -> CheckReport:
         """Everything, as it is kept."""
-        verdict, reasons = self._conclusion()
+        golden_file, conversations = self._golden(), self._conversations()
+        verdict, reasons = self._conclusion(golden_file, conversations)
         golden_items = () if self.cases is None else tuple(line.item for line in self.cases.lines)
         known = {item: facts for item, facts in self.facts.items() if item not in golden_items}
         return CheckReport(
@@ -134,17 +139,15 @@ class CheckTally:
             counts=self._counts(known),
             differences=differences_of(self.facts.values()),
             figures=figures_of(known.values()),
-            parts=tuple(part for part in (self._golden(), self._conversations()) if part is not None),
+            parts=tuple(part for part in (golden_file, conversations) if part is not None),
             examples=tuple(self._examples()),
         )
 
-    def _conclusion(self) -> tuple[GateVerdict | None, tuple[str, ...]]:
+    def _conclusion(
+        self, golden_file: CheckPart | None, conversations: CheckPart | None
+    ) -> tuple[GateVerdict | None, tuple[str, ...]]:
         return conclude(
-            golden=self._golden(),
-            conversations=self._conversations(),
-            holds=self.holds,
-            notes=self.notes,
-            ended=self.ended,
+            golden=golden_file, conversations=conversations, holds=self.holds, notes=self.notes, ended=self.ended
         )
 
     def _golden(self) -> CheckPart | None:
@@ -195,8 +198,7 @@ class CheckTally:
         for item, outcome in self._settled.items():
             if outcome < 0:
                 facts = self.facts[item]
-                why = ", ".join((*facts["challenger"]["defects"], *facts["differences"])) or "a judge prefers the other"
-                found.append((outcome, {"item": item, "why": why}))
+                found.append((outcome, {"item": item, "why": why_lost(facts) or "a judge prefers the other"}))
         found.sort(key=lambda one: one[0])
         return [example for _, example in found[:_EXAMPLES]]
 

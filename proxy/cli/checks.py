@@ -29,12 +29,13 @@ def check_config(
     """Check the configuration as `serve` would and list what differs from the defaults.
 
     Prints all problems at once, each with its key, value, reason and remedy; the exit code is then 3. Also checks that
-    the training function and the commands exist (`serve` only warns about them, and serves), and reads the golden file
-    of the gate.
+    the training function and the commands exist, and reads the golden file of the gate (`serve` only warns of these,
+    and serves).
     """
     import os
     from pathlib import Path
 
+    from proxy.checks.golden import golden_of
     from proxy.config import fingerprint, public_document
     from proxy.config.load import mistaken_names, old_names
     from proxy.config.programs import missing_programs
@@ -47,7 +48,7 @@ def check_config(
         fail(Exit.CONFIG, "\n  ".join(("the configuration names things that do not exist:", *map(str, missing))))
     try:
         client_tls(loaded)
-        _read_golden(loaded)
+        golden_of(loaded)
     except ConfigError as exc:
         fail(Exit.CONFIG, str(exc))
     changed = _changed(loaded)
@@ -76,15 +77,6 @@ def check_config(
     out.print(table)
     for note in notes:
         out.print(f"note: {note}")
-
-
-def _read_golden(config: Config) -> None:
-    """Raises ConfigError where the golden file is no use."""
-    from proxy.checks.gate import golden_of
-    from proxy.judge.build import make_judge
-
-    if config.checks.golden is not None:
-        golden_of(config, make_judge(config.judge))
 
 
 def _changed(config: Config) -> dict[str, Any]:

@@ -167,7 +167,7 @@ def challenge(
     otherwise. Nothing is trained; it is checked before any user sees it, and then tested like any other."""
     given = {"url": url, "model": model, "name": name, "api_key_header": api_key_header, "client_key": client_key,
              "api_key": _read(api_key_file, "--api-key-file"), "rewrite": _read_json(rewrite)}  # fmt: skip
-    document = {field: value for field, value in given.items() if value not in (None, False)}
+    document = {member: value for member, value in given.items() if value not in (None, False)}
     order = _Order(verb="challenge", path="/api/challengers", body=document, leave=_leave_challenger)
     _give(order, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
 

@@ -66,7 +66,7 @@ def serve(
         check_serving(loaded)
     except ConfigError as exc:
         fail(Exit.CONFIG, str(exc))
-    _warn_of_missing_programs(loaded)
+    _warn_of_what_is_missing(loaded)
     from proxy.app import serve as run
 
     raise typer.Exit(
@@ -74,18 +74,26 @@ def serve(
     )
 
 
-def _warn_of_missing_programs(config: Config) -> None:
-    """A training that is due in a week is no reason not to serve, but better known now."""
-    if config.trainer.kind not in _LOCAL and config.deployer.kind not in _LOCAL:
-        return
-    from proxy.config.programs import missing_programs
+def _warn_of_what_is_missing(config: Config) -> None:
+    """A training that is due in a week, or a check, is no reason not to serve, but better known now."""
+    if config.trainer.kind in _LOCAL or config.deployer.kind in _LOCAL or config.judge.kind in _LOCAL:
+        from proxy.config.programs import missing_programs
 
-    for missing in missing_programs(config):
-        say(
-            f"ratchet: warning: {missing}; until this is fixed no model can be trained or served",
-            err=True,
-            colour=typer.colors.YELLOW,
-        )
+        for missing in missing_programs(config):
+            halted = "nothing is judged" if missing.path.startswith("judge.") else "no model can be trained or served"
+            _warn(f"{missing}; until this is fixed {halted}")
+    if config.checks.golden is not None:
+        from proxy.checks.golden import golden_of
+        from proxy.errors import ConfigError
+
+        try:
+            golden_of(config)
+        except ConfigError as exc:
+            _warn(f"{exc}; until this is fixed every challenger waits in its check")
+
+
+def _warn(sentence: str) -> None:
+    say(f"ratchet: warning: {sentence}", err=True, colour=typer.colors.YELLOW)
 
 
 def parse_settings(settings: list[str] | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from policies.intervals import Interval
 from proxy.config import forms
 
 __all__ = ["MAX_TAGS", "AdminConfig", "BreakerConfig", "CaptureConfig", "ChampionConfig", "GatewayConfig",
-           "RedactionConfig", "ServerConfig", "SpoolConfig", "StickyConfig"]  # fmt: skip
+           "RedactionConfig", "ServerConfig", "SpoolConfig", "StickyConfig", "key_in_header"]  # fmt: skip
 
 
 TASK_PATTERNS: Final = (
@@ -90,10 +90,12 @@ class ChampionConfig:
 
     def credential_header(self) -> tuple[str, str] | None:
         """Name and value of the header that carries `api_key`; None without one."""
-        if self.api_key is None:
-            return None
-        prefix = "Bearer " if self.api_key_header.lower() == "authorization" else ""
-        return self.api_key_header, prefix + self.api_key
+        return None if self.api_key is None else key_in_header(self.api_key_header, self.api_key)
+
+
+def key_in_header(header: str, api_key: str) -> tuple[str, str]:
+    """Name and value of the header that carries an API key: `authorization` has it as a bearer token."""
+    return header, f"Bearer {api_key}" if header.lower() == "authorization" else api_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

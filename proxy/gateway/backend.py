@@ -20,7 +20,7 @@ from proxy.gateway.address import Address
 from proxy.gateway.breaker import Breaker
 from proxy.gateway.faults import answered_slot
 from proxy.gateway.outbound import CREDENTIALS, CredentialLine
-from proxy.gateway.ports import CredentialOf, Pool
+from proxy.gateway.ports import CredentialOf, MakesPools, Pool
 from proxy.routes import RouteTable, Target
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ class Router:
     def __init__(
         self,
         config: Config,
-        make_pool: Callable[[Address], Pool],
+        make_pool: MakesPools,
         count: Callable[[str, float], None],
         credentials: CredentialOf | None = None,
     ) -> None:

@@ -17,7 +17,7 @@ from proxy.gateway.head import RequestParser
 from proxy.gateway.head_cache import CachedHead, HeadCache
 from proxy.gateway.loop_guard import LoopGuard
 from proxy.gateway.outbound import kept_from_trailers
-from proxy.gateway.ports import CredentialOf, GatewayCounters, MintsIds, Pool, RecordSpool, Redacts
+from proxy.gateway.ports import CredentialOf, GatewayCounters, MakesPools, MintsIds, Pool, RecordSpool, Redacts
 from proxy.gateway.request_buffer import Budget
 from proxy.gateway.shadow import Shadow
 from proxy.gateway.sticky import StickySources
@@ -95,7 +95,7 @@ def worker_context(
     ids: MintsIds,
     user_hash: Callable[[bytes], int],
     counters: GatewayCounters,
-    make_pool: Callable[[Address], Pool],
+    make_pool: MakesPools,
     clock: Clock,
     side_socket: Path | None = None,
     redact: Redacts | None = None,

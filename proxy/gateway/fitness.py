@@ -4,13 +4,14 @@ were answered by the champion (or failed by it), and that may be asked twice."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import orjson
 
 from policies.records import Arm, Outcome
 from policies.repeatable import Unfit, why_unfit
 from proxy.gateway.facts import ExchangeFacts
+from proxy.wire.brackets import too_many_brackets
 
 if TYPE_CHECKING:
     from proxy.wire.extract.model import Shape
@@ -19,8 +20,6 @@ __all__ = ["ServedAt", "why_not", "why_not_body"]
 
 ServedAt: TypeAlias = "Callable[[str], Sequence[Shape]]"
 """The API shapes that may be served at a path. They are loaded where there is a shadow only: it takes a while."""
-_MOST_BRACKETS: Final = 16_000
-"""As in `routing`: a body with more lists and objects is not parsed in the event loop."""
 
 
 def why_not(facts: ExchangeFacts, *, prefixed: bool) -> str | None:
@@ -49,7 +48,7 @@ def _comparable(facts: ExchangeFacts) -> bool:
 
 def why_not_body(target: str, body: bytes, served_at: ServedAt) -> str | None:
     """What in the body of a request for `target` (its path and query) speaks against a copy."""
-    if len(body) > 2 * _MOST_BRACKETS and body.count(b"[") + body.count(b"{") > _MOST_BRACKETS:
+    if too_many_brackets(body):
         return "kind"
     try:
         document = orjson.loads(body)

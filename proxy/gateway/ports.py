@@ -194,7 +194,8 @@ class Pool(Protocol):
         ...
 
 
-MakesPools = Callable[[Address], Pool]
+MakesPools: TypeAlias = Callable[[Address], Pool]
+"""Makes the connections to a server."""
 
 
 class Receiver(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Literal
 
 import orjson
 
@@ -13,13 +13,10 @@ from proxy.gateway.head import RequestHead
 from proxy.gateway.head_cache import CachedHead
 from proxy.gateway.request_buffer import RequestBuffer
 from proxy.gateway.sticky import StickyKey, StickySources
+from proxy.wire.brackets import too_many_brackets
 from proxy.wire.decode import UnknownEncodingError, decode
 
 __all__ = ["Awaited", "awaited_of", "conversation_of", "encoding_of", "forced_backend", "key_of"]
-
-_MOST_BRACKETS: Final = 16_000
-"""Lists and objects of a body that is parsed in the event loop: each takes a microsecond. A request of nothing but
-tools has half as many; one with more names nobody."""
 
 Awaited = Literal["user", "model", "whole"] | None
 """What the body is held for; `whole`: to be rewritten."""
@@ -95,7 +92,7 @@ def _parsed(known: CachedHead, body: RequestBuffer, limit: int) -> object:
             return None
         if len(data) >= limit:
             raise ValueError("too long to parse")
-    if len(data) > 2 * _MOST_BRACKETS and data.count(b"[") + data.count(b"{") > _MOST_BRACKETS:
+    if too_many_brackets(data):
         return None
     document: object = orjson.loads(data)
     return document

@@ -101,11 +101,6 @@ class Shadow:
         self._closed = False
 
     @property
-    def open(self) -> int:
-        """Copies that have not ended."""
-        return len(self._open)
-
-    @property
     def ready(self) -> bool:
         """Whether it knows which requests it understands. Before, there are no copies."""
         return self._served_at is not None

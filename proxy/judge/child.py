@@ -14,7 +14,6 @@ import math
 import os
 import signal
 import struct
-import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -112,7 +111,3 @@ def _write(line: int, answer: Any) -> bool:
     except (BrokenPipeError, ConnectionResetError):
         return False
     return True
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

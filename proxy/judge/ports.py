@@ -94,11 +94,6 @@ class PairJudgement:
     tokens: int = 0
     failure: Failure | None = None
 
-    @property
-    def decided(self) -> bool:
-        """Whether there is a verdict in both orders."""
-        return self.straight is not None and self.turned is not None
-
 
 class Judge(Protocol):
     """Something that judges. Its methods never raise for what a judge does wrong: each item has its own failure. Safe

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 from policies.rows import Check, Model
 from policies.snapshot import CheckView
 
-__all__ = ["BROUGHT", "DatasetBuilder", "DatasetRequest", "DeployFailed", "Deployer", "Endpoint", "Failed",
+__all__ = ["DatasetBuilder", "DatasetRequest", "DeployFailed", "Deployer", "Endpoint", "Failed",
            "Gate", "Handle", "Manifest", "NotReady", "Notifier", "Probe", "Readiness", "Running", "Succeeded",
            "Trainer", "TrainingRun", "TrainingStatus"]  # fmt: skip
 
@@ -203,10 +203,6 @@ class Trainer(Protocol):
     async def adopt(self, run_id: str, handle: Handle) -> bool:
         """After a restart of the controller: True when the run (still going on, or ended) was found again."""
         ...
-
-
-BROUGHT: Final = "brought"
-"""In the detail of a deployment: the model is an endpoint that a person has named, and nothing is to be started."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

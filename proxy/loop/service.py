@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,7 +50,8 @@ def _credentials(config: Config, data_dir: Path) -> CredentialHeader:
     file = CredentialFile(data_dir / CREDENTIALS_FILE, config.champion)
 
     def header(name: str, url: str) -> tuple[str, str] | None:
-        file.refresh()
+        with suppress(OSError, ValueError):  # workers say so, and go on with what they have read
+            file.refresh()
         return file.header(name, url)
 
     return header

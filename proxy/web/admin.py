@@ -32,7 +32,7 @@ from proxy.web.datasets import DatasetsApi
 from proxy.web.limits import MAX_ADMIN_BODY_BYTES, BodyLimit, Hardened
 from proxy.web.numbers import instant_of, whole_of
 from proxy.web.records import RecordsApi
-from proxy.web.responses import EXCEPTION_HANDLERS, ApiError, JsonResponse
+from proxy.web.responses import EXCEPTION_HANDLERS, ApiError, JsonResponse, reachable
 
 __all__ = ["VERBS", "AdminServices", "create_admin_app"]
 
@@ -75,10 +75,11 @@ class AdminServices:
     """Where a browser without a session is sent."""
 
     async def bring(self, brought: Brought, who: str, why: str) -> int:
-        """Write down that a challenger is brought; returns the command's id. Its API key is kept apart."""
-        store = self.store()
-        if store is None:
-            raise ApiError(503, "the store cannot be reached at the moment", headers={"retry-after": "5"})
+        """Write down that a challenger is brought; returns the command's id. Its API key is kept apart.
+
+        Raises TemporaryError while the store is away.
+        """
+        store = reachable(self.store())
         assert self.submit is not None  # who calls has looked
         args, key = await arguments(brought, store, self.config.champion)
         return await self.submit(Verb.CHALLENGE, args, who, why, key)
@@ -183,9 +184,7 @@ class _Api:
         return body, who.strip(), why.strip()
 
     async def command_state(self, request: Request) -> Response:
-        store = self._services.store()
-        if store is None:
-            raise ApiError(503, "the store cannot be reached at the moment", headers={"retry-after": "5"})
+        store = reachable(self._services.store())
         found = await store.commands.get(request.path_params["id"])
         if found is None:
             raise ApiError(404, f"there is no command {request.path_params['id']}")

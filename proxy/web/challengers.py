@@ -28,7 +28,8 @@ from proxy.web.responses import ApiError, JsonResponse
 
 __all__ = ["FIELDS", "Brought", "arguments", "challenger_routes", "read_challenger"]
 
-FIELDS: Final = ("url", "model", "name", "api_key", "api_key_header", "client_key", "rewrite")
+_TEXTS: Final = ("url", "model", "name", "api_key", "api_key_header")
+FIELDS: Final = (*_TEXTS, "client_key", "rewrite")
 _NAME: Final = re.compile(r"[A-Za-z0-9][\w.:/@+-]{0,99}", re.ASCII)
 _LONGEST: Final = 1_000
 
@@ -56,8 +57,7 @@ def read_challenger(document: Mapping[str, Any]) -> Brought:
     for member in given:
         if member not in FIELDS:
             raise ValueError(f"{member[:40]}: there is no such field; a challenger has {', '.join(FIELDS)}")
-    texts: dict[str, str] = {}
-    texts |= {text: _text(text, given[text]) for text in FIELDS[:5] if text in given}
+    texts: dict[str, str] = {name: _text(name, given[name]) for name in _TEXTS if name in given}
     url: str | None = None if texts.get("url") == "champion" else texts.get("url")
     if url is not None and (why := forms.base_url(url)) is not None:
         raise ValueError(f"url: {why}")

@@ -24,7 +24,8 @@ from proxy.wire.extract.shapes import KINDS
 from proxy.wire.person import conversation_of, person_key
 from proxy.wire.rewriting import Rewriter
 
-__all__ = ["FILTERS", "iso", "parse_filter", "parse_instant", "record_document", "row_document", "user_text"]
+__all__ = ["FILTERS", "iso", "judgement_documents", "parse_filter", "parse_instant", "record_document", "row_document",
+           "user_text"]  # fmt: skip
 
 FILTERS: Final = ("since", "until", "user", "conversation", "arm", "model", "experiment", "status", "outcome", "kind",
                   "min_quality", "max_quality", "feedback", "tag", "text",

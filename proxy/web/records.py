@@ -16,7 +16,7 @@ from proxy.store.tables.keys import is_record_id
 from proxy.store.tables.values import RecordView
 from proxy.web.documents import iso, judgement_documents, parse_filter, record_document, row_document
 from proxy.web.numbers import whole_of
-from proxy.web.responses import ApiError, JsonResponse
+from proxy.web.responses import ApiError, JsonResponse, reachable
 
 __all__ = ["MAX_LIMIT", "RecordsApi", "find_record"]
 
@@ -46,7 +46,7 @@ class RecordsApi:
         cursor, _ = params.pop("cursor", None), params.pop("limit", None)
         if cursor is not None and not is_record_id(cursor):
             raise ApiError(400, "cursor: not valid; use the cursor that the list returned", field="cursor")
-        store = self._reachable()
+        store = reachable(self._store())
         try:
             models = {model.name: model.id for model in await store.models.list()} if "model" in params else {}
             criteria = parse_filter(params, self._keys, models, self._clock.now())
@@ -59,7 +59,7 @@ class RecordsApi:
 
     async def show(self, request: Request) -> Response:
         """One record by its id, its signed id, or another name of it (provider's or client-chosen id)."""
-        store = self._reachable()
+        store = reachable(self._store())
         view = await find_record(store, self._ids, request.path_params["id"])
         if view is None:
             message = "there is no such record; it may not be stored yet, or retention has deleted it"
@@ -67,12 +67,6 @@ class RecordsApi:
         document = record_document(view, self._ids, await store.models.get(view.row.model_id))
         judged = judgement_documents(await store.judgements.of_record(view.row.id))
         return JsonResponse({**document, "judgements": judged})
-
-    def _reachable(self) -> Store:
-        store = self._store()
-        if store is None:
-            raise ApiError(503, "the store cannot be reached at the moment", headers={"retry-after": "5"})
-        return store
 
 
 async def find_record(store: Store, ids: RecordIds, name: str) -> RecordView | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import orjson
 from starlette.exceptions import HTTPException
@@ -19,13 +19,15 @@ from starlette.types import ExceptionHandler
 
 from proxy.errors import PermanentError, TemporaryError
 
-__all__ = ["EXCEPTION_HANDLERS", "ApiError", "JsonResponse", "error_response"]
+__all__ = ["EXCEPTION_HANDLERS", "ApiError", "JsonResponse", "error_response", "reachable"]
 
 _CODES: Final = {400: "bad_request", 401: "unauthorized", 403: "forbidden", 404: "not_found", 405: "method_not_allowed",
                  409: "conflict", 410: "too_old", 413: "too_large", 415: "unsupported_media_type", 429: "too_many",
                  503: "unavailable"}  # fmt: skip
 
 
+_STORE_RETRY_S: Final = 5.0
+_Store = TypeVar("_Store")
 _ALWAYS: Final = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
 
 
@@ -52,6 +54,13 @@ class ApiError(Exception):
         self.status = status
         self.field = field
         self.headers = headers
+
+
+def reachable(store: _Store | None) -> _Store:
+    """The store that a request needs. Raises TemporaryError while it is away, that is None."""
+    if store is None:
+        raise TemporaryError("the store cannot be reached at the moment", retry_after_s=_STORE_RETRY_S)
+    return store
 
 
 def error_response(

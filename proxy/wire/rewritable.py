@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
+from proxy.wire.brackets import too_many_brackets
+
 __all__ = ["LONGEST_BODY", "rewritable"]
 
 LONGEST_BODY: Final = 1 << 20
 """Bytes of a body that is rewritten."""
-_MOST_BRACKETS: Final = 16_000
-"""Lists and objects in it: as many as are parsed to find a user."""
 
 
 def rewritable(size: int, encoding: str | None, body: bytes | bytearray = b"") -> bool:
@@ -18,6 +18,4 @@ def rewritable(size: int, encoding: str | None, body: bytes | bytearray = b"") -
     It depends on the request alone, and not on who is to answer: what cannot be rewritten is no evidence in either arm.
     `body` is what has come of it.
     """
-    if size > LONGEST_BODY or encoding not in (None, "identity"):
-        return False
-    return len(body) <= 2 * _MOST_BRACKETS or body.count(b"[") + body.count(b"{") <= _MOST_BRACKETS
+    return size <= LONGEST_BODY and encoding in (None, "identity") and not too_many_brackets(body)

@@ -149,6 +149,31 @@ async def test_a_worker_that_was_replaced_does_not_outlive_a_stop(ratchet: Ratch
     assert gone(old)
 
 
+async def test_two_signals_at_once_are_one_wish(ratchet: RatchetProcess, upstream: Upstream) -> None:
+    """A terminal or `timeout` signals every process of the group, and whoever started us signals us, too: open answers
+    end all the same."""
+    told = asyncio.Event()
+
+    async def answer(seen: Seen, line: Line) -> None:
+        await told.wait()
+        await line.send(reply(b"{}"))
+
+    upstream.default = answer  # type: ignore[method-assign]
+    ratchet.settings["server"]["drain_seconds"] = 60
+    await asyncio.to_thread(ratchet.start)
+    await asyncio.to_thread(ratchet.await_admin)
+    client = asyncio.create_task(asyncio.to_thread(request, ratchet.base_url, "/x"))
+    await asyncio.wait_for(upstream.arrived.wait(), 120)
+    for pid in (ratchet.pid("supervisor"), *ratchet.worker_pids, ratchet.controller_pid):
+        os.kill(pid, signal.SIGINT)
+        os.kill(pid, signal.SIGTERM)
+    await asyncio.to_thread(await_true, lambda: "draining: open" in ratchet.log, "the drain")
+    told.set()
+    assert (await client).status == 200
+    log = await asyncio.to_thread(ratchet.wait, expect=0)
+    assert "killing it" not in log
+
+
 async def test_an_orphan_with_an_open_stream_ends(ratchet: RatchetProcess, upstream: Upstream) -> None:
     upstream.default = stream  # type: ignore[method-assign]
     await asyncio.to_thread(ratchet.start)

@@ -172,14 +172,22 @@ async def test_sighup_takes_new_settings_over_and_a_second_sigterm_cuts_the_drai
         await upstream.arrived.wait()
         ratchet.terminate()
         await asyncio.to_thread(await_true, lambda: "draining: open" in ratchet.log, "the drain")
-        assert ratchet.process is not None
-        ratchet.process.send_signal(signal.SIGTERM)
+        await asyncio.to_thread(await_true, lambda: _is_killed_when_asked_again(ratchet), "the second signal's effect")
         log = await asyncio.to_thread(ratchet.wait, expect=1)
-        assert "worker-0 did not end in time: killing it" in log
+        assert "worker-0 had not ended at the second signal: killing it" in log
         with pytest.raises((ConnectionError, http.client.HTTPException)):
             await open_request
     finally:
         await asyncio.to_thread(ratchet.stop, expect=None)
+
+
+def _is_killed_when_asked_again(ratchet: RatchetProcess) -> bool:
+    """One more signal: what comes within the first second is still the same wish."""
+    if "at the second signal" in ratchet.log:
+        return True
+    assert ratchet.process is not None
+    ratchet.process.send_signal(signal.SIGTERM)
+    return False
 
 
 def test_sighup_with_a_broken_file_changes_nothing(running: RatchetProcess) -> None:

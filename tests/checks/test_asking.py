@@ -15,12 +15,20 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from policies.draw import Drawn
 from policies.rewrite import Rewrite
+from policies.scoring import ScoringConfig
 from proxy.checks.asking import Asker, Unreached, body_for
+from proxy.checks.items import CheckItems
+from proxy.checks.ledger import MemoryLedger
+from proxy.checks.plan import CheckPlan
 from proxy.checks.pool import Away, CheckPool
 from proxy.checks.ports import Asked, AskedModel
-from proxy.checks.reading import Read
+from proxy.checks.prompts import Recorded
+from proxy.checks.reading import Read, read
+from proxy.checks.tally import CheckTally
 from proxy.clock import SystemClock
+from proxy.config.gate import ChecksConfig
 from tests.checks.world import completion, unused_port
 from tests.harness.webserver import serving
 
@@ -104,16 +112,17 @@ async def test_a_busy_server_is_asked_again() -> None:
     assert (found.answer.failed, len(model.asked)) == (None, 3)
     always = Model(json_of(b"", 429, **{"retry-after": "0"}))
     found = await ask(always)
-    assert isinstance(found, Read)
-    assert (found.answer.failed, len(always.asked)) == ("HTTP 429", 3)
+    assert isinstance(found, Unreached), "a limit of its server is no fault of the model"
+    assert (found.status, len(always.asked)) == (429, 3)
+    assert found.reason.endswith("is busy (HTTP 429)")
 
 
 @pytest.mark.parametrize("wait", ["nan", "-1", "²"])
 async def test_a_wait_that_is_no_number_of_seconds_is_none(wait: str) -> None:
     async with asyncio.timeout(15):
         found = await ask(Model(json_of(b"", 429, **{"retry-after": wait.encode().decode("latin-1")})))
-    assert isinstance(found, Read)
-    assert found.answer.failed == "HTTP 429"
+    assert isinstance(found, Unreached)
+    assert found.status == 429
 
 
 def nested(deep: int) -> str:
@@ -185,6 +194,38 @@ async def test_an_answer_that_does_not_come_is_none() -> None:
         forever.set()
     assert isinstance(found, Read)
     assert found.answer.failed == "no answer within 0.2 s"
+
+
+async def test_a_challenger_that_is_never_reached_has_none_of_the_champions_words() -> None:
+    asked = Asked(target="/v1/chat/completions", body=json.dumps(BODY).encode())
+    champion = read(asked, status=200, response=WELL, media_type="application/json", latency_s=1.0)
+    drawn = (Drawn(0.0, "a"),)
+
+    class Questions:
+        async def draw(self) -> tuple[Drawn, ...]:
+            return drawn
+
+        async def get(self, record_id: str) -> Recorded | None:
+            return Recorded(record_id=record_id, user_hash=None, tags=(), asked=asked, champion=champion)
+
+    plan = CheckPlan(
+        challenger=AskedModel(name="new", url=f"http://127.0.0.1:{unused_port()}"),
+        champion=None,
+        config=ChecksConfig(),
+        scoring=ScoringConfig(),
+        conversations=Questions(),
+        deadline_s=0.0,
+        patience_s=0.0,
+    )
+    ledger = MemoryLedger()
+    tally = CheckTally(config=plan.config, by="visible", cases=None, wants_conversations=True, drawn=drawn)
+    async with asking() as asker:
+        assert await CheckItems(plan, ledger, asker, tally).conversation("a", True) is None
+    texts = ledger.kept["a"].data
+    assert texts["champion"] == {"text": "Hi.", "body": WELL.decode(), "failed": None}
+    assert (texts["challenger"]["text"], texts["challenger"]["body"]) == ("", "")
+    assert "cannot be reached" in texts["challenger"]["failed"]
+    assert tally.facts["a"]["challenger"]["latency_s"] is None
 
 
 async def test_an_item_that_fails_again_and_again_is_done_for_good_while_others_are_not() -> None:

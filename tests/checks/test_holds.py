@@ -76,6 +76,17 @@ async def test_a_challenger_that_is_away_holds_and_says_so(tmp_path: Path) -> No
     assert any(f"{url} cannot be reached" in reason for reason in view.reasons)
 
 
+async def test_a_challenger_behind_a_limit_of_requests_is_not_called_worse(tmp_path: Path) -> None:
+    async def limited(scope: Any, receive: Any, send: Any) -> None:
+        await Response(b"{}", 429, media_type="application/json")(scope, receive, send)
+
+    config = config_of(tmp_path, checks=SOON, **NO_WARM_UP)
+    async with opened(tmp_path, history(40)) as store, serving(limited) as url, gate_of(store, config) as gate:
+        view = await settled(gate, *await check_of(store, url, url))
+    assert view.verdict == "hold"
+    assert any(f"{url} is busy (HTTP 429)" in reason for reason in view.reasons)
+
+
 ACTS: tuple[dict[str, Any], ...] = (
     {"tools": [{"type": "mcp", "server_url": "https://mail.example.com"}]},
     {"tools": [{"type": "code_interpreter"}]},

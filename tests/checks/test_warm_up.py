@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from policies.snapshot import CheckView
 from proxy.checks.gate import ReplayGate
+from proxy.checks.prompts import recorded
 from proxy.clock import SystemClock
 from proxy.credentials import Credential, CredentialFile
 from proxy.store.tables.values import NewRecord, RecordFlag
@@ -100,6 +101,12 @@ async def test_a_model_is_ready_when_it_has_answered_the_newest_good_requests(tm
     assert [asked["messages"][-1]["content"] for asked in model.asked] == [body.query for body in bodies if body]
     assert {asked["model"] for asked in model.asked} == {"tuned"}
     assert set(model.keys) == {"Bearer sk-1"}
+
+
+async def test_a_warm_up_of_no_requests_looks_for_none(tmp_path: Path) -> None:
+    async with opened(tmp_path, history({}, {})) as store:
+        assert await recorded(store, 0) == []
+        assert len(await recorded(store, 1)) == 1
 
 
 async def verdict(folder: Path, model: FreshModel, *changes: dict[str, Any], key: str | None = "sk-1") -> CheckView:

@@ -178,3 +178,21 @@ def test_the_command_line_loads_nothing_heavy_before_it_knows_the_verb() -> None
     script = f"import sys, proxy.cli.app; print([name for name in {heavy!r} if name in sys.modules])"
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_serve_warns_of_what_a_check_and_a_judge_will_lack(tmp_path: Path) -> None:
+    """It serves all the same: here only because of a data directory that is a file it ends."""
+    (tmp_path / "data").write_text("")
+    (tmp_path / "golden.jsonl").write_text('{"request": {"messages": []}, "expct": {}}\n')
+    settings = {
+        "champion.url": "http://127.0.0.1:9", "checks.golden": "golden.jsonl",
+        "judge.kind": "callable", "judge.callable": "nowhere:judge",
+    }  # fmt: skip
+    given = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
+    command = [sys.executable, "-m", "proxy", "serve", "--data-dir", str(tmp_path / "data"), *given]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    assert said.returncode == 3
+    assert "there is no module nowhere" in said.stderr
+    assert "until this is fixed nothing is judged" in said.stderr
+    assert "expct: there is no such member" in said.stderr
+    assert "until this is fixed every challenger waits in its check" in said.stderr

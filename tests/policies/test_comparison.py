@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.comparison import (
-    HARD,
     Answer,
     AskedQuestion,
     Defect,
@@ -45,7 +44,7 @@ def called(name: str, arguments: str, **more: Any) -> Answer:
 
 def test_a_good_answer_has_no_defect() -> None:
     seen = look_at(ASKED, said(GOOD), CONFIG)
-    assert (seen.worth, seen.defects, seen.hard) == (1.0, (), False)
+    assert (seen.worth, seen.defects) == (1.0, ())
 
 
 @pytest.mark.parametrize(
@@ -70,7 +69,6 @@ def test_a_defect_is_named(answer: Answer, defect: Defect, worth: float) -> None
     seen = look_at(ASKED, answer, CONFIG)
     assert seen.defects == (defect,)
     assert seen.worth == worth
-    assert seen.hard == (defect in HARD)
 
 
 def test_the_worst_defect_counts() -> None:

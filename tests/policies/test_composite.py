@@ -51,11 +51,8 @@ def look(seen: ExperimentFacts, config: ABTestConfig = CONFIG) -> Assessment:
         ({"quality": MIXED, "given": ALL}, {"quality": MIXED, "given": ALL}, QualityMeasure.SCORES),
         ({"quality": (*(1.0,) * 49, 0.0)}, {"quality": (*(1.0,) * 49, 0.0)}, QualityMeasure.NOTHING),
         ({"quality": MIXED, "given": None}, {"quality": MIXED, "given": None}, QualityMeasure.SCORES),  # of before
-        (
-            {"quality": None, "given": None},
-            {"quality": None, "given": None},
-            QualityMeasure.SCORES,
-        ),  # which are awaited
+        ({"quality": None, "given": None}, {"quality": None, "given": None}, QualityMeasure.WAITING),
+        ({"quality": MIXED, "given": ALL}, {"quality": None, "given": None}, QualityMeasure.SCORES),
     ],
 )
 def test_what_measures_quality(

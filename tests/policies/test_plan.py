@@ -41,6 +41,7 @@ from policies.actions import (
     StartTraining,
 )
 from policies.experiment import ABTestConfig, ArmStats, Verdict
+from policies.inspection import span
 from policies.lifecycle import Phase
 from policies.plan import LoopRules, Plan, plan
 from policies.promotion import WatchFacts
@@ -58,7 +59,6 @@ from policies.snapshot import (
     Snapshot,
     new_run_id,
 )
-from policies.steps import span
 from policies.triggers import TriggerFacts
 from policies.vocabulary import Verb
 from tests.harness.arms import HOUR, MIXED, arm_stats, facts, scaled

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from policies.actions import PrepareData
 from policies.effects import Declined, Done, Effect, Prepared, Taken, Trained
-from policies.rows import Model, Run
+from policies.rows import BROUGHT, Model, Run
 from proxy.errors import PermanentError, TemporaryError
 from proxy.loop.dataset.deletion import blank_words, delete_users, has_gap, numbers_of, read_document
 from proxy.loop.ports import DatasetBuilder, DatasetRequest, Failed, Manifest, Succeeded, Trainer, TrainingRun
@@ -100,7 +100,7 @@ class Retrains:
         result = await self._result(run, status)
         path, detail = result.get("model_path"), {"result": result, "trained_beside": champion.id}
         if path is None and "url" not in result:
-            detail |= {"result": _asked_otherwise(result, champion), "brought": True}
+            detail |= {"result": _asked_otherwise(result, champion), BROUGHT: True}
         model = await self.store.models.add(
             run.id.replace("run-", "model-", 1),
             path=None if path is None else str(path),

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from policies.actions import Challenge, Redeploy
 from policies.effects import Challenged, Declined, Effect, Redeployed, Served, Stopped, Taken
 from policies.rewrite import Rewrite, RewriteError
-from policies.rows import Model, ModelState
+from policies.rows import BROUGHT, Model, ModelState
 from policies.transition import Position
 from proxy.errors import PermanentError, TemporaryError
-from proxy.loop.ports import BROUGHT, Deployer, Endpoint
+from proxy.loop.ports import Deployer, Endpoint
 from proxy.routes import origin
 from proxy.store.store import Store
 
@@ -34,7 +34,7 @@ class Servers:
     async def deploy(self, model: Model) -> Effect:
         """Hand the model to the deployer."""
         try:
-            detail = {**model.detail.get("result", {}), **({BROUGHT: True} if model.detail.get("brought") else {})}
+            detail = {**model.detail.get("result", {}), **({BROUGHT: True} if model.detail.get(BROUGHT) else {})}
             handle = await self.deployer.deploy(model.id, model.name, model.path, detail)
         except PermanentError as exc:
             return Declined(reason=str(exc))
@@ -81,7 +81,7 @@ class Servers:
             rewrite=None if rewrite is None else rewrite.as_json(),
             detail={
                 "asked_us": asked_us,
-                "brought": action.path is None,
+                BROUGHT: action.path is None,
                 "result": {name: value for name, value in result.items() if value is not None},
                 "trained_beside": position.champion.id,
             },

@@ -227,12 +227,7 @@ class SelectionPass:
     def _stage(self, split: Split, sample: Sample, line: TrainingLine) -> None:
         """Keep a line with what the manifest and the lineage say of it."""
         partner, disliked = line.partner, (sample.feedback or 0.0) < 0
-        origin = LineOrigin(
-            sample.record_id, sample.user, sample.model, sample.generation, sample.author, sample.feedback
-        )
-        if line.preferred:
-            origin = origin._replace(model=line.model or "", generation=line.generation, author=line.author)
-        sources = [origin]
+        sources = [_origin(sample, line)]
         model, liked = sample.model, sample.correction is None and (sample.feedback or 0.0) > 0
         if partner is not None:
             vote = 1.0 if disliked else -1.0

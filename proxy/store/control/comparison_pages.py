@@ -8,17 +8,17 @@ comparisons for it and says where to go on.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-import orjson
 import sqlalchemy as sa
 import zstandard
 
-from proxy.store.control.comparisons import ComparedRow
+from proxy.store.control.comparisons import ComparedRow, row_of
 from proxy.store.engine.database import Database
+from proxy.store.ingest.answers import unpacked
 from proxy.store.tables.schema import comparisons, preferences
 
 __all__ = ["ComparedPage", "ComparisonFilter", "ComparisonPages", "OutcomeCounts", "Show"]
@@ -26,7 +26,6 @@ __all__ = ["ComparedPage", "ComparisonFilter", "ComparisonPages", "OutcomeCounts
 _LOOKED_AT: Final = 4_000
 """Comparisons that a page looks at for a tag."""
 _CHUNK: Final = 500
-_MOST_BYTES: Final = 1 << 26
 
 
 class Show(StrEnum):
@@ -38,7 +37,7 @@ class Show(StrEnum):
     BETTER = "better"
     """The challenger's answer was found better; the best first."""
     OPEN = "open"
-    """`ComparisonFilter.who` has not said yet which is better."""
+    """`ComparisonFilter.who` has not said yet which is better, of those whose answers differ."""
     DISAGREES = "disagrees"
     """What was found, by the judge where there is one, is the opposite of what a person prefers."""
 
@@ -113,28 +112,37 @@ class ComparisonPages:
         rows = await self._rows(check_id, [item for item, _ in keys[:limit]])
         return ComparedPage(rows=rows, cursor=_cursor(after, wanted.show) if more and after is not None else None)
 
+    async def first(self, check_id: int, wanted: ComparisonFilter, *, cursor: str | None = None) -> ComparedRow | None:
+        """The first one of such a list, or the first after `cursor`; None where there is none. Raises ValueError as
+        `page` does."""
+        while True:
+            page = await self.page(check_id, wanted, cursor=cursor, limit=1)
+            cursor = page.cursor
+            if page.rows or cursor is None:
+                return page.rows[0] if page.rows else None
+
     async def after(self, row: ComparedRow, wanted: ComparisonFilter) -> ComparedRow | None:
         """The one that follows `row` in such a list; None at its end."""
-        cursor: str | None = _cursor(_Place(row.item, row.outcome), wanted.show)
-        while cursor is not None:
-            page = await self.page(row.check_id, wanted, cursor=cursor, limit=1)
-            if page.rows:
-                return page.rows[0]
-            cursor = page.cursor
-        return None
+        return await self.first(row.check_id, wanted, cursor=_cursor(_Place(row.item, row.outcome), wanted.show))
 
     async def before(self, row: ComparedRow, wanted: ComparisonFilter) -> ComparedRow | None:
         """The one before `row` in such a list, whose tag may be any; None at its beginning."""
-        query = _keys(row.check_id, wanted, _Place(row.item, row.outcome), backwards=True).limit(1)
-        async with self._db.read() as connection:
-            found = (await connection.execute(query)).first()
-        return None if found is None else next(iter(await self._rows(row.check_id, [found.item])), None)
+        place = _Place(row.item, row.outcome)
+        while True:
+            query = _keys(row.check_id, wanted, place, backwards=True).limit(1)
+            async with self._db.read() as connection:
+                found = (await connection.execute(query)).first()
+            if found is None:
+                return None
+            if rows := await self._rows(row.check_id, [found.item]):
+                return rows[0]
+            place = _Place(found.item, found.outcome)
 
     async def _rows(self, check_id: int, items: Sequence[str]) -> list[ComparedRow]:
         query = sa.select(comparisons).where(comparisons.c.check_id == check_id, comparisons.c.item.in_(items))
         async with self._db.read() as connection:
             found = (await connection.execute(query)).all() if items else []
-        rows = await asyncio.to_thread(lambda: {row.item: _row(row) for row in found})
+        rows = await asyncio.to_thread(lambda: {row.item: _with_texts(row) for row in found})
         return [rows[item] for item in items if item in rows and _whole(rows[item])]
 
 
@@ -187,12 +195,18 @@ def _keys(
             preferences.c.item == item,
             preferences.c.who == wanted.who,
         )
-        query = query.where(~mine.exists())
+        query = query.where(~mine.exists(), _differ())
     elif wanted.show is Show.DISAGREES:
         query = query.where(item.in_(_disputed(check_id)), outcome != 0)
     if place is not None:
         query = query.where(item < place.item if backwards else item > place.item)
     return query.order_by(item.desc() if backwards else item)
+
+
+def _differ() -> sa.ColumnElement[bool]:
+    """Whether the words of both answers are not the same. Without words, as of calls, that is for people to see."""
+    old, new = (comparisons.c.facts[side]["said"].as_string() for side in ("champion", "challenger"))
+    return sa.or_(sa.func.coalesce(old, "") == "", old.is_distinct_from(new))
 
 
 def _beyond(place: _Place, *, downwards: bool) -> sa.ColumnElement[bool]:
@@ -219,24 +233,9 @@ def _disputed(check_id: int) -> sa.Select[tuple[str]]:
     )
 
 
-def _row(row: Any) -> ComparedRow:
-    return ComparedRow(
-        check_id=row.check_id,
-        item=row.item,
-        record_id=row.record_id,
-        user_hash=row.user_hash,
-        tags=tuple(row.tags or ()),
-        outcome=row.outcome,
-        facts=row.facts,
-        data=_unpacked(row.data),
-        created_us=row.created_us,
-    )
-
-
-def _unpacked(data: bytes) -> Mapping[str, Any]:
-    """The texts; empty where they are damaged: the rest of a page is still worth reading."""
+def _with_texts(row: Any) -> ComparedRow:
+    """Without them where they are damaged: the rest of a page is still worth reading."""
     try:
-        found = orjson.loads(zstandard.ZstdDecompressor().decompress(data, max_output_size=_MOST_BYTES))
-    except (zstandard.ZstdError, orjson.JSONDecodeError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        return row_of(row, unpacked(row.data))
+    except (ValueError, zstandard.ZstdError):
+        return row_of(row)

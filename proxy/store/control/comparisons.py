@@ -20,7 +20,7 @@ from proxy.store.ingest.answers import packed, unpacked
 from proxy.store.tables.keys import id_time_us
 from proxy.store.tables.schema import comparisons, deleted_users
 
-__all__ = ["ComparedRow", "Comparisons"]
+__all__ = ["ComparedRow", "Comparisons", "row_of"]
 
 _BRIEF: Final = ("check_id", "item", "record_id", "user_hash", "tags", "outcome", "facts", "created_us")
 
@@ -97,16 +97,17 @@ class Comparisons:
         query = sa.select(*(comparisons.c[name] for name in _BRIEF)).where(comparisons.c.check_id == check_id)
         async with self._db.read() as connection:
             rows = await connection.execute(query.order_by(comparisons.c.created_us, comparisons.c.item))
-            return [_row(row) for row in rows]
+            return [row_of(row) for row in rows]
 
     async def get(self, check_id: int, item: str) -> ComparedRow | None:
         """One of them, with its texts."""
         mine = sa.and_(comparisons.c.check_id == check_id, comparisons.c.item == item)
         async with self._db.read() as connection:
             row = (await connection.execute(sa.select(comparisons).where(mine))).first()
-        return None if row is None else _row(row, await asyncio.to_thread(unpacked, row.data))
+        return None if row is None else row_of(row, await asyncio.to_thread(unpacked, row.data))
 
 
-def _row(row: Any, data: Mapping[str, Any] | None = None) -> ComparedRow:
+def row_of(row: Any, data: Mapping[str, Any] | None = None) -> ComparedRow:
+    """From a row of the table, with its texts where they were read."""
     values = {name: getattr(row, name) for name in _BRIEF}
     return ComparedRow(**values | {"tags": tuple(row.tags or ()), "data": data or {}})

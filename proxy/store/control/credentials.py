@@ -12,8 +12,7 @@ from typing import Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from proxy.config.serving import ChampionConfig
-from proxy.credentials import CHAMPION, NO_CREDENTIAL, Credential, UnknownCredentialError, configured_header
+from proxy.credentials import Credential
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import upsert
 from proxy.store.tables.schema import secrets
@@ -39,15 +38,6 @@ class Credentials:
     async def get(self, name: str) -> Credential | None:
         """By name; None where there is none."""
         return (await self.all()).get(name)
-
-    async def header(self, name: str | None, url: str, champion: ChampionConfig) -> tuple[str, str] | None:
-        """Name and value of the header for a request of our own to the model at `url` whose credential is `name`; None
-        where it goes without. Raises `proxy.credentials.UnknownCredentialError`."""
-        if name is None or name in (CHAMPION, NO_CREDENTIAL):
-            return configured_header(champion, url) if name == CHAMPION else None
-        if (found := await self.get(name)) is None:
-            raise UnknownCredentialError(f"the API key {name} is not kept any more; bring the challenger again")
-        return found.for_url(url)
 
     async def all(self) -> dict[str, Credential]:
         """By name."""

@@ -328,7 +328,7 @@ _OPEN: Final = (_MINE.score.is_(None), _MINE.reason.is_(None))
 def _both(scorer: str) -> sa.Select[Any]:
     names = ("id", "user_hash", "cluster", "flags", "feedback")
     return (
-        sa.select(*(records.c[name] for name in names), _MINE.score, _MINE.reason)
+        sa.select(*(records.c[name] for name in names), _MINE.score)
         .join_from(judgements, records, records.c.id == _MINE.record_id)
         .where(_MINE.scorer == scorer, _MINE.score.is_not(None), records.c.feedback != 0)
     )

@@ -92,7 +92,6 @@ class Retention:
             before = await _droppable(db, bodies, _days_ago(now, config.bodies_days), archived)
             await _drop_bodies(db, before, tally)
             await _drop_comparisons(db, int((now - config.bodies_days * DAY_S) * 1e6))
-            await _drop_preferences(db)
         if config.records_days > 0:
             before = await _droppable(db, records, _days_ago(now, config.records_days), archived)
             await _drop_records(db, before, tally)
@@ -158,7 +157,7 @@ async def _drop_bodies(db: Database, before: str, tally: _Tally) -> None:
 
 
 async def _drop_comparisons(db: Database, before_us: int) -> None:
-    """What checks have compared has bodies of its own, and goes with the others."""
+    """What checks have compared has bodies of its own, and goes with the others; so does what people said of it."""
     old = comparisons.c.created_us < before_us
     oldest = sa.select(comparisons.c.created_us).where(old).order_by(comparisons.c.created_us).limit(1)
     while True:
@@ -166,7 +165,8 @@ async def _drop_comparisons(db: Database, before_us: int) -> None:
             last = (await connection.scalars(oldest.offset(_CHUNK - 1))).first()
             upto = old if last is None else comparisons.c.created_us <= last
             if (await connection.execute(sa.delete(comparisons).where(upto))).rowcount == 0 or last is None:
-                return
+                break
+    await _drop_preferences(db)
 
 
 async def _drop_preferences(db: Database) -> None:

@@ -7,7 +7,7 @@ everybody, and nobody can tell from the page.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -17,6 +17,7 @@ from proxy.store.control.comparisons import ComparedRow
 from proxy.store.control.preferences import Choice
 from proxy.web.checks.marking import Piece, mark
 from proxy.wire.compared import answered, failure_of
+from proxy.wire.extract.values import items, mapping
 
 __all__ = ["Pair", "Place", "ShownCall", "Side", "Spoken", "asked_words", "choice_of", "found_words", "pair_of",
            "place_of"]  # fmt: skip
@@ -121,7 +122,7 @@ def pair_of(row: ComparedRow, order: tuple[Choice, Choice] = _SIDES) -> Pair:
 
 def _seen(row: ComparedRow, arm: Choice) -> dict[str, Any]:
     """What was found of an answer, as far as it is of the form that checks write."""
-    seen, golden, judge = (_mapping(row.facts.get(name)) for name in (arm, "golden", "judge"))
+    seen, golden, judge = (mapping(row.facts.get(name)) for name in (arm, "golden", "judge"))
     return {
         "failed": failure_of(row.data, arm) if arm != "tie" else None,
         "defects": _texts(seen.get("defects")),
@@ -131,12 +132,8 @@ def _seen(row: ComparedRow, arm: Choice) -> dict[str, Any]:
     }
 
 
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
-
-
 def _texts(value: Any) -> tuple[str, ...]:
-    return tuple(map(str, value)) if isinstance(value, list) else ()
+    return tuple(map(str, items(value)))
 
 
 def _number(value: Any) -> float | None:
@@ -162,7 +159,7 @@ def asked_words(row: ComparedRow, most: int = 240) -> str:
 
 def found_words(row: ComparedRow) -> tuple[str, ...]:
     """What was found of the challenger's answer that is not true of the champion's, in words."""
-    mine, theirs, golden = (_mapping(row.facts.get(name)) for name in ("challenger", "champion", "golden"))
+    mine, theirs, golden = (mapping(row.facts.get(name)) for name in ("challenger", "champion", "golden"))
     before = _texts(theirs.get("defects"))
     defects = [name.replace("_", " ") for name in _texts(mine.get("defects")) if name not in before]
     missed = [] if _texts(golden.get("champion")) else list(_texts(golden.get("challenger")))

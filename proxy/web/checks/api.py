@@ -12,7 +12,7 @@ from starlette.routing import Route
 from proxy.store.store import Store
 from proxy.web.checks.documents import check_document, comparison_document, known_check, page_of, wanted_of
 from proxy.web.numbers import whole_of
-from proxy.web.responses import ApiError, JsonResponse
+from proxy.web.responses import ApiError, JsonResponse, reachable
 
 __all__ = ["ChecksApi"]
 
@@ -36,7 +36,7 @@ class ChecksApi:
 
     async def list(self, request: Request) -> Response:
         """Checks, newest first; those of one model with `challenger`."""
-        store = self._reachable()
+        store = reachable(self._store())
         limit = whole_of(request, "limit", 50, most=_MOST_CHECKS)
         names = {model.id: model.name for model in await store.models.list()}
         wanted = request.query_params.get("challenger")
@@ -48,7 +48,7 @@ class ChecksApi:
 
     async def show(self, request: Request) -> Response:
         """One check with its report, its counts, and how people chose."""
-        store = self._reachable()
+        store = reachable(self._store())
         check = await known_check(store, request.path_params["id"])
         names = {model.id: model.name for model in await store.models.list()}
         counts, chosen = await store.comparison_pages.counts(check.id), await store.preferences.counts(check.id)
@@ -64,7 +64,7 @@ class ChecksApi:
 
     async def comparisons(self, request: Request) -> Response:
         """A page of the answers that were compared: {"comparisons": […], "cursor": …}."""
-        store = self._reachable()
+        store = reachable(self._store())
         limit = whole_of(request, "limit", 50, most=_MOST_COMPARISONS)
         wanted = wanted_of(request.query_params)
         check = await known_check(store, request.path_params["id"])
@@ -72,9 +72,3 @@ class ChecksApi:
         chosen = await store.preferences.of(check.id, [row.item for row in page.rows])
         rows = [comparison_document(row, chosen.get(row.item, {})) for row in page.rows]
         return JsonResponse({"comparisons": rows, "cursor": page.cursor})
-
-    def _reachable(self) -> Store:
-        store = self._store()
-        if store is None:
-            raise ApiError(503, "the store cannot be reached at the moment", headers={"retry-after": "5"})
-        return store

@@ -64,11 +64,11 @@ class _Pages:
         cursor = params.get("cursor")
         page = await page_of(store.comparison_pages, check.id, wanted, cursor, _PAGE)
         chosen = await store.preferences.of(check.id, [row.item for row in page.rows])
-        here = f"/checks/{check.id}"
+        here, report = f"/checks/{check.id}", report_of(check)
         context = {
             "check": check,
-            "report": report_of(check),
-            "faults": faults_of(report_of(check)),
+            "report": report,
+            "faults": faults_of(report),
             "names": {model.id: model.name for model in await store.models.list()},
             "siblings": [one for one in await store.checks.list(check.challenger_id) if one.id != check.id],
             "counts": await store.comparison_pages.counts(check.id),

@@ -26,7 +26,7 @@ from proxy.version import __version__
 from proxy.web.admin import AdminServices
 from proxy.web.console.assets import asset_url
 from proxy.web.console.wording import FILTERS, UNKNOWN, UNNAMED
-from proxy.web.responses import ApiError
+from proxy.web.responses import ApiError, reachable
 
 __all__ = ["Console", "Handler", "is_fragment", "page_safe"]
 
@@ -50,7 +50,6 @@ _SECURITY: Final = {
     "x-content-type-options": "nosniff",
     "cross-origin-opener-policy": "same-origin",
 }
-_TEMPORARY_RETRY_S: Final = 5.0
 _EDITION: Final = "x-ratchet-edition"
 """Which text the live block is: the browser leaves its own alone where that is the same."""
 
@@ -91,10 +90,7 @@ class Console:
     @property
     def store(self) -> Store:
         """The store. Raises TemporaryError while it is away."""
-        store = self.services.store()
-        if store is None:
-            raise TemporaryError("the store cannot be reached at the moment", retry_after_s=_TEMPORARY_RETRY_S)
-        return store
+        return reachable(self.services.store())
 
     async def status(self) -> Status:
         """What the loop sees and decides."""

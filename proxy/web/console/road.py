@@ -17,7 +17,7 @@ from proxy.store.store import Store
 from proxy.store.tables.control import JournalEntry
 from proxy.web.checks.documents import verdict_of_check
 from proxy.web.console.checks import report_of
-from proxy.web.console.wording import CHECK_VERDICTS
+from proxy.web.console.wording import check_verdict
 
 __all__ = ["RoadStep", "road_of"]
 
@@ -29,6 +29,7 @@ _WATCH_ENDS: Final = {
     TAGS[HaltWatch]: ("failed", "Stopped", "A guardrail broke, but the old champion did not answer."),
 }
 _FAILED: Final = ("reject", "no_answer", "cancelled", "lost")
+_OPEN: Final = ("undecided", "hold", "passed_over")
 _LOST: Final = ("roll_back", "withdrawn", "reject", "lost")
 
 
@@ -37,7 +38,8 @@ class RoadStep:
     """One step."""
 
     name: str
-    state: Literal["done", "failed", "now", "next", "off"]
+    state: Literal["done", "open", "failed", "now", "next", "off"]
+    """`open`: it has ended, and has shown nothing."""
     verdict: str = ""
     """In a word or two."""
     sentence: str = ""
@@ -84,8 +86,8 @@ def _checked(name: str, check: Check | None, status: Status, *, ended: bool) -> 
     sentence = str(reasons[0]) if reasons else _PASSED_OVER if found == "passed_over" else ""
     return RoadStep(
         name=name,
-        state="now" if running else "failed" if found in _FAILED else "done",
-        verdict="Running" if found is None else CHECK_VERDICTS.get(found, found),
+        state="now" if running else "failed" if found in _FAILED else "open" if found in _OPEN else "done",
+        verdict=check_verdict(found),
         sentence=_capital(sentence),
         at_s=check.started_us / 1e6,
         link=f"/checks/{check.id}",

@@ -90,7 +90,7 @@ class _Pages:
             if row is None:
                 raise ApiError(404, "There is no such comparison. Retention may have deleted it.")
         else:
-            row = await self._first(check, view.wanted)
+            row = await store.comparison_pages.first(check.id, view.wanted)
         return await self._render(request, check, view, row)
 
     async def prefer(self, request: Request) -> Response:
@@ -124,14 +124,6 @@ class _Pages:
         response.headers["hx-push-url"] = address
         return response
 
-    async def _first(self, check: Check, wanted: ComparisonFilter) -> ComparedRow | None:
-        pages, cursor = self._console.store.comparison_pages, None
-        while True:
-            page = await pages.page(check.id, wanted, cursor=cursor, limit=1)
-            cursor = page.cursor
-            if page.rows or cursor is None:
-                return page.rows[0] if page.rows else None
-
     def _order(self, check: Check, view: _View, row: ComparedRow) -> tuple[Choice, Choice]:
         if not view.blind:
             return "champion", "challenger"
@@ -151,7 +143,7 @@ class _Pages:
             "ended": ended,
             "counts": await store.comparison_pages.counts(check.id),
             "chosen": await store.preferences.counts(check.id, who),
-            "noted": _noted(view, chosen) if view.last is not None else None,
+            "noted": None if view.last is None else view.wanted.who in chosen.get(view.last, {}),
             "shown": {Show.OPEN: "Not chosen yet", **SHOWN},
             "tags": tags_of(check, () if row is None else (row,)),
             "blind_lists": _BLIND,
@@ -186,8 +178,3 @@ def _place(choice: Choice | None, order: tuple[Choice, Choice]) -> Literal["left
     if choice is None or choice == "tie":
         return choice
     return "left" if choice == order[0] else "right"
-
-
-def _noted(view: _View, chosen: Mapping[str, Mapping[str, Choice]]) -> bool:
-    """Whether the last choice stands."""
-    return view.last is not None and view.wanted.who in chosen.get(view.last, {})

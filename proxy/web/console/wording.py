@@ -18,7 +18,8 @@ from proxy.store.tables.values import RecordFlag, RecordView
 from proxy.web.checks.documents import verdict_of_check
 from proxy.wire.extract.shapes import KINDS
 
-__all__ = ["CHECK_VERDICTS", "FILTERS", "UNKNOWN", "UNNAMED", "change_text", "no_sample_words", "share_text"]
+__all__ = ["FILTERS", "UNKNOWN", "UNNAMED", "change_text", "check_verdict", "no_sample_words",
+           "share_text"]  # fmt: skip
 
 UNKNOWN: Final = "–"
 UNNAMED: Final = "before the loop’s first check"
@@ -194,8 +195,8 @@ def _verdict(name: str) -> str:
     return VERDICTS.get(name, name)
 
 
-CHECK_KINDS: Final = {"gate": "replayed questions", "shadow": "copies of live requests", "command": "ratchet check"}
-CHECK_VERDICTS: Final = {
+_CHECK_KINDS: Final = {"gate": "replayed questions", "shadow": "copies of live requests", "command": "ratchet check"}
+_CHECK_VERDICTS: Final = {
     "pass": "Passed", "reject": "Rejected", "undecided": "Undecided", "hold": "Waiting", "lost": "Lost",
     "passed_over": "Ended before a verdict", "no_answer": "No answer", "cancelled": "Cancelled",
 }  # fmt: skip
@@ -203,12 +204,12 @@ CHECK_VERDICTS: Final = {
 
 def _check_kind(kind: str) -> str:
     """`shadow` → "copies of live requests"."""
-    return CHECK_KINDS.get(kind, kind)
+    return _CHECK_KINDS.get(kind, kind)
 
 
-def _check_verdict(name: str | None) -> str:
+def check_verdict(name: str | None) -> str:
     """`reject` → "Rejected"; None while it runs."""
-    return "Running" if name is None else CHECK_VERDICTS.get(name, name)
+    return "Running" if name is None else _CHECK_VERDICTS.get(name, name)
 
 
 def _outcome_of_two(value: float | None) -> str:
@@ -245,7 +246,7 @@ FILTERS: Final[dict[str, Any]] = {
     "action_words": action_label,
     "verdict": _verdict,
     "check_kind": _check_kind,
-    "check_verdict": _check_verdict,
+    "check_verdict": check_verdict,
     "verdict_of_check": verdict_of_check,
     "preference": _outcome_of_two,
     "scorer": scorer_label,

@@ -14,7 +14,7 @@ from proxy.store.store import Store
 from proxy.web.datasets.folder import SPLITS
 from proxy.web.datasets.reader import DatasetReader
 from proxy.web.numbers import whole_of
-from proxy.web.responses import ApiError, JsonResponse
+from proxy.web.responses import ApiError, JsonResponse, reachable
 
 __all__ = ["DatasetsApi", "page_of", "split_of"]
 
@@ -63,10 +63,7 @@ class DatasetsApi:
             raise ApiError(404, str(exc)) from exc
 
     def _reader(self) -> DatasetReader:
-        store = self._store()
-        if store is None:
-            raise ApiError(503, "the store cannot be reached at the moment", headers={"retry-after": "5"})
-        return DatasetReader(self._training_dir, store)
+        return DatasetReader(self._training_dir, reachable(self._store()))
 
 
 def split_of(request: Request) -> str:

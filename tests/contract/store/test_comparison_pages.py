@@ -65,8 +65,14 @@ async def test_a_cursor_of_another_list_is_refused(store: Store) -> None:
 async def test_half_a_comparison_is_not_shown(store: Store) -> None:
     whole = comparison(1, "a" * 32, "Nails?", answer("Yes."), answer("No."))
     half = replace(whole, item="b" * 32, outcome=None, data={"challenger": {"raw": "No."}})
-    await seed_check(store, [half, whole, replace(whole, item="c" * 32)])
+    last = replace(whole, item="c" * 32)
+    await seed_check(store, [half, whole, last])
     assert [item for item, _ in await walked(store, ComparisonFilter(), 1)] == ["a" * 32, "c" * 32]
+    first = await store.comparison_pages.first(1, ComparisonFilter())
+    after = await store.comparison_pages.after(whole, ComparisonFilter())
+    before = await store.comparison_pages.before(last, ComparisonFilter())
+    assert [row and row.item for row in (first, after, before)] == ["a" * 32, "c" * 32, "a" * 32]
+    assert await store.comparison_pages.before(whole, ComparisonFilter()) is None
 
 
 async def test_a_choice_is_one_a_person_and_leaves_the_open_ones(store: Store) -> None:
@@ -84,6 +90,23 @@ async def test_a_choice_is_one_a_person_and_leaves_the_open_ones(store: Store) -
     assert left == ["b", "c"]
     assert await chosen.withdraw(1, "a" * 32, "ann")
     assert not await chosen.withdraw(1, "a" * 32, "ann")
+
+
+async def test_nobody_is_asked_which_of_two_same_answers_is_better(store: Store) -> None:
+    """Answers without words may still differ in their calls, and of an older one nobody knows."""
+    said = {"a": ("yes", "yes"), "b": ("yes", "no"), "c": ("", ""), "d": ("", "no"), "e": ("yes", None)}
+    rows = [
+        comparison(1, key * 32, "Nails?", answer("Yes."), answer("No."), facts={
+            side: {} if word is None else {"said": word}
+            for side, word in zip(("champion", "challenger"), words, strict=True)
+        })
+        for key, words in said.items()
+    ]  # fmt: skip
+    await seed_check(store, rows)
+    left = [item[0] for item, _ in await walked(store, ComparisonFilter(show=Show.OPEN, who="ann"), 2)]
+    assert left == ["b", "c", "d", "e"]
+    every = [item[0] for item, _ in await walked(store, ComparisonFilter(), 2)]
+    assert every == list(said)
 
 
 async def test_a_judge_disagrees_where_a_person_prefers_the_other(store: Store) -> None:

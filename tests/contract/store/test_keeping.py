@@ -13,8 +13,9 @@ from proxy.config.storage import RetentionConfig
 from proxy.errors import TemporaryError
 from proxy.store.reading import samples
 from proxy.store.store import Store
-from proxy.store.tables.keys import day_of, id_floor
+from proxy.store.tables.keys import day_of, id_floor, id_time_us
 from proxy.store.tables.values import IngestBatch, NewRecord, RecordFilter, RecordFlag
+from tests.harness.compared_answers import answer, comparison, seed_check
 from tests.harness.exchanges import exchange, exchanges, vote
 
 DAY_US = 86_400_000_000
@@ -90,6 +91,9 @@ async def all_rows(store: Store):  # type: ignore[no-untyped-def]
 async def test_the_oldest_go_when_the_store_is_too_large(store: Store, clock: ManualClock) -> None:
     now_us = int(clock.now() * 1e6)
     records = await fill_days(store, now_us, 6, per_day=500)
+    compared = comparison(1, records[0].id, "?", answer("1"), answer("2"), created_us=id_time_us(records[0].id))
+    await seed_check(store, [compared])
+    await store.preferences.put(1, compared.item, "ann", "tie")
     limit = 1_400_000 if store.engine == "sqlite" else (await store.samples.size()).bytes - 500_000
     pruned = await store.retention.prune(RetentionConfig(bodies_days=0, records_days=0, max_bytes=limit))
     assert pruned.reason == "size"
@@ -99,6 +103,8 @@ async def test_the_oldest_go_when_the_store_is_too_large(store: Store, clock: Ma
     newest = await store.records.get(records[-1].id)
     assert newest is not None
     assert newest.body == records[-1].body
+    assert await store.comparisons.get(1, compared.item) is None
+    assert not await store.preferences.of(1, [compared.item])
 
 
 async def test_votes_that_never_found_a_record_are_dropped_in_the_end(store: Store, clock: ManualClock) -> None:

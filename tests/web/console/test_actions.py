@@ -138,6 +138,17 @@ def test_an_incomplete_order_is_not_written_down(admin: Admin, fields: dict[str,
     assert b'data-command="refused"' in answer.body
 
 
+def test_a_challenger_without_a_store_is_refused_where_it_was_given(admin: Admin) -> None:
+    admin.stage.failing = True
+    try:
+        given = {"verb": "challenge", "why": "it is new", "who": "ann", "url": "http://127.0.0.1:9"}
+        answer = post(admin, "/actions", {"x-ratchet-csrf": "1"}, **given)
+    finally:
+        admin.stage.failing = False
+    assert answer.status == 503
+    assert answer.body.startswith(b'<p class="note bad" data-command="refused">the store cannot be reached')
+
+
 def test_with_a_token_one_logs_in_first(locked: Admin, page: Page) -> None:
     page.goto(f"{locked.url}/runs")
     expect(page).to_have_url(f"{locked.url}/login?next=/runs")

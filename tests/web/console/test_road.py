@@ -53,6 +53,7 @@ def test_from_the_check_over_the_shadow_to_the_test(admin: Admin, page: Page) ->
     admin.let_the_loop_act()
     expect(page.locator(".road [aria-current=step]")).to_contain_text("Shadow: Running")
     expect(steps(page).nth(0)).to_contain_text("Passed")
+    expect(steps(page).nth(0)).to_have_class("is-done")
     page.goto(admin.url)
     expect(card).to_contain_text("gets copies of live requests")
 
@@ -66,5 +67,7 @@ def test_from_the_check_over_the_shadow_to_the_test(admin: Admin, page: Page) ->
     page.goto(f"{admin.url}/experiment")
     expect(page.get_by_role("heading", name="On its way to a test")).to_have_count(0)
     expect(steps(page).nth(1)).to_contain_text("Shadow: Ended before a verdict")
+    expect(steps(page).nth(1)).to_have_class("is-open")
+    assert not barriers(page)
     expect(page.locator(".road [aria-current=step]")).to_contain_text("Test")
     expect(steps(page).nth(2)).to_contain_text("30 % of the users")

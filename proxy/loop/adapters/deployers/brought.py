@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from policies.rows import BROUGHT
 from proxy.errors import PermanentError
-from proxy.loop.ports import BROUGHT, Deployer, Endpoint, Handle, NotReady, Probe, Readiness
+from proxy.loop.ports import Deployer, Endpoint, Handle, NotReady, Probe, Readiness
 
 __all__ = ["WithBrought"]
 
