@@ -30,6 +30,10 @@ class Arm(IntEnum):
         return self.name.lower()
 
 
+TESTED: Final = (Arm.CHAMPION, Arm.CHALLENGER)
+"""The arms that a test compares."""
+
+
 class Author(IntEnum):
     """Who wrote what is to be learnt."""
 

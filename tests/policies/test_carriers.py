@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from policies.carriers import LEAST_LEFT_OUT, LEAST_VOTERS, Carriers, Units, left_out_of
-from policies.estimates import METRICS, Metric, Moments, UserTotals, Vector, weighted_effect
+from policies.estimates import METRICS, Metric, Moments, UserTotals, Vector
 from policies.experiment import (
     ABTestConfig,
     ArmStats,
@@ -23,7 +23,8 @@ from policies.experiment import (
     forgeable_weights,
     would_promote,
 )
-from policies.records import Arm
+from policies.records import TESTED
+from policies.stages import Stages, weighted_effect
 from tests.harness.arms import HOUR, facts
 
 PINNED: list[dict[str, Any]] = json.loads((Path(__file__).parent / "data" / "carriers.json").read_text())
@@ -55,22 +56,22 @@ def moments_of(vectors: list[Vector]) -> Moments:
 def left_of(arms: list[list[Vector]], *, claimed: bool = True, weights: dict[Metric, float] = VOTES) -> Carriers:
     """All units that have votes are added; all of them are claimed, or none."""
     sizes = (len(arms[0]), len(arms[1])) if claimed else (0, 0)
-    units = Units(moments_of(arms[0]), moments_of(arms[1]), weights, sizes)
+    units = Units(Stages.one(moments_of(arms[0]), moments_of(arms[1])), weights, sizes)
     for at, arm in enumerate(arms):
         for key, each in enumerate(arm):
             if each[3] > 0:
-                units.add(at, key, each, claimed=claimed)
+                units.add(at, key, {0: each}, claimed=claimed)
     return units.carriers()
 
 
 @pytest.mark.parametrize("case", PINNED)
 def test_the_reference_leaves_out_the_same(case: dict[str, Any]) -> None:
     arms = [[vector(*zip(*unit, strict=True)) for unit in case[name]] for name in ("champion", "challenger")]
-    whole = weighted_effect(moments_of(arms[0]), moments_of(arms[1]), WEIGHTS)
+    whole = weighted_effect(Stages.one(moments_of(arms[0]), moments_of(arms[1])), WEIGHTS)
     assert whole is not None
     assert whole.theta == pytest.approx(case["theta"], abs=1e-9)
     left = left_of(arms)
-    found = weighted_effect(left.champion, left.challenger, WEIGHTS)
+    found = weighted_effect(left.evidence([0.5]), WEIGHTS)
     assert found is not None
     assert found.theta == pytest.approx(case["without"]["theta"], abs=1e-9)
     assert found.se == pytest.approx(case["without"]["se"], rel=1e-6)
@@ -84,9 +85,9 @@ def test_one_unit_with_a_thousand_votes_made_the_difference() -> None:
     champion = [vector(nobody, (10.0, up)) for up in (6.0, 7.0) for _ in range(20)]
     challenger = [vector(nobody, (10.0, 6.0))] * 10 + [vector(nobody, (10.0, 7.0))] * 9
     arms = [champion, [*challenger, vector(nobody, (1000.0, 1000.0))]]
-    whole = weighted_effect(moments_of(arms[0]), moments_of(arms[1]), {Metric.POSITIVE: 1.0})
+    whole = weighted_effect(Stages.one(moments_of(arms[0]), moments_of(arms[1])), {Metric.POSITIVE: 1.0})
     left = left_of(arms, claimed=False, weights={Metric.POSITIVE: 1.0})
-    found = weighted_effect(left.champion, left.challenger, {Metric.POSITIVE: 1.0})
+    found = weighted_effect(left.evidence([0.5]), {Metric.POSITIVE: 1.0})
     assert whole is not None
     assert found is not None
     assert (round(whole.theta, 4), round(found.theta, 4)) == (0.0449, -0.0060)
@@ -113,9 +114,9 @@ def test_the_order_is_nothing_and_only_votes_go(old: list[Any], new: list[Any], 
     random.shuffle(shuffled)
     found = []
     for order in (units, shuffled):
-        collector = Units(moments_of(arms[0]), moments_of(arms[1]), VOTES, (len(old), len(new)))
+        collector = Units(Stages.one(moments_of(arms[0]), moments_of(arms[1])), VOTES, (len(old), len(new)))
         for at, key, each in order:
-            collector.add(at, key, each, claimed=True)
+            collector.add(at, key, {0: each}, claimed=True)
         found.append(collector.carriers())
     assert found[0].left_out == found[1].left_out
     named = [{carrier.unit: carrier.share for carrier in each.strongest} for each in found]
@@ -133,7 +134,7 @@ def test_the_order_is_nothing_and_only_votes_go(old: list[Any], new: list[Any], 
 def trial(voters: list[list[tuple[float, float]]], *, claimed: bool) -> ExperimentFacts:
     """Arms whose users have (votes, of them up), and all else equal: the votes alone decide."""
     arms = []
-    for arm, mine in zip(Arm, voters, strict=True):
+    for arm, mine in zip(TESTED, voters, strict=True):
         vectors = [
             vector((10.0, 6.0 + key % 3), votes, (10.0, 9.0 + key % 5), (10.0, 0.0), (10.0, 0.0), (10.0, votes[0]))
             for key, votes in enumerate(mine)
@@ -150,14 +151,14 @@ def trial(voters: list[list[tuple[float, float]]], *, claimed: bool) -> Experime
             )
         )
     looked = facts(arms[0], arms[1])
-    units = Units(arms[0].moments, arms[1].moments, VOTES, (arms[0].clusters, arms[1].clusters))
+    units = Units(Stages.one(arms[0].moments, arms[1].moments), VOTES, (arms[0].clusters, arms[1].clusters))
     for at, mine in enumerate(voters):
         for key, votes in enumerate(mine):
             if votes[0]:
                 each = vector(
                     (10.0, 6.0 + key % 3), votes, (10.0, 9.0 + key % 5), (10.0, 0.0), (10.0, 0.0), (10.0, votes[0])
                 )
-                units.add(at, key, refused_none(each), claimed=claimed)
+                units.add(at, key, {0: refused_none(each)}, claimed=claimed)
     return replace(looked, carriers=units.carriers())
 
 

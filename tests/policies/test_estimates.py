@@ -6,7 +6,6 @@ import math
 import struct
 import timeit
 from collections.abc import Sequence
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,18 +16,15 @@ from policies.estimates import (
     Metric,
     Moments,
     UserTotals,
-    difference,
     metric_mean,
     moments_delta,
     moments_gain,
     observation_sd,
     relative_change,
     user_weight,
-    weighted_effect,
 )
 from policies.records import Arm
 from tests.harness.arms import arm_stats
-from tests.policies.oracle import ORACLE, moments
 
 WEIGHTS = {Metric.QUALITY: 0.5, Metric.POSITIVE: 0.3, Metric.LATENCY: -0.2}
 CHAMPION, CHALLENGER = Arm.CHAMPION, Arm.CHALLENGER
@@ -199,87 +195,6 @@ def test_the_relative_change_of_nothing_is_unknown() -> None:
     assert relative_change(none, more) is None
     assert relative_change(None, more) is None
     assert relative_change(some, None) is None
-
-
-@pytest.mark.parametrize("case", ORACLE["effects"])
-def test_effects_agree_with_the_oracle(case: dict[str, Any]) -> None:
-    champion, challenger = moments(case["champion"]), moments(case["challenger"])
-    for effect, expected in (
-        (weighted_effect(champion, challenger, WEIGHTS), case["composite"]),
-        (difference(champion, challenger, Metric.ERROR), case["error"]),
-    ):
-        assert effect is not None
-        assert effect.theta == pytest.approx(expected["theta"], rel=1e-9, abs=1e-9)
-        assert effect.se == pytest.approx(expected["se"], rel=1e-9)
-        assert effect.effective_users == pytest.approx(expected["effective_users"], rel=1e-9)
-
-
-def test_without_data_there_is_no_effect() -> None:
-    full, no_votes = arm_stats(CHAMPION, 20).moments, arm_stats(CHALLENGER, 20, thumbs=None).moments
-    assert weighted_effect(full, no_votes, WEIGHTS) is None
-    assert weighted_effect(no_votes, full, WEIGHTS) is None
-    assert weighted_effect(arm_stats(CHAMPION, 20, thumbs=(0.0,)).moments, full, WEIGHTS) is None
-    assert weighted_effect(full, full, {Metric.QUALITY: 0.0}) is None
-    assert difference(full, Moments(), Metric.ERROR) is None
-    assert weighted_effect(full, no_votes, {**WEIGHTS, Metric.POSITIVE: 0.0}) is not None
-
-
-def test_a_lone_user_has_no_spread() -> None:
-    many, one = arm_stats(CHAMPION, 20).moments, arm_stats(CHALLENGER, 1).moments
-    composite, errors = weighted_effect(many, one, WEIGHTS), difference(one, many, Metric.ERROR)
-    assert composite is not None
-    assert errors is not None
-    assert composite.se == errors.se == math.inf
-
-
-def test_agreement_of_all_users_is_not_certainty_about_scores() -> None:
-    champion = arm_stats(CHAMPION, 30, quality=(0.8,)).moments
-    challenger = arm_stats(CHALLENGER, 30, quality=(0.9,)).moments
-    effect = weighted_effect(champion, challenger, {Metric.QUALITY: 1.0})
-    assert effect is not None
-    assert effect.theta == pytest.approx(0.125)
-    assert effect.se == math.inf
-
-
-def test_total_failure_against_none_is_evidence() -> None:
-    champion = arm_stats(CHAMPION, 100, errors=(0.0,)).moments
-    challenger = arm_stats(CHALLENGER, 25, errors=(1.0,)).moments
-    effect = difference(champion, challenger, Metric.ERROR)
-    assert effect is not None
-    assert effect.theta == 1.0
-    assert effect.se == pytest.approx(math.sqrt(0.2 * 0.8 * (1 / 100 + 1 / 25)))
-
-
-def test_no_errors_at_all_is_no_change_of_unknown_spread() -> None:
-    champion, challenger = (arm_stats(arm, 100, errors=(0.0,)).moments for arm in Arm)
-    effect = difference(champion, challenger, Metric.ERROR)
-    assert effect is not None
-    assert effect.theta == 0.0
-    assert effect.se == math.inf
-
-
-def test_a_lucky_small_arm_borrows_the_champions_spread() -> None:
-    champion = arm_stats(CHAMPION, 1000, thumbs=(*(1.0,) * 9, 0.0)).moments
-    lucky = arm_stats(CHALLENGER, 12, thumbs=(1.0,)).moments
-    effect = weighted_effect(champion, lucky, {Metric.POSITIVE: 1.0})
-    assert effect is not None
-    assert effect.se >= math.sqrt(0.9 * 0.1 / 12) / 0.9
-
-
-@given(st.lists(totals, min_size=2, max_size=8), st.lists(totals, min_size=2, max_size=8))
-def test_effects_are_finite_or_say_that_they_are_not(a: list[UserTotals], b: list[UserTotals]) -> None:
-    arms = []
-    for users in (a, b):
-        arm = Moments()
-        for user in users:
-            arm = arm.replaced(None, user.vector())
-        arms.append(arm)
-    composite, errors = weighted_effect(*arms, WEIGHTS), difference(*arms, Metric.ERROR)
-    for effect in (composite, errors):
-        if effect is not None:
-            assert math.isfinite(effect.theta)
-            assert effect.se > 0
-            assert effect.effective_users > 0
 
 
 def test_an_update_is_cheap() -> None:

@@ -11,8 +11,8 @@ from policies.assessment import ABTestConfig, Eta
 from policies.estimates import EffectEstimate, Metric
 from policies.eta import estimate_eta, eta_in_words
 from policies.evidence import information_needed
-from policies.records import Arm
-from tests.harness.arms import arm_stats, facts
+from policies.records import TESTED
+from tests.harness.arms import HOUR, arm_stats, facts
 
 CONFIG = ABTestConfig()
 METRICS = [Metric.QUALITY, Metric.POSITIVE]
@@ -21,9 +21,9 @@ METRICS = [Metric.QUALITY, Metric.POSITIVE]
 def eta(
     theta: float, information: float, *, each: int = 1, hours: float = 100.0, config: ABTestConfig = CONFIG
 ) -> Eta | None:
-    some = facts(*(arm_stats(arm, 200, requests_each=each) for arm in Arm))
+    some = facts(*(arm_stats(arm, 200, requests_each=each) for arm in TESTED))
     effect = EffectEstimate(theta=theta, se=information**-0.5, effective_users=200)
-    return estimate_eta(some, config, effect, METRICS, hours)
+    return estimate_eta(some, config, effect, METRICS, HOUR * hours)
 
 
 NEEDED = information_needed(0.05, deltas=(0.05, 0.2), alpha=0.05)
@@ -98,12 +98,12 @@ def test_strict_evidence_takes_longer_and_cannot_be_reached_at_the_threshold() -
 def test_without_a_pace_there_is_no_guess() -> None:
     assert eta(0.03, NEEDED, hours=0.0) is None
     unknown = EffectEstimate(theta=0.03, se=math.inf, effective_users=9)
-    assert estimate_eta(facts(*(arm_stats(arm, 9) for arm in Arm)), CONFIG, unknown, METRICS, 10.0) is None
+    assert estimate_eta(facts(*(arm_stats(arm, 9) for arm in TESTED)), CONFIG, unknown, METRICS, 10 * HOUR) is None
 
 
 def test_an_arm_without_observations_has_no_latest_end() -> None:
-    none = facts(*(arm_stats(arm, 20, quality=None, thumbs=None) for arm in Arm))
+    none = facts(*(arm_stats(arm, 20, quality=None, thumbs=None) for arm in TESTED))
     effect = EffectEstimate(theta=0.03, se=0.02, effective_users=20)
-    seen = estimate_eta(none, CONFIG, effect, METRICS, 10.0)
+    seen = estimate_eta(none, CONFIG, effect, METRICS, 10 * HOUR)
     assert seen is not None
     assert seen.latest_hours is None

@@ -11,7 +11,8 @@ import pytest
 from policies.estimates import Metric, Moments
 from policies.experiment import ABTestConfig, guardrails_of
 from policies.guardrails import GUARDRAILS, Guardrail, GuardrailConfig, GuardrailResult, GuardrailState, check
-from policies.records import Arm
+from policies.records import TESTED, Arm
+from policies.stages import Stages
 from tests.harness.arms import MIXED, arm_stats, scaled
 
 ERRORS = Guardrail(name="errors", metric=Metric.ERROR, limit=0.02, alpha=0.02, rolls_back=True)
@@ -20,7 +21,7 @@ CHAMPION = arm_stats(Arm.CHAMPION, 900)
 
 
 def result(guardrail: Guardrail, challenger: Moments, champion: Moments = CHAMPION.moments) -> GuardrailResult:
-    return check(guardrail, champion, challenger, GuardrailConfig())
+    return check(guardrail, Stages.one(champion, challenger), GuardrailConfig())
 
 
 def challenger(users: int, **patterns: object) -> Moments:
@@ -113,10 +114,10 @@ def behaves(name: str, champion: Sequence[float], challenger: Sequence[float], u
     """The guardrail of that name with default settings."""
     metric = GUARDRAILS[name].metric.value
     arms = (
-        arm_stats(arm, users, **{metric: pattern}) for arm, pattern in zip(Arm, (champion, challenger), strict=True)
+        arm_stats(arm, users, **{metric: pattern}) for arm, pattern in zip(TESTED, (champion, challenger), strict=True)
     )
     [guardrail] = [guardrail for guardrail in guardrails_of(ABTestConfig()) if guardrail.name == name]
-    return check(guardrail, *(arm.moments for arm in arms), GuardrailConfig())
+    return check(guardrail, Stages.one(*(arm.moments for arm in arms)), GuardrailConfig())
 
 
 def lengths(*characters: int) -> tuple[float, ...]:
@@ -157,7 +158,7 @@ def test_what_answers_do_more_often_blocks_and_takes_no_users_away(name: str) ->
 def test_what_was_not_observed_holds_nothing() -> None:
     for name, kind in GUARDRAILS.items():
         [guardrail] = [each for each in guardrails_of(ABTestConfig()) if each.name == name]
-        found = check(guardrail, Moments(), Moments(), GuardrailConfig())
+        found = check(guardrail, Stages.one(Moments(), Moments()), GuardrailConfig())
         assert (found.state is GuardrailState.PASS) == kind.optional
         assert not kind.optional or found.reason == "no data in either arm yet; it is not needed"
 
@@ -167,4 +168,4 @@ def test_a_behaviour_that_is_named_rolls_back() -> None:
     [guardrail] = [each for each in guardrails_of(config) if each.name == "declined"]
     champion = arm_stats(Arm.CHAMPION, 900, declined=(0.0,)).moments
     often = challenger(100, declined=(0.0, 1.0))
-    assert check(guardrail, champion, often, config.guardrails).state is GuardrailState.ROLL_BACK
+    assert check(guardrail, Stages.one(champion, often), config.guardrails).state is GuardrailState.ROLL_BACK

@@ -7,7 +7,7 @@ import pytest
 from policies.estimates import METRICS, Metric, Moments, UserTotals
 from policies.experiment import ABTestConfig, ArmStats, Assessment, Verdict, evaluate
 from policies.guardrails import GuardrailState
-from policies.records import Arm
+from policies.records import TESTED, Arm
 from tests.harness.arms import HOUR, MIXED, arm_stats, facts, scaled
 
 CONFIG = ABTestConfig()
@@ -39,7 +39,7 @@ def _gone_after(what: str, base: float, worse: float, share: float) -> int:
         value = float(int(failed[arm]) > int(failed[arm] - (base, worse)[arm]))
         s = tuple(value if i == index else 0.0 for i in range(len(METRICS)))
         arms[arm] = arms[arm].replaced(None, UserTotals(n=(1.0,) * len(METRICS), s=s).vector())
-        stats = (ArmStats(arm=side, requests=users[side], moments=arms[side]) for side in Arm)
+        stats = (ArmStats(arm=side, requests=users[side], moments=arms[side]) for side in TESTED)
         if user % 5 == 0 and evaluate(facts(*stats, share=share), CONFIG, HOUR).verdict is Verdict.ROLL_BACK:
             return user + 1
     raise AssertionError("never")
