@@ -69,8 +69,8 @@ def test_an_assessment_is_json() -> None:
         ({"hours": 47.0}, "Time: 47.0 of 48 hours."),
         (
             {"hours": -2.0},
-            "The clock is 2.0 hours behind the start of this epoch: no time counts until it is right. "
-            "If it was wrong then and is right now, `ratchet share` starts a new epoch.",
+            "The clock is 2.0 hours behind the start of this stage: no time counts until it is right. "
+            "If it was wrong then and is right now, `ratchet share` starts a new one.",
         ),
         ({"config": replace(CONFIG, min_samples_per_version=601)}, "Requests: 600 in the smaller arm, 601 needed."),
         (
