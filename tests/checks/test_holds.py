@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,16 @@ from starlette.responses import Response
 
 from policies.selection import held_out
 from proxy.checks.gate import ReplayGate
-from proxy.clock import ManualClock, SystemClock
+from proxy.clock import ManualClock
 from proxy.credentials import CredentialFile, UnknownCredentialError
 from proxy.store.tables.keys import id_time_us
 from proxy.store.tables.values import RecordFlag
 from tests.checks.world import (
+    BEGAN_US,
     ScriptedJudge,
     ScriptedModel,
     check_of,
+    clock_there,
     completion,
     config_of,
     gate_of,
@@ -127,7 +128,7 @@ async def test_a_key_that_is_on_its_way_is_waited_for(tmp_path: Path, monkeypatc
     async with opened(tmp_path, history(40)) as store, serving(model.app) as url:
         check, challenger, champion = await check_of(store, url, url, credential="mine")
         here["champion"] = ("authorization", "Bearer old")
-        gate = ReplayGate(store, config_of(tmp_path), header, SystemClock())
+        gate = ReplayGate(store, config_of(tmp_path), header, clock_there())
         try:
             first = await gate.poll(check, challenger, champion)
             assert (first.done, first.verdict) == (False, None)
@@ -403,7 +404,7 @@ async def test_while_the_loop_is_paused_nothing_new_is_asked(tmp_path: Path) -> 
 
 
 async def test_a_pause_takes_no_time_from_the_check(tmp_path: Path) -> None:
-    model, clock = ScriptedModel(), ManualClock(time.time())
+    model, clock = ScriptedModel(), ManualClock(BEGAN_US / 1e6)
     config = config_of(tmp_path, checks={"concurrency": 1, "time_limit_minutes": 10}, deployer={"warmup_requests": 2})
     async with opened(tmp_path, history(40)) as store, serving(model.app) as url:
         check, challenger, champion = await check_of(store, url, url)

@@ -10,7 +10,6 @@ from collections import Counter
 from pathlib import Path
 
 from policies.rows import Check, Model
-from proxy.store.store import Store
 from tests.checks.world import (
     ScriptedJudge,
     ScriptedModel,
@@ -29,12 +28,11 @@ CONCURRENCY = 4
 PROGRAM = """
 import asyncio, json, sys
 from pathlib import Path
-from proxy.clock import SystemClock
 from proxy.store.store import Store
-from tests.checks.world import config_of, gate_of, settled
+from tests.checks.world import clock_there, config_of, gate_of, settled
 
 async def main(folder, check_id, tables):
-    store = await Store.open(f"sqlite:///{folder}/ratchet.db", clock=SystemClock())
+    store = await Store.open(f"sqlite:///{folder}/ratchet.db", clock=clock_there())
     check = await store.checks.get(check_id)
     models = {model.id: model for model in await store.models.list()}
     async with gate_of(store, config_of(Path(folder), **tables)) as gate:
@@ -81,7 +79,7 @@ async def test_a_killed_check_asks_again_only_what_was_in_flight(tmp_path: Path)
         assert process.returncode == 0
         verdict = output.decode().splitlines()[0]
         rows = await store.comparisons.of_check(check.id)
-        once = await _undisturbed(tmp_path / "other", store, tables)
+        once = await _undisturbed(tmp_path / "other", tables)
     assert verdict == once
     answered = {row.item for row in rows}
     conversations = [
@@ -94,17 +92,15 @@ async def test_a_killed_check_asks_again_only_what_was_in_flight(tmp_path: Path)
     assert len(answered) == len(rows) <= 102
 
 
-async def _undisturbed(folder: Path, store: Store, tables: dict[str, object]) -> str | None:
-    """The verdict of the same check without kills: same store, same salt, same questions."""
-    model = ScriptedModel()
+async def _undisturbed(folder: Path, tables: dict[str, object]) -> str | None:
+    """The verdict of the same check without kills: the same records, the same salt, the same questions."""
     folder.mkdir()
-    async with serving(model.app) as url, serving(ScriptedJudge().app) as judge_url:
-        first, _, champion = await check_of(store, url, url, name="another", model="new-1")
-        judge = {**tables["judge"], "url": f"{judge_url}/v1"}  # type: ignore[dict-item]
-        async with gate_of(store, config_of(folder, **{**tables, "judge": judge})) as gate:
-            challenger = await store.models.get(first.challenger_id)
-            assert challenger is not None
-            return (await settled(gate, first, challenger, champion)).verdict
+    model = ScriptedModel()
+    async with opened(folder, history(90)) as store, serving(model.app) as url, serving(ScriptedJudge().app) as judge:
+        check, challenger, champion = await check_of(store, url, url, model="new-1")
+        asked = {**tables["judge"], "url": f"{judge}/v1"}  # type: ignore[dict-item]
+        async with gate_of(store, config_of(folder, **{**tables, "judge": asked})) as gate:
+            return (await settled(gate, check, challenger, champion)).verdict
 
 
 async def test_a_check_goes_on_in_another_gate_with_the_same_verdict(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -20,7 +19,7 @@ from proxy.checks.gate import ReplayGate
 from proxy.store.ingest.answers import packed
 from proxy.store.store import Store
 from proxy.store.tables.values import IngestBatch, NewAnswer, NewRecord, RecordFlag
-from tests.checks.world import check_of, completion, config_of, gate_of, history, opened
+from tests.checks.world import BEGAN_US, check_of, completion, config_of, gate_of, history, opened
 
 AGO_US = 600_000_000
 """Copies were sent so long ago that all of their answers are here."""
@@ -48,7 +47,7 @@ def answer(record: NewRecord, check_id: int, text: str | None = None, *, raw: st
         user_hash=record.user_hash if user == -1 else user,
         facts={"shadow": told(**{"duration_us": record.upstream_us, **changes})},
         data=packed({"challenger": {"raw": raw}}),
-        created_us=int(time.time() * 1e6) - ago_us,
+        created_us=BEGAN_US - ago_us,
     )
 
 

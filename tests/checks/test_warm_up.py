@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import random
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -21,10 +20,9 @@ from starlette.routing import Route
 from policies.snapshot import CheckView
 from proxy.checks.gate import ReplayGate
 from proxy.checks.prompts import recorded
-from proxy.clock import SystemClock
 from proxy.credentials import Credential, CredentialFile
 from proxy.store.tables.values import NewRecord, RecordFlag
-from tests.checks.world import check_of, config_of, opened, settled
+from tests.checks.world import BEGAN_US, check_of, clock_there, config_of, opened, settled
 from tests.harness.exchanges import exchange
 from tests.harness.webserver import serving
 
@@ -68,7 +66,7 @@ async def warming(
     async with serving(model.app) as url, opened(folder, list(records)) as store:
         config = config_of(folder, champion={"url": f"{url}/elsewhere", "api_key": key}, checks={"replays": 0})
         credentials = CredentialFile(None, config.champion)
-        gate = ReplayGate(store, config, credentials.header, SystemClock())
+        gate = ReplayGate(store, config, credentials.header, clock_there())
         named = {"model": "tuned", "credential": None if key is None else "champion"}
         try:
             yield gate, await check_of(store, f"{url}/elsewhere", url, **named)
@@ -79,7 +77,7 @@ async def warming(
 
 def history(*changes: dict[str, Any]) -> list[NewRecord]:
     """One exchange for each of `changes`, a second apart, the last one the newest."""
-    rng, now_us = random.Random(1), int(time.time() * 1e6)
+    rng, now_us = random.Random(1), BEGAN_US
     return [exchange(now_us - (len(changes) - n) * 1_000_000, rng, **change) for n, change in enumerate(changes)]
 
 

@@ -1,6 +1,8 @@
 """A store full of conversations that a champion has answered, models that answer well or badly, and a judge.
 
-Everything is real but the words: files, sockets, the judge's endpoint.
+Everything is real but the words and the date: files, sockets, the judge's endpoint. Whom a check asks follows from when
+it began and from the records' ids, which hold the time. As checks begin at one instant here, they ask the same on every
+day: how often the rules err is counted in tests/simulation, and no other test may fail by it.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,19 +25,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from policies.comparison import Answer, AskedQuestion, look_at
 from policies.rows import Check, CheckKind, Model
-from policies.scoring import ScoringConfig
 from policies.snapshot import CheckView
 from proxy.checks.gate import ReplayGate
-from proxy.clock import SystemClock
+from proxy.clock import AdjustedClock, Clock
 from proxy.config import Config, parse_config
 from proxy.credentials import CredentialFile
 from proxy.store.store import Store
 from proxy.store.tables.rows import to_row
 from proxy.store.tables.schema import checks
 from proxy.store.tables.values import IngestBatch, NewRecord
-from tests.harness.exchanges import exchange, sentences
+from tests.harness.exchanges import exchange
 from tests.harness.tables import sqlite_with_tables
 
 WEATHER: Final = {
@@ -46,24 +45,35 @@ WEATHER: Final = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
     },
 }
+BEGAN_US: Final = 1_791_000_000_000_000
+"""When the checks begin."""
 Answers = Callable[[dict[str, Any], random.Random], Response | dict[str, Any]]
 """From the request's body to the assistant's message, or a whole response."""
 
 
 def well(asked: dict[str, Any], rng: random.Random) -> dict[str, Any]:
-    """As the champion: some English text; a call where the tool for it is offered."""
+    """As the champion: English text without a defect that shows, the same on every machine (a library's words are not);
+    a call where the tool for it is offered."""
     if "tools" in asked:
         call = {"name": "weather", "arguments": json.dumps({"city": rng.choice(("Ulm", "Bonn", "Kiel"))})}
         return {"content": None, "tool_calls": [{"id": "call_1", "type": "function", "function": call}]}
-    return {"content": " ".join(rng.sample(_sound(), 3))}
+    said = zip(*(rng.sample(words, 3) for words in (_WHO, _DOES, _WHAT, _WHEN)), strict=True)
+    return {"content": " ".join(f"{' '.join(words)}." for words in said)}
 
 
-@cache
-def _sound() -> list[str]:
-    """Sentences of which none looks like a defect to anybody."""
-    asked = AskedQuestion(text="Which of the tools do you have, and what is it that they are good for?")
-    seen = [(text, look_at(asked, Answer(text=text, words=text), ScoringConfig())) for text in sentences()[::5]]
-    return [text for text, found in seen if found.worth == 1.0 and not set(text) & set('<>|{}[]?#"`')]
+_WHO: Final = (
+    "A careful gardener", "The oldest sister", "Our next door neighbour", "Every third student", "My former teacher",
+    "The night porter", "A retired sailor", "The new librarian", "Some clever engineer", "The village baker",
+)  # fmt: skip
+_DOES: Final = ("repairs", "paints", "collects", "measures", "describes", "borrows", "carries", "polishes")
+_WHAT: Final = (
+    "a wooden ladder", "two brass hinges", "the garden fence", "an empty bottle", "seven paper lanterns",
+    "the heavy curtains", "an old bicycle", "some copper wire", "the kitchen table", "a broken umbrella",
+)  # fmt: skip
+_WHEN: Final = (
+    "and then it is done", "when there is nothing else to do", "because it was there", "behind the station",
+    "for all of the children", "and nobody has ever asked why", "that they have at home", "in the middle of the night",
+)  # fmt: skip
 
 
 class ScriptedModel:
@@ -116,10 +126,11 @@ def completion(message: dict[str, Any], model: str) -> dict[str, Any]:
     return {"id": "c", "object": "chat.completion", "created": 1, "model": model, "choices": [choice], "usage": usage}
 
 
-def history(users: int, *, each: int = 2, tools: bool = False, seed: int = 3, **changes: Any) -> list[NewRecord]:
-    """What `users` users have asked the champion, which answered each time."""
-    rng, now_us = random.Random(seed), int(time.time() * 1e6)
-    found = []
+def history(
+    users: int, *, each: int = 2, tools: bool = False, seed: int = 3, now_us: int = BEGAN_US, **changes: Any
+) -> list[NewRecord]:
+    """What `users` users have asked the champion, which answered each time, a minute apart until `now_us`."""
+    rng, found = random.Random(seed), []
     for at in range(users * each):
         record = exchange(now_us - (users * each - at) * 60_000_000 - 1, rng, user_hash=at % users + 1, **changes)
         found.append(_answered_well(record, rng, tools=tools))
@@ -178,10 +189,17 @@ def config_of(folder: Path, **tables: Any) -> Config:
     return parse_config({"server": {"data_dir": str(folder)}, "champion": {"url": "http://127.0.0.1:9"}, **tables})
 
 
+def clock_there() -> AdjustedClock:
+    """A clock that goes as the machine's, from when checks begin."""
+    clock = AdjustedClock()
+    clock.ahead_s = time.time() - BEGAN_US / 1e6
+    return clock
+
+
 @asynccontextmanager
 async def opened(folder: Path, records: list[NewRecord]) -> AsyncIterator[Store]:
     """A store with these records."""
-    store = await Store.open(sqlite_with_tables(folder / "ratchet.db"), clock=SystemClock())
+    store = await Store.open(sqlite_with_tables(folder / "ratchet.db"), clock=clock_there())
     try:
         for start in range(0, len(records), 200):
             batch = tuple(records[start : start + 200])
@@ -197,16 +215,16 @@ async def check_of(store: Store, champion_url: str, url: str, **more: Any) -> tu
     challenger = await store.models.add(**{"name": "new", "url": url, **more})
     check_id = await store.checks.next_id()
     check = Check(id=check_id, kind=CheckKind.GATE, challenger_id=challenger.id, champion_id=champion.id,
-                  started_us=int(time.time() * 1e6))  # fmt: skip
+                  started_us=BEGAN_US)  # fmt: skip
     async with store._db.write() as connection:
         await connection.execute(sa.insert(checks).values(to_row(check)))
     return check, challenger, champion
 
 
 @asynccontextmanager
-async def gate_of(store: Store, config: Config) -> AsyncIterator[ReplayGate]:
-    """The gate, as the loop has it."""
-    gate = ReplayGate(store, config, CredentialFile(None, config.champion).header, SystemClock())
+async def gate_of(store: Store, config: Config, clock: Clock | None = None) -> AsyncIterator[ReplayGate]:
+    """The gate, as the loop has it; by its clock, checks begin now."""
+    gate = ReplayGate(store, config, CredentialFile(None, config.champion).header, clock or clock_there())
     try:
         yield gate
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -119,7 +120,7 @@ def install(tmp_path: Path) -> Path:
     """A data directory whose champion has answered 160 users, and a model that nobody has deployed yet."""
 
     async def fill() -> None:
-        async with opened(tmp_path, history(160)) as store:
+        async with opened(tmp_path, history(160, now_us=int(time.time() * 1e6))) as store:
             await _models(store)
 
     asyncio.run(fill())
