@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 from policies.carriers import Carrier, Carriers
-from policies.estimates import DEFAULT_ICC, Metric, MetricMean, Moments
+from policies.estimates import DEFAULT_ICC, SIGNALS, Metric, MetricMean, Moments
 from policies.guardrails import GuardrailConfig, GuardrailResult
 from policies.intervals import Interval
 from policies.records import Arm
@@ -20,10 +20,35 @@ from policies.rectified import RectifiedQuality
 from policies.stages import Stage, Stages
 
 __all__ = ["ABTestConfig", "ArmStats", "Assessment", "Carried", "Eta", "Evidence", "ExperimentFacts", "FeedbackRate",
-           "JudgeFacts", "MetricComparison", "NextStage", "QualityMeasure", "SampleRatio", "StageFacts", "StageResult",
+           "JudgeFacts", "MetricComparison", "NextStage", "QualityMeasure", "SampleRatio", "SignalWeights",
+           "StageFacts", "StageResult",
            "TagEffect", "TagFacts", "Verdict"]  # fmt: skip
 
 Evidence = Literal["default", "strict"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignalWeights:
+    """Weights in the composite of what users show without rating an answer. A share of answers that were not accepted
+    counts as the share of those that were, so that its base is near 1 and a relative change means something."""
+
+    conversation: Annotated[float, Interval("[0, inf)", "a weight")] = 0.0
+    """Of the share of positive votes on whole conversations."""
+    regenerated: Annotated[float, Interval("[0, inf)", "a weight")] = 0.0
+    """Of the share of answers that the user did not have made anew."""
+    rephrased: Annotated[float, Interval("[0, inf)", "a weight")] = 0.0
+    """Of the share of answers after which the user neither asked the same in other words nor complained."""
+    retried: Annotated[float, Interval("[0, inf)", "a weight")] = 0.0
+    """Of the share of answers that the client's SDK did not ask for again."""
+    abandoned: Annotated[float, Interval("[0, inf)", "a weight")] = 0.0
+    """Of the share of answers that the client waited for."""
+    copied: Annotated[float, Interval("[0, inf)", "a weight")] = 0.0
+    """Of the share of answers that the user copied."""
+
+    def by_metric(self) -> dict[Metric, float]:
+        """Those above 0."""
+        named = {metric: getattr(self, metric.value) for metric in SIGNALS}
+        return {metric: weight for metric, weight in named.items() if weight}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +94,12 @@ class ABTestConfig:
     """Weight of the relative change in the positive rate."""
     latency_weight: Annotated[float, Interval("[0, inf)", "a weight")] = 0.2
     """Weight of the relative change in latency; slower counts against."""
+    signal_weights: SignalWeights = field(default_factory=SignalWeights)
+    cuped: bool = False
+    """Whether each user's own past, from before the test, takes out of the gain what was the user's and not the
+    model's. Worth it where users come nearly every day; `ratchet power` says what it would save here."""
+    history_days: Annotated[float, Interval("(0, 366]", "days")] = 28.0
+    """How much of the users' past that is."""
     icc: Annotated[float, Interval("(0, 1]", "an intra-class correlation")] = 0.1
     """Intra-class correlation behind the soft cap: no user weighs more than 1/icc observations."""
     watch_hours: Annotated[float, Interval("[0, inf)", "hours")] = 24.0

@@ -55,6 +55,7 @@ def composite_weights(config: ABTestConfig) -> dict[Metric, float]:
         Metric.QUALITY: config.quality_weight,
         Metric.POSITIVE: config.feedback_weight,
         Metric.LATENCY: -config.latency_weight,
+        **config.signal_weights.by_metric(),
     }
 
 

@@ -22,9 +22,9 @@ from operator import add, itemgetter, mul, sub
 from struct import Struct
 from typing import Final, Self
 
-__all__ = ["DEFAULT_ICC", "METRICS", "PRODUCT_PAIRS", "WEIGHABLE", "EffectEstimate", "Metric", "MetricMean", "Moments",
-           "UserTotals", "Vector", "clustered", "covariance", "metric_mean", "moments_delta", "moments_gain",
-           "observation_sd", "relative_change", "user_weight"]  # fmt: skip
+__all__ = ["DEFAULT_ICC", "METRICS", "NOT_ACCEPTED", "PRODUCT_PAIRS", "SIGNALS", "WEIGHABLE", "EffectEstimate",
+           "Metric", "MetricMean", "Moments", "UserTotals", "Vector", "clustered", "covariance", "metric_mean",
+           "moments_delta", "moments_gain", "observation_sd", "relative_change", "user_weight"]  # fmt: skip
 
 
 class Metric(StrEnum):
@@ -50,6 +50,18 @@ class Metric(StrEnum):
     TRUNCATED = "truncated"
     LANGUAGE = "language"
     """Answers in another language than their question's, of those where both are known."""
+    CONVERSATION = "conversation"
+    """Positive votes on whole conversations, one a user and conversation."""
+    REGENERATED = "regenerated"
+    """Answers that the user had made anew. Like those that follow, a share of all answers that it could happen to."""
+    REPHRASED = "rephrased"
+    """Answers after which the user asked the same in other words, or complained."""
+    RETRIED = "retried"
+    """Answers that the client's SDK asked for again."""
+    ABANDONED = "abandoned"
+    """Answers that the client did not wait for."""
+    COPIED = "copied"
+    """Answers that the user has copied, as the UI says."""
 
 
 METRICS: Final[tuple[Metric, ...]] = tuple(Metric)
@@ -57,10 +69,16 @@ DEFAULT_ICC: Final = 0.1
 """Intra-class correlation behind the soft cap when nothing else is configured."""
 
 Vector = tuple[float, ...]
-"""One user's weighted contribution: (S, N) for each of METRICS, thirty numbers."""
+"""One user's weighted contribution: (S, N) for each of METRICS, 42 numbers."""
 
 WEIGHABLE: Final = (Metric.QUALITY, Metric.POSITIVE, Metric.LATENCY, Metric.JUDGE, Metric.JUDGE_VOTED)
 """What can stand together in one weighted sum."""
+SIGNALS: Final = (
+    Metric.CONVERSATION, Metric.REGENERATED, Metric.REPHRASED, Metric.RETRIED, Metric.ABANDONED, Metric.COPIED,
+)  # fmt: skip
+"""What users show without rating an answer: with a vote on the whole conversation, or without any."""
+NOT_ACCEPTED: Final = frozenset((Metric.REGENERATED, Metric.REPHRASED, Metric.RETRIED, Metric.ABANDONED))
+"""Shares of which the rest weighs: the answers that were accepted."""
 _DIM: Final = 2 * len(METRICS)
 
 
@@ -78,8 +96,9 @@ _RIGHT: Final = itemgetter(*(column for _, column in PRODUCT_PAIRS))
 _PLACE: Final = {pair: place for place, pair in enumerate(PRODUCT_PAIRS)}
 _INDEX: Final = {metric: 2 * i for i, metric in enumerate(METRICS)}
 _PACKED: Final = Struct(f"<{1 + _DIM + _PRODUCTS}d")
-_OLDER: Final = (12, 14)
-"""How many sums there were before, with all products: version 0.1 did not know refusals, and nobody what follows."""
+_OLDER: Final = (12, 14, 30)
+"""How many sums there were before: version 0.1 did not know refusals, and then came how answers behave, with the judge.
+The first two had all products."""
 _UNSEEN: Final = (0.0, 0.0)
 _EMPTY: Final[Vector] = (0.0,) * _DIM
 _ROUNDING: Final = 1e-12
@@ -136,9 +155,10 @@ class Moments:
         dim = len(self.sums)
         if dim == _DIM and len(self.products) == _PRODUCTS:
             return
-        if dim not in _OLDER or len(self.products) != _products_of(dim):
+        pairs = _pairs_of(dim) if dim in _OLDER else ()
+        if len(self.products) != len(pairs):
             raise ValueError(f"moments: {dim} sums and {len(self.products)} products are those of no version")
-        older = dict(zip(combinations_with_replacement(range(dim), 2), self.products, strict=True))
+        older = dict(zip(pairs, self.products, strict=True))
         known = tuple(older.get(pair, 0.0) for pair in PRODUCT_PAIRS)
         object.__setattr__(self, "sums", (*self.sums, *_EMPTY[dim:]))
         object.__setattr__(self, "products", known)
@@ -159,22 +179,24 @@ class Moments:
         return self.products[_PLACE[(row, column) if row <= column else (column, row)]]
 
     def to_bytes(self) -> bytes:
-        """928 bytes for a database column, little-endian doubles: users, sums, products."""
+        """1,168 bytes for a database column, little-endian doubles: users, sums, products."""
         return _PACKED.pack(self.users, *self.sums, *self.products)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Self:
         """The inverse of `to_bytes`, also of an older version's. ValueError when `data` has the length of neither."""
-        for dim, products in ((_DIM, _PRODUCTS), *((dim, _products_of(dim)) for dim in _OLDER)):
+        for dim, products in ((_DIM, _PRODUCTS), *((dim, len(_pairs_of(dim))) for dim in _OLDER)):
             if len(data) == 8 * (1 + dim + products):
                 users, *rest = Struct(f"<{len(data) // 8}d").unpack(data)
                 return cls(users=round(users), sums=tuple(rest[:dim]), products=tuple(rest[dim:]))
         raise ValueError(f"moments: {len(data)} bytes, {_PACKED.size} expected; the row is of another version")
 
 
-def _products_of(dim: int) -> int:
-    """Of all pairs."""
-    return dim * (dim + 1) // 2
+def _pairs_of(dim: int) -> tuple[tuple[int, int], ...]:
+    """Rows and columns of the products that an older version kept."""
+    if dim <= _OLDER[1]:
+        return tuple(combinations_with_replacement(range(dim), 2))
+    return tuple((row, column) for row, column in PRODUCT_PAIRS if column < dim)
 
 
 def moments_delta(old: Vector | None, new: Vector | None) -> Moments:

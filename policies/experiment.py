@@ -124,13 +124,14 @@ def would_promote(facts: ExperimentFacts, config: ABTestConfig, now: float) -> b
 
 
 def forgeable_weights(facts: ExperimentFacts, config: ABTestConfig, *, scores: bool = False) -> dict[Metric, float]:
-    """What a stranger can make up, with its weight in the composite: votes, and with `scores` the quality score, where
-    anybody may give one. Where votes rectify a judge, what it says of answers with votes goes with the votes."""
-    composite = composite_of(facts, config)
+    """What a stranger can make up, with its weight in the composite: votes, what users show without voting, and with
+    `scores` the quality score, where anybody may give one. Where votes rectify a judge, what it says of answers with
+    votes goes with the votes."""
+    composite, shown = composite_of(facts, config), config.signal_weights.by_metric()
     if composite.rectified:
-        return {Metric.POSITIVE: composite.rectified, Metric.JUDGE_VOTED: 0.0}
+        return {Metric.POSITIVE: composite.rectified, Metric.JUDGE_VOTED: 0.0, **shown}
     forgeable = (Metric.POSITIVE, *([Metric.QUALITY] if scores else []))
-    return {metric: composite.weights.get(metric, 0.0) for metric in forgeable}
+    return {metric: composite.weights.get(metric, 0.0) for metric in forgeable} | shown
 
 
 def guardrails_of(config: ABTestConfig, *, judge_counts: bool = True) -> tuple[Guardrail, ...]:

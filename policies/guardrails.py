@@ -86,6 +86,14 @@ class GuardrailConfig:
     """The same for answers that a limit cut."""
     max_language_increase: Annotated[float, Interval("[0, 1]", "a share, 0 to 1")] = 0.05
     """The same for answers in another language than their question's."""
+    max_regenerated_increase: Annotated[float, Interval("[0, 1]", "a share, 0 to 1")] = 0.05
+    """The same for answers that the user has made anew."""
+    max_rephrased_increase: Annotated[float, Interval("[0, 1]", "a share, 0 to 1")] = 0.05
+    """The same for answers after which the user asks the same in other words, or complains."""
+    max_retried_increase: Annotated[float, Interval("[0, 1]", "a share, 0 to 1")] = 0.05
+    """The same for answers that the client's SDK asks for again."""
+    max_abandoned_increase: Annotated[float, Interval("[0, 1]", "a share, 0 to 1")] = 0.05
+    """The same for answers that the client does not wait for."""
     roll_back: tuple[BehaviourName, ...] = ()
     """Which of `length`, `declined`, `malformed`, `truncated` and `language` take the users away on proof of harm, as
     errors do; the others block a promotion. Each has a part of alpha_harm, so that the rest have less."""
@@ -203,6 +211,19 @@ GUARDRAILS: Final[Mapping[str, GuardrailKind]] = MappingProxyType(
         ),
         "language": _behaviour(
             "answers in another language", Metric.LANGUAGE, lambda settings: settings.max_language_increase
+        ),
+        "regenerated": _behaviour(
+            "regenerated answers", Metric.REGENERATED, lambda settings: settings.max_regenerated_increase
+        ),
+        "rephrased": _behaviour(
+            "answers that were asked for again in other words", Metric.REPHRASED,
+            lambda settings: settings.max_rephrased_increase,
+        ),
+        "retried": _behaviour(
+            "answers that the client retried", Metric.RETRIED, lambda settings: settings.max_retried_increase
+        ),
+        "abandoned": _behaviour(
+            "abandoned answers", Metric.ABANDONED, lambda settings: settings.max_abandoned_increase
         ),
     }
 )  # fmt: skip

@@ -29,6 +29,7 @@ from typing import Final, NamedTuple, Self
 
 from policies.estimates import (
     DEFAULT_ICC,
+    NOT_ACCEPTED,
     WEIGHABLE,
     EffectEstimate,
     Metric,
@@ -154,10 +155,14 @@ def weighted_terms(stages: Stages, weights: Mapping[Metric, float]) -> tuple[flo
         parts = parts_by_stage(stages, (metric,))
         before = sum(part.part * part.old[metric].mean for part in parts)
         after = sum(part.part * part.new[metric].mean for part in parts)
+        if metric in NOT_ACCEPTED:
+            before, after, sign = 1.0 - before, 1.0 - after, -1.0
+        else:
+            sign = 1.0
         if before < _NOTHING:
             return None
         theta += weight * (after / before - 1.0)
-        gain, loss = weight / before, weight * after / before**2
+        gain, loss = sign * weight / before, sign * weight * after / before**2
         terms += [
             Term(at, part, metric, old[metric], new[metric], part * gain, part * loss) for at, part, old, new in parts
         ]

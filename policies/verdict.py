@@ -7,7 +7,7 @@ futility, then time. A promotion names nothing that it waits for; whatever else 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from policies.assessment import (
@@ -23,7 +23,7 @@ from policies.assessment import (
 )
 from policies.carriers import LEAST_VOTERS
 from policies.composite import Composite
-from policies.estimates import EffectEstimate, Metric, relative_change
+from policies.estimates import NOT_ACCEPTED, SIGNALS, EffectEstimate, Metric, MetricMean, relative_change
 from policies.guardrails import COMPOSITE_HARM_PART, GUARDRAILS, NAMED_HARM_PART, GuardrailResult, GuardrailState
 from policies.ramp import ramp_in_words
 from policies.stages import Stages, overall_means
@@ -40,25 +40,31 @@ NOTHING_MEASURES: Final = (
     "answer: have people vote, send scores, or set up a judge."
 )
 
-_NAMES: Final = {
+_NAMES: Final[dict[Metric, str]] = {
     Metric.QUALITY: "quality score",
     Metric.POSITIVE: "positive rate",
     Metric.LATENCY: "latency",
     Metric.JUDGE: "judge's score",
     Metric.JUDGE_VOTED: "judge's score of answers with votes",
+    Metric.CONVERSATION: "positive rate of conversations",
+    Metric.COPIED: "share of copied answers",
+    **{metric: f"share of answers that were not {metric.value}" for metric in SIGNALS if metric in NOT_ACCEPTED},
 }
-_DATA: Final = {
+_DATA: Final[dict[Metric, str]] = {
     Metric.QUALITY: "quality scores",
     Metric.POSITIVE: "votes",
     Metric.LATENCY: "latencies",
     Metric.JUDGE: "scores of the judge",
     Metric.JUDGE_VOTED: "judged answers with votes",
+    Metric.CONVERSATION: "votes on conversations",
+    **{metric: "answers of which that can be told" for metric in SIGNALS if metric is not Metric.CONVERSATION},
 }
-_SETTINGS: Final = {
+_SETTINGS: Final[dict[Metric, str]] = {
     Metric.QUALITY: "quality_weight",
     Metric.POSITIVE: "feedback_weight",
     Metric.LATENCY: "latency_weight",
     Metric.JUDGE: "quality_weight",
+    **{metric: f"signal_weights.{metric.value}" for metric in SIGNALS},
 }
 _STAYS: Final = "the challenger keeps its share until somebody decides."
 _PLAIN_Z: Final = 4.0
@@ -260,7 +266,7 @@ def _missing(look: Measurements) -> list[str]:
         return []
     missing: list[str] = []
     for metric in look.composite.metrics:
-        old, new = overall_means(look.evidence, metric)
+        old, new = _weighed_means(look, metric)
         if relative_change(old, new) is not None:
             continue
         if old is not None and new is not None:
@@ -284,7 +290,7 @@ def _small_bases(look: Measurements, effect: EffectEstimate) -> list[str]:
         return []
     small: list[str] = []
     for metric in look.composite.metrics:
-        old, new = overall_means(look.evidence, metric)
+        old, new = _weighed_means(look, metric)
         if metric is not Metric.LATENCY and old is not None and new is not None and new.mean > 2 * old.mean:
             small.append(
                 f"The {_NAMES[metric]} is so low for the champion ({_in_words(metric, old.mean)}; challenger: "
@@ -292,6 +298,14 @@ def _small_bases(look: Measurements, effect: EffectEstimate) -> list[str]:
                 f"{_way_out(metric)}"
             )
     return small
+
+
+def _weighed_means(look: Measurements, metric: Metric) -> tuple[MetricMean | None, MetricMean | None]:
+    """Both arms' means as they weigh: of what was not accepted the rest."""
+    old, new = overall_means(look.evidence, metric)
+    if metric in NOT_ACCEPTED:
+        old, new = (mean and replace(mean, mean=1.0 - mean.mean) for mean in (old, new))
+    return old, new
 
 
 def _without(look: Measurements, metric: Metric) -> str:

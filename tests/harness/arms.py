@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle, islice
 
-from policies.estimates import Moments, UserTotals
+from policies.estimates import SIGNALS, Metric, Moments, UserTotals
 from policies.experiment import ABTestConfig, ArmStats, Assessment, ExperimentFacts, evaluate
 from policies.records import Arm
 
@@ -15,6 +15,7 @@ MIXED = (0.6, 0.7, 0.8)
 THUMBS = (1.0, 1.0, 0.0, 1.0)
 STEADY = (0.9, 1.1, 1.0, 1.2, 0.8)
 RARELY = (*(0.0,) * 49, 1.0)
+NO_SIGNALS: Mapping[Metric, Sequence[float]] = {}
 
 
 def arm_stats(
@@ -37,6 +38,7 @@ def arm_stats(
     malformed: Sequence[float] | None = None,
     truncated: Sequence[float] | None = None,
     language: Sequence[float] | None = None,
+    signals: Mapping[Metric, Sequence[float]] = NO_SIGNALS,
     split: int | None = None,
 ) -> ArmStats:
     """An arm of `users` users with `requests_each` equal requests; None: that metric was never observed.
@@ -45,7 +47,8 @@ def arm_stats(
     """
     moments = Moments()
     behaviour = (length, declined, malformed, truncated, language)
-    patterns = (quality, thumbs, latency, errors, slow, voted, refused, given, judge, judge_voted, *behaviour)
+    patterns = (quality, thumbs, latency, errors, slow, voted, refused, given, judge, judge_voted, *behaviour,
+                *(signals.get(metric) for metric in SIGNALS))  # fmt: skip
     for values in zip(*(islice(cycle(pattern or (0.0,)), users) for pattern in patterns), strict=True):
         n = tuple(0.0 if pattern is None else float(requests_each) for pattern in patterns)
         s = tuple(count * value for count, value in zip(n, values, strict=True))

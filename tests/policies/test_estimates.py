@@ -50,13 +50,14 @@ def test_metrics_keep_the_order_of_the_stored_vectors() -> None:
     assert METRICS == (
         "quality", "positive", "latency", "error", "slow", "voted", "refused", "given", "judge", "judge_voted",
         "length", "declined", "malformed", "truncated", "language",
+        "conversation", "regenerated", "rephrased", "retried", "abandoned", "copied",
     )  # fmt: skip
 
 
 def test_fewer_products_are_kept_than_of_seven_metrics_once() -> None:
     """All pairs of what can stand in one sum, and of every other metric its own three."""
     moments = arm_stats(CHAMPION, 3).moments
-    assert len(moments.products) == 55 + 10 * 3 < 105
+    assert len(moments.products) == 55 + 16 * 3 < 105
     quality, judge, error = (2 * METRICS.index(metric) for metric in (Metric.QUALITY, Metric.JUDGE, Metric.ERROR))
     assert moments.product(judge, quality) == moments.product(quality, judge) == 0.0
     assert moments.product(error, error + 1) == moments.product(error + 1, error)
@@ -74,7 +75,7 @@ def test_no_user_weighs_more_than_ten_observations() -> None:
 
 def test_a_users_vector_is_the_capped_sum_and_count_per_metric() -> None:
     user = totals_of((11, 0, 1, 0, 0, 0, 2), (5.5, 0, 2.5, 0, 0, 0, 1))
-    assert user.vector() == pytest.approx((2.75, 5.5, 0, 0, 2.5, 1, 0, 0, 0, 0, 0, 0, 1 / 1.1, 2 / 1.1, *[0] * 16))
+    assert user.vector() == pytest.approx((2.75, 5.5, 0, 0, 2.5, 1, 0, 0, 0, 0, 0, 0, 1 / 1.1, 2 / 1.1, *[0] * 28))
 
 
 def test_a_retracted_vote_leaves_no_trace() -> None:
@@ -98,7 +99,7 @@ def test_moments_of_two_users_by_hand() -> None:
 def test_moments_survive_the_database() -> None:
     before = arm_stats(CHAMPION, 7).moments
     assert Moments.from_bytes(before.to_bytes()) == before
-    with pytest.raises(ValueError, match="8 bytes, 928 expected"):
+    with pytest.raises(ValueError, match="8 bytes, 1168 expected"):
         Moments.from_bytes(b"12345678")
 
 

@@ -14,6 +14,7 @@ from tests.harness.arms import HOUR, MIXED, arm_stats, scaled
 CONFIG = ABTestConfig()
 BEFORE = arm_stats(Arm.CHAMPION, 400)
 STEADY = arm_stats(Arm.CHAMPION, 400)
+CONTROL = arm_stats(Arm.CONTROL, 100)
 
 
 def look(
@@ -22,37 +23,65 @@ def look(
     *,
     healthy: bool | None = True,
     before: ArmStats | None = BEFORE,
+    control: ArmStats | None = CONTROL,
     config: ABTestConfig = CONFIG,
 ) -> WatchAssessment:
-    facts = WatchFacts(promoted_at=0.0, before=before, after=after, old_champion_healthy=healthy)
+    facts = WatchFacts(promoted_at=0.0, before=before, control=control, after=after, old_champion_healthy=healthy)
     return watch(facts, config, hours * HOUR)
 
 
 def test_a_quiet_window_is_watched_to_its_end() -> None:
     early, late = look(STEADY, 10), look(STEADY, 24)
     assert early.decision is WatchDecision.KEEP
-    assert early.reasons == ("14.0 hours of the watch window to go.",)
+    assert early.reasons == (
+        "14.0 hours of the watch window to go.",
+        "10 % of the users stay on the old champion until then, to compare with (100 of their requests so far).",
+    )
     assert early.remaining_hours == 14
+    assert early.concurrent
     assert late.decision is WatchDecision.FINISH
     assert late.reasons == ("The watch window is over and no guardrail broke.",)
     assert late.remaining_hours == 0
 
 
-@pytest.mark.parametrize(
-    ("after", "what"),
-    [
-        (arm_stats(Arm.CHAMPION, 100, errors=(1.0, 0.0, 0.0)), "errors"),
-        (arm_stats(Arm.CHAMPION, 100, slow=(1.0, 0.0, 0.0)), "slow answers"),
-        (arm_stats(Arm.CHAMPION, 200, quality=scaled(MIXED, 0.7)), "quality"),
-        (arm_stats(Arm.CHAMPION, 400, thumbs=(0.0, 0.0, 1.0)), "thumbs up"),
-    ],
-    ids=["errors", "slow", "quality", "thumbs"],
-)
-def test_proven_harm_beyond_the_limit_returns_the_traffic_at_once(after: ArmStats, what: str) -> None:
-    seen = look(after, 1.0)
+HARMS = {
+    "errors": arm_stats(Arm.CHAMPION, 100, errors=(1.0, 0.0, 0.0)),
+    "slow answers": arm_stats(Arm.CHAMPION, 100, slow=(1.0, 0.0, 0.0)),
+    "quality": arm_stats(Arm.CHAMPION, 400, quality=scaled(MIXED, 0.7)),
+    "thumbs up": arm_stats(Arm.CHAMPION, 400, thumbs=(0.0, 0.0, 1.0)),
+}
+
+
+@pytest.mark.parametrize("what", HARMS)
+def test_proven_harm_beyond_the_limit_returns_the_traffic_at_once(what: str) -> None:
+    seen = look(HARMS[what], 1.0)
     assert seen.decision is WatchDecision.RETURN
     assert any(reason.startswith(f"Since the promotion: {what}: ") for reason in seen.reasons)
-    assert look(after, 30.0).decision is WatchDecision.RETURN
+    assert look(HARMS[what], 30.0).decision is WatchDecision.RETURN
+
+
+@pytest.mark.parametrize("what", ["errors", "slow answers"])
+def test_what_becomes_worse_for_everybody_is_not_the_models_fault(what: str) -> None:
+    """A busier hour: against the hours before the promotion it would read as harm."""
+    busy = replace(HARMS[what], arm=Arm.CONTROL)
+    assert look(HARMS[what], 1.0, control=busy).decision is WatchDecision.KEEP
+    assert look(HARMS["errors"], 1.0, control=None).decision is WatchDecision.RETURN
+
+
+def test_without_anybody_held_back_it_says_that_it_is_weaker_and_judges_no_latency() -> None:
+    seen = look(HARMS["slow answers"], 1.0, control=None)
+    assert seen.decision is WatchDecision.KEEP
+    assert not seen.concurrent
+    assert seen.reasons[1].startswith("Nobody is held back, so these hours are compared with those before")
+    assert {result.name for result in seen.guardrails} == {"errors", "refused", "quality", "positive"}
+    for what in ("errors", "quality", "thumbs up"):
+        assert look(HARMS[what], 1.0, control=None).decision is WatchDecision.RETURN
+
+
+def test_a_control_that_has_no_requests_yet_shows_nothing() -> None:
+    seen = look(HARMS["errors"], 1.0, control=arm_stats(Arm.CONTROL, 0))
+    assert seen.decision is WatchDecision.KEEP
+    assert "(0 of their requests so far)" in seen.reasons[1]
 
 
 def test_worse_within_the_limit_is_no_reason_to_return() -> None:
@@ -75,7 +104,7 @@ def test_a_night_without_traffic_watches_nothing() -> None:
 
 
 def test_without_earlier_numbers_the_window_ends_by_time() -> None:
-    seen = look(STEADY, 25, before=None)
+    seen = look(STEADY, 25, before=None, control=None)
     assert seen.decision is WatchDecision.FINISH
     assert seen.guardrails == ()
     assert "no earlier numbers" in seen.reasons[0]

@@ -25,10 +25,12 @@ from policies.actions import (
     HaltWatch,
     PrepareData,
     Promote,
+    RaiseShare,
     Recover,
     Redeploy,
     Refuse,
     Reject,
+    ReleaseControl,
     RestartDeployment,
     Retire,
     ReturnTraffic,
@@ -100,7 +102,9 @@ PHASES: dict[Phase, PhaseState] = {
     Phase.SHADOWING: Shadowing(challenger_id=CHALLENGER, check_id=CHECK, run_id=RUN),
     Phase.TESTING: UnderTest(challenger_id=CHALLENGER, experiment_id=EXPERIMENT, run_id=RUN),
     Phase.PROMOTING: Promoting(challenger_id=CHALLENGER, experiment_id=EXPERIMENT, run_id=RUN),
-    Phase.WATCHING: Watching(previous_id=PREVIOUS, experiment_id=EXPERIMENT, promoted_at=900.0, before=None),
+    Phase.WATCHING: Watching(
+        previous_id=PREVIOUS, experiment_id=EXPERIMENT, promoted_at=900.0, before=None, holdback_share=0.1
+    ),
 }
 
 ACTIONS: dict[Action, tuple[Effect, ...]] = {
@@ -121,6 +125,7 @@ ACTIONS: dict[Action, tuple[Effect, ...]] = {
     AbandonModel(model_id=CHALLENGER, reason="never healthy"): (Stopped(), Stopped(failed=True)),
     StartExperiment(model_id=CHALLENGER, share=0.1): (Begun(experiment_id=EXPERIMENT, served=SERVED, slow_s=1.0),),
     SetShare(experiment_id=EXPERIMENT, epoch=EPOCH, share=0.3): (Measured(slow_s=None),),
+    RaiseShare(experiment_id=EXPERIMENT, epoch=EPOCH, share=0.5): (Measured(slow_s=None),),
     BeginEpoch(experiment_id=EXPERIMENT, epoch=EPOCH, reason="other weights"): (Measured(slow_s=2.0),),
     BeginPromotion(model_id=CHALLENGER, experiment_id=None): (SERVED,),
     BeginPromotion(model_id=CHALLENGER, experiment_id=EXPERIMENT): (Done(),),
@@ -129,6 +134,7 @@ ACTIONS: dict[Action, tuple[Effect, ...]] = {
     RollBack(model_id=CHALLENGER, experiment_id=EXPERIMENT): (Done(),),
     Reject(model_id=CHALLENGER, experiment_id=EXPERIMENT): (Done(),),
     ReturnTraffic(model_id=PREVIOUS): (Done(),),
+    ReleaseControl(model_id=PREVIOUS, reason="it does not answer"): (Done(),),
     FinishWatch(model_id=PREVIOUS): (Done(),),
     HaltWatch(model_id=PREVIOUS): (Done(),),
     Retire(model_id=LEFT): (Stopped(model=Model(id=LEFT, name="old")), Stopped()),

@@ -18,7 +18,7 @@ from policies.assignment import assign
 from policies.carriers import Carriers, Units
 from policies.estimates import METRICS, Metric
 from policies.experiment import ArmStats, ExperimentFacts, Verdict, evaluate, forgeable_weights
-from policies.records import Arm
+from policies.records import TESTED, Arm
 from tests.simulation.traffic import HOURS, Floats, Ints, Stream, World, stream
 from tests.simulation.trial import Book, config_for
 
@@ -88,7 +88,7 @@ class ForgedBook(Book):
         honest = stream(world, seed)
         keys = _Keys.of(world, addresses, seed)
         self._clusters = clusters
-        self._made_up_by_hour = [np.cumsum(np.bincount(keys.hour[keys.arm == arm], minlength=HOURS)) for arm in Arm]
+        self._made_up_by_hour = [np.cumsum(np.bincount(keys.hour[keys.arm == arm], minlength=HOURS)) for arm in TESTED]
         self._hour = 0
         traffic = _joined(honest, keys, clusters=clusters)
         self._is_honest = np.arange(traffic.users) < honest.users

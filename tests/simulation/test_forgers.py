@@ -13,7 +13,7 @@ import pytest
 
 from policies.carriers import LEAST_LEFT_OUT
 from policies.experiment import Verdict
-from policies.records import Arm
+from policies.records import TESTED
 from tests.simulation.cases import worth
 from tests.simulation.forged import Attacked, Powered, forged_table, power_table
 from tests.simulation.forgers import FRESH_KEYS, VOTES_EACH, ForgedBook, by_cluster, by_user
@@ -60,7 +60,7 @@ def test_the_forged_votes_are_those_that_are_claimed_to_be_there() -> None:
     by_name, by_place = (ForgedBook(ALIKE, addresses, seed=3, clusters=clusters) for clusters in (False, True))
     [*_, (_, named)], [*_, (_, placed)] = by_name.looks(24 * days), by_place.looks(24 * days)
     assert addresses * days * FRESH_KEYS == 1800
-    for arm in Arm:
+    for arm in TESTED:
         names, places = getattr(named, arm.label), getattr(placed, arm.label)
         assert names.users == places.users
         assert names.requests == places.requests

@@ -8,7 +8,7 @@ import numpy as np
 
 from policies.estimates import METRICS, PRODUCT_PAIRS, Metric, Moments
 from policies.experiment import ABTestConfig, ArmStats, ExperimentFacts, Verdict, evaluate
-from policies.records import Arm
+from policies.records import TESTED, Arm
 from tests.simulation.traffic import HOURS, SLOW_THRESHOLD_S, Bools, Floats, Ints, Stream, World, stream
 
 _KEPT = tuple(np.array(PRODUCT_PAIRS).T)
@@ -54,8 +54,8 @@ class Book:
         self._traffic, self._world = traffic, world
         self._n = np.zeros((traffic.users, len(METRICS)))
         self._s = np.zeros((traffic.users, len(METRICS)))
-        self._products = [np.zeros((2 * len(METRICS),) * 2) for _ in Arm]
-        self._sums = [np.zeros(2 * len(METRICS)) for _ in Arm]
+        self._products = [np.zeros((2 * len(METRICS),) * 2) for _ in TESTED]
+        self._sums = [np.zeros(2 * len(METRICS)) for _ in TESTED]
         self._requests = [0, 0]
         self._order = np.argsort(traffic.voted_hour, kind="stable")
         self._arrivals = np.searchsorted(traffic.hour, np.arange(HOURS + 1))
@@ -70,7 +70,7 @@ class Book:
         self._book_requests(new)
         self._book_votes(votes)
         after = self._vectors(touched)
-        for arm in Arm:
+        for arm in TESTED:
             mine = self._traffic.challenger[touched] == bool(arm)
             self._sums[arm] += after[mine].sum(0) - before[mine].sum(0)
             self._products[arm] += after[mine].T @ after[mine] - before[mine].T @ before[mine]

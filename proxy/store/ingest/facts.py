@@ -37,7 +37,8 @@ __all__ = [
 ]  # fmt: skip
 
 (_QUALITY, _POSITIVE, _LATENCY, _ERROR, _SLOW, _VOTED, _REFUSED, _GIVEN, _JUDGE, _JUDGE_VOTED, _LENGTH, _DECLINED,
- _MALFORMED, _TRUNCATED, _LANGUAGE) = (METRICS.index(metric) for metric in Metric)  # fmt: skip
+ _MALFORMED, _TRUNCATED, _LANGUAGE, _CONVERSATION, _REGENERATED, _REPHRASED, _RETRIED, _ABANDONED,
+ _COPIED) = (METRICS.index(metric) for metric in Metric)  # fmt: skip
 _BEHAVIOURS: Final = (
     (_DECLINED, Behaviour.DECLINED.value),
     (_MALFORMED, Behaviour.MALFORMED.value),

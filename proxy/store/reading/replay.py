@@ -114,13 +114,13 @@ class EpochReplay:
             )
         return dict(self._arms)
 
-    async def voters(self, metrics: Iterable[Metric]) -> AsyncGenerator[tuple[Arm, int, UserTotals, bool]]:
-        """The units as they stand that have an observation of any of `metrics`; as `Statistics.voters`."""
+    async def voters(self, metrics: Iterable[Metric]) -> AsyncGenerator[tuple[Arm, int, dict[int, UserTotals], bool]]:
+        """The units as they stand that have an observation of any of `metrics`; as `Statistics.voters` of one epoch."""
         rows = [METRICS.index(metric) for metric in metrics]
         for arm in Arm:
             for key, (n, s) in self._users[arm].items():
                 if any(n[row] > 0 for row in rows):
-                    yield arm, key, UserTotals(n=tuple(n), s=tuple(s)), key in self._clusters[arm]
+                    yield arm, key, {0: UserTotals(n=tuple(n), s=tuple(s))}, key in self._clusters[arm]
 
     async def aclose(self) -> None:
         """Read no more."""

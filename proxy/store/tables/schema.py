@@ -22,6 +22,7 @@ __all__ = [
     "HOUR_S",
     "MINUTE_S",
     "PARTITIONED",
+    "PAST",
     "SUMS",
     "TEN_MINUTES_S",
     "USER_TOTALS",
@@ -34,6 +35,7 @@ __all__ = [
     "commands",
     "comparisons",
     "configs",
+    "conversation_votes",
     "deleted_users",
     "dictionaries",
     "durations",
@@ -58,6 +60,7 @@ __all__ = [
     "tag_arms",
     "tag_users",
     "traffic",
+    "user_past",
     "user_stats",
 ]
 
@@ -162,6 +165,9 @@ USER_TOTALS: Final = tuple(f"{part}_{metric}" for metric in METRICS for part in 
 """Columns of `user_stats`: count and sum of each metric."""
 _LATER: Final = dict.fromkeys(USER_TOTALS[2 * METRICS.index(Metric.REFUSED) :], "0")
 """Columns that older rows do not have, and what they read there."""
+_LATER_BY_TAG: Final = dict.fromkeys(USER_TOTALS[2 * METRICS.index(Metric.CONVERSATION) :], "0")
+PAST: Final = (Metric.QUALITY, Metric.POSITIVE, Metric.LATENCY)
+"""Metrics of which the users' past is kept."""
 user_stats: Final = Table(
     "user_stats",
     metadata,
@@ -183,6 +189,28 @@ arm_stats: Final = Table(
     Column("moments", LargeBinary, nullable=False),
     Column("claimed_users", BigInteger, nullable=False, server_default="0"),
     Column("clusters", BigInteger, nullable=False, server_default="0"),
+    Column("past", LargeBinary),
+)
+user_past: Final = Table(
+    "user_past",
+    metadata,
+    Column("experiment_id", Integer, primary_key=True, autoincrement=False),
+    Column("user_key", BigInteger, primary_key=True, autoincrement=False, index=True),
+    *(Column(f"{part}_{metric}", Double, nullable=False) for metric in PAST for part in ("n", "s")),
+    **_NO_ROWID,
+)
+conversation_votes: Final = Table(
+    "conversation_votes",
+    metadata,
+    Column("user_hash", BigInteger, primary_key=True, autoincrement=False),
+    Column("conversation", BigInteger, primary_key=True, autoincrement=False),
+    Column("fid", RecordId, nullable=False),
+    Column("value", SmallInteger),
+    Column("experiment_id", Integer),
+    Column("epoch", Integer),
+    Column("arm", SmallInteger),
+    Column("unit", BigInteger),
+    **_NO_ROWID,
 )
 claimed_users: Final = Table(
     "claimed_users",
@@ -202,7 +230,7 @@ tag_users: Final = Table(
     Column("arm", SmallInteger, primary_key=True, autoincrement=False),
     Column("tag", Text, primary_key=True),
     Column("user_key", BigInteger, primary_key=True, autoincrement=False, index=True),
-    *(Column(name, Double, nullable=False) for name in USER_TOTALS),
+    *(Column(name, Double, nullable=False, server_default=_LATER_BY_TAG.get(name)) for name in USER_TOTALS),
     **_NO_ROWID,
 )
 tag_arms: Final = Table(

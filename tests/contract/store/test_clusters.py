@@ -65,8 +65,8 @@ async def test_clusters_count_as_one_and_their_users_as_many(store: Store, clock
     await store.ingest.apply(IngestBatch(writer="w", segment=9, offset=1, records=(), votes=tuple(votes)))
     stats = await store.statistics.arms(1, 4)
     found = {
-        (arm, key): (totals, claimed)
-        async for arm, key, totals, claimed in store.statistics.voters(1, 4, (Metric.POSITIVE,))
+        (arm, key): (totals[0], claimed)
+        async for arm, key, totals, claimed in store.statistics.voters(1, (4,), (Metric.POSITIVE,))
     }
     for arm in Arm:
         units = slowly(records, votes, arm)
@@ -93,7 +93,7 @@ async def test_clusters_count_as_one_and_their_users_as_many(store: Store, clock
         Epoch(experiment_id=1, number=4, terms=TERMS, since_us=0, until_us=until_us), chunk=30
     )
     again = await replay.advance(until_us)
-    walked = {(arm, key): (totals, claimed) async for arm, key, totals, claimed in replay.voters((Metric.POSITIVE,))}
+    walked = {(arm, key): (totals[0], claimed) async for arm, key, totals, claimed in replay.voters((Metric.POSITIVE,))}
     await replay.aclose()
     for arm in Arm:
         assert (again[arm].users, again[arm].clusters) == (stats[arm].users, stats[arm].clusters)
