@@ -5,12 +5,12 @@ The loop reads them, `policies.transition` says which of them change, and they a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final, TypeAlias
 
-__all__ = ["BROUGHT", "Check", "CheckKind", "Experiment", "Json", "Model", "ModelState", "Run"]
+__all__ = ["BROUGHT", "Check", "CheckKind", "Experiment", "ExperimentStage", "Json", "Model", "ModelState", "Run"]
 
 Json: TypeAlias = Mapping[str, Any]
 """A JSON object."""
@@ -82,6 +82,10 @@ class Experiment:
         """In order of rising share; the last one runs. What an earlier version has begun has one."""
         found = tuple(ExperimentStage(**stage) for stage in self.state.get("stages", ()))
         return found or (ExperimentStage(epoch=self.epoch, share=self.share, started_us=self.epoch_started_us),)
+
+    def with_stages(self, stages: Iterable[ExperimentStage]) -> Experiment:
+        """The same with other stages."""
+        return replace(self, state={**self.state, "stages": [asdict(stage) for stage in stages]})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Any
 
@@ -62,8 +62,7 @@ def start_experiment(position: Position, action: StartExperiment, effect: Effect
         epoch_started_us=now.at_us,
         started_us=now.at_us,
         frozen=_frozen(said.slow_s, now),
-        state=_with_stages((), _stage_of(action.share, now)),
-    )
+    ).with_stages((_stage_of(action.share, now),))
     reason = f"{model.name} serves {wording.share(action.share)} of the users"
     run_id = getattr(position.state.phase, "run_id", None)
     phase = Testing(challenger_id=model.id, experiment_id=experiment.id, run_id=run_id)
@@ -88,9 +87,9 @@ def set_share(position: Position, action: SetShare, effect: Effect, now: Context
     shares = f"{wording.share(experiment.share)} to {wording.share(action.share)}"
     evidence = "what was found so far counts on" if rises else "evidence is collected afresh"
     reason = f"the challenger's share changes from {shares}; {evidence}"
-    stage = _stage_of(action.share, now, by_hand=True)
-    state = _with_stages(experiment.stages if rises else (), stage)
-    changed = replace(experiment, share=action.share, state=state)
+    earlier = experiment.stages if rises else ()
+    stages = (*earlier, _stage_of(action.share, now, by_hand=True))
+    changed = replace(experiment, share=action.share).with_stages(stages)
     return _new_epoch(position, changed, Event.SHARE_CHANGED, reason, expect(effect, Measured), now)
 
 
@@ -98,8 +97,8 @@ def raise_share(position: Position, action: RaiseShare, effect: Effect, now: Con
     """By the ramp: a new epoch, whose rows are put together with those of the stages before, and never pooled."""
     experiment = experiment_of(position)
     shares = f"{wording.share(experiment.share)} to {wording.share(action.share)}"
-    state = _with_stages(experiment.stages, _stage_of(action.share, now))
-    changed = replace(experiment, share=action.share, state=state)
+    stages = (*experiment.stages, _stage_of(action.share, now))
+    changed = replace(experiment, share=action.share).with_stages(stages)
     reason = f"no harm so far: the challenger's share rises from {shares}"
     return _new_epoch(position, changed, Event.STAGE_REACHED, reason, expect(effect, Measured), now)
 
@@ -108,8 +107,7 @@ def begin_epoch(position: Position, action: BeginEpoch, effect: Effect, now: Con
     """The same share under other terms: what was measured under the former ones is not pooled with what comes."""
     experiment, said = experiment_of(position), expect(effect, Measured)
     stage = _stage_of(experiment.share, now, by_hand=experiment.stages[-1].by_hand)
-    changed = replace(experiment, state=_with_stages((), stage))
-    return _new_epoch(position, changed, Event.TERMS_CHANGED, action.reason, said, now)
+    return _new_epoch(position, experiment.with_stages((stage,)), Event.TERMS_CHANGED, action.reason, said, now)
 
 
 def _new_epoch(
@@ -152,8 +150,8 @@ def promote(position: Position, action: Promote, effect: Effect, now: Context) -
     rules, held = now.rules.ab_test, 0.0
     if experiment is not None:
         held = rules.holdback_share if rules.watch_hours > 0 else 0.0
-        state = _with_stages(experiment.stages, _stage_of(1.0 - held, now, watch=True))
-        new_epoch = replace(experiment, epoch=now.version, epoch_started_us=now.at_us, state=state)
+        stages = (*experiment.stages, _stage_of(1.0 - held, now, watch=True))
+        new_epoch = replace(experiment, epoch=now.version, epoch_started_us=now.at_us).with_stages(stages)
         experiments = (closed(new_epoch, "promote", now),)
     whom = f"all users but {wording.share(held)}, who stay on {old.name} to compare with" if held else "all users"
     reason = f"{model.name} serves {whom}" + ("" if held else f"; {old.name} is kept running")
@@ -260,11 +258,6 @@ def _unwatched(position: Position, event: Event, now: Context) -> Transition:
 def _stage_of(share: float, now: Context, *, by_hand: bool = False, watch: bool = False) -> ExperimentStage:
     """The one that begins now."""
     return ExperimentStage(epoch=now.version, share=share, started_us=now.at_us, by_hand=by_hand, watch=watch)
-
-
-def _with_stages(earlier: tuple[ExperimentStage, ...], stage: ExperimentStage) -> dict[str, Any]:
-    """What an experiment's row says of its stages."""
-    return {"stages": [asdict(one) for one in (*earlier, stage)]}
 
 
 def _frozen(slow_s: float | None, now: Context) -> dict[str, Any]:

@@ -273,15 +273,15 @@ class World:
 
     async def chat(self, store: Store, *, users: int, each: int = 3, quality: Mapping[Arm, float] | None = None,
                    status: Mapping[Arm, int] | None = None) -> None:  # fmt: skip
-        """Traffic as the present route table sends it: user i goes to the challenger where it has users and i is odd.
+        """Traffic as the present route table sends it: user i goes to the challenger where it has users and i is odd,
+        and to the old champion where that has users and i ends in 8.
 
         Scores differ a little between users, around the arm's `quality`.
         """
         table = self.routes() if self.routes_path.exists() else None
         records: list[NewRecord] = []
         for index in range(users):
-            challenger = table is not None and table.challenger is not None and index % 2 == 1
-            arm = Arm.CHALLENGER if challenger else Arm.CHAMPION
+            arm = _arm_of(index, table)
             mean = (quality or {}).get(arm, 0.8)
             for turn in range(each):
                 self.clock.advance(0.01)
@@ -311,7 +311,8 @@ class World:
     def _record(self, user: int, arm: Arm, table: RouteTable | None, quality: float, status: int) -> NewRecord:
         model_id = 1
         if table is not None:
-            model_id = table.challenger.model_id if arm and table.challenger else table.champion.model_id
+            target = (table.champion, table.challenger, table.control)[arm]
+            model_id = (target or table.champion).model_id
         return NewRecord(
             id=self.ids.mint(self.clock.now()).hex,
             user_hash=user + 1,
@@ -329,6 +330,14 @@ class World:
             quality_source="heuristic",
             body=BodyPayload(method="POST", target="/v1/chat/completions", query="q", response_text="r"),
         )
+
+
+def _arm_of(user: int, table: RouteTable | None) -> Arm:
+    if table is not None and table.challenger is not None and user % 2 == 1:
+        return Arm.CHALLENGER
+    if table is not None and table.control is not None and user % 10 == 8:
+        return Arm.CONTROL
+    return Arm.CHAMPION
 
 
 async def settle(loop: Loop, *, limit: int = 30) -> list[Tick]:

@@ -99,7 +99,7 @@ async def ending(world: World, store: Store) -> dict[str, Any]:
         "runs": [(run.id, run.state) for run in await store.runs.list()],
         "experiments": [(one.verdict, one.ended_us is None) for one in await store.experiments.list()],
         "phase": (state["phase"]["name"], state["ledger"]["totals"], state["ledger"]["retiring"], state["retries"]),
-        "routes": (routes.champion, routes.challenger, routes.share, routes.experiment_id),
+        "routes": (routes.champion, routes.challenger, routes.control, routes.share, routes.experiment_id),
         "trained": sorted(world.trainer.runs),
         "datasets": world.datasets.built,
         "served": world.deployer.ever,

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from policies.assessment import JudgeFacts, QualityMeasure
-from policies.experiment import ABTestConfig, ExperimentFacts, Verdict, evaluate
+from policies.experiment import ABTestConfig, Verdict, evaluate
 from policies.records import Arm
 from policies.rows import Experiment
 from policies.state import Ledger, LoopState
@@ -54,14 +54,6 @@ async def a_test_with_votes(store: Store, clock: ManualClock) -> tuple[Experimen
     return row, records
 
 
-async def facts_of(store: Store, reader: EvidenceReader, row: Experiment) -> ExperimentFacts:
-    arms = await store.statistics.arms(row.id, row.epoch)
-    return ExperimentFacts(
-        started_at=0.0, epoch_started_at=0.0, share=0.5, champion=arms[Arm.CHAMPION],
-        challenger=arms[Arm.CHALLENGER], slow_threshold_s=2.0, judge=await reader.judged(), tags=await reader.tags(row),
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("errs", [0.05, 0.5])
 async def test_a_judge_counts_once_its_agreement_with_votes_is_proven(tmp_path: Path, errs: float) -> None:
     clock = ManualClock()
@@ -69,7 +61,7 @@ async def test_a_judge_counts_once_its_agreement_with_votes_is_proven(tmp_path: 
     row, records = await a_test_with_votes(store, clock)
     config, judge = ABTestConfig(), JudgeFacts(scorer=SCORER, counts=False)
     reader = EvidenceReader(store=store, clock=clock, ab_test=config, judge=judge)
-    before = evaluate(await facts_of(store, reader, row), config, clock.now())
+    before = evaluate(await reader.facts(row), config, clock.now())
     assert before.quality is QualityMeasure.NOTHING, "a judge that has said nothing yet"
     lease, rng = await store.leases.acquire("judge", "test", ttl_s=600), random.Random(1)
     assert lease is not None
@@ -78,7 +70,7 @@ async def test_a_judge_counts_once_its_agreement_with_votes_is_proven(tmp_path: 
         said = float(bool(number % 3) == (rng.random() >= errs))
         await store.judgements.answer(record.id, SCORER, score=said, tokens=1, reason="")
     clock.advance(61.0)
-    after = evaluate(await facts_of(store, reader, row), config, clock.now())
+    after = evaluate(await reader.facts(row), config, clock.now())
     counts = errs < 0.5
     assert after.quality is (QualityMeasure.RECTIFIED if counts else QualityMeasure.NOTHING)
     assert (after.rectified is not None) == counts
@@ -92,7 +84,7 @@ async def test_harm_in_a_tag_is_seen_in_what_the_store_has_counted(tmp_path: Pat
     row, _ = await a_test_with_votes(store, clock)
     reader = EvidenceReader(store=store, clock=clock, ab_test=ABTestConfig())
     assert await reader.judged() is None
-    seen = evaluate(await facts_of(store, reader, row), ABTestConfig(), clock.now())
+    seen = evaluate(await reader.facts(row), ABTestConfig(), clock.now())
     harm = {tag.tag: tag.harm for tag in seen.tags}
     assert harm.keys() == {"plan=free", "plan=paid"}
     assert harm["plan=paid"] is None

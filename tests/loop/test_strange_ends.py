@@ -213,7 +213,7 @@ async def test_traffic_stays_where_it_is_when_the_old_champion_is_dead(tmp_path:
         assert actions(await settle(loop)) == []
         assert "stays where it is" in " ".join((await loop.status()).next.reasons)
         world.clock.advance(2.1 * HOUR_S)
-        assert actions(await settle(loop)) == ["HaltWatch"]
+        assert actions(await settle(loop)) == ["ReleaseControl", "HaltWatch"]
         assert world.routes().champion.name != "base"
 
 

@@ -130,18 +130,27 @@ async def _repair(
 
 
 def _begun(test: Experiment, now_us: int) -> Experiment:
+    stages = (replace(stage, started_us=min(stage.started_us, now_us)) for stage in test.stages)
+    test = test.with_stages(stages)
     return replace(test, started_us=min(test.started_us, now_us), epoch_started_us=min(test.epoch_started_us, now_us))
 
 
 def _as_before(test: Experiment, was: Experiment, dated_us: int, now_us: int) -> Experiment | None:
     """`test` with the timestamps of before where they are still those that it was given; None where nothing changes."""
     started_us, epoch_us = test.started_us, test.epoch_started_us
+    before = {stage.epoch: stage.started_us for stage in was.stages}
+    stages = (
+        replace(stage, started_us=min(before.get(stage.epoch, dated_us), now_us))
+        if stage.started_us == dated_us
+        else stage
+        for stage in test.stages
+    )
     changed = replace(
-        test,
+        test.with_stages(stages),
         started_us=min(was.started_us, now_us) if started_us == dated_us else started_us,
         epoch_started_us=min(was.epoch_started_us, now_us) if epoch_us == dated_us else epoch_us,
     )
-    return None if changed == test else changed
+    return None if changed == test.with_stages(test.stages) else changed
 
 
 def _duration(seconds: float) -> str:
