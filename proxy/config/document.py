@@ -171,7 +171,7 @@ def _type_name(hint: Any) -> str:
     if origin is Literal:
         return ", ".join(f'`"{name}"`' for name in get_args(hint))
     if origin is tuple:
-        return "list of whole numbers" if get_args(hint)[0] is int else "list of texts"
+        return {int: "list of whole numbers", float: "list of numbers"}.get(get_args(hint)[0], "list of texts")
     if origin is dict:
         return "table of texts"
     return {bool: "true or false", str: "text", float: "number", int: "whole number"}[hint]
