@@ -131,7 +131,7 @@ def _line(number: int, data: bytes) -> Line:
     for member in case:
         if member not in _MEMBERS:
             raise ValueError(f"{member}: there is no such member; a case has {', '.join(_MEMBERS)}")
-    name = case.get("name", f"line {number}")
+    name = f"line {number}" if case.get("name") is None else case["name"]
     if not isinstance(name, str) or not name.strip():
         raise ValueError("name: not a text")
     return Line(
@@ -139,7 +139,7 @@ def _line(number: int, data: bytes) -> Line:
         name=name.strip(),
         asked=_asked(case.get("request")),
         expect=Expectation.of(case.get("expect")),
-        tags=_tags(case.get("tags", [])),
+        tags=_tags([] if case.get("tags") is None else case["tags"]),
     )
 
 

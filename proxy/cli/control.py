@@ -128,8 +128,8 @@ def deploy(
     who: Who = None, wait: Wait = 10.0, config: ConfigOption = None, data_dir: DataDirOption = None,
     admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Serve a model as the challenger, without a training: that of an earlier run, whose deployment had failed,
-    perhaps, or one at a path. It is checked before any user sees it."""
+    """Serve a model as the challenger without training one: that of an earlier run (whose deployment failed, say), or
+    the one at a path. It is checked before any user sees it."""
     args = {"path": _whole_path(run)} if "/" in run else {"run": run}
     submit("deploy", args, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -14,6 +12,7 @@ from policies import wording
 from proxy.demo.kills import Kill
 from proxy.demo.story import Scene, Stage
 from proxy.demo.training import Bug
+from proxy.status import Status
 
 __all__ = ["part", "render"]
 
@@ -41,10 +40,10 @@ def render(stage: Stage, scene: Scene, rows: int) -> RenderableType:
     )
 
 
-def _phases(status: dict[str, Any]) -> RenderableType:
-    name = status.get("phase", {}).get("name")
+def _phases(status: Status) -> RenderableType:
+    name = status.phase.name
     line = Text(" → ").join(Text(phase, style="reverse bold" if phase == name else "dim") for phase in _PHASES)
-    reasons = status.get("next", {}).get("reasons") or ["starting"]
+    reasons = (status.next and status.next.reasons) or ("starting",)
     return Group(line, Text(reasons[0], overflow="ellipsis", no_wrap=True))
 
 
@@ -62,34 +61,28 @@ def _truth(scene: Scene) -> RenderableType:
     return Group(table, Text.assemble(f"{scene.tally.asked:,} answers{failed}, {scene.tally.votes:,} votes", bug))
 
 
-def _experiment(status: dict[str, Any]) -> RenderableType:
-    experiment: dict[str, Any] = status.get("experiment") or {}
-    assessment = experiment.get("assessment")
-    if not assessment:
+def _experiment(status: Status) -> RenderableType:
+    experiment = status.experiment
+    if experiment is None or (found := experiment.assessment) is None:
         return _triggers(status)
-    theta, lower, upper = (assessment[key] for key in ("theta", "lower", "upper"))
-    counts = (
-        f"{assessment['challenger_requests']} of {assessment['challenger_requests'] + assessment['champion_requests']}"
-    )
+    counts = f"{found.challenger_requests} of {found.challenger_requests + found.champion_requests}"
+    bounds = f"{_percent(found.lower)} … {_percent(found.upper)}"
+    verdict = f"{found.verdict.replace('_', ' ')}: {found.reasons[0]}"
     return Group(
-        Text(f"challenger serves {wording.share(experiment['share'])} of the users: {counts} requests"),
-        Text(f"estimated gain {_percent(theta)}, always-valid bounds {_percent(lower)} … {_percent(upper)}"),
-        Text(
-            f"{assessment['verdict'].replace('_', ' ')}: {assessment['reasons'][0]}", overflow="ellipsis", no_wrap=True
-        ),
+        Text(f"challenger serves {wording.share(experiment.share)} of the users: {counts} requests"),
+        Text(f"estimated gain {_percent(found.theta)}, always-valid bounds {bounds}"),
+        Text(verdict, overflow="ellipsis", no_wrap=True),
     )
 
 
-def _triggers(status: dict[str, Any]) -> RenderableType:
-    progress = [p for p in status.get("triggers", {}).get("progress", []) if p["enabled"]]
+def _triggers(status: Status) -> RenderableType:
+    progress = [one for one in status.triggers.progress if one.enabled] if status.triggers else []
     if not progress:
         return Text("no experiment is running")
     table = Table.grid(padding=(0, 2))
     for trigger in progress[:2]:
-        fraction = min(1.0, trigger["fraction"] or 0.0)
-        table.add_row(
-            trigger["name"].replace("_", " "), ProgressBar(total=1.0, completed=fraction, width=40), trigger["reason"]
-        )
+        bar = ProgressBar(total=1.0, completed=min(1.0, trigger.fraction), width=40)
+        table.add_row(trigger.name.replace("_", " "), bar, trigger.reason)
     return table
 
 

@@ -29,6 +29,7 @@ from typing import Any
 
 import aiohttp
 
+from policies.lifecycle import Phase
 from proxy.clock import Clock, SystemClock
 from proxy.demo.kills import Kill, Victim, kill, running
 from proxy.demo.model import fit
@@ -40,6 +41,7 @@ from proxy.demo.users import UserTally, customers, keep_asking
 from proxy.demo.world import handbook, topic_of
 from proxy.loop.adapters import processes
 from proxy.loop.adapters.deployers.command import free_port, running_servers
+from proxy.status import PhaseStatus, Status, read_status
 from proxy.tasks import cancel_and_wait, spawn
 
 __all__ = ["Scene", "Stage", "play", "prepare", "raise_curtain", "settle"]
@@ -88,7 +90,7 @@ class Scene:
     """What the audience sees: refreshed a few times a second."""
 
     tally: UserTally = field(default_factory=UserTally)
-    status: dict[str, Any] = field(default_factory=dict)
+    status: Status = field(default_factory=lambda: Status(phase=PhaseStatus(name="starting")))
     lines: list[tuple[float, str, str]] = field(default_factory=list)
     """(seconds, event, plain English) of every decision so far, oldest first."""
     marks: list[Mark] = field(default_factory=list)
@@ -263,7 +265,7 @@ def _next_victim(stage: Stage, scene: Scene) -> Victim | None:
     match len(scene.kills):
         case 0 if scene.tally.asked >= 2 * stage.rate:
             return Victim.WORKER
-        case 1 if scene.status.get("phase", {}).get("name") == "training" or scene.bug is not None:
+        case 1 if scene.status.phase.name == Phase.TRAINING or scene.bug is not None:
             return Victim.CONTROLLER
         case 2 if scene.bad_run:
             return Victim.EVERYTHING
@@ -284,7 +286,7 @@ async def _look(admin: aiohttp.ClientSession, scene: Scene, at_s: float, *, coun
         async with admin.get("/api/history", params={"limit": "20"}) as response:
             entries = (await response.json())["entries"] if response.ok else []
         async with admin.get("/status") as response:
-            scene.status = await response.json() if response.ok else scene.status
+            scene.status = read_status(await response.json()) if response.ok else scene.status
         if count:
             await scene.tally.ledger.look(admin)
     except (aiohttp.ClientError, TimeoutError):

@@ -100,6 +100,13 @@ def test_a_mistake_is_named(tmp_path: Path, case: Any, complaint: str) -> None:
     assert str(raised.value).startswith("checks.golden: ")
 
 
+def test_null_is_as_good_as_nothing(tmp_path: Path) -> None:
+    """Programs that write such files say null where there is no name or tag."""
+    case = {"name": None, "request": ASK, "expect": {"contains": "x", "regex": None}, "tags": None}
+    [line] = read_golden(written(tmp_path, case)).lines
+    assert (line.name, line.tags) == ("line 1", ())
+
+
 def test_all_mistakes_are_said_at_once(tmp_path: Path) -> None:
     twice = {"name": "a", "request": ASK, "expect": {"contains": "x"}}
     with pytest.raises(ConfigError) as raised:

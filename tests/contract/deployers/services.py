@@ -74,6 +74,8 @@ class VllmServer:
         self.keeps = False
         """It gives none back."""
         self.tokens: list[str | None] = []
+        self.oddly: list[Any] = []
+        """What it lists instead of its models, where there is something here."""
         self.app = Starlette(
             routes=[
                 Route("/v1/models", self.models),
@@ -87,7 +89,7 @@ class VllmServer:
         self.tokens.append(request.headers.get("authorization"))
         entries = [{"id": "base", "object": "model", "root": "base", "parent": None}]
         entries += [{"id": n, "object": "model", "root": path, "parent": "base"} for n, path in self.adapters.items()]
-        return JSONResponse({"object": "list", "data": entries})
+        return JSONResponse({"object": "list", "data": self.oddly[0] if self.oddly else entries})
 
     async def load(self, request: Request) -> Response:
         if not self.enabled:

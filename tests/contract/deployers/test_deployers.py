@@ -208,6 +208,18 @@ async def test_an_adapter_that_is_listed_but_can_not_generate_fails(tmp_path: Pa
         assert "cannot use it" in status.reason
 
 
+@pytest.mark.parametrize("listed", [None, {}, "x", [None, "x", 4, [], {"id": None}]])
+async def test_a_list_of_models_that_is_none_has_no_adapter(tmp_path: Path, listed: object) -> None:
+    """Servers that are not vLLM say null where they have no models."""
+    async with rig_of("vllm_lora", tmp_path) as rig:
+        assert isinstance(rig, VllmRig)
+        deployer, handle = await vllm(rig)
+        rig.replicas[0].oddly.append(listed)
+        status = await deployer.ready(handle)
+        assert isinstance(status, NotReady)
+        assert "does not list model-7" in status.reason
+
+
 async def test_an_adapter_of_the_same_name_from_elsewhere_is_not_ours(tmp_path: Path) -> None:
     async with rig_of("vllm_lora", tmp_path) as rig:
         assert isinstance(rig, VllmRig)

@@ -138,8 +138,9 @@ class VllmLoraDeployer:
         answer = await replica.call("GET", "/v1/models")
         if not answer.good:
             raise PermanentError(f"{replica.url} does not list its models: {answer.excerpt()}")
-        for entry in answer.fields.get("data", ()):
-            if entry.get("id") == handle["name"]:
+        listed = answer.fields.get("data")
+        for entry in listed if isinstance(listed, list) else ():
+            if isinstance(entry, Mapping) and entry.get("id") == handle["name"]:
                 return str(entry.get("root") or handle["path"])
         return None
 

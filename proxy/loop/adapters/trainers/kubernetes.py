@@ -56,10 +56,11 @@ class KubernetesTrainer:
         name = _name(run.run_id)
         values = values_of(run)
         job = _filled(self._manifest, values)
-        metadata = job.setdefault("metadata", {})
-        labels = {**metadata.get("labels", {}), "app.kubernetes.io/managed-by": "ratchet"}
+        metadata = {**(job.get("metadata") or {})}  # a template with nothing below it says null
+        labels = {**(metadata.get("labels") or {}), "app.kubernetes.io/managed-by": "ratchet"}
         metadata.update(name=name, namespace=self._namespace, labels=labels)
         metadata.pop("generateName", None)
+        job["metadata"] = metadata
         answer = await self._api.call("POST", self._jobs(), body=job)
         if not answer.good and answer.status != 409:
             raise PermanentError(f"Kubernetes refused the Job of run {run.run_id}: {answer.excerpt()}")
