@@ -23,7 +23,7 @@ from proxy.checks.plan import CheckPlan
 from proxy.checks.ports import AskedModel
 from proxy.checks.prompts import Prompts, recorded
 from proxy.checks.runner import Runner
-from proxy.checks.shadow import ShadowChecks
+from proxy.checks.shadow import ShadowChecks, why_interrupted
 from proxy.checks.tally import most_asked
 from proxy.checks.weighing import Weigher
 from proxy.clock import Clock
@@ -102,10 +102,7 @@ class ReplayGate:
 
     def _interrupted(self, check: Check, task: asyncio.Task[CheckView]) -> CheckView:
         """It begins again soon, for as long as it has time; whoever it fails for good holds, and a person sees why."""
-        error = None if task.cancelled() else task.exception()
-        reason = "it was interrupted" if error is None else str(error) or type(error).__name__
-        if error is not None and not isinstance(error, TemporaryError):  # its words may quote users
-            reason = f"an error that should not be ({type(error).__name__}, see the log)"
+        reason = why_interrupted(task)
         if self._clock.now() >= check.started_us / 1e6 + 60 * self._config.checks.time_limit_minutes:
             return CheckView(id=check.id, done=True, verdict="hold", reasons=(f"the time limit is over: {reason}",))
         return CheckView(id=check.id, reasons=(f"the check goes on soon: {reason}",))
