@@ -24,14 +24,15 @@ from proxy.version import __version__
 from proxy.wire.decode import UnknownEncodingError, decode
 from proxy.wire.rewriting import Rewriter
 
-__all__ = ["Asker", "Unreached", "body_for"]
+__all__ = ["BUSY", "Asker", "Unreached", "body_for"]
 
 _MOST_READ: Final = 1 << 24
 """Bytes of an answer that are read."""
 _ATTEMPTS: Final = 3
 _FIRST_WAIT_S: Final = 0.25
 _LONGEST_WAIT_S: Final = 20.0
-_BUSY: Final = (429, 503)
+BUSY: Final = (429, 503)
+"""What a server answers that has too much to do: nothing of its model."""
 _CONNECT_S: Final = 10.0
 """For a connection, of the time that an answer has: none after that is no slow answer."""
 _NOT_ALLOWED: Final = (401, 403)
@@ -103,7 +104,7 @@ class Asker:
             latency_s = self._clock.monotonic() - started
             if status in _NOT_ALLOWED and not endpoint.headers:
                 return Unreached(f"{endpoint.url} asks for a credential (HTTP {status})", refused=True)
-            if status in _BUSY:
+            if status in BUSY:
                 unreached = Unreached(f"{endpoint.url} is busy (HTTP {status})", status=status)
                 if attempt < _ATTEMPTS - 1:
                     await asyncio.sleep(_named_wait_s(wait_s))
