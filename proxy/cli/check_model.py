@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config, say
+from proxy.cli.common import (
+    ConfigOption,
+    DataDirOption,
+    Exit,
+    JsonOption,
+    console,
+    fail,
+    print_json,
+    read_config,
+    read_json,
+    read_text,
+    say,
+)
 from proxy.cli.serve import SetOption, parse_settings
 
 if TYPE_CHECKING:
@@ -103,7 +115,7 @@ class _Challenger:
     def __init__(self, *, url: str, model: str | None, key_file: Path | None, rewrite: Path | None) -> None:
         self.name = url
         self.model = model
-        self.headers = {} if key_file is None else {"authorization": f"Bearer {_text_of(key_file, '--api-key-file')}"}
+        self.headers = {} if key_file is None else {"authorization": f"Bearer {read_text(key_file, '--api-key-file')}"}
         self.rewrite = None if rewrite is None else _rewrite_of(rewrite)
 
     @property
@@ -111,24 +123,12 @@ class _Challenger:
         return self.name.startswith(("http://", "https://"))
 
 
-def _text_of(path: Path, option: str) -> str:
-    try:
-        text = path.expanduser().read_text().strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        fail(Exit.USAGE, f"{option}: {path} cannot be read ({exc})")
-    if not text:
-        fail(Exit.USAGE, f"{option}: {path} is empty")
-    return text
-
-
 def _rewrite_of(path: Path) -> Rewrite:
-    import json
-
     from policies.rewrite import Rewrite, RewriteError
 
     try:
-        return Rewrite.of(json.loads(_text_of(path, "--rewrite")))
-    except (RewriteError, ValueError) as exc:
+        return Rewrite.of(read_json(path, "--rewrite"))
+    except RewriteError as exc:
         fail(Exit.USAGE, f"--rewrite: {path}: {exc}")
 
 

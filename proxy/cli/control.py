@@ -10,7 +10,6 @@ import getpass
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, field
-from json import loads as from_json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +27,8 @@ from proxy.cli.common import (
     fail,
     print_json,
     read_config,
+    read_json,
+    read_text,
     say,
 )
 from proxy.cli.printable import styled
@@ -166,7 +167,8 @@ def challenge(
     """Bring a challenger of your own: an endpoint, another model of the champion's server, or the champion asked
     otherwise. Nothing is trained; it is checked before any user sees it, and then tested like any other."""
     given = {"url": url, "model": model, "name": name, "api_key_header": api_key_header, "client_key": client_key,
-             "api_key": _read(api_key_file, "--api-key-file"), "rewrite": _read_json(rewrite)}  # fmt: skip
+             "api_key": api_key_file and read_text(api_key_file, "--api-key-file"),
+             "rewrite": rewrite and read_json(rewrite, "--rewrite")}  # fmt: skip
     document = {member: value for member, value in given.items() if value not in (None, False)}
     order = _Order(verb="challenge", path="/api/challengers", body=document, leave=_leave_challenger)
     _give(order, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
@@ -337,28 +339,6 @@ async def _leave_challenger(store: Store, config: Config, body: Mapping[str, Any
 def _whole_path(text: str) -> str:
     """A path of this machine made whole; a URL is one already."""
     return text if "://" in text else str(Path(text).expanduser().absolute())
-
-
-def _read(path: Path | None, option: str) -> str | None:
-    """The text of a file without what is around it; None where there is no file to be read."""
-    if path is None:
-        return None
-    try:
-        text = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        fail(Exit.USAGE, f"{option}: {path} cannot be read ({getattr(exc, 'strerror', None) or 'it is not text'})")
-    if not text:
-        fail(Exit.USAGE, f"{option}: {path} is empty")
-    return text
-
-
-def _read_json(path: Path | None) -> Any:
-    """What is in the JSON file of a rewrite; None without one."""
-    text = _read(path, "--rewrite")
-    try:
-        return None if text is None else from_json(text)
-    except (ValueError, RecursionError) as exc:
-        fail(Exit.USAGE, f"--rewrite: {path} is not JSON ({exc})")
 
 
 def _ask(config: Config, admin_url: str | None, token: str | None, path: str, from_store: _FromStore) -> Any:
