@@ -135,8 +135,10 @@ def _rewrite_of(path: Path) -> Rewrite:
 async def _check(
     config: Config, challenger: _Challenger, champion: str | None, champion_model: str | None
 ) -> CheckedModel:
+    from policies.rewrite import RewriteError
     from proxy.checks.alone import run_alone
     from proxy.clock import SystemClock
+    from proxy.credentials import UnknownCredentialError
     from proxy.errors import ConfigError, PermanentError, TemporaryError
     from proxy.store.store import Store
 
@@ -146,7 +148,7 @@ async def _check(
             store = await Store.open(url, clock=SystemClock(), pool_size=config.store.pool_size, upgrade=False)
         wanted = await _wanted(config, challenger, champion, champion_model, store)
         return await run_alone(config, wanted, SystemClock())
-    except ConfigError as exc:
+    except (ConfigError, UnknownCredentialError, RewriteError) as exc:
         fail(Exit.CONFIG, str(exc))
     except (TemporaryError, OSError) as exc:
         fail(Exit.UNREACHABLE, str(exc))
@@ -170,7 +172,8 @@ def _store_url(config: Config) -> str | None:
 async def _wanted(
     config: Config, challenger: _Challenger, champion: str | None, champion_model: str | None, store: Store | None
 ) -> Wanted:
-    """Who is compared with whom. Raises LookupError for a name that is no model's."""
+    """Who is compared with whom. Raises LookupError for a name that is no model's, ConfigError, and
+    UnknownCredentialError where a model's key is not on this host."""
     from policies.rows import ModelState
     from proxy.checks.alone import Wanted
     from proxy.checks.gate import endpoint_of
@@ -208,9 +211,13 @@ async def _wanted(
 def _credentials(config: Config) -> CredentialFile:
     from proxy.app.paths import DataDir
     from proxy.credentials import CredentialFile
+    from proxy.errors import ConfigError
 
     found = CredentialFile(DataDir.of(config).credentials, config.champion)
-    found.refresh()
+    try:
+        found.refresh()
+    except ValueError as exc:
+        raise ConfigError(str(exc)) from None
     return found
 
 
