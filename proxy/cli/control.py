@@ -254,7 +254,7 @@ class _Order:
 
 
 def _give(order: _Order, why: str, where: Where, *, who: str | None, wait_s: float, json: bool) -> None:
-    """Send it, and print what the loop answers."""
+    """Send it, and print what the loop answers within `wait_s` seconds. One that was taken is never given again."""
     from proxy.cli.http import ServerError, admin_server
 
     if not why.strip():
@@ -262,11 +262,16 @@ def _give(order: _Order, why: str, where: Where, *, who: str | None, wait_s: flo
     loaded = read_config(where.config, where.data_dir)
     server = admin_server(loaded, where.admin_url, where.token)
     body = {**order.body, "who": who or getpass.getuser(), "why": why}
+    ends = time.monotonic() + wait_s
+    taken = None
     try:
-        command = _settled(server, _accepted(server, order.path, body, wait_s), wait_s)
+        taken = _accepted(server, order.path, body, ends)
+        command = _settled(server, taken, ends)
     except ServerError as exc:
         fail(Exit.FAILED, f"{server.url}: {exc}")
     except OSError as exc:
+        if taken is not None:
+            fail(Exit.UNREACHABLE, f"{order.verb} is queued as command {taken}; {server.url} has gone since ({exc})")
         if where.admin_url is not None:
             fail(Exit.UNREACHABLE, f"no server answers at {server.url} ({exc})")
         command = _left_in_store(loaded, body, order)
@@ -281,31 +286,24 @@ def _give(order: _Order, why: str, where: Where, *, who: str | None, wait_s: flo
         fail(Exit.FAILED, f"{verb} was refused: {command['detail']}")
 
 
-def _accepted(server: Server, path: str, body: Mapping[str, Any], wait_s: float) -> int:
-    """The id of the command; a server that has only just started is asked again for `wait_s` seconds."""
+def _accepted(server: Server, path: str, body: Mapping[str, Any], ends: float) -> int:
+    """The id of the command; a server that has only just started is asked again until `ends`, monotonic seconds."""
     from proxy.cli.http import ServerError
-    from proxy.clock import SystemClock
 
-    clock = SystemClock()
-    ends = clock.monotonic() + wait_s
     while True:
         try:
             return int(server.post(path, body)["id"])
         except ServerError as exc:
-            if exc.status != _NOT_YET or clock.monotonic() >= ends:
+            if exc.status != _NOT_YET or time.monotonic() >= ends:
                 raise
         time.sleep(_POLL_S)
 
 
-def _settled(server: Server, command_id: int, wait_s: float) -> dict[str, Any]:
-    """The command once the loop has answered it, or as it stands after `wait_s` seconds."""
-    from proxy.clock import SystemClock
-
-    clock = SystemClock()
-    ends = clock.monotonic() + wait_s
+def _settled(server: Server, command_id: int, ends: float) -> dict[str, Any]:
+    """The command once the loop has answered it, or as it stands at `ends`, monotonic seconds."""
     while True:
         command: dict[str, Any] = server.get(f"/api/commands/{command_id}")
-        if command["state"] != "pending" or clock.monotonic() >= ends:
+        if command["state"] != "pending" or time.monotonic() >= ends:
             return command
         time.sleep(_POLL_S)
 
