@@ -115,12 +115,23 @@ class _Challenger:
     def __init__(self, *, url: str, model: str | None, key_file: Path | None, rewrite: Path | None) -> None:
         self.name = url
         self.model = model
-        self.headers = {} if key_file is None else {"authorization": f"Bearer {read_text(key_file, '--api-key-file')}"}
+        self.headers = {} if key_file is None else _key_of(key_file)
         self.rewrite = None if rewrite is None else _rewrite_of(rewrite)
 
     @property
     def is_url(self) -> bool:
         return self.name.startswith(("http://", "https://"))
+
+
+def _key_of(path: Path) -> dict[str, str]:
+    """The header with the key that is in the file."""
+    from proxy.config import forms
+    from proxy.config.serving import key_in_header
+
+    key = read_text(path, "--api-key-file")
+    if (wrong := forms.secret(key)) is not None:
+        fail(Exit.USAGE, f"--api-key-file: {path} {wrong}")
+    return dict((key_in_header("authorization", key),))
 
 
 def _rewrite_of(path: Path) -> Rewrite:

@@ -166,7 +166,14 @@ def test_what_is_changed_in_requests_is_read_from_a_file(tmp_path: Path) -> None
         assert ratchet("check", url, *options, "--data-dir", str(tmp_path)).exit_code == 0
         rewrite.write_text('{"sistem": 1}')
         wrong = ratchet("check", url, *options, "--data-dir", str(tmp_path))
+        key.write_text("sk-1\nsk-2")
+        two = ratchet("check", url, "--api-key-file", str(key), "--data-dir", str(tmp_path))
     assert [asked["messages"][0] for asked in model.asked] == [{"role": "system", "content": "Count."}] * 3
     assert {asked["temperature"] for asked in model.asked} == {0}
+    assert (two.exit_code, "characters that a header cannot carry" in two.output, "sk-" in two.output) == (
+        2,
+        True,
+        False,
+    )
     assert wrong.exit_code == 2
     assert "rewrite.sistem: there is no such member" in wrong.output
