@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config, say
+from proxy.cli.common import (
+    ConfigOption,
+    DataDirOption,
+    Exit,
+    JsonOption,
+    console,
+    fail,
+    print_json,
+    read_config,
+    read_json,
+    read_text,
+    say,
+)
 from proxy.cli.serve import SetOption, parse_settings
 
 if TYPE_CHECKING:
@@ -103,7 +115,7 @@ class _Challenger:
     def __init__(self, *, url: str, model: str | None, key_file: Path | None, rewrite: Path | None) -> None:
         self.name = url
         self.model = model
-        self.headers = {} if key_file is None else {"authorization": f"Bearer {_text_of(key_file, '--api-key-file')}"}
+        self.headers = {} if key_file is None else _key_of(key_file)
         self.rewrite = None if rewrite is None else _rewrite_of(rewrite)
 
     @property
@@ -111,32 +123,33 @@ class _Challenger:
         return self.name.startswith(("http://", "https://"))
 
 
-def _text_of(path: Path, option: str) -> str:
-    try:
-        text = path.expanduser().read_text().strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        fail(Exit.USAGE, f"{option}: {path} cannot be read ({exc})")
-    if not text:
-        fail(Exit.USAGE, f"{option}: {path} is empty")
-    return text
+def _key_of(path: Path) -> dict[str, str]:
+    """The header with the key that is in the file."""
+    from proxy.config import forms
+    from proxy.config.serving import key_in_header
+
+    key = read_text(path, "--api-key-file")
+    if (wrong := forms.secret(key)) is not None:
+        fail(Exit.USAGE, f"--api-key-file: {path} {wrong}")
+    return dict((key_in_header("authorization", key),))
 
 
 def _rewrite_of(path: Path) -> Rewrite:
-    import json
-
     from policies.rewrite import Rewrite, RewriteError
 
     try:
-        return Rewrite.of(json.loads(_text_of(path, "--rewrite")))
-    except (RewriteError, ValueError) as exc:
+        return Rewrite.of(read_json(path, "--rewrite"))
+    except RewriteError as exc:
         fail(Exit.USAGE, f"--rewrite: {path}: {exc}")
 
 
 async def _check(
     config: Config, challenger: _Challenger, champion: str | None, champion_model: str | None
 ) -> CheckedModel:
+    from policies.rewrite import RewriteError
     from proxy.checks.alone import run_alone
     from proxy.clock import SystemClock
+    from proxy.credentials import UnknownCredentialError
     from proxy.errors import ConfigError, PermanentError, TemporaryError
     from proxy.store.store import Store
 
@@ -146,7 +159,7 @@ async def _check(
             store = await Store.open(url, clock=SystemClock(), pool_size=config.store.pool_size, upgrade=False)
         wanted = await _wanted(config, challenger, champion, champion_model, store)
         return await run_alone(config, wanted, SystemClock())
-    except ConfigError as exc:
+    except (ConfigError, UnknownCredentialError, RewriteError) as exc:
         fail(Exit.CONFIG, str(exc))
     except (TemporaryError, OSError) as exc:
         fail(Exit.UNREACHABLE, str(exc))
@@ -170,7 +183,8 @@ def _store_url(config: Config) -> str | None:
 async def _wanted(
     config: Config, challenger: _Challenger, champion: str | None, champion_model: str | None, store: Store | None
 ) -> Wanted:
-    """Who is compared with whom. Raises LookupError for a name that is no model's."""
+    """Who is compared with whom. Raises LookupError for a name that is no model's, ConfigError, and
+    UnknownCredentialError where a model's key is not on this host."""
     from policies.rows import ModelState
     from proxy.checks.alone import Wanted
     from proxy.checks.gate import endpoint_of
@@ -208,9 +222,13 @@ async def _wanted(
 def _credentials(config: Config) -> CredentialFile:
     from proxy.app.paths import DataDir
     from proxy.credentials import CredentialFile
+    from proxy.errors import ConfigError
 
     found = CredentialFile(DataDir.of(config).credentials, config.champion)
-    found.refresh()
+    try:
+        found.refresh()
+    except ValueError as exc:
+        raise ConfigError(str(exc)) from None
     return found
 
 
