@@ -1,8 +1,8 @@
 """Asks a model a recorded question, as its client did: same body, but for the model's name and rewrite.
 
-What is asked has no effects: an answer that calls a tool is read, and nobody calls it. A server that is busy (429, 503)
-is asked again after the wait that it names, and one that cannot be reached as well: neither says anything of the model,
-so that in the end it counts as unreached, not as wrong. Any other answer is its answer.
+What is asked has no effects: an answer that calls a tool is read, and nobody calls it. A server that is busy (429, 503,
+529) is asked again after the wait that it names, and one that cannot be reached as well: neither says anything of the
+model, so that in the end it counts as unreached, not as wrong. Any other answer is its answer.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _MOST_READ: Final = 1 << 24
 _ATTEMPTS: Final = 3
 _FIRST_WAIT_S: Final = 0.25
 _LONGEST_WAIT_S: Final = 20.0
-BUSY: Final = (429, 503)
+BUSY: Final = (429, 503, 529)
 """What a server answers that has too much to do: nothing of its model."""
 _CONNECT_S: Final = 10.0
 """For a connection, of the time that an answer has: none after that is no slow answer."""

@@ -109,6 +109,10 @@ def _exit_of(report: CheckReport) -> Exit:
     )
 
 
+class _UnknownModelError(Exception):
+    """A name that is no model's."""
+
+
 class _Challenger:
     """What the command line says of the challenger."""
 
@@ -163,8 +167,10 @@ async def _check(
         fail(Exit.CONFIG, str(exc))
     except (TemporaryError, OSError) as exc:
         fail(Exit.UNREACHABLE, str(exc))
-    except (PermanentError, LookupError) as exc:
-        fail(Exit.NOT_FOUND if isinstance(exc, LookupError) else Exit.FAILED, str(exc.args[0]))
+    except _UnknownModelError as exc:
+        fail(Exit.NOT_FOUND, str(exc))
+    except PermanentError as exc:
+        fail(Exit.FAILED, str(exc))
     finally:
         if store is not None:
             await store.close()
@@ -183,7 +189,7 @@ def _store_url(config: Config) -> str | None:
 async def _wanted(
     config: Config, challenger: _Challenger, champion: str | None, champion_model: str | None, store: Store | None
 ) -> Wanted:
-    """Who is compared with whom. Raises LookupError for a name that is no model's, ConfigError, and
+    """Who is compared with whom. Raises _UnknownModelError, ConfigError, and
     UnknownCredentialError where a model's key is not on this host."""
     from policies.rows import ModelState
     from proxy.checks.alone import Wanted
@@ -196,7 +202,7 @@ async def _wanted(
     else:
         trained = None if store is None else await store.models.named(challenger.name)
         if trained is None:
-            raise LookupError(f"{challenger.name} is neither a URL nor the name of a model in the store")
+            raise _UnknownModelError(f"{challenger.name} is neither a URL nor the name of a model in the store")
         asked = _with_options(endpoint_of(trained, credentials.header), challenger)
     logged = None
     if champion is None and store is not None:
@@ -208,7 +214,7 @@ async def _wanted(
     if other is not None and not other.startswith(("http://", "https://")):
         named = None if store is None else await store.models.named(other)
         if named is None:
-            raise LookupError(f"{other} is neither a URL nor the name of a model in the store")
+            raise _UnknownModelError(f"{other} is neither a URL nor the name of a model in the store")
         return Wanted(challenger=asked, champion=endpoint_of(named, credentials.header), store=store, trained=trained)
     beside = _Challenger(url=other or "", model=champion_model or config.champion.model, key_file=None, rewrite=None)
     return Wanted(

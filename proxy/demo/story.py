@@ -291,8 +291,8 @@ async def _look(admin: aiohttp.ClientSession, scene: Scene, at_s: float, *, coun
             scene.status = read_status(await response.json()) if response.ok else scene.status
         if count:
             await scene.tally.ledger.look(admin)
-    except (aiohttp.ClientError, TimeoutError):
-        return  # the controller may be restarting: look again
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return  # the controller may be restarting, and what it said be broken off: look again
     for entry in reversed(entries):
         if entry["seq"] > scene.seen_seq and entry["state"] == "done":
             scene.seen_seq = entry["seq"]

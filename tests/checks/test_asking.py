@@ -106,7 +106,7 @@ async def test_streams_and_packed_answers_are_read() -> None:
 
 
 async def test_a_busy_server_is_asked_again() -> None:
-    model = Model(json_of(b"", 429, **{"retry-after": "0"}), json_of(b"", 503), json_of(WELL))
+    model = Model(json_of(b"", 429, **{"retry-after": "0"}), json_of(b"", 529), json_of(WELL))
     found = await ask(model)
     assert isinstance(found, Read)
     assert (found.answer.failed, len(model.asked)) == (None, 3)

@@ -189,6 +189,7 @@ async def test_what_is_none_of_the_checks_is_forgotten(tmp_path: Path) -> None:
         ({"fault": "tls", "status": 0, "outcome": 2}, "unreached"),
         ({"fault": "4xx", "status": 429}, "busy"),
         ({"fault": "503", "status": 503}, "busy"),
+        ({"fault": "529", "status": 529}, "busy"),
         ({"cut": True}, "cut"),
         ({"lost": True}, "unread"),
     ],
