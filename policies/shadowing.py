@@ -39,7 +39,7 @@ class Missing(StrEnum):
     UNREACHED = "unreached"
     """No connection to the challenger."""
     BUSY = "busy"
-    """It had too much to do (429, 503)."""
+    """It had too much to do (429, 503, 529)."""
     SLOW = "slow"
     """It was not ready in time, and neither was the champion."""
     CUT = "cut"
@@ -50,7 +50,7 @@ class Missing(StrEnum):
 
 _WHY: Final[Mapping[Missing, str]] = {
     Missing.UNREACHED: "no connection to the challenger's server",
-    Missing.BUSY: "the challenger's server had too much to do (429, 503)",
+    Missing.BUSY: "the challenger's server had too much to do (429, 503, 529)",
     Missing.SLOW: "both models took longer than gateway.shadow_timeout_seconds",
     Missing.CUT: "an answer was too long to be kept (capture.max_response_bytes)",
     Missing.UNREAD: "an answer could not be read, or may not be used",

@@ -29,7 +29,8 @@ from policies.ramp import ramp_in_words
 from policies.stages import Stages, overall_means
 from policies.wording import confidence, duration, odds, percent, signed_percent
 
-__all__ = ["HARM_PARTS", "NOTHING_MEASURES", "Measurements", "decide", "futility_alpha", "harm_alpha", "has_won"]
+__all__ = ["HARM_PARTS", "NOTHING_MEASURES", "NOT_ABOVE_NOTHING", "Measurements", "decide", "futility_alpha",
+           "harm_alpha", "has_won"]  # fmt: skip
 
 HARM_PARTS: Final = {"composite": COMPOSITE_HARM_PART} | {
     name: kind.harm_part for name, kind in GUARDRAILS.items() if kind.harm_part is not None
@@ -38,6 +39,10 @@ HARM_PARTS: Final = {"composite": COMPOSITE_HARM_PART} | {
 NOTHING_MEASURES: Final = (
     "Quality: nothing measures it yet. The format check finds no defects in either arm, and says nothing else of an "
     "answer: have people vote, send scores, or set up a judge."
+)
+NOT_ABOVE_NOTHING: Final = (
+    "By votes and judge together the champion's quality is not above 0, so there is no relative change. Decide by hand "
+    "(`ratchet promote`, `ratchet rollback`)."
 )
 
 _NAMES: Final[dict[Metric, str]] = {
@@ -277,6 +282,8 @@ def _missing(look: Measurements) -> list[str]:
             continue
         where = "in either arm" if old is new else "for the champion" if old is None else "for the challenger"
         missing.append(f"Waiting: no {_DATA[metric]} {where} yet. {_without(look, metric)}")
+    if not missing and look.composite.rectified:  # everything is there, and the judge takes more than votes give
+        return [NOT_ABOVE_NOTHING]
     return missing or ["No metric has a weight: set one of quality_weight, feedback_weight, latency_weight above 0."]
 
 

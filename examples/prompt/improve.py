@@ -21,6 +21,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ class Endpoint:
         headers = {"content-type": "application/json"} | ({"authorization": f"Bearer {self._key}"} if self._key else {})
         self.calls += 1
         with urllib.request.urlopen(urllib.request.Request(self._url, body, headers), timeout=TIMEOUT_S) as response:
-            return str(json.load(response)["choices"][0]["message"]["content"])
+            return str(json.load(response)["choices"][0]["message"]["content"] or "")
 
     def __call__(self, prompt: Any) -> str:
         return self.ask([{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt)
@@ -119,7 +120,7 @@ class Prompt:
         shown = [turn for example in self.shown(candidate) if example != sample for turn in example_turns(example)]
         try:
             return self._model.ask([*system, *shown, *sample.before])
-        except (OSError, ValueError, KeyError) as exc:
+        except (OSError, HTTPException, ValueError, LookupError, TypeError) as exc:  # whatever came, it was no answer
             return f"[no answer: {type(exc).__name__}]"
 
     def shown(self, candidate: Mapping[str, str]) -> list[Sample]:

@@ -1,8 +1,8 @@
 """Asks a model a recorded question, as its client did: same body, but for the model's name and rewrite.
 
-What is asked has no effects: an answer that calls a tool is read, and nobody calls it. A server that is busy (429, 503)
-is asked again after the wait that it names, and one that cannot be reached as well: neither says anything of the model,
-so that in the end it counts as unreached, not as wrong. Any other answer is its answer.
+What is asked has no effects: an answer that calls a tool is read, and nobody calls it. A server that is busy (429, 503,
+529) is asked again after the wait that it names, and one that cannot be reached as well: neither says anything of the
+model, so that in the end it counts as unreached, not as wrong. Any other answer is its answer.
 """
 
 from __future__ import annotations
@@ -24,14 +24,17 @@ from proxy.version import __version__
 from proxy.wire.decode import UnknownEncodingError, decode
 from proxy.wire.rewriting import Rewriter
 
-__all__ = ["Asker", "Unreached", "body_for"]
+__all__ = ["BUSY", "Asker", "Unreached", "body_for"]
 
 _MOST_READ: Final = 1 << 24
 """Bytes of an answer that are read."""
 _ATTEMPTS: Final = 3
 _FIRST_WAIT_S: Final = 0.25
 _LONGEST_WAIT_S: Final = 20.0
-_BUSY: Final = (429, 503)
+BUSY: Final = (429, 503, 529)
+"""What a server answers that has too much to do: nothing of its model."""
+_CONNECT_S: Final = 10.0
+"""For a connection, of the time that an answer has: none after that is no slow answer."""
 _NOT_ALLOWED: Final = (401, 403)
 _NAMING: Final = (RequestShape.CHAT, RequestShape.RESPONSES, RequestShape.MESSAGES)
 """APIs whose requests name the model in their body."""
@@ -56,6 +59,7 @@ class Asker:
         """`timeout_s` is for each answer."""
         self._clock = clock
         self._timeout_s = timeout_s
+        self._connect_s = min(_CONNECT_S, timeout_s / 2)
         self._connections = connections
         self._session: aiohttp.ClientSession | None = None
 
@@ -63,7 +67,7 @@ class Asker:
         connector = aiohttp.TCPConnector(limit=2 * self._connections)
         self._session = aiohttp.ClientSession(
             connector=connector,
-            timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+            timeout=aiohttp.ClientTimeout(total=self._timeout_s, sock_connect=self._connect_s),
             headers={"User-Agent": f"ratchet/{__version__}"},
             auto_decompress=False,
         )
@@ -85,6 +89,9 @@ class Asker:
             started = self._clock.monotonic()
             try:
                 status, media_type, response, wait_s = await self._post(endpoint, sent)
+            except aiohttp.ConnectionTimeoutError:  # nobody was asked, as behind a firewall that drops packets
+                unreached = Unreached(f"{endpoint.url} cannot be reached (no connection within {self._connect_s:g} s)")
+                continue
             except TimeoutError:
                 return no_answer(sent, f"no answer within {self._timeout_s:g} s", wanted)
             except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError) as exc:
@@ -97,7 +104,7 @@ class Asker:
             latency_s = self._clock.monotonic() - started
             if status in _NOT_ALLOWED and not endpoint.headers:
                 return Unreached(f"{endpoint.url} asks for a credential (HTTP {status})", refused=True)
-            if status in _BUSY:
+            if status in BUSY:
                 unreached = Unreached(f"{endpoint.url} is busy (HTTP {status})", status=status)
                 if attempt < _ATTEMPTS - 1:
                     await asyncio.sleep(_named_wait_s(wait_s))

@@ -23,7 +23,7 @@ from proxy.checks.plan import CheckPlan
 from proxy.checks.ports import AskedModel
 from proxy.checks.prompts import Prompts, recorded
 from proxy.checks.runner import Runner
-from proxy.checks.shadow import ShadowChecks
+from proxy.checks.shadow import ShadowChecks, why_interrupted
 from proxy.checks.tally import most_asked
 from proxy.checks.weighing import Weigher
 from proxy.clock import Clock
@@ -55,6 +55,13 @@ class _Running:
     """What an earlier look at the settings has said: it stands until this one knows better."""
     runner: Runner | None = None
     """None where nothing is asked: not yet, or not with these settings."""
+    had_until_s: float = 0.0
+    """The time limit of the try before, with its pauses, Unix seconds; 0: there was none."""
+
+    @property
+    def until_s(self) -> float:
+        """The time limit as it is now."""
+        return self.had_until_s if self.runner is None else self.runner.deadline_s
 
     def pause(self, paused: bool) -> None:
         self.paused = paused
@@ -84,15 +91,17 @@ class ReplayGate:
         running = self._running.get(check.id)
         if running is None or self._is_due(running):
             held = running.task.result() if running is not None and _is_held(running) else None
+            had_until_s = 0.0 if running is None else running.until_s
             self._running = {known: one for known, one in self._running.items() if not one.task.done()}
             task = spawn(self._run(check, challenger, champion), name=f"check {check.id}")
-            running = self._running[check.id] = _Running(task, self._clock.monotonic(), paused, held)
+            running = _Running(task, self._clock.monotonic(), paused, held, had_until_s=had_until_s)
+            self._running[check.id] = running
         running.pause(paused)
         await asyncio.wait((running.task,), timeout=_POLL_S)
         if not running.task.done():
             return self._so_far(check, running)
         if _has_failed(running.task):
-            return self._interrupted(check, running.task)
+            return self._interrupted(check, running)
         return running.task.result()
 
     def _is_due(self, running: _Running) -> bool:
@@ -100,13 +109,11 @@ class ReplayGate:
         since_s = self._clock.monotonic() - running.begun_s
         return since_s >= _AGAIN_S if _has_failed(running.task) else _is_held(running) and since_s >= _LOOK_S
 
-    def _interrupted(self, check: Check, task: asyncio.Task[CheckView]) -> CheckView:
+    def _interrupted(self, check: Check, running: _Running) -> CheckView:
         """It begins again soon, for as long as it has time; whoever it fails for good holds, and a person sees why."""
-        error = None if task.cancelled() else task.exception()
-        reason = "it was interrupted" if error is None else str(error) or type(error).__name__
-        if error is not None and not isinstance(error, TemporaryError):  # its words may quote users
-            reason = f"an error that should not be ({type(error).__name__}, see the log)"
-        if self._clock.now() >= check.started_us / 1e6 + 60 * self._config.checks.time_limit_minutes:
+        reason = why_interrupted(running.task)
+        until_s = max(check.started_us / 1e6 + 60 * self._config.checks.time_limit_minutes, running.until_s)
+        if self._clock.now() >= until_s:
             return CheckView(id=check.id, done=True, verdict="hold", reasons=(f"the time limit is over: {reason}",))
         return CheckView(id=check.id, reasons=(f"the check goes on soon: {reason}",))
 
@@ -138,8 +145,11 @@ class ReplayGate:
                 raise TemporaryError(str(exc)) from None
             except (ConfigError, RewriteError) as exc:
                 return CheckView(id=check.id, done=True, verdict="hold", reasons=(str(exc),))
+            mine = self._running.get(check.id)
+            if mine is not None:
+                plan = replace(plan, deadline_s=max(plan.deadline_s, mine.had_until_s))
             runner = Runner(plan, StoreLedger(self._store, check.id), self._clock)
-            if (mine := self._running.get(check.id)) is not None:
+            if mine is not None:
                 mine.runner = runner
                 mine.pause(mine.paused)
             report = await runner.run()

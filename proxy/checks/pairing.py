@@ -10,7 +10,7 @@ from policies.kinds import TASK
 from policies.records import Outcome
 from policies.scoring import ScoringConfig
 from policies.shadowing import Missing
-from proxy.checks.asking import body_for
+from proxy.checks.asking import BUSY, body_for
 from proxy.checks.facts import facts_of
 from proxy.checks.items import texts_of
 from proxy.checks.ports import AskedModel
@@ -22,7 +22,6 @@ from proxy.store.tables.values import RecordFlag, RecordView
 __all__ = ["Pairing", "is_paired"]
 
 _UNREACHED: Final = frozenset(("refused", "unresolved", "no_connection", "unreachable", "tls"))
-_BUSY: Final = (429, 503)
 _LATE: Final = ("late", "silent")
 _CUT: Final = RecordFlag.TRUNCATED_REQUEST | RecordFlag.TRUNCATED_RESPONSE
 _FAILURES: Final = {
@@ -84,7 +83,7 @@ class Pairing:
         row, fault = view.row, told["fault"]
         if fault in _UNREACHED:
             return Missing.UNREACHED
-        if told["status"] in _BUSY:
+        if told["status"] in BUSY:
             return Missing.BUSY
         if fault in _LATE and row.upstream_us >= self._timeout_s * 1e6:
             return Missing.SLOW

@@ -59,11 +59,15 @@ class Runner:
         """Whether nothing new is asked; the time limit waits meanwhile. What is in flight ends."""
         if paused == (self._paused_since is not None):
             return
-        now = self._clock.now()
-        if self._paused_since is not None:
-            self._deadline_s += max(0.0, now - self._paused_since)
-        self._paused_since = now if paused else None
+        self._deadline_s = self.deadline_s
+        self._paused_since = self._clock.now() if paused else None
         self._pool.pause(paused)
+
+    @property
+    def deadline_s(self) -> float:
+        """When the time limit is over, with all pauses up to now, Unix seconds."""
+        paused_s = 0.0 if self._paused_since is None else max(0.0, self._clock.now() - self._paused_since)
+        return self._deadline_s + paused_s
 
     def report(self) -> CheckReport:
         """What it has found so far."""

@@ -23,12 +23,13 @@ from proxy.checks.ports import AskedModel
 from proxy.checks.tally import differences_of, figures_of
 from proxy.clock import Clock
 from proxy.config import Config
+from proxy.errors import TemporaryError
 from proxy.store.control.comparisons import ComparedRow
 from proxy.store.ingest.answers import MOST_ANSWERS
 from proxy.store.store import Store
 from proxy.tasks import cancel_and_wait, spawn
 
-__all__ = ["ShadowChecks", "report_of"]
+__all__ = ["ShadowChecks", "report_of", "why_interrupted"]
 
 _POLL_S: Final = 0.2
 _LAG_S: Final = 60.0
@@ -58,9 +59,8 @@ class ShadowChecks:
         await asyncio.wait((task,), timeout=_POLL_S)
         if task.done():
             self._running.pop(check.id, None)
-            if task.cancelled() or (error := task.exception()) is not None:
-                why = "it was interrupted" if task.cancelled() else str(error) or type(error).__name__
-                return CheckView(id=check.id, reasons=(f"copies are compared again soon: {why}",))
+            if task.cancelled() or task.exception() is not None:
+                return CheckView(id=check.id, reasons=(f"copies are compared again soon: {why_interrupted(task)}",))
             self._found = {check.id: task.result()}
         report = self._found.get(check.id)
         if report is None:
@@ -116,6 +116,16 @@ class ShadowChecks:
             await store.comparisons.drop(row.check_id, row.item)
         else:
             await store.comparisons.pair(whole)
+
+
+def why_interrupted(task: asyncio.Task[Any]) -> str:
+    """Why a task of a check has ended without what it was for, in words that go into status and journal."""
+    error = None if task.cancelled() else task.exception()
+    if error is None:
+        return "it was interrupted"
+    if isinstance(error, TemporaryError):
+        return str(error) or type(error).__name__
+    return f"an error that should not be ({type(error).__name__}, see the log)"  # its own words may quote users
 
 
 def _endpoint(model: Model) -> AskedModel:

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, console, fail, print_json, read_config, say
+from proxy.cli.common import (
+    ConfigOption,
+    DataDirOption,
+    Exit,
+    JsonOption,
+    console,
+    fail,
+    print_json,
+    read_config,
+    read_json,
+    read_text,
+    say,
+)
 from proxy.cli.serve import SetOption, parse_settings
 
 if TYPE_CHECKING:
@@ -97,13 +109,17 @@ def _exit_of(report: CheckReport) -> Exit:
     )
 
 
+class _UnknownModelError(Exception):
+    """A name that is no model's."""
+
+
 class _Challenger:
     """What the command line says of the challenger."""
 
     def __init__(self, *, url: str, model: str | None, key_file: Path | None, rewrite: Path | None) -> None:
         self.name = url
         self.model = model
-        self.headers = {} if key_file is None else {"authorization": f"Bearer {_text_of(key_file, '--api-key-file')}"}
+        self.headers = {} if key_file is None else _key_of(key_file)
         self.rewrite = None if rewrite is None else _rewrite_of(rewrite)
 
     @property
@@ -111,32 +127,33 @@ class _Challenger:
         return self.name.startswith(("http://", "https://"))
 
 
-def _text_of(path: Path, option: str) -> str:
-    try:
-        text = path.expanduser().read_text().strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        fail(Exit.USAGE, f"{option}: {path} cannot be read ({exc})")
-    if not text:
-        fail(Exit.USAGE, f"{option}: {path} is empty")
-    return text
+def _key_of(path: Path) -> dict[str, str]:
+    """The header with the key that is in the file."""
+    from proxy.config import forms
+    from proxy.config.serving import key_in_header
+
+    key = read_text(path, "--api-key-file")
+    if (wrong := forms.secret(key)) is not None:
+        fail(Exit.USAGE, f"--api-key-file: {path} {wrong}")
+    return dict((key_in_header("authorization", key),))
 
 
 def _rewrite_of(path: Path) -> Rewrite:
-    import json
-
     from policies.rewrite import Rewrite, RewriteError
 
     try:
-        return Rewrite.of(json.loads(_text_of(path, "--rewrite")))
-    except (RewriteError, ValueError) as exc:
+        return Rewrite.of(read_json(path, "--rewrite"))
+    except RewriteError as exc:
         fail(Exit.USAGE, f"--rewrite: {path}: {exc}")
 
 
 async def _check(
     config: Config, challenger: _Challenger, champion: str | None, champion_model: str | None
 ) -> CheckedModel:
+    from policies.rewrite import RewriteError
     from proxy.checks.alone import run_alone
     from proxy.clock import SystemClock
+    from proxy.credentials import UnknownCredentialError
     from proxy.errors import ConfigError, PermanentError, TemporaryError
     from proxy.store.store import Store
 
@@ -146,12 +163,14 @@ async def _check(
             store = await Store.open(url, clock=SystemClock(), pool_size=config.store.pool_size, upgrade=False)
         wanted = await _wanted(config, challenger, champion, champion_model, store)
         return await run_alone(config, wanted, SystemClock())
-    except ConfigError as exc:
+    except (ConfigError, UnknownCredentialError, RewriteError) as exc:
         fail(Exit.CONFIG, str(exc))
     except (TemporaryError, OSError) as exc:
         fail(Exit.UNREACHABLE, str(exc))
-    except (PermanentError, LookupError) as exc:
-        fail(Exit.NOT_FOUND if isinstance(exc, LookupError) else Exit.FAILED, str(exc.args[0]))
+    except _UnknownModelError as exc:
+        fail(Exit.NOT_FOUND, str(exc))
+    except PermanentError as exc:
+        fail(Exit.FAILED, str(exc))
     finally:
         if store is not None:
             await store.close()
@@ -170,7 +189,8 @@ def _store_url(config: Config) -> str | None:
 async def _wanted(
     config: Config, challenger: _Challenger, champion: str | None, champion_model: str | None, store: Store | None
 ) -> Wanted:
-    """Who is compared with whom. Raises LookupError for a name that is no model's."""
+    """Who is compared with whom. Raises _UnknownModelError, ConfigError, and
+    UnknownCredentialError where a model's key is not on this host."""
     from policies.rows import ModelState
     from proxy.checks.alone import Wanted
     from proxy.checks.gate import endpoint_of
@@ -182,7 +202,7 @@ async def _wanted(
     else:
         trained = None if store is None else await store.models.named(challenger.name)
         if trained is None:
-            raise LookupError(f"{challenger.name} is neither a URL nor the name of a model in the store")
+            raise _UnknownModelError(f"{challenger.name} is neither a URL nor the name of a model in the store")
         asked = _with_options(endpoint_of(trained, credentials.header), challenger)
     logged = None
     if champion is None and store is not None:
@@ -194,7 +214,7 @@ async def _wanted(
     if other is not None and not other.startswith(("http://", "https://")):
         named = None if store is None else await store.models.named(other)
         if named is None:
-            raise LookupError(f"{other} is neither a URL nor the name of a model in the store")
+            raise _UnknownModelError(f"{other} is neither a URL nor the name of a model in the store")
         return Wanted(challenger=asked, champion=endpoint_of(named, credentials.header), store=store, trained=trained)
     beside = _Challenger(url=other or "", model=champion_model or config.champion.model, key_file=None, rewrite=None)
     return Wanted(
@@ -208,9 +228,13 @@ async def _wanted(
 def _credentials(config: Config) -> CredentialFile:
     from proxy.app.paths import DataDir
     from proxy.credentials import CredentialFile
+    from proxy.errors import ConfigError
 
     found = CredentialFile(DataDir.of(config).credentials, config.champion)
-    found.refresh()
+    try:
+        found.refresh()
+    except ValueError as exc:
+        raise ConfigError(str(exc)) from None
     return found
 
 

@@ -28,6 +28,8 @@ __all__ = [
     "fail",
     "print_json",
     "read_config",
+    "read_json",
+    "read_text",
     "say",
 ]
 
@@ -89,6 +91,25 @@ def read_config(path: Path | None, data_dir: str | None = None, overrides: Mappi
         return load_config(path, {"server.data_dir": data_dir, **(overrides or {})}, os.environ)
     except ConfigError as exc:
         fail(Exit.CONFIG, str(exc))
+
+
+def read_text(path: Path, option: str) -> str:
+    """The text of a file that an option names, without what is around it; ends the command where there is none."""
+    try:
+        text = path.expanduser().read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as exc:
+        fail(Exit.USAGE, f"{option}: {path} cannot be read ({getattr(exc, 'strerror', None) or 'it is not text'})")
+    if not text:
+        fail(Exit.USAGE, f"{option}: {path} is empty")
+    return text
+
+
+def read_json(path: Path, option: str) -> Any:
+    """What is in a JSON file that an option names; ends the command where it is no JSON."""
+    try:
+        return json.loads(read_text(path, option))
+    except (ValueError, RecursionError) as exc:
+        fail(Exit.USAGE, f"{option}: {path} is not JSON ({exc})")
 
 
 def print_json(document: Any) -> None:

@@ -10,7 +10,6 @@ import getpass
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import asdict, dataclass, field
-from json import loads as from_json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,6 +27,8 @@ from proxy.cli.common import (
     fail,
     print_json,
     read_config,
+    read_json,
+    read_text,
     say,
 )
 from proxy.cli.printable import styled
@@ -166,7 +167,8 @@ def challenge(
     """Bring a challenger of your own: an endpoint, another model of the champion's server, or the champion asked
     otherwise. Nothing is trained; it is checked before any user sees it, and then tested like any other."""
     given = {"url": url, "model": model, "name": name, "api_key_header": api_key_header, "client_key": client_key,
-             "api_key": _read(api_key_file, "--api-key-file"), "rewrite": _read_json(rewrite)}  # fmt: skip
+             "api_key": api_key_file and read_text(api_key_file, "--api-key-file"),
+             "rewrite": rewrite and read_json(rewrite, "--rewrite")}  # fmt: skip
     document = {member: value for member, value in given.items() if value not in (None, False)}
     order = _Order(verb="challenge", path="/api/challengers", body=document, leave=_leave_challenger)
     _give(order, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
@@ -252,7 +254,7 @@ class _Order:
 
 
 def _give(order: _Order, why: str, where: Where, *, who: str | None, wait_s: float, json: bool) -> None:
-    """Send it, and print what the loop answers."""
+    """Send it, and print what the loop answers within `wait_s` seconds. One that was taken is never given again."""
     from proxy.cli.http import ServerError, admin_server
 
     if not why.strip():
@@ -260,11 +262,16 @@ def _give(order: _Order, why: str, where: Where, *, who: str | None, wait_s: flo
     loaded = read_config(where.config, where.data_dir)
     server = admin_server(loaded, where.admin_url, where.token)
     body = {**order.body, "who": who or getpass.getuser(), "why": why}
+    ends = time.monotonic() + wait_s
+    taken = None
     try:
-        command = _settled(server, _accepted(server, order.path, body, wait_s), wait_s)
+        taken = _accepted(server, order.path, body, ends)
+        command = _settled(server, taken, ends)
     except ServerError as exc:
         fail(Exit.FAILED, f"{server.url}: {exc}")
     except OSError as exc:
+        if taken is not None:
+            fail(Exit.UNREACHABLE, f"{order.verb} is queued as command {taken}; {server.url} has gone since ({exc})")
         if where.admin_url is not None:
             fail(Exit.UNREACHABLE, f"no server answers at {server.url} ({exc})")
         command = _left_in_store(loaded, body, order)
@@ -279,31 +286,24 @@ def _give(order: _Order, why: str, where: Where, *, who: str | None, wait_s: flo
         fail(Exit.FAILED, f"{verb} was refused: {command['detail']}")
 
 
-def _accepted(server: Server, path: str, body: Mapping[str, Any], wait_s: float) -> int:
-    """The id of the command; a server that has only just started is asked again for `wait_s` seconds."""
+def _accepted(server: Server, path: str, body: Mapping[str, Any], ends: float) -> int:
+    """The id of the command; a server that has only just started is asked again until `ends`, monotonic seconds."""
     from proxy.cli.http import ServerError
-    from proxy.clock import SystemClock
 
-    clock = SystemClock()
-    ends = clock.monotonic() + wait_s
     while True:
         try:
             return int(server.post(path, body)["id"])
         except ServerError as exc:
-            if exc.status != _NOT_YET or clock.monotonic() >= ends:
+            if exc.status != _NOT_YET or time.monotonic() >= ends:
                 raise
         time.sleep(_POLL_S)
 
 
-def _settled(server: Server, command_id: int, wait_s: float) -> dict[str, Any]:
-    """The command once the loop has answered it, or as it stands after `wait_s` seconds."""
-    from proxy.clock import SystemClock
-
-    clock = SystemClock()
-    ends = clock.monotonic() + wait_s
+def _settled(server: Server, command_id: int, ends: float) -> dict[str, Any]:
+    """The command once the loop has answered it, or as it stands at `ends`, monotonic seconds."""
     while True:
         command: dict[str, Any] = server.get(f"/api/commands/{command_id}")
-        if command["state"] != "pending" or clock.monotonic() >= ends:
+        if command["state"] != "pending" or time.monotonic() >= ends:
             return command
         time.sleep(_POLL_S)
 
@@ -337,28 +337,6 @@ async def _leave_challenger(store: Store, config: Config, body: Mapping[str, Any
 def _whole_path(text: str) -> str:
     """A path of this machine made whole; a URL is one already."""
     return text if "://" in text else str(Path(text).expanduser().absolute())
-
-
-def _read(path: Path | None, option: str) -> str | None:
-    """The text of a file without what is around it; None where there is no file to be read."""
-    if path is None:
-        return None
-    try:
-        text = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as exc:
-        fail(Exit.USAGE, f"{option}: {path} cannot be read ({getattr(exc, 'strerror', None) or 'it is not text'})")
-    if not text:
-        fail(Exit.USAGE, f"{option}: {path} is empty")
-    return text
-
-
-def _read_json(path: Path | None) -> Any:
-    """What is in the JSON file of a rewrite; None without one."""
-    text = _read(path, "--rewrite")
-    try:
-        return None if text is None else from_json(text)
-    except (ValueError, RecursionError) as exc:
-        fail(Exit.USAGE, f"--rewrite: {path} is not JSON ({exc})")
 
 
 def _ask(config: Config, admin_url: str | None, token: str | None, path: str, from_store: _FromStore) -> Any:

@@ -224,8 +224,7 @@ def _row_document(row: RecordRow, ring: KeyRing) -> dict[str, Any]:
 
 async def _full_document(store: Store, ring: KeyRing, name: str) -> dict[str, Any] | None:
     from proxy.ids import RecordIds
-    from proxy.web.documents import record_document
-    from proxy.web.records import find_record
+    from proxy.web.records import find_record, full_document
 
     ids = RecordIds(ring)
     view = await find_record(store, ids, name)
@@ -235,7 +234,7 @@ async def _full_document(store: Store, ring: KeyRing, name: str) -> dict[str, An
             fail(Exit.USAGE, f"several record ids begin with {name}, for example {' and '.join(found)}: "
                  "give more digits")  # fmt: skip
         view = await store.records.get(found[0]) if found else None
-    return None if view is None else record_document(view, ids, await store.models.get(view.row.model_id))
+    return None if view is None else await full_document(store, ids, view)
 
 
 def _print_table(rows: list[dict[str, Any]]) -> None:

@@ -41,6 +41,7 @@ from proxy.demo.users import UserTally, customers, keep_asking
 from proxy.demo.world import handbook, topic_of
 from proxy.loop.adapters import processes
 from proxy.loop.adapters.deployers.command import free_port, running_servers
+from proxy.private import replace_private
 from proxy.status import PhaseStatus, Status, read_status
 from proxy.tasks import cancel_and_wait, spawn
 
@@ -247,7 +248,7 @@ def _plant(stage: Stage, scene: Scene) -> None:
     if scene.bug is None:
         stage.bug.unlink(missing_ok=True)
     else:
-        stage.bug.write_text(scene.bug.value)
+        replace_private(stage.bug, scene.bug.value)  # a training that begins now reads it whole
 
 
 async def settle(stage: Stage, scene: Scene) -> None:
@@ -262,12 +263,13 @@ def _admin(stage: Stage) -> aiohttp.ClientSession:
 
 def _next_victim(stage: Stage, scene: Scene) -> Victim | None:
     """Never while an experiment runs: what a kill costs its few users would be told to neither arm."""
+    over = len(scene.caught) == len(Bug)  # one look may have shown a bad training's beginning and its end
     match len(scene.kills):
         case 0 if scene.tally.asked >= 2 * stage.rate:
             return Victim.WORKER
-        case 1 if scene.status.phase.name == Phase.TRAINING or scene.bug is not None:
+        case 1 if scene.status.phase.name == Phase.TRAINING or scene.bug is not None or over:
             return Victim.CONTROLLER
-        case 2 if scene.bad_run:
+        case 2 if scene.bad_run or over:
             return Victim.EVERYTHING
     return None
 
@@ -289,8 +291,8 @@ async def _look(admin: aiohttp.ClientSession, scene: Scene, at_s: float, *, coun
             scene.status = read_status(await response.json()) if response.ok else scene.status
         if count:
             await scene.tally.ledger.look(admin)
-    except (aiohttp.ClientError, TimeoutError):
-        return  # the controller may be restarting: look again
+    except (aiohttp.ClientError, TimeoutError, ValueError):
+        return  # the controller may be restarting, and what it said be broken off: look again
     for entry in reversed(entries):
         if entry["seq"] > scene.seen_seq and entry["state"] == "done":
             scene.seen_seq = entry["seq"]

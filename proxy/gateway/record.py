@@ -83,7 +83,7 @@ def _routing(facts: ExchangeFacts) -> bytes:
     rewritten where others are."""
     request, backend = facts.request, facts.backend
     could = backend.rewriter is None or (
-        facts.known.maybe_json and rewritable(request.size, encoding_of(facts.known), request.data)
+        facts.known.maybe_json and rewritable(request.size, encoding_of(facts.known), request.data, request.beyond)
     )
     return facts.routes.facts(facts.assigned, backend, facts.is_exposure, could)
 

@@ -7,6 +7,8 @@ from typing import Final
 from proxy.gateway.capture import Capture
 from proxy.gateway.errors import RejectedError
 from proxy.gateway.head import safe_trailer
+from proxy.wire.brackets import brackets_in
+from proxy.wire.rewritable import LONGEST_BODY
 
 __all__ = ["Budget", "RequestBuffer"]
 
@@ -27,12 +29,14 @@ class Budget:
 class RequestBuffer(Capture):
     """A request's body on its way through, in pieces: the copy for the record, and what is still to be sent on."""
 
-    __slots__ = ("_budget", "_chunked", "_tail", "_unsent", "charged", "done", "ended", "trailer")
+    __slots__ = ("_budget", "_chunked", "_tail", "_unsent", "beyond", "charged", "done", "ended", "trailer")
 
     def __init__(self, limit: int, chunked: bool, started: float, budget: Budget) -> None:
         Capture.__init__(self, limit)
         self._chunked = chunked
         self._budget = budget
+        self.beyond = 0
+        """Lists and objects behind `data`, of a body that is short enough to be rewritten."""
         self.charged = 0
         """Bytes taken from the budget, until `release`."""
         self._unsent: bytes | bytearray = b""
@@ -53,7 +57,10 @@ class RequestBuffer(Capture):
                 self.size = size
                 self.data = self._unsent = payload
             else:
+                kept = len(self.data)
                 self.add(payload)
+                if self.cut and self.size <= LONGEST_BODY:
+                    self.beyond += brackets_in(payload, len(self.data) - kept)
                 if self._tail is not None and self.cut:
                     self._keep(payload)
                 if self._unsent:

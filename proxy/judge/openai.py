@@ -27,7 +27,7 @@ _LONGEST_WAIT_S: Final = 60.0
 _MOST_BYTES: Final = 4 << 20
 """Of an answer that are read: a verdict is short."""
 _EXCERPT: Final = 200
-_BUSY: Final = frozenset((429, 503))
+_BUSY: Final = frozenset((429, 503, 529))
 _AGAIN: Final = frozenset((408, 409, 425))
 
 T = TypeVar("T")

@@ -25,7 +25,7 @@ class Failure(StrEnum):
     REFUSED = "refused"
     """It declined the request (4xx): a wrong key, model or URL, or a text that it does not read."""
     BUSY = "busy"
-    """It said 429 or 503 until the attempts were used up."""
+    """It said 429, 503 or 529 until the attempts were used up."""
     UNREACHABLE = "unreachable"
     """It was not reached, or failed (5xx)."""
     TIMEOUT = "timeout"

@@ -53,7 +53,7 @@ def read_challenger(document: Mapping[str, Any]) -> Brought:
 
     Raises ValueError `field: why`.
     """
-    given = {name: value for name, value in document.items() if value not in (None, "")}
+    given = {name: value for name, value in document.items() if not _is_nothing(value)}
     for member in given:
         if member not in FIELDS:
             raise ValueError(f"{member[:40]}: there is no such field; a challenger has {', '.join(FIELDS)}")
@@ -124,6 +124,10 @@ def challenger_routes(
     return [Route("/api/challengers", create, methods=["POST"])]
 
 
+def _is_nothing(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
 def _text(name: str, value: object) -> str:
     if not isinstance(value, str) or len(value) > _LONGEST or not value.isprintable():
         raise ValueError(f"{name}: not a text of at most {_LONGEST:,} characters on one line")
@@ -134,7 +138,7 @@ def _check_key(texts: Mapping[str, str], url: str | None) -> None:
     key, header = texts.get("api_key"), texts.get("api_key_header")
     if key is not None and url is None:
         raise ValueError("api_key: it is for one server; give the url of that as well")
-    if key is not None and not (key.isascii() and key):
+    if key is not None and not key.isascii():
         raise ValueError("api_key: it has a character that no header may have")
     if header is not None and (why := forms.key_header(header)) is not None:
         raise ValueError(f"api_key_header: {why}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,7 +18,7 @@ from proxy.web.documents import iso, judgement_documents, parse_filter, record_d
 from proxy.web.numbers import whole_of
 from proxy.web.responses import ApiError, JsonResponse, reachable
 
-__all__ = ["MAX_LIMIT", "RecordsApi", "find_record"]
+__all__ = ["MAX_LIMIT", "RecordsApi", "find_record", "full_document"]
 
 MAX_LIMIT: Final = 500
 
@@ -64,9 +64,13 @@ class RecordsApi:
         if view is None:
             message = "there is no such record; it may not be stored yet, or retention has deleted it"
             raise ApiError(404, message)
-        document = record_document(view, self._ids, await store.models.get(view.row.model_id))
-        judged = judgement_documents(await store.judgements.of_record(view.row.id))
-        return JsonResponse({**document, "judgements": judged})
+        return JsonResponse(await full_document(store, self._ids, view))
+
+
+async def full_document(store: Store, ids: RecordIds, view: RecordView) -> dict[str, Any]:
+    """Everything about one record, with what judges said of it. Raises TemporaryError."""
+    document = record_document(view, ids, await store.models.get(view.row.model_id))
+    return {**document, "judgements": judgement_documents(await store.judgements.of_record(view.row.id))}
 
 
 async def find_record(store: Store, ids: RecordIds, name: str) -> RecordView | None:

@@ -106,7 +106,7 @@ async def test_streams_and_packed_answers_are_read() -> None:
 
 
 async def test_a_busy_server_is_asked_again() -> None:
-    model = Model(json_of(b"", 429, **{"retry-after": "0"}), json_of(b"", 503), json_of(WELL))
+    model = Model(json_of(b"", 429, **{"retry-after": "0"}), json_of(b"", 529), json_of(WELL))
     found = await ask(model)
     assert isinstance(found, Read)
     assert (found.answer.failed, len(model.asked)) == (None, 3)
@@ -115,6 +115,19 @@ async def test_a_busy_server_is_asked_again() -> None:
     assert isinstance(found, Unreached), "a limit of its server is no fault of the model"
     assert (found.status, len(always.asked)) == (429, 3)
     assert found.reason.endswith("is busy (HTTP 429)")
+
+
+async def test_a_server_that_takes_no_connection_is_not_reached(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose packets are dropped on their way: nothing refuses them, and nobody has been asked."""
+
+    async def never(**_: object) -> None:
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr("aiohttp.connector.aiohappyeyeballs.start_connection", never)
+    asked = Asked(target="/v1/chat/completions", body=b"{}")
+    async with asyncio.timeout(15), asking(timeout_s=1.0) as asker:
+        found = await asker.ask(AskedModel(name="new", url="http://127.0.0.1:9"), asked, model_name=False)
+    assert found == Unreached("http://127.0.0.1:9 cannot be reached (no connection within 0.5 s)")
 
 
 @pytest.mark.parametrize("wait", ["nan", "-1", "²"])

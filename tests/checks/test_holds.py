@@ -16,6 +16,7 @@ from policies.selection import held_out
 from proxy.checks.gate import ReplayGate
 from proxy.clock import ManualClock
 from proxy.credentials import CredentialFile, UnknownCredentialError
+from proxy.errors import TemporaryError
 from proxy.store.tables.keys import id_time_us
 from proxy.store.tables.values import RecordFlag
 from tests.checks.world import (
@@ -418,6 +419,34 @@ async def test_a_pause_takes_no_time_from_the_check(tmp_path: Path) -> None:
         finally:
             await gate.close()
         assert (view.verdict, len(model.asked)) == ("undecided", 42)
+        assert not any("time limit" in reason for reason in view.reasons)
+
+
+async def test_a_store_that_was_away_takes_no_pause_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever goes on after it has the time of the pause, too."""
+    model, clock = ScriptedModel(), ManualClock(BEGAN_US / 1e6)
+    config = config_of(tmp_path, checks={"concurrency": 1, "time_limit_minutes": 10}, **NO_WARM_UP)
+    async with opened(tmp_path, history(40)) as store, serving(model.app) as url:
+        check, challenger, champion = await check_of(store, url, url)
+        gate = ReplayGate(store, config, CredentialFile(None, config.champion).header, clock)
+        try:
+            for _ in range(5):
+                await gate.poll(check, challenger, champion, paused=True)
+            clock.advance(6_000.0)
+
+            async def away(*_: object) -> None:
+                raise TemporaryError("the store is away")
+
+            with monkeypatch.context() as patched:
+                patched.setattr(store.comparisons, "add", away)
+                async with asyncio.timeout(30):
+                    while "soon" not in (view := await gate.poll(check, challenger, champion)).reasons[0]:
+                        assert not view.done, view
+            clock.advance(15.0)
+            view = await settled(gate, check, challenger, champion)
+        finally:
+            await gate.close()
+        assert view.verdict == "undecided", view
         assert not any("time limit" in reason for reason in view.reasons)
 
 

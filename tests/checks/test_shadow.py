@@ -16,6 +16,8 @@ from policies.records import Outcome
 from policies.rows import Check, CheckKind, Model
 from policies.snapshot import CheckView
 from proxy.checks.gate import ReplayGate
+from proxy.checks.pairing import Pairing
+from proxy.errors import TemporaryError
 from proxy.store.ingest.answers import packed
 from proxy.store.store import Store
 from proxy.store.tables.values import IngestBatch, NewAnswer, NewRecord, RecordFlag
@@ -187,6 +189,7 @@ async def test_what_is_none_of_the_checks_is_forgotten(tmp_path: Path) -> None:
         ({"fault": "tls", "status": 0, "outcome": 2}, "unreached"),
         ({"fault": "4xx", "status": 429}, "busy"),
         ({"fault": "503", "status": 503}, "busy"),
+        ({"fault": "529", "status": 529}, "busy"),
         ({"cut": True}, "cut"),
         ({"lost": True}, "unread"),
     ],
@@ -259,6 +262,26 @@ async def test_it_goes_on_where_another_controller_has_left_it(tmp_path: Path) -
             assert (await world.poll()).verdict == "reject"
         after = {row.item: row for row in await world.store.comparisons.of_check(world.check.id)}
         assert {item: after[item] for item in before} == before
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (TemporaryError("the store is away"), "the store is away"),
+        (ValueError("Dear Sir, my number is"), "an error that should not be (ValueError, see the log)"),
+    ],
+)
+async def test_an_error_that_may_quote_users_is_not_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    records = history(1, each=1)
+    async with shadowing(tmp_path, records) as world:
+        await world.add(answer(records[0], world.check.id))
+        monkeypatch.setattr(Pairing, "pair", fail)
+        assert (await world.poll()).reasons == (f"copies are compared again soon: {said}",)
 
 
 async def test_a_cancelled_shadow_is_left_alone(tmp_path: Path) -> None:

@@ -130,6 +130,7 @@ def install(tmp_path: Path) -> Path:
 async def _models(store: Store) -> None:
     await store.models.add("champion", url="http://127.0.0.1:9", state=ModelState.CHAMPION)
     await store.models.add("shelved")
+    await store.models.add("locked", url="http://127.0.0.1:9", credential="key-1")
 
 
 def test_conversations_of_an_install_are_asked(install: Path) -> None:
@@ -148,6 +149,7 @@ def test_a_model_is_named_or_it_is_said_that_there_is_none(install: Path) -> Non
     for name, says_so in (
         ("nobody", "neither a URL nor the name of a model"),
         ("shelved", "shelved has no endpoint to ask"),
+        ("locked", "the API key key-1 is not on this host"),
     ):
         result = ratchet("check", name, "--data-dir", str(install))
         assert result.exit_code in (3, 5)
@@ -164,7 +166,14 @@ def test_what_is_changed_in_requests_is_read_from_a_file(tmp_path: Path) -> None
         assert ratchet("check", url, *options, "--data-dir", str(tmp_path)).exit_code == 0
         rewrite.write_text('{"sistem": 1}')
         wrong = ratchet("check", url, *options, "--data-dir", str(tmp_path))
+        key.write_text("sk-1\nsk-2")
+        two = ratchet("check", url, "--api-key-file", str(key), "--data-dir", str(tmp_path))
     assert [asked["messages"][0] for asked in model.asked] == [{"role": "system", "content": "Count."}] * 3
     assert {asked["temperature"] for asked in model.asked} == {0}
+    assert (two.exit_code, "characters that a header cannot carry" in two.output, "sk-" in two.output) == (
+        2,
+        True,
+        False,
+    )
     assert wrong.exit_code == 2
     assert "rewrite.sistem: there is no such member" in wrong.output

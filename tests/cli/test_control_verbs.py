@@ -13,6 +13,7 @@ from starlette.applications import Starlette
 from typer.testing import CliRunner, Result
 
 from proxy.cli.app import app
+from proxy.cli.http import Server
 from proxy.credentials import Credential
 from proxy.loop.look.explain import explain, history
 from proxy.store.store import Store
@@ -151,6 +152,21 @@ def test_without_a_server_the_order_waits_in_the_store(install: Install) -> None
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["state"] == "pending"
     assert [(command.verb, command.args) for command in commands(install)] == [("trigger", {"no_train": True})]
+
+
+def test_an_order_that_was_taken_is_not_given_again_where_the_server_goes_away(
+    install: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(self: Server, path: str) -> Any:
+        raise ConnectionResetError("the server has gone")
+
+    monkeypatch.setattr(Server, "get", gone)
+    (install.root / "run").mkdir(parents=True)
+    with Controller(install, CommandState.PENDING).serving() as url:
+        (install.root / "run" / "addresses.json").write_text(json.dumps({"admin": url}))
+        result = ratchet(install, "trigger", "--why", "tonight")
+    assert (result.exit_code, "trigger is queued as command 1" in result.output) == (4, True), result.output
+    assert len(commands(install)) == 1
 
 
 def test_a_named_server_that_does_not_answer_is_an_error_not_a_detour(install: Install) -> None:

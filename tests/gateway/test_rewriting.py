@@ -102,6 +102,8 @@ JSON = b"Content-Type: application/json\r\n"
 BYTES = b"%b HTTP/1.1\r\nHost: x\r\nContent-Type: application/octet-stream\r\nContent-Length: 2\r\n\r\n{}"
 LONG = b'{"messages":[{"role":"user","content":"%b"}]}' % (b"y" * LONGEST_BODY)
 CROWD = b'{"messages":[%b]}' % b",".join([b'{"role":"user"}'] * 16_001)
+LATE_CROWD = b'{"instructions":"%b",%b' % (b"y" * 300_000, CROWD[1:])
+"""It is a crowd only behind what its record keeps."""
 
 
 @pytest.mark.parametrize(
@@ -110,9 +112,10 @@ CROWD = b'{"messages":[%b]}' % b",".join([b'{"role":"user"}'] * 16_001)
         (b"Content-Encoding: gzip\r\n", gzip.compress(BODY)),
         (b"", LONG),
         (b"", CROWD),
+        (b"", LATE_CROWD),
         (b"Content-Type: application/octet-stream\r\n", BODY),
     ],
-    ids=["compressed", "long", "crowd", "other type"],
+    ids=["compressed", "long", "crowd", "late crowd", "other type"],
 )
 async def test_what_cannot_be_rewritten_is_the_champions_and_no_evidence_in_either_arm(
     upstream: Upstream, tmp_path: Path, headers: bytes, body: bytes

@@ -146,7 +146,7 @@ def _once(first: Said, then: Said = 0.5) -> Callable[[Any], Said]:
     return lambda asked: next(said, then)
 
 
-@pytest.mark.parametrize("first", [(429, {"Retry-After": "0"}), (503, {}), (500, {}), (408, {})])
+@pytest.mark.parametrize("first", [(429, {"Retry-After": "0"}), (503, {}), (529, {}), (500, {}), (408, {})])
 async def test_what_may_pass_is_asked_again(server: JudgeServer, first: Said) -> None:
     server.script = _once(first)
     async with opened(openai(server)) as judge:

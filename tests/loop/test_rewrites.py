@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from policies.rows import ModelState
 from proxy.loop.adapters.deployers.brought import WithBrought
@@ -12,9 +15,10 @@ from tests.harness.loop import World, actions, settle
 REWRITE = {"system": {"replace": "Be brief."}}
 
 
-async def test_a_training_may_return_a_better_way_to_ask(tmp_path: Path) -> None:
+@pytest.mark.parametrize("more", [{}, {"model_path": None, "url": None}])
+async def test_a_training_may_return_a_better_way_to_ask(tmp_path: Path, more: dict[str, Any]) -> None:
     world = World(tmp_path)
-    world.trainer.outcome = Succeeded(result={"rewrite": REWRITE, "score": 0.9})
+    world.trainer.outcome = Succeeded(result={"rewrite": REWRITE, "score": 0.9, **more})
     async with world.store() as store:
         loop = world.start(store, deployer=WithBrought(world.deployer, world.probe))
         await world.chat(store, users=40)

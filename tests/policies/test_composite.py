@@ -13,7 +13,7 @@ from policies.estimates import METRICS, Metric, UserTotals
 from policies.experiment import ABTestConfig, ArmStats, Assessment, ExperimentFacts, Verdict, evaluate, guardrails_of
 from policies.guardrails import BehaviourName, GuardrailConfig, GuardrailState
 from policies.records import Arm
-from policies.verdict import HARM_PARTS, NOTHING_MEASURES, harm_alpha
+from policies.verdict import HARM_PARTS, NOT_ABOVE_NOTHING, NOTHING_MEASURES, harm_alpha
 from tests.harness.arms import HOUR, MIXED, STEADY, arm_stats, facts, scaled
 
 CONFIG = ABTestConfig()
@@ -157,6 +157,27 @@ def test_a_judge_without_votes_promotes_only_where_it_is_told_to() -> None:
     assert any("only votes rectify what it says" in reason for reason in waits.reasons)
     config = replace(CONFIG, feedback_weight=0.0)
     assert look(judged(replace(JUDGE, trust="unrectified"), likes=0.8, votes=0.0), config).verdict is Verdict.PROMOTE
+
+
+def test_a_quality_that_votes_and_judge_put_below_nothing_is_said_to_be_that() -> None:
+    """People vote on one of two answers, and nearly all against it; the judge finds the others worthless."""
+
+    def arm(side: Arm, otherwise: float) -> ArmStats:
+        base = arm_stats(side, 1000, quality=CHECKS, given=NONE, thumbs=None, latency=STEADY)
+        moments = base.moments
+        for number in range(1000):
+            liked = float(number % 10 == 0)
+            said = 1.0 if liked else otherwise
+            seen = {Metric.POSITIVE: (1.0, liked), Metric.JUDGE: (2.0, said), Metric.JUDGE_VOTED: (1.0, said)}
+            n, s = zip(*(seen.get(metric, (0.0, 0.0)) for metric in METRICS), strict=True)
+            moments = moments.replaced(None, UserTotals(n=n, s=s).vector())
+        return replace(base, moments=replace(moments, users=1000))
+
+    seen = look(replace(facts(arm(Arm.CHAMPION, 0.4), arm(Arm.CHALLENGER, 0.6)), judge=JUDGE))
+    assert seen.quality is QualityMeasure.RECTIFIED
+    assert (seen.theta, seen.verdict) == (None, Verdict.CONTINUE)
+    assert NOT_ABOVE_NOTHING in seen.reasons
+    assert not any("No metric has a weight" in reason for reason in seen.reasons)
 
 
 def test_the_judge_alone_may_reject() -> None:

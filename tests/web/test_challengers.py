@@ -57,6 +57,7 @@ async def test_a_challenger_becomes_a_command_and_its_key_a_secret(install: Inst
     [
         ({}, "url: name an endpoint, a model, or a rewrite; else the challenger is the champion itself"),
         ({"url": "champion"}, "url: name an endpoint, a model, or a rewrite"),
+        ({"model": " "}, "url: name an endpoint, a model, or a rewrite"),
         ({"link": "x"}, "link: there is no such field; a challenger has url, model, name, api_key,"),
         ({"url": "ftp://x"}, 'url: "ftp://x" is not the URL of an HTTP server'),
         ({"url": "http://me:sk-secret@x"}, "url: has a user name or password in it"),

@@ -110,7 +110,7 @@ class Ending(ExchangeBase):
         connection, request = self._connection, self.request
         key = self.user()  # may show that it is no evidence
         if self.routes.asks_otherwise and (
-            self.known.unreadable or not rewritable(request.size, encoding_of(self.known), request.data)
+            self.known.unreadable or not rewritable(request.size, encoding_of(self.known), request.data, request.beyond)
         ):
             self.is_exposure = False  # whichever arm it is for: who answers must not decide what counts
         unread = request.cut or not self.context.leaves_conversations

@@ -141,6 +141,7 @@ class Exchange(Relaying):
                 return
             if not self._can_change():
                 self.context.count("not_rewritten_total")
+                self.is_exposure = False  # also where only the memory for it was lacking
                 backend = routes.champion
         self.assigned = backend.arm
         if backend.breaker is not None and not backend.breaker.allow(self.context.monotonic()):

@@ -99,7 +99,7 @@ class Retrains:
             raise TemporaryError(f"run {run.id} had succeeded, but its trainer now says {status}")
         result = await self._result(run, status)
         path, detail = result.get("model_path"), {"result": result, "trained_beside": champion.id}
-        if path is None and "url" not in result:
+        if path is None and not isinstance(result.get("url"), str):  # a null stands for none, as for `accept`
             detail |= {"result": _asked_otherwise(result, champion), BROUGHT: True}
         model = await self.store.models.add(
             run.id.replace("run-", "model-", 1),

@@ -22,8 +22,8 @@ from proxy.store.tables.keys import is_record_id
 from proxy.store.tables.values import RecordFilter
 from proxy.web.console.page import Console
 from proxy.web.console.wording import no_sample_words
-from proxy.web.documents import iso, judgement_documents, parse_filter, record_document, row_document
-from proxy.web.records import find_record
+from proxy.web.documents import iso, parse_filter, row_document
+from proxy.web.records import find_record, full_document
 from proxy.web.responses import ApiError
 from proxy.wire.extract.shapes import KINDS
 from proxy.wire.lenient import crowded
@@ -92,8 +92,7 @@ class _Pages:
         view = await find_record(self._console.store, self._console.ids, request.path_params["id"])
         if view is None:
             raise ApiError(404, "There is no such record. It may not have been ingested yet, or retention dropped it.")
-        model = await self._console.store.models.get(view.row.model_id)
-        record = record_document(view, self._console.ids, model)
+        record = await full_document(self._console.store, self._console.ids, view)
         exchange = record["exchange"]
         shown = None if exchange is None else {
             **exchange,
@@ -104,7 +103,6 @@ class _Pages:
         context = {
             "record": record,
             "exchange": shown,
-            "judgements": judgement_documents(await self._console.store.judgements.of_record(view.row.id)),
             "created_s": view.row.created_us / 1e6,
             "no_sample": no_sample_words(view),
             "more": [(column.label, record[name]) for name, column in SHOWN if column.label is not None],

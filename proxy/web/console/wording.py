@@ -115,10 +115,6 @@ def _seconds(value: float | None) -> str:
     return f"{value / 3600:.1f} h" if value < 172_800 else f"{value / 86_400:.1f} days"
 
 
-def _hours(value: float | None) -> str:
-    return UNKNOWN if value is None else _seconds(value * 3600)
-
-
 def _duration(value: float | None) -> str:
     """Hours, as roughly as one says it: "5 seconds", "12 minutes"."""
     return UNKNOWN if value is None else wording.duration(value)
@@ -233,7 +229,6 @@ FILTERS: Final[dict[str, Any]] = {
     "score": _score,
     "count": _count,
     "seconds": _seconds,
-    "hours": _hours,
     "duration": _duration,
     "until": _until,
     "bytes": _bytes,

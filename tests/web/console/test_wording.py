@@ -49,7 +49,7 @@ def test_a_guardrail_of_a_rate_changes_by_points_and_any_other_by_parts() -> Non
 
 
 def test_what_is_unknown_is_a_dash() -> None:
-    for name in ("share", "change", "seconds", "hours", "duration", "bytes", "when", "count", "score"):
+    for name in ("share", "change", "seconds", "duration", "bytes", "when", "count", "score"):
         assert FILTERS[name](None) == "–", name
 
 

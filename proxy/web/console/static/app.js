@@ -111,6 +111,7 @@
         input.disabled = part.hidden;
         input.required = !part.hidden && !("optional" in input.dataset);
         if (input.type === "password") input.value = "";
+        if (input.type === "checkbox") input.checked = false; // keys go only where it was said for this order
       }
     }
     $(".submit", form).textContent = name;
