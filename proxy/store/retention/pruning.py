@@ -43,6 +43,7 @@ from proxy.store.tables.schema import (
     scores,
     tag_users,
     traffic,
+    user_past,
     user_stats,
 )
 from proxy.store.tables.values import Pruned
@@ -235,7 +236,7 @@ async def _drop_user_stats(db: Database, before_us: int) -> None:
     async with db.read() as connection:
         ids = list(await connection.scalars(ended))
     for experiment_id in ids:
-        for table in (user_stats, claimed_users, tag_users):
+        for table in (user_stats, user_past, claimed_users, tag_users):
             mine = table.c.experiment_id == experiment_id
             keys = sa.select(table.c.user_key).where(mine).limit(_CHUNK)
             while True:
