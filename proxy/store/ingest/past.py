@@ -33,8 +33,9 @@ async def past_after(
 ) -> bytes | None:
     """An arm's `past`, which was `stored`, after these units have changed. The arm's row is locked. None as long as the
     experiment's pasts are not complete."""
-    if stored is None and not await is_complete(connection, experiment_id):
-        return None
+    leaving = all(new is None for _, new in moved.values())
+    if stored is None and (leaving or not await is_complete(connection, experiment_id)):
+        return None  # nor is who was never counted taken out
     past = PastMoments() if stored is None else PastMoments.from_bytes(stored)
     known = await pasts_of(connection, experiment_id, moved, icc)
     return (past + past_gain(PastChange(before, *moved[unit]) for unit, before in known.items())).to_bytes()

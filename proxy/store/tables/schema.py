@@ -145,6 +145,10 @@ feedback: Final = Table(
     Column("correction", Words),
     Column("tags", sa.JSON(none_as_null=True)),
     Column("trust", SmallInteger, nullable=False, server_default="15"),
+    Column("whole", Boolean, nullable=False, server_default=sa.false()),
+    Column("conversation", BigInteger),
+    Column("user_hash", BigInteger),
+    Column("copied", Boolean, nullable=False, server_default=sa.false()),
     **_NO_ROWID,
 )
 _parked = feedback.c.joined.is_(sa.false())
@@ -152,6 +156,8 @@ _corrected = feedback.c.correction.is_not(None)
 Index("ix_feedback_record", feedback.c.record_id)
 Index("ix_feedback_corrected", feedback.c.created_us, sqlite_where=_corrected, postgresql_where=_corrected)
 Index("ix_feedback_parked", feedback.c.alias_hash, feedback.c.record_id, sqlite_where=_parked, postgresql_where=_parked)
+_named = feedback.c.user_hash.is_not(None)
+Index("ix_feedback_named", feedback.c.user_hash, sqlite_where=_named, postgresql_where=_named)
 Index("ix_feedback_waiting", feedback.c.fid, sqlite_where=_parked, postgresql_where=_parked)
 scores: Final = Table(
     "scores",
@@ -207,12 +213,17 @@ conversation_votes: Final = Table(
     Column("conversation", BigInteger, primary_key=True, autoincrement=False),
     Column("fid", RecordId, nullable=False),
     Column("value", SmallInteger),
+    Column("record_id", RecordId),
+    Column("mixed", Boolean, nullable=False),
     Column("experiment_id", Integer),
     Column("epoch", Integer),
     Column("arm", SmallInteger),
     Column("unit", BigInteger),
+    Column("claimed", Boolean, nullable=False),
+    Column("tags", sa.JSON(none_as_null=True)),
     **_NO_ROWID,
 )
+Index("ix_conversation_votes_place", conversation_votes.c.experiment_id, conversation_votes.c.epoch)
 claimed_users: Final = Table(
     "claimed_users",
     metadata,
