@@ -8,7 +8,7 @@ same rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -25,7 +25,7 @@ from proxy.store.ingest.past import is_complete, pasts_of, totals_of_past
 from proxy.store.ingest.statistics import totals_of
 from proxy.store.reading.past import pasts
 from proxy.store.tables.control import Lease
-from proxy.store.tables.schema import PAST_TOTALS, arm_stats, deleted_users, user_past, user_stats
+from proxy.store.tables.schema import PAST_TOTALS, arm_stats, deleted_users, experiments, user_past, user_stats
 
 __all__ = ["Pasts"]
 
@@ -62,10 +62,10 @@ class Pasts:
         return found
 
     async def fill(
-        self, lease: Lease, experiment_id: int, epochs: Sequence[int], *, since_us: int, until_us: int, icc: float
+        self, lease: Lease, experiment_id: int, first_epoch: int, *, since_us: int, until_us: int, icc: float
     ) -> int:
         """Read what users were served from `since_us` up to `until_us`, where the experiment began (Unix microseconds),
-        and count it in the arms of `epochs`, the ones that run. Returns how many units have a past.
+        and count it in the arms from `first_epoch` on, that of the first stage. Returns how many units have a past.
 
         Safe to do again: what is there already is replaced, and once complete it stays. Raises PermanentError where the
         lease was lost, TemporaryError while the store is away.
@@ -85,7 +85,7 @@ class Pasts:
         async with self._db.write() as connection:
             await guard(connection, lease.name, lease.fence)
             await _forget_deleted(connection, experiment_id, began_us)
-            await _count(connection, experiment_id, epochs, icc)
+            await _count(connection, experiment_id, first_epoch, icc)
             mine = sa.select(sa.func.count()).where(user_past.c.experiment_id == experiment_id)
             return int(await connection.scalar(mine.select_from(user_past)) or 0)
 
@@ -97,16 +97,19 @@ async def _forget_deleted(connection: AsyncConnection, experiment_id: int, since
     await connection.execute(sa.delete(user_past).where(mine, user_past.c.user_key.in_(gone)))
 
 
-async def _count(connection: AsyncConnection, experiment_id: int, epochs: Sequence[int], icc: float) -> None:
-    """Lock the arms, then work out their sums from the units that have been seen in them."""
+async def _count(connection: AsyncConnection, experiment_id: int, first_epoch: int, icc: float) -> None:
+    """Lock the arms, then work out their sums from the units that have been seen in them. An epoch may have begun while
+    the past was read."""
+    running = sa.select(experiments.c.epoch).where(experiments.c.id == experiment_id)
+    epochs = {first_epoch, *await connection.scalars(running)}
     arms = [
         {"experiment_id": experiment_id, "epoch": epoch, "arm": int(arm), "requests": 0,
          "moments": Moments().to_bytes()}
-        for epoch in epochs
+        for epoch in sorted(epochs)
         for arm in TESTED
     ]  # fmt: skip
     await insert_new(connection, arm_stats, arms)
-    mine = arm_stats.c.experiment_id == experiment_id, arm_stats.c.epoch.in_(epochs)
+    mine = arm_stats.c.experiment_id == experiment_id, arm_stats.c.epoch >= first_epoch
     order = arm_stats.c.epoch, arm_stats.c.arm
     keys = sa.select(arm_stats.c.epoch, arm_stats.c.arm).where(*mine).order_by(*order)
     for row in (await connection.execute(for_update(connection, keys))).all():

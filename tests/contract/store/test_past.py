@@ -46,8 +46,8 @@ async def keep(store: Store, records: list[NewRecord], votes: list[NewVote] | No
     )
 
 
-async def fill(store: Store, lease: Lease, now_us: int, *, days: int = 28, epochs: tuple[int, ...] = (1,)) -> int:
-    return await store.pasts.fill(lease, 1, epochs, since_us=now_us - days * DAY_US, until_us=now_us, icc=0.1)
+async def fill(store: Store, lease: Lease, now_us: int, *, days: int = 28) -> int:
+    return await store.pasts.fill(lease, 1, 1, since_us=now_us - days * DAY_US, until_us=now_us, icc=0.1)
 
 
 async def pasts_in(store: Store, epoch: int = 1) -> dict[Arm, PastMoments | None]:
@@ -197,10 +197,11 @@ async def test_a_user_counts_in_each_stage(store: Store, clock: ManualClock) -> 
     await keep(store, [of_user(7, now_us - DAY_US, rng, quality=0.5)])
     lease = await begin(store, now_us)
     await keep(store, [of_user(7, now_us + 1, rng, quality=None, experiment_id=1, epoch=1)])
+    await keep(store, [of_user(7, now_us + 5, rng, experiment_id=1, epoch=2)])
     await fill(store, lease, now_us)
-    await keep(store, [of_user(7, now_us + 9, rng, experiment_id=1, epoch=2, arm=Arm.CHALLENGER)])
-    first, second = await pasts_in(store, 1), await pasts_in(store, 2)
-    for past in (first[Arm.CHAMPION], second[Arm.CHALLENGER]):
+    await keep(store, [of_user(7, now_us + 9, rng, experiment_id=1, epoch=3, arm=Arm.CHALLENGER)])
+    first, second, third = [await pasts_in(store, epoch) for epoch in (1, 2, 3)]
+    for past in (first[Arm.CHAMPION], second[Arm.CHAMPION], third[Arm.CHALLENGER]):
         assert past is not None
         assert past.users == 1
         assert past.mean(Metric.QUALITY) is not None
