@@ -61,7 +61,7 @@ def _of_a_stage(epoch: PaperEpoch, real: PaperEpoch | None, every_s: float) -> l
         if real is None:
             return []
         here, there = wording.share(epoch.share), wording.share(real.share)
-        return [f"the share would not have risen from {here} to {there} on {_time(real.started_at)}, as it did"]
+        return [f"the share would have stayed at {here} on {_time(real.started_at)}, when it rose to {there}"]
     apart_s = epoch.ended_at - rise.at
     if apart_s <= every_s and (real is None or math.isclose(rise.share, real.share)):
         return []
