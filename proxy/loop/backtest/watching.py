@@ -166,8 +166,8 @@ def _verdict(decided: Plan) -> str | None:
 def _notes(watch: PaperWatch, held: float, rules: LoopRules) -> list[str]:
     notes, wanted = [], rules.ab_test.holdback_share
     if wanted > 0 and not math.isclose(wanted, held):
-        real = f"{wording.share(held)} of the users were" if held else "nobody was"
-        notes.append(f"a holdback of {wording.share(wanted)} cannot be replayed: {real} held back")
+        real = f"{wording.share(held)} of the users" if held else "no users"
+        notes.append(f"a control of {wording.share(wanted)} cannot be replayed: {real} stayed on the old champion")
     if watch.stored_requests < watch.counted_requests:
         stored, counted = f"{watch.stored_requests:,}", f"{watch.counted_requests:,}"
         notes.append(f"only {stored} of {counted} requests of the watch are still stored (retention, deleted users)")

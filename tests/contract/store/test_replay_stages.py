@@ -75,7 +75,7 @@ def assert_as_it_was(test: PaperTest) -> None:
 
 
 async def assert_evidence_of_then(story: Story) -> None:
-    """What each journalled decision saw of the test, stage by stage, votes that came late in a stage's life included."""
+    """What each journalled decision saw of the test, stage by stage, late votes included."""
     [row] = await story.store.experiments.list(10)
     told = (await what_happened(story.store, [row], story.clock.now()))[row.id]
     assert told.ended_at is not None
@@ -135,7 +135,7 @@ async def assert_other_ramps_are_told(story: Story, as_it_was: PaperTest) -> Non
 async def assert_other_watches_are_told(story: Story) -> None:
     more = (await story.again(holdback_share=0.2)).watch
     assert more is not None
-    assert more.notes == ("a holdback of 20 % cannot be replayed: 10 % of the users were held back",)
+    assert more.notes == ("a control of 20 % cannot be replayed: 10 % of the users stayed on the old champion",)
     frozen = (await story.again(holdback_share=0.0)).watch
     assert frozen is not None
     assert frozen.decision is not None
