@@ -12,13 +12,11 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any, Final
 
 import sqlalchemy as sa
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from policies.kinds import TASK
 from policies.past import PastTotals
 from policies.records import Outcome
 from proxy.store.engine.database import Database
-from proxy.store.engine.dialect import any_of
 from proxy.store.ingest.facts import RecordFacts, VoteSummary
 from proxy.store.ingest.votes import BY_PEOPLE, FACTS, facts_of_row, grouped, own_scores, preferred
 from proxy.store.tables.keys import HOUR_US, id_floor
@@ -38,7 +36,6 @@ _ANSWERED: Final = sa.and_(
     records.c.outcome == int(Outcome.OK), records.c.status.between(200, 399), records.c.duration_us > 0
 )
 _SCORED: Final = sa.and_(records.c.quality.is_not(None), records.c.quality_source.is_distinct_from(BY_PEOPLE))
-_OF_NOBODY: Final = PastTotals()
 
 
 async def pasts(
@@ -91,34 +88,23 @@ async def _said(
 ) -> AsyncGenerator[Mapping[int, PastTotals]]:
     """Votes, and scores of records that people have scored."""
     after, end = bounds
-    first = sa.select(feedback.c.record_id).where(feedback.c.joined.is_(sa.true()), feedback.c.record_id < end)
-    page = first.distinct().order_by(feedback.c.record_id).limit(_VOTED_CHUNK)
-    more, inclusive = True, True
-    while more:
+    judged = sa.or_(records.c.feedback.is_not(None), records.c.quality_source == BY_PEOPLE)
+    page = sa.select(*FACTS).where(records.c.id < end, judged, *mine).order_by(records.c.id).limit(_VOTED_CHUNK)
+    rows = None
+    while rows is None or len(rows) == _VOTED_CHUNK:
+        later = records.c.id >= after if rows is None else records.c.id > after
         async with db.read() as connection:
-            later = feedback.c.record_id >= after if inclusive else feedback.c.record_id > after
-            ids = list(await connection.scalars(page.where(later)))
-            yield await _of_voted(connection, ids, mine, before_fid)
-        more, inclusive = len(ids) == _VOTED_CHUNK, False
-        after = ids[-1] if ids else after
-
-
-async def _of_voted(
-    connection: AsyncConnection, ids: list[str], mine: list[sa.ColumnElement[bool]], before_fid: str
-) -> Mapping[int, PastTotals]:
-    found: defaultdict[int, PastTotals] = defaultdict(lambda: _OF_NOBODY)
-    if not ids:
-        return found
-    query = sa.select(*FACTS).where(any_of(connection, records.c.id, ids), records.c.id.between(ids[0], ids[-1]), *mine)
-    rows = (await connection.execute(query)).all()
-    known = [row.id for row in rows]
-    votes = await grouped(connection, feedback, feedback.c.record_id, known)
-    kept = await grouped(connection, scores, scores.c.record_id, known)
-    for row in rows:
-        record = facts_of_row(row)
-        given = [vote for vote in votes[row.id] if vote.joined and vote.fid < before_fid]
-        found[record.unit] = found[record.unit].plus(_totals(record, VoteSummary.on(record, given), kept[row.id]))
-    return found
+            rows = (await connection.execute(page.where(later))).all()
+            ids = [row.id for row in rows]
+            votes = await grouped(connection, feedback, feedback.c.record_id, ids)
+            kept = await grouped(connection, scores, scores.c.record_id, ids)
+        found: defaultdict[int, PastTotals] = defaultdict(PastTotals)
+        for row in rows:
+            record = facts_of_row(row)
+            given = [vote for vote in votes[row.id] if vote.joined and vote.fid < before_fid]
+            found[record.unit] = found[record.unit].plus(_totals(record, VoteSummary.on(record, given), kept[row.id]))
+        yield found
+        after = rows[-1].id if rows else after
 
 
 def _totals(record: RecordFacts, votes: VoteSummary, kept: list[Any]) -> PastTotals:
