@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 import sys
 import tempfile
 import time
@@ -25,6 +26,7 @@ from policies.records import Arm
 from policies.rows import Experiment
 from proxy.clock import SystemClock
 from proxy.store.store import Store
+from proxy.store.tables import schema as tables
 from proxy.store.tables.control import Lease, LoopTransaction
 from proxy.store.tables.values import IngestBatch, NewRecord
 from tests.harness.exchanges import exchange, new_id, vote
@@ -35,13 +37,26 @@ USERS = 20_000
 TEST = 20_000
 
 
-async def history(store: Store, records: int, now_us: int) -> None:
-    """Four weeks of it."""
+async def history(store: Store, path: Path, records: int, now_us: int) -> None:
+    """Four weeks of it: one record as ingest has it, and copies of it by other users, at other times."""
     rng = random.Random(14)
     template = exchange(now_us, rng, body=None, scores={}, aliases=(), tags=None)
-    step = 27 * DAY_US // records
-    for first in range(0, records, BATCH):
-        await store.ingest.apply(batch(rng, template, now_us - 27 * DAY_US + first * step, step, BATCH))
+    await store.ingest.apply(batch(rng, template, now_us - 27 * DAY_US, 1, 1))
+    own = {
+        "id": "unhex(printf('%012x7%03x8%015x', :first + i * :step, i % 4096, i))",
+        "user_hash": f"1 + abs(random()) % {USERS}",
+        "quality": "(abs(random()) % 1000) / 1000.0",
+        "feedback": "CASE WHEN i % 20 = 0 THEN 1.0 END",
+    }
+    names = [column.name for column in tables.records.columns]
+    values = ", ".join(own.get(name, f"t.{name}") for name in names)
+    copies = "WITH RECURSIVE k(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM k WHERE i < :n) "
+    statement = f"INSERT INTO records ({', '.join(names)}) {copies} SELECT {values} FROM k, (SELECT * FROM records) t"
+    with sqlite3.connect(path, isolation_level="IMMEDIATE") as connection:
+        connection.create_function("unhex", 1, bytes.fromhex)
+        first_ms, step_ms = now_us // 1000 - 27 * DAY_US // 1000, 27 * DAY_US // 1000 // records
+        connection.execute(statement, {"n": records, "first": first_ms, "step": step_ms})
+    connection.close()
 
 
 def batch(rng: random.Random, template: NewRecord, at_us: int, step: int, size: int, **more: Any) -> IngestBatch:
@@ -99,9 +114,10 @@ async def ingested(store: Store, experiment_id: int, now_us: int) -> float:
 async def main(records: int) -> None:
     """Print what was measured."""
     with tempfile.TemporaryDirectory() as folder:
-        store = await Store.open(f"sqlite:///{Path(folder) / 'store.db'}", clock=SystemClock())
+        path = Path(folder) / "store.db"
+        store = await Store.open(f"sqlite:///{path}", clock=SystemClock())
         now_us = int(time.time() * 1e6)
-        await history(store, records, now_us)
+        await history(store, path, records, now_us)
         lease = await begin(store, 1, True, now_us)
         stop = asyncio.Event()
         watching = asyncio.ensure_future(lateness(stop))
@@ -126,4 +142,4 @@ async def main(records: int) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 200_000))
+    asyncio.run(main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000))
