@@ -59,7 +59,7 @@ def test_export_writes_the_training_file_and_its_manifest_once(install: Install,
 
 
 def test_power_for_given_traffic_says_what_it_assumes(install: Install) -> None:
-    result = ratchet(install, "power", "--requests-per-day", "20000", "--users", "2000", "--gain", "0.1", "--json")
+    result = ratchet(install, "power", "--requests-per-day", "500", "--users", "500", "--gain", "0.1", "--json")
     document = json.loads(result.stdout)
     by_gain = {answer["gain"]: answer["days"] for answer in document["answers"]}
     assert document["assumed"] is True
