@@ -19,6 +19,7 @@ from typing import Any, Final
 from policies.actions import tag_of
 from policies.drop import DropDetector
 from policies.plan import LoopRules, plan
+from policies.ramp import planned_shares
 from policies.selection import DataGeneratorConfig
 from policies.snapshot import Snapshot
 from policies.triggers import TriggerConfig, TriggerFacts, evaluate_triggers
@@ -166,7 +167,7 @@ async def decide_again(store: Store, settings: LoopSettings, since: float) -> tu
     async for entry in _decisions(store, since):
         inputs = entry.inputs
         snapshot, rules = from_json(Snapshot, inputs["snapshot"]), from_json(LoopRules, inputs["rules"])
-        decided = plan(snapshot, _under(rules, settings), inputs["now"])
+        decided = plan(_on_its_ramp(snapshot, settings), _under(rules, settings), inputs["now"])
         seen += 1
         was = _name(inputs.get("action"))
         would_be = HOLD if decided.action is None else tag_of(decided.action)
@@ -199,6 +200,16 @@ def _under(rules: LoopRules, settings: LoopSettings) -> LoopRules:
         enable_auto_promotion=settings.enable_auto_promotion,
         check_interval_s=settings.check_interval_seconds,
     )
+
+
+def _on_its_ramp(snapshot: Snapshot, settings: LoopSettings) -> Snapshot:
+    """With the shares that the settings' ramp goes on to."""
+    experiment = snapshot.experiment
+    if experiment is None:
+        return snapshot
+    now = experiment.facts.share
+    above = tuple(share for share in planned_shares(settings.ab_test_config) if share > now)
+    return replace(snapshot, experiment=replace(experiment, facts=replace(experiment.facts, planned=above)))
 
 
 def _name(action: dict[str, Any] | None) -> str:
