@@ -15,7 +15,7 @@ import numpy as np
 from policies.estimates import METRICS, PRODUCT_PAIRS, Metric, Moments, Vector
 from policies.experiment import ArmStats
 from policies.records import Arm
-from tests.simulation.traffic import HOURS, SLOW_THRESHOLD_S, Answers, Floats, Ints, Month
+from tests.simulation.traffic import SLOW_THRESHOLD_S, Answers, Floats, Ints, Month
 
 __all__ = ["KEPT", "StageSeries", "UserVectors", "stage_series"]
 
