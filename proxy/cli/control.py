@@ -400,7 +400,7 @@ def _print_evidence(out: Console, inputs: Mapping[str, Any]) -> None:
     from policies.assessment import NextStage, StageResult
     from proxy.cli.status import print_stages, print_watch
     from proxy.loop.codec import from_json
-    from proxy.loop.look.status import watch_of_decision
+    from proxy.status import watch_of_decision
 
     seen = inputs.get("assessment") or {}
     following = seen.get("next_stage")
