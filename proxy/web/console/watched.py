@@ -13,7 +13,7 @@ from proxy.status import Status, WatchStatus
 from proxy.store.store import Store
 from proxy.store.tables.control import JournalEntry
 
-__all__ = ["WATCH_ENDS", "Watched", "end_of_watch", "running_watch", "watch_of"]
+__all__ = ["WATCH_ENDS", "PastWatch", "end_of_watch", "running_watch", "watch_of"]
 
 WATCH_ENDS: Final = (TAGS[FinishWatch], TAGS[ReturnTraffic], TAGS[HaltWatch])
 _SAME_S: Final = 1.0
@@ -21,7 +21,7 @@ _SAME_S: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
+class PastWatch:
     """What both models did since the promotion, as `WatchStatus` has it."""
 
     requests: int
@@ -32,7 +32,7 @@ class Watched:
     guardrails: tuple[Mapping[str, Any], ...] = ()
 
 
-async def watch_of(store: Store, status: Status, experiment: Experiment | None) -> Watched | WatchStatus | None:
+async def watch_of(store: Store, status: Status, experiment: Experiment | None) -> PastWatch | WatchStatus | None:
     """The watch that followed an experiment, over or not; None where there was none, or its version kept none."""
     if experiment is None or experiment.ended_us is None:
         return None
@@ -44,7 +44,7 @@ async def watch_of(store: Store, status: Status, experiment: Experiment | None) 
     arms = await store.statistics.arms(experiment.id, stage.epoch)
     new, old = arms[Arm.CHAMPION], arms[Arm.CONTROL]
     end = await end_of_watch(store, experiment)
-    return Watched(
+    return PastWatch(
         requests=new.requests,
         users=new.users,
         control_requests=old.requests if stage.share < 1.0 else None,
