@@ -4,9 +4,7 @@
    data-ratchet-ask      after a thumb down, ask this ("What should it have said?") and send the correction
    data-ratchet-labels   the five texts below in your language
 
-   By hand: Ratchet.vote(recordId, 1 | 0 | -1 | null, {source, comment, correction, tags})
-            Ratchet.vote(recordId, 1, {conversation: true}) for the whole conversation
-            Ratchet.copied(recordId) when the user has copied the answer */
+   By hand: Ratchet.vote(recordId, 1 | 0 | -1 | null, {source, comment, correction, tags}) */
 (() => {
   "use strict";
   const endpoint = new URL("feedback", document.currentScript.src).href;
@@ -90,5 +88,5 @@
     }
   }).observe(document, { subtree: true, childList: true, attributeFilter: ["data-ratchet-record"] });
   attachAll(document);
-  window.Ratchet = { vote, copied: (record) => vote(record, undefined, { signal: "copied" }) };
+  window.Ratchet = { vote };
 })();
