@@ -19,6 +19,7 @@ from policies.ballots import can_be_judged
 from policies.complaints import complaint_in
 from policies.records import Outcome
 from policies.signals import Signal
+from proxy.store.tables.keys import alias_hash
 from proxy.wire.extract import Extraction
 
 __all__ = ["Shown", "shown_by", "thread_of"]
@@ -68,7 +69,10 @@ def shown_by(
 
 
 def thread_of(found: Extraction, user_hash: UserHash | None) -> int | None:
-    """What stands for a conversation that has no id: its first message of a user."""
+    """What stands for a conversation that has no id: the answer that it goes on from, which the provider keeps; else
+    its first message of a user."""
+    if isinstance(earlier := found.request_fields.get("previous_response_id"), str) and earlier:
+        return alias_hash(earlier)  # as aliases are known by; `proxy.store.ingest.chains` finds the answer
     if user_hash is None:
         return None
     first = next((turn["content"] for turn in found.messages if turn["role"] == "user"), found.query)

@@ -18,6 +18,7 @@ from policies.records import Arm, Outcome
 from proxy.clock import ManualClock
 from proxy.store.reading.conversations import ConversationCounts
 from proxy.store.store import Store
+from proxy.store.tables.keys import alias_hash
 from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFlag
 from tests.contract.store.test_signals import batches
 from tests.contract.store.test_statistics import start_experiment
@@ -248,3 +249,65 @@ async def test_any_order_counts_the_same(store: Store, clock: ManualClock, seed:
             assert got.sums[THUMB : THUMB + 2] == (0, 0)
             free = tags[epoch].get("plan=free", {}).get(arm)
             assert free is None or free.moments.sums[AT + 1] <= got.sums[AT + 1] + 1e-9
+
+
+def link(at_s: float, rng: random.Random, name: int, goes_on_from: int | None, **changes: Any) -> NewRecord:
+    """A Responses request; the provider keeps what was said before."""
+    thread = 7000 if goes_on_from is None else alias_hash(f"resp_{goes_on_from:08}")
+    facts = {"kind": "responses", "conversation": None, "thread_key": thread, "aliases": (f"resp_{name:08}",)}
+    return said(at_s, rng, **facts | changes)
+
+
+async def test_a_chain_of_answers_is_a_conversation(store: Store, clock: ManualClock) -> None:
+    await start_experiment(store)
+    rng, now = random.Random(1), clock.now()
+    first, second, third = (
+        link(now, rng, 1, None),
+        link(now + 9, rng, 2, 1, epoch=2),
+        link(now + 19, rng, 3, 2, epoch=3),
+    )
+    await store_all(store, whole(now + 30, rng, first), first)
+    assert await counted(store, 1) == (1, 1)
+    await store_all(store, third)
+    assert await counted(store, 1) == (1, 1), "nobody knows yet that it belongs here"
+    await store_all(store, second)
+    assert await counted(store, 3) == (1, 1)
+    assert await counted(store, 1) == (0, 0)
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(seed=st.integers(0, 10_000))
+async def test_a_chain_comes_together_in_any_order(store: Store, clock: ManualClock, seed: int) -> None:
+    """Two chains that fork; whatever comes first, votes count as if each had one id."""
+    rng, now = random.Random(seed), clock.now()
+    experiment_id, base = rng.getrandbits(30) + 2, rng.getrandbits(60) << 8
+    await start_experiment(store, experiment_id)
+    user, arm = rng.getrandbits(40), Arm(rng.randrange(2))
+    links: list[tuple[int, int | None]] = []
+    roots: dict[int, int] = {}
+    for name in range(9):
+        parent = rng.choice([name for name, _ in links]) if name > 1 else None
+        links.append((name, parent))
+        roots[name] = name if parent is None else roots[parent]
+    facts = {"experiment_id": experiment_id, "user_hash": user, "arm": arm}
+    records = []
+    for name, parent in links:
+        at_s, epoch = now + 10 * name + rng.uniform(0, 5), rng.choice((1, 2))
+        record = link(at_s, rng, base + name, None if parent is None else base + parent, epoch=epoch, **facts)
+        records.append(replace(record, thread_key=base % 2**60 + name) if parent is None else record)
+    votes = [
+        whole(now + rng.uniform(0, 300), rng, rng.choice(records), feedback=rng.choice((1, -1, 0))) for _ in range(5)
+    ]
+    everything = [*records, *votes]
+    await batches(store, rng.sample(everything, len(everything)), rng)
+    await store.ingest.join_parked()
+    await batches(store, everything, rng)
+    plain = [
+        replace(record, conversation=roots[name], thread_key=None)
+        for record, (name, _) in zip(records, links, strict=True)
+    ]
+    for epoch in (1, 2):
+        got = (await store.statistics.arms(experiment_id, epoch))[arm].moments
+        assert got.sums[AT : AT + 2] == pytest.approx(slowly(plain, votes, epoch, arm).sums[AT : AT + 2], abs=1e-9)
