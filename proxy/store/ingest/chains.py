@@ -1,8 +1,8 @@
 """Conversations that a provider keeps: each request names only the answer that it goes on from.
 
-Such a request has the (hash of the) id of that answer as its `thread_key`, until the record of the answer is there: then
-it has the answer's own key, so that all of a chain have one. Whichever comes first, and whatever is between them: when
-a record comes, those that go on from it take its key over, with all that had theirs, and the votes that were given.
+Such a request has the (hash of the) id of that answer as its `thread_key`, until the record of the answer is there:
+then it has the answer's own key, so that all of a chain have one. Whichever comes first, and whatever is between them:
+when a record comes, those that go on from it take its key over, with all that had theirs, and so do the votes.
 """
 
 from __future__ import annotations

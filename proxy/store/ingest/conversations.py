@@ -28,7 +28,7 @@ from proxy.store.ingest.votes import FACTS, Whole, facts_of_row
 from proxy.store.tables.schema import conversation_votes, records
 from proxy.store.tables.values import NewRecord, RecordFlag
 
-__all__ = ["hold", "moved"]
+__all__ = ["hold", "moved", "placed_record"]
 
 _CHUNK: Final = 500
 _LOCK: Final = 7_161_902
