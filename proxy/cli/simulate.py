@@ -15,7 +15,7 @@ from proxy.cli.stores import with_store
 
 if TYPE_CHECKING:
     from proxy.config.model import Config
-    from proxy.loop.backtest.retest import PaperTest
+    from proxy.loop.backtest.retest import PaperTest, PaperWatch
     from proxy.store.store import Store
 
 __all__ = ["simulate"]
@@ -30,9 +30,10 @@ def simulate(
     """Replay stored traffic under other settings: what would have triggered, been trained on and promoted, and when.
 
     `ratchet simulate --set trigger_config.min_new_samples=300`. Changes nothing. Assumes that each retrain succeeds at
-    once. Stored experiments are decided again from their records and votes, check by check, and each verdict is dated
-    and compared with what happened; other decisions are made again on their recorded inputs. The output names what
-    cannot be known (traffic after the real end, another share).
+    once. Stored experiments are decided again from their records and votes, check by check, with the stages, pauses and
+    silent models of then; a promotion that happened is watched again. Each verdict is dated and compared with what
+    happened, as is each rise of a share. Other decisions are made again on their recorded inputs. The output names what
+    cannot be known (traffic after the real end, a share that was not given).
     """
     from proxy.clock import SystemClock
     from proxy.web.documents import parse_instant
@@ -56,6 +57,7 @@ async def _replay(store: Store, config: Config, since: float, now: float, scan: 
     from proxy.loop.backtest.retest import retest
     from proxy.loop.backtest.simulate import decide_again, first_traffic, walk_triggers
     from proxy.loop.dataset import StoreDatasetBuilder
+    from proxy.loop.service import service_rules
 
     begun = await first_traffic(store, int(since * 1e6), int(now * 1e6))
     retrains = []
@@ -72,9 +74,10 @@ async def _replay(store: Store, config: Config, since: float, now: float, scan: 
         tests = [
             test
             async for test in retest(
-                store, config, since, now, on_look=lambda done, all: progress.update(task, completed=done, total=all)
+                store, config, since, now, rules=service_rules(config),
+                on_look=lambda done, all: progress.update(task, completed=done, total=all),
             )
-        ]
+        ]  # fmt: skip
     seen, others = await decide_again(store, config, since)
     return {
         "since": begun,
@@ -87,10 +90,15 @@ async def _replay(store: Store, config: Config, since: float, now: float, scan: 
 
 
 def _test_document(test: PaperTest) -> dict[str, Any]:
-    decision, really = test.decision, test.really
+    watch = None if test.watch is None else {**asdict(test.watch), **_compared(test.watch)}
+    return {**asdict(test), "watch": watch, **_compared(test)}
+
+
+def _compared(paper: PaperTest | PaperWatch) -> dict[str, Any]:
+    """What would have ended it, beside what did."""
+    decision, really = paper.decision, paper.really
     same = decision is not None and really is not None and decision.action == really.action
     return {
-        **asdict(test),
         "would_be": None if decision is None else asdict(decision),
         "hours_earlier": (really.at - decision.at) / 3600 if same and decision and really else None,
     }
@@ -132,11 +140,15 @@ def _print_tests(tests: list[dict[str, Any]]) -> None:
     for test in tests:
         shares = " → ".join(share(epoch["share"]) for epoch in test["epochs"]) or "–"
         table.add_row(test["challenger"], shares, _really(test["really"]), _would_be(test))
+        if (watch := test["watch"]) is not None:
+            control = f"{share(watch['holdback_share'])} control" if watch["holdback_share"] else "no control"
+            table.add_row("  after the promotion", control, _really(watch["really"]), _would_be(watch))
     out.print("stored experiments, decided again at every check")
     out.print(table)
     for test in tests:
         would_be = test["would_be"]
-        for said in ((would_be["reasons"][0] if would_be else test["undecided"]), *test["notes"]):
+        notes = test["notes"] if test["watch"] is None else (*test["notes"], *test["watch"]["notes"])
+        for said in ((would_be["reasons"][0] if would_be else test["undecided"]), *notes):
             out.print(f"  {test['challenger']}: {said}")
 
 
@@ -148,7 +160,9 @@ def _really(decision: dict[str, Any] | None) -> str:
 
 
 def _would_be(test: dict[str, Any]) -> str:
-    held = "".join(f"{_time(v['at'])}  {v['verdict']}, held\n" for v in test["verdicts"] if v["action"] is None)
+    held = "".join(
+        f"{_time(v['at'])}  {v['verdict'].replace('_', ' ')}, held\n" for v in test["verdicts"] if v["action"] is None
+    )
     decision, hours = test["would_be"], test["hours_earlier"]
     if decision is None:
         return held + ("still undecided" if test["really"] is None else "undecided at the end of its data")

@@ -109,7 +109,8 @@ def test_what_was_logged_a_moment_ago_counts(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tested(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two days ago a challenger was promoted after 18 minutes, the shortest time that the rules allowed."""
+    """Two days ago a challenger was promoted after 18 minutes, the shortest time that the rules allowed; the watch found
+    nothing wrong with it."""
     root = tmp_path_factory.mktemp("tested") / "data"
     clock = ManualClock(SystemClock().now() - 2 * 86_400)
 
@@ -117,7 +118,8 @@ def tested(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root.mkdir()
         store = await Store.open(f"sqlite:///{root / 'ratchet.db'}", clock=clock)
         try:
-            await Story(store, clock, root, better_by=0.25, min_duration_hours=0.3).play()
+            story = await Story(store, clock, root, better_by=0.25, min_duration_hours=0.3).play()
+            await story.watch(minutes=10)
         finally:
             await store.close()
 
@@ -127,7 +129,12 @@ def tested(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ab_test(hours: float, share: float = 0.5) -> tuple[str, ...]:
     """The rules of the story, but for these."""
-    rules = {"initial_challenger_traffic": share, "latency_weight": 0.0, "min_duration_hours": hours}
+    rules = {
+        "initial_challenger_traffic": share,
+        "latency_weight": 0.0,
+        "min_duration_hours": hours,
+        "watch_hours": 0.1,
+    }
     return "--scan", "0", *(part for key, value in rules.items() for part in ("--set", f"ab_test_config.{key}={value}"))
 
 
@@ -137,6 +144,9 @@ def test_an_earlier_promotion_gets_its_date(tested: Path) -> None:
     assert test["really"]["at"] - test["would_be"]["at"] == pytest.approx(3600 * test["hours_earlier"])
     assert 0.05 < test["hours_earlier"] < 0.3
     assert test["would_be"]["reasons"]
+    watch = test["watch"]
+    assert watch["really"]["action"] == watch["would_be"]["action"] == "FinishWatch"
+    assert abs(watch["hours_earlier"]) <= 1 / 60
 
 
 def test_what_happened_stands_beside_what_would_have(tested: Path) -> None:
@@ -144,7 +154,10 @@ def test_what_happened_stands_beside_what_would_have(tested: Path) -> None:
         command = ["simulate", "--data-dir", str(tested), *args]
         return " ".join(CliRunner().invoke(app, command, env={"COLUMNS": "250"}).output.split())
 
-    assert "Decide for the challenger, at the same check" in text(*ab_test(0.3))
+    same = text(*ab_test(0.3))
+    assert "Decide for the challenger, at the same check" in same
+    assert "after the promotion 10 % control" in same
+    assert "Finish watching, at the same check" in same
     earlier = text(*ab_test(0.1, share=0.2))
     assert "minutes earlier" in earlier
     assert "a share of 20 % cannot be replayed: 50 % of the users were asked" in earlier

@@ -228,6 +228,8 @@ class World:
         self.probe = Answers()
         self.told = Told()
         self.base = BaseModel(name="base", url="http://models/base")
+        self.by_share = False
+        """Whether users are split by the share that the routes name; else half of them have the challenger."""
         self._batches = 0
 
     @asynccontextmanager
@@ -273,15 +275,15 @@ class World:
 
     async def chat(self, store: Store, *, users: int, each: int = 3, quality: Mapping[Arm, float] | None = None,
                    status: Mapping[Arm, int] | None = None) -> None:  # fmt: skip
-        """Traffic as the present route table sends it: user i goes to the challenger where it has users and i is odd,
-        and to the old champion where that has users and i ends in 8.
+        """Traffic as the present route table sends it: user i goes to the challenger where it has users and i is odd
+        (with `by_share` some of those, up to the share), and to the old champion where that has users and i ends in 8.
 
         Scores differ a little between users, around the arm's `quality`.
         """
         table = self.routes() if self.routes_path.exists() else None
         records: list[NewRecord] = []
         for index in range(users):
-            arm = _arm_of(index, table)
+            arm = _arm_of(index, table, by_share=self.by_share)
             mean = (quality or {}).get(arm, 0.8)
             for turn in range(each):
                 self.clock.advance(0.01)
@@ -332,9 +334,10 @@ class World:
         )
 
 
-def _arm_of(user: int, table: RouteTable | None) -> Arm:
+def _arm_of(user: int, table: RouteTable | None, *, by_share: bool) -> Arm:
     if table is not None and table.challenger is not None and user % 2 == 1:
-        return Arm.CHALLENGER
+        asked = not by_share or user // 2 % 10 < 20 * table.share - 1e-9
+        return Arm.CHALLENGER if asked else Arm.CHAMPION
     if table is not None and table.control is not None and user % 10 == 8:
         return Arm.CONTROL
     return Arm.CHAMPION

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from policies.experiment import ABTestConfig
+from policies.plan import LoopRules
 from policies.records import Arm
 from proxy.clock import ManualClock
 from proxy.config import LoopConfig
@@ -27,7 +28,9 @@ _LONGEST_MINUTES = 180
 class Story:
     """The challenger is better by `better_by` (a share) in score and thumbs; `changes` are rules that differ."""
 
-    def __init__(self, store: Store, clock: ManualClock, root: Path, *, better_by: float, **changes: Any) -> None:
+    def __init__(
+        self, store: Store, clock: ManualClock, root: Path, *, better_by: float, users: int = 40, **changes: Any
+    ) -> None:
         self.store = store
         self.clock = clock
         rules = ABTestConfig(
@@ -35,12 +38,14 @@ class Story:
         )
         self.config = replace(rules, **changes)
         world = World(root, clock=clock)
+        world.by_share = bool(self.config.stages)
         world.rules = replace(world.rules, ab_test=self.config)
         self.world = world
         self.loop = world.start(store)
         self.began = 0.0
         """When the challenger got its users."""
         self._better_by = better_by
+        self._users = users
         self._random = random.Random(7)
 
     async def play(self) -> Story:
@@ -62,26 +67,39 @@ class Story:
         for minute in range(minutes):
             if self.world.routes().challenger is None:
                 return
-            await self.world.chat(self.store, users=40 + minute % 7, each=1, quality=scores)
-            await self._vote()
-            self.clock.advance(CHECK_S)
-            await settle(self.loop)
+            await self._minute(minute, quality=scores)
+
+    async def watch(self, *, minutes: int, broken: bool = False) -> Story:
+        """The same after a promotion, while the old champion is kept. `broken`: the new one answers with errors."""
+        scores = {Arm.CONTROL: 0.6, Arm.CHAMPION: 0.6 * (1 + self._better_by)}
+        for minute in range(minutes):
+            if self.world.routes().control is None:
+                break
+            await self._minute(minute, quality=scores, status={Arm.CHAMPION: 503} if broken else None)
+        return self
+
+    async def _minute(self, minute: int, **traffic: Any) -> None:
+        await self.world.chat(self.store, users=self._users + minute % 7, each=1, **traffic)
+        await self._vote()
+        self.clock.advance(CHECK_S)
+        await settle(self.loop)
 
     async def again(self, **changes: Any) -> PaperTest:
         """The experiment judged again, under its rules with these changes."""
         return await self.again_with(LoopConfig(ab_test_config=replace(self.config, **changes)))
 
-    async def again_with(self, config: LoopConfig) -> PaperTest:
+    async def again_with(self, config: LoopConfig, *, rules: LoopRules | None = None) -> PaperTest:
         """The experiment judged again."""
-        [test] = [test async for test in retest(self.store, config, 0.0, self.clock.now())]
+        [test] = [test async for test in retest(self.store, config, 0.0, self.clock.now(), rules=rules)]
         return test
 
     async def _vote(self) -> None:
         """On some of the latest answers, also on some that were voted on before."""
         now_us = int(self.clock.now() * 1e6)
         ballots = []
-        rows = (await self.store.records.list(RecordFilter(), limit=60, texts=False)).rows
+        latest = self._users * 3 // 2  # also of the stage before
+        rows = (await self.store.records.list(RecordFilter(), limit=latest, texts=False)).rows
         for row in self._random.sample(rows, 8):
-            liked = self._random.random() < (0.6 if row.arm is Arm.CHAMPION else 0.6 * (1 + self._better_by))
+            liked = self._random.random() < (0.6 if row.model_id == 1 else 0.6 * (1 + self._better_by))
             ballots.append(vote(row.id, now_us, self._random, feedback=1 if liked else -1))
         await self.store.ingest.apply(IngestBatch(writer="votes", segment=now_us, offset=1, votes=tuple(ballots)))

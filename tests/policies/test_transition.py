@@ -165,6 +165,7 @@ def positions(draw: st.DrawFn) -> Position:
         champion_id=CHAMPION,
         paused=draw(st.booleans()),
         failures_in_a_row=draw(st.integers(0, 3)),
+        rejections_in_a_row=draw(st.integers(0, 3)),
         retiring=(Retiring(id=LEFT, name="old", due_at=2.0),) if draw(st.booleans()) else (),
     )
     return Position(
@@ -193,6 +194,21 @@ def counts(position: Position) -> dict[str, int]:
     totals = position.state.ledger.totals
     flat = {field.name: getattr(totals, field.name) for field in fields(totals) if field.name != "rollbacks"}
     return {**flat, **{f"rollbacks/{reason}": count for reason, count in totals.rollbacks.items()}}
+
+
+@given(position=positions(), share=st.floats(0.001, 1.0), holdback=st.floats(0.0, 0.5))
+def test_nobody_who_had_the_new_champion_is_held_back(position: Position, share: float, holdback: float) -> None:
+    """Users at the end of [0, 1) are held back; a challenger that had nearly everybody had some of these."""
+    if position.experiment is not None:
+        position = replace(position, experiment=replace(position.experiment, share=share))
+    rules = replace(NOW.rules, ab_test=replace(NOW.rules.ab_test, holdback_share=holdback))
+    transition = done(position, Promote(model_id=CHALLENGER), Counted(before=None), replace(NOW, rules=rules))
+    if transition is None or not isinstance(position.state.phase, Promoting):
+        return
+    assert isinstance(transition.state.phase, Watching)
+    held = transition.state.phase.holdback_share
+    assert 1.0 - held >= (share if position.experiment is not None else 0.0)
+    assert held == (min(holdback, 1.0 - share) if position.experiment is not None else 0.0)
 
 
 def test_every_action_is_tried() -> None:

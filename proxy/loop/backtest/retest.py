@@ -1,140 +1,47 @@
 """Stored experiments judged again under other settings: when which verdict would first have come, beside what did.
 
-For each epoch the users' statistics are built up again from records and votes as time went by (`store.statistics`), and
-at every check `plan` decides on them, as it does in earnest. On paper a test ends with the first action; what is not
-known is said: there is no traffic after the real end, none of a share that was not given, and none after a promotion
-that did not happen. Assumed: the challenger was healthy, and no person intervened.
+For each stage the users' statistics are built up again from records and votes as time went by (`evidence.py`), and at
+every look `plan` decides on them, as it does in earnest, with the pauses and the silences of the models that the
+journal knows of (`happened.py`). Stages whose evidence counted together count together here. On paper a test ends with
+the first action that ends one. A share that would have risen is dated, but nobody was asked at a share that was not
+given: the evidence goes on as it came. A promotion that happened is watched again (`watching.py`), unless the
+challenger would have been sent back.
+
+What is not known is said: there is no traffic after the real end, none of a share that was not given, and none after a
+promotion that did not happen. What people did is part of what happened.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
-from policies import wording
-from policies.actions import tag_of
-from policies.experiment import ArmStats, Assessment, ExperimentFacts, Verdict
+from policies.actions import BeginPromotion, RaiseShare, RollBack
+from policies.experiment import ExperimentFacts, Verdict
 from policies.lifecycle import Phase
 from policies.plan import LoopRules, Plan, plan
-from policies.records import Arm
+from policies.ramp import planned_shares
 from policies.rows import Experiment
-from policies.snapshot import ExperimentView, ModelView, Snapshot
+from policies.snapshot import ExperimentView, Snapshot
 from policies.triggers import TriggerFacts
 from proxy.config import LoopSettings
+from proxy.loop.backtest.evidence import EvidenceAgain, requests_of
+from proxy.loop.backtest.happened import Happened, what_happened
+from proxy.loop.backtest.looks import Verdicts, look_times, model_then
+from proxy.loop.backtest.notes import notes_on
+from proxy.loop.backtest.paper import PaperEpoch, PaperRise, PaperTest, PaperVerdict, PaperWatch, RealDecision
+from proxy.loop.backtest.watching import WatchAgain, watch_stage
 from proxy.loop.build import rules_of
 from proxy.loop.look.carriers import carriers_of, forgeable
-from proxy.store.ingest.facts import Terms
-from proxy.store.reading.replay import Epoch
 from proxy.store.store import Store
-from proxy.store.tables.control import JournalEntry
 
-__all__ = ["PaperEpoch", "PaperTest", "PaperVerdict", "RealDecision", "retest"]
+__all__ = ["PaperEpoch", "PaperRise", "PaperTest", "PaperVerdict", "PaperWatch", "RealDecision", "retest"]
 
-_TESTING: Final = (Phase.TESTING.value, Phase.PROMOTING.value)
-"""Phases in which the challenger has its share of the users."""
 _ALL: Final = 10_000
 """Experiments that are looked at."""
-_STRAGGLERS_S: Final = 60.0
-"""So long after its end an epoch's last requests may come in: workers that have not read the new routes yet."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RealDecision:
-    """What ended the test in earnest."""
-
-    at: float
-    """Unix seconds."""
-    action: str
-    who: str
-    why: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PaperVerdict:
-    """The first look at which a verdict came out."""
-
-    at: float
-    """Unix seconds."""
-    verdict: str
-    action: str | None
-    """What the loop would have done; None: it would have held."""
-    reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PaperEpoch:
-    """One epoch of the test, as far as it was needed."""
-
-    epoch: int
-    share: float
-    slow_threshold_s: float | None
-    started_at: float
-    ended_at: float
-    """When its data ended: the next epoch, the end of the test, or now."""
-    looks: int = 0
-    stored_requests: int = 0
-    """Requests of the epoch that are still stored."""
-    counted_requests: int = 0
-    """Those that the loop has counted."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PaperTest:
-    """One experiment under the other settings."""
-
-    experiment_id: int
-    champion: str
-    challenger: str
-    epochs: tuple[PaperEpoch, ...]
-    really: RealDecision | None
-    """None: it still runs, or the journal does not say."""
-    verdicts: tuple[PaperVerdict, ...]
-    """Each verdict but `continue`, at its first look; the last one is the decision, where it has an action."""
-    undecided: str | None
-    """Where there is no decision: why not, at the last look."""
-    notes: tuple[str, ...] = ()
-    """What cannot be known."""
-
-    @property
-    def decision(self) -> PaperVerdict | None:
-        """What would have ended the test."""
-        return self.verdicts[-1] if self.verdicts and self.verdicts[-1].action is not None else None
-
-
-@dataclass(slots=True, kw_only=True)
-class _Story:
-    """What the journal says of an experiment."""
-
-    epochs: list[PaperEpoch] = field(default_factory=list)
-    decided: RealDecision | None = None
-    ended_at: float | None = None
-
-    def tell(self, entry: JournalEntry) -> None:
-        """The next thing that was done while it ran."""
-        at, outcome = float(entry.inputs.get("now", entry.at_us / 1e6)), entry.outcome or {}
-        if self.ended_at is not None:
-            return
-        if "epoch" in outcome:
-            self._end_epoch(at)
-            begun = {name: outcome[name] for name in ("epoch", "share", "slow_threshold_s")}
-            self.epochs.append(PaperEpoch(**begun, started_at=at, ended_at=at))
-        phase = outcome.get("phase", {})
-        if self.decided is None and phase.get("from") == Phase.TESTING.value != phase.get("to"):
-            self.decided = RealDecision(at=at, action=entry.action, who=entry.who, why=entry.why)
-        if phase.get("from") in _TESTING and phase.get("to") not in _TESTING:
-            self.end(at)
-
-    def end(self, at: float) -> None:
-        """There is no data of the test from then on."""
-        self.ended_at = at
-        self._end_epoch(at)
-
-    def _end_epoch(self, at: float) -> None:
-        if self.epochs:
-            self.epochs[-1] = replace(self.epochs[-1], ended_at=at)
 
 
 async def retest(
@@ -143,21 +50,22 @@ async def retest(
     since: float,
     until: float,
     *,
+    rules: LoopRules | None = None,
     on_look: Callable[[float, float], None] = lambda _done, _all: None,
 ) -> AsyncIterator[PaperTest]:
     """The experiments that ran from `since` to `until` (Unix seconds), oldest first, each judged again.
 
-    `on_look` is told how many seconds of tests are done, and of how many.
+    `rules`: where more is set than the loop's own settings. `on_look` is told how many seconds of tests and watches are
+    done, and of how many.
     """
+    decides = rules_of(settings) if rules is None else rules
     rows = [row for row in await store.experiments.list(_ALL) if row.ended_us is None or row.ended_us >= since * 1e6]
-    stories = await _stories(store, rows, until)
-    seconds = sum(epoch.ended_at - epoch.started_at for story in stories.values() for epoch in story.epochs)
-    done = 0.0
+    stories = await what_happened(store, rows, until)
+    seconds, done = sum(_seconds(story, until) for story in stories.values()), 0.0
     for row in reversed(rows):
         story = stories[row.id]
-        test = _Retest(store, settings, row, story, partial(_tell, on_look, done, seconds))
-        yield await test.run()
-        done += sum(epoch.ended_at - epoch.started_at for epoch in story.epochs)
+        yield await _Retest(store, decides, row, story, until, partial(_tell, on_look, done, seconds)).run()
+        done += _seconds(story, until)
         on_look(done, seconds)
 
 
@@ -165,118 +73,124 @@ def _tell(on_look: Callable[[float, float], None], done: float, seconds: float, 
     on_look(done + of_this, seconds)
 
 
-async def _stories(store: Store, rows: Sequence[Experiment], until: float) -> dict[int, _Story]:
-    """Epochs and ends by experiment. One experiment runs at a time, so what is done meanwhile is done to it."""
-    stories = {row.id: _Story() for row in rows}
-    if not rows:
-        return stories
-    first = min(row.started_us for row in rows) / 1e6
-    running: _Story | None = None
-    for entry in await store.journal.done(round((first - 1) * 1e6), round((until + 1) * 1e6)):
-        begun = (entry.outcome or {}).get("experiment_id")
-        running = running if begun is None else stories.get(begun)
-        if running is not None:
-            running.tell(entry)
-    for story in stories.values():
-        if story.ended_at is None:
-            story.end(until)
-            story.ended_at = None
-    return stories
+def _seconds(story: Happened, until: float) -> float:
+    """Of the test and the watch."""
+    tested = sum(epoch.ended_at - epoch.started_at for epoch in story.epochs)
+    if story.promoted_at is None:
+        return tested
+    return tested + (until if story.watch_ended is None else story.watch_ended.at) - story.promoted_at
 
 
 class _Retest:
-    """One experiment, from its first epoch on, until something is decided or its data ends."""
+    """One experiment, from its first epoch on, until something is decided or its data ends; then its watch."""
 
     def __init__(
-        self, store: Store, settings: LoopSettings, row: Experiment, story: _Story, on_look: Callable[[float], None]
-    ) -> None:
+        self, store: Store, rules: LoopRules, row: Experiment, story: Happened, until: float,
+        on_look: Callable[[float], None],
+    ) -> None:  # fmt: skip
         self._store = store
-        self._settings = settings
-        self._rules = rules_of(settings)
+        self._rules = rules
         self._row = row
         self._story = story
+        self._until = until
         self._on_look = on_look
-        self._verdicts: dict[Verdict, PaperVerdict] = {}
+        self._verdicts = Verdicts()
+        self._rise: PaperRise | None = None
         self._last: Plan | None = None
 
     async def run(self) -> PaperTest:
         names = [await self._name(model) for model in (self._row.champion_model_id, self._row.challenger_model_id)]
-        seen: list[PaperEpoch] = []
-        for epoch in self._story.epochs:
-            seen.append(await self._walk(epoch, names))
-            if self._decided:
-                break
+        epochs = await self._walk(names)
         test = PaperTest(
             experiment_id=self._row.id,
             champion=names[0],
             challenger=names[1],
-            epochs=tuple(seen),
+            epochs=epochs,
             really=self._story.decided,
-            verdicts=tuple(self._verdicts.values()),
+            verdicts=tuple(self._verdicts.found),
             undecided=None if self._decided else self._undecided(),
+            watch=await self._watch(names),
         )
-        return replace(test, notes=tuple(_notes(test, self._settings, self._story)))
+        return replace(test, notes=tuple(notes_on(test, self._rules, self._story)))
 
     @property
     def _decided(self) -> bool:
-        return self._last is not None and self._last.action is not None
+        action = None if self._last is None else self._last.action
+        return action is not None and not isinstance(action, RaiseShare)
 
-    async def _walk(self, epoch: PaperEpoch, names: Sequence[str]) -> PaperEpoch:
-        counted = await self._store.statistics.arms(self._row.id, epoch.epoch)
-        until_us = round((epoch.ended_at + _STRAGGLERS_S) * 1e6)
-        traffic = Epoch(
-            experiment_id=self._row.id,
-            number=epoch.epoch,
-            terms=Terms(l95_s=epoch.slow_threshold_s, icc=self._settings.ab_test_config.icc),
-            since_us=round(epoch.started_at * 1e6),
-            until_us=until_us,
+    async def _walk(self, names: Sequence[str]) -> tuple[PaperEpoch, ...]:
+        """Every look at every stage, until one of them decides."""
+        seen: list[PaperEpoch] = []
+        ended = self._story.ended_at
+        evidence = EvidenceAgain(
+            self._store, self._row.id, self._rules.ab_test.icc, self._until if ended is None else ended
         )
-        looks = 0
-        async with aclosing(self._store.statistics.replay(traffic)) as replay:
-            for now in _checks(epoch, self._rules):
-                looks += 1
-                facts = self._facts(epoch, await replay.advance(round(now * 1e6)))
-                test = self._settings.ab_test_config
-                if weights := forgeable(facts, test, now):
-                    facts = replace(facts, carriers=await carriers_of(facts, replay.voters(weights), weights, test.icc))
-                self._look(facts, names, now)
-                self._on_look(now - self._story.epochs[0].started_at)
+        async with aclosing(evidence):
+            for epoch in self._story.epochs:
+                await evidence.begin(epoch)
+                seen.append(await self._look_at(epoch, evidence, names))
                 if self._decided:
                     break
-            stored = await replay.advance(until_us)
-        return replace(epoch, looks=looks, stored_requests=_requests(stored), counted_requests=_requests(counted))
+            await evidence.count_stored()
+        return tuple([await self._with_counts(epoch, evidence) for epoch in seen])
 
-    def _facts(self, epoch: PaperEpoch, arms: Mapping[Arm, ArmStats]) -> ExperimentFacts:
-        return ExperimentFacts(
-            started_at=self._story.epochs[0].started_at,
-            epoch_started_at=epoch.started_at,
-            share=epoch.share,
-            champion=arms[Arm.CHAMPION],
-            challenger=arms[Arm.CHALLENGER],
-            slow_threshold_s=epoch.slow_threshold_s,
-        )
+    async def _look_at(self, epoch: PaperEpoch, evidence: EvidenceAgain, names: Sequence[str]) -> PaperEpoch:
+        """The stage that runs, look by look."""
+        looks, self._rise, first = 0, None, self._story.epochs[0].started_at
+        for now in look_times(epoch.started_at, epoch.ended_at, self._rules):
+            looks += 1
+            await evidence.advance(now)
+            self._look(await self._facts(evidence, now), epoch, names, now)
+            self._on_look(now - first)
+            if self._decided:
+                break
+        return replace(epoch, looks=looks, would_rise=self._rise)
 
-    def _look(self, facts: ExperimentFacts, names: Sequence[str], now: float) -> None:
-        """Decide as the loop would have done at that moment, with a healthy challenger and no commands."""
+    async def _facts(self, evidence: EvidenceAgain, now: float) -> ExperimentFacts:
+        config = self._rules.ab_test
+        facts = evidence.facts(self._story.epochs[0].started_at, planned_shares(config))
+        if not (weights := forgeable(facts, config, now)):
+            return facts
+        return replace(facts, carriers=await carriers_of(facts, evidence.voters(weights), weights, config.icc))
+
+    def _look(self, facts: ExperimentFacts, epoch: PaperEpoch, names: Sequence[str], now: float) -> None:
+        """Decide as the loop would have done at that moment, without commands."""
+        story, row = self._story, self._row
         snapshot = Snapshot(
             phase=Phase.TESTING,
             phase_since=facts.started_at,
             phase_reason="",
+            paused=story.paused(now),
             installed_at=facts.started_at,
             triggers=TriggerFacts(installed_at=facts.started_at, experiment_running=True),
-            champion=ModelView(id=self._row.champion_model_id, name=names[0], ready=True, healthy=True),
-            challenger=ModelView(id=self._row.challenger_model_id, name=names[1], ready=True, healthy=True),
-            experiment=ExperimentView(id=self._row.id, facts=facts),
+            champion=model_then(story, row.champion_model_id, names[0], now),
+            challenger=model_then(story, row.challenger_model_id, names[1], now),
+            experiment=ExperimentView(id=row.id, epoch=epoch.epoch, facts=facts),
         )
         self._last = decided = plan(snapshot, self._rules, now)
-        verdict = _assessment(decided).verdict
-        if verdict is not Verdict.CONTINUE and verdict not in self._verdicts:
-            self._verdicts[verdict] = PaperVerdict(
-                at=now,
-                verdict=verdict.value,
-                action=None if decided.action is None else tag_of(decided.action),
-                reasons=decided.reasons,
-            )
+        if isinstance(decided.action, RaiseShare) and self._rise is None:
+            self._rise = PaperRise(at=now, share=decided.action.share)
+        verdict = _verdict(decided)
+        if verdict is not Verdict.CONTINUE:
+            self._verdicts.note(verdict.value, decided, now, acts=self._decided)
+
+    async def _watch(self, names: Sequence[str]) -> PaperWatch | None:
+        """Of a promotion that happened, where the challenger would not have been sent back before."""
+        stage, promoted_at = watch_stage(self._row), self._story.promoted_at
+        action = None if self._last is None else self._last.action
+        sent_back = self._decided and not isinstance(action, BeginPromotion)
+        if stage is None or promoted_at is None or sent_back or not self._story.epochs:
+            return None
+        watched = WatchAgain(
+            store=self._store, rules=self._rules, row=self._row, story=self._story, names=names, stage=stage,
+            promoted_at=promoted_at, until=self._until,
+            on_look=lambda seconds: self._on_look(promoted_at - self._story.epochs[0].started_at + seconds),
+        )  # fmt: skip
+        return await watched.run()
+
+    async def _with_counts(self, epoch: PaperEpoch, evidence: EvidenceAgain) -> PaperEpoch:
+        counted = await self._store.statistics.arms(self._row.id, epoch.epoch)
+        return replace(epoch, stored_requests=evidence.stored[epoch.epoch], counted_requests=requests_of(counted))
 
     def _undecided(self) -> str:
         if self._last is None:
@@ -288,38 +202,7 @@ class _Retest:
         return str(model_id) if model is None else model.name
 
 
-def _requests(arms: Mapping[Arm, ArmStats]) -> int:
-    return sum(arm.requests for arm in arms.values())
-
-
-def _assessment(decided: Plan) -> Assessment:
+def _verdict(decided: Plan) -> Verdict:
+    """What the statistics say, but of a challenger that is silent."""
     assert decided.assessment is not None
-    return decided.assessment
-
-
-def _checks(epoch: PaperEpoch, rules: LoopRules) -> list[float]:
-    """When the loop looks while a challenger has users; the last look is at the end of the data."""
-    every = min(rules.check_interval_s, rules.busy_interval_s)
-    count = int((epoch.ended_at - epoch.started_at) / every)
-    return [*(epoch.started_at + every * n for n in range(1, count + 1)), epoch.ended_at]
-
-
-def _notes(test: PaperTest, settings: LoopSettings, story: _Story) -> list[str]:
-    """What cannot be known, and what the answer rests on."""
-    notes = []
-    wanted = settings.ab_test_config.initial_challenger_traffic
-    if not settings.enable_ab_testing:
-        notes.append("without A/B testing (enable_ab_testing = false) there would have been no test")
-    elif test.epochs and test.epochs[0].share != wanted:
-        real = wording.share(test.epochs[0].share)
-        notes.append(f"a share of {wording.share(wanted)} cannot be replayed: {real} of the users were asked")
-    if any(epoch.slow_threshold_s is None for epoch in test.epochs):
-        notes.append("the champion's p95 latency was not known then, nor is it now")
-    stored, counted = sum(e.stored_requests for e in test.epochs), sum(e.counted_requests for e in test.epochs)
-    if stored < counted:
-        notes.append(f"only {stored:,} of {counted:,} requests are still stored (retention, deleted users)")
-    if test.decision is None and story.ended_at is not None:
-        notes.append("its data ended with the test: what later traffic would have shown is not known")
-    elif test.decision is not None and (test.really is None or test.really.action != test.decision.action):
-        notes.append("what came after that did not happen, so nothing is known of it")
-    return notes
+    return Verdict.ROLL_BACK if isinstance(decided.action, RollBack) else decided.assessment.verdict

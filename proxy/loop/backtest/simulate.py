@@ -19,6 +19,7 @@ from typing import Any, Final
 from policies.actions import tag_of
 from policies.drop import DropDetector
 from policies.plan import LoopRules, plan
+from policies.ramp import planned_shares
 from policies.selection import DataGeneratorConfig
 from policies.snapshot import Snapshot
 from policies.triggers import TriggerConfig, TriggerFacts, evaluate_triggers
@@ -109,7 +110,7 @@ class _Walk:
         self._config = config
         self._selection = selection
         self._since = since
-        self._last: float | None = None
+        self._starts: list[float] = []
         self._detector: DropDetector | None = None
 
     async def step(self, now: float) -> PaperRetrain | None:
@@ -120,7 +121,7 @@ class _Walk:
         report = evaluate_triggers(facts, self._config, now)
         if report.fired is None or report.hold is not None:
             return None
-        self._last = now
+        self._starts.append(now)
         reason = next(progress.reason for progress in report.progress if progress.name is report.fired)
         return PaperRetrain(
             at=now, trigger=report.fired.value, reason=reason, new_quality_samples=facts.new_quality_samples or 0
@@ -139,11 +140,13 @@ class _Walk:
         now_us = round(now * 1e6)
         votes = await self._store.traffic.feedback_window(now_us - _DAY_US, now_us)
         _, recent = await self._store.traffic.quality_window(now_us - _DAY_US, now_us)
-        last = self._since if self._last is None else self._last
+        last = self._starts[-1] if self._starts else None
+        since = self._since if last is None else last
         return TriggerFacts(
             installed_at=self._since,
-            last_retrain_at=self._last,
-            new_quality_samples=await self._scored(last, now, self._config.min_quality_score),
+            last_retrain_at=last,
+            runs_at=tuple(self._starts),
+            new_quality_samples=await self._scored(since, now, self._config.min_quality_score),
             usable_samples=await usable_at_most(self._store, self._selection, 0, now_us),
             quality_baseline=None if self._detector is None else self._detector.baseline,
             quality_recent=recent,
@@ -164,7 +167,7 @@ async def decide_again(store: Store, settings: LoopSettings, since: float) -> tu
     async for entry in _decisions(store, since):
         inputs = entry.inputs
         snapshot, rules = from_json(Snapshot, inputs["snapshot"]), from_json(LoopRules, inputs["rules"])
-        decided = plan(snapshot, _under(rules, settings), inputs["now"])
+        decided = plan(_on_its_ramp(snapshot, settings), _under(rules, settings), inputs["now"])
         seen += 1
         was = _name(inputs.get("action"))
         would_be = HOLD if decided.action is None else tag_of(decided.action)
@@ -197,6 +200,16 @@ def _under(rules: LoopRules, settings: LoopSettings) -> LoopRules:
         enable_auto_promotion=settings.enable_auto_promotion,
         check_interval_s=settings.check_interval_seconds,
     )
+
+
+def _on_its_ramp(snapshot: Snapshot, settings: LoopSettings) -> Snapshot:
+    """With the shares that the settings' ramp goes on to."""
+    experiment = snapshot.experiment
+    if experiment is None:
+        return snapshot
+    now = experiment.facts.share
+    above = tuple(share for share in planned_shares(settings.ab_test_config) if share > now)
+    return replace(snapshot, experiment=replace(experiment, facts=replace(experiment.facts, planned=above)))
 
 
 def _name(action: dict[str, Any] | None) -> str:

@@ -5,12 +5,11 @@ An action's outcome is written whole by `transition`: journal, state, rows and c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
-from policies.vocabulary import HOLD
 from proxy.clock import Clock
 from proxy.store.control.leases import guard
 from proxy.store.engine.channels import STATE, notify
@@ -77,11 +76,16 @@ class Journal:
         query = sa.select(journal).order_by(journal.c.seq.desc()).limit(limit)
         return await self._list(query.where(journal.c.seq < before_seq) if before_seq is not None else query)
 
-    async def done(self, since_us: int, until_us: int) -> list[JournalEntry]:
-        """Actions that were done in the window (decisions to do nothing are none), oldest first."""
-        window = journal.c.at_us >= since_us, journal.c.at_us < until_us
-        acted = journal.c.state == JournalState.DONE.value, journal.c.action != HOLD
-        return await self._list(sa.select(journal).where(*window, *acted).order_by(journal.c.seq))
+    async def done(self, since_us: int, until_us: int, *, page: int = 100) -> AsyncGenerator[JournalEntry]:
+        """What was decided in the window and done, decisions to do nothing among it, oldest first; a page at a time,
+        for each entry has its whole snapshot."""
+        window = journal.c.at_us >= since_us, journal.c.at_us < until_us, journal.c.state == JournalState.DONE.value
+        query = sa.select(journal).where(*window).order_by(journal.c.seq).limit(page)
+        found: list[JournalEntry] | None = None
+        while found is None or len(found) == page:
+            found = await self._list(query if not found else query.where(journal.c.seq > found[-1].seq))
+            for entry in found:
+                yield entry
 
     async def acted(
         self, actions: Sequence[str], since_us: int, until_us: int | None = None, *, limit: int = 50

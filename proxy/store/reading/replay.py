@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from policies.estimates import METRICS, Metric, Moments, UserTotals, Vector
 from policies.experiment import ArmStats
 from policies.kinds import TASK
-from policies.records import Arm
+from policies.records import TESTED, Arm
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of
 from proxy.store.ingest.conversations import placed_record
@@ -52,6 +52,10 @@ class Epoch:
     terms: Terms
     since_us: int
     until_us: int
+    """Its records end here."""
+    votes_until_us: int | None = None
+    """Votes on them count until then: evidence that goes on in a later stage goes on in this one, too. None: until its
+    records end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +112,7 @@ class EpochReplay:
         self._clusters: dict[Arm, set[int]] = {arm: set() for arm in Arm}
 
     async def advance(self, until_us: int) -> dict[Arm, ArmStats]:
-        """Both arms as they stood at `until_us` (Unix microseconds)."""
+        """All arms as they stood at `until_us` (Unix microseconds)."""
         await self._arrivals.begin()
         await self._ballots.begin()
         while (stream := self._earlier()) is not None and (event := stream.head) is not None:
@@ -134,7 +138,7 @@ class EpochReplay:
     async def voters(self, metrics: Iterable[Metric]) -> AsyncGenerator[tuple[Arm, int, dict[int, UserTotals], bool]]:
         """The units as they stand that have an observation of any of `metrics`; as `Statistics.voters` of one epoch."""
         rows = [METRICS.index(metric) for metric in metrics]
-        for arm in Arm:
+        for arm in TESTED:
             for key, (n, s) in self._users[arm].items():
                 if any(n[row] > 0 for row in rows):
                     yield arm, key, {0: UserTotals(n=tuple(n), s=tuple(s))}, key in self._clusters[arm]
@@ -203,6 +207,8 @@ class EpochReplay:
     async def _read_votes(self) -> AsyncGenerator[_Event]:
         """Votes that count (they found their record), each with all that were on its record before."""
         after, last = self._bounds()
+        if self._epoch.votes_until_us is not None:
+            last = max(last, _behind(self._epoch.votes_until_us))
         query = sa.select(feedback).where(feedback.c.joined.is_(sa.true()), feedback.c.fid < last)
         query = query.order_by(feedback.c.fid).limit(self._chunk)
         while after < last:

@@ -138,7 +138,8 @@ RECORD_COLUMNS: Final = (
         text="Where that key came from: `x-ratchet-user`, `header`, `cookie`, `body`, `conversation`, `first-message`, "
              "`random`. See [users](../how-to/users.md)."),
     RecordColumn(name="arm", type=SmallInteger, required=True, values=_ARM, archive="string",
-        text="The side that the user was assigned to, `champion` or `challenger`. Statistics go by this."),
+        text="The side that the user was assigned to: `champion`, `challenger`, or `control` (who stays on the old "
+             "champion while the new one is watched). Statistics go by this."),
     RecordColumn(name="served_by", type=SmallInteger, required=True, values=_ARM, archive="string",
         text="The side that answered; `champion` where it had to step in."),
     RecordColumn(name="model_id", type=Integer, required=True, frame="mid", json="model", shows="model_name",

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, SmallInteger, Table, Text
 
 from policies.estimates import METRICS, Metric
+from policies.past import PAST
 from proxy.store.tables.columns import RECORD_COLUMNS
 from proxy.store.tables.types import BigKey, RecordId, Words
 
@@ -22,7 +23,7 @@ __all__ = [
     "HOUR_S",
     "MINUTE_S",
     "PARTITIONED",
-    "PAST",
+    "PAST_TOTALS",
     "SUMS",
     "TEN_MINUTES_S",
     "USER_TOTALS",
@@ -172,8 +173,8 @@ USER_TOTALS: Final = tuple(f"{part}_{metric}" for metric in METRICS for part in 
 _LATER: Final = dict.fromkeys(USER_TOTALS[2 * METRICS.index(Metric.REFUSED) :], "0")
 """Columns that older rows do not have, and what they read there."""
 _LATER_BY_TAG: Final = dict.fromkeys(USER_TOTALS[2 * METRICS.index(Metric.CONVERSATION) :], "0")
-PAST: Final = (Metric.QUALITY, Metric.POSITIVE, Metric.LATENCY)
-"""Metrics of which the users' past is kept."""
+PAST_TOTALS: Final = tuple(f"{part}_{metric}" for metric in PAST for part in ("n", "s"))
+"""Columns of `user_past`: count and sum of each metric of which the users' past is kept."""
 user_stats: Final = Table(
     "user_stats",
     metadata,
@@ -202,7 +203,7 @@ user_past: Final = Table(
     metadata,
     Column("experiment_id", Integer, primary_key=True, autoincrement=False),
     Column("user_key", BigInteger, primary_key=True, autoincrement=False, index=True),
-    *(Column(f"{part}_{metric}", Double, nullable=False) for metric in PAST for part in ("n", "s")),
+    *(Column(name, Double, nullable=False) for name in PAST_TOTALS),
     **_NO_ROWID,
 )
 conversation_votes: Final = Table(

@@ -65,6 +65,7 @@ class _Pages:
             "rules": self._console.services.config.ab_test_config,
             "road": await self._road(status, shown),
             "coming": await self._coming(status, request),
+            "conversations": sorted((await store.conversations.counts(shown.id)).items()) if shown else (),
         }
         return await self._console.render(request, "experiment.html", context)
 

@@ -1,0 +1,179 @@
+"""The watch after a promotion that really happened, on paper: both models' answers as they came, look by look.
+
+Who was held back cannot be changed afterwards. Without a holdback, in earnest or on paper, the hours after the
+promotion are compared with those before it, as the loop would.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from policies import wording
+from policies.actions import FinishWatch, HaltWatch, ReleaseControl, ReturnTraffic
+from policies.experiment import ArmStats
+from policies.lifecycle import Phase
+from policies.plan import LoopRules, Plan, plan
+from policies.promotion import WatchDecision, WatchFacts
+from policies.records import Arm
+from policies.rows import Experiment, ExperimentStage
+from policies.snapshot import Snapshot
+from policies.triggers import TriggerFacts
+from proxy.loop.backtest.evidence import end_us, replay_of, requests_of
+from proxy.loop.backtest.happened import Happened
+from proxy.loop.backtest.looks import Verdicts, look_times, model_then
+from proxy.loop.backtest.paper import PaperEpoch, PaperWatch
+from proxy.store.ingest.facts import Terms
+from proxy.store.store import Store
+
+__all__ = ["WatchAgain", "watch_stage"]
+
+_ENDS: Final = (ReturnTraffic, FinishWatch, HaltWatch)
+_VERDICTS: Final = {
+    WatchDecision.RETURN: "return_traffic",
+    WatchDecision.FINISH: "finish_watch",
+    WatchDecision.HALT: "halt_watch",
+}
+
+
+def watch_stage(row: Experiment) -> ExperimentStage | None:
+    """The experiment's last stage, where it was promoted by a version that has one."""
+    stage = row.stages[-1]
+    return stage if stage.watch else None
+
+
+@dataclass(slots=True, kw_only=True)
+class WatchAgain:
+    """One promotion watched again."""
+
+    store: Store
+    rules: LoopRules
+    row: Experiment
+    story: Happened
+    names: Sequence[str]
+    """Of the old champion and the new one."""
+    stage: ExperimentStage
+    promoted_at: float
+    until: float
+    """The end of all data, Unix seconds."""
+    on_look: Callable[[float], None]
+    _verdicts: Verdicts = field(default_factory=Verdicts)
+    _last: Plan | None = None
+    _looks: int = 0
+    _released: bool = False
+
+    async def run(self) -> PaperWatch:
+        """From the promotion to the end of the data, or of the watch on paper."""
+        ended, epoch = self.story.watch_ended, self._epoch()
+        before = await self._before(self.story.epochs[-1])
+        async with aclosing(replay_of(self.store, self.row.id, epoch, self._terms(epoch))) as replay:
+            for now in look_times(self.promoted_at, epoch.ended_at, self.rules):
+                self._look(await replay.advance(round(now * 1e6)), before, now)
+                self.on_look(now - self.promoted_at)
+                if self._over:
+                    break
+            stored = requests_of(await replay.advance(end_us(epoch.ended_at)))
+        counted = requests_of(await self.store.statistics.arms(self.row.id, epoch.epoch))
+        watch = PaperWatch(
+            promoted_at=self.promoted_at,
+            ended_at=epoch.ended_at,
+            holdback_share=self._compared,
+            looks=self._looks,
+            stored_requests=stored,
+            counted_requests=counted,
+            really=ended,
+            verdicts=tuple(self._verdicts.found),
+            undecided=None if self._over or self._last is None else " ".join(self._last.reasons),
+        )
+        return replace(watch, notes=tuple(_notes(watch, self._held, self.rules)))
+
+    @property
+    def _held(self) -> float:
+        """Of the users, who were held back."""
+        return round(1.0 - self.stage.share, 9)
+
+    @property
+    def _compared(self) -> float:
+        """Of the users, who are held back on paper."""
+        return self._held if self.rules.ab_test.holdback_share > 0 else 0.0
+
+    @property
+    def _over(self) -> bool:
+        return self._last is not None and isinstance(self._last.action, _ENDS)
+
+    def _epoch(self) -> PaperEpoch:
+        ended = self.story.watch_ended
+        return PaperEpoch(
+            epoch=self.stage.epoch,
+            share=self.stage.share,
+            slow_threshold_s=self.row.frozen.get("l95_s"),
+            started_at=self.promoted_at,
+            ended_at=self.until if ended is None else ended.at,
+        )
+
+    def _terms(self, epoch: PaperEpoch) -> Terms:
+        return Terms(l95_s=epoch.slow_threshold_s, icc=self.rules.ab_test.icc)
+
+    async def _before(self, last: PaperEpoch) -> ArmStats:
+        """The old champion's arm as it stood at the promotion."""
+        async with aclosing(replay_of(self.store, self.row.id, last, self._terms(last))) as replay:
+            return (await replay.advance(round(self.promoted_at * 1e6)))[Arm.CHAMPION]
+
+    def _look(self, arms: Mapping[Arm, ArmStats], before: ArmStats, now: float) -> None:
+        """Decide as the loop would have done at that moment."""
+        self._looks += 1
+        held = bool(self._compared) and not self._released
+        old = model_then(self.story, self.row.champion_model_id, self.names[0], now)
+        facts = WatchFacts(
+            promoted_at=self.promoted_at,
+            before=before,
+            control=arms[Arm.CONTROL] if held else None,
+            holdback_share=self._compared if held else 0.0,
+            after=arms[Arm.CHAMPION],
+            old_champion_healthy=old.healthy,
+        )
+        snapshot = Snapshot(
+            phase=Phase.WATCHING,
+            phase_since=self.promoted_at,
+            phase_reason="",
+            paused=self.story.paused(now),
+            installed_at=self.promoted_at,
+            triggers=TriggerFacts(installed_at=self.promoted_at),
+            champion=model_then(self.story, self.row.challenger_model_id, self.names[1], now),
+            previous=old,
+            watch=facts,
+        )
+        self._last = decided = plan(snapshot, self.rules, now)
+        self._released = self._released or isinstance(decided.action, ReleaseControl) or self._released_by(now)
+        if (verdict := _verdict(decided)) is not None:
+            self._verdicts.note(verdict, decided, now, acts=self._over)
+
+    def _released_by(self, now: float) -> bool:
+        """Whether in earnest the users who were held back had been given to the new champion by then."""
+        return self.story.released_at is not None and self.story.released_at <= now
+
+
+def _verdict(decided: Plan) -> str | None:
+    """None: go on watching."""
+    if isinstance(decided.action, ReturnTraffic):
+        return _VERDICTS[WatchDecision.RETURN]
+    return None if decided.watch is None else _VERDICTS.get(decided.watch.decision)
+
+
+def _notes(watch: PaperWatch, held: float, rules: LoopRules) -> list[str]:
+    notes, wanted = [], rules.ab_test.holdback_share
+    if wanted > 0 and not math.isclose(wanted, held):
+        real = f"{wording.share(held)} of the users" if held else "no users"
+        notes.append(f"a control of {wording.share(wanted)} cannot be replayed: {real} stayed on the old champion")
+    if watch.stored_requests < watch.counted_requests:
+        stored, counted = f"{watch.stored_requests:,}", f"{watch.counted_requests:,}"
+        notes.append(f"only {stored} of {counted} requests of the watch are still stored (retention, deleted users)")
+    decision, really = watch.decision, watch.really
+    if decision is None and really is not None:
+        notes.append("its data ended with the watch: what later traffic would have shown is not known")
+    elif decision is not None and (really is None or really.action != decision.action):
+        notes.append("what came after that did not happen, so nothing is known of it")
+    return notes
