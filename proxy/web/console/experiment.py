@@ -69,6 +69,7 @@ class _Pages:
             "by_hand": [] if shown is None else [stage.by_hand for stage in shown.stages if not stage.watch],
             "watched": await watch_of(self._console.store, status, shown),
             "coming": await self._coming(status, request),
+            "conversations": sorted((await store.conversations.counts(shown.id)).items()) if shown else (),
         }
         return await self._console.render(request, "experiment.html", context)
 
