@@ -29,8 +29,10 @@ def dashboard() -> Dashboard:
         ),
         number(
             "Waits for a person",
-            "Paused by a person (1), and commands that the loop has not carried out yet.",
+            "Paused by a person (1), triggers stopped after rejections in a row (1), and commands that the loop has not "
+            "carried out yet.",
             "none",
+            ('max (ratchet_trigger_brake{brake="rejections", $M})', "stopped"),
             (level("ratchet_loop_paused"), "paused"),
             (level("ratchet_loop_commands_pending"), "orders"),
             limits=((None, "green"), (1, "orange")),
@@ -74,6 +76,7 @@ def dashboard() -> Dashboard:
             (level("ratchet_loop_rejections_total"), "rejected"),
             (f"sum ({level('ratchet_loop_rollbacks_total', 'reason')}) or vector(0)", "rolled back"),
             (level("ratchet_loop_returns_total"), "undone"),
+            (level("ratchet_loop_rejections_in_a_row"), "not better, in a row"),
         ),
         graph(
             "Trainings that failed",

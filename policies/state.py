@@ -177,6 +177,8 @@ class Ledger:
     failures_in_a_row: int = 0
     last_failure_at: float | None = None
     last_rejection_at: float | None = None
+    rejections_in_a_row: int = 0
+    """Challengers from trainings that were not better, since one was or a person went on (`policies.brakes`)."""
     baseline: float | None = None
     """Mean quality that a drop is measured against, frozen at install and at each promotion."""
     baseline_by: str = ""

@@ -1,9 +1,9 @@
 """When to retrain.
 
-Any enabled trigger is enough; what users notice is named first, then volume, then the calendar. Two things hold a
-retrain: the cool-down since the last one (and a back-off after failures), and too few usable samples, which does not
-start a cool-down. A person's `ratchet trigger` is a command (`policies.commands`) and asks none of this. Nothing fires
-on an empty history, and a clock that was set back counts as no time at all.
+Any enabled trigger is enough; what users notice is named first, then volume, then the calendar. Three things hold a
+retrain: the brakes (`policies.brakes`), the cool-down since the last one (and a back-off after failures), and too few
+usable samples, which does not start a cool-down. A person's `ratchet trigger` is a command (`policies.commands`) and
+asks none of this. Nothing fires on an empty history, and a clock that was set back counts as no time at all.
 
 The quality drop needs two witnesses: the 24-hour mean is down by the threshold, and the change detector of `drop`
 agrees. The mean alone fires falsely within a month nearly always at 30 scored requests a day, and half of the time at
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Annotated, Final, NamedTuple
 
+from policies.brakes import Brake, month_full_until, stop_in_words
 from policies.drop import DropDetector
 from policies.intervals import Interval
 from policies.wording import duration, percent, share
@@ -67,6 +68,12 @@ class TriggerConfig:
     """Hours between the starts of two retrains, whatever triggers them (manual ones excepted)."""
     failure_backoff_hours: Annotated[float, Interval("[0, inf)", "hours")] = 1.0
     """Wait after a failed retrain; doubles with each failure in a row, up to a day."""
+    stop_after_rejections: Annotated[int, Interval("[0, inf)", "a count")] = 3
+    """After so many challengers in a row that were not better, triggers start no training until a person says so
+    (`ratchet trigger`, `ratchet resume`). One may lose by chance, three in a row show the recipe. 0: never."""
+    max_runs_per_month: Annotated[int | None, Interval("[1, inf)", "a count")] = None
+    """Trainings that triggers may start in 30 days; those of `ratchet trigger` do not count. None: no limit but the
+    cool-down and `stop_after_rejections`, for only its owner knows what a training costs."""
 
 
 _LONGEST_BACKOFF_HOURS: Final = 24.0
@@ -106,6 +113,11 @@ class TriggerFacts:
     """Effective votes of the last 24 hours."""
     failures_in_a_row: int = 0
     last_failure_at: float | None = None
+    rejections_in_a_row: int = 0
+    """Challengers from trainings that were not better, since the last that was, or since a person went on."""
+    runs_at: tuple[float, ...] | None = None
+    """When triggers have started trainings in the last 30 days, oldest first: the newest max_runs_per_month of them.
+    Not asked for where there is no such limit."""
     experiment_running: bool = False
     """A challenger is being tested: the concurrent comparison decides about drops, not the detector."""
 
@@ -135,6 +147,8 @@ class TriggerReport:
     """Why nothing may start now although something may be due; None where nothing is in the way."""
     hold_until: float | None
     """When the hold ends by the clock, Unix seconds; None when it does not end by itself."""
+    brake: Brake | None = None
+    """What keeps triggers from starting a training although nothing has failed; at `rejections` a person is asked."""
     schedule_at: float | None
     """When the schedule is due next, Unix seconds, in the past where it is overdue; None when it is off."""
 
@@ -169,17 +183,22 @@ def evaluate_triggers(facts: TriggerFacts, config: TriggerConfig, now: float) ->
         progress=progress,
         hold=hold,
         hold_until=hold_until,
+        brake=_brake(facts, config, now),
         schedule_at=_schedule_due(facts, config) if config.enable_scheduled else None,
     )
 
 
 def _hold(facts: TriggerFacts, config: TriggerConfig, now: float) -> tuple[str | None, float | None]:
     """Why nothing may start now, and until when the clock alone says so."""
+    if stop := stop_in_words(facts.rejections_in_a_row, config.stop_after_rejections):
+        return stop, None
     if facts.usable_samples is None:
         return "The usable samples have not been counted yet.", None
     if few := too_few_samples(facts.usable_samples, config, facts.left_out):
         return f"{few[0].upper()}{few[1:]}.", None
-    rest = _longest_rest(facts, config)
+    if config.max_runs_per_month is not None and facts.runs_at is None:
+        return "The trainings of the last 30 days have not been counted yet.", None
+    rest = _longest_rest(facts, config, now)
     if rest is None or now >= rest.until:
         return None, None
     if now < rest.since:
@@ -189,15 +208,22 @@ def _hold(facts: TriggerFacts, config: TriggerConfig, now: float) -> tuple[str |
     return f"{rest.why}: {duration((rest.until - now) / 3600)} to go.", rest.until
 
 
+def _brake(facts: TriggerFacts, config: TriggerConfig, now: float) -> Brake | None:
+    if stop_in_words(facts.rejections_in_a_row, config.stop_after_rejections):
+        return Brake.REJECTIONS
+    return None if _month(facts, config, now) is None else Brake.MONTH
+
+
 class _Rest(NamedTuple):
     until: float
     since: float
     why: str
 
 
-def _longest_rest(facts: TriggerFacts, config: TriggerConfig) -> _Rest | None:
-    """Whatever ends last: the cool-down after a retrain or the back-off after failures."""
-    rests: list[_Rest] = []
+def _longest_rest(facts: TriggerFacts, config: TriggerConfig, now: float) -> _Rest | None:
+    """Whatever ends last: the cool-down after a retrain, the back-off after failures, or a month that is full."""
+    month = _month(facts, config, now)
+    rests: list[_Rest] = [] if month is None else [month]
     if facts.last_retrain_at is not None:
         until = facts.last_retrain_at + 3600 * config.cooldown_hours
         rests.append(_Rest(until, facts.last_retrain_at, "Cool-down after the last retrain"))
@@ -207,6 +233,17 @@ def _longest_rest(facts: TriggerFacts, config: TriggerConfig) -> _Rest | None:
         why = f"Back-off after {facts.failures_in_a_row} failure{'s' if facts.failures_in_a_row > 1 else ''} in a row"
         rests.append(_Rest(facts.last_failure_at + 3600 * hours, facts.last_failure_at, why))
     return max(rests, default=None)
+
+
+def _month(facts: TriggerFacts, config: TriggerConfig, now: float) -> _Rest | None:
+    """A month in which triggers have started as many trainings as they may."""
+    most, starts = config.max_runs_per_month, facts.runs_at
+    until = None if most is None or starts is None else month_full_until(starts, most, now)
+    if until is None or not starts:
+        return None
+    started = "a training" if most == 1 else f"{most} trainings"
+    why = f"Triggers have started {started} in 30 days, as many as trigger_config.max_runs_per_month allows"
+    return _Rest(until, starts[-1], f"{why} (`ratchet trigger` does not wait)")
 
 
 def _sample_count(facts: TriggerFacts, config: TriggerConfig) -> TriggerProgress:

@@ -37,7 +37,8 @@ def retire(position: Position, action: Retire, effect: Effect, now: Context) -> 
 
 
 def set_paused(position: Position, action: SetPaused, effect: Effect, now: Context) -> Transition:
-    """The flag, in whatever phase. A shadow gets no copies meanwhile, so its hours begin later by as much."""
+    """The flag, in whatever phase. A shadow gets no copies meanwhile, so its hours begin later by as much. Whoever lets
+    the loop go on lets triggers train again, too."""
     event, ledger = Event.PAUSED if action.paused else Event.RESUMED, position.state.ledger
     done = stayed(position, event, now.why, now)
     since, paused_at = done.state.since, ledger.paused_at
@@ -45,7 +46,8 @@ def set_paused(position: Position, action: SetPaused, effect: Effect, now: Conte
         since += max(0.0, now.at - max(paused_at, since))
     if not (action.paused and ledger.paused):
         paused_at = now.at if action.paused else None
-    ledger = replace(ledger, paused=action.paused, paused_at=paused_at)
+    rejections = ledger.rejections_in_a_row if action.paused else 0
+    ledger = replace(ledger, paused=action.paused, paused_at=paused_at, rejections_in_a_row=rejections)
     return replace(done, state=replace(done.state, since=since, ledger=ledger))
 
 

@@ -20,6 +20,7 @@ from policies.transition.values import (
     ended,
     expect,
     moved,
+    not_better,
     not_stopped,
     phase_of,
     reached,
@@ -69,7 +70,7 @@ def fail_check(position: Position, action: FailCheck, effect: Effect, now: Conte
     """`Stopped`. It is a rejection like that of a test, only sooner: no user has seen the challenger."""
     model, ledger = challenger_of(position), position.state.ledger
     ledger = replace(
-        not_stopped(ledger, model, effect, now),
+        not_better(not_stopped(ledger, model, effect, now), model),
         totals=count(ledger.totals, "rejections"),
         last_rejection_at=now.at,
     )

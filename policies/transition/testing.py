@@ -40,6 +40,7 @@ from policies.transition.values import (
     experiment_of,
     idle,
     moved,
+    not_better,
     phase_of,
     previous_of,
     reached,
@@ -194,6 +195,8 @@ def _sent_back(position: Position, event: Event, why: str, counted: str | None, 
         rollbacks = ledger.totals.rollbacks
         totals = replace(ledger.totals, rollbacks={**rollbacks, counted: rollbacks.get(counted, 0) + 1})
     ledger = replace(retiring(ledger, model, now), totals=totals, last_rejection_at=now.at)
+    if counted in (None, "harm"):  # a server that died, or a person who wants it gone, says nothing of the recipe
+        ledger = not_better(ledger, model)
     verdict = "reject" if event is Event.REJECTED else "roll_back"
     said = "withdrawn" if counted == "manual" else verdict
     reason = f"{model.name} was withdrawn: {why}"
@@ -220,6 +223,7 @@ def return_traffic(position: Position, action: ReturnTraffic, effect: Effect, no
         last_rejection_at=now.at,
         totals=count(ledger.totals, "returns"),
     )
+    ledger = ledger if now.manual else not_better(ledger, new)
     reason = f"{old.name} serves all users again: {now.why}"
     return moved(
         position,
@@ -250,7 +254,7 @@ def halt_watch(position: Position, action: HaltWatch, effect: Effect, now: Conte
 
 
 def _unwatched(position: Position, event: Event, now: Context) -> Transition:
-    ledger = retiring(position.state.ledger, previous_of(position), now)
+    ledger = replace(retiring(position.state.ledger, previous_of(position), now), rejections_in_a_row=0)
     reason = f"{position.champion.name} stays the champion: {now.why}"
     return moved(position, event, Idle(), ledger, reason, now)
 

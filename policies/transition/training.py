@@ -31,6 +31,8 @@ from policies.triggers import too_few_samples
 def prepare(position: Position, action: PrepareData, effect: Effect, now: Context) -> Transition:
     """`Prepared` or `Declined`. What is in the dataset decides where the run goes: to the trainer, or no further."""
     ledger = position.state.ledger
+    if now.manual and action.train:  # a person has looked, and wants another
+        ledger = replace(ledger, rejections_in_a_row=0)
     run = Run(id=action.run_id, state="preparing", trigger=action.trigger, started_us=now.at_us)
     if isinstance(effect, Declined):
         reason = f"the dataset of {run.id} could not be written: {effect.reason}"

@@ -206,6 +206,14 @@ def failed(ledger: Ledger, now: Context) -> Ledger:
     )
 
 
+def not_better(ledger: Ledger, model: Model) -> Ledger:
+    """After one more challenger that was not better, if a training made it: what a person brought, or has deployed
+    again, says nothing of the recipe."""
+    if model.run_id is None or model.detail.get("redeployed"):
+        return ledger
+    return replace(ledger, rejections_in_a_row=ledger.rejections_in_a_row + 1)
+
+
 def ended(position: Position, state: str, now: Context, error: str | None = None) -> tuple[Run, ...]:
     """The run behind the challenger, closed with what became of its model."""
     if position.run is None:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from proxy.demo.live import part, render
 from proxy.demo.plot import draw
-from proxy.demo.story import Scene, Stage, play, raise_curtain, settle
+from proxy.demo.story import Scene, Theatre, play, raise_curtain, settle
 from proxy.printable import printable
 from proxy.tasks import cancel_and_wait, spawn
 
@@ -52,15 +52,15 @@ async def _run(directory: Path, console: Console, *, seed: int, fast: bool, keep
     _end_on_signals()
     console.print("training a first model, and putting `ratchet serve` in front of it …")
     scene = Scene()
-    async with raise_curtain(directory, seed=seed, fast=fast, rate=rate) as stage:
-        told = await _watch(stage, scene, console, limit_s=_LIMIT_S)
+    async with raise_curtain(directory, seed=seed, fast=fast, rate=rate) as theatre:
+        told = await _watch(theatre, scene, console, limit_s=_LIMIT_S)
         picture = directory / "demo.png"
         await asyncio.to_thread(draw, scene.tally.windows, scene.marks, picture)
-        console.print(_epilogue(stage, scene, picture, told), highlight=False)
+        console.print(_epilogue(theatre, scene, picture, told), highlight=False)
         if told and keep_running:
             console.print("still running, with the bug fixed; Ctrl-C stops it", highlight=False)
             try:
-                await _watch(stage, scene, console, limit_s=float("inf"), forever=True)
+                await _watch(theatre, scene, console, limit_s=float("inf"), forever=True)
             finally:
                 console.print(_count(scene), highlight=False)
     return 0 if told and not scene.tally.ledger.lost else 1
@@ -74,9 +74,9 @@ def _end_on_signals() -> None:
         loop.add_signal_handler(number, task.cancel)
 
 
-async def _watch(stage: Stage, scene: Scene, console: Console, *, limit_s: float, forever: bool = False) -> bool:
+async def _watch(theatre: Theatre, scene: Scene, console: Console, *, limit_s: float, forever: bool = False) -> bool:
     def screen() -> RenderableType:
-        return render(stage, scene, console.size.height)
+        return render(theatre, scene, console.size.height)
 
     with Live(screen(), console=console, auto_refresh=False, transient=False) as live:
 
@@ -87,26 +87,26 @@ async def _watch(stage: Stage, scene: Scene, console: Console, *, limit_s: float
 
         drawing = spawn(redraw(), name="demo-screen")
         try:
-            return await play(stage, scene, limit_s=limit_s, forever=forever)
+            return await play(theatre, scene, limit_s=limit_s, forever=forever)
         finally:
-            await settle(stage, scene)
+            await settle(theatre, scene)
             await cancel_and_wait([drawing])
-            live.update(render(stage, scene, _TALL), refresh=True)
+            live.update(render(theatre, scene, _TALL), refresh=True)
 
 
-def _epilogue(stage: Stage, scene: Scene, picture: Path, told: bool) -> str:
+def _epilogue(theatre: Theatre, scene: Scene, picture: Path, told: bool) -> str:
     first = scene.tally.mean("champion", first=True)
     last = scene.tally.mean("champion", first=False)
     if not told:
         return (
-            f"[red]The demo did not finish in time.[/red] See {stage.directory / 'serve.log'};\n"
-            f"`ratchet explain --config {stage.directory / 'demo.toml'}` says what it was waiting for."
+            f"[red]The demo did not finish in time.[/red] See {theatre.directory / 'serve.log'};\n"
+            f"`ratchet explain --config {theatre.directory / 'demo.toml'}` says what it was waiting for."
         )
     killed = ", ".join(kill.victim.value for kill in scene.kills)
     models = "model was" if scene.promotions == 1 else "models were"
     caught = "one by " + ", one by ".join(scene.caught.values())
     ratchet = _command()
-    settings = _short(stage.directory / "demo.toml")
+    settings = _short(theatre.directory / "demo.toml")
     return f"""
 [bold]What you have seen[/bold]
   right answers: {part(first)} before, {part(last)} now

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from policies import wording
 from proxy.demo.kills import Kill
-from proxy.demo.story import Scene, Stage
+from proxy.demo.story import Scene, Theatre
 from proxy.demo.training import Bug
 from proxy.status import Status
 
@@ -25,12 +25,12 @@ _OTHER_ROWS = 22
 """Rows of the screen without the decisions."""
 
 
-def render(stage: Stage, scene: Scene, rows: int) -> RenderableType:
+def render(theatre: Theatre, scene: Scene, rows: int) -> RenderableType:
     """The screen of this moment, for a terminal with so many rows."""
     shown = max(_LEAST_LINES, min(_MOST_LINES, rows - _OTHER_ROWS))
     return Group(
         Text.assemble(
-            ("Ratchet demo", "bold"), "   console ", (stage.admin_url, "cyan underline"), "   proxy ", stage.url
+            ("Ratchet demo", "bold"), "   console ", (theatre.admin_url, "cyan underline"), "   proxy ", theatre.url
         ),
         Panel(_phases(scene.status), padding=(0, 1)),
         Panel(_truth(scene), title="right answers, as only the users know them", title_align="left", padding=(0, 1)),

@@ -43,6 +43,7 @@ min_new_samples = $min_new_samples      # quality samples since the last trainin
 enable_scheduled = false
 enable_quality_drop = false
 cooldown_hours = 0.001                  # 3.6 s
+stop_after_rejections = 0               # 3: here no person is waited for
 min_usable_samples = 60
 
 [generator_config]

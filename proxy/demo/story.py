@@ -45,7 +45,7 @@ from proxy.private import replace_private
 from proxy.status import PhaseStatus, Status, read_status
 from proxy.tasks import cancel_and_wait, spawn
 
-__all__ = ["Scene", "Stage", "play", "prepare", "raise_curtain", "settle"]
+__all__ = ["Scene", "Theatre", "play", "prepare", "raise_curtain", "settle"]
 
 _BUG = "plant-a-bug"
 _GOLDEN = "golden.jsonl"
@@ -61,7 +61,7 @@ _DECISIVE = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class Theatre:
     """Where the demo runs."""
 
     directory: Path
@@ -160,7 +160,7 @@ def _in_use(claim: Path) -> bool:
 
 
 @asynccontextmanager
-async def raise_curtain(directory: Path, *, seed: int, fast: bool, rate: float) -> AsyncIterator[Stage]:
+async def raise_curtain(directory: Path, *, seed: int, fast: bool, rate: float) -> AsyncIterator[Theatre]:
     """Start the first model and `ratchet serve`; stop both at the end."""
     model = await asyncio.to_thread(prepare, directory)
     ports: set[int] = set()
@@ -189,7 +189,7 @@ async def raise_curtain(directory: Path, *, seed: int, fast: bool, rate: float) 
             with DemoProcess(serve, log=directory / "serve.log", env=environment) as proxy:
                 await wait_until_healthy(f"{url}/-/health", proxy)
                 await wait_until_healthy(f"{admin_url}/status", proxy)
-                yield Stage(
+                yield Theatre(
                     directory=directory,
                     url=url,
                     admin_url=admin_url,
@@ -206,31 +206,31 @@ async def raise_curtain(directory: Path, *, seed: int, fast: bool, rate: float) 
 
 
 async def play(
-    stage: Stage, scene: Scene, *, limit_s: float, forever: bool = False, clock: Clock | None = None
+    theatre: Theatre, scene: Scene, *, limit_s: float, forever: bool = False, clock: Clock | None = None
 ) -> bool:
     """Let customers ask until the story is told (or for ever); True when it ended as it should within `limit_s`."""
     clock = clock or SystemClock()
-    people = customers(600, Random(stage.seed))
+    people = customers(600, Random(theatre.seed))
     began = clock.monotonic()
     scene.started = began if scene.started is None else scene.started
     asking = spawn(
         keep_asking(
-            stage.url, people, scene.tally, rate=stage.rate, seed=stage.seed, clock=clock, started=scene.started
+            theatre.url, people, scene.tally, rate=theatre.rate, seed=theatre.seed, clock=clock, started=scene.started
         ),
         name="demo-customers",
     )
     looks = 0
     try:
-        async with _admin(stage) as admin:
+        async with _admin(theatre) as admin:
             while clock.monotonic() - began < limit_s and not asking.done():
-                stage.server.revive()
+                theatre.server.revive()
                 await _look(admin, scene, clock.monotonic() - scene.started, count=looks % _LOOKS_PER_COUNT == 0)
                 looks += 1
-                scene.processes = running(stage.data_dir)
-                if scene.promotions >= stage.promotions:
-                    _plant(stage, scene)
-                if (victim := _next_victim(stage, scene)) is not None:
-                    await _kill(victim, stage, scene, clock)
+                scene.processes = running(theatre.data_dir)
+                if scene.promotions >= theatre.promotions:
+                    _plant(theatre, scene)
+                if (victim := _next_victim(theatre, scene)) is not None:
+                    await _kill(victim, theatre, scene, clock)
                 if scene.told and not forever:
                     return True
                 await asyncio.sleep(_LOOK_S)
@@ -239,33 +239,33 @@ async def play(
         await cancel_and_wait([asking])
 
 
-def _plant(stage: Stage, scene: Scene) -> None:
+def _plant(theatre: Theatre, scene: Scene) -> None:
     """The first bug; once it is caught the next one, and after the last none."""
     if scene.bug is not None and scene.bug not in scene.caught:
         return
     scene.bug = next((bug for bug in Bug if bug not in scene.caught), None)
     scene.bad_run = False
     if scene.bug is None:
-        stage.bug.unlink(missing_ok=True)
+        theatre.bug.unlink(missing_ok=True)
     else:
-        replace_private(stage.bug, scene.bug.value)  # a training that begins now reads it whole
+        replace_private(theatre.bug, scene.bug.value)  # a training that begins now reads it whole
 
 
-async def settle(stage: Stage, scene: Scene) -> None:
+async def settle(theatre: Theatre, scene: Scene) -> None:
     """The customers have gone: wait until everything they received is in the log, a minute at the most."""
-    async with _admin(stage) as admin:
+    async with _admin(theatre) as admin:
         await scene.tally.ledger.settle(admin, limit_s=_SETTLE_S)
 
 
-def _admin(stage: Stage) -> aiohttp.ClientSession:
-    return aiohttp.ClientSession(stage.admin_url, timeout=aiohttp.ClientTimeout(total=10))
+def _admin(theatre: Theatre) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(theatre.admin_url, timeout=aiohttp.ClientTimeout(total=10))
 
 
-def _next_victim(stage: Stage, scene: Scene) -> Victim | None:
+def _next_victim(theatre: Theatre, scene: Scene) -> Victim | None:
     """Never while an experiment runs: what a kill costs its few users would be told to neither arm."""
     over = len(scene.caught) == len(Bug)  # one look may have shown a bad training's beginning and its end
     match len(scene.kills):
-        case 0 if scene.tally.asked >= 2 * stage.rate:
+        case 0 if scene.tally.asked >= 2 * theatre.rate:
             return Victim.WORKER
         case 1 if scene.status.phase.name == Phase.TRAINING or scene.bug is not None or over:
             return Victim.CONTROLLER
@@ -274,12 +274,14 @@ def _next_victim(stage: Stage, scene: Scene) -> Victim | None:
     return None
 
 
-async def _kill(victim: Victim, stage: Stage, scene: Scene, clock: Clock) -> None:
+async def _kill(victim: Victim, theatre: Theatre, scene: Scene, clock: Clock) -> None:
     assert scene.started is not None
     at_s = clock.monotonic() - scene.started
     scene.marks.append(Mark(at_s, "killed", f"kill -9 {victim.value}"))
     scene.kills.append(Kill(at_s, victim))
-    back_s = await kill(victim, stage.server, stage.data_dir, url=stage.url, admin_url=stage.admin_url, clock=clock)
+    back_s = await kill(
+        victim, theatre.server, theatre.data_dir, url=theatre.url, admin_url=theatre.admin_url, clock=clock
+    )
     scene.kills[-1] = Kill(at_s, victim, back_s)
 
 

@@ -134,6 +134,7 @@ def _observer(
         selection=selection,
         evidence=evidence,
         quality=quality,
+        most_runs=rules.trigger.max_runs_per_month,
     )
 
 

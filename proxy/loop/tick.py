@@ -22,8 +22,10 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from policies.actions import Action, target_of
+from policies.brakes import Brake
 from policies.effects import Done
 from policies.experiment import Verdict
+from policies.lifecycle import Phase
 from policies.plan import Plan, plan
 from policies.state import LoopState
 from policies.transition import Context, Position, Transition, apply, stale
@@ -251,7 +253,7 @@ class Loop:
         watching = decided.watch.decision if decided.watch else None
         check = seen.snapshot.check.verdict if seen.snapshot.check else None
         kind = (seen.snapshot.phase, seen.snapshot.paused, type(decided.held), verdict, check, carried, watching,
-                decided.triggers.fired, decided.triggers.hold is None)  # fmt: skip
+                decided.triggers.fired, decided.triggers.hold is None, decided.triggers.brake)  # fmt: skip
         note = kind != self._last_hold
         interval_s = self._journal.rules.check_interval_s
         look = note or not 0 <= now - self._looked_at < interval_s
@@ -259,6 +261,8 @@ class Loop:
         asks = "few_clusters" if carried else verdict.value if verdict in _ASK_SOMEBODY else None
         if check in _CHECK_ASKS:
             asks = f"check_{check}"
+        if seen.snapshot.phase is Phase.IDLE and decided.triggers.brake is Brake.REJECTIONS:
+            asks = "stopped_after_rejections"
         if note and asks is not None:
             self._notifier.notify(held_event(seen, decided, now, asks))
         self._last_hold = kind

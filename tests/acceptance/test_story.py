@@ -51,6 +51,8 @@ QUESTIONS_PER_S = 25.0
 """Each is ten milliseconds of work, and what is asked while a controller starts again tells nothing."""
 SHARE = 0.5
 """Of the users, for the challenger: with a tenth of them the same evidence takes three times as many questions."""
+FIRST = 0.25
+"""Of the users, before the share rises to `SHARE`."""
 LAZINESS = 0.1
 """Of the answers, without a thumb: most of what there is to be judged by are thumbs."""
 LOOK_S = 0.5
@@ -60,7 +62,7 @@ PHASES = {"idle", "training", "deploying", "checking", "testing", "promoting", "
 TRAINED = ["dataset_ready", "training_started", "trained", "deployment_started", "check_started", "deployed"]
 
 
-def settings(directory: Path, *, min_effective_users: float) -> dict[str, Any]:
+def settings(directory: Path, stages: tuple[float, ...], *, min_effective_users: float) -> dict[str, Any]:
     """The ordinary rules; hours become seconds."""
     return {
         "check_interval_seconds": 0.5,
@@ -84,7 +86,8 @@ def settings(directory: Path, *, min_effective_users: float) -> dict[str, Any]:
             "holdout_share": 0.1,
         },
         "ab_test_config": {
-            "initial_challenger_traffic": SHARE,
+            "initial_challenger_traffic": stages[0],
+            "stages": list(stages),
             "min_duration_hours": 0.0005,
             "min_samples_per_version": 50,
             "min_effective_users": min_effective_users,
@@ -156,7 +159,7 @@ class Story:
 
     def accuracy(self, arm: str) -> float:
         """Share of right answers of one arm while both had users, as only the customers know it."""
-        both = [window for window in self.tally.windows if len(window.asked) == 2]
+        both = [window for window in self.tally.windows if {"champion", "challenger"} <= window.asked.keys()]
         return sum(window.right.get(arm, 0) for window in both) / sum(window.asked[arm] for window in both)
 
 
@@ -176,7 +179,8 @@ async def told(directory: Path, *, bug: bool = False) -> AsyncIterator[Story]:
     tally, url = UserTally(), f"http://127.0.0.1:{port}"
     with DemoProcess(command, log=directory / "champion.log", env=environ) as child:
         await wait_until_healthy(f"{url}/health", child)
-        rules = settings(directory, min_effective_users=USERS if bug else 10)
+        stages = (SHARE,) if bug else (FIRST, SHARE)
+        rules = settings(directory, stages, min_effective_users=USERS if bug else 10)
         ratchet = RatchetProcess(directory / "r", champion=url, settings=rules, environ=environ)
         people = [Customer(name, laziness=LAZINESS, activity=1.0) for name in NAMES]
         clock = SystemClock()
@@ -271,7 +275,9 @@ class Assassin:
 def assert_a_better_model_serves(story: Story, status: dict[str, Any]) -> None:
     totals = status["totals"]
     assert (totals["runs"], totals["retrains"], totals["promotions"], totals["returns"]) == (1, 1, 1, 0)
-    assert [entry["event"] for entry in story.history()] == [*TRAINED, "won", "promoted", "watch_finished", "retired"]
+    assert [entry["event"] for entry in story.history()] == [
+        *TRAINED, "stage_reached", "won", "promoted", "watch_finished", "retired"
+    ]  # fmt: skip
     assert all(entry["reasons"] and entry["state"] == "done" for entry in story.history())
     assert status["champion"]["name"].startswith("model-")
     assert story.accuracy("challenger") > story.accuracy("champion") + 0.1
@@ -286,7 +292,7 @@ def assert_sticky(story: Story) -> None:
     """A part of the users, each on the side that the salt says for as long as the test lasted."""
     [(salt,)] = story.select("select salt from experiments")
     ring = KeyRing(story.ratchet.data_dir / "keys.json")
-    sides = {ring.user_hash(name): assign(bytes.fromhex(salt), name, SHARE) for name in map(str.encode, NAMES)}
+    sides = {ring.user_hash(name): assign(bytes.fromhex(salt), name, FIRST) for name in map(str.encode, NAMES)}
     seen = story.select(
         "select user_hash, arm from records where experiment_id is not null "
         "and epoch = (select min(epoch) from records where experiment_id is not null)"

@@ -13,7 +13,7 @@ from rich.console import Console
 from policies.triggers import TriggerConfig, TriggerFacts, evaluate_triggers
 from proxy.demo.live import render
 from proxy.demo.processes import DemoProcess
-from proxy.demo.story import Scene, Stage
+from proxy.demo.story import Scene, Theatre
 from proxy.loop.codec import to_json
 from proxy.status import ExperimentStatus, NextStatus, PhaseStatus, Status, TriggerStatus, read_status
 from tests.harness.arms import assessed
@@ -34,10 +34,10 @@ def shown(tmp_path: Path, status: Status) -> str:
         DemoProcess([sys.executable, "-c", ""], log=tmp_path / "log", env={}) as server,
         console.capture() as screen,
     ):
-        stage = Stage(
+        theatre = Theatre(
             directory=tmp_path, url="http://p", admin_url="http://a", server=server, seed=1, promotions=1, rate=1.0
         )
-        console.print(render(stage, Scene(status=read_status(to_json(status))), 40))
+        console.print(render(theatre, Scene(status=read_status(to_json(status))), 40))
     return screen.get()
 
 

@@ -165,6 +165,7 @@ def positions(draw: st.DrawFn) -> Position:
         champion_id=CHAMPION,
         paused=draw(st.booleans()),
         failures_in_a_row=draw(st.integers(0, 3)),
+        rejections_in_a_row=draw(st.integers(0, 3)),
         retiring=(Retiring(id=LEFT, name="old", due_at=2.0),) if draw(st.booleans()) else (),
     )
     return Position(

@@ -219,6 +219,7 @@ instants = st.floats(-1e12, 1e12)
         negative_votes=st.integers(0, 1000),
         failures_in_a_row=st.integers(0, 10**6),
         last_failure_at=st.none() | instants,
+        rejections_in_a_row=st.integers(0, 5),
         experiment_running=st.booleans(),
     ),
     instants,
@@ -246,6 +247,12 @@ def found_out(module: ModuleType) -> set[str | None]:
 def test_the_loop_and_the_simulation_find_out_every_fact() -> None:
     """A fact that nobody finds out is unknown for ever, and its trigger never fires."""
     facts = {field.name for field in fields(TriggerFacts)}
-    only_of_a_loop_that_trains = {"left_out", "failures_in_a_row", "last_failure_at", "experiment_running"}
+    only_of_a_loop_that_trains = {
+        "left_out",
+        "failures_in_a_row",
+        "last_failure_at",
+        "rejections_in_a_row",
+        "experiment_running",
+    }
     assert found_out(observe) == facts
     assert found_out(simulate) == facts - only_of_a_loop_that_trains

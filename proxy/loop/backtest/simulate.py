@@ -110,7 +110,7 @@ class _Walk:
         self._config = config
         self._selection = selection
         self._since = since
-        self._last: float | None = None
+        self._starts: list[float] = []
         self._detector: DropDetector | None = None
 
     async def step(self, now: float) -> PaperRetrain | None:
@@ -121,7 +121,7 @@ class _Walk:
         report = evaluate_triggers(facts, self._config, now)
         if report.fired is None or report.hold is not None:
             return None
-        self._last = now
+        self._starts.append(now)
         reason = next(progress.reason for progress in report.progress if progress.name is report.fired)
         return PaperRetrain(
             at=now, trigger=report.fired.value, reason=reason, new_quality_samples=facts.new_quality_samples or 0
@@ -140,11 +140,13 @@ class _Walk:
         now_us = round(now * 1e6)
         votes = await self._store.traffic.feedback_window(now_us - _DAY_US, now_us)
         _, recent = await self._store.traffic.quality_window(now_us - _DAY_US, now_us)
-        last = self._since if self._last is None else self._last
+        last = self._starts[-1] if self._starts else None
+        since = self._since if last is None else last
         return TriggerFacts(
             installed_at=self._since,
-            last_retrain_at=self._last,
-            new_quality_samples=await self._scored(last, now, self._config.min_quality_score),
+            last_retrain_at=last,
+            runs_at=tuple(self._starts),
+            new_quality_samples=await self._scored(since, now, self._config.min_quality_score),
             usable_samples=await usable_at_most(self._store, self._selection, 0, now_us),
             quality_baseline=None if self._detector is None else self._detector.baseline,
             quality_recent=recent,

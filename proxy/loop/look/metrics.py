@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from policies.brakes import Brake
 from policies.experiment import Assessment, Verdict
 from policies.gate import GateVerdict
 from policies.guardrails import GuardrailState
@@ -118,6 +119,8 @@ def _triggers(plan: Plan) -> Iterator[Metric]:
     fraction = {(one.name.value,): one.fraction for one in enabled}
     value = {(one.name.value,): one.value for one in enabled if one.value is not None}
     target = {(one.name.value,): one.target for one in enabled if one.target is not None}
+    brakes = {(brake.value,): float(brake is plan.triggers.brake) for brake in Brake}
+    yield _labelled("ratchet_trigger_brake", "1 while triggers may start no training.", ("brake",), brakes)
     yield _labelled("ratchet_trigger_progress", "Progress of a trigger; at 1 it fires.", ("trigger",), fraction)
     yield _labelled("ratchet_trigger_value", "Current value of a trigger.", ("trigger",), value)
     yield _labelled("ratchet_trigger_target", "The value at which a trigger fires.", ("trigger",), target)
@@ -131,6 +134,8 @@ def _totals(snapshot: Snapshot) -> Iterator[Metric]:
     yield _counter("ratchet_loop_promotions", "Challengers promoted.", totals.promotions)
     yield _counter("ratchet_loop_returns", "Promotions undone in the watch window.", totals.returns)
     yield _counter("ratchet_loop_rejections", "Challengers rejected because they could not win.", totals.rejections)
+    in_a_row = snapshot.triggers.rejections_in_a_row
+    yield _gauge("ratchet_loop_rejections_in_a_row", "Challengers that were not better, since one was.", in_a_row)
     rollbacks = CounterMetricFamily("ratchet_loop_rollbacks", "Challengers rolled back.", labels=("reason",))
     for reason, n in totals.rollbacks.items():
         rollbacks.add_metric((reason,), n)

@@ -12,6 +12,7 @@ from collections.abc import Awaitable
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
+from policies.brakes import MONTH_S
 from policies.estimates import Moments
 from policies.experiment import ArmStats
 from policies.lifecycle import Phase
@@ -89,6 +90,8 @@ class Observer:
     evidence: EvidenceReader
     """Who carries the evidence."""
     quality: QualityReader
+    most_runs: int | None = None
+    """How many trainings triggers may start in a month; None: nobody counts them."""
     _silent_since: dict[int, float] = field(default_factory=dict)
     _adopted: set[str] = field(default_factory=set)
     _clocks: tuple[float, float] | None = None
@@ -158,8 +161,17 @@ class Observer:
             negative_votes=votes.negative,
             failures_in_a_row=state.ledger.failures_in_a_row,
             last_failure_at=state.ledger.last_failure_at,
+            rejections_in_a_row=state.ledger.rejections_in_a_row,
+            runs_at=await self._runs_at(now),
             experiment_running=state.phase_name in (Phase.TESTING, Phase.PROMOTING),
         )
+
+    async def _runs_at(self, now: float) -> tuple[float, ...] | None:
+        """When the last trainings that triggers started in this month began, as many as may be."""
+        if self.most_runs is None:
+            return None
+        starts = await self.store.runs.starts(round((now - MONTH_S) * 1e6), limit=self.most_runs)
+        return tuple(start / 1e6 for start in starts)
 
     async def _usable(self, state: LoopState) -> int:
         """At most this many samples can be kept: what the last preparation kept, and all that came since."""

@@ -10,6 +10,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from policies.rows import Model, ModelState, Run
+from policies.triggers import Trigger
 from proxy.clock import Clock
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of, insert_new
@@ -100,6 +101,21 @@ class Runs:
         query = sa.select(runs).order_by(runs.c.started_us.desc(), runs.c.id.desc()).limit(limit)
         async with self._db.read() as connection:
             return [to_value(Run, row) for row in await connection.execute(query)]
+
+    async def starts(self, since_us: int, *, limit: int) -> tuple[int, ...]:
+        """When triggers, and not a person, have started trainings since then, oldest first: the newest `limit` of them.
+
+        A dataset that could not be written, or was too small, was no training.
+        """
+        query = (
+            sa.select(runs.c.started_us)
+            .where(runs.c.started_us > since_us, runs.c.trigger != Trigger.MANUAL.value)
+            .where(runs.c.manifest.is_not(sa.null()), runs.c.state != "too_small")
+            .order_by(runs.c.started_us.desc())
+            .limit(limit)
+        )
+        async with self._db.read() as connection:
+            return tuple(reversed((await connection.scalars(query)).all()))
 
     async def add_users(self, run_id: str, user_hashes: Iterable[int]) -> None:
         """Remember whose samples went into the run's data, so that deleting a user can name the models. Idempotent."""

@@ -106,6 +106,24 @@ async def test_a_holder_that_was_overtaken_changes_nothing(store: Store) -> None
 RUN = Run(id="run-1", state="running", trigger="samples", started_us=5, manifest={"kept": 7}, trainer="command")
 
 
+async def test_starts_of_trainings_are_those_of_triggers_newest_kept_oldest_first(store: Store) -> None:
+    """Neither a person's, nor datasets that came to nothing."""
+    lease = await take(store)
+    rows = (
+        *(replace(RUN, id=f"run-{at}", trigger="schedule", started_us=at) for at in (5, 7, 9)),
+        replace(RUN, id="run-a", trigger="manual", started_us=6),
+        replace(RUN, id="run-b", trigger="schedule", state="too_small", started_us=8),
+        replace(RUN, id="run-c", trigger="schedule", state="failed", manifest=None, started_us=8),
+        replace(RUN, id="run-d", trigger="sample_count", state="reject", started_us=10),
+    )
+    entry = await store.journal.intend("x", fence=lease.fence, who="loop", why="", inputs={})
+    await store.journal.transition(LoopTransaction(fence=lease.fence, seq=entry.seq, state={"loop": {}}, runs=rows))
+    assert await store.runs.starts(4, limit=10) == (5, 7, 9, 10)
+    assert await store.runs.starts(4, limit=2) == (9, 10)
+    assert await store.runs.starts(9, limit=10) == (10,)
+    assert await store.runs.starts(10, limit=10) == ()
+
+
 async def test_a_transition_writes_everything(store: Store, clock: ManualClock) -> None:
     lease = await take(store)
     model = await store.models.add("tuned", path="/models/1", detail={"gpu": 1})

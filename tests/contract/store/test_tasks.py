@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from policies.estimates import Moments
-from policies.records import Arm, Outcome
+from policies.records import TESTED, Arm, Outcome
 from policies.rows import Experiment
 from policies.selection import DataGeneratorConfig
 from proxy.cli.power import _look
@@ -79,10 +79,10 @@ async def read(store: Store, clock: ManualClock) -> dict[str, Any]:
     totals = await store.traffic.totals()
     hour_us = now_us // HOUR_US * HOUR_US - HOUR_US
     return {
-        "requests": {arm: stats[arm].requests for arm in Arm},
-        "moments": {arm: stats[arm].moments for arm in Arm},
-        "requests again": {arm: again[arm].requests for arm in Arm},
-        "moments again": {arm: again[arm].moments for arm in Arm},
+        "requests": {arm: stats[arm].requests for arm in TESTED},
+        "moments": {arm: stats[arm].moments for arm in TESTED},
+        "requests again": {arm: again[arm].requests for arm in TESTED},
+        "moments again": {arm: again[arm].moments for arm in TESTED},
         "new samples": [await store.traffic.count_quality_samples(hour_us + 7, least) for least in (None, 0.5)],
         "quality": await store.traffic.quality_window(now_us - 3 * HOUR_US, now_us),
         "quality of a model": await store.traffic.quality_window(now_us - 3 * HOUR_US, now_us, 2),
