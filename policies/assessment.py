@@ -12,9 +12,11 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 from policies.carriers import Carrier, Carriers
+from policies.cuped import PastEffect
 from policies.estimates import DEFAULT_ICC, SIGNALS, Metric, MetricMean, Moments
 from policies.guardrails import GuardrailConfig, GuardrailResult
 from policies.intervals import Interval
+from policies.past import PastMoments
 from policies.records import Arm
 from policies.rectified import RectifiedQuality
 from policies.stages import Stage, Stages
@@ -155,6 +157,8 @@ class ArmStats:
     """Users whose names are only claimed; their clusters are units instead of them."""
     clusters: int = 0
     """Units that are clusters."""
+    past: PastMoments | None = None
+    """Of the units that were here before the experiment; None where their past is not used, or not read yet."""
 
     @property
     def users(self) -> int:
@@ -267,7 +271,13 @@ class ExperimentFacts:
 
 
 def _moments(share: float, champion: ArmStats, challenger: ArmStats) -> Stage:
-    return Stage(share=share, champion=champion.moments, challenger=challenger.moments)
+    return Stage(
+        share=share,
+        champion=champion.moments,
+        challenger=challenger.moments,
+        champion_past=champion.past,
+        challenger_past=challenger.past,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -433,3 +443,5 @@ class Assessment:
     """Each by itself, the one that runs last; looks of before there were any have none."""
     next_stage: NextStage | None = None
     """None: the share rises no further."""
+    past: PastEffect | None = None
+    """What the users' past made of the estimate; None where it is not used."""

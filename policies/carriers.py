@@ -5,7 +5,9 @@ is a cluster (a credential, a network), so that one machine counts once; but som
 few units. So a promotion has to survive leaving out: in each arm the votes of the units that pull θ most towards the
 challenger are set to nothing, their other measures stay, and the e-value is taken again. A unit's pull is its
 influence on θ through the votes: e/W₁ in the challenger's arm, −e/W₀ in the champion's (times what all units share),
-with e = S − R·N. docs/statistics.md has the table of what this stops and what it costs.
+with e = S − R·N. Where the estimate is adjusted by the users' past, those left out keep theirs: it was there before the
+arms were, and nobody can forge it for one of them. docs/statistics.md has the table of what this stops, and what it
+costs.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from heapq import heappush, heappushpop, nlargest
 from typing import Final, NamedTuple, Self
 
 from policies.estimates import DEFAULT_ICC, METRICS, Metric, Moments, Vector
+from policies.past import PastMoments, PastVector
 from policies.stages import Stage, Stages, weighted_terms
 
 __all__ = ["LEAST_LEFT_OUT", "LEAST_VOTERS", "Carrier", "Carriers", "Units", "left_out_of"]
@@ -60,11 +63,17 @@ class Carriers:
     """Of those left out."""
     earlier: tuple[tuple[Moments, Moments], ...] = ()
     """The same in the stages before."""
+    pasts: tuple[tuple[PastMoments | None, PastMoments | None], ...] = ()
+    """What the users did before the test, of all stages; empty where that is not used."""
 
     def evidence(self, shares: Sequence[float], icc: float = DEFAULT_ICC) -> Stages:
         """What is left to compare, with the shares of all stages. ValueError when they are more or fewer."""
         arms = (*self.earlier, (self.champion, self.challenger))
-        stages = (Stage(share=p, champion=old, challenger=new) for p, (old, new) in zip(shares, arms, strict=True))
+        pasts = self.pasts or ((None, None),) * len(arms)
+        stages = (
+            Stage(share=share, champion=old, challenger=new, champion_past=old_past, challenger_past=new_past)
+            for share, (old, new), (old_past, new_past) in zip(shares, arms, pasts, strict=True)
+        )
         return Stages(tuple(stages), icc)
 
 
@@ -92,8 +101,13 @@ class Units:
         each stage, by the stage's place, in which it came."""
         self._arms[arm].add(key, vectors, claimed=claimed)
 
-    def carriers(self) -> Carriers:
-        """What is left of all that was added."""
+    def left_out(self) -> set[int]:
+        """The keys of those that are left out, of all that were added."""
+        claimed = any(arm.claimed_voters for arm in self._arms)
+        return {key for arm in self._arms for _, key, _ in arm.top(claimed=claimed)}
+
+    def carriers(self, pasts: Mapping[int, PastVector] | None = None) -> Carriers:
+        """What is left of all that was added. `pasts`: of the units that are left out, where the stages have a past."""
         claimed = any(arm.claimed_voters for arm in self._arms)
         old, new = self._arms
         outs = [arm.top(claimed=claimed) for arm in self._arms]
@@ -116,6 +130,13 @@ class Units:
             ),
             strongest=_named([*outs[0], *outs[1]], old.towards + new.towards),
             earlier=tuple(left[:-1]),
+            pasts=tuple(
+                (
+                    _past_without(stage.champion_past, outs[0], at, self._weights, pasts or {}),
+                    _past_without(stage.challenger_past, outs[1], at, self._weights, pasts or {}),
+                )
+                for at, stage in enumerate(self._stages.parts)
+            ),
         )
 
 
@@ -206,9 +227,26 @@ def _named(out: Iterable[_Strong], towards: float) -> tuple[Carrier, ...]:
 
 def _without(moments: Moments, out: Iterable[_Strong], stage: int, metrics: Iterable[Metric]) -> Moments:
     """An arm's moments in a stage with these units' votes set to nothing."""
-    gone = {2 * METRICS.index(metric) + side for metric in metrics for side in (0, 1)}
     for _, _, vectors in out:
         if (vector := vectors.get(stage)) is not None:
-            silent = tuple(0.0 if at in gone else value for at, value in enumerate(vector))
-            moments = moments.replaced(vector, silent)
+            moments = moments.replaced(vector, _silent(vector, metrics))
     return moments
+
+
+def _past_without(
+    past: PastMoments | None,
+    out: Iterable[_Strong],
+    stage: int,
+    metrics: Iterable[Metric],
+    pasts: Mapping[int, PastVector],
+) -> PastMoments | None:
+    """The same of the sums of pasts: each unit's stays, and goes with what is left of what it did."""
+    for _, key, vectors in out:
+        if past is not None and key in pasts and (vector := vectors.get(stage)) is not None:
+            past = past.replaced(pasts[key], vector, _silent(vector, metrics))
+    return past
+
+
+def _silent(vector: Vector, metrics: Iterable[Metric]) -> Vector:
+    gone = {2 * METRICS.index(metric) + side for metric in metrics for side in (0, 1)}
+    return tuple(0.0 if at in gone else value for at, value in enumerate(vector))

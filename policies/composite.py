@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from policies.assessment import ABTestConfig, ExperimentFacts, QualityMeasure
+from policies.cuped import cuped_effect
 from policies.estimates import EffectEstimate, Metric, Moments, metric_mean, observation_sd
 from policies.rectified import rectified_effect, rectified_quality
-from policies.stages import Stages, weighted_effect
+from policies.stages import Stages
 
 __all__ = ["Composite", "composite_effect", "composite_of", "composite_weights", "judged_alone", "parts_of"]
 
@@ -75,17 +76,18 @@ def composite_of(facts: ExperimentFacts, config: ABTestConfig) -> Composite:
 
 
 def composite_effect(composite: Composite, stages: Stages) -> EffectEstimate | None:
-    """The gain with its standard error; None where a part of it is missing in an arm."""
+    """The gain with its standard error, less what the users' past explains where the stages have it; None where a part
+    of it is missing in an arm."""
     if composite.rectified:
         return rectified_effect(stages, composite.rectified, composite.weights)
-    return weighted_effect(stages, composite.weights)
+    return cuped_effect(stages, composite.weights)
 
 
 def judged_alone(composite: Composite, stages: Stages) -> EffectEstimate | None:
     """The gain as the judge alone sees it, where votes rectify it: enough to reject, and nothing else."""
     if not composite.rectified:
         return None
-    return weighted_effect(stages, {**composite.weights, Metric.JUDGE: composite.rectified})
+    return cuped_effect(stages, {**composite.weights, Metric.JUDGE: composite.rectified})
 
 
 def parts_of(composite: Composite, stages: Stages) -> dict[Metric, float]:

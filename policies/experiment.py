@@ -46,6 +46,7 @@ from policies.composite import (
     judged_alone,
     parts_of,
 )
+from policies.cuped import PastEffect, cuped_effect, past_effect, without_past
 from policies.estimates import METRICS, EffectEstimate, Metric, relative_change
 from policies.eta import estimate_eta, eta_in_words
 from policies.evidence import bounds, log_e_value, sample_ratio_log_bf
@@ -114,6 +115,7 @@ def evaluate(facts: ExperimentFacts, config: ABTestConfig, now: float) -> Assess
         tags=look.tags,
         stages=_stage_results(facts, config, look.composite),
         next_stage=look.next_stage,
+        past=look.past,
     )
 
 
@@ -230,6 +232,7 @@ def _measure(facts: ExperimentFacts, config: ABTestConfig, now: float) -> Measur
         log_e_harm=log_e_value(-harm.theta, harm.se, deltas=deltas, alpha=harm_alpha(config)),
         log_e_futility=_log_e_futility(gain, config, composite),
         log_e_judged_futility=_log_e_futility(judged or _UNKNOWN, config, composite),
+        past=_past(evidence, composite, effect),
         guardrails=guardrails,
         sample_ratio=sample_ratio,
         feedback_rate=feedback_rate,
@@ -249,6 +252,11 @@ def _measure(facts: ExperimentFacts, config: ABTestConfig, now: float) -> Measur
         ),
         clock_behind_hours=max(facts.epoch_started_at - now, 0.0) / 3600,
     )
+
+
+def _past(evidence: Stages, composite: Composite, effect: EffectEstimate | None) -> PastEffect | None:
+    plain = None if effect is None else composite_effect(composite, without_past(evidence))
+    return None if effect is None or plain is None else past_effect(evidence, effect, plain)
 
 
 def _guardrail_results(facts: ExperimentFacts, evidence: Stages, config: ABTestConfig) -> tuple[GuardrailResult, ...]:
@@ -364,7 +372,7 @@ def _harm_effect(
     if feedback_rate.differs:
         del weights[Metric.POSITIVE]
     there = {m: w for m, w in weights.items() if w and weighted_effect(stages, {m: w}) is not None}
-    return weighted_effect(stages, there)
+    return cuped_effect(stages, there)
 
 
 def _comparisons(evidence: Stages, composite: Composite) -> tuple[MetricComparison, ...]:

@@ -140,7 +140,7 @@ TRANSITIONS: Final[tuple[Arrow, ...]] = (
     _arrow(Phase.PROMOTING, Event.PROMOTED, Phase.WATCHING, "all users are on the new champion"),
     _arrow(Phase.PROMOTING, Event.PROMOTION_FAILED, Phase.IDLE, "the challenger stopped answering before the switch"),
     _arrow(Phase.PROMOTING, Event.ROLLED_BACK, Phase.IDLE, "a person rolled the challenger back before the switch"),
-    _arrow(Phase.WATCHING, Event.CONTROL_RELEASED, Phase.WATCHING, "the old champion cannot serve the users held back"),
+    _arrow(Phase.WATCHING, Event.CONTROL_RELEASED, Phase.WATCHING, "the old champion cannot serve its users any more"),
     _arrow(Phase.WATCHING, Event.RETURNED, Phase.IDLE, "a guardrail broke, or a person rolled the promotion back"),
     _arrow(Phase.WATCHING, Event.WATCH_FINISHED, Phase.IDLE, "the watch window is over; the old champion retires"),
     _arrow(Phase.WATCHING, Event.WATCH_HALTED, Phase.IDLE, "the old champion is down: no rollback is possible"),

@@ -157,6 +157,6 @@ def _compared_with(facts: WatchFacts) -> tuple[str, ...]:
     if facts.before is None:
         return ("There are no earlier numbers to compare with.",)
     return (
-        "Nobody is held back, so these hours are compared with those before the promotion. That is weaker: a busier "
-        "hour reads as harm, so latency is not judged.",
+        "No users stay on the old champion, so these hours are compared with those before the promotion. That is "
+        "weaker: a busier hour reads as harm, so latency is not judged.",
     )

@@ -22,8 +22,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from policies.cuped import adjusted
 from policies.estimates import EffectEstimate, Metric, MetricMean, covariance
-from policies.stages import StagePart, Stages, Term, combined_effect, parts_by_stage, weighted_terms
+from policies.stages import StagePart, Stages, Term, parts_by_stage, weighted_terms
 
 __all__ = ["RECTIFIED", "RectifiedQuality", "rectified_effect", "rectified_quality"]
 
@@ -59,7 +60,8 @@ def rectified_effect(
     stages: Stages, weight: float = 1.0, beside: Mapping[Metric, float] | None = None
 ) -> EffectEstimate | None:
     """`weight` times the relative change of Q, plus the weighted changes of the metrics `beside` it, with one standard
-    error. Effective users are those of votes and of judged answers (and of the metrics beside).
+    error. Effective users are those of votes and of judged answers (and of the metrics beside). Where the stages have
+    their users' past, what that explains is taken off: the past of Q is that of the votes.
 
     None where Q is not known in both arms, or not above 0 in the champion, or a metric beside it is missing.
     """
@@ -77,7 +79,8 @@ def rectified_effect(
     ]
     theta, others = rest
     theta += weight * (quality.challenger / quality.champion - 1.0)
-    return combined_effect(theta, stages, [*groups, *([term] for term in others)])
+    past = {**(beside or {}), Metric.POSITIVE: weight}
+    return adjusted(theta, stages, [*groups, *([term] for term in others)], past)
 
 
 def _q(means: Mapping[Metric, MetricMean], trust: float) -> float:

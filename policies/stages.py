@@ -38,9 +38,10 @@ from policies.estimates import (
     clustered,
     metric_mean,
 )
+from policies.past import PastMoments
 
-__all__ = ["Stage", "StagePart", "Stages", "Term", "combined_effect", "difference", "overall_means", "parts_by_stage",
-           "share_correlation", "weighted_effect", "weighted_terms"]  # fmt: skip
+__all__ = ["Adjustment", "Stage", "StagePart", "Stages", "Term", "combined_effect", "difference", "effective_users",
+           "overall_means", "parts_by_stage", "share_correlation", "weighted_effect", "weighted_terms"]  # fmt: skip
 
 _NOTHING: Final = 1e-9
 
@@ -53,6 +54,9 @@ class Stage:
     """The challenger's, in (0, 1)."""
     champion: Moments
     challenger: Moments
+    champion_past: PastMoments | None = None
+    challenger_past: PastMoments | None = None
+    """What the arms' users did before the test; None where nobody has kept it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,16 @@ class Term(NamedTuple):
     new: MetricMean
     gain: float
     loss: float
+
+
+class Adjustment(NamedTuple):
+    """What is known to have nothing to do with the models, and is taken off an effect (`policies.cuped`)."""
+
+    theta: float
+    variance: Mapping[int, float]
+    """What a stage's variance gains by that, by its place; below 0 where it gets less."""
+    factor: float
+    """γ: how much of what was measured before is taken off."""
 
 
 def share_correlation(lower: float, higher: float) -> float:
@@ -189,14 +203,19 @@ def difference(stages: Stages, metric: Metric) -> EffectEstimate | None:
     return EffectEstimate(theta=effect.theta, se=math.sqrt(variance), effective_users=effect.effective_users)
 
 
-def combined_effect(theta: float, stages: Stages, groups: Sequence[Sequence[Term]]) -> EffectEstimate:
-    """`theta` with its standard error. The terms of a group are parts of one quantity in one stage: they share a floor,
-    by the weight of the first of them, which is the rarest. Effective users are those of all terms.
+def combined_effect(
+    theta: float, stages: Stages, groups: Sequence[Sequence[Term]], less: Adjustment | None = None
+) -> EffectEstimate:
+    """`theta` with its standard error; `less` is taken off both. The terms of a group are parts of one quantity in one
+    stage: they share a floor, by the weight of the first of them, which is the rarest. Effective users are those of all
+    terms.
 
     Metrics whose products with the others are not kept (all but WEIGHABLE) are taken as moving with them as much as
-    they can: their standard errors add up.
+    they can: their standard errors add up. An adjustment that leaves of the variance no more than rounding does is not
+    made.
     """
-    effective = _effective_users([term for group in groups for term in group])
+    effective = effective_users([term for group in groups for term in group])
+    changes = {} if less is None else less.variance
     spreads: list[tuple[float, float, float]] = []
     for at, stage in enumerate(stages.parts):
         mine = [group for group in groups if group[0].stage == at]
@@ -204,11 +223,32 @@ def combined_effect(theta: float, stages: Stages, groups: Sequence[Sequence[Term
             continue
         if _few_users(stage):
             return EffectEstimate(theta=theta, se=math.inf, effective_users=effective)
-        spreads.append((stage.share, _stage_variance(stage, mine), _between_users(mine, stages.icc)))
+        spreads.append(
+            (stage.share, _stage_variance(stage, mine, changes.get(at, 0.0)), _between_users(mine, stages.icc))
+        )
     variance = sum(v for _, v, _ in spreads)
     for (p, v, f), (q, u, g) in combinations(spreads, 2):
         variance += 2.0 * share_correlation(min(p, q), max(p, q)) * math.sqrt(f * g * v * u)
+    if less is not None:
+        plain = combined_effect(theta, stages, groups)
+        if variance <= _NOTHING * plain.se**2:
+            return plain
+        theta -= less.theta
     return EffectEstimate(theta=theta, se=math.sqrt(variance) if variance > 0 else math.inf, effective_users=effective)
+
+
+def effective_users(terms: Sequence[Term]) -> float:
+    """The smallest over arms and metrics. Of several stages (Σ h)² / (Σ (h/W) √ΣN²)²: no fewer than there are, for the
+    same users come back."""
+    roots: dict[tuple[Metric, int], float] = {}
+    for term in terms:
+        if term.part == 1.0:
+            continue
+        for arm, mean in enumerate((term.old, term.new)):
+            key = term.metric, arm
+            roots[key] = roots.get(key, 0.0) + term.part / math.sqrt(mean.effective_users)
+    whole = [mean.effective_users for term in terms if term.part == 1.0 for mean in (term.old, term.new)]
+    return min([*whole, *(root**-2 for root in roots.values())])
 
 
 def _means(arm: Moments, metrics: Iterable[Metric]) -> dict[Metric, MetricMean] | None:
@@ -230,20 +270,6 @@ def _few_users(stage: Stage) -> bool:
     return min(stage.champion.users, stage.challenger.users) < 2
 
 
-def _effective_users(terms: Sequence[Term]) -> float:
-    """The smallest over arms and metrics. Of several stages (Σ h)² / (Σ (h/W) √ΣN²)²: no fewer than there are, for the
-    same users come back."""
-    roots: dict[tuple[Metric, int], float] = {}
-    for term in terms:
-        if term.part == 1.0:
-            continue
-        for arm, mean in enumerate((term.old, term.new)):
-            key = term.metric, arm
-            roots[key] = roots.get(key, 0.0) + term.part / math.sqrt(mean.effective_users)
-    whole = [mean.effective_users for term in terms if term.part == 1.0 for mean in (term.old, term.new)]
-    return min([*whole, *(root**-2 for root in roots.values())])
-
-
 def _between_users(groups: Sequence[Sequence[Term]], icc: float) -> float:
     """f: how much of a stage's variance lies between users, at most; icc times the weight of the average observation's
     user, of the metric and arm where that is largest."""
@@ -253,15 +279,17 @@ def _between_users(groups: Sequence[Sequence[Term]], icc: float) -> float:
     return min(1.0, icc * largest)
 
 
-def _stage_variance(stage: Stage, groups: Sequence[Sequence[Term]]) -> float:
-    """V_s: of the metrics that have products with each other, and beside them of the others one by one."""
+def _stage_variance(stage: Stage, groups: Sequence[Sequence[Term]], change: float) -> float:
+    """V_s: of the metrics that have products with each other, with the `change` that an adjustment makes in it, and
+    beside them of the others one by one."""
     together = [group for group in groups if all(term.metric in WEIGHABLE for term in group)]
     alone = [group for group in groups if group not in together]
+    known = max(_variance(stage, together) + change, 0.0) if together else 0.0
     if not alone:
-        return _variance(stage, together)
+        return known
     if not together and len(alone) == 1:
         return _variance(stage, alone)
-    error = math.sqrt(_variance(stage, together)) if together else 0.0
+    error = math.sqrt(known)
     return (error + sum(math.sqrt(_variance(stage, [group])) for group in alone)) ** 2
 
 

@@ -23,6 +23,7 @@ from policies.assessment import (
 )
 from policies.carriers import LEAST_VOTERS
 from policies.composite import Composite
+from policies.cuped import PastEffect
 from policies.estimates import NOT_ACCEPTED, SIGNALS, EffectEstimate, Metric, MetricMean, relative_change
 from policies.guardrails import COMPOSITE_HARM_PART, GUARDRAILS, NAMED_HARM_PART, GuardrailResult, GuardrailState
 from policies.ramp import ramp_in_words
@@ -96,6 +97,8 @@ class Measurements:
     log_e_harm: float
     log_e_futility: float
     log_e_judged_futility: float
+    past: PastEffect | None
+    """What the users' past made of the estimate."""
     guardrails: tuple[GuardrailResult, ...]
     sample_ratio: SampleRatio
     feedback_rate: FeedbackRate
@@ -134,12 +137,17 @@ def decide(look: Measurements) -> tuple[Verdict, tuple[str, ...]]:
     if effect is not None and not waits:
         waits = _carriers_to_wait_for(look)
         if not waits:
-            return Verdict.PROMOTE, (_gain_in_words(look, effect), *_carriers_to_know_of(look), *_unmeasured(look))
+            return Verdict.PROMOTE, (
+                _gain_in_words(look, effect),
+                *_past_in_words(look),
+                *_carriers_to_know_of(look),
+                *_unmeasured(look),
+            )
     if effect is not None and _is_futile(look, effect, look.log_e_futility):
         return Verdict.REJECT, (_futility_in_words(look, effect),)
     if look.judged is not None and _is_futile(look, look.judged, look.log_e_judged_futility):
         return Verdict.REJECT, (f"{_futility_in_words(look, look.judged)} So says the judge alone: it may reject.",)
-    reasons = (_estimate_in_words(look), *waits, *_stage(look), *_unmeasured(look))
+    reasons = (_estimate_in_words(look), *_past_in_words(look), *waits, *_stage(look), *_unmeasured(look))
     hours = look.elapsed_hours + (look.facts.evidence_since - look.facts.started_at) / 3600
     if hours >= config.max_duration_hours:
         return Verdict.INCONCLUSIVE, (f"No decision within {duration(config.max_duration_hours)}: {_STAYS}", *reasons)
@@ -354,6 +362,19 @@ def _estimate_in_words(look: Measurements) -> str:
     low, high = signed_percent(look.lower), signed_percent(look.upper)
     sure = confidence(look.config.alpha)
     return f"{words}; at least {sure} sure that it is above {low}, and as sure that it is below {high}."
+
+
+def _past_in_words(look: Measurements) -> tuple[str, ...]:
+    """How far the estimate rests on what its users did before the test."""
+    past = look.past
+    if past is None:
+        return ()
+    if not past.saved:
+        return ("The users' past (ab_test_config.cuped) takes nothing off: too few of them were here before the test.",)
+    return (
+        f"The users' past is taken off (ab_test_config.cuped): without that the best estimate would be "
+        f"{signed_percent(past.theta_plain)}; {percent(max(past.saved, 0.0))} of its variance is saved.",
+    )
 
 
 def _harm_in_words(look: Measurements, harm: EffectEstimate) -> str:

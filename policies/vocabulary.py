@@ -119,7 +119,8 @@ PHASES: Final[Mapping[Phase, PhaseWords]] = MappingProxyType(
         ),
         Phase.WATCHING: PhaseWords(
             label="watching",
-            meaning="The new champion has all users. The old one keeps running, in case a guardrail breaks.",
+            meaning="The new champion has all users but a few (`ab_test_config.holdback_share`), who stay on the old "
+            "one to compare with. The old one gets all users back if a guardrail breaks.",
             retrain_waits="until the watch window ends",
             commands=(Verb.ROLLBACK,),
         ),
@@ -151,7 +152,8 @@ COMMANDS: Final[Mapping[Verb, CommandWords]] = MappingProxyType(
         ),
         Verb.SHARE: CommandWords(
             label="Change the share",
-            meaning="Change the challenger's share of the users. A new epoch begins: evidence is collected afresh.",
+            meaning="Change the challenger's share of the users; it stays there until the test ends. If the share rises, "
+            "the evidence so far counts on; if it falls, evidence is collected afresh.",
         ),
         Verb.DEPLOY: CommandWords(
             label="Deploy this model",
@@ -215,7 +217,7 @@ ACTIONS: Final[Mapping[str, ActionWords]] = MappingProxyType(
         ),
         "SetShare": ActionWords(
             label="Change the share",
-            meaning="A person changes the challenger's share of the users; a new epoch begins.",
+            meaning="A person changes the challenger's share of the users. Where it rises, the evidence so far counts on.",
         ),
         "RaiseShare": ActionWords(
             label="Raise the share", meaning="Go on to the next stage of the ramp; the evidence so far counts on."
@@ -244,7 +246,7 @@ ACTIONS: Final[Mapping[str, ActionWords]] = MappingProxyType(
         ),
         "ReleaseControl": ActionWords(
             label="Release the control",
-            meaning="Give the new champion the users that were held back; the old one cannot serve them.",
+            meaning="Give the new champion all users, because the old one cannot serve those that stayed on it.",
         ),
         "FinishWatch": ActionWords(
             label="Finish watching", meaning="End the watch window; the old champion is stopped."

@@ -123,11 +123,20 @@ def _checked(kind: type, data: dict[str, Any]) -> dict[str, Any]:
     return data
 
 
+def _written(table: RouteTable) -> dict[str, Any]:
+    """The file's content. A version that knows no control reads every table without one; one with a control it refuses,
+    and keeps its last: read without it, it would count the users that are held back as the new champion's."""
+    document = asdict(table)
+    if table.control is None:
+        del document["control"], document["control_share"]
+    return document
+
+
 def write_routes(path: Path, table: RouteTable) -> None:
     """Replace the file `path` with `table`, atomically and durably: a reader sees the old one or the new."""
     scratch = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     with open_private(scratch, "wb") as file:
-        file.write(orjson.dumps(asdict(table)))
+        file.write(orjson.dumps(_written(table)))
         file.flush()
         os.fsync(file.fileno())
     scratch.replace(path)

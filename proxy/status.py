@@ -39,6 +39,7 @@ __all__ = [
     "TrafficStatus",
     "TriggerStatus",
     "TroubleStatus",
+    "WatchStatus",
     "read_status",
     "status_json",
     "status_schema",
@@ -173,6 +174,22 @@ class ExperimentStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WatchStatus(WatchAssessment):
+    """The watch of a new champion, with what it rests on."""
+
+    holdback_share: float = 0.0
+    """Share of the users who stay on the old champion, as a control; 0: nobody."""
+    requests: int = 0
+    """Requests of the new champion since the promotion."""
+    users: int | None = None
+    """Its users since then; null: not counted, for there was no test."""
+    control_requests: int | None = None
+    """Requests of the old champion since then, from the users who are held back; null: nobody is."""
+    control_users: int | None = None
+    """These users, as far as they have come; null: nobody is held back."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RetryStatus(Retry):
     """An action that failed and is tried again."""
 
@@ -203,7 +220,7 @@ class TrafficStatus:
     refused: int = 0
     """Requests that the model's server declined with a 4xx."""
     fallbacks: int = 0
-    """Requests that the champion answered for the challenger."""
+    """Requests that the champion answered for the challenger, or for the control."""
     positive: int = 0
     """Thumbs up."""
     negative: int = 0
@@ -312,7 +329,7 @@ class Status:
     """What the check of the challenger, or its shadowing, has found so far."""
     experiment: ExperimentStatus | None = None
     """The running experiment."""
-    watch: WatchAssessment | None = None
+    watch: WatchStatus | None = None
     """How the new champion does in its watch window."""
     judge: JudgeStatus | None = None
     """The judge, where there is one."""

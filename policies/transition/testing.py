@@ -143,14 +143,14 @@ def begin_promotion(position: Position, action: BeginPromotion, effect: Effect, 
 
 
 def promote(position: Position, action: Promote, effect: Effect, now: Context) -> Transition:
-    """Some users stay on the old champion, so that the new one is compared with it; its numbers so far are frozen for
-    where that is not possible."""
+    """Some users stay on the old champion, so that the new one is compared with it, none of whom has had the new one;
+    its numbers so far are frozen for where that is not possible."""
     model, old, experiment = challenger_of(position), position.champion, position.experiment
     before = expect(effect, Counted).before
     experiments: tuple[Experiment, ...] = ()
     rules, held = now.rules.ab_test, 0.0
     if experiment is not None:
-        held = rules.holdback_share if rules.watch_hours > 0 else 0.0
+        held = min(rules.holdback_share, 1.0 - experiment.share) if rules.watch_hours > 0 else 0.0
         stages = (*experiment.stages, _stage_of(1.0 - held, now, watch=True))
         new_epoch = replace(experiment, epoch=now.version, epoch_started_us=now.at_us).with_stages(stages)
         experiments = (closed(new_epoch, "promote", now),)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import time
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -34,6 +35,8 @@ from proxy.cli.common import (
 from proxy.cli.printable import styled
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from proxy.cli.http import Server
     from proxy.config.model import Config
     from proxy.store.store import Store
@@ -112,7 +115,8 @@ def share(
     who: Who = None, wait: Wait = 10.0, config: ConfigOption = None, data_dir: DataDirOption = None,
     admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Change the challenger's share of the users. A new epoch begins: evidence is collected afresh."""
+    """Change the challenger's share of the users; it stays there until the test ends. If the share rises, the evidence so
+    far counts on; if it falls, evidence is collected afresh."""
     submit("share", {"share": share}, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
 
 
@@ -387,4 +391,20 @@ def _print_decision(entry: dict[str, Any], *, in_full: bool) -> None:
         for name in ("run_id", "experiment_id", "config_id"):
             if entry.get(name) is not None:
                 out.print(f"    {name.replace('_', ' ')}: {entry[name]}")
+        _print_evidence(out, entry.get("inputs") or {})
         out.print("    (`--json` shows every input of the decision)", style="dim")
+
+
+def _print_evidence(out: Console, inputs: Mapping[str, Any]) -> None:
+    """The stages of the test, or the watch, as the decision saw them; what an earlier version kept may lack them."""
+    from policies.assessment import NextStage, StageResult
+    from proxy.cli.status import print_stages, print_watch
+    from proxy.loop.codec import from_json
+    from proxy.loop.look.status import watch_of_decision
+
+    seen = inputs.get("assessment") or {}
+    following = seen.get("next_stage")
+    with suppress(ValueError):  # another version's: `--json` has it as it is
+        stages = [from_json(StageResult, stage) for stage in seen.get("stages", ())]
+        print_stages(out, stages, following and from_json(NextStage, following))
+    print_watch(out, watch_of_decision(inputs))

@@ -34,7 +34,7 @@ Since = Annotated[str | None, typer.Option(help="From: 2h (ago), 2026-01-31, 202
 Until = Annotated[str | None, typer.Option(help="Up to this time, exclusive; written as --since.", show_default=False)]
 Conversation = Annotated[str | None, typer.Option(help="Id of a conversation, as sent.", show_default=False)]
 User = Annotated[str | None, typer.Option(help="Sticky key of a user, as the client sent it.", show_default=False)]
-ArmName = Annotated[str | None, typer.Option("--arm", help="champion or challenger.", show_default=False)]
+ArmName = Annotated[str | None, typer.Option("--arm", help="champion, challenger or control.", show_default=False)]
 Model = Annotated[str | None, typer.Option(help="Name of the model that answered.", show_default=False)]
 Status = Annotated[str | None, typer.Option(help="HTTP status, 404 or 5xx.", show_default=False)]
 OutcomeName = Annotated[

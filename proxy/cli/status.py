@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from policies import wording
+from policies.guardrails import GUARDRAILS
 from policies.vocabulary import VERDICTS, action_label, measure_label
 from proxy.cli.common import (
     AdminUrlOption,
@@ -24,6 +26,7 @@ from proxy.cli.printable import plain, styled
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from policies.assessment import NextStage, StageResult
     from policies.snapshot import ModelView, RunView
     from policies.triggers import TriggerProgress
     from proxy.status import (
@@ -34,9 +37,10 @@ if TYPE_CHECKING:
         RetryStatus,
         Status,
         TrafficStatus,
+        WatchStatus,
     )
 
-__all__ = ["print_next", "print_status", "print_triggers", "status"]
+__all__ = ["print_next", "print_stages", "print_status", "print_triggers", "print_watch", "status"]
 
 
 def status(
@@ -87,6 +91,7 @@ def print_status(status: Status) -> None:
     if status.check is not None and status.check.progress is not None:
         out.print(f"check {status.check.id}: {status.check.progress:.0%} done")
     _print_experiment(out, status.experiment)
+    print_watch(out, status.watch)
     _print_replicas(out, status.replicas)
     for note in status.notes:
         out.print(f"note: {note}", style="yellow")
@@ -153,7 +158,7 @@ def _print_traffic(out: Console, traffic: TrafficStatus | None) -> None:
         return
     parts = [f"{traffic.requests:,} requests", f"{traffic.failed:,} failed", f"{traffic.refused:,} refused"]
     if traffic.fallbacks:
-        parts.append(f"{traffic.fallbacks:,} answered by the champion for the challenger")
+        parts.append(f"{traffic.fallbacks:,} answered by the champion for another arm")
     parts.append(f"{traffic.positive:,} thumbs up, {traffic.negative:,} down")
     out.print(f"last {traffic.minutes} minutes: {', '.join(parts)}")
 
@@ -184,6 +189,52 @@ def _print_experiment(out: Console, experiment: ExperimentStatus | None) -> None
         out.print(f"  quality: {measure_label(experiment.assessment.quality)}")
         for reason in experiment.assessment.reasons:
             out.print(f"  · {reason}")
+        print_stages(out, experiment.assessment.stages, experiment.assessment.next_stage)
+
+
+def print_stages(out: Console, stages: Sequence[StageResult], following: NextStage | None) -> None:
+    """Each stage of a test by itself; of a test with one share only, nothing that is not said already."""
+    if len(stages) < 2 and following is None:
+        return
+    from rich.table import Table
+
+    table = Table(
+        "stage", "share", "since", "requests", "users", "gain", "bounds", "part", box=None, header_style="bold"
+    )
+    for number, one in enumerate(stages, 1):
+        table.add_row(
+            str(number),
+            wording.share(one.share),
+            _time(one.started_at),
+            f"{one.champion_requests:,} / {one.challenger_requests:,}",
+            f"{one.champion_users:,} / {one.challenger_users:,}",
+            _change(one.theta),
+            f"{_change(one.lower)} … {_change(one.upper)}",
+            f"{one.part:.0%}",
+        )
+    out.print(table)
+    if following is not None:
+        waits = "; ".join(following.waits) or "nothing"
+        out.print(f"  next share: {wording.share(following.share)}, waits for: {waits}")
+
+
+def print_watch(out: Console, watch: WatchStatus | None) -> None:
+    """How a new champion does, and beside whom."""
+    if watch is None:
+        return
+    old = "none of the old one"
+    if watch.control_requests is not None:
+        old = (
+            f"{watch.control_requests:,} of the old one, from the {wording.share(watch.holdback_share)} who stay on it"
+        )
+    left = wording.duration(watch.remaining_hours)
+    out.print(f"watch: {left} to go; {watch.requests:,} requests of the new champion, {old}")
+    for rail in watch.guardrails:
+        out.print(f"  · {GUARDRAILS[rail.name].words}: {rail.state.value.replace('_', ' ')}, {rail.reason}")
+
+
+def _change(value: float | None) -> str:
+    return "–" if value is None else wording.signed_percent(value)
 
 
 def _print_replicas(out: Console, replicas: Sequence[ReplicaStatus]) -> None:

@@ -56,7 +56,7 @@ class ExchangeFacts(NamedTuple):
     outcome: Outcome
     fallback: FallbackCause | None
     refusal: int
-    """The challenger's own status where the champion was asked because of it, else 0."""
+    """The status of the challenger, or of the control, where the champion was asked because of it, else 0."""
     resent: bool
     """Whether it was sent once more because a kept connection had been closed."""
     marks: Sequence[tuple[int, float]] | None

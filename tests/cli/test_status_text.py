@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from policies.assessment import NextStage, StageResult
+from policies.promotion import WatchDecision
 from policies.triggers import Trigger, TriggerProgress
-from proxy.cli.status import print_status
-from proxy.status import NextStatus, PhaseStatus, Status, TriggerStatus
+from proxy.cli.common import console
+from proxy.cli.status import print_stages, print_status
+from proxy.status import NextStatus, PhaseStatus, Status, TriggerStatus, WatchStatus
 
 WAITS = "0 usable samples, 100 needed."
 
@@ -33,3 +36,42 @@ def test_figures_have_no_exponent(value: float, figure: str, capsys: pytest.Capt
 def test_what_keeps_a_retrain_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     assert shown(1.0, WAITS, capsys).count(WAITS) == 1
     assert "no retrain yet: cool-down" in shown(1.0, "cool-down", capsys)
+
+
+STAGES = tuple(
+    StageResult(share=share, started_at=1_700_000_000.0 + at, champion_requests=1000, challenger_requests=requests,
+                champion_users=90, challenger_users=10, theta=theta, lower=None, upper=0.2, part=part)
+    for at, (share, requests, theta, part) in enumerate(((0.01, 10, None, 0.1), (0.1, 110, 0.0512, 0.9)))
+)  # fmt: skip
+
+
+def test_the_stages_of_a_test_are_a_table_and_what_the_next_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
+    following = NextStage(share=0.5, waits=("another 3.0 hours in this stage", "an estimate of the gain"), in_hours=3.0)
+    print_stages(console(), STAGES, following)
+    head, canary, tenth, following_line = (" ".join(line.split()) for line in capsys.readouterr().out.splitlines())
+    assert head == "stage share since requests users gain bounds part"
+    assert canary == "1 1 % 2023-11-14 22:13:20 UTC 1,000 / 10 90 / 10 – – … +20.0 % 10%"
+    assert tenth == "2 10 % 2023-11-14 22:13:21 UTC 1,000 / 110 90 / 10 +5.1 % – … +20.0 % 90%"
+    assert following_line == "next share: 50 %, waits for: another 3.0 hours in this stage; an estimate of the gain"
+
+
+def test_a_test_with_one_share_has_no_table(capsys: pytest.CaptureFixture[str]) -> None:
+    print_stages(console(), STAGES[:1], None)
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("held", "control", "said"),
+    [
+        (0.1, 60, "60 of the old one, from the 10 % who stay on it"),
+        (0.0, None, "none of the old one"),
+    ],
+)
+def test_the_watch_says_beside_whom(
+    held: float, control: int | None, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    watch = WatchStatus(decision=WatchDecision.KEEP, reasons=(), at=0.0, elapsed_hours=1.0, remaining_hours=23.0,
+                        guardrails=(), concurrent=control is not None, holdback_share=held, requests=540, users=180,
+                        control_requests=control, control_users=control)  # fmt: skip
+    print_status(Status(phase=PhaseStatus(name="watching"), watch=watch))
+    assert f"watch: 23.0 hours to go; 540 requests of the new champion, {said}" in capsys.readouterr().out

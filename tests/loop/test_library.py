@@ -174,7 +174,7 @@ def test_the_whole_quick_start(tmp_path: Path) -> None:
         assert result["ab_test_update"]["verdict"] == "promote"
         assert result["ab_comparison"]["theta"] > 0.05
         assert result["champion_promoted"] == challenger
-        assert loop.choose_model("anybody").path == loop.get_status_summary()["status"]["champion_path"]
+        held_back_users_stay_with_the_old_model(loop, challenger)
 
         summary = loop.get_status_summary()
         print(f"Total usage: {summary['usage_stats']['total']}")
@@ -187,6 +187,18 @@ def test_the_whole_quick_start(tmp_path: Path) -> None:
         assert summary["status"]["challenger_model"] is None
         assert summary["status"]["running"] is False
         assert summary["status"]["last_retrain"] is not None
+
+
+def held_back_users_stay_with_the_old_model(loop: ContinuousLearningLoop, promoted: str) -> None:
+    use(loop, 120)
+    choices = [loop.choose_model(f"user {user}") for user in range(120)]
+    by_arm = {arm: {choice.name for choice in choices if choice.arm is arm} for arm in Arm}
+    assert by_arm == {Arm.CHAMPION: {promoted}, Arm.CHALLENGER: set(), Arm.CONTROL: {"nayru-v1"}}
+    held = sum(choice.arm is Arm.CONTROL for choice in choices)
+    watch = loop.get_status_summary()["next"]
+    assert f"({2 * held} of their requests so far)" in " ".join(watch["reasons"])
+    newest = next(choice for choice in choices if choice.arm is Arm.CHAMPION)
+    assert newest.path == loop.get_status_summary()["status"]["champion_path"]
 
 
 def test_training_runs_in_the_callers_thread_even_inside_an_event_loop(tmp_path: Path) -> None:

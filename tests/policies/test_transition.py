@@ -196,6 +196,21 @@ def counts(position: Position) -> dict[str, int]:
     return {**flat, **{f"rollbacks/{reason}": count for reason, count in totals.rollbacks.items()}}
 
 
+@given(position=positions(), share=st.floats(0.001, 1.0), holdback=st.floats(0.0, 0.5))
+def test_nobody_who_had_the_new_champion_is_held_back(position: Position, share: float, holdback: float) -> None:
+    """Users at the end of [0, 1) are held back; a challenger that had nearly everybody had some of these."""
+    if position.experiment is not None:
+        position = replace(position, experiment=replace(position.experiment, share=share))
+    rules = replace(NOW.rules, ab_test=replace(NOW.rules.ab_test, holdback_share=holdback))
+    transition = done(position, Promote(model_id=CHALLENGER), Counted(before=None), replace(NOW, rules=rules))
+    if transition is None or not isinstance(position.state.phase, Promoting):
+        return
+    assert isinstance(transition.state.phase, Watching)
+    held = transition.state.phase.holdback_share
+    assert 1.0 - held >= (share if position.experiment is not None else 0.0)
+    assert held == (min(holdback, 1.0 - share) if position.experiment is not None else 0.0)
+
+
 def test_every_action_is_tried() -> None:
     assert {type(action) for action in ACTIONS} == TAGS.keys() == set(get_args(Action))
 

@@ -13,8 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from policies.assignment import assign
-from policies.records import Arm
+from policies.assignment import unit_interval
 
 Activity = Literal["lognormal", "zipf", "geometric"]
 Floats = npt.NDArray[np.float64]
@@ -57,6 +56,8 @@ class World:
     positive_mean: float = 0.7
     vote_rate: float = 0.2
     vote_delay_hours: float = 3.0
+    load: float = 0.0
+    """How much longer the challenger takes (1.0: twice as long) if it had all users; less with a share."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,34 +78,91 @@ class Stream:
     refused: Bools
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """What one model would answer to every request of a month."""
+
+    quality: Floats
+    positive: Bools
+    latency_s: Floats
+    error: Bools
+    refused: Bools
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Month:
+    """Thirty days of requests in order of arrival, with what either model would make of them."""
+
+    users: int
+    user: Ints
+    hour: Ints
+    place: Floats
+    """Per user: in [0, 1); those below a share have the challenger. It is the product's own hash."""
+    voted_hour: Ints
+    """Hour in which the vote arrives; HOURS when there is none within the month."""
+    old: Answers
+    new: Answers
+
+    def split(self, share: float) -> Stream:
+        """As the two models serve it while the challenger has that share of the users."""
+        challenger = self.place < share
+        served = challenger[self.user]
+        return Stream(
+            users=self.users,
+            user=self.user,
+            hour=self.hour,
+            challenger=challenger,
+            quality=np.where(served, self.new.quality, self.old.quality),
+            positive=np.where(served, self.new.positive, self.old.positive),
+            voted_hour=self.voted_hour,
+            latency_s=np.where(served, self.new.latency_s, self.old.latency_s),
+            error=np.where(served, self.new.error, self.old.error),
+            refused=np.where(served, self.new.refused, self.old.refused),
+        )
+
+
 def stream(world: World, seed: int) -> Stream:
     """The month that `seed` picks. The split of the users is the product's own."""
+    return month(world, seed).split(world.share)
+
+
+def month(world: World, seed: int) -> Month:
+    """The month that `seed` picks, as both models would serve it."""
     rng = np.random.default_rng(seed)
     users = world.requests_per_day  # once a day each, on average
     salt = seed.to_bytes(8, "big")
-    challenger = np.array([assign(salt, b"%d" % i, world.share) is Arm.CHALLENGER for i in range(users)])
+    place = np.array([unit_interval(salt, b"%d" % i) for i in range(users)])
     hour = _arrivals(rng, world.requests_per_day)
     user = rng.choice(users, size=hour.size, p=_activity(rng, world.activity, users))
-    served = challenger[user]
     voted = rng.random(hour.size) < world.vote_rate
     delay = rng.exponential(world.vote_delay_hours, hour.size).astype(np.int64)
-    return Stream(
+    quality = _scores(rng, world, user, users)
+    positive = _thumbs(rng, world, user, users)
+    latency = _latencies(rng, user, users)
+    failed = rng.random(hour.size)
+    bad = (rng.random(users) < world.bad_clients)[user]
+    refused = rng.random(hour.size)
+    return Month(
         users=users,
         user=user,
         hour=hour,
-        challenger=challenger,
-        quality=_scores(rng, world, user, served, users),
-        positive=_thumbs(rng, world, user, served, users),
+        place=place,
         voted_hour=np.where(voted, np.minimum(hour + delay, HOURS), HOURS),
-        latency_s=_latencies(rng, user, users) * np.where(served, 1 + world.latency_change, 1.0),
-        error=rng.random(hour.size) < np.where(served, world.error_rate, ERROR_RATE),
-        refused=_refusals(rng, world, user, served, users),
+        old=Answers(
+            quality=quality[0],
+            positive=positive[0] > 0.5,
+            latency_s=latency,
+            error=failed < ERROR_RATE,
+            refused=bad | (refused < world.champion_refused_rate),
+        ),
+        new=Answers(
+            quality=quality[1],
+            positive=positive[1] > 0.5,
+            latency_s=latency * (1 + world.latency_change),
+            error=failed < world.error_rate,
+            refused=bad | (refused < world.refused_rate),
+        ),
     )
-
-
-def _refusals(rng: np.random.Generator, world: World, user: Ints, served: Bools, users: int) -> Bools:
-    bad = (rng.random(users) < world.bad_clients)[user]
-    return bad | (rng.random(user.size) < np.where(served, world.refused_rate, world.champion_refused_rate))
 
 
 def _arrivals(rng: np.random.Generator, requests_per_day: int) -> Ints:
@@ -130,21 +188,22 @@ def _tastes(rng: np.random.Generator, mean: float, users: int) -> Floats:
     return np.clip(rng.beta(mean * spread, (1 - mean) * spread, users), 1e-6, 1 - 1e-6)
 
 
-def _scores(rng: np.random.Generator, world: World, user: Ints, served: Bools, users: int) -> Floats:
+def _scores(rng: np.random.Generator, world: World, user: Ints, users: int) -> tuple[Floats, Floats]:
     taste = _tastes(rng, world.quality_mean, users)[user]
-    return _changed(rng, rng.beta(3 * taste, 3 * (1 - taste)), world.quality_mean, world.quality_change, served)
+    return _changed(rng, rng.beta(3 * taste, 3 * (1 - taste)), world.quality_mean, world.quality_change)
 
 
-def _thumbs(rng: np.random.Generator, world: World, user: Ints, served: Bools, users: int) -> Bools:
+def _thumbs(rng: np.random.Generator, world: World, user: Ints, users: int) -> tuple[Floats, Floats]:
     taste = _tastes(rng, world.positive_mean, users)[user]
     up = (rng.random(user.size) < taste).astype(np.float64)
-    return _changed(rng, up, world.positive_mean, world.positive_change, served) > 0.5
+    return _changed(rng, up, world.positive_mean, world.positive_change)
 
 
-def _changed(rng: np.random.Generator, values: Floats, mean: float, change: float, served: Bools) -> Floats:
-    """The challenger's mean is (1 + change) times the champion's: some answers become 1, or some become 0."""
+def _changed(rng: np.random.Generator, values: Floats, mean: float, change: float) -> tuple[Floats, Floats]:
+    """What the champion gives, and the challenger, whose mean is (1 + change) times as high: some of its answers become
+    1, or some become 0."""
     hit = rng.random(values.size) < (change * mean / (1 - mean) if change > 0 else -change)
-    return np.where(served & hit, 1.0 if change > 0 else 0.0, values)
+    return values, np.where(hit, 1.0 if change > 0 else 0.0, values)
 
 
 def _latencies(rng: np.random.Generator, user: Ints, users: int) -> Floats:

@@ -101,7 +101,8 @@ class ExchangeBase(Receiver):
         self.recorded = False
         self.assigned = _CHAMPION
         self.is_exposure = True
-        """Whether it is evidence in the experiment: not where QA forced the arm, nor on a side not its user's."""
+        """Whether it is evidence in the experiment: not where QA forced the arm, nor on a side not its user's, nor
+        where the control did not get it."""
         self.status = 0
         self.response: KnownResponse | None = None
         self.fallback: FallbackCause | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from policies.records import Arm
 from proxy.gateway.backend import Backend
 from proxy.gateway.exchange.relaying import Relaying
 from proxy.gateway.exchange.states import TAKES_BODY, ExchangeEvent, State
@@ -14,6 +15,7 @@ __all__ = ["Exchange"]
 
 _NEW: Final = State.NEW
 _AWAITING_BODY: Final = State.AWAITING_BODY
+_CONTROL: Final = Arm.CONTROL
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -142,11 +144,13 @@ class Exchange(Relaying):
             if not self._can_change():
                 self.context.count("not_rewritten_total")
                 self.is_exposure = False  # also where only the memory for it was lacking
-                backend = routes.champion
+                if backend.arm is not _CONTROL:  # who is held back keeps the old champion, with every request
+                    backend = routes.champion
         self.assigned = backend.arm
         if backend.breaker is not None and not backend.breaker.allow(self.context.monotonic()):
             self.fallback = "breaker"
             self.context.count('fallbacks_total{cause="breaker"}')
+            self._not_taken(backend)
             backend = routes.champion
         if backend.breaker is not None and (self.request.cut or not self.request.done):
             self.request.keep()  # the champion may have to answer

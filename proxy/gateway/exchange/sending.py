@@ -1,12 +1,12 @@
 """The request on its way to a model's server: what goes there, once more where a connection was stale, and to the
-champion where the challenger fails."""
+champion where the challenger, or the old champion, fails."""
 
 from __future__ import annotations
 
 import logging
 from typing import Final
 
-from policies.records import Outcome
+from policies.records import Arm, Outcome
 from proxy.gateway.backend import Backend
 from proxy.gateway.breaker import Breaker
 from proxy.gateway.errors import RejectedError
@@ -24,6 +24,7 @@ _CONNECTING: Final = State.CONNECTING
 _SENDING: Final = State.SENDING
 _AWAITING_ANSWER: Final = State.AWAITING_ANSWER
 _RELAYING: Final = State.RELAYING
+_CONTROL: Final = Arm.CONTROL
 _UNAVAILABLE: Final = frozenset((502, 503, 504))
 _IDEMPOTENT: Final = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 _STALE_S: Final = 0.02, 0.1
@@ -136,6 +137,7 @@ class Sending(Ending):
             return
         self._dialling = None
         self._fault = fault_of_connecting(error)
+        self._not_taken(self.backend)
         if not self._fall_back("connect"):
             self._give_up(502, "upstream_unreachable", error)
 
@@ -192,6 +194,12 @@ class Sending(Ending):
         self._count_failure()
         self._ask_champion()
         return True
+
+    def _not_taken(self, backend: Backend) -> None:
+        """The model did not get the request. Of an old champion that is gone nothing follows about the new one: counted
+        as its failures, they would make any new one look good. What it took and failed is evidence, as in a test."""
+        if backend.arm is _CONTROL:
+            self.is_exposure = False
 
     def _ask_champion(self) -> None:
         self._fault = None

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from policies import wording
-from policies.assignment import assign
+from policies.assignment import assign, is_held_back
 from policies.records import Arm
 from policies.state import LoopTotals
 from proxy.clock import Clock, SystemClock
@@ -162,12 +162,15 @@ class ContinuousLearningLoop:
         table = await usage.routes()
         if table is None or usage.position is None:
             return ModelChoice(name=self.config.champion_name, path=None, arm=Arm.CHAMPION)
-        challenger, champion = usage.position.challenger, usage.position.champion
+        challenger, champion, previous = usage.position.challenger, usage.position.champion, usage.position.previous
         name = usage.ids.new_uuid(self._clock.now()) if user is None else str(usage.keys.user_hash(person_key(user)))
+        salt, key = bytes.fromhex(table.salt), name.encode()
         if table.challenger is not None and challenger is not None:
-            arm = assign(bytes.fromhex(table.salt), name.encode(), table.share)
+            arm = assign(salt, key, table.share)
             if arm is Arm.CHALLENGER:
                 return ModelChoice(name=challenger.name, path=challenger.path, arm=arm)
+        if table.control is not None and previous is not None and is_held_back(salt, key, table.control_share):
+            return ModelChoice(name=previous.name, path=previous.path, arm=Arm.CONTROL)
         return ModelChoice(name=champion.name, path=champion.path, arm=Arm.CHAMPION)
 
     # ------------------------------------------------------------------------------------------ iterations

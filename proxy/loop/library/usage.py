@@ -148,8 +148,9 @@ class UsageLogger:
         """Write one call of a model down; returns its record id.
 
         `quality_score` is 0 to 1, None where nothing judged the answer. `model` naming the challenger puts the record
-        on the challenger's side of the experiment. `user` (any text; only a keyed hash is kept) ties a user's calls
-        together: without it each call counts as a user of its own. Raises ValueError for a score out of range.
+        on the challenger's side of the experiment; naming the old champion while the new one is watched, on the
+        control's. `user` (any text; only a keyed hash is kept) ties a user's calls together: without it each call
+        counts as a user of its own. Raises ValueError for a score out of range.
         """
         if quality_score is not None and not 0.0 <= quality_score <= 1.0:
             raise ValueError(f"quality_score: {quality_score} is not between 0 and 1")
@@ -222,16 +223,16 @@ async def _log(
 
 async def _place(usage: UsageStore, model: str) -> tuple[Arm, int]:
     """On which side a call of `model` (a name, or the path that training gave) counts."""
-    position = usage.position
-    if position is not None and usage.table is not None:
-        if (
-            usage.table.challenger is not None
-            and position.challenger
-            and model in (position.challenger.name, position.challenger.path)
-        ):
-            return Arm.CHALLENGER, position.challenger.id
-        if model in (position.champion.name, position.champion.path):
-            return Arm.CHAMPION, position.champion.id
+    position, table = usage.position, usage.table
+    if position is not None and table is not None:
+        sides = (
+            (Arm.CHALLENGER, position.challenger if table.challenger is not None else None),
+            (Arm.CHAMPION, position.champion),
+            (Arm.CONTROL, position.previous if table.control is not None else None),
+        )
+        for arm, known in sides:
+            if known is not None and model in (known.name, known.path):
+                return arm, known.id
     return Arm.CHAMPION, await usage.model_id(model)
 
 

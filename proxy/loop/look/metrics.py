@@ -27,6 +27,8 @@ from proxy.loop.dataset.selection_pass import Progress
 __all__ = ["LoopMetrics"]
 
 _HOUR_S: Final = 3600.0
+_STAGES: Final = 20
+"""Of a test, the latest; a person can raise its share more often than that."""
 _Key = TypeVar("_Key", bound=tuple[str, ...])
 
 
@@ -92,9 +94,8 @@ class LoopMetrics(Collector):
         yield from _check(self._seen.snapshot.check)
         if self._seen.plan.assessment is not None:
             yield from _experiment(self._seen.snapshot, self._seen.plan.assessment)
-        if self._seen.plan.watch is not None:
-            left = self._seen.plan.watch.remaining_hours * _HOUR_S
-            yield _gauge("ratchet_watch_remaining_seconds", "Seconds until the old champion retires.", left)
+        yield from _stages(self._seen.plan.assessment)
+        yield from _watch(self._seen)
 
 
 def _loop(seen: _Seen) -> Iterator[Metric]:
@@ -153,7 +154,8 @@ def _check(check: CheckView | None) -> Iterator[Metric]:
 def _experiment(snapshot: Snapshot, seen: Assessment) -> Iterator[Metric]:
     if snapshot.experiment is not None:
         yield _gauge("ratchet_experiment_share", "The challenger's share of users.", snapshot.experiment.facts.share)
-    yield _gauge("ratchet_experiment_elapsed_seconds", "Seconds since the epoch began.", seen.elapsed_hours * _HOUR_S)
+    elapsed_s = seen.elapsed_hours * _HOUR_S
+    yield _gauge("ratchet_experiment_elapsed_seconds", "Seconds since the evidence began.", elapsed_s)
     verdicts = {(verdict.value,): float(verdict is seen.verdict) for verdict in Verdict}
     yield _labelled("ratchet_experiment_verdict", "1 for the current verdict.", ("verdict",), verdicts)
     lift = {("estimate",): seen.theta, ("lower",): seen.lower, ("upper",): seen.upper}
@@ -165,15 +167,55 @@ def _experiment(snapshot: Snapshot, seen: Assessment) -> Iterator[Metric]:
     if seen.effective_users is not None:
         yield _gauge("ratchet_experiment_effective_users", "Smallest over arms and metrics.", seen.effective_users)
     requests = {("champion",): float(seen.champion_requests), ("challenger",): float(seen.challenger_requests)}
-    yield _labelled("ratchet_experiment_requests", "Requests in this epoch.", ("arm",), requests)
+    yield _labelled("ratchet_experiment_requests", "Requests that are evidence, of all stages.", ("arm",), requests)
     yield from _validity(seen)
     yield from _metrics(seen)
+
+
+def _stages(seen: Assessment | None) -> Iterator[Metric]:
+    """Each stage of the running test by itself, the first being 1; without a test no family has a value."""
+    stages = () if seen is None else seen.stages
+    numbered = [(str(at), stage) for at, stage in enumerate(stages, 1)][-_STAGES:]
+    share = {(at,): stage.share for at, stage in numbered}
+    yield _labelled("ratchet_experiment_stage_share", "The challenger's share of users in a stage.", ("stage",), share)
+    part = {(at,): stage.part for at, stage in numbered}
+    yield _labelled("ratchet_experiment_stage_part", "A stage's part in the estimated gain.", ("stage",), part)
+    requests: dict[tuple[str, ...], float | None] = {}
+    users: dict[tuple[str, ...], float | None] = {}
+    lift: dict[tuple[str, ...], float | None] = {}
+    for at, stage in numbered:
+        requests |= {(at, "champion"): stage.champion_requests, (at, "challenger"): stage.challenger_requests}
+        users |= {(at, "champion"): stage.champion_users, (at, "challenger"): stage.challenger_users}
+        lift |= {(at, "estimate"): stage.theta, (at, "lower"): stage.lower, (at, "upper"): stage.upper}
+    yield _labelled("ratchet_experiment_stage_requests", "Requests in a stage.", ("stage", "arm"), requests)
+    yield _labelled("ratchet_experiment_stage_users", "Distinct users in a stage.", ("stage", "arm"), users)
+    yield _labelled("ratchet_experiment_stage_lift", "Gain in a stage by itself.", ("stage", "of"), lift)
+    following = None if seen is None or seen.next_stage is None else seen.next_stage.share
+    yield _labelled("ratchet_experiment_next_share", "The challenger's share in the next stage.", (), {(): following})
+
+
+def _watch(seen: _Seen) -> Iterator[Metric]:
+    """The new champion, and the old one where some users stay on it; without a watch no family has a value."""
+    found, facts = seen.plan.watch, seen.snapshot.watch
+    left = None if found is None else found.remaining_hours * _HOUR_S
+    yield _labelled("ratchet_watch_remaining_seconds", "Seconds until the old champion retires.", (), {(): left})
+    arms = {} if facts is None else {"champion": facts.after, "control": facts.control}
+    held = None if facts is None else facts.holdback_share if facts.control is not None else 0.0
+    yield _labelled("ratchet_watch_holdback_share", "Share of users that stay on the old champion.", (), {(): held})
+    requests = {(arm,): None if stats is None else float(stats.requests) for arm, stats in arms.items()}
+    yield _labelled("ratchet_watch_requests", "Requests since the promotion.", ("arm",), requests)
+    users = {(arm,): None if stats is None else float(stats.users) for arm, stats in arms.items()}
+    yield _labelled("ratchet_watch_users", "Distinct users since the promotion.", ("arm",), users)
+    rails = () if found is None else found.guardrails
+    states = {(rail.name, state.value): float(state is rail.state) for rail in rails for state in GuardrailState}
+    help_ = "1 for the current state of a guardrail in the watch."
+    yield _labelled("ratchet_watch_guardrail", help_, ("guardrail", "state"), states)
 
 
 def _validity(seen: Assessment) -> Iterator[Metric]:
     ratio = seen.sample_ratio
     users = {("champion",): float(ratio.champion_users), ("challenger",): float(ratio.challenger_users)}
-    yield _labelled("ratchet_experiment_users", "Distinct users in this epoch.", ("arm",), users)
+    yield _labelled("ratchet_experiment_users", "Distinct users in this stage.", ("arm",), users)
     held = seen.carried is not None and seen.carried.holds
     yield _gauge("ratchet_experiment_few_clusters", "1 while a promotion waits: few clusters carry its evidence.", held)
     yield _gauge("ratchet_experiment_srm", "1 on a sample ratio mismatch.", ratio.mismatch)

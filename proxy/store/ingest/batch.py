@@ -16,11 +16,11 @@ from policies.kinds import TASK
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of, insert_all, insert_new
 from proxy.store.engine.refusals import StoreAwayError
-from proxy.store.ingest import judgements, namesakes, statistics, votes
+from proxy.store.ingest import conversations, judgements, namesakes, signals, statistics, votes
 from proxy.store.ingest.answers import insert_answers
 from proxy.store.ingest.bodies import Block, BodyCodec
-from proxy.store.ingest.deltas import Arrival, counted
-from proxy.store.ingest.facts import RecordFacts, Recount, Rejudged
+from proxy.store.ingest.deltas import Arrival, Placed, counted
+from proxy.store.ingest.facts import RecordFacts, Recount, Rejudged, Signalled
 from proxy.store.ingest.parked import forget_parked
 from proxy.store.ingest.spools import advance
 from proxy.store.ingest.tags import names_of
@@ -28,7 +28,7 @@ from proxy.store.tables import partitions
 from proxy.store.tables.columns import row_to_insert
 from proxy.store.tables.keys import BLOCK_RECORDS, NO_ID, alias_hash, day_of, id_time_us, task_alias_hash
 from proxy.store.tables.schema import aliases, bodies, deleted_users, records, scores
-from proxy.store.tables.values import Applied, BodyPayload, IngestBatch, NewAnswer, NewRecord
+from proxy.store.tables.values import Applied, BodyPayload, IngestBatch, NewAnswer, NewRecord, NewVote
 
 __all__ = ["Ingest", "UnconfirmedError"]
 
@@ -88,8 +88,10 @@ class Ingest:
         voted = votes.Voted()
         if parked.arrived:
             async with self._db.write() as connection:
+                await conversations.hold(connection)
                 voted = await votes.join_arrived(connection, parked)
-                await _count(connection, (), voted.recounts)
+                moved = await conversations.moved(connection, (), voted.whole)
+                await _count(connection, (), voted.recounts, moved=moved)
         self._parked_after = parked.last or NO_ID
         return Applied(joined=voted.joined, ambiguous=voted.ambiguous)
 
@@ -124,13 +126,19 @@ async def _apply(
     answers = await _answers_kept(connection, batch.answers)
     await insert_answers(connection, answers)
 
-    voted = await votes.add(connection, batch.votes, wanted, facts)
+    incoming_votes = await _votes_kept(connection, batch.votes)
+    if any(record.experiment_id is not None for record in wanted) or any(vote.whole for vote in incoming_votes):
+        await conversations.hold(connection)
+    voted = await votes.add(connection, incoming_votes, wanted, facts)
+    signalled = await signals.revealed(connection, wanted, facts)
+    moved = await conversations.moved(connection, wanted, voted.whole)
     if len(wanted) < len(unknown):
         kept = {record.id for record in wanted}
         refused = [record for record in unknown if record.id not in kept]
         await forget_parked(connection, refused, [hashed for r in refused for hashed in _alias_hashes(r)])
     tokens = ((record.prompt_tokens or 0, record.completion_tokens or 0) for record in wanted)
-    await _count(connection, list(zip(facts.values(), tokens, strict=True)), voted.recounts)
+    arrivals = list(zip(facts.values(), tokens, strict=True))
+    await _count(connection, arrivals, voted.recounts, signalled=signalled, moved=moved)
     return Applied(
         records=tuple(wanted),
         votes=voted.new,
@@ -163,6 +171,12 @@ async def _answers_kept(connection: AsyncConnection, answers: Sequence[NewAnswer
     """The same of answers to copies of requests."""
     gone = await _gone(connection, (answer.user_hash for answer in answers))
     return [a for a in answers if a.user_hash not in gone or id_time_us(a.record_id) > gone[a.user_hash]]
+
+
+async def _votes_kept(connection: AsyncConnection, votes: Sequence[NewVote]) -> Sequence[NewVote]:
+    """The same of votes that name no record, but their user."""
+    gone = await _gone(connection, (vote.user_hash for vote in votes))
+    return [v for v in votes if v.user_hash not in gone or id_time_us(v.fid) > gone[v.user_hash]] if gone else votes
 
 
 async def _gone(connection: AsyncConnection, users: Iterable[int | None]) -> dict[int | None, int]:
@@ -233,14 +247,19 @@ async def _count(
     arrivals: Sequence[Arrival],
     recounts: Sequence[Recount],
     judged: Sequence[Rejudged] = (),
+    *,
+    signalled: Sequence[Signalled] = (),
+    moved: Sequence[Placed] = (),
 ) -> None:
     """The sums, which others update too: last, so that their rows are locked for a moment only."""
     counting = [facts for facts, _ in arrivals]
+    counting += [shown.record for shown in signalled]
+    counting += [vote.record for vote in moved]
     counting += [change.record for change in recounts]
     counting += [one.record for one in judged]
     met = {facts.experiment_id for facts in counting if facts.experiment_id is not None}
     terms = await statistics.terms_of(connection, met)
     names = await names_of(connection, counting)
-    deltas = counted(arrivals, recounts, terms, judged, names)
+    deltas = counted(arrivals, recounts, terms, judged, names, signalled=signalled, moved=moved)
     await statistics.count_users(connection, deltas, terms)
     await deltas.write(connection)

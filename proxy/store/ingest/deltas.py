@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,18 +21,21 @@ from proxy.store.ingest.facts import (
     RecordFacts,
     Recount,
     Rejudged,
+    Signalled,
     Terms,
     Totals,
     VoteSummary,
     count_arrival,
+    count_conversation,
     count_judgement,
     count_score,
+    count_signals,
     count_votes,
 )
 from proxy.store.ingest.tags import TagNames
 from proxy.store.tables.schema import HOUR_S, MINUTE_S, SUMS, TEN_MINUTES_S, durations, quality_hours, traffic
 
-__all__ = ["UNSCORED", "Arrival", "Deltas", "counted", "duration_bin", "duration_of_bin", "quality_bin"]
+__all__ = ["UNSCORED", "Arrival", "Deltas", "Placed", "counted", "duration_bin", "duration_of_bin", "quality_bin"]
 
 UNSCORED: Final = -1
 """Bin of samples without a score."""
@@ -78,6 +81,15 @@ def duration_bin(duration_us: int) -> int:
 def duration_of_bin(number: int, fraction: float) -> float:
     """Seconds at `fraction` (0 to 1) of the bin's width."""
     return float(_FLOOR_US * 2.0 ** ((number - 1 + fraction) / _BINS_PER_DOUBLING) / 1e6)
+
+
+class Placed(NamedTuple):
+    """A vote on a conversation, where it counts from now on (`by` is 1), or counted until now (-1)."""
+
+    record: RecordFacts
+    """As far as that says where: experiment, epoch, arm, unit and tags of the conversation's last record."""
+    value: int
+    by: int
 
 
 class Deltas:
@@ -180,8 +192,12 @@ def counted(
     terms: Mapping[int, Terms],
     judged: Iterable[Rejudged] = (),
     names: TagNames | None = None,
+    *,
+    signalled: Iterable[Signalled] = (),
+    moved: Iterable[Placed] = (),
 ) -> Deltas:
-    """What new records, records whose votes changed, and records that a judge has scored add to the sums. `terms` has
+    """What new records, records whose votes changed, and records that a judge has scored add to the sums; then records
+    of which later ones reveal something, and votes on conversations that count elsewhere from now on. `terms` has
     those of the experiments that exist: a record of another counts in no experiment, nor does a task. `names` are the
     tags that are counted; None where no record has any."""
     deltas = Deltas()
@@ -194,11 +210,17 @@ def counted(
         deltas.voted(record, change.before, change.after)
         deltas.rescored(record, change.quality)
         for totals in _totals(deltas, record, terms, names):
-            count_votes(totals, change.before, change.after, record.judged)
+            count_votes(totals, change.before, change.after, record)
             count_score(totals, record.score, (change.quality, change.quality_source))
     for one in judged:
         for totals in _totals(deltas, one.record, terms, names):
             count_judgement(totals, one.votes, one.record.judged, one.score)
+    for shown in signalled:
+        for totals in _totals(deltas, shown.record, terms, names):
+            count_signals(totals, shown.record.signals or 0, shown.signals)
+    for vote in moved:
+        for totals in _totals(deltas, vote.record, terms, names):
+            count_conversation(totals, vote.value, vote.by)
     return deltas
 
 

@@ -1,7 +1,8 @@
 """The few facts of a record that sums and statistics need, and what its votes amount to. Pure.
 
-`count_arrival`, `count_votes`, `count_score` and `count_judgement` add what a record, its votes, its score or what a
-judge says of it are to its user's totals, in the order of `policies.estimates.METRICS`.
+`count_arrival`, `count_votes`, `count_score`, `count_judgement`, `count_signals` and `count_conversation` add what a
+record, its votes, its score, what a judge says of it, what its user shows, or a vote on the conversation are to its
+user's totals, in the order of `policies.estimates.METRICS`.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from policies.estimates import DEFAULT_ICC, METRICS, Metric
 from policies.kinds import TASK
 from policies.records import Arm, Outcome
 from policies.scoring import FORMAT_CHECK
+from policies.signals import Signal
 from proxy.store.tables.keys import id_time_us, random_user_key
 from proxy.store.tables.values import FLAGS, NewRecord, RecordFlag
 from proxy.wire.extract.shapes import KINDS
@@ -26,12 +28,15 @@ __all__ = [
     "Recount",
     "Rejudged",
     "Scored",
+    "Signalled",
     "Terms",
     "Totals",
     "VoteSummary",
     "count_arrival",
+    "count_conversation",
     "count_judgement",
     "count_score",
+    "count_signals",
     "count_votes",
     "flags_of",
 ]  # fmt: skip
@@ -44,6 +49,14 @@ _BEHAVIOURS: Final = (
     (_MALFORMED, Behaviour.MALFORMED.value),
     (_TRUNCATED, Behaviour.TRUNCATED.value),
 )
+_SIGNALS: Final = (
+    (_REGENERATED, Signal.JUDGEABLE.value, Signal.REGENERATED.value),
+    (_REPHRASED, Signal.JUDGEABLE.value, Signal.REPHRASED.value),
+    (_RETRIED, Signal.TELLS_RETRIES.value, Signal.RETRIED.value),
+    (_ABANDONED, Signal.AWAITED.value, Signal.ABANDONED.value),
+)
+"""Metric, the bit of what could be shown, and that of what was."""
+_ANSWER: Final = Signal.ANSWER.value
 _LANGUAGES, _OTHER_LANGUAGE = Behaviour.LANGUAGES.value, Behaviour.OTHER_LANGUAGE.value
 _FALLBACK, _SAMPLE, _CLAIMED = int(RecordFlag.FALLBACK), int(RecordFlag.SAMPLE), int(RecordFlag.CLAIMED)
 _TOKEN, _THUMB = int(BallotTrust.TOKEN), int(BallotTrust.THUMB)
@@ -93,6 +106,7 @@ class RecordFacts(NamedTuple):
     answer_chars: int | None = None
     behaviour: int | None = None
     tags: Mapping[str, str] | None = None
+    signals: int | None = None
 
     @property
     def score(self) -> Scored:
@@ -178,6 +192,7 @@ class RecordFacts(NamedTuple):
             answer_chars=record.answer_chars,
             behaviour=record.behaviour,
             tags=record.tags,
+            signals=record.signals,
         )
 
 
@@ -209,6 +224,8 @@ class VoteSummary:
     """The latest one."""
     fids: frozenset[str] = frozenset()
     """Votes that count."""
+    copied: bool = False
+    """Somebody says that the answer was copied. That cannot be taken back."""
 
     @property
     def count(self) -> int:
@@ -230,7 +247,9 @@ class VoteSummary:
         """From rows of `feedback` for one record, in any order: the id of a vote says when it was given.
 
         The voter is the source that a holder of the token names; all others, whatever they call themselves, are one.
+        What is said of a whole conversation is said of none of its records.
         """
+        votes = [vote for vote in votes if not vote.whole]
         thumbs: dict[str | None, tuple[str, int]] = {}
         given: dict[str | None, tuple[str, float]] = {}
         corrections: dict[str | None, tuple[str, str]] = {}
@@ -255,6 +274,7 @@ class VoteSummary:
             score=sum(score for _, score in given.values()) / len(given) if given else None,
             correction=max(corrections.values())[1] if corrections else None,
             fids=frozenset(counted),
+            copied=any(vote.copied for vote in votes),
         )
 
 
@@ -278,6 +298,14 @@ class Rejudged(NamedTuple):
     score: float | None
 
 
+class Signalled(NamedTuple):
+    """A record of which later requests reveal something else than was known, and the signals that it has from now
+    on."""
+
+    record: RecordFacts
+    signals: int
+
+
 def count_arrival(totals: Totals, record: RecordFacts, terms: Terms) -> None:
     """A new record, not yet voted on."""
     n, s = totals
@@ -297,6 +325,8 @@ def count_arrival(totals: Totals, record: RecordFacts, terms: Terms) -> None:
         s[_LENGTH] += math.log1p(record.answer_chars)
     if record.behaviour is not None:
         _count_behaviour(totals, record.behaviour)
+    if record.signals is not None:
+        _count_looked_at(totals, record.signals)
     if record.quality is not None:
         count_score(totals, (None, None), record.score)
     if record.judged is not None:
@@ -311,6 +341,30 @@ def _count_behaviour(totals: Totals, bits: int) -> None:
     if bits & _LANGUAGES:
         n[_LANGUAGE] += 1
         s[_LANGUAGE] += bits & _OTHER_LANGUAGE != 0
+
+
+def _count_looked_at(totals: Totals, bits: int) -> None:
+    n, s = totals
+    for metric, could_be, was in _SIGNALS:
+        if bits & could_be:
+            n[metric] += 1
+            s[metric] += bits & was != 0
+    n[_COPIED] += bits & _ANSWER != 0
+
+
+def count_signals(totals: Totals, before: int, after: int) -> None:
+    """What was shown of a record changed; what could be does not."""
+    _, s = totals
+    for metric, could_be, was in _SIGNALS:
+        if after & could_be:
+            s[metric] += (after & was != 0) - (before & was != 0)
+
+
+def count_conversation(totals: Totals, value: int, by: int) -> None:
+    """The vote on a conversation, 1 or -1, counts from now on (`by` is 1), or no more (-1)."""
+    n, s = totals
+    n[_CONVERSATION] += by
+    s[_CONVERSATION] += by * (value > 0)
 
 
 def count_score(totals: Totals, before: Scored, after: Scored) -> None:
@@ -328,9 +382,10 @@ def _is_given(scored: Scored) -> bool:
     return scored[0] is not None and scored[1] != FORMAT_CHECK
 
 
-def count_votes(totals: Totals, before: VoteSummary, after: VoteSummary, judged: float | None = None) -> None:
-    """The effective votes changed. Neutral is neither positive nor negative. `judged` is the record's."""
+def count_votes(totals: Totals, before: VoteSummary, after: VoteSummary, record: RecordFacts) -> None:
+    """The effective votes on the record changed. Neutral is neither positive nor negative."""
     n, s = totals
+    judged = record.judged
     more = after.positive + after.negative - before.positive - before.negative
     n[_POSITIVE] += more
     s[_POSITIVE] += after.positive - before.positive
@@ -338,6 +393,8 @@ def count_votes(totals: Totals, before: VoteSummary, after: VoteSummary, judged:
     if judged is not None:
         n[_JUDGE_VOTED] += more
         s[_JUDGE_VOTED] += more * judged
+    if record.signals is not None and record.signals & _ANSWER:
+        s[_COPIED] += after.copied - before.copied
 
 
 def count_judgement(totals: Totals, votes: VoteSummary, before: float | None, after: float | None) -> None:

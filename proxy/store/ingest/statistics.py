@@ -19,7 +19,16 @@ from policies.records import Arm
 from proxy.store.engine.dialect import any_of, for_update, insert_new, upsert
 from proxy.store.ingest.deltas import Deltas, ExperimentKey, TagKey
 from proxy.store.ingest.facts import Terms, Totals
-from proxy.store.tables.schema import USER_TOTALS, claimed_users, experiments, tag_arms, tag_users, user_stats
+from proxy.store.tables.schema import (
+    USER_TOTALS,
+    claimed_users,
+    conversation_votes,
+    experiments,
+    feedback,
+    tag_arms,
+    tag_users,
+    user_stats,
+)
 from proxy.store.tables.schema import arm_stats as arm_table
 
 __all__ = ["count_users", "forget_user", "terms_of", "totals_of"]
@@ -89,6 +98,8 @@ async def forget_user(connection: AsyncConnection, user_key: int) -> int:
             await add(connection, books.key_of(row), 0, Moments().replaced(vector, None))
         await connection.execute(sa.delete(books.users).where(mine))
         gone += len(rows)
+    for table in (conversation_votes, feedback):  # the vote, and all that named them and a conversation
+        await connection.execute(sa.delete(table).where(table.c.user_hash == user_key))
     return gone + await _forget_claimed(connection, user_key)
 
 

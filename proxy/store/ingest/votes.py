@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -31,6 +31,7 @@ __all__ = [
     "FACTS",
     "Parked",
     "Voted",
+    "Whole",
     "add",
     "facts_of_row",
     "find_arrived",
@@ -49,6 +50,19 @@ FACTS: Final = tuple(records.c[name] for name in RecordFacts._fields)
 _PARKED: Final = feedback.c.joined.is_(sa.false())
 
 
+class Whole(NamedTuple):
+    """A vote on a whole conversation."""
+
+    fid: str
+    record_id: str | None
+    """A record of the conversation, which is there; None where the vote names user and conversation."""
+    user_hash: int | None
+    conversation: int | None
+    feedback: int | None
+    retracted: bool
+    trust: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Voted:
     """What became of a batch's votes."""
@@ -59,6 +73,8 @@ class Voted:
     ambiguous: int = 0
     recounts: tuple[Recount, ...] = ()
     """What changed for the records that they are on: to be counted (`deltas.counted`)."""
+    whole: tuple[Whole, ...] = ()
+    """Those on whole conversations: see `conversations.moved`."""
 
 
 async def add(
@@ -71,17 +87,30 @@ async def add(
     waiting, in_vain = await _waiting_for(connection, new_records)
     fresh = await _insert(connection, incoming)
     targets = waiting | {target for target in fresh.targets.values() if target is not None}
-    recounts, joined = await _join(connection, targets, new_facts)
+    recounts, joined, whole = await _join(connection, targets, new_facts)
     found = {change.record.id for change in recounts}
-    parked = sum(target not in found for fid, target in fresh.targets.items() if fid not in fresh.ambiguous)
     once = {vote.fid: vote for vote in incoming}.values()
+    alone = [vote for vote in once if vote.fid in fresh.targets and _names_no_record(vote)]
+    waiting = fresh.targets.keys() - fresh.ambiguous - {vote.fid for vote in alone}
+    parked = sum(fresh.targets[fid] not in found for fid in waiting)
     return Voted(
         new=tuple(vote for vote in once if vote.fid in fresh.targets),
         joined=joined,
         parked=parked,
         ambiguous=in_vain + len(fresh.ambiguous),
         recounts=recounts,
+        whole=(*whole, *map(_whole, alone)),
     )
+
+
+def _names_no_record(vote: NewVote) -> bool:
+    """It is about a conversation that it names itself, so that it waits for no record."""
+    return vote.whole and vote.record_id is None and vote.alias is None
+
+
+def _whole(vote: Any) -> Whole:
+    """From a new vote, or a row of `feedback`."""
+    return Whole(*(getattr(vote, name) for name in Whole._fields))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,8 +159,8 @@ async def join_arrived(connection: AsyncConnection, parked: Parked) -> Voted:
     """Join them with their records."""
     await _resolve(connection, parked.resolved)
     await _leave(connection, parked.ambiguous)
-    recounts, joined = await _join(connection, {*parked.named.values(), *parked.resolved.values()}, {})
-    return Voted(joined=joined, recounts=recounts, ambiguous=len(parked.ambiguous))
+    recounts, joined, whole = await _join(connection, {*parked.named.values(), *parked.resolved.values()}, {})
+    return Voted(joined=joined, recounts=recounts, ambiguous=len(parked.ambiguous), whole=whole)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,20 +255,21 @@ async def _leave(connection: AsyncConnection, votes: Sequence[str]) -> None:
 
 async def _join(
     connection: AsyncConnection, targets: set[str], new_facts: Mapping[str, RecordFacts]
-) -> tuple[tuple[Recount, ...], tuple[JoinedVote, ...]]:
-    """Take all votes on these records together; returns what changed for those that exist, and the votes that are
-    new."""
+) -> tuple[tuple[Recount, ...], tuple[JoinedVote, ...], tuple[Whole, ...]]:
+    """Take all votes on these records together; returns what changed for those that exist, the votes that are new, and
+    those of them that are on whole conversations."""
     facts = {target: new_facts[target] for target in targets if target in new_facts}
     facts |= await lock_records(connection, sorted(targets - facts.keys()))
     if not facts:
-        return (), ()
+        return (), (), ()
     votes = await grouped(connection, feedback, feedback.c.record_id, list(facts))
     kept = await grouped(connection, scores, scores.c.record_id, list(facts))
     recounts = tuple(_recount(facts[key], votes[key], kept[key]) for key in sorted(facts))
     await _write(connection, recounts)
     fresh = [vote for rows in votes.values() for vote in rows if not vote.joined]
     await _mark(connection, [vote.fid for vote in fresh])
-    return recounts, tuple(_joined(vote, facts[vote.record_id]) for vote in fresh)
+    whole = tuple(_whole(vote) for vote in fresh if vote.whole)
+    return recounts, tuple(_joined(vote, facts[vote.record_id]) for vote in fresh if not vote.whole), whole
 
 
 def _joined(vote: Any, record: RecordFacts) -> JoinedVote:
@@ -355,11 +385,15 @@ def _row(vote: NewVote, target: str | None, hashed: int | None, trust: BallotTru
         "created_us": vote.created_us,
         "feedback": vote.feedback,
         "retracted": vote.retracted,
-        "joined": False,
+        "joined": _names_no_record(vote),
         "quality_score": vote.quality_score,
         "source": vote.source,
         "comment": vote.comment,
         "correction": vote.correction,
         "tags": dict(vote.tags) or None,
         "trust": int(trust),
+        "whole": vote.whole,
+        "conversation": vote.conversation,
+        "user_hash": vote.user_hash if _names_no_record(vote) else None,
+        "copied": vote.copied,
     }

@@ -283,6 +283,8 @@ def _votes(record: Any, rows: Sequence[Any]) -> tuple[VoteView, ...]:
             created_us=row.created_us,
             effective=row.fid in effective,
             trust=BallotTrust(row.trust),
+            whole=row.whole,
+            copied=row.copied,
         )
         for row in sorted(rows, key=lambda row: str(row.fid))
     )

@@ -152,7 +152,7 @@ class EpochReplay:
             count_arrival(totals, record, self._epoch.terms)
             return
         before, after = event.votes
-        count_votes(totals, before, after, record.judged)
+        count_votes(totals, before, after, record)
         scores = (record.score if votes.score is None else (votes.score, BY_PEOPLE) for votes in event.votes)
         count_score(totals, *scores)
 

@@ -21,6 +21,7 @@ from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of, for_update
 from proxy.store.ingest import statistics
 from proxy.store.ingest.bodies import BodyCodec, grouped
+from proxy.store.ingest.conversations import hold
 from proxy.store.ingest.deltas import Deltas
 from proxy.store.ingest.parked import delete_parked
 from proxy.store.ingest.votes import FACTS, facts_of_row
@@ -80,6 +81,7 @@ class Deletion:
         async with db.write() as connection:
             announced = await announce(connection, at_us, user_hash)
         async with db.write() as connection:
+            await hold(connection)
             users = await statistics.forget_user(connection, user_hash)
             await _delete_comparisons(connection, comparisons.c.user_hash == user_hash)
         await codec.prepare(())

@@ -32,6 +32,7 @@ from proxy.store.tables.schema import (
     bodies,
     claimed_users,
     comparisons,
+    conversation_votes,
     deleted_users,
     durations,
     experiments,
@@ -235,6 +236,9 @@ async def _drop_user_stats(db: Database, before_us: int) -> None:
     async with db.read() as connection:
         ids = list(await connection.scalars(ended))
     for experiment_id in ids:
+        async with db.write() as connection:
+            placed = conversation_votes.c.experiment_id == experiment_id
+            await connection.execute(sa.delete(conversation_votes).where(placed))
         for table in (user_stats, claimed_users, tag_users):
             mine = table.c.experiment_id == experiment_id
             keys = sa.select(table.c.user_key).where(mine).limit(_CHUNK)
@@ -262,6 +266,10 @@ async def _drop_leftovers(db: Database, now: float) -> None:
     async with db.write() as connection:
         parked = sa.and_(feedback.c.joined.is_(sa.false()), feedback.c.fid < id_floor(waited))
         await connection.execute(sa.delete(feedback).where(parked))
+        unplaced = sa.and_(conversation_votes.c.experiment_id.is_(None), conversation_votes.c.fid < id_floor(waited))
+        await connection.execute(sa.delete(conversation_votes).where(unplaced))
+        named = sa.and_(feedback.c.user_hash.is_not(None), feedback.c.fid < id_floor(waited))
+        await connection.execute(sa.delete(feedback).where(named))
         await connection.execute(sa.delete(deleted_users).where(deleted_users.c.at_us < waited))
 
 

@@ -18,6 +18,7 @@ from sqlalchemy.types import TypeEngine
 
 from policies.behaviour import behaviour_words
 from policies.records import Arm, Outcome, StickySource
+from policies.signals import signal_words
 from proxy.store.tables.types import Code
 from proxy.store.tables.values import NewRecord, RecordFlag
 from proxy.wire.extract.shapes import KINDS
@@ -137,7 +138,8 @@ RECORD_COLUMNS: Final = (
         text="Where that key came from: `x-ratchet-user`, `header`, `cookie`, `body`, `conversation`, `first-message`, "
              "`random`. See [users](../how-to/users.md)."),
     RecordColumn(name="arm", type=SmallInteger, required=True, values=_ARM, archive="string",
-        text="The side that the user was assigned to, `champion` or `challenger`. Statistics go by this."),
+        text="The side that the user was assigned to: `champion`, `challenger`, or `control` (who stays on the old "
+             "champion while the new one is watched). Statistics go by this."),
     RecordColumn(name="served_by", type=SmallInteger, required=True, values=_ARM, archive="string",
         text="The side that answered; `champion` where it had to step in."),
     RecordColumn(name="model_id", type=Integer, required=True, frame="mid", json="model", shows="model_name",
@@ -196,6 +198,12 @@ RECORD_COLUMNS: Final = (
     RecordColumn(name="behaviour", type=SmallInteger, form=behaviour_words, archive="int16",
         text="How the answer behaves: `declined`, `malformed` (a tool call that nobody could run, or no JSON where "
              "JSON was asked for), `truncated`, `other_language` (than its question's). Null where nobody looked."),
+    RecordColumn(name="signals", type=SmallInteger, form=signal_words, archive="int16",
+        text="What the user has shown without voting: `regenerated`, `rephrased`, `retried`, `abandoned`. Null outside "
+             "of tests, where nobody looks. See [signals](../how-to/signals.md)."),
+    RecordColumn(name="prompt_key", type=BigInteger, json=None, archive="int64"),
+    RecordColumn(name="answers_key", type=BigInteger, json=None, archive="int64"),
+    RecordColumn(name="thread_key", type=BigInteger, json=None, archive="int64"),
     RecordColumn(name="tags", type=JSON(none_as_null=True), form=dict,
         text="What `capture.tag_headers` and `capture.tag_fields` found, by name; null without any."),
     RecordColumn(name="feedback", type=Double, archive="double", text="Mean of the effective votes, −1 to 1."),

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import BigInteger, Boolean, Column, Double, Index, Integer, LargeBinary, SmallInteger, Table, Text
 
 from policies.estimates import METRICS, Metric
+from policies.past import PAST
 from proxy.store.tables.columns import RECORD_COLUMNS
 from proxy.store.tables.types import BigKey, RecordId, Words
 
@@ -22,7 +23,7 @@ __all__ = [
     "HOUR_S",
     "MINUTE_S",
     "PARTITIONED",
-    "PAST",
+    "PAST_TOTALS",
     "SUMS",
     "TEN_MINUTES_S",
     "USER_TOTALS",
@@ -144,6 +145,10 @@ feedback: Final = Table(
     Column("correction", Words),
     Column("tags", sa.JSON(none_as_null=True)),
     Column("trust", SmallInteger, nullable=False, server_default="15"),
+    Column("whole", Boolean, nullable=False, server_default=sa.false()),
+    Column("conversation", BigInteger),
+    Column("user_hash", BigInteger),
+    Column("copied", Boolean, nullable=False, server_default=sa.false()),
     **_NO_ROWID,
 )
 _parked = feedback.c.joined.is_(sa.false())
@@ -151,6 +156,8 @@ _corrected = feedback.c.correction.is_not(None)
 Index("ix_feedback_record", feedback.c.record_id)
 Index("ix_feedback_corrected", feedback.c.created_us, sqlite_where=_corrected, postgresql_where=_corrected)
 Index("ix_feedback_parked", feedback.c.alias_hash, feedback.c.record_id, sqlite_where=_parked, postgresql_where=_parked)
+_named = feedback.c.user_hash.is_not(None)
+Index("ix_feedback_named", feedback.c.user_hash, sqlite_where=_named, postgresql_where=_named)
 Index("ix_feedback_waiting", feedback.c.fid, sqlite_where=_parked, postgresql_where=_parked)
 scores: Final = Table(
     "scores",
@@ -166,8 +173,8 @@ USER_TOTALS: Final = tuple(f"{part}_{metric}" for metric in METRICS for part in 
 _LATER: Final = dict.fromkeys(USER_TOTALS[2 * METRICS.index(Metric.REFUSED) :], "0")
 """Columns that older rows do not have, and what they read there."""
 _LATER_BY_TAG: Final = dict.fromkeys(USER_TOTALS[2 * METRICS.index(Metric.CONVERSATION) :], "0")
-PAST: Final = (Metric.QUALITY, Metric.POSITIVE, Metric.LATENCY)
-"""Metrics of which the users' past is kept."""
+PAST_TOTALS: Final = tuple(f"{part}_{metric}" for metric in PAST for part in ("n", "s"))
+"""Columns of `user_past`: count and sum of each metric of which the users' past is kept."""
 user_stats: Final = Table(
     "user_stats",
     metadata,
@@ -196,7 +203,7 @@ user_past: Final = Table(
     metadata,
     Column("experiment_id", Integer, primary_key=True, autoincrement=False),
     Column("user_key", BigInteger, primary_key=True, autoincrement=False, index=True),
-    *(Column(f"{part}_{metric}", Double, nullable=False) for metric in PAST for part in ("n", "s")),
+    *(Column(name, Double, nullable=False) for name in PAST_TOTALS),
     **_NO_ROWID,
 )
 conversation_votes: Final = Table(
@@ -206,12 +213,17 @@ conversation_votes: Final = Table(
     Column("conversation", BigInteger, primary_key=True, autoincrement=False),
     Column("fid", RecordId, nullable=False),
     Column("value", SmallInteger),
+    Column("record_id", RecordId),
+    Column("mixed", Boolean, nullable=False),
     Column("experiment_id", Integer),
     Column("epoch", Integer),
     Column("arm", SmallInteger),
     Column("unit", BigInteger),
+    Column("claimed", Boolean, nullable=False),
+    Column("tags", sa.JSON(none_as_null=True)),
     **_NO_ROWID,
 )
+Index("ix_conversation_votes_place", conversation_votes.c.experiment_id, conversation_votes.c.epoch)
 claimed_users: Final = Table(
     "claimed_users",
     metadata,

@@ -147,6 +147,15 @@ class NewRecord:
     """Characters of the answer's text."""
     behaviour: int | None = None
     """Bits of `policies.behaviour.Behaviour`; None where nobody looked."""
+    signals: int | None = None
+    """Bits of `policies.signals.Signal` that it shows by itself; None outside of tests, where nobody looks."""
+    prompt_key: int | None = None
+    """Hash of all that was asked, with the settings: of the same request again it is the same."""
+    answers_key: int | None = None
+    """The same of the earlier request whose answer its last turn complains about."""
+    thread_key: int | None = None
+    """Hash of what stands for the conversation, where it has no id: the answer that it goes on from, or its first
+    message."""
     tags: Mapping[str, str] | None = None
     """Of its request, by name (`capture.tag_headers`, `capture.tag_fields`); None without any."""
     flags: RecordFlag = RecordFlag.NONE
@@ -184,6 +193,14 @@ class NewVote:
     created_us: int = 0
     trust: BallotTrust = FULL_TRUST
     """What of it counts; of a caller in this process all does."""
+    whole: bool = False
+    """It is about the whole conversation: of the record that it names, else of `user_hash` and `conversation`."""
+    conversation: int | None = None
+    """Hash of the conversation's id, where it names one."""
+    user_hash: int | None = None
+    """Of whom the conversation is, where it names no record."""
+    copied: bool = False
+    """It says that the user has copied the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,6 +305,10 @@ class VoteView:
     effective: bool
     """This is the one that counts for its source."""
     trust: BallotTrust = FULL_TRUST
+    whole: bool = False
+    """It is about the whole conversation, and counts for none of its records."""
+    copied: bool = False
+    """It says that the user has copied the answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,6 +351,11 @@ class RecordRow:
     answer_chars: int | None
     behaviour: int | None
     """Bits of `policies.behaviour.Behaviour`."""
+    signals: int | None
+    """Bits of `policies.signals.Signal`."""
+    prompt_key: int | None
+    answers_key: int | None
+    thread_key: int | None
     tags: Mapping[str, str] | None
     feedback: float | None
     """Mean of the effective votes in [-1, 1]."""

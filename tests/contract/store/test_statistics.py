@@ -120,7 +120,7 @@ async def test_one_users_two_requests_by_hand(store: Store, clock: ManualClock) 
     assert stats[Arm.CHALLENGER].requests == 2
     w = 2 / 1.1
     by_hand = (w * 0.75, w, 1.0, 1.0, w * 2.0, w, 0.0, w, w * 0.5, w, w * 0.5, w, 0.0, w, 0.0, w)
-    assert stats[Arm.CHALLENGER].moments.sums == pytest.approx((*by_hand, *(0.0,) * 14))
+    assert stats[Arm.CHALLENGER].moments.sums == pytest.approx((*by_hand, *(0.0,) * (2 * len(METRICS) - len(by_hand))))
 
 
 @settings(

@@ -25,6 +25,15 @@ def upgrade() -> None:
         for name in (f"{part}_{metric}" for metric in _NEW for part in ("n", "s")):
             op.add_column(table, sa.Column(name, sa.Double(), nullable=False, server_default="0"))
     op.add_column("arm_stats", sa.Column("past", sa.LargeBinary()))
+    op.add_column("records", sa.Column("signals", sa.SmallInteger()))
+    for name in ("prompt_key", "answers_key", "thread_key"):
+        op.add_column("records", sa.Column(name, sa.BigInteger()))
+    op.add_column("feedback", sa.Column("whole", sa.Boolean(), nullable=False, server_default=sa.false()))
+    for name in ("conversation", "user_hash"):
+        op.add_column("feedback", sa.Column(name, sa.BigInteger()))
+    named = sa.text("user_hash IS NOT NULL")
+    op.create_index("ix_feedback_named", "feedback", ["user_hash"], sqlite_where=named, postgresql_where=named)
+    op.add_column("feedback", sa.Column("copied", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.create_table(
         "user_past",
         sa.Column("experiment_id", sa.Integer(), nullable=False),
@@ -40,10 +49,15 @@ def upgrade() -> None:
         sa.Column("conversation", sa.BigInteger(), nullable=False),
         sa.Column("fid", RecordId(), nullable=False),
         sa.Column("value", sa.SmallInteger()),
+        sa.Column("record_id", RecordId()),
+        sa.Column("mixed", sa.Boolean(), nullable=False),
         sa.Column("experiment_id", sa.Integer()),
         sa.Column("epoch", sa.Integer()),
         sa.Column("arm", sa.SmallInteger()),
         sa.Column("unit", sa.BigInteger()),
+        sa.Column("claimed", sa.Boolean(), nullable=False),
+        sa.Column("tags", sa.JSON(none_as_null=True)),
         sa.PrimaryKeyConstraint("user_hash", "conversation", name="pk_conversation_votes"),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_conversation_votes_place", "conversation_votes", ["experiment_id", "epoch"])

@@ -1,0 +1,205 @@
+"""What users show without voting is counted exactly: in any order, in any batches, twice, and after deletions."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from policies.estimates import METRICS, Metric, Moments, UserTotals
+from policies.records import Arm
+from policies.signals import Asked, Signal, shown, signal_words
+from proxy.clock import ManualClock
+from proxy.store.store import Store
+from proxy.store.tables.keys import id_time_us
+from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFlag
+from tests.contract.store.test_statistics import close, start_experiment
+from tests.harness.exchanges import exchange, new_id
+
+PERSON = int(Signal.JUDGEABLE | Signal.ANSWER | Signal.AWAITED)
+SHOWN = (Metric.REGENERATED, Metric.REPHRASED, Metric.RETRIED, Metric.ABANDONED, Metric.COPIED)
+
+
+def asked(at_s: float, rng: random.Random, prompt: int, signals: int = PERSON, **changes: Any) -> NewRecord:
+    common = {"experiment_id": 1, "epoch": 1, "user_hash": 5, "duration_us": 2_000_000, "quality": None}
+    facts = {"prompt_key": prompt, "signals": signals, "aliases": (), **common}
+    return exchange(int(at_s * 1e6), rng, **facts | changes)
+
+
+def copied(record: NewRecord, rng: random.Random) -> NewVote:
+    return NewVote(fid=new_id(id_time_us(record.id) + 5_000_000, rng), record_id=record.id, copied=True)
+
+
+def slowly(
+    records: list[NewRecord], votes: list[NewVote], arm: Arm, *, only_tagged: bool = False
+) -> tuple[dict[str, int], Moments]:
+    """Every record's signals, and the arm's sums of them, from all that there is."""
+    groups: defaultdict[tuple[Any, ...], list[Asked]] = defaultdict(list)
+    complaints: defaultdict[tuple[Any, ...], list[Asked]] = defaultdict(list)
+    for r in records:
+        claimed = bool(r.flags & RecordFlag.CLAIMED)
+        who = r.user_hash, r.cluster if claimed else None
+        began = id_time_us(r.id) / 1e6
+        one = Asked(r.id, began, began + r.duration_us / 1e6, r.signals or 0)
+        groups[*who, r.prompt_key].append(one)
+        if r.answers_key is not None:
+            complaints[*who, r.answers_key].append(one)
+    revealed: dict[str, int] = {}
+    for key, copies in groups.items():
+        revealed |= shown(copies, complaints[key])
+    bits = {r.id: (r.signals or 0) | revealed.get(r.id, 0) for r in records}
+    taken = {vote.record_id for vote in votes if vote.copied}
+    users: defaultdict[int, dict[Metric, list[float]]] = defaultdict(lambda: {m: [0.0, 0.0] for m in METRICS})
+    for r in records:
+        if r.arm != arm or (only_tagged and not r.tags):
+            continue
+        seen = {
+            Metric.REGENERATED: (Signal.JUDGEABLE, bits[r.id] & Signal.REGENERATED),
+            Metric.REPHRASED: (Signal.JUDGEABLE, bits[r.id] & Signal.REPHRASED),
+            Metric.RETRIED: (Signal.TELLS_RETRIES, bits[r.id] & Signal.RETRIED),
+            Metric.ABANDONED: (Signal.AWAITED, bits[r.id] & Signal.ABANDONED),
+            Metric.COPIED: (Signal.ANSWER, r.id in taken),
+        }
+        unit = r.cluster if r.flags & RecordFlag.CLAIMED else r.user_hash
+        assert unit is not None
+        for metric, (where, was) in seen.items():
+            if bits[r.id] & where:
+                users[unit][metric][0] += 1
+                users[unit][metric][1] += bool(was)
+    moments = Moments()
+    for totals in users.values():
+        n, s = (tuple(totals[metric][at] for metric in METRICS) for at in (0, 1))
+        moments = moments.replaced(None, UserTotals(n=n, s=s).vector(0.1))
+    return bits, moments
+
+
+def only_signals(moments: Moments) -> Moments:
+    """The sums of the signals alone."""
+    rows = {2 * METRICS.index(metric) + side for metric in SHOWN for side in (0, 1)}
+    sums = tuple(value if at in rows else 0.0 for at, value in enumerate(moments.sums))
+    return Moments(users=moments.users, sums=sums)
+
+
+async def batches(store: Store, parts: list[Any], rng: random.Random) -> None:
+    """Store them in this order, a few at a time, some of them twice."""
+    while parts:
+        size = rng.randint(1, 6)
+        part, parts = parts[:size], parts[rng.randint(max(1, size - 2), size) :]
+        await store.ingest.apply(
+            IngestBatch(
+                writer="",
+                segment=0,
+                offset=0,
+                records=tuple(p for p in part if isinstance(p, NewRecord)),
+                votes=tuple(p for p in part if isinstance(p, NewVote)),
+            )
+        )
+
+
+async def words_of(store: Store, record: NewRecord) -> list[str]:
+    view = await store.records.get(record.id)
+    assert view is not None
+    assert view.row.signals is not None
+    return signal_words(view.row.signals)
+
+
+async def test_a_regeneration_by_hand(store: Store, clock: ManualClock) -> None:
+    """Asked, asked again ten seconds later, and copied: of two answers one regenerated, one copied; w(2) = 2/1.1."""
+    await start_experiment(store)
+    rng, now = random.Random(1), clock.now()
+    first, second = asked(now, rng, 7), asked(now + 10, rng, 7)
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=(first,)))
+    assert await words_of(store, first) == []
+    votes = (copied(second, rng),)
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=2, records=(second,), votes=votes))
+    assert await words_of(store, first) == ["regenerated"]
+    sums = (await store.statistics.arms(1, 1))[Arm.CHAMPION].moments.sums
+    w = 2 / 1.1
+    at = 2 * METRICS.index(Metric.REGENERATED)
+    assert sums[at : at + 10] == pytest.approx((w / 2, w, 0, w, 0, 0, 0, w, w / 2, w))
+
+
+async def test_outside_of_tests_nobody_looks(store: Store, clock: ManualClock) -> None:
+    rng, now = random.Random(1), clock.now()
+    pair = tuple(asked(now + at, rng, 7, experiment_id=None, epoch=0) for at in (0, 10))
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=pair))
+    assert await words_of(store, pair[0]) == []
+
+
+@settings(
+    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(seed=st.integers(0, 10_000))
+async def test_any_order_counts_the_same(store: Store, clock: ManualClock, seed: int) -> None:
+    rng, now = random.Random(seed), clock.now()
+    experiment_id = rng.getrandbits(30) + 2
+    await start_experiment(store, experiment_id)
+    tells, retry = PERSON | Signal.TELLS_RETRIES, PERSON | Signal.TELLS_RETRIES | Signal.RETRY
+    users = [rng.getrandbits(40) for _ in range(3)]  # an example's own: its neighbours are in the same store
+    arms = {user: Arm(rng.randrange(2)) for user in users}
+    records = []
+    for _ in range(14):
+        user, claimed = rng.choice((*users, users[0])), rng.random() < 0.2
+        complains = rng.random() < 0.3
+        records.append(
+            asked(
+                now + rng.choice((rng.uniform(0, 60), rng.uniform(0, 4000))),
+                rng,
+                rng.choice((7, 8)) + 100 * complains,
+                int(rng.choice((PERSON, PERSON, tells, retry, Signal.NONE, PERSON | Signal.ABANDONED))),
+                experiment_id=experiment_id,
+                user_hash=user,
+                arm=arms[user],
+                answers_key=rng.choice((7, 8)) if complains else None,
+                duration_us=rng.choice((500_000, 3_000_000, 30_000_000, 700_000_000)),
+                flags=RecordFlag.CLAIMED if claimed else RecordFlag.NONE,
+                cluster=rng.choice((41, 42)),
+                tags=rng.choice((None, {"plan": "free"})),
+            )
+        )
+    votes = [copied(record, rng) for record in rng.choices(records, k=4)]
+    everything = [*records, *votes]
+    await batches(store, rng.sample(everything, len(everything)), rng)
+    await batches(store, everything, rng)
+    stats = await store.statistics.arms(experiment_id, 1)
+    tags = await store.statistics.tags(experiment_id, 1)
+    for arm in Arm:
+        bits, moments = slowly(records, votes, arm)
+        assert only_signals(stats[arm].moments).sums == pytest.approx(moments.sums, abs=1e-9)
+        if any(record.tags for record in records):
+            _, tagged = slowly(records, votes, arm, only_tagged=True)
+            assert only_signals(tags["plan=free"][arm].moments).sums == pytest.approx(tagged.sums, abs=1e-9)
+    for record in records:
+        assert await words_of(store, record) == signal_words(bits[record.id])
+
+
+async def test_a_deleted_user_takes_the_signals_along(store: Store, clock: ManualClock) -> None:
+    await start_experiment(store)
+    rng, now = random.Random(3), clock.now()
+    records = [asked(now + 10 * at, rng, 7, user_hash=at % 2) for at in range(6)]
+    votes = [copied(record, rng) for record in records]
+    await store.ingest.apply(IngestBatch(writer="w", segment=0, offset=1, records=tuple(records), votes=tuple(votes)))
+    await store.deletion.delete_user(1)
+    rest = [record for record in records if record.user_hash == 0]
+    _, moments = slowly(rest, votes, Arm.CHAMPION)
+    stats = (await store.statistics.arms(1, 1))[Arm.CHAMPION]
+    assert close(only_signals(stats.moments), only_signals(moments))
+
+
+async def test_the_signals_stand_where_they_belong_when_shares_move(store: Store, clock: ManualClock) -> None:
+    """The first was answered by the champion in stage one; that it is made anew in stage two by the challenger is a
+    fact of the champion's answer."""
+    await start_experiment(store)
+    rng, now = random.Random(3), clock.now()
+    first = asked(now, rng, 7)
+    second = asked(now + 10, rng, 7, epoch=2, arm=Arm.CHALLENGER)
+    for part in ((second,), (first,)):
+        await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=part))
+    at = 2 * METRICS.index(Metric.REGENERATED)
+    found = {epoch: await store.statistics.arms(1, epoch) for epoch in (1, 2)}
+    assert found[1][Arm.CHAMPION].moments.sums[at : at + 2] == (1, 1)
+    assert found[2][Arm.CHALLENGER].moments.sums[at : at + 2] == (0, 1)

@@ -1,0 +1,103 @@
+"""The stages of a ramp, and the watch with its control: what status, metrics and the journal say of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+
+from policies.records import Arm
+from proxy.loop.look.explain import history
+from proxy.loop.look.metrics import LoopMetrics
+from proxy.routes import read_routes
+from tests.harness.loop import HOUR_S, World, actions, rules, settle
+
+BETTER = {Arm.CHAMPION: 0.7, Arm.CHALLENGER: 0.8}
+
+
+def world(root: Path) -> World:
+    base = rules()
+    ab_test = replace(base.ab_test, initial_challenger_traffic=0.45, stages=(0.45, 0.5))
+    return World(root, rules=replace(base, ab_test=ab_test))
+
+
+def samples(registry: CollectorRegistry) -> dict[tuple[str, ...], float]:
+    found = [sample for family in registry.collect() for sample in family.samples]
+    return {(sample.name, *sample.labels.values()): sample.value for sample in found}
+
+
+async def test_every_stage_is_in_the_journal_the_status_and_the_metrics(tmp_path: Path) -> None:
+    stage = world(tmp_path)
+    registry = CollectorRegistry()
+    async with stage.store() as store:
+        loop = stage.start(store, metrics=LoopMetrics(registry, stage.clock))
+        await stage.chat(store, users=200)
+        await settle(loop)
+        assert samples(registry)["ratchet_experiment_next_share",] == 0.5
+        for hours in (0.3, 0.3, 0.2):
+            stage.clock.advance(hours * HOUR_S)
+            await stage.chat(store, users=200, quality=BETTER)
+            await settle(loop)
+        status = await loop.status()
+        raised = next(entry for entry in await history(store) if entry["action"] == "RaiseShare")
+    assert (raised["event"], raised["experiment_id"]) == ("stage_reached", status.experiment.id)
+    assert raised["outcome"]["reason"] == "no harm so far: the challenger's share rises from 45 % to 50 %"
+    first, second = status.experiment.assessment.stages
+    assert (first.share, second.share) == (0.45, 0.5)
+    assert first.started_at < second.started_at
+    assert (first.challenger_requests, second.challenger_requests) == (600, 300)
+    seen = samples(registry)
+    for number, one in (("1", first), ("2", second)):
+        assert seen["ratchet_experiment_stage_share", number] == one.share
+        assert seen["ratchet_experiment_stage_part", number] == one.part
+        assert seen["ratchet_experiment_stage_requests", number, "champion"] == one.champion_requests
+        assert seen["ratchet_experiment_stage_requests", number, "challenger"] == one.challenger_requests
+        assert seen["ratchet_experiment_stage_users", number, "challenger"] == one.challenger_users == 100
+        assert seen["ratchet_experiment_stage_lift", number, "lower"] == one.lower
+    assert ("ratchet_experiment_next_share",) not in seen, "half of the users is the last stage"
+    assert seen["ratchet_experiment_requests", "challenger"] == 900
+
+
+async def test_the_watch_is_shown_with_its_control_until_that_is_released(tmp_path: Path) -> None:
+    stage = world(tmp_path)
+    registry = CollectorRegistry()
+    async with stage.store() as store:
+        loop = stage.start(store, metrics=LoopMetrics(registry, stage.clock))
+        await stage.chat(store, users=200)
+        await settle(loop)
+        assert ("ratchet_watch_holdback_share",) not in samples(registry)
+        for _ in range(3):
+            stage.clock.advance(0.4 * HOUR_S)
+            await stage.chat(store, users=200, quality=BETTER)
+            await settle(loop)
+        await stage.chat(store, users=200)
+        await settle(loop)
+        watch, seen = (await loop.status()).watch, samples(registry)
+        assert (watch.concurrent, watch.holdback_share) == (True, 0.1)
+        assert (watch.requests, watch.users, watch.control_requests, watch.control_users) == (540, 180, 60, 20)
+        assert seen["ratchet_watch_holdback_share",] == 0.1
+        assert (seen["ratchet_watch_requests", "champion"], seen["ratchet_watch_requests", "control"]) == (540, 60)
+        assert (seen["ratchet_watch_users", "champion"], seen["ratchet_watch_users", "control"]) == (180, 20)
+        assert sum(seen["ratchet_watch_guardrail", "errors", state] for state in ("pass", "unknown", "block")) == 1
+
+        stage.probe.alive = False
+        await settle(loop)
+        stage.clock.advance(stage.rules.ready_timeout_s + 60)
+        assert actions(await settle(loop)) == ["ReleaseControl"]
+        watch, seen = (await loop.status()).watch, samples(registry)
+    assert (watch.concurrent, watch.holdback_share, watch.control_requests) == (False, 0.0, None)
+    assert seen["ratchet_watch_holdback_share",] == 0.0
+    assert ("ratchet_watch_requests", "control") not in seen
+    assert read_routes(stage.routes_path).control is None
+
+
+async def test_the_families_are_there_while_nothing_is_tested(tmp_path: Path) -> None:
+    stage = world(tmp_path)
+    registry = CollectorRegistry()
+    async with stage.store() as store:
+        await settle(stage.start(store, metrics=LoopMetrics(registry, stage.clock)))
+    families = {family.name: family.samples for family in registry.collect()}
+    mine = {name for name in families if name.startswith(("ratchet_experiment_stage_", "ratchet_watch_"))}
+    assert mine >= {"ratchet_experiment_stage_share", "ratchet_watch_requests", "ratchet_watch_remaining_seconds"}
+    assert all(families[name] == [] for name in mine), "what is unknown is absent, not 0"

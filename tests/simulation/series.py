@@ -1,0 +1,205 @@
+"""What the store would hold after every hour of a stage, in one pass over its requests and votes.
+
+`trial.Book` books hour by hour as the product does, one after the other; a month in stages takes a hundred times as
+many numbers, so here all hours are made at once, with sums over sorted arrays. A test holds the two together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from policies.estimates import METRICS, PRODUCT_PAIRS, Metric, Moments, Vector
+from policies.experiment import ArmStats
+from policies.records import Arm
+from tests.simulation.traffic import HOURS, SLOW_THRESHOLD_S, Answers, Floats, Ints, Month
+
+__all__ = ["KEPT", "StageSeries", "UserVectors", "stage_series"]
+
+KEPT: Final = (
+    Metric.QUALITY, Metric.POSITIVE, Metric.LATENCY, Metric.ERROR, Metric.SLOW, Metric.VOTED, Metric.REFUSED,
+)  # fmt: skip
+"""What a simulated request has; the other metrics stay unobserved."""
+UserVectors = Mapping[int, Vector]
+_COLUMN: Final = {metric: place for place, metric in enumerate(KEPT)}
+_SUMS: Final = [2 * METRICS.index(metric) + side for metric in KEPT for side in (0, 1)]
+_SMALL: Final = {full: small for small, full in enumerate(_SUMS)}
+_PAIRS: Final = [(at, pair) for at, pair in enumerate(PRODUCT_PAIRS) if pair[0] in _SMALL and pair[1] in _SMALL]
+_LEFT: Final = [_SMALL[pair[0]] for _, pair in _PAIRS]
+_RIGHT: Final = [_SMALL[pair[1]] for _, pair in _PAIRS]
+_PLACE: Final = {(_SMALL[pair[0]], _SMALL[pair[1]]): place for place, (_, pair) in enumerate(_PAIRS)}
+_ICC: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageSeries:
+    """Both arms of a stage after each hour of the month. Arrays have the arm first, then the hour."""
+
+    share: float
+    """Of the users, who have the challenger."""
+    first: int
+    """Hour in which it begins."""
+    users: Ints
+    requests: Ints
+    failed: Ints
+    """Of the requests: errors, and answers that are worth nothing."""
+    sums: Floats
+    products: Floats
+
+    def stats(self, arm: Arm, hour: int, *, claimed: bool = False, of: int | None = None) -> ArmStats:
+        """What the store holds of an arm after that hour. `of`: the place of the arm here, where it has another."""
+        at = int(arm) if of is None else of
+        sums, products = [0.0] * (2 * len(METRICS)), [0.0] * len(PRODUCT_PAIRS)
+        for full, value in zip(_SUMS, self.sums[at, hour].tolist(), strict=True):
+            sums[full] = value
+        for (full, _), value in zip(_PAIRS, self.products[at, hour].tolist(), strict=True):
+            products[full] = value
+        users = int(self.users[at, hour])
+        moments = Moments(users=users, sums=tuple(sums), products=tuple(products))
+        names = users if claimed else 0
+        return ArmStats(
+            arm=arm, requests=int(self.requests[at, hour]), moments=moments, claimed_users=names, clusters=names
+        )
+
+    def mean(self, arm: int, metric: Metric) -> tuple[Floats, Floats, Floats]:
+        """Mean, weight and ΣN² of a metric after each hour; not a number where it was not observed."""
+        column = 2 * _COLUMN[metric]
+        weight = self.sums[arm, :, column + 1]
+        weight = np.where(weight > 1e-9, weight, np.nan)
+        return self.sums[arm, :, column] / weight, weight, self.product(arm, column + 1, column + 1)
+
+    def product(self, arm: int, row: int, column: int) -> Floats:
+        """Σ over users of v[row]·v[column], after each hour."""
+        return self.products[arm, :, _PLACE[min(row, column), max(row, column)]]
+
+    def residual(self, arm: int, one: Metric, other: Metric) -> Floats:
+        """Σ over users of (S − R·N) of two metrics, after each hour."""
+        i, j = 2 * _COLUMN[one], 2 * _COLUMN[other]
+        r, q = self.mean(arm, one)[0], self.mean(arm, other)[0]
+        return (
+            self.product(arm, i, j)
+            - q * self.product(arm, i, j + 1)
+            - r * self.product(arm, i + 1, j)
+            + r * q * self.product(arm, i + 1, j + 1)
+        )
+
+
+def stage_series(
+    month: Month, share: float, first: int, last: int, until: int, *, slower: float = 1.0
+) -> tuple[StageSeries, Callable[[int], tuple[UserVectors, UserVectors]]]:
+    """The stage of `share` that serves from the hour `first` to before `last`, looked at up to before `until` (votes
+    still come in then). `slower`: how many times as long the challenger takes in this stage.
+
+    Beside it a function that gives each arm's users who have voted, by an hour, with what they add to the moments.
+    """
+    begin, end = np.searchsorted(month.hour, (first, last))
+    mine = np.arange(begin, end)
+    served = (month.place < share)[month.user[mine]]
+    old, new = _rows(month.old, mine, 1.0), _rows(month.new, mine, slower)
+    rows = np.where(served[:, None], new, old)
+    votes = np.flatnonzero(month.voted_hour[mine] < until)
+    who = np.concatenate((month.user[mine], month.user[mine][votes]))
+    when = np.concatenate((month.hour[mine], month.voted_hour[mine][votes]))
+    events = np.concatenate((rows, _votes(month, mine[votes], served[votes])))
+    lost = rows[:, _COLUMN[Metric.ERROR] + len(KEPT)] + (rows[:, len(KEPT)] == 0) * (rows[:, 0] > 0)
+    arms = 2 * until
+    place = served * until + month.hour[mine]
+    series = _counted(who, when, events, (month.place < share)[who], until)
+    requests, failed = (np.bincount(place, weights=w, minlength=arms).reshape(2, until) for w in (None, lost))
+    return (
+        StageSeries(
+            share=share,
+            first=first,
+            users=series[0],
+            requests=np.cumsum(requests, axis=1),
+            failed=np.cumsum(failed, axis=1).astype(np.int64),
+            sums=series[1],
+            products=series[2],
+        ),
+        lambda hour: _by_user(who, when, events, (month.place < share)[who], hour),
+    )
+
+
+def _rows(answers: Answers, mine: Ints, slower: float) -> Floats:
+    """What a request adds to its user: counts of `KEPT`, then sums. Votes come by themselves."""
+    rows = np.zeros((mine.size, 2 * len(KEPT)))
+    error = answers.error[mine]
+    refused = answers.refused[mine] & ~error
+    answered = (~error & ~refused).astype(np.float64)
+    latency = answers.latency_s[mine] * slower
+    for metric, count, value in (
+        (Metric.QUALITY, answered, answers.quality[mine]),
+        (Metric.LATENCY, answered, latency),
+        (Metric.SLOW, answered, latency > SLOW_THRESHOLD_S),
+        (Metric.ERROR, 1.0, error),
+        (Metric.REFUSED, 1.0, refused),
+        (Metric.VOTED, 1.0, 0.0),
+    ):
+        rows[:, _COLUMN[metric]] = count
+        rows[:, _COLUMN[metric] + len(KEPT)] = count * value
+    return rows
+
+
+def _votes(month: Month, mine: Ints, served: Floats) -> Floats:
+    rows = np.zeros((mine.size, 2 * len(KEPT)))
+    rows[:, _COLUMN[Metric.POSITIVE]] = 1.0
+    rows[:, _COLUMN[Metric.POSITIVE] + len(KEPT)] = np.where(served, month.new.positive[mine], month.old.positive[mine])
+    rows[:, _COLUMN[Metric.VOTED] + len(KEPT)] = 1.0
+    return rows
+
+
+def _counted(who: Ints, when: Ints, events: Floats, served: Floats, until: int) -> tuple[Ints, Floats, Floats]:
+    """Users, sums and products by arm and hour."""
+    if not who.size:
+        nothing = np.zeros((2, until), dtype=np.int64)
+        return nothing, np.zeros((2, until, len(_SUMS))), np.zeros((2, until, len(_PAIRS)))
+    order = np.argsort(who * until + when, kind="stable")
+    who, served = who[order], served[order]
+    total = np.cumsum(events[order], axis=0)
+    starts = np.flatnonzero(np.r_[True, who[1:] != who[:-1]])
+    before = np.zeros_like(total[starts])
+    before[1:] = total[starts[1:] - 1]
+    total -= np.repeat(before, np.diff(np.r_[starts, who.size]), axis=0)
+    vectors = _vectors(total)
+    previous = np.zeros_like(vectors)
+    previous[1:] = vectors[:-1]
+    previous[starts] = 0.0
+    gained = np.concatenate(
+        (vectors - previous, vectors[:, _LEFT] * vectors[:, _RIGHT] - previous[:, _LEFT] * previous[:, _RIGHT]), axis=1
+    )
+    place = served * until + when[order]
+    by_place = np.argsort(place, kind="stable")
+    found, first = np.unique(place[by_place], return_index=True)
+    hours = np.zeros((2 * until, gained.shape[1]))
+    hours[found] = np.add.reduceat(gained[by_place], first, axis=0)
+    hours = np.cumsum(hours.reshape(2, until, -1), axis=1)
+    users = np.bincount(place[starts], minlength=2 * until).reshape(2, until)
+    return np.cumsum(users, axis=1), hours[:, :, : len(_SUMS)], hours[:, :, len(_SUMS) :]
+
+
+def _vectors(totals: Floats) -> Floats:
+    """As `UserTotals.vector`, of many users."""
+    n, s = totals[:, : len(KEPT)], totals[:, len(KEPT) :]
+    divisor = 1 + (n - 1) * _ICC
+    vectors = np.empty((totals.shape[0], 2 * len(KEPT)))
+    vectors[:, 0::2] = np.where(n > 0, s / divisor, 0.0)
+    vectors[:, 1::2] = np.where(n > 0, n / divisor, 0.0)
+    return vectors
+
+
+def _by_user(who: Ints, when: Ints, events: Floats, served: Floats, hour: int) -> tuple[UserVectors, UserVectors]:
+    """Of both arms, the vectors of all users that have voted by then."""
+    size = int(who.max(initial=-1)) + 1
+    found: list[UserVectors] = []
+    for arm in (0, 1):
+        mine = (when <= hour) & (served == bool(arm))
+        columns = [np.bincount(who[mine], weights=column, minlength=size) for column in events[mine].T]
+        totals = np.stack(columns, axis=1)
+        voting = np.flatnonzero(totals[:, _COLUMN[Metric.POSITIVE]])
+        full = np.zeros((voting.size, 2 * len(METRICS)))
+        full[:, _SUMS] = _vectors(totals[voting])
+        found.append({user: tuple(row) for user, row in zip(voting.tolist(), full.tolist(), strict=True)})
+    return found[0], found[1]
