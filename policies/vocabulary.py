@@ -145,7 +145,9 @@ COMMANDS: Final[Mapping[Verb, CommandWords]] = MappingProxyType(
             label="Pause",
             meaning="Start nothing new. The loop still takes users away from a model that does harm.",
         ),
-        Verb.RESUME: CommandWords(label="Resume", meaning="End the pause: the loop continues where it stopped, and triggers may train again."),
+        Verb.RESUME: CommandWords(
+            label="Resume", meaning="End the pause: the loop continues where it stopped, and triggers may train again."
+        ),
         Verb.CANCEL: CommandWords(
             label="Cancel the run",
             meaning="Stop the training, deployment, check or shadowing in progress. No user is affected.",

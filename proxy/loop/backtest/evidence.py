@@ -12,6 +12,7 @@ from typing import Final
 
 from policies.estimates import Metric, UserTotals
 from policies.experiment import ArmStats, ExperimentFacts, StageFacts
+from policies.past import PastVector
 from policies.records import Arm
 from proxy.loop.backtest.paper import PaperEpoch
 from proxy.store.ingest.facts import Terms
@@ -34,12 +35,16 @@ class _Stage:
 class EvidenceAgain:
     """One experiment's stages; `aclose` at the end."""
 
-    def __init__(self, store: Store, experiment_id: int, icc: float, until: float) -> None:
-        """`until`: when the last data of the test came, Unix seconds."""
+    def __init__(
+        self, store: Store, experiment_id: int, icc: float, until: float, pasts: Mapping[int, PastVector] | None = None
+    ) -> None:
+        """`until`: when the last data of the test came, Unix seconds. `pasts`: what the units did before the
+        experiment; None: the estimate is not adjusted by it."""
         self._store = store
         self._experiment_id = experiment_id
         self._icc = icc
         self._until = until
+        self._pasts = pasts
         self._stages: list[_Stage] = []
         self.stored: dict[int, int] = {}
         """Requests that are still stored, by epoch, of those that were counted."""
@@ -49,9 +54,8 @@ class EvidenceAgain:
         if not epoch.goes_on:
             await self.count_stored()
             await self.aclose()
-        replay = replay_of(
-            self._store, self._experiment_id, epoch, Terms(l95_s=epoch.slow_threshold_s, icc=self._icc), self._until
-        )
+        terms = Terms(l95_s=epoch.slow_threshold_s, icc=self._icc)
+        replay = replay_of(self._store, self._experiment_id, epoch, terms, self._until, self._pasts)
         self._stages.append(_Stage(epoch, replay, {}))
 
     async def advance(self, now: float) -> None:
@@ -87,6 +91,11 @@ class EvidenceAgain:
         for (arm, key), (by_stage, claimed) in found.items():
             yield arm, key, by_stage, claimed
 
+    async def pasts_of(self, keys: Sequence[int]) -> Mapping[int, PastVector]:
+        """Of those of the units that have a past."""
+        known = self._pasts or {}
+        return {key: known[key] for key in keys if key in known}
+
     async def count_stored(self) -> None:
         """Read all stages to their ends; there is no look after that."""
         for stage in self._stages:
@@ -101,7 +110,12 @@ class EvidenceAgain:
 
 
 def replay_of(
-    store: Store, experiment_id: int, epoch: PaperEpoch, terms: Terms, until: float | None = None
+    store: Store,
+    experiment_id: int,
+    epoch: PaperEpoch,
+    terms: Terms,
+    until: float | None = None,
+    pasts: Mapping[int, PastVector] | None = None,
 ) -> EpochReplay:
     """One epoch, whose votes come until then (Unix seconds; None: until it ends)."""
     last = epoch.ended_at if until is None else until
@@ -113,6 +127,7 @@ def replay_of(
             since_us=round(epoch.started_at * 1e6),
             until_us=end_us(epoch.ended_at),
             votes_until_us=end_us(last),
+            pasts=pasts,
         )
     )
 

@@ -43,6 +43,8 @@ class Happened:
     epochs: list[PaperEpoch] = field(default_factory=list)
     users_a_day: float | None = None
     """As known when it began."""
+    history_days: float | None = None
+    """How much of the users' past it was adjusted by, if at all; None where that was not written down."""
     decided: RealDecision | None = None
     ended_at: float | None = None
     """When the test ended, Unix seconds; None: it still runs."""
@@ -60,6 +62,8 @@ class Happened:
         """The next thing that was done while it ran, or was decided not to be."""
         at, outcome = float(entry.inputs.get("now", entry.at_us / 1e6)), entry.outcome or {}
         self._note_snapshot(entry.inputs.get("snapshot", {}), at)
+        if not self.epochs:
+            self.history_days = entry.inputs.get("rules", {}).get("ab_test", {}).get("history_days")
         if entry.action == HOLD:
             return
         self._note_pause(outcome.get("event"), at)

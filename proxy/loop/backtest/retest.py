@@ -22,6 +22,7 @@ from typing import Final
 from policies.actions import BeginPromotion, RaiseShare, RollBack
 from policies.experiment import ExperimentFacts, Verdict
 from policies.lifecycle import Phase
+from policies.past import PastVector
 from policies.plan import LoopRules, Plan, plan
 from policies.ramp import planned_shares
 from policies.rows import Experiment
@@ -40,6 +41,7 @@ from proxy.store.store import Store
 
 __all__ = ["PaperEpoch", "PaperRise", "PaperTest", "PaperVerdict", "PaperWatch", "RealDecision", "retest"]
 
+_DAY_US: Final = 86_400_000_000
 _ALL: Final = 10_000
 """Experiments that are looked at."""
 
@@ -95,6 +97,7 @@ class _Retest:
         self._until = until
         self._on_look = on_look
         self._verdicts = Verdicts()
+        self._past_read_again = False
         self._rise: PaperRise | None = None
         self._last: Plan | None = None
 
@@ -111,7 +114,8 @@ class _Retest:
             undecided=None if self._decided else self._undecided(),
             watch=await self._watch(names),
         )
-        return replace(test, notes=tuple(notes_on(test, self._rules, self._story)))
+        notes = notes_on(test, self._rules, self._story, past_read_again=self._past_read_again)
+        return replace(test, notes=tuple(notes))
 
     @property
     def _decided(self) -> bool:
@@ -122,9 +126,8 @@ class _Retest:
         """Every look at every stage, until one of them decides."""
         seen: list[PaperEpoch] = []
         ended = self._story.ended_at
-        evidence = EvidenceAgain(
-            self._store, self._row.id, self._rules.ab_test.icc, self._until if ended is None else ended
-        )
+        until = self._until if ended is None else ended
+        evidence = EvidenceAgain(self._store, self._row.id, self._rules.ab_test.icc, until, await self._pasts())
         async with aclosing(evidence):
             for epoch in self._story.epochs:
                 await evidence.begin(epoch)
@@ -151,7 +154,19 @@ class _Retest:
         facts = evidence.facts(self._story.epochs[0].started_at, planned_shares(config))
         if not (weights := forgeable(facts, config, now)):
             return facts
-        return replace(facts, carriers=await carriers_of(facts, evidence.voters(weights), weights, config.icc))
+        pasts = evidence.pasts_of if config.cuped else None
+        carriers = await carriers_of(facts, evidence.voters(weights), weights, config.icc, pasts)
+        return replace(facts, carriers=carriers)
+
+    async def _pasts(self) -> dict[int, PastVector] | None:
+        """What users did before the test, as it was frozen then, or as it would have been."""
+        config, since_us = self._rules.ab_test, self._row.started_us
+        if not config.cuped:
+            return None
+        if config.history_days == self._story.history_days and await self._store.pasts.complete(self._row.id):
+            return await self._store.pasts.all_of(self._row.id, config.icc)
+        self._past_read_again = True
+        return await self._store.pasts.read(since_us - round(config.history_days * _DAY_US), since_us, config.icc)
 
     def _look(self, facts: ExperimentFacts, epoch: PaperEpoch, names: Sequence[str], now: float) -> None:
         """Decide as the loop would have done at that moment, without commands."""
