@@ -18,6 +18,7 @@ from proxy.config import LoopConfig
 from proxy.loop.backtest.evidence import EvidenceAgain
 from proxy.loop.backtest.happened import what_happened
 from proxy.loop.backtest.paper import PaperTest
+from proxy.loop.backtest.simulate import decide_again
 from proxy.loop.build import rules_of
 from proxy.loop.codec import from_json
 from proxy.loop.look.carriers import Voters
@@ -49,6 +50,15 @@ async def test_a_ramp_a_promotion_and_its_end_come_out_as_they_did(
     await assert_evidence_of_then(story)
     await assert_other_ramps_are_told(story, test)
     await assert_other_watches_are_told(story)
+    assert await rises_decided_again(story, RAMP) == []
+    assert await rises_decided_again(story, (0.1,)) == ["Hold", "Hold"]
+
+
+async def rises_decided_again(story: Story, stages: tuple[float, ...]) -> list[str]:
+    """What other stages would have done instead of each rise, on the inputs of its moment."""
+    config = LoopConfig(ab_test_config=replace(story.config, stages=stages))
+    _, others = await decide_again(story.store, config, 0.0)
+    return [other.would_be for other in others if other.was == "RaiseShare"]
 
 
 def assert_as_it_was(test: PaperTest) -> None:
