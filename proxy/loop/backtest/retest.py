@@ -152,6 +152,8 @@ class _Retest:
     async def _facts(self, evidence: EvidenceAgain, now: float) -> ExperimentFacts:
         config = self._rules.ab_test
         facts = evidence.facts(self._story.epochs[0].started_at, planned_shares(config))
+        if (now - facts.evidence_since) / 3600 < config.min_duration_hours:
+            return facts  # no promotion hangs on it yet, and to ask takes as long as the look
         if not (weights := forgeable(facts, config, now)):
             return facts
         pasts = evidence.pasts_of if config.cuped else None
