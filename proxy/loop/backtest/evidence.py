@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from policies.assessment import JudgeFacts
 from policies.estimates import Metric, UserTotals
 from policies.experiment import ArmStats, ExperimentFacts, StageFacts
 from policies.past import PastVector
@@ -63,7 +64,7 @@ class EvidenceAgain:
         for stage in self._stages:
             stage.arms = await stage.replay.advance(round(now * 1e6))
 
-    def facts(self, started_at: float, planned: Sequence[float]) -> ExperimentFacts:
+    def facts(self, started_at: float, planned: Sequence[float], judge: JudgeFacts | None = None) -> ExperimentFacts:
         """As of the last look. `planned`: shares that the ramp goes on to."""
         *earlier, running = (_facts_of(stage) for stage in self._stages)
         epoch = self._stages[-1].epoch
@@ -74,6 +75,7 @@ class EvidenceAgain:
             champion=running.champion,
             challenger=running.challenger,
             slow_threshold_s=epoch.slow_threshold_s,
+            judge=judge,
             earlier=tuple(earlier),
             planned=tuple(share for share in planned if share > running.share),
             set_by_hand=epoch.by_hand,

@@ -53,12 +53,13 @@ async def retest(
     until: float,
     *,
     rules: LoopRules | None = None,
+    open_scores: bool = False,
     on_look: Callable[[float, float], None] = lambda _done, _all: None,
 ) -> AsyncIterator[PaperTest]:
     """The experiments that ran from `since` to `until` (Unix seconds), oldest first, each judged again.
 
-    `rules`: where more is set than the loop's own settings. `on_look` is told how many seconds of tests and watches are
-    done, and of how many.
+    `rules`: where more is set than the loop's own settings. `open_scores`: anybody may give an answer its score.
+    `on_look` is told how many seconds of tests and watches are done, and of how many.
     """
     decides = rules_of(settings) if rules is None else rules
     rows = [row for row in await store.experiments.list(_ALL) if row.ended_us is None or row.ended_us >= since * 1e6]
@@ -66,7 +67,8 @@ async def retest(
     seconds, done = sum(_seconds(story, until) for story in stories.values()), 0.0
     for row in reversed(rows):
         story = stories[row.id]
-        yield await _Retest(store, decides, row, story, until, partial(_tell, on_look, done, seconds)).run()
+        tell = partial(_tell, on_look, done, seconds)
+        yield await _Retest(store, decides, row, story, until, tell, open_scores=open_scores).run()
         done += _seconds(story, until)
         on_look(done, seconds)
 
@@ -88,7 +90,7 @@ class _Retest:
 
     def __init__(
         self, store: Store, rules: LoopRules, row: Experiment, story: Happened, until: float,
-        on_look: Callable[[float], None],
+        on_look: Callable[[float], None], *, open_scores: bool,
     ) -> None:  # fmt: skip
         self._store = store
         self._rules = rules
@@ -96,6 +98,7 @@ class _Retest:
         self._story = story
         self._until = until
         self._on_look = on_look
+        self._open_scores = open_scores
         self._verdicts = Verdicts()
         self._past_read_again = False
         self._rise: PaperRise | None = None
@@ -151,10 +154,10 @@ class _Retest:
 
     async def _facts(self, evidence: EvidenceAgain, now: float) -> ExperimentFacts:
         config = self._rules.ab_test
-        facts = evidence.facts(self._story.epochs[0].started_at, planned_shares(config))
+        facts = evidence.facts(self._story.epochs[0].started_at, planned_shares(config), self._story.judge(now))
         if (now - facts.evidence_since) / 3600 < config.min_duration_hours:
             return facts  # no promotion hangs on it yet, and to ask takes as long as the look
-        if not (weights := forgeable(facts, config, now)):
+        if not (weights := forgeable(facts, config, now, open_scores=self._open_scores)):
             return facts
         pasts = evidence.pasts_of if config.cuped else None
         carriers = await carriers_of(facts, evidence.voters(weights), weights, config.icc, pasts)
