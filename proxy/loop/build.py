@@ -105,7 +105,7 @@ def assemble(
         leadership=leadership or Leadership(store),
         observer=_observer(store, clock, rules, ports, selection, evidence, quality),
         maintenance=Maintenance(store=store, deployer=ports.deployer, quality=quality, troubles=throttled),
-        pasts=PastReader(store=store, history_days=rules.ab_test.history_days, troubles=throttled),
+        pasts=PastReader(store=store, ab_test=rules.ab_test, troubles=throttled),
         executor=_executor(store, rules, ports, training_dir, fingerprint),
         notifier=ports.notifier,
         drain_s=drain_s,

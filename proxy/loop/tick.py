@@ -282,6 +282,8 @@ class Loop:
             try:
                 self._poked.clear()  # here: where this tick fails, what woke it must not keep the wait from waiting
                 tick = await self.tick()
+                if tick.leader:
+                    self._pasts.show()
                 self._report_recovery(failures)
                 failures = 0
                 await self._sleep_until(tick, stop)

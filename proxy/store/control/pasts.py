@@ -20,10 +20,10 @@ from policies.records import TESTED
 from proxy.clock import Clock
 from proxy.store.control.leases import guard
 from proxy.store.engine.database import Database
-from proxy.store.engine.dialect import for_update, insert_new, upsert_sums
+from proxy.store.engine.dialect import for_update, insert_new, upsert_sums, upsert_sums_of
 from proxy.store.ingest.past import is_complete, pasts_of, totals_of_past
 from proxy.store.ingest.statistics import totals_of
-from proxy.store.reading.past import pasts
+from proxy.store.reading.past import Stretch, measured, said
 from proxy.store.tables.control import Lease
 from proxy.store.tables.schema import PAST_TOTALS, arm_stats, deleted_users, experiments, user_past, user_stats
 
@@ -85,9 +85,14 @@ class Pasts:
             if await is_complete(connection, experiment_id):
                 return 0
             await connection.execute(sa.delete(user_past).where(user_past.c.experiment_id == experiment_id))
-        async for chunk in pasts(self._db, since_us, until_us):
-            rows = [_row(experiment_id, unit, totals) for unit, totals in sorted(chunk.items())]
-            if rows:
+        stretch = Stretch(since_us=since_us, until_us=until_us)
+        for window in stretch.windows():
+            async with self._db.write() as connection:
+                await guard(connection, lease.name, lease.fence)
+                found = measured(stretch, window).add_columns(sa.literal(experiment_id).label("experiment_id"))
+                await upsert_sums_of(connection, user_past, found)
+            async for chunk in said(self._db, stretch, window):
+                rows = [_row(experiment_id, unit, totals) for unit, totals in sorted(chunk.items())]
                 async with self._db.write() as connection:
                     await guard(connection, lease.name, lease.fence)
                     await upsert_sums(connection, user_past, rows)
