@@ -25,10 +25,11 @@ from policies.experiment import (
     evaluate,
     forgeable_weights,
 )
+from policies.guardrails import GuardrailState
 from policies.ramp import canary_share, least_hours, planned_shares
 from policies.records import Arm
 from tests.simulation.hourly import deciding_hours
-from tests.simulation.series import StageSeries, UserVectors, stage_series
+from tests.simulation.series import StageSeries, UserVectors, pooled_rows, stage_series
 from tests.simulation.traffic import HOURS, SLOW_THRESHOLD_S, Bools, Month, World, month
 from tests.simulation.trial import config_for
 
@@ -52,6 +53,8 @@ class Ending:
     """Requests that the challenger answered."""
     shares: tuple[tuple[float, int], ...] = ()
     """Each stage's share and its first hour."""
+    broken: tuple[str, ...] = ()
+    """Guardrails that took the users away."""
 
     @property
     def promoted(self) -> bool:
@@ -73,10 +76,14 @@ def shares_of(month: Month, config: ABTestConfig) -> tuple[float, ...]:
     return planned_shares(config, canary_share(float(users), config.initial_challenger_traffic))
 
 
-def simulate_month(world: World, seed: int, *, fixed: bool = False, claimed: bool = True) -> Endings:
-    """Look every hour for thirty days, or until the test ends. `fixed`: at the world's share, without a ramp."""
+def simulate_month(
+    world: World, seed: int, *, fixed: bool = False, claimed: bool = True, pooled: bool = False
+) -> Endings:
+    """Look every hour for thirty days, or until the test ends. `fixed`: at the world's share, without a ramp. `pooled`:
+    as it must not be done, with the rows of all stages in one."""
     drawn, config = month(world, seed), config_for(world)
-    return Ramp(drawn, world, config, (world.share,) if fixed else shares_of(drawn, config)).run(claimed=claimed)
+    planned = (world.share,) if fixed else shares_of(drawn, config)
+    return Ramp(drawn, world, config, planned, pooled=pooled).run(claimed=claimed)
 
 
 @dataclass(slots=True)
@@ -87,6 +94,7 @@ class Ramp:
     world: World
     config: ABTestConfig
     planned: tuple[float, ...]
+    pooled: bool = False
     _starts: list[int] = field(default_factory=lambda: [0])
     _plain: Ending | None = None
 
@@ -98,7 +106,8 @@ class Ramp:
             if found is not None:
                 hour, look = found
                 if look is not None:
-                    ending = self._ending(look.verdict, hour, stages)
+                    broken = tuple(g.name for g in look.guardrails if g.state is GuardrailState.ROLL_BACK)
+                    ending = replace(self._ending(look.verdict, hour, stages), broken=broken)
                     return Endings(plain=self._plain or ending, survives=ending)
                 if not claimed and self._plain is not None:
                     return Endings(plain=self._plain, survives=self._plain)
@@ -119,6 +128,8 @@ class Ramp:
             for share, first, last in zip(self.planned, self._starts, ends, strict=False)
         ]
         stages = [series for series, _ in made]
+        if self.pooled:
+            stages = [pooled_rows(stages)]
         weights = composite_weights(self.config)
         decides, proven, gain = deciding_hours(stages, weights, self.config, among=len(self.planned))
         rises = self._may_rise(until, gain.theta, gain.effective_users)
@@ -173,8 +184,8 @@ class Ramp:
         )
         return ExperimentFacts(
             started_at=0.0,
-            epoch_started_at=running.started_at,
-            share=running.share,
+            epoch_started_at=3600.0 * self._starts[-1],
+            share=_observed(running) if self.pooled else running.share,
             champion=running.champion,
             challenger=running.challenger,
             slow_threshold_s=SLOW_THRESHOLD_S,
@@ -196,6 +207,11 @@ class Ramp:
             served=sum(int(stage.requests[1, at]) for stage in stages),
             shares=tuple(zip(self.planned, self._starts, strict=False)),
         )
+
+
+def _observed(stage: StageFacts) -> float:
+    """The challenger's share of the users that came."""
+    return stage.challenger.users / max(stage.champion.users + stage.challenger.users, 1)
 
 
 def _carriers(

@@ -6,8 +6,8 @@ many numbers, so here all hours are made at once, with sums over sorted arrays. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -15,9 +15,9 @@ import numpy as np
 from policies.estimates import METRICS, PRODUCT_PAIRS, Metric, Moments, Vector
 from policies.experiment import ArmStats
 from policies.records import Arm
-from tests.simulation.traffic import HOURS, SLOW_THRESHOLD_S, Answers, Floats, Ints, Month
+from tests.simulation.traffic import SLOW_THRESHOLD_S, Answers, Floats, Ints, Month
 
-__all__ = ["KEPT", "StageSeries", "UserVectors", "stage_series"]
+__all__ = ["KEPT", "StageSeries", "UserVectors", "pooled_rows", "stage_series"]
 
 KEPT: Final = (
     Metric.QUALITY, Metric.POSITIVE, Metric.LATENCY, Metric.ERROR, Metric.SLOW, Metric.VOTED, Metric.REFUSED,
@@ -120,6 +120,19 @@ def stage_series(
             products=series[2],
         ),
         lambda hour: _by_user(who, when, events, (month.place < share)[who], hour),
+    )
+
+
+def pooled_rows(stages: Sequence[StageSeries]) -> StageSeries:
+    """All rows in one, as if the share had always been the same: what the rule must not do."""
+    return replace(
+        stages[-1],
+        first=stages[0].first,
+        users=sum(stage.users for stage in stages),
+        requests=sum(stage.requests for stage in stages),
+        failed=sum(stage.failed for stage in stages),
+        sums=sum(stage.sums for stage in stages),
+        products=sum(stage.products for stage in stages),
     )
 
 

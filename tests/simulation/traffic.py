@@ -56,6 +56,9 @@ class World:
     positive_mean: float = 0.7
     vote_rate: float = 0.2
     vote_delay_hours: float = 3.0
+    drift: float = 0.0
+    """By how much mean score and share of thumbs up have risen by the end of the month, little by little, whichever
+    model answers; below 0 they fall."""
     load: float = 0.0
     """How much longer the challenger takes (1.0: twice as long) if it had all users; less with a share."""
 
@@ -136,8 +139,8 @@ def month(world: World, seed: int) -> Month:
     user = rng.choice(users, size=hour.size, p=_activity(rng, world.activity, users))
     voted = rng.random(hour.size) < world.vote_rate
     delay = rng.exponential(world.vote_delay_hours, hour.size).astype(np.int64)
-    quality = _scores(rng, world, user, users)
-    positive = _thumbs(rng, world, user, users)
+    quality = _drifted(rng, world, hour, world.quality_mean, _scores(rng, world, user, users))
+    positive = _drifted(rng, world, hour, world.positive_mean, _thumbs(rng, world, user, users))
     latency = _latencies(rng, user, users)
     failed = rng.random(hour.size)
     bad = (rng.random(users) < world.bad_clients)[user]
@@ -204,6 +207,18 @@ def _changed(rng: np.random.Generator, values: Floats, mean: float, change: floa
     1, or some become 0."""
     hit = rng.random(values.size) < (change * mean / (1 - mean) if change > 0 else -change)
     return values, np.where(hit, 1.0 if change > 0 else 0.0, values)
+
+
+def _drifted(
+    rng: np.random.Generator, world: World, hour: Ints, mean: float, values: tuple[Floats, Floats]
+) -> tuple[Floats, Floats]:
+    """More and more answers are perfect, or useless, with either model."""
+    if not world.drift:
+        return values
+    most = world.drift / (1 - mean) if world.drift > 0 else -world.drift / mean
+    hit = rng.random(hour.size) < most * hour / HOURS
+    old, new = (np.where(hit, 1.0 if world.drift > 0 else 0.0, of) for of in values)
+    return old, new
 
 
 def _latencies(rng: np.random.Generator, user: Ints, users: int) -> Floats:
