@@ -28,9 +28,9 @@ from policies.experiment import (
 from policies.guardrails import GuardrailState
 from policies.ramp import canary_share, least_hours, planned_shares
 from policies.records import Arm
-from tests.simulation.hourly import deciding_hours
+from tests.simulation.hourly import Effects, deciding_hours
 from tests.simulation.series import StageSeries, UserVectors, pooled_rows, stage_series
-from tests.simulation.traffic import HOURS, SLOW_THRESHOLD_S, Bools, Month, World, month
+from tests.simulation.traffic import HOURS, SLOW_THRESHOLD_S, Bools, Month, Past, World, month, past_of
 from tests.simulation.trial import config_for
 
 __all__ = ["Ending", "Endings", "Ramp", "shares_of", "simulate_month"]
@@ -77,13 +77,14 @@ def shares_of(month: Month, config: ABTestConfig) -> tuple[float, ...]:
 
 
 def simulate_month(
-    world: World, seed: int, *, fixed: bool = False, claimed: bool = True, pooled: bool = False
+    world: World, seed: int, *, fixed: bool = False, claimed: bool = True, pooled: bool = False, cuped: bool = False
 ) -> Endings:
     """Look every hour for thirty days, or until the test ends. `fixed`: at the world's share, without a ramp. `pooled`:
-    as it must not be done, with the rows of all stages in one."""
+    as it must not be done, with the rows of all stages in one. `cuped`: less what the users' past explains."""
     drawn, config = month(world, seed), config_for(world)
     planned = (world.share,) if fixed else shares_of(drawn, config)
-    return Ramp(drawn, world, config, planned, pooled=pooled).run(claimed=claimed)
+    past = past_of(world, drawn, seed) if cuped else None
+    return Ramp(drawn, world, replace(config, cuped=cuped), planned, pooled=pooled, past=past).run(claimed=claimed)
 
 
 @dataclass(slots=True)
@@ -95,6 +96,8 @@ class Ramp:
     config: ABTestConfig
     planned: tuple[float, ...]
     pooled: bool = False
+    past: Past | None = None
+    """Where users' past is taken into account: then the product is asked after every hour."""
     _starts: list[int] = field(default_factory=lambda: [0])
     _plain: Ending | None = None
 
@@ -124,21 +127,13 @@ class Ramp:
         look) or changes how it goes on (without): then the next look is after the hour that is said."""
         ends = [*self._starts[1:], until]
         made = [
-            stage_series(self.month, share, first, last, until, slower=self._slower(share))
+            stage_series(self.month, share, first, last, until, slower=self._slower(share), past=self.past)
             for share, first, last in zip(self.planned, self._starts, ends, strict=False)
         ]
         stages = [series for series, _ in made]
         if self.pooled:
             stages = [pooled_rows(stages)]
-        weights = composite_weights(self.config)
-        decides, proven, gain = deciding_hours(stages, weights, self.config, among=len(self.planned))
-        rises = self._may_rise(until, gain.theta, gain.effective_users)
-        long_enough = np.arange(1, until + 1) >= self.config.min_duration_hours
-        proven &= long_enough
-        if self._plain is not None:  # it has won, and it is asked now and then who carries that
-            proven &= np.arange(until) % _CARRIERS_EVERY_H == 0
-        worth = decides | proven | rises
-        for hour in np.flatnonzero(worth[since:]) + since:
+        for hour in np.flatnonzero(self._worth(stages, until)[since:]) + since:
             facts = self._facts(stages, int(hour))
             look = evaluate(facts, self.config, 3600.0 * (hour + 1))
             first_win = look.verdict is Verdict.PROMOTE and self._plain is None
@@ -157,10 +152,21 @@ class Ramp:
                 return stages, (int(hour) + 1, None)
         return stages, None
 
+    def _worth(self, stages: Sequence[StageSeries], until: int) -> Bools:
+        """The hours after which a look may change something."""
+        if self.past is not None:
+            return np.ones(until, dtype=bool)
+        weights = composite_weights(self.config)
+        decides, proven, gain = deciding_hours(stages, weights, self.config, among=len(self.planned))
+        proven &= np.arange(1, until + 1) >= self.config.min_duration_hours
+        if self._plain is not None:  # it has won, and it is asked now and then who carries that
+            proven &= np.arange(until) % _CARRIERS_EVERY_H == 0
+        return decides | proven | self._may_rise(until, gain)
+
     def _slower(self, share: float) -> float:
         return 1.0 + self.world.load * share
 
-    def _may_rise(self, until: int, theta: object, users: object) -> Bools:
+    def _may_rise(self, until: int, gain: Effects) -> Bools:
         """The hours at which the share may rise, as far as time and the gain go."""
         at = len(self._starts) - 1
         if at + 1 >= len(self.planned):
@@ -169,7 +175,7 @@ class Ramp:
         rises = np.arange(1, until + 1) - self._starts[-1] >= least
         if self.planned[at + 1] > self.config.initial_challenger_traffic:
             with np.errstate(invalid="ignore"):
-                rises &= (theta >= 0) & (users >= self.config.min_effective_users)  # type: ignore[operator]
+                rises &= (gain.theta >= 0) & (gain.effective_users >= self.config.min_effective_users)
         return rises
 
     def _facts(self, stages: Sequence[StageSeries], hour: int, *, claimed: bool = False) -> ExperimentFacts:
