@@ -16,14 +16,14 @@ from tests.simulation.gates import scores
 from tests.simulation.ramp import Ending, simulate_month
 from tests.simulation.ramps import CHALLENGERS, Cell
 
-__all__ = ["Sequence", "sequence", "simulate_sequence", "stopped_by_the_gate"]
+__all__ = ["Passed", "sequence", "simulate_sequence", "stopped_by_the_gate"]
 
 _LIFTS = {"same": 0.0, "+5 %": 0.0625, "+10 %": 0.125, "worse": -0.0625}
 """What a judge sees of them: quality and thumbs carry 0.8 of the gain."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sequence:
+class Passed:
     """Shares of the months."""
 
     runs: int
@@ -40,7 +40,7 @@ def stopped_by_the_gate(challenger: str, seed: int) -> bool:
     return gate(draw(random.Random(f"gate:{seed}")), SCORES).verdict is GateVerdict.REJECT
 
 
-def simulate_sequence(cell: Cell, challenger: str, seeds: Iterable[int]) -> Sequence:
+def simulate_sequence(cell: Cell, challenger: str, seeds: Iterable[int]) -> Passed:
     """One month a seed, after its gate."""
     world = cell.world(challenger)
     months = [
@@ -50,13 +50,13 @@ def simulate_sequence(cell: Cell, challenger: str, seeds: Iterable[int]) -> Sequ
     return sequence(months)
 
 
-def sequence(months: list[Ending | None]) -> Sequence:
+def sequence(months: list[Ending | None]) -> Passed:
     """Count them; None: the gate stopped it."""
 
     def share(verdict: Verdict) -> float:
         return sum(month is not None and month.verdict is verdict for month in months) / len(months)
 
-    return Sequence(
+    return Passed(
         runs=len(months),
         stopped=sum(month is None for month in months) / len(months),
         promoted=share(Verdict.PROMOTE),

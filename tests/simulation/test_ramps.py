@@ -21,7 +21,7 @@ from tests.simulation import ramp
 from tests.simulation.cases import worth
 from tests.simulation.ramp import Ending, simulate_month
 from tests.simulation.ramps import CELLS, CHALLENGERS, Cell, Triple, broken_bounds, ramp_table, simulate_cell, triple
-from tests.simulation.sequences import Sequence, sequence, simulate_sequence, stopped_by_the_gate
+from tests.simulation.sequences import Passed, sequence, simulate_sequence, stopped_by_the_gate
 from tests.simulation.series import stage_series
 from tests.simulation.traffic import HOURS, World, month, past_of, stream
 from tests.simulation.trial import Book
@@ -117,7 +117,7 @@ def test_gate_and_ramp_in_sequence_keep_the_bounds() -> None:
 
 def test_of_the_gate_and_the_month_each_is_counted_once() -> None:
     found = sequence([None, Ending(verdict=Verdict.PROMOTE), Ending(verdict=Verdict.ROLL_BACK), Ending()])
-    assert found == Sequence(runs=4, stopped=0.25, promoted=0.25, rolled_back=0.25)
+    assert found == Passed(runs=4, stopped=0.25, promoted=0.25, rolled_back=0.25)
 
 
 @slow
