@@ -100,6 +100,7 @@ class Ramp:
     """Where users' past is taken into account: then the product is asked after every hour."""
     _starts: list[int] = field(default_factory=lambda: [0])
     _plain: Ending | None = None
+    _made: dict[tuple[float, int, int], tuple[StageSeries, Voters]] = field(default_factory=dict)
 
     def run(self, *, claimed: bool = True) -> Endings:
         """`claimed`: go on after a promotion until one survives leaving out."""
@@ -127,7 +128,7 @@ class Ramp:
         look) or changes how it goes on (without): then the next look is after the hour that is said."""
         ends = [*self._starts[1:], until]
         made = [
-            stage_series(self.month, share, first, last, until, slower=self._slower(share), past=self.past)
+            self._series(share, first, last, until)
             for share, first, last in zip(self.planned, self._starts, ends, strict=False)
         ]
         stages = [series for series, _ in made]
@@ -151,6 +152,15 @@ class Ramp:
             if first_win:  # from here on it is asked now and then who carries it
                 return stages, (int(hour) + 1, None)
         return stages, None
+
+    def _series(self, share: float, first: int, last: int, until: int) -> tuple[StageSeries, Voters]:
+        """A stage; what was made of it when the next one began is the same until the horizon moves."""
+        key = (share, last, until)
+        if key not in self._made:
+            self._made[key] = stage_series(
+                self.month, share, first, last, until, slower=self._slower(share), past=self.past
+            )
+        return self._made[key]
 
     def _worth(self, stages: Sequence[StageSeries], until: int) -> Bools:
         """The hours after which a look may change something."""

@@ -194,14 +194,12 @@ def _counted(
     before[1:] = total[starts[1:] - 1]
     total -= np.repeat(before, np.diff(np.r_[starts, who.size]), axis=0)
     vectors = _vectors(total)
-    previous = np.zeros_like(vectors)
-    previous[1:] = vectors[:-1]
-    previous[starts] = 0.0
-    gained = np.concatenate(
-        (vectors - previous, vectors[:, _LEFT] * vectors[:, _RIGHT] - previous[:, _LEFT] * previous[:, _RIGHT]), axis=1
-    )
+    after = np.concatenate((vectors, vectors[:, _LEFT] * vectors[:, _RIGHT]), axis=1)
+    gained = after.copy()
+    gained[1:] -= after[:-1]
+    gained[starts] = after[starts]
     if pasts is not None:
-        gained = np.concatenate((gained, _with_past(pasts[who], vectors - previous, starts)), axis=1)
+        gained = np.concatenate((gained, _with_past(pasts[who], gained[:, : len(_SUMS)], starts)), axis=1)
     place = served * until + when[order]
     by_place = np.argsort(place, kind="stable")
     found, first = np.unique(place[by_place], return_index=True)
