@@ -317,8 +317,6 @@ def _reached(margin: float, begins: float, ends: float) -> float:
 
 def _crosses(distance: float, drift: float, long: float) -> float:
     """Chance that a Brownian motion with a drift towards a line reaches it in time (Siegmund 1985, III)."""
-    if long <= 0:
-        return 0.0
     root = math.sqrt(long)
     reflected = _phi((-distance - drift * long) / root)
     again = math.exp(min(2 * drift * distance, 700.0)) * reflected if reflected > 0 else 0.0

@@ -72,7 +72,9 @@ def test_without_anybody_held_back_it_says_that_it_is_weaker_and_judges_no_laten
     seen = look(HARMS["slow answers"], 1.0, control=None)
     assert seen.decision is WatchDecision.KEEP
     assert not seen.concurrent
-    assert seen.reasons[1].startswith("No users stay on the old champion, so these hours are compared with those before")
+    assert seen.reasons[1].startswith(
+        "No users stay on the old champion, so these hours are compared with those before"
+    )
     assert {result.name for result in seen.guardrails} == {"errors", "refused", "quality", "positive"}
     for what in ("errors", "quality", "thumbs up"):
         assert look(HARMS[what], 1.0, control=None).decision is WatchDecision.RETURN

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from policies.assessment import ExperimentFacts, QualityMeasure
-from policies.composite import composite_of
+from policies.composite import composite_of, composite_weights
 from policies.estimates import Moments
 from policies.experiment import ABTestConfig
 from policies.power import Habit
@@ -46,6 +46,8 @@ class Expected:
     """As they were in the latest test; None without one."""
     measure: QualityMeasure | None = None
     """What stood for quality in it."""
+    saving: float | None = None
+    """Part of the variance that the users' own past takes out (`ab_test_config.cuped`), or would."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,9 @@ class ExpectedReader:
             scored_rate=totals.scored / totals.of_users if scored else 0.0,
             positive_rate=min(0.99, max(0.01, totals.votes.positive / thumbs)) if thumbs else None,
         )
+        test = self.ab_test
+        saved = await self.store.past_savings.read(composite_weights(test), test.history_days, test.icc)
+        seen = seen if saved is None else replace(seen, saving=saved.saved)
         latest = next(iter(await self.store.experiments.list(limit=1)), None)
         return seen if latest is None else await self._of_test(seen, latest)
 
