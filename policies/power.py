@@ -38,8 +38,8 @@ LONGEST_DAYS: Final = 3650.0
 """A test of ten years is one that never ends."""
 _MOST: Final = 0.84
 """Standard normal quantile of four in five."""
-_HALF: Final = 0.126
-"""Of 0.55: about one of twenty better challengers is rejected or rolled back, and half of all have to win."""
+_HALF: Final = 0.0
+"""Of one in two."""
 _STEPS: Final = 64
 
 

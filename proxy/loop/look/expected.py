@@ -9,7 +9,7 @@ from typing import Final
 
 from policies.assessment import ExperimentFacts, QualityMeasure
 from policies.composite import composite_of, composite_weights
-from policies.estimates import Moments
+from policies.estimates import Metric, Moments
 from policies.experiment import ABTestConfig
 from policies.power import Habit
 from policies.profiles import MetricProfile, measured_profiles
@@ -90,11 +90,14 @@ class ExpectedReader:
         facts = await self.evidence.facts(row)
         champion = sum((stage.champion.moments for stage in facts.earlier), facts.champion.moments)
         measure = composite_of(facts, self.ab_test).measure
-        return replace(seen, profiles=self._profiles(champion, facts), measure=measure)
+        rates = {} if seen.vote_rate is None else {Metric.POSITIVE: seen.vote_rate}
+        return replace(seen, profiles=self._profiles(champion, facts, rates), measure=measure)
 
-    def _profiles(self, champion: Moments, facts: ExperimentFacts) -> tuple[MetricProfile, ...] | None:
+    def _profiles(
+        self, champion: Moments, facts: ExperimentFacts, rates: Mapping[Metric, float]
+    ) -> tuple[MetricProfile, ...] | None:
         try:
-            return measured_profiles(champion, self.ab_test, facts)
+            return measured_profiles(champion, self.ab_test, facts, rates=rates)
         except ValueError:  # too little was observed
             return None
 
