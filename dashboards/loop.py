@@ -87,7 +87,8 @@ def dashboard() -> Dashboard:
         ),
         graph(
             "Watch window",
-            "Time until the old champion retires; until then a broken guardrail brings it back.",
+            "Time until the old champion retires; until then a few users stay on it, and a broken guardrail brings "
+            "it back.",
             "s",
             (level("ratchet_watch_remaining_seconds"), "left"),
         ),

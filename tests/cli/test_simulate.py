@@ -110,8 +110,8 @@ def test_what_was_logged_a_moment_ago_counts(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def tested(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two days ago a challenger was promoted after 18 minutes, the shortest time that the rules allowed; the watch found
-    nothing wrong with it."""
+    """Two days ago a challenger was promoted after 18 minutes, the shortest time that the rules allowed, and was
+    watched to the end."""
     root = tmp_path_factory.mktemp("tested") / "data"
     clock = ManualClock(SystemClock().now() - 2 * 86_400)
 

@@ -20,7 +20,7 @@ from policies.past import PAST, PastChange, PastMoments, PastTotals, past_gain
 from policies.records import Arm
 from proxy.clock import Clock
 from proxy.store.engine.database import Database
-from proxy.store.reading.past import pasts
+from proxy.store.reading.past import Stretch, pasts
 from proxy.store.reading.traffic import Traffic
 from proxy.store.tables.schema import experiments, records
 
@@ -33,7 +33,7 @@ _AGAIN_S: Final = 3600.0
 _LEAST_US: Final = _DAY_US
 """A test that was shorter says nothing."""
 _HALF_US: Final = 14 * _DAY_US
-_LOOKED_AT: Final = 200_000
+_LOOKED_AT: Final = 50_000
 """Records of which about so many are looked at, those of some of the users."""
 
 
@@ -110,9 +110,9 @@ class PastSavings:
         self, since_us: int, until_us: int, one_in: int, of: sa.ColumnElement[bool] | None
     ) -> dict[int, PastTotals]:
         totals: defaultdict[int, PastTotals] = defaultdict(PastTotals)
-        async for chunk in pasts(self._db, since_us, until_us, one_in=one_in, of=of):
-            for unit, gained in chunk.items():
-                totals[unit] = totals[unit].plus(gained)
+        stretch = Stretch(since_us=since_us, until_us=until_us, one_in=one_in, of=of)
+        async for unit, gained in pasts(self._db, stretch):
+            totals[unit] = totals[unit].plus(gained)
         return dict(totals)
 
 

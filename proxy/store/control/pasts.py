@@ -20,10 +20,10 @@ from policies.records import TESTED
 from proxy.clock import Clock
 from proxy.store.control.leases import guard
 from proxy.store.engine.database import Database
-from proxy.store.engine.dialect import for_update, insert_new, upsert_sums
+from proxy.store.engine.dialect import for_update, insert_new, upsert_sums, upsert_sums_of
 from proxy.store.ingest.past import is_complete, pasts_of, totals_of_past
 from proxy.store.ingest.statistics import totals_of
-from proxy.store.reading.past import pasts
+from proxy.store.reading.past import Stretch, measured, pasts, said
 from proxy.store.tables.control import Lease
 from proxy.store.tables.schema import PAST_TOTALS, arm_stats, deleted_users, experiments, user_past, user_stats
 
@@ -61,6 +61,14 @@ class Pasts:
             found |= {row.user_key: totals_of_past(row).vector(icc) for row in rows}
         return found
 
+    async def read(self, since_us: int, until_us: int, icc: float) -> dict[int, PastVector]:
+        """The same of a stretch of time, from the records and votes that are still stored: for who asks what it would
+        have been."""
+        found: dict[int, PastTotals] = {}
+        async for unit, more in pasts(self._db, Stretch(since_us=since_us, until_us=until_us)):
+            found[unit] = found[unit].plus(more) if unit in found else more
+        return {unit: totals.vector(icc) for unit, totals in found.items()}
+
     async def fill(
         self, lease: Lease, experiment_id: int, first_epoch: int, *, since_us: int, until_us: int, icc: float
     ) -> int:
@@ -76,9 +84,14 @@ class Pasts:
             if await is_complete(connection, experiment_id):
                 return 0
             await connection.execute(sa.delete(user_past).where(user_past.c.experiment_id == experiment_id))
-        async for chunk in pasts(self._db, since_us, until_us):
-            rows = [_row(experiment_id, unit, totals) for unit, totals in sorted(chunk.items())]
-            if rows:
+        stretch = Stretch(since_us=since_us, until_us=until_us)
+        for window in stretch.windows():
+            async with self._db.write() as connection:
+                await guard(connection, lease.name, lease.fence)
+                found = measured(stretch, window).add_columns(sa.literal(experiment_id).label("experiment_id"))
+                await upsert_sums_of(connection, user_past, found)
+            async for chunk in said(self._db, stretch, window):
+                rows = [_row(experiment_id, unit, totals) for unit, totals in sorted(chunk.items())]
                 async with self._db.write() as connection:
                     await guard(connection, lease.name, lease.fence)
                     await upsert_sums(connection, user_past, rows)

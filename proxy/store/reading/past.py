@@ -1,14 +1,15 @@
 """What every user was served in a stretch of time, as counts and sums: the past that an experiment is adjusted by.
 
-The database adds up scores and latencies, some hours at a time; what people said of an answer is read vote by vote, as
-it stood at an instant: a vote that came later is no part of the past. Both come in chunks that the reader adds up, so
-that a long history takes no memory.
+The database adds up scores and latencies (`measured`); what people said of an answer is read vote by vote (`said`), as
+it stood at an instant: a vote that came later is no part of the past. Both go some hours at a time, in chunks that
+whoever asks adds up, so that a long history takes no memory.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -18,16 +19,16 @@ from policies.past import PastTotals
 from policies.records import Outcome
 from proxy.store.engine.database import Database
 from proxy.store.ingest.facts import RecordFacts, VoteSummary
+from proxy.store.ingest.past import totals_of_past
 from proxy.store.ingest.votes import BY_PEOPLE, FACTS, facts_of_row, grouped, own_scores, preferred
 from proxy.store.tables.keys import HOUR_US, id_floor
-from proxy.store.tables.schema import feedback, records, scores
+from proxy.store.tables.schema import PAST_TOTALS, feedback, records, scores
 from proxy.store.tables.values import RecordFlag
 
-__all__ = ["pasts"]
+__all__ = ["Stretch", "measured", "pasts", "said"]
 
-_WINDOW_US: Final = 6 * HOUR_US
-_CHUNK: Final = 500
-_VOTED_CHUNK: Final = 200
+_WINDOW_US: Final = 3 * HOUR_US
+_CHUNK: Final = 200
 """Records with votes are worked on one by one."""
 _CLAIMED: Final = records.c.flags.op("&")(int(RecordFlag.CLAIMED)) != 0
 _UNIT: Final = sa.case((_CLAIMED, sa.func.coalesce(records.c.cluster, 0)), else_=records.c.user_hash)
@@ -38,73 +39,76 @@ _ANSWERED: Final = sa.and_(
 _SCORED: Final = sa.and_(records.c.quality.is_not(None), records.c.quality_source.is_distinct_from(BY_PEOPLE))
 
 
-async def pasts(
-    db: Database, since_us: int, until_us: int, *, one_in: int = 1, of: sa.ColumnElement[bool] | None = None
-) -> AsyncGenerator[Mapping[int, PastTotals]]:
-    """Totals by unit of evidence, of what was served from `since_us` up to `until_us` (Unix microseconds) and of the
-    votes given up to then; a unit may come many times, and its totals add up. `one_in`: of so many units one is read.
-    `of`: only these records."""
-    for start in range(since_us, until_us, _WINDOW_US):
-        bounds = id_floor(start), id_floor(min(start + _WINDOW_US, until_us))
-        mine = [records.c.kind != TASK.name, _UNIT.is_not(None), *([] if of is None else [of])]
-        if one_in > 1:
-            mine.append(_UNIT % one_in == 0)
-        async for chunk in _measured(db, bounds, mine):
-            yield chunk
-        async for chunk in _said(db, bounds, mine, id_floor(until_us)):
-            yield chunk
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stretch:
+    """Which records, and whose."""
+
+    since_us: int
+    until_us: int
+    """Votes count that were given up to then."""
+    one_in: int = 1
+    """Of so many units one is looked at."""
+    of: sa.ColumnElement[bool] | None = None
+    """Only these records; None: all."""
+
+    def windows(self) -> Iterator[tuple[str, str]]:
+        """Ids between which its records are, some hours of them: from the first on, and before the second."""
+        for start in range(self.since_us, self.until_us, _WINDOW_US):
+            yield id_floor(start), id_floor(min(start + _WINDOW_US, self.until_us))
+
+    def records(self, window: tuple[str, str]) -> list[sa.ColumnElement[bool]]:
+        """What makes a record one of them."""
+        mine = [records.c.id >= window[0], records.c.id < window[1], records.c.kind != TASK.name, _UNIT.is_not(None)]
+        if self.one_in > 1:
+            mine.append(_UNIT % self.one_in == 0)
+        return mine if self.of is None else [*mine, self.of]
 
 
-async def _measured(
-    db: Database, bounds: tuple[str, str], mine: list[sa.ColumnElement[bool]]
-) -> AsyncGenerator[Mapping[int, PastTotals]]:
-    """Scores that no person gave, and latencies, added up by the database."""
-    query = (
-        sa.select(
-            _UNIT.label("unit"),
-            sa.func.sum(sa.case((_SCORED, 1), else_=0)).label("scored"),
-            sa.func.sum(sa.case((_SCORED, records.c.quality), else_=0.0)).label("quality"),
-            sa.func.sum(sa.case((_ANSWERED, 1), else_=0)).label("answered"),
-            sa.func.sum(sa.case((_ANSWERED, records.c.duration_us), else_=0)).label("duration_us"),
-        )
-        .where(records.c.id >= bounds[0], records.c.id < bounds[1], *mine)
-        .group_by(_UNIT)
-    )
-    async with db.read() as connection:
-        rows = (await connection.execute(query)).all()
-    for start in range(0, len(rows), _CHUNK):
-        yield {
-            row.unit: PastTotals(
-                n=(float(row.scored), 0.0, float(row.answered)),
-                s=(float(row.quality), 0.0, float(row.duration_us) / 1e6),
-            )
-            for row in rows[start : start + _CHUNK]
-            if row.scored or row.answered
-        }
+def measured(stretch: Stretch, window: tuple[str, str]) -> sa.Select[Any]:
+    """Scores that no person gave, and latencies, by unit: with the names of the columns of `user_past`."""
+    one, nothing = sa.literal_column("1.0", sa.Double), sa.literal_column("0.0", sa.Double)
+    sums: dict[str, sa.ColumnElement[Any]] = {
+        "n_quality": sa.case((_SCORED, one), else_=nothing),
+        "s_quality": sa.case((_SCORED, records.c.quality), else_=nothing),
+        "n_positive": nothing,
+        "s_positive": nothing,
+        "n_latency": sa.case((_ANSWERED, one), else_=nothing),
+        "s_latency": sa.case((_ANSWERED, records.c.duration_us / sa.literal_column("1e6")), else_=nothing),
+    }
+    columns = [sa.cast(sa.func.sum(sums[name]), sa.Double).label(name) for name in PAST_TOTALS]
+    return sa.select(_UNIT.label("user_key"), *columns).where(*stretch.records(window)).group_by(_UNIT)
 
 
-async def _said(
-    db: Database, bounds: tuple[str, str], mine: list[sa.ColumnElement[bool]], before_fid: str
-) -> AsyncGenerator[Mapping[int, PastTotals]]:
+async def said(db: Database, stretch: Stretch, window: tuple[str, str]) -> AsyncGenerator[Mapping[int, PastTotals]]:
     """Votes, and scores of records that people have scored."""
-    after, end = bounds
     judged = sa.or_(records.c.feedback.is_not(None), records.c.quality_source == BY_PEOPLE)
-    page = sa.select(*FACTS).where(records.c.id < end, judged, *mine).order_by(records.c.id).limit(_VOTED_CHUNK)
-    rows = None
-    while rows is None or len(rows) == _VOTED_CHUNK:
-        later = records.c.id >= after if rows is None else records.c.id > after
+    page = sa.select(*FACTS).where(judged, *stretch.records(window)).order_by(records.c.id).limit(_CHUNK)
+    before, rows = id_floor(stretch.until_us), None
+    while rows is None or len(rows) == _CHUNK:
         async with db.read() as connection:
-            rows = (await connection.execute(page.where(later))).all()
+            rows = (await connection.execute(page if not rows else page.where(records.c.id > rows[-1].id))).all()
             ids = [row.id for row in rows]
             votes = await grouped(connection, feedback, feedback.c.record_id, ids)
             kept = await grouped(connection, scores, scores.c.record_id, ids)
         found: defaultdict[int, PastTotals] = defaultdict(PastTotals)
         for row in rows:
             record = facts_of_row(row)
-            given = [vote for vote in votes[row.id] if vote.joined and vote.fid < before_fid]
+            given = [vote for vote in votes[row.id] if vote.joined and vote.fid < before]
             found[record.unit] = found[record.unit].plus(_totals(record, VoteSummary.on(record, given), kept[row.id]))
-        yield found
-        after = rows[-1].id if rows else after
+        if found:
+            yield found
+
+
+async def pasts(db: Database, stretch: Stretch) -> AsyncGenerator[tuple[int, PastTotals]]:
+    """All of it, unit by unit; one may come many times, and its totals add up."""
+    for window in stretch.windows():
+        async with db.read() as connection:
+            rows = (await connection.execute(measured(stretch, window))).all()
+        for row in rows:
+            yield row.user_key, totals_of_past(row)
+        async for chunk in said(db, stretch, window):
+            for unit, totals in chunk.items():
+                yield unit, totals
 
 
 def _totals(record: RecordFacts, votes: VoteSummary, kept: list[Any]) -> PastTotals:
