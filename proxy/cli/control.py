@@ -392,6 +392,7 @@ def _print_decision(entry: dict[str, Any], *, in_full: bool) -> None:
             if entry.get(name) is not None:
                 out.print(f"    {name.replace('_', ' ')}: {entry[name]}")
         _print_evidence(out, entry.get("inputs") or {})
+        _print_past_saving(out, entry)
         out.print("    (`--json` shows every input of the decision)", style="dim")
 
 
@@ -408,3 +409,12 @@ def _print_evidence(out: Console, inputs: Mapping[str, Any]) -> None:
         stages = [from_json(StageResult, stage) for stage in seen.get("stages", ())]
         print_stages(out, stages, following and from_json(NextStage, following))
     print_watch(out, watch_of_decision(inputs))
+
+
+def _print_past_saving(out: Console, entry: Mapping[str, Any]) -> None:
+    """What taking the users' past off saves here, or would; None on the way of a server of an earlier version."""
+    from policies.cuped import PastSaving
+
+    if (found := entry.get("past_saving")) is not None:
+        on = bool(((entry.get("inputs") or {}).get("rules") or {}).get("ab_test", {}).get("cuped"))
+        out.print(f"    {PastSaving(**found).in_words(on=on)}")
