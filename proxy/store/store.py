@@ -25,6 +25,8 @@ from proxy.store.control.journal import Journal
 from proxy.store.control.judgements import Judgements
 from proxy.store.control.leases import Leases
 from proxy.store.control.models import Models, Runs
+from proxy.store.control.past_saving import PastSavings
+from proxy.store.control.pasts import Pasts
 from proxy.store.control.preferences import Preferences
 from proxy.store.control.state import StateEntries
 from proxy.store.engine.channels import CHANNELS
@@ -70,6 +72,8 @@ class Store:
         self.forgotten = Forgotten(database)
         self.models = Models(database, clock)
         self.experiments = Experiments(database)
+        self.pasts = Pasts(database, clock)
+        self.past_savings = PastSavings(database, clock)
         self.checks = Checks(database)
         self.comparisons = Comparisons(database, clock)
         self.judgements = Judgements(database, self._codec, self.ingest, clock)

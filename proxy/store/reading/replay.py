@@ -9,7 +9,7 @@ so memory grows with the users alone: a row of counts and sums each, as in `user
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from policies.estimates import METRICS, Metric, Moments, UserTotals, Vector
 from policies.experiment import ArmStats
 from policies.kinds import TASK
+from policies.past import PastChange, PastMoments, PastVector, past_gain
 from policies.records import TESTED, Arm
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of
@@ -56,6 +57,8 @@ class Epoch:
     votes_until_us: int | None = None
     """Votes on them count until then: evidence that goes on in a later stage goes on in this one, too. None: until its
     records end."""
+    pasts: Mapping[int, PastVector] | None = None
+    """What the units did before the experiment, as `store.pasts.all_of` has it; None: it is not used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +129,14 @@ class EpochReplay:
             _, record, value = self._talks.pop()
             count_conversation(self._totals(record), value, 1)
         for arm in Arm:
+            moments, past = self._sums(arm)
             self._arms[arm] = ArmStats(
                 arm=arm,
                 requests=self._requests[arm],
-                moments=self._moments(arm),
+                moments=moments,
                 claimed_users=len(self._claimed[arm]),
                 clusters=len(self._clusters[arm]),
+                past=past,
             )
         return dict(self._arms)
 
@@ -177,12 +182,17 @@ class EpochReplay:
             changed[record.unit] = self._vector(record.arm, record.unit)
         return self._users[record.arm].setdefault(record.unit, ([0.0] * len(METRICS), [0.0] * len(METRICS)))
 
-    def _moments(self, arm: Arm) -> Moments:
-        moments, changed = self._arms[arm].moments, self._changed[arm]
+    def _sums(self, arm: Arm) -> tuple[Moments, PastMoments | None]:
+        """Of the test, and of the past where that is used, with what has changed since they were last worked out."""
+        moments, past, changed = self._arms[arm].moments, self._arms[arm].past, self._changed[arm]
+        pasts, moves = self._epoch.pasts, list[PastChange]()
         for user_key, old in changed.items():
-            moments = moments.replaced(old, self._vector(arm, user_key))
+            new = self._vector(arm, user_key)
+            moments = moments.replaced(old, new)
+            if pasts is not None and user_key in pasts:
+                moves.append(PastChange(pasts[user_key], old, new))
         changed.clear()
-        return moments
+        return moments, None if pasts is None else (past or PastMoments()) + past_gain(moves)
 
     def _vector(self, arm: Arm, user_key: int) -> Vector | None:
         totals = self._users[arm].get(user_key)

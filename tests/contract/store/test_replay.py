@@ -208,14 +208,18 @@ async def test_a_person_and_a_changed_share_are_part_of_what_happened(
     assert (running.really, running.decision) == (None, None)
     await store.commands.submit("share", who="ada", why="more users", args={"share": 0.3})
     await story.go_on(minutes=3)
+    await store.commands.submit("share", who="ada", why="it does well", args={"share": 0.4})
+    await story.go_on(minutes=3)
     await store.commands.submit("rollback", who="ada", why="enough", args={})
     await story.go_on(minutes=1)
     test = await story.again()
-    assert [epoch.share for epoch in test.epochs] == [0.5, 0.3]
-    assert [epoch.stored_requests > 0 for epoch in test.epochs] == [True, True]
+    assert [epoch.share for epoch in test.epochs] == [0.5, 0.3, 0.4]
+    assert [epoch.by_hand for epoch in test.epochs] == [False, True, True]
+    assert [epoch.goes_on for epoch in test.epochs] == [False, False, True]  # only a higher share is a further stage
+    assert [epoch.stored_requests > 0 for epoch in test.epochs] == [True, True, True]
     assert test.epochs[0].ended_at == test.epochs[1].started_at
     assert test.really is not None
-    assert (test.really.action, test.really.who, test.really.at) == ("RollBack", "ada", test.epochs[1].ended_at)
+    assert (test.really.action, test.really.who, test.really.at) == ("RollBack", "ada", test.epochs[2].ended_at)
 
 
 async def test_a_replay_counts_votes_on_conversations_from_when_they_were_given(
