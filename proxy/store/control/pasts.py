@@ -23,7 +23,7 @@ from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import for_update, insert_new, upsert_sums, upsert_sums_of
 from proxy.store.ingest.past import is_complete, pasts_of, totals_of_past
 from proxy.store.ingest.statistics import totals_of
-from proxy.store.reading.past import Stretch, measured, said
+from proxy.store.reading.past import Stretch, measured, pasts, said
 from proxy.store.tables.control import Lease
 from proxy.store.tables.schema import PAST_TOTALS, arm_stats, deleted_users, experiments, user_past, user_stats
 
@@ -65,9 +65,8 @@ class Pasts:
         """The same of a stretch of time, from the records and votes that are still stored: for who asks what it would
         have been."""
         found: dict[int, PastTotals] = {}
-        async for chunk in pasts(self._db, since_us, until_us):
-            for unit, more in chunk.items():
-                found[unit] = found[unit].plus(more) if unit in found else more
+        async for unit, more in pasts(self._db, Stretch(since_us=since_us, until_us=until_us)):
+            found[unit] = found[unit].plus(more) if unit in found else more
         return {unit: totals.vector(icc) for unit, totals in found.items()}
 
     async def fill(
