@@ -61,6 +61,7 @@ bench: setup  ## benchmarks beside nginx, and queries over a million records; ne
 
 simulate: setup  ## error rates of the decision rules, the long version
 	@$(BIN)/python -m tests.simulation --runs 200 --write
+	@$(BIN)/python -m tests.simulation --runs 200 --sooner --write
 
 docs: setup  ## regenerate the reference pages and config.example.toml
 	@$(BIN)/python -m proxy.config.document

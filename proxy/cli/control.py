@@ -115,8 +115,8 @@ def share(
     who: Who = None, wait: Wait = 10.0, config: ConfigOption = None, data_dir: DataDirOption = None,
     admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Change the challenger's share of the users; it stays there until the test ends. If the share rises, the evidence so
-    far counts on; if it falls, evidence is collected afresh."""
+    """Change the challenger's share of the users; it stays there until the test ends. If the share rises, the evidence
+    so far counts on; if it falls, evidence is collected afresh."""
     submit("share", {"share": share}, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
 
 
@@ -401,7 +401,7 @@ def _print_evidence(out: Console, inputs: Mapping[str, Any]) -> None:
     from policies.assessment import NextStage, StageResult
     from proxy.cli.status import print_stages, print_watch
     from proxy.loop.codec import from_json
-    from proxy.loop.look.status import watch_of_decision
+    from proxy.status import watch_of_decision
 
     seen = inputs.get("assessment") or {}
     following = seen.get("next_stage")

@@ -16,6 +16,7 @@ from pathlib import Path
 from tests.simulation.cases import CASES, Case, Outcome, summarise
 from tests.simulation.drops import DROPS, DropOutcome, simulate_drop
 from tests.simulation.forged import ADDRESSES, POWERS, attacked, forged_table, power_table, powered
+from tests.simulation.sooner import sooner_tables
 from tests.simulation.trial import run
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "statistics.md"
@@ -27,11 +28,15 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=1, help="processes")
     parser.add_argument("--json", type=Path, help="also write the outcomes here")
     parser.add_argument("--forged", action="store_true", help="only the tables of forged votes (ten minutes)")
+    parser.add_argument("--sooner", action="store_true", help="only the tables of what decides sooner (two hours)")
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
     arguments = parser.parse_args()
     with ProcessPoolExecutor(arguments.jobs) as pool:
         if arguments.forged:
             _put(_forged_tables(arguments.runs, pool), write=arguments.write)
+            return 0
+        if arguments.sooner:
+            _put(sooner_tables(arguments.runs, pool), write=arguments.write)
             return 0
         outcomes = [_case(case, arguments.runs, pool) for case in CASES]
         drops = list(pool.map(partial(simulate_drop, runs=arguments.runs), range(len(DROPS))))

@@ -110,11 +110,11 @@ class ForgedBook(Book):
         """Both arms without those that carry the evidence, by the product's own choice."""
         weights = forgeable_weights(facts, config_for(self._world))
         clusters = facts.champion.clusters, facts.challenger.clusters
-        units = Units(facts.champion.moments, facts.challenger.moments, weights, clusters)
+        units = Units(facts.evidence(), weights, clusters)
         voting = np.flatnonzero(self._n[:, METRICS.index(Metric.POSITIVE)])
         arms = self._traffic.challenger[voting].astype(int)
         for at, key, vector in zip(arms.tolist(), voting.tolist(), self._vectors(voting).tolist(), strict=True):
-            units.add(at, key, tuple(vector), claimed=True)
+            units.add(at, key, {0: tuple(vector)}, claimed=True)
         return units.carriers()
 
     def _stats(self, arm: Arm) -> ArmStats:

@@ -25,11 +25,12 @@ from policies.experiment import (
     evaluate,
     forgeable_weights,
 )
+from policies.guardrails import GuardrailState
 from policies.ramp import canary_share, least_hours, planned_shares
 from policies.records import Arm
-from tests.simulation.hourly import deciding_hours
-from tests.simulation.series import StageSeries, UserVectors, stage_series
-from tests.simulation.traffic import HOURS, SLOW_THRESHOLD_S, Bools, Month, World, month
+from tests.simulation.hourly import Effects, deciding_hours
+from tests.simulation.series import StageSeries, UserVectors, pooled_rows, stage_series
+from tests.simulation.traffic import HOURS, SLOW_THRESHOLD_S, Bools, Month, Past, World, month, past_of
 from tests.simulation.trial import config_for
 
 __all__ = ["Ending", "Endings", "Ramp", "shares_of", "simulate_month"]
@@ -52,6 +53,8 @@ class Ending:
     """Requests that the challenger answered."""
     shares: tuple[tuple[float, int], ...] = ()
     """Each stage's share and its first hour."""
+    broken: tuple[str, ...] = ()
+    """Guardrails that took the users away."""
 
     @property
     def promoted(self) -> bool:
@@ -73,10 +76,15 @@ def shares_of(month: Month, config: ABTestConfig) -> tuple[float, ...]:
     return planned_shares(config, canary_share(float(users), config.initial_challenger_traffic))
 
 
-def simulate_month(world: World, seed: int, *, fixed: bool = False, claimed: bool = True) -> Endings:
-    """Look every hour for thirty days, or until the test ends. `fixed`: at the world's share, without a ramp."""
+def simulate_month(
+    world: World, seed: int, *, fixed: bool = False, claimed: bool = True, pooled: bool = False, cuped: bool = False
+) -> Endings:
+    """Look every hour for thirty days, or until the test ends. `fixed`: at the world's share, without a ramp. `pooled`:
+    as it must not be done, with the rows of all stages in one. `cuped`: less what the users' past explains."""
     drawn, config = month(world, seed), config_for(world)
-    return Ramp(drawn, world, config, (world.share,) if fixed else shares_of(drawn, config)).run(claimed=claimed)
+    planned = (world.share,) if fixed else shares_of(drawn, config)
+    past = past_of(world, drawn, seed) if cuped else None
+    return Ramp(drawn, world, replace(config, cuped=cuped), planned, pooled=pooled, past=past).run(claimed=claimed)
 
 
 @dataclass(slots=True)
@@ -87,8 +95,12 @@ class Ramp:
     world: World
     config: ABTestConfig
     planned: tuple[float, ...]
+    pooled: bool = False
+    past: Past | None = None
+    """Where users' past is taken into account: then the product is asked after every hour."""
     _starts: list[int] = field(default_factory=lambda: [0])
     _plain: Ending | None = None
+    _made: dict[tuple[float, int, int], tuple[StageSeries, Voters]] = field(default_factory=dict)
 
     def run(self, *, claimed: bool = True) -> Endings:
         """`claimed`: go on after a promotion until one survives leaving out."""
@@ -98,7 +110,8 @@ class Ramp:
             if found is not None:
                 hour, look = found
                 if look is not None:
-                    ending = self._ending(look.verdict, hour, stages)
+                    broken = tuple(g.name for g in look.guardrails if g.state is GuardrailState.ROLL_BACK)
+                    ending = replace(self._ending(look.verdict, hour, stages), broken=broken)
                     return Endings(plain=self._plain or ending, survives=ending)
                 if not claimed and self._plain is not None:
                     return Endings(plain=self._plain, survives=self._plain)
@@ -115,19 +128,13 @@ class Ramp:
         look) or changes how it goes on (without): then the next look is after the hour that is said."""
         ends = [*self._starts[1:], until]
         made = [
-            stage_series(self.month, share, first, last, until, slower=self._slower(share))
+            self._series(share, first, last, until)
             for share, first, last in zip(self.planned, self._starts, ends, strict=False)
         ]
         stages = [series for series, _ in made]
-        weights = composite_weights(self.config)
-        decides, proven, gain = deciding_hours(stages, weights, self.config, among=len(self.planned))
-        rises = self._may_rise(until, gain.theta, gain.effective_users)
-        long_enough = np.arange(1, until + 1) >= self.config.min_duration_hours
-        proven &= long_enough
-        if self._plain is not None:  # it has won, and it is asked now and then who carries that
-            proven &= np.arange(until) % _CARRIERS_EVERY_H == 0
-        worth = decides | proven | rises
-        for hour in np.flatnonzero(worth[since:]) + since:
+        if self.pooled:
+            stages = [pooled_rows(stages)]
+        for hour in np.flatnonzero(self._worth(stages, until)[since:]) + since:
             facts = self._facts(stages, int(hour))
             look = evaluate(facts, self.config, 3600.0 * (hour + 1))
             first_win = look.verdict is Verdict.PROMOTE and self._plain is None
@@ -146,10 +153,30 @@ class Ramp:
                 return stages, (int(hour) + 1, None)
         return stages, None
 
+    def _series(self, share: float, first: int, last: int, until: int) -> tuple[StageSeries, Voters]:
+        """A stage; what was made of it when the next one began is the same until the horizon moves."""
+        key = (share, last, until)
+        if key not in self._made:
+            self._made[key] = stage_series(
+                self.month, share, first, last, until, slower=self._slower(share), past=self.past
+            )
+        return self._made[key]
+
+    def _worth(self, stages: Sequence[StageSeries], until: int) -> Bools:
+        """The hours after which a look may change something."""
+        if self.past is not None:
+            return np.ones(until, dtype=bool)
+        weights = composite_weights(self.config)
+        decides, proven, gain = deciding_hours(stages, weights, self.config, among=len(self.planned))
+        proven &= np.arange(1, until + 1) >= self.config.min_duration_hours
+        if self._plain is not None:  # it has won, and it is asked now and then who carries that
+            proven &= np.arange(until) % _CARRIERS_EVERY_H == 0
+        return decides | proven | self._may_rise(until, gain)
+
     def _slower(self, share: float) -> float:
         return 1.0 + self.world.load * share
 
-    def _may_rise(self, until: int, theta: object, users: object) -> Bools:
+    def _may_rise(self, until: int, gain: Effects) -> Bools:
         """The hours at which the share may rise, as far as time and the gain go."""
         at = len(self._starts) - 1
         if at + 1 >= len(self.planned):
@@ -158,7 +185,7 @@ class Ramp:
         rises = np.arange(1, until + 1) - self._starts[-1] >= least
         if self.planned[at + 1] > self.config.initial_challenger_traffic:
             with np.errstate(invalid="ignore"):
-                rises &= (theta >= 0) & (users >= self.config.min_effective_users)  # type: ignore[operator]
+                rises &= (gain.theta >= 0) & (gain.effective_users >= self.config.min_effective_users)
         return rises
 
     def _facts(self, stages: Sequence[StageSeries], hour: int, *, claimed: bool = False) -> ExperimentFacts:
@@ -173,8 +200,8 @@ class Ramp:
         )
         return ExperimentFacts(
             started_at=0.0,
-            epoch_started_at=running.started_at,
-            share=running.share,
+            epoch_started_at=3600.0 * self._starts[-1],
+            share=_observed(running) if self.pooled else running.share,
             champion=running.champion,
             challenger=running.challenger,
             slow_threshold_s=SLOW_THRESHOLD_S,
@@ -196,6 +223,11 @@ class Ramp:
             served=sum(int(stage.requests[1, at]) for stage in stages),
             shares=tuple(zip(self.planned, self._starts, strict=False)),
         )
+
+
+def _observed(stage: StageFacts) -> float:
+    """The challenger's share of the users that came."""
+    return stage.challenger.users / max(stage.champion.users + stage.challenger.users, 1)
 
 
 def _carriers(

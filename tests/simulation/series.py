@@ -6,18 +6,20 @@ many numbers, so here all hours are made at once, with sums over sorted arrays. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations_with_replacement
 from typing import Final
 
 import numpy as np
 
 from policies.estimates import METRICS, PRODUCT_PAIRS, Metric, Moments, Vector
 from policies.experiment import ArmStats
+from policies.past import PAST, PastMoments
 from policies.records import Arm
-from tests.simulation.traffic import HOURS, SLOW_THRESHOLD_S, Answers, Floats, Ints, Month
+from tests.simulation.traffic import SLOW_THRESHOLD_S, Answers, Floats, Ints, Month, Past
 
-__all__ = ["KEPT", "StageSeries", "UserVectors", "stage_series"]
+__all__ = ["KEPT", "StageSeries", "UserVectors", "pooled_rows", "stage_series"]
 
 KEPT: Final = (
     Metric.QUALITY, Metric.POSITIVE, Metric.LATENCY, Metric.ERROR, Metric.SLOW, Metric.VOTED, Metric.REFUSED,
@@ -32,6 +34,10 @@ _LEFT: Final = [_SMALL[pair[0]] for _, pair in _PAIRS]
 _RIGHT: Final = [_SMALL[pair[1]] for _, pair in _PAIRS]
 _PLACE: Final = {(_SMALL[pair[0]], _SMALL[pair[1]]): place for place, (_, pair) in enumerate(_PAIRS)}
 _ICC: Final = 0.1
+_PAST_DIM: Final = 2 * len(PAST)
+_SQUARES: Final = list(combinations_with_replacement(range(_PAST_DIM), 2))
+_SQUARE_LEFT, _SQUARE_RIGHT = [left for left, _ in _SQUARES], [right for _, right in _SQUARES]
+_PAST_WIDTH: Final = _PAST_DIM + len(_SQUARE_LEFT) + _PAST_DIM**2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +54,8 @@ class StageSeries:
     """Of the requests: errors, and answers that are worth nothing."""
     sums: Floats
     products: Floats
+    past: Floats | None = None
+    """Of users' past: how many have one, sums, squares, and how the test goes with it; None where it is not used."""
 
     def stats(self, arm: Arm, hour: int, *, claimed: bool = False, of: int | None = None) -> ArmStats:
         """What the store holds of an arm after that hour. `of`: the place of the arm here, where it has another."""
@@ -61,7 +69,12 @@ class StageSeries:
         moments = Moments(users=users, sums=tuple(sums), products=tuple(products))
         names = users if claimed else 0
         return ArmStats(
-            arm=arm, requests=int(self.requests[at, hour]), moments=moments, claimed_users=names, clusters=names
+            arm=arm,
+            requests=int(self.requests[at, hour]),
+            moments=moments,
+            claimed_users=names,
+            clusters=names,
+            past=None if self.past is None else _past_moments(self.past[at, hour].tolist()),
         )
 
     def mean(self, arm: int, metric: Metric) -> tuple[Floats, Floats, Floats]:
@@ -88,7 +101,7 @@ class StageSeries:
 
 
 def stage_series(
-    month: Month, share: float, first: int, last: int, until: int, *, slower: float = 1.0
+    month: Month, share: float, first: int, last: int, until: int, *, slower: float = 1.0, past: Past | None = None
 ) -> tuple[StageSeries, Callable[[int], tuple[UserVectors, UserVectors]]]:
     """The stage of `share` that serves from the hour `first` to before `last`, looked at up to before `until` (votes
     still come in then). `slower`: how many times as long the challenger takes in this stage.
@@ -107,7 +120,8 @@ def stage_series(
     lost = rows[:, _COLUMN[Metric.ERROR] + len(KEPT)] + (rows[:, len(KEPT)] == 0) * (rows[:, 0] > 0)
     arms = 2 * until
     place = served * until + month.hour[mine]
-    series = _counted(who, when, events, (month.place < share)[who], until)
+    pasts = None if past is None else _vectors(np.concatenate((past.n, past.s), axis=1))
+    series = _counted(who, when, events, (month.place < share)[who], until, pasts)
     requests, failed = (np.bincount(place, weights=w, minlength=arms).reshape(2, until) for w in (None, lost))
     return (
         StageSeries(
@@ -118,8 +132,22 @@ def stage_series(
             failed=np.cumsum(failed, axis=1).astype(np.int64),
             sums=series[1],
             products=series[2],
+            past=series[3],
         ),
         lambda hour: _by_user(who, when, events, (month.place < share)[who], hour),
+    )
+
+
+def pooled_rows(stages: Sequence[StageSeries]) -> StageSeries:
+    """All rows in one, as if the share had always been the same: what the rule must not do."""
+    return replace(
+        stages[-1],
+        first=stages[0].first,
+        users=sum(stage.users for stage in stages),
+        requests=sum(stage.requests for stage in stages),
+        failed=sum(stage.failed for stage in stages),
+        sums=sum(stage.sums for stage in stages),
+        products=sum(stage.products for stage in stages),
     )
 
 
@@ -151,11 +179,13 @@ def _votes(month: Month, mine: Ints, served: Floats) -> Floats:
     return rows
 
 
-def _counted(who: Ints, when: Ints, events: Floats, served: Floats, until: int) -> tuple[Ints, Floats, Floats]:
-    """Users, sums and products by arm and hour."""
+def _counted(
+    who: Ints, when: Ints, events: Floats, served: Floats, until: int, pasts: Floats | None
+) -> tuple[Ints, Floats, Floats, Floats | None]:
+    """Users, sums, products, and what is kept of the past, by arm and hour."""
     if not who.size:
-        nothing = np.zeros((2, until), dtype=np.int64)
-        return nothing, np.zeros((2, until, len(_SUMS))), np.zeros((2, until, len(_PAIRS)))
+        kept = [np.zeros((2, until, width)) for width in (len(_SUMS), len(_PAIRS), 1 + _PAST_WIDTH)]
+        return np.zeros((2, until), dtype=np.int64), kept[0], kept[1], None if pasts is None else kept[2]
     order = np.argsort(who * until + when, kind="stable")
     who, served = who[order], served[order]
     total = np.cumsum(events[order], axis=0)
@@ -164,12 +194,12 @@ def _counted(who: Ints, when: Ints, events: Floats, served: Floats, until: int) 
     before[1:] = total[starts[1:] - 1]
     total -= np.repeat(before, np.diff(np.r_[starts, who.size]), axis=0)
     vectors = _vectors(total)
-    previous = np.zeros_like(vectors)
-    previous[1:] = vectors[:-1]
-    previous[starts] = 0.0
-    gained = np.concatenate(
-        (vectors - previous, vectors[:, _LEFT] * vectors[:, _RIGHT] - previous[:, _LEFT] * previous[:, _RIGHT]), axis=1
-    )
+    after = np.concatenate((vectors, vectors[:, _LEFT] * vectors[:, _RIGHT]), axis=1)
+    gained = after.copy()
+    gained[1:] -= after[:-1]
+    gained[starts] = after[starts]
+    if pasts is not None:
+        gained = np.concatenate((gained, _with_past(pasts[who], gained[:, : len(_SUMS)], starts)), axis=1)
     place = served * until + when[order]
     by_place = np.argsort(place, kind="stable")
     found, first = np.unique(place[by_place], return_index=True)
@@ -177,14 +207,40 @@ def _counted(who: Ints, when: Ints, events: Floats, served: Floats, until: int) 
     hours[found] = np.add.reduceat(gained[by_place], first, axis=0)
     hours = np.cumsum(hours.reshape(2, until, -1), axis=1)
     users = np.bincount(place[starts], minlength=2 * until).reshape(2, until)
-    return np.cumsum(users, axis=1), hours[:, :, : len(_SUMS)], hours[:, :, len(_SUMS) :]
+    sums_end, products_end = len(_SUMS), len(_SUMS) + len(_PAIRS)
+    return (
+        np.cumsum(users, axis=1),
+        hours[:, :, :sums_end],
+        hours[:, :, sums_end:products_end],
+        None if pasts is None else hours[:, :, products_end:],
+    )
+
+
+def _with_past(pasts: Floats, moved: Floats, starts: Ints) -> Floats:
+    """What an event adds to `PastMoments`: the past of a user who is new, and how the test moved with the past."""
+    first = np.zeros((pasts.shape[0], 1))
+    first[starts] = 1.0
+    has = (pasts[:, 1::2] > 0).any(axis=1, keepdims=True)
+    squares = pasts[:, _SQUARE_LEFT] * pasts[:, _SQUARE_RIGHT]
+    crosses = (moved[:, :_PAST_DIM, None] * pasts[:, None, :]).reshape(pasts.shape[0], -1)
+    return np.concatenate((first * has, first * pasts, first * squares, crosses), axis=1)
+
+
+def _past_moments(values: list[float]) -> PastMoments:
+    """Nothing is known of the other metrics that may go with a past: the judge's."""
+    users, *rest = values
+    sums, squares = rest[:_PAST_DIM], rest[_PAST_DIM : _PAST_DIM + len(_SQUARE_LEFT)]
+    crosses = rest[_PAST_DIM + len(_SQUARE_LEFT) :]
+    unseen = (0.0,) * (len(PastMoments().crosses) - len(crosses))
+    return PastMoments(users=round(users), sums=tuple(sums), squares=tuple(squares), crosses=(*crosses, *unseen))
 
 
 def _vectors(totals: Floats) -> Floats:
     """As `UserTotals.vector`, of many users."""
-    n, s = totals[:, : len(KEPT)], totals[:, len(KEPT) :]
+    half = totals.shape[1] // 2
+    n, s = totals[:, :half], totals[:, half:]
     divisor = 1 + (n - 1) * _ICC
-    vectors = np.empty((totals.shape[0], 2 * len(KEPT)))
+    vectors = np.empty(totals.shape)
     vectors[:, 0::2] = np.where(n > 0, s / divisor, 0.0)
     vectors[:, 1::2] = np.where(n > 0, n / divisor, 0.0)
     return vectors

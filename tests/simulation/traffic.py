@@ -56,6 +56,9 @@ class World:
     positive_mean: float = 0.7
     vote_rate: float = 0.2
     vote_delay_hours: float = 3.0
+    drift: float = 0.0
+    """By how much mean score and share of thumbs up have risen by the end of the month, little by little, whichever
+    model answers; below 0 they fall."""
     load: float = 0.0
     """How much longer the challenger takes (1.0: twice as long) if it had all users; less with a share."""
 
@@ -90,6 +93,27 @@ class Answers:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Habits:
+    """What stays with a user from month to month, one element per user."""
+
+    activity: Floats
+    """Its part of all requests."""
+    quality: Floats
+    positive: Floats
+    """Means."""
+    latency: Floats
+    """Logarithm of how many times as long as for others its answers take."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Past:
+    """What every user had been given before the month began; columns are quality, thumbs, latency."""
+
+    n: Floats
+    s: Floats
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Month:
     """Thirty days of requests in order of arrival, with what either model would make of them."""
 
@@ -102,6 +126,7 @@ class Month:
     """Hour in which the vote arrives; HOURS when there is none within the month."""
     old: Answers
     new: Answers
+    habits: Habits
 
     def split(self, share: float) -> Stream:
         """As the two models serve it while the challenger has that share of the users."""
@@ -133,12 +158,16 @@ def month(world: World, seed: int) -> Month:
     salt = seed.to_bytes(8, "big")
     place = np.array([unit_interval(salt, b"%d" % i) for i in range(users)])
     hour = _arrivals(rng, world.requests_per_day)
-    user = rng.choice(users, size=hour.size, p=_activity(rng, world.activity, users))
+    activity = _activity(rng, world.activity, users)
+    user = rng.choice(users, size=hour.size, p=activity)
     voted = rng.random(hour.size) < world.vote_rate
     delay = rng.exponential(world.vote_delay_hours, hour.size).astype(np.int64)
-    quality = _scores(rng, world, user, users)
-    positive = _thumbs(rng, world, user, users)
-    latency = _latencies(rng, user, users)
+    score_of = _tastes(rng, world.quality_mean, users)
+    quality = _drifted(rng, world, hour, world.quality_mean, _scores(rng, world, score_of[user]))
+    thumb_of = _tastes(rng, world.positive_mean, users)
+    positive = _drifted(rng, world, hour, world.positive_mean, _thumbs(rng, world, thumb_of[user]))
+    slow_of = rng.normal(0.0, LATENCY_SIGMA * ICC**0.5, users)
+    latency = _latencies(rng, slow_of[user])
     failed = rng.random(hour.size)
     bad = (rng.random(users) < world.bad_clients)[user]
     refused = rng.random(hour.size)
@@ -162,6 +191,25 @@ def month(world: World, seed: int) -> Month:
             error=failed < world.error_rate,
             refused=bad | (refused < world.refused_rate),
         ),
+        habits=Habits(activity=activity, quality=score_of, positive=thumb_of, latency=slow_of),
+    )
+
+
+def past_of(world: World, drawn: Month, seed: int, days: int = 28) -> Past:
+    """What the champion gave the month's users in so many days before it."""
+    rng, habits = np.random.default_rng((seed, 4)), drawn.habits
+    rate = world.requests_per_day * days * (1 - ERROR_RATE)
+    user = np.repeat(np.arange(drawn.users), rng.poisson(habits.activity * rate))
+    taste = habits.quality[user]
+    voter = user[rng.random(user.size) < world.vote_rate]
+    values = (
+        (user, rng.beta(3 * taste, 3 * (1 - taste))),
+        (voter, rng.random(voter.size) < habits.positive[voter]),
+        (user, _latencies(rng, habits.latency[user])),
+    )
+    return Past(
+        n=np.stack([np.bincount(who, minlength=drawn.users) for who, _ in values], axis=1).astype(np.float64),
+        s=np.stack([np.bincount(who, weights=of, minlength=drawn.users) for who, of in values], axis=1),
     )
 
 
@@ -188,14 +236,12 @@ def _tastes(rng: np.random.Generator, mean: float, users: int) -> Floats:
     return np.clip(rng.beta(mean * spread, (1 - mean) * spread, users), 1e-6, 1 - 1e-6)
 
 
-def _scores(rng: np.random.Generator, world: World, user: Ints, users: int) -> tuple[Floats, Floats]:
-    taste = _tastes(rng, world.quality_mean, users)[user]
+def _scores(rng: np.random.Generator, world: World, taste: Floats) -> tuple[Floats, Floats]:
     return _changed(rng, rng.beta(3 * taste, 3 * (1 - taste)), world.quality_mean, world.quality_change)
 
 
-def _thumbs(rng: np.random.Generator, world: World, user: Ints, users: int) -> tuple[Floats, Floats]:
-    taste = _tastes(rng, world.positive_mean, users)[user]
-    up = (rng.random(user.size) < taste).astype(np.float64)
+def _thumbs(rng: np.random.Generator, world: World, taste: Floats) -> tuple[Floats, Floats]:
+    up = (rng.random(taste.size) < taste).astype(np.float64)
     return _changed(rng, up, world.positive_mean, world.positive_change)
 
 
@@ -206,6 +252,17 @@ def _changed(rng: np.random.Generator, values: Floats, mean: float, change: floa
     return values, np.where(hit, 1.0 if change > 0 else 0.0, values)
 
 
-def _latencies(rng: np.random.Generator, user: Ints, users: int) -> Floats:
-    own = rng.normal(0.0, LATENCY_SIGMA * ICC**0.5, users)[user]
-    return np.exp(own + rng.normal(0.0, LATENCY_SIGMA * (1 - ICC) ** 0.5, user.size))
+def _drifted(
+    rng: np.random.Generator, world: World, hour: Ints, mean: float, values: tuple[Floats, Floats]
+) -> tuple[Floats, Floats]:
+    """More and more answers are perfect, or useless, with either model."""
+    if not world.drift:
+        return values
+    most = world.drift / (1 - mean) if world.drift > 0 else -world.drift / mean
+    hit = rng.random(hour.size) < most * hour / HOURS
+    old, new = (np.where(hit, 1.0 if world.drift > 0 else 0.0, of) for of in values)
+    return old, new
+
+
+def _latencies(rng: np.random.Generator, own: Floats) -> Floats:
+    return np.exp(own + rng.normal(0.0, LATENCY_SIGMA * (1 - ICC) ** 0.5, own.size))

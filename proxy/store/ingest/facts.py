@@ -164,7 +164,7 @@ class RecordFacts(NamedTuple):
 
     @property
     def fallback(self) -> bool:
-        """The champion answered for the challenger."""
+        """The champion answered for another arm."""
         return self.flags.value & _FALLBACK != 0
 
     @property

@@ -20,6 +20,7 @@ from proxy.web.console.page import Console
 from proxy.web.console.road import RoadStep, road_of
 from proxy.web.console.series import chart, series
 from proxy.web.console.traffic import arm_steps, quality_chart, vote_chart
+from proxy.web.console.watched import watch_of
 from proxy.web.console.wording import UNKNOWN, change_text
 from proxy.web.responses import ApiError, JsonResponse
 
@@ -65,7 +66,10 @@ class _Pages:
             "rules": self._console.services.config.ab_test_config,
             "past_saving": self._past_saving(shown, listed),
             "road": await self._road(status, shown),
+            "by_hand": [] if shown is None else [stage.by_hand for stage in shown.stages if not stage.watch],
+            "watched": await watch_of(self._console.store, status, shown),
             "coming": await self._coming(status, request),
+            "conversations": sorted((await store.conversations.counts(shown.id)).items()) if shown else (),
         }
         return await self._console.render(request, "experiment.html", context)
 
