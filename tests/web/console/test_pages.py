@@ -203,6 +203,15 @@ def test_a_filter_that_means_nothing_says_so(admin: Admin) -> None:
     assert "min_quality: &#39;good&#39; is not a number" in answer.body.decode()
 
 
+def test_the_newest_experiment_says_what_the_users_past_would_save(admin: Admin, page: Page) -> None:
+    page.goto(f"{admin.url}/experiment")
+    expect(page.locator("section").filter(has=page.locator("#numbers"))).to_contain_text(
+        "The users' past would save about 18.0 % of the wait here: of 400 users of experiment 1, 300 were here before."
+    )
+    page.goto(f"{admin.url}/experiment/1")
+    expect(page.locator("body")).not_to_contain_text("The users' past")
+
+
 def test_the_experiment_shows_its_challengers_road(admin: Admin, page: Page) -> None:
     page.goto(f"{admin.url}/experiment/1")
     steps = page.get_by_role("list", name="The road of this challenger").get_by_role("listitem")
