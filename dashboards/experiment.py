@@ -1,4 +1,5 @@
-"""The experiment dashboard: is the challenger better, how sure is that, and can the comparison be trusted?
+"""The experiment dashboard: is the challenger better, how sure is that, can the comparison be trusted, and does the new
+champion keep what the challenger promised?
 
 Panels are empty while no experiment runs: the loop does not report what it does not know.
 """
@@ -15,7 +16,10 @@ __all__ = ["dashboard"]
 
 def dashboard() -> Dashboard:
     """Build it."""
-    page = board("experiment", "The running comparison of champion and challenger. Empty while none runs.")
+    page = board(
+        "experiment",
+        "The running comparison of champion and challenger, and the watch after it. Empty while none runs.",
+    )
     row(
         page,
         "Is the challenger better?",
@@ -33,9 +37,10 @@ def dashboard() -> Dashboard:
         ),
         graph(
             "Share of users",
-            "How many users are assigned to the challenger.",
+            "How many users are assigned to the challenger, and how many in the next stage.",
             "percentunit",
             (level("ratchet_experiment_share"), "challenger"),
+            (level("ratchet_experiment_next_share"), "next stage"),
             top=1,
         ),
     )
@@ -58,11 +63,12 @@ def dashboard() -> Dashboard:
         ),
         number(
             "Running for",
-            "Time since this epoch of the experiment began.",
+            "Time since the first stage of the evidence began.",
             "s",
             (level("ratchet_experiment_elapsed_seconds"), ""),
         ),
     )
+    _stages(page)
     row(
         page,
         "Where does the difference come from?",
@@ -103,24 +109,24 @@ def dashboard() -> Dashboard:
         ),
         number(
             "Open breakers",
-            "Workers that currently send no requests to the challenger.",
+            "Workers that currently send no requests to the challenger, or to the control.",
             "short",
             ("sum (ratchet_gateway_breaker_open{$M})", ""),
             limits=((None, "green"), (1, "red")),
         ),
     )
-    return row(
+    row(
         page,
         "Can the comparison be trusted?",
         graph(
             "Users",
-            "Distinct users per arm; their ratio must match the share.",
+            "Distinct users per arm in this stage; their ratio must match the share.",
             "short",
             (level("ratchet_experiment_users", "arm"), "{{arm}}"),
         ),
         graph(
             "Requests",
-            "Requests per arm in this epoch.",
+            "Requests per arm that are evidence, of all stages.",
             "short",
             (level("ratchet_experiment_requests", "arm"), "{{arm}}"),
         ),
@@ -130,5 +136,71 @@ def dashboard() -> Dashboard:
             "none",
             (level("ratchet_experiment_srm"), ""),
             limits=((None, "green"), (1, "red")),
+        ),
+    )
+    return _watch(page)
+
+
+def _stages(page: Dashboard) -> Dashboard:
+    return row(
+        page,
+        "What does each stage say?",
+        graph(
+            "Gain in each stage",
+            "The challenger's estimated gain in each stage by itself. The verdict rests on all stages together, whose "
+            "rows are never pooled.",
+            "percentunit",
+            (level("ratchet_experiment_stage_lift", "stage", 'of="estimate"'), "stage {{stage}}"),
+        ),
+        graph(
+            "Share in each stage",
+            "The challenger's share of the users; it rises while there is no harm.",
+            "percentunit",
+            (level("ratchet_experiment_stage_share", "stage"), "stage {{stage}}"),
+            top=1,
+        ),
+        graph(
+            "Part of each stage",
+            "How much a stage counts in the estimated gain.",
+            "percentunit",
+            (level("ratchet_experiment_stage_part", "stage"), "stage {{stage}}"),
+            top=1,
+        ),
+        graph(
+            "Requests in each stage",
+            "Requests per stage and arm.",
+            "short",
+            (level("ratchet_experiment_stage_requests", "stage, arm"), "stage {{stage}} {{arm}}"),
+        ),
+    )
+
+
+def _watch(page: Dashboard) -> Dashboard:
+    return row(
+        page,
+        "Is the new champion as good as the old one, hour by hour?",
+        states(
+            "Guardrails of the watch",
+            "State of each guardrail since the promotion, the new champion (champion) against the old one (control); a "
+            "broken guardrail brings the old one back.",
+            (f"{level('ratchet_watch_guardrail', 'guardrail, state')} == 1", "{{guardrail}}: {{state}}"),
+        ),
+        graph(
+            "Requests since the promotion",
+            "Requests of the new champion, and of the users who stay on the old one (control).",
+            "short",
+            (level("ratchet_watch_requests", "arm"), "{{arm}}"),
+        ),
+        graph(
+            "Users since the promotion",
+            "Distinct users of both.",
+            "short",
+            (level("ratchet_watch_users", "arm"), "{{arm}}"),
+        ),
+        number(
+            "Users on the old champion",
+            "Share of users who stay on the old champion until the watch ends. 0: none, and the comparison is weaker.",
+            "percentunit",
+            (level("ratchet_watch_holdback_share"), ""),
         ),
     )

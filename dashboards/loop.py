@@ -29,8 +29,8 @@ def dashboard() -> Dashboard:
         ),
         number(
             "Waits for a person",
-            "Paused by a person (1), triggers stopped after rejections in a row (1), and commands that the loop has not "
-            "carried out yet.",
+            "Paused by a person (1), triggers stopped after rejections in a row (1), and commands that the loop has "
+            "not carried out yet.",
             "none",
             ('max (ratchet_trigger_brake{brake="rejections", $M})', "stopped"),
             (level("ratchet_loop_paused"), "paused"),
@@ -87,7 +87,8 @@ def dashboard() -> Dashboard:
         ),
         graph(
             "Watch window",
-            "Time until the old champion retires; until then a broken guardrail brings it back.",
+            "Time until the old champion retires; until then a few users stay on it, and a broken guardrail brings "
+            "it back.",
             "s",
             (level("ratchet_watch_remaining_seconds"), "left"),
         ),

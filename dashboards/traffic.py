@@ -50,7 +50,7 @@ def _served(page: Dashboard) -> Dashboard:
         graph(
             "Failed answers",
             "Share of requests without an answer by the model's fault, by assigned arm: it said 5xx, broke off, timed "
-            "out, or said inside a 200 that it failed. The error guardrail compares the two.",
+            "out, or said inside a 200 that it failed. The error guardrail compares the arms.",
             "percentunit",
             (failures_of("ratchet_requests_total"), ARM),
             limits=((None, "green"), (0.01, "orange"), (0.05, "red")),
@@ -176,23 +176,23 @@ def _asked(page: Dashboard) -> Dashboard:
 def _safe(page: Dashboard) -> Dashboard:
     return row(
         page,
-        "Does the champion answer for the challenger?",
+        "Does the champion answer for another arm?",
         graph(
             "Stand-ins",
-            "Challenger's requests that the champion answered, by cause.",
+            "Requests of the challenger's or the control's users that the champion answered, by cause.",
             "reqps",
             (rate("ratchet_gateway_fallbacks_total", "cause"), "{{cause}}"),
             limits=((None, "green"), (0.1, "orange")),
         ),
         graph(
             "Failures that users saw",
-            "Failures of the challenger too late for a fallback to the champion.",
+            "Failures of the challenger or the control too late for a fallback to the champion.",
             "reqps",
             (rate("ratchet_gateway_fallbacks_impossible_total", "cause"), "{{cause}}"),
         ),
         number(
             "Open breakers",
-            "Workers that currently send no requests to the challenger.",
+            "Workers that currently send no requests to the challenger, or to the control.",
             "short",
             ("sum (ratchet_gateway_breaker_open{$M})", ""),
             limits=((None, "green"), (1, "red")),

@@ -28,9 +28,10 @@ from typing import Final, NamedTuple
 from policies.estimates import WEIGHABLE, EffectEstimate, Metric, MetricMean, Moments, clustered, metric_mean
 from policies.past import PAST, PastMoments
 from policies.stages import Adjustment, Stage, Stages, Term, combined_effect, effective_users, weighted_terms
+from policies.wording import percent
 
-__all__ = ["LEAST_PAST_USERS", "PastEffect", "adjusted", "adjustment", "cuped_effect", "past_effect", "saving",
-           "without_past"]  # fmt: skip
+__all__ = ["LEAST_PAST_USERS", "PastEffect", "PastSaving", "adjusted", "adjustment", "cuped_effect", "past_effect",
+           "saving", "without_past"]  # fmt: skip
 
 LEAST_PAST_USERS: Final = 10.0
 """Effective users with a past, in the smaller arm, below which a metric's past says too little."""
@@ -47,6 +48,33 @@ class PastEffect:
     """Part of the variance that is gone, 0 to 1: so much shorter is the wait. Below 0 where the past misleads."""
     users: tuple[int, int]
     """Units of evidence of the champion's and the challenger's arm that have a past, in the stage that runs."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PastSaving:
+    """What taking the users' past off would save in an installation, by its own traffic."""
+
+    saved: float
+    """Part of the variance of the gain, 0 to 1: so much shorter is the wait."""
+    users: int
+    """The champion's users that were looked at."""
+    with_past: int
+    """Those of them that were here before."""
+    experiment_id: int | None
+    """The test whose users they are; None: those of the last two weeks."""
+
+    def in_words(self, *, on: bool) -> str:
+        """One or two sentences; `on`: the setting is."""
+        whose = "the last two weeks" if self.experiment_id is None else f"experiment {self.experiment_id}"
+        crowd = f"of {self.users} users of {whose}, {self.with_past} were here before"
+        if on:
+            return (
+                f"The users' past (ab_test_config.cuped) saves about {percent(self.saved)} of the wait here: {crowd}."
+            )
+        return (
+            f"The users' past would save about {percent(self.saved)} of the wait here: {crowd}. "
+            "To use it from the next test on, set ab_test_config.cuped."
+        )
 
 
 class _Part(NamedTuple):

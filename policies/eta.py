@@ -82,7 +82,8 @@ def eta_in_words(eta: Eta, config: ABTestConfig) -> str:
     else:
         words += "."
     if eta.earliest_hours > config.max_duration_hours:
-        words += " That is longer than the test may take: a larger share or more traffic is needed."
+        most = duration(config.max_duration_hours)
+        words += f" That is longer than the test may take ({most}): `ratchet power` says what makes it shorter."
     return words
 
 

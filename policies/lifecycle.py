@@ -137,7 +137,7 @@ TRANSITIONS: Final[tuple[Arrow, ...]] = (
     _arrow(Phase.TESTING, Event.WON, Phase.PROMOTING, "the experiment, or a person, promotes the challenger"),
     _arrow(Phase.TESTING, Event.ROLLED_BACK, Phase.IDLE, "the challenger does harm, or a person rolled it back"),
     _arrow(Phase.TESTING, Event.REJECTED, Phase.IDLE, "the challenger cannot reach the required gain"),
-    _arrow(Phase.PROMOTING, Event.PROMOTED, Phase.WATCHING, "all users are on the new champion"),
+    _arrow(Phase.PROMOTING, Event.PROMOTED, Phase.WATCHING, "nearly all users are on the new champion"),
     _arrow(Phase.PROMOTING, Event.PROMOTION_FAILED, Phase.IDLE, "the challenger stopped answering before the switch"),
     _arrow(Phase.PROMOTING, Event.ROLLED_BACK, Phase.IDLE, "a person rolled the challenger back before the switch"),
     _arrow(Phase.WATCHING, Event.CONTROL_RELEASED, Phase.WATCHING, "the old champion cannot serve its users any more"),

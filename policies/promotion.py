@@ -4,7 +4,9 @@ Until the window ends some of the users (`holdback_share`, the last by hash) sta
 anyway: the watch is the ramp's last stage, with concurrent arms. Busier hours, weekdays and a slow network are then the
 same on both sides, and what is left is the model's. Harm is judged on this stage alone, and here it is to be worse by
 more than the guardrail's own limit (2 points of errors or refusals, 5 of slow answers, 5 % of quality or thumbs by
-default), proven at a part of alpha_harm each: errors and refusals a quarter, the others a sixth.
+default), proven at a part of alpha_harm each: errors and refusals a quarter, the others a sixth (`policies.holdback`).
+While the evidence leans to harm, and is no proof, the window goes on, three times as long at most: of a small site a
+tenth of the users for a day is not many.
 
 Where nobody can be held back (`holdback_share = 0`, or the old champion's arm was frozen by an earlier version), what
 the new champion does is compared with what the old one did in the experiment's last stage, frozen at the promotion. The
@@ -15,16 +17,19 @@ periods, so it is weaker: it says so, and it does not judge latency, for a busie
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
-from policies.estimates import Metric
-from policies.experiment import ABTestConfig, ArmStats, guardrails_of
-from policies.guardrails import GUARDRAILS, Guardrail, GuardrailResult, GuardrailState, check
-from policies.stages import Stages
+from policies.experiment import ABTestConfig, ArmStats
+from policies.guardrails import GuardrailResult, GuardrailState
+from policies.holdback import Compared, Watched, watched
 from policies.wording import duration, share
 
-__all__ = ["WatchAssessment", "WatchDecision", "WatchFacts", "watch", "watch_guardrails"]
+__all__ = ["WatchAssessment", "WatchDecision", "WatchFacts", "watch"]
+
+_LONGEST: Final = 3.0
+"""Windows that a watch lasts at most while the evidence leans to harm."""
 
 
 class WatchDecision(StrEnum):
@@ -80,7 +85,7 @@ def watch(facts: WatchFacts, config: ABTestConfig, now: float) -> WatchAssessmen
     look may return.
     """
     elapsed = max(now - facts.promoted_at, 0.0) / 3600
-    guardrails = _guardrails(facts, config)
+    guardrails = _guardrails(facts, config, elapsed)
     decision, reasons = _decide(facts, config, guardrails, elapsed, clock_behind=now < facts.promoted_at)
     return WatchAssessment(
         decision=decision,
@@ -88,45 +93,31 @@ def watch(facts: WatchFacts, config: ABTestConfig, now: float) -> WatchAssessmen
         at=now,
         elapsed_hours=elapsed,
         remaining_hours=max(config.watch_hours - elapsed, 0.0),
-        guardrails=guardrails,
+        guardrails=tuple(watched.result for watched in guardrails),
         concurrent=facts.control is not None,
     )
 
 
-def watch_guardrails(config: ABTestConfig, *, concurrent: bool = True) -> tuple[Guardrail, ...]:
-    """The test's guardrails as the watch uses them: harm starts at the limit, and each of them takes traffic back.
-    Those of behaviour, and the judge, have done their part. Without a concurrent control latency is not judged."""
-    return tuple(
-        replace(
-            guardrail,
-            tolerance=guardrail.limit,
-            alpha=GUARDRAILS[guardrail.name].watch_part * config.alpha_harm,
-            rolls_back=True,
-        )
-        for guardrail in guardrails_of(config)
-        if GUARDRAILS[guardrail.name].watch_part and (concurrent or guardrail.metric is not Metric.SLOW)
+def _guardrails(facts: WatchFacts, config: ABTestConfig, elapsed_hours: float) -> tuple[Watched, ...]:
+    compared = Compared(
+        after=facts.after.moments,
+        control=None if facts.control is None else facts.control.moments,
+        before=None if facts.before is None else facts.before.moments,
+        holdback_share=facts.holdback_share,
+        passed=elapsed_hours / config.watch_hours if config.watch_hours > 0 else 1.0,
     )
-
-
-def _guardrails(facts: WatchFacts, config: ABTestConfig) -> tuple[GuardrailResult, ...]:
-    old = facts.before if facts.control is None else facts.control
-    if old is None:
-        return ()
-    share_now = 0.5 if facts.control is None else 1.0 - facts.holdback_share
-    stages = Stages.one(old.moments, facts.after.moments, share_now)
-    guardrails = watch_guardrails(config, concurrent=facts.control is not None)
-    return tuple(check(guardrail, stages, config.guardrails) for guardrail in guardrails)
+    return watched(compared, config)
 
 
 def _decide(
     facts: WatchFacts,
     config: ABTestConfig,
-    guardrails: tuple[GuardrailResult, ...],
+    guardrails: tuple[Watched, ...],
     elapsed_hours: float,
     *,
     clock_behind: bool,
 ) -> tuple[WatchDecision, tuple[str, ...]]:
-    broken = tuple(f"Since the promotion: {g.named_reason}." for g in guardrails if g.state is GuardrailState.ROLL_BACK)
+    broken = tuple(_since(g.result) for g in guardrails if g.result.state is GuardrailState.ROLL_BACK)
     if broken and facts.old_champion_healthy:
         return WatchDecision.RETURN, broken
     if broken:
@@ -145,9 +136,18 @@ def _decide(
         return WatchDecision.KEEP, (
             f"Only {seen} requests since the promotion, {needed} needed before the window can end.",
         )
+    longest = _LONGEST * config.watch_hours
+    leaning = tuple(_since(g.result) for g in guardrails if g.leans_to_harm)
+    if leaning and elapsed_hours < longest:
+        left = duration(longest - elapsed_hours)
+        return WatchDecision.KEEP, (*leaning, f"Until that is proven or gone the watch goes on, for {left} at most.")
     if facts.before is None and facts.control is None:
         return WatchDecision.FINISH, ("The watch window is over; there were no earlier numbers to compare with.",)
     return WatchDecision.FINISH, ("The watch window is over and no guardrail broke.",)
+
+
+def _since(result: GuardrailResult) -> str:
+    return f"Since the promotion: {result.named_reason}."
 
 
 def _compared_with(facts: WatchFacts) -> tuple[str, ...]:

@@ -151,6 +151,8 @@ class Preferred:
 
     chosen: AnswerOf
     rejected: AnswerOf
+    regenerated: bool = False
+    """Nobody saw both side by side: a user had the rejected one made anew, and kept the chosen one."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -77,6 +77,9 @@ class DataGeneratorConfig:
     max_corrections_per_user: Annotated[int | None, Interval("[1, inf)", "a count")] = 20
     """No user contributes more corrections than this, nor does a cluster of names that nobody vouches for. None: no
     cap."""
+    learn_from_regenerated: bool = False
+    """Pairs (dpo, kto) also of answers that users had made anew and those that they kept. Off: nobody said which is
+    better."""
     train_on: Literal["last", "all"] = "last"
     """Which of the model's turns are learnt: the answer alone, or earlier ones too. chatml writes it as weights."""
     keep_reasoning: bool = False

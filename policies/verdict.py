@@ -399,7 +399,7 @@ def _mismatch_in_words(ratio: SampleRatio) -> str:
     return (
         f"Sample ratio mismatch: {ratio.challenger_users} of {total} users are in the challenger's arm, "
         f"{percent(ratio.expected_share)} expected. The arms are not comparable; look for lost or doubled records, "
-        "then start a new epoch."
+        "then begin afresh (`ratchet share` with the same share or a lower one)."
     )
 
 

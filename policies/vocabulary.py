@@ -145,15 +145,17 @@ COMMANDS: Final[Mapping[Verb, CommandWords]] = MappingProxyType(
             label="Pause",
             meaning="Start nothing new. The loop still takes users away from a model that does harm.",
         ),
-        Verb.RESUME: CommandWords(label="Resume", meaning="End the pause: the loop continues where it stopped, and triggers may train again."),
+        Verb.RESUME: CommandWords(
+            label="Resume", meaning="End the pause: the loop continues where it stopped, and triggers may train again."
+        ),
         Verb.CANCEL: CommandWords(
             label="Cancel the run",
             meaning="Stop the training, deployment, check or shadowing in progress. No user is affected.",
         ),
         Verb.SHARE: CommandWords(
             label="Change the share",
-            meaning="Change the challenger's share of the users; it stays there until the test ends. If the share rises, "
-            "the evidence so far counts on; if it falls, evidence is collected afresh.",
+            meaning="Change the challenger's share of the users; it stays there until the test ends. If the share "
+            "rises, the evidence so far counts on; if it falls, evidence is collected afresh.",
         ),
         Verb.DEPLOY: CommandWords(
             label="Deploy this model",
@@ -217,7 +219,7 @@ ACTIONS: Final[Mapping[str, ActionWords]] = MappingProxyType(
         ),
         "SetShare": ActionWords(
             label="Change the share",
-            meaning="A person changes the challenger's share of the users. Where it rises, the evidence so far counts on.",
+            meaning="A person changes the challenger's share of the users. If it rises, the evidence so far counts on.",
         ),
         "RaiseShare": ActionWords(
             label="Raise the share", meaning="Go on to the next stage of the ramp; the evidence so far counts on."

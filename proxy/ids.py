@@ -276,6 +276,10 @@ class RecordIds:
             raise ForgedIdError("this record id was not signed here: it was altered, or comes from another install")
         return uuid.hex()
 
+    def user_hash(self, key: bytes) -> int:
+        """As `KeyRing.user_hash`."""
+        return self._ring.user_hash(key)
+
     def new_uuid(self, now_s: float) -> str:
         """An unsigned UUIDv7 (32 hex characters) from the same sequence, e.g. for a vote."""
         return self._uuids.next_hex(now_s)

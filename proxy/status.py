@@ -11,14 +11,14 @@ starts knows little, and a document of another version may lack what this one ha
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import msgspec
 
 from policies.agreement import JudgeStanding
 from policies.experiment import Assessment
-from policies.promotion import WatchAssessment
+from policies.promotion import WatchAssessment, WatchFacts
 from policies.snapshot import CheckView, Command, ModelView, RunView
 from policies.state import LoopTotals, Retiring, Retry
 from policies.triggers import TriggerFacts, TriggerReport
@@ -43,6 +43,8 @@ __all__ = [
     "read_status",
     "status_json",
     "status_schema",
+    "watch_of_decision",
+    "watch_status",
 ]
 
 STARTING = "starting"
@@ -361,6 +363,33 @@ class Status:
     """The first of `troubles`, as a sentence."""
     troubles: Mapping[str, TroubleStatus] = field(default_factory=dict)
     """What is wrong at the moment, by subject."""
+
+
+def watch_status(facts: WatchFacts | None, found: WatchAssessment | None) -> WatchStatus | None:
+    """An assessment of the watch with the facts that it was made from; None without one."""
+    if facts is None or found is None:
+        return None
+    new, old = facts.after, facts.control
+    return WatchStatus(
+        **{part.name: getattr(found, part.name) for part in fields(WatchAssessment)},
+        holdback_share=0.0 if old is None else facts.holdback_share,
+        requests=new.requests,
+        users=new.users if new.users or not new.requests else None,
+        control_requests=None if old is None else old.requests,
+        control_users=None if old is None else old.users,
+    )
+
+
+def watch_of_decision(inputs: Mapping[str, Any]) -> WatchStatus | None:
+    """The watch that a journal entry's inputs show; None where there was none, or its version kept it otherwise."""
+    facts, found = (inputs.get("snapshot") or {}).get("watch"), inputs.get("watch")
+    try:
+        return watch_status(
+            msgspec.convert(facts, WatchFacts | None, str_keys=True),
+            msgspec.convert(found, WatchAssessment | None, str_keys=True),
+        )
+    except msgspec.ValidationError:
+        return None
 
 
 def status_json(status: Status) -> dict[str, Any]:

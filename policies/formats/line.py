@@ -54,6 +54,8 @@ class TrainingLine:
     """Whose answer is to be learnt, where that is not the record's own."""
     preferred: bool = False
     """Whether it is from two answers that people compared side by side."""
+    regenerated: bool = False
+    """Whether it is from an answer that a user had made anew, and the one that was kept."""
     partner: Waiting | None = None
     """The other record in a pair of two."""
     reasoning: bool = False

@@ -34,8 +34,8 @@ def _kto(material: Material, _: Partners) -> list[TrainingLine]:
         return material.line({**body, **tools_of(material.tools)}, by_model=by_model)
 
     compared = [
-        _by(answer, line(answer.turn, label=label))
-        for both in _preferred(material)
+        _by(answer, line(answer.turn, label=label), regenerated=anew)
+        for *both, anew in _preferred(material)
         for answer, label in zip(both, (True, False), strict=True)
     ]
     if sample.correction is None:
@@ -50,8 +50,12 @@ def _kto(material: Material, _: Partners) -> list[TrainingLine]:
 def _dpo(material: Material, partners: Partners) -> list[TrainingLine]:
     """The pairs of a sample: one of each preference, and one of its correction or of its vote."""
     compared = [
-        _by(chosen, material.line(_pair(material, *(_message(one.turn, material) for one in (chosen, rejected)))))
-        for chosen, rejected in _preferred(material)
+        _by(
+            chosen,
+            material.line(_pair(material, *(_message(one.turn, material) for one in (chosen, rejected)))),
+            regenerated=anew,
+        )
+        for chosen, rejected, anew in _preferred(material)
     ]
     return [*compared, *_voted(material, partners)]
 
@@ -90,8 +94,9 @@ def _voted(material: Material, partners: Partners) -> list[TrainingLine]:
     return [line if liked else replace(line, author=partner.author, generation=partner.generation)]
 
 
-def _preferred(material: Material) -> Iterator[tuple[AnswerOf, AnswerOf]]:
-    """The answers that people prefer with those beside them, as far as trainers can read both and tell them apart."""
+def _preferred(material: Material) -> Iterator[tuple[AnswerOf, AnswerOf, bool]]:
+    """The answers that people prefer with those beside them, as far as trainers can read both and tell them apart, and
+    whether one was made anew."""
     calls = sum(len(turn.calls) for turn in material.turns)
     for both in material.sample.preferred:
         sides = [replace(one, turn=numbered(one.turn, calls)) for one in (both.chosen, both.rejected)]
@@ -100,17 +105,18 @@ def _preferred(material: Material) -> Iterator[tuple[AnswerOf, AnswerOf]]:
         if any(turn.empty for turn in turns) or not whole or not all(speakable(turn.calls) for turn in turns):
             continue
         if not _same(*(_message(turn, material) for turn in turns)):
-            yield sides[0], sides[1]
+            yield sides[0], sides[1], both.regenerated
 
 
-def _by(answer: AnswerOf, line: TrainingLine) -> TrainingLine:
+def _by(answer: AnswerOf, line: TrainingLine, *, regenerated: bool) -> TrainingLine:
     """The line of an answer that was compared with another: it is that model's, whoever answered the record."""
     return replace(
         line,
         author=Author.OWN if answer.generation else Author.ELSEWHERE,
         generation=answer.generation,
         model=answer.model,
-        preferred=True,
+        preferred=not regenerated,
+        regenerated=regenerated,
         reasoning=line.reasoning or bool(answer.turn.reasoning),
         parts=line.parts or bool(answer.turn.attachments),
     )

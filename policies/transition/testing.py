@@ -122,7 +122,10 @@ def _new_epoch(
         epoch_started_us=now.at_us,
         frozen={**experiment.frozen, **_frozen(said.slow_s if slow_s is None else slow_s, now)},
     )
-    return stayed(position, event, reason, now, experiments=(experiment,), outcome=_epoch_of(experiment))
+    transition = stayed(position, event, reason, now, experiments=(experiment,), outcome=_epoch_of(experiment))
+    if position.challenger is None:
+        return transition
+    return _because(transition, f"{position.challenger.name} serves {wording.share(experiment.share)} of the users")
 
 
 def begin_promotion(position: Position, action: BeginPromotion, effect: Effect, now: Context) -> Transition:
@@ -240,7 +243,8 @@ def return_traffic(position: Position, action: ReturnTraffic, effect: Effect, no
 def release_control(position: Position, action: ReleaseControl, effect: Effect, now: Context) -> Transition:
     """From now on the hours after the promotion are compared with those before it, which is weaker."""
     phase = replace(phase_of(position, Watching), holdback_share=0.0)
-    return moved(position, Event.CONTROL_RELEASED, phase, position.state.ledger, action.reason, now)
+    transition = moved(position, Event.CONTROL_RELEASED, phase, position.state.ledger, action.reason, now)
+    return _because(transition, action.reason)
 
 
 def finish_watch(position: Position, action: FinishWatch, effect: Effect, now: Context) -> Transition:
@@ -257,6 +261,11 @@ def _unwatched(position: Position, event: Event, now: Context) -> Transition:
     ledger = replace(retiring(position.state.ledger, previous_of(position), now), rejections_in_a_row=0)
     reason = f"{position.champion.name} stays the champion: {now.why}"
     return moved(position, event, Idle(), ledger, reason, now)
+
+
+def _because(transition: Transition, reason: str) -> Transition:
+    """In the same phase, which is no longer what its reason said."""
+    return replace(transition, state=replace(transition.state, reason=reason))
 
 
 def _stage_of(share: float, now: Context, *, by_hand: bool = False, watch: bool = False) -> ExperimentStage:

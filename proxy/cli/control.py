@@ -115,8 +115,8 @@ def share(
     who: Who = None, wait: Wait = 10.0, config: ConfigOption = None, data_dir: DataDirOption = None,
     admin_url: AdminUrlOption = None, token: TokenOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Change the challenger's share of the users; it stays there until the test ends. If the share rises, the evidence so
-    far counts on; if it falls, evidence is collected afresh."""
+    """Change the challenger's share of the users; it stays there until the test ends. If the share rises, the evidence
+    so far counts on; if it falls, evidence is collected afresh."""
     submit("share", {"share": share}, why, Where(config, data_dir, admin_url, token), who=who, wait_s=wait, json=json)
 
 
@@ -392,6 +392,7 @@ def _print_decision(entry: dict[str, Any], *, in_full: bool) -> None:
             if entry.get(name) is not None:
                 out.print(f"    {name.replace('_', ' ')}: {entry[name]}")
         _print_evidence(out, entry.get("inputs") or {})
+        _print_past_saving(out, entry)
         out.print("    (`--json` shows every input of the decision)", style="dim")
 
 
@@ -400,7 +401,7 @@ def _print_evidence(out: Console, inputs: Mapping[str, Any]) -> None:
     from policies.assessment import NextStage, StageResult
     from proxy.cli.status import print_stages, print_watch
     from proxy.loop.codec import from_json
-    from proxy.loop.look.status import watch_of_decision
+    from proxy.status import watch_of_decision
 
     seen = inputs.get("assessment") or {}
     following = seen.get("next_stage")
@@ -408,3 +409,12 @@ def _print_evidence(out: Console, inputs: Mapping[str, Any]) -> None:
         stages = [from_json(StageResult, stage) for stage in seen.get("stages", ())]
         print_stages(out, stages, following and from_json(NextStage, following))
     print_watch(out, watch_of_decision(inputs))
+
+
+def _print_past_saving(out: Console, entry: Mapping[str, Any]) -> None:
+    """What taking the users' past off saves here, or would; None on the way of a server of an earlier version."""
+    from policies.cuped import PastSaving
+
+    if (found := entry.get("past_saving")) is not None:
+        on = bool(((entry.get("inputs") or {}).get("rules") or {}).get("ab_test", {}).get("cuped"))
+        out.print(f"    {PastSaving(**found).in_words(on=on)}")

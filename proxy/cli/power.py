@@ -1,8 +1,8 @@
-"""`ratchet power`: how many users, votes and days a test needs, before anybody starts it."""
+"""`ratchet power`: how long a test takes with this traffic, and what would make it shorter, before it is started."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,18 +11,16 @@ from proxy.cli.common import ConfigOption, DataDirOption, Exit, JsonOption, cons
 from proxy.cli.printable import styled
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from policies.power import MetricProfile
+    from policies.levers import Lever
+    from policies.power import ExpectedTraffic
+    from policies.profiles import MetricProfile
     from proxy.config.model import Config
+    from proxy.loop.look.expected import Expected
     from proxy.store.store import Store
 
 __all__ = ["power"]
 
-_WINDOW_DAYS = 7.0
 _GAINS = (0.02, 0.05, 0.1, 0.2)
-_DAY_US = 86_400_000_000
-_HOUR_US = 3_600_000_000
 
 Gain = Annotated[
     float | None,
@@ -31,9 +29,10 @@ Gain = Annotated[
 Share = Annotated[
     float | None,
     typer.Option(
-        min=0, max=1, help="Share of users on the challenger, 0 to 1.", show_default="initial_challenger_traffic"
+        min=0, max=1, help="One share of the users on the challenger, 0 to 1, without a ramp.",
+        show_default="the stages of the settings",
     ),
-]
+]  # fmt: skip
 Days = Annotated[
     float | None, typer.Option(min=0, help="Ask instead which gain this many days can detect.", show_default=False)
 ]
@@ -44,10 +43,11 @@ Requests = Annotated[
 Users = Annotated[
     float | None,
     typer.Option(
-        "--users", help="Users a day. Default: those of the latest experiment, or one per request.", show_default=False
+        "--users", help="Users a day, who come equally often. Default: the store's, and how often each comes; else one "
+        "per request.", show_default=False,
     ),
-]
-NewUsers = Annotated[float, typer.Option("--new-users-per-day", min=0, help="Users who join each day.")]
+]  # fmt: skip
+NewUsers = Annotated[float, typer.Option("--new-users-per-day", min=0, help="Users who join each day (with --users).")]
 VoteRate = Annotated[
     float | None,
     typer.Option(
@@ -60,40 +60,27 @@ VoteRate = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Observed:
-    """What the store knows of the traffic; None where it does not."""
-
-    requests_per_day: float | None = None
-    users: float | None = None
-    vote_rate: float | None = None
-    scored_rate: float | None = None
-    positive_rate: float | None = None
-    profiles: Sequence[MetricProfile] | None = None
-
-
 def power(
     gain: Gain = None, share: Share = None, days: Days = None,
     requests_per_day: Requests = None, users: Users = None, new_users: NewUsers = 0.0, vote_rate: VoteRate = None,
     config: ConfigOption = None, data_dir: DataDirOption = None, json: JsonOption = False,
 ) -> None:  # fmt: skip
-    """Say how many users, votes and days an experiment needs to detect a gain at this share, before you start one.
+    """Say how long a test takes with your traffic, before you start one, and what would make it shorter.
 
-    Numbers that you do not give are taken from the store; the output says what is assumed. Power: 80 %.
+    It knows the stages of the ramp. Numbers that you do not give are taken from the store; the output says what is
+    assumed.
     """
+    from policies.power import shares_of
+
     loaded = read_config(config, data_dir)
-    seen = _observed(loaded)
-    seen = replace(
-        seen,
-        requests_per_day=requests_per_day or seen.requests_per_day,
-        users=users or seen.users,
-        vote_rate=seen.vote_rate if vote_rate is None else vote_rate,
-        profiles=seen.profiles if vote_rate is None else None,
-    )
-    at = loaded.ab_test_config.initial_challenger_traffic if share is None else share
-    wanted = loaded.ab_test_config.promotion_threshold if gain is None else gain
+    seen = _given(_observed(loaded), requests_per_day, users, vote_rate)
+    if not seen.requests_per_day:
+        fail(Exit.USAGE, "there is no traffic in the store yet; give --requests-per-day and --users")
+    test = loaded.ab_test_config
+    a_day = seen.users_a_day or min(seen.users or seen.requests_per_day, seen.requests_per_day)
+    shares = shares_of(test, a_day) if share is None else (share,)
     try:
-        document = _answer(loaded, seen, wanted, at, days, new_users)
+        document = _answer(loaded, seen, test.promotion_threshold if gain is None else gain, shares, days, new_users)
     except ValueError as exc:
         fail(Exit.USAGE, str(exc))
     if json:
@@ -102,16 +89,69 @@ def power(
         _print(document)
 
 
-def _answer(
-    config: Config, seen: _Observed, gain: float, share: float, days: float | None, new_users: float
-) -> dict[str, Any]:
-    from policies.power import ExpectedTraffic, assumed_profiles, detectable_gain, required_test
+def _given(seen: Expected, requests_per_day: float | None, users: float | None, vote_rate: float | None) -> Expected:
+    """What was seen, with what was given in its place."""
+    if users is not None:
+        seen = replace(seen, users=users, users_a_day=None, habits=())
+    if requests_per_day and seen.requests_per_day:
+        factor = requests_per_day / seen.requests_per_day
+        habits = tuple(replace(one, requests_per_day=one.requests_per_day * factor) for one in seen.habits)
+        seen = replace(seen, habits=habits, users_a_day=None)
+    return replace(
+        seen,
+        requests_per_day=requests_per_day or seen.requests_per_day,
+        vote_rate=seen.vote_rate if vote_rate is None else vote_rate,
+        profiles=seen.profiles if vote_rate is None else None,
+    )
 
-    if not seen.requests_per_day:
-        raise ValueError("there is no traffic in the store yet; give --requests-per-day and --users")
-    users = seen.users or seen.requests_per_day
-    traffic = ExpectedTraffic(requests_per_day=seen.requests_per_day, users=users, new_users_per_day=new_users)
-    test = config.ab_test_config
+
+def _answer(
+    config: Config, seen: Expected, gain: float, shares: tuple[float, ...], days: float | None, new_users: float
+) -> dict[str, Any]:
+    from policies.levers import cheapest, levers
+    from policies.power import ExpectedTraffic, detectable_gain, required_test
+
+    test, requests = config.ab_test_config, seen.requests_per_day or 0.0
+    traffic = ExpectedTraffic(
+        requests_per_day=requests, users=seen.users or requests, new_users_per_day=new_users, habits=seen.habits
+    )
+    profiles, notes = _profiles(config, seen)
+    document: dict[str, Any] = {
+        "traffic": _traffic_document(traffic),
+        "users_assumed": seen.users is None,
+        "shares": shares,
+        "assumed": seen.profiles is None,
+        "metrics": [asdict(profile) for profile in profiles],
+        "notes": notes,
+    }
+    if days is not None:
+        return document | {"days": days, "detectable_gain": detectable_gain(days, shares, traffic, profiles, test)}
+    least = test.promotion_threshold
+    gains = sorted({gain, *(other for other in _GAINS if test.evidence == "default" or other > least)})
+    found = levers(gain, shares, traffic, profiles, test)
+    best = cheapest(found, test)
+    return document | {
+        "gain": gain,
+        "promotion_threshold": least,
+        "min_days": test.min_duration_hours / 24,
+        "max_days": test.max_duration_hours / 24,
+        "most_a_user": 1 / test.icc,
+        "answers": [asdict(required_test(other, shares, traffic, profiles, test)) for other in gains],
+        "levers": [_lever_document(one) for one in found],
+        "cheapest": None if best is None else best.kind.value,
+    }
+
+
+def _profiles(config: Config, seen: Expected) -> tuple[tuple[MetricProfile, ...], list[str]]:
+    """How the metrics behave, and what should be known of that."""
+    from policies.assessment import QualityMeasure
+    from policies.profiles import assumed_profiles
+
+    test, notes = config.ab_test_config, []
+    format_checks = seen.scored_rate == 0 and seen.profiles is None and bool(seen.requests_per_day)
+    if (format_checks or seen.measure is QualityMeasure.NOTHING) and test.quality_weight:
+        test = replace(test, quality_weight=0.0)
+        notes.append("quality: nothing measures it yet, so it is left out (scores, or a judge, would)")
     profiles = seen.profiles or assumed_profiles(
         test,
         vote_rate=0.1 if seen.vote_rate is None else seen.vote_rate,
@@ -121,90 +161,117 @@ def _answer(
     never = [profile.metric.value for profile in profiles if profile.per_request <= 0]
     if never:
         raise ValueError(f"{never[0]}: is never observed but has a weight in ab_test_config; set that weight to 0")
-    document: dict[str, Any] = {
-        "traffic": asdict(traffic),
-        "users_assumed": seen.users is None,
-        "share": share,
-        "assumed": seen.profiles is None,
-        "metrics": [asdict(profile) for profile in profiles],
-    }
-    if days is not None:
-        return document | {"days": days, "detectable_gain": detectable_gain(days, share, traffic, profiles, test)}
-    gains = sorted(
-        {gain, *(other for other in _GAINS if test.evidence == "default" or other > test.promotion_threshold)}
-    )
-    return document | {
-        "min_days": test.min_duration_hours / 24,
-        "answers": [asdict(required_test(other, share, traffic, profiles, test)) for other in gains],
+    if seen.measure is QualityMeasure.RECTIFIED:
+        notes.append("positive: votes and judge together, in the place of quality and thumbs")
+    return profiles, notes
+
+
+def _traffic_document(traffic: ExpectedTraffic) -> dict[str, Any]:
+    named = asdict(traffic)
+    return {name: named[name] for name in ("requests_per_day", "users", "new_users_per_day")} | {
+        "habits": named["habits"]
     }
 
 
-def _observed(config: Config) -> _Observed:
+def _lever_document(lever: Lever) -> dict[str, Any]:
+    return asdict(lever) | {"kind": lever.kind.value}
+
+
+def _observed(config: Config) -> Expected:
     """The traffic of the last days, and how the champion's metrics vary in the latest test; empty without a store."""
     from proxy.app.paths import DataDir
     from proxy.cli.stores import with_store
+    from proxy.loop.look.expected import Expected
 
     if config.store.url is None and not (DataDir.of(config).root / "ratchet.db").is_file():
-        return _Observed()
+        return Expected()
     return with_store(config, lambda store: _look(store, config))
 
 
-async def _look(store: Store, config: Config) -> _Observed:
-    from policies.power import measured_profiles
-    from policies.records import Arm
+async def _look(store: Store, config: Config) -> Expected:
+    from policies.assessment import JudgeFacts
     from proxy.clock import SystemClock
+    from proxy.judge.build import scorer_of
+    from proxy.loop.look.carriers import EvidenceReader
+    from proxy.loop.look.expected import ExpectedReader
 
-    now_us = int(SystemClock().now() * 1e6)
-    since_us = int(now_us - _WINDOW_DAYS * _DAY_US)
-    totals = await store.traffic.totals(since_us)
-    hours = await store.traffic.points(since_us, now_us + _HOUR_US, 3600)  # with the hour that has not ended yet
-    if not totals.of_users or not hours:
-        return _Observed()
-    days = min(max((now_us - hours[0].at_us) / _DAY_US, 1.0), _WINDOW_DAYS)  # an installation may be younger
-    thumbs = totals.votes.positive + totals.votes.negative
-    seen = _Observed(
-        requests_per_day=totals.of_users / days,
-        vote_rate=totals.voted / totals.of_users,
-        scored_rate=totals.scored / totals.of_users,
-        positive_rate=min(0.99, max(0.01, totals.votes.positive / thumbs)) if thumbs else None,
+    scorer, clock = scorer_of(config.judge), SystemClock()
+    judge = None if scorer is None else JudgeFacts(scorer=scorer, counts=False, trust=config.judge.trust)
+    reader = ExpectedReader(
+        store=store,
+        ab_test=config.ab_test_config,
+        evidence=EvidenceReader(store=store, clock=clock, ab_test=config.ab_test_config, judge=judge),
+        scored_by_application=bool(config.capture.quality_pointers),
     )
-    latest = next(iter(await store.experiments.list(limit=1)), None)
-    if latest is None:
-        return seen
-    arms = await store.statistics.arms(latest.id, latest.epoch)
-    seen = replace(seen, users=float(sum(arm.moments.users for arm in arms.values())) or None)
-    try:
-        return replace(seen, profiles=measured_profiles(arms[Arm.CHAMPION].moments, config.ab_test_config))
-    except ValueError:
-        return seen
+    return await reader.read(int(clock.now() * 1e6))
 
 
 def _print(document: dict[str, Any]) -> None:
     from rich.table import Table
 
     out = console()
-    traffic, share = document["traffic"], 100 * document["share"]
+    traffic = document["traffic"]
     crowd = f"{traffic['requests_per_day']:,.0f} requests a day by {traffic['users']:,.0f} users"
     assumed = " (assumed: one request each; set it with --users)" if document["users_assumed"] else ""
-    out.print(f"{crowd}{assumed}, challenger at {share:g} %")
+    stages = " → ".join(f"{100 * share:.3g} %" for share in document["shares"])
+    out.print(f"{crowd}{assumed}, challenger at {stages}")
     source = "assumed: no experiment yet" if document["assumed"] else "the champion's in the latest experiment"
     for row in document["metrics"]:
         spread = f"{row['mean']:.3g} ± {row['sd']:.2g}, on {row['per_request']:.0%} of the requests"
         out.print(f"  {row['metric']}: {spread} ({source})")
+    for note in document["notes"]:
+        out.print(f"  {note}")
     if "detectable_gain" in document:
         least = (f"{document['detectable_gain']:+.1%}", "bold")
         out.print(styled(f"{document['days']:g} days can detect a gain of ", least, " or more, in 4 of 5 experiments"))
         return
-    table = Table("gain", "days", "requests", "users", "observations", box=None, header_style="bold")
+    table = Table("gain", "1 of 2 tests", "4 of 5 tests", "requests", "users", "observations", box=None,
+                  header_style="bold")  # fmt: skip
     for answer in document["answers"]:
-        table.add_row(*_row(answer))
+        table.add_row(*_row(answer, document))
     out.print(table)
-    out.print(f"An experiment runs for at least {document['min_days']:g} days in any case (min_duration_hours).")
+    for line in _what_else(document):
+        out.print(line)
 
 
-def _row(answer: dict[str, Any]) -> list[str]:
-    gain = f"{answer['gain']:+.0%}"
+def _row(answer: dict[str, Any], document: dict[str, Any]) -> list[str]:
+    gain, half = f"{answer['gain']:+.0%}", _time(answer["half_days"])
     if answer["days"] is None:
-        return [gain, "never", "–", "–", "needs more users, or a larger share"]
+        why = "below promotion_threshold" if answer["gain"] < document["promotion_threshold"] else "too few users"
+        return [gain, half, "never", "–", "–", why]
     observations = ", ".join(f"{count:,} {name}" for name, count in answer["observations"].items())
-    return [gain, f"{answer['days']:,.1f}", f"{answer['requests']:,}", f"{answer['users']:,}", observations]
+    return [gain, half, _time(answer["days"]), f"{answer['requests']:,}", f"{answer['users']:,}", observations]
+
+
+def _time(days: float | None) -> str:
+    return "never" if days is None else f"{days:,.1f} days"
+
+
+def _what_else(document: dict[str, Any]) -> list[str]:
+    """How that agrees with the longest duration, and what a person could do."""
+    from policies.levers import months_in_words
+
+    gain, most, least = document["gain"], document["max_days"], document["min_days"]
+    asked = next(answer for answer in document["answers"] if answer["gain"] == gain)
+    said = [f"An experiment takes at least {least:g} and at most {most:g} days (min_ and max_duration_hours)."]
+    if gain < document["promotion_threshold"]:
+        said.append(f"{gain:+.1%} is below promotion_threshold: it is seldom promoted, however long it takes.")
+    half, days = asked["half_days"], asked["days"]
+    if half is None:
+        users = document["traffic"]["users"]
+        never = (
+            f"the same {users:,.0f} users come back, and none weighs more than {document['most_a_user']:g} observations"
+        )
+        said.append(f"{gain:+.0%} with your traffic: never, however long the test takes: {never}.")
+    else:
+        long = "" if half <= most else "longer than max_duration_hours: "
+        rest = "never four of five" if days is None else f"four of five in {months_in_words(days)}"
+        said.append(f"{gain:+.0%} with your traffic: {long}one of two tests in {months_in_words(half)}, {rest}.")
+    if document["levers"]:
+        said.append("What makes it shorter, four of five tests:")
+        for lever in document["levers"]:
+            mark = " (the cheapest that suffices)" if lever["kind"] == document["cheapest"] else ""
+            work = lever["work_hours"]
+            time = months_in_words(lever["days"]) if work is None else f"{work:,.1f} hours of work"
+            said.append(f"  {time}: {lever['words']}{mark}")
+    return said

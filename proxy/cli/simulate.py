@@ -75,6 +75,7 @@ async def _replay(store: Store, config: Config, since: float, now: float, scan: 
             test
             async for test in retest(
                 store, config, since, now, rules=service_rules(config),
+                open_scores="score" in config.feedback.anonymous,
                 on_look=lambda done, all: progress.update(task, completed=done, total=all),
             )
         ]  # fmt: skip

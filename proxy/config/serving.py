@@ -167,7 +167,7 @@ class StickyConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BreakerConfig:
-    """Circuit breaker on the challenger: a broken challenger costs nobody an answer."""
+    """Circuit breaker on the challenger, and in the watch on the old champion: a broken model costs nobody an answer."""
 
     consecutive_failures: Annotated[int, Interval("[1, inf)", "a count")] = 5
     """Failures in a row (no connection, time-out before the first byte, 502/503/504, gateway.fallback_statuses) that open it."""

@@ -41,7 +41,8 @@ _MALFORMED: Final = "the request head is not valid HTTP/1.1 (bare CR or LF, fold
 _METHODS: Final = b"Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, TRACE\r\n"
 
 _RECORDED: Final = (b"content-type", b"content-encoding", b"transfer-encoding", b"user-agent", b"x-request-id",
-                    b"request-id", b"x-ratchet-request-id", b"traceparent", b"x-stainless-retry-count")  # fmt: skip
+                    b"request-id", b"x-ratchet-request-id", b"traceparent", b"x-stainless-retry-count",
+                    b"amz-sdk-request")  # fmt: skip
 _FRAMING: Final = frozenset((b"content-length", b"transfer-encoding", b"host"))
 _JOINED: Final = frozenset((b"connection", b"via", b"authorization", b"x-api-key", b"api-key", b"x-goog-api-key"))
 """Read with all their lines: of two keys nobody can tell which one is checked."""

@@ -19,6 +19,7 @@ from policies.scoring import FORMAT_CHECK, ResponseFacts, Score, ScoringConfig, 
 from proxy.config.serving import CaptureConfig
 from proxy.ingest.behaviour import behaviour_of, compares_languages
 from proxy.ingest.outcome import outcome_of
+from proxy.ingest.signals import Shown, shown_by, thread_of
 from proxy.ingest.tags import TagReader
 from proxy.ingest.tasks import Tasks
 from proxy.spool.frames import Frame
@@ -27,6 +28,7 @@ from proxy.store.tables.values import FLAGS, BodyPayload, NewRecord, RecordFlag
 from proxy.wire.arrival import arrival_us
 from proxy.wire.decode import NotEncodedError, UnknownEncodingError, unpacked
 from proxy.wire.extract import CapturedExchange, Extraction, Pointers, extract
+from proxy.wire.extract.shapes import KINDS
 from proxy.wire.extract.values import REDACTED, compact
 from proxy.wire.person import person_key
 
@@ -57,6 +59,9 @@ _SOURCES: Final = {source.value: source for source in StickySource}
 _OK: Final = Outcome.OK
 _TO_COME: Final = ("in_progress", "queued")
 """What an answer says of itself that is only announced."""
+_NOT_LOOKED_AT: Final = Shown(None, None, None)
+_ANSWERS: Final = frozenset(kind.name for kind in KINDS.values() if kind.trainable)
+"""Kinds of which users show what they think."""
 _BODILESS: Final = (204, 205, 304)
 
 
@@ -113,14 +118,21 @@ class Interpreter:
         if checked is not None and text is not None:
             languages = meta.get("exp") is not None and compares_languages(meta["id"])
             behaviour = behaviour_of(found, text, checked.reasons, languages=languages)
+        user, conversation = self._user(meta, found), self._conversation(meta, found)
+        kind = self._kind(request_headers, found)
+        shown, thread = _NOT_LOOKED_AT, None
+        if meta.get("exp") is not None and kind in _ANSWERS:
+            whole = not asked.cut and "request" not in lost
+            shown = shown_by(found, request_headers, outcome, meta["st"], whole=whole, user_known=user is not None)
+            thread = thread_of(found, self._user_hash) if conversation is None else None
         return NewRecord(
             id=_record_id(meta["id"]),
-            user_hash=self._user(meta, found),
-            conversation=self._conversation(meta, found),
+            user_hash=user,
+            conversation=conversation,
             key_source=_SOURCES[meta["src"]],
             arm=_ARMS[meta["arm"]],
             served_by=_ARMS[meta["srv"]],
-            kind=self._kind(request_headers, found),
+            kind=kind,
             outcome=outcome,
             ttft_us=_first_token_us(frame, found, text, decoded="content-encoding" not in response_headers),
             prompt_tokens=found.prompt_tokens,
@@ -132,6 +144,10 @@ class Interpreter:
             quality_source=source,
             answer_chars=len(text) if behaviour is not None and text is not None and not partial else None,
             behaviour=behaviour,
+            signals=shown.signals,
+            prompt_key=shown.prompt_key,
+            answers_key=shown.answers_key,
+            thread_key=thread,
             tags=self._tags.of(request_headers, found.request_fields),
             flags=_flags(meta, found, request_cut=asked.cut, response_cut=answered.cut, partial=partial),
             scores=scores,

@@ -32,6 +32,10 @@ def _vote(entry: dict[str, Any], received_us: int) -> NewVote:
         tags={key.replace("\0", ""): value.replace("\0", "") for key, value in (entry.get("tags") or {}).items()},
         created_us=received_us,
         trust=_trust(entry),
+        whole=entry.get("wh") is True,
+        conversation=_hash(entry.get("conv")),
+        user_hash=_hash(entry.get("usr")),
+        copied=entry.get("signal") == "copied",
     )
 
 
@@ -41,6 +45,10 @@ def _trust(entry: dict[str, Any]) -> BallotTrust:
     if said is None:
         return trust_in(token=entry.get("alias") is not None)
     return BallotTrust(int(said)) & FULL_TRUST
+
+
+def _hash(value: Any) -> int | None:
+    return None if value is None else int(value)
 
 
 def _storable(text: str | None) -> str | None:

@@ -19,6 +19,7 @@ from proxy.loop.act.install import BaseModel
 from proxy.loop.act.journal import LoopJournal
 from proxy.loop.act.leadership import Leadership
 from proxy.loop.act.maintenance import Maintenance
+from proxy.loop.act.pasts import PastReader
 from proxy.loop.act.retrains import Retrains
 from proxy.loop.act.routes import RoutesFile
 from proxy.loop.act.servers import Servers
@@ -104,6 +105,7 @@ def assemble(
         leadership=leadership or Leadership(store),
         observer=_observer(store, clock, rules, ports, selection, evidence, quality),
         maintenance=Maintenance(store=store, deployer=ports.deployer, quality=quality, troubles=throttled),
+        pasts=PastReader(store=store, ab_test=rules.ab_test, troubles=throttled),
         executor=_executor(store, rules, ports, training_dir, fingerprint),
         notifier=ports.notifier,
         drain_s=drain_s,

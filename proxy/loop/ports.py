@@ -81,6 +81,8 @@ class Manifest:
     """Lines whose answer people voted up."""
     preferred: int = 0
     """Lines from two answers that people compared side by side."""
+    regenerated: int = 0
+    """Lines from an answer that a user had made anew, and the one that was kept."""
     reasoning: Mapping[str, Any] = field(default_factory=dict)
     """`lines`: those in whose conversation a model thought aloud; `kept`: whether they were written with it."""
     bytes: int = 0

@@ -38,6 +38,7 @@ from proxy.loop.act.execute import Executor
 from proxy.loop.act.journal import LoopJournal
 from proxy.loop.act.leadership import Leadership
 from proxy.loop.act.maintenance import Maintenance
+from proxy.loop.act.pasts import PastReader
 from proxy.loop.act.routes import RoutePublisher
 from proxy.loop.codec import action_from_json
 from proxy.loop.dataset.selection_pass import Progress
@@ -96,6 +97,7 @@ class Loop:
         leadership: Leadership,
         observer: Observer,
         maintenance: Maintenance,
+        pasts: PastReader,
         executor: Executor,
         notifier: Notifier,
         drain_s: float = 0.0,
@@ -109,6 +111,7 @@ class Loop:
         self._leadership = leadership
         self._observer = observer
         self._maintenance = maintenance
+        self._pasts = pasts
         self._executor = executor
         self._notifier = notifier
         self._drain_s = drain_s
@@ -147,12 +150,14 @@ class Loop:
             else:
                 done = await self._act(lease, seen, decided, decided.action, now)
             await self._publisher.publish()
+            await self._pasts.keep(lease, await present_position(self._store))
         self._show(seen, decided, leader=True)
         return Tick(plan=decided, transition=done, leader=True, wake_at=decided.wake_at)
 
     async def follow(self) -> Tick:
         """A standby's tick: requests go where the leader's rows say. It asks for one row, for many may stand by."""
         wake_at = self._clock.now() + self._leadership.renew_s
+        await self._pasts.stop()
         state = await self._journal.state()
         if state is not None:
             if self._followed is None or self._followed.state != state:
@@ -277,6 +282,8 @@ class Loop:
             try:
                 self._poked.clear()  # here: where this tick fails, what woke it must not keep the wait from waiting
                 tick = await self.tick()
+                if tick.leader:
+                    self._pasts.show()
                 self._report_recovery(failures)
                 failures = 0
                 await self._sleep_until(tick, stop)
@@ -284,8 +291,13 @@ class Loop:
                 failures += 1
                 self._report_failure(exc, failures)
                 await self._wait_after(failures, stop)
+        await self._pasts.stop()
         with contextlib.suppress(TemporaryError, PermanentError):
             await self._leadership.release()
+
+    async def finish(self) -> None:
+        """Wait for what goes on beside the ticks: for who ticks now and then, and gives the lease back in between."""
+        await self._pasts.finish()
 
     def _report_failure(self, exc: Exception, failures: int) -> None:
         """Say what keeps the loop from ticking: a line a minute, and a trouble where it is not the store's own."""

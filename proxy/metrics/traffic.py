@@ -153,7 +153,7 @@ class TrafficMetrics:
         self._bytes = CounterFamily(registry, "ratchet_body_bytes", "Bytes of bodies, as sent.",
                                     (*by_model, "direction"))  # fmt: skip
         self._fallbacks = CounterFamily(
-            registry, "ratchet_fallbacks", "Requests that the champion answered for the challenger."
+            registry, "ratchet_fallbacks", "Requests that the champion answered for another arm."
         ).cell()
         sources = CounterFamily(
             registry, "ratchet_sticky_key_source", "Requests by the source of their sticky key.", ("source",)

@@ -25,6 +25,8 @@ from proxy.store.control.journal import Journal
 from proxy.store.control.judgements import Judgements
 from proxy.store.control.leases import Leases
 from proxy.store.control.models import Models, Runs
+from proxy.store.control.past_saving import PastSavings
+from proxy.store.control.pasts import Pasts
 from proxy.store.control.preferences import Preferences
 from proxy.store.control.state import StateEntries
 from proxy.store.engine.channels import CHANNELS
@@ -33,6 +35,7 @@ from proxy.store.ingest.batch import Ingest
 from proxy.store.ingest.bodies import BodyCodec
 from proxy.store.ingest.spools import Spools
 from proxy.store.move import copy_all, mark_moved, refuse_if_moved
+from proxy.store.reading.conversations import Conversations
 from proxy.store.reading.days import Days
 from proxy.store.reading.records import Records
 from proxy.store.reading.samples import Samples
@@ -61,6 +64,7 @@ class Store:
         self.records = Records(database, self._codec)
         self.samples = Samples(database, self._codec)
         self.statistics = Statistics(database)
+        self.conversations = Conversations(database)
         self.traffic = Traffic(database, clock)
         self.days = Days(database)
         self.retention = Retention(database, clock)
@@ -68,6 +72,8 @@ class Store:
         self.forgotten = Forgotten(database)
         self.models = Models(database, clock)
         self.experiments = Experiments(database)
+        self.pasts = Pasts(database, clock)
+        self.past_savings = PastSavings(database, clock)
         self.checks = Checks(database)
         self.comparisons = Comparisons(database, clock)
         self.judgements = Judgements(database, self._codec, self.ingest, clock)

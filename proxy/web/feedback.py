@@ -32,6 +32,7 @@ from proxy.web.responses import ApiError, JsonResponse
 from proxy.web.votes import Vote, VoteError, idle_in, parse_votes, redacted
 from proxy.wire.headers import charset
 from proxy.wire.lenient import read_json
+from proxy.wire.person import person_key, reduce_user
 
 __all__ = [
     "CLIENT_ADDRESS_HEADER",
@@ -130,20 +131,20 @@ class FeedbackEndpoint:
         except VoteError as exc:
             raise ApiError(400, str(exc), field=exc.field) from exc
         single = not isinstance(document, list)
-        entries = [
-            self._entry(vote, now, trust, at="" if single else f"[{index}].") for index, vote in enumerate(votes)
-        ]
-        await self._refuse_ambiguous(entries, single=single)
+        places = ["" if single else f"[{index}]." for index in range(len(votes))]
+        groups = [self._entries(vote, now, trust, at=at) for vote, at in zip(votes, places, strict=True)]
+        await self._refuse_ambiguous(groups, places)
+        entries = [entry for group in groups for entry in group]
         if self._redact is not None:
             await self._clean(entries, self._redact)
         frame = encode_frame(KIND_FEEDBACK, {"t": int(now * 1e6), "votes": entries})
         if not self._spool.append_synced(frame):
             message = "the vote cannot be saved now (the disk is full or failing); send it again later"
             raise ApiError(503, message, headers={"retry-after": "5"})
-        self._counters.add(ACCEPTED, len(entries))
-        fids = [entry["fid"] for entry in entries]
+        self._counters.add(ACCEPTED, len(votes))
+        fids = [group[0]["fid"] for group in groups]
         answer = {"feedback_id": fids[0]} if single else {"feedback_ids": fids}
-        return JsonResponse({"accepted": len(entries), **answer, **self._in_vain(votes, trust, single=single)}, 202)
+        return JsonResponse({"accepted": len(votes), **answer, **self._in_vain(votes, trust, single=single)}, 202)
 
     def _in_vain(self, votes: Sequence[Vote], trust: BallotTrust, *, single: bool) -> dict[str, Any]:
         """Which fields are kept and do not count, and why; nothing where all count."""
@@ -151,34 +152,60 @@ class FeedbackEndpoint:
         idle = [path + name for path, vote in zip(paths, votes, strict=True) for name in idle_in(vote, trust)]
         return {"not_counted": idle, "why": self._without_token()} if idle else {}
 
-    def _entry(self, vote: Vote, now: float, trust: BallotTrust, *, at: str) -> dict[str, Any]:
-        """The vote as the spool keeps it; raises ApiError where its id may not be used."""
-        name: dict[str, str | None] = {"id": None, "alias": None}
-        try:
-            name["id"] = self._ids.verify(vote.record_id)
-        except ForgedIdError as exc:
-            if BallotTrust.TOKEN not in trust:
-                raise ApiError(403, f"{at}record_id: {self._refusal(vote, exc)}", field=f"{at}record_id") from exc
-            name["alias"] = vote.record_id
-        if name["id"] is not None and now - minted_at(name["id"]) > self._config.max_age_days * _DAY_S:
-            message = f"{at}record_id: the record is older than {self._config.max_age_days:g} days, too old for votes"
-            raise ApiError(410, message, field=f"{at}record_id")
+    def _entries(self, vote: Vote, now: float, trust: BallotTrust, *, at: str) -> list[dict[str, Any]]:
+        """The vote as the spool keeps it, once for each record that it names; raises ApiError where an id may not be
+        used. A conversation's vote that is kept for several of its records counts once."""
+        ids = vote.record_ids
+        fields = [f"{at}references[{n}]" if vote.references else f"{at}record_id" for n in range(len(ids))]
+        names = [self._name(one, now, trust, where) for one, where in zip(ids, fields, strict=True)]
+        said = {**self._about(vote, trust, at), **vote.says, "source": vote.source, "tr": int(trust)}
         idle = idle_in(vote, trust)
         if len(idle) == len(vote.says):
             raise ApiError(403, f"{at}{idle[0]}: {self._without_token()}", field=f"{at}{idle[0]}")
-        fid = self._ids.new_uuid(now)
-        entry: dict[str, Any] = {"fid": fid, **name, **vote.says, "source": vote.source, "tr": int(trust)}
-        return entry | ({"tags": dict(vote.tags)} if vote.tags else {})
+        if vote.tags:
+            said["tags"] = dict(vote.tags)
+        nameless: dict[str, str | None] = {"id": None, "alias": None}
+        return [{"fid": self._ids.new_uuid(now), **name, **said} for name in names or [nameless]]
 
-    async def _refuse_ambiguous(self, entries: Sequence[Mapping[str, Any]], *, single: bool) -> None:
+    def _name(self, record_id: str, now: float, trust: BallotTrust, where: str) -> dict[str, str | None]:
+        try:
+            known = self._ids.verify(record_id)
+        except ForgedIdError as exc:
+            if BallotTrust.TOKEN not in trust:
+                raise ApiError(403, f"{where}: {self._refusal(record_id, exc)}", field=where) from exc
+            return {"id": None, "alias": record_id}
+        if now - minted_at(known) > self._config.max_age_days * _DAY_S:
+            message = f"{where}: the record is older than {self._config.max_age_days:g} days, too old for votes"
+            raise ApiError(410, message, field=where)
+        return {"id": known, "alias": None}
+
+    def _about(self, vote: Vote, trust: BallotTrust, at: str) -> dict[str, Any]:
+        """What a vote on a whole conversation says of it; names are kept as hashes, as those of requests are.
+
+        Where nobody is named, the conversation stands for its user, as it does in requests that name nobody.
+        """
+        if not vote.whole:
+            return {}
+        about: dict[str, Any] = {"wh": True}
+        if vote.conversation is not None:
+            person, session = reduce_user(vote.conversation)
+            about["conv"] = self._ids.user_hash((session or person).encode())
+        if not vote.record_ids:
+            if BallotTrust.TOKEN not in trust:
+                message = f"{at}conversation: without the feedback token, name a record of it as well"
+                raise ApiError(403, message, field=f"{at}conversation")
+            about["usr"] = about["conv"] if vote.user is None else self._ids.user_hash(person_key(vote.user))
+        return about
+
+    async def _refuse_ambiguous(self, groups: Sequence[Sequence[Mapping[str, Any]]], places: Sequence[str]) -> None:
         """Raise ApiError for the first vote by a name that is known to be several people's."""
-        aliases = {entry["alias"] for entry in entries} - {None}
+        aliases = {entry["alias"] for group in groups for entry in group} - {None}
         if not aliases or self._ambiguous is None:
             return
         found = await self._ambiguous(sorted(aliases))
-        for index, entry in enumerate(entries):
-            if entry["alias"] in found:
-                field = "record_id" if single else f"[{index}].record_id"
+        for group, at in zip(groups, places, strict=True):
+            if any(entry["alias"] in found for entry in group):
+                field = f"{at}record_id" if len(group) == 1 else f"{at}references"
                 message = f"{field}: requests of several users share this id, so it does not identify one answer"
                 raise ApiError(409, f"{message}; use the id from x-ratchet-record-id", field=field)
 
@@ -189,8 +216,8 @@ class FeedbackEndpoint:
         except TimeoutError as exc:
             raise ApiError(503, str(exc), headers={"retry-after": "5"}) from exc
 
-    def _refusal(self, vote: Vote, exc: ForgedIdError) -> str:
-        if _SIGNED_FORM.fullmatch(vote.record_id):
+    def _refusal(self, record_id: str, exc: ForgedIdError) -> str:
+        if _SIGNED_FORM.fullmatch(record_id):
             return str(exc)
         if self._config.token:
             return (

@@ -1,7 +1,9 @@
 """What a vote may look like: our own form, and the forms of two others that people already send.
 
     ours        {"record_id": "…", "feedback": 1 | 0 | -1 | null, "comment", "correction", "quality_score",
-                 "source", "tags"}
+                 "source", "tags", "signal": "copied"}
+                {"record_id": "…", "conversation": true, …}, {"references": ["…", …], …} or
+                {"conversation": "…", "user": "…", …}: one vote on a whole conversation
     Helicone    {"record_id": "…", "rating": true | false}
     TensorZero  {"inference_id": "…", "metric_name": "…", "value": true | 0.8 | "text", "tags"}
 
@@ -22,13 +24,17 @@ _TEXT_LIMITS: Final = {"comment": 10_000, "correction": 200_000, "source": 200}
 _MAX_TAGS: Final = 32
 _MAX_TAG: Final = 200
 _MAX_ID: Final = 256
-_SAYS_SOMETHING: Final = ("feedback", "comment", "correction", "quality_score")
+_MAX_NAME: Final = 1000
+_MOST_REFERENCES: Final = 100
+_SAYS_SOMETHING: Final = ("feedback", "comment", "correction", "quality_score", "signal")
+_OF_ONE_ANSWER: Final = ("correction", "quality_score", "signal")
+"""What cannot be said of a whole conversation."""
 _NEEDS: Final = {
     "feedback": BallotTrust.THUMB,
     "quality_score": BallotTrust.SCORE,
     "correction": BallotTrust.CORRECTION,
 }
-_FIELDS: Final = frozenset({"record_id", "source", "tags", *_SAYS_SOMETHING})
+_FIELDS: Final = frozenset({"record_id", "references", "conversation", "user", "source", "tags", *_SAYS_SOMETHING})
 
 
 class VoteError(ValueError):
@@ -43,13 +49,26 @@ class VoteError(ValueError):
 class Vote:
     """One understood vote."""
 
-    record_id: str
+    record_id: str | None = None
     """As sent: a signed record id, or another name of the record."""
+    references: tuple[str, ...] = ()
+    """Several of a conversation, instead. Neither, where the vote names the conversation alone."""
+    whole: bool = False
+    """It is about the whole conversation, not about the records by themselves."""
+    conversation: str | None = None
+    """Which one, where it is named."""
+    user: str | None = None
+    """Who is in it, where no record says so."""
     says: Mapping[str, Any] = field(default_factory=dict)
-    """feedback (None retracts), comment, correction, quality_score: only those that were given."""
+    """feedback (None retracts), comment, correction, quality_score, signal: only those that were given."""
     source: str = "anonymous"
     """Who voted; one vote per record and source, where the token came with it."""
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def record_ids(self) -> tuple[str, ...]:
+        """All that it names."""
+        return self.references if self.record_id is None else (self.record_id,)
 
 
 def parse_votes(document: Any, max_batch: int) -> list[Vote]:
@@ -80,12 +99,57 @@ def _vote(item: Any, at: str) -> Vote:
     says = {name: _check(name, item[name], at) for name in _SAYS_SOMETHING if name in item}
     if not says:
         raise VoteError(f"{at}feedback", f"the vote is empty; give at least one of {', '.join(_SAYS_SOMETHING)}")
+    record_id, references = _records(item, at)
+    conversation = _conversation(item.get("conversation"), at)
+    whole = conversation is not None or item.get("conversation") is True or bool(references)
+    if whole and (wrong := next((name for name in _OF_ONE_ANSWER if name in says), None)) is not None:
+        raise VoteError(f"{at}{wrong}", "a conversation has none; send it for one answer, by its record_id alone")
     return Vote(
-        record_id=_record_id(item.get("record_id"), at),
+        record_id=record_id,
+        references=references,
+        whole=whole,
+        conversation=conversation,
+        user=_user(item, at, needless=record_id is not None or bool(references)),
         says=says,
         source=_check("source", item["source"], at) if item.get("source") is not None else "anonymous",
         tags=_tags(item.get("tags"), at),
     )
+
+
+def _records(item: Mapping[str, Any], at: str) -> tuple[str | None, tuple[str, ...]]:
+    """The record, or the several ones, that it names; none where it names a conversation alone."""
+    record_id, references = item.get("record_id"), item.get("references")
+    if references is None:
+        alone = record_id is None and isinstance(item.get("conversation"), str)
+        return (None if alone else _record_id(record_id, at)), ()
+    if record_id is not None:
+        raise VoteError(f"{at}references", "record_id is given, too; send one of the two")
+    if not isinstance(references, list) or not 0 < len(references) <= _MOST_REFERENCES:
+        raise VoteError(f"{at}references", f"not a list of 1 to {_MOST_REFERENCES} record ids")
+    ids = [_record_id(one, at, f"references[{index}]") for index, one in enumerate(references)]
+    return None, tuple(dict.fromkeys(ids))
+
+
+def _conversation(value: Any, at: str) -> str | None:
+    """The name; None where it is that of the record's."""
+    if value is None or isinstance(value, bool):
+        return None
+    if not isinstance(value, str) or not value.strip():
+        raise VoteError(f"{at}conversation", "not true (that of the record), nor the id of a conversation")
+    if len(value) > _MAX_NAME:
+        raise VoteError(f"{at}conversation", f"{len(value)} characters; the limit is {_MAX_NAME}")
+    return value
+
+
+def _user(item: Mapping[str, Any], at: str, *, needless: bool) -> str | None:
+    user = item.get("user")
+    if user is None:
+        return None
+    if needless:
+        raise VoteError(f"{at}user", "only for a conversation that is named without a record; leave it out")
+    if not isinstance(user, str) or not user.strip() or len(user) > _MAX_NAME:
+        raise VoteError(f"{at}user", f"not a name of 1 to {_MAX_NAME} characters, as requests have it")
+    return user
 
 
 def _own_form(item: Mapping[str, Any], at: str) -> Mapping[str, Any]:
@@ -123,6 +187,10 @@ def _check(name: str, value: Any, at: str) -> Any:
         if number and 0 <= value <= 1:
             return float(value)
         raise VoteError(f"{at}quality_score", "not a number from 0 to 1")
+    if name == "signal":
+        if value != "copied":
+            raise VoteError(f"{at}signal", 'not "copied", which is the only one')
+        return value
     if not isinstance(value, str) or not value.strip():
         raise VoteError(f"{at}{name}", "not a string, or an empty one; leave it out if you have none")
     if len(value) > _TEXT_LIMITS[name]:
@@ -130,10 +198,10 @@ def _check(name: str, value: Any, at: str) -> Any:
     return value
 
 
-def _record_id(value: Any, at: str) -> str:
+def _record_id(value: Any, at: str, name: str = "record_id") -> str:
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_ID:
         message = "missing, or not a string; take it from the x-ratchet-record-id header of the answer"
-        raise VoteError(f"{at}record_id", message)
+        raise VoteError(f"{at}{name}", message)
     return value
 
 

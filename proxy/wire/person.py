@@ -16,8 +16,8 @@ import orjson
 
 from proxy.wire.lenient import mended_text
 
-__all__ = ["CONVERSATION_FIELDS", "USER_FIELDS", "conversation_of", "former_keys", "name_at", "path_of",
-           "person_key", "reduce_user", "user_of"]  # fmt: skip
+__all__ = ["CONVERSATION_FIELDS", "MORE_CONVERSATION_FIELDS", "USER_FIELDS", "conversation_of", "former_keys",
+           "name_at", "path_of", "person_key", "reduce_user", "user_of"]  # fmt: skip
 
 Path = tuple[str, ...]
 
@@ -45,6 +45,10 @@ CONVERSATION_FIELDS: Final = tuple(map(path_of, (
     "prompt_cache_key",
 )))  # fmt: skip
 """The same for the conversation: `sticky.conversation_fields`."""
+MORE_CONVERSATION_FIELDS: Final = tuple(map(path_of, (
+    "thread_id", "chat_id", "session_id", "metadata.thread_id", "metadata.chat_id", "metadata.conversation_id",
+)))  # fmt: skip
+"""Where a conversation is named besides: read from records, and no sticky key."""
 
 
 def reduce_user(text: str) -> tuple[str, str | None]:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
 import pytest
+from typer.testing import CliRunner
 
 from policies.assessment import NextStage, StageResult
+from policies.plan import LoopRules
 from policies.promotion import WatchDecision
+from policies.records import Arm
 from policies.triggers import Trigger, TriggerProgress
+from proxy.cli.app import app
 from proxy.cli.common import console
 from proxy.cli.status import print_stages, print_status
 from proxy.status import NextStatus, PhaseStatus, Status, TriggerStatus, WatchStatus
+from tests.harness.loop import HOUR_S, World, rules, settle
 
 WAITS = "0 usable samples, 100 needed."
 
@@ -75,3 +85,34 @@ def test_the_watch_says_beside_whom(
                         control_requests=control, control_users=control)  # fmt: skip
     print_status(Status(phase=PhaseStatus(name="watching"), watch=watch))
     assert f"watch: 23.0 hours to go; 540 requests of the new champion, {said}" in capsys.readouterr().out
+
+
+def staged() -> LoopRules:
+    base = rules()
+    return replace(base, ab_test=replace(base.ab_test, initial_challenger_traffic=0.45, stages=(0.45, 0.5)))
+
+
+def test_explain_shows_the_stages_and_the_watch_that_a_decision_saw(tmp_path: Path) -> None:
+    """Over a real loop's journal, without a server."""
+    world = World(tmp_path, rules=staged())
+
+    async def story() -> None:
+        async with world.store() as store:
+            loop = world.start(store)
+            await world.chat(store, users=200)
+            await settle(loop)
+            for _ in range(3):
+                world.clock.advance(0.4 * HOUR_S)
+                await world.chat(store, users=200, quality={Arm.CHAMPION: 0.7, Arm.CHALLENGER: 0.8})
+                await settle(loop)
+
+    asyncio.run(story())
+    asked = ["explain", "--data-dir", str(tmp_path)]
+    now = CliRunner().invoke(app, asked)
+    assert now.exit_code == 0, now.output
+    assert "0 requests of the new champion, 0 of the old one, from the 10 % who stay on it" in now.output
+    at = datetime.fromtimestamp(world.clock.now() - 0.5 * HOUR_S, UTC).isoformat()
+    earlier = CliRunner().invoke(app, [*asked, "--at", at])
+    assert earlier.exit_code == 0, earlier.output
+    lines = [" ".join(line.split()) for line in earlier.output.splitlines()]
+    assert any(line.startswith("1 45 % 20") for line in lines), earlier.output

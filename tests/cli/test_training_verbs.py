@@ -59,20 +59,21 @@ def test_export_writes_the_training_file_and_its_manifest_once(install: Install,
 
 
 def test_power_for_given_traffic_says_what_it_assumes(install: Install) -> None:
-    result = ratchet(install, "power", "--requests-per-day", "20000", "--users", "2000", "--gain", "0.1", "--json")
+    result = ratchet(install, "power", "--requests-per-day", "500", "--users", "500", "--gain", "0.1", "--json")
     document = json.loads(result.stdout)
     by_gain = {answer["gain"]: answer["days"] for answer in document["answers"]}
     assert document["assumed"] is True
     assert by_gain[0.2] < by_gain[0.1]
     text = ratchet(install, "power", "--requests-per-day", "20000", "--users", "2000").output
     assert all(
-        said in text for said in ("assumed", "+5%", "20,000 requests a day by 2,000 users", "challenger at 10 %")
+        said in text
+        for said in ("assumed", "+5%", "20,000 requests a day by 2,000 users", "challenger at 1 % → 10 % → 50 %")
     )
 
 
 def test_a_larger_share_needs_fewer_days(install: Install) -> None:
     def days(share: str) -> float:
-        args = ("power", "--requests-per-day", "20000", "--users", "2000", "--share", share, "--gain", "0.1", "--json")
+        args = ("power", "--requests-per-day", "500", "--users", "500", "--share", share, "--gain", "0.1", "--json")
         answers = json.loads(ratchet(install, *args).stdout)["answers"]
         return float(next(answer["days"] for answer in answers if answer["gain"] == 0.1))
 
@@ -103,26 +104,43 @@ def test_power_takes_an_unknown_crowd_for_as_many_as_there_are_requests(install:
 
 
 def test_power_says_what_the_documentation_of_the_rule_says(install: Install) -> None:
-    """docs/statistics.md: thumbs, 70 % up, alone at a share of 10 %: 27,000 votes for +5 %, 6,700 for +10 %."""
+    """docs/statistics.md: 1/V of 5590 and 1409 for +5 and +10 %; thumbs, 70 % up, alone at a share of 10 %: 6,700 votes
+    for +10 %."""
     config = install.root.parent / "thumbs.toml"
-    config.write_text("[ab_test_config]\nquality_weight = 0\nfeedback_weight = 1\nlatency_weight = 0\n")
-    args = (
-        "power",
-        "--config",
-        str(config),
-        "--requests-per-day",
-        "1e4",
-        "--users",
-        "1e6",
-        "--vote-rate",
-        "1",
-        "--json",
+    config.write_text(
+        "[ab_test_config]\nquality_weight = 0\nfeedback_weight = 1\nlatency_weight = 0\nmin_duration_hours = 0\n"
     )
-    by_gain = {
-        row["gain"]: row["observations"]["positive"] for row in json.loads(ratchet(install, *args).stdout)["answers"]
-    }
-    assert by_gain[0.05] == pytest.approx(27_000, rel=0.02)
-    assert by_gain[0.1] == pytest.approx(6_700, rel=0.02)
+    traffic = ("--requests-per-day", "1e4", "--users", "1e6", "--vote-rate", "1", "--share", "0.1")
+    answers = json.loads(ratchet(install, "power", "--config", str(config), *traffic, "--json").stdout)["answers"]
+    by_gain = {answer["gain"]: answer for answer in answers}
+    assert by_gain[0.05]["information"] == pytest.approx(5590, rel=0.01)
+    assert by_gain[0.1]["information"] == pytest.approx(1409, rel=0.01)
+    assert by_gain[0.1]["observations"]["positive"] == pytest.approx(6_700, rel=0.02)
+
+
+SMALL_SITE = ("power", "--requests-per-day", "50", "--users", "40", "--new-users-per-day", "10", "--vote-rate", "0.2")
+
+
+def test_power_tells_a_small_site_how_long_it_takes_and_the_cheapest_lever(install: Install) -> None:
+    config = install.root.parent / "thumbs.toml"
+    config.write_text("[ab_test_config]\nquality_weight = 0\n")
+    text = " ".join(ratchet(install, *SMALL_SITE, "--config", str(config)).output.split())
+    assert "+5% with your traffic: longer than max_duration_hours: one of two tests in 3 months" in text
+    assert "hours of work: have people compare" in text
+    assert text.count("(the cheapest that suffices)") == 1
+    document = json.loads(ratchet(install, *SMALL_SITE, "--config", str(config), "--json").stdout)
+    assert [lever["kind"] for lever in document["levers"]] == ["share", "judge", "preferences", "longer"]
+    assert document["cheapest"] == "preferences"
+
+
+def test_power_says_never_where_the_same_few_come_back(install: Install) -> None:
+    text = ratchet(install, "power", "--requests-per-day", "50", "--users", "20", "--vote-rate", "0.2").output
+    assert "never, however long the test takes: the same 20 users come back" in " ".join(text.split())
+
+
+def test_power_says_that_a_gain_below_the_threshold_is_not_promoted(install: Install) -> None:
+    args = ("power", "--requests-per-day", "20000", "--users", "20000", "--gain", "0.02")
+    assert "+2.0% is below promotion_threshold" in ratchet(install, *args).output
 
 
 def test_power_without_numbers_says_which_ones_to_give(install: Install) -> None:

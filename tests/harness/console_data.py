@@ -28,6 +28,7 @@ from proxy.config.judge import JudgeConfig
 from proxy.loop.look import explain
 from proxy.loop.ports import DatasetRequest, Manifest, Succeeded
 from proxy.loop.tick import Loop
+from proxy.routes import RouteTable
 from proxy.status import JudgeStatus, Status, TroubleStatus
 from proxy.store.store import Store
 from proxy.store.tables.schema import checks
@@ -88,9 +89,22 @@ def _rules() -> LoopRules:
     return LoopRules(
         trigger=TriggerConfig(min_new_samples=400, min_usable_samples=20, cooldown_hours=18.0),
         ab_test=ABTestConfig(
-            initial_challenger_traffic=0.3, latency_weight=0.1, feedback_weight=0.3, min_duration_hours=6, watch_hours=6
+            initial_challenger_traffic=0.15,
+            stages=(0.15, 0.3, 0.5),
+            latency_weight=0.1,
+            feedback_weight=0.3,
+            min_duration_hours=6,
+            watch_hours=6,
         ),
     )
+
+
+def _arm_of(user: int, table: RouteTable) -> Arm:
+    """Of one of the 400 users: the first have the challenger, the last are the control."""
+    place = user % 100 / 100
+    if table.challenger is not None and place < table.share:
+        return Arm.CHALLENGER
+    return Arm.CONTROL if table.control is not None and place >= 1 - table.control_share else Arm.CHAMPION
 
 
 def _gone_wrong(chance: float) -> dict[str, Any]:
@@ -174,10 +188,9 @@ class ConsoleStage:
         for _ in range(round(self.per_hour * _STEP_S / 3600)):
             self.clock.advance(3600 / self.per_hour)
             at_us = int(self.clock.now() * 1e6)
-            challenger = table.challenger
             user = self.rng.randrange(400)
-            arm = Arm.CHALLENGER if challenger is not None and user % 10 < 3 else Arm.CHAMPION
-            model = challenger if arm and challenger is not None else table.champion
+            arm = _arm_of(user, table)
+            model = (table.champion, table.challenger, table.control)[arm] or table.champion
             good = 0.72 if model.model_id == 1 else 0.86
             record = self._exchange(at_us, arm, model.model_id, good)
             record = replace(record, conversation=-user - 1)

@@ -39,7 +39,8 @@ class Story:
         self.config = replace(rules, **changes)
         world = World(root, clock=clock)
         world.by_share = bool(self.config.stages)
-        world.rules = replace(world.rules, ab_test=self.config)
+        terms = {"ab_test_config.cuped": "true"} if self.config.cuped else {}
+        world.rules = replace(world.rules, ab_test=self.config, terms=terms)
         self.world = world
         self.loop = world.start(store)
         self.began = 0.0

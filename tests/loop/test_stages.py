@@ -43,6 +43,7 @@ async def test_every_stage_is_in_the_journal_the_status_and_the_metrics(tmp_path
         raised = next(entry for entry in await history(store) if entry["action"] == "RaiseShare")
     assert (raised["event"], raised["experiment_id"]) == ("stage_reached", status.experiment.id)
     assert raised["outcome"]["reason"] == "no harm so far: the challenger's share rises from 45 % to 50 %"
+    assert status.phase.reason.endswith(" serves 50 % of the users")
     first, second = status.experiment.assessment.stages
     assert (first.share, second.share) == (0.45, 0.5)
     assert first.started_at < second.started_at
@@ -85,7 +86,9 @@ async def test_the_watch_is_shown_with_its_control_until_that_is_released(tmp_pa
         await settle(loop)
         stage.clock.advance(stage.rules.ready_timeout_s + 60)
         assert actions(await settle(loop)) == ["ReleaseControl"]
-        watch, seen = (await loop.status()).watch, samples(registry)
+        status, seen = await loop.status(), samples(registry)
+        watch = status.watch
+    assert "gets all users" in status.phase.reason
     assert (watch.concurrent, watch.holdback_share, watch.control_requests) == (False, 0.0, None)
     assert seen["ratchet_watch_holdback_share",] == 0.0
     assert ("ratchet_watch_requests", "control") not in seen

@@ -83,7 +83,9 @@ def test_a_range_is_told_as_one() -> None:
 def test_a_test_that_would_take_too_long_says_so() -> None:
     seen = eta(0.0, NEEDED / 100)
     assert seen is not None
-    assert eta_in_words(seen, CONFIG).endswith("a larger share or more traffic is needed.")
+    assert eta_in_words(seen, CONFIG).endswith(
+        "That is longer than the test may take (30 days): `ratchet power` says what makes it shorter."
+    )
 
 
 def test_strict_evidence_takes_longer_and_cannot_be_reached_at_the_threshold() -> None:

@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from policies.experiment import ABTestConfig, ArmStats
-from policies.promotion import WatchAssessment, WatchDecision, WatchFacts, watch, watch_guardrails
+from policies.holdback import watch_guardrails
+from policies.promotion import WatchAssessment, WatchDecision, WatchFacts, watch
 from policies.records import Arm
 from tests.harness.arms import HOUR, MIXED, arm_stats, scaled
 
@@ -72,7 +73,9 @@ def test_without_anybody_held_back_it_says_that_it_is_weaker_and_judges_no_laten
     seen = look(HARMS["slow answers"], 1.0, control=None)
     assert seen.decision is WatchDecision.KEEP
     assert not seen.concurrent
-    assert seen.reasons[1].startswith("No users stay on the old champion, so these hours are compared with those before")
+    assert seen.reasons[1].startswith(
+        "No users stay on the old champion, so these hours are compared with those before"
+    )
     assert {result.name for result in seen.guardrails} == {"errors", "refused", "quality", "positive"}
     for what in ("errors", "quality", "thumbs up"):
         assert look(HARMS[what], 1.0, control=None).decision is WatchDecision.RETURN
@@ -127,3 +130,55 @@ def test_the_watch_spends_alpha_harm_once() -> None:
     guardrails = watch_guardrails(replace(CONFIG, alpha_harm=0.1))
     assert sum(guardrail.alpha for guardrail in guardrails) == pytest.approx(0.1)
     assert all(guardrail.rolls_back and guardrail.tolerance == guardrail.limit for guardrail in guardrails)
+
+
+def bad_late(control: int, requests: int, failing: int) -> tuple[ArmStats, ArmStats]:
+    """The arms of a watch whose model has failed `failing` of its `requests`, a user each; the control none."""
+    errors = (*(1.0,) * failing, *(0.0,) * (requests - failing))
+    return arm_stats(Arm.CONTROL, control, errors=(0.0,)), arm_stats(Arm.CHAMPION, requests, errors=errors)
+
+
+def test_failures_that_the_hours_before_and_the_control_both_show_return_the_traffic() -> None:
+    """A control of 60 alone would need more of them; and before a bad hour of both it is what protects the model."""
+    control, after = bad_late(60, 540, 70)
+    seen = look(after, 20.0, control=control)
+    assert seen.decision is WatchDecision.RETURN
+    assert "the users held back have too few of the failures" in seen.reasons[0]
+    assert "against the hours before the promotion 13.0 % against 2.0 %" in seen.reasons[0]
+    assert look(after, 20.0, control=control, before=None).decision is WatchDecision.KEEP
+    bad_hour = arm_stats(Arm.CONTROL, 60, errors=(*(1.0,) * 8, *(0.0,) * 52))
+    assert look(after, 20.0, control=bad_hour).decision is WatchDecision.KEEP
+
+
+def test_a_window_goes_on_while_the_hours_before_show_harm_and_the_control_cannot_tell() -> None:
+    """With four failures in a control of 60 the share of the failures says nothing yet."""
+    control = arm_stats(Arm.CONTROL, 60, errors=(*(1.0,) * 4, *(0.0,) * 56))
+    after = bad_late(60, 540, 60)[1]
+    seen = look(after, 24.0, control=control)
+    assert seen.decision is WatchDecision.KEEP
+    assert "the watch goes on" in seen.reasons[-1]
+    as_before = arm_stats(Arm.CHAMPION, 400, errors=(*(0.0,) * 9, 1.0))
+    assert look(after, 24.0, control=control, before=as_before).decision is WatchDecision.FINISH
+
+
+def test_a_window_goes_on_while_the_evidence_leans_to_harm() -> None:
+    control, after = bad_late(60, 540, 45)
+    leaning = look(after, 24.0, control=control)
+    assert leaning.decision is WatchDecision.KEEP
+    assert leaning.reasons[0].startswith("Since the promotion: errors: 8.3 % against 0.0 %")
+    assert leaning.reasons[-1] == "Until that is proven or gone the watch goes on, for 2 days at most."
+    assert look(after, 72.0, control=control).decision is WatchDecision.FINISH
+    assert look(bad_late(60, 540, 13)[1], 24.0, control=control).decision is WatchDecision.FINISH
+
+
+def test_a_control_of_too_few_users_leaves_it_to_the_hours_before() -> None:
+    few = arm_stats(Arm.CONTROL, 4)
+    early, late = look(HARMS["errors"], 5.0, control=few), look(HARMS["errors"], 6.0, control=few)
+    assert early.decision is WatchDecision.KEEP
+    assert late.decision is WatchDecision.RETURN
+    assert late.reasons[0].endswith(
+        "(weaker: compared with the hours before the promotion, for of the users held back there are "
+        "4.0 of 5 effective users)."
+    )
+    assert look(HARMS["slow answers"], 6.0, control=few).decision is WatchDecision.KEEP
+    assert look(HARMS["errors"], 6.0, control=few, before=None).decision is WatchDecision.KEEP

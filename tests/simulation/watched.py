@@ -15,7 +15,8 @@ import numpy as np
 
 from policies.experiment import ABTestConfig, ArmStats
 from policies.guardrails import GuardrailState, check
-from policies.promotion import WatchDecision, WatchFacts, watch, watch_guardrails
+from policies.holdback import watch_guardrails
+from policies.promotion import WatchDecision, WatchFacts, watch
 from policies.records import Arm
 from policies.stages import Stages
 from tests.simulation.cases import worth

@@ -10,8 +10,10 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from policies.assessment import JudgeFacts
 from policies.estimates import Metric, UserTotals
 from policies.experiment import ArmStats, ExperimentFacts, StageFacts
+from policies.past import PastVector
 from policies.records import Arm
 from proxy.loop.backtest.paper import PaperEpoch
 from proxy.store.ingest.facts import Terms
@@ -34,12 +36,16 @@ class _Stage:
 class EvidenceAgain:
     """One experiment's stages; `aclose` at the end."""
 
-    def __init__(self, store: Store, experiment_id: int, icc: float, until: float) -> None:
-        """`until`: when the last data of the test came, Unix seconds."""
+    def __init__(
+        self, store: Store, experiment_id: int, icc: float, until: float, pasts: Mapping[int, PastVector] | None = None
+    ) -> None:
+        """`until`: when the last data of the test came, Unix seconds. `pasts`: what the units did before the
+        experiment; None: the estimate is not adjusted by it."""
         self._store = store
         self._experiment_id = experiment_id
         self._icc = icc
         self._until = until
+        self._pasts = pasts
         self._stages: list[_Stage] = []
         self.stored: dict[int, int] = {}
         """Requests that are still stored, by epoch, of those that were counted."""
@@ -49,9 +55,8 @@ class EvidenceAgain:
         if not epoch.goes_on:
             await self.count_stored()
             await self.aclose()
-        replay = replay_of(
-            self._store, self._experiment_id, epoch, Terms(l95_s=epoch.slow_threshold_s, icc=self._icc), self._until
-        )
+        terms = Terms(l95_s=epoch.slow_threshold_s, icc=self._icc)
+        replay = replay_of(self._store, self._experiment_id, epoch, terms, self._until, self._pasts)
         self._stages.append(_Stage(epoch, replay, {}))
 
     async def advance(self, now: float) -> None:
@@ -59,7 +64,7 @@ class EvidenceAgain:
         for stage in self._stages:
             stage.arms = await stage.replay.advance(round(now * 1e6))
 
-    def facts(self, started_at: float, planned: Sequence[float]) -> ExperimentFacts:
+    def facts(self, started_at: float, planned: Sequence[float], judge: JudgeFacts | None = None) -> ExperimentFacts:
         """As of the last look. `planned`: shares that the ramp goes on to."""
         *earlier, running = (_facts_of(stage) for stage in self._stages)
         epoch = self._stages[-1].epoch
@@ -70,6 +75,7 @@ class EvidenceAgain:
             champion=running.champion,
             challenger=running.challenger,
             slow_threshold_s=epoch.slow_threshold_s,
+            judge=judge,
             earlier=tuple(earlier),
             planned=tuple(share for share in planned if share > running.share),
             set_by_hand=epoch.by_hand,
@@ -87,6 +93,11 @@ class EvidenceAgain:
         for (arm, key), (by_stage, claimed) in found.items():
             yield arm, key, by_stage, claimed
 
+    async def pasts_of(self, keys: Sequence[int]) -> Mapping[int, PastVector]:
+        """Of those of the units that have a past."""
+        known = self._pasts or {}
+        return {key: known[key] for key in keys if key in known}
+
     async def count_stored(self) -> None:
         """Read all stages to their ends; there is no look after that."""
         for stage in self._stages:
@@ -101,7 +112,12 @@ class EvidenceAgain:
 
 
 def replay_of(
-    store: Store, experiment_id: int, epoch: PaperEpoch, terms: Terms, until: float | None = None
+    store: Store,
+    experiment_id: int,
+    epoch: PaperEpoch,
+    terms: Terms,
+    until: float | None = None,
+    pasts: Mapping[int, PastVector] | None = None,
 ) -> EpochReplay:
     """One epoch, whose votes come until then (Unix seconds; None: until it ends)."""
     last = epoch.ended_at if until is None else until
@@ -113,6 +129,7 @@ def replay_of(
             since_us=round(epoch.started_at * 1e6),
             until_us=end_us(epoch.ended_at),
             votes_until_us=end_us(last),
+            pasts=pasts,
         )
     )
 

@@ -1,4 +1,4 @@
-"""What the journal says of an experiment: its epochs, its end, pauses, and what was seen of the models' health.
+"""What the journal says of an experiment: its epochs, its end, pauses, its judge, and the models' health.
 
 Entries are read one after the other and only these facts are kept of them. A model's health is known where somebody
 looked and wrote it down: an entry that says "silent since then" says so of all the time in between.
@@ -10,10 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+from policies.assessment import JudgeFacts
 from policies.lifecycle import Event, Phase
 from policies.rows import Experiment
 from policies.vocabulary import HOLD
 from proxy.loop.backtest.paper import PaperEpoch, RealDecision
+from proxy.loop.codec import from_json
 from proxy.store.store import Store
 from proxy.store.tables.control import JournalEntry
 
@@ -43,6 +45,8 @@ class Happened:
     epochs: list[PaperEpoch] = field(default_factory=list)
     users_a_day: float | None = None
     """As known when it began."""
+    history_days: float | None = None
+    """How much of the users' past it was adjusted by, if at all; None where that was not written down."""
     decided: RealDecision | None = None
     ended_at: float | None = None
     """When the test ended, Unix seconds; None: it still runs."""
@@ -54,12 +58,16 @@ class Happened:
     """From when to when, Unix seconds."""
     silences: dict[int, list[Silence]] = field(default_factory=dict)
     """By model."""
+    judges: list[tuple[float, JudgeFacts | None]] = field(default_factory=list)
+    """The judge, and whether it counted, since when (Unix seconds) that was known."""
     _paused_since: float | None = None
 
     def tell(self, entry: JournalEntry) -> None:
         """The next thing that was done while it ran, or was decided not to be."""
         at, outcome = float(entry.inputs.get("now", entry.at_us / 1e6)), entry.outcome or {}
         self._note_snapshot(entry.inputs.get("snapshot", {}), at)
+        if not self.epochs:
+            self.history_days = entry.inputs.get("rules", {}).get("ab_test", {}).get("history_days")
         if entry.action == HOLD:
             return
         self._note_pause(outcome.get("event"), at)
@@ -98,6 +106,11 @@ class Happened:
         """The time around `now` in which the model is known not to have been healthy."""
         return next((one for one in self.silences.get(model_id, ()) if one.since <= now <= one.until), None)
 
+    def judge(self, now: float) -> JudgeFacts | None:
+        """As it was at `now`; before the first decision that was written down, as that one says."""
+        known = [judge for at, judge in self.judges if at <= now]
+        return known[-1] if known else self.judges[0][1] if self.judges else None
+
     def _tell_test(self, entry: JournalEntry, outcome: Mapping[str, Any], at: float, was: Any, becomes: Any) -> None:
         if "epoch" in outcome:
             self._end_epoch(at)
@@ -131,6 +144,10 @@ class Happened:
         if not self.epochs:
             self.users_a_day = snapshot.get("users_a_day")
             self._paused_since = at if snapshot.get("paused") else None
+        facts = (snapshot.get("experiment") or {}).get("facts", {})
+        if "judge" in facts:
+            judge = facts["judge"]
+            self.judges.append((at, None if judge is None else from_json(JudgeFacts, judge)))
         for role in _ROLES:
             model = snapshot.get(role)
             if model is not None and (since := model.get("unhealthy_since")) is not None:

@@ -16,11 +16,13 @@ from proxy.loop.backtest.paper import PaperEpoch, PaperTest
 __all__ = ["notes_on"]
 
 
-def notes_on(test: PaperTest, rules: LoopRules, story: Happened) -> list[str]:
-    """In the order of time."""
+def notes_on(test: PaperTest, rules: LoopRules, story: Happened, *, past_read_again: bool = False) -> list[str]:
+    """In the order of time. `past_read_again`: the users' past is not the one that was frozen then."""
     notes = [*_of_the_first_share(test, rules, story), *_of_the_ramp(test, rules)]
     if any(epoch.slow_threshold_s is None for epoch in test.epochs):
         notes.append("the champion's p95 latency was not known then, nor is it now")
+    if past_read_again:
+        notes.append("the users' past is that of the records that are still stored")
     stored, counted = sum(e.stored_requests for e in test.epochs), sum(e.counted_requests for e in test.epochs)
     if stored < counted:
         notes.append(f"only {stored:,} of {counted:,} requests are still stored (retention, deleted users)")

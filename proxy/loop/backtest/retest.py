@@ -22,6 +22,7 @@ from typing import Final
 from policies.actions import BeginPromotion, RaiseShare, RollBack
 from policies.experiment import ExperimentFacts, Verdict
 from policies.lifecycle import Phase
+from policies.past import PastVector
 from policies.plan import LoopRules, Plan, plan
 from policies.ramp import planned_shares
 from policies.rows import Experiment
@@ -40,6 +41,7 @@ from proxy.store.store import Store
 
 __all__ = ["PaperEpoch", "PaperRise", "PaperTest", "PaperVerdict", "PaperWatch", "RealDecision", "retest"]
 
+_DAY_US: Final = 86_400_000_000
 _ALL: Final = 10_000
 """Experiments that are looked at."""
 
@@ -51,12 +53,13 @@ async def retest(
     until: float,
     *,
     rules: LoopRules | None = None,
+    open_scores: bool = False,
     on_look: Callable[[float, float], None] = lambda _done, _all: None,
 ) -> AsyncIterator[PaperTest]:
     """The experiments that ran from `since` to `until` (Unix seconds), oldest first, each judged again.
 
-    `rules`: where more is set than the loop's own settings. `on_look` is told how many seconds of tests and watches are
-    done, and of how many.
+    `rules`: where more is set than the loop's own settings. `open_scores`: anybody may give an answer its score.
+    `on_look` is told how many seconds of tests and watches are done, and of how many.
     """
     decides = rules_of(settings) if rules is None else rules
     rows = [row for row in await store.experiments.list(_ALL) if row.ended_us is None or row.ended_us >= since * 1e6]
@@ -64,7 +67,8 @@ async def retest(
     seconds, done = sum(_seconds(story, until) for story in stories.values()), 0.0
     for row in reversed(rows):
         story = stories[row.id]
-        yield await _Retest(store, decides, row, story, until, partial(_tell, on_look, done, seconds)).run()
+        tell = partial(_tell, on_look, done, seconds)
+        yield await _Retest(store, decides, row, story, until, tell, open_scores=open_scores).run()
         done += _seconds(story, until)
         on_look(done, seconds)
 
@@ -86,7 +90,7 @@ class _Retest:
 
     def __init__(
         self, store: Store, rules: LoopRules, row: Experiment, story: Happened, until: float,
-        on_look: Callable[[float], None],
+        on_look: Callable[[float], None], *, open_scores: bool,
     ) -> None:  # fmt: skip
         self._store = store
         self._rules = rules
@@ -94,7 +98,9 @@ class _Retest:
         self._story = story
         self._until = until
         self._on_look = on_look
+        self._open_scores = open_scores
         self._verdicts = Verdicts()
+        self._past_read_again = False
         self._rise: PaperRise | None = None
         self._last: Plan | None = None
 
@@ -111,7 +117,8 @@ class _Retest:
             undecided=None if self._decided else self._undecided(),
             watch=await self._watch(names),
         )
-        return replace(test, notes=tuple(notes_on(test, self._rules, self._story)))
+        notes = notes_on(test, self._rules, self._story, past_read_again=self._past_read_again)
+        return replace(test, notes=tuple(notes))
 
     @property
     def _decided(self) -> bool:
@@ -122,9 +129,8 @@ class _Retest:
         """Every look at every stage, until one of them decides."""
         seen: list[PaperEpoch] = []
         ended = self._story.ended_at
-        evidence = EvidenceAgain(
-            self._store, self._row.id, self._rules.ab_test.icc, self._until if ended is None else ended
-        )
+        until = self._until if ended is None else ended
+        evidence = EvidenceAgain(self._store, self._row.id, self._rules.ab_test.icc, until, await self._pasts())
         async with aclosing(evidence):
             for epoch in self._story.epochs:
                 await evidence.begin(epoch)
@@ -148,10 +154,24 @@ class _Retest:
 
     async def _facts(self, evidence: EvidenceAgain, now: float) -> ExperimentFacts:
         config = self._rules.ab_test
-        facts = evidence.facts(self._story.epochs[0].started_at, planned_shares(config))
-        if not (weights := forgeable(facts, config, now)):
+        facts = evidence.facts(self._story.epochs[0].started_at, planned_shares(config), self._story.judge(now))
+        if (now - facts.evidence_since) / 3600 < config.min_duration_hours:
+            return facts  # no promotion hangs on it yet, and to ask takes as long as the look
+        if not (weights := forgeable(facts, config, now, open_scores=self._open_scores)):
             return facts
-        return replace(facts, carriers=await carriers_of(facts, evidence.voters(weights), weights, config.icc))
+        pasts = evidence.pasts_of if config.cuped else None
+        carriers = await carriers_of(facts, evidence.voters(weights), weights, config.icc, pasts)
+        return replace(facts, carriers=carriers)
+
+    async def _pasts(self) -> dict[int, PastVector] | None:
+        """What users did before the test, as it was frozen then, or as it would have been."""
+        config, since_us = self._rules.ab_test, self._row.started_us
+        if not config.cuped:
+            return None
+        if config.history_days == self._story.history_days and await self._store.pasts.complete(self._row.id):
+            return await self._store.pasts.all_of(self._row.id, config.icc)
+        self._past_read_again = True
+        return await self._store.pasts.read(since_us - round(config.history_days * _DAY_US), since_us, config.icc)
 
     def _look(self, facts: ExperimentFacts, epoch: PaperEpoch, names: Sequence[str], now: float) -> None:
         """Decide as the loop would have done at that moment, without commands."""

@@ -19,6 +19,7 @@ from policies.selection import DataGeneratorConfig
 from proxy.errors import PermanentError, TemporaryError
 from proxy.loop.dataset.joining import Joining
 from proxy.loop.dataset.preferred import Preferring
+from proxy.loop.dataset.regenerated import Regenerated
 from proxy.loop.dataset.rehearsal import Rehearsal
 from proxy.loop.dataset.selection_pass import LineFormat, Progress, SelectionPass, read_all
 from proxy.loop.dataset.space import Sized, ensure_space
@@ -194,16 +195,24 @@ class StoreDatasetBuilder:
         wanted = self._line_format is None and FORMATS[self._config.format_type].needs_votes
         return await Preferring.of(self._samples) if wanted else None
 
+    def _regenerated(self) -> Regenerated | None:
+        """What users had made anew, for the same formats, where that is chosen."""
+        wanted = self._line_format is None and FORMATS[self._config.format_type].needs_votes
+        return Regenerated.of(self._samples) if wanted and self._config.learn_from_regenerated else None
+
     async def _batches(self, before_id: str, limit: int | None) -> AsyncGenerator[list[Sample]]:
         """The samples before `before_id`, newest first, as they are judged: read, and with their generation."""
         generations = await self._samples.generations() if isinstance(self._samples, KnowsModels) else {}
         source = self._samples.iter(before_id=before_id, newest_first=True, chunk=_READ_ROWS)
         joining, preferring = Joining(self._samples), await self._preferring()
+        regenerated = self._regenerated()
         async with aclosing(_batched(source, limit)) as batches:
             async for logged in batches:
                 batch = await joining.join(logged)
                 if preferring is not None:
                     batch = await preferring.put(batch, generations)
+                if regenerated is not None:
+                    batch = await regenerated.put(batch, generations)
                 yield await _in_thread(partial(read_all, batch, generations))
 
 

@@ -266,6 +266,7 @@ def _corrected(
         "last_record_id": kept.last,
         "liked": _less(manifest, "liked", sum(_liked(row) for row in trained)),
         "preferred": _less(manifest, "preferred", sum(row.get("preferred") == "yes" for row in trained)),
+        "regenerated": _less(manifest, "regenerated", sum(row.get("preferred") == "regenerated" for row in trained)),
         "deleted": _note(manifest, len(lines), at),
     }
     for member, column in (("models", "model"), ("authors", "author"), ("generations", "generation")):
@@ -294,7 +295,7 @@ def _more(manifest: Mapping[str, Any], n: int) -> int:
 
 
 def _liked(row: Mapping[str, str]) -> bool:
-    return row.get("preferred") != "yes" and bool(row.get("vote")) and float(row["vote"]) > 0
+    return not row.get("preferred") and bool(row.get("vote")) and float(row["vote"]) > 0
 
 
 def _blank_exit(content: Any) -> Any:

@@ -64,6 +64,8 @@ class Kept:
     liked: int = 0
     preferred: int = 0
     """From answers that people compared side by side."""
+    regenerated: int = 0
+    """From answers that users had made anew, and those that they kept."""
     reasoned: int = 0
     chars: int = 0
 
@@ -75,6 +77,7 @@ class Kept:
             self.generations[line.generation] += 1
         self.liked += line.liked
         self.preferred += line.preferred
+        self.regenerated += line.regenerated
         self.reasoned += line.reasoned
         self.chars += line.chars
 
@@ -249,6 +252,7 @@ class SelectionPass:
             liked=liked and line.author is not Author.PERSON,
             reasoned=_thought(sample),
             preferred=line.preferred,
+            regenerated=line.regenerated,
             chars=characters(line.body),
         )
         self._staged += 1
@@ -276,7 +280,7 @@ class SelectionPass:
 
 def _origin(sample: Sample, line: TrainingLine) -> LineOrigin:
     """The record of a line, and who wrote what is learnt from it."""
-    if line.preferred:
+    if line.preferred or line.regenerated:
         names = line.model or "", line.generation, line.author
     else:
         names = sample.model, sample.generation, sample.author

@@ -81,6 +81,12 @@ class LineOrigin(NamedTuple):
     """Mean of the votes on the answer, in [-1, 1]."""
     preferred: bool = False
     """Whether the line is from two answers that people compared."""
+    regenerated: bool = False
+    """Whether it is from an answer that a user had made anew, and the one that was kept."""
+
+
+_COMPARED, _ANEW = 1, 2
+"""The column `preferred`: from answers that people compared, or from one that was made anew."""
 
 
 class LineRow(NamedTuple):
@@ -98,6 +104,8 @@ class LineRow(NamedTuple):
     """Whether people voted for its answer."""
     preferred: bool
     """Whether people compared its answer with another, side by side."""
+    regenerated: bool
+    """Whether it is from an answer that a user had made anew, and the one that was kept."""
     reasoned: bool
     """Whether a model had thought aloud in its conversation."""
     chars: int
@@ -167,14 +175,16 @@ class Staging:
 
     def stage(
         self, split: Split, record: int, line: TrainingLine, model: str, sources: Sequence[LineOrigin], body: bytes,
-        *, liked: bool = False, preferred: bool = False, reasoned: bool = False, chars: int = 0,
+        *, liked: bool = False, preferred: bool = False, regenerated: bool = False, reasoned: bool = False,
+        chars: int = 0,
     ) -> None:  # fmt: skip
         """Keep a line of the record with this number (see `LineRow`); call newest first."""
         self._seq += 1
         self._bytes += len(body)
         number = self._number(model)
         self._total += len(body)
-        kept = (int(split), record, len(sources), int(line.author), line.generation, number, liked, preferred, reasoned)
+        pair = _COMPARED if preferred else _ANEW if regenerated else 0
+        kept = (int(split), record, len(sources), int(line.author), line.generation, number, liked, pair, reasoned)
         self._lines.append((self._seq, *kept, chars, shape(line.body), line.parts))
         self._bodies.append((self._seq, body))
         self._sources += [
@@ -216,7 +226,8 @@ class Staging:
                     generation,
                     self._models[model],
                     bool(liked),
-                    bool(preferred),
+                    preferred == _COMPARED,
+                    preferred == _ANEW,
                     bool(reasoned),
                     chars,
                     bool(parts),
@@ -260,7 +271,7 @@ class Staging:
         for seq, record_id, user, model, generation, author, vote, preferred in rows:
             at, last = at + (seq != last), seq
             origin = LineOrigin(record_id, user, self._models[model], generation, _AUTHORS[author], vote)
-            yield at, origin._replace(preferred=bool(preferred))
+            yield at, origin._replace(preferred=preferred == _COMPARED, regenerated=preferred == _ANEW)
 
     def record_range(self, split: Split) -> tuple[str | None, str | None]:
         """Smallest and largest record id behind the lines of a split that are still in."""

@@ -96,6 +96,7 @@ class Writer:
             generations={str(generation): n for generation, n in sorted(kept.generations.items())},
             liked=kept.liked,
             preferred=kept.preferred,
+            regenerated=kept.regenerated,
             reasoning={"lines": kept.reasoned, "kept": self.config.keep_reasoning},
             bytes=data.stat().st_size,
             tokens=tokens.tokens,
@@ -118,7 +119,7 @@ class Writer:
                     source.generation,
                     source.author.name.lower(),
                     "" if source.vote is None else format(source.vote, "g"),
-                    "yes" if source.preferred else "",
+                    "yes" if source.preferred else "regenerated" if source.regenerated else "",
                 )
 
 

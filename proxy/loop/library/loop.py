@@ -316,6 +316,7 @@ class ContinuousLearningLoop:
                 ticks.append(tick)
                 if tick.plan is None or tick.plan.action is None or not tick.leader:
                     break
+            await loop.finish()
         finally:
             usage.table_at = float("-inf")
             if self._leadership is not None:

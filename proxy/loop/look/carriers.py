@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import AsyncIterable, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from heapq import nlargest
 from typing import Final
 
@@ -19,6 +20,7 @@ from policies.assessment import JudgeFacts, TagFacts
 from policies.carriers import Carriers, Units
 from policies.estimates import Metric, UserTotals
 from policies.experiment import ABTestConfig, ExperimentFacts, StageFacts, forgeable_weights, would_promote
+from policies.past import PastVector
 from policies.ramp import planned_shares
 from policies.records import Arm
 from policies.rows import Experiment, ExperimentStage
@@ -27,10 +29,12 @@ from proxy.clock import Clock
 from proxy.store.ingest.facts import Terms
 from proxy.store.store import Store
 
-__all__ = ["EvidenceReader", "Voters", "carriers_of", "forgeable"]
+__all__ = ["EvidenceReader", "Pasts", "Voters", "carriers_of", "forgeable"]
 
 Voters = AsyncIterable[tuple[Arm, int, Mapping[int, UserTotals], bool]]
 """Units of evidence: arm, keyed hash, totals by the place of the stage, and whether nobody vouches for them."""
+Pasts = Callable[[Sequence[int]], Awaitable[Mapping[int, PastVector]]]
+"""What units did before the experiment, of those that have a past."""
 _READ_FOR_S: Final = 60.0
 _TAGS: Final = 20
 """As many as can have 5 % of the requests, where there is one name; with more names each has fewer values."""
@@ -49,15 +53,18 @@ def forgeable(
     return weights if any(weights.values()) and would_promote(facts, config, now) else {}
 
 
-async def carriers_of(facts: ExperimentFacts, voters: Voters, weights: dict[Metric, float], icc: float) -> Carriers:
-    """Read them all. `voters` have an observation of one of the metrics in `weights`."""
+async def carriers_of(
+    facts: ExperimentFacts, voters: Voters, weights: dict[Metric, float], icc: float, pasts: Pasts | None = None
+) -> Carriers:
+    """Read them all. `voters` have an observation of one of the metrics in `weights`. `pasts` finds the past of those
+    that are left out, where the estimate is adjusted by it."""
     stages = facts.stages
     clusters = max(stage.champion.clusters for stage in stages), max(stage.challenger.clusters for stage in stages)
     units = Units(facts.evidence(icc), weights, clusters)
     async for arm, key, by_stage, claimed in voters:
         vectors = {stage: totals.vector(icc) for stage, totals in by_stage.items()}
         units.add(0 if arm is Arm.CHAMPION else 1, key, vectors, claimed=claimed)
-    return units.carriers()
+    return units.carriers(await pasts(sorted(units.left_out())) if pasts is not None else None)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -134,7 +141,9 @@ class EvidenceReader:
         if carriers is None or not self._is_fresh(read_at):
             epochs = [stage.epoch for stage in row.stages]
             voters = self.store.statistics.voters(row.id, epochs, tuple(weights))
-            carriers = await carriers_of(facts, voters, weights, Terms.of(row.frozen).icc)
+            icc = Terms.of(row.frozen).icc
+            pasts = partial(self.store.pasts.of, row.id, icc=icc)
+            carriers = await carriers_of(facts, voters, weights, icc, pasts if facts.champion.past else None)
             self._carriers = {key: (self.clock.monotonic(), carriers)}
         return carriers
 

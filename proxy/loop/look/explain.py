@@ -42,6 +42,7 @@ def replay(entry: JournalEntry) -> Plan:
 
 async def explain(store: Store, at: float | None = None) -> dict[str, Any]:
     """The decision in force at `at` (Unix seconds; None: the latest), in full, with the settings it was made under.
+    With the latest comes what `ab_test_config.cuped` saves here, or would, once the running server knows it.
 
     Raises LookupError where nothing had been decided by then.
     """
@@ -50,9 +51,11 @@ async def explain(store: Store, at: float | None = None) -> dict[str, Any]:
     if entry is None:
         raise LookupError("nothing has been decided yet" if at is None else "nothing had been decided by then")
     config = await store.configs.get(entry.config_id)
+    saving = store.past_savings.known
     return {
         **entry_document(entry),
         "inputs": entry.inputs,
+        "past_saving": None if saving is None or at is not None else to_json(saving),
         "config": None if config is None else {"fingerprint": config.fingerprint, "content": config.content},
     }
 

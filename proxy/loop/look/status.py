@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from policies.actions import Action
 from policies.lifecycle import Phase
 from policies.plan import Plan
-from policies.promotion import WatchAssessment, WatchFacts
 from policies.snapshot import ExperimentView, Snapshot
 from proxy.loop.codec import action_to_json, from_json
 from proxy.loop.dataset.selection_pass import Progress
@@ -25,11 +23,11 @@ from proxy.status import (
     Status,
     TrafficStatus,
     TriggerStatus,
-    WatchStatus,
+    watch_status,
 )
 from proxy.store.tables.values import TrafficTotals
 
-__all__ = ["status_of", "watch_of_decision", "with_building"]
+__all__ = ["status_of", "with_building"]
 
 _T = TypeVar("_T")
 
@@ -58,7 +56,7 @@ def status_of(seen: Observation, plan: Plan, *, at: float, leader: bool = True) 
         triggers=_extended(TriggerStatus, plan.triggers, facts=snapshot.triggers),
         check=snapshot.check,
         experiment=_experiment(snapshot.experiment, plan, snapshot.phase),
-        watch=_watch(snapshot.watch, plan.watch),
+        watch=watch_status(snapshot.watch, plan.watch),
         traffic=None if seen.traffic is None else _traffic(seen.traffic),
         commands=snapshot.commands,
         totals=snapshot.totals,
@@ -113,31 +111,6 @@ def _experiment(view: ExperimentView | None, plan: Plan, phase: Phase) -> Experi
         epoch_started_at=view.facts.epoch_started_at,
         slow_threshold_s=view.facts.slow_threshold_s,
         assessment=plan.assessment,
-    )
-
-
-def watch_of_decision(inputs: Mapping[str, Any]) -> WatchStatus | None:
-    """The watch that a journal entry's inputs show; None where there was none, or its version kept it otherwise."""
-    facts, found = (inputs.get("snapshot") or {}).get("watch"), inputs.get("watch")
-    if facts is None or found is None:
-        return None
-    try:
-        return _watch(from_json(WatchFacts, facts), from_json(WatchAssessment, found))
-    except ValueError:
-        return None
-
-
-def _watch(facts: WatchFacts | None, found: WatchAssessment | None) -> WatchStatus | None:
-    if found is None or facts is None:
-        return None
-    return _extended(
-        WatchStatus,
-        found,
-        holdback_share=facts.holdback_share if facts.control is not None else 0.0,
-        requests=facts.after.requests,
-        users=facts.after.users if facts.after.users or not facts.after.requests else None,
-        control_requests=None if facts.control is None else facts.control.requests,
-        control_users=None if facts.control is None else facts.control.users,
     )
 
 

@@ -16,7 +16,7 @@ __all__ = ["terms_of"]
 
 _TERMS: Final = (
     "ab_test_config.quality_weight", "ab_test_config.feedback_weight", "ab_test_config.latency_weight",
-    "ab_test_config.icc", "scoring", "capture.query_pointers", "capture.response_pointers",
+    "ab_test_config.icc", "ab_test_config.cuped", "scoring", "capture.query_pointers", "capture.response_pointers",
     "capture.quality_pointers", "capture.user_pointers", "capture.task_headers", "capture.task_patterns",
     "judge.kind", "judge.model", "judge.callable", "judge.rubric", "judge.version", "judge.sample", "judge.trust",
     "sticky.trust", "sticky.trusted_networks", "sticky.cluster_by", "feedback.anonymous",

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-__all__ = ["Rows", "any_of", "for_update", "insert_all", "insert_new", "upsert", "upsert_sums"]
+__all__ = ["Rows", "any_of", "for_update", "insert_all", "insert_new", "upsert", "upsert_sums", "upsert_sums_of"]
 
 Rows = Sequence[Mapping[str, Any]]
 Insert = postgresql.Insert | sqlite.Insert
@@ -54,6 +54,13 @@ async def upsert(connection: AsyncConnection, table: sa.Table, rows: Rows) -> No
 async def upsert_sums(connection: AsyncConnection, table: sa.Table, rows: Rows) -> None:
     """Insert `rows`, or add every column that is no key to the row that is there."""
     await _run(connection, _add, table, rows)
+
+
+async def upsert_sums_of(connection: AsyncConnection, table: sa.Table, query: sa.Select[Any]) -> None:
+    """The same with the rows that `query` finds; its columns have the names of the table's."""
+    names = [column.name for column in query.selected_columns]
+    insert = _from_values(connection.dialect, table).from_select(names, query)
+    await connection.execute(_add(insert, table, names))
 
 
 def for_update(connection: AsyncConnection, query: sa.Select[Any]) -> sa.Select[Any]:

@@ -21,13 +21,14 @@ from policies.ballots import BallotTrust
 from policies.kinds import TASK
 from policies.records import Arm, Outcome
 from proxy.store.engine.dialect import any_of, upsert
+from proxy.store.ingest.chains import joined_up
 from proxy.store.ingest.deltas import Placed
 from proxy.store.ingest.facts import RecordFacts
 from proxy.store.ingest.votes import FACTS, Whole, facts_of_row
 from proxy.store.tables.schema import conversation_votes, records
 from proxy.store.tables.values import NewRecord, RecordFlag
 
-__all__ = ["hold", "moved"]
+__all__ = ["hold", "moved", "placed_record"]
 
 _CHUNK: Final = 500
 _LOCK: Final = 7_161_902
@@ -65,10 +66,17 @@ async def hold(connection: AsyncConnection) -> None:
 async def moved(connection: AsyncConnection, new: Sequence[NewRecord], votes: Sequence[Whole]) -> list[Placed]:
     """What new records (which are stored) and new votes change of where votes on conversations count; it is written
     down, and has to be counted (`deltas.counted`)."""
+    renamed = await joined_up(connection, new)
     given = await _given(connection, votes)
-    rows = await _rows(connection, given, new)
+    rows = await _rows(connection, given, new, renamed)
     changes: list[Placed] = []
     written: list[dict[str, Any]] = []
+    for old, key in renamed.items():
+        if (row := rows.pop(old, None)) is not None:
+            changes += _counts(row, -1)
+            given[key].append((row.fid, row.value))
+            mine = conversation_votes.c.user_hash == old[0], conversation_votes.c.conversation == old[1]
+            await connection.execute(sa.delete(conversation_votes).where(*mine))
     for key in sorted(given.keys() | rows.keys()):
         before = rows.get(key)
         after = await _row(connection, key, before, given[key])
@@ -113,9 +121,11 @@ def _about(vote: Whole, known: Mapping[str, Any]) -> _Key | None:
     return row.user_hash, found
 
 
-async def _rows(connection: AsyncConnection, given: Iterable[_Key], new: Sequence[NewRecord]) -> dict[_Key, Any]:
+async def _rows(
+    connection: AsyncConnection, given: Iterable[_Key], new: Sequence[NewRecord], renamed: Mapping[_Key, _Key]
+) -> dict[_Key, Any]:
     """The rows that there are of these conversations, and of those that the new records are in."""
-    wanted = set(given)
+    wanted = {*given, *renamed, *renamed.values()}
     talks = ((r.user_hash, r.thread_key if r.conversation is None else r.conversation) for r in new if r.experiment_id)
     wanted |= {(user, key) for user, key in talks if user is not None and key is not None}
     if not wanted or (await connection.execute(sa.select(conversation_votes.c.fid).limit(1))).first() is None:

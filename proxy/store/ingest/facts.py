@@ -77,12 +77,18 @@ class Terms:
     l95_s: float | None = None
     """Answers slower than this are slow; None: nothing is."""
     icc: float = DEFAULT_ICC
+    cuped: bool = False
+    """Whether the units' past is counted beside what they do."""
 
     @classmethod
     def of(cls, frozen: Mapping[str, Any]) -> Self:
         """From the experiment's `frozen` column."""
-        icc = frozen.get("icc")
-        return cls(l95_s=frozen.get("l95_s"), icc=DEFAULT_ICC if icc is None else float(icc))
+        icc, terms = frozen.get("icc"), frozen.get("terms") or {}
+        return cls(
+            l95_s=frozen.get("l95_s"),
+            icc=DEFAULT_ICC if icc is None else float(icc),
+            cuped=terms.get("ab_test_config.cuped") == "true",
+        )
 
 
 class RecordFacts(NamedTuple):
@@ -158,7 +164,7 @@ class RecordFacts(NamedTuple):
 
     @property
     def fallback(self) -> bool:
-        """The champion answered for the challenger."""
+        """The champion answered for another arm."""
         return self.flags.value & _FALLBACK != 0
 
     @property

@@ -2,7 +2,7 @@
 
 A user's row holds counts and sums; an arm's row holds the moments of its users' weighted vectors. When a user's totals
 change, the old vector leaves the arm's moments and the new one enters them, in the same transaction. The sums by tag
-are kept in the same way, in tables of their own.
+are kept in the same way, in tables of their own, and those of the users' past where an experiment is adjusted by it.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from policies.estimates import Moments, UserTotals, moments_gain
+from policies.estimates import DEFAULT_ICC, Moments, UserTotals, Vector, moments_gain
 from policies.records import Arm
 from proxy.store.engine.dialect import any_of, for_update, insert_new, upsert
 from proxy.store.ingest.deltas import Deltas, ExperimentKey, TagKey
 from proxy.store.ingest.facts import Terms, Totals
+from proxy.store.ingest.past import Moved, forget_past, past_after
 from proxy.store.tables.schema import (
     USER_TOTALS,
     claimed_users,
@@ -72,10 +73,13 @@ async def terms_of(connection: AsyncConnection, experiment_ids: Iterable[int]) -
 async def count_users(connection: AsyncConnection, deltas: Deltas, terms: Mapping[int, Terms]) -> None:
     """Add the users' deltas to their rows and move the arms' moments along; then the same by tag."""
     for key in sorted(deltas.users):
-        change, fresh = await _count(connection, _ARMS, key, deltas.users[key], terms[key[0]].icc, deltas.clusters[key])
+        mine = terms[key[0]]
+        change, moved = await _count(connection, _ARMS, key, deltas.users[key], mine.icc, deltas.clusters[key])
+        fresh = {unit for unit, (old, _) in moved.items() if old is None}
         clusters = len(fresh & deltas.clusters[key])
         claimed = sorted(deltas.claimed_users[key])
-        await _add_to_arm(connection, key, deltas.requests[key], change, claimed=claimed, clusters=clusters)
+        await _add_to_arm(connection, key, deltas.requests[key], change, claimed=claimed, clusters=clusters,
+                          moved=moved if mine.cuped else None, icc=mine.icc)  # fmt: skip
     for tag_key in sorted(deltas.tagged):
         change, _ = await _count(connection, _TAGS, tag_key, deltas.tagged[tag_key], terms[tag_key[0]].icc)
         await _add_to_tag(connection, tag_key, deltas.tag_requests[tag_key], change)
@@ -93,11 +97,16 @@ async def forget_user(connection: AsyncConnection, user_key: int) -> int:
         rows = (await connection.execute(for_update(connection, query))).all()
         terms = await terms_of(connection, {row.experiment_id for row in rows})
         for row in rows:
-            vector = totals_of(row).vector(terms.get(row.experiment_id, Terms()).icc)
-            add = _add_to_arm if books is _ARMS else _add_to_tag
-            await add(connection, books.key_of(row), 0, Moments().replaced(vector, None))
+            icc = terms.get(row.experiment_id, Terms()).icc
+            vector = totals_of(row).vector(icc)
+            change, key = Moments().replaced(vector, None), books.key_of(row)
+            if books is _ARMS:
+                await _add_to_arm(connection, key, 0, change, moved={user_key: (vector, None)}, icc=icc)
+            else:
+                await _add_to_tag(connection, key, 0, change)
         await connection.execute(sa.delete(books.users).where(mine))
         gone += len(rows)
+    await forget_past(connection, user_key)
     for table in (conversation_votes, feedback):  # the vote, and all that named them and a conversation
         await connection.execute(sa.delete(table).where(table.c.user_hash == user_key))
     return gone + await _forget_claimed(connection, user_key)
@@ -121,16 +130,17 @@ async def _count(
     changed: Mapping[int, Totals],
     icc: float,
     clusters: frozenset[int] | set[int] = frozenset(),
-) -> tuple[Moments, set[int]]:
-    """What the arm's moments gain, and which of the units are new in it."""
-    change, fresh = Moments(), set[int]()
+) -> tuple[Moments, dict[int, tuple[Vector | None, Vector]]]:
+    """What the arm's moments gain, and how the units' vectors have changed."""
+    change = Moments()
+    moved: dict[int, tuple[Vector | None, Vector]] = {}
     users = sorted(changed.items())
     for start in range(0, len(users), _CHUNK):
         chunk = dict(users[start : start + _CHUNK])
-        gained, new = await _count_chunk(connection, books, key, chunk, clusters, icc)
+        gained, units = await _count_chunk(connection, books, key, chunk, clusters, icc)
         change += gained
-        fresh |= new
-    return change, fresh
+        moved |= units
+    return change, moved
 
 
 async def _count_chunk(
@@ -140,16 +150,17 @@ async def _count_chunk(
     users: Mapping[int, Totals],
     clusters: frozenset[int] | set[int],
     icc: float,
-) -> tuple[Moments, set[int]]:
+) -> tuple[Moments, dict[int, tuple[Vector | None, Vector]]]:
     before = await _lock_users(connection, books, key, list(users))
-    rows, gains = [], []
+    rows: list[dict[str, Any]] = []
+    moved: dict[int, tuple[Vector | None, Vector]] = {}
     for user_key, (n, s) in users.items():
         old = before.get(user_key)
         new = (old or UserTotals()).plus(UserTotals(n=tuple(n), s=tuple(s)))
-        gains.append((old.vector(icc) if old else None, new.vector(icc)))
+        moved[user_key] = (old.vector(icc) if old else None, new.vector(icc))
         rows.append(_row(books, key, user_key, new, claimed=user_key in clusters))
     await upsert(connection, books.users, rows)
-    return moments_gain(gains), users.keys() - before.keys()
+    return moments_gain(moved.values()), moved
 
 
 async def _lock_users(
@@ -175,20 +186,25 @@ async def _add_to_arm(
     *,
     claimed: Sequence[int] = (),
     clusters: int = 0,
+    moved: Moved | None = None,
+    icc: float = DEFAULT_ICC,
 ) -> None:
-    """Its row is locked while the claimed users that are new to it are told from the others."""
+    """Its row is locked while the claimed users that are new to it are told from the others, and the past of the units
+    that have `moved` is looked up (None: it is not used)."""
     row = _ARMS.row_of(key)
     await insert_new(connection, arm_table, [{**row, "requests": 0, "moments": Moments().to_bytes()}])
     where = sa.and_(*(arm_table.c[name] == value for name, value in row.items()))
     found = (await connection.execute(for_update(connection, sa.select(arm_table).where(where)))).one()
     moments = Moments.from_bytes(found.moments) + change
-    values = {
+    values: dict[str, Any] = {
         "requests": found.requests + requests,
         "moments": moments.to_bytes(),
         "clusters": found.clusters + clusters,
     }
     if claimed:
         values["claimed_users"] = found.claimed_users + await _note_claimed(connection, row, claimed)
+    if moved is not None:
+        values["past"] = await past_after(connection, key[0], found.past, moved, icc)
     await connection.execute(sa.update(arm_table).where(where).values(values))
 
 

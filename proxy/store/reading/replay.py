@@ -1,14 +1,15 @@
 """An epoch's statistics as they stood at any moment, worked out again from the records and votes that are stored.
 
 It counts with the functions that ingest counts with (`facts.py`), in the order of time: a record when it was asked, a
-vote when it was given, a score as it was before people gave theirs. What a judge says of a record counts from the
-record on; sums by tag are left out. Records and votes stream by, a chunk at a time, so memory grows with the users
-alone: a row of counts and sums each, as in `user_stats`.
+vote when it was given, a score as it was before people gave theirs. What a judge says of a record, and what later
+requests reveal of it, counts from the record on. A vote on a conversation counts from when it was given, where it
+counts now; of several only the last is known. Sums by tag are left out. Records and votes stream by, a chunk at a time,
+so memory grows with the users alone: a row of counts and sums each, as in `user_stats`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -17,14 +18,24 @@ import sqlalchemy as sa
 from policies.estimates import METRICS, Metric, Moments, UserTotals, Vector
 from policies.experiment import ArmStats
 from policies.kinds import TASK
+from policies.past import PastChange, PastMoments, PastVector, past_gain
 from policies.records import TESTED, Arm
 from proxy.store.engine.database import Database
 from proxy.store.engine.dialect import any_of
-from proxy.store.ingest.facts import RecordFacts, Terms, VoteSummary, count_arrival, count_score, count_votes
+from proxy.store.ingest.conversations import placed_record
+from proxy.store.ingest.facts import (
+    RecordFacts,
+    Terms,
+    VoteSummary,
+    count_arrival,
+    count_conversation,
+    count_score,
+    count_votes,
+)
 from proxy.store.ingest.votes import BY_PEOPLE, FACTS, facts_of_row, grouped, own_scores, preferred
 from proxy.store.tables.keys import HOUR_US, id_floor, id_time_us
 from proxy.store.tables.partitions import DAYS_AT_ONCE
-from proxy.store.tables.schema import feedback, records, scores
+from proxy.store.tables.schema import conversation_votes, feedback, records, scores
 
 __all__ = ["Epoch", "EpochReplay"]
 
@@ -46,6 +57,8 @@ class Epoch:
     votes_until_us: int | None = None
     """Votes on them count until then: evidence that goes on in a later stage goes on in this one, too. None: until its
     records end."""
+    pasts: Mapping[int, PastVector] | None = None
+    """What the units did before the experiment, as `store.pasts.all_of` has it; None: it is not used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +105,8 @@ class EpochReplay:
         self._arrivals = _Ahead(self._read_records())
         self._ballots = _Ahead(self._read_votes())
         self._users: dict[Arm, dict[int, tuple[list[float], list[float]]]] = {arm: {} for arm in Arm}
+        self._talks: list[tuple[int, RecordFacts, int]] | None = None
+        """Votes on conversations that are still to come, the next one last: when, where, and the vote."""
         self._changed: dict[Arm, dict[int, Vector | None]] = {arm: {} for arm in Arm}
         """Vectors as they were when the moments were last worked out, of the users that changed since."""
         self._arms = {arm: ArmStats(arm=arm, requests=0, moments=Moments()) for arm in Arm}
@@ -108,13 +123,20 @@ class EpochReplay:
                 break
             self._count(event)
             await stream.move_on()
+        if self._talks is None:
+            self._talks = await self._read_talks()
+        while self._talks and self._talks[-1][0] <= until_us:
+            _, record, value = self._talks.pop()
+            count_conversation(self._totals(record), value, 1)
         for arm in Arm:
+            moments, past = self._sums(arm)
             self._arms[arm] = ArmStats(
                 arm=arm,
                 requests=self._requests[arm],
-                moments=self._moments(arm),
+                moments=moments,
                 claimed_users=len(self._claimed[arm]),
                 clusters=len(self._clusters[arm]),
+                past=past,
             )
         return dict(self._arms)
 
@@ -140,10 +162,7 @@ class EpochReplay:
 
     def _count(self, event: _Event) -> None:
         record = event.record
-        users, changed = self._users[record.arm], self._changed[record.arm]
-        if record.unit not in changed:
-            changed[record.unit] = self._vector(record.arm, record.unit)
-        totals = users.setdefault(record.unit, ([0.0] * len(METRICS), [0.0] * len(METRICS)))
+        totals = self._totals(record)
         if event.votes is None:
             self._requests[record.arm] += 1
             if record.claimed:
@@ -156,12 +175,24 @@ class EpochReplay:
         scores = (record.score if votes.score is None else (votes.score, BY_PEOPLE) for votes in event.votes)
         count_score(totals, *scores)
 
-    def _moments(self, arm: Arm) -> Moments:
-        moments, changed = self._arms[arm].moments, self._changed[arm]
+    def _totals(self, record: RecordFacts) -> tuple[list[float], list[float]]:
+        """Of the record's unit, about to change."""
+        changed = self._changed[record.arm]
+        if record.unit not in changed:
+            changed[record.unit] = self._vector(record.arm, record.unit)
+        return self._users[record.arm].setdefault(record.unit, ([0.0] * len(METRICS), [0.0] * len(METRICS)))
+
+    def _sums(self, arm: Arm) -> tuple[Moments, PastMoments | None]:
+        """Of the test, and of the past where that is used, with what has changed since they were last worked out."""
+        moments, past, changed = self._arms[arm].moments, self._arms[arm].past, self._changed[arm]
+        pasts, moves = self._epoch.pasts, list[PastChange]()
         for user_key, old in changed.items():
-            moments = moments.replaced(old, self._vector(arm, user_key))
+            new = self._vector(arm, user_key)
+            moments = moments.replaced(old, new)
+            if pasts is not None and user_key in pasts:
+                moves.append(PastChange(pasts[user_key], old, new))
         changed.clear()
-        return moments
+        return moments, None if pasts is None else (past or PastMoments()) + past_gain(moves)
 
     def _vector(self, arm: Arm, user_key: int) -> Vector | None:
         totals = self._users[arm].get(user_key)
@@ -201,6 +232,19 @@ class EpochReplay:
                     record = _as_it_came(found[row.record_id], kept[row.record_id])
                     yield _ballot(row.fid, record, [vote for vote in said[row.record_id] if vote.joined])
             after = rows[-1].fid if len(rows) == self._chunk else last
+
+    async def _read_talks(self) -> list[tuple[int, RecordFacts, int]]:
+        """All at once: of each conversation there is one, and few have any."""
+        table = conversation_votes
+        mine = table.c.experiment_id == self._epoch.experiment_id, table.c.epoch == self._epoch.number
+        counts = table.c.mixed.is_(sa.false()), table.c.value != 0
+        async with self._db.read() as connection:
+            rows = (await connection.execute(sa.select(table).where(*mine, *counts))).all()
+        found = [
+            (max(id_time_us(row.fid), id_time_us(row.record_id)), placed_record(row._asdict()), row.value)
+            for row in rows
+        ]
+        return sorted(found, key=lambda talk: talk[0], reverse=True)
 
     async def _find(self, ids: set[str], connection: Any) -> dict[str, RecordFacts]:
         """Those of the records that are this epoch's."""

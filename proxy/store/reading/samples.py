@@ -22,6 +22,7 @@ from proxy.store.reading.as_samples import SAMPLE_COLUMNS, is_judged, sample_of_
 from proxy.store.reading.cursor import KeysetCursor
 from proxy.store.reading.earlier import EARLIER_COLUMNS, MOST_NAMESAKES, Earlier, earlier_of_row, names_user
 from proxy.store.reading.preferred import Preference, read_compared, read_preferences
+from proxy.store.reading.regenerated import read_regenerated
 from proxy.store.tables.keys import BLOCK_RECORDS, alias_hash
 from proxy.store.tables.schema import HOUR_S, aliases, feedback, models, records, traffic
 from proxy.store.tables.values import RecordFlag, StoreSize
@@ -141,6 +142,19 @@ class Samples:
     async def compared(self, keys: Sequence[tuple[int, str]]) -> dict[tuple[int, str], Mapping[str, Any]]:
         """The texts of comparisons, by check and item."""
         return await read_compared(self._db, keys)
+
+    async def regenerated(self, record_ids: Sequence[str]) -> dict[str, Sample]:
+        """By those of the records whose answer was kept: the first answer to the same, which the user had made anew.
+        Those whose bodies are gone are left out."""
+        async with self._db.read() as connection:
+            firsts = await read_regenerated(connection, record_ids)
+            if not firsts:
+                return {}
+            wanted = records.c.id.in_(sorted(set(firsts.values())))
+            rows = (await connection.execute(_query(newest_first=False).where(wanted))).all()
+            found = await self._codec.read(connection, {row.id: row.body for row in rows})
+        samples = {row.id: sample_of_row(row, found[row.id], None) for row in rows if row.id in found}
+        return {kept: samples[first] for kept, first in firsts.items() if first in samples}
 
     async def size(self) -> StoreSize:
         """Records, from the hourly sums, and bytes on disk."""

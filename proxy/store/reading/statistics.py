@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from policies.estimates import Metric, Moments, UserTotals
 from policies.experiment import ArmStats
+from policies.past import PastMoments
 from policies.records import Arm
 from proxy.store.engine.database import Database
 from proxy.store.ingest.statistics import totals_of
@@ -39,6 +40,7 @@ class Statistics:
                     moments=Moments.from_bytes(row.moments),
                     claimed_users=row.claimed_users,
                     clusters=row.clusters,
+                    past=None if row.past is None else PastMoments.from_bytes(row.past),
                 )
         return found
 

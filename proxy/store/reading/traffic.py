@@ -23,7 +23,7 @@ from policies.records import Arm, Outcome
 from proxy.clock import Clock
 from proxy.store.engine.database import Database
 from proxy.store.ingest.deltas import duration_of_bin
-from proxy.store.tables.keys import DAY_US, HOUR_US, id_floor
+from proxy.store.tables.keys import DAY_US, HOUR_US, id_floor, id_time_us
 from proxy.store.tables.schema import (
     HOUR_S,
     MINUTE_S,
@@ -52,6 +52,7 @@ _REFUSED: Final = sa.or_(
 )
 _COLUMNS: Final = (*SUMS, "quality", "tasks")
 _MAX_USERS: Final = 100_000
+_NEWEST: Final = 200_000
 _ENOUGH_USERS: Final = 2000
 """A day: of so many one in a hundred is enough for a canary."""
 
@@ -143,6 +144,26 @@ class Traffic:
                 if count := int(await connection.scalar(sa.select(sa.func.count()).select_from(some)) or 0):
                     found.append(count)
         return sum(found) / len(found) if found else None
+
+    async def visits(self, since_us: int, *, limit: int = _NEWEST) -> tuple[float, dict[int, int]]:
+        """How often users came: (days counted, users by number of requests), of the newest `limit` requests since then.
+
+        The days end with the newest request and begin with the oldest that is counted; 0.0 without requests.
+        """
+        mine = (records.c.id >= id_floor(since_us), records.c.user_hash.is_not(None), records.c.kind != TASK.name)
+        newest = sa.select(records.c.id, records.c.user_hash).where(*mine).order_by(records.c.id.desc()).limit(limit)
+        some = newest.subquery()
+        each = sa.select(sa.func.count().label("n")).select_from(some).group_by(some.c.user_hash).subquery()
+        query = sa.select(each.c.n, sa.func.count()).group_by(each.c.n)
+        async with self._db.read() as connection:
+            oldest, latest = [
+                await connection.scalar(sa.select(some.c.id).order_by(way).limit(1))
+                for way in (some.c.id.asc(), some.c.id.desc())
+            ]
+            if oldest is None or latest is None:
+                return 0.0, {}
+            found = {int(n): int(users) for n, users in await connection.execute(query)}
+        return (id_time_us(latest) - id_time_us(oldest)) / DAY_US, found
 
     async def count_corrections(self, since_us: int, until_us: int) -> int:
         """Votes with a correction that counts and that came in the window, also such as changed nothing: on a task, on

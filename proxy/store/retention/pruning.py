@@ -44,6 +44,7 @@ from proxy.store.tables.schema import (
     scores,
     tag_users,
     traffic,
+    user_past,
     user_stats,
 )
 from proxy.store.tables.values import Pruned
@@ -239,7 +240,7 @@ async def _drop_user_stats(db: Database, before_us: int) -> None:
         async with db.write() as connection:
             placed = conversation_votes.c.experiment_id == experiment_id
             await connection.execute(sa.delete(conversation_votes).where(placed))
-        for table in (user_stats, claimed_users, tag_users):
+        for table in (user_stats, user_past, claimed_users, tag_users):
             mine = table.c.experiment_id == experiment_id
             keys = sa.select(table.c.user_key).where(mine).limit(_CHUNK)
             while True:

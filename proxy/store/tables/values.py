@@ -48,7 +48,7 @@ class RecordFlag(IntFlag):
     """The request asked not to be trained on (`store: false` or the no-train header)."""
     STREAMED = 2
     FALLBACK = 4
-    """The champion answered for the challenger; counts against the assigned arm."""
+    """The champion answered for another arm; counts against that one, where it is evidence."""
     TRUNCATED_REQUEST = 8
     """The captured copy of the request is cut; `request_bytes` is the true size."""
     TRUNCATED_RESPONSE = 16
@@ -167,7 +167,7 @@ class NewRecord:
 
     @property
     def fallback(self) -> bool:
-        """The champion answered for the challenger."""
+        """The champion answered for another arm."""
         return self.flags.value & _FALLBACK != 0
 
 
@@ -447,7 +447,7 @@ class TrafficPoint:
     refused: int
     """No answer, as the server declined the request (4xx): see `Outcome.refused`."""
     fallbacks: int
-    """The champion answered for the challenger; whether that was an answer is counted above."""
+    """The champion answered for another arm; whether that was an answer is counted above."""
     duration_s: float
     """Mean; 0 without requests."""
     p50_s: float | None

@@ -20,6 +20,7 @@ from proxy.web.console.page import Console
 from proxy.web.console.road import RoadStep, road_of
 from proxy.web.console.series import chart, series
 from proxy.web.console.traffic import arm_steps, quality_chart, vote_chart
+from proxy.web.console.watched import watch_of
 from proxy.web.console.wording import UNKNOWN, change_text
 from proxy.web.responses import ApiError, JsonResponse
 
@@ -63,10 +64,21 @@ class _Pages:
             "names": names,
             "assessment": await self._assessment(status, shown),
             "rules": self._console.services.config.ab_test_config,
+            "past_saving": self._past_saving(shown, listed),
             "road": await self._road(status, shown),
+            "by_hand": [] if shown is None else [stage.by_hand for stage in shown.stages if not stage.watch],
+            "watched": await watch_of(self._console.store, status, shown),
             "coming": await self._coming(status, request),
+            "conversations": sorted((await store.conversations.counts(shown.id)).items()) if shown else (),
         }
         return await self._console.render(request, "experiment.html", context)
+
+    def _past_saving(self, shown: Experiment | None, listed: Sequence[Experiment]) -> str | None:
+        """What taking the users' past off saves here, or would; beside the newest experiment."""
+        known = self._console.store.past_savings.known
+        if known is None or shown is None or shown.id != listed[0].id:
+            return None
+        return known.in_words(on=self._console.services.config.ab_test_config.cuped)
 
     async def _road(self, status: Status, shown: Experiment | None) -> list[RoadStep]:
         """The steps of the challenger whose experiment is shown."""

@@ -13,6 +13,7 @@ from starlette.routing import Route
 from policies.actions import TAGS, PrepareData
 from policies.vocabulary import HOLD
 from proxy.errors import TemporaryError
+from proxy.status import watch_of_decision
 from proxy.store.tables.control import JournalEntry
 from proxy.web.console.page import Console
 from proxy.web.numbers import instant_of
@@ -55,6 +56,7 @@ def history_routes(console: Console) -> list[Route]:
             "reasons": entry.inputs.get("reasons", [entry.why]),
             "assessment": entry.inputs.get("assessment"),
             "watch": entry.inputs.get("watch"),
+            "watched": watch_of_decision(entry.inputs),
             "evidence": _evidence(entry, None if settings is None else settings.content),
         }
         return await console.render(request, "decision.html", context)

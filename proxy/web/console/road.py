@@ -9,7 +9,6 @@ from typing import Any, Final, Literal
 from policies import wording
 from policies.actions import TAGS, FinishWatch, HaltWatch, ReturnTraffic, SetShare
 from policies.assessment import ABTestConfig
-from policies.lifecycle import Phase
 from policies.rows import Check, CheckKind, Experiment
 from policies.vocabulary import VERDICTS
 from proxy.status import Status
@@ -17,6 +16,7 @@ from proxy.store.store import Store
 from proxy.store.tables.control import JournalEntry
 from proxy.web.checks.documents import verdict_of_check
 from proxy.web.console.checks import report_of
+from proxy.web.console.watched import end_of_watch, running_watch
 from proxy.web.console.wording import check_verdict
 
 __all__ = ["RoadStep", "road_of"]
@@ -99,23 +99,34 @@ async def _tested(store: Store, status: Status, experiment: Experiment | None, *
     """The test, with its stages: every share that the challenger had."""
     if experiment is None:
         return RoadStep(name="Test", state="off" if ended else "next")
-    changes = await store.journal.acted((TAGS[SetShare],), experiment.started_us, experiment.ended_us)
-    sentence = f"Epoch {experiment.epoch}." if experiment.epoch > 1 else ""
-    if shares := [share for entry in changes if (share := _share_of(entry, experiment)) is not None]:
-        sentence = f"Shares of the users: {', then '.join(shares)}. {sentence}".strip()
-    elif experiment.ended_us is None:
-        sentence = f"{wording.share(experiment.share)} of the users. {sentence}".strip()
     running = status.experiment is not None and status.experiment.id == experiment.id
     kept = status.experiment.assessment if running and status.experiment is not None else None
+    sentences = [await _shares(store, experiment)]
+    if kept is not None and kept.next_stage is not None:
+        sentences.append(f"Next: {wording.share(kept.next_stage.share)}.")
+    if experiment.epoch > 1:
+        sentences.append(f"Epoch {experiment.epoch}.")
     verdict = experiment.verdict or (kept.verdict.value if kept is not None else "continue")
     return RoadStep(
         name="Test",
         state="now" if experiment.ended_us is None else "failed" if experiment.verdict in _LOST else "done",
         verdict=VERDICTS.get(verdict, verdict),
-        sentence=sentence,
+        sentence=" ".join(sentences).strip(),
         at_s=experiment.started_us / 1e6,
         link=f"/experiment/{experiment.id}",
     )
+
+
+async def _shares(store: Store, experiment: Experiment) -> str:
+    """The shares that the challenger had, of what its row knows, or the journal where an earlier version wrote that."""
+    stages = [wording.share(stage.share) for stage in experiment.stages if not stage.watch and stage.share > 0.0]
+    if len(stages) < 2:
+        changes = await store.journal.acted((TAGS[SetShare],), experiment.started_us, experiment.ended_us)
+        changed = [share for entry in changes if (share := _share_of(entry, experiment)) is not None]
+        stages = changed or stages
+        if not changed:
+            return f"{stages[0]} of the users." if stages else ""
+    return f"Shares of the users: {', then '.join(stages)}."
 
 
 def _share_of(entry: JournalEntry, experiment: Experiment) -> str | None:
@@ -131,14 +142,12 @@ async def _watched(store: Store, status: Status, experiment: Experiment | None, 
         return RoadStep(name="Watch", state="off" if ended else "next")
     if experiment.verdict not in ("promote", "returned"):
         return RoadStep(name="Watch", state="off")
-    watch = status.watch if status.phase.name == Phase.WATCHING.value else None
-    entries = await store.journal.acted(tuple(_WATCH_ENDS), experiment.ended_us, limit=1)
-    if not entries or entries[0].experiment_id != experiment.id:
+    watch, end = running_watch(status, experiment), await end_of_watch(store, experiment)
+    if end is None:
         if watch is None:
             return RoadStep(name="Watch", state="next")
         why = " ".join((f"{wording.duration(watch.remaining_hours)} to go.", *watch.reasons))
         return RoadStep(name="Watch", state="now", verdict="Running", sentence=why)
-    end = entries[0]
     state, verdict, sentence = _WATCH_ENDS[end.action]
     return RoadStep(
         name="Watch",

@@ -2,7 +2,7 @@
 
     {"x": [Unix s], "series": [{"label", "role", "values"}], "unit", "lines": [{"label", "value"}], "summary"}
 
-`role` decides the colour: champion, challenger, estimate, or bound; two series of role bound enclose a band.
+`role` decides the colour: champion, challenger, control, estimate, or bound; two series of role bound enclose a band.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def chart(
 def arm_chart(
     x: Sequence[float], by_arm: Mapping[Arm, Sequence[float | None]], *, unit: Unit, summary: str
 ) -> dict[str, Any]:
-    """One line for each arm that has any value; a champion alone has no challenger's empty legend beside it."""
+    """One line for each arm that has any value; a champion alone has no empty legend of another beside it."""
     shown = [
         series(arm.label, arm.label, values) for arm, values in by_arm.items() if any(v is not None for v in values)
     ]

@@ -33,7 +33,7 @@ from proxy.wire.extract.stream import read_array, read_stream
 from proxy.wire.extract.values import mapping, text
 from proxy.wire.headers import charset, is_event_stream, is_frames, is_json, is_ndjson
 from proxy.wire.lenient import crowded, read_json
-from proxy.wire.person import conversation_of, reduce_user, user_of
+from proxy.wire.person import MORE_CONVERSATION_FIELDS, conversation_of, reduce_user, user_of
 from proxy.wire.pointer import MISSING, first_found
 
 __all__ = ["converse", "extract"]
@@ -99,7 +99,7 @@ def _extract(exchange: CapturedExchange, pointers: Pointers) -> Extraction:
         finish_reason=_name(parsed_response.finish_reason),
         provider_id=_name(parsed_response.provider_id),
         user=_user(request, fields, pointers),
-        conversation=conversation_of(fields) or _name(parsed_response.conversation),
+        conversation=conversation_of(fields) or _conversation(fields) or _name(parsed_response.conversation),
         quality=_quality(first_found(pointers.quality, response)),
         json_requested=parsed_request.json_requested,
         streamed=stream is not None or (kind != _PLAIN and _is_stream(kind)),
@@ -269,6 +269,11 @@ def _model(path: str, request: dict[str, Any], response: dict[str, Any]) -> str 
             return name[:_MAX_NAME]
     in_path = _MODEL_IN_PATH.search(path)
     return unquote(in_path[1] or in_path[2])[:_MAX_NAME] if in_path else None
+
+
+def _conversation(fields: dict[str, Any]) -> str | None:
+    """A conversation that is named where the gateway does not look for a sticky key."""
+    return conversation_of(fields, MORE_CONVERSATION_FIELDS, ())
 
 
 def _name(value: str | None) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from policies.ballots import FULL_TRUST, BallotTrust
+from policies.estimates import METRICS, Metric
 from policies.experiment import ArmStats
 from policies.records import TESTED, Arm, Outcome
 from policies.rows import Experiment
@@ -55,6 +56,7 @@ def some_record(at_us: int, rng: random.Random) -> NewRecord:
         flags=rng.choice((RecordFlag.NONE, RecordFlag.FALLBACK, RecordFlag.CLAIMED)),
         cluster=rng.choice((7, 8)),
         aliases=(),
+        signals=rng.choice((None, *range(256))),
     )
 
 
@@ -66,6 +68,7 @@ def some_vote(record_id: str, at_us: int, rng: random.Random) -> NewVote:
         {"feedback": 0},
         {"feedback": None, "quality_score": 0.3},
         {"feedback": None, "retracted": True},
+        {"feedback": None, "copied": True},
     )
     trust = rng.choice((FULL_TRUST, BallotTrust.THUMB, BallotTrust.NONE, BallotTrust.THUMB | BallotTrust.SCORE))
     return vote(record_id, at_us, rng, source=rng.choice("ab"), trust=trust, **rng.choice(said))
@@ -205,11 +208,37 @@ async def test_a_person_and_a_changed_share_are_part_of_what_happened(
     assert (running.really, running.decision) == (None, None)
     await store.commands.submit("share", who="ada", why="more users", args={"share": 0.3})
     await story.go_on(minutes=3)
+    await store.commands.submit("share", who="ada", why="it does well", args={"share": 0.4})
+    await story.go_on(minutes=3)
     await store.commands.submit("rollback", who="ada", why="enough", args={})
     await story.go_on(minutes=1)
     test = await story.again()
-    assert [epoch.share for epoch in test.epochs] == [0.5, 0.3]
-    assert [epoch.stored_requests > 0 for epoch in test.epochs] == [True, True]
+    assert [epoch.share for epoch in test.epochs] == [0.5, 0.3, 0.4]
+    assert [epoch.by_hand for epoch in test.epochs] == [False, True, True]
+    assert [epoch.goes_on for epoch in test.epochs] == [False, False, True]  # only a higher share is a further stage
+    assert [epoch.stored_requests > 0 for epoch in test.epochs] == [True, True, True]
     assert test.epochs[0].ended_at == test.epochs[1].started_at
     assert test.really is not None
-    assert (test.really.action, test.really.who, test.really.at) == ("RollBack", "ada", test.epochs[1].ended_at)
+    assert (test.really.action, test.really.who, test.really.at) == ("RollBack", "ada", test.epochs[2].ended_at)
+
+
+async def test_a_replay_counts_votes_on_conversations_from_when_they_were_given(
+    store: Store, clock: ManualClock
+) -> None:
+    lease = await store.leases.acquire("loop", "test", ttl_s=60)
+    assert lease is not None
+    made = Experiment(id=1, champion_model_id=1, challenger_model_id=2, salt="00", share=0.5, frozen={"icc": 0.2})
+    await store.journal.transition(LoopTransaction(fence=lease.fence, experiments=(made,)))
+    rng, start_us = random.Random(1), int(clock.now() * 1e6)
+    talk = {"experiment_id": 1, "epoch": 1, "user_hash": 5, "conversation": 70}
+    record = exchange(start_us + SECOND_US, rng, **talk)
+    ballot = vote(record.id, start_us + 9 * SECOND_US, rng, whole=True)
+    await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=(record,), votes=(ballot,)))
+    epoch = Epoch(
+        experiment_id=1, number=1, terms=Terms(icc=0.2), since_us=start_us, until_us=start_us + 20 * SECOND_US
+    )
+    replay = store.statistics.replay(epoch)
+    at = 2 * METRICS.index(Metric.CONVERSATION)
+    found = [(await replay.advance(start_us + s * SECOND_US))[Arm.CHAMPION].moments.sums[at] for s in (2, 8, 10)]
+    await replay.aclose()
+    assert found == [0, 0, 1]

@@ -18,6 +18,7 @@ from proxy.config import LoopConfig
 from proxy.loop.backtest.evidence import EvidenceAgain
 from proxy.loop.backtest.happened import what_happened
 from proxy.loop.backtest.paper import PaperTest
+from proxy.loop.backtest.simulate import decide_again
 from proxy.loop.build import rules_of
 from proxy.loop.codec import from_json
 from proxy.loop.look.carriers import Voters
@@ -49,6 +50,15 @@ async def test_a_ramp_a_promotion_and_its_end_come_out_as_they_did(
     await assert_evidence_of_then(story)
     await assert_other_ramps_are_told(story, test)
     await assert_other_watches_are_told(story)
+    assert await rises_decided_again(story, RAMP) == []
+    assert await rises_decided_again(story, (0.1,)) == ["Hold", "Hold"]
+
+
+async def rises_decided_again(story: Story, stages: tuple[float, ...]) -> list[str]:
+    """What other stages would have done instead of each rise, on the inputs of its moment."""
+    config = LoopConfig(ab_test_config=replace(story.config, stages=stages))
+    _, others = await decide_again(story.store, config, 0.0)
+    return [other.would_be for other in others if other.was == "RaiseShare"]
 
 
 def assert_as_it_was(test: PaperTest) -> None:
@@ -194,3 +204,46 @@ async def test_a_challenger_that_was_silent_is_silent_on_paper(
     assert (impatient.decision.verdict, impatient.decision.action) == ("roll_back", "RollBack")
     assert test.decision.at - impatient.decision.at == pytest.approx(480.0, abs=CHECK_S)
     assert "has not answered its health check" in impatient.decision.reasons[0]
+
+
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+async def test_the_users_past_is_on_paper_what_it_was(store: Store, clock: ManualClock, tmp_path: Path) -> None:
+    """As it was frozen, and as it is read again where the settings ask for it afterwards."""
+    story = Story(store, clock, tmp_path, better_by=0.25, cuped=True)
+    await story.play()
+    [row] = await store.experiments.list(10)
+    frozen, started_us = await store.pasts.all_of(row.id, 0.1), row.started_us
+    read = await store.pasts.read(started_us - 86_400_000_000, started_us, 0.1)
+    assert frozen.keys() == read.keys()
+    assert len(frozen) == 40
+    assert all(frozen[unit] == pytest.approx(read[unit]) for unit in read)
+
+    told = (await what_happened(store, [row], clock.now()))[row.id]
+    assert told.history_days == story.config.history_days
+    evidence = EvidenceAgain(store, row.id, 0.1, clock.now(), frozen)
+    async with aclosing(evidence):
+        await evidence.begin(told.epochs[0])
+        await evidence.advance(clock.now())
+        facts = evidence.facts(0.0, ())
+    live = await store.statistics.arms(row.id, told.epochs[0].epoch)
+    for mine, theirs in (
+        (facts.champion.past, live[Arm.CHAMPION].past),
+        (facts.challenger.past, live[Arm.CHALLENGER].past),
+    ):
+        assert mine is not None
+        assert theirs is not None
+        assert mine.users == theirs.users > 10
+        assert mine.crosses == pytest.approx(theirs.crosses, abs=1e-6)
+
+    tests = [await story.again(), await story.again(history_days=14.0)]
+    for test in tests:
+        assert test.really is not None
+        assert test.decision is not None
+        assert (test.really.action, test.decision.action) == ("BeginPromotion", "BeginPromotion")
+        assert abs(test.decision.at - test.really.at) <= CHECK_S
+    assert tests[0].decision == tests[1].decision
+    read_again = "the users' past is that of the records that are still stored"
+    assert [read_again in test.notes for test in tests] == [False, True]
+    plain = await story.again(cuped=False)
+    assert plain.decision is not None
+    assert plain.decision.reasons != tests[0].decision.reasons

@@ -109,12 +109,14 @@ def test_the_experiment_shows_its_confidence_sequence_and_why_it_is_not_promoted
     expect(page.locator("#split ~ ul")).to_contain_text("Users split as configured")
 
 
-def test_the_charts_of_traffic_have_both_arms(admin: Admin, page: Page) -> None:
+def test_the_charts_of_traffic_have_each_arm_that_had_users(admin: Admin, page: Page) -> None:
     page.goto(f"{admin.url}/traffic?range=24h")
     expect(page.locator("#chart-requests figcaption")).to_contain_text("requests in 24 hours")
     for name in ("requests", "errors", "refused", "latency", "tokens", "quality", "votes"):
         labels = page.locator(f"#chart-{name} .u-legend .u-label")
-        expect(labels).to_have_text(["UTC", "champion", "challenger"])
+        expect(labels).to_have_text(["UTC", "champion", "challenger", "control"])
+    page.goto(f"{admin.url}/traffic?range=6h")
+    expect(page.locator("#chart-requests .u-legend .u-label")).to_have_text(["UTC", "champion", "challenger"])
 
 
 def test_a_young_installs_charts_begin_where_its_traffic_does(admin: Admin) -> None:
@@ -211,12 +213,39 @@ def test_the_experiment_shows_its_challengers_road(admin: Admin, page: Page) -> 
     expect(steps.nth(2)).to_contain_text("Promote")
     expect(steps.nth(3)).to_contain_text("Watched")
     page.goto(f"{admin.url}/experiment")
-    expect(page.locator(".road [aria-current=step]")).to_contain_text("30 % of the users")
+    now = page.locator(".road [aria-current=step]")
+    expect(now).to_contain_text("Shares of the users: 15 %, then 30 %. Next: 50 %.")
     page.locator(".road").get_by_role("link", name="Check").click()
     expect(page.get_by_role("heading", name="What it found")).to_be_visible()
     page.go_back()
     page.get_by_role("link", name="answers side by side").click()
     expect(page.get_by_role("heading", name="Which answer is better?")).to_be_visible()
+
+
+def test_every_stage_is_a_row_and_what_the_next_waits_for(admin: Admin, page: Page) -> None:
+    page.goto(admin.url)
+    expect(page.locator(".reasons")).to_contain_text("before it rises to 50 %")
+    page.get_by_role("link", name="stage 2").click()
+    table = page.get_by_role("table", name="Each stage by itself")
+    expect(table.locator("tbody tr")).to_have_count(2)
+    expect(table.locator("tbody tr").nth(0)).to_contain_text("15 %")
+    expect(table.locator("tbody tr").nth(1)).to_contain_text("30 %")
+    expect(page.locator("main")).to_contain_text("Before the share rises to 50 %:")
+    page.goto(f"{admin.url}/history")
+    page.get_by_role("link", name="Raise the share").first.click()
+    expect(page.get_by_role("table", name="Each stage by itself").locator("tbody tr")).to_have_count(1)
+    expect(page.locator("main")).to_contain_text("The share rises to 30 % now.")
+
+
+def test_the_watch_is_shown_with_its_control(admin: Admin, page: Page) -> None:
+    page.goto(f"{admin.url}/experiment/1")
+    watch = page.locator("section").filter(has=page.locator("#watched"))
+    expect(watch.locator(".arm.control")).to_be_visible()
+    expect(watch).to_contain_text("10 % of the users")
+    expect(watch).to_contain_text(re.compile(r"control base\s*[1-9]\d* requests\s*[1-9]\d* users"))
+    expect(watch.get_by_role("rowheader", name="errors")).to_be_visible()
+    page.goto(f"{admin.url}/records?arm=control")
+    expect(page.locator("table.rows tbody tr").first).to_contain_text("control")
 
 
 def test_a_run_shows_its_data_what_was_left_out_and_its_log(admin: Admin, page: Page) -> None:

@@ -70,4 +70,4 @@ def test_from_the_check_over_the_shadow_to_the_test(admin: Admin, page: Page) ->
     expect(steps(page).nth(1)).to_have_class("is-open")
     assert not barriers(page)
     expect(page.locator(".road [aria-current=step]")).to_contain_text("Test")
-    expect(steps(page).nth(2)).to_contain_text("30 % of the users")
+    expect(steps(page).nth(2)).to_contain_text("15 % of the users. Next: 30 %.")

@@ -42,6 +42,7 @@
     const look = {
       champion: { stroke: css("--champion"), width: 2 },
       challenger: { stroke: css("--challenger"), width: 2, dash: [6, 3] },
+      control: { stroke: css("--control"), width: 2, dash: [2, 3] },
       estimate: { stroke: css("--challenger"), width: 2 },
       bound: { stroke: css("--band-edge"), width: 1 },
     }[series.role];

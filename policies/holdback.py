@@ -1,0 +1,150 @@
+"""What the guardrails of a watch say, with a control and without.
+
+With a control each guardrail has two proofs, each at half of its part of alpha_harm:
+
+    at the same time    the new champion against the users held back, by the mean of two e-values: that of the
+                        difference, and for errors and refusals that of who has the failures (`policies.failures`)
+    with the hours      the same against the old champion's arm as it was at the promotion. Of errors and refusals it
+    before              counts once the control has too few of the failures as well, at odds of 2/alpha_harm: the hours
+                        before are many requests and see a bad model within a few dozen, the control sees to it that a
+                        bad hour of both models is not held against one
+
+Where the control is too few users to say anything although a quarter of the window is over, and where there is no
+control, the hours before decide alone, of everything but latency. That is weaker, and the reason says so.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import Final
+
+from policies.assessment import ABTestConfig
+from policies.estimates import Metric, Moments
+from policies.experiment import guardrails_of
+from policies.failures import log_e_of_failures
+from policies.guardrails import GUARDRAILS, Guardrail, GuardrailResult, GuardrailState, check
+from policies.stages import Stages
+from policies.wording import finite, odds
+
+__all__ = ["Compared", "Watched", "watch_guardrails", "watched"]
+
+_WAITS_FOR: Final = 0.25
+"""Of the window: so long a control may have too few users before the hours before the promotion are asked."""
+_FAILURES: Final = (Metric.ERROR, Metric.REFUSED)
+_LOG_2: Final = math.log(2.0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compared:
+    """The three arms of a watch."""
+
+    after: Moments
+    """The new champion's, since the promotion."""
+    control: Moments | None
+    """The old champion's, of the same hours; None where nobody is held back."""
+    before: Moments | None
+    """The old champion's in the experiment's last stage; None when there was no experiment."""
+    holdback_share: float
+    passed: float
+    """Which part of the window is over."""
+
+
+def watch_guardrails(config: ABTestConfig, *, concurrent: bool = True) -> tuple[Guardrail, ...]:
+    """The test's guardrails as the watch uses them: harm starts at the limit, and each of them takes traffic back.
+
+    Those of behaviour, and the judge, have done their part. Without a concurrent control latency is not judged.
+    """
+    return tuple(
+        replace(
+            guardrail,
+            tolerance=guardrail.limit,
+            alpha=GUARDRAILS[guardrail.name].watch_part * config.alpha_harm,
+            rolls_back=True,
+        )
+        for guardrail in guardrails_of(config)
+        if GUARDRAILS[guardrail.name].watch_part and (concurrent or guardrail.metric is not Metric.SLOW)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """What one guardrail says at one look."""
+
+    result: GuardrailResult
+    leans_to_harm: bool
+    """Not proven, but beyond the limit, and one of the two proofs says that this is no chance: an e-value above 1 of
+    the users held back, or proof against the hours before. Reason enough to watch on."""
+
+
+def watched(compared: Compared, config: ABTestConfig) -> tuple[Watched, ...]:
+    """What each guardrail says; nothing where there is nothing to compare with."""
+    if compared.control is not None:
+        return tuple(_twice(guardrail, compared, config) for guardrail in watch_guardrails(config))
+    return tuple(
+        _alone(result)
+        for guardrail in watch_guardrails(config, concurrent=False)
+        if (result := _with_before(guardrail, compared, config)) is not None
+    )
+
+
+def _alone(result: GuardrailResult) -> Watched:
+    beyond = result.state is GuardrailState.BLOCK
+    return Watched(result=result, leans_to_harm=beyond and (result.log_e_harm or 0.0) > 0.0)
+
+
+def _with_before(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> GuardrailResult | None:
+    if compared.before is None:
+        return None
+    return check(guardrail, Stages.one(compared.before, compared.after), config.guardrails)
+
+
+def _twice(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> Watched:
+    assert compared.control is not None  # watched() asks only then
+    half = replace(guardrail, alpha=guardrail.alpha / 2.0)
+    stages = Stages.one(compared.control, compared.after, 1.0 - compared.holdback_share)
+    now = check(half, stages, config.guardrails)
+    then = _with_before(half, compared, config) if guardrail.metric is not Metric.SLOW else None
+    if now.state is GuardrailState.UNKNOWN and then is not None and compared.passed >= _WAITS_FOR:
+        return _alone(_weaker(now, then))
+    if guardrail.metric in _FAILURES and now.state in (GuardrailState.PASS, GuardrailState.BLOCK):
+        share = log_e_of_failures(compared.control, compared.after, guardrail.metric, tolerance=guardrail.tolerance)
+        now = _of_failures(now, then, share, half.alpha, config.alpha_harm)
+    proven_then = then is not None and then.state is GuardrailState.ROLL_BACK
+    beyond = now.state is GuardrailState.BLOCK
+    return Watched(result=now, leans_to_harm=beyond and (proven_then or (now.log_e_harm or 0.0) > 0.0))
+
+
+def _weaker(now: GuardrailResult, then: GuardrailResult) -> GuardrailResult:
+    why = f"weaker: compared with the hours before the promotion, for of the users held back there are {_after(now)}"
+    return replace(then, reason=f"{then.reason} ({why})")
+
+
+def _after(result: GuardrailResult) -> str:
+    return result.reason.rpartition("; ")[2]
+
+
+def _of_failures(
+    now: GuardrailResult, then: GuardrailResult | None, share: float, alpha: float, alpha_harm: float
+) -> GuardrailResult:
+    """With what the control's share of the failures says: alone, or with the hours before."""
+    log_e = _log_mean(-math.inf if now.log_e_harm is None else now.log_e_harm, share)
+    needed, with_before = -math.log(alpha), _LOG_2 - math.log(alpha_harm)
+    if log_e >= needed:
+        why = f"harm is proven ({odds(log_e)}, {odds(needed)} needed)"
+    elif share >= with_before and then is not None and then.state is GuardrailState.ROLL_BACK:
+        why = (
+            f"harm is proven: the users held back have too few of the failures ({odds(share)}, {odds(with_before)} "
+            f"needed), and against the hours before the promotion {then.reason}"
+        )
+    else:
+        return replace(now, log_e_harm=finite(log_e))
+    numbers = now.reason.rpartition("; ")[0]
+    return replace(now, log_e_harm=finite(log_e), state=GuardrailState.ROLL_BACK, reason=f"{numbers}; {why}")
+
+
+def _log_mean(one: float, other: float) -> float:
+    high = max(one, other)
+    if high == -math.inf:
+        return high
+    return high + math.log((math.exp(one - high) + math.exp(other - high)) / 2.0)

@@ -1,0 +1,182 @@
+"""What would make a test shorter, and by how much: what to do where "+5 % with my traffic" takes too long.
+
+Each lever is computed for the same better model, on the same traffic. They are named in the order of what they ask for:
+a setting, more users who see the challenger, the set-up of a judge, hours of people who compare answers, and last a
+longer test, which makes nothing shorter. The cheapest is the first that brings four of five tests into the longest
+duration; where none does, the one that comes nearest.
+
+A session in which people compare answers blind promotes nothing, for only users do; it tells a person whether to.
+A pair says that the better model's answer is preferred with a probability of 1/2 + half of its edge, the edge being
+what its gain is in standard deviations of a difference of two answers to the same prompt (`_SAME_PROMPT` of their
+variance is the prompt's, which the comparison takes out).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from policies.assessment import ABTestConfig
+from policies.estimates import Metric
+from policies.evidence import information_needed
+from policies.power import ExpectedTraffic, required_test
+from policies.profiles import MetricProfile, with_judge
+from policies.wording import duration, share
+
+__all__ = ["Lever", "LeverKind", "cheapest", "levers", "months_in_words"]
+
+_SAME_PROMPT: Final = 0.4
+"""Correlation of the worth of two models' answers to one prompt; the gate is simulated with .3 and .5."""
+_COMPARISON_S: Final = 30.0
+"""A person needs about so long for a pair."""
+_HALF: Final = 0.5
+_WORTH: Final = 0.95
+"""A lever that leaves more of the time than this is not worth its name."""
+_DAYS_A_MONTH: Final = 30.4
+
+
+class LeverKind(StrEnum):
+    """In the order of what it asks for."""
+
+    CUPED = "cuped"
+    SHARE = "share"
+    JUDGE = "judge"
+    PREFERENCES = "preferences"
+    LONGER = "longer"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lever:
+    """One thing that a person can do."""
+
+    kind: LeverKind
+    days: float | None
+    """Until four of five tests are decided; for preferences until the comparisons are made by one person, eight hours a
+    day. None: it does not suffice within ten years."""
+    words: str
+    """What to do, and what it costs."""
+    comparisons: int | None = None
+    """Of the session, and …"""
+    work_hours: float | None = None
+    """… how long one person is at it."""
+
+
+def levers(
+    gain: float,
+    shares: Sequence[float],
+    traffic: ExpectedTraffic,
+    profiles: Sequence[MetricProfile],
+    config: ABTestConfig,
+    *,
+    saving: float | None = None,
+) -> tuple[Lever, ...]:
+    """What shortens the test of a model with this composite `gain`, in the order of what it asks for.
+
+    `saving`: part of the variance that CUPED would take out here; None: not known, or it is on already.
+    """
+    now = required_test(gain, shares, traffic, profiles, config).days
+    found = (
+        _cuped(gain, shares, traffic, profiles, config, saving),
+        _more_users(gain, traffic, profiles, config),
+        _judge(gain, shares, traffic, profiles, config),
+        _preferences(gain, profiles, config),
+    )
+    useful = tuple(one for one in found if one is not None and _shorter(one.days, now))
+    return (*useful, _longer(now, config)) if now is not None and now > config.max_duration_hours / 24 else useful
+
+
+def cheapest(found: Sequence[Lever], config: ABTestConfig) -> Lever | None:
+    """The first that suffices within the longest duration, else the one that comes nearest; None: there is none."""
+    most = config.max_duration_hours / 24
+    within = [one for one in found if one.days is not None and one.days <= most]
+    if within:
+        return within[0]
+    return min((one for one in found if one.days is not None), key=lambda one: one.days or math.inf, default=None)
+
+
+def months_in_words(days: float | None) -> str:
+    """How long, for people who think of months: "4 months" from two on; None: never."""
+    if days is None:
+        return "never with these users"
+    if days >= 2 * _DAYS_A_MONTH:
+        return f"{days / _DAYS_A_MONTH:.0f} months"
+    return duration(24 * days)
+
+
+def _shorter(days: float | None, now: float | None) -> bool:
+    return days is not None and (now is None or days < _WORTH * now)
+
+
+def _cuped(
+    gain: float,
+    shares: Sequence[float],
+    traffic: ExpectedTraffic,
+    profiles: Sequence[MetricProfile],
+    config: ABTestConfig,
+    saving: float | None,
+) -> Lever | None:
+    if saving is None or not 0.0 < saving < 1.0:
+        return None
+    days = required_test(gain, shares, traffic, profiles, config, saving=saving).days
+    words = f"set ab_test_config.cuped: the users' own past takes out {share(saving)} of the variance here"
+    return Lever(kind=LeverKind.CUPED, days=days, words=words)
+
+
+def _more_users(
+    gain: float, traffic: ExpectedTraffic, profiles: Sequence[MetricProfile], config: ABTestConfig
+) -> Lever:
+    days = required_test(gain, (_HALF,), traffic, profiles, config).days
+    words = (
+        "give the challenger half of the users from the start (ab_test_config.stages = [0.5]): they see it, good or bad"
+    )
+    return Lever(kind=LeverKind.SHARE, days=days, words=words)
+
+
+def _judge(
+    gain: float,
+    shares: Sequence[float],
+    traffic: ExpectedTraffic,
+    profiles: Sequence[MetricProfile],
+    config: ABTestConfig,
+) -> Lever | None:
+    judged = with_judge(tuple(profiles), config)
+    if judged is None:
+        return None
+    answers = sum(one.weight for one in profiles if one.metric is Metric.POSITIVE)
+    better = gain * (config.quality_weight + config.feedback_weight) / answers
+    days = required_test(better, shares, traffic, judged, config).days
+    words = (
+        "set up a judge ([judge]): its scores, corrected by the votes, take the place of quality and thumbs; "
+        "a model that is better by these votes then gains more of the composite, too"
+    )
+    return Lever(kind=LeverKind.JUDGE, days=days, words=words)
+
+
+def _preferences(gain: float, profiles: Sequence[MetricProfile], config: ABTestConfig) -> Lever | None:
+    """How many blind comparisons show that its answers are better, at 80 % power and the test's alpha."""
+    rated = [one for one in profiles if one.metric in (Metric.QUALITY, Metric.POSITIVE)]
+    if not rated or gain <= 0:
+        return None
+    shown = max(rated, key=lambda one: one.weight)
+    change = gain / sum(one.weight for one in rated) * shown.mean
+    edge = change / (shown.sd * math.sqrt(2.0 * (1.0 - _SAME_PROMPT)))
+    won = 2.0 * (0.5 * math.erfc(-edge / math.sqrt(2.0))) - 1.0
+    count = math.ceil(information_needed(won, deltas=(won,), alpha=config.alpha))
+    hours = count * _COMPARISON_S / 3600
+    words = (
+        f"have people compare {count:,} pairs of answers side by side (`ratchet check`, the console); it promotes "
+        "nothing by itself: `ratchet promote` is yours then"
+    )
+    return Lever(kind=LeverKind.PREFERENCES, days=hours / 8, words=words, comparisons=count, work_hours=hours)
+
+
+def _longer(days: float, config: ABTestConfig) -> Lever:
+    hours = math.ceil(days) * 24
+    words = (
+        f"let the test take longer (ab_test_config.max_duration_hours = {hours}, "
+        f"now {config.max_duration_hours:g}): it costs only time"
+    )
+    return Lever(kind=LeverKind.LONGER, days=days, words=words)
