@@ -244,6 +244,10 @@ def test_every_stage_is_a_row_and_what_the_next_waits_for(admin: Admin, page: Pa
     page.get_by_role("link", name="Raise the share").first.click()
     expect(page.get_by_role("table", name="Each stage by itself").locator("tbody tr")).to_have_count(1)
     expect(page.locator("main")).to_contain_text("The share rises to 30 % now.")
+    page.goto(f"{admin.url}/history")
+    page.get_by_role("link", name="Decide for the challenger").click()
+    expect(page.get_by_role("table", name="Each stage by itself")).to_be_visible()
+    expect(page.locator("main")).not_to_contain_text("The share rises")
 
 
 def test_the_watch_is_shown_with_its_control(admin: Admin, page: Page) -> None:
