@@ -6,7 +6,9 @@ model whose answers are regenerated far more often than another's is another mod
 
 Programs ask the same again by design: ten copies at once, a sweep over temperatures, a test that runs in a loop. So a
 request counts as a regeneration only where its settings are the same, no copy of it was being answered when it began,
-and a moment had passed in which somebody could have read the answer. What an SDK retries, it says itself.
+and a moment had passed in which somebody could have read the answer. What an SDK retries, it says itself. And of what
+one user asks more than MOST_ALIKE times in a span of time nothing is said at all: no person does that, and what has to
+be looked at together stays bounded, whatever a program sends.
 
 What a user says next is judged by rules (`policies.complaints`).
 """
@@ -15,11 +17,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from enum import IntFlag
 from typing import Final, NamedTuple
 
-__all__ = ["EARLIER_S", "LONGEST_S", "REVEALED", "WINDOW_S", "Signal", "UserRequest", "shown", "signal_words"]
+__all__ = ["EARLIER_S", "LONGEST_S", "MOST_ALIKE", "REVEALED", "SPAN_S", "WINDOW_S", "Signal", "UserRequest",
+           "few_enough", "shown", "signal_words", "span_of"]  # fmt: skip
 
 WINDOW_S: Final = 600.0
 """So long after the end of an answer what follows still says something of it."""
@@ -31,6 +35,11 @@ CLOCKS_S: Final = 1.0
 """A retry may begin before we have noticed that the client has left."""
 EARLIER_S: Final = WINDOW_S + LONGEST_S
 """What a request reveals is of a request that began at most so long before it."""
+SPAN_S: Final = EARLIER_S + LONGEST_S
+"""Time is cut into spans of this length. What a request changes, and all that this follows from, lies within its span
+and the two beside it."""
+MOST_ALIKE: Final = 30
+"""Requests of one user for the same within a span."""
 
 
 class Signal(IntFlag):
@@ -78,6 +87,17 @@ class UserRequest(NamedTuple):
     signals: int
 
 
+def span_of(at_us: int) -> int:
+    """Number of the span that an instant (Unix microseconds) is in."""
+    return at_us // int(SPAN_S * 1e6)
+
+
+def few_enough(spans: Iterable[int]) -> frozenset[int]:
+    """Those of the spans, one for each request of a user for the same, that hold no more than can be a person's. What
+    is in others is left out. It follows from all that is in a span, so no order matters."""
+    return frozenset(span for span, n in Counter(spans).items() if n <= MOST_ALIKE)
+
+
 def shown(copies: Sequence[UserRequest], complaints: Sequence[UserRequest] = ()) -> Mapping[str, int]:
     """What is revealed (bits out of REVEALED) of each of `copies`, all of one user who asked the very same in each.
 
@@ -95,11 +115,12 @@ def shown(copies: Sequence[UserRequest], complaints: Sequence[UserRequest] = ())
     for one in _at_once(first):
         if one.id in found:
             found[one.id] &= ~Signal.REGENERATED.value
+    began = [one.started_s for one in ordered]
     for one in ordered:
         if one.signals & Signal.RETRY.value:
-            _mark(found, _last_before(ordered, one.started_s), Signal.RETRIED, Signal.TELLS_RETRIES)
+            _mark(found, _last_before(ordered, began, one.started_s), Signal.RETRIED, Signal.TELLS_RETRIES)
     for complaint in complaints:
-        _mark(found, _last_before(ordered, complaint.started_s), Signal.REPHRASED, Signal.JUDGEABLE)
+        _mark(found, _last_before(ordered, began, complaint.started_s), Signal.REPHRASED, Signal.JUDGEABLE)
     return found
 
 
@@ -129,7 +150,9 @@ def _at_once(first: Sequence[UserRequest]) -> Iterator[UserRequest]:
         busy_until = max(busy_until, min(one.ended_s, one.started_s + LONGEST_S))
 
 
-def _last_before(asked: Sequence[UserRequest], at_s: float) -> UserRequest | None:
-    """The latest that had ended by then, and not long ago."""
-    ended = (one for one in asked if one.started_s < at_s and -CLOCKS_S <= at_s - one.ended_s <= WINDOW_S)
-    return max(ended, key=lambda one: (one.started_s, one.id), default=None)
+def _last_before(asked: Sequence[UserRequest], began: Sequence[float], at_s: float) -> UserRequest | None:
+    """The latest that had ended by then, and not long ago. `asked` are in order, and `began` is when each did."""
+    for place in range(bisect_left(began, at_s) - 1, -1, -1):
+        if -CLOCKS_S <= at_s - asked[place].ended_s <= WINDOW_S:
+            return asked[place]
+    return None

@@ -24,6 +24,7 @@ __all__ = [
     "for_update",
     "insert_all",
     "insert_new",
+    "pairs",
     "upsert",
     "upsert_sums",
     "upsert_sums_of",
@@ -92,6 +93,26 @@ def among(connection: AsyncConnection, column: sa.ColumnElement[int], values: Se
         return any_of(connection, column, values)
     numbers = sa.func.json_each(orjson.dumps(list(values)).decode()).table_valued("value")
     return column.in_(sa.select(numbers.c.value))
+
+
+def pairs(
+    connection: AsyncConnection, values: Sequence[tuple[int, int]]
+) -> tuple[sa.FromClause, sa.ColumnElement[int], sa.ColumnElement[int]]:
+    """Pairs of whole numbers as rows to join with, one parameter or two however many there are; and their columns."""
+    if connection.dialect.name == "postgresql":
+        whole = postgresql.ARRAY(sa.BigInteger())
+        arrays = (sa.bindparam(None, list(side), type_=whole) for side in zip(*values, strict=True))
+        given = (
+            sa.func.unnest(*arrays)
+            .table_valued(sa.column("one", sa.BigInteger), sa.column("other", sa.BigInteger), name="pairs")
+            .render_derived()
+        )
+        return given, given.c.one, given.c.other
+    rows = sa.func.json_each(orjson.dumps(list(values)).decode()).table_valued(
+        sa.column("value", sa.Text), name="pairs"
+    )
+    one, other = (sa.func.json_extract(rows.c.value, f"$[{at}]", type_=sa.BigInteger) for at in (0, 1))
+    return rows, one, other
 
 
 def _plain(insert: Insert, table: sa.Table, names: Sequence[str]) -> Insert:

@@ -130,7 +130,7 @@ async def _apply(
     if any(record.experiment_id is not None for record in wanted) or any(vote.whole for vote in incoming_votes):
         await conversations.hold(connection)
     voted = await votes.add(connection, incoming_votes, wanted, facts)
-    signalled = await signals.revealed(connection, wanted, facts)
+    signalled = await signals.revealed(connection, wanted)
     moved = await conversations.moved(connection, wanted, voted.whole)
     if len(wanted) < len(unknown):
         kept = {record.id for record in wanted}

@@ -14,7 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from proxy.store.engine.dialect import any_of
+from proxy.store.engine.dialect import any_of, pairs
 from proxy.store.tables.keys import HOUR_US, alias_hash, id_floor, id_time_us
 from proxy.store.tables.schema import aliases, records
 from proxy.store.tables.values import NewRecord
@@ -59,10 +59,23 @@ async def joined_up(connection: AsyncConnection, new: Sequence[NewRecord]) -> Ma
             if (user, alias) in waiting:
                 _become(names, (user, alias), (user, own))
     settled = {old: names.of(old) for old in names.now}
-    for (user, old), (_, now) in sorted(settled.items()):
-        mine = records.c.user_hash == user, records.c.thread_key == old, records.c.conversation.is_(None)
-        await connection.execute(sa.update(records).where(*mine).values(thread_key=now))
+    oldest = min([links[0].id, *(parent.id for parent in parents.values())])
+    await _rename(connection, settled, id_floor(id_time_us(oldest) - HOUR_US))
     return settled
+
+
+async def _rename(connection: AsyncConnection, settled: Mapping[_Key, _Key], since: str) -> None:
+    """Nobody goes on from an answer before it is there: none of those that do is older than `since`."""
+    if not settled:
+        return
+    statement = sa.update(records).where(
+        records.c.id >= since,
+        records.c.user_hash == sa.bindparam("who"),
+        records.c.thread_key == sa.bindparam("old"),
+        records.c.conversation.is_(None),
+    )
+    rows = [{"who": user, "old": old, "now": now} for (user, old), (_, now) in sorted(settled.items())]
+    await connection.execute(statement.values(thread_key=sa.bindparam("now")), rows)
 
 
 def _become(names: _Names, old: _Key, now: _Key) -> None:
@@ -97,13 +110,12 @@ async def _parents(connection: AsyncConnection, links: Iterable[NewRecord]) -> d
 async def _waiting(connection: AsyncConnection, links: Sequence[NewRecord]) -> set[_Key]:
     """Which of these records' answers others go on from, by user and hash of the answer's id. Nobody goes on from an
     answer before it is there; clocks of hosts may differ by a little."""
-    hashes = sorted({alias_hash(alias) for record in links for alias in record.aliases})
-    if not hashes:
+    wanted = {(record.user_hash, alias_hash(alias)) for record in links for alias in record.aliases}
+    named = sorted((user, hashed) for user, hashed in wanted if user is not None)
+    if not named:
         return set()
-    users = sorted({record.user_hash for record in links if record.user_hash is not None})
-    query = sa.select(records.c.user_hash, records.c.thread_key).where(
-        any_of(connection, records.c.user_hash, users),
-        records.c.id >= id_floor(id_time_us(links[0].id) - HOUR_US),
-        any_of(connection, records.c.thread_key, hashes),
-    )
-    return {(row.user_hash, row.thread_key) for row in await connection.execute(query.distinct())}
+    since = id_floor(id_time_us(links[0].id) - HOUR_US)
+    given, user, key = pairs(connection, named)
+    mine = records.c.user_hash == user, records.c.thread_key == key, records.c.id >= since
+    query = sa.select(user, key).select_from(given).where(sa.select(records.c.id).where(*mine).exists())
+    return {(row[0], row[1]) for row in await connection.execute(query)}

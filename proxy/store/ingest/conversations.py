@@ -6,13 +6,16 @@ any order, so that whatever comes, the row is worked out anew, and what its vote
 
 A conversation with answers of two arms counts nowhere: it is `mixed`, and nobody can tell which arm the vote is for.
 Only answers of the experiment of the last one are looked at: what was said before the test, both arms have alike.
+
+What is known of a conversation and what is new say where its vote counts. Only where nothing is known yet, or another
+experiment has begun, are its records read: no more than the latest of them, for a program may use one name for ever.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from policies.ballots import BallotTrust
 from policies.kinds import TASK
 from policies.records import Arm, Outcome
-from proxy.store.engine.dialect import any_of, upsert
+from proxy.store.engine.dialect import any_of, pairs, upsert
 from proxy.store.ingest.chains import joined_up
 from proxy.store.ingest.deltas import Placed
 from proxy.store.ingest.facts import RecordFacts
@@ -30,30 +33,15 @@ from proxy.store.tables.values import NewRecord, RecordFlag
 
 __all__ = ["hold", "moved", "placed_record"]
 
-_CHUNK: Final = 500
+_LATEST: Final = 2000
+"""Records of one conversation that are read at most."""
 _LOCK: Final = 7_161_902
 """Of PostgreSQL's advisory locks."""
 _BEGUN: Final = tuple(int(outcome) for outcome in (Outcome.OK, Outcome.CLIENT_DISCONNECT, Outcome.TRUNCATED))
-_ANSWERED: Final = sa.and_(
-    records.c.experiment_id.is_not(None),
-    records.c.kind != TASK.name,
-    records.c.status.between(200, 399),
-    records.c.outcome.in_(_BEGUN),
-)
-"""What a vote can be about (`policies.ballots.can_be_judged`), in an experiment."""
-
 _Key = tuple[int, int]
 """User and conversation."""
 _Vote = tuple[str, int | None]
 """When it was given, as its `fid` says, and 1, 0, -1 or None: taken back."""
-
-
-class _Place(NamedTuple):
-    """Where a conversation's vote counts."""
-
-    record: RecordFacts
-    """Its last answer."""
-    mixed: bool
 
 
 async def hold(connection: AsyncConnection) -> None:
@@ -77,13 +65,28 @@ async def moved(connection: AsyncConnection, new: Sequence[NewRecord], votes: Se
             given[key].append((row.fid, row.value))
             mine = conversation_votes.c.user_hash == old[0], conversation_votes.c.conversation == old[1]
             await connection.execute(sa.delete(conversation_votes).where(*mine))
+    answers, joined = _answers(new), set(renamed.values())
     for key in sorted(given.keys() | rows.keys()):
         before = rows.get(key)
-        after = await _row(connection, key, before, given[key])
+        known = None if key in joined else before
+        place = await _place(connection, key, known, [] if key in joined else answers[key])
+        after = _row(key, before, given[key], place)
         changes += [*_counts(before, -1), *_counts(after, +1)]
         written.append(after)
     await upsert(connection, conversation_votes, written)
     return changes
+
+
+def _answers(new: Sequence[NewRecord]) -> defaultdict[_Key, list[NewRecord]]:
+    """Those of the new records that a vote can be about, by conversation."""
+    found: defaultdict[_Key, list[NewRecord]] = defaultdict(list)
+    for record in new:
+        talk = record.thread_key if record.conversation is None else record.conversation
+        if record.experiment_id is None or record.user_hash is None or talk is None:
+            continue
+        if record.kind != TASK.name and 200 <= record.status < 400 and int(record.outcome) in _BEGUN:
+            found[record.user_hash, talk].append(record)
+    return found
 
 
 async def _given(connection: AsyncConnection, votes: Sequence[Whole]) -> defaultdict[_Key, list[_Vote]]:
@@ -130,58 +133,92 @@ async def _rows(
     wanted |= {(user, key) for user, key in talks if user is not None and key is not None}
     if not wanted or (await connection.execute(sa.select(conversation_votes.c.fid).limit(1))).first() is None:
         return {}
-    found = {}
-    ordered = sorted(wanted)
-    for start in range(0, len(ordered), _CHUNK):
-        users, keys = zip(*ordered[start : start + _CHUNK], strict=True)
-        query = sa.select(conversation_votes).where(
-            any_of(connection, conversation_votes.c.user_hash, sorted(set(users))),
-            any_of(connection, conversation_votes.c.conversation, sorted(set(keys))),
-        )
-        for row in await connection.execute(query):
-            if (key := (row.user_hash, row.conversation)) in wanted:
-                found[key] = row
-    return found
+    joined, user, key = pairs(connection, sorted(wanted))
+    mine = conversation_votes.c.user_hash == user, conversation_votes.c.conversation == key
+    query = sa.select(conversation_votes).select_from(joined.join(conversation_votes, sa.and_(*mine)))
+    return {(row.user_hash, row.conversation): row for row in await connection.execute(query)}
 
 
-async def _row(connection: AsyncConnection, key: _Key, before: Any, given: Sequence[_Vote]) -> dict[str, Any]:
-    """The row as it is from now on."""
+def _row(key: _Key, before: Any, given: Sequence[_Vote], place: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The row as it is from now on; `place` is None where nothing changes of where it counts."""
     votes = [*given, *([] if before is None else [(before.fid, before.value)])]
     fid, value = max(votes, key=lambda vote: vote[0])
     row = {"user_hash": key[0], "conversation": key[1], "fid": fid, "value": value}
-    place = await _place(connection, key)
-    if place is not None:
-        record = place.record
-        return row | {
-            "record_id": record.id,
-            "mixed": place.mixed,
-            "experiment_id": record.experiment_id,
-            "epoch": record.epoch,
-            "arm": int(record.arm),
-            "unit": record.unit,
-            "claimed": record.claimed,
-            "tags": dict(record.tags) if record.tags else None,
-        }
-    if before is not None:  # its records have been forgotten, and it counts where it did
+    if place is None and before is not None:  # also where its records have been forgotten: it counts where it did
         return row | {name: getattr(before, name) for name in _PLACED}
-    return row | dict.fromkeys(_PLACED) | {"mixed": False, "claimed": False}
+    return row | dict.fromkeys(_PLACED) | {"mixed": False, "claimed": False} | dict(place or {})
 
 
 _PLACED: Final = ("record_id", "mixed", "experiment_id", "epoch", "arm", "unit", "claimed", "tags")
 
 
-async def _place(connection: AsyncConnection, key: _Key) -> _Place | None:
-    user, conversation = key
-    named = (records.c.conversation == conversation) | (
-        records.c.conversation.is_(None) & (records.c.thread_key == conversation)
-    )
-    mine = (_ANSWERED, records.c.user_hash == user, named)
-    last = (await connection.execute(sa.select(*FACTS).where(*mine).order_by(records.c.id.desc()).limit(1))).first()
+async def _place(
+    connection: AsyncConnection, key: _Key, before: Any, new: Sequence[NewRecord]
+) -> Mapping[str, Any] | None:
+    """Where its vote counts now that these answers have come: columns of the row; None: where it did, or nowhere."""
+    if before is not None and not new:
+        return None
+    if before is not None and before.record_id is not None:
+        last = max(new, key=lambda record: record.id)
+        same = last.experiment_id == before.experiment_id
+        if same or last.id < before.record_id:
+            others = any(r.arm != before.arm for r in new if r.experiment_id == before.experiment_id)
+            mixed = before.mixed or others
+            if last.id < before.record_id:
+                return {name: getattr(before, name) for name in _PLACED} | {"mixed": mixed}
+            return _columns(RecordFacts.of(last), mixed=mixed)
+    return await _read_place(connection, key)
+
+
+async def _read_place(connection: AsyncConnection, key: _Key) -> Mapping[str, Any] | None:
+    """The same, from its records."""
+    named = records.c.conversation == key[1]
+    thread = records.c.user_hash == key[0], records.c.thread_key == key[1], records.c.conversation.is_(None)
+    found = [place for mine in ((named,), thread) for place in [await _last(connection, key[0], mine)] if place]
+    if not found:
+        return None
+    found.sort(key=lambda place: str(place["record_id"]))
+    last, alike = found[-1], [place for place in found if place["experiment_id"] == found[-1]["experiment_id"]]
+    return {**last, "mixed": any(place["mixed"] or place["arm"] != last["arm"] for place in alike)}
+
+
+async def _last(
+    connection: AsyncConnection, user: int, mine: Sequence[sa.ColumnElement[bool]]
+) -> Mapping[str, Any] | None:
+    """Of the latest of these records: where the last one counts that is an answer to that user. Who it is is asked of
+    what was read, so that no database goes through all that the user ever said instead."""
+    latest = sa.select(*FACTS).where(*mine).order_by(records.c.id.desc()).limit(_LATEST).subquery()
+    answers = latest.c.user_hash == user, *_answered(latest)
+    query = sa.select(latest).where(*answers).order_by(latest.c.id.desc()).limit(1)
+    last = (await connection.execute(query)).first()
     if last is None:
         return None
-    others = records.c.experiment_id == last.experiment_id, records.c.arm != last.arm
-    other = (await connection.execute(sa.select(records.c.id).where(*mine, *others).limit(1))).first()
-    return _Place(facts_of_row(last), other is not None)
+    others = latest.c.experiment_id == last.experiment_id, latest.c.arm != last.arm
+    other = (await connection.execute(sa.select(latest.c.id).where(*answers, *others).limit(1))).first()
+    return _columns(facts_of_row(last), mixed=other is not None)
+
+
+def _answered(table: sa.Subquery) -> tuple[sa.ColumnElement[bool], ...]:
+    """What a vote can be about (`policies.ballots.can_be_judged`), in an experiment."""
+    return (
+        table.c.experiment_id.is_not(None),
+        table.c.kind != TASK.name,
+        table.c.status.between(200, 399),
+        table.c.outcome.in_(_BEGUN),
+    )
+
+
+def _columns(record: RecordFacts, *, mixed: bool) -> dict[str, Any]:
+    return {
+        "record_id": record.id,
+        "mixed": mixed,
+        "experiment_id": record.experiment_id,
+        "epoch": record.epoch,
+        "arm": int(record.arm),
+        "unit": record.unit,
+        "claimed": record.claimed,
+        "tags": dict(record.tags) if record.tags else None,
+    }
 
 
 def _counts(row: Any, by: int) -> Iterator[Placed]:

@@ -103,6 +103,10 @@ Index(
     sqlite_where=_of_conversation,
     postgresql_where=_of_conversation,
 )
+for _name in ("prompt_key", "answers_key", "thread_key"):  # which only records of tests have
+    _known = records.c[_name].is_not(None)
+    _columns = (records.c.user_hash, records.c[_name], records.c.id)
+    Index(f"ix_records_{_name}", *_columns, sqlite_where=_known, postgresql_where=_known)
 Index("ix_records_voted", records.c.id, sqlite_where=_voted, postgresql_where=_voted)
 Index("ix_records_wrong", records.c.id, sqlite_where=WENT_WRONG, postgresql_where=WENT_WRONG)
 

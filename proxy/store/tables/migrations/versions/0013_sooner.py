@@ -28,6 +28,9 @@ def upgrade() -> None:
     op.add_column("records", sa.Column("signals", sa.SmallInteger()))
     for name in ("prompt_key", "answers_key", "thread_key"):
         op.add_column("records", sa.Column(name, sa.BigInteger()))
+        known = sa.text(f"{name} IS NOT NULL")
+        columns = ["user_hash", name, "id"]
+        op.create_index(f"ix_records_{name}", "records", columns, sqlite_where=known, postgresql_where=known)
     op.add_column("feedback", sa.Column("whole", sa.Boolean(), nullable=False, server_default=sa.false()))
     for name in ("conversation", "user_hash"):
         op.add_column("feedback", sa.Column(name, sa.BigInteger()))
