@@ -8,90 +8,116 @@ when a record comes, those that go on from it take its key over, with all that h
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, Self
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from proxy.store.engine.dialect import any_of, pairs
-from proxy.store.tables.keys import HOUR_US, alias_hash, id_floor, id_time_us
+from proxy.store.tables.keys import HOUR_US, alias_hash, id_floor, id_time_us, within
 from proxy.store.tables.schema import aliases, records
-from proxy.store.tables.values import NewRecord
+from proxy.store.tables.values import NewRecord, RecordFlag
 from proxy.wire.extract.apis.responses import KIND as RESPONSES
 
-__all__ = ["joined_up"]
+__all__ = ["Talk", "joined_up"]
 
-_Key = tuple[int, int]
-"""User, and what stands for the conversation."""
-_COLUMNS: Final = (records.c.id, records.c.user_hash, records.c.conversation, records.c.thread_key)
+_COLUMNS: Final = tuple(
+    records.c[name] for name in ("id", "user_hash", "conversation", "thread_key", "cluster", "flags")
+)
+_CLAIMED: Final = int(RecordFlag.CLAIMED)
+
+
+class Talk(NamedTuple):
+    """A conversation, or what stands for it, of one user. Where nobody vouches for the name it is of its cluster, too:
+    a stranger who makes the name and the conversation up is in another one."""
+
+    user: int
+    cluster: int | None
+    """None where somebody vouches for the name."""
+    key: int
+
+    @classmethod
+    def of(cls, record: Any) -> Self | None:
+        """From a new record, or a row; None where nobody can tell."""
+        key = record.thread_key if record.conversation is None else record.conversation
+        if record.user_hash is None or key is None:
+            return None
+        return cls(record.user_hash, (record.cluster or 0) if int(record.flags) & _CLAIMED else None, key)
+
+    @property
+    def stored(self) -> tuple[int, int]:
+        """As the table of votes has it: user and conversation."""
+        return self.user, self.key if self.cluster is None else within(self.key, self.cluster)
 
 
 class _Names:
     """What the keys of this batch have become."""
 
     def __init__(self) -> None:
-        self.now: dict[_Key, _Key] = {}
+        self.now: dict[Talk, Talk] = {}
 
-    def of(self, key: _Key) -> _Key:
+    def of(self, key: Talk) -> Talk:
         while (later := self.now.get(key)) is not None:
             key = later
         return key
 
 
-async def joined_up(connection: AsyncConnection, new: Sequence[NewRecord]) -> Mapping[_Key, _Key]:
+async def joined_up(connection: AsyncConnection, new: Sequence[NewRecord]) -> Mapping[Talk, Talk]:
     """Bring the new records, which are stored, together with those that they go on from, and that go on from them;
     returns which keys have become which."""
-    links = [record for record in new if record.kind == RESPONSES.name and record.experiment_id is not None]
-    links = sorted((record for record in links if record.user_hash is not None), key=lambda record: record.id)
+    known = ((Talk.of(record), record) for record in new)
+    links = [
+        (talk, one) for talk, one in known if talk and one.kind == RESPONSES.name and one.experiment_id is not None
+    ]
+    links.sort(key=lambda link: link[1].id)
     if not links:
         return {}
     parents, waiting, names = await _parents(connection, links), await _waiting(connection, links), _Names()
-    for record in links:
-        assert record.user_hash is not None
-        user, own = record.user_hash, record.thread_key if record.conversation is None else record.conversation
-        if own is None:
-            continue
-        parent = parents.get((user, own)) if record.conversation is None else None
-        if parent is not None and parent.id != record.id:
-            _become(names, (user, own), (user, _own(parent)))
+    for own, record in links:
+        parent = parents.get(own) if record.conversation is None else None
+        above = None if parent is None or parent.id == record.id else Talk.of(parent)
+        if above is not None:
+            _become(names, own, above)
         for alias in map(alias_hash, record.aliases):
-            if (user, alias) in waiting:
-                _become(names, (user, alias), (user, own))
+            if (below := own._replace(key=alias)) in waiting:
+                _become(names, below, own)
     settled = {old: names.of(old) for old in names.now}
-    oldest = min([links[0].id, *(parent.id for parent in parents.values())])
+    oldest = min([links[0][1].id, *(parent.id for parent in parents.values())])
     await _rename(connection, settled, id_floor(id_time_us(oldest) - HOUR_US))
     return settled
 
 
-async def _rename(connection: AsyncConnection, settled: Mapping[_Key, _Key], since: str) -> None:
+async def _rename(connection: AsyncConnection, settled: Mapping[Talk, Talk], since: str) -> None:
     """Nobody goes on from an answer before it is there: none of those that do is older than `since`."""
-    if not settled:
-        return
-    statement = sa.update(records).where(
+    claimed = records.c.flags.bitwise_and(_CLAIMED)
+    mine = (
         records.c.id >= since,
         records.c.user_hash == sa.bindparam("who"),
         records.c.thread_key == sa.bindparam("old"),
         records.c.conversation.is_(None),
     )
-    rows = [{"who": user, "old": old, "now": now} for (user, old), (_, now) in sorted(settled.items())]
-    await connection.execute(statement.values(thread_key=sa.bindparam("now")), rows)
+    theirs = claimed != 0, sa.func.coalesce(records.c.cluster, 0) == sa.bindparam("where")
+    rows = [
+        {"who": old.user, "old": old.key, "now": now.key, "where": old.cluster}
+        for old, now in sorted(settled.items(), key=str)
+    ]
+    vouched = [{name: row[name] for name in ("who", "old", "now")} for row in rows if row["where"] is None]
+    for values, which in ((vouched, (claimed == 0,)), ([row for row in rows if row["where"] is not None], theirs)):
+        if values:
+            statement = sa.update(records).where(*mine, *which).values(thread_key=sa.bindparam("now"))
+            await connection.execute(statement, values)
 
 
-def _become(names: _Names, old: _Key, now: _Key) -> None:
+def _become(names: _Names, old: Talk, now: Talk) -> None:
     old, now = names.of(old), names.of(now)
     if old != now:
         names.now[old] = now
 
 
-def _own(row: Any) -> int:
-    found = row.thread_key if row.conversation is None else row.conversation
-    return int(found)
-
-
-async def _parents(connection: AsyncConnection, links: Iterable[NewRecord]) -> dict[_Key, Any]:
-    """The records that these go on from, by user and hash of their answer's id."""
-    hashes = sorted({r.thread_key for r in links if r.conversation is None and r.thread_key is not None})
+async def _parents(connection: AsyncConnection, links: Sequence[tuple[Talk, NewRecord]]) -> dict[Talk, Any]:
+    """The records that these go on from, by whose it is and the hash of their answer's id."""
+    hashes = sorted({talk.key for talk, record in links if record.conversation is None})
     if not hashes:
         return {}
     query = sa.select(aliases.c.hash, aliases.c.id).where(any_of(connection, aliases.c.hash, hashes))
@@ -103,19 +129,20 @@ async def _parents(connection: AsyncConnection, links: Iterable[NewRecord]) -> d
     ids = sorted(named)
     wanted = any_of(connection, records.c.id, ids), records.c.id.between(ids[0], ids[-1])
     rows = await connection.execute(sa.select(*_COLUMNS).where(*wanted).order_by(records.c.id))
-    known = [row for row in rows if row.user_hash is not None and (row.conversation or row.thread_key) is not None]
-    return {(row.user_hash, hashed): row for row in known for hashed in named[row.id]}
+    known = ((row, talk) for row in rows if (talk := Talk.of(row)) is not None)
+    return {talk._replace(key=hashed): row for row, talk in known for hashed in named[row.id]}
 
 
-async def _waiting(connection: AsyncConnection, links: Sequence[NewRecord]) -> set[_Key]:
-    """Which of these records' answers others go on from, by user and hash of the answer's id. Nobody goes on from an
-    answer before it is there; clocks of hosts may differ by a little."""
-    wanted = {(record.user_hash, alias_hash(alias)) for record in links for alias in record.aliases}
-    named = sorted((user, hashed) for user, hashed in wanted if user is not None)
+async def _waiting(connection: AsyncConnection, links: Sequence[tuple[Talk, NewRecord]]) -> set[Talk]:
+    """Which of these records' answers others go on from, by whose it is and the hash of the answer's id. Nobody goes on
+    from an answer before it is there; clocks of hosts may differ by a little."""
+    named = sorted({(talk.user, alias_hash(alias)) for talk, record in links for alias in record.aliases})
     if not named:
         return set()
-    since = id_floor(id_time_us(links[0].id) - HOUR_US)
+    since = id_floor(id_time_us(links[0][1].id) - HOUR_US)
     given, user, key = pairs(connection, named)
     mine = records.c.user_hash == user, records.c.thread_key == key, records.c.id >= since
-    query = sa.select(user, key).select_from(given).where(sa.select(records.c.id).where(*mine).exists())
-    return {(row[0], row[1]) for row in await connection.execute(query)}
+    claimed = records.c.flags.bitwise_and(_CLAIMED)
+    query = sa.select(user, key, records.c.cluster, claimed).select_from(given.join(records, sa.and_(*mine)))
+    rows = await connection.execute(query.distinct())
+    return {Talk(row[0], (row[2] or 0) if row[3] else None, row[1]) for row in rows}

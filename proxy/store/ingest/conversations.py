@@ -24,7 +24,7 @@ from policies.ballots import BallotTrust
 from policies.kinds import TASK
 from policies.records import Arm, Outcome
 from proxy.store.engine.dialect import any_of, pairs, upsert
-from proxy.store.ingest.chains import joined_up
+from proxy.store.ingest.chains import Talk, joined_up
 from proxy.store.ingest.deltas import Placed
 from proxy.store.ingest.facts import RecordFacts
 from proxy.store.ingest.votes import FACTS, Whole, facts_of_row
@@ -38,8 +38,6 @@ _LATEST: Final = 2000
 _LOCK: Final = 7_161_902
 """Of PostgreSQL's advisory locks."""
 _BEGUN: Final = tuple(int(outcome) for outcome in (Outcome.OK, Outcome.CLIENT_DISCONNECT, Outcome.TRUNCATED))
-_Key = tuple[int, int]
-"""User and conversation."""
 _Vote = tuple[str, int | None]
 """When it was given, as its `fid` says, and 1, 0, -1 or None: taken back."""
 
@@ -63,10 +61,11 @@ async def moved(connection: AsyncConnection, new: Sequence[NewRecord], votes: Se
         if (row := rows.pop(old, None)) is not None:
             changes += _counts(row, -1)
             given[key].append((row.fid, row.value))
-            mine = conversation_votes.c.user_hash == old[0], conversation_votes.c.conversation == old[1]
+            user, talk = old.stored
+            mine = conversation_votes.c.user_hash == user, conversation_votes.c.conversation == talk
             await connection.execute(sa.delete(conversation_votes).where(*mine))
     answers, joined = _answers(new), set(renamed.values())
-    for key in sorted(given.keys() | rows.keys()):
+    for key in sorted(given.keys() | rows.keys(), key=_stored):
         before = rows.get(key)
         known = None if key in joined else before
         place = await _place(connection, key, known, [] if key in joined else answers[key])
@@ -77,27 +76,27 @@ async def moved(connection: AsyncConnection, new: Sequence[NewRecord], votes: Se
     return changes
 
 
-def _answers(new: Sequence[NewRecord]) -> defaultdict[_Key, list[NewRecord]]:
+def _answers(new: Sequence[NewRecord]) -> defaultdict[Talk, list[NewRecord]]:
     """Those of the new records that a vote can be about, by conversation."""
-    found: defaultdict[_Key, list[NewRecord]] = defaultdict(list)
+    found: defaultdict[Talk, list[NewRecord]] = defaultdict(list)
     for record in new:
-        talk = record.thread_key if record.conversation is None else record.conversation
-        if record.experiment_id is None or record.user_hash is None or talk is None:
+        talk = Talk.of(record)
+        if talk is None or record.experiment_id is None:
             continue
         if record.kind != TASK.name and 200 <= record.status < 400 and int(record.outcome) in _BEGUN:
-            found[record.user_hash, talk].append(record)
+            found[talk].append(record)
     return found
 
 
-async def _given(connection: AsyncConnection, votes: Sequence[Whole]) -> defaultdict[_Key, list[_Vote]]:
+async def _given(connection: AsyncConnection, votes: Sequence[Whole]) -> defaultdict[Talk, list[_Vote]]:
     """The votes by what they are about; without those of a conversation that nobody can tell, or of another one."""
     ids = sorted({vote.record_id for vote in votes if vote.record_id is not None})
     known = {}
     if ids:
-        columns = (records.c.id, records.c.user_hash, records.c.conversation, records.c.thread_key)
+        columns = [records.c[name] for name in ("id", "user_hash", "conversation", "thread_key", "cluster", "flags")]
         wanted = any_of(connection, records.c.id, ids), records.c.id.between(ids[0], ids[-1])
         known = {row.id: row for row in await connection.execute(sa.select(*columns).where(*wanted))}
-    given: defaultdict[_Key, list[_Vote]] = defaultdict(list)
+    given: defaultdict[Talk, list[_Vote]] = defaultdict(list)
     for vote in votes:
         said, key = _said(vote), _about(vote, known)
         if said is not None and key is not None:
@@ -112,38 +111,41 @@ def _said(vote: Whole) -> _Vote | None:
     return (vote.fid, vote.feedback) if believed else None
 
 
-def _about(vote: Whole, known: Mapping[str, Any]) -> _Key | None:
+def _about(vote: Whole, known: Mapping[str, Any]) -> Talk | None:
+    """A vote that names no record is on what somebody vouches for: nobody can tell whose a claimed name is."""
     if vote.record_id is None:
-        return None if vote.user_hash is None or vote.conversation is None else (vote.user_hash, vote.conversation)
+        named = vote.user_hash, vote.conversation
+        return None if named[0] is None or named[1] is None else Talk(named[0], None, named[1])
     row = known.get(vote.record_id)
-    if row is None or row.user_hash is None:
-        return None
-    found = row.thread_key if row.conversation is None else row.conversation
-    if found is None or vote.conversation not in (None, found):
-        return None
-    return row.user_hash, found
+    talk = None if row is None else Talk.of(row)
+    return talk if talk is not None and vote.conversation in (None, talk.key) else None
 
 
 async def _rows(
-    connection: AsyncConnection, given: Iterable[_Key], new: Sequence[NewRecord], renamed: Mapping[_Key, _Key]
-) -> dict[_Key, Any]:
+    connection: AsyncConnection, given: Iterable[Talk], new: Sequence[NewRecord], renamed: Mapping[Talk, Talk]
+) -> dict[Talk, Any]:
     """The rows that there are of these conversations, and of those that the new records are in."""
     wanted = {*given, *renamed, *renamed.values()}
-    talks = ((r.user_hash, r.thread_key if r.conversation is None else r.conversation) for r in new if r.experiment_id)
-    wanted |= {(user, key) for user, key in talks if user is not None and key is not None}
+    wanted |= {talk for record in new if record.experiment_id is not None and (talk := Talk.of(record)) is not None}
     if not wanted or (await connection.execute(sa.select(conversation_votes.c.fid).limit(1))).first() is None:
         return {}
-    joined, user, key = pairs(connection, sorted(wanted))
+    stored = {talk.stored: talk for talk in wanted}
+    joined, user, key = pairs(connection, sorted(stored))
     mine = conversation_votes.c.user_hash == user, conversation_votes.c.conversation == key
     query = sa.select(conversation_votes).select_from(joined.join(conversation_votes, sa.and_(*mine)))
-    return {(row.user_hash, row.conversation): row for row in await connection.execute(query)}
+    return {stored[row.user_hash, row.conversation]: row for row in await connection.execute(query)}
 
 
-def _row(key: _Key, before: Any, given: Sequence[_Vote], place: Mapping[str, Any] | None) -> dict[str, Any]:
+def _stored(talk: Talk) -> tuple[int, int]:
+    return talk.stored
+
+
+def _row(key: Talk, before: Any, given: Sequence[_Vote], place: Mapping[str, Any] | None) -> dict[str, Any]:
     """The row as it is from now on; `place` is None where nothing changes of where it counts."""
     votes = [*given, *([] if before is None else [(before.fid, before.value)])]
     fid, value = max(votes, key=lambda vote: vote[0])
-    row = {"user_hash": key[0], "conversation": key[1], "fid": fid, "value": value}
+    user, talk = key.stored
+    row = {"user_hash": user, "conversation": talk, "fid": fid, "value": value}
     if place is None and before is not None:  # also where its records have been forgotten: it counts where it did
         return row | {name: getattr(before, name) for name in _PLACED}
     return row | dict.fromkeys(_PLACED) | {"mixed": False, "claimed": False} | dict(place or {})
@@ -153,7 +155,7 @@ _PLACED: Final = ("record_id", "mixed", "experiment_id", "epoch", "arm", "unit",
 
 
 async def _place(
-    connection: AsyncConnection, key: _Key, before: Any, new: Sequence[NewRecord]
+    connection: AsyncConnection, key: Talk, before: Any, new: Sequence[NewRecord]
 ) -> Mapping[str, Any] | None:
     """Where its vote counts now that these answers have come: columns of the row; None: where it did, or nowhere."""
     if before is not None and not new:
@@ -170,11 +172,11 @@ async def _place(
     return await _read_place(connection, key)
 
 
-async def _read_place(connection: AsyncConnection, key: _Key) -> Mapping[str, Any] | None:
+async def _read_place(connection: AsyncConnection, key: Talk) -> Mapping[str, Any] | None:
     """The same, from its records."""
-    named = records.c.conversation == key[1]
-    thread = records.c.user_hash == key[0], records.c.thread_key == key[1], records.c.conversation.is_(None)
-    found = [place for mine in ((named,), thread) for place in [await _last(connection, key[0], mine)] if place]
+    named = records.c.conversation == key.key
+    thread = records.c.user_hash == key.user, records.c.thread_key == key.key, records.c.conversation.is_(None)
+    found = [place for mine in ((named,), thread) for place in [await _last(connection, key, mine)] if place]
     if not found:
         return None
     found.sort(key=lambda place: str(place["record_id"]))
@@ -183,12 +185,14 @@ async def _read_place(connection: AsyncConnection, key: _Key) -> Mapping[str, An
 
 
 async def _last(
-    connection: AsyncConnection, user: int, mine: Sequence[sa.ColumnElement[bool]]
+    connection: AsyncConnection, key: Talk, mine: Sequence[sa.ColumnElement[bool]]
 ) -> Mapping[str, Any] | None:
     """Of the latest of these records: where the last one counts that is an answer to that user. Who it is is asked of
     what was read, so that no database goes through all that the user ever said instead."""
     latest = sa.select(*FACTS).where(*mine).order_by(records.c.id.desc()).limit(_LATEST).subquery()
-    answers = latest.c.user_hash == user, *_answered(latest)
+    claimed = latest.c.flags.bitwise_and(int(RecordFlag.CLAIMED))
+    whose = claimed == 0 if key.cluster is None else sa.and_(claimed != 0, _cluster(latest) == key.cluster)
+    answers = latest.c.user_hash == key.user, whose, *_answered(latest)
     query = sa.select(latest).where(*answers).order_by(latest.c.id.desc()).limit(1)
     last = (await connection.execute(query)).first()
     if last is None:
@@ -196,6 +200,10 @@ async def _last(
     others = latest.c.experiment_id == last.experiment_id, latest.c.arm != last.arm
     other = (await connection.execute(sa.select(latest.c.id).where(*answers, *others).limit(1))).first()
     return _columns(facts_of_row(last), mixed=other is not None)
+
+
+def _cluster(table: sa.Subquery) -> sa.ColumnElement[int]:
+    return sa.func.coalesce(table.c.cluster, 0)
 
 
 def _answered(table: sa.Subquery) -> tuple[sa.ColumnElement[bool], ...]:

@@ -25,7 +25,7 @@ from proxy.store.engine.dialect import any_of, pairs
 from proxy.store.ingest.facts import Signalled
 from proxy.store.ingest.votes import FACTS, facts_of_row
 from proxy.store.tables.keys import id_floor, id_time_us
-from proxy.store.tables.schema import records
+from proxy.store.tables.schema import deleted_users, records
 from proxy.store.tables.values import NewRecord, RecordFlag
 
 __all__ = ["revealed"]
@@ -71,17 +71,35 @@ async def revealed(connection: AsyncConnection, new: Sequence[NewRecord]) -> lis
     if not news:
         return []
     around = await _around(connection, news)
-    changed = {row_id: bits for pair, mine in news.items() for row_id, bits in _changed(around[pair], mine)}
+    found = {pair: list(_changed(around[pair], mine)) for pair, mine in news.items()}
+    gone = await _gone(connection, {user for (user, _), rows in found.items() if rows})
+    changed = {
+        row_id: bits
+        for (user, _), rows in found.items()
+        for row_id, bits in rows
+        if id_time_us(row_id) > gone.get(user, -1)
+    }
     if not changed:
         return []
     ids = sorted(changed)
     wanted = any_of(connection, records.c.id, ids), records.c.id.between(ids[0], ids[-1])
     rows = await connection.execute(sa.select(*FACTS).where(*wanted).order_by(records.c.id))
-    found = [Signalled(facts_of_row(row), changed[row.id]) for row in rows]
+    signalled = [Signalled(facts_of_row(row), changed[row.id]) for row in rows]
     update = sa.update(records).where(records.c.id == sa.bindparam("key"))
     values = [{"key": record_id, "new_signals": changed[record_id]} for record_id in ids]
     await connection.execute(update.values(signals=sa.bindparam("new_signals")), values)
-    return found
+    return signalled
+
+
+async def _gone(connection: AsyncConnection, users: Iterable[int]) -> dict[int, int]:
+    """Which of the users were deleted, and when. Their answers from before are in no sum any more, and may be there for
+    a moment yet."""
+    wanted = sorted(users)
+    if not wanted:
+        return {}
+    query = sa.select(deleted_users.c.user_hash, deleted_users.c.at_us)
+    rows = await connection.execute(query.where(any_of(connection, deleted_users.c.user_hash, wanted)))
+    return {row.user_hash: row.at_us for row in rows}
 
 
 def _news(new: Iterable[NewRecord]) -> dict[_Pair, _News]:

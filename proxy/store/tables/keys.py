@@ -20,6 +20,7 @@ __all__ = [
     "is_record_id",
     "random_user_key",
     "task_alias_hash",
+    "within",
 ]
 
 HOUR_US: Final = 3_600_000_000
@@ -79,6 +80,11 @@ def alias_hash(alias: str) -> int:
 def task_alias_hash(alias: str) -> int:
     """The same for an alias of a task: another one, so that no vote by that name goes to a task."""
     return _signed64(b"task\0" + alias.encode("utf-8", "surrogatepass"))
+
+
+def within(key: int, cluster: int) -> int:
+    """What a claimed name calls `key`, as a key of its own: another for every cluster."""
+    return _signed64(b"%d in %d" % (key, cluster))
 
 
 def random_user_key(record_id: str) -> int:

@@ -146,6 +146,41 @@ async def test_a_claimed_name_counts_for_its_cluster(store: Store, clock: Manual
     assert await counted(store) == pytest.approx((3 / 1.2, 3 / 1.2)), "three votes of one cluster: w(3) = 3/1.2"
 
 
+@pytest.mark.parametrize("first", [True, False])
+async def test_a_stranger_who_guesses_both_names_moves_nothing(store: Store, clock: ManualClock, first: bool) -> None:
+    """Anybody can write a user and a conversation into a request, and vote on the answer that they get."""
+    await start_experiment(store)
+    rng, now = random.Random(1), clock.now()
+    theirs = said(now, rng), whole(now + 30, rng)
+    strange = [
+        said(now + 40, rng, flags=RecordFlag.CLAIMED, cluster=9, arm=arm) for arm in (Arm.CHALLENGER, Arm.CHAMPION)
+    ]
+    votes = [whole(now + 50, rng, record, feedback=-1) for record in strange]
+    for part in ((*theirs,), (*strange, *votes)) if first else ((*strange, *votes), (*theirs,)):
+        await store_all(store, *part)
+    assert await counted(store) == (1, 1), "it is mixed for the stranger alone"
+    await store_all(store, said(now + 60, rng))
+    assert await counted(store) == (1, 1)
+    assert sum(found.mixed for found in (await store.conversations.counts(1)).values()) == 1
+
+
+async def test_a_long_conversation_is_known_by_its_latest_answers(store: Store, clock: ManualClock) -> None:
+    """And what comes while its vote is there counts exactly, however long it gets."""
+    await start_experiment(store)
+    rng, now = random.Random(1), clock.now()
+    long_ago = said(now, rng, arm=Arm.CHALLENGER)
+    many = [said(now + 1 + n / 100, rng, body=None) for n in range(2100)]
+    for at in range(0, 2100, 700):
+        await store_all(store, *many[at : at + 700])
+    await store_all(store, long_ago)
+    await store_all(store, whole(now + 60, rng, many[3]))
+    assert await counted(store) == (1, 1), "the other arm's answer is too far back to be seen"
+    await store_all(store, said(now + 70, rng, arm=Arm.CHALLENGER))
+    assert await counted(store) == (0, 0)
+    await store_all(store, *(said(now + 80 + n, rng) for n in range(3)))
+    assert await counted(store) == (0, 0), "mixed it stays"
+
+
 async def test_deletion_takes_it_along(store: Store, clock: ManualClock) -> None:
     await start_experiment(store)
     rng, now = random.Random(1), clock.now()
@@ -163,20 +198,24 @@ async def test_deletion_takes_it_along(store: Store, clock: ManualClock) -> None
     assert await counted(store) == (2, 2), "they are back, and vote again"
 
 
+def whose(record: NewRecord) -> tuple[Any, Any, Any]:
+    return record.user_hash, record.conversation, record.cluster if record.flags & RecordFlag.CLAIMED else None
+
+
 def slowly(records: list[NewRecord], votes: list[NewVote], epoch: int, arm: Arm) -> Moments:
     """The arm's sums of the metric in that epoch, from all that there is."""
     by_id = {record.id: record for record in records}
-    given: defaultdict[tuple[Any, Any], list[NewVote]] = defaultdict(list)
+    given: defaultdict[tuple[Any, Any, Any], list[NewVote]] = defaultdict(list)
     for vote in votes:
         if vote.record_id is None:
-            given[vote.user_hash, vote.conversation].append(vote)
+            given[vote.user_hash, vote.conversation, None].append(vote)
         elif (of := by_id[vote.record_id]).user_hash is not None and vote.conversation in (None, of.conversation):
-            given[of.user_hash, of.conversation].append(vote)
+            given[whose(of)].append(vote)
     users: defaultdict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for (user, conversation), ballots in given.items():
+    for talked, ballots in given.items():
         last = max(ballots, key=lambda vote: vote.fid)
         value = None if last.retracted else last.feedback
-        talk = [r for r in records if (r.user_hash, r.conversation) == (user, conversation)]
+        talk = [r for r in records if whose(r) == talked]
         talk = [r for r in talk if r.experiment_id and r.status == 200 and r.outcome == Outcome.OK and r.kind != "task"]
         if not talk or not value:
             continue

@@ -17,8 +17,10 @@ from hypothesis import strategies as st
 
 from policies.estimates import METRICS, Metric, Moments, UserTotals
 from policies.records import Arm
-from policies.signals import Signal, UserRequest, shown, signal_words
+from policies.signals import MOST_ALIKE, SPAN_S, Signal, UserRequest, few_enough, shown, signal_words, span_of
 from proxy.clock import ManualClock
+from proxy.store.ingest import statistics
+from proxy.store.retention.forgotten import announce
 from proxy.store.store import Store
 from proxy.store.tables.keys import id_time_us
 from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFlag
@@ -45,13 +47,20 @@ def slowly(
     """Every record's signals, and the arm's sums of them, from all that there is."""
     groups: defaultdict[tuple[Any, ...], list[UserRequest]] = defaultdict(list)
     complaints: defaultdict[tuple[Any, ...], list[UserRequest]] = defaultdict(list)
+    spans: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)
     for r in records:
+        spans["asked", r.user_hash, r.prompt_key].append(span_of(id_time_us(r.id)))
+        spans["complained", r.user_hash, r.answers_key].append(span_of(id_time_us(r.id)))
+    few = {key: few_enough(times) for key, times in spans.items()}
+    for r in records:
+        span = span_of(id_time_us(r.id))
         claimed = bool(r.flags & RecordFlag.CLAIMED)
         who = r.user_hash, r.cluster if claimed else None
         began = id_time_us(r.id) / 1e6
         one = UserRequest(r.id, began, began + r.duration_us / 1e6, r.signals or 0)
-        groups[*who, r.prompt_key].append(one)
-        if r.answers_key is not None:
+        if span in few["asked", r.user_hash, r.prompt_key]:
+            groups[*who, r.prompt_key].append(one)
+        if r.answers_key is not None and span in few["complained", r.user_hash, r.answers_key]:
             complaints[*who, r.answers_key].append(one)
     revealed: dict[str, int] = {}
     for key, copies in groups.items():
@@ -182,6 +191,46 @@ async def test_any_order_counts_the_same(store: Store, clock: ManualClock, seed:
         assert await words_of(store, record) == signal_words(bits[record.id])
 
 
+@settings(
+    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(seed=st.integers(0, 10_000))
+async def test_what_no_person_asks_says_nothing_in_any_order(store: Store, clock: ManualClock, seed: int) -> None:
+    """A program fills one span of time, or the two beside it, with the same; what a person asked there is looked at."""
+    rng = random.Random(seed)
+    experiment_id, user = rng.getrandbits(30) + 2, rng.getrandbits(40)
+    await start_experiment(store, experiment_id)
+    begin = (span_of(int(clock.now() * 1e6)) + 1) * SPAN_S
+    facts = {"experiment_id": experiment_id, "user_hash": user}
+    full = [rng.choice((2, 7, MOST_ALIKE, MOST_ALIKE + 1, MOST_ALIKE + 9)) for _ in range(3)]
+    records = [
+        asked(begin + SPAN_S * (span + rng.random()), rng, 7, **facts) for span, n in enumerate(full) for _ in range(n)
+    ]
+    records += [
+        asked(begin + SPAN_S * 3 * rng.random(), rng, 107, answers_key=7, **facts)
+        for _ in range(rng.choice((3, MOST_ALIKE + 25)))
+    ]
+    order: list[Any] = rng.sample(records, len(records))
+    while order:
+        size = rng.choice((1, 5, 40))
+        part, order = order[:size], order[size:]
+        await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=tuple(part)))
+    bits, moments = slowly(records, [], Arm.CHAMPION)
+    stats = await store.statistics.arms(experiment_id, 1)
+    assert only_signals(stats[Arm.CHAMPION].moments).sums == pytest.approx(moments.sums, abs=1e-9)
+    for record in records:
+        assert await words_of(store, record) == signal_words(bits[record.id])
+
+
+async def test_a_loop_that_asks_every_half_minute_regenerates_nothing(store: Store, clock: ManualClock) -> None:
+    await start_experiment(store)
+    rng, now = random.Random(1), (span_of(int(clock.now() * 1e6)) + 1) * SPAN_S
+    records = [asked(now + 30 * n, rng, 7) for n in range(40)]
+    for record in records:
+        await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=(record,)))
+    assert [await words_of(store, record) for record in records] == [[]] * 40
+
+
 async def test_a_deleted_user_takes_the_signals_along(store: Store, clock: ManualClock) -> None:
     await start_experiment(store)
     rng, now = random.Random(3), clock.now()
@@ -193,6 +242,20 @@ async def test_a_deleted_user_takes_the_signals_along(store: Store, clock: Manua
     _, moments = slowly(rest, votes, Arm.CHAMPION)
     stats = (await store.statistics.arms(1, 1))[Arm.CHAMPION]
     assert close(only_signals(stats.moments), only_signals(moments))
+
+
+async def test_who_is_back_before_their_deletion_is_done_counts_anew(store: Store, clock: ManualClock) -> None:
+    """Sums go first, then records, some at a time; the deletion may be killed in between."""
+    await start_experiment(store)
+    rng, now = random.Random(3), clock.now()
+    old = asked(now, rng, 7)
+    await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=(old,)))
+    async with store._db.write() as connection:
+        await announce(connection, int((now + 5) * 1e6), 5)
+        await statistics.forget_user(connection, 5)
+    await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=(asked(now + 10, rng, 7),)))
+    at = 2 * METRICS.index(Metric.REGENERATED)
+    assert (await store.statistics.arms(1, 1))[Arm.CHAMPION].moments.sums[at : at + 2] == (0, 1)
 
 
 async def test_the_signals_stand_where_they_belong_when_shares_move(store: Store, clock: ManualClock) -> None:

@@ -8,10 +8,13 @@ import random
 import asyncpg
 import pytest
 
+from policies.estimates import METRICS, Metric
+from policies.records import Arm
 from proxy.clock import ManualClock
 from proxy.store.store import Store
-from proxy.store.tables.values import IngestBatch
-from tests.harness.exchanges import exchange, vote
+from proxy.store.tables.values import IngestBatch, NewVote
+from tests.contract.store.test_statistics import start_experiment
+from tests.harness.exchanges import exchange, new_id, vote
 
 pytestmark = pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
 
@@ -45,5 +48,42 @@ async def test_a_vote_that_comes_while_another_host_stores_the_record_counts_lat
     found = await store.records.get(record.id)
     assert found is not None
     assert found.row.feedback == -1
+    await gate.close()
+    await other.close()
+
+
+LATE_GATE = GATE.replace("before update on records", "before insert on traffic")
+"""The same, when all has been read, and nothing is committed yet."""
+
+
+async def test_two_hosts_at_once_place_a_vote_on_a_conversation(
+    store_url: str, store: Store, clock: ManualClock
+) -> None:
+    """One stores the answer, the other the vote: neither sees what the other has not committed."""
+    await start_experiment(store)
+    rng, now_us = random.Random(5), int(clock.now() * 1e6)
+    facts = {"experiment_id": 1, "epoch": 1, "user_hash": 5, "conversation": 70, "quality": None}
+    record = exchange(now_us, rng, **facts)
+    whole = NewVote(
+        fid=new_id(now_us + 1000, rng), record_id=None, user_hash=5, conversation=70, whole=True, feedback=1
+    )
+    other = await Store.open(store_url, clock=clock)
+    gate = await asyncpg.connect(store_url)
+    await gate.execute(LATE_GATE)
+    await gate.execute("select pg_advisory_lock(1)")
+    here = IngestBatch(writer="w0-1-1", segment=0, offset=1, records=(record,))
+    there = IngestBatch(writer="w0-2-2", segment=0, offset=1, votes=(whole,))
+    waiting = "select count(*) from pg_locks where locktype = 'advisory' and not granted"
+    storing = asyncio.create_task(store.ingest.apply(here))
+    while await gate.fetchval(waiting) < 1:
+        await asyncio.sleep(0.01)
+    voting = asyncio.create_task(other.ingest.apply(there))
+    while await gate.fetchval(waiting) < 2 and not voting.done():
+        await asyncio.sleep(0.01)
+    await gate.execute("select pg_advisory_unlock(1)")
+    await asyncio.gather(storing, voting)
+    sums = (await store.statistics.arms(1, 1))[Arm.CHAMPION].moments.sums
+    at = 2 * METRICS.index(Metric.CONVERSATION)
+    assert sums[at : at + 2] == (1, 1)
     await gate.close()
     await other.close()
