@@ -121,10 +121,7 @@ class UserTotals:
 
     def plus(self, other: UserTotals) -> UserTotals:
         """These totals and `other`'s (negative counts take a retracted vote back)."""
-        return UserTotals(
-            n=tuple(a + b for a, b in zip(self.n, other.n, strict=True)),
-            s=tuple(a + b for a, b in zip(self.s, other.s, strict=True)),
-        )
+        return UserTotals(n=tuple(map(add, self.n, other.n)), s=tuple(map(add, self.s, other.s)))
 
     def vector(self, icc: float = DEFAULT_ICC) -> Vector:
         """The weighted contribution (S, N) per metric that goes into an arm's `Moments`."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -22,7 +23,7 @@ from proxy.clock import ManualClock
 from proxy.store.ingest import statistics
 from proxy.store.retention.forgotten import announce
 from proxy.store.store import Store
-from proxy.store.tables.keys import id_time_us
+from proxy.store.tables.keys import alias_hash, id_time_us
 from proxy.store.tables.values import IngestBatch, NewRecord, NewVote, RecordFlag
 from tests.contract.store.test_statistics import close, start_experiment
 from tests.harness.exchanges import exchange, new_id
@@ -220,6 +221,35 @@ async def test_what_no_person_asks_says_nothing_in_any_order(store: Store, clock
     assert only_signals(stats[Arm.CHAMPION].moments).sums == pytest.approx(moments.sums, abs=1e-9)
     for record in records:
         assert await words_of(store, record) == signal_words(bits[record.id])
+
+
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+async def test_no_query_goes_through_all_that_a_user_asked(store: Store, clock: ManualClock) -> None:
+    """Every look at records in a batch is by id, or by what they share with the new ones: whatever one user sends."""
+    await start_experiment(store)
+    rng, now = random.Random(1), clock.now()
+    asked_for: list[tuple[str, Any]] = []
+
+    def note(_c: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        if " records" in statement and not statement.startswith("INSERT"):
+            asked_for.append((statement, parameters[0] if many else parameters))
+
+    talk = {"thread_key": 8, "conversation": None, "kind": "responses"}
+    first, second = (asked(now + at, rng, 7, **talk, aliases=(f"resp_{at:08}",)) for at in (0, 10))
+    vote = NewVote(fid=new_id(int(now * 1e6), rng), record_id=first.id, whole=True, feedback=1)
+    complaint = asked(now + 20, rng, 9, answers_key=7, **talk | {"thread_key": alias_hash("resp_00000010")})
+    engine = store._db._writer.sync_engine
+    sa.event.listen(engine, "before_cursor_execute", note)
+    for part in ((first,), (second,), (complaint,)):
+        await store.ingest.apply(IngestBatch(writer="", segment=0, offset=0, records=part, votes=(vote,)))
+    sa.event.remove(engine, "before_cursor_execute", note)
+    assert len(asked_for) > 8
+    async with store._db.read() as connection:
+        for statement, parameters in asked_for:
+            for *_, step in await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", tuple(parameters)):
+                assert "SCAN records" not in step, statement
+                assert "ix_records_user " not in step, statement
+                assert not step.endswith(("PRIMARY KEY (id>?)", "PRIMARY KEY (id>? AND id<?)")), statement
 
 
 async def test_a_loop_that_asks_every_half_minute_regenerates_nothing(store: Store, clock: ManualClock) -> None:
