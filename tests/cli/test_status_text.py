@@ -89,9 +89,9 @@ def test_the_watch_says_beside_whom(
 
 def test_a_share_is_said_to_be_there_since_it_rose(capsys: pytest.CaptureFixture[str]) -> None:
     began = 1_700_000_000.0
-    running = ExperimentStatus(id=3, share=0.5, started_at=began, epoch_started_at=began + 3600)
+    running = ExperimentStatus(id=3, share=0.033389, started_at=began, epoch_started_at=began + 3600)
     print_status(Status(phase=PhaseStatus(name="testing"), experiment=running))
-    assert "experiment 3: 50 % of the users since 2023-11-14 23:13:20 UTC" in capsys.readouterr().out
+    assert "experiment 3: 3.3 % of the users since 2023-11-14 23:13:20 UTC" in capsys.readouterr().out
 
 
 def staged() -> LoopRules:

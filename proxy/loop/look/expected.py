@@ -90,7 +90,8 @@ class ExpectedReader:
         return seen if latest is None else await self._of_test(seen, latest)
 
     async def _of_test(self, seen: Expected, row: Experiment) -> Expected:
-        facts = await self.evidence.facts(row)
+        tested = tuple(stage for stage in row.stages if not stage.watch)  # in the watch the champion is another model
+        facts = await self.evidence.facts(row.with_stages(tested) if tested else row)
         champion = sum((stage.champion.moments for stage in facts.earlier), facts.champion.moments)
         measure = composite_of(facts, self.ab_test).measure
         rates = {} if seen.vote_rate is None else {Metric.POSITIVE: seen.vote_rate}
