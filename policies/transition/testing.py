@@ -91,7 +91,7 @@ def set_share(position: Position, action: SetShare, effect: Effect, now: Context
     reason = f"the challenger's share changes from {shares}; {evidence}"
     earlier = experiment.stages if rises else ()
     stages = (*earlier, _stage_of(action.share, now, by_hand=True))
-    changed = replace(experiment, share=action.share).with_stages(stages)
+    changed = replace(experiment.with_stages(stages), share=action.share)
     said = expect(effect, Measured)
     return _new_epoch(position, changed, Event.SHARE_CHANGED, reason, said, now, same_terms=rises)
 
@@ -101,7 +101,7 @@ def raise_share(position: Position, action: RaiseShare, effect: Effect, now: Con
     experiment = experiment_of(position)
     shares = f"{wording.share(experiment.share)} to {wording.share(action.share)}"
     stages = (*experiment.stages, _stage_of(action.share, now))
-    changed = replace(experiment, share=action.share).with_stages(stages)
+    changed = replace(experiment.with_stages(stages), share=action.share)
     reason = f"no harm so far: the challenger's share rises from {shares}"
     said = expect(effect, Measured)
     return _new_epoch(position, changed, Event.STAGE_REACHED, reason, said, now, same_terms=True)
@@ -165,7 +165,7 @@ def promote(position: Position, action: Promote, effect: Effect, now: Context) -
     experiments: tuple[Experiment, ...] = ()
     rules, held = now.rules.ab_test, 0.0
     if experiment is not None:
-        held = min(rules.holdback_share, 1.0 - experiment.share) if rules.watch_hours > 0 else 0.0
+        held = min(rules.holdback_share, 1.0 - experiment.highest) if rules.watch_hours > 0 else 0.0
         stages = (*experiment.stages, _stage_of(1.0 - held, now, watch=True))
         new_epoch = replace(experiment, epoch=now.version, epoch_started_us=now.at_us).with_stages(stages)
         experiments = (closed(new_epoch, "promote", now),)

@@ -257,6 +257,27 @@ def test_a_share_of_an_earlier_version_that_a_person_has_set_stays(share: float,
     assert set_by_hand(begun, NOW.rules.ab_test) is by_hand
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_nobody_who_had_it_before_the_share_was_lowered_is_held_back(known: bool) -> None:
+    """`known`: begun by this version; else by one that noted no stages."""
+    position = under_terms(TESTING)
+    assert position.experiment is not None
+    experiment = replace(position.experiment, share=0.97)
+    position = replace(position, experiment=experiment.with_stages(experiment.stages) if known else experiment)
+    for share in (0.3, 0.6):
+        assert position.experiment is not None
+        order = SetShare(experiment_id=EXPERIMENT, epoch=position.experiment.epoch, share=share)
+        position = position.after(
+            apply(position, order, Measured(slow_s=None), replace(NOW, version=9 + int(share * 10)))
+        )
+    position = position.after(
+        apply(position, BeginPromotion(model_id=CHALLENGER, experiment_id=EXPERIMENT), Done(), NOW)
+    )
+    phase = position.after(apply(position, Promote(model_id=CHALLENGER), Counted(before=None), NOW)).state.phase
+    assert isinstance(phase, Watching)
+    assert phase.holdback_share == pytest.approx(0.03)
+
+
 def test_every_action_is_tried() -> None:
     assert {type(action) for action in ACTIONS} == TAGS.keys() == set(get_args(Action))
 
