@@ -89,7 +89,7 @@ def expected(
             "truncated": (looked_at, bits & Behaviour.TRUNCATED != 0),
             "language": (languages, languages and bits & Behaviour.OTHER_LANGUAGE != 0),
         }
-        seen |= {metric: (0, 0) for metric in SIGNALS}  # tests/contract/store/test_signals.py
+        seen |= dict.fromkeys(SIGNALS, (0, 0))  # tests/contract/store/test_signals.py
         key = record.user_hash if record.user_hash is not None else random_user_key(record.id)
         gain = UserTotals(n=tuple(float(seen[m][0]) for m in METRICS), s=tuple(float(seen[m][1]) for m in METRICS))
         totals[key] = totals.get(key, UserTotals()).plus(gain)
