@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from policies.estimates import METRICS, Metric, Moments, UserTotals
 from policies.records import Arm
-from policies.signals import Asked, Signal, shown, signal_words
+from policies.signals import Signal, UserRequest, shown, signal_words
 from proxy.clock import ManualClock
 from proxy.store.store import Store
 from proxy.store.tables.keys import id_time_us
@@ -43,13 +43,13 @@ def slowly(
     records: list[NewRecord], votes: list[NewVote], arm: Arm, *, only_tagged: bool = False
 ) -> tuple[dict[str, int], Moments]:
     """Every record's signals, and the arm's sums of them, from all that there is."""
-    groups: defaultdict[tuple[Any, ...], list[Asked]] = defaultdict(list)
-    complaints: defaultdict[tuple[Any, ...], list[Asked]] = defaultdict(list)
+    groups: defaultdict[tuple[Any, ...], list[UserRequest]] = defaultdict(list)
+    complaints: defaultdict[tuple[Any, ...], list[UserRequest]] = defaultdict(list)
     for r in records:
         claimed = bool(r.flags & RecordFlag.CLAIMED)
         who = r.user_hash, r.cluster if claimed else None
         began = id_time_us(r.id) / 1e6
-        one = Asked(r.id, began, began + r.duration_us / 1e6, r.signals or 0)
+        one = UserRequest(r.id, began, began + r.duration_us / 1e6, r.signals or 0)
         groups[*who, r.prompt_key].append(one)
         if r.answers_key is not None:
             complaints[*who, r.answers_key].append(one)
@@ -113,7 +113,7 @@ async def words_of(store: Store, record: NewRecord) -> list[str]:
 
 
 async def test_a_regeneration_by_hand(store: Store, clock: ManualClock) -> None:
-    """Asked, asked again ten seconds later, and copied: of two answers one regenerated, one copied; w(2) = 2/1.1."""
+    """UserRequest, asked again ten seconds later, and copied: of two answers one regenerated, one copied; w(2) = 2/1.1."""
     await start_experiment(store)
     rng, now = random.Random(1), clock.now()
     first, second = asked(now, rng, 7), asked(now + 10, rng, 7)
