@@ -116,7 +116,9 @@ def _twice(guardrail: Guardrail, compared: Compared, config: ABTestConfig) -> Wa
 
 
 def _weaker(now: GuardrailResult, then: GuardrailResult) -> GuardrailResult:
-    why = f"weaker: compared with the hours before the promotion, for of the users held back there are {_after(now)}"
+    why = (
+        f"weaker: compared with the hours before the promotion, for of the old champion's users there are {_after(now)}"
+    )
     return replace(then, reason=f"{then.reason} ({why})")
 
 
@@ -134,7 +136,7 @@ def _of_failures(
         why = f"harm is proven ({odds(log_e)}, {odds(needed)} needed)"
     elif share >= with_before and then is not None and then.state is GuardrailState.ROLL_BACK:
         why = (
-            f"harm is proven: the users held back have too few of the failures ({odds(share)}, {odds(with_before)} "
+            f"harm is proven: the old champion's users have too few of the failures ({odds(share)}, {odds(with_before)} "
             f"needed), and against the hours before the promotion {then.reason}"
         )
     else:

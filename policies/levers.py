@@ -6,16 +6,16 @@ longer test, which makes nothing shorter. The cheapest is the first that brings 
 duration; where none does, the one that comes nearest.
 
 A session in which people compare answers blind promotes nothing, for only users do; it tells a person whether to.
-A pair says that the better model's answer is preferred with a probability of 1/2 + half of its edge, the edge being
-what its gain is in standard deviations of a difference of two answers to the same prompt (`_SAME_PROMPT` of their
-variance is the prompt's, which the comparison takes out).
+The better model's answer is preferred with the probability Φ(edge), the edge being its gain in standard deviations of
+the difference of two answers to the same prompt (`_SAME_PROMPT` of their variance is the prompt's, which the comparison
+takes out).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
@@ -75,15 +75,11 @@ def levers(
 ) -> tuple[Lever, ...]:
     """What shortens the test of a model with this composite `gain`, in the order of what it asks for.
 
-    `saving`: part of the variance that CUPED would take out here; None: not known, or it is on already.
+    `saving`: part of the variance that CUPED takes out here, or would where it is off; None: not known.
     """
-    now = required_test(gain, shares, traffic, profiles, config).days
-    found = (
-        _cuped(gain, shares, traffic, profiles, config, saving),
-        _more_users(gain, traffic, profiles, config),
-        _judge(gain, shares, traffic, profiles, config),
-        _preferences(gain, profiles, config),
-    )
+    test = _Test(gain, tuple(shares), traffic, tuple(profiles), config, max(saving or 0.0, 0.0))
+    now = test.days()
+    found = (_cuped(test), _more_users(test), _judge(test), _preferences(test))
     useful = tuple(one for one in found if one is not None and _shorter(one.days, now))
     return (*useful, _longer(now, config)) if now is not None and now > config.max_duration_hours / 24 else useful
 
@@ -110,61 +106,61 @@ def _shorter(days: float | None, now: float | None) -> bool:
     return days is not None and (now is None or days < _WORTH * now)
 
 
-def _cuped(
-    gain: float,
-    shares: Sequence[float],
-    traffic: ExpectedTraffic,
-    profiles: Sequence[MetricProfile],
-    config: ABTestConfig,
-    saving: float | None,
-) -> Lever | None:
-    if saving is None or not 0.0 < saving < 1.0:
+@dataclass(frozen=True, slots=True)
+class _Test:
+    """As it would be now."""
+
+    gain: float
+    shares: tuple[float, ...]
+    traffic: ExpectedTraffic
+    profiles: tuple[MetricProfile, ...]
+    config: ABTestConfig
+    saving: float
+
+    def days(self) -> float | None:
+        """Until four of five are decided."""
+        saving = self.saving if self.config.cuped else 0.0
+        return required_test(self.gain, self.shares, self.traffic, self.profiles, self.config, saving=saving).days
+
+
+def _cuped(test: _Test) -> Lever | None:
+    if test.config.cuped or not test.saving:
         return None
-    days = required_test(gain, shares, traffic, profiles, config, saving=saving).days
-    words = f"set ab_test_config.cuped: the users' own past takes out {share(saving)} of the variance here"
-    return Lever(kind=LeverKind.CUPED, days=days, words=words)
+    words = f"set ab_test_config.cuped: the users' own past takes out {share(test.saving)} of the variance here"
+    on = replace(test, config=replace(test.config, cuped=True))
+    return Lever(kind=LeverKind.CUPED, days=on.days(), words=words)
 
 
-def _more_users(
-    gain: float, traffic: ExpectedTraffic, profiles: Sequence[MetricProfile], config: ABTestConfig
-) -> Lever:
-    days = required_test(gain, (_HALF,), traffic, profiles, config).days
+def _more_users(test: _Test) -> Lever:
     words = (
         "give the challenger half of the users from the start (ab_test_config.stages = [0.5]): they see it, good or bad"
     )
-    return Lever(kind=LeverKind.SHARE, days=days, words=words)
+    return Lever(kind=LeverKind.SHARE, days=replace(test, shares=(_HALF,)).days(), words=words)
 
 
-def _judge(
-    gain: float,
-    shares: Sequence[float],
-    traffic: ExpectedTraffic,
-    profiles: Sequence[MetricProfile],
-    config: ABTestConfig,
-) -> Lever | None:
-    judged = with_judge(tuple(profiles), config)
+def _judge(test: _Test) -> Lever | None:
+    judged = with_judge(test.profiles, test.config)
     if judged is None:
         return None
-    answers = sum(one.weight for one in profiles if one.metric is Metric.POSITIVE)
-    better = gain * (config.quality_weight + config.feedback_weight) / answers
-    days = required_test(better, shares, traffic, judged, config).days
+    answers = sum(one.weight for one in test.profiles if one.metric is Metric.POSITIVE)
+    better = test.gain * (test.config.quality_weight + test.config.feedback_weight) / answers
     words = (
         "set up a judge ([judge]): its scores, corrected by the votes, take the place of quality and thumbs; "
         "a model that is better by these votes then gains more of the composite, too"
     )
-    return Lever(kind=LeverKind.JUDGE, days=days, words=words)
+    return Lever(kind=LeverKind.JUDGE, days=replace(test, gain=better, profiles=judged).days(), words=words)
 
 
-def _preferences(gain: float, profiles: Sequence[MetricProfile], config: ABTestConfig) -> Lever | None:
+def _preferences(test: _Test) -> Lever | None:
     """How many blind comparisons show that its answers are better, at 80 % power and the test's alpha."""
-    rated = [one for one in profiles if one.metric in (Metric.QUALITY, Metric.POSITIVE)]
-    if not rated or gain <= 0:
+    rated = [one for one in test.profiles if one.metric in (Metric.QUALITY, Metric.POSITIVE)]
+    if not rated:
         return None
     shown = max(rated, key=lambda one: one.weight)
-    change = gain / sum(one.weight for one in rated) * shown.mean
+    change = test.gain / sum(one.weight for one in rated) * shown.mean
     edge = change / (shown.sd * math.sqrt(2.0 * (1.0 - _SAME_PROMPT)))
-    won = 2.0 * (0.5 * math.erfc(-edge / math.sqrt(2.0))) - 1.0
-    count = math.ceil(information_needed(won, deltas=(won,), alpha=config.alpha))
+    won = math.erfc(-edge / math.sqrt(2.0)) - 1.0
+    count = math.ceil(information_needed(won, deltas=(won,), alpha=test.config.alpha))
     hours = count * _COMPARISON_S / 3600
     words = (
         f"have people compare {count:,} pairs of answers side by side (`ratchet check`, the console); it promotes "

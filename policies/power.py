@@ -38,8 +38,8 @@ LONGEST_DAYS: Final = 3650.0
 """A test of ten years is one that never ends."""
 _MOST: Final = 0.84
 """Standard normal quantile of four in five."""
-_HALF: Final = 0.126
-"""Of 0.55: about one of twenty better challengers is rejected or rolled back, and half of all have to win."""
+_HALF: Final = 0.0
+"""Of one in two."""
 _STEPS: Final = 64
 
 
@@ -317,8 +317,6 @@ def _reached(margin: float, begins: float, ends: float) -> float:
 
 def _crosses(distance: float, drift: float, long: float) -> float:
     """Chance that a Brownian motion with a drift towards a line reaches it in time (Siegmund 1985, III)."""
-    if long <= 0:
-        return 0.0
     root = math.sqrt(long)
     reflected = _phi((-distance - drift * long) / root)
     again = math.exp(min(2 * drift * distance, 700.0)) * reflected if reflected > 0 else 0.0

@@ -8,7 +8,9 @@ quality and thumbs, corrected by the votes.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Final
 
 from policies.assessment import ABTestConfig, ExperimentFacts
@@ -64,11 +66,17 @@ def assumed_profiles(
 
 
 def measured_profiles(
-    champion: Moments, config: ABTestConfig, facts: ExperimentFacts | None = None
+    champion: Moments,
+    config: ABTestConfig,
+    facts: ExperimentFacts | None = None,
+    *,
+    rates: Mapping[Metric, float] = MappingProxyType({}),
 ) -> tuple[MetricProfile, ...]:
     """The champion's own numbers. ValueError naming the first weighted metric that was never observed.
 
     `facts` of the test in which they were observed say what measures quality there; None: the settings' weights.
+    `rates`: observations per request where they were counted. Else they are taken from the soft-capped weights, which
+    makes what is rare look more frequent than it is.
     """
     requests = metric_mean(champion, Metric.ERROR)
     composite = None if facts is None else composite_of(facts, config)
@@ -80,7 +88,7 @@ def measured_profiles(
         level = None if mean is None else 1.0 - mean.mean if metric in NOT_ACCEPTED else mean.mean
         if requests is None or mean is None or sd is None or level is None or level <= 0:
             raise ValueError(f"{metric.value}: too little was observed to say how it varies; assume numbers instead")
-        rate = min(mean.observations / requests.observations, 1.0)
+        rate = rates.get(metric) or min(mean.observations / requests.observations, 1.0)
         profiles.append(MetricProfile(metric=metric, weight=weight, mean=level, sd=sd, per_request=rate))
     if composite is not None and composite.rectified:
         return tuple(_corrected(one) if one.metric is Metric.POSITIVE else one for one in profiles)

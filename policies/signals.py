@@ -23,7 +23,7 @@ __all__ = ["EARLIER_S", "LONGEST_S", "REVEALED", "WINDOW_S", "Asked", "Signal", 
 
 WINDOW_S: Final = 600.0
 """So long after the end of an answer what follows still says something of it."""
-LONGEST_S: Final = 600.0
+LONGEST_S: Final = 300.0
 """Of an answer that took longer nothing is said: a bound on what has to be looked at together."""
 PAUSE_S: Final = 1.0
 """A program asks again at once; a person has seen the answer first."""

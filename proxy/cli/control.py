@@ -398,13 +398,13 @@ def _print_decision(entry: dict[str, Any], *, in_full: bool) -> None:
 
 def _print_evidence(out: Console, inputs: Mapping[str, Any]) -> None:
     """The stages of the test, or the watch, as the decision saw them; what an earlier version kept may lack them."""
-    from policies.assessment import NextStage, StageResult
+    from policies.assessment import NextStage, StageResult, Verdict
     from proxy.cli.status import print_stages, print_watch
     from proxy.loop.codec import from_json
     from proxy.status import watch_of_decision
 
     seen = inputs.get("assessment") or {}
-    following = seen.get("next_stage")
+    following = seen.get("next_stage") if seen.get("verdict") == Verdict.CONTINUE else None
     with suppress(ValueError):  # another version's: `--json` has it as it is
         stages = [from_json(StageResult, stage) for stage in seen.get("stages", ())]
         print_stages(out, stages, following and from_json(NextStage, following))

@@ -116,6 +116,7 @@ def _answer(
         requests_per_day=requests, users=seen.users or requests, new_users_per_day=new_users, habits=seen.habits
     )
     profiles, notes = _profiles(config, seen)
+    on = seen.saving or 0.0 if test.cuped else 0.0
     document: dict[str, Any] = {
         "traffic": _traffic_document(traffic),
         "users_assumed": seen.users is None,
@@ -123,12 +124,17 @@ def _answer(
         "assumed": seen.profiles is None,
         "metrics": [asdict(profile) for profile in profiles],
         "notes": notes,
+        "cuped": test.cuped,
+        "saving": seen.saving,
     }
     if days is not None:
-        return document | {"days": days, "detectable_gain": detectable_gain(days, shares, traffic, profiles, test)}
+        return document | {
+            "days": days,
+            "detectable_gain": detectable_gain(days, shares, traffic, profiles, test, saving=on),
+        }
     least = test.promotion_threshold
     gains = sorted({gain, *(other for other in _GAINS if test.evidence == "default" or other > least)})
-    found = levers(gain, shares, traffic, profiles, test)
+    found = levers(gain, shares, traffic, profiles, test, saving=seen.saving)
     best = cheapest(found, test)
     return document | {
         "gain": gain,
@@ -136,7 +142,7 @@ def _answer(
         "min_days": test.min_duration_hours / 24,
         "max_days": test.max_duration_hours / 24,
         "most_a_user": 1 / test.icc,
-        "answers": [asdict(required_test(other, shares, traffic, profiles, test)) for other in gains],
+        "answers": [asdict(required_test(other, shares, traffic, profiles, test, saving=on)) for other in gains],
         "levers": [_lever_document(one) for one in found],
         "cheapest": None if best is None else best.kind.value,
     }
@@ -161,6 +167,8 @@ def _profiles(config: Config, seen: Expected) -> tuple[tuple[MetricProfile, ...]
     never = [profile.metric.value for profile in profiles if profile.per_request <= 0]
     if never:
         raise ValueError(f"{never[0]}: is never observed but has a weight in ab_test_config; set that weight to 0")
+    if test.cuped and seen.saving is not None:
+        notes.append(f"cuped: the users' own past takes out {seen.saving:.0%} of the variance")
     if seen.measure is QualityMeasure.RECTIFIED:
         notes.append("positive: votes and judge together, in the place of quality and thumbs")
     return profiles, notes

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from policies import wording
+from policies.assessment import Verdict
 from policies.guardrails import GUARDRAILS
 from policies.vocabulary import VERDICTS, action_label, measure_label
 from proxy.cli.common import (
@@ -189,7 +190,8 @@ def _print_experiment(out: Console, experiment: ExperimentStatus | None) -> None
         out.print(f"  quality: {measure_label(experiment.assessment.quality)}")
         for reason in experiment.assessment.reasons:
             out.print(f"  · {reason}")
-        print_stages(out, experiment.assessment.stages, experiment.assessment.next_stage)
+        goes_on = experiment.assessment.verdict is Verdict.CONTINUE
+        print_stages(out, experiment.assessment.stages, experiment.assessment.next_stage if goes_on else None)
 
 
 def print_stages(out: Console, stages: Sequence[StageResult], following: NextStage | None) -> None:

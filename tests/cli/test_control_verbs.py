@@ -12,6 +12,7 @@ import pytest
 from starlette.applications import Starlette
 from typer.testing import CliRunner, Result
 
+from policies.cuped import PastSaving
 from proxy.cli.app import app
 from proxy.cli.http import Server
 from proxy.credentials import Credential
@@ -40,9 +41,11 @@ class Controller:
         self.state = state
         self.detail = detail
         self.store: Store | None = None
+        self.past_saving: PastSaving | None = None
 
     async def opened(self) -> Store:
         self.store = self.store or await self.install.open_store()
+        self.store.past_savings.known = self.past_saving
         return self.store
 
     async def close(self) -> None:
@@ -295,3 +298,12 @@ def test_an_explanation_for_people_gives_every_reason(install: Install) -> None:
         said in text for said in ("Start training", "1000 of 1000 new quality samples", "no cool-down", "by loop")
     )
     assert "Start training" in ratchet(install, "history").output
+
+
+def test_an_explanation_says_what_the_users_past_would_save(install: Install) -> None:
+    asyncio.run(decide(install, "Promote", "sure that it is better"))
+    controller = Controller(install, CommandState.DONE)
+    controller.past_saving = PastSaving(saved=0.18, users=400, with_past=300, experiment_id=None)
+    with controller.serving() as url:
+        text = " ".join(ratchet(install, "explain", "--admin-url", url).output.split())
+    assert "The users' past would save about 18.0 % of the wait here: of 400 users of the last two weeks" in text

@@ -125,7 +125,7 @@ def test_power_tells_a_small_site_how_long_it_takes_and_the_cheapest_lever(insta
     config = install.root.parent / "thumbs.toml"
     config.write_text("[ab_test_config]\nquality_weight = 0\n")
     text = " ".join(ratchet(install, *SMALL_SITE, "--config", str(config)).output.split())
-    assert "+5% with your traffic: longer than max_duration_hours: one of two tests in 3 months" in text
+    assert "+5% with your traffic: longer than max_duration_hours: one of two tests in 2 months" in text
     assert "hours of work: have people compare" in text
     assert text.count("(the cheapest that suffices)") == 1
     document = json.loads(ratchet(install, *SMALL_SITE, "--config", str(config), "--json").stdout)

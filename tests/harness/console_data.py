@@ -17,6 +17,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from policies.agreement import standing_of
+from policies.cuped import PastSaving
 from policies.experiment import ABTestConfig
 from policies.gate import GateVerdict
 from policies.plan import LoopRules
@@ -292,6 +293,7 @@ class Admin:
         acting = None
         try:
             loop = await stage.play(store)
+            store.past_savings.known = PastSaving(saved=0.18, users=400, with_past=300, experiment_id=1)
             acting = spawn(self._obey(loop), name="the loop's next looks")
             app = create_admin_app(with_console(stage.services(loop, store), stage.root / "training"))
             async with serving(app) as url:

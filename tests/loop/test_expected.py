@@ -43,7 +43,7 @@ async def test_before_any_test_it_knows_who_comes_and_that_format_checks_measure
         seen = await expected(world, store, world.rules.ab_test)
         assert (seen.requests_per_day, seen.users, seen.profiles) == (120.0, 40.0, None)
         assert seen.habits == (Habit(users=40.0, requests_per_day=3.0),)
-        assert (seen.scored_rate, seen.vote_rate, seen.positive_rate) == (0.0, 0.0, None)
+        assert (seen.scored_rate, seen.vote_rate, seen.positive_rate, seen.saving) == (0.0, 0.0, None, None)
         assert (await expected(world, store, world.rules.ab_test, scored=True)).scored_rate == 1.0
 
 

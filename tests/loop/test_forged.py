@@ -166,6 +166,7 @@ async def test_status_says_what_to_set_where_all_come_from_one_place(tmp_path: P
     [
         ("ab_test_config", {"quality_weight": 0.4}, "ab_test_config.quality_weight is 0.4 (was 0.5)"),
         ("ab_test_config", {"icc": 0.2}, "ab_test_config.icc is 0.2 (was 0.1)"),
+        ("ab_test_config", {"cuped": True}, "ab_test_config.cuped is true (was false)"),
         ("scoring", {"invalid_json_score": 0.25}, "scoring has changed"),
         ("capture", {"quality_pointers": ("/score",)}, 'capture.quality_pointers is ["/score"] (was [])'),
         ("sticky", {"trust": "all"}, 'sticky.trust is "all" (was "networks")'),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from policies.lifecycle import Phase
 from policies.past import PastMoments
 from policies.plan import LoopRules
 from policies.records import TESTED, Arm
+from policies.triggers import TriggerConfig
 from proxy.loop.look.carriers import EvidenceReader
+from proxy.loop.look.explain import explain
 from proxy.store.store import Store
+from proxy.tasks import spawn
 from tests.harness.loop import HOUR_S, World, rules, settle
 
 
@@ -97,3 +101,27 @@ async def test_it_goes_back_as_far_as_the_setting_says(tmp_path: Path, days: flo
         found = (await pasts_in(store))[Arm.CHAMPION]
         assert found is not None
         assert found.users == (5 if days > 1 else 0)
+
+
+async def test_what_it_saves_is_known_while_the_loop_runs_and_said_by_explain(tmp_path: Path) -> None:
+    """Two weeks of users with a habit: `ratchet explain` says so, and does not while nobody has looked."""
+    world = World(tmp_path, rules=rules(trigger=TriggerConfig(min_new_samples=10**6, enable_scheduled=False)))
+    async with world.store() as store:
+        loop = world.start(store)
+        await settle(loop)
+        for _ in range(28):
+            await world.chat(store, users=40)
+            world.clock.advance(24 * HOUR_S)
+        assert (await explain(store))["past_saving"] is None
+        stop = asyncio.Event()
+        running = spawn(loop.run(stop), name="the loop")
+        async with asyncio.timeout(30):
+            while store.past_savings.known is None:
+                await asyncio.sleep(0.01)
+        stop.set()
+        await running
+        said = (await explain(store))["past_saving"]
+        assert said is not None
+        assert said["users"] == said["with_past"] == 40
+        assert said["saved"] > 0.9
+        assert (await explain(store, world.clock.now()))["past_saving"] is None

@@ -62,6 +62,14 @@ def test_comparisons_by_hand() -> None:
     assert (larger.comparisons or 0) < 0.3 * (found.comparisons or 0)
 
 
+def test_what_is_on_already_is_no_lever_and_makes_the_others_shorter() -> None:
+    on = replace(CONFIG, cuped=True)
+    off_found, on_found = (levers(0.05, RAMP, SMALL, THUMBS, config, saving=0.2) for config in (CONFIG, on))
+    assert kinds(on_found) == kinds(off_found)[1:]
+    days = [{one.kind: one.days or 0.0 for one in found} for found in (off_found, on_found)]
+    assert days[1][LeverKind.SHARE] < days[0][LeverKind.SHARE]
+
+
 def test_where_nothing_is_rated_nobody_can_compare() -> None:
     latency = assumed_profiles(replace(CONFIG, quality_weight=0.0, feedback_weight=0.0), vote_rate=0.2)
     assert LeverKind.PREFERENCES not in kinds(levers(0.05, RAMP, SMALL, latency, CONFIG))

@@ -166,6 +166,14 @@ def test_the_share_does_not_rise_before_there_are_enough_users_in_the_challenger
     assert required_test(0.5, (0.5,), forty, PROFILES, CONFIG).days is not None
 
 
+def test_a_canary_lasts_its_least_hours_and_a_measured_share_until_there_are_enough_users() -> None:
+    many, few = (ExpectedTraffic(requests_per_day=n, users=10 * n) for n in (2000, 200))
+    canary, first, last = _Test((0.01, 0.1, 0.5), many, PROFILES, ABTestConfig(), 1.0)._stages()
+    assert (canary.since, first.since, last.since) == (0.0, 0.25, 1.25)
+    *_, last = _Test((0.01, 0.1, 0.5), few, PROFILES, ABTestConfig(), 1.0)._stages()
+    assert last.since == pytest.approx(0.25 + 10 / (200 * 0.2 * 0.1), rel=0.06), "ten voters at 10 % of 40 votes a day"
+
+
 def test_the_planned_shares_are_the_ramps() -> None:
     assert shares_of(CONFIG, 2000.0) == (0.01, 0.1, 0.5)
     assert shares_of(CONFIG, 50.0) == (0.1, 0.5)

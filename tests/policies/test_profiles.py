@@ -32,6 +32,14 @@ def test_profiles_from_the_champions_own_traffic() -> None:
         measured_profiles(Moments(), CONFIG)
 
 
+def test_rates_that_were_counted_are_taken_before_those_of_the_weights() -> None:
+    """Ten requests of a user weigh 5.3, one vote of his 1: by weights a tenth looks like a fifth."""
+    often = arm_stats(Arm.CHAMPION, 200, requests_each=10).moments
+    thumbs = {one.metric: one for one in measured_profiles(often, CONFIG, rates={Metric.POSITIVE: 0.1})}
+    assert thumbs[Metric.POSITIVE].per_request == 0.1
+    assert thumbs[Metric.QUALITY].per_request == 1.0
+
+
 def test_votes_on_conversations_and_signals_have_profiles_where_they_weigh() -> None:
     config = replace(CONFIG, signal_weights=SignalWeights(conversation=0.3, regenerated=0.1))
     assumed = {one.metric: one for one in assumed_profiles(config, vote_rate=0.2)}

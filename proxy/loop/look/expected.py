@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from policies.assessment import ExperimentFacts, QualityMeasure
-from policies.composite import composite_of
-from policies.estimates import Moments
+from policies.composite import composite_of, composite_weights
+from policies.estimates import Metric, Moments
 from policies.experiment import ABTestConfig
 from policies.power import Habit
 from policies.profiles import MetricProfile, measured_profiles
@@ -46,6 +46,8 @@ class Expected:
     """As they were in the latest test; None without one."""
     measure: QualityMeasure | None = None
     """What stood for quality in it."""
+    saving: float | None = None
+    """Part of the variance that the users' own past takes out (`ab_test_config.cuped`), or would."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,6 +80,9 @@ class ExpectedReader:
             scored_rate=totals.scored / totals.of_users if scored else 0.0,
             positive_rate=min(0.99, max(0.01, totals.votes.positive / thumbs)) if thumbs else None,
         )
+        test = self.ab_test
+        saved = await self.store.past_savings.read(composite_weights(test), test.history_days, test.icc)
+        seen = seen if saved is None else replace(seen, saving=saved.saved)
         latest = next(iter(await self.store.experiments.list(limit=1)), None)
         return seen if latest is None else await self._of_test(seen, latest)
 
@@ -85,11 +90,14 @@ class ExpectedReader:
         facts = await self.evidence.facts(row)
         champion = sum((stage.champion.moments for stage in facts.earlier), facts.champion.moments)
         measure = composite_of(facts, self.ab_test).measure
-        return replace(seen, profiles=self._profiles(champion, facts), measure=measure)
+        rates = {} if seen.vote_rate is None else {Metric.POSITIVE: seen.vote_rate}
+        return replace(seen, profiles=self._profiles(champion, facts, rates), measure=measure)
 
-    def _profiles(self, champion: Moments, facts: ExperimentFacts) -> tuple[MetricProfile, ...] | None:
+    def _profiles(
+        self, champion: Moments, facts: ExperimentFacts, rates: Mapping[Metric, float]
+    ) -> tuple[MetricProfile, ...] | None:
         try:
-            return measured_profiles(champion, self.ab_test, facts)
+            return measured_profiles(champion, self.ab_test, facts, rates=rates)
         except ValueError:  # too little was observed
             return None
 

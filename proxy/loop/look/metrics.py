@@ -190,7 +190,9 @@ def _stages(seen: Assessment | None) -> Iterator[Metric]:
     yield _labelled("ratchet_experiment_stage_requests", "Requests in a stage.", ("stage", "arm"), requests)
     yield _labelled("ratchet_experiment_stage_users", "Distinct users in a stage.", ("stage", "arm"), users)
     yield _labelled("ratchet_experiment_stage_lift", "Gain in a stage by itself.", ("stage", "of"), lift)
-    following = None if seen is None or seen.next_stage is None else seen.next_stage.share
+    following = None
+    if seen is not None and seen.verdict is Verdict.CONTINUE and seen.next_stage is not None:
+        following = seen.next_stage.share
     yield _labelled("ratchet_experiment_next_share", "The challenger's share in the next stage.", (), {(): following})
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from policies import wording
 from policies.actions import TAGS, FinishWatch, HaltWatch, ReturnTraffic, SetShare
-from policies.assessment import ABTestConfig
+from policies.assessment import ABTestConfig, Verdict
 from policies.rows import Check, CheckKind, Experiment
 from policies.vocabulary import VERDICTS
 from proxy.status import Status
@@ -102,7 +102,7 @@ async def _tested(store: Store, status: Status, experiment: Experiment | None, *
     running = status.experiment is not None and status.experiment.id == experiment.id
     kept = status.experiment.assessment if running and status.experiment is not None else None
     sentences = [await _shares(store, experiment)]
-    if kept is not None and kept.next_stage is not None:
+    if kept is not None and kept.verdict is Verdict.CONTINUE and kept.next_stage is not None:
         sentences.append(f"Next: {wording.share(kept.next_stage.share)}.")
     if experiment.epoch > 1:
         sentences.append(f"Epoch {experiment.epoch}.")
