@@ -8,17 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.signals import EARLIER_S, LONGEST_S, Asked, Signal, shown, signal_words
+from policies.signals import EARLIER_S, LONGEST_S, Signal, UserRequest, shown, signal_words
 
 PERSON = int(Signal.JUDGEABLE | Signal.ANSWER | Signal.AWAITED)
 FIRST_TRY, RETRY = PERSON | Signal.TELLS_RETRIES, PERSON | Signal.TELLS_RETRIES | Signal.RETRY
 
 
-def asked(name: str, started_s: float, took_s: float = 2.0, signals: int = PERSON) -> Asked:
-    return Asked(name, started_s, started_s + took_s, int(signals))
+def asked(name: str, started_s: float, took_s: float = 2.0, signals: int = PERSON) -> UserRequest:
+    return UserRequest(name, started_s, started_s + took_s, int(signals))
 
 
-def words(copies: list[Asked], complaints: list[Asked] | None = None) -> dict[str, list[str]]:
+def words(copies: list[UserRequest], complaints: list[UserRequest] | None = None) -> dict[str, list[str]]:
     return {name: signal_words(bits) for name, bits in shown(copies, complaints or []).items() if bits}
 
 
@@ -40,7 +40,7 @@ def test_the_same_again_after_a_look_at_the_answer_is_a_regeneration() -> None:
         ([asked("a", 0, 301), asked("b", 400)], "it took longer than what is looked at together"),
     ],
 )
-def test_what_is_no_regeneration(copies: list[Asked], why: str) -> None:
+def test_what_is_no_regeneration(copies: list[UserRequest], why: str) -> None:
     assert words(copies) == {}, why
 
 

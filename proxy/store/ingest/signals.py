@@ -14,7 +14,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from policies.signals import EARLIER_S, LONGEST_S, REVEALED, Asked, shown
+from policies.signals import EARLIER_S, LONGEST_S, REVEALED, UserRequest, shown
 from proxy.store.engine.dialect import among
 from proxy.store.ingest.facts import RecordFacts, Signalled
 from proxy.store.ingest.votes import FACTS, facts_of_row
@@ -108,9 +108,9 @@ def _changed(copies: Sequence[Any], complaints: Sequence[Any], news: Sequence[fl
             yield Signalled(facts_of_row(row), signals)
 
 
-def _asked(row: Any) -> Asked:
+def _asked(row: Any) -> UserRequest:
     started_s = id_time_us(row.id) / 1e6
-    return Asked(row.id, started_s, started_s + row.duration_us / 1e6, row.signals)
+    return UserRequest(row.id, started_s, started_s + row.duration_us / 1e6, row.signals)
 
 
 def _id(one: Signalled) -> str:

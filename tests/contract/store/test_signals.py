@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from policies.estimates import METRICS, Metric, Moments, UserTotals
 from policies.records import Arm
-from policies.signals import Asked, Signal, shown, signal_words
+from policies.signals import Signal, UserRequest, shown, signal_words
 from proxy.clock import ManualClock
 from proxy.store.store import Store
 from proxy.store.tables.keys import id_time_us
@@ -43,13 +43,13 @@ def slowly(
     records: list[NewRecord], votes: list[NewVote], arm: Arm, *, only_tagged: bool = False
 ) -> tuple[dict[str, int], Moments]:
     """Every record's signals, and the arm's sums of them, from all that there is."""
-    groups: defaultdict[tuple[Any, ...], list[Asked]] = defaultdict(list)
-    complaints: defaultdict[tuple[Any, ...], list[Asked]] = defaultdict(list)
+    groups: defaultdict[tuple[Any, ...], list[UserRequest]] = defaultdict(list)
+    complaints: defaultdict[tuple[Any, ...], list[UserRequest]] = defaultdict(list)
     for r in records:
         claimed = bool(r.flags & RecordFlag.CLAIMED)
         who = r.user_hash, r.cluster if claimed else None
         began = id_time_us(r.id) / 1e6
-        one = Asked(r.id, began, began + r.duration_us / 1e6, r.signals or 0)
+        one = UserRequest(r.id, began, began + r.duration_us / 1e6, r.signals or 0)
         groups[*who, r.prompt_key].append(one)
         if r.answers_key is not None:
             complaints[*who, r.answers_key].append(one)
